@@ -1,0 +1,13 @@
+"""The Python client of Millrace: many requests side by side on one WebSocket, streamed, revised, cancelled.
+
+async with Client("ws://127.0.0.1:8000") as client:
+async for event in client.stream("What is a millrace?"):
+...
+reply = await client.ask("And a mill pond?")
+"""
+
+from millrace.errors import MillraceError
+from millrace_client.client import Client
+from millrace_client.stream import ConnectionLostError, Reply, Stream
+
+__all__ = ["Client", "ConnectionLostError", "MillraceError", "Reply", "Stream"]

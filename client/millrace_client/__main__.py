@@ -1,0 +1,130 @@
+"""The terminal command: `millrace ask`, `python client`."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from millrace.errors import MillraceError
+from millrace.types import CacheMode, Delivery, Strategy
+from millrace.wire import responses as wire
+from millrace_client.client import DEFAULT_URL, Client
+from millrace_client.stream import ConnectionLostError, Stream
+
+FAILED, UNREACHABLE, INTERRUPTED = 1, 3, 130  # exit codes
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("question")
+@click.option("--url", default=DEFAULT_URL, envvar="MILLRACE_URL", show_default=True, help="The server.")
+@click.option("--model", default="auto", show_default=True, help="auto, small, large, or a configured name.")
+@click.option("--strategy", type=click.Choice([*map(str, Strategy)]), help="How to use the two models.")
+@click.option(
+    "--delivery", type=click.Choice([*map(str, Delivery)]), help="What to show before the answer is accepted."
+)
+@click.option("--cache", type=click.Choice([*map(str, CacheMode)]), help="What to want of the caches.")
+@click.option("--system", help="A system prompt.")
+@click.option("--max-tokens", type=click.IntRange(1), help="Cap the answer.")
+def ask(
+    *,
+    question: str,
+    url: str,
+    model: str,
+    strategy: str | None,
+    delivery: str | None,
+    cache: str | None,
+    system: str | None,
+    max_tokens: int | None,
+) -> None:
+    """Ask QUESTION and watch the answer come; Ctrl-C stops it and says what it cost.
+
+    Words that a check takes back are redrawn as the other model's. Into a pipe only words that stand are written.
+    The last line, on standard error, says who answered and what it cost.
+    """
+    body = {"instructions": system, "max_output_tokens": max_tokens}
+    options = {"model": model, "strategy": strategy, "delivery": delivery, "cache": cache} | {
+        name: value for name, value in body.items() if value is not None
+    }
+    sys.exit(asyncio.run(_ask(url, question, options)))
+
+
+async def _ask(url: str, question: str, options: dict[str, object]) -> int:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        async with Client(url, api_key=os.environ.get("MILLRACE_API_KEY"), negotiate=sys.stdout.isatty()) as client:
+            stream = client.stream(question, **options)  # type: ignore[arg-type]
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGINT, lambda: loop.create_task(_stop(stream)))
+            show = _draw if sys.stdout.isatty() else _write
+            await show(stream, console)
+            return _conclude(stream, console)
+    except MillraceError as error:
+        console.print(f"[red]{error.code}[/]: {error.message}")
+    except ConnectionLostError as error:
+        console.print(f"[red]{error}[/]")
+    except OSError:
+        console.print(
+            f"[red]nothing answers at {url}[/]; start a server (make demo, millrace serve) or name one with --url"
+        )
+        return UNREACHABLE
+    return FAILED
+
+
+async def _stop(stream: Stream) -> None:
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)  # a second Ctrl-C ends the program
+    await stream.cancel()
+
+
+async def _draw(stream: Stream, _console: Console) -> None:
+    """Show the answer on a terminal, redrawn as it grows or is revised."""
+    out = Console(highlight=False)
+    note = Text()
+    with Live(console=out, auto_refresh=False, vertical_overflow="visible") as live:
+        drawn = 0.0
+        async for event in stream:
+            if isinstance(event, wire.Revise):
+                note = Text(f"↻ {event.from_model}: {event.reason}; {event.to_model} answers\n", style="dim italic")
+            now = time.monotonic()
+            if now - drawn > 1 / 30 or not isinstance(event, wire.TextDelta):
+                drawn = now
+                live.update(Text.assemble(note, stream.text), refresh=True)
+
+
+async def _write(stream: Stream, _console: Console) -> None:
+    """Write the words that stand, as they come."""
+    async for event in stream:
+        if isinstance(event, wire.TextDelta):
+            sys.stdout.write(event.delta)
+            sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def _conclude(stream: Stream, console: Console) -> int:
+    response = stream.response
+    assert response is not None
+    if response.error is not None:
+        console.print(f"[red]{response.error.code}[/]: {response.error.message}")
+    marks, usage = response.metadata, response.usage
+    words = [f"{response.status}" if response.status != "completed" else "", marks.get("millrace.route", "")]
+    if (cache := marks.get("millrace.cache")) not in (None, "miss"):
+        words.append(f"{cache} hit")
+    if (check := marks.get("millrace.check")) not in (None, "passed"):
+        words.append(f"check: {check}")
+    words.append(response.model)
+    if usage is not None:
+        words += [f"{usage.total_tokens} tokens", f"${usage.cost_usd:.6f}", f"saved ${usage.saved_usd:.6f}"]
+        words += ["estimated"] if usage.estimated else []
+    console.print(" · ".join(filter(None, words)), style="dim")
+    return {"completed": 0, "incomplete": 0, "cancelled": INTERRUPTED}.get(response.status, FAILED)
+
+
+main = ask
+
+if __name__ == "__main__":
+    main()

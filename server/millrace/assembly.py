@@ -1,0 +1,101 @@
+"""The composition root: Settings -> parts -> Funnel. The only file that knows every adapter."""
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import aiohttp
+
+from millrace.attempts import Caller
+from millrace.caches.exact import SqliteExactCache
+from millrace.catalog import Catalog
+from millrace.database import Database
+from millrace.funnel import Funnel
+from millrace.ledgers.sqlite import SqliteLedger
+from millrace.session import Process
+from millrace.settings import ModelSettings, Settings
+from millrace.sweeper import Sweeper
+from millrace.types import Model, Price, Tier
+from millrace.upstreams.openai import Endpoint, OpenAIUpstream
+
+
+@asynccontextmanager
+async def assembled(settings: Settings) -> AsyncIterator[Process]:
+    """Build a process's parts, run them, and take them down in order: what is settled last is still written."""
+    clock, wall = time.monotonic, time.time
+    database = Database(settings.server.data_dir)
+    try:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+            models = {Tier.SMALL: settings.models.small, Tier.LARGE: settings.models.large}
+            upstreams = {tier: OpenAIUpstream(http, _endpoint(model), clock) for tier, model in models.items()}
+            catalog = Catalog(
+                _model(Tier.SMALL, settings.models.small),
+                _model(Tier.LARGE, settings.models.large),
+                settings.models.aliases,
+                settings.funnel.strategy,
+            )
+            funnel = Funnel(
+                catalog=catalog,
+                caller=Caller(upstreams),
+                exact=_exact(settings, database),
+                ledger=SqliteLedger(database),
+                wall=wall,
+                max_running=settings.server.max_running,
+            )
+            sweeper = Sweeper(clock)
+            sweeper.add(funnel.meter)
+            for upstream in upstreams.values():
+                sweeper.add(upstream.sweep)
+            async with _beating(sweeper):
+                yield Process(funnel=funnel, catalog=catalog, clock=clock, wall=wall, epoch=secrets.token_hex(8))
+    finally:
+        await asyncio.to_thread(database.close)
+
+
+@asynccontextmanager
+async def _beating(sweeper: Sweeper) -> AsyncIterator[None]:
+    task = asyncio.get_running_loop().create_task(sweeper.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _exact(settings: Settings, database: Database) -> SqliteExactCache | None:
+    if not settings.cache.exact:
+        return None
+    return SqliteExactCache(
+        database,
+        ttl_s=settings.cache.ttl_s,
+        memory_bytes=settings.cache.memory_bytes,
+        disk_bytes=settings.cache.disk_bytes,
+        wall=time.time,
+    )
+
+
+def _model(tier: Tier, model: ModelSettings) -> Model:
+    price = Price(input=model.price.input, output=model.price.output, cached_input=model.price.cached_input)
+    return Model(
+        tier=tier,
+        id=model.model,
+        address=f"{model.upstream} {model.base_url}",
+        price=price,
+        context_window=model.context_window,
+        max_output_tokens=model.max_output_tokens,
+    )
+
+
+def _endpoint(model: ModelSettings) -> Endpoint:
+    return Endpoint(
+        base_url=model.base_url,
+        api_key=os.environ[model.api_key_env] if model.api_key_env else None,
+        max_tokens_field=model.max_tokens_field,
+        connect_timeout_s=model.connect_timeout_s,
+        first_token_timeout_s=model.first_token_timeout_s,
+        stall_timeout_s=model.stall_timeout_s,
+    )

@@ -1,0 +1,38 @@
+"""One upstream call for one response: opened, flowing into the log, on the bill, and closed on every way out."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from millrace.errors import UpstreamError
+from millrace.ledger import Bill, Line
+from millrace.ports import Upstream
+from millrace.response import Response
+from millrace.types import Call, Model, Outcome, Tier
+
+
+class Caller:
+    """Opens calls to the configured models."""
+
+    def __init__(self, upstreams: Mapping[Tier, Upstream]) -> None:
+        self._upstreams = upstreams
+
+    @contextmanager
+    def call(self, model: Model, response: Response, bill: Bill) -> Iterator[Line]:
+        """Open a call whose words flow into the response; leaving the block closes its socket if it is still open."""
+        call = Call(model=model, prompt=response.request.prompt)
+        attempt = self._upstreams[model.tier].open(call)
+        line = bill.open(call, attempt)
+        response.attach(attempt)
+        try:
+            yield line
+        except asyncio.CancelledError:
+            line.outcome = Outcome.CANCELLED
+            raise
+        except UpstreamError as error:
+            line.billable = error.billable
+            raise
+        finally:
+            if line.outcome is Outcome.RUNNING:
+                line.outcome = Outcome.FAILED  # whoever is content says so before leaving
+            attempt.abort()

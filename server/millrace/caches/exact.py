@@ -1,0 +1,113 @@
+"""The exact cache: hot answers in memory, all of them in SQLite. TTL; least recently used goes first, by bytes."""
+
+import sqlite3
+from collections import OrderedDict
+
+import msgspec
+
+from millrace.database import Database
+from millrace.ports import Clock
+from millrace.types import Answer, StoredAnswer
+
+OVERHEAD = 500  # bytes an entry costs beside its text, about
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS answers (
+    key BLOB PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    stored_at REAL NOT NULL,          -- Unix seconds
+    used_at REAL NOT NULL,
+    size INTEGER NOT NULL,            -- bytes
+    answer BLOB NOT NULL              -- JSON of a StoredAnswer
+) STRICT, WITHOUT ROWID
+"""
+_INDEX = "CREATE INDEX IF NOT EXISTS answers_used ON answers (used_at, size)"
+_PUT = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
+_GET = "SELECT answer FROM answers WHERE key = ? AND stored_at > ?"
+_TOUCH = "UPDATE answers SET used_at = ? WHERE key = ?"
+_EXPIRE = "DELETE FROM answers WHERE stored_at <= ?"
+_SIZE = "SELECT coalesce(sum(size), 0) FROM answers"
+_EVICT = """
+DELETE FROM answers WHERE key IN (
+    SELECT key FROM (SELECT key, sum(size) OVER (ORDER BY used_at DESC, key) AS kept FROM answers) WHERE kept > ?
+)
+"""
+_PRUNE_EVERY = 256  # stores
+
+
+class SqliteExactCache:
+    """Answers by the key of the whole request; walls between tenants are in the key."""
+
+    def __init__(self, database: Database, *, ttl_s: float, memory_bytes: int, disk_bytes: int, wall: Clock) -> None:
+        self._database = database
+        self._ttl_s = ttl_s
+        self._memory_bytes = memory_bytes
+        self._disk_bytes = disk_bytes
+        self._wall = wall
+        self._hot: OrderedDict[bytes, tuple[StoredAnswer, int]] = OrderedDict()
+        self._hot_bytes = 0
+        self._stores = 0
+        database.write(_prepare)
+        database.write(self._prune)
+
+    def recall(self, key: bytes) -> StoredAnswer | None:
+        """Look in memory."""
+        found = self._hot.get(key)
+        if found is None:
+            return None
+        if found[0].stored_at <= self._wall() - self._ttl_s:
+            self._forget(key)
+            return None
+        self._hot.move_to_end(key)
+        self._touch(key)
+        return found[0]
+
+    async def find(self, key: bytes) -> StoredAnswer | None:
+        """Look in SQLite; what is found there is hot again. A database that fails is a miss."""
+        after = self._wall() - self._ttl_s
+        try:
+            row = await self._database.read(lambda connection: connection.execute(_GET, (key, after)).fetchone())
+        except sqlite3.Error:
+            return None
+        if row is None:
+            return None
+        answer = msgspec.json.decode(row[0], type=StoredAnswer)
+        self._remember(key, answer, len(row[0]))
+        self._touch(key)
+        return answer
+
+    def store(self, key: bytes, tenant: str, answer: Answer) -> None:
+        """Remember in memory now, in SQLite soon."""
+        now = self._wall()
+        stored = StoredAnswer(text=answer.text, model_id=answer.model.id, usage=answer.usage, stored_at=now)
+        row = msgspec.json.encode(stored)
+        self._remember(key, stored, len(row))
+        self._database.write(lambda connection: connection.execute(_PUT, (key, tenant, now, now, len(row), row)))
+        self._stores += 1
+        if self._stores % _PRUNE_EVERY == 0:
+            self._database.write(self._prune)
+
+    def _touch(self, key: bytes) -> None:
+        now = self._wall()
+        self._database.write(lambda connection: connection.execute(_TOUCH, (now, key)))
+
+    def _remember(self, key: bytes, answer: StoredAnswer, size: int) -> None:
+        self._forget(key)
+        self._hot[key] = (answer, size + OVERHEAD)
+        self._hot_bytes += size + OVERHEAD
+        while self._hot_bytes > self._memory_bytes and self._hot:
+            self._forget(next(iter(self._hot)))
+
+    def _forget(self, key: bytes) -> None:
+        _, size = self._hot.pop(key, (None, 0))
+        self._hot_bytes -= size
+
+    def _prune(self, connection: sqlite3.Connection) -> None:
+        connection.execute(_EXPIRE, (self._wall() - self._ttl_s,))
+        if connection.execute(_SIZE).fetchone()[0] > self._disk_bytes:
+            connection.execute(_EVICT, (self._disk_bytes,))
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute(_TABLE)
+    connection.execute(_INDEX)

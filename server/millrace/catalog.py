@@ -1,0 +1,42 @@
+"""The names a client may ask for, and what each stands for."""
+
+from collections.abc import Mapping
+
+from millrace.errors import MillraceError
+from millrace.types import Model, Strategy, Tier
+
+
+class Catalog:
+    """The two configured models, their names and aliases."""
+
+    def __init__(self, small: Model, large: Model, aliases: Mapping[str, str], default: Strategy) -> None:
+        self.small = small
+        self.large = large
+        self._aliases = aliases
+        self._strategies = {
+            "auto": default,
+            Tier.SMALL.value: Strategy.SMALL,
+            Tier.LARGE.value: Strategy.LARGE,
+            small.id: Strategy.SMALL,
+            large.id: Strategy.LARGE,
+        }
+
+    @property
+    def models(self) -> tuple[Model, Model]:
+        """Small, then large."""
+        return self.small, self.large
+
+    @property
+    def names(self) -> list[str]:
+        """Every name but the aliases, as `/v1/models` lists them."""
+        return list(self._strategies)
+
+    def resolve(self, name: str, asked: Strategy | None) -> tuple[str, Strategy]:
+        """Return the name behind an alias, and the strategy: the asked one, else the name's, else the default."""
+        name = self._aliases.get(name, name)
+        if name not in self._strategies:
+            known = ", ".join([*self._strategies, *self._aliases])
+            raise MillraceError(
+                "model_not_found", f"model: {name[:80]!r} is not known; write one of {known}", param="model"
+            )
+        return name, asked or self._strategies[name]

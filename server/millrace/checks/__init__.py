@@ -1,0 +1,5 @@
+"""Answer checks, cheapest first. `judge` stops at the first that fails."""
+
+from millrace.checks.judge import NAMES, Candidate, judge, judge_beginning
+
+__all__ = ["NAMES", "Candidate", "judge", "judge_beginning"]

@@ -1,0 +1,64 @@
+"""Which request of a connection runs next: first in, first out in a lane; lanes side by side. Pure."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from millrace.errors import MillraceError
+
+MAX_RUNNING = 16
+MAX_WAITING = 64
+MAX_NAMED = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A request's place in the lanes: its response's id, its lane (None: the default one)."""
+
+    response_id: str
+    stream_id: str | None
+
+
+@dataclass(slots=True)
+class Lanes:
+    """The requests of one connection, running and waiting."""
+
+    running: dict[str | None, Place] = field(default_factory=dict)  # by lane: one at a time in each
+    waiting: deque[Place] = field(default_factory=deque)
+
+    def join(self, place: Place) -> None:
+        """Wait in a lane. Raises where the connection has too much waiting, or too many lanes busy."""
+        if len(self.waiting) >= MAX_WAITING:
+            raise MillraceError(
+                "queue_full", f"{MAX_WAITING} requests wait on this connection already", retry_after_ms=1000
+            )
+        busy = {other.stream_id for other in (*self.running.values(), *self.waiting)} - {None}
+        if place.stream_id is not None and place.stream_id not in busy and len(busy) >= MAX_NAMED:
+            raise MillraceError(
+                "websocket_stream_limit_reached",
+                f"{MAX_NAMED} lanes are busy on this connection already; wait for one to end, or use one of them",
+                param="stream_id",
+            )
+        self.waiting.append(place)
+
+    def start_next(self) -> Place | None:
+        """Move the first request that may run from waiting to running, and return it."""
+        if len(self.running) >= MAX_RUNNING:
+            return None
+        for place in self.waiting:
+            if place.stream_id not in self.running:
+                self.waiting.remove(place)
+                self.running[place.stream_id] = place
+                return place
+        return None
+
+    def leave(self, place: Place) -> None:
+        """Take a request out, wherever it is."""
+        if self.running.get(place.stream_id) == place:
+            del self.running[place.stream_id]
+        elif place in self.waiting:
+            self.waiting.remove(place)
+
+    def in_lane(self, stream_id: str | None) -> list[Place]:
+        """Return a lane's requests, the running one first."""
+        waiting = [place for place in self.waiting if place.stream_id == stream_id]
+        return [self.running[stream_id], *waiting] if stream_id in self.running else waiting

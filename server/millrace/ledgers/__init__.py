@@ -1,0 +1,1 @@
+"""Where settled bills are kept."""

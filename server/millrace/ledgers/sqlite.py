@@ -1,0 +1,106 @@
+"""The ledger in SQLite: one row per request, money in whole nanodollars."""
+
+import json
+import sqlite3
+from decimal import Decimal
+from typing import Any
+
+from millrace.database import Database
+from millrace.pricing import NANODOLLAR
+from millrace.types import Charge, Entry, Status
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS entries (
+    request_id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    opened_at REAL NOT NULL,          -- Unix seconds
+    status TEXT NOT NULL,
+    source TEXT,
+    cache TEXT NOT NULL,
+    strategy TEXT NOT NULL,
+    failed_check TEXT,
+    code TEXT,
+    input_tokens INTEGER NOT NULL,    -- of the answer shown
+    cached_input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    reasoning_tokens INTEGER NOT NULL,
+    estimated INTEGER NOT NULL,
+    cost_nanodollars INTEGER NOT NULL,
+    saved_nanodollars INTEGER NOT NULL,
+    ttft_ms REAL,
+    latency_ms REAL NOT NULL,
+    calls TEXT NOT NULL               -- JSON: every upstream call, its usage, cost and outcome
+) STRICT
+"""
+_COLUMNS = 19
+_PUT = f"INSERT OR REPLACE INTO entries VALUES ({','.join('?' * _COLUMNS)})"  # noqa: S608 - question marks only
+_KILL = "UPDATE entries SET status = ?, estimated = 1 WHERE status = ?"
+
+
+class SqliteLedger:
+    """Writes entries behind; a start closes what a crash left open as killed, at what it may have cost at most."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        database.write(_prepare)
+
+    def opened(self, entry: Entry) -> None:
+        """Note an open row."""
+        self._put(entry)
+
+    def settled(self, entry: Entry) -> None:
+        """Note or replace the row."""
+        self._put(entry)
+
+    def _put(self, entry: Entry) -> None:
+        self._database.write(lambda connection: connection.execute(_PUT, _row(entry)))
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute(_TABLE)
+    connection.execute(_KILL, (Status.KILLED, Status.OPEN))
+
+
+def _row(entry: Entry) -> tuple[Any, ...]:
+    statement = entry.statement
+    usage = statement.usage
+    return (
+        entry.request_id,
+        entry.tenant,
+        entry.opened_at,
+        entry.status,
+        entry.source,
+        entry.cache,
+        entry.strategy,
+        entry.check,
+        entry.code,
+        usage.input_tokens,
+        usage.cached_input_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+        int(usage.estimated or any(charge.usage.estimated for charge in statement.charges)),
+        _nanodollars(statement.cost),
+        _nanodollars(statement.saved),
+        entry.ttft_ms,
+        entry.latency_ms,
+        json.dumps([_call(charge) for charge in statement.charges]),
+    )
+
+
+def _call(charge: Charge) -> dict[str, Any]:
+    usage = charge.usage
+    return {
+        "model": charge.model,
+        "tier": charge.tier,
+        "outcome": charge.outcome,
+        "input_tokens": usage.input_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "estimated": usage.estimated,
+        "cost_nanodollars": _nanodollars(charge.cost),
+    }
+
+
+def _nanodollars(dollars: Decimal) -> int:
+    return int(dollars / NANODOLLAR)

@@ -1,0 +1,68 @@
+"""What the funnel needs of the world, as protocols. Adapters implement them; only `assembly` knows which."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from millrace.types import Answer, Call, Entry, Finish, StoredAnswer, Usage
+
+Clock = Callable[[], float]  # seconds
+Sink = Callable[[list[str]], None]  # takes the text deltas of one read; must not raise
+
+
+class Attempt(Protocol):
+    """One upstream call being read. Its words go synchronously to `sink`; its end to `done`."""
+
+    sink: Sink
+    done: asyncio.Future[Finish]  # or UpstreamError
+    parts: list[str]  # every text delta so far
+    received_bytes: int  # of text, as UTF-8
+    usage: Usage | None  # as the provider reported it
+
+    def abort(self) -> None:
+        """Close the socket at once, if it is still open; `done` is cancelled. Idempotent."""
+        ...
+
+    def pause(self) -> None:
+        """Read no further until `resume`."""
+        ...
+
+    def resume(self) -> None:
+        """Read on."""
+        ...
+
+
+class Upstream(Protocol):
+    """A provider's API."""
+
+    def open(self, call: Call) -> Attempt:
+        """Start a call. Returns at once; nothing reaches the sink before the caller next awaits."""
+        ...
+
+
+class ExactCache(Protocol):
+    """Answers by the key of the whole request."""
+
+    def recall(self, key: bytes) -> StoredAnswer | None:
+        """Look in memory only: no I/O, microseconds."""
+        ...
+
+    async def find(self, key: bytes) -> StoredAnswer | None:
+        """Look further than memory."""
+        ...
+
+    def store(self, key: bytes, tenant: str, answer: Answer) -> None:
+        """Remember; written behind, never waits."""
+        ...
+
+
+class Ledger(Protocol):
+    """Where bills go. Rows are written behind, in order, never on the loop."""
+
+    def opened(self, entry: Entry) -> None:
+        """Note that a request began; what it may cost stands in the entry until it is settled."""
+        ...
+
+    def settled(self, entry: Entry) -> None:
+        """Note how it ended."""
+        ...

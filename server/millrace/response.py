@@ -1,0 +1,206 @@
+"""One response as a log of facts. The funnel appends; whoever listens subscribes and makes of the facts what it may show.
+
+A text delta is kept as a plain `str`, every other fact is a small frozen value: the token plane makes no objects.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from millrace.errors import MillraceError
+from millrace.ports import Attempt, Clock
+from millrace.types import CacheOutcome, Delivery, Request, Source, Statement, Status, Strategy, Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The request runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """Who is going to answer, and why."""
+
+    strategy: Strategy
+    model: str
+    tier: Tier | None
+    reason: str
+    cache: CacheOutcome = CacheOutcome.MISS
+    age_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revised:
+    """All words so far are taken back; another model's follow."""
+
+    from_model: str
+    to_model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """From here on, and back to the last revise, no word will be taken back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """What it has used and cost until now."""
+
+    statement: Statement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How it ended; the last fact."""
+
+    status: Status
+    reason: str | None = None  # why it is incomplete
+    error: MillraceError | None = None
+    model: str | None = None  # whose answer is shown
+    source: Source | None = None
+    cache: CacheOutcome = CacheOutcome.MISS
+    check: str | None = None  # "passed", or the check that failed; None: nothing was judged
+    statement: Statement
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the words shown are the answer, even if a limit cut it."""
+        return self.status is Status.COMPLETED or (self.status is Status.INCOMPLETE and self.error is None)
+
+
+Fact = Started | Routed | Revised | Committed | Metered | Ended
+
+
+class Subscriber(Protocol):
+    """Someone who listens to a response. Called synchronously, in order; must not raise."""
+
+    def text(self, deltas: list[str]) -> None:
+        """Take the words of one read."""
+        ...
+
+    def fact(self, fact: Fact) -> None:
+        """Take anything else."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Response:
+    """The log of one request, from `Started` to exactly one `Ended`."""
+
+    request: Request
+    clock: Clock
+    facts: list[Fact | str] = field(default_factory=list)
+    subscribers: list[Subscriber] = field(default_factory=list)
+    started_at: float | None = None
+    first_text_at: float | None = None  # of the words that stand
+    committed: bool = False
+    paused: bool = False
+    ended: Ended | None = None
+    attempt: Attempt | None = None  # the one whose words come in now
+    _metered_at: float = 0.0
+    _awaited: int = 0  # deltas until `_reached` is due
+    _reached: asyncio.Future[None] | None = None
+
+    @property
+    def id(self) -> str:
+        """The response's id on the wire."""
+        return self.request.id
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Tell a listener everything from the first fact, then each new one as it comes."""
+        for fact in self.facts:
+            if isinstance(fact, str):
+                subscriber.text([fact])
+            else:
+                subscriber.fact(fact)
+        self.subscribers.append(subscriber)
+
+    def start(self) -> None:
+        """Note that the request runs."""
+        self.started_at = self.clock()
+        self._append(Started())
+
+    def route(self, routed: Routed) -> None:
+        """Note who is going to answer."""
+        self._append(routed)
+
+    def attach(self, attempt: Attempt) -> None:
+        """Let an attempt's words flow into the log from here on."""
+        self.attempt = attempt
+        attempt.sink = self.write
+        if self.paused:
+            attempt.pause()
+
+    def pause(self) -> None:
+        """Read no further from the model: whoever listens cannot keep up."""
+        self.paused = True
+        if self.attempt is not None:
+            self.attempt.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        self.paused = False
+        if self.attempt is not None:
+            self.attempt.resume()
+
+    def write(self, deltas: list[str]) -> None:
+        """Take the words of one read: the token plane ends here and in the subscribers."""
+        if self.first_text_at is None:
+            self.first_text_at = self.clock()
+        self.facts.extend(deltas)
+        for subscriber in self.subscribers:
+            subscriber.text(deltas)
+        if self._awaited > 0:
+            self._awaited -= len(deltas)
+            if self._awaited <= 0 and self._reached is not None and not self._reached.done():
+                self._reached.set_result(None)
+
+    def reached(self, deltas: int) -> asyncio.Future[None]:
+        """Return a future that is done when so many deltas have come from now on."""
+        self._awaited = deltas
+        self._reached = asyncio.get_running_loop().create_future()
+        return self._reached
+
+    def commit(self) -> None:
+        """Promise that the words so far, and those to come, stand."""
+        if not self.committed:
+            self.committed = True
+            self._append(Committed())
+
+    def revise(self, revised: Revised) -> None:
+        """Take back the words of the attempt so far; its later ones no longer arrive."""
+        assert not self.committed, "committed words are never taken back"
+        if self.attempt is not None:
+            self.attempt.sink = _nowhere
+            self.attempt = None
+        if self.request.delivery is not Delivery.SPECULATE:
+            self.first_text_at = None  # nobody has seen them
+        self._append(revised)
+
+    def meter_due(self, now: float, every_s: float) -> bool:
+        """Whether it is time to say what it has cost."""
+        return now - max(self._metered_at, self.started_at or now) >= every_s
+
+    def meter(self, statement: Statement) -> None:
+        """Note what it has used and cost until now."""
+        self._metered_at = self.clock()
+        self._append(Metered(statement))
+
+    def end(self, ended: Ended) -> None:
+        """Note the end. Later words are not taken any more."""
+        assert self.ended is None, "a response ends once"
+        if self.attempt is not None:
+            self.attempt.sink = _nowhere
+            self.attempt = None
+        self.ended = ended
+        self._append(ended)
+
+    def _append(self, fact: Fact) -> None:
+        self.facts.append(fact)
+        for subscriber in self.subscribers:
+            subscriber.fact(fact)
+
+
+def _nowhere(deltas: list[str]) -> None:
+    """Take words nobody wants any more."""

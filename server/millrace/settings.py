@@ -1,0 +1,284 @@
+"""TOML file + `MILLRACE__SECTION__KEY` variables -> frozen `Settings`. Every fault is found in one pass.
+
+msgspec stops at the first fault of a value, so the tree is walked here, field by field, and msgspec judges the leaves.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import NODEFAULT, Meta, Struct
+
+from millrace.types import Strategy
+
+ENV_PREFIX = "MILLRACE__"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+NOT_YET = (Strategy.RACE, Strategy.HEDGE)
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to listen, where to keep things."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    data_dir: str = ".millrace"  # ":memory:" keeps nothing
+    max_running: Count = 4096  # requests in flight in this process
+
+
+class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Dollars per million tokens."""
+
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal | None = None
+
+
+class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One upstream model."""
+
+    upstream: Literal["openai"]
+    base_url: str
+    model: str
+    price: PriceSettings
+    api_key_env: str | None = None
+    context_window: Count = 128_000  # tokens
+    max_output_tokens: Count = 1024
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    connect_timeout_s: Seconds = 10
+    first_token_timeout_s: Seconds = 60
+    stall_timeout_s: Seconds = 30  # between two reads
+
+
+class ModelsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The two models, and other names clients may use for them."""
+
+    small: ModelSettings
+    large: ModelSettings
+    aliases: dict[str, str] = {}
+
+
+class FunnelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How requests fall."""
+
+    strategy: Strategy = Strategy.AUTO
+    context_budget: Count = 1500  # tokens; accepted, not used yet
+
+
+class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is remembered."""
+
+    exact: bool = True
+    semantic: bool = True  # accepted, not used yet
+    ttl_s: Seconds = 86_400
+    memory_bytes: Count = 64 * 2**20
+    disk_bytes: Count = 2**30
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole configuration."""
+
+    models: ModelsSettings
+    server: ServerSettings = ServerSettings()
+    funnel: FunnelSettings = FunnelSettings()
+    cache: CacheSettings = CacheSettings()
+
+
+class Fault(Struct, frozen=True):
+    """One thing to mend: where, and what to write instead."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class SettingsError(Exception):
+    """All that is wrong with a configuration."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("\n".join(map(str, faults)))
+        self.faults = faults
+
+
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text in quotes",
+    "decimal": 'dollars such as "0.15"',
+    "object": "a section",
+}
+
+
+class _FromEnv(str):
+    """A text that came from a variable, so "8000" may stand for a number."""
+
+    __slots__ = ("variable",)
+    variable: str
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read a TOML file and the environment; raise `SettingsError` with every fault found."""
+    try:
+        tree = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise SettingsError([Fault(str(path), "no such file; name one with --config FILE")]) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError([Fault(str(path), f"not read as TOML: {error}")]) from None
+    return build(tree, environ)
+
+
+def build(tree: dict[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Make settings of a parsed file and the environment; raise `SettingsError` with every fault found."""
+    faults: list[Fault] = []
+    for name, text in environ.items():
+        if name.startswith(ENV_PREFIX):
+            _override(tree, name, text, faults)
+    values = _walk(tree, Settings, "", faults)
+    faults += _meaning(tree, environ)
+    if faults:
+        raise SettingsError(faults)
+    return msgspec.convert(values, Settings)
+
+
+def _override(tree: dict[str, Any], name: str, text: str, faults: list[Fault]) -> None:
+    *sections, key = name.removeprefix(ENV_PREFIX).lower().split("__")
+    for section in sections:
+        below = tree.setdefault(section, {})
+        if not isinstance(below, dict):
+            faults.append(Fault(name, f"{section} is not a section"))
+            return
+        tree = below
+    value = _FromEnv(text)
+    value.variable = name
+    tree[key] = value
+
+
+def _walk(tree: Any, shape: type[Struct], path: str, faults: list[Fault]) -> dict[str, Any]:
+    """Check one section against its struct; return the values that fit."""
+    if not isinstance(tree, dict):
+        faults.append(Fault(path, f"expected a section, got {_kind(tree)}; write [{path}]"))
+        return {}
+    fields = {field.name: field for field in msgspec.structs.fields(shape)}
+    for name in (key for key in tree if key not in fields):
+        near = difflib.get_close_matches(name, fields, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(fields)}"
+        faults.append(Fault(_join(path, name), f"unknown key{_origin(tree[name])}; {hint}"))
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        where = _join(path, name)
+        if name not in tree:
+            if field.required:
+                faults.append(Fault(where, f"missing; {_example(where)}"))
+        elif isinstance(field.type, type) and issubclass(field.type, Struct):
+            values[name] = _walk(tree[name], field.type, where, faults)
+        else:
+            values[name] = _leaf(tree[name], field.type, where, faults)
+    return values
+
+
+def _leaf(value: Any, kind: Any, path: str, faults: list[Fault]) -> Any:
+    try:
+        read = msgspec.convert(value, kind, strict=not isinstance(value, _FromEnv))
+        if isinstance(read, Decimal) and not (read.is_finite() and read >= 0):
+            raise msgspec.ValidationError("expected `decimal`")
+        return read
+    except msgspec.ValidationError as error:
+        faults.append(Fault(path + _origin(value), _expected(value, kind, str(error))))
+        return NODEFAULT
+
+
+def _meaning(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield what is well formed and yet cannot work."""
+    host = _at(tree, "server", "host")
+    if isinstance(host, str) and host not in LOOPBACK:
+        yield Fault(
+            "server.host", f"{host!r} is open to others and keys are not supported yet; write one of {_list(LOOPBACK)}"
+        )
+    if _at(tree, "funnel", "strategy") in NOT_YET:
+        yield Fault("funnel.strategy", "race and hedge are not yet supported; write auto, cascade, small or large")
+    for tier in ("small", "large"):
+        yield from _model_meaning(_at(tree, "models", tier), f"models.{tier}", environ)
+    names = ["auto", "small", "large", *(_at(tree, "models", tier, "model") for tier in ("small", "large"))]
+    aliases = _at(tree, "models", "aliases")
+    for alias, target in aliases.items() if isinstance(aliases, dict) else ():
+        if isinstance(target, str) and target not in names:
+            yield Fault(f"models.aliases.{alias}", f"{target!r} names no model; write one of {_list(names)}")
+
+
+def _model_meaning(model: Any, path: str, environ: Mapping[str, str]) -> Iterator[Fault]:
+    url = _at(model, "base_url")
+    if isinstance(url, str) and not _is_http(url):
+        yield Fault(f"{path}.base_url", f"{url!r} is not a URL; write http://HOST[:PORT]/v1 or https://...")
+    variable = _at(model, "api_key_env")
+    if isinstance(variable, str) and not environ.get(variable):
+        yield Fault(
+            f"{path}.api_key_env",
+            f"the variable {variable} is not set; run: export {variable}=... (or leave api_key_env out)",
+        )
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _expected(value: Any, kind: Any, message: str) -> str:
+    if isinstance(kind, type) and issubclass(kind, Strategy):
+        return f"{value!r} is not one of {_list([name for name in Strategy if name not in NOT_YET])}"
+    if get_origin(kind) is Literal:
+        return f"{value!r} is not one of {_list(get_args(kind))}"
+    if wanted := re.match(r"[Ee]xpected `(\w+)[^`]*`( [<>=]+ [\d.]+)?", message):
+        words = _WORDS.get(wanted[1], wanted[1])
+        return f"expected {words}{wanted[2] or ''}, got {value!r}"
+    return f"expected {_WORDS['decimal']}, got {value!r}"
+
+
+def _example(path: str) -> str:
+    key = path.rpartition(".")[2]
+    examples = {
+        "price": 'write price = { input = "0.15", cached_input = "0.075", output = "0.60" } (dollars per million tokens)',
+        "upstream": 'write upstream = "openai"',
+        "base_url": 'write base_url = "https://HOST/v1"',
+        "model": "write the provider's name for the model",
+        "input": 'write dollars per million tokens, such as "0.15"',
+        "output": 'write dollars per million tokens, such as "0.60"',
+    }
+    return examples.get(key, f"add a section [{path}]")
+
+
+def _at(tree: Any, *path: str) -> Any:
+    for key in path:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _origin(value: Any) -> str:
+    return f" (from {value.variable})" if isinstance(value, _FromEnv) else ""
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _list(names: Any) -> str:
+    return ", ".join(map(str, names))
+
+
+def _kind(value: Any) -> str:
+    return {str: "a string", bool: "a boolean", list: "an array"}.get(type(value), "a number")

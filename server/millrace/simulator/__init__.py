@@ -1,0 +1,9 @@
+"""A provider that never bills: an OpenAI-compatible HTTP server for demos and tests."""
+
+from millrace.simulator.answers import EASY, HARD
+from millrace.simulator.faults import Kind
+from millrace.simulator.profiles import LARGE, PROFILES, SMALL, Profile
+from millrace.simulator.server import Received, Simulator
+from millrace.simulator.stats import Stats
+
+__all__ = ["EASY", "HARD", "LARGE", "PROFILES", "SMALL", "Kind", "Profile", "Received", "Simulator", "Stats"]

@@ -1,0 +1,24 @@
+"""The two models that are simulated: a quick weak one and a slow strong one."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Strength = Literal["weak", "strong"]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One simulated model: its name on the wire, its speed and how well it answers."""
+
+    name: str
+    model: str
+    ttft_s: float
+    tokens_per_s: float  # 0: no pacing, everything at once
+    jitter: float = 0.1  # a fraction of the two above, at most 1
+    strength: Strength = "strong"
+
+
+SMALL = Profile("small", "small-fast-model", ttft_s=0.15, tokens_per_s=80, strength="weak")
+LARGE = Profile("large", "large-strong-model", ttft_s=0.6, tokens_per_s=35, strength="strong")
+
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in (SMALL, LARGE)}

@@ -1,0 +1,156 @@
+"""The HTTP server of a simulated provider."""
+
+import asyncio
+from collections import deque
+from dataclasses import asdict
+from itertools import count
+from typing import Any, NamedTuple, Self
+
+import orjson
+from aiohttp import web
+
+from millrace.simulator.delivery import deliver_instead, deliver_stream, deliver_whole, json_response
+from millrace.simulator.directives import HEADER
+from millrace.simulator.faults import Fault, Kind
+from millrace.simulator.profiles import Profile
+from millrace.simulator.prompt_cache import PromptCache
+from millrace.simulator.question import Question, decode, read_question
+from millrace.simulator.script import Script, compose
+from millrace.simulator.shapes import BadRequestError, Envelope, Usage
+from millrace.simulator.stats import Call, Stats
+
+_MAX_BODY = 16 * 2**20
+_CALLS_KEPT = 256
+_SHUTDOWN_S = 0.1  # for what is not a call, such as a body that never comes
+
+
+class Received(NamedTuple):
+    """A request as it came in; of the credentials, only whether there were any."""
+
+    body: dict[str, Any]
+    authorized: bool
+
+
+class Simulator:
+    """One provider with one model, on a socket of its own."""
+
+    def __init__(self, profile: Profile, *, seed: int = 0) -> None:
+        self.profile = profile
+        self.stats = Stats()
+        self.calls: deque[Received] = deque(maxlen=_CALLS_KEPT)
+        self._seed = seed
+        self._cache = PromptCache()
+        self._numbers = count(1)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._runner: web.AppRunner | None = None
+        self._host = ""
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen; port 0 takes a free one."""
+        if self._runner:
+            raise RuntimeError("the simulator is already started")
+        # aiohttp sets TCP_NODELAY itself. Handler cancellation is how a call learns
+        # at once, wherever it waits, that its client has gone.
+        runner = web.AppRunner(
+            self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=_SHUTDOWN_S
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        self._runner, self._host = runner, host
+
+    async def stop(self) -> None:
+        """Close every connection, also those with streams running."""
+        if self._runner:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.stop()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        if self._runner is None:
+            raise RuntimeError("the simulator is not started")
+        return int(self._runner.addresses[0][1])
+
+    @property
+    def base_url(self) -> str:
+        """The URL that an OpenAI client takes."""
+        return f"http://{self._host}:{self.port}/v1"
+
+    def _application(self) -> web.Application:
+        app = web.Application(client_max_size=_MAX_BODY)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/stats", self._stats)
+        app.router.add_post("/stats/reset", self._reset_stats)
+        app.on_shutdown.append(self._cut_calls)
+        return app
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        try:
+            document = decode(raw)
+            question = read_question(document, request.headers.get(HEADER, ""), self.profile.name)
+            script = compose(self.profile, question, self._seed)
+        except BadRequestError as error:
+            return json_response(error.body(), 400)
+        self.calls.append(Received(document, "Authorization" in request.headers))
+        return await self._answer(request, question, script)
+
+    async def _answer(self, request: web.Request, question: Question, script: Script) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 -- a coroutine is always run by a task
+        self._tasks.add(task)
+        try:
+            with self.stats.call() as call:
+                return await self._deliver(request, question, script, call)
+        finally:
+            self._tasks.discard(task)
+
+    async def _deliver(
+        self, request: web.Request, question: Question, script: Script, call: Call
+    ) -> web.StreamResponse:
+        if script.fault and script.fault.replaces:
+            return await deliver_instead(script.fault, question.directives.ttft, call)
+        envelope = self._envelope(question, script, call)
+        deliver = deliver_stream if question.body.stream else deliver_whole
+        return await deliver(request, script, envelope, call)
+
+    def _envelope(self, question: Question, script: Script, call: Call) -> Envelope:
+        prompt, cached = self._cache.charge(question.body.messages)
+        call.charge(prompt)
+        told = question.wants_usage and script.fault != Fault(Kind.NO_USAGE)
+        usage = Usage(prompt, cached, completion=len(script.tokens)) if told else None
+        return Envelope(f"chatcmpl-{self.profile.name}-{next(self._numbers)}", self.profile.model, usage)
+
+    async def _models(self, _request: web.Request) -> web.Response:
+        model = {"id": self.profile.model, "object": "model", "created": 0, "owned_by": "millrace-simulator"}
+        return json_response(orjson.dumps({"object": "list", "data": [model]}))
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return json_response(orjson.dumps({"status": "ok"}))
+
+    async def _stats(self, _request: web.Request) -> web.Response:
+        about = {"profile": self.profile.name, "model": self.profile.model}
+        return json_response(orjson.dumps({**about, **asdict(self.stats)}))
+
+    async def _reset_stats(self, request: web.Request) -> web.Response:
+        self.stats.reset()
+        return await self._stats(request)
+
+    async def _cut_calls(self, _app: web.Application) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)

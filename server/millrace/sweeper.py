@@ -1,0 +1,39 @@
+"""One slow beat for everything that waits: stalls, deadlines, running totals. No timer per token, call or request."""
+
+import asyncio
+from collections.abc import Callable
+
+from millrace import log
+from millrace.ports import Clock
+
+BEAT_S = 0.1
+
+Tick = Callable[[float], None]  # given the clock's reading
+
+
+class Sweeper:
+    """Calls every registered tick at each beat."""
+
+    def __init__(self, clock: Clock, beat_s: float = BEAT_S) -> None:
+        self._clock = clock
+        self._beat_s = beat_s
+        self._ticks: list[Tick] = []
+
+    def add(self, tick: Tick) -> None:
+        """Call this at each beat from now on."""
+        self._ticks.append(tick)
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            await asyncio.sleep(self._beat_s)
+            self.beat()
+
+    def beat(self) -> None:
+        """Beat once; one failing tick does not stop the others."""
+        now = self._clock()
+        for tick in self._ticks:
+            try:
+                tick(now)
+            except Exception as error:  # the beat must go on
+                log.get().error("sweep failed", exc_info=error)

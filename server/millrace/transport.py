@@ -1,0 +1,58 @@
+"""uvicorn's WebSocket protocol with one door more: many text frames in one write.
+
+Handed to uvicorn as `ws=JoinedWebSocket`; an application finds it in its scope under `EXTENSION`, and where it is
+absent (another server, another `--ws`) plain ASGI `send` does the same, one write a frame.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+EXTENSION = "millrace.transport"
+HIGH_WATER = 256 * 1024  # bytes that may wait in the socket before its models are read no further
+
+_TEXT = 0x81  # FIN, opcode text; frames of a server are not masked (RFC 6455, 5.2)
+_SHORT, _MEDIUM = 126, 65_536
+
+
+class JoinedWebSocket(WebSocketsSansIOProtocol):
+    """One connection. `on_pause` and `on_resume` tell of a peer that reads slower than it is written to."""
+
+    on_pause: Callable[[], None] | None = None
+    on_resume: Callable[[], None] | None = None
+
+    def handle_connect(self, event: Request) -> None:
+        """Put this transport into the application's scope."""
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        super().handle_connect(event)
+        if self.handshake_initiated and hasattr(self, "scope"):
+            extensions: dict[str, Any] = self.scope["extensions"]
+            extensions[EXTENSION] = self
+
+    def write_frames(self, payloads: list[bytes]) -> None:
+        """Write text frames at once and in one piece; a no-op once the connection closes."""
+        if not self.close_sent and not self.disconnected and not self.transport.is_closing():
+            self.transport.write(b"".join([part for payload in payloads for part in (header(len(payload)), payload)]))
+
+    def pause_writing(self) -> None:
+        """Take the news that too much waits in the socket."""
+        super().pause_writing()
+        if self.on_pause is not None:
+            self.on_pause()
+
+    def resume_writing(self) -> None:
+        """Take the news that the socket has room again."""
+        super().resume_writing()
+        if self.on_resume is not None:
+            self.on_resume()
+
+
+def header(length: int) -> bytes:
+    """Return the header of an unmasked, final text frame."""
+    if length < _SHORT:
+        return bytes((_TEXT, length))
+    if length < _MEDIUM:
+        return bytes((_TEXT, 126)) + length.to_bytes(2)
+    return bytes((_TEXT, 127)) + length.to_bytes(8)

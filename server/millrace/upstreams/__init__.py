@@ -1,0 +1,1 @@
+"""Providers' APIs behind the `Upstream` port."""

@@ -1,0 +1,176 @@
+"""The chat-completions dialect: a `Call` as a request body, stream chunks and error bodies as values. No I/O."""
+
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+import orjson
+from msgspec import Struct
+
+from millrace.errors import UpstreamError
+from millrace.ports import Clock
+from millrace.types import Call, FinishReason, Format, Message, Usage
+
+MAX_MESSAGE = 300  # characters of a provider's error that are passed on
+MAX_RETRY_AFTER_S = 86_400.0
+
+# Beside OpenAI's own: what servers that call themselves compatible were seen to send.
+_FINISHES = {
+    "stop": FinishReason.STOP,
+    "eos": FinishReason.STOP,
+    "eos_token": FinishReason.STOP,
+    "end_turn": FinishReason.STOP,
+    "stop_sequence": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "max_tokens": FinishReason.LENGTH,
+    "content_filter": FinishReason.CONTENT_FILTER,
+}
+_OVERLOADED = ("overloaded", "rate_limit", "too_many_requests", "429", "503", "529")
+
+
+class _PromptDetails(Struct):
+    cached_tokens: int | None = None
+
+
+class _CompletionDetails(Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _Delta(Struct):
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[Any] | None = None
+
+
+class _Choice(Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class Chunk(Struct):
+    """One `chat.completion.chunk`, or an error in its place."""
+
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(Chunk).decode
+
+
+def body(call: Call, max_tokens_field: str) -> bytes:
+    """Return the request body of a call."""
+    prompt = call.prompt
+    fields: dict[str, Any] = {
+        "model": call.model.id,
+        "messages": [_message(message) for message in prompt.messages],
+        max_tokens_field: call.max_output_tokens,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": prompt.temperature,
+        "top_p": prompt.top_p,
+        "response_format": _response_format(prompt.format),
+        "verbosity": prompt.verbosity,
+        "reasoning_effort": prompt.reasoning_effort,
+    }
+    return orjson.dumps({name: value for name, value in fields.items() if value is not None})
+
+
+def read_chunk(data: bytes, model: str) -> Chunk:
+    """Read one event; a provider's error in it, or what is no chunk at all, raises."""
+    try:
+        chunk = _decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        raise UpstreamError("upstream_error", f"{model} sent a chunk that cannot be read") from None
+    if chunk.error is not None:
+        raise _error(chunk.error, model)
+    return chunk
+
+
+def finish_reason(given: str, model: str) -> FinishReason:
+    """Return what a provider's word for the end means."""
+    reason = _FINISHES.get(given)
+    if reason is None:
+        raise UpstreamError("upstream_error", f"{model} ended with {given[:40]!r}, which is no end of an answer")
+    return reason
+
+
+def usage(given: _Usage) -> Usage:
+    """Return reported usage, clamped to what can be true."""
+    cached = (given.prompt_tokens_details and given.prompt_tokens_details.cached_tokens) or 0
+    reasoning = (given.completion_tokens_details and given.completion_tokens_details.reasoning_tokens) or 0
+    input_tokens, output_tokens = max(0, given.prompt_tokens), max(0, given.completion_tokens)
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_input_tokens=min(max(0, cached), input_tokens),
+        reasoning_tokens=min(max(0, reasoning), output_tokens),
+    )
+
+
+def refused(status: int, retry_after: str | None, answer: bytes, model: str, wall: Clock) -> UpstreamError:
+    """Return the error for an HTTP answer that is not 200. A provider charges nothing for it."""
+    if status in (401, 403):  # its text may repeat a part of the key
+        return UpstreamError(
+            "upstream_error",
+            f"the provider of {model} refused the key (HTTP {status}); check api_key_env of that model",
+            billable=False,
+        )
+    code = {408: "upstream_timeout", 504: "upstream_timeout"}.get(status, "upstream_error")
+    if status in (429, 503, 529):
+        code = "upstream_overloaded"
+    return UpstreamError(
+        code,
+        f"{model} answered HTTP {status}{_detail(answer)}",
+        billable=False,
+        retry_after_ms=_retry_after_ms(retry_after, wall),
+    )
+
+
+def _message(message: Message) -> dict[str, Any]:
+    if len(message.parts) == 1:
+        return {"role": message.role, "content": message.parts[0]}
+    return {"role": message.role, "content": [{"type": "text", "text": part} for part in message.parts]}
+
+
+def _response_format(form: Format | None) -> dict[str, Any] | None:
+    if form is None:
+        return None
+    if form.schema is None:
+        return {"type": form.kind}
+    named = {"name": form.name, "schema": form.schema, "strict": form.strict, "description": form.description}
+    return {"type": form.kind, "json_schema": {key: value for key, value in named.items() if value is not None}}
+
+
+def _error(given: Any, model: str) -> UpstreamError:
+    fields = given if isinstance(given, dict) else {"message": given}
+    kind = f"{fields.get('type')} {fields.get('code')}".lower()
+    code = "upstream_overloaded" if any(word in kind for word in _OVERLOADED) else "upstream_error"
+    code = "upstream_timeout" if "timeout" in kind else code
+    message = str(fields.get("message") or "no reason given")[:MAX_MESSAGE]
+    return UpstreamError(code, f"{model} failed in mid-stream: {message}")
+
+
+def _detail(answer: bytes) -> str:
+    try:
+        error = msgspec.json.decode(answer)["error"]
+        return f": {str(error['message'] if isinstance(error, dict) else error)[:MAX_MESSAGE]}"
+    except (msgspec.DecodeError, RecursionError, KeyError, TypeError):
+        return ""
+
+
+def _retry_after_ms(given: str | None, wall: Clock) -> int | None:
+    if not given:
+        return None
+    try:
+        seconds = float(given) if given.strip().isdigit() else parsedate_to_datetime(given).timestamp() - wall()
+    except (TypeError, ValueError):
+        return None
+    return round(min(max(0.0, seconds), MAX_RETRY_AFTER_S) * 1000)

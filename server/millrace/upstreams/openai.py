@@ -1,0 +1,241 @@
+"""OpenAI-compatible chat completions over aiohttp: the plain reader, reference and fallback for any quicker one."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import aiohttp
+
+from millrace import log
+from millrace.errors import UpstreamError
+from millrace.ports import Clock, Sink
+from millrace.types import Call, Finish, FinishReason, Usage
+from millrace.upstreams import chat
+from millrace.upstreams.sse import EventStream
+
+DRAIN_S = 1.0  # how long a finished answer's connection may take to become reusable
+TAIL_S = 2.0  # how long usage may lag behind the finish reason
+MAX_ERROR_BODY = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where a model is served, and how patient to be with it."""
+
+    base_url: str
+    api_key: str | None
+    max_tokens_field: str
+    connect_timeout_s: float
+    first_token_timeout_s: float
+    stall_timeout_s: float
+
+    def __repr__(self) -> str:  # a key must not get into a log by way of a repr
+        return f"Endpoint({self.base_url})"
+
+
+class OpenAIUpstream:
+    """One model's endpoint."""
+
+    def __init__(self, http: aiohttp.ClientSession, endpoint: Endpoint, clock: Clock, wall: Clock = time.time) -> None:
+        self._http = http
+        self.endpoint = endpoint
+        self.clock = clock
+        self.wall = wall
+        self._url = endpoint.base_url.rstrip("/") + "/chat/completions"
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=endpoint.connect_timeout_s)
+        self._headers = {
+            "Accept": "text/event-stream",
+            "Accept-Encoding": "identity",  # compression holds tokens back
+            "Content-Type": "application/json",
+        }
+        if endpoint.api_key:
+            self._headers["Authorization"] = f"Bearer {endpoint.api_key}"
+        self._live: set[ChatAttempt] = set()
+
+    def open(self, call: Call) -> "ChatAttempt":
+        """Start a call."""
+        attempt = ChatAttempt(self, call)
+        self._live.add(attempt)
+        attempt.task.add_done_callback(lambda _: self._live.discard(attempt))
+        return attempt
+
+    def sweep(self, now: float) -> None:
+        """Give up on calls that say nothing any more. Called by the sweeper."""
+        for attempt in tuple(self._live):
+            attempt.expire_if_silent(now)
+
+    async def post(self, body: bytes) -> aiohttp.ClientResponse:
+        """Send a request; the answer's body is still to be read."""
+        return await self._http.post(
+            self._url, data=body, headers=self._headers, timeout=self._timeout, allow_redirects=False
+        )
+
+
+class ChatAttempt:
+    """One call being read by one task; its words go to the sink, its end to `done`."""
+
+    def __init__(self, upstream: OpenAIUpstream, call: Call) -> None:
+        loop = asyncio.get_running_loop()
+        self.sink: Sink = _nowhere
+        self.done: asyncio.Future[Finish] = loop.create_future()
+        self.parts: list[str] = []
+        self.received_bytes = 0
+        self.usage: Usage | None = None
+        self._upstream = upstream
+        self._model = call.model.id
+        self._opened_at = self._heard_at = upstream.clock()
+        self._response: aiohttp.ClientResponse | None = None
+        self._reason: FinishReason | None = None
+        self._refused = False
+        self._terminated = False  # the provider said [DONE]
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self.task = loop.create_task(self._run(chat.body(call, upstream.endpoint.max_tokens_field)))
+
+    def abort(self) -> None:
+        """Close the socket at once unless the answer is whole; `done` is cancelled if it is open."""
+        if self.done.done():
+            if not self.done.cancelled():
+                self.done.exception()  # seen, even if nobody waited for it
+            return
+        self.done.cancel()
+        self._close()
+
+    def pause(self) -> None:
+        """Read no further; aiohttp stops the socket when its buffer is full."""
+        self._flowing.clear()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._heard_at = self._upstream.clock()
+        self._flowing.set()
+
+    def expire_if_silent(self, now: float) -> None:
+        """Fail the call if it has been silent for longer than its endpoint allows."""
+        if self.done.done() or not self._flowing.is_set():
+            return
+        endpoint = self._upstream.endpoint
+        if self._reason is not None:
+            if now - self._heard_at > TAIL_S:
+                self._finish()
+                self._close()
+        elif not self.parts and now - self._opened_at > endpoint.first_token_timeout_s:
+            self._fail_silent(f"gave no word in {endpoint.first_token_timeout_s:g} s")
+        elif self.parts and now - self._heard_at > endpoint.stall_timeout_s:
+            self._fail_silent(f"fell silent in mid-stream for {endpoint.stall_timeout_s:g} s")
+
+    def _fail_silent(self, what: str) -> None:
+        self.done.set_exception(UpstreamError("upstream_timeout", f"{self._model} {what}"))
+        self._close()
+
+    def _close(self) -> None:
+        self.task.cancel()
+        if self._response is not None:
+            self._response.close()
+
+    async def _run(self, body: bytes) -> None:
+        try:
+            await self._read(body)
+        except UpstreamError as error:
+            self._fail(error)
+        except (aiohttp.ClientError, OSError) as error:
+            self._fail(self._broken(error))
+        except Exception as error:  # whoever waits for `done` must not wait for ever
+            log.get().error("upstream reader crashed", model=self._model, exc_info=error)
+            self._fail(UpstreamError("upstream_error", f"the answer of {self._model} could not be read"))
+        else:
+            self._finish()
+            await self._drain()
+        finally:
+            if self._response is not None:
+                self._response.close()
+
+    async def _read(self, body: bytes) -> None:
+        response = self._response = await self._upstream.post(body)
+        self._heard_at = self._upstream.clock()
+        if response.status != 200:  # noqa: PLR2004 - the only status that carries a stream
+            answer = await response.content.read(MAX_ERROR_BODY)
+            retry_after = response.headers.get("Retry-After")
+            raise chat.refused(response.status, retry_after, answer, self._model, self._upstream.wall)
+        if response.content_type in ("application/json", "text/html"):
+            raise UpstreamError(
+                "upstream_error", f"{self._model} answered {response.content_type}, not an event stream"
+            )
+        events = EventStream()
+        async for chunk in response.content.iter_any():
+            self._heard_at = self._upstream.clock()
+            self._take(events.feed(chunk))
+            if self._reason is not None and (self._terminated or self.usage is not None):
+                break  # whole and counted: nothing more is worth waiting for
+            if not self._flowing.is_set():
+                await self._flowing.wait()
+        if self._reason is None:
+            raise UpstreamError("upstream_truncated", f"{self._model} ended its stream without finishing the answer")
+
+    def _take(self, events: list[bytes]) -> None:
+        """Take the events of one read; their words leave in one call, also when a later event is a fault."""
+        deltas: list[str] = []
+        try:
+            for data in events:
+                if data == b"[DONE]":
+                    self._terminated = True
+                    return
+                if data:
+                    self._take_chunk(chat.read_chunk(data, self._model), deltas)
+        finally:
+            if deltas:
+                self.parts += deltas
+                self.sink(deltas)
+
+    def _take_chunk(self, chunk: chat.Chunk, deltas: list[str]) -> None:
+        if chunk.usage is not None:
+            self.usage = chat.usage(chunk.usage)
+        for choice in chunk.choices or ():
+            delta = choice.delta
+            if delta is not None:
+                if delta.tool_calls:
+                    raise UpstreamError("upstream_error", f"{self._model} called a tool that nobody offered")
+                if delta.refusal:
+                    self._refused = True
+                if words := delta.content or delta.refusal:
+                    self.received_bytes += len(words.encode())
+                    deltas.append(words)
+            if choice.finish_reason:
+                self._reason = chat.finish_reason(choice.finish_reason, self._model)
+
+    def _broken(self, error: Exception) -> UpstreamError:
+        """Say what a broken connection means: where it broke decides."""
+        if isinstance(error, aiohttp.ServerTimeoutError):
+            return UpstreamError("upstream_timeout", f"{self._model} could not be reached in time", billable=False)
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return UpstreamError(
+                "upstream_error", f"{self._model} could not be reached: {error.os_error.strerror}", billable=False
+            )
+        if self._response is None:
+            return UpstreamError("upstream_error", f"{self._model} closed the connection before it answered")
+        return UpstreamError("upstream_truncated", f"the connection to {self._model} broke in mid-answer")
+
+    def _fail(self, error: UpstreamError) -> None:
+        if self._reason is not None and error.code == "upstream_truncated":
+            self._finish()  # the answer was whole; only what follows it is missing
+        elif not self.done.done():
+            self.done.set_exception(error)
+
+    def _finish(self) -> None:
+        if not self.done.done() and self._reason is not None:
+            self.done.set_result(Finish(reason=self._reason, refused=self._refused))
+
+    async def _drain(self) -> None:
+        """Read to the end of the body, so that the connection can be used again."""
+        if self._response is None:
+            return
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while await self._response.content.readany():
+                    pass
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            self._response.close()
+
+
+def _nowhere(deltas: list[str]) -> None:
+    """Take words before anybody listens."""

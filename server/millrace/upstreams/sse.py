@@ -1,0 +1,46 @@
+"""Bytes -> server-sent events. No I/O."""
+
+from millrace.errors import UpstreamError
+
+MAX_EVENT = 4 * 2**20  # bytes; a provider that sends more in one event is broken
+
+
+class EventStream:
+    """Splits a body into the `data` of its events: any line ending, comments, several data lines, a BOM."""
+
+    __slots__ = ("_data", "_rest", "_started")
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+        self._started = False
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the data of every event that this chunk completes."""
+        text = self._rest + chunk if self._rest else chunk
+        if not self._started:
+            if len(text) < 3 and b"\xef\xbb\xbf".startswith(text):
+                self._rest = text
+                return []
+            self._started = True
+            text = text.removeprefix(b"\xef\xbb\xbf")
+        if b"\r" in text:
+            text = self._normal(text)
+        *lines, self._rest = text.split(b"\n")
+        if len(self._rest) > MAX_EVENT:
+            raise UpstreamError("upstream_error", "the model sent an event of more than 4 MiB")
+        return [data for line in lines if (data := self._line(line)) is not None]
+
+    @staticmethod
+    def _normal(text: bytes) -> bytes:
+        """Turn CRLF and CR into LF; a CR at the very end may still become a CRLF and is kept."""
+        held = b"\r" if text.endswith(b"\r") else b""
+        return text.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
+
+    def _line(self, line: bytes) -> bytes | None:
+        if not line:
+            data, self._data = self._data, []
+            return b"\n".join(data) if data else None
+        if line.startswith(b"data:"):
+            self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+        return None
