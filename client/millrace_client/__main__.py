@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import click
 from rich.console import Console
@@ -25,9 +27,7 @@ FAILED, UNREACHABLE, INTERRUPTED = 1, 3, 130  # exit codes
 @click.option("--url", default=DEFAULT_URL, envvar="MILLRACE_URL", show_default=True, help="The server.")
 @click.option("--model", default="auto", show_default=True, help="auto, small, large, or a configured name.")
 @click.option("--strategy", type=click.Choice([*map(str, Strategy)]), help="How to use the two models.")
-@click.option(
-    "--delivery", type=click.Choice([*map(str, Delivery)]), help="What to show before the answer is accepted."
-)
+@click.option("--delivery", type=click.Choice([*map(str, Delivery)]), help="What to show before it is accepted.")
 @click.option("--cache", type=click.Choice([*map(str, CacheMode)]), help="What to want of the caches.")
 @click.option("--system", help="A system prompt.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Cap the answer.")
@@ -54,11 +54,11 @@ def ask(
     sys.exit(asyncio.run(_ask(url, question, options)))
 
 
-async def _ask(url: str, question: str, options: dict[str, object]) -> int:
+async def _ask(url: str, question: str, options: Mapping[str, Any]) -> int:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         async with Client(url, api_key=os.environ.get("MILLRACE_API_KEY"), negotiate=sys.stdout.isatty()) as client:
-            stream = client.stream(question, **options)  # type: ignore[arg-type]
+            stream = client.stream(question, **options)
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGINT, lambda: loop.create_task(_stop(stream)))
             show = _draw if sys.stdout.isatty() else _write
@@ -69,9 +69,7 @@ async def _ask(url: str, question: str, options: dict[str, object]) -> int:
     except ConnectionLostError as error:
         console.print(f"[red]{error}[/]")
     except OSError:
-        console.print(
-            f"[red]nothing answers at {url}[/]; start a server (make demo, millrace serve) or name one with --url"
-        )
+        console.print(f"[red]nothing answers at {url}[/]; start one (make demo, millrace serve) or name it with --url")
         return UNREACHABLE
     return FAILED
 

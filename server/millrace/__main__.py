@@ -70,9 +70,7 @@ def demo(port: int) -> None:
 
 @main.command()
 @click.option("--port", type=click.IntRange(0, 65535), required=True, help="Listen here; 0: any free one.")
-@click.option(
-    "--profile", type=click.Choice([*PROFILES]), required=True, help="small: quick, cheap, weak at hard questions."
-)
+@click.option("--profile", type=click.Choice([*PROFILES]), required=True, help="small is weak at hard questions.")
 @click.option("--seed", default=0, show_default=True, help="For the text of unknown questions.")
 def simulate(port: int, profile: str, seed: int) -> None:
     """Run one simulated model: an OpenAI-compatible server that never bills."""
@@ -120,9 +118,9 @@ def _listen(server: settings.ServerSettings) -> socket.socket:
         listener.bind((server.host, server.port))
     except OSError as error:
         listener.close()
-        reason = error.strerror or str(error)
         _complain(
-            [Fault("server.port", f"{server.host}:{server.port}: {reason}; name another with --port")], "cannot listen"
+            [Fault("server.port", f"{server.host}:{server.port}: {error.strerror}; name another with --port")],
+            "cannot listen",
         )
     return listener
 
@@ -179,9 +177,7 @@ def _welcome(address: str) -> None:
     if Path(".venv/bin/python").exists() and ask_it.startswith("python"):
         ask_it = f".venv/bin/{ask_it}"
     url = "" if address == "127.0.0.1:8000" else f" --url ws://{address}"
-    console.print(
-        f"[bold]Millrace[/] leads two simulated models. Open [bold]http://{address}/[/] or try, in another terminal:\n"
-    )
+    console.print(f"[bold]Millrace[/] leads two simulated models. Open [bold]http://{address}/[/] or try, elsewhere:\n")
     for question, remark in (
         ("What is a millrace?", "the small model answers; ask it twice: the cache does"),
         (HARD[0], "the small model is weak here: its words are taken back"),

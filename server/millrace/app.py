@@ -118,8 +118,9 @@ def _json(value: object) -> Response:
 
 
 def _origin_is_near(websocket: WebSocket) -> bool:
-    """Whether the page that connects, if it is a page, is ours or on this machine: without keys nothing else tells
-    a user's own page from any page the user happens to visit.
+    """Whether the page that connects, if it is a page, is ours or on this machine.
+
+    Without keys nothing else tells a user's own page from any page the user happens to visit.
     """
     origin = websocket.headers.get("origin")
     if origin is None:

@@ -1,4 +1,4 @@
-"""Bill (open) -> Entry (settled). A bill has one line per upstream call and is settled exactly once, on every way out."""
+"""Bill (open) -> Entry (settled): one line per upstream call, settled exactly once on every way out."""
 
 from decimal import Decimal
 

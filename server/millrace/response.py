@@ -1,4 +1,4 @@
-"""One response as a log of facts. The funnel appends; whoever listens subscribes and makes of the facts what it may show.
+"""One response as a log of facts. The funnel appends; whoever listens subscribes and shows what it may.
 
 A text delta is kept as a plain `str`, every other fact is a small frozen value: the token plane makes no objects.
 """

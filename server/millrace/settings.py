@@ -252,7 +252,7 @@ def _expected(value: Any, kind: Any, message: str) -> str:
 def _example(path: str) -> str:
     key = path.rpartition(".")[2]
     examples = {
-        "price": 'write price = { input = "0.15", cached_input = "0.075", output = "0.60" } (dollars per million tokens)',
+        "price": 'write dollars per million tokens: price = { input = "0.15", output = "0.60" }',
         "upstream": 'write upstream = "openai"',
         "base_url": 'write base_url = "https://HOST/v1"',
         "model": "write the provider's name for the model",

@@ -18,8 +18,8 @@ _LEAD = (
     r"[ ,.;:!-]*(?:(?:but|however|that)\b[ ,]*)?){0,3}"
 )
 _DEEDS = (
-    r"(?:help|assist|comply|answer|provide|discuss|do (?:that|this)|fulfil|create|generate|engage|share|support|continue"
-    r"|talk about|respond|give|write|offer|participate|decline|refuse)"
+    r"(?:help|assist|comply|answer|provide|discuss|do (?:that|this)|fulfil|create|generate|engage|share|support"
+    r"|continue|talk about|respond|give|write|offer|participate|decline|refuse)"
 )
 _REFUSAL = re.compile(
     _LEAD + rf"(?:i (?:can't|cannot|can not|could not|couldn't|won't|will not|must|have to) (?:\w+ly )?{_DEEDS}"
@@ -30,10 +30,11 @@ _REFUSAL = re.compile(
 )
 _UNSURE = re.compile(
     _LEAD + rf"(?:{_I_AM} {_HOW}(?:(?:not {_HOW}(?:sure|certain|familiar with))|unsure|uncertain)"
-    rf"|i {_HOW}(?:do not|don't) {_HOW}(?:know|have (?:an answer|the answer|any idea|a clue|enough (?:information|context)"
-    r"|(?:any )?(?:specific )?(?:information|knowledge)))"
+    rf"|i {_HOW}(?:do not|don't) {_HOW}(?:know|have (?:an answer|the answer|any idea|a clue"
+    r"|enough (?:information|context)|(?:any )?(?:specific )?(?:information|knowledge)))"
     rf"|i {_HOW}have no (?:idea|clue|information|knowledge)"
-    rf"|i {_HOW}(?:can't|cannot|can not|couldn't|could not) {_HOW}(?:say|tell|be (?:sure|certain)|determine|recall|find)"
+    rf"|i {_HOW}(?:can't|cannot|can not|couldn't|could not) {_HOW}(?:say|tell|determine|recall|find"
+    r"|be (?:sure|certain))"
     r"|(?:there is|there's) (?:not enough|no|insufficient) (?:information|context)"
     r"|(?:no idea|not sure|unsure|unknown|don't know|i dunno|dunno|hard to say)\s*(?:[.,;!?…]|$))",
     re.IGNORECASE,

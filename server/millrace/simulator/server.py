@@ -110,7 +110,7 @@ class Simulator:
 
     async def _answer(self, request: web.Request, question: Question, script: Script) -> web.StreamResponse:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 -- a coroutine is always run by a task
+        assert task is not None
         self._tasks.add(task)
         try:
             with self.stats.call() as call:

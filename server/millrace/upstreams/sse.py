@@ -2,6 +2,7 @@
 
 from millrace.errors import UpstreamError
 
+_BOM = b"\xef\xbb\xbf"
 MAX_EVENT = 4 * 2**20  # bytes; a provider that sends more in one event is broken
 
 
@@ -19,11 +20,11 @@ class EventStream:
         """Return the data of every event that this chunk completes."""
         text = self._rest + chunk if self._rest else chunk
         if not self._started:
-            if len(text) < 3 and b"\xef\xbb\xbf".startswith(text):
+            if len(text) < len(_BOM) and _BOM.startswith(text):
                 self._rest = text
                 return []
             self._started = True
-            text = text.removeprefix(b"\xef\xbb\xbf")
+            text = text.removeprefix(_BOM)
         if b"\r" in text:
             text = self._normal(text)
         *lines, self._rest = text.split(b"\n")
