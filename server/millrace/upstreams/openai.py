@@ -93,13 +93,13 @@ class ChatAttempt:
         self.task = loop.create_task(self._run(chat.body(call, upstream.endpoint.max_tokens_field)))
 
     def abort(self) -> None:
-        """Close the socket at once unless the answer is whole; `done` is cancelled if it is open."""
-        if self.done.done():
-            if not self.done.cancelled():
-                self.done.exception()  # seen, even if nobody waited for it
-            return
+        """Close the socket at once unless the answer is whole; `done` is cancelled if it is open.
+
+        Whoever is cancelled while awaiting `done` has cancelled it, so that alone does not mean that reading is over.
+        """
         self.done.cancel()
-        self._close()
+        if self.done.cancelled() or self.done.exception() is not None:
+            self._close()
 
     def pause(self) -> None:
         """Read no further; aiohttp stops the socket when its buffer is full."""
