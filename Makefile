@@ -35,3 +35,11 @@ $(VENV)/.runtime: requirements.txt pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	touch $@
+
+# After a change of dependencies: new pins with hashes, naming no index. Needs uv.
+PIN := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	--no-emit-index-url --no-emit-find-links
+.PHONY: pins
+pins:
+	$(PIN) pyproject.toml -o requirements.txt
+	$(PIN) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt

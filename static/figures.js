@@ -27,6 +27,16 @@ export function duration(ms) {
   return `${(ms / 1000).toFixed(ms < 9950 ? 1 : 0)} s`;
 }
 
+/**
+ * How long ago, in one unit.
+ * @param {number} seconds
+ */
+export function age(seconds) {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${Math.round(seconds / 3600)} h`;
+}
+
 /** @param {number} number */
 export function count(number) {
   return grouped.format(number);
@@ -37,7 +47,7 @@ export function count(number) {
  * @param {number} whole
  */
 export function percent(part, whole) {
-  return whole ? `${Math.round((part / whole) * 100)}%` : "–";
+  return `${Math.round((part / whole) * 100)}%`;
 }
 
 /** @param {Intl.NumberFormatOptions} digits */

@@ -78,7 +78,7 @@ async def test_a_queued_request_can_be_cancelled_alone(millrace: Running) -> Non
         await talk.create("third", stream_id="a")
         created = await talk.next()
         await talk.send({"type": "response.cancel", "response_id": created["response"]["id"]})
-        terminals = []
+        terminals: list[str] = []
         while len(terminals) < 3:
             event = await talk.next()
             if event["type"] in TERMINALS:

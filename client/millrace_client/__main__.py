@@ -60,7 +60,7 @@ async def _ask(url: str, question: str, options: Mapping[str, Any]) -> int:
         async with Client(url, api_key=os.environ.get("MILLRACE_API_KEY"), negotiate=sys.stdout.isatty()) as client:
             stream = client.stream(question, **options)
             loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGINT, lambda: loop.create_task(_stop(stream)))
+            loop.add_signal_handler(signal.SIGINT, _stop, stream)
             show = _draw if sys.stdout.isatty() else _write
             await show(stream, console)
             return _conclude(stream, console)
@@ -74,9 +74,9 @@ async def _ask(url: str, question: str, options: Mapping[str, Any]) -> int:
     return FAILED
 
 
-async def _stop(stream: Stream) -> None:
+def _stop(stream: Stream) -> None:
     asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)  # a second Ctrl-C ends the program
-    await stream.cancel()
+    stream.cancel()
 
 
 async def _draw(stream: Stream, _console: Console) -> None:

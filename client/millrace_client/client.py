@@ -18,6 +18,7 @@ from millrace_client.stream import ConnectionLostError, Event, Reply, Stream
 
 DEFAULT_URL = "ws://127.0.0.1:8000"
 PATH = "/v1/responses"
+AT_ONCE = 16  # requests without a lane of their own that are sent at once; the others wait here, not at the server
 MAX_MESSAGE = 16 * 2**20  # bytes of one event; a terminal repeats the whole answer
 
 
@@ -31,8 +32,12 @@ class Client:
         self._subprotocols = [Subprotocol(wire.SUBPROTOCOL)] if negotiate else None
         self._numbers = itertools.count(1)
         self._lanes: dict[str, deque[Stream]] = {}
+        self._free = [f"py-{number}" for number in range(AT_ONCE, 0, -1)]  # lanes of requests that named none
+        self._waiting: deque[tuple[Stream, dict[str, Any]]] = deque()  # for one of those
+        self._frames: asyncio.Queue[bytes] = asyncio.Queue()
+        self._lost = False
         self._connection: ClientConnection | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         self._connection = await connect(
@@ -42,18 +47,20 @@ class Client:
             compression=None,
             max_size=MAX_MESSAGE,
         )
-        self._reader = asyncio.create_task(self._read(self._connection))
+        self._tasks = [
+            asyncio.create_task(self._read(self._connection)),
+            asyncio.create_task(self._write(self._connection)),
+        ]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._connection is not None
-        assert self._reader is not None
+        assert self._connection is not None, "entered"
         await self._connection.close()
-        self._reader.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._reader
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def stream(
         self,
@@ -70,15 +77,20 @@ class Client:
 
         `body` takes any further field of the Responses API (`instructions`, `temperature`, `text`, `metadata`, ...).
         """
-        number = next(self._numbers)
-        stream = Stream(f"ev_{number}", lane or f"py-{number}", self._cancel)
+        assert self._connection is not None, "use `async with Client(...)`"
+        stream = Stream(f"ev_{next(self._numbers)}", lane, self._cancel)
         options = {"strategy": strategy, "delivery": delivery, "cache": cache}
         chosen = {name: value for name, value in options.items() if value is not None}
         fields = {"input": input, "model": model, "event_id": stream.event_id, **body}
         if chosen:
             fields["millrace"] = chosen
-        self._lanes.setdefault(stream.stream_id, deque()).append(stream)
-        self._send_soon(stream, requests.write_create(fields, stream_id=stream.stream_id))
+        if self._lost:
+            stream.fail(_lost())
+        elif lane is None:
+            self._waiting.append((stream, fields))
+            self._send_waiting()
+        else:
+            self._send(stream, lane, fields)
         return stream
 
     async def ask(self, input: str | list[dict[str, Any]], **options: Any) -> Reply:  # noqa: A002
@@ -86,16 +98,29 @@ class Client:
         async with self.stream(input, **options) as stream:
             return await stream.reply()
 
-    async def _cancel(self, stream: Stream) -> None:
-        assert self._connection is not None
-        named: dict[str, str] = {"response_id": stream.id} if stream.id else {"stream_id": stream.stream_id}
-        with suppress(ConnectionClosed):
-            await self._connection.send(requests.write_cancel(**named), text=True)
+    def _send_waiting(self) -> None:
+        while self._waiting and self._free:
+            stream, fields = self._waiting.popleft()
+            self._send(stream, self._free.pop(), fields)
 
-    def _send_soon(self, stream: Stream, frame: bytes) -> None:
-        assert self._connection is not None, "use `async with Client(...)`"
-        task = asyncio.get_running_loop().create_task(self._connection.send(frame, text=True))
-        task.add_done_callback(lambda task: self._lost(stream) if task.exception() else None)
+    def _send(self, stream: Stream, lane: str, fields: dict[str, Any]) -> None:
+        stream.lane = lane
+        self._lanes.setdefault(lane, deque()).append(stream)
+        self._frames.put_nowait(requests.write_create(fields, stream_id=lane))
+
+    def _cancel(self, stream: Stream) -> None:
+        if stream.id is not None:
+            self._frames.put_nowait(requests.write_cancel(response_id=stream.id))
+        elif stream.lane is not None:
+            self._frames.put_nowait(requests.write_cancel(stream_id=stream.lane))
+        else:  # it has not been sent
+            self._waiting = deque(waiting for waiting in self._waiting if waiting[0] is not stream)
+            stream.take(_cancelled())
+
+    async def _write(self, connection: ClientConnection) -> None:
+        with suppress(ConnectionClosed):
+            while True:
+                await connection.send(await self._frames.get(), text=True)
 
     async def _read(self, connection: ClientConnection) -> None:
         try:
@@ -106,33 +131,51 @@ class Client:
         except ConnectionClosed:
             pass
         finally:
-            for stream in [stream for lane in self._lanes.values() for stream in lane]:
-                self._lost(stream)
+            self._lost = True
+            for stream in [*itertools.chain(*self._lanes.values()), *(stream for stream, _ in self._waiting)]:
+                stream.fail(_lost())
 
     def _dispatch(self, event: Event) -> None:
         if isinstance(event, wire.Hello):
             self.hello = event
             return
-        lane = self._lanes.get(event.stream_id) if isinstance(event.stream_id, str) else None
-        if not lane:
+        lane = event.stream_id
+        if not isinstance(lane, str) or lane not in self._lanes:
             return
-        stream = lane[0]
+        streams = self._lanes[lane]
+        stream = streams[0]
         if isinstance(event, wire.Error):
-            stream = next((waiting for waiting in lane if waiting.event_id == event.event_id), stream)
+            stream = next((waiting for waiting in streams if waiting.event_id == event.event_id), stream)
         stream.take(event)
         if stream.ended:
-            self._forget(stream)
+            self._forget(stream, lane)
 
-    def _lost(self, stream: Stream) -> None:
-        stream.fail(ConnectionLostError("the connection to Millrace ended before the answer did"))
-        self._forget(stream)
+    def _forget(self, stream: Stream, lane: str) -> None:
+        self._lanes[lane].remove(stream)
+        if not self._lanes[lane]:
+            del self._lanes[lane]
+        if stream.asked_lane is None:
+            self._free.append(lane)
+            self._send_waiting()
 
-    def _forget(self, stream: Stream) -> None:
-        lane = self._lanes.get(stream.stream_id)
-        if lane and stream in lane:
-            lane.remove(stream)
-        if not lane:
-            self._lanes.pop(stream.stream_id, None)
+
+def _lost() -> ConnectionLostError:
+    return ConnectionLostError("the connection to Millrace ended before the answer did")
+
+
+def _cancelled() -> wire.Incomplete:
+    """Return the terminal of a request that was cancelled before it was sent."""
+    return wire.Incomplete(
+        sequence_number=0,
+        response=wire.ResponseBody(
+            id="",
+            created_at=0,
+            status="cancelled",
+            model="",
+            metadata={},
+            incomplete_details=wire.IncompleteDetails("cancelled"),
+        ),
+    )
 
 
 def endpoint(url: str) -> str:

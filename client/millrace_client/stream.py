@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -39,9 +39,10 @@ class Reply:
 class Stream:
     """An async iterator of events. Leaving `async with` early cancels; so does `cancel()`."""
 
-    def __init__(self, event_id: str, stream_id: str, send_cancel: Callable[[Stream], Awaitable[None]]) -> None:
+    def __init__(self, event_id: str, lane: str | None, send_cancel: Callable[[Stream], None]) -> None:
         self.event_id = event_id
-        self.stream_id = stream_id
+        self.asked_lane = lane
+        self.lane: str | None = None  # once it has been sent
         self.response: wire.ResponseBody | None = None  # once it has begun, whole at its end
         self.ended = False
         self._send_cancel = send_cancel
@@ -60,10 +61,10 @@ class Stream:
         """The response's id, once it has begun."""
         return self.response.id if self.response else None
 
-    async def cancel(self) -> None:
+    def cancel(self) -> None:
         """Ask the server to stop; the terminal event, with what it cost, still comes."""
         if not self.ended:
-            await self._send_cancel(self)
+            self._send_cancel(self)
 
     async def reply(self) -> Reply:
         """Read to the end and return the answer; a failed one raises `MillraceError`."""
@@ -93,7 +94,7 @@ class Stream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.cancel()
+        self.cancel()
 
     def take(self, event: Event) -> None:
         """Take the next event of this request; called by the client."""
@@ -115,8 +116,9 @@ class Stream:
 
     def fail(self, error: Exception) -> None:
         """End without a terminal."""
-        self.ended = True
-        self._error = error
+        if not self.ended:
+            self.ended = True
+            self._error = error
         self._news.set()
 
 

@@ -1,54 +1,17 @@
 """Small, then large: stream the small model's words, judge them, keep them or take them back."""
 
 import asyncio
-from dataclasses import dataclass
 
 from millrace import checks
 from millrace.attempts import Caller
 from millrace.catalog import Catalog
+from millrace.ending import Landed
 from millrace.errors import UpstreamError
 from millrace.ledger import Bill, Line
 from millrace.response import Response, Revised
-from millrace.types import (
-    Answer,
-    CacheOutcome,
-    Delivery,
-    Finish,
-    FinishReason,
-    Model,
-    Outcome,
-    Source,
-    StoredAnswer,
-    Usage,
-    Verdict,
-)
+from millrace.types import Answer, Delivery, Finish, FinishReason, Model, Outcome, Source, Verdict
 
 PREFIX_DELTAS = 40  # deltas with text after which a beginning is judged
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Landed:
-    """Where a request landed: whose words stand, and how they end."""
-
-    source: Source
-    model: str
-    usage: Usage
-    finish: FinishReason
-    check: str | None = None  # "passed" or the failed check; None where nothing was judged
-    cache: CacheOutcome = CacheOutcome.MISS
-    answer: Answer | None = None  # where it is worth storing
-
-    @classmethod
-    def from_store(cls, stored: StoredAnswer, cache: CacheOutcome) -> "Landed":
-        """A stored answer stopped by itself and passed its checks, or it would not have been stored."""
-        return cls(
-            source=Source.CACHE,
-            model=stored.model_id,
-            usage=stored.usage,
-            finish=FinishReason.STOP,
-            check="passed",
-            cache=cache,
-        )
 
 
 async def cascade(response: Response, bill: Bill, caller: Caller, catalog: Catalog) -> Landed:
@@ -61,7 +24,7 @@ async def cascade(response: Response, bill: Bill, caller: Caller, catalog: Catal
                 response.commit()
                 return _land(line, finish, verdict, verdict.check or "passed")
             line.outcome = Outcome.REVISED
-            reason = verdict.check or "weak"
+            reason = str(verdict.check)
     except UpstreamError as error:
         if response.committed:
             raise

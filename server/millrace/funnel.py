@@ -14,16 +14,16 @@ from contextlib import contextmanager
 
 from millrace import checks, log
 from millrace.attempts import Caller
-from millrace.cascade import Landed, cascade, straight
+from millrace.cascade import cascade, straight
 from millrace.catalog import Catalog
+from millrace.ending import Landed, cancelled, failed, landed, settle
 from millrace.errors import MillraceError
 from millrace.fingerprint import exact_key
-from millrace.ledger import Bill, milliseconds
+from millrace.ledger import Bill
 from millrace.ports import Clock, ExactCache, Ledger
-from millrace.response import Ended, Response, Routed
-from millrace.types import CacheMode, CacheOutcome, FinishReason, Source, Status, Strategy, Tier
+from millrace.response import Response, Routed
+from millrace.types import CacheMode, CacheOutcome, Strategy, Tier
 
-_CUT = {FinishReason.LENGTH: "max_output_tokens", FinishReason.CONTENT_FILTER: "content_filter"}
 _METER_EVERY_S = 1.0
 
 
@@ -61,23 +61,23 @@ class Funnel:
         with self._admitted(response) as bill:
             response.start()
             try:
-                ended = _landed(bill, await self._fall(response, bill))
+                ended = landed(bill, await self._fall(response, bill))
             except asyncio.CancelledError:
-                ended = _cancelled(bill)
+                ended = cancelled(bill)
                 raise
             except MillraceError as error:
-                ended = _failed(bill, error)
+                ended = failed(bill, error)
             except Exception as error:  # the user must get a terminal, the operator the trace
                 log.get().error("request crashed", id=response.id, exc_info=error)
-                ended = _failed(bill, MillraceError("internal_error", "a fault in Millrace; it has been logged"))
+                ended = failed(bill, MillraceError("internal_error", "a fault in Millrace; it has been logged"))
             finally:
-                self._settle(response, bill, ended)
+                settle(response, bill, ended)
 
     def drop(self, response: Response) -> None:
         """End a request that was cancelled before it ran: it gets its beginning, its end and its row all the same."""
         bill = self._bill(response)
         response.start()
-        self._settle(response, bill, _cancelled(bill))
+        settle(response, bill, cancelled(bill))
 
     def meter(self, now: float) -> None:
         """Note in every running response what it has cost until now, once a second. Called by the sweeper."""
@@ -88,14 +88,14 @@ class Funnel:
     async def _fall(self, response: Response, bill: Bill) -> Landed:
         request = response.request
         key = exact_key(request, self._catalog.models, checks.NAMES)
-        if landed := await self._from_exact(response, key):
-            return landed
+        if caught := await self._from_exact(response, key):
+            return caught
         if request.cache is CacheMode.ONLY:
             raise MillraceError("response_not_found", "nothing is stored for this request, and cache is 'only'")
-        landed = await self._from_models(response, bill)
-        if landed.answer and self._exact and request.cache is not CacheMode.OFF:
-            self._exact.store(key, request.tenant, landed.answer)
-        return landed
+        caught = await self._from_models(response, bill)
+        if caught.answer and self._exact and request.cache is not CacheMode.OFF:
+            self._exact.store(key, request.tenant, caught.answer)
+        return caught
 
     async def _from_exact(self, response: Response, key: bytes) -> Landed | None:
         request = response.request
@@ -137,31 +137,6 @@ class Funnel:
     def _bill(self, response: Response) -> Bill:
         return Bill(response.request, self._catalog.large.price, self._ledger, self._wall())
 
-    def _settle(self, response: Response, bill: Bill, ended: Ended) -> None:
-        latency_ms = milliseconds(response.started_at, response.clock()) or 0.0
-        try:
-            bill.settle(
-                ended.statement,
-                status=ended.status,
-                source=ended.source,
-                cache=ended.cache,
-                check=ended.check,
-                code=ended.error.code if ended.error else ended.reason,
-                ttft_ms=milliseconds(response.started_at, response.first_text_at),
-                latency_ms=latency_ms,
-            )
-        finally:
-            response.end(ended)
-        log.get().info(
-            "settled",
-            id=response.id,
-            status=ended.status.value,
-            source=ended.source,
-            code=ended.error.code if ended.error else ended.reason,
-            cost_usd=float(ended.statement.cost),
-            latency_ms=round(latency_ms, 1),
-        )
-
 
 def _route(
     response: Response,
@@ -174,36 +149,3 @@ def _route(
 ) -> None:
     strategy = response.request.strategy
     response.route(Routed(strategy=strategy, model=model, tier=tier, reason=reason, cache=cache, age_s=age_s))
-
-
-def _landed(bill: Bill, landed: Landed) -> Ended:
-    return Ended(
-        status=Status.COMPLETED if landed.finish is FinishReason.STOP else Status.INCOMPLETE,
-        reason=_CUT.get(landed.finish),
-        model=landed.model,
-        source=landed.source,
-        cache=landed.cache,
-        check=landed.check,
-        statement=bill.statement(landed.usage),
-    )
-
-
-def _cancelled(bill: Bill) -> Ended:
-    return _unanswered(bill, Status.CANCELLED, reason="cancelled")
-
-
-def _failed(bill: Bill, error: MillraceError) -> Ended:
-    return _unanswered(bill, Status.FAILED, error=error)
-
-
-def _unanswered(bill: Bill, status: Status, *, reason: str | None = None, error: MillraceError | None = None) -> Ended:
-    statement = bill.statement(answered=False)
-    last = statement.charges[-1] if statement.charges else None
-    return Ended(
-        status=status,
-        reason=reason,
-        error=error,
-        model=last.model if last else None,
-        source=Source(last.tier.value) if last else None,
-        statement=statement,
-    )

@@ -1,0 +1,100 @@
+"""How a request ends: what a stage that catches it says, what the log is told, and the bill settled once."""
+
+from dataclasses import dataclass
+
+from millrace import log
+from millrace.errors import MillraceError
+from millrace.ledger import Bill, milliseconds
+from millrace.response import Ended, Response
+from millrace.types import Answer, CacheOutcome, FinishReason, Source, Status, StoredAnswer, Usage
+
+_CUT = {FinishReason.LENGTH: "max_output_tokens", FinishReason.CONTENT_FILTER: "content_filter"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landed:
+    """Where a request landed: whose words stand, and how they end."""
+
+    source: Source
+    model: str
+    usage: Usage
+    finish: FinishReason
+    check: str | None = None  # "passed" or the failed check; None where nothing was judged
+    cache: CacheOutcome = CacheOutcome.MISS
+    answer: Answer | None = None  # where it is worth storing
+
+    @classmethod
+    def from_store(cls, stored: StoredAnswer, cache: CacheOutcome) -> "Landed":
+        """A stored answer stopped by itself and passed its checks, or it would not have been stored."""
+        return cls(
+            source=Source.CACHE,
+            model=stored.model_id,
+            usage=stored.usage,
+            finish=FinishReason.STOP,
+            check="passed",
+            cache=cache,
+        )
+
+
+def landed(bill: Bill, caught: Landed) -> Ended:
+    """Return the end of a request that a stage caught."""
+    return Ended(
+        status=Status.COMPLETED if caught.finish is FinishReason.STOP else Status.INCOMPLETE,
+        reason=_CUT.get(caught.finish),
+        model=caught.model,
+        source=caught.source,
+        cache=caught.cache,
+        check=caught.check,
+        statement=bill.statement(caught.usage),
+    )
+
+
+def cancelled(bill: Bill) -> Ended:
+    """Return the end of a request that was cancelled, or whose client has gone."""
+    return _unanswered(bill, Status.CANCELLED, reason="cancelled")
+
+
+def failed(bill: Bill, error: MillraceError) -> Ended:
+    """Return the end of a request with no attempt left."""
+    return _unanswered(bill, Status.FAILED, error=error)
+
+
+def _unanswered(bill: Bill, status: Status, *, reason: str | None = None, error: MillraceError | None = None) -> Ended:
+    statement = bill.statement(answered=False)
+    last = statement.charges[-1] if statement.charges else None
+    return Ended(
+        status=status,
+        reason=reason,
+        error=error,
+        model=last.model if last else None,
+        source=Source(last.tier.value) if last else None,
+        statement=statement,
+    )
+
+
+def settle(response: Response, bill: Bill, ended: Ended) -> None:
+    """Close the bill, then the log; a fault in the first does not keep the user from the second."""
+    code = ended.error.code if ended.error else ended.reason
+    latency_ms = milliseconds(response.started_at, response.clock()) or 0.0
+    try:
+        bill.settle(
+            ended.statement,
+            status=ended.status,
+            source=ended.source,
+            cache=ended.cache,
+            check=ended.check,
+            code=code,
+            ttft_ms=milliseconds(response.started_at, response.first_text_at),
+            latency_ms=latency_ms,
+        )
+    finally:
+        response.end(ended)
+    log.get().info(
+        "settled",
+        id=response.id,
+        status=ended.status.value,
+        source=ended.source,
+        code=code,
+        cost_usd=float(ended.statement.cost),
+        latency_ms=round(latency_ms, 1),
+    )

@@ -1,0 +1,149 @@
+// @ts-check
+/** The page: a question goes out, its answer streams in. One at a time; the wire could do more. */
+
+import { History } from "./history.js";
+import { Link } from "./link.js";
+import { connect, MillraceError } from "./millrace.js";
+import { element, View } from "./view.js";
+
+/** @typedef {import("./millrace.js").Answer} Answer */
+/** @typedef {import("./link.js").LinkState} LinkState */
+/** @typedef {import("./totals.js").Settled} Settled */
+/** @typedef {import("./totals.js").Stage} Stage */
+
+const question = /** @type {HTMLTextAreaElement} */ (element("question"));
+const askButton = /** @type {HTMLButtonElement} */ (element("ask"));
+const stopButton = /** @type {HTMLButtonElement} */ (element("stop"));
+const view = new View();
+const past = new History(suggest);
+const link = new Link(connect, showLink);
+/** @type {Answer | null} */
+let running = null;
+
+element("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  void ask();
+});
+question.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  void ask();
+});
+stopButton.addEventListener("click", stop);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") stop();
+});
+for (const chip of document.querySelectorAll(".chip")) {
+  chip.addEventListener("click", () => suggest(/** @type {HTMLElement} */ (chip).dataset.question ?? ""));
+}
+void link.keep();
+
+async function ask() {
+  const text = question.value.trim();
+  if (!text || running || !link.client) return;
+  const options = { strategy: choice("strategy"), delivery: choice("delivery"), cache: choice("cache") };
+  view.begin(text, options.cache);
+  running = link.client.stream(text, { millrace: options });
+  showControls();
+  past.add(await follow(running, text));
+  running = null;
+  showControls();
+}
+
+/**
+ * Show an answer to its end, and return what it came to.
+ * @param {Answer} answer
+ * @param {string} text
+ * @returns {Promise<Settled>}
+ */
+async function follow(answer, text) {
+  const started = performance.now();
+  /** @type {number | null} */
+  let firstMs = null;
+  let fault = null;
+  try {
+    for await (const event of answer) {
+      if (event.type === "response.output_text.delta" && firstMs === null) {
+        firstMs = performance.now() - started;
+        view.firstWord(firstMs);
+      }
+      view.show(event, answer);
+    }
+    fault = (await answer.done).error;
+  } catch (error) {
+    if (!(error instanceof MillraceError)) throw error;
+    fault = error;
+  }
+  const settled = settle(text, answer, fault?.code ?? null, { firstMs, totalMs: performance.now() - started });
+  view.end(settled, answer);
+  if (fault) view.fault(fault);
+  return settled;
+}
+
+/**
+ * @param {string} text
+ * @param {Answer} answer
+ * @param {string | null} code
+ * @param {{firstMs: number | null, totalMs: number}} times
+ * @returns {Settled}
+ */
+function settle(text, answer, code, times) {
+  const { usage, metadata, model, incomplete_details: details, status } = answer.response ?? {};
+  const ended = status && status !== "in_progress";
+  return {
+    question: text,
+    status: ended ? status : code === "connection_lost" ? "lost" : "refused",
+    code: code ?? details?.reason ?? null,
+    stage: /** @type {Stage | undefined} */ (metadata?.["millrace.route"]) ?? null,
+    model: ended ? (model ?? "") : "",
+    inputTokens: usage?.input_tokens ?? 0,
+    outputTokens: usage?.output_tokens ?? 0,
+    estimated: usage?.estimated ?? false,
+    cost: usage?.cost_usd ?? 0,
+    saved: usage?.saved_usd ?? 0,
+    ...times,
+  };
+}
+
+function stop() {
+  if (!running) return;
+  running.cancel();
+  view.stopping();
+}
+
+/**
+ * Put a question into the box, and ask it unless another one runs.
+ * @param {string} text
+ */
+function suggest(text) {
+  question.value = text;
+  question.focus();
+  void ask();
+}
+
+/** @param {string} id */
+function choice(id) {
+  return /** @type {HTMLSelectElement} */ (element(id)).value;
+}
+
+/** A button that goes grey would drop the keyboard's focus, so it hands it to the other one. */
+function showControls() {
+  const focused = document.activeElement;
+  askButton.disabled = running !== null || !link.client;
+  stopButton.disabled = running === null;
+  if (focused === askButton && running) stopButton.focus();
+  if (focused === stopButton && !running) askButton.focus();
+}
+
+/** @param {LinkState} link */
+function showLink(link) {
+  const words = {
+    connecting: "Connecting…",
+    connected: "Connected",
+    waiting: `Connection lost; trying again in ${"ms" in link ? Math.ceil(link.ms / 1000) : 0} s`,
+  };
+  const place = element("link");
+  place.dataset.state = link.state;
+  place.textContent = words[link.state];
+  showControls();
+}

@@ -1,0 +1,212 @@
+// @ts-check
+/** What the page shows of one request: its words as they come, its state, its figures. Text goes in as text only. */
+
+import { count, duration, money } from "./figures.js";
+import { Funnel, verdict } from "./funnel.js";
+
+/** @typedef {import("./millrace.js").Answer} Answer */
+/** @typedef {import("./millrace.js").AnswerEvent} AnswerEvent */
+/** @typedef {import("./millrace.js").Attempt} Attempt */
+/** @typedef {import("./totals.js").Settled} Settled */
+
+const NAMES = /** @type {Record<string, string>} */ ({
+  cache: "the cache",
+  small: "the small model",
+  large: "the large model",
+});
+
+export class View {
+  #asked = element("asked");
+  #words = element("answer");
+  #revised = element("revised");
+  #status = element("status");
+  #error = element("error");
+  #calls = element("calls");
+  #funnel = new Funnel(element("stage"));
+  /** @type {Attempt[]} */
+  #attempts = [];
+
+  /**
+   * A request sets out.
+   * @param {string} question
+   * @param {string} cache
+   */
+  begin(question, cache) {
+    this.#asked.textContent = question;
+    this.#words.textContent = "";
+    this.#words.ariaBusy = "true";
+    this.#revised.hidden = true;
+    this.#error.hidden = true;
+    this.#funnel.begin(cache);
+    for (const id of ["by", "tokens", "first", "total", "cost", "saved"]) put(id, "–");
+    this.#showCalls([]);
+    this.say("asking", "Asking…");
+  }
+
+  /**
+   * Show one event of the running request.
+   * @param {AnswerEvent} event
+   * @param {Answer} answer
+   */
+  show(event, answer) {
+    switch (event.type) {
+      case "response.output_text.delta":
+        this.#words.textContent = answer.text;
+        this.#revised.classList.toggle("settled", true);
+        break;
+      case "millrace.route":
+        this.#funnel.routed(event);
+        if (event.tier) this.say("streaming", `${sentence(NAMES[event.tier])} is answering.`);
+        break;
+      case "millrace.revise":
+        this.#funnel.revised(event);
+        this.#takeBack(answer);
+        break;
+      case "millrace.usage":
+        put("cost", money(event.cost_usd));
+        put("saved", money(event.saved_usd));
+        this.#showCalls(event.attempts);
+    }
+  }
+
+  /** The user wants no more. */
+  stopping() {
+    this.say("stopping", "Stopping…");
+  }
+
+  /** @param {number} ms Until the first word. */
+  firstWord(ms) {
+    put("first", duration(ms));
+  }
+
+  /**
+   * A request ended, whichever way.
+   * @param {Settled} settled
+   * @param {Answer} answer
+   */
+  end(settled, answer) {
+    this.#words.textContent = answer.text;
+    this.#words.ariaBusy = "false";
+    this.#funnel.end(answer.response ?? undefined);
+    const about = settled.estimated ? "about " : "";
+    put("by", settled.model || "–");
+    put("tokens", `${about}${count(settled.inputTokens)} in, ${count(settled.outputTokens)} out`);
+    put("first", duration(settled.firstMs));
+    put("total", duration(settled.totalMs));
+    put("cost", about + money(settled.cost));
+    put("saved", money(settled.saved));
+    if (!addsUp(this.#attempts, settled.cost)) this.#showCalls([]); // news from before the end, and out of date
+    this.say(settled.status, closing(settled));
+  }
+
+  /**
+   * Show what went wrong.
+   * @param {{code: string, message: string, param?: string | null}} fault
+   */
+  fault({ code, message, param }) {
+    this.#error.replaceChildren(piece("strong", code), piece("span", message));
+    if (param && !message.includes(param)) this.#error.append(piece("code", param));
+    this.#error.hidden = false;
+  }
+
+  /**
+   * @param {string} state
+   * @param {string} words
+   */
+  say(state, words) {
+    this.#status.dataset.status = state;
+    this.#status.textContent = words;
+  }
+
+  /** @param {Attempt[]} attempts */
+  #showCalls(attempts) {
+    this.#attempts = attempts;
+    this.#calls.replaceChildren(...attempts.map(call));
+  }
+
+  /** @param {Answer} answer */
+  #takeBack(answer) {
+    const [{ text, reason, from, to }] = answer.takenBack.slice(-1);
+    const why = piece("p", `Taken back: ${from} ${verdict(reason)}. ${to} answers instead.`, "why");
+    why.append(piece("code", reason));
+    this.#revised.replaceChildren(...(text ? [piece("del", text)] : []), why);
+    this.#revised.classList.remove("settled");
+    this.#revised.hidden = false;
+    this.#words.textContent = answer.text;
+    this.say("streaming", `The words of ${from} are taken back: it ${verdict(reason)}. Asking ${to}.`);
+  }
+}
+
+/**
+ * The element of this id, which the page has.
+ * @param {string} id
+ */
+export function element(id) {
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`the page has no #${id}`);
+  return found;
+}
+
+/**
+ * @param {string} name
+ * @param {string} text
+ * @param {string} [className]
+ */
+export function piece(name, text, className = "") {
+  const made = document.createElement(name);
+  made.textContent = text;
+  made.className = className;
+  return made;
+}
+
+/**
+ * @param {string} id
+ * @param {string} text
+ */
+function put(id, text) {
+  element(id).textContent = text;
+}
+
+/**
+ * @param {Attempt[]} attempts
+ * @param {number} bill
+ */
+function addsUp(attempts, bill) {
+  const sum = attempts.reduce((sum, { cost_usd }) => sum + cost_usd, 0);
+  return Math.abs(sum - bill) < 1e-9;
+}
+
+/** @param {Attempt} attempt */
+function call({ model, tokens, cost_usd, outcome, estimated }) {
+  const row = document.createElement("li");
+  row.dataset.outcome = outcome;
+  const about = estimated ? "about " : "";
+  row.append(piece("span", model), piece("span", outcome, "outcome"), piece("span", `${count(tokens)} tokens`));
+  row.append(piece("span", about + money(cost_usd), "sum"));
+  return row;
+}
+
+/** @param {Settled} settled */
+function closing({ status, code, stage, totalMs, cost }) {
+  const time = duration(totalMs);
+  const paid = cost ? `it cost ${money(cost)}` : "it cost nothing";
+  switch (status) {
+    case "completed":
+      return `Completed: ${NAMES[stage ?? ""] ?? "a model"} answered in ${time}.`;
+    case "cancelled":
+      return `Cancelled after ${time}; ${paid}.`;
+    case "incomplete":
+      return `Incomplete (${code}) after ${time}; ${paid}.`;
+    case "refused":
+      return "Refused; nothing was asked, nothing is billed.";
+    case "lost":
+      return `The connection was lost after ${time}.`;
+    default:
+      return `Failed after ${time}; ${paid}.`;
+  }
+}
+
+/** @param {string} words */
+function sentence(words) {
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}

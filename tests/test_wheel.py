@@ -1,0 +1,73 @@
+"""What users install: the wheel, in an empty venv, far from the checkout."""
+
+import re
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run = [sys.executable, *PIP, "wheel", "--no-deps", "--wheel-dir", str(folder), str(REPOSITORY)]
+    subprocess.run(run, check=True, timeout=150)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty venv with the wheel and its pinned dependencies; returns its bin folder."""
+    folder = tmp_path_factory.mktemp("venv")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    pins = str(REPOSITORY / "requirements.txt")
+    subprocess.run([python, *PIP, "install", "--require-hashes", "-r", pins], check=True, timeout=300)
+    subprocess.run([python, *PIP, "install", "--no-deps", str(wheel)], check=True, timeout=60)
+    return folder / "bin"
+
+
+@pytest.fixture
+def demo(installed: Path, tmp_path: Path) -> Iterator[str]:
+    """`millrace demo` of that venv in an empty folder; yields its address."""
+    command = [str(installed / "millrace"), "demo", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            address = None
+            while address is None:
+                line = process.stdout.readline()
+                assert line, "the demo ended without an address"
+                address = re.search(r"http://(127\.0\.0\.1:\d+)/", line)
+            yield address[1]
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def test_the_wheel_brings_two_packages_and_nothing_generic(wheel: Path) -> None:
+    """No `server`, `client`, `static` or `tests` in anyone's site-packages; the page and the notices are in."""
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"millrace", "millrace_client"}
+    assert "millrace/static/index.html" in names
+    assert {"LICENSE", "NOTICE"} <= {name.rpartition("/")[2] for name in names}
+
+
+@pytest.mark.timeout(420)
+def test_an_installed_wheel_serves_the_page_and_answers(installed: Path, demo: str, tmp_path: Path) -> None:
+    """From an empty folder: the page over HTTP, an answer over the wire, with the installed commands."""
+    page = urlopen(f"http://{demo}/", timeout=10).read().decode()
+    assert "<title>" in page
+    ask = [str(installed / "millrace"), "ask", "What is the capital of France?", "--url", f"ws://{demo}"]
+    done = subprocess.run(ask, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True)
+    assert "Paris" in done.stdout
+    assert "$0.0000" in done.stderr
