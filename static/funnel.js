@@ -10,8 +10,8 @@ import { age } from "./figures.js";
 
 /**
  * idle: the request has not come here; past: it went by; working; caught: here it was answered;
- * weak: what came of it was not good enough; broken: it ended here without an answer.
- * @typedef {"idle" | "past" | "working" | "caught" | "weak" | "broken"} State
+ * weak: what came of it was not good enough; stopped, broken: it ended here without an answer.
+ * @typedef {"idle" | "past" | "working" | "caught" | "weak" | "stopped" | "broken"} State
  */
 
 /** What a failed check says of the answer it judged. */
@@ -75,7 +75,8 @@ export class Funnel {
     const stage = response?.metadata["millrace.route"] ?? "";
     this.#root.dataset.stage = stage;
     if (response?.status === "completed") this.#caught(/** @type {Step} */ (stage), response);
-    else this.#broke(response?.status === "cancelled" ? "stopped" : "broke off");
+    else if (response?.status === "failed" || !response) this.#leave("broken", "broke off");
+    else this.#leave("stopped", response.status === "cancelled" ? "stopped" : "cut off");
   }
 
   /**
@@ -93,12 +94,15 @@ export class Funnel {
     else if (check && this.#states.check !== "weak") this.#mark("check", "weak", VERDICTS[check] ?? check);
   }
 
-  /** @param {string} note */
-  #broke(note) {
+  /**
+   * @param {State} state Of the stage that was at work.
+   * @param {string} note
+   */
+  #leave(state, note) {
     for (const step of STEPS) {
       if (this.#states[step] !== "working") continue;
       if (step === "check") this.#mark(step, "idle", "");
-      else this.#mark(step, "broken", note);
+      else this.#mark(step, state, note);
     }
   }
 

@@ -15,6 +15,9 @@
 const SUBPROTOCOL = "millrace.v1";
 const OPEN = 1; // WebSocket.OPEN; an injected class need not have the constants
 
+/** Requests that name no lane run side by side in these; more of them wait here rather than be refused there. */
+const OWN_LANES = new Set(Array.from({ length: 16 }, (_, index) => `js-${index + 1}`));
+
 /** Events this version knows. A newer server may send others, which must pass unnoticed. */
 const KNOWN = new Set([
   "response.created",
@@ -127,15 +130,16 @@ export class Answer {
   /** @type {(error: MillraceError) => void} */
   #reject = () => {};
 
+  /** @type {string | null} Once it has been sent. */
+  lane = null;
+
   /**
    * Made by `Client.stream`.
    * @param {string} eventId
-   * @param {string} lane
    * @param {(answer: Answer) => void} cancel
    */
-  constructor(eventId, lane, cancel) {
+  constructor(eventId, cancel) {
     this.eventId = eventId;
-    this.lane = lane;
     this.#cancel = cancel;
     this.done = new Promise((resolve, reject) => {
       this.#resolve = resolve;
@@ -233,6 +237,10 @@ export class Client {
   #count = 0;
   /** @type {Map<string, Answer[]>} The answers of each lane, the running one first. */
   #lanes = new Map();
+  /** Lanes for requests that named none. */
+  #free = [...OWN_LANES];
+  /** @type {{answer: Answer, body: object}[]} They wait for one of those. */
+  #waiting = [];
   /** @type {Set<Answer>} To be cancelled as soon as they start. */
   #doomed = new Set();
 
@@ -256,15 +264,12 @@ export class Client {
    * @returns {Answer}
    */
   stream(input, { lane, ...fields } = {}) {
-    const number = ++this.#count;
-    const answer = new Answer(`ev_${number}`, lane ?? `js-${number}`, (answer) => this.#cancel(answer));
-    if (this.#socket.readyState !== OPEN) {
-      answer.fail(lost());
-      return answer;
-    }
-    this.#lanes.set(answer.lane, [...this.#lane(answer), answer]);
-    const ids = { stream_id: answer.lane, event_id: answer.eventId };
-    this.#send({ type: "response.create", ...ids, input, ...onTheWire(fields) });
+    const answer = new Answer(`ev_${++this.#count}`, (answer) => this.#cancel(answer));
+    const body = { event_id: answer.eventId, input, ...onTheWire(fields) };
+    if (this.#socket.readyState !== OPEN) answer.fail(lost());
+    else if (lane) this.#create(answer, lane, body);
+    else this.#waiting.push({ answer, body });
+    this.#sendWaiting();
     return answer;
   }
 
@@ -279,16 +284,44 @@ export class Client {
     this.#socket.send(JSON.stringify(frame));
   }
 
-  /** @param {Answer} answer */
-  #lane(answer) {
-    return this.#lanes.get(answer.lane) ?? [];
+  #sendWaiting() {
+    while (this.#waiting.length && this.#free.length) {
+      const [{ answer, body }] = this.#waiting.splice(0, 1);
+      this.#create(answer, this.#free.splice(0, 1)[0], body);
+    }
+  }
+
+  /**
+   * @param {Answer} answer
+   * @param {string} lane
+   * @param {object} body
+   */
+  #create(answer, lane, body) {
+    answer.lane = lane;
+    this.#lanes.set(lane, [...this.#inLane(lane), answer]);
+    this.#send({ type: "response.create", stream_id: lane, ...body });
+  }
+
+  /** @param {string | null | undefined} lane */
+  #inLane(lane) {
+    return this.#lanes.get(lane ?? "") ?? [];
   }
 
   /** @param {Answer} answer */
   #cancel(answer) {
     if (answer.id) this.#send({ type: "response.cancel", response_id: answer.id });
-    else if (this.#lane(answer).length === 1) this.#send({ type: "response.cancel", stream_id: answer.lane });
+    else if (!answer.lane) this.#withdraw(answer);
+    else if (this.#inLane(answer.lane).length === 1) this.#send({ type: "response.cancel", stream_id: answer.lane });
     else this.#doomed.add(answer); // naming the lane would take its neighbours along
+  }
+
+  /**
+   * End an answer whose request has not been sent.
+   * @param {Answer} answer
+   */
+  #withdraw(answer) {
+    this.#waiting = this.#waiting.filter((waiting) => waiting.answer !== answer);
+    answer.take({ type: "response.incomplete", sequence_number: 0, response: withdrawn() });
   }
 
   /** @param {AnswerEvent | Refusal | Hello} event */
@@ -301,7 +334,7 @@ export class Client {
 
   /** @param {AnswerEvent} event */
   #deliver(event) {
-    const [answer] = this.#lanes.get(event.stream_id ?? "") ?? [];
+    const [answer] = this.#inLane(event.stream_id);
     if (!answer) return;
     answer.take(event);
     if (answer.ended) this.#forget(answer);
@@ -310,29 +343,31 @@ export class Client {
 
   /** @param {Refusal} refusal */
   #refuse({ error, event_id }) {
-    const answer = this.#waiting().find((answer) => answer.eventId === event_id);
+    const answer = this.#sent().find((answer) => answer.eventId === event_id);
     if (!answer) return;
     answer.fail(new MillraceError(error.code, error.message, error.param, error.retry_after_ms));
     this.#forget(answer);
   }
 
   #loseAll() {
-    for (const answer of this.#waiting()) {
-      answer.fail(lost());
-      this.#forget(answer);
-    }
+    for (const answer of [...this.#sent(), ...this.#waiting.map(({ answer }) => answer)]) answer.fail(lost());
+    this.#lanes.clear();
+    this.#waiting = [];
   }
 
-  #waiting() {
+  #sent() {
     return [...this.#lanes.values()].flat();
   }
 
   /** @param {Answer} answer */
   #forget(answer) {
-    const rest = this.#lane(answer).filter((other) => other !== answer);
-    if (rest.length) this.#lanes.set(answer.lane, rest);
-    else this.#lanes.delete(answer.lane);
+    const lane = answer.lane ?? "";
+    const rest = this.#inLane(lane).filter((other) => other !== answer);
+    if (rest.length) this.#lanes.set(lane, rest);
+    else this.#lanes.delete(lane);
     this.#doomed.delete(answer);
+    if (OWN_LANES.has(lane) && !rest.length) this.#free.push(lane);
+    this.#sendWaiting();
   }
 }
 
@@ -359,6 +394,12 @@ function ownAddress() {
 
 function lost() {
   return new MillraceError("connection_lost", "the connection ended before the answer did");
+}
+
+/** @returns {Response} */
+function withdrawn() {
+  const nothing = { output: [], usage: null, error: null, metadata: {} };
+  return { id: "", status: "cancelled", model: "", ...nothing, incomplete_details: { reason: "cancelled" } };
 }
 
 /** @param {TextDelta[]} deltas */

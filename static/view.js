@@ -41,6 +41,7 @@ export class View {
     for (const id of ["by", "tokens", "first", "total", "cost", "saved"]) put(id, "–");
     this.#showCalls([]);
     this.say("asking", "Asking…");
+    this.#status.scrollIntoView({ block: "nearest" }); // on a phone it is below the fold
   }
 
   /**

@@ -13,6 +13,7 @@ import pytest
 
 from millrace import app, log, settings
 from millrace.simulator import LARGE, SMALL, Simulator
+from millrace.transport import JoinedWebSocket
 
 REPOSITORY = Path(__file__).parent.parent
 PRICES = {
@@ -58,9 +59,10 @@ def tree(small_url: str, large_url: str, **server: Any) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def serving(configuration: dict[str, Any]) -> AsyncIterator[str]:
-    """Run a server in this loop; yield its URL."""
+async def serving(configuration: dict[str, Any], ws: Any = JoinedWebSocket) -> AsyncIterator[str]:
+    """Run a server in this loop; yield its URL. `ws` is uvicorn's choice of a WebSocket protocol."""
     server = app.server(settings.build(configuration, {}))
+    server.config.ws = ws
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]

@@ -53,7 +53,7 @@ class Stream:
 
     @property
     def text(self) -> str:
-        """The words that stand now."""
+        """The words that stand, after the events read until now."""
         return "".join(words for _, words in self._deltas)
 
     @property
@@ -86,7 +86,9 @@ class Stream:
                 raise StopAsyncIteration
             self._news.clear()
             await self._news.wait()
-        return self._events.popleft()
+        event = self._events.popleft()
+        self._read(event)
+        return event
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,10 +103,6 @@ class Stream:
         match event:
             case wire.Created() | wire.InProgress():
                 self.response = event.response
-            case wire.TextDelta():
-                self._deltas.append((event.sequence_number, event.delta))
-            case wire.Revise():
-                self._deltas = [delta for delta in self._deltas if delta[0] <= event.keep_through]
             case wire.Completed() | wire.Failed() | wire.Incomplete():
                 self.response = event.response
                 self.ended = True
@@ -113,6 +111,14 @@ class Stream:
                 return
         self._events.append(event)
         self._news.set()
+
+    def _read(self, event: Event) -> None:
+        """Keep the text in step with the events that were handed out."""
+        match event:
+            case wire.TextDelta():
+                self._deltas.append((event.sequence_number, event.delta))
+            case wire.Revise():
+                self._deltas = [delta for delta in self._deltas if delta[0] <= event.keep_through]
 
     def fail(self, error: Exception) -> None:
         """End without a terminal."""

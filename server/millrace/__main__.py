@@ -21,6 +21,7 @@ from millrace_client.__main__ import ask
 
 BAD_CONFIG = 2  # exit code
 DEFAULT_COMMAND = "serve"
+BACKLOG = 2048
 
 config_option = click.option(
     "--config",
@@ -116,6 +117,7 @@ def _listen(server: settings.ServerSettings) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((server.host, server.port))
+        listener.listen(BACKLOG)  # from here on nobody is turned away, however early
     except OSError as error:
         listener.close()
         _complain(

@@ -4,6 +4,7 @@ Handed to uvicorn as `ws=JoinedWebSocket`; an application finds it in its scope 
 absent (another server, another `--ws`) plain ASGI `send` does the same, one write a frame.
 """
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,10 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         """Put this transport into the application's scope."""
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        connection = self.transport.get_extra_info("socket")
+        if connection.family in (socket.AF_INET, socket.AF_INET6):
+            # Not every loop sets it on a socket it was handed; without it a second small write waits 40 ms for an ACK.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().handle_connect(event)
         if self.handshake_initiated and hasattr(self, "scope"):
             extensions: dict[str, Any] = self.scope["extensions"]

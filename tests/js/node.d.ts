@@ -1,0 +1,24 @@
+/** What the tests use of Node, declared here so that TypeScript is the one thing to install. */
+
+declare module "node:test" {
+  export default function test(name: string, body: () => void | Promise<void>): void;
+}
+
+declare module "node:assert/strict" {
+  const assert: {
+    equal(actual: unknown, expected: unknown, message?: string): void;
+    deepEqual(actual: unknown, expected: unknown, message?: string): void;
+    ok(value: unknown, message?: string): asserts value;
+    rejects(promise: Promise<unknown>, expected: object): Promise<void>;
+  };
+  export default assert;
+}
+
+declare module "node:fs" {
+  export function readFileSync(path: URL, encoding: "utf8"): string;
+  export function readdirSync(path: URL): string[];
+}
+
+interface ImportMeta {
+  url: string;
+}

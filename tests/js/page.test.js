@@ -1,0 +1,94 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { age, count, duration, money, percent } from "../../static/figures.js";
+import { backoff, Link } from "../../static/link.js";
+import { connect } from "../../static/millrace.js";
+import { percentile, totals } from "../../static/totals.js";
+import { FakeSocket, WebSocket } from "./socket.js";
+
+/** @typedef {import("../../static/totals.js").Settled} Settled */
+
+/**
+ * @param {Partial<Settled>} fields
+ * @returns {Settled}
+ */
+function settled(fields) {
+  const nothing = { question: "?", status: "completed", code: null, stage: null, model: "", estimated: false };
+  return { ...nothing, inputTokens: 0, outputTokens: 0, firstMs: null, totalMs: 0, cost: 0, saved: 0, ...fields };
+}
+
+test("percentiles are of the nearest rank", () => {
+  const values = [15, 50, 20, 40, 35];
+  assert.deepEqual([0.05, 0.3, 0.4, 0.5, 0.95, 1].map((share) => percentile(values, share)), [15, 20, 20, 35, 50, 50]);
+  assert.deepEqual(values, [15, 50, 20, 40, 35], "the values stay as they are");
+  assert.equal(percentile([7], 0.95), 7);
+  assert.equal(percentile([], 0.5), null);
+  assert.equal(percentile([100, 9], 0.5), 9, "numbers are sorted as numbers");
+});
+
+test("totals add up what ended, and time what completed", () => {
+  const past = [
+    settled({ stage: "small", totalMs: 400, cost: 0.00002, saved: 0.0003 }),
+    settled({ stage: "cache", totalMs: 4, saved: 0.0003 }),
+    settled({ stage: "large", totalMs: 2000, cost: 0.0007, saved: -0.00001 }),
+    settled({ stage: "small", status: "cancelled", totalMs: 90_000, cost: 0.0001 }),
+    settled({ status: "refused" }),
+  ];
+  const { cost, saved, ...rest } = totals(past);
+  assert.deepEqual(rest, { requests: 5, cache: 1, small: 1, large: 1, p50: 400, p95: 2000 });
+  assert.equal(money(cost), "$0.00082");
+  assert.equal(money(saved), "$0.00059");
+  assert.deepEqual(totals([]), { requests: 0, cache: 0, small: 0, large: 0, cost: 0, saved: 0, p50: null, p95: null });
+});
+
+test("money shows the digits that matter", () => {
+  const shown = [0, 0.00002115, -7.8e-6, 7.8e-7, 0.0123456, 0.5, 12.345, 1e-12, 0.1 + 0.2 - 0.3].map(money);
+  const wanted = ["$0", "$0.000021", "−$0.0000078", "$0.00000078", "$0.0123", "$0.5000", "$12.35", "$0", "$0"];
+  assert.deepEqual(shown, wanted);
+});
+
+test("times and numbers read well", () => {
+  assert.deepEqual([null, 0.4, 641.7, 999.6, 1940, 9960, 61_000].map(duration), [
+    "–", "0 ms", "642 ms", "1.0 s", "1.9 s", "10 s", "61 s",
+  ]);
+  assert.deepEqual([0.01, 42.4, 600, 7300].map(age), ["1 s", "42 s", "10 min", "2 h"]);
+  assert.equal(count(12345), "12,345");
+  assert.equal(percent(1, 3), "33%");
+});
+
+test("the pause before another try doubles, has a limit, and is left to chance", () => {
+  assert.deepEqual([0, 1, 2, 20].map((failures) => backoff(failures, 1)), [500, 1000, 2000, 15_000]);
+  assert.equal(backoff(2, 0), 1000);
+});
+
+test("a link connects again when the connection drops", async () => {
+  /** @type {string[]} */
+  const states = [];
+  /** @type {(value?: unknown) => void} */
+  let seen = () => {};
+  const next = () => new Promise((resolve) => (seen = resolve));
+  const over = new Error("the test is over");
+  const pause = async () => {
+    if (states.length > 8) throw over;
+  };
+  const tell = (/** @type {{state: string}} */ { state }) => {
+    states.push(state);
+    if (state === "connected") seen();
+  };
+  const link = new Link(() => connect("ws://millrace.test", { WebSocket }), tell, pause);
+
+  const first = next();
+  const kept = link.keep();
+  await first;
+  const second = next();
+  FakeSocket.last.drop(1012);
+  await second;
+  assert.deepEqual(states, ["connecting", "connected", "waiting", "connecting", "connected"]);
+
+  FakeSocket.refusing = true;
+  FakeSocket.last.drop(1006);
+  await assert.rejects(kept, over);
+  FakeSocket.refusing = false;
+  assert.equal(link.client, null);
+});

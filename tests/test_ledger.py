@@ -1,0 +1,292 @@
+"""From a bill to a row: what is written before a call, after it, and by the start that follows a crash."""
+
+import asyncio
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millrace.database import BATCH, FILE, MEMORY, Database, Operation
+from millrace.ledger import Bill, Line, milliseconds
+from millrace.ledgers.sqlite import SqliteLedger
+from millrace.ports import Sink
+from millrace.types import (
+    CacheMode,
+    CacheOutcome,
+    Call,
+    Delivery,
+    Entry,
+    Finish,
+    Message,
+    Model,
+    Outcome,
+    Price,
+    Prompt,
+    Request,
+    Source,
+    Status,
+    Strategy,
+    Tier,
+    Usage,
+)
+
+SMALL = Model(
+    tier=Tier.SMALL,
+    id="small-model",
+    address="",
+    price=Price(input=Decimal("0.15"), output=Decimal("0.60")),
+    context_window=1000,
+    max_output_tokens=100,
+)
+LARGE = replace(SMALL, tier=Tier.LARGE, id="large-model", price=Price(input=Decimal("2.50"), output=Decimal("10.00")))
+REQUEST = Request(
+    id="resp_1",
+    tenant="anonymous",
+    model="auto",
+    strategy=Strategy.CASCADE,
+    delivery=Delivery.PREFIX,
+    cache=CacheMode.ON,
+    prompt=Prompt(messages=(Message(role="user", parts=("x" * 30,)),)),  # 10 tokens, as they are estimated
+    metadata={},
+)
+USAGE = Usage(input_tokens=8, output_tokens=20)
+
+
+class StubAttempt:
+    """A call that has received so much, and of which so much is reported."""
+
+    def __init__(self, received_bytes: int = 0, usage: Usage | None = None) -> None:
+        self.received_bytes = received_bytes
+        self.usage = usage
+        self.parts: list[str] = []
+        self.sink: Sink = self.parts.extend
+        self.done: asyncio.Future[Finish]  # nobody waits for it here
+
+    def abort(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class Store:
+    """A database with a ledger, and a look into it."""
+
+    def __init__(self, data_dir: str) -> None:
+        self.database = Database(data_dir)
+        self.ledger = SqliteLedger(self.database)
+
+    def bill(self, request: Request = REQUEST) -> Bill:
+        return Bill(request, LARGE.price, self.ledger, 1_700_000_000.5)
+
+    async def rows(self) -> list[dict[str, Any]]:
+        def select(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+            cursor = connection.execute("SELECT * FROM entries ORDER BY rowid")
+            return [dict(zip([column[0] for column in cursor.description], row, strict=True)) for row in cursor]
+
+        found: list[dict[str, Any]] = await self.database.read(select)
+        return found
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    made = Store(MEMORY)
+    yield made
+    made.database.close()
+
+
+def call(bill: Bill, model: Model, attempt: StubAttempt, outcome: Outcome = Outcome.ANSWERED) -> Line:
+    line = bill.open(Call(model=model, prompt=REQUEST.prompt), attempt)
+    line.outcome = outcome
+    return line
+
+
+def settle(bill: Bill, **fields: Any) -> Entry:
+    known: dict[str, Any] = {"status": Status.COMPLETED, "source": Source.SMALL, "cache": CacheOutcome.MISS}
+    known |= {"check": None, "code": None, "ttft_ms": 12.5, "latency_ms": 80.0, "statement": bill.statement()}
+    return bill.settle(**known | fields)
+
+
+async def test_a_row_is_open_before_and_settled_after(store: Store) -> None:
+    """The open row holds the worst case; settling replaces it, and there is never a second one."""
+    bill = store.bill()
+    assert await store.rows() == []
+    call(bill, SMALL, StubAttempt(usage=USAGE))
+    (row,) = await store.rows()
+    assert (row["request_id"], row["status"], row["estimated"], row["source"]) == ("resp_1", "open", 1, None)
+    assert (row["input_tokens"], row["output_tokens"]) == (10, 100)
+    assert row["cost_nanodollars"] == 10 * 150 + 100 * 600
+    settle(bill)
+    (row,) = await store.rows()
+    counts = {"input_tokens": 8, "cached_input_tokens": 0, "output_tokens": 20, "reasoning_tokens": 0, "estimated": 0}
+    counts["cost_nanodollars"] = 8 * 150 + 20 * 600
+    assert json.loads(row.pop("calls")) == [counts | {"model": "small-model", "tier": "small", "outcome": "answered"}]
+    assert row == counts | {
+        "request_id": "resp_1",
+        "tenant": "anonymous",
+        "opened_at": 1_700_000_000.5,
+        "status": "completed",
+        "source": "small",
+        "cache": "miss",
+        "strategy": "cascade",
+        "failed_check": None,
+        "code": None,
+        "saved_nanodollars": 8 * (2500 - 150) + 20 * (10_000 - 600),
+        "ttft_ms": 12.5,
+        "latency_ms": 80.0,
+    }
+
+
+async def test_the_cost_is_the_sum_of_the_calls(store: Store) -> None:
+    """A revised draft and the answer that replaced it: both are paid, the tokens are the answer's."""
+    bill = store.bill()
+    call(bill, SMALL, StubAttempt(received_bytes=7), Outcome.REVISED)
+    shown = call(bill, LARGE, StubAttempt(usage=Usage(input_tokens=9, output_tokens=50)))
+    entry = settle(bill, source=Source.LARGE, check="unsure", statement=bill.statement(shown.usage))
+    (row,) = await store.rows()
+    assert (row["source"], row["failed_check"]) == ("large", "unsure")
+    calls = json.loads(row["calls"])
+    assert [(made["model"], made["outcome"], made["estimated"]) for made in calls] == [
+        ("small-model", "revised", True),
+        ("large-model", "answered", False),
+    ]
+    assert row["cost_nanodollars"] == sum(made["cost_nanodollars"] for made in calls)
+    assert calls[0]["cost_nanodollars"] == 10 * 150 + 3 * 600
+    assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (9, 50, 1)
+    assert entry.statement.saved == -entry.statement.charges[0].cost
+    assert row["saved_nanodollars"] == -calls[0]["cost_nanodollars"]
+
+
+async def test_a_cached_answer_has_one_row_and_no_calls(store: Store) -> None:
+    """It was never open, costs nothing, and saves what the large model would have charged."""
+    settle(bill := store.bill(), source=Source.CACHE, cache=CacheOutcome.EXACT, statement=bill.statement(USAGE))
+    (row,) = await store.rows()
+    assert (row["calls"], row["cost_nanodollars"], row["cache"]) == ("[]", 0, "exact")
+    assert row["saved_nanodollars"] == 8 * 2500 + 20 * 10_000
+
+
+@pytest.mark.parametrize(
+    ("attempt", "billable", "usage"),
+    [
+        (StubAttempt(received_bytes=7), True, Usage(input_tokens=10, output_tokens=3, estimated=True)),
+        (StubAttempt(), False, Usage()),
+        (StubAttempt(received_bytes=7, usage=USAGE), True, USAGE),
+        (StubAttempt(usage=USAGE), False, USAGE),
+    ],
+)
+def test_usage_is_reported_or_estimated_or_none(attempt: StubAttempt, usage: Usage, *, billable: bool) -> None:
+    """A provider's own figures go first; without them bytes are counted, unless the call surely cost nothing."""
+    line = Line(Call(model=SMALL, prompt=REQUEST.prompt), attempt, input_estimate=10)
+    line.billable = billable
+    assert line.usage == usage
+    assert line.charge.cost == Decimal(usage.input_tokens * 150 + usage.output_tokens * 600) / 10**9
+    assert line.charge.outcome is Outcome.RUNNING
+
+
+async def test_nothing_is_saved_by_not_answering(store: Store) -> None:
+    """What a cancelled or failed request cost is booked, and no saving is claimed for it."""
+    bill = store.bill()
+    call(bill, SMALL, StubAttempt(received_bytes=30), Outcome.CANCELLED)
+    settle(bill, status=Status.CANCELLED, code="cancelled", statement=bill.statement(answered=False))
+    (row,) = await store.rows()
+    assert (row["status"], row["code"], row["saved_nanodollars"]) == ("cancelled", "cancelled", 0)
+    assert row["cost_nanodollars"] == 10 * 150 + 10 * 600
+
+
+def test_a_bill_is_settled_once(store: Store) -> None:
+    """A second settlement is a fault of this program, not a second row."""
+    bill = store.bill()
+    settle(bill)
+    with pytest.raises(AssertionError, match="settled once"):
+        settle(bill)
+
+
+async def test_a_start_closes_what_a_crash_left_open(tmp_path: Path) -> None:
+    """Killed, at what it may have cost at most, marked as an estimate; settled rows stay as they are."""
+    crashed = Store(str(tmp_path))
+    settle(crashed.bill(replace(REQUEST, id="resp_0")), latency_ms=1)
+    call(crashed.bill(), LARGE, StubAttempt())
+    await crashed.rows()  # written; and nothing more comes from that process
+    again = Store(str(tmp_path))
+    settled, killed = await again.rows()
+    assert (settled["status"], settled["estimated"]) == ("completed", 0)
+    assert (killed["status"], killed["estimated"]) == ("killed", 1)
+    assert killed["cost_nanodollars"] == 10 * 2500 + 100 * 10_000
+    for store in (crashed, again):
+        store.database.close()
+
+
+def test_milliseconds() -> None:
+    """Of two readings; None where one was never taken."""
+    assert milliseconds(1.0, 1.25) == 250.0
+    assert milliseconds(None, 1.0) is milliseconds(1.0, None) is None
+
+
+def insert(number: int) -> Operation:
+    return lambda connection: connection.execute("INSERT INTO numbers VALUES (?)", (number,))
+
+
+def numbers(connection: sqlite3.Connection) -> list[int]:
+    return [number for (number,) in connection.execute("SELECT number FROM numbers ORDER BY rowid")]
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    made = Database(MEMORY)
+    made.write(lambda connection: connection.execute("CREATE TABLE numbers (number INTEGER UNIQUE) STRICT"))
+    yield made
+    made.close()
+
+
+async def test_writes_keep_their_order_and_a_read_comes_after_them(database: Database) -> None:
+    """Also over more than one batch: a read sees all that was written before it, and nothing written after."""
+    for number in range(2 * BATCH + 7):
+        database.write(insert(number))
+    seen = asyncio.ensure_future(database.read(numbers))
+    await asyncio.sleep(0)
+    database.write(insert(-1))
+    assert await seen == [*range(2 * BATCH + 7)]
+
+
+async def test_a_failing_write_does_not_lose_its_neighbours(database: Database) -> None:
+    """The three wait together and are one batch; the second breaks a constraint."""
+    held = threading.Event()
+    database.write(lambda _: held.wait())
+    for number in (1, 1, 2):
+        database.write(insert(number))
+    held.set()
+    assert await database.read(numbers) == [1, 2]
+
+
+async def test_a_failing_read_is_raised_to_whoever_asked(database: Database) -> None:
+    """The next one is answered."""
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        await database.read(lambda connection: connection.execute("SELECT * FROM nowhere"))
+    assert await database.read(numbers) == []
+
+
+async def test_a_reader_who_has_gone_is_not_answered(database: Database) -> None:
+    """A cancelled read leaves the store as it was."""
+    reading = asyncio.ensure_future(database.read(numbers))
+    await asyncio.sleep(0)
+    reading.cancel()
+    assert await database.read(numbers) == []
+    assert reading.cancelled()
+
+
+def test_closing_flushes(tmp_path: Path) -> None:
+    """What is queued is on the disk when `close` returns; the folder is the owner's alone."""
+    folder = tmp_path / "new" / "data"
+    database = Database(str(folder))
+    database.write(lambda connection: connection.execute("CREATE TABLE numbers (number INTEGER) STRICT"))
+    for number in range(BATCH + 3):
+        database.write(insert(number))
+    database.close()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    with closing(sqlite3.connect(folder / FILE)) as connection:
+        assert numbers(connection) == [*range(BATCH + 3)]

@@ -1,0 +1,237 @@
+"""The page, in a real browser, against a whole server with two simulated models."""
+
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import Browser, Page, WebSocketRoute, async_playwright, expect
+
+from millrace.simulator import EASY, HARD
+
+from .conftest import REPOSITORY, Running, until
+
+CHROMIUM = shutil.which("chromium")
+SCREENSHOTS = REPOSITORY / "tests" / "screenshots"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+LONG = "Tell me a long story. [tokens=400] [rate=100]"
+UNSURE = "Why is the sky dark at night?"
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def page(browser: Browser, millrace: Running) -> AsyncIterator[Page]:
+    """The page, connected; afterwards it must have complained of nothing and asked nobody else."""
+    page = await browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(5000)
+    complaints: list[str] = []
+    others: list[str] = []
+    here = urlsplit(millrace.url).netloc
+
+    def look(url: str) -> None:
+        if urlsplit(url).netloc != here:
+            others.append(url)
+
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: look(request.url))
+    page.on("websocket", lambda socket: look(socket.url))
+    await page.goto(millrace.url)
+    await expect(page.locator("#link")).to_have_text("Connected")
+    yield page
+    assert complaints == []
+    assert others == []
+
+
+async def ask(page: Page, question: str, **choices: str) -> None:
+    for name, choice in choices.items():
+        await page.select_option(f"#{name}", choice)
+    await page.fill("#question", question)
+    await page.press("#question", "Enter")
+
+
+async def ended(page: Page, status: str, stage: str) -> None:
+    await expect(page.locator("#status")).to_have_attribute("data-status", status)
+    await expect(page.locator("#stage")).to_have_attribute("data-stage", stage)
+    await expect(page.locator("#ask")).to_be_enabled()
+
+
+async def shoot(page: Page, name: str) -> None:
+    """Keep a picture for whoever wants to look; `MILLRACE_SCREENSHOTS=1` turns it on."""
+    if os.environ.get("MILLRACE_SCREENSHOTS"):
+        SCREENSHOTS.mkdir(exist_ok=True)
+        await page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
+        await page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True, animations="disabled")
+
+
+def longer_than(characters: int) -> re.Pattern[str]:
+    return re.compile(rf"^.{{{characters},}}", re.DOTALL)
+
+
+async def test_an_answer_streams_and_the_cache_gives_it_again(page: Page) -> None:
+    question, answer = "What is a millrace? [rate=40]", page.locator("#answer")
+    await ask(page, question)
+    await expect(answer).to_have_text(longer_than(10))
+    before = await answer.text_content() or ""
+    await expect(answer).to_have_text(longer_than(len(before) + 10))
+    assert before in (await answer.text_content() or "")
+    await expect(answer).to_have_attribute("aria-busy", "true")
+    await shoot(page, "streaming")
+    await ended(page, "completed", "small")
+    whole = await answer.text_content() or ""
+    assert whole.endswith("the part after it is the tailrace.")
+    await expect(page.locator("#cost")).to_have_text(re.compile(r"^\$0\.0000\d+$"))
+    await expect(page.locator("#first")).to_have_text(re.compile(r"^\d+ ms$"))
+
+    await page.click("#ask")
+    await ended(page, "completed", "cache")
+    await expect(answer).to_have_text(whole)
+    await expect(page.locator("#cost")).to_have_text("$0")
+    await expect(page.locator("#saved")).to_have_text(re.compile(r"^\$0\.000\d+$"))
+
+    await expect(page.locator("#history tr")).to_have_count(2)
+    await expect(page.locator("#history tr").first.locator(".badge")).to_have_text("cache")
+    await expect(page.locator("#totals [data-total=requests]")).to_have_text("2")
+    await expect(page.locator("#totals [data-total=cache]")).to_have_text("1 (50%)")
+    await expect(page.locator("#totals [data-total=split]")).to_have_text("1 / 0")
+
+
+async def test_weak_words_are_taken_back_before_the_eyes(page: Page) -> None:
+    assert UNSURE in HARD
+    await ask(page, f"{UNSURE} [ttft.large=0.4] [rate.large=200]")
+    await expect(page.locator("#revised del")).to_have_text("I don't know why the sky is dark at night.")
+    await expect(page.locator("#revised")).to_contain_text("small-model was unsure. large-model answers instead.")
+    await expect(page.locator("#answer")).to_have_text("")
+    await shoot(page, "revise")
+    await ended(page, "completed", "large")
+    await expect(page.locator("#answer")).to_contain_text("Olbers' paradox")
+    await expect(page.locator("#revised")).to_be_visible()
+    await expect(page.locator("#stage li[data-step=check]")).to_contain_text("was unsure")
+    await shoot(page, "revised")
+
+    await ask(page, "What is 2 + 2?")
+    await ended(page, "completed", "small")
+    await expect(page.locator("#revised")).to_be_hidden()
+
+
+async def test_stop_stops_the_model_and_says_what_it_cost(page: Page, millrace: Running) -> None:
+    await ask(page, LONG)
+    await expect(page.locator("#answer")).to_have_text(longer_than(100))
+    await page.click("#stop")
+    await ended(page, "cancelled", "small")
+    await until(lambda: millrace.small.stats.aborted == 1)
+    assert millrace.small.stats.finished == 0
+    await expect(page.locator("#cost")).to_have_text(re.compile(r"^about \$0\.0000\d+$"))
+    await expect(page.locator("#status")).to_have_text(re.compile(r"^Cancelled after .*; it cost \$0\.0000\d+\.$"))
+    await expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
+    await shoot(page, "stopped")
+
+
+async def test_escape_stops_and_focus_is_never_lost(page: Page, millrace: Running) -> None:
+    await page.fill("#question", LONG)
+    await page.focus("#ask")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#stop")).to_be_focused()
+    await expect(page.locator("#answer")).to_have_text(longer_than(10))
+    await page.keyboard.press("Escape")
+    await ended(page, "cancelled", "small")
+    await expect(page.locator("#ask")).to_be_focused()
+    await until(lambda: millrace.small.stats.running == 0)
+
+
+async def test_the_pickers_reach_the_server(page: Page, millrace: Running) -> None:
+    await ask(page, EASY[0], strategy="large", delivery="final", cache="off")
+    await ended(page, "completed", "large")
+    assert (millrace.small.stats.started, millrace.large.stats.started) == (0, 1)
+    await expect(page.locator("#stage li[data-step=small]")).to_contain_text("not asked")
+    await ask(page, EASY[0], strategy="small")
+    await ended(page, "completed", "small")
+    assert millrace.small.stats.started == 1
+    await ask(page, "Never asked before.", cache="only")
+    await ended(page, "failed", "")
+    await expect(page.locator("#error")).to_contain_text("response_not_found")
+
+
+async def test_a_failure_shows_its_code_and_what_was_said_until_then(page: Page) -> None:
+    await ask(page, "Tell me. [tokens=40] [fault=hangup@5]", strategy="small")
+    await ended(page, "failed", "small")
+    await expect(page.locator("#error")).to_contain_text("upstream_truncated")
+    await expect(page.locator("#error")).to_contain_text("small-model")
+    await expect(page.locator("#answer")).to_have_text(longer_than(5))
+    await shoot(page, "failed")
+    await ask(page, EASY[0])
+    await ended(page, "completed", "small")
+    await expect(page.locator("#error")).to_be_hidden()
+
+
+async def test_markup_in_a_question_stays_text(page: Page) -> None:
+    question = "<img src=x onerror=alert(1)> <b>bold</b>"
+    await ask(page, question)
+    await ended(page, "completed", "small")
+    await expect(page.locator("#asked")).to_have_text(question)
+    assert await page.locator("main img, main td b").count() == 0
+
+
+async def test_enter_with_shift_starts_a_new_line_and_a_chip_asks(page: Page) -> None:
+    await page.fill("#question", "one")
+    await page.press("#question", "Shift+Enter")
+    await page.keyboard.type("two")
+    await expect(page.locator("#question")).to_have_value("one\ntwo")
+    await expect(page.locator("#status")).to_have_attribute("data-status", "idle")
+    await page.click(".chip >> nth=0")
+    await ended(page, "completed", "small")
+    await page.click("#history .again")
+    await ended(page, "completed", "cache")
+
+
+async def test_a_dropped_connection_comes_back(browser: Browser, millrace: Running) -> None:
+    page = await browser.new_page()
+    routes: list[WebSocketRoute] = []
+
+    async def through(route: WebSocketRoute) -> None:
+        route.connect_to_server()
+        routes.append(route)
+
+    await page.route_web_socket("**/v1/responses", through)
+    await page.goto(millrace.url)
+    await expect(page.locator("#link")).to_have_text("Connected")
+    await ask(page, LONG)
+    await expect(page.locator("#answer")).to_have_text(longer_than(10))
+    await routes[0].close(code=1012)
+    await expect(page.locator("#status")).to_have_attribute("data-status", "lost")
+    await expect(page.locator("#error")).to_contain_text("connection_lost")
+    await expect(page.locator("#link")).to_have_text("Connected")
+    assert len(routes) == 2
+    await ask(page, EASY[0])
+    await ended(page, "completed", "small")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light")])
+async def test_nothing_sticks_out(page: Page, width: int, scheme: str) -> None:
+    await page.set_viewport_size({"width": width, "height": 844})
+    await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    await ask(page, f"A word that is long: {'Donaudampfschifffahrt' * 6} [tokens=60]")
+    await ended(page, "completed", "small")
+    await ask(page, UNSURE)
+    await ended(page, "completed", "large")
+    assert await page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    await shoot(page, f"{scheme}-{width}")

@@ -1,0 +1,251 @@
+"""The configuration: what loads, and that every fault is named with its path, all of them in one run."""
+
+import copy
+import tomllib
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millrace import settings
+from millrace.settings import Fault, Settings, SettingsError
+from millrace.types import Strategy
+from tests.conftest import REPOSITORY, tree
+
+Tree = dict[str, Any]
+
+
+def build(*changes: tuple[str, Any], environ: dict[str, str] | None = None) -> Settings:
+    """Build a sound configuration with some keys, named by their paths, set to other values (`...`: left out)."""
+    changed = copy.deepcopy(tree("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"))
+    for path, value in changes:
+        *sections, key = path.split(".")
+        section = changed
+        for name in sections:
+            section = section.setdefault(name, {})
+        if value is ...:
+            del section[key]
+        else:
+            section[key] = value
+    return settings.build(changed, environ or {})
+
+
+def faults_of(load: Callable[[], object]) -> list[Fault]:
+    with pytest.raises(SettingsError) as raised:
+        load()
+    assert str(raised.value) == "\n".join(map(str, raised.value.faults))
+    return raised.value.faults
+
+
+def test_the_example_loads_as_it_stands() -> None:
+    """The repository's file needs no variable and no edit, and says what it means."""
+    loaded = settings.load(REPOSITORY / "millrace.toml", {})
+    assert (loaded.server.host, loaded.server.port, loaded.server.data_dir) == ("127.0.0.1", 8000, ".millrace")
+    assert loaded.funnel.strategy is Strategy.AUTO
+    assert (loaded.models.small.model, loaded.models.large.model) == ("small-fast-model", "large-strong-model")
+    assert loaded.models.large.price.cached_input == Decimal("1.25")
+    assert loaded.models.aliases == {"gpt-4o": "auto"}
+
+
+def test_the_example_names_every_section_of_the_settings() -> None:
+    """A section that is not in the example would never be found."""
+    example = tomllib.loads((REPOSITORY / "millrace.toml").read_text("utf-8"))
+    assert set(example) == set(Settings.__struct_fields__)
+
+
+PRICELESS: list[Any] = [-1, -0.5, float("nan"), float("inf"), True, "-0.01", "NaN", "Infinity", "cheap", "", []]
+FAULTY: list[tuple[str, Any, str, str]] = [  # key, value, the fault's path, words of its message
+    ("server.port", "8000", "server.port", "expected a whole number, got '8000'"),
+    ("server.port", True, "server.port", "expected a whole number, got True"),
+    ("server.port", 70_000, "server.port", "expected a whole number <= 65535, got 70000"),
+    ("server.data_dir", 3, "server.data_dir", "expected a text in quotes, got 3"),
+    ("cache.exact", "yes", "cache.exact", "expected true or false, got 'yes'"),
+    ("cache.ttl_s", 0, "cache.ttl_s", "expected a number > 0"),
+    ("cache.ttl_s", float("nan"), "cache.ttl_s", "expected a number > 0"),
+    ("server", 3, "server", "expected a section, got a number; write [server]"),
+    ("models.small", [], "models.small", "expected a section, got an array; write [models.small]"),
+    ("models.small.price", "0.15", "models.small.price", "expected a section, got a string"),
+    ("server.prot", 1, "server.prot", "unknown key; did you mean port?"),
+    ("models.small.base_ulr", "", "models.small.base_ulr", "did you mean base_url?"),
+    ("modles", {}, "modles", "did you mean models?"),
+    ("cache.zzz", 1, "cache.zzz", "unknown key; known keys: exact, semantic"),
+    ("models", ..., "models", "missing; add a section [models]"),
+    ("models.large", ..., "models.large", "missing; add a section [models.large]"),
+    ("models.small.price", ..., "models.small.price", 'price = { input = "0.15", output = "0.60" }'),
+    ("models.large.price.output", ..., "models.large.price.output", "dollars per million tokens"),
+    ("models.small.upstream", ..., "models.small.upstream", 'write upstream = "openai"'),
+    ("models.small.base_url", ..., "models.small.base_url", 'write base_url = "https://HOST/v1"'),
+    ("models.small.model", ..., "models.small.model", "missing; write the provider's name"),
+    ("models.small.upstream", "opnai", "models.small.upstream", "'opnai' is not one of openai"),
+    ("models.small.max_tokens_field", "max", "models.small.max_tokens_field", "max_tokens, max_completion_tokens"),
+    *(
+        ("models.small.base_url", url, "models.small.base_url", "is not a URL; write http://HOST")
+        for url in ("127.0.0.1:9001", "ftp://host/v1", "http://", "http://h:99999/v1", "http://h:x/v1", "http://[/v1")
+    ),
+    ("funnel.strategy", "cheapest", "funnel.strategy", "'cheapest' is not one of auto, cascade, small, large"),
+    ("funnel.strategy", ["auto"], "funnel.strategy", "is not one of auto, cascade, small, large"),
+    ("funnel.strategy", "race", "funnel.strategy", "not yet supported"),
+    ("funnel.strategy", "hedge", "funnel.strategy", "not yet supported"),
+    ("models.small.api_key_env", "SMALL_KEY", "models.small.api_key_env", "export SMALL_KEY="),
+    ("models.aliases.fast", "smal", "models.aliases.fast", "'smal' names no model; write one of auto, small, large"),
+    ("models.aliases", {"fast": 1}, "models.aliases", "expected a text in quotes"),
+    *(
+        ("models.large.price.input", price, "models.large.price.input", 'expected dollars such as "0.15", got ')
+        for price in PRICELESS
+    ),
+    ("server.host", "0.0.0.0", "server.host", "'0.0.0.0' is open to others"),
+    ("server.host", "example.org", "server.host", "write one of 127.0.0.1, ::1, localhost"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "path", "words"), FAULTY)
+def test_a_fault_is_named_with_its_path_and_the_remedy(key: str, value: Any, path: str, words: str) -> None:
+    """One fault in a file is one line: where, what was found, what to write instead."""
+    (fault,) = faults_of(lambda: build((key, value)))
+    assert fault.path == path
+    assert words in fault.message
+
+
+def test_all_of_ten_faults_are_told_in_one_run(tmp_path: Path) -> None:
+    """Nobody mends a file ten times."""
+    file = tmp_path / "ten.toml"
+    file.write_text(
+        """
+        banana = 1
+        [server]
+        host = "0.0.0.0"
+        port = "8000"
+        prot = 1
+        [models.small]
+        upstream = "openai"
+        base_url = "nowhere"
+        model = "s"
+        api_key_env = "NOT_SET"
+        [models.small.price]
+        input = -1
+        [models.large]
+        upstream = "openai"
+        base_url = "http://127.0.0.1:2/v1"
+        model = "l"
+        price = { input = 1, output = nan }
+        [models.aliases]
+        quick = "q"
+        [funnel]
+        strategy = "race"
+        """,
+        "utf-8",
+    )
+    assert sorted(fault.path for fault in faults_of(lambda: settings.load(file, {}))) == [
+        "banana",
+        "funnel.strategy",
+        "models.aliases.quick",
+        "models.large.price.output",
+        "models.small.api_key_env",
+        "models.small.base_url",
+        "models.small.price.input",
+        "models.small.price.output",
+        "server.host",
+        "server.port",
+        "server.prot",
+    ]
+
+
+@pytest.mark.parametrize("content", [b"[server\nport = 1", b'[server]\nhost = "\xff"', None])
+def test_a_file_that_cannot_be_read_is_one_fault(tmp_path: Path, content: bytes | None) -> None:
+    """Broken TOML, bytes that are no UTF-8, a directory: the file's path is the fault's."""
+    file = tmp_path / "broken.toml"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    (fault,) = faults_of(lambda: settings.load(file, {}))
+    assert fault.path == str(file)
+    assert "not read as TOML" in fault.message
+
+
+def test_no_file_is_told_with_the_option_that_names_one(tmp_path: Path) -> None:
+    """The first thing anyone runs into."""
+    (fault,) = faults_of(lambda: settings.load(tmp_path / "none.toml", {}))
+    assert fault == Fault(str(tmp_path / "none.toml"), "no such file; name one with --config FILE")
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_a_keys_variable_must_hold_something(key: str | None) -> None:
+    """Missing and empty are the same fault; set, it is fine, and the key is not part of the settings."""
+    environ = {} if key is None else {"SMALL_KEY": key}
+    (fault,) = faults_of(lambda: build(("models.small.api_key_env", "SMALL_KEY"), environ=environ))
+    assert fault.path == "models.small.api_key_env"
+    loaded = build(("models.small.api_key_env", "SMALL_KEY"), environ={"SMALL_KEY": "sk-secret"})
+    assert "sk-secret" not in repr(loaded)
+
+
+OVERRIDES: list[tuple[str, str, str, Any]] = [  # variable, text, path, value
+    ("SERVER__HOST", "localhost", "server.host", "localhost"),
+    ("SERVER__PORT", "9000", "server.port", 9000),
+    ("CACHE__EXACT", "false", "cache.exact", False),
+    ("CACHE__EXACT", "1", "cache.exact", True),
+    ("CACHE__TTL_S", "1.5", "cache.ttl_s", 1.5),
+    ("FUNNEL__STRATEGY", "small", "funnel.strategy", Strategy.SMALL),
+    ("MODELS__SMALL__BASE_URL", "https://example.org/v1", "models.small.base_url", "https://example.org/v1"),
+    ("MODELS__SMALL__PRICE__INPUT", "0.10", "models.small.price.input", Decimal("0.10")),
+    ("MODELS__LARGE__MAX_TOKENS_FIELD", "max_completion_tokens", "models.large.max_tokens_field", None),
+]
+
+
+@pytest.mark.parametrize(("variable", "text", "path", "value"), OVERRIDES)
+def test_any_key_can_be_set_from_the_environment(variable: str, text: str, path: str, value: Any) -> None:
+    """A variable goes before the file, and its text is read as what the key wants."""
+    found: Any = build(environ={f"MILLRACE__{variable}": text})
+    for name in path.split("."):
+        found = getattr(found, name)
+    assert found == (text if value is None else value)
+    assert isinstance(found, type(text if value is None else value))
+
+
+def test_a_whole_configuration_can_come_from_the_environment() -> None:
+    """Sections that the file does not have are made."""
+    environ: dict[str, str] = {}
+    for tier in ("SMALL", "LARGE"):
+        keys = {"UPSTREAM": "openai", "BASE_URL": "http://127.0.0.1:1/v1", "MODEL": tier}
+        keys |= {"PRICE__INPUT": "1", "PRICE__OUTPUT": "2"}
+        environ |= {f"MILLRACE__MODELS__{tier}__{key}": text for key, text in keys.items()}
+    loaded = settings.build({}, environ | {"UNRELATED": "x", "MILLRACE_URL": "x"})
+    assert loaded.models.large.price.output == Decimal(2)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "words"),
+    [
+        ("MILLRACE__SERVER__PORT", "many", "expected a whole number, got 'many'"),
+        ("MILLRACE__CACHE__EXACT", "maybe", "expected true or false, got 'maybe'"),
+        ("MILLRACE__CACHE__TTL_S", "nan", "expected a number > 0"),
+        ("MILLRACE__MODELS__SMALL__PRICE__INPUT", "-1", "expected dollars such as \"0.15\", got '-1'"),
+        ("MILLRACE__FUNNEL__STRATEGY", "best", "'best' is not one of auto"),
+        ("MILLRACE__SERVER__PROT", "1", "did you mean port?"),
+        ("MILLRACE__SERVER__PORT__NUMBER", "1", "port is not a section"),
+    ],
+)
+def test_a_bad_override_names_its_variable(variable: str, text: str, words: str) -> None:
+    """Who set a variable looks for the fault there, not in the file."""
+    (fault,) = faults_of(lambda: build(environ={variable: text}))
+    assert variable in str(fault)
+    assert words in fault.message
+
+
+@pytest.mark.parametrize("price", ["0.15", 0.15, Decimal("0.15")])
+def test_a_price_is_exact_however_it_is_written(price: object) -> None:
+    """A TOML number becomes the decimal that was typed, not the nearest binary fraction."""
+    assert build(("models.small.price.input", price)).models.small.price.input == Decimal("0.15")
+
+
+@pytest.mark.parametrize(("price", "value"), [(3, Decimal(3)), ("0", Decimal(0)), (1e-7, Decimal("1e-7"))])
+def test_whole_zero_and_tiny_prices(price: object, value: Decimal) -> None:
+    """A model may be free; a price may be small."""
+    assert build(("models.small.price.output", price)).models.small.price.output == value
+
+
+def test_a_cached_price_may_be_left_out() -> None:
+    """Then cached tokens cost what others do, which is pricing's to say."""
+    assert build(("models.small.price.cached_input", ...)).models.small.price.cached_input is None
