@@ -75,8 +75,9 @@ export class Funnel {
     const stage = response?.metadata["millrace.route"] ?? "";
     this.#root.dataset.stage = stage;
     if (response?.status === "completed") this.#caught(/** @type {Step} */ (stage), response);
-    else if (response?.status === "failed" || !response) this.#leave("broken", "broke off");
-    else this.#leave("stopped", response.status === "cancelled" ? "stopped" : "cut off");
+    else if (response?.status === "cancelled") this.#leave("stopped", "stopped");
+    else if (response?.status === "incomplete") this.#leave("stopped", "cut off");
+    else this.#leave("broken", "broke off");
   }
 
   /**

@@ -47,7 +47,7 @@ const WIRE_NAMES = /** @type {Record<string, string>} */ ({
 /**
  * @typedef {{type: string, code: string, message: string, param: string | null, retry_after_ms?: number}} Fault
  * @typedef {{input_tokens: number, output_tokens: number, total_tokens: number,
- *   cost_usd: number, saved_usd: number, estimated: boolean}} Usage
+ *   cost_usd: number, saved_usd: number, attempts: Attempt[], estimated: boolean}} Usage
  * @typedef {{id: string, status: string, content: {type: string, text: string}[]}} Item
  * @typedef {"in_progress" | "completed" | "incomplete" | "cancelled" | "failed"} Status
  * @typedef {{id: string, status: Status, model: string, metadata: Record<string, string>, output: Item[],
@@ -383,7 +383,8 @@ export async function connect(url = ownAddress(), { negotiate = true, WebSocket 
   const client = new Client(socket); // before it opens: the server speaks first
   await new Promise((resolve, reject) => {
     socket.addEventListener("open", resolve);
-    client.closed.then(({ code }) => reject(new MillraceError("connection_failed", `no connection to ${url} (${code})`)));
+    const failed = new MillraceError("connection_failed", `no connection to ${url}`);
+    client.closed.then(() => reject(failed));
   });
   return client;
 }

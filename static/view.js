@@ -24,7 +24,6 @@ export class View {
   #calls = element("calls");
   #funnel = new Funnel(element("stage"));
   /** @type {Attempt[]} */
-  #attempts = [];
 
   /**
    * A request sets out.
@@ -96,7 +95,7 @@ export class View {
     put("total", duration(settled.totalMs));
     put("cost", about + money(settled.cost));
     put("saved", money(settled.saved));
-    if (!addsUp(this.#attempts, settled.cost)) this.#showCalls([]); // news from before the end, and out of date
+    this.#showCalls(answer.response?.usage?.attempts ?? []);
     this.say(settled.status, closing(settled));
   }
 
@@ -121,7 +120,6 @@ export class View {
 
   /** @param {Attempt[]} attempts */
   #showCalls(attempts) {
-    this.#attempts = attempts;
     this.#calls.replaceChildren(...attempts.map(call));
   }
 
@@ -166,15 +164,6 @@ export function piece(name, text, className = "") {
  */
 function put(id, text) {
   element(id).textContent = text;
-}
-
-/**
- * @param {Attempt[]} attempts
- * @param {number} bill
- */
-function addsUp(attempts, bill) {
-  const sum = attempts.reduce((sum, { cost_usd }) => sum + cost_usd, 0);
-  return Math.abs(sum - bill) < 1e-9;
 }
 
 /** @param {Attempt} attempt */

@@ -88,4 +88,6 @@ def check_whole(events: list[Event], *, negotiated: bool = False) -> Event:
     usage = response["usage"]
     assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
     assert usage["cost_usd"] >= 0
+    assert abs(sum(attempt["cost_usd"] for attempt in usage["attempts"]) - usage["cost_usd"]) < 1e-9
+    assert not any(attempt["outcome"] == "running" for attempt in usage["attempts"])
     return response

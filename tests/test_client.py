@@ -88,6 +88,24 @@ async def test_cancel(millrace: Running, *, begun: bool) -> None:
     await until(lambda: millrace.small.stats.running == 0)
 
 
+async def test_cancelling_a_queued_request_spares_its_lane(millrace: Running) -> None:
+    """The ones before and after it in a named lane are answered."""
+    async with Client(millrace.url) as client:
+        streams = [client.stream(f"{number} [ttft=0.2]", lane="a") for number in range(3)]
+        streams[1].cancel()
+        assert [(await stream.reply()).status for stream in streams] == ["completed", "cancelled", "completed"]
+
+
+async def test_more_than_the_server_takes_at_once_wait_here(millrace: Running) -> None:
+    """Also there a cancel is honoured, and costs nothing."""
+    async with Client(millrace.url) as client:
+        streams = [client.stream(f"{number} [ttft=0.2]") for number in range(20)]
+        streams[19].cancel()
+        statuses = [(await stream.reply()).status for stream in streams]
+    assert statuses == ["completed"] * 19 + ["cancelled"]
+    assert millrace.small.stats.started == 19
+
+
 async def test_leaving_early_cancels(millrace: Running) -> None:
     """`async with stream` never leaves a model talking to nobody."""
     async with Client(millrace.url) as client:
@@ -104,6 +122,7 @@ async def test_leaving_early_cancels(millrace: Running) -> None:
         ({"model": "gpt-9"}, "model_not_found", "model"),
         ({"strategy": "race"}, "invalid_request", "millrace.strategy"),
         ({"temperature": 7}, "invalid_request", "temperature"),
+        ({"lane": "not a lane"}, "invalid_stream_id", "stream_id"),
     ],
 )
 async def test_a_refusal_raises(millrace: Running, options: dict[str, Any], code: str, param: str) -> None:
@@ -111,7 +130,7 @@ async def test_a_refusal_raises(millrace: Running, options: dict[str, Any], code
     async with Client(millrace.url) as client:
         waiting = client.stream("wait [ttft=0.2]", lane="a")
         with pytest.raises(MillraceError) as refused:
-            await client.ask("x", lane="a", **options)
+            await client.ask("x", **({"lane": "a"} | options))
         assert (refused.value.code, refused.value.param) == (code, param)
         assert (await waiting.reply()).status == "completed"
 

@@ -34,6 +34,7 @@ class Client:
         self._lanes: dict[str, deque[Stream]] = {}
         self._free = [f"py-{number}" for number in range(AT_ONCE, 0, -1)]  # lanes of requests that named none
         self._waiting: deque[tuple[Stream, dict[str, Any]]] = deque()  # for one of those
+        self._doomed: set[Stream] = set()  # to be cancelled as soon as they begin
         self._frames: asyncio.Queue[bytes] = asyncio.Queue()
         self._lost = False
         self._connection: ClientConnection | None = None
@@ -111,11 +112,13 @@ class Client:
     def _cancel(self, stream: Stream) -> None:
         if stream.id is not None:
             self._frames.put_nowait(requests.write_cancel(response_id=stream.id))
-        elif stream.lane is not None:
-            self._frames.put_nowait(requests.write_cancel(stream_id=stream.lane))
-        else:  # it has not been sent
+        elif stream.lane is None:  # it has not been sent
             self._waiting = deque(waiting for waiting in self._waiting if waiting[0] is not stream)
             stream.take(_cancelled())
+        elif len(self._lanes[stream.lane]) == 1:
+            self._frames.put_nowait(requests.write_cancel(stream_id=stream.lane))
+        else:  # naming the lane would take its neighbours along
+            self._doomed.add(stream)
 
     async def _write(self, connection: ClientConnection) -> None:
         with suppress(ConnectionClosed):
@@ -139,18 +142,26 @@ class Client:
         if isinstance(event, wire.Hello):
             self.hello = event
             return
-        lane = event.stream_id
-        if not isinstance(lane, str) or lane not in self._lanes:
+        stream = self._refused(event) if isinstance(event, wire.Error) else self._first(event.stream_id)
+        if stream is None:
             return
-        streams = self._lanes[lane]
-        stream = streams[0]
-        if isinstance(event, wire.Error):
-            stream = next((waiting for waiting in streams if waiting.event_id == event.event_id), stream)
         stream.take(event)
         if stream.ended:
-            self._forget(stream, lane)
+            self._forget(stream)
+        elif isinstance(event, wire.Created) and stream in self._doomed:
+            self._cancel(stream)
 
-    def _forget(self, stream: Stream, lane: str) -> None:
+    def _first(self, lane: object) -> Stream | None:
+        return self._lanes[lane][0] if isinstance(lane, str) and lane in self._lanes else None
+
+    def _refused(self, error: wire.Error) -> Stream | None:
+        sent = itertools.chain(*self._lanes.values())
+        return next((stream for stream in sent if stream.event_id == error.event_id), None)
+
+    def _forget(self, stream: Stream) -> None:
+        assert stream.lane is not None, "it has been sent"
+        lane = stream.lane
+        self._doomed.discard(stream)
         self._lanes[lane].remove(stream)
         if not self._lanes[lane]:
             del self._lanes[lane]

@@ -69,7 +69,10 @@ test("a link connects again when the connection drops", async () => {
   let seen = () => {};
   const next = () => new Promise((resolve) => (seen = resolve));
   const over = new Error("the test is over");
-  const pause = async () => {
+  /** @type {number[]} */
+  const pauses = [];
+  const pause = async (/** @type {number} */ ms) => {
+    pauses.push(ms);
     if (states.length > 8) throw over;
   };
   const tell = (/** @type {{state: string}} */ { state }) => {
@@ -91,4 +94,6 @@ test("a link connects again when the connection drops", async () => {
   await assert.rejects(kept, over);
   FakeSocket.refusing = false;
   assert.equal(link.client, null);
+  assert.ok(pauses[0] <= 500 && pauses[1] <= 500, "a connection that was there starts the count anew");
+  assert.ok(pauses[2] > 500, "one that was not does not");
 });

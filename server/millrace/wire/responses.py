@@ -45,8 +45,18 @@ class OutputDetails(Struct):
     reasoning_tokens: int
 
 
+class Attempt(Struct):
+    """One upstream call on the bill."""
+
+    model: str
+    tokens: int  # input and output
+    cost_usd: float
+    outcome: str
+    estimated: bool = False
+
+
 class UsageBody(Struct):
-    """Tokens of the answer shown; dollars of the whole bill."""
+    """Tokens of the answer shown; dollars of the whole bill, which is the sum of the attempts."""
 
     input_tokens: int
     input_tokens_details: InputDetails
@@ -55,16 +65,7 @@ class UsageBody(Struct):
     total_tokens: int
     cost_usd: float
     saved_usd: float
-    estimated: bool = False
-
-
-class Attempt(Struct):
-    """One upstream call on the bill."""
-
-    model: str
-    tokens: int  # input and output
-    cost_usd: float
-    outcome: str
+    attempts: list[Attempt] = []
     estimated: bool = False
 
 
@@ -333,6 +334,7 @@ def usage_body(statement: Statement) -> UsageBody:
         total_tokens=tokens(usage),
         cost_usd=float(statement.cost),
         saved_usd=float(statement.saved),
+        attempts=[attempt(charge) for charge in statement.charges],
         estimated=usage.estimated,
     )
 

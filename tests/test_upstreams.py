@@ -1,0 +1,470 @@
+"""One call to a provider: the request's bytes, the words' way, and every way in which an answer ends or breaks."""
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from millrace.errors import UpstreamError
+from millrace.types import Call, Finish, FinishReason, Format, Message, Model, Price, Prompt, Tier, Usage
+from millrace.upstreams import chat, openai
+from millrace.upstreams.openai import ChatAttempt, Endpoint, OpenAIUpstream
+from tests.conftest import until
+
+PRICE = Price(input=Decimal(1), output=Decimal(1))
+MODEL = Model(tier=Tier.SMALL, id="m", address="", price=PRICE, context_window=1000, max_output_tokens=100)
+CALL = Call(model=MODEL, prompt=Prompt(messages=(Message(role="user", parts=("Hi",)),)))
+PATIENCE = {"connect_timeout_s": 5.0, "first_token_timeout_s": 60.0, "stall_timeout_s": 30.0}
+USAGE = {"prompt_tokens": 5, "completion_tokens": 2}
+STOP = Finish(reason=FinishReason.STOP)
+
+
+def event(content: str | None = None, finish: str | None = None, **fields: Any) -> bytes:
+    """Return one event of a stream, as it is on the wire."""
+    choice = {"delta": {"content": content} if content is not None else {}, "finish_reason": finish}
+    return b"data: " + orjson.dumps({"choices": [choice], **fields}) + b"\n\n"
+
+
+def body(*events: bytes) -> bytes:
+    """Return a piece of a chunked body."""
+    data = b"".join(events)
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+DONE, END = b"data: [DONE]\n\n", b"0\r\n\r\n"
+BEGUN = HEAD + body(event("Hel"))
+WHOLE = HEAD + body(event("Hel"), event("lo"), event(finish="stop"))
+ANSWER = WHOLE + body(event(usage=USAGE), DONE)
+
+
+class Provider:
+    """A server that does exactly what a script says, and the upstream that calls it."""
+
+    def __init__(self, script: "Script") -> None:
+        self.script = script
+        self.requests: list[tuple[str, Any]] = []  # head, body
+        self.lines: list[asyncio.StreamWriter] = []
+        self.left_at: float | None = None  # when its client was seen to have closed
+        self.now = 100.0  # the upstream's clock
+        self.upstream: OpenAIUpstream
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.lines.append(writer)
+        try:
+            while not writer.is_closing():
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = int(head.lower().partition("content-length:")[2].split()[0])
+                self.requests.append((head, json.loads(await reader.readexactly(length))))
+                await self.script(writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.left_at = asyncio.get_running_loop().time()
+        finally:
+            writer.close()
+
+
+Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def providing(script: Script, *, key: str | None = None) -> AsyncIterator[Provider]:
+    provider = Provider(script)
+    server = await asyncio.start_server(provider.serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/"
+    endpoint = Endpoint(base_url=url, api_key=key, max_tokens_field="max_tokens", **PATIENCE)
+    try:
+        async with aiohttp.ClientSession() as http, asyncio.timeout(20):
+            provider.upstream = OpenAIUpstream(http, endpoint, lambda: provider.now, wall=lambda: 0.0)
+            yield provider
+    finally:
+        server.close()
+        for line in provider.lines:
+            line.close()
+
+
+def close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End with a TCP RST."""
+    linger = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()
+
+
+def stay(_: asyncio.StreamWriter) -> None:
+    """Keep the connection open."""
+
+
+def says(*pieces: bytes, then: Callable[[asyncio.StreamWriter], None] = close) -> Script:
+    """Return a script that writes these pieces, each so that it can be read alone."""
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        then(writer)
+
+    return script
+
+
+async def answer(script: Script) -> tuple[ChatAttempt, Finish]:
+    """Return a call to a provider of this script, read to its end, and how it ended."""
+    async with providing(script) as provider:
+        attempt = provider.upstream.open(CALL)
+        try:
+            return attempt, await attempt.done
+        finally:
+            attempt.abort()
+            await asyncio.wait([attempt.task])
+
+
+@pytest.mark.parametrize("pieces", [(ANSWER + END,), tuple(bytes([byte]) for byte in ANSWER + END)])
+async def test_an_answer_is_the_same_however_it_is_cut(pieces: tuple[bytes, ...]) -> None:
+    """In one piece or byte by byte."""
+    attempt, finish = await answer(says(*pieces))
+    assert (finish, "".join(attempt.parts), attempt.received_bytes) == (STOP, "Hello", 5)
+    assert attempt.usage == Usage(input_tokens=5, output_tokens=2)
+
+
+async def test_a_character_may_come_in_two_halves() -> None:
+    """The words of one read go to the sink in one call; half a character waits for its other half."""
+    more, heard = asyncio.Event(), list[list[str]]()
+    whole = event("a") + event("b") + event("wörld")
+    cut = whole.index(b"\xc3") + 1
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + body(whole[:cut]))
+        await more.wait()
+        writer.write(body(whole[cut:], event(finish="stop", usage=USAGE)) + END)
+
+    async with providing(script) as provider:
+        attempt = provider.upstream.open(CALL)
+        attempt.sink = heard.append
+        await until(lambda: heard == [["a", "b"]])
+        more.set()
+        assert await attempt.done == STOP
+        await attempt.task
+    assert heard == [["a", "b"], ["wörld"]]
+
+
+ENDINGS: dict[str, Script] = {
+    "usage in the finish chunk, then silence": says(HEAD + body(event("Hello", "stop", usage=USAGE)), then=stay),
+    "[DONE] without usage, then silence": says(WHOLE + body(DONE), then=stay),
+    "a body that ends after the finish": says(WHOLE + END),
+    "a connection that closes after the finish": says(WHOLE),
+    "a reset after the finish": says(WHOLE, then=reset),
+    "a body without a length": says(b"HTTP/1.0 200 OK\r\n\r\n", event("Hello"), event(finish="eos")),
+    "more after [DONE]": says(WHOLE + body(DONE, event("!")) + END),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_an_answer_with_a_finish_reason_is_whole(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little follows it."""
+    monkeypatch.setattr(openai, "DRAIN_S", 0.01)
+    attempt, finish = await answer(ENDINGS[ending])
+    assert (finish, "".join(attempt.parts)) == (STOP, "Hello")
+
+
+FAULTS: dict[str, tuple[Script, str, bool, str]] = {  # script, code, billable, words
+    "end of the body": (says(BEGUN + END), "upstream_truncated", True, "without finishing"),
+    "[DONE] alone": (says(BEGUN + body(DONE) + END), "upstream_truncated", True, "without finishing"),
+    "close": (says(BEGUN), "upstream_truncated", True, "broke in mid-answer"),
+    "reset": (says(BEGUN, then=reset), "upstream_truncated", True, "broke in mid-answer"),
+    "reset at once": (says(then=reset), "upstream_error", True, "before it answered"),
+    "close at once": (says(), "upstream_error", True, "before it answered"),
+    "no JSON": (says(HEAD + body(b"data: {\n\n"), then=stay), "upstream_error", True, "cannot be read"),
+    "tool call": (says(HEAD + body(event(choices=[{"delta": {"tool_calls": [{}]}}]))), "upstream_error", True, "tool"),
+    "strange end": (says(HEAD + body(event(finish="error"))), "upstream_error", True, "'error', which is no end"),
+    "page": (says(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\nHi"), "upstream_error", True, "text/html"),
+    "error": (says(HEAD + body(event(error={"message": "no"}))), "upstream_error", True, "failed in mid-stream: no"),
+    "404": (says(b'HTTP/1.1 404 No\r\n\r\n{"error":"no model"}'), "upstream_error", False, "HTTP 404: no model"),
+    "redirect": (says(b"HTTP/1.1 302 No\r\nLocation: /\r\n\r\n"), "upstream_error", False, "HTTP 302"),
+    "429": (says(b"HTTP/1.1 429 No\r\nRetry-After: 3\r\n\r\n"), "upstream_overloaded", False, "HTTP 429"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_what_is_no_answer_is_an_error_of_its_kind(name: str) -> None:
+    """An end without a finish reason is truncated; what the provider refuses is not billed."""
+    script, code, billable, words = FAULTS[name]
+    with pytest.raises(UpstreamError) as raised:
+        await answer(script)
+    assert (raised.value.code, raised.value.billable) == (code, billable)
+    assert words in raised.value.message
+    assert raised.value.retry_after_ms == (3000 if name == "429" else None)
+
+
+async def test_the_words_before_a_fault_in_the_same_read_are_not_lost() -> None:
+    """They were generated and will be billed."""
+    heard: list[str] = []
+    async with providing(says(HEAD + body(event("Hel"), b"data: {\n\n"))) as provider:
+        attempt = provider.upstream.open(CALL)
+        attempt.sink = heard.extend
+        with pytest.raises(UpstreamError):
+            await attempt.done
+    assert heard == attempt.parts == ["Hel"]
+
+
+async def test_a_refusal_is_marked_and_its_words_pass() -> None:
+    """As the provider marks it."""
+    refusal = event(choices=[{"delta": {"refusal": "No."}}])
+    attempt, finish = await answer(says(HEAD + body(refusal, event(finish="stop"), DONE)))
+    assert (finish, attempt.parts) == (Finish(reason=FinishReason.STOP, refused=True), ["No."])
+
+
+async def test_where_nobody_listens_nothing_is_billable() -> None:
+    """No byte of the prompt has left."""
+    async with providing(says()) as provider, aiohttp.ClientSession() as http:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            nowhere = replace(provider.upstream.endpoint, base_url=f"http://127.0.0.1:{taken.getsockname()[1]}")
+            with pytest.raises(UpstreamError, match="m could not be reached") as raised:
+                await OpenAIUpstream(http, nowhere, lambda: 0.0).open(CALL).done
+    assert (raised.value.code, raised.value.billable) == ("upstream_error", False)
+
+
+async def test_a_connection_is_used_again_after_an_answer() -> None:
+    """Also where the answer was aborted after its end, as every caller does."""
+    async with providing(says(ANSWER, END, then=stay)) as provider:
+        for _ in range(3):
+            attempt = provider.upstream.open(CALL)
+            await attempt.done
+            attempt.abort()
+            await attempt.task
+        assert (len(provider.requests), len(provider.lines)) == (3, 1)
+
+
+@pytest.mark.parametrize("said", [b"", HEAD, BEGUN], ids=["before the headers", "before a word", "in mid-stream"])
+async def test_an_abort_closes_the_socket_at_once(said: bytes) -> None:
+    """The provider sees the end within 250 ms; aborting twice is aborting once."""
+    async with providing(says(said, then=stay)) as provider:
+        attempt = provider.upstream.open(CALL)
+        await until(lambda: len(provider.requests) == 1 and bool(attempt.parts) == (said == BEGUN))
+        aborted_at = asyncio.get_running_loop().time()
+        attempt.abort()
+        attempt.abort()
+        await until(lambda: provider.left_at is not None)
+        assert attempt.done.cancelled()
+        assert provider.left_at is not None
+        assert provider.left_at - aborted_at < 0.25
+
+
+async def test_a_paused_call_is_not_read_and_goes_on_when_resumed() -> None:
+    """The provider's writes get stuck in its own buffer; a pause is not taken for silence; no word is lost."""
+    more = asyncio.Event()
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + body(event("a")))
+        await more.wait()
+        writer.write(body(event("x" * 1000)) * 20_000 + body(event(finish="stop"), DONE) + END)
+
+    async with providing(script) as provider:
+        attempt = provider.upstream.open(CALL)
+        await until(lambda: attempt.parts == ["a"])
+        attempt.pause()
+        more.set()
+        stuck = [0]
+        while not (stuck[-1] and stuck[-20:] == [stuck[-1]] * 20):  # the same for 100 ms
+            await asyncio.sleep(0.005)
+            stuck.append(provider.lines[0].transport.get_write_buffer_size())
+        assert attempt.received_bytes < 2_000_000
+        provider.now += 3600
+        provider.upstream.sweep(provider.now)
+        attempt.resume()
+        provider.upstream.sweep(provider.now)
+        assert await attempt.done == STOP
+        assert attempt.received_bytes == 20_000_001
+        await attempt.task
+
+
+SILENCES = {  # what was said before: seconds of patience, and the words of the error, if it is one
+    HEAD: (60.0, "gave no word in 60 s"),
+    BEGUN: (30.0, "fell silent in mid-stream for 30 s"),
+    WHOLE: (openai.TAIL_S, None),
+}
+
+
+@pytest.mark.parametrize("said", SILENCES, ids=["no word", "mid-stream", "after the finish"])
+async def test_silence_is_ended_by_the_sweep_and_the_socket_closed(said: bytes) -> None:
+    """No first word, no next one: given up. A finish reason, but no usage: the answer is whole."""
+    seconds, words = SILENCES[said]
+    async with providing(says(said, then=stay)) as provider:
+        attempt = provider.upstream.open(CALL)
+        heard = {HEAD: "", BEGUN: "Hel", WHOLE: "Hello"}[said]
+        await until(lambda: len(provider.requests) == 1 and "".join(attempt.parts) == heard)
+        provider.upstream.sweep(provider.now + seconds)
+        assert not attempt.done.done()
+        provider.upstream.sweep(provider.now + seconds + 0.1)
+        if words is None:
+            assert await attempt.done == STOP
+        else:
+            with pytest.raises(UpstreamError, match=words) as raised:
+                await attempt.done
+            assert (raised.value.code, raised.value.billable) == ("upstream_timeout", True)
+        await until(lambda: provider.left_at is not None)
+
+
+@pytest.mark.parametrize("key", [None, "sk-secret"])
+async def test_a_key_is_sent_and_not_shown(key: str | None) -> None:
+    """As a bearer token, where there is one; never in a repr."""
+    async with providing(says(ANSWER + END), key=key) as provider:
+        await provider.upstream.open(CALL).done
+        assert "sk-secret" not in f"{provider.upstream.endpoint!r} {provider.upstream.endpoint}"
+    ((head, sent),) = provider.requests
+    assert head.startswith("POST /v1/chat/completions HTTP/1.1")
+    assert [line for line in head.splitlines() if line.lower().startswith("authorization")] == (
+        [f"Authorization: Bearer {key}"] if key else []
+    )
+    assert sent == json.loads(chat.body(CALL, "max_tokens"))
+
+
+PLAIN = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True, "max_tokens": 100}
+PLAIN |= {"stream_options": {"include_usage": True}}
+TWO_PARTS = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+SCHEMA: dict[str, Any] = {"name": "n", "schema": {"type": "object"}, "strict": False}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fields"),
+    [
+        ({}, {}),
+        ({"max_output_tokens": 7}, {"max_tokens": 7}),
+        ({"max_output_tokens": 700}, {"max_tokens": 100}),
+        ({"temperature": 0.0, "top_p": 0.5}, {"temperature": 0.0, "top_p": 0.5}),
+        ({"verbosity": "low", "reasoning_effort": "high"}, {"verbosity": "low", "reasoning_effort": "high"}),
+        ({"format": Format(kind="json_object")}, {"response_format": {"type": "json_object"}}),
+        (
+            {"format": Format(kind="json_schema", **SCHEMA)},
+            {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
+        ),
+        (
+            {"messages": (Message(role="system", parts=("a", "b")),)},
+            {"messages": [{"role": "system", "content": TWO_PARTS}]},
+        ),
+    ],
+)
+def test_a_request_body(prompt: dict[str, Any], fields: dict[str, Any]) -> None:
+    """Only what was asked for is sent, under the tighter cap; 0 and false are something."""
+    call = replace(CALL, prompt=replace(CALL.prompt, **prompt))
+    assert json.loads(chat.body(call, "max_tokens")) == PLAIN | fields
+    assert json.loads(chat.body(call, "max_completion_tokens"))["max_completion_tokens"] == call.max_output_tokens
+
+
+FINISHES = {
+    FinishReason.STOP: "stop eos eos_token end_turn stop_sequence",
+    FinishReason.LENGTH: "length max_tokens",
+    FinishReason.CONTENT_FILTER: "content_filter",
+}
+
+
+def test_finish_reasons() -> None:
+    """What compatible servers say; an unknown word is no end of an answer."""
+    for reason, words in FINISHES.items():
+        assert {chat.finish_reason(word, "m") for word in words.split()} == {reason}
+    for word in ("tool_calls", "function_call", "error", "STOP"):
+        with pytest.raises(UpstreamError, match=word):
+            chat.finish_reason(word, "m")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"type": "rate_limit_error", "message": "slow"}, "upstream_overloaded"),
+        ({"type": "overloaded_error", "message": "slow"}, "upstream_overloaded"),
+        ({"code": 429, "message": "slow"}, "upstream_overloaded"),
+        ({"code": "timeout", "message": "slow"}, "upstream_timeout"),
+        ({"type": "server_error", "message": "slow"}, "upstream_error"),
+        ("slow", "upstream_error"),
+        (["slow"], "upstream_error"),
+    ],
+)
+def test_an_error_in_mid_stream_has_the_code_of_its_kind(error: object, code: str) -> None:
+    """Its message is passed on."""
+    with pytest.raises(UpstreamError, match=r"m failed in mid-stream: .*slow") as raised:
+        chat.read_chunk(orjson.dumps({"error": error}), "m")
+    assert (raised.value.code, raised.value.billable) == (code, True)
+
+
+@pytest.mark.parametrize("data", [b"", b"3", b"[]", b'{"choices": 3}', b'{"choices":' + b"[" * 100_000, b"<html>"])
+def test_what_is_no_chunk_is_an_error(data: bytes) -> None:
+    """And never a crash."""
+    with pytest.raises(UpstreamError, match="cannot be read"):
+        chat.read_chunk(data, "m")
+
+
+DETAILS = {b'{"error": {"message": "why"}}': ": why", b'{"error": "why"}': ": why"}
+DETAILS |= {b'{"error": {"message": "' + b"y" * 500 + b'"}}': ": " + "y" * 300}
+DETAILS |= dict.fromkeys((b"", b"why", b"[]", b"3", b'{"error": {}}', b'{"message": 1}', b"[" * 100_000), "")
+STATUSES = dict.fromkeys((302, 400, 404, 500), "upstream_error")
+STATUSES |= dict.fromkeys((408, 504), "upstream_timeout") | dict.fromkeys((429, 503, 529), "upstream_overloaded")
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_refused_call_is_explained(status: int) -> None:
+    """By its status, with the provider's own words where there are any, cut to 300 characters."""
+    for answer_, detail in DETAILS.items():
+        error = chat.refused(status, None, answer_, "m", lambda: 0.0)
+        assert (error.code, error.billable, error.retry_after_ms) == (STATUSES[status], False, None)
+        assert error.message == f"m answered HTTP {status}{detail}"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_is_not_repeated(status: int) -> None:
+    """Providers quote a part of it."""
+    error = chat.refused(status, None, b'{"error": {"message": "Incorrect API key: sk-secret"}}', "m", lambda: 0.0)
+    assert "api_key_env" in error.message
+    assert "sk-" not in error.message
+
+
+RETRIES = {"5": 5000, " 5 ": 5000, "0": 0, "9" * 400: 86_400_000, "Wed, 21 Oct 2015 07:28:00 GMT": 10_000}
+RETRIES |= {"Wed, 21 Oct 2015 07:27:00 GMT": 0, "Wed, 21 Oct 2065 07:27:00 GMT": 86_400_000}
+NO_RETRIES = dict.fromkeys(("", "soon", "-3", "²", "Wed, 99 Oct 2015 07:28:00 GMT"))
+
+
+@pytest.mark.parametrize(("given", "milliseconds"), [*RETRIES.items(), *NO_RETRIES.items()])
+def test_retry_after(given: str, milliseconds: int | None) -> None:
+    """Seconds or an HTTP date, against the wall clock, within a day; what is neither is ignored."""
+    assert chat.refused(429, given, b"", "m", lambda: 1_445_412_470.0).retry_after_ms == milliseconds
+
+
+@pytest.mark.parametrize(
+    ("prompt", "cached", "completion", "reasoning", "usage"),
+    [
+        (5, None, 2, None, Usage(input_tokens=5, output_tokens=2)),
+        (5, 4, 2, 1, Usage(input_tokens=5, output_tokens=2, cached_input_tokens=4, reasoning_tokens=1)),
+        (5, 9, 2, 9, Usage(input_tokens=5, output_tokens=2, cached_input_tokens=5, reasoning_tokens=2)),
+        (5, -1, 2, -1, Usage(input_tokens=5, output_tokens=2)),
+        (-5, 3, -2, 3, Usage()),
+    ],
+)
+def test_reported_usage_is_clamped(
+    prompt: int, cached: int | None, completion: int, reasoning: int | None, usage: Usage
+) -> None:
+    """To what can be true: no negative counts, no more cached than sent, no more reasoning than output."""
+    given = {"prompt_tokens": prompt, "prompt_tokens_details": {"cached_tokens": cached}}
+    given |= {"completion_tokens": completion, "completion_tokens_details": {"reasoning_tokens": reasoning}}
+    reported = chat.read_chunk(orjson.dumps({"usage": given}), "m").usage
+    assert reported is not None
+    assert chat.usage(reported) == usage
+
+
+def test_usage_may_be_reported_without_details() -> None:
+    """Null, absent or empty ones, as small servers do."""
+    cases: list[dict[str, Any]] = [{}, {"prompt_tokens_details": None}, {"completion_tokens_details": {}}]
+    for details in cases:
+        reported = chat.read_chunk(orjson.dumps({"usage": USAGE | details}), "m").usage
+        assert reported is not None
+        assert chat.usage(reported) == Usage(input_tokens=5, output_tokens=2)
