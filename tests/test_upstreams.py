@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+from unittest.mock import AsyncMock
 
 import aiohttp
 import orjson
@@ -234,6 +235,22 @@ async def test_where_nobody_listens_nothing_is_billable() -> None:
             with pytest.raises(UpstreamError, match="m could not be reached") as raised:
                 await OpenAIUpstream(http, nowhere, lambda: 0.0).open(CALL).done
     assert (raised.value.code, raised.value.billable) == ("upstream_error", False)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "billable", "words"),
+    [
+        (aiohttp.ConnectionTimeoutError(), "upstream_timeout", False, "could not be reached in time"),
+        (RuntimeError("a fault of ours"), "upstream_error", True, "could not be read"),
+    ],
+)
+async def test_whoever_waits_is_told(raised: Exception, code: str, words: str, *, billable: bool) -> None:
+    """Of a connection that does not come about, and of a reader that crashes, without its inner words."""
+    async with providing(says()) as provider:
+        provider.upstream.post = AsyncMock(side_effect=raised)  # type: ignore[method-assign]
+        with pytest.raises(UpstreamError, match=words) as told:
+            await provider.upstream.open(CALL).done
+    assert (told.value.code, told.value.billable) == (code, billable)
 
 
 async def test_a_connection_is_used_again_after_an_answer() -> None:

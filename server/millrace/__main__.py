@@ -5,9 +5,9 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 import uvicorn
@@ -58,7 +58,7 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
     """Serve the models of a configuration file."""
     loaded = _load(config, host, port)
     log.configure()
-    asyncio.run(_serve(loaded))
+    _until_interrupted(_serve(loaded))
 
 
 @main.command()
@@ -66,7 +66,7 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
 def demo(port: int) -> None:
     """Serve two simulated models: no key, no network, no bill."""
     log.configure(level="warning")
-    asyncio.run(_demo(port))
+    _until_interrupted(_demo(port))
 
 
 @main.command()
@@ -75,7 +75,7 @@ def demo(port: int) -> None:
 @click.option("--seed", default=0, show_default=True, help="For the text of unknown questions.")
 def simulate(port: int, profile: str, seed: int) -> None:
     """Run one simulated model: an OpenAI-compatible server that never bills."""
-    asyncio.run(_simulate(PROFILES[profile], port, seed))
+    _until_interrupted(_simulate(PROFILES[profile], port, seed))
 
 
 @main.command("check-config")
@@ -90,6 +90,12 @@ def check_config(config: Path) -> None:
 
 
 main.add_command(ask)
+
+
+def _until_interrupted(running: Coroutine[Any, Any, None]) -> None:
+    """Run; Ctrl-C is the ordinary way to end it, and has been seen to by then."""
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(running)
 
 
 def _load(config: Path, host: str | None, port: int | None) -> Settings:
