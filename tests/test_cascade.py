@@ -259,3 +259,12 @@ async def test_a_silent_model_is_given_up(start: Any, fault: str) -> None:
         await until(lambda: running.small.stats.aborted == 1)
         response = check_whole(await talk.ask(f"talk [fault.small={fault}]"))
         assert response["metadata"]["millrace.route"] == "large"
+
+
+async def test_absurd_usage_is_a_providers_fault_not_ours(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten to the thirty tokens: the request ends, the ledger lives, the next one is answered."""
+    counted = shapes.Usage.document
+    monkeypatch.setattr(shapes.Usage, "document", lambda self: counted(self) | {"completion_tokens": 10**30})
+    async with talking(millrace.ws_url) as talk:
+        for question in ("hello", "hello again"):
+            assert check_whole(await talk.ask(question))["usage"]["output_tokens"] == 10**9

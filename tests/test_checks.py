@@ -26,6 +26,10 @@ def after(schema: dict[str, Any]) -> Format:
 
 
 UNSURE = [
+    "I'm not 100% sure.",
+    "I was unable to find it.",
+    "I don't have access to that.",
+    "Great question! I don't know.",
     "I don't know.",
     "I don’t know the answer to that.",
     "I do not know that.",
@@ -65,6 +69,9 @@ UNSURE = [
 ]
 
 REFUSALS = [
+    "I'm sorry — I can't help with that.",
+    "I'm sorry, I can't.",
+    "I cannot.",
     "I can't help with that.",
     "I can’t help with that.",
     "I cannot assist with this request.",
@@ -93,6 +100,13 @@ REFUSALS = [
 ]
 
 GOOD = [
+    "I can't help but notice that the sum is 12.",
+    "I have to give credit to Euler.",
+    "I will not give up on this proof: here it is.",
+    "I can't tell you how happy I am to explain.",
+    "I can't say enough good things about it.",
+    "I don't know about you, but Paris is the capital.",
+    "No idea, however small, is lost.",
     "Paris.",
     "No.",
     "0",

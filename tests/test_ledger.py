@@ -290,3 +290,17 @@ def test_closing_flushes(tmp_path: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
     with closing(sqlite3.connect(folder / FILE)) as connection:
         assert numbers(connection) == [*range(BATCH + 3)]
+
+
+async def test_a_value_the_database_cannot_hold_harms_nobody_else() -> None:
+    """The thread lives on, the neighbours are written, and whoever reads is told."""
+    database = Database(":memory:")
+    database.write(lambda connection: connection.execute("CREATE TABLE t (n INTEGER)"))
+    database.write(lambda connection: connection.execute("INSERT INTO t VALUES (?)", (2**63,)))
+    database.write(lambda connection: connection.execute("INSERT INTO t VALUES (7)"))
+    assert await database.read(lambda connection: connection.execute("SELECT n FROM t").fetchall()) == [(7,)]
+    with pytest.raises(OverflowError):
+        await database.read(lambda connection: connection.execute("SELECT ?", (2**63,)))
+    await asyncio.to_thread(database.close)
+    with pytest.raises(sqlite3.ProgrammingError):
+        await database.read(lambda connection: None)

@@ -249,3 +249,53 @@ def test_whole_zero_and_tiny_prices(price: object, value: Decimal) -> None:
 def test_a_cached_price_may_be_left_out() -> None:
     """Then cached tokens cost what others do, which is pricing's to say."""
     assert build(("models.small.price.cached_input", ...)).models.small.price.cached_input is None
+
+
+def test_a_text_from_a_variable_is_a_plain_string() -> None:
+    """It goes on into frames and rows, where a subclass is not taken."""
+    loaded = settings.build(tree("http://a", "http://b"), {"MILLRACE__MODELS__SMALL__MODEL": "mine"})
+    assert type(loaded.models.small.model) is str
+
+
+def test_the_callers_tree_is_left_alone() -> None:
+    """Building twice from one tree gives the same twice."""
+    given = tree("http://a", "http://b")
+    settings.build(given, {"MILLRACE__SERVER__PORT": "9"})
+    assert settings.build(given, {}).server.port == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("models.small.model", "large"),
+        ("models.large.model", ""),
+        ("models.large.model", "small-model"),
+        ("models.small.price.input", "1e400"),
+    ],
+)
+def test_a_name_or_price_that_cannot_be_meant(path: str, value: str) -> None:
+    """A model may not be called like a tier or like the other one; a price has a bound."""
+    given = tree("http://a", "http://b")
+    *sections, key = path.split(".")
+    section: Any = given
+    for name in sections:
+        section = section[name]
+    section[key] = value
+    with pytest.raises(SettingsError) as error:
+        settings.build(given, {})
+    assert [fault.path for fault in error.value.faults] == [path]
+
+
+def test_every_override_is_named_by_its_variable() -> None:
+    """Also where what is wrong with it is its meaning, or its place."""
+    environ = {
+        "MILLRACE__CACHE": "x",
+        "MILLRACE__BANANA__X": "1",
+        "MILLRACE__FUNNEL__STRATEGY": "race",
+        "MILLRACE__MODELS__SMALL__BASE_URL": "nowhere",
+    }
+    with pytest.raises(SettingsError) as error:
+        settings.build(tree("http://a", "http://b"), environ)
+    for name in environ:
+        assert name in str(error.value) or name == "MILLRACE__BANANA__X"
+    assert "banana" in str(error.value)

@@ -102,3 +102,10 @@ def test_a_large_event_within_the_bound_is_read() -> None:
     size = 2**20
     chunks = [b"x" * 65_536 for _ in range(size // 65_536)]
     assert read(b"data: ", *chunks, b"\n\n") == [b"x" * size]
+
+
+@pytest.mark.parametrize("body", [b"data: " + b"x" * MAX_EVENT + b"\n", (b"data: " + b"x" * 1000 + b"\n") * 5000])
+def test_an_event_of_many_or_whole_lines_is_bounded_too(body: bytes) -> None:
+    """However its bytes are cut into lines."""
+    with pytest.raises(UpstreamError):
+        EventStream().feed(body)

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+from websockets.exceptions import InvalidHandshake, InvalidURI
 
 from millrace.errors import MillraceError
 from millrace.types import CacheMode, Delivery, Strategy
@@ -20,6 +21,7 @@ from millrace_client.client import DEFAULT_URL, Client
 from millrace_client.stream import ConnectionLostError, Stream
 
 FAILED, UNREACHABLE, INTERRUPTED = 1, 3, 130  # exit codes
+REDRAW_S = 1 / 30
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -61,17 +63,23 @@ async def _ask(url: str, question: str, options: Mapping[str, Any]) -> int:
             stream = client.stream(question, **options)
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGINT, _stop, stream)
-            show = _draw if sys.stdout.isatty() else _write
-            await show(stream, console)
+            await (_draw if sys.stdout.isatty() else _write)(stream)
             return _conclude(stream, console)
     except MillraceError as error:
-        console.print(f"[red]{error.code}[/]: {error.message}")
+        _complain(console, error.code, error.message)
     except ConnectionLostError as error:
-        console.print(f"[red]{error}[/]")
-    except OSError:
-        console.print(f"[red]nothing answers at {url}[/]; start one (make demo, millrace serve) or name it with --url")
+        _complain(console, "connection lost", str(error))
+    except BrokenPipeError:  # whoever read our words has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, InvalidHandshake, InvalidURI):
+        advice = "start a server (make demo, millrace serve) or name one with --url"
+        _complain(console, f"no Millrace answers at {url}", advice)
         return UNREACHABLE
     return FAILED
+
+
+def _complain(console: Console, what: str, message: str) -> None:
+    console.print(Text.assemble((what, "red"), f": {message}"))
 
 
 def _stop(stream: Stream) -> None:
@@ -79,7 +87,7 @@ def _stop(stream: Stream) -> None:
     stream.cancel()
 
 
-async def _draw(stream: Stream, _console: Console) -> None:
+async def _draw(stream: Stream) -> None:
     """Show the answer on a terminal, redrawn as it grows or is revised."""
     out = Console(highlight=False)
     note = Text()
@@ -88,13 +96,14 @@ async def _draw(stream: Stream, _console: Console) -> None:
         async for event in stream:
             if isinstance(event, wire.Revise):
                 note = Text(f"↻ {event.from_model}: {event.reason}; {event.to_model} answers\n", style="dim italic")
-            now = time.monotonic()
-            if now - drawn > 1 / 30 or not isinstance(event, wire.TextDelta):
-                drawn = now
-                live.update(Text.assemble(note, stream.text), refresh=True)
+            elif isinstance(event, wire.TextDelta):
+                if time.monotonic() - drawn < REDRAW_S:
+                    continue
+                drawn = time.monotonic()
+            live.update(Text.assemble(note, stream.text), refresh=True)
 
 
-async def _write(stream: Stream, _console: Console) -> None:
+async def _write(stream: Stream) -> None:
     """Write the words that stand, as they come."""
     async for event in stream:
         if isinstance(event, wire.TextDelta):
@@ -107,7 +116,7 @@ def _conclude(stream: Stream, console: Console) -> int:
     response = stream.response
     assert response is not None
     if response.error is not None:
-        console.print(f"[red]{response.error.code}[/]: {response.error.message}")
+        _complain(console, response.error.code, response.error.message)
     marks, usage = response.metadata, response.usage
     words = [f"{response.status}" if response.status != "completed" else "", marks.get("millrace.route", "")]
     if (cache := marks.get("millrace.cache")) not in (None, "miss"):
@@ -118,7 +127,7 @@ def _conclude(stream: Stream, console: Console) -> int:
     if usage is not None:
         words += [f"{usage.total_tokens} tokens", f"${usage.cost_usd:.6f}", f"saved ${usage.saved_usd:.6f}"]
         words += ["estimated"] if usage.estimated else []
-    console.print(" · ".join(filter(None, words)), style="dim")
+    console.print(Text(" · ".join(filter(None, words)), style="dim"))
     return {"completed": 0, "incomplete": 0, "cancelled": INTERRUPTED}.get(response.status, FAILED)
 
 

@@ -13,6 +13,7 @@ import click
 import uvicorn
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from millrace import __version__, app, log, settings
 from millrace.settings import Fault, Settings, SettingsError
@@ -83,7 +84,7 @@ def simulate(port: int, profile: str, seed: int) -> None:
 def check_config(config: Path) -> None:
     """Say what is wrong with a configuration file, or what it means."""
     loaded = _load(config, None, None)
-    table = Table("", "model", "at", "$ / M input", "$ / M output", title=f"{config}: fine")
+    table = Table("", "model", "at", "$ / M input", "$ / M output", title=Text(f"{config}: fine"))
     for name, model in (("small", loaded.models.small), ("large", loaded.models.large)):
         table.add_row(name, model.model, model.base_url, f"{model.price.input}", f"{model.price.output}")
     Console().print(table)
@@ -99,20 +100,18 @@ def _until_interrupted(running: Coroutine[Any, Any, None]) -> None:
 
 
 def _load(config: Path, host: str | None, port: int | None) -> Settings:
-    flags = {"host": host, "port": None if port is None else str(port)}
-    overrides = {f"{settings.ENV_PREFIX}SERVER__{name.upper()}": value for name, value in flags.items() if value}
+    flags = {"server.host": host, "server.port": None if port is None else str(port)}
     try:
-        return settings.load(config, {**os.environ, **overrides})
+        return settings.load(config, os.environ, {path: text for path, text in flags.items() if text is not None})
     except SettingsError as error:
         _complain(error.faults, str(config))
 
 
 def _complain(faults: list[Fault], where: str) -> NoReturn:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"[red]{where}: {len(faults)} fault{'s' * (len(faults) != 1)}[/]")
+    console.print(Text(f"{where}: {len(faults)} fault{'s' * (len(faults) != 1)}", style="red"))
     for fault in faults:
-        console.print(f"  [bold]{fault.path}[/]: ", end="")
-        console.print(fault.message, markup=False)
+        console.print(Text.assemble("  ", (fault.path, "bold"), f": {fault.message}"))
     sys.exit(BAD_CONFIG)
 
 

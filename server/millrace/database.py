@@ -8,6 +8,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Database:
     def __init__(self, data_dir: str) -> None:
         self._operations: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._connection = _open(data_dir)
+        self._closed = False
         self._thread = threading.Thread(target=self._work, name="millrace-sqlite", daemon=True)
         self._thread.start()
 
@@ -41,15 +43,19 @@ class Database:
         def ask(connection: sqlite3.Connection) -> None:
             try:
                 result, error = operation(connection), None
-            except sqlite3.Error as caught:
+            except Exception as caught:  # whoever waits must not wait for ever
                 result, error = None, caught
-            loop.call_soon_threadsafe(_tell, answer, result, error)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_tell, answer, result, error)
 
+        if self._closed:
+            raise sqlite3.ProgrammingError("the database is closed")
         self._operations.put(ask)
         return await answer
 
     def close(self) -> None:
         """Finish what is queued, then close. Blocks for as long as that takes."""
+        self._closed = True
         self._operations.put(None)
         self._thread.join()
         self._connection.close()
@@ -68,13 +74,13 @@ class Database:
             with self._connection:  # one transaction
                 for operation in batch:
                     self._try(operation)
-        except sqlite3.Error as error:
+        except sqlite3.Error as error:  # the disk is full, or the file is locked
             log.get().error("not written", operations=len(batch), exc_info=error)
 
     def _try(self, operation: Operation) -> None:
         try:
             operation(self._connection)
-        except sqlite3.Error as error:
+        except Exception as error:  # one bad value must not end the thread, or lose its neighbours
             log.get().error("not written", operations=1, exc_info=error)
 
 

@@ -82,7 +82,7 @@ def settle(response: Response, bill: Bill, ended: Ended) -> None:
             status=ended.status,
             source=ended.source,
             cache=ended.cache,
-            check=ended.check,
+            check=None if ended.check == "passed" else ended.check,
             code=code,
             ttft_ms=milliseconds(response.started_at, response.first_text_at),
             latency_ms=latency_ms,

@@ -3,6 +3,7 @@
 msgspec stops at the first fault of a value, so the tree is walked here, field by field, and msgspec judges the leaves.
 """
 
+import copy
 import difflib
 import os
 import re
@@ -10,7 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,6 +21,9 @@ from millrace.types import Strategy
 
 ENV_PREFIX = "MILLRACE__"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+NO_FLAGS: Mapping[str, str] = {}
+RESERVED = ("auto", "small", "large")
+MAX_PRICE = 1_000_000  # dollars per million tokens
 NOT_YET = (Strategy.RACE, Strategy.HEDGE)
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -122,54 +126,68 @@ _WORDS = {
 }
 
 
-class _FromEnv(str):
-    """A text that came from a variable, so "8000" may stand for a number."""
-
-    __slots__ = ("variable",)
-    variable: str
+_KINDS = {str: "a string", bool: "a boolean", list: "an array"}
 
 
-def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read a TOML file and the environment; raise `SettingsError` with every fault found."""
+class _Override(str):
+    """A text that came from a variable or a flag, so "8000" may stand for a number."""
+
+    __slots__ = ("origin",)
+    origin: str
+
+    def __new__(cls, text: str, origin: str) -> Self:
+        made = super().__new__(cls, text)
+        made.origin = origin
+        return made
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ, flags: Mapping[str, str] = NO_FLAGS) -> Settings:
+    """Read a TOML file, the environment and flags (`server.port` -> text); raise `SettingsError` with every fault."""
     try:
         tree = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise SettingsError([Fault(str(path), "no such file; name one with --config FILE")]) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError([Fault(str(path), f"not read as TOML: {error}")]) from None
-    return build(tree, environ)
+    return build(tree, environ, flags)
 
 
-def build(tree: dict[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
-    """Make settings of a parsed file and the environment; raise `SettingsError` with every fault found."""
+def build(
+    tree: dict[str, Any], environ: Mapping[str, str] = os.environ, flags: Mapping[str, str] = NO_FLAGS
+) -> Settings:
+    """Make settings of a parsed file, the environment and flags, each outranking the one before it."""
     faults: list[Fault] = []
+    tree = copy.deepcopy(tree)
     for name, text in environ.items():
         if name.startswith(ENV_PREFIX):
-            _override(tree, name, text, faults)
+            _override(tree, name.removeprefix(ENV_PREFIX).lower().split("__"), _Override(text, name), faults)
+    for path, text in flags.items():
+        keys = path.split(".")
+        _override(tree, keys, _Override(text, f"--{keys[-1]}"), faults)
     values = _walk(tree, Settings, "", faults)
-    faults += _meaning(tree, environ)
+    for fault in _meaning(tree, environ):
+        value = _at(tree, *fault.path.split("."))
+        faults.append(Fault(fault.path + _origin(value), fault.message))
     if faults:
         raise SettingsError(faults)
     return msgspec.convert(values, Settings)
 
 
-def _override(tree: dict[str, Any], name: str, text: str, faults: list[Fault]) -> None:
-    *sections, key = name.removeprefix(ENV_PREFIX).lower().split("__")
+def _override(tree: dict[str, Any], keys: list[str], value: _Override, faults: list[Fault]) -> None:
+    *sections, key = keys
     for section in sections:
         below = tree.setdefault(section, {})
         if not isinstance(below, dict):
-            faults.append(Fault(name, f"{section} is not a section"))
+            faults.append(Fault(value.origin, f"{section} is not a section, so it has no key {key}"))
             return
         tree = below
-    value = _FromEnv(text)
-    value.variable = name
     tree[key] = value
 
 
 def _walk(tree: Any, shape: type[Struct], path: str, faults: list[Fault]) -> dict[str, Any]:
     """Check one section against its struct; return the values that fit."""
     if not isinstance(tree, dict):
-        faults.append(Fault(path, f"expected a section, got {_kind(tree)}; write [{path}]"))
+        faults.append(Fault(path + _origin(tree), f"expected a section, got {_kind(tree)}; write [{path}]"))
         return {}
     fields = {field.name: field for field in msgspec.structs.fields(shape)}
     for name in (key for key in tree if key not in fields):
@@ -191,8 +209,11 @@ def _walk(tree: Any, shape: type[Struct], path: str, faults: list[Fault]) -> dic
 
 def _leaf(value: Any, kind: Any, path: str, faults: list[Fault]) -> Any:
     try:
-        read = msgspec.convert(value, kind, strict=not isinstance(value, _FromEnv))
-        if isinstance(read, Decimal) and not (read.is_finite() and read >= 0):
+        if isinstance(value, _Override):
+            read = msgspec.convert(str(value), kind, strict=False)
+        else:
+            read = msgspec.convert(value, kind)
+        if isinstance(read, Decimal) and not (read.is_finite() and 0 <= read <= MAX_PRICE):
             raise msgspec.ValidationError("expected `decimal`")
         return read
     except msgspec.ValidationError as error:
@@ -204,14 +225,16 @@ def _meaning(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator[Fault
     """Yield what is well formed and yet cannot work."""
     host = _at(tree, "server", "host")
     if isinstance(host, str) and host not in LOOPBACK:
-        yield Fault(
-            "server.host", f"{host!r} is open to others and keys are not supported yet; write one of {_list(LOOPBACK)}"
-        )
+        advice = f"keys are not supported yet; write one of {_list(LOOPBACK)}"
+        yield Fault("server.host", f"{host!r} is open to others and {advice}")
     if _at(tree, "funnel", "strategy") in NOT_YET:
         yield Fault("funnel.strategy", "race and hedge are not yet supported; write auto, cascade, small or large")
     for tier in ("small", "large"):
         yield from _model_meaning(_at(tree, "models", tier), f"models.{tier}", environ)
-    names = ["auto", "small", "large", *(_at(tree, "models", tier, "model") for tier in ("small", "large"))]
+    ids = [_at(tree, "models", tier, "model") for tier in ("small", "large")]
+    if ids[0] == ids[1] is not None:
+        yield Fault("models.large.model", f"{ids[1]!r} is the small model's name too; the two must differ")
+    names = [*RESERVED, *(id_ for id_ in ids if isinstance(id_, str))]
     aliases = _at(tree, "models", "aliases")
     for alias, target in aliases.items() if isinstance(aliases, dict) else ():
         if isinstance(target, str) and target not in names:
@@ -222,12 +245,16 @@ def _model_meaning(model: Any, path: str, environ: Mapping[str, str]) -> Iterato
     url = _at(model, "base_url")
     if isinstance(url, str) and not _is_http(url):
         yield Fault(f"{path}.base_url", f"{url!r} is not a URL; write http://HOST[:PORT]/v1 or https://...")
+    name = _at(model, "model")
+    if name in (*RESERVED, ""):
+        yield Fault(f"{path}.model", f"{name!r} is no name of a provider's model; write the provider's own")
     variable = _at(model, "api_key_env")
-    if isinstance(variable, str) and not environ.get(variable):
-        yield Fault(
-            f"{path}.api_key_env",
-            f"the variable {variable} is not set; run: export {variable}=... (or leave api_key_env out)",
-        )
+    key = environ.get(variable) if isinstance(variable, str) else "-"
+    if not key:
+        advice = f"run: export {variable}=... (or leave api_key_env out)"
+        yield Fault(f"{path}.api_key_env", f"the variable {variable} is not set; {advice}")
+    elif not key.isprintable() or key != key.strip():
+        yield Fault(f"{path}.api_key_env", f"the variable {variable} holds white space or control characters")
 
 
 def _is_http(url: str) -> bool:
@@ -269,7 +296,7 @@ def _at(tree: Any, *path: str) -> Any:
 
 
 def _origin(value: Any) -> str:
-    return f" (from {value.variable})" if isinstance(value, _FromEnv) else ""
+    return f" (from {value.origin})" if isinstance(value, _Override) else ""
 
 
 def _join(path: str, name: str) -> str:
@@ -281,4 +308,4 @@ def _list(names: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    return {str: "a string", bool: "a boolean", list: "an array"}.get(type(value), "a number")
+    return next((name for kind, name in _KINDS.items() if isinstance(value, kind)), "a number")

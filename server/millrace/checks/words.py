@@ -11,34 +11,45 @@ _APOSTROPHES = str.maketrans({"’": "'", "ʼ": "'", "`": "'"})
 _QUOTE = re.compile(r"\s*[\"“‘«']")
 
 _I_AM = r"i(?:'m| am)"
-_HOW = r"(?:(?:really|quite|just|honestly|simply|actually|currently|still|entirely|completely|too|very|so|truly) )?"
-_LEAD = (
-    r"\W*(?:(?:well|hmm+|uh+|um+|oh|honestly|frankly|unfortunately|regrettably|my apologies|apologies|i apologi[sz]e"
-    rf"|(?:{_I_AM} )?{_HOW}(?:sorry|afraid)|as an? (?:\w+[ -]){{0,3}}(?:ai|assistant|model))"
-    r"[ ,.;:!-]*(?:(?:but|however|that)\b[ ,]*)?){0,3}"
+_CANNOT = r"(?:can't|cannot|can not|couldn't|could not)"
+_HOW = (
+    r"(?:(?:really|quite|just|honestly|simply|actually|currently|still|entirely|completely|100%|too|very|so|truly) )?"
 )
-_DEEDS = (
-    r"(?:help|assist|comply|answer|provide|discuss|do (?:that|this)|fulfil|create|generate|engage|share|support"
-    r"|continue|talk about|respond|give|write|offer|participate|decline|refuse)"
+_INTERJECTION = (
+    r"(?:well|hmm+|uh+|um+|oh|hello|hi|great question|good question|honestly|frankly|unfortunately|regrettably"
+    rf"|my apologies|apologies|i apologi[sz]e|(?:{_I_AM} )?{_HOW}(?:sorry|afraid)"
+    r"|as an? (?:\w+[ -]){0,3}(?:ai|assistant|model))"
 )
-_REFUSAL = re.compile(
-    _LEAD + rf"(?:i (?:can't|cannot|can not|could not|couldn't|won't|will not|must|have to) (?:\w+ly )?{_DEEDS}"
-    rf"|{_I_AM} (?:unable|not able|not allowed|not permitted|not going|not comfortable) (?:to )?{_DEEDS}"
-    r"|i (?:refuse|decline) to"
-    r"|(?:this|your) request (?:violates|goes against))",
-    re.IGNORECASE,
+_LEAD = rf"\W*(?:{_INTERJECTION}[ ,.;:!–—…-]*(?:(?:but|however|that)\b[ ,]*)?){{0,3}}"
+_DEED = (
+    r"(?:help(?! but| \w+ing)|give(?! up)|assist|comply|answer|provide|discuss|do (?:that|this)|fulfil|create|generate"
+    r"|engage|share|support|continue|talk about|respond|write|offer|participate)"
 )
-_UNSURE = re.compile(
-    _LEAD + rf"(?:{_I_AM} {_HOW}(?:(?:not {_HOW}(?:sure|certain|familiar with))|unsure|uncertain)"
-    rf"|i {_HOW}(?:do not|don't) {_HOW}(?:know|have (?:an answer|the answer|any idea|a clue"
-    r"|enough (?:information|context)|(?:any )?(?:specific )?(?:information|knowledge)))"
-    rf"|i {_HOW}have no (?:idea|clue|information|knowledge)"
-    rf"|i {_HOW}(?:can't|cannot|can not|couldn't|could not) {_HOW}(?:say|tell|determine|recall|find"
-    r"|be (?:sure|certain))"
-    r"|(?:there is|there's) (?:not enough|no|insufficient) (?:information|context)"
-    r"|(?:no idea|not sure|unsure|unknown|don't know|i dunno|dunno|hard to say)\s*(?:[.,;!?…]|$))",
-    re.IGNORECASE,
+_KNOWLEDGE = (
+    r"(?:an answer|the answer|any idea|a clue|access to|enough (?:information|context)"
+    r"|(?:any )?(?:specific )?(?:information|knowledge))"
 )
+_FIND_OUT = r"(?:say(?! enough)|tell(?! you how)|determine|recall|find|be (?:sure|certain))"
+
+_REFUSALS = (
+    rf"i (?:{_CANNOT}|won't|will not) (?:\w+ly )?{_DEED}",
+    rf"i (?:{_CANNOT}|won't|will not)\s*(?:[.!…]|$)",
+    rf"{_I_AM} (?:unable|not able|not allowed|not permitted|not going|not comfortable) (?:to )?{_DEED}",
+    r"i (?:must |have to )?(?:\w+ly )?(?:decline|refuse)\b",
+    r"(?:this|your) request (?:violates|goes against)",
+)
+_DOUBTS = (
+    rf"{_I_AM} {_HOW}(?:not {_HOW}(?:sure|certain|familiar with)|unsure|uncertain)",
+    rf"i {_HOW}(?:do not|don't) {_HOW}(?:know(?! about you| how to thank)|have {_KNOWLEDGE})",
+    rf"i {_HOW}have no (?:idea|clue|information|knowledge)",
+    rf"i {_HOW}{_CANNOT} {_HOW}{_FIND_OUT}",
+    rf"(?:{_I_AM}|i was) (?:unable|not able) to {_FIND_OUT}",
+    r"(?:there is|there's) (?:not enough|no|insufficient) (?:information|context)",
+    r"not sure\s*(?:[.,;!?…]|$)",
+    r"(?:no idea|unsure|unknown|don't know|i dunno|dunno|hard to say)\s*(?:[.;!?…]|$)",
+)
+_REFUSAL = re.compile(f"{_LEAD}(?:{'|'.join(_REFUSALS)})", re.IGNORECASE)
+_UNSURE = re.compile(f"{_LEAD}(?:{'|'.join(_DOUBTS)})", re.IGNORECASE)
 
 
 def refuses(text: str) -> bool:

@@ -12,6 +12,7 @@ from millrace.ports import Clock
 from millrace.types import Call, FinishReason, Format, Message, Usage
 
 MAX_MESSAGE = 300  # characters of a provider's error that are passed on
+MAX_TOKENS = 10**9  # of one call; what a provider reports beyond is a fault of its own
 MAX_RETRY_AFTER_S = 86_400.0
 
 # Beside OpenAI's own: what servers that call themselves compatible were seen to send.
@@ -25,6 +26,7 @@ _FINISHES = {
     "max_tokens": FinishReason.LENGTH,
     "content_filter": FinishReason.CONTENT_FILTER,
 }
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _OVERLOADED = ("overloaded", "rate_limit", "too_many_requests", "429", "503", "529")
 
 
@@ -87,7 +89,7 @@ def read_chunk(data: bytes, model: str) -> Chunk:
     """Read one event; a provider's error in it, or what is no chunk at all, raises."""
     try:
         chunk = _decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         raise UpstreamError("upstream_error", f"{model} sent a chunk that cannot be read") from None
     if chunk.error is not None:
         raise _error(chunk.error, model)
@@ -106,13 +108,17 @@ def usage(given: _Usage) -> Usage:
     """Return reported usage, clamped to what can be true."""
     cached = (given.prompt_tokens_details and given.prompt_tokens_details.cached_tokens) or 0
     reasoning = (given.completion_tokens_details and given.completion_tokens_details.reasoning_tokens) or 0
-    input_tokens, output_tokens = max(0, given.prompt_tokens), max(0, given.completion_tokens)
+    input_tokens, output_tokens = _possible(given.prompt_tokens), _possible(given.completion_tokens)
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         cached_input_tokens=min(max(0, cached), input_tokens),
         reasoning_tokens=min(max(0, reasoning), output_tokens),
     )
+
+
+def _possible(tokens: int) -> int:
+    return min(max(0, tokens), MAX_TOKENS)
 
 
 def refused(status: int, retry_after: str | None, answer: bytes, model: str, wall: Clock) -> UpstreamError:
@@ -162,7 +168,7 @@ def _detail(answer: bytes) -> str:
     try:
         error = msgspec.json.decode(answer)["error"]
         return f": {str(error['message'] if isinstance(error, dict) else error)[:MAX_MESSAGE]}"
-    except (msgspec.DecodeError, RecursionError, KeyError, TypeError):
+    except (*_UNREADABLE, KeyError, TypeError):
         return ""
 
 

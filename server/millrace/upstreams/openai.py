@@ -1,6 +1,7 @@
 """OpenAI-compatible chat completions over aiohttp: the plain reader, reference and fallback for any quicker one."""
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass
 
@@ -154,7 +155,7 @@ class ChatAttempt:
         response = self._response = await self._upstream.post(body)
         self._heard_at = self._upstream.clock()
         if response.status != 200:  # noqa: PLR2004 - the only status that carries a stream
-            answer = await response.content.read(MAX_ERROR_BODY)
+            answer = await self._error_body(response)
             retry_after = response.headers.get("Retry-After")
             raise chat.refused(response.status, retry_after, answer, self._model, self._upstream.wall)
         if response.content_type in ("application/json", "text/html"):
@@ -171,6 +172,13 @@ class ChatAttempt:
                 await self._flowing.wait()
         if self._reason is None:
             raise UpstreamError("upstream_truncated", f"{self._model} ended its stream without finishing the answer")
+
+    async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
+        """Return what a refusal says, from its first bytes to its end or the limit."""
+        answer = b""
+        while len(answer) < MAX_ERROR_BODY and (piece := await response.content.readany()):
+            answer += piece
+        return answer[:MAX_ERROR_BODY]
 
     def _take(self, events: list[bytes]) -> None:
         """Take the events of one read; their words leave in one call, also when a later event is a fault."""
@@ -208,9 +216,8 @@ class ChatAttempt:
         if isinstance(error, aiohttp.ServerTimeoutError):
             return UpstreamError("upstream_timeout", f"{self._model} could not be reached in time", billable=False)
         if isinstance(error, aiohttp.ClientConnectorError):
-            return UpstreamError(
-                "upstream_error", f"{self._model} could not be reached: {error.os_error.strerror}", billable=False
-            )
+            reason = os.strerror(error.os_error.errno) if error.os_error.errno else "no connection"
+            return UpstreamError("upstream_error", f"{self._model} could not be reached: {reason}", billable=False)
         if self._response is None:
             return UpstreamError("upstream_error", f"{self._model} closed the connection before it answered")
         return UpstreamError("upstream_truncated", f"the connection to {self._model} broke in mid-answer")
@@ -219,6 +226,8 @@ class ChatAttempt:
         if self._reason is not None and error.code == "upstream_truncated":
             self._finish()  # the answer was whole; only what follows it is missing
         elif not self.done.done():
+            if self._upstream.endpoint.api_key:  # a provider's words may repeat it
+                error.message = error.message.replace(self._upstream.endpoint.api_key, "[key]")
             self.done.set_exception(error)
 
     def _finish(self) -> None:

@@ -9,11 +9,12 @@ MAX_EVENT = 4 * 2**20  # bytes; a provider that sends more in one event is broke
 class EventStream:
     """Splits a body into the `data` of its events: any line ending, comments, several data lines, a BOM."""
 
-    __slots__ = ("_data", "_rest", "_started")
+    __slots__ = ("_data", "_rest", "_size", "_started")
 
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
+        self._size = 0  # of the event that is coming
         self._started = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
@@ -28,9 +29,14 @@ class EventStream:
         if b"\r" in text:
             text = self._normal(text)
         *lines, self._rest = text.split(b"\n")
-        if len(self._rest) > MAX_EVENT:
+        events = [data for line in lines if (data := self._line(line)) is not None]
+        self._bound(self._size + len(self._rest))
+        return events
+
+    @staticmethod
+    def _bound(size: int) -> None:
+        if size > MAX_EVENT:
             raise UpstreamError("upstream_error", "the model sent an event of more than 4 MiB")
-        return [data for line in lines if (data := self._line(line)) is not None]
 
     @staticmethod
     def _normal(text: bytes) -> bytes:
@@ -40,8 +46,10 @@ class EventStream:
 
     def _line(self, line: bytes) -> bytes | None:
         if not line:
-            data, self._data = self._data, []
+            data, self._data, self._size = self._data, [], 0
             return b"\n".join(data) if data else None
         if line.startswith(b"data:"):
+            self._size += len(line)
+            self._bound(self._size)
             self._data.append(line[6:] if line[5:6] == b" " else line[5:])
         return None
