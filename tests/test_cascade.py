@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from millrace.simulator import HARD
+from millrace.simulator import HARD, shapes
 from tests.conftest import Running, until
 from tests.talk import TERMINALS, Event, check_whole, output_of, talking, text_of
 
@@ -263,8 +263,8 @@ async def test_a_silent_model_is_given_up(start: Any, fault: str) -> None:
 
 async def test_absurd_usage_is_a_providers_fault_not_ours(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten to the thirty tokens: the request ends, the ledger lives, the next one is answered."""
-    counted = shapes.Usage.document
-    monkeypatch.setattr(shapes.Usage, "document", lambda self: counted(self) | {"completion_tokens": 10**30})
+    counted = shapes.Usage.as_dict
+    monkeypatch.setattr(shapes.Usage, "as_dict", lambda self: counted(self) | {"completion_tokens": 10**30})
     async with talking(millrace.ws_url) as talk:
         for question in ("hello", "hello again"):
             assert check_whole(await talk.ask(question))["usage"]["output_tokens"] == 10**9
