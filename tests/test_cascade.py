@@ -262,9 +262,9 @@ async def test_a_silent_model_is_given_up(start: Any, fault: str) -> None:
 
 
 async def test_absurd_usage_is_a_providers_fault_not_ours(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten to the thirty tokens: the request ends, the ledger lives, the next one is answered."""
+    """Nine quintillion tokens: the request ends, the ledger lives, the next one is answered."""
     counted = shapes.Usage.as_dict
-    monkeypatch.setattr(shapes.Usage, "as_dict", lambda self: counted(self) | {"completion_tokens": 10**30})
+    monkeypatch.setattr(shapes.Usage, "as_dict", lambda self: counted(self) | {"completion_tokens": 2**63 - 1})
     async with talking(millrace.ws_url) as talk:
         for question in ("hello", "hello again"):
             assert check_whole(await talk.ask(question))["usage"]["output_tokens"] == 10**9
