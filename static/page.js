@@ -45,9 +45,12 @@ async function ask() {
   view.begin(text, options.cache);
   running = link.client.stream(text, { millrace: options });
   showControls();
-  past.add(await follow(running, text));
-  running = null;
-  showControls();
+  try {
+    past.add(await follow(running, text));
+  } finally {
+    running = null;
+    showControls();
+  }
 }
 
 /**

@@ -23,7 +23,6 @@ export class View {
   #error = element("error");
   #calls = element("calls");
   #funnel = new Funnel(element("stage"));
-  /** @type {Attempt[]} */
 
   /**
    * A request sets out.

@@ -38,6 +38,7 @@ class Running:
     url: str
     small: Simulator
     large: Simulator
+    connections: set[Any]  # uvicorn's protocols
 
     @property
     def ws_url(self) -> str:
@@ -52,16 +53,20 @@ class Running:
 def tree(small_url: str, large_url: str, **server: Any) -> dict[str, Any]:
     """Return a whole configuration; `server` goes into its [server]."""
     models = {
-        name: {"upstream": "openai", "base_url": url, "model": f"{name}-model", "price": PRICES[name]}
+        name: {"upstream": "openai", "base_url": url, "model": f"{name}-model", "price": dict(PRICES[name])}
         for name, url in (("small", small_url), ("large", large_url))
     }
     return {"server": {"port": 0, "data_dir": ":memory:"} | server, "models": models}
 
 
 @contextlib.asynccontextmanager
-async def serving(configuration: dict[str, Any], ws: Any = JoinedWebSocket) -> AsyncIterator[str]:
+async def serving(
+    configuration: dict[str, Any], ws: Any = JoinedWebSocket, connections: set[Any] | None = None
+) -> AsyncIterator[str]:
     """Run a server in this loop; yield its URL. `ws` is uvicorn's choice of a WebSocket protocol."""
     server = app.server(settings.build(configuration, {}))
+    if connections is not None:
+        server.server_state.connections = connections
     server.config.ws = ws
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -90,8 +95,9 @@ def start() -> Start:
         async with Simulator(at_once(SMALL)) as small, Simulator(at_once(LARGE)) as large:
             configuration = tree(small.base_url, large.base_url)
             change(configuration)
-            async with serving(configuration) as url:
-                yield Running(url, small, large)
+            connections: set[Any] = set()
+            async with serving(configuration, connections=connections) as url:
+                yield Running(url, small, large, connections)
 
     return started
 

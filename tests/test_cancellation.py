@@ -63,6 +63,11 @@ async def test_cancelling_a_lane_ends_what_waits_in_it_too(millrace: Running) ->
             events.append(await talk.next())
     statuses = [event["response"]["status"] for event in events if event["type"] in TERMINALS]
     assert statuses == ["cancelled", "cancelled", "cancelled", "completed"]
+    lane = [event for event in events if event["stream_id"] == "a"]
+    for _ in range(3):  # whole, and one after the other
+        end = next(at for at, event in enumerate(lane) if event["type"] in TERMINALS) + 1
+        check_whole(lane[:end])
+        lane = lane[end:]
     created = [event for event in events if event["type"] == "response.created"]
     assert len({event["response"]["id"] for event in created}) == 4
     costs = [event["response"]["usage"]["cost_usd"] for event in events if event["type"] in TERMINALS]

@@ -2,10 +2,11 @@
 
 import json
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from millrace.simulator import HARD, shapes
+from millrace.simulator import HARD, answers, shapes
 from tests.conftest import Running, until
 from tests.talk import TERMINALS, Event, check_whole, output_of, talking, text_of
 
@@ -131,6 +132,7 @@ async def test_after_a_committed_prefix_a_break_is_failed(millrace: Running, fau
         assert response["metadata"]["millrace.route"] == "large"
     else:
         assert events[-1]["type"] == "response.failed"
+        assert response["error"]["code"] == CODES.get(fault.replace("60", "3"), "upstream_truncated")
         assert text_of(events)
         assert millrace.large.stats.started == 0
 
@@ -268,3 +270,38 @@ async def test_absurd_usage_is_a_providers_fault_not_ours(millrace: Running, mon
     async with talking(millrace.ws_url) as talk:
         for question in ("hello", "hello again"):
             assert check_whole(await talk.ask(question))["usage"]["output_tokens"] == 10**9
+
+
+@pytest.mark.parametrize("negotiated", [False, True])
+async def test_a_weak_beginning_is_left_at_once(millrace: Running, *, negotiated: bool) -> None:
+    """Forty deltas are enough to see it; the small model is not heard to its end."""
+    answer = "I'm not sure. " + "But then again the mill may turn. " * 40
+    async with talking(millrace.ws_url, negotiated=negotiated) as talk:
+        with patch.object(answers, "find", lambda _, strength: answer if strength == "weak" else None):
+            events = await talk.ask("a question [rate.small=400]")
+    response = check_whole(events, negotiated=negotiated)
+    assert response["metadata"]["millrace.check"] == "unsure"
+    assert response["metadata"]["millrace.route"] == "large"
+    await until(lambda: millrace.small.stats.aborted == 1)
+    assert millrace.small.stats.tokens_sent < 150
+
+
+@pytest.mark.parametrize("strategy", ["small", "large"])
+async def test_final_is_one_piece_under_every_strategy(millrace: Running, strategy: str) -> None:
+    """Also where no word could be taken back."""
+    async with talking(millrace.ws_url) as talk:
+        options = {"strategy": strategy, "delivery": "final"}
+        events = await talk.ask("talk [tokens=30] [rate=300]", millrace=options)
+    check_whole(events)
+    assert sum(event["type"] == "response.output_text.delta" for event in events) == 1
+
+
+async def test_a_large_answer_that_fails_a_check_is_shown_and_not_stored(millrace: Running) -> None:
+    """Nobody is left to ask; the check is reported, and the next request asks again."""
+    with patch.object(answers, "find", lambda *_: "I don't know."):
+        async with talking(millrace.ws_url) as talk:
+            for _ in range(2):
+                response = check_whole(await talk.ask("a question", millrace={"strategy": "large"}))
+                assert response["status"] == "completed"
+                assert response["metadata"]["millrace.check"] == "unsure"
+                assert response["metadata"]["millrace.cache"] == "miss"

@@ -107,6 +107,8 @@ async def test_cache_modes(millrace: Running) -> None:
     [
         {"input": "x [fault=hangup]", "millrace": {"strategy": "small"}},
         {"input": "x [tokens=30]", "max_output_tokens": 10},
+        {"input": "x [tokens=30]", "max_output_tokens": 10, "millrace": {"strategy": "small"}},
+        {"input": "x [tokens=30]", "max_output_tokens": 10, "millrace": {"strategy": "large"}},
         {"input": "[weak] x", "millrace": {"strategy": "cascade"}, "max_output_tokens": 2},
     ],
 )
@@ -164,7 +166,7 @@ MODEL = Model(tier=Tier.SMALL, id="m", address="a", price=PRICE, context_window=
 
 
 def answer(text: str) -> Answer:
-    return Answer(text=text, model=MODEL, usage=Usage(input_tokens=1, output_tokens=2))
+    return Answer(text=text, model=MODEL, usage=Usage(input_tokens=1, output_tokens=2), check="passed")
 
 
 class Wall:
@@ -224,3 +226,23 @@ async def test_disk_is_bounded() -> None:
     assert await tier.find(b"0") is None
     assert await tier.find(b"255") is not None
     await asyncio.to_thread(database.close)
+
+
+async def test_a_row_that_cannot_be_read_is_a_miss_and_goes() -> None:
+    """Of another version, or damaged: it must not fail its request for as long as it lives."""
+    database, wall = Database(":memory:"), Wall()
+    tier = cache(database, wall)
+    tier.store(b"k", "t", answer("x"))
+    database.write(lambda connection: connection.execute("UPDATE answers SET answer = X'00'"))
+    assert await cache(database, wall).find(b"k") is None
+    assert await database.read(lambda connection: connection.execute("SELECT count(*) FROM answers").fetchone()) == (0,)
+    await asyncio.to_thread(database.close)
+
+
+async def test_a_stored_answer_keeps_what_was_said_of_it(millrace: Running) -> None:
+    """Under `small` nothing is judged, and the repeat does not claim that it was."""
+    async with talking(millrace.ws_url) as talk:
+        for cached in ("miss", "exact"):
+            response = check_whole(await talk.ask(QUESTION, model="small"))
+            assert response["metadata"]["millrace.cache"] == cached
+            assert "millrace.check" not in response["metadata"]

@@ -63,9 +63,9 @@ class StubAttempt:
     """A call that has received so much, and of which so much is reported."""
 
     def __init__(self, received_bytes: int = 0, usage: Usage | None = None) -> None:
-        self.received_bytes = received_bytes
+        self.parts = ["x" * received_bytes]
+        self.sent = True
         self.usage = usage
-        self.parts: list[str] = []
         self.sink: Sink = self.parts.extend
         self.done: asyncio.Future[Finish]  # nobody waits for it here
 

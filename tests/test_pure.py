@@ -222,7 +222,9 @@ class LanesModel(RuleBasedStateMachine):
             self.count += 1
             place = Place(str(self.count), None if lane is None else str(lane + index * spread))
             named = {other.stream_id for other in self.joined} - {None}
-            full = len(self.joined) - len(self.running) >= lanes.MAX_WAITING
+            in_lane = any(other.stream_id == place.stream_id for other in self.joined)
+            must_wait = in_lane or len(self.running) >= lanes.MAX_RUNNING
+            full = must_wait and len(self.joined) - len(self.running) >= lanes.MAX_WAITING
             if full or (place.stream_id not in {None, *named} and len(named) >= lanes.MAX_NAMED):
                 with pytest.raises(MillraceError) as raised:
                     self.lanes.join(place)
@@ -296,3 +298,10 @@ def test_what_a_catalog_lists() -> None:
     """The models in order, and every name that is not an alias."""
     assert CATALOG.models == (SMALL, LARGE)
     assert CATALOG.names == ["auto", "small", "large", "small-model", "large-model"]
+
+
+@pytest.mark.timeout(10)
+def test_a_key_is_quick_for_texts_made_to_be_slow() -> None:
+    """Composing takes time in the square of a run of marks, so long texts are taken as they are."""
+    marks = "a" + "\u0301\u0316" * 200_000
+    assert key_of(marks) != key_of(marks + "!")

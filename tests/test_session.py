@@ -5,6 +5,7 @@ import itertools
 import json
 from typing import Any
 
+import aiohttp
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
@@ -158,6 +159,12 @@ async def test_fifty_requests_over_sixteen_lanes(millrace: Running) -> None:
         assert numbers == sorted(numbers)
 
 
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 DEEP = "[" * 5000
 HOSTILE: list[tuple[str, Any, str, str | None]] = [
     ("not JSON", "hello", "invalid_json", None),
@@ -445,13 +452,23 @@ async def test_a_message_over_one_mebibyte_closes_the_connection(millrace: Runni
     assert closed.value.rcvd.code == 1009
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example", ""])
 async def test_a_foreign_page_is_refused_before_the_upgrade(millrace: Running, origin: str) -> None:
     """Without keys the Origin is all that tells the user's own page from any other."""
     with pytest.raises(InvalidStatus) as refused:
         async with talking(millrace.ws_url, origin=Origin(origin)):
             pass
     assert refused.value.response.status_code == 403
+
+
+async def test_a_foreign_name_for_this_machine_is_refused(millrace: Running) -> None:
+    """A page whose own name was made to resolve to 127.0.0.1 sends that name as Host and Origin."""
+    evil = {"Host": "evil.example", "Origin": "http://evil.example"}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"{millrace.url}/v1/responses", headers=evil | UPGRADE) as response,
+    ):
+        assert response.status == 403
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:3000", "{url}"])

@@ -11,7 +11,7 @@ from websockets.streams import StreamReader
 
 from millrace.outbox import HIGH_WATER, AsgiWriter, Outbox
 from millrace.transport import JoinedWebSocket, header
-from tests.conftest import Running, serving, tree, until
+from tests.conftest import Running, Start, serving, tree, until
 from tests.talk import TERMINALS, check_whole, talking
 
 
@@ -117,3 +117,30 @@ async def test_a_connection_does_not_wait_for_acknowledgements(millrace: Running
         check_whole(await talk.ask("hello"))
     assert seen
     assert all(seen)
+
+
+async def test_a_peer_that_never_reads_is_given_up(start: Start) -> None:
+    """It answers no ping, so its request ends and its model's socket closes, however much waits in between."""
+
+    def long(configuration: dict[str, Any]) -> None:
+        configuration["models"]["small"]["max_output_tokens"] = 100_000
+
+    async with start(long) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+        writer.write(UPGRADE.format(host=f"{host}:{port}").encode())
+        await reader.readuntil(b"\r\n\r\n")
+        create = b'{"type":"response.create","model":"small","input":"flood [tokens=100000]"}'
+        writer.write(b"\x81" + bytes((0x80 | len(create),)) + bytes(4) + create)
+        await until(lambda: running.small.stats.running == 1)
+        for connection in running.connections:
+            connection.keepalive_timeout()  # as uvicorn calls it, 40 s after the peer's last sign of life
+        await until(lambda: running.small.stats.running == 0)
+        await until(lambda: not running.connections)
+        writer.close()
+
+
+UPGRADE = (
+    "GET /v1/responses HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)

@@ -83,7 +83,7 @@ async def providing(script: Script, *, key: str | None = None) -> AsyncIterator[
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/"
     endpoint = Endpoint(base_url=url, api_key=key, max_tokens_field="max_tokens", **PATIENCE)
     try:
-        async with aiohttp.ClientSession() as http, asyncio.timeout(20):
+        async with aiohttp.ClientSession(trace_configs=[openai.noting_sent()]) as http, asyncio.timeout(20):
             provider.upstream = OpenAIUpstream(http, endpoint, lambda: provider.now, wall=lambda: 0.0)
             yield provider
     finally:
@@ -135,7 +135,7 @@ async def answer(script: Script) -> tuple[ChatAttempt, Finish]:
 async def test_an_answer_is_the_same_however_it_is_cut(pieces: tuple[bytes, ...]) -> None:
     """In one piece or byte by byte."""
     attempt, finish = await answer(says(*pieces))
-    assert (finish, "".join(attempt.parts), attempt.received_bytes) == (STOP, "Hello", 5)
+    assert (finish, "".join(attempt.parts), len("".join(attempt.parts).encode())) == (STOP, "Hello", 5)
     assert attempt.usage == Usage(input_tokens=5, output_tokens=2)
 
 
@@ -228,7 +228,7 @@ async def test_a_refusal_is_marked_and_its_words_pass() -> None:
 
 async def test_where_nobody_listens_nothing_is_billable() -> None:
     """No byte of the prompt has left."""
-    async with providing(says()) as provider, aiohttp.ClientSession() as http:
+    async with providing(says()) as provider, aiohttp.ClientSession(trace_configs=[openai.noting_sent()]) as http:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             nowhere = replace(provider.upstream.endpoint, base_url=f"http://127.0.0.1:{taken.getsockname()[1]}")
@@ -289,7 +289,7 @@ async def test_a_paused_call_is_not_read_and_goes_on_when_resumed() -> None:
         writer.write(body(event("x" * 1000)) * 20_000 + body(event(finish="stop"), DONE) + END)
 
     async with providing(script) as provider:
-        attempt = provider.upstream.open(CALL)
+        attempt = provider.upstream.open(replace(CALL, model=replace(MODEL, max_output_tokens=10**6)))
         await until(lambda: attempt.parts == ["a"])
         attempt.pause()
         more.set()
@@ -297,13 +297,13 @@ async def test_a_paused_call_is_not_read_and_goes_on_when_resumed() -> None:
         while not (stuck[-1] and stuck[-20:] == [stuck[-1]] * 20):  # the same for 100 ms
             await asyncio.sleep(0.005)
             stuck.append(provider.lines[0].transport.get_write_buffer_size())
-        assert attempt.received_bytes < 2_000_000
+        assert len("".join(attempt.parts).encode()) < 2_000_000
         provider.now += 3600
         provider.upstream.sweep(provider.now)
         attempt.resume()
         provider.upstream.sweep(provider.now)
         assert await attempt.done == STOP
-        assert attempt.received_bytes == 20_000_001
+        assert len("".join(attempt.parts).encode()) == 20_000_001
         await attempt.task
 
 
@@ -346,3 +346,80 @@ async def test_a_key_is_sent_and_not_shown(key: str | None) -> None:
         [f"Authorization: Bearer {key}"] if key else []
     )
     assert sent == json.loads(chat.body(CALL, "max_tokens"))
+
+
+COUNTED = Usage(input_tokens=5, output_tokens=2)
+FLOATS = {"prompt_tokens": 5.0, "completion_tokens": 2}
+EARLY = HEAD + body(event("Hel", usage={"prompt_tokens": 1000, "completion_tokens": 0}))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "usage"),
+    [
+        (
+            (EARLY, body(event("lo", finish="stop")), body(event(usage=USAGE), DONE)),
+            Usage(input_tokens=5, output_tokens=2),
+        ),
+        ((EARLY, body(event("lo", finish="stop")), body(DONE)), None),
+        ((BEGUN, body(event("lo", finish="stop", usage=USAGE))), COUNTED),
+        ((BEGUN, body(event("lo", finish="stop")), body(event(usage={"prompt_tokens": None}), DONE)), None),
+        (
+            (
+                BEGUN,
+                body(event("lo", finish="stop")),
+                body(event(usage={"prompt_tokens": 5.0, "completion_tokens": 2})),
+            ),
+            Usage(input_tokens=5, output_tokens=2),
+        ),
+        ((BEGUN, body(event("lo", finish="stop"), b"data: junk\n\n", DONE)), None),
+        ((BEGUN, body(event("lo", finish="stop"), b"data: [DONE] \n\n")), None),
+        ((BEGUN, body(event("lo"), event(finish="stop").rstrip()), END), None),
+    ],
+)
+async def test_what_is_counted_and_said_around_the_end(pieces: tuple[bytes, ...], usage: Usage | None) -> None:
+    """Counts before the end are not the count; what follows the finish reason costs no answer."""
+    attempt, finish = await answer(says(*pieces))
+    assert (finish, "".join(attempt.parts), attempt.usage) == (STOP, "Hello", usage)
+
+
+async def test_done_without_a_finish_reason_ends_at_once() -> None:
+    """It is no end of an answer, and nothing more is waited for."""
+    with pytest.raises(UpstreamError) as error:
+        await answer(says(BEGUN, body(DONE), then=stay))
+    assert error.value.code == "upstream_truncated"
+
+
+async def test_comments_are_no_speech() -> None:
+    """A connection kept alive by them is given up all the same, before and after the finish reason."""
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(BEGUN)
+        while not writer.is_closing():
+            writer.write(body(b": ping\n\n"))
+            await asyncio.sleep(0.01)
+
+    async with providing(script) as provider:
+        attempt = provider.upstream.open(CALL)
+        await until(lambda: attempt.parts == ["Hel"])
+        provider.now += PATIENCE["stall_timeout_s"] + 1
+        await asyncio.sleep(0.03)  # some more comments
+        provider.upstream.sweep(provider.now)
+        with pytest.raises(UpstreamError) as error:
+            await attempt.done
+    assert error.value.code == "upstream_timeout"
+
+
+async def test_a_model_that_ignores_its_cap_is_stopped() -> None:
+    """Far past what it was allowed, its connection is closed."""
+    with pytest.raises(UpstreamError, match="more than it was allowed"):
+        await answer(says(BEGUN, body(event("x" * 70_000))))
+
+
+async def test_nothing_is_owed_before_the_request_has_left() -> None:
+    """An attempt knows whether it was sent."""
+    async with providing(says(HEAD, then=stay)) as provider:
+        attempt = provider.upstream.open(CALL)
+        assert not attempt.sent
+        await until(lambda: len(provider.requests) == 1)
+        assert attempt.sent
+        attempt.abort()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace import __version__, app, log, settings
+from millrace.database import Database
 from millrace.settings import Fault, Settings, SettingsError
 from millrace.simulator import HARD, PROFILES, Profile, Simulator
 from millrace_client.__main__ import ask
@@ -137,7 +139,17 @@ def _address(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _check_data_dir(data_dir: str) -> None:
+    """Open the store before anything is built, so that what is wrong with it is said as a fault of its key."""
+    try:
+        Database(data_dir).close()
+    except (OSError, ValueError, sqlite3.Error) as error:
+        fault = Fault("server.data_dir", f"{data_dir!r} cannot be used: {error}; name a folder that can be written")
+        _complain([fault], "cannot store")
+
+
 async def _serve(loaded: Settings) -> None:
+    _check_data_dir(loaded.server.data_dir)
     with _listen(loaded.server) as listener:
         address = _address(listener)
         console = Console(stderr=True, highlight=False)

@@ -25,6 +25,8 @@ from millrace.settings import LOOPBACK, Settings
 from millrace.transport import EXTENSION, JoinedWebSocket
 from millrace.wire import responses as wire
 
+GRACE_S = 10  # for what still runs when the process is told to stop
+FOREIGN = "without keys, only this machine and its own pages may connect\n"
 HERE = Path(__file__).parent
 STATIC = next(folder for folder in (HERE / "static", HERE.parent.parent / "static") if folder.is_dir())
 
@@ -63,6 +65,7 @@ def server(settings: Settings) -> uvicorn.Server:
             ws_per_message_deflate=False,  # it doubles the CPU of a token and holds memory per connection
             ws_ping_interval=PING_S,
             ws_ping_timeout=PING_S,
+            timeout_graceful_shutdown=GRACE_S,
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -72,8 +75,8 @@ def server(settings: Settings) -> uvicorn.Server:
 
 async def websocket_responses(websocket: WebSocket) -> None:
     """Serve the Responses WebSocket mode."""
-    if not _origin_is_near(websocket):
-        await websocket.send_denial_response(Response("this page's Origin is not allowed\n", 403))
+    if not _is_near(websocket):
+        await websocket.send_denial_response(Response(FOREIGN, 403))
         return
     offered = wire.SUBPROTOCOL in websocket.scope["subprotocols"]
     await websocket.accept(subprotocol=wire.SUBPROTOCOL if offered else None)
@@ -117,16 +120,18 @@ def _json(value: object) -> Response:
     return Response(msgspec.json.encode(value), media_type="application/json")
 
 
-def _origin_is_near(websocket: WebSocket) -> bool:
-    """Whether the page that connects, if it is a page, is ours or on this machine.
+def _is_near(websocket: WebSocket) -> bool:
+    """Whether it was this machine that was asked, and the page that asks, if it is one, is of this machine too.
 
-    Without keys nothing else tells a user's own page from any page the user happens to visit.
+    Without keys nothing else tells a user's own page from any page the user happens to visit; the Host counts because
+    a foreign name may have been made to resolve to this machine.
     """
     origin = websocket.headers.get("origin")
-    if origin is None:
-        return True
+    return _is_loopback(f"http://{websocket.headers.get('host')}") and (origin is None or _is_loopback(origin))
+
+
+def _is_loopback(url: str) -> bool:
     try:
-        parts = urlsplit(origin)
-        return parts.netloc == websocket.headers.get("host") or parts.hostname in LOOPBACK
+        return urlsplit(url).hostname in LOOPBACK
     except ValueError:
         return False

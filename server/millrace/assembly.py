@@ -19,7 +19,7 @@ from millrace.session import Process
 from millrace.settings import ModelSettings, Settings
 from millrace.sweeper import Sweeper
 from millrace.types import Model, Price, Tier
-from millrace.upstreams.openai import Endpoint, OpenAIUpstream
+from millrace.upstreams.openai import Endpoint, OpenAIUpstream, noting_sent
 
 
 @asynccontextmanager
@@ -28,7 +28,11 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
     clock, wall = time.monotonic, time.time
     database = Database(settings.server.data_dir)
     try:
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),  # one request must leave nothing for the next
+            trace_configs=[noting_sent()],
+        ) as http:
             models = {Tier.SMALL: settings.models.small, Tier.LARGE: settings.models.large}
             upstreams = {tier: OpenAIUpstream(http, _endpoint(model), clock) for tier, model in models.items()}
             catalog = Catalog(

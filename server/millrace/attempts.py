@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from millrace.errors import UpstreamError
 from millrace.ledger import Bill, Line
-from millrace.ports import Upstream
+from millrace.ports import Attempt, Upstream
 from millrace.response import Response
 from millrace.types import Call, Model, Outcome, Tier
 
@@ -22,17 +22,25 @@ class Caller:
         """Open a call whose words flow into the response; leaving the block closes its socket if it is still open."""
         call = Call(model=model, prompt=response.request.prompt)
         attempt = self._upstreams[model.tier].open(call)
-        line = bill.open(call, attempt)
-        response.attach(attempt)
         try:
-            yield line
-        except asyncio.CancelledError:
-            line.outcome = Outcome.CANCELLED
-            raise
-        except UpstreamError as error:
-            line.billable = error.billable
-            raise
+            line = bill.open(call, attempt)
+            response.attach(attempt)
+            try:
+                yield line
+            except asyncio.CancelledError:
+                line.outcome = Outcome.CANCELLED
+                raise
+            finally:
+                if (error := _failure(attempt)) is not None:
+                    line.billable = error.billable
+                if line.outcome is Outcome.RUNNING:
+                    line.outcome = Outcome.FAILED  # whoever is content says so before leaving
         finally:
-            if line.outcome is Outcome.RUNNING:
-                line.outcome = Outcome.FAILED  # whoever is content says so before leaving
             attempt.abort()
+
+
+def _failure(attempt: Attempt) -> UpstreamError | None:
+    if not attempt.done.done() or attempt.done.cancelled():
+        return None
+    error = attempt.done.exception()
+    return error if isinstance(error, UpstreamError) else None

@@ -82,5 +82,5 @@ def _land(line: Line, finish: Finish, verdict: Verdict, check: str | None) -> La
         usage=usage,
         finish=finish.reason,
         check=check,
-        answer=Answer(text=text, model=line.model, usage=usage) if worth_storing else None,
+        answer=Answer(text=text, model=line.model, usage=usage, check=check) if worth_storing else None,
     )

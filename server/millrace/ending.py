@@ -1,13 +1,15 @@
 """How a request ends: what a stage that catches it says, what the log is told, and the bill settled once."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 from millrace import log
 from millrace.errors import MillraceError
 from millrace.ledger import Bill, milliseconds
 from millrace.response import Ended, Response
-from millrace.types import Answer, CacheOutcome, FinishReason, Source, Status, StoredAnswer, Usage
+from millrace.types import Answer, CacheOutcome, Delivery, FinishReason, Source, Statement, Status, StoredAnswer, Usage
 
+NOTHING = Statement(usage=Usage(), cost=Decimal(0), saved=Decimal(0), charges=())
 _CUT = {FinishReason.LENGTH: "max_output_tokens", FinishReason.CONTENT_FILTER: "content_filter"}
 
 
@@ -25,13 +27,13 @@ class Landed:
 
     @classmethod
     def from_store(cls, stored: StoredAnswer, cache: CacheOutcome) -> "Landed":
-        """A stored answer stopped by itself and passed its checks, or it would not have been stored."""
+        """A stored answer stopped by itself and failed no check, or it would not have been stored."""
         return cls(
             source=Source.CACHE,
             model=stored.model_id,
             usage=stored.usage,
             finish=FinishReason.STOP,
-            check="passed",
+            check=stored.check,
             cache=cache,
         )
 
@@ -52,6 +54,16 @@ def landed(bill: Bill, caught: Landed) -> Ended:
 def cancelled(bill: Bill) -> Ended:
     """Return the end of a request that was cancelled, or whose client has gone."""
     return _unanswered(bill, Status.CANCELLED, reason="cancelled")
+
+
+def crashed(bill: Bill) -> Ended:
+    """Return the end of a request that Millrace itself broke; it must not depend on what may be broken."""
+    error = MillraceError("internal_error", "a fault in Millrace; it has been logged")
+    try:
+        return failed(bill, error)
+    except Exception as second:
+        log.get().error("bill not made out", exc_info=second)
+        return Ended(status=Status.FAILED, error=error, statement=NOTHING)
 
 
 def failed(bill: Bill, error: MillraceError) -> Ended:
@@ -76,6 +88,7 @@ def settle(response: Response, bill: Bill, ended: Ended) -> None:
     """Close the bill, then the log; a fault in the first does not keep the user from the second."""
     code = ended.error.code if ended.error else ended.reason
     latency_ms = milliseconds(response.started_at, response.clock()) or 0.0
+    shown_at_end = response.request.delivery is Delivery.FINAL and ended.accepted
     try:
         bill.settle(
             ended.statement,
@@ -84,7 +97,7 @@ def settle(response: Response, bill: Bill, ended: Ended) -> None:
             cache=ended.cache,
             check=None if ended.check == "passed" else ended.check,
             code=code,
-            ttft_ms=milliseconds(response.started_at, response.first_text_at),
+            ttft_ms=latency_ms if shown_at_end else milliseconds(response.started_at, response.first_text_at),
             latency_ms=latency_ms,
         )
     finally:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from millrace.types import Call, Format, Message, Model, Request
 
+LONG = 4096  # characters; two spellings of a longer text merely miss each other
 VERSION = 1  # part of every key; raise it when the meaning of a key changes
 
 
@@ -38,13 +39,18 @@ def exact_key(request: Request, models: Iterable[Model], checks: Iterable[str]) 
 
 
 def _messages(messages: tuple[Message, ...]) -> list[tuple[str, list[str]]]:
-    normal = [(message.role, [unicodedata.normalize("NFC", part) for part in message.parts]) for message in messages]
+    normal = [(message.role, [_composed(part) for part in message.parts]) for message in messages]
     for role, parts in reversed(normal):
         if role == "user" and parts:
             parts[0] = parts[0].lstrip()
             parts[-1] = parts[-1].rstrip()
             break
     return normal
+
+
+def _composed(text: str) -> str:
+    """Return a text in NFC; a long one as it is, for composing takes time in the square of a run of marks."""
+    return text if text.isascii() or len(text) > LONG else unicodedata.normalize("NFC", text)
 
 
 def _number(value: float | None) -> float | None:

@@ -16,7 +16,7 @@ from millrace import checks, log
 from millrace.attempts import Caller
 from millrace.cascade import cascade, straight
 from millrace.catalog import Catalog
-from millrace.ending import Landed, cancelled, failed, landed, settle
+from millrace.ending import Landed, cancelled, crashed, failed, landed, settle
 from millrace.errors import MillraceError
 from millrace.fingerprint import exact_key
 from millrace.ledger import Bill
@@ -69,7 +69,7 @@ class Funnel:
                 ended = failed(bill, error)
             except Exception as error:  # the user must get a terminal, the operator the trace
                 log.get().error("request crashed", id=response.id, exc_info=error)
-                ended = failed(bill, MillraceError("internal_error", "a fault in Millrace; it has been logged"))
+                ended = crashed(bill)
             finally:
                 settle(response, bill, ended)
 

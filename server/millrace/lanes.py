@@ -27,7 +27,7 @@ class Lanes:
 
     def join(self, place: Place) -> None:
         """Wait in a lane. Raises where the connection has too much waiting, or too many lanes busy."""
-        if len(self.waiting) >= MAX_WAITING:
+        if len(self.waiting) >= MAX_WAITING and self._must_wait(place):
             raise MillraceError(
                 "queue_full", f"{MAX_WAITING} requests wait on this connection already", retry_after_ms=1000
             )
@@ -39,6 +39,9 @@ class Lanes:
                 param="stream_id",
             )
         self.waiting.append(place)
+
+    def _must_wait(self, place: Place) -> bool:
+        return len(self.running) >= MAX_RUNNING or bool(self.in_lane(place.stream_id))
 
     def start_next(self) -> Place | None:
         """Move the first request that may run from waiting to running, and return it."""

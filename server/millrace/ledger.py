@@ -34,11 +34,11 @@ class Line:
         """As the provider reported it, else estimated from the bytes that went out and came in."""
         if self.attempt.usage is not None:
             return self.attempt.usage
-        if not self.billable:
+        if not (self.billable and self.attempt.sent):
             return Usage()
         return Usage(
             input_tokens=self._input_estimate,
-            output_tokens=tokens.estimate(self.attempt.received_bytes),
+            output_tokens=tokens.estimate(sum(len(part.encode()) for part in self.attempt.parts)),
             estimated=True,
         )
 

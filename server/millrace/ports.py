@@ -16,8 +16,8 @@ class Attempt(Protocol):
     sink: Sink
     done: asyncio.Future[Finish]  # or UpstreamError
     parts: list[str]  # every text delta so far
-    received_bytes: int  # of text, as UTF-8
-    usage: Usage | None  # as the provider reported it
+    sent: bool  # the request has left; before that nothing can be charged
+    usage: Usage | None  # as the provider reported it with the end
 
     def abort(self) -> None:
         """Close the socket at once, if it is still open; `done` is cancelled. Idempotent."""

@@ -166,6 +166,8 @@ class Response:
         """Promise that the words so far, and those to come, stand."""
         if not self.committed:
             self.committed = True
+            if self.first_text_at is not None and self.request.delivery is not Delivery.SPECULATE:
+                self.first_text_at = self.clock()  # until now nobody has seen them
             self._append(Committed())
 
     def revise(self, revised: Revised) -> None:

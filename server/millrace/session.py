@@ -23,6 +23,7 @@ from millrace.wire import requests, responses
 
 MAX_MESSAGE = 2**20  # bytes of an inbound frame
 PING_S = 20.0
+WHILE_PAUSED = 32  # frames that are read from a peer that does not read
 REMEMBERED = 256  # ended responses of a connection that a late cancel may still name
 ANONYMOUS = "anonymous"  # the tenant of everyone while there are no keys
 
@@ -47,6 +48,7 @@ class Job:
     response: Response
     event_id: str | None
     task: asyncio.Task[None] | None = None
+    cancelled: bool = False
 
 
 class UnreadableMessage(Exception):  # noqa: N818 - the peer's fault, answered by a close
@@ -69,6 +71,8 @@ class Session:
         self._jobs: dict[Place, Job] = {}
         self._ended: deque[str] = deque(maxlen=REMEMBERED)
         self._paused = False
+        self._unheeded = 0  # frames read while paused
+        self._going = asyncio.Event()
         self._closing = False
 
     async def run(self, receive: Receive) -> None:
@@ -80,8 +84,15 @@ class Session:
                 if (text := message.get("text")) is None:
                     raise UnreadableMessage(1003, "text frames only")
                 self._take(text)
+                await self._heed_the_pause()
         finally:
             await self._close()
+
+    async def _heed_the_pause(self) -> None:
+        """Read on while the peer keeps up; one that does not may still send a few frames: it may want to cancel."""
+        self._unheeded = self._unheeded + 1 if self._paused else 0
+        if self._unheeded > WHILE_PAUSED:
+            await self._going.wait()
 
     def _take(self, text: str) -> None:
         """Act on one frame; whatever is wrong with it is answered on its lane, and the connection goes on."""
@@ -170,13 +181,22 @@ class Session:
         self._lanes.leave(place)
         self._ended.append(place.response_id)
         del self._jobs[place]
+        self._drop_cancelled(place.stream_id)
 
     def _cancel(self, cancel: requests.Cancel) -> None:
-        for place in reversed(self._named(cancel)):  # those that wait first, so that none of them starts in between
+        for place in self._named(cancel):
             job = self._jobs[place]
+            job.cancelled = True
             if job.task is not None:
                 job.task.cancel()
             else:
+                self._drop_cancelled(place.stream_id)
+
+    def _drop_cancelled(self, stream_id: str | None) -> None:
+        """End cancelled requests whose turn it is in a lane: what is before them in it comes to its end first."""
+        for place in self._lanes.in_lane(stream_id)[:1]:
+            job = self._jobs[place]
+            if job.cancelled and job.task is None:
                 self._process.funnel.drop(job.response)
                 self._leave(place)
 
@@ -194,11 +214,13 @@ class Session:
 
     def _pause(self) -> None:
         self._paused = True
+        self._going.clear()
         for job in self._jobs.values():
             job.response.pause()
 
     def _resume(self) -> None:
         self._paused = False
+        self._going.set()
         for job in self._jobs.values():
             job.response.resume()
 
@@ -209,6 +231,9 @@ class Session:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        for job in list(self._jobs.values()):  # those that waited never ran, and have a row all the same
+            if job.response.started_at is None:
+                self._process.funnel.drop(job.response)
         self._outbox.flush()
 
     def _hello(self) -> bytes:

@@ -237,6 +237,8 @@ def _meaning(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator[Fault
     names = [*RESERVED, *(id_ for id_ in ids if isinstance(id_, str))]
     aliases = _at(tree, "models", "aliases")
     for alias, target in aliases.items() if isinstance(aliases, dict) else ():
+        if alias in names:
+            yield Fault(f"models.aliases.{alias}", f"{alias!r} is a model's own name; choose another")
         if isinstance(target, str) and target not in names:
             yield Fault(f"models.aliases.{alias}", f"{target!r} names no model; write one of {_list(names)}")
 
@@ -260,7 +262,8 @@ def _model_meaning(model: Any, path: str, environ: Mapping[str, str]) -> Iterato
 def _is_http(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        plain = not (parts.query or parts.fragment) and url.isprintable() and " " not in url
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and plain
     except ValueError:
         return False
 

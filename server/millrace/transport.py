@@ -4,6 +4,7 @@ Handed to uvicorn as `ws=JoinedWebSocket`; an application finds it in its scope 
 absent (another server, another `--ws`) plain ASGI `send` does the same, one write a frame.
 """
 
+import asyncio
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,8 @@ from websockets.http11 import Request
 
 EXTENSION = "millrace.transport"
 HIGH_WATER = 256 * 1024  # bytes that may wait in the socket before its models are read no further
+
+FAREWELL_S = 1.0  # how long a peer has to take the close frame and what was before it
 
 _TEXT = 0x81  # FIN, opcode text; frames of a server are not masked (RFC 6455, 5.2)
 _SHORT, _MEDIUM = 126, 65_536
@@ -40,6 +43,25 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
         """Write text frames at once and in one piece; a no-op once the connection closes."""
         if not self.close_sent and not self.disconnected and not self.transport.is_closing():
             self.transport.write(b"".join([part for payload in payloads for part in (header(len(payload)), payload)]))
+
+    def keepalive_timeout(self) -> None:
+        """Give up a peer that answers no ping: tell the application, and do not wait for it to read."""
+        super().keepalive_timeout()
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1011})
+        self._abort_soon()
+
+    def shutdown(self) -> None:
+        """Close, without waiting for ever for a peer that does not read."""
+        super().shutdown()
+        self._abort_soon()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """The application is done; whatever the peer has not read by then it will not get."""
+        super().on_task_complete(task)
+        self._abort_soon()
+
+    def _abort_soon(self) -> None:
+        self.loop.call_later(FAREWELL_S, self.transport.abort)
 
     def pause_writing(self) -> None:
         """Take the news that too much waits in the socket."""

@@ -198,6 +198,7 @@ class Answer:
     text: str
     model: Model
     usage: Usage
+    check: str | None  # what `millrace.check` said of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +208,7 @@ class StoredAnswer:
     text: str
     model_id: str
     usage: Usage
+    check: str | None
     stored_at: float  # Unix seconds
 
 
@@ -215,7 +217,6 @@ class Verdict:
     """What the checks say of an answer; `check` names the one that failed."""
 
     check: str | None = None
-    detail: str = ""
 
     @property
     def passed(self) -> bool:

@@ -25,6 +25,7 @@ _INDEX = "CREATE INDEX IF NOT EXISTS answers_used ON answers (used_at, size)"
 _PUT = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
 _GET = "SELECT answer FROM answers WHERE key = ? AND stored_at > ?"
 _TOUCH = "UPDATE answers SET used_at = ? WHERE key = ?"
+_DELETE = "DELETE FROM answers WHERE key = ?"
 _EXPIRE = "DELETE FROM answers WHERE stored_at <= ?"
 _SIZE = "SELECT coalesce(sum(size), 0) FROM answers"
 _EVICT = """
@@ -71,7 +72,11 @@ class SqliteExactCache:
             return None
         if row is None:
             return None
-        answer = msgspec.json.decode(row[0], type=StoredAnswer)
+        try:
+            answer = msgspec.json.decode(row[0], type=StoredAnswer)
+        except msgspec.DecodeError:  # of another version, or damaged
+            self._database.write(lambda connection: connection.execute(_DELETE, (key,)))
+            return None
         self._remember(key, answer, len(row[0]))
         self._touch(key)
         return answer
@@ -79,7 +84,9 @@ class SqliteExactCache:
     def store(self, key: bytes, tenant: str, answer: Answer) -> None:
         """Remember in memory now, in SQLite soon."""
         now = self._wall()
-        stored = StoredAnswer(text=answer.text, model_id=answer.model.id, usage=answer.usage, stored_at=now)
+        stored = StoredAnswer(
+            text=answer.text, model_id=answer.model.id, usage=answer.usage, check=answer.check, stored_at=now
+        )
         row = msgspec.json.encode(stored)
         self._remember(key, stored, len(row))
         self._database.write(lambda connection: connection.execute(_PUT, (key, tenant, now, now, len(row), row)))

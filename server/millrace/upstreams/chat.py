@@ -4,7 +4,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
-import orjson
 from msgspec import Struct
 
 from millrace.errors import UpstreamError
@@ -30,29 +29,35 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _OVERLOADED = ("overloaded", "rate_limit", "too_many_requests", "429", "503", "529")
 
 
+class UnreadableError(UpstreamError):
+    """What came is no chunk."""
+
+
 class _PromptDetails(Struct):
-    cached_tokens: int | None = None
+    cached_tokens: float | None = None
 
 
 class _CompletionDetails(Struct):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: float | None = None
 
 
 class _Usage(Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: float | None = None  # some servers count in floats, or not at all
+    completion_tokens: float | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
 
-class _Delta(Struct):
+class Delta(Struct):
+    """What a chunk adds."""
+
     content: str | None = None
     refusal: str | None = None
     tool_calls: list[Any] | None = None
 
 
 class _Choice(Struct):
-    delta: _Delta | None = None
+    delta: Delta | None = None
     finish_reason: str | None = None
 
 
@@ -60,7 +65,7 @@ class Chunk(Struct):
     """One `chat.completion.chunk`, or an error in its place."""
 
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
+    usage: Any = None  # read by `usage`, for a bad count must not cost an answer
     error: Any = None
 
 
@@ -82,7 +87,7 @@ def body(call: Call, max_tokens_field: str) -> bytes:
         "verbosity": prompt.verbosity,
         "reasoning_effort": prompt.reasoning_effort,
     }
-    return orjson.dumps({name: value for name, value in fields.items() if value is not None})
+    return msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
 
 
 def read_chunk(data: bytes, model: str) -> Chunk:
@@ -90,7 +95,7 @@ def read_chunk(data: bytes, model: str) -> Chunk:
     try:
         chunk = _decode(data)
     except _UNREADABLE:
-        raise UpstreamError("upstream_error", f"{model} sent a chunk that cannot be read") from None
+        raise UnreadableError("upstream_error", f"{model} sent a chunk that cannot be read") from None
     if chunk.error is not None:
         raise _error(chunk.error, model)
     return chunk
@@ -104,21 +109,27 @@ def finish_reason(given: str, model: str) -> FinishReason:
     return reason
 
 
-def usage(given: _Usage) -> Usage:
-    """Return reported usage, clamped to what can be true."""
-    cached = (given.prompt_tokens_details and given.prompt_tokens_details.cached_tokens) or 0
-    reasoning = (given.completion_tokens_details and given.completion_tokens_details.reasoning_tokens) or 0
-    input_tokens, output_tokens = _possible(given.prompt_tokens), _possible(given.completion_tokens)
+def usage(given: Any) -> Usage | None:
+    """Return reported usage, clamped to what can be true; None where it says nothing that can be read."""
+    try:
+        read = msgspec.convert(given, _Usage | None)
+    except msgspec.ValidationError:
+        return None
+    if read is None or read.prompt_tokens is None or read.completion_tokens is None:
+        return None
+    cached = read.prompt_tokens_details and read.prompt_tokens_details.cached_tokens
+    reasoning = read.completion_tokens_details and read.completion_tokens_details.reasoning_tokens
+    input_tokens, output_tokens = _possible(read.prompt_tokens), _possible(read.completion_tokens)
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        cached_input_tokens=min(max(0, cached), input_tokens),
-        reasoning_tokens=min(max(0, reasoning), output_tokens),
+        cached_input_tokens=min(_possible(cached or 0), input_tokens),
+        reasoning_tokens=min(_possible(reasoning or 0), output_tokens),
     )
 
 
-def _possible(tokens: int) -> int:
-    return min(max(0, tokens), MAX_TOKENS)
+def _possible(tokens: float) -> int:
+    return int(min(max(0, tokens), MAX_TOKENS))
 
 
 def refused(status: int, retry_after: str | None, answer: bytes, model: str, wall: Clock) -> UpstreamError:

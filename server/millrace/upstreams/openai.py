@@ -3,7 +3,9 @@
 import asyncio
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 
@@ -17,6 +19,19 @@ from millrace.upstreams.sse import EventStream
 DRAIN_S = 1.0  # how long a finished answer's connection may take to become reusable
 TAIL_S = 2.0  # how long usage may lag behind the finish reason
 MAX_ERROR_BODY = 64 * 1024
+BYTES_PER_TOKEN, MIN_ANSWER = 32, 64 * 1024  # characters an answer may have, for a model that ignores its cap
+
+
+def noting_sent() -> aiohttp.TraceConfig:
+    """Return what the HTTP session needs, so that an attempt learns when its request has left."""
+
+    async def note(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceRequestHeadersSentParams) -> None:
+        if isinstance(context.trace_request_ctx, ChatAttempt):
+            context.trace_request_ctx.sent = True
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_headers_sent.append(note)
+    return tracing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +80,15 @@ class OpenAIUpstream:
         for attempt in tuple(self._live):
             attempt.expire_if_silent(now)
 
-    async def post(self, body: bytes) -> aiohttp.ClientResponse:
-        """Send a request; the answer's body is still to be read."""
+    async def post(self, body: bytes, attempt: "ChatAttempt") -> aiohttp.ClientResponse:
+        """Send a request and note when it has left; the answer's body is still to be read."""
         return await self._http.post(
-            self._url, data=body, headers=self._headers, timeout=self._timeout, allow_redirects=False
+            self._url,
+            data=body,
+            headers=self._headers,
+            timeout=self._timeout,
+            allow_redirects=False,
+            trace_request_ctx=attempt,
         )
 
 
@@ -80,13 +100,16 @@ class ChatAttempt:
         self.sink: Sink = _nowhere
         self.done: asyncio.Future[Finish] = loop.create_future()
         self.parts: list[str] = []
-        self.received_bytes = 0
         self.usage: Usage | None = None
         self._upstream = upstream
         self._model = call.model.id
-        self._opened_at = self._heard_at = upstream.clock()
+        self.sent = False  # the request has left; before that no provider can charge for it
+        self._spoke_at = upstream.clock()  # comments that keep a connection alive are no speech
+        self._spoken = False
+        self._bytes_left = max(MIN_ANSWER, call.max_output_tokens * BYTES_PER_TOKEN)
         self._response: aiohttp.ClientResponse | None = None
         self._reason: FinishReason | None = None
+        self._finished_at = 0.0
         self._refused = False
         self._terminated = False  # the provider said [DONE]
         self._flowing = asyncio.Event()
@@ -108,7 +131,7 @@ class ChatAttempt:
 
     def resume(self) -> None:
         """Read on."""
-        self._heard_at = self._upstream.clock()
+        self._spoke_at = self._upstream.clock()
         self._flowing.set()
 
     def expire_if_silent(self, now: float) -> None:
@@ -117,12 +140,12 @@ class ChatAttempt:
             return
         endpoint = self._upstream.endpoint
         if self._reason is not None:
-            if now - self._heard_at > TAIL_S:
+            if now - self._finished_at > TAIL_S:
                 self._finish()
                 self._close()
-        elif not self.parts and now - self._opened_at > endpoint.first_token_timeout_s:
+        elif not self._spoken and now - self._spoke_at > endpoint.first_token_timeout_s:
             self._fail_silent(f"gave no word in {endpoint.first_token_timeout_s:g} s")
-        elif self.parts and now - self._heard_at > endpoint.stall_timeout_s:
+        elif self._spoken and now - self._spoke_at > endpoint.stall_timeout_s:
             self._fail_silent(f"fell silent in mid-stream for {endpoint.stall_timeout_s:g} s")
 
     def _fail_silent(self, what: str) -> None:
@@ -152,8 +175,7 @@ class ChatAttempt:
                 self._response.close()
 
     async def _read(self, body: bytes) -> None:
-        response = self._response = await self._upstream.post(body)
-        self._heard_at = self._upstream.clock()
+        response = self._response = await self._upstream.post(body, self)
         if response.status != 200:  # noqa: PLR2004 - the only status that carries a stream
             answer = await self._error_body(response)
             retry_after = response.headers.get("Retry-After")
@@ -164,20 +186,23 @@ class ChatAttempt:
             )
         events = EventStream()
         async for chunk in response.content.iter_any():
-            self._heard_at = self._upstream.clock()
             self._take(events.feed(chunk))
-            if self._reason is not None and (self._terminated or self.usage is not None):
+            if self._terminated or (self._reason is not None and self.usage is not None):
                 break  # whole and counted: nothing more is worth waiting for
             if not self._flowing.is_set():
                 await self._flowing.wait()
+        else:
+            with suppress(chat.UnreadableError):  # half an event is a broken stream, and that is said below
+                self._take(events.feed(b"\n\n"))
         if self._reason is None:
             raise UpstreamError("upstream_truncated", f"{self._model} ended its stream without finishing the answer")
 
     async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
-        """Return what a refusal says, from its first bytes to its end or the limit."""
+        """Return what a refusal says, from its first bytes to its end, its break or the limit."""
         answer = b""
-        while len(answer) < MAX_ERROR_BODY and (piece := await response.content.readany()):
-            answer += piece
+        with suppress(aiohttp.ClientError, OSError):
+            while len(answer) < MAX_ERROR_BODY and (piece := await response.content.readany()):
+                answer += piece
         return answer[:MAX_ERROR_BODY]
 
     def _take(self, events: list[bytes]) -> None:
@@ -185,31 +210,44 @@ class ChatAttempt:
         deltas: list[str] = []
         try:
             for data in events:
-                if data == b"[DONE]":
+                if data.startswith(b"[DONE]"):
                     self._terminated = True
                     return
                 if data:
-                    self._take_chunk(chat.read_chunk(data, self._model), deltas)
+                    self._take_chunk(data, deltas)
         finally:
+            if events:
+                self._spoken, self._spoke_at = True, self._upstream.clock()
             if deltas:
                 self.parts += deltas
                 self.sink(deltas)
 
-    def _take_chunk(self, chunk: chat.Chunk, deltas: list[str]) -> None:
-        if chunk.usage is not None:
-            self.usage = chat.usage(chunk.usage)
+    def _take_chunk(self, data: bytes, deltas: list[str]) -> None:
+        try:
+            chunk = chat.read_chunk(data, self._model)
+        except chat.UnreadableError:
+            if self._reason is None:
+                raise
+            return  # the answer is whole; what follows it need not be
         for choice in chunk.choices or ():
-            delta = choice.delta
-            if delta is not None:
-                if delta.tool_calls:
-                    raise UpstreamError("upstream_error", f"{self._model} called a tool that nobody offered")
-                if delta.refusal:
-                    self._refused = True
-                if words := delta.content or delta.refusal:
-                    self.received_bytes += len(words.encode())
-                    deltas.append(words)
+            if choice.delta is not None:
+                self._take_delta(choice.delta, deltas)
             if choice.finish_reason:
                 self._reason = chat.finish_reason(choice.finish_reason, self._model)
+                self._finished_at = self._upstream.clock()
+        if self._reason is not None:  # what was counted before the end is not the count
+            self.usage = chat.usage(chunk.usage) or self.usage
+
+    def _take_delta(self, delta: chat.Delta, deltas: list[str]) -> None:
+        if delta.tool_calls:
+            raise UpstreamError("upstream_error", f"{self._model} called a tool that nobody offered")
+        if delta.refusal:
+            self._refused = True
+        if words := delta.content or delta.refusal:
+            self._bytes_left -= len(words)
+            if self._bytes_left < 0:
+                raise UpstreamError("upstream_error", f"{self._model} sent far more than it was allowed")
+            deltas.append(words)
 
     def _broken(self, error: Exception) -> UpstreamError:
         """Say what a broken connection means: where it broke decides."""

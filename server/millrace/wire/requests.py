@@ -16,6 +16,7 @@ from millrace.errors import MillraceError, invalid, not_yet
 from millrace.types import CacheMode, Delivery, Format, Message, Prompt, Strategy
 
 STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
+MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE = 32, 64, 512  # of the Responses API; twice its keys, for options
 MAX_ID = 512  # characters of an id that is only echoed or looked up
 
 # Named by the wire, built later: refused, never silently ignored.
@@ -222,9 +223,9 @@ def _message(item: dict[str, Any], path: str) -> Message:
         raise not_yet(path)
     read = _convert(item, _Item, path)
     if read.type != "message":
-        raise invalid(f"{path}.type", f"{path}.type: {read.type!r} is not known; write message")
+        raise invalid(f"{path}.type", f"{path}.type: {_shown(read.type)} is not known; write message")
     if read.role not in ROLES:
-        raise invalid(f"{path}.role", f"{path}.role: {read.role!r} is not one of {', '.join(ROLES)}")
+        raise invalid(f"{path}.role", f"{path}.role: {_shown(read.role)} is not one of {', '.join(ROLES)}")
     if isinstance(read.content, str):
         return Message(role=ROLES[read.role], parts=(read.content,))
     parts = (_part(part, f"{path}.content[{index}]") for index, part in enumerate(read.content))
@@ -262,9 +263,16 @@ def _format(given: _TextFormat) -> Format | None:
 
 
 def _metadata(given: dict[str, Any]) -> dict[str, str]:
+    if len(given) > MAX_METADATA:
+        raise invalid("metadata", f"metadata: at most {MAX_METADATA} keys, got {len(given)}")
     for name, value in given.items():
+        path = f"metadata.{name[:MAX_METADATA_KEY]}"
+        if len(name) > MAX_METADATA_KEY:
+            raise invalid(path, f"{path}...: a key has at most {MAX_METADATA_KEY} characters")
         if not isinstance(value, str):
-            raise invalid(f"metadata.{name}", f"metadata.{name}: expected a string, got {_json_name(value)}")
+            raise invalid(path, f"{path}: expected a string, got {_json_name(value)}")
+        if len(value) > MAX_METADATA_VALUE:
+            raise invalid(path, f"{path}: at most {MAX_METADATA_VALUE} characters, got {len(value)}")
     return given
 
 
