@@ -65,6 +65,9 @@ async def serving(
 ) -> AsyncIterator[str]:
     """Run a server in this loop; yield its URL. `ws` is uvicorn's choice of a WebSocket protocol."""
     server = app.server(settings.build(configuration, {}))
+    stopped = asyncio.Event()
+    patched: Any = server
+    patched.main_loop = stopped.wait  # its own looks ten times a second
     if connections is not None:
         server.server_state.connections = connections
     server.config.ws = ws
@@ -78,7 +81,7 @@ async def serving(
         try:
             yield f"http://127.0.0.1:{port}"
         finally:
-            server.should_exit = True
+            stopped.set()
             await task
 
 

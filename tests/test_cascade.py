@@ -26,10 +26,7 @@ async def test_a_weak_answer_is_taken_back(millrace: Running, question: str) -> 
     assert revise["reason"] == response["metadata"]["millrace.check"]
     assert revise["reason"] in ("empty", "refusal", "unsure")
     assert response["metadata"]["millrace.route"] == "large"
-    usage = next(event for event in events if event["type"] == "millrace.usage")
-    assert [attempt["outcome"] for attempt in usage["attempts"]] == ["revised", "answered"]
-    total = sum(attempt["cost_usd"] for attempt in usage["attempts"])
-    assert response["usage"]["cost_usd"] == pytest.approx(total, abs=1e-12)
+    assert [attempt["outcome"] for attempt in response["usage"]["attempts"]] == ["revised", "answered"]
     assert response["usage"]["saved_usd"] < 0
 
 
@@ -221,8 +218,7 @@ async def test_when_no_model_is_left_it_is_failed(millrace: Running) -> None:
     response = check_whole(events, negotiated=True)
     assert events[-1]["type"] == "response.failed"
     assert response["error"]["code"] == "upstream_truncated"
-    usage = next(event for event in reversed(events) if event["type"] == "millrace.usage")
-    assert len(usage["attempts"]) == 2
+    assert len(response["usage"]["attempts"]) == 2
 
 
 async def test_a_provider_without_usage_is_estimated(millrace: Running) -> None:
