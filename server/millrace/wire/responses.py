@@ -66,7 +66,7 @@ class UsageBody(Struct):
     cost_usd: float
     saved_usd: float
     attempts: list[Attempt] = []
-    estimated: bool = False
+    estimated: bool = False  # some of it, tokens or dollars
 
 
 class ErrorBody(Struct):
@@ -327,7 +327,7 @@ def usage_body(statement: Statement) -> UsageBody:
         cost_usd=float(statement.cost),
         saved_usd=float(statement.saved),
         attempts=[attempt(charge) for charge in statement.charges],
-        estimated=usage.estimated,
+        estimated=usage.estimated or any(charge.usage.estimated for charge in statement.charges),
     )
 
 
