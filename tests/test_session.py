@@ -69,8 +69,9 @@ async def test_a_negotiated_client_sees_hello_route_and_usage(millrace: Running)
     )
     assert route["reason"]
     usage, terminal = by_type["millrace.usage"], events[-1]["response"]
-    assert usage["cost_usd"] == terminal["usage"]["cost_usd"]
-    assert [attempt["outcome"] for attempt in usage["attempts"]] == ["answered"]
+    assert 0 <= usage["cost_usd"] <= terminal["usage"]["cost_usd"]
+    assert [attempt["model"] for attempt in usage["attempts"]] == ["small-model"]
+    assert [attempt["outcome"] for attempt in terminal["usage"]["attempts"]] == ["answered"]
 
 
 async def test_usage_comes_once_a_second_while_an_answer_streams(millrace: Running) -> None:
