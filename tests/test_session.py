@@ -122,7 +122,7 @@ async def test_sixteen_run_sixtyfour_wait_and_the_next_is_refused(millrace: Runn
         assert (error["event_id"], error["stream_id"]) == ("ev81", "l0")
         assert error["error"]["retry_after_ms"] > 0
         await until(lambda: millrace.small.stats.started == 16)
-        await talk.connection.close()
+        talk.connection.transport.abort()  # a close would wait for events that nobody reads
     await until(lambda: millrace.small.stats.running == 0)
 
 
