@@ -37,6 +37,14 @@ export function age(seconds) {
   return `${Math.round(seconds / 3600)} h`;
 }
 
+/**
+ * How alike two questions are. Rounded down: what is not the same never reads as the same.
+ * @param {number} cosine
+ */
+export function similarity(cosine) {
+  return (Math.floor(cosine * 100 + 1e-9) / 100).toFixed(2);
+}
+
 /** @param {number} number */
 export function count(number) {
   return grouped.format(number);

@@ -2,12 +2,18 @@
 /** The requests of this page, newest first, and what they come to. */
 
 import { count, duration, money, percent } from "./figures.js";
+import { caughtBy } from "./settled.js";
 import { totals } from "./totals.js";
 import { element, piece } from "./view.js";
 
-/** @typedef {import("./totals.js").Settled} Settled */
+/** @typedef {import("./settled.js").Settled} Settled */
+/** @typedef {import("./totals.js").Spread} Spread */
+/** @typedef {import("./totals.js").Totals} Totals */
 
 const SHOWN = 100; // rows; the totals go over all
+
+/** What caught it, where that is not the name of who answered. */
+const CAUGHT = /** @type {Record<string, string>} */ ({ exact: "cache", semantic: "cache, similar" });
 
 export class History {
   /** @type {Settled[]} */
@@ -37,12 +43,13 @@ export class History {
     question.title = "Ask this again";
     question.addEventListener("click", () => this.#again(settled.question));
     row.append(cell("Question", question), cell("Answered by", badge(settled)));
-    const about = settled.estimated ? "≈ " : "";
+    /** @param {boolean} estimated */
+    const about = (estimated) => (estimated ? "≈ " : "");
     const figures = {
-      Tokens: about + count(settled.inputTokens + settled.outputTokens),
+      Tokens: about(settled.estimated) + count(settled.inputTokens + settled.outputTokens),
       "First word": duration(settled.firstMs),
       Total: duration(settled.totalMs),
-      Cost: about + money(settled.cost),
+      Cost: about(settled.costEstimated) + money(settled.cost),
       Saved: money(settled.saved),
     };
     for (const [name, text] of Object.entries(figures)) row.append(cell(name, text, "number"));
@@ -50,21 +57,47 @@ export class History {
   }
 
   #total() {
-    const { requests, cache, small, large, cost, saved, p50, p95 } = totals(this.#settled);
-    const answered = cache + small + large;
-    const shown = {
-      requests: count(requests),
-      cache: answered ? `${count(cache)} (${percent(cache, answered)})` : "0",
-      split: `${count(small)} / ${count(large)}`,
-      cost: money(cost),
-      saved: money(saved),
-      times: `${duration(p50)} / ${duration(p95)}`,
-    };
+    const shown = figures(totals(this.#settled));
     for (const [name, text] of Object.entries(shown)) {
       const place = element("totals").querySelector(`[data-total="${name}"]`);
       if (place) place.textContent = text;
     }
   }
+}
+
+/**
+ * @param {Totals} totals
+ * @returns {Record<string, string>}
+ */
+function figures(totals) {
+  const { requests, answered, exact, semantic, joined, small, large, escalated } = totals;
+  return {
+    requests: count(requests),
+    cache: share(exact + semantic + joined, answered),
+    exact: share(exact, answered),
+    semantic: share(semantic, answered),
+    joined: share(joined, answered),
+    split: `${count(small)} / ${count(large)}`,
+    escalated: share(escalated, small + large),
+    times: spread(totals.total),
+    first: spread(totals.first),
+    cost: money(totals.cost),
+    saved: money(totals.saved),
+    waste: money(totals.waste),
+  };
+}
+
+/**
+ * @param {number} part
+ * @param {number} whole
+ */
+function share(part, whole) {
+  return part ? `${count(part)} (${percent(part, whole)})` : "0";
+}
+
+/** @param {Spread} times */
+function spread({ p50, p95 }) {
+  return `${duration(p50)} / ${duration(p95)}`;
 }
 
 /**
@@ -80,10 +113,11 @@ function cell(name, content, className = "") {
 }
 
 /** @param {Settled} settled */
-function badge({ status, stage, code }) {
-  const completed = status === "completed";
-  const made = piece("span", completed ? (stage ?? "") : status, "badge");
-  made.dataset.stage = completed ? (stage ?? "") : status;
-  if (!completed && code) made.title = code;
+function badge(settled) {
+  const { status, code } = settled;
+  const caught = caughtBy(settled);
+  const made = piece("span", caught ? (CAUGHT[caught] ?? caught) : status, "badge");
+  made.dataset.stage = caught ?? status;
+  if (!caught && code) made.title = code;
   return made;
 }

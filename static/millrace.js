@@ -63,7 +63,8 @@ const WIRE_NAMES = /** @type {Record<string, string>} */ ({
  * @typedef {Numbered & {type: "response.completed" | "response.failed" | "response.incomplete",
  *   response: Response}} Ended
  * @typedef {Numbered & {type: "millrace.route", response_id: string, strategy: string, model: string,
- *   tier: "small" | "large" | null, reason: string, cache: string, age_s?: number}} Route
+ *   tier: "small" | "large" | null, reason: string, cache: string, score: number | null,
+ *   similarity?: number, entry_id?: string, age_s?: number}} Route
  * @typedef {Numbered & {type: "millrace.revise", response_id: string, item_id: string, keep_through: number,
  *   from_model: string, to_model: string, reason: string}} Revise
  * @typedef {Numbered & {type: "millrace.usage", response_id: string, tokens: number, cost_usd: number,

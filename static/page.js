@@ -4,12 +4,12 @@
 import { History } from "./history.js";
 import { Link } from "./link.js";
 import { connect, MillraceError } from "./millrace.js";
+import { settle } from "./settled.js";
 import { element, View } from "./view.js";
 
 /** @typedef {import("./millrace.js").Answer} Answer */
 /** @typedef {import("./link.js").LinkState} LinkState */
-/** @typedef {import("./totals.js").Settled} Settled */
-/** @typedef {import("./totals.js").Stage} Stage */
+/** @typedef {import("./settled.js").Settled} Settled */
 
 const question = /** @type {HTMLTextAreaElement} */ (element("question"));
 const askButton = /** @type {HTMLButtonElement} */ (element("ask"));
@@ -77,35 +77,10 @@ async function follow(answer, text) {
     if (!(error instanceof MillraceError)) throw error;
     fault = error;
   }
-  const settled = settle(text, answer, fault?.code ?? null, { firstMs, totalMs: performance.now() - started });
+  const settled = settle(text, answer, fault, { firstMs, totalMs: performance.now() - started });
   view.end(settled, answer);
   if (fault) view.fault(fault);
   return settled;
-}
-
-/**
- * @param {string} text
- * @param {Answer} answer
- * @param {string | null} code
- * @param {{firstMs: number | null, totalMs: number}} times
- * @returns {Settled}
- */
-function settle(text, answer, code, times) {
-  const { usage, metadata, model, incomplete_details: details, status } = answer.response ?? {};
-  const ended = status && status !== "in_progress";
-  return {
-    question: text,
-    status: ended ? status : code === "connection_lost" ? "lost" : "refused",
-    code: code ?? details?.reason ?? null,
-    stage: /** @type {Stage | undefined} */ (metadata?.["millrace.route"]) ?? null,
-    model: ended ? (model ?? "") : "",
-    inputTokens: usage?.input_tokens ?? 0,
-    outputTokens: usage?.output_tokens ?? 0,
-    estimated: usage?.estimated ?? false,
-    cost: usage?.cost_usd ?? 0,
-    saved: usage?.saved_usd ?? 0,
-    ...times,
-  };
 }
 
 function stop() {

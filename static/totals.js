@@ -1,32 +1,28 @@
 // @ts-check
 /** What the requests of this page come to. Pure. */
 
+import { caughtBy } from "./settled.js";
+
+/** @typedef {import("./settled.js").Catch} Catch */
+/** @typedef {import("./settled.js").Settled} Settled */
+
 /**
- * @typedef {"cache" | "small" | "large"} Stage Who gave the answer.
- *
- * @typedef {object} Settled One request that has ended, whichever way.
- * @property {string} question
- * @property {string} status completed, incomplete, cancelled, failed, refused or lost
- * @property {string | null} code Why it did not complete.
- * @property {Stage | null} stage
- * @property {string} model
- * @property {number} inputTokens
- * @property {number} outputTokens
- * @property {boolean} estimated Whether the tokens and the money are an estimate.
- * @property {number | null} firstMs Until the first word was seen.
- * @property {number} totalMs
- * @property {number} cost Dollars.
- * @property {number} saved Dollars, against the large model alone; negative where the funnel cost more.
+ * @typedef {{p50: number | null, p95: number | null}} Spread Milliseconds.
  *
  * @typedef {object} Totals
  * @property {number} requests
- * @property {number} cache
+ * @property {number} answered Those that completed: the sum of the five that follow.
+ * @property {number} exact
+ * @property {number} semantic
+ * @property {number} joined
  * @property {number} small
  * @property {number} large
+ * @property {number} escalated Of the large model's, those that the small one was asked first.
  * @property {number} cost
  * @property {number} saved
- * @property {number | null} p50 Milliseconds, of the requests that completed: a stopped one says nothing about speed.
- * @property {number | null} p95
+ * @property {number} waste
+ * @property {Spread} total Of the requests that completed: a stopped one says nothing about speed.
+ * @property {Spread} first Until their first word.
  */
 
 /**
@@ -35,18 +31,23 @@
  */
 export function totals(settled) {
   const completed = settled.filter(({ status }) => status === "completed");
-  const times = completed.map(({ totalMs }) => totalMs);
-  /** @param {Stage} stage */
-  const answeredBy = (stage) => completed.filter((request) => request.stage === stage).length;
+  const caught = completed.map(caughtBy);
+  /** @param {Catch} by */
+  const number = (by) => caught.filter((one) => one === by).length;
   return {
     requests: settled.length,
-    cache: answeredBy("cache"),
-    small: answeredBy("small"),
-    large: answeredBy("large"),
+    answered: completed.length,
+    exact: number("exact"),
+    semantic: number("semantic"),
+    joined: number("joined"),
+    small: number("small"),
+    large: number("large"),
+    escalated: completed.filter((one) => one.escalated && caughtBy(one) === "large").length,
     cost: sum(settled.map(({ cost }) => cost)),
     saved: sum(settled.map(({ saved }) => saved)),
-    p50: percentile(times, 0.5),
-    p95: percentile(times, 0.95),
+    waste: sum(settled.map(({ waste }) => waste)),
+    total: spread(completed.map(({ totalMs }) => totalMs)),
+    first: spread(completed.flatMap(({ firstMs }) => firstMs ?? [])),
   };
 }
 
@@ -59,6 +60,14 @@ export function totals(settled) {
 export function percentile(values, share) {
   const sorted = [...values].sort((one, other) => one - other);
   return sorted[Math.ceil(share * sorted.length) - 1] ?? null;
+}
+
+/**
+ * @param {number[]} times
+ * @returns {Spread}
+ */
+function spread(times) {
+  return { p50: percentile(times, 0.5), p95: percentile(times, 0.95) };
 }
 
 /** @param {number[]} values */

@@ -1,19 +1,15 @@
 // @ts-check
 /** What the page shows of one request: its words as they come, its state, its figures. Text goes in as text only. */
 
+import { Fall } from "./fall.js";
 import { count, duration, money } from "./figures.js";
-import { Funnel, verdict } from "./funnel.js";
+import { Funnel } from "./funnel.js";
+import { closing, underWay, verdict } from "./words.js";
 
 /** @typedef {import("./millrace.js").Answer} Answer */
 /** @typedef {import("./millrace.js").AnswerEvent} AnswerEvent */
 /** @typedef {import("./millrace.js").Attempt} Attempt */
-/** @typedef {import("./totals.js").Settled} Settled */
-
-const NAMES = /** @type {Record<string, string>} */ ({
-  cache: "the cache",
-  small: "the small model",
-  large: "the large model",
-});
+/** @typedef {import("./settled.js").Settled} Settled */
 
 export class View {
   #asked = element("asked");
@@ -23,6 +19,7 @@ export class View {
   #error = element("error");
   #calls = element("calls");
   #funnel = new Funnel(element("stage"));
+  #fall = new Fall();
 
   /**
    * A request sets out.
@@ -35,7 +32,8 @@ export class View {
     this.#words.ariaBusy = "true";
     this.#revised.hidden = true;
     this.#error.hidden = true;
-    this.#funnel.begin(cache);
+    this.#fall = new Fall(cache, this.#fall.names);
+    this.#funnel.draw(this.#fall);
     for (const id of ["by", "tokens", "first", "total", "cost", "saved"]) put(id, "–");
     this.#showCalls([]);
     this.say("asking", "Asking…");
@@ -48,17 +46,13 @@ export class View {
    * @param {Answer} answer
    */
   show(event, answer) {
+    if (event.type.startsWith("millrace.")) this.#draw(event);
     switch (event.type) {
       case "response.output_text.delta":
         this.#words.textContent = answer.text;
         this.#revised.classList.toggle("settled", true);
         break;
-      case "millrace.route":
-        this.#funnel.routed(event);
-        if (event.tier) this.say("streaming", `${sentence(NAMES[event.tier])} is answering.`);
-        break;
       case "millrace.revise":
-        this.#funnel.revised(event);
         this.#takeBack(answer);
         break;
       case "millrace.usage":
@@ -86,13 +80,15 @@ export class View {
   end(settled, answer) {
     this.#words.textContent = answer.text;
     this.#words.ariaBusy = "false";
-    this.#funnel.end(answer.response ?? undefined);
-    const about = settled.estimated ? "about " : "";
+    this.#fall.end(answer.response);
+    this.#funnel.draw(this.#fall);
+    /** @param {boolean} estimated */
+    const about = (estimated) => (estimated ? "about " : "");
     put("by", settled.model || "–");
-    put("tokens", `${about}${count(settled.inputTokens)} in, ${count(settled.outputTokens)} out`);
+    put("tokens", `${about(settled.estimated)}${count(settled.inputTokens)} in, ${count(settled.outputTokens)} out`);
     put("first", duration(settled.firstMs));
     put("total", duration(settled.totalMs));
-    put("cost", about + money(settled.cost));
+    put("cost", about(settled.costEstimated) + money(settled.cost));
     put("saved", money(settled.saved));
     this.#showCalls(answer.response?.usage?.attempts ?? []);
     this.say(settled.status, closing(settled));
@@ -115,6 +111,16 @@ export class View {
   say(state, words) {
     this.#status.dataset.status = state;
     this.#status.textContent = words;
+  }
+
+  /** @param {AnswerEvent} event */
+  #draw(event) {
+    const { mode } = this.#fall;
+    this.#fall.take(event);
+    this.#funnel.draw(this.#fall);
+    const turned = event.type === "millrace.route" || this.#fall.mode !== mode; // a hedge starts its race in silence
+    const words = underWay(this.#fall);
+    if (turned && words) this.say("streaming", words);
   }
 
   /** @param {Attempt[]} attempts */
@@ -173,29 +179,4 @@ function call({ model, tokens, cost_usd, outcome, estimated }) {
   row.append(piece("span", model), piece("span", outcome, "outcome"), piece("span", `${count(tokens)} tokens`));
   row.append(piece("span", about + money(cost_usd), "sum"));
   return row;
-}
-
-/** @param {Settled} settled */
-function closing({ status, code, stage, totalMs, cost }) {
-  const time = duration(totalMs);
-  const paid = cost ? `it cost ${money(cost)}` : "it cost nothing";
-  switch (status) {
-    case "completed":
-      return `Completed: ${NAMES[stage ?? ""] ?? "a model"} answered in ${time}.`;
-    case "cancelled":
-      return `Cancelled after ${time}; ${paid}.`;
-    case "incomplete":
-      return `Incomplete (${code}) after ${time}; ${paid}.`;
-    case "refused":
-      return "Refused; nothing was asked, nothing is billed.";
-    case "lost":
-      return `The connection was lost after ${time}.`;
-    default:
-      return `Failed after ${time}; ${paid}.`;
-  }
-}
-
-/** @param {string} words */
-function sentence(words) {
-  return words.charAt(0).toUpperCase() + words.slice(1);
 }

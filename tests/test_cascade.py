@@ -6,6 +6,7 @@ from unittest.mock import patch
 
 import pytest
 
+from millrace import tokens
 from millrace.simulator import HARD, answers, shapes
 from tests.conftest import Running, until
 from tests.talk import TERMINALS, Event, check_whole, output_of, talking, text_of
@@ -222,14 +223,13 @@ async def test_when_no_model_is_left_it_is_failed(millrace: Running) -> None:
 
 
 async def test_a_provider_without_usage_is_estimated(millrace: Running) -> None:
-    """ceil(UTF-8 bytes / 3), marked as an estimate."""
+    """Counted here, exactly, and marked as an estimate of what the provider will bill."""
     async with talking(millrace.ws_url) as talk:
         response = check_whole(await talk.ask("talk [tokens=20] [fault=nousage]", millrace={"strategy": "small"}))
     usage = response["usage"]
     assert usage["estimated"] is True
-    size = len(output_of(response).encode())
-    assert usage["output_tokens"] == -(-size // 3)
-    assert usage["input_tokens"] == -(-len("talk [tokens=20] [fault=nousage]") // 3)
+    assert usage["output_tokens"] == tokens.count(output_of(response))
+    assert usage["input_tokens"] == tokens.count("talk [tokens=20] [fault=nousage]")
 
 
 async def test_every_terminal_is_the_last_event(millrace: Running) -> None:

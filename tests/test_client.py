@@ -120,7 +120,7 @@ async def test_leaving_early_cancels(millrace: Running) -> None:
     ("options", "code", "param"),
     [
         ({"model": "gpt-9"}, "model_not_found", "model"),
-        ({"strategy": "race"}, "invalid_request", "millrace.strategy"),
+        ({"strategy": "fastest"}, "invalid_request", "millrace.strategy"),
         ({"temperature": 7}, "invalid_request", "temperature"),
         ({"lane": "not a lane"}, "invalid_stream_id", "stream_id"),
     ],
@@ -147,7 +147,7 @@ async def test_a_failed_answer_raises(millrace: Running) -> None:
 async def test_a_lost_connection_ends_every_stream(millrace: Running) -> None:
     """Nobody waits for ever."""
     async with Client(millrace.url) as client:
-        streams = [client.stream("wait [ttft=30]") for _ in range(3)]
+        streams = [client.stream(f"wait {number} [ttft=30]") for number in range(3)]
         await until(lambda: millrace.small.stats.running == 3)
         assert client._connection is not None
         client._connection.transport.abort()

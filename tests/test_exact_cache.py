@@ -54,7 +54,7 @@ OTHER: list[dict[str, Any]] = [
     {"max_output_tokens": 500},
     {"text": {"format": {"type": "json_object"}}},
     {"text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}}},
-    {"input": QUESTION.lower()},
+    {"input": "What is a mill pond?"},
     {"reasoning": {"effort": "low"}},
 ]
 
@@ -153,7 +153,7 @@ async def test_the_cache_can_be_switched_off(start: Start) -> None:
     """[cache] exact = false."""
 
     def off(configuration: dict[str, Any]) -> None:
-        configuration["cache"] = {"exact": False}
+        configuration["cache"] = {"exact": False, "semantic": False}
 
     async with start(off) as running, talking(running.ws_url) as talk:
         for _ in range(2):

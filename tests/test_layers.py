@@ -20,10 +20,12 @@ LAYERS = [
     {"session"},
     {"outbox", "projection", "lanes", "transport"},
     {"funnel"},
-    {"cascade"},
-    {"attempts", "ending"},
-    {"checks", "ledger", "response"},
+    {"choice", "race"},
+    {"cascade", "flight"},
+    {"attempts", "ending", "memory"},
+    {"checks", "guards", "ledger", "prompt", "response", "routing"},
     {"catalog", "fingerprint", "pricing", "tokens"},
+    {"ranks"},
     {"sweeper"},
     {"database"},
     {"ports"},
@@ -31,15 +33,22 @@ LAYERS = [
     {"errors"},
     {"types"},
 ]
-ADAPTERS = {"caches", "ledgers", "upstreams"}
-PURE = {"ports", "types", "errors", "log", "pricing", "tokens", "database"}
+ADAPTERS = {"caches", "embedders", "ledgers", "upstreams"}
+PURE = {"ports", "types", "errors", "log", "pricing", "tokens", "database", "guards"}
 NO_IO_BELOW = {
     "funnel",
+    "choice",
+    "race",
+    "flight",
+    "memory",
+    "prompt",
+    "routing",
     "cascade",
     "attempts",
     "ending",
     "response",
     "checks",
+    "guards",
     "ledger",
     "catalog",
     "fingerprint",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +54,17 @@ REQUEST = Request(
     strategy=Strategy.CASCADE,
     delivery=Delivery.PREFIX,
     cache=CacheMode.ON,
-    prompt=Prompt(messages=(Message(role="user", parts=("x" * 30,)),)),  # 10 tokens, as they are estimated
+    prompt=Prompt(messages=(Message(role="user", parts=("Hi",)),)),
     metadata={},
 )
 USAGE = Usage(input_tokens=8, output_tokens=20)
 
 
 class StubAttempt:
-    """A call that has received so much, and of which so much is reported."""
+    """A call that has received so many words, one token each, and of which so much is reported."""
 
-    def __init__(self, received_bytes: int = 0, usage: Usage | None = None) -> None:
-        self.parts = ["x" * received_bytes]
+    def __init__(self, words: int = 0, usage: Usage | None = None) -> None:
+        self.parts = [" mill"] * words
         self.sent = True
         self.usage = usage
         self.sink: Sink = self.parts.extend
@@ -82,7 +83,9 @@ class Store:
         self.ledger = SqliteLedger(self.database)
 
     def bill(self, request: Request = REQUEST) -> Bill:
-        return Bill(request, LARGE.price, self.ledger, 1_700_000_000.5)
+        bill = Bill(request, LARGE.price, self.ledger, 1_700_000_000.5)
+        bill.input_tokens = 10
+        return bill
 
     async def rows(self) -> list[dict[str, Any]]:
         def select(connection: sqlite3.Connection) -> list[dict[str, Any]]:
@@ -139,13 +142,14 @@ async def test_a_row_is_open_before_and_settled_after(store: Store) -> None:
         "saved_nanodollars": 8 * (2500 - 150) + 20 * (10_000 - 600),
         "ttft_ms": 12.5,
         "latency_ms": 80.0,
+        "trimmed_tokens": 0,
     }
 
 
 async def test_the_cost_is_the_sum_of_the_calls(store: Store) -> None:
     """A revised draft and the answer that replaced it: both are paid, the tokens are the answer's."""
     bill = store.bill()
-    call(bill, SMALL, StubAttempt(received_bytes=7), Outcome.REVISED)
+    call(bill, SMALL, StubAttempt(words=3), Outcome.REVISED)
     shown = call(bill, LARGE, StubAttempt(usage=Usage(input_tokens=9, output_tokens=50)))
     entry = settle(bill, source=Source.LARGE, check="unsure", statement=bill.statement(shown.usage))
     (row,) = await store.rows()
@@ -173,25 +177,56 @@ async def test_a_cached_answer_has_one_row_and_no_calls(store: Store) -> None:
 @pytest.mark.parametrize(
     ("attempt", "billable", "usage"),
     [
-        (StubAttempt(received_bytes=7), True, Usage(input_tokens=10, output_tokens=3, estimated=True)),
+        (StubAttempt(words=3), True, Usage(input_tokens=10, output_tokens=3, estimated=True)),
         (StubAttempt(), False, Usage()),
-        (StubAttempt(received_bytes=7, usage=USAGE), True, USAGE),
+        (StubAttempt(words=3, usage=USAGE), True, USAGE),
         (StubAttempt(usage=USAGE), False, USAGE),
     ],
 )
 def test_usage_is_reported_or_estimated_or_none(attempt: StubAttempt, usage: Usage, *, billable: bool) -> None:
-    """A provider's own figures go first; without them bytes are counted, unless the call surely cost nothing."""
-    line = Line(Call(model=SMALL, prompt=REQUEST.prompt), attempt, input_estimate=10)
+    """A provider's own figures go first; without them tokens are counted, unless the call surely cost nothing."""
+    line = Line(Call(model=SMALL, prompt=REQUEST.prompt), attempt, input_tokens=10)
     line.billable = billable
     assert line.usage == usage
     assert line.charge.cost == Decimal(usage.input_tokens * 150 + usage.output_tokens * 600) / 10**9
     assert line.charge.outcome is Outcome.RUNNING
 
 
+@pytest.mark.parametrize("reported", [None, Usage(input_tokens=12, output_tokens=9)])
+async def test_a_bill_that_is_handed_over_adds_up_to_the_call(store: Store, reported: Usage | None) -> None:
+    """Who leaves pays the input and what came until then, the heir the rest; also over two heirs."""
+    bills = [store.bill(replace(REQUEST, id=f"resp_{number}")) for number in range(3)]
+    attempt = StubAttempt(words=2)
+    line = bills[0].open(Call(model=SMALL, prompt=REQUEST.prompt), attempt)
+    for leaver, heir in pairwise(bills):
+        leaver.hand_over(heir)
+        settle(leaver, status=Status.CANCELLED)
+        attempt.parts += [" mill"] * 3
+    attempt.usage, line.outcome = reported, Outcome.ANSWERED
+    settle(bills[2])
+    calls = [made for row in await store.rows() for made in json.loads(row["calls"])]
+    assert [made["outcome"] for made in calls] == ["cancelled", "cancelled", "answered"]
+    whole = reported or Usage(input_tokens=10, output_tokens=8)
+    assert sum(made["input_tokens"] for made in calls) == whole.input_tokens
+    assert sum(made["output_tokens"] for made in calls) == whole.output_tokens
+    assert calls[0]["input_tokens"] == 10
+    assert [made["output_tokens"] for made in calls[:2]] == [2, 3]
+
+
+async def test_what_was_trimmed_is_in_the_row_and_in_the_saving(store: Store) -> None:
+    """The large model alone would have been sent all of it."""
+    bill = store.bill()
+    bill.trimmed_tokens = 100
+    call(bill, LARGE, StubAttempt(usage=USAGE))
+    settle(bill)
+    (row,) = await store.rows()
+    assert (row["trimmed_tokens"], row["saved_nanodollars"]) == (100, 100 * 2500)
+
+
 async def test_nothing_is_saved_by_not_answering(store: Store) -> None:
     """What a cancelled or failed request cost is booked, and no saving is claimed for it."""
     bill = store.bill()
-    call(bill, SMALL, StubAttempt(received_bytes=30), Outcome.CANCELLED)
+    call(bill, SMALL, StubAttempt(words=10), Outcome.CANCELLED)
     settle(bill, status=Status.CANCELLED, code="cancelled", statement=bill.statement(answered=False))
     (row,) = await store.rows()
     assert (row["status"], row["code"], row["saved_nanodollars"]) == ("cancelled", "cancelled", 0)
@@ -304,3 +339,25 @@ async def test_a_value_the_database_cannot_hold_harms_nobody_else() -> None:
     await asyncio.to_thread(database.close)
     with pytest.raises(sqlite3.ProgrammingError):
         await database.read(lambda connection: None)
+
+
+async def test_a_table_of_the_first_version_is_brought_up(tmp_path: Path) -> None:
+    """Its rows stay, and new ones are written."""
+    with closing(sqlite3.connect(tmp_path / FILE)) as old, old:
+        old.execute(
+            "CREATE TABLE entries (request_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, opened_at REAL NOT NULL,"
+            " status TEXT NOT NULL, source TEXT, cache TEXT NOT NULL, strategy TEXT NOT NULL, failed_check TEXT,"
+            " code TEXT, input_tokens INTEGER NOT NULL, cached_input_tokens INTEGER NOT NULL,"
+            " output_tokens INTEGER NOT NULL, reasoning_tokens INTEGER NOT NULL, estimated INTEGER NOT NULL,"
+            " cost_nanodollars INTEGER NOT NULL, saved_nanodollars INTEGER NOT NULL, ttft_ms REAL,"
+            " latency_ms REAL NOT NULL, calls TEXT NOT NULL) STRICT"
+        )
+        old.execute(
+            "INSERT INTO entries VALUES"
+            " ('old', 't', 1, 'completed', 'small', 'miss', 'auto', NULL, NULL, 1, 0, 1, 0, 0, 1, 1, 1, 1, '[]')"
+        )
+    store = Store(str(tmp_path))
+    settle(store.bill())
+    rows = await store.rows()
+    assert [(row["request_id"], row["trimmed_tokens"]) for row in rows] == [("old", 0), ("resp_1", 0)]
+    store.database.close()

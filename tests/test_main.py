@@ -130,7 +130,14 @@ def test_help_and_version() -> None:
     assert invoke("--version").stdout == f"millrace, version {__version__}\n"
     for flag in ("-h", "--help"):
         commands = invoke(flag).stdout.partition("Commands:\n")[2]
-        assert re.findall(r"^  (\S+)", commands, re.MULTILINE) == ["ask", "check-config", "demo", "serve", "simulate"]
+        assert re.findall(r"^  (\S+)", commands, re.MULTILINE) == [
+            "ask",
+            "check-config",
+            "demo",
+            "load",
+            "serve",
+            "simulate",
+        ]
 
 
 @pytest.mark.parametrize(
@@ -194,7 +201,7 @@ def test_into_a_pipe_only_words_that_stand_are_written(demo: str) -> None:
         (["talk [fault=hangup] [rate=0]", "--strategy", "large"], 1, "upstream_truncated: "),
         (["Hello", "--model", "nowhere"], 1, "model_not_found: model: 'nowhere' is not known"),
         (["unheard of", "--cache", "only"], 1, "response_not_found: "),
-        (["Hello", "--strategy", "race"], 1, "invalid_request: "),
+        ([" "], 1, "invalid_request: "),
         (["talk [rate=0]", "--max-tokens", "3", "--model", "small"], 0, "incomplete · small · "),
         (["Hello", "--strategy", "large", "--delivery", "final"], 0, "large · large-strong-model"),
         (["Hello", "--max-tokens", "0"], 2, "Invalid value for '--max-tokens'"),

@@ -1,9 +1,11 @@
 """The page, in a real browser, against a whole server with two simulated models."""
 
+import json
 import os
 import re
 import shutil
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -83,6 +85,16 @@ async def shoot(page: Page, name: str) -> None:
         await page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True, animations="disabled")
 
 
+async def note(page: Page, stage: str, words: str | re.Pattern[str]) -> None:
+    await expect(page.locator(f"#stage li[data-step={stage}] .note")).to_have_text(words)
+
+
+async def turning(page: Page) -> int:
+    """Count the wheels that turn."""
+    count: int = await page.evaluate("document.getAnimations().filter((one) => one.animationName === 'turn').length")
+    return count
+
+
 def longer_than(characters: int) -> re.Pattern[str]:
     return re.compile(rf"^.{{{characters},}}", re.DOTALL)
 
@@ -112,7 +124,10 @@ async def test_an_answer_streams_and_the_cache_gives_it_again(page: Page) -> Non
     await expect(page.locator("#history tr").first.locator(".badge")).to_have_text("cache")
     await expect(page.locator("#totals [data-total=requests]")).to_have_text("2")
     await expect(page.locator("#totals [data-total=cache]")).to_have_text("1 (50%)")
+    await expect(page.locator("#totals [data-total=exact]")).to_have_text("1 (50%)")
     await expect(page.locator("#totals [data-total=split]")).to_have_text("1 / 0")
+    await expect(page.locator("#why")).to_have_text(re.compile(r"^small-model · answered before · stored \d+ s ago$"))
+    await expect(page.locator("#stage")).to_have_attribute("data-cache", "exact")
 
 
 async def test_weak_words_are_taken_back_before_the_eyes(page: Page) -> None:
@@ -131,6 +146,148 @@ async def test_weak_words_are_taken_back_before_the_eyes(page: Page) -> None:
     await ask(page, "What is 2 + 2?")
     await ended(page, "completed", "small")
     await expect(page.locator("#revised")).to_be_hidden()
+
+
+async def test_a_race_runs_in_two_lanes_and_the_loser_is_closed(page: Page, millrace: Running) -> None:
+    stage, large = page.locator("#stage"), page.locator("#stage li[data-step=large]")
+    await ask(page, "Who is first? [ttft.small=1.5] [ttft.large=4] [tokens=120] [rate=60]", strategy="race")
+    await expect(stage).to_have_attribute("data-mode", "race")
+    await expect(page.locator("#stage svg.race")).to_be_visible()
+    await expect(page.locator("#stage svg.fall")).to_be_hidden()
+    await note(page, "small", "racing")
+    await note(page, "large", "racing")
+    assert await turning(page) == 2
+    await expect(large.locator(".model")).to_have_text("large-model")
+    await shoot(page, "racing")
+    await note(page, "small", "answering")
+    await expect(large).to_have_attribute("data-state", "closed")
+    assert await turning(page) == 1
+    await until(lambda: millrace.large.stats.aborted == 1)
+    await ended(page, "completed", "small")
+    await note(page, "small", "answered")
+    await note(page, "large", re.compile(r"^closed, ≈\$0\.0000\d+$"))
+    await expect(page.locator("#stage li[data-step=small] .model")).to_have_text("small-model")
+    await expect(page.locator("#why")).to_have_text(re.compile("^small-model · won the race: the first word"))
+    await expect(page.locator("#calls li[data-outcome=lost]")).to_contain_text("large-model")
+    await expect(page.locator("#totals [data-total=waste]")).to_have_text(re.compile(r"^\$0\.0000\d+$"))
+    await shoot(page, "raced")
+
+    await ask(page, EASY[0], strategy="auto")
+    await expect(stage).to_have_attribute("data-mode", "fall")
+    await ended(page, "completed", "small")
+
+
+async def test_a_quick_small_model_wins_and_the_slow_large_one_loses(page: Page) -> None:
+    await ask(page, "Who is first? [ttft.small=0.1] [ttft.large=2]", strategy="race")
+    await ended(page, "completed", "small")
+    await note(page, "large", re.compile(r"^closed, ≈\$0\.0000\d+$"))
+
+
+async def test_nothing_turns_where_motion_is_not_wanted(page: Page) -> None:
+    await page.emulate_media(reduced_motion="reduce")
+    await ask(page, "Who is first? [ttft.small=0.5] [ttft.large=2]", strategy="race")
+    await note(page, "large", "racing")
+    assert await turning(page) == 0
+    await ended(page, "completed", "small")
+
+
+async def test_a_hedge_has_a_second_lane_only_once_it_is_started(page: Page, millrace: Running) -> None:
+    await ask(page, "Quick? [ttft.small=0.05]", strategy="hedge")
+    await ended(page, "completed", "small")
+    await expect(page.locator("#stage")).to_have_attribute("data-mode", "fall")
+    await expect(page.locator("#stage svg.race")).to_be_hidden()
+    await note(page, "large", "not needed")
+    assert millrace.large.stats.started == 0
+
+    await ask(page, "Slow? [ttft.small=3] [ttft.large=0.6]")
+    await expect(page.locator("#stage")).to_have_attribute("data-mode", "race")
+    await ended(page, "completed", "large")
+    await note(page, "large", "answered")
+    await note(page, "small", re.compile(r"^closed, ≈\$0\.00000\d+$"))
+
+
+async def test_of_two_who_ask_the_same_at_once_one_rides_along(browser: Browser, page: Page, millrace: Running) -> None:
+    question = "Why do rivers bend? [ttft=0.8] [tokens=40] [rate=100]"
+    other = await browser.new_page()
+    await other.goto(millrace.url)
+    await expect(other.locator("#link")).to_have_text("Connected")
+    await ask(other, question)
+    await until(lambda: millrace.small.stats.started == 1)
+    await ask(page, question)
+    await note(page, "join", "riding along")
+    await expect(page.locator("#stage")).to_have_attribute("data-cache", "joined")
+    await expect(page.locator("#status")).to_have_text(re.compile("the small model answers both"))
+    await shoot(page, "joining")
+    await ended(page, "completed", "small")
+    await ended(other, "completed", "small")
+    await expect(other.locator("#stage")).to_have_attribute("data-cache", "miss")
+    assert millrace.calls == 1
+    assert await page.locator("#answer").text_content() == await other.locator("#answer").text_content()
+    await note(page, "join", "rode along")
+    await note(page, "small", "answered both")
+    await expect(page.locator("#cost")).to_have_text("$0")
+    await expect(page.locator("#totals [data-total=joined]")).to_have_text("1 (100%)")
+    await expect(page.locator("#totals [data-total=split]")).to_have_text("0 / 0")
+    await expect(page.locator("#history .badge")).to_have_text("joined")
+    await shoot(page, "joined")
+
+
+async def test_a_near_question_is_answered_by_the_semantic_cache_and_a_cut_is_marked(
+    browser: Browser, millrace: Running
+) -> None:
+    """What the server says is scripted: how near it was, and how much of the prompt was cut."""
+    page = await browser.new_page(viewport={"width": 1280, "height": 900})
+
+    def answer(route: WebSocketRoute, frame: str | bytes) -> None:
+        for number, event in enumerate(semantic_hit()):
+            lane = {"stream_id": json.loads(frame)["stream_id"], "sequence_number": number}
+            route.send(json.dumps(event | lane))
+
+    async def script(route: WebSocketRoute) -> None:
+        route.on_message(lambda frame: answer(route, frame))
+
+    await page.route_web_socket("**/v1/responses", script)
+    await page.goto(millrace.url)
+    await expect(page.locator("#link")).to_have_text("Connected")
+    await ask(page, "Why's the sky blue?")
+    await ended(page, "completed", "cache")
+    await expect(page.locator("#stage")).to_have_attribute("data-cache", "semantic")
+    await note(page, "semantic", "0.97 similar")
+    await expect(page.locator("#stage li[data-state=caught]")).to_have_count(1)
+    await expect(page.locator("#why")).to_have_text(
+        "small-model · asked before in other words · 0.97 similar · stored 5 min ago · 1,234 tokens trimmed"
+    )
+    await expect(page.locator("#stage svg [data-step=trim] text")).to_have_text("−1,234 tokens")
+    await expect(page.locator("#stage svg [data-step=trim]")).to_be_visible()
+    await expect(page.locator("#status")).to_contain_text("the semantic cache answered")
+    await expect(page.locator("#history .badge")).to_have_text("cache, similar")
+    await expect(page.locator("#totals [data-total=semantic]")).to_have_text("1 (100%)")
+    await shoot(page, "semantic")
+
+
+def semantic_hit() -> list[dict[str, Any]]:
+    began: dict[str, Any] = {
+        "id": "resp_1",
+        "status": "in_progress",
+        "model": "auto",
+        "metadata": {},
+        "usage": None,
+        "error": None,
+    }
+    usage = {"input_tokens": 9, "output_tokens": 3, "cost_usd": 0, "saved_usd": 0.0001, "attempts": []}
+    marks = {"route": "cache", "cache": "semantic", "check": "passed", "trimmed_tokens": "1234"}
+    metadata = {f"millrace.{name}": mark for name, mark in marks.items()}
+    found = {"cache": "semantic", "similarity": 0.9751, "entry_id": "sem_1", "age_s": 300.0, "score": None}
+    route = {"strategy": "auto", "model": "small-model", "tier": None, "reason": "asked before in other words"}
+    return [
+        {"type": "response.created", "response": began},
+        {"type": "millrace.route", "response_id": "resp_1", **route, **found},
+        {"type": "response.output_text.delta", "item_id": "msg_1", "delta": "It scatters light."},
+        {
+            "type": "response.completed",
+            "response": began | {"status": "completed", "model": "small-model", "metadata": metadata, "usage": usage},
+        },
+    ]
 
 
 async def test_stop_stops_the_model_and_says_what_it_cost(page: Page, millrace: Running) -> None:
@@ -233,5 +390,7 @@ async def test_nothing_sticks_out(page: Page, width: int, scheme: str) -> None:
     await ended(page, "completed", "small")
     await ask(page, UNSURE)
     await ended(page, "completed", "large")
+    await ask(page, "Who is first? [ttft.small=0.05] [ttft.large=2]", strategy="race")
+    await ended(page, "completed", "small")
     assert await page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     await shoot(page, f"{scheme}-{width}")

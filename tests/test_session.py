@@ -277,17 +277,13 @@ async def test_a_bad_frame_is_answered_and_the_connection_goes_on(
 
 
 LATER: list[tuple[dict[str, Any], str]] = [
-    ({"millrace": {"strategy": "race"}}, "millrace.strategy"),
-    ({"metadata": {"millrace.strategy": "hedge"}}, 'metadata["millrace.strategy"]'),
     ({"millrace": {"deadline_ms": 5}}, "millrace.deadline_ms"),
     ({"metadata": {"millrace.max_cost_usd": "1"}}, 'metadata["millrace.max_cost_usd"]'),
     *(
         ({"millrace": {name: "x"}}, f"millrace.{name}")
         for name in (
             "cache_scope",
-            "context",
             "context_version",
-            "context_budget",
             "checks",
             "on_disconnect",
             "concise",

@@ -86,8 +86,6 @@ FAULTY: list[tuple[str, Any, str, str]] = [  # key, value, the fault's path, wor
     ),
     ("funnel.strategy", "cheapest", "funnel.strategy", "'cheapest' is not one of auto, cascade, small, large"),
     ("funnel.strategy", ["auto"], "funnel.strategy", "is not one of auto, cascade, small, large"),
-    ("funnel.strategy", "race", "funnel.strategy", "not yet supported"),
-    ("funnel.strategy", "hedge", "funnel.strategy", "not yet supported"),
     ("models.small.api_key_env", "SMALL_KEY", "models.small.api_key_env", "export SMALL_KEY="),
     ("models.aliases.fast", "smal", "models.aliases.fast", "'smal' names no model; write one of auto, small, large"),
     ("models.aliases", {"fast": 1}, "models.aliases", "expected a text in quotes"),
@@ -133,7 +131,7 @@ def test_all_of_ten_faults_are_told_in_one_run(tmp_path: Path) -> None:
         [models.aliases]
         quick = "q"
         [funnel]
-        strategy = "race"
+        strategy = "fastest"
         """,
         "utf-8",
     )
@@ -291,7 +289,7 @@ def test_every_override_is_named_by_its_variable() -> None:
     environ = {
         "MILLRACE__CACHE": "x",
         "MILLRACE__BANANA__X": "1",
-        "MILLRACE__FUNNEL__STRATEGY": "race",
+        "MILLRACE__FUNNEL__STRATEGY": "fastest",
         "MILLRACE__MODELS__SMALL__BASE_URL": "nowhere",
     }
     with pytest.raises(SettingsError) as error:

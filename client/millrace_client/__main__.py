@@ -1,4 +1,4 @@
-"""The terminal command: `millrace ask`, `python client`."""
+"""The terminal commands: `millrace ask` and `millrace load`; `python client "question"`, `python client load`."""
 
 import asyncio
 import os
@@ -18,13 +18,14 @@ from millrace.errors import MillraceError
 from millrace.types import CacheMode, Delivery, Strategy
 from millrace.wire import responses as wire
 from millrace_client.client import DEFAULT_URL, Client
+from millrace_client.commands import ADVICE, CONTEXT, FAILED, INTERRUPTED, UNREACHABLE, DefaultGroup, complain
+from millrace_client.load.command import load
 from millrace_client.stream import ConnectionLostError, Stream
 
-FAILED, UNREACHABLE, INTERRUPTED = 1, 3, 130  # exit codes
 REDRAW_S = 1 / 30
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
 @click.argument("question")
 @click.option("--url", default=DEFAULT_URL, envvar="MILLRACE_URL", show_default=True, help="The server.")
 @click.option("--model", default="auto", show_default=True, help="auto, small, large, or a configured name.")
@@ -66,20 +67,15 @@ async def _ask(url: str, question: str, options: Mapping[str, Any]) -> int:
             await (_draw if sys.stdout.isatty() else _write)(stream)
             return _conclude(stream, console)
     except MillraceError as error:
-        _complain(console, error.code, error.message)
+        complain(console, error.code, error.message)
     except ConnectionLostError as error:
-        _complain(console, "connection lost", str(error))
+        complain(console, "connection lost", str(error))
     except BrokenPipeError:  # whoever read our words has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, InvalidHandshake, InvalidURI):
-        advice = "start a server (make demo, millrace serve) or name one with --url"
-        _complain(console, f"no Millrace answers at {url}", advice)
+        complain(console, f"no Millrace answers at {url}", ADVICE)
         return UNREACHABLE
     return FAILED
-
-
-def _complain(console: Console, what: str, message: str) -> None:
-    console.print(Text.assemble((what, "red"), f": {message}"))
 
 
 def _stop(stream: Stream) -> None:
@@ -116,7 +112,7 @@ def _conclude(stream: Stream, console: Console) -> int:
     response = stream.response
     assert response is not None
     if response.error is not None:
-        _complain(console, response.error.code, response.error.message)
+        complain(console, response.error.code, response.error.message)
     marks, usage = response.metadata, response.usage
     words = [f"{response.status}" if response.status != "completed" else "", marks.get("millrace.route", "")]
     if (cache := marks.get("millrace.cache")) not in (None, "miss"):
@@ -131,7 +127,16 @@ def _conclude(stream: Stream, console: Console) -> int:
     return {"completed": 0, "incomplete": 0, "cancelled": INTERRUPTED}.get(response.status, FAILED)
 
 
-main = ask
+@click.group(cls=DefaultGroup, default="ask", takes_words=True, context_settings=CONTEXT)
+def main() -> None:
+    """Talk to a Millrace server.
+
+    A question alone is asked: `python client "What is a millrace?"`; for its options see `ask --help`.
+    """
+
+
+main.add_command(ask)
+main.add_command(load)
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""The command line: serve, demo, simulate, check-config, ask."""
+"""The command line: serve, demo, simulate, check-config, ask, load."""
 
 import asyncio
 import contextlib
@@ -21,9 +21,10 @@ from millrace.database import Database
 from millrace.settings import Fault, Settings, SettingsError
 from millrace.simulator import HARD, PROFILES, Profile, Simulator
 from millrace_client.__main__ import ask
+from millrace_client.commands import CONTEXT, DefaultGroup
+from millrace_client.load.command import load
 
 BAD_CONFIG = 2  # exit code
-DEFAULT_COMMAND = "serve"
 BACKLOG = 2048
 
 config_option = click.option(
@@ -35,16 +36,7 @@ config_option = click.option(
 )
 
 
-class _Millrace(click.Group):
-    """Serves where no command is named."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in ("--help", "-h", "--version")):
-            args = [DEFAULT_COMMAND, *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group(cls=_Millrace, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=DefaultGroup, default="serve", context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="millrace")
 def main() -> None:
     """Millrace leads each LLM request to the cheapest answer that is good enough.
@@ -93,6 +85,7 @@ def check_config(config: Path) -> None:
 
 
 main.add_command(ask)
+main.add_command(load)
 
 
 def _until_interrupted(running: Coroutine[Any, Any, None]) -> None:
@@ -187,7 +180,8 @@ def _demo_tree(port: int, small: Simulator, large: Simulator) -> dict[str, objec
         name: {"upstream": "openai", "base_url": model.base_url, "model": model.profile.model, "price": prices[name]}
         for name, model in (("small", small), ("large", large))
     }
-    return {"server": {"port": port, "data_dir": ":memory:"}, "models": models}
+    cache = {"index_above": 3}  # so low that the index is seen at work
+    return {"server": {"port": port, "data_dir": ":memory:"}, "models": models, "cache": cache}
 
 
 def _welcome(address: str) -> None:

@@ -9,24 +9,36 @@ from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 
+from millrace import log, tokens
 from millrace.attempts import Caller
 from millrace.caches.exact import SqliteExactCache
+from millrace.caches.semantic import SqliteSemanticCache
 from millrace.catalog import Catalog
+from millrace.choice import Policy
 from millrace.database import Database
+from millrace.embedders import best_installed
 from millrace.funnel import Funnel
 from millrace.ledgers.sqlite import SqliteLedger
+from millrace.memory import Memory
+from millrace.ports import Embedder
 from millrace.session import Process
 from millrace.settings import ModelSettings, Settings
 from millrace.sweeper import Sweeper
 from millrace.types import Model, Price, Tier
 from millrace.upstreams.openai import Endpoint, OpenAIUpstream, noting_sent
 
+LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; where it takes longer, a model is as quick
+
 
 @asynccontextmanager
 async def assembled(settings: Settings) -> AsyncIterator[Process]:
     """Build a process's parts, run them, and take them down in order: what is settled last is still written."""
     clock, wall = time.monotonic, time.time
+    await asyncio.to_thread(tokens.encoding)
+    embedder = await asyncio.to_thread(best_installed) if settings.cache.semantic else None
     database = Database(settings.server.data_dir)
+    semantic = _semantic(settings, database, embedder) if embedder else None
+    log.get().info("semantic cache", embedder=embedder.name if embedder else "off")
     try:
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
@@ -44,9 +56,15 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
             funnel = Funnel(
                 catalog=catalog,
                 caller=Caller(upstreams),
-                exact=_exact(settings, database),
+                memory=Memory(catalog, _exact(settings, database), semantic, embedder.name if embedder else ""),
                 ledger=SqliteLedger(database),
                 wall=wall,
+                policy=Policy(
+                    context_budget=settings.funnel.context_budget,
+                    hard_above=settings.funnel.hard_above,
+                    grace_ms=settings.funnel.grace_ms,
+                    hedge_ms=settings.funnel.hedge_ms,
+                ),
                 max_running=settings.server.max_running,
             )
             sweeper = Sweeper(clock)
@@ -56,6 +74,8 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
             async with _beating(sweeper):
                 yield Process(funnel=funnel, catalog=catalog, clock=clock, wall=wall, epoch=secrets.token_hex(8))
     finally:
+        if semantic is not None:
+            await semantic.close()  # what it still has to store goes into the database
         await asyncio.to_thread(database.close)
 
 
@@ -78,6 +98,18 @@ def _exact(settings: Settings, database: Database) -> SqliteExactCache | None:
         ttl_s=settings.cache.ttl_s,
         memory_bytes=settings.cache.memory_bytes,
         disk_bytes=settings.cache.disk_bytes,
+        wall=time.time,
+    )
+
+
+def _semantic(settings: Settings, database: Database, embedder: Embedder) -> SqliteSemanticCache:
+    return SqliteSemanticCache(
+        database,
+        embedder,
+        ttl_s=settings.cache.ttl_s,
+        index_above=settings.cache.index_above,
+        hot_scopes=settings.cache.hot_scopes,
+        deadline_s=LOOKUP_S,
         wall=time.time,
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from millrace.errors import UpstreamError
-from millrace.ledger import Bill, Line
+from millrace.ledger import Line, Tab
 from millrace.ports import Attempt, Upstream
 from millrace.response import Response
 from millrace.types import Call, Model, Outcome, Tier
@@ -18,13 +18,19 @@ class Caller:
         self._upstreams = upstreams
 
     @contextmanager
-    def call(self, model: Model, response: Response, bill: Bill) -> Iterator[Line]:
+    def call(self, model: Model, response: Response, tab: Tab) -> Iterator[Line]:
         """Open a call whose words flow into the response; leaving the block closes its socket if it is still open."""
+        with self.undecided(model, response, tab) as line:
+            response.attach(line.attempt)
+            yield line
+
+    @contextmanager
+    def undecided(self, model: Model, response: Response, tab: Tab) -> Iterator[Line]:
+        """Open a call whose words go nowhere until someone attaches it."""
         call = Call(model=model, prompt=response.request.prompt)
         attempt = self._upstreams[model.tier].open(call)
         try:
-            line = bill.open(call, attempt)
-            response.attach(attempt)
+            line = tab.open(call, attempt)
             try:
                 yield line
             except asyncio.CancelledError:

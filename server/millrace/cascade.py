@@ -1,24 +1,33 @@
 """Small, then large: stream the small model's words, judge them, keep them or take them back."""
 
 import asyncio
+from contextlib import AbstractContextManager
 
 from millrace import checks
 from millrace.attempts import Caller
 from millrace.catalog import Catalog
 from millrace.ending import Landed
 from millrace.errors import UpstreamError
-from millrace.ledger import Bill, Line
+from millrace.ledger import Line, Tab
 from millrace.response import Response, Revised
-from millrace.types import Answer, Delivery, Finish, FinishReason, Model, Outcome, Source, Verdict
+from millrace.types import Answer, Delivery, Finish, FinishReason, Outcome, Source, Verdict
 
 PREFIX_DELTAS = 40  # deltas with text after which a beginning is judged
 
 
-async def cascade(response: Response, bill: Bill, caller: Caller, catalog: Catalog) -> Landed:
+Calling = AbstractContextManager[Line]  # entered: the call's words flow; left: its socket is closed
+
+
+async def cascade(response: Response, tab: Tab, caller: Caller, catalog: Catalog) -> Landed:
     """Ask the small model; ask the large one where the small one fails or is judged weak before its words stand."""
+    return await keep_or_escalate(response, tab, caller, catalog, caller.call(catalog.small, response, tab))
+
+
+async def keep_or_escalate(response: Response, tab: Tab, caller: Caller, catalog: Catalog, calling: Calling) -> Landed:
+    """Keep the words of a call to the small model, or take them back and ask the large one."""
     small, large = catalog.models
     try:
-        with caller.call(small, response, bill) as line:
+        with calling as line:
             finish, verdict = await _small_answer(response, line)
             if finish is not None and (verdict.passed or response.committed):
                 response.commit()
@@ -30,21 +39,15 @@ async def cascade(response: Response, bill: Bill, caller: Caller, catalog: Catal
             raise
         reason, verdict = error.code, Verdict()
     response.revise(Revised(from_model=small.id, to_model=large.id, reason=reason))
-    return await straight(response, bill, caller, large, escalated_by=verdict.check)
+    response.commit()  # there is no other model left to ask
+    return await straight(response, caller.call(large, response, tab), escalated_by=verdict.check)
 
 
 async def straight(
-    response: Response,
-    bill: Bill,
-    caller: Caller,
-    model: Model,
-    *,
-    judged: bool = True,
-    escalated_by: str | None = None,
+    response: Response, calling: Calling, *, judged: bool = True, escalated_by: str | None = None
 ) -> Landed:
-    """Ask one model whose words stand as they come, for there is no other left to ask."""
-    response.commit()
-    with caller.call(model, response, bill) as line:
+    """Take one model's words as they come; the response is committed."""
+    with calling as line:
         finish = await line.attempt.done
         if not judged:
             return _land(line, finish, Verdict(), None)
@@ -55,7 +58,7 @@ async def straight(
 async def _small_answer(response: Response, line: Line) -> tuple[Finish | None, Verdict]:
     """Wait for the small answer, and judge its beginning on the way; no finish means that the beginning was weak."""
     attempt, request = line.attempt, response.request
-    beginning = response.reached(PREFIX_DELTAS)
+    beginning = response.reached(PREFIX_DELTAS - len(attempt.parts))
     await asyncio.wait((attempt.done, beginning), return_when=asyncio.FIRST_COMPLETED)
     if not attempt.done.done():
         verdict = checks.judge_beginning("".join(attempt.parts), request.prompt.format)

@@ -31,6 +31,19 @@ class Catalog:
         """Every name but the aliases, as `/v1/models` lists them."""
         return list(self._strategies)
 
+    def room(self, strategy: Strategy) -> int:
+        """Return the tokens a prompt may have, beside an answer, with every model that the strategy may ask.
+
+        `auto` asks the large one alone where the small one has no room.
+        """
+        if strategy is Strategy.SMALL:
+            asked = [self.small]
+        elif strategy in (Strategy.LARGE, Strategy.AUTO):
+            asked = [self.large]
+        else:
+            asked = [self.small, self.large]
+        return min(max(model.context_window - model.max_output_tokens, 1) for model in asked)
+
     def resolve(self, name: str, asked: Strategy | None) -> tuple[str, Strategy]:
         """Return the name behind an alias, and the strategy: the asked one, else the name's, else the default."""
         name = self._aliases.get(name, name)

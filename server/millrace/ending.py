@@ -1,13 +1,23 @@
 """How a request ends: what a stage that catches it says, what the log is told, and the bill settled once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from millrace import log
 from millrace.errors import MillraceError
-from millrace.ledger import Bill, milliseconds
+from millrace.ledger import Bill, milliseconds, showing
 from millrace.response import Ended, Response
-from millrace.types import Answer, CacheOutcome, Delivery, FinishReason, Source, Statement, Status, StoredAnswer, Usage
+from millrace.types import (
+    Answer,
+    CacheOutcome,
+    Delivery,
+    FinishReason,
+    Source,
+    Statement,
+    Status,
+    StoredAnswer,
+    Usage,
+)
 
 NOTHING = Statement(usage=Usage(), cost=Decimal(0), saved=Decimal(0), charges=())
 _CUT = {FinishReason.LENGTH: "max_output_tokens", FinishReason.CONTENT_FILTER: "content_filter"}
@@ -24,6 +34,10 @@ class Landed:
     check: str | None = None  # "passed" or the failed check; None where nothing was judged
     cache: CacheOutcome = CacheOutcome.MISS
     answer: Answer | None = None  # where it is worth storing
+
+    def joined(self) -> "Landed":
+        """Return where it landed, for a request that rode along."""
+        return replace(self, cache=CacheOutcome.JOINED)
 
     @classmethod
     def from_store(cls, stored: StoredAnswer, cache: CacheOutcome) -> "Landed":
@@ -47,39 +61,44 @@ def landed(bill: Bill, caught: Landed) -> Ended:
         source=caught.source,
         cache=caught.cache,
         check=caught.check,
+        trimmed_tokens=bill.trimmed_tokens,
         statement=bill.statement(caught.usage),
     )
 
 
-def cancelled(bill: Bill) -> Ended:
+def cancelled(response: Response, bill: Bill) -> Ended:
     """Return the end of a request that was cancelled, or whose client has gone."""
-    return _unanswered(bill, Status.CANCELLED, reason="cancelled")
+    return _unanswered(response, bill, Status.CANCELLED, reason="cancelled")
 
 
-def crashed(bill: Bill) -> Ended:
+def crashed(response: Response, bill: Bill) -> Ended:
     """Return the end of a request that Millrace itself broke; it must not depend on what may be broken."""
     error = MillraceError("internal_error", "a fault in Millrace; it has been logged")
     try:
-        return failed(bill, error)
+        return failed(response, bill, error)
     except Exception as second:
         log.get().error("bill not made out", exc_info=second)
         return Ended(status=Status.FAILED, error=error, statement=NOTHING)
 
 
-def failed(bill: Bill, error: MillraceError) -> Ended:
+def failed(response: Response, bill: Bill, error: MillraceError) -> Ended:
     """Return the end of a request with no attempt left."""
-    return _unanswered(bill, Status.FAILED, error=error)
+    return _unanswered(response, bill, Status.FAILED, error=error)
 
 
-def _unanswered(bill: Bill, status: Status, *, reason: str | None = None, error: MillraceError | None = None) -> Ended:
+def _unanswered(
+    response: Response, bill: Bill, status: Status, *, reason: str | None = None, error: MillraceError | None = None
+) -> Ended:
     statement = bill.statement(answered=False)
-    last = statement.charges[-1] if statement.charges else None
+    last = showing(statement.charges) if statement.charges else None
     return Ended(
         status=status,
         reason=reason,
         error=error,
         model=last.model if last else None,
         source=Source(last.tier.value) if last else None,
+        cache=response.cache,
+        trimmed_tokens=bill.trimmed_tokens,
         statement=statement,
     )
 

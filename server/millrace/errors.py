@@ -17,7 +17,7 @@ def _rules(status: int, kind: str, *codes: str, retry: bool = False) -> dict[str
 
 RULES: dict[str, Rule] = {
     **_rules(400, "invalid_request_error", "invalid_json", "invalid_request", "unknown_event", "invalid_stream_id"),
-    **_rules(400, "invalid_request_error", "websocket_stream_limit_reached"),
+    **_rules(400, "invalid_request_error", "websocket_stream_limit_reached", "context_too_long"),
     **_rules(404, "invalid_request_error", "model_not_found", "response_not_found"),
     **_rules(429, "rate_limit_error", "queue_full", retry=True),
     **_rules(502, "upstream_error", "upstream_error", "upstream_truncated", retry=True),

@@ -1,30 +1,41 @@
 """THE PICTURE: a request falls from stage to stage, and each stage catches it or lets it fall.
 
-admit    room in this process?
-exact    same request answered before?                 free, < 1 ms
-small    stream it; check it; keep it or take it back  (cascade.py)
-large    when small was weak or failed, or when asked for
-settle   one ledger row, whatever happened
-store    write the answer back, off the hot path
+admit     room in this process?
+trim      context and history cut to the token budget         (prompt.py)
+exact     same request answered before?                       free, < 1 ms
+join      same request in flight? ride along on its stream    (flight.py)
+semantic  near-identical question answered before?            free
+route     over-long? then large at once                       (routing/)
+small     stream it; check it; keep it or take it back        (cascade.py; race.py)
+large     when hard, or when small was weak, failed or late
+settle    one ledger row, whatever happened                   (ending.py)
+store     write the answer back, off the hot path
 """
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
-from millrace import checks, log
+from millrace import log, prompt, tokens
 from millrace.attempts import Caller
 from millrace.cascade import cascade, straight
 from millrace.catalog import Catalog
+from millrace.choice import Choice, Policy, choose
 from millrace.ending import Landed, cancelled, crashed, failed, landed, settle
 from millrace.errors import MillraceError
-from millrace.fingerprint import exact_key
-from millrace.ledger import Bill
-from millrace.ports import Clock, ExactCache, Ledger
+from millrace.flight import Flight
+from millrace.ledger import Bill, Tab
+from millrace.memory import Memory
+from millrace.ports import Clock, Ledger
+from millrace.race import hedge, race
 from millrace.response import Response, Routed
-from millrace.types import CacheMode, CacheOutcome, Strategy, Tier
+from millrace.types import CacheMode, CacheOutcome, Delivery, Request, SemanticHit, StoredAnswer, Strategy
 
 _METER_EVERY_S = 1.0
+
+Shared = tuple[bytes, bool]  # what requests in flight must have in common to be one: the key, and when they commit
 
 
 class Funnel:
@@ -35,18 +46,21 @@ class Funnel:
         *,
         catalog: Catalog,
         caller: Caller,
-        exact: ExactCache | None,
+        memory: Memory,
         ledger: Ledger,
         wall: Clock,  # Unix seconds
+        policy: Policy,
         max_running: int,
     ) -> None:
         self._catalog = catalog
         self._caller = caller
-        self._exact = exact
+        self._memory = memory
         self._ledger = ledger
         self._wall = wall
+        self._policy = policy
         self._max_running = max_running
         self._running: dict[Response, Bill] = {}
+        self._flights: dict[Shared, Flight] = {}
 
     @property
     def running(self) -> int:
@@ -63,13 +77,13 @@ class Funnel:
             try:
                 ended = landed(bill, await self._fall(response, bill))
             except asyncio.CancelledError:
-                ended = cancelled(bill)
+                ended = cancelled(response, bill)
                 raise
             except MillraceError as error:
-                ended = failed(bill, error)
+                ended = failed(response, bill, error)
             except Exception as error:  # the user must get a terminal, the operator the trace
                 log.get().error("request crashed", id=response.id, exc_info=error)
-                ended = crashed(bill)
+                ended = crashed(response, bill)
             finally:
                 settle(response, bill, ended)
 
@@ -77,7 +91,7 @@ class Funnel:
         """End a request that was cancelled before it ran: it gets its beginning, its end and its row all the same."""
         bill = self._bill(response)
         response.start()
-        settle(response, bill, cancelled(bill))
+        settle(response, bill, cancelled(response, bill))
 
     def meter(self, now: float) -> None:
         """Note in every running response what it has cost until now, once a second. Called by the sweeper."""
@@ -86,42 +100,80 @@ class Funnel:
                 response.meter(bill.statement())
 
     async def _fall(self, response: Response, bill: Bill) -> Landed:
+        await self._trim(response, bill)
+        key = self._memory.key(response.request)
+        if stored := await self._memory.same(response.request, key):
+            return self._serve(response, stored, CacheOutcome.EXACT, "answered before")
+        if response.request.cache is not CacheMode.ON:
+            return await self._lead(key, response, bill)
+        shared = (key, _commits_early(response.request))
+        if (flight := self._flights.get(shared)) is None:
+            flight = Flight(response, partial(self._lead, key), partial(self._landed, shared))
+            self._flights[shared] = flight
+        return await flight.ride(response, bill)
+
+    async def _lead(self, key: bytes, response: Response, tab: Tab) -> Landed:
+        """Lead a request on that nobody else is leading: by meaning, then by asking; and remember what it got."""
         request = response.request
-        key = exact_key(request, self._catalog.models, checks.NAMES)
-        if caught := await self._from_exact(response, key):
-            return caught
+        near = await self._memory.near(request)
+        if isinstance(near, SemanticHit):
+            return self._serve(response, near.answer, CacheOutcome.SEMANTIC, "asked before in other words", near)
         if request.cache is CacheMode.ONLY:
             raise MillraceError("response_not_found", "nothing is stored for this request, and cache is 'only'")
-        caught = await self._from_models(response, bill)
-        if caught.answer and self._exact and request.cache is not CacheMode.OFF:
-            self._exact.store(key, request.tenant, caught.answer)
+        choice = choose(request, self._catalog, self._policy)
+        response.route(choice.routed(request, near))
+        caught = await self._ask(choice, response, tab)
+        self._memory.remember(request, key, caught.answer)
         return caught
 
-    async def _from_exact(self, response: Response, key: bytes) -> Landed | None:
+    async def _ask(self, choice: Choice, response: Response, tab: Tab) -> Landed:
+        caller, catalog = self._caller, self._catalog
+        match choice.strategy:
+            case Strategy.SMALL | Strategy.LARGE:
+                response.commit()  # nobody is left to ask, so every word stands
+                call = caller.call(choice.first, response, tab)
+                return await straight(response, call, judged=choice.strategy is Strategy.LARGE)
+            case Strategy.RACE:
+                return await race(response, tab, caller, catalog, grace_s=choice.grace_s)
+            case Strategy.HEDGE:
+                return await hedge(response, tab, caller, catalog, after_s=choice.hedge_s)
+            case _:
+                return await cascade(response, tab, caller, catalog)
+
+    async def _trim(self, response: Response, bill: Bill) -> None:
         request = response.request
-        if self._exact is None or request.cache in (CacheMode.OFF, CacheMode.REFRESH):
-            return None
-        stored = self._exact.recall(key) or await self._exact.find(key)
-        if stored is None:
-            return None
-        age_s = max(0.0, self._wall() - stored.stored_at)
-        _route(response, stored.model_id, "answered before", cache=CacheOutcome.EXACT, age_s=age_s)
+        budget = self._policy.context_budget if request.context_budget is None else request.context_budget
+        work = partial(prompt.trim, request.prompt, request.context, budget, self._catalog.room(request.strategy))
+        long = sum(map(len, request.context)) + request.prompt.size > tokens.LONG
+        trimmed = await asyncio.to_thread(work) if long else work()
+        bill.input_tokens, bill.trimmed_tokens = trimmed.input_tokens, trimmed.cut_tokens
+        response.request = replace(request, prompt=trimmed.prompt, context=(), input_tokens=trimmed.input_tokens)
+
+    def _landed(self, shared: Shared, flight: Flight) -> None:
+        if self._flights.get(shared) is flight:
+            del self._flights[shared]
+
+    def _serve(
+        self,
+        response: Response,
+        stored: StoredAnswer,
+        cache: CacheOutcome,
+        reason: str,
+        near: SemanticHit | None = None,
+    ) -> Landed:
+        routed = Routed(
+            strategy=response.request.strategy,
+            model=stored.model_id,
+            reason=reason,
+            cache=cache,
+            age_s=max(0.0, self._wall() - stored.stored_at),
+            similarity=near.similarity if near else None,
+            entry_id=near.entry_id if near else None,
+        )
+        response.route(routed)
         response.commit()
         response.write([stored.text])
-        return Landed.from_store(stored, CacheOutcome.EXACT)
-
-    async def _from_models(self, response: Response, bill: Bill) -> Landed:
-        small, large = self._catalog.models
-        match response.request.strategy:
-            case Strategy.SMALL:
-                _route(response, small.id, "asked for", tier=small.tier)
-                return await straight(response, bill, self._caller, small, judged=False)
-            case Strategy.LARGE:
-                _route(response, large.id, "asked for", tier=large.tier)
-                return await straight(response, bill, self._caller, large)
-            case _:
-                _route(response, small.id, "small first", tier=small.tier)
-                return await cascade(response, bill, self._caller, self._catalog)
+        return Landed.from_store(stored, cache)
 
     @contextmanager
     def _admitted(self, response: Response) -> Iterator[Bill]:
@@ -138,14 +190,6 @@ class Funnel:
         return Bill(response.request, self._catalog.large.price, self._ledger, self._wall())
 
 
-def _route(
-    response: Response,
-    model: str,
-    reason: str,
-    *,
-    tier: Tier | None = None,
-    cache: CacheOutcome = CacheOutcome.MISS,
-    age_s: float | None = None,
-) -> None:
-    strategy = response.request.strategy
-    response.route(Routed(strategy=strategy, model=model, tier=tier, reason=reason, cache=cache, age_s=age_s))
+def _commits_early(request: Request) -> bool:
+    """Whether the small model's words stand before they have all come: others must not be bound by that."""
+    return request.delivery is Delivery.PREFIX and request.strategy not in (Strategy.SMALL, Strategy.LARGE)

@@ -1,6 +1,8 @@
 """Bill (open) -> Entry (settled): one line per upstream call, settled exactly once on every way out."""
 
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Protocol
 
 from millrace import pricing, tokens
 from millrace.ports import Attempt, Ledger
@@ -9,6 +11,7 @@ from millrace.types import (
     Call,
     Charge,
     Entry,
+    Model,
     Outcome,
     Price,
     Request,
@@ -18,69 +21,124 @@ from millrace.types import (
     Usage,
 )
 
+_OUT_OF_VIEW = (Outcome.LOST, Outcome.REVISED, Outcome.FAILED)
+
 
 class Line:
     """One upstream call on an open bill: what it has used until now, and what became of it."""
 
-    def __init__(self, call: Call, attempt: Attempt, input_estimate: int) -> None:
-        self.model = call.model
+    def __init__(self, call: Call, attempt: Attempt, input_tokens: int) -> None:
+        self.call = call
         self.attempt = attempt
         self.outcome = Outcome.RUNNING
         self.billable = True
-        self._input_estimate = input_estimate
+        self._input_tokens = input_tokens
+        self._charged_before = Usage()  # to those who paid before
+
+    @property
+    def model(self) -> Model:
+        """The model that was called."""
+        return self.call.model
 
     @property
     def usage(self) -> Usage:
-        """As the provider reported it, else estimated from the bytes that went out and came in."""
+        """All the call has used: as the provider reported it, else counted here."""
         if self.attempt.usage is not None:
             return self.attempt.usage
         if not (self.billable and self.attempt.sent):
             return Usage()
-        return Usage(
-            input_tokens=self._input_estimate,
-            output_tokens=tokens.estimate(sum(len(part.encode()) for part in self.attempt.parts)),
-            estimated=True,
-        )
+        return Usage(input_tokens=self._input_tokens, output_tokens=self._output_tokens, estimated=True)
 
     @property
     def charge(self) -> Charge:
-        """What the call costs until now."""
-        usage = self.usage
-        return Charge(
-            model=self.model.id,
-            tier=self.model.tier,
-            usage=usage,
-            cost=pricing.cost(usage, self.model.price),
-            outcome=self.outcome,
+        """What the call costs until now whoever pays now."""
+        return self._charge(self.usage.less(self._charged_before), self.outcome)
+
+    def split(self) -> Charge:
+        """Charge what has been used until now to the one who leaves; the rest goes to whoever pays from here on."""
+        text = "".join(self.attempt.parts)
+        counted = tokens.count(text) if len(text) <= tokens.LONG else len(self.attempt.parts)
+        usage = self.usage  # and no more than the provider may yet report, or the heir could not pay the rest
+        usage = replace(usage, output_tokens=min(usage.output_tokens, counted)).less(self._charged_before)
+        self._charged_before = Usage(
+            input_tokens=self._charged_before.input_tokens + usage.input_tokens,
+            output_tokens=self._charged_before.output_tokens + usage.output_tokens,
         )
+        return self._charge(replace(usage, estimated=True), Outcome.CANCELLED)
+
+    @property
+    def _output_tokens(self) -> int:
+        """While it runs, one for each delta: that is cheap, and hardly ever more than the provider will report."""
+        if self.outcome is Outcome.RUNNING:
+            return len(self.attempt.parts)
+        text = "".join(self.attempt.parts)
+        return tokens.count(text) if len(text) <= tokens.LONG else tokens.estimate(len(text.encode()))
+
+    def _charge(self, usage: Usage, outcome: Outcome) -> Charge:
+        model = self.model
+        cost = pricing.cost(usage, model.price)
+        return Charge(model=model.id, tier=model.tier, usage=usage, cost=cost, outcome=outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one who has left owes for a call that someone else pays on."""
+
+    charge: Charge
+
+
+def showing(charges: tuple[Charge, ...]) -> Charge:
+    """Return the call whose words are shown, or would be next: of a race that is undecided, the one named first."""
+    in_view = [charge for charge in charges if charge.outcome not in _OUT_OF_VIEW]
+    return in_view[0] if in_view else charges[-1]
+
+
+class Tab(Protocol):
+    """Where a new upstream call is put down: a bill, or the bill of whoever pays for a shared one."""
+
+    def open(self, call: Call, attempt: Attempt) -> Line:
+        """Add a call."""
+        ...
 
 
 class Bill:
     """What one request has used and cost; `baseline` is what the large model alone would have charged a token."""
 
     def __init__(self, request: Request, baseline: Price, ledger: Ledger, opened_at: float) -> None:
+        self.input_tokens = 0  # of the prompt as it is sent, and
+        self.trimmed_tokens = 0  # cut from it; both known once it has been trimmed
         self._request = request
         self._baseline = baseline
         self._ledger = ledger
         self._opened_at = opened_at
-        self._input_estimate = tokens.estimate_prompt(request.prompt)
-        self._lines: list[Line] = []
+        self._lines: list[Line | Share] = []
         self._settled = False
 
     def open(self, call: Call, attempt: Attempt) -> Line:
         """Add a call. The first one is noted in the ledger before a byte of it can have been sent."""
-        if not self._lines:
-            self._ledger.opened(self._entry(Status.OPEN, self._worst_case(call), latency_ms=0))
-        line = Line(call, attempt, self._input_estimate)
-        self._lines.append(line)
+        line = Line(call, attempt, self.input_tokens)
+        self._adopt(line)
         return line
+
+    def hand_over(self, heir: "Bill") -> None:
+        """Keep what running calls have used until now, and let the heir pay on."""
+        for at, line in enumerate(self._lines):
+            if isinstance(line, Line) and line.outcome is Outcome.RUNNING:
+                self._lines[at] = Share(line.split())
+                heir._adopt(line)
+
+    def _adopt(self, line: Line) -> None:
+        if not self._lines:
+            self._ledger.opened(self._entry(Status.OPEN, self._worst_case(line.call), latency_ms=0))
+        self._lines.append(line)
 
     def statement(self, shown: Usage | None = None, *, answered: bool = True) -> Statement:
         """Return what it has come to; `shown` is the usage of the answer shown, else the latest call's."""
         charges = tuple(line.charge for line in self._lines)
-        usage = shown or (charges[-1].usage if charges else Usage())
+        usage = shown or (showing(charges).usage if charges else Usage())
         cost = sum((charge.cost for charge in charges), pricing.ZERO)
-        saved = pricing.cost(usage, self._baseline) - cost if answered else pricing.ZERO
+        untrimmed = replace(usage, input_tokens=usage.input_tokens + self.trimmed_tokens)
+        saved = pricing.cost(untrimmed, self._baseline) - cost if answered else pricing.ZERO
         return Statement(usage=usage, cost=cost, saved=saved, charges=charges)
 
     def settle(
@@ -113,7 +171,7 @@ class Bill:
 
     def _worst_case(self, call: Call) -> Statement:
         """Return what the call costs if it runs to its cap: an upper bound, should the process die."""
-        usage = Usage(input_tokens=self._input_estimate, output_tokens=call.max_output_tokens, estimated=True)
+        usage = Usage(input_tokens=self.input_tokens, output_tokens=call.max_output_tokens, estimated=True)
         charge = Charge(
             model=call.model.id,
             tier=call.model.tier,
@@ -148,6 +206,7 @@ class Bill:
             statement=statement,
             ttft_ms=ttft_ms,
             latency_ms=latency_ms,
+            trimmed_tokens=self.trimmed_tokens,
         )
 
 

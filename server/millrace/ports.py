@@ -1,10 +1,19 @@
 """What the funnel needs of the world, as protocols. Adapters implement them; only `assembly` knows which."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Protocol
 
-from millrace.types import Answer, Call, Entry, Finish, StoredAnswer, Usage
+# Before numpy is first imported, which is here: its vectors are small, and a BLAS with a thread for every core spends
+# them on waiting for each other and for the loop's core: a burst of lookups took five times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from numpy.typing import NDArray
+
+from millrace.types import Answer, Call, Entry, Finish, SemanticHit, SemanticMiss, StoredAnswer, Usage
 
 Clock = Callable[[], float]  # seconds
 Sink = Callable[[list[str]], None]  # takes the text deltas of one read; must not raise
@@ -52,6 +61,31 @@ class ExactCache(Protocol):
         ...
 
     def store(self, key: bytes, tenant: str, answer: Answer) -> None:
+        """Remember; written behind, never waits."""
+        ...
+
+
+class Embedder(Protocol):
+    """Text -> a direction; near questions point the same way."""
+
+    name: str  # part of every scope
+    dimensions: int
+    strict: bool  # it may only serve under the strict guards
+    threshold: float  # cosine under which nothing is a candidate
+
+    def embed(self, text: str) -> NDArray[np.float32]:
+        """Return unit length, shape (dimensions,). Blocks for milliseconds: never call it on the loop."""
+        ...
+
+
+class SemanticCache(Protocol):
+    """Answers by what was meant, within a scope."""
+
+    async def find(self, scope: bytes, question: str) -> SemanticHit | SemanticMiss:
+        """Return the nearest answer on which every guard agrees, or why there is none."""
+        ...
+
+    def store(self, scope: bytes, tenant: str, question: str, answer: Answer) -> None:
         """Remember; written behind, never waits."""
         ...
 

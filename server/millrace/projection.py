@@ -92,6 +92,9 @@ class Projection:
                 tier=fact.tier,
                 reason=fact.reason,
                 cache=fact.cache,
+                score=fact.score,
+                similarity=UNSET if fact.similarity is None else fact.similarity,
+                entry_id=UNSET if fact.entry_id is None else fact.entry_id,
                 age_s=UNSET if fact.age_s is None else fact.age_s,
             )
 
@@ -150,6 +153,8 @@ class Projection:
             marks["millrace.route"] = fact.source.value
         if fact.check is not None:
             marks["millrace.check"] = fact.check
+        if fact.trimmed_tokens:
+            marks["millrace.trimmed_tokens"] = str(fact.trimmed_tokens)
         return marks
 
     def _open_item(self) -> None:

@@ -4,7 +4,8 @@ A text delta is kept as a plain `str`, every other fact is a small frozen value:
 """
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Protocol
 
 from millrace.errors import MillraceError
@@ -23,10 +24,17 @@ class Routed:
 
     strategy: Strategy
     model: str
-    tier: Tier | None
     reason: str
+    tier: Tier | None = None
     cache: CacheOutcome = CacheOutcome.MISS
+    score: float | None = None  # the router's
     age_s: float | None = None
+    similarity: float | None = None
+    entry_id: str | None = None
+
+    def joined(self) -> "Routed":
+        """Return the fact as it is for a request that rides along."""
+        return replace(self, cache=CacheOutcome.JOINED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +69,7 @@ class Ended:
     source: Source | None = None
     cache: CacheOutcome = CacheOutcome.MISS
     check: str | None = None  # "passed", or the check that failed; None: nothing was judged
+    trimmed_tokens: int = 0  # cut from the prompt
     statement: Statement
 
     @property
@@ -70,6 +79,14 @@ class Ended:
 
 
 Fact = Started | Routed | Revised | Committed | Metered | Ended
+
+
+class Flow(Protocol):
+    """Where the words come from, when more than one response gets them."""
+
+    def steer(self) -> None:
+        """See whether the listeners are too far behind to read on."""
+        ...
 
 
 class Subscriber(Protocol):
@@ -94,10 +111,12 @@ class Response:
     subscribers: list[Subscriber] = field(default_factory=list)
     started_at: float | None = None
     first_text_at: float | None = None  # of the words that stand
+    cache: CacheOutcome = CacheOutcome.MISS  # as last routed
     committed: bool = False
     paused: bool = False
     ended: Ended | None = None
     attempt: Attempt | None = None  # the one whose words come in now
+    _flow: Flow | None = None
     _metered_at: float = 0.0
     _awaited: int = 0  # deltas until `_reached` is due
     _reached: asyncio.Future[None] | None = None
@@ -109,12 +128,18 @@ class Response:
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Tell a listener everything from the first fact, then each new one as it comes."""
-        for fact in self.facts:
-            if isinstance(fact, str):
-                subscriber.text([fact])
+        for is_text, run in groupby(self.facts, lambda fact: isinstance(fact, str)):
+            if is_text:
+                subscriber.text([fact for fact in run if isinstance(fact, str)])
             else:
-                subscriber.fact(fact)
+                for fact in run:
+                    assert not isinstance(fact, str), "grouped"
+                    subscriber.fact(fact)
         self.subscribers.append(subscriber)
+
+    def follow(self, flow: Flow) -> None:
+        """Get words from a flow that is shared: `pause` and `resume` are for it to weigh."""
+        self._flow = flow
 
     def start(self) -> None:
         """Note that the request runs."""
@@ -123,6 +148,7 @@ class Response:
 
     def route(self, routed: Routed) -> None:
         """Note who is going to answer."""
+        self.cache = routed.cache
         self._append(routed)
 
     def attach(self, attempt: Attempt) -> None:
@@ -137,12 +163,16 @@ class Response:
         self.paused = True
         if self.attempt is not None:
             self.attempt.pause()
+        if self._flow is not None:
+            self._flow.steer()
 
     def resume(self) -> None:
         """Read on."""
         self.paused = False
         if self.attempt is not None:
             self.attempt.resume()
+        if self._flow is not None:
+            self._flow.steer()
 
     def write(self, deltas: list[str]) -> None:
         """Take the words of one read: the token plane ends here and in the subscribers."""
@@ -160,6 +190,8 @@ class Response:
         """Return a future that is done when so many deltas have come from now on."""
         self._awaited = deltas
         self._reached = asyncio.get_running_loop().create_future()
+        if deltas <= 0:
+            self._reached.set_result(None)
         return self._reached
 
     def commit(self) -> None:

@@ -145,6 +145,10 @@ class Session:
             cache=create.cache,
             prompt=create.prompt,
             metadata=create.metadata,
+            context=create.context,
+            context_budget=create.context_budget,
+            grace_ms=create.grace_ms,
+            hedge_ms=create.hedge_ms,
         )
 
     def _delivery(self, create: requests.Create) -> Delivery:

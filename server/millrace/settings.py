@@ -24,10 +24,10 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 NO_FLAGS: Mapping[str, str] = {}
 RESERVED = ("auto", "small", "large")
 MAX_PRICE = 1_000_000  # dollars per million tokens
-NOT_YET = (Strategy.RACE, Strategy.HEDGE)
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
+Wait = Annotated[int, Meta(ge=0, le=60_000)]
 Seconds = Annotated[float, Meta(gt=0)]
 
 
@@ -76,14 +76,19 @@ class FunnelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How requests fall."""
 
     strategy: Strategy = Strategy.AUTO
-    context_budget: Count = 1500  # tokens; accepted, not used yet
+    context_budget: Count | None = None  # tokens of context and history together; None: what the models take
+    hard_above: Count = 3000  # tokens of a prompt above which `auto` asks the large model at once
+    grace_ms: Wait = 300  # a race: how much later than small the large model may speak and win
+    hedge_ms: Wait = 800  # a hedge: how long small may be silent before large is started too
 
 
 class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is remembered."""
 
     exact: bool = True
-    semantic: bool = True  # accepted, not used yet
+    semantic: bool = True
+    index_above: Count = 4000  # entries at which a scope of the semantic cache gets an hnswlib index
+    hot_scopes: Count = 256  # scopes of the semantic cache in memory
     ttl_s: Seconds = 86_400
     memory_bytes: Count = 64 * 2**20
     disk_bytes: Count = 2**30
@@ -227,8 +232,6 @@ def _meaning(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator[Fault
     if isinstance(host, str) and host not in LOOPBACK:
         advice = f"keys are not supported yet; write one of {_list(LOOPBACK)}"
         yield Fault("server.host", f"{host!r} is open to others and {advice}")
-    if _at(tree, "funnel", "strategy") in NOT_YET:
-        yield Fault("funnel.strategy", "race and hedge are not yet supported; write auto, cascade, small or large")
     for tier in ("small", "large"):
         yield from _model_meaning(_at(tree, "models", tier), f"models.{tier}", environ)
     ids = [_at(tree, "models", tier, "model") for tier in ("small", "large")]
@@ -270,7 +273,7 @@ def _is_http(url: str) -> bool:
 
 def _expected(value: Any, kind: Any, message: str) -> str:
     if isinstance(kind, type) and issubclass(kind, Strategy):
-        return f"{value!r} is not one of {_list([name for name in Strategy if name not in NOT_YET])}"
+        return f"{value!r} is not one of {_list(Strategy)}"
     if get_origin(kind) is Literal:
         return f"{value!r} is not one of {_list(get_args(kind))}"
     if wanted := re.match(r"[Ee]xpected `(\w+)[^`]*`( [<>=]+ [\d.]+)?", message):

@@ -1,6 +1,6 @@
 """The nouns of Millrace: frozen values, standard library only. Read this file first."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -55,6 +55,8 @@ class CacheOutcome(StrEnum):
 
     MISS = "miss"
     EXACT = "exact"
+    SEMANTIC = "semantic"
+    JOINED = "joined"
 
 
 class FinishReason(StrEnum):
@@ -82,6 +84,7 @@ class Outcome(StrEnum):
     RUNNING = "running"
     ANSWERED = "answered"
     REVISED = "revised"  # its words were judged weak and taken back
+    LOST = "lost"  # the other model won the race
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -136,12 +139,30 @@ class Prompt:
     """What is asked, whoever is going to answer."""
 
     messages: tuple[Message, ...]
+    context: str = ""  # what belongs to the question, as it is sent before it
     temperature: float | None = None
     top_p: float | None = None
     max_output_tokens: int | None = None  # as asked; a model's own cap may be lower
     format: Format | None = None
     verbosity: str | None = None
     reasoning_effort: str | None = None
+
+    @property
+    def sent(self) -> tuple[Message, ...]:
+        """The messages as they are sent: the context goes with the last question."""
+        if not self.context:
+            return self.messages
+        at = max((at for at, message in enumerate(self.messages) if message.role == "user"), default=None)
+        if at is None:
+            return (*self.messages, Message(role="user", parts=(self.context,)))
+        first, *rest = self.messages[at].parts or ("",)
+        question = replace(self.messages[at], parts=(self.context + first, *rest))
+        return (*self.messages[:at], question, *self.messages[at + 1 :])
+
+    @property
+    def size(self) -> int:
+        """Characters of all its texts."""
+        return sum(len(part) for message in self.messages for part in message.parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +177,11 @@ class Request:
     cache: CacheMode
     prompt: Prompt
     metadata: dict[str, str]
+    context: tuple[str, ...] = ()  # chunks, most relevant first
+    context_budget: int | None = None  # tokens of context and history; None: the operator's
+    input_tokens: int = 0  # of the prompt as it is sent, once it has been trimmed
+    grace_ms: int | None = None
+    hedge_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +207,15 @@ class Usage:
     cached_input_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
+
+    def less(self, share: "Usage") -> "Usage":
+        """Return what is left when a share has been charged to someone else."""
+        return replace(
+            self,
+            input_tokens=max(0, self.input_tokens - share.input_tokens),
+            output_tokens=max(0, self.output_tokens - share.output_tokens),
+            cached_input_tokens=max(0, self.cached_input_tokens - share.input_tokens),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +245,24 @@ class StoredAnswer:
     usage: Usage
     check: str | None
     stored_at: float  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SemanticHit:
+    """An answer to another wording of the same question."""
+
+    answer: StoredAnswer
+    similarity: float  # cosine
+    entry_id: str
+    question: str  # as it was worded then
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SemanticMiss:
+    """Why no stored answer may be served; fit to be shown to the asker."""
+
+    reason: str
+    similarity: float | None  # cosine of the nearest question; None where nothing was compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,3 +314,4 @@ class Entry:
     statement: Statement
     ttft_ms: float | None
     latency_ms: float
+    trimmed_tokens: int = 0  # cut from the prompt

@@ -62,7 +62,7 @@ for (const { name, negotiated, text, status, events } of goldens()) {
 }
 
 test("the goldens are all there", () => {
-  const names = ["cached", "cancelled", "completed", "failed", "refused", "revised"];
+  const names = ["cached", "cancelled", "completed", "failed", "joined", "raced", "refused", "revised"];
   assert.deepEqual(goldens().map(({ name }) => name).sort(), names);
 });
 

@@ -1,21 +1,23 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { age, count, duration, money, percent } from "../../static/figures.js";
+import { age, count, duration, money, percent, similarity } from "../../static/figures.js";
 import { backoff, Link } from "../../static/link.js";
 import { connect } from "../../static/millrace.js";
+import { caughtBy } from "../../static/settled.js";
 import { percentile, totals } from "../../static/totals.js";
 import { FakeSocket, WebSocket } from "./socket.js";
 
-/** @typedef {import("../../static/totals.js").Settled} Settled */
+/** @typedef {import("../../static/settled.js").Settled} Settled */
 
 /**
  * @param {Partial<Settled>} fields
  * @returns {Settled}
  */
 function settled(fields) {
-  const nothing = { question: "?", status: "completed", code: null, stage: null, model: "", estimated: false };
-  return { ...nothing, inputTokens: 0, outputTokens: 0, firstMs: null, totalMs: 0, cost: 0, saved: 0, ...fields };
+  const nothing = { question: "?", status: "completed", code: null, stage: null, cache: "miss", model: "" };
+  const facts = { escalated: false, estimated: false, costEstimated: false, firstMs: null, totalMs: 0 };
+  return { ...nothing, ...facts, inputTokens: 0, outputTokens: 0, cost: 0, saved: 0, waste: 0, ...fields };
 }
 
 test("percentiles are of the nearest rank", () => {
@@ -28,18 +30,43 @@ test("percentiles are of the nearest rank", () => {
 });
 
 test("totals add up what ended, and time what completed", () => {
+  const revised = { escalated: true };
   const past = [
-    settled({ stage: "small", totalMs: 400, cost: 0.00002, saved: 0.0003 }),
-    settled({ stage: "cache", totalMs: 4, saved: 0.0003 }),
-    settled({ stage: "large", totalMs: 2000, cost: 0.0007, saved: -0.00001 }),
-    settled({ stage: "small", status: "cancelled", totalMs: 90_000, cost: 0.0001 }),
+    settled({ stage: "small", firstMs: 100, totalMs: 400, cost: 0.00002, saved: 0.0003, waste: 0.00001 }),
+    settled({ stage: "cache", cache: "exact", firstMs: 3, totalMs: 4, saved: 0.0003 }),
+    settled({ stage: "cache", cache: "semantic", firstMs: 20, totalMs: 21, saved: 0.0003 }),
+    settled({ stage: "small", cache: "joined", firstMs: 100, totalMs: 390, saved: 0.0003 }),
+    settled({ stage: "cache", cache: "joined", totalMs: 21, saved: 0.0003 }),
+    settled({ stage: "large", firstMs: 90, totalMs: 2000, cost: 0.0007, saved: -0.00001, waste: 0.00001, ...revised }),
+    settled({ stage: "small", status: "cancelled", firstMs: 90, totalMs: 90_000, cost: 0.0001 }),
     settled({ status: "refused" }),
   ];
-  const { cost, saved, ...rest } = totals(past);
-  assert.deepEqual(rest, { requests: 5, cache: 1, small: 1, large: 1, p50: 400, p95: 2000 });
-  assert.equal(money(cost), "$0.00082");
-  assert.equal(money(saved), "$0.00059");
-  assert.deepEqual(totals([]), { requests: 0, cache: 0, small: 0, large: 0, cost: 0, saved: 0, p50: null, p95: null });
+  const { cost, saved, waste, ...rest } = totals(past);
+  assert.deepEqual(rest, {
+    requests: 8,
+    answered: 6,
+    exact: 1,
+    semantic: 1,
+    joined: 2,
+    small: 1,
+    large: 1,
+    escalated: 1,
+    total: { p50: 21, p95: 2000 },
+    first: { p50: 90, p95: 100 },
+  });
+  assert.deepEqual([cost, saved, waste].map(money), ["$0.00082", "$0.0015", "$0.000020"]);
+  assert.deepEqual(totals([]).total, { p50: null, p95: null });
+});
+
+test("each answer was caught by one stage, the others by none", () => {
+  const caught = [
+    settled({ stage: "large" }),
+    settled({ stage: "cache", cache: "exact" }),
+    settled({ stage: "cache", cache: "semantic" }),
+    settled({ stage: "small", cache: "joined" }),
+    settled({ stage: "small", status: "cancelled" }),
+  ].map(caughtBy);
+  assert.deepEqual(caught, ["large", "exact", "semantic", "joined", null]);
 });
 
 test("money shows the digits that matter", () => {
@@ -53,6 +80,7 @@ test("times and numbers read well", () => {
     "–", "0 ms", "642 ms", "1.0 s", "1.9 s", "10 s", "61 s",
   ]);
   assert.deepEqual([0.01, 42.4, 600, 7300].map(age), ["1 s", "42 s", "10 min", "2 h"]);
+  assert.deepEqual([1, 0.97, 0.9999, 0.9].map(similarity), ["1.00", "0.97", "0.99", "0.90"]);
   assert.equal(count(12345), "12,345");
   assert.equal(percent(1, 3), "33%");
 });

@@ -18,11 +18,20 @@ IDS = {"stream_id": "golden", "event_id": "ev_1"}
 ENDS = ("response.completed", "response.failed", "response.incomplete", "error")
 STOP_AFTER = 8  # deltas
 
+TOGETHER = {"joined"}  # asked while the one before is still being answered
+SOON_S = 0.3  # a request is under way by then
+
 # name: the body, whether it is negotiated, how often it is asked (the last time is kept)
 CONVERSATIONS: dict[str, tuple[dict[str, Any], bool, int]] = {
     "completed": ({"input": "What is 2 + 2?"}, False, 1),
     "revised": ({"input": "Why is the sky dark at night?"}, True, 1),
     "cached": ({"input": "What is 17 times 23?"}, True, 2),
+    "joined": ({"input": "Why do rivers bend? [ttft=1] [tokens=12]"}, True, 2),
+    "raced": (
+        {"input": "What is a tailrace? [ttft.large=1.5]", "millrace": {"strategy": "race", "cache": "off"}},
+        True,
+        1,
+    ),
     "cancelled": ({"input": "Tell me a long story. [tokens=400] [rate=40]"}, True, 1),
     "failed": ({"input": "Hello [fault=hangup@5]", "millrace": {"strategy": "small"}}, True, 1),
     "refused": ({"input": "Hello", "millrace": {"strategy": "fastest"}}, True, 1),
@@ -61,8 +70,12 @@ def lines(conversation: dict[str, Any]) -> str:
 async def main(url: str) -> None:
     """Capture all."""
     for name, (body, negotiated, times) in CONVERSATIONS.items():
+        asked: list[asyncio.Task[list[dict[str, Any]]]] = []
         for _ in range(times):
-            events = await converse(url, body, negotiated=negotiated, stop=name == "cancelled")
+            asking = converse(url, body, negotiated=negotiated, stop=name == "cancelled")
+            asked.append(asyncio.create_task(asking))
+            await (asyncio.sleep(SOON_S) if name in TOGETHER else asked[-1])
+        *_, events = await asyncio.gather(*asked)
         written = lines(golden(name, events, negotiated=negotiated))
         (HERE / f"{name}.json").write_text(written, encoding="utf-8")
 

@@ -29,11 +29,18 @@ CREATE TABLE IF NOT EXISTS entries (
     saved_nanodollars INTEGER NOT NULL,
     ttft_ms REAL,
     latency_ms REAL NOT NULL,
+    trimmed_tokens INTEGER NOT NULL,  -- cut from the prompt
     calls TEXT NOT NULL               -- JSON: every upstream call, its usage, cost and outcome
 ) STRICT
 """
-_COLUMNS = 19
-_PUT = f"INSERT OR REPLACE INTO entries VALUES ({','.join('?' * _COLUMNS)})"  # noqa: S608 - question marks only
+_ADDED = {"trimmed_tokens": "INTEGER NOT NULL DEFAULT 0"}  # after the first version
+_COLUMNS = (
+    "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
+    " cached_input_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars, saved_nanodollars,"
+    " ttft_ms, latency_ms, trimmed_tokens, calls"
+)
+_MARKS = ", ".join("?" for _ in _COLUMNS.split(","))
+_PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_MARKS})"  # noqa: S608 - names and question marks only
 _KILL = "UPDATE entries SET status = ?, estimated = 1 WHERE status = ?"
 
 
@@ -58,6 +65,10 @@ class SqliteLedger:
 
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute(_TABLE)
+    known = {row[1] for row in connection.execute("PRAGMA table_info(entries)")}
+    for name, kind in _ADDED.items():
+        if name not in known:  # a table of an earlier version
+            connection.execute(f"ALTER TABLE entries ADD COLUMN {name} {kind}")
     connection.execute(_KILL, (Status.KILLED, Status.OPEN))
 
 
@@ -83,6 +94,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
         _nanodollars(statement.saved),
         entry.ttft_ms,
         entry.latency_ms,
+        entry.trimmed_tokens,
         json.dumps([_call(charge) for charge in statement.charges]),
     )
 

@@ -77,7 +77,7 @@ def body(call: Call, max_tokens_field: str) -> bytes:
     prompt = call.prompt
     fields: dict[str, Any] = {
         "model": call.model.id,
-        "messages": [_message(message) for message in prompt.messages],
+        "messages": [_message(message) for message in prompt.sent],
         max_tokens_field: call.max_output_tokens,
         "stream": True,
         "stream_options": {"include_usage": True},

@@ -16,15 +16,15 @@ from millrace.errors import MillraceError, invalid, not_yet
 from millrace.types import CacheMode, Delivery, Format, Message, Prompt, Strategy
 
 STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
+MAX_TOKENS = 10**9
+MAX_WAIT_MS = 60_000  # that one model may be kept waiting for the other
 MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE = 32, 64, 512  # of the Responses API; twice its keys, for options
 MAX_ID = 512  # characters of an id that is only echoed or looked up
 
 # Named by the wire, built later: refused, never silently ignored.
 LATER_OPTIONS = (
     "cache_scope",
-    "context",
     "context_version",
-    "context_budget",
     "checks",
     "max_cost_usd",
     "deadline_ms",
@@ -32,7 +32,6 @@ LATER_OPTIONS = (
     "concise",
     "idempotency_key",
 )
-LATER_STRATEGIES = (Strategy.RACE, Strategy.HEDGE)
 LATER_FRAMES = ("response.steer", "millrace.resume", "millrace.ping")
 LATER_ITEMS = ("function_call", "function_call_output", "reasoning", "item_reference")
 LATER_PARTS = ("input_image", "input_file", "input_audio")
@@ -64,6 +63,10 @@ class Create:
     cache: CacheMode
     prompt: Prompt
     metadata: dict[str, str]
+    context: tuple[str, ...]
+    context_budget: int | None
+    grace_ms: int | None
+    hedge_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,10 @@ def read_create(fields: dict[str, Any]) -> Create:
             reasoning_effort=body.reasoning.effort if body.reasoning else None,
         ),
         metadata={name: value for name, value in metadata.items() if not name.startswith(_PREFIX)},
+        context=_context(options),
+        context_budget=_whole("context_budget", options, MAX_TOKENS),
+        grace_ms=_whole("grace_ms", options, MAX_WAIT_MS),
+        hedge_ms=_whole("hedge_ms", options, MAX_WAIT_MS),
     )
 
 
@@ -295,12 +302,34 @@ def _choice(kind: type[_Option], name: str, options: dict[str, tuple[str, Any]])
         return None
     path, value = options[name]
     try:
-        chosen = kind(value)
+        return kind(value)
     except ValueError:
         raise invalid(path, f"{path}: {_shown(value)} is not one of {', '.join(kind)}") from None
-    if chosen in LATER_STRATEGIES:
-        raise not_yet(path)
-    return chosen
+
+
+def _whole(name: str, options: dict[str, tuple[str, Any]], most: int) -> int | None:
+    if name not in options:
+        return None
+    path, value = options[name]
+    if isinstance(value, str) and value.isascii() and value.isdigit():  # metadata holds strings only
+        value = int(value[:12])
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise invalid(path, f"{path}: expected a whole number from 0 to {most}")
+    return value
+
+
+def _context(options: dict[str, tuple[str, Any]]) -> tuple[str, ...]:
+    path, value = options.get("context", ("millrace.context", []))
+    if not isinstance(value, list):
+        raise invalid(path, f"{path}: expected an array of chunks in the millrace object, got {_json_name(value)}")
+    return tuple(_chunk(chunk, f"{path}[{index}]") for index, chunk in enumerate(value))
+
+
+def _chunk(chunk: Any, path: str) -> str:
+    text = chunk.get("text") if isinstance(chunk, dict) else chunk
+    if not isinstance(text, str):
+        raise invalid(path, f"{path}: expected a text, or an object with one as its text")
+    return text
 
 
 def _convert(fields: dict[str, Any], shape: type[_Shape], path: str = "") -> _Shape:

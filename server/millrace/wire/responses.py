@@ -207,6 +207,7 @@ class Route(Event, tag="millrace.route"):
     reason: str
     cache: str
     score: float | None = None
+    similarity: float | UnsetType = UNSET
     entry_id: str | UnsetType = UNSET
     age_s: float | UnsetType = UNSET
 

@@ -1,0 +1,114 @@
+"""What a load test asks: rows of a file, or a built-in mix, drawn by weight."""
+
+import secrets
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from millrace.errors import RULES
+from millrace.types import CacheMode, Delivery, Strategy
+
+COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
+_REASONS = (
+    "max_output_tokens",
+    "content_filter",
+    "deadline",
+    "budget_exceeded",
+    "slow_consumer",
+)  # of an incomplete one
+_EXPECTABLE = (COMPLETED, FAILED, CANCELLED, *_REASONS, *RULES)
+
+
+class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One kind of request. `expect` is how it should end; without it, well (or cancelled, where it is cancelled)."""
+
+    input: str | list[dict[str, Any]]
+    strategy: Strategy | None = None
+    delivery: Delivery | None = None
+    cache: CacheMode | None = None
+    model: str = "auto"
+    weight: Annotated[float, Meta(gt=0)] = 1.0
+    cancel_after_ms: Annotated[float, Meta(ge=0)] | None = None
+    expect: str | None = None
+    fresh: bool = False  # every request of this row is a new one to the caches
+
+    def __post_init__(self) -> None:
+        if not self.input:
+            raise ValueError("`input` is empty")
+        if self.expect is not None and self.expect not in _EXPECTABLE:
+            raise ValueError(f"`expect` is {self.expect!r}, which is neither completed, failed, cancelled nor a code")
+        if self.expect == CANCELLED and self.cancel_after_ms is None:
+            raise ValueError("`expect` is 'cancelled', but there is no `cancel_after_ms`")
+
+
+# For the simulated models. A fresh hard question is one by its directive, a real model would just answer it.
+BUILT_IN = (
+    Row(input="What is a millrace?", weight=3),
+    Row(input="What is the capital of France?", weight=2),
+    Row(input="Describe a mill pond in a few words. [tokens=40]", weight=3, fresh=True),
+    Row(input="Prove that the square root of 2 is irrational. [weak.small]", weight=1.5, fresh=True),
+    Row(input="Tell me a long story. [tokens=200]", weight=0.5, fresh=True),
+)
+
+
+class BadPrompts(Exception):  # noqa: N818 - the user's fault, told in full
+    """A file of prompts that cannot be used; every fault names its line."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+def read(path: Path) -> tuple[Row, ...]:
+    """Read a file: a line that begins with `{` is a row in JSON, any other a question; blank ones and # are skipped."""
+    rows, faults = [], []
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadPrompts([f"{path}: {error}"]) from error
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        if not line or line.startswith("#"):
+            continue
+        try:
+            rows.append(msgspec.json.decode(line, type=Row) if line.startswith("{") else Row(input=line))
+        except msgspec.DecodeError as error:
+            faults.append(f"{path}:{number}: {error}")
+    if not rows and not faults:
+        faults.append(f"{path}: no prompt in it")
+    if faults:
+        raise BadPrompts(faults)
+    return tuple(rows)
+
+
+class Mix:
+    """Draws rows by weight, the same ones in the same order for the same seed."""
+
+    def __init__(self, rows: Sequence[Row], *, seed: int, fresh: bool) -> None:
+        self._rows = rows
+        self._weights = [*accumulate(row.weight for row in rows)]
+        self._random = Random(f"prompts {seed}")  # noqa: S311 - it has to repeat itself
+        self._all_fresh = fresh
+        self._run = secrets.token_hex(3)  # a cache on disk remembers the runs before
+        self._drawn = 0
+
+    def draw(self) -> Row:
+        """Return the next row, its input made unique where it must be fresh."""
+        self._drawn += 1
+        (row,) = self._random.choices(self._rows, cum_weights=self._weights)
+        if not (row.fresh or self._all_fresh):
+            return row
+        return msgspec.structs.replace(row, input=_with_suffix(row.input, f" (#{self._run}-{self._drawn})"))
+
+
+def _with_suffix(asked: str | list[dict[str, Any]], suffix: str) -> str | list[dict[str, Any]]:
+    if isinstance(asked, str):
+        return asked + suffix
+    last = asked[-1]
+    content = last.get("content", "")
+    longer = content + suffix if isinstance(content, str) else [*content, {"type": "input_text", "text": suffix}]
+    return [*asked[:-1], {**last, "content": longer}]

@@ -1,0 +1,101 @@
+"""Single flight: identical requests in flight share one generation, each seeing it from the first word.
+
+The call runs in a task of its own and writes into a log of its own; every request that wants its answer, the first one
+too, rides along as a subscriber. Whoever leaves leaves only their place. The one who pays hands the bill on when they
+leave: they owe the input and what was streamed until then, their heir the rest. With nobody aboard the call stops.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from millrace.ending import Landed
+from millrace.ledger import Bill, Line
+from millrace.ports import Attempt
+from millrace.response import Committed, Ended, Fact, Metered, Response, Revised, Routed, Started
+from millrace.types import CacheOutcome, Call
+
+
+@dataclass(slots=True, eq=False)
+class Rider:
+    """A request aboard: passes what the flight writes on into its own log."""
+
+    flight: "Flight"
+    response: Response
+    bill: Bill
+    cache: CacheOutcome  # miss for the first one, joined for the others
+
+    def text(self, deltas: list[str]) -> None:
+        """Pass words on."""
+        self.response.write(deltas)
+
+    def fact(self, fact: Fact) -> None:
+        """Pass on what concerns every listener."""
+        match fact:
+            case Routed():
+                self.response.route(fact.joined() if self.cache is CacheOutcome.JOINED else fact)
+            case Revised():
+                self.response.revise(fact)
+            case Committed():
+                self.response.commit()
+            case Started() | Metered() | Ended():
+                pass  # each request has its own
+
+
+Work = Callable[[Response, "Flight"], Coroutine[Any, Any, Landed]]
+
+
+class Flight:
+    """One shared generation. `over` is called when it has ended, maybe twice."""
+
+    def __init__(self, leader: Response, work: Work, over: "Callable[[Flight], None]") -> None:
+        self.response = Response(leader.request, leader.clock)
+        self._riders: list[Rider] = []  # the first one pays
+        self._work = work
+        self._over = over
+        self._task: asyncio.Task[Landed] | None = None
+
+    def open(self, call: Call, attempt: Attempt) -> Line:
+        """Put a new upstream call on the bill of whoever pays now."""
+        return self._riders[0].bill.open(call, attempt)
+
+    async def ride(self, response: Response, bill: Bill) -> Landed:
+        """Come aboard and stay to the end; the first to come starts the flight."""
+        first = self._task is None
+        rider = Rider(self, response, bill, CacheOutcome.MISS if first else CacheOutcome.JOINED)
+        self._riders.append(rider)
+        response.follow(self)
+        self.response.subscribe(rider)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._work(self.response, self))
+            self._task.add_done_callback(lambda _: self._over(self))
+        self.steer()
+        try:
+            await asyncio.wait((self._task,))
+        finally:
+            await self._leave(rider)
+        caught = self._task.result()
+        return caught.joined() if rider.cache is CacheOutcome.JOINED else caught
+
+    def steer(self) -> None:
+        """Read on or pause: the slowest listener must not hold the others back, so all have to be behind."""
+        if all(rider.response.paused for rider in self._riders):
+            self.response.pause()
+        elif self.response.paused:
+            self.response.resume()
+
+    async def _leave(self, rider: Rider) -> None:
+        assert self._task is not None, "a rider has seen it start"
+        paid = self._riders[0] is rider
+        self._riders.remove(rider)
+        self.response.subscribers.remove(rider)
+        if self._task.done():
+            return
+        if not self._riders:
+            self._over(self)
+            self._task.cancel()
+            await asyncio.wait((self._task,))  # it closes its socket, and says so on the bill of the last to leave
+        elif paid:
+            rider.bill.hand_over(self._riders[0].bill)
+        self.steer()

@@ -1,0 +1,151 @@
+"""Words and phrases of one meaning in a question. Modest, and by hand: what has a second meaning nearby is left out.
+
+Groups are not chained: `make` may stand for `produce` and for `cook`, but `cook` not for `produce`.
+"""
+
+import re
+
+from millrace.guards.words import NAME, lemmas
+
+_GROUPS = """
+buy purchase | begin start commence | finish complete end | fix repair mend | problem issue | trouble problem issue
+illness sickness disease | kid child | teen teenager | car automobile | photo picture photograph | picture image
+movie film | doctor physician | attorney lawyer | big large | small little | fast quick rapid | quickly fast rapidly
+fastest quickest | create make | build create | build construct | make produce | generate create produce
+manufacture make produce | make prepare cook | delete remove erase | eliminate remove | change modify alter
+edit modify | get obtain | get receive | acquire obtain | earn make | improve better enhance | increase raise boost
+reduce decrease lower | lessen reduce | quit stop | prevent avoid | help assist | help aid | assistance help
+need require | necessary needed required | mandatory compulsory obligatory required | allow permit let
+allowed permitted | forbidden prohibited banned | answer reply respond | response reply answer | pick choose select
+choice selection | show display | hide conceal | find locate | misplace lose | talk speak | chat talk | discuss talk
+cheap inexpensive | affordable cheap | expensive costly pricey | rich wealthy | famous renowned
+smart intelligent clever | happy glad | unhappy sad | angry mad | afraid scared | hard difficult tough
+difficulty trouble | easy simple | easily simply | easiest simplest | important crucial essential vital
+different distinct | differ difference different | similar alike | similarity similar | identical same
+career profession | salary wage pay | company firm | business company | employee worker | employer boss
+petrol gasoline | autumn fall | trash garbage rubbish | sofa couch | fridge refrigerator | stove cooker | diaper nappy
+eggplant aubergine | zucchini courgette | tv television | bike bicycle | motorbike motorcycle | truck lorry
+mobile cellphone smartphone | phone telephone | phone mobile | website site | webpage page | pc computer
+vaccine vaccination | vaccinate vaccination | flu influenza | belly tummy stomach | abdomen belly | baby infant
+elderly old | author write writer | inventor invent | discoverer discover | founder founded | painter paint
+composer compose | creator create | developer develop development | die death | born birth | pregnant pregnancy
+reason cause | result outcome | result consequence | effect impact | affect impact influence | method way technique
+procedure process | purpose aim | example instance | summary summarize | explanation explain | describe description
+description explain | define definition | install installation | cancel cancellation | cancel terminate
+subscribe subscription | unsubscribe cancel | refund reimburse reimbursement | pay payment
+registration enrolment enrollment | enrol enroll | registration enrolment enrollment signup
+verify verification confirm | confirm confirmation | login signin | logout signout | located location | renew renewal
+replace replacement | connect connection | restore recover | recover retrieve | restoration recovery restore recover
+enable activate | disable deactivate | configure setup | configuration setup | translate translation | wash cleanse
+grow cultivate | adopt adoption | teach instruct | educate teach | education schooling | teacher instructor
+practice practise | exercise workout | maximum max | minimum min | biggest largest | smallest tiniest | daily everyday
+yearly annual annually | advantage benefit | disadvantage drawback downside | pros advantage
+cons disadvantage drawback | feature characteristic | danger risk hazard | dangerous unsafe hazardous risky
+harmful damaging | dangerous harmful | safe harmless | healthy wholesome | toxic poisonous | poison toxic
+remedy cure | treat treatment | therapy treatment | treatment remedy | nap doze | weird strange | rule regulation
+law legislation | legal lawful | illegal unlawful | population inhabitants | while when during | if when
+while whilst | also too | about regarding concerning | approximately roughly | happen occur | occur occurrence
+exist existence | continue proceed | keep maintain | maintain maintenance | supermarket grocery | restaurant eatery
+drink beverage | alcohol liquor | tasty delicious | component element | amount quantity | calculate compute
+compute determine | determine calculate | measure measurement | convert conversion | change convert
+transform convert | price cost | fare price | speed velocity | distance far | height tall high | length long
+width wide | depth deep | weight weigh heavy | age old | size big large | smell odor scent | stink smell | loud noisy
+silent quiet | rotate spin | walk stroll | travel journey trip | departure depart leave | arrival arrive
+reach arrive | reservation booking | luggage baggage | schedule timetable | folder directory | slow sluggish
+lag delay | delay postpone | use utilize | utilize employ | usage use | useful helpful | useless pointless
+try attempt | check examine | inspect examine | observe watch | understand comprehend | remember recall
+memorize remember | like enjoy | hate detest dislike | prefer favor | favorite preferred | suggest recommend
+recommendation suggestion recommend suggest | advise advice recommend | guide tutorial | beginner novice
+expert specialist | common usual | usually normally typically | normal typical usual | rare uncommon
+unusual strange uncommon | often frequently | sometimes occasionally | always constantly | forever always
+temporary temporarily | instantly immediately | immediately straightaway | soon shortly | entire whole | correct right
+correctly properly right | proper correct | wrong incorrect | false untrue | police cops | fire blaze | trousers pants
+sweater jumper pullover | shoes footwear | garment clothing | stain spot | dirt grime | rug carpet | glue adhesive
+thaw defrost | reheat rewarm | airplane aeroplane | sick ill unwell | fix solve resolve | country nation | wet damp
+infect infection | allergic allergy | uninstall remove | delete erase | mobile handset
+"""
+
+_MONTHS = (
+    "january|february|march|april|may|june|july|august|september|october|november|december|spring|summer|autumn|winter"
+)
+_LANGUAGES = "(?:python|java|javascript|typescript|rust|ruby|php|perl|kotlin|swift|sql|excel|bash)"
+_PHRASES = tuple(
+    (re.compile(rf"(?<!\S)(?:{pattern})(?:(?!\S)|(?<=\s))"), replacement)
+    for pattern, replacement in (
+        (r"log(?:ging|ged|s)? (?:in to|into|in|on to|onto|on)|sign(?:ing|ed|s)? (?:in to|into|in)", "login to"),
+        (r"login to (?:to|into)", "login to"),
+        (r"log(?:ging|ged|s)? (?:out|off)|sign(?:ing|ed|s)? (?:out|off)", "logout"),
+        (r"sign(?:ing|ed|s)? up|create an account", "signup"),
+        (r"(?:switch|turn)(?:ed|ing)? ((?:the|a|an|my|your) (?:\S+ ){1,2})(on|off)", r"turn \2 \1"),
+        (r"(?:switch|turn)(?:ed|ing)? on", "enable"),
+        (r"(?:switch|turn)(?:ed|ing)? off", "disable"),
+        (r"set(?:ting|s)? up", "setup"),
+        (r"back(?:ing|ed|s)? up|mak(?:e|ing) (?:a |the )?(?:backup|back up)s?(?: of)?", "backup"),
+        (r"get(?:ting)? rid of", "remove"),
+        (r"(?:get|take)(?:ting|ing)? ((?:the |a |an |my |your )?(?:\S+ ){1,3})(?:out of|off)", r"remove \1from"),
+        (r"(?:get|getting|become|becoming) better (?:at|in)", "improve"),
+        (r"(?:get|getting) in(?:to)? (?:touch|contact) with", "contact"),
+        (r"pass(?:ed|es|ing)? away", "die"),
+        (r"find(?:ing)? out", "discover"),
+        (r"tak(?:e|ing) (?:good )?care of", "care for"),
+        (r"(?:lots|plenty|a lot|loads) of", "many"),
+        (r"(?:be )?able to", "can"),
+        (r"(?<=times |twice ) ?a (day|week|month|year)", r"per \1"),
+        (r"at (?:the )?most", "maximum"),
+        (r"at (?:the )?least", "minimum"),
+        (r"(?:more|greater|higher) than(?= #)", "over"),
+        (r"(?:less|fewer|lower) than(?= #)", "under"),
+        (r"well known", "famous"),
+        (r"(an|the|our|your|my) it (?=[a-z])", r"\1 information-technology "),
+        (r"more quickly", "faster"),
+        (r"most quickly", "fastest"),
+        (r"capital city", "capital"),
+        (rf"during (?={NAME}?(?:{_MONTHS})\b)", "in "),
+        (r"(?:mobile|cell) phone|smart phone", "mobile"),
+        (r"web (site|page)", r"web\1"),
+        (r"(?:customer|client) (?:support|service|care)", "customer support"),
+        (r"post code|zip code|postal code", "postcode"),
+        (r"(?:because|as a result) of", "because"),
+        (r"(?:with|by) (?:the )?(?:help|means|use) of|by using|using", "with"),
+        (rf"with (?={NAME}?{_LANGUAGES}\b)", "in "),
+        (r"in order to|so as to", "to"),
+        (r"such as", "like"),
+        (r"((?:convert|turn|transform|change)\w* (?:\S+ ){1,6})into", r"\1to"),
+        (rf"(a|an|my|the) ({NAME}?{_LANGUAGES}) (\w+)(?= ?[.,]|$)", r"\1 \3 in \2"),
+        # "The app's language" is "the language of the app".
+        (r"((?:the|an?|my|your) \S+|_\S+(?: _\S+)*) 's (date of birth|birth date|\w+)", r"the \2 of \1"),
+        (r"prior to", "before"),
+        (r"in spite of", "despite"),
+        (r"instead of|rather than", "instead"),
+        (rf"{NAME}?united {NAME}?states(?: of {NAME}?america)?|{NAME}usa?|usa|{NAME}america", f"{NAME}usa"),
+        (rf"{NAME}?united {NAME}?kingdom|{NAME}uk|uk", f"{NAME}uk"),
+    )
+)
+
+
+def _indexed() -> dict[str, frozenset[int]]:
+    index: dict[str, frozenset[int]] = {}
+    for number, group in enumerate(re.split(r"[|\n]", _GROUPS.strip())):
+        for word in group.split():
+            index[word] = index.get(word, frozenset()) | {number}
+    return index
+
+
+_INDEX = _indexed()
+
+
+def meanings(word: str) -> frozenset[int]:
+    """Return the groups a word, or a form of it, stands in. Words whose groups meet may stand for each other."""
+    return frozenset().union(*(_INDEX.get(lemma, frozenset()) for lemma in lemmas(word)))
+
+
+def is_common(word: str) -> bool:
+    """Whether the table knows the word: then it is no name, however it is written."""
+    return bool(meanings(word))
+
+
+def one_word(text: str) -> str:
+    """Put phrases of one meaning as one word; `text` is tokens between single blanks."""
+    for pattern, replacement in _PHRASES:
+        text = pattern.sub(replacement, text)
+    return text

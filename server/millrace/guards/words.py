@@ -1,0 +1,252 @@
+"""Text -> tokens, and what a token may be a form of. Cuts lightly: what it cannot explain stays apart.
+
+A token is lower case. `_` before it marks a capital that grammar did not ask for, so a name; `#` marks a number;
+`?` marks a question word that `questions` has read.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+NAME = "_"
+NUMBER = "#"
+POSSESSIVE = "'s"
+
+
+def listed(text: str) -> frozenset[str]:
+    """Return the words of a list."""
+    return frozenset(text.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A content word, and how it hangs in its sentence."""
+
+    text: str
+    named: bool  # written as a name
+    plain: bool  # written as none, where a name would have been seen
+    lead: tuple[str, ...]  # the words of grammar before it: be, have, prepositions, persons, in their order
+    article: str  # "a", "the" or nothing
+    place: str  # the preposition of the phrase it stands in
+    joint: str  # "and", "or", "vs" where that joins it to the word before
+    lemmas: frozenset[str]
+    meanings: frozenset[int]  # groups of `synonyms`
+
+
+# They carry grammar, not matter. Prepositions stand in `order`, negations in `polarity`, modals in `questions`.
+FUNCTION = listed(
+    "a an the some any this that these those is are was were be been being do does did done has have had having "
+    "i you we one it its my your our me myself yourself ourselves mine yours ours someone somebody anyone "
+    "and or but so there here that what which who whom whose whether "
+    "can could may might will would shall should must ought let 's , ."
+)
+# They say nothing by themselves; of these, the idle may stand on one side only: no answer depends on them.
+IDLE = listed("please kindly actually really basically honestly hmm anyway")
+FILLERS = listed(
+    "please kindly thanks thank hi hello hey actually really just basically simply exactly very quite literally "
+    "precisely specifically ok okay well own ever hmm honestly anyway"
+)
+
+_APOSTROPHES = str.maketrans({"’": "'", "ʼ": "'", "‘": "'", "`": "'", "´": "'"})
+_CONTRACTIONS = tuple(
+    (re.compile(pattern, re.IGNORECASE), replacement)
+    for pattern, replacement in (
+        (r"\bcan(?:'t|not|t)\b", "can not"),
+        (r"\bwon't\b", "will not"),
+        (r"\bshan't\b", "shall not"),
+        (r"n't\b", " not"),
+        (r"\b(do|does|did|is|are|was|were|has|have|had|would|could|should)nt\b", r"\1 not"),
+        (r"\blet's\b", "let us"),
+        (r"\b(what|who|where|how|that|there|it|when|why|he|she|here)'s\b", r"\1 is"),
+        (r"\b(what|where|how|that|who)s\b", r"\1 is"),
+        (r"\bi'?m\b", "I am"),
+        (r"'re\b", " are"),
+        (r"\bive\b|'ve\b", lambda match: "I have" if match[0][0] != "'" else " have"),
+        (r"'ll\b", " will"),
+        (r"'d\b", " would"),
+        (r"(?<=s)'(?=\s)", " 's"),
+        (r"'s\b", " 's"),
+        (r"\be-(?=mail)", "e"),
+        (r"\bwi-fi\b", "wifi"),
+    )
+)
+_DOTTED = re.compile(r"\b(?:[A-Za-z]\.){2,}")  # U.S., e.g.
+_TOKEN = re.compile(
+    r"'s\b|[A-Za-z]\+\+|[CF]\#|\.NET\b|\bnode\.js\b"
+    r"|[^\W\d_]+(?:_\w+)*"
+    r"|(?<![\w.)])-?\d+(?:[.,:]\d+)*"  # a sign, only where no operand stands before it
+    r"|\d+(?:[.,:]\d+)*|[-+*/=<>%^&|~$€£@]|[,;]|[.?!\n]+",
+    re.IGNORECASE,
+)
+_NEVER_NAMES = listed("how what why when where which is are do does please tell i pc tv")  # "Hi, How do I"
+_LONG = 4  # letters: shorter words are small even in titles
+_SHORTEST = 3
+
+
+def tokens(text: str) -> list[str]:
+    """Return the tokens of a text, contractions taken apart, names marked."""
+    text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES)
+    text = _DOTTED.sub(lambda match: match[0].replace(".", ""), text)
+    for pattern, replacement in _CONTRACTIONS:
+        text = pattern.sub(replacement, text)
+    telling = case_tells(text)
+    found: list[str] = []
+    for match in _TOKEN.finditer(text):
+        token = match[0]
+        first = not found or found[-1] == "."
+        found.append((NAME if telling and _is_name(token, first=first) else "") + _plain(token))
+    return found
+
+
+def _plain(written: str) -> str:
+    if written in ",;":
+        return ","
+    if written[0] in ".?!\n" and not written[1:].isalpha():
+        return "."
+    return written.lower()
+
+
+def case_tells(text: str) -> bool:
+    """Whether capitals mean something here: not in titles, not in shouting."""
+    long = [word for word in re.findall(r"[^\W\d_]+", text) if len(word) >= _LONG]
+    return not (len(long) >= _SHORTEST and all(word[0].isupper() for word in long))
+
+
+def _is_name(token: str, *, first: bool) -> bool:
+    if not token[0].isalpha() or token.lower() in _NEVER_NAMES:
+        return False
+    return token[1:] != token[1:].lower() or (token[0].isupper() and not first)
+
+
+def is_symbol(token: str) -> bool:
+    """Whether a token is an operator or a sign."""
+    return not token[-1].isalnum() and token not in {",", ".", POSSESSIVE}
+
+
+_IRREGULAR_VERBS = """
+be been being | become became | begin began begun | bend bent | bite bit bitten | bleed bled | blow blew blown
+break broke broken | breed bred | bring brought | build built | burn burnt | buy bought | catch caught
+choose chose chosen | come came | creep crept | deal dealt | dig dug | do did done | draw drew drawn | dream dreamt
+drink drank drunk | drive drove driven | eat ate eaten | fall fell fallen | feed fed | feel felt | fight fought
+find found | flee fled | fly flew flown | forbid forbade forbidden | forget forgot forgotten | forgive forgave forgiven
+freeze froze frozen | get got gotten | give gave given | go went gone | grow grew grown | hang hung | hear heard
+hide hid hidden | hold held | keep kept | know knew known | lay laid | lead led | learn learnt | leave left | lend lent
+lie lay lain | lose lost | make made | mean meant | meet met | pay paid | prove proven | ride rode ridden
+ring rang rung | rise rose risen | run ran | say said | see saw seen | seek sought | sell sold | send sent
+shake shook shaken | shine shone | shoot shot | show shown | shrink shrank shrunk | sing sang sung | sink sank sunk
+sit sat | sleep slept | slide slid | smell smelt | speak spoke spoken | spell spelt | spend spent | spin spun
+spoil spoilt | stand stood | steal stole stolen | stick stuck | sting stung | strike struck | swear swore sworn
+sweep swept | swim swam swum | swing swung | take took taken | teach taught | tear tore torn | tell told
+think thought | throw threw thrown | understand understood | wake woke woken | wear wore worn | weep wept | win won
+wind wound | write wrote written
+"""
+_IRREGULAR_NOUNS = "child children | foot feet | goose geese | man men | mouse mice | ox oxen | person people persons"
+_IRREGULAR_NOUNS += " | tooth teeth | woman women | wife wives | life lives | knife knives | wolf wolves | leaf leaves"
+
+
+def _forms(table: str) -> dict[str, str]:
+    """Return form -> lemma."""
+    rows = (row.split() for row in re.split(r"[|\n]", table) if row.strip())
+    return {form: lemma for lemma, *forms in rows for form in forms}
+
+
+_PASTS = _forms(_IRREGULAR_VERBS)
+_PLURALS = _forms(_IRREGULAR_NOUNS)
+_IRREGULAR = _PASTS | {"lying": "lie", "lies": "lie"} | _PLURALS
+_UNCUT = re.compile(r"(?:ss|us|is|ics|eed)$")
+_WHOLE = listed(
+    "news glasses goods customs arms series species clothes always perhaps anything something nothing everything "
+    "woods contents damages manners means dues shorts jeans looks forces spirits greens brains ashes arts savings "
+    "drawers trunks blues premises quarters grounds remains sometimes whereas besides odds stairs tights papers "
+    "morning evening during wedding ceiling spring string king ring thing wing sing bring hundred sacred naked wicked"
+)
+_SPELLINGS = (
+    (re.compile(r"isation"), "ization"),
+    (re.compile(r"is(e[ds]?|ing)$"), r"iz\1"),
+    (re.compile(r"(?<=[a-z]{3})our(s|ed|ing|ite|ites)?$"), r"or\1"),
+    (re.compile(r"tre(s?)$"), r"ter\1"),
+    (re.compile(r"ogue(s?)$"), r"og\1"),
+)
+_VOWELS = frozenset("aeiouy")
+_CLOSED = re.compile(r"[^aeiou]*[aeiouy][^aeiouywx]")  # one short syllable: the e of "hope" was dropped in "hoping"
+_DOUBLED = re.compile(r"([^aeiou])\1$")
+
+
+def spelled(word: str) -> str:
+    """Return one spelling for the British and the American one."""
+    for pattern, replacement in _SPELLINGS:
+        word = pattern.sub(replacement, word)
+    return word
+
+
+def lemmas(word: str) -> frozenset[str]:
+    """Return every dictionary form the word may be of. Two words are one when these meet."""
+    word = spelled(word)
+    irregular = _IRREGULAR.get(word)
+    if irregular:
+        return frozenset({word, irregular})
+    if len(word) <= _SHORTEST or not word.isalpha() or word in _WHOLE or _UNCUT.search(word):
+        return frozenset({word})
+    return frozenset({word, *_uninflected(word)})
+
+
+# "Who is the author of it" is who wrote it, and not who writes.
+_MAKERS = listed("author writer painter inventor composer discoverer founder creator")
+
+
+def inflection(word: str) -> str:
+    """Return "ing", "past" or nothing: what bores is not what is bored, and who owned it is not who owns it."""
+    if word in _PASTS or word in _MAKERS:
+        return "past"
+    ends = next((end for end in ("ing", "ed") if word.endswith(end) and len(lemmas(word)) > 1), "")
+    return "past" if ends == "ed" else ends
+
+
+def number_differs(left: str, right: str) -> bool | None:
+    """Return False where two words are one form of one word, True where one is its plural, None for two words."""
+    left, right = spelled(left), spelled(right)
+    if left == right:
+        return False
+    return True if left in _plural_of(right) or right in _plural_of(left) else None
+
+
+def is_plural(word: str, of: str) -> bool:
+    """Whether a word is the plural of another."""
+    return spelled(of) in _plural_of(spelled(word))
+
+
+def _plural_of(word: str) -> set[str]:
+    """Return what a word may be the plural of."""
+    if word in _PLURALS:
+        return {_PLURALS[word]}
+    if len(word) <= _SHORTEST or word in _WHOLE or _UNCUT.search(word) or not word.endswith("s"):
+        return set()
+    return _singular(word)
+
+
+def _uninflected(word: str) -> set[str]:
+    if word.endswith("s"):
+        return _singular(word)
+    if word.endswith("ing"):
+        return _infinitive(word[:-3])
+    if word.endswith("ied"):
+        return {word[:-1], word[:-3] + "y"}
+    return _infinitive(word[:-2]) if word.endswith("ed") else set()
+
+
+def _singular(word: str) -> set[str]:
+    if word.endswith("ies"):
+        return {word[:-3] + "y", word[:-1]}
+    if re.search(r"(?:s|x|z|ch|sh|o)es$", word):
+        return {word[:-2], word[:-1]}
+    return {word[:-1]}
+
+
+def _infinitive(stem: str) -> set[str]:
+    if not _VOWELS & set(stem):
+        return set()
+    if _CLOSED.fullmatch(stem):
+        return {stem + "e"}
+    if _DOUBLED.search(stem):
+        return {stem, stem[:-1]}
+    return {stem, stem + "e"}

@@ -1,0 +1,95 @@
+"""Trimming: chunks of context and history are cut to a token budget; system prompt and question never are.
+
+The order of what is left serves providers' prefix caches: system prompt, history, and last the question with the
+context that belongs to it, for that changes with every request.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import accumulate, takewhile
+
+from millrace import tokens
+from millrace.errors import MillraceError
+from millrace.types import Message, Prompt
+
+HEADING = "Context, most relevant first:"
+GAP = "\n\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trimmed:
+    """A prompt as it will be sent, and what was cut from it."""
+
+    prompt: Prompt
+    input_tokens: int
+    cut_tokens: int
+    cut_chunks: int
+    cut_turns: int
+
+
+def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, room: int) -> Trimmed:
+    """Fit a prompt into `room` tokens, and its context and history together into `budget` of them.
+
+    Context first, as much as fits, most relevant first; then the newest turns. A turn is a user's message and all that
+    followed it, so a tool call is never parted from its result. Raises `context_too_long` where nothing is left to cut.
+    """
+    messages = prompt.messages
+    question = max((at for at, message in enumerate(messages) if message.role == "user"), default=len(messages) - 1)
+    fixed = [at for at, message in enumerate(messages) if at >= question or message.role == "system"]
+    spent = _count(messages, fixed)
+    if spent > room:
+        told = f"input: the system prompt and the question have {spent} tokens; the models take {room}"
+        raise MillraceError("context_too_long", told, param="input")
+    left = room - spent if budget is None else min(budget, room - spent)
+    kept_chunks = _fitting(context, left)
+    block = _joined(context[:kept_chunks]) if kept_chunks else ""
+    turns = _turns(messages[:question])
+    kept = _newest(messages, turns, left - tokens.count(block))
+    shown = sorted({*fixed, *(at for turn in kept for at in turn)})
+    lost = [at for turn in turns[: len(turns) - len(kept)] for at in turn]
+    result = replace(prompt, messages=tuple(messages[at] for at in shown), context=block)
+    return Trimmed(
+        prompt=result,
+        input_tokens=tokens.count_prompt(result),
+        cut_tokens=_count(messages, lost) + sum(map(tokens.count, context[kept_chunks:])),
+        cut_chunks=len(context) - kept_chunks,
+        cut_turns=len(turns) - len(kept),
+    )
+
+
+def _fitting(context: tuple[str, ...], budget: int) -> int:
+    """Return how many chunks fit, from the first; joined texts may count a little more or less than their sum."""
+    totals = accumulate(tokens.count(chunk) + 1 for chunk in context)
+    fits = sum(1 for _ in takewhile(lambda total: total <= budget, totals))
+    while fits and tokens.count(_joined(context[:fits])) > budget:
+        fits -= 1
+    return fits
+
+
+def _joined(chunks: tuple[str, ...]) -> str:
+    return GAP.join((HEADING, *chunks)) + GAP
+
+
+def _turns(history: tuple[Message, ...]) -> list[list[int]]:
+    """Group the indices of what may be cut, oldest turn first."""
+    turns: list[list[int]] = []
+    for at, message in enumerate(history):
+        if message.role == "system":
+            continue
+        if message.role == "user" or not turns:
+            turns.append([])
+        turns[-1].append(at)
+    return turns
+
+
+def _newest(messages: tuple[Message, ...], turns: list[list[int]], budget: int) -> list[list[int]]:
+    kept: list[list[int]] = []
+    for turn in reversed(turns):
+        budget -= _count(messages, turn)
+        if budget < 0:
+            break
+        kept.append(turn)
+    return kept
+
+
+def _count(messages: tuple[Message, ...], indices: list[int]) -> int:
+    return sum(tokens.count(part) for at in indices for part in messages[at].parts)
