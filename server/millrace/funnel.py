@@ -115,7 +115,8 @@ class Funnel:
     async def _lead(self, key: bytes, response: Response, tab: Tab) -> Landed:
         """Lead a request on that nobody else is leading: by meaning, then by asking; and remember what it got."""
         request = response.request
-        near = await self._memory.near(request)
+        scope = self._memory.scope(request)
+        near = await self._memory.near(request, scope)
         if isinstance(near, SemanticHit):
             return self._serve(response, near.answer, CacheOutcome.SEMANTIC, "asked before in other words", near)
         if request.cache is CacheMode.ONLY:
@@ -123,7 +124,7 @@ class Funnel:
         choice = choose(request, self._catalog, self._policy)
         response.route(choice.routed(request, near))
         caught = await self._ask(choice, response, tab)
-        self._memory.remember(request, key, caught.answer)
+        self._memory.remember(request, key, scope, caught.answer)
         return caught
 
     async def _ask(self, choice: Choice, response: Response, tab: Tab) -> Landed:

@@ -56,10 +56,8 @@ class Line:
 
     def split(self) -> Charge:
         """Charge what has been used until now to the one who leaves; the rest goes to whoever pays from here on."""
-        text = "".join(self.attempt.parts)
-        counted = tokens.count(text) if len(text) <= tokens.LONG else len(self.attempt.parts)
         usage = self.usage  # and no more than the provider may yet report, or the heir could not pay the rest
-        usage = replace(usage, output_tokens=min(usage.output_tokens, counted)).less(self._charged_before)
+        usage = replace(usage, output_tokens=min(usage.output_tokens, self._count())).less(self._charged_before)
         self._charged_before = Usage(
             input_tokens=self._charged_before.input_tokens + usage.input_tokens,
             output_tokens=self._charged_before.output_tokens + usage.output_tokens,
@@ -71,6 +69,9 @@ class Line:
         """While it runs, one for each delta: that is cheap, and hardly ever more than the provider will report."""
         if self.outcome is Outcome.RUNNING:
             return len(self.attempt.parts)
+        return self._count()
+
+    def _count(self) -> int:
         text = "".join(self.attempt.parts)
         return tokens.count(text) if len(text) <= tokens.LONG else tokens.estimate(len(text.encode()))
 

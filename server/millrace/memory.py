@@ -32,23 +32,25 @@ class Memory:
         # Once more in memory: while SQLite was asked, the same request may have been answered.
         return self._exact.recall(key) or await self._exact.find(key) or self._exact.recall(key)
 
-    async def near(self, request: Request) -> SemanticHit | SemanticMiss | None:
-        """Return the answer to a near-identical question, or why there is none; None where none was looked for."""
-        if self._semantic is None or request.cache not in _READS:
+    def scope(self, request: Request) -> Scope | str | None:
+        """Return where the question is looked for by meaning, or why it is not; None where no cache is wanted."""
+        if self._semantic is None or request.cache is CacheMode.OFF:
             return None
-        scope = self._scope(request)
+        return semantic_scope(request, self._models, checks.NAMES, self._embedder)
+
+    async def near(self, request: Request, scope: Scope | str | None) -> SemanticHit | SemanticMiss | None:
+        """Return the answer to a near-identical question, or why there is none; None where none was looked for."""
+        if self._semantic is None or scope is None or request.cache not in _READS:
+            return None
         if isinstance(scope, str):
             return SemanticMiss(reason=scope, similarity=None)
         return await self._semantic.find(scope.digest, scope.question)
 
-    def remember(self, request: Request, key: bytes, answer: Answer | None) -> None:
+    def remember(self, request: Request, key: bytes, scope: Scope | str | None, answer: Answer | None) -> None:
         """Write an answer back, if it is worth it and the request wants it."""
         if answer is None or request.cache not in _WRITES:
             return
         if self._exact is not None:
             self._exact.store(key, request.tenant, answer)
-        if self._semantic is not None and isinstance(scope := self._scope(request), Scope):
+        if self._semantic is not None and isinstance(scope, Scope):
             self._semantic.store(scope.digest, request.tenant, scope.question, answer)
-
-    def _scope(self, request: Request) -> Scope | str:
-        return semantic_scope(request, self._models, checks.NAMES, self._embedder)

@@ -205,9 +205,7 @@ class Response:
     def revise(self, revised: Revised) -> None:
         """Take back the words of the attempt so far; its later ones no longer arrive."""
         assert not self.committed, "committed words are never taken back"
-        if self.attempt is not None:
-            self.attempt.sink = _nowhere
-            self.attempt = None
+        self._detach()
         if self.request.delivery is not Delivery.SPECULATE:
             self.first_text_at = None  # nobody has seen them
         self._append(revised)
@@ -224,11 +222,14 @@ class Response:
     def end(self, ended: Ended) -> None:
         """Note the end. Later words are not taken any more."""
         assert self.ended is None, "a response ends once"
+        self._detach()
+        self.ended = ended
+        self._append(ended)
+
+    def _detach(self) -> None:
         if self.attempt is not None:
             self.attempt.sink = _nowhere
             self.attempt = None
-        self.ended = ended
-        self._append(ended)
 
     def _append(self, fact: Fact) -> None:
         self.facts.append(fact)
