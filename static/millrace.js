@@ -9,253 +9,136 @@
  *     for await (const event of answer) show(answer.text); // words may be taken back, so read the text, not the deltas
  *     const { status, usage } = await answer.done;
  *
- * It needs nothing but a WebSocket, and no build step.
+ * It needs nothing but a WebSocket, and no build step. Where a connection drains it opens another; where one breaks, the
+ * answers asked for with `onDisconnect: "detach"` go on where they were.
  */
 
-const SUBPROTOCOL = "millrace.v1";
-const OPEN = 1; // WebSocket.OPEN; an injected class need not have the constants
+import { Answer, lost, MillraceError } from "./answer.js";
+import { Connection, SUBPROTOCOL } from "./connection.js";
 
-/** Requests that name no lane run side by side in these; more of them wait here rather than be refused there. */
-const OWN_LANES = new Set(Array.from({ length: 16 }, (_, index) => `js-${index + 1}`));
+export { Answer, MillraceError } from "./answer.js";
 
-/** Events this version knows. A newer server may send others, which must pass unnoticed. */
-const KNOWN = new Set([
-  "response.created",
-  "response.in_progress",
-  "response.output_item.added",
-  "response.content_part.added",
-  "response.output_text.delta",
-  "response.output_text.done",
-  "response.content_part.done",
-  "response.output_item.done",
-  "response.completed",
-  "response.failed",
-  "response.incomplete",
-  "millrace.route",
-  "millrace.revise",
-  "millrace.usage",
-  "error",
-]);
+/** @typedef {import("./answer.js").AnswerEvent} AnswerEvent */
+/** @typedef {import("./answer.js").Attempt} Attempt */
+/** @typedef {import("./answer.js").Fault} Fault */
+/** @typedef {import("./answer.js").Hello} Hello */
+/** @typedef {import("./answer.js").Response} Response */
+/** @typedef {import("./answer.js").Revise} Revise */
+/** @typedef {import("./answer.js").Route} Route */
+/** @typedef {import("./answer.js").ToolCall} ToolCall */
+/** @typedef {import("./answer.js").Usage} Usage */
+/** @typedef {import("./answer.js").UsageSoFar} UsageSoFar */
+/** @typedef {import("./connection.js").Closed} Closed */
 
-/** Options named as JavaScript names things; every other one goes out under its own name. */
+/** Fields of a request named as JavaScript names things; every other one goes out under its own name. */
 const WIRE_NAMES = /** @type {Record<string, string>} */ ({
   maxOutputTokens: "max_output_tokens",
   topP: "top_p",
   previousResponseId: "previous_response_id",
+  toolChoice: "tool_choice",
 });
 
+/** Options of Millrace, which go out in its own object. */
+const OPTIONS = /** @type {Record<string, string>} */ ({
+  strategy: "strategy",
+  delivery: "delivery",
+  cache: "cache",
+  cacheScope: "cache_scope",
+  context: "context",
+  contextVersion: "context_version",
+  contextBudget: "context_budget",
+  checks: "checks",
+  maxCostUsd: "max_cost_usd",
+  deadlineMs: "deadline_ms",
+  onDisconnect: "on_disconnect",
+  concise: "concise",
+  idempotencyKey: "idempotency_key",
+  graceMs: "grace_ms",
+  hedgeMs: "hedge_ms",
+});
+
+const COME_BACK = new Set([1001, 1006, 1011, 1012, 1013]); // close codes after which another connection is worth a try
+const PASSING = new Set(["connection_failed", "server_draining", "overloaded", "rate_limit_exceeded"]);
+const TRIES = 5;
+const FIRST_MS = 500;
+const LONGEST_MS = 8000;
+
 /**
- * @typedef {{type: string, code: string, message: string, param: string | null, retry_after_ms?: number}} Fault
- * @typedef {{input_tokens: number, output_tokens: number, total_tokens: number,
- *   cost_usd: number, saved_usd: number, attempts: Attempt[], estimated: boolean}} Usage
- * @typedef {{id: string, status: string, content: {type: string, text: string}[]}} Item
- * @typedef {"in_progress" | "completed" | "incomplete" | "cancelled" | "failed"} Status
- * @typedef {{id: string, status: Status, model: string, metadata: Record<string, string>, output: Item[],
- *   usage: Usage | null, error: Fault | null, incomplete_details: {reason: string} | null}} Response
- * @typedef {{model: string, tokens: number, cost_usd: number, outcome: string, estimated: boolean}} Attempt
+ * @typedef {string | object[]} Input A question, or the items of a conversation.
+ * @typedef {string | (() => Promise<string>)} Ticket One, or what fetches one for each connection.
+ * @typedef {"connected" | "draining" | "broken" | "lost"} State
  *
- * @typedef {{sequence_number: number, stream_id?: string}} Numbered
- * @typedef {Numbered & {type: "response.created" | "response.in_progress", response: Response}} Began
- * @typedef {Numbered & {type: "response.output_item.added" | "response.output_item.done", item: Item}} ItemEvent
- * @typedef {Numbered & {type: "response.content_part.added" | "response.content_part.done", item_id: string}} PartEvent
- * @typedef {Numbered & {type: "response.output_text.delta", item_id: string, delta: string}} TextDelta
- * @typedef {Numbered & {type: "response.output_text.done", item_id: string, text: string}} TextDone
- * @typedef {Numbered & {type: "response.completed" | "response.failed" | "response.incomplete",
- *   response: Response}} Ended
- * @typedef {Numbered & {type: "millrace.route", response_id: string, strategy: string, model: string,
- *   tier: "small" | "large" | null, reason: string, cache: string, score: number | null,
- *   similarity?: number, entry_id?: string, age_s?: number}} Route
- * @typedef {Numbered & {type: "millrace.revise", response_id: string, item_id: string, keep_through: number,
- *   from_model: string, to_model: string, reason: string}} Revise
- * @typedef {Numbered & {type: "millrace.usage", response_id: string, tokens: number, cost_usd: number,
- *   saved_usd: number, attempts: Attempt[]}} UsageSoFar
- * @typedef {Began | ItemEvent | PartEvent | TextDelta | TextDone | Ended | Route | Revise | UsageSoFar} AnswerEvent
- *
- * @typedef {{type: "error", status: number, error: Fault, stream_id?: string, event_id?: string}} Refusal
- * @typedef {{type: "millrace.hello", connection_id: string, epoch: string, version: string, heartbeat_s: number,
- *   limits: Record<string, number>}} Hello
+ * @typedef {object} ConnectOptions
+ * @property {string} [url] `ws:` or `wss:`; without it the server this page came from.
+ * @property {Ticket} [ticket] From your backend, which has traded a key for it.
+ * @property {string | null} [key] A key, to be traded for tickets here. Never write one into a page.
+ * @property {boolean} [negotiate] A client that does not gets the standard events only, never a word that is later
+ *   taken back, and cannot resume.
+ * @property {(state: State) => void} [onState] Hears how the connection is.
+ * @property {typeof globalThis.WebSocket} [WebSocket]
+ * @property {typeof globalThis.fetch} [fetch]
+ * @property {(ms: number) => Promise<void>} [pause]
  *
  * @typedef {object} StreamOptions
  * @property {string} [lane] Requests of one lane run one after the other. Without one they run side by side.
  * @property {string} [model]
  * @property {string} [instructions]
  * @property {Record<string, string>} [metadata]
- * @property {{strategy?: string, delivery?: string, cache?: string}} [millrace]
+ * @property {Record<string, unknown>} [millrace] Options under their wire's names.
+ * @property {string} [strategy]
+ * @property {string} [delivery]
+ * @property {string} [cache]
+ * @property {string} [cacheScope]
+ * @property {(string | {text: string})[]} [context]
+ * @property {string} [contextVersion]
+ * @property {number} [contextBudget]
+ * @property {(string | object)[]} [checks]
+ * @property {number | string} [maxCostUsd]
+ * @property {number} [deadlineMs]
+ * @property {"cancel" | "detach"} [onDisconnect]
+ * @property {boolean} [concise]
+ * @property {string} [idempotencyKey]
+ * @property {number} [graceMs]
+ * @property {number} [hedgeMs]
  * @property {number} [maxOutputTokens]
  * @property {number} [temperature]
  * @property {number} [topP]
  * @property {object} [text]
- *
- * @typedef {{code: number, reason: string}} Closed
- * @typedef {string | object[]} Input A question, or the items of a conversation.
+ * @property {object[]} [tools]
+ * @property {string | object} [toolChoice]
+ * @property {string} [previousResponseId]
+ * @property {boolean} [store]
  */
 
-/** What went wrong: `code` is one of the wire's, or `connection_failed` or `connection_lost`. */
-export class MillraceError extends Error {
-  /**
-   * @param {string} code
-   * @param {string} message
-   * @param {string | null} [param] The path of the fault in the request.
-   * @param {number} [retryAfterMs]
-   */
-  constructor(code, message, param = null, retryAfterMs) {
-    super(message);
-    this.name = "MillraceError";
-    this.code = code;
-    this.param = param;
-    this.retryAfterMs = retryAfterMs;
-  }
-}
-
-/** One answer: its events as they come, its text with every revise applied, its end. */
-export class Answer {
-  /** @type {Response | null} Since it began; whole once it has ended. */
-  response = null;
-  ended = false;
-  /** @type {{text: string, reason: string, from: string, to: string}[]} The words that were taken back, and why. */
-  takenBack = [];
-  /** @type {Promise<Response>} Rejects where there is no response: refused, or the connection was lost. */
-  done;
-
-  #text = "";
-  /** @type {TextDelta[]} Those that stand. */
-  #deltas = [];
-  /** @type {AnswerEvent[]} Those that nobody has read yet. */
-  #unread = [];
-  /** @type {MillraceError | null} */
-  #error = null;
-  #wake = () => {};
-  #cancel;
-  /** @type {(response: Response) => void} */
-  #resolve = () => {};
-  /** @type {(error: MillraceError) => void} */
-  #reject = () => {};
-
-  /** @type {string | null} Once it has been sent. */
-  lane = null;
-
-  /**
-   * Made by `Client.stream`.
-   * @param {string} eventId
-   * @param {(answer: Answer) => void} cancel
-   */
-  constructor(eventId, cancel) {
-    this.eventId = eventId;
-    this.#cancel = cancel;
-    this.done = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
-    this.done.catch(() => {}); // one who reads the events only gets the error there
-  }
-
-  /** The words that stand now. */
-  get text() {
-    return this.#text;
-  }
-
-  /** The response's id, once it has begun. */
-  get id() {
-    return this.response?.id ?? null;
-  }
-
-  /** Ask the server to stop. The last event, with what it cost, still comes. */
-  cancel() {
-    if (!this.ended) this.#cancel(this);
-  }
-
-  /** Read the events, once. Leaving the loop early cancels. */
-  async *[Symbol.asyncIterator]() {
-    try {
-      for (;;) {
-        for (let event; (event = this.#unread.shift()); ) yield event;
-        if (this.#error) throw this.#error;
-        if (this.ended) return;
-        await new Promise((resolve) => (this.#wake = () => resolve(undefined)));
-      }
-    } finally {
-      this.cancel();
-    }
-  }
-
-  /**
-   * Take the next event; called by the client.
-   * @param {AnswerEvent} event
-   */
-  take(event) {
-    switch (event.type) {
-      case "response.created":
-      case "response.in_progress":
-        this.response = event.response;
-        break;
-      case "response.output_text.delta":
-        this.#deltas.push(event);
-        this.#text += event.delta;
-        break;
-      case "millrace.revise":
-        this.#revise(event);
-        break;
-      case "response.completed":
-      case "response.failed":
-      case "response.incomplete":
-        this.response = event.response;
-        this.ended = true;
-        this.#resolve(event.response);
-    }
-    this.#unread.push(event);
-    this.#wake();
-  }
-
-  /**
-   * End without a response; called by the client.
-   * @param {MillraceError} error
-   */
-  fail(error) {
-    this.ended = true;
-    this.#error = error;
-    this.#reject(error);
-    this.#wake();
-  }
-
-  /** @param {Revise} event */
-  #revise({ item_id, keep_through, reason, from_model, to_model }) {
-    /** @param {TextDelta} delta */
-    const goes = (delta) => delta.item_id === item_id && delta.sequence_number > keep_through;
-    this.takenBack.push({ text: joined(this.#deltas.filter(goes)), reason, from: from_model, to: to_model });
-    this.#deltas = this.#deltas.filter((delta) => !goes(delta));
-    this.#text = joined(this.#deltas);
-  }
-}
-
-/** One connection. Events find their answer by lane, refusals by the `event_id` of what was refused. */
+/** A client of a server: one connection at a time, and those that drain. */
 export class Client {
-  /** @type {Hello | null} What the server said first, if it was negotiated. */
+  /** @type {Hello | null} What the server said first on the last connection, if negotiated. */
   hello = null;
-  /** @type {Promise<Closed>} */
+  /** @type {Promise<Closed>} Once there is no connection, and none is to come. */
   closed;
 
-  #socket;
+  #options;
   #count = 0;
-  /** @type {Map<string, Answer[]>} The answers of each lane, the running one first. */
-  #lanes = new Map();
-  /** Lanes for requests that named none. */
-  #free = [...OWN_LANES];
-  /** @type {{answer: Answer, body: object}[]} They wait for one of those. */
+  /** @type {Connection | null} Where requests go; none while another is opened. */
+  #connection = null;
+  /** @type {Set<Connection>} They drain. */
+  #retired = new Set();
+  /** @type {Answer[]} To be sent. */
   #waiting = [];
-  /** @type {Set<Answer>} To be cancelled as soon as they start. */
-  #doomed = new Set();
+  /** @type {Answer[]} To be resumed. */
+  #orphans = [];
+  /** @type {MillraceError | null} */
+  #whyLost = null;
+  /** @type {(closed: Closed) => void} */
+  #resolveClosed = () => {};
 
   /**
    * Made by `connect`.
-   * @param {WebSocket} socket
+   * @param {ConnectOptions} options
    */
-  constructor(socket) {
-    this.#socket = socket;
-    this.closed = new Promise((resolve) => {
-      socket.addEventListener("close", ({ code, reason }) => resolve({ code, reason }));
-    });
-    socket.addEventListener("message", ({ data }) => this.#receive(JSON.parse(data)));
-    socket.addEventListener("close", () => this.#loseAll());
+  constructor(options) {
+    this.#options = options;
+    this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
   }
 
   /**
@@ -265,128 +148,226 @@ export class Client {
    * @returns {Answer}
    */
   stream(input, { lane, ...fields } = {}) {
-    const answer = new Answer(`ev_${++this.#count}`, (answer) => this.#cancel(answer));
-    const body = { event_id: answer.eventId, input, ...onTheWire(fields) };
-    if (this.#socket.readyState !== OPEN) answer.fail(lost());
-    else if (lane) this.#create(answer, lane, body);
-    else this.#waiting.push({ answer, body });
-    this.#sendWaiting();
+    const body = { event_id: `ev_${++this.#count}`, input, ...onTheWire(fields) };
+    const answer = new Answer(body.event_id, lane ?? null, body, (answer) => this.#cancel(answer));
+    if (this.#whyLost) answer.fail(this.#whyLost);
+    else this.#send(answer);
     return answer;
+  }
+
+  /**
+   * Return the events of a response after the one numbered `after`; of all of them by default.
+   * @param {string} responseId
+   * @param {{after?: number, epoch?: string}} [options] `epoch` is that of the hello when it was asked for.
+   * @returns {Answer}
+   */
+  resume(responseId, { after = -1, epoch } = {}) {
+    const answer = new Answer(`ev_${++this.#count}`, null, null, (answer) => this.#cancel(answer));
+    answer.id = responseId;
+    answer.seen = after;
+    answer.epoch = epoch ?? this.hello?.epoch ?? null;
+    if (this.#whyLost) answer.fail(this.#whyLost);
+    else if (answer.epoch === null) answer.fail(expired());
+    else if (this.#connection) this.#connection.resume(answer);
+    else this.#orphans.push(answer);
+    return answer;
+  }
+
+  /** @returns {Promise<number>} How long the server takes to answer, in milliseconds. */
+  async ping() {
+    if (!this.#connection) throw this.#whyLost ?? lost("there is no connection right now");
+    return this.#connection.ping();
   }
 
   /** Close the connection; answers that have not ended are lost. */
   close() {
-    this.#socket.close(1000);
+    this.#lose(lost(), { code: 1000, reason: "" });
+    for (const connection of [...this.#retired, this.#connection]) connection?.close();
     return this.closed;
   }
 
-  /** @param {object} frame */
-  #send(frame) {
-    this.#socket.send(JSON.stringify(frame));
+  /** Open a connection; called by `connect`. */
+  async open() {
+    const { url = ownAddress(), key, negotiate = true } = this.#options;
+    const { WebSocket = globalThis.WebSocket, fetch = globalThis.fetch, ticket: given } = this.#options;
+    const ticket = key ? await traded(key, url, fetch) : typeof given === "function" ? await given() : given;
+    const protocols = [...(negotiate ? [SUBPROTOCOL] : []), ...(ticket ? [`millrace.ticket.${ticket}`] : [])];
+    const socket = new WebSocket(url, protocols);
+    const connection = new Connection(socket, this.#owner());
+    const isOpen = await new Promise((resolve) => {
+      socket.addEventListener("open", () => resolve(true));
+      socket.addEventListener("close", () => resolve(false));
+    });
+    if (!isOpen) throw await whyRefused(url, fetch);
+    if (this.#whyLost) return connection.close(); // meanwhile it was closed
+    this.#takeUp(connection);
   }
 
-  #sendWaiting() {
-    while (this.#waiting.length && this.#free.length) {
-      const [{ answer, body }] = this.#waiting.splice(0, 1);
-      this.#create(answer, this.#free.splice(0, 1)[0], body);
+  /** @returns {import("./connection.js").Owner} */
+  #owner() {
+    return {
+      greeted: (connection) => {
+        if (connection === this.#connection) this.#adoptAll();
+      },
+      freed: () => this.#sendWaiting(),
+      draining: (connection, ms) => {
+        if (connection !== this.#connection) return;
+        this.#retired.add(connection);
+        this.#tell("draining");
+        void this.#reopen(ms);
+      },
+      unheard: (connection, answer, error) => {
+        if (this.#whyLost) answer.fail(error);
+        else if (error.code !== "server_draining") this.#askAgain(answer, error);
+        else if (this.#retired.has(connection)) this.#sendAgain(answer); // it never ran
+        else answer.fail(error);
+      },
+      over: (connection, answers, closed) => this.#over(connection, answers, closed),
+    };
+  }
+
+  /**
+   * Go on elsewhere with what can go on.
+   * @param {Connection} connection
+   * @param {Answer[]} answers
+   * @param {Closed} closed
+   */
+  #over(connection, answers, closed) {
+    this.#retired.delete(connection);
+    const worthIt = COME_BACK.has(closed.code) && !this.#whyLost && connection.hello !== null;
+    const kept = answers.filter((answer) => worthIt && answer.isDetached);
+    for (const answer of answers) if (!kept.includes(answer)) answer.fail(lost());
+    if (connection === this.#connection) {
+      this.#connection = null;
+      if (kept.length) {
+        this.#tell("broken");
+        void this.#reopen(backoff(0));
+      } else this.#lose(lost(), closed);
+    }
+    for (const answer of kept) this.#adopt(answer);
+  }
+
+  /** @param {number} ms */
+  async #reopen(ms) {
+    const { pause = sleep } = this.#options;
+    this.#connection = null;
+    for (let failures = 1; !this.#whyLost; failures++) {
+      await pause(ms);
+      if (this.#whyLost) return;
+      try {
+        return await this.open();
+      } catch (error) {
+        const isPassing = error instanceof MillraceError && PASSING.has(error.code);
+        const said = error instanceof Error ? error.message : String(error);
+        if (failures === TRIES || !isPassing)
+          this.#lose(lost(`the connection ended, and no other could be opened: ${said}`), { code: 1006, reason: "" });
+        ms = backoff(failures);
+      }
+    }
+  }
+
+  /** @param {Connection} connection Go on with a new one. */
+  #takeUp(connection) {
+    this.#connection = connection;
+    this.#tell("connected");
+    if (connection.hello || !connection.isNegotiated) this.#adoptAll(); // else its hello is awaited
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const answer of waiting) this.#send(answer);
+  }
+
+  #adoptAll() {
+    this.hello = this.#connection?.hello ?? null;
+    const orphans = this.#orphans;
+    this.#orphans = [];
+    for (const answer of orphans) this.#adopt(answer);
+  }
+
+  /** @param {Answer} answer Go on with one that a connection has left: now, or when there is one again. */
+  #adopt(answer) {
+    const connection = this.#connection;
+    if (answer.ended) return;
+    if (!connection || (connection.isNegotiated && !connection.hello)) this.#orphans.push(answer);
+    else if (answer.id === null) this.#askAgain(answer, lost("without an idempotency key it is not asked again"));
+    else if (answer.epoch !== connection.hello?.epoch) this.#askAgain(answer, expired());
+    else {
+      connection.resume(answer);
+      if (answer.isCancelled) connection.cancel(answer);
     }
   }
 
   /**
+   * Ask a request again that may have run; without an idempotency key it might be billed twice.
    * @param {Answer} answer
-   * @param {string} lane
-   * @param {object} body
+   * @param {MillraceError} error
    */
-  #create(answer, lane, body) {
-    answer.lane = lane;
-    this.#lanes.set(lane, [...this.#inLane(lane), answer]);
-    this.#send({ type: "response.create", stream_id: lane, ...body });
+  #askAgain(answer, error) {
+    if (answer.isRepeatable) this.#sendAgain(answer);
+    else answer.fail(error);
   }
 
-  /** @param {string | null | undefined} lane */
-  #inLane(lane) {
-    return this.#lanes.get(lane ?? "") ?? [];
+  /** @param {Answer} answer */
+  #sendAgain(answer) {
+    answer.beginAgain();
+    this.#send(answer);
+  }
+
+  /** @param {Answer} answer Send it now, or when there is a connection and a lane for it. */
+  #send(answer) {
+    if (answer.askedLane !== null && this.#connection) {
+      this.#connection.ask(answer);
+    } else {
+      this.#waiting.push(answer);
+      this.#sendWaiting();
+    }
+  }
+
+  #sendWaiting() {
+    while (this.#waiting.length && this.#connection && !this.#connection.isFull) {
+      this.#connection.ask(this.#waiting.splice(0, 1)[0]);
+    }
   }
 
   /** @param {Answer} answer */
   #cancel(answer) {
-    if (answer.id) this.#send({ type: "response.cancel", response_id: answer.id });
-    else if (!answer.lane) this.#withdraw(answer);
-    else if (this.#inLane(answer.lane).length === 1) this.#send({ type: "response.cancel", stream_id: answer.lane });
-    else this.#doomed.add(answer); // naming the lane would take its neighbours along
+    const carrier = [...this.#retired, this.#connection].find((connection) => connection?.carries(answer));
+    if (carrier) carrier.cancel(answer);
+    else if (answer.id !== null) answer.isCancelled = true; // to be resumed, so that its end can be told
+    else {
+      this.#waiting = this.#waiting.filter((waiting) => waiting !== answer);
+      answer.take({ type: "response.incomplete", sequence_number: 0, response: withdrawn() });
+    }
   }
 
   /**
-   * End an answer whose request has not been sent.
-   * @param {Answer} answer
+   * End all that has not ended.
+   * @param {MillraceError} error
+   * @param {Closed} closed
    */
-  #withdraw(answer) {
-    this.#waiting = this.#waiting.filter((waiting) => waiting.answer !== answer);
-    answer.take({ type: "response.incomplete", sequence_number: 0, response: withdrawn() });
-  }
-
-  /** @param {AnswerEvent | Refusal | Hello} event */
-  #receive(event) {
-    if (event.type === "millrace.hello") this.hello = event;
-    if (!KNOWN.has(event.type)) return;
-    if (event.type === "error") this.#refuse(event);
-    else this.#deliver(/** @type {AnswerEvent} */ (event));
-  }
-
-  /** @param {AnswerEvent} event */
-  #deliver(event) {
-    const [answer] = this.#inLane(event.stream_id);
-    if (!answer) return;
-    answer.take(event);
-    if (answer.ended) this.#forget(answer);
-    else if (answer.id && this.#doomed.delete(answer)) this.#cancel(answer);
-  }
-
-  /** @param {Refusal} refusal */
-  #refuse({ error, event_id }) {
-    const answer = this.#sent().find((answer) => answer.eventId === event_id);
-    if (!answer) return;
-    answer.fail(new MillraceError(error.code, error.message, error.param, error.retry_after_ms));
-    this.#forget(answer);
-  }
-
-  #loseAll() {
-    for (const answer of [...this.#sent(), ...this.#waiting.map(({ answer }) => answer)]) answer.fail(lost());
-    this.#lanes.clear();
+  #lose(error, closed) {
+    if (this.#whyLost) return;
+    this.#whyLost = error;
+    for (const answer of [...this.#waiting, ...this.#orphans]) answer.fail(error);
     this.#waiting = [];
+    this.#orphans = [];
+    this.#tell("lost");
+    this.#resolveClosed(closed);
   }
 
-  #sent() {
-    return [...this.#lanes.values()].flat();
-  }
-
-  /** @param {Answer} answer */
-  #forget(answer) {
-    const lane = answer.lane ?? "";
-    const rest = this.#inLane(lane).filter((other) => other !== answer);
-    if (rest.length) this.#lanes.set(lane, rest);
-    else this.#lanes.delete(lane);
-    this.#doomed.delete(answer);
-    if (OWN_LANES.has(lane) && !rest.length) this.#free.push(lane);
-    this.#sendWaiting();
+  /** @param {State} state */
+  #tell(state) {
+    this.#options.onState?.(state);
   }
 }
 
 /**
  * Connect to a Millrace server; without an address, to the one this page came from.
- * @param {string} [url]
- * @param {{negotiate?: boolean, WebSocket?: typeof globalThis.WebSocket}} [options] A client that does not negotiate
- *   gets the standard events only, and never a word that is later taken back.
+ * @param {ConnectOptions} [options]
  * @returns {Promise<Client>}
  */
-export async function connect(url = ownAddress(), { negotiate = true, WebSocket = globalThis.WebSocket } = {}) {
-  const socket = new WebSocket(url, negotiate ? [SUBPROTOCOL] : []);
-  const client = new Client(socket); // before it opens: the server speaks first
-  await new Promise((resolve, reject) => {
-    socket.addEventListener("open", resolve);
-    const failed = new MillraceError("connection_failed", `no connection to ${url}`);
-    client.closed.then(() => reject(failed));
-  });
+export async function connect(options = {}) {
+  const client = new Client(options);
+  await client.open();
   return client;
 }
 
@@ -394,8 +375,54 @@ function ownAddress() {
   return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/responses`;
 }
 
-function lost() {
-  return new MillraceError("connection_lost", "the connection ended before the answer did");
+/**
+ * Trade a key for a ticket for this page.
+ * @param {string} key
+ * @param {string} url
+ * @param {typeof globalThis.fetch} fetch
+ */
+async function traded(key, url, fetch) {
+  const options = { method: "POST", headers: { Authorization: `Bearer ${key}` } };
+  const answer = await fetch(beside(url, "tickets"), options).catch(() => null);
+  if (!answer) throw failed(url);
+  if (!answer.ok) throw await refusal(answer);
+  const { ticket } = await answer.json();
+  return /** @type {string} */ (ticket);
+}
+
+/**
+ * Find out what a browser does not say: why there is no connection.
+ * @param {string} url
+ * @param {typeof globalThis.fetch} fetch
+ */
+async function whyRefused(url, fetch) {
+  const answer = await fetch(beside(url, "models")).catch(() => null);
+  return answer && !answer.ok ? refusal(answer) : failed(url);
+}
+
+/** @param {globalThis.Response} answer */
+async function refusal(answer) {
+  const { error } = await answer.json().catch(() => ({}));
+  return new MillraceError(error?.code ?? "connection_failed", error?.message ?? `HTTP ${answer.status}`);
+}
+
+/** @param {string} url */
+function failed(url) {
+  return new MillraceError("connection_failed", `no connection to ${url}`);
+}
+
+/**
+ * The HTTP address of another endpoint of the same server.
+ * @param {string} url
+ * @param {string} name
+ */
+function beside(url, name) {
+  const found = new URL(url);
+  return `${found.protocol === "wss:" ? "https" : "http"}://${found.host}${found.pathname.replace(/responses\/?$/, name)}`;
+}
+
+function expired() {
+  return new MillraceError("resume_expired", "the server that answered is gone");
 }
 
 /** @returns {Response} */
@@ -404,12 +431,33 @@ function withdrawn() {
   return { id: "", status: "cancelled", model: "", ...nothing, incomplete_details: { reason: "cancelled" } };
 }
 
-/** @param {TextDelta[]} deltas */
-function joined(deltas) {
-  return deltas.map(({ delta }) => delta).join("");
+/** @param {Record<string, unknown>} fields */
+function onTheWire(fields) {
+  /** @type {Record<string, unknown>} */
+  const body = {};
+  /** @type {Record<string, unknown>} */
+  const options = {};
+  for (const [name, value] of Object.entries(fields)) {
+    if (value === undefined) continue;
+    if (OPTIONS[name]) options[OPTIONS[name]] = value;
+    else body[WIRE_NAMES[name] ?? name] = value;
+  }
+  if (!Object.keys(options).length) return body;
+  return { ...body, millrace: { .../** @type {object} */ (body.millrace ?? {}), ...options } };
 }
 
-/** @param {object} fields */
-function onTheWire(fields) {
-  return Object.fromEntries(Object.entries(fields).map(([name, value]) => [WIRE_NAMES[name] ?? name, value]));
+/**
+ * How long to wait; chance spreads the pages that lost one server together.
+ * @param {number} failures
+ */
+function backoff(failures) {
+  return Math.min(LONGEST_MS, FIRST_MS * 2 ** failures) * (0.5 + Math.random() / 2);
+}
+
+/**
+ * @param {number} ms
+ * @returns {Promise<void>}
+ */
+function sleep(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -1,9 +1,10 @@
 // @ts-check
 /** The page: a question goes out, its answer streams in. One at a time; the wire could do more. */
 
+import { openDoor } from "./door.js";
 import { History } from "./history.js";
 import { Link } from "./link.js";
-import { connect, MillraceError } from "./millrace.js";
+import { MillraceError } from "./millrace.js";
 import { settle } from "./settled.js";
 import { element, View } from "./view.js";
 
@@ -11,12 +12,14 @@ import { element, View } from "./view.js";
 /** @typedef {import("./link.js").LinkState} LinkState */
 /** @typedef {import("./settled.js").Settled} Settled */
 
+const FIRST = ["response.output_text.delta", "response.refusal.delta"];
+
 const question = /** @type {HTMLTextAreaElement} */ (element("question"));
 const askButton = /** @type {HTMLButtonElement} */ (element("ask"));
 const stopButton = /** @type {HTMLButtonElement} */ (element("stop"));
 const view = new View();
 const past = new History(suggest);
-const link = new Link(connect, showLink);
+const link = new Link(open, showLink);
 /** @type {Answer | null} */
 let running = null;
 
@@ -37,6 +40,16 @@ for (const chip of document.querySelectorAll(".chip")) {
   chip.addEventListener("click", () => suggest(/** @type {HTMLElement} */ (chip).dataset.question ?? ""));
 }
 void link.keep();
+
+/** Connect; a page that may not is told why, and tries again: someone may be changing the configuration. */
+async function open() {
+  try {
+    return await openDoor({ onState: showState, locked: showLocked });
+  } catch (error) {
+    if (error instanceof MillraceError && error.code === "forbidden") view.fault(error);
+    throw error;
+  }
+}
 
 async function ask() {
   const text = question.value.trim();
@@ -66,7 +79,7 @@ async function follow(answer, text) {
   let fault = null;
   try {
     for await (const event of answer) {
-      if (event.type === "response.output_text.delta" && firstMs === null) {
+      if (FIRST.includes(event.type) && firstMs === null) {
         firstMs = performance.now() - started;
         view.firstWord(firstMs);
       }
@@ -120,8 +133,26 @@ function showLink(link) {
     connected: "Connected",
     waiting: `Connection lost; trying again in ${"ms" in link ? Math.ceil(link.ms / 1000) : 0} s`,
   };
+  say(link.state, words[link.state]);
+}
+
+/** @param {import("./millrace.js").State} state What the client says while the link is up. */
+function showState(state) {
+  if (state === "draining") say(state, "Server restarts, reconnecting…");
+  if (state === "connected") say(state, "Connected");
+}
+
+function showLocked() {
+  say("locked", "A key is needed");
+}
+
+/**
+ * @param {string} state
+ * @param {string} words
+ */
+function say(state, words) {
   const place = element("link");
-  place.dataset.state = link.state;
-  place.textContent = words[link.state];
+  place.dataset.state = state;
+  place.textContent = words;
   showControls();
 }

@@ -15,6 +15,9 @@ export class View {
   #asked = element("asked");
   #words = element("answer");
   #revised = element("revised");
+  #reasoning = element("reasoning");
+  #refusal = element("refusal");
+  #tools = element("tools");
   #status = element("status");
   #error = element("error");
   #calls = element("calls");
@@ -31,7 +34,7 @@ export class View {
     this.#words.textContent = "";
     this.#words.ariaBusy = "true";
     this.#revised.hidden = true;
-    this.#error.hidden = true;
+    for (const part of [this.#error, this.#reasoning, this.#refusal, this.#tools]) part.hidden = true;
     this.#fall = new Fall(cache, this.#fall.names);
     this.#funnel.draw(this.#fall);
     for (const id of ["by", "tokens", "first", "total", "cost", "saved"]) put(id, "–");
@@ -51,6 +54,11 @@ export class View {
       case "response.output_text.delta":
         this.#words.textContent = answer.text;
         this.#revised.classList.toggle("settled", true);
+        break;
+      case "response.reasoning_text.delta":
+      case "response.refusal.delta":
+      case "response.output_item.done":
+        this.#showBeside(answer);
         break;
       case "millrace.revise":
         this.#takeBack(answer);
@@ -80,6 +88,7 @@ export class View {
   end(settled, answer) {
     this.#words.textContent = answer.text;
     this.#words.ariaBusy = "false";
+    this.#showBeside(answer);
     this.#fall.end(answer.response);
     this.#funnel.draw(this.#fall);
     /** @param {boolean} estimated */
@@ -121,6 +130,16 @@ export class View {
     const turned = event.type === "millrace.route" || this.#fall.mode !== mode; // a hedge starts its race in silence
     const words = underWay(this.#fall);
     if (turned && words) this.say("streaming", words);
+  }
+
+  /** @param {Answer} answer Show what it holds beside its words. */
+  #showBeside({ reasoning, refusal, toolCalls }) {
+    this.#reasoning.hidden = !reasoning;
+    put("reasoning", reasoning, "p");
+    this.#refusal.hidden = !refusal;
+    put("refusal", refusal);
+    this.#tools.hidden = !toolCalls.length;
+    this.#tools.replaceChildren(...toolCalls.map(tool));
   }
 
   /** @param {Attempt[]} attempts */
@@ -166,9 +185,18 @@ export function piece(name, text, className = "") {
 /**
  * @param {string} id
  * @param {string} text
+ * @param {string} [within] A part of it.
  */
-function put(id, text) {
-  element(id).textContent = text;
+function put(id, text, within) {
+  const place = within ? element(id).querySelector(within) : element(id);
+  if (place) place.textContent = text;
+}
+
+/** @param {import("./millrace.js").ToolCall} call */
+function tool({ name, arguments: given }) {
+  const row = document.createElement("li");
+  row.append(piece("strong", name), piece("code", given));
+  return row;
 }
 
 /** @param {Attempt} attempt */

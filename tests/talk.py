@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
+
+from tests import frames
 
 Event = dict[str, Any]
 TERMINALS = ("response.completed", "response.failed", "response.incomplete")
@@ -29,6 +33,7 @@ class Talk:
     async def next(self) -> Event:
         async with asyncio.timeout(PATIENCE_S):
             event: Event = json.loads(await self.connection.recv())
+            frames.validate(event, "sent")
             return event
 
     async def until(self, *types: str) -> list[Event]:
@@ -55,6 +60,15 @@ async def talking(url: str, *, negotiated: bool = False, **options: Any) -> Asyn
         yield talk
 
 
+def narrow(url: str) -> socket.socket:
+    """Return a connected socket that holds little, so that it is soon known when it is not read."""
+    parts = urlsplit(url)
+    connected = socket.socket()
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+    connected.connect((parts.hostname, parts.port))
+    return connected
+
+
 def text_of(events: list[Event]) -> str:
     """Return what a listener has before it, after the revises."""
     deltas: list[Event] = []
@@ -68,7 +82,8 @@ def text_of(events: list[Event]) -> str:
 
 def output_of(response: Event) -> str:
     """Return the text of a terminal's output."""
-    return "".join(part["text"] for item in response["output"] for part in item["content"])
+    messages = [item for item in response["output"] if item["type"] == "message"]
+    return "".join(part["text"] for item in messages for part in item["content"] if part["type"] == "output_text")
 
 
 def check_whole(events: list[Event], *, negotiated: bool = False) -> Event:

@@ -9,7 +9,20 @@ import orjson
 import pytest
 
 from millrace.errors import UpstreamError
-from millrace.types import Call, FinishReason, Format, Message, Model, Price, Prompt, Tier, Usage
+from millrace.types import (
+    Call,
+    FinishReason,
+    Format,
+    Media,
+    Message,
+    Model,
+    Price,
+    Prompt,
+    Tier,
+    Tool,
+    ToolCall,
+    Usage,
+)
 from millrace.upstreams import chat
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2}
@@ -49,10 +62,103 @@ def test_a_request_body(prompt: dict[str, Any], fields: dict[str, Any]) -> None:
     assert json.loads(chat.body(call, "max_completion_tokens"))["max_completion_tokens"] == call.max_output_tokens
 
 
+MEDIA = (
+    "Look:",
+    Media(kind="image", fields={"url": "data:image/png;base64,AA==", "detail": "low"}),
+    Media(kind="file", fields={"filename": "a.pdf", "file_data": "data:application/pdf;base64,AA=="}),
+    "and hear:",
+    Media(kind="audio", fields={"data": "AA==", "format": "wav"}),
+)
+ARGUMENTS = '{"b":  1.0,\n "a": "\\u00e9"} '  # as a model wrote it, spaces and all
+TOOLS = (
+    Tool(
+        name="weather",
+        description="Of a town.",
+        parameters={"type": "object", "required": ["z", "a"], "properties": {"z": {}, "a": {"minimum": 1.0}}},
+        strict=False,
+    ),
+    Tool(name="now"),
+)
+CONVERSATION = (
+    Message(role="system", parts=("Be brief.",)),
+    Message(role="user", parts=MEDIA),
+    Message(
+        role="assistant",
+        reasoning="Hm.",
+        calls=(ToolCall(id="c1", name="weather", arguments=ARGUMENTS), ToolCall(id="c2", name="now", arguments="")),
+    ),
+    Message(role="tool", call_id="c1", parts=("rain",)),
+    Message(role="tool", call_id="c2"),
+    Message(role="assistant", refusal="No."),
+    Message(role="user", parts=(MEDIA[1],)),
+)
+GOLDEN = (
+    '{"model":"m","messages":['
+    '{"role":"system","content":"Be brief."},'
+    '{"role":"user","content":[{"type":"text","text":"Look:"},'
+    '{"type":"image_url","image_url":{"url":"data:image/png;base64,AA==","detail":"low"}},'
+    '{"type":"file","file":{"filename":"a.pdf","file_data":"data:application/pdf;base64,AA=="}},'
+    '{"type":"text","text":"and hear:"},'
+    '{"type":"input_audio","input_audio":{"data":"AA==","format":"wav"}}]},'
+    '{"role":"assistant","content":null,"tool_calls":['
+    '{"id":"c1","type":"function","function":{"name":"weather","arguments":'
+    + json.dumps(ARGUMENTS)
+    + '}},{"id":"c2","type":"function","function":{"name":"now","arguments":""}}],"reasoning_content":"Hm."},'
+    '{"role":"tool","content":"rain","tool_call_id":"c1"},'
+    '{"role":"tool","content":"","tool_call_id":"c2"},'
+    '{"role":"assistant","content":null,"refusal":"No."},'
+    '{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AA==","detail":"low"}}]}],'
+    '"max_tokens":100,"stream":true,"stream_options":{"include_usage":true},'
+    '"tools":[{"type":"function","function":{"name":"weather","description":"Of a town.","parameters":'
+    '{"type":"object","required":["z","a"],"properties":{"z":{},"a":{"minimum":1.0}}},"strict":false}},'
+    '{"type":"function","function":{"name":"now"}}],'
+    '"tool_choice":{"type":"function","function":{"name":"weather"}},"parallel_tool_calls":false,'
+    '"stop":["\\n"],"seed":7}'
+)
+
+
+def test_a_conversation_with_tools_and_media_leaves_as_it_came() -> None:
+    """Byte for byte: the order of parts and of a schema's keys, numbers, and the arguments as the model wrote them."""
+    prompt = Prompt(
+        messages=CONVERSATION,
+        tools=TOOLS,
+        tool_choice="function:weather",
+        parallel_tool_calls=False,
+        extras={"stop": ["\n"], "seed": 7},
+    )
+    assert chat.body(replace(CALL, prompt=prompt), "max_tokens").decode() == GOLDEN
+
+
+def test_a_call_may_have_words_before_it() -> None:
+    """Then they are its content."""
+    turn = Message(role="assistant", parts=("I look.",), calls=(ToolCall(id="c", name="now", arguments="{}"),))
+    (sent,) = json.loads(chat.body(replace(CALL, prompt=Prompt(messages=(turn,))), "max_tokens"))["messages"]
+    assert (sent["content"], sent["tool_calls"][0]["id"]) == ("I look.", "c")
+
+
+@pytest.mark.parametrize("choice", ["auto", "none", "required", None])
+def test_a_choice_of_tools_is_said_where_there_are_tools(choice: str | None) -> None:
+    """As the provider calls it; a choice among no tools is refused by providers, and left out."""
+    prompt = replace(CALL.prompt, tool_choice=choice, parallel_tool_calls=True)
+    assert json.loads(chat.body(replace(CALL, prompt=prompt), "max_tokens")) == PLAIN
+    sent = json.loads(chat.body(replace(CALL, prompt=replace(prompt, tools=TOOLS)), "max_tokens"))
+    assert (sent.get("tool_choice"), sent["parallel_tool_calls"]) == (choice, True)
+
+
+def test_extras_never_override_what_is_said_here() -> None:
+    """Neither model, messages and stream, nor a cap under another name, nor several answers."""
+    ours = {"model": "x", "messages": [], "stream": False, "stream_options": None, "n": 3, "functions": []}
+    ours |= {"tools": [{}], "tool_choice": "auto", "parallel_tool_calls": True}
+    extras = ours | {"max_tokens": 9, "max_completion_tokens": 9, "user": "u"}
+    call = replace(CALL, prompt=replace(CALL.prompt, extras=extras))
+    assert json.loads(chat.body(call, "max_tokens")) == PLAIN | {"user": "u"}
+
+
 FINISHES = {
     FinishReason.STOP: "stop eos eos_token end_turn stop_sequence",
     FinishReason.LENGTH: "length max_tokens",
     FinishReason.CONTENT_FILTER: "content_filter",
+    FinishReason.TOOL_CALLS: "tool_calls function_call tool_use",
 }
 
 
@@ -60,7 +166,7 @@ def test_finish_reasons() -> None:
     """What compatible servers say; an unknown word is no end of an answer."""
     for reason, words in FINISHES.items():
         assert {chat.finish_reason(word, "m") for word in words.split()} == {reason}
-    for word in ("tool_calls", "function_call", "error", "STOP"):
+    for word in ("error", "STOP"):
         with pytest.raises(UpstreamError, match=word):
             chat.finish_reason(word, "m")
 

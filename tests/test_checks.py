@@ -5,8 +5,7 @@ import socket
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from millrace import checks
 from millrace.checks import NAMES, Candidate, form
@@ -264,7 +263,7 @@ def test_a_remote_reference_is_refused_and_never_fetched(scheme: str, where: str
 
 def test_the_first_failed_check_is_the_one_named() -> None:
     """Cheapest first, in the order that is told to clients."""
-    assert NAMES == ("empty", "cut_off", "refusal", "unsure", "form")
+    assert NAMES == ("empty", "cut_off", "refusal", "unsure", "form", "tool_call")
     cut = Finish(reason=FinishReason.LENGTH, refused=True)
     assert judged(" ", cut, OBJECT) == "empty"
     assert judged("I don't know", cut, OBJECT) == "cut_off"
@@ -280,7 +279,7 @@ def test_the_first_failed_check_is_the_one_named() -> None:
 )
 def test_a_beginning_is_judged_by_its_words_alone(text: str, check: str | None) -> None:
     """It can be neither empty, nor cut off, nor of a form."""
-    verdict = checks.judge_beginning(text, CITY)
+    verdict = checks.judge_beginning(Candidate(text=text, finish=None, format=CITY))
     assert (verdict.check, verdict.passed) == (check, check is None)
 
 
@@ -309,4 +308,4 @@ def test_no_input_makes_the_patterns_backtrack_for_long(repeated: list[str], tai
     unit = "".join(repeated)
     text = (unit * (300 // len(unit) + 1))[: 300 - len("".join(tail))] + "".join(tail)
     assert judged(text) in (*NAMES, None)
-    assert checks.judge_beginning(text, None).check in (*NAMES, None)
+    assert checks.judge_beginning(Candidate(text=text, finish=None)).check in (*NAMES, None)

@@ -37,7 +37,7 @@ async def test_revises_are_applied(millrace: Running) -> None:
             seen.add(stream.text)
     assert stream.response is not None
     assert stream.response.metadata["millrace.route"] == "large"
-    assert stream.text == stream.response.output[0].content[0].text
+    assert stream.text == stream.response.output_text
     assert any(not stream.text.startswith(text) for text in seen)
 
 
@@ -150,7 +150,7 @@ async def test_a_lost_connection_ends_every_stream(millrace: Running) -> None:
         streams = [client.stream(f"wait {number} [ttft=30]") for number in range(3)]
         await until(lambda: millrace.small.stats.running == 3)
         assert client._connection is not None
-        client._connection.transport.abort()
+        client._connection._socket.transport.abort()
         for stream in streams:
             with pytest.raises(ConnectionLostError):
                 await stream.reply()

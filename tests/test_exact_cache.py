@@ -1,10 +1,13 @@
 """The exact cache, through the wire and by itself."""
 
 import asyncio
+import sqlite3
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from millrace.caches.exact import SqliteExactCache
@@ -236,6 +239,23 @@ async def test_a_row_that_cannot_be_read_is_a_miss_and_goes() -> None:
     database.write(lambda connection: connection.execute("UPDATE answers SET answer = X'00'"))
     assert await cache(database, wall).find(b"k") is None
     assert await database.read(lambda connection: connection.execute("SELECT count(*) FROM answers").fetchone()) == (0,)
+    await asyncio.to_thread(database.close)
+
+
+async def test_reasoning_comes_back_and_a_row_without_it_is_read() -> None:
+    """Rows of a version that kept none are answers all the same."""
+    database, wall = Database(":memory:"), Wall()
+    cache(database, wall).store(b"k", "t", replace(answer("x"), reasoning="because"))
+    assert (found := await cache(database, wall).find(b"k")) is not None
+    assert (found.text, found.reasoning) == ("x", "because")
+
+    def forget(connection: sqlite3.Connection) -> None:
+        fields = msgspec.json.decode(connection.execute("SELECT answer FROM answers").fetchone()[0])
+        del fields["reasoning"]
+        connection.execute("UPDATE answers SET answer = ?", (msgspec.json.encode(fields),))
+
+    database.write(forget)
+    assert await cache(database, wall).find(b"k") == replace(found, reasoning="")
     await asyncio.to_thread(database.close)
 
 

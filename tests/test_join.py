@@ -12,7 +12,7 @@ import pytest
 
 from millrace_client import Client, Reply
 from tests.conftest import Running, Start, until
-from tests.talk import TERMINALS, check_whole, talking
+from tests.talk import TERMINALS, check_whole, narrow, talking
 
 CROWD = 100
 
@@ -160,12 +160,16 @@ async def test_an_heir_pays_on_through_an_escalation(start: Start, tmp_path: Pat
 
 async def test_a_healthy_joiner_is_not_starved_by_a_slow_leader(start: Start) -> None:
     """The leader's full socket paused the model; who comes aboard with an empty one gets it going again."""
-    tokens = 60_000
+    tokens = 80_000
 
     def long(configuration: dict[str, Any]) -> None:
         configuration["models"]["small"]["max_output_tokens"] = tokens
 
-    async with start(long) as running, talking(running.ws_url, max_queue=1) as slow, talking(running.ws_url) as quick:
+    async with (
+        start(long) as running,
+        talking(running.ws_url, max_queue=1, sock=narrow(running.url)) as slow,
+        talking(running.ws_url) as quick,
+    ):
         prompt = f"flood [tokens={tokens}]"
         await slow.create(prompt, model="small")
         sent, before = 0, -1

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
@@ -19,9 +19,11 @@ from millrace.ledger import Bill, Line, milliseconds
 from millrace.ledgers.sqlite import SqliteLedger
 from millrace.ports import Sink
 from millrace.types import (
+    Aside,
     CacheMode,
     CacheOutcome,
     Call,
+    CallPiece,
     Delivery,
     Entry,
     Finish,
@@ -34,6 +36,7 @@ from millrace.types import (
     Source,
     Status,
     Strategy,
+    Thought,
     Tier,
     Usage,
 )
@@ -65,6 +68,8 @@ class StubAttempt:
 
     def __init__(self, words: int = 0, usage: Usage | None = None) -> None:
         self.parts = [" mill"] * words
+        self.asides: list[Aside] = []
+        self.aside: Callable[[Aside], None] = self.asides.append
         self.sent = True
         self.usage = usage
         self.sink: Sink = self.parts.extend
@@ -143,6 +148,7 @@ async def test_a_row_is_open_before_and_settled_after(store: Store) -> None:
         "ttft_ms": 12.5,
         "latency_ms": 80.0,
         "trimmed_tokens": 0,
+        "key_id": "",
     }
 
 
@@ -361,3 +367,14 @@ async def test_a_table_of_the_first_version_is_brought_up(tmp_path: Path) -> Non
     rows = await store.rows()
     assert [(row["request_id"], row["trimmed_tokens"]) for row in rows] == [("old", 0), ("resp_1", 0)]
     store.database.close()
+
+
+def test_reasoning_and_tool_calls_are_output(store: Store) -> None:
+    """While a call runs their length tells about how much; afterwards their tokens are counted."""
+    attempt = StubAttempt(words=3)
+    attempt.asides += [Thought(" mill" * 10), CallPiece(index=0, id="c", name=" mill", arguments=" mill")]
+    line = call(store.bill(), SMALL, attempt, Outcome.RUNNING)
+    assert line.usage.output_tokens == 3 + 60 // 5
+    line.outcome = Outcome.CANCELLED
+    assert line.usage.output_tokens == 3 + 12
+    assert line.usage.estimated

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from rich.console import Console
 from websockets.asyncio.server import serve
 
@@ -326,14 +325,14 @@ async def test_an_interrupted_run_has_no_error(millrace: Running) -> None:
 
 async def test_a_connection_that_dies_is_opened_again(millrace: Running) -> None:
     """Its requests are errors without a bill; its lanes go on."""
-    plan = replace(PLAN, url=millrace.url, connections=1, requests=40)
+    plan = replace(PLAN, url=millrace.url, connections=1, requests=40, duration_s=60.0)
     async with Run(plan, mix(Row(input="x [ttft=0.05]", cache=CacheMode.OFF))) as one:
         line = one._lines[0]
 
         def kill() -> None:
             assert line._client is not None
             assert line._client._connection is not None
-            line._client._connection.transport.abort()
+            line._client._connection._socket.transport.abort()
 
         asyncio.get_running_loop().call_later(0.12, kill)
         measured = figures(one.tally, await one.finish())

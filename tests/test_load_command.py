@@ -14,14 +14,15 @@ from click.testing import CliRunner
 
 from millrace.__main__ import main as server
 from millrace_client.__main__ import main as client
-from tests.conftest import REPOSITORY, Running, until
+from tests.conftest import REPOSITORY, Running, Start, until
+from tests.test_cswsh import guarding
 
 
-async def load_command(*arguments: str) -> Process:
+async def load_command(*arguments: str, command: str = "load") -> Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "client",
-        "load",
+        command,
         *arguments,
         cwd=REPOSITORY,
         stdout=PIPE,
@@ -30,8 +31,8 @@ async def load_command(*arguments: str) -> Process:
     )
 
 
-async def ended(*arguments: str) -> tuple[int | None, str, str]:
-    process = await load_command(*arguments)
+async def ended(*arguments: str, command: str = "load") -> tuple[int | None, str, str]:
+    process = await load_command(*arguments, command=command)
     out, errors = await asyncio.wait_for(process.communicate(), 30)
     return process.returncode, out.decode(), errors.decode()
 
@@ -57,6 +58,17 @@ async def test_an_unscripted_error_is_1(millrace: Running, tmp_path: Path) -> No
     code, out, _ = await ended("--url", millrace.url, "--requests", "3", "--prompts", str(file))
     assert code == 1
     assert "upstream_error" in out
+
+
+async def test_a_server_with_keys_wants_one(start: Start, tmp_path: Path) -> None:
+    """Of both commands; without it they say what the server said."""
+    async with guarding(start, tmp_path) as guarded:
+        url = ("--url", guarded.running.url)
+        for command, arguments, refused in (("load", ("--requests", "3"), 3), ("ask", ("What is 2 + 2?",), 1)):
+            code, _, errors = await ended(*arguments, *url, command=command)
+            assert (code, "unauthorized" in errors) == (refused, True)
+            code, out, _ = await ended(*arguments, *url, "--api-key", guarded.key, command=command)
+            assert (code, guarded.key in out) == (0, False)
 
 
 def test_bad_prompts_are_2(tmp_path: Path) -> None:

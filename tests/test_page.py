@@ -1,31 +1,19 @@
 """The page, in a real browser, against a whole server with two simulated models."""
 
 import json
-import os
 import re
-import shutil
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, Page, WebSocketRoute, async_playwright, expect
+from playwright.async_api import Browser, Page, WebSocketRoute, expect
 
 from millrace.simulator import EASY, HARD
 
-from .conftest import REPOSITORY, Running, until
+from .browser import CHROMIUM, ask, browsing, ended, longer_than, shoot
+from .conftest import Running, until
 
-CHROMIUM = shutil.which("chromium")
-SCREENSHOTS = REPOSITORY / "tests" / "screenshots"
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 LONG = "Tell me a long story. [tokens=400] [rate=100]"
 UNSURE = "Why is the sky dark at night?"
 
@@ -34,10 +22,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        await browser.close()
+    async with browsing() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -64,27 +50,6 @@ async def page(browser: Browser, millrace: Running) -> AsyncIterator[Page]:
     assert others == []
 
 
-async def ask(page: Page, question: str, **choices: str) -> None:
-    for name, choice in choices.items():
-        await page.select_option(f"#{name}", choice)
-    await page.fill("#question", question)
-    await page.press("#question", "Enter")
-
-
-async def ended(page: Page, status: str, stage: str) -> None:
-    await expect(page.locator("#status")).to_have_attribute("data-status", status)
-    await expect(page.locator("#stage")).to_have_attribute("data-stage", stage)
-    await expect(page.locator("#ask")).to_be_enabled()
-
-
-async def shoot(page: Page, name: str) -> None:
-    """Keep a picture for whoever wants to look; `MILLRACE_SCREENSHOTS=1` turns it on."""
-    if os.environ.get("MILLRACE_SCREENSHOTS"):
-        SCREENSHOTS.mkdir(exist_ok=True)
-        await page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
-        await page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True, animations="disabled")
-
-
 async def note(page: Page, stage: str, words: str | re.Pattern[str]) -> None:
     await expect(page.locator(f"#stage li[data-step={stage}] .note")).to_have_text(words)
 
@@ -93,10 +58,6 @@ async def turning(page: Page) -> int:
     """Count the wheels that turn."""
     count: int = await page.evaluate("document.getAnimations().filter((one) => one.animationName === 'turn').length")
     return count
-
-
-def longer_than(characters: int) -> re.Pattern[str]:
-    return re.compile(rf"^.{{{characters},}}", re.DOTALL)
 
 
 async def test_an_answer_streams_and_the_cache_gives_it_again(page: Page) -> None:
@@ -360,26 +321,46 @@ async def test_enter_with_shift_starts_a_new_line_and_a_chip_asks(page: Page) ->
     await ended(page, "completed", "cache")
 
 
-async def test_a_dropped_connection_comes_back(browser: Browser, millrace: Running) -> None:
+async def test_reasoning_a_refusal_and_a_call_are_shown(page: Page) -> None:
+    await ask(page, "Think first. [reason=12] [tokens=8]")
+    await ended(page, "completed", "small")
+    await expect(page.locator("#reasoning")).to_be_visible()
+    await expect(page.locator("#reasoning p")).to_be_hidden()
+    await page.click("#reasoning summary")
+    await expect(page.locator("#reasoning p")).to_have_text(longer_than(10))
+    await ask(page, "Say something rude. [refuse]", strategy="large")
+    await ended(page, "completed", "large")
+    await expect(page.locator("#reasoning")).to_be_hidden()
+    await expect(page.locator("#refusal")).to_have_text(longer_than(5))
+    await expect(page.locator("#answer")).to_have_text("")
+    await ask(page, EASY[0], strategy="auto")
+    await ended(page, "completed", "small")
+    await expect(page.locator("#refusal")).to_be_hidden()
+
+
+async def test_a_tool_call_is_shown(browser: Browser, millrace: Running) -> None:
+    """The page offers no tools itself, so what the server says is scripted."""
     page = await browser.new_page()
-    routes: list[WebSocketRoute] = []
+    call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "get_weather", "status": "completed"}
+    began, *_, end = semantic_hit()
+    done = {"type": "response.output_item.done", "item": call | {"arguments": '{"city":"<b>Paris</b>"}'}}
 
-    async def through(route: WebSocketRoute) -> None:
-        route.connect_to_server()
-        routes.append(route)
+    def answer(route: WebSocketRoute, frame: str | bytes) -> None:
+        for number, event in enumerate((began, done, end)):
+            lane = {"stream_id": json.loads(frame)["stream_id"], "sequence_number": number}
+            route.send(json.dumps(event | lane))
 
-    await page.route_web_socket("**/v1/responses", through)
+    async def script(route: WebSocketRoute) -> None:
+        route.on_message(lambda frame: answer(route, frame))
+
+    await page.route_web_socket("**/v1/responses", script)
     await page.goto(millrace.url)
     await expect(page.locator("#link")).to_have_text("Connected")
-    await ask(page, LONG)
-    await expect(page.locator("#answer")).to_have_text(longer_than(10))
-    await routes[0].close(code=1012)
-    await expect(page.locator("#status")).to_have_attribute("data-status", "lost")
-    await expect(page.locator("#error")).to_contain_text("connection_lost")
-    await expect(page.locator("#link")).to_have_text("Connected")
-    assert len(routes) == 2
-    await ask(page, EASY[0])
-    await ended(page, "completed", "small")
+    await ask(page, "Weather?")
+    await ended(page, "completed", "cache")
+    await expect(page.locator("#tools li strong")).to_have_text("get_weather")
+    await expect(page.locator("#tools li code")).to_have_text('{"city":"<b>Paris</b>"}')
+    await shoot(page, "called")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light")])

@@ -4,13 +4,12 @@ from typing import Any
 
 import pytest
 import tiktoken
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from millrace import routing, tokens
 from millrace.errors import MillraceError
 from millrace.prompt import HEADING, Trimmed, trim
-from millrace.types import Message, Prompt
+from millrace.types import Media, Message, Prompt, Tool, ToolCall
 from tests.conftest import Running, Start
 from tests.talk import check_whole, talking
 
@@ -25,7 +24,7 @@ def ask(*messages: tuple[str, str]) -> Prompt:
 
 
 def count(messages: tuple[Message, ...]) -> int:
-    return sum(tokens.count(part) for message in messages for part in message.parts)
+    return sum(tokens.count(text) for message in messages for text in message.texts)
 
 
 @given(MESSAGES, WORDS, st.lists(WORDS, max_size=6), st.integers(0, 80))
@@ -94,6 +93,92 @@ def test_without_a_budget_only_the_room_counts() -> None:
     assert "50" in error.value.message
 
 
+def called(*ids: str) -> Message:
+    return Message(role="assistant", calls=tuple(ToolCall(id=id_, name="f", arguments='{"a": 1}') for id_ in ids))
+
+
+def result(id_: str, text: str = "result") -> Message:
+    return Message(role="tool", call_id=id_, parts=(text,))
+
+
+def said(role: str, text: str) -> Message:
+    return Message(role=role, parts=(text,))
+
+
+CALLED_AND_ANSWERED = {
+    "the newest are results": [said("user", "q"), called("1", "2"), result("1"), result("2")],
+    "after several rounds": [
+        said("user", "q"),
+        called("1"),
+        result("1"),
+        said("assistant", "a"),
+        called("2"),
+        result("2"),
+    ],
+    "nobody asked": [called("1"), result("1")],
+    "a user who breaks in": [said("user", "q"), called("1"), said("user", "wait"), result("1")],
+    "results in another order": [said("user", "q"), called("1", "2"), said("user", "wait"), result("2"), result("1")],
+}
+
+
+@pytest.mark.parametrize("turn", CALLED_AND_ANSWERED)
+def test_what_is_asked_now_is_never_cut(turn: str) -> None:
+    """The question, and the calls and results that followed it, stand together whatever the budget."""
+    old = [said("user", "old " * 20), called("0"), result("0"), said("assistant", "fine")]
+    now = CALLED_AND_ANSWERED[turn]
+    prompt = Prompt(messages=(*(old if now[0].role == "user" else ()), said("system", "s"), *now))
+    trimmed = trim(prompt, (), 0, ROOM)
+    assert trimmed.prompt.messages == (said("system", "s"), *now)
+    assert trimmed.cut_turns == (now[0].role == "user")
+
+
+@given(st.lists(st.sampled_from(["user", "assistant", "call", "result", "system"]), max_size=14), st.integers(0, 60))
+@settings(max_examples=300, deadline=None)
+def test_a_call_is_never_parted_from_its_result(kinds: list[str], budget: int) -> None:
+    """Wherever the results stand, also behind later questions."""
+    due: list[str] = []
+    messages = []
+    for at, kind in enumerate(kinds):
+        if kind == "call":
+            due.append(str(at))
+            messages.append(called(str(at)))
+        elif kind != "result":
+            messages.append(said(kind, f"words of {at}"))
+        elif due:
+            messages.append(result(due.pop(0)))
+    prompt = Prompt(messages=tuple(messages))
+    kept = trim(prompt, (), budget, ROOM).prompt.messages
+    results = {message.call_id for message in messages if message.role == "tool"}
+    made = {call.id for message in kept for call in message.calls}
+    answered = {message.call_id for message in kept if message.role == "tool"}
+    assert answered == made & results
+    talk = [message for message in messages if message.role != "system"]
+    rest = [message for message in kept if message.role != "system"]
+    assert rest == talk[len(talk) - len(rest) :]
+
+
+def test_everything_that_is_sent_counts() -> None:
+    """Calls, results, reasoning and refusals by their words, tools by their schema, media at a fixed size."""
+    schema = {"type": "object", "properties": {"town": {"type": "string"}}}
+    tool = Tool(name="weather", description="Of a town.", parameters=schema)
+    turn = Message(
+        role="assistant",
+        reasoning="hello world",
+        refusal="hello world",
+        calls=(ToolCall(id="c", name="weather", arguments='{"town": "Bonn"}'),),
+    )
+    image = Media(kind="image", fields={"url": "data:" + "x" * 10_000})
+    messages = (Message(role="user", parts=("hello world", image)), turn, result("c", "hello world"))
+    prompt = Prompt(messages=messages, tools=(tool, Tool(name="weather")))
+    texts = ['{"town": "Bonn"}', "Of a town.", '{"type":"object","properties":{"town":{"type":"string"}}}']
+    counted = 4 * 2 + tokens.MEDIA + 3 * tokens.count("weather") + sum(map(tokens.count, texts))
+    assert trim(prompt, (), None, ROOM).input_tokens == counted
+    characters = 4 * len("hello world") + 3 * len("weather") + sum(map(len, texts))
+    assert characters <= prompt.size < characters + 20  # the schema may be counted with its spaces
+    with pytest.raises(MillraceError, match=f"the tools and the question have {counted} tokens"):
+        trim(prompt, (), None, counted - 1)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("hello world", [24912, 2375]), ("", []), ("<|endoftext|>", None), ("naïve 東京 🙂", None)],
@@ -148,7 +233,7 @@ async def test_context_over_the_wire(millrace: Running) -> None:
     [
         ({"context": "text"}, "millrace.context"),
         ({"context": [1]}, "millrace.context[0]"),
-        ({"context": ["a", {"id": 1}]}, "millrace.context[1]"),
+        ({"context": ["a", {"id": 1}]}, "millrace.context[1].text"),
         ({"context_budget": -1}, "millrace.context_budget"),
         ({"context_budget": "many"}, "millrace.context_budget"),
         ({"grace_ms": 1.5}, "millrace.grace_ms"),

@@ -17,7 +17,7 @@ from millrace.database import Database
 from millrace.embedders import minilm
 from millrace.embedders.hashing import Hashing
 from millrace.embedders.minilm import MiniLM
-from millrace.fingerprint import LONGEST_QUESTION, Scope, semantic_scope
+from millrace.fingerprint import LONGEST_QUESTION, Scope, keys_of
 from millrace.ports import Embedder
 from millrace.types import (
     Answer,
@@ -381,7 +381,7 @@ def request_of(*messages: tuple[str, str], **fields: Any) -> Request:
 
 
 def scope_of(request: Request, embedder_name: str = "e") -> Scope:
-    scope = semantic_scope(request, [MODEL], ["empty"], embedder_name)
+    scope = keys_of(request, [MODEL], ["empty"], embedder_name).scope
     assert isinstance(scope, Scope)
     return scope
 
@@ -413,7 +413,7 @@ def test_the_scope_is_all_but_the_question() -> None:
     ],
 )
 def test_what_is_not_looked_for_by_meaning(messages: list[tuple[str, str]], reason: str) -> None:
-    told = semantic_scope(request_of(*messages), [MODEL], [], "e")
+    told = keys_of(request_of(*messages), [MODEL], [], "e").scope
     assert isinstance(told, str)
     assert reason in told
 

@@ -93,8 +93,15 @@ FAULTY: list[tuple[str, Any, str, str]] = [  # key, value, the fault's path, wor
         ("models.large.price.input", price, "models.large.price.input", 'expected dollars such as "0.15", got ')
         for price in PRICELESS
     ),
-    ("server.host", "0.0.0.0", "server.host", "'0.0.0.0' is open to others"),
-    ("server.host", "example.org", "server.host", "write one of 127.0.0.1, ::1, localhost"),
+    *(
+        ("server.origins", [origin], "server.origins", f"'{origin}' is no origin; write it as browsers do")
+        for origin in ("*", "null", "app.example", "https://app.example/", "https://*.app.example", "ftp://app.example")
+    ),
+    ("server.origins", "https://app.example", "server.origins", "expected a list in brackets"),
+    ("server.max_connections", 0, "server.max_connections", "expected a whole number >= 1"),
+    ("server.handshake_timeout_s", 0, "server.handshake_timeout_s", "expected a number > 0"),
+    ("limits.in_flight", 0, "limits.in_flight", "expected a whole number >= 1"),
+    ("limits.dollars_per_day", "-1", "limits.dollars_per_day", 'expected dollars such as "0.15"'),
 ]
 
 
@@ -113,7 +120,7 @@ def test_all_of_ten_faults_are_told_in_one_run(tmp_path: Path) -> None:
         """
         banana = 1
         [server]
-        host = "0.0.0.0"
+        origins = ["*"]
         port = "8000"
         prot = 1
         [models.small]
@@ -144,10 +151,18 @@ def test_all_of_ten_faults_are_told_in_one_run(tmp_path: Path) -> None:
         "models.small.base_url",
         "models.small.price.input",
         "models.small.price.output",
-        "server.host",
+        "server.origins",
         "server.port",
         "server.prot",
     ]
+
+
+def test_origins_in_a_variable_are_parted_by_commas() -> None:
+    """And checked like those of the file."""
+    loaded = build(environ={"MILLRACE__SERVER__ORIGINS": "https://a.example, http://localhost:3000"})
+    assert loaded.server.origins == ("https://a.example", "http://localhost:3000")
+    (fault,) = faults_of(lambda: build(environ={"MILLRACE__SERVER__ORIGINS": "https://a.example,*"}))
+    assert fault.path == "server.origins (from MILLRACE__SERVER__ORIGINS)"
 
 
 @pytest.mark.parametrize("content", [b"[server\nport = 1", b'[server]\nhost = "\xff"', None])
@@ -186,6 +201,7 @@ OVERRIDES: list[tuple[str, str, str, Any]] = [  # variable, text, path, value
     ("CACHE__EXACT", "1", "cache.exact", True),
     ("CACHE__TTL_S", "1.5", "cache.ttl_s", 1.5),
     ("FUNNEL__STRATEGY", "small", "funnel.strategy", Strategy.SMALL),
+    ("FUNNEL__CONCISE_LINE", "Be brief.", "funnel.concise_line", "Be brief."),
     ("MODELS__SMALL__BASE_URL", "https://example.org/v1", "models.small.base_url", "https://example.org/v1"),
     ("MODELS__SMALL__PRICE__INPUT", "0.10", "models.small.price.input", Decimal("0.10")),
     ("MODELS__LARGE__MAX_TOKENS_FIELD", "max_completion_tokens", "models.large.max_tokens_field", None),
@@ -221,6 +237,7 @@ def test_a_whole_configuration_can_come_from_the_environment() -> None:
         ("MILLRACE__CACHE__TTL_S", "nan", "expected a number > 0"),
         ("MILLRACE__MODELS__SMALL__PRICE__INPUT", "-1", "expected dollars such as \"0.15\", got '-1'"),
         ("MILLRACE__FUNNEL__STRATEGY", "best", "'best' is not one of auto"),
+        ("MILLRACE__FUNNEL__CONCISE_LINE", "", "expected a text in quotes, got ''"),
         ("MILLRACE__SERVER__PROT", "1", "did you mean port?"),
         ("MILLRACE__SERVER__PORT__NUMBER", "1", "port is not a section"),
     ],

@@ -237,7 +237,7 @@ async def test_the_last_user_message_is_the_question(small: Client) -> None:
         {"role": "user", "content": [{"type": "text", "text": "What is 2 + 2?"}, {"type": "image_url"}]},
         {"role": "assistant", "content": "Let me think."},
     ]
-    assert await small.text("", messages=messages) == "2 + 2 = 4."
+    assert await small.text("", messages=messages) == "2 + 2 = 4. With it came 1 image."
 
 
 async def test_unknown_questions_get_seeded_text(session: aiohttp.ClientSession, small: Client) -> None:

@@ -1,8 +1,7 @@
 """Server-sent events out of bytes: however the network cuts them, and whatever line endings a provider likes."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from millrace.errors import UpstreamError
 from millrace.upstreams.sse import MAX_EVENT, EventStream

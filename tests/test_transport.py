@@ -60,6 +60,7 @@ class Writes:
         self.on_pause: Any = None
         self.on_resume: Any = None
         self.batches: list[list[bytes]] = []
+        self.unsent = 0
 
     def write_frames(self, payloads: list[bytes]) -> None:
         self.batches.append(payloads)
@@ -68,7 +69,7 @@ class Writes:
 async def test_what_comes_in_one_turn_of_the_loop_leaves_in_one_write() -> None:
     """And in its order."""
     writes = Writes()
-    outbox = Outbox(writes, lambda: None, lambda: None)
+    outbox = Outbox(writes)
     outbox.put(b"1")
     outbox.put(b"2")
     assert writes.batches == []

@@ -120,10 +120,10 @@ def says(*pieces: bytes, then: Callable[[asyncio.StreamWriter], None] = close) -
     return script
 
 
-async def answer(script: Script) -> tuple[ChatAttempt, Finish]:
+async def answer(script: Script, call: Call = CALL) -> tuple[ChatAttempt, Finish]:
     """Return a call to a provider of this script, read to its end, and how it ended."""
     async with providing(script) as provider:
-        attempt = provider.upstream.open(CALL)
+        attempt = provider.upstream.open(call)
         try:
             return attempt, await attempt.done
         finally:
@@ -217,13 +217,6 @@ async def test_the_words_before_a_fault_in_the_same_read_are_not_lost() -> None:
         with pytest.raises(UpstreamError):
             await attempt.done
     assert heard == attempt.parts == ["Hel"]
-
-
-async def test_a_refusal_is_marked_and_its_words_pass() -> None:
-    """As the provider marks it."""
-    refusal = event(choices=[{"delta": {"refusal": "No."}}])
-    attempt, finish = await answer(says(HEAD + body(refusal, event(finish="stop"), DONE)))
-    assert (finish, attempt.parts) == (Finish(reason=FinishReason.STOP, refused=True), ["No."])
 
 
 async def test_where_nobody_listens_nothing_is_billable() -> None:

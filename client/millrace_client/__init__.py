@@ -8,6 +8,6 @@ reply = await client.ask("And a mill pond?")
 
 from millrace.errors import MillraceError
 from millrace_client.client import Client
-from millrace_client.stream import ConnectionLostError, Reply, Stream
+from millrace_client.stream import ConnectionLostError, Reply, Stream, ToolCall
 
-__all__ = ["Client", "ConnectionLostError", "MillraceError", "Reply", "Stream"]
+__all__ = ["Client", "ConnectionLostError", "MillraceError", "Reply", "Stream", "ToolCall"]

@@ -28,16 +28,18 @@ REDRAW_S = 1 / 30
 @click.command(context_settings=CONTEXT)
 @click.argument("question")
 @click.option("--url", default=DEFAULT_URL, envvar="MILLRACE_URL", show_default=True, help="The server.")
+@click.option("--api-key", envvar="MILLRACE_API_KEY", help="The key, where the server wants one.  [MILLRACE_API_KEY]")
 @click.option("--model", default="auto", show_default=True, help="auto, small, large, or a configured name.")
 @click.option("--strategy", type=click.Choice([*map(str, Strategy)]), help="How to use the two models.")
 @click.option("--delivery", type=click.Choice([*map(str, Delivery)]), help="What to show before it is accepted.")
 @click.option("--cache", type=click.Choice([*map(str, CacheMode)]), help="What to want of the caches.")
 @click.option("--system", help="A system prompt.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Cap the answer.")
-def ask(
+def ask(  # noqa: PLR0913 - the options of a command
     *,
     question: str,
     url: str,
+    api_key: str | None,
     model: str,
     strategy: str | None,
     delivery: str | None,
@@ -50,17 +52,15 @@ def ask(
     Words that a check takes back are redrawn as the other model's. Into a pipe only words that stand are written.
     The last line, on standard error, says who answered and what it cost.
     """
-    body = {"instructions": system, "max_output_tokens": max_tokens}
-    options = {"model": model, "strategy": strategy, "delivery": delivery, "cache": cache} | {
-        name: value for name, value in body.items() if value is not None
-    }
-    sys.exit(asyncio.run(_ask(url, question, options)))
+    options: dict[str, Any] = {"model": model, "strategy": strategy, "delivery": delivery, "cache": cache}
+    options |= {"instructions": system, "max_output_tokens": max_tokens}
+    sys.exit(asyncio.run(_ask(url, api_key, question, options)))
 
 
-async def _ask(url: str, question: str, options: Mapping[str, Any]) -> int:
+async def _ask(url: str, api_key: str | None, question: str, options: Mapping[str, Any]) -> int:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        async with Client(url, api_key=os.environ.get("MILLRACE_API_KEY"), negotiate=sys.stdout.isatty()) as client:
+        async with Client(url, api_key=api_key, negotiate=sys.stdout.isatty()) as client:
             stream = client.stream(question, **options)
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGINT, _stop, stream)
@@ -96,13 +96,13 @@ async def _draw(stream: Stream) -> None:
                 if time.monotonic() - drawn < REDRAW_S:
                     continue
                 drawn = time.monotonic()
-            live.update(Text.assemble(note, stream.text), refresh=True)
+            live.update(Text.assemble(note, stream.text or stream.refusal), refresh=True)
 
 
 async def _write(stream: Stream) -> None:
     """Write the words that stand, as they come."""
     async for event in stream:
-        if isinstance(event, wire.TextDelta):
+        if isinstance(event, wire.TextDelta | wire.RefusalDelta):
             sys.stdout.write(event.delta)
             sys.stdout.flush()
     sys.stdout.write("\n")

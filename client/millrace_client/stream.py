@@ -7,27 +7,41 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from millrace.errors import MillraceError
 from millrace.wire import responses as wire
 
 Event = wire.ServerEvent
+Delta = wire.TextDelta | wire.ReasoningDelta | wire.RefusalDelta
 
 
 class ConnectionLostError(ConnectionError):
     """The connection ended before the answer did."""
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function the model wants called; `arguments` is JSON as it wrote it. Answer with a `function_call_output`."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """A whole answer, and what it came to. Money in dollars."""
 
+    id: str  # for `previous_response_id`
     text: str
+    refusal: str  # words that the provider marked as one
+    reasoning: str
+    tool_calls: tuple[ToolCall, ...]
     status: str  # completed, incomplete or cancelled
     model: str
     route: str | None  # small, large or cache
-    cache: str | None  # miss or exact
+    cache: str | None  # miss, exact, semantic or joined
     check: str | None  # passed, or the check the small model's answer failed
     reason: str | None  # why it is incomplete
     input_tokens: int
@@ -39,27 +53,53 @@ class Reply:
 class Stream:
     """An async iterator of events. Leaving `async with` early cancels; so does `cancel()`."""
 
-    def __init__(self, event_id: str, lane: str | None, send_cancel: Callable[[Stream], None]) -> None:
+    def __init__(
+        self,
+        event_id: str,
+        lane: str | None,
+        send_cancel: Callable[[Stream], None],
+        fields: dict[str, Any] | None = None,
+    ) -> None:
         self.event_id = event_id
         self.asked_lane = lane
         self.lane: str | None = None  # once it has been sent
+        self.fields = fields or {}  # of the request; none where a response of before is resumed
+        self.id: str | None = None  # the response's, once it has begun
         self.response: wire.ResponseBody | None = None  # once it has begun, whole at its end
         self.ended = False
+        self.is_cancelled = False  # while there is no connection to say so
+        self.seen = -1  # the last `sequence_number`
+        self.epoch: str | None = None  # the process that answers
         self._send_cancel = send_cancel
         self._events: deque[Event] = deque()
         self._error: Exception | None = None
         self._news = asyncio.Event()
-        self._deltas: list[tuple[int, str]] = []  # (sequence_number, words) that still stand
+        self._deltas: list[Delta] = []  # those that still stand
 
     @property
     def text(self) -> str:
         """The words that stand, after the events read until now."""
-        return "".join(words for _, words in self._deltas)
+        return self._joined(wire.TextDelta)
 
     @property
-    def id(self) -> str | None:
-        """The response's id, once it has begun."""
-        return self.response.id if self.response else None
+    def reasoning(self) -> str:
+        """The model's reasoning until now, where its provider shows it."""
+        return self._joined(wire.ReasoningDelta)
+
+    @property
+    def refusal(self) -> str:
+        """The words until now that the provider marked as a refusal."""
+        return self._joined(wire.RefusalDelta)
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether the server goes on with it where the connection is lost."""
+        return not self.fields or self._option("on_disconnect") == "detach"
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether asking again does not bill twice while the server remembers."""
+        return self._option("idempotency_key") is not None
 
     def cancel(self) -> None:
         """Ask the server to stop; the terminal event, with what it cost, still comes."""
@@ -72,7 +112,7 @@ class Stream:
             pass
         assert self.response is not None, "a stream that ends without an error has a terminal"
         if self.response.error is not None:
-            raise _error(self.response.error)
+            raise error_of(self.response.error)
         return _reply(self.response)
 
     def __aiter__(self) -> Self:
@@ -100,25 +140,35 @@ class Stream:
 
     def take(self, event: Event) -> None:
         """Take the next event of this request; called by the client."""
+        if isinstance(event, wire.Event):
+            self.seen = event.sequence_number
         match event:
             case wire.Created() | wire.InProgress():
-                self.response = event.response
+                self.response, self.id = event.response, event.response.id
             case wire.Completed() | wire.Failed() | wire.Incomplete():
                 self.response = event.response
                 self.ended = True
             case wire.Error():
-                self.fail(_error(event.error))
+                self.fail(error_of(event.error))
                 return
         self._events.append(event)
         self._news.set()
 
     def _read(self, event: Event) -> None:
-        """Keep the text in step with the events that were handed out."""
+        """Keep the text in step with the events that were handed out; a response asked for again begins anew."""
         match event:
-            case wire.TextDelta():
-                self._deltas.append((event.sequence_number, event.delta))
+            case wire.Created():
+                self._deltas = []
+            case wire.TextDelta() | wire.ReasoningDelta() | wire.RefusalDelta():
+                self._deltas.append(event)
             case wire.Revise():
-                self._deltas = [delta for delta in self._deltas if delta[0] <= event.keep_through]
+                kept, item = event.keep_through, event.item_id
+                self._deltas = [
+                    delta for delta in self._deltas if delta.item_id != item or delta.sequence_number <= kept
+                ]
+
+    def _joined(self, kind: type[Delta]) -> str:
+        return "".join(delta.delta for delta in self._deltas if isinstance(delta, kind))
 
     def fail(self, error: Exception) -> None:
         """End without a terminal."""
@@ -127,16 +177,38 @@ class Stream:
             self._error = error
         self._news.set()
 
+    def begin_again(self) -> None:
+        """Forget what was seen, before the same is asked again."""
+        self.id, self.seen, self.epoch = None, -1, None
 
-def _error(body: wire.ErrorBody) -> MillraceError:
+    def _option(self, name: str) -> Any:
+        options, metadata = self.fields.get("millrace"), self.fields.get("metadata")
+        chosen = options.get(name) if isinstance(options, dict) else None
+        return chosen or (metadata.get(f"millrace.{name}") if isinstance(metadata, dict) else None)
+
+
+def lost(why: str = "the connection to Millrace ended before the answer did") -> ConnectionLostError:
+    """Return the error of a stream whose end will not come."""
+    return ConnectionLostError(why)
+
+
+def error_of(body: wire.ErrorBody) -> MillraceError:
+    """Return what the server said as an exception."""
     retry = body.retry_after_ms if isinstance(body.retry_after_ms, int) else None
     return MillraceError(body.code, body.message, param=body.param, retry_after_ms=retry)
 
 
 def _reply(response: wire.ResponseBody) -> Reply:
     usage, metadata = response.usage, response.metadata
+    said = [part for item in response.output if isinstance(item, wire.OutputMessage) for part in item.content]
+    thought = [part for item in response.output if isinstance(item, wire.Reasoning) for part in item.content]
+    calls = [item for item in response.output if isinstance(item, wire.FunctionCall)]
     return Reply(
-        text="".join(part.text for item in response.output for part in item.content),
+        id=response.id,
+        text=response.output_text,
+        refusal="".join(part.refusal for part in said if isinstance(part, wire.OutputRefusal)),
+        reasoning="".join(part.text for part in thought),
+        tool_calls=tuple(ToolCall(call.call_id, call.name, call.arguments) for call in calls),
         status=response.status,
         model=response.model,
         route=metadata.get("millrace.route"),

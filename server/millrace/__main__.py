@@ -1,14 +1,12 @@
-"""The command line: serve, demo, simulate, check-config, ask, load."""
+"""The command line: serve, demo, simulate, check-config, keys, ask, load."""
 
 import asyncio
 import contextlib
-import os
 import socket
-import sqlite3
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import uvicorn
@@ -16,24 +14,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from millrace import __version__, app, log, settings
-from millrace.database import Database
-from millrace.settings import Fault, Settings, SettingsError
+from millrace import __version__, app, keys_command, log, settings, startup
+from millrace.settings import Fault, Settings
 from millrace.simulator import HARD, PROFILES, Profile, Simulator
 from millrace_client.__main__ import ask
 from millrace_client.commands import CONTEXT, DefaultGroup
 from millrace_client.load.command import load
 
-BAD_CONFIG = 2  # exit code
 BACKLOG = 2048
-
-config_option = click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("millrace.toml"),
-    show_default=True,
-    help="The TOML file; any key can also be set as MILLRACE__SECTION__KEY.",
-)
 
 
 @click.group(cls=DefaultGroup, default="serve", context_settings=CONTEXT)
@@ -46,12 +34,13 @@ def main() -> None:
 
 
 @main.command()
-@config_option
+@startup.config_option
 @click.option("--host", help="Listen here instead of [server] host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Listen here instead of [server] port; 0: any free one.")
 def serve(config: Path, host: str | None, port: int | None) -> None:
     """Serve the models of a configuration file."""
-    loaded = _load(config, host, port)
+    loaded = startup.load(config, host, port)
+    keys_command.check_access(loaded.server)
     log.configure()
     _until_interrupted(_serve(loaded))
 
@@ -74,10 +63,10 @@ def simulate(port: int, profile: str, seed: int) -> None:
 
 
 @main.command("check-config")
-@config_option
+@startup.config_option
 def check_config(config: Path) -> None:
     """Say what is wrong with a configuration file, or what it means."""
-    loaded = _load(config, None, None)
+    loaded = startup.load(config)
     table = Table("", "model", "at", "$ / M input", "$ / M output", title=Text(f"{config}: fine"))
     for name, model in (("small", loaded.models.small), ("large", loaded.models.large)):
         table.add_row(name, model.model, model.base_url, f"{model.price.input}", f"{model.price.output}")
@@ -86,28 +75,13 @@ def check_config(config: Path) -> None:
 
 main.add_command(ask)
 main.add_command(load)
+main.add_command(keys_command.group)
 
 
 def _until_interrupted(running: Coroutine[Any, Any, None]) -> None:
     """Run; Ctrl-C is the ordinary way to end it, and has been seen to by then."""
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(running)
-
-
-def _load(config: Path, host: str | None, port: int | None) -> Settings:
-    flags = {"server.host": host, "server.port": None if port is None else str(port)}
-    try:
-        return settings.load(config, os.environ, {path: text for path, text in flags.items() if text is not None})
-    except SettingsError as error:
-        _complain(error.faults, str(config))
-
-
-def _complain(faults: list[Fault], where: str) -> NoReturn:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text(f"{where}: {len(faults)} fault{'s' * (len(faults) != 1)}", style="red"))
-    for fault in faults:
-        console.print(Text.assemble("  ", (fault.path, "bold"), f": {fault.message}"))
-    sys.exit(BAD_CONFIG)
 
 
 def _listen(server: settings.ServerSettings) -> socket.socket:
@@ -120,7 +94,7 @@ def _listen(server: settings.ServerSettings) -> socket.socket:
         listener.listen(BACKLOG)  # from here on nobody is turned away, however early
     except OSError as error:
         listener.close()
-        _complain(
+        startup.complain(
             [Fault("server.port", f"{server.host}:{server.port}: {error.strerror}; name another with --port")],
             "cannot listen",
         )
@@ -132,17 +106,7 @@ def _address(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _check_data_dir(data_dir: str) -> None:
-    """Open the store before anything is built, so that what is wrong with it is said as a fault of its key."""
-    try:
-        Database(data_dir).close()
-    except (OSError, ValueError, sqlite3.Error) as error:
-        fault = Fault("server.data_dir", f"{data_dir!r} cannot be used: {error}; name a folder that can be written")
-        _complain([fault], "cannot store")
-
-
 async def _serve(loaded: Settings) -> None:
-    _check_data_dir(loaded.server.data_dir)
     with _listen(loaded.server) as listener:
         address = _address(listener)
         console = Console(stderr=True, highlight=False)
@@ -181,7 +145,8 @@ def _demo_tree(port: int, small: Simulator, large: Simulator) -> dict[str, objec
         for name, model in (("small", small), ("large", large))
     }
     cache = {"index_above": 3}  # so low that the index is seen at work
-    return {"server": {"port": port, "data_dir": ":memory:"}, "models": models, "cache": cache}
+    server = {"port": port, "data_dir": ":memory:", "drain_s": 0}  # Ctrl-C means now
+    return {"server": server, "models": models, "cache": cache}
 
 
 def _welcome(address: str) -> None:
@@ -206,7 +171,7 @@ async def _simulate(profile: Profile, port: int, seed: int) -> None:
     try:
         await simulator.start(port=port)
     except OSError as error:
-        _complain([Fault("--port", f"{port}: {error.strerror}; name another")], "cannot listen")
+        startup.complain([Fault("--port", f"{port}: {error.strerror}; name another")], "cannot listen")
     try:
         Console(stderr=True, highlight=False).print(f"{profile.model} simulated at {simulator.base_url}")
         await asyncio.Event().wait()

@@ -4,26 +4,39 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import aiohttp
+import msgspec
 
 from millrace import log, tokens
+from millrace.archives.sqlite import SqliteArchive
 from millrace.attempts import Caller
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.catalog import Catalog
 from millrace.choice import Policy
+from millrace.conversations import Conversations
 from millrace.database import Database
 from millrace.embedders import best_installed
 from millrace.funnel import Funnel
+from millrace.gate import Gate
+from millrace.intake import Intake
+from millrace.keyrings.sqlite import SqliteKeyStore
+from millrace.keys import Keyring, follow
 from millrace.ledgers.sqlite import SqliteLedger
+from millrace.limits.memory import MemoryLimiter, midnight
 from millrace.memory import Memory
-from millrace.ports import Embedder
-from millrace.session import Process
-from millrace.settings import ModelSettings, Settings
+from millrace.origins import LOOPBACK, Origins
+from millrace.ports import Embedder, KeyStore
+from millrace.principal import Limits
+from millrace.process import Process
+from millrace.runs import Runs
+from millrace.settings import LimitsSettings, ModelSettings, Settings
 from millrace.sweeper import Sweeper
+from millrace.tickets import Tickets
 from millrace.types import Model, Price, Tier
 from millrace.upstreams.openai import Endpoint, OpenAIUpstream, noting_sent
 
@@ -53,17 +66,19 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
                 settings.models.aliases,
                 settings.funnel.strategy,
             )
+            ledger = SqliteLedger(database)
             funnel = Funnel(
                 catalog=catalog,
                 caller=Caller(upstreams),
                 memory=Memory(catalog, _exact(settings, database), semantic, embedder.name if embedder else ""),
-                ledger=SqliteLedger(database),
+                ledger=ledger,
                 wall=wall,
                 policy=Policy(
                     context_budget=settings.funnel.context_budget,
                     hard_above=settings.funnel.hard_above,
                     grace_ms=settings.funnel.grace_ms,
                     hedge_ms=settings.funnel.hedge_ms,
+                    concise_line=settings.funnel.concise_line,
                 ),
                 max_running=settings.server.max_running,
             )
@@ -71,8 +86,41 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
             sweeper.add(funnel.meter)
             for upstream in upstreams.values():
                 sweeper.add(upstream.sweep)
-            async with _beating(sweeper):
-                yield Process(funnel=funnel, catalog=catalog, clock=clock, wall=wall, epoch=secrets.token_hex(8))
+            keys = SqliteKeyStore(database)
+            keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=_limits(settings.limits))
+            keyring.replace(await keys.load())
+            gate = Gate(
+                keyring,
+                Tickets(clock, keyring.holds),
+                Origins(settings.server.origins),
+                max_connections=settings.server.max_connections,
+            )
+            runs = Runs(funnel, clock, wall)
+            conversations = Conversations(runs, _archive(settings, database))
+            runs.on_end = conversations.remember
+            limiter = MemoryLimiter(clock, wall, await ledger.spent_since(midnight(wall())))
+            process = Process(
+                funnel=funnel,
+                catalog=catalog,
+                runs=runs,
+                intake=Intake(catalog, runs, conversations, limiter, clock),
+                conversations=conversations,
+                clock=clock,
+                wall=wall,
+                epoch=secrets.token_hex(8),
+                gate=gate,
+                drain_s=settings.server.drain_s,
+                max_age_s=settings.server.max_age_s,
+                stuck_s=settings.server.stuck_s,
+                max_message_bytes=settings.server.max_message_bytes,
+            )
+            sweeper.add(runs.sweep)
+            sweeper.add(process.sweep)
+            async with _running(sweeper.run()), _running(follow(keyring, keys)):
+                try:
+                    yield process
+                finally:
+                    await runs.stop()
     finally:
         if semantic is not None:
             await semantic.close()  # what it still has to store goes into the database
@@ -80,14 +128,28 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
 
 
 @asynccontextmanager
-async def _beating(sweeper: Sweeper) -> AsyncIterator[None]:
-    task = asyncio.get_running_loop().create_task(sweeper.run())
+async def key_store(data_dir: str) -> AsyncIterator[KeyStore]:
+    """Open the keys that are kept in a folder, which is created; no server is needed, or disturbed."""
+    database = await asyncio.to_thread(Database, data_dir)
+    try:
+        yield SqliteKeyStore(database)
+    finally:
+        await asyncio.to_thread(database.close)
+
+
+@asynccontextmanager
+async def _running(forever: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.get_running_loop().create_task(forever)
     try:
         yield
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+def _limits(settings: LimitsSettings) -> Limits:
+    return Limits(**msgspec.structs.asdict(settings))
 
 
 def _exact(settings: Settings, database: Database) -> SqliteExactCache | None:
@@ -100,6 +162,11 @@ def _exact(settings: Settings, database: Database) -> SqliteExactCache | None:
         disk_bytes=settings.cache.disk_bytes,
         wall=time.time,
     )
+
+
+def _archive(settings: Settings, database: Database) -> SqliteArchive:
+    ttl_s, disk_bytes = settings.server.store_ttl_s, settings.server.store_bytes
+    return SqliteArchive(database, ttl_s=ttl_s, disk_bytes=disk_bytes, wall=time.time)
 
 
 def _semantic(settings: Settings, database: Database, embedder: Embedder) -> SqliteSemanticCache:

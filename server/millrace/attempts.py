@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
-from millrace.errors import UpstreamError
+from millrace.errors import MillraceError, UpstreamError
 from millrace.ledger import Line, Tab
 from millrace.ports import Attempt, Upstream
 from millrace.response import Response
 from millrace.types import Call, Model, Outcome, Tier
+
+MAX_COST = "millrace.max_cost_usd"  # where a request names its budget
 
 
 class Caller:
@@ -26,8 +29,8 @@ class Caller:
 
     @contextmanager
     def undecided(self, model: Model, response: Response, tab: Tab) -> Iterator[Line]:
-        """Open a call whose words go nowhere until someone attaches it."""
-        call = Call(model=model, prompt=response.request.prompt)
+        """Open a call whose words go nowhere until someone attaches it; `budget_exceeded` where it cannot be paid."""
+        call = plan(model, response, tab)
         attempt = self._upstreams[model.tier].open(call)
         try:
             line = tab.open(call, attempt)
@@ -43,6 +46,32 @@ class Caller:
                     line.outcome = Outcome.FAILED  # whoever is content says so before leaving
         finally:
             attempt.abort()
+
+
+def plan(model: Model, response: Response, tab: Tab) -> Call:
+    """Return the call as it may be opened: no dearer, at worst, than what is left of the request's budget.
+
+    Raises `budget_exceeded` where that buys not one token.
+    """
+    call = Call(model=model, prompt=response.request.prompt)
+    bought = tab.affordable(call)
+    if bought is None or bought >= call.max_output_tokens:
+        return call
+    if bought < 1:
+        raise over_budget(response, f"what is left of them does not buy one token of {model.id}")
+    return replace(call, cap=bought)
+
+
+def affords(model: Model, response: Response, tab: Tab) -> bool:
+    """Whether a call can be paid."""
+    bought = tab.affordable(Call(model=model, prompt=response.request.prompt))
+    return bought is None or bought >= 1
+
+
+def over_budget(response: Response, what: str) -> MillraceError:
+    """Return the error of a request that its own budget stops."""
+    message = f"{MAX_COST}: {response.request.max_cost:f} dollars were allowed, and {what}; allow more"
+    return MillraceError("budget_exceeded", message, param=MAX_COST)
 
 
 def _failure(attempt: Attempt) -> UpstreamError | None:

@@ -4,13 +4,25 @@ import asyncio
 from contextlib import AbstractContextManager
 
 from millrace import checks
-from millrace.attempts import Caller
+from millrace.attempts import Caller, affords, over_budget
 from millrace.catalog import Catalog
 from millrace.ending import Landed
 from millrace.errors import UpstreamError
 from millrace.ledger import Line, Tab
 from millrace.response import Response, Revised
-from millrace.types import Answer, Delivery, Finish, FinishReason, Outcome, Source, Verdict
+from millrace.types import (
+    Answer,
+    CallPiece,
+    Delivery,
+    Finish,
+    FinishReason,
+    Outcome,
+    Refusal,
+    Source,
+    Verdict,
+    reasoning_of,
+    refusal_of,
+)
 
 PREFIX_DELTAS = 40  # deltas with text after which a beginning is judged
 
@@ -29,13 +41,16 @@ async def keep_or_escalate(response: Response, tab: Tab, caller: Caller, catalog
     try:
         with calling as line:
             finish, verdict = await _small_answer(response, line)
-            if finish is not None and (verdict.passed or response.committed):
+            if finish is not None and (verdict.passed or response.committed or _cut_by_budget(line, finish)):
                 response.commit()
-                return _land(line, finish, verdict, verdict.check or "passed")
-            line.outcome = Outcome.REVISED
-            reason = str(verdict.check)
+                return _land(response, line, finish, verdict, _told(response, verdict))
+            line.outcome, reason = Outcome.REVISED, str(verdict.check)
+            if not affords(large, response, tab):  # then the words stand, weak as they are
+                line.outcome = Outcome.CANCELLED if finish is None else Outcome.ANSWERED
+                told = f"{small.id} failed the check {reason!r}, and what is left of them does not buy {large.id}"
+                raise over_budget(response, told)
     except UpstreamError as error:
-        if response.committed:
+        if response.committed or not affords(large, response, tab):
             raise
         reason, verdict = error.code, Verdict()
     response.revise(Revised(from_model=small.id, to_model=large.id, reason=reason))
@@ -50,18 +65,21 @@ async def straight(
     with calling as line:
         finish = await line.attempt.done
         if not judged:
-            return _land(line, finish, Verdict(), None)
+            return _land(response, line, finish, Verdict(), None)
         verdict = _judge(response, line, finish)
-        return _land(line, finish, verdict, escalated_by or verdict.check or "passed")
+        return _land(response, line, finish, verdict, escalated_by or _told(response, verdict))
 
 
 async def _small_answer(response: Response, line: Line) -> tuple[Finish | None, Verdict]:
     """Wait for the small answer, and judge its beginning on the way; no finish means that the beginning was weak."""
     attempt, request = line.attempt, response.request
+    if request.prompt.tools:  # the words before a call say nothing of it, and no call may be shown before it is judged
+        finish = await attempt.done
+        return finish, _judge(response, line, finish)
     beginning = response.reached(PREFIX_DELTAS - len(attempt.parts))
     await asyncio.wait((attempt.done, beginning), return_when=asyncio.FIRST_COMPLETED)
     if not attempt.done.done():
-        verdict = checks.judge_beginning("".join(attempt.parts), request.prompt.format)
+        verdict = checks.judge_beginning(_candidate(response, line, None), checks.asked(request))
         if not verdict.passed:
             return None, verdict
         if request.delivery is Delivery.PREFIX:
@@ -70,20 +88,38 @@ async def _small_answer(response: Response, line: Line) -> tuple[Finish | None, 
     return finish, _judge(response, line, finish)
 
 
+def _candidate(response: Response, line: Line, finish: Finish | None) -> checks.Candidate:
+    return checks.Candidate.of(response.request, "".join(line.attempt.parts), line.attempt.asides, finish)
+
+
 def _judge(response: Response, line: Line, finish: Finish) -> Verdict:
-    text = "".join(line.attempt.parts)
-    return checks.judge(checks.Candidate(text=text, finish=finish, format=response.request.prompt.format))
+    return checks.judge(_candidate(response, line, finish), checks.asked(response.request))
 
 
-def _land(line: Line, finish: Finish, verdict: Verdict, check: str | None) -> Landed:
+def _told(response: Response, verdict: Verdict) -> str | None:
+    """Return what `millrace.check` says: nothing where no check was wanted."""
+    return verdict.check or ("passed" if checks.asked(response.request) else None)
+
+
+def _cut_by_budget(line: Line, finish: Finish) -> bool:
+    return finish.reason is FinishReason.LENGTH and line.call.cap is not None
+
+
+def _land(response: Response, line: Line, finish: Finish, verdict: Verdict, check: str | None) -> Landed:
     line.outcome = Outcome.ANSWERED
-    usage, text = line.usage, "".join(line.attempt.parts)
-    worth_storing = verdict.passed and finish.reason is FinishReason.STOP and not finish.refused and bool(text)
+    usage, text, asides = line.usage, "".join(line.attempt.parts), line.attempt.asides
+    cut = _cut_by_budget(line, finish)
+    said = bool(text.strip())
+    if cut and not (said or refusal_of(asides)):
+        raise over_budget(response, f"{line.model.id} has said nothing for them")
+    spoken = said and not finish.refused and not any(isinstance(aside, Refusal | CallPiece) for aside in asides)
+    answer = Answer(text=text, model=line.model, usage=usage, check=check, reasoning=reasoning_of(asides))
     return Landed(
         source=Source(line.model.tier.value),
         model=line.model.id,
         usage=usage,
         finish=finish.reason,
+        cut="budget_exceeded" if cut else None,
         check=check,
-        answer=Answer(text=text, model=line.model, usage=usage, check=check) if worth_storing else None,
+        answer=answer if verdict.passed and finish.reason is FinishReason.STOP and spoken else None,
     )

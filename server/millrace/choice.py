@@ -1,11 +1,12 @@
 """The router's choice for one request: how it is led, who is asked first, and why."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
-from millrace import log, routing
+from millrace import log, pricing, routing, tokens
 from millrace.catalog import Catalog
 from millrace.response import Routed
-from millrace.types import Model, Request, SemanticMiss, Strategy
+from millrace.types import Call, Message, Model, Part, Prompt, Request, SemanticMiss, Strategy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +17,20 @@ class Policy:
     hard_above: int  # tokens
     grace_ms: int
     hedge_ms: int
+    concise_line: str
+
+    def worded(self, request: Request) -> Prompt:
+        """Return the prompt to be sent: where a short answer is asked for, the last system text says so."""
+        prompt = request.prompt
+        if not request.concise:
+            return prompt
+        messages = [*prompt.messages]
+        last = max((at for at, message in enumerate(messages) if message.role == "system"), default=None)
+        if last is None:
+            messages.insert(0, Message(role="system", parts=(self.concise_line,)))
+        else:
+            messages[last] = replace(messages[last], parts=_with_line(messages[last].parts, self.concise_line))
+        return replace(prompt, messages=tuple(messages))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +57,16 @@ class Choice:
 
 
 def choose(request: Request, catalog: Catalog, policy: Policy) -> Choice:
-    """Take the strategy asked for; under `auto` judge the trimmed prompt."""
+    """Take the strategy asked for; under `auto` judge the trimmed prompt.
+
+    Models never run side by side where tools may be called, nor where every call must fit what is left of a budget.
+    """
     strategy, score, reason = request.strategy, None, "asked for"
     if strategy is Strategy.AUTO:
         strategy, score, reason = _judge(request, catalog, policy)
+    elif strategy in (Strategy.RACE, Strategy.HEDGE) and (request.prompt.tools or request.max_cost is not None):
+        reason = f"no {strategy} with {'tools' if request.prompt.tools else 'max_cost_usd'}; small first"
+        strategy = Strategy.CASCADE
     elif strategy is Strategy.RACE:
         reason = f"asked for: {catalog.small.id} against {catalog.large.id}"
     return Choice(
@@ -66,3 +87,33 @@ def _judge(request: Request, catalog: Catalog, policy: Policy) -> tuple[Strategy
         log.get().error("router failed", id=request.id, exc_info=error)
         return Strategy.LARGE, None, "the router failed"
     return judgement.strategy, judgement.score, judgement.reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likely:
+    """What is put aside for a request before it is led."""
+
+    cost: Decimal  # dollars
+    tokens: int  # in and out, of all calls
+
+
+def likely(request: Request, catalog: Catalog) -> Likely:
+    """Return what a request comes to if all models that it may ask run to their caps; its text estimated, not counted.
+
+    Its cost is never more than its own `max_cost`.
+    """
+    asked = {Strategy.SMALL: (catalog.small,), Strategy.LARGE: (catalog.large,)}.get(request.strategy, catalog.models)
+    input_tokens = tokens.estimate(request.prompt.size + sum(map(len, request.context)))
+    calls = [Call(model=model, prompt=request.prompt) for model in asked]
+    usages = [pricing.worst_case(call, input_tokens) for call in calls]
+    cost = sum((pricing.cost(usage, call.model.price) for call, usage in zip(calls, usages, strict=True)), pricing.ZERO)
+    return Likely(
+        cost=cost if request.max_cost is None else min(cost, request.max_cost),
+        tokens=sum(usage.input_tokens + usage.output_tokens for usage in usages),
+    )
+
+
+def _with_line(parts: tuple[Part, ...], line: str) -> tuple[Part, ...]:
+    """Add a line to the last text, for many servers take one text as a system prompt and no list of parts."""
+    *before, last = parts or ("",)
+    return (*before, f"{last}\n\n{line}" if last else line) if isinstance(last, str) else (*parts, line)

@@ -12,6 +12,7 @@ from millrace.types import (
     CacheOutcome,
     Delivery,
     FinishReason,
+    Request,
     Source,
     Statement,
     Status,
@@ -20,6 +21,11 @@ from millrace.types import (
 )
 
 NOTHING = Statement(usage=Usage(), cost=Decimal(0), saved=Decimal(0), charges=())
+_HALTED = {  # why an answer that has begun to be seen is incomplete
+    "deadline_exceeded": "deadline",
+    "budget_exceeded": "budget_exceeded",
+    "slow_consumer": "slow_consumer",
+}
 _CUT = {FinishReason.LENGTH: "max_output_tokens", FinishReason.CONTENT_FILTER: "content_filter"}
 
 
@@ -27,10 +33,11 @@ _CUT = {FinishReason.LENGTH: "max_output_tokens", FinishReason.CONTENT_FILTER: "
 class Landed:
     """Where a request landed: whose words stand, and how they end."""
 
-    source: Source
+    source: Source | None  # None: nobody was asked
     model: str
     usage: Usage
     finish: FinishReason
+    cut: str | None = None  # why it is incomplete, where no cap of the model or the asker says so
     check: str | None = None  # "passed" or the failed check; None where nothing was judged
     cache: CacheOutcome = CacheOutcome.MISS
     answer: Answer | None = None  # where it is worth storing
@@ -38,6 +45,11 @@ class Landed:
     def joined(self) -> "Landed":
         """Return where it landed, for a request that rode along."""
         return replace(self, cache=CacheOutcome.JOINED)
+
+    @classmethod
+    def ready(cls, request: Request) -> "Landed":
+        """A request that only wanted everything to be ready for the next one."""
+        return cls(source=None, model=request.model, usage=Usage(), finish=FinishReason.STOP)
 
     @classmethod
     def from_store(cls, stored: StoredAnswer, cache: CacheOutcome) -> "Landed":
@@ -55,8 +67,8 @@ class Landed:
 def landed(bill: Bill, caught: Landed) -> Ended:
     """Return the end of a request that a stage caught."""
     return Ended(
-        status=Status.COMPLETED if caught.finish is FinishReason.STOP else Status.INCOMPLETE,
-        reason=_CUT.get(caught.finish),
+        status=Status.INCOMPLETE if caught.cut or caught.finish in _CUT else Status.COMPLETED,
+        reason=caught.cut or _CUT.get(caught.finish),
         model=caught.model,
         source=caught.source,
         cache=caught.cache,
@@ -67,7 +79,9 @@ def landed(bill: Bill, caught: Landed) -> Ended:
 
 
 def cancelled(response: Response, bill: Bill) -> Ended:
-    """Return the end of a request that was cancelled, or whose client has gone."""
+    """Return the end of a request that was cancelled, whose client has gone, or that was halted."""
+    if response.halt is not None:
+        return failed(response, bill, response.halt)
     return _unanswered(response, bill, Status.CANCELLED, reason="cancelled")
 
 
@@ -82,7 +96,9 @@ def crashed(response: Response, bill: Bill) -> Ended:
 
 
 def failed(response: Response, bill: Bill, error: MillraceError) -> Ended:
-    """Return the end of a request with no attempt left."""
+    """Return the end of a request with no attempt left, or that may not go on: then what was seen of it stands."""
+    if (reason := _HALTED.get(error.code)) and response.seen:
+        return _unanswered(response, bill, Status.INCOMPLETE, reason=reason, error=error)
     return _unanswered(response, bill, Status.FAILED, error=error)
 
 

@@ -1,6 +1,6 @@
 """Every error Millrace tells a client: one class, one table of codes."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Rule(NamedTuple):
@@ -18,12 +18,21 @@ def _rules(status: int, kind: str, *codes: str, retry: bool = False) -> dict[str
 RULES: dict[str, Rule] = {
     **_rules(400, "invalid_request_error", "invalid_json", "invalid_request", "unknown_event", "invalid_stream_id"),
     **_rules(400, "invalid_request_error", "websocket_stream_limit_reached", "context_too_long"),
-    **_rules(404, "invalid_request_error", "model_not_found", "response_not_found"),
-    **_rules(429, "rate_limit_error", "queue_full", retry=True),
+    **_rules(401, "authentication_error", "unauthorized"),
+    **_rules(402, "insufficient_quota", "budget_exceeded"),
+    **_rules(403, "permission_error", "forbidden", "forbidden_model"),
+    **_rules(404, "invalid_request_error", "model_not_found", "previous_response_not_found", "response_not_found"),
+    **_rules(409, "invalid_request_error", "idempotency_mismatch"),
+    **_rules(413, "invalid_request_error", "message_too_big"),
+    **_rules(429, "rate_limit_error", "rate_limit_exceeded", "too_many_in_flight", "queue_full", retry=True),
+    **_rules(499, "invalid_request_error", "cancelled"),  # of a chat completion; a 409 is repeated by SDKs
+    **_rules(408, "timeout_error", "deadline_exceeded", "slow_consumer", retry=True),
     **_rules(502, "upstream_error", "upstream_error", "upstream_truncated", retry=True),
     **_rules(504, "upstream_error", "upstream_timeout", retry=True),
     **_rules(529, "upstream_error", "upstream_overloaded", retry=True),
-    **_rules(503, "server_error", "overloaded", retry=True),
+    **_rules(503, "server_error", "server_draining", "overloaded", retry=True),
+    **_rules(409, "invalid_request_error", "resume_gap", retry=True),
+    **_rules(410, "invalid_request_error", "resume_expired", retry=True),
     **_rules(500, "server_error", "internal_error", retry=True),
 }
 
@@ -43,6 +52,14 @@ class MillraceError(Exception):
         self.rule = RULES.get(code, RULES["internal_error"])  # a client may meet a newer server
 
 
+class Unanswered(MillraceError):  # noqa: N818 - it is what an error is told as
+    """Why a request that ran has no answer, and `usage`, the struct that says what it cost all the same."""
+
+    def __init__(self, error: MillraceError, usage: Any) -> None:
+        super().__init__(error.code, error.message, param=error.param, retry_after_ms=error.retry_after_ms)
+        self.usage = usage
+
+
 class UpstreamError(MillraceError):
     """A model did not answer, or not to the end. `billable` is False where the provider surely charges nothing."""
 
@@ -54,8 +71,3 @@ class UpstreamError(MillraceError):
 def invalid(param: str, message: str) -> MillraceError:
     """Return the commonest error: a field that does not fit."""
     return MillraceError("invalid_request", message, param=param)
-
-
-def not_yet(param: str) -> MillraceError:
-    """Return the refusal of something the wire names and this version does not do."""
-    return MillraceError("invalid_request", f"{param}: not yet supported by this version; leave it out", param=param)

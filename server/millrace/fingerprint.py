@@ -1,16 +1,20 @@
-"""Request -> keys of the caches. Pure: the same request always gives the same key, in any process."""
+"""Request -> keys of the caches. Pure: the same request always gives the same keys, in any process.
+
+A long history is read once: each message becomes a digest, and both keys are made of the same digests.
+"""
 
 import hashlib
 import json
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-from millrace.types import Call, Format, Message, Model, Request
+from millrace.types import Call, Format, Media, Message, Model, Part, Prompt, Request
 
 LONG = 4096  # characters; two spellings of a longer text merely miss each other
-VERSION = 2  # part of every key; raise it when the meaning of a key changes
+VERSION = 3  # part of every key; raise it when the meaning of a key changes
 LONGEST_QUESTION = 2000  # characters; what is longer is a document, and hardly asked twice
 
 
@@ -22,69 +26,123 @@ class Scope:
     question: str
 
 
-def exact_key(request: Request, models: Iterable[Model], checks: Iterable[str]) -> bytes:
-    """Return SHA-256 over the request as it would be sent, and all that decides who answers it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """Where the answer to a request is looked for."""
 
-    Not in it: id, metadata, delivery, cache mode. Normalised: key order, defaults, a string as one text part,
-    Unicode to NFC, outer white space of the last user text; nothing inside a text.
+    exact: bytes  # SHA-256 over the request as it would be sent, and all that decides who answers it
+    scope: Scope | str  # where and what to look for by meaning, or why this request is not looked for by meaning
+
+
+def keys_of(request: Request, models: Iterable[Model], checks: Iterable[str], embedder: str) -> Keys:
+    """Return both keys; `checks` names those that will run, `embedder` the maker of vectors, a part of every scope.
+
+    Not in them: id, metadata, delivery, cache mode, budget. Normalised: key order, defaults, a string as one text
+    part, Unicode to NFC, outer white space of the last user text; nothing inside a text. The scope is the key of
+    everything before the question: system prompt and earlier turns must be the very same ones.
     """
-    return _digest(_identity(request, request.prompt.messages, models, checks))
+    prompt = request.prompt
+    around = _around(request, tuple(models), checks)
+    turns = [_turn(message) for message in prompt.messages]
+    told = ("version", request.context_version or "")  # which state of its knowledge base the asker has
+    exact = _digest("exact", around, "context", prompt.context, *told, *_trimmed(turns, prompt.messages))
+    question = _composed(prompt.messages[-1].text).strip()
+    if objection := _objection(prompt, question):
+        return Keys(exact=exact, scope=objection)
+    # A version stands in for the chunks: they are other ones for every question.
+    known = ("context", prompt.context) if request.context_version is None else told
+    before = _trimmed(turns[:-1], prompt.messages[:-1])
+    digest = _digest("scope", around, embedder, *known, *before)
+    return Keys(exact=exact, scope=Scope(digest=digest, question=question))
 
 
-def semantic_scope(request: Request, models: Iterable[Model], checks: Iterable[str], embedder: str) -> Scope | str:
-    """Return where and what to look for by meaning, or why this request is not looked for by meaning.
-
-    The scope is the exact key of everything before the question: system prompt and earlier turns must be the very
-    same ones. `embedder` is its name: vectors of two embedders have nothing to do with each other.
-    """
-    *before, last = request.prompt.messages
-    question = _composed(last.text).strip()
+def _objection(prompt: Prompt, question: str) -> str | None:
+    last = prompt.messages[-1]
+    if prompt.tools or any(message.calls or message.role == "tool" for message in prompt.messages):
+        return "the request has tools"  # what they say is true at one moment only
     if last.role != "user":
         return "the last turn is not the user's"
+    if any(isinstance(part, Media) for part in last.parts):
+        return "the question has attachments"
     if not question:
         return "the question is empty"
     if len(question) > LONGEST_QUESTION:
         return "the question is too long"
-    identity = _identity(request, tuple(before), models, checks)
-    return Scope(digest=_digest(identity | {"embedder": embedder}), question=question)
+    return None
 
 
-def _identity(
-    request: Request, messages: tuple[Message, ...], models: Iterable[Model], checks: Iterable[str]
-) -> dict[str, Any]:
+def _around(request: Request, models: tuple[Model, ...], checks: Iterable[str]) -> bytes:
+    """Digest all that decides the answer beside the messages and their context."""
     prompt = request.prompt
-    models = tuple(models)
-    return {
-        "version": VERSION,
-        "tenant": request.tenant,
-        "model": request.model,
-        "strategy": request.strategy,
-        "checks": sorted(checks),
-        "models": [[model.tier, model.address, model.id] for model in models],
-        "messages": _messages(messages),
-        "context": prompt.context,
-        "max_output_tokens": [Call(model=model, prompt=prompt).max_output_tokens for model in models],
-        "temperature": _number(prompt.temperature),
-        "top_p": _number(prompt.top_p),
-        "format": _format(prompt.format),
-        "verbosity": prompt.verbosity,
-        "reasoning_effort": prompt.reasoning_effort,
-    }
+    return _digest(
+        _json(
+            {
+                "version": VERSION,
+                "tenant": request.tenant,
+                "cache_scope": request.cache_scope,
+                "model": request.model,
+                "strategy": request.strategy,
+                "checks": sorted(checks),
+                "check_schema": request.check_schema,
+                "models": [[model.tier, model.address, model.id] for model in models],
+                "max_output_tokens": [Call(model=model, prompt=prompt).max_output_tokens for model in models],
+                "temperature": _number(prompt.temperature),
+                "top_p": _number(prompt.top_p),
+                "format": _format(prompt.format),
+                "verbosity": prompt.verbosity,
+                "reasoning_effort": prompt.reasoning_effort,
+                "tools": [[tool.name, tool.description, tool.parameters, tool.strict] for tool in prompt.tools],
+                "tool_choice": prompt.tool_choice,
+                "parallel_tool_calls": prompt.parallel_tool_calls,
+                "extras": prompt.extras,
+            }
+        )
+    )
 
 
-def _digest(identity: dict[str, Any]) -> bytes:
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).digest()
+def _trimmed(turns: list[bytes], messages: tuple[Message, ...]) -> list[bytes]:
+    """Return the digests with that of the last user text made anew, without its outer white space."""
+    for at, message in reversed([*enumerate(messages)]):
+        if message.role == "user" and message.parts:
+            return [*turns[:at], _turn(message, trimmed=True), *turns[at + 1 :]]
+    return turns
 
 
-def _messages(messages: tuple[Message, ...]) -> list[tuple[str, list[str]]]:
-    normal = [(message.role, [_composed(part) for part in message.parts]) for message in messages]
-    for role, parts in reversed(normal):
-        if role == "user" and parts:
-            parts[0] = parts[0].lstrip()
-            parts[-1] = parts[-1].rstrip()
-            break
-    return normal
+def _turn(message: Message, *, trimmed: bool = False) -> bytes:
+    parts = [_composed(part) if isinstance(part, str) else part for part in message.parts]
+    if trimmed and isinstance(first := parts[0], str):
+        parts[0] = first.lstrip()
+    if trimmed and isinstance(last := parts[-1], str):
+        parts[-1] = last.rstrip()
+    calls = _json([[call.id, call.name, call.arguments] for call in message.calls])
+    return _digest(
+        message.role,
+        _json(message.call_id),
+        calls,
+        message.reasoning,
+        message.refusal,
+        *chain.from_iterable(map(_part, parts)),
+    )
+
+
+def _part(part: Part) -> tuple[str, str | bytes]:
+    if isinstance(part, str):
+        return "text", part
+    return part.kind, _digest(*chain.from_iterable(sorted(part.fields.items())))
+
+
+def _digest(*fields: str | bytes) -> bytes:
+    """Return SHA-256 over fields that are told apart by their lengths: no escaping, which is slow for long texts."""
+    digest = hashlib.sha256()
+    for field in fields:
+        raw = field if isinstance(field, bytes) else field.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(raw))
+        digest.update(raw)
+    return digest.digest()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def _composed(text: str) -> str:

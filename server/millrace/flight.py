@@ -26,6 +26,11 @@ class Rider:
     bill: Bill
     cache: CacheOutcome  # miss for the first one, joined for the others
 
+    @property
+    def behind(self) -> bool:
+        """Whether all who listen to this request are."""
+        return self.response.paused
+
     def text(self, deltas: list[str]) -> None:
         """Pass words on."""
         self.response.write(deltas)
@@ -41,6 +46,8 @@ class Rider:
                 self.response.commit()
             case Started() | Metered() | Ended():
                 pass  # each request has its own
+            case aside:
+                self.response.say(aside)
 
 
 Work = Callable[[Response, "Flight"], Coroutine[Any, Any, Landed]]
@@ -56,6 +63,10 @@ class Flight:
         self._over = over
         self._task: asyncio.Task[Landed] | None = None
 
+    def affordable(self, call: Call) -> int | None:
+        """Return what the budget of whoever pays now leaves for one more call; those with one fly alone, so None."""
+        return self._riders[0].bill.affordable(call)
+
     def open(self, call: Call, attempt: Attempt) -> Line:
         """Put a new upstream call on the bill of whoever pays now."""
         return self._riders[0].bill.open(call, attempt)
@@ -65,12 +76,12 @@ class Flight:
         first = self._task is None
         rider = Rider(self, response, bill, CacheOutcome.MISS if first else CacheOutcome.JOINED)
         self._riders.append(rider)
-        response.follow(self)
+        response.follow(self.response)
         self.response.subscribe(rider)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work(self.response, self))
-            self._task.add_done_callback(lambda _: self._over(self))
-        self.steer()
+            self._task.add_done_callback(self._land)
+        self.response.steer()
         try:
             await asyncio.wait((self._task,))
         finally:
@@ -78,18 +89,16 @@ class Flight:
         caught = self._task.result()
         return caught.joined() if rider.cache is CacheOutcome.JOINED else caught
 
-    def steer(self) -> None:
-        """Read on or pause: the slowest listener must not hold the others back, so all have to be behind."""
-        if all(rider.response.paused for rider in self._riders):
-            self.response.pause()
-        elif self.response.paused:
-            self.response.resume()
+    def _land(self, task: asyncio.Task[Landed]) -> None:
+        self._over(self)
+        if not task.cancelled():
+            task.exception()  # heard: a flight may fail while its last rider is leaving
 
     async def _leave(self, rider: Rider) -> None:
         assert self._task is not None, "a rider has seen it start"
         paid = self._riders[0] is rider
         self._riders.remove(rider)
-        self.response.subscribers.remove(rider)
+        self.response.unsubscribe(rider)
         if self._task.done():
             return
         if not self._riders:
@@ -98,4 +107,3 @@ class Flight:
             await asyncio.wait((self._task,))  # it closes its socket, and says so on the bill of the last to leave
         elif paid:
             rider.bill.hand_over(self._riders[0].bill)
-        self.steer()

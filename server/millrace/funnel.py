@@ -25,13 +25,14 @@ from millrace.catalog import Catalog
 from millrace.choice import Choice, Policy, choose
 from millrace.ending import Landed, cancelled, crashed, failed, landed, settle
 from millrace.errors import MillraceError
+from millrace.fingerprint import Keys
 from millrace.flight import Flight
 from millrace.ledger import Bill, Tab
 from millrace.memory import Memory
 from millrace.ports import Clock, Ledger
 from millrace.race import hedge, race
 from millrace.response import Response, Routed
-from millrace.types import CacheMode, CacheOutcome, Delivery, Request, SemanticHit, StoredAnswer, Strategy
+from millrace.types import CacheMode, CacheOutcome, SemanticHit, StoredAnswer, Strategy, Thought
 
 _METER_EVERY_S = 1.0
 
@@ -101,22 +102,24 @@ class Funnel:
 
     async def _fall(self, response: Response, bill: Bill) -> Landed:
         await self._trim(response, bill)
-        key = self._memory.key(response.request)
-        if stored := await self._memory.same(response.request, key):
+        if not response.request.generate:
+            response.commit()
+            return Landed.ready(response.request)
+        keys = await self._memory.keys(response.request)
+        if stored := await self._memory.same(response.request, keys):
             return self._serve(response, stored, CacheOutcome.EXACT, "answered before")
-        if response.request.cache is not CacheMode.ON:
-            return await self._lead(key, response, bill)
-        shared = (key, _commits_early(response.request))
+        if response.request.cache is not CacheMode.ON or response.request.max_cost is not None:
+            return await self._lead(keys, response, bill)
+        shared = (keys.exact, response.request.commits_early)
         if (flight := self._flights.get(shared)) is None:
-            flight = Flight(response, partial(self._lead, key), partial(self._landed, shared))
+            flight = Flight(response, partial(self._lead, keys), partial(self._landed, shared))
             self._flights[shared] = flight
         return await flight.ride(response, bill)
 
-    async def _lead(self, key: bytes, response: Response, tab: Tab) -> Landed:
+    async def _lead(self, keys: Keys, response: Response, tab: Tab) -> Landed:
         """Lead a request on that nobody else is leading: by meaning, then by asking; and remember what it got."""
         request = response.request
-        scope = self._memory.scope(request)
-        near = await self._memory.near(request, scope)
+        near = await self._memory.near(request, keys)
         if isinstance(near, SemanticHit):
             return self._serve(response, near.answer, CacheOutcome.SEMANTIC, "asked before in other words", near)
         if request.cache is CacheMode.ONLY:
@@ -124,7 +127,7 @@ class Funnel:
         choice = choose(request, self._catalog, self._policy)
         response.route(choice.routed(request, near))
         caught = await self._ask(choice, response, tab)
-        self._memory.remember(request, key, scope, caught.answer)
+        self._memory.remember(request, keys, caught.answer)
         return caught
 
     async def _ask(self, choice: Choice, response: Response, tab: Tab) -> Landed:
@@ -144,7 +147,9 @@ class Funnel:
     async def _trim(self, response: Response, bill: Bill) -> None:
         request = response.request
         budget = self._policy.context_budget if request.context_budget is None else request.context_budget
-        work = partial(prompt.trim, request.prompt, request.context, budget, self._catalog.room(request.strategy))
+        work = partial(
+            prompt.trim, self._policy.worded(request), request.context, budget, self._catalog.room(request.strategy)
+        )
         long = sum(map(len, request.context)) + request.prompt.size > tokens.LONG
         trimmed = await asyncio.to_thread(work) if long else work()
         bill.input_tokens, bill.trimmed_tokens = trimmed.input_tokens, trimmed.cut_tokens
@@ -162,17 +167,10 @@ class Funnel:
         reason: str,
         near: SemanticHit | None = None,
     ) -> Landed:
-        routed = Routed(
-            strategy=response.request.strategy,
-            model=stored.model_id,
-            reason=reason,
-            cache=cache,
-            age_s=max(0.0, self._wall() - stored.stored_at),
-            similarity=near.similarity if near else None,
-            entry_id=near.entry_id if near else None,
-        )
-        response.route(routed)
+        response.route(Routed.cached(response.request, stored, cache, reason, self._wall(), near))
         response.commit()
+        if stored.reasoning:
+            response.say(Thought(stored.reasoning))
         response.write([stored.text])
         return Landed.from_store(stored, cache)
 
@@ -189,8 +187,3 @@ class Funnel:
 
     def _bill(self, response: Response) -> Bill:
         return Bill(response.request, self._catalog.large.price, self._ledger, self._wall())
-
-
-def _commits_early(request: Request) -> bool:
-    """Whether the small model's words stand before they have all come: others must not be bound by that."""
-    return request.delivery is Delivery.PREFIX and request.strategy not in (Strategy.SMALL, Strategy.LARGE)

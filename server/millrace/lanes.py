@@ -12,9 +12,9 @@ MAX_NAMED = 32
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A request's place in the lanes: its response's id, its lane (None: the default one)."""
+    """A request's place in the lanes: its number on this connection, its lane (None: the default one)."""
 
-    response_id: str
+    number: int
     stream_id: str | None
 
 
@@ -49,10 +49,14 @@ class Lanes:
             return None
         for place in self.waiting:
             if place.stream_id not in self.running:
-                self.waiting.remove(place)
-                self.running[place.stream_id] = place
+                self.start(place)
                 return place
         return None
+
+    def start(self, place: Place) -> None:
+        """Move the first of a lane from waiting to running, whatever runs elsewhere."""
+        self.waiting.remove(place)
+        self.running[place.stream_id] = place
 
     def leave(self, place: Place) -> None:
         """Take a request out, wherever it is."""

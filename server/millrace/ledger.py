@@ -47,7 +47,8 @@ class Line:
             return self.attempt.usage
         if not (self.billable and self.attempt.sent):
             return Usage()
-        return Usage(input_tokens=self._input_tokens, output_tokens=self._output_tokens, estimated=True)
+        said = min(self._output_tokens, self.call.max_output_tokens)  # no provider bills more than it was allowed
+        return Usage(input_tokens=self._input_tokens, output_tokens=said, estimated=True)
 
     @property
     def charge(self) -> Charge:
@@ -65,15 +66,21 @@ class Line:
         return self._charge(replace(usage, estimated=True), Outcome.CANCELLED)
 
     @property
-    def _output_tokens(self) -> int:
-        """While it runs, one for each delta: that is cheap, and hardly ever more than the provider will report."""
+    def worst_case(self) -> Statement:
+        """What the call may yet come to: at its cap while it runs, should the process die, and then what it has."""
+        charge = self.charge
         if self.outcome is Outcome.RUNNING:
-            return len(self.attempt.parts)
+            charge = self._charge(pricing.worst_case(self.call, self._input_tokens), self.outcome)
+        return Statement(usage=charge.usage, cost=charge.cost, saved=pricing.ZERO, charges=(charge,))
+
+    @property
+    def _output_tokens(self) -> int:
+        if self.outcome is Outcome.RUNNING:
+            return tokens.running_output(self.attempt.parts, self.attempt.asides)
         return self._count()
 
     def _count(self) -> int:
-        text = "".join(self.attempt.parts)
-        return tokens.count(text) if len(text) <= tokens.LONG else tokens.estimate(len(text.encode()))
+        return tokens.count_output(self.attempt.parts, self.attempt.asides)
 
     def _charge(self, usage: Usage, outcome: Outcome) -> Charge:
         model = self.model
@@ -97,6 +104,10 @@ def showing(charges: tuple[Charge, ...]) -> Charge:
 class Tab(Protocol):
     """Where a new upstream call is put down: a bill, or the bill of whoever pays for a shared one."""
 
+    def affordable(self, call: Call) -> int | None:
+        """Return the output tokens that the rest of a budget buys; None where there is no budget."""
+        ...
+
     def open(self, call: Call, attempt: Attempt) -> Line:
         """Add a call."""
         ...
@@ -115,6 +126,18 @@ class Bill:
         self._lines: list[Line | Share] = []
         self._settled = False
 
+    @property
+    def worst_case(self) -> Decimal:
+        """Dollars, if all calls that run run to their caps."""
+        costs = (line.charge.cost if isinstance(line, Share) else line.worst_case.cost for line in self._lines)
+        return sum(costs, pricing.ZERO)
+
+    def affordable(self, call: Call) -> int | None:
+        """Return the output tokens that `max_cost` leaves for one more call, when all others have run to their caps."""
+        if self._request.max_cost is None:
+            return None
+        return pricing.output_bought(self._request.max_cost - self.worst_case, call, self.input_tokens)
+
     def open(self, call: Call, attempt: Attempt) -> Line:
         """Add a call. The first one is noted in the ledger before a byte of it can have been sent."""
         line = Line(call, attempt, self.input_tokens)
@@ -130,7 +153,7 @@ class Bill:
 
     def _adopt(self, line: Line) -> None:
         if not self._lines:
-            self._ledger.opened(self._entry(Status.OPEN, self._worst_case(line.call), latency_ms=0))
+            self._ledger.opened(self._entry(Status.OPEN, line.worst_case, latency_ms=0))
         self._lines.append(line)
 
     def statement(self, shown: Usage | None = None, *, answered: bool = True) -> Statement:
@@ -170,18 +193,6 @@ class Bill:
         self._ledger.settled(entry)
         return entry
 
-    def _worst_case(self, call: Call) -> Statement:
-        """Return what the call costs if it runs to its cap: an upper bound, should the process die."""
-        usage = Usage(input_tokens=self.input_tokens, output_tokens=call.max_output_tokens, estimated=True)
-        charge = Charge(
-            model=call.model.id,
-            tier=call.model.tier,
-            usage=usage,
-            cost=pricing.cost(usage, call.model.price),
-            outcome=Outcome.RUNNING,
-        )
-        return Statement(usage=usage, cost=charge.cost, saved=Decimal(0), charges=(charge,))
-
     def _entry(
         self,
         status: Status,
@@ -208,6 +219,7 @@ class Bill:
             ttft_ms=ttft_ms,
             latency_ms=latency_ms,
             trimmed_tokens=self.trimmed_tokens,
+            key_id=self._request.key_id,
         )
 
 

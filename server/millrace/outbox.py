@@ -1,11 +1,20 @@
-"""What goes out on one connection, in the order of the facts. What one read brought leaves in one write."""
+"""What goes out on one connection. What one read brought leaves in one write; a peer that is slow gets merged frames.
+
+While the socket is busy nothing is taken from the tracks, so that their text merges; when it has room again the
+responses take turns, a frame each. Past a bound on what waits the models are read no further.
+"""
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-HIGH_WATER = 256 * 1024  # bytes that may wait where the socket cannot be seen
+from millrace.track import Codec, Track
+
+HIGH_WATER = 64 * 1024  # bytes that may wait where the socket cannot be seen
+MAX_HELD = 192 * 1024  # bytes that may wait beside them
+MAX_FRAMES = 1000  # that leave in one write
+ONE_FRAME = 1  # byte of room: no frame begins past it
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -16,32 +25,161 @@ class FrameWriter(Protocol):
     on_pause: Callable[[], None] | None
     on_resume: Callable[[], None] | None
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and have not left."""
+        ...
+
     def write_frames(self, payloads: list[bytes]) -> None:
         """Write text frames, now."""
         ...
 
 
+class Feed:
+    """One response told on one connection, from a number on. Listens to its track."""
+
+    def __init__(self, track: Track, outbox: "Outbox", codec: Codec, start: int = 0) -> None:
+        self.track = track
+        self.told = asyncio.get_running_loop().create_future()  # done when its last frame has been written
+        self.held = 0  # bytes that wait, about
+        self._outbox = outbox
+        self._codec = codec
+        self._at = start
+        outbox.feeds.add(self)
+        track.join(self)
+        self.more(0)
+
+    @property
+    def ready(self) -> bool:
+        """Whether its connection takes more at once."""
+        return self._outbox.ready
+
+    @property
+    def behind(self) -> bool:
+        """Whether too much waits on its connection."""
+        return self._outbox.behind
+
+    def more(self, size: int) -> None:
+        """Write what is new, or let it wait."""
+        if not self._outbox.ready:
+            self.held += size
+            self._outbox.hold(self, size)
+            return
+        if self.write(self._outbox.room) and not self._outbox.ready:
+            self._outbox.hold(self, 0)
+
+    def write(self, room: int) -> bool:
+        """Write the next frames, of about so many bytes; return whether there were any."""
+        frames = self.track.frames(self._at, self._codec, room)
+        if frames:
+            self._at += len(frames)
+            size = self._outbox.put_all(frames)
+            self.held = max(0, self.held - size)
+        else:
+            self.held = 0
+        if self.track.ends_at(self._at) and not self.told.done():
+            self.told.set_result(None)
+        return bool(frames)
+
+    def close(self) -> None:
+        """Tell no more. Idempotent."""
+        self._outbox.forget(self)
+        self.track.leave(self)
+        if not self.told.done():
+            self.told.cancel()
+
+
 class Outbox:
     """Frames put here during one turn of the loop leave together at its end; `put` never waits."""
 
-    def __init__(self, writer: FrameWriter, on_pause: Callable[[], None], on_resume: Callable[[], None]) -> None:
+    def __init__(self, writer: FrameWriter) -> None:
+        self.feeds: set[Feed] = set()
+        self.behind = False
+        self.going = asyncio.Event()  # clear while the peer does not keep up
+        self.going.set()
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._frames: list[bytes] = []
-        writer.on_pause = on_pause
-        writer.on_resume = on_resume
+        self._bytes = 0
+        self._turns: deque[Feed] = deque()  # those with something to tell, while there is no room
+        writer.on_pause = self._pause
+        writer.on_resume = self._resume
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is room: in the socket, and in this turn's write."""
+        return self.going.is_set() and self._bytes < HIGH_WATER and len(self._frames) < MAX_FRAMES
+
+    @property
+    def room(self) -> int:
+        """Bytes that still go into this turn's write."""
+        return HIGH_WATER - self._bytes
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and have not left."""
+        return self._writer.unsent
 
     def put(self, frame: bytes) -> None:
         """Send one frame, after all those before it."""
         if not self._frames:
             self._loop.call_soon(self.flush)
         self._frames.append(frame)
+        self._bytes += len(frame)
+
+    def put_all(self, frames: list[bytes]) -> int:
+        """Send frames, after all those before them; return their size."""
+        if not self._frames:
+            self._loop.call_soon(self.flush)
+        size = sum(map(len, frames))
+        self._frames += frames
+        self._bytes += size
+        return size
 
     def flush(self) -> None:
-        """Write what waits."""
-        frames, self._frames = self._frames, []
+        """Write what waits, and let those have their turn who found no room in it."""
+        frames, self._frames, self._bytes = self._frames, [], 0
         if frames:
             self._writer.write_frames(frames)
+        if self._turns:
+            self._take_turns()
+
+    def hold(self, feed: Feed, size: int) -> None:
+        """Let a response wait for room."""
+        if feed not in self._turns:
+            self._turns.append(feed)
+        if size:
+            self._weigh()
+
+    def forget(self, feed: Feed) -> None:
+        """Let a response wait no more. Idempotent."""
+        self.feeds.discard(feed)
+        if feed in self._turns:
+            self._turns.remove(feed)
+            self._weigh()
+
+    def _take_turns(self) -> None:
+        while self._turns and self.ready:
+            feed = self._turns.popleft()
+            if feed.write(ONE_FRAME):
+                self._turns.append(feed)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """See whether too much waits, and steer the models of all that is told here."""
+        held = sum(feed.held for feed in self._turns)
+        behind = not self.going.is_set() and held > (MAX_HELD // 2 if self.behind else MAX_HELD)
+        if behind is not self.behind:
+            self.behind = behind
+            for feed in tuple(self.feeds):
+                feed.track.response.steer()
+
+    def _pause(self) -> None:
+        self.going.clear()
+
+    def _resume(self) -> None:
+        self.going.set()
+        self._take_turns()
 
 
 class AsgiWriter:
@@ -50,17 +188,17 @@ class AsgiWriter:
     def __init__(self, send: Send) -> None:
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None
+        self.unsent = 0
         self._send = send
         self._waiting: deque[bytes] = deque()
-        self._bytes = 0
         self._paused = False
         self._task: asyncio.Task[None] | None = None
 
     def write_frames(self, payloads: list[bytes]) -> None:
         """Queue frames for the task."""
         self._waiting.extend(payloads)
-        self._bytes += sum(map(len, payloads))
-        if self._bytes > HIGH_WATER and not self._paused and self.on_pause is not None:
+        self.unsent += sum(map(len, payloads))
+        if self.unsent > HIGH_WATER and not self._paused and self.on_pause is not None:
             self._paused = True
             self.on_pause()
         if self._task is None or self._task.done():
@@ -74,7 +212,7 @@ class AsgiWriter:
             except Exception:  # servers differ in how they say that the peer is gone
                 self._waiting.clear()
                 return
-            self._bytes -= len(frame)
+            self.unsent -= len(frame)
         if self._paused and self.on_resume is not None:
             self._paused = False
             self.on_resume()

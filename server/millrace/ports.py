@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Protocol
 
 # Before numpy is first imported, which is here: its vectors are small, and a BLAS with a thread for every core spends
@@ -13,7 +14,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
-from millrace.types import Answer, Call, Entry, Finish, SemanticHit, SemanticMiss, StoredAnswer, Usage
+from millrace.principal import Key, Principal
+from millrace.types import (
+    Answer,
+    Aside,
+    Call,
+    Entry,
+    Finish,
+    SemanticHit,
+    SemanticMiss,
+    StoredAnswer,
+    StoredResponse,
+    Usage,
+)
 
 Clock = Callable[[], float]  # seconds
 Sink = Callable[[list[str]], None]  # takes the text deltas of one read; must not raise
@@ -23,8 +36,10 @@ class Attempt(Protocol):
     """One upstream call being read. Its words go synchronously to `sink`; its end to `done`."""
 
     sink: Sink
+    aside: Callable[[Aside], None]  # takes what is not text, in order with it; must not raise
     done: asyncio.Future[Finish]  # or UpstreamError
     parts: list[str]  # every text delta so far
+    asides: list[Aside]  # everything else it has said so far
     sent: bool  # the request has left; before that nothing can be charged
     usage: Usage | None  # as the provider reported it with the end
 
@@ -87,6 +102,57 @@ class SemanticCache(Protocol):
 
     def store(self, scope: bytes, tenant: str, question: str, answer: Answer) -> None:
         """Remember; written behind, never waits."""
+        ...
+
+
+class Archive(Protocol):
+    """Responses that their requests wanted stored."""
+
+    def store(self, response: StoredResponse) -> None:
+        """Keep; written behind, never waits."""
+        ...
+
+    async def find(self, tenant: str, response_id: str) -> StoredResponse | None:
+        """Return a tenant's response, if it is still kept."""
+        ...
+
+    async def delete(self, tenant: str, response_id: str) -> bool:
+        """Keep it no longer; False where there was none."""
+        ...
+
+
+class KeyStore(Protocol):
+    """Where keys are kept. Other processes add and revoke while this one runs."""
+
+    async def load(self) -> list[Key]:
+        """Return every key, the revoked too, oldest first; the same list again where nothing has changed."""
+        ...
+
+    async def add(self, key: Key) -> None:
+        """Keep a new key; return when it is on disk."""
+        ...
+
+    async def revoke(self, key_id: str, at: float) -> bool:
+        """Mark a key as revoked, at Unix seconds; False where there is no such key that was good until now."""
+        ...
+
+
+class Admission(Protocol):
+    """A request that was let through, until what it came to is known."""
+
+    def settle(self, cost: Decimal, tokens: int) -> None:
+        """Book dollars and tokens in place of what was reserved. Only the first call counts."""
+        ...
+
+
+class Limiter(Protocol):
+    """How much a key may do."""
+
+    def admit(self, principal: Principal, likely_cost: Decimal, likely_tokens: int) -> Admission:
+        """Reserve dollars and tokens for one request; whoever gets an admission settles it on every way out.
+
+        Raises `too_many_in_flight`, `rate_limit_exceeded` or `budget_exceeded`.
+        """
         ...
 
 

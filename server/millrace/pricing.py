@@ -2,11 +2,12 @@
 
 from decimal import Decimal
 
-from millrace.types import Price, Usage
+from millrace.types import Call, Price, Usage
 
 NANODOLLAR = Decimal("1e-9")
 MILLION = Decimal(1_000_000)
 ZERO = Decimal(0)
+FRAMING = 4  # tokens that providers count for a message beside its text, about
 
 
 def cost(usage: Usage, price: Price) -> Decimal:
@@ -15,3 +16,17 @@ def cost(usage: Usage, price: Price) -> Decimal:
     fresh = usage.input_tokens - usage.cached_input_tokens
     dollars = fresh * price.input + usage.cached_input_tokens * cached_price + usage.output_tokens * price.output
     return (dollars / MILLION).quantize(NANODOLLAR)
+
+
+def worst_case(call: Call, input_tokens: int) -> Usage:
+    """Return the usage of a call that finds nothing in the provider's cache and runs to its cap."""
+    return Usage(input_tokens=input_tokens, output_tokens=call.max_output_tokens, estimated=True)
+
+
+def output_bought(dollars: Decimal, call: Call, input_tokens: int) -> int:
+    """Return the output tokens, up to the call's cap, that so much money buys after the input; 0 where it buys none."""
+    price, cap = call.model.price, call.max_output_tokens
+    left = dollars * MILLION - (input_tokens + FRAMING * len(call.prompt.messages)) * price.input
+    if left < 0:
+        return 0
+    return cap if cap * price.output <= left else int(left // price.output)

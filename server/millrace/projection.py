@@ -1,22 +1,26 @@
 """What one listener may see of a response, as events of the Responses dialect.
 
-The log knows facts; this knows frames: it holds words back until they may be shown, numbers its own events as it
-writes them, and remembers what it has shown, so that the terminal repeats exactly that.
+The log knows facts; this knows events: it holds back what may not be shown yet, and remembers what it has shown, so
+that the terminal repeats exactly that. The track it writes into numbers the events and keeps them.
 """
 
 from collections.abc import Callable
 
 from msgspec import UNSET, UnsetType
 
-from millrace.response import Committed, Ended, Fact, Metered, Response, Revised, Routed, Started
-from millrace.types import Delivery, Status
+from millrace.held import Held
+from millrace.marks import marked
+from millrace.output import Output, length
+from millrace.response import Ended, Fact, Metered, Revised, Routed, Started
+from millrace.runs import Run
+from millrace.track import Track
+from millrace.types import Aside, CallPiece, Refusal, Status, Thought
 from millrace.wire import responses as wire
 
+DIALECT = "responses"
 USAGE_EVERY_S = 1.0
 
-Emit = Callable[[bytes], None]
-
-_TERMINALS: dict[Status, Callable[..., wire.Terminal]] = {
+_TERMINALS: dict[Status, type[wire.Terminal]] = {
     Status.COMPLETED: wire.Completed,
     Status.FAILED: wire.Failed,
     Status.INCOMPLETE: wire.Incomplete,
@@ -25,91 +29,86 @@ _TERMINALS: dict[Status, Callable[..., wire.Terminal]] = {
 
 
 class Projection:
-    """One subscriber of a response: dialect A on one lane, negotiated or not, in one delivery mode."""
+    """One subscriber of a response: dialect A, negotiated or not, in one delivery mode."""
 
-    def __init__(
-        self, response: Response, emit: Emit, *, created_at: int, stream_id: str | None, negotiated: bool
-    ) -> None:
+    def __init__(self, track: Track, *, created_at: int, negotiated: bool) -> None:
+        response = track.response
         request = response.request
+        self.track = track
         self._request = request
         self._clock = response.clock
-        self._emit = emit
         self._created_at = created_at
-        self._stream_id: str | UnsetType = UNSET if stream_id is None else stream_id
         self._negotiated = negotiated
-        self._item_id = "msg_" + request.id.removeprefix("resp_")
-        self._write_delta = wire.DeltaWriter(self._item_id, stream_id).write
-        self._sequence = 0
-        self._single = request.delivery is Delivery.FINAL
-        self._speculative = negotiated and request.delivery is Delivery.SPECULATE
-        self._flowing = self._speculative  # words go out as they come
-        self._item_open = False
-        self._held: list[str] = []
-        self._shown: list[str] = []
+        self.output = Output(request.id, track.event, track.text)
+        self._held = Held(self.output.text, self._show, request.delivery, speculative=negotiated)
         self._metered_at: float | None = None
+        self._echoed = len(request.instructions or "") + request.prompt.tools_size  # characters, in every body
+
+    @property
+    def behind(self) -> bool | None:
+        """Whether all who listen are; None where nobody does."""
+        return self.track.behind
 
     def text(self, deltas: list[str]) -> None:
         """Show the words of one read, or hold them back."""
-        if not self._flowing:
-            self._held += deltas
-            return
-        if not self._item_open:
-            self._open_item()
-        sequence = self._sequence
-        for delta in deltas:
-            self._emit(self._write_delta(delta, sequence))
-            sequence += 1
-        self._sequence = sequence
-        self._shown += deltas
+        self._held.text(deltas)
 
     def fact(self, fact: Fact) -> None:
         """Turn a fact into events."""
+        self._held.fact(fact)
         match fact:
             case Started():
                 body = self._body("in_progress", self._request.model)
-                self._send(wire.Created, response=body)
-                self._send(wire.InProgress, response=body)
+                self.track.event(wire.Created(response=body), self._echoed)
+                self.track.event(wire.InProgress(response=body), self._echoed)
             case Routed():
                 self._route(fact)
             case Revised():
                 self._revise(fact)
-            case Committed():
-                if not self._single:
-                    self._flowing = True
-                    self._release()
             case Metered():
                 self._meter(fact)
             case Ended():
                 self._end(fact)
 
+    def _show(self, aside: Aside) -> None:
+        match aside:
+            case Thought():
+                self.output.think(aside)
+            case Refusal():
+                self.output.refuse(aside)
+            case CallPiece():
+                self.output.call(aside)
+
     def _route(self, fact: Routed) -> None:
         if self._negotiated:
-            self._send(
-                wire.Route,
-                response_id=self._request.id,
-                strategy=fact.strategy,
-                model=fact.model,
-                tier=fact.tier,
-                reason=fact.reason,
-                cache=fact.cache,
-                score=fact.score,
-                similarity=UNSET if fact.similarity is None else fact.similarity,
-                entry_id=UNSET if fact.entry_id is None else fact.entry_id,
-                age_s=UNSET if fact.age_s is None else fact.age_s,
+            self.track.event(
+                wire.Route(
+                    response_id=self._request.id,
+                    strategy=fact.strategy,
+                    model=fact.model,
+                    tier=fact.tier,
+                    reason=fact.reason,
+                    cache=fact.cache,
+                    score=fact.score,
+                    similarity=UNSET if fact.similarity is None else fact.similarity,
+                    entry_id=UNSET if fact.entry_id is None else fact.entry_id,
+                    age_s=UNSET if fact.age_s is None else fact.age_s,
+                )
             )
 
     def _revise(self, fact: Revised) -> None:
-        self._held.clear()
-        self._shown.clear()
+        taken = self.output.take_back()
         if self._negotiated:
-            self._send(
-                wire.Revise,
-                response_id=self._request.id,
-                item_id=self._item_id,
-                from_model=fact.from_model,
-                to_model=fact.to_model,
-                reason=fact.reason,
-            )
+            for item_id in taken or [self.output.message_id]:
+                self.track.event(
+                    wire.Revise(
+                        response_id=self._request.id,
+                        item_id=item_id,
+                        from_model=fact.from_model,
+                        to_model=fact.to_model,
+                        reason=fact.reason,
+                    )
+                )
 
     def _meter(self, fact: Metered) -> None:
         now = self._clock()
@@ -117,75 +116,96 @@ class Projection:
             return
         self._metered_at = now
         statement = fact.statement
-        self._send(
-            wire.UsageSoFar,
-            response_id=self._request.id,
-            tokens=wire.tokens(statement.usage),
-            cost_usd=float(statement.cost),
-            saved_usd=float(statement.saved),
-            attempts=[wire.attempt(charge) for charge in statement.charges],
+        self.track.event(
+            wire.UsageSoFar(
+                response_id=self._request.id,
+                tokens=wire.tokens(statement.usage),
+                cost_usd=float(statement.cost),
+                saved_usd=float(statement.saved),
+                attempts=[wire.attempt(charge) for charge in statement.charges],
+            )
         )
 
-    def _release(self) -> None:
-        if self._held:
-            held, self._held = self._held, []
-            self._flowing = True
-            self.text(["".join(held)])
-
     def _end(self, fact: Ended) -> None:
-        if fact.accepted:
-            self._release()
-            self._close_item(fact.status)
+        whole = "completed" if fact.status is Status.COMPLETED else "incomplete"
+        if fact.accepted and fact.source is not None:  # a request that only gets ready has no answer
+            self.output.close(whole)
         self._meter(Metered(fact.statement))
         status = "incomplete" if fact.status is Status.INCOMPLETE else fact.status.value
         body = self._body(status, fact.model or self._request.model)
-        if self._item_open:
-            body.output = [self._item("completed" if fact.status is Status.COMPLETED else "incomplete")]
+        body.output = self.output.items(whole)
         body.usage = wire.usage_body(fact.statement)
         body.error = None if fact.status is not Status.FAILED or fact.error is None else wire.error_body(fact.error)
         body.incomplete_details = wire.IncompleteDetails(fact.reason) if fact.reason else None
-        body.metadata |= self._marks(fact)
-        self._send(_TERMINALS[fact.status], response=body)
+        body.metadata = marked(self._request, fact)
+        self.track.event(_TERMINALS[fact.status](response=body), self._echoed + sum(map(length, body.output)))
+        self.track.finish()
 
-    def _marks(self, fact: Ended) -> dict[str, str]:
-        marks = {"millrace.cache": fact.cache.value}
-        if fact.source is not None:
-            marks["millrace.route"] = fact.source.value
-        if fact.check is not None:
-            marks["millrace.check"] = fact.check
-        if fact.trimmed_tokens:
-            marks["millrace.trimmed_tokens"] = str(fact.trimmed_tokens)
-        return marks
-
-    def _open_item(self) -> None:
-        self._item_open = True
-        self._send(wire.ItemAdded, item=wire.OutputMessage(self._item_id, "in_progress", []))
-        self._send(wire.PartAdded, item_id=self._item_id, part=wire.OutputText(""))
-
-    def _close_item(self, status: Status) -> None:
-        if not self._item_open:
-            self._open_item()
-        text = "".join(self._shown)
-        self._send(wire.TextDone, item_id=self._item_id, text=text)
-        self._send(wire.PartDone, item_id=self._item_id, part=wire.OutputText(text))
-        self._send(wire.ItemDone, item=self._item("completed" if status is Status.COMPLETED else "incomplete"))
-
-    def _item(self, status: str) -> wire.OutputMessage:
-        return wire.OutputMessage(self._item_id, status, [wire.OutputText("".join(self._shown))])
+    def body_so_far(self) -> wire.ResponseBody:
+        """Return the response while it runs."""
+        body = self._body("in_progress", self._request.model)
+        body.output = self.output.items("in_progress")
+        return body
 
     def _body(self, status: str, model: str) -> wire.ResponseBody:
-        prompt = self._request.prompt
+        request, prompt = self._request, self._request.prompt
         return wire.ResponseBody(
-            id=self._request.id,
+            id=request.id,
             created_at=self._created_at,
             status=status,
             model=model,
-            metadata=dict(self._request.metadata),
+            metadata=dict(request.metadata),
             max_output_tokens=prompt.max_output_tokens,
             temperature=prompt.temperature,
             top_p=prompt.top_p,
+            instructions=request.instructions,
+            previous_response_id=request.previous_response_id,
+            store=request.store,
+            tools=[wire.function_tool(tool) for tool in prompt.tools],
+            tool_choice=wire.tool_choice(prompt.tool_choice),
+            parallel_tool_calls=prompt.parallel_tool_calls is not False,
         )
 
-    def _send(self, kind: Callable[..., wire.Event], **fields: object) -> None:
-        self._emit(wire.encode(kind(sequence_number=self._sequence, stream_id=self._stream_id, **fields)))
-        self._sequence += 1
+
+def told(run: Run, *, negotiated: bool) -> Projection:
+    """Return what is told of a run in this dialect; the first who asks has it told from the beginning."""
+    dialect = (DIALECT, negotiated)
+    if dialect not in run.tellers:
+        projection = Projection(Track(run.response), created_at=run.created_at, negotiated=negotiated)
+        run.tellers[dialect] = projection
+        run.response.subscribe(projection)
+    teller = run.tellers[dialect]
+    assert isinstance(teller, Projection), "the dialect says so"
+    return teller
+
+
+def body_of(run: Run) -> wire.ResponseBody:
+    """Return a response as a plain client sees it now."""
+    track = Track(run.response)
+    projection = Projection(track, created_at=run.created_at, negotiated=False)
+    run.response.replay(projection)
+    last = track.last
+    return last.response if isinstance(last, wire.Terminal) else projection.body_so_far()
+
+
+class EventCodec:
+    """The frames of one listener of a projection: JSON, on its lane, and framed as a server-sent event over HTTP."""
+
+    def __init__(self, projection: Projection, stream_id: str | None = None, *, sse: bool = False) -> None:
+        self._output = projection.output
+        self._stream_id: str | UnsetType = UNSET if stream_id is None else stream_id
+        self._sse = sse
+        self._write: Callable[[str, int], bytes] | None = None
+
+    def delta(self, text: str, number: int) -> bytes:
+        """Return the frame of some words."""
+        if self._write is None:
+            self._write = wire.DeltaWriter(self._output.message_id, *self._output.text_at, self._stream_id).write
+        frame = self._write(text, number)
+        return b"event: response.output_text.delta\ndata: %b\n\n" % frame if self._sse else frame
+
+    def event(self, event: wire.Event, number: int) -> bytes:
+        """Return the frame of any other event."""
+        event.sequence_number, event.stream_id = number, self._stream_id
+        frame = wire.encode(event)
+        return b"event: %b\ndata: %b\n\n" % (wire.type_of(event).encode(), frame) if self._sse else frame

@@ -30,19 +30,23 @@ def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, room: int
     """Fit a prompt into `room` tokens, and its context and history together into `budget` of them.
 
     Context first, as much as fits, most relevant first; then the newest turns. A turn is a user's message and all that
-    followed it, so a tool call is never parted from its result. Raises `context_too_long` where nothing is left to cut.
+    followed it, so a tool call is never parted from its result; the last one is the question, and never cut.
+    Raises `context_too_long` where nothing is left to cut.
     """
     messages = prompt.messages
-    question = max((at for at, message in enumerate(messages) if message.role == "user"), default=len(messages) - 1)
-    fixed = [at for at, message in enumerate(messages) if at >= question or message.role == "system"]
-    spent = _count(messages, fixed)
+    *turns, question = _turns(messages) or [[]]
+    system = [at for at, message in enumerate(messages) if message.role == "system"]
+    fixed = [*system, *question]
+    spent = _count(messages, fixed) + tokens.count_tools(prompt.tools)
     if spent > room:
-        told = f"input: the system prompt and the question have {spent} tokens; the models take {room}"
+        named = (
+            "the system prompt, the tools and the question" if prompt.tools else "the system prompt and the question"
+        )
+        told = f"input: {named} have {spent} tokens; the models take {room}"
         raise MillraceError("context_too_long", told, param="input")
     left = room - spent if budget is None else min(budget, room - spent)
     kept_chunks = _fitting(context, left)
     block = _joined(context[:kept_chunks]) if kept_chunks else ""
-    turns = _turns(messages[:question])
     kept = _newest(messages, turns, left - tokens.count(block))
     shown = sorted({*fixed, *(at for turn in kept for at in turn)})
     lost = [at for turn in turns[: len(turns) - len(kept)] for at in turn]
@@ -69,15 +73,18 @@ def _joined(chunks: tuple[str, ...]) -> str:
     return GAP.join((HEADING, *chunks)) + GAP
 
 
-def _turns(history: tuple[Message, ...]) -> list[list[int]]:
-    """Group the indices of what may be cut, oldest turn first."""
+def _turns(messages: tuple[Message, ...]) -> list[list[int]]:
+    """Group the indices of all but system messages, oldest turn first; no turn ends before its calls' results."""
+    results = {message.call_id: at for at, message in enumerate(messages) if message.role == "tool"}
     turns: list[list[int]] = []
-    for at, message in enumerate(history):
+    due = -1  # where the last result of the calls so far stands
+    for at, message in enumerate(messages):
         if message.role == "system":
             continue
-        if message.role == "user" or not turns:
+        if not turns or (message.role == "user" and due < at):
             turns.append([])
         turns[-1].append(at)
+        due = max([due, *(results.get(call.id, -1) for call in message.calls)])
     return turns
 
 
@@ -92,4 +99,4 @@ def _newest(messages: tuple[Message, ...], turns: list[list[int]], budget: int) 
 
 
 def _count(messages: tuple[Message, ...], indices: list[int]) -> int:
-    return sum(tokens.count(part) for at in indices for part in messages[at].parts)
+    return sum(tokens.count_message(messages[at]) for at in indices)

@@ -54,6 +54,8 @@ class Runner:
         """Let its words flow into the response: those it has said, and those to come."""
         with self.calls:
             self._response.attach(self._attempt)
+            for aside in self._attempt.asides:  # what comes beside the text comes before it
+                self._response.say(aside)
             if self._attempt.parts:
                 self._response.write(list(self._attempt.parts))
             if not self._response.paused:

@@ -10,7 +10,24 @@ from typing import Protocol
 
 from millrace.errors import MillraceError
 from millrace.ports import Attempt, Clock
-from millrace.types import CacheOutcome, Delivery, Request, Source, Statement, Status, Strategy, Tier
+from millrace.types import (
+    Aside,
+    CacheOutcome,
+    Delivery,
+    Message,
+    Refusal,
+    Request,
+    SemanticHit,
+    Source,
+    Statement,
+    Status,
+    StoredAnswer,
+    Strategy,
+    Tier,
+    calls_of,
+    reasoning_of,
+    refusal_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +48,27 @@ class Routed:
     age_s: float | None = None
     similarity: float | None = None
     entry_id: str | None = None
+
+    @classmethod
+    def cached(
+        cls,
+        request: Request,
+        stored: StoredAnswer,
+        cache: CacheOutcome,
+        reason: str,
+        now: float,
+        near: SemanticHit | None,
+    ) -> "Routed":
+        """Return that a stored answer is served; `now` in Unix seconds, `near` where it was asked in other words."""
+        return cls(
+            strategy=request.strategy,
+            model=stored.model_id,
+            reason=reason,
+            cache=cache,
+            age_s=max(0.0, now - stored.stored_at),
+            similarity=near.similarity if near else None,
+            entry_id=near.entry_id if near else None,
+        )
 
     def joined(self) -> "Routed":
         """Return the fact as it is for a request that rides along."""
@@ -78,19 +116,16 @@ class Ended:
         return self.status is Status.COMPLETED or (self.status is Status.INCOMPLETE and self.error is None)
 
 
-Fact = Started | Routed | Revised | Committed | Metered | Ended
-
-
-class Flow(Protocol):
-    """Where the words come from, when more than one response gets them."""
-
-    def steer(self) -> None:
-        """See whether the listeners are too far behind to read on."""
-        ...
+Fact = Started | Routed | Revised | Committed | Metered | Ended | Aside
 
 
 class Subscriber(Protocol):
     """Someone who listens to a response. Called synchronously, in order; must not raise."""
+
+    @property
+    def behind(self) -> bool | None:
+        """Whether so much waits already that the models had better be read no further; None where nobody listens."""
+        ...
 
     def text(self, deltas: list[str]) -> None:
         """Take the words of one read."""
@@ -114,9 +149,10 @@ class Response:
     cache: CacheOutcome = CacheOutcome.MISS  # as last routed
     committed: bool = False
     paused: bool = False
+    halt: MillraceError | None = None  # why it was stopped, if not by its client
     ended: Ended | None = None
     attempt: Attempt | None = None  # the one whose words come in now
-    _flow: Flow | None = None
+    _source: "Response | None" = None
     _metered_at: float = 0.0
     _awaited: int = 0  # deltas until `_reached` is due
     _reached: asyncio.Future[None] | None = None
@@ -126,8 +162,21 @@ class Response:
         """The response's id on the wire."""
         return self.request.id
 
+    @property
+    def seen(self) -> bool:
+        """Whether a client that keeps up has seen a word of the answer."""
+        if self.request.delivery is Delivery.SPECULATE:
+            return self.first_text_at is not None
+        return self.committed and self.first_text_at is not None and self.request.delivery is not Delivery.FINAL
+
     def subscribe(self, subscriber: Subscriber) -> None:
         """Tell a listener everything from the first fact, then each new one as it comes."""
+        self.replay(subscriber)
+        self.subscribers.append(subscriber)
+        self.steer()
+
+    def replay(self, subscriber: Subscriber) -> None:
+        """Tell everything until now."""
         for is_text, run in groupby(self.facts, lambda fact: isinstance(fact, str)):
             if is_text:
                 subscriber.text([fact for fact in run if isinstance(fact, str)])
@@ -135,11 +184,29 @@ class Response:
                 for fact in run:
                     assert not isinstance(fact, str), "grouped"
                     subscriber.fact(fact)
-        self.subscribers.append(subscriber)
 
-    def follow(self, flow: Flow) -> None:
-        """Get words from a flow that is shared: `pause` and `resume` are for it to weigh."""
-        self._flow = flow
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Tell a listener no more."""
+        self.subscribers.remove(subscriber)
+        self.steer()
+
+    def follow(self, source: "Response") -> None:
+        """Get words from the log of another response, which reads on while any of its listeners keeps up."""
+        self._source = source
+
+    def steer(self) -> None:
+        """Read on or pause: the slowest listener must not hold the others back, so all have to be behind."""
+        votes = [behind for subscriber in self.subscribers if (behind := subscriber.behind) is not None]
+        paused = bool(votes) and all(votes)
+        if paused is self.paused:
+            return
+        self.paused = paused
+        if self.attempt is not None and paused:
+            self.attempt.pause()
+        elif self.attempt is not None:
+            self.attempt.resume()
+        if self._source is not None:
+            self._source.steer()
 
     def start(self) -> None:
         """Note that the request runs."""
@@ -155,24 +222,9 @@ class Response:
         """Let an attempt's words flow into the log from here on."""
         self.attempt = attempt
         attempt.sink = self.write
+        attempt.aside = self.say
         if self.paused:
             attempt.pause()
-
-    def pause(self) -> None:
-        """Read no further from the model: whoever listens cannot keep up."""
-        self.paused = True
-        if self.attempt is not None:
-            self.attempt.pause()
-        if self._flow is not None:
-            self._flow.steer()
-
-    def resume(self) -> None:
-        """Read on."""
-        self.paused = False
-        if self.attempt is not None:
-            self.attempt.resume()
-        if self._flow is not None:
-            self._flow.steer()
 
     def write(self, deltas: list[str]) -> None:
         """Take the words of one read: the token plane ends here and in the subscribers."""
@@ -185,6 +237,12 @@ class Response:
             self._awaited -= len(deltas)
             if self._awaited <= 0 and self._reached is not None and not self._reached.done():
                 self._reached.set_result(None)
+
+    def say(self, aside: Aside) -> None:
+        """Take what is not text."""
+        if isinstance(aside, Refusal) and self.first_text_at is None:
+            self.first_text_at = self.clock()
+        self._append(aside)
 
     def reached(self, deltas: int) -> asyncio.Future[None]:
         """Return a future that is done when so many deltas have come from now on."""
@@ -223,12 +281,37 @@ class Response:
         """Note the end. Later words are not taken any more."""
         assert self.ended is None, "a response ends once"
         self._detach()
+        self._source = None  # it has a log of its own
         self.ended = ended
         self._append(ended)
 
+    def pack(self) -> None:
+        """Join the words of an ended response: nobody needs to know any more how they came."""
+        packed: list[Fact | str] = []
+        for is_text, run in groupby(self.facts, lambda fact: isinstance(fact, str)):
+            if is_text:
+                packed.append("".join(fact for fact in run if isinstance(fact, str)))
+            else:
+                packed += run
+        self.facts = packed
+
+    def standing(self) -> Message:
+        """Return the answer as it stands: all that was said since the last revise."""
+        revised = max((at for at, fact in enumerate(self.facts) if isinstance(fact, Revised)), default=-1)
+        facts = self.facts[revised + 1 :]
+        text = "".join(fact for fact in facts if isinstance(fact, str))
+        asides = [fact for fact in facts if isinstance(fact, Aside)]
+        return Message(
+            role="assistant",
+            parts=(text,) if text else (),
+            calls=calls_of(asides),
+            reasoning=reasoning_of(asides),
+            refusal=refusal_of(asides),
+        )
+
     def _detach(self) -> None:
         if self.attempt is not None:
-            self.attempt.sink = _nowhere
+            self.attempt.sink = self.attempt.aside = _nowhere
             self.attempt = None
 
     def _append(self, fact: Fact) -> None:
@@ -237,5 +320,5 @@ class Response:
             subscriber.fact(fact)
 
 
-def _nowhere(deltas: list[str]) -> None:
+def _nowhere(_: object) -> None:
     """Take words nobody wants any more."""

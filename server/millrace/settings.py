@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import NODEFAULT, Meta, Struct
 
+from millrace.origins import parse
 from millrace.types import Strategy
 
 ENV_PREFIX = "MILLRACE__"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 NO_FLAGS: Mapping[str, str] = {}
 RESERVED = ("auto", "small", "large")
 MAX_PRICE = 1_000_000  # dollars per million tokens
@@ -29,6 +29,9 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
 Wait = Annotated[int, Meta(ge=0, le=60_000)]
 Seconds = Annotated[float, Meta(gt=0)]
+Line = Annotated[str, Meta(min_length=1)]
+
+BRIEFLY = "Answer as briefly as the question allows: no preamble, no repetition of the question, no closing remarks."
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,6 +41,15 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     port: Port = 8000
     data_dir: str = ".millrace"  # ":memory:" keeps nothing
     max_running: Count = 4096  # requests in flight in this process
+    max_connections: Count = 10_000  # WebSockets at once in this process
+    origins: tuple[str, ...] = ()  # pages that may connect, such as "https://app.example"
+    handshake_timeout_s: Seconds = 10  # for the whole head of a request to arrive
+    max_message_bytes: Annotated[int, Meta(ge=1024, le=64 * 2**20)] = 2**20  # of a frame, or the body of a POST
+    max_age_s: Seconds = 55 * 60  # of a connection
+    stuck_s: Seconds = 30  # without a byte of an answer taken by its reader: then it is given up
+    drain_s: Annotated[float, Meta(ge=0)] = 30  # that what runs may take to end when the process is told to
+    store_ttl_s: Seconds = 30 * 86_400  # of a response with `store: true`
+    store_bytes: Count = 2**30  # of all of them
 
 
 class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,6 +92,7 @@ class FunnelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hard_above: Count = 3000  # tokens of a prompt above which `auto` asks the large model at once
     grace_ms: Wait = 300  # a race: how much later than small the large model may speak and win
     hedge_ms: Wait = 800  # a hedge: how long small may be silent before large is started too
+    concise_line: Line = BRIEFLY  # what a model is told where `concise` is asked for
 
 
 class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +107,16 @@ class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     disk_bytes: Count = 2**30
 
 
+class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every key may do that has no limits of its own; what is left out is unlimited."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    in_flight: Count | None = None
+    dollars_per_day: Decimal | None = None
+    connections: Count | None = None
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration."""
 
@@ -101,6 +124,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     server: ServerSettings = ServerSettings()
     funnel: FunnelSettings = FunnelSettings()
     cache: CacheSettings = CacheSettings()
+    limits: LimitsSettings = LimitsSettings()
 
 
 class Fault(Struct, frozen=True):
@@ -128,6 +152,7 @@ _WORDS = {
     "str": "a text in quotes",
     "decimal": 'dollars such as "0.15"',
     "object": "a section",
+    "array": "a list in brackets",
 }
 
 
@@ -215,7 +240,8 @@ def _walk(tree: Any, shape: type[Struct], path: str, faults: list[Fault]) -> dic
 def _leaf(value: Any, kind: Any, path: str, faults: list[Fault]) -> Any:
     try:
         if isinstance(value, _Override):
-            read = msgspec.convert(str(value), kind, strict=False)
+            listed = get_origin(kind) is tuple  # "a, b" stands for a list of texts
+            read = msgspec.convert(_split(value) if listed else str(value), kind, strict=False)
         else:
             read = msgspec.convert(value, kind)
         if isinstance(read, Decimal) and not (read.is_finite() and 0 <= read <= MAX_PRICE):
@@ -226,12 +252,16 @@ def _leaf(value: Any, kind: Any, path: str, faults: list[Fault]) -> Any:
         return NODEFAULT
 
 
+def _split(text: str) -> list[str]:
+    return [stripped for part in text.split(",") if (stripped := part.strip())]
+
+
 def _meaning(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator[Fault]:
     """Yield what is well formed and yet cannot work."""
-    host = _at(tree, "server", "host")
-    if isinstance(host, str) and host not in LOOPBACK:
-        advice = f"keys are not supported yet; write one of {_list(LOOPBACK)}"
-        yield Fault("server.host", f"{host!r} is open to others and {advice}")
+    origins = _at(tree, "server", "origins")
+    for origin in _split(origins) if isinstance(origins, _Override) else origins if isinstance(origins, list) else ():
+        if isinstance(origin, str) and parse(origin) is None:
+            yield Fault("server.origins", f'{origin!r} is no origin; write it as browsers do: "https://app.example"')
     for tier in ("small", "large"):
         yield from _model_meaning(_at(tree, "models", tier), f"models.{tier}", environ)
     ids = [_at(tree, "models", tier, "model") for tier in ("small", "large")]

@@ -1,7 +1,8 @@
 """One slow beat for everything that waits: stalls, deadlines, running totals. No timer per token, call or request."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from millrace import log
 from millrace.ports import Clock
@@ -9,6 +10,7 @@ from millrace.ports import Clock
 BEAT_S = 0.1
 
 Tick = Callable[[float], None]  # given the clock's reading
+_Swept = TypeVar("_Swept")
 
 
 class Sweeper:
@@ -32,8 +34,13 @@ class Sweeper:
     def beat(self) -> None:
         """Beat once; one failing tick does not stop the others."""
         now = self._clock()
-        for tick in self._ticks:
-            try:
-                tick(now)
-            except Exception as error:  # the beat must go on
-                log.get().error("sweep failed", exc_info=error)
+        each(self._ticks, lambda tick: tick(now))
+
+
+def each(swept: Iterable[_Swept], look: Callable[[_Swept], None]) -> None:
+    """Look after each; one that fails does not keep the others from theirs."""
+    for one in swept:
+        try:
+            look(one)
+        except Exception as error:  # the beat must go on
+            log.get().error("sweep failed", exc_info=error)

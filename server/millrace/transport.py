@@ -1,20 +1,29 @@
 """uvicorn's WebSocket protocol with one door more: many text frames in one write.
 
 Handed to uvicorn as `ws=JoinedWebSocket`; an application finds it in its scope under `EXTENSION`, and where it is
-absent (another server, another `--ws`) plain ASGI `send` does the same, one write a frame.
+absent (another server, another `--ws`) plain ASGI `send` does the same, one write a frame. A connection of HTTP is
+found there too.
 """
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 
-EXTENSION = "millrace.transport"
-HIGH_WATER = 256 * 1024  # bytes that may wait in the socket before its models are read no further
+if sys.platform == "linux":
+    import fcntl
+    import termios
 
+EXTENSION = "millrace.transport"
+HIGH_WATER = 64 * 1024  # bytes that may wait in this process before frames are merged
+TCP_NOTSENT_LOWAT, NOT_SENT = 25, 16 * 1024  # Linux: bytes the kernel may hold unsent, or a slow reader hides in them
+
+MAX_FRAGMENTS = 16_384  # of one message; empty ones weigh nothing on the wire and something here
 FAREWELL_S = 1.0  # how long a peer has to take the close frame and what was before it
 
 _TEXT = 0x81  # FIN, opcode text; frames of a server are not masked (RFC 6455, 5.2)
@@ -27,22 +36,67 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
     on_pause: Callable[[], None] | None = None
     on_resume: Callable[[], None] | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn.debug = False  # or at that level every header and frame is logged: keys, tickets and prompts
+
     def handle_connect(self, event: Request) -> None:
         """Put this transport into the application's scope."""
-        self.transport.set_write_buffer_limits(high=HIGH_WATER)
-        connection = self.transport.get_extra_info("socket")
-        if connection.family in (socket.AF_INET, socket.AF_INET6):
-            # Not every loop sets it on a socket it was handed; without it a second small write waits 40 ms for an ACK.
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        tune(self.transport)
         super().handle_connect(event)
         if self.handshake_initiated and hasattr(self, "scope"):
             extensions: dict[str, Any] = self.scope["extensions"]
             extensions[EXTENSION] = self
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and that the peer has not taken."""
+        return unsent(self.transport)
+
+    async def send(self, message: Any) -> None:
+        """Take a message of the application; an answer instead of the upgrade ends the handshake, and is no fault.
+
+        A close is not held up by a peer that does not read what comes before it.
+        """
+        if message["type"] == "websocket.close":
+            self.writable.set()
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True  # or every refusal is logged as an error
+
     def write_frames(self, payloads: list[bytes]) -> None:
         """Write text frames at once and in one piece; a no-op once the connection closes."""
         if not self.close_sent and not self.disconnected and not self.transport.is_closing():
             self.transport.write(b"".join([part for payload in payloads for part in (header(len(payload)), payload)]))
+
+    def handle_ping(self) -> None:
+        """Answer, but let no answers pile up for a peer that does not read them."""
+        if self.transport.get_write_buffer_size() < HIGH_WATER:
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take a fragment; a message may be cut into many, but not without end."""
+        if self.close_sent:
+            return
+        if len(self.frames) >= MAX_FRAGMENTS:
+            self._fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+        else:
+            super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand a message over; bad UTF-8 is the peer's fault, and no traceback's worth of news."""
+        self.frames = [b"".join(self.frames)]
+        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_utf8(self.frames[0]):
+            self._fail(CloseCode.INVALID_DATA, "not UTF-8")
+        else:
+            super().send_receive_event_to_app()
+
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        self.frames = []
+        self.conn.fail(code, reason)
+        self.handle_parser_exception()
 
     def keepalive_timeout(self) -> None:
         """Give up a peer that answers no ping: tell the application, and do not wait for it to read."""
@@ -74,6 +128,34 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
         super().resume_writing()
         if self.on_resume is not None:
             self.on_resume()
+
+
+def tune(transport: asyncio.Transport) -> None:
+    """Have what is written leave at once, and what waits wait here, where it is seen."""
+    transport.set_write_buffer_limits(high=HIGH_WATER)
+    connection = transport.get_extra_info("socket")
+    if connection.family in (socket.AF_INET, socket.AF_INET6):
+        # Not every loop sets it on a socket it was handed; without it a second small write waits 40 ms for an ACK.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sys.platform == "linux":
+            connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOT_SENT)
+
+
+def unsent(transport: asyncio.Transport) -> int:
+    """Return how many bytes wait here and in the kernel, which takes many at once: only there a slow peer is seen."""
+    waiting = transport.get_write_buffer_size()
+    if waiting and sys.platform == "linux" and not transport.is_closing():
+        queue = fcntl.ioctl(transport.get_extra_info("socket"), termios.TIOCOUTQ, bytes(4))
+        waiting += int.from_bytes(queue, sys.byteorder)
+    return waiting
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def header(length: int) -> bytes:

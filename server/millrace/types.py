@@ -1,6 +1,8 @@
 """The nouns of Millrace: frozen values, standard library only. Read this file first."""
 
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -42,6 +44,13 @@ class CacheMode(StrEnum):
     ONLY = "only"  # never call a model
 
 
+class OnDisconnect(StrEnum):
+    """What becomes of a request whose last client has gone."""
+
+    CANCEL = "cancel"
+    DETACH = "detach"  # it goes on, for someone to resume
+
+
 class Source(StrEnum):
     """Who gave the answer."""
 
@@ -63,6 +72,7 @@ class FinishReason(StrEnum):
     """Why a model stopped."""
 
     STOP = "stop"
+    TOOL_CALLS = "tool_calls"
     LENGTH = "length"
     CONTENT_FILTER = "content_filter"
 
@@ -111,16 +121,120 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """One turn of a conversation: text parts, in order."""
+class Media:
+    """A part that is no text; it is passed on as it came and never looked into."""
 
-    role: str  # system, user or assistant
-    parts: tuple[str, ...]
+    kind: str  # image, file or audio
+    fields: dict[str, str]  # image: url, detail; file: file_data, file_id, filename; audio: data, format
+
+
+Part = str | Media
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A function the model wants called."""
+
+    id: str
+    name: str
+    arguments: str  # JSON, as the model wrote it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A function the model may call."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None  # a JSON schema
+    strict: bool | None = None
+
+    @property
+    def size(self) -> int:
+        """Characters of its name, description and schema."""
+        schema = 0 if self.parameters is None else len(json.dumps(self.parameters))
+        return len(self.name) + len(self.description or "") + schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a conversation: its parts in order, and what an assistant's turn has beside them."""
+
+    role: str  # system, user, assistant or tool
+    parts: tuple[Part, ...] = ()
+    calls: tuple[ToolCall, ...] = ()  # an assistant's
+    call_id: str | None = None  # of a tool: which call this is the result of
+    reasoning: str = ""  # an assistant's, as its provider showed it
+    refusal: str = ""  # an assistant's
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The parts that are text."""
+        return tuple(part for part in self.parts if isinstance(part, str))
 
     @property
     def text(self) -> str:
-        """The parts as one text."""
-        return "".join(self.parts)
+        """The text of all parts as one."""
+        return "".join(self.texts)
+
+    @property
+    def size(self) -> int:
+        """Characters of all it says; media are not counted."""
+        called = sum(len(call.name) + len(call.arguments) for call in self.calls)
+        return sum(map(len, self.texts)) + called + len(self.reasoning) + len(self.refusal)
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """Some words of a model's reasoning."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Some words that the provider marked as a refusal."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPiece:
+    """A tool call, or a piece of one: the first piece of an index brings id and name, all bring arguments."""
+
+    index: int  # of the call within the answer
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+Aside = Thought | Refusal | CallPiece  # what a model says that is not the text of its answer
+
+
+def reasoning_of(asides: Iterable[Aside]) -> str:
+    """Return all the reasoning as one text."""
+    return "".join(aside.text for aside in asides if isinstance(aside, Thought))
+
+
+def refusal_of(asides: Iterable[Aside]) -> str:
+    """Return the refusal as one text; empty where there is none."""
+    return "".join(aside.text for aside in asides if isinstance(aside, Refusal))
+
+
+def calls_of(asides: Iterable[Aside]) -> tuple[ToolCall, ...]:
+    """Put the tool calls together, in the order of their index."""
+    pieces: dict[int, list[CallPiece]] = {}
+    for aside in asides:
+        if isinstance(aside, CallPiece):
+            pieces.setdefault(aside.index, []).append(aside)
+    return tuple(
+        ToolCall(
+            id="".join(piece.id for piece in call),
+            name="".join(piece.name for piece in call),
+            arguments="".join(piece.arguments for piece in call),
+        )
+        for _, call in sorted(pieces.items())
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +260,11 @@ class Prompt:
     format: Format | None = None
     verbosity: str | None = None
     reasoning_effort: str | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str | None = None  # auto, none, required, or the name of a tool after "function:"
+    parallel_tool_calls: bool | None = None
+    extras: dict[str, Any] = field(default_factory=dict)  # passed on under their own names: stop, seed, logit_bias, ...
+    _tools_size: int | None = field(default=None, init=False, repr=False, compare=False)  # once it was asked for
 
     @property
     def sent(self) -> tuple[Message, ...]:
@@ -155,14 +274,27 @@ class Prompt:
         at = max((at for at, message in enumerate(self.messages) if message.role == "user"), default=None)
         if at is None:
             return (*self.messages, Message(role="user", parts=(self.context,)))
-        first, *rest = self.messages[at].parts or ("",)
-        question = replace(self.messages[at], parts=(self.context + first, *rest))
+        question = replace(self.messages[at], parts=_joined(self.context, self.messages[at].parts))
         return (*self.messages[:at], question, *self.messages[at + 1 :])
 
     @property
     def size(self) -> int:
-        """Characters of all its texts."""
-        return sum(len(part) for message in self.messages for part in message.parts)
+        """Characters of all its texts, those of tools, calls and reasoning included."""
+        return sum(message.size for message in self.messages) + self.tools_size
+
+    @property
+    def tools_size(self) -> int:
+        """Characters of its tools. Their schemas are written for it, once."""
+        if self._tools_size is None:
+            size = sum(tool.size for tool in self.tools)
+            object.__setattr__(self, "_tools_size", size)
+            return size
+        return self._tools_size
+
+
+def _joined(context: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    first, *rest = parts or ("",)
+    return (context + first, *rest) if isinstance(first, str) else (context, *parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +314,24 @@ class Request:
     input_tokens: int = 0  # of the prompt as it is sent, once it has been trimmed
     grace_ms: int | None = None
     hedge_ms: int | None = None
+    key_id: str = ""  # whose limits it counts against; empty: nobody's
+    instructions: str | None = None  # also the first message; not a part of the conversation
+    previous_response_id: str | None = None
+    store: bool | None = None
+    generate: bool = True  # False: only get ready
+    deadline_at: float | None = None  # by the clock of the process
+    max_cost: Decimal | None = None  # dollars
+    on_disconnect: OnDisconnect = OnDisconnect.CANCEL
+    cache_scope: str = ""  # one more wall between cached answers
+    context_version: str | None = None  # stands in for the chunks where questions are compared by meaning
+    checks: tuple[str, ...] | None = None  # the names of those to run; None: all
+    check_schema: dict[str, Any] | None = None  # an answer must be JSON after it; no model is told
+    concise: bool = False
+
+    @property
+    def commits_early(self) -> bool:
+        """Whether the small model's words stand before they have all come: others must not be bound by that."""
+        return self.delivery is Delivery.PREFIX and self.strategy not in (Strategy.SMALL, Strategy.LARGE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,12 +340,13 @@ class Call:
 
     model: Model
     prompt: Prompt
+    cap: int | None = None  # tokens that a budget buys, where that is the tightest cap
 
     @property
     def max_output_tokens(self) -> int:
-        """The tighter of what was asked and what the model may."""
-        asked = self.prompt.max_output_tokens
-        return self.model.max_output_tokens if asked is None else min(asked, self.model.max_output_tokens)
+        """The tightest of what was asked, what the model may and what the budget buys."""
+        caps = (self.model.max_output_tokens, self.prompt.max_output_tokens, self.cap)
+        return min(cap for cap in caps if cap is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +385,18 @@ class Answer:
     model: Model
     usage: Usage
     check: str | None  # what `millrace.check` said of it
+    reasoning: str = ""
+
+    def stored(self, at: float) -> "StoredAnswer":
+        """Return it as a cache keeps it; `at` in Unix seconds."""
+        return StoredAnswer(
+            text=self.text,
+            model_id=self.model.id,
+            usage=self.usage,
+            check=self.check,
+            stored_at=at,
+            reasoning=self.reasoning,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +408,17 @@ class StoredAnswer:
     usage: Usage
     check: str | None
     stored_at: float  # Unix seconds
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredResponse:
+    """A response that is kept on disk, for a later request to continue."""
+
+    id: str
+    tenant: str
+    conversation: tuple[Message, ...]  # up to and with its answer
+    body: bytes  # the response itself, as JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,3 +489,4 @@ class Entry:
     ttft_ms: float | None
     latency_ms: float
     trimmed_tokens: int = 0  # cut from the prompt
+    key_id: str = ""  # whose limits it counts against

@@ -6,7 +6,7 @@ import { Fall, STEPS } from "../../static/fall.js";
 import { connect } from "../../static/millrace.js";
 import { settle } from "../../static/settled.js";
 import { closing, underWay, why } from "../../static/words.js";
-import { FakeSocket, WebSocket } from "./socket.js";
+import { fetch, FakeSocket, WebSocket } from "./socket.js";
 
 /** @typedef {import("../../static/millrace.js").Answer} Answer */
 /** @typedef {Record<string, unknown>} Fields */
@@ -19,7 +19,7 @@ const LARGE = { model: "l", tier: "large" };
  * @param {string} [cache]
  */
 async function asked(cache = "on") {
-  const client = await connect("ws://millrace.test", { WebSocket });
+  const client = await connect({ url: "ws://millrace.test/v1/responses", WebSocket, fetch });
   const socket = FakeSocket.last;
   const answer = client.stream("?", { lane: "x" });
   const fall = new Fall(cache);

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import test from "node:test";
 
 import { connect } from "../../static/millrace.js";
-import { FakeSocket, WebSocket } from "./socket.js";
+import { fetch, FakeSocket, WebSocket } from "./socket.js";
 
 const WIRE = new URL("../wire/", import.meta.url);
 const URL_ = "ws://millrace.test/v1/responses";
@@ -16,9 +16,9 @@ function goldens() {
   return names.map((name) => JSON.parse(readFileSync(new URL(name, WIRE), "utf8")));
 }
 
-/** @param {{negotiate?: boolean}} [options] */
+/** @param {import("../../static/millrace.js").ConnectOptions} [options] */
 async function connected(options = {}) {
-  const client = await connect(URL_, { ...options, WebSocket });
+  const client = await connect({ url: URL_, WebSocket, fetch, ...options });
   return { client, socket: FakeSocket.last };
 }
 
@@ -62,7 +62,10 @@ for (const { name, negotiated, text, status, events } of goldens()) {
 }
 
 test("the goldens are all there", () => {
-  const names = ["cached", "cancelled", "completed", "failed", "joined", "raced", "refused", "revised"];
+  const names = [
+    ...["cached", "called", "cancelled", "completed", "declined", "drained", "failed", "interrupted", "joined", "raced"],
+    ...["reasoned", "refused", "resumed", "revised"],
+  ];
   assert.deepEqual(goldens().map(({ name }) => name).sort(), names);
 });
 
@@ -225,7 +228,7 @@ test("close says goodbye", async () => {
 
 test("no connection is an error with a code", async () => {
   FakeSocket.refusing = true;
-  await assert.rejects(connect(URL_, { WebSocket }), { code: "connection_failed" });
+  await assert.rejects(connect({ url: URL_, WebSocket, fetch }), { code: "connection_failed" });
   FakeSocket.refusing = false;
 });
 

@@ -1,7 +1,10 @@
 /** What the tests use of Node, declared here so that TypeScript is the one thing to install. */
 
 declare module "node:test" {
-  export default function test(name: string, body: () => void | Promise<void>): void;
+  interface TestContext {
+    mock: { timers: { enable(options: { apis: string[] }): void; tick(ms: number): void } };
+  }
+  export default function test(name: string, body: (context: TestContext) => void | Promise<void>): void;
 }
 
 declare module "node:assert/strict" {

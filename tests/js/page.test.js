@@ -6,7 +6,7 @@ import { backoff, Link } from "../../static/link.js";
 import { connect } from "../../static/millrace.js";
 import { caughtBy } from "../../static/settled.js";
 import { percentile, totals } from "../../static/totals.js";
-import { FakeSocket, WebSocket } from "./socket.js";
+import { fetch, FakeSocket, WebSocket } from "./socket.js";
 
 /** @typedef {import("../../static/settled.js").Settled} Settled */
 
@@ -107,7 +107,7 @@ test("a link connects again when the connection drops", async () => {
     states.push(state);
     if (state === "connected") seen();
   };
-  const link = new Link(() => connect("ws://millrace.test", { WebSocket }), tell, pause);
+  const link = new Link(() => connect({ url: "ws://millrace.test/v1/responses", WebSocket, fetch }), tell, pause);
 
   const first = next();
   const kept = link.keep();

@@ -17,6 +17,7 @@ export class FakeSocket extends EventTarget {
     super();
     this.url = url;
     this.protocols = protocols;
+    this.protocol = protocols[0] ?? "";
     FakeSocket.last = this;
     queueMicrotask(() => (FakeSocket.refusing ? this.drop(1006) : this.#open()));
   }
@@ -49,3 +50,6 @@ export class FakeSocket extends EventTarget {
 
 /** The class as the client takes it. */
 export const WebSocket = /** @type {typeof globalThis.WebSocket} */ (/** @type {unknown} */ (FakeSocket));
+
+/** Nobody is asked over HTTP. */
+export const fetch = /** @type {typeof globalThis.fetch} */ (async () => Promise.reject(new TypeError("no network")));

@@ -41,7 +41,7 @@ def offsets(rate: float, *, poisson: bool, seed: int) -> Iterator[float]:
     """Return the seconds from the start to each arrival: as of many independent users, or evenly spaced."""
     if not poisson:
         yield from (number / rate for number in count())
-    random, due = Random(f"arrivals {seed}"), 0.0  # noqa: S311 - it has to repeat itself
+    random, due = Random(f"arrivals {seed}"), 0.0
     while True:
         due += random.expovariate(rate)
         yield due

@@ -1,7 +1,6 @@
 """The command: `millrace load`, `python client load`."""
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from websockets.exceptions import WebSocketException
 
+from millrace.errors import MillraceError
 from millrace_client.client import DEFAULT_URL
 from millrace_client.commands import ADVICE, CONTEXT, FAILED, INTERRUPTED, UNREACHABLE, complain
 from millrace_client.load import prompts, report
@@ -36,6 +36,7 @@ def _rows(_context: click.Context, _parameter: click.Parameter, path: Path | Non
 
 @click.command(context_settings=CONTEXT)
 @click.option("--url", default=DEFAULT_URL, envvar="MILLRACE_URL", show_default=True, help="The server.")
+@click.option("--api-key", envvar="MILLRACE_API_KEY", help="The key, where the server wants one.  [MILLRACE_API_KEY]")
 @click.option("--connections", type=click.IntRange(1), default=4, show_default=True, help="WebSockets.")
 @click.option(
     "--lanes",
@@ -69,6 +70,7 @@ def _rows(_context: click.Context, _parameter: click.Parameter, path: Path | Non
 def load(  # noqa: PLR0913 - the options of a command
     *,
     url: str,
+    api_key: str | None,
     connections: int,
     lanes: int,
     rate: float | None,
@@ -93,7 +95,7 @@ def load(  # noqa: PLR0913 - the options of a command
     """
     plan = Plan(
         url=url,
-        api_key=os.environ.get("MILLRACE_API_KEY"),
+        api_key=api_key,
         connections=connections,
         lanes=lanes,
         rate=rate,
@@ -120,6 +122,8 @@ async def measure(plan: Plan, mix: prompts.Mix) -> Figures | None:
                 return figures(run.tally, await run.finish())
     except OSError:
         complain(console, f"no Millrace answers at {plan.url}", ADVICE)
+    except MillraceError as error:
+        complain(console, error.code, error.message)
     except WebSocketException as error:
         complain(console, f"no Millrace answers at {plan.url}", f"it takes no WebSocket of ours: {error}")
     return None

@@ -91,7 +91,7 @@ class Mix:
     def __init__(self, rows: Sequence[Row], *, seed: int, fresh: bool) -> None:
         self._rows = rows
         self._weights = [*accumulate(row.weight for row in rows)]
-        self._random = Random(f"prompts {seed}")  # noqa: S311 - it has to repeat itself
+        self._random = Random(f"prompts {seed}")
         self._all_fresh = fresh
         self._run = secrets.token_hex(3)  # a cache on disk remembers the runs before
         self._drawn = 0

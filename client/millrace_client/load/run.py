@@ -10,6 +10,7 @@ from typing import Self
 
 from websockets.exceptions import WebSocketException
 
+from millrace.errors import MillraceError
 from millrace_client.load.arrivals import Arrival, Arrivals, ClosedLoop, OpenLoop, offsets
 from millrace_client.load.figures import Course, Tally, spread
 from millrace_client.load.line import Line
@@ -141,7 +142,7 @@ class Run:
         row = arrival.row
         try:
             client = await line.client()
-        except (OSError, WebSocketException):
+        except (OSError, WebSocketException, MillraceError):
             return unreached(row, arrival.due)
         stream = client.stream(
             row.input, model=row.model, lane=lane, strategy=row.strategy, delivery=row.delivery, cache=row.cache

@@ -84,9 +84,7 @@ class SqliteExactCache:
     def store(self, key: bytes, tenant: str, answer: Answer) -> None:
         """Remember in memory now, in SQLite soon."""
         now = self._wall()
-        stored = StoredAnswer(
-            text=answer.text, model_id=answer.model.id, usage=answer.usage, check=answer.check, stored_at=now
-        )
+        stored = answer.stored(now)
         row = msgspec.json.encode(stored)
         self._remember(key, stored, len(row))
         self._database.write(lambda connection: connection.execute(_PUT, (key, tenant, now, now, len(row), row)))

@@ -169,10 +169,7 @@ class SqliteSemanticCache:
     def _store(self, scope: bytes, tenant: str, question: str, answer: Answer, now: float) -> None:
         if self_contained(question) is not None:
             return
-        stored = StoredAnswer(
-            text=answer.text, model_id=answer.model.id, usage=answer.usage, check=answer.check, stored_at=now
-        )
-        entry = Stored(f"sem_{secrets.token_hex(12)}", question, msgspec.json.encode(stored), now)
+        entry = Stored(f"sem_{secrets.token_hex(12)}", question, msgspec.json.encode(answer.stored(now)), now)
         vector = self._embed(question)
         partition = self._partition(scope)
         partition.put(entry, vector)

@@ -1,50 +1,87 @@
-"""The declared form of an answer: a JSON object, or JSON after a schema."""
+"""Declared forms: of an answer, a JSON object or JSON after a schema; of a tool call, its arguments."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import jsonschema_rs
 import msgspec
 
+from millrace.checks.schema_cost import SchemaCost
 from millrace.errors import MillraceError, invalid
-from millrace.types import Format
+from millrace.types import Format, Tool, ToolCall
 
 SCHEMA_PATH = "text.format.schema"
 MAX_SCHEMA = 64 * 1024  # bytes; a larger one takes too long to compile
 
 
 def check_schema(form: Format | None) -> None:
-    """Refuse a schema that cannot be used, before any model is asked."""
-    if form is None or form.schema is None:
+    """Refuse a declared schema that cannot be used, before any model is asked."""
+    if form is not None:
+        check_usable(form.schema, SCHEMA_PATH)
+
+
+def check_tools(tools: Iterable[Tool]) -> None:
+    """Refuse tools whose parameters are no schema that can be used."""
+    for index, tool in enumerate(tools):
+        check_usable(tool.parameters, f"tools[{index}].parameters")
+
+
+def check_usable(schema: dict[str, Any] | None, path: str) -> None:
+    """Refuse a schema that cannot be used; `path` says where in the request it stands."""
+    if schema is None:
         return
+    written = _written(schema)
     try:
-        if len(msgspec.json.encode(form.schema)) > MAX_SCHEMA:
+        if len(written) > MAX_SCHEMA:
             raise ValueError(f"larger than {MAX_SCHEMA} bytes")
-        _validator(form.schema)
+        _compiled(written)
     except ValueError as error:
         reason = str(error).partition("\n")[0]
-        raise invalid(SCHEMA_PATH, f"{SCHEMA_PATH}: not a usable JSON schema: {reason}") from None
+        raise invalid(path, f"{path}: not a usable JSON schema: {reason}") from None
 
 
-def holds(text: str, form: Format) -> bool:
-    """Whether a whole answer is of its declared form."""
+def holds(text: str, schema: dict[str, Any] | None) -> bool:
+    """Whether a whole text is JSON after a schema; any JSON object where there is none.
+
+    What would take too long to be checked does not hold.
+    """
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         return False
-    if form.schema is None:
+    if schema is None:
         return isinstance(value, dict)
-    return bool(_validator(form.schema).is_valid(value))
+    compiled = _compiled(_written(schema))
+    return compiled.cost.allows(value) and bool(compiled.validator.is_valid(value))
 
 
-def _validator(schema: dict[str, Any]) -> Any:
-    return _compiled(msgspec.json.encode(schema, order="sorted"))
+def callable_with(call: ToolCall, tools: Iterable[Tool]) -> bool:
+    """Whether a call names an offered tool, and its arguments are a JSON object that fits the tool's parameters."""
+    tool = next((tool for tool in tools if tool.name == call.name), None)
+    if tool is None or not holds(call.arguments, None):
+        return False
+    return tool.parameters is None or holds(call.arguments, tool.parameters)
 
 
-@lru_cache(maxsize=256)
-def _compiled(schema: bytes) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A schema, ready to be used, and what using it takes."""
+
+    validator: Any
+    cost: SchemaCost
+
+
+def _written(schema: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(schema, order="sorted")
+
+
+@lru_cache(maxsize=512)
+def _compiled(written: bytes) -> _Compiled:
+    schema = msgspec.json.decode(written)
     # A client's schema must never make this server fetch something.
-    return jsonschema_rs.validator_for(msgspec.json.decode(schema), retriever=_no_fetch)
+    return _Compiled(jsonschema_rs.validator_for(schema, retriever=_no_fetch), SchemaCost(schema))
 
 
 def _no_fetch(uri: str) -> Any:

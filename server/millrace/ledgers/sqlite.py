@@ -30,14 +30,23 @@ CREATE TABLE IF NOT EXISTS entries (
     ttft_ms REAL,
     latency_ms REAL NOT NULL,
     trimmed_tokens INTEGER NOT NULL,  -- cut from the prompt
+    key_id TEXT NOT NULL DEFAULT '',  -- whose limits it counts against; empty: nobody's
     calls TEXT NOT NULL               -- JSON: every upstream call, its usage, cost and outcome
 ) STRICT
 """
-_ADDED = {"trimmed_tokens": "INTEGER NOT NULL DEFAULT 0"}  # after the first version
+_ADDED = {  # after the first version
+    "trimmed_tokens": "INTEGER NOT NULL DEFAULT 0",
+    "key_id": "TEXT NOT NULL DEFAULT ''",
+}
+_BY_TIME = "CREATE INDEX IF NOT EXISTS entries_of_keys ON entries (opened_at) WHERE key_id != ''"
+_SPENT = (
+    "SELECT key_id, sum(cost_nanodollars) FROM entries WHERE key_id != '' AND opened_at >= ? AND status != ?"
+    " GROUP BY key_id"
+)
 _COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
     " cached_input_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars, saved_nanodollars,"
-    " ttft_ms, latency_ms, trimmed_tokens, calls"
+    " ttft_ms, latency_ms, trimmed_tokens, key_id, calls"
 )
 _MARKS = ", ".join("?" for _ in _COLUMNS.split(","))
 _PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_MARKS})"  # noqa: S608 - names and question marks only
@@ -59,6 +68,13 @@ class SqliteLedger:
         """Note or replace the row."""
         self._put(entry)
 
+    async def spent_since(self, opened_at: float) -> dict[str, Decimal]:
+        """Return dollars by key, of all that was opened since (Unix seconds) and has ended."""
+        found: list[tuple[str, int]] = await self._database.read(
+            lambda connection: connection.execute(_SPENT, (opened_at, Status.OPEN)).fetchall()
+        )
+        return {key_id: nanodollars * NANODOLLAR for key_id, nanodollars in found}
+
     def _put(self, entry: Entry) -> None:
         self._database.write(lambda connection: connection.execute(_PUT, _row(entry)))
 
@@ -69,6 +85,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     for name, kind in _ADDED.items():
         if name not in known:  # a table of an earlier version
             connection.execute(f"ALTER TABLE entries ADD COLUMN {name} {kind}")
+    connection.execute(_BY_TIME)
     connection.execute(_KILL, (Status.KILLED, Status.OPEN))
 
 
@@ -95,6 +112,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
         entry.ttft_ms,
         entry.latency_ms,
         entry.trimmed_tokens,
+        entry.key_id,
         json.dumps([_call(charge) for charge in statement.charges]),
     )
 

@@ -40,9 +40,9 @@ async def deliver_stream(request: web.Request, script: Script, envelope: Envelop
     response = web.StreamResponse(headers=_EVENT_STREAM)
     await response.prepare(request)
     await response.write(envelope.opening())
-    for token, offset in zip(script.spoken, script.pace.offsets(), strict=False):
+    for delta, offset in zip(script.spoken, script.pace.offsets(), strict=False):
         await _sleep_until(start + offset)
-        await response.write(envelope.token(token))
+        await response.write(envelope.token(delta))
         call.sent()
     if script.fault and script.fault.breaks_off:
         await _break_off(script.fault.kind, request, response, call)
@@ -54,9 +54,9 @@ async def deliver_stream(request: web.Request, script: Script, envelope: Envelop
 async def deliver_whole(request: web.Request, script: Script, envelope: Envelope, call: Call) -> web.StreamResponse:
     """Send one JSON document when its last token would have come."""
     await asyncio.sleep(script.pace.after(len(script.spoken)))
-    document = envelope.completion(script.text, script.finish_reason)
+    document = envelope.completion(script.deltas, script.finish_reason)
     if not (script.fault and script.fault.breaks_off):
-        call.sent(len(script.tokens))
+        call.sent(len(script.deltas))
         return json_response(document)
     if script.fault.kind is Kind.ERROR:
         return _refuse(SERVER_ERROR, call)

@@ -1,4 +1,9 @@
-"""What a caller may ask of the simulator, in `[name=value]` inside a prompt or in `X-Simulate`."""
+"""What a caller may ask of the simulator, in `[name=value]` inside a prompt or in `X-Simulate`.
+
+`ttft=S`, `rate=N` (tokens/s), `tokens=N` (of text), `fault=KIND` or `fault=KIND@N`; `weak`: the weak model answers
+badly; `refuse`: the answer is marked as a refusal; `reason=N`: so many tokens of reasoning come first; `tool=NAME`: it
+calls this function, given twice, two at once. `name.small` and `name.large` are for one profile only.
+"""
 
 import math
 import re
@@ -15,9 +20,10 @@ MAX_TOKENS = 100_000  # an answer is built in memory before it is sent
 # Other text in brackets is the caller's own and stays in the prompt.
 _SCOPE = r"(?:\.[\w-]+)?"
 _IN_PROMPT = re.compile(
-    rf"\[\s*(weak{_SCOPE}|(?:ttft|rate|tokens|fault){_SCOPE}\s*=[^\]\n]*)\s*\]",
+    rf"\[\s*((?:weak|refuse){_SCOPE}|(?:ttft|rate|tokens|fault|reason|tool){_SCOPE}\s*=[^\]\n]*)\s*\]",
     re.IGNORECASE,
 )
+_NAME = re.compile(r"[\w-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,9 @@ class Directives:
     tokens: int | None = None
     fault: Fault | None = None
     weak: bool = False
+    refuse: bool = False
+    reason: int = 0
+    tools: tuple[str, ...] = ()
 
 
 def without_directives(text: str) -> str:
@@ -48,10 +57,13 @@ def _values(items: Iterable[str], profile: str) -> dict[str, Any]:
     scoped: dict[str, Any] = {}
     for item in items:
         name, scope, value = _parse(item)
-        if not scope:
-            general[name] = value
-        elif scope == profile.lower():
-            scoped[name] = value
+        if scope and scope != profile.lower():
+            continue
+        values = scoped if scope else general
+        if name == "tool":
+            values["tools"] = (*values.get("tools", ()), value)
+        else:
+            values[name] = value
     return {**general, **scoped}
 
 
@@ -81,6 +93,12 @@ def _count(written: str) -> int:
     return number
 
 
+def _function(written: str) -> str:
+    if not _NAME.fullmatch(written):
+        raise BadRequestError(f"bad name {written!r} in directive 'tool'")
+    return written
+
+
 def _flag(written: str) -> bool:
     if written:
         raise ValueError(written)
@@ -93,4 +111,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "tokens": _count,
     "fault": Fault.parse,
     "weak": _flag,
+    "refuse": _flag,
+    "reason": _count,
+    "tool": _function,
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from millrace.simulator.question import ResponseFormat
+from millrace.simulator.question import Function, ResponseFormat
 from millrace.simulator.shapes import BadRequestError
 
 NOT_JSON = "Here is the JSON you asked for: {"
@@ -26,6 +26,17 @@ def write_wrong_document(form: ResponseFormat) -> str:
     """What a weak model answers: keys are missing, or it is not JSON at all."""
     has_keys = form.json_schema is not None and form.json_schema.schema.get("required")
     return "{}" if has_keys else NOT_JSON
+
+
+def write_arguments(function: Function, *, weak: bool) -> str:
+    """What a function is called with: the least that its schema accepts, or something that it does not."""
+    schema = function.parameters or {"type": "object"}
+    if weak:
+        return "{}" if schema.get("required") else '{"'
+    try:
+        return orjson.dumps(minimal(schema)).decode()
+    except (AttributeError, TypeError, RecursionError):
+        raise BadRequestError(f"Invalid schema for function '{function.name}'.", param="tools") from None
 
 
 def minimal(schema: Any) -> Any:

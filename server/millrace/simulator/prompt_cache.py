@@ -3,10 +3,14 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from millrace.simulator.question import Message
+import msgspec
+
+from millrace.simulator.conversation import Message
+from millrace.simulator.question import Tool
 
 CHARS_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 4
+MEDIA_TOKENS = 765  # of an image, a file or a recording, whatever is in it
 CACHEABLE_TOKENS = 256
 CAPACITY = 4096
 
@@ -22,9 +26,9 @@ class PromptCache:
     def __init__(self) -> None:
         self._seen: dict[bytes, None] = {}  # oldest first
 
-    def charge(self, messages: Sequence[Message]) -> tuple[int, int]:
+    def charge(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> tuple[int, int]:
         """The tokens of a prompt and how many of them are cached; the prompt is remembered."""
-        *openings, (whole, total) = _prefixes(messages)
+        *openings, (whole, total) = _prefixes(messages, msgspec.json.encode(tools) if tools else b"")
         # The last message is new by definition: a provider never finds all of a prompt in its cache.
         cached = max((tokens for digest, tokens in openings if digest in self._seen), default=0)
         self._remember(digest for digest, tokens in [*openings, (whole, total)] if tokens >= CACHEABLE_TOKENS)
@@ -38,10 +42,12 @@ class PromptCache:
             del self._seen[next(iter(self._seen))]
 
 
-def _prefixes(messages: Sequence[Message]) -> Iterator[tuple[bytes, int]]:
-    """The digest and the tokens of the first message, the first two, and so on."""
-    digest, chars = b"", 0
+def _prefixes(messages: Sequence[Message], tools: bytes) -> Iterator[tuple[bytes, int]]:
+    """The digest and the tokens of the tools with the first message, the first two, and so on."""
+    digest, chars = tools, len(tools)
     for count, message in enumerate(messages, start=1):
-        digest = hashlib.sha256(digest + f"{message.role}\0{message.text}".encode()).digest()
-        chars += len(message.text)
+        said = message.text + message.called
+        media = message.media.total()
+        digest = hashlib.sha256(digest + f"{message.role}\0{media}\0{said}".encode()).digest()
+        chars += len(said) + media * MEDIA_TOKENS * CHARS_PER_TOKEN
         yield digest, count_tokens(chars, count)

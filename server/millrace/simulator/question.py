@@ -1,37 +1,19 @@
 """The body of a chat completions request, checked."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from millrace.simulator.conversation import Message, check_results
 from millrace.simulator.directives import Directives, read_directives, without_directives
 from millrace.simulator.shapes import BadRequestError
 
 _FIELD = re.compile(r"field `(\w+)`|`\$\.(\w+)")
-
-
-class Part(msgspec.Struct, frozen=True):
-    """One part of a message; parts that are not text count as empty."""
-
-    type: str = "text"
-    text: str = ""
-
-
-class Message(msgspec.Struct, frozen=True):
-    """One message of the conversation."""
-
-    role: str
-    content: str | list[Part] | None = None
-
-    @property
-    def text(self) -> str:
-        """All the text of the message."""
-        if isinstance(self.content, list):
-            return "\n".join(part.text for part in self.content)
-        return self.content or ""
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -57,6 +39,30 @@ class ResponseFormat(msgspec.Struct, frozen=True):
             raise ValueError("Object missing required field `json_schema`")
 
 
+class Function(msgspec.Struct, frozen=True):
+    """A function that may be called."""
+
+    name: str
+    parameters: dict[str, Any] | None = None
+    description: str | None = None
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A function in its wrapping."""
+
+    function: Function
+
+
+class _Named(msgspec.Struct, frozen=True):
+    name: str
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """The one function that has to be called."""
+
+    function: _Named
+
+
 class Body(msgspec.Struct, frozen=True):
     """The fields that have an effect here; all others are accepted and ignored."""
 
@@ -66,6 +72,9 @@ class Body(msgspec.Struct, frozen=True):
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | Chosen | None = None
+    parallel_tool_calls: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,33 @@ class Question:
     @property
     def conversation(self) -> str:
         """Every message without directives: the same one always gets the same answer."""
-        return "\n".join(f"{message.role}: {without_directives(message.text)}" for message in self.body.messages)
+        said = ((message.role, without_directives(message.text), message.called) for message in self.body.messages)
+        return "\n".join(f"{role}: {text}{called}" for role, text, called in said)
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The tool results that the conversation ends with."""
+        tail = takewhile(lambda message: message.role == "tool", reversed(self.body.messages))
+        return tuple(message.text for message in tail)[::-1]
+
+    @property
+    def media(self) -> Counter[str]:
+        """What came with the last user message beside text."""
+        return next((message.media for message in reversed(self.body.messages) if message.role == "user"), Counter())
+
+    @property
+    def functions(self) -> tuple[Function, ...]:
+        """What to call, in order: nothing where a result is to be talked about, else what was asked for."""
+        body, offered = self.body, {tool.function.name: tool.function for tool in self.body.tools or ()}
+        if self.results or self.directives.refuse or body.tool_choice == "none":
+            return ()
+        names = list(self.directives.tools)
+        if isinstance(body.tool_choice, Chosen):
+            names = names or [body.tool_choice.function.name]
+        elif body.tool_choice == "required":
+            names = names or list(offered)[:1]
+        functions = tuple(offered.get(name, Function(name)) for name in names)
+        return functions[:1] if body.parallel_tool_calls is False else functions
 
     @property
     def limit(self) -> int | None:
@@ -111,8 +146,19 @@ def read_question(document: Any, header: str, profile: str) -> Question:
         body = msgspec.convert(document, Body)
     except msgspec.ValidationError as error:
         raise BadRequestError(str(error), param=_field(str(error))) from None
+    _check_tools(body)
+    check_results(body.messages)
     # Only the last user message: a directive in the history has had its effect.
     return Question(body, read_directives(_last_user_text(body.messages), header, profile))
+
+
+def _check_tools(body: Body) -> None:
+    """Refuse what OpenAI refuses: a choice among no tools, or of one that is not offered."""
+    offered = {tool.function.name for tool in body.tools or ()}
+    if body.tool_choice is not None and not offered:
+        raise BadRequestError("'tool_choice' is only allowed when 'tools' are specified.", param="tool_choice")
+    if isinstance(body.tool_choice, Chosen) and body.tool_choice.function.name not in offered:
+        raise BadRequestError("'tool_choice' names a function that is not in 'tools'.", param="tool_choice")
 
 
 def _last_user_text(messages: list[Message]) -> str:

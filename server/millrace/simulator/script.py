@@ -6,11 +6,12 @@ from itertools import count
 from random import Random
 
 from millrace.simulator import answers, prose
-from millrace.simulator.documents import write_document, write_wrong_document
+from millrace.simulator.documents import write_arguments, write_document, write_wrong_document
 from millrace.simulator.faults import Fault
 from millrace.simulator.hard_questions import REFUSED, UNKNOWN, UNSURE
 from millrace.simulator.profiles import Profile
 from millrace.simulator.question import Question
+from millrace.simulator.shapes import Delta, call_opening, call_piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +37,52 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One answer before it is sent."""
+    """One answer before it is sent, a delta for each token."""
 
-    tokens: tuple[str, ...]
+    deltas: tuple[Delta, ...]
     finish_reason: str
     pace: Pace
     fault: Fault | None
 
     @property
-    def text(self) -> str:
-        """The whole answer."""
-        return "".join(self.tokens)
+    def reasoning(self) -> int:
+        """How many of its tokens are reasoning."""
+        return sum("reasoning_content" in delta for delta in self.deltas)
 
     @property
-    def spoken(self) -> tuple[str, ...]:
-        """The tokens before the fault, if there is one in mid-stream: a short answer breaks off at its end."""
-        return self.tokens[: self.fault.after] if self.fault else self.tokens
+    def spoken(self) -> tuple[Delta, ...]:
+        """The deltas before the fault, if there is one in mid-stream: a short answer breaks off at its end."""
+        return self.deltas[: self.fault.after] if self.fault else self.deltas
 
 
 def compose(profile: Profile, question: Question, seed: int) -> Script:
     """Decide everything about an answer; the same for the same conversation, profile and seed."""
     key = f"{seed}\0{profile.name}\0{question.conversation}"
-    tokens = tuple(_tokens(profile, question, _random(key)))
-    heard = tokens[: question.limit]
+    deltas = tuple(_deltas(profile, question, key))
+    heard = deltas[: question.limit]
+    whole = "tool_calls" if question.functions else "stop"
     return Script(
-        tokens=heard,
-        finish_reason="length" if len(heard) < len(tokens) else "stop",
+        deltas=heard,
+        finish_reason="length" if len(heard) < len(deltas) else whole,
         pace=_pace(profile, question, key),
         fault=question.directives.fault,
     )
+
+
+def _deltas(profile: Profile, question: Question, key: str) -> Iterator[Delta]:
+    """Reasoning, then text or a refusal, then tool calls; before these there is text only where it is asked for."""
+    asked = question.directives
+    for thought in prose.tokens(_random(f"reason\0{key}"), asked.reason):
+        yield {"reasoning_content": thought}
+    kind = "refusal" if asked.refuse else "content"
+    if not question.functions or asked.tokens is not None:
+        for token in _tokens(profile, question, _random(key)):
+            yield {kind: token}
+    weak = asked.weak and profile.strength == "weak"
+    for index, function in enumerate(question.functions):
+        yield call_opening(index, f"call_{_random(f'call{index}{key}').getrandbits(96):024x}", function.name)
+        for piece in prose.split(write_arguments(function, weak=weak)):
+            yield call_piece(index, piece)
 
 
 def _tokens(profile: Profile, question: Question, rng: Random) -> Iterator[str]:
@@ -73,6 +91,8 @@ def _tokens(profile: Profile, question: Question, rng: Random) -> Iterator[str]:
 
 
 def _text(profile: Profile, question: Question, rng: Random) -> str:
+    if question.directives.refuse:
+        return REFUSED
     weak = question.directives.weak and profile.strength == "weak"
     form = question.body.response_format
     if form is None or form.type == "text":
@@ -81,8 +101,16 @@ def _text(profile: Profile, question: Question, rng: Random) -> str:
 
 
 def _prose(profile: Profile, question: Question, rng: Random) -> str:
+    if question.results:
+        return f"Simulated: the tool said {', and '.join(question.results)}"
     known = answers.find(question.prompt, profile.strength)
-    return prose.passage(rng) if known is None else known
+    return (prose.passage(rng) if known is None else known) + _acknowledged(question)
+
+
+def _acknowledged(question: Question) -> str:
+    """Say what came with the question; nobody has looked at it."""
+    media = [f"{count} {kind}{'s' * (count > 1)}" for kind, count in question.media.items()]
+    return f" With it came {', '.join(media)}." if media else ""
 
 
 def _pace(profile: Profile, question: Question, key: str) -> Pace:
@@ -99,4 +127,4 @@ def _pace(profile: Profile, question: Question, key: str) -> Pace:
 
 
 def _random(seed: str) -> Random:
-    return Random(seed)  # noqa: S311 -- it has to repeat itself
+    return Random(seed)

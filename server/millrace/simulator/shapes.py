@@ -1,12 +1,16 @@
 """The JSON that OpenAI's chat completions endpoint answers with."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 DONE = b"data: [DONE]\n\n"
+_REASONING = "reasoning_content"
+
+Delta = dict[str, Any]  # what one token adds to a message: content, reasoning, a refusal, or a piece of a tool call
 
 
 class BadRequestError(Exception):
@@ -38,6 +42,7 @@ class Usage:
     prompt: int
     cached: int
     completion: int
+    reasoning: int = 0  # of the completion
 
     def as_dict(self) -> dict[str, Any]:
         """The usage object of the wire."""
@@ -46,7 +51,7 @@ class Usage:
             "completion_tokens": self.completion,
             "total_tokens": self.prompt + self.completion,
             "prompt_tokens_details": {"cached_tokens": self.cached},
-            "completion_tokens_details": {"reasoning_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning},
         }
 
 
@@ -63,9 +68,9 @@ class Envelope:
         """The event that names the role, before any text."""
         return self._chunk([_choice({"role": "assistant", "content": ""})])
 
-    def token(self, text: str) -> bytes:
+    def token(self, delta: Delta) -> bytes:
         """The event that carries one token."""
-        return self._chunk([_choice({"content": text})])
+        return self._chunk([_choice(delta)])
 
     def ending(self, finish_reason: str) -> bytes:
         """The events after the last token: the reason, the usage if it is told, and `[DONE]`."""
@@ -73,10 +78,9 @@ class Envelope:
         usage = self._chunk([], self.usage) if self.usage else b""
         return reason + usage + DONE
 
-    def completion(self, text: str, finish_reason: str) -> bytes:
+    def completion(self, deltas: Sequence[Delta], finish_reason: str) -> bytes:
         """The whole answer as one document."""
-        message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
+        choice = {"index": 0, "message": _message(deltas), "logprobs": None, "finish_reason": finish_reason}
         usage = {"usage": self.usage.as_dict()} if self.usage else {}
         return orjson.dumps({**self._head("chat.completion"), "choices": [choice], **usage})
 
@@ -90,5 +94,31 @@ class Envelope:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
 
-def _choice(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
+def call_opening(index: int, id_: str, name: str) -> Delta:
+    """Return the delta that begins a tool call."""
+    function = {"name": name, "arguments": ""}
+    return {"tool_calls": [{"index": index, "id": id_, "type": "function", "function": function}]}
+
+
+def call_piece(index: int, arguments: str) -> Delta:
+    """Return the delta that goes on with a tool call."""
+    return {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}
+
+
+def _message(deltas: Sequence[Delta]) -> dict[str, Any]:
+    """Put a message together of its deltas; content is null where there is something else in its place."""
+    texts = {name: "".join(delta.get(name, "") for delta in deltas) for name in ("content", "refusal", _REASONING)}
+    calls: list[dict[str, Any]] = []
+    for piece in (piece for delta in deltas for piece in delta.get("tool_calls", ())):
+        if "id" in piece:
+            calls.append({"id": piece["id"], "type": "function", "function": dict(piece["function"])})
+        else:
+            calls[piece["index"]]["function"]["arguments"] += piece["function"]["arguments"]
+    content = texts["content"] or (None if calls or texts["refusal"] else "")
+    message = {"role": "assistant", "content": content, "refusal": texts["refusal"] or None}
+    reasoning = {_REASONING: texts[_REASONING]} if texts[_REASONING] else {}
+    return message | reasoning | ({"tool_calls": calls} if calls else {})
+
+
+def _choice(delta: Delta, finish_reason: str | None = None) -> dict[str, Any]:
     return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}

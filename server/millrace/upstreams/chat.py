@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from millrace.errors import UpstreamError
 from millrace.ports import Clock
-from millrace.types import Call, FinishReason, Format, Message, Usage
+from millrace.types import Call, FinishReason, Format, Media, Message, Part, Prompt, Tool, ToolCall, Usage
 
 MAX_MESSAGE = 300  # characters of a provider's error that are passed on
 MAX_TOKENS = 10**9  # of one call; what a provider reports beyond is a fault of its own
@@ -24,7 +24,15 @@ _FINISHES = {
     "length": FinishReason.LENGTH,
     "max_tokens": FinishReason.LENGTH,
     "content_filter": FinishReason.CONTENT_FILTER,
+    "tool_calls": FinishReason.TOOL_CALLS,
+    "function_call": FinishReason.TOOL_CALLS,
+    "tool_use": FinishReason.TOOL_CALLS,
 }
+_MEDIA = {"image": "image_url", "file": "file", "audio": "input_audio"}
+# What no extra may bring in past the prompt: a second cap, several answers, tools of which the reader does not know.
+_RESERVED = {"max_tokens", "max_completion_tokens", "n", "functions", "function_call"}
+_RESERVED |= {"tools", "tool_choice", "parallel_tool_calls"}
+_CHOSEN = "function:"
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _OVERLOADED = ("overloaded", "rate_limit", "too_many_requests", "429", "503", "529")
 
@@ -48,20 +56,23 @@ class _Usage(Struct):
     completion_tokens_details: _CompletionDetails | None = None
 
 
-class Delta(Struct):
+class Delta(Struct, gc=False):
     """What a chunk adds."""
 
     content: str | None = None
     refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: Any = None  # where it is a text, it is what others call `reasoning_content`
     tool_calls: list[Any] | None = None
+    function_call: Any = None  # what tool calls were before
 
 
-class _Choice(Struct):
+class _Choice(Struct, gc=False):
     delta: Delta | None = None
     finish_reason: str | None = None
 
 
-class Chunk(Struct):
+class Chunk(Struct, gc=False):
     """One `chat.completion.chunk`, or an error in its place."""
 
     choices: list[_Choice] | None = None
@@ -73,7 +84,7 @@ _decode = msgspec.json.Decoder(Chunk).decode
 
 
 def body(call: Call, max_tokens_field: str) -> bytes:
-    """Return the request body of a call."""
+    """Return the request body of a call; the client's extras never stand in for what Millrace says itself."""
     prompt = call.prompt
     fields: dict[str, Any] = {
         "model": call.model.id,
@@ -86,8 +97,11 @@ def body(call: Call, max_tokens_field: str) -> bytes:
         "response_format": _response_format(prompt.format),
         "verbosity": prompt.verbosity,
         "reasoning_effort": prompt.reasoning_effort,
+        **_tools(prompt),
     }
-    return msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
+    fields = {name: value for name, value in fields.items() if value is not None}
+    extras = {name: value for name, value in prompt.extras.items() if name not in _RESERVED}
+    return msgspec.json.encode(fields | {name: value for name, value in extras.items() if name not in fields})
 
 
 def read_chunk(data: bytes, model: str) -> Chunk:
@@ -152,9 +166,52 @@ def refused(status: int, retry_after: str | None, answer: bytes, model: str, wal
 
 
 def _message(message: Message) -> dict[str, Any]:
-    if len(message.parts) == 1:
-        return {"role": message.role, "content": message.parts[0]}
-    return {"role": message.role, "content": [{"type": "text", "text": part} for part in message.parts]}
+    fields: dict[str, Any] = {"role": message.role, "content": _content(message)}
+    if message.call_id is not None:
+        fields["tool_call_id"] = message.call_id
+    if message.calls:
+        fields["tool_calls"] = [_call(call) for call in message.calls]
+    if message.refusal:
+        fields["refusal"] = message.refusal
+    if message.reasoning:
+        fields["reasoning_content"] = message.reasoning
+    return fields
+
+
+def _content(message: Message) -> str | list[dict[str, Any]] | None:
+    if not message.parts:
+        return None if message.calls or message.refusal else ""
+    first = message.parts[0]
+    return first if len(message.parts) == 1 and isinstance(first, str) else [_part(part) for part in message.parts]
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if isinstance(part, Media):
+        kind = _MEDIA[part.kind]
+        return {"type": kind, kind: part.fields}
+    return {"type": "text", "text": part}
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _tools(prompt: Prompt) -> dict[str, Any]:
+    """Return what is said of tools: nothing where there are none, for providers refuse a choice among none."""
+    if not prompt.tools:
+        return {}
+    choice, name = prompt.tool_choice, (prompt.tool_choice or "").removeprefix(_CHOSEN)
+    chosen = {"type": "function", "function": {"name": name}} if choice and choice.startswith(_CHOSEN) else choice
+    return {
+        "tools": [{"type": "function", "function": _function(tool)} for tool in prompt.tools],
+        "tool_choice": chosen,
+        "parallel_tool_calls": prompt.parallel_tool_calls,
+    }
+
+
+def _function(tool: Tool) -> dict[str, Any]:
+    fields = {"name": tool.name, "description": tool.description, "parameters": tool.parameters, "strict": tool.strict}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _response_format(form: Format | None) -> dict[str, Any] | None:

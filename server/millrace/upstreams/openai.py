@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,9 @@ import aiohttp
 from millrace import log
 from millrace.errors import UpstreamError
 from millrace.ports import Clock, Sink
-from millrace.types import Call, Finish, FinishReason, Usage
-from millrace.upstreams import chat
+from millrace.types import Aside, Call, Finish, FinishReason, Refusal, Thought, Usage
+from millrace.upstreams import asides, chat
+from millrace.upstreams.calls import CallReader
 from millrace.upstreams.sse import EventStream
 
 DRAIN_S = 1.0  # how long a finished answer's connection may take to become reusable
@@ -93,13 +95,15 @@ class OpenAIUpstream:
 
 
 class ChatAttempt:
-    """One call being read by one task; its words go to the sink, its end to `done`."""
+    """One call being read by one task; its words go to the sink, what is no text to `aside`, its end to `done`."""
 
     def __init__(self, upstream: OpenAIUpstream, call: Call) -> None:
         loop = asyncio.get_running_loop()
         self.sink: Sink = _nowhere
+        self.aside: Callable[[Aside], None] = _nowhere
         self.done: asyncio.Future[Finish] = loop.create_future()
         self.parts: list[str] = []
+        self.asides: list[Aside] = []
         self.usage: Usage | None = None
         self._upstream = upstream
         self._model = call.model.id
@@ -111,6 +115,8 @@ class ChatAttempt:
         self._reason: FinishReason | None = None
         self._finished_at = 0.0
         self._refused = False
+        self._tools_offered = bool(call.prompt.tools)
+        self._calls = CallReader(call.model.id)
         self._terminated = False  # the provider said [DONE]
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -206,23 +212,36 @@ class ChatAttempt:
         return answer[:MAX_ERROR_BODY]
 
     def _take(self, events: list[bytes]) -> None:
-        """Take the events of one read; their words leave in one call, also when a later event is a fault."""
+        """Take the events of one read; what they say leaves together, also when a later event is a fault."""
         deltas: list[str] = []
+        beside: list[asides.Placed] = []
         try:
             for data in events:
                 if data.startswith(b"[DONE]"):
                     self._terminated = True
                     return
                 if data:
-                    self._take_chunk(data, deltas)
+                    self._take_chunk(data, deltas, beside)
         finally:
             if events:
                 self._spoken, self._spoke_at = True, self._upstream.clock()
-            if deltas:
+            if beside:
+                self._tell(deltas, beside)
+            elif deltas:
                 self.parts += deltas
                 self.sink(deltas)
 
-    def _take_chunk(self, data: bytes, deltas: list[str]) -> None:
+    def _tell(self, deltas: list[str], beside: list[asides.Placed]) -> None:
+        """Pass on the text and what stands between it, in order."""
+        for said in asides.in_order(deltas, beside):
+            if isinstance(said, list):
+                self.parts += said
+                self.sink(said)
+            else:
+                self.asides.append(said)
+                self.aside(said)
+
+    def _take_chunk(self, data: bytes, deltas: list[str], beside: list[asides.Placed]) -> None:
         try:
             chunk = chat.read_chunk(data, self._model)
         except chat.UnreadableError:
@@ -231,23 +250,49 @@ class ChatAttempt:
             return  # the answer is whole; what follows it need not be
         for choice in chunk.choices or ():
             if choice.delta is not None:
-                self._take_delta(choice.delta, deltas)
+                self._take_delta(choice.delta, deltas, beside)
             if choice.finish_reason:
                 self._reason = chat.finish_reason(choice.finish_reason, self._model)
                 self._finished_at = self._upstream.clock()
         if self._reason is not None:  # what was counted before the end is not the count
             self.usage = chat.usage(chunk.usage) or self.usage
 
-    def _take_delta(self, delta: chat.Delta, deltas: list[str]) -> None:
-        if delta.tool_calls:
-            raise UpstreamError("upstream_error", f"{self._model} called a tool that nobody offered")
-        if delta.refusal:
-            self._refused = True
-        if words := delta.content or delta.refusal:
+    def _take_delta(self, delta: chat.Delta, deltas: list[str], beside: list[asides.Placed]) -> None:
+        if words := delta.content:
             self._bytes_left -= len(words)
             if self._bytes_left < 0:
-                raise UpstreamError("upstream_error", f"{self._model} sent far more than it was allowed")
+                raise self._too_much()
             deltas.append(words)
+        if delta.reasoning_content or delta.reasoning or delta.refusal or delta.tool_calls or delta.function_call:
+            self._take_beside(delta, len(deltas), beside)
+
+    def _take_beside(self, delta: chat.Delta, after: int, beside: list[asides.Placed]) -> None:
+        """Take what is not text; thoughts come before the text of the same chunk, all else after it."""
+        before = after - 1 if delta.content else after
+        thought = delta.reasoning_content or delta.reasoning
+        if thought and isinstance(thought, str):
+            self._spend(thought)
+            beside.append((before, Thought(thought)))
+        if delta.refusal:
+            self._refused = True
+            self._spend(delta.refusal)
+            beside.append((after, Refusal(delta.refusal)))
+        if (delta.tool_calls or delta.function_call) and not self._tools_offered:
+            raise UpstreamError("upstream_error", f"{self._model} called a tool that nobody offered")
+        if delta.function_call:
+            raise UpstreamError("upstream_error", f"{self._model} sent a function_call; only tool_calls are read")
+        for given in delta.tool_calls or ():
+            if (piece := self._calls.read(given)) is not None:
+                self._spend(piece.id + piece.name + piece.arguments)
+                beside.append((after, piece))
+
+    def _spend(self, words: str) -> None:
+        self._bytes_left -= len(words)
+        if self._bytes_left < 0:
+            raise self._too_much()
+
+    def _too_much(self) -> UpstreamError:
+        return UpstreamError("upstream_error", f"{self._model} sent far more than it was allowed")
 
     def _broken(self, error: Exception) -> UpstreamError:
         """Say what a broken connection means: where it broke decides."""
@@ -269,8 +314,16 @@ class ChatAttempt:
             self.done.set_exception(error)
 
     def _finish(self) -> None:
-        if not self.done.done() and self._reason is not None:
-            self.done.set_result(Finish(reason=self._reason, refused=self._refused))
+        if self.done.done() or self._reason is None:
+            return
+        reason, called = self._reason, self._calls.any
+        if reason is FinishReason.TOOL_CALLS and not called:
+            told = f"{self._model} ended with a tool call, and called none"
+            self.done.set_exception(UpstreamError("upstream_error", told))
+            return
+        if called and reason is FinishReason.STOP:  # some servers say so although they have called a tool
+            reason = FinishReason.TOOL_CALLS
+        self.done.set_result(Finish(reason=reason, refused=self._refused))
 
     async def _drain(self) -> None:
         """Read to the end of the body, so that the connection can be used again."""
@@ -284,5 +337,5 @@ class ChatAttempt:
             self._response.close()
 
 
-def _nowhere(deltas: list[str]) -> None:
+def _nowhere(_: object) -> None:
     """Take words before anybody listens."""

@@ -1,46 +1,34 @@
 """Client to server: what a frame must look like, and what is said when it does not.
 
-A frame is read in two steps, so that a bad one can still be answered on its lane:
-`open_frame` makes an `Envelope` of the bytes, `read_create` and `read_cancel` the meaning of it.
+A frame is read in two steps, so that a bad one can still be answered on its lane: `open_frame` makes an `Envelope`
+of the bytes, `read_create` and the others the meaning of it. The structs are the contract. Unknown fields are ignored.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from decimal import Decimal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
-from millrace.errors import MillraceError, invalid, not_yet
-from millrace.types import CacheMode, Delivery, Format, Message, Prompt, Strategy
+from millrace.errors import MillraceError, invalid
+from millrace.types import CacheMode, Delivery, Format, Message, OnDisconnect, Prompt, Strategy
+from millrace.wire import items
+from millrace.wire.items import MAX_ID, ChosenFunction, FunctionTool, Id, Item
+from millrace.wire.options import MAX_TOKENS, Asked, Metadata, Options, echoed, read_metadata
+from millrace.wire.reading import convert, decode, json_name
 
 STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
-MAX_TOKENS = 10**9
-MAX_WAIT_MS = 60_000  # that one model may be kept waiting for the other
-MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE = 32, 64, 512  # of the Responses API; twice its keys, for options
-MAX_ID = 512  # characters of an id that is only echoed or looked up
-
-# Named by the wire, built later: refused, never silently ignored.
-LATER_OPTIONS = (
-    "cache_scope",
-    "context_version",
-    "checks",
-    "max_cost_usd",
-    "deadline_ms",
-    "on_disconnect",
-    "concise",
-    "idempotency_key",
-)
-LATER_FRAMES = ("response.steer", "millrace.resume", "millrace.ping")
-LATER_ITEMS = ("function_call", "function_call_output", "reasoning", "item_reference")
-LATER_PARTS = ("input_image", "input_file", "input_audio")
+MAX_PING = 1024  # bytes of what is sent back
 UNSUPPORTED = ("conversation", "prompt", "background")  # of the Responses API; nothing here can honour them
+TYPES = ("response.create", "response.cancel", "response.steer", "millrace.resume", "millrace.ping")
 
-ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
-_PREFIX = "millrace."
-_Option = TypeVar("_Option", bound=StrEnum)
-_Shape = TypeVar("_Shape", bound=Struct)
+SamplingTemperature = Annotated[float, Meta(ge=0, le=2)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Tokens = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
+Word = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +43,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Create:
-    """`response.create`, checked. None stands for the operator's default."""
+    """A request in either dialect, checked. None stands for the operator's default."""
 
     model: str
     strategy: Strategy | None
@@ -67,6 +55,23 @@ class Create:
     context_budget: int | None
     grace_ms: int | None
     hedge_ms: int | None
+    stream: bool = False  # over HTTP
+    include_usage: bool = False  # of a streamed chat completion
+    instructions: str | None = None  # also the first message of the prompt
+    previous_response_id: str | None = None
+    store: bool | None = None
+    generate: bool = True
+    deadline_ms: int | None = None
+    max_cost_usd: Decimal | None = None
+    on_disconnect: OnDisconnect = OnDisconnect.CANCEL
+    idempotency_key: str | None = None
+    cache_scope: str = ""
+    context_version: str | None = None
+    checks: tuple[str, ...] | None = None
+    check_schema: dict[str, Any] | None = None
+    check_schema_path: str = ""  # where it stands in the request
+    format_path: str = "text.format.schema"  # where a schema in `prompt.format` does
+    concise: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,66 +82,128 @@ class Cancel:
     stream_id: str | None
 
 
-class _TextFormat(Struct):
-    type: str
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """`millrace.resume`: what is to be told again, and from where on."""
+
+    response_id: str
+    after: int  # the last sequence number seen; -1: none
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """`millrace.ping`: `t` comes back as it was."""
+
+    t: Any
+
+
+class TextForm(Struct, tag="text"):
+    """Any text."""
+
+
+class ObjectForm(Struct, tag="json_object"):
+    """Any JSON object."""
+
+
+class SchemaForm(Struct, tag="json_schema"):
+    """JSON after a schema. An answer that is not is a failed check; the large model is asked then."""
+
+    schema: dict[str, Any]
     name: str = ""
-    schema: dict[str, Any] | None = None
     strict: bool | None = None
     description: str | None = None
 
 
-class _Text(Struct):
-    format: _TextFormat | None = None
-    verbosity: str | None = None
+class TextOptions(Struct):
+    """The declared form of the answer, and how long-winded it may be."""
+
+    format: TextForm | ObjectForm | SchemaForm | None = None
+    verbosity: Word | None = None
 
 
-class _Reasoning(Struct):
-    effort: str | None = None
+class ReasoningOptions(Struct):
+    """How much a model may think."""
+
+    effort: Word | None = None
 
 
-class _Item(Struct):
-    role: str
-    content: str | list[dict[str, Any]]
-    type: str = "message"
+class Body(Struct, kw_only=True):
+    """What both dialects have."""
 
-
-class _Part(Struct):
-    text: str
-
-
-class _CreateFields(Struct):
-    input: str | list[dict[str, Any]]
     model: str = "auto"
-    instructions: str | None = None
-    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    text: _Text | None = None
-    reasoning: _Reasoning | None = None
-    metadata: dict[str, Any] | None = None
-    millrace: dict[str, Any] | None = None
-    tools: list[Any] | None = None
-    previous_response_id: str | None = None
+    temperature: SamplingTemperature | None = None
+    top_p: Share | None = None
+    metadata: Metadata | None = None
+    millrace: Options | None = None
+    parallel_tool_calls: bool | None = None
+    prompt_cache_key: Annotated[str, Meta(max_length=MAX_ID)] | None = None  # names the conversation
     store: bool | None = None
-    generate: bool | None = None
+    stream: bool | None = None  # over HTTP
 
 
-class _CancelFields(Struct):
+class CreateBody(Body, kw_only=True):
+    """A Responses request, as `POST /v1/responses` takes it."""
+
+    input: str | Annotated[list[Item], Meta(max_length=items.MAX_ITEMS)]
+    instructions: str | None = None
+    max_output_tokens: Tokens | None = None
+    text: TextOptions | None = None
+    reasoning: ReasoningOptions | None = None
+    tools: Annotated[list[FunctionTool], Meta(max_length=items.MAX_TOOLS)] | None = None
+    tool_choice: items.Choice | ChosenFunction | None = None
+    previous_response_id: Id | None = None
+    generate: bool | None = None  # False: only get ready
+
+
+class ResponseCreate(CreateBody, tag="response.create", kw_only=True):
+    """Asks for a response. `stream_id` names the lane, `event_id` comes back with a refusal."""
+
+    stream_id: str | None = None
+    event_id: str | None = None
+
+
+class ResponseCancel(Struct, tag="response.cancel", kw_only=True):
+    """Ends a response, or else all of a lane. The terminal event is the acknowledgement."""
+
     response_id: Annotated[str, Meta(max_length=MAX_ID)] | None = None
+    stream_id: str | None = None
+    event_id: str | None = None
+
+
+class ResponseSteer(Struct, tag="response.steer", kw_only=True):
+    """Refused with `response.steer.failed`."""
+
+    response_id: str | None = None
+    stream_id: str | None = None
+    event_id: str | None = None
+
+
+class MillraceResume(Struct, tag="millrace.resume", kw_only=True):
+    """Asks for the events of a response after the last one seen (-1: all); `epoch` is that of the hello then."""
+
+    response_id: Id
+    epoch: Id
+    after: Annotated[int, Meta(ge=-1, le=2**53)] = -1
+    stream_id: str | None = None
+    event_id: str | None = None
+
+
+class MillracePing(Struct, tag="millrace.ping", kw_only=True):
+    """Asks for a `millrace.pong` with the same `t`, any JSON of at most 1 kB."""
+
+    t: Any = None
+    stream_id: str | None = None
+    event_id: str | None = None
+
+
+ClientFrame = ResponseCreate | ResponseCancel | ResponseSteer | MillraceResume | MillracePing
 
 
 def open_frame(raw: str | bytes) -> Envelope:
     """Read the envelope of one text frame; the frame's own ids are checked, its meaning is not."""
-    try:
-        fields = msgspec.json.decode(raw)
-    except msgspec.DecodeError as error:
-        raise MillraceError("invalid_json", f"not JSON: {error}") from None
-    except RecursionError:
-        raise MillraceError("invalid_json", "not read: the JSON is nested too deeply") from None
-    if not isinstance(fields, dict):
-        raise MillraceError("invalid_request", f"a frame is a JSON object, not {_json_name(fields)}")
-    kind = fields.get("type")
-    stream_id, event_id = fields.get("stream_id"), fields.get("event_id")
+    fields = decode(raw)
+    kind, stream_id, event_id = fields.get("type"), fields.get("stream_id"), fields.get("event_id")
     return Envelope(
         kind if isinstance(kind, str) else "",
         stream_id if isinstance(stream_id, str) and STREAM_ID.fullmatch(stream_id) else None,
@@ -151,57 +218,119 @@ def check_ids(envelope: Envelope) -> None:
     if "type" not in fields:
         raise invalid("type", "type: missing; write response.create or response.cancel")
     if not isinstance(fields["type"], str):
-        raise invalid("type", f"type: expected a string, got {_json_name(fields['type'])}")
+        raise invalid("type", f"type: expected a string, got {json_name(fields['type'])}")
     if fields.get("event_id") is not None and envelope.event_id is None:
         raise invalid("event_id", f"event_id: expected a string of at most {MAX_ID} characters")
     if fields.get("stream_id") is not None and envelope.stream_id is None:
         raise MillraceError("invalid_stream_id", "stream_id: expected 1 to 256 of A-Z a-z 0-9 _ . -", param="stream_id")
-    if envelope.type in LATER_FRAMES:
-        raise MillraceError("invalid_request", f"{envelope.type}: not yet supported by this version", param="type")
 
 
-def read_create(fields: dict[str, Any]) -> Create:
-    """Read a `response.create` body; every fault names its field."""
+def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
+    """Read a Responses body, of a frame or over HTTP; every fault names its field. `checks` are the names there are."""
     for name in UNSUPPORTED:
         if fields.get(name) not in (None, False):
             raise invalid(name, f"{name}: not supported; leave it out")
-    body = _convert(fields, _CreateFields)
-    for name, asked in (
-        ("tools", body.tools),
-        ("previous_response_id", body.previous_response_id),
-        ("store", body.store),
-        ("generate", body.generate is False),
-    ):
-        if asked:
-            raise not_yet(name)
-    metadata = _metadata(body.metadata or {})
-    options = _options(body.millrace or {}, metadata)
+    if "input" in fields:
+        fields = fields | {"input": items.untyped(fields["input"])}
+    body = convert(fields, CreateBody)
+    asked = items.turns(body.input, continued=body.previous_response_id is not None)
+    if body.generate is not False:
+        items.check_answerable(asked, "input")
+    system = (Message(role="system", parts=(body.instructions,)),) if body.instructions else ()
+    tools = tuple(items.read_tool(tool) for tool in body.tools or ())
+    prompt = Prompt(
+        messages=(*system, *asked),
+        temperature=body.temperature,
+        top_p=body.top_p,
+        max_output_tokens=body.max_output_tokens,
+        format=form_of(body.text.format if body.text else None),
+        verbosity=body.text.verbosity if body.text else None,
+        reasoning_effort=body.reasoning.effort if body.reasoning else None,
+        tools=tools,
+        tool_choice=items.read_choice(
+            None if isinstance(body.tool_choice, ChosenFunction) else body.tool_choice,
+            body.tool_choice.name if isinstance(body.tool_choice, ChosenFunction) else None,
+            tools,
+            "tool_choice.name",
+        ),
+        parallel_tool_calls=body.parallel_tool_calls if tools else None,
+    )
+    return create(
+        body,
+        prompt,
+        checks,
+        instructions=body.instructions or None,
+        previous_response_id=body.previous_response_id,
+        generate=body.generate is not False,
+    )
+
+
+def create(body: Body, prompt: Prompt, checks: Collection[str], **particular: Any) -> Create:
+    """Return a request of either dialect: its prompt, its options, and what is `particular` to the dialect."""
+    metadata = read_metadata(body.metadata)
+    asked = Asked(body.millrace, metadata)
+    options = asked.options
+    names, schema, schema_path = asked.checks(checks)
     return Create(
         model=body.model,
-        strategy=_choice(Strategy, "strategy", options),
-        delivery=_choice(Delivery, "delivery", options),
-        cache=_choice(CacheMode, "cache", options) or CacheMode.ON,
-        prompt=Prompt(
-            messages=_messages(body),
-            temperature=body.temperature,
-            top_p=body.top_p,
-            max_output_tokens=body.max_output_tokens,
-            format=_format(body.text.format) if body.text and body.text.format else None,
-            verbosity=body.text.verbosity if body.text else None,
-            reasoning_effort=body.reasoning.effort if body.reasoning else None,
-        ),
-        metadata={name: value for name, value in metadata.items() if not name.startswith(_PREFIX)},
-        context=_context(options),
-        context_budget=_whole("context_budget", options, MAX_TOKENS),
-        grace_ms=_whole("grace_ms", options, MAX_WAIT_MS),
-        hedge_ms=_whole("hedge_ms", options, MAX_WAIT_MS),
+        strategy=options.strategy,
+        delivery=options.delivery,
+        cache=options.cache or CacheMode.ON,
+        prompt=prompt,
+        metadata=echoed(metadata),
+        context=asked.context(),
+        context_budget=options.context_budget,
+        grace_ms=options.grace_ms,
+        hedge_ms=options.hedge_ms,
+        stream=bool(body.stream),
+        store=body.store,
+        deadline_ms=options.deadline_ms,
+        max_cost_usd=asked.max_cost(),
+        on_disconnect=options.on_disconnect or OnDisconnect.CANCEL,
+        idempotency_key=options.idempotency_key,
+        cache_scope=options.cache_scope or "",
+        context_version=options.context_version,
+        checks=names,
+        check_schema=schema,
+        check_schema_path=schema_path,
+        concise=bool(options.concise),
+        **particular,
     )
+
+
+def form_of(given: TextForm | ObjectForm | SchemaForm | None) -> Format | None:
+    """Return the declared form of an answer; None for any text."""
+    match given:
+        case ObjectForm():
+            return Format(kind="json_object")
+        case SchemaForm():
+            return Format(
+                kind="json_schema",
+                name=given.name or "answer",
+                schema=given.schema,
+                strict=given.strict,
+                description=given.description,
+            )
+    return None
 
 
 def read_cancel(envelope: Envelope) -> Cancel:
     """Read a `response.cancel`; a `response_id` goes before the lane."""
-    fields = _convert(envelope.fields, _CancelFields)
-    return Cancel(fields.response_id, envelope.stream_id)
+    return Cancel(convert(envelope.fields, ResponseCancel).response_id, envelope.stream_id)
+
+
+def read_resume(envelope: Envelope) -> Resume:
+    """Read a `millrace.resume`."""
+    fields = convert(envelope.fields, MillraceResume)
+    return Resume(fields.response_id, fields.after, fields.epoch)
+
+
+def read_ping(envelope: Envelope) -> Ping:
+    """Read a `millrace.ping`."""
+    fields = convert(envelope.fields, MillracePing)
+    if len(msgspec.json.encode(fields.t)) > MAX_PING:
+        raise invalid("t", f"t: at most {MAX_PING} bytes come back")
+    return Ping(fields.t)
 
 
 def write_create(body: dict[str, Any], *, stream_id: str | None = None) -> bytes:
@@ -216,143 +345,13 @@ def write_cancel(*, response_id: str | None = None, stream_id: str | None = None
     return msgspec.json.encode({"type": "response.cancel", **{key: id_ for key, id_ in named.items() if id_}})
 
 
-def _messages(body: _CreateFields) -> tuple[Message, ...]:
-    items = [{"role": "user", "content": body.input}] if isinstance(body.input, str) else body.input
-    read = [_message(item, f"input[{index}]") for index, item in enumerate(items)]
-    if not any(part.strip() for message in read for part in message.parts):
-        raise invalid("input", "input: nothing to answer; write a question")
-    system = [Message(role="system", parts=(body.instructions,))] if body.instructions else []
-    return (*system, *read)
+def write_resume(resume: Resume, *, stream_id: str | None = None, event_id: str | None = None) -> bytes:
+    """Make a `millrace.resume` frame (the client's side)."""
+    ids = {name: id_ for name, id_ in (("stream_id", stream_id), ("event_id", event_id)) if id_ is not None}
+    named = {"response_id": resume.response_id, "after": resume.after, "epoch": resume.epoch}
+    return msgspec.json.encode({"type": "millrace.resume", **ids, **named})
 
 
-def _message(item: dict[str, Any], path: str) -> Message:
-    if item.get("type") in LATER_ITEMS:
-        raise not_yet(path)
-    read = _convert(item, _Item, path)
-    if read.type != "message":
-        raise invalid(f"{path}.type", f"{path}.type: {_shown(read.type)} is not known; write message")
-    if read.role not in ROLES:
-        raise invalid(f"{path}.role", f"{path}.role: {_shown(read.role)} is not one of {', '.join(ROLES)}")
-    if isinstance(read.content, str):
-        return Message(role=ROLES[read.role], parts=(read.content,))
-    parts = (_part(part, f"{path}.content[{index}]") for index, part in enumerate(read.content))
-    return Message(role=ROLES[read.role], parts=tuple(parts))
-
-
-def _part(part: dict[str, Any], path: str) -> str:
-    kind = part.get("type")
-    if kind in LATER_PARTS:
-        raise not_yet(path)
-    if kind == "refusal":
-        return _convert({"text": part.get("refusal")}, _Part, path).text
-    if kind not in ("input_text", "output_text", "text"):
-        raise invalid(f"{path}.type", f"{path}.type: expected input_text or output_text")
-    return _convert(part, _Part, path).text
-
-
-def _format(given: _TextFormat) -> Format | None:
-    match given.type:
-        case "text":
-            return None
-        case "json_object":
-            return Format(kind="json_object")
-        case "json_schema" if given.schema is not None:
-            return Format(
-                kind="json_schema",
-                name=given.name or "answer",
-                schema=given.schema,
-                strict=given.strict,
-                description=given.description,
-            )
-        case "json_schema":
-            raise invalid("text.format.schema", "text.format.schema: missing; a json_schema format needs one")
-    raise invalid("text.format.type", "text.format.type: expected text, json_object or json_schema")
-
-
-def _metadata(given: dict[str, Any]) -> dict[str, str]:
-    if len(given) > MAX_METADATA:
-        raise invalid("metadata", f"metadata: at most {MAX_METADATA} keys, got {len(given)}")
-    for name, value in given.items():
-        path = f"metadata.{name[:MAX_METADATA_KEY]}"
-        if len(name) > MAX_METADATA_KEY:
-            raise invalid(path, f"{path}...: a key has at most {MAX_METADATA_KEY} characters")
-        if not isinstance(value, str):
-            raise invalid(path, f"{path}: expected a string, got {_json_name(value)}")
-        if len(value) > MAX_METADATA_VALUE:
-            raise invalid(path, f"{path}: at most {MAX_METADATA_VALUE} characters, got {len(value)}")
-    return given
-
-
-def _options(given: dict[str, Any], metadata: dict[str, str]) -> dict[str, tuple[str, Any]]:
-    """Return option -> (path, value) of both ways to give one; the object goes before metadata."""
-    options = {
-        name.removeprefix(_PREFIX): (f'metadata["{name}"]', value)
-        for name, value in metadata.items()
-        if name.startswith(_PREFIX)
-    }
-    options |= {name: (_PREFIX + name, value) for name, value in given.items() if value is not None}
-    for name in LATER_OPTIONS:
-        if name in options:
-            raise not_yet(options[name][0])
-    return options
-
-
-def _choice(kind: type[_Option], name: str, options: dict[str, tuple[str, Any]]) -> _Option | None:
-    if name not in options:
-        return None
-    path, value = options[name]
-    try:
-        return kind(value)
-    except ValueError:
-        raise invalid(path, f"{path}: {_shown(value)} is not one of {', '.join(kind)}") from None
-
-
-def _whole(name: str, options: dict[str, tuple[str, Any]], most: int) -> int | None:
-    if name not in options:
-        return None
-    path, value = options[name]
-    if isinstance(value, str) and value.isascii() and value.isdigit():  # metadata holds strings only
-        value = int(value[:12])
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-        raise invalid(path, f"{path}: expected a whole number from 0 to {most}")
-    return value
-
-
-def _context(options: dict[str, tuple[str, Any]]) -> tuple[str, ...]:
-    path, value = options.get("context", ("millrace.context", []))
-    if not isinstance(value, list):
-        raise invalid(path, f"{path}: expected an array of chunks in the millrace object, got {_json_name(value)}")
-    return tuple(_chunk(chunk, f"{path}[{index}]") for index, chunk in enumerate(value))
-
-
-def _chunk(chunk: Any, path: str) -> str:
-    text = chunk.get("text") if isinstance(chunk, dict) else chunk
-    if not isinstance(text, str):
-        raise invalid(path, f"{path}: expected a text, or an object with one as its text")
-    return text
-
-
-def _convert(fields: dict[str, Any], shape: type[_Shape], path: str = "") -> _Shape:
-    try:
-        return msgspec.convert(fields, shape)
-    except msgspec.ValidationError as error:
-        param, message = explain(error, path)
-        raise invalid(param, f"{param}: {message}") from None
-
-
-def explain(error: msgspec.ValidationError, path: str = "") -> tuple[str, str]:
-    """Split a msgspec message into the path of the fault (below `path`) and what is wrong there."""
-    message, _, at = str(error).partition(" - at `$")
-    where = path + at.rstrip("`")
-    if missing := re.search(r"missing required field `(\w+)`", message):
-        return f"{where}.{missing[1]}".lstrip("."), "missing"
-    return where.lstrip("."), message[:1].lower() + message[1:]
-
-
-def _shown(value: object) -> str:
-    return repr(value[:40]) if isinstance(value, str) else _json_name(value)
-
-
-def _json_name(value: object) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
+def write_ping(t: Any = None) -> bytes:
+    """Make a `millrace.ping` frame (the client's side)."""
+    return msgspec.json.encode({"type": "millrace.ping", "t": t})

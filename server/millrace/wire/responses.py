@@ -11,107 +11,38 @@ import orjson
 from msgspec import UNSET, Struct, UnsetType
 
 from millrace.errors import MillraceError
-from millrace.types import Charge, Statement, Usage
+from millrace.wire.bodies import (
+    Attempt as Attempt,
+    ContentPart as ContentPart,
+    ErrorBody as ErrorBody,
+    FunctionCall as FunctionCall,
+    IncompleteDetails as IncompleteDetails,
+    InputDetails as InputDetails,
+    Item as Item,
+    OutputDetails as OutputDetails,
+    OutputMessage as OutputMessage,
+    OutputRefusal as OutputRefusal,
+    OutputText as OutputText,
+    Part as Part,
+    Reasoning as Reasoning,
+    ReasoningText as ReasoningText,
+    ResponseBody as ResponseBody,
+    UsageBody as UsageBody,
+    attempt as attempt,
+    error_body as error_body,
+    function_tool as function_tool,
+    tokens as tokens,
+    tool_choice as tool_choice,
+    usage_body as usage_body,
+)
 
 SUBPROTOCOL = "millrace.v1"
 
 
-class OutputText(Struct, tag="output_text"):
-    """The one content part of an answer."""
-
-    text: str
-    annotations: list[Any] = []
-    logprobs: list[Any] = []
-
-
-class OutputMessage(Struct, tag="message"):
-    """The one output item of an answer."""
-
-    id: str
-    status: str
-    content: list[OutputText]
-    role: str = "assistant"
-
-
-class InputDetails(Struct):
-    """How many input tokens the provider had cached."""
-
-    cached_tokens: int
-
-
-class OutputDetails(Struct):
-    """How many output tokens went into reasoning."""
-
-    reasoning_tokens: int
-
-
-class Attempt(Struct):
-    """One upstream call on the bill."""
-
-    model: str
-    tokens: int  # input and output
-    cost_usd: float
-    outcome: str
-    estimated: bool = False
-
-
-class UsageBody(Struct):
-    """Tokens of the answer shown; dollars of the whole bill, which is the sum of the attempts."""
-
-    input_tokens: int
-    input_tokens_details: InputDetails
-    output_tokens: int
-    output_tokens_details: OutputDetails
-    total_tokens: int
-    cost_usd: float
-    saved_usd: float
-    attempts: list[Attempt] = []
-    estimated: bool = False  # some of it, tokens or dollars
-
-
-class ErrorBody(Struct):
-    """What went wrong; `param` is the path of the fault in the request."""
-
-    type: str
-    code: str
-    message: str
-    param: str | None = None
-    retry_after_ms: int | UnsetType = UNSET
-
-
-class IncompleteDetails(Struct):
-    """Why an answer is not whole."""
-
-    reason: str
-
-
-class ResponseBody(Struct):
-    """The response as the lifecycle events carry it."""
-
-    id: str
-    created_at: int
-    status: str
-    model: str
-    metadata: dict[str, str]
-    object: str = "response"
-    output: list[OutputMessage] = []
-    usage: UsageBody | None = None
-    error: ErrorBody | None = None
-    incomplete_details: IncompleteDetails | None = None
-    instructions: str | None = None
-    max_output_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    previous_response_id: str | None = None
-    parallel_tool_calls: bool = True
-    tool_choice: str = "auto"
-    tools: list[Any] = []
-
-
 class Event(Struct, kw_only=True):
-    """An event of a response: numbered, on its lane."""
+    """An event of a response: on its lane, numbered when it is written."""
 
-    sequence_number: int
+    sequence_number: int = 0
     stream_id: str | UnsetType = UNSET
 
 
@@ -128,17 +59,17 @@ class InProgress(Event, tag="response.in_progress"):
 
 
 class ItemAdded(Event, tag="response.output_item.added"):
-    """The first words are about to follow."""
+    """An item opens; what it holds is about to follow."""
 
-    item: OutputMessage
+    item: Item
     output_index: int = 0
 
 
 class PartAdded(Event, tag="response.content_part.added"):
-    """The text part opens."""
+    """A content part opens."""
 
     item_id: str
-    part: OutputText
+    part: ContentPart
     output_index: int = 0
     content_index: int = 0
 
@@ -164,18 +95,71 @@ class TextDone(Event, tag="response.output_text.done"):
 
 
 class PartDone(Event, tag="response.content_part.done"):
-    """The text part closes."""
+    """A content part closes."""
 
     item_id: str
-    part: OutputText
+    part: ContentPart
     output_index: int = 0
     content_index: int = 0
 
 
 class ItemDone(Event, tag="response.output_item.done"):
-    """The item closes."""
+    """An item closes."""
 
-    item: OutputMessage
+    item: Item
+    output_index: int = 0
+
+
+class RefusalDelta(Event, tag="response.refusal.delta"):
+    """Some words of a refusal."""
+
+    item_id: str
+    delta: str
+    output_index: int = 0
+    content_index: int = 0
+
+
+class RefusalDone(Event, tag="response.refusal.done"):
+    """The refusal, whole."""
+
+    item_id: str
+    refusal: str
+    output_index: int = 0
+    content_index: int = 0
+
+
+class ReasoningDelta(Event, tag="response.reasoning_text.delta"):
+    """Some words of the reasoning."""
+
+    item_id: str
+    delta: str
+    output_index: int = 0
+    content_index: int = 0
+
+
+class ReasoningDone(Event, tag="response.reasoning_text.done"):
+    """The reasoning, whole."""
+
+    item_id: str
+    text: str
+    output_index: int = 0
+    content_index: int = 0
+
+
+class ArgumentsDelta(Event, tag="response.function_call_arguments.delta"):
+    """Some of a tool call's arguments; never before the answer they belong to is accepted."""
+
+    item_id: str
+    delta: str
+    output_index: int = 0
+
+
+class ArgumentsDone(Event, tag="response.function_call_arguments.done"):
+    """A tool call's arguments, whole."""
+
+    item_id: str
+    name: str
+    arguments: str
     output_index: int = 0
 
 
@@ -240,6 +224,15 @@ class Limits(Struct):
     queued: int
     lanes: int
     max_message_bytes: int
+    max_age_s: float
+
+
+class ResumeLimits(Struct):
+    """What can be replayed: a log of at most so many bytes, so long after its end, or after everyone has left."""
+
+    ttl_s: float
+    detached_s: float
+    bytes: int
 
 
 class Hello(Struct, tag="millrace.hello", kw_only=True):
@@ -250,7 +243,50 @@ class Hello(Struct, tag="millrace.hello", kw_only=True):
     version: str
     limits: Limits
     heartbeat_s: float
-    resume: None = None
+    resume: ResumeLimits
+
+
+class Resumed(Struct, tag="millrace.resumed", kw_only=True):
+    """A replay begins: events `from` to `through` were written before, and those after them follow as they come.
+
+    `through` is below `from` where nothing was missed. `gap` is always false: what cannot be replayed is an `error`.
+    """
+
+    response_id: str
+    from_: int = msgspec.field(name="from")
+    through: int
+    gap: bool = False
+    stream_id: str | UnsetType = UNSET
+
+
+class Draining(Struct, tag="millrace.draining", kw_only=True):
+    """This connection takes no new requests; those that run have so long. Connect again after so many milliseconds."""
+
+    deadline_ms: int
+    reconnect_after_ms: int
+
+
+class Pong(Struct, tag="millrace.pong", kw_only=True):
+    """The answer to a `millrace.ping`, with its `t`."""
+
+    t: Any = None
+
+
+class SteerFailed(Struct, tag="response.steer.failed", kw_only=True):
+    """Steering is not supported; `steer` holds what was sent."""
+
+    error: ErrorBody
+    steer: dict[str, Any]
+    stream_id: str | UnsetType = UNSET
+    event_id: str | UnsetType = UNSET
+
+
+class Deleted(Struct, kw_only=True):
+    """The answer to a `DELETE`."""
+
+    id: str
+    object: str = "response"
+    deleted: bool = True
 
 
 class Error(Struct, tag="error", kw_only=True):
@@ -272,6 +308,12 @@ ServerEvent = (
     | TextDone
     | PartDone
     | ItemDone
+    | RefusalDelta
+    | RefusalDone
+    | ReasoningDelta
+    | ReasoningDone
+    | ArgumentsDelta
+    | ArgumentsDone
     | Completed
     | Failed
     | Incomplete
@@ -279,6 +321,10 @@ ServerEvent = (
     | Revise
     | UsageSoFar
     | Hello
+    | Resumed
+    | Draining
+    | Pong
+    | SteerFailed
     | Error
 )
 
@@ -300,12 +346,12 @@ class DeltaWriter:
 
     __slots__ = ("_prefix", "_suffix")
 
-    def __init__(self, item_id: str, stream_id: str | None) -> None:
-        lane = b"" if stream_id is None else b',"stream_id":' + orjson.dumps(stream_id)
+    def __init__(self, item_id: str, output_index: int, content_index: int, stream_id: str | UnsetType) -> None:
+        lane = b"" if stream_id is UNSET else b',"stream_id":' + orjson.dumps(stream_id)
         self._prefix = (
             b'{"type":"response.output_text.delta","item_id":'
             + orjson.dumps(item_id)
-            + b',"output_index":0,"content_index":0,"logprobs":[]'
+            + b',"output_index":%d,"content_index":%d,"logprobs":[]' % (output_index, content_index)
             + lane
             + b',"delta":'
         )
@@ -316,36 +362,28 @@ class DeltaWriter:
         return self._prefix + orjson.dumps(delta) + self._suffix % sequence_number
 
 
-def usage_body(statement: Statement) -> UsageBody:
-    """Return a statement as the standard usage object, money beside it."""
-    usage = statement.usage
-    return UsageBody(
-        input_tokens=usage.input_tokens,
-        input_tokens_details=InputDetails(usage.cached_input_tokens),
-        output_tokens=usage.output_tokens,
-        output_tokens_details=OutputDetails(usage.reasoning_tokens),
-        total_tokens=tokens(usage),
-        cost_usd=float(statement.cost),
-        saved_usd=float(statement.saved),
-        attempts=[attempt(charge) for charge in statement.charges],
-        estimated=usage.estimated or any(charge.usage.estimated for charge in statement.charges),
+def type_of(event: Struct) -> str:
+    """Return what stands in an event's `type`."""
+    return str(event.__struct_config__.tag)
+
+
+def lane(stream_id: str | None) -> str | UnsetType:
+    """Return what an event says of its lane."""
+    return UNSET if stream_id is None else stream_id
+
+
+def steer_failed(steer: dict[str, Any], stream_id: str | None, event_id: str | None) -> bytes:
+    """Return the frame that refuses steering, with what was sent."""
+    told = "response.steer: steering is not supported; cancel the response and ask again"
+    sent: dict[str, Any] = {name: steer[name] for name in ("id", "input", "previous_response_id") if name in steer}
+    return encode(
+        SteerFailed(
+            error=ErrorBody("invalid_request_error", "steering_unsupported", told),
+            steer=sent,
+            stream_id=lane(stream_id),
+            event_id=lane(event_id),
+        )
     )
-
-
-def attempt(charge: Charge) -> Attempt:
-    """Return one charge as the wire shows it."""
-    return Attempt(charge.model, tokens(charge.usage), float(charge.cost), charge.outcome, charge.usage.estimated)
-
-
-def tokens(usage: Usage) -> int:
-    """Return all tokens of a call."""
-    return usage.input_tokens + usage.output_tokens
-
-
-def error_body(error: MillraceError) -> ErrorBody:
-    """Return an error as the wire shows it."""
-    retry: int | UnsetType = UNSET if error.retry_after_ms is None else error.retry_after_ms
-    return ErrorBody(error.rule.type, error.code, error.message, error.param, retry)
 
 
 def error_event(error: MillraceError, stream_id: str | None = None, event_id: str | None = None) -> bytes:
@@ -354,7 +392,7 @@ def error_event(error: MillraceError, stream_id: str | None = None, event_id: st
         Error(
             status=error.rule.status,
             error=error_body(error),
-            stream_id=UNSET if stream_id is None else stream_id,
-            event_id=UNSET if event_id is None else event_id,
+            stream_id=lane(stream_id),
+            event_id=lane(event_id),
         )
     )

@@ -1,0 +1,1 @@
+"""Where responses are kept on disk for later requests to continue."""

@@ -1,0 +1,85 @@
+"""Stored responses in SQLite, by tenant and id. TTL; the oldest go first, by bytes."""
+
+import sqlite3
+
+import msgspec
+
+from millrace.database import Database
+from millrace.ports import Clock
+from millrace.types import Message, StoredResponse
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS responses (
+    tenant TEXT NOT NULL,
+    id TEXT NOT NULL,
+    stored_at REAL NOT NULL,          -- Unix seconds
+    size INTEGER NOT NULL,            -- bytes
+    conversation BLOB NOT NULL,       -- JSON: its messages, the answer last
+    body BLOB NOT NULL,               -- JSON: the response
+    PRIMARY KEY (tenant, id)
+) STRICT, WITHOUT ROWID
+"""
+_INDEX = "CREATE INDEX IF NOT EXISTS responses_stored ON responses (stored_at, size)"
+_PUT = "INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?, ?, ?)"
+_GET = "SELECT conversation, body FROM responses WHERE tenant = ? AND id = ? AND stored_at > ?"
+_DELETE = "DELETE FROM responses WHERE tenant = ? AND id = ? AND stored_at > ?"
+_EXPIRE = "DELETE FROM responses WHERE stored_at <= ?"
+_SIZE = "SELECT coalesce(sum(size), 0) FROM responses"
+_EVICT = """
+DELETE FROM responses WHERE (tenant, id) IN (
+    SELECT tenant, id FROM (
+        SELECT tenant, id, sum(size) OVER (ORDER BY stored_at DESC, id) AS kept FROM responses
+    ) WHERE kept > ?
+)
+"""
+_PRUNE_EVERY = 256  # stores
+
+
+class SqliteArchive:
+    """Keeps responses for `ttl_s` seconds, and at most `disk_bytes` of them."""
+
+    def __init__(self, database: Database, *, ttl_s: float, disk_bytes: int, wall: Clock) -> None:
+        self._database = database
+        self._ttl_s = ttl_s
+        self._disk_bytes = disk_bytes
+        self._wall = wall
+        self._stores = 0
+        database.write(_prepare)
+        database.write(self._prune)
+
+    def store(self, response: StoredResponse) -> None:
+        """Keep; written behind."""
+        conversation = msgspec.json.encode(response.conversation)
+        size = len(conversation) + len(response.body)
+        row = (response.tenant, response.id, self._wall(), size, conversation, response.body)
+        self._database.write(lambda connection: connection.execute(_PUT, row))
+        self._stores += 1
+        if self._stores % _PRUNE_EVERY == 0:
+            self._database.write(self._prune)
+
+    async def find(self, tenant: str, response_id: str) -> StoredResponse | None:
+        """Return a response; None for one that cannot be read any more."""
+        named = (tenant, response_id, self._wall() - self._ttl_s)
+        row = await self._database.read(lambda connection: connection.execute(_GET, named).fetchone())
+        if row is None:
+            return None
+        try:
+            conversation = msgspec.json.decode(row[0], type=tuple[Message, ...])
+        except msgspec.DecodeError:  # of another version, or damaged
+            return None
+        return StoredResponse(id=response_id, tenant=tenant, conversation=conversation, body=row[1])
+
+    async def delete(self, tenant: str, response_id: str) -> bool:
+        """Keep a response no longer; False where there was none."""
+        named = (tenant, response_id, self._wall() - self._ttl_s)
+        return bool(await self._database.read(lambda connection: connection.execute(_DELETE, named).rowcount))
+
+    def _prune(self, connection: sqlite3.Connection) -> None:
+        connection.execute(_EXPIRE, (self._wall() - self._ttl_s,))
+        if connection.execute(_SIZE).fetchone()[0] > self._disk_bytes:
+            connection.execute(_EVICT, (self._disk_bytes,))
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute(_TABLE)
+    connection.execute(_INDEX)

@@ -1,0 +1,173 @@
+"""What a client of chat completions may see of a response: a stream of chunks, or one completion.
+
+Nothing is negotiated in this dialect, so nothing is shown that may be taken back.
+"""
+
+from msgspec import UNSET, UnsetType
+
+from millrace.errors import MillraceError, Unanswered
+from millrace.held import Held
+from millrace.marks import marked
+from millrace.response import Ended, Fact, Response, Revised, Routed
+from millrace.runs import Run
+from millrace.track import Track
+from millrace.types import (
+    Aside,
+    CallPiece,
+    Refusal,
+    Request,
+    Status,
+    Thought,
+)
+from millrace.wire import chunks
+from millrace.wire.chunks import CallDelta, Chunk, ChunkChoice, Delta, FunctionDelta, LastChunk
+from millrace.wire.completions import CalledFunction
+from millrace.wire.responses import error_body
+
+DIALECT = "chat"
+_CUT: dict[str | None, chunks.Finish] = {"max_output_tokens": "length", "content_filter": "content_filter"}
+
+
+class CompletionProjection:
+    """One subscriber of a response: the chunks of its chat completion."""
+
+    def __init__(self, track: Track, *, created_at: int, include_usage: bool) -> None:
+        response = track.response
+        self.track = track
+        self._request = response.request
+        self._created_at = created_at
+        self._include_usage = include_usage
+        self._held = Held(self._show_text, self._show_aside, response.request.delivery)
+        self._model = response.request.model  # who answers, as far as it is known
+        self._opened = False
+        self._calls: set[int] = set()  # those shown, by index
+
+    @property
+    def behind(self) -> bool | None:
+        """Whether all who listen are; None where nobody does."""
+        return self.track.behind
+
+    def text(self, deltas: list[str]) -> None:
+        """Show the words of one read, or hold them back."""
+        self._held.text(deltas)
+
+    def fact(self, fact: Fact) -> None:
+        """Turn a fact into chunks."""
+        self._held.fact(fact)
+        match fact:
+            case Routed():
+                self._model = fact.model
+            case Revised():
+                self._model = fact.to_model
+            case Ended():
+                self._end(fact)
+                self.track.finish()
+
+    def _show_text(self, deltas: list[str]) -> None:
+        self._open()
+        self.track.text(deltas)
+
+    def _show_aside(self, aside: Aside) -> None:
+        self._open()
+        match aside:
+            case Thought():
+                self._add(Delta(reasoning_content=aside.text), len(aside.text))
+            case Refusal():
+                self._add(Delta(refusal=aside.text), len(aside.text))
+            case CallPiece():
+                self._add(Delta(tool_calls=[self._call(aside)]), len(aside.arguments))
+
+    def _call(self, piece: CallPiece) -> CallDelta:
+        if piece.index in self._calls:
+            return CallDelta(index=piece.index, function=FunctionDelta(arguments=piece.arguments))
+        self._calls.add(piece.index)
+        function = FunctionDelta(name=piece.name, arguments=piece.arguments)
+        return CallDelta(index=piece.index, id=piece.id, type="function", function=function)
+
+    def _open(self) -> None:
+        """Begin with the role, once there is something to show: by then it is known who answers."""
+        if not self._opened:
+            self._opened = True
+            self._add(Delta(role="assistant", content=""))
+
+    def _end(self, fact: Ended) -> None:
+        if not fact.accepted:
+            if self._opened:  # else it is an HTTP error
+                self.track.event(chunks.Broken(error_body(error_of(fact)), chunks.usage_of_completion(fact.statement)))
+            return
+        self._open()
+        self._model = fact.model or self._model
+        finish = [ChunkChoice(Delta(), finish_of(fact, calls=bool(self._calls)))]
+        usage: chunks.UsageOfCompletion | UnsetType = UNSET
+        if self._include_usage:
+            self.track.event(self._chunk(finish))
+            finish, usage = [], chunks.usage_of_completion(fact.statement)
+        self.track.event(
+            LastChunk(
+                id=completion_id(self._request),
+                created=self._created_at,
+                model=self._model,
+                choices=finish,
+                usage=usage,
+                metadata=marked(self._request, fact),
+            )
+        )
+
+    def _add(self, delta: Delta, words: int = 0) -> None:
+        self.track.event(self._chunk([ChunkChoice(delta)]), words)
+
+    def _chunk(self, choices: list[ChunkChoice]) -> Chunk:
+        return Chunk(id=completion_id(self._request), created=self._created_at, model=self._model, choices=choices)
+
+
+def told(run: Run, *, include_usage: bool) -> CompletionProjection:
+    """Return what is told of a run in this dialect; the first who asks has it told from the beginning."""
+    dialect = (DIALECT, include_usage)
+    if dialect not in run.tellers:
+        teller = CompletionProjection(Track(run.response), created_at=run.created_at, include_usage=include_usage)
+        run.tellers[dialect] = teller
+        run.response.subscribe(teller)
+    known = run.tellers[dialect]
+    assert isinstance(known, CompletionProjection), "the dialect says so"
+    return known
+
+
+def whole(response: Response, *, created_at: int) -> chunks.Completion:
+    """Return a response that has ended as one completion; raises the error it ended with."""
+    ended, request = response.ended, response.request
+    assert ended is not None, "it has ended"
+    if not ended.accepted:
+        raise Unanswered(error_of(ended), chunks.usage_of_completion(ended.statement))
+    answer = response.standing()
+    calls = [chunks.CallOfCompletion(call.id, CalledFunction(call.name, call.arguments)) for call in answer.calls]
+    message = chunks.CompletionMessage(
+        content=None if not answer.text and (calls or answer.refusal) else answer.text,
+        refusal=answer.refusal or None,
+        reasoning_content=answer.reasoning or UNSET,
+        tool_calls=calls or UNSET,
+    )
+    return chunks.Completion(
+        id=completion_id(request),
+        created=created_at,
+        model=ended.model or request.model,
+        choices=[chunks.CompletionChoice(message, finish_of(ended, calls=bool(calls)))],
+        usage=chunks.usage_of_completion(ended.statement),
+        metadata=marked(request, ended),
+    )
+
+
+def completion_id(request: Request) -> str:
+    """Return a response's id as chat completions name theirs."""
+    return "chatcmpl-" + request.id.removeprefix("resp_")
+
+
+def finish_of(ended: Ended, *, calls: bool) -> chunks.Finish:
+    """Return why an accepted answer ended; one that was cut is cut, even in a call."""
+    if ended.status is not Status.COMPLETED:
+        return _CUT.get(ended.reason, "length")
+    return "tool_calls" if calls else "stop"
+
+
+def error_of(ended: Ended) -> MillraceError:
+    """Return why there is no answer, or only a part of one: in this dialect both are errors."""
+    return ended.error or MillraceError("cancelled", "cancelled before its end")

@@ -1,0 +1,278 @@
+"""The published contracts, AsyncAPI for the WebSocket and OpenAPI for HTTP, made of the structs that the wire uses."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from inspect import cleandoc
+from typing import Any, get_args
+
+import msgspec
+from msgspec import UNSET, Struct, inspect
+
+from millrace.errors import RULES
+from millrace.wire import chunks, completions, documents, items, requests, responses as wire
+
+Schema = dict[str, Any]
+
+SENT: tuple[type[Struct], ...] = get_args(wire.ServerEvent)
+RECEIVED: tuple[type[Struct], ...] = get_args(requests.ClientFrame)
+
+_REF = "#/components/schemas/{name}"
+_JSON = "application/json"
+_ABOUT = {
+    "title": "Millrace",
+    "description": "The OpenAI Responses API, with more: cancel, resume, revise and cost, for clients that ask for it.",
+    "license": {"name": "MIT", "identifier": "MIT"},
+}
+_QUERY = {
+    "type": "object",
+    "properties": {"millrace": {"const": "1", "description": "Negotiates the millrace.* events."}},
+}
+_HEADERS = {
+    "type": "object",
+    "properties": {
+        "Authorization": {"type": "string", "description": "Bearer and a key; not needed where no keys are set up."},
+        "Sec-WebSocket-Protocol": {
+            "type": "string",
+            "description": f"{wire.SUBPROTOCOL} negotiates the millrace.* events; millrace.ticket.<t> beside it is a"
+            " browser's ticket.",
+        },
+    },
+}
+
+
+def tag(shape: type[Struct]) -> str:
+    """Return the `type` of a frame."""
+    return str(shape.__struct_config__.tag)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One HTTP endpoint: what it takes, what it answers with, and what it streams where it is asked to."""
+
+    method: str
+    path: str
+    summary: str
+    answer: type[Struct]
+    body: type[Struct] | None = None
+    streamed: tuple[type[Struct], ...] = ()
+    parameters: dict[str, Schema] = field(default_factory=dict)  # of the query
+    status: int = 200
+    refusals: dict[int, type[Struct]] = field(default_factory=dict)  # that are no error
+
+
+UNTYPED = {items.MessageItem}  # a client may leave their type out
+STREAMED = tuple(event for event in SENT if issubclass(event, wire.Event) and tag(event).startswith("response."))
+ENDPOINTS = (
+    Endpoint(
+        "post",
+        "/v1/responses",
+        "Ask for a response, whole or as a stream.",
+        wire.ResponseBody,
+        body=requests.CreateBody,
+        streamed=(*STREAMED, wire.Error),
+    ),
+    Endpoint(
+        "get",
+        "/v1/responses/{id}",
+        "Look up a response, or read its events again.",
+        wire.ResponseBody,
+        streamed=(*STREAMED, wire.Error),
+        parameters={
+            "stream": {"type": "boolean", "description": "Whether the events are wanted."},
+            "starting_after": {"type": "integer", "description": "The last sequence_number seen."},
+        },
+    ),
+    Endpoint("delete", "/v1/responses/{id}", "Delete a stored response.", wire.Deleted),
+    Endpoint("post", "/v1/responses/{id}/cancel", "Stop a response that runs.", wire.ResponseBody),
+    Endpoint(
+        "post",
+        "/v1/chat/completions",
+        "Ask for a chat completion, whole or as a stream.",
+        chunks.Completion,
+        body=completions.CompletionBody,
+        streamed=(chunks.Chunk, chunks.Broken),
+    ),
+    Endpoint("get", "/v1/models", "List the names a request may give as its model.", documents.ModelNames),
+    Endpoint(
+        "post",
+        "/v1/tickets",
+        "Get a ticket with which a page can connect once, within a minute.",
+        documents.TicketAnswer,
+        body=documents.TicketRequest,
+        status=201,
+    ),
+    Endpoint("get", "/healthz", "Whether the process is alive.", documents.Health),
+    Endpoint(
+        "get",
+        "/readyz",
+        "Whether requests are taken.",
+        documents.Readiness,
+        refusals={503: documents.Readiness},
+    ),
+)
+
+
+def asyncapi(version: str) -> Schema:
+    """Return the AsyncAPI 3.0 document of the WebSocket; the server is the application, so it sends the events."""
+    names, schemas = _schemas(SENT, RECEIVED)
+    messages = {
+        tag(shape): {
+            "name": tag(shape),
+            "summary": _summary(shape),
+            "contentType": _JSON,
+            "payload": _ref(names[shape]),
+        }
+        for shape in (*SENT, *RECEIVED)
+    }
+    channel = {
+        "address": "/v1/responses",
+        "description": "One event a text frame, UTF-8 JSON. Requests of one `stream_id` run one after another.",
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+        "bindings": {"ws": {"method": "GET", "query": _QUERY, "headers": _HEADERS, "bindingVersion": "0.1.0"}},
+    }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {**_ABOUT, "version": version, "license": {"name": "MIT"}},
+        "defaultContentType": _JSON,
+        "channels": {"responses": channel},
+        "operations": {"events": _operation("send", SENT), "frames": _operation("receive", RECEIVED)},
+        "components": {"messages": messages, "schemas": schemas},
+    }
+
+
+def openapi(version: str) -> Schema:
+    """Return the OpenAPI 3.1 document of the HTTP endpoints."""
+    written: list[type[Struct]] = [documents.Refused]
+    for endpoint in ENDPOINTS:
+        written += [endpoint.answer, *endpoint.streamed, *endpoint.refusals.values()]
+    read = [endpoint.body for endpoint in ENDPOINTS if endpoint.body]
+    names, schemas = _schemas(written, read)
+    paths: dict[str, Schema] = {}
+    for endpoint in ENDPOINTS:
+        paths.setdefault(endpoint.path, {})[endpoint.method] = _endpoint(endpoint, names)
+    refused = {"description": _codes(), "content": {_JSON: {"schema": _ref(names[documents.Refused])}}}
+    return {
+        "openapi": "3.1.0",
+        "info": {**_ABOUT, "version": version},
+        "security": [{"key": []}, {}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "responses": {"Refused": refused},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "Not needed where no keys are set up."}
+            },
+        },
+    }
+
+
+def _operation(action: str, shapes: Iterable[type[Struct]]) -> Schema:
+    messages = [{"$ref": f"#/channels/responses/messages/{tag(shape)}"} for shape in shapes]
+    return {"action": action, "channel": {"$ref": "#/channels/responses"}, "messages": messages}
+
+
+def _endpoint(endpoint: Endpoint, names: dict[type[Struct], str]) -> Schema:
+    described: Schema = {"summary": endpoint.summary}
+    parameters = [
+        {"name": name, "in": "query", "schema": {"type": schema["type"]}, "description": schema["description"]}
+        for name, schema in endpoint.parameters.items()
+    ]
+    if "{id}" in endpoint.path:
+        parameters.append({"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
+    if parameters:
+        described["parameters"] = parameters
+    if endpoint.body:
+        described["requestBody"] = {"required": True, "content": {_JSON: {"schema": _ref(names[endpoint.body])}}}
+    content: Schema = {_JSON: {"schema": _ref(names[endpoint.answer])}}
+    if endpoint.streamed:
+        content["text/event-stream"] = {
+            "schema": {"type": "string", "description": "Server-sent events; the data of each is one JSON object."},
+            "x-item-schema": {"oneOf": [_ref(names[shape]) for shape in endpoint.streamed]},
+        }
+    described["responses"] = {
+        str(endpoint.status): {"description": _summary(endpoint.answer), "content": content},
+        **{
+            str(status): {"description": _summary(shape), "content": {_JSON: {"schema": _ref(names[shape])}}}
+            for status, shape in endpoint.refusals.items()
+        },
+        "default": {"$ref": "#/components/responses/Refused"},
+    }
+    return described
+
+
+def _schemas(
+    written: Sequence[type[Struct]], read: Sequence[type[Struct]]
+) -> tuple[dict[type[Struct], str], dict[str, Schema]]:
+    """Return the name of each struct, and the schemas by name; what is written holds all its fields."""
+    ours = made_of(written)
+    shapes = [*ours, *(shape for shape in made_of(read) if shape not in ours)]
+    refs, schemas = msgspec.json.schema_components(shapes, ref_template=_REF)
+    names = {shape: ref["$ref"].rpartition("/")[2] for shape, ref in zip(shapes, refs, strict=True)}
+    for shape in ours:
+        schemas[names[shape]] = _as_written(shape, schemas[names[shape]])
+    plain = {name: _plain(shape, schemas[name]) for shape, name in names.items()}
+    return names, {**schemas, **plain}
+
+
+def made_of(shapes: Iterable[type[Struct]]) -> dict[type[Struct], None]:
+    """Return these structs and all they are made of, in the order in which they are met."""
+    found: dict[type[Struct], None] = {}
+    ahead: list[object] = [*inspect.multi_type_info(shapes)]
+    while ahead:
+        node = ahead.pop(0)
+        if isinstance(node, inspect.StructType):
+            if node.cls in found:
+                continue
+            found[node.cls] = None
+        if isinstance(node, inspect.Type | inspect.Field):
+            below = [getattr(node, name) for name in node.__struct_fields__]
+            ahead += [part for value in below for part in (value if isinstance(value, tuple) else (value,))]
+    return found
+
+
+def _as_written(shape: type[Struct], schema: Schema) -> Schema:
+    """Return a struct's schema as it is encoded: a field with a default is there too, one that is unset is not."""
+    needed = {
+        field.encode_name
+        for field in msgspec.structs.fields(shape)
+        if field.required or not (shape.__struct_config__.omit_defaults or field.default is UNSET)
+    }
+    properties = {
+        name: {key: value for key, value in below.items() if key != "default"}
+        for name, below in schema["properties"].items()
+    }
+    tagged = [name for name in schema["required"] if name == shape.__struct_config__.tag_field]
+    return {**schema, "properties": properties, "required": [*tagged, *(name for name in properties if name in needed)]}
+
+
+def _plain(shape: type[Struct], schema: Schema) -> Schema:
+    """Return a schema without discriminators, which the two specifications write differently: the tags are enough."""
+    schema = _without_discriminators(schema)
+    if "description" in schema:
+        schema["description"] = cleandoc(schema["description"])
+    if shape in UNTYPED:
+        schema["required"].remove(shape.__struct_config__.tag_field)
+    return schema
+
+
+def _without_discriminators(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {key: _without_discriminators(below) for key, below in schema.items() if key != "discriminator"}
+    return [_without_discriminators(below) for below in schema] if isinstance(schema, list) else schema
+
+
+def _codes() -> str:
+    """Return the table of errors."""
+    by_status: dict[int, list[str]] = {}
+    for code, rule in RULES.items():
+        by_status.setdefault(rule.status, []).append(code + (" (try again)" if rule.retry else ""))
+    return "Refused. " + " · ".join(f"{status}: {', '.join(codes)}" for status, codes in sorted(by_status.items()))
+
+
+def _summary(shape: type[Struct]) -> str:
+    assert shape.__doc__, f"{shape.__name__} says what it is"
+    return shape.__doc__.partition("\n")[0]
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": _REF.format(name=name)}

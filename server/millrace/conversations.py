@@ -1,0 +1,118 @@
+"""Conversations: what a request continues, from memory or from disk, and what is kept of it for the next."""
+
+from dataclasses import replace
+
+from millrace import log
+from millrace.errors import MillraceError
+from millrace.ports import Archive
+from millrace.projection import body_of
+from millrace.runs import Run, Runs
+from millrace.types import Message, Request, Status, StoredResponse
+from millrace.wire import responses as wire
+
+PARAM = "previous_response_id"
+
+
+class Conversations:
+    """Every response is in memory for a while; on disk where its request said `store: true`."""
+
+    def __init__(self, runs: Runs, archive: Archive) -> None:
+        self._runs = runs
+        self._archive = archive
+
+    async def continued(self, request: Request, last: Run | None) -> tuple[Message, ...]:
+        """Return a request's messages after those of the conversation it continues; `last` is its lane's last run."""
+        before = await self._before(request, last)
+        own = 0 if request.instructions is None else 1  # instructions are of one request alone
+        messages = (*request.prompt.messages[:own], *before, *request.prompt.messages[own:])
+        called = {call.id for message in messages for call in message.calls}
+        for message in request.prompt.messages:
+            if message.call_id is not None and message.call_id not in called:
+                told = f"input: call_id {message.call_id[:80]!r} belongs to no tool call of this conversation"
+                raise MillraceError("invalid_request", told, param="input")
+        return messages
+
+    def remember(self, run: Run) -> None:
+        """Write a response that has ended to disk, if its request wants that."""
+        if run.request.store and run.response.ended is not None:
+            body = wire.encode(body_of(run))
+            stored = StoredResponse(
+                id=run.request.id,
+                tenant=run.request.tenant,
+                conversation=_conversation(run) if _is_whole(run) else (),
+                body=body,
+            )
+            self._archive.store(stored)
+
+    def run(self, tenant: str, response_id: str) -> Run | None:
+        """Return a tenant's run that may be asked for by its id: one that is not stored only while it runs."""
+        run = self._runs.find(tenant, response_id)
+        return None if run is not None and run.request.store is False and run.is_over else run
+
+    async def body(self, tenant: str, response_id: str) -> bytes:
+        """Return a response as JSON; raises `response_not_found`."""
+        run = self.run(tenant, response_id)
+        if run is not None and run.response.started_at is not None:
+            return wire.encode(body_of(run))
+        stored = await self._archive.find(tenant, response_id)
+        if stored is None:
+            raise not_found(response_id)
+        return stored.body
+
+    async def delete(self, tenant: str, response_id: str) -> None:
+        """Keep an ended response no longer, neither in memory nor on disk; raises `response_not_found`."""
+        run = self._runs.find(tenant, response_id)
+        if run is not None and not run.is_over:
+            raise MillraceError("invalid_request", "it is still running; cancel it first", param="response_id")
+        if run is not None:
+            self._runs.forget(run)
+            run.deleted = True  # a lane may still know it as its last
+        if not await self._archive.delete(tenant, response_id) and run is None:
+            raise not_found(response_id)
+
+    async def _before(self, request: Request, last: Run | None) -> tuple[Message, ...]:
+        previous_id = str(request.previous_response_id)
+        if last is not None and last.request.id == previous_id and not last.deleted:
+            return _checked(last)
+        run = self._runs.find(request.tenant, previous_id)
+        if run is not None and run.request.store is not False:
+            return _checked(run)
+        stored = await self._archive.find(request.tenant, previous_id)
+        if stored is None:
+            raise _unknown(previous_id, "is not kept (any more); send the whole conversation as input")
+        if not stored.conversation:
+            raise _unknown(previous_id, "has no answer to go on from")
+        return stored.conversation
+
+
+def not_found(response_id: str) -> MillraceError:
+    """Return the error for an id that names nothing of this tenant."""
+    return MillraceError("response_not_found", f"{response_id[:80]!r} is not a response of yours", param="response_id")
+
+
+def _checked(run: Run) -> tuple[Message, ...]:
+    if run.response.ended is None:
+        raise _unknown(run.request.id, "has not ended; ask in the same lane (stream_id), or when it has")
+    if not _is_whole(run):
+        raise _unknown(run.request.id, f"ended as {run.response.ended.status} and has no answer to go on from")
+    return _conversation(run)
+
+
+def _is_whole(run: Run) -> bool:
+    """Whether there is an answer that a client may have seen and that stands, be it cut."""
+    ended = run.response.ended
+    return ended is not None and (ended.accepted or (ended.status is not Status.FAILED and run.response.seen))
+
+
+def _conversation(run: Run) -> tuple[Message, ...]:
+    own = 0 if run.request.instructions is None else 1
+    answer = run.response.standing()
+    if run.response.ended is not None and not run.response.ended.accepted:
+        answer = replace(answer, calls=())  # nobody has seen one that was broken off, so nobody can answer it
+    said = answer.parts or answer.calls or answer.refusal
+    return (*run.request.prompt.messages[own:], *((answer,) if said else ()))
+
+
+def _unknown(response_id: str, why: str) -> MillraceError:
+    log.get().debug("conversation not continued", id=response_id)
+    return MillraceError("previous_response_not_found", f"{PARAM}: {response_id[:80]!r} {why}", param=PARAM)

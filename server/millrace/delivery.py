@@ -1,0 +1,223 @@
+"""One answer over HTTP: server-sent events or one document, as fast as its client reads, and not a moment longer."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from millrace.errors import MillraceError
+from millrace.outbox import MAX_HELD
+from millrace.ports import Clock
+from millrace.runs import Run
+from millrace.track import Codec, Track
+from millrace.transport import EXTENSION
+
+SILENT_S = 15.0  # after which a comment keeps the connection open on its way
+MAX_PIECE = 64 * 1024  # bytes sent at once
+KEEP_ALIVE = b": still there\n\n"
+
+
+class Connection(Protocol):
+    """What carries an answer, where the server lets it be seen."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and have not left."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection, and what waits in it."""
+        ...
+
+
+class Stream(Response):
+    """A run told as server-sent events from a number on. Listens to its track; leaves its run when its client does."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        run: Run,
+        track: Track,
+        codec: Codec,
+        *,
+        streams: "set[Stream]",
+        clock: Clock,
+        stuck_s: float,
+        make: Callable[[], bytes],
+        start: int = 0,
+    ) -> None:
+        super().__init__(headers=about(run) | {"X-Accel-Buffering": "no"})
+        del self.headers["Content-Length"]
+        self._run = run
+        self._track = track
+        self._codec = codec
+        self._streams = streams
+        self._clock = clock
+        self._stuck_s = stuck_s
+        self._make = make  # the answer in one piece, or raises why there is none
+        self._at = start
+        self._held = 0  # bytes that wait, about
+        self._news = asyncio.Event()
+        self._sent_at = self._moved_at = clock()
+        self._sending = False
+        self._connection: Connection | None = None
+        self._unsent = 0
+        self._task: asyncio.Task[None] | None = None
+        assert run.task is not None, "it has been started"
+        run.task.add_done_callback(lambda _: self._news.set())
+        run.come()
+        track.join(self)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the client has taken all until now."""
+        return not self._sending
+
+    @property
+    def behind(self) -> bool:
+        """Whether too much waits for it."""
+        return self._sending and self._held > MAX_HELD
+
+    def more(self, size: int) -> None:
+        """Wake up; or let it wait, and the models too when it is too much."""
+        was_behind = self.behind
+        self._held += size
+        self._news.set()
+        if self.behind is not was_behind:
+            self._track.response.steer()
+
+    def sweep(self, now: float) -> None:
+        """Keep a silent connection open; give up on a client that takes nothing. Called by the sweeper."""
+        unsent = 0 if self._connection is None else self._connection.unsent
+        if not self._sending or unsent < self._unsent:
+            self._moved_at = now
+        self._unsent = unsent
+        if now - self._moved_at >= self._stuck_s:
+            self.give_up(slow_consumer(self._stuck_s))
+        elif now - self._sent_at >= SILENT_S:
+            self._news.set()
+
+    def give_up(self, error: MillraceError) -> None:
+        """Drop a client that takes nothing, and end what runs for it alone."""
+        if self._run.alone:
+            self._run.halt(error)
+        if self._connection is not None:
+            self._connection.abort()
+        elif self._task is not None:
+            self._task.cancel()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Tell until the end, or until the client has gone."""
+        self._connection = scope.get("extensions", {}).get(EXTENSION)
+        self._streams.add(self)
+        self._task = asyncio.get_running_loop().create_task(self._tell(send))
+        try:
+            await until_gone(self._task, receive)
+        finally:
+            self._streams.discard(self)
+            self._track.leave(self)
+            self._run.go()
+
+    async def _tell(self, send: Send) -> None:
+        await self._until_begun()
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        while not self._track.ends_at(self._at):
+            self._news.clear()
+            while piece := self._piece():
+                await self._send(send, piece)
+            if self._clock() - self._sent_at >= SILENT_S:
+                await self._send(send, KEEP_ALIVE)
+            if not self._track.ends_at(self._at):
+                await self._news.wait()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _until_begun(self) -> None:
+        """Wait for something to tell; what fails before that is an HTTP error, which clients know how to repeat."""
+        while not self._track.is_begun:
+            if self._run.is_over:
+                raise _why_none(self._run, self._make)
+            await self._news.wait()
+            self._news.clear()
+
+    def _piece(self) -> bytes:
+        frames = self._track.frames(self._at, self._codec, MAX_PIECE)
+        self._at += len(frames)
+        return b"".join(frames)
+
+    async def _send(self, send: Send, piece: bytes) -> None:
+        self._held = 0
+        self._sent_at = self._moved_at = self._clock()
+        self._sending = True
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        was_behind, self._sending = self.behind, False
+        if was_behind:
+            self._track.response.steer()
+
+
+class Document(Response):
+    """A run's answer in one piece, once it has ended: `make` returns it, or raises why there is none."""
+
+    def __init__(self, run: Run, make: Callable[[], bytes]) -> None:
+        super().__init__()
+        self._run = run
+        self._make = make
+        run.come()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Wait for the end, or until the client has gone."""
+        task = asyncio.get_running_loop().create_task(self._tell(scope, receive, send))
+        try:
+            await until_gone(task, receive)
+        finally:
+            self._run.go()
+
+    async def _tell(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self._run.task is not None, "it has been started"
+        await asyncio.wait((self._run.task,))
+        if self._run.refused is not None:
+            raise self._run.refused
+        answer = Response(self._make(), headers=about(self._run), media_type="application/json")
+        await answer(scope, receive, send)
+
+
+def slow_consumer(stuck_s: float) -> MillraceError:
+    """Return why a request is given up whose answer nobody reads."""
+    return MillraceError("slow_consumer", f"nothing of the answer was read for {stuck_s:g} s")
+
+
+def _why_none(run: Run, make: Callable[[], bytes]) -> MillraceError:
+    """Return why a run that has ended has told nothing."""
+    if run.refused is not None:
+        return run.refused
+    try:
+        make()
+    except MillraceError as error:
+        return error
+    return MillraceError("internal_error", "the answer was not told")
+
+
+def about(run: Run) -> dict[str, str]:
+    """Return the headers of an answer of this run."""
+    return {"Cache-Control": "no-store", "X-Request-Id": run.request.id}
+
+
+async def until_gone(task: "asyncio.Task[None]", receive: Receive) -> None:
+    """Wait for a task, or until the client has gone: then it is cancelled."""
+    gone = asyncio.get_running_loop().create_task(_gone(receive))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in (task, gone):
+            each.cancel()
+        await asyncio.wait((task, gone))
+    for each in (task, gone):
+        if not each.cancelled():
+            each.result()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,32 @@
+"""The end of a process: nobody is cut who can finish in time, and not all connections come back at once."""
+
+import asyncio
+
+from millrace.intake import draining
+from millrace.process import Process
+from millrace.session import LAST_WORDS_S
+
+SPREAD_S, SPREAD_PER_SESSION_S = 4.0, 0.02  # over which connections close: at most, and for each
+LOOK_S = 0.05
+
+
+async def drain(process: Process) -> None:
+    """Close the door, let what runs go on for `drain_s` seconds, fail the rest; return when all has been told.
+
+    A peer that takes too long to read its last words is not waited for.
+    """
+    process.intake.closed = process.gate.draining = True
+    spread_s = min(SPREAD_S, SPREAD_PER_SESSION_S * len(process.sessions))
+    give_up_at = process.clock() + process.drain_s
+    while process.sessions or process.streams or process.runs.running:
+        now = process.clock()
+        for session in tuple(process.sessions):  # also those who were at the door when it closed
+            session.leave(give_up_at, spread_s)
+        if now >= give_up_at:
+            for run in process.runs.running:  # those of HTTP, and those nobody listens to
+                run.halt(draining())
+        if now >= give_up_at + LAST_WORDS_S + spread_s:
+            for stream in tuple(process.streams):
+                stream.give_up(draining())
+            return
+        await asyncio.sleep(LOOK_S)

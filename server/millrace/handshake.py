@@ -1,0 +1,106 @@
+"""uvicorn's HTTP protocol with a clock: a peer that does not get its request across is not waited for.
+
+Handed to uvicorn as `http=`. The head of a request has to be there in time after the connection was made, or after
+the last answer was read; its body in time after its head. A drip of bytes does not turn the clock back. An application
+finds the connection in its scope under `EXTENSION`.
+"""
+
+import asyncio
+from typing import Any, cast
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from millrace.transport import EXTENSION, tune, unsent
+
+BODY_TIMEOUT_S = 30.0  # a mebibyte in this time is 35 kB/s
+HALF_OPEN = 4096  # connections without a whole head, beyond those that may be open
+
+
+class TimedHttp(H11Protocol):
+    """One connection until it is upgraded. The times and `most` are set by `timed`."""
+
+    head_timeout_s = 10.0
+    body_timeout_s = BODY_TIMEOUT_S
+    most = 10_000 + HALF_OPEN  # connections of the process, of all kinds; past it new ones are dropped at once
+
+    _timer: asyncio.TimerHandle | None = None
+    _awaited: object = None  # what the timer is for: h11's state of the peer
+    _unread = 0  # bytes, when the timer was set
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and that the peer has not taken."""
+        return unsent(self.transport)
+
+    def abort(self) -> None:
+        """Drop the connection, and what waits in it."""
+        self.transport.abort()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock."""
+        super().connection_made(transport)
+        if len(self.connections) > self.most:
+            transport.abort()
+            return
+        tune(transport)
+        self._watch()
+
+    def handle_events(self) -> None:
+        """See what has come, and what is still awaited."""
+        super().handle_events()
+        if self.scope is not None:
+            cast("dict[str, Any]", self.scope).setdefault("extensions", {})[EXTENSION] = self
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Answered; the next head is awaited."""
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the connection over: from here on pings tell whether the peer is there."""
+        self._stop()
+        self._awaited = h11.SWITCHED_PROTOCOL
+        super().handle_websocket_upgrade(event)
+
+    def _watch(self) -> None:
+        """Have the clock run for what the peer owes now; for the same thing it is not started again."""
+        if self._awaited is h11.SWITCHED_PROTOCOL or self.transport.is_closing():
+            return
+        state: object = self.conn.their_state
+        if state is self._awaited:
+            return
+        self._stop()
+        self._awaited = state
+        if state is h11.IDLE:
+            self._await_head()
+        elif state is h11.SEND_BODY:
+            self._timer = self.loop.call_later(self.body_timeout_s, self.transport.abort)
+
+    def _await_head(self) -> None:
+        self._unread = self.unsent
+        self._timer = self.loop.call_later(self.head_timeout_s, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        """Drop the connection; but who still reads the last answer has had no reason to ask again."""
+        if 0 < self.unsent < self._unread:
+            self._await_head()
+        else:
+            self.transport.abort()
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def timed(head_timeout_s: float, max_connections: int) -> type[TimedHttp]:
+    """Return the protocol for these settings."""
+    attributes: dict[str, Any] = {"head_timeout_s": head_timeout_s, "most": max_connections + HALF_OPEN}
+    return type("TimedHttp", (TimedHttp,), attributes)

@@ -1,0 +1,121 @@
+"""The door of the process: from what a client asked to a run. Sessions and HTTP come through it alike.
+
+Names are resolved, limits kept, conversations continued, repeats attached to what they repeat. Whatever is refused here
+never becomes a response.
+"""
+
+import hashlib
+import secrets
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from millrace import choice
+from millrace.catalog import Catalog
+from millrace.checks import form
+from millrace.conversations import Conversations
+from millrace.errors import MillraceError
+from millrace.ports import Clock, Limiter
+from millrace.principal import Principal
+from millrace.runs import Repeat, Run, Runs
+from millrace.types import Delivery, Request
+from millrace.wire.requests import Create
+
+_NOT_MEANT = ("type", "stream_id", "event_id", "stream", "stream_options")  # two of the same may differ in them
+
+
+class Intake:
+    """Takes requests in, until it is closed for a drain."""
+
+    def __init__(
+        self, catalog: Catalog, runs: Runs, conversations: Conversations, limiter: Limiter, clock: Clock
+    ) -> None:
+        self.closed = False
+        self._catalog = catalog
+        self._runs = runs
+        self._conversations = conversations
+        self._limiter = limiter
+        self._clock = clock
+
+    def read(self, create: Create, principal: Principal, *, negotiated: bool) -> Request:
+        """Return the request behind what was asked; raises what can be said at once."""
+        if self.closed:
+            raise draining()
+        model, strategy = self._catalog.resolve(create.model, create.strategy)
+        form.check_schema(create.prompt.format)
+        form.check_tools(create.prompt.tools)
+        form.check_usable(create.check_schema, create.check_schema_path)
+        return Request(
+            id="resp_" + secrets.token_hex(16),
+            tenant=principal.tenant,
+            key_id=principal.key_id,
+            model=model,
+            strategy=strategy,
+            delivery=_delivery(create, negotiated=negotiated),
+            cache=create.cache,
+            prompt=create.prompt,
+            metadata=create.metadata,
+            context=create.context,
+            context_budget=create.context_budget,
+            grace_ms=create.grace_ms,
+            hedge_ms=create.hedge_ms,
+            instructions=create.instructions,
+            previous_response_id=create.previous_response_id,
+            store=create.store,
+            generate=create.generate,
+            deadline_at=None if create.deadline_ms is None else self._clock() + create.deadline_ms / 1000,
+            max_cost=create.max_cost_usd,
+            on_disconnect=create.on_disconnect,
+            cache_scope=create.cache_scope,
+            context_version=create.context_version,
+            checks=create.checks,
+            check_schema=create.check_schema,
+            concise=create.concise,
+        )
+
+    async def start(
+        self, request: Request, principal: Principal, repeat: Repeat | None, last: Run | None = None
+    ) -> Run:
+        """Start a request, or return the run of the same one asked before; `last` is the one before in its lane.
+
+        One that was read before the door closed, and has waited since, is still let through.
+        """
+        if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
+            return run  # whatever has become of the conversation since then
+        if request.previous_response_id is not None:
+            messages = await self._conversations.continued(request, last)
+            request = replace(request, prompt=replace(request.prompt, messages=messages))
+            if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
+                return run  # it came while the conversation was read
+        likely = choice.likely(request, self._catalog)
+        admission = self._limiter.admit(principal, likely.cost, likely.tokens)
+        return self._runs.start(request, admission, repeat)
+
+    def drop(self, request: Request) -> Run:
+        """Take in a request that was cancelled while it waited: it gets its beginning and its end."""
+        return self._runs.start(request, cancelled=True)
+
+
+def repeat_of(create: Create, fields: dict[str, Any], principal: Principal) -> Repeat | None:
+    """Return what makes a request the same as another, if it has an idempotency key."""
+    if create.idempotency_key is None:
+        return None
+    meant = {name: value for name, value in fields.items() if name not in _NOT_MEANT}
+    digest = hashlib.sha256(msgspec.json.encode(meant, order="deterministic")).digest()
+    return Repeat(place=(principal.tenant, principal.key_id, create.idempotency_key), digest=digest)
+
+
+def draining() -> MillraceError:
+    """Return the refusal of a process that is about to end."""
+    return MillraceError(
+        "server_draining", "no new requests are taken here any more; connect again and repeat it", retry_after_ms=1000
+    )
+
+
+def _delivery(create: Create, *, negotiated: bool) -> Delivery:
+    """Return what was asked for; but a client that did not negotiate never sees a word that may be taken back."""
+    if create.delivery is None and create.prompt.format is not None:
+        return Delivery.COMMIT
+    asked = create.delivery or Delivery.SPECULATE
+    return Delivery.PREFIX if asked is Delivery.SPECULATE and not negotiated else asked

@@ -1,0 +1,101 @@
+"""Keys in SQLite, in the same file as all else; `millrace keys` writes it while a server reads it."""
+
+import sqlite3
+from decimal import Decimal
+from typing import Any
+
+from millrace.database import Database
+from millrace.principal import Key, Limits, Principal, Role
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS keys (
+    id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    role TEXT NOT NULL,
+    name TEXT NOT NULL,
+    digest BLOB NOT NULL,         -- SHA-256 of the secret
+    created_at REAL NOT NULL,     -- Unix seconds
+    revoked_at REAL,
+    requests_per_minute INTEGER,
+    tokens_per_minute INTEGER,
+    in_flight INTEGER,
+    dollars_per_day TEXT,         -- decimal
+    connections INTEGER
+) STRICT
+"""
+_COLUMNS = (
+    "id, tenant, role, name, digest, created_at, revoked_at,"
+    " requests_per_minute, tokens_per_minute, in_flight, dollars_per_day, connections"
+)
+_ADD = f"INSERT INTO keys ({_COLUMNS}) VALUES ({', '.join('?' for _ in _COLUMNS.split(','))})"  # noqa: S608 - names only
+_LOAD = f"SELECT {_COLUMNS} FROM keys ORDER BY created_at, id"  # noqa: S608 - names only
+_REVOKE = "UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
+
+
+class SqliteKeyStore:
+    """The table of keys. Whoever waits for an answer waits until it is on disk."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._rows: list[tuple[Any, ...]] = []
+        self._keys: list[Key] = []
+        database.write(lambda connection: connection.execute(_TABLE))
+
+    async def load(self) -> list[Key]:
+        """Return every key, the revoked too, oldest first; the same list again where nothing has changed."""
+        keys: list[Key] = await self._database.read(self._load)
+        return keys
+
+    def _load(self, connection: sqlite3.Connection) -> list[Key]:
+        rows = connection.execute(_LOAD).fetchall()
+        if rows != self._rows:  # asked every second, so an unchanged table must cost the loop nothing
+            self._rows, self._keys = rows, [_key(row) for row in rows]
+        return self._keys
+
+    async def add(self, key: Key) -> None:
+        """Keep a new key."""
+        await self._database.read(lambda connection: _committed(connection, _ADD, _row(key)))
+
+    async def revoke(self, key_id: str, at: float) -> bool:
+        """Mark a key as revoked; False where there is no such key that was good until now."""
+        changed: int = await self._database.read(lambda connection: _committed(connection, _REVOKE, (at, key_id)))
+        return changed == 1
+
+
+def _committed(connection: sqlite3.Connection, statement: str, values: tuple[Any, ...]) -> int:
+    """Run one statement and have it on disk before it is said to be; what waited with it is committed too."""
+    changed = connection.execute(statement, values).rowcount
+    connection.commit()
+    return changed
+
+
+def _row(key: Key) -> tuple[Any, ...]:
+    owner = key.principal
+    limits = owner.limits
+    return (
+        owner.key_id,
+        owner.tenant,
+        owner.role,
+        key.name,
+        key.digest,
+        key.created_at,
+        key.revoked_at,
+        limits.requests_per_minute,
+        limits.tokens_per_minute,
+        limits.in_flight,
+        None if limits.dollars_per_day is None else str(limits.dollars_per_day),
+        limits.connections,
+    )
+
+
+def _key(row: tuple[Any, ...]) -> Key:
+    key_id, tenant, role, name, digest, created_at, revoked_at, requests, tokens, in_flight, dollars, connections = row
+    limits = Limits(
+        requests_per_minute=requests,
+        tokens_per_minute=tokens,
+        in_flight=in_flight,
+        dollars_per_day=None if dollars is None else Decimal(dollars),
+        connections=connections,
+    )
+    principal = Principal(key_id=key_id, tenant=tenant, role=Role(role), limits=limits)
+    return Key(principal=principal, name=name, digest=digest, created_at=created_at, revoked_at=revoked_at)

@@ -1,0 +1,166 @@
+"""`millrace keys`: add, list, revoke. A running server heeds it within two seconds."""
+
+import asyncio
+import sqlite3
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from millrace import keys, startup
+from millrace.assembly import key_store
+from millrace.database import MEMORY
+from millrace.origins import LOOPBACK
+from millrace.ports import KeyStore
+from millrace.principal import Limits, Role
+from millrace.settings import Fault, ServerSettings
+
+T = TypeVar("T")
+NO_SUCH_KEY = 1  # exit code
+
+data_dir_option = click.option(
+    "--data-dir", type=click.Path(file_okay=False), help="Where the server keeps things; spares reading --config."
+)
+
+
+class Dollars(click.ParamType[Decimal]):
+    """An amount such as 2.50."""
+
+    name = "dollars"
+
+    def convert(self, value: str | Decimal, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+        """Read it exactly."""
+        try:
+            amount = Decimal(value)
+        except InvalidOperation:
+            amount = Decimal(-1)
+        if not amount.is_finite() or amount < 0:
+            self.fail(f"{value!r} is not an amount of dollars such as 2.50", param, ctx)
+        return amount
+
+
+@click.group("keys")
+def group() -> None:
+    """Say who may connect: with the first key, auth is on."""
+
+
+@group.command()
+@click.option("--tenant", required=True, help="Who it is for; tenants share no cache and see nothing of each other.")
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in Role]),
+    default=Role.USE.value,
+    show_default=True,
+    help="admin: also totals.",
+)
+@click.option("--name", default="", help="A remark, for the list.")
+@click.option("--requests-per-minute", type=click.IntRange(1))
+@click.option("--tokens-per-minute", type=click.IntRange(1), help="Tokens in and out.")
+@click.option("--in-flight", type=click.IntRange(1), help="Requests at once.")
+@click.option("--dollars-per-day", type=Dollars(), help="A day of UTC.")
+@click.option("--connections", type=click.IntRange(1), help="WebSockets at once.")
+@startup.config_option
+@data_dir_option
+def add(tenant: str, role: str, name: str, config: Path, data_dir: str | None, **limits: int | Decimal | None) -> None:
+    """Make a key and print it, once: only its hash is kept.
+
+    The key alone is on standard output, so it can be piped. Limits that are not given are those of [limits].
+    """
+    tenant = tenant.strip()
+    if not tenant or not tenant.isprintable():
+        raise click.BadParameter("write a name", param_hint="--tenant")
+    made, text = keys.make(
+        tenant=tenant,
+        role=Role(role),
+        name=name,
+        limits=Limits(**limits),  # type: ignore[arg-type]  # the options above have its names
+        created_at=time.time(),
+    )
+    _in_store(config, data_dir, lambda store: store.add(made))
+    click.echo(text)
+    remark = f"the key of {tenant!r} ({role}); it is shown only now. To take it back: millrace keys revoke"
+    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"{remark} {made.principal.key_id}"))
+
+
+@group.command("list")
+@startup.config_option
+@data_dir_option
+def list_(config: Path, data_dir: str | None) -> None:
+    """List all keys; what is secret in them is not kept, and so not shown."""
+    table = Table("id", "tenant", "role", "name", "created", "revoked", "limits")
+    for key in _in_store(config, data_dir, lambda store: store.load()):
+        owner = key.principal
+        revoked = "" if key.revoked_at is None else _day(key.revoked_at)
+        cells = (owner.key_id, owner.tenant, owner.role, key.name, _day(key.created_at), revoked, _told(owner.limits))
+        table.add_row(*map(Text, cells))
+    Console(soft_wrap=True).print(table)
+
+
+@group.command()
+@click.argument("key_id", metavar="ID")
+@startup.config_option
+@data_dir_option
+def revoke(key_id: str, config: Path, data_dir: str | None) -> None:
+    """Take a key back; it stays in the list, and auth stays on also after the last one."""
+    key_id = key_id.removeprefix("mr_").partition("_")[0]  # a whole key names itself too
+    if not _in_store(config, data_dir, lambda store: store.revoke(key_id, time.time())):
+        click.echo(f"{key_id}: there is no such key that is still good; see millrace keys list", err=True)
+        sys.exit(NO_SUCH_KEY)
+    click.echo(f"{key_id} is revoked", err=True)
+
+
+def check_access(server: ServerSettings) -> None:
+    """Refuse to listen where others can reach, while there is no key.
+
+    The store is opened for it in any case, so that what is wrong with it is said as a fault of its key.
+    """
+    found = _run(server.data_dir, lambda store: store.load())
+    if not found and server.host not in LOOPBACK:
+        host = server.host
+        advice = "make a key first: millrace keys add --tenant NAME; or listen on 127.0.0.1"
+        startup.complain(
+            [Fault("server.host", f"{host!r} is open to others, and there is no key; {advice}")], "not safe"
+        )
+
+
+def _in_store(config: Path, data_dir: str | None, work: Callable[[KeyStore], Awaitable[T]]) -> T:
+    folder = startup.load(config).server.data_dir if data_dir is None else data_dir
+    if folder == MEMORY:
+        fault = Fault("server.data_dir", f"{MEMORY!r} keeps nothing, so no keys; name a folder")
+        startup.complain([fault], "cannot store")
+    return _run(folder, work)
+
+
+def _run(data_dir: str, work: Callable[[KeyStore], Awaitable[T]]) -> T:
+    async def run() -> T:
+        async with key_store(data_dir) as store:
+            return await work(store)
+
+    try:
+        return asyncio.run(run())
+    except (OSError, ValueError, sqlite3.Error) as error:
+        fault = Fault("server.data_dir", f"{data_dir!r} cannot be used: {error}; name a folder that can be written")
+        startup.complain([fault], "cannot store")
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _told(limits: Limits) -> str:
+    told = {
+        "requests/min": limits.requests_per_minute,
+        "tokens/min": limits.tokens_per_minute,
+        "in flight": limits.in_flight,
+        "$/day": limits.dollars_per_day,
+        "connections": limits.connections,
+    }
+    return ", ".join(f"{limit} {name}" for name, limit in told.items() if limit is not None)

@@ -1,0 +1,46 @@
+"""Web origins: which pages may ask. An origin is a scheme, a host and a port, and nothing less decides."""
+
+import re
+from collections.abc import Iterable
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+# What a browser sends (RFC 6454, 6.2): no path, no user, no query. Whatever looks otherwise came from no browser.
+_ORIGIN = re.compile(r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE)
+_PORTS = {"http": 80, "https": 443}
+
+
+def parse(text: str) -> tuple[str, str, int] | None:
+    """Return scheme, host and port of a serialised origin, in lower case; None where it is none ("null" is none)."""
+    found = _ORIGIN.fullmatch(text)
+    if found is None:
+        return None
+    scheme, host, port = found[1].lower(), found[2].lower(), found[3]
+    return scheme, host.strip("[]"), int(port) if port else _PORTS[scheme]
+
+
+def serialised(text: str) -> str:
+    """Return an origin as a browser writes it: lower case, no port where it is the usual one; raise `ValueError`."""
+    origin = parse(text)
+    if origin is None:
+        raise ValueError(f"{text!r} is no origin")
+    scheme, host, port = origin
+    bracketed = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{bracketed}" if port == _PORTS[scheme] else f"{scheme}://{bracketed}:{port}"
+
+
+def is_loopback(text: str) -> bool:
+    """Whether this is an origin of this machine."""
+    origin = parse(text)
+    return origin is not None and origin[1] in LOOPBACK
+
+
+class Origins:
+    """The allow-list. Compared by scheme, host and port; nothing is a wildcard."""
+
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
+        self._allowed = {origin for text in allowed if (origin := parse(text)) is not None}
+
+    def __contains__(self, text: str) -> bool:
+        origin = parse(text)
+        return origin is not None and origin in self._allowed

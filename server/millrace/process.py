@@ -1,0 +1,64 @@
+"""What all connections of a process share, and the look after them."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from millrace.catalog import Catalog
+from millrace.conversations import Conversations
+from millrace.delivery import Stream
+from millrace.funnel import Funnel
+from millrace.gate import Gate
+from millrace.intake import Intake
+from millrace.ports import Clock
+from millrace.runs import Run, Runs
+from millrace.sweeper import each
+
+IDLE_BEATS = 8  # of the sweeper, from one look at a connection that does nothing to the next
+
+
+class Connection(Protocol):
+    """A WebSocket that is open."""
+
+    def sweep(self, now: float) -> None:
+        """See whether it is time to leave, or to give up on a peer."""
+        ...
+
+    def leave(self, by: float, spread_s: float = 0.0) -> None:
+        """Take no new requests; what runs may go on until then."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """What every connection of this process shares."""
+
+    funnel: Funnel
+    catalog: Catalog
+    runs: Runs
+    intake: Intake
+    conversations: Conversations
+    clock: Clock
+    wall: Clock
+    epoch: str
+    gate: Gate
+    drain_s: float
+    max_age_s: float  # of a connection
+    stuck_s: float  # without a byte taken by a peer: then it is given up
+    max_message_bytes: int
+    sessions: set[Connection] = field(default_factory=set)
+    streams: set[Stream] = field(default_factory=set)  # over HTTP
+    busy: set[Connection] = field(default_factory=set)  # those that run something, leave or do not keep up
+    rounds: list[list[Connection]] = field(default_factory=list)  # of all, one a beat
+
+    def sweep(self, now: float) -> None:
+        """Look after all connections, and end what a key has asked for that is good no more."""
+        if not self.rounds:
+            waiting = [*self.sessions]
+            self.rounds.extend(waiting[beat::IDLE_BEATS] for beat in range(IDLE_BEATS))
+        each(self.busy.union(self.rounds.pop()) & self.sessions, lambda session: session.sweep(now))
+        each(tuple(self.streams), lambda stream: stream.sweep(now))
+        each(self.runs.running, self._end_if_revoked)
+
+    def _end_if_revoked(self, run: Run) -> None:
+        if not self.gate.keyring.holds(run.request.key_id):
+            run.cancel()

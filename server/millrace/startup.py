@@ -1,0 +1,41 @@
+"""What commands do first: read the configuration, or say all that is wrong with it and exit with 2."""
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from millrace import settings
+from millrace.settings import Fault, Settings, SettingsError
+
+BAD_CONFIG = 2  # exit code
+
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("millrace.toml"),
+    show_default=True,
+    help="The TOML file; any key can also be set as MILLRACE__SECTION__KEY.",
+)
+
+
+def load(config: Path, host: str | None = None, port: int | None = None) -> Settings:
+    """Return the settings of a file, the environment and these flags."""
+    flags = {"server.host": host, "server.port": None if port is None else str(port)}
+    try:
+        return settings.load(config, os.environ, {path: text for path, text in flags.items() if text is not None})
+    except SettingsError as error:
+        complain(error.faults, str(config))
+
+
+def complain(faults: list[Fault], where: str) -> NoReturn:
+    """Tell the faults on standard error, a line for each, and exit."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text(f"{where}: {len(faults)} fault{'s' * (len(faults) != 1)}", style="red"))
+    for fault in faults:
+        console.print(Text.assemble("  ", (fault.path, "bold"), f": {fault.message}"))
+    sys.exit(BAD_CONFIG)

@@ -1,0 +1,140 @@
+"""What is told of one response in one dialect: events in order, numbered as they are written, kept for a replay.
+
+A projection puts text and events in; listeners take frames out, each at its own speed. While nobody can take more,
+text that waits is merged. A number is given once, when the first listener takes the event, and never changes.
+"""
+
+from collections import deque
+from typing import Any, Protocol
+
+from millrace.response import Response
+
+
+class Codec(Protocol):
+    """Turns what is told into the frames of one listener."""
+
+    def delta(self, text: str, number: int) -> bytes:
+        """Return the frame of some words."""
+        ...
+
+    def event(self, event: Any, number: int) -> bytes:
+        """Return the frame of anything else."""
+        ...
+
+
+class Listener(Protocol):
+    """Someone who takes frames. `ready`: more can go out at once; `behind`: too much waits to go out."""
+
+    @property
+    def ready(self) -> bool: ...  # noqa: D102 - said above
+
+    @property
+    def behind(self) -> bool: ...  # noqa: D102 - said above
+
+    def more(self, size: int) -> None:
+        """Hear that about so many bytes more can be taken."""
+        ...
+
+
+EVENT_SIZE = 400  # bytes of an event without words, about
+
+
+class Track:
+    """The events of one response for all who listen in one dialect."""
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+        self.written: list[Any] = []  # by number: words, or an event
+        self.size = 0  # bytes of its frames, about
+        self.log = 0  # bytes of what is kept to tell it again, about: what frames repeat is kept once
+        self._finished = False
+        self._waiting: deque[Any] = deque()  # a list of words to be merged, or an event
+        self._listeners: list[Listener] = []
+
+    @property
+    def behind(self) -> bool | None:
+        """Whether all who listen are behind; None where nobody listens."""
+        return all(listener.behind for listener in self._listeners) if self._listeners else None
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is anything to tell."""
+        return bool(self.written or self._waiting)
+
+    @property
+    def last(self) -> Any:
+        """What was told last, written or not."""
+        return self._waiting[-1] if self._waiting else self.written[-1]
+
+    def join(self, listener: Listener) -> None:
+        """Tell a listener of everything new from now on; it takes what there is already when it likes."""
+        self._listeners.append(listener)
+        self.response.steer()
+
+    def leave(self, listener: Listener) -> None:
+        """Tell a listener no more. Idempotent."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+            self.response.steer()
+
+    def text(self, deltas: list[str]) -> None:
+        """Add the words of one read."""
+        if not self._waiting and self._is_heard():
+            self.written += deltas
+        elif self._waiting and isinstance(self._waiting[-1], list):
+            self._waiting[-1] += deltas
+        else:
+            self._waiting.append([*deltas])
+        size = sum(map(len, deltas))
+        self.log += size
+        self._tell(size)
+
+    def event(self, event: Any, words: int = 0) -> None:
+        """Add anything else, and how many characters of somebody's it holds."""
+        if not self._waiting and self._is_heard():
+            self.written.append(event)
+        else:
+            self._waiting.append(event)
+        self.log += EVENT_SIZE
+        self._tell(EVENT_SIZE + words)
+
+    def finish(self) -> None:
+        """Say that nothing more will come."""
+        self._finished = True
+        self._tell(0)
+
+    def frames(self, number: int, codec: Codec, room: int) -> list[bytes]:
+        """Return the frames from a number on, as many as there are; none begins past so many bytes of room."""
+        frames: list[bytes] = []
+        written = self.written
+        while room > 0 and (number < len(written) or self._write_next()):
+            told = written[number]
+            frame = codec.delta(told, number) if isinstance(told, str) else codec.event(told, number)
+            frames.append(frame)
+            room -= len(frame)
+            number += 1
+        return frames
+
+    def ends_at(self, number: int) -> bool:
+        """Whether all has been told before this number, to the end."""
+        return self._finished and number == len(self.written) and not self._waiting
+
+    def _write_next(self) -> bool:
+        """Give what has waited longest its number, if anything has."""
+        if not self._waiting:
+            return False
+        told = self._waiting.popleft()
+        self.written.append("".join(told) if isinstance(told, list) else told)
+        return True
+
+    def _is_heard(self) -> bool:
+        """Whether somebody takes at once what comes."""
+        for listener in self._listeners:  # noqa: SIM110 - a generator costs more than all the rest, for every token
+            if listener.ready:
+                return True
+        return False
+
+    def _tell(self, size: int) -> None:
+        self.size += size
+        for listener in self._listeners:
+            listener.more(size)

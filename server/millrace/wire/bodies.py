@@ -1,0 +1,196 @@
+"""What the events of the Responses dialect carry: output items, usage with money, errors, the response itself."""
+
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType
+
+from millrace.errors import MillraceError
+from millrace.types import Charge, Statement, Tool, Usage
+
+
+class OutputText(Struct, tag="output_text"):
+    """The words of an answer."""
+
+    text: str
+    annotations: list[Any] = []
+    logprobs: list[Any] = []
+
+
+class OutputRefusal(Struct, tag="refusal"):
+    """Words that the provider marked as a refusal."""
+
+    refusal: str
+
+
+Part = OutputText | OutputRefusal
+
+
+class OutputMessage(Struct, tag="message"):
+    """The item with the answer's words."""
+
+    id: str
+    status: str
+    content: list[Part]
+    role: str = "assistant"
+
+
+class ReasoningText(Struct, tag="reasoning_text"):
+    """Words of a model's reasoning."""
+
+    text: str
+
+
+ContentPart = OutputText | OutputRefusal | ReasoningText
+
+
+class Reasoning(Struct, tag="reasoning"):
+    """The item with a model's reasoning, as its provider showed it."""
+
+    id: str
+    status: str
+    content: list[ReasoningText] = []
+    summary: list[Any] = []
+
+
+class FunctionCall(Struct, tag="function_call"):
+    """The item of one tool call; `arguments` is JSON as the model wrote it."""
+
+    id: str
+    call_id: str
+    name: str
+    arguments: str
+    status: str
+
+
+Item = OutputMessage | Reasoning | FunctionCall
+
+
+class InputDetails(Struct):
+    """How many input tokens the provider had cached."""
+
+    cached_tokens: int
+
+
+class OutputDetails(Struct):
+    """How many output tokens went into reasoning."""
+
+    reasoning_tokens: int
+
+
+class Attempt(Struct):
+    """One upstream call on the bill."""
+
+    model: str
+    tokens: int  # input and output
+    cost_usd: float
+    outcome: str
+    estimated: bool = False
+
+
+class UsageBody(Struct):
+    """Tokens of the answer shown; dollars of the whole bill, which is the sum of the attempts."""
+
+    input_tokens: int
+    input_tokens_details: InputDetails
+    output_tokens: int
+    output_tokens_details: OutputDetails
+    total_tokens: int
+    cost_usd: float
+    saved_usd: float
+    attempts: list[Attempt] = []
+    estimated: bool = False  # some of it, tokens or dollars
+
+
+class ErrorBody(Struct):
+    """What went wrong; `param` is the path of the fault in the request."""
+
+    type: str
+    code: str
+    message: str
+    param: str | None = None
+    retry_after_ms: int | UnsetType = UNSET
+
+
+class IncompleteDetails(Struct):
+    """Why an answer is not whole."""
+
+    reason: str
+
+
+class ResponseBody(Struct):
+    """The response as the lifecycle events carry it."""
+
+    id: str
+    created_at: int
+    status: str
+    model: str
+    metadata: dict[str, str]
+    object: str = "response"
+    output: list[Item] = []
+    usage: UsageBody | None = None
+    error: ErrorBody | None = None
+    incomplete_details: IncompleteDetails | None = None
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    previous_response_id: str | None = None
+    parallel_tool_calls: bool = True
+    tool_choice: Any = "auto"
+    tools: list[Any] = []
+    store: bool | None = None
+
+    @property
+    def output_text(self) -> str:
+        """The words of the answer."""
+        parts = [part for item in self.output if isinstance(item, OutputMessage) for part in item.content]
+        return "".join(part.text for part in parts if isinstance(part, OutputText))
+
+
+def function_tool(tool: Tool) -> dict[str, Any]:
+    """Return a tool as the Responses API shows it."""
+    return {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
+        "strict": tool.strict,
+    }
+
+
+def tool_choice(choice: str | None) -> Any:
+    """Return a tool choice as the Responses API shows it."""
+    kind, _, name = (choice or "auto").partition(":")
+    return {"type": "function", "name": name} if name else kind
+
+
+def usage_body(statement: Statement) -> UsageBody:
+    """Return a statement as the standard usage object, money beside it."""
+    usage = statement.usage
+    return UsageBody(
+        input_tokens=usage.input_tokens,
+        input_tokens_details=InputDetails(usage.cached_input_tokens),
+        output_tokens=usage.output_tokens,
+        output_tokens_details=OutputDetails(usage.reasoning_tokens),
+        total_tokens=tokens(usage),
+        cost_usd=float(statement.cost),
+        saved_usd=float(statement.saved),
+        attempts=[attempt(charge) for charge in statement.charges],
+        estimated=usage.estimated or any(charge.usage.estimated for charge in statement.charges),
+    )
+
+
+def attempt(charge: Charge) -> Attempt:
+    """Return one charge as the wire shows it."""
+    return Attempt(charge.model, tokens(charge.usage), float(charge.cost), charge.outcome, charge.usage.estimated)
+
+
+def tokens(usage: Usage) -> int:
+    """Return all tokens of a call."""
+    return usage.input_tokens + usage.output_tokens
+
+
+def error_body(error: MillraceError) -> ErrorBody:
+    """Return an error as the wire shows it."""
+    retry: int | UnsetType = UNSET if error.retry_after_ms is None else error.retry_after_ms
+    return ErrorBody(error.rule.type, error.code, error.message, error.param, retry)

@@ -1,0 +1,303 @@
+"""What clients of chat completions send. It becomes the same request as a Responses body does."""
+
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from millrace.errors import invalid
+from millrace.types import Message, Part, Prompt, ToolCall
+from millrace.wire import items
+from millrace.wire.items import FunctionTool, Id, InputAudio, PlainText, RefusalPart, ToolName
+from millrace.wire.reading import convert
+from millrace.wire.requests import (
+    Body,
+    Create,
+    ObjectForm,
+    SchemaForm as Schema,
+    TextForm,
+    Tokens,
+    Word,
+    create,
+    form_of,
+)
+
+SCHEMA_PATH = "response_format.json_schema.schema"  # where a schema of the answer stands
+MAX_STOPS = 16
+
+# What nothing here can honour, and why; null, false and an empty array ask for nothing.
+UNSUPPORTED = {
+    "functions": "the old form of tools; write tools",
+    "function_call": "the old form of tool_choice; write tool_choice",
+    "logprobs": "log-probabilities are not passed on; leave it out",
+    "audio": "answers are text; leave it out",
+    "modalities": "answers are text; leave it out",
+    "n": "one answer is all there is; leave it out",
+    "web_search_options": "no model here searches; leave it out",
+}
+ALL_THERE_IS: dict[str, tuple[object, ...]] = {"n": (1,), "modalities": (["text"],)}
+
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+
+
+class ImageUrl(Struct):
+    """Where an image is; `data:` URLs too."""
+
+    url: Annotated[str, Meta(min_length=1)]
+    detail: str | None = None
+
+
+class ImagePart(Struct, tag="image_url"):
+    """An image. It is passed on as it is."""
+
+    image_url: ImageUrl
+
+
+class FileData(Struct):
+    """A file's data, or its id at the provider."""
+
+    file_data: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+
+
+class FilePart(Struct, tag="file"):
+    """A file. It is passed on as it is."""
+
+    file: FileData
+
+
+UserPart = PlainText | ImagePart | FilePart | InputAudio
+
+
+class SystemMessage(Struct, tag="system", tag_field="role"):
+    """What always holds."""
+
+    content: str | list[PlainText]
+
+
+class DeveloperMessage(SystemMessage, tag="developer", tag_field="role"):
+    """What always holds, by its newer name."""
+
+
+class UserMessage(Struct, tag="user", tag_field="role"):
+    """A question."""
+
+    content: str | list[UserPart]
+
+
+class CalledFunction(Struct):
+    """Which function is called, and with what; `arguments` is JSON as the model wrote it."""
+
+    name: ToolName
+    arguments: str
+
+
+class CallPart(Struct, tag="function"):
+    """A call an earlier answer asked for."""
+
+    id: Id
+    function: CalledFunction
+
+
+class AssistantMessage(Struct, tag="assistant", tag_field="role"):
+    """An earlier answer: words, calls, or a refusal; with its reasoning, where it is known."""
+
+    content: str | list[PlainText | RefusalPart] | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[CallPart] | None = None
+
+
+class ToolMessage(Struct, tag="tool", tag_field="role"):
+    """What a call gave; `tool_call_id` is that of a call before it."""
+
+    content: str | list[PlainText]
+    tool_call_id: Id
+
+
+ChatMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
+
+
+class ToolPart(Struct, tag="function"):
+    """A function the model may call. Other kinds of tools are not supported."""
+
+    function: "Function"
+
+
+class Function(Struct):
+    """A function; `parameters` is a JSON schema."""
+
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ChosenName(Struct):
+    """A function's name."""
+
+    name: ToolName
+
+
+class ChosenTool(Struct, tag="function"):
+    """The function the model must call."""
+
+    function: ChosenName
+
+
+class NamedSchema(Struct):
+    """A JSON schema, and what models are told it is called."""
+
+    schema: dict[str, Any]
+    name: str = ""
+    strict: bool | None = None
+    description: str | None = None
+
+
+class SchemaFormat(Struct, tag="json_schema"):
+    """JSON after a schema. An answer that is not is a failed check; the large model is asked then."""
+
+    json_schema: NamedSchema
+
+
+class StreamOptions(Struct):
+    """Whether the stream ends with a chunk that holds usage and cost."""
+
+    include_usage: bool | None = None
+
+
+class CompletionBody(Body, kw_only=True):
+    """A chat completion's request, as `POST /v1/chat/completions` takes it."""
+
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=items.MAX_ITEMS)]
+    max_completion_tokens: Tokens | None = None
+    max_tokens: Tokens | None = None  # the same by its older name
+    stop: str | Annotated[list[str], Meta(max_length=MAX_STOPS)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    response_format: TextForm | ObjectForm | SchemaFormat | None = None
+    tools: Annotated[list[ToolPart], Meta(max_length=items.MAX_TOOLS)] | None = None
+    tool_choice: items.Choice | ChosenTool | None = None
+    reasoning_effort: Word | None = None
+    verbosity: Word | None = None
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None  # one answer is all there is
+    modalities: list[Literal["text"]] | None = None
+
+
+def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
+    """Read the body of a chat completion; every fault names its field. `checks` are the names there are."""
+    for name, reason in UNSUPPORTED.items():
+        if fields.get(name) not in (None, False, [], *ALL_THERE_IS.get(name, ())):
+            raise invalid(name, f"{name}: not supported: {reason}")
+    body = convert(fields, CompletionBody)
+    messages = _messages(body.messages)
+    items.check_answerable(messages, "messages")
+    tools = tuple(items.read_tool(_tool(tool)) for tool in body.tools or ())
+    chosen = body.tool_choice.function.name if isinstance(body.tool_choice, ChosenTool) else None
+    choice = None if isinstance(body.tool_choice, ChosenTool) else body.tool_choice
+    prompt = Prompt(
+        messages=messages,
+        temperature=body.temperature,
+        top_p=body.top_p,
+        max_output_tokens=body.max_completion_tokens or body.max_tokens,
+        format=form_of(_form(body.response_format)),
+        verbosity=body.verbosity,
+        reasoning_effort=body.reasoning_effort,
+        tools=tools,
+        tool_choice=items.read_choice(choice, chosen, tools, "tool_choice.function.name"),
+        parallel_tool_calls=body.parallel_tool_calls if tools else None,
+        extras=_extras(body),
+    )
+    include_usage = bool(body.stream_options and body.stream_options.include_usage)
+    return create(body, prompt, checks, include_usage=include_usage, format_path=SCHEMA_PATH)
+
+
+def _messages(given: Sequence[ChatMessage]) -> tuple[Message, ...]:
+    calls: set[str] = set()
+    return tuple(_message(message, f"messages[{index}]", calls) for index, message in enumerate(given))
+
+
+def _message(message: ChatMessage, path: str, calls: set[str]) -> Message:
+    """Return one turn; `calls` are those made until now, and grow with it."""
+    match message:
+        case AssistantMessage():
+            calls |= {call.id for call in message.tool_calls or ()}
+            return _assistant(message, path)
+        case ToolMessage():
+            if message.tool_call_id not in calls:
+                raise items.no_such_call(f"{path}.tool_call_id", "tool call")
+            return Message(role="tool", parts=_parts(message.content, path), call_id=message.tool_call_id)
+        case UserMessage():
+            return Message(role="user", parts=_parts(message.content, path))
+        case SystemMessage():
+            return Message(role="system", parts=_parts(message.content, path))
+
+
+def _assistant(message: AssistantMessage, path: str) -> Message:
+    content = message.content
+    refused = "" if not isinstance(content, list) else "".join(p.refusal for p in content if isinstance(p, RefusalPart))
+    words = [part for part in content if isinstance(part, PlainText)] if isinstance(content, list) else content or ""
+    turn = Message(
+        role="assistant",
+        parts=() if words == "" else _parts(words, path),
+        calls=tuple(
+            ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
+            for call in message.tool_calls or ()
+        ),
+        reasoning=message.reasoning_content or "",
+        refusal=(message.refusal or "") + refused,
+    )
+    if content is None and not turn.calls and not turn.refusal:
+        raise invalid(f"{path}.content", f"{path}.content: missing; write what was said, or tool_calls, or a refusal")
+    return turn
+
+
+def _parts(content: str | Sequence[UserPart], path: str) -> tuple[Part, ...]:
+    if isinstance(content, str):
+        return (content,)
+    return tuple(_part(part, f"{path}.content[{index}]") for index, part in enumerate(content))
+
+
+def _part(part: UserPart, path: str) -> Part:
+    match part:
+        case PlainText():
+            return part.text
+        case ImagePart():
+            return items.media("image", url=part.image_url.url, detail=part.image_url.detail)
+        case FilePart():
+            file = part.file
+            items.one_of(f"{path}.file", file_data=file.file_data, file_id=file.file_id)
+            return items.media("file", file_data=file.file_data, file_id=file.file_id, filename=file.filename)
+        case InputAudio():
+            return items.media("audio", data=part.input_audio.data, format=part.input_audio.format)
+
+
+def _tool(part: ToolPart) -> FunctionTool:
+    return FunctionTool(
+        name=part.function.name,
+        description=part.function.description,
+        parameters=part.function.parameters,
+        strict=part.function.strict,
+    )
+
+
+def _form(given: TextForm | ObjectForm | SchemaFormat | None) -> TextForm | ObjectForm | Schema | None:
+    if not isinstance(given, SchemaFormat):
+        return given
+    named = given.json_schema
+    return Schema(schema=named.schema, name=named.name, strict=named.strict, description=named.description)
+
+
+def _extras(body: CompletionBody) -> dict[str, Any]:
+    given = {
+        "stop": body.stop or None,
+        "seed": body.seed,
+        "presence_penalty": body.presence_penalty,
+        "frequency_penalty": body.frequency_penalty,
+        "logit_bias": body.logit_bias or None,
+    }
+    return {name: value for name, value in given.items() if value is not None}

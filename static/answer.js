@@ -1,0 +1,257 @@
+// @ts-check
+/** One answer as its reader sees it: events as they come, text with every revise applied, its end. */
+
+/**
+ * @typedef {{type: string, code: string, message: string, param: string | null, retry_after_ms?: number}} Fault
+ * @typedef {{input_tokens: number, output_tokens: number, total_tokens: number,
+ *   cost_usd: number, saved_usd: number, attempts: Attempt[], estimated: boolean}} Usage
+ * @typedef {{type: string, id: string, status: string, content?: {type: string, text?: string, refusal?: string}[],
+ *   call_id?: string, name?: string, arguments?: string}} Item
+ * @typedef {{itemId: string, callId: string, name: string, arguments: string}} ToolCall `arguments` is JSON as the model
+ *   wrote it; answer with a `function_call_output`.
+ * @typedef {"in_progress" | "completed" | "incomplete" | "cancelled" | "failed"} Status
+ * @typedef {{id: string, status: Status, model: string, metadata: Record<string, string>, output: Item[],
+ *   usage: Usage | null, error: Fault | null, incomplete_details: {reason: string} | null}} Response
+ * @typedef {{model: string, tokens: number, cost_usd: number, outcome: string, estimated: boolean}} Attempt
+ *
+ * @typedef {{sequence_number: number, stream_id?: string}} Numbered
+ * @typedef {Numbered & {type: "response.created" | "response.in_progress", response: Response}} Began
+ * @typedef {Numbered & {type: "response.output_item.added" | "response.output_item.done", item: Item}} ItemEvent
+ * @typedef {Numbered & {type: "response.content_part.added" | "response.content_part.done", item_id: string}} PartEvent
+ * @typedef {Numbered & {type: "response.output_text.delta" | "response.refusal.delta" | "response.reasoning_text.delta",
+ *   item_id: string, delta: string}} Delta
+ * @typedef {Numbered & {type: "response.output_text.done" | "response.reasoning_text.done", item_id: string,
+ *   text: string}} TextDone
+ * @typedef {Numbered & {type: "response.refusal.done", item_id: string, refusal: string}} RefusalDone
+ * @typedef {Numbered & {type: "response.function_call_arguments.delta", item_id: string, delta: string}} ArgumentsDelta
+ * @typedef {Numbered & {type: "response.function_call_arguments.done", item_id: string, name: string,
+ *   arguments: string}} ArgumentsDone
+ * @typedef {Numbered & {type: "response.completed" | "response.failed" | "response.incomplete",
+ *   response: Response}} Ended
+ * @typedef {Numbered & {type: "millrace.route", response_id: string, strategy: string, model: string,
+ *   tier: "small" | "large" | null, reason: string, cache: string, score: number | null,
+ *   similarity?: number, entry_id?: string, age_s?: number}} Route
+ * @typedef {Numbered & {type: "millrace.revise", response_id: string, item_id: string, keep_through: number,
+ *   from_model: string, to_model: string, reason: string}} Revise
+ * @typedef {Numbered & {type: "millrace.usage", response_id: string, tokens: number, cost_usd: number,
+ *   saved_usd: number, attempts: Attempt[]}} UsageSoFar
+ * @typedef {Began | ItemEvent | PartEvent | Delta | TextDone | RefusalDone | ArgumentsDelta | ArgumentsDone | Ended | Route
+ *   | Revise | UsageSoFar} AnswerEvent
+ *
+ * @typedef {{type: "error", status: number, error: Fault, stream_id?: string, event_id?: string}} Refusal
+ * @typedef {{type: "millrace.resumed", response_id: string, from: number, through: number, stream_id?: string}} Resumed
+ * @typedef {{type: "millrace.draining", deadline_ms: number, reconnect_after_ms: number}} Draining
+ * @typedef {{type: "millrace.pong", t: unknown}} Pong
+ * @typedef {{type: "millrace.hello", connection_id: string, epoch: string, version: string, heartbeat_s: number,
+ *   limits: Record<string, number>}} Hello
+ */
+
+/** What went wrong: `code` is one of the wire's, or `connection_failed` or `connection_lost`. */
+export class MillraceError extends Error {
+  /**
+   * @param {string} code
+   * @param {string} message
+   * @param {string | null} [param] The path of the fault in the request.
+   * @param {number} [retryAfterMs]
+   */
+  constructor(code, message, param = null, retryAfterMs) {
+    super(message);
+    this.name = "MillraceError";
+    this.code = code;
+    this.param = param;
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+/** One answer: its events as they come, its text with every revise applied, its end. */
+export class Answer {
+  /** @type {Response | null} Since it began; whole once it has ended. */
+  response = null;
+  ended = false;
+  /** @type {{text: string, reason: string, from: string, to: string}[]} The words that were taken back, and why. */
+  takenBack = [];
+  /** @type {ToolCall[]} The functions the model wants called. */
+  toolCalls = [];
+  /** @type {Promise<Response>} Rejects where there is no response: refused, or the connection was lost. */
+  done;
+  /** @type {string | null} The response's, once it has begun. */
+  id = null;
+  /** @type {string | null} Once it has been sent. */
+  lane = null;
+  /** The last `sequence_number` seen. */
+  seen = -1;
+  /** @type {string | null} The process that answers. */
+  epoch = null;
+  /** To be cancelled as soon as there is a connection to say so. */
+  isCancelled = false;
+
+  /** @type {Record<Delta["type"], string>} */
+  #words = nothing();
+  /** @type {Delta[]} Those that stand. */
+  #deltas = [];
+  /** @type {AnswerEvent[]} Those that nobody has read yet. */
+  #unread = [];
+  /** @type {MillraceError | null} */
+  #error = null;
+  #wake = () => {};
+  #cancel;
+  /** @type {(response: Response) => void} */
+  #resolve = () => {};
+  /** @type {(error: MillraceError) => void} */
+  #reject = () => {};
+
+  /**
+   * Made by `Client.stream` and `Client.resume`.
+   * @param {string} eventId
+   * @param {string | null} askedLane
+   * @param {Record<string, any> | null} body Of the request; none where a response of before is resumed.
+   * @param {(answer: Answer) => void} cancel
+   */
+  constructor(eventId, askedLane, body, cancel) {
+    this.eventId = eventId;
+    this.askedLane = askedLane;
+    this.body = body;
+    this.#cancel = cancel;
+    this.done = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.done.catch(() => {}); // one who reads the events only gets the error there
+  }
+
+  /** The words that stand now. */
+  get text() {
+    return this.#words["response.output_text.delta"];
+  }
+
+  /** The model's reasoning until now, where its provider shows it. */
+  get reasoning() {
+    return this.#words["response.reasoning_text.delta"];
+  }
+
+  /** The words until now that the provider marked as a refusal. */
+  get refusal() {
+    return this.#words["response.refusal.delta"];
+  }
+
+  /** Whether the server goes on with it where the connection is lost. */
+  get isDetached() {
+    return this.body === null || this.#option("on_disconnect") === "detach";
+  }
+
+  /** Whether asking again does not bill twice while the server remembers. */
+  get isRepeatable() {
+    return this.#option("idempotency_key") !== undefined;
+  }
+
+  /** Ask the server to stop. The last event, with what it cost, still comes. */
+  cancel() {
+    if (!this.ended) this.#cancel(this);
+  }
+
+  /** Read the events, once. Leaving the loop early cancels. */
+  async *[Symbol.asyncIterator]() {
+    try {
+      for (;;) {
+        for (let event; (event = this.#unread.shift()); ) yield event;
+        if (this.#error) throw this.#error;
+        if (this.ended) return;
+        await new Promise((resolve) => (this.#wake = () => resolve(undefined)));
+      }
+    } finally {
+      this.cancel();
+    }
+  }
+
+  /**
+   * Take the next event; called by the connection.
+   * @param {AnswerEvent} event
+   */
+  take(event) {
+    this.seen = event.sequence_number;
+    switch (event.type) {
+      case "response.created":
+      case "response.in_progress":
+        this.response = event.response;
+        this.id = event.response.id;
+        break;
+      case "response.output_text.delta":
+      case "response.refusal.delta":
+      case "response.reasoning_text.delta":
+        this.#deltas.push(event);
+        this.#words[event.type] += event.delta;
+        break;
+      case "response.output_item.done":
+        this.#call(event.item);
+        break;
+      case "millrace.revise":
+        this.#revise(event);
+        break;
+      case "response.completed":
+      case "response.failed":
+      case "response.incomplete":
+        this.response = event.response;
+        this.ended = true;
+        this.#resolve(event.response);
+    }
+    this.#unread.push(event);
+    this.#wake();
+  }
+
+  /**
+   * End without a response; called by the client.
+   * @param {MillraceError} error
+   */
+  fail(error) {
+    if (this.ended) return;
+    this.ended = true;
+    this.#error = error;
+    this.#reject(error);
+    this.#wake();
+  }
+
+  /** Forget what was seen, before the same is asked again; called by the client. */
+  beginAgain() {
+    this.id = this.epoch = null;
+    this.seen = -1;
+    this.#deltas = [];
+    this.#words = nothing();
+    this.toolCalls = [];
+  }
+
+  /** @param {Item} item */
+  #call({ type, id, call_id = "", name = "", arguments: given = "" }) {
+    if (type === "function_call") this.toolCalls.push({ itemId: id, callId: call_id, name, arguments: given });
+  }
+
+  /** @param {Revise} event */
+  #revise({ item_id, keep_through, reason, from_model, to_model }) {
+    /** @param {Delta} delta */
+    const goes = (delta) => delta.item_id === item_id && delta.sequence_number > keep_through;
+    const text = this.#deltas.filter(goes).map(({ delta }) => delta).join("");
+    this.takenBack.push({ text, reason, from: from_model, to: to_model });
+    this.#deltas = this.#deltas.filter((delta) => !goes(delta));
+    this.#words = nothing();
+    for (const { type, delta } of this.#deltas) this.#words[type] += delta;
+  }
+
+  /** @param {string} name */
+  #option(name) {
+    return this.body?.millrace?.[name] ?? this.body?.metadata?.[`millrace.${name}`];
+  }
+}
+
+/** @returns {Record<Delta["type"], string>} */
+function nothing() {
+  return { "response.output_text.delta": "", "response.refusal.delta": "", "response.reasoning_text.delta": "" };
+}
+
+/** @param {string} [message] */
+export function lost(message = "the connection ended before the answer did") {
+  return new MillraceError("connection_lost", message);
+}
+
+/** @param {Fault} fault */
+export function errorOf({ code, message, param, retry_after_ms }) {
+  return new MillraceError(code, message, param, retry_after_ms);
+}

@@ -1,0 +1,82 @@
+"""What the published contracts say of a frame or a document: nothing missing, nothing unknown, all of its type."""
+
+from functools import cache
+from typing import Any, Literal
+
+import jsonschema_rs
+
+from millrace import contracts
+
+Direction = Literal["sent", "received"]  # by the server
+Document = dict[str, Any]
+
+
+def validate(frame: Document, direction: Direction) -> None:
+    """Fail unless the AsyncAPI document has this frame, just so; what a client sends may hold more."""
+    validators = _messages(direction)
+    assert frame.get("type") in validators, f"not in the contract: {frame}"
+    _check(validators[frame["type"]], frame)
+
+
+def validate_answer(method: str, path: str, status: int, document: Document) -> None:
+    """Fail unless the OpenAPI document has this answer, just so; `path` as it is written there."""
+    _check(_answers()[method.lower(), path, str(status) if status < 400 else "default"], document)
+
+
+def validate_streamed(method: str, path: str, event: Document) -> None:
+    """Fail unless the OpenAPI document has this event of a stream, just so."""
+    _check(_streams()[method.lower(), path], event)
+
+
+def _check(validator: jsonschema_rs.Draft202012Validator, document: Document) -> None:
+    faults = [
+        f"{'.'.join(map(str, error.instance_path))}: {error.message}" for error in validator.iter_errors(document)
+    ]
+    assert faults == [], f"against the contract: {faults} in {document}"
+
+
+@cache
+def _messages(direction: Direction) -> dict[str, jsonschema_rs.Draft202012Validator]:
+    document = contracts.asyncapi("test")
+    shapes = contracts.SENT if direction == "sent" else contracts.RECEIVED
+    payloads = {contracts.tag(shape): document["components"]["messages"][contracts.tag(shape)] for shape in shapes}
+    return {
+        name: _validator(message["payload"], document, closed=direction == "sent") for name, message in payloads.items()
+    }
+
+
+@cache
+def _answers() -> dict[tuple[str, str, str], jsonschema_rs.Draft202012Validator]:
+    document = contracts.openapi("test")
+    refused = document["components"]["responses"]["Refused"]
+    return {
+        (method, path, status): _validator(
+            (refused if status == "default" else answer)["content"]["application/json"]["schema"], document
+        )
+        for path, methods in document["paths"].items()
+        for method, endpoint in methods.items()
+        for status, answer in endpoint["responses"].items()
+    }
+
+
+@cache
+def _streams() -> dict[tuple[str, str], jsonschema_rs.Draft202012Validator]:
+    document = contracts.openapi("test")
+    return {
+        (method, path): _validator(content["text/event-stream"]["x-item-schema"], document)
+        for path, methods in document["paths"].items()
+        for method, endpoint in methods.items()
+        for answer in endpoint["responses"].values()
+        if "text/event-stream" in (content := answer.get("content", {}))
+    }
+
+
+def _validator(schema: Document, document: Document, *, closed: bool = True) -> jsonschema_rs.Draft202012Validator:
+    schemas = document["components"]["schemas"]
+    known = {name: _closed(below) if closed else below for name, below in schemas.items()}
+    return jsonschema_rs.Draft202012Validator({**schema, "components": {"schemas": known}})
+
+
+def _closed(schema: Document) -> Document:
+    """Return a struct's schema without room for more; a server may grow fields, but not behind the contract's back."""
+    return {**schema, "additionalProperties": False} if "properties" in schema else schema

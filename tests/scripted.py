@@ -1,0 +1,170 @@
+"""Models that say what a test has written down, and a funnel of the real parts around them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from millrace.attempts import Caller
+from millrace.catalog import Catalog
+from millrace.choice import Policy
+from millrace.database import MEMORY, Database
+from millrace.errors import UpstreamError
+from millrace.funnel import Funnel
+from millrace.ledgers.sqlite import SqliteLedger
+from millrace.memory import Memory
+from millrace.ports import ExactCache, Sink
+from millrace.response import Response
+from millrace.types import (
+    Aside,
+    CacheMode,
+    Call,
+    Delivery,
+    Finish,
+    FinishReason,
+    Message,
+    Model,
+    Price,
+    Prompt,
+    Request,
+    Strategy,
+    Tier,
+    Usage,
+)
+
+Line = str | Aside | Finish | UpstreamError
+
+STOP = Finish(reason=FinishReason.STOP)
+CALLED = Finish(reason=FinishReason.TOOL_CALLS)
+CUT = Finish(reason=FinishReason.LENGTH)
+SMALL = Model(
+    tier=Tier.SMALL,
+    id="small-model",
+    address="",
+    price=Price(input=Decimal("0.15"), output=Decimal("0.60")),
+    context_window=128_000,
+    max_output_tokens=1024,
+)
+LARGE = replace(SMALL, tier=Tier.LARGE, id="large-model", price=Price(input=Decimal("2.50"), output=Decimal("10.00")))
+CATALOG = Catalog(SMALL, LARGE, {}, Strategy.AUTO)
+POLICY = Policy(context_budget=None, hard_above=3000, grace_ms=0, hedge_ms=0, concise_line="Be brief.")
+
+
+def request(*asked: Message, strategy: Strategy = Strategy.CASCADE, **fields: Any) -> Request:
+    """Return a request; fields of a prompt go to its prompt."""
+    of_prompt = {name: fields.pop(name) for name in [*fields] if name in Prompt.__dataclass_fields__}
+    known: dict[str, Any] = {
+        "id": "resp_1",
+        "tenant": "anonymous",
+        "model": "auto",
+        "strategy": strategy,
+        "delivery": Delivery.SPECULATE,
+        "cache": CacheMode.ON,
+        "prompt": Prompt(messages=asked or (Message(role="user", parts=("How deep is it?",)),), **of_prompt),
+        "metadata": {},
+    }
+    return Request(**known | fields)
+
+
+class ScriptedAttempt:
+    """One call: says its lines a step at a time, the last one is its end. It reports as many tokens as it has said."""
+
+    def __init__(self, call: Call, lines: Sequence[Line]) -> None:
+        self.call = call
+        self.sink: Sink = _nowhere
+        self.aside: Callable[[Aside], None] = _nowhere
+        self.done: asyncio.Future[Finish] = asyncio.get_running_loop().create_future()
+        self.parts: list[str] = []
+        self.asides: list[Aside] = []
+        self.sent = True
+        self.usage: Usage | None = None
+        self.aborted = False
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._task = asyncio.get_running_loop().create_task(self._say(lines))
+
+    async def _say(self, lines: Sequence[Line]) -> None:
+        for line in lines:
+            await asyncio.sleep(0)
+            await self._flowing.wait()
+            if len(self.parts) == self.call.max_output_tokens:
+                line = CUT  # noqa: PLW2901 - no model says more than it may
+            if isinstance(line, str):
+                self.parts.append(line)
+                self.sink([line])
+            elif isinstance(line, Finish):
+                self.usage = Usage(input_tokens=8, output_tokens=len(self.parts) + len(self.asides))
+                self.done.set_result(line)
+                return
+            elif isinstance(line, UpstreamError):
+                self.done.set_exception(line)
+                return
+            else:
+                self.asides.append(line)
+                self.aside(line)
+
+    def abort(self) -> None:
+        self.aborted = True
+        self._task.cancel()
+        self.done.cancel()
+
+    def pause(self) -> None:
+        self._flowing.clear()
+
+    def resume(self) -> None:
+        self._flowing.set()
+
+
+class Scripted:
+    """A provider; each call gets the next script, the last one for ever."""
+
+    def __init__(self, *scripts: Sequence[Line]) -> None:
+        self.scripts = [*scripts]
+        self.attempts: list[ScriptedAttempt] = []
+
+    def open(self, call: Call) -> ScriptedAttempt:
+        script = self.scripts[min(len(self.attempts), len(self.scripts) - 1)]
+        self.attempts.append(ScriptedAttempt(call, script))
+        return self.attempts[-1]
+
+
+class Stage:
+    """Two scripted models behind a funnel."""
+
+    def __init__(self, small: Scripted, large: Scripted, database: Database, exact: ExactCache | None) -> None:
+        self.small, self.large = small, large
+        self._funnel = Funnel(
+            catalog=CATALOG,
+            caller=Caller({Tier.SMALL: small, Tier.LARGE: large}),
+            memory=Memory(CATALOG, exact, None, ""),
+            ledger=SqliteLedger(database),
+            wall=lambda: 1_700_000_000.0,
+            policy=POLICY,
+            max_running=100,
+        )
+
+    async def ask(self, asked: Request) -> Response:
+        """Return the log of an answered request."""
+        response = Response(asked, asyncio.get_running_loop().time)
+        await self._funnel.answer(response)
+        return response
+
+
+@asynccontextmanager
+async def staged(
+    small: Sequence[Line],
+    large: Sequence[Line] = ("Large.", STOP),
+    exact: Callable[[Database], ExactCache] | None = None,
+) -> AsyncIterator[Stage]:
+    """Set a stage; `exact` makes a cache."""
+    database = Database(MEMORY)
+    try:
+        yield Stage(Scripted(small), Scripted(large), database, exact(database) if exact else None)
+    finally:
+        await asyncio.to_thread(database.close)
+
+
+def _nowhere(_: object) -> None:
+    """Take words before anybody listens."""

@@ -1,0 +1,362 @@
+"""The rules: whatever clients, models and time may do, in any order."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from millrace.errors import UpstreamError
+from millrace.types import CallPiece, Finish, FinishReason, OnDisconnect, Refusal, Thought
+from tests.scripted import CALLED, CUT, STOP
+from tests.stateful.models import HandAttempt, Line, filtered
+from tests.stateful.peers import Asked, Caller, Peer
+from tests.stateful.world import HTTP, PRINCIPALS, World, body_of, frame_of, others_of
+
+T = TypeVar("T")
+
+TOOL = {"type": "function", "name": "measure", "parameters": {"type": "object"}}
+LANES = st.sampled_from([None, "one", "two", "three"])
+WHICH = st.integers(0, 11)  # of those there are
+ASKS = st.fixed_dictionaries(
+    {
+        "strategy": st.sampled_from(["cascade", "cascade", "auto", "small", "large", "race", "hedge"]),
+        "delivery": st.sampled_from([None, None, "speculate", "prefix", "commit", "final"]),
+        "cache": st.sampled_from(["on", "on", "on", "off", "off", "refresh", "refresh", "only"]),
+        "on_disconnect": st.sampled_from([None, "detach"]),
+        "deadline_ms": st.sampled_from([None, None, None, 700, 5000]),
+        "max_cost_usd": st.sampled_from([None, None, None, None, "0.000005", "0.0002", "0.02"]),
+        "idempotency_key": st.sampled_from([None, None, None, "key-1", "key-2"]),
+    }
+)
+SHARED = st.fixed_dictionaries(  # two who ask so may share an answer
+    {
+        "strategy": st.sampled_from(["cascade", "cascade", "large", "race"]),
+        "delivery": st.sampled_from(["speculate", "speculate", "prefix"]),
+        "on_disconnect": st.sampled_from([None, "detach"]),
+        "deadline_ms": st.sampled_from([None, None, None, 5000]),
+        "cache_scope": st.just("all"),
+    }
+)
+BODIES = st.sampled_from(
+    [
+        *({}, {}, {}, {}),
+        *({"tools": [TOOL]}, {"tools": [TOOL]}),
+        *({"store": True}, {"store": False}, {"generate": False}, {"max_output_tokens": 12}),
+        *({"instructions": "Be kind."}, {"text": {"format": {"type": "json_object"}}}),
+    ]
+)
+ERRORS = st.sampled_from(["upstream_error", "upstream_truncated", "upstream_timeout", "upstream_overloaded"])
+
+
+someone = precondition(lambda self: any(peer.is_here for peer in self.world.peers))
+something_told = precondition(lambda self: self.world.books.owners)
+models_at_work = precondition(lambda self: any(attempt.is_open for attempt in self.world.attempts))
+
+
+class Machine(RuleBasedStateMachine):
+    """One process, its clients and its models."""
+
+    met: ClassVar[Counter[str]] = Counter()  # in all sequences
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.how = "answer"
+        self._count = 0
+
+    @initialize(how=st.sampled_from(["answer", "leave", "drain"]), first=st.booleans())
+    def begin(self, how: str, first: bool) -> None:
+        self.how = how
+        self.world.connect(PRINCIPALS[0], negotiated=first)
+
+    def teardown(self) -> None:
+        try:
+            if sys.exc_info()[0] is None:  # else there is a fault to be told
+                self.world.end(self.how)
+                self.met.update(self.world.met)
+        finally:
+            self.world.close()
+
+    # Clients
+
+    @rule(principal=st.sampled_from(PRINCIPALS), negotiated=st.booleans())
+    def connect(self, principal: Any, negotiated: bool) -> None:
+        if len([peer for peer in self.world.peers if peer.is_here]) < 6:
+            self.world.connect(principal, negotiated=negotiated)
+
+    def create(
+        self, who: int, lane: str | None, asks: dict[str, Any], body: dict[str, Any], previous: int | None
+    ) -> None:
+        if (peer := self._peer(who)) is None:
+            return
+        frame = self._frame(peer.principal.tenant, asks, body, previous) | {"event_id": self._name("event")}
+        peer.listener.expect(Asked(frame["event_id"], lane, frame["metadata"]["mark"]))
+        self._send(peer, frame | ({} if lane is None else {"stream_id": lane}))
+
+    # Whoever asks most gives the others most to do.
+    ask = someone(rule(who=WHICH, lane=LANES, asks=ASKS, body=BODIES, previous=st.none())(create))
+    ask_the_same = someone(rule(who=WHICH, lane=LANES, asks=SHARED, body=st.just({}), previous=st.none())(create))
+    go_on = something_told(rule(who=WHICH, lane=LANES, asks=ASKS, body=BODIES, previous=WHICH)(create))
+
+    @rule(who=WHICH, asks=ASKS | SHARED, body=BODIES, stream=st.booleans())
+    def post(self, who: int, asks: dict[str, Any], body: dict[str, Any], stream: bool) -> None:
+        principal = PRINCIPALS[who % len(PRINCIPALS)]
+        frame = self._frame(principal.tenant, asks, body, None)
+        caller = self._caller(principal, frame["metadata"]["mark"])
+        self.world.call(caller, HTTP["create"], body_of(frame | {"stream": stream}))
+
+    @rule(who=WHICH, asks=ASKS | SHARED, stream=st.booleans(), usage=st.booleans())
+    def complete(self, who: int, asks: dict[str, Any], stream: bool, usage: bool) -> None:
+        """Ask in the dialect of chat completions."""
+        principal = PRINCIPALS[who % len(PRINCIPALS)]
+        frame = self._frame(principal.tenant, asks, {}, None)
+        body = frame | {"messages": [{"role": "user", "content": frame.pop("input")}], "stream": stream}
+        options = {"stream_options": {"include_usage": usage}} if stream else {}
+        self.world.call(self._caller(principal), HTTP["complete"], body_of(body | options))
+
+    @something_told
+    @rule(
+        who=WHICH,
+        which=WHICH,
+        lane=LANES,
+        how=st.sampled_from(["one", "one", "lane", "unknown", "over HTTP", "delete"]),
+    )
+    def cancel(self, who: int, which: int, lane: str | None, how: str) -> None:
+        peer, response_id = self._peer(who), "resp_0" if how == "unknown" else self._response(which)
+        if how in ("over HTTP", "delete") and response_id is not None:
+            caller = self._caller(PRINCIPALS[who % len(PRINCIPALS)])
+            self.world.call(caller, HTTP["delete" if how == "delete" else "cancel"], id=response_id)
+        elif how == "lane" and peer is not None:
+            self._send(peer, frame_of("response.cancel", stream_id=lane))
+        elif peer is not None and response_id is not None:
+            run = self.world.runs.find(peer.principal.tenant, response_id)
+            if self._send(peer, frame_of("response.cancel", response_id=response_id)) and run is not None:
+                assert run.is_over or not peer.is_here, "it was cancelled, and goes on"
+
+    @something_told
+    @rule(who=WHICH, which=WHICH, after=st.sampled_from(["none", "some", "some", "all", "ahead", "other epoch"]))
+    def resume(self, who: int, which: int, after: str) -> None:
+        peer, response_id = self._peer(who), self._response(which)
+        if peer is None or response_id is None:
+            return
+        told = self.world.books.told(response_id, negotiated=peer.negotiated)
+        number = {"none": -1, "some": told // 2 - 1, "all": told - 1, "ahead": told + 1000}.get(after, -1)
+        run = self.world.runs.find(peer.principal.tenant, response_id)
+        name = self._name("event")
+        if run is not None:
+            peer.listener.expect(Asked(name, run.stream_id, "", response_id, number + 1, late=after == "all"))
+        codes = len(peer.listener.codes)
+        epoch = "epoch-0" if after == "other epoch" else "epoch-1"
+        frame = frame_of("millrace.resume", response_id=response_id, after=number, epoch=epoch, event_id=name)
+        if self._send(peer, frame) and peer.is_here and peer.reading:
+            refused = run is None or after in ("ahead", "other epoch")
+            assert not refused or len(peer.listener.codes) > codes, "a resume that cannot be is not refused"
+
+    @something_told
+    @rule(who=WHICH, which=WHICH, after=st.sampled_from(["none", "some", "ahead"]))
+    def retrieve(self, who: int, which: int, after: str) -> None:
+        principal, response_id = PRINCIPALS[who % len(PRINCIPALS)], self._response(which)
+        if response_id is None:
+            return
+        caller = self._caller(principal)
+        told = self.world.books.told(response_id, negotiated=False)
+        start = {"none": 0, "some": told // 2, "ahead": told + 1000}[after]
+        caller.resumes(response_id, start)
+        query = "stream=true" + (f"&starting_after={start - 1}" if start else "")
+        self.world.call(caller, HTTP["retrieve"], query=query, id=response_id)
+
+    @someone
+    @rule(who=WHICH, how=st.sampled_from(["orderly", "abrupt", "over HTTP"]))
+    def disconnect(self, who: int, how: str) -> None:
+        if how == "over HTTP":
+            if (caller := self._one([each for each in self.world.callers if each.is_here], who)) is not None:
+                run = self.world.runs.find(caller.principal.tenant, caller.response_id)
+                self._leave([run] if run is not None and caller.answer is not None else [], caller.leave)
+        elif (peer := self._peer(who)) is not None and peer.session is not None:
+            runs = [job.run for job in peer.session._jobs.values() if job.run is not None]
+            self._leave(runs, partial(peer.leave, abrupt=how == "abrupt"))
+
+    @someone
+    @rule(who=WHICH, how=st.sampled_from(["stop", "stop", "go on", "go on", "one", "some", "over HTTP"]))
+    def read(self, who: int, how: str) -> None:
+        """Stop reading, or go on, or read a few frames."""
+        if how == "over HTTP":
+            if (caller := self._one([each for each in self.world.callers if each.is_here], who)) is not None:
+                self.world.act(caller.read_or_rest)
+            return
+        frames = {"stop": 0, "one": 1, "some": 20}.get(how)
+        if (peer := self._one([each for each in self.world.peers if each.reading is (how == "stop")], who)) is not None:
+            self.world.act(partial(peer.read, frames))
+
+    @someone
+    @rule(who=WHICH, frame=st.sampled_from(["ping", "steer", "nonsense", "bad lane"]))
+    def send_something_else(self, who: int, frame: str) -> None:
+        if (peer := self._peer(who)) is not None:
+            frames = {
+                "ping": frame_of("millrace.ping", t=1),
+                "steer": frame_of("response.steer", input="Shorter."),
+                "nonsense": frame_of("response.nonsense"),
+                "bad lane": frame_of("response.create", stream_id="no lane!", input="Hello?"),
+            }
+            if frame != "ping" or peer.negotiated:
+                self._send(peer, frames[frame])
+
+    # Models
+
+    def speak(self, which: int, words: str | int) -> None:
+        if (attempt := self._attempt(which)) is None:
+            return
+        tenant, number, said = attempt.question.split()[0], attempt.number, len(attempt.parts)
+        match words:
+            case int():
+                self._say(attempt, *(f" {tenant}{number}.{said + at}" for at in range(words)))
+            case "blank":
+                self._say(attempt, " ")
+            case "doubt":  # the checks do not let it pass
+                self._say(attempt, f"I'm not sure, {tenant}. I don't know.")
+            case _:  # a client that does not read is behind then
+                self._say(attempt, *(f" {tenant}{number}" + " and so on" * 400,) * 3)
+
+    say = models_at_work(rule(which=WHICH, words=st.sampled_from([1, 2, 5, 45, 300]))(speak))
+    say_more = models_at_work(
+        rule(which=WHICH, words=st.sampled_from([1, 1, 45, "blank", "doubt", "doubt", "much"]))(speak)
+    )
+
+    @models_at_work
+    @rule(which=WHICH, kind=st.sampled_from(["thought", "refusal", "call", "call", "more"]))
+    def say_aside(self, which: int, kind: str) -> None:
+        if (attempt := self._attempt(which)) is None:
+            return
+        calls = {piece.index for piece in attempt.asides if isinstance(piece, CallPiece)}
+        if kind == "thought":
+            self._say(attempt, Thought(f" Hm{attempt.number}."))
+        elif kind == "refusal":
+            self._say(attempt, Refusal(f" No{attempt.number}."))
+        elif kind == "call" and attempt.call.prompt.tools and not attempt.paused:
+            index = len(calls)
+            piece = CallPiece(index=index, id=f"call_{index}", name="measure", arguments='{"by":')
+            self._say(attempt, piece, CallPiece(index=index, arguments=f"{attempt.number}}}"))
+        elif kind == "more" and calls:
+            self._say(attempt, CallPiece(index=0, arguments=" "))
+
+    def end(self, which: int, end: Finish) -> None:
+        if (attempt := self._attempt(which)) is not None:
+            called = any(isinstance(piece, CallPiece) for piece in attempt.asides)
+            self._say(attempt, CALLED if called and end is STOP else end)
+
+    stop = models_at_work(rule(which=WHICH, end=st.just(STOP))(end))
+    finish = models_at_work(
+        rule(which=WHICH, end=st.sampled_from([STOP, CUT, filtered(), Finish(reason=FinishReason.STOP, refused=True)]))(
+            end
+        )
+    )
+
+    @models_at_work
+    @rule(which=WHICH, code=ERRORS)
+    def fail(self, which: int, code: str) -> None:
+        if (attempt := self._attempt(which)) is not None:
+            refused = code == "upstream_overloaded" and attempt.is_silent
+            self._say(attempt, UpstreamError(code, "it broke", billable=not refused))
+
+    @models_at_work
+    @rule(
+        which=WHICH,
+        end=st.sampled_from([STOP, CUT, None, None, "I don't know."]),
+        how=st.sampled_from(["cancel", "cancel at once", "leave", "leave", "stop reading"]),
+        apart=st.integers(0, 8),
+        first=st.booleans(),
+    )
+    def collide(self, which: int, end: Line | None, how: str, apart: int, first: bool) -> None:
+        """Let a model come to its end, or to a revise, just when a client has enough of it."""
+        if (attempt := self._attempt(which)) is None:
+            return
+        peers = [
+            (peer, job.run)
+            for peer in self.world.peers
+            if peer.is_here and peer.session is not None
+            for job in peer.session._jobs.values()
+            if job.run in self.world.live(attempt.question)
+        ]
+        if (found := self._one(peers, which)) is None:
+            return
+        peer, run = found
+        acts = {
+            "cancel": partial(peer.send, frame_of("response.cancel", response_id=run.request.id)),
+            "leave": partial(peer.leave, abrupt=True),
+            "stop reading": partial(peer.read, 0),
+            "cancel at once": run.cancel,
+        }
+        line = UpstreamError("upstream_truncated", "it broke") if end is None else end
+        both: list[Callable[[], object]] = [partial(attempt.say, line), acts[how]]
+        self.world.collide(both[not first], both[first], apart)
+
+    # Time
+
+    @rule(seconds=st.sampled_from([0.01, 0.25, 0.6, 1.5, 6.0, 33.0]))
+    def turn(self, seconds: float) -> None:
+        self.world.turn(seconds)
+
+    @rule(acts=st.integers(1, 3), apart=st.integers(0, 5))
+    def gather(self, acts: int, apart: int) -> None:
+        """Let what comes next happen at once, in one turn of the loop or a few turns apart."""
+        self.world.together, self.world.apart = acts, apart
+
+    @precondition(lambda self: self._count > 8)
+    @rule(sure=st.sampled_from([False, False, True]))
+    def drain(self, sure: bool) -> None:
+        if sure:
+            self.world.begin_drain()
+
+    # How
+
+    def _frame(self, tenant: str, asks: dict[str, Any], body: dict[str, Any], previous: int | None) -> dict[str, Any]:
+        key = asks.get("idempotency_key")
+        name = f"{tenant}-{key}" if key else self._name(tenant)
+        return frame_of(
+            "response.create",
+            input=f"{tenant} asks {asks.get('cache_scope') or name}",
+            metadata={"mark": name},
+            previous_response_id=None if previous is None or key else self._response(previous),
+            millrace={option: value for option, value in asks.items() if value is not None},
+            **body,
+        )
+
+    def _send(self, peer: Peer, frame: dict[str, Any]) -> bool:
+        return self.world.act(partial(peer.send, frame))
+
+    def _say(self, attempt: HandAttempt, *lines: Line) -> None:
+        self.world.act(partial(attempt.say, *lines))
+
+    def _leave(self, runs: list[Any], leave: Callable[[], None]) -> None:
+        """Let a client leave: what runs for others, or for nobody by its own wish, goes on; the rest is cancelled."""
+        stay = {run for run in runs if run.request.on_disconnect is OnDisconnect.DETACH}
+        stay |= {run for run in runs if self.world.listeners(run) > runs.count(run)}
+        ended = {run for run in runs if run.is_over}
+        if self.world.act(leave):
+            for run in {*runs} - ended:
+                ended_by = run.response.ended and run.response.ended.reason  # a paused model may have come to its end
+                assert ended_by != "cancelled" if run in stay else run.is_over, f"{run.request.id}: {ended_by}"
+
+    def _name(self, prefix: str) -> str:
+        self._count += 1
+        return f"{prefix}-{self._count}"
+
+    def _caller(self, principal: Any, mark: str = "") -> Caller:
+        return Caller(self.world.books, principal, others_of(principal.tenant), mark, self.world.faults)
+
+    def _peer(self, which: int) -> Peer | None:
+        return self._one([peer for peer in self.world.peers if peer.is_here], which)
+
+    def _attempt(self, which: int) -> HandAttempt | None:
+        return self._one([attempt for attempt in self.world.attempts if attempt.is_open], which)
+
+    def _response(self, which: int) -> str | None:
+        return self._one([*self.world.books.owners], which)
+
+    @staticmethod
+    def _one(some: list[T], which: int) -> T | None:
+        return some[-1 - which % len(some)] if some else None

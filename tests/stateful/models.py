@@ -1,0 +1,142 @@
+"""Models that say what a rule has them say, when it does; they keep their own count of what they charge."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from millrace import pricing, tokens
+from millrace.errors import UpstreamError
+from millrace.ports import Sink
+from millrace.types import Aside, Call, Finish, FinishReason, Usage, calls_of, reasoning_of, refusal_of
+from tests.scripted import CUT
+
+Line = str | Aside | Finish | UpstreamError
+
+
+class HandAttempt:
+    """One call. What it is to say waits while it is paused, as in the socket."""
+
+    def __init__(self, call: Call, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.call = call
+        self.number = number
+        self.sink: Sink = _nowhere
+        self.aside: Callable[[Aside], None] = _nowhere
+        self.done: asyncio.Future[Finish] = loop.create_future()
+        self.parts: list[str] = []
+        self.asides: list[Aside] = []
+        self.sent = False
+        self.usage: Usage | None = None
+        self.finish: Finish | None = None
+        self.paused = self.waited = False
+        self.was_refused = False  # so that it charges nothing
+        self._loop = loop
+        self._waiting: deque[Line] = deque()
+        loop.call_soon(self._send)
+
+    @property
+    def question(self) -> str:
+        """What it was asked last."""
+        return next(message.text for message in reversed(self.call.prompt.messages) if message.role == "user")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its socket is."""
+        return not self.done.done()
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
+
+    @property
+    def answer(self) -> tuple[str, str, str, tuple[tuple[str, str], ...]]:
+        """All it has said: words, reasoning, refusal, calls."""
+        calls = tuple((call.name, call.arguments) for call in calls_of(self.asides))
+        return self.text, reasoning_of(self.asides), refusal_of(self.asides), calls
+
+    @property
+    def asked(self) -> int:
+        """Tokens of its prompt."""
+        return tokens.count_prompt(self.call.prompt)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has said nothing, and is not about to."""
+        return not (self.parts or self.asides or self._waiting)
+
+    @property
+    def charged(self) -> Usage:
+        """What the provider puts on its bill."""
+        if self.usage is not None:
+            return self.usage
+        if not self.sent or self.was_refused:
+            return Usage()
+        said = min(tokens.count_output(self.parts, self.asides), self.call.max_output_tokens)
+        return Usage(input_tokens=self.asked, output_tokens=said)
+
+    def say(self, *lines: Line) -> None:
+        """Say this as soon as it is read."""
+        if self.is_open:
+            self._waiting.extend(lines)
+            self._read()
+
+    def abort(self) -> None:
+        if self.is_open:
+            self.done.cancel()
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+        self._loop.call_soon(self._read)
+
+    def _send(self) -> None:
+        self.sent = self.is_open
+
+    def _read(self) -> None:
+        self.waited |= self.paused and bool(self._waiting)
+        while self._waiting and self.is_open and not self.paused:
+            self._take(self._waiting.popleft())
+
+    def _take(self, line: Line) -> None:
+        if isinstance(line, str | Aside) and self._is_full(line):
+            line = CUT
+        if isinstance(line, str):
+            self.parts.append(line)
+            self.sink([line])
+        elif isinstance(line, Finish):
+            self.finish = line
+            used = min(tokens.count_output(self.parts, self.asides), self.call.max_output_tokens)
+            self.usage = Usage(input_tokens=self.asked + pricing.FRAMING, output_tokens=used)
+            self.done.set_result(line)
+        elif isinstance(line, UpstreamError):
+            self.was_refused = not line.billable
+            self.done.set_exception(line)
+        else:
+            self.asides.append(line)
+            self.aside(line)
+
+    def _is_full(self, line: str | Aside) -> bool:
+        more = ([*self.parts, line], self.asides) if isinstance(line, str) else (self.parts, [*self.asides, line])
+        return tokens.count_output(*more) > self.call.max_output_tokens
+
+
+class HandUpstream:
+    """A provider; `attempts` are all calls to it and its like, the oldest first."""
+
+    def __init__(self, attempts: list[HandAttempt]) -> None:
+        self._attempts = attempts
+
+    def open(self, call: Call) -> HandAttempt:
+        attempt = HandAttempt(call, len(self._attempts))
+        self._attempts.append(attempt)
+        return attempt
+
+
+def filtered() -> Finish:
+    return Finish(reason=FinishReason.CONTENT_FILTER)
+
+
+def _nowhere(_: object) -> None:
+    """Take words nobody wants."""

@@ -1,0 +1,69 @@
+"""`python -m tests.stock`: run stock clients against a server and say what works; exit code 1 where something does not.
+
+`--prepare` only makes the clients' environments, `--url` names a server that already runs, words choose scenarios:
+`python -m tests.stock langchain chat_tools`.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import sys
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tests.stock.environment import prepare
+from tests.stock.scenarios import SCENARIOS, Result, Scenario, missing, run_all
+from tests.stock.server import serving
+
+
+def chosen(words: list[str]) -> tuple[Scenario, ...]:
+    """Return the scenarios of the clients or programs that are named; all where none is."""
+    return tuple(
+        scenario
+        for scenario in SCENARIOS
+        if not words or scenario.client in words or scenario.program.stem in words or scenario.program.name in words
+    )
+
+
+async def results(url: str | None, scenarios: tuple[Scenario, ...]) -> list[Result]:
+    """Run the scenarios against a server of their own, or the one that is named."""
+    async with contextlib.nullcontext(url) if url else serving() as base_url:
+        return await run_all(base_url, scenarios)
+
+
+def table(told: list[Result]) -> Table:
+    """Return client by scenario, and the reason of each failure."""
+    drawn = Table("client", "scenario", "", "seconds", "reason", title="Stock clients, only a base URL changed")
+    for result in told:
+        mark = Text("failed", "bold red") if result.reason else Text("passed", "green")
+        scenario = result.scenario
+        drawn.add_row(scenario.client, scenario.name, mark, f"{result.seconds:.1f}", Text(result.reason))
+    return drawn
+
+
+def main() -> int:
+    """Return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.stock", description=__doc__)
+    parser.add_argument("words", nargs="*", help="a client or a program; without any, all")
+    parser.add_argument("--prepare", action="store_true", help="only make the environments")
+    parser.add_argument("--url", help="the base URL of a server that runs: http://127.0.0.1:8000/v1")
+    arguments = parser.parse_args()
+    if reason := missing():
+        sys.exit(reason)
+    prepare()
+    if arguments.prepare:
+        return 0
+    scenarios = chosen(arguments.words)
+    if not scenarios:
+        sys.exit("no scenario is called that; see tests/stock/clients")
+    told = asyncio.run(results(arguments.url, scenarios))
+    Console().print(table(told))
+    failed = sum(bool(result.reason) for result in told)
+    Console().print(f"{len(told) - failed} of {len(told)} passed")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""The clients' own Python environment and node_modules, made of pinned and hashed packages."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+HERE = Path(__file__).parent
+VENV = HERE.parent.parent / ".venv-stock"
+BIN = VENV / "bin"
+NODE_MODULES = HERE / "node_modules"
+PINS = (HERE / "requirements.txt", HERE / "package-lock.json")
+STAMP = VENV / "stamp"  # what is installed
+
+
+def is_ready() -> bool:
+    """Whether both are there, and made of these pins."""
+    return STAMP.exists() and NODE_MODULES.is_dir() and STAMP.read_text("utf-8") == _pinned()
+
+
+def prepare() -> None:
+    """Make both, unless they are ready; raise `CalledProcessError` where that fails."""
+    if is_ready():
+        return
+    venv.create(VENV, with_pip=True, clear=True)
+    pip = (BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes")
+    subprocess.run([*pip, "-r", HERE / "requirements.txt"], check=True)
+    subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=HERE, check=True)
+    STAMP.write_text(_pinned(), "utf-8")
+
+
+def variables(base_url: str, home: Path) -> dict[str, str]:
+    """Return all that a client sees of this machine: where to ask, and an empty home."""
+    return {
+        "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "HOME": str(home),
+        "LLM_USER_PATH": str(home / "llm"),
+        "PYTHONUTF8": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "NO_COLOR": "1",
+        "OPENAI_BASE_URL": base_url,
+        "OPENAI_API_KEY": "not-looked-at",
+    }
+
+
+def _pinned() -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in PINS) + sys.version.encode()).hexdigest()

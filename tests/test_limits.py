@@ -1,0 +1,190 @@
+"""Limits per key: what is refused, with which code, and until when; what is booked, and what a restart remembers."""
+
+from contextlib import closing
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, strategies as st
+
+from millrace.database import MEMORY, Database
+from millrace.errors import MillraceError
+from millrace.ledgers.sqlite import SqliteLedger
+from millrace.limits.memory import DAY_S, MemoryLimiter, Window, midnight
+from millrace.ports import Admission
+from millrace.principal import Limits, Principal, Role
+from millrace.types import CacheOutcome, Entry, Statement, Status, Strategy, Usage
+
+NOON = 20_000 * DAY_S + DAY_S / 2.0
+
+
+class Bench:
+    """A limiter, and a clock turned by hand."""
+
+    def __init__(self, spent: dict[str, Decimal] | None = None, **limits: object) -> None:
+        self.now = 0.0
+        self.owner = Principal(key_id="k", tenant="t", role=Role.USE, limits=Limits(**limits))  # type: ignore[arg-type]
+        self.limiter = MemoryLimiter(lambda: self.now, lambda: NOON + self.now, spent or {})
+
+    def admit(self, cost: str = "0", tokens: int = 0) -> Admission:
+        return self.limiter.admit(self.owner, Decimal(cost), tokens)
+
+    def refused(self, cost: str = "0", tokens: int = 0) -> tuple[str, int | None]:
+        with pytest.raises(MillraceError) as refused:
+            self.admit(cost, tokens)
+        return refused.value.code, refused.value.retry_after_ms
+
+
+def test_a_key_without_limits_is_not_counted() -> None:
+    """However much it does."""
+    bench = Bench()
+    for _ in range(100):
+        bench.admit("1000", 10**9).settle(Decimal(1000), 10**9)
+
+
+def test_requests_a_minute() -> None:
+    """A refused one does not count; the time to come back is a time at which one is let in."""
+    bench = Bench(requests_per_minute=3)
+    for bench.now in (0.5, 10.0, 10.9):
+        bench.admit().settle(Decimal(0), 0)
+    code, wait_ms = bench.refused()
+    assert (code, wait_ms is not None) == ("rate_limit_exceeded", True)
+    assert wait_ms is not None
+    assert 0 < wait_ms <= 61_000
+    bench.now += wait_ms / 1000
+    bench.admit()
+    assert bench.refused()[0] == "rate_limit_exceeded"
+
+
+@given(st.lists(st.floats(0, 20), max_size=200), st.integers(1, 10))
+def test_never_more_requests_in_any_minute(pauses: list[float], limit: int) -> None:
+    """Whenever they come; and with a minute's pause there is always room."""
+    bench = Bench(requests_per_minute=limit)
+    admitted: list[float] = []
+    waits: list[int | None] = []
+    for pause in pauses:
+        bench.now += pause
+        try:
+            bench.admit().settle(Decimal(0), 0)
+            admitted.append(bench.now)
+        except MillraceError as error:
+            waits.append(error.retry_after_ms)
+    assert all(wait is not None and 0 < wait <= 61_001 for wait in waits)
+    for first, later in zip(admitted, admitted[limit:], strict=False):
+        assert later - first >= 60
+    bench.now += 61
+    bench.admit()
+
+
+def test_tokens_a_minute_are_reserved_and_then_booked() -> None:
+    """What was reserved is given back for what was used."""
+    bench = Bench(tokens_per_minute=1000)
+    running = bench.admit(tokens=900)
+    assert bench.refused(tokens=200) == ("rate_limit_exceeded", 1000)
+    running.settle(Decimal(0), 300)
+    bench.admit(tokens=700).settle(Decimal(0), 700)
+    code, wait_ms = bench.refused(tokens=1)
+    assert (code, wait_ms) == ("rate_limit_exceeded", 61_001)
+    bench.now += 61.001
+    bench.admit(tokens=1000)
+
+
+def test_a_request_over_the_whole_limit_is_told_so() -> None:
+    """No time to come back would help."""
+    assert Bench(tokens_per_minute=1000).refused(tokens=1001) == ("rate_limit_exceeded", None)
+
+
+def test_requests_in_flight() -> None:
+    """One that ends makes room, once."""
+    bench = Bench(in_flight=2)
+    first, _ = bench.admit(), bench.admit()
+    assert bench.refused() == ("too_many_in_flight", 1000)
+    for _ in range(3):
+        first.settle(Decimal(0), 0)
+    bench.admit()
+    assert bench.refused()[0] == "too_many_in_flight"
+
+
+def test_a_spent_budget_is_not_one_that_is_reserved() -> None:
+    """Spent stays spent until midnight; what is only reserved may come back."""
+    bench = Bench(dollars_per_day=Decimal(10))
+    running = bench.admit("6")
+    assert bench.refused("6") == ("rate_limit_exceeded", 1000)
+    running.settle(Decimal(1), 0)
+    bench.admit("6").settle(Decimal(9), 0)
+    assert bench.refused("0") == ("budget_exceeded", None)
+    bench.now = DAY_S / 2
+    bench.admit("10")
+
+
+def test_what_is_left_has_to_cover_the_likely_cost() -> None:
+    """A request that is dearer than what is left is refused for the day, whoever else is running."""
+    bench = Bench(dollars_per_day=Decimal(10))
+    bench.admit("4").settle(Decimal(4), 0)
+    assert bench.refused("6.01") == ("budget_exceeded", None)
+    bench.admit("6")
+
+
+def test_what_runs_over_midnight_is_booked_when_it_ends() -> None:
+    """And is given back from what was reserved the day before."""
+    bench = Bench(dollars_per_day=Decimal(10))
+    running = bench.admit("9")
+    bench.now = DAY_S / 2
+    assert bench.refused("2") == ("rate_limit_exceeded", 1000)
+    running.settle(Decimal(3), 0)
+    bench.admit("7")
+
+
+def test_what_was_spent_today_is_known_after_a_restart() -> None:
+    """From the ledger; tomorrow it is forgotten."""
+    bench = Bench({"k": Decimal(10), "other": Decimal(99)}, dollars_per_day=Decimal(10))
+    assert bench.refused() == ("budget_exceeded", None)
+    bench.now = DAY_S / 2
+    bench.admit("10")
+
+
+def test_keys_do_not_share_limits() -> None:
+    """Nor do two keys of one tenant."""
+    bench = Bench(in_flight=1)
+    bench.admit()
+    neighbour = Principal(key_id="l", tenant="t", role=Role.USE, limits=Limits(in_flight=1))
+    bench.limiter.admit(neighbour, Decimal(0), 0)
+
+
+def test_a_window_is_bounded() -> None:
+    """A million uses in a minute are 62 numbers."""
+    window = Window()
+    for step in range(100_000):
+        window.forget(step / 1000)
+        window.add(step / 1000, 1)
+    assert len(window._seconds) <= 62
+    assert window.used == sum(amount for _, amount in window._seconds)
+
+
+async def test_the_ledger_sums_what_keys_spent() -> None:
+    """Since a time, by key, in whole nanodollars; nobody's and open rows are left out."""
+
+    def entry(request_id: str, key_id: str, opened_at: float, cost: str, status: Status = Status.COMPLETED) -> Entry:
+        return Entry(
+            request_id=request_id,
+            tenant="t",
+            opened_at=opened_at,
+            status=status,
+            source=None,
+            cache=CacheOutcome.MISS,
+            strategy=Strategy.AUTO,
+            check=None,
+            code=None,
+            statement=Statement(usage=Usage(), cost=Decimal(cost), saved=Decimal(0), charges=()),
+            ttft_ms=None,
+            latency_ms=1.0,
+            key_id=key_id,
+        )
+
+    with closing(Database(MEMORY)) as database:
+        ledger = SqliteLedger(database)
+        for number, (key_id, opened_at, cost) in enumerate(
+            [("a", NOON, "0.1"), ("a", NOON, "0.200000001"), ("b", NOON, "1"), ("", NOON, "9"), ("a", 1.0, "5")]
+        ):
+            ledger.settled(entry(str(number), key_id, opened_at, cost))
+        ledger.opened(entry("open", "a", NOON, "7", Status.OPEN))
+        assert await ledger.spent_since(midnight(NOON)) == {"a": Decimal("0.300000001"), "b": Decimal(1)}
