@@ -24,6 +24,11 @@ PRICES = {
 log.configure(level="critical")
 
 
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
+    """Run tests in the loop that servers run in."""
+    return {"server": app.new_loop}
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a run that skipped anything, where nothing may be missing."""
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")

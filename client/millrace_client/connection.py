@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import deque
 from contextlib import suppress
 from typing import Any, Protocol
@@ -115,14 +116,14 @@ class Connection:
     async def ping(self) -> float:
         """Return how long the server takes to answer, in seconds."""
         loop = asyncio.get_running_loop()
-        number, began = next(self._numbers), loop.time()
+        number, began = next(self._numbers), time.perf_counter()
         self._pings[number] = loop.create_future()
         self._frames.put_nowait(requests.write_ping(number))
         try:
             await self._pings[number]
         finally:
             del self._pings[number]
-        return loop.time() - began
+        return time.perf_counter() - began
 
     async def _write(self) -> None:
         with suppress(ConnectionClosed):

@@ -80,8 +80,8 @@ main.add_command(keys_command.group)
 
 def _until_interrupted(running: Coroutine[Any, Any, None]) -> None:
     """Run; Ctrl-C is the ordinary way to end it, and has been seen to by then."""
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(running)
+    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=app.new_loop) as runner:
+        runner.run(running)
 
 
 def _listen(server: settings.ServerSettings) -> socket.socket:

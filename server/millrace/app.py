@@ -100,6 +100,15 @@ class Server(uvicorn.Server):
             await self.lifespan.shutdown()
 
 
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop that a server is meant to run in: uvloop, where there is one for the platform."""
+    if importlib.util.find_spec("uvloop") is None:
+        return asyncio.new_event_loop()
+    import uvloop  # noqa: PLC0415 - not everywhere
+
+    return uvloop.new_event_loop()
+
+
 def server(settings: Settings) -> Server:
     """Return the server for these settings, not yet running."""
     for name in ("uvicorn.error", "uvicorn.access"):
@@ -109,7 +118,6 @@ def server(settings: Settings) -> Server:
             create_app(settings),
             host=settings.server.host,
             port=settings.server.port,
-            loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
             http=handshake.timed(settings.server.handshake_timeout_s, settings.server.max_connections),
             ws=JoinedWebSocket,
             ws_max_size=settings.server.max_message_bytes,

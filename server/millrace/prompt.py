@@ -53,7 +53,7 @@ def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, room: int
     result = replace(prompt, messages=tuple(messages[at] for at in shown), context=block)
     return Trimmed(
         prompt=result,
-        input_tokens=tokens.count_prompt(result),
+        input_tokens=tokens.count_prompt(result) if block or turns else spent,
         cut_tokens=_count(messages, lost) + sum(map(tokens.count, context[kept_chunks:])),
         cut_chunks=len(context) - kept_chunks,
         cut_turns=len(turns) - len(kept),

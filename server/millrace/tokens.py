@@ -38,7 +38,7 @@ def encoding() -> tiktoken.Encoding:
 
 def count(text: str) -> int:
     """Return the exact number of tokens; special tokens in a text are text. Off the loop for long ones."""
-    return len(encoding().encode_ordinary(text))
+    return len(encoding().encode_ordinary(text)) if text else 0
 
 
 def count_message(message: Message) -> int:

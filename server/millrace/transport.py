@@ -38,6 +38,7 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._ponged = 0  # bytes of pongs in this turn of the loop
         self.conn.debug = False  # or at that level every header and frame is logged: keys, tickets and prompts
 
     def handle_connect(self, event: Request) -> None:
@@ -70,11 +71,19 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
             self.transport.write(b"".join([part for payload in payloads for part in (header(len(payload)), payload)]))
 
     def handle_ping(self) -> None:
-        """Answer, but let no answers pile up for a peer that does not read them."""
-        if self.transport.get_write_buffer_size() < HIGH_WATER:
-            super().handle_ping()
-        else:
-            self.conn.data_to_send()
+        """Answer, but let no answers pile up for a peer that does not read them.
+
+        Those of one turn of the loop are counted here: uvloop counts what it was given to write only at its end.
+        """
+        answer = b"".join(self.conn.data_to_send())
+        if self.transport.get_write_buffer_size() + self._ponged < HIGH_WATER:
+            if not self._ponged:
+                self.loop.call_soon(self._turn)
+            self._ponged += len(answer)
+            self.transport.write(answer)
+
+    def _turn(self) -> None:
+        self._ponged = 0
 
     def handle_cont(self, event: Frame) -> None:
         """Take a fragment; a message may be cut into many, but not without end."""
