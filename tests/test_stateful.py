@@ -29,7 +29,7 @@ def test_what_always_holds_by_a_hand_turned_clock() -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=100,
+            max_examples=250,
             stateful_step_count=40,
             deadline=None,
             database=None,

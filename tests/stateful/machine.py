@@ -237,10 +237,10 @@ class Machine(RuleBasedStateMachine):
         elif kind == "refusal":
             self._say(attempt, Refusal(f" No{attempt.number}."))
         elif kind == "call" and attempt.call.prompt.tools and not attempt.paused:
-            index = len(calls)
+            index, attempt.calls = attempt.calls, attempt.calls + 1
             piece = CallPiece(index=index, id=f"call_{index}", name="measure", arguments='{"by":')
             self._say(attempt, piece, CallPiece(index=index, arguments=f"{attempt.number}}}"))
-        elif kind == "more" and calls:
+        elif kind == "more" and 0 in calls:
             self._say(attempt, CallPiece(index=0, arguments=" "))
 
     def end(self, which: int, end: Finish) -> None:

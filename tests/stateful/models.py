@@ -29,6 +29,7 @@ class HandAttempt:
         self.usage: Usage | None = None
         self.finish: Finish | None = None
         self.paused = self.waited = False
+        self.calls = 0  # that it was made to make: two in one turn are two
         self.was_refused = False  # so that it charges nothing
         self._loop = loop
         self._waiting: deque[Line] = deque()
