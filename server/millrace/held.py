@@ -56,6 +56,7 @@ class Held:
                     self._show_aside(piece)
             case Ended():
                 self._held.clear()
+                self._calls.clear()
 
     def _release(self) -> None:
         """Show what was held back: words that waited are one delta."""

@@ -233,11 +233,11 @@ class Session:
                     message = f"type: {unknown[:80]!r} is not known; write one of {', '.join(requests.TYPES)}"
                     raise MillraceError("unknown_event", message, param="type")
         except MillraceError as error:
-            self._refuse(error, envelope.stream_id if envelope else None, envelope.event_id if envelope else None)
+            self._refuse_frame(error, envelope)
             self._count_bad()
         except Exception as error:  # one request's fault must not end the other lanes
             log.get().error("frame crashed", exc_info=error)
-            self._refuse(_fault(), envelope.stream_id if envelope else None, envelope.event_id if envelope else None)
+            self._refuse_frame(_fault(), envelope)
 
     def _create(self, envelope: requests.Envelope) -> None:
         if self._leaving is not None:
@@ -381,6 +381,13 @@ class Session:
             raise not_found(cancel.response_id)
         run.cancel()
         return []
+
+    def _refuse_frame(self, error: MillraceError, envelope: requests.Envelope | None) -> None:
+        """Refuse with the frame's ids, where it could be read that far."""
+        if envelope is None:
+            self._refuse(error)
+        else:
+            self._refuse(error, envelope.stream_id, envelope.event_id)
 
     def _refuse(self, error: MillraceError, stream_id: str | None = None, event_id: str | None = None) -> None:
         self._outbox.put(responses.error_event(error, stream_id, event_id))
