@@ -163,6 +163,24 @@ def test_without_a_command_it_serves(tmp_path: Path) -> None:
     assert (tmp_path / ".millrace" / "millrace.sqlite3").is_file()
 
 
+def test_the_line_of_the_procfile_serves_on_the_port_it_is_given(tmp_path: Path) -> None:
+    """By `sh`, as process managers do it; without a key it says what comes before listening beyond loopback."""
+    kind, _, line = (REPOSITORY / "Procfile").read_text("utf-8").partition(": ")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    bin_folder = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = ENVIRONMENT | {"PORT": str(port), "PATH": bin_folder, "MILLRACE__SERVER__DATA_DIR": str(tmp_path)}
+    command = ("sh", "-c", f"exec {line}")
+    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, text=True, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert f"http://127.0.0.1:{port}/" in process.stderr.readline()
+        assert "millrace keys add --tenant NAME, then set MILLRACE__SERVER__HOST=0.0.0.0" in process.stderr.readline()
+        assert get(f"http://127.0.0.1:{port}/healthz")["status"] == "ok"
+        process.terminate()
+        process.communicate(timeout=PATIENCE_S)
+    assert kind == "web"
+
+
 def test_the_simulator_answers_and_counts() -> None:
     """One model on a port of its own, with its counters."""
     with server("simulate", "--port", "0", "--profile", "small") as (_, url):

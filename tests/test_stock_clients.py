@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tests.stock.environment import PINS, is_ready
+from tests.stock.environment import is_ready
 from tests.stock.scenarios import Result, run_all
 from tests.stock.server import serving
 
@@ -22,11 +22,3 @@ def test_every_stock_client_is_at_home() -> None:
         pytest.skip("the stock clients are not installed; install them with: python -m tests.stock --prepare")
     told = asyncio.run(everything())
     assert {(result.scenario.client, result.scenario.name): result.reason for result in told if result.reason} == {}
-
-
-def test_the_pins_of_the_stock_clients_name_no_registry() -> None:
-    for path in PINS:
-        text = path.read_text("utf-8")
-        assert "--hash=sha256:" in text or '"integrity": "sha512-' in text
-        assert "://" not in text
-        assert '"resolved"' not in text

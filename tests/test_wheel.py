@@ -14,12 +14,13 @@ import pytest
 from tests.conftest import REPOSITORY
 
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
+AS_LOCKED = ("--no-deps", "--no-build-isolation")  # nothing is resolved, no build tool either
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    run = [sys.executable, *PIP, "wheel", "--no-deps", "--wheel-dir", str(folder), str(REPOSITORY)]
+    run = [sys.executable, *PIP, "wheel", *AS_LOCKED, "--wheel-dir", str(folder), str(REPOSITORY)]
     subprocess.run(run, check=True, timeout=150)
     return next(folder.glob("*.whl"))
 
@@ -30,9 +31,11 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("venv")
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    pins = str(REPOSITORY / "requirements.txt")
-    subprocess.run([python, *PIP, "install", "--require-hashes", "-r", pins], check=True, timeout=300)
+    for lock in ("requirements-build.txt", "requirements.txt"):
+        pins = ("--require-hashes", "-r", str(REPOSITORY / lock))
+        subprocess.run([python, *PIP, "install", *AS_LOCKED, *pins], check=True, timeout=300)
     subprocess.run([python, *PIP, "install", "--no-deps", str(wheel)], check=True, timeout=60)
+    subprocess.run([python, *PIP, "check"], check=True, timeout=60)
     return folder / "bin"
 
 

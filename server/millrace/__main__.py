@@ -40,9 +40,9 @@ def main() -> None:
 def serve(config: Path, host: str | None, port: int | None) -> None:
     """Serve the models of a configuration file."""
     loaded = startup.load(config, host, port)
-    keys_command.check_access(loaded.server)
+    advice = keys_command.check_access(loaded.server)
     log.configure()
-    _until_interrupted(_serve(loaded))
+    _until_interrupted(_serve(loaded, advice))
 
 
 @main.command()
@@ -106,11 +106,13 @@ def _address(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def _serve(loaded: Settings) -> None:
+async def _serve(loaded: Settings, advice: str) -> None:
     with _listen(loaded.server) as listener:
         address = _address(listener)
-        console = Console(stderr=True, highlight=False)
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
         console.print(f"Millrace {__version__}: page http://{address}/ · wire ws://{address}/v1/responses")
+        if advice:
+            console.print(advice, style="dim")
         await _run(app.server(loaded), listener)
 
 

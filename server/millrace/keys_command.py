@@ -117,10 +117,10 @@ def revoke(key_id: str, config: Path, data_dir: str | None) -> None:
     click.echo(f"{key_id} is revoked", err=True)
 
 
-def check_access(server: ServerSettings) -> None:
-    """Refuse to listen where others can reach, while there is no key.
+def check_access(server: ServerSettings) -> str:
+    """Refuse to listen where others can reach, while there is no key. Return what to do before that, or "".
 
-    The store is opened for it in any case, so that what is wrong with it is said as a fault of its key.
+    The store is opened in any case, so that what is wrong with it is reported as a fault of its setting.
     """
     found = _run(server.data_dir, lambda store: store.load())
     if not found and server.host not in LOOPBACK:
@@ -129,6 +129,9 @@ def check_access(server: ServerSettings) -> None:
         startup.complain(
             [Fault("server.host", f"{host!r} is open to others, and there is no key; {advice}")], "not safe"
         )
+    if found or server.host not in LOOPBACK:
+        return ""
+    return "For this machine only. For others: millrace keys add --tenant NAME, then set MILLRACE__SERVER__HOST=0.0.0.0"
 
 
 def _in_store(config: Path, data_dir: str | None, work: Callable[[KeyStore], Awaitable[T]]) -> T:

@@ -25,10 +25,17 @@ def prepare() -> None:
     if is_ready():
         return
     venv.create(VENV, with_pip=True, clear=True)
-    pip = (BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes")
-    subprocess.run([*pip, "-r", HERE / "requirements.txt"], check=True)
+    install(BIN / "python")
     subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=HERE, check=True)
     STAMP.write_text(_pinned(), "utf-8")
+
+
+def install(python: Path) -> None:
+    """Install the lock of the Python clients, which is complete and all of wheels: nothing is resolved."""
+    pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    wheels = ("install", "--no-deps", "--only-binary", ":all:", "--require-hashes")
+    subprocess.run([*pip, *wheels, "-r", HERE / "requirements.txt"], check=True)
+    subprocess.run([*pip, "check"], check=True)
 
 
 def variables(base_url: str, home: Path) -> dict[str, str]:
