@@ -97,8 +97,9 @@ ROUTED = Routed(strategy=Strategy.CASCADE, model="small-model", reason="easy")
 def told(*said: Said, delivery: Delivery = Delivery.PREFIX, include_usage: bool = False) -> tuple[Response, Stream]:
     """Return a response to which this has happened, and what its client has got."""
     response = Response(replace(REQUEST, delivery=delivery), clock=lambda: 0.0)
-    stream = Stream(Track(response))
-    response.subscribe(CompletionProjection(stream.track, created_at=7, include_usage=include_usage))
+    projection = CompletionProjection(response, 7, include_usage=include_usage)
+    stream = Stream(projection.track)
+    response.subscribe(projection)
     response.start()
     response.route(ROUTED)
     tell(response, *said)
@@ -218,7 +219,7 @@ def test_why_it_ended(ended: Ended, said: tuple[Said, ...], finish: str, deliver
     assert stream.deltas()[0] == {"role": "assistant", "content": ""}
     assert stream.chunks()[-1]["choices"][0]["finish_reason"] == finish
     assert stream.done
-    assert whole(response, created_at=7).choices[0].finish_reason == finish
+    assert whole(response, 7).choices[0].finish_reason == finish
 
 
 BROKEN = replace(DONE_WELL, status=Status.FAILED, error=MillraceError("upstream_truncated", "it broke off"))
@@ -245,7 +246,7 @@ def test_what_breaks_off_is_an_error(ended: Ended, code: str, said: tuple[Said, 
     assert all(error["error"]["message"] for error in errors)
     assert not stream.done
     with pytest.raises(MillraceError) as raised:
-        whole(response, created_at=7)
+        whole(response, 7)
     assert raised.value.code == code
 
 
@@ -253,7 +254,7 @@ def test_a_whole_completion() -> None:
     """Made of the words that stand, with all that is beside them."""
     response, _ = told("weak", Thought("?"), REVISED, Thought("Hm."), "str", "ong", *CALL, OTHER_CALL)
     response.end(DONE_WELL)
-    completion = whole(response, created_at=7)
+    completion = whole(response, 7)
     written = json.loads(msgspec.json.encode(completion))
     assert written["choices"] == [
         {
@@ -285,7 +286,7 @@ def test_a_completion_without_words(said: tuple[Said, ...], content: str | None,
     """Null where something else is the answer, empty where nothing is."""
     response, _ = told(*said)
     response.end(DONE_WELL)
-    message = whole(response, created_at=7).choices[0].message
+    message = whole(response, 7).choices[0].message
     assert (message.content, message.refusal) == (content, refusal)
 
 
@@ -297,7 +298,7 @@ def test_the_stock_client_reads_it() -> None:
     assert "".join(chunk.choices[0].delta.content or "" for chunk in read[:-1]) == "a"
     assert read[-1].usage is not None
     assert read[-1].usage.total_tokens == 15
-    completion = ChatCompletion.model_validate_json(msgspec.json.encode(whole(response, created_at=7)), strict=True)
+    completion = ChatCompletion.model_validate_json(msgspec.json.encode(whole(response, 7)), strict=True)
     (call,) = completion.choices[0].message.tool_calls or []
     assert isinstance(call, ChatCompletionMessageFunctionToolCall)
     assert (call.id, call.function.name, call.function.arguments) == ("c1", "f", '{"a":1}')
@@ -306,9 +307,8 @@ def test_the_stock_client_reads_it() -> None:
 
 def test_it_is_behind_when_its_track_is() -> None:
     """So that the models are read no further."""
-    response = Response(REQUEST, clock=lambda: 0.0)
-    stream = Stream(Track(response))
-    projection = CompletionProjection(stream.track, created_at=7, include_usage=False)
+    projection = CompletionProjection(Response(REQUEST, clock=lambda: 0.0), 7, include_usage=False)
+    stream = Stream(projection.track)
     assert not projection.behind
     stream.behind = True
     assert projection.behind
@@ -337,7 +337,7 @@ def test_a_stream_adds_up_to_the_whole(attempts: list[list[Said]], at: int, deli
     taken_back = [fact for attempt in weak for fact in (*attempt, REVISED)]
     response, stream = told(*taken_back, *last[:at], Committed(), *last[at:], delivery=delivery)
     response.end(DONE_WELL)
-    message = whole(response, created_at=7).choices[0].message
+    message = whole(response, 7).choices[0].message
     deltas = stream.deltas()
     assert sum("role" in delta for delta in deltas) == 1
     assert added(deltas, "content") == (message.content or "")

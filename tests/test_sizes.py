@@ -12,10 +12,9 @@ from millrace.completion import CompletionProjection
 from millrace.ending import NOTHING
 from millrace.fingerprint import Keys, keys_of
 from millrace.memory import Memory
-from millrace.projection import EventCodec, Projection
+from millrace.projection import EventCodec, ResponsesProjection
 from millrace.response import Ended, Response
 from millrace.tokens import LONG
-from millrace.track import Track
 from millrace.types import CallPiece, Message, Prompt, Refusal, Request, Source, Status, Thought, Tool
 from millrace.wire.chunks import ChatCodec
 from tests.scripted import CATALOG, request
@@ -71,8 +70,8 @@ async def test_the_keys_of_a_long_request_are_made_off_the_loop(
 def test_a_log_is_about_as_long_as_its_frames(words: str, instructions: str | None, tools: tuple[Tool, ...]) -> None:
     """Also those that repeat the whole answer, and what was asked."""
     response = Response(request(said("x"), instructions=instructions, tools=tools), lambda: 0.0)
-    track = Track(response)
-    projection = Projection(track, created_at=0, negotiated=True)
+    projection = ResponsesProjection(response, 0, negotiated=True)
+    track = projection.track
     response.subscribe(projection)
     response.start()
     response.say(Thought(words))
@@ -88,8 +87,9 @@ def test_a_log_is_about_as_long_as_its_frames(words: str, instructions: str | No
 
 def test_a_chat_completions_log_too() -> None:
     response = Response(request(said("x")), lambda: 0.0)
-    track = Track(response)
-    response.subscribe(CompletionProjection(track, created_at=0, include_usage=True))
+    projection = CompletionProjection(response, 0, include_usage=True)
+    track = projection.track
+    response.subscribe(projection)
     response.commit()
     for aside in (Thought("x" * 10_000), Refusal("y" * 10_000), CallPiece(index=0, arguments="z" * 10_000)):
         response.say(aside)

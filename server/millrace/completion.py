@@ -3,14 +3,15 @@
 Nothing is negotiated in this dialect, so nothing is shown that may be taken back.
 """
 
+from functools import partial
+
 from msgspec import UNSET, UnsetType
 
 from millrace.errors import MillraceError, Unanswered
 from millrace.held import Held
 from millrace.marks import marked
 from millrace.response import Ended, Fact, Response, Revised, Routed
-from millrace.runs import Run
-from millrace.track import Track
+from millrace.track import Dialect, Track
 from millrace.types import (
     Aside,
     CallPiece,
@@ -24,16 +25,14 @@ from millrace.wire.chunks import CallDelta, Chunk, ChunkChoice, Delta, FunctionD
 from millrace.wire.completions import CalledFunction
 from millrace.wire.responses import error_body
 
-DIALECT = "chat"
 _CUT: dict[str | None, chunks.Finish] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
 class CompletionProjection:
     """One subscriber of a response: the chunks of its chat completion."""
 
-    def __init__(self, track: Track, *, created_at: int, include_usage: bool) -> None:
-        response = track.response
-        self.track = track
+    def __init__(self, response: Response, created_at: int, *, include_usage: bool) -> None:
+        self.track = Track(response)
         self._request = response.request
         self._created_at = created_at
         self._include_usage = include_usage
@@ -120,19 +119,12 @@ class CompletionProjection:
         return Chunk(id=completion_id(self._request), created=self._created_at, model=self._model, choices=choices)
 
 
-def told(run: Run, *, include_usage: bool) -> CompletionProjection:
-    """Return what is told of a run in this dialect; the first who asks has it told from the beginning."""
-    dialect = (DIALECT, include_usage)
-    if dialect not in run.tellers:
-        teller = CompletionProjection(Track(run.response), created_at=run.created_at, include_usage=include_usage)
-        run.tellers[dialect] = teller
-        run.response.subscribe(teller)
-    known = run.tellers[dialect]
-    assert isinstance(known, CompletionProjection), "the dialect says so"
-    return known
+def dialect(*, include_usage: bool) -> Dialect[CompletionProjection]:
+    """Return the dialect of chat completions, with a last chunk of usage or without."""
+    return Dialect("chat", include_usage, partial(CompletionProjection, include_usage=include_usage))
 
 
-def whole(response: Response, *, created_at: int) -> chunks.Completion:
+def whole(response: Response, created_at: int) -> chunks.Completion:
     """Return a response that has ended as one completion; raises the error it ended with."""
     ended, request = response.ended, response.request
     assert ended is not None, "it has ended"

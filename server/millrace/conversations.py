@@ -35,7 +35,7 @@ class Conversations:
     def remember(self, run: Run) -> None:
         """Write a response that has ended to disk, if its request wants that."""
         if run.request.store and run.response.ended is not None:
-            body = wire.encode(body_of(run))
+            body = wire.encode(body_of(run.response, run.created_at))
             stored = StoredResponse(
                 id=run.request.id,
                 tenant=run.request.tenant,
@@ -53,7 +53,7 @@ class Conversations:
         """Return a response as JSON; raises `response_not_found`."""
         run = self.run(tenant, response_id)
         if run is not None and run.response.started_at is not None:
-            return wire.encode(body_of(run))
+            return wire.encode(body_of(run.response, run.created_at))
         stored = await self._archive.find(tenant, response_id)
         if stored is None:
             raise not_found(response_id)

@@ -42,15 +42,15 @@ async def create_completion(request: Request) -> Response:
     if not create.stream:
         return Document(run, partial(_completion, run))
     process = _process(request)
-    teller = completion.told(run, include_usage=create.include_usage)
-    return _stream(process, run, teller.track, chunks.ChatCodec(), partial(_completion, run))
+    shown = run.projection(completion.dialect(include_usage=create.include_usage))
+    return _stream(process, run, shown.track, chunks.ChatCodec(), partial(_completion, run))
 
 
 async def cancel(request: Request) -> Response:
     """`POST /v1/responses/{id}/cancel`: the response as it ended, with what it cost."""
     run = _found(request)
     run.cancel()
-    return Document(run, lambda: wire.encode(body_of(run)))
+    return Document(run, lambda: wire.encode(body_of(run.response, run.created_at)))
 
 
 async def retrieve(request: Request) -> Response:
@@ -62,8 +62,8 @@ async def retrieve(request: Request) -> Response:
         return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
     run = _found(request)
     after = _after(request.query_params.get("starting_after"))
-    known = run.tellers.get((projection.DIALECT, False))
-    if run.told > MAX_LOG:
+    known = run.projections.get(projection.dialect(negotiated=False))
+    if run.log_bytes > MAX_LOG:
         raise MillraceError("resume_gap", "the response is too long to be told again")
     if after >= 0 and (known is None or after >= len(known.track.written)):
         raise MillraceError("resume_gap", f"starting_after: event {after} was never sent in this dialect")
@@ -89,8 +89,8 @@ async def _started(request: Request, create: requests.Create, fields: dict[str, 
 
 def _events(request: Request, run: Run, start: int = 0) -> Stream:
     process = _process(request)
-    teller = projection.told(run, negotiated=False)
-    return _stream(process, run, teller.track, EventCodec(teller, sse=True), partial(_response, run), start)
+    shown = run.projection(projection.dialect(negotiated=False))
+    return _stream(process, run, shown.track, EventCodec(shown, sse=True), partial(_response, run), start)
 
 
 def _stream(
@@ -109,13 +109,13 @@ def _stream(
 
 
 def _completion(run: Run) -> bytes:
-    return msgspec.json.encode(completion.whole(run.response, created_at=run.created_at))
+    return msgspec.json.encode(completion.whole(run.response, run.created_at))
 
 
 def _response(run: Run) -> bytes:
     ended = run.response.ended
     assert ended is not None, "it has ended"
-    body = body_of(run)
+    body = body_of(run.response, run.created_at)
     if body.error is not None and ended.error is not None:
         raise Unanswered(ended.error, body.usage)
     return wire.encode(body)

@@ -5,19 +5,18 @@ that the terminal repeats exactly that. The track it writes into numbers the eve
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from msgspec import UNSET, UnsetType
 
 from millrace.held import Held
 from millrace.marks import marked
 from millrace.output import Output, length
-from millrace.response import Ended, Fact, Metered, Revised, Routed, Started
-from millrace.runs import Run
-from millrace.track import Track
+from millrace.response import Ended, Fact, Metered, Response, Revised, Routed, Started
+from millrace.track import Dialect, Track
 from millrace.types import Aside, CallPiece, Refusal, Status, Thought
 from millrace.wire import responses as wire
 
-DIALECT = "responses"
 USAGE_EVERY_S = 1.0
 
 _TERMINALS: dict[Status, type[wire.Terminal]] = {
@@ -28,13 +27,12 @@ _TERMINALS: dict[Status, type[wire.Terminal]] = {
 }
 
 
-class Projection:
+class ResponsesProjection:
     """One subscriber of a response: dialect A, negotiated or not, in one delivery mode."""
 
-    def __init__(self, track: Track, *, created_at: int, negotiated: bool) -> None:
-        response = track.response
+    def __init__(self, response: Response, created_at: int, *, negotiated: bool) -> None:
         request = response.request
-        self.track = track
+        self.track = track = Track(response)
         self._request = request
         self._clock = response.clock
         self._created_at = created_at
@@ -167,31 +165,23 @@ class Projection:
         )
 
 
-def told(run: Run, *, negotiated: bool) -> Projection:
-    """Return what is told of a run in this dialect; the first who asks has it told from the beginning."""
-    dialect = (DIALECT, negotiated)
-    if dialect not in run.tellers:
-        projection = Projection(Track(run.response), created_at=run.created_at, negotiated=negotiated)
-        run.tellers[dialect] = projection
-        run.response.subscribe(projection)
-    teller = run.tellers[dialect]
-    assert isinstance(teller, Projection), "the dialect says so"
-    return teller
+def dialect(*, negotiated: bool) -> Dialect[ResponsesProjection]:
+    """Return the Responses dialect, for clients that negotiated `millrace.*` events or for those that did not."""
+    return Dialect("responses", negotiated, partial(ResponsesProjection, negotiated=negotiated))
 
 
-def body_of(run: Run) -> wire.ResponseBody:
-    """Return a response as a plain client sees it now."""
-    track = Track(run.response)
-    projection = Projection(track, created_at=run.created_at, negotiated=False)
-    run.response.replay(projection)
-    last = track.last
+def body_of(response: Response, created_at: int) -> wire.ResponseBody:
+    """Return a response, created at Unix seconds, as a client that did not negotiate sees it now."""
+    projection = ResponsesProjection(response, created_at, negotiated=False)
+    response.replay(projection)
+    last = projection.track.last
     return last.response if isinstance(last, wire.Terminal) else projection.body_so_far()
 
 
 class EventCodec:
     """The frames of one listener of a projection: JSON, on its lane, and framed as a server-sent event over HTTP."""
 
-    def __init__(self, projection: Projection, stream_id: str | None = None, *, sse: bool = False) -> None:
+    def __init__(self, projection: ResponsesProjection, stream_id: str | None = None, *, sse: bool = False) -> None:
         self._output = projection.output
         self._stream_id: str | UnsetType = UNSET if stream_id is None else stream_id
         self._sse = sse

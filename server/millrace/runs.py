@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Protocol
+from typing import Any, TypeVar, cast
 
 from millrace import log
 from millrace.errors import MillraceError
@@ -17,7 +17,7 @@ from millrace.funnel import Funnel
 from millrace.ports import Admission, Clock
 from millrace.response import Response
 from millrace.sweeper import each
-from millrace.track import Track
+from millrace.track import Dialect, Projection
 from millrace.types import OnDisconnect, Request
 
 KEPT_S = 600.0  # after its end
@@ -28,7 +28,7 @@ FACT_SIZE = 200  # bytes of a fact beside its words, about
 WORD_SIZE = 56  # bytes of what was told once, beside its words
 RUN_SIZE = 4 * 1024  # bytes of a run with nothing in it
 
-Dialect = tuple[str, bool]  # its name, and one thing in which its listeners differ
+P = TypeVar("P", bound=Projection)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +37,6 @@ class Repeat:
 
     place: tuple[str, str, str]  # tenant, key, idempotency key
     digest: bytes  # SHA-256 of the body
-
-
-class Teller(Protocol):
-    """What tells a response in one dialect."""
-
-    @property
-    def track(self) -> Track:
-        """Where it is told."""
-        ...
 
 
 class Run:
@@ -60,7 +51,7 @@ class Run:
         self.task: asyncio.Task[None] | None = None
         self.ended_at: float | None = None
         self.left_at: float | None = None  # when the last listener went away
-        self.tellers: dict[Dialect, Teller] = {}
+        self.projections: dict[Dialect[Any], Projection] = {}
         self.repeat: Repeat | None = None
         self.admission: Admission | None = None
         self.kept_bytes = 0
@@ -77,9 +68,17 @@ class Run:
         return self.ended_at is not None
 
     @property
-    def told(self) -> int:
-        """Bytes of what can be told again, about."""
-        return max((teller.track.log for teller in self.tellers.values()), default=0)
+    def log_bytes(self) -> int:
+        """Bytes of the longest event log that it keeps, about."""
+        return max((projection.track.log for projection in self.projections.values()), default=0)
+
+    def projection(self, dialect: Dialect[P]) -> P:
+        """Return what shows it in a dialect; the first who asks has it shown from the beginning."""
+        found = self.projections.get(dialect)
+        if found is None:
+            found = self.projections[dialect] = dialect.make(self.response, self.created_at)
+            self.response.subscribe(found)
+        return cast("P", found)
 
     def come(self) -> None:
         """Count one more client that listens."""
@@ -102,7 +101,8 @@ class Run:
         """Bytes that it keeps, about; those who came after its end may have had it told in another dialect."""
         facts, prompt = self.response.facts, self.request.prompt
         words = sum(len(fact) for fact in facts if isinstance(fact, str))
-        told = sum(teller.track.log + len(teller.track.written) * WORD_SIZE for teller in self.tellers.values())
+        tracks = [projection.track for projection in self.projections.values()]
+        told = sum(track.log + len(track.written) * WORD_SIZE for track in tracks)
         asked = prompt.size + 2 * sum(map(len, self.request.context))  # in chunks and as it was sent
         return RUN_SIZE + words + len(facts) * FACT_SIZE + told + asked
 

@@ -91,6 +91,7 @@ class Session:
         self._process = process
         self._principal = principal
         self._negotiated = negotiated
+        self._dialect = projection.dialect(negotiated=negotiated)
         self._outbox = Outbox(writer)
         self._lanes = Lanes()
         self._jobs: dict[Place, Job] = {}
@@ -273,17 +274,17 @@ class Session:
         if asked.epoch != self._process.epoch or run is None:
             message = "the response is not kept here (any more); ask again, with the same idempotency_key"
             raise MillraceError("resume_expired", message, param="response_id")
-        teller = run.tellers.get((projection.DIALECT, self._negotiated))
-        if teller is None:
+        known = run.projections.get(self._dialect)
+        if known is None:
             raise MillraceError("resume_gap", "connect in the way the request was made, with or without millrace.v1")
-        if run.told > runs.MAX_LOG:
+        if run.log_bytes > runs.MAX_LOG:
             raise MillraceError("resume_gap", "the response is too long to be told again", param="response_id")
-        if asked.after >= len(teller.track.written):
+        if asked.after >= len(known.track.written):
             raise MillraceError("resume_gap", f"after: event {asked.after} was never sent", param="after")
         return run
 
     def _resumed(self, run: Run, start: int, stream_id: str | None) -> responses.Resumed:
-        track = projection.told(run, negotiated=self._negotiated).track
+        track = run.projection(self._dialect).track
         return responses.Resumed(
             response_id=run.request.id,
             from_=start,
@@ -341,10 +342,10 @@ class Session:
 
     async def _tell(self, place: Place, run: Run, start: int) -> None:
         """Write a run's events as they come, until the last has been written or there is nobody to write to."""
-        if run.stream_id is None and not run.tellers:
+        if run.stream_id is None and not run.projections:
             run.stream_id = place.stream_id
-        teller = projection.told(run, negotiated=self._negotiated)
-        feed = Feed(teller.track, self._outbox, EventCodec(teller, place.stream_id), start)
+        shown = run.projection(self._dialect)
+        feed = Feed(shown.track, self._outbox, EventCodec(shown, place.stream_id), start)
         try:
             assert run.task is not None, "it has been started"
             await asyncio.wait((run.task,))

@@ -5,9 +5,11 @@ text that waits is merged. A number is given once, when the first listener takes
 """
 
 from collections import deque
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
-from millrace.response import Response
+from millrace.response import Response, Subscriber
 
 
 class Codec(Protocol):
@@ -34,6 +36,27 @@ class Listener(Protocol):
     def more(self, size: int) -> None:
         """Hear that about so many bytes more can be taken."""
         ...
+
+
+class Projection(Subscriber, Protocol):
+    """A subscriber of a response that shows it in one dialect."""
+
+    @property
+    def track(self) -> "Track":
+        """The events it has made."""
+        ...
+
+
+P_co = TypeVar("P_co", bound=Projection, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect(Generic[P_co]):
+    """A way of showing responses. Two are equal when they show the same; then their listeners share one projection."""
+
+    name: str
+    variant: bool  # the one thing in which listeners of a dialect differ
+    make: Callable[[Response, int], P_co] = field(compare=False)  # of a response created at Unix seconds
 
 
 EVENT_SIZE = 400  # bytes of an event without words, about
