@@ -10,7 +10,7 @@ from typing import Any
 from millrace.attempts import Caller
 from millrace.catalog import Catalog
 from millrace.choice import Policy
-from millrace.database import MEMORY, Database
+from millrace.database import MEMORY, SqliteDatabase
 from millrace.errors import UpstreamError
 from millrace.funnel import Funnel
 from millrace.ledgers.sqlite import SqliteLedger
@@ -133,7 +133,7 @@ class Scripted:
 class Stage:
     """Two scripted models behind a funnel."""
 
-    def __init__(self, small: Scripted, large: Scripted, database: Database, exact: ExactCache | None) -> None:
+    def __init__(self, small: Scripted, large: Scripted, database: SqliteDatabase, exact: ExactCache | None) -> None:
         self.small, self.large = small, large
         self._funnel = Funnel(
             catalog=CATALOG,
@@ -156,10 +156,10 @@ class Stage:
 async def staged(
     small: Sequence[Line],
     large: Sequence[Line] = ("Large.", STOP),
-    exact: Callable[[Database], ExactCache] | None = None,
+    exact: Callable[[SqliteDatabase], ExactCache] | None = None,
 ) -> AsyncIterator[Stage]:
     """Set a stage; `exact` makes a cache."""
-    database = Database(MEMORY)
+    database = SqliteDatabase(MEMORY)
     try:
         yield Stage(Scripted(small), Scripted(large), database, exact(database) if exact else None)
     finally:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from millrace.caches.exact import SqliteExactCache
-from millrace.database import Database
+from millrace.database import SqliteDatabase
 from millrace.types import Answer, Model, Price, Tier, Usage
 from tests.conftest import Running, Start
 from tests.talk import check_whole, output_of, talking
@@ -181,14 +181,14 @@ class Wall:
         return self.now
 
 
-def cache(database: Database, wall: Wall, **limits: int) -> SqliteExactCache:
+def cache(database: SqliteDatabase, wall: Wall, **limits: int) -> SqliteExactCache:
     bounds = {"memory_bytes": 10_000, "disk_bytes": 100_000} | limits
     return SqliteExactCache(database, ttl_s=60, wall=wall, **bounds)
 
 
 async def test_ttl_in_memory_and_on_disk() -> None:
     """An answer is gone when its time is up, wherever it is."""
-    database, wall = Database(":memory:"), Wall()
+    database, wall = SqliteDatabase(":memory:"), Wall()
     tier = cache(database, wall)
     tier.store(b"k", "t", answer("x"))
     other = cache(database, wall)
@@ -207,7 +207,7 @@ async def test_ttl_in_memory_and_on_disk() -> None:
 
 async def test_memory_is_bounded_and_the_least_recent_goes_first() -> None:
     """What leaves memory is still on disk."""
-    database, wall = Database(":memory:"), Wall()
+    database, wall = SqliteDatabase(":memory:"), Wall()
     tier = cache(database, wall, memory_bytes=4_000)
     for key in (b"a", b"b", b"c"):
         tier.store(key, "t", answer("x" * 500))
@@ -221,7 +221,7 @@ async def test_memory_is_bounded_and_the_least_recent_goes_first() -> None:
 
 async def test_disk_is_bounded() -> None:
     """Past disk_bytes the least recently used rows are deleted."""
-    database, wall = Database(":memory:"), Wall()
+    database, wall = SqliteDatabase(":memory:"), Wall()
     tier = cache(database, wall, memory_bytes=1, disk_bytes=50_000)
     for number in range(256):
         wall.now += 0.1
@@ -233,7 +233,7 @@ async def test_disk_is_bounded() -> None:
 
 async def test_a_row_that_cannot_be_read_is_a_miss_and_goes() -> None:
     """Of another version, or damaged: it must not fail its request for as long as it lives."""
-    database, wall = Database(":memory:"), Wall()
+    database, wall = SqliteDatabase(":memory:"), Wall()
     tier = cache(database, wall)
     tier.store(b"k", "t", answer("x"))
     database.write(lambda connection: connection.execute("UPDATE answers SET answer = X'00'"))
@@ -244,7 +244,7 @@ async def test_a_row_that_cannot_be_read_is_a_miss_and_goes() -> None:
 
 async def test_reasoning_comes_back_and_a_row_without_it_is_read() -> None:
     """Rows of a version that kept none are answers all the same."""
-    database, wall = Database(":memory:"), Wall()
+    database, wall = SqliteDatabase(":memory:"), Wall()
     cache(database, wall).store(b"k", "t", replace(answer("x"), reasoning="because"))
     assert (found := await cache(database, wall).find(b"k")) is not None
     assert (found.text, found.reasoning) == ("x", "because")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from millrace.database import BATCH, FILE, MEMORY, Database, Operation
+from millrace.database import BATCH, FILE, MEMORY, Operation, SqliteDatabase
 from millrace.ledger import Bill, Line, milliseconds
 from millrace.ledgers.sqlite import SqliteLedger
 from millrace.ports import Sink
@@ -84,7 +84,7 @@ class Store:
     """A database with a ledger, and a look into it."""
 
     def __init__(self, data_dir: str) -> None:
-        self.database = Database(data_dir)
+        self.database = SqliteDatabase(data_dir)
         self.ledger = SqliteLedger(self.database)
 
     def bill(self, request: Request = REQUEST) -> Bill:
@@ -277,14 +277,14 @@ def numbers(connection: sqlite3.Connection) -> list[int]:
 
 
 @pytest.fixture
-def database() -> Iterator[Database]:
-    made = Database(MEMORY)
+def database() -> Iterator[SqliteDatabase]:
+    made = SqliteDatabase(MEMORY)
     made.write(lambda connection: connection.execute("CREATE TABLE numbers (number INTEGER UNIQUE) STRICT"))
     yield made
     made.close()
 
 
-async def test_writes_keep_their_order_and_a_read_comes_after_them(database: Database) -> None:
+async def test_writes_keep_their_order_and_a_read_comes_after_them(database: SqliteDatabase) -> None:
     """Also over more than one batch: a read sees all that was written before it, and nothing written after."""
     for number in range(2 * BATCH + 7):
         database.write(insert(number))
@@ -294,7 +294,7 @@ async def test_writes_keep_their_order_and_a_read_comes_after_them(database: Dat
     assert await seen == [*range(2 * BATCH + 7)]
 
 
-async def test_a_failing_write_does_not_lose_its_neighbours(database: Database) -> None:
+async def test_a_failing_write_does_not_lose_its_neighbours(database: SqliteDatabase) -> None:
     """The three wait together and are one batch; the second breaks a constraint."""
     held = threading.Event()
     database.write(lambda _: held.wait())
@@ -304,14 +304,14 @@ async def test_a_failing_write_does_not_lose_its_neighbours(database: Database) 
     assert await database.read(numbers) == [1, 2]
 
 
-async def test_a_failing_read_is_raised_to_whoever_asked(database: Database) -> None:
+async def test_a_failing_read_is_raised_to_whoever_asked(database: SqliteDatabase) -> None:
     """The next one is answered."""
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         await database.read(lambda connection: connection.execute("SELECT * FROM nowhere"))
     assert await database.read(numbers) == []
 
 
-async def test_a_reader_who_has_gone_is_not_answered(database: Database) -> None:
+async def test_a_reader_who_has_gone_is_not_answered(database: SqliteDatabase) -> None:
     """A cancelled read leaves the store as it was."""
     reading = asyncio.ensure_future(database.read(numbers))
     await asyncio.sleep(0)
@@ -323,7 +323,7 @@ async def test_a_reader_who_has_gone_is_not_answered(database: Database) -> None
 def test_closing_flushes(tmp_path: Path) -> None:
     """What is queued is on the disk when `close` returns; the folder is the owner's alone."""
     folder = tmp_path / "new" / "data"
-    database = Database(str(folder))
+    database = SqliteDatabase(str(folder))
     database.write(lambda connection: connection.execute("CREATE TABLE numbers (number INTEGER) STRICT"))
     for number in range(BATCH + 3):
         database.write(insert(number))
@@ -335,7 +335,7 @@ def test_closing_flushes(tmp_path: Path) -> None:
 
 async def test_a_value_the_database_cannot_hold_harms_nobody_else() -> None:
     """The thread lives on, the neighbours are written, and whoever reads is told."""
-    database = Database(":memory:")
+    database = SqliteDatabase(":memory:")
     database.write(lambda connection: connection.execute("CREATE TABLE t (n INTEGER)"))
     database.write(lambda connection: connection.execute("INSERT INTO t VALUES (?)", (2**63,)))
     database.write(lambda connection: connection.execute("INSERT INTO t VALUES (7)"))

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, strategies as st
 
-from millrace.database import MEMORY, Database
+from millrace.database import MEMORY, SqliteDatabase
 from millrace.errors import MillraceError
 from millrace.ledgers.sqlite import SqliteLedger
 from millrace.limits.memory import DAY_S, MemoryLimiter, Window, midnight
@@ -180,7 +180,7 @@ async def test_the_ledger_sums_what_keys_spent() -> None:
             key_id=key_id,
         )
 
-    with closing(Database(MEMORY)) as database:
+    with closing(SqliteDatabase(MEMORY)) as database:
         ledger = SqliteLedger(database)
         for number, (key_id, opened_at, cost) in enumerate(
             [("a", NOON, "0.1"), ("a", NOON, "0.200000001"), ("b", NOON, "1"), ("", NOON, "9"), ("a", 1.0, "5")]

@@ -8,7 +8,7 @@ import pytest
 from millrace import checks
 from millrace.caches.exact import SqliteExactCache
 from millrace.choice import choose, likely
-from millrace.database import Database
+from millrace.database import SqliteDatabase
 from millrace.errors import UpstreamError
 from millrace.fingerprint import keys_of
 from millrace.flight import Rider
@@ -49,7 +49,7 @@ def facts_of(response: Response, kind: Any) -> list[Any]:
     return [fact for fact in response.facts if isinstance(fact, kind)]
 
 
-def cache(database: Database) -> SqliteExactCache:
+def cache(database: SqliteDatabase) -> SqliteExactCache:
     return SqliteExactCache(database, ttl_s=60, memory_bytes=10**6, disk_bytes=10**6, wall=lambda: 1_700_000_000.0)
 
 
@@ -86,7 +86,7 @@ async def test_reasoning_is_stored_with_the_answer() -> None:
     """What a model thought is kept beside what it said."""
     kept: list[SqliteExactCache] = []
 
-    def keeping(database: Database) -> SqliteExactCache:
+    def keeping(database: SqliteDatabase) -> SqliteExactCache:
         kept.append(cache(database))
         return kept[0]
 

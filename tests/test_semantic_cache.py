@@ -13,7 +13,7 @@ import pytest
 from millrace.caches import partition
 from millrace.caches.partition import Partition, Stored, Vector
 from millrace.caches.semantic import SqliteSemanticCache
-from millrace.database import Database
+from millrace.database import SqliteDatabase
 from millrace.embedders import minilm
 from millrace.embedders.hashing import Hashing
 from millrace.embedders.minilm import MiniLM
@@ -64,8 +64,8 @@ def embedder(request: pytest.FixtureRequest) -> Embedder:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(str(tmp_path))
+def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    database = SqliteDatabase(str(tmp_path))
     yield database
     database.close()
 
@@ -74,7 +74,7 @@ def answer(text: str) -> Answer:
     return Answer(text=text, model=MODEL, usage=Usage(input_tokens=7, output_tokens=3), check="passed")
 
 
-def cache_of(database: Database, embedder: Embedder, **options: Any) -> SqliteSemanticCache:
+def cache_of(database: SqliteDatabase, embedder: Embedder, **options: Any) -> SqliteSemanticCache:
     """A lookup may take its time, but where a test is about that."""
     defaults: dict[str, Any] = {"ttl_s": 60.0, "wall": lambda: 1000.0, "deadline_s": 30.0}
     return SqliteSemanticCache(database, embedder, **(defaults | options))
@@ -85,7 +85,7 @@ async def stored(cache: SqliteSemanticCache) -> None:
     await asyncio.wrap_future(cache._worker.later(lambda: None))
 
 
-async def test_another_wording_is_served(database: Database, embedder: Embedder) -> None:
+async def test_another_wording_is_served(database: SqliteDatabase, embedder: Embedder) -> None:
     """With the stored text, its counts, and how near it was."""
     cache = cache_of(database, embedder)
     assert await cache.find(SCOPE, ASKED) == SemanticMiss(reason="nothing near", similarity=None)
@@ -104,7 +104,7 @@ async def test_another_wording_is_served(database: Database, embedder: Embedder)
     await cache.close()
 
 
-async def test_a_miss_says_why(database: Database, embedder: Embedder) -> None:
+async def test_a_miss_says_why(database: SqliteDatabase, embedder: Embedder) -> None:
     """What differs, or that the question cannot be answered by itself; the latter is never kept."""
     cache = cache_of(database, embedder)
     cache.store(SCOPE, "tenant", "How do I cancel order 1001?", answer("So."))
@@ -127,7 +127,7 @@ async def test_a_miss_says_why(database: Database, embedder: Embedder) -> None:
     assert rows == (1,)
 
 
-async def test_the_best_verified_wins(database: Database, embedder: Embedder) -> None:
+async def test_the_best_verified_wins(database: SqliteDatabase, embedder: Embedder) -> None:
     """The nearest is another number; the second nearest is right."""
     cache = cache_of(database, embedder)
     cache.store(SCOPE, "tenant", "How do I cancel the order 1002 of 2020?", answer("wrong"))
@@ -139,7 +139,7 @@ async def test_the_best_verified_wins(database: Database, embedder: Embedder) ->
     await cache.close()
 
 
-async def test_scopes_never_mix(database: Database, embedder: Embedder) -> None:
+async def test_scopes_never_mix(database: SqliteDatabase, embedder: Embedder) -> None:
     cache = cache_of(database, embedder)
     cache.store(SCOPE, "tenant", ASKED, answer("one"))
     await stored(cache)
@@ -153,7 +153,7 @@ async def test_scopes_never_mix(database: Database, embedder: Embedder) -> None:
     await cache.close()
 
 
-async def test_entries_expire(database: Database, embedder: Embedder) -> None:
+async def test_entries_expire(database: SqliteDatabase, embedder: Embedder) -> None:
     """In memory, and from SQLite; a start prunes."""
     now = 1000.0
     cache = cache_of(database, embedder, wall=lambda: now)
@@ -172,7 +172,7 @@ async def test_entries_expire(database: Database, embedder: Embedder) -> None:
     await again.close()
 
 
-async def test_the_same_question_is_replaced(database: Database, embedder: Embedder) -> None:
+async def test_the_same_question_is_replaced(database: SqliteDatabase, embedder: Embedder) -> None:
     """In memory and in SQLite."""
     cache = cache_of(database, embedder)
     for text in ("first", "second"):
@@ -190,7 +190,7 @@ async def test_the_same_question_is_replaced(database: Database, embedder: Embed
 
 async def test_a_cold_scope_comes_back(tmp_path: Path, embedder: Embedder) -> None:
     """After others pushed it out of memory, and after a restart."""
-    database = Database(str(tmp_path))
+    database = SqliteDatabase(str(tmp_path))
     cache = cache_of(database, embedder, hot_scopes=1)
     cache.store(SCOPE, "tenant", ASKED, answer("kept"))
     await stored(cache)
@@ -199,7 +199,7 @@ async def test_a_cold_scope_comes_back(tmp_path: Path, embedder: Embedder) -> No
         assert list(cache._partitions) == [scope]
     await cache.close()
     database.close()
-    database = Database(str(tmp_path))
+    database = SqliteDatabase(str(tmp_path))
     cache = cache_of(database, embedder)
     found = await cache.find(SCOPE, REWORDED)
     assert isinstance(found, SemanticHit)
@@ -208,7 +208,7 @@ async def test_a_cold_scope_comes_back(tmp_path: Path, embedder: Embedder) -> No
     database.close()
 
 
-async def test_a_scope_is_bounded(database: Database) -> None:
+async def test_a_scope_is_bounded(database: SqliteDatabase) -> None:
     """The oldest goes, also from SQLite."""
     cache = cache_of(database, Hashing(), max_entries=3)
     for number in range(5):
@@ -223,7 +223,7 @@ async def test_a_scope_is_bounded(database: Database) -> None:
     await cache.close()
 
 
-async def test_many_at_once(database: Database) -> None:
+async def test_many_at_once(database: SqliteDatabase) -> None:
     """Finds and stores of many scopes, an index that grows meanwhile, scopes that go and come."""
     cache = cache_of(database, Hashing(), index_above=8, hot_scopes=3, max_waiting=10_000, max_stores=10_000)
     scopes = [bytes([number]) * 32 for number in range(6)]
@@ -239,7 +239,7 @@ async def test_many_at_once(database: Database) -> None:
     await cache.close()
 
 
-async def test_a_long_line_is_a_miss(database: Database) -> None:
+async def test_a_long_line_is_a_miss(database: SqliteDatabase) -> None:
     """Rather than wait for others' lookups."""
     cache = cache_of(database, Hashing(), max_waiting=2)
     found = await asyncio.gather(*(cache.find(SCOPE, ASKED) for _ in range(5)))
@@ -248,7 +248,7 @@ async def test_a_long_line_is_a_miss(database: Database) -> None:
     await cache.close()
 
 
-async def test_a_broken_table_is_a_miss(database: Database) -> None:
+async def test_a_broken_table_is_a_miss(database: SqliteDatabase) -> None:
     """And a later store is tried again."""
     cache = cache_of(database, Hashing())
     database.write(lambda connection: connection.execute("DROP TABLE semantic_answers"))

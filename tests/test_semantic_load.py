@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from millrace.caches import semantic
 from millrace.caches.objections import told
 from millrace.caches.worker import StoppedError
-from millrace.database import Database
+from millrace.database import SqliteDatabase
 from millrace.embedders.hashing import Hashing
 from millrace.guards import Question, agree
 from millrace.types import SemanticHit, SemanticMiss
@@ -48,8 +48,8 @@ def embedder() -> Iterator[Gated]:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(str(tmp_path))
+def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    database = SqliteDatabase(str(tmp_path))
     yield database
     database.close()
 
@@ -58,7 +58,7 @@ def reasons(found: list[semantic.Found]) -> Counter[str]:
     return Counter(miss.reason for miss in found if isinstance(miss, SemanticMiss))
 
 
-async def kept(database: Database) -> int:
+async def kept(database: SqliteDatabase) -> int:
     (count,) = await database.read(
         lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
     )
@@ -66,7 +66,7 @@ async def kept(database: Database) -> int:
     return count
 
 
-async def test_a_burst_is_answered_in_time(database: Database, embedder: Gated) -> None:
+async def test_a_burst_is_answered_in_time(database: SqliteDatabase, embedder: Gated) -> None:
     """60 at once before a worker that hangs: few wait, those until the deadline; later it serves none of the gone."""
     cache = cache_of(database, embedder, deadline_s=0.05)
     cache.store(SCOPE, "tenant", KEPT, answer("So."))
@@ -80,7 +80,7 @@ async def test_a_burst_is_answered_in_time(database: Database, embedder: Gated) 
     await cache.close()
 
 
-async def test_a_caller_that_leaves(database: Database, embedder: Gated) -> None:
+async def test_a_caller_that_leaves(database: SqliteDatabase, embedder: Gated) -> None:
     """Its place is free at once, and its question is not embedded."""
     cache = cache_of(database, embedder, max_waiting=2)
     cache.store(SCOPE, "tenant", KEPT, answer("So."))
@@ -99,7 +99,7 @@ async def test_a_caller_that_leaves(database: Database, embedder: Gated) -> None
     await cache.close()
 
 
-async def test_what_is_found_counts_though_the_loop_was_late(database: Database, embedder: Gated) -> None:
+async def test_what_is_found_counts_though_the_loop_was_late(database: SqliteDatabase, embedder: Gated) -> None:
     """The deadline is for the worker."""
     cache = cache_of(database, embedder, deadline_s=0.0)
     cache.store(SCOPE, "tenant", ASKED, answer("So."))
@@ -111,7 +111,7 @@ async def test_what_is_found_counts_though_the_loop_was_late(database: Database,
     await cache.close()
 
 
-async def test_lookups_overtake_stores(database: Database, embedder: Gated) -> None:
+async def test_lookups_overtake_stores(database: SqliteDatabase, embedder: Gated) -> None:
     """All but the one store that has begun."""
     cache = cache_of(database, embedder)
     cache.store(SCOPE, "tenant", KEPT, answer("So."))
@@ -130,7 +130,7 @@ async def test_lookups_overtake_stores(database: Database, embedder: Gated) -> N
     await cache.close()
 
 
-async def test_too_many_stores_are_not_kept(database: Database, embedder: Gated) -> None:
+async def test_too_many_stores_are_not_kept(database: SqliteDatabase, embedder: Gated) -> None:
     """And counted. What could never be served takes no place for long."""
     cache = cache_of(database, embedder, max_stores=3)
     embedder.gate.clear()
@@ -145,7 +145,7 @@ async def test_too_many_stores_are_not_kept(database: Database, embedder: Gated)
     assert await kept(database) == 4
 
 
-async def test_a_miss_leaves_its_vector_for_the_store(database: Database, embedder: Gated) -> None:
+async def test_a_miss_leaves_its_vector_for_the_store(database: SqliteDatabase, embedder: Gated) -> None:
     """A question is embedded once."""
     cache = cache_of(database, embedder)
     cache.store(SCOPE, "tenant", KEPT, answer("So."))
@@ -157,7 +157,7 @@ async def test_a_miss_leaves_its_vector_for_the_store(database: Database, embedd
     await cache.close()
 
 
-async def test_closing_is_bounded(database: Database, embedder: Gated, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closing_is_bounded(database: SqliteDatabase, embedder: Gated, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not wait for what hangs; the rest is dropped and counted, and nothing more is begun or looked for."""
     monkeypatch.setattr(semantic, "_CLOSING_S", 0.02)
     cache = cache_of(database, embedder)
@@ -176,7 +176,7 @@ async def test_closing_is_bounded(database: Database, embedder: Gated, monkeypat
     assert isinstance(cache._worker.first(lambda: None).exception(), StoppedError)
 
 
-async def test_closing_stores_what_is_in_line(database: Database, embedder: Gated) -> None:
+async def test_closing_stores_what_is_in_line(database: SqliteDatabase, embedder: Gated) -> None:
     """Where there is time."""
     cache = cache_of(database, embedder)
     for number in range(10):
@@ -187,7 +187,7 @@ async def test_closing_stores_what_is_in_line(database: Database, embedder: Gate
 
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
 async def test_a_scope_that_cannot_be_loaded(
-    database: Database, embedder: Gated, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+    database: SqliteDatabase, embedder: Gated, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A miss, whatever broke; the next lookup tries again."""
     cache = cache_of(database, embedder)
@@ -206,7 +206,9 @@ async def test_a_scope_that_cannot_be_loaded(
     await cache.close()
 
 
-async def test_a_database_that_hangs(database: Database, embedder: Gated, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_that_hangs(
+    database: SqliteDatabase, embedder: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The worker goes on after a while, and what it no longer waits for is not read."""
     monkeypatch.setattr(semantic, "_SELECT_S", 0.02)
     cache = cache_of(database, embedder)
@@ -217,7 +219,7 @@ async def test_a_database_that_hangs(database: Database, embedder: Gated, monkey
     await cache.close()
 
 
-async def test_the_expired_crowd_out_nobody(database: Database, embedder: Gated) -> None:
+async def test_the_expired_crowd_out_nobody(database: SqliteDatabase, embedder: Gated) -> None:
     """Four expired ones are nearer than the fresh one; they leave memory, in scopes that nobody asks too."""
     now = 1000.0
     cache = cache_of(database, embedder, wall=lambda: now)
@@ -240,7 +242,7 @@ async def test_the_expired_crowd_out_nobody(database: Database, embedder: Gated)
     await cache.close()
 
 
-async def test_a_clock_that_was_set_back(database: Database, embedder: Gated) -> None:
+async def test_a_clock_that_was_set_back(database: SqliteDatabase, embedder: Gated) -> None:
     """An expired entry behind a younger one is still not served."""
     now = 9000.0
     cache = cache_of(database, embedder, wall=lambda: now)

@@ -19,7 +19,7 @@ from millrace.caches.semantic import SqliteSemanticCache
 from millrace.catalog import Catalog
 from millrace.choice import Policy
 from millrace.conversations import Conversations
-from millrace.database import Database
+from millrace.database import SqliteDatabase
 from millrace.embedders import best_installed
 from millrace.funnel import Funnel
 from millrace.gate import Gate
@@ -49,7 +49,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
     clock, wall = time.monotonic, time.time
     await asyncio.to_thread(tokens.encoding)
     embedder = await asyncio.to_thread(best_installed) if settings.cache.semantic else None
-    database = Database(settings.server.data_dir)
+    database = SqliteDatabase(settings.server.data_dir)
     semantic = _semantic(settings, database, embedder) if embedder else None
     log.get().info("semantic cache", embedder=embedder.name if embedder else "off")
     try:
@@ -130,7 +130,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
 @asynccontextmanager
 async def key_store(data_dir: str) -> AsyncIterator[KeyStore]:
     """Open the keys that are kept in a folder, which is created; no server is needed, or disturbed."""
-    database = await asyncio.to_thread(Database, data_dir)
+    database = await asyncio.to_thread(SqliteDatabase, data_dir)
     try:
         yield SqliteKeyStore(database)
     finally:
@@ -152,7 +152,7 @@ def _limits(settings: LimitsSettings) -> Limits:
     return Limits(**msgspec.structs.asdict(settings))
 
 
-def _exact(settings: Settings, database: Database) -> SqliteExactCache | None:
+def _exact(settings: Settings, database: SqliteDatabase) -> SqliteExactCache | None:
     if not settings.cache.exact:
         return None
     return SqliteExactCache(
@@ -164,12 +164,12 @@ def _exact(settings: Settings, database: Database) -> SqliteExactCache | None:
     )
 
 
-def _archive(settings: Settings, database: Database) -> SqliteArchive:
+def _archive(settings: Settings, database: SqliteDatabase) -> SqliteArchive:
     ttl_s, disk_bytes = settings.server.store_ttl_s, settings.server.store_bytes
     return SqliteArchive(database, ttl_s=ttl_s, disk_bytes=disk_bytes, wall=time.time)
 
 
-def _semantic(settings: Settings, database: Database, embedder: Embedder) -> SqliteSemanticCache:
+def _semantic(settings: Settings, database: SqliteDatabase, embedder: Embedder) -> SqliteSemanticCache:
     return SqliteSemanticCache(
         database,
         embedder,

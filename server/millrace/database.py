@@ -21,7 +21,7 @@ BATCH = 500
 Operation = Callable[[sqlite3.Connection], Any]
 
 
-class Database:
+class SqliteDatabase:
     """The store behind the caches and the ledger. `data_dir` is created; ":memory:" keeps nothing."""
 
     def __init__(self, data_dir: str) -> None:

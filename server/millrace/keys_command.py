@@ -17,11 +17,10 @@ from rich.text import Text
 
 from millrace import keys, startup
 from millrace.assembly import key_store
-from millrace.database import MEMORY
 from millrace.origins import LOOPBACK
 from millrace.ports import KeyStore
 from millrace.principal import Limits, Role
-from millrace.settings import Fault, ServerSettings
+from millrace.settings import IN_MEMORY, Fault, ServerSettings
 
 T = TypeVar("T")
 NO_SUCH_KEY = 1  # exit code
@@ -136,8 +135,8 @@ def check_access(server: ServerSettings) -> str:
 
 def _in_store(config: Path, data_dir: str | None, work: Callable[[KeyStore], Awaitable[T]]) -> T:
     folder = startup.load(config).server.data_dir if data_dir is None else data_dir
-    if folder == MEMORY:
-        fault = Fault("server.data_dir", f"{MEMORY!r} keeps nothing, so no keys; name a folder")
+    if folder == IN_MEMORY:
+        fault = Fault("server.data_dir", f"{IN_MEMORY!r} keeps nothing, so no keys; name a folder")
         startup.complain([fault], "cannot store")
     return _run(folder, work)
 

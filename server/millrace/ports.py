@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 # Before numpy is first imported, which is here: its vectors are small, and a BLAS with a thread for every core spends
 # them on waiting for each other and for the loop's core: a burst of lookups took five times as long.
@@ -61,6 +62,18 @@ class Upstream(Protocol):
 
     def open(self, call: Call) -> Attempt:
         """Start a call. Returns at once; nothing reaches the sink before the caller next awaits."""
+        ...
+
+
+class Database(Protocol):
+    """One SQLite file that caches and stores share. Operations run in their order, on a thread of its own."""
+
+    def write(self, operation: Callable[[sqlite3.Connection], Any]) -> None:
+        """Do this soon; never waits. A failure is logged."""
+        ...
+
+    async def read(self, operation: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Return what the operation returns, after all that was written before."""
         ...
 
 

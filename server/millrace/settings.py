@@ -23,6 +23,7 @@ from millrace.types import Strategy
 ENV_PREFIX = "MILLRACE__"
 NO_FLAGS: Mapping[str, str] = {}
 RESERVED = ("auto", "small", "large")
+IN_MEMORY = ":memory:"  # a data_dir that keeps nothing
 MAX_PRICE = 1_000_000  # dollars per million tokens
 
 Port = Annotated[int, Meta(ge=0, le=65535)]

@@ -4,7 +4,7 @@ import sqlite3
 
 import msgspec
 
-from millrace.database import Database
+from millrace.database import SqliteDatabase
 from millrace.ports import Clock
 from millrace.types import Message, StoredResponse
 
@@ -38,7 +38,7 @@ _PRUNE_EVERY = 256  # stores
 class SqliteArchive:
     """Keeps responses for `ttl_s` seconds, and at most `disk_bytes` of them."""
 
-    def __init__(self, database: Database, *, ttl_s: float, disk_bytes: int, wall: Clock) -> None:
+    def __init__(self, database: SqliteDatabase, *, ttl_s: float, disk_bytes: int, wall: Clock) -> None:
         self._database = database
         self._ttl_s = ttl_s
         self._disk_bytes = disk_bytes

@@ -5,8 +5,7 @@ from collections import OrderedDict
 
 import msgspec
 
-from millrace.database import Database
-from millrace.ports import Clock
+from millrace.ports import Clock, Database
 from millrace.types import Answer, StoredAnswer
 
 OVERHEAD = 500  # bytes an entry costs beside its text, about

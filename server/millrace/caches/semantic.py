@@ -22,9 +22,8 @@ from millrace import log
 from millrace.caches.objections import told
 from millrace.caches.partition import Partition, Stored, Vector
 from millrace.caches.worker import StoppedError, Worker
-from millrace.database import Database
 from millrace.guards import Question, agree, self_contained
-from millrace.ports import Clock, Embedder
+from millrace.ports import Clock, Database, Embedder
 from millrace.types import Answer, SemanticHit, SemanticMiss, StoredAnswer
 
 _TABLE = """

@@ -4,7 +4,7 @@ import sqlite3
 from decimal import Decimal
 from typing import Any
 
-from millrace.database import Database
+from millrace.database import SqliteDatabase
 from millrace.principal import Key, Limits, Principal, Role
 
 _TABLE = """
@@ -35,7 +35,7 @@ _REVOKE = "UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
 class SqliteKeyStore:
     """The table of keys. Whoever waits for an answer waits until it is on disk."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
         self._rows: list[tuple[Any, ...]] = []
         self._keys: list[Key] = []

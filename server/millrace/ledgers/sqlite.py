@@ -5,7 +5,7 @@ import sqlite3
 from decimal import Decimal
 from typing import Any
 
-from millrace.database import Database
+from millrace.database import SqliteDatabase
 from millrace.pricing import NANODOLLAR
 from millrace.types import Charge, Entry, Status
 
@@ -56,7 +56,7 @@ _KILL = "UPDATE entries SET status = ?, estimated = 1 WHERE status = ?"
 class SqliteLedger:
     """Writes entries behind; a start closes what a crash left open as killed, at what it may have cost at most."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
         database.write(_prepare)
 
