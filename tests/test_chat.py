@@ -9,20 +9,7 @@ import orjson
 import pytest
 
 from millrace.errors import UpstreamError
-from millrace.types import (
-    Call,
-    FinishReason,
-    Format,
-    Media,
-    Message,
-    Model,
-    Price,
-    Prompt,
-    Tier,
-    Tool,
-    ToolCall,
-    Usage,
-)
+from millrace.types import Call, FinishReason, Format, Media, Message, Model, Price, Prompt, Tier, Tool, ToolCall, Usage
 from millrace.upstreams import chat
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2}

@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from millrace import keys, tickets
+from millrace.access import keys, tickets
 from millrace.assembly import key_store
 from millrace.principal import Role
 from tests.conftest import Running, Start

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from millrace import keys, tickets
+from millrace.access import keys, tickets
+from millrace.access.gate import TICKET, Gate, Knock
+from millrace.access.keys import ANONYMOUS, Keyring
+from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
-from millrace.gate import TICKET, Gate, Knock
-from millrace.keys import ANONYMOUS, Keyring
 from millrace.origins import Origins, is_loopback, parse, serialised
 from millrace.principal import Key, Limits, Role
-from millrace.tickets import Tickets
 
 APP = "https://app.example"
 KEY, TEXT = keys.make(tenant="acme", role=Role.USE, limits=Limits(connections=2), created_at=1.0)

@@ -14,7 +14,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from millrace import delivery, keys
+from millrace import delivery
+from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Role
 from tests.conftest import Running, Start, until

@@ -15,12 +15,12 @@ import aiohttp
 import pytest
 from click.testing import CliRunner, Result
 
-from millrace import keys
 from millrace.__main__ import main
+from millrace.access import keys
+from millrace.access.keys import ANONYMOUS, Keyring
 from millrace.assembly import key_store
 from millrace.database import FILE
 from millrace.errors import MillraceError
-from millrace.keys import ANONYMOUS, Keyring
 from millrace.keys_command import check_access
 from millrace.principal import Key, Limits, Role
 from millrace.settings import ServerSettings

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from millrace import runs
-from millrace.keys import ANONYMOUS
+from millrace.access.keys import ANONYMOUS
 from millrace.process import IDLE_BEATS, Process
 from millrace.runs import DETACHED_S, Runs
 from millrace.session import Job, Session

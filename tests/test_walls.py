@@ -19,7 +19,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from millrace import keys, runs
+from millrace import runs
+from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Role
 from tests.conftest import Running, Start, until

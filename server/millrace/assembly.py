@@ -12,6 +12,9 @@ import aiohttp
 import msgspec
 
 from millrace import log, tokens
+from millrace.access.gate import Gate
+from millrace.access.keys import Keyring, follow
+from millrace.access.tickets import Tickets
 from millrace.archives.sqlite import SqliteArchive
 from millrace.attempts import Caller
 from millrace.caches.exact import SqliteExactCache
@@ -22,10 +25,8 @@ from millrace.conversations import Conversations
 from millrace.database import SqliteDatabase
 from millrace.embedders import best_installed
 from millrace.funnel import Funnel
-from millrace.gate import Gate
 from millrace.intake import Intake
 from millrace.keyrings.sqlite import SqliteKeyStore
-from millrace.keys import Keyring, follow
 from millrace.ledgers.sqlite import SqliteLedger
 from millrace.limits.memory import MemoryLimiter, midnight
 from millrace.memory import Memory
@@ -36,7 +37,6 @@ from millrace.process import Process
 from millrace.runs import Runs
 from millrace.settings import LimitsSettings, ModelSettings, Settings
 from millrace.sweeper import Sweeper
-from millrace.tickets import Tickets
 from millrace.types import Model, Price, Tier
 from millrace.upstreams.openai import Endpoint, OpenAIUpstream, noting_sent
 

@@ -12,14 +12,7 @@ from millrace.held import Held
 from millrace.marks import marked
 from millrace.response import Ended, Fact, Response, Revised, Routed
 from millrace.track import Dialect, Track
-from millrace.types import (
-    Aside,
-    CallPiece,
-    Refusal,
-    Request,
-    Status,
-    Thought,
-)
+from millrace.types import Aside, CallPiece, Refusal, Request, Status, Thought
 from millrace.wire import chunks
 from millrace.wire.chunks import CallDelta, Chunk, ChunkChoice, Delta, FunctionDelta, LastChunk
 from millrace.wire.completions import CalledFunction

@@ -19,11 +19,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from millrace.access.gate import Gate, Knock
+from millrace.access.tickets import TTL_S
 from millrace.errors import MillraceError, Unanswered, invalid
-from millrace.gate import Gate, Knock
 from millrace.origins import serialised
 from millrace.process import Process
-from millrace.tickets import TTL_S
 from millrace.wire import documents, reading, responses as wire
 
 PREFIX = "/v1/"

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from millrace import keys, startup
+from millrace import startup
+from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.origins import LOOPBACK
 from millrace.ports import KeyStore

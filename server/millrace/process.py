@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from millrace.access.gate import Gate
 from millrace.catalog import Catalog
 from millrace.conversations import Conversations
 from millrace.delivery import Stream
 from millrace.funnel import Funnel
-from millrace.gate import Gate
 from millrace.intake import Intake
 from millrace.ports import Clock
 from millrace.runs import Run, Runs

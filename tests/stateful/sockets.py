@@ -18,7 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from millrace import keys
+from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Role
 from millrace.simulator import LARGE, SMALL, Simulator

@@ -12,15 +12,16 @@ from unittest.mock import patch
 from starlette.requests import Request
 
 from millrace import drain, endpoints, pricing
+from millrace.access.gate import Gate
+from millrace.access.keys import Keyring
+from millrace.access.tickets import Tickets
 from millrace.attempts import Caller as Calls
 from millrace.choice import Policy
 from millrace.conversations import Conversations
 from millrace.entrance import refusal
 from millrace.errors import MillraceError
 from millrace.funnel import Funnel
-from millrace.gate import Gate
 from millrace.intake import Intake
-from millrace.keys import Keyring
 from millrace.limits.memory import MemoryLimiter
 from millrace.memory import Memory
 from millrace.origins import Origins
@@ -29,7 +30,6 @@ from millrace.process import Process
 from millrace.runs import Run, Runs
 from millrace.session import Closed, Session
 from millrace.sweeper import Sweeper
-from millrace.tickets import Tickets
 from millrace.types import Model, Tier, Usage
 from tests.scripted import CATALOG, STOP
 from tests.stateful.hand import HandLoop

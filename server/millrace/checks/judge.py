@@ -5,18 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from millrace.checks import form, words
-from millrace.types import (
-    Aside,
-    Finish,
-    FinishReason,
-    Format,
-    Request,
-    Tool,
-    ToolCall,
-    Verdict,
-    calls_of,
-    refusal_of,
-)
+from millrace.types import Aside, Finish, FinishReason, Format, Request, Tool, ToolCall, Verdict, calls_of, refusal_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

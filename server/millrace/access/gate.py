@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from millrace.access.keys import ANONYMOUS, Keyring
+from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
-from millrace.keys import ANONYMOUS, Keyring
 from millrace.origins import Origins, is_loopback
 from millrace.principal import Principal
-from millrace.tickets import Tickets
 
 TICKET = "millrace.ticket."  # a subprotocol; it is never chosen, so it is never echoed
 RETRY_MS = 1000

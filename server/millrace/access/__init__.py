@@ -1,0 +1,1 @@
+"""Who may come in, decided from the head of a request alone: keys, tickets, the gate."""
