@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import jsonschema_rs
 
-from millrace import contracts
+from millrace.wire import contracts
 
 Direction = Literal["sent", "received"]  # by the server
 Document = dict[str, Any]

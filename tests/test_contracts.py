@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from starlette.routing import Route
 
-from millrace import __version__, app, contracts, settings
-from millrace.wire import requests
+from millrace import __version__, app, settings
+from millrace.wire import contracts, requests
 from tests import frames
 from tests.conftest import REPOSITORY, Running, tree
 

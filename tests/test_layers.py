@@ -43,7 +43,6 @@ ROOM_OF = {
     **dict.fromkeys(("prompt", "catalog", "ledger", "choice", "routing", "checks"), "funnel"),
     **dict.fromkeys(("embedders", "guards"), "caches"),
     **dict.fromkeys(("database", "ledgers", "archives", "keyrings", "limits"), "stores"),
-    "contracts": "wire",
 }
 IO_MODULES = {"aiohttp", "socket", "sqlite3", "starlette", "uvicorn", "websockets", "urllib", "http", "subprocess"}
 

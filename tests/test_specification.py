@@ -5,9 +5,9 @@ import re
 import msgspec
 import pytest
 
-from millrace import app, contracts, settings
+from millrace import app, settings
 from millrace.errors import RULES
-from millrace.wire import responses as wire
+from millrace.wire import contracts, responses as wire
 from millrace.wire.options import Options
 from tests.conftest import REPOSITORY, tree
 

@@ -22,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from millrace import __version__, contracts, endpoints, entrance, handshake, log
+from millrace import __version__, endpoints, entrance, handshake, log
 from millrace.assembly import assembled
 from millrace.drain import LOOK_S, drain
 from millrace.errors import MillraceError
@@ -31,7 +31,7 @@ from millrace.process import Process
 from millrace.session import PING_S, Closed, Session
 from millrace.settings import Settings
 from millrace.transport import EXTENSION, JoinedWebSocket
-from millrace.wire import documents, responses as wire
+from millrace.wire import contracts, documents, responses as wire
 
 GRACE_S = 10  # for what still runs when the process is told to stop
 HERE = Path(__file__).parent
