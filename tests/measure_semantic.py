@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from millrace.embedders import best_installed
-from millrace.embedders.hashing import Hashing
-from millrace.guards import Question, agree, self_contained
+from millrace.caches.embedders import best_installed
+from millrace.caches.embedders.hashing import Hashing
+from millrace.caches.guards import Question, agree, self_contained
 from millrace.ports import Embedder
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from millrace.embedders import best_installed, minilm
-from millrace.embedders.hashing import Hashing
-from millrace.embedders.minilm import MiniLM, WeightsError
+from millrace.caches.embedders import best_installed, minilm
+from millrace.caches.embedders.hashing import Hashing
+from millrace.caches.embedders.minilm import MiniLM, WeightsError
 from millrace.ports import Embedder
 from tests.conftest import REPOSITORY
 
@@ -72,7 +72,7 @@ def test_hashing_is_of_unit_length(text: str) -> None:
 
 def test_hashing_is_the_same_in_every_process() -> None:
     """Vectors are stored; Python's own hash of a string changes from process to process."""
-    program = "from millrace.embedders.hashing import Hashing; print(Hashing().embed('What is a millrace?').tolist())"
+    program = "from millrace.caches.embedders.hashing import Hashing; print(Hashing().embed('What is a millrace?').tolist())"
     environment = {"PYTHONPATH": str(REPOSITORY / "server"), "PYTHONHASHSEED": "7"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(Hashing().embed("What is a millrace?").tolist())

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from millrace.guards import Question, agree, self_contained
+from millrace.caches.guards import Question, agree, self_contained
 
 PASS = [
     ("How do I reverse the charges?", "how can i reverse the charges"),

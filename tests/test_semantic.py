@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from millrace.embedders import minilm
+from millrace.caches.embedders import minilm
 from tests.conftest import Running, Start
 from tests.talk import Event, check_whole, output_of, talking
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from millrace.caches import partition
+from millrace.caches.embedders import minilm
+from millrace.caches.embedders.hashing import Hashing
+from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.partition import Partition, Stored, Vector
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.database import SqliteDatabase
-from millrace.embedders import minilm
-from millrace.embedders.hashing import Hashing
-from millrace.embedders.minilm import MiniLM
 from millrace.fingerprint import LONGEST_QUESTION, Scope, keys_of
 from millrace.ports import Embedder
 from millrace.types import (

@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from millrace.caches import semantic
+from millrace.caches.embedders.hashing import Hashing
+from millrace.caches.guards import Question, agree
 from millrace.caches.objections import told
 from millrace.caches.worker import StoppedError
 from millrace.database import SqliteDatabase
-from millrace.embedders.hashing import Hashing
-from millrace.guards import Question, agree
 from millrace.types import SemanticHit, SemanticMiss
 from tests.conftest import REPOSITORY, until
 from tests.measure_semantic import read

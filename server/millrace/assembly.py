@@ -17,13 +17,13 @@ from millrace.access.keys import Keyring, follow
 from millrace.access.tickets import Tickets
 from millrace.archives.sqlite import SqliteArchive
 from millrace.attempts import Caller
+from millrace.caches.embedders import best_installed
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.catalog import Catalog
 from millrace.choice import Policy
 from millrace.conversations import Conversations
 from millrace.database import SqliteDatabase
-from millrace.embedders import best_installed
 from millrace.funnel import Funnel
 from millrace.intake import Intake
 from millrace.keyrings.sqlite import SqliteKeyStore

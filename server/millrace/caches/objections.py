@@ -2,7 +2,7 @@
 
 import re
 
-from millrace.guards import Question
+from millrace.caches.guards import Question
 
 # What a guard says before the colon of its own; anything else might be a word of the stored question.
 _LABELS = frozenset(

@@ -19,10 +19,10 @@ import msgspec
 import numpy as np
 
 from millrace import log
+from millrace.caches.guards import Question, agree, self_contained
 from millrace.caches.objections import told
 from millrace.caches.partition import Partition, Stored, Vector
 from millrace.caches.worker import StoppedError, Worker
-from millrace.guards import Question, agree, self_contained
 from millrace.ports import Clock, Database, Embedder
 from millrace.types import Answer, SemanticHit, SemanticMiss, StoredAnswer
 

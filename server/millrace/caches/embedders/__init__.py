@@ -2,8 +2,8 @@
 
 from functools import cache
 
-from millrace.embedders import minilm
-from millrace.embedders.hashing import Hashing
+from millrace.caches.embedders import minilm
+from millrace.caches.embedders.hashing import Hashing
 from millrace.ports import Embedder
 
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from millrace.guards.words import lemmas, listed
+from millrace.caches.guards.words import lemmas, listed
 
 NEGATIONS = listed(
     "not no never none without neither nor nobody nothing nowhere hardly barely scarcely unless lack lacking non"

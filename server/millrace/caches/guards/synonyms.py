@@ -5,7 +5,7 @@ Groups are not chained: `make` may stand for `produce` and for `cook`, but `cook
 
 import re
 
-from millrace.guards.words import NAME, lemmas
+from millrace.caches.guards.words import NAME, lemmas
 
 _GROUPS = """
 buy purchase | begin start commence | finish complete end | fix repair mend | problem issue | trouble problem issue

@@ -1,6 +1,6 @@
 """Names, and words so rare that they may be names: in lower case a city looks like any other word."""
 
-from millrace.guards.words import Word, number_differs
+from millrace.caches.guards.words import Word, number_differs
 
 
 def may_be_name(word: Word) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 
-from millrace.guards.words import NUMBER, listed
+from millrace.caches.guards.words import NUMBER, listed
 
 _COUNTING = """
 zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen

@@ -4,11 +4,11 @@ import re
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from millrace.guards import numbers, polarity, questions, synonyms, words
-from millrace.guards.order import PREPOSITIONS
-from millrace.guards.polarity import Negation
-from millrace.guards.questions import DOING, MAKES
-from millrace.guards.words import NAME, NUMBER, POSSESSIVE, Word, listed
+from millrace.caches.guards import numbers, polarity, questions, synonyms, words
+from millrace.caches.guards.order import PREPOSITIONS
+from millrace.caches.guards.polarity import Negation
+from millrace.caches.guards.questions import DOING, MAKES
+from millrace.caches.guards.words import NAME, NUMBER, POSSESSIVE, Word, listed
 
 
 @dataclass(frozen=True, slots=True)

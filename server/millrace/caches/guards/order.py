@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from itertools import combinations
 
-from millrace.guards.questions import MAKES
-from millrace.guards.words import Word, is_plural, listed, number_differs
+from millrace.caches.guards.questions import MAKES
+from millrace.caches.guards.words import Word, is_plural, listed, number_differs
 
 # Every preposition must be met by its like, and none by none: one cooks a cat, or for a cat. These few are one.
 PREPOSITIONS = {

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from millrace.guards import entities, numbers, order, polarity, questions
-from millrace.guards.order import Pair
-from millrace.guards.question import Question
-from millrace.guards.questions import DOING
-from millrace.guards.words import NUMBER, Word, inflection, number_differs
+from millrace.caches.guards import entities, numbers, order, polarity, questions
+from millrace.caches.guards.order import Pair
+from millrace.caches.guards.question import Question
+from millrace.caches.guards.questions import DOING
+from millrace.caches.guards.words import NUMBER, Word, inflection, number_differs
 
 _LATER = frozenset({"how", "why", "when", "where", "many", "long"})  # a later "what" or "who" may be relative
 

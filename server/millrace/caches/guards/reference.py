@@ -2,7 +2,7 @@
 
 import re
 
-from millrace.guards import words
+from millrace.caches.guards import words
 
 _NO_TOPIC = "there is no topic"
 _DANGLING = "it refers to something said before"

@@ -1,0 +1,7 @@
+"""Guards of the semantic cache: a near vector finds a candidate, these decide. Pure, and of no model."""
+
+from millrace.caches.guards.agreement import agree
+from millrace.caches.guards.question import Question
+from millrace.caches.guards.reference import self_contained
+
+__all__ = ["Question", "agree", "self_contained"]
