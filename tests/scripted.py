@@ -10,13 +10,13 @@ from typing import Any
 from millrace.attempts import Caller
 from millrace.catalog import Catalog
 from millrace.choice import Policy
-from millrace.database import MEMORY, SqliteDatabase
 from millrace.errors import UpstreamError
 from millrace.funnel import Funnel
-from millrace.ledgers.sqlite import SqliteLedger
 from millrace.memory import Memory
 from millrace.ports import ExactCache, Sink
 from millrace.response import Response
+from millrace.stores.database import MEMORY, SqliteDatabase
+from millrace.stores.ledger import SqliteLedger
 from millrace.types import (
     Aside,
     CacheMode,

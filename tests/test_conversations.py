@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from millrace import runs
-from millrace.archives.sqlite import SqliteArchive
+from millrace.stores.archive import SqliteArchive
 from tests.conftest import Running, Start, until
 from tests.talk import TERMINALS, Event, Talk, check_whole, output_of, talking
 from tests.test_http import RESPONSES

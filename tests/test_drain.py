@@ -22,8 +22,8 @@ import aiohttp
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from millrace.database import FILE
 from millrace.simulator import LARGE, SMALL, Simulator
+from millrace.stores.database import FILE
 from tests.conftest import at_once, until
 from tests.deaf import deaf, posting
 from tests.talk import TERMINALS, Event, Talk, check_whole, talking

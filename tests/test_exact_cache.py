@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from millrace.caches.exact import SqliteExactCache
-from millrace.database import SqliteDatabase
+from millrace.stores.database import SqliteDatabase
 from millrace.types import Answer, Model, Price, Tier, Usage
 from tests.conftest import Running, Start
 from tests.talk import check_whole, output_of, talking

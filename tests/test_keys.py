@@ -19,11 +19,11 @@ from millrace.__main__ import main
 from millrace.access import keys
 from millrace.access.keys import ANONYMOUS, Keyring
 from millrace.assembly import key_store
-from millrace.database import FILE
 from millrace.errors import MillraceError
 from millrace.keys_command import check_access
 from millrace.principal import Key, Limits, Role
 from millrace.settings import ServerSettings
+from millrace.stores.database import FILE
 from tests.conftest import REPOSITORY, Running, Start
 from tests.talk import talking
 

@@ -41,7 +41,6 @@ ROOM_OF = {
     **dict.fromkeys(("track", "held", "marks", "output", "projection", "completion"), "dialects"),
     **dict.fromkeys(("response", "flight", "cascade", "race", "attempts", "ending", "memory", "fingerprint"), "funnel"),
     **dict.fromkeys(("prompt", "catalog", "ledger", "choice", "routing", "checks"), "funnel"),
-    **dict.fromkeys(("database", "ledgers", "archives", "keyrings", "limits"), "stores"),
 }
 IO_MODULES = {"aiohttp", "socket", "sqlite3", "starlette", "uvicorn", "websockets", "urllib", "http", "subprocess"}
 

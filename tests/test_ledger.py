@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from millrace.database import BATCH, FILE, MEMORY, Operation, SqliteDatabase
 from millrace.ledger import Bill, Line, milliseconds
-from millrace.ledgers.sqlite import SqliteLedger
 from millrace.ports import Sink
+from millrace.stores.database import BATCH, FILE, MEMORY, Operation, SqliteDatabase
+from millrace.stores.ledger import SqliteLedger
 from millrace.types import (
     Aside,
     CacheMode,

@@ -6,12 +6,12 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, strategies as st
 
-from millrace.database import MEMORY, SqliteDatabase
 from millrace.errors import MillraceError
-from millrace.ledgers.sqlite import SqliteLedger
-from millrace.limits.memory import DAY_S, MemoryLimiter, Window, midnight
 from millrace.ports import Admission
 from millrace.principal import Limits, Principal, Role
+from millrace.stores.database import MEMORY, SqliteDatabase
+from millrace.stores.ledger import SqliteLedger
+from millrace.stores.limits import DAY_S, MemoryLimiter, Window, midnight
 from millrace.types import CacheOutcome, Entry, Statement, Status, Strategy, Usage
 
 NOON = 20_000 * DAY_S + DAY_S / 2.0

@@ -20,7 +20,7 @@ from hypothesis import given, strategies as st
 from rich.console import Console
 from websockets.asyncio.server import serve
 
-from millrace.database import FILE
+from millrace.stores.database import FILE
 from millrace.types import CacheMode, Strategy
 from millrace.wire import responses as wire
 from millrace_client.load import prompts, report

@@ -8,11 +8,11 @@ import pytest
 from millrace import checks
 from millrace.caches.exact import SqliteExactCache
 from millrace.choice import choose, likely
-from millrace.database import SqliteDatabase
 from millrace.errors import UpstreamError
 from millrace.fingerprint import keys_of
 from millrace.flight import Rider
 from millrace.response import Committed, Response, Revised, Routed
+from millrace.stores.database import SqliteDatabase
 from millrace.types import (
     CacheOutcome,
     CallPiece,

@@ -17,7 +17,7 @@ from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.guards import Question, agree
 from millrace.caches.objections import told
 from millrace.caches.worker import StoppedError
-from millrace.database import SqliteDatabase
+from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit, SemanticMiss
 from tests.conftest import REPOSITORY, until
 from tests.measure_semantic import read

@@ -15,7 +15,6 @@ from millrace import log, tokens
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.tickets import Tickets
-from millrace.archives.sqlite import SqliteArchive
 from millrace.attempts import Caller
 from millrace.caches.embedders import best_installed
 from millrace.caches.exact import SqliteExactCache
@@ -23,12 +22,8 @@ from millrace.caches.semantic import SqliteSemanticCache
 from millrace.catalog import Catalog
 from millrace.choice import Policy
 from millrace.conversations import Conversations
-from millrace.database import SqliteDatabase
 from millrace.funnel import Funnel
 from millrace.intake import Intake
-from millrace.keyrings.sqlite import SqliteKeyStore
-from millrace.ledgers.sqlite import SqliteLedger
-from millrace.limits.memory import MemoryLimiter, midnight
 from millrace.memory import Memory
 from millrace.origins import LOOPBACK, Origins
 from millrace.ports import Embedder, KeyStore
@@ -36,6 +31,11 @@ from millrace.principal import Limits
 from millrace.process import Process
 from millrace.runs import Runs
 from millrace.settings import LimitsSettings, ModelSettings, Settings
+from millrace.stores.archive import SqliteArchive
+from millrace.stores.database import SqliteDatabase
+from millrace.stores.keys import SqliteKeyStore
+from millrace.stores.ledger import SqliteLedger
+from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.sweeper import Sweeper
 from millrace.types import Model, Price, Tier
 from millrace.upstreams.openai import Endpoint, OpenAIUpstream, noting_sent

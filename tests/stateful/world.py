@@ -22,13 +22,13 @@ from millrace.entrance import refusal
 from millrace.errors import MillraceError
 from millrace.funnel import Funnel
 from millrace.intake import Intake
-from millrace.limits.memory import MemoryLimiter
 from millrace.memory import Memory
 from millrace.origins import Origins
 from millrace.principal import Key, Limits, Principal, Role
 from millrace.process import Process
 from millrace.runs import Run, Runs
 from millrace.session import Closed, Session
+from millrace.stores.limits import MemoryLimiter
 from millrace.sweeper import Sweeper
 from millrace.types import Model, Tier, Usage
 from tests.scripted import CATALOG, STOP

@@ -4,8 +4,8 @@ import sqlite3
 from decimal import Decimal
 from typing import Any
 
-from millrace.database import SqliteDatabase
 from millrace.principal import Key, Limits, Principal, Role
+from millrace.stores.database import SqliteDatabase
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS keys (

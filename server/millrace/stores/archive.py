@@ -4,8 +4,8 @@ import sqlite3
 
 import msgspec
 
-from millrace.database import SqliteDatabase
 from millrace.ports import Clock
+from millrace.stores.database import SqliteDatabase
 from millrace.types import Message, StoredResponse
 
 _TABLE = """

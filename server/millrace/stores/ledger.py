@@ -5,8 +5,8 @@ import sqlite3
 from decimal import Decimal
 from typing import Any
 
-from millrace.database import SqliteDatabase
 from millrace.pricing import NANODOLLAR
+from millrace.stores.database import SqliteDatabase
 from millrace.types import Charge, Entry, Status
 
 _TABLE = """

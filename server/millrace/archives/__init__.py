@@ -1,1 +1,0 @@
-"""Where responses are kept on disk for later requests to continue."""

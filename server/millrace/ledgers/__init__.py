@@ -1,1 +1,0 @@
-"""Where settled bills are kept."""

@@ -1,1 +1,0 @@
-"""How much a key may do."""
