@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessageFunctionToolCall
 
-from millrace.completion import CompletionProjection, whole
+from millrace.dialects.chat import CompletionProjection, completion_of
+from millrace.dialects.event_log import Track
+from millrace.dialects.visibility import Held
 from millrace.errors import MillraceError
-from millrace.held import Held
 from millrace.response import Committed, Ended, Response, Revised, Routed
-from millrace.track import Track
 from millrace.types import (
     Aside,
     CacheMode,
@@ -219,7 +219,7 @@ def test_why_it_ended(ended: Ended, said: tuple[Said, ...], finish: str, deliver
     assert stream.deltas()[0] == {"role": "assistant", "content": ""}
     assert stream.chunks()[-1]["choices"][0]["finish_reason"] == finish
     assert stream.done
-    assert whole(response, 7).choices[0].finish_reason == finish
+    assert completion_of(response, 7).choices[0].finish_reason == finish
 
 
 BROKEN = replace(DONE_WELL, status=Status.FAILED, error=MillraceError("upstream_truncated", "it broke off"))
@@ -246,7 +246,7 @@ def test_what_breaks_off_is_an_error(ended: Ended, code: str, said: tuple[Said, 
     assert all(error["error"]["message"] for error in errors)
     assert not stream.done
     with pytest.raises(MillraceError) as raised:
-        whole(response, 7)
+        completion_of(response, 7)
     assert raised.value.code == code
 
 
@@ -254,7 +254,7 @@ def test_a_whole_completion() -> None:
     """Made of the words that stand, with all that is beside them."""
     response, _ = told("weak", Thought("?"), REVISED, Thought("Hm."), "str", "ong", *CALL, OTHER_CALL)
     response.end(DONE_WELL)
-    completion = whole(response, 7)
+    completion = completion_of(response, 7)
     written = json.loads(msgspec.json.encode(completion))
     assert written["choices"] == [
         {
@@ -286,7 +286,7 @@ def test_a_completion_without_words(said: tuple[Said, ...], content: str | None,
     """Null where something else is the answer, empty where nothing is."""
     response, _ = told(*said)
     response.end(DONE_WELL)
-    message = whole(response, 7).choices[0].message
+    message = completion_of(response, 7).choices[0].message
     assert (message.content, message.refusal) == (content, refusal)
 
 
@@ -298,7 +298,7 @@ def test_the_stock_client_reads_it() -> None:
     assert "".join(chunk.choices[0].delta.content or "" for chunk in read[:-1]) == "a"
     assert read[-1].usage is not None
     assert read[-1].usage.total_tokens == 15
-    completion = ChatCompletion.model_validate_json(msgspec.json.encode(whole(response, 7)), strict=True)
+    completion = ChatCompletion.model_validate_json(msgspec.json.encode(completion_of(response, 7)), strict=True)
     (call,) = completion.choices[0].message.tool_calls or []
     assert isinstance(call, ChatCompletionMessageFunctionToolCall)
     assert (call.id, call.function.name, call.function.arguments) == ("c1", "f", '{"a":1}')
@@ -337,7 +337,7 @@ def test_a_stream_adds_up_to_the_whole(attempts: list[list[Said]], at: int, deli
     taken_back = [fact for attempt in weak for fact in (*attempt, REVISED)]
     response, stream = told(*taken_back, *last[:at], Committed(), *last[at:], delivery=delivery)
     response.end(DONE_WELL)
-    message = whole(response, 7).choices[0].message
+    message = completion_of(response, 7).choices[0].message
     deltas = stream.deltas()
     assert sum("role" in delta for delta in deltas) == 1
     assert added(deltas, "content") == (message.content or "")

@@ -72,7 +72,9 @@ def test_hashing_is_of_unit_length(text: str) -> None:
 
 def test_hashing_is_the_same_in_every_process() -> None:
     """Vectors are stored; Python's own hash of a string changes from process to process."""
-    program = "from millrace.caches.embedders.hashing import Hashing; print(Hashing().embed('What is a millrace?').tolist())"
+    program = (
+        "from millrace.caches.embedders.hashing import Hashing; print(Hashing().embed('What is a millrace?').tolist())"
+    )
     environment = {"PYTHONPATH": str(REPOSITORY / "server"), "PYTHONHASHSEED": "7"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(Hashing().embed("What is a millrace?").tolist())

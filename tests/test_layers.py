@@ -38,7 +38,6 @@ ROOM_OF = {
     **dict.fromkeys(("session", "lanes", "outbox", "process", "drain", "delivery", "transport", "handshake"), "web"),
     **dict.fromkeys(("entrance", "endpoints"), "web"),
     **dict.fromkeys(("runs", "intake", "conversations", "sweeper"), "runs"),
-    **dict.fromkeys(("track", "held", "marks", "output", "projection", "completion"), "dialects"),
     **dict.fromkeys(("response", "flight", "cascade", "race", "attempts", "ending", "memory", "fingerprint"), "funnel"),
     **dict.fromkeys(("prompt", "catalog", "ledger", "choice", "routing", "checks"), "funnel"),
 }

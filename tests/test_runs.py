@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from millrace import projection, runs
+from millrace import runs
+from millrace.dialects.responses import EventCodec, in_responses
 from millrace.ending import NOTHING
 from millrace.errors import MillraceError
 from millrace.response import Ended, Response
@@ -191,7 +192,7 @@ async def test_the_first_cancel_counts(known: Runs) -> None:
 
 async def test_one_cancelled_before_its_task_ran_has_its_beginning_and_its_end(known: Runs, funnel: Patient) -> None:
     run = known.start(asked())
-    teller = run.projection(projection.dialect(negotiated=False))
+    teller = run.projection(in_responses(negotiated=False))
     run.cancel()
     await over(run)
     assert (funnel.asked, status(run)) == (0, Status.CANCELLED)
@@ -227,7 +228,7 @@ async def test_the_words_of_an_ended_run_are_packed(known: Runs, funnel: Patient
     """What was told stays as it was told, by its numbers; who comes later gets the same words at once."""
     source = Response(request(), lambda: 0.0)
     run = known.start(request())
-    early = run.projection(projection.dialect(negotiated=True))
+    early = run.projection(in_responses(negotiated=True))
     early.track.join(Reader())
     await asyncio.sleep(0)
     run.response.follow(source)
@@ -238,9 +239,9 @@ async def test_the_words_of_an_ended_run_are_packed(known: Runs, funnel: Patient
     await over(run)
     assert [fact for fact in run.response.facts if isinstance(fact, str)] == ["abcword"]
     assert [told for told in early.track.written if isinstance(told, str)] == ["a", "b", "c", "word"]
-    late = run.projection(projection.dialect(negotiated=False))
+    late = run.projection(in_responses(negotiated=False))
     late.track.join(Reader())
-    late.track.frames(0, projection.EventCodec(late), 10**6)
+    late.track.frames(0, EventCodec(late), 10**6)
     assert [told for told in late.track.written if isinstance(told, str)] == ["abcword"]
     assert run.response.standing().text == "abcword"
     assert run.response._source is None
@@ -257,7 +258,7 @@ async def test_what_comes_after_the_end_is_counted_too(
     before = run.kept_bytes
     monkeypatch.setattr(runs, "MAX_KEPT", older.kept_bytes + before)
     run.come()
-    teller = run.projection(projection.dialect(negotiated=True))
+    teller = run.projection(in_responses(negotiated=True))
     run.go()
     assert run.kept_bytes >= before + teller.track.log
     assert known.find("anonymous", "older") is None
@@ -277,7 +278,7 @@ async def test_what_is_counted_is_about_what_is_held(known: Runs, funnel: Patien
         for number in range(20):
             run = known.start(asked(id=f"r{number}"))
             if heard:
-                run.projection(projection.dialect(negotiated=False)).track.join(Reader())
+                run.projection(in_responses(negotiated=False)).track.join(Reader())
             await asyncio.sleep(0)
             run.response.commit()
             for word in range(1000):

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from millrace import checks, memory
-from millrace.completion import CompletionProjection
+from millrace.dialects.chat import CompletionProjection
+from millrace.dialects.responses import EventCodec, ResponsesProjection
 from millrace.ending import NOTHING
 from millrace.fingerprint import Keys, keys_of
 from millrace.memory import Memory
-from millrace.projection import EventCodec, ResponsesProjection
 from millrace.response import Ended, Response
 from millrace.tokens import LONG
 from millrace.types import CallPiece, Message, Prompt, Refusal, Request, Source, Status, Thought, Tool

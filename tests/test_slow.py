@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from millrace import app
+from millrace.dialects.event_log import EVENT_SIZE, Track
 from millrace.outbox import MAX_HELD, Feed, Outbox
 from millrace.process import Process
 from millrace.response import Response
 from millrace.session import Session
 from millrace.stores.database import FILE
-from millrace.track import EVENT_SIZE, Track
 from millrace.transport import HIGH_WATER
 from tests.conftest import Running, Start, until
 from tests.deaf import SMALL_BUFFER, deaf, posting

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from millrace import log
+from millrace.dialects.responses import body_of
 from millrace.errors import MillraceError
 from millrace.ports import Archive
-from millrace.projection import body_of
 from millrace.runs import Run, Runs
 from millrace.types import Message, Request, Status, StoredResponse
 from millrace.wire import responses as wire

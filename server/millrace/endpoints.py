@@ -8,17 +8,18 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from millrace import checks, completion, projection
+from millrace import checks
 from millrace.conversations import not_found
 from millrace.delivery import Document, Stream
+from millrace.dialects.chat import completion_of, in_chat
+from millrace.dialects.event_log import Codec, Track
+from millrace.dialects.responses import EventCodec, body_of, in_responses
 from millrace.entrance import read_body
 from millrace.errors import MillraceError, Unanswered, invalid
 from millrace.intake import repeat_of
 from millrace.principal import Principal
 from millrace.process import Process
-from millrace.projection import EventCodec, body_of
 from millrace.runs import MAX_LOG, Run
-from millrace.track import Codec, Track
 from millrace.wire import chunks, completions, reading, requests, responses as wire
 
 MAX_DIGITS = 12  # of the number of an event
@@ -42,7 +43,7 @@ async def create_completion(request: Request) -> Response:
     if not create.stream:
         return Document(run, partial(_completion, run))
     process = _process(request)
-    shown = run.projection(completion.dialect(include_usage=create.include_usage))
+    shown = run.projection(in_chat(include_usage=create.include_usage))
     return _stream(process, run, shown.track, chunks.ChatCodec(), partial(_completion, run))
 
 
@@ -62,7 +63,7 @@ async def retrieve(request: Request) -> Response:
         return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
     run = _found(request)
     after = _after(request.query_params.get("starting_after"))
-    known = run.projections.get(projection.dialect(negotiated=False))
+    known = run.projections.get(in_responses(negotiated=False))
     if run.log_bytes > MAX_LOG:
         raise MillraceError("resume_gap", "the response is too long to be told again")
     if after >= 0 and (known is None or after >= len(known.track.written)):
@@ -89,7 +90,7 @@ async def _started(request: Request, create: requests.Create, fields: dict[str, 
 
 def _events(request: Request, run: Run, start: int = 0) -> Stream:
     process = _process(request)
-    shown = run.projection(projection.dialect(negotiated=False))
+    shown = run.projection(in_responses(negotiated=False))
     return _stream(process, run, shown.track, EventCodec(shown, sse=True), partial(_response, run), start)
 
 
@@ -109,7 +110,7 @@ def _stream(
 
 
 def _completion(run: Run) -> bytes:
-    return msgspec.json.encode(completion.whole(run.response, run.created_at))
+    return msgspec.json.encode(completion_of(run.response, run.created_at))
 
 
 def _response(run: Run) -> bytes:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-from millrace.track import Codec, Track
+from millrace.dialects.event_log import Codec, Track
 
 HIGH_WATER = 64 * 1024  # bytes that may wait where the socket cannot be seen
 MAX_HELD = 192 * 1024  # bytes that may wait beside them

@@ -12,12 +12,12 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from millrace import log
+from millrace.dialects.event_log import Dialect, Projection
 from millrace.errors import MillraceError
 from millrace.funnel import Funnel
 from millrace.ports import Admission, Clock
 from millrace.response import Response
 from millrace.sweeper import each
-from millrace.track import Dialect, Projection
 from millrace.types import OnDisconnect, Request
 
 KEPT_S = 600.0  # after its end

@@ -9,16 +9,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from millrace import __version__, checks, lanes, log, projection, runs
+from millrace import __version__, checks, lanes, log, runs
 from millrace.conversations import not_found
 from millrace.delivery import slow_consumer
+from millrace.dialects.responses import EventCodec, in_responses
 from millrace.errors import MillraceError
 from millrace.intake import draining, repeat_of
 from millrace.lanes import Lanes, Place
 from millrace.outbox import Feed, FrameWriter, Outbox
 from millrace.principal import Principal
 from millrace.process import Process
-from millrace.projection import EventCodec
 from millrace.runs import Run
 from millrace.types import OnDisconnect, Request
 from millrace.wire import requests, responses
@@ -91,7 +91,7 @@ class Session:
         self._process = process
         self._principal = principal
         self._negotiated = negotiated
-        self._dialect = projection.dialect(negotiated=negotiated)
+        self._dialect = in_responses(negotiated=negotiated)
         self._outbox = Outbox(writer)
         self._lanes = Lanes()
         self._jobs: dict[Place, Job] = {}

@@ -9,11 +9,11 @@ from functools import partial
 
 from msgspec import UNSET, UnsetType
 
-from millrace.held import Held
-from millrace.marks import marked
-from millrace.output import Output, length
+from millrace.dialects.event_log import Dialect, Track
+from millrace.dialects.items import Output, length
+from millrace.dialects.metadata import marked
+from millrace.dialects.visibility import Held
 from millrace.response import Ended, Fact, Metered, Response, Revised, Routed, Started
-from millrace.track import Dialect, Track
 from millrace.types import Aside, CallPiece, Refusal, Status, Thought
 from millrace.wire import responses as wire
 
@@ -165,7 +165,7 @@ class ResponsesProjection:
         )
 
 
-def dialect(*, negotiated: bool) -> Dialect[ResponsesProjection]:
+def in_responses(*, negotiated: bool) -> Dialect[ResponsesProjection]:
     """Return the Responses dialect, for clients that negotiated `millrace.*` events or for those that did not."""
     return Dialect("responses", negotiated, partial(ResponsesProjection, negotiated=negotiated))
 

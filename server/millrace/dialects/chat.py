@@ -7,11 +7,11 @@ from functools import partial
 
 from msgspec import UNSET, UnsetType
 
+from millrace.dialects.event_log import Dialect, Track
+from millrace.dialects.metadata import marked
+from millrace.dialects.visibility import Held
 from millrace.errors import MillraceError, Unanswered
-from millrace.held import Held
-from millrace.marks import marked
 from millrace.response import Ended, Fact, Response, Revised, Routed
-from millrace.track import Dialect, Track
 from millrace.types import Aside, CallPiece, Refusal, Request, Status, Thought
 from millrace.wire import chunks
 from millrace.wire.chunks import CallDelta, Chunk, ChunkChoice, Delta, FunctionDelta, LastChunk
@@ -112,12 +112,12 @@ class CompletionProjection:
         return Chunk(id=completion_id(self._request), created=self._created_at, model=self._model, choices=choices)
 
 
-def dialect(*, include_usage: bool) -> Dialect[CompletionProjection]:
+def in_chat(*, include_usage: bool) -> Dialect[CompletionProjection]:
     """Return the dialect of chat completions, with a last chunk of usage or without."""
     return Dialect("chat", include_usage, partial(CompletionProjection, include_usage=include_usage))
 
 
-def whole(response: Response, created_at: int) -> chunks.Completion:
+def completion_of(response: Response, created_at: int) -> chunks.Completion:
     """Return a response that has ended as one completion; raises the error it ended with."""
     ended, request = response.ended, response.request
     assert ended is not None, "it has ended"
