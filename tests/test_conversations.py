@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from millrace import runs
+from millrace.runs import runs
 from millrace.stores.archive import SqliteArchive
 from tests.conftest import Running, Start, until
 from tests.talk import TERMINALS, Event, Talk, check_whole, output_of, talking

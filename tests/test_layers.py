@@ -37,7 +37,6 @@ ROOM_OF = {
     **dict.fromkeys(("keys_command", "startup"), "cli"),
     **dict.fromkeys(("session", "lanes", "outbox", "process", "drain", "delivery", "transport", "handshake"), "web"),
     **dict.fromkeys(("entrance", "endpoints"), "web"),
-    **dict.fromkeys(("runs", "intake", "conversations", "sweeper"), "runs"),
     **dict.fromkeys(("response", "flight", "cascade", "race", "attempts", "ending", "memory", "fingerprint"), "funnel"),
     **dict.fromkeys(("prompt", "catalog", "ledger", "choice", "routing", "checks"), "funnel"),
 }

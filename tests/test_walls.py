@@ -19,10 +19,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from millrace import runs
 from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Role
+from millrace.runs import runs
 from tests.conftest import Running, Start, until
 from tests.talk import Event, Talk, check_whole, talking
 

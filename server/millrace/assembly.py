@@ -21,22 +21,22 @@ from millrace.caches.exact import SqliteExactCache
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.catalog import Catalog
 from millrace.choice import Policy
-from millrace.conversations import Conversations
 from millrace.funnel import Funnel
-from millrace.intake import Intake
 from millrace.memory import Memory
 from millrace.origins import LOOPBACK, Origins
 from millrace.ports import Embedder, KeyStore
 from millrace.principal import Limits
 from millrace.process import Process
-from millrace.runs import Runs
+from millrace.runs.conversations import Conversations
+from millrace.runs.intake import Intake
+from millrace.runs.runs import Runs
+from millrace.runs.sweeper import Sweeper
 from millrace.settings import LimitsSettings, ModelSettings, Settings
 from millrace.stores.archive import SqliteArchive
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
-from millrace.sweeper import Sweeper
 from millrace.types import Model, Price, Tier
 from millrace.upstreams.openai import Endpoint, OpenAIUpstream, noting_sent
 

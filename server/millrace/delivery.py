@@ -11,7 +11,7 @@ from millrace.dialects.event_log import Codec, Track
 from millrace.errors import MillraceError
 from millrace.outbox import MAX_HELD
 from millrace.ports import Clock
-from millrace.runs import Run
+from millrace.runs.runs import Run
 from millrace.transport import EXTENSION
 
 SILENT_S = 15.0  # after which a comment keeps the connection open on its way

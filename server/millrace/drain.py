@@ -2,8 +2,8 @@
 
 import asyncio
 
-from millrace.intake import draining
 from millrace.process import Process
+from millrace.runs.intake import draining
 from millrace.session import LAST_WORDS_S
 
 SPREAD_S, SPREAD_PER_SESSION_S = 4.0, 0.02  # over which connections close: at most, and for each

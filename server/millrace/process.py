@@ -5,13 +5,13 @@ from typing import Protocol
 
 from millrace.access.gate import Gate
 from millrace.catalog import Catalog
-from millrace.conversations import Conversations
 from millrace.delivery import Stream
 from millrace.funnel import Funnel
-from millrace.intake import Intake
 from millrace.ports import Clock
-from millrace.runs import Run, Runs
-from millrace.sweeper import each
+from millrace.runs.conversations import Conversations
+from millrace.runs.intake import Intake
+from millrace.runs.runs import Run, Runs
+from millrace.runs.sweeper import each
 
 IDLE_BEATS = 8  # of the sweeper, from one look at a connection that does nothing to the next
 

@@ -9,17 +9,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from millrace import __version__, checks, lanes, log, runs
-from millrace.conversations import not_found
+from millrace import __version__, checks, lanes, log
 from millrace.delivery import slow_consumer
 from millrace.dialects.responses import EventCodec, in_responses
 from millrace.errors import MillraceError
-from millrace.intake import draining, repeat_of
 from millrace.lanes import Lanes, Place
 from millrace.outbox import Feed, FrameWriter, Outbox
 from millrace.principal import Principal
 from millrace.process import Process
-from millrace.runs import Run
+from millrace.runs import runs
+from millrace.runs.conversations import not_found
+from millrace.runs.intake import draining, repeat_of
+from millrace.runs.runs import Run
 from millrace.types import OnDisconnect, Request
 from millrace.wire import requests, responses
 

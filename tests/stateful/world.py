@@ -17,19 +17,19 @@ from millrace.access.keys import Keyring
 from millrace.access.tickets import Tickets
 from millrace.attempts import Caller as Calls
 from millrace.choice import Policy
-from millrace.conversations import Conversations
 from millrace.entrance import refusal
 from millrace.errors import MillraceError
 from millrace.funnel import Funnel
-from millrace.intake import Intake
 from millrace.memory import Memory
 from millrace.origins import Origins
 from millrace.principal import Key, Limits, Principal, Role
 from millrace.process import Process
-from millrace.runs import Run, Runs
+from millrace.runs.conversations import Conversations
+from millrace.runs.intake import Intake
+from millrace.runs.runs import Run, Runs
+from millrace.runs.sweeper import Sweeper
 from millrace.session import Closed, Session
 from millrace.stores.limits import MemoryLimiter
-from millrace.sweeper import Sweeper
 from millrace.types import Model, Tier, Usage
 from tests.scripted import CATALOG, STOP
 from tests.stateful.hand import HandLoop
@@ -64,11 +64,11 @@ BOUNDS = {
     "millrace.outbox.MAX_HELD": 3000,
     "millrace.delivery.MAX_HELD": 3000,
     "millrace.delivery.MAX_PIECE": 4000,
-    "millrace.runs.MAX_LOG": 30_000,
+    "millrace.runs.runs.MAX_LOG": 30_000,
     "millrace.endpoints.MAX_LOG": 30_000,
-    "millrace.runs.MAX_KEPT": 60_000,
-    "millrace.runs.KEPT_S": KEPT_S,
-    "millrace.runs.DETACHED_S": DETACHED_S,
+    "millrace.runs.runs.MAX_KEPT": 60_000,
+    "millrace.runs.runs.KEPT_S": KEPT_S,
+    "millrace.runs.runs.DETACHED_S": DETACHED_S,
     "millrace.lanes.MAX_RUNNING": 3,
     "millrace.lanes.MAX_WAITING": 6,
 }

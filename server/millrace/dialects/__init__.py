@@ -1,1 +1,1 @@
-"""A response's log shown in one dialect each: responses and chat completions, as numbered events that can be replayed."""
+"""A response's log shown in one dialect each, as numbered events that can be replayed."""

@@ -17,7 +17,7 @@ from millrace.errors import MillraceError
 from millrace.funnel import Funnel
 from millrace.ports import Admission, Clock
 from millrace.response import Response
-from millrace.sweeper import each
+from millrace.runs.sweeper import each
 from millrace.types import OnDisconnect, Request
 
 KEPT_S = 600.0  # after its end

@@ -6,7 +6,7 @@ from millrace import log
 from millrace.dialects.responses import body_of
 from millrace.errors import MillraceError
 from millrace.ports import Archive
-from millrace.runs import Run, Runs
+from millrace.runs.runs import Run, Runs
 from millrace.types import Message, Request, Status, StoredResponse
 from millrace.wire import responses as wire
 

@@ -14,11 +14,11 @@ import msgspec
 from millrace import choice
 from millrace.catalog import Catalog
 from millrace.checks import form
-from millrace.conversations import Conversations
 from millrace.errors import MillraceError
 from millrace.ports import Clock, Limiter
 from millrace.principal import Principal
-from millrace.runs import Repeat, Run, Runs
+from millrace.runs.conversations import Conversations
+from millrace.runs.runs import Repeat, Run, Runs
 from millrace.types import Delivery, Request
 from millrace.wire.requests import Create
 
