@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from millrace import settings
 from millrace.assembly import assembled
-from millrace.funnel import Funnel
+from millrace.funnel.funnel import Funnel
 from millrace.simulator import LARGE, SMALL, Simulator
 from tests.conftest import at_once, tree
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from millrace.attempts import Caller
-from millrace.catalog import Catalog
-from millrace.choice import Policy
 from millrace.errors import UpstreamError
-from millrace.funnel import Funnel
-from millrace.memory import Memory
+from millrace.funnel.calls import Caller
+from millrace.funnel.catalog import Catalog
+from millrace.funnel.funnel import Funnel
+from millrace.funnel.recall import Memory
+from millrace.funnel.response_log import Response
+from millrace.funnel.routing.choice import Policy
 from millrace.ports import ExactCache, Sink
-from millrace.response import Response
 from millrace.stores.database import MEMORY, SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
 from millrace.types import (

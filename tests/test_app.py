@@ -5,7 +5,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from millrace import __version__, memory
+from millrace import __version__
+from millrace.funnel import recall
 from millrace.session import Session
 from tests.conftest import Running
 from tests.talk import check_whole, talking
@@ -62,7 +63,7 @@ async def test_a_fault_in_a_stage_is_one_failed_terminal(millrace: Running, monk
 
     async with talking(millrace.ws_url) as talk:
         with monkeypatch.context() as patch:
-            patch.setattr(memory, "keys_of", broken)
+            patch.setattr(recall, "keys_of", broken)
             response = check_whole(await talk.ask("hello"))
         assert response["error"]["code"] == "internal_error"
         assert "secret" not in response["error"]["message"]

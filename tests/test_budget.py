@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from millrace import pricing
 from millrace.errors import UpstreamError
-from millrace.response import Committed, Response, Revised
+from millrace.funnel.response_log import Committed, Response, Revised
 from millrace.types import Call, Delivery, Message, Outcome, Prompt, Refusal, Status, Strategy, Thought, Usage
 from tests.real_funnel import real_funnel
 from tests.scripted import CUT, LARGE, SMALL, STOP, Stage, request, staged

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from millrace.fingerprint import Keys, Scope, keys_of
+from millrace.funnel.fingerprint import Keys, Scope, keys_of
 from millrace.types import Media, Message, Part, Request, Strategy, Tool, ToolCall
 from tests.scripted import CATALOG, request
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from millrace import checks
-from millrace.checks import NAMES, Candidate, form
 from millrace.errors import MillraceError
+from millrace.funnel import checks
+from millrace.funnel.checks import NAMES, Candidate, form
 from millrace.types import Finish, FinishReason, Format
 
 STOP = Finish(reason=FinishReason.STOP)

@@ -15,7 +15,7 @@ from millrace.dialects.chat import CompletionProjection, completion_of
 from millrace.dialects.event_log import Track
 from millrace.dialects.visibility import Held
 from millrace.errors import MillraceError
-from millrace.response import Committed, Ended, Response, Revised, Routed
+from millrace.funnel.response_log import Committed, Ended, Response, Revised, Routed
 from millrace.types import (
     Aside,
     CacheMode,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from millrace.ledger import Bill, Line, milliseconds
+from millrace.funnel.bill import Bill, Line, milliseconds
 from millrace.ports import Sink
 from millrace.stores.database import BATCH, FILE, MEMORY, Operation, SqliteDatabase
 from millrace.stores.ledger import SqliteLedger

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from millrace import checks
 from millrace.caches.exact import SqliteExactCache
-from millrace.choice import choose, likely
 from millrace.errors import UpstreamError
-from millrace.fingerprint import keys_of
-from millrace.flight import Rider
-from millrace.response import Committed, Response, Revised, Routed
+from millrace.funnel import checks
+from millrace.funnel.fingerprint import keys_of
+from millrace.funnel.flight import Rider
+from millrace.funnel.response_log import Committed, Response, Revised, Routed
+from millrace.funnel.routing.choice import choose, likely
 from millrace.stores.database import SqliteDatabase
 from millrace.types import (
     CacheOutcome,

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from millrace.funnel import Funnel
-from millrace.response import Response
+from millrace.funnel.funnel import Funnel
+from millrace.funnel.response_log import Response
 from millrace.types import CacheOutcome, Message, Source, Status
 from tests.real_funnel import real_funnel
 from tests.scripted import request

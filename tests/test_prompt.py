@@ -6,9 +6,10 @@ import pytest
 import tiktoken
 from hypothesis import given, settings, strategies as st
 
-from millrace import routing, tokens
+from millrace import tokens
 from millrace.errors import MillraceError
-from millrace.prompt import HEADING, Trimmed, trim
+from millrace.funnel import routing
+from millrace.funnel.prompt import HEADING, Trimmed, trim
 from millrace.types import Media, Message, Prompt, Tool, ToolCall
 from tests.conftest import Running, Start
 from tests.talk import check_whole, talking

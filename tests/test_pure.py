@@ -11,9 +11,9 @@ from hypothesis import given, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from millrace import lanes, pricing, tokens
-from millrace.catalog import Catalog
 from millrace.errors import MillraceError
-from millrace.fingerprint import Keys, keys_of
+from millrace.funnel.catalog import Catalog
+from millrace.funnel.fingerprint import Keys, keys_of
 from millrace.lanes import Lanes, Place
 from millrace.types import CacheMode, Delivery, Format, Message, Model, Price, Prompt, Request, Strategy, Tier, Usage
 

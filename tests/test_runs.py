@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from millrace.dialects.responses import EventCodec, in_responses
-from millrace.ending import NOTHING
 from millrace.errors import MillraceError
-from millrace.response import Ended, Response
+from millrace.funnel.ending import NOTHING
+from millrace.funnel.response_log import Ended, Response
 from millrace.runs import runs
 from millrace.runs.runs import DETACHED_S, KEPT_S, Repeat, Run, Runs
 from millrace.types import OnDisconnect, Status

@@ -6,10 +6,10 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from millrace import checks
-from millrace.checks import Candidate, form
-from millrace.checks.schema_cost import SchemaCost
 from millrace.errors import MillraceError
+from millrace.funnel import checks
+from millrace.funnel.checks import Candidate, form
+from millrace.funnel.checks.schema_cost import SchemaCost
 from millrace.types import Finish, FinishReason, Format, Tool, ToolCall
 
 STOP = Finish(reason=FinishReason.STOP)

@@ -16,7 +16,7 @@ from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.partition import Partition, Stored, Vector
 from millrace.caches.semantic import SqliteSemanticCache
-from millrace.fingerprint import LONGEST_QUESTION, Scope, keys_of
+from millrace.funnel.fingerprint import LONGEST_QUESTION, Scope, keys_of
 from millrace.ports import Embedder
 from millrace.stores.database import SqliteDatabase
 from millrace.types import (

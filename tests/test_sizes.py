@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from millrace import checks, memory
 from millrace.dialects.chat import CompletionProjection
 from millrace.dialects.responses import EventCodec, ResponsesProjection
-from millrace.ending import NOTHING
-from millrace.fingerprint import Keys, keys_of
-from millrace.memory import Memory
-from millrace.response import Ended, Response
+from millrace.funnel import checks, recall
+from millrace.funnel.ending import NOTHING
+from millrace.funnel.fingerprint import Keys, keys_of
+from millrace.funnel.recall import Memory
+from millrace.funnel.response_log import Ended, Response
 from millrace.tokens import LONG
 from millrace.types import CallPiece, Message, Prompt, Refusal, Request, Source, Status, Thought, Tool
 from millrace.wire.chunks import ChatCodec
@@ -58,7 +58,7 @@ async def test_the_keys_of_a_long_request_are_made_off_the_loop(
         made_by.append(threading.current_thread())
         return keys_of(*args)
 
-    monkeypatch.setattr(memory, "keys_of", watched)
+    monkeypatch.setattr(recall, "keys_of", watched)
     keys = await Memory(CATALOG, None, None, "").keys(asked)
     assert [thread is threading.current_thread() for thread in made_by] == [not off]
     assert keys == keys_of(asked, CATALOG.models, checks.asked(asked), "")

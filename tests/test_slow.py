@@ -13,9 +13,9 @@ import pytest
 
 from millrace import app
 from millrace.dialects.event_log import EVENT_SIZE, Track
+from millrace.funnel.response_log import Response
 from millrace.outbox import MAX_HELD, Feed, Outbox
 from millrace.process import Process
-from millrace.response import Response
 from millrace.session import Session
 from millrace.stores.database import FILE
 from millrace.transport import HIGH_WATER

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from millrace import checks
-from millrace.checks import NAMES, Candidate, form
 from millrace.errors import MillraceError
+from millrace.funnel import checks
+from millrace.funnel.checks import NAMES, Candidate, form
 from millrace.types import CallPiece, Finish, FinishReason, Format, Refusal, Thought, Tool, ToolCall
 from tests.scripted import CALLED, CUT, STOP, request
 

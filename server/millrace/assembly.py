@@ -15,14 +15,14 @@ from millrace import log, tokens
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.tickets import Tickets
-from millrace.attempts import Caller
 from millrace.caches.embedders import best_installed
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.semantic import SqliteSemanticCache
-from millrace.catalog import Catalog
-from millrace.choice import Policy
-from millrace.funnel import Funnel
-from millrace.memory import Memory
+from millrace.funnel.calls import Caller
+from millrace.funnel.catalog import Catalog
+from millrace.funnel.funnel import Funnel
+from millrace.funnel.recall import Memory
+from millrace.funnel.routing.choice import Policy
 from millrace.origins import LOOPBACK, Origins
 from millrace.ports import Embedder, KeyStore
 from millrace.principal import Limits

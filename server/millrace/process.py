@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from millrace.access.gate import Gate
-from millrace.catalog import Catalog
 from millrace.delivery import Stream
-from millrace.funnel import Funnel
+from millrace.funnel.catalog import Catalog
+from millrace.funnel.funnel import Funnel
 from millrace.ports import Clock
 from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake

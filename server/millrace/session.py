@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from millrace import __version__, checks, lanes, log
+from millrace import __version__, lanes, log
 from millrace.delivery import slow_consumer
 from millrace.dialects.responses import EventCodec, in_responses
 from millrace.errors import MillraceError
+from millrace.funnel import checks
 from millrace.lanes import Lanes, Place
 from millrace.outbox import Feed, FrameWriter, Outbox
 from millrace.principal import Principal

@@ -15,12 +15,12 @@ from millrace import drain, endpoints, pricing
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring
 from millrace.access.tickets import Tickets
-from millrace.attempts import Caller as Calls
-from millrace.choice import Policy
 from millrace.entrance import refusal
 from millrace.errors import MillraceError
-from millrace.funnel import Funnel
-from millrace.memory import Memory
+from millrace.funnel.calls import Caller as Calls
+from millrace.funnel.funnel import Funnel
+from millrace.funnel.recall import Memory
+from millrace.funnel.routing.choice import Policy
 from millrace.origins import Origins
 from millrace.principal import Key, Limits, Principal, Role
 from millrace.process import Process

@@ -11,7 +11,7 @@ from millrace.dialects.event_log import Dialect, Track
 from millrace.dialects.metadata import marked
 from millrace.dialects.visibility import Held
 from millrace.errors import MillraceError, Unanswered
-from millrace.response import Ended, Fact, Response, Revised, Routed
+from millrace.funnel.response_log import Ended, Fact, Response, Revised, Routed
 from millrace.types import Aside, CallPiece, Refusal, Request, Status, Thought
 from millrace.wire import chunks
 from millrace.wire.chunks import CallDelta, Chunk, ChunkChoice, Delta, FunctionDelta, LastChunk

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from millrace.response import Response, Subscriber
+from millrace.funnel.response_log import Response, Subscriber
 
 
 class Codec(Protocol):

@@ -1,6 +1,6 @@
 """What every dialect says in the metadata of an answer: who gave it, how the caches took part, what the checks said."""
 
-from millrace.response import Ended
+from millrace.funnel.response_log import Ended
 from millrace.types import Request
 
 

@@ -13,7 +13,7 @@ from millrace.dialects.event_log import Dialect, Track
 from millrace.dialects.items import Output, length
 from millrace.dialects.metadata import marked
 from millrace.dialects.visibility import Held
-from millrace.response import Ended, Fact, Metered, Response, Revised, Routed, Started
+from millrace.funnel.response_log import Ended, Fact, Metered, Response, Revised, Routed, Started
 from millrace.types import Aside, CallPiece, Refusal, Status, Thought
 from millrace.wire import responses as wire
 

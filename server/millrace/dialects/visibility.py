@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from itertools import groupby
 
-from millrace.response import Committed, Ended, Fact, Revised
+from millrace.funnel.response_log import Committed, Ended, Fact, Revised
 from millrace.types import Aside, CallPiece, Delivery, Refusal, Thought
 
 

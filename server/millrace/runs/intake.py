@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from millrace import choice
-from millrace.catalog import Catalog
-from millrace.checks import form
 from millrace.errors import MillraceError
+from millrace.funnel.catalog import Catalog
+from millrace.funnel.checks import form
+from millrace.funnel.routing import choice
 from millrace.ports import Clock, Limiter
 from millrace.principal import Principal
 from millrace.runs.conversations import Conversations

@@ -14,9 +14,9 @@ from typing import Any, TypeVar, cast
 from millrace import log
 from millrace.dialects.event_log import Dialect, Projection
 from millrace.errors import MillraceError
-from millrace.funnel import Funnel
+from millrace.funnel.funnel import Funnel
+from millrace.funnel.response_log import Response
 from millrace.ports import Admission, Clock
-from millrace.response import Response
 from millrace.runs.sweeper import each
 from millrace.types import OnDisconnect, Request
 

@@ -3,9 +3,10 @@
 import asyncio
 from functools import partial
 
-from millrace import checks, tokens
-from millrace.catalog import Catalog
-from millrace.fingerprint import Keys, Scope, keys_of
+from millrace import tokens
+from millrace.funnel import checks
+from millrace.funnel.catalog import Catalog
+from millrace.funnel.fingerprint import Keys, Scope, keys_of
 from millrace.ports import ExactCache, SemanticCache
 from millrace.types import Answer, CacheMode, Request, SemanticHit, SemanticMiss, StoredAnswer
 

@@ -8,8 +8,8 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 
-from millrace.checks.schema_cost import SchemaCost
 from millrace.errors import MillraceError, invalid
+from millrace.funnel.checks.schema_cost import SchemaCost
 from millrace.types import Format, Tool, ToolCall
 
 SCHEMA_PATH = "text.format.schema"

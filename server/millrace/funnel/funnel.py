@@ -18,20 +18,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
-from millrace import log, prompt, tokens
-from millrace.attempts import Caller
-from millrace.cascade import cascade, straight
-from millrace.catalog import Catalog
-from millrace.choice import Choice, Policy, choose
-from millrace.ending import Landed, cancelled, crashed, failed, landed, settle
+from millrace import log, tokens
 from millrace.errors import MillraceError
-from millrace.fingerprint import Keys
-from millrace.flight import Flight
-from millrace.ledger import Bill, Tab
-from millrace.memory import Memory
+from millrace.funnel import prompt
+from millrace.funnel.bill import Bill, Tab
+from millrace.funnel.calls import Caller
+from millrace.funnel.cascade import cascade, straight
+from millrace.funnel.catalog import Catalog
+from millrace.funnel.ending import Landed, cancelled, crashed, failed, landed, settle
+from millrace.funnel.fingerprint import Keys
+from millrace.funnel.flight import Flight
+from millrace.funnel.race import hedge, race
+from millrace.funnel.recall import Memory
+from millrace.funnel.response_log import Response, Routed
+from millrace.funnel.routing.choice import Choice, Policy, choose
 from millrace.ports import Clock, Ledger
-from millrace.race import hedge, race
-from millrace.response import Response, Routed
 from millrace.types import CacheMode, CacheOutcome, SemanticHit, StoredAnswer, Strategy, Thought
 
 _METER_EVERY_S = 1.0

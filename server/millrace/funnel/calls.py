@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from millrace.errors import MillraceError, UpstreamError
-from millrace.ledger import Line, Tab
+from millrace.funnel.bill import Line, Tab
+from millrace.funnel.response_log import Response
 from millrace.ports import Attempt, Upstream
-from millrace.response import Response
 from millrace.types import Call, Model, Outcome, Tier
 
 MAX_COST = "millrace.max_cost_usd"  # where a request names its budget

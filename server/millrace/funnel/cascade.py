@@ -3,13 +3,13 @@
 import asyncio
 from contextlib import AbstractContextManager
 
-from millrace import checks
-from millrace.attempts import Caller, affords, over_budget
-from millrace.catalog import Catalog
-from millrace.ending import Landed
 from millrace.errors import UpstreamError
-from millrace.ledger import Line, Tab
-from millrace.response import Response, Revised
+from millrace.funnel import checks
+from millrace.funnel.bill import Line, Tab
+from millrace.funnel.calls import Caller, affords, over_budget
+from millrace.funnel.catalog import Catalog
+from millrace.funnel.ending import Landed
+from millrace.funnel.response_log import Response, Revised
 from millrace.types import (
     Answer,
     CallPiece,

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from millrace import log, pricing, routing, tokens
-from millrace.catalog import Catalog
-from millrace.response import Routed
+from millrace import log, pricing, tokens
+from millrace.funnel import routing
+from millrace.funnel.catalog import Catalog
+from millrace.funnel.response_log import Routed
 from millrace.types import Call, Message, Model, Part, Prompt, Request, SemanticMiss, Strategy
 
 

@@ -1,5 +1,5 @@
 """Easy, unsure or hard? Who should be asked first."""
 
-from millrace.routing.prior import Judgement, judge
+from millrace.funnel.routing.prior import Judgement, judge
 
 __all__ = ["Judgement", "judge"]

@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from millrace.attempts import Caller
-from millrace.cascade import keep_or_escalate, straight
-from millrace.catalog import Catalog
-from millrace.ending import Landed
-from millrace.ledger import Line, Tab
-from millrace.response import Response, Routed
+from millrace.funnel.bill import Line, Tab
+from millrace.funnel.calls import Caller
+from millrace.funnel.cascade import keep_or_escalate, straight
+from millrace.funnel.catalog import Catalog
+from millrace.funnel.ending import Landed
+from millrace.funnel.response_log import Response, Routed
 from millrace.types import Model, Outcome
 
 

@@ -5,8 +5,8 @@ from decimal import Decimal
 
 from millrace import log
 from millrace.errors import MillraceError
-from millrace.ledger import Bill, milliseconds, showing
-from millrace.response import Ended, Response
+from millrace.funnel.bill import Bill, milliseconds, showing
+from millrace.funnel.response_log import Ended, Response
 from millrace.types import (
     Answer,
     CacheOutcome,

@@ -10,10 +10,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from millrace.ending import Landed
-from millrace.ledger import Bill, Line
+from millrace.funnel.bill import Bill, Line
+from millrace.funnel.ending import Landed
+from millrace.funnel.response_log import Committed, Ended, Fact, Metered, Response, Revised, Routed, Started
 from millrace.ports import Attempt
-from millrace.response import Committed, Ended, Fact, Metered, Response, Revised, Routed, Started
 from millrace.types import CacheOutcome, Call
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from millrace.checks import form, words
+from millrace.funnel.checks import form, words
 from millrace.types import Aside, Finish, FinishReason, Format, Request, Tool, ToolCall, Verdict, calls_of, refusal_of
 
 
