@@ -13,7 +13,7 @@ import pytest
 
 from millrace import app, log, settings
 from millrace.simulator import LARGE, SMALL, Simulator
-from millrace.transport import JoinedWebSocket
+from millrace.web.websocket import JoinedWebSocket
 
 REPOSITORY = Path(__file__).parent.parent
 PRICES = {

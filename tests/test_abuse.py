@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from millrace import handshake
-from millrace.transport import HIGH_WATER, MAX_FRAGMENTS
+from millrace.web import http1
+from millrace.web.websocket import HIGH_WATER, MAX_FRAGMENTS
 from tests.conftest import Running, Start, until
 from tests.overhear import overhearing
 from tests.talk import check_whole, talking
@@ -97,7 +97,7 @@ async def hasty(start: Start, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     def change(configuration: dict[str, Any]) -> None:
         configuration["server"]["handshake_timeout_s"] = SOON_S
 
-    monkeypatch.setattr(handshake.TimedHttp, "body_timeout_s", SOON_S)
+    monkeypatch.setattr(http1.TimedHttp, "body_timeout_s", SOON_S)
     async with start(change) as running:
         yield running
 
@@ -161,7 +161,7 @@ async def test_half_open_connections_do_not_hurt_others(start: Start) -> None:
 
 async def test_a_flood_of_connections_is_cut_off(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Past what may be open, and what may be on its way, new ones are dropped."""
-    monkeypatch.setattr(handshake, "HALF_OPEN", 10)
+    monkeypatch.setattr(http1, "HALF_OPEN", 10)
 
     def change(configuration: dict[str, Any]) -> None:
         configuration["server"]["max_connections"] = 10

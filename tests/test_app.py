@@ -7,7 +7,7 @@ import pytest
 
 from millrace import __version__
 from millrace.funnel import recall
-from millrace.session import Session
+from millrace.web.session import Session
 from tests.conftest import Running
 from tests.talk import check_whole, talking
 

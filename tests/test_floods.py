@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from millrace import lanes
-from millrace.session import MAX_BAD
+from millrace.web import lanes
+from millrace.web.session import MAX_BAD
 from tests.conftest import Running, until
 from tests.talk import TERMINALS, Talk, check_whole, talking
 from tests.test_drain import server

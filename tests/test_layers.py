@@ -35,8 +35,6 @@ ROOMS = [
 # Modules that still stand outside their room.
 ROOM_OF = {
     **dict.fromkeys(("keys_command", "startup"), "cli"),
-    **dict.fromkeys(("session", "lanes", "outbox", "process", "drain", "delivery", "transport", "handshake"), "web"),
-    **dict.fromkeys(("entrance", "endpoints"), "web"),
 }
 IO_MODULES = {"aiohttp", "socket", "sqlite3", "starlette", "uvicorn", "websockets", "urllib", "http", "subprocess"}
 

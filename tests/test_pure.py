@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from millrace import lanes, pricing, tokens
+from millrace import pricing, tokens
 from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.fingerprint import Keys, keys_of
-from millrace.lanes import Lanes, Place
 from millrace.types import CacheMode, Delivery, Format, Message, Model, Price, Prompt, Request, Strategy, Tier, Usage
+from millrace.web import lanes
+from millrace.web.lanes import Lanes, Place
 
 PRICE = Price(input=Decimal("0.15"), cached_input=Decimal("0.075"), output=Decimal("0.60"))
 

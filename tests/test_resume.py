@@ -16,8 +16,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from millrace import endpoints
 from millrace.runs import runs
+from millrace.web import endpoints
 from tests.conftest import Running, Start, until
 from tests.talk import PATIENCE_S, TERMINALS, Event, check_whole, narrow, text_of
 from tests.test_cancellation import AT_ONCE_S, aborted_within

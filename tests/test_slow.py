@@ -14,11 +14,11 @@ import pytest
 from millrace import app
 from millrace.dialects.event_log import EVENT_SIZE, Track
 from millrace.funnel.response_log import Response
-from millrace.outbox import MAX_HELD, Feed, Outbox
-from millrace.process import Process
-from millrace.session import Session
 from millrace.stores.database import FILE
-from millrace.transport import HIGH_WATER
+from millrace.web.outbox import MAX_HELD, Feed, Outbox
+from millrace.web.process import Process
+from millrace.web.session import Session
+from millrace.web.websocket import HIGH_WATER
 from tests.conftest import Running, Start, until
 from tests.deaf import SMALL_BUFFER, deaf, posting
 from tests.scripted import request

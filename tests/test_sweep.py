@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from millrace.access.keys import ANONYMOUS
-from millrace.process import IDLE_BEATS, Process
 from millrace.runs import runs
 from millrace.runs.runs import DETACHED_S, Runs
 from millrace.runs.sweeper import BEAT_S
-from millrace.session import Job, Session
+from millrace.web.process import IDLE_BEATS, Process
+from millrace.web.session import Job, Session
 from tests.scripted import request
 
 

@@ -9,8 +9,8 @@ import pytest
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from millrace.outbox import HIGH_WATER, AsgiWriter, Outbox
-from millrace.transport import JoinedWebSocket, header
+from millrace.web.outbox import HIGH_WATER, AsgiWriter, Outbox
+from millrace.web.websocket import JoinedWebSocket, header
 from tests.conftest import Running, Start, serving, tree, until
 from tests.talk import TERMINALS, check_whole, talking
 

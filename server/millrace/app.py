@@ -22,15 +22,16 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from millrace import __version__, endpoints, entrance, handshake, log
+from millrace import __version__, log
 from millrace.assembly import assembled
-from millrace.drain import LOOK_S, drain
 from millrace.errors import MillraceError
-from millrace.outbox import AsgiWriter, FrameWriter
-from millrace.process import Process
-from millrace.session import PING_S, Closed, Session
 from millrace.settings import Settings
-from millrace.transport import EXTENSION, JoinedWebSocket
+from millrace.web import endpoints, http1, middleware
+from millrace.web.drain import LOOK_S, drain
+from millrace.web.outbox import AsgiWriter, FrameWriter
+from millrace.web.process import Process
+from millrace.web.session import PING_S, Closed, Session
+from millrace.web.websocket import EXTENSION, JoinedWebSocket
 from millrace.wire import contracts, documents, responses as wire
 
 GRACE_S = 10  # for what still runs when the process is told to stop
@@ -56,15 +57,15 @@ def create_app(settings: Settings) -> Starlette:
             Route("/v1/responses/{id}/cancel", endpoints.cancel, methods=["POST"]),
             Route("/v1/chat/completions", endpoints.create_completion, methods=["POST"]),
             Route("/v1/models", models),
-            Route("/v1/tickets", entrance.tickets, methods=["POST"]),
+            Route("/v1/tickets", middleware.tickets, methods=["POST"]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/asyncapi.json", asyncapi),
             Route("/openapi.json", openapi),
         ],
         lifespan=lifespan,
-        middleware=entrance.around(settings.server.origins),
-        exception_handlers={MillraceError: entrance.refused, HTTPException: entrance.unrouted},
+        middleware=middleware.around(settings.server.origins),
+        exception_handlers={MillraceError: middleware.refused, HTTPException: middleware.unrouted},
     )
     app.router.default = _page(app.router.default)
     return app
@@ -75,7 +76,7 @@ def _page(nowhere: ASGIApp) -> ASGIApp:
     files = StaticFiles(directory=STATIC, html=True)
 
     async def page(scope: Scope, receive: Receive, send: Send) -> None:
-        is_file = scope["type"] == "http" and not scope["path"].startswith(entrance.PREFIX)
+        is_file = scope["type"] == "http" and not scope["path"].startswith(middleware.PREFIX)
         await (files if is_file else nowhere)(scope, receive, send)
 
     return page
@@ -118,7 +119,7 @@ def server(settings: Settings) -> Server:
             create_app(settings),
             host=settings.server.host,
             port=settings.server.port,
-            http=handshake.timed(settings.server.handshake_timeout_s, settings.server.max_connections),
+            http=http1.timed(settings.server.handshake_timeout_s, settings.server.max_connections),
             ws=JoinedWebSocket,
             ws_max_size=settings.server.max_message_bytes,
             ws_per_message_deflate=False,  # it doubles the CPU of a token and holds memory per connection

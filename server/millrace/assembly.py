@@ -26,7 +26,6 @@ from millrace.funnel.routing.choice import Policy
 from millrace.origins import LOOPBACK, Origins
 from millrace.ports import Embedder, KeyStore
 from millrace.principal import Limits
-from millrace.process import Process
 from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
@@ -39,6 +38,7 @@ from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.types import Model, Price, Tier
 from millrace.upstreams.openai import Endpoint, OpenAIUpstream, noting_sent
+from millrace.web.process import Process
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; where it takes longer, a model is as quick
 

@@ -11,11 +11,10 @@ from unittest.mock import patch
 
 from starlette.requests import Request
 
-from millrace import drain, endpoints, pricing
+from millrace import pricing
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring
 from millrace.access.tickets import Tickets
-from millrace.entrance import refusal
 from millrace.errors import MillraceError
 from millrace.funnel.calls import Caller as Calls
 from millrace.funnel.funnel import Funnel
@@ -23,14 +22,16 @@ from millrace.funnel.recall import Memory
 from millrace.funnel.routing.choice import Policy
 from millrace.origins import Origins
 from millrace.principal import Key, Limits, Principal, Role
-from millrace.process import Process
 from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
 from millrace.runs.runs import Run, Runs
 from millrace.runs.sweeper import Sweeper
-from millrace.session import Closed, Session
 from millrace.stores.limits import MemoryLimiter
 from millrace.types import Model, Tier, Usage
+from millrace.web import drain, endpoints
+from millrace.web.middleware import refusal
+from millrace.web.process import Process
+from millrace.web.session import Closed, Session
 from tests.scripted import CATALOG, STOP
 from tests.stateful.hand import HandLoop
 from tests.stateful.models import HandAttempt, HandUpstream
@@ -59,18 +60,18 @@ PRINCIPALS = (FREE, LIMITED, OTHER)
 
 # Bounds that a short sequence reaches too. Some modules know one by a name of their own.
 BOUNDS = {
-    "millrace.outbox.HIGH_WATER": 4000,
-    "millrace.outbox.MAX_FRAMES": 30,
-    "millrace.outbox.MAX_HELD": 3000,
-    "millrace.delivery.MAX_HELD": 3000,
-    "millrace.delivery.MAX_PIECE": 4000,
+    "millrace.web.outbox.HIGH_WATER": 4000,
+    "millrace.web.outbox.MAX_FRAMES": 30,
+    "millrace.web.outbox.MAX_HELD": 3000,
+    "millrace.web.sse.MAX_HELD": 3000,
+    "millrace.web.sse.MAX_PIECE": 4000,
     "millrace.runs.runs.MAX_LOG": 30_000,
-    "millrace.endpoints.MAX_LOG": 30_000,
+    "millrace.web.endpoints.MAX_LOG": 30_000,
     "millrace.runs.runs.MAX_KEPT": 60_000,
     "millrace.runs.runs.KEPT_S": KEPT_S,
     "millrace.runs.runs.DETACHED_S": DETACHED_S,
-    "millrace.lanes.MAX_RUNNING": 3,
-    "millrace.lanes.MAX_WAITING": 6,
+    "millrace.web.lanes.MAX_RUNNING": 3,
+    "millrace.web.lanes.MAX_WAITING": 6,
 }
 
 Endpoint = Callable[[Request], Any]

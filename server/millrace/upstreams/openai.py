@@ -15,8 +15,8 @@ from millrace.errors import UpstreamError
 from millrace.ports import Clock, Sink
 from millrace.types import Aside, Call, Finish, FinishReason, Refusal, Thought, Usage
 from millrace.upstreams import asides, chat
-from millrace.upstreams.calls import CallReader
 from millrace.upstreams.sse import EventStream
+from millrace.upstreams.tool_calls import CallReader
 
 DRAIN_S = 1.0  # how long a finished answer's connection may take to become reusable
 TAIL_S = 2.0  # how long usage may lag behind the finish reason

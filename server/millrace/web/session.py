@@ -9,20 +9,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from millrace import __version__, lanes, log
-from millrace.delivery import slow_consumer
+from millrace import __version__, log
 from millrace.dialects.responses import EventCodec, in_responses
 from millrace.errors import MillraceError
 from millrace.funnel import checks
-from millrace.lanes import Lanes, Place
-from millrace.outbox import Feed, FrameWriter, Outbox
 from millrace.principal import Principal
-from millrace.process import Process
 from millrace.runs import runs
 from millrace.runs.conversations import not_found
 from millrace.runs.intake import draining, repeat_of
 from millrace.runs.runs import Run
 from millrace.types import OnDisconnect, Request
+from millrace.web import lanes
+from millrace.web.lanes import Lanes, Place
+from millrace.web.outbox import Feed, FrameWriter, Outbox
+from millrace.web.process import Process
+from millrace.web.sse import slow_consumer
 from millrace.wire import requests, responses
 
 PING_S = 20.0

@@ -9,10 +9,10 @@ from starlette.types import Receive, Scope, Send
 
 from millrace.dialects.event_log import Codec, Track
 from millrace.errors import MillraceError
-from millrace.outbox import MAX_HELD
 from millrace.ports import Clock
 from millrace.runs.runs import Run
-from millrace.transport import EXTENSION
+from millrace.web.outbox import MAX_HELD
+from millrace.web.websocket import EXTENSION
 
 SILENT_S = 15.0  # after which a comment keeps the connection open on its way
 MAX_PIECE = 64 * 1024  # bytes sent at once

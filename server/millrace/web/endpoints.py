@@ -8,18 +8,18 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from millrace.delivery import Document, Stream
 from millrace.dialects.chat import completion_of, in_chat
 from millrace.dialects.event_log import Codec, Track
 from millrace.dialects.responses import EventCodec, body_of, in_responses
-from millrace.entrance import read_body
 from millrace.errors import MillraceError, Unanswered, invalid
 from millrace.funnel import checks
 from millrace.principal import Principal
-from millrace.process import Process
 from millrace.runs.conversations import not_found
 from millrace.runs.intake import repeat_of
 from millrace.runs.runs import MAX_LOG, Run
+from millrace.web.middleware import read_body
+from millrace.web.process import Process
+from millrace.web.sse import Document, Stream
 from millrace.wire import chunks, completions, reading, requests, responses as wire
 
 MAX_DIGITS = 12  # of the number of an event

@@ -11,7 +11,7 @@ from typing import Any, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from millrace.transport import EXTENSION, tune, unsent
+from millrace.web.websocket import EXTENSION, tune, unsent
 
 BODY_TIMEOUT_S = 30.0  # a mebibyte in this time is 35 kB/s
 HALF_OPEN = 4096  # connections without a whole head, beyond those that may be open

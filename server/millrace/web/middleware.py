@@ -23,7 +23,7 @@ from millrace.access.gate import Gate, Knock
 from millrace.access.tickets import TTL_S
 from millrace.errors import MillraceError, Unanswered, invalid
 from millrace.origins import serialised
-from millrace.process import Process
+from millrace.web.process import Process
 from millrace.wire import documents, reading, responses as wire
 
 PREFIX = "/v1/"

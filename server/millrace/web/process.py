@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from millrace.access.gate import Gate
-from millrace.delivery import Stream
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
 from millrace.ports import Clock
@@ -12,6 +11,7 @@ from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
 from millrace.runs.runs import Run, Runs
 from millrace.runs.sweeper import each
+from millrace.web.sse import Stream
 
 IDLE_BEATS = 8  # of the sweeper, from one look at a connection that does nothing to the next
 

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from millrace.process import Process
 from millrace.runs.intake import draining
-from millrace.session import LAST_WORDS_S
+from millrace.web.process import Process
+from millrace.web.session import LAST_WORDS_S
 
 SPREAD_S, SPREAD_PER_SESSION_S = 4.0, 0.02  # over which connections close: at most, and for each
 LOOK_S = 0.05

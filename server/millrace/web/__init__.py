@@ -1,0 +1,1 @@
+"""HTTP and WebSockets: what comes in on a connection, and what goes out on it."""
