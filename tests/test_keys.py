@@ -19,8 +19,8 @@ from millrace.__main__ import main
 from millrace.access import keys
 from millrace.access.keys import ANONYMOUS, Keyring
 from millrace.assembly import key_store
+from millrace.cli.keys import check_access
 from millrace.errors import MillraceError
-from millrace.keys_command import check_access
 from millrace.principal import Key, Limits, Role
 from millrace.settings import ServerSettings
 from millrace.stores.database import FILE

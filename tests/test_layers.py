@@ -32,23 +32,14 @@ ROOMS = [
     "ports",
 ]
 
-# Modules that still stand outside their room.
-ROOM_OF = {
-    **dict.fromkeys(("keys_command", "startup"), "cli"),
-}
 IO_MODULES = {"aiohttp", "socket", "sqlite3", "starlette", "uvicorn", "websockets", "urllib", "http", "subprocess"}
 
 FILES = sorted([*SERVER.rglob("*.py"), *CLIENT.rglob("*.py")])
 
 
-def room_of(part: str) -> str:
-    """Return the room of a module or package of `millrace`."""
-    return ROOM_OF.get(part, part)
-
-
-def home_of(path: Path) -> str:
+def room_of(path: Path) -> str:
     """Return the room that a file belongs to."""
-    return room_of(path.relative_to(SERVER).parts[0].removesuffix(".py"))
+    return path.relative_to(SERVER).parts[0].removesuffix(".py")
 
 
 def imports_of(path: Path) -> set[str]:
@@ -67,7 +58,7 @@ def rooms_imported(path: Path) -> set[str]:
     """Return the rooms of `millrace` that a file imports, other than its own."""
     named = {name.split(".")[1] for name in imports_of(path) if name.startswith("millrace.")}
     modules = {entry.stem for entry in SERVER.iterdir() if entry.stem != "__init__"}
-    return {room_of(part) for part in named & modules} - ({home_of(path)} if path.is_relative_to(SERVER) else set())
+    return (named & modules) - ({room_of(path)} if path.is_relative_to(SERVER) else set())
 
 
 def allowed(room: str) -> set[str]:
@@ -78,14 +69,14 @@ def allowed(room: str) -> set[str]:
         return GROUND
     if room in ADAPTERS:
         return GROUND | {"ports"}
-    more = {"assembly": ADAPTERS, "cli": {"simulator"}, "__main__": {"simulator"}}
+    more = {"assembly": ADAPTERS, "cli": {"simulator"}}
     return GROUND | {*ROOMS[ROOMS.index(room) + 1 :]} | more.get(room, set())
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.is_relative_to(SERVER)], ids=str)
 def test_imports_point_down(path: Path) -> None:
     """Never up, never sideways."""
-    assert rooms_imported(path) <= allowed(home_of(path))
+    assert rooms_imported(path) <= allowed(room_of(path))
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.is_relative_to(CLIENT)], ids=str)
@@ -96,7 +87,7 @@ def test_the_client_shares_the_wire_and_nothing_else(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.is_relative_to(SERVER)], ids=str)
 def test_the_funnel_and_what_is_about_it_do_no_io(path: Path) -> None:
-    if home_of(path) in NO_IO:
+    if room_of(path) in NO_IO:
         assert not {name.split(".")[0] for name in imports_of(path)} & IO_MODULES
 
 

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from millrace import startup
-from millrace.access import keys
+from millrace.access.keys import make
 from millrace.assembly import key_store
+from millrace.cli import configuration
 from millrace.origins import LOOPBACK
 from millrace.ports import KeyStore
 from millrace.principal import Limits, Role
@@ -47,12 +47,12 @@ class Dollars(click.ParamType[Decimal]):
         return amount
 
 
-@click.group("keys")
-def group() -> None:
+@click.group()
+def keys() -> None:
     """Say who may connect: with the first key, auth is on."""
 
 
-@group.command()
+@keys.command()
 @click.option("--tenant", required=True, help="Who it is for; tenants share no cache and see nothing of each other.")
 @click.option(
     "--role",
@@ -67,7 +67,7 @@ def group() -> None:
 @click.option("--in-flight", type=click.IntRange(1), help="Requests at once.")
 @click.option("--dollars-per-day", type=Dollars(), help="A day of UTC.")
 @click.option("--connections", type=click.IntRange(1), help="WebSockets at once.")
-@startup.config_option
+@configuration.config_option
 @data_dir_option
 def add(tenant: str, role: str, name: str, config: Path, data_dir: str | None, **limits: int | Decimal | None) -> None:
     """Make a key and print it, once: only its hash is kept.
@@ -77,7 +77,7 @@ def add(tenant: str, role: str, name: str, config: Path, data_dir: str | None, *
     tenant = tenant.strip()
     if not tenant or not tenant.isprintable():
         raise click.BadParameter("write a name", param_hint="--tenant")
-    made, text = keys.make(
+    made, text = make(
         tenant=tenant,
         role=Role(role),
         name=name,
@@ -90,8 +90,8 @@ def add(tenant: str, role: str, name: str, config: Path, data_dir: str | None, *
     Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"{remark} {made.principal.key_id}"))
 
 
-@group.command("list")
-@startup.config_option
+@keys.command("list")
+@configuration.config_option
 @data_dir_option
 def list_(config: Path, data_dir: str | None) -> None:
     """List all keys; what is secret in them is not kept, and so not shown."""
@@ -104,9 +104,9 @@ def list_(config: Path, data_dir: str | None) -> None:
     Console(soft_wrap=True).print(table)
 
 
-@group.command()
+@keys.command()
 @click.argument("key_id", metavar="ID")
-@startup.config_option
+@configuration.config_option
 @data_dir_option
 def revoke(key_id: str, config: Path, data_dir: str | None) -> None:
     """Take a key back; it stays in the list, and auth stays on also after the last one."""
@@ -126,7 +126,7 @@ def check_access(server: ServerSettings) -> str:
     if not found and server.host not in LOOPBACK:
         host = server.host
         advice = "make a key first: millrace keys add --tenant NAME; or listen on 127.0.0.1"
-        startup.complain(
+        configuration.complain(
             [Fault("server.host", f"{host!r} is open to others, and there is no key; {advice}")], "not safe"
         )
     if found or server.host not in LOOPBACK:
@@ -135,10 +135,10 @@ def check_access(server: ServerSettings) -> str:
 
 
 def _in_store(config: Path, data_dir: str | None, work: Callable[[KeyStore], Awaitable[T]]) -> T:
-    folder = startup.load(config).server.data_dir if data_dir is None else data_dir
+    folder = configuration.load(config).server.data_dir if data_dir is None else data_dir
     if folder == IN_MEMORY:
         fault = Fault("server.data_dir", f"{IN_MEMORY!r} keeps nothing, so no keys; name a folder")
-        startup.complain([fault], "cannot store")
+        configuration.complain([fault], "cannot store")
     return _run(folder, work)
 
 
@@ -151,7 +151,7 @@ def _run(data_dir: str, work: Callable[[KeyStore], Awaitable[T]]) -> T:
         return asyncio.run(run())
     except (OSError, ValueError, sqlite3.Error) as error:
         fault = Fault("server.data_dir", f"{data_dir!r} cannot be used: {error}; name a folder that can be written")
-        startup.complain([fault], "cannot store")
+        configuration.complain([fault], "cannot store")
 
 
 def _day(seconds: float) -> str:

@@ -1,0 +1,46 @@
+"""`millrace serve` and `millrace check-config`."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from millrace import __version__, app, log
+from millrace.cli import configuration, keys
+from millrace.cli.serving import address, listen, run, until_interrupted
+from millrace.settings import Settings
+
+
+@click.command()
+@configuration.config_option
+@click.option("--host", help="Listen here instead of [server] host.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Listen here instead of [server] port; 0: any free one.")
+def serve(config: Path, host: str | None, port: int | None) -> None:
+    """Serve the models of a configuration file."""
+    loaded = configuration.load(config, host, port)
+    advice = keys.check_access(loaded.server)
+    log.configure()
+    until_interrupted(_serve(loaded, advice))
+
+
+@click.command("check-config")
+@configuration.config_option
+def check_config(config: Path) -> None:
+    """Say what is wrong with a configuration file, or what it means."""
+    loaded = configuration.load(config)
+    table = Table("", "model", "at", "$ / M input", "$ / M output", title=Text(f"{config}: fine"))
+    for name, model in (("small", loaded.models.small), ("large", loaded.models.large)):
+        table.add_row(name, model.model, model.base_url, f"{model.price.input}", f"{model.price.output}")
+    Console().print(table)
+
+
+async def _serve(loaded: Settings, advice: str) -> None:
+    with listen(loaded.server) as listener:
+        where = address(listener)
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(f"Millrace {__version__}: page http://{where}/ · wire ws://{where}/v1/responses")
+        if advice:
+            console.print(advice, style="dim")
+        await run(app.server(loaded), listener)
