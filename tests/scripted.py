@@ -11,8 +11,8 @@ from millrace.errors import UpstreamError
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
-from millrace.funnel.recall import Memory
-from millrace.funnel.response_log import Response
+from millrace.funnel.recall import Recall
+from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import Policy
 from millrace.ports import ExactCache, Sink
 from millrace.stores.database import MEMORY, SqliteDatabase
@@ -138,16 +138,16 @@ class Stage:
         self._funnel = Funnel(
             catalog=CATALOG,
             caller=Caller({Tier.SMALL: small, Tier.LARGE: large}),
-            memory=Memory(CATALOG, exact, None, ""),
+            recall=Recall(CATALOG, exact, None, ""),
             ledger=SqliteLedger(database),
             wall=lambda: 1_700_000_000.0,
             policy=POLICY,
             max_running=100,
         )
 
-    async def ask(self, asked: Request) -> Response:
+    async def ask(self, asked: Request) -> ResponseLog:
         """Return the log of an answered request."""
-        response = Response(asked, asyncio.get_running_loop().time)
+        response = ResponseLog(asked, asyncio.get_running_loop().time)
         await self._funnel.answer(response)
         return response
 

@@ -28,7 +28,7 @@ from millrace.types import (
     refusal_of,
 )
 from millrace.upstreams import asides, openai
-from millrace.upstreams.openai import ChatAttempt, Endpoint, OpenAIUpstream
+from millrace.upstreams.openai import ChatAttempt, OpenAIUpstream, UpstreamEndpoint
 from tests.conftest import at_once, until
 from tests.test_upstreams import CALL, DONE, END, HEAD, PATIENCE, answer, body, event, providing, says, stay
 
@@ -257,7 +257,9 @@ async def test_thinking_is_speech() -> None:
 async def ask(*messages: Message, **fields: Any) -> tuple[ChatAttempt, Finish, dict[str, Any]]:
     """Ask a simulated model; return the call, its end, and the body that the model got."""
     async with Simulator(at_once(SMALL)) as simulator, aiohttp.ClientSession() as http:
-        endpoint = Endpoint(base_url=simulator.base_url, api_key=None, max_tokens_field="max_tokens", **PATIENCE)
+        endpoint = UpstreamEndpoint(
+            base_url=simulator.base_url, api_key=None, max_tokens_field="max_tokens", **PATIENCE
+        )
         call = replace(CALL, prompt=Prompt(messages=messages, **fields))
         attempt = OpenAIUpstream(http, endpoint, lambda: 0.0).open(call)
         finish = await attempt.done

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from millrace import pricing
 from millrace.errors import UpstreamError
-from millrace.funnel.response_log import Committed, Response, Revised
+from millrace.funnel.response_log import Committed, ResponseLog, Revised
 from millrace.types import Call, Delivery, Message, Outcome, Prompt, Refusal, Status, Strategy, Thought, Usage
 from tests.real_funnel import real_funnel
 from tests.scripted import CUT, LARGE, SMALL, STOP, Stage, request, staged
@@ -28,18 +28,18 @@ def price_of(small: int = 0, large: int = 0) -> Decimal:
     return dollars
 
 
-def code_of(response: Response) -> str | None:
+def code_of(response: ResponseLog) -> str | None:
     """Return why it did not end well."""
     assert response.ended is not None
     return response.ended.error.code if response.ended.error else response.ended.reason
 
 
-def outcomes_of(response: Response) -> list[Outcome]:
+def outcomes_of(response: ResponseLog) -> list[Outcome]:
     assert response.ended is not None
     return [charge.outcome for charge in response.ended.statement.charges]
 
 
-async def ask(stage: Stage, max_cost: Decimal, **fields: Any) -> Response:
+async def ask(stage: Stage, max_cost: Decimal, **fields: Any) -> ResponseLog:
     response = await stage.ask(request(max_cost=max_cost, **fields))
     assert response.ended is not None
     assert response.ended.statement.cost <= max_cost
@@ -180,7 +180,7 @@ async def test_over_real_http_the_bill_never_passes_the_budget(cents: str) -> No
             question = f"{'[weak] ' if number % 2 else ''}talk of {number} [tokens=150]"
             fields: dict[str, Any] = {"strategy": strategy, "delivery": Delivery.SPECULATE, "max_cost": budget}
             asked = request(Message(role="user", parts=(question,)), id=f"resp_{number}", **fields)
-            response = Response(asked, time.monotonic)
+            response = ResponseLog(asked, time.monotonic)
             await funnel.answer(response)
             assert response.ended is not None
             assert response.ended.statement.cost <= budget

@@ -12,10 +12,10 @@ from hypothesis import given, strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessageFunctionToolCall
 
 from millrace.dialects.chat import CompletionProjection, completion_of
-from millrace.dialects.event_log import Track
-from millrace.dialects.visibility import Held
+from millrace.dialects.event_log import EventLog
+from millrace.dialects.visibility import Visibility
 from millrace.errors import MillraceError
-from millrace.funnel.response_log import Committed, Ended, Response, Revised, Routed
+from millrace.funnel.response_log import Committed, Ended, ResponseLog, Revised, Routed
 from millrace.types import (
     Aside,
     CacheMode,
@@ -67,15 +67,15 @@ OTHER_CALL = CallPiece(index=1, id="c2", name="g", arguments="{}")
 class Stream:
     """A listener who is always ready: what it has taken is what a client would read."""
 
-    def __init__(self, track: Track) -> None:
-        self.ready, self.behind = True, False
+    def __init__(self, event_log: EventLog) -> None:
+        self.ready, self.congested = True, False
         self.codec = ChatCodec()
         self.written: list[bytes] = []
-        self.track = track
-        track.join(self)
+        self.event_log = event_log
+        event_log.join(self)
 
     def more(self, size: int) -> None:
-        self.written += self.track.frames(len(self.written), self.codec, 2**30)
+        self.written += self.event_log.frames(len(self.written), self.codec, 2**30)
 
     @property
     def done(self) -> bool:
@@ -94,11 +94,11 @@ Said = str | Aside | Revised | Committed
 ROUTED = Routed(strategy=Strategy.CASCADE, model="small-model", reason="easy")
 
 
-def told(*said: Said, delivery: Delivery = Delivery.PREFIX, include_usage: bool = False) -> tuple[Response, Stream]:
+def told(*said: Said, delivery: Delivery = Delivery.PREFIX, include_usage: bool = False) -> tuple[ResponseLog, Stream]:
     """Return a response to which this has happened, and what its client has got."""
-    response = Response(replace(REQUEST, delivery=delivery), clock=lambda: 0.0)
+    response = ResponseLog(replace(REQUEST, delivery=delivery), clock=lambda: 0.0)
     projection = CompletionProjection(response, 7, include_usage=include_usage)
-    stream = Stream(projection.track)
+    stream = Stream(projection.event_log)
     response.subscribe(projection)
     response.start()
     response.route(ROUTED)
@@ -106,7 +106,7 @@ def told(*said: Said, delivery: Delivery = Delivery.PREFIX, include_usage: bool 
     return response, stream
 
 
-def tell(response: Response, *said: Said) -> None:
+def tell(response: ResponseLog, *said: Said) -> None:
     for fact in said:
         match fact:
             case str():
@@ -307,11 +307,11 @@ def test_the_stock_client_reads_it() -> None:
 
 def test_it_is_behind_when_its_track_is() -> None:
     """So that the models are read no further."""
-    projection = CompletionProjection(Response(REQUEST, clock=lambda: 0.0), 7, include_usage=False)
-    stream = Stream(projection.track)
-    assert not projection.behind
-    stream.behind = True
-    assert projection.behind
+    projection = CompletionProjection(ResponseLog(REQUEST, clock=lambda: 0.0), 7, include_usage=False)
+    stream = Stream(projection.event_log)
+    assert not projection.congested
+    stream.congested = True
+    assert projection.congested
 
 
 def test_words_need_escaping() -> None:
@@ -360,10 +360,10 @@ def added(deltas: list[dict[str, Any]], name: str) -> str:
     return "".join(delta.get(name) or "" for delta in deltas)
 
 
-def held(delivery: Delivery, *, speculative: bool) -> tuple[Held, list[Any]]:
+def held(delivery: Delivery, *, speculative: bool) -> tuple[Visibility, list[Any]]:
     shown: list[Any] = []
     show_text: Callable[[list[str]], None] = shown.extend
-    return Held(show_text, shown.append, delivery, speculative=speculative), shown
+    return Visibility(show_text, shown.append, delivery, speculative=speculative), shown
 
 
 def test_who_can_take_words_back_sees_them_at_once_but_no_call() -> None:

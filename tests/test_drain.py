@@ -304,10 +304,10 @@ async def test_a_request_on_its_way_is_answered(tmp_path: Path) -> None:
     sockets = 24
     async with server(tmp_path, 5.0) as running:
         async with asyncio.TaskGroup() as group:
-            going = asyncio.Event()
+            writable = asyncio.Event()
 
             async def ask(number: int, talk: Talk) -> str:
-                await going.wait()
+                await writable.wait()
                 await asyncio.sleep(0.9 * number / sockets)
                 events = await talk.ask(f"{number} [tokens=2]", model="small")
                 if events[-1]["type"] != "error":
@@ -325,7 +325,7 @@ async def test_a_request_on_its_way_is_answered(tmp_path: Path) -> None:
             tasks = [group.create_task(connected(number)) for number in range(sockets)]
             for _ in tasks:
                 await ready.acquire()
-            going.set()
+            writable.set()
             await asyncio.sleep(0.15)
             running.stop()
         ends = Counter(task.result() for task in tasks)

@@ -193,14 +193,14 @@ async def test_ttl_in_memory_and_on_disk() -> None:
     tier.store(b"k", "t", answer("x"))
     other = cache(database, wall)
     wall.now += 59
-    assert tier.recall(b"k") is not None
-    assert other.recall(b"k") is None
+    assert tier.peek(b"k") is not None
+    assert other.peek(b"k") is None
     assert (found := await other.find(b"k")) is not None
     assert (found.text, found.usage.output_tokens) == ("x", 2)
-    assert other.recall(b"k") == found
+    assert other.peek(b"k") == found
     wall.now += 2
-    assert tier.recall(b"k") is None
-    assert other.recall(b"k") is None
+    assert tier.peek(b"k") is None
+    assert other.peek(b"k") is None
     assert await cache(database, wall).find(b"k") is None
     await asyncio.to_thread(database.close)
 
@@ -211,10 +211,10 @@ async def test_memory_is_bounded_and_the_least_recent_goes_first() -> None:
     tier = cache(database, wall, memory_bytes=4_000)
     for key in (b"a", b"b", b"c"):
         tier.store(key, "t", answer("x" * 500))
-    assert tier.recall(b"a") is not None
+    assert tier.peek(b"a") is not None
     tier.store(b"d", "t", answer("x" * 500))
-    assert tier.recall(b"b") is None
-    assert tier.recall(b"a") is not None
+    assert tier.peek(b"b") is None
+    assert tier.peek(b"a") is not None
     assert await tier.find(b"b") is not None
     await asyncio.to_thread(database.close)
 

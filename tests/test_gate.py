@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from millrace.access import keys, tickets
-from millrace.access.gate import TICKET, Gate, Knock
+from millrace.access.gate import TICKET, Gate, RequestHead
 from millrace.access.keys import ANONYMOUS, Keyring
 from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
@@ -58,12 +58,12 @@ def gate_of(*held: Key, origins: tuple[str, ...] = (APP,), clock: Hand | None = 
     return Gate(keyring, Tickets(clock or Hand(), keyring.holds), Origins(origins), max_connections=most)
 
 
-def knock(**fields: Any) -> Knock:
+def head(**fields: Any) -> RequestHead:
     asked: dict[str, Any] = {"upgrade": True, "hosts": ("127.0.0.1:8000",)}
-    return Knock(**asked | fields)
+    return RequestHead(**asked | fields)
 
 
-def refusal_of(gate: Gate, asked: Knock) -> str:
+def refusal_of(gate: Gate, asked: RequestHead) -> str:
     with pytest.raises(MillraceError) as refused:
         gate.admit(asked)
     assert TEXT not in refused.value.message
@@ -111,9 +111,9 @@ def test_no_page_off_the_list_comes_in(origin: str, *, upgrade: bool) -> None:
     """With a good key, with a good ticket, and while auth is off."""
     gate = gate_of(KEY)
     ticket = TICKET + gate.ticket(OWNER, APP)
-    asked = knock(origins=(origin,), upgrade=upgrade)
-    assert refusal_of(gate, knock(origins=(origin,), upgrade=upgrade, authorizations=(BEARER,))) == "forbidden"
-    assert refusal_of(gate, knock(origins=(origin,), upgrade=upgrade, subprotocols=(ticket,))) == "forbidden"
+    asked = head(origins=(origin,), upgrade=upgrade)
+    assert refusal_of(gate, head(origins=(origin,), upgrade=upgrade, authorizations=(BEARER,))) == "forbidden"
+    assert refusal_of(gate, head(origins=(origin,), upgrade=upgrade, subprotocols=(ticket,))) == "forbidden"
     assert refusal_of(gate_of(), asked) == "forbidden"
 
 
@@ -121,18 +121,18 @@ def test_no_page_off_the_list_comes_in(origin: str, *, upgrade: bool) -> None:
 def test_a_page_on_the_list_needs_a_credential_too(origin: str) -> None:
     """The Origin is no credential: anyone but a browser can write it."""
     gate = gate_of(KEY)
-    assert refusal_of(gate, knock(origins=(origin,))) == "unauthorized"
-    assert gate.admit(knock(origins=(origin,), authorizations=(BEARER,))) == OWNER
+    assert refusal_of(gate, head(origins=(origin,))) == "unauthorized"
+    assert gate.admit(head(origins=(origin,), authorizations=(BEARER,))) == OWNER
     ticket = TICKET + gate.ticket(OWNER, APP)
-    assert gate.admit(knock(origins=(origin,), subprotocols=("millrace.v1", ticket))) == OWNER
+    assert gate.admit(head(origins=(origin,), subprotocols=("millrace.v1", ticket))) == OWNER
 
 
 def test_pages_of_this_machine_are_let_in_only_while_auth_is_off() -> None:
     """With keys they are pages like any other: listed, or not."""
     page = ("http://localhost:3000",)
-    assert gate_of().admit(knock(origins=page)) == ANONYMOUS
-    assert refusal_of(gate_of(KEY), knock(origins=page, authorizations=(BEARER,))) == "forbidden"
-    assert gate_of(KEY, origins=page).admit(knock(origins=page, authorizations=(BEARER,))) == OWNER
+    assert gate_of().admit(head(origins=page)) == ANONYMOUS
+    assert refusal_of(gate_of(KEY), head(origins=page, authorizations=(BEARER,))) == "forbidden"
+    assert gate_of(KEY, origins=page).admit(head(origins=page, authorizations=(BEARER,))) == OWNER
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_pages_of_this_machine_are_let_in_only_while_auth_is_off() -> None:
 def test_a_foreign_name_for_this_machine_is_refused_while_auth_is_off(host: str) -> None:
     """Also from a page on the list, and where the header is missing or there twice."""
     for hosts in ((host,), (), ("127.0.0.1", host)):
-        assert refusal_of(gate_of(), knock(hosts=hosts)) == "forbidden"
-        assert refusal_of(gate_of(), knock(hosts=hosts, origins=(APP,))) == "forbidden"
-    assert gate_of(KEY).admit(knock(hosts=(host,), authorizations=(BEARER,))) == OWNER
+        assert refusal_of(gate_of(), head(hosts=hosts)) == "forbidden"
+        assert refusal_of(gate_of(), head(hosts=hosts, origins=(APP,))) == "forbidden"
+    assert gate_of(KEY).admit(head(hosts=(host,), authorizations=(BEARER,))) == OWNER
 
 
 @pytest.mark.parametrize(
@@ -152,28 +152,28 @@ def test_a_foreign_name_for_this_machine_is_refused_while_auth_is_off(host: str)
 )
 def test_without_one_good_key_nobody_comes_in(authorizations: tuple[str, ...]) -> None:
     """Two headers are one too many: whoever stands between may have read the other."""
-    assert refusal_of(gate_of(KEY), knock(authorizations=authorizations)) == "unauthorized"
+    assert refusal_of(gate_of(KEY), head(authorizations=authorizations)) == "unauthorized"
 
 
 def test_while_auth_is_off_any_authorization_is_ignored() -> None:
     """SDKs insist on sending one."""
-    assert gate_of().admit(knock(authorizations=("Bearer any",))) == ANONYMOUS
+    assert gate_of().admit(head(authorizations=("Bearer any",))) == ANONYMOUS
 
 
 def test_the_order_of_refusals() -> None:
     """Draining, full, Origin, credential; and only connections are refused by a process that stops or is full."""
     gate = gate_of(KEY, most=1)
-    foreign = knock(origins=("https://evil.example",))
+    foreign = head(origins=("https://evil.example",))
     ticket = TICKET + gate.ticket(OWNER, APP)
     with gate.connected(OWNER):
         gate.draining = True
         assert refusal_of(gate, foreign) == "server_draining"
         gate.draining = False
         assert refusal_of(gate, foreign) == "overloaded"
-        assert refusal_of(gate, knock(origins=(APP,), subprotocols=(ticket,))) == "overloaded"
-        assert gate.admit(knock(upgrade=False, authorizations=(BEARER,))) == OWNER
+        assert refusal_of(gate, head(origins=(APP,), subprotocols=(ticket,))) == "overloaded"
+        assert gate.admit(head(upgrade=False, authorizations=(BEARER,))) == OWNER
     assert refusal_of(gate, foreign) == "forbidden"
-    assert gate.admit(knock(origins=(APP,), subprotocols=(ticket,))) == OWNER  # a full server did not use it up
+    assert gate.admit(head(origins=(APP,), subprotocols=(ticket,))) == OWNER  # a full server did not use it up
 
 
 def test_connections_are_counted_by_key() -> None:
@@ -194,7 +194,7 @@ def test_a_ticket_is_good_once() -> None:
     """1,000 of 1,000 second uses are refused."""
     gate = gate_of(KEY)
     for _ in range(1000):
-        asked = knock(origins=(APP,), subprotocols=("millrace.v1", TICKET + gate.ticket(OWNER, APP)))
+        asked = head(origins=(APP,), subprotocols=("millrace.v1", TICKET + gate.ticket(OWNER, APP)))
         assert gate.admit(asked) == OWNER
         assert refusal_of(gate, asked) == "unauthorized"
     assert len(gate.tickets) == 0
@@ -210,9 +210,7 @@ def test_a_ticket_is_good_for_a_minute() -> None:
     clock.now += 0.001
     early.append(gate.ticket(OWNER, APP))
     clock.now += tickets.TTL_S
-    assert {refusal_of(gate, knock(origins=(APP,), subprotocols=(TICKET + late,))) for late in early} == {
-        "unauthorized"
-    }
+    assert {refusal_of(gate, head(origins=(APP,), subprotocols=(TICKET + late,))) for late in early} == {"unauthorized"}
 
 
 def test_a_ticket_is_good_for_one_origin_and_used_up_by_another() -> None:
@@ -222,10 +220,10 @@ def test_a_ticket_is_good_for_one_origin_and_used_up_by_another() -> None:
     for number in range(1000):
         ticket = TICKET + gate.ticket(OWNER, APP)
         elsewhere = (other,) if number % 2 else ()
-        assert refusal_of(gate, knock(origins=elsewhere, subprotocols=(ticket,))) == "unauthorized"
-        assert refusal_of(gate, knock(origins=(APP,), subprotocols=(ticket,))) == "unauthorized"
+        assert refusal_of(gate, head(origins=elsewhere, subprotocols=(ticket,))) == "unauthorized"
+        assert refusal_of(gate, head(origins=(APP,), subprotocols=(ticket,))) == "unauthorized"
     ticket = TICKET + gate.ticket(OWNER, APP)
-    assert refusal_of(gate, knock(origins=(APP,), subprotocols=(ticket,), upgrade=False)) == "unauthorized"
+    assert refusal_of(gate, head(origins=(APP,), subprotocols=(ticket,), upgrade=False)) == "unauthorized"
 
 
 def test_a_ticket_ends_with_its_key() -> None:
@@ -236,7 +234,7 @@ def test_a_ticket_ends_with_its_key() -> None:
     owned = TICKET + gate.ticket(OWNER, APP)
     gate.keyring.replace([])
     for ticket in (anonymous, owned):
-        assert refusal_of(gate, knock(origins=(APP,), subprotocols=(ticket,))) == "unauthorized"
+        assert refusal_of(gate, head(origins=(APP,), subprotocols=(ticket,))) == "unauthorized"
 
 
 def test_two_tickets_or_an_invented_one_are_refused() -> None:
@@ -244,7 +242,7 @@ def test_two_tickets_or_an_invented_one_are_refused() -> None:
     for gate in (gate_of(KEY), gate_of()):
         made = [TICKET + gate.ticket(OWNER, APP) for _ in range(2)]
         for subprotocols in (made, [TICKET], [TICKET + "x"]):
-            assert refusal_of(gate, knock(origins=(APP,), subprotocols=tuple(subprotocols))) == "unauthorized"
+            assert refusal_of(gate, head(origins=(APP,), subprotocols=tuple(subprotocols))) == "unauthorized"
 
 
 def test_tickets_are_bounded_and_kept_as_hashes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from millrace.funnel.bill import Bill, Line, milliseconds
+from millrace.funnel.bill import Bill, OpenCharge, milliseconds
 from millrace.ports import Sink
 from millrace.stores.database import BATCH, FILE, MEMORY, Operation, SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
@@ -108,7 +108,7 @@ def store() -> Iterator[Store]:
     made.database.close()
 
 
-def call(bill: Bill, model: Model, attempt: StubAttempt, outcome: Outcome = Outcome.ANSWERED) -> Line:
+def call(bill: Bill, model: Model, attempt: StubAttempt, outcome: Outcome = Outcome.ANSWERED) -> OpenCharge:
     line = bill.open(Call(model=model, prompt=REQUEST.prompt), attempt)
     line.outcome = outcome
     return line
@@ -191,11 +191,11 @@ async def test_a_cached_answer_has_one_row_and_no_calls(store: Store) -> None:
 )
 def test_usage_is_reported_or_estimated_or_none(attempt: StubAttempt, usage: Usage, *, billable: bool) -> None:
     """A provider's own figures go first; without them tokens are counted, unless the call surely cost nothing."""
-    line = Line(Call(model=SMALL, prompt=REQUEST.prompt), attempt, input_tokens=10)
+    line = OpenCharge(Call(model=SMALL, prompt=REQUEST.prompt), attempt, input_tokens=10)
     line.billable = billable
     assert line.usage == usage
-    assert line.charge.cost == Decimal(usage.input_tokens * 150 + usage.output_tokens * 600) / 10**9
-    assert line.charge.outcome is Outcome.RUNNING
+    assert line.so_far.cost == Decimal(usage.input_tokens * 150 + usage.output_tokens * 600) / 10**9
+    assert line.so_far.outcome is Outcome.RUNNING
 
 
 @pytest.mark.parametrize("reported", [None, Usage(input_tokens=12, output_tokens=9)])

@@ -9,8 +9,8 @@ from millrace.caches.exact import SqliteExactCache
 from millrace.errors import UpstreamError
 from millrace.funnel import checks
 from millrace.funnel.fingerprint import keys_of
-from millrace.funnel.flight import Rider
-from millrace.funnel.response_log import Committed, Response, Revised, Routed
+from millrace.funnel.flight import Participant
+from millrace.funnel.response_log import Committed, ResponseLog, Revised, Routed
 from millrace.funnel.routing.choice import choose, likely
 from millrace.stores.database import SqliteDatabase
 from millrace.types import (
@@ -34,7 +34,7 @@ GOOD_CALL = (CallPiece(index=0, id="call_1", name="depth", arguments='{"of":'), 
 BAD_CALL = (CallPiece(index=0, id="call_1", name="depth", arguments='{"of": 3}'),)
 
 
-def text_of(response: Response) -> str:
+def text_of(response: ResponseLog) -> str:
     """Return the words that stand."""
     words: list[str] = []
     for fact in response.facts:
@@ -45,7 +45,7 @@ def text_of(response: Response) -> str:
     return "".join(words)
 
 
-def facts_of(response: Response, kind: Any) -> list[Any]:
+def facts_of(response: ResponseLog, kind: Any) -> list[Any]:
     return [fact for fact in response.facts if isinstance(fact, kind)]
 
 
@@ -92,7 +92,7 @@ async def test_reasoning_is_stored_with_the_answer() -> None:
 
     async with staged([Thought("Deep "), Thought("or not?"), "Two metres.", STOP], exact=keeping) as stage:
         await stage.ask(asked := request())
-        stored = kept[0].recall(keys_of(asked, CATALOG.models, checks.NAMES, "").exact)
+        stored = kept[0].peek(keys_of(asked, CATALOG.models, checks.NAMES, "").exact)
     assert stored is not None
     assert (stored.text, stored.reasoning) == ("Two metres.", "Deep or not?")
 
@@ -192,13 +192,13 @@ async def test_thoughts_alone_do_not_win_a_race() -> None:
 
 def test_who_rides_along_gets_what_is_no_text() -> None:
     """Reasoning, refusals and calls are passed on like words, in order."""
-    response = Response(request(), lambda: 0.0)
+    response = ResponseLog(request(), lambda: 0.0)
     flight: Any = None
-    rider = Rider(flight, response, Any, CacheOutcome.JOINED)  # type: ignore[arg-type]
+    participant = Participant(flight, response, Any, CacheOutcome.JOINED)  # type: ignore[arg-type]
     said: list[Any] = [Thought("a"), Refusal("b"), *GOOD_CALL]
     for fact in said:
-        rider.fact(fact)
-    rider.fact(Routed(strategy=Strategy.AUTO, model="m", reason="r"))
+        participant.fact(fact)
+    participant.fact(Routed(strategy=Strategy.AUTO, model="m", reason="r"))
     assert response.facts[:-1] == said
 
 

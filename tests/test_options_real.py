@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from millrace.funnel.funnel import Funnel
-from millrace.funnel.response_log import Response
+from millrace.funnel.response_log import ResponseLog
 from millrace.types import CacheOutcome, Message, Source, Status
 from tests.real_funnel import real_funnel
 from tests.scripted import request
@@ -15,8 +15,8 @@ ASKED = "How do I reset my router?"
 SAME = "How can I reset my router?"
 
 
-async def ask(funnel: Funnel, question: str, **fields: Any) -> Response:
-    response = Response(request(Message(role="user", parts=(question,)), **fields), time.monotonic)
+async def ask(funnel: Funnel, question: str, **fields: Any) -> ResponseLog:
+    response = ResponseLog(request(Message(role="user", parts=(question,)), **fields), time.monotonic)
     await funnel.answer(response)
     assert response.ended is not None
     assert response.ended.status is Status.COMPLETED

@@ -11,7 +11,7 @@ import pytest
 from millrace.dialects.responses import EventCodec, in_responses
 from millrace.errors import MillraceError
 from millrace.funnel.ending import NOTHING
-from millrace.funnel.response_log import Ended, Response
+from millrace.funnel.response_log import Ended, ResponseLog
 from millrace.runs import runs
 from millrace.runs.runs import DETACHED_S, KEPT_S, Repeat, Run, Runs
 from millrace.types import OnDisconnect, Status
@@ -34,7 +34,7 @@ class Patient:
         self.asked = 0
         self.refuses = False
 
-    async def answer(self, response: Response) -> None:
+    async def answer(self, response: ResponseLog) -> None:
         if self.refuses:
             raise MillraceError("overloaded", "full")
         self.asked += 1
@@ -49,7 +49,7 @@ class Patient:
         finally:
             response.end(Ended(status=status, error=error, statement=NOTHING))
 
-    def drop(self, response: Response) -> None:
+    def drop(self, response: ResponseLog) -> None:
         response.start()
         status = Status.FAILED if response.halt else Status.CANCELLED
         response.end(Ended(status=status, error=response.halt, statement=NOTHING))
@@ -196,7 +196,7 @@ async def test_one_cancelled_before_its_task_ran_has_its_beginning_and_its_end(k
     run.cancel()
     await over(run)
     assert (funnel.asked, status(run)) == (0, Status.CANCELLED)
-    assert teller.track.is_begun
+    assert teller.event_log.is_begun
 
 
 async def test_memory_is_bounded(known: Runs, funnel: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +218,7 @@ async def test_memory_is_bounded(known: Runs, funnel: Patient, monkeypatch: pyte
 class Reader:
     """A listener that takes all at once."""
 
-    ready, behind = True, False
+    ready, congested = True, False
 
     def more(self, size: int) -> None:
         pass
@@ -226,10 +226,10 @@ class Reader:
 
 async def test_the_words_of_an_ended_run_are_packed(known: Runs, funnel: Patient) -> None:
     """What was told stays as it was told, by its numbers; who comes later gets the same words at once."""
-    source = Response(request(), lambda: 0.0)
+    source = ResponseLog(request(), lambda: 0.0)
     run = known.start(request())
     early = run.projection(in_responses(negotiated=True))
-    early.track.join(Reader())
+    early.event_log.join(Reader())
     await asyncio.sleep(0)
     run.response.follow(source)
     run.response.commit()
@@ -238,11 +238,11 @@ async def test_the_words_of_an_ended_run_are_packed(known: Runs, funnel: Patient
     funnel.let.set()
     await over(run)
     assert [fact for fact in run.response.facts if isinstance(fact, str)] == ["abcword"]
-    assert [told for told in early.track.written if isinstance(told, str)] == ["a", "b", "c", "word"]
+    assert [told for told in early.event_log.written if isinstance(told, str)] == ["a", "b", "c", "word"]
     late = run.projection(in_responses(negotiated=False))
-    late.track.join(Reader())
-    late.track.frames(0, EventCodec(late), 10**6)
-    assert [told for told in late.track.written if isinstance(told, str)] == ["abcword"]
+    late.event_log.join(Reader())
+    late.event_log.frames(0, EventCodec(late), 10**6)
+    assert [told for told in late.event_log.written if isinstance(told, str)] == ["abcword"]
     assert run.response.standing().text == "abcword"
     assert run.response._source is None
 
@@ -260,7 +260,7 @@ async def test_what_comes_after_the_end_is_counted_too(
     run.come()
     teller = run.projection(in_responses(negotiated=True))
     run.go()
-    assert run.kept_bytes >= before + teller.track.log
+    assert run.kept_bytes >= before + teller.event_log.log
     assert known.find("anonymous", "older") is None
     assert known.find("anonymous", "r") is run
     known.forget(run)
@@ -278,7 +278,7 @@ async def test_what_is_counted_is_about_what_is_held(known: Runs, funnel: Patien
         for number in range(20):
             run = known.start(asked(id=f"r{number}"))
             if heard:
-                run.projection(in_responses(negotiated=False)).track.join(Reader())
+                run.projection(in_responses(negotiated=False)).event_log.join(Reader())
             await asyncio.sleep(0)
             run.response.commit()
             for word in range(1000):

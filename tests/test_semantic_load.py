@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from millrace.caches import semantic
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.guards import Question, agree
-from millrace.caches.objections import told
+from millrace.caches.objections import shown_objection
 from millrace.caches.worker import StoppedError
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit, SemanticMiss
@@ -272,7 +272,7 @@ async def test_a_clock_that_was_set_back(database: SqliteDatabase, embedder: Gat
 def test_the_askers_side(kept_question: str, asked: str, shown: str) -> None:
     objection = agree(Question.read(kept_question), Question.read(asked), True)
     assert objection
-    assert told(objection, Question.read(asked), asked) == shown
+    assert shown_objection(objection, Question.read(asked), asked) == shown
 
 
 def test_no_word_of_the_stored_question() -> None:
@@ -280,8 +280,8 @@ def test_no_word_of_the_stored_question() -> None:
     for pair in read(REPOSITORY / "tests" / "data" / "paraphrases.jsonl"):
         for kept_question, asked in ((pair.a, pair.b), (pair.b, pair.a)):
             objection = agree(Question.read(kept_question), Question.read(asked), True)
-            shown = told(objection or "", Question.read(asked), asked)
+            shown = shown_objection(objection or "", Question.read(asked), asked)
             _, _, own = shown.partition(": ")
             of_the_other = set(kept_question.lower().split()) - set(asked.lower().split())
             assert not set(own.split()) & of_the_other
-    assert told("fence: of / no preposition", Question.read(KEPT), KEPT) == "the wording differs"
+    assert shown_objection("fence: of / no preposition", Question.read(KEPT), KEPT) == "the wording differs"

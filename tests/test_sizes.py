@@ -12,8 +12,8 @@ from millrace.dialects.responses import EventCodec, ResponsesProjection
 from millrace.funnel import checks, recall
 from millrace.funnel.ending import NOTHING
 from millrace.funnel.fingerprint import Keys, keys_of
-from millrace.funnel.recall import Memory
-from millrace.funnel.response_log import Ended, Response
+from millrace.funnel.recall import Recall
+from millrace.funnel.response_log import Ended, ResponseLog
 from millrace.tokens import LONG
 from millrace.types import CallPiece, Message, Prompt, Refusal, Request, Source, Status, Thought, Tool
 from millrace.wire.chunks import ChatCodec
@@ -59,7 +59,7 @@ async def test_the_keys_of_a_long_request_are_made_off_the_loop(
         return keys_of(*args)
 
     monkeypatch.setattr(recall, "keys_of", watched)
-    keys = await Memory(CATALOG, None, None, "").keys(asked)
+    keys = await Recall(CATALOG, None, None, "").keys(asked)
     assert [thread is threading.current_thread() for thread in made_by] == [not off]
     assert keys == keys_of(asked, CATALOG.models, checks.asked(asked), "")
 
@@ -69,9 +69,9 @@ async def test_the_keys_of_a_long_request_are_made_off_the_loop(
 @pytest.mark.parametrize("tools", [(), (Tool(name="t", parameters={"a": "y" * 30_000}),)])
 def test_a_log_is_about_as_long_as_its_frames(words: str, instructions: str | None, tools: tuple[Tool, ...]) -> None:
     """Also those that repeat the whole answer, and what was asked."""
-    response = Response(request(said("x"), instructions=instructions, tools=tools), lambda: 0.0)
+    response = ResponseLog(request(said("x"), instructions=instructions, tools=tools), lambda: 0.0)
     projection = ResponsesProjection(response, 0, negotiated=True)
-    track = projection.track
+    event_log = projection.event_log
     response.subscribe(projection)
     response.start()
     response.say(Thought(words))
@@ -81,17 +81,17 @@ def test_a_log_is_about_as_long_as_its_frames(words: str, instructions: str | No
     response.end(
         Ended(status=Status.COMPLETED, model="m", source=Source.LARGE, statement=NOTHING),
     )
-    frames = track.frames(0, EventCodec(projection), 10**9)
-    assert sum(map(len, frames)) == pytest.approx(track.size, rel=0.15, abs=4000)
+    frames = event_log.frames(0, EventCodec(projection), 10**9)
+    assert sum(map(len, frames)) == pytest.approx(event_log.size, rel=0.15, abs=4000)
 
 
 def test_a_chat_completions_log_too() -> None:
-    response = Response(request(said("x")), lambda: 0.0)
+    response = ResponseLog(request(said("x")), lambda: 0.0)
     projection = CompletionProjection(response, 0, include_usage=True)
-    track = projection.track
+    event_log = projection.event_log
     response.subscribe(projection)
     response.commit()
     for aside in (Thought("x" * 10_000), Refusal("y" * 10_000), CallPiece(index=0, arguments="z" * 10_000)):
         response.say(aside)
-    frames = track.frames(0, ChatCodec(), 10**9)
-    assert sum(map(len, frames)) == pytest.approx(track.size, rel=0.1)
+    frames = event_log.frames(0, ChatCodec(), 10**9)
+    assert sum(map(len, frames)) == pytest.approx(event_log.size, rel=0.1)

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from millrace import app
-from millrace.dialects.event_log import EVENT_SIZE, Track
-from millrace.funnel.response_log import Response
+from millrace.dialects.event_log import EVENT_SIZE, EventLog
+from millrace.funnel.response_log import ResponseLog
 from millrace.stores.database import FILE
-from millrace.web.outbox import MAX_HELD, Feed, Outbox
+from millrace.web.outbox import MAX_WAITING, Feed, Outbox
 from millrace.web.process import Process
 from millrace.web.session import Session
 from millrace.web.websocket import HIGH_WATER
@@ -78,11 +78,11 @@ async def test_a_bounded_amount_waits_and_the_models_with_it(start: Start, lanes
             peer.create(f"{lane} {FLOOD}", stream_id=f"lane-{lane}")
         assert await standstill(running) < TOKENS * lanes
         outbox = session_of(running)._outbox
-        waiting = sum(feed.held for feed in outbox.feeds)
+        waiting = sum(feed.waiting_bytes for feed in outbox.feeds)
         assert outbox.unsent < HIGH_WATER + 32 * 1024
-        assert MAX_HELD // 2 < waiting < MAX_HELD + 64 * 1024
-        assert sum(len(feed.track._waiting) for feed in outbox.feeds) <= 2 * lanes
-        assert all(feed.track.response.paused for feed in outbox.feeds)
+        assert MAX_WAITING // 2 < waiting < MAX_WAITING + 64 * 1024
+        assert sum(len(feed.event_log._waiting) for feed in outbox.feeds) <= 2 * lanes
+        assert all(feed.event_log.response.paused for feed in outbox.feeds)
         async with talking(running.ws_url) as talk:
             began = time.monotonic()
             check_whole(await talk.ask("hello"))
@@ -97,7 +97,7 @@ async def test_a_bounded_amount_waits_and_the_models_with_it(start: Start, lanes
     ended = {lane: check_whole(events) for lane, events in by_lane.items()}
     assert ended.pop("lane-0")["usage"]["output_tokens"] == TOKENS
     assert {response["status"] for response in ended.values()} <= {"cancelled"}
-    assert max(len(event.get("delta", "")) for event in by_lane["lane-0"]) > MAX_HELD / lanes / 2  # merged
+    assert max(len(event.get("delta", "")) for event in by_lane["lane-0"]) > MAX_WAITING / lanes / 2  # merged
 
 
 class Events:
@@ -110,11 +110,11 @@ class Events:
         return f"{number}<{event[0]}>".encode()
 
 
-def tracks(outbox: Outbox, count: int) -> list[Track]:
+def tracks(outbox: Outbox, count: int) -> list[EventLog]:
     """Return so many responses that are told on one connection."""
-    made = [Track(Response(request(), time.monotonic)) for _ in range(count)]
-    for track in made:
-        Feed(track, outbox, Events())
+    made = [EventLog(ResponseLog(request(), time.monotonic)) for _ in range(count)]
+    for event_log in made:
+        Feed(event_log, outbox, Events())
     return made
 
 
@@ -122,19 +122,19 @@ async def test_text_is_merged_while_the_socket_is_busy_and_never_across_an_event
     """What had left is not touched; numbers go on without a gap."""
     writes = Writes()
     outbox = Outbox(writes)
-    (track,) = tracks(outbox, 1)
-    track.text(["a", "b"])
+    (event_log,) = tracks(outbox, 1)
+    event_log.text(["a", "b"])
     await asyncio.sleep(0)
     writes.on_pause()
     for word in "cde":
-        track.text([word])
-    track.event(("x",))
-    track.text(["f"])
-    track.text(["g", "h"])
+        event_log.text([word])
+    event_log.event(("x",))
+    event_log.text(["f"])
+    event_log.text(["g", "h"])
     await asyncio.sleep(0)
     assert writes.batches == [[b"0:a", b"1:b"]]
     writes.on_resume()
-    track.text(["i"])
+    event_log.text(["i"])
     await asyncio.sleep(0)
     assert writes.batches[1:] == [[b"2:cde", b"3<x>", b"4:fgh", b"5:i"]]
 
@@ -160,34 +160,34 @@ async def test_a_thousand_events_do_not_wait() -> None:
     """Such as cannot be merged: the model is paused before, and read on when there is room."""
     writes = Writes()
     outbox = Outbox(writes)
-    (track,) = tracks(outbox, 1)
-    track.response.subscribers.append(Told(track))
+    (event_log,) = tracks(outbox, 1)
+    event_log.response.subscribers.append(Told(event_log))
     writes.on_pause()
     events = 0
-    while not track.response.paused:
-        track.event(("x",))
+    while not event_log.response.paused:
+        event_log.event(("x",))
         events += 1
     assert 1000 > events > 0
-    assert events * EVENT_SIZE > MAX_HELD
+    assert events * EVENT_SIZE > MAX_WAITING
     writes.on_resume()
-    assert not track.response.paused
+    assert not event_log.response.paused
 
 
 class Told:
     """What a projection is to its response."""
 
-    def __init__(self, track: Track) -> None:
-        self._track = track
+    def __init__(self, event_log: EventLog) -> None:
+        self._event_log = event_log
 
     @property
-    def behind(self) -> bool | None:
-        return self._track.behind
+    def congested(self) -> bool | None:
+        return self._event_log.congested
 
     def text(self, deltas: list[str]) -> None:
-        self._track.text(deltas)
+        self._event_log.text(deltas)
 
     def fact(self, fact: Any) -> None:
-        self._track.event(fact)
+        self._event_log.event(fact)
 
 
 async def test_nobody_waits_for_ever_for_a_peer_that_does_not_read(start: Start, tmp_path: Path) -> None:
@@ -210,9 +210,9 @@ async def test_nobody_waits_for_ever_for_a_reader_of_http(start: Start, tmp_path
     async with start(with_(tmp_path)) as running, heard_nothing():
         async with deaf(running.url, posting(path, **asked)):
             (stream,) = process_of(running).streams
-            await until(lambda: stream.behind, 20)
+            await until(lambda: stream.congested, 20)
             assert await standstill(running) < TOKENS
-            assert stream._held < MAX_HELD + HIGH_WATER
+            assert stream._waiting_bytes < MAX_WAITING + HIGH_WATER
             for later_s in (0, 15, 31):
                 assert running.small.stats.running == 1
                 stream.sweep(time.monotonic() + later_s)

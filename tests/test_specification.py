@@ -47,7 +47,9 @@ def test_the_fields_of_a_negotiated_event_are_told(shape: type[msgspec.Struct]) 
     (row,) = [row for row in rows("Once negotiated") if named(row[0]) == [contracts.tag(shape)]]
     told = set(re.findall(r"\w+", row[1])) | {"sequence_number", "stream_id"}
     fields = [field.encode_name for field in msgspec.structs.fields(shape)]
-    fields += [name for part in (wire.Limits, wire.ResumeLimits) if shape is wire.Hello for name in _names(part)]
+    fields += [
+        name for part in (wire.ConnectionLimits, wire.ResumeLimits) if shape is wire.Hello for name in _names(part)
+    ]
     assert set(fields) <= told
 
 

@@ -99,16 +99,16 @@ async def test_an_idle_connection_is_looked_at_once_in_a_while(process: Process,
 async def test_a_busy_connection_is_looked_at_at_every_beat(process: Process, keys: Keys) -> None:
     """One that leaves, and one with requests, for as long as it has some."""
     leaving, working = connected(process), connected(process)
-    leaving.leave(by=100.0)
+    leaving.start_closing(by=100.0)
     gone = connected(process)
-    gone.leave(by=100.0)
+    gone.start_closing(by=100.0)
     process.sessions.discard(gone)
     working._queue(Job("resp_1", asyncio.Event().wait, None), None)  # type: ignore[arg-type]
     for _ in range(IDLE_BEATS):
         keys.asked = 0
         process.sweep(1.0)
         assert keys.asked == 2
-    await working._let_go()
+    await working._release_runs()
     working._jobs.clear()
     looked = []
     for _ in range(2 * IDLE_BEATS):
@@ -138,7 +138,7 @@ async def test_one_that_fails_keeps_nobody_from_theirs(process: Process, keys: K
     streams |= {Failing(), Looked(looked), Failing()}
     sessions = [connected(process) for _ in range(3)]
     for session in sessions:
-        session.leave(by=100.0)
+        session.start_closing(by=100.0)
     sessions[1].sweep = Failing().sweep  # type: ignore[method-assign]
     process.runs.running.extend([run("bad"), run("good")])
     keys.revoked = True

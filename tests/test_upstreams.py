@@ -18,7 +18,7 @@ import pytest
 from millrace.errors import UpstreamError
 from millrace.types import Call, Finish, FinishReason, Message, Model, Price, Prompt, Tier, Usage
 from millrace.upstreams import chat, openai
-from millrace.upstreams.openai import ChatAttempt, Endpoint, OpenAIUpstream
+from millrace.upstreams.openai import ChatAttempt, OpenAIUpstream, UpstreamEndpoint
 from tests.conftest import until
 
 PRICE = Price(input=Decimal(1), output=Decimal(1))
@@ -81,7 +81,7 @@ async def providing(script: Script, *, key: str | None = None) -> AsyncIterator[
     provider = Provider(script)
     server = await asyncio.start_server(provider.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/"
-    endpoint = Endpoint(base_url=url, api_key=key, max_tokens_field="max_tokens", **PATIENCE)
+    endpoint = UpstreamEndpoint(base_url=url, api_key=key, max_tokens_field="max_tokens", **PATIENCE)
     try:
         async with aiohttp.ClientSession(trace_configs=[openai.noting_sent()]) as http, asyncio.timeout(20):
             provider.upstream = OpenAIUpstream(http, endpoint, lambda: provider.now, wall=lambda: 0.0)

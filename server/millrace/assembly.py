@@ -21,7 +21,7 @@ from millrace.caches.semantic import SqliteSemanticCache
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
-from millrace.funnel.recall import Memory
+from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.origins import LOOPBACK, Origins
 from millrace.ports import Embedder, KeyStore
@@ -37,7 +37,7 @@ from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.types import Model, Price, Tier
-from millrace.upstreams.openai import Endpoint, OpenAIUpstream, noting_sent
+from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint, noting_sent
 from millrace.web.process import Process
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; where it takes longer, a model is as quick
@@ -70,7 +70,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
             funnel = Funnel(
                 catalog=catalog,
                 caller=Caller(upstreams),
-                memory=Memory(catalog, _exact(settings, database), semantic, embedder.name if embedder else ""),
+                recall=Recall(catalog, _exact(settings, database), semantic, embedder.name if embedder else ""),
                 ledger=ledger,
                 wall=wall,
                 policy=Policy(
@@ -193,8 +193,8 @@ def _model(tier: Tier, model: ModelSettings) -> Model:
     )
 
 
-def _endpoint(model: ModelSettings) -> Endpoint:
-    return Endpoint(
+def _endpoint(model: ModelSettings) -> UpstreamEndpoint:
+    return UpstreamEndpoint(
         base_url=model.base_url,
         api_key=os.environ[model.api_key_env] if model.api_key_env else None,
         max_tokens_field=model.max_tokens_field,

@@ -80,7 +80,7 @@ class Database(Protocol):
 class ExactCache(Protocol):
     """Answers by the key of the whole request."""
 
-    def recall(self, key: bytes) -> StoredAnswer | None:
+    def peek(self, key: bytes) -> StoredAnswer | None:
         """Look in memory only: no I/O, microseconds."""
         ...
 

@@ -31,7 +31,7 @@ class Answers:
     def __init__(self) -> None:
         self._answers: dict[bytes, StoredAnswer] = {}
 
-    def recall(self, key: bytes) -> StoredAnswer | None:
+    def peek(self, key: bytes) -> StoredAnswer | None:
         return self._answers.get(key)
 
     async def find(self, key: bytes) -> StoredAnswer | None:

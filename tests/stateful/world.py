@@ -18,7 +18,7 @@ from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
 from millrace.funnel.calls import Caller as Calls
 from millrace.funnel.funnel import Funnel
-from millrace.funnel.recall import Memory
+from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.origins import Origins
 from millrace.principal import Key, Limits, Principal, Role
@@ -62,8 +62,8 @@ PRINCIPALS = (FREE, LIMITED, OTHER)
 BOUNDS = {
     "millrace.web.outbox.HIGH_WATER": 4000,
     "millrace.web.outbox.MAX_FRAMES": 30,
-    "millrace.web.outbox.MAX_HELD": 3000,
-    "millrace.web.sse.MAX_HELD": 3000,
+    "millrace.web.outbox.MAX_WAITING": 3000,
+    "millrace.web.sse.MAX_WAITING": 3000,
     "millrace.web.sse.MAX_PIECE": 4000,
     "millrace.runs.runs.MAX_LOG": 30_000,
     "millrace.web.endpoints.MAX_LOG": 30_000,
@@ -102,7 +102,7 @@ class World:
         self.funnel = Funnel(
             catalog=CATALOG,
             caller=Calls({Tier.SMALL: upstream, Tier.LARGE: upstream}),
-            memory=Memory(CATALOG, Answers(), None, ""),
+            recall=Recall(CATALOG, Answers(), None, ""),
             ledger=self.rows,
             wall=self._wall,
             policy=Policy(context_budget=None, hard_above=3000, grace_ms=200, hedge_ms=300, concise_line="Be brief."),

@@ -16,7 +16,7 @@ RETRY_MS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Knock:
+class RequestHead:
     """What the gate looks at: every header of these names, as sent.
 
     Not the query, where a key would be logged by others; not the cookies, which a browser sends for any page that asks.
@@ -45,20 +45,20 @@ class Gate:
         """How many are open."""
         return self._connections.total()
 
-    def admit(self, knock: Knock) -> Principal:
+    def admit(self, head: RequestHead) -> Principal:
         """Return who asks; raise `server_draining`, `overloaded`, `forbidden` or `unauthorized`, in this order.
 
         A process that is full says so before it uses up a ticket.
         """
-        if knock.upgrade and self.draining:
+        if head.upgrade and self.draining:
             raise MillraceError("server_draining", "this server is stopping; connect again", retry_after_ms=RETRY_MS)
-        if knock.upgrade and self.connections >= self._max_connections:
+        if head.upgrade and self.connections >= self._max_connections:
             raise MillraceError("overloaded", "this server has all the connections it takes", retry_after_ms=RETRY_MS)
-        self._check_origin(knock)
-        tickets = [name.removeprefix(TICKET) for name in knock.subprotocols if name.startswith(TICKET)]
-        if tickets and knock.upgrade:
-            return self._ticketed(tickets, knock)
-        return ANONYMOUS if self.keyring.is_open else self._authorized(knock.authorizations)
+        self._check_origin(head)
+        tickets = [name.removeprefix(TICKET) for name in head.subprotocols if name.startswith(TICKET)]
+        if tickets and head.upgrade:
+            return self._ticketed(tickets, head)
+        return ANONYMOUS if self.keyring.is_open else self._authorized(head.authorizations)
 
     @contextmanager
     def connected(self, principal: Principal) -> Iterator[None]:
@@ -81,16 +81,16 @@ class Gate:
             raise self._foreign(origin)
         return self.tickets.issue(principal, origin)
 
-    def _check_origin(self, knock: Knock) -> None:
+    def _check_origin(self, head: RequestHead) -> None:
         """Tell the pages that may ask from those that may not: a browser says which page it is that asks.
 
         While auth is off nothing else tells a user's own page from any page the user happens to visit; there the Host
         counts too, because a foreign name may have been made to resolve to this machine.
         """
-        if self.keyring.is_open and not (len(knock.hosts) == 1 and is_loopback(f"http://{knock.hosts[0]}")):
+        if self.keyring.is_open and not (len(head.hosts) == 1 and is_loopback(f"http://{head.hosts[0]}")):
             raise MillraceError("forbidden", "Host: without keys only this machine may ask; run `millrace keys add`")
-        if len(knock.origins) > 1 or not all(map(self._welcomes, knock.origins)):
-            raise self._foreign(", ".join(knock.origins))
+        if len(head.origins) > 1 or not all(map(self._welcomes, head.origins)):
+            raise self._foreign(", ".join(head.origins))
 
     def _welcomes(self, origin: str) -> bool:
         return origin in self._origins or (self.keyring.is_open and is_loopback(origin))
@@ -98,10 +98,10 @@ class Gate:
     def _foreign(self, origin: str) -> MillraceError:
         return MillraceError("forbidden", f"Origin: {origin[:80]!r} is not in [server] origins")
 
-    def _ticketed(self, tickets: list[str], knock: Knock) -> Principal:
+    def _ticketed(self, tickets: list[str], head: RequestHead) -> Principal:
         if len(tickets) > 1:
             raise MillraceError("unauthorized", "ticket: send one, beside millrace.v1")
-        return self.tickets.redeem(tickets[0], knock.origins[0] if knock.origins else "")
+        return self.tickets.redeem(tickets[0], head.origins[0] if head.origins else "")
 
     def _authorized(self, authorizations: tuple[str, ...]) -> Principal:
         if len(authorizations) != 1:

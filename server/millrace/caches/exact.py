@@ -50,7 +50,7 @@ class SqliteExactCache:
         database.write(_prepare)
         database.write(self._prune)
 
-    def recall(self, key: bytes) -> StoredAnswer | None:
+    def peek(self, key: bytes) -> StoredAnswer | None:
         """Look in memory."""
         found = self._hot.get(key)
         if found is None:

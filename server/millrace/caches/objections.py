@@ -28,7 +28,7 @@ _LABELS = frozenset(
 _WORD = re.compile(r"\w+")
 
 
-def told(objection: str, asked: Question, text: str) -> str:
+def shown_objection(objection: str, asked: Question, text: str) -> str:
     """Return an objection as it may be shown. The guards were given the stored question first, `asked` second."""
     label, _, sides = objection.partition(": ")
     if label not in _LABELS:

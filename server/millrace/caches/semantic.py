@@ -20,7 +20,7 @@ import numpy as np
 
 from millrace import log
 from millrace.caches.guards import Question, agree, self_contained
-from millrace.caches.objections import told
+from millrace.caches.objections import shown_objection
 from millrace.caches.partition import Partition, Stored, Vector
 from millrace.caches.worker import StoppedError, Worker
 from millrace.ports import Clock, Database, Embedder
@@ -160,7 +160,7 @@ class SqliteSemanticCache:
             objection = agree(self._read(entry.question), asked, self._embedder.strict)  # `told` counts on this order
             if objection is None:
                 return _hit(cosine, entry)
-            objections.append(told(objection, asked, text))
+            objections.append(shown_objection(objection, asked, text))
         nearest = candidates[0][0] if candidates else None
         reason = f"near ({nearest:.2f}), but {objections[0]}" if objections else "nothing near"
         return SemanticMiss(reason=reason, similarity=nearest)

@@ -99,7 +99,15 @@ def list_(config: Path, data_dir: str | None) -> None:
     for key in _in_store(config, data_dir, lambda store: store.load()):
         owner = key.principal
         revoked = "" if key.revoked_at is None else _day(key.revoked_at)
-        cells = (owner.key_id, owner.tenant, owner.role, key.name, _day(key.created_at), revoked, _told(owner.limits))
+        cells = (
+            owner.key_id,
+            owner.tenant,
+            owner.role,
+            key.name,
+            _day(key.created_at),
+            revoked,
+            _limits_text(owner.limits),
+        )
         table.add_row(*map(Text, cells))
     Console(soft_wrap=True).print(table)
 
@@ -158,12 +166,12 @@ def _day(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
 
 
-def _told(limits: Limits) -> str:
-    told = {
+def _limits_text(limits: Limits) -> str:
+    named = {
         "requests/min": limits.requests_per_minute,
         "tokens/min": limits.tokens_per_minute,
         "in flight": limits.in_flight,
         "$/day": limits.dollars_per_day,
         "connections": limits.connections,
     }
-    return ", ".join(f"{limit} {name}" for name, limit in told.items() if limit is not None)
+    return ", ".join(f"{limit} {name}" for name, limit in named.items() if limit is not None)

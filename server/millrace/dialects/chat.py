@@ -7,45 +7,45 @@ from functools import partial
 
 from msgspec import UNSET, UnsetType
 
-from millrace.dialects.event_log import Dialect, Track
-from millrace.dialects.metadata import marked
-from millrace.dialects.visibility import Held
+from millrace.dialects.event_log import Dialect, EventLog
+from millrace.dialects.metadata import metadata_of
+from millrace.dialects.visibility import Visibility
 from millrace.errors import MillraceError, Unanswered
-from millrace.funnel.response_log import Ended, Fact, Response, Revised, Routed
+from millrace.funnel.response_log import Ended, Fact, ResponseLog, Revised, Routed
 from millrace.types import Aside, CallPiece, Refusal, Request, Status, Thought
 from millrace.wire import chunks
 from millrace.wire.chunks import CallDelta, Chunk, ChunkChoice, Delta, FunctionDelta, LastChunk
 from millrace.wire.completions import CalledFunction
 from millrace.wire.responses import error_body
 
-_CUT: dict[str | None, chunks.Finish] = {"max_output_tokens": "length", "content_filter": "content_filter"}
+_CUT: dict[str | None, chunks.ChatFinish] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
 class CompletionProjection:
     """One subscriber of a response: the chunks of its chat completion."""
 
-    def __init__(self, response: Response, created_at: int, *, include_usage: bool) -> None:
-        self.track = Track(response)
+    def __init__(self, response: ResponseLog, created_at: int, *, include_usage: bool) -> None:
+        self.event_log = EventLog(response)
         self._request = response.request
         self._created_at = created_at
         self._include_usage = include_usage
-        self._held = Held(self._show_text, self._show_aside, response.request.delivery)
+        self._visibility = Visibility(self._show_text, self._show_aside, response.request.delivery)
         self._model = response.request.model  # who answers, as far as it is known
         self._opened = False
         self._calls: set[int] = set()  # those shown, by index
 
     @property
-    def behind(self) -> bool | None:
+    def congested(self) -> bool | None:
         """Whether all who listen are; None where nobody does."""
-        return self.track.behind
+        return self.event_log.congested
 
     def text(self, deltas: list[str]) -> None:
         """Show the words of one read, or hold them back."""
-        self._held.text(deltas)
+        self._visibility.text(deltas)
 
     def fact(self, fact: Fact) -> None:
         """Turn a fact into chunks."""
-        self._held.fact(fact)
+        self._visibility.fact(fact)
         match fact:
             case Routed():
                 self._model = fact.model
@@ -53,11 +53,11 @@ class CompletionProjection:
                 self._model = fact.to_model
             case Ended():
                 self._end(fact)
-                self.track.finish()
+                self.event_log.finish()
 
     def _show_text(self, deltas: list[str]) -> None:
         self._open()
-        self.track.text(deltas)
+        self.event_log.text(deltas)
 
     def _show_aside(self, aside: Aside) -> None:
         self._open()
@@ -85,28 +85,30 @@ class CompletionProjection:
     def _end(self, fact: Ended) -> None:
         if not fact.accepted:
             if self._opened:  # else it is an HTTP error
-                self.track.event(chunks.Broken(error_body(error_of(fact)), chunks.usage_of_completion(fact.statement)))
+                self.event_log.event(
+                    chunks.Broken(error_body(error_of(fact)), chunks.usage_of_completion(fact.statement))
+                )
             return
         self._open()
         self._model = fact.model or self._model
         finish = [ChunkChoice(Delta(), finish_of(fact, calls=bool(self._calls)))]
         usage: chunks.UsageOfCompletion | UnsetType = UNSET
         if self._include_usage:
-            self.track.event(self._chunk(finish))
+            self.event_log.event(self._chunk(finish))
             finish, usage = [], chunks.usage_of_completion(fact.statement)
-        self.track.event(
+        self.event_log.event(
             LastChunk(
                 id=completion_id(self._request),
                 created=self._created_at,
                 model=self._model,
                 choices=finish,
                 usage=usage,
-                metadata=marked(self._request, fact),
+                metadata=metadata_of(self._request, fact),
             )
         )
 
     def _add(self, delta: Delta, words: int = 0) -> None:
-        self.track.event(self._chunk([ChunkChoice(delta)]), words)
+        self.event_log.event(self._chunk([ChunkChoice(delta)]), words)
 
     def _chunk(self, choices: list[ChunkChoice]) -> Chunk:
         return Chunk(id=completion_id(self._request), created=self._created_at, model=self._model, choices=choices)
@@ -117,7 +119,7 @@ def in_chat(*, include_usage: bool) -> Dialect[CompletionProjection]:
     return Dialect("chat", include_usage, partial(CompletionProjection, include_usage=include_usage))
 
 
-def completion_of(response: Response, created_at: int) -> chunks.Completion:
+def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
     """Return a response that has ended as one completion; raises the error it ended with."""
     ended, request = response.ended, response.request
     assert ended is not None, "it has ended"
@@ -137,7 +139,7 @@ def completion_of(response: Response, created_at: int) -> chunks.Completion:
         model=ended.model or request.model,
         choices=[chunks.CompletionChoice(message, finish_of(ended, calls=bool(calls)))],
         usage=chunks.usage_of_completion(ended.statement),
-        metadata=marked(request, ended),
+        metadata=metadata_of(request, ended),
     )
 
 
@@ -146,7 +148,7 @@ def completion_id(request: Request) -> str:
     return "chatcmpl-" + request.id.removeprefix("resp_")
 
 
-def finish_of(ended: Ended, *, calls: bool) -> chunks.Finish:
+def finish_of(ended: Ended, *, calls: bool) -> chunks.ChatFinish:
     """Return why an accepted answer ended; one that was cut is cut, even in a call."""
     if ended.status is not Status.COMPLETED:
         return _CUT.get(ended.reason, "length")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from millrace.funnel.response_log import Response, Subscriber
+from millrace.funnel.response_log import ResponseLog, Subscriber
 
 
 class Codec(Protocol):
@@ -31,7 +31,7 @@ class Listener(Protocol):
     def ready(self) -> bool: ...  # noqa: D102 - said above
 
     @property
-    def behind(self) -> bool: ...  # noqa: D102 - said above
+    def congested(self) -> bool: ...  # noqa: D102 - said above
 
     def more(self, size: int) -> None:
         """Hear that about so many bytes more can be taken."""
@@ -42,7 +42,7 @@ class Projection(Subscriber, Protocol):
     """A subscriber of a response that shows it in one dialect."""
 
     @property
-    def track(self) -> "Track":
+    def event_log(self) -> "EventLog":
         """The events it has made."""
         ...
 
@@ -56,16 +56,16 @@ class Dialect(Generic[P_co]):
 
     name: str
     variant: bool  # the one thing in which listeners of a dialect differ
-    make: Callable[[Response, int], P_co] = field(compare=False)  # of a response created at Unix seconds
+    make: Callable[[ResponseLog, int], P_co] = field(compare=False)  # of a response created at Unix seconds
 
 
 EVENT_SIZE = 400  # bytes of an event without words, about
 
 
-class Track:
+class EventLog:
     """The events of one response for all who listen in one dialect."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: ResponseLog) -> None:
         self.response = response
         self.written: list[Any] = []  # by number: words, or an event
         self.size = 0  # bytes of its frames, about
@@ -75,9 +75,9 @@ class Track:
         self._listeners: list[Listener] = []
 
     @property
-    def behind(self) -> bool | None:
+    def congested(self) -> bool | None:
         """Whether all who listen are behind; None where nobody listens."""
-        return all(listener.behind for listener in self._listeners) if self._listeners else None
+        return all(listener.congested for listener in self._listeners) if self._listeners else None
 
     @property
     def is_begun(self) -> bool:
@@ -110,7 +110,7 @@ class Track:
             self._waiting.append([*deltas])
         size = sum(map(len, deltas))
         self.log += size
-        self._tell(size)
+        self._notify(size)
 
     def event(self, event: Any, words: int = 0) -> None:
         """Add anything else, and how many characters of somebody's it holds."""
@@ -119,22 +119,26 @@ class Track:
         else:
             self._waiting.append(event)
         self.log += EVENT_SIZE
-        self._tell(EVENT_SIZE + words)
+        self._notify(EVENT_SIZE + words)
 
     def finish(self) -> None:
         """Say that nothing more will come."""
         self._finished = True
-        self._tell(0)
+        self._notify(0)
 
-    def frames(self, number: int, codec: Codec, room: int) -> list[bytes]:
+    def frames(self, number: int, codec: Codec, max_bytes: int) -> list[bytes]:
         """Return the frames from a number on, as many as there are; none begins past so many bytes of room."""
         frames: list[bytes] = []
         written = self.written
-        while room > 0 and (number < len(written) or self._write_next()):
-            told = written[number]
-            frame = codec.delta(told, number) if isinstance(told, str) else codec.event(told, number)
+        while max_bytes > 0 and (number < len(written) or self._write_next()):
+            event_or_text = written[number]
+            frame = (
+                codec.delta(event_or_text, number)
+                if isinstance(event_or_text, str)
+                else codec.event(event_or_text, number)
+            )
             frames.append(frame)
-            room -= len(frame)
+            max_bytes -= len(frame)
             number += 1
         return frames
 
@@ -146,8 +150,8 @@ class Track:
         """Give what has waited longest its number, if anything has."""
         if not self._waiting:
             return False
-        told = self._waiting.popleft()
-        self.written.append("".join(told) if isinstance(told, list) else told)
+        event_or_text = self._waiting.popleft()
+        self.written.append("".join(event_or_text) if isinstance(event_or_text, list) else event_or_text)
         return True
 
     def _is_heard(self) -> bool:
@@ -157,7 +161,7 @@ class Track:
                 return True
         return False
 
-    def _tell(self, size: int) -> None:
+    def _notify(self, size: int) -> None:
         self.size += size
         for listener in self._listeners:
             listener.more(size)

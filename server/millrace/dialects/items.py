@@ -10,7 +10,7 @@ from millrace.types import CallPiece, Refusal, Thought
 from millrace.wire import responses as wire
 
 
-class Tell(Protocol):
+class AddEvent(Protocol):
     """Takes an event, and how many characters of somebody's it holds."""
 
     def __call__(self, event: Any, words: int = 0) -> None: ...  # noqa: D102 - said above
@@ -38,16 +38,16 @@ class _Call:
         self.arguments = _Words(0)
 
 
-class Output:
+class OutputItems:
     """The items of one answer. `tell` takes each event, `say` the words of the text part, in order with them."""
 
-    def __init__(self, response_id: str, tell: Tell, say: Callable[[list[str]], None]) -> None:
+    def __init__(self, response_id: str, add_event: AddEvent, add_text: Callable[[list[str]], None]) -> None:
         hexadecimal = response_id.removeprefix("resp_")
         self.message_id = "msg_" + hexadecimal
         self.reasoning_id = "rs_" + hexadecimal
         self._call_id = "fc_" + hexadecimal
-        self._tell = tell
-        self._say = say
+        self._add_event = add_event
+        self._add_text = add_text
         self._order: list[str] = []  # item ids by output index
         self._text: _Words | None = None
         self._refusal: _Words | None = None
@@ -70,7 +70,7 @@ class Output:
         if self._text is None:
             self._text = self._open_part(wire.OutputText(""))
         self._text.words += deltas
-        self._say(deltas)
+        self._add_text(deltas)
 
     def refuse(self, refusal: Refusal) -> None:
         """Add words of a refusal."""
@@ -78,19 +78,19 @@ class Output:
             self._refusal = self._open_part(wire.OutputRefusal(""))
         self._refusal.words.append(refusal.text)
         at, part = self._order.index(self.message_id), self._refusal.index
-        told = wire.RefusalDelta(item_id=self.message_id, delta=refusal.text, output_index=at, content_index=part)
-        self._tell(told, len(refusal.text))
+        event = wire.RefusalDelta(item_id=self.message_id, delta=refusal.text, output_index=at, content_index=part)
+        self._add_event(event, len(refusal.text))
 
     def think(self, thought: Thought) -> None:
         """Add words of the reasoning."""
         if self._thoughts is None:
             self._thoughts = _Words(0)
             at = self._add(self.reasoning_id, wire.Reasoning(self.reasoning_id, "in_progress"))
-            self._tell(wire.PartAdded(item_id=self.reasoning_id, part=wire.ReasoningText(""), output_index=at))
+            self._add_event(wire.PartAdded(item_id=self.reasoning_id, part=wire.ReasoningText(""), output_index=at))
         self._thoughts.words.append(thought.text)
         at = self._order.index(self.reasoning_id)
-        told = wire.ReasoningDelta(item_id=self.reasoning_id, delta=thought.text, output_index=at)
-        self._tell(told, len(thought.text))
+        event = wire.ReasoningDelta(item_id=self.reasoning_id, delta=thought.text, output_index=at)
+        self._add_event(event, len(thought.text))
 
     def call(self, piece: CallPiece) -> None:
         """Add a tool call, or more of one."""
@@ -101,8 +101,8 @@ class Output:
             call = self._calls[piece.index] = _Call(item, self._add(item_id, item))
         if piece.arguments:
             call.arguments.words.append(piece.arguments)
-            told = wire.ArgumentsDelta(item_id=call.item.id, delta=piece.arguments, output_index=call.index)
-            self._tell(told, len(piece.arguments))
+            event = wire.ArgumentsDelta(item_id=call.item.id, delta=piece.arguments, output_index=call.index)
+            self._add_event(event, len(piece.arguments))
 
     def take_back(self) -> list[str]:
         """Forget all words; the items stay open for those of another model. Return the ids of those that had some."""
@@ -146,29 +146,31 @@ class Output:
             case wire.OutputMessage():
                 for index, part in enumerate(item.content):
                     size = _length(part)
-                    self._tell(_words_done(part, item_id, at, index), size)
-                    self._tell(wire.PartDone(item_id=item_id, part=part, output_index=at, content_index=index), size)
+                    self._add_event(_words_done(part, item_id, at, index), size)
+                    self._add_event(
+                        wire.PartDone(item_id=item_id, part=part, output_index=at, content_index=index), size
+                    )
             case wire.Reasoning():
                 (words,) = item.content
-                self._tell(wire.ReasoningDone(item_id=item_id, text=words.text, output_index=at), len(words.text))
-                self._tell(wire.PartDone(item_id=item_id, part=words, output_index=at), len(words.text))
+                self._add_event(wire.ReasoningDone(item_id=item_id, text=words.text, output_index=at), len(words.text))
+                self._add_event(wire.PartDone(item_id=item_id, part=words, output_index=at), len(words.text))
             case wire.FunctionCall():
                 done = wire.ArgumentsDone(item_id=item_id, name=item.name, arguments=item.arguments, output_index=at)
-                self._tell(done, len(item.arguments))
-        self._tell(wire.ItemDone(item=item, output_index=at), length(item))
+                self._add_event(done, len(item.arguments))
+        self._add_event(wire.ItemDone(item=item, output_index=at), length(item))
 
     def _open_part(self, part: wire.Part) -> _Words:
         if self.message_id not in self._order:
             self._add(self.message_id, wire.OutputMessage(self.message_id, "in_progress", []))
         words = _Words(sum(other is not None for other in (self._text, self._refusal)))
         at = self._order.index(self.message_id)
-        self._tell(wire.PartAdded(item_id=self.message_id, part=part, output_index=at, content_index=words.index))
+        self._add_event(wire.PartAdded(item_id=self.message_id, part=part, output_index=at, content_index=words.index))
         return words
 
     def _add(self, item_id: str, item: wire.Item) -> int:
         self._order.append(item_id)
         at = len(self._order) - 1
-        self._tell(wire.ItemAdded(item=item, output_index=at))
+        self._add_event(wire.ItemAdded(item=item, output_index=at))
         return at
 
 

@@ -4,7 +4,7 @@ from millrace.funnel.response_log import Ended
 from millrace.types import Request
 
 
-def marked(request: Request, ended: Ended) -> dict[str, str]:
+def metadata_of(request: Request, ended: Ended) -> dict[str, str]:
     """Return the request's metadata with the marks of its end."""
     marks = {
         "millrace.cache": ended.cache.value,

@@ -1,7 +1,7 @@
 """What one listener may see of a response, as events of the Responses dialect.
 
 The log knows facts; this knows events: it holds back what may not be shown yet, and remembers what it has shown, so
-that the terminal repeats exactly that. The track it writes into numbers the events and keeps them.
+that the terminal repeats exactly that. The event log it writes into numbers the events and keeps them.
 """
 
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from functools import partial
 
 from msgspec import UNSET, UnsetType
 
-from millrace.dialects.event_log import Dialect, Track
-from millrace.dialects.items import Output, length
-from millrace.dialects.metadata import marked
-from millrace.dialects.visibility import Held
-from millrace.funnel.response_log import Ended, Fact, Metered, Response, Revised, Routed, Started
+from millrace.dialects.event_log import Dialect, EventLog
+from millrace.dialects.items import OutputItems, length
+from millrace.dialects.metadata import metadata_of
+from millrace.dialects.visibility import Visibility
+from millrace.funnel.response_log import Ended, Fact, Metered, ResponseLog, Revised, Routed, Started
 from millrace.types import Aside, CallPiece, Refusal, Status, Thought
 from millrace.wire import responses as wire
 
@@ -30,35 +30,35 @@ _TERMINALS: dict[Status, type[wire.Terminal]] = {
 class ResponsesProjection:
     """One subscriber of a response: dialect A, negotiated or not, in one delivery mode."""
 
-    def __init__(self, response: Response, created_at: int, *, negotiated: bool) -> None:
+    def __init__(self, response: ResponseLog, created_at: int, *, negotiated: bool) -> None:
         request = response.request
-        self.track = track = Track(response)
+        self.event_log = event_log = EventLog(response)
         self._request = request
         self._clock = response.clock
         self._created_at = created_at
         self._negotiated = negotiated
-        self.output = Output(request.id, track.event, track.text)
-        self._held = Held(self.output.text, self._show, request.delivery, speculative=negotiated)
+        self.output = OutputItems(request.id, event_log.event, event_log.text)
+        self._visibility = Visibility(self.output.text, self._show, request.delivery, speculative=negotiated)
         self._metered_at: float | None = None
         self._echoed = len(request.instructions or "") + request.prompt.tools_size  # characters, in every body
 
     @property
-    def behind(self) -> bool | None:
+    def congested(self) -> bool | None:
         """Whether all who listen are; None where nobody does."""
-        return self.track.behind
+        return self.event_log.congested
 
     def text(self, deltas: list[str]) -> None:
         """Show the words of one read, or hold them back."""
-        self._held.text(deltas)
+        self._visibility.text(deltas)
 
     def fact(self, fact: Fact) -> None:
         """Turn a fact into events."""
-        self._held.fact(fact)
+        self._visibility.fact(fact)
         match fact:
             case Started():
                 body = self._body("in_progress", self._request.model)
-                self.track.event(wire.Created(response=body), self._echoed)
-                self.track.event(wire.InProgress(response=body), self._echoed)
+                self.event_log.event(wire.Created(response=body), self._echoed)
+                self.event_log.event(wire.InProgress(response=body), self._echoed)
             case Routed():
                 self._route(fact)
             case Revised():
@@ -79,7 +79,7 @@ class ResponsesProjection:
 
     def _route(self, fact: Routed) -> None:
         if self._negotiated:
-            self.track.event(
+            self.event_log.event(
                 wire.Route(
                     response_id=self._request.id,
                     strategy=fact.strategy,
@@ -98,7 +98,7 @@ class ResponsesProjection:
         taken = self.output.take_back()
         if self._negotiated:
             for item_id in taken or [self.output.message_id]:
-                self.track.event(
+                self.event_log.event(
                     wire.Revise(
                         response_id=self._request.id,
                         item_id=item_id,
@@ -114,7 +114,7 @@ class ResponsesProjection:
             return
         self._metered_at = now
         statement = fact.statement
-        self.track.event(
+        self.event_log.event(
             wire.UsageSoFar(
                 response_id=self._request.id,
                 tokens=wire.tokens(statement.usage),
@@ -135,9 +135,9 @@ class ResponsesProjection:
         body.usage = wire.usage_body(fact.statement)
         body.error = None if fact.status is not Status.FAILED or fact.error is None else wire.error_body(fact.error)
         body.incomplete_details = wire.IncompleteDetails(fact.reason) if fact.reason else None
-        body.metadata = marked(self._request, fact)
-        self.track.event(_TERMINALS[fact.status](response=body), self._echoed + sum(map(length, body.output)))
-        self.track.finish()
+        body.metadata = metadata_of(self._request, fact)
+        self.event_log.event(_TERMINALS[fact.status](response=body), self._echoed + sum(map(length, body.output)))
+        self.event_log.finish()
 
     def body_so_far(self) -> wire.ResponseBody:
         """Return the response while it runs."""
@@ -170,11 +170,11 @@ def in_responses(*, negotiated: bool) -> Dialect[ResponsesProjection]:
     return Dialect("responses", negotiated, partial(ResponsesProjection, negotiated=negotiated))
 
 
-def body_of(response: Response, created_at: int) -> wire.ResponseBody:
+def body_of(response: ResponseLog, created_at: int) -> wire.ResponseBody:
     """Return a response, created at Unix seconds, as a client that did not negotiate sees it now."""
     projection = ResponsesProjection(response, created_at, negotiated=False)
     response.replay(projection)
-    last = projection.track.last
+    last = projection.event_log.last
     return last.response if isinstance(last, wire.Terminal) else projection.body_so_far()
 
 

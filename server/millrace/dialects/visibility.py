@@ -7,7 +7,7 @@ from millrace.funnel.response_log import Committed, Ended, Fact, Revised
 from millrace.types import Aside, CallPiece, Delivery, Refusal, Thought
 
 
-class Held:
+class Visibility:
     """Passes on what a listener may see, in order, and holds back the rest until it stands or is taken back.
 
     A `speculative` listener can take words back, and sees them at once. Tool calls are for acting on, so everyone sees

@@ -24,7 +24,7 @@ from millrace.types import (
 _OUT_OF_VIEW = (Outcome.LOST, Outcome.REVISED, Outcome.FAILED)
 
 
-class Line:
+class OpenCharge:
     """One upstream call on an open bill: what it has used until now, and what became of it."""
 
     def __init__(self, call: Call, attempt: Attempt, input_tokens: int) -> None:
@@ -51,7 +51,7 @@ class Line:
         return Usage(input_tokens=self._input_tokens, output_tokens=said, estimated=True)
 
     @property
-    def charge(self) -> Charge:
+    def so_far(self) -> Charge:
         """What the call costs until now whoever pays now."""
         return self._charge(self.usage.less(self._charged_before), self.outcome)
 
@@ -68,7 +68,7 @@ class Line:
     @property
     def worst_case(self) -> Statement:
         """What the call may yet come to: at its cap while it runs, should the process die, and then what it has."""
-        charge = self.charge
+        charge = self.so_far
         if self.outcome is Outcome.RUNNING:
             charge = self._charge(pricing.worst_case(self.call, self._input_tokens), self.outcome)
         return Statement(usage=charge.usage, cost=charge.cost, saved=pricing.ZERO, charges=(charge,))
@@ -92,7 +92,7 @@ class Line:
 class Share:
     """What one who has left owes for a call that someone else pays on."""
 
-    charge: Charge
+    so_far: Charge
 
 
 def showing(charges: tuple[Charge, ...]) -> Charge:
@@ -101,14 +101,14 @@ def showing(charges: tuple[Charge, ...]) -> Charge:
     return in_view[0] if in_view else charges[-1]
 
 
-class Tab(Protocol):
+class Payer(Protocol):
     """Where a new upstream call is put down: a bill, or the bill of whoever pays for a shared one."""
 
     def affordable(self, call: Call) -> int | None:
         """Return the output tokens that the rest of a budget buys; None where there is no budget."""
         ...
 
-    def open(self, call: Call, attempt: Attempt) -> Line:
+    def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Add a call."""
         ...
 
@@ -123,13 +123,15 @@ class Bill:
         self._baseline = baseline
         self._ledger = ledger
         self._opened_at = opened_at
-        self._lines: list[Line | Share] = []
+        self._charges: list[OpenCharge | Share] = []
         self._settled = False
 
     @property
     def worst_case(self) -> Decimal:
         """Dollars, if all calls that run run to their caps."""
-        costs = (line.charge.cost if isinstance(line, Share) else line.worst_case.cost for line in self._lines)
+        costs = (
+            charge.so_far.cost if isinstance(charge, Share) else charge.worst_case.cost for charge in self._charges
+        )
         return sum(costs, pricing.ZERO)
 
     def affordable(self, call: Call) -> int | None:
@@ -138,27 +140,27 @@ class Bill:
             return None
         return pricing.output_bought(self._request.max_cost - self.worst_case, call, self.input_tokens)
 
-    def open(self, call: Call, attempt: Attempt) -> Line:
+    def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Add a call. The first one is noted in the ledger before a byte of it can have been sent."""
-        line = Line(call, attempt, self.input_tokens)
-        self._adopt(line)
-        return line
+        charge = OpenCharge(call, attempt, self.input_tokens)
+        self._adopt(charge)
+        return charge
 
     def hand_over(self, heir: "Bill") -> None:
         """Keep what running calls have used until now, and let the heir pay on."""
-        for at, line in enumerate(self._lines):
-            if isinstance(line, Line) and line.outcome is Outcome.RUNNING:
-                self._lines[at] = Share(line.split())
-                heir._adopt(line)
+        for at, charge in enumerate(self._charges):
+            if isinstance(charge, OpenCharge) and charge.outcome is Outcome.RUNNING:
+                self._charges[at] = Share(charge.split())
+                heir._adopt(charge)
 
-    def _adopt(self, line: Line) -> None:
-        if not self._lines:
-            self._ledger.opened(self._entry(Status.OPEN, line.worst_case, latency_ms=0))
-        self._lines.append(line)
+    def _adopt(self, charge: OpenCharge) -> None:
+        if not self._charges:
+            self._ledger.opened(self._entry(Status.OPEN, charge.worst_case, latency_ms=0))
+        self._charges.append(charge)
 
     def statement(self, shown: Usage | None = None, *, answered: bool = True) -> Statement:
         """Return what it has come to; `shown` is the usage of the answer shown, else the latest call's."""
-        charges = tuple(line.charge for line in self._lines)
+        charges = tuple(charge.so_far for charge in self._charges)
         usage = shown or (showing(charges).usage if charges else Usage())
         cost = sum((charge.cost for charge in charges), pricing.ZERO)
         untrimmed = replace(usage, input_tokens=usage.input_tokens + self.trimmed_tokens)

@@ -31,7 +31,7 @@ class Catalog:
         """Every name but the aliases, as `/v1/models` lists them."""
         return list(self._strategies)
 
-    def room(self, strategy: Strategy) -> int:
+    def input_limit(self, strategy: Strategy) -> int:
         """Return the tokens a prompt may have, beside an answer, with every model that the strategy may ask.
 
         `auto` asks the large one alone where the small one has no room.

@@ -6,7 +6,7 @@ from decimal import Decimal
 from millrace import log
 from millrace.errors import MillraceError
 from millrace.funnel.bill import Bill, milliseconds, showing
-from millrace.funnel.response_log import Ended, Response
+from millrace.funnel.response_log import Ended, ResponseLog
 from millrace.types import (
     Answer,
     CacheOutcome,
@@ -30,7 +30,7 @@ _CUT = {FinishReason.LENGTH: "max_output_tokens", FinishReason.CONTENT_FILTER: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Landed:
+class Result:
     """Where a request landed: whose words stand, and how they end."""
 
     source: Source | None  # None: nobody was asked
@@ -42,17 +42,17 @@ class Landed:
     cache: CacheOutcome = CacheOutcome.MISS
     answer: Answer | None = None  # where it is worth storing
 
-    def joined(self) -> "Landed":
+    def joined(self) -> "Result":
         """Return where it landed, for a request that rode along."""
         return replace(self, cache=CacheOutcome.JOINED)
 
     @classmethod
-    def ready(cls, request: Request) -> "Landed":
+    def ready(cls, request: Request) -> "Result":
         """A request that only wanted everything to be ready for the next one."""
         return cls(source=None, model=request.model, usage=Usage(), finish=FinishReason.STOP)
 
     @classmethod
-    def from_store(cls, stored: StoredAnswer, cache: CacheOutcome) -> "Landed":
+    def from_store(cls, stored: StoredAnswer, cache: CacheOutcome) -> "Result":
         """A stored answer stopped by itself and failed no check, or it would not have been stored."""
         return cls(
             source=Source.CACHE,
@@ -64,28 +64,28 @@ class Landed:
         )
 
 
-def landed(bill: Bill, caught: Landed) -> Ended:
+def answered(bill: Bill, result: Result) -> Ended:
     """Return the end of a request that a stage caught."""
     return Ended(
-        status=Status.INCOMPLETE if caught.cut or caught.finish in _CUT else Status.COMPLETED,
-        reason=caught.cut or _CUT.get(caught.finish),
-        model=caught.model,
-        source=caught.source,
-        cache=caught.cache,
-        check=caught.check,
+        status=Status.INCOMPLETE if result.cut or result.finish in _CUT else Status.COMPLETED,
+        reason=result.cut or _CUT.get(result.finish),
+        model=result.model,
+        source=result.source,
+        cache=result.cache,
+        check=result.check,
         trimmed_tokens=bill.trimmed_tokens,
-        statement=bill.statement(caught.usage),
+        statement=bill.statement(result.usage),
     )
 
 
-def cancelled(response: Response, bill: Bill) -> Ended:
+def cancelled(response: ResponseLog, bill: Bill) -> Ended:
     """Return the end of a request that was cancelled, whose client has gone, or that was halted."""
     if response.halt is not None:
         return failed(response, bill, response.halt)
     return _unanswered(response, bill, Status.CANCELLED, reason="cancelled")
 
 
-def crashed(response: Response, bill: Bill) -> Ended:
+def crashed(response: ResponseLog, bill: Bill) -> Ended:
     """Return the end of a request that Millrace itself broke; it must not depend on what may be broken."""
     error = MillraceError("internal_error", "a fault in Millrace; it has been logged")
     try:
@@ -95,7 +95,7 @@ def crashed(response: Response, bill: Bill) -> Ended:
         return Ended(status=Status.FAILED, error=error, statement=NOTHING)
 
 
-def failed(response: Response, bill: Bill, error: MillraceError) -> Ended:
+def failed(response: ResponseLog, bill: Bill, error: MillraceError) -> Ended:
     """Return the end of a request with no attempt left, or that may not go on: then what was seen of it stands."""
     if (reason := _HALTED.get(error.code)) and response.seen:
         return _unanswered(response, bill, Status.INCOMPLETE, reason=reason, error=error)
@@ -103,7 +103,7 @@ def failed(response: Response, bill: Bill, error: MillraceError) -> Ended:
 
 
 def _unanswered(
-    response: Response, bill: Bill, status: Status, *, reason: str | None = None, error: MillraceError | None = None
+    response: ResponseLog, bill: Bill, status: Status, *, reason: str | None = None, error: MillraceError | None = None
 ) -> Ended:
     statement = bill.statement(answered=False)
     last = showing(statement.charges) if statement.charges else None
@@ -119,7 +119,7 @@ def _unanswered(
     )
 
 
-def settle(response: Response, bill: Bill, ended: Ended) -> None:
+def settle(response: ResponseLog, bill: Bill, ended: Ended) -> None:
     """Close the bill, then the log; a fault in the first does not keep the user from the second."""
     code = ended.error.code if ended.error else ended.reason
     latency_ms = milliseconds(response.started_at, response.clock()) or 0.0

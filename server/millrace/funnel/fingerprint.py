@@ -44,13 +44,13 @@ def keys_of(request: Request, models: Iterable[Model], checks: Iterable[str], em
     prompt = request.prompt
     around = _around(request, tuple(models), checks)
     turns = [_turn(message) for message in prompt.messages]
-    told = ("version", request.context_version or "")  # which state of its knowledge base the asker has
-    exact = _digest("exact", around, "context", prompt.context, *told, *_trimmed(turns, prompt.messages))
+    version = ("version", request.context_version or "")  # which state of its knowledge base the asker has
+    exact = _digest("exact", around, "context", prompt.context, *version, *_trimmed(turns, prompt.messages))
     question = _composed(prompt.messages[-1].text).strip()
     if objection := _objection(prompt, question):
         return Keys(exact=exact, scope=objection)
     # A version stands in for the chunks: they are other ones for every question.
-    known = ("context", prompt.context) if request.context_version is None else told
+    known = ("context", prompt.context) if request.context_version is None else version
     before = _trimmed(turns[:-1], prompt.messages[:-1])
     digest = _digest("scope", around, embedder, *known, *before)
     return Keys(exact=exact, scope=Scope(digest=digest, question=question))

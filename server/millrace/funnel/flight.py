@@ -10,24 +10,24 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from millrace.funnel.bill import Bill, Line
-from millrace.funnel.ending import Landed
-from millrace.funnel.response_log import Committed, Ended, Fact, Metered, Response, Revised, Routed, Started
+from millrace.funnel.bill import Bill, OpenCharge
+from millrace.funnel.ending import Result
+from millrace.funnel.response_log import Committed, Ended, Fact, Metered, ResponseLog, Revised, Routed, Started
 from millrace.ports import Attempt
 from millrace.types import CacheOutcome, Call
 
 
 @dataclass(slots=True, eq=False)
-class Rider:
+class Participant:
     """A request aboard: passes what the flight writes on into its own log."""
 
     flight: "Flight"
-    response: Response
+    response: ResponseLog
     bill: Bill
     cache: CacheOutcome  # miss for the first one, joined for the others
 
     @property
-    def behind(self) -> bool:
+    def congested(self) -> bool:
         """Whether all who listen to this request are."""
         return self.response.paused
 
@@ -50,60 +50,60 @@ class Rider:
                 self.response.say(aside)
 
 
-Work = Callable[[Response, "Flight"], Coroutine[Any, Any, Landed]]
+Work = Callable[[ResponseLog, "Flight"], Coroutine[Any, Any, Result]]
 
 
 class Flight:
     """One shared generation. `over` is called when it has ended, maybe twice."""
 
-    def __init__(self, leader: Response, work: Work, over: "Callable[[Flight], None]") -> None:
-        self.response = Response(leader.request, leader.clock)
-        self._riders: list[Rider] = []  # the first one pays
+    def __init__(self, leader: ResponseLog, work: Work, on_end: "Callable[[Flight], None]") -> None:
+        self.response = ResponseLog(leader.request, leader.clock)
+        self._participants: list[Participant] = []  # the first one pays
         self._work = work
-        self._over = over
-        self._task: asyncio.Task[Landed] | None = None
+        self._on_end = on_end
+        self._task: asyncio.Task[Result] | None = None
 
     def affordable(self, call: Call) -> int | None:
         """Return what the budget of whoever pays now leaves for one more call; those with one fly alone, so None."""
-        return self._riders[0].bill.affordable(call)
+        return self._participants[0].bill.affordable(call)
 
-    def open(self, call: Call, attempt: Attempt) -> Line:
+    def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Put a new upstream call on the bill of whoever pays now."""
-        return self._riders[0].bill.open(call, attempt)
+        return self._participants[0].bill.open(call, attempt)
 
-    async def ride(self, response: Response, bill: Bill) -> Landed:
+    async def join(self, response: ResponseLog, bill: Bill) -> Result:
         """Come aboard and stay to the end; the first to come starts the flight."""
         first = self._task is None
-        rider = Rider(self, response, bill, CacheOutcome.MISS if first else CacheOutcome.JOINED)
-        self._riders.append(rider)
+        participant = Participant(self, response, bill, CacheOutcome.MISS if first else CacheOutcome.JOINED)
+        self._participants.append(participant)
         response.follow(self.response)
-        self.response.subscribe(rider)
+        self.response.subscribe(participant)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work(self.response, self))
-            self._task.add_done_callback(self._land)
+            self._task.add_done_callback(self._ended)
         self.response.steer()
         try:
             await asyncio.wait((self._task,))
         finally:
-            await self._leave(rider)
-        caught = self._task.result()
-        return caught.joined() if rider.cache is CacheOutcome.JOINED else caught
+            await self._leave(participant)
+        result = self._task.result()
+        return result.joined() if participant.cache is CacheOutcome.JOINED else result
 
-    def _land(self, task: asyncio.Task[Landed]) -> None:
-        self._over(self)
+    def _ended(self, task: asyncio.Task[Result]) -> None:
+        self._on_end(self)
         if not task.cancelled():
             task.exception()  # heard: a flight may fail while its last rider is leaving
 
-    async def _leave(self, rider: Rider) -> None:
+    async def _leave(self, participant: Participant) -> None:
         assert self._task is not None, "a rider has seen it start"
-        paid = self._riders[0] is rider
-        self._riders.remove(rider)
-        self.response.unsubscribe(rider)
+        paid = self._participants[0] is participant
+        self._participants.remove(participant)
+        self.response.unsubscribe(participant)
         if self._task.done():
             return
-        if not self._riders:
-            self._over(self)
+        if not self._participants:
+            self._on_end(self)
             self._task.cancel()
             await asyncio.wait((self._task,))  # it closes its socket, and says so on the bill of the last to leave
         elif paid:
-            rider.bill.hand_over(self._riders[0].bill)
+            participant.bill.hand_over(self._participants[0].bill)

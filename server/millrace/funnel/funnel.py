@@ -21,16 +21,16 @@ from functools import partial
 from millrace import log, tokens
 from millrace.errors import MillraceError
 from millrace.funnel import prompt
-from millrace.funnel.bill import Bill, Tab
+from millrace.funnel.bill import Bill, Payer
 from millrace.funnel.calls import Caller
 from millrace.funnel.cascade import cascade, straight
 from millrace.funnel.catalog import Catalog
-from millrace.funnel.ending import Landed, cancelled, crashed, failed, landed, settle
+from millrace.funnel.ending import Result, answered, cancelled, crashed, failed, settle
 from millrace.funnel.fingerprint import Keys
 from millrace.funnel.flight import Flight
 from millrace.funnel.race import hedge, race
-from millrace.funnel.recall import Memory
-from millrace.funnel.response_log import Response, Routed
+from millrace.funnel.recall import Recall
+from millrace.funnel.response_log import ResponseLog, Routed
 from millrace.funnel.routing.choice import Choice, Policy, choose
 from millrace.ports import Clock, Ledger
 from millrace.types import CacheMode, CacheOutcome, SemanticHit, StoredAnswer, Strategy, Thought
@@ -48,7 +48,7 @@ class Funnel:
         *,
         catalog: Catalog,
         caller: Caller,
-        memory: Memory,
+        recall: Recall,
         ledger: Ledger,
         wall: Clock,  # Unix seconds
         policy: Policy,
@@ -56,12 +56,12 @@ class Funnel:
     ) -> None:
         self._catalog = catalog
         self._caller = caller
-        self._memory = memory
+        self._recall = recall
         self._ledger = ledger
         self._wall = wall
         self._policy = policy
         self._max_running = max_running
-        self._running: dict[Response, Bill] = {}
+        self._running: dict[ResponseLog, Bill] = {}
         self._flights: dict[Shared, Flight] = {}
 
     @property
@@ -69,7 +69,7 @@ class Funnel:
         """How many requests are in the funnel now."""
         return len(self._running)
 
-    async def answer(self, response: Response) -> None:
+    async def answer(self, response: ResponseLog) -> None:
         """Lead one request through; whatever happens, end its log and settle its bill once.
 
         Raises MillraceError only before anything started.
@@ -77,7 +77,7 @@ class Funnel:
         with self._admitted(response) as bill:
             response.start()
             try:
-                ended = landed(bill, await self._fall(response, bill))
+                ended = answered(bill, await self._fall(response, bill))
             except asyncio.CancelledError:
                 ended = cancelled(response, bill)
                 raise
@@ -89,7 +89,7 @@ class Funnel:
             finally:
                 settle(response, bill, ended)
 
-    def drop(self, response: Response) -> None:
+    def drop(self, response: ResponseLog) -> None:
         """End a request that was cancelled before it ran: it gets its beginning, its end and its row all the same."""
         bill = self._bill(response)
         response.start()
@@ -101,82 +101,86 @@ class Funnel:
             if response.meter_due(now, _METER_EVERY_S):
                 response.meter(bill.statement())
 
-    async def _fall(self, response: Response, bill: Bill) -> Landed:
+    async def _fall(self, response: ResponseLog, bill: Bill) -> Result:
         await self._trim(response, bill)
         if not response.request.generate:
             response.commit()
-            return Landed.ready(response.request)
-        keys = await self._memory.keys(response.request)
-        if stored := await self._memory.same(response.request, keys):
+            return Result.ready(response.request)
+        keys = await self._recall.keys(response.request)
+        if stored := await self._recall.exact(response.request, keys):
             return self._serve(response, stored, CacheOutcome.EXACT, "answered before")
         if response.request.cache is not CacheMode.ON or response.request.max_cost is not None:
             return await self._lead(keys, response, bill)
         shared = (keys.exact, response.request.commits_early)
         if (flight := self._flights.get(shared)) is None:
-            flight = Flight(response, partial(self._lead, keys), partial(self._landed, shared))
+            flight = Flight(response, partial(self._lead, keys), partial(self._flight_ended, shared))
             self._flights[shared] = flight
-        return await flight.ride(response, bill)
+        return await flight.join(response, bill)
 
-    async def _lead(self, keys: Keys, response: Response, tab: Tab) -> Landed:
+    async def _lead(self, keys: Keys, response: ResponseLog, payer: Payer) -> Result:
         """Lead a request on that nobody else is leading: by meaning, then by asking; and remember what it got."""
         request = response.request
-        near = await self._memory.near(request, keys)
+        near = await self._recall.semantic(request, keys)
         if isinstance(near, SemanticHit):
             return self._serve(response, near.answer, CacheOutcome.SEMANTIC, "asked before in other words", near)
         if request.cache is CacheMode.ONLY:
             raise MillraceError("response_not_found", "nothing is stored for this request, and cache is 'only'")
         choice = choose(request, self._catalog, self._policy)
         response.route(choice.routed(request, near))
-        caught = await self._ask(choice, response, tab)
-        self._memory.remember(request, keys, caught.answer)
-        return caught
+        result = await self._ask(choice, response, payer)
+        self._recall.store(request, keys, result.answer)
+        return result
 
-    async def _ask(self, choice: Choice, response: Response, tab: Tab) -> Landed:
+    async def _ask(self, choice: Choice, response: ResponseLog, payer: Payer) -> Result:
         caller, catalog = self._caller, self._catalog
         match choice.strategy:
             case Strategy.SMALL | Strategy.LARGE:
                 response.commit()  # nobody is left to ask, so every word stands
-                call = caller.call(choice.first, response, tab)
+                call = caller.call(choice.first, response, payer)
                 return await straight(response, call, judged=choice.strategy is Strategy.LARGE)
             case Strategy.RACE:
-                return await race(response, tab, caller, catalog, grace_s=choice.grace_s)
+                return await race(response, payer, caller, catalog, grace_s=choice.grace_s)
             case Strategy.HEDGE:
-                return await hedge(response, tab, caller, catalog, after_s=choice.hedge_s)
+                return await hedge(response, payer, caller, catalog, after_s=choice.hedge_s)
             case _:
-                return await cascade(response, tab, caller, catalog)
+                return await cascade(response, payer, caller, catalog)
 
-    async def _trim(self, response: Response, bill: Bill) -> None:
+    async def _trim(self, response: ResponseLog, bill: Bill) -> None:
         request = response.request
         budget = self._policy.context_budget if request.context_budget is None else request.context_budget
         work = partial(
-            prompt.trim, self._policy.worded(request), request.context, budget, self._catalog.room(request.strategy)
+            prompt.trim,
+            self._policy.worded(request),
+            request.context,
+            budget,
+            self._catalog.input_limit(request.strategy),
         )
         long = sum(map(len, request.context)) + request.prompt.size > tokens.LONG
         trimmed = await asyncio.to_thread(work) if long else work()
         bill.input_tokens, bill.trimmed_tokens = trimmed.input_tokens, trimmed.cut_tokens
         response.request = replace(request, prompt=trimmed.prompt, context=(), input_tokens=trimmed.input_tokens)
 
-    def _landed(self, shared: Shared, flight: Flight) -> None:
+    def _flight_ended(self, shared: Shared, flight: Flight) -> None:
         if self._flights.get(shared) is flight:
             del self._flights[shared]
 
     def _serve(
         self,
-        response: Response,
+        response: ResponseLog,
         stored: StoredAnswer,
         cache: CacheOutcome,
         reason: str,
         near: SemanticHit | None = None,
-    ) -> Landed:
+    ) -> Result:
         response.route(Routed.cached(response.request, stored, cache, reason, self._wall(), near))
         response.commit()
         if stored.reasoning:
             response.say(Thought(stored.reasoning))
         response.write([stored.text])
-        return Landed.from_store(stored, cache)
+        return Result.from_store(stored, cache)
 
     @contextmanager
-    def _admitted(self, response: Response) -> Iterator[Bill]:
+    def _admitted(self, response: ResponseLog) -> Iterator[Bill]:
         if len(self._running) >= self._max_running:
             message = f"{self._max_running} requests are running already; try again in a second"
             raise MillraceError("overloaded", message, retry_after_ms=1000)
@@ -186,5 +190,5 @@ class Funnel:
         finally:
             del self._running[response]
 
-    def _bill(self, response: Response) -> Bill:
+    def _bill(self, response: ResponseLog) -> Bill:
         return Bill(response.request, self._catalog.large.price, self._ledger, self._wall())

@@ -26,8 +26,8 @@ class Trimmed:
     cut_turns: int
 
 
-def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, room: int) -> Trimmed:
-    """Fit a prompt into `room` tokens, and its context and history together into `budget` of them.
+def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: int) -> Trimmed:
+    """Fit a prompt into `limit` tokens, and its context and history together into `budget` of them.
 
     Context first, as much as fits, most relevant first; then the newest turns. A turn is a user's message and all that
     followed it, so a tool call is never parted from its result; the last one is the question, and never cut.
@@ -38,13 +38,13 @@ def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, room: int
     system = [at for at, message in enumerate(messages) if message.role == "system"]
     fixed = [*system, *question]
     spent = _count(messages, fixed) + tokens.count_tools(prompt.tools)
-    if spent > room:
+    if spent > limit:
         named = (
             "the system prompt, the tools and the question" if prompt.tools else "the system prompt and the question"
         )
-        told = f"input: {named} have {spent} tokens; the models take {room}"
-        raise MillraceError("context_too_long", told, param="input")
-    left = room - spent if budget is None else min(budget, room - spent)
+        message = f"input: {named} have {spent} tokens; the models take {limit}"
+        raise MillraceError("context_too_long", message, param="input")
+    left = limit - spent if budget is None else min(budget, limit - spent)
     kept_chunks = _fitting(context, left)
     block = _joined(context[:kept_chunks]) if kept_chunks else ""
     kept = _newest(messages, turns, left - tokens.count(block))

@@ -8,25 +8,25 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from millrace.funnel.bill import Line, Tab
+from millrace.funnel.bill import OpenCharge, Payer
 from millrace.funnel.calls import Caller
 from millrace.funnel.cascade import keep_or_escalate, straight
 from millrace.funnel.catalog import Catalog
-from millrace.funnel.ending import Landed
-from millrace.funnel.response_log import Response, Routed
+from millrace.funnel.ending import Result
+from millrace.funnel.response_log import ResponseLog, Routed
 from millrace.types import Model, Outcome
 
 
-class Runner:
+class Contender:
     """One model in the race; its words wait in its attempt, and behind the first at the socket, until it has won."""
 
-    def __init__(self, model: Model, response: Response, tab: Tab, caller: Caller) -> None:
+    def __init__(self, model: Model, response: ResponseLog, payer: Payer, caller: Caller) -> None:
         self.model = model
         self.calls = ExitStack()
         self._response = response
-        self._line = self.calls.enter_context(caller.undecided(model, response, tab))
-        self._attempt = self._line.attempt
-        self._attempt.sink = self._hear
+        self._charge = self.calls.enter_context(caller.undecided(model, response, payer))
+        self._attempt = self._charge.attempt
+        self._attempt.sink = self._on_text
         self._spoke: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def is_out(self) -> bool:
@@ -39,18 +39,18 @@ class Runner:
         return self._spoke.done() and not self.is_out()
 
     @property
-    def news(self) -> tuple[asyncio.Future[None], asyncio.Future[object]]:
+    def events(self) -> tuple[asyncio.Future[None], asyncio.Future[object]]:
         """What to wait for: its first meaningful word, or its end."""
         return self._spoke, self._attempt.done  # type: ignore[return-value]
 
     def lose(self) -> None:
         """Close its socket at once, and book what it cost."""
         if not (self.is_out() and self._attempt.done.exception()):
-            self._line.outcome = Outcome.LOST
+            self._charge.outcome = Outcome.LOST
         self.calls.close()
 
     @contextmanager
-    def winning(self) -> Iterator[Line]:
+    def winning(self) -> Iterator[OpenCharge]:
         """Let its words flow into the response: those it has said, and those to come."""
         with self.calls:
             self._response.attach(self._attempt)
@@ -60,57 +60,59 @@ class Runner:
                 self._response.write(list(self._attempt.parts))
             if not self._response.paused:
                 self._attempt.resume()
-            yield self._line
+            yield self._charge
 
-    def _hear(self, deltas: list[str]) -> None:
+    def _on_text(self, deltas: list[str]) -> None:
         if not self._spoke.done() and any(delta.strip() for delta in deltas):
             self._spoke.set_result(None)
             self._attempt.pause()
 
 
-async def race(response: Response, tab: Tab, caller: Caller, catalog: Catalog, *, grace_s: float) -> Landed:
+async def race(response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog, *, grace_s: float) -> Result:
     """Start both models; the large one wins if it speaks within the grace after the small one."""
-    with ExitStack() as runners:
-        small = _start(runners, catalog.small, response, tab, caller)
-        large = _start(runners, catalog.large, response, tab, caller)
+    with ExitStack() as contenders:
+        small = _start(contenders, catalog.small, response, payer, caller)
+        large = _start(contenders, catalog.large, response, payer, caller)
         await _first(small, large)
         if small.is_ready() and not large.is_ready():
             await _first(large, timeout_s=grace_s)
         winner, loser = (large, small) if large.is_ready() or small.is_out() else (small, large)
         _decide(response, winner, loser)
-        return await _run_home(winner, response, tab, caller, catalog)
+        return await _finish(winner, response, payer, caller, catalog)
 
 
-async def hedge(response: Response, tab: Tab, caller: Caller, catalog: Catalog, *, after_s: float) -> Landed:
+async def hedge(response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog, *, after_s: float) -> Result:
     """Start the small model; the large one too if nothing meaningful came in time, or the small one failed."""
-    with ExitStack() as runners:
-        small = _start(runners, catalog.small, response, tab, caller)
+    with ExitStack() as contenders:
+        small = _start(contenders, catalog.small, response, payer, caller)
         await _first(small, timeout_s=after_s)
         if small.is_ready():
-            return await _run_home(small, response, tab, caller, catalog)
-        large = _start(runners, catalog.large, response, tab, caller)
+            return await _finish(small, response, payer, caller, catalog)
+        large = _start(contenders, catalog.large, response, payer, caller)
         await _first(small, large)
         winner, loser = (small, large) if small.is_ready() else (large, small)
         _decide(response, winner, loser)
-        return await _run_home(winner, response, tab, caller, catalog)
+        return await _finish(winner, response, payer, caller, catalog)
 
 
-def _start(runners: ExitStack, model: Model, response: Response, tab: Tab, caller: Caller) -> Runner:
-    runner = Runner(model, response, tab, caller)
-    runners.push(runner.calls)
-    return runner
+def _start(contenders: ExitStack, model: Model, response: ResponseLog, payer: Payer, caller: Caller) -> Contender:
+    contender = Contender(model, response, payer, caller)
+    contenders.push(contender.calls)
+    return contender
 
 
-async def _first(*runners: Runner, timeout_s: float | None = None) -> None:
+async def _first(*contenders: Contender, timeout_s: float | None = None) -> None:
     """Wait until one of them is ready, all have failed, or the time is up."""
     with suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
-            while not any(runner.is_ready() for runner in runners) and not all(runner.is_out() for runner in runners):
-                news = [future for runner in runners if not runner.is_out() for future in runner.news]
-                await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+            while not any(contender.is_ready() for contender in contenders) and not all(
+                contender.is_out() for contender in contenders
+            ):
+                events = [future for contender in contenders if not contender.is_out() for future in contender.events]
+                await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
 
 
-def _decide(response: Response, winner: Runner, loser: Runner) -> None:
+def _decide(response: ResponseLog, winner: Contender, loser: Contender) -> None:
     """Close the loser's socket at once, and say who goes on."""
     how = f"{loser.model.id} had nothing to say" if loser.is_out() else f"the first word; {loser.model.id} was closed"
     loser.lose()
@@ -120,8 +122,8 @@ def _decide(response: Response, winner: Runner, loser: Runner) -> None:
     )
 
 
-async def _run_home(winner: Runner, response: Response, tab: Tab, caller: Caller, catalog: Catalog) -> Landed:
+async def _finish(winner: Contender, response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog) -> Result:
     if winner.model is catalog.large:
         response.commit()
         return await straight(response, winner.winning())
-    return await keep_or_escalate(response, tab, caller, catalog, winner.winning())
+    return await keep_or_escalate(response, payer, caller, catalog, winner.winning())

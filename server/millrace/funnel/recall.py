@@ -14,7 +14,7 @@ _READS = (CacheMode.ON, CacheMode.ONLY)
 _WRITES = (CacheMode.ON, CacheMode.REFRESH)
 
 
-class Memory:
+class Recall:
     """Both caches behind a request's cache mode; either may be switched off."""
 
     def __init__(
@@ -31,15 +31,15 @@ class Memory:
         long = len(request.prompt.context) + request.prompt.size > tokens.LONG
         return await asyncio.to_thread(work) if long else work()
 
-    async def same(self, request: Request, keys: Keys) -> StoredAnswer | None:
+    async def exact(self, request: Request, keys: Keys) -> StoredAnswer | None:
         """Return the answer to the same request."""
         if self._exact is None or request.cache not in _READS:
             return None
         key = keys.exact
         # Once more in memory: while SQLite was asked, the same request may have been answered.
-        return self._exact.recall(key) or await self._exact.find(key) or self._exact.recall(key)
+        return self._exact.peek(key) or await self._exact.find(key) or self._exact.peek(key)
 
-    async def near(self, request: Request, keys: Keys) -> SemanticHit | SemanticMiss | None:
+    async def semantic(self, request: Request, keys: Keys) -> SemanticHit | SemanticMiss | None:
         """Return the answer to a near-identical question, or why there is none; None where none was looked for."""
         if self._semantic is None or request.cache not in _READS:
             return None
@@ -47,7 +47,7 @@ class Memory:
             return SemanticMiss(reason=keys.scope, similarity=None)
         return await self._semantic.find(keys.scope.digest, keys.scope.question)
 
-    def remember(self, request: Request, keys: Keys, answer: Answer | None) -> None:
+    def store(self, request: Request, keys: Keys, answer: Answer | None) -> None:
         """Write an answer back, if it is worth it and the request wants it."""
         if answer is None or request.cache not in _WRITES:
             return

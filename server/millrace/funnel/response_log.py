@@ -123,7 +123,7 @@ class Subscriber(Protocol):
     """Someone who listens to a response. Called synchronously, in order; must not raise."""
 
     @property
-    def behind(self) -> bool | None:
+    def congested(self) -> bool | None:
         """Whether so much waits already that the models had better be read no further; None where nobody listens."""
         ...
 
@@ -137,7 +137,7 @@ class Subscriber(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Response:
+class ResponseLog:
     """The log of one request, from `Started` to exactly one `Ended`."""
 
     request: Request
@@ -152,7 +152,7 @@ class Response:
     halt: MillraceError | None = None  # why it was stopped, if not by its client
     ended: Ended | None = None
     attempt: Attempt | None = None  # the one whose words come in now
-    _source: "Response | None" = None
+    _source: "ResponseLog | None" = None
     _metered_at: float = 0.0
     _awaited: int = 0  # deltas until `_reached` is due
     _reached: asyncio.Future[None] | None = None
@@ -190,13 +190,13 @@ class Response:
         self.subscribers.remove(subscriber)
         self.steer()
 
-    def follow(self, source: "Response") -> None:
+    def follow(self, source: "ResponseLog") -> None:
         """Get words from the log of another response, which reads on while any of its listeners keeps up."""
         self._source = source
 
     def steer(self) -> None:
         """Read on or pause: the slowest listener must not hold the others back, so all have to be behind."""
-        votes = [behind for subscriber in self.subscribers if (behind := subscriber.behind) is not None]
+        votes = [congested for subscriber in self.subscribers if (congested := subscriber.congested) is not None]
         paused = bool(votes) and all(votes)
         if paused is self.paused:
             return

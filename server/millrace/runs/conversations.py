@@ -28,8 +28,8 @@ class Conversations:
         called = {call.id for message in messages for call in message.calls}
         for message in request.prompt.messages:
             if message.call_id is not None and message.call_id not in called:
-                told = f"input: call_id {message.call_id[:80]!r} belongs to no tool call of this conversation"
-                raise MillraceError("invalid_request", told, param="input")
+                error = f"input: call_id {message.call_id[:80]!r} belongs to no tool call of this conversation"
+                raise MillraceError("invalid_request", error, param="input")
         return messages
 
     def remember(self, run: Run) -> None:

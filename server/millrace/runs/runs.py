@@ -15,7 +15,7 @@ from millrace import log
 from millrace.dialects.event_log import Dialect, Projection
 from millrace.errors import MillraceError
 from millrace.funnel.funnel import Funnel
-from millrace.funnel.response_log import Response
+from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Admission, Clock
 from millrace.runs.sweeper import each
 from millrace.types import OnDisconnect, Request
@@ -45,7 +45,7 @@ class Run:
     def __init__(self, request: Request, clock: Clock, created_at: int) -> None:
         self.request = request  # as it came: with all its history
         self.created_at = created_at  # Unix seconds
-        self.response = Response(request, clock)
+        self.response = ResponseLog(request, clock)
         self.stream_id: str | None = None  # the lane it came by
         self.refused: MillraceError | None = None  # why it never became a response
         self.task: asyncio.Task[None] | None = None
@@ -70,7 +70,7 @@ class Run:
     @property
     def log_bytes(self) -> int:
         """Bytes of the longest event log that it keeps, about."""
-        return max((projection.track.log for projection in self.projections.values()), default=0)
+        return max((projection.event_log.log for projection in self.projections.values()), default=0)
 
     def projection(self, dialect: Dialect[P]) -> P:
         """Return what shows it in a dialect; the first who asks has it shown from the beginning."""
@@ -101,8 +101,8 @@ class Run:
         """Bytes that it keeps, about; those who came after its end may have had it told in another dialect."""
         facts, prompt = self.response.facts, self.request.prompt
         words = sum(len(fact) for fact in facts if isinstance(fact, str))
-        tracks = [projection.track for projection in self.projections.values()]
-        told = sum(track.log + len(track.written) * WORD_SIZE for track in tracks)
+        event_logs = [projection.event_log for projection in self.projections.values()]
+        told = sum(event_log.log + len(event_log.written) * WORD_SIZE for event_log in event_logs)
         asked = prompt.size + 2 * sum(map(len, self.request.context))  # in chunks and as it was sent
         return RUN_SIZE + words + len(facts) * FACT_SIZE + told + asked
 
@@ -266,7 +266,7 @@ def _halt_if_late(run: Run, now: float) -> None:
         run.halt(MillraceError("deadline_exceeded", "deadline_ms: the time for this request is over"))
 
 
-def _came_to(response: Response) -> tuple[Decimal, int]:
+def _came_to(response: ResponseLog) -> tuple[Decimal, int]:
     """Return what a response cost, in dollars and tokens."""
     if response.ended is None:
         return Decimal(0), 0

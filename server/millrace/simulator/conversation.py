@@ -68,12 +68,12 @@ def check_results(messages: Iterable[Message]) -> None:
         elif message.tool_call_id in due:
             due.remove(message.tool_call_id)
         else:
-            told = "Messages with role 'tool' must be a response to a preceding message with 'tool_calls'."
-            raise BadRequestError(told, param="messages")
+            fault = "Messages with role 'tool' must be a response to a preceding message with 'tool_calls'."
+            raise BadRequestError(fault, param="messages")
     _check_answered(due)
 
 
 def _check_answered(due: set[str]) -> None:
     if due:
-        told = "An assistant message with 'tool_calls' must be followed by tool messages responding to each: "
-        raise BadRequestError(told + ", ".join(sorted(due)), param="messages")
+        message = "An assistant message with 'tool_calls' must be followed by tool messages responding to each: "
+        raise BadRequestError(message + ", ".join(sorted(due)), param="messages")

@@ -130,8 +130,10 @@ class Simulator:
     def _envelope(self, question: Question, script: Script, call: Call) -> Envelope:
         prompt, cached = self._cache.charge(question.body.messages, question.body.tools or ())
         call.charge(prompt)
-        told = question.wants_usage and script.fault != Fault(Kind.NO_USAGE)
-        usage = Usage(prompt, cached, completion=len(script.deltas), reasoning=script.reasoning) if told else None
+        wants_usage = question.wants_usage and script.fault != Fault(Kind.NO_USAGE)
+        usage = (
+            Usage(prompt, cached, completion=len(script.deltas), reasoning=script.reasoning) if wants_usage else None
+        )
         return Envelope(f"chatcmpl-{self.profile.name}-{next(self._numbers)}", self.profile.model, usage)
 
     async def _models(self, _request: web.Request) -> web.Response:

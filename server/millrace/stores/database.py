@@ -61,12 +61,12 @@ class SqliteDatabase:
         self._connection.close()
 
     def _work(self) -> None:
-        going = True
-        while going:
+        running = True
+        while running:
             batch = [self._operations.get()]
             while len(batch) < BATCH and not self._operations.empty():
                 batch.append(self._operations.get())
-            going = None not in batch
+            running = None not in batch
             self._commit([operation for operation in batch if operation is not None])
 
     def _commit(self, batch: list[Operation]) -> None:

@@ -10,14 +10,14 @@ Placed = tuple[int, Aside]  # how many of the read's text deltas were said befor
 
 def in_order(deltas: list[str], beside: list[Placed]) -> Iterator[list[str] | Aside]:
     """Yield runs of text deltas, and between them the asides, neighbours of one kind as one."""
-    told = 0
+    passed_on = 0
     for at, aside in _merged(beside):
-        if at > told:
-            yield deltas[told:at]
-            told = at
+        if at > passed_on:
+            yield deltas[passed_on:at]
+            passed_on = at
         yield aside
-    if told < len(deltas):
-        yield deltas[told:]
+    if passed_on < len(deltas):
+        yield deltas[passed_on:]
 
 
 def _merged(beside: list[Placed]) -> Iterator[Placed]:

@@ -56,7 +56,7 @@ class _Usage(Struct):
     completion_tokens_details: _CompletionDetails | None = None
 
 
-class Delta(Struct, gc=False):
+class ChatDelta(Struct, gc=False):
     """What a chunk adds."""
 
     content: str | None = None
@@ -68,11 +68,11 @@ class Delta(Struct, gc=False):
 
 
 class _Choice(Struct, gc=False):
-    delta: Delta | None = None
+    delta: ChatDelta | None = None
     finish_reason: str | None = None
 
 
-class Chunk(Struct, gc=False):
+class ChatChunk(Struct, gc=False):
     """One `chat.completion.chunk`, or an error in its place."""
 
     choices: list[_Choice] | None = None
@@ -80,7 +80,7 @@ class Chunk(Struct, gc=False):
     error: Any = None
 
 
-_decode = msgspec.json.Decoder(Chunk).decode
+_decode = msgspec.json.Decoder(ChatChunk).decode
 
 
 def body(call: Call, max_tokens_field: str) -> bytes:
@@ -104,7 +104,7 @@ def body(call: Call, max_tokens_field: str) -> bytes:
     return msgspec.json.encode(fields | {name: value for name, value in extras.items() if name not in fields})
 
 
-def read_chunk(data: bytes, model: str) -> Chunk:
+def read_chunk(data: bytes, model: str) -> ChatChunk:
     """Read one event; a provider's error in it, or what is no chunk at all, raises."""
     try:
         chunk = _decode(data)

@@ -37,7 +37,7 @@ def noting_sent() -> aiohttp.TraceConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class UpstreamEndpoint:
     """Where a model is served, and how patient to be with it."""
 
     base_url: str
@@ -54,7 +54,9 @@ class Endpoint:
 class OpenAIUpstream:
     """One model's endpoint."""
 
-    def __init__(self, http: aiohttp.ClientSession, endpoint: Endpoint, clock: Clock, wall: Clock = time.time) -> None:
+    def __init__(
+        self, http: aiohttp.ClientSession, endpoint: UpstreamEndpoint, clock: Clock, wall: Clock = time.time
+    ) -> None:
         self._http = http
         self.endpoint = endpoint
         self.clock = clock
@@ -257,7 +259,7 @@ class ChatAttempt:
         if self._reason is not None:  # what was counted before the end is not the count
             self.usage = chat.usage(chunk.usage) or self.usage
 
-    def _take_delta(self, delta: chat.Delta, deltas: list[str], beside: list[asides.Placed]) -> None:
+    def _take_delta(self, delta: chat.ChatDelta, deltas: list[str], beside: list[asides.Placed]) -> None:
         if words := delta.content:
             self._bytes_left -= len(words)
             if self._bytes_left < 0:
@@ -266,7 +268,7 @@ class ChatAttempt:
         if delta.reasoning_content or delta.reasoning or delta.refusal or delta.tool_calls or delta.function_call:
             self._take_beside(delta, len(deltas), beside)
 
-    def _take_beside(self, delta: chat.Delta, after: int, beside: list[asides.Placed]) -> None:
+    def _take_beside(self, delta: chat.ChatDelta, after: int, beside: list[asides.Placed]) -> None:
         """Take what is not text; thoughts come before the text of the same chunk, all else after it."""
         before = after - 1 if delta.content else after
         thought = delta.reasoning_content or delta.reasoning
@@ -318,8 +320,8 @@ class ChatAttempt:
             return
         reason, called = self._reason, self._calls.any
         if reason is FinishReason.TOOL_CALLS and not called:
-            told = f"{self._model} ended with a tool call, and called none"
-            self.done.set_exception(UpstreamError("upstream_error", told))
+            message = f"{self._model} ended with a tool call, and called none"
+            self.done.set_exception(UpstreamError("upstream_error", message))
             return
         if called and reason is FinishReason.STOP:  # some servers say so although they have called a tool
             reason = FinishReason.TOOL_CALLS

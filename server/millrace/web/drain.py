@@ -21,7 +21,7 @@ async def drain(process: Process) -> None:
     while process.sessions or process.streams or process.runs.running:
         now = process.clock()
         for session in tuple(process.sessions):  # also those who were at the door when it closed
-            session.leave(give_up_at, spread_s)
+            session.start_closing(give_up_at, spread_s)
         if now >= give_up_at:
             for run in process.runs.running:  # those of HTTP, and those nobody listens to
                 run.halt(draining())

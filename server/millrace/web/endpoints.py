@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from millrace.dialects.chat import completion_of, in_chat
-from millrace.dialects.event_log import Codec, Track
+from millrace.dialects.event_log import Codec, EventLog
 from millrace.dialects.responses import EventCodec, body_of, in_responses
 from millrace.errors import MillraceError, Unanswered, invalid
 from millrace.funnel import checks
@@ -19,7 +19,7 @@ from millrace.runs.intake import repeat_of
 from millrace.runs.runs import MAX_LOG, Run
 from millrace.web.middleware import read_body
 from millrace.web.process import Process
-from millrace.web.sse import Document, Stream
+from millrace.web.sse import SseResponse, WholeResponse
 from millrace.wire import chunks, completions, reading, requests, responses as wire
 
 MAX_DIGITS = 12  # of the number of an event
@@ -32,7 +32,7 @@ async def create_response(request: Request) -> Response:
     run = await _started(request, create, fields)
     if create.stream:
         return _events(request, run)
-    return Document(run, partial(_response, run))
+    return WholeResponse(run, partial(_response, run))
 
 
 async def create_completion(request: Request) -> Response:
@@ -41,17 +41,17 @@ async def create_completion(request: Request) -> Response:
     create = completions.read_completion(fields, checks.NAMES)
     run = await _started(request, create, fields)
     if not create.stream:
-        return Document(run, partial(_completion, run))
+        return WholeResponse(run, partial(_completion, run))
     process = _process(request)
     shown = run.projection(in_chat(include_usage=create.include_usage))
-    return _stream(process, run, shown.track, chunks.ChatCodec(), partial(_completion, run))
+    return _stream(process, run, shown.event_log, chunks.ChatCodec(), partial(_completion, run))
 
 
 async def cancel(request: Request) -> Response:
     """`POST /v1/responses/{id}/cancel`: the response as it ended, with what it cost."""
     run = _found(request)
     run.cancel()
-    return Document(run, lambda: wire.encode(body_of(run.response, run.created_at)))
+    return WholeResponse(run, lambda: wire.encode(body_of(run.response, run.created_at)))
 
 
 async def retrieve(request: Request) -> Response:
@@ -66,7 +66,7 @@ async def retrieve(request: Request) -> Response:
     known = run.projections.get(in_responses(negotiated=False))
     if run.log_bytes > MAX_LOG:
         raise MillraceError("resume_gap", "the response is too long to be told again")
-    if after >= 0 and (known is None or after >= len(known.track.written)):
+    if after >= 0 and (known is None or after >= len(known.event_log.written)):
         raise MillraceError("resume_gap", f"starting_after: event {after} was never sent in this dialect")
     return _events(request, run, after + 1)
 
@@ -88,18 +88,18 @@ async def _started(request: Request, create: requests.Create, fields: dict[str, 
     return await process.intake.start(asked, principal, repeat_of(create, fields, principal))
 
 
-def _events(request: Request, run: Run, start: int = 0) -> Stream:
+def _events(request: Request, run: Run, start: int = 0) -> SseResponse:
     process = _process(request)
     shown = run.projection(in_responses(negotiated=False))
-    return _stream(process, run, shown.track, EventCodec(shown, sse=True), partial(_response, run), start)
+    return _stream(process, run, shown.event_log, EventCodec(shown, sse=True), partial(_response, run), start)
 
 
 def _stream(
-    process: Process, run: Run, track: Track, codec: Codec, make: Callable[[], bytes], start: int = 0
-) -> Stream:
-    return Stream(
+    process: Process, run: Run, event_log: EventLog, codec: Codec, make: Callable[[], bytes], start: int = 0
+) -> SseResponse:
+    return SseResponse(
         run,
-        track,
+        event_log,
         codec,
         streams=process.streams,
         clock=process.clock,

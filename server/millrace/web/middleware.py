@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from millrace.access.gate import Gate, Knock
+from millrace.access.gate import Gate, RequestHead
 from millrace.access.tickets import TTL_S
 from millrace.errors import MillraceError, Unanswered, invalid
 from millrace.origins import serialised
@@ -46,7 +46,7 @@ class Entrance:
         upgrade = scope["type"] == "websocket"
         with ExitStack() as connection:
             try:
-                principal = gate.admit(_knock(scope, upgrade=upgrade))
+                principal = gate.admit(_head_of(scope, upgrade=upgrade))
                 if upgrade:
                     connection.enter_context(gate.connected(principal))
             except MillraceError as error:
@@ -100,8 +100,8 @@ async def unrouted(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if not request.url.path.startswith(PREFIX):
         return Response(error.detail, error.status_code, error.headers, media_type="text/plain")
-    told = MillraceError("invalid_request", f"{request.method} {request.url.path[:80]}: {error.detail}")
-    body = msgspec.json.encode({"error": wire.error_body(told)})
+    refused = MillraceError("invalid_request", f"{request.method} {request.url.path[:80]}: {error.detail}")
+    body = msgspec.json.encode({"error": wire.error_body(refused)})
     return Response(body, error.status_code, error.headers, media_type="application/json")
 
 
@@ -134,9 +134,9 @@ def _path(scope: Scope) -> str:
     return path.removeprefix(scope.get("root_path", ""))
 
 
-def _knock(scope: Scope, *, upgrade: bool) -> Knock:
+def _head_of(scope: Scope, *, upgrade: bool) -> RequestHead:
     headers = Headers(scope=scope)
-    return Knock(
+    return RequestHead(
         upgrade=upgrade,
         hosts=tuple(headers.getlist("host")),
         origins=tuple(headers.getlist("origin")),

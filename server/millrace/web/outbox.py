@@ -1,6 +1,6 @@
 """What goes out on one connection. What one read brought leaves in one write; a peer that is slow gets merged frames.
 
-While the socket is busy nothing is taken from the tracks, so that their text merges; when it has room again the
+While the socket is busy nothing is taken from the event logs, so that their text merges; when it has room again the
 responses take turns, a frame each. Past a bound on what waits the models are read no further.
 """
 
@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-from millrace.dialects.event_log import Codec, Track
+from millrace.dialects.event_log import Codec, EventLog
 
 HIGH_WATER = 64 * 1024  # bytes that may wait where the socket cannot be seen
-MAX_HELD = 192 * 1024  # bytes that may wait beside them
+MAX_WAITING = 192 * 1024  # bytes that may wait beside them
 MAX_FRAMES = 1000  # that leave in one write
 ONE_FRAME = 1  # byte of room: no frame begins past it
 
@@ -36,17 +36,17 @@ class FrameWriter(Protocol):
 
 
 class Feed:
-    """One response told on one connection, from a number on. Listens to its track."""
+    """One response told on one connection, from a number on. Listens to its event log."""
 
-    def __init__(self, track: Track, outbox: "Outbox", codec: Codec, start: int = 0) -> None:
-        self.track = track
-        self.told = asyncio.get_running_loop().create_future()  # done when its last frame has been written
-        self.held = 0  # bytes that wait, about
+    def __init__(self, event_log: EventLog, outbox: "Outbox", codec: Codec, start: int = 0) -> None:
+        self.event_log = event_log
+        self.finished = asyncio.get_running_loop().create_future()  # done when its last frame has been written
+        self.waiting_bytes = 0  # bytes that wait, about
         self._outbox = outbox
         self._codec = codec
         self._at = start
         outbox.feeds.add(self)
-        track.join(self)
+        event_log.join(self)
         self.more(0)
 
     @property
@@ -55,38 +55,38 @@ class Feed:
         return self._outbox.ready
 
     @property
-    def behind(self) -> bool:
+    def congested(self) -> bool:
         """Whether too much waits on its connection."""
-        return self._outbox.behind
+        return self._outbox.congested
 
     def more(self, size: int) -> None:
         """Write what is new, or let it wait."""
         if not self._outbox.ready:
-            self.held += size
-            self._outbox.hold(self, size)
+            self.waiting_bytes += size
+            self._outbox.wait_for_room(self, size)
             return
-        if self.write(self._outbox.room) and not self._outbox.ready:
-            self._outbox.hold(self, 0)
+        if self.write(self._outbox.free_bytes) and not self._outbox.ready:
+            self._outbox.wait_for_room(self, 0)
 
-    def write(self, room: int) -> bool:
+    def write(self, free_bytes: int) -> bool:
         """Write the next frames, of about so many bytes; return whether there were any."""
-        frames = self.track.frames(self._at, self._codec, room)
+        frames = self.event_log.frames(self._at, self._codec, free_bytes)
         if frames:
             self._at += len(frames)
             size = self._outbox.put_all(frames)
-            self.held = max(0, self.held - size)
+            self.waiting_bytes = max(0, self.waiting_bytes - size)
         else:
-            self.held = 0
-        if self.track.ends_at(self._at) and not self.told.done():
-            self.told.set_result(None)
+            self.waiting_bytes = 0
+        if self.event_log.ends_at(self._at) and not self.finished.done():
+            self.finished.set_result(None)
         return bool(frames)
 
     def close(self) -> None:
         """Tell no more. Idempotent."""
         self._outbox.forget(self)
-        self.track.leave(self)
-        if not self.told.done():
-            self.told.cancel()
+        self.event_log.leave(self)
+        if not self.finished.done():
+            self.finished.cancel()
 
 
 class Outbox:
@@ -94,9 +94,9 @@ class Outbox:
 
     def __init__(self, writer: FrameWriter) -> None:
         self.feeds: set[Feed] = set()
-        self.behind = False
-        self.going = asyncio.Event()  # clear while the peer does not keep up
-        self.going.set()
+        self.congested = False
+        self.writable = asyncio.Event()  # clear while the peer does not keep up
+        self.writable.set()
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._frames: list[bytes] = []
@@ -108,10 +108,10 @@ class Outbox:
     @property
     def ready(self) -> bool:
         """Whether there is room: in the socket, and in this turn's write."""
-        return self.going.is_set() and self._bytes < HIGH_WATER and len(self._frames) < MAX_FRAMES
+        return self.writable.is_set() and self._bytes < HIGH_WATER and len(self._frames) < MAX_FRAMES
 
     @property
-    def room(self) -> int:
+    def free_bytes(self) -> int:
         """Bytes that still go into this turn's write."""
         return HIGH_WATER - self._bytes
 
@@ -144,41 +144,41 @@ class Outbox:
         if self._turns:
             self._take_turns()
 
-    def hold(self, feed: Feed, size: int) -> None:
+    def wait_for_room(self, feed: Feed, size: int) -> None:
         """Let a response wait for room."""
         if feed not in self._turns:
             self._turns.append(feed)
         if size:
-            self._weigh()
+            self._update_congestion()
 
     def forget(self, feed: Feed) -> None:
         """Let a response wait no more. Idempotent."""
         self.feeds.discard(feed)
         if feed in self._turns:
             self._turns.remove(feed)
-            self._weigh()
+            self._update_congestion()
 
     def _take_turns(self) -> None:
         while self._turns and self.ready:
             feed = self._turns.popleft()
             if feed.write(ONE_FRAME):
                 self._turns.append(feed)
-        self._weigh()
+        self._update_congestion()
 
-    def _weigh(self) -> None:
+    def _update_congestion(self) -> None:
         """See whether too much waits, and steer the models of all that is told here."""
-        held = sum(feed.held for feed in self._turns)
-        behind = not self.going.is_set() and held > (MAX_HELD // 2 if self.behind else MAX_HELD)
-        if behind is not self.behind:
-            self.behind = behind
+        waiting_bytes = sum(feed.waiting_bytes for feed in self._turns)
+        congested = not self.writable.is_set() and waiting_bytes > (MAX_WAITING // 2 if self.congested else MAX_WAITING)
+        if congested is not self.congested:
+            self.congested = congested
             for feed in tuple(self.feeds):
-                feed.track.response.steer()
+                feed.event_log.response.steer()
 
     def _pause(self) -> None:
-        self.going.clear()
+        self.writable.clear()
 
     def _resume(self) -> None:
-        self.going.set()
+        self.writable.set()
         self._take_turns()
 
 

@@ -11,19 +11,19 @@ from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
 from millrace.runs.runs import Run, Runs
 from millrace.runs.sweeper import each
-from millrace.web.sse import Stream
+from millrace.web.sse import SseResponse
 
 IDLE_BEATS = 8  # of the sweeper, from one look at a connection that does nothing to the next
 
 
-class Connection(Protocol):
+class LiveSession(Protocol):
     """A WebSocket that is open."""
 
     def sweep(self, now: float) -> None:
         """See whether it is time to leave, or to give up on a peer."""
         ...
 
-    def leave(self, by: float, spread_s: float = 0.0) -> None:
+    def start_closing(self, by: float, spread_s: float = 0.0) -> None:
         """Take no new requests; what runs may go on until then."""
         ...
 
@@ -45,10 +45,10 @@ class Process:
     max_age_s: float  # of a connection
     stuck_s: float  # without a byte taken by a peer: then it is given up
     max_message_bytes: int
-    sessions: set[Connection] = field(default_factory=set)
-    streams: set[Stream] = field(default_factory=set)  # over HTTP
-    busy: set[Connection] = field(default_factory=set)  # those that run something, leave or do not keep up
-    rounds: list[list[Connection]] = field(default_factory=list)  # of all, one a beat
+    sessions: set[LiveSession] = field(default_factory=set)
+    streams: set[SseResponse] = field(default_factory=set)  # over HTTP
+    busy: set[LiveSession] = field(default_factory=set)  # those that run something, leave or do not keep up
+    rounds: list[list[LiveSession]] = field(default_factory=list)  # of all, one a beat
 
     def sweep(self, now: float) -> None:
         """Look after all connections, and end what a key has asked for that is good no more."""

@@ -51,13 +51,13 @@ class Job:
     cancelled: bool = False
     present: bool = False
 
-    def attend(self, run: Run) -> None:
+    def listen(self, run: Run) -> None:
         """Listen to a run. Idempotent."""
         if not self.present:
             self.run, self.present = run, True
             run.come()
 
-    def leave(self) -> None:
+    def stop_listening(self) -> None:
         """Listen no more. Idempotent."""
         if self.present and self.run is not None:
             self.present = False
@@ -69,7 +69,7 @@ class Job:
 
 
 @dataclass(slots=True)
-class Leaving:
+class Closing:
     """How a connection ends that takes no new requests. All times by the clock."""
 
     since: float
@@ -101,11 +101,11 @@ class Session:
         self._numbers = itertools.count()
         self._ended: deque[str] = deque(maxlen=REMEMBERED)
         self._last: dict[str | None, Run] = {}  # by lane, the latest at the end
-        self._unheeded = 0  # frames read while the peer does not read
+        self._read_while_paused = 0  # frames read while the peer does not read
         self._bad: deque[float] = deque(maxlen=MAX_BAD)  # when frames were refused
         self._opened_at = process.clock()
         self._unsent, self._moved_at = 0, self._opened_at
-        self._leaving: Leaving | None = None  # no new requests
+        self._closing: Closing | None = None  # no new requests
         self._gone = False
         self._close: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
 
@@ -125,43 +125,43 @@ class Session:
             self._process.sessions.discard(self)
             self._process.busy.discard(self)
             reading.cancel()
-            await self._let_go()
+            await self._release_runs()
 
     def close(self, code: int, reason: str) -> None:
         """End the connection soon. Only the first call counts."""
         if not self._close.done():
             self._close.set_result(Closed(code, reason))
 
-    def leave(self, by: float, spread_s: float = 0.0) -> None:
+    def start_closing(self, by: float, spread_s: float = 0.0) -> None:
         """Take no new requests, and say so; what runs may go on until then. Only the first call counts."""
-        if self._leaving is not None:
+        if self._closing is not None:
             return
         now = self._process.clock()
         self._process.busy.add(self)
-        self._leaving = Leaving(since=now, by=by, spread_s=spread_s)
+        self._closing = Closing(since=now, by=by, spread_s=spread_s)
         if self._negotiated:
-            told = responses.Draining(
+            message = responses.Draining(
                 deadline_ms=max(0, round((by - now) * 1000)),
                 reconnect_after_ms=round(1000 * random.uniform(0, spread_s)),
             )
-            self._outbox.put(responses.encode(told))
+            self._outbox.put(responses.encode(message))
 
     def sweep(self, now: float) -> None:
         """See whether it is time to leave, or to give up on a peer that takes nothing. Called by the sweeper."""
-        if not self._jobs and self._leaving is None and self._outbox.going.is_set():
+        if not self._jobs and self._closing is None and self._outbox.writable.is_set():
             self._process.busy.discard(self)
         if not self._process.gate.keyring.holds(self._principal.key_id):
             self.close(1008, "this key is good no more")
-        elif self._leaving is not None:
-            self._see_out(self._leaving, now)
+        elif self._closing is not None:
+            self._close_when_idle(self._closing, now)
         elif now - self._opened_at >= self._process.max_age_s:
-            self.leave(now + self._process.drain_s)
-        if self._outbox.going.is_set():
+            self.start_closing(now + self._process.drain_s)
+        if self._outbox.writable.is_set():
             self._moved_at, self._unsent = now, 0
         else:
-            self._watch(now)
+            self._give_up_if_stuck(now)
 
-    def _watch(self, now: float) -> None:
+    def _give_up_if_stuck(self, now: float) -> None:
         """See whether a peer that does not keep up takes anything at all."""
         unsent = self._outbox.unsent
         if unsent < self._unsent:
@@ -171,19 +171,19 @@ class Session:
             self._halt(slow_consumer(self._process.stuck_s))
             self.close(1013, "slow consumer")
 
-    def _see_out(self, leaving: Leaving, now: float) -> None:
+    def _close_when_idle(self, closing: Closing, now: float) -> None:
         """Close when nothing runs any more, but not before a request on its way has been answered.
 
         What may go on without this connection is not ended for it; who wants its end resumes it elsewhere.
         """
         if self._jobs or self._outbox.unsent:
-            if now >= leaving.by:
+            if now >= closing.by:
                 self._halt(draining(), also_detached=False)
-            if now >= leaving.by + LAST_WORDS_S:
+            if now >= closing.by + LAST_WORDS_S:
                 self.close(1012, "connect again")
-        elif leaving.close_at is None:
-            leaving.close_at = max(leaving.since + LINGER_S, now) + random.uniform(0, leaving.spread_s)
-        elif now >= leaving.close_at:
+        elif closing.close_at is None:
+            closing.close_at = max(closing.since + LINGER_S, now) + random.uniform(0, closing.spread_s)
+        elif now >= closing.close_at:
             self.close(1012, "connect again")
 
     def _halt(self, error: MillraceError, *, also_detached: bool = True) -> None:
@@ -202,19 +202,19 @@ class Session:
             if (text := message.get("text")) is None:
                 raise Closed(1003, "text frames only")
             self._take(text)
-            await self._heed_the_pause()
+            await self._wait_while_paused()
             if count % TURN == 0:
                 await asyncio.sleep(0)
 
-    async def _heed_the_pause(self) -> None:
+    async def _wait_while_paused(self) -> None:
         """Read on while the peer keeps up; one that does not may still send a few frames: it may want to cancel."""
-        if self._outbox.going.is_set():
-            self._unheeded = 0
+        if self._outbox.writable.is_set():
+            self._read_while_paused = 0
             return
         self._process.busy.add(self)
-        self._unheeded += 1
-        if self._unheeded > WHILE_PAUSED:
-            await self._outbox.going.wait()
+        self._read_while_paused += 1
+        if self._read_while_paused > WHILE_PAUSED:
+            await self._outbox.writable.wait()
 
     def _take(self, text: str) -> None:
         """Act on one frame; whatever is wrong with it is answered on its lane, and the connection goes on."""
@@ -244,14 +244,14 @@ class Session:
             self._refuse_frame(_fault(), envelope)
 
     def _create(self, envelope: requests.Envelope) -> None:
-        if self._leaving is not None:
+        if self._closing is not None:
             raise draining()
         create = requests.read_create(envelope.fields, checks.NAMES)
         request = self._process.intake.read(create, self._principal, negotiated=self._negotiated)
         repeat = repeat_of(create, envelope.fields, self._principal)
 
         async def begin() -> tuple[Run, int]:
-            if self._leaving is not None and self._process.clock() >= self._leaving.by:
+            if self._closing is not None and self._process.clock() >= self._closing.by:
                 raise draining()
             return await self._process.intake.start(
                 request, self._principal, repeat, self._last.get(envelope.stream_id)
@@ -270,7 +270,7 @@ class Session:
 
         job = Job(asked.response_id, begin, envelope.event_id)
         self._queue(job, stream_id)
-        job.attend(run)
+        job.listen(run)
 
     def _resumable(self, asked: requests.Resume) -> Run:
         run = self._process.runs.find(self._principal.tenant, asked.response_id)
@@ -282,16 +282,16 @@ class Session:
             raise MillraceError("resume_gap", "connect in the way the request was made, with or without millrace.v1")
         if run.log_bytes > runs.MAX_LOG:
             raise MillraceError("resume_gap", "the response is too long to be told again", param="response_id")
-        if asked.after >= len(known.track.written):
+        if asked.after >= len(known.event_log.written):
             raise MillraceError("resume_gap", f"after: event {asked.after} was never sent", param="after")
         return run
 
     def _resumed(self, run: Run, start: int, stream_id: str | None) -> responses.Resumed:
-        track = run.projection(self._dialect).track
+        event_log = run.projection(self._dialect).event_log
         return responses.Resumed(
             response_id=run.request.id,
             from_=start,
-            through=len(track.written) - 1,
+            through=len(event_log.written) - 1,
             stream_id=responses.lane(stream_id),
         )
 
@@ -325,7 +325,7 @@ class Session:
                 run, start = self._process.intake.drop(job.request), 0
             else:
                 run, start = await job.begin()
-            job.attend(run)
+            job.listen(run)
             if job.cancelled:
                 run.cancel()
             await self._tell(place, run, start)
@@ -335,7 +335,7 @@ class Session:
             log.get().error("job crashed", id=job.response_id, exc_info=error)
             self._refuse(_fault(), place.stream_id, job.event_id)
         finally:
-            job.leave()
+            job.stop_listening()
             self._lanes.leave(place)
             self._ended.append(job.response_id if job.run is None else job.run.request.id)
             if not self._gone:
@@ -348,13 +348,13 @@ class Session:
         if run.stream_id is None and not run.projections:
             run.stream_id = place.stream_id
         shown = run.projection(self._dialect)
-        feed = Feed(shown.track, self._outbox, EventCodec(shown, place.stream_id), start)
+        feed = Feed(shown.event_log, self._outbox, EventCodec(shown, place.stream_id), start)
         try:
             assert run.task is not None, "it has been started"
             await asyncio.wait((run.task,))
             if run.refused is not None:
                 raise run.refused
-            await feed.told
+            await feed.finished
             self._remember(place.stream_id, run)
         finally:
             feed.close()
@@ -403,7 +403,7 @@ class Session:
         if len(self._bad) == MAX_BAD and now - self._bad[0] < BAD_WITHIN_S:
             self.close(1008, "too many bad frames")
 
-    async def _let_go(self) -> None:
+    async def _release_runs(self) -> None:
         """Leave all runs; those that waited never ran, and have a row all the same."""
         self._gone = True
         tasks = [job.task for job in self._jobs.values() if job.task is not None]
@@ -412,13 +412,13 @@ class Session:
         if tasks:
             await asyncio.wait(tasks)
         for job in self._jobs.values():
-            job.leave()
+            job.stop_listening()
             if job.run is None and job.request is not None:
                 self._process.intake.drop(job.request)
         self._outbox.flush()
 
     def _hello(self) -> bytes:
-        limits = responses.Limits(
+        limits = responses.ConnectionLimits(
             in_flight=lanes.MAX_RUNNING,
             queued=lanes.MAX_WAITING,
             lanes=lanes.MAX_NAMED,

@@ -7,11 +7,11 @@ from typing import Protocol
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from millrace.dialects.event_log import Codec, Track
+from millrace.dialects.event_log import Codec, EventLog
 from millrace.errors import MillraceError
 from millrace.ports import Clock
 from millrace.runs.runs import Run
-from millrace.web.outbox import MAX_HELD
+from millrace.web.outbox import MAX_WAITING
 from millrace.web.websocket import EXTENSION
 
 SILENT_S = 15.0  # after which a comment keeps the connection open on its way
@@ -19,7 +19,7 @@ MAX_PIECE = 64 * 1024  # bytes sent at once
 KEEP_ALIVE = b": still there\n\n"
 
 
-class Connection(Protocol):
+class HttpConnection(Protocol):
     """What carries an answer, where the server lets it be seen."""
 
     @property
@@ -32,18 +32,18 @@ class Connection(Protocol):
         ...
 
 
-class Stream(Response):
-    """A run told as server-sent events from a number on. Listens to its track; leaves its run when its client does."""
+class SseResponse(Response):
+    """A run shown as server-sent events, from an event's number on, until its end or until its client has gone."""
 
     media_type = "text/event-stream"
 
     def __init__(
         self,
         run: Run,
-        track: Track,
+        event_log: EventLog,
         codec: Codec,
         *,
-        streams: "set[Stream]",
+        streams: "set[SseResponse]",
         clock: Clock,
         stuck_s: float,
         make: Callable[[], bytes],
@@ -52,24 +52,24 @@ class Stream(Response):
         super().__init__(headers=about(run) | {"X-Accel-Buffering": "no"})
         del self.headers["Content-Length"]
         self._run = run
-        self._track = track
+        self._event_log = event_log
         self._codec = codec
         self._streams = streams
         self._clock = clock
         self._stuck_s = stuck_s
         self._make = make  # the answer in one piece, or raises why there is none
         self._at = start
-        self._held = 0  # bytes that wait, about
+        self._waiting_bytes = 0  # bytes that wait, about
         self._news = asyncio.Event()
         self._sent_at = self._moved_at = clock()
         self._sending = False
-        self._connection: Connection | None = None
+        self._connection: HttpConnection | None = None
         self._unsent = 0
         self._task: asyncio.Task[None] | None = None
         assert run.task is not None, "it has been started"
         run.task.add_done_callback(lambda _: self._news.set())
         run.come()
-        track.join(self)
+        event_log.join(self)
 
     @property
     def ready(self) -> bool:
@@ -77,17 +77,17 @@ class Stream(Response):
         return not self._sending
 
     @property
-    def behind(self) -> bool:
+    def congested(self) -> bool:
         """Whether too much waits for it."""
-        return self._sending and self._held > MAX_HELD
+        return self._sending and self._waiting_bytes > MAX_WAITING
 
     def more(self, size: int) -> None:
         """Wake up; or let it wait, and the models too when it is too much."""
-        was_behind = self.behind
-        self._held += size
+        was_congested = self.congested
+        self._waiting_bytes += size
         self._news.set()
-        if self.behind is not was_behind:
-            self._track.response.steer()
+        if self.congested is not was_congested:
+            self._event_log.response.steer()
 
     def sweep(self, now: float) -> None:
         """Keep a silent connection open; give up on a client that takes nothing. Called by the sweeper."""
@@ -118,46 +118,46 @@ class Stream(Response):
             await until_gone(self._task, receive)
         finally:
             self._streams.discard(self)
-            self._track.leave(self)
+            self._event_log.leave(self)
             self._run.go()
 
     async def _tell(self, send: Send) -> None:
         await self._until_begun()
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        while not self._track.ends_at(self._at):
+        while not self._event_log.ends_at(self._at):
             self._news.clear()
             while piece := self._piece():
                 await self._send(send, piece)
             if self._clock() - self._sent_at >= SILENT_S:
                 await self._send(send, KEEP_ALIVE)
-            if not self._track.ends_at(self._at):
+            if not self._event_log.ends_at(self._at):
                 await self._news.wait()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _until_begun(self) -> None:
         """Wait for something to tell; what fails before that is an HTTP error, which clients know how to repeat."""
-        while not self._track.is_begun:
+        while not self._event_log.is_begun:
             if self._run.is_over:
                 raise _why_none(self._run, self._make)
             await self._news.wait()
             self._news.clear()
 
     def _piece(self) -> bytes:
-        frames = self._track.frames(self._at, self._codec, MAX_PIECE)
+        frames = self._event_log.frames(self._at, self._codec, MAX_PIECE)
         self._at += len(frames)
         return b"".join(frames)
 
     async def _send(self, send: Send, piece: bytes) -> None:
-        self._held = 0
+        self._waiting_bytes = 0
         self._sent_at = self._moved_at = self._clock()
         self._sending = True
         await send({"type": "http.response.body", "body": piece, "more_body": True})
-        was_behind, self._sending = self.behind, False
-        if was_behind:
-            self._track.response.steer()
+        was_congested, self._sending = self.congested, False
+        if was_congested:
+            self._event_log.response.steer()
 
 
-class Document(Response):
+class WholeResponse(Response):
     """A run's answer in one piece, once it has ended: `make` returns it, or raises why there is none."""
 
     def __init__(self, run: Run, make: Callable[[], bytes]) -> None:

@@ -13,7 +13,7 @@ from millrace.types import Statement
 from millrace.wire.completions import CalledFunction
 from millrace.wire.responses import Attempt, ErrorBody, InputDetails, OutputDetails, usage_body
 
-Finish = Literal["stop", "length", "tool_calls", "content_filter"]
+ChatFinish = Literal["stop", "length", "tool_calls", "content_filter"]
 DONE = b"data: [DONE]\n\n"
 
 
@@ -47,7 +47,7 @@ class ChunkChoice(Struct):
     """The one choice of a chunk."""
 
     delta: Delta
-    finish_reason: Finish | None = None
+    finish_reason: ChatFinish | None = None
     index: int = 0
     logprobs: None = None
 
@@ -111,7 +111,7 @@ class CompletionChoice(Struct):
     """The one choice of a completion."""
 
     message: CompletionMessage
-    finish_reason: Finish
+    finish_reason: ChatFinish
     index: int = 0
     logprobs: None = None
 

@@ -46,7 +46,7 @@ def tag(shape: type[Struct]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class Operation:
     """One HTTP endpoint: what it takes, what it answers with, and what it streams where it is asked to."""
 
     method: str
@@ -63,7 +63,7 @@ class Endpoint:
 UNTYPED = {items.MessageItem}  # a client may leave their type out
 STREAMED = tuple(event for event in SENT if issubclass(event, wire.Event) and tag(event).startswith("response."))
 ENDPOINTS = (
-    Endpoint(
+    Operation(
         "post",
         "/v1/responses",
         "Ask for a response, whole or as a stream.",
@@ -71,7 +71,7 @@ ENDPOINTS = (
         body=requests.CreateBody,
         streamed=(*STREAMED, wire.Error),
     ),
-    Endpoint(
+    Operation(
         "get",
         "/v1/responses/{id}",
         "Look up a response, or read its events again.",
@@ -82,9 +82,9 @@ ENDPOINTS = (
             "starting_after": {"type": "integer", "description": "The last sequence_number seen."},
         },
     ),
-    Endpoint("delete", "/v1/responses/{id}", "Delete a stored response.", wire.Deleted),
-    Endpoint("post", "/v1/responses/{id}/cancel", "Stop a response that runs.", wire.ResponseBody),
-    Endpoint(
+    Operation("delete", "/v1/responses/{id}", "Delete a stored response.", wire.Deleted),
+    Operation("post", "/v1/responses/{id}/cancel", "Stop a response that runs.", wire.ResponseBody),
+    Operation(
         "post",
         "/v1/chat/completions",
         "Ask for a chat completion, whole or as a stream.",
@@ -92,8 +92,8 @@ ENDPOINTS = (
         body=completions.CompletionBody,
         streamed=(chunks.Chunk, chunks.Broken),
     ),
-    Endpoint("get", "/v1/models", "List the names a request may give as its model.", documents.ModelNames),
-    Endpoint(
+    Operation("get", "/v1/models", "List the names a request may give as its model.", documents.ModelNames),
+    Operation(
         "post",
         "/v1/tickets",
         "Get a ticket with which a page can connect once, within a minute.",
@@ -101,8 +101,8 @@ ENDPOINTS = (
         body=documents.TicketRequest,
         status=201,
     ),
-    Endpoint("get", "/healthz", "Whether the process is alive.", documents.Health),
-    Endpoint(
+    Operation("get", "/healthz", "Whether the process is alive.", documents.Health),
+    Operation(
         "get",
         "/readyz",
         "Whether requests are taken.",
@@ -171,7 +171,7 @@ def _operation(action: str, shapes: Iterable[type[Struct]]) -> Schema:
     return {"action": action, "channel": {"$ref": "#/channels/responses"}, "messages": messages}
 
 
-def _endpoint(endpoint: Endpoint, names: dict[type[Struct], str]) -> Schema:
+def _endpoint(endpoint: Operation, names: dict[type[Struct], str]) -> Schema:
     described: Schema = {"summary": endpoint.summary}
     parameters = [
         {"name": name, "in": "query", "schema": {"type": schema["type"]}, "description": schema["description"]}

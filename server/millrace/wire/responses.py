@@ -217,7 +217,7 @@ class UsageSoFar(Event, tag="millrace.usage"):
     attempts: list[Attempt]
 
 
-class Limits(Struct):
+class ConnectionLimits(Struct):
     """What one connection may do."""
 
     in_flight: int
@@ -241,7 +241,7 @@ class Hello(Struct, tag="millrace.hello", kw_only=True):
     connection_id: str
     epoch: str
     version: str
-    limits: Limits
+    limits: ConnectionLimits
     heartbeat_s: float
     resume: ResumeLimits
 
@@ -374,11 +374,11 @@ def lane(stream_id: str | None) -> str | UnsetType:
 
 def steer_failed(steer: dict[str, Any], stream_id: str | None, event_id: str | None) -> bytes:
     """Return the frame that refuses steering, with what was sent."""
-    told = "response.steer: steering is not supported; cancel the response and ask again"
+    message = "response.steer: steering is not supported; cancel the response and ask again"
     sent: dict[str, Any] = {name: steer[name] for name in ("id", "input", "previous_response_id") if name in steer}
     return encode(
         SteerFailed(
-            error=ErrorBody("invalid_request_error", "steering_unsupported", told),
+            error=ErrorBody("invalid_request_error", "steering_unsupported", message),
             steer=sent,
             stream_id=lane(stream_id),
             event_id=lane(event_id),

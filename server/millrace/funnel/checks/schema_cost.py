@@ -259,9 +259,9 @@ def _tag(schema: Schema) -> _Tag:
     """Return the first key that must be there and hold one value; the validator looks at that before all else."""
     required = schema.get("required")
     for key, given in _entries(schema.get("properties")):
-        told = given.get("const") if isinstance(given, dict) else None
-        if isinstance(told, str) and isinstance(required, list) and key in required:
-            return key, told
+        constant = given.get("const") if isinstance(given, dict) else None
+        if isinstance(constant, str) and isinstance(required, list) and key in required:
+            return key, constant
     return None
 
 

@@ -81,7 +81,7 @@ def choose(request: Request, catalog: Catalog, policy: Policy) -> Choice:
 
 
 def _judge(request: Request, catalog: Catalog, policy: Policy) -> tuple[Strategy, float | None, str]:
-    hard_above = min(policy.hard_above, catalog.room(Strategy.CASCADE))
+    hard_above = min(policy.hard_above, catalog.input_limit(Strategy.CASCADE))
     try:
         judgement = routing.judge(request.input_tokens, hard_above)
     except Exception as error:  # a router that is broken must not cost an answer
