@@ -32,7 +32,7 @@ def test_a_schema_is_written_once_for_the_size_of_its_prompt(monkeypatch: pytest
         written.append(value)
         return ""
 
-    monkeypatch.setattr("millrace.types.json.dumps", write)
+    monkeypatch.setattr("millrace.types.conversation.json.dumps", write)
     prompt = Prompt(messages=(said("four"),), tools=(Tool(name="t", parameters={"a": 1}),))
     assert [prompt.size for _ in range(3)] == [5, 5, 5]
     assert written == [{"a": 1}]
