@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from millrace.web import http1
-from millrace.web.websocket import HIGH_WATER, MAX_FRAGMENTS
+from millrace.web.websocket import MAX_FRAGMENTS
+from millrace.wire import limits
 from tests.conftest import Running, Start, until
 from tests.overhear import overhearing
 from tests.talk import check_whole, talking
@@ -230,7 +231,7 @@ async def test_a_ping_flood_piles_nothing_up(millrace: Running) -> None:
                 await writer.drain()
                 sent += len(flood)
                 most = max(most, connection.transport.get_write_buffer_size())
-        assert HIGH_WATER <= most < 2 * HIGH_WATER  # it was full, and no more was put into it
+        assert limits.SOCKET_BYTES <= most < 2 * limits.SOCKET_BYTES  # it was full, and no more was put into it
 
 
 @pytest.mark.parametrize(

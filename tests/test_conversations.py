@@ -7,8 +7,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from millrace.runs import runs
 from millrace.stores.archive import SqliteArchive
+from millrace.wire import limits
 from tests.conftest import Running, Start, until
 from tests.talk import TERMINALS, Event, Talk, check_whole, output_of, talking
 from tests.test_http import RESPONSES
@@ -253,7 +253,7 @@ async def test_memory_is_for_a_while(
     millrace: Running, monkeypatch: pytest.MonkeyPatch, fields: Event, status: int
 ) -> None:
     """After ten minutes only what is on disk is left; a lane still knows its last."""
-    monkeypatch.setattr(runs, "KEPT_S", 0.0)
+    monkeypatch.setattr(limits, "KEPT_S", 0.0)
     async with talking(millrace.ws_url) as talk, talking(millrace.ws_url) as other:
         first = check_whole(await talk.ask(ASKED, model="small", **fields))["id"]
 
@@ -273,7 +273,7 @@ async def test_the_disk_is_for_a_while_too(start: Start) -> None:
         configuration["server"]["store_ttl_s"] = 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "KEPT_S", 0.0)
+        patch.setattr(limits, "KEPT_S", 0.0)
         async with start(short) as running, talking(running.ws_url) as talk:
             first = check_whole(await talk.ask(ASKED, store=True))["id"]
             assert await stored(running, first) == 200
@@ -306,7 +306,7 @@ async def test_a_cancel_while_the_conversation_is_read(millrace: Running, monkey
         return await find(archive, tenant, response_id)
 
     monkeypatch.setattr(SqliteArchive, "find", slow)
-    monkeypatch.setattr(runs, "KEPT_S", 0.0)
+    monkeypatch.setattr(limits, "KEPT_S", 0.0)
     async with talking(millrace.ws_url) as talk:
         first = check_whole(await talk.ask(ASKED, store=True, stream_id="b"))["id"]
         await forgotten(millrace, first)

@@ -17,9 +17,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from millrace.access import keys, tickets
+from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Role
+from millrace.wire import limits
 from tests.conftest import Running, Start
 from tests.overhear import overhearing
 from tests.talk import talking
@@ -206,7 +207,7 @@ async def test_tickets_used_twice_late_or_elsewhere_are_refused(
         assert (await guarded.with_ticket(elsewhere, OTHER)).status == 401
         assert (await guarded.with_ticket(elsewhere, APP)).status == 401
     with monkeypatch.context() as patch:
-        patch.setattr(tickets, "TTL_S", 0.0)  # so that it is late at once
+        patch.setattr(limits, "TICKET_S", 0.0)  # so that it is late at once
         for _ in range(TICKETS):
             assert (await guarded.with_ticket(await guarded.ticket(), APP)).status == 401
 

@@ -19,8 +19,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from millrace.web import lanes
-from millrace.web.session import MAX_BAD
+from millrace.wire import limits
 from tests.conftest import Running, until
 from tests.talk import TERMINALS, Talk, check_whole, talking
 from tests.test_drain import server
@@ -50,12 +49,12 @@ async def test_hardly_anything_but_bad_frames_is_closed(millrace: Running, bad: 
         await other.create("other [tokens=20] [rate=20]", model="small")
         await until(lambda: millrace.small.stats.running == 2)
         with suppress(ConnectionClosed):
-            for _ in range(2 * MAX_BAD):
+            for _ in range(2 * limits.MAX_REFUSED):
                 await talk.send(bad)
         events, code = await read_out(talk)
         assert code == 1008
         errors = sum(event["type"] == "error" for event in events)
-        assert MAX_BAD <= errors < MAX_BAD + 100
+        assert limits.MAX_REFUSED <= errors < limits.MAX_REFUSED + 100
         await until(lambda: millrace.small.stats.aborted == 1)
         assert check_whole(await other.until(*TERMINALS))["status"] == "completed"
 
@@ -63,9 +62,9 @@ async def test_hardly_anything_but_bad_frames_is_closed(millrace: Running, bad: 
 async def test_fewer_bad_frames_are_only_answered(millrace: Running) -> None:
     """One less, and the connection is as good as before."""
     async with talking(millrace.ws_url, max_queue=None) as talk:
-        for _ in range(MAX_BAD - 1):
+        for _ in range(limits.MAX_REFUSED - 1):
             await talk.send("{")
-        for _ in range(MAX_BAD - 1):
+        for _ in range(limits.MAX_REFUSED - 1):
             assert (await talk.next())["error"]["code"] == "invalid_json"
         check_whole(await talk.ask("hello"))
 
@@ -73,10 +72,10 @@ async def test_fewer_bad_frames_are_only_answered(millrace: Running) -> None:
 async def test_a_flood_of_requests_fills_its_own_queue(millrace: Running) -> None:
     """What is too much is refused with a time to come back, and what had a place gets its turn."""
     asked = 400
-    room = lanes.MAX_RUNNING + lanes.MAX_WAITING
+    room = limits.MAX_RUNNING + limits.MAX_QUEUED
     async with talking(millrace.ws_url, max_queue=None) as talk, talking(millrace.ws_url) as other:
         for number in range(asked):
-            lane = f"lane-{number % lanes.MAX_RUNNING}"
+            lane = f"lane-{number % limits.MAX_RUNNING}"
             await talk.create(f"{number} [tokens=3] [ttft=0.5]", model="small", stream_id=lane)
         async with asyncio.timeout(2):
             check_whole(await other.ask("hello", model="small"))

@@ -11,6 +11,7 @@ from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
 from millrace.origins import Origins, is_loopback, parse, serialised
 from millrace.principal import Key, Limits, Role
+from millrace.wire import limits
 
 APP = "https://app.example"
 KEY, TEXT = keys.make(tenant="acme", role=Role.USE, limits=Limits(connections=2), created_at=1.0)
@@ -205,11 +206,11 @@ def test_a_ticket_is_good_for_a_minute() -> None:
     clock = Hand()
     gate = gate_of(KEY, clock=clock)
     early = [gate.ticket(OWNER, APP) for _ in range(1000)]
-    clock.now += tickets.TTL_S - 0.001
+    clock.now += limits.TICKET_S - 0.001
     assert gate.tickets.redeem(early.pop(), APP) == OWNER
     clock.now += 0.001
     early.append(gate.ticket(OWNER, APP))
-    clock.now += tickets.TTL_S
+    clock.now += limits.TICKET_S
     assert {refusal_of(gate, head(origins=(APP,), subprotocols=(TICKET + late,))) for late in early} == {"unauthorized"}
 
 
@@ -259,7 +260,7 @@ def test_tickets_are_bounded_and_kept_as_hashes(monkeypatch: pytest.MonkeyPatch)
         out.issue(ANONYMOUS, APP)
     with pytest.raises(MillraceError, match="too many unused tickets are out"):
         out.issue(ANONYMOUS, APP)
-    clock.now += tickets.TTL_S
+    clock.now += limits.TICKET_S
     assert out.redeem(out.issue(OWNER, APP), APP) == OWNER
     assert len(out) == 0
 

@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Role
-from millrace.web import sse
+from millrace.wire import limits
 from tests.conftest import Running, Start, until
 from tests.overhear import overhearing
 from tests.talk import TERMINALS, Event, check_whole, talking
@@ -405,7 +405,7 @@ async def test_a_silent_stream_is_kept_open(
     millrace: Running, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Comments pass while a model thinks; no event is lost, and no reader of events sees them."""
-    monkeypatch.setattr(sse, "SILENT_S", 0.2)
+    monkeypatch.setattr(limits, "SILENT_S", 0.2)
     async with http.post(RESPONSES, json=body_of(RESPONSES, "x [ttft=1]", stream=True)) as answer:
         lines = await lines_of(answer)
     comments = [line for line in lines if line.startswith(":")]

@@ -247,6 +247,30 @@ def test_a_bill_is_settled_once(store: Store) -> None:
         settle(bill)
 
 
+class Reserved:
+    """An admission that notes what it is settled with."""
+
+    def __init__(self) -> None:
+        self.settled: list[tuple[Decimal, int]] = []
+
+    def settle(self, cost: Decimal, tokens: int) -> None:
+        self.settled.append((cost, tokens))
+
+
+async def test_what_was_reserved_is_settled_with_the_bill(store: Store) -> None:
+    """By the cost and the tokens of all its calls; and with nothing where the request never became a response."""
+    settled, voided = Reserved(), Reserved()
+    bill = Bill(REQUEST, LARGE.price, store.ledger, 0.0, settled)
+    bill.input_tokens = 10
+    call(bill, SMALL, StubAttempt(usage=Usage(input_tokens=10, output_tokens=5)), Outcome.REVISED)
+    call(bill, LARGE, StubAttempt(usage=Usage(input_tokens=10, output_tokens=7)))
+    assert settled.settled == []
+    settle(bill)
+    assert settled.settled == [(bill.statement().cost, 32)]
+    Bill(REQUEST, LARGE.price, store.ledger, 0.0, voided).void()
+    assert voided.settled == [(Decimal(0), 0)]
+
+
 async def test_a_start_closes_what_a_crash_left_open(tmp_path: Path) -> None:
     """Killed, at what it may have cost at most, marked as an estimate; settled rows stay as they are."""
     crashed = Store(str(tmp_path))

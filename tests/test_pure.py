@@ -15,8 +15,8 @@ from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.fingerprint import Keys, keys_of
 from millrace.types import CacheMode, Delivery, Format, Message, Model, Price, Prompt, Request, Strategy, Tier, Usage
-from millrace.web import lanes
 from millrace.web.lanes import Lanes, Place
+from millrace.wire import limits
 
 PRICE = Price(input=Decimal("0.15"), cached_input=Decimal("0.075"), output=Decimal("0.60"))
 
@@ -222,9 +222,9 @@ class LanesModel(RuleBasedStateMachine):
             place = Place(self.count, None if lane is None else str(lane + index * spread))
             named = {other.stream_id for other in self.joined} - {None}
             in_lane = any(other.stream_id == place.stream_id for other in self.joined)
-            must_wait = in_lane or len(self.running) >= lanes.MAX_RUNNING
-            full = must_wait and len(self.joined) - len(self.running) >= lanes.MAX_WAITING
-            if full or (place.stream_id not in {None, *named} and len(named) >= lanes.MAX_NAMED):
+            must_wait = in_lane or len(self.running) >= limits.MAX_RUNNING
+            full = must_wait and len(self.joined) - len(self.running) >= limits.MAX_QUEUED
+            if full or (place.stream_id not in {None, *named} and len(named) >= limits.MAX_LANES):
                 with pytest.raises(MillraceError) as raised:
                     self.lanes.join(place)
                 assert raised.value.code == ("queue_full" if full else "websocket_stream_limit_reached")
@@ -237,7 +237,7 @@ class LanesModel(RuleBasedStateMachine):
         for _ in range(times):
             busy = {place.stream_id for place in self.running}
             free = [place for place in self.joined if place.stream_id not in busy]
-            expected = free[0] if free and len(self.running) < lanes.MAX_RUNNING else None
+            expected = free[0] if free and len(self.running) < limits.MAX_RUNNING else None
             assert self.lanes.start_next() == expected
             self.running += [expected] if expected else []
 
@@ -253,7 +253,7 @@ class LanesModel(RuleBasedStateMachine):
     @invariant()
     def within_limits_and_in_order(self) -> None:
         assert list(self.lanes.running.values()) == self.running
-        assert len(self.running) <= lanes.MAX_RUNNING
+        assert len(self.running) <= limits.MAX_RUNNING
         assert len({place.stream_id for place in self.running}) == len(self.running)
         for lane in {place.stream_id for place in self.joined}:
             assert self.lanes.in_lane(lane) == [place for place in self.joined if place.stream_id == lane]

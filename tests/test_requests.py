@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from millrace.errors import RULES, MillraceError
 from millrace.types import CacheMode, Delivery, Format, Message, OnDisconnect, Strategy, Tool
-from millrace.wire import requests
+from millrace.wire import limits, requests
 from millrace.wire.options import Options
 from millrace.wire.reading import MAX_DEPTH, decode
 from millrace.wire.requests import Cancel, Create, Ping, Resume
@@ -354,7 +354,7 @@ def test_a_resume_is_read_as_it_was_written(response_id: str, after: int, epoch:
 def test_a_ping_is_read_as_it_was_written(t: Any) -> None:
     """Any JSON."""
     written = requests.write_ping(t)
-    if len(written) < requests.MAX_PING:
+    if len(written) < limits.PING_BYTES:
         assert requests.read_ping(requests.open_frame(written)) == Ping(json.loads(written)["t"])
 
 

@@ -16,8 +16,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from millrace.runs import runs
-from millrace.web import endpoints
+from millrace.wire import limits
 from tests.conftest import Running, Start, until
 from tests.talk import PATIENCE_S, TERMINALS, Event, check_whole, narrow, text_of
 from tests.test_cancellation import AT_ONCE_S, aborted_within
@@ -318,8 +317,7 @@ async def test_what_cannot_be_told_again_is_refused(
         assert await code(reader, known, after=-2) == "invalid_request 400"
         assert await code(stranger, known) == "resume_gap 409"
         assert await reader.rest(known, 3) == seen[4:]
-        monkeypatch.setattr(runs, "MAX_LOG", 1000)
-        monkeypatch.setattr(endpoints, "MAX_LOG", 1000)
+        monkeypatch.setattr(limits, "REPLAY_BYTES", 1000)
         assert await code(reader, known, after=3) == "resume_gap 409"
         async with aiohttp.ClientSession() as http, http.get(f"{millrace.url}/v1/responses/{known}?stream=1") as got:
             assert (got.status, (await got.json())["error"]["code"]) == (409, "resume_gap")
@@ -410,7 +408,7 @@ async def test_a_replay_that_waits_can_be_cancelled(millrace: Running) -> None:
 
 async def test_a_replay_that_waits_is_someone_who_listens(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """The response is not given up as one that nobody came back for."""
-    monkeypatch.setattr(runs, "DETACHED_S", 0.3)
+    monkeypatch.setattr(limits, "DETACHED_S", 0.3)
     async with reading(millrace, negotiated=False) as first:
         await first.create("go on [ttft=1] [tokens=5]", stream_id="a")
         seen = [await first.frame()]
@@ -424,7 +422,7 @@ async def test_a_replay_that_waits_is_someone_who_listens(millrace: Running, mon
 
 async def test_nobody_came_back(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A detached response is given up after a while; a replay that was cut while it waited does not keep it."""
-    monkeypatch.setattr(runs, "DETACHED_S", 0.3)
+    monkeypatch.setattr(limits, "DETACHED_S", 0.3)
     async with reading(millrace, negotiated=False) as first:
         await first.create("go on [ttft=30] [tokens=5]", stream_id="a")
         seen = [await first.frame()]

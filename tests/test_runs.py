@@ -3,18 +3,19 @@
 import asyncio
 import gc
 import tracemalloc
-from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from millrace.dialects.responses import EventCodec, in_responses
 from millrace.errors import MillraceError
-from millrace.funnel.ending import NOTHING
+from millrace.funnel.bill import NOTHING
 from millrace.funnel.response_log import Ended, ResponseLog
 from millrace.runs import runs
-from millrace.runs.runs import DETACHED_S, KEPT_S, Repeat, Run, Runs
+from millrace.runs.run import RUN_SIZE, Run
+from millrace.runs.runs import Repeat, Runs
 from millrace.types import OnDisconnect, Status
+from millrace.wire.limits import DETACHED_S, KEPT_S
 from tests.scripted import request
 
 
@@ -33,8 +34,9 @@ class Patient:
         self.let = asyncio.Event()
         self.asked = 0
         self.refuses = False
+        self.dropped: list[Any] = []  # admissions
 
-    async def answer(self, response: ResponseLog) -> None:
+    async def answer(self, response: ResponseLog, admission: Any) -> None:
         if self.refuses:
             raise MillraceError("overloaded", "full")
         self.asked += 1
@@ -49,18 +51,11 @@ class Patient:
         finally:
             response.end(Ended(status=status, error=error, statement=NOTHING))
 
-    def drop(self, response: ResponseLog) -> None:
+    def drop(self, response: ResponseLog, admission: Any) -> None:
+        self.dropped.append(admission)
         response.start()
         status = Status.FAILED if response.halt else Status.CANCELLED
         response.end(Ended(status=status, error=response.halt, statement=NOTHING))
-
-
-class Admission:
-    def __init__(self) -> None:
-        self.settled: list[tuple[Decimal, int]] = []
-
-    def settle(self, cost: Decimal, tokens: int) -> None:
-        self.settled.append((cost, tokens))
 
 
 @pytest.fixture
@@ -101,7 +96,7 @@ async def test_an_ended_run_is_kept_ten_minutes(known: Runs, funnel: Patient, cl
     clock.now += 5
     funnel.let.clear()
     late = known.start(asked(id="late"))
-    late.come()
+    late.add_listener()
     await asyncio.sleep(0)
     clock.now += KEPT_S - 5.001
     known.sweep(clock.now)
@@ -123,19 +118,19 @@ async def test_an_ended_run_is_kept_ten_minutes(known: Runs, funnel: Patient, cl
 async def test_nobody_comes_back_for_a_detached_run(known: Runs, clock: Clock) -> None:
     """60 s after the last has gone; whoever comes meanwhile starts them anew."""
     run = known.start(asked())
-    run.come()
+    run.add_listener()
     await asyncio.sleep(0)
     clock.now += 10 * DETACHED_S
     known.sweep(clock.now)
-    run.come()
-    run.go()
+    run.add_listener()
+    run.remove_listener()
     known.sweep(clock.now + DETACHED_S)
     assert status(run) is None
-    run.go()
+    run.remove_listener()
     clock.now += DETACHED_S - 1
     known.sweep(clock.now)
-    run.come()
-    run.go()
+    run.add_listener()
+    run.remove_listener()
     clock.now += DETACHED_S - 0.001
     known.sweep(clock.now)
     await asyncio.sleep(0)
@@ -147,26 +142,26 @@ async def test_nobody_comes_back_for_a_detached_run(known: Runs, clock: Clock) -
 
 async def test_by_default_a_run_ends_with_its_last_listener(known: Runs) -> None:
     run = known.start(request())
-    run.come()
-    run.come()
+    run.add_listener()
+    run.add_listener()
     await asyncio.sleep(0)
-    assert not run.alone
-    run.go()
-    assert run.alone
+    assert run.listeners > 1
+    run.remove_listener()
+    assert run.listeners <= 1
     await asyncio.sleep(0)
     assert status(run) is None
-    run.go()
+    run.remove_listener()
     await over(run)
     assert status(run) is Status.CANCELLED
 
 
 async def test_what_is_late_before_it_runs_asks_nobody(known: Runs, funnel: Patient, clock: Clock) -> None:
-    """It has its beginning and its end, and its admission is settled; one that runs is halted by the beat."""
-    admission = Admission()
+    """It has its beginning and its end, and its admission goes the same way; one that runs is halted by the beat."""
+    admission: Any = object()
     late = known.start(asked(id="late", deadline_at=clock.now), admission)
     await over(late)
     assert (funnel.asked, status(late), late.response.started_at) == (0, Status.FAILED, clock.now)
-    assert admission.settled == [(Decimal(0), 0)]
+    assert funnel.dropped == [admission]
     runs_on = known.start(asked(id="b", deadline_at=clock.now + 1))
     await asyncio.sleep(0)
     known.sweep(clock.now + 0.999)
@@ -201,7 +196,7 @@ async def test_one_cancelled_before_its_task_ran_has_its_beginning_and_its_end(k
 
 async def test_memory_is_bounded(known: Runs, funnel: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest go first, also those that were told to nobody; the last one always stays."""
-    monkeypatch.setattr(runs, "MAX_KEPT", 5 * runs.RUN_SIZE)
+    monkeypatch.setattr(runs, "MAX_KEPT", 5 * RUN_SIZE)
     funnel.let.set()
     for number in range(20):
         run = known.start(asked(id=f"r{number}"))
@@ -255,17 +250,17 @@ async def test_what_comes_after_the_end_is_counted_too(
     older, run = known.start(asked(id="older")), known.start(asked(id="r"))
     await over(older)
     await over(run)
-    before = run.kept_bytes
-    monkeypatch.setattr(runs, "MAX_KEPT", older.kept_bytes + before)
-    run.come()
+    before = run.size
+    monkeypatch.setattr(runs, "MAX_KEPT", older.size + before)
+    run.add_listener()
     teller = run.projection(in_responses(negotiated=True))
-    run.go()
-    assert run.kept_bytes >= before + teller.event_log.log
+    run.remove_listener()
+    assert run.size >= before + teller.event_log.log_bytes
     assert known.find("anonymous", "older") is None
     assert known.find("anonymous", "r") is run
     known.forget(run)
-    run.come()
-    run.go()
+    run.add_listener()
+    run.remove_listener()
     assert known._kept_bytes == 0
 
 
@@ -314,6 +309,6 @@ async def test_a_repeat_is_known_as_long_as_its_run(known: Runs, funnel: Patient
     refused = known.start(asked(), repeat=repeat())
     assert known.repeated(repeat()) is refused
     await over(refused)
-    assert refused.refused is not None
+    assert refused.state.error is not None
     assert known.repeated(repeat()) is None
     assert known.find("anonymous", "resp_1") is None

@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 
-from millrace import app
 from millrace.dialects.event_log import EVENT_SIZE, EventLog
 from millrace.funnel.response_log import ResponseLog
 from millrace.stores.database import FILE
-from millrace.web.outbox import MAX_WAITING, Feed, Outbox
+from millrace.web.outbox import Feed, Outbox
 from millrace.web.process import Process
 from millrace.web.session import Session
-from millrace.web.websocket import HIGH_WATER
+from millrace.wire import limits
 from tests.conftest import Running, Start, until
 from tests.deaf import SMALL_BUFFER, deaf, posting
 from tests.scripted import request
@@ -79,8 +78,8 @@ async def test_a_bounded_amount_waits_and_the_models_with_it(start: Start, lanes
         assert await standstill(running) < TOKENS * lanes
         outbox = session_of(running)._outbox
         waiting = sum(feed.waiting_bytes for feed in outbox.feeds)
-        assert outbox.unsent < HIGH_WATER + 32 * 1024
-        assert MAX_WAITING // 2 < waiting < MAX_WAITING + 64 * 1024
+        assert outbox.unsent < limits.SOCKET_BYTES + 32 * 1024
+        assert limits.WAITING_BYTES // 2 < waiting < limits.WAITING_BYTES + 64 * 1024
         assert sum(len(feed.event_log._waiting) for feed in outbox.feeds) <= 2 * lanes
         assert all(feed.event_log.response.paused for feed in outbox.feeds)
         async with talking(running.ws_url) as talk:
@@ -97,7 +96,7 @@ async def test_a_bounded_amount_waits_and_the_models_with_it(start: Start, lanes
     ended = {lane: check_whole(events) for lane, events in by_lane.items()}
     assert ended.pop("lane-0")["usage"]["output_tokens"] == TOKENS
     assert {response["status"] for response in ended.values()} <= {"cancelled"}
-    assert max(len(event.get("delta", "")) for event in by_lane["lane-0"]) > MAX_WAITING / lanes / 2  # merged
+    assert max(len(event.get("delta", "")) for event in by_lane["lane-0"]) > limits.WAITING_BYTES / lanes / 2  # merged
 
 
 class Events:
@@ -168,7 +167,7 @@ async def test_a_thousand_events_do_not_wait() -> None:
         event_log.event(("x",))
         events += 1
     assert 1000 > events > 0
-    assert events * EVENT_SIZE > MAX_WAITING
+    assert events * EVENT_SIZE > limits.WAITING_BYTES
     writes.on_resume()
     assert not event_log.response.paused
 
@@ -212,7 +211,7 @@ async def test_nobody_waits_for_ever_for_a_reader_of_http(start: Start, tmp_path
             (stream,) = process_of(running).streams
             await until(lambda: stream.congested, 20)
             assert await standstill(running) < TOKENS
-            assert stream._waiting_bytes < MAX_WAITING + HIGH_WATER
+            assert stream._waiting_bytes < limits.WAITING_BYTES + limits.SOCKET_BYTES
             for later_s in (0, 15, 31):
                 assert running.small.stats.running == 1
                 stream.sweep(time.monotonic() + later_s)
@@ -258,7 +257,7 @@ async def test_a_slow_listener_does_not_hold_a_fast_one_back(start: Start) -> No
 
 async def test_a_peer_that_answers_no_ping_is_gone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the time between two pings and as long again."""
-    monkeypatch.setattr(app, "PING_S", 0.3)
+    monkeypatch.setattr(limits, "HEARTBEAT_S", 0.3)
     async with start() as running, deaf(running.url) as peer:
         peer.create("talk [tokens=900] [rate=5]")
         began = time.monotonic()

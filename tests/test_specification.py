@@ -7,7 +7,7 @@ import pytest
 
 from millrace import app, settings
 from millrace.errors import RULES
-from millrace.wire import contracts, responses as wire
+from millrace.wire import contracts, limits, responses as wire
 from millrace.wire.options import Options
 from tests.conftest import REPOSITORY, tree
 
@@ -85,3 +85,57 @@ def test_the_readme_leads_here_and_tells_every_option() -> None:
 
 def _names(shape: type[msgspec.Struct]) -> list[str]:
     return [field.encode_name for field in msgspec.structs.fields(shape)]
+
+
+# Every number of the page as it is written there; {0} stands for the number of `limits` of that name.
+NUMBERS = {
+    "REVOKED_S": "is refused within {0:g} s",
+    "TICKET_S": "good for one connection, for {0:g} s",
+    "MAX_MESSAGE_BYTES": "`limits.max_message_bytes` ({mib:g} MiB)",
+    "STREAM_ID_CHARACTERS": "(`[A-Za-z0-9_.-]{{1,{0}}}`)",
+    "MAX_RUNNING": "On a connection {0} requests run at once",
+    "MAX_QUEUED": "at once, {0} wait (`queue_full`)",
+    "MAX_LANES": "and {0} named lanes may be busy",
+    "HEARTBEAT_S": "a WebSocket ping every {0:g} s (`heartbeat_s`); a peer that answers none in {0:g} s",
+    "MAX_AGE_S": "`limits.max_age_s` ({minutes:g} minutes)",
+    "SOCKET_BYTES": "too much waits ({waiting:g} KiB or",
+    "WAITING_BYTES": "too much waits ({waiting:g} KiB or",
+    "MAX_FRAMES": "KiB or {0:,} frames)",
+    "STUCK_S": "Nothing read for {0:g} s",
+    "MAX_REFUSED": "abuse: {0:,} refused frames",
+    "REFUSED_WITHIN_S": "refused frames within {0:g} s",
+    "PING_BYTES": "any JSON of at most {kib:g} kB",
+    "KEPT_S": "can be told again for {minutes:g} minutes after its end",
+    "DETACHED_S": "and for {0:g} s (`detached_s`)",
+    "REPLAY_BYTES": "`resume.bytes` ({mib:g} MiB)",
+    "USAGE_EVERY_S": "at most {count} a second",
+    "SILENT_S": "nothing is to be said for {0:g} s",
+    "LINGER_S": "stays open for at least {article} second",
+    "SPREAD_S": "spread over up to {words} seconds",
+}
+
+
+def test_every_number_of_the_page_is_in_one_file() -> None:
+    """Each constant of `wire/limits.py` stands on the page with its value, and no constant is missing here."""
+    values = {name: value for name, value in vars(limits).items() if name.isupper()}
+    assert values.keys() == NUMBERS.keys()
+    page = re.sub(r"\s+", " ", PAGE)
+    words = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}
+    for name, phrase in NUMBERS.items():
+        value = values[name]
+        written = phrase.format(
+            value,
+            kib=value / 1024,
+            mib=value / 2**20,
+            minutes=value / 60,
+            waiting=(limits.SOCKET_BYTES + limits.WAITING_BYTES) / 1024,
+            words=words.get(value),
+            count=words.get(round(1 / value)) if value else None,
+            article="a" if value == 1 else f"{value:g}",
+        )
+        assert written in page, name
+
+
+def test_the_close_codes_of_the_page_are_those_of_the_code() -> None:
+    (closes,) = re.findall(r"\*\*Closes\.\*\*(.*?)\n\n", PAGE, re.DOTALL)
+    assert sorted(map(int, re.findall(r"\b1\d{3}\b", closes))) == sorted(limits.CloseCode)

@@ -8,10 +8,12 @@ import pytest
 
 from millrace.access.keys import ANONYMOUS
 from millrace.runs import runs
-from millrace.runs.runs import DETACHED_S, Runs
+from millrace.runs.runs import Runs
 from millrace.runs.sweeper import BEAT_S
+from millrace.web.jobs import Job
 from millrace.web.process import IDLE_BEATS, Process
-from millrace.web.session import Job, Session
+from millrace.web.session import Session
+from millrace.wire.limits import DETACHED_S
 from tests.scripted import request
 
 
@@ -103,13 +105,13 @@ async def test_a_busy_connection_is_looked_at_at_every_beat(process: Process, ke
     gone = connected(process)
     gone.start_closing(by=100.0)
     process.sessions.discard(gone)
-    working._queue(Job("resp_1", asyncio.Event().wait, None), None)  # type: ignore[arg-type]
+    working._add(Job("resp_1", asyncio.Event().wait, None), None)  # type: ignore[arg-type]
     for _ in range(IDLE_BEATS):
         keys.asked = 0
         process.sweep(1.0)
         assert keys.asked == 2
-    await working._release_runs()
-    working._jobs.clear()
+    await working._jobs.release()
+    working._jobs._jobs.clear()
     looked = []
     for _ in range(2 * IDLE_BEATS):
         keys.asked = 0
@@ -159,7 +161,7 @@ class Slow:
     async def answer(self, _: Any) -> None:
         await asyncio.Event().wait()
 
-    def drop(self, response: Any) -> None:
+    def drop(self, response: Any, admission: Any) -> None:
         response.start()
 
 

@@ -9,8 +9,9 @@ import pytest
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from millrace.web.outbox import HIGH_WATER, AsgiWriter, Outbox
+from millrace.web.outbox import AsgiWriter, Outbox
 from millrace.web.websocket import JoinedWebSocket, header
+from millrace.wire import limits
 from tests.conftest import Running, Start, serving, tree, until
 from tests.talk import TERMINALS, check_whole, talking
 
@@ -92,7 +93,7 @@ async def test_the_asgi_writer_says_when_it_cannot_keep_up() -> None:
     writer = AsgiWriter(send)
     writer.on_pause = lambda: told.append("pause")
     writer.on_resume = lambda: told.append("resume")
-    frames = [b"a" * HIGH_WATER, b"b", b"c"]
+    frames = [b"a" * limits.SOCKET_BYTES, b"b", b"c"]
     for frame in frames:
         writer.write_frames([frame])
     assert told == ["pause"]
@@ -101,7 +102,7 @@ async def test_the_asgi_writer_says_when_it_cannot_keep_up() -> None:
         while len(sent) < len(frames):  # noqa: ASYNC110 - one turn of the loop at a time
             await asyncio.sleep(0)
     assert told == ["pause", "resume"]
-    assert [len(text) for text in sent] == [HIGH_WATER, 1, 1]
+    assert [len(text) for text in sent] == [limits.SOCKET_BYTES, 1, 1]
 
 
 async def test_a_connection_does_not_wait_for_acknowledgements(millrace: Running, monkeypatch: Any) -> None:

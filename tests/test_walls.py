@@ -22,7 +22,7 @@ from websockets.typing import Origin, Subprotocol
 from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Role
-from millrace.runs import runs
+from millrace.wire import limits
 from tests.conftest import Running, Start, until
 from tests.talk import Event, Talk, check_whole, talking
 
@@ -156,7 +156,7 @@ async def test_guessing_ids_finds_nothing(
     tenants: tuple[Tenant, Tenant, Tenant], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two tenants probe each other: cancel, resume, continue, GET, DELETE. An id of another's is one of nobody's."""
-    monkeypatch.setattr(runs, "DETACHED_S", 900.0)
+    monkeypatch.setattr(limits, "DETACHED_S", 900.0)
     acme, _, other = tenants
     async with busy(acme, "acme"), busy(other, "other"):
         await until(lambda: acme.running.small.stats.running == RUNNING)

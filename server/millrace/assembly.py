@@ -1,11 +1,11 @@
-"""The composition root: Settings -> parts -> Funnel. The only file that knows every adapter."""
+"""The composition root: settings become the parts of one process. The only file that knows every adapter."""
 
 import asyncio
 import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -24,7 +24,7 @@ from millrace.funnel.funnel import Funnel
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.origins import LOOPBACK, Origins
-from millrace.ports import Embedder, KeyStore
+from millrace.ports import Embedder, KeyStore, SemanticCache
 from millrace.principal import Limits
 from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
@@ -42,89 +42,50 @@ from millrace.web.process import Process
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; where it takes longer, a model is as quick
 
+CLOCK, WALL = time.monotonic, time.time
+
 
 @asynccontextmanager
 async def assembled(settings: Settings) -> AsyncIterator[Process]:
     """Build a process's parts, run them, and take them down in order: what is settled last is still written."""
-    clock, wall = time.monotonic, time.time
     await asyncio.to_thread(tokens.encoding)
-    embedder = await asyncio.to_thread(best_installed) if settings.cache.semantic else None
-    database = SqliteDatabase(settings.server.data_dir)
-    semantic = _semantic(settings, database, embedder) if embedder else None
-    log.get().info("semantic cache", embedder=embedder.name if embedder else "off")
-    try:
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            cookie_jar=aiohttp.DummyCookieJar(),  # one request must leave nothing for the next
-            trace_configs=[noting_sent()],
-        ) as http:
-            models = {Tier.SMALL: settings.models.small, Tier.LARGE: settings.models.large}
-            upstreams = {tier: OpenAIUpstream(http, _endpoint(model), clock) for tier, model in models.items()}
-            catalog = Catalog(
-                _model(Tier.SMALL, settings.models.small),
-                _model(Tier.LARGE, settings.models.large),
-                settings.models.aliases,
-                settings.funnel.strategy,
-            )
-            ledger = SqliteLedger(database)
-            funnel = Funnel(
-                catalog=catalog,
-                caller=Caller(upstreams),
-                recall=Recall(catalog, _exact(settings, database), semantic, embedder.name if embedder else ""),
-                ledger=ledger,
-                wall=wall,
-                policy=Policy(
-                    context_budget=settings.funnel.context_budget,
-                    hard_above=settings.funnel.hard_above,
-                    grace_ms=settings.funnel.grace_ms,
-                    hedge_ms=settings.funnel.hedge_ms,
-                    concise_line=settings.funnel.concise_line,
-                ),
-                max_running=settings.server.max_running,
-            )
-            sweeper = Sweeper(clock)
-            sweeper.add(funnel.meter)
-            for upstream in upstreams.values():
-                sweeper.add(upstream.sweep)
-            keys = SqliteKeyStore(database)
-            keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=_limits(settings.limits))
-            keyring.replace(await keys.load())
-            gate = Gate(
-                keyring,
-                Tickets(clock, keyring.holds),
-                Origins(settings.server.origins),
-                max_connections=settings.server.max_connections,
-            )
-            runs = Runs(funnel, clock, wall)
-            conversations = Conversations(runs, _archive(settings, database))
-            runs.on_end = conversations.remember
-            limiter = MemoryLimiter(clock, wall, await ledger.spent_since(midnight(wall())))
-            process = Process(
-                funnel=funnel,
-                catalog=catalog,
-                runs=runs,
-                intake=Intake(catalog, runs, conversations, limiter, clock),
-                conversations=conversations,
-                clock=clock,
-                wall=wall,
-                epoch=secrets.token_hex(8),
-                gate=gate,
-                drain_s=settings.server.drain_s,
-                max_age_s=settings.server.max_age_s,
-                stuck_s=settings.server.stuck_s,
-                max_message_bytes=settings.server.max_message_bytes,
-            )
-            sweeper.add(runs.sweep)
-            sweeper.add(process.sweep)
-            async with _running(sweeper.run()), _running(follow(keyring, keys)):
-                try:
-                    yield process
-                finally:
-                    await runs.stop()
-    finally:
-        if semantic is not None:
-            await semantic.close()  # what it still has to store goes into the database
-        await asyncio.to_thread(database.close)
+    async with AsyncExitStack() as parts:
+        database = SqliteDatabase(settings.server.data_dir)
+        parts.push_async_callback(asyncio.to_thread, database.close)
+        semantic, embedder = await _semantic(settings, database)
+        if isinstance(semantic, SqliteSemanticCache):
+            parts.push_async_callback(semantic.close)  # what it still has to store goes into the database
+        http = await parts.enter_async_context(_http())
+        sweeper = Sweeper(CLOCK)
+        ledger = SqliteLedger(database)
+        catalog = _catalog(settings)
+        recall = Recall(catalog, _exact(settings, database), semantic, embedder)
+        funnel = _funnel(settings, http, sweeper, catalog, recall, ledger)
+        gate = await _gate(settings, database, parts)
+        runs = Runs(funnel, CLOCK, WALL)
+        conversations = Conversations(runs, _archive(settings, database))
+        runs.on_end = conversations.remember
+        limiter = MemoryLimiter(CLOCK, WALL, await ledger.spent_since(midnight(WALL())))
+        process = Process(
+            funnel=funnel,
+            catalog=catalog,
+            runs=runs,
+            intake=Intake(catalog, runs, conversations, limiter, CLOCK),
+            conversations=conversations,
+            clock=CLOCK,
+            wall=WALL,
+            epoch=secrets.token_hex(8),
+            gate=gate,
+            drain_s=settings.server.drain_s,
+            max_age_s=settings.server.max_age_s,
+            stuck_s=settings.server.stuck_s,
+            max_message_bytes=settings.server.max_message_bytes,
+        )
+        sweeper.add(runs.sweep)
+        sweeper.add(process.sweep)
+        await parts.enter_async_context(_running(sweeper.run()))
+        parts.push_async_callback(runs.stop)
+        yield process
 
 
 @asynccontextmanager
@@ -137,6 +98,60 @@ async def key_store(data_dir: str) -> AsyncIterator[KeyStore]:
         await asyncio.to_thread(database.close)
 
 
+def _funnel(
+    settings: Settings,
+    http: aiohttp.ClientSession,
+    sweeper: Sweeper,
+    catalog: Catalog,
+    recall: Recall,
+    ledger: SqliteLedger,
+) -> Funnel:
+    """Build the funnel with its upstreams. The sweeper looks after their stalls, and after the bills that grow."""
+    models = {Tier.SMALL: settings.models.small, Tier.LARGE: settings.models.large}
+    upstreams = {tier: OpenAIUpstream(http, _endpoint(model), CLOCK) for tier, model in models.items()}
+    funnel = Funnel(
+        catalog=catalog,
+        caller=Caller(upstreams),
+        recall=recall,
+        ledger=ledger,
+        wall=WALL,
+        policy=Policy(
+            context_budget=settings.funnel.context_budget,
+            hard_above=settings.funnel.hard_above,
+            grace_ms=settings.funnel.grace_ms,
+            hedge_ms=settings.funnel.hedge_ms,
+            concise_line=settings.funnel.concise_line,
+        ),
+        max_running=settings.server.max_running,
+    )
+    sweeper.add(funnel.meter)
+    for upstream in upstreams.values():
+        sweeper.add(upstream.sweep)
+    return funnel
+
+
+async def _gate(settings: Settings, database: SqliteDatabase, parts: AsyncExitStack) -> Gate:
+    """Build the gate, with the keys as they are now and, while the process runs, as they change."""
+    keys = SqliteKeyStore(database)
+    keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=_limits(settings.limits))
+    keyring.replace(await keys.load())
+    await parts.enter_async_context(_running(follow(keyring, keys)))
+    return Gate(
+        keyring,
+        Tickets(CLOCK, keyring.holds),
+        Origins(settings.server.origins),
+        max_connections=settings.server.max_connections,
+    )
+
+
+def _http() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),  # one request must leave nothing for the next
+        trace_configs=[noting_sent()],
+    )
+
+
 @asynccontextmanager
 async def _running(forever: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     task = asyncio.get_running_loop().create_task(forever)
@@ -146,6 +161,15 @@ async def _running(forever: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+def _catalog(settings: Settings) -> Catalog:
+    return Catalog(
+        _model(Tier.SMALL, settings.models.small),
+        _model(Tier.LARGE, settings.models.large),
+        settings.models.aliases,
+        settings.funnel.strategy,
+    )
 
 
 def _limits(settings: LimitsSettings) -> Limits:
@@ -160,25 +184,31 @@ def _exact(settings: Settings, database: SqliteDatabase) -> SqliteExactCache | N
         ttl_s=settings.cache.ttl_s,
         memory_bytes=settings.cache.memory_bytes,
         disk_bytes=settings.cache.disk_bytes,
-        wall=time.time,
+        wall=WALL,
     )
 
 
 def _archive(settings: Settings, database: SqliteDatabase) -> SqliteArchive:
     ttl_s, disk_bytes = settings.server.store_ttl_s, settings.server.store_bytes
-    return SqliteArchive(database, ttl_s=ttl_s, disk_bytes=disk_bytes, wall=time.time)
+    return SqliteArchive(database, ttl_s=ttl_s, disk_bytes=disk_bytes, wall=WALL)
 
 
-def _semantic(settings: Settings, database: SqliteDatabase, embedder: Embedder) -> SqliteSemanticCache:
-    return SqliteSemanticCache(
+async def _semantic(settings: Settings, database: SqliteDatabase) -> tuple[SemanticCache | None, str]:
+    """Return the semantic cache and its embedder's name, or None and no name where it is switched off."""
+    embedder: Embedder | None = await asyncio.to_thread(best_installed) if settings.cache.semantic else None
+    log.get().info("semantic cache", embedder=embedder.name if embedder else "off")
+    if embedder is None:
+        return None, ""
+    cache = SqliteSemanticCache(
         database,
         embedder,
         ttl_s=settings.cache.ttl_s,
         index_above=settings.cache.index_above,
         hot_scopes=settings.cache.hot_scopes,
         deadline_s=LOOKUP_S,
-        wall=time.time,
+        wall=WALL,
     )
+    return cache, embedder.name
 
 
 def _model(tier: Tier, model: ModelSettings) -> Model:

@@ -68,6 +68,11 @@ class UpstreamError(MillraceError):
         self.billable = billable
 
 
+def internal_error() -> MillraceError:
+    """Return the error for a fault of Millrace's own. The caller logs it."""
+    return MillraceError("internal_error", "a fault in Millrace; it has been logged")
+
+
 def invalid(param: str, message: str) -> MillraceError:
     """Return the commonest error: a field that does not fit."""
     return MillraceError("invalid_request", message, param=param)

@@ -19,6 +19,7 @@ from msgspec import NODEFAULT, Meta, Struct
 
 from millrace.origins import parse
 from millrace.types import Strategy
+from millrace.wire import limits
 
 ENV_PREFIX = "MILLRACE__"
 NO_FLAGS: Mapping[str, str] = {}
@@ -45,9 +46,9 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_connections: Count = 10_000  # WebSockets at once in this process
     origins: tuple[str, ...] = ()  # pages that may connect, such as "https://app.example"
     handshake_timeout_s: Seconds = 10  # for the whole head of a request to arrive
-    max_message_bytes: Annotated[int, Meta(ge=1024, le=64 * 2**20)] = 2**20  # of a frame, or the body of a POST
-    max_age_s: Seconds = 55 * 60  # of a connection
-    stuck_s: Seconds = 30  # without a byte of an answer taken by its reader: then it is given up
+    max_message_bytes: Annotated[int, Meta(ge=1024, le=64 * 2**20)] = limits.MAX_MESSAGE_BYTES
+    max_age_s: Seconds = limits.MAX_AGE_S  # of a connection
+    stuck_s: Seconds = limits.STUCK_S  # without a byte of an answer taken by its reader: then it is given up
     drain_s: Annotated[float, Meta(ge=0)] = 30  # that what runs may take to end when the process is told to
     store_ttl_s: Seconds = 30 * 86_400  # of a response with `store: true`
     store_bytes: Count = 2**30  # of all of them

@@ -177,7 +177,7 @@ class Machine(RuleBasedStateMachine):
                 run = self.world.runs.find(caller.principal.tenant, caller.response_id)
                 self._leave([run] if run is not None and caller.answer is not None else [], caller.leave)
         elif (peer := self._peer(who)) is not None and peer.session is not None:
-            runs = [job.run for job in peer.session._jobs.values() if job.run is not None]
+            runs = [job.run for job in peer.session._jobs._jobs.values() if job.run is not None]
             self._leave(runs, partial(peer.leave, abrupt=how == "abrupt"))
 
     @someone
@@ -278,7 +278,7 @@ class Machine(RuleBasedStateMachine):
             (peer, job.run)
             for peer in self.world.peers
             if peer.is_here and peer.session is not None
-            for job in peer.session._jobs.values()
+            for job in peer.session._jobs._jobs.values()
             if job.run in self.world.live(attempt.question)
         ]
         if (found := self._one(peers, which)) is None:

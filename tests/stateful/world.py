@@ -24,14 +24,16 @@ from millrace.origins import Origins
 from millrace.principal import Key, Limits, Principal, Role
 from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
-from millrace.runs.runs import Run, Runs
+from millrace.runs.run import Run
+from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
 from millrace.stores.limits import MemoryLimiter
 from millrace.types import Model, Tier, Usage
 from millrace.web import drain, endpoints
-from millrace.web.middleware import refusal
 from millrace.web.process import Process
+from millrace.web.refusals import refusal
 from millrace.web.session import Closed, Session
+from millrace.wire.limits import CloseCode
 from tests.scripted import CATALOG, STOP
 from tests.stateful.hand import HandLoop
 from tests.stateful.models import HandAttempt, HandUpstream
@@ -58,20 +60,18 @@ LIMITED = Principal(
 OTHER = Principal(key_id="other", tenant="beta", role=Role.USE, limits=Limits())
 PRINCIPALS = (FREE, LIMITED, OTHER)
 
-# Bounds that a short sequence reaches too. Some modules know one by a name of their own.
+# Bounds that a short sequence reaches too.
 BOUNDS = {
-    "millrace.web.outbox.HIGH_WATER": 4000,
-    "millrace.web.outbox.MAX_FRAMES": 30,
-    "millrace.web.outbox.MAX_WAITING": 3000,
-    "millrace.web.sse.MAX_WAITING": 3000,
+    "millrace.wire.limits.SOCKET_BYTES": 4000,
+    "millrace.wire.limits.MAX_FRAMES": 30,
+    "millrace.wire.limits.WAITING_BYTES": 3000,
     "millrace.web.sse.MAX_PIECE": 4000,
-    "millrace.runs.runs.MAX_LOG": 30_000,
-    "millrace.web.endpoints.MAX_LOG": 30_000,
+    "millrace.wire.limits.REPLAY_BYTES": 30_000,
     "millrace.runs.runs.MAX_KEPT": 60_000,
-    "millrace.runs.runs.KEPT_S": KEPT_S,
-    "millrace.runs.runs.DETACHED_S": DETACHED_S,
-    "millrace.web.lanes.MAX_RUNNING": 3,
-    "millrace.web.lanes.MAX_WAITING": 6,
+    "millrace.wire.limits.KEPT_S": KEPT_S,
+    "millrace.wire.limits.DETACHED_S": DETACHED_S,
+    "millrace.wire.limits.MAX_RUNNING": 3,
+    "millrace.wire.limits.MAX_QUEUED": 6,
 }
 
 Endpoint = Callable[[Request], Any]
@@ -194,7 +194,7 @@ class World:
 
     def listeners(self, run: Run) -> int:
         """Return how many clients a run is told to."""
-        jobs = [job for session in self.sessions for job in session._jobs.values()]
+        jobs = [job for session in self.sessions for job in session._jobs._jobs.values()]
         answers = [caller.answer for caller in self.callers if caller.answer is not None]
         return sum(job.run is run for job in jobs) + sum(answer._run is run for answer in answers)
 
@@ -212,7 +212,7 @@ class World:
             wanted = self.live(question)
             assert count <= 2 * len(wanted), f"{count} calls for {len(wanted)} requests: {question}"
         for run in self.runs.running:
-            assert run.present == self.listeners(run), f"{run.present} present, {self.listeners(run)} told"
+            assert run.listeners == self.listeners(run), f"{run.listeners} present, {self.listeners(run)} told"
             self._check_time(run)
         for peer in self.peers:
             since = peer.paused_at if peer.is_here else None
@@ -241,7 +241,7 @@ class World:
             assert self.drain.done(), "the drain does not end"
             self.drain.result()
             for session in self.sessions:  # begun when all was over: the server closes its socket
-                session.close(1012, "")
+                session.close(CloseCode.RESTART, "")
             self.turn(0)
             assert all(peer.closed in (1012, 1013) for peer in self.peers if not peer.gone)
         self._check_all_told()
@@ -341,9 +341,9 @@ class World:
             if peer.is_here:
                 owed = [each for each in peer.listener.owed if isinstance(each, tuple) or not self._is_late(peer, each)]
                 assert not owed, f"neither told to its end nor refused: {owed}"
-                assert not peer.session._jobs, "a job is left in a lane"
-                assert not peer.session._lanes.waiting
-                assert not peer.session._lanes.running
+                assert peer.session._jobs.is_empty, "a job is left in a lane"
+                assert not peer.session._jobs._lanes.waiting
+                assert not peer.session._jobs._lanes.running
 
     def _is_late(self, peer: Peer, asked: Any) -> bool:
         telling = self.books.tellings.get((asked.response_id, peer.negotiated))

@@ -16,8 +16,9 @@ from millrace import log
 from millrace.errors import MillraceError
 from millrace.ports import KeyStore
 from millrace.principal import Key, Limits, Principal, Role
+from millrace.wire import limits
 
-POLL_S = 1.0  # a new key is good, and a revoked one bad, within twice this
+POLL_S = limits.REVOKED_S / 2  # a new key is good, and a revoked one bad, within twice this
 UNLIMITED = Limits()
 ANONYMOUS = Principal(key_id="", tenant="anonymous", role=Role.ADMIN, limits=UNLIMITED)  # everyone, while auth is off
 

@@ -13,8 +13,8 @@ from millrace.errors import MillraceError
 from millrace.origins import parse
 from millrace.ports import Clock
 from millrace.principal import Principal
+from millrace.wire import limits
 
-TTL_S = 60.0
 CAPACITY = 10_000
 PER_KEY = 1000
 
@@ -41,7 +41,7 @@ class Tickets:
         return len(self._out)
 
     def issue(self, principal: Principal, origin: str) -> str:
-        """Return a new ticket, good for `TTL_S` seconds; raise where too many are out."""
+        """Return a new ticket, good for `limits.TICKET_S` seconds; raise where too many are out."""
         now = self._clock()
         self._forget_old(now)
         if self._per_key[principal.key_id] >= PER_KEY:
@@ -49,7 +49,7 @@ class Tickets:
         if len(self._out) >= CAPACITY:
             raise MillraceError("overloaded", "too many unused tickets are out", retry_after_ms=1000)
         ticket = secrets.token_urlsafe(32)
-        self._out[_digest(ticket)] = _Ticket(principal, parse(origin), now + TTL_S)
+        self._out[_digest(ticket)] = _Ticket(principal, parse(origin), now + limits.TICKET_S)
         self._per_key[principal.key_id] += 1
         return ticket
 

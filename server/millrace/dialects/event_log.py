@@ -68,8 +68,7 @@ class EventLog:
     def __init__(self, response: ResponseLog) -> None:
         self.response = response
         self.written: list[Any] = []  # by number: words, or an event
-        self.size = 0  # bytes of its frames, about
-        self.log = 0  # bytes of what is kept to tell it again, about: what frames repeat is kept once
+        self.log_bytes = 0  # of what is kept to send it again, about: what frames repeat is kept once
         self._finished = False
         self._waiting: deque[Any] = deque()  # a list of words to be merged, or an event
         self._listeners: list[Listener] = []
@@ -109,7 +108,7 @@ class EventLog:
         else:
             self._waiting.append([*deltas])
         size = sum(map(len, deltas))
-        self.log += size
+        self.log_bytes += size
         self._notify(size)
 
     def event(self, event: Any, words: int = 0) -> None:
@@ -118,7 +117,7 @@ class EventLog:
             self.written.append(event)
         else:
             self._waiting.append(event)
-        self.log += EVENT_SIZE
+        self.log_bytes += EVENT_SIZE
         self._notify(EVENT_SIZE + words)
 
     def finish(self) -> None:
@@ -162,6 +161,5 @@ class EventLog:
         return False
 
     def _notify(self, size: int) -> None:
-        self.size += size
         for listener in self._listeners:
             listener.more(size)

@@ -17,8 +17,6 @@ from millrace.funnel.response_log import Ended, Fact, Metered, ResponseLog, Revi
 from millrace.types import Aside, CallPiece, Refusal, Status, Thought
 from millrace.wire import responses as wire
 
-USAGE_EVERY_S = 1.0
-
 _TERMINALS: dict[Status, type[wire.Terminal]] = {
     Status.COMPLETED: wire.Completed,
     Status.FAILED: wire.Failed,
@@ -34,12 +32,11 @@ class ResponsesProjection:
         request = response.request
         self.event_log = event_log = EventLog(response)
         self._request = request
-        self._clock = response.clock
+        self._response = response
         self._created_at = created_at
         self._negotiated = negotiated
         self.output = OutputItems(request.id, event_log.event, event_log.text)
         self._visibility = Visibility(self.output.text, self._show, request.delivery, speculative=negotiated)
-        self._metered_at: float | None = None
         self._echoed = len(request.instructions or "") + request.prompt.tools_size  # characters, in every body
 
     @property
@@ -109,10 +106,8 @@ class ResponsesProjection:
                 )
 
     def _meter(self, fact: Metered) -> None:
-        now = self._clock()
-        if not self._negotiated or (self._metered_at is not None and now - self._metered_at < USAGE_EVERY_S):
+        if not self._negotiated:
             return
-        self._metered_at = now
         statement = fact.statement
         self.event_log.event(
             wire.UsageSoFar(
@@ -128,7 +123,8 @@ class ResponsesProjection:
         whole = "completed" if fact.status is Status.COMPLETED else "incomplete"
         if fact.accepted and fact.source is not None:  # a request that only gets ready has no answer
             self.output.close(whole)
-        self._meter(Metered(fact.statement))
+        if self._response.may_meter(self._response.clock()):
+            self._meter(Metered(fact.statement))
         status = "incomplete" if fact.status is Status.INCOMPLETE else fact.status.value
         body = self._body(status, fact.model or self._request.model)
         body.output = self.output.items(whole)

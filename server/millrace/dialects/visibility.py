@@ -1,9 +1,8 @@
 """What one listener may not see yet, in any dialect: words that might be taken back, calls before they stand."""
 
 from collections.abc import Callable
-from itertools import groupby
 
-from millrace.funnel.response_log import Committed, Ended, Fact, Revised
+from millrace.funnel.response_log import Committed, Ended, Fact, Revised, grouped
 from millrace.types import Aside, CallPiece, Delivery, Refusal, Thought
 
 
@@ -24,8 +23,8 @@ class Visibility:
     ) -> None:
         self._show_text = show_text
         self._show_aside = show_aside
-        self._single = delivery is Delivery.FINAL
-        self._flowing = speculative and delivery is Delivery.SPECULATE  # words go out as they come
+        self._delivery = delivery
+        self._flowing = speculative and delivery.shows(committed=False)  # words go out as they come
         self._held: list[str | Aside] = []
         self._calls: list[CallPiece] = []
 
@@ -48,7 +47,7 @@ class Visibility:
             case Revised():
                 self._held.clear()
                 self._calls.clear()
-            case Committed() if not self._single:
+            case Committed() if self._delivery.shows(committed=True):
                 self._release()
             case Ended() if fact.accepted:
                 self._release()
@@ -62,10 +61,8 @@ class Visibility:
         """Show what was held back: words that waited are one delta."""
         held, self._held = self._held, []
         self._flowing = True
-        for is_text, run in groupby(held, lambda piece: isinstance(piece, str)):
-            if is_text:
-                self._show_text(["".join(piece for piece in run if isinstance(piece, str))])
-                continue
-            for aside in run:
-                assert not isinstance(aside, str), "grouped"
-                self._show_aside(aside)
+        for piece in grouped(held):
+            if isinstance(piece, list):
+                self._show_text(["".join(piece)])
+            else:
+                self._show_aside(piece)

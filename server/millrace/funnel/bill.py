@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from millrace import pricing, tokens
-from millrace.ports import Attempt, Ledger
+from millrace.ports import Admission, Attempt, Ledger
 from millrace.types import (
     CacheOutcome,
     Call,
@@ -21,6 +21,7 @@ from millrace.types import (
     Usage,
 )
 
+NOTHING = Statement(usage=Usage(), cost=Decimal(0), saved=Decimal(0), charges=())
 _OUT_OF_VIEW = (Outcome.LOST, Outcome.REVISED, Outcome.FAILED)
 
 
@@ -116,12 +117,15 @@ class Payer(Protocol):
 class Bill:
     """What one request has used and cost; `baseline` is what the large model alone would have charged a token."""
 
-    def __init__(self, request: Request, baseline: Price, ledger: Ledger, opened_at: float) -> None:
+    def __init__(
+        self, request: Request, baseline: Price, ledger: Ledger, opened_at: float, admission: Admission | None = None
+    ) -> None:
         self.input_tokens = 0  # of the prompt as it is sent, and
         self.trimmed_tokens = 0  # cut from it; both known once it has been trimmed
         self._request = request
         self._baseline = baseline
         self._ledger = ledger
+        self._admission = admission  # what is reserved for it of its key's limits
         self._opened_at = opened_at
         self._charges: list[OpenCharge | Share] = []
         self._settled = False
@@ -179,7 +183,7 @@ class Bill:
         ttft_ms: float | None,
         latency_ms: float,
     ) -> Entry:
-        """Close the bill."""
+        """Close the bill, once: its row in the ledger, and what was reserved of its key's limits."""
         assert not self._settled, "a bill is settled once"
         self._settled = True
         entry = self._entry(
@@ -192,8 +196,21 @@ class Bill:
             ttft_ms=ttft_ms,
             latency_ms=latency_ms,
         )
-        self._ledger.settled(entry)
+        try:
+            self._ledger.settled(entry)
+        finally:
+            self._release(statement)
         return entry
+
+    def void(self) -> None:
+        """Give back what was reserved for a request that never became a response."""
+        self._settled = True
+        self._release(NOTHING)
+
+    def _release(self, statement: Statement) -> None:
+        if self._admission is not None:
+            used = sum(charge.usage.input_tokens + charge.usage.output_tokens for charge in statement.charges)
+            self._admission.settle(statement.cost, used)
 
     def _entry(
         self,

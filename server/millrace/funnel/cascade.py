@@ -13,7 +13,6 @@ from millrace.funnel.response_log import ResponseLog, Revised
 from millrace.types import (
     Answer,
     CallPiece,
-    Delivery,
     Finish,
     FinishReason,
     Outcome,
@@ -56,14 +55,14 @@ async def keep_or_escalate(
             raise
         reason, verdict = error.code, Verdict()
     response.revise(Revised(from_model=small.id, to_model=large.id, reason=reason))
-    response.commit()  # there is no other model left to ask
     return await straight(response, caller.call(large, response, payer), escalated_by=verdict.check)
 
 
 async def straight(
     response: ResponseLog, calling: Calling, *, judged: bool = True, escalated_by: str | None = None
 ) -> Result:
-    """Take one model's words as they come; the response is committed."""
+    """Take one model's words as they come: no other model is left to ask, so every word stands."""
+    response.commit()
     with calling as charge:
         finish = await charge.attempt.done
         if not judged:
@@ -84,7 +83,7 @@ async def _small_answer(response: ResponseLog, charge: OpenCharge) -> tuple[Fini
         verdict = checks.judge_beginning(_candidate(response, charge, None), checks.asked(request))
         if not verdict.passed:
             return None, verdict
-        if request.delivery is Delivery.PREFIX:
+        if request.commits_early:
             response.commit()
     finish = await attempt.done
     return finish, _judge(response, charge, finish)

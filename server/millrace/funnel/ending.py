@@ -1,11 +1,10 @@
 """How a request ends: what a stage that catches it says, what the log is told, and the bill settled once."""
 
 from dataclasses import dataclass, replace
-from decimal import Decimal
 
 from millrace import log
-from millrace.errors import MillraceError
-from millrace.funnel.bill import Bill, milliseconds, showing
+from millrace.errors import MillraceError, internal_error
+from millrace.funnel.bill import NOTHING, Bill, milliseconds, showing
 from millrace.funnel.response_log import Ended, ResponseLog
 from millrace.types import (
     Answer,
@@ -14,13 +13,11 @@ from millrace.types import (
     FinishReason,
     Request,
     Source,
-    Statement,
     Status,
     StoredAnswer,
     Usage,
 )
 
-NOTHING = Statement(usage=Usage(), cost=Decimal(0), saved=Decimal(0), charges=())
 _HALTED = {  # why an answer that has begun to be seen is incomplete
     "deadline_exceeded": "deadline",
     "budget_exceeded": "budget_exceeded",
@@ -87,7 +84,7 @@ def cancelled(response: ResponseLog, bill: Bill) -> Ended:
 
 def crashed(response: ResponseLog, bill: Bill) -> Ended:
     """Return the end of a request that Millrace itself broke; it must not depend on what may be broken."""
-    error = MillraceError("internal_error", "a fault in Millrace; it has been logged")
+    error = internal_error()
     try:
         return failed(response, bill, error)
     except Exception as second:

@@ -1,6 +1,6 @@
 """THE PICTURE: a request falls from stage to stage, and each stage catches it or lets it fall.
 
-admit     room in this process?
+enter     fewer requests running than this process takes?
 trim      context and history cut to the token budget         (prompt.py)
 exact     same request answered before?                       free, < 1 ms
 join      same request in flight? ride along on its stream    (flight.py)
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
-from millrace import log, tokens
+from millrace import log
 from millrace.errors import MillraceError
 from millrace.funnel import prompt
 from millrace.funnel.bill import Bill, Payer
@@ -28,14 +28,13 @@ from millrace.funnel.catalog import Catalog
 from millrace.funnel.ending import Result, answered, cancelled, crashed, failed, settle
 from millrace.funnel.fingerprint import Keys
 from millrace.funnel.flight import Flight
+from millrace.funnel.offload import by_size
 from millrace.funnel.race import hedge, race
 from millrace.funnel.recall import Recall
 from millrace.funnel.response_log import ResponseLog, Routed
 from millrace.funnel.routing.choice import Choice, Policy, choose
-from millrace.ports import Clock, Ledger
+from millrace.ports import Admission, Clock, Ledger
 from millrace.types import CacheMode, CacheOutcome, SemanticHit, StoredAnswer, Strategy, Thought
-
-_METER_EVERY_S = 1.0
 
 Shared = tuple[bytes, bool]  # what requests in flight must have in common to be one: the key, and when they commit
 
@@ -69,12 +68,12 @@ class Funnel:
         """How many requests are in the funnel now."""
         return len(self._running)
 
-    async def answer(self, response: ResponseLog) -> None:
+    async def answer(self, response: ResponseLog, admission: Admission | None = None) -> None:
         """Lead one request through; whatever happens, end its log and settle its bill once.
 
         Raises MillraceError only before anything started.
         """
-        with self._admitted(response) as bill:
+        with self._entered(response, admission) as bill:
             response.start()
             try:
                 ended = answered(bill, await self._fall(response, bill))
@@ -89,16 +88,16 @@ class Funnel:
             finally:
                 settle(response, bill, ended)
 
-    def drop(self, response: ResponseLog) -> None:
+    def drop(self, response: ResponseLog, admission: Admission | None = None) -> None:
         """End a request that was cancelled before it ran: it gets its beginning, its end and its row all the same."""
-        bill = self._bill(response)
+        bill = self._bill(response, admission)
         response.start()
         settle(response, bill, cancelled(response, bill))
 
     def meter(self, now: float) -> None:
         """Note in every running response what it has cost until now, once a second. Called by the sweeper."""
         for response, bill in self._running.items():
-            if response.meter_due(now, _METER_EVERY_S):
+            if response.meter_due(now):
                 response.meter(bill.statement())
 
     async def _fall(self, response: ResponseLog, bill: Bill) -> Result:
@@ -135,7 +134,6 @@ class Funnel:
         caller, catalog = self._caller, self._catalog
         match choice.strategy:
             case Strategy.SMALL | Strategy.LARGE:
-                response.commit()  # nobody is left to ask, so every word stands
                 call = caller.call(choice.first, response, payer)
                 return await straight(response, call, judged=choice.strategy is Strategy.LARGE)
             case Strategy.RACE:
@@ -155,8 +153,7 @@ class Funnel:
             budget,
             self._catalog.input_limit(request.strategy),
         )
-        long = sum(map(len, request.context)) + request.prompt.size > tokens.LONG
-        trimmed = await asyncio.to_thread(work) if long else work()
+        trimmed = await by_size(sum(map(len, request.context)) + request.prompt.size, work)
         bill.input_tokens, bill.trimmed_tokens = trimmed.input_tokens, trimmed.cut_tokens
         response.request = replace(request, prompt=trimmed.prompt, context=(), input_tokens=trimmed.input_tokens)
 
@@ -180,15 +177,17 @@ class Funnel:
         return Result.from_store(stored, cache)
 
     @contextmanager
-    def _admitted(self, response: ResponseLog) -> Iterator[Bill]:
+    def _entered(self, response: ResponseLog, admission: Admission | None) -> Iterator[Bill]:
+        bill = self._bill(response, admission)
         if len(self._running) >= self._max_running:
+            bill.void()
             message = f"{self._max_running} requests are running already; try again in a second"
             raise MillraceError("overloaded", message, retry_after_ms=1000)
-        bill = self._running[response] = self._bill(response)
+        self._running[response] = bill
         try:
             yield bill
         finally:
             del self._running[response]
 
-    def _bill(self, response: ResponseLog) -> Bill:
-        return Bill(response.request, self._catalog.large.price, self._ledger, self._wall())
+    def _bill(self, response: ResponseLog, admission: Admission | None) -> Bill:
+        return Bill(response.request, self._catalog.large.price, self._ledger, self._wall(), admission)

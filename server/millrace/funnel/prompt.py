@@ -22,8 +22,6 @@ class Trimmed:
     prompt: Prompt
     input_tokens: int
     cut_tokens: int
-    cut_chunks: int
-    cut_turns: int
 
 
 def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: int) -> Trimmed:
@@ -55,8 +53,6 @@ def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: in
         prompt=result,
         input_tokens=tokens.count_prompt(result) if block or turns else spent,
         cut_tokens=_count(messages, lost) + sum(map(tokens.count, context[kept_chunks:])),
-        cut_chunks=len(context) - kept_chunks,
-        cut_turns=len(turns) - len(kept),
     )
 
 

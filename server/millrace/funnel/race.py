@@ -124,6 +124,5 @@ def _decide(response: ResponseLog, winner: Contender, loser: Contender) -> None:
 
 async def _finish(winner: Contender, response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog) -> Result:
     if winner.model is catalog.large:
-        response.commit()
         return await straight(response, winner.winning())
     return await keep_or_escalate(response, payer, caller, catalog, winner.winning())

@@ -1,12 +1,11 @@
 """What was answered before: looked up by the whole request, or by what was meant; written back off the hot path."""
 
-import asyncio
 from functools import partial
 
-from millrace import tokens
 from millrace.funnel import checks
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.fingerprint import Keys, Scope, keys_of
+from millrace.funnel.offload import by_size
 from millrace.ports import ExactCache, SemanticCache
 from millrace.types import Answer, CacheMode, Request, SemanticHit, SemanticMiss, StoredAnswer
 
@@ -28,8 +27,7 @@ class Recall:
     async def keys(self, request: Request) -> Keys:
         """Return the keys of the whole request, as it will be sent; those of a long one are made off the loop."""
         work = partial(keys_of, request, self._models, checks.asked(request), self._embedder)
-        long = len(request.prompt.context) + request.prompt.size > tokens.LONG
-        return await asyncio.to_thread(work) if long else work()
+        return await by_size(len(request.prompt.context) + request.prompt.size, work)
 
     async def exact(self, request: Request, keys: Keys) -> StoredAnswer | None:
         """Return the answer to the same request."""

@@ -4,16 +4,15 @@ A text delta is kept as a plain `str`, every other fact is a small frozen value:
 """
 
 import asyncio
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import groupby
-from typing import Protocol
+from typing import Protocol, overload
 
 from millrace.errors import MillraceError
 from millrace.ports import Attempt, Clock
 from millrace.types import (
     Aside,
     CacheOutcome,
-    Delivery,
     Message,
     Refusal,
     Request,
@@ -28,6 +27,7 @@ from millrace.types import (
     reasoning_of,
     refusal_of,
 )
+from millrace.wire import limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class ResponseLog:
     ended: Ended | None = None
     attempt: Attempt | None = None  # the one whose words come in now
     _source: "ResponseLog | None" = None
-    _metered_at: float = 0.0
+    metered_at: float | None = None  # when it last noted what it had cost
     _awaited: int = 0  # deltas until `_reached` is due
     _reached: asyncio.Future[None] | None = None
 
@@ -165,9 +165,7 @@ class ResponseLog:
     @property
     def seen(self) -> bool:
         """Whether a client that keeps up has seen a word of the answer."""
-        if self.request.delivery is Delivery.SPECULATE:
-            return self.first_text_at is not None
-        return self.committed and self.first_text_at is not None and self.request.delivery is not Delivery.FINAL
+        return self.first_text_at is not None and self.request.delivery.shows(committed=self.committed)
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Tell a listener everything from the first fact, then each new one as it comes."""
@@ -177,13 +175,11 @@ class ResponseLog:
 
     def replay(self, subscriber: Subscriber) -> None:
         """Tell everything until now."""
-        for is_text, run in groupby(self.facts, lambda fact: isinstance(fact, str)):
-            if is_text:
-                subscriber.text([fact for fact in run if isinstance(fact, str)])
+        for fact in grouped(self.facts):
+            if isinstance(fact, list):
+                subscriber.text(fact)
             else:
-                for fact in run:
-                    assert not isinstance(fact, str), "grouped"
-                    subscriber.fact(fact)
+                subscriber.fact(fact)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Tell a listener no more."""
@@ -256,7 +252,7 @@ class ResponseLog:
         """Promise that the words so far, and those to come, stand."""
         if not self.committed:
             self.committed = True
-            if self.first_text_at is not None and self.request.delivery is not Delivery.SPECULATE:
+            if self.first_text_at is not None and not self.request.delivery.shows(committed=False):
                 self.first_text_at = self.clock()  # until now nobody has seen them
             self._append(Committed())
 
@@ -264,18 +260,23 @@ class ResponseLog:
         """Take back the words of the attempt so far; its later ones no longer arrive."""
         assert not self.committed, "committed words are never taken back"
         self._detach()
-        if self.request.delivery is not Delivery.SPECULATE:
+        if not self.request.delivery.shows(committed=False):
             self.first_text_at = None  # nobody has seen them
         self._append(revised)
 
-    def meter_due(self, now: float, every_s: float) -> bool:
-        """Whether it is time to say what it has cost."""
-        return now - max(self._metered_at, self.started_at or now) >= every_s
+    def may_meter(self, now: float) -> bool:
+        """Whether a usage may be sent: at most one a second (PROTOCOL.md, Once negotiated)."""
+        return self.metered_at is None or now - self.metered_at >= limits.USAGE_EVERY_S
+
+    def meter_due(self, now: float) -> bool:
+        """Whether it has run for long enough, since it began and since the last time, to say what it has cost."""
+        return self.started_at is not None and now - self.started_at >= limits.USAGE_EVERY_S and self.may_meter(now)
 
     def meter(self, statement: Statement) -> None:
-        """Note what it has used and cost until now."""
-        self._metered_at = self.clock()
-        self._append(Metered(statement))
+        """Say what it has used and cost until now. Whoever comes later gets the next one; so it is not kept."""
+        self.metered_at = self.clock()
+        for subscriber in self.subscribers:
+            subscriber.fact(Metered(statement))
 
     def end(self, ended: Ended) -> None:
         """Note the end. Later words are not taken any more."""
@@ -287,13 +288,7 @@ class ResponseLog:
 
     def pack(self) -> None:
         """Join the words of an ended response: nobody needs to know any more how they came."""
-        packed: list[Fact | str] = []
-        for is_text, run in groupby(self.facts, lambda fact: isinstance(fact, str)):
-            if is_text:
-                packed.append("".join(fact for fact in run if isinstance(fact, str)))
-            else:
-                packed += run
-        self.facts = packed
+        self.facts = ["".join(fact) if isinstance(fact, list) else fact for fact in grouped(self.facts)]
 
     def standing(self) -> Message:
         """Return the answer as it stands: all that was said since the last revise."""
@@ -318,6 +313,29 @@ class ResponseLog:
         self.facts.append(fact)
         for subscriber in self.subscribers:
             subscriber.fact(fact)
+
+
+@overload
+def grouped(facts: Iterable[Aside | str]) -> Iterator[Aside | list[str]]: ...
+
+
+@overload
+def grouped(facts: Iterable[Fact | str]) -> Iterator[Fact | list[str]]: ...
+
+
+def grouped(facts: Iterable[Fact | str]) -> Iterator[Fact | list[str]]:
+    """Yield facts in order, adjacent texts together as a list."""
+    texts: list[str] = []
+    for fact in facts:
+        if isinstance(fact, str):
+            texts.append(fact)
+            continue
+        if texts:
+            yield texts
+            texts = []
+        yield fact
+    if texts:
+        yield texts
 
 
 def _nowhere(_: object) -> None:

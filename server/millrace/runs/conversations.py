@@ -6,7 +6,8 @@ from millrace import log
 from millrace.dialects.responses import body_of
 from millrace.errors import MillraceError
 from millrace.ports import Archive
-from millrace.runs.runs import Run, Runs
+from millrace.runs.run import Phase, Run
+from millrace.runs.runs import Runs
 from millrace.types import Message, Request, Status, StoredResponse
 from millrace.wire import responses as wire
 
@@ -66,13 +67,13 @@ class Conversations:
             raise MillraceError("invalid_request", "it is still running; cancel it first", param="response_id")
         if run is not None:
             self._runs.forget(run)
-            run.deleted = True  # a lane may still know it as its last
+            run.enter(Phase.DELETED)  # a lane may still know it as its last
         if not await self._archive.delete(tenant, response_id) and run is None:
             raise not_found(response_id)
 
     async def _before(self, request: Request, last: Run | None) -> tuple[Message, ...]:
         previous_id = str(request.previous_response_id)
-        if last is not None and last.request.id == previous_id and not last.deleted:
+        if last is not None and last.request.id == previous_id and last.state.phase is not Phase.DELETED:
             return _checked(last)
         run = self._runs.find(request.tenant, previous_id)
         if run is not None and run.request.store is not False:

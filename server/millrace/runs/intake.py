@@ -18,7 +18,8 @@ from millrace.funnel.routing import choice
 from millrace.ports import Clock, Limiter
 from millrace.principal import Principal
 from millrace.runs.conversations import Conversations
-from millrace.runs.runs import Repeat, Run, Runs
+from millrace.runs.run import Run
+from millrace.runs.runs import Repeat, Runs
 from millrace.types import Delivery, Request
 from millrace.wire.requests import Create
 

@@ -28,6 +28,10 @@ class Delivery(StrEnum):
     COMMIT = "commit"  # nothing until the whole answer is accepted
     FINAL = "final"  # the accepted answer as one delta
 
+    def shows(self, *, committed: bool) -> bool:
+        """Whether words are shown before their answer is accepted, once they are committed or already before that."""
+        return self is Delivery.SPECULATE or (committed and self is not Delivery.FINAL)
+
 
 class CacheMode(StrEnum):
     """What a request wants of the caches."""

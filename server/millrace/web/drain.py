@@ -3,10 +3,11 @@
 import asyncio
 
 from millrace.runs.intake import draining
+from millrace.web.liveness import LAST_WORDS_S
 from millrace.web.process import Process
-from millrace.web.session import LAST_WORDS_S
+from millrace.wire import limits
 
-SPREAD_S, SPREAD_PER_SESSION_S = 4.0, 0.02  # over which connections close: at most, and for each
+SPREAD_PER_SESSION_S = 0.02  # over which connections close, for each
 LOOK_S = 0.05
 
 
@@ -16,7 +17,7 @@ async def drain(process: Process) -> None:
     A peer that takes too long to read its last words is not waited for.
     """
     process.intake.closed = process.gate.draining = True
-    spread_s = min(SPREAD_S, SPREAD_PER_SESSION_S * len(process.sessions))
+    spread_s = min(limits.SPREAD_S, SPREAD_PER_SESSION_S * len(process.sessions))
     give_up_at = process.clock() + process.drain_s
     while process.sessions or process.streams or process.runs.running:
         now = process.clock()

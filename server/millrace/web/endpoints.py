@@ -1,12 +1,13 @@
-"""The HTTP side of the same funnel: Responses and chat completions, streamed or whole; cancel, resume, delete."""
+"""The endpoints under /v1: responses over WebSocket and HTTP, chat completions; cancel, replay, delete; tickets."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.websockets import WebSocket
 
 from millrace.dialects.chat import completion_of, in_chat
 from millrace.dialects.event_log import Codec, EventLog
@@ -16,13 +17,30 @@ from millrace.funnel import checks
 from millrace.principal import Principal
 from millrace.runs.conversations import not_found
 from millrace.runs.intake import repeat_of
-from millrace.runs.runs import MAX_LOG, Run
-from millrace.web.middleware import read_body
+from millrace.runs.run import Run
+from millrace.web.outbox import AsgiWriter, FrameWriter
 from millrace.web.process import Process
+from millrace.web.session import Closed, Session
 from millrace.web.sse import SseResponse, WholeResponse
-from millrace.wire import chunks, completions, reading, requests, responses as wire
+from millrace.web.websocket import EXTENSION
+from millrace.wire import chunks, completions, documents, limits, reading, requests, responses as wire
 
+MAX_TICKET_BODY = 4096  # bytes
 MAX_DIGITS = 12  # of the number of an event
+
+
+async def websocket_responses(websocket: WebSocket) -> None:
+    """Serve the Responses WebSocket mode."""
+    offered = wire.SUBPROTOCOL in websocket.scope["subprotocols"]
+    await websocket.accept(subprotocol=wire.SUBPROTOCOL if offered else None)
+    writer = websocket.scope["extensions"].get(EXTENSION) or AsgiWriter(websocket.send)
+    negotiated = offered or websocket.query_params.get("millrace") == "1"
+    state = websocket.state
+    session = Session(state.process, cast("FrameWriter", writer), state.principal, negotiated=negotiated)
+    try:
+        await session.run(cast("Any", websocket.receive))
+    except Closed as end:
+        await websocket.close(end.code, end.reason)
 
 
 async def create_response(request: Request) -> Response:
@@ -63,11 +81,7 @@ async def retrieve(request: Request) -> Response:
         return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
     run = _found(request)
     after = _after(request.query_params.get("starting_after"))
-    known = run.projections.get(in_responses(negotiated=False))
-    if run.log_bytes > MAX_LOG:
-        raise MillraceError("resume_gap", "the response is too long to be told again")
-    if after >= 0 and (known is None or after >= len(known.event_log.written)):
-        raise MillraceError("resume_gap", f"starting_after: event {after} was never sent in this dialect")
+    run.check_replay(in_responses(negotiated=False), after, "starting_after")
     return _events(request, run, after + 1)
 
 
@@ -78,8 +92,21 @@ async def delete(request: Request) -> Response:
     return Response(msgspec.json.encode(wire.Deleted(id=response_id)), media_type="application/json")
 
 
+async def tickets(request: Request) -> Response:
+    """Trade a key for a ticket."""
+    process: Process = request.state.process
+    body = await _read_body(request, MAX_TICKET_BODY) or b"{}"
+    asked = reading.convert(reading.decode(body, "the body"), documents.TicketRequest)
+    origin = asked.origin or request.headers.get("origin")
+    if origin is None:
+        raise invalid("origin", 'origin: missing; name the page that will connect: {"origin": "https://app.example"}')
+    ticket = process.gate.ticket(request.state.principal, origin)
+    answer = documents.TicketAnswer(ticket=ticket, expires_at=int(process.wall() + limits.TICKET_S))
+    return Response(msgspec.json.encode(answer), 201, {"Cache-Control": "no-store"}, media_type="application/json")
+
+
 async def _body(request: Request) -> dict[str, Any]:
-    return reading.decode(await read_body(request, _process(request).max_message_bytes), "the body")
+    return reading.decode(await _read_body(request, _process(request).max_message_bytes), "the body")
 
 
 async def _started(request: Request, create: requests.Create, fields: dict[str, Any]) -> Run:
@@ -120,6 +147,16 @@ def _response(run: Run) -> bytes:
     if body.error is not None and ended.error is not None:
         raise Unanswered(ended.error, body.usage)
     return wire.encode(body)
+
+
+async def _read_body(request: Request, limit: int) -> bytes:
+    """Return a request's body; raise `message_too_big` before more than the limit, in bytes, is kept."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit:
+            raise MillraceError("message_too_big", f"the body is longer than {limit} bytes")
+    return bytes(body)
 
 
 def _found(request: Request) -> Run:

@@ -4,10 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from millrace.errors import MillraceError
-
-MAX_RUNNING = 16
-MAX_WAITING = 64
-MAX_NAMED = 32
+from millrace.wire import limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,25 +24,25 @@ class Lanes:
 
     def join(self, place: Place) -> None:
         """Wait in a lane. Raises where the connection has too much waiting, or too many lanes busy."""
-        if len(self.waiting) >= MAX_WAITING and self._must_wait(place):
+        if len(self.waiting) >= limits.MAX_QUEUED and self._must_wait(place):
             raise MillraceError(
-                "queue_full", f"{MAX_WAITING} requests wait on this connection already", retry_after_ms=1000
+                "queue_full", f"{limits.MAX_QUEUED} requests wait on this connection already", retry_after_ms=1000
             )
         busy = {other.stream_id for other in (*self.running.values(), *self.waiting)} - {None}
-        if place.stream_id is not None and place.stream_id not in busy and len(busy) >= MAX_NAMED:
+        if place.stream_id is not None and place.stream_id not in busy and len(busy) >= limits.MAX_LANES:
             raise MillraceError(
                 "websocket_stream_limit_reached",
-                f"{MAX_NAMED} lanes are busy on this connection already; wait for one to end, or use one of them",
+                f"{limits.MAX_LANES} lanes of this connection are busy; wait for one to end, or use one of them",
                 param="stream_id",
             )
         self.waiting.append(place)
 
     def _must_wait(self, place: Place) -> bool:
-        return len(self.running) >= MAX_RUNNING or bool(self.in_lane(place.stream_id))
+        return len(self.running) >= limits.MAX_RUNNING or bool(self.in_lane(place.stream_id))
 
     def start_next(self) -> Place | None:
         """Move the first request that may run from waiting to running, and return it."""
-        if len(self.running) >= MAX_RUNNING:
+        if len(self.running) >= limits.MAX_RUNNING:
             return None
         for place in self.waiting:
             if place.stream_id not in self.running:

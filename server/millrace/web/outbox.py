@@ -10,10 +10,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from millrace.dialects.event_log import Codec, EventLog
+from millrace.wire import limits
 
-HIGH_WATER = 64 * 1024  # bytes that may wait where the socket cannot be seen
-MAX_WAITING = 192 * 1024  # bytes that may wait beside them
-MAX_FRAMES = 1000  # that leave in one write
 ONE_FRAME = 1  # byte of room: no frame begins past it
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -108,12 +106,12 @@ class Outbox:
     @property
     def ready(self) -> bool:
         """Whether there is room: in the socket, and in this turn's write."""
-        return self.writable.is_set() and self._bytes < HIGH_WATER and len(self._frames) < MAX_FRAMES
+        return self.writable.is_set() and self._bytes < limits.SOCKET_BYTES and len(self._frames) < limits.MAX_FRAMES
 
     @property
     def free_bytes(self) -> int:
         """Bytes that still go into this turn's write."""
-        return HIGH_WATER - self._bytes
+        return limits.SOCKET_BYTES - self._bytes
 
     @property
     def unsent(self) -> int:
@@ -168,7 +166,8 @@ class Outbox:
     def _update_congestion(self) -> None:
         """See whether too much waits, and steer the models of all that is told here."""
         waiting_bytes = sum(feed.waiting_bytes for feed in self._turns)
-        congested = not self.writable.is_set() and waiting_bytes > (MAX_WAITING // 2 if self.congested else MAX_WAITING)
+        bound = limits.WAITING_BYTES // 2 if self.congested else limits.WAITING_BYTES
+        congested = not self.writable.is_set() and waiting_bytes > bound
         if congested is not self.congested:
             self.congested = congested
             for feed in tuple(self.feeds):
@@ -198,7 +197,7 @@ class AsgiWriter:
         """Queue frames for the task."""
         self._waiting.extend(payloads)
         self.unsent += sum(map(len, payloads))
-        if self.unsent > HIGH_WATER and not self._paused and self.on_pause is not None:
+        if self.unsent > limits.SOCKET_BYTES and not self._paused and self.on_pause is not None:
             self._paused = True
             self.on_pause()
         if self._task is None or self._task.done():

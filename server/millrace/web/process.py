@@ -9,7 +9,8 @@ from millrace.funnel.funnel import Funnel
 from millrace.ports import Clock
 from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
-from millrace.runs.runs import Run, Runs
+from millrace.runs.run import Run
+from millrace.runs.runs import Runs
 from millrace.runs.sweeper import each
 from millrace.web.sse import SseResponse
 

@@ -10,11 +10,10 @@ from starlette.types import Receive, Scope, Send
 from millrace.dialects.event_log import Codec, EventLog
 from millrace.errors import MillraceError
 from millrace.ports import Clock
-from millrace.runs.runs import Run
-from millrace.web.outbox import MAX_WAITING
+from millrace.runs.run import Run
 from millrace.web.websocket import EXTENSION
+from millrace.wire import limits
 
-SILENT_S = 15.0  # after which a comment keeps the connection open on its way
 MAX_PIECE = 64 * 1024  # bytes sent at once
 KEEP_ALIVE = b": still there\n\n"
 
@@ -66,9 +65,8 @@ class SseResponse(Response):
         self._connection: HttpConnection | None = None
         self._unsent = 0
         self._task: asyncio.Task[None] | None = None
-        assert run.task is not None, "it has been started"
         run.task.add_done_callback(lambda _: self._news.set())
-        run.come()
+        run.add_listener()
         event_log.join(self)
 
     @property
@@ -79,7 +77,7 @@ class SseResponse(Response):
     @property
     def congested(self) -> bool:
         """Whether too much waits for it."""
-        return self._sending and self._waiting_bytes > MAX_WAITING
+        return self._sending and self._waiting_bytes > limits.WAITING_BYTES
 
     def more(self, size: int) -> None:
         """Wake up; or let it wait, and the models too when it is too much."""
@@ -97,12 +95,12 @@ class SseResponse(Response):
         self._unsent = unsent
         if now - self._moved_at >= self._stuck_s:
             self.give_up(slow_consumer(self._stuck_s))
-        elif now - self._sent_at >= SILENT_S:
+        elif now - self._sent_at >= limits.SILENT_S:
             self._news.set()
 
     def give_up(self, error: MillraceError) -> None:
         """Drop a client that takes nothing, and end what runs for it alone."""
-        if self._run.alone:
+        if self._run.listeners <= 1:
             self._run.halt(error)
         if self._connection is not None:
             self._connection.abort()
@@ -113,22 +111,22 @@ class SseResponse(Response):
         """Tell until the end, or until the client has gone."""
         self._connection = scope.get("extensions", {}).get(EXTENSION)
         self._streams.add(self)
-        self._task = asyncio.get_running_loop().create_task(self._tell(send))
+        self._task = asyncio.get_running_loop().create_task(self._send_all(send))
         try:
             await until_gone(self._task, receive)
         finally:
             self._streams.discard(self)
             self._event_log.leave(self)
-            self._run.go()
+            self._run.remove_listener()
 
-    async def _tell(self, send: Send) -> None:
+    async def _send_all(self, send: Send) -> None:
         await self._until_begun()
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         while not self._event_log.ends_at(self._at):
             self._news.clear()
             while piece := self._piece():
                 await self._send(send, piece)
-            if self._clock() - self._sent_at >= SILENT_S:
+            if self._clock() - self._sent_at >= limits.SILENT_S:
                 await self._send(send, KEEP_ALIVE)
             if not self._event_log.ends_at(self._at):
                 await self._news.wait()
@@ -164,21 +162,18 @@ class WholeResponse(Response):
         super().__init__()
         self._run = run
         self._make = make
-        run.come()
+        run.add_listener()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait for the end, or until the client has gone."""
-        task = asyncio.get_running_loop().create_task(self._tell(scope, receive, send))
+        task = asyncio.get_running_loop().create_task(self._send_all(scope, receive, send))
         try:
             await until_gone(task, receive)
         finally:
-            self._run.go()
+            self._run.remove_listener()
 
-    async def _tell(self, scope: Scope, receive: Receive, send: Send) -> None:
-        assert self._run.task is not None, "it has been started"
-        await asyncio.wait((self._run.task,))
-        if self._run.refused is not None:
-            raise self._run.refused
+    async def _send_all(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._run.wait()
         answer = Response(self._make(), headers=about(self._run), media_type="application/json")
         await answer(scope, receive, send)
 
@@ -189,14 +184,14 @@ def slow_consumer(stuck_s: float) -> MillraceError:
 
 
 def _why_none(run: Run, make: Callable[[], bytes]) -> MillraceError:
-    """Return why a run that has ended has told nothing."""
-    if run.refused is not None:
-        return run.refused
+    """Return why a run that has ended has shown nothing."""
+    if run.state.error is not None:
+        return run.state.error
     try:
         make()
     except MillraceError as error:
         return error
-    return MillraceError("internal_error", "the answer was not told")
+    return MillraceError("internal_error", "the answer was not shown")
 
 
 def about(run: Run) -> dict[str, str]:

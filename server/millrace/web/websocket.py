@@ -15,12 +15,13 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 
+from millrace.wire import limits
+
 if sys.platform == "linux":
     import fcntl
     import termios
 
 EXTENSION = "millrace.transport"
-HIGH_WATER = 64 * 1024  # bytes that may wait in this process before frames are merged
 TCP_NOTSENT_LOWAT, NOT_SENT = 25, 16 * 1024  # Linux: bytes the kernel may hold unsent, or a slow reader hides in them
 
 MAX_FRAGMENTS = 16_384  # of one message; empty ones weigh nothing on the wire and something here
@@ -76,7 +77,7 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
         Those of one turn of the loop are counted here: uvloop counts what it was given to write only at its end.
         """
         answer = b"".join(self.conn.data_to_send())
-        if self.transport.get_write_buffer_size() + self._ponged < HIGH_WATER:
+        if self.transport.get_write_buffer_size() + self._ponged < limits.SOCKET_BYTES:
             if not self._ponged:
                 self.loop.call_soon(self._turn)
             self._ponged += len(answer)
@@ -141,7 +142,7 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
 
 def tune(transport: asyncio.Transport) -> None:
     """Have what is written leave at once, and what waits wait here, where it is seen."""
-    transport.set_write_buffer_limits(high=HIGH_WATER)
+    transport.set_write_buffer_limits(high=limits.SOCKET_BYTES)
     connection = transport.get_extra_info("socket")
     if connection.family in (socket.AF_INET, socket.AF_INET6):
         # Not every loop sets it on a socket it was handed; without it a second small write waits 40 ms for an ACK.

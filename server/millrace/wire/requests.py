@@ -15,13 +15,12 @@ from msgspec import Meta, Struct
 
 from millrace.errors import MillraceError, invalid
 from millrace.types import CacheMode, Delivery, Format, Message, OnDisconnect, Prompt, Strategy
-from millrace.wire import items
+from millrace.wire import items, limits
 from millrace.wire.items import MAX_ID, ChosenFunction, FunctionTool, Id, Item
 from millrace.wire.options import MAX_TOKENS, Asked, Metadata, Options, echoed, read_metadata
 from millrace.wire.reading import convert, decode, json_name
 
-STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
-MAX_PING = 1024  # bytes of what is sent back
+STREAM_ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{limits.STREAM_ID_CHARACTERS}}}")
 UNSUPPORTED = ("conversation", "prompt", "background")  # of the Responses API; nothing here can honour them
 TYPES = ("response.create", "response.cancel", "response.steer", "millrace.resume", "millrace.ping")
 
@@ -328,8 +327,8 @@ def read_resume(envelope: Envelope) -> Resume:
 def read_ping(envelope: Envelope) -> Ping:
     """Read a `millrace.ping`."""
     fields = convert(envelope.fields, MillracePing)
-    if len(msgspec.json.encode(fields.t)) > MAX_PING:
-        raise invalid("t", f"t: at most {MAX_PING} bytes come back")
+    if len(msgspec.json.encode(fields.t)) > limits.PING_BYTES:
+        raise invalid("t", f"t: at most {limits.PING_BYTES} bytes come back")
     return Ping(fields.t)
 
 

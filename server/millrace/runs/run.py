@@ -1,0 +1,148 @@
+"""One response of this process, from its request until it is forgotten: who listens, who may stop it, how it ended."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar, cast
+
+from millrace.dialects.event_log import Dialect, Projection
+from millrace.errors import MillraceError
+from millrace.funnel.response_log import ResponseLog
+from millrace.ports import Clock
+from millrace.types import OnDisconnect, Request
+from millrace.wire import limits
+
+# What it keeps, in bytes, about; a test holds them against what Python allocates.
+RUN_SIZE = 4 * 1024  # with nothing in it
+FACT_SIZE = 200  # a fact, beside its text
+TEXT_SIZE = 56  # a text of an event log, beside its characters
+
+P = TypeVar("P", bound=Projection)
+
+
+class Phase(StrEnum):
+    """Where a run is in its life."""
+
+    RUNNING = "running"
+    REFUSED = "refused"  # it never became a response
+    ENDED = "ended"
+    DELETED = "deleted"  # it has ended, and its owner wants it forgotten
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A phase, when it was reached by the clock, and why, where that has a reason."""
+
+    phase: Phase
+    since: float
+    error: MillraceError | None = None  # why it was refused
+
+
+class Run:
+    """One response on its way through the funnel, and after it."""
+
+    def __init__(
+        self, request: Request, clock: Clock, created_at: int, on_listener_gone: "Callable[[Run], None]"
+    ) -> None:
+        self.request = request  # as it came: with all its history
+        self.response = ResponseLog(request, clock)
+        self.created_at = created_at  # Unix seconds
+        self.stream_id: str | None = None  # the lane it came by
+        self.state = State(Phase.RUNNING, clock())
+        self.listeners = 0  # clients
+        self.left_at: float | None = None  # when the last listener went away
+        self.was_abandoned = False  # it was cancelled because nobody listened any more
+        self._clock = clock
+        self._on_listener_gone = on_listener_gone
+        self._projections: dict[Dialect[Any], Projection] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._is_stopped = False
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """Leads it through the funnel; done when it has ended."""
+        assert self._task is not None, "it has been started"
+        return self._task
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or never began."""
+        return self.state.phase is not Phase.RUNNING
+
+    @property
+    def size(self) -> int:
+        """Bytes that it keeps, about. Those who come after its end may add another dialect to them."""
+        facts, prompt = self.response.facts, self.request.prompt
+        text = sum(len(fact) for fact in facts if isinstance(fact, str))
+        event_logs = [projection.event_log for projection in self._projections.values()]
+        shown = sum(event_log.log_bytes + len(event_log.written) * TEXT_SIZE for event_log in event_logs)
+        context = 2 * sum(map(len, self.request.context))  # in chunks, and in the prompt as it was sent
+        return RUN_SIZE + text + len(facts) * FACT_SIZE + shown + prompt.size + context
+
+    def start(self, work: Coroutine[Any, Any, None], on_done: Callable[[asyncio.Task[None]], None]) -> None:
+        """Lead it on in a task of its own. Nobody who waits for its end hears of it before `on_done`."""
+        self._task = asyncio.get_running_loop().create_task(work)
+        self._task.add_done_callback(on_done)
+
+    def enter(self, phase: Phase, error: MillraceError | None = None) -> None:
+        """Note that it has reached another phase."""
+        self.state = State(phase, self._clock(), error)
+
+    async def wait(self) -> None:
+        """Wait until it has ended. Raises why it never became a response, if it did not."""
+        await asyncio.wait((self.task,))
+        if self.state.error is not None:
+            raise self.state.error
+
+    def add_listener(self) -> None:
+        """Count one more client that listens."""
+        self.listeners += 1
+        self.left_at = None
+
+    def remove_listener(self) -> None:
+        """Count one client less; when the last has gone, the request is cancelled or waits for another."""
+        self.listeners -= 1
+        self._on_listener_gone(self)
+        if self.listeners == 0:
+            self.left_at = self._clock()
+            if self.request.on_disconnect is OnDisconnect.CANCEL:
+                self.was_abandoned = not self.is_over
+                self.cancel()
+
+    def cancel(self) -> None:
+        """End it for all who listen. Idempotent.
+
+        Every cancel of the task goes through here. A second `Task.cancel` would interrupt the `finally` in which the
+        first one settles the bill, and what was spent would be lost (PROTOCOL.md, What always holds, 5).
+        """
+        if self._task is not None and not self._is_stopped:
+            self._is_stopped = True
+            self._task.cancel()
+
+    def halt(self, error: MillraceError) -> None:
+        """End it for all who listen, for a reason that is not theirs: a deadline, a drain, a slow reader."""
+        if not self._is_stopped and not self.is_over:
+            self.response.halt = error
+            self.cancel()
+
+    def projection(self, dialect: Dialect[P]) -> P:
+        """Return what shows it in a dialect; the first who asks has it shown from the beginning."""
+        found = self._projections.get(dialect)
+        if found is None:
+            found = self._projections[dialect] = dialect.make(self.response, self.created_at)
+            self.response.subscribe(found)
+        return cast("P", found)
+
+    def is_shown(self, *dialects: Dialect[Any]) -> bool:
+        """Whether it has been shown in one of these dialects; without any, whether in one at all."""
+        return any(dialect in self._projections for dialect in dialects) if dialects else bool(self._projections)
+
+    def check_replay(self, dialect: Dialect[Any], after: int, param: str) -> None:
+        """Check that the events after a number can be sent again as they were; raise `resume_gap`, naming the field."""
+        event_logs = [projection.event_log for projection in self._projections.values()]
+        if max((event_log.log_bytes for event_log in event_logs), default=0) > limits.REPLAY_BYTES:
+            raise MillraceError("resume_gap", "the response is too long to be sent again", param="response_id")
+        written = len(self._projections[dialect].event_log.written) if dialect in self._projections else 0
+        if after >= written:
+            raise MillraceError("resume_gap", f"{param}: event {after} was never sent in this dialect", param=param)

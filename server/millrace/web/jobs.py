@@ -1,0 +1,199 @@
+"""The requests of one connection: each waits for its turn in its lane, is shown to its end, and can be cancelled."""
+
+import asyncio
+import itertools
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from millrace import log
+from millrace.dialects.event_log import Dialect
+from millrace.dialects.responses import EventCodec, ResponsesProjection
+from millrace.errors import MillraceError, internal_error
+from millrace.runs.conversations import not_found
+from millrace.runs.run import Run
+from millrace.types import OnDisconnect, Request
+from millrace.web.lanes import Lanes, Place
+from millrace.web.outbox import Feed, Outbox
+from millrace.web.process import Process
+from millrace.wire import limits
+from millrace.wire.requests import Cancel
+
+REMEMBERED = 256  # ended responses of a connection that a late cancel may still name
+
+Begin = Callable[[], Awaitable[tuple[Run, int]]]  # its run, and the number of the first event to be sent
+Refuse = Callable[[MillraceError, str | None, str | None], None]  # an error, its lane, the id of its frame
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request of this connection, or a replay, waiting for its turn or having it."""
+
+    response_id: str
+    begin: Begin
+    event_id: str | None
+    request: Request | None = None  # None: a replay
+    task: asyncio.Task[None] | None = None
+    run: Run | None = None  # a replay listens, and may be cancelled, while it still waits
+    is_cancelled: bool = False
+    is_listening: bool = False
+
+    def listen(self, run: Run) -> None:
+        """Listen to a run. Idempotent."""
+        if not self.is_listening:
+            self.run, self.is_listening = run, True
+            run.add_listener()
+
+    def stop_listening(self) -> None:
+        """Listen no more. Idempotent."""
+        if self.is_listening and self.run is not None:
+            self.is_listening = False
+            self.run.remove_listener()
+
+    def is_of(self, response_id: str) -> bool:
+        """Whether this is the job of a response; a repeat has the id of the one it repeats."""
+        return response_id == self.shown_id
+
+    @property
+    def shown_id(self) -> str:
+        """The id of the response as the client knows it."""
+        return self.response_id if self.run is None else self.run.request.id
+
+
+class Jobs:
+    """All jobs of one connection, by their place in its lanes."""
+
+    def __init__(self, process: Process, outbox: Outbox, dialect: Dialect[ResponsesProjection], refuse: Refuse) -> None:
+        self._process = process
+        self._outbox = outbox
+        self._dialect = dialect
+        self._refuse = refuse
+        self._lanes = Lanes()
+        self._jobs: dict[Place, Job] = {}
+        self._numbers = itertools.count()
+        self._ended: deque[str] = deque(maxlen=REMEMBERED)
+        self._last: dict[str | None, Run] = {}  # by lane, the latest at the end
+        self._is_released = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing runs or waits."""
+        return not self._jobs
+
+    def last_of(self, stream_id: str | None) -> Run | None:
+        """Return the run that a lane has shown last."""
+        return self._last.get(stream_id)
+
+    def add(self, job: Job, stream_id: str | None) -> None:
+        """Let a job wait for its turn. Raises `queue_full` or `websocket_stream_limit_reached`."""
+        place = Place(next(self._numbers), stream_id)
+        self._lanes.join(place)
+        self._jobs[place] = job
+        self._start_ready()
+
+    def cancel(self, cancel: Cancel, tenant: str) -> None:
+        """Cancel a response, or a lane's running request and those queued behind it; raise `response_not_found`.
+
+        The terminal event is the acknowledgement (PROTOCOL.md, Client to server). So a request that still waits gets a
+        turn out of order, once it is the first of its lane, and there its beginning and its end.
+        """
+        for place in self._named(cancel, tenant):
+            job = self._jobs[place]
+            job.is_cancelled = True
+            if job.run is not None:
+                job.run.cancel()
+            self._start_cancelled(place.stream_id)
+
+    def halt(self, error: MillraceError, *, also_detached: bool = True) -> None:
+        """End what runs for this connection alone; what others listen to goes on for them."""
+        mine = Counter(job.run for job in self._jobs.values() if job.run is not None and job.is_listening)
+        for run, times in mine.items():
+            ends = also_detached or run.request.on_disconnect is OnDisconnect.CANCEL
+            if ends and run.listeners <= times:
+                run.halt(error)
+
+    async def release(self) -> None:
+        """Stop listening to all runs. Those that waited never ran, and get their row in the ledger all the same."""
+        self._is_released = True
+        tasks = [job.task for job in self._jobs.values() if job.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for job in self._jobs.values():
+            job.stop_listening()
+            if job.run is None and job.request is not None:
+                self._process.intake.drop(job.request)
+
+    def _named(self, cancel: Cancel, tenant: str) -> list[Place]:
+        if cancel.response_id is None:
+            return self._lanes.in_lane(cancel.stream_id)
+        places = [place for place, job in self._jobs.items() if job.is_of(cancel.response_id)]
+        if places or cancel.response_id in self._ended:
+            return places
+        run = self._process.runs.find(tenant, cancel.response_id)
+        if run is None:
+            raise not_found(cancel.response_id)
+        run.cancel()
+        return []
+
+    def _start_ready(self) -> None:
+        while not self._is_released and (place := self._lanes.start_next()) is not None:
+            self._start(place)
+
+    def _start(self, place: Place) -> None:
+        job = self._jobs[place]
+        job.task = asyncio.get_running_loop().create_task(self._serve(place, job))
+
+    def _start_cancelled(self, stream_id: str | None) -> None:
+        """Give a cancelled request that is the first of its lane its turn at once, however many run."""
+        for place in self._lanes.in_lane(stream_id)[:1]:
+            job = self._jobs[place]
+            if job.is_cancelled and job.task is None and not self._is_released:
+                self._lanes.start(place)
+                self._start(place)
+
+    async def _serve(self, place: Place, job: Job) -> None:
+        """Give a job its turn: show its run to the end, or say why it never became a response."""
+        try:
+            if job.is_cancelled and job.request is not None:
+                run, start = self._process.intake.drop(job.request), 0
+            else:
+                run, start = await job.begin()
+            job.listen(run)
+            if job.is_cancelled:
+                run.cancel()
+            await self._show(place, run, start)
+        except MillraceError as error:
+            self._refuse(error, place.stream_id, job.event_id)
+        except Exception as error:  # the lane must go on
+            log.get().error("job crashed", id=job.response_id, exc_info=error)
+            self._refuse(internal_error(), place.stream_id, job.event_id)
+        finally:
+            job.stop_listening()
+            self._lanes.leave(place)
+            self._ended.append(job.shown_id)
+            if not self._is_released:
+                del self._jobs[place]
+            self._start_cancelled(place.stream_id)
+            self._start_ready()
+
+    async def _show(self, place: Place, run: Run, start: int) -> None:
+        """Write a run's events as they come, until the last one has been written or the peer has gone."""
+        if run.stream_id is None and not run.is_shown():
+            run.stream_id = place.stream_id
+        projection = run.projection(self._dialect)
+        feed = Feed(projection.event_log, self._outbox, EventCodec(projection, place.stream_id), start)
+        try:
+            await run.wait()
+            await feed.finished
+            self._remember(place.stream_id, run)
+        finally:
+            feed.close()
+
+    def _remember(self, stream_id: str | None, run: Run) -> None:
+        """Note what a lane has shown last; of the lanes that were used, only the latest are remembered."""
+        self._last.pop(stream_id, None)
+        self._last[stream_id] = run
+        if len(self._last) > limits.MAX_LANES + 1:
+            del self._last[next(iter(self._last))]

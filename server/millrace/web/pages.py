@@ -1,0 +1,76 @@
+"""What needs no key, and what is no response: the page's files, health, models, contracts."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from millrace import __version__
+from millrace.errors import MillraceError
+from millrace.web.process import Process
+from millrace.web.refusals import PREFIX
+from millrace.wire import contracts, documents, responses as wire
+
+HOUSE = Path(__file__).parent.parent
+STATIC = next(folder for folder in (HOUSE / "static", HOUSE.parent.parent / "static") if folder.is_dir())
+
+
+def page(nowhere: ASGIApp) -> ASGIApp:
+    """Return what answers where no route does, which a mount would hide: the page's files, but nothing of the API's."""
+    files = StaticFiles(directory=STATIC, html=True)
+
+    async def files_or(scope: Scope, receive: Receive, send: Send) -> None:
+        is_file = scope["type"] == "http" and not scope["path"].startswith(PREFIX)
+        await (files if is_file else nowhere)(scope, receive, send)
+
+    return files_or
+
+
+async def upgrade_needed(_: Request) -> Response:
+    """Say that a GET here is for a WebSocket."""
+    error = MillraceError("invalid_request", "a GET of /v1/responses must ask for a WebSocket; use POST for HTTP")
+    return _json(documents.Refused(wire.error_body(error)), 426, {"Upgrade": "websocket"})
+
+
+async def models(request: Request) -> Response:
+    """List the names a request may give as its model."""
+    process: Process = request.state.process
+    return _json(documents.ModelNames([documents.ModelName(name) for name in process.catalog.names]))
+
+
+async def healthz(request: Request) -> Response:
+    """Say that the process is alive."""
+    process: Process = request.state.process
+    return _json(documents.Health("ok", __version__, process.epoch, process.funnel.running))
+
+
+async def readyz(request: Request) -> Response:
+    """Say whether requests are taken."""
+    process: Process = request.state.process
+    if process.intake.closed:
+        return _json(documents.Readiness("draining"), 503)
+    return _json(documents.Readiness("ready"))
+
+
+async def asyncapi(_: Request) -> Response:
+    """Say what goes over the WebSocket."""
+    return Response(_contract(contracts.asyncapi), media_type="application/json")
+
+
+async def openapi(_: Request) -> Response:
+    """Say what goes over HTTP."""
+    return Response(_contract(contracts.openapi), media_type="application/json")
+
+
+@cache
+def _contract(write: Callable[[str], contracts.Schema]) -> bytes:
+    return msgspec.json.encode(write(__version__))
+
+
+def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")

@@ -1,0 +1,49 @@
+"""Errors as HTTP responses: a status, headers that SDKs heed, and a JSON body."""
+
+import math
+from http import HTTPStatus
+
+import msgspec
+from msgspec import UNSET
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from millrace.errors import MillraceError, Unanswered
+from millrace.wire import documents, responses as wire
+
+PREFIX = "/v1/"  # of the API's paths; the page and its files are elsewhere
+_CHALLENGE = 'Bearer realm="millrace"'
+
+
+def refusal(error: MillraceError) -> Response:
+    """Return an error as an SDK reads it from HTTP."""
+    headers = {"Cache-Control": "no-store", "X-Should-Retry": "true" if _may_retry(error) else "false"}
+    if error.rule.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = _CHALLENGE
+    if error.retry_after_ms is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
+    usage = msgspec.to_builtins(error.usage) if isinstance(error, Unanswered) else UNSET
+    body = msgspec.json.encode(documents.Refused(wire.error_body(error), usage))
+    return Response(body, error.rule.status, headers, media_type="application/json")
+
+
+def _may_retry(error: MillraceError) -> bool:
+    """Whether an SDK may repeat the request on its own; a deadline that has passed would only be paid for again."""
+    return error.rule.retry and error.code != "deadline_exceeded"
+
+
+async def refused(_: Request, error: Exception) -> Response:
+    """Answer for an endpoint that raised a `MillraceError`."""
+    assert isinstance(error, MillraceError)
+    return refusal(error)
+
+
+async def unrouted(request: Request, error: Exception) -> Response:
+    """Say that there is no such path, or not with this method; under /v1 as all errors are said there."""
+    assert isinstance(error, HTTPException)
+    if not request.url.path.startswith(PREFIX):
+        return Response(error.detail, error.status_code, error.headers, media_type="text/plain")
+    refused = MillraceError("invalid_request", f"{request.method} {request.url.path[:80]}: {error.detail}")
+    body = msgspec.json.encode({"error": wire.error_body(refused)})
+    return Response(body, error.status_code, error.headers, media_type="application/json")

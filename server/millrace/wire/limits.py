@@ -1,0 +1,49 @@
+"""Every number of PROTOCOL.md, in the order of the page; a test holds the two against each other.
+
+Modules read them as `limits.NAME` when they need them, so that a test can lower one for the whole process.
+"""
+
+from enum import IntEnum
+
+REVOKED_S = 2.0  # within which a key that was revoked, or made, is known everywhere
+TICKET_S = 60.0  # how long a ticket is good
+
+MAX_MESSAGE_BYTES = 2**20  # of a frame, or of the body of a POST; a setting
+STREAM_ID_CHARACTERS = 256
+MAX_RUNNING = 16  # requests of a connection
+MAX_QUEUED = 64  # requests of a connection
+MAX_LANES = 32  # named lanes of a connection that are busy
+HEARTBEAT_S = 20.0  # from one ping to the next, and until a missing pong means a dead peer
+MAX_AGE_S = 55 * 60.0  # of a connection; a setting
+
+# A response is not read on from its model once both are full.
+SOCKET_BYTES = 64 * 1024  # written and not yet taken by the peer
+WAITING_BYTES = 192 * 1024  # not yet written
+MAX_FRAMES = 1000  # in one write
+STUCK_S = 30.0  # without a byte taken, after which a reader is given up; a setting
+
+MAX_REFUSED = 1000  # refused frames within
+REFUSED_WITHIN_S = 10.0
+PING_BYTES = 1024  # of what a `millrace.ping` gets back
+
+KEPT_S = 600.0  # how long a response can be resumed, continued and repeated by key after its end
+DETACHED_S = 60.0  # how long a detached response runs while nobody listens
+REPLAY_BYTES = 2**20  # of the longest response that can be sent again; `resume.bytes` of the hello
+USAGE_EVERY_S = 1.0  # from one `millrace.usage` to the next, at least
+
+SILENT_S = 15.0  # without an event, after which a server-sent stream gets a comment
+LINGER_S = 1.0  # how long a connection stays open at least during a drain
+SPREAD_S = 4.0  # over which connections close during a drain, at most
+
+
+class CloseCode(IntEnum):
+    """Why a WebSocket is closed (RFC 6455, 7.4; 1012 and 1013 from IANA's registry)."""
+
+    DONE = 1000
+    NOT_TEXT = 1003
+    NOT_UTF8 = 1007
+    POLICY = 1008  # abuse, or a key that is no longer valid
+    TOO_BIG = 1009
+    FAULT = 1011
+    RESTART = 1012
+    SLOW_CONSUMER = 1013
