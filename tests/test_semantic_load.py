@@ -17,6 +17,7 @@ from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.guards import Question, agree
 from millrace.caches.objections import shown_objection
 from millrace.caches.worker import StoppedError
+from millrace.pruning import PRUNE_EVERY
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit, SemanticMiss
 from tests.conftest import REPOSITORY, until
@@ -235,7 +236,7 @@ async def test_the_expired_crowd_out_nobody(database: SqliteDatabase, embedder: 
     assert isinstance(found, SemanticHit)
     assert found.answer.text == "fresh"
     assert len(cache._partitions[SCOPE]) == 1
-    cache._stores = semantic._PRUNE_EVERY - 1
+    cache._pruner.stores = PRUNE_EVERY - 1
     cache.store(SCOPE, "tenant", KEPT, answer("fresh"))
     await stored(cache)
     assert len(cache._partitions[b"o" * 32]) == 0

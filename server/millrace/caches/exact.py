@@ -6,6 +6,7 @@ from collections import OrderedDict
 import msgspec
 
 from millrace.ports import Clock, Database
+from millrace.pruning import Pruner
 from millrace.types import Answer, StoredAnswer
 
 OVERHEAD = 500  # bytes an entry costs beside its text, about
@@ -25,14 +26,6 @@ _PUT = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
 _GET = "SELECT answer FROM answers WHERE key = ? AND stored_at > ?"
 _TOUCH = "UPDATE answers SET used_at = ? WHERE key = ?"
 _DELETE = "DELETE FROM answers WHERE key = ?"
-_EXPIRE = "DELETE FROM answers WHERE stored_at <= ?"
-_SIZE = "SELECT coalesce(sum(size), 0) FROM answers"
-_EVICT = """
-DELETE FROM answers WHERE key IN (
-    SELECT key FROM (SELECT key, sum(size) OVER (ORDER BY used_at DESC, key) AS kept FROM answers) WHERE kept > ?
-)
-"""
-_PRUNE_EVERY = 256  # stores
 
 
 class SqliteExactCache:
@@ -42,13 +35,14 @@ class SqliteExactCache:
         self._database = database
         self._ttl_s = ttl_s
         self._memory_bytes = memory_bytes
-        self._disk_bytes = disk_bytes
         self._wall = wall
         self._hot: OrderedDict[bytes, tuple[StoredAnswer, int]] = OrderedDict()
         self._hot_bytes = 0
-        self._stores = 0
+        self._pruner = Pruner(
+            "answers", key="key", order="used_at DESC, key", ttl_s=ttl_s, max_bytes=disk_bytes, wall=wall
+        )
         database.write(_prepare)
-        database.write(self._prune)
+        database.write(self._pruner.prune)
 
     def peek(self, key: bytes) -> StoredAnswer | None:
         """Look in memory."""
@@ -87,9 +81,8 @@ class SqliteExactCache:
         row = msgspec.json.encode(stored)
         self._remember(key, stored, len(row))
         self._database.write(lambda connection: connection.execute(_PUT, (key, tenant, now, now, len(row), row)))
-        self._stores += 1
-        if self._stores % _PRUNE_EVERY == 0:
-            self._database.write(self._prune)
+        if self._pruner.is_due():
+            self._database.write(self._pruner.prune)
 
     def _touch(self, key: bytes) -> None:
         now = self._wall()
@@ -105,11 +98,6 @@ class SqliteExactCache:
     def _forget(self, key: bytes) -> None:
         _, size = self._hot.pop(key, (None, 0))
         self._hot_bytes -= size
-
-    def _prune(self, connection: sqlite3.Connection) -> None:
-        connection.execute(_EXPIRE, (self._wall() - self._ttl_s,))
-        if connection.execute(_SIZE).fetchone()[0] > self._disk_bytes:
-            connection.execute(_EVICT, (self._disk_bytes,))
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

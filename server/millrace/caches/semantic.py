@@ -24,6 +24,7 @@ from millrace.caches.objections import shown_objection
 from millrace.caches.partition import Partition, Stored, Vector
 from millrace.caches.worker import StoppedError, Worker
 from millrace.ports import Clock, Database, Embedder
+from millrace.pruning import Pruner
 from millrace.types import Answer, SemanticHit, SemanticMiss, StoredAnswer
 
 _TABLE = """
@@ -45,8 +46,6 @@ SELECT id, question, answer, stored_at, vector FROM semantic_answers
 WHERE scope = ? AND stored_at > ? ORDER BY stored_at DESC LIMIT ?
 """
 _DROP = "DELETE FROM semantic_answers WHERE id = ?"
-_EXPIRE = "DELETE FROM semantic_answers WHERE stored_at <= ?"
-_PRUNE_EVERY = 256  # stores
 _REMEMBERED = 1024  # vectors and readings of recent questions: who misses soon stores
 _SELECT_S = 5.0  # for SQLite's thread, behind all that was written before; then the scope stays cold
 _CLOSING_S = 2.0  # for what still waits to be stored
@@ -86,13 +85,13 @@ class SqliteSemanticCache:
         self._closed = False
         self._worker = Worker("millrace-semantic")
         # From here on, only the worker.
-        self._stores = 0
+        self._pruner = Pruner("semantic_answers", ttl_s=ttl_s, wall=wall)
         self._partitions: OrderedDict[bytes, Partition] = OrderedDict()
         self._indexing: set[bytes] = set()  # scopes whose next step is in line
         self._embed = lru_cache(_REMEMBERED)(embedder.embed)
         self._read = lru_cache(_REMEMBERED)(Question.read)
         database.write(_prepare)
-        database.write(self._prune)
+        database.write(self._pruner.prune)
 
     async def find(self, scope: bytes, question: str) -> Found:
         """Return the nearest answer on which every guard agrees, or why there is none; soon in any case."""
@@ -179,13 +178,12 @@ class SqliteSemanticCache:
             partition.drop(oldest.question)
             self._database.write(lambda connection: connection.execute(_DROP, (oldest.id,)))
         self._index_on(scope)
-        self._count_store()
+        self._prune_if_due()
 
-    def _count_store(self) -> None:
-        """Now and then, forget what has expired, also where nobody asks any more."""
-        self._stores += 1
-        if self._stores % _PRUNE_EVERY == 0:
-            self._database.write(self._prune)
+    def _prune_if_due(self) -> None:
+        """Drop expired entries, on disk and in memory, also from scopes without any lookups."""
+        if self._pruner.is_due():
+            self._database.write(self._pruner.prune)
             for partition in self._partitions.values():
                 partition.expire(self._wall() - self._ttl_s)
 
@@ -241,9 +239,6 @@ class SqliteSemanticCache:
         if scope in self._partitions:  # else it went cold meanwhile
             self._partitions[scope].catch_up()
             self._index_on(scope)
-
-    def _prune(self, connection: sqlite3.Connection) -> None:
-        connection.execute(_EXPIRE, (self._wall() - self._ttl_s,))
 
 
 def _hit(cosine: float, entry: Stored) -> SemanticHit:

@@ -5,6 +5,7 @@ import sqlite3
 import msgspec
 
 from millrace.ports import Clock
+from millrace.pruning import Pruner
 from millrace.stores.database import SqliteDatabase
 from millrace.types import Message, StoredResponse
 
@@ -23,16 +24,6 @@ _INDEX = "CREATE INDEX IF NOT EXISTS responses_stored ON responses (stored_at, s
 _PUT = "INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?, ?, ?)"
 _GET = "SELECT conversation, body FROM responses WHERE tenant = ? AND id = ? AND stored_at > ?"
 _DELETE = "DELETE FROM responses WHERE tenant = ? AND id = ? AND stored_at > ?"
-_EXPIRE = "DELETE FROM responses WHERE stored_at <= ?"
-_SIZE = "SELECT coalesce(sum(size), 0) FROM responses"
-_EVICT = """
-DELETE FROM responses WHERE (tenant, id) IN (
-    SELECT tenant, id FROM (
-        SELECT tenant, id, sum(size) OVER (ORDER BY stored_at DESC, id) AS kept FROM responses
-    ) WHERE kept > ?
-)
-"""
-_PRUNE_EVERY = 256  # stores
 
 
 class SqliteArchive:
@@ -41,11 +32,12 @@ class SqliteArchive:
     def __init__(self, database: SqliteDatabase, *, ttl_s: float, disk_bytes: int, wall: Clock) -> None:
         self._database = database
         self._ttl_s = ttl_s
-        self._disk_bytes = disk_bytes
         self._wall = wall
-        self._stores = 0
+        self._pruner = Pruner(
+            "responses", key="tenant, id", order="stored_at DESC, id", ttl_s=ttl_s, max_bytes=disk_bytes, wall=wall
+        )
         database.write(_prepare)
-        database.write(self._prune)
+        database.write(self._pruner.prune)
 
     def store(self, response: StoredResponse) -> None:
         """Keep; written behind."""
@@ -53,9 +45,8 @@ class SqliteArchive:
         size = len(conversation) + len(response.body)
         row = (response.tenant, response.id, self._wall(), size, conversation, response.body)
         self._database.write(lambda connection: connection.execute(_PUT, row))
-        self._stores += 1
-        if self._stores % _PRUNE_EVERY == 0:
-            self._database.write(self._prune)
+        if self._pruner.is_due():
+            self._database.write(self._pruner.prune)
 
     async def find(self, tenant: str, response_id: str) -> StoredResponse | None:
         """Return a response; None for one that cannot be read any more."""
@@ -73,11 +64,6 @@ class SqliteArchive:
         """Keep a response no longer; False where there was none."""
         named = (tenant, response_id, self._wall() - self._ttl_s)
         return bool(await self._database.read(lambda connection: connection.execute(_DELETE, named).rowcount))
-
-    def _prune(self, connection: sqlite3.Connection) -> None:
-        connection.execute(_EXPIRE, (self._wall() - self._ttl_s,))
-        if connection.execute(_SIZE).fetchone()[0] > self._disk_bytes:
-            connection.execute(_EVICT, (self._disk_bytes,))
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
