@@ -244,7 +244,7 @@ async def test_a_long_line_is_a_miss(database: SqliteDatabase) -> None:
     cache = cache_of(database, Hashing(), max_waiting=2)
     found = await asyncio.gather(*(cache.find(SCOPE, ASKED) for _ in range(5)))
     reasons = [miss.reason for miss in found if isinstance(miss, SemanticMiss)]
-    assert reasons == ["nothing near"] * 2 + ["too many are looking"] * 3
+    assert reasons == ["nothing near"] * 2 + ["too many lookups at once"] * 3
     await cache.close()
 
 
@@ -286,7 +286,7 @@ def test_flat_and_index_agree() -> None:
     points = vectors(700)
     flat, indexed = filled(points, 10_000), filled(points, 50)
     asked = points + 0.05 * vectors(700)[::-1]
-    while indexed.is_behind:
+    while indexed.needs_catch_up:
         assert ids(indexed.nearest(asked[0])) == ids(flat.nearest(asked[0]))
         indexed.catch_up()
     for number in range(140):
@@ -304,14 +304,14 @@ def test_a_partition_is_packed() -> None:
     """More than a quarter dead: rows and index are begun anew, and nothing is lost."""
     points = vectors(200)
     held = filled(points, 20)
-    while held.is_behind:
+    while held.needs_catch_up:
         held.catch_up()
     for number in range(60):
         held.drop(f"question {number}")
     assert len(held) == 140
     assert held._rows < 200
-    assert held.is_behind
-    while held.is_behind:
+    assert held.needs_catch_up
+    while held.needs_catch_up:
         assert ids(held.nearest(points[150]))[:1] == ["150"]
         held.catch_up()
     assert ids(held.nearest(points[150]))[:1] == ["150"]
@@ -323,12 +323,12 @@ def test_expiry_with_an_index() -> None:
     held = Partition(24, 20)
     for number, point in enumerate(points):
         held.put(Stored(str(number), f"question {number}", b"", float(number)), point)
-    while held.is_behind:
+    while held.needs_catch_up:
         held.catch_up()
     held.expire(149.0)
     assert len(held) == 50
-    assert held.is_behind
-    while held.is_behind:
+    assert held.needs_catch_up
+    while held.needs_catch_up:
         assert ids(held.nearest(points[150]))[:1] == ["150"]
         held.catch_up()
     assert "149" not in ids(held.nearest(points[149]))
@@ -345,7 +345,7 @@ def test_an_empty_and_a_tiny_partition() -> None:
     assert held.nearest(points[0]) == []
     for number, point in enumerate(points):
         held.put(entry(number), point)
-        while held.is_behind:
+        while held.needs_catch_up:
             held.catch_up()
         assert ids(held.nearest(point))[0] == str(number)
     held.drop("question 0")
@@ -359,7 +359,7 @@ def test_without_hnswlib(monkeypatch: pytest.MonkeyPatch) -> None:
     points = vectors(60)
     held = filled(points, 10)
     held.catch_up()
-    assert not held.is_behind
+    assert not held.needs_catch_up
     assert ids(held.nearest(points[33]))[0] == "33"
 
 

@@ -1,4 +1,4 @@
-"""The exact cache: hot answers in memory, all of them in SQLite. TTL; least recently used goes first, by bytes."""
+"""The exact cache: all answers in SQLite, recent ones in memory too. Both expire by age and evict by size, LRU."""
 
 import sqlite3
 from collections import OrderedDict
@@ -9,7 +9,7 @@ from millrace.ports import Clock, Database
 from millrace.pruning import Pruner
 from millrace.types import Answer, StoredAnswer
 
-OVERHEAD = 500  # bytes an entry costs beside its text, about
+OVERHEAD = 500  # bytes per entry in memory beside its JSON, about
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -29,7 +29,7 @@ _DELETE = "DELETE FROM answers WHERE key = ?"
 
 
 class SqliteExactCache:
-    """Answers by the key of the whole request; walls between tenants are in the key."""
+    """Answers by the key of the whole request. The key includes the tenant."""
 
     def __init__(self, database: Database, *, ttl_s: float, memory_bytes: int, disk_bytes: int, wall: Clock) -> None:
         self._database = database
@@ -46,18 +46,19 @@ class SqliteExactCache:
 
     def peek(self, key: bytes) -> StoredAnswer | None:
         """Look in memory."""
-        found = self._hot.get(key)
-        if found is None:
+        cached = self._hot.get(key)
+        if cached is None:
             return None
-        if found[0].stored_at <= self._wall() - self._ttl_s:
-            self._forget(key)
+        answer, _ = cached
+        if answer.stored_at <= self._wall() - self._ttl_s:
+            self._drop(key)
             return None
         self._hot.move_to_end(key)
         self._touch(key)
-        return found[0]
+        return answer
 
     async def find(self, key: bytes) -> StoredAnswer | None:
-        """Look in SQLite; what is found there is hot again. A database that fails is a miss."""
+        """Look in SQLite and keep a hit in memory. A database error is a miss."""
         after = self._wall() - self._ttl_s
         try:
             row = await self._database.read(lambda connection: connection.execute(_GET, (key, after)).fetchone())
@@ -67,19 +68,19 @@ class SqliteExactCache:
             return None
         try:
             answer = msgspec.json.decode(row[0], type=StoredAnswer)
-        except msgspec.DecodeError:  # of another version, or damaged
+        except msgspec.DecodeError:  # written by another version, or damaged
             self._database.write(lambda connection: connection.execute(_DELETE, (key,)))
             return None
-        self._remember(key, answer, len(row[0]))
+        self._keep(key, answer, len(row[0]))
         self._touch(key)
         return answer
 
     def store(self, key: bytes, tenant: str, answer: Answer) -> None:
-        """Remember in memory now, in SQLite soon."""
+        """Keep in memory now, in SQLite soon."""
         now = self._wall()
         stored = answer.stored(now)
         row = msgspec.json.encode(stored)
-        self._remember(key, stored, len(row))
+        self._keep(key, stored, len(row))
         self._database.write(lambda connection: connection.execute(_PUT, (key, tenant, now, now, len(row), row)))
         if self._pruner.is_due():
             self._database.write(self._pruner.prune)
@@ -88,14 +89,14 @@ class SqliteExactCache:
         now = self._wall()
         self._database.write(lambda connection: connection.execute(_TOUCH, (now, key)))
 
-    def _remember(self, key: bytes, answer: StoredAnswer, size: int) -> None:
-        self._forget(key)
+    def _keep(self, key: bytes, answer: StoredAnswer, size: int) -> None:
+        self._drop(key)
         self._hot[key] = (answer, size + OVERHEAD)
         self._hot_bytes += size + OVERHEAD
         while self._hot_bytes > self._memory_bytes and self._hot:
-            self._forget(next(iter(self._hot)))
+            self._drop(next(iter(self._hot)))
 
-    def _forget(self, key: bytes) -> None:
+    def _drop(self, key: bytes) -> None:
         _, size = self._hot.pop(key, (None, 0))
         self._hot_bytes -= size
 

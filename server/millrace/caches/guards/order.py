@@ -1,4 +1,4 @@
-"""Who does what to whom: the words of grammar before each word, its article, and the order of shared words."""
+"""Who does what to whom: the function words before each word, its article, and the order of shared words."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -6,7 +6,7 @@ from itertools import combinations
 from millrace.caches.guards.questions import MAKES
 from millrace.caches.guards.words import Word, is_plural, listed, number_differs
 
-# Every preposition must be met by its like, and none by none: one cooks a cat, or for a cat. These few are one.
+# A preposition must stand in both texts, since cooking a cat is not cooking for a cat. These few pairs are equal.
 PREPOSITIONS = {
     preposition: preposition
     for preposition in listed(
@@ -15,21 +15,21 @@ PREPOSITIONS = {
         "behind beyond near toward towards like instead without along around besides unlike"
     )
 } | {"upon": "on", "till": "until", "regarding": "about", "concerning": "about", "towards": "toward"}
-_WAYS = frozenset({"from", "to"})  # "to Paris from London" is "from London to Paris"
+_FROM_TO = frozenset({"from", "to"})  # "to Paris from London" is "from London to Paris"
 _PARTICLES = listed("up down off out away back together apart")
 _BALANCED = frozenset({"difference", "differ", "compare", "comparison", "similarity", "similar", "both", "choose"})
 
 
-Pair = tuple[int, int]  # where the same word stands in each of the two texts
+Pair = tuple[int, int]  # indices of one word in the left and the right text
 
 
 def differ(left: Sequence[Word], right: Sequence[Word], pairs: Sequence[Pair]) -> str | None:
-    """Compare the places, then what stands before, of the words both texts have; every word is in a pair."""
+    """Compare the order of the words, then what stands before each. Every word of both texts must be in a pair."""
     if _joints(left) != _joints(right):
         return "and, or differ"
     balanced = any(word.text in _BALANCED for word in left)
-    settled = [(i, j) for i, j in sorted(pairs) if not _is_superlative(left, i)]
-    for (i, j), (k, m) in combinations(settled, 2):
+    ordered = [(i, j) for i, j in sorted(pairs) if not _is_superlative(left, i)]
+    for (i, j), (k, m) in combinations(ordered, 2):
         if j > m and not _may_swap((left[i], left[k]), right[j], balanced=balanced, apart=(k - i, j - m)):
             return f"order differs: {left[i].text}, {left[k].text}"
     objections = (_leads_differ(left[i], right[j]) or _articles_differ(left[i], right[j]) for i, j in pairs)
@@ -47,13 +47,13 @@ def _made(left: tuple[str, ...], right: tuple[str, ...]) -> bool:
 
 
 def _articles_differ(left: Word, right: Word) -> str | None:
-    """Compare articles and numbers: `cats` are `a cat`; `the sun` is neither `a sun` nor `suns`; `iron` no `iron`s."""
+    """Compare articles and number: `cats` is `a cat`, `the sun` is neither `a sun` nor `suns`, `iron` not `irons`."""
     if number_differs(left.text, right.text):
         plural, single = (left, right) if is_plural(left.text, right.text) else (right, left)
-        alike = (not plural.article and single.article == "a") or (left.named and right.named)
+        same = (not plural.article and single.article == "a") or (left.named and right.named)
     else:
-        alike = left.article == right.article or (left.named and "a" not in {left.article, right.article})
-    return None if alike else f"a, the or number differ: {left.article} {left.text} / {right.article} {right.text}"
+        same = left.article == right.article or (left.named and "a" not in {left.article, right.article})
+    return None if same else f"a, the or number differ: {left.article} {left.text} / {right.article} {right.text}"
 
 
 def _joints(words: Sequence[Word]) -> list[str]:
@@ -61,11 +61,11 @@ def _joints(words: Sequence[Word]) -> list[str]:
 
 
 def _may_swap(left: tuple[Word, Word], other_x: Word, *, balanced: bool, apart: tuple[int, int]) -> bool:
-    """Whether x y and y x say the same."""
+    """Whether two words may stand in either order."""
     x, y = left
     if x.text in _PARTICLES or y.text in _PARTICLES:
         return True
-    if {x.place, y.place} == _WAYS:
+    if {x.place, y.place} == _FROM_TO:
         return True
     if apart == (1, 1) and y.joint and y.joint == other_x.joint:
         return balanced or y.joint != "and"
@@ -73,10 +73,10 @@ def _may_swap(left: tuple[Word, Word], other_x: Word, *, balanced: bool, apart: 
 
 
 def _is_superlative(words: Sequence[Word], at: int) -> bool:
-    """Whether a word is said of all the rest: "what is the fastest x", "which x is the fastest"."""
+    """Whether a word is the only superlative: "what is the fastest x" is "which x is the fastest"."""
     return words[at].text.endswith("est") and sum(word.text.endswith("est") for word in words) == 1
 
 
 def ends_differ(left: tuple[str, ...], right: tuple[str, ...]) -> str | None:
-    """Compare the words of grammar that end two texts."""
+    """Compare the function words that end two texts."""
     return None if left == right else f"{' '.join(left) or 'nothing'} / {' '.join(right) or 'nothing'} at the end"

@@ -1,4 +1,4 @@
-"""Negation and opposites: the smallest words that turn an answer round."""
+"""Negation and opposites: small words that reverse an answer."""
 
 import re
 from dataclasses import dataclass
@@ -42,44 +42,48 @@ fixed variable | gross net | indoor outdoor | cause cure | reduce raise
 _OPPOSITES = frozenset(frozenset(pair.split()) for pair in re.split(r"[|\n]", _PAIRS) if pair.strip())
 
 
-_INVERSION = 2  # content words a subject may have
+_INVERSION = 2  # content words of a subject that may stand between a verb and its `not`
 
 
 @dataclass(frozen=True, slots=True)
 class Negation:
-    """Where a text says no."""
+    """One negation in a text."""
 
     after: int  # content words before it
-    finite: bool  # of a verb with a subject, not of an infinitive
+    finite: bool  # it negates a verb with a subject, not an infinitive
 
 
 def opposite(left: str, right: str) -> bool:
-    """Whether two words are opposites, by the table or by a prefix: able and unable."""
+    """Whether two words are opposites, by the table or by a prefix, as in `able` and `unable`."""
     forms = [(one, other) for one in lemmas(left) for other in lemmas(right)]
     return any(frozenset(pair) in _OPPOSITES or _prefixed(*pair) or _prefixed(*reversed(pair)) for pair in forms)
 
 
 def negated(word: str) -> bool:
-    """Whether a word itself says no."""
+    """Whether a word is itself a negation."""
     return word in NEGATIONS
 
 
 def differ(left: tuple[Negation, ...], right: tuple[Negation, ...], *, clauses: bool) -> str | None:
-    """Compare how often, and where, two texts say no.
+    """Compare the number and the places of the negations of two texts.
 
-    `Why doesn't the fan spin` says it a word earlier than `why is the fan not spinning`; where there are several
-    clauses or negations, a word further on may be another matter, and `not to` always is.
+    `Why doesn't the fan spin` has its negation a word earlier than `why is the fan not spinning`, so a place may differ
+    by a few words. It may not with several clauses or negations, or in `not to`: there another place negates another
+    word.
     """
     if len(left) != len(right):
-        return "one of them says no"
-    far = 0 if clauses or len(left) > 1 else _INVERSION
-    if all(a.finite == b.finite and abs(a.after - b.after) <= far * a.finite for a, b in zip(left, right, strict=True)):
+        return "only one is negated"
+    tolerance = 0 if clauses or len(left) > 1 else _INVERSION
+    if all(
+        a.finite == b.finite and abs(a.after - b.after) <= tolerance * a.finite
+        for a, b in zip(left, right, strict=True)
+    ):
         return None
-    return "they say no to different things"
+    return "negations differ"
 
 
 def _prefixed(word: str, other: str) -> bool:
-    """Whether `other` is `word` with a prefix that denies it, or with -less for -ful."""
+    """Whether `other` is `word` with a negating prefix, or with -less for -ful."""
     if any(other == prefix + word for prefix in _PREFIXES):
         return True
     return word.endswith("ful") and other == word[:-3] + "less"

@@ -1,4 +1,4 @@
-"""A text, read once for all guards. Keep it beside a stored entry, or build it again: it is a pure function of text."""
+"""A text as the guards compare it. `Question.read` is a pure function, so its result may be cached or built again."""
 
 import re
 from dataclasses import dataclass, replace
@@ -16,34 +16,34 @@ class Question:
     """What the guards compare."""
 
     words: tuple[Word, ...]  # in order
-    kinds: tuple[str, ...]  # how, why, what, if ...
+    kinds: tuple[str, ...]  # question words in order: how, why, what, if (yes or no) ...
     modals: frozenset[str]
-    tense: str
-    persons: tuple[str, ...]
-    owner: str
+    tense: str  # past, present or empty
+    persons: tuple[str, ...]  # who speaks of whom: 1 for I and me, 2 for you; empty unless both occur
+    owner: str  # my, your or empty
     negations: tuple[Negation, ...]
-    clauses: bool  # more than one, or a word like `every`: `not every` is not `every ... not`
+    clauses: bool  # several clauses, or a word like `every`: `not every` is not `every ... not`
     numbers: tuple[str, ...]
-    trailing: tuple[str, ...]  # words of grammar at the very end: "where are you from"
-    quoted: tuple[str, ...]  # quotations, code spans, what follows a colon: to be equal letter by letter
-    verbatim: tuple[str, ...] | None  # every token, where it is code or another language than English
-    wording: bool  # it asks about words, so no word may stand for another
+    trailing: tuple[str, ...]  # function words at the end: "where are you from"
+    quoted: tuple[str, ...]  # quotations, code spans, text after a colon: must be equal
+    verbatim: tuple[str, ...] | None  # all tokens of code, or of a language other than English; else None
+    wording: bool  # it asks about words, so synonyms do not count
 
     @property
     def kind(self) -> str:
-        """What is asked for first; a later word may be relative."""
+        """The first question word. Later ones may be relative pronouns."""
         return self.kinds[0] if self.kinds else ""
 
     @classmethod
     def read(cls, text: str) -> "Question":
-        """Read a text."""
+        """Parse a text."""
         plain = words.tokens(text)
         tokens = questions.read(synonyms.one_word(" ".join(numbers.canonical(plain)))).split()
         while tokens and tokens[-1] in _STOPS:
             tokens.pop()
         content, negations, trailing = _content(tokens)
         if words.case_tells(text) and text != text.lower():
-            content = _told_by_case(content, plain)
+            content = _marked_plain(content, plain)
         return cls(
             words=content,
             kinds=questions.kinds(tokens),
@@ -65,8 +65,8 @@ _CLAUSES = frozenset({"and", "or", "vs", "but", "while", "if", "because", "when"
 _SCOPES = listed(
     "all every each both many most much only even always also still some any few several everyone everything"
 )
-_SPLICES = {"and": "and", "or": "or", "vs": "vs", "versus": "vs"}
-# Questions about words: to put another word in is to ask something else.
+_CONJUNCTIONS = {"and": "and", "or": "or", "vs": "vs", "versus": "vs"}
+# Questions about words: with a synonym in its place they ask something else.
 _WORDING = listed(
     "translate translation spell spelling pronounce pronunciation rhyme synonym antonym conjugate plural grammar "
     "sentence rephrase paraphrase proofread meaning mean define definition word phrase etymology abbreviation "
@@ -86,42 +86,43 @@ _FOREIGN = listed(
 )
 _ENGLISH = words.FUNCTION | polarity.NEGATIONS | set(PREPOSITIONS) | {"how", "why", "when", "where"}
 _STOPS = frozenset({".", ","})
-_TWO = 2
+_FEW = 2  # words: so many foreign ones decide; a text of no more does not show its language
 
 
 def _content(tokens: list[str]) -> tuple[tuple[Word, ...], tuple[Negation, ...], tuple[str, ...]]:
-    """Return the content words, where negations stand, and the words of grammar after the last of them."""
+    """Return the content words, the negations, and the function words after the last content word."""
     content: list[Word] = []
     negations: list[Negation] = []
     lead: list[str] = []
     article = joint = place = ""
     for at, token in enumerate(tokens):
-        if _carries(token):
+        if _is_content(token):
             content.append(_word(token, tuple(lead), article, place, joint))
             lead, article, joint = [], "", ""
             continue
         if polarity.negated(token):
             negations.append(Negation(len(content), finite="to" not in tokens[max(at - 1, 0) : at + 2]))
         article = _ARTICLES.get(token, article)
-        joint = _SPLICES.get(token, joint)
+        joint = _CONJUNCTIONS.get(token, joint)
         lead += _leading(token, tokens[at - 1] if at else "")
         place = PREPOSITIONS.get(token, "") if token not in _ARTICLES else place
     return _joined(content), tuple(negations), tuple(lead)
 
 
 _ARTICLES = {"a": "a", "an": "a", "the": "the"}
-# One form for each verb of grammar and tense, so that `do cats` is `does a cat`.
+# One form per auxiliary verb and tense, so that `do cats` is `does a cat`.
 _FORMS = {"is": "is", "are": "is", "am": "is", "was": "was", "were": "was", "does": "do", "has": "have", "could": "can"}
 _DO = frozenset({"do", "does", "did"})
-_UNTOLD = frozenset({"a", "an", "the", ",", ".", "and", "or", "vs", "versus", "not"})
+_NO_LEAD = frozenset({"a", "an", "the", ",", ".", "and", "or", "vs", "versus", "not"})
 
 
 def _leading(token: str, before: str) -> list[str]:
-    """Return what a word of grammar adds to the lead of the next word.
+    """Return what a function word adds to the lead of the next content word.
 
-    Not `do` after why and how, where `I wonder why cats purr` has none; after what it tells who eats from who is eaten.
+    `do` adds nothing after `why` and `how`, because `I wonder why cats purr` has none. After `what` and `who` it does,
+    because it separates who eats from who is eaten.
     """
-    if token in _UNTOLD or token in words.IDLE or (token.startswith("?") and not before):
+    if token in _NO_LEAD or token in words.IDLE or (token.startswith("?") and not before):
         return []
     if before.startswith("?") and before not in {"?what", "?who", "?if"} and token in _DO:
         return []
@@ -129,7 +130,7 @@ def _leading(token: str, before: str) -> list[str]:
 
 
 def _joined(content: list[Word]) -> tuple[Word, ...]:
-    """Return the words, `between x and y` put as `between x and between y`, and `the x of` as `x of`."""
+    """Return the words with `between x and y` as `between x and between y`, and `the x of` as `x of`."""
     found: list[Word] = []
     for at, word in enumerate(content):
         following = content[at + 1] if at + 1 < len(content) else None
@@ -139,20 +140,20 @@ def _joined(content: list[Word]) -> tuple[Word, ...]:
     return tuple(found)
 
 
-def _told_by_case(content: tuple[Word, ...], plain: list[str]) -> tuple[Word, ...]:
-    """Mark the words that would bear a capital were they names; the first of a sentence bears one anyhow."""
+def _marked_plain(content: tuple[Word, ...], plain: list[str]) -> tuple[Word, ...]:
+    """Mark words as `plain` that would be capitalized if they were names. The first word of a sentence always is."""
     inside = {token for before, token in pairwise(plain) if before != "."}
     return tuple(replace(word, plain=not word.named and word.text in inside) for word in content)
 
 
-def _carries(token: str) -> bool:
+def _is_content(token: str) -> bool:
     if token.startswith((NAME, NUMBER)) or words.is_symbol(token):
         return True
     if token.startswith("?") or token == POSSESSIVE or token in words.FUNCTION or token in words.IDLE:
         return False
     return (
         token not in PREPOSITIONS
-        and token not in _SPLICES
+        and token not in _CONJUNCTIONS
         and token not in {DOING, MAKES}
         and not polarity.negated(token)
     )
@@ -171,7 +172,7 @@ def _quoted(text: str) -> tuple[str, ...]:
 
 
 def _quotes_words(tokens: list[str]) -> bool:
-    """Whether it asks how something is said."""
+    """Whether a text asks how something is said."""
     return "say" in tokens and "how" in tokens
 
 
@@ -186,7 +187,7 @@ def _verbatim(text: str, tokens: list[str]) -> tuple[str, ...] | None:
 
 
 def _is_foreign(tokens: list[str]) -> bool:
-    spoken = [token for token in tokens if token.isalpha()]
-    if sum(token in _FOREIGN for token in spoken) >= _TWO:
+    plain = [token for token in tokens if token.isalpha()]
+    if sum(token in _FOREIGN for token in plain) >= _FEW:
         return True
-    return len(spoken) > _TWO and not any(token in _ENGLISH or synonyms.is_common(token) for token in spoken)
+    return len(plain) > _FEW and not any(token in _ENGLISH or synonyms.is_common(token) for token in plain)

@@ -1,6 +1,6 @@
-"""What kind of question a text asks, however it begins: `how do I`, `what's the best way to`, `steps to` are one.
+"""What kind of question a text asks: `how do I`, `what's the best way to` and `steps to` are all `?how`.
 
-Works on tokens between single blanks. A question word that was read is marked `?`, so that it cannot be read twice.
+Works on tokens joined by single spaces. A question word that has been read is marked `?`, so it is not read twice.
 """
 
 import re
@@ -8,17 +8,17 @@ import re
 _ME = r"(?: (?:me|us))?"
 _I = r"(?:i|you|we|one|someone|somebody|anyone|a person)"
 _THE = r"(?: (?:the|a|an|some|any|my|your))?"
-_IS = r"(?: (?:is|are))?"  # never the past: "what was the price" is another question
+_IS = r"(?: (?:is|are))?"  # not the past: "what was the price" is another question
 _WH = r"how|why|what|when|where|who|whom|whose|which"
 _GOOD = r"(?: (?:best|good|right|correct|proper|recommended))?"
 _WAYS = r"(?:way|ways|method|methods|procedure|process|steps?|instructions?)"
-DOING = "to-do"  # before what is done: "to eat" in "is it safe to eat", "eating" in "is eating safe"
-MAKES = "make-do"  # after why: "what makes x y" is "why is x y" and "why does x y"
+DOING = "to-do"  # marks an activity: "to eat" in "is it safe to eat", "eating" in "is eating safe"
+MAKES = "make-do"  # after `?why`: "what makes x y" is "why is x y" and "why does x y"
 _SAID = r"(?:safe|unsafe|legal|illegal|bad|good|healthy|unhealthy|dangerous|normal|rude)"
 _MADE = r"(?:author|writer|painter|inventor|composer|discoverer|founder|creator)"
 _TELL = r"(?:tell|explain|show|describe|teach|give|list|name|state|provide|define|outline|find|share)"
 
-# In order: politeness first, then whole frames, then single words.
+# Applied in order: politeness first, then whole frames, then single words.
 _FRAMES = tuple(
     (re.compile(rf"(?<!\S)(?:{pattern})(?:(?!\S)|(?<=\s))"), replacement)
     for pattern, replacement in (
@@ -94,7 +94,7 @@ _FRAMES = tuple(
         (r"how (?:is|are) (.+) different", r"?what differ between \1"),
         (r"(?<=differ between )(\S+) from", r"\1 and"),
         (r"what (is|are|was|were) (.+?) like(?= (?:in|on|at|during|to)\b|[ .,]*$)", r"?how \1 \2"),
-        # Words of grammar that here carry the matter: "what is in it", "what does it do".
+        # Function words that are content here: "what is in it", "what does it do".
         (r"(what|who) (is|are|was|were) (?:in|on|at|with|for|inside)", r"?\1 \2 located"),
         (r"(?<=\S )do(?=[ .,]*$)", "perform"),
         (rf"what is{_THE} (?:function|purpose|role|job) of (.+?)(?=[ .,]*$)", r"?what does \1 perform"),
@@ -137,35 +137,35 @@ _MODALS = {
     "would": {"would"},
 }
 _PAST = frozenset({"was", "were", "did", "had"})
-_PERFECT = frozenset({"has", "have", "had"})  # where a question begins with it
+_PERFECT = frozenset({"has", "have", "had"})  # only at the beginning of a question
 _PRESENT = frozenset({"is", "are", "am", "do", "does"})
 
 
 def read(text: str) -> str:
-    """Put the frame of a question as one marked word, `?how` for `what is the best way to`."""
+    """Replace the frame of a question by one marked word: `?how` for `what is the best way to`."""
     for pattern, replacement in _FRAMES:
         text = re.sub(r" +", " ", pattern.sub(replacement, text)).strip()
     return text
 
 
 def kinds(tokens: list[str]) -> tuple[str, ...]:
-    """Return what is asked for, in order: how, why, what, when, if (yes or no) and the like."""
+    """Return the question words in order: how, why, what, when, if (yes or no) and so on."""
     return tuple(token[1:] for token in tokens if token.startswith("?"))
 
 
 def modals(tokens: list[str]) -> frozenset[str]:
-    """Return what the modal verbs may mean: `can` is able or allowed."""
+    """Return the possible meanings of the modal verbs: `can` is able or allowed."""
     return frozenset().union(*(_MODALS.get(token, set()) for token in tokens))
 
 
 def tense(tokens: list[str]) -> str:
-    """Return past or present where an auxiliary says it, else nothing."""
+    """Return past or present if an auxiliary verb shows it, else an empty string."""
     if _PAST & set(tokens) or (tokens[:1] == ["?if"] and _PERFECT & set(tokens[1:2])):
         return "past"
     return "present" if _PRESENT & set(tokens) else ""
 
 
-# A question for a kind of place or time also answers the open one, but not one for another kind.
+# A specific question word agrees with the open one, `year` with `when`; two specific ones do not agree.
 _OPEN = {
     "when": frozenset({"year", "date", "day", "time", "month"}),
     "where": frozenset({"place", "location", "country", "city", "state", "town"}),
@@ -173,17 +173,17 @@ _OPEN = {
 
 
 def kinds_agree(left: str, right: str) -> bool:
-    """Whether two question words may ask the same."""
+    """Whether two question words may ask for the same."""
     return left == right or right in _OPEN.get(left, ()) or left in _OPEN.get(right, ())
 
 
 def owners(tokens: list[str]) -> str:
-    """Return whose things are spoken of, "my" or "your", where only one of them is."""
+    """Return "my" or "your" if only one of the two occurs, else an empty string."""
     mine, yours = bool({"my", "our"} & set(tokens)), "your" in tokens
     return "" if mine == yours else ("my" if mine else "your")
 
 
 def persons(tokens: list[str]) -> tuple[str, ...]:
-    """Return who speaks of whom, where both are named: `do I love you` is not `do you love me`."""
+    """Return the order of I and you if both occur: `do I love you` is not `do you love me`."""
     found = tuple("1" if token in {"i", "me"} else "2" for token in tokens if token in {"i", "me", "you"})
     return found if len(set(found)) > 1 else ()

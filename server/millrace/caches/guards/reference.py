@@ -1,4 +1,4 @@
-"""Does a text say all that its answer depends on? Not where it points elsewhere, at today, or at whoever asks."""
+"""Whether a text contains all that its answer depends on: no earlier turn, no current time, no particular user."""
 
 import re
 
@@ -7,7 +7,7 @@ from millrace.caches.guards import words
 _NO_TOPIC = "there is no topic"
 _DANGLING = "it refers to something said before"
 _TIME = "the answer depends on the time"
-_ASKER = "the answer depends on who asks"
+_ASKER = "the answer depends on the user"
 
 
 def _any(*patterns: str) -> str:
@@ -15,7 +15,7 @@ def _any(*patterns: str) -> str:
 
 
 def _phrases(text: str) -> str:
-    """Return a pattern for any of the phrases, given between bars."""
+    """Return a pattern for any of the phrases, which are separated by bars."""
     return rf"\b{_any(*(' '.join(phrase.split()) for phrase in text.split('|')))}\b"
 
 
@@ -24,19 +24,19 @@ _MONTHS = "january|february|march|april|may|june|july|august|september|october|n
 _SEASONS = "spring|summer|autumn|fall|winter"
 _WEEKDAYS = "monday|tuesday|wednesday|thursday|friday|saturday|sunday"
 
-# "It" that stands for what follows: "is it safe to ...", "how long does it take to ...".
-_FORETOLD = _any(
+# "It" that refers to what follows: "is it safe to ...", "how long does it take to ...".
+_AFTER_IT = _any(
     "possible|impossible|safe|unsafe|legal|illegal|ok|okay|normal|bad|good|better|best|worth|true|wrong|right|fine",
     "healthy|unhealthy|necessary|important|easy|hard|difficult|dangerous|common|rare|cheaper|rude|allowed|required",
     "rain|raining|snow|snowing|takes?|costs?|means? (?:to|when|if)|feel like|like to|that|a good idea|a bad idea",
 )
 _EXPLETIVE = re.compile(
-    rf"(?<=\s)it (?:(?:is|was|will|would) )?(?:be )?(?:\w+ly )?{_FORETOLD}\b|\bit's {_FORETOLD}\b"
+    rf"(?<=\s)it (?:(?:is|was|will|would) )?(?:be )?(?:\w+ly )?{_AFTER_IT}\b|\bit's {_AFTER_IT}\b"
     r"|\bwhat does it mean (?:to|when|if)\b|\bas it (?:is|was)\b"
 )
 _PRONOUN = re.compile(r"\b(?:it|its|itself|they|them|their|theirs|he|him|his|she|her|hers)\b")
 _CLAUSE = re.compile(r"[,;:.?!\n]|\b(?:and|but|if|when|because|so|or|while|after|before)\b")
-# "That" points back unless it opens a clause: "foods that ...", "is it true that ...".
+# "That" refers back unless it opens a clause: "foods that ...", "is it true that ...".
 _POINTING = rf"(?:{_BE}|does|did|do|about|of|like|with|for|to|on|in|why|how|what|after|before|all|and|than|by)"
 _DEMONSTRATIVE = re.compile(
     r"\b(?:this|these)\b|\bthose\b(?! who)|\bthat(?=[ ]*[.?!,]|[ ]*$)"
@@ -66,7 +66,7 @@ _TIMELY = re.compile(
     )
     + r"|\b(?:this|next|last|past|coming) (?:\d+ )?(?:seconds?|minutes?|hours?|days?|weeks?|weekend|months?|quarter"
     rf"|years?|decade|season|morning|afternoon|evening|night|time|{_WEEKDAYS}|{_MONTHS}|{_SEASONS})\b"
-    # The weather of a month is a climate, and keeps.
+    # The weather of a month or season is climate, which does not change from day to day.
     rf"|\bweather\b(?!.*\b(?:{_MONTHS}|{_SEASONS}|mean|affect|cause)\b)"
 )
 _MINE = r"(?:my|our|mine|ours)"
@@ -82,7 +82,7 @@ _PERSONAL = re.compile(
 
 
 def self_contained(text: str) -> str | None:
-    """Return None where a text can be answered by itself, else why not."""
+    """Return None if a text can be answered by itself, else the reason why not."""
     plain = " ".join(text.lower().replace("’", "'").split())
     if _FOLLOW_UP.search(plain) or _BACK.search(plain) or _dangles(plain):
         return _DANGLING
@@ -97,7 +97,7 @@ def _dangles(plain: str) -> bool:
     without = _EXPLETIVE.sub("", plain)
     if _DEMONSTRATIVE.search(without):
         return True
-    # A pronoun needs something to point at, in a clause before its own.
+    # A pronoun needs a noun to refer to, in a clause before its own.
     return any(not _CLAUSE.search(_after_topic(without[: found.start()])) for found in _PRONOUN.finditer(without))
 
 

@@ -1,6 +1,6 @@
-"""Words and phrases of one meaning in a question. Modest, and by hand: what has a second meaning nearby is left out.
+"""Words and phrases with the same meaning in a question. Chosen by hand; words with a second close meaning are not in.
 
-Groups are not chained: `make` may stand for `produce` and for `cook`, but `cook` not for `produce`.
+Groups are not transitive: `make` may stand for `produce` and for `cook`, but `cook` not for `produce`.
 """
 
 import re
@@ -135,17 +135,17 @@ _INDEX = _indexed()
 
 
 def meanings(word: str) -> frozenset[int]:
-    """Return the groups a word, or a form of it, stands in. Words whose groups meet may stand for each other."""
+    """Return the groups of a word and its lemmas. Words that share a group may stand for each other."""
     return frozenset().union(*(_INDEX.get(lemma, frozenset()) for lemma in lemmas(word)))
 
 
 def is_common(word: str) -> bool:
-    """Whether the table knows the word: then it is no name, however it is written."""
+    """Whether the table has the word, so that it is not a name however it is written."""
     return bool(meanings(word))
 
 
 def one_word(text: str) -> str:
-    """Put phrases of one meaning as one word; `text` is tokens between single blanks."""
+    """Replace phrases of the same meaning by one word; `text` is tokens joined by single spaces."""
     for pattern, replacement in _PHRASES:
         text = pattern.sub(replacement, text)
     return text

@@ -1,7 +1,7 @@
-"""Text -> tokens, and what a token may be a form of. Cuts lightly: what it cannot explain stays apart.
+"""Text -> tokens, and the lemmas of a token. Stems cautiously: a form that no rule explains stays a word of its own.
 
-A token is lower case. `_` before it marks a capital that grammar did not ask for, so a name; `#` marks a number;
-`?` marks a question word that `questions` has read.
+A token is lower case. The prefix `_` marks a name, which is a capital that grammar does not require; `#` a number; `?`
+a question word that `questions` has read.
 """
 
 import re
@@ -14,33 +14,33 @@ POSSESSIVE = "'s"
 
 
 def listed(text: str) -> frozenset[str]:
-    """Return the words of a list."""
+    """Return the words of a text as a set."""
     return frozenset(text.split())
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A content word, and how it hangs in its sentence."""
+    """A content word and its place in the sentence."""
 
     text: str
     named: bool  # written as a name
-    plain: bool  # written as none, where a name would have been seen
-    lead: tuple[str, ...]  # the words of grammar before it: be, have, prepositions, persons, in their order
-    article: str  # "a", "the" or nothing
-    place: str  # the preposition of the phrase it stands in
-    joint: str  # "and", "or", "vs" where that joins it to the word before
+    plain: bool  # not written as a name, in a text where a name would have been capitalized
+    lead: tuple[str, ...]  # function words before it, in order: be, have, prepositions, persons
+    article: str  # "a", "the" or empty
+    place: str  # the preposition of its phrase
+    joint: str  # "and", "or", "vs" if that joins it to the word before, else empty
     lemmas: frozenset[str]
     meanings: frozenset[int]  # groups of `synonyms`
 
 
-# They carry grammar, not matter. Prepositions stand in `order`, negations in `polarity`, modals in `questions`.
+# Function words. Prepositions are in `order`, negations in `polarity`, modals in `questions`.
 FUNCTION = listed(
     "a an the some any this that these those is are was were be been being do does did done has have had having "
     "i you we one it its my your our me myself yourself ourselves mine yours ours someone somebody anyone "
     "and or but so there here that what which who whom whose whether "
     "can could may might will would shall should must ought let 's , ."
 )
-# They say nothing by themselves; of these, the idle may stand on one side only: no answer depends on them.
+# Fillers have no meaning of their own. Idle words may even stand in only one of two texts.
 IDLE = listed("please kindly actually really basically honestly hmm anyway")
 FILLERS = listed(
     "please kindly thanks thank hi hello hey actually really just basically simply exactly very quite literally "
@@ -74,27 +74,28 @@ _DOTTED = re.compile(r"\b(?:[A-Za-z]\.){2,}")  # U.S., e.g.
 _TOKEN = re.compile(
     r"'s\b|[A-Za-z]\+\+|[CF]\#|\.NET\b|\bnode\.js\b"
     r"|[^\W\d_]+(?:_\w+)*"
-    r"|(?<![\w.)])-?\d+(?:[.,:]\d+)*"  # a sign, only where no operand stands before it
+    r"|(?<![\w.)])-?\d+(?:[.,:]\d+)*"  # a sign, only if no operand is before it
     r"|\d+(?:[.,:]\d+)*|[-+*/=<>%^&|~$€£@]|[,;]|[.?!\n]+",
     re.IGNORECASE,
 )
 _NEVER_NAMES = listed("how what why when where which is are do does please tell i pc tv")  # "Hi, How do I"
-_LONG = 4  # letters: shorter words are small even in titles
-_SHORTEST = 3
+_LONG = 4  # letters: shorter words are lower case even in titles
+_TITLE_WORDS = 3  # long words, at least, before capitals make a title
+_SHORTEST = 3  # letters: words this short have no ending to cut
 
 
 def tokens(text: str) -> list[str]:
-    """Return the tokens of a text, contractions taken apart, names marked."""
+    """Return the tokens of a text, with contractions expanded and names marked."""
     text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES)
     text = _DOTTED.sub(lambda match: match[0].replace(".", ""), text)
     for pattern, replacement in _CONTRACTIONS:
         text = pattern.sub(replacement, text)
-    telling = case_tells(text)
+    names_marked = case_tells(text)
     found: list[str] = []
     for match in _TOKEN.finditer(text):
         token = match[0]
         first = not found or found[-1] == "."
-        found.append((NAME if telling and _is_name(token, first=first) else "") + _plain(token))
+        found.append((NAME if names_marked and _is_name(token, first=first) else "") + _plain(token))
     return found
 
 
@@ -107,9 +108,9 @@ def _plain(written: str) -> str:
 
 
 def case_tells(text: str) -> bool:
-    """Whether capitals mean something here: not in titles, not in shouting."""
+    """Whether capitals mark names in this text, unlike in a title or in all capitals."""
     long = [word for word in re.findall(r"[^\W\d_]+", text) if len(word) >= _LONG]
-    return not (len(long) >= _SHORTEST and all(word[0].isupper() for word in long))
+    return not (len(long) >= _TITLE_WORDS and all(word[0].isupper() for word in long))
 
 
 def _is_name(token: str, *, first: bool) -> bool:
@@ -153,8 +154,8 @@ def _forms(table: str) -> dict[str, str]:
 _PASTS = _forms(_IRREGULAR_VERBS)
 _PLURALS = _forms(_IRREGULAR_NOUNS)
 _IRREGULAR = _PASTS | {"lying": "lie", "lies": "lie"} | _PLURALS
-_UNCUT = re.compile(r"(?:ss|us|is|ics|eed)$")
-_WHOLE = listed(
+_NO_ENDING = re.compile(r"(?:ss|us|is|ics|eed)$")
+_NOT_INFLECTED = listed(
     "news glasses goods customs arms series species clothes always perhaps anything something nothing everything "
     "woods contents damages manners means dues shorts jeans looks forces spirits greens brains ashes arts savings "
     "drawers trunks blues premises quarters grounds remains sometimes whereas besides odds stairs tights papers "
@@ -168,42 +169,42 @@ _SPELLINGS = (
     (re.compile(r"ogue(s?)$"), r"og\1"),
 )
 _VOWELS = frozenset("aeiouy")
-_CLOSED = re.compile(r"[^aeiou]*[aeiouy][^aeiouywx]")  # one short syllable: the e of "hope" was dropped in "hoping"
+_SHORT_STEM = re.compile(r"[^aeiou]*[aeiouy][^aeiouywx]")  # a stem of one short syllable: "hop(ing)" is from "hope"
 _DOUBLED = re.compile(r"([^aeiou])\1$")
 
 
 def spelled(word: str) -> str:
-    """Return one spelling for the British and the American one."""
+    """Return the American spelling of a British one."""
     for pattern, replacement in _SPELLINGS:
         word = pattern.sub(replacement, word)
     return word
 
 
 def lemmas(word: str) -> frozenset[str]:
-    """Return every dictionary form the word may be of. Two words are one when these meet."""
+    """Return every possible dictionary form of a word, itself included."""
     word = spelled(word)
     irregular = _IRREGULAR.get(word)
     if irregular:
         return frozenset({word, irregular})
-    if len(word) <= _SHORTEST or not word.isalpha() or word in _WHOLE or _UNCUT.search(word):
+    if len(word) <= _SHORTEST or not word.isalpha() or word in _NOT_INFLECTED or _NO_ENDING.search(word):
         return frozenset({word})
     return frozenset({word, *_uninflected(word)})
 
 
-# "Who is the author of it" is who wrote it, and not who writes.
+# "Who is the author of it" asks who wrote it, so these count as past.
 _MAKERS = listed("author writer painter inventor composer discoverer founder creator")
 
 
 def inflection(word: str) -> str:
-    """Return "ing", "past" or nothing: what bores is not what is bored, and who owned it is not who owns it."""
+    """Return "ing", "past" or an empty string: boring is not bored, and who owned it is not who owns it."""
     if word in _PASTS or word in _MAKERS:
         return "past"
-    ends = next((end for end in ("ing", "ed") if word.endswith(end) and len(lemmas(word)) > 1), "")
-    return "past" if ends == "ed" else ends
+    ending = next((end for end in ("ing", "ed") if word.endswith(end) and len(lemmas(word)) > 1), "")
+    return "past" if ending == "ed" else ending
 
 
 def number_differs(left: str, right: str) -> bool | None:
-    """Return False where two words are one form of one word, True where one is its plural, None for two words."""
+    """Return False if two words are equal, True if one is the plural of the other, None if they differ."""
     left, right = spelled(left), spelled(right)
     if left == right:
         return False
@@ -216,10 +217,10 @@ def is_plural(word: str, of: str) -> bool:
 
 
 def _plural_of(word: str) -> set[str]:
-    """Return what a word may be the plural of."""
+    """Return the possible singulars of a word."""
     if word in _PLURALS:
         return {_PLURALS[word]}
-    if len(word) <= _SHORTEST or word in _WHOLE or _UNCUT.search(word) or not word.endswith("s"):
+    if len(word) <= _SHORTEST or word in _NOT_INFLECTED or _NO_ENDING.search(word) or not word.endswith("s"):
         return set()
     return _singular(word)
 
@@ -245,7 +246,7 @@ def _singular(word: str) -> set[str]:
 def _infinitive(stem: str) -> set[str]:
     if not _VOWELS & set(stem):
         return set()
-    if _CLOSED.fullmatch(stem):
+    if _SHORT_STEM.fullmatch(stem):
         return {stem + "e"}
     if _DOUBLED.search(stem):
         return {stem, stem[:-1]}
