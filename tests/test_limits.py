@@ -154,7 +154,7 @@ def test_a_window_is_bounded() -> None:
     """A million uses in a minute are 62 numbers."""
     window = Window()
     for step in range(100_000):
-        window.forget(step / 1000)
+        window.expire(step / 1000)
         window.add(step / 1000, 1)
     assert len(window._seconds) <= 62
     assert window.used == sum(amount for _, amount in window._seconds)

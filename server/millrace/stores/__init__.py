@@ -1,1 +1,1 @@
-"""What is kept: the ledger, stored responses and keys in SQLite, and the limits in memory."""
+"""Stored state: the ledger, stored responses and keys in SQLite, and the limits per key in memory."""

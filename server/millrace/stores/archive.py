@@ -1,4 +1,4 @@
-"""Stored responses in SQLite, by tenant and id. TTL; the oldest go first, by bytes."""
+"""Stored responses in SQLite, by tenant and id. They expire by age and evict by size, oldest first."""
 
 import sqlite3
 
@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS responses (
     id TEXT NOT NULL,
     stored_at REAL NOT NULL,          -- Unix seconds
     size INTEGER NOT NULL,            -- bytes
-    conversation BLOB NOT NULL,       -- JSON: its messages, the answer last
+    conversation BLOB NOT NULL,       -- JSON: the messages, the answer last
     body BLOB NOT NULL,               -- JSON: the response
     PRIMARY KEY (tenant, id)
 ) STRICT, WITHOUT ROWID
@@ -40,7 +40,7 @@ class SqliteArchive:
         database.write(self._pruner.prune)
 
     def store(self, response: StoredResponse) -> None:
-        """Keep; written behind."""
+        """Queue a response to be written; never waits."""
         conversation = msgspec.json.encode(response.conversation)
         size = len(conversation) + len(response.body)
         row = (response.tenant, response.id, self._wall(), size, conversation, response.body)
@@ -49,21 +49,21 @@ class SqliteArchive:
             self._database.write(self._pruner.prune)
 
     async def find(self, tenant: str, response_id: str) -> StoredResponse | None:
-        """Return a response; None for one that cannot be read any more."""
-        named = (tenant, response_id, self._wall() - self._ttl_s)
-        row = await self._database.read(lambda connection: connection.execute(_GET, named).fetchone())
+        """Return a response; None if there is none or its row cannot be decoded."""
+        parameters = (tenant, response_id, self._wall() - self._ttl_s)
+        row = await self._database.read(lambda connection: connection.execute(_GET, parameters).fetchone())
         if row is None:
             return None
         try:
             conversation = msgspec.json.decode(row[0], type=tuple[Message, ...])
-        except msgspec.DecodeError:  # of another version, or damaged
+        except msgspec.DecodeError:  # written by another version, or damaged
             return None
         return StoredResponse(id=response_id, tenant=tenant, conversation=conversation, body=row[1])
 
     async def delete(self, tenant: str, response_id: str) -> bool:
-        """Keep a response no longer; False where there was none."""
-        named = (tenant, response_id, self._wall() - self._ttl_s)
-        return bool(await self._database.read(lambda connection: connection.execute(_DELETE, named).rowcount))
+        """Delete a response; False if there was none."""
+        parameters = (tenant, response_id, self._wall() - self._ttl_s)
+        return bool(await self._database.read(lambda connection: connection.execute(_DELETE, parameters).rowcount))
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

@@ -1,6 +1,6 @@
-"""One SQLite file, one connection, one thread: everything that is kept goes through here, off the loop.
+"""One SQLite file with one connection on one thread, off the event loop. Caches and stores all use it.
 
-Operations run in the order they were given; those that wait together are committed together.
+Operations run in the order in which they were queued. Those queued at the same time share one transaction.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from millrace import log
 
 MEMORY = ":memory:"
 FILE = "millrace.sqlite3"
-BATCH = 500
+BATCH = 500  # operations per transaction, at most
 
 Operation = Callable[[sqlite3.Connection], Any]
 
 
 class SqliteDatabase:
-    """The store behind the caches and the ledger. `data_dir` is created; ":memory:" keeps nothing."""
+    """The database in the folder `data_dir`, which is created if needed; ":memory:" writes nothing to disk."""
 
     def __init__(self, data_dir: str) -> None:
         self._operations: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
@@ -32,29 +32,32 @@ class SqliteDatabase:
         self._thread.start()
 
     def write(self, operation: Operation) -> None:
-        """Do this soon; never waits. A failure is logged."""
+        """Queue an operation; never waits. A failure is logged."""
         self._operations.put(operation)
 
     async def read(self, operation: Operation) -> Any:
-        """Return what the operation returns, after all that was written before."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = loop.create_future()
+        """Run an operation after all queued before it; return its result or raise its error.
 
-        def ask(connection: sqlite3.Connection) -> None:
+        Raises `sqlite3.ProgrammingError` once the database is closed.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def run(connection: sqlite3.Connection) -> None:
             try:
                 result, error = operation(connection), None
-            except Exception as caught:  # whoever waits must not wait for ever
+            except Exception as caught:  # the caller would wait forever
                 result, error = None, caught
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_tell, answer, result, error)
+            with suppress(RuntimeError):  # the loop is closed, so nobody awaits the future
+                loop.call_soon_threadsafe(_settle, future, result, error)
 
         if self._closed:
             raise sqlite3.ProgrammingError("the database is closed")
-        self._operations.put(ask)
-        return await answer
+        self._operations.put(run)
+        return await future
 
     def close(self) -> None:
-        """Finish what is queued, then close. Blocks for as long as that takes."""
+        """Run what is queued, then close. Blocks until that is done."""
         self._closed = True
         self._operations.put(None)
         self._thread.join()
@@ -73,14 +76,14 @@ class SqliteDatabase:
         try:
             with self._connection:  # one transaction
                 for operation in batch:
-                    self._try(operation)
-        except sqlite3.Error as error:  # the disk is full, or the file is locked
+                    self._run_one(operation)
+        except sqlite3.Error as error:  # the commit failed: the disk is full, or the file is locked
             log.get().error("not written", operations=len(batch), exc_info=error)
 
-    def _try(self, operation: Operation) -> None:
+    def _run_one(self, operation: Operation) -> None:
         try:
             operation(self._connection)
-        except Exception as error:  # one bad value must not end the thread, or lose its neighbours
+        except Exception as error:  # one failure must not end the thread, nor undo the rest of the batch
             log.get().error("not written", operations=1, exc_info=error)
 
 
@@ -95,10 +98,10 @@ def _open(data_dir: str) -> sqlite3.Connection:
     return connection
 
 
-def _tell(answer: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
-    if answer.done():
+def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+    if future.done():
         return
     if error is None:
-        answer.set_result(result)
+        future.set_result(result)
     else:
-        answer.set_exception(error)
+        future.set_exception(error)

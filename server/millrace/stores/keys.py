@@ -1,4 +1,4 @@
-"""Keys in SQLite, in the same file as all else; `millrace keys` writes it while a server reads it."""
+"""Keys in SQLite, in the same file as the other tables. `millrace keys` writes it while a server reads it."""
 
 import sqlite3
 from decimal import Decimal
@@ -33,7 +33,7 @@ _REVOKE = "UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
 
 
 class SqliteKeyStore:
-    """The table of keys. Whoever waits for an answer waits until it is on disk."""
+    """The table of keys. `add` and `revoke` return once the change is committed."""
 
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
@@ -42,28 +42,31 @@ class SqliteKeyStore:
         database.write(lambda connection: connection.execute(_TABLE))
 
     async def load(self) -> list[Key]:
-        """Return every key, the revoked too, oldest first; the same list again where nothing has changed."""
+        """Return all keys, also revoked ones, oldest first; the same list object if nothing has changed."""
         keys: list[Key] = await self._database.read(self._load)
         return keys
 
     def _load(self, connection: sqlite3.Connection) -> list[Key]:
         rows = connection.execute(_LOAD).fetchall()
-        if rows != self._rows:  # asked every second, so an unchanged table must cost the loop nothing
+        if rows != self._rows:  # called about once a second: an unchanged table must cost the loop nothing
             self._rows, self._keys = rows, [_key(row) for row in rows]
         return self._keys
 
     async def add(self, key: Key) -> None:
-        """Keep a new key."""
+        """Insert a new key."""
         await self._database.read(lambda connection: _committed(connection, _ADD, _row(key)))
 
     async def revoke(self, key_id: str, at: float) -> bool:
-        """Mark a key as revoked; False where there is no such key that was good until now."""
+        """Mark a key as revoked at Unix seconds `at`; False if there is no such key or it is revoked already."""
         changed: int = await self._database.read(lambda connection: _committed(connection, _REVOKE, (at, key_id)))
         return changed == 1
 
 
 def _committed(connection: sqlite3.Connection, statement: str, values: tuple[Any, ...]) -> int:
-    """Run one statement and have it on disk before it is said to be; what waited with it is committed too."""
+    """Run one statement and commit at once, so that the caller's result is on disk.
+
+    The database thread would commit only after its whole batch. The earlier operations of the batch are committed too.
+    """
     changed = connection.execute(statement, values).rowcount
     connection.commit()
     return changed

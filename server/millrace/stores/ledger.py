@@ -1,4 +1,4 @@
-"""The ledger in SQLite: one row per request, money in whole nanodollars."""
+"""The ledger in SQLite: one row per request, money in whole nanodollars (1e-9 dollars)."""
 
 import json
 import sqlite3
@@ -30,11 +30,11 @@ CREATE TABLE IF NOT EXISTS entries (
     ttft_ms REAL,
     latency_ms REAL NOT NULL,
     trimmed_tokens INTEGER NOT NULL,  -- cut from the prompt
-    key_id TEXT NOT NULL DEFAULT '',  -- whose limits it counts against; empty: nobody's
-    calls TEXT NOT NULL               -- JSON: every upstream call, its usage, cost and outcome
+    key_id TEXT NOT NULL DEFAULT '',  -- whose limits it counts against; empty: none
+    calls TEXT NOT NULL               -- JSON: the upstream calls, each with usage, cost and outcome
 ) STRICT
 """
-_ADDED = {  # after the first version
+_ADDED = {  # columns that tables of earlier versions lack
     "trimmed_tokens": "INTEGER NOT NULL DEFAULT 0",
     "key_id": "TEXT NOT NULL DEFAULT ''",
 }
@@ -48,32 +48,32 @@ _COLUMNS = (
     " cached_input_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars, saved_nanodollars,"
     " ttft_ms, latency_ms, trimmed_tokens, key_id, calls"
 )
-_MARKS = ", ".join("?" for _ in _COLUMNS.split(","))
-_PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_MARKS})"  # noqa: S608 - names and question marks only
+_PLACEHOLDERS = ", ".join("?" for _ in _COLUMNS.split(","))
+_PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_PLACEHOLDERS})"  # noqa: S608 - names and question marks only
 _KILL = "UPDATE entries SET status = ?, estimated = 1 WHERE status = ?"
 
 
 class SqliteLedger:
-    """Writes entries behind; a start closes what a crash left open as killed, at what it may have cost at most."""
+    """Queues entries to be written. A start closes those that a crash left open as killed, at their highest cost."""
 
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
         database.write(_prepare)
 
     def opened(self, entry: Entry) -> None:
-        """Note an open row."""
+        """Write an open row."""
         self._put(entry)
 
     def settled(self, entry: Entry) -> None:
-        """Note or replace the row."""
+        """Write the settled row in place of the open one."""
         self._put(entry)
 
     async def spent_since(self, opened_at: float) -> dict[str, Decimal]:
-        """Return dollars by key, of all that was opened since (Unix seconds) and has ended."""
-        found: list[tuple[str, int]] = await self._database.read(
+        """Return dollars by key, of all requests opened since `opened_at` (Unix seconds) that have ended."""
+        rows: list[tuple[str, int]] = await self._database.read(
             lambda connection: connection.execute(_SPENT, (opened_at, Status.OPEN)).fetchall()
         )
-        return {key_id: nanodollars * NANODOLLAR for key_id, nanodollars in found}
+        return {key_id: nanodollars * NANODOLLAR for key_id, nanodollars in rows}
 
     def _put(self, entry: Entry) -> None:
         self._database.write(lambda connection: connection.execute(_PUT, _row(entry)))
@@ -81,9 +81,9 @@ class SqliteLedger:
 
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute(_TABLE)
-    known = {row[1] for row in connection.execute("PRAGMA table_info(entries)")}
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(entries)")}
     for name, kind in _ADDED.items():
-        if name not in known:  # a table of an earlier version
+        if name not in columns:  # a table of an earlier version
             connection.execute(f"ALTER TABLE entries ADD COLUMN {name} {kind}")
     connection.execute(_BY_TIME)
     connection.execute(_KILL, (Status.KILLED, Status.OPEN))

@@ -1,4 +1,4 @@
-"""Limits per key, counted in this process. What is spent today is read from the ledger at the start."""
+"""Limits per key, counted in this process. The ledger gives what is spent today when the process starts."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -11,36 +11,36 @@ from millrace.principal import Limits, Principal
 
 MINUTE_S = 60
 DAY_S = 86_400
-RETRY_MS = 1000  # where it is running requests that are in the way: nobody knows when they end
+RETRY_MS = 1000  # when the limit depends on running requests, whose end is unknown
 
 
 def midnight(wall: float) -> float:
-    """Return when the day of UTC began, in Unix seconds."""
+    """Return the beginning of the UTC day, in Unix seconds."""
     return wall // DAY_S * DAY_S
 
 
 class Window:
-    """What was used within the last minute, to the second: 62 numbers at most, however much goes on."""
+    """What was used within the last minute, per second: at most 62 numbers under any load."""
 
     def __init__(self) -> None:
         self.used = 0
-        self._seconds: deque[tuple[int, int]] = deque()  # which second, how much
+        self._seconds: deque[tuple[int, int]] = deque()  # (second of the clock, amount)
 
     def add(self, now: float, amount: int) -> None:
-        """Note what is used now."""
+        """Count an amount as used now."""
         self.used += amount
         second = int(now)
         if self._seconds and self._seconds[-1][0] == second:
             amount += self._seconds.pop()[1]
         self._seconds.append((second, amount))
 
-    def forget(self, now: float) -> None:
-        """Drop what was used more than a minute ago."""
+    def expire(self, now: float) -> None:
+        """Subtract what was used more than a minute ago."""
         while self._seconds and self._seconds[0][0] + 1 + MINUTE_S <= now:
             self.used -= self._seconds.popleft()[1]
 
     def wait_ms(self, now: float, excess: int) -> int:
-        """Return how long it takes until so much is forgotten; where it never is, when to look again."""
+        """Return milliseconds until `excess` has left the window; `RETRY_MS` if the window holds less than that."""
         for second, amount in self._seconds:
             excess -= amount
             if excess <= 0:
@@ -49,7 +49,7 @@ class Window:
 
 
 class Account:
-    """What one key has used and has reserved. Dollars are of one day, tokens and requests of the last minute."""
+    """What one key has used and reserved: dollars of the UTC day, tokens and requests of the last minute."""
 
     def __init__(self, spent: Decimal, day: float) -> None:
         self.requests = Window()
@@ -60,16 +60,16 @@ class Account:
         self.spent = spent
         self._day = day
 
-    def turn_to(self, now: float, day: float) -> None:
-        """Forget what is over."""
-        self.requests.forget(now)
-        self.tokens.forget(now)
+    def advance(self, now: float, day: float) -> None:
+        """Drop what is older than a minute, and the dollars of an earlier day."""
+        self.requests.expire(now)
+        self.tokens.expire(now)
         if day > self._day:
             self.spent, self._day = ZERO, day
 
 
 class MemoryLimiter:
-    """The limits of every key that has any. `spent` is dollars of today by key, as the ledger has them."""
+    """Accounts of all keys with limits. `spent` is dollars of today by key, from the ledger."""
 
     def __init__(self, clock: Clock, wall: Clock, spent: Mapping[str, Decimal]) -> None:
         self._clock = clock
@@ -78,14 +78,17 @@ class MemoryLimiter:
         self._accounts = {key_id: Account(dollars, today) for key_id, dollars in spent.items()}
 
     def admit(self, principal: Principal, likely_cost: Decimal, likely_tokens: int) -> Admission:
-        """Reserve dollars and tokens for one request, or say which limit is in the way and when it may not be."""
+        """Reserve dollars and tokens for one request.
+
+        Raises `too_many_in_flight`, `rate_limit_exceeded` or `budget_exceeded`, with a delay where waiting helps.
+        """
         key_id, limits = principal.key_id, principal.limits
         account = self._accounts.get(key_id)
         if account is None:
             if limits == Limits():
-                return FREE
+                return _NO_RESERVATION
             account = self._accounts[key_id] = Account(ZERO, midnight(self._wall()))
-        now = self.turn(account)
+        now = self.advance(account)
         _check_in_flight(account, limits)
         _check_requests(account, limits, now)
         _check_tokens(account, limits, now, likely_tokens)
@@ -94,17 +97,17 @@ class MemoryLimiter:
         account.in_flight += 1
         account.reserved_tokens += likely_tokens
         account.reserved_cost += likely_cost
-        return _Reserved(self, account, likely_cost, likely_tokens)
+        return _Reservation(self, account, likely_cost, likely_tokens)
 
-    def turn(self, account: Account) -> float:
-        """Bring an account up to now; return the clock's reading."""
+    def advance(self, account: Account) -> float:
+        """Bring an account up to date; return the clock's seconds."""
         now = self._clock()
-        account.turn_to(now, midnight(self._wall()))
+        account.advance(now, midnight(self._wall()))
         return now
 
 
-class _Reserved:
-    """One request of a key with limits."""
+class _Reservation:
+    """What one request of a key with limits has reserved."""
 
     def __init__(self, limiter: MemoryLimiter, account: Account, cost: Decimal, tokens: int) -> None:
         self._limiter = limiter
@@ -114,12 +117,12 @@ class _Reserved:
         self._settled = False
 
     def settle(self, cost: Decimal, tokens: int) -> None:
-        """Book what it came to."""
+        """Replace the reservation by the real cost and tokens. Only the first call counts."""
         if self._settled:
             return
         self._settled = True
         account = self._account
-        now = self._limiter.turn(account)
+        now = self._limiter.advance(account)
         account.in_flight -= 1
         account.reserved_tokens -= self._tokens
         account.reserved_cost -= self._cost
@@ -127,17 +130,17 @@ class _Reserved:
         account.spent += cost
 
 
-class _Free:
+class _NoReservation:
     def settle(self, cost: Decimal, tokens: int) -> None:
-        """Do nothing: nothing was reserved."""
+        """Do nothing, since nothing was reserved."""
 
 
-FREE = _Free()
+_NO_RESERVATION = _NoReservation()
 
 
 def _check_in_flight(account: Account, limits: Limits) -> None:
     if limits.in_flight is not None and account.in_flight >= limits.in_flight:
-        message = f"this key has {account.in_flight} requests in flight, which is all it may have; wait for one to end"
+        message = f"this key has {account.in_flight} requests in flight, which is its limit; wait until one ends"
         raise MillraceError("too_many_in_flight", message, retry_after_ms=RETRY_MS)
 
 
@@ -145,7 +148,8 @@ def _check_requests(account: Account, limits: Limits, now: float) -> None:
     limit = limits.requests_per_minute
     if limit is not None and account.requests.used >= limit:
         wait_ms = account.requests.wait_ms(now, account.requests.used + 1 - limit)
-        raise MillraceError("rate_limit_exceeded", f"this key may ask {limit} times a minute", retry_after_ms=wait_ms)
+        message = f"this key may send {limit} requests a minute; retry later"
+        raise MillraceError("rate_limit_exceeded", message, retry_after_ms=wait_ms)
 
 
 def _check_tokens(account: Account, limits: Limits, now: float, likely: int) -> None:
@@ -153,20 +157,26 @@ def _check_tokens(account: Account, limits: Limits, now: float, likely: int) -> 
     if limit is None or account.tokens.used + account.reserved_tokens + likely <= limit:
         return
     if likely > limit:
-        message = f"this request may take {likely} tokens and its key {limit} a minute; ask for less"
+        message = f"this request may use {likely} tokens, but this key only {limit} a minute; lower max_output_tokens"
         raise MillraceError("rate_limit_exceeded", message)
     wait_ms = account.tokens.wait_ms(now, account.tokens.used + account.reserved_tokens + likely - limit)
-    raise MillraceError("rate_limit_exceeded", f"this key may use {limit} tokens a minute", retry_after_ms=wait_ms)
+    message = f"this key may use {limit} tokens a minute; retry later"
+    raise MillraceError("rate_limit_exceeded", message, retry_after_ms=wait_ms)
 
 
 def _check_dollars(account: Account, limits: Limits, likely: Decimal) -> None:
-    """Tell a budget that is spent, which stays so until midnight, from one that is only spoken for."""
+    """Check the day's budget.
+
+    A budget that is spent stays so until midnight UTC: `budget_exceeded`. One that is only reserved by requests in
+    flight may be free again soon: `rate_limit_exceeded`, which clients retry.
+    """
     limit = limits.dollars_per_day
     if limit is None:
         return
     if account.spent >= limit or account.spent + likely > limit:
-        message = f"${limit - account.spent:f} of ${limit:f} a day is left, and this may cost ${likely:f}; UTC counts"
+        left = f"${limit - account.spent:f} of this key's ${limit:f} a day is left until 0:00 UTC"
+        message = f"{left}, but this request may cost ${likely:f}; lower max_output_tokens"
         raise MillraceError("budget_exceeded", message)
     if account.spent + account.reserved_cost + likely > limit:
-        message = f"what is left of ${limit:f} a day is reserved by requests in flight"
+        message = f"what is left of this key's ${limit:f} a day is reserved by requests in flight; retry when one ends"
         raise MillraceError("rate_limit_exceeded", message, retry_after_ms=RETRY_MS)
