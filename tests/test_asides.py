@@ -250,7 +250,7 @@ async def test_thinking_is_speech() -> None:
         provider.upstream.sweep(provider.now + PATIENCE["stall_timeout_s"] - 0.1)
         assert not attempt.done.done()
         provider.upstream.sweep(provider.now + PATIENCE["stall_timeout_s"] + 0.1)
-        with pytest.raises(UpstreamError, match="fell silent"):
+        with pytest.raises(UpstreamError, match="sent nothing in mid-stream"):
             await attempt.done
 
 

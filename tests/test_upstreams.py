@@ -188,7 +188,7 @@ FAULTS: dict[str, tuple[Script, str, bool, str]] = {  # script, code, billable, 
     "close at once": (says(), "upstream_error", True, "before it answered"),
     "no JSON": (says(HEAD + body(b"data: {\n\n"), then=stay), "upstream_error", True, "cannot be read"),
     "tool call": (says(HEAD + body(event(choices=[{"delta": {"tool_calls": [{}]}}]))), "upstream_error", True, "tool"),
-    "strange end": (says(HEAD + body(event(finish="error"))), "upstream_error", True, "'error', which is no end"),
+    "strange end": (says(HEAD + body(event(finish="error"))), "upstream_error", True, "unknown finish_reason 'error'"),
     "page": (says(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\nHi"), "upstream_error", True, "text/html"),
     "error": (says(HEAD + body(event(error={"message": "no"}))), "upstream_error", True, "failed in mid-stream: no"),
     "404": (says(b'HTTP/1.1 404 No\r\n\r\n{"error":"no model"}'), "upstream_error", False, "HTTP 404: no model"),
@@ -301,8 +301,8 @@ async def test_a_paused_call_is_not_read_and_goes_on_when_resumed() -> None:
 
 
 SILENCES = {  # what was said before: seconds of patience, and the words of the error, if it is one
-    HEAD: (60.0, "gave no word in 60 s"),
-    BEGUN: (30.0, "fell silent in mid-stream for 30 s"),
+    HEAD: (60.0, "no first token within 60 s"),
+    BEGUN: (30.0, "sent nothing in mid-stream for 30 s"),
     WHOLE: (openai.TAIL_S, None),
 }
 

@@ -1,1 +1,1 @@
-"""Providers' APIs behind the `Upstream` port."""
+"""Adapters of the `Upstream` port: the APIs of model providers."""

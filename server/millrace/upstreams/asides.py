@@ -1,30 +1,30 @@
-"""The words of one read in the order in which they were said: text, and what stands between it. No I/O."""
+"""Merges the text deltas and the asides of one socket read in the order in which the model sent them. No I/O."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 
 from millrace.types import Aside, CallPiece, Refusal, Thought
 
-Placed = tuple[int, Aside]  # how many of the read's text deltas were said before it
+Placed = tuple[int, Aside]  # number of the read's text deltas before it, and the aside
 
 
-def in_order(deltas: list[str], beside: list[Placed]) -> Iterator[list[str] | Aside]:
-    """Yield runs of text deltas, and between them the asides, neighbours of one kind as one."""
-    passed_on = 0
-    for at, aside in _merged(beside):
-        if at > passed_on:
-            yield deltas[passed_on:at]
-            passed_on = at
+def in_order(deltas: list[str], placed: list[Placed]) -> Iterator[list[str] | Aside]:
+    """Yield runs of text deltas and, between them, the asides. Adjacent asides of one kind are merged."""
+    yielded = 0
+    for at, aside in _merged(placed):
+        if at > yielded:
+            yield deltas[yielded:at]
+            yielded = at
         yield aside
-    if passed_on < len(deltas):
-        yield deltas[passed_on:]
+    if yielded < len(deltas):
+        yield deltas[yielded:]
 
 
-def _merged(beside: list[Placed]) -> Iterator[Placed]:
-    """Join what follows each other: a read may bring a burst of a model's thoughts or of one call's arguments."""
+def _merged(placed: list[Placed]) -> Iterator[Placed]:
+    """Merge adjacent asides of one kind, since a read may bring a burst of reasoning or of one call's arguments."""
     run: list[Aside] = []
     run_at = 0
-    for at, aside in beside:
+    for at, aside in placed:
         if run and (at != run_at or not _continues(run[0], aside)):
             yield run_at, _joined(run)
             run = []
@@ -50,4 +50,4 @@ def _joined(run: list[Aside]) -> Aside:
         case Thought():
             return Thought("".join(thought.text for thought in run if isinstance(thought, Thought)))
         case Refusal():
-            return Refusal("".join(words.text for words in run if isinstance(words, Refusal)))
+            return Refusal("".join(refusal.text for refusal in run if isinstance(refusal, Refusal)))

@@ -1,4 +1,4 @@
-"""The chat-completions dialect: a `Call` as a request body, stream chunks and error bodies as values. No I/O."""
+"""The chat-completions dialect: `Call` -> request body; stream chunks and error bodies -> values. No I/O."""
 
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -10,11 +10,11 @@ from millrace.errors import UpstreamError
 from millrace.ports import Clock
 from millrace.types import Call, FinishReason, Format, Media, Message, Part, Prompt, Tool, ToolCall, Usage
 
-MAX_MESSAGE = 300  # characters of a provider's error that are passed on
-MAX_TOKENS = 10**9  # of one call; what a provider reports beyond is a fault of its own
+MAX_MESSAGE = 300  # characters of a provider's error message that clients see
+MAX_TOKENS = 10**9  # of one call; a provider's count above that is wrong and is clamped
 MAX_RETRY_AFTER_S = 86_400.0
 
-# Beside OpenAI's own: what servers that call themselves compatible were seen to send.
+# OpenAI's own, and what other servers of this API send in their place.
 _FINISHES = {
     "stop": FinishReason.STOP,
     "eos": FinishReason.STOP,
@@ -29,7 +29,7 @@ _FINISHES = {
     "tool_use": FinishReason.TOOL_CALLS,
 }
 _MEDIA = {"image": "image_url", "file": "file", "audio": "input_audio"}
-# What no extra may bring in past the prompt: a second cap, several answers, tools of which the reader does not know.
+# Fields that a client's extras must not set: a second cap, several answers, tools that the reader does not expect.
 _RESERVED = {"max_tokens", "max_completion_tokens", "n", "functions", "function_call"}
 _RESERVED |= {"tools", "tool_choice", "parallel_tool_calls"}
 _CHOSEN = "function:"
@@ -38,7 +38,7 @@ _OVERLOADED = ("overloaded", "rate_limit", "too_many_requests", "429", "503", "5
 
 
 class UnreadableError(UpstreamError):
-    """What came is no chunk."""
+    """An event that is not a chunk."""
 
 
 class _PromptDetails(Struct):
@@ -50,21 +50,21 @@ class _CompletionDetails(Struct):
 
 
 class _Usage(Struct):
-    prompt_tokens: float | None = None  # some servers count in floats, or not at all
+    prompt_tokens: float | None = None  # some servers count in floats, or send null
     completion_tokens: float | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
 
 class ChatDelta(Struct, gc=False):
-    """What a chunk adds."""
+    """What one chunk adds to the answer."""
 
     content: str | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
-    reasoning: Any = None  # where it is a text, it is what others call `reasoning_content`
+    reasoning: Any = None  # if it is a string, another name for `reasoning_content`
     tool_calls: list[Any] | None = None
-    function_call: Any = None  # what tool calls were before
+    function_call: Any = None  # the predecessor of `tool_calls`
 
 
 class _Choice(Struct, gc=False):
@@ -76,7 +76,7 @@ class ChatChunk(Struct, gc=False):
     """One `chat.completion.chunk`, or an error in its place."""
 
     choices: list[_Choice] | None = None
-    usage: Any = None  # read by `usage`, for a bad count must not cost an answer
+    usage: Any = None  # decoded later by `usage`, since a bad count must not fail an answer
     error: Any = None
 
 
@@ -84,7 +84,7 @@ _decode = msgspec.json.Decoder(ChatChunk).decode
 
 
 def body(call: Call, max_tokens_field: str) -> bytes:
-    """Return the request body of a call; the client's extras never stand in for what Millrace says itself."""
+    """Return the request body of a call. The client's extras never replace a field that Millrace sets."""
     prompt = call.prompt
     fields: dict[str, Any] = {
         "model": call.model.id,
@@ -105,7 +105,7 @@ def body(call: Call, max_tokens_field: str) -> bytes:
 
 
 def read_chunk(data: bytes, model: str) -> ChatChunk:
-    """Read one event; a provider's error in it, or what is no chunk at all, raises."""
+    """Decode one event. Raises `UnreadableError` if it is no chunk, `UpstreamError` if it is a provider's error."""
     try:
         chunk = _decode(data)
     except _UNREADABLE:
@@ -116,39 +116,39 @@ def read_chunk(data: bytes, model: str) -> ChatChunk:
 
 
 def finish_reason(given: str, model: str) -> FinishReason:
-    """Return what a provider's word for the end means."""
+    """Translate a provider's `finish_reason`. Raises `upstream_error` if it is unknown."""
     reason = _FINISHES.get(given)
     if reason is None:
-        raise UpstreamError("upstream_error", f"{model} ended with {given[:40]!r}, which is no end of an answer")
+        raise UpstreamError("upstream_error", f"{model} ended with the unknown finish_reason {given[:40]!r}")
     return reason
 
 
 def usage(given: Any) -> Usage | None:
-    """Return reported usage, clamped to what can be true; None where it says nothing that can be read."""
+    """Return reported usage, clamped to possible counts; None if it cannot be decoded or has no counts."""
     try:
-        read = msgspec.convert(given, _Usage | None)
+        reported = msgspec.convert(given, _Usage | None)
     except msgspec.ValidationError:
         return None
-    if read is None or read.prompt_tokens is None or read.completion_tokens is None:
+    if reported is None or reported.prompt_tokens is None or reported.completion_tokens is None:
         return None
-    cached = read.prompt_tokens_details and read.prompt_tokens_details.cached_tokens
-    reasoning = read.completion_tokens_details and read.completion_tokens_details.reasoning_tokens
-    input_tokens, output_tokens = _possible(read.prompt_tokens), _possible(read.completion_tokens)
+    cached = reported.prompt_tokens_details and reported.prompt_tokens_details.cached_tokens
+    reasoning = reported.completion_tokens_details and reported.completion_tokens_details.reasoning_tokens
+    input_tokens, output_tokens = _clamped(reported.prompt_tokens), _clamped(reported.completion_tokens)
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        cached_input_tokens=min(_possible(cached or 0), input_tokens),
-        reasoning_tokens=min(_possible(reasoning or 0), output_tokens),
+        cached_input_tokens=min(_clamped(cached or 0), input_tokens),
+        reasoning_tokens=min(_clamped(reasoning or 0), output_tokens),
     )
 
 
-def _possible(tokens: float) -> int:
+def _clamped(tokens: float) -> int:
     return int(min(max(0, tokens), MAX_TOKENS))
 
 
 def refused(status: int, retry_after: str | None, answer: bytes, model: str, wall: Clock) -> UpstreamError:
-    """Return the error for an HTTP answer that is not 200. A provider charges nothing for it."""
-    if status in (401, 403):  # its text may repeat a part of the key
+    """Return the error for an HTTP status other than 200. Providers charge nothing for these."""
+    if status in (401, 403):  # the provider's message may repeat a part of the key
         return UpstreamError(
             "upstream_error",
             f"the provider of {model} refused the key (HTTP {status}); check api_key_env of that model",
@@ -197,7 +197,7 @@ def _call(call: ToolCall) -> dict[str, Any]:
 
 
 def _tools(prompt: Prompt) -> dict[str, Any]:
-    """Return what is said of tools: nothing where there are none, for providers refuse a choice among none."""
+    """Return the fields about tools; none without tools, since providers refuse a `tool_choice` without them."""
     if not prompt.tools:
         return {}
     choice, name = prompt.tool_choice, (prompt.tool_choice or "").removeprefix(_CHOSEN)
@@ -219,8 +219,8 @@ def _response_format(form: Format | None) -> dict[str, Any] | None:
         return None
     if form.schema is None:
         return {"type": form.kind}
-    named = {"name": form.name, "schema": form.schema, "strict": form.strict, "description": form.description}
-    return {"type": form.kind, "json_schema": {key: value for key, value in named.items() if value is not None}}
+    schema = {"name": form.name, "schema": form.schema, "strict": form.strict, "description": form.description}
+    return {"type": form.kind, "json_schema": {key: value for key, value in schema.items() if value is not None}}
 
 
 def _error(given: Any, model: str) -> UpstreamError:

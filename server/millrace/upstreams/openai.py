@@ -1,4 +1,4 @@
-"""OpenAI-compatible chat completions over aiohttp: the plain reader, reference and fallback for any quicker one."""
+"""OpenAI-compatible chat completions over aiohttp."""
 
 import asyncio
 import os
@@ -18,27 +18,28 @@ from millrace.upstreams import asides, chat
 from millrace.upstreams.sse import EventStream
 from millrace.upstreams.tool_calls import CallReader
 
-DRAIN_S = 1.0  # how long a finished answer's connection may take to become reusable
-TAIL_S = 2.0  # how long usage may lag behind the finish reason
-MAX_ERROR_BODY = 64 * 1024
-BYTES_PER_TOKEN, MIN_ANSWER = 32, 64 * 1024  # characters an answer may have, for a model that ignores its cap
+DRAIN_S = 1.0  # to read the rest of a finished answer's body, so that the connection can be reused
+TAIL_S = 2.0  # to wait for usage after the finish reason
+MAX_ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
+# Bounds an answer in characters, against models that ignore their cap: per token of the cap, and at least MIN_ANSWER.
+CHARACTERS_PER_TOKEN, MIN_ANSWER = 32, 64 * 1024
 
 
 def noting_sent() -> aiohttp.TraceConfig:
-    """Return what the HTTP session needs, so that an attempt learns when its request has left."""
+    """Return the tracing by which the HTTP session sets `sent` of an attempt when its request headers are sent."""
 
-    async def note(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceRequestHeadersSentParams) -> None:
+    async def mark_sent(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceRequestHeadersSentParams) -> None:
         if isinstance(context.trace_request_ctx, ChatAttempt):
             context.trace_request_ctx.sent = True
 
     tracing = aiohttp.TraceConfig()
-    tracing.on_request_headers_sent.append(note)
+    tracing.on_request_headers_sent.append(mark_sent)
     return tracing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamEndpoint:
-    """Where a model is served, and how patient to be with it."""
+    """Where a model is served, and its timeouts in seconds."""
 
     base_url: str
     api_key: str | None
@@ -47,12 +48,12 @@ class UpstreamEndpoint:
     first_token_timeout_s: float
     stall_timeout_s: float
 
-    def __repr__(self) -> str:  # a key must not get into a log by way of a repr
+    def __repr__(self) -> str:  # keeps the key out of logs
         return f"Endpoint({self.base_url})"
 
 
 class OpenAIUpstream:
-    """One model's endpoint."""
+    """Calls of one model at its endpoint."""
 
     def __init__(
         self, http: aiohttp.ClientSession, endpoint: UpstreamEndpoint, clock: Clock, wall: Clock = time.time
@@ -65,27 +66,27 @@ class OpenAIUpstream:
         self._timeout = aiohttp.ClientTimeout(total=None, connect=endpoint.connect_timeout_s)
         self._headers = {
             "Accept": "text/event-stream",
-            "Accept-Encoding": "identity",  # compression holds tokens back
+            "Accept-Encoding": "identity",  # a compressor would buffer tokens
             "Content-Type": "application/json",
         }
         if endpoint.api_key:
             self._headers["Authorization"] = f"Bearer {endpoint.api_key}"
-        self._live: set[ChatAttempt] = set()
+        self._attempts: set[ChatAttempt] = set()
 
     def open(self, call: Call) -> "ChatAttempt":
-        """Start a call."""
+        """Start a call on a task of its own."""
         attempt = ChatAttempt(self, call)
-        self._live.add(attempt)
-        attempt.task.add_done_callback(lambda _: self._live.discard(attempt))
+        self._attempts.add(attempt)
+        attempt.task.add_done_callback(lambda _: self._attempts.discard(attempt))
         return attempt
 
     def sweep(self, now: float) -> None:
-        """Give up on calls that say nothing any more. Called by the sweeper."""
-        for attempt in tuple(self._live):
+        """Time out calls that have been silent too long. The sweeper calls it regularly."""
+        for attempt in tuple(self._attempts):
             attempt.expire_if_silent(now)
 
     async def post(self, body: bytes, attempt: "ChatAttempt") -> aiohttp.ClientResponse:
-        """Send a request and note when it has left; the answer's body is still to be read."""
+        """Send a request and return the response, whose body is not read yet."""
         return await self._http.post(
             self._url,
             data=body,
@@ -97,64 +98,66 @@ class OpenAIUpstream:
 
 
 class ChatAttempt:
-    """One call being read by one task; its words go to the sink, what is no text to `aside`, its end to `done`."""
+    """One call, read by one task. Text goes to `sink`, anything else to `aside`, the end to `done`."""
 
     def __init__(self, upstream: OpenAIUpstream, call: Call) -> None:
         loop = asyncio.get_running_loop()
-        self.sink: Sink = _nowhere
-        self.aside: Callable[[Aside], None] = _nowhere
+        self.sink: Sink = _discard
+        self.aside: Callable[[Aside], None] = _discard
         self.done: asyncio.Future[Finish] = loop.create_future()
         self.parts: list[str] = []
         self.asides: list[Aside] = []
         self.usage: Usage | None = None
         self._upstream = upstream
         self._model = call.model.id
-        self.sent = False  # the request has left; before that no provider can charge for it
-        self._spoke_at = upstream.clock()  # comments that keep a connection alive are no speech
-        self._spoken = False
-        self._bytes_left = max(MIN_ANSWER, call.max_output_tokens * BYTES_PER_TOKEN)
+        self.sent = False  # the request headers are sent; before that no provider can charge for it
+        self._last_event_at = upstream.clock()  # SSE comments do not count: they only keep the connection open
+        self._has_event = False
+        self._characters_left = max(MIN_ANSWER, call.max_output_tokens * CHARACTERS_PER_TOKEN)
         self._response: aiohttp.ClientResponse | None = None
-        self._reason: FinishReason | None = None
+        self._finish_reason: FinishReason | None = None
         self._finished_at = 0.0
         self._refused = False
         self._tools_offered = bool(call.prompt.tools)
         self._calls = CallReader(call.model.id)
-        self._terminated = False  # the provider said [DONE]
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._terminated = False  # the provider sent [DONE]
+        self._unpaused = asyncio.Event()
+        self._unpaused.set()
         self.task = loop.create_task(self._run(chat.body(call, upstream.endpoint.max_tokens_field)))
 
     def abort(self) -> None:
-        """Close the socket at once unless the answer is whole; `done` is cancelled if it is open.
+        """Cancel `done` if it is pending, and close the socket unless the answer is complete.
 
-        Whoever is cancelled while awaiting `done` has cancelled it, so that alone does not mean that reading is over.
+        A caller that is cancelled while awaiting `done` cancels the future with it. So a cancelled `done` does not mean
+        that the socket is closed, and it is closed here (PROTOCOL.md, What always holds, 7: within 250 ms). After a
+        complete answer `_drain` keeps the connection for reuse.
         """
         self.done.cancel()
         if self.done.cancelled() or self.done.exception() is not None:
             self._close()
 
     def pause(self) -> None:
-        """Read no further; aiohttp stops the socket when its buffer is full."""
-        self._flowing.clear()
+        """Stop reading. aiohttp stops the socket when its own buffer is full, which is the provider's backpressure."""
+        self._unpaused.clear()
 
     def resume(self) -> None:
-        """Read on."""
-        self._spoke_at = self._upstream.clock()
-        self._flowing.set()
+        """Continue reading; the pause does not count as silence of the provider."""
+        self._last_event_at = self._upstream.clock()
+        self._unpaused.set()
 
     def expire_if_silent(self, now: float) -> None:
-        """Fail the call if it has been silent for longer than its endpoint allows."""
-        if self.done.done() or not self._flowing.is_set():
+        """Fail the call if the provider has been silent too long; finish it if only usage is still missing."""
+        if self.done.done() or not self._unpaused.is_set():
             return
         endpoint = self._upstream.endpoint
-        if self._reason is not None:
+        if self._finish_reason is not None:
             if now - self._finished_at > TAIL_S:
                 self._finish()
                 self._close()
-        elif not self._spoken and now - self._spoke_at > endpoint.first_token_timeout_s:
-            self._fail_silent(f"gave no word in {endpoint.first_token_timeout_s:g} s")
-        elif self._spoken and now - self._spoke_at > endpoint.stall_timeout_s:
-            self._fail_silent(f"fell silent in mid-stream for {endpoint.stall_timeout_s:g} s")
+        elif not self._has_event and now - self._last_event_at > endpoint.first_token_timeout_s:
+            self._fail_silent(f"sent no first token within {endpoint.first_token_timeout_s:g} s")
+        elif self._has_event and now - self._last_event_at > endpoint.stall_timeout_s:
+            self._fail_silent(f"sent nothing in mid-stream for {endpoint.stall_timeout_s:g} s")
 
     def _fail_silent(self, what: str) -> None:
         self.done.set_exception(UpstreamError("upstream_timeout", f"{self._model} {what}"))
@@ -171,8 +174,8 @@ class ChatAttempt:
         except UpstreamError as error:
             self._fail(error)
         except (aiohttp.ClientError, OSError) as error:
-            self._fail(self._broken(error))
-        except Exception as error:  # whoever waits for `done` must not wait for ever
+            self._fail(self._connection_error(error))
+        except Exception as error:  # else the caller would wait for `done` forever
             log.get().error("upstream reader crashed", model=self._model, exc_info=error)
             self._fail(UpstreamError("upstream_error", f"the answer of {self._model} could not be read"))
         else:
@@ -185,9 +188,9 @@ class ChatAttempt:
     async def _read(self, body: bytes) -> None:
         response = self._response = await self._upstream.post(body, self)
         if response.status != 200:  # noqa: PLR2004 - the only status that carries a stream
-            answer = await self._error_body(response)
+            error_body = await self._error_body(response)
             retry_after = response.headers.get("Retry-After")
-            raise chat.refused(response.status, retry_after, answer, self._model, self._upstream.wall)
+            raise chat.refused(response.status, retry_after, error_body, self._model, self._upstream.wall)
         if response.content_type in ("application/json", "text/html"):
             raise UpstreamError(
                 "upstream_error", f"{self._model} answered {response.content_type}, not an event stream"
@@ -195,90 +198,90 @@ class ChatAttempt:
         events = EventStream()
         async for chunk in response.content.iter_any():
             self._take(events.feed(chunk))
-            if self._terminated or (self._reason is not None and self.usage is not None):
-                break  # whole and counted: nothing more is worth waiting for
-            if not self._flowing.is_set():
-                await self._flowing.wait()
+            if self._terminated or (self._finish_reason is not None and self.usage is not None):
+                break  # the answer and its usage are complete
+            if not self._unpaused.is_set():
+                await self._unpaused.wait()
         else:
-            with suppress(chat.UnreadableError):  # half an event is a broken stream, and that is said below
+            with suppress(chat.UnreadableError):  # an incomplete event: the stream was cut, which is raised below
                 self._take(events.feed(b"\n\n"))
-        if self._reason is None:
+        if self._finish_reason is None:  # PROTOCOL.md, What always holds, 4: never completed without the provider's end
             raise UpstreamError("upstream_truncated", f"{self._model} ended its stream without finishing the answer")
 
     async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
-        """Return what a refusal says, from its first bytes to its end, its break or the limit."""
-        answer = b""
+        """Return the body of an error response, until its end, a broken connection or `MAX_ERROR_BODY`."""
+        body = b""
         with suppress(aiohttp.ClientError, OSError):
-            while len(answer) < MAX_ERROR_BODY and (piece := await response.content.readany()):
-                answer += piece
-        return answer[:MAX_ERROR_BODY]
+            while len(body) < MAX_ERROR_BODY and (chunk := await response.content.readany()):
+                body += chunk
+        return body[:MAX_ERROR_BODY]
 
     def _take(self, events: list[bytes]) -> None:
-        """Take the events of one read; what they say leaves together, also when a later event is a fault."""
+        """Take the events of one read and pass on what they bring, even if a later event of the read raises."""
         deltas: list[str] = []
-        beside: list[asides.Placed] = []
+        placed: list[asides.Placed] = []
         try:
             for data in events:
                 if data.startswith(b"[DONE]"):
                     self._terminated = True
                     return
                 if data:
-                    self._take_chunk(data, deltas, beside)
+                    self._take_chunk(data, deltas, placed)
         finally:
             if events:
-                self._spoken, self._spoke_at = True, self._upstream.clock()
-            if beside:
-                self._tell(deltas, beside)
+                self._has_event, self._last_event_at = True, self._upstream.clock()
+            if placed:
+                self._pass_on(deltas, placed)
             elif deltas:
                 self.parts += deltas
                 self.sink(deltas)
 
-    def _tell(self, deltas: list[str], beside: list[asides.Placed]) -> None:
-        """Pass on the text and what stands between it, in order."""
-        for said in asides.in_order(deltas, beside):
-            if isinstance(said, list):
-                self.parts += said
-                self.sink(said)
+    def _pass_on(self, deltas: list[str], placed: list[asides.Placed]) -> None:
+        """Pass on text and asides in the order of the stream."""
+        for run in asides.in_order(deltas, placed):
+            if isinstance(run, list):
+                self.parts += run
+                self.sink(run)
             else:
-                self.asides.append(said)
-                self.aside(said)
+                self.asides.append(run)
+                self.aside(run)
 
-    def _take_chunk(self, data: bytes, deltas: list[str], beside: list[asides.Placed]) -> None:
+    def _take_chunk(self, data: bytes, deltas: list[str], placed: list[asides.Placed]) -> None:
         try:
             chunk = chat.read_chunk(data, self._model)
         except chat.UnreadableError:
-            if self._reason is None:
+            if self._finish_reason is None:
                 raise
-            return  # the answer is whole; what follows it need not be
+            return  # the answer is complete, so nothing after it has to be readable
         for choice in chunk.choices or ():
             if choice.delta is not None:
-                self._take_delta(choice.delta, deltas, beside)
+                self._take_delta(choice.delta, deltas, placed)
             if choice.finish_reason:
-                self._reason = chat.finish_reason(choice.finish_reason, self._model)
+                self._finish_reason = chat.finish_reason(choice.finish_reason, self._model)
                 self._finished_at = self._upstream.clock()
-        if self._reason is not None:  # what was counted before the end is not the count
+        if self._finish_reason is not None:  # usage before the finish reason is not final
             self.usage = chat.usage(chunk.usage) or self.usage
 
-    def _take_delta(self, delta: chat.ChatDelta, deltas: list[str], beside: list[asides.Placed]) -> None:
-        if words := delta.content:
-            self._bytes_left -= len(words)
-            if self._bytes_left < 0:
+    def _take_delta(self, delta: chat.ChatDelta, deltas: list[str], placed: list[asides.Placed]) -> None:
+        if text := delta.content:
+            self._characters_left -= len(text)  # as in `_spend`, without a call per token
+            if self._characters_left < 0:
                 raise self._too_much()
-            deltas.append(words)
+            deltas.append(text)
         if delta.reasoning_content or delta.reasoning or delta.refusal or delta.tool_calls or delta.function_call:
-            self._take_beside(delta, len(deltas), beside)
+            self._take_asides(delta, len(deltas), placed)
 
-    def _take_beside(self, delta: chat.ChatDelta, after: int, beside: list[asides.Placed]) -> None:
-        """Take what is not text; thoughts come before the text of the same chunk, all else after it."""
+    def _take_asides(self, delta: chat.ChatDelta, after: int, placed: list[asides.Placed]) -> None:
+        """Take what is not text. Reasoning goes before the text of the same chunk, anything else after it."""
         before = after - 1 if delta.content else after
         thought = delta.reasoning_content or delta.reasoning
         if thought and isinstance(thought, str):
             self._spend(thought)
-            beside.append((before, Thought(thought)))
+            placed.append((before, Thought(thought)))
         if delta.refusal:
             self._refused = True
             self._spend(delta.refusal)
-            beside.append((after, Refusal(delta.refusal)))
+            placed.append((after, Refusal(delta.refusal)))
         if (delta.tool_calls or delta.function_call) and not self._tools_offered:
             raise UpstreamError("upstream_error", f"{self._model} called a tool that nobody offered")
         if delta.function_call:
@@ -286,18 +289,19 @@ class ChatAttempt:
         for given in delta.tool_calls or ():
             if (piece := self._calls.read(given)) is not None:
                 self._spend(piece.id + piece.name + piece.arguments)
-                beside.append((after, piece))
+                placed.append((after, piece))
 
-    def _spend(self, words: str) -> None:
-        self._bytes_left -= len(words)
-        if self._bytes_left < 0:
+    def _spend(self, text: str) -> None:
+        """Count characters. Raises `upstream_error` if the model sends far more than its cap."""
+        self._characters_left -= len(text)
+        if self._characters_left < 0:
             raise self._too_much()
 
     def _too_much(self) -> UpstreamError:
         return UpstreamError("upstream_error", f"{self._model} sent far more than it was allowed")
 
-    def _broken(self, error: Exception) -> UpstreamError:
-        """Say what a broken connection means: where it broke decides."""
+    def _connection_error(self, error: Exception) -> UpstreamError:
+        """Return the error for a broken connection, by when it broke."""
         if isinstance(error, aiohttp.ServerTimeoutError):
             return UpstreamError("upstream_timeout", f"{self._model} could not be reached in time", billable=False)
         if isinstance(error, aiohttp.ClientConnectorError):
@@ -308,27 +312,27 @@ class ChatAttempt:
         return UpstreamError("upstream_truncated", f"the connection to {self._model} broke in mid-answer")
 
     def _fail(self, error: UpstreamError) -> None:
-        if self._reason is not None and error.code == "upstream_truncated":
-            self._finish()  # the answer was whole; only what follows it is missing
+        if self._finish_reason is not None and error.code == "upstream_truncated":
+            self._finish()  # the answer was complete before the connection broke
         elif not self.done.done():
-            if self._upstream.endpoint.api_key:  # a provider's words may repeat it
+            if self._upstream.endpoint.api_key:  # a provider's message may repeat it
                 error.message = error.message.replace(self._upstream.endpoint.api_key, "[key]")
             self.done.set_exception(error)
 
     def _finish(self) -> None:
-        if self.done.done() or self._reason is None:
+        if self.done.done() or self._finish_reason is None:
             return
-        reason, called = self._reason, self._calls.any
+        reason, called = self._finish_reason, self._calls.any
         if reason is FinishReason.TOOL_CALLS and not called:
-            message = f"{self._model} ended with a tool call, and called none"
+            message = f"{self._model} ended with finish_reason tool_calls, but called none"
             self.done.set_exception(UpstreamError("upstream_error", message))
             return
-        if called and reason is FinishReason.STOP:  # some servers say so although they have called a tool
+        if called and reason is FinishReason.STOP:  # some servers send `stop` after a tool call
             reason = FinishReason.TOOL_CALLS
         self.done.set_result(Finish(reason=reason, refused=self._refused))
 
     async def _drain(self) -> None:
-        """Read to the end of the body, so that the connection can be used again."""
+        """Read to the end of the body, so that the connection can be reused."""
         if self._response is None:
             return
         try:
@@ -339,5 +343,5 @@ class ChatAttempt:
             self._response.close()
 
 
-def _nowhere(_: object) -> None:
-    """Take words before anybody listens."""
+def _discard(_: object) -> None:
+    """Take what arrives before the caller has set `sink` and `aside`."""

@@ -1,4 +1,4 @@
-"""Bytes -> server-sent events. No I/O."""
+"""Bytes -> the data of server-sent events (WHATWG HTML, section 9.2). No I/O."""
 
 from millrace.errors import UpstreamError
 
@@ -7,18 +7,24 @@ MAX_EVENT = 4 * 2**20  # bytes; a provider that sends more in one event is broke
 
 
 class EventStream:
-    """Splits a body into the `data` of its events: any line ending, comments, several data lines, a BOM."""
+    """Splits a body into the `data` of its events.
+
+    Takes any line ending, comments, several data lines per event and a BOM. Other fields are ignored.
+    """
 
     __slots__ = ("_data", "_rest", "_size", "_started")
 
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
-        self._size = 0  # of the event that is coming
+        self._size = 0  # bytes of the event that is not complete yet
         self._started = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the data of every event that this chunk completes."""
+        """Return the data of every event that this chunk completes.
+
+        Raises `upstream_error` for an event of more than `MAX_EVENT` bytes.
+        """
         text = self._rest + chunk if self._rest else chunk
         if not self._started:
             if len(text) < len(_BOM) and _BOM.startswith(text):
@@ -27,22 +33,22 @@ class EventStream:
             self._started = True
             text = text.removeprefix(_BOM)
         if b"\r" in text:
-            text = self._normal(text)
+            text = self._normalized(text)
         *lines, self._rest = text.split(b"\n")
         events = [data for line in lines if (data := self._line(line)) is not None]
-        self._bound(self._size + len(self._rest))
+        self._check_size(self._size + len(self._rest))
         return events
 
     @staticmethod
-    def _bound(size: int) -> None:
+    def _check_size(size: int) -> None:
         if size > MAX_EVENT:
             raise UpstreamError("upstream_error", "the model sent an event of more than 4 MiB")
 
     @staticmethod
-    def _normal(text: bytes) -> bytes:
-        """Turn CRLF and CR into LF; a CR at the very end may still become a CRLF and is kept."""
-        held = b"\r" if text.endswith(b"\r") else b""
-        return text.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
+    def _normalized(text: bytes) -> bytes:
+        """Turn CRLF and CR into LF. A CR at the end is kept, because the next chunk may make it a CRLF."""
+        last = b"\r" if text.endswith(b"\r") else b""
+        return text.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n") + last
 
     def _line(self, line: bytes) -> bytes | None:
         if not line:
@@ -50,6 +56,6 @@ class EventStream:
             return b"\n".join(data) if data else None
         if line.startswith(b"data:"):
             self._size += len(line)
-            self._bound(self._size)
+            self._check_size(self._size)
             self._data.append(line[6:] if line[5:6] == b" " else line[5:])
         return None
