@@ -1,4 +1,4 @@
-"""Conversations: what a request continues, from memory or from disk, and what is kept of it for the next."""
+"""Conversations (PROTOCOL.md, Conversations): what a request continues, and what is kept for the next one."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ PARAM = "previous_response_id"
 
 
 class Conversations:
-    """Every response is in memory for a while; on disk where its request said `store: true`."""
+    """Responses are in memory for a while, and on disk if their request said `store: true`."""
 
     def __init__(self, runs: Runs, archive: Archive) -> None:
         self._runs = runs
@@ -24,7 +24,7 @@ class Conversations:
     async def continued(self, request: Request, last: Run | None) -> tuple[Message, ...]:
         """Return a request's messages after those of the conversation it continues; `last` is its lane's last run."""
         before = await self._before(request, last)
-        own = 0 if request.instructions is None else 1  # instructions are of one request alone
+        own = 0 if request.instructions is None else 1  # instructions are not carried over
         messages = (*request.prompt.messages[:own], *before, *request.prompt.messages[own:])
         called = {call.id for message in messages for call in message.calls}
         for message in request.prompt.messages:
@@ -34,7 +34,7 @@ class Conversations:
         return messages
 
     def remember(self, run: Run) -> None:
-        """Write a response that has ended to disk, if its request wants that."""
+        """Write a response that has ended to disk, if its request says so."""
         if run.request.store and run.response.ended is not None:
             body = wire.encode(body_of(run.response, run.created_at))
             stored = StoredResponse(
@@ -46,7 +46,7 @@ class Conversations:
             self._archive.store(stored)
 
     def run(self, tenant: str, response_id: str) -> Run | None:
-        """Return a tenant's run that may be asked for by its id: one that is not stored only while it runs."""
+        """Return a tenant's run by its id. With `store: false` it can be found only while it runs."""
         run = self._runs.find(tenant, response_id)
         return None if run is not None and run.request.store is False and run.is_over else run
 
@@ -61,13 +61,13 @@ class Conversations:
         return stored.body
 
     async def delete(self, tenant: str, response_id: str) -> None:
-        """Keep an ended response no longer, neither in memory nor on disk; raises `response_not_found`."""
+        """Forget an ended response, in memory and on disk. Raises `response_not_found`."""
         run = self._runs.find(tenant, response_id)
         if run is not None and not run.is_over:
             raise MillraceError("invalid_request", "it is still running; cancel it first", param="response_id")
         if run is not None:
             self._runs.forget(run)
-            run.enter(Phase.DELETED)  # a lane may still know it as its last
+            run.enter(Phase.DELETED)  # a lane may still have it as its last run
         if not await self._archive.delete(tenant, response_id) and run is None:
             raise not_found(response_id)
 
@@ -100,7 +100,7 @@ def _checked(run: Run) -> tuple[Message, ...]:
 
 
 def _is_whole(run: Run) -> bool:
-    """Whether there is an answer that a client may have seen and that stands, be it cut."""
+    """Whether there is an answer, even a cut one, that stands and that a client may have seen."""
     ended = run.response.ended
     return ended is not None and (ended.accepted or (ended.status is not Status.FAILED and run.response.seen))
 
@@ -109,7 +109,7 @@ def _conversation(run: Run) -> tuple[Message, ...]:
     own = 0 if run.request.instructions is None else 1
     answer = run.response.standing()
     if run.response.ended is not None and not run.response.ended.accepted:
-        answer = replace(answer, calls=())  # nobody has seen one that was broken off, so nobody can answer it
+        answer = replace(answer, calls=())  # a call that was cut off was never shown, so it cannot have a result
     said = answer.parts or answer.calls or answer.refusal
     return (*run.request.prompt.messages[own:], *((answer,) if said else ()))
 

@@ -1,7 +1,7 @@
-"""The door of the process: from what a client asked to a run. Sessions and HTTP come through it alike.
+"""From what a client asked to a run, for WebSocket sessions and HTTP alike.
 
-Names are resolved, limits kept, conversations continued, repeats attached to what they repeat. Whatever is refused here
-never becomes a response.
+Names are resolved, limits are checked, conversations are continued, and a repeat is attached to the run it repeats.
+What is refused here never becomes a response.
 """
 
 import hashlib
@@ -23,11 +23,11 @@ from millrace.runs.runs import Repeat, Runs
 from millrace.types import Delivery, Request
 from millrace.wire.requests import Create
 
-_NOT_MEANT = ("type", "stream_id", "event_id", "stream", "stream_options")  # two of the same may differ in them
+_NOT_COMPARED = ("type", "stream_id", "event_id", "stream", "stream_options")  # two equal requests may differ in these
 
 
 class Intake:
-    """Takes requests in, until it is closed for a drain."""
+    """Accepts requests, until it is closed for a drain."""
 
     def __init__(
         self, catalog: Catalog, runs: Runs, conversations: Conversations, limiter: Limiter, clock: Clock
@@ -40,7 +40,7 @@ class Intake:
         self._clock = clock
 
     def read(self, create: Create, principal: Principal, *, negotiated: bool) -> Request:
-        """Return the request behind what was asked; raises what can be said at once."""
+        """Return the request that a client's fields mean. Raises what is wrong with them, without I/O."""
         if self.closed:
             raise draining()
         model, strategy = self._catalog.resolve(create.model, create.strategy)
@@ -78,23 +78,23 @@ class Intake:
     async def start(
         self, request: Request, principal: Principal, repeat: Repeat | None, last: Run | None = None
     ) -> Run:
-        """Start a request, or return the run of the same one asked before; `last` is the one before in its lane.
+        """Start a request, or return the run that it repeats. `last` is the run before it in its lane.
 
-        One that was read before the door closed, and has waited since, is still let through.
+        A request that was read before a drain began, and has waited in its lane since, is still started.
         """
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
-            return run  # whatever has become of the conversation since then
+            return run  # even if the conversation it continued is no longer kept
         if request.previous_response_id is not None:
             messages = await self._conversations.continued(request, last)
             request = replace(request, prompt=replace(request.prompt, messages=messages))
             if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
-                return run  # it came while the conversation was read
+                return run  # it was started while the conversation was read
         likely = choice.likely(request, self._catalog)
         admission = self._limiter.admit(principal, likely.cost, likely.tokens)
         return self._runs.start(request, admission, repeat)
 
     def drop(self, request: Request) -> Run:
-        """Take in a request that was cancelled while it waited: it gets its beginning and its end."""
+        """Give a request that was cancelled while it waited its first event and its terminal."""
         return self._runs.start(request, cancelled=True)
 
 
@@ -102,20 +102,20 @@ def repeat_of(create: Create, fields: dict[str, Any], principal: Principal) -> R
     """Return what makes a request the same as another, if it has an idempotency key."""
     if create.idempotency_key is None:
         return None
-    meant = {name: value for name, value in fields.items() if name not in _NOT_MEANT}
+    meant = {name: value for name, value in fields.items() if name not in _NOT_COMPARED}
     digest = hashlib.sha256(msgspec.json.encode(meant, order="deterministic")).digest()
     return Repeat(place=(principal.tenant, principal.key_id, create.idempotency_key), digest=digest)
 
 
 def draining() -> MillraceError:
-    """Return the refusal of a process that is about to end."""
+    """Return the error of a process that drains."""
     return MillraceError(
         "server_draining", "no new requests are taken here any more; connect again and repeat it", retry_after_ms=1000
     )
 
 
 def _delivery(create: Create, *, negotiated: bool) -> Delivery:
-    """Return what was asked for; but a client that did not negotiate never sees a word that may be taken back."""
+    """Return the delivery asked for. A client that did not negotiate is never shown words that may be taken back."""
     if create.delivery is None and create.prompt.format is not None:
         return Delivery.COMMIT
     asked = create.delivery or Delivery.SPECULATE

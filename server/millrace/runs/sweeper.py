@@ -1,4 +1,4 @@
-"""One slow beat for everything that waits: stalls, deadlines, running totals. No timer per token, call or request."""
+"""One periodic task for everything that waits: stalls, deadlines, running totals. There is no timer per request."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -9,12 +9,12 @@ from millrace.ports import Clock
 
 BEAT_S = 0.1
 
-Tick = Callable[[float], None]  # given the clock's reading
+Tick = Callable[[float], None]  # takes the time by the clock
 _Swept = TypeVar("_Swept")
 
 
 class Sweeper:
-    """Calls every registered tick at each beat."""
+    """Calls every registered function at each beat."""
 
     def __init__(self, clock: Clock, beat_s: float = BEAT_S) -> None:
         self._clock = clock
@@ -22,7 +22,7 @@ class Sweeper:
         self._ticks: list[Tick] = []
 
     def add(self, tick: Tick) -> None:
-        """Call this at each beat from now on."""
+        """Call a function at each beat from now on."""
         self._ticks.append(tick)
 
     async def run(self) -> None:
@@ -32,13 +32,13 @@ class Sweeper:
             self.beat()
 
     def beat(self) -> None:
-        """Beat once; one failing tick does not stop the others."""
+        """Call all functions once. One that raises does not stop the others."""
         now = self._clock()
         each(self._ticks, lambda tick: tick(now))
 
 
 def each(swept: Iterable[_Swept], look: Callable[[_Swept], None]) -> None:
-    """Look after each; one that fails does not keep the others from theirs."""
+    """Call `look` with each one. One that raises does not stop the others; the error is logged."""
     for one in swept:
         try:
             look(one)

@@ -1,4 +1,4 @@
-"""The end of a process: nobody is cut who can finish in time, and not all connections come back at once."""
+"""The drain before a process ends (PROTOCOL.md, Draining)."""
 
 import asyncio
 
@@ -7,21 +7,21 @@ from millrace.web.liveness import LAST_WORDS_S
 from millrace.web.process import Process
 from millrace.wire import limits
 
-SPREAD_PER_SESSION_S = 0.02  # over which connections close, for each
+SPREAD_PER_SESSION_S = 0.02  # for each connection, so that not all clients connect again at once
 LOOK_S = 0.05
 
 
 async def drain(process: Process) -> None:
-    """Close the door, let what runs go on for `drain_s` seconds, fail the rest; return when all has been told.
+    """Refuse new requests, let running ones go on for `drain_s` seconds, fail the rest; return when all is over.
 
-    A peer that takes too long to read its last words is not waited for.
+    A peer that takes longer than `LAST_WORDS_S` to read how its requests ended is not waited for.
     """
     process.intake.closed = process.gate.draining = True
     spread_s = min(limits.SPREAD_S, SPREAD_PER_SESSION_S * len(process.sessions))
     give_up_at = process.clock() + process.drain_s
     while process.sessions or process.streams or process.runs.running:
         now = process.clock()
-        for session in tuple(process.sessions):  # also those who were at the door when it closed
+        for session in tuple(process.sessions):  # in each round: one may have been accepted just before
             session.start_closing(give_up_at, spread_s)
         if now >= give_up_at:
             for run in process.runs.running:  # those of HTTP, and those nobody listens to

@@ -30,7 +30,7 @@ MAX_DIGITS = 12  # of the number of an event
 
 
 async def websocket_responses(websocket: WebSocket) -> None:
-    """Serve the Responses WebSocket mode."""
+    """`GET /v1/responses` with an upgrade: the Responses WebSocket mode."""
     offered = wire.SUBPROTOCOL in websocket.scope["subprotocols"]
     await websocket.accept(subprotocol=wire.SUBPROTOCOL if offered else None)
     writer = websocket.scope["extensions"].get(EXTENSION) or AsgiWriter(websocket.send)
@@ -73,7 +73,7 @@ async def cancel(request: Request) -> Response:
 
 
 async def retrieve(request: Request) -> Response:
-    """`GET /v1/responses/{id}`: as it is, or told from an event on (`?stream=true&starting_after=N`)."""
+    """`GET /v1/responses/{id}`: as it is, or its events after a number (`?stream=true&starting_after=N`)."""
     process, principal = _process(request), _principal(request)
     response_id = request.path_params["id"]
     if request.query_params.get("stream", "false").lower() not in ("true", "1"):
@@ -93,7 +93,7 @@ async def delete(request: Request) -> Response:
 
 
 async def tickets(request: Request) -> Response:
-    """Trade a key for a ticket."""
+    """`POST /v1/tickets`: exchange a key for a ticket."""
     process: Process = request.state.process
     body = await _read_body(request, MAX_TICKET_BODY) or b"{}"
     asked = reading.convert(reading.decode(body, "the body"), documents.TicketRequest)

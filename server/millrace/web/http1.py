@@ -1,8 +1,8 @@
-"""uvicorn's HTTP protocol with a clock: a peer that does not get its request across is not waited for.
+"""uvicorn's HTTP/1 protocol with timeouts for requests that do not arrive (slowloris).
 
-Handed to uvicorn as `http=`. The head of a request has to be there in time after the connection was made, or after
-the last answer was read; its body in time after its head. A drip of bytes does not turn the clock back. An application
-finds the connection in its scope under `EXTENSION`.
+Handed to uvicorn as `http=`. The head of a request must arrive within a time of the connection, or of the last answer
+being read; the body within a time of its head. Single bytes do not restart the timer. An application finds the
+connection in its scope under `EXTENSION`.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ class TimedHttp(H11Protocol):
 
     head_timeout_s = 10.0
     body_timeout_s = BODY_TIMEOUT_S
-    most = 10_000 + HALF_OPEN  # connections of the process, of all kinds; past it new ones are dropped at once
+    most = 10_000 + HALF_OPEN  # connections of the process, of all kinds; above it new ones are dropped at once
 
     _timer: asyncio.TimerHandle | None = None
-    _awaited: object = None  # what the timer is for: h11's state of the peer
+    _awaited: object = None  # what the timer waits for: a state of the peer, as h11 names it
     _unread = 0  # bytes, when the timer was set
 
     @property
@@ -34,11 +34,11 @@ class TimedHttp(H11Protocol):
         return unsent(self.transport)
 
     def abort(self) -> None:
-        """Drop the connection, and what waits in it."""
+        """Close the connection at once; what was not sent is lost."""
         self.transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock."""
+        """Start the timer, or drop the connection where there are too many."""
         super().connection_made(transport)
         if len(self.connections) > self.most:
             transport.abort()
@@ -47,30 +47,30 @@ class TimedHttp(H11Protocol):
         self._watch()
 
     def handle_events(self) -> None:
-        """See what has come, and what is still awaited."""
+        """Handle what has arrived, then set the timer for what has not."""
         super().handle_events()
         if self.scope is not None:
             cast("dict[str, Any]", self.scope).setdefault("extensions", {})[EXTENSION] = self
         self._watch()
 
     def on_response_complete(self) -> None:
-        """Answered; the next head is awaited."""
+        """Set the timer for the next head."""
         super().on_response_complete()
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the timer."""
         self._stop()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Hand the connection over: from here on pings tell whether the peer is there."""
+        """Hand the connection over to the WebSocket protocol, whose pings notice a dead peer."""
         self._stop()
         self._awaited = h11.SWITCHED_PROTOCOL
         super().handle_websocket_upgrade(event)
 
     def _watch(self) -> None:
-        """Have the clock run for what the peer owes now; for the same thing it is not started again."""
+        """Start the timer for what the peer owes now. It is not restarted for the same thing."""
         if self._awaited is h11.SWITCHED_PROTOCOL or self.transport.is_closing():
             return
         state: object = self.conn.their_state
@@ -88,7 +88,7 @@ class TimedHttp(H11Protocol):
         self._timer = self.loop.call_later(self.head_timeout_s, self._head_is_late)
 
     def _head_is_late(self) -> None:
-        """Drop the connection; but who still reads the last answer has had no reason to ask again."""
+        """Drop the connection, unless the peer is still reading the last answer: it had no reason to ask again."""
         if 0 < self.unsent < self._unread:
             self._await_head()
         else:

@@ -1,4 +1,4 @@
-"""Which request of a connection runs next: first in, first out in a lane; lanes side by side. Pure."""
+"""Which request of a connection runs next (PROTOCOL.md, A connection, Lanes): in order in a lane, lanes in parallel."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from millrace.wire import limits
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A request's place in the lanes: its number on this connection, its lane (None: the default one)."""
+    """A request's place: its number on this connection, and its lane (None: the default one)."""
 
     number: int
     stream_id: str | None
@@ -23,7 +23,7 @@ class Lanes:
     waiting: deque[Place] = field(default_factory=deque)
 
     def join(self, place: Place) -> None:
-        """Wait in a lane. Raises where the connection has too much waiting, or too many lanes busy."""
+        """Wait in a lane. Raises `queue_full` or `websocket_stream_limit_reached`."""
         if len(self.waiting) >= limits.MAX_QUEUED and self._must_wait(place):
             raise MillraceError(
                 "queue_full", f"{limits.MAX_QUEUED} requests wait on this connection already", retry_after_ms=1000
@@ -51,12 +51,12 @@ class Lanes:
         return None
 
     def start(self, place: Place) -> None:
-        """Move the first of a lane from waiting to running, whatever runs elsewhere."""
+        """Move the first request of a lane from waiting to running, however many run in other lanes."""
         self.waiting.remove(place)
         self.running[place.stream_id] = place
 
     def leave(self, place: Place) -> None:
-        """Take a request out, wherever it is."""
+        """Remove a request, running or waiting. Idempotent."""
         if self.running.get(place.stream_id) == place:
             del self.running[place.stream_id]
         elif place in self.waiting:

@@ -20,13 +20,13 @@ from millrace.web.refusals import PREFIX, refusal
 
 
 class GateMiddleware:
-    """Lets in whom the gate admits, and counts connections while they are open."""
+    """Passes on what the gate admits, and counts connections while they are open."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Admit or answer; a client that leaves in the middle of its body is nobody's fault."""
+        """Admit a request, or answer why not. A client that goes away in the middle of its body is no error."""
         if scope["type"] not in ("http", "websocket") or not _path(scope).startswith(PREFIX):
             await self._app(scope, receive, send)
             return

@@ -1,7 +1,8 @@
-"""What goes out on one connection. What one read brought leaves in one write; a peer that is slow gets merged frames.
+"""The output of one WebSocket connection (PROTOCOL.md, A connection, Slow readers).
 
-While the socket is busy nothing is taken from the event logs, so that their text merges; when it has room again the
-responses take turns, a frame each. Past a bound on what waits the models are read no further.
+All frames of one turn of the event loop leave in one write. While the socket is full nothing is taken from the event
+logs, so that text merges there. When the socket is writable again, the responses take turns, one frame each. When too
+much waits, the connection is congested, and the models whose words only it listens to are not read on.
 """
 
 import asyncio
@@ -12,20 +13,20 @@ from typing import Any, Protocol
 from millrace.dialects.event_log import Codec, EventLog
 from millrace.wire import limits
 
-ONE_FRAME = 1  # byte of room: no frame begins past it
+ONE_FRAME = 1  # byte: a frame begins while there is one left, so this asks for exactly one frame
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class FrameWriter(Protocol):
-    """A connection that takes many frames at once, and says when it cannot keep up."""
+    """Writes to a connection, many frames at once. Calls `on_pause` when the socket is full, then `on_resume`."""
 
     on_pause: Callable[[], None] | None
     on_resume: Callable[[], None] | None
 
     @property
     def unsent(self) -> int:
-        """Bytes that were written and have not left."""
+        """Bytes that were written and that the peer has not taken."""
         ...
 
     def write_frames(self, payloads: list[bytes]) -> None:
@@ -34,12 +35,12 @@ class FrameWriter(Protocol):
 
 
 class Feed:
-    """One response told on one connection, from a number on. Listens to its event log."""
+    """One response shown on one connection, from an event's number on. A listener of its event log."""
 
     def __init__(self, event_log: EventLog, outbox: "Outbox", codec: Codec, start: int = 0) -> None:
         self.event_log = event_log
         self.finished = asyncio.get_running_loop().create_future()  # done when its last frame has been written
-        self.waiting_bytes = 0  # bytes that wait, about
+        self.waiting_bytes = 0  # not yet written, about
         self._outbox = outbox
         self._codec = codec
         self._at = start
@@ -49,7 +50,7 @@ class Feed:
 
     @property
     def ready(self) -> bool:
-        """Whether its connection takes more at once."""
+        """Whether its connection takes more in this turn of the loop."""
         return self._outbox.ready
 
     @property
@@ -67,7 +68,7 @@ class Feed:
             self._outbox.wait_for_room(self, 0)
 
     def write(self, free_bytes: int) -> bool:
-        """Write the next frames, of about so many bytes; return whether there were any."""
+        """Write the next frames, up to the one that passes so many bytes. Return whether there were any."""
         frames = self.event_log.frames(self._at, self._codec, free_bytes)
         if frames:
             self._at += len(frames)
@@ -80,7 +81,7 @@ class Feed:
         return bool(frames)
 
     def close(self) -> None:
-        """Tell no more. Idempotent."""
+        """Stop listening. Idempotent."""
         self._outbox.forget(self)
         self.event_log.leave(self)
         if not self.finished.done():
@@ -93,29 +94,29 @@ class Outbox:
     def __init__(self, writer: FrameWriter) -> None:
         self.feeds: set[Feed] = set()
         self.congested = False
-        self.writable = asyncio.Event()  # clear while the peer does not keep up
+        self.writable = asyncio.Event()  # clear while the socket is full
         self.writable.set()
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._frames: list[bytes] = []
         self._bytes = 0
-        self._turns: deque[Feed] = deque()  # those with something to tell, while there is no room
+        self._turns: deque[Feed] = deque()  # those with something to write, in the order of their turns
         writer.on_pause = self._pause
         writer.on_resume = self._resume
 
     @property
     def ready(self) -> bool:
-        """Whether there is room: in the socket, and in this turn's write."""
+        """Whether more can be written: the socket is not full, nor is this turn's write."""
         return self.writable.is_set() and self._bytes < limits.SOCKET_BYTES and len(self._frames) < limits.MAX_FRAMES
 
     @property
     def free_bytes(self) -> int:
-        """Bytes that still go into this turn's write."""
+        """Bytes that still fit into this turn's write."""
         return limits.SOCKET_BYTES - self._bytes
 
     @property
     def unsent(self) -> int:
-        """Bytes that were written and have not left."""
+        """Bytes that were written and that the peer has not taken."""
         return self._writer.unsent
 
     def put(self, frame: bytes) -> None:
@@ -135,7 +136,7 @@ class Outbox:
         return size
 
     def flush(self) -> None:
-        """Write what waits, and let those have their turn who found no room in it."""
+        """Write the frames of this turn of the loop, then take those that did not fit into it."""
         frames, self._frames, self._bytes = self._frames, [], 0
         if frames:
             self._writer.write_frames(frames)
@@ -143,14 +144,14 @@ class Outbox:
             self._take_turns()
 
     def wait_for_room(self, feed: Feed, size: int) -> None:
-        """Let a response wait for room."""
+        """Queue a response until the socket has room, with so many bytes more that wait."""
         if feed not in self._turns:
             self._turns.append(feed)
         if size:
             self._update_congestion()
 
     def forget(self, feed: Feed) -> None:
-        """Let a response wait no more. Idempotent."""
+        """Remove a response from the queue. Idempotent."""
         self.feeds.discard(feed)
         if feed in self._turns:
             self._turns.remove(feed)
@@ -164,7 +165,11 @@ class Outbox:
         self._update_congestion()
 
     def _update_congestion(self) -> None:
-        """See whether too much waits, and steer the models of all that is told here."""
+        """See whether too much waits; if that has changed, have each response decide anew whether its model is read on.
+
+        The bound to become congested is twice the bound to remain so. With one bound a slow peer would pause and
+        resume the model's socket with every frame that it takes.
+        """
         waiting_bytes = sum(feed.waiting_bytes for feed in self._turns)
         bound = limits.WAITING_BYTES // 2 if self.congested else limits.WAITING_BYTES
         congested = not self.writable.is_set() and waiting_bytes > bound
@@ -182,7 +187,7 @@ class Outbox:
 
 
 class AsgiWriter:
-    """The fallback on plain ASGI: one task sends frame after frame, and counts what it has not sent yet."""
+    """The fallback on plain ASGI, one frame a call: a task sends the frames and counts those that it has not sent."""
 
     def __init__(self, send: Send) -> None:
         self.on_pause: Callable[[], None] | None = None
@@ -194,7 +199,7 @@ class AsgiWriter:
         self._task: asyncio.Task[None] | None = None
 
     def write_frames(self, payloads: list[bytes]) -> None:
-        """Queue frames for the task."""
+        """Queue frames for the task, and start it if it does not run."""
         self._waiting.extend(payloads)
         self.unsent += sum(map(len, payloads))
         if self.unsent > limits.SOCKET_BYTES and not self._paused and self.on_pause is not None:

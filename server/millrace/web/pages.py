@@ -21,7 +21,10 @@ STATIC = next(folder for folder in (HOUSE / "static", HOUSE.parent.parent / "sta
 
 
 def page(nowhere: ASGIApp) -> ASGIApp:
-    """Return what answers where no route does, which a mount would hide: the page's files, but nothing of the API's."""
+    """Return what answers where no route does: the page's files, but `nowhere` for the API's paths.
+
+    A mount at "/" would hide the router's own 404 and 405 for /v1.
+    """
     files = StaticFiles(directory=STATIC, html=True)
 
     async def files_or(scope: Scope, receive: Receive, send: Send) -> None:
@@ -32,7 +35,7 @@ def page(nowhere: ASGIApp) -> ASGIApp:
 
 
 async def upgrade_needed(_: Request) -> Response:
-    """Say that a GET here is for a WebSocket."""
+    """Answer a GET that does not ask for a WebSocket."""
     error = MillraceError("invalid_request", "a GET of /v1/responses must ask for a WebSocket; use POST for HTTP")
     return _json(documents.Refused(wire.error_body(error)), 426, {"Upgrade": "websocket"})
 
@@ -44,13 +47,13 @@ async def models(request: Request) -> Response:
 
 
 async def healthz(request: Request) -> Response:
-    """Say that the process is alive."""
+    """Report that the process is alive."""
     process: Process = request.state.process
     return _json(documents.Health("ok", __version__, process.epoch, process.funnel.running))
 
 
 async def readyz(request: Request) -> Response:
-    """Say whether requests are taken."""
+    """Report whether new requests are taken."""
     process: Process = request.state.process
     if process.intake.closed:
         return _json(documents.Readiness("draining"), 503)
@@ -58,12 +61,12 @@ async def readyz(request: Request) -> Response:
 
 
 async def asyncapi(_: Request) -> Response:
-    """Say what goes over the WebSocket."""
+    """Serve the contract of the WebSocket."""
     return Response(_contract(contracts.asyncapi), media_type="application/json")
 
 
 async def openapi(_: Request) -> Response:
-    """Say what goes over HTTP."""
+    """Serve the contract of HTTP."""
     return Response(_contract(contracts.openapi), media_type="application/json")
 
 

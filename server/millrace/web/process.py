@@ -1,4 +1,4 @@
-"""What all connections of a process share, and the look after them."""
+"""What all connections of one process share, and the sweep over them."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,14 +14,14 @@ from millrace.runs.runs import Runs
 from millrace.runs.sweeper import each
 from millrace.web.sse import SseResponse
 
-IDLE_BEATS = 8  # of the sweeper, from one look at a connection that does nothing to the next
+IDLE_BEATS = 8  # of the sweeper, from one sweep of an idle connection to the next
 
 
 class LiveSession(Protocol):
     """A WebSocket that is open."""
 
     def sweep(self, now: float) -> None:
-        """See whether it is time to leave, or to give up on a peer."""
+        """Do what is due: close, or give up a peer that is stuck."""
         ...
 
     def start_closing(self, by: float, spread_s: float = 0.0) -> None:
@@ -44,15 +44,19 @@ class Process:
     gate: Gate
     drain_s: float
     max_age_s: float  # of a connection
-    stuck_s: float  # without a byte taken by a peer: then it is given up
+    stuck_s: float  # how long a peer may take no byte before it is given up
     max_message_bytes: int
     sessions: set[LiveSession] = field(default_factory=set)
     streams: set[SseResponse] = field(default_factory=set)  # over HTTP
-    busy: set[LiveSession] = field(default_factory=set)  # those that run something, leave or do not keep up
-    rounds: list[list[LiveSession]] = field(default_factory=list)  # of all, one a beat
+    busy: set[LiveSession] = field(default_factory=set)  # those that run something, close or do not keep up
+    rounds: list[list[LiveSession]] = field(default_factory=list)  # all sessions, in one part for each beat
 
     def sweep(self, now: float) -> None:
-        """Look after all connections, and end what a key has asked for that is good no more."""
+        """Sweep all connections, and cancel the requests of revoked keys (PROTOCOL.md, Keys).
+
+        Busy connections are swept at every beat. Idle ones are spread over `IDLE_BEATS`, because thousands of them at
+        each beat would cost more than all their pings.
+        """
         if not self.rounds:
             waiting = [*self.sessions]
             self.rounds.extend(waiting[beat::IDLE_BEATS] for beat in range(IDLE_BEATS))

@@ -17,7 +17,7 @@ _CHALLENGE = 'Bearer realm="millrace"'
 
 
 def refusal(error: MillraceError) -> Response:
-    """Return an error as an SDK reads it from HTTP."""
+    """Return an error as a response that SDKs understand."""
     headers = {"Cache-Control": "no-store", "X-Should-Retry": "true" if _may_retry(error) else "false"}
     if error.rule.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = _CHALLENGE
@@ -29,7 +29,7 @@ def refusal(error: MillraceError) -> Response:
 
 
 def _may_retry(error: MillraceError) -> bool:
-    """Whether an SDK may repeat the request on its own; a deadline that has passed would only be paid for again."""
+    """Whether an SDK may repeat the request on its own. After a deadline it would pay for the same wait again."""
     return error.rule.retry and error.code != "deadline_exceeded"
 
 
@@ -40,7 +40,7 @@ async def refused(_: Request, error: Exception) -> Response:
 
 
 async def unrouted(request: Request, error: Exception) -> Response:
-    """Say that there is no such path, or not with this method; under /v1 as all errors are said there."""
+    """Answer for a path or a method that does not exist: as JSON under /v1, as text elsewhere."""
     assert isinstance(error, HTTPException)
     if not request.url.path.startswith(PREFIX):
         return Response(error.detail, error.status_code, error.headers, media_type="text/plain")

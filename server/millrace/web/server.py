@@ -1,4 +1,4 @@
-"""uvicorn, told to drain; and the loop it runs in."""
+"""uvicorn with a drain before its shutdown, and the event loop it runs in."""
 
 import asyncio
 import importlib.util
@@ -11,26 +11,26 @@ from millrace.web.drain import LOOK_S, drain
 
 
 class Server(uvicorn.Server):
-    """uvicorn, but told to stop it drains before it closes its sockets; told again it stops now."""
+    """uvicorn, except that the first signal drains before the sockets are closed, and a second one stops now."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal."""
+        """Note a signal; uvicorn looks at these flags."""
         self.force_exit = self.should_exit
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, then close: new connections are refused meanwhile, and health checks answered."""
+        """Drain, then close. During the drain new connections are refused and health checks answered."""
         draining = asyncio.create_task(drain(self.lifespan.state["process"]))
         while not draining.done() and not self.force_exit:
             await asyncio.wait((draining,), timeout=LOOK_S)
         draining.cancel()
         await super().shutdown(sockets)
-        if self.force_exit:  # uvicorn leaves it out then, but what was spent is to be written
+        if self.force_exit:  # uvicorn skips it then, but what was spent must still be written
             await self.lifespan.shutdown()
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """Return the loop that a server is meant to run in: uvloop, where there is one for the platform."""
+    """Return the loop that a server is meant to run in: uvloop, on the platforms that have it."""
     if importlib.util.find_spec("uvloop") is None:
         return asyncio.new_event_loop()
     import uvloop  # noqa: PLC0415 - not everywhere

@@ -1,4 +1,4 @@
-"""One answer over HTTP: server-sent events or one document, as fast as its client reads, and not a moment longer."""
+"""One answer over HTTP, as server-sent events or as one document. It ends when its client goes away."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,15 +19,15 @@ KEEP_ALIVE = b": still there\n\n"
 
 
 class HttpConnection(Protocol):
-    """What carries an answer, where the server lets it be seen."""
+    """The connection that carries an answer, where the server gives access to it."""
 
     @property
     def unsent(self) -> int:
-        """Bytes that were written and have not left."""
+        """Bytes that were written and that the peer has not taken."""
         ...
 
     def abort(self) -> None:
-        """Drop the connection, and what waits in it."""
+        """Close the connection at once; what was not sent is lost."""
         ...
 
 
@@ -58,7 +58,7 @@ class SseResponse(Response):
         self._stuck_s = stuck_s
         self._make = make  # the answer in one piece, or raises why there is none
         self._at = start
-        self._waiting_bytes = 0  # bytes that wait, about
+        self._waiting_bytes = 0  # not yet sent, about
         self._news = asyncio.Event()
         self._sent_at = self._moved_at = clock()
         self._sending = False
@@ -71,16 +71,16 @@ class SseResponse(Response):
 
     @property
     def ready(self) -> bool:
-        """Whether the client has taken all until now."""
+        """Whether the client has taken everything so far."""
         return not self._sending
 
     @property
     def congested(self) -> bool:
-        """Whether too much waits for it."""
+        """Whether too much waits for the client."""
         return self._sending and self._waiting_bytes > limits.WAITING_BYTES
 
     def more(self, size: int) -> None:
-        """Wake up; or let it wait, and the models too when it is too much."""
+        """Wake the sender. If the client does not keep up, the model may have to wait too."""
         was_congested = self.congested
         self._waiting_bytes += size
         self._news.set()
@@ -88,7 +88,7 @@ class SseResponse(Response):
             self._event_log.response.steer()
 
     def sweep(self, now: float) -> None:
-        """Keep a silent connection open; give up on a client that takes nothing. Called by the sweeper."""
+        """Have a comment sent after a silence; give up a client that takes nothing. Called by the sweeper."""
         unsent = 0 if self._connection is None else self._connection.unsent
         if not self._sending or unsent < self._unsent:
             self._moved_at = now
@@ -99,7 +99,7 @@ class SseResponse(Response):
             self._news.set()
 
     def give_up(self, error: MillraceError) -> None:
-        """Drop a client that takes nothing, and end what runs for it alone."""
+        """Drop a client that takes nothing, and end the run if nobody else listens to it."""
         if self._run.listeners <= 1:
             self._run.halt(error)
         if self._connection is not None:
@@ -108,7 +108,7 @@ class SseResponse(Response):
             self._task.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Tell until the end, or until the client has gone."""
+        """Send until the end, or until the client has gone."""
         self._connection = scope.get("extensions", {}).get(EXTENSION)
         self._streams.add(self)
         self._task = asyncio.get_running_loop().create_task(self._send_all(send))
@@ -133,7 +133,7 @@ class SseResponse(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _until_begun(self) -> None:
-        """Wait for something to tell; what fails before that is an HTTP error, which clients know how to repeat."""
+        """Wait for the first event. What fails before it is an HTTP error, which clients know how to repeat."""
         while not self._event_log.is_begun:
             if self._run.is_over:
                 raise _why_none(self._run, self._make)
@@ -156,7 +156,7 @@ class SseResponse(Response):
 
 
 class WholeResponse(Response):
-    """A run's answer in one piece, once it has ended: `make` returns it, or raises why there is none."""
+    """A run's answer as one document, once it has ended: `make` returns it, or raises why there is none."""
 
     def __init__(self, run: Run, make: Callable[[], bytes]) -> None:
         super().__init__()
@@ -179,12 +179,12 @@ class WholeResponse(Response):
 
 
 def slow_consumer(stuck_s: float) -> MillraceError:
-    """Return why a request is given up whose answer nobody reads."""
+    """Return the error of a request whose answer nobody reads."""
     return MillraceError("slow_consumer", f"nothing of the answer was read for {stuck_s:g} s")
 
 
 def _why_none(run: Run, make: Callable[[], bytes]) -> MillraceError:
-    """Return why a run that has ended has shown nothing."""
+    """Return why a run that has ended has no event."""
     if run.state.error is not None:
         return run.state.error
     try:
@@ -195,12 +195,12 @@ def _why_none(run: Run, make: Callable[[], bytes]) -> MillraceError:
 
 
 def about(run: Run) -> dict[str, str]:
-    """Return the headers of an answer of this run."""
+    """Return the headers of a run's answer."""
     return {"Cache-Control": "no-store", "X-Request-Id": run.request.id}
 
 
 async def until_gone(task: "asyncio.Task[None]", receive: Receive) -> None:
-    """Wait for a task, or until the client has gone: then it is cancelled."""
+    """Wait for a task, or until the client has gone; then the task is cancelled."""
     gone = asyncio.get_running_loop().create_task(_gone(receive))
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)

@@ -1,8 +1,8 @@
-"""uvicorn's WebSocket protocol with one door more: many text frames in one write.
+"""uvicorn's WebSocket protocol, extended: many text frames leave in one write, and a full socket is reported.
 
-Handed to uvicorn as `ws=JoinedWebSocket`; an application finds it in its scope under `EXTENSION`, and where it is
-absent (another server, another `--ws`) plain ASGI `send` does the same, one write a frame. A connection of HTTP is
-found there too.
+Handed to uvicorn as `ws=JoinedWebSocket`. An application finds the connection in its scope under `EXTENSION`; where it
+is absent (another server, another `--ws`) plain ASGI `send` does the same, with one write a frame. An HTTP connection
+is found there too.
 """
 
 import asyncio
@@ -22,17 +22,18 @@ if sys.platform == "linux":
     import termios
 
 EXTENSION = "millrace.transport"
-TCP_NOTSENT_LOWAT, NOT_SENT = 25, 16 * 1024  # Linux: bytes the kernel may hold unsent, or a slow reader hides in them
+TCP_NOTSENT_LOWAT = 25  # an option of Linux: how much may wait unsent in the kernel
+NOT_SENT = 16 * 1024  # bytes; more would hide a slow reader
 
-MAX_FRAGMENTS = 16_384  # of one message; empty ones weigh nothing on the wire and something here
-FAREWELL_S = 1.0  # how long a peer has to take the close frame and what was before it
+MAX_FRAGMENTS = 16_384  # of one message: empty ones cost next to nothing on the wire, and memory here
+FAREWELL_S = 1.0  # how long a peer may take to read the close frame and what was sent before it
 
 _TEXT = 0x81  # FIN, opcode text; frames of a server are not masked (RFC 6455, 5.2)
 _SHORT, _MEDIUM = 126, 65_536
 
 
 class JoinedWebSocket(WebSocketsSansIOProtocol):
-    """One connection. `on_pause` and `on_resume` tell of a peer that reads slower than it is written to."""
+    """One connection. It calls `on_pause` when too much is unsent, then `on_resume` when the peer has taken it."""
 
     on_pause: Callable[[], None] | None = None
     on_resume: Callable[[], None] | None = None
@@ -43,7 +44,7 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
         self.conn.debug = False  # or at that level every header and frame is logged: keys, tickets and prompts
 
     def handle_connect(self, event: Request) -> None:
-        """Put this transport into the application's scope."""
+        """Put this connection into the application's scope."""
         tune(self.transport)
         super().handle_connect(event)
         if self.handshake_initiated and hasattr(self, "scope"):
@@ -56,9 +57,9 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
         return unsent(self.transport)
 
     async def send(self, message: Any) -> None:
-        """Take a message of the application; an answer instead of the upgrade ends the handshake, and is no fault.
+        """Send a message of the application. A refusal instead of the upgrade ends the handshake, and is no fault.
 
-        A close is not held up by a peer that does not read what comes before it.
+        A close does not wait until the peer has read what was sent before it.
         """
         if message["type"] == "websocket.close":
             self.writable.set()
@@ -67,14 +68,15 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
             self.handshake_complete = True  # or every refusal is logged as an error
 
     def write_frames(self, payloads: list[bytes]) -> None:
-        """Write text frames at once and in one piece; a no-op once the connection closes."""
+        """Write text frames in one write. Does nothing once the connection is closing."""
         if not self.close_sent and not self.disconnected and not self.transport.is_closing():
             self.transport.write(b"".join([part for payload in payloads for part in (header(len(payload)), payload)]))
 
     def handle_ping(self) -> None:
-        """Answer, but let no answers pile up for a peer that does not read them.
+        """Answer, unless too many answers wait already for a peer that does not read them.
 
-        Those of one turn of the loop are counted here: uvloop counts what it was given to write only at its end.
+        The bytes of this turn of the loop are counted here, because uvloop adds them to its buffer size only at the
+        end of the turn.
         """
         answer = b"".join(self.conn.data_to_send())
         if self.transport.get_write_buffer_size() + self._ponged < limits.SOCKET_BYTES:
@@ -87,7 +89,7 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
         self._ponged = 0
 
     def handle_cont(self, event: Frame) -> None:
-        """Take a fragment; a message may be cut into many, but not without end."""
+        """Take a fragment of a message, up to `MAX_FRAGMENTS`."""
         if self.close_sent:
             return
         if len(self.frames) >= MAX_FRAGMENTS:
@@ -96,7 +98,7 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
             super().handle_cont(event)
 
     def send_receive_event_to_app(self) -> None:
-        """Hand a message over; bad UTF-8 is the peer's fault, and no traceback's worth of news."""
+        """Hand a message to the application. Bad UTF-8 closes the connection (RFC 6455, 8.1) without a traceback."""
         self.frames = [b"".join(self.frames)]
         if self.curr_msg_data_type == "text" and not self.close_sent and not _is_utf8(self.frames[0]):
             self._fail(CloseCode.INVALID_DATA, "not UTF-8")
@@ -109,18 +111,18 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
         self.handle_parser_exception()
 
     def keepalive_timeout(self) -> None:
-        """Give up a peer that answers no ping: tell the application, and do not wait for it to read."""
+        """Give up a peer that answers no ping: report the disconnect, and do not wait for the peer to read."""
         super().keepalive_timeout()
         self.queue.put_nowait({"type": "websocket.disconnect", "code": 1011})
         self._abort_soon()
 
     def shutdown(self) -> None:
-        """Close, without waiting for ever for a peer that does not read."""
+        """Close, and drop the connection soon if the peer does not read."""
         super().shutdown()
         self._abort_soon()
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        """The application is done; whatever the peer has not read by then it will not get."""
+        """The application is done: drop the connection soon, read or not."""
         super().on_task_complete(task)
         self._abort_soon()
 
@@ -128,31 +130,31 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
         self.loop.call_later(FAREWELL_S, self.transport.abort)
 
     def pause_writing(self) -> None:
-        """Take the news that too much waits in the socket."""
+        """Note that too much is unsent."""
         super().pause_writing()
         if self.on_pause is not None:
             self.on_pause()
 
     def resume_writing(self) -> None:
-        """Take the news that the socket has room again."""
+        """Note that the peer has taken enough."""
         super().resume_writing()
         if self.on_resume is not None:
             self.on_resume()
 
 
 def tune(transport: asyncio.Transport) -> None:
-    """Have what is written leave at once, and what waits wait here, where it is seen."""
+    """Send without delay, and keep what waits in this process, where it is counted, and not in the kernel."""
     transport.set_write_buffer_limits(high=limits.SOCKET_BYTES)
     connection = transport.get_extra_info("socket")
     if connection.family in (socket.AF_INET, socket.AF_INET6):
-        # Not every loop sets it on a socket it was handed; without it a second small write waits 40 ms for an ACK.
+        # Not every loop sets it on a socket it was handed. Without it a second small write waits 40 ms for an ACK.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if sys.platform == "linux":
             connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOT_SENT)
 
 
 def unsent(transport: asyncio.Transport) -> int:
-    """Return how many bytes wait here and in the kernel, which takes many at once: only there a slow peer is seen."""
+    """Return how many bytes wait here and, if any do, in the kernel, whose buffer would hide a slow peer."""
     waiting = transport.get_write_buffer_size()
     if waiting and sys.platform == "linux" and not transport.is_closing():
         queue = fcntl.ioctl(transport.get_extra_info("socket"), termios.TIOCOUTQ, bytes(4))
