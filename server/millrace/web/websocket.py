@@ -73,17 +73,23 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
             self.transport.write(b"".join([part for payload in payloads for part in (header(len(payload)), payload)]))
 
     def handle_ping(self) -> None:
-        """Answer, unless too many answers wait already for a peer that does not read them.
+        """Answer, as far as the socket has room; the latest answers come first in that.
 
-        The bytes of this turn of the loop are counted here, because uvloop adds them to its buffer size only at the
-        end of the turn.
+        One read may bring thousands of pings, whose answers are all due with the first of them; the peer is content
+        with the most recent ones (RFC 6455, 5.5.3). The bytes of this turn of the loop are counted here, because uvloop
+        adds them to its buffer size only at the end of the turn.
         """
-        answer = b"".join(self.conn.data_to_send())
-        if self.transport.get_write_buffer_size() + self._ponged < limits.SOCKET_BYTES:
+        due = self.conn.data_to_send()
+        waiting = self.transport.get_write_buffer_size() + self._ponged
+        first = len(due)
+        while first and waiting < limits.SOCKET_BYTES:
+            first -= 1
+            waiting += len(due[first])
+        if answers := b"".join(due[first:]):
             if not self._ponged:
                 self.loop.call_soon(self._turn)
-            self._ponged += len(answer)
-            self.transport.write(answer)
+            self._ponged += len(answers)
+            self.transport.write(answers)
 
     def _turn(self) -> None:
         self._ponged = 0
