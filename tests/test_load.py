@@ -327,12 +327,12 @@ async def test_a_connection_that_dies_is_opened_again(millrace: Running) -> None
     """Its requests are errors without a bill; its lanes go on."""
     plan = replace(PLAN, url=millrace.url, connections=1, requests=40, duration_s=60.0)
     async with Run(plan, mix(Row(input="x [ttft=0.05]", cache=CacheMode.OFF))) as one:
-        line = one._lines[0]
+        connection = one._clients[0]
 
         def kill() -> None:
-            assert line._client is not None
-            assert line._client._connection is not None
-            line._client._connection._socket.transport.abort()
+            assert connection._client is not None
+            assert connection._client._connection is not None
+            connection._client._connection._socket.transport.abort()
 
         asyncio.get_running_loop().call_later(0.12, kill)
         measured = figures(one.tally, await one.finish())
@@ -345,9 +345,9 @@ async def test_a_connection_that_dies_is_opened_again(millrace: Running) -> None
 async def test_a_server_that_goes_away(millrace: Running) -> None:
     """Every request is an error, not too many a second, and the run ends."""
     async with Run(replace(PLAN, url=millrace.url), mix(Row(input="x"))) as one:
-        for line in one._lines:
-            line._url = "ws://127.0.0.1:9"
-            await line.close()
+        for connection in one._clients:
+            connection._url = "ws://127.0.0.1:9"
+            await connection.close()
         measured = figures(one.tally, await one.finish())
     assert measured.errors.keys() == {"unreachable"}
     assert 6 <= measured.ended <= 18

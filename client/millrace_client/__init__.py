@@ -1,4 +1,4 @@
-"""The Python client of Millrace: many requests side by side on one WebSocket, streamed, revised, cancelled.
+"""The Python client of Millrace: many concurrent requests on one WebSocket, streamed, revised, cancelled.
 
 async with Client("ws://127.0.0.1:8000") as client:
 async for event in client.stream("What is a millrace?"):

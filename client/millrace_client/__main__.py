@@ -18,7 +18,7 @@ from millrace.errors import MillraceError
 from millrace.types import CacheMode, Delivery, Strategy
 from millrace.wire import responses as wire
 from millrace_client.client import DEFAULT_URL, Client
-from millrace_client.commands import ADVICE, CONTEXT, FAILED, INTERRUPTED, UNREACHABLE, DefaultGroup, complain
+from millrace_client.commands import ADVICE, CONTEXT, FAILED, INTERRUPTED, UNREACHABLE, DefaultGroup, print_error
 from millrace_client.load.command import load
 from millrace_client.stream import ConnectionLostError, Stream
 
@@ -28,13 +28,13 @@ REDRAW_S = 1 / 30
 @click.command(context_settings=CONTEXT)
 @click.argument("question")
 @click.option("--url", default=DEFAULT_URL, envvar="MILLRACE_URL", show_default=True, help="The server.")
-@click.option("--api-key", envvar="MILLRACE_API_KEY", help="The key, where the server wants one.  [MILLRACE_API_KEY]")
+@click.option("--api-key", envvar="MILLRACE_API_KEY", help="The API key, if the server needs one.  [MILLRACE_API_KEY]")
 @click.option("--model", default="auto", show_default=True, help="auto, small, large, or a configured name.")
 @click.option("--strategy", type=click.Choice([*map(str, Strategy)]), help="How to use the two models.")
 @click.option("--delivery", type=click.Choice([*map(str, Delivery)]), help="What to show before it is accepted.")
-@click.option("--cache", type=click.Choice([*map(str, CacheMode)]), help="What to want of the caches.")
+@click.option("--cache", type=click.Choice([*map(str, CacheMode)]), help="How to use the caches.")
 @click.option("--system", help="A system prompt.")
-@click.option("--max-tokens", type=click.IntRange(1), help="Cap the answer.")
+@click.option("--max-tokens", type=click.IntRange(1), help="Limit the tokens of the answer.")
 def ask(  # noqa: PLR0913 - the options of a command
     *,
     question: str,
@@ -47,10 +47,10 @@ def ask(  # noqa: PLR0913 - the options of a command
     system: str | None,
     max_tokens: int | None,
 ) -> None:
-    """Ask QUESTION and watch the answer come; Ctrl-C stops it and says what it cost.
+    """Ask QUESTION and stream the answer. Ctrl-C stops it and prints what it cost.
 
-    Words that a check takes back are redrawn as the other model's. Into a pipe only words that stand are written.
-    The last line, on standard error, says who answered and what it cost.
+    On a terminal, text that a check takes back is replaced by the other model's answer. A pipe only receives text
+    that is final. The last line, on standard error, says which model answered and what it cost.
     """
     options: dict[str, Any] = {"model": model, "strategy": strategy, "delivery": delivery, "cache": cache}
     options |= {"instructions": system, "max_output_tokens": max_tokens}
@@ -63,44 +63,44 @@ async def _ask(url: str, api_key: str | None, question: str, options: Mapping[st
         async with Client(url, api_key=api_key, negotiate=sys.stdout.isatty()) as client:
             stream = client.stream(question, **options)
             loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGINT, _stop, stream)
+            loop.add_signal_handler(signal.SIGINT, _interrupt, stream)
             await (_draw if sys.stdout.isatty() else _write)(stream)
-            return _conclude(stream, console)
+            return _report(stream, console)
     except MillraceError as error:
-        complain(console, error.code, error.message)
+        print_error(console, error.code, error.message)
     except ConnectionLostError as error:
-        complain(console, "connection lost", str(error))
-    except BrokenPipeError:  # whoever read our words has enough
+        print_error(console, "connection lost", str(error))
+    except BrokenPipeError:  # the reader of the pipe has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, InvalidHandshake, InvalidURI):
-        complain(console, f"no Millrace answers at {url}", ADVICE)
+        print_error(console, f"no Millrace answers at {url}", ADVICE)
         return UNREACHABLE
     return FAILED
 
 
-def _stop(stream: Stream) -> None:
-    asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)  # a second Ctrl-C ends the program
+def _interrupt(stream: Stream) -> None:
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)  # a second Ctrl-C terminates the program
     stream.cancel()
 
 
 async def _draw(stream: Stream) -> None:
-    """Show the answer on a terminal, redrawn as it grows or is revised."""
+    """Show the answer on a terminal; redraw it when it grows or is revised."""
     out = Console(highlight=False)
-    note = Text()
+    notice = Text()
     with Live(console=out, auto_refresh=False, vertical_overflow="visible") as live:
-        drawn = 0.0
+        drawn_at = 0.0
         async for event in stream:
             if isinstance(event, wire.Revise):
-                note = Text(f"↻ {event.from_model}: {event.reason}; {event.to_model} answers\n", style="dim italic")
+                notice = Text(f"↻ {event.from_model}: {event.reason}; {event.to_model} answers\n", style="dim italic")
             elif isinstance(event, wire.TextDelta):
-                if time.monotonic() - drawn < REDRAW_S:
+                if time.monotonic() - drawn_at < REDRAW_S:
                     continue
-                drawn = time.monotonic()
-            live.update(Text.assemble(note, stream.text or stream.refusal), refresh=True)
+                drawn_at = time.monotonic()
+            live.update(Text.assemble(notice, stream.text or stream.refusal), refresh=True)
 
 
 async def _write(stream: Stream) -> None:
-    """Write the words that stand, as they come."""
+    """Write the deltas of an answer that is never revised."""
     async for event in stream:
         if isinstance(event, wire.TextDelta | wire.RefusalDelta):
             sys.stdout.write(event.delta)
@@ -108,30 +108,31 @@ async def _write(stream: Stream) -> None:
     sys.stdout.write("\n")
 
 
-def _conclude(stream: Stream, console: Console) -> int:
+def _report(stream: Stream, console: Console) -> int:
+    """Print the account line and return the exit code."""
     response = stream.response
     assert response is not None
     if response.error is not None:
-        complain(console, response.error.code, response.error.message)
-    marks, usage = response.metadata, response.usage
-    words = [f"{response.status}" if response.status != "completed" else "", marks.get("millrace.route", "")]
-    if (cache := marks.get("millrace.cache")) not in (None, "miss"):
-        words.append(f"{cache} hit")
-    if (check := marks.get("millrace.check")) not in (None, "passed"):
-        words.append(f"check: {check}")
-    words.append(response.model)
+        print_error(console, response.error.code, response.error.message)
+    metadata, usage = response.metadata, response.usage
+    parts = [f"{response.status}" if response.status != "completed" else "", metadata.get("millrace.route", "")]
+    if (cache := metadata.get("millrace.cache")) not in (None, "miss"):
+        parts.append(f"{cache} hit")
+    if (check := metadata.get("millrace.check")) not in (None, "passed"):
+        parts.append(f"check: {check}")
+    parts.append(response.model)
     if usage is not None:
-        words += [f"{usage.total_tokens} tokens", f"${usage.cost_usd:.6f}", f"saved ${usage.saved_usd:.6f}"]
-        words += ["estimated"] if usage.estimated else []
-    console.print(Text(" · ".join(filter(None, words)), style="dim"))
+        parts += [f"{usage.total_tokens} tokens", f"${usage.cost_usd:.6f}", f"saved ${usage.saved_usd:.6f}"]
+        parts += ["estimated"] if usage.estimated else []
+    console.print(Text(" · ".join(filter(None, parts)), style="dim"))
     return {"completed": 0, "incomplete": 0, "cancelled": INTERRUPTED}.get(response.status, FAILED)
 
 
-@click.group(cls=DefaultGroup, default="ask", takes_words=True, context_settings=CONTEXT)
+@click.group(cls=DefaultGroup, default="ask", default_takes_words=True, context_settings=CONTEXT)
 def main() -> None:
     """Talk to a Millrace server.
 
-    A question alone is asked: `python client "What is a millrace?"`; for its options see `ask --help`.
+    `ask` is the default command: `python client "What is a millrace?"`. For its options see `ask --help`.
     """
 
 

@@ -1,4 +1,4 @@
-"""The client: asks on a connection, opens another when that one drains or breaks, and goes on where it was."""
+"""The client: sends requests on a connection, reconnects when that one drains or breaks, and resumes streams."""
 
 import asyncio
 import itertools
@@ -14,16 +14,19 @@ from websockets.exceptions import WebSocketException
 from millrace.errors import MillraceError
 from millrace.wire import responses as wire
 from millrace.wire.options import Options
-from millrace_client.connection import Connection, opened
-from millrace_client.stream import Reply, Stream, lost
+from millrace_client.connection import Connection, open_connection
+from millrace_client.stream import Reply, Stream, lost_error
 
 DEFAULT_URL = "ws://127.0.0.1:8000"
 PATH = "/v1/responses"
-COME_BACK = (1001, 1006, 1011, 1012, 1013)  # close codes after which another connection is worth a try
+RECONNECT_CODES = (1001, 1006, 1011, 1012, 1013)  # close codes after which the client connects again
 TRIES = 5
-FIRST_S, LONGEST_S = 0.5, 8.0  # between them
+FIRST_S, LONGEST_S = 0.5, 8.0  # delay between attempts
 
-_PASSING = (OSError, WebSocketException)
+_TRANSIENT = (OSError, WebSocketException)
+_NOT_NEGOTIATED = "only a negotiated client can resume; connect with negotiate=True"
+_NOT_RESENT = "the connection was lost; without an idempotency_key the request is not sent again"
+_GONE = "the server process that ran this response is gone; send the request again"
 
 Ticket = str | Callable[[], Awaitable[str]]
 
@@ -31,8 +34,9 @@ Ticket = str | Callable[[], Awaitable[str]]
 class Client:
     """A client of a Millrace server. `url` is its address: ws://, wss://, http:// or https://.
 
-    It shows an `api_key`, or a `ticket`: one, or a function that fetches one for each connection; `origin` is the
-    page the tickets are for. Without `negotiate` it gets standard events only, and nothing is resumed.
+    It authenticates with an `api_key` or a `ticket`. `ticket` is a string, or a function that fetches one for each
+    connection; `origin` is the page the tickets were issued for. Without `negotiate` the client receives standard
+    events only and cannot resume.
     """
 
     def __init__(
@@ -50,31 +54,31 @@ class Client:
         self._origin = origin
         self._negotiate = negotiate
         self._numbers = itertools.count(1)
-        self._connection: Connection | None = None  # where requests go; None while another is opened
-        self._latest: Connection | None = None  # the same, also when it has ended
-        self._retired: set[Connection] = set()  # they drain
-        self._waiting: deque[Stream] = deque()  # to be sent
-        self._orphans: list[Stream] = []  # to be resumed
+        self._connection: Connection | None = None  # takes new requests; None while reconnecting
+        self._latest: Connection | None = None  # the newest one; kept after it closes
+        self._draining: set[Connection] = set()  # take no new requests
+        self._unsent: deque[Stream] = deque()
+        self._unresumed: list[Stream] = []  # to be resumed once connected
         self._opening: asyncio.Task[None] | None = None
-        self._why_lost: Exception | None = None
+        self._fatal: Exception | None = None  # why every request fails from now on
 
     @property
     def hello(self) -> wire.Hello | None:
-        """What the server said first on the last connection, if it was negotiated."""
+        """The `millrace.hello` of the last connection; None if it was not negotiated."""
         return self._latest.hello if self._latest is not None else None
 
     async def __aenter__(self) -> Self:
-        self._take_up(await self._open())
+        self._use(await self._open())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lose(lost())
+        self._fail_all(lost_error())
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.gather(self._opening, return_exceptions=True)
-        connections = [*self._retired, *([self._connection] if self._connection else [])]
+        connections = [*self._draining, *([self._connection] if self._connection else [])]
         await asyncio.gather(*(connection.close() for connection in connections))
 
     def stream(
@@ -85,187 +89,194 @@ class Client:
         lane: str | None = None,
         **options: Any,
     ) -> Stream:
-        """Ask, and return the stream of events. Requests of one `lane` run one after the other; else side by side.
+        """Send a request and return its stream of events.
+
+        Requests of one `lane` run one after the other; requests without one run side by side.
 
         `options` are those of Millrace (`strategy`, `delivery`, `cache`, `deadline_ms`, `max_cost_usd`,
         `on_disconnect`, `idempotency_key`, ...) and any field of the Responses API (`instructions`, `tools`, `store`,
-        `previous_response_id`, `text`, `metadata`, ...). None leaves one out.
+        `previous_response_id`, `text`, `metadata`, ...). An option that is None is not sent.
         """
         event_id = f"ev_{next(self._numbers)}"
-        fields = {"input": input, "model": model, "event_id": event_id, **_on_the_wire(options)}
+        fields = {"input": input, "model": model, "event_id": event_id, **_request_fields(options)}
         stream = Stream(event_id, lane, self._cancel, fields)
-        if self._why_lost is not None:
-            stream.fail(self._why_lost)
+        if self._fatal is not None:
+            stream.fail(self._fatal)
         elif lane is not None and self._connection is not None:
             self._connection.ask(stream)
         else:
-            self._waiting.append(stream)
-            self.freed()
+            self._unsent.append(stream)
+            self.lane_freed()
         return stream
 
     async def ask(self, input: str | list[dict[str, Any]], **options: Any) -> Reply:  # noqa: A002
-        """Ask, wait, and return the whole answer; a failed one raises `MillraceError`. Options as for `stream`."""
+        """Send a request and return its whole answer. Options as for `stream`. Raises `MillraceError` if it fails."""
         async with self.stream(input, **options) as stream:
             return await stream.reply()
 
     def resume(self, response_id: str, after: int = -1, epoch: str | None = None) -> Stream:
-        """Return the stream of a response's events after the one numbered `after`; of all of them by default.
+        """Return the stream of a response's events after number `after`; by default, of all its events.
 
-        `epoch` is that of the `hello` when it was asked for: another process says `resume_expired`.
+        `epoch` is that of the `hello` under which the request was sent. Another process answers `resume_expired`.
         """
         stream = Stream(f"ev_{next(self._numbers)}", None, self._cancel)
         stream.id, stream.seen = response_id, after
         stream.epoch = epoch or (self.hello.epoch if self.hello else None)
-        if self._why_lost is not None:
-            stream.fail(self._why_lost)
+        if self._fatal is not None:
+            stream.fail(self._fatal)
         elif stream.epoch is None:
-            stream.fail(MillraceError("resume_expired", "only a client that negotiates can resume"))
+            stream.fail(MillraceError("resume_expired", _NOT_NEGOTIATED))
         elif self._connection is not None:
             self._connection.resume(stream)
         else:
-            self._orphans.append(stream)
+            self._unresumed.append(stream)
         return stream
 
     async def ping(self) -> float:
-        """Return how long the server takes to answer, in seconds."""
+        """Return the round-trip time to the server in seconds."""
         if self._connection is None:
-            raise self._why_lost or lost("there is no connection right now")
+            raise self._fatal or lost_error("there is no connection right now")
         return await self._connection.ping()
 
-    def freed(self) -> None:
-        """Send what waits, as far as it may be sent; called by the connection."""
-        while self._waiting and self._connection is not None and not self._connection.is_full:
-            self._connection.ask(self._waiting.popleft())
+    def lane_freed(self) -> None:
+        """Send unsent requests while lanes are free; called by the connection."""
+        while self._unsent and self._connection is not None and not self._connection.is_full:
+            self._connection.ask(self._unsent.popleft())
 
-    def draining(self, connection: Connection, pause_s: float) -> None:
-        """Ask there no more, and open another; called by the connection."""
+    def connection_draining(self, connection: Connection, delay_s: float) -> None:
+        """Stop sending on this connection and open another; called by the connection."""
         if connection is self._connection:
-            self._retired.add(connection)
-            self._reopen(pause_s)
+            self._draining.add(connection)
+            self._reconnect(delay_s)
 
-    def unheard(self, connection: Connection, stream: Stream, error: MillraceError) -> None:
-        """Ask again where that is safe; called by the connection."""
-        if self._why_lost is not None:
+    def request_rejected(self, connection: Connection, stream: Stream, error: MillraceError) -> None:
+        """Send a rejected request again if that is safe; called by the connection."""
+        if self._fatal is not None:
             stream.fail(error)
         elif error.code != "server_draining":
-            self._ask_again(stream, error)
-        elif connection in self._retired:
-            self._send_again(stream)
+            self._retry_if_safe(stream, error)
+        elif connection in self._draining:
+            self._resend(stream)
         else:
             stream.fail(error)
 
-    def over(self, connection: Connection, streams: list[Stream]) -> None:
-        """Go on elsewhere with what can go on; called by the connection."""
-        self._retired.discard(connection)
-        worth_it = connection.close_code in COME_BACK and self._why_lost is None and connection.hello is not None
-        kept = [stream for stream in streams if worth_it and stream.is_detached]
+    def connection_closed(self, connection: Connection, streams: list[Stream]) -> None:
+        """Resume what can be resumed, fail the rest; called by the connection."""
+        self._draining.discard(connection)
+        may_resume = connection.close_code in RECONNECT_CODES and self._fatal is None and connection.hello is not None
+        resumable = [stream for stream in streams if may_resume and stream.is_detached]
         for stream in streams:
-            if stream not in kept:
-                stream.fail(lost())
-        if connection is self._connection and kept:
-            self._reopen(_backoff(0))
+            if stream not in resumable:
+                stream.fail(lost_error())
+        if connection is self._connection and resumable:
+            self._reconnect(_backoff(0))
         elif connection is self._connection:
-            self._lose(lost())
-        for stream in kept:
-            self._adopt(stream)
+            self._fail_all(lost_error())
+        for stream in resumable:
+            self._resume_or_retry(stream)
 
     async def _open(self) -> Connection:
         ticket = await self._ticket() if callable(self._ticket) else self._ticket
-        return await opened(
+        return await open_connection(
             self.url, self, api_key=self._api_key, ticket=ticket, origin=self._origin, negotiate=self._negotiate
         )
 
-    def _take_up(self, connection: Connection) -> None:
-        """Go on with a new connection."""
+    def _use(self, connection: Connection) -> None:
+        """Send and resume on a new connection."""
         self._connection = self._latest = connection
-        orphans, self._orphans = self._orphans, []
-        for stream in orphans:
-            self._adopt(stream)
-        waiting, self._waiting = self._waiting, deque()
-        for stream in waiting:
+        streams, self._unresumed = self._unresumed, []
+        for stream in streams:
+            self._resume_or_retry(stream)
+        unsent, self._unsent = self._unsent, deque()
+        for stream in unsent:
             if stream.asked_lane is None:
-                self._waiting.append(stream)
+                self._unsent.append(stream)
             else:
                 connection.ask(stream)
-        self.freed()
+        self.lane_freed()
 
-    def _reopen(self, pause_s: float) -> None:
+    def _reconnect(self, delay_s: float) -> None:
         self._connection = None
-        self._opening = asyncio.create_task(self._open_again(pause_s))
+        self._opening = asyncio.create_task(self._reconnect_loop(delay_s))
 
-    async def _open_again(self, pause_s: float) -> None:
+    async def _reconnect_loop(self, delay_s: float) -> None:
         for failures in itertools.count(1):
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(delay_s)
             try:
-                self._take_up(await self._open())
-            except Exception as error:  # also that of a function that fetches tickets
-                passing = error.rule.retry if isinstance(error, MillraceError) else isinstance(error, _PASSING)
-                if failures == TRIES or not passing:
-                    self._lose(lost(f"the connection to Millrace ended, and no other could be opened: {error}"))
+                self._use(await self._open())
+            except Exception as error:  # a function that fetches tickets may raise anything
+                is_transient = error.rule.retry if isinstance(error, MillraceError) else isinstance(error, _TRANSIENT)
+                if failures == TRIES or not is_transient:
+                    message = f"the connection to Millrace was lost, and no other could be opened: {error}"
+                    self._fail_all(lost_error(message))
                     return
-                pause_s = _backoff(failures)
+                delay_s = _backoff(failures)
             else:
                 return
 
-    def _adopt(self, stream: Stream) -> None:
-        """Go on with a stream that a connection has left: now, or when there is one again."""
+    def _resume_or_retry(self, stream: Stream) -> None:
+        """Continue a stream whose connection has closed: now, or once reconnected.
+
+        A response can be resumed only in the process that runs it (PROTOCOL.md, Resume). With no response id yet, or
+        in another process, the request is sent again, if that cannot bill it twice.
+        """
         if stream.ended:
             return
         if self._connection is None:
-            self._orphans.append(stream)
+            self._unresumed.append(stream)
         elif stream.id is None:
-            self._ask_again(stream)
+            self._retry_if_safe(stream)
         elif self.hello is None or stream.epoch != self.hello.epoch:
-            self._ask_again(stream, MillraceError("resume_expired", "the server that answered is gone"))
+            self._retry_if_safe(stream, MillraceError("resume_expired", _GONE))
         else:
             self._connection.resume(stream)
             if stream.is_cancelled:
                 self._connection.cancel(stream)
 
-    def _ask_again(self, stream: Stream, error: Exception | None = None) -> None:
-        """Ask a request again that may have run; without an idempotency key it might be billed twice."""
+    def _retry_if_safe(self, stream: Stream, error: Exception | None = None) -> None:
+        """Send a request again that may have run; fail it if it has no idempotency key, as it could be billed twice."""
         if stream.is_repeatable:
-            self._send_again(stream)
+            self._resend(stream)
         else:
-            stream.fail(error or lost("the connection ended, and without an idempotency_key it is not asked again"))
+            stream.fail(error or lost_error(_NOT_RESENT))
 
-    def _send_again(self, stream: Stream) -> None:
+    def _resend(self, stream: Stream) -> None:
         stream.begin_again()
         if stream.asked_lane is not None and self._connection is not None:
             self._connection.ask(stream)
         else:
-            self._waiting.append(stream)
-            self.freed()
+            self._unsent.append(stream)
+            self.lane_freed()
 
-    def _lose(self, error: Exception) -> None:
-        """End all that has not ended."""
-        self._why_lost = self._why_lost or error
-        for stream in (*self._waiting, *self._orphans):
+    def _fail_all(self, error: Exception) -> None:
+        """Fail every stream that waits for a connection, and every later request."""
+        self._fatal = self._fatal or error
+        for stream in (*self._unsent, *self._unresumed):
             stream.fail(error)
-        self._waiting.clear()
-        self._orphans.clear()
+        self._unsent.clear()
+        self._unresumed.clear()
 
     def _cancel(self, stream: Stream) -> None:
-        connections = (*self._retired, *([self._connection] if self._connection else []))
+        connections = (*self._draining, *([self._connection] if self._connection else []))
         carrier = next((connection for connection in connections if connection.carries(stream)), None)
         if carrier is not None:
             carrier.cancel(stream)
-        elif stream.id is not None:  # to be resumed, so that its end can be told
+        elif stream.id is not None:  # it is resumed first, then cancelled, so that its terminal event arrives
             stream.is_cancelled = True
         else:
-            self._waiting = deque(waiting for waiting in self._waiting if waiting is not stream)
+            self._unsent = deque(other for other in self._unsent if other is not stream)
             stream.take(_cancelled())
 
 
-def _on_the_wire(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a request: what is an option of Millrace goes into its object."""
-    given = {name: value for name, value in options.items() if value is not None}
-    chosen = {name: given.pop(name) for name in Options.__struct_fields__ if name in given}
-    return given | ({"millrace": given.get("millrace", {}) | chosen} if chosen else {})
+def _request_fields(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a request, with the options of Millrace inside its `millrace` object."""
+    fields = {name: value for name, value in options.items() if value is not None}
+    chosen = {name: fields.pop(name) for name in Options.__struct_fields__ if name in fields}
+    return fields | ({"millrace": fields.get("millrace", {}) | chosen} if chosen else {})
 
 
 def _backoff(failures: int) -> float:
-    """Return how long to wait; chance spreads the clients that lost one server together."""
+    """Return the delay in seconds; jitter spreads the clients of one lost server."""
     return min(LONGEST_S, FIRST_S * 2.0**failures) * random.uniform(0.5, 1)
 
 
@@ -285,7 +296,7 @@ def _cancelled() -> wire.Incomplete:
 
 
 def endpoint(url: str) -> str:
-    """Return the WebSocket address behind what people write: any of four schemes, with or without a path."""
+    """Return the WebSocket URL for an address with any of the four schemes, with or without a path."""
     parts = urlsplit(url if "://" in url else f"ws://{url}")
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     path = parts.path.rstrip("/")

@@ -1,4 +1,4 @@
-"""What the two command lines, `millrace` and `python client`, have in common."""
+"""Shared by the two command lines, `millrace` and `python client`."""
 
 from typing import Any
 
@@ -11,29 +11,29 @@ ADVICE = "start a server (make demo, millrace serve) or name one with --url"
 FAILED, UNREACHABLE, INTERRUPTED = 1, 3, 130  # exit codes
 
 
-def complain(console: Console, what: str, message: str) -> None:
-    """Say what went wrong; neither text is read as markup."""
-    console.print(Text.assemble((what, "red"), f": {message}"))
+def print_error(console: Console, title: str, message: str) -> None:
+    """Print an error. Neither text is read as markup."""
+    console.print(Text.assemble((title, "red"), f": {message}"))
 
 
 class DefaultGroup(click.Group):
-    """Runs its `default` command where none is named: without arguments, or when they begin with an option.
+    """Runs its `default` command if the arguments are empty or begin with an option.
 
-    `takes_words`: also when they begin with a word that is no command.
+    With `default_takes_words`, also if they begin with a word that is not a command.
     """
 
-    def __init__(self, *args: Any, default: str, takes_words: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, default: str, default_takes_words: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.default = default
-        self.takes_words = takes_words
+        self.default_takes_words = default_takes_words
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the default command first where it is meant."""
-        return super().parse_args(ctx, [self.default, *args] if self._means_default(ctx, args) else args)
+        """Insert the default command if no command is named."""
+        return super().parse_args(ctx, [self.default, *args] if self._wants_default(ctx, args) else args)
 
-    def _means_default(self, ctx: click.Context, args: list[str]) -> bool:
+    def _wants_default(self, ctx: click.Context, args: list[str]) -> bool:
         if not args:
             return True
         if args[0].startswith("-"):
             return args[0] not in {name for option in self.get_params(ctx) for name in option.opts}
-        return self.takes_words and args[0] not in self.commands
+        return self.default_takes_words and args[0] not in self.commands

@@ -1,4 +1,4 @@
-"""One request as the client sees it: its events as they come, its text with every revise applied, its end."""
+"""One request as the client sees it: its events, its text with every revise applied, and its terminal."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from millrace.wire import responses as wire
 Event = wire.ServerEvent
 Delta = wire.TextDelta | wire.ReasoningDelta | wire.RefusalDelta
 
+_LOST = "the connection to Millrace was lost before the answer was complete"
+
 
 class ConnectionLostError(ConnectionError):
-    """The connection ended before the answer did."""
+    """The connection closed before the answer was complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A function the model wants called; `arguments` is JSON as it wrote it. Answer with a `function_call_output`."""
+    """A function call by the model; `arguments` is its JSON text. Reply with a `function_call_output`."""
 
     call_id: str
     name: str
@@ -31,18 +33,18 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A whole answer, and what it came to. Money in dollars."""
+    """A whole answer and its bill. Money is in dollars."""
 
     id: str  # for `previous_response_id`
     text: str
-    refusal: str  # words that the provider marked as one
+    refusal: str  # text that the provider marked as a refusal
     reasoning: str
     tool_calls: tuple[ToolCall, ...]
     status: str  # completed, incomplete or cancelled
     model: str
     route: str | None  # small, large or cache
     cache: str | None  # miss, exact, semantic or joined
-    check: str | None  # passed, or the check the small model's answer failed
+    check: str | None  # passed, or the check that the small model's answer failed
     reason: str | None  # why it is incomplete
     input_tokens: int
     output_tokens: int
@@ -51,7 +53,7 @@ class Reply:
 
 
 class Stream:
-    """An async iterator of events. Leaving `async with` early cancels; so does `cancel()`."""
+    """An async iterator of events. `cancel()` cancels the request; so does leaving `async with` early."""
 
     def __init__(
         self,
@@ -62,52 +64,52 @@ class Stream:
     ) -> None:
         self.event_id = event_id
         self.asked_lane = lane
-        self.lane: str | None = None  # once it has been sent
-        self.fields = fields or {}  # of the request; none where a response of before is resumed
-        self.id: str | None = None  # the response's, once it has begun
-        self.response: wire.ResponseBody | None = None  # once it has begun, whole at its end
+        self.lane: str | None = None  # set when the request is sent
+        self.fields = fields or {}  # of the request; empty for a resumed response
+        self.id: str | None = None  # of the response; set by its first event
+        self.response: wire.ResponseBody | None = None  # set by the first event, complete after the terminal
         self.ended = False
-        self.is_cancelled = False  # while there is no connection to say so
+        self.is_cancelled = False  # cancelled while there was no connection to send it on
         self.seen = -1  # the last `sequence_number`
-        self.epoch: str | None = None  # the process that answers
+        self.epoch: str | None = None  # of the server process that runs it
         self._send_cancel = send_cancel
         self._events: deque[Event] = deque()
         self._error: Exception | None = None
-        self._news = asyncio.Event()
-        self._deltas: list[Delta] = []  # those that still stand
+        self._changed = asyncio.Event()
+        self._deltas: list[Delta] = []  # those not taken back
 
     @property
     def text(self) -> str:
-        """The words that stand, after the events read until now."""
+        """The text so far, without what was taken back, after the events read until now."""
         return self._joined(wire.TextDelta)
 
     @property
     def reasoning(self) -> str:
-        """The model's reasoning until now, where its provider shows it."""
+        """The model's reasoning so far, if its provider shows it."""
         return self._joined(wire.ReasoningDelta)
 
     @property
     def refusal(self) -> str:
-        """The words until now that the provider marked as a refusal."""
+        """The text so far that the provider marked as a refusal."""
         return self._joined(wire.RefusalDelta)
 
     @property
     def is_detached(self) -> bool:
-        """Whether the server goes on with it where the connection is lost."""
+        """Whether the server keeps running it after a disconnect."""
         return not self.fields or self._option("on_disconnect") == "detach"
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether asking again does not bill twice while the server remembers."""
+        """Whether sending it again is safe: a repeat with an `idempotency_key` is billed once."""
         return self._option("idempotency_key") is not None
 
     def cancel(self) -> None:
-        """Ask the server to stop; the terminal event, with what it cost, still comes."""
+        """Ask the server to stop. The terminal event still arrives, with the cost."""
         if not self.ended:
             self._send_cancel(self)
 
     async def reply(self) -> Reply:
-        """Read to the end and return the answer; a failed one raises `MillraceError`."""
+        """Read to the end and return the answer. Raises `MillraceError` if it failed."""
         async for _ in self:
             pass
         assert self.response is not None, "a stream that ends without an error has a terminal"
@@ -124,10 +126,10 @@ class Stream:
                 raise self._error
             if self.ended:
                 raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
         event = self._events.popleft()
-        self._read(event)
+        self._apply(event)
         return event
 
     async def __aenter__(self) -> Self:
@@ -139,7 +141,7 @@ class Stream:
         self.cancel()
 
     def take(self, event: Event) -> None:
-        """Take the next event of this request; called by the client."""
+        """Queue the next event of this request; called by the client."""
         if isinstance(event, wire.Event):
             self.seen = event.sequence_number
         match event:
@@ -152,62 +154,62 @@ class Stream:
                 self.fail(error_of(event.error))
                 return
         self._events.append(event)
-        self._news.set()
+        self._changed.set()
 
-    def _read(self, event: Event) -> None:
-        """Keep the text in step with the events that were handed out; a response asked for again begins anew."""
+    def _apply(self, event: Event) -> None:
+        """Update the text when an event is read; `created` clears it, as a request may be sent again."""
         match event:
             case wire.Created():
                 self._deltas = []
             case wire.TextDelta() | wire.ReasoningDelta() | wire.RefusalDelta():
                 self._deltas.append(event)
             case wire.Revise():
-                kept, item = event.keep_through, event.item_id
+                last_kept, item = event.keep_through, event.item_id
                 self._deltas = [
-                    delta for delta in self._deltas if delta.item_id != item or delta.sequence_number <= kept
+                    delta for delta in self._deltas if delta.item_id != item or delta.sequence_number <= last_kept
                 ]
 
     def _joined(self, kind: type[Delta]) -> str:
         return "".join(delta.delta for delta in self._deltas if isinstance(delta, kind))
 
     def fail(self, error: Exception) -> None:
-        """End without a terminal."""
+        """End without a terminal event; the reader gets `error` after the queued events."""
         if not self.ended:
             self.ended = True
             self._error = error
-        self._news.set()
+        self._changed.set()
 
     def begin_again(self) -> None:
-        """Forget what was seen, before the same is asked again."""
+        """Forget the previous response, before the same request is sent again."""
         self.id, self.seen, self.epoch = None, -1, None
 
     def _option(self, name: str) -> Any:
         options, metadata = self.fields.get("millrace"), self.fields.get("metadata")
-        chosen = options.get(name) if isinstance(options, dict) else None
-        return chosen or (metadata.get(f"millrace.{name}") if isinstance(metadata, dict) else None)
+        value = options.get(name) if isinstance(options, dict) else None
+        return value or (metadata.get(f"millrace.{name}") if isinstance(metadata, dict) else None)
 
 
-def lost(why: str = "the connection to Millrace ended before the answer did") -> ConnectionLostError:
-    """Return the error of a stream whose end will not come."""
-    return ConnectionLostError(why)
+def lost_error(message: str = _LOST) -> ConnectionLostError:
+    """Return the error of a stream whose terminal event will not arrive."""
+    return ConnectionLostError(message)
 
 
 def error_of(body: wire.ErrorBody) -> MillraceError:
-    """Return what the server said as an exception."""
+    """Return the exception for an error sent by the server."""
     retry = body.retry_after_ms if isinstance(body.retry_after_ms, int) else None
     return MillraceError(body.code, body.message, param=body.param, retry_after_ms=retry)
 
 
 def _reply(response: wire.ResponseBody) -> Reply:
     usage, metadata = response.usage, response.metadata
-    said = [part for item in response.output if isinstance(item, wire.OutputMessage) for part in item.content]
-    thought = [part for item in response.output if isinstance(item, wire.Reasoning) for part in item.content]
+    texts = [part for item in response.output if isinstance(item, wire.OutputMessage) for part in item.content]
+    thoughts = [part for item in response.output if isinstance(item, wire.Reasoning) for part in item.content]
     calls = [item for item in response.output if isinstance(item, wire.FunctionCall)]
     return Reply(
         id=response.id,
         text=response.output_text,
-        refusal="".join(part.refusal for part in said if isinstance(part, wire.OutputRefusal)),
-        reasoning="".join(part.text for part in thought),
+        refusal="".join(part.refusal for part in texts if isinstance(part, wire.OutputRefusal)),
+        reasoning="".join(part.text for part in thoughts),
         tool_calls=tuple(ToolCall(call.call_id, call.name, call.arguments) for call in calls),
         status=response.status,
         model=response.model,

@@ -1,4 +1,4 @@
-"""When requests start: at a rate, whatever the server does (open loop), or as soon as a lane is free (closed loop)."""
+"""When requests start: at a fixed rate (open loop), or when a lane is free (closed loop)."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -12,33 +12,33 @@ from millrace_client.load.prompts import Mix, Row
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request that is to start. Its latency counts from `due`, however late a lane takes it."""
+    """A request that is due. Its latency counts from `due`, even if no lane is free then."""
 
     row: Row
-    due: float  # on the loop's clock
-    lane_was_free: bool = False  # when it was due, so that any lateness is this script's own
+    due: float  # in the time of the event loop
+    lane_was_free: bool = False  # at `due`; then a late start is the fault of this script
 
 
 class Arrivals(Protocol):
-    """Where lanes get their requests from. Each calls back once it knows that nothing more will become due."""
+    """The source of requests for the lanes. Calls its `ended` callback once no more requests will be due."""
 
-    offered: int  # how many have been due until now
+    offered: int  # requests due so far
 
     async def next(self) -> Arrival | None:
-        """Wait for the next request; None at the end."""
+        """Return the next request once it is due; None at the end."""
         ...
 
     def close(self) -> None:
-        """Let nothing more become due."""
+        """Stop making requests due."""
         ...
 
     def drop(self) -> int:
-        """Drop what is due and waits for a lane; return how many that were."""
+        """Drop the requests that wait for a lane; return how many there were."""
         ...
 
 
 def offsets(rate: float, *, poisson: bool, seed: int) -> Iterator[float]:
-    """Return the seconds from the start to each arrival: as of many independent users, or evenly spaced."""
+    """Yield the seconds from the start to each arrival: a Poisson process, or evenly spaced."""
     if not poisson:
         yield from (number / rate for number in count())
     random, due = Random(f"arrivals {seed}"), 0.0
@@ -48,7 +48,7 @@ def offsets(rate: float, *, poisson: bool, seed: int) -> Iterator[float]:
 
 
 class ClosedLoop:
-    """A lane asks again as soon as it has its answer."""
+    """Each lane sends its next request when the last one has ended."""
 
     def __init__(self, mix: Mix, requests: int | None, ended: Callable[[], None]) -> None:
         self.offered = 0
@@ -58,7 +58,7 @@ class ClosedLoop:
         self._closed = False
 
     async def next(self) -> Arrival | None:
-        """Return a request that is due now."""
+        """Return a request that is due now; None at the end."""
         if self._closed or self.offered == self._requests:
             self._ended()
             return None
@@ -66,29 +66,29 @@ class ClosedLoop:
         return Arrival(self._mix.draw(), asyncio.get_running_loop().time())
 
     def close(self) -> None:
-        """Return None from now on."""
+        """Make `next` return None from now on."""
         self._closed = True
 
     def drop(self) -> int:
-        """Nothing ever waits here."""
+        """Return 0: no request ever waits for a lane."""
         return 0
 
 
 class OpenLoop:
-    """Requests become due at their moments; those that find no lane free wait, and their clocks run."""
+    """Requests become due at given times. One that finds no lane free waits, and its latency includes the wait."""
 
-    def __init__(self, mix: Mix, requests: int | None, ended: Callable[[], None], moments: Iterator[float]) -> None:
+    def __init__(self, mix: Mix, requests: int | None, ended: Callable[[], None], times: Iterator[float]) -> None:
         self.offered = 0
         self._mix = mix
         self._requests = requests
         self._ended = ended
-        self._moments = moments
+        self._times = times
         self._due: asyncio.Queue[Arrival | None] = asyncio.Queue()
-        self._idle = 0  # lanes that wait for a request
+        self._idle = 0  # lanes waiting for a request
         self._task = asyncio.get_running_loop().create_task(self._feed())
 
     async def next(self) -> Arrival | None:
-        """Wait until a request is due."""
+        """Return the next request once it is due; None at the end."""
         self._idle += 1
         try:
             arrival = await self._due.get()
@@ -99,28 +99,28 @@ class OpenLoop:
         return arrival
 
     def close(self) -> None:
-        """Let what is due be taken, then end."""
+        """Stop making requests due; those already due still start."""
         if not self._task.done():
             self._task.cancel()
             self._due.put_nowait(None)
 
     def drop(self) -> int:
-        """Drop what waits for a lane."""
+        """Drop the requests that wait for a lane; return how many there were."""
         self.close()
-        waiting = 0
+        dropped = 0
         while not self._due.empty():
-            waiting += self._due.get_nowait() is not None
+            dropped += self._due.get_nowait() is not None
         self._due.put_nowait(None)
-        return waiting
+        return dropped
 
     async def _feed(self) -> None:
         loop = asyncio.get_running_loop()
         start = loop.time()
-        for moment in self._moments:
+        for offset in self._times:
             if self.offered == self._requests:
                 break
-            due = start + moment
-            await asyncio.sleep(max(0.0, due - loop.time()))  # also when late: the lanes need their turn
+            due = start + offset
+            await asyncio.sleep(max(0.0, due - loop.time()))  # yields to the lanes even if it is late
             self.offered += 1
             self._due.put_nowait(Arrival(self._mix.draw(), due, lane_was_free=self._idle > self._due.qsize()))
         self._due.put_nowait(None)

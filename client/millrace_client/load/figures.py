@@ -1,4 +1,4 @@
-"""What the samples of a load test add up to. Times are seconds, of answered requests, from the intended start."""
+"""Totals and percentiles of a load test. Times are in seconds, of answered requests, from the intended start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from decimal import Decimal
 from millrace_client.load.sample import ANSWERED, Sample
 
 NANODOLLAR = Decimal("1e-9")
-LOOP_LAG_S, LATENESS_S, CPU_SHARE = 0.020, 0.005, 0.9  # the first two at p99; beyond them the script measures itself
+LOOP_LAG_S, LATENESS_S, CPU_SHARE = 0.020, 0.005, 0.9  # p99, p99, of one core; above them the script is the bottleneck
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float:
@@ -21,7 +21,7 @@ def percentile(ordered: Sequence[float], percent: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Many measurements in five numbers."""
+    """The count, percentiles and maximum of many measurements."""
 
     count: int
     p50: float
@@ -31,7 +31,7 @@ class Spread:
 
 
 def spread(values: Iterable[float]) -> Spread | None:
-    """Return the spread of values; None where nothing was measured."""
+    """Return the spread of values; None if there are none."""
     ordered = sorted(values)
     if not ordered:
         return None
@@ -40,7 +40,7 @@ def spread(values: Iterable[float]) -> Spread | None:
 
 
 def dollars(number: float) -> Decimal:
-    """Return what a JSON number of the wire says, exact to 1e-9."""
+    """Return a JSON number of the wire as dollars, exact to 1e-9."""
     return Decimal(repr(number)).quantize(NANODOLLAR)
 
 
@@ -49,14 +49,14 @@ def _measurements() -> defaultdict[str, array[float]]:
 
 
 class Tally:
-    """Takes samples one by one and keeps only what the report needs."""
+    """Adds up samples; keeps only the numbers that the report needs."""
 
     def __init__(self) -> None:
         self.statuses: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
-        self.scripted: Counter[str] = Counter()  # ends that would be errors, had no row asked for them
+        self.scripted: Counter[str] = Counter()  # failures that their row expects
         self.routes: Counter[str] = Counter()  # of answered requests
-        self.caches: Counter[str] = Counter()  # the same
+        self.caches: Counter[str] = Counter()  # of answered requests
         self.ttft = _measurements()  # by route
         self.total = _measurements()
         self.standing = array("d")
@@ -67,7 +67,7 @@ class Tally:
         self.cut = self.unbilled = 0
 
     def add(self, sample: Sample, *, cut: bool = False) -> None:
-        """Count one request; `cut`: this script ended it before its time."""
+        """Count one request. `cut`: this script cancelled it at the end of the run."""
         self.statuses[sample.status] += 1
         self.escalated += sample.timeline.escalated
         self.revised += sample.timeline.revised
@@ -77,17 +77,17 @@ class Tally:
             self.errors[sample.error] += 1
         elif sample.status not in ANSWERED:
             self.scripted[sample.code or sample.status] += 1
-        self._bill(sample)
+        self._add_cost(sample)
         if sample.status in ANSWERED:
-            self._answered(sample)
+            self._add_answer(sample)
 
     def abandon(self) -> None:
-        """Count a request that did not even end when it was told to."""
+        """Count a request that had no terminal even after its cancel."""
         self.statuses["abandoned"] += 1
         self.cut += 1
         self.unbilled += 1
 
-    def _bill(self, sample: Sample) -> None:
+    def _add_cost(self, sample: Sample) -> None:
         usage = sample.response.usage if sample.response else None
         if usage is not None:
             self.cost += dollars(usage.cost_usd)
@@ -95,12 +95,12 @@ class Tally:
         elif sample.code == "connection_lost":
             self.unbilled += 1
 
-    def _answered(self, sample: Sample) -> None:
+    def _add_answer(self, sample: Sample) -> None:
         assert sample.response is not None, "an answer has a terminal"
-        usage, marks, timeline = sample.response.usage, sample.response.metadata, sample.timeline
-        route = marks.get("millrace.route", "?")
+        usage, metadata, timeline = sample.response.usage, sample.response.metadata, sample.timeline
+        route = metadata.get("millrace.route", "?")
         self.routes[route] += 1
-        self.caches[marks.get("millrace.cache", "?")] += 1
+        self.caches[metadata.get("millrace.cache", "?")] += 1
         output = usage.output_tokens if usage else 0
         self.tokens += output
         self.cached_tokens += output if route == "cache" else 0
@@ -114,29 +114,29 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """How a run went, apart from what became of its requests."""
+    """The facts of a run that are not about its requests."""
 
     connections: int
     lanes: int  # of each connection
-    rate: float | None  # asked for, requests a second; None: closed loop
+    rate: float | None  # requests per second, as requested; None: closed loop
     poisson: bool
     seed: int
     offered: int  # requests that were due
-    unsent: int  # of those, how many never found a lane
-    waited: int  # of those, how many found no lane free
-    starting_s: float  # how long requests became due
-    elapsed_s: float  # to the last end
+    unsent: int  # of those, never sent
+    waited: int  # of those, found no lane free
+    starting_s: float  # until the last request was due
+    elapsed_s: float  # until the last request ended
     in_flight_max: int
     connections_lost: int
     interrupted: bool
     cpu_share: float  # of one core, used by this script
     loop_lag: Spread | None
-    lateness: Spread | None  # of starts for which a lane was free
+    lateness: Spread | None  # of starts that found a lane free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """The report of a run, for people (report.py) and, as JSON, for machines."""
+    """The results of a run: printed by report.py, and written as JSON."""
 
     course: Course
     ended: int
@@ -165,33 +165,33 @@ class Figures:
 
     @property
     def failed(self) -> bool:
-        """Whether anything went wrong that no row asked for."""
+        """Whether there was an error that no row expects."""
         return bool(self.errors) or (not self.course.interrupted and bool(self.cut or self.course.unsent))
 
 
 def figures(tally: Tally, course: Course) -> Figures:
-    """Return what was measured."""
+    """Return the results of a run."""
     ended, elapsed = tally.statuses.total(), max(course.elapsed_s, 1e-9)
     return Figures(
         course=course,
         ended=ended,
         offered_rps=course.offered / max(course.starting_s, 1e-9),
         achieved_rps=ended / elapsed,
-        statuses=_ordered(tally.statuses),
-        errors=_ordered(tally.errors),
-        scripted=_ordered(tally.scripted),
+        statuses=_most_common(tally.statuses),
+        errors=_most_common(tally.errors),
+        scripted=_most_common(tally.scripted),
         cut=tally.cut,
-        ttft=_together(tally.ttft),
-        ttft_by_route=_each(tally.ttft),
+        ttft=_spread_of_all(tally.ttft),
+        ttft_by_route=_spread_by_route(tally.ttft),
         ttft_standing=spread(tally.standing),
         itl=spread(tally.gaps),
-        total=_together(tally.total),
-        total_by_route=_each(tally.total),
+        total=_spread_of_all(tally.total),
+        total_by_route=_spread_by_route(tally.total),
         tokens_per_s=tally.tokens / elapsed,
         cached_tokens_per_s=tally.cached_tokens / elapsed,
         answered=tally.routes.total(),
-        routes=_ordered(tally.routes),
-        caches=_ordered(tally.caches),
+        routes=_most_common(tally.routes),
+        caches=_most_common(tally.caches),
         revised=tally.revised,
         escalated=tally.escalated,
         cost_usd=tally.cost,
@@ -200,13 +200,13 @@ def figures(tally: Tally, course: Course) -> Figures:
     )
 
 
-def _ordered(counter: Counter[str]) -> dict[str, int]:
+def _most_common(counter: Counter[str]) -> dict[str, int]:
     return dict(counter.most_common())
 
 
-def _together(by_route: dict[str, array[float]]) -> Spread | None:
+def _spread_of_all(by_route: dict[str, array[float]]) -> Spread | None:
     return spread(value for values in by_route.values() for value in values)
 
 
-def _each(by_route: dict[str, array[float]]) -> dict[str, Spread | None]:
+def _spread_by_route(by_route: dict[str, array[float]]) -> dict[str, Spread | None]:
     return {route: spread(values) for route, values in sorted(by_route.items())}

@@ -1,4 +1,4 @@
-"""What a load test asks: rows of a file, or a built-in mix, drawn by weight."""
+"""The requests of a load test: rows of a file or the built-in mix, drawn by weight."""
 
 import secrets
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ _REASONS = (
     "deadline",
     "budget_exceeded",
     "slow_consumer",
-)  # of an incomplete one
+)  # of incomplete responses
 _EXPECTABLE = (COMPLETED, FAILED, CANCELLED, *_REASONS, *RULES)
 
 
 class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One kind of request. `expect` is how it should end; without it, well (or cancelled, where it is cancelled)."""
+    """One kind of request. `expect` is how it should end; by default completed, or cancelled by `cancel_after_ms`."""
 
     input: str | list[dict[str, Any]]
     strategy: Strategy | None = None
@@ -35,7 +35,7 @@ class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weight: Annotated[float, Meta(gt=0)] = 1.0
     cancel_after_ms: Annotated[float, Meta(ge=0)] | None = None
     expect: str | None = None
-    fresh: bool = False  # every request of this row is a new one to the caches
+    fresh: bool = False  # the input of every request is unique, so that it is a cache miss
 
     def __post_init__(self) -> None:
         if not self.input:
@@ -46,7 +46,7 @@ class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("`expect` is 'cancelled', but there is no `cancel_after_ms`")
 
 
-# For the simulated models. A fresh hard question is one by its directive, a real model would just answer it.
+# For the simulated models. The directives in brackets make a question long or hard; a real model ignores them.
 BUILT_IN = (
     Row(input="What is a millrace?", weight=3),
     Row(input="What is the capital of France?", weight=2),
@@ -56,8 +56,8 @@ BUILT_IN = (
 )
 
 
-class BadPrompts(Exception):  # noqa: N818 - the user's fault, told in full
-    """A file of prompts that cannot be used; every fault names its line."""
+class BadPrompts(Exception):  # noqa: N818 - a fault of the user, not of the program
+    """A file of prompts is invalid; each fault names its line."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("\n".join(faults))
@@ -65,7 +65,10 @@ class BadPrompts(Exception):  # noqa: N818 - the user's fault, told in full
 
 
 def read(path: Path) -> tuple[Row, ...]:
-    """Read a file: a line that begins with `{` is a row in JSON, any other a question; blank ones and # are skipped."""
+    """Read a file of rows. Raises `BadPrompts`.
+
+    A line that begins with `{` is a row in JSON, any other line a question. Blank lines and `#` lines are skipped.
+    """
     rows, faults = [], []
     try:
         lines = path.read_text("utf-8-sig").splitlines()
@@ -79,25 +82,25 @@ def read(path: Path) -> tuple[Row, ...]:
         except msgspec.DecodeError as error:
             faults.append(f"{path}:{number}: {error}")
     if not rows and not faults:
-        faults.append(f"{path}: no prompt in it")
+        faults.append(f"{path}: has no prompt; write one question or JSON row a line")
     if faults:
         raise BadPrompts(faults)
     return tuple(rows)
 
 
 class Mix:
-    """Draws rows by weight, the same ones in the same order for the same seed."""
+    """Draws rows by weight, in the same order for the same seed."""
 
     def __init__(self, rows: Sequence[Row], *, seed: int, fresh: bool) -> None:
         self._rows = rows
         self._weights = [*accumulate(row.weight for row in rows)]
         self._random = Random(f"prompts {seed}")
         self._all_fresh = fresh
-        self._run = secrets.token_hex(3)  # a cache on disk remembers the runs before
+        self._run = secrets.token_hex(3)  # keeps inputs unique across runs, as a cache may be on disk
         self._drawn = 0
 
     def draw(self) -> Row:
-        """Return the next row, its input made unique where it must be fresh."""
+        """Return the next row; if it is fresh, its input is made unique."""
         self._drawn += 1
         (row,) = self._random.choices(self._rows, cum_weights=self._weights)
         if not (row.fresh or self._all_fresh):
@@ -105,10 +108,10 @@ class Mix:
         return msgspec.structs.replace(row, input=_with_suffix(row.input, f" (#{self._run}-{self._drawn})"))
 
 
-def _with_suffix(asked: str | list[dict[str, Any]], suffix: str) -> str | list[dict[str, Any]]:
-    if isinstance(asked, str):
-        return asked + suffix
-    last = asked[-1]
+def _with_suffix(input_: str | list[dict[str, Any]], suffix: str) -> str | list[dict[str, Any]]:
+    if isinstance(input_, str):
+        return input_ + suffix
+    last = input_[-1]
     content = last.get("content", "")
     longer = content + suffix if isinstance(content, str) else [*content, {"type": "input_text", "text": suffix}]
-    return [*asked[:-1], {**last, "content": longer}]
+    return [*input_[:-1], {**last, "content": longer}]

@@ -1,4 +1,4 @@
-"""The report of a load test: a table for people, warnings, JSON for machines."""
+"""The report of a load test: tables, warnings, JSON."""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -10,18 +10,18 @@ from rich.table import Table
 
 from millrace_client.load.figures import CPU_SHARE, LATENESS_S, LOOP_LAG_S, Course, Figures, Spread
 
-_FEW_WAITED = 0.01  # a share of the requests that needs no word
-_BUSY = 0.4  # of a core; below it the script's lateness is not its own fault
+_FEW_WAITED = 0.01  # up to this share of the requests there is no warning
+_BUSY = 0.4  # of a core; below it the script is late because of other processes
 _json = msgspec.json.Encoder(decimal_format="number")
 
 
 def as_json(figures: Figures) -> bytes:
-    """Return the figures as one JSON document; times in seconds, money in dollars."""
+    """Return the figures as a JSON document; times in seconds, money in dollars."""
     return msgspec.json.format(_json.encode(figures), indent=2) + b"\n"
 
 
 def show(figures: Figures, console: Console) -> None:
-    """Print the tables, then what the reader should mind."""
+    """Print the tables, then the warnings."""
     for part in _tables(figures):
         console.print(part)
     for warning in warnings(figures):
@@ -29,36 +29,34 @@ def show(figures: Figures, console: Console) -> None:
 
 
 def warnings(figures: Figures) -> Iterator[str]:
-    """Say what makes the figures worse than the server is, or incomplete."""
+    """Yield the reasons why the figures are incomplete or worse than the server."""
     course = figures.course
     yield from _bottlenecks(course)
     if figures.course.waited > _FEW_WAITED * max(1, course.offered):
         yield (
-            f"{course.waited} of {course.offered} requests found no lane free, and their wait counts: "
-            "the server was slower than the rate, or needs more --connections or --lanes to show what it can do"
+            f"{course.waited} of {course.offered} requests found no lane free, and their latency includes the "
+            "wait: the server was slower than the rate, or it needs more --connections or --lanes"
         )
-    if (never := figures.cut + course.unsent) and not course.interrupted:
-        yield f"{never} requests did not end in the time to drain and were cut; no time above includes them"
+    if (cut := figures.cut + course.unsent) and not course.interrupted:
+        yield f"{cut} requests did not end in time and were cut; the times above do not include them"
     if figures.unbilled:
-        yield f"{figures.unbilled} requests ended without a bill; the ledger knows what they cost"
+        yield f"{figures.unbilled} requests ended without a bill; look up their cost in the ledger"
 
 
 def _bottlenecks(course: Course) -> Iterator[str]:
     script = "this script was the bottleneck"
     if course.cpu_share > _BUSY:
-        cure = (
-            "use fewer --connections or a lower --rate, or several scripts at once, on another machine than the server"
-        )
+        advice = "use fewer --connections or a lower --rate, or run several scripts, on another machine than the server"
     else:
-        cure = "it used little CPU, so other processes kept it waiting: give it a core of its own"
+        advice = "it used little CPU, so other processes kept it waiting: give it a core of its own"
     if course.loop_lag and course.loop_lag.p99 > LOOP_LAG_S:
         lag = time(course.loop_lag.p99)
-        yield f"{script}: its event loop was late by {lag} at p99, and all times above with it; {cure}"
+        yield f"{script}: its event loop was late by {lag} at p99, and all times above with it; {advice}"
     if course.lateness and course.lateness.p99 > LATENESS_S:
         late = time(course.lateness.p99)
-        yield f"{script}: with a lane free it started requests {late} late at p99; {cure}"
+        yield f"{script}: with a lane free it started requests {late} late at p99; {advice}"
     if course.cpu_share > CPU_SHARE:
-        yield f"{script}: it was busy for {course.cpu_share:.0%} of the time; {cure}"
+        yield f"{script}: it was busy {course.cpu_share:.0%} of the time; {advice}"
 
 
 def _tables(figures: Figures) -> Iterator[RenderableType]:
@@ -79,7 +77,7 @@ def _times(figures: Figures) -> Table:
     _add_times(table, "TTFT", figures.ttft)
     _add_routes(table, figures.ttft_by_route)
     if figures.revised:
-        _add_times(table, "TTFT of words that stand", figures.ttft_standing)
+        _add_times(table, "TTFT of text that stands", figures.ttft_standing)
     _add_times(table, "ITL", figures.itl)
     _add_times(table, "total", figures.total)
     _add_routes(table, figures.total_by_route)
@@ -105,7 +103,7 @@ def _title(course: Course) -> str:
     if course.rate is not None:
         pace = f"open loop, {course.rate:g} requests/s {'Poisson' if course.poisson else 'evenly'}"
     stopped = ", interrupted" if course.interrupted else ""
-    lanes = f"{_many(course.connections, 'connection')} × {_many(course.lanes, 'lane')}"
+    lanes = f"{_counted(course.connections, 'connection')} × {_counted(course.lanes, 'lane')}"
     return f"{course.elapsed_s:.1f} s, {pace}, {lanes}, seed {course.seed}{stopped}"
 
 
@@ -117,7 +115,7 @@ def _facts(figures: Figures) -> Table:
     table.add_row("tokens/s", f"{figures.tokens_per_s:,.0f}, {figures.cached_tokens_per_s:,.0f} of them from the cache")
     table.add_row("answered by", _shares(figures.routes, figures.answered))
     if figures.escalated:
-        table.add_row("escalated", f"{figures.escalated:,}; of these {figures.revised:,} had words taken back")
+        table.add_row("escalated", f"{figures.escalated:,}; of these {figures.revised:,} had text taken back")
     hits = {name: count for name, count in figures.caches.items() if name != "miss"}
     table.add_row("cache hits", _shares(hits, figures.answered))
     table.add_row("cost", _money(figures))
@@ -133,7 +131,7 @@ def _requests(figures: Figures) -> str:
     if cut := figures.cut + figures.course.unsent:
         parts.append(f"; {cut:,} cut")
     if lost := figures.course.connections_lost:
-        parts.append(f"; {_many(lost, 'connection')} lost")
+        parts.append(f"; {_counted(lost, 'connection')} lost")
     return "".join(parts)
 
 
@@ -147,8 +145,8 @@ def _money(figures: Figures) -> str:
     return f"${figures.cost_usd:.6f}, saved ${figures.saved_usd:.6f}, ${each:.6f} a request"
 
 
-def _shares(counts: dict[str, int], whole: int) -> str:
-    return ", ".join(f"{name} {count / whole:.1%}" for name, count in counts.items()) if counts else "none"
+def _shares(counts: dict[str, int], total: int) -> str:
+    return ", ".join(f"{name} {count / total:.1%}" for name, count in counts.items()) if counts else "none"
 
 
 def _errors(figures: Figures) -> Table:
@@ -161,12 +159,12 @@ def _errors(figures: Figures) -> Table:
     return table
 
 
-def _many(count: int, noun: str) -> str:
+def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def time(seconds: float) -> str:
-    """Return a time as people say it."""
+    """Format a time in seconds or milliseconds."""
     if seconds >= 1:
         return f"{seconds:.2f} s"
     return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"  # noqa: PLR2004

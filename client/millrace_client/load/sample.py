@@ -1,4 +1,4 @@
-"""One request of a load test: watched from its intended start to its terminal."""
+"""One request of a load test, from its intended start to its terminal."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from millrace.wire import responses as wire
 from millrace_client.load.prompts import CANCELLED, COMPLETED, FAILED, Row
 from millrace_client.stream import ConnectionLostError, Event, Stream
 
-REFUSED, LOST, INCOMPLETE = "refused", "lost", "incomplete"  # statuses beside those of a response
+REFUSED, LOST, INCOMPLETE = "refused", "lost", "incomplete"  # statuses; the first two have no response
 ANSWERED = (COMPLETED, INCOMPLETE)
-CAPPED = "max_output_tokens"  # an answer all the same
+CAPPED = "max_output_tokens"  # counts as an answer
 
 
 @dataclass(slots=True)
 class Timeline:
-    """When the words of one answer came, in seconds from its intended start."""
+    """When the deltas of one answer arrived, in seconds from its intended start."""
 
     due: float
     first: float | None = None
-    standing: float | None = None  # the first of the words that were not taken back
+    standing: float | None = None  # the first delta that was not taken back
     gaps: array[float] = field(default_factory=lambda: array("d"))  # between deltas of the same model
     escalated: bool = False  # the other model took over
-    revised: bool = False  # and words that had been seen were taken back
+    revised: bool = False  # and deltas that had arrived were taken back
     _last: float | None = None
     _last_number: int = -1
     _standing_number: int = -1
 
     def take(self, event: Event, now: float) -> None:
-        """Note an event that came now."""
+        """Record an event that arrived at `now`."""
         if isinstance(event, wire.TextDelta):
             if self._last is not None:
                 self.gaps.append(now - self._last)
@@ -43,14 +43,14 @@ class Timeline:
         elif isinstance(event, wire.Revise):
             self.escalated = True
             self.revised = self.revised or self._last_number > event.keep_through
-            self._last = None  # the other model's first word is no gap; `standing` has it
+            self._last = None  # the wait for the other model is no gap between tokens
             if self._standing_number > event.keep_through:
                 self.standing = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What became of one request."""
+    """The result of one request."""
 
     row: Row
     status: str  # completed, incomplete, cancelled, failed, refused (no response), lost (the connection)
@@ -61,19 +61,19 @@ class Sample:
 
     @property
     def error(self) -> str | None:
-        """What to call this end where it is not how the row should end."""
-        ended, expect = {self.status, self.code}, self.row.expect
+        """The name of the error; None if the request ended as its row expects."""
+        endings, expect = {self.status, self.code}, self.row.expect
         if expect is None:
-            fine = self.status == COMPLETED or self.code == CAPPED
-            fine = fine or (self.status == CANCELLED and self.row.cancel_after_ms is not None)
-            return None if fine else self.code or self.status
-        if expect in ended or (expect == FAILED and self.status == REFUSED):
+            is_expected = self.status == COMPLETED or self.code == CAPPED
+            is_expected = is_expected or (self.status == CANCELLED and self.row.cancel_after_ms is not None)
+            return None if is_expected else self.code or self.status
+        if expect in endings or (expect == FAILED and self.status == REFUSED):
             return None
         return f"{self.code or self.status} instead of {expect}"
 
 
 async def watch(stream: Stream, row: Row, due: float) -> Sample:
-    """Read a request to its end, cancelling it where its row says so."""
+    """Read a request to its end; cancel it after `cancel_after_ms`, if its row has that."""
     loop = asyncio.get_running_loop()
     timeline = Timeline(due)
     timer = None if row.cancel_after_ms is None else loop.call_later(row.cancel_after_ms / 1000, stream.cancel)
@@ -98,7 +98,7 @@ async def watch(stream: Stream, row: Row, due: float) -> Sample:
     )
 
 
-def unreached(row: Row, due: float) -> Sample:
+def unreachable(row: Row, due: float) -> Sample:
     """Return the sample of a request for which no connection could be opened."""
     total = asyncio.get_running_loop().time() - due
     return Sample(row=row, status=LOST, code="unreachable", timeline=Timeline(due), total=total, response=None)

@@ -1,12 +1,12 @@
-"""A connection of a load test, which may die and be opened again."""
+"""A client of a load test that connects again after its connection was lost."""
 
 import asyncio
 
 from millrace_client.client import Client
 
 
-class Line:
-    """One connection; opened again when it dies."""
+class ReconnectingClient:
+    """One connection to the server; opened on demand, and again after it was lost."""
 
     def __init__(self, url: str, api_key: str | None) -> None:
         self.losses = 0
@@ -16,14 +16,14 @@ class Line:
         self._opening = asyncio.Lock()
 
     async def client(self) -> Client:
-        """Return the client, connected as far as one can know."""
+        """Return the client; connect if there is none."""
         async with self._opening:
             if self._client is None:
                 self._client = await Client(self._url, api_key=self._api_key).__aenter__()
             return self._client
 
-    async def lost(self, client: Client) -> None:
-        """Forget a client whose connection has ended; each of its lanes may say so."""
+    async def discard(self, client: Client) -> None:
+        """Drop a client whose connection was lost. Each of its lanes may call this; only the first call counts."""
         if client is self._client:
             self.losses += 1
             await self.close()
