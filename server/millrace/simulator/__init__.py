@@ -1,4 +1,4 @@
-"""A provider that never bills: an OpenAI-compatible HTTP server for demos and tests."""
+"""A simulated provider: an OpenAI-compatible HTTP server for demos and tests, at no cost."""
 
 from millrace.simulator.answers import EASY, HARD
 from millrace.simulator.faults import Kind

@@ -1,4 +1,4 @@
-"""The questions that the simulated models know, and how they are recognised."""
+"""The questions with prepared answers, and how a prompt is matched to one."""
 
 import re
 
@@ -9,12 +9,12 @@ from millrace.simulator.profiles import Strength
 EASY: tuple[str, ...] = tuple(EASY_ANSWERS)
 HARD: tuple[str, ...] = tuple(HARD_ANSWERS)
 
-# Operators count: "17 - 23" is another question than "17 + 23".
+# Operators are part of the key: "17 - 23" and "17 + 23" are different questions.
 _WORD = re.compile(r"[^\W_]+|[-+*/%=]")
 
 
 def find(prompt: str, strength: Strength) -> str | None:
-    """The known answer to a prompt, whatever its case, punctuation and spaces."""
+    """Return the prepared answer to a prompt, or None. Case, punctuation and spaces are ignored."""
     return _ANSWERS[strength].get(_normalise(prompt))
 
 

@@ -1,4 +1,4 @@
-"""What has been said until now: messages, their media, tool calls and their results."""
+"""The messages of a request: text, media, tool calls and their results."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,21 +11,21 @@ _MEDIA = {"image_url": "image", "file": "file", "input_audio": "recording"}
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One part of a message; parts that are not text count as empty."""
+    """One part of a message. The text of a part that is not text is empty."""
 
     type: str = "text"
     text: str = ""
 
 
 class CalledFunction(msgspec.Struct, frozen=True):
-    """What was called."""
+    """The name and arguments of a tool call."""
 
     name: str
     arguments: str
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """A call of an earlier turn."""
+    """A tool call in an assistant message."""
 
     id: str
     function: CalledFunction
@@ -41,39 +41,42 @@ class Message(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """All the text of the message."""
+        """The text of all parts, one a line."""
         if isinstance(self.content, list):
             return "\n".join(part.text for part in self.content)
         return self.content or ""
 
     @property
-    def called(self) -> str:
-        """What it called, as one text."""
+    def tool_call_text(self) -> str:
+        """Its tool calls as one text."""
         return "".join(f"{call.function.name}({call.function.arguments})" for call in self.tool_calls or ())
 
     @property
     def media(self) -> Counter[str]:
-        """How many images, files and recordings are in it, by these names."""
+        """The number of images, files and recordings, by those names."""
         parts = self.content if isinstance(self.content, list) else ()
         return Counter(_MEDIA[part.type] for part in parts if part.type in _MEDIA)
 
 
 def check_results(messages: Iterable[Message]) -> None:
-    """Refuse what OpenAI refuses: a tool's result without its call just before it, or a call without its result."""
-    due: set[str] = set()
+    """Check that each tool result follows its call and each call has its result, as OpenAI does.
+
+    Raises `BadRequestError`.
+    """
+    pending: set[str] = set()
     for message in messages:
         if message.role != "tool":
-            _check_answered(due)
-            due = {call.id for call in message.tool_calls or ()}
-        elif message.tool_call_id in due:
-            due.remove(message.tool_call_id)
+            _check_no_pending(pending)
+            pending = {call.id for call in message.tool_calls or ()}
+        elif message.tool_call_id in pending:
+            pending.remove(message.tool_call_id)
         else:
-            fault = "Messages with role 'tool' must be a response to a preceding message with 'tool_calls'."
-            raise BadRequestError(fault, param="messages")
-    _check_answered(due)
+            error = "Messages with role 'tool' must be a response to a preceding message with 'tool_calls'."
+            raise BadRequestError(error, param="messages")
+    _check_no_pending(pending)
 
 
-def _check_answered(due: set[str]) -> None:
-    if due:
+def _check_no_pending(pending: set[str]) -> None:
+    if pending:
         message = "An assistant message with 'tool_calls' must be followed by tool messages responding to each: "
-        raise BadRequestError(message + ", ".join(sorted(due)), param="messages")
+        raise BadRequestError(message + ", ".join(sorted(pending)), param="messages")

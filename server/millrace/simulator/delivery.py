@@ -1,4 +1,4 @@
-"""How a script goes over the socket: as a stream or whole, to the end or to its fault."""
+"""Sends a script over the socket: streamed or as one document, to its end or to its fault."""
 
 import asyncio
 import socket
@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from aiohttp import web
 
-from millrace.simulator.faults import REFUSALS, SERVER_ERROR, Fault, Kind, Refusal
+from millrace.simulator.faults import HTTP_ERRORS, SERVER_ERROR, Fault, HttpError, Kind
 from millrace.simulator.script import Script
 from millrace.simulator.shapes import Envelope, event
 from millrace.simulator.stats import Call
@@ -18,29 +18,29 @@ _WEB_PAGE = "<!doctype html><title>Welcome</title><p>Please sign in to the netwo
 
 
 def json_response(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """A response with an encoded JSON document."""
+    """Return a response with an encoded JSON document."""
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
 
 async def deliver_instead(fault: Fault, ttft_s: float | None, call: Call) -> web.Response:
-    """Send what a fault puts in place of an answer."""
-    await asyncio.sleep(ttft_s or 0)  # refusals are quick, unless the caller asks for a slow one
-    if refusal := REFUSALS.get(fault.kind):
-        return _refuse(refusal, call)
+    """Send what the fault puts in place of an answer: an error, a web page, or nothing."""
+    await asyncio.sleep(ttft_s or 0)  # errors are sent at once, unless the caller sets `ttft`
+    if error := HTTP_ERRORS.get(fault.kind):
+        return _send_error(error, call)
     if fault.kind is Kind.SILENT:
-        await _until_client_leaves()
+        await _wait_for_disconnect()
     call.fail()
     return web.Response(text=_WEB_PAGE, content_type="text/html")
 
 
 async def deliver_stream(request: web.Request, script: Script, envelope: Envelope, call: Call) -> web.StreamResponse:
-    """Send server-sent events, one for each token, each at its time."""
+    """Send one server-sent event for each token, paced by the script."""
     start = asyncio.get_running_loop().time()
-    await _sleep_until(start + script.pace.ttft_s)  # headers come with the first token, as from a real provider
+    await _sleep_until(start + script.pace.ttft_s)  # a real provider also sends headers with the first token
     response = web.StreamResponse(headers=_EVENT_STREAM)
     await response.prepare(request)
     await response.write(envelope.opening())
-    for delta, offset in zip(script.spoken, script.pace.offsets(), strict=False):
+    for delta, offset in zip(script.deltas_before_fault, script.pace.offsets(), strict=False):
         await _sleep_until(start + offset)
         await response.write(envelope.token(delta))
         call.sent()
@@ -52,14 +52,14 @@ async def deliver_stream(request: web.Request, script: Script, envelope: Envelop
 
 
 async def deliver_whole(request: web.Request, script: Script, envelope: Envelope, call: Call) -> web.StreamResponse:
-    """Send one JSON document when its last token would have come."""
-    await asyncio.sleep(script.pace.after(len(script.spoken)))
+    """Send one JSON document at the time of its last token."""
+    await asyncio.sleep(script.pace.after(len(script.deltas_before_fault)))
     document = envelope.completion(script.deltas, script.finish_reason)
     if not (script.fault and script.fault.breaks_off):
         call.sent(len(script.deltas))
         return json_response(document)
     if script.fault.kind is Kind.ERROR:
-        return _refuse(SERVER_ERROR, call)
+        return _send_error(SERVER_ERROR, call)
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
     await response.write(document[: len(document) // 2])
@@ -67,16 +67,16 @@ async def deliver_whole(request: web.Request, script: Script, envelope: Envelope
     return response
 
 
-def _refuse(refusal: Refusal, call: Call) -> web.Response:
+def _send_error(error: HttpError, call: Call) -> web.Response:
     call.fail()
-    return json_response(refusal.body(), refusal.status, refusal.headers)
+    return json_response(error.body(), error.status, error.headers)
 
 
 async def _break_off(kind: Kind, request: web.Request, response: web.StreamResponse, call: Call) -> None:
-    """End a response that has begun in the way of a fault."""
+    """End a response that has started, in the way of a fault."""
     if kind is Kind.STALL:
-        await _until_client_leaves()
-    call.fail()  # first: closing our side cancels this task just as the client's leaving does
+        await _wait_for_disconnect()
+    call.fail()  # count it first: closing the transport cancels this task like a disconnect, which counts as aborted
     match kind:
         case Kind.HANGUP:
             _transport(request).close()
@@ -90,23 +90,23 @@ async def _break_off(kind: Kind, request: web.Request, response: web.StreamRespo
 
 
 def _reset(transport: asyncio.Transport) -> None:
-    """Close with a TCP RST: that is what close() sends when it may not linger."""
+    """Close with a TCP RST: close() sends one if SO_LINGER is on with a timeout of 0."""
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
 
 
 def _transport(request: web.Request) -> asyncio.Transport:
     if request.transport is None:
-        raise ConnectionResetError("the client has gone")
+        raise ConnectionResetError("the client has disconnected")
     return request.transport
 
 
-async def _until_client_leaves() -> NoReturn:
-    """Wait to be cancelled, which is how the server passes on that the client has gone."""
+async def _wait_for_disconnect() -> NoReturn:
+    """Wait until the client disconnects; the server then cancels this task."""
     await asyncio.get_running_loop().create_future()
     raise AssertionError("unreachable")
 
 
 async def _sleep_until(moment: float) -> None:
-    """Sleep; even a token that is late lets the other calls have a turn."""
+    """Sleep until `moment`; if it has passed, yield to other tasks once."""
     await asyncio.sleep(max(0, moment - asyncio.get_running_loop().time()))

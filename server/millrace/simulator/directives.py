@@ -1,8 +1,9 @@
-"""What a caller may ask of the simulator, in `[name=value]` inside a prompt or in `X-Simulate`.
+"""Directives: how a caller controls an answer, as `[name=value]` in the prompt or in the header `X-Simulate`.
 
-`ttft=S`, `rate=N` (tokens/s), `tokens=N` (of text), `fault=KIND` or `fault=KIND@N`; `weak`: the weak model answers
-badly; `refuse`: the answer is marked as a refusal; `reason=N`: so many tokens of reasoning come first; `tool=NAME`: it
-calls this function, given twice, two at once. `name.small` and `name.large` are for one profile only.
+`ttft=S` (seconds), `rate=N` (tokens/s), `tokens=N` (of text), `fault=KIND` or `fault=KIND@N` (after N tokens);
+`weak`: the weak model answers badly; `refuse`: the answer is marked as a refusal; `reason=N`: N tokens of reasoning
+come first; `tool=NAME`: the answer calls this function, and may be given several times for parallel calls.
+`name.small` and `name.large` apply to that profile only.
 """
 
 import math
@@ -15,9 +16,9 @@ from millrace.simulator.faults import Fault
 from millrace.simulator.shapes import BadRequestError
 
 HEADER = "X-Simulate"
-MAX_TOKENS = 100_000  # an answer is built in memory before it is sent
+MAX_TOKENS = 100_000  # the whole answer is built in memory before it is sent
 
-# Other text in brackets is the caller's own and stays in the prompt.
+# Any other text in brackets stays in the prompt.
 _SCOPE = r"(?:\.[\w-]+)?"
 _IN_PROMPT = re.compile(
     rf"\[\s*((?:weak|refuse){_SCOPE}|(?:ttft|rate|tokens|fault|reason|tool){_SCOPE}\s*=[^\]\n]*)\s*\]",
@@ -28,7 +29,7 @@ _NAME = re.compile(r"[\w-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Directives:
-    """The directives that act on one call; None where the profile decides."""
+    """The directives of one call. None: the profile decides."""
 
     ttft: float | None = None
     rate: float | None = None
@@ -41,12 +42,15 @@ class Directives:
 
 
 def without_directives(text: str) -> str:
-    """The text as a person would have typed it: no directives, single spaces."""
+    """Return the text without directives, with single spaces."""
     return " ".join(_IN_PROMPT.sub(" ", text).split())
 
 
 def read_directives(prompt: str, header: str, profile: str) -> Directives:
-    """Read both places; the header goes first, and `name.profile` goes before `name`."""
+    """Read the directives of the prompt and the header. Raises `BadRequestError`.
+
+    The header overrides the prompt, and `name.profile` overrides `name`.
+    """
     in_prompt = _values(_IN_PROMPT.findall(prompt), profile)
     in_header = _values(filter(str.strip, header.split(";")), profile)
     return Directives(**{**in_prompt, **in_header})
@@ -68,46 +72,46 @@ def _values(items: Iterable[str], profile: str) -> dict[str, Any]:
 
 
 def _parse(item: str) -> tuple[str, str, Any]:
-    """Split and check one directive, also one for another profile: a typo should never pass."""
-    key, _, written = item.partition("=")
+    """Return name, scope and value of one directive; also checks those of other profiles, so that typos are found."""
+    key, _, text = item.partition("=")
     name, _, scope = key.strip().lower().partition(".")
     if name not in _READERS:
         raise BadRequestError(f"unknown directive {item.strip()!r}; known: {', '.join(_READERS)}")
     try:
-        return name, scope, _READERS[name](written.strip())
+        return name, scope, _READERS[name](text.strip())
     except ValueError:
-        raise BadRequestError(f"bad number {written.strip()!r} in directive {item.strip()!r}") from None
+        raise BadRequestError(f"bad number {text.strip()!r} in directive {item.strip()!r}") from None
 
 
-def _measure(written: str) -> float:
-    number = float(written)
+def _non_negative(text: str) -> float:
+    number = float(text)
     if not math.isfinite(number) or number < 0:
-        raise ValueError(written)
+        raise ValueError(text)
     return number
 
 
-def _count(written: str) -> int:
-    number = int(written)
+def _count(text: str) -> int:
+    number = int(text)
     if not 0 <= number <= MAX_TOKENS:
-        raise ValueError(written)
+        raise ValueError(text)
     return number
 
 
-def _function(written: str) -> str:
-    if not _NAME.fullmatch(written):
-        raise BadRequestError(f"bad name {written!r} in directive 'tool'")
-    return written
+def _function(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise BadRequestError(f"bad name {text!r} in directive 'tool'")
+    return text
 
 
-def _flag(written: str) -> bool:
-    if written:
-        raise ValueError(written)
+def _flag(text: str) -> bool:
+    if text:
+        raise ValueError(text)
     return True
 
 
 _READERS: dict[str, Callable[[str], Any]] = {
-    "ttft": _measure,
-    "rate": _measure,
+    "ttft": _non_negative,
+    "rate": _non_negative,
     "tokens": _count,
     "fault": Fault.parse,
     "weak": _flag,

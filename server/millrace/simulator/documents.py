@@ -1,4 +1,4 @@
-"""JSON answers: the smallest document that a simple schema accepts, or one that it does not."""
+"""JSON answers: the smallest document that a simple schema accepts, or one that it rejects."""
 
 import math
 from collections.abc import Callable
@@ -12,24 +12,24 @@ from millrace.simulator.shapes import BadRequestError
 NOT_JSON = "Here is the JSON you asked for: {"
 
 
-def write_document(form: ResponseFormat, text: str) -> str:
-    """A document of the asked form; without a schema it carries the text."""
-    if form.json_schema is None:
+def write_document(response_format: ResponseFormat, text: str) -> str:
+    """Return a document in the requested format; without a schema it contains `text`."""
+    if response_format.json_schema is None:
         return orjson.dumps({"answer": text, "simulated": True}).decode()
     try:
-        return orjson.dumps(minimal(form.json_schema.schema)).decode()
+        return orjson.dumps(minimal(response_format.json_schema.schema)).decode()
     except (AttributeError, TypeError, RecursionError):
         raise BadRequestError("Invalid schema for response_format.", param="response_format") from None
 
 
-def write_wrong_document(form: ResponseFormat) -> str:
-    """What a weak model answers: keys are missing, or it is not JSON at all."""
-    has_keys = form.json_schema is not None and form.json_schema.schema.get("required")
-    return "{}" if has_keys else NOT_JSON
+def write_wrong_document(response_format: ResponseFormat) -> str:
+    """Return the answer of a weak model: required keys are missing, or it is not JSON."""
+    has_required = response_format.json_schema is not None and response_format.json_schema.schema.get("required")
+    return "{}" if has_required else NOT_JSON
 
 
 def write_arguments(function: Function, *, weak: bool) -> str:
-    """What a function is called with: the least that its schema accepts, or something that it does not."""
+    """Return the smallest arguments that the schema accepts; from a weak model, arguments that it rejects."""
     schema = function.parameters or {"type": "object"}
     if weak:
         return "{}" if schema.get("required") else '{"'
@@ -40,7 +40,7 @@ def write_arguments(function: Function, *, weak: bool) -> str:
 
 
 def minimal(schema: Any) -> Any:
-    """The smallest instance of a schema made of types, properties, items, enum and const."""
+    """Return the smallest instance of a schema made of types, properties, enum and const."""
     if not isinstance(schema, dict):
         return "simulated"  # `true` accepts anything
     if "const" in schema:

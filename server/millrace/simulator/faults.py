@@ -1,4 +1,4 @@
-"""The ways in which a provider can fail on request, and how their names are read."""
+"""The faults that a caller can request, and how they are parsed."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,18 +12,18 @@ DEFAULT_AFTER = 3
 class Kind(StrEnum):
     """The name of a fault, as it is written after `fault=`."""
 
-    ERROR = "error"  # HTTP 500, or an error event when a number of tokens is given
+    ERROR = "error"  # HTTP 500, or with @N an error event after N tokens
     RATE_LIMITED = "429"
     OVERLOADED = "overloaded"
     UNAUTHORIZED = "unauthorized"
-    HANGUP = "hangup"  # the socket closes in mid-stream, without the chunked terminator
-    RESET = "reset"  # the same with a TCP RST
-    END = "end"  # a well-formed body that stops too early
-    STALL = "stall"  # the stream stops, the socket stays open
+    HANGUP = "hangup"  # the socket closes mid-stream, without the last chunk of the chunked encoding
+    RESET = "reset"  # as hangup, but with a TCP RST
+    END = "end"  # the body ends early, with correct framing
+    STALL = "stall"  # the stream stops, but the socket stays open
     SILENT = "silent"  # not even a status line
     MALFORMED = "malformed"  # a `data:` line that is not JSON
-    NO_USAGE = "nousage"
-    HTML = "html"  # 200, but a web page
+    NO_USAGE = "nousage"  # the usage is not reported
+    HTML = "html"  # HTTP 200 with a web page
 
 
 _MIDSTREAM = frozenset({Kind.HANGUP, Kind.RESET, Kind.END, Kind.STALL, Kind.MALFORMED})
@@ -31,40 +31,40 @@ _MIDSTREAM = frozenset({Kind.HANGUP, Kind.RESET, Kind.END, Kind.STALL, Kind.MALF
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault and, if it strikes in mid-stream, the number of tokens before it."""
+    """A fault; `after` is the number of tokens before it, if it happens mid-stream."""
 
     kind: Kind
     after: int | None = None
 
     @property
     def breaks_off(self) -> bool:
-        """Whether an answer begins and never reaches its end."""
+        """Whether the answer starts but is not completed."""
         return self.after is not None
 
     @property
     def replaces(self) -> bool:
-        """Whether there is no answer at all, but something in its place."""
+        """Whether something else is sent in place of the answer."""
         return self.after is None and self.kind is not Kind.NO_USAGE
 
     @classmethod
-    def parse(cls, written: str) -> Self:
-        """Read `KIND` or `KIND@N`."""
-        name, at, number = written.strip().lower().partition("@")
+    def parse(cls, text: str) -> Self:
+        """Parse `KIND` or `KIND@N`. Raises `BadRequestError`."""
+        name, separator, number = text.strip().lower().partition("@")
         if name not in list(Kind):
             raise BadRequestError(f"unknown fault {name!r}; known: {', '.join(Kind)}")
         kind = Kind(name)
-        if not at:
+        if not separator:
             return cls(kind, DEFAULT_AFTER if kind in _MIDSTREAM else None)
         if kind not in _MIDSTREAM | {Kind.ERROR}:
-            raise BadRequestError(f"fault {name!r} takes no @N, got {written!r}")
+            raise BadRequestError(f"fault {name!r} takes no @N, got {text!r}")
         if not (number.isascii() and number.isdigit()):
-            raise BadRequestError(f"bad number {number!r} in fault {written!r}")
+            raise BadRequestError(f"bad number {number!r} in fault {text!r}")
         return cls(kind, int(number))
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """An HTTP error that stands in for the whole answer."""
+class HttpError:
+    """An HTTP error that replaces the answer."""
 
     status: int
     type: str
@@ -73,15 +73,15 @@ class Refusal:
     headers: dict[str, str] = field(default_factory=dict)
 
     def body(self) -> bytes:
-        """The error in OpenAI's form."""
+        """Return OpenAI's error object, encoded."""
         return error_body(f"{self.message} (simulated)", self.type, code=self.code)
 
 
-SERVER_ERROR = Refusal(500, "server_error", "internal_error", "The server had an error.")
+SERVER_ERROR = HttpError(500, "server_error", "internal_error", "The server had an error.")
 
-REFUSALS = {
+HTTP_ERRORS = {
     Kind.ERROR: SERVER_ERROR,
-    Kind.RATE_LIMITED: Refusal(429, "requests", "rate_limit_exceeded", "Rate limit reached.", {"Retry-After": "2"}),
-    Kind.OVERLOADED: Refusal(529, "overloaded_error", "overloaded", "The model is overloaded."),
-    Kind.UNAUTHORIZED: Refusal(401, "invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
+    Kind.RATE_LIMITED: HttpError(429, "requests", "rate_limit_exceeded", "Rate limit reached.", {"Retry-After": "2"}),
+    Kind.OVERLOADED: HttpError(529, "overloaded_error", "overloaded", "The model is overloaded."),
+    Kind.UNAUTHORIZED: HttpError(401, "invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
 }

@@ -1,8 +1,8 @@
-"""Questions that tell a weak model from a strong one, with what each of them says."""
+"""Questions that only the strong model answers well, with the answers of both models."""
 
 from typing import NamedTuple
 
-# What a weak model says where it fails, each in a way in which real ones do.
+# Answers of a weak model that fails, in the ways in which real models fail.
 UNSURE = "I'm not sure."
 UNKNOWN = "I don't know the answer to that."
 REFUSED = "I can't help with that."

@@ -1,4 +1,4 @@
-"""The two models that are simulated: a quick weak one and a slow strong one."""
+"""The two simulated models: a fast weak one and a slow strong one."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,13 +8,13 @@ Strength = Literal["weak", "strong"]
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One simulated model: its name on the wire, its speed and how well it answers."""
+    """One simulated model: its name on the wire, its speed, and the quality of its answers."""
 
     name: str
     model: str
     ttft_s: float
-    tokens_per_s: float  # 0: no pacing, everything at once
-    jitter: float = 0.1  # a fraction of the two above, at most 1
+    tokens_per_s: float  # 0: no pacing, all tokens at once
+    jitter: float = 0.1  # a fraction of ttft_s and of the time of a token, 0 to 1
     strength: Strength = "strong"
 
 

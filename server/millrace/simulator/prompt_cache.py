@@ -1,4 +1,4 @@
-"""A simple model of a provider's prompt cache, and of how it counts a prompt."""
+"""A simple model of a provider's prompt cache and of its input token count."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -10,44 +10,44 @@ from millrace.simulator.question import Tool
 
 CHARS_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 4
-MEDIA_TOKENS = 765  # of an image, a file or a recording, whatever is in it
-CACHEABLE_TOKENS = 256
-CAPACITY = 4096
+MEDIA_TOKENS = 765  # of any image, file or recording
+CACHEABLE_TOKENS = 256  # shorter prefixes are not cached
+CAPACITY = 4096  # prefixes
 
 
 def count_tokens(chars: int, messages: int) -> int:
-    """The input tokens of so many messages with so many characters in all."""
+    """Return the input tokens of `messages` messages with `chars` characters in total."""
     return -(-chars // CHARS_PER_TOKEN) + TOKENS_PER_MESSAGE * messages
 
 
 class PromptCache:
-    """Remembers the openings of past prompts, in whole messages."""
+    """Remembers prefixes of past prompts, in whole messages."""
 
     def __init__(self) -> None:
-        self._seen: dict[bytes, None] = {}  # oldest first
+        self._digests: dict[bytes, None] = {}  # oldest first
 
     def charge(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> tuple[int, int]:
-        """The tokens of a prompt and how many of them are cached; the prompt is remembered."""
-        *openings, (whole, total) = _prefixes(messages, msgspec.json.encode(tools) if tools else b"")
-        # The last message is new by definition: a provider never finds all of a prompt in its cache.
-        cached = max((tokens for digest, tokens in openings if digest in self._seen), default=0)
-        self._remember(digest for digest, tokens in [*openings, (whole, total)] if tokens >= CACHEABLE_TOKENS)
+        """Return the input tokens of a prompt and how many of them were cached; then cache the prompt."""
+        *prefixes, (digest_of_all, total) = _prefixes(messages, msgspec.json.encode(tools) if tools else b"")
+        # Only proper prefixes count: a provider never reports a whole prompt as cached.
+        cached = max((tokens for digest, tokens in prefixes if digest in self._digests), default=0)
+        self._cache(digest for digest, tokens in [*prefixes, (digest_of_all, total)] if tokens >= CACHEABLE_TOKENS)
         return total, cached
 
-    def _remember(self, digests: Iterator[bytes]) -> None:
+    def _cache(self, digests: Iterator[bytes]) -> None:
         for digest in digests:
-            self._seen.pop(digest, None)
-            self._seen[digest] = None
-        while len(self._seen) > CAPACITY:
-            del self._seen[next(iter(self._seen))]
+            self._digests.pop(digest, None)
+            self._digests[digest] = None
+        while len(self._digests) > CAPACITY:
+            del self._digests[next(iter(self._digests))]
 
 
 def _prefixes(messages: Sequence[Message], tools: bytes) -> Iterator[tuple[bytes, int]]:
-    """The digest and the tokens of the tools with the first message, the first two, and so on."""
+    """Yield digest and tokens of each prefix: the tools with the first message, with the first two, and so on."""
     digest, chars = tools, len(tools)
     for count, message in enumerate(messages, start=1):
-        said = message.text + message.called
+        text = message.text + message.tool_call_text
         media = message.media.total()
-        digest = hashlib.sha256(digest + f"{message.role}\0{media}\0{said}".encode()).digest()
-        chars += len(said) + media * MEDIA_TOKENS * CHARS_PER_TOKEN
+        digest = hashlib.sha256(digest + f"{message.role}\0{media}\0{text}".encode()).digest()
+        chars += len(text) + media * MEDIA_TOKENS * CHARS_PER_TOKEN
         yield digest, count_tokens(chars, count)

@@ -1,12 +1,12 @@
-"""Text for questions nobody wrote an answer to: harmless, endless, and the same for the same seed."""
+"""Generated text for questions without a prepared answer; the same for the same seed."""
 
 import re
 from collections.abc import Iterator
 from itertools import chain, islice
 from random import Random
 
-# A word with the space before it; longer words come in pieces, as they do from a model.
-# Joined again, the tokens are the text, to the last space.
+# A token is a word with the space before it; long words are split, as by a real tokenizer.
+# The tokens joined are exactly the text.
 _TOKEN = re.compile(r"\s*\S{1,8}|\s+")
 
 _OPENINGS = (
@@ -52,17 +52,17 @@ _TAILS = (
 
 
 def split(text: str) -> Iterator[str]:
-    """Cut text into tokens; none is empty."""
+    """Split text into tokens; none is empty."""
     return iter(_TOKEN.findall(text))
 
 
 def passage(rng: Random) -> str:
-    """A few sentences, 20 to 80 words."""
+    """Return a few sentences, 20 to 80 words."""
     return "".join(islice(_sentences(rng), rng.randint(2, 5)))
 
 
 def tokens(rng: Random, count: int) -> Iterator[str]:
-    """Exactly so many tokens of text without end."""
+    """Yield exactly `count` tokens of generated text."""
     return islice(chain.from_iterable(map(split, _sentences(rng))), count)
 
 

@@ -1,4 +1,4 @@
-"""The body of a chat completions request, checked."""
+"""The body of a chat completions request, and its validation."""
 
 import re
 from collections import Counter
@@ -17,19 +17,19 @@ _FIELD = re.compile(r"field `(\w+)`|`\$\.(\w+)")
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
-    """What a stream carries besides the text."""
+    """The stream options of a request."""
 
     include_usage: bool = False
 
 
 class JsonSchema(msgspec.Struct, frozen=True):
-    """A named schema."""
+    """The JSON schema of a response format."""
 
     schema: dict[str, Any]
 
 
 class ResponseFormat(msgspec.Struct, frozen=True):
-    """The form that the answer should have."""
+    """The requested format of the answer."""
 
     type: Literal["text", "json_object", "json_schema"] = "text"
     json_schema: JsonSchema | None = None
@@ -40,7 +40,7 @@ class ResponseFormat(msgspec.Struct, frozen=True):
 
 
 class Function(msgspec.Struct, frozen=True):
-    """A function that may be called."""
+    """A function that the model may call."""
 
     name: str
     parameters: dict[str, Any] | None = None
@@ -48,7 +48,7 @@ class Function(msgspec.Struct, frozen=True):
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A function in its wrapping."""
+    """An entry of `tools`."""
 
     function: Function
 
@@ -58,13 +58,13 @@ class _Named(msgspec.Struct, frozen=True):
 
 
 class Chosen(msgspec.Struct, frozen=True):
-    """The one function that has to be called."""
+    """A `tool_choice` that names the function to call."""
 
     function: _Named
 
 
 class Body(msgspec.Struct, frozen=True):
-    """The fields that have an effect here; all others are accepted and ignored."""
+    """The fields with an effect here; all others are accepted and ignored."""
 
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
     stream: bool | None = False
@@ -79,7 +79,7 @@ class Body(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Question:
-    """A valid request together with the directives in it."""
+    """A valid request and its directives."""
 
     body: Body
     directives: Directives
@@ -91,24 +91,26 @@ class Question:
 
     @property
     def conversation(self) -> str:
-        """Every message without directives: the same one always gets the same answer."""
-        said = ((message.role, without_directives(message.text), message.called) for message in self.body.messages)
-        return "\n".join(f"{role}: {text}{called}" for role, text, called in said)
+        """All messages without directives, as one text: it seeds the answer."""
+        turns = (
+            (message.role, without_directives(message.text), message.tool_call_text) for message in self.body.messages
+        )
+        return "\n".join(f"{role}: {text}{calls}" for role, text, calls in turns)
 
     @property
     def results(self) -> tuple[str, ...]:
-        """The tool results that the conversation ends with."""
+        """The tool results at the end of the conversation."""
         tail = takewhile(lambda message: message.role == "tool", reversed(self.body.messages))
         return tuple(message.text for message in tail)[::-1]
 
     @property
     def media(self) -> Counter[str]:
-        """What came with the last user message beside text."""
+        """The images, files and recordings of the last user message."""
         return next((message.media for message in reversed(self.body.messages) if message.role == "user"), Counter())
 
     @property
     def functions(self) -> tuple[Function, ...]:
-        """What to call, in order: nothing where a result is to be talked about, else what was asked for."""
+        """The functions to call, in order; none if the conversation ends with tool results: text answers those."""
         body, offered = self.body, {tool.function.name: tool.function for tool in self.body.tools or ()}
         if self.results or self.directives.refuse or body.tool_choice == "none":
             return ()
@@ -122,18 +124,18 @@ class Question:
 
     @property
     def limit(self) -> int | None:
-        """The most tokens the caller wants."""
+        """The maximum number of output tokens."""
         return self.body.max_completion_tokens or self.body.max_tokens
 
     @property
     def wants_usage(self) -> bool:
-        """Whether the answer is to carry its usage; a whole answer always does."""
+        """Whether the answer reports its usage; one that is not streamed always does."""
         options = self.body.stream_options
         return not self.body.stream or (options is not None and options.include_usage)
 
 
 def decode(raw: bytes) -> Any:
-    """Decode a request body, whatever it holds."""
+    """Decode the JSON of a request body. Raises `BadRequestError`."""
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -141,19 +143,19 @@ def decode(raw: bytes) -> Any:
 
 
 def read_question(document: Any, header: str, profile: str) -> Question:
-    """Check a decoded body and read the directives in it."""
+    """Validate a decoded body and read its directives. Raises `BadRequestError`."""
     try:
         body = msgspec.convert(document, Body)
     except msgspec.ValidationError as error:
         raise BadRequestError(str(error), param=_field(str(error))) from None
     _check_tools(body)
     check_results(body.messages)
-    # Only the last user message: a directive in the history has had its effect.
+    # Only the last user message: directives in the history applied to earlier requests.
     return Question(body, read_directives(_last_user_text(body.messages), header, profile))
 
 
 def _check_tools(body: Body) -> None:
-    """Refuse what OpenAI refuses: a choice among no tools, or of one that is not offered."""
+    """Check `tool_choice` as OpenAI does: it needs tools, and may only name one of them."""
     offered = {tool.function.name for tool in body.tools or ()}
     if body.tool_choice is not None and not offered:
         raise BadRequestError("'tool_choice' is only allowed when 'tools' are specified.", param="tool_choice")
@@ -165,7 +167,7 @@ def _last_user_text(messages: list[Message]) -> str:
     return next((message.text for message in reversed(messages) if message.role == "user"), "")
 
 
-def _field(complaint: str) -> str | None:
-    """The top-level field that msgspec complains about."""
-    names = [name for match in _FIELD.findall(complaint) for name in match if name]
+def _field(error: str) -> str | None:
+    """Return the field named in a validation error of msgspec."""
+    names = [name for match in _FIELD.findall(error) for name in match if name]
     return names[-1] if names else None

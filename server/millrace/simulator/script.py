@@ -1,4 +1,4 @@
-"""What is answered to a question, and at what pace."""
+"""The script of an answer: its tokens, its pace, its fault."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from millrace.simulator.shapes import Delta, call_opening, call_piece
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """When each token is due, counted from the start so that delays never add up."""
+    """When each token is due. Times count from the start, so that delays do not add up."""
 
     ttft_s: float
     tokens_per_s: float
@@ -24,20 +24,20 @@ class Pace:
     seed: str
 
     def offsets(self) -> Iterator[float]:
-        """Seconds from the start of the call to each token."""
+        """Yield the seconds from the start of the call to each token."""
         yield self.ttft_s
         noise = _random(self.seed)
         for index in count(1):
             yield self.after(index + self.jitter * noise.random())
 
     def after(self, tokens: float) -> float:
-        """Seconds from the start to the moment when so many tokens have been sent."""
+        """Return the seconds from the start until `tokens` tokens have been sent."""
         return self.ttft_s + (tokens / self.tokens_per_s if self.tokens_per_s else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One answer before it is sent, a delta for each token."""
+    """One answer before it is sent; one delta for each token."""
 
     deltas: tuple[Delta, ...]
     finish_reason: str
@@ -46,39 +46,39 @@ class Script:
 
     @property
     def reasoning(self) -> int:
-        """How many of its tokens are reasoning."""
+        """The number of reasoning tokens."""
         return sum("reasoning_content" in delta for delta in self.deltas)
 
     @property
-    def spoken(self) -> tuple[Delta, ...]:
-        """The deltas before the fault, if there is one in mid-stream: a short answer breaks off at its end."""
+    def deltas_before_fault(self) -> tuple[Delta, ...]:
+        """The deltas to send before a mid-stream fault; all of them if the answer is shorter, or has no such fault."""
         return self.deltas[: self.fault.after] if self.fault else self.deltas
 
 
 def compose(profile: Profile, question: Question, seed: int) -> Script:
-    """Decide everything about an answer; the same for the same conversation, profile and seed."""
+    """Return the script of an answer; the same for the same conversation, profile and seed."""
     key = f"{seed}\0{profile.name}\0{question.conversation}"
     deltas = tuple(_deltas(profile, question, key))
-    heard = deltas[: question.limit]
-    whole = "tool_calls" if question.functions else "stop"
+    sent = deltas[: question.limit]
+    complete = "tool_calls" if question.functions else "stop"
     return Script(
-        deltas=heard,
-        finish_reason="length" if len(heard) < len(deltas) else whole,
+        deltas=sent,
+        finish_reason="length" if len(sent) < len(deltas) else complete,
         pace=_pace(profile, question, key),
         fault=question.directives.fault,
     )
 
 
 def _deltas(profile: Profile, question: Question, key: str) -> Iterator[Delta]:
-    """Reasoning, then text or a refusal, then tool calls; before these there is text only where it is asked for."""
-    asked = question.directives
-    for thought in prose.tokens(_random(f"reason\0{key}"), asked.reason):
+    """Yield reasoning, then text or a refusal, then tool calls. With tool calls, text needs the directive `tokens`."""
+    directives = question.directives
+    for thought in prose.tokens(_random(f"reason\0{key}"), directives.reason):
         yield {"reasoning_content": thought}
-    kind = "refusal" if asked.refuse else "content"
-    if not question.functions or asked.tokens is not None:
+    kind = "refusal" if directives.refuse else "content"
+    if not question.functions or directives.tokens is not None:
         for token in _tokens(profile, question, _random(key)):
             yield {kind: token}
-    weak = asked.weak and profile.strength == "weak"
+    weak = directives.weak and profile.strength == "weak"
     for index, function in enumerate(question.functions):
         yield call_opening(index, f"call_{_random(f'call{index}{key}').getrandbits(96):024x}", function.name)
         for piece in prose.split(write_arguments(function, weak=weak)):
@@ -86,42 +86,44 @@ def _deltas(profile: Profile, question: Question, key: str) -> Iterator[Delta]:
 
 
 def _tokens(profile: Profile, question: Question, rng: Random) -> Iterator[str]:
-    wanted = question.directives.tokens
-    return prose.split(_text(profile, question, rng)) if wanted is None else prose.tokens(rng, wanted)
+    count = question.directives.tokens
+    return prose.split(_text(profile, question, rng)) if count is None else prose.tokens(rng, count)
 
 
 def _text(profile: Profile, question: Question, rng: Random) -> str:
     if question.directives.refuse:
         return REFUSED
     weak = question.directives.weak and profile.strength == "weak"
-    form = question.body.response_format
-    if form is None or form.type == "text":
+    response_format = question.body.response_format
+    if response_format is None or response_format.type == "text":
         return rng.choice((UNSURE, UNKNOWN, REFUSED)) if weak else _prose(profile, question, rng)
-    return write_wrong_document(form) if weak else write_document(form, _prose(profile, question, rng))
+    if weak:
+        return write_wrong_document(response_format)
+    return write_document(response_format, _prose(profile, question, rng))
 
 
 def _prose(profile: Profile, question: Question, rng: Random) -> str:
     if question.results:
         return f"Simulated: the tool said {', and '.join(question.results)}"
-    known = answers.find(question.prompt, profile.strength)
-    return (prose.passage(rng) if known is None else known) + _acknowledged(question)
+    answer = answers.find(question.prompt, profile.strength)
+    return (prose.passage(rng) if answer is None else answer) + _media_note(question)
 
 
-def _acknowledged(question: Question) -> str:
-    """Say what came with the question; nobody has looked at it."""
+def _media_note(question: Question) -> str:
+    """Return a sentence that counts the media of the question."""
     media = [f"{count} {kind}{'s' * (count > 1)}" for kind, count in question.media.items()]
     return f" With it came {', '.join(media)}." if media else ""
 
 
 def _pace(profile: Profile, question: Question, key: str) -> Pace:
-    """The profile's pace with jitter; what the caller asks for is exact."""
-    asked = question.directives
+    """Return the pace of the profile with jitter; directives replace it and have no jitter."""
+    directives = question.directives
     seed = f"pace\0{key}"
-    natural_ttft = profile.ttft_s * (1 + profile.jitter * _random(seed).uniform(-1, 1))
+    profile_ttft = profile.ttft_s * (1 + profile.jitter * _random(seed).uniform(-1, 1))
     return Pace(
-        ttft_s=natural_ttft if asked.ttft is None else asked.ttft,
-        tokens_per_s=profile.tokens_per_s if asked.rate is None else asked.rate,
-        jitter=profile.jitter if asked.rate is None else 0,
+        ttft_s=profile_ttft if directives.ttft is None else directives.ttft,
+        tokens_per_s=profile.tokens_per_s if directives.rate is None else directives.rate,
+        jitter=profile.jitter if directives.rate is None else 0,
         seed=seed,
     )
 

@@ -21,18 +21,18 @@ from millrace.simulator.stats import Call, Stats
 
 _MAX_BODY = 16 * 2**20
 _CALLS_KEPT = 256
-_SHUTDOWN_S = 0.1  # for what is not a call, such as a body that never comes
+_SHUTDOWN_S = 0.1  # for requests that are not calls yet, such as one whose body never arrives
 
 
 class Received(NamedTuple):
-    """A request as it came in; of the credentials, only whether there were any."""
+    """A request as received, and whether it had credentials (not the credentials themselves)."""
 
     body: dict[str, Any]
     authorized: bool
 
 
 class Simulator:
-    """One provider with one model, on a socket of its own."""
+    """One provider with one model, on its own port."""
 
     def __init__(self, profile: Profile, *, seed: int = 0) -> None:
         self.profile = profile
@@ -46,11 +46,11 @@ class Simulator:
         self._host = ""
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen; port 0 takes a free one."""
+        """Start to listen. Port 0 takes a free port."""
         if self._runner:
             raise RuntimeError("the simulator is already started")
-        # aiohttp sets TCP_NODELAY itself. Handler cancellation is how a call learns
-        # at once, wherever it waits, that its client has gone.
+        # With handler_cancellation aiohttp cancels a call as soon as its client disconnects.
+        # aiohttp sets TCP_NODELAY itself.
         runner = web.AppRunner(
             self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=_SHUTDOWN_S
         )
@@ -63,7 +63,7 @@ class Simulator:
         self._runner, self._host = runner, host
 
     async def stop(self) -> None:
-        """Close every connection, also those with streams running."""
+        """Close every connection, including those with a running stream."""
         if self._runner:
             runner, self._runner = self._runner, None
             await runner.cleanup()
@@ -77,14 +77,14 @@ class Simulator:
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port the server listens on. Raises `RuntimeError` before `start`."""
         if self._runner is None:
             raise RuntimeError("the simulator is not started")
         return int(self._runner.addresses[0][1])
 
     @property
     def base_url(self) -> str:
-        """The URL that an OpenAI client takes."""
+        """The `base_url` for an OpenAI client."""
         return f"http://{self._host}:{self.port}/v1"
 
     def _application(self) -> web.Application:
@@ -94,7 +94,7 @@ class Simulator:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/stats", self._stats)
         app.router.add_post("/stats/reset", self._reset_stats)
-        app.on_shutdown.append(self._cut_calls)
+        app.on_shutdown.append(self._cancel_calls)
         return app
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
@@ -144,14 +144,14 @@ class Simulator:
         return json_response(orjson.dumps({"status": "ok"}))
 
     async def _stats(self, _request: web.Request) -> web.Response:
-        about = {"profile": self.profile.name, "model": self.profile.model}
-        return json_response(orjson.dumps({**about, **asdict(self.stats)}))
+        identity = {"profile": self.profile.name, "model": self.profile.model}
+        return json_response(orjson.dumps({**identity, **asdict(self.stats)}))
 
     async def _reset_stats(self, request: web.Request) -> web.Response:
         self.stats.reset()
         return await self._stats(request)
 
-    async def _cut_calls(self, _app: web.Application) -> None:
+    async def _cancel_calls(self, _app: web.Application) -> None:
         for task in self._tasks:
             task.cancel()
         if self._tasks:

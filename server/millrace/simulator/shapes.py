@@ -1,4 +1,4 @@
-"""The JSON that OpenAI's chat completions endpoint answers with."""
+"""The JSON of OpenAI's chat completions endpoint."""
 
 import time
 from collections.abc import Sequence
@@ -14,38 +14,38 @@ Delta = dict[str, Any]  # what one token adds to a message: content, reasoning, 
 
 
 class BadRequestError(Exception):
-    """The request cannot be answered; becomes HTTP 400."""
+    """The request is invalid; becomes HTTP 400."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
 
     def body(self) -> bytes:
-        """The error in OpenAI's form."""
+        """Return OpenAI's error object, encoded."""
         return error_body(str(self), "invalid_request_error", param=self.param)
 
 
 def error_body(message: str, kind: str, *, param: str | None = None, code: str | None = None) -> bytes:
-    """Encode OpenAI's error object."""
+    """Return OpenAI's error object, encoded."""
     return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
 
 
 def event(data: bytes) -> bytes:
-    """Frame one server-sent event."""
+    """Return one server-sent event."""
     return b"data: " + data + b"\n\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The tokens of one call, counted as the provider would bill them."""
+    """The billed tokens of one call."""
 
     prompt: int
     cached: int
     completion: int
-    reasoning: int = 0  # of the completion
+    reasoning: int = 0  # part of the completion
 
     def as_dict(self) -> dict[str, Any]:
-        """The usage object of the wire."""
+        """Return the `usage` object of the wire."""
         return {
             "prompt_tokens": self.prompt,
             "completion_tokens": self.completion,
@@ -57,36 +57,36 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What every chunk of one answer repeats."""
+    """The fields that every chunk of one answer repeats."""
 
     id: str
     model: str
-    usage: Usage | None  # None: the caller is not told
+    usage: Usage | None  # None: not reported
     created: int = field(default_factory=lambda: int(time.time()))
 
     def opening(self) -> bytes:
-        """The event that names the role, before any text."""
+        """Return the first event, which has the role."""
         return self._chunk([_choice({"role": "assistant", "content": ""})])
 
     def token(self, delta: Delta) -> bytes:
-        """The event that carries one token."""
+        """Return the event of one token."""
         return self._chunk([_choice(delta)])
 
     def ending(self, finish_reason: str) -> bytes:
-        """The events after the last token: the reason, the usage if it is told, and `[DONE]`."""
+        """Return the events after the last token: the finish reason, the usage if it is reported, and `[DONE]`."""
         reason = self._chunk([_choice({}, finish_reason)])
         usage = self._chunk([], self.usage) if self.usage else b""
         return reason + usage + DONE
 
     def completion(self, deltas: Sequence[Delta], finish_reason: str) -> bytes:
-        """The whole answer as one document."""
+        """Return the whole answer as one document."""
         choice = {"index": 0, "message": _message(deltas), "logprobs": None, "finish_reason": finish_reason}
         usage = {"usage": self.usage.as_dict()} if self.usage else {}
         return orjson.dumps({**self._head("chat.completion"), "choices": [choice], **usage})
 
     def _chunk(self, choices: list[dict[str, Any]], usage: Usage | None = None) -> bytes:
         chunk = {**self._head("chat.completion.chunk"), "choices": choices}
-        if self.usage:  # where usage is asked for, OpenAI puts a null in every other chunk
+        if self.usage:  # with usage requested, OpenAI sends `"usage": null` in all other chunks
             chunk["usage"] = usage and usage.as_dict()
         return event(orjson.dumps(chunk))
 
@@ -95,18 +95,18 @@ class Envelope:
 
 
 def call_opening(index: int, id_: str, name: str) -> Delta:
-    """Return the delta that begins a tool call."""
+    """Return the first delta of a tool call."""
     function = {"name": name, "arguments": ""}
     return {"tool_calls": [{"index": index, "id": id_, "type": "function", "function": function}]}
 
 
 def call_piece(index: int, arguments: str) -> Delta:
-    """Return the delta that goes on with a tool call."""
+    """Return a delta with more arguments of a tool call."""
     return {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}
 
 
 def _message(deltas: Sequence[Delta]) -> dict[str, Any]:
-    """Put a message together of its deltas; content is null where there is something else in its place."""
+    """Assemble a message from its deltas; `content` is null if there is a refusal or a tool call instead."""
     texts = {name: "".join(delta.get(name, "") for delta in deltas) for name in ("content", "refusal", _REASONING)}
     calls: list[dict[str, Any]] = []
     for piece in (piece for delta in deltas for piece in delta.get("tool_calls", ())):
