@@ -1,12 +1,12 @@
 // @ts-check
 /** The drawing of the funnel: how far a request has fallen, and which stage caught it. */
 
-import { count } from "./figures.js";
-import { STEPS } from "./fall.js";
-import { why } from "./words.js";
+import { count } from "./format.js";
+import { STEPS } from "./progress.js";
+import { why } from "./sentences.js";
 
-/** @typedef {import("./fall.js").Fall} Fall */
-/** @typedef {import("./fall.js").Mark} Mark */
+/** @typedef {import("./progress.js").Fall} Fall */
+/** @typedef {import("./progress.js").Mark} Mark */
 
 export class Funnel {
   #root;

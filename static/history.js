@@ -1,12 +1,12 @@
 // @ts-check
 /** The requests of this page, newest first, and what they come to. */
 
-import { count, duration, money, percent } from "./figures.js";
-import { caughtBy } from "./settled.js";
+import { count, duration, money, percent } from "./format.js";
+import { caughtBy } from "./summary.js";
 import { totals } from "./totals.js";
 import { element, piece } from "./view.js";
 
-/** @typedef {import("./settled.js").Settled} Settled */
+/** @typedef {import("./summary.js").Settled} Settled */
 /** @typedef {import("./totals.js").Spread} Spread */
 /** @typedef {import("./totals.js").Totals} Totals */
 

@@ -1,16 +1,16 @@
 // @ts-check
 /** The page: a question goes out, its answer streams in. One at a time; the wire could do more. */
 
-import { openDoor } from "./door.js";
+import { openDoor } from "./key-form.js";
 import { History } from "./history.js";
-import { Link } from "./link.js";
+import { Link } from "./reconnect.js";
 import { MillraceError } from "./millrace.js";
-import { settle } from "./settled.js";
+import { settle } from "./summary.js";
 import { element, View } from "./view.js";
 
 /** @typedef {import("./millrace.js").Answer} Answer */
-/** @typedef {import("./link.js").LinkState} LinkState */
-/** @typedef {import("./settled.js").Settled} Settled */
+/** @typedef {import("./reconnect.js").LinkState} LinkState */
+/** @typedef {import("./summary.js").Settled} Settled */
 
 const FIRST = ["response.output_text.delta", "response.refusal.delta"];
 

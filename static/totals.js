@@ -1,10 +1,10 @@
 // @ts-check
 /** What the requests of this page come to. Pure. */
 
-import { caughtBy } from "./settled.js";
+import { caughtBy } from "./summary.js";
 
-/** @typedef {import("./settled.js").Catch} Catch */
-/** @typedef {import("./settled.js").Settled} Settled */
+/** @typedef {import("./summary.js").Catch} Catch */
+/** @typedef {import("./summary.js").Settled} Settled */
 
 /**
  * @typedef {{p50: number | null, p95: number | null}} Spread Milliseconds.

@@ -1,15 +1,15 @@
 // @ts-check
 /** What the page shows of one request: its words as they come, its state, its figures. Text goes in as text only. */
 
-import { Fall } from "./fall.js";
-import { count, duration, money } from "./figures.js";
+import { Fall } from "./progress.js";
+import { count, duration, money } from "./format.js";
 import { Funnel } from "./funnel.js";
-import { closing, underWay, verdict } from "./words.js";
+import { closing, underWay, verdict } from "./sentences.js";
 
 /** @typedef {import("./millrace.js").Answer} Answer */
 /** @typedef {import("./millrace.js").AnswerEvent} AnswerEvent */
 /** @typedef {import("./millrace.js").Attempt} Attempt */
-/** @typedef {import("./settled.js").Settled} Settled */
+/** @typedef {import("./summary.js").Settled} Settled */
 
 export class View {
   #asked = element("asked");

@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-import { Fall, STEPS } from "../../static/fall.js";
+import { Fall, STEPS } from "../../static/progress.js";
 import { connect } from "../../static/millrace.js";
-import { settle } from "../../static/settled.js";
-import { closing, underWay, why } from "../../static/words.js";
+import { settle } from "../../static/summary.js";
+import { closing, underWay, why } from "../../static/sentences.js";
 import { fetch, FakeSocket, WebSocket } from "./socket.js";
 
 /** @typedef {import("../../static/millrace.js").Answer} Answer */

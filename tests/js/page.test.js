@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { age, count, duration, money, percent, similarity } from "../../static/figures.js";
-import { backoff, Link } from "../../static/link.js";
+import { age, count, duration, money, percent, similarity } from "../../static/format.js";
+import { backoff, Link } from "../../static/reconnect.js";
 import { connect } from "../../static/millrace.js";
-import { caughtBy } from "../../static/settled.js";
+import { caughtBy } from "../../static/summary.js";
 import { percentile, totals } from "../../static/totals.js";
 import { fetch, FakeSocket, WebSocket } from "./socket.js";
 
-/** @typedef {import("../../static/settled.js").Settled} Settled */
+/** @typedef {import("../../static/summary.js").Settled} Settled */
 
 /**
  * @param {Partial<Settled>} fields

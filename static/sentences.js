@@ -1,10 +1,10 @@
 // @ts-check
 /** What the page says of a request, in sentences. Pure. */
 
-import { age, count, duration, money, similarity } from "./figures.js";
+import { age, count, duration, money, similarity } from "./format.js";
 
-/** @typedef {import("./fall.js").Fall} Fall */
-/** @typedef {import("./settled.js").Settled} Settled */
+/** @typedef {import("./progress.js").Fall} Fall */
+/** @typedef {import("./summary.js").Settled} Settled */
 
 const NAMES = /** @type {Record<string, string>} */ ({
   cache: "the cache",

@@ -1,8 +1,8 @@
 // @ts-check
 /** How one request falls: from the events of the wire to what each stage of the drawing shows. Pure. */
 
-import { money, similarity } from "./figures.js";
-import { verdict } from "./words.js";
+import { money, similarity } from "./format.js";
+import { verdict } from "./sentences.js";
 
 /** @typedef {import("./millrace.js").AnswerEvent} AnswerEvent */
 /** @typedef {import("./millrace.js").Attempt} Attempt */
