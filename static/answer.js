@@ -1,5 +1,5 @@
 // @ts-check
-/** One answer as its reader sees it: events as they come, text with every revise applied, its end. */
+/** One answer as the client sees it: its events, its text with every revise applied, and its terminal. */
 
 /**
  * @typedef {{type: string, code: string, message: string, param: string | null, retry_after_ms?: number}} Fault
@@ -7,8 +7,8 @@
  *   cost_usd: number, saved_usd: number, attempts: Attempt[], estimated: boolean}} Usage
  * @typedef {{type: string, id: string, status: string, content?: {type: string, text?: string, refusal?: string}[],
  *   call_id?: string, name?: string, arguments?: string}} Item
- * @typedef {{itemId: string, callId: string, name: string, arguments: string}} ToolCall `arguments` is JSON as the model
- *   wrote it; answer with a `function_call_output`.
+ * @typedef {{itemId: string, callId: string, name: string, arguments: string}} ToolCall `arguments` is the JSON text
+ *   of the model; reply with a `function_call_output`.
  * @typedef {"in_progress" | "completed" | "incomplete" | "cancelled" | "failed"} Status
  * @typedef {{id: string, status: Status, model: string, metadata: Record<string, string>, output: Item[],
  *   usage: Usage | null, error: Fault | null, incomplete_details: {reason: string} | null}} Response
@@ -46,12 +46,12 @@
  *   limits: Record<string, number>}} Hello
  */
 
-/** What went wrong: `code` is one of the wire's, or `connection_failed` or `connection_lost`. */
+/** An error: `code` is one of PROTOCOL.md, or `connection_failed` or `connection_lost`. */
 export class MillraceError extends Error {
   /**
    * @param {string} code
    * @param {string} message
-   * @param {string | null} [param] The path of the fault in the request.
+   * @param {string | null} [param] The path of the invalid field in the request.
    * @param {number} [retryAfterMs]
    */
   constructor(code, message, param = null, retryAfterMs) {
@@ -63,33 +63,33 @@ export class MillraceError extends Error {
   }
 }
 
-/** One answer: its events as they come, its text with every revise applied, its end. */
+/** One answer. Iterate over it to read its events. */
 export class Answer {
-  /** @type {Response | null} Since it began; whole once it has ended. */
+  /** @type {Response | null} Set by the first event, complete after the terminal. */
   response = null;
   ended = false;
-  /** @type {{text: string, reason: string, from: string, to: string}[]} The words that were taken back, and why. */
+  /** @type {{text: string, reason: string, from: string, to: string}[]} The text that was taken back, and why. */
   takenBack = [];
-  /** @type {ToolCall[]} The functions the model wants called. */
+  /** @type {ToolCall[]} The function calls of the model. */
   toolCalls = [];
-  /** @type {Promise<Response>} Rejects where there is no response: refused, or the connection was lost. */
+  /** @type {Promise<Response>} Rejects without a response: the request was refused, or the connection was lost. */
   done;
-  /** @type {string | null} The response's, once it has begun. */
+  /** @type {string | null} Of the response; set by the first event. */
   id = null;
-  /** @type {string | null} Once it has been sent. */
+  /** @type {string | null} Set when the request is sent. */
   lane = null;
   /** The last `sequence_number` seen. */
   seen = -1;
-  /** @type {string | null} The process that answers. */
+  /** @type {string | null} Of the server process that runs it. */
   epoch = null;
-  /** To be cancelled as soon as there is a connection to say so. */
+  /** Cancelled while there was no connection to send it on. */
   isCancelled = false;
 
   /** @type {Record<Delta["type"], string>} */
-  #words = nothing();
-  /** @type {Delta[]} Those that stand. */
+  #texts = emptyTexts();
+  /** @type {Delta[]} Those not taken back. */
   #deltas = [];
-  /** @type {AnswerEvent[]} Those that nobody has read yet. */
+  /** @type {AnswerEvent[]} Events not read yet. */
   #unread = [];
   /** @type {MillraceError | null} */
   #error = null;
@@ -104,7 +104,7 @@ export class Answer {
    * Made by `Client.stream` and `Client.resume`.
    * @param {string} eventId
    * @param {string | null} askedLane
-   * @param {Record<string, any> | null} body Of the request; none where a response of before is resumed.
+   * @param {Record<string, any> | null} body Of the request; null for a resumed response.
    * @param {(answer: Answer) => void} cancel
    */
   constructor(eventId, askedLane, body, cancel) {
@@ -116,40 +116,40 @@ export class Answer {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    this.done.catch(() => {}); // one who reads the events only gets the error there
+    this.done.catch(() => {}); // a caller that only reads the events gets the error there
   }
 
-  /** The words that stand now. */
+  /** The text so far, without what was taken back. */
   get text() {
-    return this.#words["response.output_text.delta"];
+    return this.#texts["response.output_text.delta"];
   }
 
-  /** The model's reasoning until now, where its provider shows it. */
+  /** The model's reasoning so far, if its provider shows it. */
   get reasoning() {
-    return this.#words["response.reasoning_text.delta"];
+    return this.#texts["response.reasoning_text.delta"];
   }
 
-  /** The words until now that the provider marked as a refusal. */
+  /** The text so far that the provider marked as a refusal. */
   get refusal() {
-    return this.#words["response.refusal.delta"];
+    return this.#texts["response.refusal.delta"];
   }
 
-  /** Whether the server goes on with it where the connection is lost. */
+  /** Whether the server keeps running it after a disconnect. */
   get isDetached() {
     return this.body === null || this.#option("on_disconnect") === "detach";
   }
 
-  /** Whether asking again does not bill twice while the server remembers. */
+  /** Whether sending it again is safe: a repeat with an `idempotencyKey` is billed once. */
   get isRepeatable() {
     return this.#option("idempotency_key") !== undefined;
   }
 
-  /** Ask the server to stop. The last event, with what it cost, still comes. */
+  /** Ask the server to stop. The terminal event still arrives, with the cost. */
   cancel() {
     if (!this.ended) this.#cancel(this);
   }
 
-  /** Read the events, once. Leaving the loop early cancels. */
+  /** Yield the events; they can be read once. Leaving the loop early cancels the request. */
   async *[Symbol.asyncIterator]() {
     try {
       for (;;) {
@@ -164,7 +164,7 @@ export class Answer {
   }
 
   /**
-   * Take the next event; called by the connection.
+   * Queue the next event; called by the connection.
    * @param {AnswerEvent} event
    */
   take(event) {
@@ -179,10 +179,10 @@ export class Answer {
       case "response.refusal.delta":
       case "response.reasoning_text.delta":
         this.#deltas.push(event);
-        this.#words[event.type] += event.delta;
+        this.#texts[event.type] += event.delta;
         break;
       case "response.output_item.done":
-        this.#call(event.item);
+        this.#addToolCall(event.item);
         break;
       case "millrace.revise":
         this.#revise(event);
@@ -199,7 +199,7 @@ export class Answer {
   }
 
   /**
-   * End without a response; called by the client.
+   * End without a terminal event; called by the client.
    * @param {MillraceError} error
    */
   fail(error) {
@@ -210,29 +210,29 @@ export class Answer {
     this.#wake();
   }
 
-  /** Forget what was seen, before the same is asked again; called by the client. */
+  /** Forget the previous response, before the same request is sent again; called by the client. */
   beginAgain() {
     this.id = this.epoch = null;
     this.seen = -1;
     this.#deltas = [];
-    this.#words = nothing();
+    this.#texts = emptyTexts();
     this.toolCalls = [];
   }
 
   /** @param {Item} item */
-  #call({ type, id, call_id = "", name = "", arguments: given = "" }) {
-    if (type === "function_call") this.toolCalls.push({ itemId: id, callId: call_id, name, arguments: given });
+  #addToolCall({ type, id, call_id = "", name = "", arguments: json = "" }) {
+    if (type === "function_call") this.toolCalls.push({ itemId: id, callId: call_id, name, arguments: json });
   }
 
   /** @param {Revise} event */
   #revise({ item_id, keep_through, reason, from_model, to_model }) {
     /** @param {Delta} delta */
-    const goes = (delta) => delta.item_id === item_id && delta.sequence_number > keep_through;
-    const text = this.#deltas.filter(goes).map(({ delta }) => delta).join("");
+    const isTakenBack = (delta) => delta.item_id === item_id && delta.sequence_number > keep_through;
+    const text = this.#deltas.filter(isTakenBack).map(({ delta }) => delta).join("");
     this.takenBack.push({ text, reason, from: from_model, to: to_model });
-    this.#deltas = this.#deltas.filter((delta) => !goes(delta));
-    this.#words = nothing();
-    for (const { type, delta } of this.#deltas) this.#words[type] += delta;
+    this.#deltas = this.#deltas.filter((delta) => !isTakenBack(delta));
+    this.#texts = emptyTexts();
+    for (const { type, delta } of this.#deltas) this.#texts[type] += delta;
   }
 
   /** @param {string} name */
@@ -242,12 +242,12 @@ export class Answer {
 }
 
 /** @returns {Record<Delta["type"], string>} */
-function nothing() {
+function emptyTexts() {
   return { "response.output_text.delta": "", "response.refusal.delta": "", "response.reasoning_text.delta": "" };
 }
 
 /** @param {string} [message] */
-export function lost(message = "the connection ended before the answer did") {
+export function lostError(message = "the connection was lost before the answer was complete") {
   return new MillraceError("connection_lost", message);
 }
 

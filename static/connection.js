@@ -1,7 +1,7 @@
 // @ts-check
-/** One WebSocket, many lanes. Events find their answer by lane, refusals by the `event_id` of what was refused. */
+/** One WebSocket with many lanes. Events reach their answer by lane, errors by the `event_id` of the request. */
 
-import { errorOf, lost } from "./answer.js";
+import { errorOf, lostError } from "./answer.js";
 
 /** @typedef {import("./answer.js").Answer} Answer */
 /** @typedef {import("./answer.js").AnswerEvent} AnswerEvent */
@@ -15,25 +15,26 @@ import { errorOf, lost } from "./answer.js";
 /**
  * @typedef {{code: number, reason: string}} Closed
  *
- * @typedef {object} Owner Who has the connection, and hears what becomes of it.
- * @property {(connection: Connection) => void} greeted The server has said its hello.
- * @property {() => void} freed A lane has come free.
- * @property {(connection: Connection, ms: number) => void} draining It takes no new requests; another may be opened in
- *   so many milliseconds.
- * @property {(connection: Connection, answer: Answer, error: MillraceError) => void} unheard A request was not taken
- *   because the server drains, or a response cannot be resumed.
- * @property {(connection: Connection, answers: Answer[], closed: Closed) => void} over It has ended, and left these.
+ * @typedef {object} Listener Receives the events of a connection that concern more than one answer.
+ * @property {(connection: Connection) => void} onHello `millrace.hello` has arrived.
+ * @property {() => void} onLaneFree One of the client's own lanes is free again.
+ * @property {(connection: Connection, ms: number) => void} onDraining The server takes no new requests on this
+ *   connection; open another one after `ms` milliseconds.
+ * @property {(connection: Connection, answer: Answer, error: MillraceError) => void} onRejected A request was rejected
+ *   because the server is draining, or a response cannot be resumed.
+ * @property {(connection: Connection, answers: Answer[], closed: Closed) => void} onClose The connection has closed;
+ *   `answers` have not ended.
  */
 
 export const SUBPROTOCOL = "millrace.v1";
 const OPEN = 1; // WebSocket.OPEN; an injected class need not have the constants
-const DEAD = 1006; // as a browser says of a connection that broke
+const ABNORMAL = 1006; // the close code of a connection that broke (RFC 6455, 7.4.1)
 
-/** Requests that name no lane run side by side in these; more of them wait here rather than be refused there. */
+/** Requests that name no lane run side by side in these. More wait in the client, as the server could refuse them. */
 const OWN_LANES = new Set(Array.from({ length: 16 }, (_, index) => `js-${index + 1}`));
 
-/** Events of an answer that this version knows. A newer server may send others, which must pass unnoticed. */
-const KNOWN = new Set([
+/** The events of an answer. Others are ignored: a newer server may send them. */
+const ANSWER_EVENTS = new Set([
   "response.created",
   "response.in_progress",
   "response.output_item.added",
@@ -57,43 +58,43 @@ const KNOWN = new Set([
 ]);
 
 export class Connection {
-  /** @type {Hello | null} What the server said first, if it was negotiated. */
+  /** @type {Hello | null} Null before it has arrived, and on a connection that is not negotiated. */
   hello = null;
 
   #socket;
-  #owner;
+  #listener;
   /** @type {Map<string, Answer[]>} The answers of each lane, the running one first; "" is the default lane. */
   #lanes = new Map();
-  /** Lanes for requests that named none. */
-  #free = [...OWN_LANES];
-  /** @type {Answer[]} Until the server says which lane they are in. */
+  /** Own lanes without a request. */
+  #freeLanes = [...OWN_LANES];
+  /** @type {Answer[]} Their lane is not known before `millrace.resumed`. */
   #resuming = [];
-  /** @type {Set<Answer>} To be cancelled as soon as they start. */
-  #doomed = new Set();
+  /** @type {Set<Answer>} */
+  #cancelAtStart = new Set();
   /** @type {Map<unknown, {resolve: (ms: number) => void, reject: (error: MillraceError) => void, sent: number}>} */
   #pings = new Map();
   #count = 0;
   /** @type {ReturnType<typeof setInterval> | undefined} */
-  #heart;
-  #heard = true; // since the last beat
-  #isOver = false;
+  #heartbeat;
+  #hasReceived = true; // since the last heartbeat
+  #isClosed = false;
 
   /**
-   * @param {WebSocket} socket Before it opens: the server speaks first.
-   * @param {Owner} owner
+   * @param {WebSocket} socket Not open yet: the server sends the first event.
+   * @param {Listener} listener
    */
-  constructor(socket, owner) {
+  constructor(socket, listener) {
     this.#socket = socket;
-    this.#owner = owner;
+    this.#listener = listener;
     socket.addEventListener("message", ({ data }) => this.#receive(JSON.parse(data)));
-    socket.addEventListener("close", ({ code, reason }) => this.#end({ code, reason }));
+    socket.addEventListener("close", ({ code, reason }) => this.#onClosed({ code, reason }));
   }
 
   get isFull() {
-    return this.#free.length === 0;
+    return this.#freeLanes.length === 0;
   }
 
-  /** Whether the server has agreed to say more than the standard events. */
+  /** Whether the server has accepted the subprotocol, and sends `millrace.*` events. */
   get isNegotiated() {
     return this.#socket.protocol === SUBPROTOCOL;
   }
@@ -102,7 +103,10 @@ export class Connection {
     return this.#socket.readyState === OPEN;
   }
 
-  /** @param {Answer} answer Whether it has been sent here and has not ended. */
+  /**
+   * Whether an answer was requested on this connection and has not ended.
+   * @param {Answer} answer
+   */
   carries(answer) {
     return this.#resuming.includes(answer) || this.#inLane(answer.lane).includes(answer);
   }
@@ -111,29 +115,39 @@ export class Connection {
     this.#socket.close(1000);
   }
 
-  /** @param {Answer} answer Send its request. */
+  /**
+   * Send the request of an answer.
+   * @param {Answer} answer
+   */
   ask(answer) {
-    const lane = answer.askedLane ?? this.#free.splice(0, 1)[0];
+    const lane = answer.askedLane ?? this.#freeLanes.splice(0, 1)[0];
     answer.lane = lane;
     this.#lanes.set(lane, [...this.#inLane(lane), answer]);
     this.#send({ type: "response.create", stream_id: lane, ...answer.body });
   }
 
-  /** @param {Answer} answer Ask for its rest; it has an id. */
+  /**
+   * Request the remaining events of an answer that has an id.
+   * @param {Answer} answer
+   */
   resume(answer) {
     this.#resuming.push(answer);
     const { id, seen, epoch, eventId } = answer;
     this.#send({ type: "millrace.resume", response_id: id, after: seen, epoch, event_id: eventId });
   }
 
-  /** @param {Answer} answer Ask the server to stop it. */
+  /**
+   * Cancel an answer. One without an id can be cancelled by lane only, and that cancels every request queued in the
+   * lane (PROTOCOL.md, Client to server). If it shares its lane, it is cancelled once it starts.
+   * @param {Answer} answer
+   */
   cancel(answer) {
     if (answer.id) this.#send({ type: "response.cancel", response_id: answer.id });
     else if (this.#inLane(answer.lane).length === 1) this.#send({ type: "response.cancel", stream_id: answer.lane });
-    else this.#doomed.add(answer); // naming the lane would take its neighbours along
+    else this.#cancelAtStart.add(answer);
   }
 
-  /** @returns {Promise<number>} How long the server takes to answer, in milliseconds. */
+  /** @returns {Promise<number>} The round-trip time to the server in milliseconds. */
   ping() {
     const t = ++this.#count;
     return new Promise((resolve, reject) => {
@@ -149,60 +163,64 @@ export class Connection {
 
   /** @param {AnswerEvent | Refusal | Hello | Resumed | Draining | Pong} event */
   #receive(event) {
-    this.#heard = true;
+    this.#hasReceived = true;
     switch (event.type) {
       case "millrace.hello":
         this.hello = event;
-        this.#beat(event.heartbeat_s * 1000);
-        return this.#owner.greeted(this);
+        this.#startHeartbeat(event.heartbeat_s * 1000);
+        return this.#listener.onHello(this);
       case "millrace.draining":
-        return this.#owner.draining(this, event.reconnect_after_ms);
+        return this.#listener.onDraining(this, event.reconnect_after_ms);
       case "millrace.pong":
-        return this.#answerPing(event.t);
+        return this.#resolvePing(event.t);
       case "millrace.resumed":
-        return this.#place(event);
+        return this.#startResumed(event);
       case "error":
-        return this.#refuse(event);
+        return this.#reject(event);
       default:
-        if (KNOWN.has(event.type)) this.#deliver(event);
+        if (ANSWER_EVENTS.has(event.type)) this.#deliver(event);
     }
   }
 
   /**
-   * Keep the way open and see that the server is still there: a browser's script cannot send WebSocket pings.
+   * Send `millrace.ping` as a heartbeat, and detect a dead server: scripts in a browser cannot send WebSocket pings.
    * @param {number} ms
    */
-  #beat(ms) {
-    clearInterval(this.#heart);
-    this.#heart = setInterval(() => {
-      if (!this.#heard) return this.#giveUp(); // not even an answer to the last beat
-      this.#heard = false;
+  #startHeartbeat(ms) {
+    clearInterval(this.#heartbeat);
+    this.#heartbeat = setInterval(() => {
+      if (!this.#hasReceived) return this.#abort(); // no answer to the last heartbeat
+      this.#hasReceived = false;
       this.ping().catch(() => {});
     }, ms);
-    /** @type {any} */ (this.#heart).unref?.(); // under Node it is no reason to stay
+    /** @type {any} */ (this.#heartbeat).unref?.(); // in Node it must not keep the process alive
   }
 
-  /** A close of our own would wait for the peer that is gone. */
-  #giveUp() {
-    this.#end({ code: DEAD, reason: "" });
+  /** Report the close first: the closing handshake would wait for a peer that does not answer. */
+  #abort() {
+    this.#onClosed({ code: ABNORMAL, reason: "" });
     this.#socket.close();
   }
 
   /** @param {unknown} t */
-  #answerPing(t) {
+  #resolvePing(t) {
     const ping = this.#pings.get(t);
     this.#pings.delete(t);
     ping?.resolve(performance.now() - ping.sent);
   }
 
-  /** @param {Resumed} event From here on the lane is of what is resumed; what was sent to it since then comes after. */
-  #place({ response_id, stream_id = "" }) {
+  /**
+   * Put a resumed answer first in its lane. From `millrace.resumed` on, the events of the lane belong to it
+   * (PROTOCOL.md, Resume). Requests sent to the lane in the meantime run after it.
+   * @param {Resumed} event
+   */
+  #startResumed({ response_id, stream_id = "" }) {
     const answer = this.#resuming.find(({ id }) => id === response_id);
     if (!answer) return;
     this.#resuming = this.#resuming.filter((other) => other !== answer);
     answer.lane = stream_id;
     this.#lanes.set(stream_id, [answer, ...this.#inLane(stream_id)]);
-    this.#free = this.#free.filter((lane) => lane !== stream_id);
+    this.#freeLanes = this.#freeLanes.filter((lane) => lane !== stream_id);
   }
 
   /** @param {AnswerEvent} event */
@@ -212,30 +230,30 @@ export class Connection {
     answer.take(event);
     answer.epoch ??= this.hello?.epoch ?? null;
     if (answer.ended) this.#forget(answer);
-    else if (answer.id && this.#doomed.delete(answer)) this.cancel(answer);
+    else if (answer.id && this.#cancelAtStart.delete(answer)) this.cancel(answer);
   }
 
   /** @param {Refusal} refusal */
-  #refuse({ error, event_id }) {
-    const answer = this.#sent().find((answer) => answer.eventId === event_id);
+  #reject({ error, event_id }) {
+    const answer = this.#unfinished().find((answer) => answer.eventId === event_id);
     if (!answer) return;
-    const isResumed = this.#resuming.includes(answer);
+    const isResuming = this.#resuming.includes(answer);
     this.#forget(answer);
-    if (isResumed || error.code === "server_draining") this.#owner.unheard(this, answer, errorOf(error));
+    if (isResuming || error.code === "server_draining") this.#listener.onRejected(this, answer, errorOf(error));
     else answer.fail(errorOf(error));
   }
 
   /** @param {Closed} closed */
-  #end(closed) {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    clearInterval(this.#heart);
-    for (const { reject } of this.#pings.values()) reject(lost());
+  #onClosed(closed) {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    clearInterval(this.#heartbeat);
+    for (const { reject } of this.#pings.values()) reject(lostError());
     this.#pings.clear();
-    const left = this.#sent();
+    const unfinished = this.#unfinished();
     this.#lanes.clear();
     this.#resuming = [];
-    this.#owner.over(this, left, closed);
+    this.#listener.onClose(this, unfinished, closed);
   }
 
   /** @param {string | null | undefined} lane */
@@ -243,13 +261,13 @@ export class Connection {
     return this.#lanes.get(lane ?? "") ?? [];
   }
 
-  #sent() {
+  #unfinished() {
     return [...[...this.#lanes.values()].flat(), ...this.#resuming];
   }
 
   /** @param {Answer} answer */
   #forget(answer) {
-    this.#doomed.delete(answer);
+    this.#cancelAtStart.delete(answer);
     if (this.#resuming.includes(answer)) {
       this.#resuming = this.#resuming.filter((other) => other !== answer);
       return;
@@ -258,7 +276,7 @@ export class Connection {
     const rest = this.#inLane(lane).filter((other) => other !== answer);
     if (rest.length) this.#lanes.set(lane, rest);
     else this.#lanes.delete(lane);
-    if (OWN_LANES.has(lane) && !rest.length) this.#free.push(lane);
-    this.#owner.freed();
+    if (OWN_LANES.has(lane) && !rest.length) this.#freeLanes.push(lane);
+    this.#listener.onLaneFree();
   }
 }

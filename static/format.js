@@ -1,5 +1,5 @@
 // @ts-check
-/** Numbers as people read them. Pure. */
+/** Formats numbers for the page. Pure. */
 
 const MINUS = "\u2212";
 
@@ -9,18 +9,18 @@ const twoDigits = dollars({ minimumSignificantDigits: 2, maximumSignificantDigit
 const grouped = new Intl.NumberFormat("en-US");
 
 /**
- * A price per answer is far below a cent, so small sums show two digits that matter: $0.000021.
+ * Format dollars. An answer costs far less than a cent, so small amounts have two significant digits: $0.000021.
  * @param {number} amount Dollars.
  */
 export function money(amount) {
-  const exact = Math.round(amount * 1e9) / 1e9; // the wire's own precision; adding up leaves dust below it
+  const exact = Math.round(amount * 1e9) / 1e9; // the precision of the wire; removes floating-point errors of sums
   if (exact === 0) return "$0";
   const size = Math.abs(exact);
-  const form = size < 0.01 ? twoDigits : size < 1 ? hundredthsOfCents : cents;
-  return (exact < 0 ? MINUS : "") + form.format(size);
+  const format = size < 0.01 ? twoDigits : size < 1 ? hundredthsOfCents : cents;
+  return (exact < 0 ? MINUS : "") + format.format(size);
 }
 
-/** @param {number | null} ms */
+/** @param {number | null} ms Null is a dash. */
 export function duration(ms) {
   if (ms === null) return "–";
   if (ms < 999.5) return `${Math.round(ms)} ms`;
@@ -28,7 +28,7 @@ export function duration(ms) {
 }
 
 /**
- * How long ago, in one unit.
+ * Format an age in one unit.
  * @param {number} seconds
  */
 export function age(seconds) {
@@ -38,7 +38,7 @@ export function age(seconds) {
 }
 
 /**
- * How alike two questions are. Rounded down: what is not the same never reads as the same.
+ * Format the similarity of two questions. Rounded down, so that only identical ones show 1.00.
  * @param {number} cosine
  */
 export function similarity(cosine) {
@@ -52,10 +52,10 @@ export function count(number) {
 
 /**
  * @param {number} part
- * @param {number} whole
+ * @param {number} total
  */
-export function percent(part, whole) {
-  return `${Math.round((part / whole) * 100)}%`;
+export function percent(part, total) {
+  return `${Math.round((part / total) * 100)}%`;
 }
 
 /** @param {Intl.NumberFormatOptions} digits */

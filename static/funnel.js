@@ -1,12 +1,12 @@
 // @ts-check
-/** The drawing of the funnel: how far a request has fallen, and which stage caught it. */
+/** The drawing of the funnel: how far a request has come, and which stage answered it. */
 
 import { count } from "./format.js";
 import { STEPS } from "./progress.js";
-import { why } from "./sentences.js";
+import { routeText } from "./sentences.js";
 
-/** @typedef {import("./progress.js").Fall} Fall */
-/** @typedef {import("./progress.js").Mark} Mark */
+/** @typedef {import("./progress.js").Progress} Progress */
+/** @typedef {import("./progress.js").StepStatus} StepStatus */
 
 export class Funnel {
   #root;
@@ -17,36 +17,36 @@ export class Funnel {
   }
 
   /**
-   * Show how far it has come.
-   * @param {Fall} fall
+   * Show the progress of a request.
+   * @param {Progress} progress
    */
-  draw(fall) {
-    this.#root.dataset.stage = fall.stage;
-    this.#root.dataset.cache = fall.cache;
-    this.#root.dataset.mode = fall.mode;
-    for (const step of STEPS) this.#mark(step, fall.marks[step]);
-    this.#mark("trim", { state: fall.trimmed ? "past" : "idle", note: `−${count(fall.trimmed)} tokens` });
-    this.#write(`[data-step="small"] .model`, fall.names.small);
-    this.#write(`[data-step="large"] .model`, fall.names.large);
-    this.#write("#why", why(fall));
+  draw(progress) {
+    this.#root.dataset.stage = progress.stage;
+    this.#root.dataset.cache = progress.cache;
+    this.#root.dataset.mode = progress.mode;
+    for (const step of STEPS) this.#drawStep(step, progress.steps[step]);
+    this.#drawStep("trim", { state: progress.trimmed ? "past" : "idle", note: `−${count(progress.trimmed)} tokens` });
+    this.#setText(`[data-step="small"] .model`, progress.names.small);
+    this.#setText(`[data-step="large"] .model`, progress.names.large);
+    this.#setText("#why", routeText(progress));
   }
 
   /**
    * @param {string} step
-   * @param {Mark} mark
+   * @param {StepStatus} status
    */
-  #mark(step, { state, note }) {
+  #drawStep(step, { state, note }) {
     for (const part of this.#root.querySelectorAll(`[data-step="${step}"]`)) {
       /** @type {HTMLElement | SVGElement} */ (part).dataset.state = state;
     }
-    this.#write(`[data-step="${step}"] .note`, note);
+    this.#setText(`[data-step="${step}"] .note`, note);
   }
 
   /**
-   * @param {string} places
+   * @param {string} selector
    * @param {string} text
    */
-  #write(places, text) {
-    for (const place of this.#root.querySelectorAll(places)) place.textContent = text;
+  #setText(selector, text) {
+    for (const element of this.#root.querySelectorAll(selector)) element.textContent = text;
   }
 }

@@ -1,66 +1,66 @@
 // @ts-check
-/** The requests of this page, newest first, and what they come to. */
+/** The table of the requests of this page, newest first, and their totals. */
 
 import { count, duration, money, percent } from "./format.js";
-import { caughtBy } from "./summary.js";
+import { sourceOf } from "./summary.js";
 import { totals } from "./totals.js";
-import { element, piece } from "./view.js";
+import { element, textElement } from "./view.js";
 
-/** @typedef {import("./summary.js").Settled} Settled */
+/** @typedef {import("./summary.js").Summary} Summary */
 /** @typedef {import("./totals.js").Spread} Spread */
 /** @typedef {import("./totals.js").Totals} Totals */
 
-const SHOWN = 100; // rows; the totals go over all
+const MAX_ROWS = 100; // the totals are of all requests
 
-/** What caught it, where that is not the name of who answered. */
-const CAUGHT = /** @type {Record<string, string>} */ ({ exact: "cache", semantic: "cache, similar" });
+/** The labels of sources that are not shown under their own name. */
+const SOURCE_LABELS = /** @type {Record<string, string>} */ ({ exact: "cache", semantic: "cache, similar" });
 
 export class History {
-  /** @type {Settled[]} */
-  #settled = [];
+  /** @type {Summary[]} */
+  #summaries = [];
   #rows = element("history");
-  #again;
+  #askAgain;
 
-  /** @param {(question: string) => void} again */
-  constructor(again) {
-    this.#again = again;
-    this.#total();
+  /** @param {(question: string) => void} askAgain */
+  constructor(askAgain) {
+    this.#askAgain = askAgain;
+    this.#showTotals();
   }
 
-  /** @param {Settled} settled */
-  add(settled) {
-    this.#settled.push(settled);
-    this.#rows.prepend(this.#row(settled));
-    if (this.#rows.childElementCount > SHOWN) this.#rows.lastElementChild?.remove();
-    element("past").hidden = false;
-    this.#total();
+  /** @param {Summary} summary */
+  add(summary) {
+    this.#summaries.push(summary);
+    this.#rows.prepend(this.#row(summary));
+    if (this.#rows.childElementCount > MAX_ROWS) this.#rows.lastElementChild?.remove();
+    element("past-requests").hidden = false;
+    this.#showTotals();
   }
 
-  /** @param {Settled} settled */
-  #row(settled) {
+  /** @param {Summary} summary */
+  #row(summary) {
     const row = document.createElement("tr");
-    const question = piece("button", settled.question, "again");
+    const question = textElement("button", summary.question, "again");
     question.title = "Ask this again";
-    question.addEventListener("click", () => this.#again(settled.question));
-    row.append(cell("Question", question), cell("Answered by", badge(settled)));
+    question.addEventListener("click", () => this.#askAgain(summary.question));
+    row.append(cell("Question", question), cell("Answered by", badge(summary)));
     /** @param {boolean} estimated */
-    const about = (estimated) => (estimated ? "≈ " : "");
-    const figures = {
-      Tokens: about(settled.estimated) + count(settled.inputTokens + settled.outputTokens),
-      "First word": duration(settled.firstMs),
-      Total: duration(settled.totalMs),
-      Cost: about(settled.costEstimated) + money(settled.cost),
-      Saved: money(settled.saved),
+    const approximate = (estimated) => (estimated ? "≈ " : "");
+    const columns = {
+      Tokens: approximate(summary.estimated) + count(summary.inputTokens + summary.outputTokens),
+      "First token": duration(summary.firstMs),
+      Total: duration(summary.totalMs),
+      Cost: approximate(summary.costEstimated) + money(summary.cost),
+      Saved: money(summary.saved),
     };
-    for (const [name, text] of Object.entries(figures)) row.append(cell(name, text, "number"));
+    for (const [name, text] of Object.entries(columns)) row.append(cell(name, text, "number"));
     return row;
   }
 
-  #total() {
-    const shown = figures(totals(this.#settled));
-    for (const [name, text] of Object.entries(shown)) {
-      const place = element("totals").querySelector(`[data-total="${name}"]`);
-      if (place) place.textContent = text;
+  #showTotals() {
+    const texts = totalTexts(totals(this.#summaries));
+    for (const [name, text] of Object.entries(texts)) {
+      const value = element("totals").querySelector(`[data-total="${name}"]`);
+      if (value) value.textContent = text;
     }
   }
 }
@@ -69,7 +69,7 @@ export class History {
  * @param {Totals} totals
  * @returns {Record<string, string>}
  */
-function figures(totals) {
+function totalTexts(totals) {
   const { requests, answered, exact, semantic, joined, small, large, escalated } = totals;
   return {
     requests: count(requests),
@@ -89,10 +89,10 @@ function figures(totals) {
 
 /**
  * @param {number} part
- * @param {number} whole
+ * @param {number} total
  */
-function share(part, whole) {
-  return part ? `${count(part)} (${percent(part, whole)})` : "0";
+function share(part, total) {
+  return part ? `${count(part)} (${percent(part, total)})` : "0";
 }
 
 /** @param {Spread} times */
@@ -101,23 +101,23 @@ function spread({ p50, p95 }) {
 }
 
 /**
- * @param {string} name Shown beside the value where the table is too narrow for a head.
+ * @param {string} name Shown with the value if the table is too narrow for a header.
  * @param {string | Node} content
  * @param {string} [className]
  */
 function cell(name, content, className = "") {
-  const made = piece("td", "", className);
-  made.dataset.name = name;
-  made.append(content);
-  return made;
+  const node = textElement("td", "", className);
+  node.dataset.name = name;
+  node.append(content);
+  return node;
 }
 
-/** @param {Settled} settled */
-function badge(settled) {
-  const { status, code } = settled;
-  const caught = caughtBy(settled);
-  const made = piece("span", caught ? (CAUGHT[caught] ?? caught) : status, "badge");
-  made.dataset.stage = caught ?? status;
-  if (!caught && code) made.title = code;
-  return made;
+/** @param {Summary} summary */
+function badge(summary) {
+  const { status, code } = summary;
+  const source = sourceOf(summary);
+  const node = textElement("span", source ? (SOURCE_LABELS[source] ?? source) : status, "badge");
+  node.dataset.stage = source ?? status;
+  if (!source && code) node.title = code;
+  return node;
 }

@@ -1,49 +1,49 @@
 // @ts-check
-/** The way in: where the server wants a key, the user is asked for it; it stays in this tab and goes into no address. */
+/** The API key form, shown if the server needs a key. The key is stored for this tab only and never put into a URL. */
 
 import { connect, MillraceError } from "./millrace.js";
 import { element } from "./view.js";
 
 /** @typedef {import("./millrace.js").Client} Client */
 
-const KEPT = "millrace.key"; // in the session's storage, which ends with the tab
+const STORAGE_KEY = "millrace.key"; // in sessionStorage, which ends with the tab
 
 /**
- * Connect; ask for a key until there is one that the server takes.
- * @param {{onState: (state: import("./millrace.js").State) => void, locked: () => void}} hears
+ * Connect; ask for a key until the server accepts one.
+ * @param {{onState: (state: import("./millrace.js").State) => void, onKeyNeeded: () => void}} callbacks
  * @returns {Promise<Client>}
  */
-export async function openDoor({ onState, locked }) {
+export async function connectWithKey({ onState, onKeyNeeded }) {
   for (;;) {
-    const key = sessionStorage.getItem(KEPT);
+    const key = sessionStorage.getItem(STORAGE_KEY);
     try {
       return await connect({ key, onState });
     } catch (error) {
       if (!(error instanceof MillraceError) || error.code !== "unauthorized") throw error;
-      sessionStorage.removeItem(KEPT);
-      locked();
-      sessionStorage.setItem(KEPT, await given(key === null ? "" : "The server does not take this key."));
+      sessionStorage.removeItem(STORAGE_KEY);
+      onKeyNeeded();
+      sessionStorage.setItem(STORAGE_KEY, await askForKey(key === null ? "" : "The server does not take this key."));
     }
   }
 }
 
 /**
- * Ask for a key.
- * @param {string} why What was wrong with the last one.
+ * Show the form and wait for a key.
+ * @param {string} reason Why the last key was rejected.
  * @returns {Promise<string>}
  */
-function given(why) {
-  const door = /** @type {HTMLFormElement} */ (element("door"));
+function askForKey(reason) {
+  const form = /** @type {HTMLFormElement} */ (element("key-form"));
   const field = /** @type {HTMLInputElement} */ (element("key"));
-  element("why-key").textContent = why;
-  door.hidden = false;
+  element("why-key").textContent = reason;
+  form.hidden = false;
   field.focus();
   return new Promise((resolve) => {
-    door.addEventListener(
+    form.addEventListener(
       "submit",
       (event) => {
         event.preventDefault();
-        door.hidden = true;
+        form.hidden = true;
         const key = field.value.trim();
         field.value = "";
         element("question").focus();

@@ -1,19 +1,19 @@
 // @ts-check
 /**
- * Millrace's client: one WebSocket, many answers at once, each read as it is written.
+ * The browser client of Millrace: many concurrent requests on one WebSocket, each answer streamed.
  *
  *     import { connect } from "./millrace.js";
  *
  *     const client = await connect();
  *     const answer = client.stream("Why is the sky blue?");
- *     for await (const event of answer) show(answer.text); // words may be taken back, so read the text, not the deltas
+ *     for await (const event of answer) show(answer.text); // deltas may be taken back: read the text
  *     const { status, usage } = await answer.done;
  *
- * It needs nothing but a WebSocket, and no build step. Where a connection drains it opens another; where one breaks, the
- * answers asked for with `onDisconnect: "detach"` go on where they were.
+ * It has no dependencies and no build step. It opens another connection when one drains. When one breaks, it reconnects
+ * and resumes the answers requested with `onDisconnect: "detach"`.
  */
 
-import { Answer, lost, MillraceError } from "./answer.js";
+import { Answer, lostError, MillraceError } from "./answer.js";
 import { Connection, SUBPROTOCOL } from "./connection.js";
 
 export { Answer, MillraceError } from "./answer.js";
@@ -30,7 +30,7 @@ export { Answer, MillraceError } from "./answer.js";
 /** @typedef {import("./answer.js").UsageSoFar} UsageSoFar */
 /** @typedef {import("./connection.js").Closed} Closed */
 
-/** Fields of a request named as JavaScript names things; every other one goes out under its own name. */
+/** The names on the wire of fields in camel case; every other field keeps its name. */
 const WIRE_NAMES = /** @type {Record<string, string>} */ ({
   maxOutputTokens: "max_output_tokens",
   topP: "top_p",
@@ -38,7 +38,7 @@ const WIRE_NAMES = /** @type {Record<string, string>} */ ({
   toolChoice: "tool_choice",
 });
 
-/** Options of Millrace, which go out in its own object. */
+/** Options of Millrace, sent in the `millrace` object. */
 const OPTIONS = /** @type {Record<string, string>} */ ({
   strategy: "strategy",
   delivery: "delivery",
@@ -57,34 +57,37 @@ const OPTIONS = /** @type {Record<string, string>} */ ({
   hedgeMs: "hedge_ms",
 });
 
-const COME_BACK = new Set([1001, 1006, 1011, 1012, 1013]); // close codes after which another connection is worth a try
-const PASSING = new Set(["connection_failed", "server_draining", "overloaded", "rate_limit_exceeded"]);
+const RECONNECT_CODES = new Set([1001, 1006, 1011, 1012, 1013]); // close codes after which the client connects again
+const TRANSIENT = new Set(["connection_failed", "server_draining", "overloaded", "rate_limit_exceeded"]);
 const TRIES = 5;
 const FIRST_MS = 500;
 const LONGEST_MS = 8000;
 
+const NOT_RESENT = "the connection was lost; without an idempotency key the request is not sent again";
+const GONE = "the server process that ran this response is gone; send the request again";
+
 /**
  * @typedef {string | object[]} Input A question, or the items of a conversation.
- * @typedef {string | (() => Promise<string>)} Ticket One, or what fetches one for each connection.
+ * @typedef {string | (() => Promise<string>)} Ticket A ticket, or a function that fetches one for each connection.
  * @typedef {"connected" | "draining" | "broken" | "lost"} State
  *
  * @typedef {object} ConnectOptions
- * @property {string} [url] `ws:` or `wss:`; without it the server this page came from.
- * @property {Ticket} [ticket] From your backend, which has traded a key for it.
- * @property {string | null} [key] A key, to be traded for tickets here. Never write one into a page.
- * @property {boolean} [negotiate] A client that does not gets the standard events only, never a word that is later
- *   taken back, and cannot resume.
- * @property {(state: State) => void} [onState] Hears how the connection is.
+ * @property {string} [url] `ws:` or `wss:`; by default the server of this page.
+ * @property {Ticket} [ticket] Your backend creates it with its API key.
+ * @property {string | null} [key] An API key; the client gets tickets with it. Never put one into a page.
+ * @property {boolean} [negotiate] If false, the client receives standard events only, never text that is later taken
+ *   back, and cannot resume.
+ * @property {(state: State) => void} [onState] Called when the state of the connection changes.
  * @property {typeof globalThis.WebSocket} [WebSocket]
  * @property {typeof globalThis.fetch} [fetch]
  * @property {(ms: number) => Promise<void>} [pause]
  *
  * @typedef {object} StreamOptions
- * @property {string} [lane] Requests of one lane run one after the other. Without one they run side by side.
+ * @property {string} [lane] Requests of one lane run one after the other; requests without one run side by side.
  * @property {string} [model]
  * @property {string} [instructions]
  * @property {Record<string, string>} [metadata]
- * @property {Record<string, unknown>} [millrace] Options under their wire's names.
+ * @property {Record<string, unknown>} [millrace] Options under their names on the wire.
  * @property {string} [strategy]
  * @property {string} [delivery]
  * @property {string} [cache]
@@ -110,25 +113,25 @@ const LONGEST_MS = 8000;
  * @property {boolean} [store]
  */
 
-/** A client of a server: one connection at a time, and those that drain. */
+/** A client of a Millrace server. It has one connection for new requests, and may have others that drain. */
 export class Client {
-  /** @type {Hello | null} What the server said first on the last connection, if negotiated. */
+  /** @type {Hello | null} The `millrace.hello` of the last connection; null if it was not negotiated. */
   hello = null;
-  /** @type {Promise<Closed>} Once there is no connection, and none is to come. */
+  /** @type {Promise<Closed>} Resolves when the connection is closed for good. */
   closed;
 
   #options;
   #count = 0;
-  /** @type {Connection | null} Where requests go; none while another is opened. */
+  /** @type {Connection | null} Takes new requests; null while reconnecting. */
   #connection = null;
-  /** @type {Set<Connection>} They drain. */
-  #retired = new Set();
-  /** @type {Answer[]} To be sent. */
-  #waiting = [];
-  /** @type {Answer[]} To be resumed. */
-  #orphans = [];
-  /** @type {MillraceError | null} */
-  #whyLost = null;
+  /** @type {Set<Connection>} They take no new requests. */
+  #draining = new Set();
+  /** @type {Answer[]} */
+  #unsent = [];
+  /** @type {Answer[]} To be resumed once connected. */
+  #unresumed = [];
+  /** @type {MillraceError | null} Why every request fails from now on. */
+  #fatal = null;
   /** @type {(closed: Closed) => void} */
   #resolveClosed = () => {};
 
@@ -142,23 +145,23 @@ export class Client {
   }
 
   /**
-   * Ask, and return the answer that is about to come.
+   * Send a request and return its answer, which is still empty.
    * @param {Input} input
    * @param {StreamOptions} [options]
    * @returns {Answer}
    */
   stream(input, { lane, ...fields } = {}) {
-    const body = { event_id: `ev_${++this.#count}`, input, ...onTheWire(fields) };
+    const body = { event_id: `ev_${++this.#count}`, input, ...requestBody(fields) };
     const answer = new Answer(body.event_id, lane ?? null, body, (answer) => this.#cancel(answer));
-    if (this.#whyLost) answer.fail(this.#whyLost);
+    if (this.#fatal) answer.fail(this.#fatal);
     else this.#send(answer);
     return answer;
   }
 
   /**
-   * Return the events of a response after the one numbered `after`; of all of them by default.
+   * Return an answer with the events of a response after number `after`; by default, with all its events.
    * @param {string} responseId
-   * @param {{after?: number, epoch?: string}} [options] `epoch` is that of the hello when it was asked for.
+   * @param {{after?: number, epoch?: string}} [options] `epoch` is that of the hello when it was sent.
    * @returns {Answer}
    */
   resume(responseId, { after = -1, epoch } = {}) {
@@ -166,130 +169,138 @@ export class Client {
     answer.id = responseId;
     answer.seen = after;
     answer.epoch = epoch ?? this.hello?.epoch ?? null;
-    if (this.#whyLost) answer.fail(this.#whyLost);
-    else if (answer.epoch === null) answer.fail(expired());
+    if (this.#fatal) answer.fail(this.#fatal);
+    else if (answer.epoch === null) answer.fail(expiredError());
     else if (this.#connection) this.#connection.resume(answer);
-    else this.#orphans.push(answer);
+    else this.#unresumed.push(answer);
     return answer;
   }
 
-  /** @returns {Promise<number>} How long the server takes to answer, in milliseconds. */
+  /** @returns {Promise<number>} The round-trip time to the server in milliseconds. */
   async ping() {
-    if (!this.#connection) throw this.#whyLost ?? lost("there is no connection right now");
+    if (!this.#connection) throw this.#fatal ?? lostError("there is no connection right now");
     return this.#connection.ping();
   }
 
-  /** Close the connection; answers that have not ended are lost. */
+  /** Close the connection. Answers that have not ended fail with `connection_lost`. */
   close() {
-    this.#lose(lost(), { code: 1000, reason: "" });
-    for (const connection of [...this.#retired, this.#connection]) connection?.close();
+    this.#failAll(lostError(), { code: 1000, reason: "" });
+    for (const connection of [...this.#draining, this.#connection]) connection?.close();
     return this.closed;
   }
 
   /** Open a connection; called by `connect`. */
   async open() {
-    const { url = ownAddress(), key, negotiate = true } = this.#options;
-    const { WebSocket = globalThis.WebSocket, fetch = globalThis.fetch, ticket: given } = this.#options;
-    const ticket = key ? await traded(key, url, fetch) : typeof given === "function" ? await given() : given;
+    const { url = defaultUrl(), key, negotiate = true } = this.#options;
+    const { WebSocket = globalThis.WebSocket, fetch = globalThis.fetch, ticket: option } = this.#options;
+    const ticket = key ? await fetchTicket(key, url, fetch) : typeof option === "function" ? await option() : option;
     const protocols = [...(negotiate ? [SUBPROTOCOL] : []), ...(ticket ? [`millrace.ticket.${ticket}`] : [])];
     const socket = new WebSocket(url, protocols);
-    const connection = new Connection(socket, this.#owner());
+    const connection = new Connection(socket, this.#listener());
     const isOpen = await new Promise((resolve) => {
       socket.addEventListener("open", () => resolve(true));
       socket.addEventListener("close", () => resolve(false));
     });
-    if (!isOpen) throw await whyRefused(url, fetch);
-    if (this.#whyLost) return connection.close(); // meanwhile it was closed
-    this.#takeUp(connection);
+    if (!isOpen) throw await connectError(url, fetch);
+    if (this.#fatal) return connection.close(); // `close` was called in the meantime
+    this.#use(connection);
   }
 
-  /** @returns {import("./connection.js").Owner} */
-  #owner() {
+  /** @returns {import("./connection.js").Listener} */
+  #listener() {
     return {
-      greeted: (connection) => {
-        if (connection === this.#connection) this.#adoptAll();
+      onHello: (connection) => {
+        if (connection === this.#connection) this.#resumeAll();
       },
-      freed: () => this.#sendWaiting(),
-      draining: (connection, ms) => {
+      onLaneFree: () => this.#sendUnsent(),
+      onDraining: (connection, ms) => {
         if (connection !== this.#connection) return;
-        this.#retired.add(connection);
-        this.#tell("draining");
-        void this.#reopen(ms);
+        this.#draining.add(connection);
+        this.#notify("draining");
+        void this.#reconnect(ms);
       },
-      unheard: (connection, answer, error) => {
-        if (this.#whyLost) answer.fail(error);
-        else if (error.code !== "server_draining") this.#askAgain(answer, error);
-        else if (this.#retired.has(connection)) this.#sendAgain(answer); // it never ran
+      onRejected: (connection, answer, error) => {
+        if (this.#fatal) answer.fail(error);
+        else if (error.code !== "server_draining") this.#retryIfSafe(answer, error);
+        else if (this.#draining.has(connection)) this.#resend(answer); // it has not run
         else answer.fail(error);
       },
-      over: (connection, answers, closed) => this.#over(connection, answers, closed),
+      onClose: (connection, answers, closed) => this.#onClose(connection, answers, closed),
     };
   }
 
   /**
-   * Go on elsewhere with what can go on.
+   * Resume what can be resumed, fail the rest.
    * @param {Connection} connection
    * @param {Answer[]} answers
    * @param {Closed} closed
    */
-  #over(connection, answers, closed) {
-    this.#retired.delete(connection);
-    const worthIt = COME_BACK.has(closed.code) && !this.#whyLost && connection.hello !== null;
-    const kept = answers.filter((answer) => worthIt && answer.isDetached);
-    for (const answer of answers) if (!kept.includes(answer)) answer.fail(lost());
+  #onClose(connection, answers, closed) {
+    this.#draining.delete(connection);
+    const mayResume = RECONNECT_CODES.has(closed.code) && !this.#fatal && connection.hello !== null;
+    const resumable = answers.filter((answer) => mayResume && answer.isDetached);
+    for (const answer of answers) if (!resumable.includes(answer)) answer.fail(lostError());
     if (connection === this.#connection) {
       this.#connection = null;
-      if (kept.length) {
-        this.#tell("broken");
-        void this.#reopen(backoff(0));
-      } else this.#lose(lost(), closed);
+      if (resumable.length) {
+        this.#notify("broken");
+        void this.#reconnect(backoff(0));
+      } else this.#failAll(lostError(), closed);
     }
-    for (const answer of kept) this.#adopt(answer);
+    for (const answer of resumable) this.#resumeOrRetry(answer);
   }
 
   /** @param {number} ms */
-  async #reopen(ms) {
+  async #reconnect(ms) {
     const { pause = sleep } = this.#options;
     this.#connection = null;
-    for (let failures = 1; !this.#whyLost; failures++) {
+    for (let failures = 1; !this.#fatal; failures++) {
       await pause(ms);
-      if (this.#whyLost) return;
+      if (this.#fatal) return;
       try {
         return await this.open();
       } catch (error) {
-        const isPassing = error instanceof MillraceError && PASSING.has(error.code);
-        const said = error instanceof Error ? error.message : String(error);
-        if (failures === TRIES || !isPassing)
-          this.#lose(lost(`the connection ended, and no other could be opened: ${said}`), { code: 1006, reason: "" });
+        const isTransient = error instanceof MillraceError && TRANSIENT.has(error.code);
+        const cause = error instanceof Error ? error.message : String(error);
+        const message = `the connection was lost, and no other could be opened: ${cause}`;
+        if (failures === TRIES || !isTransient) this.#failAll(lostError(message), { code: 1006, reason: "" });
         ms = backoff(failures);
       }
     }
   }
 
-  /** @param {Connection} connection Go on with a new one. */
-  #takeUp(connection) {
+  /**
+   * Send and resume on a new connection.
+   * @param {Connection} connection
+   */
+  #use(connection) {
     this.#connection = connection;
-    this.#tell("connected");
-    if (connection.hello || !connection.isNegotiated) this.#adoptAll(); // else its hello is awaited
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const answer of waiting) this.#send(answer);
+    this.#notify("connected");
+    if (connection.hello || !connection.isNegotiated) this.#resumeAll(); // else in `onHello`
+    const unsent = this.#unsent;
+    this.#unsent = [];
+    for (const answer of unsent) this.#send(answer);
   }
 
-  #adoptAll() {
+  #resumeAll() {
     this.hello = this.#connection?.hello ?? null;
-    const orphans = this.#orphans;
-    this.#orphans = [];
-    for (const answer of orphans) this.#adopt(answer);
+    const answers = this.#unresumed;
+    this.#unresumed = [];
+    for (const answer of answers) this.#resumeOrRetry(answer);
   }
 
-  /** @param {Answer} answer Go on with one that a connection has left: now, or when there is one again. */
-  #adopt(answer) {
+  /**
+   * Continue an answer whose connection has closed: now, or once reconnected. A response can be resumed only in the
+   * process that runs it (PROTOCOL.md, Resume). With no response id yet, or in another process, the request is sent
+   * again, if that cannot bill it twice.
+   * @param {Answer} answer
+   */
+  #resumeOrRetry(answer) {
     const connection = this.#connection;
     if (answer.ended) return;
-    if (!connection || (connection.isNegotiated && !connection.hello)) this.#orphans.push(answer);
-    else if (answer.id === null) this.#askAgain(answer, lost("without an idempotency key it is not asked again"));
-    else if (answer.epoch !== connection.hello?.epoch) this.#askAgain(answer, expired());
+    if (!connection || (connection.isNegotiated && !connection.hello)) this.#unresumed.push(answer);
+    else if (answer.id === null) this.#retryIfSafe(answer, lostError(NOT_RESENT));
+    else if (answer.epoch !== connection.hello?.epoch) this.#retryIfSafe(answer, expiredError());
     else {
       connection.resume(answer);
       if (answer.isCancelled) connection.cancel(answer);
@@ -297,71 +308,74 @@ export class Client {
   }
 
   /**
-   * Ask a request again that may have run; without an idempotency key it might be billed twice.
+   * Send a request again that may have run; fail it if it has no idempotency key, as it could be billed twice.
    * @param {Answer} answer
    * @param {MillraceError} error
    */
-  #askAgain(answer, error) {
-    if (answer.isRepeatable) this.#sendAgain(answer);
+  #retryIfSafe(answer, error) {
+    if (answer.isRepeatable) this.#resend(answer);
     else answer.fail(error);
   }
 
   /** @param {Answer} answer */
-  #sendAgain(answer) {
+  #resend(answer) {
     answer.beginAgain();
     this.#send(answer);
   }
 
-  /** @param {Answer} answer Send it now, or when there is a connection and a lane for it. */
+  /**
+   * Send a request now, or when there is a connection and a free lane.
+   * @param {Answer} answer
+   */
   #send(answer) {
     if (answer.askedLane !== null && this.#connection) {
       this.#connection.ask(answer);
     } else {
-      this.#waiting.push(answer);
-      this.#sendWaiting();
+      this.#unsent.push(answer);
+      this.#sendUnsent();
     }
   }
 
-  #sendWaiting() {
-    while (this.#waiting.length && this.#connection && !this.#connection.isFull) {
-      this.#connection.ask(this.#waiting.splice(0, 1)[0]);
+  #sendUnsent() {
+    while (this.#unsent.length && this.#connection && !this.#connection.isFull) {
+      this.#connection.ask(this.#unsent.splice(0, 1)[0]);
     }
   }
 
   /** @param {Answer} answer */
   #cancel(answer) {
-    const carrier = [...this.#retired, this.#connection].find((connection) => connection?.carries(answer));
+    const carrier = [...this.#draining, this.#connection].find((connection) => connection?.carries(answer));
     if (carrier) carrier.cancel(answer);
-    else if (answer.id !== null) answer.isCancelled = true; // to be resumed, so that its end can be told
+    else if (answer.id !== null) answer.isCancelled = true; // resumed, then cancelled, for its terminal
     else {
-      this.#waiting = this.#waiting.filter((waiting) => waiting !== answer);
-      answer.take({ type: "response.incomplete", sequence_number: 0, response: withdrawn() });
+      this.#unsent = this.#unsent.filter((other) => other !== answer);
+      answer.take({ type: "response.incomplete", sequence_number: 0, response: cancelledResponse() });
     }
   }
 
   /**
-   * End all that has not ended.
+   * Fail every answer that waits for a connection, and every later request.
    * @param {MillraceError} error
    * @param {Closed} closed
    */
-  #lose(error, closed) {
-    if (this.#whyLost) return;
-    this.#whyLost = error;
-    for (const answer of [...this.#waiting, ...this.#orphans]) answer.fail(error);
-    this.#waiting = [];
-    this.#orphans = [];
-    this.#tell("lost");
+  #failAll(error, closed) {
+    if (this.#fatal) return;
+    this.#fatal = error;
+    for (const answer of [...this.#unsent, ...this.#unresumed]) answer.fail(error);
+    this.#unsent = [];
+    this.#unresumed = [];
+    this.#notify("lost");
     this.#resolveClosed(closed);
   }
 
   /** @param {State} state */
-  #tell(state) {
+  #notify(state) {
     this.#options.onState?.(state);
   }
 }
 
 /**
- * Connect to a Millrace server; without an address, to the one this page came from.
+ * Connect to a Millrace server; by default, to the server of this page.
  * @param {ConnectOptions} [options]
  * @returns {Promise<Client>}
  */
@@ -371,68 +385,68 @@ export async function connect(options = {}) {
   return client;
 }
 
-function ownAddress() {
+function defaultUrl() {
   return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/responses`;
 }
 
 /**
- * Trade a key for a ticket for this page.
+ * Get a ticket for this page with an API key.
  * @param {string} key
  * @param {string} url
  * @param {typeof globalThis.fetch} fetch
  */
-async function traded(key, url, fetch) {
+async function fetchTicket(key, url, fetch) {
   const options = { method: "POST", headers: { Authorization: `Bearer ${key}` } };
-  const answer = await fetch(beside(url, "tickets"), options).catch(() => null);
-  if (!answer) throw failed(url);
-  if (!answer.ok) throw await refusal(answer);
-  const { ticket } = await answer.json();
+  const response = await fetch(endpointUrl(url, "tickets"), options).catch(() => null);
+  if (!response) throw connectionFailed(url);
+  if (!response.ok) throw await httpError(response);
+  const { ticket } = await response.json();
   return /** @type {string} */ (ticket);
 }
 
 /**
- * Find out what a browser does not say: why there is no connection.
+ * Return why the connection failed. A browser does not say it, so ask over HTTP.
  * @param {string} url
  * @param {typeof globalThis.fetch} fetch
  */
-async function whyRefused(url, fetch) {
-  const answer = await fetch(beside(url, "models")).catch(() => null);
-  return answer && !answer.ok ? refusal(answer) : failed(url);
+async function connectError(url, fetch) {
+  const response = await fetch(endpointUrl(url, "models")).catch(() => null);
+  return response && !response.ok ? httpError(response) : connectionFailed(url);
 }
 
-/** @param {globalThis.Response} answer */
-async function refusal(answer) {
-  const { error } = await answer.json().catch(() => ({}));
-  return new MillraceError(error?.code ?? "connection_failed", error?.message ?? `HTTP ${answer.status}`);
+/** @param {globalThis.Response} response */
+async function httpError(response) {
+  const { error } = await response.json().catch(() => ({}));
+  return new MillraceError(error?.code ?? "connection_failed", error?.message ?? `HTTP ${response.status}`);
 }
 
 /** @param {string} url */
-function failed(url) {
+function connectionFailed(url) {
   return new MillraceError("connection_failed", `no connection to ${url}`);
 }
 
 /**
- * The HTTP address of another endpoint of the same server.
+ * Return the HTTP URL of another endpoint of the same server.
  * @param {string} url
  * @param {string} name
  */
-function beside(url, name) {
-  const found = new URL(url);
-  return `${found.protocol === "wss:" ? "https" : "http"}://${found.host}${found.pathname.replace(/responses\/?$/, name)}`;
+function endpointUrl(url, name) {
+  const { protocol, host, pathname } = new URL(url);
+  return `${protocol === "wss:" ? "https" : "http"}://${host}${pathname.replace(/responses\/?$/, name)}`;
 }
 
-function expired() {
-  return new MillraceError("resume_expired", "the server that answered is gone");
+function expiredError() {
+  return new MillraceError("resume_expired", GONE);
 }
 
 /** @returns {Response} */
-function withdrawn() {
+function cancelledResponse() {
   const nothing = { output: [], usage: null, error: null, metadata: {} };
   return { id: "", status: "cancelled", model: "", ...nothing, incomplete_details: { reason: "cancelled" } };
 }
 
 /** @param {Record<string, unknown>} fields */
-function onTheWire(fields) {
+function requestBody(fields) {
   /** @type {Record<string, unknown>} */
   const body = {};
   /** @type {Record<string, unknown>} */
@@ -447,7 +461,7 @@ function onTheWire(fields) {
 }
 
 /**
- * How long to wait; chance spreads the pages that lost one server together.
+ * Return the delay in milliseconds; jitter spreads the clients of one lost server.
  * @param {number} failures
  */
 function backoff(failures) {

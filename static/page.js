@@ -1,25 +1,25 @@
 // @ts-check
-/** The page: a question goes out, its answer streams in. One at a time; the wire could do more. */
+/** The page: sends a question and streams its answer, one request at a time. */
 
-import { openDoor } from "./key-form.js";
 import { History } from "./history.js";
-import { Link } from "./reconnect.js";
+import { connectWithKey } from "./key-form.js";
 import { MillraceError } from "./millrace.js";
-import { settle } from "./summary.js";
+import { Reconnector } from "./reconnect.js";
+import { summarize } from "./summary.js";
 import { element, View } from "./view.js";
 
 /** @typedef {import("./millrace.js").Answer} Answer */
-/** @typedef {import("./reconnect.js").LinkState} LinkState */
-/** @typedef {import("./summary.js").Settled} Settled */
+/** @typedef {import("./reconnect.js").ReconnectState} ReconnectState */
+/** @typedef {import("./summary.js").Summary} Summary */
 
-const FIRST = ["response.output_text.delta", "response.refusal.delta"];
+const TEXT_DELTAS = ["response.output_text.delta", "response.refusal.delta"];
 
 const question = /** @type {HTMLTextAreaElement} */ (element("question"));
 const askButton = /** @type {HTMLButtonElement} */ (element("ask"));
 const stopButton = /** @type {HTMLButtonElement} */ (element("stop"));
 const view = new View();
-const past = new History(suggest);
-const link = new Link(open, showLink);
+const requests = new History(suggest);
+const reconnector = new Reconnector(open, showConnection);
 /** @type {Answer | null} */
 let running = null;
 
@@ -39,27 +39,27 @@ document.addEventListener("keydown", (event) => {
 for (const chip of document.querySelectorAll(".chip")) {
   chip.addEventListener("click", () => suggest(/** @type {HTMLElement} */ (chip).dataset.question ?? ""));
 }
-void link.keep();
+void reconnector.run();
 
-/** Connect; a page that may not is told why, and tries again: someone may be changing the configuration. */
+/** Connect. `forbidden` is shown as an error; the page keeps trying, as the configuration may change. */
 async function open() {
   try {
-    return await openDoor({ onState: showState, locked: showLocked });
+    return await connectWithKey({ onState: showState, onKeyNeeded: showKeyNeeded });
   } catch (error) {
-    if (error instanceof MillraceError && error.code === "forbidden") view.fault(error);
+    if (error instanceof MillraceError && error.code === "forbidden") view.showError(error);
     throw error;
   }
 }
 
 async function ask() {
   const text = question.value.trim();
-  if (!text || running || !link.client) return;
+  if (!text || running || !reconnector.client) return;
   const options = { strategy: choice("strategy"), delivery: choice("delivery"), cache: choice("cache") };
   view.begin(text, options.cache);
-  running = link.client.stream(text, { millrace: options });
+  running = reconnector.client.stream(text, { millrace: options });
   showControls();
   try {
-    past.add(await follow(running, text));
+    requests.add(await follow(running, text));
   } finally {
     running = null;
     showControls();
@@ -67,43 +67,43 @@ async function ask() {
 }
 
 /**
- * Show an answer to its end, and return what it came to.
+ * Show an answer until it ends, and return its summary.
  * @param {Answer} answer
  * @param {string} text
- * @returns {Promise<Settled>}
+ * @returns {Promise<Summary>}
  */
 async function follow(answer, text) {
   const started = performance.now();
   /** @type {number | null} */
   let firstMs = null;
-  let fault = null;
+  let failure = null;
   try {
     for await (const event of answer) {
-      if (FIRST.includes(event.type) && firstMs === null) {
+      if (TEXT_DELTAS.includes(event.type) && firstMs === null) {
         firstMs = performance.now() - started;
-        view.firstWord(firstMs);
+        view.showFirstToken(firstMs);
       }
       view.show(event, answer);
     }
-    fault = (await answer.done).error;
+    failure = (await answer.done).error;
   } catch (error) {
     if (!(error instanceof MillraceError)) throw error;
-    fault = error;
+    failure = error;
   }
-  const settled = settle(text, answer, fault, { firstMs, totalMs: performance.now() - started });
-  view.end(settled, answer);
-  if (fault) view.fault(fault);
-  return settled;
+  const summary = summarize(text, answer, failure, { firstMs, totalMs: performance.now() - started });
+  view.end(summary, answer);
+  if (failure) view.showError(failure);
+  return summary;
 }
 
 function stop() {
   if (!running) return;
   running.cancel();
-  view.stopping();
+  view.showStopping();
 }
 
 /**
- * Put a question into the box, and ask it unless another one runs.
+ * Put a question into the input and ask it, unless a request is running.
  * @param {string} text
  */
 function suggest(text) {
@@ -117,42 +117,42 @@ function choice(id) {
   return /** @type {HTMLSelectElement} */ (element(id)).value;
 }
 
-/** A button that goes grey would drop the keyboard's focus, so it hands it to the other one. */
+/** Enable the buttons. A focused button that is disabled loses the focus, so it is moved to the other one. */
 function showControls() {
   const focused = document.activeElement;
-  askButton.disabled = running !== null || !link.client;
+  askButton.disabled = running !== null || !reconnector.client;
   stopButton.disabled = running === null;
   if (focused === askButton && running) stopButton.focus();
   if (focused === stopButton && !running) askButton.focus();
 }
 
-/** @param {LinkState} link */
-function showLink(link) {
-  const words = {
+/** @param {ReconnectState} connection */
+function showConnection(connection) {
+  const texts = {
     connecting: "Connecting…",
     connected: "Connected",
-    waiting: `Connection lost; trying again in ${"ms" in link ? Math.ceil(link.ms / 1000) : 0} s`,
+    waiting: `Connection lost; retrying in ${"ms" in connection ? Math.ceil(connection.ms / 1000) : 0} s`,
   };
-  say(link.state, words[link.state]);
+  showStatus(connection.state, texts[connection.state]);
 }
 
-/** @param {import("./millrace.js").State} state What the client says while the link is up. */
+/** @param {import("./millrace.js").State} state The state of a client that is connected. */
 function showState(state) {
-  if (state === "draining") say(state, "Server restarts, reconnecting…");
-  if (state === "connected") say(state, "Connected");
+  if (state === "draining") showStatus(state, "Server restarts, reconnecting…");
+  if (state === "connected") showStatus(state, "Connected");
 }
 
-function showLocked() {
-  say("locked", "A key is needed");
+function showKeyNeeded() {
+  showStatus("locked", "A key is needed");
 }
 
 /**
  * @param {string} state
- * @param {string} words
+ * @param {string} text
  */
-function say(state, words) {
-  const place = element("link");
-  place.dataset.state = state;
-  place.textContent = words;
+function showStatus(state, text) {
+  const status = element("link");
+  status.dataset.state = state;
+  status.textContent = text;
   showControls();
 }

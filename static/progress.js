@@ -1,5 +1,5 @@
 // @ts-check
-/** How one request falls: from the events of the wire to what each stage of the drawing shows. Pure. */
+/** The progress of one request through the funnel: turns events into the status of each stage of the drawing. Pure. */
 
 import { money, similarity } from "./format.js";
 import { verdict } from "./sentences.js";
@@ -13,173 +13,172 @@ import { verdict } from "./sentences.js";
 /** @typedef {"small" | "large"} Tier */
 
 /**
- * idle: the request has not come here; past: it went by; working; caught: here it was answered;
- * weak: what came of it was not good enough; closed: the other model was first; stopped, broken: it ended here
- * without an answer.
- * @typedef {"idle" | "past" | "working" | "caught" | "weak" | "closed" | "stopped" | "broken"} State
- * @typedef {{state: State, note: string}} Mark
+ * The states of a stage. idle: not reached; past: passed without an answer; working; answered: gave the answer; weak:
+ * its answer failed the check; closed: lost a race; stopped, broken: the request ended here without an answer.
+ * @typedef {"idle" | "past" | "working" | "answered" | "weak" | "closed" | "stopped" | "broken"} State
+ * @typedef {{state: State, note: string}} StepStatus
  */
 
 export const STEPS = /** @type {const} */ (["exact", "join", "semantic", "small", "check", "large"]);
 const CACHES = /** @type {const} */ (["exact", "join", "semantic"]);
 
-/** What a stage says of a request that it has let by. */
-const MISSES = { exact: "miss", join: "alone", semantic: "miss" };
+/** The notes of stages that the request has passed. */
+const MISS_NOTES = { exact: "miss", join: "no match", semantic: "miss" };
 
-export class Fall {
-  /** @type {Record<Step, Mark>} */
-  marks;
-  /** @type {"fall" | "race"} One model after the other, or both side by side. */
-  mode = "fall";
-  /** @type {Route | null} The last one: in a race the second names the winner. */
+export class Progress {
+  /** @type {Record<Step, StepStatus>} */
+  steps;
+  /** @type {"cascade" | "race"} One model after the other, or both at once. */
+  mode = "cascade";
+  /** @type {Route | null} The last one. In a race there are two; the second names the winner. */
   route = null;
-  /** Whether a race has been decided. */
+  /** Whether a race has a winner. */
   decided = false;
-  /** Who gave the answer, once it has ended: small, large or cache. */
+  /** The stage that gave the answer: small, large or cache. Set at the end. */
   stage = "";
-  /** How the caches took part: miss, exact, semantic or joined, once that is known. */
+  /** The result of the caches: miss, exact, semantic or joined. Empty before it is known. */
   cache = "";
-  /** Tokens cut from the prompt, once it has ended. */
+  /** Tokens trimmed from the prompt. Set at the end. */
   trimmed = 0;
-  /** @type {Record<Tier, string>} What the two models are called, as far as that has been said. */
+  /** @type {Record<Tier, string>} The names of the two models; empty before they are known. */
   names;
   #revised = false;
 
   /**
-   * A request sets out.
-   * @param {string} wanted What it wants of the caches: on, off, refresh or only.
-   * @param {Record<Tier, string>} [names] What the models were called the last time.
+   * @param {string} cacheMode The option `cache`: on, off, refresh or only.
+   * @param {Record<Tier, string>} [names] The names of the models, from the last request.
    */
-  constructor(wanted = "on", names = { small: "", large: "" }) {
+  constructor(cacheMode = "on", names = { small: "", large: "" }) {
     this.names = { ...names };
-    const marks = STEPS.map((step) => [step, { state: "idle", note: "" }]);
-    this.marks = Object.fromEntries(marks);
-    if (wanted !== "on") this.#mark("join", "past", "left out");
-    if (wanted === "on" || wanted === "only") this.#mark("exact", "working", "looking");
-    else for (const step of CACHES) this.#mark(step, "past", "left out");
+    const entries = STEPS.map((step) => [step, { state: "idle", note: "" }]);
+    this.steps = Object.fromEntries(entries);
+    if (cacheMode !== "on") this.#set("join", "past", "skipped");
+    if (cacheMode === "on" || cacheMode === "only") this.#set("exact", "working", "looking up");
+    else for (const step of CACHES) this.#set(step, "past", "skipped");
   }
 
   /** @param {AnswerEvent} event */
   take(event) {
     switch (event.type) {
       case "millrace.route":
-        this.#routed(event);
+        this.#applyRoute(event);
         break;
       case "millrace.revise":
-        this.#revise(event);
+        this.#applyRevise(event);
         break;
       case "millrace.usage":
-        this.#billed(event.attempts);
+        this.#applyAttempts(event.attempts);
     }
   }
 
   /**
-   * It ended, caught or not; without a response it was refused or lost.
+   * The request has ended. Without a response it was refused, or the connection was lost.
    * @param {Response | null} [response]
    */
   end(response) {
     const metadata = response?.metadata ?? {};
     this.stage = metadata["millrace.route"] ?? "";
-    this.cache = this.route?.cache ?? metadata["millrace.cache"] ?? ""; // the route knows it of a cancelled one too
+    // The metadata of a cancelled response may say miss; its route is right.
+    this.cache = this.route?.cache ?? metadata["millrace.cache"] ?? "";
     this.trimmed = Number(metadata["millrace.trimmed_tokens"] ?? 0);
-    this.#billed(response?.usage?.attempts ?? []);
-    if (response?.status === "completed") this.#caught(metadata["millrace.check"]);
-    else if (response?.status === "cancelled") this.#leave("stopped", this.cache === "joined" ? "left" : "stopped");
-    else if (response?.status === "incomplete") this.#leave("stopped", "cut off");
-    else if (response?.error?.code === "response_not_found") this.#nothingStored();
-    else this.#leave("broken", "broke off");
+    this.#applyAttempts(response?.usage?.attempts ?? []);
+    if (response?.status === "completed") this.#showAnswered(metadata["millrace.check"]);
+    else if (response?.status === "cancelled") this.#endAt("stopped", this.cache === "joined" ? "left" : "stopped");
+    else if (response?.status === "incomplete") this.#endAt("stopped", "cut off");
+    else if (response?.error?.code === "response_not_found") this.#showNothingStored();
+    else this.#endAt("broken", "failed");
   }
 
   /** @param {Route} route */
-  #routed(route) {
-    const before = this.route?.tier;
+  #applyRoute(route) {
+    const previous = this.route?.tier;
     this.route = route;
     this.cache = route.cache;
     if (route.tier) this.names[route.tier] = route.model;
-    if (before && route.tier) this.#decide(route.tier);
-    else if (route.cache === "exact") this.#mark("exact", "caught", "answered");
-    else if (route.cache === "semantic") this.#similar(route);
-    else if (route.cache === "joined") this.#join(route);
-    else this.#miss(route);
+    if (previous && route.tier) this.#endRace(route.tier);
+    else if (route.cache === "exact") this.#set("exact", "answered", "answered");
+    else if (route.cache === "semantic") this.#showSemanticHit(route);
+    else if (route.cache === "joined") this.#showJoined(route);
+    else this.#showMiss(route);
   }
 
   /** @param {Route} route */
-  #similar({ similarity: alike }) {
-    this.#letBy("exact", "join");
-    this.#mark("semantic", "caught", alike === undefined ? "answered" : `${similarity(alike)} similar`);
+  #showSemanticHit({ similarity: cosine }) {
+    this.#passBy("exact", "join");
+    this.#set("semantic", "answered", cosine === undefined ? "answered" : `${similarity(cosine)} similar`);
   }
 
   /** @param {Route} route */
-  #join(route) {
-    this.#letBy("exact", "semantic");
-    this.#mark("join", "working", "riding along");
-    if (route.tier) this.#models(route);
-    else this.#mark("semantic", "past", "answered both");
+  #showJoined(route) {
+    this.#passBy("exact", "semantic");
+    this.#set("join", "working", "joined");
+    if (route.tier) this.#startModels(route);
+    else this.#set("semantic", "past", "answered both");
   }
 
   /** @param {Route} route */
-  #miss(route) {
-    this.#letBy(...CACHES);
-    const { similarity: alike } = route;
-    if (alike !== undefined) this.#mark("semantic", "past", `${similarity(alike)}, not enough`);
-    this.#models(route);
+  #showMiss(route) {
+    this.#passBy(...CACHES);
+    const { similarity: cosine } = route;
+    if (cosine !== undefined) this.#set("semantic", "past", `${similarity(cosine)}, too low`);
+    this.#startModels(route);
   }
 
   /** @param {Route} route */
-  #models({ tier, strategy }) {
-    if (tier && strategy === "race") this.#race();
-    else if (tier) this.#ask(tier, strategy);
+  #startModels({ tier, strategy }) {
+    if (tier && strategy === "race") this.#startRace();
+    else if (tier) this.#startModel(tier, strategy);
   }
 
   /**
    * @param {Tier} tier
    * @param {string} strategy
    */
-  #ask(tier, strategy) {
-    const large = tier === "large";
-    if (large) this.#mark("small", "past", "not asked");
-    this.#mark(tier, "working", "answering");
-    // The small model, asked for by name, is taken at its word.
-    if (strategy !== "small") this.#mark("check", large ? "past" : "working", "reading along");
+  #startModel(tier, strategy) {
+    const isLarge = tier === "large";
+    if (isLarge) this.#set("small", "past", "not asked");
+    this.#set(tier, "working", "answering");
+    // With the strategy `small` the answer is not checked.
+    if (strategy !== "small") this.#set("check", isLarge ? "past" : "working", "checking");
   }
 
-  /** Both are asked; neither has won. */
-  #race() {
+  /** Both models are called; neither has won yet. */
+  #startRace() {
     this.mode = "race";
-    this.#mark("small", "working", "racing");
-    this.#mark("large", "working", "racing");
-    this.#mark("check", "idle", "waiting");
+    this.#set("small", "working", "racing");
+    this.#set("large", "working", "racing");
+    this.#set("check", "idle", "waiting");
   }
 
   /** @param {Tier} winner */
-  #decide(winner) {
+  #endRace(winner) {
     this.mode = "race";
     this.decided = true;
-    this.#mark(winner, "working", "answering");
-    this.#mark(winner === "large" ? "small" : "large", "closed", "closed");
-    this.#mark("check", winner === "large" ? "past" : "working", "reading along");
+    this.#set(winner, "working", "answering");
+    this.#set(winner === "large" ? "small" : "large", "closed", "closed");
+    this.#set("check", winner === "large" ? "past" : "working", "checking");
   }
 
   /** @param {Revise} revise */
-  #revise({ reason, to_model }) {
+  #applyRevise({ reason, to_model }) {
     this.#revised = true;
     this.names.large = to_model;
-    this.#mark("small", "weak", "taken back");
-    this.#mark("check", "weak", verdict(reason, reason));
-    this.#mark("large", "working", this.marks.large.state === "closed" ? "asked again" : "answering");
+    this.#set("small", "weak", "taken back");
+    this.#set("check", "weak", verdict(reason, reason));
+    this.#set("large", "working", this.steps.large.state === "closed" ? "asked again" : "answering");
   }
 
   /**
-   * The bill knows which calls there are: that a hedge has started the large model, and what the loser has cost.
+   * The attempts show that a hedge has started the large model, and what the loser of a race has cost.
    * @param {Attempt[]} attempts
    */
-  #billed(attempts) {
+  #applyAttempts(attempts) {
     const tiers = attempts.map(({ model }) => this.#tierOf(model));
     attempts.forEach(({ model }, index) => (this.names[tiers[index]] = model));
     const both = tiers.includes("small") && tiers.includes("large");
-    if (both && this.mode === "fall" && !this.#revised) this.#race();
+    if (both && this.mode === "cascade" && !this.#revised) this.#startRace();
     attempts.forEach((attempt, index) => {
-      if (this.marks[tiers[index]].state === "closed") this.#price(tiers[index], attempt);
+      if (this.steps[tiers[index]].state === "closed") this.#showLoser(tiers[index], attempt);
     });
   }
 
@@ -187,14 +186,14 @@ export class Fall {
    * @param {Tier} loser
    * @param {Attempt} attempt
    */
-  #price(loser, { outcome, cost_usd, estimated }) {
+  #showLoser(loser, { outcome, cost_usd, estimated }) {
     const cost = `${estimated ? "≈" : ""}${money(cost_usd)}`;
-    if (outcome === "lost") this.#mark(loser, "closed", `closed, ${cost}`);
-    if (outcome === "failed") this.#mark(loser, "broken", `failed, ${cost}`);
+    if (outcome === "lost") this.#set(loser, "closed", `closed, ${cost}`);
+    if (outcome === "failed") this.#set(loser, "broken", `failed, ${cost}`);
   }
 
   /**
-   * Where more than one model is asked, the small one is asked first; a route has said its name.
+   * Return the tier of a model. If both are called, the small one is called first, and a route has named it.
    * @param {string} model
    * @returns {Tier}
    */
@@ -202,45 +201,45 @@ export class Fall {
     return model === this.names.small ? "small" : "large";
   }
 
-  /** @param {string | undefined} check What the check says of the answer. */
-  #caught(check) {
+  /** @param {string | undefined} check The result of the check. */
+  #showAnswered(check) {
     const joined = this.cache === "joined";
     for (const step of STEPS) {
-      if (this.marks[step].state === "idle") this.#mark(step, "idle", "not needed");
+      if (this.steps[step].state === "idle") this.#set(step, "idle", "not needed");
     }
-    if (joined) this.#mark("join", "caught", "rode along");
+    if (joined) this.#set("join", "answered", "joined");
     if (this.stage !== "small" && this.stage !== "large") return;
-    this.#mark(this.stage, joined ? "past" : "caught", joined ? "answered both" : "answered");
-    if (check === "passed") this.#mark("check", "past", "passed");
-    else if (check && this.marks.check.state !== "weak") this.#mark("check", "weak", verdict(check, check));
+    this.#set(this.stage, joined ? "past" : "answered", joined ? "answered both" : "answered");
+    if (check === "passed") this.#set("check", "past", "passed");
+    else if (check && this.steps.check.state !== "weak") this.#set("check", "weak", verdict(check, check));
   }
 
   /**
-   * @param {State} state Of the stages that were at work.
+   * @param {State} state The new state of the stages that were working.
    * @param {string} note
    */
-  #leave(state, note) {
-    const joined = this.marks.join.state === "working";
+  #endAt(state, note) {
+    const joined = this.steps.join.state === "working";
     for (const step of STEPS) {
-      if (this.marks[step].state !== "working") continue;
-      if (step === "check") this.#mark(step, "idle", "");
-      else if (joined && step !== "join" && state === "stopped") this.#mark(step, "past", ""); // it answers the other
-      else this.#mark(step, state, note);
+      if (this.steps[step].state !== "working") continue;
+      if (step === "check") this.#set(step, "idle", "");
+      else if (joined && step !== "join" && state === "stopped") this.#set(step, "past", ""); // the model still runs
+      else this.#set(step, state, note);
     }
   }
 
-  #nothingStored() {
-    this.#letBy("exact");
-    this.#mark("semantic", "broken", "nothing stored");
+  #showNothingStored() {
+    this.#passBy("exact");
+    this.#set("semantic", "broken", "nothing stored");
   }
 
   /**
-   * They had nothing for it; one that is left out stays so.
+   * The request has passed these stages. A stage that was skipped keeps its note.
    * @param {(typeof CACHES)[number][]} steps
    */
-  #letBy(...steps) {
+  #passBy(...steps) {
     for (const step of steps) {
-      if (this.marks[step].state !== "past") this.#mark(step, "past", MISSES[step]);
+      if (this.steps[step].state !== "past") this.#set(step, "past", MISS_NOTES[step]);
     }
   }
 
@@ -249,7 +248,7 @@ export class Fall {
    * @param {State} state
    * @param {string} note
    */
-  #mark(step, state, note) {
-    this.marks[step] = { state, note };
+  #set(step, state, note) {
+    this.steps[step] = { state, note };
   }
 }

@@ -1,50 +1,50 @@
 // @ts-check
-/** A connection that comes back: while it is down it is opened again, ever less eagerly. */
+/** Keeps the page connected: connects again with exponential backoff. */
 
 /** @typedef {import("./millrace.js").Client} Client */
-/** @typedef {{state: "connecting" | "connected"} | {state: "waiting", ms: number}} LinkState */
+/** @typedef {{state: "connecting" | "connected"} | {state: "waiting", ms: number}} ReconnectState */
 
 const FIRST_MS = 500;
 const LONGEST_MS = 15_000;
 
-export class Link {
+export class Reconnector {
   /** @type {Client | null} */
   client = null;
 
   #open;
-  #tell;
+  #onState;
   #pause;
 
   /**
    * @param {() => Promise<Client>} open
-   * @param {(state: LinkState) => void} tell
+   * @param {(state: ReconnectState) => void} onState
    * @param {(ms: number) => Promise<void>} [pause]
    */
-  constructor(open, tell, pause = sleep) {
+  constructor(open, onState, pause = sleep) {
     this.#open = open;
-    this.#tell = tell;
+    this.#onState = onState;
     this.#pause = pause;
   }
 
-  /** Keep connected for as long as the page lives. */
-  async keep() {
+  /** Connect, and connect again after every close. Never returns. */
+  async run() {
     for (let failures = 0; ; failures++) {
-      if (await this.#connection()) failures = 0;
+      if (await this.#connectOnce()) failures = 0;
       const ms = backoff(failures);
-      this.#tell({ state: "waiting", ms });
+      this.#onState({ state: "waiting", ms });
       await this.#pause(ms);
     }
   }
 
-  /** Connect, and return once that is over: whether there was a connection. */
-  async #connection() {
-    this.#tell({ state: "connecting" });
+  /** Connect, and wait until the connection is closed. Return false if connecting failed. */
+  async #connectOnce() {
+    this.#onState({ state: "connecting" });
     try {
       this.client = await this.#open();
     } catch {
-      return false; // why, a browser does not say
+      return false; // a browser does not say why
     }
-    this.#tell({ state: "connected" });
+    this.#onState({ state: "connected" });
     await this.client.closed;
     this.client = null;
     return true;
@@ -52,13 +52,13 @@ export class Link {
 }
 
 /**
- * Return how long to wait after so many failures in a row. Chance spreads the pages that lost one server together.
+ * Return the delay in milliseconds after some failures in a row; jitter spreads the pages of one lost server.
  * @param {number} failures
- * @param {number} [chance] From 0 to 1.
+ * @param {number} [random] From 0 to 1.
  */
-export function backoff(failures, chance = Math.random()) {
-  const full = Math.min(LONGEST_MS, FIRST_MS * 2 ** failures);
-  return full * (0.5 + chance / 2);
+export function backoff(failures, random = Math.random()) {
+  const delay = Math.min(LONGEST_MS, FIRST_MS * 2 ** failures);
+  return delay * (0.5 + random / 2);
 }
 
 /**

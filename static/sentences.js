@@ -1,82 +1,82 @@
 // @ts-check
-/** What the page says of a request, in sentences. Pure. */
+/** The sentences about a request that the page shows. Pure. */
 
 import { age, count, duration, money, similarity } from "./format.js";
 
-/** @typedef {import("./progress.js").Fall} Fall */
-/** @typedef {import("./summary.js").Settled} Settled */
+/** @typedef {import("./progress.js").Progress} Progress */
+/** @typedef {import("./summary.js").Summary} Summary */
 
-const NAMES = /** @type {Record<string, string>} */ ({
+const STAGE_NAMES = /** @type {Record<string, string>} */ ({
   cache: "the cache",
   small: "the small model",
   large: "the large model",
 });
 
-/** What a failed check says of the answer it judged. */
+/** The results of failed checks, as the end of a sentence about the model. */
 const VERDICTS = /** @type {Record<string, string>} */ ({
   empty: "said nothing",
   cut_off: "was cut off",
   refusal: "refused",
   unsure: "was unsure",
-  form: "broke the asked-for form",
+  form: "broke the requested format",
 });
 
 /**
- * What a revise means, as a sentence's end: "was unsure".
+ * The reason of a revise as the end of a sentence, such as "was unsure".
  * @param {string} reason
- * @param {string} [otherwise] For a reason that has no words here.
+ * @param {string} [fallback] For a reason without a text here.
  */
-export function verdict(reason, otherwise = "failed") {
-  return VERDICTS[reason] ?? otherwise;
+export function verdict(reason, fallback = "failed") {
+  return VERDICTS[reason] ?? fallback;
 }
 
 /**
- * Who is at it now; nothing where a cache has answered.
- * @param {Fall} fall
+ * Which model is answering; empty if a cache has answered.
+ * @param {Progress} progress
  */
-export function underWay({ route, cache, mode, decided }) {
-  const who = NAMES[route?.tier ?? ""];
-  if (!who) return "";
-  if (mode === "race" && !decided) return "Both models race for the first word.";
-  if (decided) return `${sentence(who)} was first, and answers.`;
-  if (cache === "joined") return `An identical request is under way; ${who} answers both.`;
-  return `${sentence(who)} is answering.`;
+export function runningSentence({ route, cache, mode, decided }) {
+  const model = STAGE_NAMES[route?.tier ?? ""];
+  if (!model) return "";
+  if (mode === "race" && !decided) return "Both models race for the first token.";
+  if (decided) return `${capitalized(model)} was first and is answering.`;
+  if (cache === "joined") return `An identical request is running; ${model} answers both.`;
+  return `${capitalized(model)} is answering.`;
 }
 
 /**
- * Why it went the way it did, with the figures that speak for it; nothing before that is known.
- * @param {Fall} fall
+ * The route of a request: the model, the reason and the numbers behind it; empty before the route is known.
+ * @param {Progress} progress
  */
-export function why({ route, cache, mode, decided, trimmed }) {
+export function routeText({ route, cache, mode, decided, trimmed }) {
   if (!route) return "";
-  const { model, reason, score, similarity: alike, age_s } = route;
+  const { model, reason, score, similarity: cosine, age_s } = route;
   const parts = mode === "race" && !decided ? [reason] : [model, reason];
   if (typeof score === "number") parts.push(`score ${score.toFixed(2)}`);
-  if (alike !== undefined) parts.push(`${similarity(alike)} similar`);
+  if (cosine !== undefined) parts.push(`${similarity(cosine)} similar`);
   if (age_s !== undefined) parts.push(`stored ${age(age_s)} ago`);
   if (cache === "joined") parts.push("shared with an identical request");
   if (trimmed) parts.push(`${count(trimmed)} tokens trimmed`);
   return parts.join(" · ");
 }
 
-/** @param {Settled} settled */
-export function closing({ status, code, stage, cache, totalMs, cost }) {
+/** @param {Summary} summary */
+export function endSentence({ status, code, stage, cache, totalMs, cost }) {
   const time = duration(totalMs);
-  const paid = cost ? `it cost ${money(cost)}` : "it cost nothing";
+  const price = cost ? `it cost ${money(cost)}` : "it cost nothing";
   switch (status) {
     case "completed":
-      if (cache === "joined") return `Completed in ${time}, riding along: ${NAMES[stage ?? ""]} answered both.`;
-      return `Completed: ${answerer(stage, cache)} answered in ${time}.`;
+      if (cache === "joined") return `Completed in ${time}, joined: ${STAGE_NAMES[stage ?? ""]} answered both.`;
+      return `Completed: ${sourceName(stage, cache)} answered in ${time}.`;
     case "cancelled":
-      return `Cancelled after ${time}; ${paid}.`;
+      return `Cancelled after ${time}; ${price}.`;
     case "incomplete":
-      return `Incomplete (${code}) after ${time}; ${paid}.`;
+      return `Incomplete (${code}) after ${time}; ${price}.`;
     case "refused":
-      return "Refused; nothing was asked, nothing is billed.";
+      return "Refused: no model was called, nothing is billed.";
     case "lost":
       return `The connection was lost after ${time}.`;
     default:
-      return `Failed after ${time}; ${paid}.`;
+      return `Failed after ${time}; ${price}.`;
   }
 }
 
@@ -84,12 +84,12 @@ export function closing({ status, code, stage, cache, totalMs, cost }) {
  * @param {string | null} stage
  * @param {string | null} cache
  */
-function answerer(stage, cache) {
+function sourceName(stage, cache) {
   if (stage === "cache" && cache === "semantic") return "the semantic cache";
-  return NAMES[stage ?? ""] ?? "a model";
+  return STAGE_NAMES[stage ?? ""] ?? "a model";
 }
 
-/** @param {string} words */
-function sentence(words) {
-  return words.charAt(0).toUpperCase() + words.slice(1);
+/** @param {string} text */
+function capitalized(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }

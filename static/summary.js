@@ -1,48 +1,48 @@
 // @ts-check
-/** One request that has ended, and what it came to. Pure. */
+/** The summary of a request that has ended. Pure. */
 
 /** @typedef {import("./millrace.js").Answer} Answer */
 /** @typedef {import("./millrace.js").Attempt} Attempt */
 
 /**
- * @typedef {"cache" | "small" | "large"} Stage Who gave the answer.
- * @typedef {"exact" | "semantic" | "joined" | "small" | "large"} Catch What caught the request; one for each answer.
- * @typedef {{firstMs: number | null, totalMs: number}} Times Until the first word was seen, and until the end.
+ * @typedef {"cache" | "small" | "large"} Stage The stage that gave the answer.
+ * @typedef {"exact" | "semantic" | "joined" | "small" | "large"} Source How a completed request got its answer.
+ * @typedef {{firstMs: number | null, totalMs: number}} Times Until the first token and until the end.
  *
- * @typedef {object} Ending
+ * @typedef {object} Result
  * @property {string} question
  * @property {string} status completed, incomplete, cancelled, failed, refused or lost
  * @property {string | null} code Why it did not complete.
  * @property {Stage | null} stage
  * @property {string | null} cache miss, exact, semantic or joined
- * @property {boolean} escalated Whether words were taken back, and the large model asked.
+ * @property {boolean} escalated Whether text was taken back, and the large model called.
  * @property {string} model
  * @property {number} inputTokens
  * @property {number} outputTokens
  * @property {boolean} estimated Whether the tokens are an estimate.
  * @property {number} cost Dollars.
- * @property {boolean} costEstimated Whether some of the cost is: of a call that was closed before it could report.
- * @property {number} saved Dollars, against the large model alone; negative where the funnel cost more.
- * @property {number} waste Dollars of the cost, for words that nobody has kept.
+ * @property {boolean} costEstimated Whether part of the cost is: a call that is closed early reports no usage.
+ * @property {number} saved Dollars, compared with the large model alone; negative if the funnel cost more.
+ * @property {number} waste Dollars of the cost, for calls whose text was discarded.
  *
- * @typedef {Ending & Times} Settled
+ * @typedef {Result & Times} Summary
  */
 
-/** Outcomes of calls that were paid for in vain. */
-const IN_VAIN = ["lost", "revised"];
+/** The outcomes of calls whose text was discarded. */
+const WASTED = ["lost", "revised"];
 
 /**
  * @param {string} question
  * @param {Answer} answer
- * @param {{code: string} | null} fault
+ * @param {{code: string} | null} error
  * @param {Times} times
- * @returns {Settled}
+ * @returns {Summary}
  */
-export function settle(question, answer, fault, times) {
+export function summarize(question, answer, error, times) {
   const { usage, metadata, model, incomplete_details: details, status } = answer.response ?? {};
   const attempts = usage?.attempts ?? [];
   const ended = status && status !== "in_progress";
-  const code = fault?.code ?? null;
+  const code = error?.code ?? null;
   return {
     question,
     status: ended ? status : code === "connection_lost" ? "lost" : "refused",
@@ -57,17 +57,18 @@ export function settle(question, answer, fault, times) {
     cost: usage?.cost_usd ?? 0,
     costEstimated: attempts.some(({ estimated }) => estimated),
     saved: usage?.saved_usd ?? 0,
-    waste: inVain(attempts),
+    waste: wastedCost(attempts),
     ...times,
   };
 }
 
 /**
- * What caught it, if something did. One that rode along was caught by that, whoever answered the other.
- * @param {{status: string, stage: Stage | null, cache: string | null}} settled
- * @returns {Catch | null}
+ * Return how a request got its answer; null if it did not complete. A joined request has the source "joined",
+ * whichever model answered.
+ * @param {{status: string, stage: Stage | null, cache: string | null}} summary
+ * @returns {Source | null}
  */
-export function caughtBy({ status, stage, cache }) {
+export function sourceOf({ status, stage, cache }) {
   if (status !== "completed") return null;
   if (cache === "joined") return "joined";
   if (stage === "cache") return cache === "semantic" ? "semantic" : "exact";
@@ -75,6 +76,6 @@ export function caughtBy({ status, stage, cache }) {
 }
 
 /** @param {Attempt[]} attempts */
-function inVain(attempts) {
-  return attempts.reduce((sum, { outcome, cost_usd }) => sum + (IN_VAIN.includes(outcome) ? cost_usd : 0), 0);
+function wastedCost(attempts) {
+  return attempts.reduce((sum, { outcome, cost_usd }) => sum + (WASTED.includes(outcome) ? cost_usd : 0), 0);
 }

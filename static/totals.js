@@ -1,51 +1,51 @@
 // @ts-check
-/** What the requests of this page come to. Pure. */
+/** The totals of all requests of this page. Pure. */
 
-import { caughtBy } from "./summary.js";
+import { sourceOf } from "./summary.js";
 
-/** @typedef {import("./summary.js").Catch} Catch */
-/** @typedef {import("./summary.js").Settled} Settled */
+/** @typedef {import("./summary.js").Source} Source */
+/** @typedef {import("./summary.js").Summary} Summary */
 
 /**
  * @typedef {{p50: number | null, p95: number | null}} Spread Milliseconds.
  *
  * @typedef {object} Totals
  * @property {number} requests
- * @property {number} answered Those that completed: the sum of the five that follow.
+ * @property {number} answered Completed requests: the sum of the next five.
  * @property {number} exact
  * @property {number} semantic
  * @property {number} joined
  * @property {number} small
  * @property {number} large
- * @property {number} escalated Of the large model's, those that the small one was asked first.
+ * @property {number} escalated Of `large`, those that called the small model first.
  * @property {number} cost
  * @property {number} saved
  * @property {number} waste
- * @property {Spread} total Of the requests that completed: a stopped one says nothing about speed.
- * @property {Spread} first Until their first word.
+ * @property {Spread} total Of completed requests only.
+ * @property {Spread} first Until the first token, of completed requests.
  */
 
 /**
- * @param {Settled[]} settled
+ * @param {Summary[]} summaries
  * @returns {Totals}
  */
-export function totals(settled) {
-  const completed = settled.filter(({ status }) => status === "completed");
-  const caught = completed.map(caughtBy);
-  /** @param {Catch} by */
-  const number = (by) => caught.filter((one) => one === by).length;
+export function totals(summaries) {
+  const completed = summaries.filter(({ status }) => status === "completed");
+  const sources = completed.map(sourceOf);
+  /** @param {Source} source */
+  const number = (source) => sources.filter((other) => other === source).length;
   return {
-    requests: settled.length,
+    requests: summaries.length,
     answered: completed.length,
     exact: number("exact"),
     semantic: number("semantic"),
     joined: number("joined"),
     small: number("small"),
     large: number("large"),
-    escalated: completed.filter((one) => one.escalated && caughtBy(one) === "large").length,
-    cost: sum(settled.map(({ cost }) => cost)),
-    saved: sum(settled.map(({ saved }) => saved)),
-    waste: sum(settled.map(({ waste }) => waste)),
+    escalated: completed.filter((summary) => summary.escalated && sourceOf(summary) === "large").length,
+    cost: sum(summaries.map(({ cost }) => cost)),
+    saved: sum(summaries.map(({ saved }) => saved)),
+    waste: sum(summaries.map(({ waste }) => waste)),
     total: spread(completed.map(({ totalMs }) => totalMs)),
     first: spread(completed.flatMap(({ firstMs }) => firstMs ?? [])),
   };
@@ -55,7 +55,7 @@ export function totals(settled) {
  * Return the nearest-rank percentile: the smallest value that at least `share` of all values do not exceed.
  * @param {number[]} values
  * @param {number} share Above 0, up to 1.
- * @returns {number | null} None of no values.
+ * @returns {number | null} Null without values.
  */
 export function percentile(values, share) {
   const sorted = [...values].sort((one, other) => one - other);

@@ -1,19 +1,19 @@
 // @ts-check
-/** What the page shows of one request: its words as they come, its state, its figures. Text goes in as text only. */
+/** Shows the current request: its text, state and cost. All text is set as text content, never as HTML. */
 
-import { Fall } from "./progress.js";
 import { count, duration, money } from "./format.js";
 import { Funnel } from "./funnel.js";
-import { closing, underWay, verdict } from "./sentences.js";
+import { Progress } from "./progress.js";
+import { endSentence, runningSentence, verdict } from "./sentences.js";
 
 /** @typedef {import("./millrace.js").Answer} Answer */
 /** @typedef {import("./millrace.js").AnswerEvent} AnswerEvent */
 /** @typedef {import("./millrace.js").Attempt} Attempt */
-/** @typedef {import("./summary.js").Settled} Settled */
+/** @typedef {import("./summary.js").Summary} Summary */
 
 export class View {
-  #asked = element("asked");
-  #words = element("answer");
+  #question = element("asked");
+  #answer = element("answer");
   #revised = element("revised");
   #reasoning = element("reasoning");
   #refusal = element("refusal");
@@ -22,25 +22,25 @@ export class View {
   #error = element("error");
   #calls = element("calls");
   #funnel = new Funnel(element("stage"));
-  #fall = new Fall();
+  #progress = new Progress();
 
   /**
-   * A request sets out.
+   * Clear the page for a new request.
    * @param {string} question
-   * @param {string} cache
+   * @param {string} cacheMode
    */
-  begin(question, cache) {
-    this.#asked.textContent = question;
-    this.#words.textContent = "";
-    this.#words.ariaBusy = "true";
+  begin(question, cacheMode) {
+    this.#question.textContent = question;
+    this.#answer.textContent = "";
+    this.#answer.ariaBusy = "true";
     this.#revised.hidden = true;
     for (const part of [this.#error, this.#reasoning, this.#refusal, this.#tools]) part.hidden = true;
-    this.#fall = new Fall(cache, this.#fall.names);
-    this.#funnel.draw(this.#fall);
+    this.#progress = new Progress(cacheMode, this.#progress.names);
+    this.#funnel.draw(this.#progress);
     for (const id of ["by", "tokens", "first", "total", "cost", "saved"]) put(id, "–");
     this.#showCalls([]);
-    this.say("asking", "Asking…");
-    this.#status.scrollIntoView({ block: "nearest" }); // on a phone it is below the fold
+    this.#setStatus("asking", "Asking…");
+    this.#status.scrollIntoView({ block: "nearest" }); // on a phone it may be outside the viewport
   }
 
   /**
@@ -52,16 +52,16 @@ export class View {
     if (event.type.startsWith("millrace.")) this.#draw(event);
     switch (event.type) {
       case "response.output_text.delta":
-        this.#words.textContent = answer.text;
-        this.#revised.classList.toggle("settled", true);
+        this.#answer.textContent = answer.text;
+        this.#revised.classList.toggle("collapsed", true);
         break;
       case "response.reasoning_text.delta":
       case "response.refusal.delta":
       case "response.output_item.done":
-        this.#showBeside(answer);
+        this.#showExtras(answer);
         break;
       case "millrace.revise":
-        this.#takeBack(answer);
+        this.#showRevise(answer);
         break;
       case "millrace.usage":
         put("cost", money(event.cost_usd));
@@ -70,98 +70,102 @@ export class View {
     }
   }
 
-  /** The user wants no more. */
-  stopping() {
-    this.say("stopping", "Stopping…");
+  /** The user has cancelled the request. */
+  showStopping() {
+    this.#setStatus("stopping", "Stopping…");
   }
 
-  /** @param {number} ms Until the first word. */
-  firstWord(ms) {
+  /** @param {number} ms Until the first token. */
+  showFirstToken(ms) {
     put("first", duration(ms));
   }
 
   /**
-   * A request ended, whichever way.
-   * @param {Settled} settled
+   * Show the end of a request.
+   * @param {Summary} summary
    * @param {Answer} answer
    */
-  end(settled, answer) {
-    this.#words.textContent = answer.text;
-    this.#words.ariaBusy = "false";
-    this.#showBeside(answer);
-    this.#fall.end(answer.response);
-    this.#funnel.draw(this.#fall);
+  end(summary, answer) {
+    this.#answer.textContent = answer.text;
+    this.#answer.ariaBusy = "false";
+    this.#showExtras(answer);
+    this.#progress.end(answer.response);
+    this.#funnel.draw(this.#progress);
     /** @param {boolean} estimated */
-    const about = (estimated) => (estimated ? "about " : "");
-    put("by", settled.model || "–");
-    put("tokens", `${about(settled.estimated)}${count(settled.inputTokens)} in, ${count(settled.outputTokens)} out`);
-    put("first", duration(settled.firstMs));
-    put("total", duration(settled.totalMs));
-    put("cost", about(settled.costEstimated) + money(settled.cost));
-    put("saved", money(settled.saved));
+    const approximate = (estimated) => (estimated ? "about " : "");
+    put("by", summary.model || "–");
+    const { inputTokens, outputTokens } = summary;
+    put("tokens", `${approximate(summary.estimated)}${count(inputTokens)} in, ${count(outputTokens)} out`);
+    put("first", duration(summary.firstMs));
+    put("total", duration(summary.totalMs));
+    put("cost", approximate(summary.costEstimated) + money(summary.cost));
+    put("saved", money(summary.saved));
     this.#showCalls(answer.response?.usage?.attempts ?? []);
-    this.say(settled.status, closing(settled));
+    this.#setStatus(summary.status, endSentence(summary));
   }
 
   /**
-   * Show what went wrong.
-   * @param {{code: string, message: string, param?: string | null}} fault
+   * Show an error.
+   * @param {{code: string, message: string, param?: string | null}} error
    */
-  fault({ code, message, param }) {
-    this.#error.replaceChildren(piece("strong", code), piece("span", message));
-    if (param && !message.includes(param)) this.#error.append(piece("code", param));
+  showError({ code, message, param }) {
+    this.#error.replaceChildren(textElement("strong", code), textElement("span", message));
+    if (param && !message.includes(param)) this.#error.append(textElement("code", param));
     this.#error.hidden = false;
   }
 
   /**
    * @param {string} state
-   * @param {string} words
+   * @param {string} text
    */
-  say(state, words) {
+  #setStatus(state, text) {
     this.#status.dataset.status = state;
-    this.#status.textContent = words;
+    this.#status.textContent = text;
   }
 
   /** @param {AnswerEvent} event */
   #draw(event) {
-    const { mode } = this.#fall;
-    this.#fall.take(event);
-    this.#funnel.draw(this.#fall);
-    const turned = event.type === "millrace.route" || this.#fall.mode !== mode; // a hedge starts its race in silence
-    const words = underWay(this.#fall);
-    if (turned && words) this.say("streaming", words);
+    const { mode } = this.#progress;
+    this.#progress.take(event);
+    this.#funnel.draw(this.#progress);
+    const changed = event.type === "millrace.route" || this.#progress.mode !== mode; // a hedge starts without an event
+    const text = runningSentence(this.#progress);
+    if (changed && text) this.#setStatus("streaming", text);
   }
 
-  /** @param {Answer} answer Show what it holds beside its words. */
-  #showBeside({ reasoning, refusal, toolCalls }) {
+  /**
+   * Show reasoning, refusal and tool calls.
+   * @param {Answer} answer
+   */
+  #showExtras({ reasoning, refusal, toolCalls }) {
     this.#reasoning.hidden = !reasoning;
     put("reasoning", reasoning, "p");
     this.#refusal.hidden = !refusal;
     put("refusal", refusal);
     this.#tools.hidden = !toolCalls.length;
-    this.#tools.replaceChildren(...toolCalls.map(tool));
+    this.#tools.replaceChildren(...toolCalls.map(toolCallRow));
   }
 
   /** @param {Attempt[]} attempts */
   #showCalls(attempts) {
-    this.#calls.replaceChildren(...attempts.map(call));
+    this.#calls.replaceChildren(...attempts.map(attemptRow));
   }
 
   /** @param {Answer} answer */
-  #takeBack(answer) {
+  #showRevise(answer) {
     const [{ text, reason, from, to }] = answer.takenBack.slice(-1);
-    const why = piece("p", `Taken back: ${from} ${verdict(reason)}. ${to} answers instead.`, "why");
-    why.append(piece("code", reason));
-    this.#revised.replaceChildren(...(text ? [piece("del", text)] : []), why);
-    this.#revised.classList.remove("settled");
+    const why = textElement("p", `Taken back: ${from} ${verdict(reason)}. ${to} answers instead.`, "why");
+    why.append(textElement("code", reason));
+    this.#revised.replaceChildren(...(text ? [textElement("del", text)] : []), why);
+    this.#revised.classList.remove("collapsed");
     this.#revised.hidden = false;
-    this.#words.textContent = answer.text;
-    this.say("streaming", `The words of ${from} are taken back: it ${verdict(reason)}. Asking ${to}.`);
+    this.#answer.textContent = answer.text;
+    this.#setStatus("streaming", `The answer of ${from} is taken back: it ${verdict(reason)}. Asking ${to}.`);
   }
 }
 
 /**
- * The element of this id, which the page has.
+ * Return the element with this id. Throws if the page has none.
  * @param {string} id
  */
 export function element(id) {
@@ -175,36 +179,37 @@ export function element(id) {
  * @param {string} text
  * @param {string} [className]
  */
-export function piece(name, text, className = "") {
-  const made = document.createElement(name);
-  made.textContent = text;
-  made.className = className;
-  return made;
+export function textElement(name, text, className = "") {
+  const node = document.createElement(name);
+  node.textContent = text;
+  node.className = className;
+  return node;
 }
 
 /**
  * @param {string} id
  * @param {string} text
- * @param {string} [within] A part of it.
+ * @param {string} [selector] Of a descendant, to set that one.
  */
-function put(id, text, within) {
-  const place = within ? element(id).querySelector(within) : element(id);
-  if (place) place.textContent = text;
+function put(id, text, selector) {
+  const target = selector ? element(id).querySelector(selector) : element(id);
+  if (target) target.textContent = text;
 }
 
 /** @param {import("./millrace.js").ToolCall} call */
-function tool({ name, arguments: given }) {
+function toolCallRow({ name, arguments: json }) {
   const row = document.createElement("li");
-  row.append(piece("strong", name), piece("code", given));
+  row.append(textElement("strong", name), textElement("code", json));
   return row;
 }
 
 /** @param {Attempt} attempt */
-function call({ model, tokens, cost_usd, outcome, estimated }) {
+function attemptRow({ model, tokens, cost_usd, outcome, estimated }) {
   const row = document.createElement("li");
   row.dataset.outcome = outcome;
   const about = estimated ? "about " : "";
-  row.append(piece("span", model), piece("span", outcome, "outcome"), piece("span", `${count(tokens)} tokens`));
-  row.append(piece("span", about + money(cost_usd), "sum"));
+  row.append(textElement("span", model), textElement("span", outcome, "outcome"));
+  row.append(textElement("span", `${count(tokens)} tokens`));
+  row.append(textElement("span", about + money(cost_usd), "sum"));
   return row;
 }

@@ -114,7 +114,7 @@ async def test_a_race_runs_in_two_lanes_and_the_loser_is_closed(page: Page, mill
     await ask(page, "Who is first? [ttft.small=1.5] [ttft.large=4] [tokens=120] [rate=60]", strategy="race")
     await expect(stage).to_have_attribute("data-mode", "race")
     await expect(page.locator("#stage svg.race")).to_be_visible()
-    await expect(page.locator("#stage svg.fall")).to_be_hidden()
+    await expect(page.locator("#stage svg.cascade")).to_be_hidden()
     await note(page, "small", "racing")
     await note(page, "large", "racing")
     assert await turning(page) == 2
@@ -134,7 +134,7 @@ async def test_a_race_runs_in_two_lanes_and_the_loser_is_closed(page: Page, mill
     await shoot(page, "raced")
 
     await ask(page, EASY[0], strategy="auto")
-    await expect(stage).to_have_attribute("data-mode", "fall")
+    await expect(stage).to_have_attribute("data-mode", "cascade")
     await ended(page, "completed", "small")
 
 
@@ -155,7 +155,7 @@ async def test_nothing_turns_where_motion_is_not_wanted(page: Page) -> None:
 async def test_a_hedge_has_a_second_lane_only_once_it_is_started(page: Page, millrace: Running) -> None:
     await ask(page, "Quick? [ttft.small=0.05]", strategy="hedge")
     await ended(page, "completed", "small")
-    await expect(page.locator("#stage")).to_have_attribute("data-mode", "fall")
+    await expect(page.locator("#stage")).to_have_attribute("data-mode", "cascade")
     await expect(page.locator("#stage svg.race")).to_be_hidden()
     await note(page, "large", "not needed")
     assert millrace.large.stats.started == 0
@@ -175,7 +175,7 @@ async def test_of_two_who_ask_the_same_at_once_one_rides_along(browser: Browser,
     await ask(other, question)
     await until(lambda: millrace.small.stats.started == 1)
     await ask(page, question)
-    await note(page, "join", "riding along")
+    await note(page, "join", "joined")
     await expect(page.locator("#stage")).to_have_attribute("data-cache", "joined")
     await expect(page.locator("#status")).to_have_text(re.compile("the small model answers both"))
     await shoot(page, "joining")
@@ -184,7 +184,7 @@ async def test_of_two_who_ask_the_same_at_once_one_rides_along(browser: Browser,
     await expect(other.locator("#stage")).to_have_attribute("data-cache", "miss")
     assert millrace.calls == 1
     assert await page.locator("#answer").text_content() == await other.locator("#answer").text_content()
-    await note(page, "join", "rode along")
+    await note(page, "join", "joined")
     await note(page, "small", "answered both")
     await expect(page.locator("#cost")).to_have_text("$0")
     await expect(page.locator("#totals [data-total=joined]")).to_have_text("1 (100%)")
@@ -214,7 +214,7 @@ async def test_a_near_question_is_answered_by_the_semantic_cache_and_a_cut_is_ma
     await ended(page, "completed", "cache")
     await expect(page.locator("#stage")).to_have_attribute("data-cache", "semantic")
     await note(page, "semantic", "0.97 similar")
-    await expect(page.locator("#stage li[data-state=caught]")).to_have_count(1)
+    await expect(page.locator("#stage li[data-state=answered]")).to_have_count(1)
     await expect(page.locator("#why")).to_have_text(
         "small-model · asked before in other words · 0.97 similar · stored 5 min ago · 1,234 tokens trimmed"
     )

@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-import { Fall, STEPS } from "../../static/progress.js";
+import { Progress, STEPS } from "../../static/progress.js";
 import { connect } from "../../static/millrace.js";
-import { settle } from "../../static/summary.js";
-import { closing, underWay, why } from "../../static/sentences.js";
+import { summarize } from "../../static/summary.js";
+import { endSentence, routeText, runningSentence } from "../../static/sentences.js";
 import { fetch, FakeSocket, WebSocket } from "./socket.js";
 
 /** @typedef {import("../../static/millrace.js").Answer} Answer */
@@ -22,13 +22,13 @@ async function asked(cache = "on") {
   const client = await connect({ url: "ws://millrace.test/v1/responses", WebSocket, fetch });
   const socket = FakeSocket.last;
   const answer = client.stream("?", { lane: "x" });
-  const fall = new Fall(cache);
-  const read = follow(answer, fall);
+  const progress = new Progress(cache);
+  const read = follow(answer, progress);
   /** @param {string} type @param {Fields} fields */
   const receive = (type, fields) => socket.receive({ type, stream_id: "x", sequence_number: 0, ...fields });
   receive("response.created", { response: { id: "resp_x", status: "in_progress", metadata: {} } });
   return {
-    fall,
+    progress,
     answer,
     /** @param {Fields} fields */
     route: (fields) => {
@@ -51,17 +51,17 @@ async function asked(cache = "on") {
       const type = status === "cancelled" ? "incomplete" : status;
       receive(`response.${type}`, { response: { status, metadata, usage: { attempts }, error: null, ...more } });
       await read;
-      fall.end(answer.response);
+      progress.end(answer.response);
     },
   };
 }
 
 /**
  * @param {Answer} answer
- * @param {Fall} fall
+ * @param {Progress} progress
  */
-async function follow(answer, fall) {
-  for await (const event of answer) fall.take(event);
+async function follow(answer, progress) {
+  for await (const event of answer) progress.take(event);
 }
 
 /** Let the reader catch up. */
@@ -74,14 +74,14 @@ function attempt(model, outcome, cost_usd = 0.0002, estimated = false) {
   return { model, outcome, tokens: 1, cost_usd, estimated };
 }
 
-/** @param {Fall} fall */
-function states({ marks }) {
-  return STEPS.map((step) => marks[step].state).join(" ");
+/** @param {Progress} progress */
+function states({ steps }) {
+  return STEPS.map((step) => steps[step].state).join(" ");
 }
 
-/** @param {Fall} fall */
-function notes({ marks }) {
-  return STEPS.map((step) => marks[step].note).join("|");
+/** @param {Progress} progress */
+function notes({ steps }) {
+  return STEPS.map((step) => steps[step].note).join("|");
 }
 
 /**
@@ -90,110 +90,110 @@ function notes({ marks }) {
  */
 function golden(name) {
   const { events } = JSON.parse(readFileSync(new URL(`../wire/${name}.json`, import.meta.url), "utf8"));
-  const fall = new Fall();
-  for (const event of events) fall.take(event);
-  fall.end(events.at(-1).response);
-  return fall;
+  const progress = new Progress();
+  for (const event of events) progress.take(event);
+  progress.end(events.at(-1).response);
+  return progress;
 }
 
 test("a request that falls to the small model lights it", async () => {
-  const { fall, route, end } = await asked();
-  assert.equal(states(fall), "working idle idle idle idle idle");
+  const { progress, route, end } = await asked();
+  assert.equal(states(progress), "working idle idle idle idle idle");
   await route(SMALL);
-  assert.equal(states(fall), "past past past working working idle");
-  assert.equal(underWay(fall), "The small model is answering.");
+  assert.equal(states(progress), "past past past working working idle");
+  assert.equal(runningSentence(progress), "The small model is answering.");
   await end("completed", { cache: "miss", route: "small", check: "passed", trimmed_tokens: "1234" });
-  assert.equal(states(fall), "past past past caught past idle");
-  assert.equal(notes(fall), "miss|alone|miss|answered|passed|not needed");
-  assert.deepEqual([fall.stage, fall.cache, fall.mode, fall.trimmed], ["small", "miss", "fall", 1234]);
-  assert.equal(why(fall), "s · why · 1,234 tokens trimmed");
+  assert.equal(states(progress), "past past past answered past idle");
+  assert.equal(notes(progress), "miss|no match|miss|answered|passed|not needed");
+  assert.deepEqual([progress.stage, progress.cache, progress.mode, progress.trimmed], ["small", "miss", "cascade", 1234]);
+  assert.equal(routeText(progress), "s · why · 1,234 tokens trimmed");
 });
 
 test("an answer from the semantic cache says how alike and how old it is", async () => {
-  const { fall, route, end } = await asked();
+  const { progress, route, end } = await asked();
   const found = { model: "s", tier: null, cache: "semantic", similarity: 0.9712, age_s: 300, entry_id: "sem_1" };
   await route({ ...found, reason: "asked before in other words" });
-  assert.equal(underWay(fall), "");
+  assert.equal(runningSentence(progress), "");
   await end("completed", { cache: "semantic", route: "cache", check: "passed" });
-  assert.equal(states(fall), "past past caught idle idle idle");
-  assert.equal(fall.marks.semantic.note, "0.97 similar");
-  assert.deepEqual([fall.stage, fall.cache], ["cache", "semantic"]);
-  assert.equal(why(fall), "s · asked before in other words · 0.97 similar · stored 5 min ago");
+  assert.equal(states(progress), "past past answered idle idle idle");
+  assert.equal(progress.steps.semantic.note, "0.97 similar");
+  assert.deepEqual([progress.stage, progress.cache], ["cache", "semantic"]);
+  assert.equal(routeText(progress), "s · asked before in other words · 0.97 similar · stored 5 min ago");
 });
 
 test("a near question that falls says why", async () => {
-  const { fall, route } = await asked();
+  const { progress, route } = await asked();
   await route({ ...SMALL, reason: "small first; cache: near (0.93), but numbers differ: 5 / 10", score: 0.004 });
-  assert.equal(why(fall), "s · small first; cache: near (0.93), but numbers differ: 5 / 10 · score 0.00");
-  assert.equal(fall.marks.semantic.note, "miss");
+  assert.equal(routeText(progress), "s · small first; cache: near (0.93), but numbers differ: 5 / 10 · score 0.00");
+  assert.equal(progress.steps.semantic.note, "miss");
   const told = await asked();
   await told.route({ ...SMALL, similarity: 0.934 });
-  assert.equal(told.fall.marks.semantic.note, "0.93, not enough");
+  assert.equal(told.progress.steps.semantic.note, "0.93, too low");
 });
 
 test("caches that are left out stay left out", async () => {
   for (const wanted of ["off", "refresh"]) {
-    const { fall, route } = await asked(wanted);
+    const { progress, route } = await asked(wanted);
     await route(LARGE);
-    assert.equal(states(fall), "past past past past past working");
-    assert.equal(notes(fall), "left out|left out|left out|not asked|reading along|answering");
+    assert.equal(states(progress), "past past past past past working");
+    assert.equal(notes(progress), "skipped|skipped|skipped|not asked|checking|answering");
   }
 });
 
 test("nothing but the cache, and nothing in it", async () => {
-  const { fall, end } = await asked("only");
+  const { progress, end } = await asked("only");
   await end("failed", { cache: "miss" }, [], { error: { code: "response_not_found" } });
-  assert.equal(notes(fall), "miss|left out|nothing stored|||");
-  assert.equal(fall.marks.semantic.state, "broken");
+  assert.equal(notes(progress), "miss|skipped|nothing stored|||");
+  assert.equal(progress.steps.semantic.state, "broken");
 });
 
 test("one that rides along is caught there, and the model is seen at work", async () => {
-  const { fall, route, revise, end } = await asked();
+  const { progress, route, revise, end } = await asked();
   await route({ ...SMALL, cache: "joined" });
-  assert.equal(notes(fall), "miss|riding along|miss|answering|reading along|");
-  assert.equal(underWay(fall), "An identical request is under way; the small model answers both.");
+  assert.equal(notes(progress), "miss|joined|miss|answering|checking|");
+  assert.equal(runningSentence(progress), "An identical request is running; the small model answers both.");
   await revise("unsure");
   await end("completed", { cache: "joined", route: "large", check: "unsure" });
-  assert.equal(states(fall), "past caught past weak weak past");
-  assert.equal(fall.marks.large.note, "answered both");
+  assert.equal(states(progress), "past answered past weak weak past");
+  assert.equal(progress.steps.large.note, "answered both");
 });
 
 test("one that leaves the ride does not stop the model", async () => {
-  const { fall, route, end } = await asked();
+  const { progress, route, end } = await asked();
   await route({ ...SMALL, cache: "joined" });
   await end("cancelled", { cache: "miss" });
-  assert.equal(states(fall), "past stopped past past idle idle");
-  assert.equal(fall.marks.join.note, "left");
+  assert.equal(states(progress), "past stopped past past idle idle");
+  assert.equal(progress.steps.join.note, "left");
 });
 
 test("one that rides along with an answer of the semantic cache", async () => {
-  const { fall, route, end } = await asked();
+  const { progress, route, end } = await asked();
   await route({ model: "s", tier: null, cache: "joined", similarity: 0.97 });
   await end("completed", { cache: "joined", route: "cache" });
-  assert.equal(states(fall), "past caught past idle idle idle");
-  assert.equal(fall.marks.semantic.note, "answered both");
+  assert.equal(states(progress), "past answered past idle idle idle");
+  assert.equal(progress.steps.semantic.note, "answered both");
 });
 
 test("a race runs in two lanes, and the loser's is closed with what it cost", async () => {
-  const { fall, answer, route, end } = await asked();
+  const { progress, answer, route, end } = await asked();
   await route({ ...SMALL, strategy: "race", reason: "asked for" });
-  assert.deepEqual([fall.mode, fall.decided], ["race", false]);
-  assert.equal(states(fall), "past past past working idle working");
-  assert.equal(underWay(fall), "Both models race for the first word.");
-  assert.equal(why(fall), "asked for");
+  assert.deepEqual([progress.mode, progress.decided], ["race", false]);
+  assert.equal(states(progress), "past past past working idle working");
+  assert.equal(runningSentence(progress), "Both models race for the first token.");
+  assert.equal(routeText(progress), "asked for");
 
   await route({ ...SMALL, strategy: "race", reason: "won the race: the first word; l was closed" });
-  assert.equal(states(fall), "past past past working working closed");
-  assert.equal(underWay(fall), "The small model was first, and answers.");
+  assert.equal(states(progress), "past past past working working closed");
+  assert.equal(runningSentence(progress), "The small model was first and is answering.");
 
   const attempts = [attempt("s", "answered", 0.0001), attempt("l", "lost", 0.0003, true)];
   await end("completed", { cache: "miss", route: "small", check: "passed" }, attempts);
-  assert.equal(states(fall), "past past past caught past closed");
-  assert.equal(fall.marks.large.note, "closed, ≈$0.00030");
-  assert.deepEqual(fall.names, { small: "s", large: "l" });
+  assert.equal(states(progress), "past past past answered past closed");
+  assert.equal(progress.steps.large.note, "closed, ≈$0.00030");
+  assert.deepEqual(progress.names, { small: "s", large: "l" });
 
-  const settled = settle("?", answer, null, { firstMs: 1, totalMs: 2 });
-  assert.deepEqual([settled.waste, settled.escalated, settled.costEstimated], [0.0003, false, true]);
+  const summary = summarize("?", answer, null, { firstMs: 1, totalMs: 2 });
+  assert.deepEqual([summary.waste, summary.escalated, summary.costEstimated], [0.0003, false, true]);
 });
 
 test("the large model wins a race, also against one that failed", async () => {
@@ -201,84 +201,84 @@ test("the large model wins a race, also against one that failed", async () => {
     ["lost", "closed", "closed, $0.00020"],
     ["failed", "broken", "failed, $0.00020"],
   ]) {
-    const { fall, route, end } = await asked();
+    const { progress, route, end } = await asked();
     await route({ ...SMALL, strategy: "race" });
     await route({ ...LARGE, strategy: "race" });
     const attempts = [attempt("s", outcome), attempt("l", "answered")];
     await end("completed", { cache: "miss", route: "large", check: "passed" }, attempts);
-    assert.deepEqual(fall.marks.small, { state, note });
-    assert.equal(fall.marks.large.note, "answered");
+    assert.deepEqual(progress.steps.small, { state, note });
+    assert.equal(progress.steps.large.note, "answered");
   }
 });
 
 test("the winner's weak words are taken back, and the closed model is asked again", async () => {
-  const { fall, answer, route, revise, end } = await asked();
+  const { progress, answer, route, revise, end } = await asked();
   await route({ ...SMALL, strategy: "race" });
   await route({ ...SMALL, strategy: "race" });
   await revise("unsure");
-  assert.equal(fall.marks.large.note, "asked again");
+  assert.equal(progress.steps.large.note, "asked again");
   const attempts = [attempt("s", "revised", 0.0001), attempt("l", "lost", 0.0002), attempt("l", "answered")];
   await end("completed", { cache: "miss", route: "large", check: "unsure" }, attempts);
-  assert.equal(states(fall), "past past past weak weak caught");
-  const { waste, escalated } = settle("?", answer, null, { firstMs: 1, totalMs: 2 });
+  assert.equal(states(progress), "past past past weak weak answered");
+  const { waste, escalated } = summarize("?", answer, null, { firstMs: 1, totalMs: 2 });
   assert.deepEqual([waste.toFixed(4), escalated], ["0.0003", true]);
 });
 
 test("a race that is cancelled stops in both lanes", async () => {
-  const { fall, route, end } = await asked();
+  const { progress, route, end } = await asked();
   await route({ ...SMALL, strategy: "race" });
   await end("cancelled", { cache: "miss", route: "large" }, [attempt("s", "cancelled"), attempt("l", "cancelled")]);
-  assert.equal(states(fall), "past past past stopped idle stopped");
+  assert.equal(states(progress), "past past past stopped idle stopped");
 });
 
 test("a hedge has one lane until the large model is started", async () => {
-  const { fall, route, usage, end } = await asked();
+  const { progress, route, usage, end } = await asked();
   await route({ ...SMALL, strategy: "hedge" });
   await usage(attempt("s", "running"));
-  assert.equal(fall.mode, "fall");
+  assert.equal(progress.mode, "cascade");
   await usage(attempt("s", "running"), attempt("l", "running"));
-  assert.equal(fall.mode, "race");
-  assert.equal(states(fall), "past past past working idle working");
-  assert.equal(underWay(fall), "Both models race for the first word.");
+  assert.equal(progress.mode, "race");
+  assert.equal(states(progress), "past past past working idle working");
+  assert.equal(runningSentence(progress), "Both models race for the first token.");
   await route({ ...LARGE, strategy: "hedge" });
   await end("completed", { cache: "miss", route: "large" }, [attempt("s", "lost"), attempt("l", "answered")]);
-  assert.equal(states(fall), "past past past closed past caught");
+  assert.equal(states(progress), "past past past closed past answered");
 });
 
 test("a hedge whose small model is quick stays in one lane, even when it is taken back", async () => {
-  const { fall, route, revise, end } = await asked();
+  const { progress, route, revise, end } = await asked();
   await route({ ...SMALL, strategy: "hedge" });
   await revise("empty");
   await end("completed", { cache: "miss", route: "large" }, [attempt("s", "revised"), attempt("l", "answered")]);
-  assert.equal(fall.mode, "fall");
-  assert.equal(fall.marks.check.note, "said nothing");
+  assert.equal(progress.mode, "cascade");
+  assert.equal(progress.steps.check.note, "said nothing");
 });
 
 test("the models' names are remembered for the next request", () => {
-  assert.deepEqual(new Fall("on", golden("raced").names).names, {
+  assert.deepEqual(new Progress("on", golden("raced").names).names, {
     small: "small-fast-model",
     large: "large-strong-model",
   });
 });
 
 test("the goldens are drawn as they went", () => {
-  assert.equal(states(golden("cached")), "caught idle idle idle idle idle");
-  assert.equal(states(golden("joined")), "past caught past past past idle");
-  assert.equal(states(golden("raced")), "past past past caught past closed");
-  assert.equal(states(golden("revised")), "past past past weak weak caught");
+  assert.equal(states(golden("cached")), "answered idle idle idle idle idle");
+  assert.equal(states(golden("joined")), "past answered past past past idle");
+  assert.equal(states(golden("raced")), "past past past answered past closed");
+  assert.equal(states(golden("revised")), "past past past weak weak answered");
   assert.equal(states(golden("cancelled")), "past past past stopped idle idle");
   assert.equal(states(golden("failed")), "past past past broken idle idle");
-  assert.ok(golden("raced").marks.large.note.startsWith("closed, ≈$"));
+  assert.ok(golden("raced").steps.large.note.startsWith("closed, ≈$"));
 });
 
 test("the end is told in a sentence", () => {
   const base = { question: "?", code: null, model: "", escalated: false, estimated: false, costEstimated: false };
   const figures = { inputTokens: 0, outputTokens: 0, cost: 0, saved: 0, waste: 0, firstMs: 1, totalMs: 40 };
   /** @param {string} status @param {"cache" | "small" | "large"} stage @param {string} cache */
-  const told = (status, stage, cache) => closing({ ...base, ...figures, status, stage, cache });
+  const told = (status, stage, cache) => endSentence({ ...base, ...figures, status, stage, cache });
   assert.equal(told("completed", "cache", "exact"), "Completed: the cache answered in 40 ms.");
   assert.equal(told("completed", "cache", "semantic"), "Completed: the semantic cache answered in 40 ms.");
-  const along = "Completed in 40 ms, riding along: the small model answered both.";
+  const along = "Completed in 40 ms, joined: the small model answered both.";
   assert.equal(told("completed", "small", "joined"), along);
   assert.equal(told("completed", "large", "miss"), "Completed: the large model answered in 40 ms.");
   assert.equal(told("cancelled", "small", "miss"), "Cancelled after 40 ms; it cost nothing.");

@@ -2,17 +2,17 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { age, count, duration, money, percent, similarity } from "../../static/format.js";
-import { backoff, Link } from "../../static/reconnect.js";
+import { backoff, Reconnector } from "../../static/reconnect.js";
 import { connect } from "../../static/millrace.js";
-import { caughtBy } from "../../static/summary.js";
+import { sourceOf } from "../../static/summary.js";
 import { percentile, totals } from "../../static/totals.js";
 import { fetch, FakeSocket, WebSocket } from "./socket.js";
 
-/** @typedef {import("../../static/summary.js").Settled} Settled */
+/** @typedef {import("../../static/summary.js").Summary} Summary */
 
 /**
- * @param {Partial<Settled>} fields
- * @returns {Settled}
+ * @param {Partial<Summary>} fields
+ * @returns {Summary}
  */
 function settled(fields) {
   const nothing = { question: "?", status: "completed", code: null, stage: null, cache: "miss", model: "" };
@@ -65,7 +65,7 @@ test("each answer was caught by one stage, the others by none", () => {
     settled({ stage: "cache", cache: "semantic" }),
     settled({ stage: "small", cache: "joined" }),
     settled({ stage: "small", status: "cancelled" }),
-  ].map(caughtBy);
+  ].map(sourceOf);
   assert.deepEqual(caught, ["large", "exact", "semantic", "joined", null]);
 });
 
@@ -107,10 +107,10 @@ test("a link connects again when the connection drops", async () => {
     states.push(state);
     if (state === "connected") seen();
   };
-  const link = new Link(() => connect({ url: "ws://millrace.test/v1/responses", WebSocket, fetch }), tell, pause);
+  const link = new Reconnector(() => connect({ url: "ws://millrace.test/v1/responses", WebSocket, fetch }), tell, pause);
 
   const first = next();
-  const kept = link.keep();
+  const kept = link.run();
   await first;
   const second = next();
   FakeSocket.last.drop(1012);
