@@ -27,6 +27,7 @@ from millrace.types import (
     reasoning_of,
     refusal_of,
 )
+from millrace.types.tool_choice import ToolChoice
 from millrace.upstreams import asides, openai
 from millrace.upstreams.openai import ChatAttempt, OpenAIUpstream, UpstreamEndpoint
 from tests.conftest import at_once, until
@@ -270,7 +271,7 @@ async def ask(*messages: Message, **fields: Any) -> tuple[ChatAttempt, Finish, d
 async def test_a_tool_call_and_its_result_with_a_simulated_model() -> None:
     """Think, call two functions, hear what they said, and answer."""
     question = Message(role="user", parts=("[reason=5] [tool=weather] [tool=now] What to wear?",))
-    attempt, finish, _ = await ask(question, tools=TOOLS, tool_choice="auto")
+    attempt, finish, _ = await ask(question, tools=TOOLS, tool_choice=ToolChoice("auto"))
     assert (finish, attempt.parts) == (CALLED, [])
     made = calls_of(attempt.asides)
     assert [(call.name, call.arguments) for call in made] == [("weather", '{"town":"simulated"}'), ("now", "{}")]
@@ -289,7 +290,10 @@ async def test_a_tool_call_and_its_result_with_a_simulated_model() -> None:
 async def test_weak_arguments_pass_as_they_are() -> None:
     """Whether they fit is not for the reader to say."""
     attempt, finish, _ = await ask(
-        Message(role="user", parts=("[weak] hm",)), tools=TOOLS, tool_choice="function:now", parallel_tool_calls=False
+        Message(role="user", parts=("[weak] hm",)),
+        tools=TOOLS,
+        tool_choice=ToolChoice("function", "now"),
+        parallel_tool_calls=False,
     )
     assert finish == CALLED
     (call,) = calls_of(attempt.asides)

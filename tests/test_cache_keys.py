@@ -9,6 +9,7 @@ import pytest
 
 from millrace.funnel.fingerprint import Keys, Scope, keys_of
 from millrace.types import Media, Message, Part, Request, Strategy, Tool, ToolCall
+from millrace.types.tool_choice import ToolChoice
 from tests.scripted import CATALOG, request
 
 IMAGE = Media(kind="image", fields={"url": "https://a.test/1.png", "detail": "low"})
@@ -39,7 +40,7 @@ DIFFERENT: dict[str, Request] = {
     "its strictness": request(tools=(replace(TOOL, strict=True),)),
     "two tools": request(tools=(TOOL, replace(TOOL, name="d"))),
     "two tools in another order": request(tools=(replace(TOOL, name="d"), TOOL)),
-    "tool choice": request(tools=(TOOL,), tool_choice="required"),
+    "tool choice": request(tools=(TOOL,), tool_choice=ToolChoice("required")),
     "parallel calls": request(tools=(TOOL,), parallel_tool_calls=False),
     "extras": request(extras={"seed": 1}),
     "other extras": request(extras={"seed": 2}),

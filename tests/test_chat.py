@@ -3,13 +3,14 @@
 import json
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pytest
 
 from millrace.errors import UpstreamError
 from millrace.types import Call, FinishReason, Format, Media, Message, Model, Price, Prompt, Tier, Tool, ToolCall, Usage
+from millrace.types.tool_choice import ToolChoice
 from millrace.upstreams import chat
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2}
@@ -109,7 +110,7 @@ def test_a_conversation_with_tools_and_media_leaves_as_it_came() -> None:
     prompt = Prompt(
         messages=CONVERSATION,
         tools=TOOLS,
-        tool_choice="function:weather",
+        tool_choice=ToolChoice("function", "weather"),
         parallel_tool_calls=False,
         extras={"stop": ["\n"], "seed": 7},
     )
@@ -124,9 +125,9 @@ def test_a_call_may_have_words_before_it() -> None:
 
 
 @pytest.mark.parametrize("choice", ["auto", "none", "required", None])
-def test_a_choice_of_tools_is_said_where_there_are_tools(choice: str | None) -> None:
+def test_a_choice_of_tools_is_said_where_there_are_tools(choice: Literal["auto", "none", "required"] | None) -> None:
     """As the provider calls it; a choice among no tools is refused by providers, and left out."""
-    prompt = replace(CALL.prompt, tool_choice=choice, parallel_tool_calls=True)
+    prompt = replace(CALL.prompt, tool_choice=choice and ToolChoice(choice), parallel_tool_calls=True)
     assert json.loads(chat.body(replace(CALL, prompt=prompt), "max_tokens")) == PLAIN
     sent = json.loads(chat.body(replace(CALL, prompt=replace(prompt, tools=TOOLS)), "max_tokens"))
     assert (sent.get("tool_choice"), sent["parallel_tool_calls"]) == (choice, True)

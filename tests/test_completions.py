@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 
 from millrace.errors import MillraceError
 from millrace.types import Format, Media, Message, Strategy, Tool, ToolCall
+from millrace.types.tool_choice import ToolChoice
 from millrace.wire import requests
 from millrace.wire.completions import read_completion
 from millrace.wire.reading import decode
@@ -107,8 +108,12 @@ PROMPT: list[tuple[dict[str, Any], str, Any]] = [
         Format(kind="json_schema", name="n", schema=SCHEMA, strict=True),
     ),
     ({"tools": [TOOL]}, "tools", (Tool(name="f", description="d", parameters=SCHEMA, strict=True),)),
-    ({"tools": [TOOL], "tool_choice": "none"}, "tool_choice", "none"),
-    ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice", "function:f"),
+    ({"tools": [TOOL], "tool_choice": "none"}, "tool_choice", ToolChoice("none")),
+    (
+        {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}},
+        "tool_choice",
+        ToolChoice("function", "f"),
+    ),
     ({"tools": [], "tool_choice": "auto", "parallel_tool_calls": True}, "parallel_tool_calls", None),
     ({"tools": [TOOL], "parallel_tool_calls": True}, "parallel_tool_calls", True),
     ({"stop": "a"}, "extras", {"stop": "a"}),

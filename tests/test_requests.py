@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 
 from millrace.errors import RULES, MillraceError
 from millrace.types import CacheMode, Delivery, Format, Message, OnDisconnect, Strategy, Tool
+from millrace.types.tool_choice import ToolChoice
 from millrace.wire import limits, requests
 from millrace.wire.options import Options
 from millrace.wire.reading import MAX_DEPTH, decode
@@ -94,8 +95,12 @@ PROMPT: list[tuple[dict[str, Any], str, Any]] = [
     ),
     ({"tools": [WEATHER]}, "tools", (Tool(name="weather", description="d", parameters=SCHEMA, strict=True),)),
     ({"tools": [{"type": "function", "name": "f"}]}, "tools", (Tool(name="f"),)),
-    ({"tools": [WEATHER], "tool_choice": "required"}, "tool_choice", "required"),
-    ({"tools": [WEATHER], "tool_choice": {"type": "function", "name": "weather"}}, "tool_choice", "function:weather"),
+    ({"tools": [WEATHER], "tool_choice": "required"}, "tool_choice", ToolChoice("required")),
+    (
+        {"tools": [WEATHER], "tool_choice": {"type": "function", "name": "weather"}},
+        "tool_choice",
+        ToolChoice("function", "weather"),
+    ),
     ({"tool_choice": "auto"}, "tool_choice", None),
     ({"tools": [WEATHER], "parallel_tool_calls": False}, "parallel_tool_calls", False),
     ({"parallel_tool_calls": False}, "parallel_tool_calls", None),

@@ -8,6 +8,7 @@ from millrace.errors import MillraceError
 from millrace.funnel import checks
 from millrace.funnel.checks import NAMES, Candidate, form
 from millrace.types import CallPiece, Finish, FinishReason, Format, Refusal, Thought, Tool, ToolCall
+from millrace.types.tool_choice import ToolChoice
 from tests.scripted import CALLED, CUT, STOP, request
 
 DEPTH = Tool(
@@ -61,16 +62,16 @@ def test_one_bad_call_is_enough() -> None:
     ("choice", "called", "check"),
     [
         (None, [], None),
-        ("auto", [], None),
-        ("required", [], "tool_call"),
-        ("required", ["anything"], None),
-        ("function:anything", [], "tool_call"),
-        ("function:anything", ["anything"], None),
-        ("function:anything", ["depth"], "tool_call"),
-        ("function:anything", ["anything", "anything"], None),
+        (ToolChoice("auto"), [], None),
+        (ToolChoice("required"), [], "tool_call"),
+        (ToolChoice("required"), ["anything"], None),
+        (ToolChoice("function", "anything"), [], "tool_call"),
+        (ToolChoice("function", "anything"), ["anything"], None),
+        (ToolChoice("function", "anything"), ["depth"], "tool_call"),
+        (ToolChoice("function", "anything"), ["anything", "anything"], None),
     ],
 )
-def test_a_call_that_is_asked_for_must_come(choice: str | None, called: list[str], check: str | None) -> None:
+def test_a_call_that_is_asked_for_must_come(choice: ToolChoice | None, called: list[str], check: str | None) -> None:
     """Text in its place is not what the asker can use."""
     made = [(name, '{"of": "it"}') for name in called]
     assert judged(*made, text="Paris.", finish=STOP, tool_choice=choice) == check

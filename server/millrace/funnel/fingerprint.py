@@ -92,7 +92,7 @@ def _around(request: Request, models: tuple[Model, ...], checks: Iterable[str]) 
                 "verbosity": prompt.verbosity,
                 "reasoning_effort": prompt.reasoning_effort,
                 "tools": [[tool.name, tool.description, tool.parameters, tool.strict] for tool in prompt.tools],
-                "tool_choice": prompt.tool_choice,
+                "tool_choice": prompt.tool_choice and prompt.tool_choice.key,
                 "parallel_tool_calls": prompt.parallel_tool_calls,
                 "extras": prompt.extras,
             }

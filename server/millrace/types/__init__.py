@@ -32,6 +32,7 @@ from millrace.types.conversation import (
 from millrace.types.model import Model, Price, Tier
 from millrace.types.money import Charge, Entry, Outcome, Statement, Status
 from millrace.types.request import CacheMode, Call, Delivery, OnDisconnect, Request, Strategy
+from millrace.types.tool_choice import ToolChoice
 
 __all__ = [
     "Answer",
@@ -68,6 +69,7 @@ __all__ = [
     "Tier",
     "Tool",
     "ToolCall",
+    "ToolChoice",
     "Usage",
     "Verdict",
     "calls_of",

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from millrace.types.tool_choice import ToolChoice
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
@@ -147,7 +149,7 @@ class Prompt:
     verbosity: str | None = None
     reasoning_effort: str | None = None
     tools: tuple[Tool, ...] = ()
-    tool_choice: str | None = None  # auto, none, required, or the name of a tool after "function:"
+    tool_choice: ToolChoice | None = None  # None: the client chose nothing, or there are no tools
     parallel_tool_calls: bool | None = None
     extras: dict[str, Any] = field(default_factory=dict)  # passed on under their own names: stop, seed, logit_bias, ...
     _tools_size: int | None = field(default=None, init=False, repr=False, compare=False)  # once it was asked for

@@ -9,6 +9,7 @@ from msgspec import Struct
 from millrace.errors import UpstreamError
 from millrace.ports import Clock
 from millrace.types import Call, FinishReason, Format, Media, Message, Part, Prompt, Tool, ToolCall, Usage
+from millrace.types.tool_choice import ToolChoice
 
 MAX_MESSAGE = 300  # characters of a provider's error message that clients see
 MAX_TOKENS = 10**9  # of one call; a provider's count above that is wrong and is clamped
@@ -32,7 +33,6 @@ _MEDIA = {"image": "image_url", "file": "file", "audio": "input_audio"}
 # Fields that a client's extras must not set: a second cap, several answers, tools that the reader does not expect.
 _RESERVED = {"max_tokens", "max_completion_tokens", "n", "functions", "function_call"}
 _RESERVED |= {"tools", "tool_choice", "parallel_tool_calls"}
-_CHOSEN = "function:"
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _OVERLOADED = ("overloaded", "rate_limit", "too_many_requests", "429", "503", "529")
 
@@ -200,13 +200,15 @@ def _tools(prompt: Prompt) -> dict[str, Any]:
     """Return the fields about tools; none without tools, since providers refuse a `tool_choice` without them."""
     if not prompt.tools:
         return {}
-    choice, name = prompt.tool_choice, (prompt.tool_choice or "").removeprefix(_CHOSEN)
-    chosen = {"type": "function", "function": {"name": name}} if choice and choice.startswith(_CHOSEN) else choice
     return {
         "tools": [{"type": "function", "function": _function(tool)} for tool in prompt.tools],
-        "tool_choice": chosen,
+        "tool_choice": prompt.tool_choice and _tool_choice(prompt.tool_choice),
         "parallel_tool_calls": prompt.parallel_tool_calls,
     }
+
+
+def _tool_choice(choice: ToolChoice) -> str | dict[str, Any]:
+    return {"type": "function", "function": {"name": choice.name}} if choice.mode == "function" else choice.mode
 
 
 def _function(tool: Tool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from millrace.errors import MillraceError
 from millrace.types import Charge, Statement, Tool, Usage
+from millrace.types.tool_choice import ToolChoice
 
 
 class OutputText(Struct, tag="output_text"):
@@ -158,10 +159,11 @@ def function_tool(tool: Tool) -> dict[str, Any]:
     }
 
 
-def tool_choice(choice: str | None) -> Any:
+def tool_choice(choice: ToolChoice | None) -> Any:
     """Return a tool choice as the Responses API shows it."""
-    kind, _, name = (choice or "auto").partition(":")
-    return {"type": "function", "name": name} if name else kind
+    if choice is None:
+        return "auto"
+    return {"type": "function", "name": choice.name} if choice.mode == "function" else choice.mode
 
 
 def usage_body(statement: Statement) -> UsageBody:

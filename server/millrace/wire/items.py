@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 from millrace.errors import MillraceError, invalid
 from millrace.types import Media, Message, Part, Tool, ToolCall
+from millrace.types.tool_choice import ToolChoice
 
 MAX_ID = 512  # characters of an id that is only echoed or looked up
 MAX_ITEMS = 2000  # of one request; a longer conversation is continued by `previous_response_id`
@@ -205,15 +206,15 @@ def read_tool(given: FunctionTool) -> Tool:
     return Tool(name=given.name, description=given.description, parameters=given.parameters, strict=given.strict)
 
 
-def read_choice(given: str | None, function: str | None, tools: Sequence[Tool], path: str) -> str | None:
+def read_choice(given: Choice | None, function: str | None, tools: Sequence[Tool], path: str) -> ToolChoice | None:
     """Return which tool may or must be called, as `Prompt.tool_choice`; `path` is that of the function's name."""
     if function is not None:
         if function not in {tool.name for tool in tools}:
             raise invalid(path, f"{path}: {function[:40]!r} is not one of the tools; name one, or write auto")
-        return f"function:{function}"
+        return ToolChoice("function", function)
     if given == "required" and not tools:
         raise invalid("tool_choice", "tool_choice: required, but there are no tools; send some, or write auto")
-    return given if tools else None  # providers refuse a choice among nothing
+    return ToolChoice(given) if given and tools else None  # providers refuse a tool choice without tools
 
 
 class _Answer:

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from millrace.funnel.checks import form, words
 from millrace.types import Aside, Finish, FinishReason, Format, Request, Tool, ToolCall, Verdict, calls_of, refusal_of
+from millrace.types.tool_choice import ToolChoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +18,7 @@ class Candidate:
     format: Format | None = None
     schema: dict[str, Any] | None = None  # beside the format; no model was told of it
     tools: tuple[Tool, ...] = ()  # that were offered
-    tool_choice: str | None = None
+    tool_choice: ToolChoice | None = None
     calls: tuple[ToolCall, ...] = ()
     refusal: str = ""  # what the provider marked as one
 
@@ -63,13 +64,11 @@ def _form(candidate: Candidate) -> bool:
 
 
 def _tool_call(candidate: Candidate) -> bool:
-    wanted, called = candidate.tool_choice or "auto", {call.name for call in candidate.calls}
-    if (wanted == "required" and not called) or (wanted.startswith(_NAMED) and called != {wanted[len(_NAMED) :]}):
+    choice, called = candidate.tool_choice, {call.name for call in candidate.calls}
+    if choice is not None and not choice.satisfied_by(called):
         return True
     return not all(form.callable_with(call, candidate.tools) for call in candidate.calls)
 
-
-_NAMED = "function:"  # a tool choice that goes on with the tool's name
 
 Check = Callable[[Candidate], bool]  # True: the answer fails it
 
