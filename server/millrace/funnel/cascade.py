@@ -11,6 +11,7 @@ from millrace.funnel.catalog import Catalog
 from millrace.funnel.ending import Result
 from millrace.funnel.response_log import ResponseLog, Revised
 from millrace.types import (
+    PASSED,
     Answer,
     CallPiece,
     Finish,
@@ -99,7 +100,7 @@ def _judge(response: ResponseLog, charge: OpenCharge, finish: Finish) -> Verdict
 
 def _check_name(response: ResponseLog, verdict: Verdict) -> str | None:
     """Return what `millrace.check` says: nothing where no check was wanted."""
-    return verdict.check or ("passed" if checks.asked(response.request) else None)
+    return verdict.check or (PASSED if checks.asked(response.request) else None)
 
 
 def _cut_by_budget(charge: OpenCharge, finish: Finish) -> bool:

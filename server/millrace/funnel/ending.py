@@ -7,6 +7,7 @@ from millrace.errors import MillraceError, internal_error
 from millrace.funnel.bill import NOTHING, Bill, milliseconds, showing
 from millrace.funnel.response_log import Ended, ResponseLog
 from millrace.types import (
+    PASSED,
     Answer,
     CacheOutcome,
     Delivery,
@@ -35,7 +36,7 @@ class Result:
     usage: Usage
     finish: FinishReason
     cut: str | None = None  # why it is incomplete, where no cap of the model or the asker says so
-    check: str | None = None  # "passed" or the failed check; None where nothing was judged
+    check: str | None = None  # `PASSED` or the failed check; None where nothing was judged
     cache: CacheOutcome = CacheOutcome.MISS
     answer: Answer | None = None  # where it is worth storing
 
@@ -127,7 +128,7 @@ def settle(response: ResponseLog, bill: Bill, ended: Ended) -> None:
             status=ended.status,
             source=ended.source,
             cache=ended.cache,
-            check=None if ended.check == "passed" else ended.check,
+            check=None if ended.check == PASSED else ended.check,
             code=code,
             ttft_ms=latency_ms if shown_at_end else milliseconds(response.started_at, response.first_text_at),
             latency_ms=latency_ms,

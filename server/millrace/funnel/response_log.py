@@ -106,7 +106,7 @@ class Ended:
     model: str | None = None  # whose answer is shown
     source: Source | None = None
     cache: CacheOutcome = CacheOutcome.MISS
-    check: str | None = None  # "passed", or the check that failed; None: nothing was judged
+    check: str | None = None  # `PASSED`, or the check that failed; None: nothing was judged
     trimmed_tokens: int = 0  # cut from the prompt
     statement: Statement
 

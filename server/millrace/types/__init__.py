@@ -1,6 +1,7 @@
 """The nouns of Millrace: frozen values, standard library only. Read this room first."""
 
 from millrace.types.answer import (
+    PASSED,
     Answer,
     CacheOutcome,
     Finish,
@@ -35,6 +36,7 @@ from millrace.types.request import CacheMode, Call, Delivery, OnDisconnect, Requ
 from millrace.types.tool_choice import ToolChoice
 
 __all__ = [
+    "PASSED",
     "Answer",
     "Aside",
     "CacheMode",

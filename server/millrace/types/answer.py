@@ -123,6 +123,9 @@ class SemanticMiss:
     similarity: float | None  # cosine of the nearest question; None where nothing was compared
 
 
+PASSED = "passed"  # what `millrace.check` and the log say where no check failed
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What the checks say of an answer; `check` names the one that failed."""
