@@ -157,7 +157,7 @@ FAULTS: list[tuple[list[Any], str, str]] = [
         "input[0].content[0].input_audio.format",
         "missing",
     ),
-    ([user({"type": "refusal", "refusal": "No."})], "input[0].content[0].type", "only an assistant's"),
+    ([user({"type": "refusal", "refusal": "No."})], "input[0].content[0].type", "only an assistant message"),
     ([{"role": "system", "content": [IMAGE]}, ASKED], "input[0].content[0]", "text only"),
     ([{"role": "assistant", "content": [IMAGE]}, ASKED], "input[0].content[0]", "text only"),
     ([ASKED | {"content": None}], "input[0].content", "a string or an array"),

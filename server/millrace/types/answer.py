@@ -123,7 +123,7 @@ class SemanticMiss:
     similarity: float | None  # cosine of the nearest question; None where nothing was compared
 
 
-PASSED = "passed"  # what `millrace.check` and the log say where no check failed
+PASSED = "passed"  # the value of `check` where checks ran and none failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

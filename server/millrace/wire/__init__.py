@@ -1,1 +1,1 @@
-"""Frames to values and values to frames. No I/O; shared by the server and the Python client."""
+"""Encodes and decodes frames and HTTP bodies. No I/O. The server and the Python client share it."""

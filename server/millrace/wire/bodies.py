@@ -1,4 +1,4 @@
-"""What the events of the Responses dialect carry: output items, usage with money, errors, the response itself."""
+"""The parts of Responses events: output items, usage and cost, errors, the response itself."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from millrace.types.tool_choice import ToolChoice
 
 
 class OutputText(Struct, tag="output_text"):
-    """The words of an answer."""
+    """Text of an answer."""
 
     text: str
     annotations: list[Any] = []
@@ -18,7 +18,7 @@ class OutputText(Struct, tag="output_text"):
 
 
 class OutputRefusal(Struct, tag="refusal"):
-    """Words that the provider marked as a refusal."""
+    """Text that the provider marked as a refusal."""
 
     refusal: str
 
@@ -27,7 +27,7 @@ Part = OutputText | OutputRefusal
 
 
 class OutputMessage(Struct, tag="message"):
-    """The item with the answer's words."""
+    """The output item that holds the text of the answer."""
 
     id: str
     status: str
@@ -36,7 +36,7 @@ class OutputMessage(Struct, tag="message"):
 
 
 class ReasoningText(Struct, tag="reasoning_text"):
-    """Words of a model's reasoning."""
+    """Text of a model's reasoning."""
 
     text: str
 
@@ -45,7 +45,7 @@ ContentPart = OutputText | OutputRefusal | ReasoningText
 
 
 class Reasoning(Struct, tag="reasoning"):
-    """The item with a model's reasoning, as its provider showed it."""
+    """The output item that holds a model's reasoning, as the provider returned it."""
 
     id: str
     status: str
@@ -54,7 +54,7 @@ class Reasoning(Struct, tag="reasoning"):
 
 
 class FunctionCall(Struct, tag="function_call"):
-    """The item of one tool call; `arguments` is JSON as the model wrote it."""
+    """The output item of one tool call. `arguments` is JSON as the model wrote it."""
 
     id: str
     call_id: str
@@ -67,13 +67,13 @@ Item = OutputMessage | Reasoning | FunctionCall
 
 
 class InputDetails(Struct):
-    """How many input tokens the provider had cached."""
+    """Input tokens that the provider had in its cache."""
 
     cached_tokens: int
 
 
 class OutputDetails(Struct):
-    """How many output tokens went into reasoning."""
+    """Output tokens spent on reasoning."""
 
     reasoning_tokens: int
 
@@ -89,7 +89,7 @@ class Attempt(Struct):
 
 
 class UsageBody(Struct):
-    """Tokens of the answer shown; dollars of the whole bill, which is the sum of the attempts."""
+    """Tokens of the answer shown, and dollars of the whole bill, which is the sum of the attempts."""
 
     input_tokens: int
     input_tokens_details: InputDetails
@@ -99,11 +99,11 @@ class UsageBody(Struct):
     cost_usd: float
     saved_usd: float
     attempts: list[Attempt] = []
-    estimated: bool = False  # some of it, tokens or dollars
+    estimated: bool = False  # at least one of these numbers is an estimate
 
 
 class ErrorBody(Struct):
-    """What went wrong; `param` is the path of the fault in the request."""
+    """An error. `param` is the path of the faulty field in the request."""
 
     type: str
     code: str
@@ -113,7 +113,7 @@ class ErrorBody(Struct):
 
 
 class IncompleteDetails(Struct):
-    """Why an answer is not whole."""
+    """Why an answer is incomplete."""
 
     reason: str
 
@@ -143,7 +143,7 @@ class ResponseBody(Struct):
 
     @property
     def output_text(self) -> str:
-        """The words of the answer."""
+        """The text of the answer."""
         parts = [part for item in self.output if isinstance(item, OutputMessage) for part in item.content]
         return "".join(part.text for part in parts if isinstance(part, OutputText))
 
@@ -167,7 +167,7 @@ def tool_choice(choice: ToolChoice | None) -> Any:
 
 
 def usage_body(statement: Statement) -> UsageBody:
-    """Return a statement as the standard usage object, money beside it."""
+    """Return a statement as the standard usage object, with the cost added."""
     usage = statement.usage
     return UsageBody(
         input_tokens=usage.input_tokens,
@@ -188,7 +188,7 @@ def attempt(charge: Charge) -> Attempt:
 
 
 def tokens(usage: Usage) -> int:
-    """Return all tokens of a call."""
+    """Return the input and output tokens of a call."""
     return usage.input_tokens + usage.output_tokens
 
 

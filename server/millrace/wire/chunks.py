@@ -1,6 +1,6 @@
-"""What clients of chat completions get: chunks of a stream, or one completion. No I/O.
+"""What chat completions return: the chunks of a stream, or one completion. No I/O.
 
-The structs are the contract. Only the words of an answer, the one chunk there is per token, are written by a template.
+The structs define the format. Only text deltas, one chunk per token, are written from a template, which is faster.
 """
 
 from typing import Literal
@@ -18,14 +18,14 @@ DONE = b"data: [DONE]\n\n"
 
 
 class FunctionDelta(Struct, omit_defaults=True):
-    """What a chunk adds to a call: its name with its first chunk, and some of its arguments."""
+    """What a chunk adds to a tool call: the name in its first chunk, and a piece of the arguments."""
 
     name: str | None = None
     arguments: str | None = None
 
 
 class CallDelta(Struct, omit_defaults=True):
-    """A tool call, or more of one; `id` and `type` come with its first chunk."""
+    """A piece of a tool call. `id` and `type` come with the first piece."""
 
     index: int
     id: str | None = None
@@ -44,7 +44,7 @@ class Delta(Struct, omit_defaults=True):
 
 
 class ChunkChoice(Struct):
-    """The one choice of a chunk."""
+    """The only choice of a chunk."""
 
     delta: Delta
     finish_reason: ChatFinish | None = None
@@ -53,7 +53,7 @@ class ChunkChoice(Struct):
 
 
 class UsageOfCompletion(Struct, kw_only=True):
-    """Tokens of the answer shown; dollars of the whole bill, which is the sum of the attempts."""
+    """Tokens of the answer shown, and dollars of the whole bill, which is the sum of the attempts."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -63,11 +63,11 @@ class UsageOfCompletion(Struct, kw_only=True):
     cost_usd: float
     saved_usd: float
     attempts: list[Attempt]
-    estimated: bool  # some of it, tokens or dollars
+    estimated: bool  # at least one of these numbers is an estimate
 
 
 class Chunk(Struct, kw_only=True):
-    """Some more of an answer."""
+    """One event of a streamed completion."""
 
     id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
@@ -75,22 +75,22 @@ class Chunk(Struct, kw_only=True):
     model: str
     choices: list[ChunkChoice]
     usage: UsageOfCompletion | UnsetType = UNSET
-    metadata: dict[str, str] | UnsetType = UNSET  # with the last chunk: the request's, and the marks of Millrace
+    metadata: dict[str, str] | UnsetType = UNSET  # in the last chunk: the request's, and the `millrace.*` keys
 
 
 class LastChunk(Chunk, kw_only=True):
-    """The end of an answer: why it ended, or, where the client asked for it, the usage after that."""
+    """The last chunk of a stream: the finish reason, or the usage if `include_usage` asked for it."""
 
 
 class Broken(Struct):
-    """The end of a stream without an answer's end; nothing follows, no `[DONE]` either."""
+    """The end of a stream that failed. Nothing follows it, not even `[DONE]`."""
 
     error: ErrorBody
-    usage: UsageOfCompletion  # what it cost all the same
+    usage: UsageOfCompletion  # what the failed request cost
 
 
 class CallOfCompletion(Struct):
-    """A call the model wants made."""
+    """A tool call of the answer."""
 
     id: str
     function: CalledFunction
@@ -98,7 +98,7 @@ class CallOfCompletion(Struct):
 
 
 class CompletionMessage(Struct, kw_only=True):
-    """The answer, whole."""
+    """The complete answer."""
 
     role: Literal["assistant"] = "assistant"
     content: str | None
@@ -108,7 +108,7 @@ class CompletionMessage(Struct, kw_only=True):
 
 
 class CompletionChoice(Struct):
-    """The one choice of a completion."""
+    """The only choice of a completion."""
 
     message: CompletionMessage
     finish_reason: ChatFinish
@@ -117,7 +117,7 @@ class CompletionChoice(Struct):
 
 
 class Completion(Struct, kw_only=True):
-    """A whole answer, its usage, its cost."""
+    """A complete answer with its usage and cost."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -129,9 +129,9 @@ class Completion(Struct, kw_only=True):
 
 
 class ChatCodec:
-    """Writes the stream of one answer as server-sent events; a chat completion numbers nothing.
+    """Writes the stream of one answer as server-sent events. Chat chunks have no sequence numbers.
 
-    The words after a chunk are of that chunk's model: there is always one before them.
+    A text delta repeats the id and the model of the chunk before it, so the first event must be a chunk.
     """
 
     __slots__ = ("_prefix",)
@@ -140,21 +140,21 @@ class ChatCodec:
         self._prefix = b""
 
     def delta(self, text: str, number: int) -> bytes:
-        """Return the event of some words."""
+        """Return the event of a text delta."""
         return self._prefix + orjson.dumps(text) + b'},"finish_reason":null,"index":0,"logprobs":null}]}\n\n'
 
     def event(self, event: Struct, number: int) -> bytes:
-        """Return the event of anything else; with the last chunk the end of the stream."""
-        written = b"data: " + msgspec.json.encode(event) + b"\n\n"
+        """Return any other event; after the last chunk also `[DONE]`."""
+        encoded = b"data: " + msgspec.json.encode(event) + b"\n\n"
         if isinstance(event, LastChunk):
-            return written + DONE
+            return encoded + DONE
         if isinstance(event, Chunk):
             self._prefix = _prefix(event)
-        return written
+        return encoded
 
 
 def usage_of_completion(statement: Statement) -> UsageOfCompletion:
-    """Return a statement as the usage object of chat completions, money beside it."""
+    """Return a statement as the usage object of chat completions, with the cost added."""
     body = usage_body(statement)
     return UsageOfCompletion(
         prompt_tokens=body.input_tokens,
@@ -170,5 +170,5 @@ def usage_of_completion(statement: Statement) -> UsageOfCompletion:
 
 
 def _prefix(chunk: Chunk) -> bytes:
-    named = orjson.dumps({"id": chunk.id, "object": chunk.object, "created": chunk.created, "model": chunk.model})
-    return b"data: " + named[:-1] + b',"choices":[{"delta":{"content":'
+    fields = orjson.dumps({"id": chunk.id, "object": chunk.object, "created": chunk.created, "model": chunk.model})
+    return b"data: " + fields[:-1] + b',"choices":[{"delta":{"content":'

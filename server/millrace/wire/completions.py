@@ -1,4 +1,4 @@
-"""What clients of chat completions send. It becomes the same request as a Responses body does."""
+"""The body of a chat completion. It is read into the same `Create` as a Responses body."""
 
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal
@@ -22,33 +22,33 @@ from millrace.wire.requests import (
     form_of,
 )
 
-SCHEMA_PATH = "response_format.json_schema.schema"  # where a schema of the answer stands
+SCHEMA_PATH = "response_format.json_schema.schema"  # path of the answer's schema in the request
 MAX_STOPS = 16
 
-# What nothing here can honour, and why; null, false and an empty array ask for nothing.
+# Fields that are refused, and why. Null, false and an empty array count as absent.
 UNSUPPORTED = {
-    "functions": "the old form of tools; write tools",
-    "function_call": "the old form of tool_choice; write tool_choice",
+    "functions": "replaced by tools; write tools",
+    "function_call": "replaced by tool_choice; write tool_choice",
     "logprobs": "log-probabilities are not passed on; leave it out",
     "audio": "answers are text; leave it out",
     "modalities": "answers are text; leave it out",
-    "n": "one answer is all there is; leave it out",
-    "web_search_options": "no model here searches; leave it out",
+    "n": "only one answer is returned; leave it out",
+    "web_search_options": "web search is not available; leave it out",
 }
-ALL_THERE_IS: dict[str, tuple[object, ...]] = {"n": (1,), "modalities": (["text"],)}
+HARMLESS: dict[str, tuple[object, ...]] = {"n": (1,), "modalities": (["text"],)}  # values accepted nevertheless
 
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 
 class ImageUrl(Struct):
-    """Where an image is; `data:` URLs too."""
+    """The URL of an image; `data:` URLs are allowed."""
 
     url: Annotated[str, Meta(min_length=1)]
     detail: str | None = None
 
 
 class ImagePart(Struct, tag="image_url"):
-    """An image. It is passed on as it is."""
+    """An image. The provider gets it unchanged."""
 
     image_url: ImageUrl
 
@@ -62,7 +62,7 @@ class FileData(Struct):
 
 
 class FilePart(Struct, tag="file"):
-    """A file. It is passed on as it is."""
+    """A file. The provider gets it unchanged."""
 
     file: FileData
 
@@ -71,37 +71,37 @@ UserPart = PlainText | ImagePart | FilePart | InputAudio
 
 
 class SystemMessage(Struct, tag="system", tag_field="role"):
-    """What always holds."""
+    """Instructions for the whole conversation."""
 
     content: str | list[PlainText]
 
 
 class DeveloperMessage(SystemMessage, tag="developer", tag_field="role"):
-    """What always holds, by its newer name."""
+    """A system message, by its newer name."""
 
 
 class UserMessage(Struct, tag="user", tag_field="role"):
-    """A question."""
+    """A turn of the user."""
 
     content: str | list[UserPart]
 
 
 class CalledFunction(Struct):
-    """Which function is called, and with what; `arguments` is JSON as the model wrote it."""
+    """The function that is called. `arguments` is JSON as the model wrote it."""
 
     name: ToolName
     arguments: str
 
 
 class CallPart(Struct, tag="function"):
-    """A call an earlier answer asked for."""
+    """A tool call of an earlier answer."""
 
     id: Id
     function: CalledFunction
 
 
 class AssistantMessage(Struct, tag="assistant", tag_field="role"):
-    """An earlier answer: words, calls, or a refusal; with its reasoning, where it is known."""
+    """An earlier answer: text, tool calls or a refusal, and its reasoning if the client has it."""
 
     content: str | list[PlainText | RefusalPart] | None = None
     refusal: str | None = None
@@ -110,7 +110,7 @@ class AssistantMessage(Struct, tag="assistant", tag_field="role"):
 
 
 class ToolMessage(Struct, tag="tool", tag_field="role"):
-    """What a call gave; `tool_call_id` is that of a call before it."""
+    """The result of a tool call. `tool_call_id` is the id of an earlier call."""
 
     content: str | list[PlainText]
     tool_call_id: Id
@@ -126,7 +126,7 @@ class ToolPart(Struct, tag="function"):
 
 
 class Function(Struct):
-    """A function; `parameters` is a JSON schema."""
+    """A function. `parameters` is a JSON schema."""
 
     name: ToolName
     description: str | None = None
@@ -135,7 +135,7 @@ class Function(Struct):
 
 
 class ChosenName(Struct):
-    """A function's name."""
+    """The name of a function."""
 
     name: ToolName
 
@@ -147,7 +147,7 @@ class ChosenTool(Struct, tag="function"):
 
 
 class NamedSchema(Struct):
-    """A JSON schema, and what models are told it is called."""
+    """A JSON schema and the name that the models see."""
 
     schema: dict[str, Any]
     name: str = ""
@@ -156,13 +156,13 @@ class NamedSchema(Struct):
 
 
 class SchemaFormat(Struct, tag="json_schema"):
-    """JSON after a schema. An answer that is not is a failed check; the large model is asked then."""
+    """JSON that matches a schema. An answer that does not fails the check `form`."""
 
     json_schema: NamedSchema
 
 
 class StreamOptions(Struct):
-    """Whether the stream ends with a chunk that holds usage and cost."""
+    """Whether the stream ends with a chunk of usage and cost."""
 
     include_usage: bool | None = None
 
@@ -172,7 +172,7 @@ class CompletionBody(Body, kw_only=True):
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=items.MAX_ITEMS)]
     max_completion_tokens: Tokens | None = None
-    max_tokens: Tokens | None = None  # the same by its older name
+    max_tokens: Tokens | None = None  # older name of max_completion_tokens
     stop: str | Annotated[list[str], Meta(max_length=MAX_STOPS)] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     presence_penalty: Penalty | None = None
@@ -184,21 +184,24 @@ class CompletionBody(Body, kw_only=True):
     reasoning_effort: Word | None = None
     verbosity: Word | None = None
     stream_options: StreamOptions | None = None
-    n: Literal[1] | None = None  # one answer is all there is
+    n: Literal[1] | None = None  # only one answer is returned
     modalities: list[Literal["text"]] | None = None
 
 
 def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
-    """Read the body of a chat completion; every fault names its field. `checks` are the names there are."""
+    """Read the body of a chat completion. `checks` are the names of all checks that exist.
+
+    Raises `invalid_request` with the path of the field.
+    """
     for name, reason in UNSUPPORTED.items():
-        if fields.get(name) not in (None, False, [], *ALL_THERE_IS.get(name, ())):
+        if fields.get(name) not in (None, False, [], *HARMLESS.get(name, ())):
             raise invalid(name, f"{name}: not supported: {reason}")
     body = convert(fields, CompletionBody)
     messages = _messages(body.messages)
     items.check_answerable(messages, "messages")
     tools = tuple(items.read_tool(_tool(tool)) for tool in body.tools or ())
     chosen = body.tool_choice.function.name if isinstance(body.tool_choice, ChosenTool) else None
-    choice = None if isinstance(body.tool_choice, ChosenTool) else body.tool_choice
+    mode = None if isinstance(body.tool_choice, ChosenTool) else body.tool_choice
     prompt = Prompt(
         messages=messages,
         temperature=body.temperature,
@@ -208,7 +211,7 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
         verbosity=body.verbosity,
         reasoning_effort=body.reasoning_effort,
         tools=tools,
-        tool_choice=items.read_choice(choice, chosen, tools, "tool_choice.function.name"),
+        tool_choice=items.read_choice(mode, chosen, tools, "tool_choice.function.name"),
         parallel_tool_calls=body.parallel_tool_calls if tools else None,
         extras=_extras(body),
     )
@@ -222,7 +225,7 @@ def _messages(given: Sequence[ChatMessage]) -> tuple[Message, ...]:
 
 
 def _message(message: ChatMessage, path: str, calls: set[str]) -> Message:
-    """Return one turn; `calls` are those made until now, and grow with it."""
+    """Return one turn. `calls` are the ids of all calls so far; those of this message are added."""
     match message:
         case AssistantMessage():
             calls |= {call.id for call in message.tool_calls or ()}
@@ -239,20 +242,20 @@ def _message(message: ChatMessage, path: str, calls: set[str]) -> Message:
 
 def _assistant(message: AssistantMessage, path: str) -> Message:
     content = message.content
-    refused = "" if not isinstance(content, list) else "".join(p.refusal for p in content if isinstance(p, RefusalPart))
-    words = [part for part in content if isinstance(part, PlainText)] if isinstance(content, list) else content or ""
+    refusal = "" if not isinstance(content, list) else "".join(p.refusal for p in content if isinstance(p, RefusalPart))
+    text = [part for part in content if isinstance(part, PlainText)] if isinstance(content, list) else content or ""
     turn = Message(
         role="assistant",
-        parts=() if words == "" else _parts(words, path),
+        parts=() if text == "" else _parts(text, path),
         calls=tuple(
             ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
             for call in message.tool_calls or ()
         ),
         reasoning=message.reasoning_content or "",
-        refusal=(message.refusal or "") + refused,
+        refusal=(message.refusal or "") + refusal,
     )
     if content is None and not turn.calls and not turn.refusal:
-        raise invalid(f"{path}.content", f"{path}.content: missing; write what was said, or tool_calls, or a refusal")
+        raise invalid(f"{path}.content", f"{path}.content: missing; write the text, or send tool_calls or a refusal")
     return turn
 
 

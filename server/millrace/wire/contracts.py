@@ -1,4 +1,4 @@
-"""The published contracts, AsyncAPI for the WebSocket and OpenAPI for HTTP, made of the structs that the wire uses."""
+"""The published contracts, generated from the wire structs: AsyncAPI for the WebSocket, OpenAPI for HTTP."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ _REF = "#/components/schemas/{name}"
 _JSON = "application/json"
 _ABOUT = {
     "title": "Millrace",
-    "description": "The OpenAI Responses API, with more: cancel, resume, revise and cost, for clients that ask for it.",
+    "description": "The OpenAI Responses API. Clients can ask for extensions: cancel, resume, revise and cost.",
     "license": {"name": "MIT", "identifier": "MIT"},
 }
 _QUERY = {
@@ -30,11 +30,11 @@ _QUERY = {
 _HEADERS = {
     "type": "object",
     "properties": {
-        "Authorization": {"type": "string", "description": "Bearer and a key; not needed where no keys are set up."},
+        "Authorization": {"type": "string", "description": "Bearer and a key. Not needed while no key exists."},
         "Sec-WebSocket-Protocol": {
             "type": "string",
-            "description": f"{wire.SUBPROTOCOL} negotiates the millrace.* events; millrace.ticket.<t> beside it is a"
-            " browser's ticket.",
+            "description": f"{wire.SUBPROTOCOL} negotiates the millrace.* events. A browser adds its ticket as"
+            " millrace.ticket.<ticket>.",
         },
     },
 }
@@ -47,7 +47,7 @@ def tag(shape: type[Struct]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One HTTP endpoint: what it takes, what it answers with, and what it streams where it is asked to."""
+    """One HTTP endpoint: its request body, its answer, and the events that it can stream instead."""
 
     method: str
     path: str
@@ -57,10 +57,10 @@ class Operation:
     streamed: tuple[type[Struct], ...] = ()
     parameters: dict[str, Schema] = field(default_factory=dict)  # of the query
     status: int = 200
-    refusals: dict[int, type[Struct]] = field(default_factory=dict)  # that are no error
+    refusals: dict[int, type[Struct]] = field(default_factory=dict)  # answers with another status that are not errors
 
 
-UNTYPED = {items.MessageItem}  # a client may leave their type out
+UNTYPED = {items.MessageItem}  # clients may leave out their `type`
 STREAMED = tuple(event for event in SENT if issubclass(event, wire.Event) and tag(event).startswith("response."))
 ENDPOINTS = (
     Operation(
@@ -78,7 +78,7 @@ ENDPOINTS = (
         wire.ResponseBody,
         streamed=(*STREAMED, wire.Error),
         parameters={
-            "stream": {"type": "boolean", "description": "Whether the events are wanted."},
+            "stream": {"type": "boolean", "description": "Whether to stream the events."},
             "starting_after": {"type": "integer", "description": "The last sequence_number seen."},
         },
     ),
@@ -96,7 +96,7 @@ ENDPOINTS = (
     Operation(
         "post",
         "/v1/tickets",
-        "Get a ticket with which a page can connect once, within a minute.",
+        "Get a ticket that lets a page connect once, within a minute.",
         documents.TicketAnswer,
         body=documents.TicketRequest,
         status=201,
@@ -105,7 +105,7 @@ ENDPOINTS = (
     Operation(
         "get",
         "/readyz",
-        "Whether requests are taken.",
+        "Whether new requests are accepted.",
         documents.Readiness,
         refusals={503: documents.Readiness},
     ),
@@ -113,7 +113,7 @@ ENDPOINTS = (
 
 
 def asyncapi(version: str) -> Schema:
-    """Return the AsyncAPI 3.0 document of the WebSocket; the server is the application, so it sends the events."""
+    """Return the AsyncAPI 3.0 document of the WebSocket. It describes the server, so `send` means server to client."""
     names, schemas = _schemas(SENT, RECEIVED)
     messages = {
         tag(shape): {
@@ -126,7 +126,7 @@ def asyncapi(version: str) -> Schema:
     }
     channel = {
         "address": "/v1/responses",
-        "description": "One event a text frame, UTF-8 JSON. Requests of one `stream_id` run one after another.",
+        "description": "Each text frame is one event, UTF-8 JSON. Requests of one `stream_id` run one after another.",
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
         "bindings": {"ws": {"method": "GET", "query": _QUERY, "headers": _HEADERS, "bindingVersion": "0.1.0"}},
     }
@@ -142,11 +142,11 @@ def asyncapi(version: str) -> Schema:
 
 def openapi(version: str) -> Schema:
     """Return the OpenAPI 3.1 document of the HTTP endpoints."""
-    written: list[type[Struct]] = [documents.Refused]
+    sent: list[type[Struct]] = [documents.Refused]
     for endpoint in ENDPOINTS:
-        written += [endpoint.answer, *endpoint.streamed, *endpoint.refusals.values()]
-    read = [endpoint.body for endpoint in ENDPOINTS if endpoint.body]
-    names, schemas = _schemas(written, read)
+        sent += [endpoint.answer, *endpoint.streamed, *endpoint.refusals.values()]
+    received = [endpoint.body for endpoint in ENDPOINTS if endpoint.body]
+    names, schemas = _schemas(sent, received)
     paths: dict[str, Schema] = {}
     for endpoint in ENDPOINTS:
         paths.setdefault(endpoint.path, {})[endpoint.method] = _endpoint(endpoint, names)
@@ -160,7 +160,7 @@ def openapi(version: str) -> Schema:
             "schemas": schemas,
             "responses": {"Refused": refused},
             "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "Not needed where no keys are set up."}
+                "key": {"type": "http", "scheme": "bearer", "description": "Not needed while no key exists."}
             },
         },
     }
@@ -201,52 +201,56 @@ def _endpoint(endpoint: Operation, names: dict[type[Struct], str]) -> Schema:
 
 
 def _schemas(
-    written: Sequence[type[Struct]], read: Sequence[type[Struct]]
+    sent: Sequence[type[Struct]], received: Sequence[type[Struct]]
 ) -> tuple[dict[type[Struct], str], dict[str, Schema]]:
-    """Return the name of each struct, and the schemas by name; what is written holds all its fields."""
-    ours = made_of(written)
-    shapes = [*ours, *(shape for shape in made_of(read) if shape not in ours)]
+    """Return the schema name of each struct, and all schemas by name. Structs that are sent have all their fields."""
+    encoded = made_of(sent)
+    shapes = [*encoded, *(shape for shape in made_of(received) if shape not in encoded)]
     refs, schemas = msgspec.json.schema_components(shapes, ref_template=_REF)
     names = {shape: ref["$ref"].rpartition("/")[2] for shape, ref in zip(shapes, refs, strict=True)}
-    for shape in ours:
-        schemas[names[shape]] = _as_written(shape, schemas[names[shape]])
+    for shape in encoded:
+        schemas[names[shape]] = _as_encoded(shape, schemas[names[shape]])
     plain = {name: _plain(shape, schemas[name]) for shape, name in names.items()}
     return names, {**schemas, **plain}
 
 
 def made_of(shapes: Iterable[type[Struct]]) -> dict[type[Struct], None]:
-    """Return these structs and all they are made of, in the order in which they are met."""
+    """Return these structs and all structs that their fields contain, breadth first. A dict keeps the order."""
     found: dict[type[Struct], None] = {}
-    ahead: list[object] = [*inspect.multi_type_info(shapes)]
-    while ahead:
-        node = ahead.pop(0)
+    pending: list[object] = [*inspect.multi_type_info(shapes)]
+    while pending:
+        node = pending.pop(0)
         if isinstance(node, inspect.StructType):
             if node.cls in found:
                 continue
             found[node.cls] = None
         if isinstance(node, inspect.Type | inspect.Field):
-            below = [getattr(node, name) for name in node.__struct_fields__]
-            ahead += [part for value in below for part in (value if isinstance(value, tuple) else (value,))]
+            children = [getattr(node, name) for name in node.__struct_fields__]
+            pending += [part for value in children for part in (value if isinstance(value, tuple) else (value,))]
     return found
 
 
-def _as_written(shape: type[Struct], schema: Schema) -> Schema:
-    """Return a struct's schema as it is encoded: a field with a default is there too, one that is unset is not."""
-    needed = {
+def _as_encoded(shape: type[Struct], schema: Schema) -> Schema:
+    """Return the schema of a struct as it is encoded: fields with a default are required, unset ones are not."""
+    present = {
         field.encode_name
         for field in msgspec.structs.fields(shape)
         if field.required or not (shape.__struct_config__.omit_defaults or field.default is UNSET)
     }
     properties = {
-        name: {key: value for key, value in below.items() if key != "default"}
-        for name, below in schema["properties"].items()
+        name: {key: value for key, value in field_schema.items() if key != "default"}
+        for name, field_schema in schema["properties"].items()
     }
-    tagged = [name for name in schema["required"] if name == shape.__struct_config__.tag_field]
-    return {**schema, "properties": properties, "required": [*tagged, *(name for name in properties if name in needed)]}
+    tags = [name for name in schema["required"] if name == shape.__struct_config__.tag_field]
+    return {
+        **schema,
+        "properties": properties,
+        "required": [*tags, *(name for name in properties if name in present)],
+    }
 
 
 def _plain(shape: type[Struct], schema: Schema) -> Schema:
-    """Return a schema without discriminators, which the two specifications write differently: the tags are enough."""
+    """Return a schema without discriminators: AsyncAPI and OpenAPI write them differently, and the tags are enough."""
     schema = _without_discriminators(schema)
     if "description" in schema:
         schema["description"] = cleandoc(schema["description"])
@@ -257,12 +261,12 @@ def _plain(shape: type[Struct], schema: Schema) -> Schema:
 
 def _without_discriminators(schema: Any) -> Any:
     if isinstance(schema, dict):
-        return {key: _without_discriminators(below) for key, below in schema.items() if key != "discriminator"}
-    return [_without_discriminators(below) for below in schema] if isinstance(schema, list) else schema
+        return {key: _without_discriminators(value) for key, value in schema.items() if key != "discriminator"}
+    return [_without_discriminators(value) for value in schema] if isinstance(schema, list) else schema
 
 
 def _codes() -> str:
-    """Return the table of errors."""
+    """Return the error codes by status, in one line."""
     by_status: dict[int, list[str]] = {}
     for code, rule in RULES.items():
         by_status.setdefault(rule.status, []).append(code + (" (try again)" if rule.retry else ""))
@@ -270,7 +274,7 @@ def _codes() -> str:
 
 
 def _summary(shape: type[Struct]) -> str:
-    assert shape.__doc__, f"{shape.__name__} says what it is"
+    assert shape.__doc__, f"{shape.__name__} needs a docstring"
     return shape.__doc__.partition("\n")[0]
 
 

@@ -1,4 +1,4 @@
-"""The small JSON documents of the HTTP endpoints; what a response looks like is in `bodies` and `completions`."""
+"""The small JSON documents of the HTTP endpoints. Responses are in `bodies`, chat completions in `chunks`."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ from millrace.wire.responses import ErrorBody
 
 
 class Refused(Struct):
-    """Why there is no answer; `usage` is what it cost all the same, as answers of the same endpoint have it."""
+    """Why there is no answer. `usage` is what the request cost, in the form of the same endpoint's answers."""
 
     error: ErrorBody
     usage: dict[str, Any] | UnsetType = UNSET
@@ -31,20 +31,20 @@ class ModelNames(Struct):
 
 
 class TicketRequest(Struct):
-    """For which page a ticket is; without an origin it is the request's own."""
+    """The page that the ticket is for. The default is the `Origin` of the request."""
 
     origin: str | None = None
 
 
 class TicketAnswer(Struct):
-    """A ticket, and until when it is good, in Unix seconds."""
+    """A ticket. `expires_at` is in Unix seconds."""
 
     ticket: str
     expires_at: int
 
 
 class Health(Struct):
-    """The process is alive. `epoch` names it; `running` requests are under way."""
+    """The process is alive. `epoch` identifies it; `running` is the number of requests that run."""
 
     status: Literal["ok"]
     version: str
@@ -53,6 +53,6 @@ class Health(Struct):
 
 
 class Readiness(Struct):
-    """Whether requests are taken."""
+    """Whether new requests are accepted."""
 
     status: Literal["ready", "draining"]

@@ -1,4 +1,4 @@
-"""The options of Millrace: in a `millrace` object, or as strings in `metadata` for SDKs that allow no extra field."""
+"""The options of a request: in a `millrace` object, or in `metadata` for SDKs that allow no extra fields."""
 
 from collections.abc import Collection
 from decimal import Decimal, InvalidOperation
@@ -11,10 +11,14 @@ from millrace.types import CacheMode, Delivery, OnDisconnect, Strategy
 from millrace.wire.reading import convert, json_name
 
 MAX_TOKENS = 10**9
-MAX_WAIT_MS = 60_000  # that one model may be kept waiting for the other
+MAX_WAIT_MS = 60_000  # of grace_ms and hedge_ms
 MAX_DEADLINE_MS = 3_600_000
-MAX_COST, LEAST_COST = Decimal(1_000_000), Decimal("1e-9")  # dollars; bills are exact to the lesser
-MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE = 32, 64, 512  # of the Responses API; twice its keys, for options
+MAX_COST, LEAST_COST = Decimal(1_000_000), Decimal("1e-9")  # dollars; LEAST_COST is the precision of bills
+MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE = (
+    32,
+    64,
+    512,
+)  # the Responses API's, with twice the keys
 PREFIX = "millrace."
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -27,26 +31,26 @@ class ContextChunk(Struct):
 
 
 class SchemaCheck(Struct):
-    """A check of its own: the answer must be JSON after this schema. No model is told of it."""
+    """A check against a schema: the answer must be JSON that matches it. The models do not see the schema."""
 
     json_schema: dict[str, Any]
 
 
 class Options(Struct, kw_only=True):
-    """What a request may ask of Millrace. Each option may also stand in `metadata`, as `millrace.<name>`.
+    """The options of a request. Each may also be given in `metadata`, as `millrace.<name>`.
 
-    There it is a string: numbers and booleans as JSON writes them, `checks` as names with commas between them;
-    `context` and a check's schema stand in the object only, which goes before `metadata`.
+    In `metadata` an option is a string: numbers and booleans in JSON syntax, `checks` as names separated by commas.
+    `context` and a check's schema can only be given in the object. The object takes precedence over `metadata`.
     """
 
     strategy: Strategy | None = None
     delivery: Delivery | None = None
     cache: CacheMode | None = None
-    cache_scope: Name | None = None  # one more wall between cached answers
+    cache_scope: Name | None = None  # cached answers are not shared with other scopes
     context: list[str | ContextChunk] | None = None  # most relevant first
-    context_version: Name | None = None  # the state of the knowledge base the context is from
+    context_version: Name | None = None  # version of the knowledge base that the context comes from
     context_budget: Annotated[int, Meta(ge=0, le=MAX_TOKENS)] | None = None  # tokens of context and history
-    checks: list[str | SchemaCheck] | None = None  # those to run, and no others
+    checks: list[str | SchemaCheck] | None = None  # run only these
     max_cost_usd: float | Annotated[str, Meta(max_length=40)] | None = None  # a number or a decimal string
     deadline_ms: Annotated[int, Meta(ge=1, le=MAX_DEADLINE_MS)] | None = None
     on_disconnect: OnDisconnect | None = None
@@ -63,8 +67,8 @@ Metadata = Annotated[
 ]
 
 
-class Asked:
-    """The options of one request, and where each of them stands."""
+class GivenOptions:
+    """The options of one request, and where each of them was given."""
 
     def __init__(self, given: Options | None, metadata: dict[str, str]) -> None:
         self.options = given or Options()
@@ -75,11 +79,11 @@ class Asked:
                 setattr(self.options, name, _read(text, name, kind, self.path(name)))
 
     def path(self, name: str) -> str:
-        """Return where an option stands in the request."""
+        """Return the path of an option in the request."""
         return f'metadata["{PREFIX}{name}"]' if name in self._in_metadata else PREFIX + name
 
     def max_cost(self) -> Decimal | None:
-        """Return the most it may cost, in dollars."""
+        """Return the maximum cost in dollars. Raises `invalid_request`."""
         if (given := self.options.max_cost_usd) is None:
             return None
         try:
@@ -95,8 +99,8 @@ class Asked:
         """Return the chunks, most relevant first."""
         return tuple(chunk if isinstance(chunk, str) else chunk.text for chunk in self.options.context or ())
 
-    def checks(self, known: Collection[str]) -> tuple[tuple[str, ...] | None, dict[str, Any] | None, str]:
-        """Return the names of the checks to run (None: all), a schema the answer is to have, and its path."""
+    def checks(self, available: Collection[str]) -> tuple[tuple[str, ...] | None, dict[str, Any] | None, str]:
+        """Return the names of the checks to run (None: all), the schema to check, and its path in the request."""
         if (given := self.options.checks) is None:
             return None, None, ""
         names: list[str] = []
@@ -104,18 +108,18 @@ class Asked:
         for index, check in enumerate(given):
             path = f"{self.path('checks')}[{index}]"
             if isinstance(check, str):
-                if check not in known:
-                    raise invalid(path, f"{path}: {check[:40]!r} is not one of {', '.join(known)}")
+                if check not in available:
+                    raise invalid(path, f"{path}: {check[:40]!r} is not one of {', '.join(available)}")
                 names.append(check)
             elif schema is None:
                 schema, schema_path = check.json_schema, f"{path}.json_schema"
             else:
-                raise invalid(path, f"{path}: a second schema; write one that holds both, with allOf")
+                raise invalid(path, f"{path}: a second schema; combine both in one with allOf")
         return tuple(dict.fromkeys(names)), schema, schema_path
 
 
 def read_metadata(given: dict[str, Any] | None) -> dict[str, str]:
-    """Return metadata that is strings, within the limits of the Responses API."""
+    """Return the metadata. Raises `invalid_request` unless it holds strings within the limits."""
     given = given or {}
     if len(given) > MAX_METADATA:
         raise invalid("metadata", f"metadata: at most {MAX_METADATA} keys, got {len(given)}")
@@ -131,12 +135,12 @@ def read_metadata(given: dict[str, Any] | None) -> dict[str, str]:
 
 
 def echoed(metadata: dict[str, str]) -> dict[str, str]:
-    """Return the metadata that comes back with the answer: all but the options."""
+    """Return the metadata that the response repeats: all but the options."""
     return {name: value for name, value in metadata.items() if not name.startswith(PREFIX)}
 
 
 def _read(text: str, name: str, kind: Any, path: str) -> Any:
     if name == "context":
-        raise invalid(path, f"{path}: expected an array of chunks in the millrace object, got a string")
+        raise invalid(path, f"{path}: expected an array in the millrace object, got a string")
     value = [part.strip() for part in text.split(",") if part.strip()] if name == "checks" else text
     return convert(value, kind, path, strict=False)

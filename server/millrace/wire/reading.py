@@ -1,4 +1,4 @@
-"""JSON to typed values; what does not fit is refused with the path of the fault and what to write instead."""
+"""JSON to typed values. Errors name the path of the field and say what to write instead."""
 
 import re
 from typing import Any, TypeVar
@@ -8,8 +8,8 @@ from msgspec import inspect
 
 from millrace.errors import MillraceError, invalid
 
-MAX_DEPTH = 100  # of arrays and objects in each other; what is read must also be written again, by recursion
-MAX_SHOWN = 60  # characters of a value in a message about it
+MAX_DEPTH = 100  # of nested arrays and objects; encoding recurses, so a deeper value could overflow the stack
+MAX_SHOWN = 60  # characters of a value in an error message
 
 _NAMES = {
     "int": "a whole number",
@@ -27,10 +27,10 @@ _Value = TypeVar("_Value")
 
 
 def decode(raw: str | bytes, what: str = "a frame") -> dict[str, Any]:
-    """Read a JSON object; `what` it is goes into the message where it is none.
+    """Decode a JSON object. `what` is its name in the error message. Of a duplicate key the last value counts.
 
-    Raises `invalid_json` for what is no JSON, is nested more than 100 deep, or holds numbers or characters that
-    cannot be; of a key given twice the last counts, as everywhere.
+    Raises `invalid_json` if it is not JSON, holds invalid numbers or characters, or is nested more than 100 deep;
+    `invalid_request` if it is not an object.
     """
     try:
         data = raw.encode() if isinstance(raw, str) else raw
@@ -42,14 +42,14 @@ def decode(raw: str | bytes, what: str = "a frame") -> dict[str, Any]:
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
         _check_depth(fields)
     if not isinstance(fields, dict):
-        raise MillraceError("invalid_request", f"{what} is a JSON object, not {json_name(fields)}")
+        raise MillraceError("invalid_request", f"{what} must be a JSON object, not {json_name(fields)}")
     return fields
 
 
 def convert(given: Any, shape: type[_Value], path: str = "", *, strict: bool = True) -> _Value:
-    """Return a decoded value as its type; `path` is where in the request it stands.
+    """Convert a decoded value to a type. `path` is its path in the request. Raises `invalid_request`.
 
-    Not strict, the strings of metadata pass for numbers and booleans.
+    If not `strict`, strings convert to numbers and booleans, for options in metadata.
     """
     try:
         return msgspec.convert(given, shape, strict=strict)
@@ -59,52 +59,52 @@ def convert(given: Any, shape: type[_Value], path: str = "", *, strict: bool = T
 
 
 def json_name(value: object) -> str:
-    """Return what JSON calls a value."""
+    """Return the JSON type of a value, as error messages name it."""
     return "a number" if isinstance(value, int) and not isinstance(value, bool) else _NAMES[type(value).__name__]
 
 
 def _too_deep() -> MillraceError:
-    return MillraceError("invalid_json", f"not read: the JSON is nested more than {MAX_DEPTH} deep")
+    return MillraceError("invalid_json", f"the JSON is nested too deep; nest at most {MAX_DEPTH} arrays and objects")
 
 
 def _check_depth(value: Any) -> None:
-    """Go down level by level: only arrays and objects are looked at, and nothing recurses."""
+    """Raise if the value is nested too deep. It goes level by level: recursion could overflow the stack."""
     level, depth = [value] if isinstance(value, dict | list) else [], 0
     while level:
         depth += 1
         if depth > MAX_DEPTH:
             raise _too_deep()
-        below: list[Any] = []
-        for at in level:
-            below += at.values() if type(at) is dict else at
-        level = [child for child in below if type(child) in (dict, list)]
+        children: list[Any] = []
+        for node in level:
+            children += node.values() if type(node) is dict else node
+        level = [child for child in children if type(child) in (dict, list)]
 
 
 def _explain(error: msgspec.ValidationError, given: Any, shape: Any, path: str) -> tuple[str, str]:
-    """Split a message of msgspec into the path of the fault and what is wrong there, in the words of JSON."""
-    message, _, at = str(error).rpartition(" - at `$") if " - at `$" in str(error) else (str(error), "", "")
-    at = at.removesuffix("`")
+    """Return the path of the fault and a message with JSON's type names, both from msgspec's message."""
+    message, _, suffix = str(error).rpartition(" - at `$") if " - at `$" in str(error) else (str(error), "", "")
+    suffix = suffix.removesuffix("`")
     if missing := re.search(r"missing required field `(\w+)`", message):
-        return f"{path}{at}.{missing[1]}".lstrip("."), "missing"
-    where = (path + at).lstrip(".")
-    if wrong := re.match(r"Invalid (enum )?value (.*)", message, re.DOTALL):
-        allowed = ", ".join(_allowed(given, shape, at))
-        cut = wrong[2][:MAX_SHOWN]
-        return where, f"{cut} is not one of {allowed}" if wrong[1] else f"{cut} is not supported; write {allowed}"
-    message = re.sub(r"`([^`]+)`", lambda names: _named(names[1]), message)
-    return where, message[:1].lower() + message[1:]
+        return f"{path}{suffix}.{missing[1]}".lstrip("."), "missing"
+    param = (path + suffix).lstrip(".")
+    if bad := re.match(r"Invalid (enum )?value (.*)", message, re.DOTALL):
+        allowed = ", ".join(_allowed(given, shape, suffix))
+        shown = bad[2][:MAX_SHOWN]
+        return param, f"{shown} is not one of {allowed}" if bad[1] else f"{shown} is not supported; write {allowed}"
+    message = re.sub(r"`([^`]+)`", lambda names: _type_names(names[1]), message)
+    return param, message[:1].lower() + message[1:]
 
 
-def _named(types: str) -> str:
+def _type_names(types: str) -> str:
     names = [name for name in types.split(" | ") if name != "null"] or ["null"]
     return " or ".join(_NAMES.get(name, name) for name in names)
 
 
-def _allowed(given: Any, shape: Any, at: str) -> list[str]:
-    """Return what may be written at a path of a shape: the values of an enumeration, or the tags of its structs."""
+def _allowed(given: Any, shape: Any, path: str) -> list[str]:
+    """Return the values allowed at a path inside a type: those of a literal or an enum, or the tags of its structs."""
     found = _flat(inspect.type_info(shape))
-    for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", at):
-        found = [below for info in found for below in _below(info, name, given)]
+    for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+        found = [child for info in found for child in _children(info, name, given)]
         given = given[name] if name else given[int(index)]
     return list(dict.fromkeys(str(value) for info in found for value in _values(info)))
 
@@ -115,7 +115,7 @@ def _flat(info: inspect.Type) -> list[inspect.Type]:
     return _flat(info.type) if isinstance(info, inspect.Metadata) else [info]
 
 
-def _below(info: inspect.Type, name: str, given: Any) -> list[inspect.Type]:
+def _children(info: inspect.Type, name: str, given: Any) -> list[inspect.Type]:
     match info:
         case inspect.ListType() if not name:
             return _flat(info.item_type)

@@ -1,7 +1,8 @@
-"""Client to server: what a frame must look like, and what is said when it does not.
+"""Client to server: reads frames and Responses bodies, and refuses those that are invalid.
 
-A frame is read in two steps, so that a bad one can still be answered on its lane: `open_frame` makes an `Envelope`
-of the bytes, `read_create` and the others the meaning of it. The structs are the contract. Unknown fields are ignored.
+A frame is read in two steps, so that the error for an invalid frame can still name its lane: `open_frame` decodes it to
+an `Envelope`, then `read_create` or another function reads the fields. The structs define the format. Unknown fields
+are ignored.
 """
 
 import re
@@ -17,22 +18,22 @@ from millrace.errors import MillraceError, invalid
 from millrace.types import CacheMode, Delivery, Format, Message, OnDisconnect, Prompt, Strategy
 from millrace.wire import items, limits
 from millrace.wire.items import MAX_ID, ChosenFunction, FunctionTool, Id, Item
-from millrace.wire.options import MAX_TOKENS, Asked, Metadata, Options, echoed, read_metadata
+from millrace.wire.options import MAX_TOKENS, GivenOptions, Metadata, Options, echoed, read_metadata
 from millrace.wire.reading import convert, decode, json_name
 
 STREAM_ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{limits.STREAM_ID_CHARACTERS}}}")
-UNSUPPORTED = ("conversation", "prompt", "background")  # of the Responses API; nothing here can honour them
+UNSUPPORTED = ("conversation", "prompt", "background")  # fields of the Responses API that are refused
 TYPES = ("response.create", "response.cancel", "response.steer", "millrace.resume", "millrace.ping")
 
 SamplingTemperature = Annotated[float, Meta(ge=0, le=2)]
-Share = Annotated[float, Meta(ge=0, le=1)]
+TopP = Annotated[float, Meta(ge=0, le=1)]
 Tokens = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A frame that is JSON: its fields, and the ids to answer it with."""
+    """A decoded frame: its type, its fields, and the ids that an answer to it repeats."""
 
     type: str
     stream_id: str | None
@@ -42,7 +43,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Create:
-    """A request in either dialect, checked. None stands for the operator's default."""
+    """A valid request of either dialect. None means the configured default."""
 
     model: str
     strategy: Strategy | None
@@ -68,8 +69,8 @@ class Create:
     context_version: str | None = None
     checks: tuple[str, ...] | None = None
     check_schema: dict[str, Any] | None = None
-    check_schema_path: str = ""  # where it stands in the request
-    format_path: str = "text.format.schema"  # where a schema in `prompt.format` does
+    check_schema_path: str = ""  # its path in the request
+    format_path: str = "text.format.schema"  # path of the schema in `prompt.format`
     concise: bool = False
 
 
@@ -83,7 +84,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """`millrace.resume`: what is to be told again, and from where on."""
+    """`millrace.resume`: which response to replay, and from which event."""
 
     response_id: str
     after: int  # the last sequence number seen; -1: none
@@ -92,7 +93,7 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """`millrace.ping`: `t` comes back as it was."""
+    """`millrace.ping`: `t` is returned unchanged."""
 
     t: Any
 
@@ -106,7 +107,7 @@ class ObjectForm(Struct, tag="json_object"):
 
 
 class SchemaForm(Struct, tag="json_schema"):
-    """JSON after a schema. An answer that is not is a failed check; the large model is asked then."""
+    """JSON that matches a schema. An answer that does not fails the check `form`."""
 
     schema: dict[str, Any]
     name: str = ""
@@ -115,28 +116,28 @@ class SchemaForm(Struct, tag="json_schema"):
 
 
 class TextOptions(Struct):
-    """The declared form of the answer, and how long-winded it may be."""
+    """The format of the answer, and how verbose it may be."""
 
     format: TextForm | ObjectForm | SchemaForm | None = None
     verbosity: Word | None = None
 
 
 class ReasoningOptions(Struct):
-    """How much a model may think."""
+    """How much effort the model may spend on reasoning."""
 
     effort: Word | None = None
 
 
 class Body(Struct, kw_only=True):
-    """What both dialects have."""
+    """The fields that both dialects share."""
 
     model: str = "auto"
     temperature: SamplingTemperature | None = None
-    top_p: Share | None = None
+    top_p: TopP | None = None
     metadata: Metadata | None = None
     millrace: Options | None = None
     parallel_tool_calls: bool | None = None
-    prompt_cache_key: Annotated[str, Meta(max_length=MAX_ID)] | None = None  # names the conversation
+    prompt_cache_key: Annotated[str, Meta(max_length=MAX_ID)] | None = None  # accepted and ignored
     store: bool | None = None
     stream: bool | None = None  # over HTTP
 
@@ -152,18 +153,18 @@ class CreateBody(Body, kw_only=True):
     tools: Annotated[list[FunctionTool], Meta(max_length=items.MAX_TOOLS)] | None = None
     tool_choice: items.Choice | ChosenFunction | None = None
     previous_response_id: Id | None = None
-    generate: bool | None = None  # False: only get ready
+    generate: bool | None = None  # False: take the input, but call no model
 
 
 class ResponseCreate(CreateBody, tag="response.create", kw_only=True):
-    """Asks for a response. `stream_id` names the lane, `event_id` comes back with a refusal."""
+    """Asks for a response. `stream_id` names the lane. A refusal repeats `event_id`."""
 
     stream_id: str | None = None
     event_id: str | None = None
 
 
 class ResponseCancel(Struct, tag="response.cancel", kw_only=True):
-    """Ends a response, or else all of a lane. The terminal event is the acknowledgement."""
+    """Cancels a response, or all requests of a lane. The terminal event is the acknowledgement."""
 
     response_id: Annotated[str, Meta(max_length=MAX_ID)] | None = None
     stream_id: str | None = None
@@ -179,7 +180,7 @@ class ResponseSteer(Struct, tag="response.steer", kw_only=True):
 
 
 class MillraceResume(Struct, tag="millrace.resume", kw_only=True):
-    """Asks for the events of a response after the last one seen (-1: all); `epoch` is that of the hello then."""
+    """Asks for the events of a response after number `after` (-1: all). `epoch` is from that connection's hello."""
 
     response_id: Id
     epoch: Id
@@ -200,7 +201,10 @@ ClientFrame = ResponseCreate | ResponseCancel | ResponseSteer | MillraceResume |
 
 
 def open_frame(raw: str | bytes) -> Envelope:
-    """Read the envelope of one text frame; the frame's own ids are checked, its meaning is not."""
+    """Decode one text frame. An invalid id becomes None here, and `check_ids` refuses it.
+
+    Raises `invalid_json` or `invalid_request`.
+    """
     fields = decode(raw)
     kind, stream_id, event_id = fields.get("type"), fields.get("stream_id"), fields.get("event_id")
     return Envelope(
@@ -212,7 +216,7 @@ def open_frame(raw: str | bytes) -> Envelope:
 
 
 def check_ids(envelope: Envelope) -> None:
-    """Refuse a frame whose type or ids do not fit."""
+    """Raise `invalid_request` or `invalid_stream_id` if the type or an id is invalid."""
     fields = envelope.fields
     if "type" not in fields:
         raise invalid("type", "type: missing; write response.create or response.cancel")
@@ -225,20 +229,23 @@ def check_ids(envelope: Envelope) -> None:
 
 
 def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
-    """Read a Responses body, of a frame or over HTTP; every fault names its field. `checks` are the names there are."""
+    """Read a Responses body, from a frame or over HTTP. `checks` are the names of all checks that exist.
+
+    Raises `invalid_request` with the path of the field.
+    """
     for name in UNSUPPORTED:
         if fields.get(name) not in (None, False):
             raise invalid(name, f"{name}: not supported; leave it out")
     if "input" in fields:
-        fields = fields | {"input": items.untyped(fields["input"])}
+        fields = fields | {"input": items.with_types(fields["input"])}
     body = convert(fields, CreateBody)
-    asked = items.turns(body.input, continued=body.previous_response_id is not None)
+    messages = items.turns(body.input, continued=body.previous_response_id is not None)
     if body.generate is not False:
-        items.check_answerable(asked, "input")
+        items.check_answerable(messages, "input")
     system = (Message(role="system", parts=(body.instructions,)),) if body.instructions else ()
     tools = tuple(items.read_tool(tool) for tool in body.tools or ())
     prompt = Prompt(
-        messages=(*system, *asked),
+        messages=(*system, *messages),
         temperature=body.temperature,
         top_p=body.top_p,
         max_output_tokens=body.max_output_tokens,
@@ -264,12 +271,12 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
     )
 
 
-def create(body: Body, prompt: Prompt, checks: Collection[str], **particular: Any) -> Create:
-    """Return a request of either dialect: its prompt, its options, and what is `particular` to the dialect."""
+def create(body: Body, prompt: Prompt, checks: Collection[str], **specific: Any) -> Create:
+    """Return a request of either dialect. `specific` are the fields of `Create` that only one dialect has."""
     metadata = read_metadata(body.metadata)
-    asked = Asked(body.millrace, metadata)
-    options = asked.options
-    names, schema, schema_path = asked.checks(checks)
+    given = GivenOptions(body.millrace, metadata)
+    options = given.options
+    names, schema, schema_path = given.checks(checks)
     return Create(
         model=body.model,
         strategy=options.strategy,
@@ -277,14 +284,14 @@ def create(body: Body, prompt: Prompt, checks: Collection[str], **particular: An
         cache=options.cache or CacheMode.ON,
         prompt=prompt,
         metadata=echoed(metadata),
-        context=asked.context(),
+        context=given.context(),
         context_budget=options.context_budget,
         grace_ms=options.grace_ms,
         hedge_ms=options.hedge_ms,
         stream=bool(body.stream),
         store=body.store,
         deadline_ms=options.deadline_ms,
-        max_cost_usd=asked.max_cost(),
+        max_cost_usd=given.max_cost(),
         on_disconnect=options.on_disconnect or OnDisconnect.CANCEL,
         idempotency_key=options.idempotency_key,
         cache_scope=options.cache_scope or "",
@@ -293,12 +300,12 @@ def create(body: Body, prompt: Prompt, checks: Collection[str], **particular: An
         check_schema=schema,
         check_schema_path=schema_path,
         concise=bool(options.concise),
-        **particular,
+        **specific,
     )
 
 
 def form_of(given: TextForm | ObjectForm | SchemaForm | None) -> Format | None:
-    """Return the declared form of an answer; None for any text."""
+    """Return the format of the answer; None for any text."""
     match given:
         case ObjectForm():
             return Format(kind="json_object")
@@ -314,7 +321,7 @@ def form_of(given: TextForm | ObjectForm | SchemaForm | None) -> Format | None:
 
 
 def read_cancel(envelope: Envelope) -> Cancel:
-    """Read a `response.cancel`; a `response_id` goes before the lane."""
+    """Read a `response.cancel`. `response_id` takes precedence over the lane."""
     return Cancel(convert(envelope.fields, ResponseCancel).response_id, envelope.stream_id)
 
 
@@ -328,29 +335,29 @@ def read_ping(envelope: Envelope) -> Ping:
     """Read a `millrace.ping`."""
     fields = convert(envelope.fields, MillracePing)
     if len(msgspec.json.encode(fields.t)) > limits.PING_BYTES:
-        raise invalid("t", f"t: at most {limits.PING_BYTES} bytes come back")
+        raise invalid("t", f"t: expected at most {limits.PING_BYTES} bytes of JSON")
     return Ping(fields.t)
 
 
 def write_create(body: dict[str, Any], *, stream_id: str | None = None) -> bytes:
-    """Make a `response.create` frame of a Responses body (the client's side)."""
+    """Encode a Responses body as a `response.create` frame. For clients."""
     lane = {} if stream_id is None else {"stream_id": stream_id}
     return msgspec.json.encode({"type": "response.create", **lane, **body})
 
 
 def write_cancel(*, response_id: str | None = None, stream_id: str | None = None) -> bytes:
-    """Make a `response.cancel` frame (the client's side)."""
-    named = {"response_id": response_id, "stream_id": stream_id}
-    return msgspec.json.encode({"type": "response.cancel", **{key: id_ for key, id_ in named.items() if id_}})
+    """Encode a `response.cancel` frame. For clients."""
+    ids = {"response_id": response_id, "stream_id": stream_id}
+    return msgspec.json.encode({"type": "response.cancel", **{key: id_ for key, id_ in ids.items() if id_}})
 
 
 def write_resume(resume: Resume, *, stream_id: str | None = None, event_id: str | None = None) -> bytes:
-    """Make a `millrace.resume` frame (the client's side)."""
+    """Encode a `millrace.resume` frame. For clients."""
     ids = {name: id_ for name, id_ in (("stream_id", stream_id), ("event_id", event_id)) if id_ is not None}
-    named = {"response_id": resume.response_id, "after": resume.after, "epoch": resume.epoch}
-    return msgspec.json.encode({"type": "millrace.resume", **ids, **named})
+    fields = {"response_id": resume.response_id, "after": resume.after, "epoch": resume.epoch}
+    return msgspec.json.encode({"type": "millrace.resume", **ids, **fields})
 
 
 def write_ping(t: Any = None) -> bytes:
-    """Make a `millrace.ping` frame (the client's side)."""
+    """Encode a `millrace.ping` frame. For clients."""
     return msgspec.json.encode({"type": "millrace.ping", "t": t})

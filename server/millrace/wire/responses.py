@@ -1,7 +1,7 @@
-"""Server to client: the events of the Responses WebSocket mode, and Millrace's own beside them.
+"""Server to client: the events of the Responses API, and Millrace's own.
 
-The structs are the contract: the server encodes them, the client decodes them. Only the text delta, the one event
-there is per token, is written by a template (`DeltaWriter`) and read by its struct.
+The structs define the format: the server encodes them, the client decodes them. Only the text delta, one event per
+token, is written from a template (`DeltaWriter`), which is faster. Its struct decodes it.
 """
 
 from typing import Any
@@ -40,33 +40,33 @@ SUBPROTOCOL = "millrace.v1"
 
 
 class Event(Struct, kw_only=True):
-    """An event of a response: on its lane, numbered when it is written."""
+    """An event of a response. It is numbered when it is written, after merging."""
 
     sequence_number: int = 0
     stream_id: str | UnsetType = UNSET
 
 
 class Created(Event, tag="response.created"):
-    """The request starts to run."""
+    """The request has started."""
 
     response: ResponseBody
 
 
 class InProgress(Event, tag="response.in_progress"):
-    """It runs."""
+    """The request is running."""
 
     response: ResponseBody
 
 
 class ItemAdded(Event, tag="response.output_item.added"):
-    """An item opens; what it holds is about to follow."""
+    """An output item starts. Its content follows."""
 
     item: Item
     output_index: int = 0
 
 
 class PartAdded(Event, tag="response.content_part.added"):
-    """A content part opens."""
+    """A content part starts."""
 
     item_id: str
     part: ContentPart
@@ -75,7 +75,7 @@ class PartAdded(Event, tag="response.content_part.added"):
 
 
 class TextDelta(Event, tag="response.output_text.delta"):
-    """Some words. Written by `DeltaWriter`."""
+    """A piece of the answer's text. Written by `DeltaWriter`."""
 
     item_id: str
     delta: str
@@ -85,7 +85,7 @@ class TextDelta(Event, tag="response.output_text.delta"):
 
 
 class TextDone(Event, tag="response.output_text.done"):
-    """The accepted text, whole."""
+    """The complete text, accepted."""
 
     item_id: str
     text: str
@@ -95,7 +95,7 @@ class TextDone(Event, tag="response.output_text.done"):
 
 
 class PartDone(Event, tag="response.content_part.done"):
-    """A content part closes."""
+    """A content part is complete."""
 
     item_id: str
     part: ContentPart
@@ -104,14 +104,14 @@ class PartDone(Event, tag="response.content_part.done"):
 
 
 class ItemDone(Event, tag="response.output_item.done"):
-    """An item closes."""
+    """An output item is complete."""
 
     item: Item
     output_index: int = 0
 
 
 class RefusalDelta(Event, tag="response.refusal.delta"):
-    """Some words of a refusal."""
+    """A piece of a refusal."""
 
     item_id: str
     delta: str
@@ -120,7 +120,7 @@ class RefusalDelta(Event, tag="response.refusal.delta"):
 
 
 class RefusalDone(Event, tag="response.refusal.done"):
-    """The refusal, whole."""
+    """The complete refusal."""
 
     item_id: str
     refusal: str
@@ -129,7 +129,7 @@ class RefusalDone(Event, tag="response.refusal.done"):
 
 
 class ReasoningDelta(Event, tag="response.reasoning_text.delta"):
-    """Some words of the reasoning."""
+    """A piece of the reasoning."""
 
     item_id: str
     delta: str
@@ -138,7 +138,7 @@ class ReasoningDelta(Event, tag="response.reasoning_text.delta"):
 
 
 class ReasoningDone(Event, tag="response.reasoning_text.done"):
-    """The reasoning, whole."""
+    """The complete reasoning."""
 
     item_id: str
     text: str
@@ -147,7 +147,7 @@ class ReasoningDone(Event, tag="response.reasoning_text.done"):
 
 
 class ArgumentsDelta(Event, tag="response.function_call_arguments.delta"):
-    """Some of a tool call's arguments; never before the answer they belong to is accepted."""
+    """A piece of a tool call's arguments. It is not sent before the answer is accepted."""
 
     item_id: str
     delta: str
@@ -155,7 +155,7 @@ class ArgumentsDelta(Event, tag="response.function_call_arguments.delta"):
 
 
 class ArgumentsDone(Event, tag="response.function_call_arguments.done"):
-    """A tool call's arguments, whole."""
+    """The complete arguments of a tool call."""
 
     item_id: str
     name: str
@@ -164,28 +164,28 @@ class ArgumentsDone(Event, tag="response.function_call_arguments.done"):
 
 
 class Completed(Event, tag="response.completed"):
-    """Terminal: a whole answer."""
+    """Terminal: the answer is complete."""
 
     response: ResponseBody
 
 
 class Failed(Event, tag="response.failed"):
-    """Terminal: no answer, or a broken one."""
+    """Terminal: the request failed."""
 
     response: ResponseBody
 
 
 class Incomplete(Event, tag="response.incomplete"):
-    """Terminal: cut, filtered or cancelled."""
+    """Terminal: the answer was cut short, filtered or cancelled."""
 
     response: ResponseBody
 
 
 class Route(Event, tag="millrace.route"):
-    """Who is going to answer, and why. `score` is the router's, `age_s` a cached answer's."""
+    """Which model or cache answers, and why. `score` is the router's; `age_s` is the age of a cached answer."""
 
     response_id: str
-    strategy: str  # a newer server may have more of these than this version knows
+    strategy: str  # no enum: a newer server may send other values
     model: str
     tier: str | None
     reason: str
@@ -197,7 +197,7 @@ class Route(Event, tag="millrace.route"):
 
 
 class Revise(Event, tag="millrace.revise"):
-    """Take words back: drop this item's deltas numbered above `keep_through` (-1: all)."""
+    """Takes text back: the client drops this item's deltas numbered above `keep_through` (-1: all)."""
 
     response_id: str
     item_id: str
@@ -208,7 +208,7 @@ class Revise(Event, tag="millrace.revise"):
 
 
 class UsageSoFar(Event, tag="millrace.usage"):
-    """What it has used and cost until now; at most one a second."""
+    """Tokens and cost so far. At most one event a second."""
 
     response_id: str
     tokens: int
@@ -218,7 +218,7 @@ class UsageSoFar(Event, tag="millrace.usage"):
 
 
 class ConnectionLimits(Struct):
-    """What one connection may do."""
+    """The limits of one connection."""
 
     in_flight: int
     queued: int
@@ -228,7 +228,7 @@ class ConnectionLimits(Struct):
 
 
 class ResumeLimits(Struct):
-    """What can be replayed: a log of at most so many bytes, so long after its end, or after everyone has left."""
+    """What can be replayed: at most `bytes`, for `ttl_s` after the end, for `detached_s` while nobody listens."""
 
     ttl_s: float
     detached_s: float
@@ -236,7 +236,7 @@ class ResumeLimits(Struct):
 
 
 class Hello(Struct, tag="millrace.hello", kw_only=True):
-    """First event on a negotiated connection. `epoch` names the process; `resume` is what it can replay."""
+    """The first event on a negotiated connection. `epoch` identifies the process; `resume` says what it can replay."""
 
     connection_id: str
     epoch: str
@@ -247,9 +247,9 @@ class Hello(Struct, tag="millrace.hello", kw_only=True):
 
 
 class Resumed(Struct, tag="millrace.resumed", kw_only=True):
-    """A replay begins: events `from` to `through` were written before, and those after them follow as they come.
+    """A replay starts: events `from` to `through` are repeated, later ones are new.
 
-    `through` is below `from` where nothing was missed. `gap` is always false: what cannot be replayed is an `error`.
+    If nothing was missed, `through` is less than `from`. `gap` is always false: a replay with a gap is an `error`.
     """
 
     response_id: str
@@ -260,20 +260,20 @@ class Resumed(Struct, tag="millrace.resumed", kw_only=True):
 
 
 class Draining(Struct, tag="millrace.draining", kw_only=True):
-    """This connection takes no new requests; those that run have so long. Connect again after so many milliseconds."""
+    """The connection takes no new requests. Running ones have `deadline_ms`. Reconnect after `reconnect_after_ms`."""
 
     deadline_ms: int
     reconnect_after_ms: int
 
 
 class Pong(Struct, tag="millrace.pong", kw_only=True):
-    """The answer to a `millrace.ping`, with its `t`."""
+    """The answer to a `millrace.ping`, with the same `t`."""
 
     t: Any = None
 
 
 class SteerFailed(Struct, tag="response.steer.failed", kw_only=True):
-    """Steering is not supported; `steer` holds what was sent."""
+    """Steering is not supported. `steer` repeats what was sent."""
 
     error: ErrorBody
     steer: dict[str, Any]
@@ -290,7 +290,7 @@ class Deleted(Struct, kw_only=True):
 
 
 class Error(Struct, tag="error", kw_only=True):
-    """A request that never became a response."""
+    """A request that was refused before it became a response."""
 
     status: int
     error: ErrorBody
@@ -334,7 +334,7 @@ _decoder: msgspec.json.Decoder[ServerEvent] = msgspec.json.Decoder(ServerEvent)
 
 
 def decode(raw: str | bytes) -> ServerEvent | None:
-    """Read one event; None for one this version does not know, which a client must let pass."""
+    """Decode one event. Return None if this version does not know it; clients must ignore it."""
     try:
         return _decoder.decode(raw)
     except msgspec.ValidationError:
@@ -342,7 +342,7 @@ def decode(raw: str | bytes) -> ServerEvent | None:
 
 
 class DeltaWriter:
-    """Writes the text deltas of one item on one lane: a prefix, the escaped words, a suffix."""
+    """Writes the text deltas of one item on one lane: prefix, escaped text, suffix."""
 
     __slots__ = ("_prefix", "_suffix")
 
@@ -363,18 +363,18 @@ class DeltaWriter:
 
 
 def type_of(event: Struct) -> str:
-    """Return what stands in an event's `type`."""
+    """Return the `type` of an event."""
     return str(event.__struct_config__.tag)
 
 
 def lane(stream_id: str | None) -> str | UnsetType:
-    """Return what an event says of its lane."""
+    """Return the `stream_id` of an event; it is unset on the default lane."""
     return UNSET if stream_id is None else stream_id
 
 
 def steer_failed(steer: dict[str, Any], stream_id: str | None, event_id: str | None) -> bytes:
-    """Return the frame that refuses steering, with what was sent."""
-    message = "response.steer: steering is not supported; cancel the response and ask again"
+    """Return the frame that refuses steering and repeats what was sent."""
+    message = "response.steer: steering is not supported; cancel the response and send a new request"
     sent: dict[str, Any] = {name: steer[name] for name in ("id", "input", "previous_response_id") if name in steer}
     return encode(
         SteerFailed(
