@@ -1,1 +1,1 @@
-"""Who may come in, decided from the head of a request alone: keys, tickets, the gate."""
+"""Authentication and admission, from the head of a request alone: keys, tickets, the gate."""

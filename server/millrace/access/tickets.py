@@ -1,6 +1,6 @@
-"""Tickets: a browser cannot send a key with a WebSocket, so its server trades the key for a ticket that is used up.
+"""Tickets: a browser cannot send a key with a WebSocket, so its server trades the key for a single-use ticket.
 
-A ticket is 256 random bits, good for one connection within a minute, from one Origin. Only its hash is kept, in memory.
+A ticket is 256 random bits, valid for one connection from one origin within a minute. Only its hash is kept, in memory.
 """
 
 import hashlib
@@ -15,57 +15,61 @@ from millrace.ports import Clock
 from millrace.principal import Principal
 from millrace.wire import limits
 
-CAPACITY = 10_000
-PER_KEY = 1000
+CAPACITY = 10_000  # unused tickets in all
+PER_KEY = 1000  # unused tickets of one key
 
-_REFUSED = "ticket: unknown, used, too old or of another Origin; get a new one from POST /v1/tickets"
+_REFUSED = "ticket: unknown, used, expired or for another Origin; get a new one from POST /v1/tickets"
 
 
 @dataclass(frozen=True, slots=True)
 class _Ticket:
     principal: Principal
     origin: tuple[str, str, int] | None
-    expires_at: float  # by the clock
+    expires_at: float  # by the clock, in seconds
 
 
 class Tickets:
-    """The tickets that are out. `holds` says whether their owner's key is still good."""
+    """The unused tickets. `holds` says whether the key of a ticket's owner is still valid."""
 
     def __init__(self, clock: Clock, holds: Callable[[str], bool]) -> None:
         self._clock = clock
         self._holds = holds
-        self._out: dict[bytes, _Ticket] = {}  # oldest first, so those that expire next are in front
+        self._unused: dict[bytes, _Ticket] = {}  # by hash, oldest first, so the next to expire is in front
         self._per_key: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return len(self._out)
+        return len(self._unused)
 
     def issue(self, principal: Principal, origin: str) -> str:
-        """Return a new ticket, good for `limits.TICKET_S` seconds; raise where too many are out."""
+        """Return a new ticket, valid for `limits.TICKET_S` seconds. Raises `rate_limit_exceeded` or `overloaded`."""
         now = self._clock()
-        self._forget_old(now)
+        self._expire(now)
         if self._per_key[principal.key_id] >= PER_KEY:
-            raise MillraceError("rate_limit_exceeded", "this key has too many unused tickets", retry_after_ms=1000)
-        if len(self._out) >= CAPACITY:
-            raise MillraceError("overloaded", "too many unused tickets are out", retry_after_ms=1000)
+            raise MillraceError(
+                "rate_limit_exceeded",
+                "this key has too many unused tickets; use them or wait a minute",
+                retry_after_ms=1000,
+            )
+        if len(self._unused) >= CAPACITY:
+            raise MillraceError("overloaded", "too many unused tickets; try again in a minute", retry_after_ms=1000)
         ticket = secrets.token_urlsafe(32)
-        self._out[_digest(ticket)] = _Ticket(principal, parse(origin), now + limits.TICKET_S)
+        self._unused[_digest(ticket)] = _Ticket(principal, parse(origin), now + limits.TICKET_S)
         self._per_key[principal.key_id] += 1
         return ticket
 
     def redeem(self, ticket: str, origin: str) -> Principal:
-        """Use a ticket up and return whose it is; raise `unauthorized`.
+        """Use up a ticket and return its owner. Raises `unauthorized`.
 
-        It is used up also where it is refused: one that comes from another Origin, or late, has been seen by others.
+        A ticket that is refused is used up too: if it arrives late or from another origin, others have seen it.
         """
-        found = self._take(_digest(ticket))
-        good = found is not None and found.expires_at > self._clock() and found.origin == parse(origin) is not None
-        if found is None or not good or not self._holds(found.principal.key_id):
+        found = self._remove(_digest(ticket))
+        fits = found is not None and found.expires_at > self._clock() and found.origin == parse(origin) is not None
+        if found is None or not fits or not self._holds(found.principal.key_id):
             raise MillraceError("unauthorized", _REFUSED)
         return found.principal
 
-    def _take(self, key: bytes) -> _Ticket | None:
-        found = self._out.pop(key, None)
+    def _remove(self, key: bytes) -> _Ticket | None:
+        found = self._unused.pop(key, None)
         if found is not None:
             owner = found.principal.key_id
             self._per_key[owner] -= 1
@@ -73,9 +77,9 @@ class Tickets:
                 del self._per_key[owner]
         return found
 
-    def _forget_old(self, now: float) -> None:
-        while self._out and (oldest := next(iter(self._out.items())))[1].expires_at <= now:
-            self._take(oldest[0])
+    def _expire(self, now: float) -> None:
+        while self._unused and (oldest := next(iter(self._unused.items())))[1].expires_at <= now:
+            self._remove(oldest[0])
 
 
 def _digest(ticket: str) -> bytes:
