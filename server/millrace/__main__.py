@@ -17,7 +17,7 @@ from millrace_client.load.command import load
 def main() -> None:
     """Millrace leads each LLM request to the cheapest answer that is good enough.
 
-    Without a command it serves.
+    Without a command it runs `serve`.
     """
 
 

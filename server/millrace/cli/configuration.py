@@ -1,4 +1,4 @@
-"""What commands do first: read the configuration, or say all that is wrong with it and exit with 2."""
+"""Reads the configuration, the first step of most commands, or reports all its faults and exits with 2."""
 
 import os
 import sys
@@ -24,16 +24,16 @@ config_option = click.option(
 
 
 def load(config: Path, host: str | None = None, port: int | None = None) -> Settings:
-    """Return the settings of a file, the environment and these flags."""
+    """Return the settings from a file, the environment and these flags. Exits if they have faults."""
     flags = {"server.host": host, "server.port": None if port is None else str(port)}
     try:
         return settings.load(config, os.environ, {path: text for path, text in flags.items() if text is not None})
     except SettingsError as error:
-        complain(error.faults, str(config))
+        exit_with_faults(error.faults, str(config))
 
 
-def complain(faults: list[Fault], where: str) -> NoReturn:
-    """Tell the faults on standard error, a line for each, and exit."""
+def exit_with_faults(faults: list[Fault], where: str) -> NoReturn:
+    """Print the faults on standard error, one per line, and exit with `BAD_CONFIG`."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(Text(f"{where}: {len(faults)} fault{'s' * (len(faults) != 1)}", style="red"))
     for fault in faults:

@@ -1,4 +1,4 @@
-"""`millrace demo`: two simulated models behind a server, and what to try."""
+"""`millrace demo`: a server with two simulated models, and questions to try."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from millrace.simulator import HARD, PROFILES, Simulator
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free port.")
 def demo(port: int) -> None:
     """Serve two simulated models: no key, no network, no bill."""
     log.configure(level="warning")
@@ -35,7 +35,7 @@ async def _simulators() -> AsyncIterator[tuple[Simulator, Simulator]]:
 
 
 def _demo_tree(port: int, small: Simulator, large: Simulator) -> dict[str, object]:
-    """Return the demo's configuration; the prices are of the usual kind, a small model and a large one."""
+    """Return the demo's configuration. The prices are typical of a small and a large model."""
     prices = {
         "small": {"input": "0.15", "cached_input": "0.075", "output": "0.60"},
         "large": {"input": "2.50", "cached_input": "1.25", "output": "10.00"},
@@ -44,23 +44,26 @@ def _demo_tree(port: int, small: Simulator, large: Simulator) -> dict[str, objec
         name: {"upstream": "openai", "base_url": model.base_url, "model": model.profile.model, "price": prices[name]}
         for name, model in (("small", small), ("large", large))
     }
-    cache = {"index_above": 3}  # so low that the index is seen at work
-    server = {"port": port, "data_dir": ":memory:", "drain_s": 0}  # Ctrl-C means now
+    cache = {"index_above": 3}  # so low that the demo uses the index
+    server = {"port": port, "data_dir": ":memory:", "drain_s": 0}  # Ctrl-C stops at once
     return {"server": server, "models": models, "cache": cache}
 
 
-def _welcome(where: str) -> None:
+def _welcome(host_port: str) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    ask_it = "python client" if Path("client/__main__.py").exists() else "millrace ask"
-    if Path(".venv/bin/python").exists() and ask_it.startswith("python"):
-        ask_it = f".venv/bin/{ask_it}"
-    url = "" if where == "127.0.0.1:8000" else f" --url ws://{where}"
-    console.print(f"[bold]Millrace[/] leads two simulated models. Open [bold]http://{where}/[/] or try, elsewhere:\n")
+    command = "python client" if Path("client/__main__.py").exists() else "millrace ask"
+    if Path(".venv/bin/python").exists() and command.startswith("python"):
+        command = f".venv/bin/{command}"
+    url = "" if host_port == "127.0.0.1:8000" else f" --url ws://{host_port}"
+    console.print(
+        f"[bold]Millrace[/] serves two simulated models. Open [bold]http://{host_port}/[/]"
+        " or try, in another terminal:\n"
+    )
     for question, remark in (
-        ("What is a millrace?", "the small model answers; ask it twice: the cache does"),
-        (HARD[0], "the small model is weak here: its words are taken back"),
-        ("Tell me a long story. [tokens=400]", "press Ctrl-C: it stops and says what it cost"),
+        ("What is a millrace?", "the small model answers; if you ask again, the cache does"),
+        (HARD[0], "the small model is weak here: its text is taken back"),
+        ("Tell me a long story. [tokens=400]", "press Ctrl-C: it stops and shows what it cost"),
     ):
-        console.print(f'  {ask_it} "{question}"{url}', markup=False)
+        console.print(f'  {command} "{question}"{url}', markup=False)
         console.print(f"      [dim]{remark}[/]")
-    console.print("\nCtrl-C here ends it.")
+    console.print("\nCtrl-C stops the demo.")

@@ -1,4 +1,4 @@
-"""`millrace keys`: add, list, revoke. A running server heeds it within two seconds."""
+"""`millrace keys`: add, list, revoke. A running server applies changes within two seconds."""
 
 import asyncio
 import sqlite3
@@ -27,7 +27,7 @@ T = TypeVar("T")
 NO_SUCH_KEY = 1  # exit code
 
 data_dir_option = click.option(
-    "--data-dir", type=click.Path(file_okay=False), help="Where the server keeps things; spares reading --config."
+    "--data-dir", type=click.Path(file_okay=False), help="The server's data folder; --config is not read then."
 )
 
 
@@ -37,7 +37,7 @@ class Dollars(click.ParamType[Decimal]):
     name = "dollars"
 
     def convert(self, value: str | Decimal, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
-        """Read it exactly."""
+        """Return the exact amount."""
         try:
             amount = Decimal(value)
         except InvalidOperation:
@@ -49,11 +49,11 @@ class Dollars(click.ParamType[Decimal]):
 
 @click.group()
 def keys() -> None:
-    """Say who may connect: with the first key, auth is on."""
+    """Add, list and revoke keys. The first key turns authentication on."""
 
 
 @keys.command()
-@click.option("--tenant", required=True, help="Who it is for; tenants share no cache and see nothing of each other.")
+@click.option("--tenant", required=True, help="Who the key is for. Tenants are isolated and share no cache.")
 @click.option(
     "--role",
     type=click.Choice([role.value for role in Role]),
@@ -61,40 +61,40 @@ def keys() -> None:
     show_default=True,
     help="admin: also totals.",
 )
-@click.option("--name", default="", help="A remark, for the list.")
+@click.option("--name", default="", help="A name for the list of keys.")
 @click.option("--requests-per-minute", type=click.IntRange(1))
-@click.option("--tokens-per-minute", type=click.IntRange(1), help="Tokens in and out.")
+@click.option("--tokens-per-minute", type=click.IntRange(1), help="Input and output tokens.")
 @click.option("--in-flight", type=click.IntRange(1), help="Requests at once.")
 @click.option("--dollars-per-day", type=Dollars(), help="A day of UTC.")
 @click.option("--connections", type=click.IntRange(1), help="WebSockets at once.")
 @configuration.config_option
 @data_dir_option
 def add(tenant: str, role: str, name: str, config: Path, data_dir: str | None, **limits: int | Decimal | None) -> None:
-    """Make a key and print it, once: only its hash is kept.
+    """Make a key and print it once. Only its hash is stored.
 
-    The key alone is on standard output, so it can be piped. Limits that are not given are those of [limits].
+    Standard output holds only the key, so it can be piped. Limits that are not given come from [limits].
     """
     tenant = tenant.strip()
     if not tenant or not tenant.isprintable():
         raise click.BadParameter("write a name", param_hint="--tenant")
-    made, text = make(
+    key, text = make(
         tenant=tenant,
         role=Role(role),
         name=name,
         limits=Limits(**limits),  # type: ignore[arg-type]  # the options above have its names
         created_at=time.time(),
     )
-    _in_store(config, data_dir, lambda store: store.add(made))
+    _in_store(config, data_dir, lambda store: store.add(key))
     click.echo(text)
-    remark = f"the key of {tenant!r} ({role}); it is shown only now. To take it back: millrace keys revoke"
-    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"{remark} {made.principal.key_id}"))
+    note = f"the key of {tenant!r} ({role}); it is not shown again. To revoke it: millrace keys revoke"
+    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"{note} {key.principal.key_id}"))
 
 
 @keys.command("list")
 @configuration.config_option
 @data_dir_option
 def list_(config: Path, data_dir: str | None) -> None:
-    """List all keys; what is secret in them is not kept, and so not shown."""
+    """List all keys. Their secrets are not stored, so they are not shown."""
     table = Table("id", "tenant", "role", "name", "created", "revoked", "limits")
     for key in _in_store(config, data_dir, lambda store: store.load()):
         owner = key.principal
@@ -117,8 +117,8 @@ def list_(config: Path, data_dir: str | None) -> None:
 @configuration.config_option
 @data_dir_option
 def revoke(key_id: str, config: Path, data_dir: str | None) -> None:
-    """Take a key back; it stays in the list, and auth stays on also after the last one."""
-    key_id = key_id.removeprefix("mr_").partition("_")[0]  # a whole key names itself too
+    """Revoke a key. It stays in the list, and authentication stays on even without a valid key."""
+    key_id = key_id.removeprefix("mr_").partition("_")[0]  # the full text of a key is accepted too
     if not _in_store(config, data_dir, lambda store: store.revoke(key_id, time.time())):
         click.echo(f"{key_id}: there is no such key that is still good; see millrace keys list", err=True)
         sys.exit(NO_SUCH_KEY)
@@ -126,18 +126,18 @@ def revoke(key_id: str, config: Path, data_dir: str | None) -> None:
 
 
 def check_access(server: ServerSettings) -> str:
-    """Refuse to listen where others can reach, while there is no key. Return what to do before that, or "".
+    """Exit if the server would listen beyond loopback without a key. Return advice for the user, or "".
 
-    The store is opened in any case, so that what is wrong with it is reported as a fault of its setting.
+    The store is always opened, so that its faults are reported with the path of its setting.
     """
-    found = _run(server.data_dir, lambda store: store.load())
-    if not found and server.host not in LOOPBACK:
+    stored = _run(server.data_dir, lambda store: store.load())
+    if not stored and server.host not in LOOPBACK:
         host = server.host
         advice = "make a key first: millrace keys add --tenant NAME; or listen on 127.0.0.1"
-        configuration.complain(
+        configuration.exit_with_faults(
             [Fault("server.host", f"{host!r} is open to others, and there is no key; {advice}")], "not safe"
         )
-    if found or server.host not in LOOPBACK:
+    if stored or server.host not in LOOPBACK:
         return ""
     return "For this machine only. For others: millrace keys add --tenant NAME, then set MILLRACE__SERVER__HOST=0.0.0.0"
 
@@ -145,8 +145,8 @@ def check_access(server: ServerSettings) -> str:
 def _in_store(config: Path, data_dir: str | None, work: Callable[[KeyStore], Awaitable[T]]) -> T:
     folder = configuration.load(config).server.data_dir if data_dir is None else data_dir
     if folder == IN_MEMORY:
-        fault = Fault("server.data_dir", f"{IN_MEMORY!r} keeps nothing, so no keys; name a folder")
-        configuration.complain([fault], "cannot store")
+        fault = Fault("server.data_dir", f"{IN_MEMORY!r} keeps nothing, so it cannot hold keys; name a folder")
+        configuration.exit_with_faults([fault], "cannot store")
     return _run(folder, work)
 
 
@@ -158,8 +158,8 @@ def _run(data_dir: str, work: Callable[[KeyStore], Awaitable[T]]) -> T:
     try:
         return asyncio.run(run())
     except (OSError, ValueError, sqlite3.Error) as error:
-        fault = Fault("server.data_dir", f"{data_dir!r} cannot be used: {error}; name a folder that can be written")
-        configuration.complain([fault], "cannot store")
+        fault = Fault("server.data_dir", f"{data_dir!r} cannot be used: {error}; name a writable folder")
+        configuration.exit_with_faults([fault], "cannot store")
 
 
 def _day(seconds: float) -> str:
@@ -167,11 +167,11 @@ def _day(seconds: float) -> str:
 
 
 def _limits_text(limits: Limits) -> str:
-    named = {
+    by_name = {
         "requests/min": limits.requests_per_minute,
         "tokens/min": limits.tokens_per_minute,
         "in flight": limits.in_flight,
         "$/day": limits.dollars_per_day,
         "connections": limits.connections,
     }
-    return ", ".join(f"{limit} {name}" for name, limit in named.items() if limit is not None)
+    return ", ".join(f"{limit} {name}" for name, limit in by_name.items() if limit is not None)

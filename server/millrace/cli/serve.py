@@ -15,8 +15,8 @@ from millrace.settings import Settings
 
 @click.command()
 @configuration.config_option
-@click.option("--host", help="Listen here instead of [server] host.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Listen here instead of [server] port; 0: any free one.")
+@click.option("--host", help="Overrides [server] host.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Overrides [server] port; 0: any free port.")
 def serve(config: Path, host: str | None, port: int | None) -> None:
     """Serve the models of a configuration file."""
     loaded = configuration.load(config, host, port)
@@ -28,7 +28,7 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
 @click.command("check-config")
 @configuration.config_option
 def check_config(config: Path) -> None:
-    """Say what is wrong with a configuration file, or what it means."""
+    """Check a configuration file: print its faults, or the models that it names."""
     loaded = configuration.load(config)
     table = Table("", "model", "at", "$ / M input", "$ / M output", title=Text(f"{config}: fine"))
     for name, model in (("small", loaded.models.small), ("large", loaded.models.large)):
@@ -38,9 +38,9 @@ def check_config(config: Path) -> None:
 
 async def _serve(loaded: Settings, advice: str) -> None:
     with listen(loaded.server) as listener:
-        where = address(listener)
+        host_port = address(listener)
         console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"Millrace {__version__}: page http://{where}/ · wire ws://{where}/v1/responses")
+        console.print(f"Millrace {__version__}: page http://{host_port}/ · wire ws://{host_port}/v1/responses")
         if advice:
             console.print(advice, style="dim")
         await run(app.server(loaded), listener)
