@@ -1,10 +1,10 @@
-"""Every error Millrace tells a client: one class, one table of codes."""
+"""The errors that clients get: one class and one table of codes."""
 
 from typing import Any, NamedTuple
 
 
 class Rule(NamedTuple):
-    """What a code means on the wire: HTTP-like status, and whether the same request may succeed later."""
+    """What a code means on the wire: HTTP status, whether to try again, and the error type."""
 
     status: int
     retry: bool
@@ -25,7 +25,7 @@ RULES: dict[str, Rule] = {
     **_rules(409, "invalid_request_error", "idempotency_mismatch"),
     **_rules(413, "invalid_request_error", "message_too_big"),
     **_rules(429, "rate_limit_error", "rate_limit_exceeded", "too_many_in_flight", "queue_full", retry=True),
-    **_rules(499, "invalid_request_error", "cancelled"),  # of a chat completion; a 409 is repeated by SDKs
+    **_rules(499, "invalid_request_error", "cancelled"),  # of a chat completion; not 409, because SDKs repeat that
     **_rules(408, "timeout_error", "deadline_exceeded", "slow_consumer", retry=True),
     **_rules(502, "upstream_error", "upstream_error", "upstream_truncated", retry=True),
     **_rules(504, "upstream_error", "upstream_timeout", retry=True),
@@ -38,9 +38,9 @@ RULES: dict[str, Rule] = {
 
 
 class MillraceError(Exception):
-    """A fault with a code of the table; `message` is for the user's eyes and holds no secret and no prompt.
+    """An error with a code of the table. `message` is shown to users, so it holds no secret and no prompt.
 
-    `param` is the path of the fault in the request (`input[2].content`); `retry_after_ms` when to come back.
+    `param` is the path of the faulty field in the request (`input[2].content`); `retry_after_ms` is when to try again.
     """
 
     def __init__(self, code: str, message: str, *, param: str | None = None, retry_after_ms: int | None = None) -> None:
@@ -49,11 +49,11 @@ class MillraceError(Exception):
         self.message = message
         self.param = param
         self.retry_after_ms = retry_after_ms
-        self.rule = RULES.get(code, RULES["internal_error"])  # a client may meet a newer server
+        self.rule = RULES.get(code, RULES["internal_error"])  # for clients: a newer server may send other codes
 
 
-class Unanswered(MillraceError):  # noqa: N818 - it is what an error is told as
-    """Why a request that ran has no answer, and `usage`, the struct that says what it cost all the same."""
+class Unanswered(MillraceError):  # noqa: N818 - the name says what the client learns
+    """Why a request that ran has no answer. `usage` is the usage struct of what it cost."""
 
     def __init__(self, error: MillraceError, usage: Any) -> None:
         super().__init__(error.code, error.message, param=error.param, retry_after_ms=error.retry_after_ms)
@@ -61,7 +61,7 @@ class Unanswered(MillraceError):  # noqa: N818 - it is what an error is told as
 
 
 class UpstreamError(MillraceError):
-    """A model did not answer, or not to the end. `billable` is False where the provider surely charges nothing."""
+    """A model failed to answer, or to finish. `billable` is False only if the provider certainly charges nothing."""
 
     def __init__(self, code: str, message: str, *, billable: bool = True, retry_after_ms: int | None = None) -> None:
         super().__init__(code, message, retry_after_ms=retry_after_ms)
@@ -74,5 +74,5 @@ def internal_error() -> MillraceError:
 
 
 def invalid(param: str, message: str) -> MillraceError:
-    """Return the commonest error: a field that does not fit."""
+    """Return the `invalid_request` error of a field."""
     return MillraceError("invalid_request", message, param=param)

@@ -1,4 +1,4 @@
-"""Logging: one event a line, JSON unless a person is watching. Prompts, answers and keys never come here."""
+"""Logging: one event per line, as JSON unless stderr is a terminal. Prompts, answers and keys are never logged."""
 
 import logging
 import re
@@ -9,7 +9,7 @@ import structlog
 
 
 def configure(*, level: str = "info") -> None:
-    """Set up structlog for this process, on standard error."""
+    """Configure structlog to write to standard error."""
     renderer: Any = (
         structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(sort_keys=True)
     )
@@ -36,7 +36,7 @@ _SECRET = re.compile(r"(mr_[0-9a-f]{12}_|millrace\.ticket\.)[\w-]+")
 
 
 def hide_secrets(record: logging.LogRecord) -> bool:
-    """A filter for loggers that are not ours: a key that someone put into a URL goes no further."""
+    """A filter for other libraries' loggers: it masks a key or a ticket that a client put into a URL."""
     text = record.getMessage()
     if _SECRET.search(text):
         record.msg, record.args = _SECRET.sub(r"\1…", text), ()

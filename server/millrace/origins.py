@@ -1,17 +1,17 @@
-"""Web origins: which pages may ask. An origin is a scheme, a host and a port, and nothing less decides."""
+"""Web origins: which pages may connect. An origin is scheme, host and port; all three must match."""
 
 import re
 from collections.abc import Iterable
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
-# What a browser sends (RFC 6454, 6.2): no path, no user, no query. Whatever looks otherwise came from no browser.
+# The form that browsers send (RFC 6454, section 6.2): no path, no user, no query. Other forms come from no browser.
 _ORIGIN = re.compile(r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
 
 
 def parse(text: str) -> tuple[str, str, int] | None:
-    """Return scheme, host and port of a serialised origin, in lower case; None where it is none ("null" is none)."""
+    """Return scheme, host and port of a serialised origin, in lower case; None if invalid, as "null" is."""
     found = _ORIGIN.fullmatch(text)
     if found is None:
         return None
@@ -20,7 +20,7 @@ def parse(text: str) -> tuple[str, str, int] | None:
 
 
 def serialised(text: str) -> str:
-    """Return an origin as a browser writes it: lower case, no port where it is the usual one; raise `ValueError`."""
+    """Return an origin as browsers write it: lower case, without the default port. Raises `ValueError`."""
     origin = parse(text)
     if origin is None:
         raise ValueError(f"{text!r} is no origin")
@@ -30,13 +30,13 @@ def serialised(text: str) -> str:
 
 
 def is_loopback(text: str) -> bool:
-    """Whether this is an origin of this machine."""
+    """Whether this is an origin on this machine."""
     origin = parse(text)
     return origin is not None and origin[1] in LOOPBACK
 
 
 class Origins:
-    """The allow-list. Compared by scheme, host and port; nothing is a wildcard."""
+    """The allow-list. Origins are compared by scheme, host and port. There are no wildcards."""
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
         self._allowed = {origin for text in allowed if (origin := parse(text)) is not None}

@@ -1,4 +1,4 @@
-"""Usage x Price -> dollars. Exact decimals, rounded once per call, so that a bill is the sum of its charges."""
+"""Dollars from usage and price. Exact decimals, rounded once per call, so that a bill is the sum of its charges."""
 
 from decimal import Decimal
 
@@ -7,24 +7,24 @@ from millrace.types import Call, Price, Usage
 NANODOLLAR = Decimal("1e-9")
 MILLION = Decimal(1_000_000)
 ZERO = Decimal(0)
-FRAMING = 4  # tokens that providers count for a message beside its text, about
+FRAMING = 4  # approximate tokens that providers add to each message
 
 
 def cost(usage: Usage, price: Price) -> Decimal:
     """Return dollars, exact to 1e-9."""
     cached_price = price.input if price.cached_input is None else price.cached_input
-    fresh = usage.input_tokens - usage.cached_input_tokens
-    dollars = fresh * price.input + usage.cached_input_tokens * cached_price + usage.output_tokens * price.output
+    uncached = usage.input_tokens - usage.cached_input_tokens
+    dollars = uncached * price.input + usage.cached_input_tokens * cached_price + usage.output_tokens * price.output
     return (dollars / MILLION).quantize(NANODOLLAR)
 
 
 def worst_case(call: Call, input_tokens: int) -> Usage:
-    """Return the usage of a call that finds nothing in the provider's cache and runs to its cap."""
+    """Return the most a call can use: no input from the provider's cache, and output up to its cap."""
     return Usage(input_tokens=input_tokens, output_tokens=call.max_output_tokens, estimated=True)
 
 
 def output_bought(dollars: Decimal, call: Call, input_tokens: int) -> int:
-    """Return the output tokens, up to the call's cap, that so much money buys after the input; 0 where it buys none."""
+    """Return how many output tokens the money buys after the input: at most the call's cap, at least 0."""
     price, cap = call.model.price, call.max_output_tokens
     left = dollars * MILLION - (input_tokens + FRAMING * len(call.prompt.messages)) * price.input
     if left < 0:

@@ -1,4 +1,4 @@
-"""Who asks, and how much they may do: frozen values, standard library only."""
+"""Who sends a request, and their limits: frozen values, standard library only."""
 
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
@@ -8,22 +8,22 @@ from enum import StrEnum
 class Role(StrEnum):
     """What a key may do."""
 
-    USE = "use"  # ask
-    ADMIN = "admin"  # also see totals, and empty caches
+    USE = "use"  # send requests
+    ADMIN = "admin"  # also read totals and empty caches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much a key may do; None: as much as it likes."""
+    """The limits of a key. None means unlimited."""
 
     requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None  # in and out
-    in_flight: int | None = None  # requests
+    tokens_per_minute: int | None = None  # input and output
+    in_flight: int | None = None  # requests at once
     dollars_per_day: Decimal | None = None  # a day of UTC
-    connections: int | None = None
+    connections: int | None = None  # WebSockets at once
 
     def over(self, defaults: "Limits") -> "Limits":
-        """Return these, and the defaults where there are none."""
+        """Return these limits, with the defaults in place of None."""
         own = {name: limit for name in _LIMITS if (limit := getattr(self, name)) is not None}
         return replace(defaults, **own)
 
@@ -33,7 +33,7 @@ _LIMITS = tuple(limit.name for limit in fields(Limits))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who asks. Walls are by tenant, limits by key."""
+    """Who sends a request. Tenants isolate data; limits are counted per key."""
 
     key_id: str  # empty while auth is off
     tenant: str
@@ -43,10 +43,10 @@ class Principal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """A key as it is kept: not the secret, only what it is recognised by."""
+    """A key as it is stored: not the secret, only its hash."""
 
     principal: Principal
     name: str
     digest: bytes  # SHA-256 of the secret
     created_at: float  # Unix seconds
-    revoked_at: float | None = None  # Unix seconds; a revoked key is kept
+    revoked_at: float | None = None  # Unix seconds; a revoked key stays stored
