@@ -1,6 +1,6 @@
-"""TOML file + `MILLRACE__SECTION__KEY` variables -> frozen `Settings`. Every fault is found in one pass.
+"""A TOML file and `MILLRACE__SECTION__KEY` variables become frozen `Settings`. All faults are reported at once.
 
-msgspec stops at the first fault of a value, so the tree is walked here, field by field, and msgspec judges the leaves.
+msgspec stops at the first fault, so the tree is walked here, field by field, and msgspec converts only the leaves.
 """
 
 import copy
@@ -24,7 +24,7 @@ from millrace.wire import limits
 ENV_PREFIX = "MILLRACE__"
 NO_FLAGS: Mapping[str, str] = {}
 RESERVED = ("auto", "small", "large")
-IN_MEMORY = ":memory:"  # a data_dir that keeps nothing
+IN_MEMORY = ":memory:"  # a data_dir that stores nothing
 MAX_PRICE = 1_000_000  # dollars per million tokens
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -37,21 +37,21 @@ BRIEFLY = "Answer as briefly as the question allows: no preamble, no repetition 
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where to listen, where to keep things."""
+    """Where to listen, where to store data, and the limits of the process."""
 
     host: str = "127.0.0.1"
     port: Port = 8000
-    data_dir: str = ".millrace"  # ":memory:" keeps nothing
-    max_running: Count = 4096  # requests in flight in this process
+    data_dir: str = ".millrace"  # ":memory:" stores nothing
+    max_running: Count = 4096  # requests at once in this process
     max_connections: Count = 10_000  # WebSockets at once in this process
     origins: tuple[str, ...] = ()  # pages that may connect, such as "https://app.example"
-    handshake_timeout_s: Seconds = 10  # for the whole head of a request to arrive
+    handshake_timeout_s: Seconds = 10  # for the complete head of a request to arrive
     max_message_bytes: Annotated[int, Meta(ge=1024, le=64 * 2**20)] = limits.MAX_MESSAGE_BYTES
     max_age_s: Seconds = limits.MAX_AGE_S  # of a connection
-    stuck_s: Seconds = limits.STUCK_S  # without a byte of an answer taken by its reader: then it is given up
-    drain_s: Annotated[float, Meta(ge=0)] = 30  # that what runs may take to end when the process is told to
-    store_ttl_s: Seconds = 30 * 86_400  # of a response with `store: true`
-    store_bytes: Count = 2**30  # of all of them
+    stuck_s: Seconds = limits.STUCK_S  # for which a client may read nothing of its answer before it is disconnected
+    drain_s: Annotated[float, Meta(ge=0)] = 30  # for running requests to end at shutdown
+    store_ttl_s: Seconds = 30 * 86_400  # how long a response with `store: true` is kept
+    store_bytes: Count = 2**30  # of all stored responses
 
 
 class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,30 +87,30 @@ class ModelsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class FunnelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How requests fall."""
+    """How requests are routed."""
 
     strategy: Strategy = Strategy.AUTO
-    context_budget: Count | None = None  # tokens of context and history together; None: what the models take
-    hard_above: Count = 3000  # tokens of a prompt above which `auto` asks the large model at once
-    grace_ms: Wait = 300  # a race: how much later than small the large model may speak and win
-    hedge_ms: Wait = 800  # a hedge: how long small may be silent before large is started too
-    concise_line: Line = BRIEFLY  # what a model is told where `concise` is asked for
+    context_budget: Count | None = None  # tokens of context and history; None: what the models take
+    hard_above: Count = 3000  # tokens; for a longer prompt `auto` asks the large model at once
+    grace_ms: Wait = 300  # race: how long after the small model's first token the large one can still win
+    hedge_ms: Wait = 800  # hedge: how long small may be silent before large is started too
+    concise_line: Line = BRIEFLY  # the instruction that `concise` adds
 
 
 class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is remembered."""
+    """The caches."""
 
     exact: bool = True
     semantic: bool = True
-    index_above: Count = 4000  # entries at which a scope of the semantic cache gets an hnswlib index
-    hot_scopes: Count = 256  # scopes of the semantic cache in memory
+    index_above: Count = 4000  # entries from which a scope of the semantic cache is indexed by hnswlib
+    hot_scopes: Count = 256  # scopes of the semantic cache held in memory
     ttl_s: Seconds = 86_400
     memory_bytes: Count = 64 * 2**20
     disk_bytes: Count = 2**30
 
 
 class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every key may do that has no limits of its own; what is left out is unlimited."""
+    """Default limits: they apply where a key sets none of its own. A limit that is left out is unlimited."""
 
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
@@ -130,7 +130,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Fault(Struct, frozen=True):
-    """One thing to mend: where, and what to write instead."""
+    """One fault: the path of the key, and what to write instead."""
 
     path: str
     message: str
@@ -140,14 +140,14 @@ class Fault(Struct, frozen=True):
 
 
 class SettingsError(Exception):
-    """All that is wrong with a configuration."""
+    """All faults of a configuration."""
 
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__("\n".join(map(str, faults)))
         self.faults = faults
 
 
-_WORDS = {
+_TYPE_NAMES = {
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
@@ -156,25 +156,23 @@ _WORDS = {
     "object": "a section",
     "array": "a list in brackets",
 }
-
-
-_KINDS = {str: "a string", bool: "a boolean", list: "an array"}
+_VALUE_NAMES = {str: "a string", bool: "a boolean", list: "an array"}
 
 
 class _Override(str):
-    """A text that came from a variable or a flag, so "8000" may stand for a number."""
+    """A text from a variable or a flag, which is named by `origin`. It is converted loosely: "8000" is a number."""
 
     __slots__ = ("origin",)
     origin: str
 
     def __new__(cls, text: str, origin: str) -> Self:
-        made = super().__new__(cls, text)
-        made.origin = origin
-        return made
+        override = super().__new__(cls, text)
+        override.origin = origin
+        return override
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ, flags: Mapping[str, str] = NO_FLAGS) -> Settings:
-    """Read a TOML file, the environment and flags (`server.port` -> text); raise `SettingsError` with every fault."""
+    """Read a TOML file, the environment and flags (`server.port` -> text). Raises `SettingsError` with all faults."""
     try:
         tree = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -187,7 +185,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, flags: Mapping[str
 def build(
     tree: dict[str, Any], environ: Mapping[str, str] = os.environ, flags: Mapping[str, str] = NO_FLAGS
 ) -> Settings:
-    """Make settings of a parsed file, the environment and flags, each outranking the one before it."""
+    """Build settings from a parsed file, the environment and flags. Each takes precedence over the one before it."""
     faults: list[Fault] = []
     tree = copy.deepcopy(tree)
     for name, text in environ.items():
@@ -197,7 +195,7 @@ def build(
         keys = path.split(".")
         _override(tree, keys, _Override(text, f"--{keys[-1]}"), faults)
     values = _walk(tree, Settings, "", faults)
-    for fault in _meaning(tree, environ):
+    for fault in _invalid_values(tree, environ):
         value = _at(tree, *fault.path.split("."))
         faults.append(Fault(fault.path + _origin(value), fault.message))
     if faults:
@@ -208,18 +206,18 @@ def build(
 def _override(tree: dict[str, Any], keys: list[str], value: _Override, faults: list[Fault]) -> None:
     *sections, key = keys
     for section in sections:
-        below = tree.setdefault(section, {})
-        if not isinstance(below, dict):
+        subtree = tree.setdefault(section, {})
+        if not isinstance(subtree, dict):
             faults.append(Fault(value.origin, f"{section} is not a section, so it has no key {key}"))
             return
-        tree = below
+        tree = subtree
     tree[key] = value
 
 
 def _walk(tree: Any, shape: type[Struct], path: str, faults: list[Fault]) -> dict[str, Any]:
-    """Check one section against its struct; return the values that fit."""
+    """Check one section against its struct. Return the valid values."""
     if not isinstance(tree, dict):
-        faults.append(Fault(path + _origin(tree), f"expected a section, got {_kind(tree)}; write [{path}]"))
+        faults.append(Fault(path + _origin(tree), f"expected a section, got {_value_name(tree)}; write [{path}]"))
         return {}
     fields = {field.name: field for field in msgspec.structs.fields(shape)}
     for name in (key for key in tree if key not in fields):
@@ -228,27 +226,27 @@ def _walk(tree: Any, shape: type[Struct], path: str, faults: list[Fault]) -> dic
         faults.append(Fault(_join(path, name), f"unknown key{_origin(tree[name])}; {hint}"))
     values: dict[str, Any] = {}
     for name, field in fields.items():
-        where = _join(path, name)
+        field_path = _join(path, name)
         if name not in tree:
             if field.required:
-                faults.append(Fault(where, f"missing; {_example(where)}"))
+                faults.append(Fault(field_path, f"missing; {_example(field_path)}"))
         elif isinstance(field.type, type) and issubclass(field.type, Struct):
-            values[name] = _walk(tree[name], field.type, where, faults)
+            values[name] = _walk(tree[name], field.type, field_path, faults)
         else:
-            values[name] = _leaf(tree[name], field.type, where, faults)
+            values[name] = _leaf(tree[name], field.type, field_path, faults)
     return values
 
 
 def _leaf(value: Any, kind: Any, path: str, faults: list[Fault]) -> Any:
     try:
         if isinstance(value, _Override):
-            listed = get_origin(kind) is tuple  # "a, b" stands for a list of texts
-            read = msgspec.convert(_split(value) if listed else str(value), kind, strict=False)
+            is_list = get_origin(kind) is tuple  # written as "a, b"
+            converted = msgspec.convert(_split(value) if is_list else str(value), kind, strict=False)
         else:
-            read = msgspec.convert(value, kind)
-        if isinstance(read, Decimal) and not (read.is_finite() and 0 <= read <= MAX_PRICE):
+            converted = msgspec.convert(value, kind)
+        if isinstance(converted, Decimal) and not (converted.is_finite() and 0 <= converted <= MAX_PRICE):
             raise msgspec.ValidationError("expected `decimal`")
-        return read
+        return converted
     except msgspec.ValidationError as error:
         faults.append(Fault(path + _origin(value), _expected(value, kind, str(error))))
         return NODEFAULT
@@ -258,33 +256,33 @@ def _split(text: str) -> list[str]:
     return [stripped for part in text.split(",") if (stripped := part.strip())]
 
 
-def _meaning(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator[Fault]:
-    """Yield what is well formed and yet cannot work."""
+def _invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield faults of values that have the right type and still cannot work."""
     origins = _at(tree, "server", "origins")
     for origin in _split(origins) if isinstance(origins, _Override) else origins if isinstance(origins, list) else ():
         if isinstance(origin, str) and parse(origin) is None:
             yield Fault("server.origins", f'{origin!r} is no origin; write it as browsers do: "https://app.example"')
     for tier in ("small", "large"):
-        yield from _model_meaning(_at(tree, "models", tier), f"models.{tier}", environ)
+        yield from _invalid_model(_at(tree, "models", tier), f"models.{tier}", environ)
     ids = [_at(tree, "models", tier, "model") for tier in ("small", "large")]
     if ids[0] == ids[1] is not None:
-        yield Fault("models.large.model", f"{ids[1]!r} is the small model's name too; the two must differ")
+        yield Fault("models.large.model", f"{ids[1]!r} is also the small model's name; the two must differ")
     names = [*RESERVED, *(id_ for id_ in ids if isinstance(id_, str))]
     aliases = _at(tree, "models", "aliases")
     for alias, target in aliases.items() if isinstance(aliases, dict) else ():
         if alias in names:
-            yield Fault(f"models.aliases.{alias}", f"{alias!r} is a model's own name; choose another")
+            yield Fault(f"models.aliases.{alias}", f"{alias!r} is the name of a model; choose another alias")
         if isinstance(target, str) and target not in names:
             yield Fault(f"models.aliases.{alias}", f"{target!r} names no model; write one of {_list(names)}")
 
 
-def _model_meaning(model: Any, path: str, environ: Mapping[str, str]) -> Iterator[Fault]:
+def _invalid_model(model: Any, path: str, environ: Mapping[str, str]) -> Iterator[Fault]:
     url = _at(model, "base_url")
     if isinstance(url, str) and not _is_http(url):
         yield Fault(f"{path}.base_url", f"{url!r} is not a URL; write http://HOST[:PORT]/v1 or https://...")
     name = _at(model, "model")
     if name in (*RESERVED, ""):
-        yield Fault(f"{path}.model", f"{name!r} is no name of a provider's model; write the provider's own")
+        yield Fault(f"{path}.model", f"{name!r} is not a provider's model name; write the provider's own")
     variable = _at(model, "api_key_env")
     key = environ.get(variable) if isinstance(variable, str) else "-"
     if not key:
@@ -297,8 +295,8 @@ def _model_meaning(model: Any, path: str, environ: Mapping[str, str]) -> Iterato
 def _is_http(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        plain = not (parts.query or parts.fragment) and url.isprintable() and " " not in url
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and plain
+        is_plain = not (parts.query or parts.fragment) and url.isprintable() and " " not in url
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and is_plain
     except ValueError:
         return False
 
@@ -308,10 +306,10 @@ def _expected(value: Any, kind: Any, message: str) -> str:
         return f"{value!r} is not one of {_list(Strategy)}"
     if get_origin(kind) is Literal:
         return f"{value!r} is not one of {_list(get_args(kind))}"
-    if wanted := re.match(r"[Ee]xpected `(\w+)[^`]*`( [<>=]+ [\d.]+)?", message):
-        words = _WORDS.get(wanted[1], wanted[1])
-        return f"expected {words}{wanted[2] or ''}, got {value!r}"
-    return f"expected {_WORDS['decimal']}, got {value!r}"
+    if expected := re.match(r"[Ee]xpected `(\w+)[^`]*`( [<>=]+ [\d.]+)?", message):
+        name = _TYPE_NAMES.get(expected[1], expected[1])
+        return f"expected {name}{expected[2] or ''}, got {value!r}"
+    return f"expected {_TYPE_NAMES['decimal']}, got {value!r}"
 
 
 def _example(path: str) -> str:
@@ -345,5 +343,5 @@ def _list(names: Any) -> str:
     return ", ".join(map(str, names))
 
 
-def _kind(value: Any) -> str:
-    return next((name for kind, name in _KINDS.items() if isinstance(value, kind)), "a number")
+def _value_name(value: Any) -> str:
+    return next((name for kind, name in _VALUE_NAMES.items() if isinstance(value, kind)), "a number")
