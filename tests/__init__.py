@@ -1,1 +1,1 @@
-"""Tests: one file a concern; `conftest.py` starts a whole server, `talk.py` speaks the wire."""
+"""The tests: a folder for each room of the server, and `support` for what they share."""

@@ -89,7 +89,7 @@ function notes({ steps }) {
  * @param {string} name
  */
 function golden(name) {
-  const { events } = JSON.parse(readFileSync(new URL(`../wire/${name}.json`, import.meta.url), "utf8"));
+  const { events } = JSON.parse(readFileSync(new URL(`../support/captured/${name}.json`, import.meta.url), "utf8"));
   const progress = new Progress();
   for (const event of events) progress.take(event);
   progress.end(events.at(-1).response);

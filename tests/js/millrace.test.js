@@ -5,7 +5,7 @@ import test from "node:test";
 import { connect } from "../../static/millrace.js";
 import { fetch, FakeSocket, WebSocket } from "./socket.js";
 
-const WIRE = new URL("../wire/", import.meta.url);
+const WIRE = new URL("../support/captured/", import.meta.url);
 const URL_ = "ws://millrace.test/v1/responses";
 
 /** @typedef {{name: string, negotiated: boolean, text: string, status: string, events: any[]}} Golden */

@@ -11,10 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from millrace.errors import UpstreamError
 from millrace.types import CallPiece, Finish, FinishReason, OnDisconnect, Refusal, Thought
-from tests.scripted import CALLED, CUT, STOP
+from tests.stateful.clients import Asked, Caller, Peer
 from tests.stateful.models import HandAttempt, Line, filtered
-from tests.stateful.peers import Asked, Caller, Peer
-from tests.stateful.world import HTTP, PRINCIPALS, World, body_of, frame_of, others_of
+from tests.stateful.simulation import HTTP, PRINCIPALS, World, body_of, frame_of, others_of
+from tests.support.scripted_models import CALLED, CUT, STOP
 
 T = TypeVar("T")
 

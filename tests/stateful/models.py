@@ -8,7 +8,7 @@ from millrace import pricing, tokens
 from millrace.errors import UpstreamError
 from millrace.ports import Sink
 from millrace.types import Aside, Call, Finish, FinishReason, Usage, calls_of, reasoning_of, refusal_of
-from tests.scripted import CUT
+from tests.support.scripted_models import CUT
 
 Line = str | Aside | Finish | UpstreamError
 

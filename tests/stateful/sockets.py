@@ -23,9 +23,9 @@ from millrace.assembly import key_store
 from millrace.principal import Role
 from millrace.simulator import LARGE, SMALL, Simulator
 from tests.conftest import at_once, serving, tree, until
-from tests.stateful.peers import Asked, Faults, Listener
-from tests.stateful.telling import Books
-from tests.stateful.world import TENANTS, frame_of, others_of
+from tests.stateful.clients import Asked, Faults, Listener
+from tests.stateful.expectations import Books
+from tests.stateful.simulation import TENANTS, frame_of, others_of
 
 STEPS = 16
 AT_ONCE = 16  # walks

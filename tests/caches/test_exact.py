@@ -1,0 +1,268 @@
+"""The exact cache, through the wire and by itself."""
+
+import asyncio
+import sqlite3
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from millrace.caches.exact import SqliteExactCache
+from millrace.stores.database import SqliteDatabase
+from millrace.types import Answer, Model, Price, Tier, Usage
+from tests.conftest import Running, Start
+from tests.support.wire_client import check_whole, output_of, talking
+
+QUESTION = "What is a millrace?"
+
+
+async def test_a_repeat_is_free(millrace: Running) -> None:
+    """No upstream call, cost 0, the stored token counts, the same text; also from another connection."""
+    async with talking(millrace.ws_url) as talk:
+        first = check_whole(await talk.ask(QUESTION))
+    async with talking(millrace.ws_url, negotiated=True) as talk:
+        events = await talk.ask(QUESTION, metadata={"other": "ids"}, millrace={"delivery": "commit"})
+    again = check_whole(events, negotiated=True)
+    assert millrace.calls == 1
+    assert again["metadata"]["millrace.cache"] == "exact"
+    assert again["metadata"]["millrace.route"] == "cache"
+    assert output_of(again) == output_of(first)
+    assert again["usage"]["cost_usd"] == 0
+    assert again["usage"]["saved_usd"] > first["usage"]["saved_usd"] > 0
+    assert again["usage"]["total_tokens"] == first["usage"]["total_tokens"]
+    route = next(event for event in events if event["type"] == "millrace.route")
+    assert route["cache"] == "exact"
+    assert route["age_s"] >= 0
+
+
+SAME: list[dict[str, Any]] = [
+    {"input": f"  {QUESTION}\n"},
+    {"input": [{"role": "user", "content": QUESTION}]},
+    {"input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": QUESTION}]}]},
+    {"max_output_tokens": 5000},
+    {"text": {"format": {"type": "text"}}},
+    {"model": "auto", "user": "someone", "store": False},
+]
+OTHER: list[dict[str, Any]] = [
+    {"temperature": 0.1},
+    {"top_p": 0.5},
+    {"instructions": "Be brief."},
+    {"model": "large"},
+    {"model": "small-model"},
+    {"millrace": {"strategy": "small"}},
+    {"millrace": {"strategy": "large"}},
+    {"max_output_tokens": 500},
+    {"text": {"format": {"type": "json_object"}}},
+    {"text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}}},
+    {"input": "What is a mill pond?"},
+    {"reasoning": {"effort": "low"}},
+]
+
+
+@pytest.mark.parametrize("fields", SAME)
+async def test_what_does_not_change_the_request_hits(millrace: Running, fields: dict[str, Any]) -> None:
+    """Spelling of the frame, outer white space, defaults filled in."""
+    async with talking(millrace.ws_url) as talk:
+        await talk.ask(QUESTION)
+        await talk.send({"type": "response.create", "input": QUESTION, **fields})
+        response = check_whole(await talk.until("response.completed"))
+    assert response["metadata"]["millrace.cache"] == "exact"
+
+
+@pytest.mark.parametrize("fields", OTHER)
+async def test_what_changes_the_request_misses(millrace: Running, fields: dict[str, Any]) -> None:
+    """A different parameter, system prompt, model, strategy or schema asks a model."""
+    async with talking(millrace.ws_url) as talk:
+        await talk.ask(QUESTION)
+        calls = millrace.calls
+        await talk.send({"type": "response.create", "input": QUESTION, **fields})
+        response = check_whole(await talk.until("response.completed"))
+    assert response["metadata"]["millrace.cache"] == "miss"
+    assert millrace.calls > calls
+
+
+async def test_cache_modes(millrace: Running) -> None:
+    """`off` neither reads nor writes, `refresh` only writes, `only` never asks a model."""
+    async with talking(millrace.ws_url) as talk:
+
+        async def ask(mode: str) -> tuple[str, int]:
+            before = millrace.calls
+            events = await talk.ask(QUESTION, millrace={"cache": mode})
+            response = check_whole(events)
+            code = response["error"]["code"] if response["error"] else response["metadata"]["millrace.cache"]
+            return code, millrace.calls - before
+
+        assert await ask("only") == ("response_not_found", 0)
+        assert await ask("off") == ("miss", 1)
+        assert await ask("only") == ("response_not_found", 0)
+        assert await ask("refresh") == ("miss", 1)
+        assert await ask("only") == ("exact", 0)
+        assert await ask("refresh") == ("miss", 1)
+        assert await ask("off") == ("miss", 1)
+        assert await ask("on") == ("exact", 0)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input": "x [fault=hangup]", "millrace": {"strategy": "small"}},
+        {"input": "x [tokens=30]", "max_output_tokens": 10},
+        {"input": "x [tokens=30]", "max_output_tokens": 10, "millrace": {"strategy": "small"}},
+        {"input": "x [tokens=30]", "max_output_tokens": 10, "millrace": {"strategy": "large"}},
+        {"input": "[weak] x", "millrace": {"strategy": "cascade"}, "max_output_tokens": 2},
+    ],
+)
+async def test_what_is_not_a_whole_good_answer_is_not_stored(millrace: Running, fields: dict[str, Any]) -> None:
+    """Failed, cut or refused answers are asked for again."""
+    async with talking(millrace.ws_url) as talk:
+        for _ in range(2):
+            before = millrace.calls
+            await talk.send({"type": "response.create", **fields})
+            await talk.until("response.completed", "response.failed", "response.incomplete")
+            assert millrace.calls > before
+
+
+async def test_an_escalated_answer_is_stored_as_the_large_models(millrace: Running) -> None:
+    """What comes back from the cache is what stood, not what was taken back."""
+    async with talking(millrace.ws_url) as talk:
+        first = check_whole(await talk.ask("Prove that the square root of 2 is irrational."))
+        again = check_whole(await talk.ask("Prove that the square root of 2 is irrational."))
+    assert output_of(again) == output_of(first)
+    assert again["model"] == "large-model"
+    assert again["usage"]["cost_usd"] == 0
+
+
+async def test_answers_outlive_the_process(start: Start, tmp_path: Path) -> None:
+    """With a data_dir they come back from SQLite."""
+
+    def keep(configuration: dict[str, Any]) -> None:
+        configuration["server"]["data_dir"] = str(tmp_path / "data")
+        for tier in ("small", "large"):  # the models' addresses are a part of the key
+            configuration["models"][tier]["base_url"] = urls.setdefault(tier, configuration["models"][tier]["base_url"])
+
+    urls: dict[str, str] = {}
+    async with start(keep) as running, talking(running.ws_url) as talk:
+        check_whole(await talk.ask(QUESTION))
+    async with start(keep) as running, talking(running.ws_url) as talk:
+        response = check_whole(await talk.ask(QUESTION))
+        assert response["metadata"]["millrace.cache"] == "exact"
+        assert running.calls == 0
+
+
+async def test_the_cache_can_be_switched_off(start: Start) -> None:
+    """[cache] exact = false."""
+
+    def off(configuration: dict[str, Any]) -> None:
+        configuration["cache"] = {"exact": False, "semantic": False}
+
+    async with start(off) as running, talking(running.ws_url) as talk:
+        for _ in range(2):
+            check_whole(await talk.ask(QUESTION))
+        assert running.calls == 2
+
+
+PRICE = Price(input=Decimal(1), output=Decimal(1))
+MODEL = Model(tier=Tier.SMALL, id="m", address="a", price=PRICE, context_window=1, max_output_tokens=1)
+
+
+def answer(text: str) -> Answer:
+    return Answer(text=text, model=MODEL, usage=Usage(input_tokens=1, output_tokens=2), check="passed")
+
+
+class Wall:
+    """A clock turned by hand."""
+
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def cache(database: SqliteDatabase, wall: Wall, **limits: int) -> SqliteExactCache:
+    bounds = {"memory_bytes": 10_000, "disk_bytes": 100_000} | limits
+    return SqliteExactCache(database, ttl_s=60, wall=wall, **bounds)
+
+
+async def test_ttl_in_memory_and_on_disk() -> None:
+    """An answer is gone when its time is up, wherever it is."""
+    database, wall = SqliteDatabase(":memory:"), Wall()
+    tier = cache(database, wall)
+    tier.store(b"k", "t", answer("x"))
+    other = cache(database, wall)
+    wall.now += 59
+    assert tier.peek(b"k") is not None
+    assert other.peek(b"k") is None
+    assert (found := await other.find(b"k")) is not None
+    assert (found.text, found.usage.output_tokens) == ("x", 2)
+    assert other.peek(b"k") == found
+    wall.now += 2
+    assert tier.peek(b"k") is None
+    assert other.peek(b"k") is None
+    assert await cache(database, wall).find(b"k") is None
+    await asyncio.to_thread(database.close)
+
+
+async def test_memory_is_bounded_and_the_least_recent_goes_first() -> None:
+    """What leaves memory is still on disk."""
+    database, wall = SqliteDatabase(":memory:"), Wall()
+    tier = cache(database, wall, memory_bytes=4_000)
+    for key in (b"a", b"b", b"c"):
+        tier.store(key, "t", answer("x" * 500))
+    assert tier.peek(b"a") is not None
+    tier.store(b"d", "t", answer("x" * 500))
+    assert tier.peek(b"b") is None
+    assert tier.peek(b"a") is not None
+    assert await tier.find(b"b") is not None
+    await asyncio.to_thread(database.close)
+
+
+async def test_disk_is_bounded() -> None:
+    """Past disk_bytes the least recently used rows are deleted."""
+    database, wall = SqliteDatabase(":memory:"), Wall()
+    tier = cache(database, wall, memory_bytes=1, disk_bytes=50_000)
+    for number in range(256):
+        wall.now += 0.1
+        tier.store(b"%d" % number, "t", answer("x" * 1_000))
+    assert await tier.find(b"0") is None
+    assert await tier.find(b"255") is not None
+    await asyncio.to_thread(database.close)
+
+
+async def test_a_row_that_cannot_be_read_is_a_miss_and_goes() -> None:
+    """Of another version, or damaged: it must not fail its request for as long as it lives."""
+    database, wall = SqliteDatabase(":memory:"), Wall()
+    tier = cache(database, wall)
+    tier.store(b"k", "t", answer("x"))
+    database.write(lambda connection: connection.execute("UPDATE answers SET answer = X'00'"))
+    assert await cache(database, wall).find(b"k") is None
+    assert await database.read(lambda connection: connection.execute("SELECT count(*) FROM answers").fetchone()) == (0,)
+    await asyncio.to_thread(database.close)
+
+
+async def test_reasoning_comes_back_and_a_row_without_it_is_read() -> None:
+    """Rows of a version that kept none are answers all the same."""
+    database, wall = SqliteDatabase(":memory:"), Wall()
+    cache(database, wall).store(b"k", "t", replace(answer("x"), reasoning="because"))
+    assert (found := await cache(database, wall).find(b"k")) is not None
+    assert (found.text, found.reasoning) == ("x", "because")
+
+    def forget(connection: sqlite3.Connection) -> None:
+        fields = msgspec.json.decode(connection.execute("SELECT answer FROM answers").fetchone()[0])
+        del fields["reasoning"]
+        connection.execute("UPDATE answers SET answer = ?", (msgspec.json.encode(fields),))
+
+    database.write(forget)
+    assert await cache(database, wall).find(b"k") == replace(found, reasoning="")
+    await asyncio.to_thread(database.close)
+
+
+async def test_a_stored_answer_keeps_what_was_said_of_it(millrace: Running) -> None:
+    """Under `small` nothing is judged, and the repeat does not claim that it was."""
+    async with talking(millrace.ws_url) as talk:
+        for cached in ("miss", "exact"):
+            response = check_whole(await talk.ask(QUESTION, model="small"))
+            assert response["metadata"]["millrace.cache"] == cached
+            assert "millrace.check" not in response["metadata"]

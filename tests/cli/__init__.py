@@ -1,0 +1,1 @@
+"""The programs as people run them."""

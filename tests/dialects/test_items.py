@@ -1,0 +1,182 @@
+"""What is no plain text, end to end over the socket: tool calls, reasoning, refusals, images, in each delivery mode."""
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import Running
+from tests.support.wire_client import TERMINALS, Event, Talk, check_whole, output_of, talking
+
+DELIVERIES = ["speculate", "prefix", "commit", "final"]
+WEATHER = {
+    "type": "function",
+    "name": "get_weather",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+}
+CALLS = ("response.function_call_arguments.delta", "response.function_call_arguments.done")
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
+
+
+def kinds(events: list[Event]) -> list[str]:
+    return [event["type"] for event in events]
+
+
+def items_of(response: Event, kind: str) -> list[Event]:
+    return [item for item in response["output"] if item["type"] == kind]
+
+
+def check_items(events: list[Event]) -> None:
+    """Assert that every item is opened once, closed once, and closed as the terminal has it."""
+    opened = [event["item"]["id"] for event in events if event["type"] == "response.output_item.added"]
+    closed = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+    assert len(opened) == len(set(opened))
+    assert closed == events[-1]["response"]["output"]
+    assert opened == [item["id"] for item in closed]
+    for event in events:
+        if "output_index" in event and "item_id" in event:
+            assert opened[event["output_index"]] == event["item_id"]
+
+
+async def until_call(talk: Talk) -> list[Event]:
+    return await talk.until(CALLS[0], *TERMINALS)
+
+
+@pytest.mark.parametrize("negotiated", [False, True])
+@pytest.mark.parametrize("delivery", DELIVERIES)
+async def test_a_tool_call_is_shown_when_it_stands(millrace: Running, delivery: str, *, negotiated: bool) -> None:
+    """No argument before the small model has said all and was judged; two calls at once are two items."""
+    second = {**WEATHER, "name": "get_tide"}
+    async with talking(millrace.ws_url, negotiated=negotiated) as talk:
+        await talk.create(
+            "Paris? [tool=get_weather] [tool=get_tide] [tokens=4] [rate=60]",
+            tools=[WEATHER, second],
+            millrace={"delivery": delivery},
+        )
+        events = await until_call(talk)
+        sent = millrace.small.stats.tokens_sent
+        events += await talk.until(*TERMINALS)
+    assert sent == millrace.small.stats.tokens_sent > 10
+    response = check_whole(events, negotiated=negotiated)
+    check_items(events)
+    calls = items_of(response, "function_call")
+    assert [call["name"] for call in calls] == ["get_weather", "get_tide"]
+    for call in calls:
+        deltas = [event["delta"] for event in events if event["type"] == CALLS[0] and event["item_id"] == call["id"]]
+        (done,) = [event for event in events if event["type"] == CALLS[1] and event["item_id"] == call["id"]]
+        assert "".join(deltas) == done["arguments"] == call["arguments"]
+        assert call["arguments"].startswith("{")
+    assert response["metadata"]["millrace.route"] == "small"
+
+
+@pytest.mark.parametrize("negotiated", [False, True])
+@pytest.mark.parametrize("delivery", DELIVERIES)
+async def test_a_bad_call_of_the_small_model_is_never_seen(
+    millrace: Running, delivery: str, *, negotiated: bool
+) -> None:
+    """Its arguments do not fit the tool; the large model's are the only ones."""
+    async with talking(millrace.ws_url, negotiated=negotiated) as talk:
+        events = await talk.ask("Paris? [tool=get_weather] [weak]", tools=[WEATHER], millrace={"delivery": delivery})
+    response = check_whole(events, negotiated=negotiated)
+    check_items(events)
+    (call,) = items_of(response, "function_call")
+    deltas = [event["delta"] for event in events if event["type"] == CALLS[0]]
+    assert "".join(deltas) == call["arguments"]
+    assert response["metadata"]["millrace.route"] == "large"
+    assert [attempt["outcome"] for attempt in response["usage"]["attempts"]] == ["revised", "answered"]
+
+
+@pytest.mark.parametrize("negotiated", [False, True])
+@pytest.mark.parametrize("delivery", DELIVERIES)
+async def test_thoughts_come_first_and_are_counted(millrace: Running, delivery: str, *, negotiated: bool) -> None:
+    """An item of their own before the answer's."""
+    async with talking(millrace.ws_url, negotiated=negotiated) as talk:
+        events = await talk.ask("Why? [reason=9] [tokens=60]", millrace={"delivery": delivery})
+    response = check_whole(events, negotiated=negotiated)
+    check_items(events)
+    assert [item["type"] for item in response["output"]] == ["reasoning", "message"]
+    thought = "".join(event["delta"] for event in events if event["type"] == "response.reasoning_text.delta")
+    assert thought == items_of(response, "reasoning")[0]["content"][0]["text"]
+    assert response["usage"]["output_tokens_details"]["reasoning_tokens"] == 9
+    assert response["usage"]["output_tokens"] == 69
+
+
+@pytest.mark.parametrize("negotiated", [False, True])
+@pytest.mark.parametrize("delivery", DELIVERIES)
+async def test_thoughts_are_taken_back_with_their_words(millrace: Running, delivery: str, *, negotiated: bool) -> None:
+    """Each item that had some gets its revise; what stands is the large model's alone."""
+    asked = "Why? [reason=5] [tokens=30] [fault.small=hangup@25] [rate=500]"
+    async with talking(millrace.ws_url, negotiated=negotiated) as talk:
+        events = await talk.ask(asked, millrace={"delivery": delivery})
+    response = check_whole(events, negotiated=negotiated)
+    check_items(events)
+    revises = [event["item_id"] for event in events if event["type"] == "millrace.revise"]
+    if negotiated:
+        seen = delivery == "speculate"
+        assert len(revises) == (2 if seen else 1)
+    last = max((at for at, event in enumerate(events) if event["type"] == "millrace.revise"), default=0)
+    thought = "".join(event["delta"] for event in events[last:] if event["type"] == "response.reasoning_text.delta")
+    assert thought == items_of(response, "reasoning")[0]["content"][0]["text"]
+    assert response["metadata"]["millrace.route"] == "large"
+
+
+@pytest.mark.parametrize("negotiated", [False, True])
+@pytest.mark.parametrize("delivery", DELIVERIES)
+async def test_a_refusal_is_a_part_of_its_own(millrace: Running, delivery: str, *, negotiated: bool) -> None:
+    """Of the large model it stands; the small model's is taken back first."""
+    async with talking(millrace.ws_url, negotiated=negotiated) as talk:
+        events = await talk.ask("Be rude. [refuse]", millrace={"delivery": delivery})
+    response = check_whole(events, negotiated=negotiated)
+    check_items(events)
+    (message,) = items_of(response, "message")
+    refusals = [part["refusal"] for part in message["content"] if part["type"] == "refusal"]
+    last = max((at for at, event in enumerate(events) if event["type"] == "millrace.revise"), default=0)
+    told = "".join(event["delta"] for event in events[last:] if event["type"] == "response.refusal.delta")
+    assert refusals == [told]
+    assert told
+    assert response["metadata"]["millrace.route"] == "large"
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
+async def test_an_image_is_passed_on_as_it_is(millrace: Running, delivery: str) -> None:
+    parts = [
+        {"type": "input_text", "text": "What is this?"},
+        {"type": "input_image", "image_url": PIXEL, "detail": "low"},
+    ]
+    async with talking(millrace.ws_url) as talk:
+        asked = [{"role": "user", "content": parts}]
+        response = check_whole(await talk.ask(asked, millrace={"delivery": delivery}))
+    assert "With it came 1 image." in output_of(response)
+    (message,) = millrace.small.calls[0].body["messages"]
+    assert message["content"][1] == {"type": "image_url", "image_url": {"url": PIXEL, "detail": "low"}}
+
+
+async def test_steering_is_refused_and_the_answer_goes_on(millrace: Running) -> None:
+    async with talking(millrace.ws_url) as talk:
+        await talk.create("go on [tokens=120] [rate=100]")
+        events = [await talk.next() for _ in range(5)]
+        steer = {"type": "response.steer", "input": "other", "stream_id": "s", "event_id": "e"}
+        await talk.send(steer)
+        while (event := await talk.next())["type"] != "response.steer.failed":
+            events.append(event)
+        assert (event["error"]["code"], event["steer"]["input"]) == ("steering_unsupported", "other")
+        assert (event["stream_id"], event["event_id"]) == ("s", "e")
+        assert check_whole(events + await talk.until(*TERMINALS))["status"] == "completed"
+
+
+@pytest.mark.parametrize("t", [0, 1.5, "now", None, [1, {"a": []}], {"deep": {"er": 1}}])
+async def test_a_ping_comes_back_at_once(millrace: Running, t: Any) -> None:
+    """Also from the midst of an answer, and without a negotiation; a long one is refused."""
+    async with talking(millrace.ws_url) as talk:
+        await talk.create("wait [ttft=30]")
+        await talk.until("response.in_progress")
+        await talk.send({"type": "millrace.ping", "t": t})
+        assert await talk.next() == {"type": "millrace.pong", "t": t}
+        await talk.send({"type": "millrace.ping", "t": "x" * 1025, "event_id": "e"})
+        error = await talk.next()
+        assert (error["error"]["code"], error["error"]["param"], error["event_id"]) == ("invalid_request", "t", "e")
+        talk.connection.transport.abort()

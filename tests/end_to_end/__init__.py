@@ -1,0 +1,1 @@
+"""What crosses several rooms, over real sockets."""

@@ -1,0 +1,143 @@
+"""Stop, and being gone: the upstream's socket closes at once, the cost is settled once, the others go on."""
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.conftest import Running, until
+from tests.support.wire_client import TERMINALS, Event, check_whole, talking, text_of
+
+AT_ONCE_S = 0.25
+
+
+def aborted_within(running: Running, since: float) -> float:
+    """Return how long after `since` (Unix seconds) the upstream saw its client go."""
+    assert running.small.stats.last_abort_at is not None
+    return running.small.stats.last_abort_at - since
+
+
+@pytest.mark.parametrize("named", ["response", "lane", "default lane"])
+@pytest.mark.parametrize("moment", ["before the first token", "in mid-stream"])
+@pytest.mark.parametrize("negotiated", [False, True])
+async def test_cancel(millrace: Running, named: str, moment: str, *, negotiated: bool) -> None:
+    """One terminal with usage and cost, the upstream aborted within 250 ms, and the connection goes on."""
+    lane = {} if named == "default lane" else {"stream_id": "a"}
+    pace = "[ttft=30]" if moment == "before the first token" else "[rate=200] [tokens=5000]"
+    async with talking(millrace.ws_url, negotiated=negotiated) as talk:
+        await talk.create(f"talk {pace}", **lane)
+        events = [await talk.next()]
+        if moment == "in mid-stream":
+            while len(text_of(events)) == 0:
+                events.append(await talk.next())
+        await until(lambda: millrace.small.stats.running == 1)
+        cancelled_at = time.time()
+        target = {"response_id": events[0]["response"]["id"]} if named == "response" else lane
+        await talk.send({"type": "response.cancel", **target})
+        events += await talk.until(*TERMINALS)
+        await until(lambda: millrace.small.stats.aborted == 1)
+        assert aborted_within(millrace, cancelled_at) < AT_ONCE_S
+        response = check_whole(events, negotiated=negotiated)
+        assert events[-1]["type"] == "response.incomplete"
+        assert response["status"] == "cancelled"
+        assert response["incomplete_details"] == {"reason": "cancelled"}
+        usage = response["usage"]
+        assert usage["estimated"] is True
+        assert usage["cost_usd"] > 0
+        assert (usage["output_tokens"] > 0) == (moment == "in mid-stream")
+        assert not any(event["type"].endswith(".done") for event in events)
+        check_whole(await talk.ask("What is the capital of France?", **lane), negotiated=negotiated)
+    assert millrace.large.stats.started == 0
+
+
+async def test_cancelling_a_lane_ends_what_waits_in_it_too(millrace: Running) -> None:
+    """A queued request still gets its beginning and its end, at no cost; no model is asked for it."""
+    async with talking(millrace.ws_url) as talk:
+        for _ in range(3):
+            await talk.create("wait [ttft=30]", stream_id="a")
+        await talk.create("other [ttft=0.3]", stream_id="b")
+        await until(lambda: millrace.small.stats.running == 2)
+        await talk.send({"type": "response.cancel", "stream_id": "a"})
+        events: list[Event] = []
+        while sum(event["type"] in TERMINALS for event in events) < 4:
+            events.append(await talk.next())
+    statuses = [event["response"]["status"] for event in events if event["type"] in TERMINALS]
+    assert statuses == ["cancelled", "cancelled", "cancelled", "completed"]
+    lane = [event for event in events if event["stream_id"] == "a"]
+    for _ in range(3):  # whole, and one after the other
+        end = next(at for at, event in enumerate(lane) if event["type"] in TERMINALS) + 1
+        check_whole(lane[:end])
+        lane = lane[end:]
+    created = [event for event in events if event["type"] == "response.created"]
+    assert len({event["response"]["id"] for event in created}) == 4
+    costs = [event["response"]["usage"]["cost_usd"] for event in events if event["type"] in TERMINALS]
+    assert sum(cost == 0 for cost in costs) == 2
+    assert millrace.calls == 2
+
+
+async def test_a_queued_request_can_be_cancelled_alone(millrace: Running) -> None:
+    """The one before it goes on."""
+    async with talking(millrace.ws_url) as talk:
+        await talk.create("first [ttft=0.3]", stream_id="a")
+        await talk.create("second", stream_id="a")
+        await talk.create("third", stream_id="a")
+        created = await talk.next()
+        await talk.send({"type": "response.cancel", "response_id": created["response"]["id"]})
+        terminals: list[str] = []
+        while len(terminals) < 3:
+            event = await talk.next()
+            if event["type"] in TERMINALS:
+                terminals.append(event["response"]["status"])
+    assert terminals == ["cancelled", "completed", "completed"]
+
+
+async def test_a_cancel_sent_with_its_request_is_honoured(millrace: Running) -> None:
+    """Even before the request's task has run its first step."""
+    async with talking(millrace.ws_url) as talk:
+        await talk.create("x [ttft=30]", stream_id="a")
+        await talk.send({"type": "response.cancel", "stream_id": "a"})
+        response = check_whole(await talk.until(*TERMINALS))
+        assert response["status"] == "cancelled"
+    await until(lambda: millrace.small.stats.running == 0)
+
+
+async def test_cancelling_what_has_ended_says_nothing(millrace: Running) -> None:
+    """Cancel is idempotent; the lane's next request is untouched."""
+    async with talking(millrace.ws_url) as talk:
+        response = check_whole(await talk.ask("hello"))
+        await talk.send({"type": "response.cancel", "response_id": response["id"]})
+        await talk.send({"type": "response.cancel"})
+        events = await talk.ask("hello again")
+        assert check_whole(events)["status"] == "completed"
+
+
+@pytest.mark.parametrize("pace", ["[ttft=30]", "[rate=200] [tokens=5000]"])
+async def test_a_dropped_connection_aborts_as_fast(millrace: Running, pace: str) -> None:
+    """Disconnect is cancel by default, orderly or not."""
+    async with talking(millrace.ws_url) as talk:
+        await talk.create(f"talk {pace}", stream_id="a")
+        await talk.create(f"talk too {pace}", stream_id="b")
+        await until(lambda: millrace.small.stats.running == 2)
+        gone_at = time.time()
+        talk.connection.transport.abort()
+        await until(lambda: millrace.small.stats.aborted == 2)
+    assert aborted_within(millrace, gone_at) < AT_ONCE_S
+    assert millrace.small.stats.running == 0
+
+
+@pytest.mark.parametrize("strategy", ["cascade", "large"])
+async def test_cancelling_the_large_model_after_an_escalation(millrace: Running, strategy: str) -> None:
+    """Both calls are on the bill; the one that ran is aborted."""
+    async with talking(millrace.ws_url, negotiated=True) as talk:
+        await talk.create("[weak] x [tokens=3000] [rate.large=100]", millrace={"strategy": strategy})
+        events: list[dict[str, Any]] = []
+        while not any(event["type"] == "response.output_text.delta" for event in events[-1:]) or (
+            millrace.large.stats.tokens_sent < 3
+        ):
+            events.append(await talk.next())
+        await talk.send({"type": "response.cancel"})
+        events += await talk.until(*TERMINALS)
+    response = check_whole(events, negotiated=True)
+    assert response["metadata"]["millrace.route"] == "large"
+    await until(lambda: millrace.large.stats.aborted == 1)
+    assert response["usage"]["cost_usd"] > 0

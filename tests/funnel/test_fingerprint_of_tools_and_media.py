@@ -1,0 +1,157 @@
+"""Cache keys: tools, media, calls and options of a request are in them; what is not looked for by meaning, and why."""
+
+import time
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from millrace.funnel.fingerprint import Keys, Scope, keys_of
+from millrace.types import Media, Message, Part, Request, Strategy, Tool, ToolCall
+from millrace.types.tool_choice import ToolChoice
+from tests.support.scripted_models import CATALOG, request
+
+IMAGE = Media(kind="image", fields={"url": "https://a.test/1.png", "detail": "low"})
+CALL = ToolCall(id="call_1", name="depth", arguments='{"of":"it"}')
+TOOL = Tool(name="depth", parameters={"type": "object"})
+ASKED = Message(role="user", parts=("How deep is it?",))
+
+
+def keys(asked: Request) -> Keys:
+    return keys_of(asked, CATALOG.models, ("empty", "form"), "an embedder")
+
+
+def user(*parts: Part) -> Message:
+    return Message(role="user", parts=parts)
+
+
+def after(**turn: Any) -> Request:
+    """Return a request with one earlier turn of the assistant."""
+    return request(user("Hello"), replace(Message(role="assistant", parts=("Hi",)), **turn), ASKED)
+
+
+DIFFERENT: dict[str, Request] = {
+    "nothing": request(),
+    "a tool": request(tools=(TOOL,)),
+    "its name": request(tools=(replace(TOOL, name="d"),)),
+    "its description": request(tools=(replace(TOOL, description="d"),)),
+    "its parameters": request(tools=(replace(TOOL, parameters={}),)),
+    "its strictness": request(tools=(replace(TOOL, strict=True),)),
+    "two tools": request(tools=(TOOL, replace(TOOL, name="d"))),
+    "two tools in another order": request(tools=(replace(TOOL, name="d"), TOOL)),
+    "tool choice": request(tools=(TOOL,), tool_choice=ToolChoice("required")),
+    "parallel calls": request(tools=(TOOL,), parallel_tool_calls=False),
+    "extras": request(extras={"seed": 1}),
+    "other extras": request(extras={"seed": 2}),
+    "cache scope": request(cache_scope="ward 3"),
+    "context version": request(context_version="7"),
+    "another version": request(context_version="8"),
+    "context": request(context="The mill pond."),
+    "context and version": request(context="The mill pond.", context_version="7"),
+    "check schema": request(check_schema={"type": "object"}),
+    "another schema": request(check_schema={}),
+    "an image": request(user(IMAGE, "How deep is it?")),
+    "the image last": request(user("How deep is it?", IMAGE)),
+    "another image": request(user(replace(IMAGE, fields={"url": "https://a.test/2.png"}), "How deep is it?")),
+    "a file of the same fields": request(user(replace(IMAGE, kind="file"), "How deep is it?")),
+    "what an image's JSON is": request(user("image", "https://a.test/1.png", "How deep is it?")),
+    "an earlier turn": after(),
+    "with a call": after(calls=(CALL,)),
+    "another call": after(calls=(replace(CALL, name="d"),)),
+    "another id": after(calls=(replace(CALL, id="call_2"),)),
+    "other arguments": after(calls=(replace(CALL, arguments="{}"),)),
+    "two calls": after(calls=(CALL, CALL)),
+    "with a call id": after(call_id="call_1"),
+    "another call id": after(call_id="call_2"),
+    "with reasoning": after(reasoning="Hm."),
+    "with a refusal": after(refusal="Hm."),
+    "with it as a part": after(parts=("Hi", "Hm.")),
+}
+
+
+@pytest.mark.parametrize("change", DIFFERENT)
+def test_no_two_of_these_share_an_answer(change: str) -> None:
+    """Whatever is sent is in the key, and so are the asker's own walls."""
+    exact = Counter(keys(asked).exact for asked in DIFFERENT.values())
+    assert exact[keys(DIFFERENT[change]).exact] == 1
+
+
+SAME: dict[str, tuple[Request, Request]] = {
+    "order of fields": (
+        DIFFERENT["an image"],
+        request(user(replace(IMAGE, fields=dict(reversed(IMAGE.fields.items()))), "How deep is it?")),
+    ),
+    "white space after an image": (request(user(IMAGE, "a")), request(user(IMAGE, "a \n"))),
+    "order of extras": (request(extras={"seed": 1, "stop": "x"}), request(extras={"stop": "x", "seed": 1})),
+    "budget": (request(), request(max_cost=1, deadline_at=3.0, on_disconnect="detach", store=True)),
+}
+
+
+@pytest.mark.parametrize("change", SAME)
+def test_these_are_the_same_request(change: str) -> None:
+    """What does not decide the answer is not in the key."""
+    one, other = SAME[change]
+    assert keys(one) == keys(other)
+
+
+def test_a_version_stands_in_for_the_context() -> None:
+    """Where meanings are compared; the whole request is compared with the context as it is sent."""
+    one, other = (request(context=text, context_version="7") for text in ("The pond.", "The race."))
+    assert keys(one).exact != keys(other).exact
+    assert keys(one).scope == keys(other).scope
+    plain = [request(context=text) for text in ("The pond.", "The race.", "")]
+    scopes = [keys(asked).scope for asked in (one, replace(one, context_version="8"), *plain)]
+    assert len(set(scopes)) == len(scopes)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"cache_scope": "ward 3"}, {"check_schema": {}}, {"extras": {"seed": 1}}, {"strategy": Strategy.RACE}]
+)
+def test_walls_are_walls_for_meanings_too(fields: Any) -> None:
+    """Nothing is looked for across them."""
+    assert isinstance(keys(request(**fields)).scope, Scope)
+    assert keys(request(**fields)).scope != keys(request()).scope
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        (request(tools=(TOOL,)), "the request has tools"),
+        (after(calls=(CALL,)), "the request has tools"),
+        (
+            request(ASKED, Message(role="tool", parts=("3 m",), call_id="call_1"), ASKED),
+            "the request has tools",
+        ),
+        (request(user("How deep is it?", IMAGE)), "the question has attachments"),
+        (request(user(IMAGE)), "the question has attachments"),
+    ],
+)
+def test_what_is_not_looked_for_by_meaning(asked: Request, reason: str) -> None:
+    """An answer of a tool holds at one moment, and what a picture shows nobody has looked at."""
+    assert keys(asked).scope == reason
+
+
+def test_earlier_pictures_must_be_the_very_same() -> None:
+    """They are a part of the scope, like earlier words."""
+
+    def shown(image: Media) -> Scope | str:
+        return keys(request(user("Look:", image), Message(role="assistant", parts=("Nice.",)), ASKED)).scope
+
+    assert isinstance(shown(IMAGE), Scope)
+    assert shown(IMAGE) == shown(replace(IMAGE))
+    assert shown(IMAGE) != shown(replace(IMAGE, fields={"url": "https://a.test/2.png"}))
+
+
+def test_a_long_history_is_read_in_no_time() -> None:
+    """400 kB that are no ASCII: once through a hash, not through an escape and twice."""
+    turns = [Message(role=("user", "assistant")[at % 2], parts=("Мельница вертится. " * 526,)) for at in range(40)]
+    asked = request(*turns, ASKED)
+    best = min(_seconds(asked) for _ in range(20))
+    assert best < 0.005
+
+
+def _seconds(asked: Request) -> float:
+    start = time.perf_counter()
+    keys(asked)
+    return time.perf_counter() - start

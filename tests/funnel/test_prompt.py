@@ -1,0 +1,304 @@
+"""Trimming and counting: never over budget, nothing cut that must stay, exact counts without a network."""
+
+from typing import Any
+
+import pytest
+import tiktoken
+from hypothesis import given, settings, strategies as st
+
+from millrace import tokens
+from millrace.errors import MillraceError
+from millrace.funnel import routing
+from millrace.funnel.prompt import HEADING, Trimmed, trim
+from millrace.types import Media, Message, Prompt, Tool, ToolCall
+from tests.conftest import Running, Start
+from tests.support.wire_client import check_whole, talking
+
+WORDS = st.text(alphabet="abc déf,.\n", min_size=0, max_size=60)
+ROLES = st.sampled_from(["user", "assistant", "system"])
+MESSAGES = st.lists(st.builds(lambda role, text: Message(role=role, parts=(text,)), ROLES, WORDS), max_size=9)
+ROOM = 100_000
+
+
+def ask(*messages: tuple[str, str]) -> Prompt:
+    return Prompt(messages=tuple(Message(role=role, parts=(text,)) for role, text in messages))
+
+
+def count(messages: tuple[Message, ...]) -> int:
+    return sum(tokens.count(text) for message in messages for text in message.texts)
+
+
+@given(MESSAGES, WORDS, st.lists(WORDS, max_size=6), st.integers(0, 80))
+@settings(max_examples=300, deadline=None)
+def test_what_holds_of_every_trim(history: list[Message], question: str, context: list[str], budget: int) -> None:
+    """Budget, room, order, what must stay, what goes first."""
+    prompt = Prompt(messages=(*history, Message(role="user", parts=(question,))))
+    trimmed = trim(prompt, tuple(context), budget, ROOM)
+    kept = trimmed.prompt.messages
+    # the system prompts and the question are whole, the question last
+    assert [m for m in kept if m.role == "system"] == [m for m in history if m.role == "system"]
+    assert (kept[-1].role, kept[-1].text) == ("user", question)
+    # what could be cut is within the budget
+    block = trimmed.prompt.context
+    assert trimmed.prompt.sent[-1].text == block + question
+    rest = tuple(m for m in kept[:-1] if m.role != "system")
+    assert tokens.count(block) + count(rest) <= budget
+    # the chunks that are kept are the most relevant ones, in their order
+    blocks = ["", *("\n\n".join((HEADING, *context[:chunks])) + "\n\n" for chunks in range(1, len(context) + 1))]
+    assert block in blocks
+    chunks = blocks.index(block)
+    # the history that is kept is the newest, whole turns, in its order
+    talk = [m for m in history if m.role != "system"]
+    assert list(rest) == talk[len(talk) - len(rest) :]
+    assert not rest or rest[0].role == "user" or len(rest) == len(talk)
+    # the counts are the counts
+    assert trimmed.input_tokens == count(trimmed.prompt.sent)
+    lost = talk[: len(talk) - len(rest)]
+    assert trimmed.cut_tokens == count(tuple(lost)) + sum(map(tokens.count, context[chunks:]))
+
+
+def test_history_is_cut_oldest_first_and_a_turn_stays_together() -> None:
+    """A user's message and everything that answered it go together."""
+    prompt = ask(
+        ("system", "s"),
+        ("user", "one " * 20),
+        ("assistant", "call"),
+        ("assistant", "result"),
+        ("user", "two"),
+        ("assistant", "fine"),
+        ("user", "three"),
+    )
+    trimmed = trim(prompt, (), 10, ROOM)
+    assert [message.text for message in trimmed.prompt.messages] == ["s", "two", "fine", "three"]
+    assert trimmed.cut_tokens == count(prompt.messages[1:4])
+
+
+def test_context_goes_before_history() -> None:
+    """It is what the question is about; what is left of the budget is for the newest turns."""
+    prompt = ask(("user", "old"), ("assistant", "answer"), ("user", "now"))
+    trimmed = trim(prompt, ("relevant " * 5, "less " * 50), 15, ROOM)
+    texts = [message.text for message in trimmed.prompt.sent]
+    assert texts[-1].endswith("now")
+    assert "relevant" in texts[-1]
+    assert "less" not in texts[-1]
+    assert trimmed.cut_tokens == tokens.count("less " * 50)
+    assert trimmed.prompt.messages[:2] == prompt.messages[:2]
+
+
+def test_without_a_budget_only_the_room_counts() -> None:
+    """And where not even the system prompt and the question fit, that is said with the numbers."""
+    prompt = ask(("user", "x " * 50), ("assistant", "y " * 50), ("user", "question"))
+    assert trim(prompt, (), None, ROOM).cut_tokens == 0
+    assert trim(prompt, (), None, 50).prompt.messages == prompt.messages[2:]
+    with pytest.raises(MillraceError) as error:
+        trim(ask(("system", "s " * 40), ("user", "q " * 40)), (), None, 50)
+    assert (error.value.code, error.value.param) == ("context_too_long", "input")
+    assert "50" in error.value.message
+
+
+def called(*ids: str) -> Message:
+    return Message(role="assistant", calls=tuple(ToolCall(id=id_, name="f", arguments='{"a": 1}') for id_ in ids))
+
+
+def result(id_: str, text: str = "result") -> Message:
+    return Message(role="tool", call_id=id_, parts=(text,))
+
+
+def said(role: str, text: str) -> Message:
+    return Message(role=role, parts=(text,))
+
+
+CALLED_AND_ANSWERED = {
+    "the newest are results": [said("user", "q"), called("1", "2"), result("1"), result("2")],
+    "after several rounds": [
+        said("user", "q"),
+        called("1"),
+        result("1"),
+        said("assistant", "a"),
+        called("2"),
+        result("2"),
+    ],
+    "nobody asked": [called("1"), result("1")],
+    "a user who breaks in": [said("user", "q"), called("1"), said("user", "wait"), result("1")],
+    "results in another order": [said("user", "q"), called("1", "2"), said("user", "wait"), result("2"), result("1")],
+}
+
+
+@pytest.mark.parametrize("turn", CALLED_AND_ANSWERED)
+def test_what_is_asked_now_is_never_cut(turn: str) -> None:
+    """The question, and the calls and results that followed it, stand together whatever the budget."""
+    old = [said("user", "old " * 20), called("0"), result("0"), said("assistant", "fine")]
+    now = CALLED_AND_ANSWERED[turn]
+    prompt = Prompt(messages=(*(old if now[0].role == "user" else ()), said("system", "s"), *now))
+    trimmed = trim(prompt, (), 0, ROOM)
+    assert trimmed.prompt.messages == (said("system", "s"), *now)
+    assert (trimmed.cut_tokens > 0) == (now[0].role == "user")
+
+
+@given(st.lists(st.sampled_from(["user", "assistant", "call", "result", "system"]), max_size=14), st.integers(0, 60))
+@settings(max_examples=300, deadline=None)
+def test_a_call_is_never_parted_from_its_result(kinds: list[str], budget: int) -> None:
+    """Wherever the results stand, also behind later questions."""
+    due: list[str] = []
+    messages = []
+    for at, kind in enumerate(kinds):
+        if kind == "call":
+            due.append(str(at))
+            messages.append(called(str(at)))
+        elif kind != "result":
+            messages.append(said(kind, f"words of {at}"))
+        elif due:
+            messages.append(result(due.pop(0)))
+    prompt = Prompt(messages=tuple(messages))
+    kept = trim(prompt, (), budget, ROOM).prompt.messages
+    results = {message.call_id for message in messages if message.role == "tool"}
+    made = {call.id for message in kept for call in message.calls}
+    answered = {message.call_id for message in kept if message.role == "tool"}
+    assert answered == made & results
+    talk = [message for message in messages if message.role != "system"]
+    rest = [message for message in kept if message.role != "system"]
+    assert rest == talk[len(talk) - len(rest) :]
+
+
+def test_everything_that_is_sent_counts() -> None:
+    """Calls, results, reasoning and refusals by their words, tools by their schema, media at a fixed size."""
+    schema = {"type": "object", "properties": {"town": {"type": "string"}}}
+    tool = Tool(name="weather", description="Of a town.", parameters=schema)
+    turn = Message(
+        role="assistant",
+        reasoning="hello world",
+        refusal="hello world",
+        calls=(ToolCall(id="c", name="weather", arguments='{"town": "Bonn"}'),),
+    )
+    image = Media(kind="image", fields={"url": "data:" + "x" * 10_000})
+    messages = (Message(role="user", parts=("hello world", image)), turn, result("c", "hello world"))
+    prompt = Prompt(messages=messages, tools=(tool, Tool(name="weather")))
+    texts = ['{"town": "Bonn"}', "Of a town.", '{"type":"object","properties":{"town":{"type":"string"}}}']
+    counted = 4 * 2 + tokens.MEDIA + 3 * tokens.count("weather") + sum(map(tokens.count, texts))
+    assert trim(prompt, (), None, ROOM).input_tokens == counted
+    characters = 4 * len("hello world") + 3 * len("weather") + sum(map(len, texts))
+    assert characters <= prompt.size < characters + 20  # the schema may be counted with its spaces
+    with pytest.raises(MillraceError, match=f"the tools and the question have {counted} tokens"):
+        trim(prompt, (), None, counted - 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("hello world", [24912, 2375]), ("", []), ("<|endoftext|>", None), ("naïve 東京 🙂", None)],
+)
+def test_counts_are_those_of_the_encoding(text: str, expected: list[int] | None) -> None:
+    """Known tokens; special tokens in a text are text; decoding gives it back."""
+    encoded = tokens.encoding().encode_ordinary(text)
+    assert expected is None or encoded == expected
+    assert tokens.encoding().decode(encoded) == text
+    assert tokens.count(text) == len(encoded)
+
+
+def test_the_encoding_is_whole() -> None:
+    """200,000 ranks and the two special tokens where tiktoken has them."""
+    encoding = tokens.encoding()
+    assert isinstance(encoding, tiktoken.Encoding)
+    assert encoding.n_vocab == 200_019
+    assert encoding.eot_token == 199_999
+    assert encoding.decode([199_997]).isprintable()
+
+
+def test_damaged_ranks_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong checksum never becomes a wrong count."""
+    monkeypatch.setattr(tokens, "SHA256", "0")
+    with pytest.raises(RuntimeError, match="damaged"):
+        tokens.encoding.__wrapped__()
+
+
+CHUNKS = [f"Fact {number}: " + "the mill grinds corn " * 10 for number in range(20)]
+
+
+async def test_context_over_the_wire(millrace: Running) -> None:
+    """Chunks come as texts or objects; what fits is sent before the question, what was cut is in the saving."""
+    async with talking(millrace.ws_url) as talk:
+        options: dict[str, Any] = {"context": [*CHUNKS[:10], *({"text": c, "id": "x"} for c in CHUNKS[10:])]}
+        response = check_whole(await talk.ask("What?", millrace=options | {"context_budget": 300}))
+        sent = millrace.small.calls[-1].body["messages"]
+        assert tokens.count(sent[0]["content"].removesuffix("What?")) <= 300
+        assert CHUNKS[0] in sent[0]["content"]
+        assert CHUNKS[19] not in sent[0]["content"]
+        again = check_whole(await talk.ask("What?", millrace=options | {"context_budget": 300}))
+        assert again["metadata"]["millrace.cache"] == "exact"
+        whole = check_whole(await talk.ask("What?", millrace=options | {"context_budget": 100_000}))
+    assert CHUNKS[19] in millrace.small.calls[-1].body["messages"][0]["content"]
+    assert int(response["metadata"]["millrace.trimmed_tokens"]) > 300
+    assert "millrace.trimmed_tokens" not in whole["metadata"]
+    assert response["usage"]["saved_usd"] > whole["usage"]["saved_usd"] * 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"context": "text"}, "millrace.context"),
+        ({"context": [1]}, "millrace.context[0]"),
+        ({"context": ["a", {"id": 1}]}, "millrace.context[1].text"),
+        ({"context_budget": -1}, "millrace.context_budget"),
+        ({"context_budget": "many"}, "millrace.context_budget"),
+        ({"grace_ms": 1.5}, "millrace.grace_ms"),
+        ({"hedge_ms": True}, "millrace.hedge_ms"),
+    ],
+)
+async def test_bad_options_are_named(millrace: Running, options: dict[str, Any], param: str) -> None:
+    """With their path."""
+    async with talking(millrace.ws_url) as talk:
+        error = (await talk.ask("x", millrace=options))[-1]["error"]
+    assert (error["code"], error["param"]) == ("invalid_request", param)
+
+
+async def test_numbers_may_be_strings_in_metadata(millrace: Running) -> None:
+    """SDKs allow nothing else there; chunks come in the object only."""
+    async with talking(millrace.ws_url) as talk:
+        check_whole(await talk.ask("x", metadata={"millrace.context_budget": "10"}))
+        error = (await talk.ask("x", metadata={"millrace.context": "[]"}))[-1]["error"]
+    assert error["param"] == 'metadata["millrace.context"]'
+
+
+def test_trimmed_is_a_value() -> None:
+    """Two equal trims are equal, so that a key made of one is stable."""
+    one, two = (trim(ask(("user", "q")), ("a", "b"), 50, ROOM) for _ in range(2))
+    assert isinstance(one, Trimmed)
+    assert one == two
+
+
+def narrow(configuration: dict[str, Any]) -> None:
+    configuration["models"]["small"] |= {"context_window": 600, "max_output_tokens": 100}
+
+
+async def test_what_only_the_large_model_can_take_goes_there(start: Start) -> None:
+    """Under `auto` a prompt past the small window is hard; under `cascade` it is refused with the numbers."""
+    long = "the mill grinds corn " * 200
+    async with start(narrow) as running, talking(running.ws_url, negotiated=True) as talk:
+        events = await talk.ask(long)
+        assert check_whole(events, negotiated=True)["metadata"]["millrace.route"] == "large"
+        route = next(event for event in events if event["type"] == "millrace.route")
+        assert route["reason"].startswith("hard")
+        assert route["score"] > 0.5
+        assert running.small.stats.started == 0
+        refused = check_whole(await talk.ask(long, millrace={"strategy": "cascade"}), negotiated=True)
+    assert refused["error"]["code"] == "context_too_long"
+    assert refused["error"]["param"] == "input"
+
+
+async def test_a_broken_router_means_the_large_model(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not cost an answer."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(routing, "judge", broken)
+    async with talking(millrace.ws_url) as talk:
+        assert check_whole(await talk.ask("hello"))["metadata"]["millrace.route"] == "large"
+
+
+def test_without_a_user_the_context_is_a_turn_of_its_own() -> None:
+    """It never goes into a system prompt, nor twice where a message stands twice."""
+    alone = trim(ask(("system", "s")), ("fact",), 50, ROOM).prompt
+    assert [message.role for message in alone.sent] == ["system", "user"]
+    twice = ask(("user", "same"), ("assistant", "yes"), ("user", "same"))
+    sent = trim(twice, ("fact",), 50, ROOM).prompt.sent
+    assert [message.text.startswith(HEADING) for message in sent] == [False, False, True]

@@ -1,0 +1,162 @@
+"""What the checks say of answers with tool calls, refusals beside the text, and schemas of the asker's own."""
+
+from typing import Any
+
+import pytest
+
+from millrace.errors import MillraceError
+from millrace.funnel import checks
+from millrace.funnel.checks import NAMES, Candidate, form
+from millrace.types import CallPiece, Finish, FinishReason, Format, Refusal, Thought, Tool, ToolCall
+from millrace.types.tool_choice import ToolChoice
+from tests.support.scripted_models import CALLED, CUT, STOP, request
+
+DEPTH = Tool(
+    name="depth",
+    parameters={
+        "type": "object",
+        "properties": {"of": {"type": "string"}},
+        "required": ["of"],
+        "additionalProperties": False,
+    },
+)
+ANY = Tool(name="anything")
+GOOD = ToolCall(id="call_1", name="depth", arguments='{"of": "the pond"}')
+
+
+def judged(*calls: tuple[str, str], text: str = "", finish: Finish = CALLED, **fields: Any) -> str | None:
+    made = tuple(ToolCall(id="c", name=name, arguments=arguments) for name, arguments in calls)
+    return checks.judge(Candidate(text=text, finish=finish, tools=(DEPTH, ANY), calls=made, **fields)).check
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "check"),
+    [
+        ("depth", '{"of": "the pond"}', None),
+        ("depth", "{}", "tool_call"),
+        ("depth", '{"of": 3}', "tool_call"),
+        ("depth", '{"of": "a", "in": "feet"}', "tool_call"),
+        ("depth", '{"of": "the po', "tool_call"),
+        ("depth", '"the pond"', "tool_call"),
+        ("depth", "", "tool_call"),
+        ("height", '{"of": "the pond"}', "tool_call"),
+        ("", "{}", "tool_call"),
+        ("anything", "{}", None),
+        ("anything", '{"of": [1, null]}', None),
+        ("anything", "[]", "tool_call"),
+        ("anything", '{"of":' * 100_000, "tool_call"),
+    ],
+)
+def test_a_call_names_a_tool_and_fits_it(name: str, arguments: str, check: str | None) -> None:
+    """An offered one; its arguments are an object after its parameters."""
+    assert judged((name, arguments)) == check
+
+
+def test_one_bad_call_is_enough() -> None:
+    """Of several at once, each is looked at."""
+    assert judged(("anything", "{}"), ("depth", '{"of": "it"}')) is None
+    assert judged(("anything", "{}"), ("depth", "{}")) == "tool_call"
+
+
+@pytest.mark.parametrize(
+    ("choice", "called", "check"),
+    [
+        (None, [], None),
+        (ToolChoice("auto"), [], None),
+        (ToolChoice("required"), [], "tool_call"),
+        (ToolChoice("required"), ["anything"], None),
+        (ToolChoice("function", "anything"), [], "tool_call"),
+        (ToolChoice("function", "anything"), ["anything"], None),
+        (ToolChoice("function", "anything"), ["depth"], "tool_call"),
+        (ToolChoice("function", "anything"), ["anything", "anything"], None),
+    ],
+)
+def test_a_call_that_is_asked_for_must_come(choice: ToolChoice | None, called: list[str], check: str | None) -> None:
+    """Text in its place is not what the asker can use."""
+    made = [(name, '{"of": "it"}') for name in called]
+    assert judged(*made, text="Paris.", finish=STOP, tool_choice=choice) == check
+
+
+@pytest.mark.parametrize("finish", [STOP, CALLED])
+@pytest.mark.parametrize("text", ["", "I don't know. Let me look.", "I can't answer that yet."])
+def test_an_answer_with_calls_is_judged_by_its_calls(finish: Finish, text: str) -> None:
+    """It is neither empty nor cut off, its words are no doubt, and its form is still to come."""
+    good = (("depth", '{"of": "it"}'),)
+    form_, schema = Format(kind="json_object"), {"type": "array"}
+    assert judged(*good, text=text, finish=finish, format=form_, schema=schema) is None
+    assert judged(*good, text=text, finish=CUT) == "cut_off"
+    assert judged(text="", finish=finish) == "empty"
+
+
+def test_a_refusal_beside_the_text_is_one() -> None:
+    """With words, without, and with a call."""
+    for text in ("", "Paris."):
+        assert judged(text=text, finish=STOP, refusal="I will not.") == "refusal"
+    assert judged(("depth", '{"of": "it"}'), refusal="I will not.") == "refusal"
+
+
+@pytest.mark.parametrize(
+    ("text", "format_", "check"),
+    [
+        ('{"a": 1}', None, None),
+        ('{"a": "x"}', None, "form"),
+        ("a", None, "form"),
+        ('{"a": 1}', Format(kind="json_object"), None),
+        ('{"a": 1}', Format(kind="json_schema", schema={"required": ["b"]}), "form"),
+    ],
+)
+def test_a_schema_of_the_askers_own(text: str, format_: Format | None, check: str | None) -> None:
+    """It must hold beside the declared form, if there is one."""
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    assert judged(text=text, finish=STOP, format=format_, schema=schema) == check
+
+
+def test_only_the_named_checks_run() -> None:
+    """In their own order, whatever order they are named in; `asked` says which."""
+    candidate = Candidate(text="I don't know.", finish=CUT)
+    assert checks.judge(candidate, ("unsure",)).check == "unsure"
+    assert checks.judge(candidate, ()).passed
+    assert checks.judge_beginning(candidate, ("empty", "form")).passed
+    assert checks.asked(request()) == NAMES
+    assert checks.asked(request(checks=("form", "empty"))) == ("empty", "form")
+    assert checks.asked(request(checks=())) == ()
+    assert checks.asked(request(checks=("empty",), check_schema={})) == ("empty", "form")
+
+
+def test_a_candidate_is_put_together_of_what_was_said() -> None:
+    """Calls out of their pieces, a refusal out of its words; reasoning is not judged."""
+    said: list[Any] = [
+        Thought("I don't know."),
+        CallPiece(index=0, id="call_1", name="depth", arguments='{"of": '),
+        Refusal("No"),
+        CallPiece(index=0, arguments='"the pond"}'),
+        Refusal("."),
+    ]
+    asked = request(tools=(DEPTH,), format=Format(kind="json_object"), check_schema={"a": 1})
+    made = Candidate.of(asked, "text", said, CALLED)
+    assert (made.text, made.calls, made.refusal, made.finish) == ("text", (GOOD,), "No.", CALLED)
+    assert (made.tools, made.format, made.schema) == ((DEPTH,), asked.prompt.format, {"a": 1})
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"type": "strng"}, {"properties": []}, {"$ref": "http://127.0.0.1:9/x"}, {"x": "y" * 70_000}]
+)
+def test_tools_that_cannot_be_used_are_refused_up_front(parameters: dict[str, Any]) -> None:
+    """With the path of the fault; the same for any other schema."""
+    with pytest.raises(MillraceError) as raised:
+        form.check_tools([DEPTH, ANY, Tool(name="bad", parameters=parameters)])
+    assert (raised.value.code, raised.value.param) == ("invalid_request", "tools[2].parameters")
+    with pytest.raises(MillraceError) as raised:
+        form.check_usable(parameters, "millrace.check_schema")
+    assert raised.value.param == "millrace.check_schema"
+
+
+def test_usable_tools_are_let_through() -> None:
+    """With parameters and without."""
+    form.check_tools([DEPTH, ANY])
+    form.check_tools([])
+
+
+def test_a_finish_of_a_filter_is_cut_off() -> None:
+    """Also behind a call."""
+    assert judged(("anything", "{}"), finish=Finish(reason=FinishReason.CONTENT_FILTER)) == "cut_off"

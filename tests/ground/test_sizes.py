@@ -1,0 +1,113 @@
+"""How long a request is: found out once, and then it is known what is too long for the loop."""
+
+import json
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from millrace.dialects.chat import CompletionProjection
+from millrace.dialects.responses import EventCodec, ResponsesProjection
+from millrace.funnel import checks, recall
+from millrace.funnel.bill import NOTHING
+from millrace.funnel.fingerprint import Keys, keys_of
+from millrace.funnel.recall import Recall
+from millrace.funnel.response_log import Ended, ResponseLog
+from millrace.tokens import LONG
+from millrace.types import CallPiece, Message, Prompt, Refusal, Request, Source, Status, Thought, Tool
+from millrace.wire.chunks import ChatCodec
+from tests.support.scripted_models import CATALOG, request
+
+
+def said(text: str) -> Message:
+    return Message(role="user", parts=(text,))
+
+
+def test_a_schema_is_written_once_for_the_size_of_its_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is asked for; a prompt made of another has a size of its own."""
+    written: list[Any] = []
+
+    def write(value: Any) -> str:
+        written.append(value)
+        return ""
+
+    monkeypatch.setattr("millrace.types.conversation.json.dumps", write)
+    prompt = Prompt(messages=(said("four"),), tools=(Tool(name="t", parameters={"a": 1}),))
+    assert [prompt.size for _ in range(3)] == [5, 5, 5]
+    assert written == [{"a": 1}]
+    assert replace(prompt, messages=()).size == 1
+    assert prompt == replace(prompt)
+
+
+@pytest.mark.parametrize(
+    ("asked", "off"),
+    [
+        (request(said("x" * LONG)), False),
+        (request(said("x" * LONG + "y")), True),
+        (request(said("x"), tools=(Tool(name="t", parameters={"a": json.dumps(["x"] * LONG)}),)), True),
+    ],
+)
+async def test_the_keys_of_a_long_request_are_made_off_the_loop(
+    asked: Request, off: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are the same ones."""
+    made_by: list[threading.Thread] = []
+
+    def watched(*args: Any) -> Keys:
+        made_by.append(threading.current_thread())
+        return keys_of(*args)
+
+    monkeypatch.setattr(recall, "keys_of", watched)
+    keys = await Recall(CATALOG, None, None, "").keys(asked)
+    assert [thread is threading.current_thread() for thread in made_by] == [not off]
+    assert keys == keys_of(asked, CATALOG.models, checks.asked(asked), "")
+
+
+class Reader:
+    """A listener that adds up what it is told has come."""
+
+    ready, congested = False, False
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def more(self, size: int) -> None:
+        self.size += size
+
+
+@pytest.mark.parametrize("words", ["", "word " * 1000])
+@pytest.mark.parametrize("instructions", [None, "x" * 20_000])
+@pytest.mark.parametrize("tools", [(), (Tool(name="t", parameters={"a": "y" * 30_000}),)])
+def test_a_log_is_about_as_long_as_its_frames(words: str, instructions: str | None, tools: tuple[Tool, ...]) -> None:
+    """Also those that repeat the whole answer, and what was asked."""
+    response = ResponseLog(request(said("x"), instructions=instructions, tools=tools), lambda: 0.0)
+    projection = ResponsesProjection(response, 0, negotiated=True)
+    event_log = projection.event_log
+    reader = Reader()
+    event_log.join(reader)
+    response.subscribe(projection)
+    response.start()
+    response.say(Thought(words))
+    response.write(words.split(" "))
+    response.commit()
+    response.say(CallPiece(index=0, id="call_1", name="t", arguments=words))
+    response.end(
+        Ended(status=Status.COMPLETED, model="m", source=Source.LARGE, statement=NOTHING),
+    )
+    frames = event_log.frames(0, EventCodec(projection), 10**9)
+    assert sum(map(len, frames)) == pytest.approx(reader.size, rel=0.15, abs=4000)
+
+
+def test_a_chat_completions_log_too() -> None:
+    response = ResponseLog(request(said("x")), lambda: 0.0)
+    projection = CompletionProjection(response, 0, include_usage=True)
+    event_log = projection.event_log
+    reader = Reader()
+    event_log.join(reader)
+    response.subscribe(projection)
+    response.commit()
+    for aside in (Thought("x" * 10_000), Refusal("y" * 10_000), CallPiece(index=0, arguments="z" * 10_000)):
+        response.say(aside)
+    frames = event_log.frames(0, ChatCodec(), 10**9)
+    assert sum(map(len, frames)) == pytest.approx(reader.size, rel=0.1)

@@ -1,0 +1,1 @@
+"""The repository itself: layers, locks, pages, the wheel."""

@@ -1,0 +1,114 @@
+"""The page when its connection breaks, its server restarts, or a key is wanted; in a real browser."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, WebSocketRoute, expect
+
+from millrace.simulator import EASY
+from tests.conftest import Running, Start
+from tests.end_to_end.test_cross_site import guarding
+from tests.support.browser import CHROMIUM, ask, browsing, ended, longer_than, shoot
+from tests.support.proxy import line_to
+
+LONG = "Tell me a long story. [tokens=400] [rate=100]"
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with browsing() as opened:
+        yield opened
+
+
+async def test_a_dropped_connection_comes_back(browser: Browser, millrace: Running) -> None:
+    page = await browser.new_page()
+    routes: list[WebSocketRoute] = []
+
+    async def through(route: WebSocketRoute) -> None:
+        route.connect_to_server()
+        routes.append(route)
+
+    await page.route_web_socket("**/v1/responses", through)
+    await page.goto(millrace.url)
+    await expect(page.locator("#link")).to_have_text("Connected")
+    await ask(page, LONG)
+    await expect(page.locator("#answer")).to_have_text(longer_than(10))
+    await routes[0].close(code=1012)
+    await expect(page.locator("#status")).to_have_attribute("data-status", "lost")
+    await expect(page.locator("#error")).to_contain_text("connection_lost")
+    await expect(page.locator("#link")).to_have_text("Connected")
+    assert len(routes) == 2
+    await ask(page, EASY[0])
+    await ended(page, "completed", "small")
+
+
+async def test_a_restart_is_said_and_got_over(browser: Browser, start: Start) -> None:
+    """The server says that it drains; what runs there ends there, and the next question goes to the new one."""
+    page = await browser.new_page()
+    async with line_to(None) as line, start() as after, AsyncExitStack() as stack:
+        before = await stack.enter_async_context(start())
+        line.target = before.url
+        await page.goto(line.url)
+        await expect(page.locator("#link")).to_have_text("Connected")
+        await ask(page, "Tell me a long story. [tokens=60] [rate=60]")
+        await expect(page.locator("#answer")).to_have_text(longer_than(10))
+        line.target = None  # the process is on its way down, and the next is not up yet
+        stopping = asyncio.create_task(stack.aclose())
+        await expect(page.locator("#link")).to_have_text("Server restarts, reconnecting…")
+        await shoot(page, "restarting")
+        await ended(page, "completed", "small")
+        line.target = after.url
+        await expect(page.locator("#link")).to_have_text("Connected")
+        await stopping
+        await ask(page, EASY[0])
+        await ended(page, "completed", "small")
+        assert (before.calls, after.calls) == (1, 1)
+    await page.close()
+
+
+async def test_a_key_is_asked_for_where_one_is_needed(browser: Browser, start: Start, tmp_path: Path) -> None:
+    """It is traded for a ticket, outlives a reload, and stands in no address and in nothing that outlives the tab."""
+    page = await browser.new_page()
+    addresses: list[str] = []
+    page.on("request", lambda request: addresses.append(request.url))
+    page.on("websocket", lambda socket: addresses.append(socket.url))
+    async with line_to(None) as line, guarding(start, tmp_path, line.url) as guarded:
+        line.target = guarded.running.url
+        await page.goto(line.url)
+        await expect(page.locator("#link")).to_have_text("A key is needed")
+        await expect(page.locator("#ask")).to_be_disabled()
+        await page.fill("#key", "mr_not_a_key")
+        await page.press("#key", "Enter")
+        await expect(page.locator("#why-key")).to_have_text("The server does not take this key.")
+        await shoot(page, "locked")
+        await page.fill("#key", guarded.key)
+        await page.press("#key", "Enter")
+        await expect(page.locator("#link")).to_have_text("Connected")
+        await expect(page.locator("#key-form")).to_be_hidden()
+        await ask(page, EASY[0])
+        await ended(page, "completed", "small")
+        line.cut()
+        await expect(page.locator("#link")).to_have_text("Connected")
+        await page.reload()
+        await expect(page.locator("#link")).to_have_text("Connected")
+        await ask(page, EASY[0])
+        await ended(page, "completed", "cache")
+        assert await page.evaluate("JSON.stringify(localStorage) + document.cookie") == "{}"
+        assert not [address for address in addresses if guarded.key in address or "ticket." in address]
+        await page.close()
+
+
+async def test_a_page_of_an_origin_that_is_not_listed_says_so(browser: Browser, start: Start, tmp_path: Path) -> None:
+    page = await browser.new_page()
+    async with guarding(start, tmp_path) as guarded:
+        await page.goto(guarded.running.url)
+        await page.fill("#key", guarded.key)
+        await page.press("#key", "Enter")
+        await expect(page.locator("#error")).to_contain_text("[server] origins")
+        await expect(page.locator("#key-form")).to_be_hidden()
+        await page.close()

@@ -1,0 +1,185 @@
+"""What the beat does to connections, streams and runs: who is looked after when, and that nobody is left out."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from millrace.access.keys import ANONYMOUS
+from millrace.runs import runs
+from millrace.runs.runs import Runs
+from millrace.runs.sweeper import BEAT_S
+from millrace.web.jobs import Job
+from millrace.web.process import IDLE_BEATS, Process
+from millrace.web.session import Session
+from millrace.wire.limits import DETACHED_S
+from tests.support.scripted_models import request
+
+
+class Writer:
+    def __init__(self) -> None:
+        self.on_pause: Any = None
+        self.on_resume: Any = None
+        self.unsent = 0
+
+    def write_frames(self, payloads: list[bytes]) -> None:
+        pass
+
+
+class Keys:
+    """Every key is good until it is revoked. Counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.revoked = False
+        self.asked = 0
+
+    def holds(self, _: str) -> bool:
+        self.asked += 1
+        return not self.revoked
+
+
+class Failing:
+    def sweep(self, now: float) -> None:
+        raise RuntimeError(f"at {now}")
+
+
+@pytest.fixture
+def keys() -> Keys:
+    return Keys()
+
+
+@pytest.fixture
+def process(keys: Keys) -> Process:
+    nothing: Any = None
+    gate: Any = SimpleNamespace(keyring=keys)
+    known: Any = SimpleNamespace(running=[])
+    return Process(
+        funnel=nothing,
+        catalog=nothing,
+        runs=known,
+        intake=nothing,
+        conversations=nothing,
+        clock=lambda: 0.0,
+        wall=lambda: 0.0,
+        epoch="e",
+        gate=gate,
+        drain_s=1.0,
+        max_age_s=1000.0,
+        stuck_s=1000.0,
+        max_message_bytes=1000,
+    )
+
+
+def connected(process: Process) -> Session:
+    session = Session(process, Writer(), ANONYMOUS, negotiated=False)
+    process.sessions.add(session)
+    return session
+
+
+def is_closed(session: Session) -> bool:
+    return session._close.done()
+
+
+async def test_an_idle_connection_is_looked_at_once_in_a_while(process: Process, keys: Keys) -> None:
+    """Not all at the same beat; within a second each has had its turn, so that a revoked key is noticed in time."""
+    assert 2 * IDLE_BEATS * BEAT_S < 2.0  # the last of one round, the last of the next
+    sessions = [connected(process) for _ in range(200)]
+    looked = []
+    for beat in range(IDLE_BEATS):
+        keys.asked = 0
+        process.sweep(float(beat))
+        looked.append(keys.asked)
+    assert sum(looked) == len(sessions)
+    assert max(looked) < len(sessions) / 2
+    keys.revoked = True
+    for beat in range(IDLE_BEATS):
+        process.sweep(float(beat))
+    assert all(map(is_closed, sessions))
+
+
+async def test_a_busy_connection_is_looked_at_at_every_beat(process: Process, keys: Keys) -> None:
+    """One that leaves, and one with requests, for as long as it has some."""
+    leaving, working = connected(process), connected(process)
+    leaving.start_closing(by=100.0)
+    gone = connected(process)
+    gone.start_closing(by=100.0)
+    process.sessions.discard(gone)
+    working._add(Job("resp_1", asyncio.Event().wait, None), None)  # type: ignore[arg-type]
+    for _ in range(IDLE_BEATS):
+        keys.asked = 0
+        process.sweep(1.0)
+        assert keys.asked == 2
+    await working._jobs.release()
+    working._jobs._jobs.clear()
+    looked = []
+    for _ in range(2 * IDLE_BEATS):
+        keys.asked = 0
+        process.sweep(1.0)
+        looked.append(keys.asked)
+    assert {1, 2} == set(looked[1:])
+    keys.revoked = True
+    process.sweep(1.0)
+    assert is_closed(leaving)
+
+
+async def test_one_that_fails_keeps_nobody_from_theirs(process: Process, keys: Keys) -> None:
+    """Connections, streams and runs alike."""
+    cancelled: list[str] = []
+
+    def run(name: str) -> Any:
+        def cancel() -> None:
+            if name == "bad":
+                raise RuntimeError(name)
+            cancelled.append(name)
+
+        return SimpleNamespace(request=SimpleNamespace(key_id="k"), cancel=cancel)
+
+    looked: list[float] = []
+    streams: Any = process.streams
+    streams |= {Failing(), Looked(looked), Failing()}
+    sessions = [connected(process) for _ in range(3)]
+    for session in sessions:
+        session.start_closing(by=100.0)
+    sessions[1].sweep = Failing().sweep  # type: ignore[method-assign]
+    process.runs.running.extend([run("bad"), run("good")])
+    keys.revoked = True
+    process.sweep(1.0)
+    assert [is_closed(session) for session in sessions] == [True, False, True]
+    assert looked == [1.0]
+    assert cancelled == ["good"]
+
+
+class Looked:
+    def __init__(self, at: list[float]) -> None:
+        self.sweep = at.append
+
+
+class Slow:
+    """A funnel that never answers."""
+
+    async def answer(self, _: Any) -> None:
+        await asyncio.Event().wait()
+
+    def drop(self, response: Any, admission: Any) -> None:
+        response.start()
+
+
+async def test_a_run_whose_sweep_fails_keeps_no_other_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow: Any = Slow()
+    known = Runs(slow, lambda: 0.0, lambda: 0.0)
+    first, second = known.start(request(id="first")), known.start(request(id="second"))
+    second.left_at = 0.0
+    halt = runs._halt_if_late
+
+    def fails_for_the_first(run: Any, now: float) -> None:
+        if run is first:
+            raise RuntimeError("no")
+        halt(run, now)
+
+    monkeypatch.setattr(runs, "_halt_if_late", fails_for_the_first)
+    known.sweep(DETACHED_S)
+    await asyncio.sleep(0)
+    assert second.task is not None
+    assert second.task.cancelling()
+    await known.stop()

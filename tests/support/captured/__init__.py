@@ -1,0 +1,1 @@
+"""Conversations as a server sent them; `python -m tests.support.captured.capture` writes them."""

@@ -1,0 +1,75 @@
+"""A client that reads only when it is told to: the wire by hand, on a socket that holds little."""
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from tests.support.wire_client import Event
+from tests.web.test_websocket import UPGRADE
+
+SMALL_BUFFER = 4096
+
+
+class Deaf:
+    """A client that reads only when it is told to, and whose machine keeps little for it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def create(self, input: str, **fields: Any) -> None:  # noqa: A002
+        self.send({"type": "response.create", "model": "small", "input": input, **fields})
+
+    def send(self, frame: Event) -> None:
+        payload = json.dumps(frame).encode()
+        self.writer.write(b"\x81\xfe" + struct.pack("!H", len(payload)) + bytes(4) + payload)
+
+    async def next(self) -> Event | int:
+        """Return the next event, or the code with which the server closes."""
+        async with asyncio.timeout(10):
+            while True:
+                first, length = await self.reader.readexactly(2)
+                if length >= 126:
+                    size = 2 if length == 126 else 8
+                    length = int.from_bytes(await self.reader.readexactly(size))
+                payload = await self.reader.readexactly(length)
+                if first & 0x0F == 8:
+                    return int.from_bytes(payload[:2])
+                if first & 0x0F == 1:
+                    event: Event = json.loads(payload)
+                    return event
+
+    async def rest(self) -> list[Event | int]:
+        """Return everything up to the close."""
+        events = [await self.next()]
+        while not isinstance(events[-1], int):
+            events.append(await self.next())
+        return events
+
+
+@asynccontextmanager
+async def deaf(url: str, head: str = UPGRADE) -> AsyncIterator[Deaf]:
+    """Connect and read no more than the head of the answer."""
+    host, port = url.removeprefix("http://").split(":")
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, (host, int(port)))
+    reader, writer = await asyncio.open_connection(sock=connection, limit=1024)
+    try:
+        writer.write(head.format(host=f"{host}:{port}").encode())
+        await reader.readuntil(b"\r\n\r\n")
+        yield Deaf(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+def posting(path: str, **fields: Any) -> str:
+    """Return a whole POST."""
+    body = json.dumps({"model": "small", "stream": True} | fields).replace("{", "{{").replace("}", "}}")
+    length = len(body.replace("{{", "{").replace("}}", "}"))
+    return f"POST /v1/{path} HTTP/1.1\r\nHost: {{host}}\r\nContent-Length: {length}\r\n\r\n{body}"

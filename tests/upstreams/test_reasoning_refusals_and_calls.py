@@ -1,0 +1,311 @@
+"""What a provider says beside the text: reasoning, refusals and tool calls, read in order and untouched."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from millrace.errors import UpstreamError
+from millrace.simulator import SMALL, Simulator
+from millrace.types import (
+    Aside,
+    Call,
+    CallPiece,
+    Finish,
+    FinishReason,
+    Media,
+    Message,
+    Prompt,
+    Refusal,
+    Thought,
+    Tool,
+    ToolCall,
+    calls_of,
+    reasoning_of,
+    refusal_of,
+)
+from millrace.types.tool_choice import ToolChoice
+from millrace.upstreams import asides, openai
+from millrace.upstreams.openai import ChatAttempt, OpenAIUpstream, UpstreamEndpoint
+from tests.conftest import at_once, until
+from tests.upstreams.test_openai import CALL, DONE, END, HEAD, PATIENCE, answer, body, event, providing, says, stay
+
+TOOLS = (
+    Tool(name="weather", parameters={"type": "object", "properties": {"town": {}}, "required": ["town"]}),
+    Tool(name="now"),
+)
+OFFERED = replace(CALL, prompt=replace(CALL.prompt, tools=TOOLS))
+CALLED = Finish(reason=FinishReason.TOOL_CALLS)
+
+
+def delta(finish: str | None = None, **fields: Any) -> bytes:
+    """Return one event of a stream whose delta has these fields."""
+    return b"data: " + orjson.dumps({"choices": [{"delta": fields, "finish_reason": finish}]}) + b"\n\n"
+
+
+def piece(index: int | None, arguments: Any = None, name: str | None = None, id_: str | None = None) -> dict[str, Any]:
+    """Return one entry of `tool_calls`; what is None is left out."""
+    function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
+    given = {"index": index, "id": id_, "function": function or None}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def calls(*pieces: dict[str, Any]) -> bytes:
+    return delta(tool_calls=list(pieces))
+
+
+STREAM = b"".join(
+    (
+        delta(role="assistant", content="", reasoning_content=None, tool_calls=[]),
+        delta(reasoning_content="Let me "),
+        delta(reasoning_content="thínk."),
+        delta(content="I "),
+        delta(content="look."),
+        delta(reasoning="Hm."),
+        calls(piece(0, "", "weather", "c1")),
+        calls(piece(0, '{"town":')),
+        calls(piece(1, "", "now", "c2"), piece(0, ' "Köln"')),
+        calls(piece(0, "} ")),
+        calls(piece(1, "{}")),
+        delta(refusal="N"),
+        delta(refusal="o."),
+        delta("tool_calls"),
+        DONE,
+    )
+)
+WEATHER, NOW = (
+    ToolCall(id="c1", name="weather", arguments='{"town": "Köln"} '),
+    ToolCall(id="c2", name="now", arguments="{}"),
+)
+
+
+async def heard(stream: bytes, size: int, call: Call = OFFERED) -> tuple[list[str | Aside], ChatAttempt, Finish]:
+    """Return everything that a stream says in pieces of so many bytes, in the order in which it was told."""
+    said: list[str | Aside] = []
+    async with providing(says(HEAD, *(body(stream[at : at + size]) for at in range(0, len(stream), size)), END)) as p:
+        attempt = p.upstream.open(call)
+        attempt.sink = said.extend
+        attempt.aside = said.append
+        finish = await attempt.done
+        await attempt.task
+    return said, attempt, finish
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 10_000])
+async def test_everything_is_told_in_order_however_it_is_cut(size: int) -> None:
+    """Text to the sink, all else to the aside; kept, and put together again, it is what was said."""
+    said, attempt, finish = await heard(STREAM, size)
+    assert finish == Finish(reason=FinishReason.TOOL_CALLS, refused=True)
+    assert [one for one in said if isinstance(one, str)] == attempt.parts
+    assert [one for one in said if not isinstance(one, str)] == attempt.asides
+    assert "".join(attempt.parts) == "I look."
+    assert reasoning_of(attempt.asides) == "Let me thínk.Hm."
+    assert refusal_of(attempt.asides) == "No."
+    assert calls_of(attempt.asides) == (WEATHER, NOW)
+    kinds = [type(one) for one in said]
+    order = [kind for at, kind in enumerate(kinds) if at == 0 or kinds[at - 1] is not kind]
+    assert order == [Thought, str, Thought, CallPiece, Refusal]
+
+
+async def test_what_follows_each_other_in_one_read_is_told_as_one() -> None:
+    """Thoughts, a refusal, and the arguments of one call."""
+    said, _, _ = await heard(STREAM, 10_000)
+    assert said == [
+        Thought("Let me thínk."),
+        "I ",
+        "look.",
+        Thought("Hm."),
+        CallPiece(index=0, id="c1", name="weather", arguments='{"town":'),
+        CallPiece(index=1, id="c2", name="now"),
+        CallPiece(index=0, arguments=' "Köln"} '),
+        CallPiece(index=1, arguments="{}"),
+        Refusal("No."),
+    ]
+
+
+def test_runs_of_text_are_not_cut_by_what_does_not_stand_between() -> None:
+    """One list for the sink between two asides; thoughts that text parts stay two."""
+    one, two = Thought("1"), Thought("2")
+    assert list(asides.in_order(["a", "b", "c"], [(0, one), (2, one), (2, two), (3, two)])) == [
+        one,
+        ["a", "b"],
+        Thought("12"),
+        ["c"],
+        two,
+    ]
+
+
+async def test_thoughts_go_before_and_calls_after_the_text_of_their_chunk() -> None:
+    """Some servers send them together; a reasoning that is no text is not read."""
+    stream = delta(content="a", reasoning="t", tool_calls=[piece(0, "{}", "now", "c2")])
+    said, _, _ = await heard(stream + delta("tool_calls", reasoning={"summary": []}), 10_000)
+    assert said == [Thought("t"), "a", CallPiece(index=0, id="c2", name="now", arguments="{}")]
+
+
+WAYS: dict[str, tuple[bytes, ...]] = {  # what servers do, each time the same two calls
+    "whole calls in one chunk": (calls(piece(0, WEATHER.arguments, "weather", "c1"), piece(1, "{}", "now", "c2")),),
+    "no index": (calls(piece(None, WEATHER.arguments, "weather", "c1")), calls(piece(None, "{}", "now", "c2"))),
+    "no index, in pieces": (
+        calls(piece(None, '{"town":', "weather", "c1")),
+        calls(piece(None, ' "Köln"} ')),
+        calls(piece(None, "{", "now", "c2")),
+        calls(piece(None, "}")),
+    ),
+    "no index, and the id every time": (
+        calls(piece(None, '{"town":', "weather", "c1"), piece(None, "{", "now", "c2")),
+        calls(piece(None, ' "Köln"} ', id_="c1"), piece(None, "}", id_="c2")),
+    ),
+    "id and name every time": (
+        calls(piece(0, '{"town":', "weather", "c1"), piece(1, "{", "now", "c2")),
+        calls(piece(0, ' "Köln"} ', "weather", "c1"), piece(1, "}", "now", "c2")),
+    ),
+    "empty ids and names": (
+        calls(piece(0, '{"town":', "weather", "c1"), piece(1, "{", "now", "c2")),
+        calls(piece(0, ' "Köln"} ', "", ""), piece(1, "}", "", ""), piece(1, "")),
+    ),
+    "0 for every index": (
+        calls(piece(0, WEATHER.arguments, "weather", "c1")),
+        calls(piece(0, "{", "now", "c2")),
+        calls(piece(0, "}")),
+    ),
+    "counting from 1, with holes": (
+        calls(piece(1, WEATHER.arguments, "weather", "c1")),
+        calls(piece(5, "{}", "now", "c2")),
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("finish", ["tool_calls", "function_call", "stop"])
+async def test_calls_are_read_whatever_a_server_leaves_out_or_repeats(way: str, finish: str) -> None:
+    """Each is called once, with its own arguments; `stop` after a call is an end with calls."""
+    for cut in (1, 10_000):
+        said, _, ended = await heard(b"".join(WAYS[way]) + delta(finish), cut)
+        assert calls_of(one for one in said if not isinstance(one, str)) == (WEATHER, NOW)
+        assert ended == CALLED
+
+
+async def test_a_call_without_an_id_gets_one() -> None:
+    """Whoever answers it needs one; arguments that come as an object are written as JSON."""
+    stream = calls(piece(None, {"town": "Köln"}, "weather"), piece(None, None, "now"), piece(None, "{}", "now"))
+    said, _, _ = await heard(stream + delta("tool_calls"), 10_000)
+    made = calls_of(one for one in said if not isinstance(one, str))
+    assert [(call.name, call.arguments) for call in made] == [
+        ("weather", '{"town":"Köln"}'),
+        ("now", ""),
+        ("now", "{}"),
+    ]
+    assert len({call.id for call in made}) == 3
+    assert all(call.id.startswith("call_") for call in made)
+
+
+async def test_a_call_that_a_limit_cut_is_cut() -> None:
+    """`length` stays what it is."""
+    said, _, finish = await heard(calls(piece(0, '{"to', "weather", "c1")) + delta("length"), 10_000)
+    assert (said, finish.reason) == (
+        [CallPiece(index=0, id="c1", name="weather", arguments='{"to')],
+        FinishReason.LENGTH,
+    )
+
+
+FAULTS: dict[str, tuple[bytes, Call, str]] = {
+    "nobody offered it": (calls(piece(0, "{}", "now", "c")), CALL, "called a tool that nobody offered"),
+    "the old way, unoffered": (delta(function_call={"name": "now"}), CALL, "called a tool that nobody offered"),
+    "the old way": (delta(function_call={"name": "now"}), OFFERED, "only tool_calls are read"),
+    "no function": (calls({"index": 0, "id": "c", "type": "custom"}), OFFERED, "without naming a function"),
+    "no shape": (calls({"index": "first"}), OFFERED, "cannot be read"),
+    "no object": (delta(tool_calls=[3]), OFFERED, "cannot be read"),
+    "an end with calls, without one": (event("Hi") + delta("tool_calls"), OFFERED, "called none"),
+    "too long": (calls(piece(0, "x" * 70_000, "now", "c")), OFFERED, "far more than it was allowed"),
+    "thinks too long": (delta(reasoning_content="x" * 70_000), CALL, "far more than it was allowed"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_what_is_no_call_is_an_error(fault: str) -> None:
+    """Of the upstream, said in its words."""
+    stream, call, words = FAULTS[fault]
+    with pytest.raises(UpstreamError, match=words) as raised:
+        await answer(says(HEAD + body(stream) + body(DONE) + END), call)
+    assert raised.value.code == "upstream_error"
+
+
+async def test_an_end_with_calls_but_none_is_an_error_also_where_nothing_follows() -> None:
+    """It is the sweep that finds it."""
+    async with providing(says(HEAD + body(event("Hi"), delta("tool_calls")), then=stay)) as provider:
+        attempt = provider.upstream.open(OFFERED)
+        await until(lambda: attempt.parts == ["Hi"])
+        provider.upstream.sweep(provider.now + openai.TAIL_S + 0.1)
+        with pytest.raises(UpstreamError, match="called none"):
+            await attempt.done
+
+
+async def test_thinking_is_speech() -> None:
+    """A model that thinks aloud has not fallen silent; one that stops thinking has."""
+    async with providing(says(HEAD + body(delta(reasoning_content="Hm.")), then=stay)) as provider:
+        attempt = provider.upstream.open(CALL)
+        await until(lambda: attempt.asides == [Thought("Hm.")])
+        provider.upstream.sweep(provider.now + PATIENCE["stall_timeout_s"] - 0.1)
+        assert not attempt.done.done()
+        provider.upstream.sweep(provider.now + PATIENCE["stall_timeout_s"] + 0.1)
+        with pytest.raises(UpstreamError, match="sent nothing in mid-stream"):
+            await attempt.done
+
+
+async def ask(*messages: Message, **fields: Any) -> tuple[ChatAttempt, Finish, dict[str, Any]]:
+    """Ask a simulated model; return the call, its end, and the body that the model got."""
+    async with Simulator(at_once(SMALL)) as simulator, aiohttp.ClientSession() as http:
+        endpoint = UpstreamEndpoint(
+            base_url=simulator.base_url, api_key=None, max_tokens_field="max_tokens", **PATIENCE
+        )
+        call = replace(CALL, prompt=Prompt(messages=messages, **fields))
+        attempt = OpenAIUpstream(http, endpoint, lambda: 0.0).open(call)
+        finish = await attempt.done
+        await attempt.task
+        return attempt, finish, simulator.calls[-1].body
+
+
+async def test_a_tool_call_and_its_result_with_a_simulated_model() -> None:
+    """Think, call two functions, hear what they said, and answer."""
+    question = Message(role="user", parts=("[reason=5] [tool=weather] [tool=now] What to wear?",))
+    attempt, finish, _ = await ask(question, tools=TOOLS, tool_choice=ToolChoice("auto"))
+    assert (finish, attempt.parts) == (CALLED, [])
+    made = calls_of(attempt.asides)
+    assert [(call.name, call.arguments) for call in made] == [("weather", '{"town":"simulated"}'), ("now", "{}")]
+    assert isinstance(attempt.asides[0], Thought)
+    assert attempt.usage is not None
+    assert attempt.usage.reasoning_tokens == 5
+    turn = Message(role="assistant", calls=made, reasoning=reasoning_of(attempt.asides))
+    results = [Message(role="tool", call_id=call.id, parts=(f"result {at}",)) for at, call in enumerate(made)]
+    attempt, finish, sent = await ask(question, turn, *results, tools=TOOLS)
+    assert "".join(attempt.parts) == "Simulated: the tool said result 0, and result 1"
+    assert finish.reason is FinishReason.STOP
+    arguments = [call["function"]["arguments"] for call in sent["messages"][1]["tool_calls"]]
+    assert arguments == [call.arguments for call in made]
+
+
+async def test_weak_arguments_pass_as_they_are() -> None:
+    """Whether they fit is not for the reader to say."""
+    attempt, finish, _ = await ask(
+        Message(role="user", parts=("[weak] hm",)),
+        tools=TOOLS,
+        tool_choice=ToolChoice("function", "now"),
+        parallel_tool_calls=False,
+    )
+    assert finish == CALLED
+    (call,) = calls_of(attempt.asides)
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(call.arguments)
+
+
+async def test_a_refusal_and_media_with_a_simulated_model() -> None:
+    """A refusal is no text; an image is seen."""
+    attempt, finish, _ = await ask(Message(role="user", parts=("[refuse] hm",)))
+    assert (attempt.parts, finish) == ([], Finish(reason=FinishReason.STOP, refused=True))
+    assert refusal_of(attempt.asides) == "I can't help with that."
+    image = Media(kind="image", fields={"url": "https://example.com/a.png"})
+    attempt, _, _ = await ask(Message(role="user", parts=("What is 2 + 2?", image)))
+    assert "".join(attempt.parts).endswith("With it came 1 image.")

@@ -1,0 +1,145 @@
+"""Connections that have to go while the process goes on: too old, or their key is good no more."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from websockets.exceptions import ConnectionClosed
+
+from tests.access.test_keys import WITHIN_S, add, run
+from tests.conftest import Running, Start, until
+from tests.support.wire_client import TERMINALS, Talk, check_whole, talking
+
+MAX_AGE_S, DRAIN_S = 0.5, 1.0
+LINGER_S = 0.9
+SHORT, LONG = "[tokens=8] [rate=10]", "[tokens=400] [rate=10]"
+
+
+@asynccontextmanager
+async def aging(start: Start) -> AsyncIterator[Running]:
+    """Run a server whose connections are soon old."""
+
+    def change(configuration: dict[str, Any]) -> None:
+        configuration["server"] |= {"max_age_s": MAX_AGE_S, "drain_s": DRAIN_S}
+
+    async with start(change) as running:
+        yield running
+
+
+async def close_code(talk: Talk) -> int | None:
+    """Read to the end; a client that does not read sees no close either."""
+    with suppress(ConnectionClosed):
+        async with asyncio.timeout(10):
+            async for _ in talk.connection:
+                pass
+    return talk.connection.close_code
+
+
+async def test_an_old_connection_is_told_finishes_and_goes(start: Start) -> None:
+    """What runs may end, what is new is refused, and a new connection is welcome."""
+    async with aging(start) as running, talking(running.ws_url, negotiated=True) as talk:
+        opened_at = time.monotonic()
+        await talk.create(f"first {SHORT}", model="small")
+        told = (await talk.until("millrace.draining"))[-1]
+        assert 0 < told["deadline_ms"] <= DRAIN_S * 1000
+        assert told["reconnect_after_ms"] == 0
+        await talk.create("second", stream_id="other")
+        events = await talk.until(*TERMINALS)
+        (refused,) = [event for event in events if event["type"] == "error"]
+        assert (refused["error"]["code"], refused["stream_id"]) == ("server_draining", "other")
+        assert events[-1]["response"]["status"] == "completed"
+        async with talking(running.ws_url) as again:
+            check_whole(await again.ask("second"))
+        assert await close_code(talk) == 1012
+        assert time.monotonic() - opened_at > MAX_AGE_S + LINGER_S
+
+
+async def test_what_an_old_connection_cannot_finish_is_failed(start: Start) -> None:
+    """After the time to drain; what waits behind it never runs, and is told so."""
+    async with aging(start) as running, talking(running.ws_url) as talk:
+        await talk.create(f"first {LONG}", model="small")
+        await talk.create("second", event_id="waits")
+        response = check_whole(await talk.until(*TERMINALS))
+        assert (response["status"], response["error"]["code"]) == ("failed", "server_draining")
+        refused = await talk.next()
+        assert (refused["error"]["code"], refused["event_id"]) == ("server_draining", "waits")
+        assert await close_code(talk) == 1012
+        assert running.small.stats.aborted == 1
+
+
+async def test_what_may_go_on_without_its_connection_goes_on(start: Start) -> None:
+    """The client takes it up again on another one."""
+    tokens = 40
+    async with aging(start) as running:
+        async with talking(running.ws_url, negotiated=True) as talk:
+            await talk.create(f"[tokens={tokens}] [rate=10]", model="small", millrace={"on_disconnect": "detach"})
+            events = await talk.until("response.output_text.delta")
+            response_id = next(event for event in events if "response" in event)["response"]["id"]
+            assert await close_code(talk) == 1012
+        assert running.small.stats.running == 1
+        async with aiohttp.ClientSession() as http:
+            url = f"{running.url}/v1/responses/{response_id}"
+            async with http.get(f"{url}?stream=true") as answer:
+                assert '"status":"completed"' in (await answer.text()).rpartition("data: ")[2]
+
+
+@asynccontextmanager
+async def keyed(start: Start, folder: Path) -> AsyncIterator[Running]:
+    def change(configuration: dict[str, Any]) -> None:
+        configuration["server"]["data_dir"] = str(folder)
+
+    async with start(change) as running:
+        yield running
+
+
+def holding(running: Running, key: str) -> Any:
+    return talking(running.ws_url, additional_headers={"Authorization": f"Bearer {key}"})
+
+
+async def test_a_revoked_key_ends_what_it_began(start: Start, tmp_path: Path) -> None:
+    """Its sockets close 1008; its requests end, those over HTTP and those that nobody listens to as well."""
+    revoked = await asyncio.to_thread(add, tmp_path)
+    other = await asyncio.to_thread(add, tmp_path)
+    async with (
+        keyed(start, tmp_path) as running,
+        holding(running, revoked) as talk,
+        holding(running, revoked) as idle,
+        holding(running, other) as unharmed,
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {revoked}"}) as http,
+    ):
+        await unharmed.create(f"0 {LONG}", model="small")
+        await talk.create(f"1 {LONG}", model="small")
+        await talk.create(f"2 {LONG}", model="small", stream_id="d", millrace={"on_disconnect": "detach"})
+        asked = {"model": "small", "stream": True}
+        streamed = await http.post(f"{running.url}/v1/responses", json=asked | {"input": f"3 {LONG}"})
+        message = {"role": "user", "content": f"4 {LONG}"}
+        whole = asyncio.create_task(
+            http.post(f"{running.url}/v1/chat/completions", json={"model": "small", "messages": [message]})
+        )
+        await until(lambda: running.small.stats.running == 5)
+        await asyncio.to_thread(run, tmp_path, "revoke", revoked)
+        revoked_at = time.monotonic()
+        await until(lambda: running.small.stats.running == 1)
+        assert await close_code(talk) == await close_code(idle) == 1008
+        assert time.monotonic() - revoked_at < WITHIN_S
+        assert '"reason":"cancelled"' in await streamed.text()
+        assert (await whole).status == 499
+        await unharmed.send({"type": "response.cancel"})
+        assert check_whole(await unharmed.until(*TERMINALS))["status"] == "cancelled"
+    assert running.small.stats.aborted == 5
+
+
+async def test_the_first_key_closes_the_open_door(start: Start, tmp_path: Path) -> None:
+    """Who came in without a key, while none was needed, has to go."""
+    async with keyed(start, tmp_path) as running, talking(running.ws_url) as talk:
+        await talk.create(f"1 {LONG}", model="small")
+        await talk.until("response.output_text.delta")
+        await asyncio.to_thread(add, tmp_path)
+        added_at = time.monotonic()
+        assert await close_code(talk) == 1008
+        assert time.monotonic() - added_at < WITHIN_S
+        await until(lambda: running.small.stats.running == 0)

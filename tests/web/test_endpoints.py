@@ -1,0 +1,84 @@
+"""The HTTP side: health, models, the page's files; and what happens when Millrace itself is at fault."""
+
+from typing import Any
+
+import aiohttp
+import pytest
+
+from millrace import __version__
+from millrace.funnel import recall
+from millrace.web.session import Session
+from tests.conftest import Running
+from tests.support.wire_client import check_whole, talking
+
+
+@pytest.fixture
+async def http() -> Any:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def test_health_and_readiness(millrace: Running, http: aiohttp.ClientSession) -> None:
+    """Alive says who it is; ready says that it takes requests."""
+    async with http.get(f"{millrace.url}/healthz") as response:
+        body = await response.json()
+    assert (response.status, body["status"], body["version"], body["running"]) == (200, "ok", __version__, 0)
+    async with http.get(f"{millrace.url}/readyz") as response:
+        assert (response.status, await response.json()) == (200, {"status": "ready"})
+
+
+async def test_models_are_listed_as_openai_lists_them(millrace: Running, http: aiohttp.ClientSession) -> None:
+    """auto, small, large and the configured names."""
+    async with http.get(f"{millrace.url}/v1/models") as response:
+        body = await response.json()
+    assert body["object"] == "list"
+    assert [model["id"] for model in body["data"]] == ["auto", "small", "large", "small-model", "large-model"]
+
+
+async def test_a_plain_get_is_told_to_upgrade(millrace: Running, http: aiohttp.ClientSession) -> None:
+    """426, in the body an SDK reads."""
+    async with http.get(f"{millrace.url}/v1/responses") as response:
+        body = await response.json()
+    assert response.status == 426
+    assert response.headers["Upgrade"] == "websocket"
+    assert "WebSocket" in body["error"]["message"]
+
+
+async def test_the_page_is_served_and_nothing_beside_it(millrace: Running, http: aiohttp.ClientSession) -> None:
+    """The page and its modules; no file outside the folder."""
+    async with http.get(f"{millrace.url}/") as response:
+        assert response.status == 200
+        assert "<title>" in await response.text()
+    async with http.get(f"{millrace.url}/millrace.js") as response:
+        assert response.content_type in ("text/javascript", "application/javascript")
+    async with http.get(f"{millrace.url}/%2e%2e/pyproject.toml") as response:
+        assert response.status == 404
+
+
+async def test_a_fault_in_a_stage_is_one_failed_terminal(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`internal_error`, without the trace; the lane goes on."""
+
+    def broken(*_: Any) -> bytes:
+        raise RuntimeError("secret detail")
+
+    async with talking(millrace.ws_url) as talk:
+        with monkeypatch.context() as patch:
+            patch.setattr(recall, "keys_of", broken)
+            response = check_whole(await talk.ask("hello"))
+        assert response["error"]["code"] == "internal_error"
+        assert "secret" not in response["error"]["message"]
+        assert check_whole(await talk.ask("hello"))["status"] == "completed"
+
+
+async def test_a_fault_in_reading_a_frame_is_an_error(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection and its other lanes go on."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("secret detail")
+
+    async with talking(millrace.ws_url) as talk:
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "_create", broken)
+            error = (await talk.ask("hello"))[-1]
+        assert error["error"]["code"] == "internal_error"
+        assert check_whole(await talk.ask("hello"))["status"] == "completed"

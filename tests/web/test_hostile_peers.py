@@ -1,0 +1,293 @@
+"""Peers that do harm: half-open and dripping handshakes, floods of pings, fragments without end, what is no text.
+
+`MILLRACE_ABUSE=2000` opens that many half-open connections instead of some hundred.
+"""
+
+import asyncio
+import json
+import os
+import struct
+import time
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from millrace.web import http1
+from millrace.web.websocket import MAX_FRAGMENTS
+from millrace.wire import limits
+from tests.conftest import Running, Start, until
+from tests.support.logs import overhearing
+from tests.support.wire_client import check_whole, talking
+from tests.web.test_websocket import UPGRADE
+
+HALF_OPEN = int(os.environ.get("MILLRACE_ABUSE", "200"))
+SOON_S = 0.3
+TEXT, BINARY, CONTINUED, PING = 1, 2, 0, 9
+FIN, RSV1 = 0x80, 0x40
+
+Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def frame(opcode: int, payload: bytes = b"", bits: int = FIN) -> bytes:
+    """Return a frame as a client sends it, masked with zeros."""
+    length = len(payload)
+    if length < 126:
+        return bytes((bits | opcode, 0x80 | length)) + bytes(4) + payload
+    return bytes((bits | opcode, 0x80 | 126)) + struct.pack("!H", length) + bytes(4) + payload
+
+
+@asynccontextmanager
+async def wire(url: str, sent: str | bytes = b"") -> AsyncIterator[Wire]:
+    """Open a TCP connection and send this first."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(sent.encode() if isinstance(sent, str) else sent)
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+@asynccontextmanager
+async def upgraded(url: str) -> AsyncIterator[Wire]:
+    """Open a WebSocket by hand."""
+    async with wire(url, UPGRADE.format(host=url.removeprefix("http://"))) as (reader, writer):
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        yield reader, writer
+
+
+async def close_code(reader: asyncio.StreamReader) -> int:
+    """Return the code with which the server closes; only control frames may come before."""
+    async with asyncio.timeout(10):
+        while True:
+            first, length = await reader.readexactly(2)
+            payload = await reader.readexactly(length)
+            if first & 0x0F == 8:
+                code: int = struct.unpack("!H", payload[:2])[0]
+                return code
+
+
+async def ended(reader: asyncio.StreamReader) -> bytes:
+    """Return what came until the server closed or dropped the connection."""
+    came = b""
+    async with asyncio.timeout(10):
+        try:
+            while piece := await reader.read(65_536):
+                came += piece
+        except ConnectionResetError:
+            pass
+    return came
+
+
+@asynccontextmanager
+async def heard_nothing() -> AsyncIterator[None]:
+    """Assert that nothing is logged that anyone would be woken by, and no traceback at all."""
+    with overhearing() as overheard:
+        yield
+    assert overheard.records, "nothing was listened to"
+    assert overheard.alarms == []
+
+
+@pytest.fixture
+async def hasty(start: Start, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+    """A server that waits for nobody."""
+
+    def change(configuration: dict[str, Any]) -> None:
+        configuration["server"]["handshake_timeout_s"] = SOON_S
+
+    monkeypatch.setattr(http1.TimedHttp, "body_timeout_s", SOON_S)
+    async with start(change) as running:
+        yield running
+
+
+async def drip(writer: asyncio.StreamWriter, text: bytes) -> None:
+    """Send a byte now and then."""
+    try:
+        for byte in text:
+            writer.write(bytes((byte,)))
+            await writer.drain()
+            await asyncio.sleep(SOON_S / 20)
+    except ConnectionError:
+        pass
+
+
+ANSWERED = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+POST = "POST /v1/tickets HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+
+
+@pytest.mark.parametrize("before", ["", "GET /healthz HTT", ANSWERED, POST, ANSWERED + "GET /he"])
+@pytest.mark.parametrize("dripping", [True, False])
+async def test_a_request_that_does_not_come_across_is_dropped(hasty: Running, before: str, *, dripping: bool) -> None:
+    """Silent or dripping; before the first request, within a head, between two requests, within a body."""
+    async with wire(hasty.url, before) as (reader, writer):
+        started = time.monotonic()
+        dripped = asyncio.create_task(drip(writer, b"x" * 1000)) if dripping else None
+        await ended(reader)
+        assert SOON_S * 0.9 < time.monotonic() - started < SOON_S * 10
+        if dripped is not None:
+            dripped.cancel()
+            await asyncio.wait([dripped])
+    await until(lambda: not hasty.connections)
+
+
+async def test_an_upgraded_connection_is_not_timed(hasty: Running) -> None:
+    """It may be silent for as long as it answers pings."""
+    async with talking(hasty.ws_url) as talk:
+        await asyncio.sleep(SOON_S * 2)
+        check_whole(await talk.ask("hello"))
+
+
+async def test_half_open_connections_do_not_hurt_others(start: Start) -> None:
+    """Others still get in and are answered while they hang; afterwards nothing of them is left."""
+
+    def change(configuration: dict[str, Any]) -> None:
+        configuration["server"]["handshake_timeout_s"] = 3.0
+
+    async with start(change) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        hanging = [await asyncio.open_connection(host, int(port)) for _ in range(HALF_OPEN)]
+        for _, writer in hanging:
+            writer.write(b"GET /v1/responses HTTP/1.1\r\nHost: ")
+        await until(lambda: len(running.connections) >= HALF_OPEN)
+        for _ in range(5):
+            async with asyncio.timeout(2), talking(running.ws_url) as talk:
+                check_whole(await talk.ask("hello", millrace={"cache": "off"}))
+        await until(lambda: not running.connections, 20)
+        for _, writer in hanging:
+            writer.transport.abort()
+
+
+async def test_a_flood_of_connections_is_cut_off(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past what may be open, and what may be on its way, new ones are dropped."""
+    monkeypatch.setattr(http1, "HALF_OPEN", 10)
+
+    def change(configuration: dict[str, Any]) -> None:
+        configuration["server"]["max_connections"] = 10
+
+    async with start(change) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        hanging = [await asyncio.open_connection(host, int(port)) for _ in range(40)]
+        await until(lambda: len(running.connections) == 20)
+        for _, writer in hanging:
+            writer.transport.abort()
+        await until(lambda: not running.connections)
+
+
+async def test_no_more_connections_than_configured(start: Start) -> None:
+    """503 with a time to come back, before the upgrade, and no news for the log; one that ends makes room."""
+
+    def change(configuration: dict[str, Any]) -> None:
+        configuration["server"]["max_connections"] = 1
+
+    async with start(change) as running, heard_nothing():
+        head = UPGRADE.format(host=running.url.removeprefix("http://"))
+        async with upgraded(running.url), wire(running.url, head) as (reader, _):
+            refused = await ended(reader)
+            assert refused.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 1\r\n" in refused
+            assert json.loads(refused.partition(b"\r\n\r\n")[2])["error"]["code"] == "overloaded"
+        await until(lambda: not running.connections)
+        async with talking(running.ws_url) as talk:
+            check_whole(await talk.ask("hello"))
+
+
+async def test_an_endless_head_is_refused(millrace: Running) -> None:
+    """400; and it is not kept while it comes."""
+    async with wire(millrace.url, "GET / HTTP/1.1\r\nHost: localhost\r\nX: " + "x" * 100_000) as (reader, _):
+        assert (await ended(reader)).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_body_too_long_is_refused_early(millrace: Running) -> None:
+    """413, in the words of an SDK."""
+    body = b" " * 100_000
+    head = f"POST /v1/tickets HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with wire(millrace.url, head.encode() + body) as (reader, _):
+        came = await ended(reader)
+    assert came.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(came.partition(b"\r\n\r\n")[2])["error"]["code"] == "message_too_big"
+
+
+async def test_a_client_that_leaves_in_its_body_is_no_news(millrace: Running) -> None:
+    """Nor is it an error of the endpoint that reads it."""
+    async with heard_nothing():
+        async with wire(millrace.url, POST + "{"):
+            await until(lambda: len(millrace.connections) == 1)
+        await until(lambda: not millrace.connections)
+        await until(lambda: all("tickets" not in str(task.get_coro()) for task in asyncio.all_tasks()))
+
+
+async def test_a_ping_flood_piles_nothing_up(millrace: Running) -> None:
+    """A peer that sends pings and reads no pong: what waits for it stays under the high water."""
+    async with upgraded(millrace.url) as (_, writer):
+        (connection,) = millrace.connections
+        flood = frame(PING, b"x" * 125) * 1000
+        most, sent = 0, 0
+        async with asyncio.timeout(30):
+            while sent < 40 * 2**20:
+                writer.write(flood)
+                await writer.drain()
+                sent += len(flood)
+                most = max(most, connection.transport.get_write_buffer_size())
+        assert limits.SOCKET_BYTES <= most < 2 * limits.SOCKET_BYTES  # it was full, and no more was put into it
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (frame(TEXT, b"\xab\x00", bits=FIN | RSV1), 1002),
+        (frame(TEXT, b"\xff\xfe"), 1007),
+        (frame(TEXT, b"\xe2\x82", bits=0) + frame(CONTINUED, b"\x28"), 1007),
+        (frame(BINARY, b"{}"), 1003),
+        (frame(CONTINUED, b"x"), 1002),
+        (frame(PING, b"x" * 126), 1002),
+        (frame(3, b"x"), 1002),
+        (b"\x81\x02{}", 1002),  # not masked
+        (b"\x81\xff" + (2**62).to_bytes(8) + bytes(4), 1009),
+    ],
+    ids=["compressed", "not-utf8", "cut-utf8", "binary", "continued", "long-ping", "opcode", "unmasked", "huge"],
+)
+async def test_what_is_not_the_wire_closes_with_its_code(millrace: Running, sent: bytes, code: int) -> None:
+    """And is no news."""
+    async with heard_nothing():
+        async with upgraded(millrace.url) as (reader, writer):
+            writer.write(sent)
+            assert await close_code(reader) == code
+        await until(lambda: not millrace.connections)
+
+
+async def test_a_character_may_be_parted_between_fragments(millrace: Running) -> None:
+    """UTF-8 is judged when the message is whole."""
+    create = '{"type": "response.create", "input": "Grüße"}'.encode()
+    async with upgraded(millrace.url) as (reader, writer):
+        pieces = [create[at : at + 1] for at in range(len(create))]
+        frames = [frame(CONTINUED, piece, bits=0) for piece in pieces[1:-1]]
+        writer.write(frame(TEXT, pieces[0], bits=0) + b"".join(frames) + frame(CONTINUED, pieces[-1]))
+        assert b'"response.created"' in await reader.readuntil(b"response.created" + b'"')
+
+
+@pytest.mark.parametrize("piece", [b"", b"x", b"x" * 125], ids=["empty", "a-byte", "more"])
+async def test_a_million_fragments_end_in_1009(millrace: Running, piece: bytes) -> None:
+    """Empty ones never reach a size limit, so their number is one too; memory stays where it was."""
+    burst = frame(CONTINUED, piece, bits=0) * 10_000
+    async with upgraded(millrace.url) as (reader, writer):
+        writer.write(frame(TEXT, b"{", bits=0))
+        tracemalloc.start()
+        try:
+            closing = asyncio.create_task(close_code(reader))
+            sent = 1
+            while not closing.done() and sent < 1_000_000:
+                writer.write(burst)
+                sent += 10_000
+                try:
+                    await writer.drain()
+                except ConnectionError:
+                    break
+            assert await closing == 1009
+            assert sent < 1_000_000
+            assert tracemalloc.get_traced_memory()[1] < 40 * 2**20
+        finally:
+            tracemalloc.stop()
+    assert MAX_FRAGMENTS < 1_000_000
