@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 WORD = " millrace"
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -9,42 +9,19 @@ from millrace.access.gate import TICKET, Gate, RequestHead
 from millrace.access.keys import ANONYMOUS, Keyring
 from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
-from millrace.origins import Origins, is_loopback, parse, serialised
+from millrace.origins import Origins
 from millrace.principal import Key, Limits, Role
 from millrace.wire import limits
+from tests.support.origins import LOOKALIKES
 
 APP = "https://app.example"
 KEY, TEXT = keys.make(tenant="acme", role=Role.USE, limits=Limits(connections=2), created_at=1.0)
 OWNER = KEY.principal
 BEARER = f"Bearer {TEXT}"
-LOOKALIKES = [
-    "null",
-    "",
-    "https://evil.example",
-    "http://app.example",
-    "https://app.example:444",
-    "https://app.example.evil.example",
-    "https://evil-app.example",
-    "https://sub.app.example",
-    "https://app.example.",
-    "https://app.example/",
-    "https://APP.example/",
-    "https://app.example@evil.example",
-    "https://evil.example@app.example",
-    "https://evil.example#https://app.example",
-    "https://evil.example/https://app.example",
-    "https://app.example https://evil.example",
-    "https://app.example\thttps://evil.example",
-    "https://app\u200b.example",
-    "https://аpp.example",  # a Cyrillic а
-    "wss://app.example",
-    "//app.example",
-    "app.example",
-]
 
 
-class Hand:
-    """A clock turned by hand."""
+class ManualClock:
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -53,10 +30,10 @@ class Hand:
         return self.now
 
 
-def gate_of(*held: Key, origins: tuple[str, ...] = (APP,), clock: Hand | None = None, most: int = 100) -> Gate:
+def gate_of(*held: Key, origins: tuple[str, ...] = (APP,), clock: ManualClock | None = None, most: int = 100) -> Gate:
     keyring = Keyring(may_be_open=True)
     keyring.replace(held)
-    return Gate(keyring, Tickets(clock or Hand(), keyring.holds), Origins(origins), max_connections=most)
+    return Gate(keyring, Tickets(clock or ManualClock(), keyring.holds), Origins(origins), max_connections=most)
 
 
 def head(**fields: Any) -> RequestHead:
@@ -69,41 +46,6 @@ def refusal_of(gate: Gate, asked: RequestHead) -> str:
         gate.admit(asked)
     assert TEXT not in refused.value.message
     return refused.value.code
-
-
-@pytest.mark.parametrize(
-    ("text", "origin"),
-    [
-        ("https://app.example", ("https", "app.example", 443)),
-        ("https://APP.example:443", ("https", "app.example", 443)),
-        ("http://app.example:8080", ("http", "app.example", 8080)),
-        ("http://[::1]:3000", ("http", "::1", 3000)),
-        *((text, None) for text in ("null", "", "*", "https://", "https://a/", "https://a?b", "https://u@a", "a:1")),
-    ],
-)
-def test_an_origin_is_scheme_host_and_port(text: str, origin: Any) -> None:
-    """And what is more than these is none."""
-    assert parse(text) == origin
-
-
-def test_an_origin_is_written_as_browsers_do() -> None:
-    """CORS compares texts."""
-    written = ("https://APP.example:443", "http://app.example:80", "http://[::1]:3000", "https://a:80")
-    assert [*map(serialised, written)] == [
-        "https://app.example",
-        "http://app.example",
-        "http://[::1]:3000",
-        "https://a:80",
-    ]
-    with pytest.raises(ValueError, match="is no origin"):
-        serialised("*")
-
-
-def test_what_is_this_machine() -> None:
-    """By name and by number, not by what looks like it."""
-    assert all(map(is_loopback, ("http://localhost:3000", "http://127.0.0.1", "https://[::1]:1")))
-    lookalikes = ("http://localhost.evil.example", "http://127.0.0.1.evil.example", "http://127.0.0.1@evil.example")
-    assert not any(map(is_loopback, (*lookalikes, "http://2130706433", "http://127.1", "null")))
 
 
 @pytest.mark.parametrize("upgrade", [True, False])
@@ -203,7 +145,7 @@ def test_a_ticket_is_good_once() -> None:
 
 def test_a_ticket_is_good_for_a_minute() -> None:
     """At its last moment it is, a moment later it is not: 1,000 of 1,000."""
-    clock = Hand()
+    clock = ManualClock()
     gate = gate_of(KEY, clock=clock)
     early = [gate.ticket(OWNER, APP) for _ in range(1000)]
     clock.now += limits.TICKET_S - 0.001
@@ -250,7 +192,7 @@ def test_tickets_are_bounded_and_kept_as_hashes(monkeypatch: pytest.MonkeyPatch)
     """By key and in all; those that are too old make room."""
     monkeypatch.setattr(tickets, "PER_KEY", 3)
     monkeypatch.setattr(tickets, "CAPACITY", 5)
-    clock = Hand()
+    clock = ManualClock()
     out = Tickets(clock, lambda _: True)
     made = [out.issue(OWNER, APP) for _ in range(3)]
     assert not any(ticket in repr(vars(out)) for ticket in made)

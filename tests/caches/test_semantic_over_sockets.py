@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from millrace.caches.embedders import minilm
-from tests.conftest import Running, Start
-from tests.support.wire_client import Event, check_whole, output_of, talking
+from tests.support.server import Running, Start
+from tests.support.wire_client import Event, check_response, output_of, wire_client
 
 ASKED = "How do I reset my router?"
 SAME = "How can I reset my router?"
@@ -17,10 +17,10 @@ def route_of(events: list[Event]) -> Event:
 
 
 async def ask(running: Running, *questions: str, **fields: Any) -> list[list[Event]]:
-    async with talking(running.ws_url, negotiated=True) as talk:
-        answers = [await talk.ask(question, **fields) for question in questions]
+    async with wire_client(running.ws_url, negotiated=True) as client:
+        answers = [await client.ask(question, **fields) for question in questions]
     for events in answers:
-        check_whole(events, negotiated=True)
+        check_response(events, negotiated=True)
     return answers
 
 
@@ -80,10 +80,10 @@ async def test_another_scope_is_another_world(millrace: Running, fields: dict[st
 async def test_earlier_turns_must_be_the_very_same(millrace: Running) -> None:
     """A question in a conversation hits only behind the same conversation."""
     turns = [{"role": "user", "content": "I have a router."}, {"role": "assistant", "content": "Good."}]
-    async with talking(millrace.ws_url) as talk:
-        await talk.ask([*turns, {"role": "user", "content": ASKED}])
-        same = check_whole(await talk.ask([*turns, {"role": "user", "content": SAME}]))
-        other = check_whole(await talk.ask([turns[0], {"role": "user", "content": SAME}]))
+    async with wire_client(millrace.ws_url) as client:
+        await client.ask([*turns, {"role": "user", "content": ASKED}])
+        same = check_response(await client.ask([*turns, {"role": "user", "content": SAME}]))
+        other = check_response(await client.ask([turns[0], {"role": "user", "content": SAME}]))
     assert same["metadata"]["millrace.cache"] == "semantic"
     assert other["metadata"]["millrace.cache"] == "miss"
 

@@ -19,20 +19,13 @@ from click.testing import CliRunner, Result
 
 from millrace import __version__
 from millrace.__main__ import main
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
+from tests.support.processes import ENVIRONMENT, PATIENCE_S, spawn
 
 EXAMPLE = REPOSITORY / "millrace.toml"
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE")}
-ENVIRONMENT |= {"PYTHONUTF8": "1", "NO_COLOR": "1", "COLUMNS": "200"}
-PATIENCE_S = 20
 MILLRACE = "A millrace is the channel that leads water to a mill wheel"
 HARD = "Prove that the square root of 2 is irrational."
 COST_LINE = r"\d+ tokens · \$(\d+\.\d{6}) · saved \$(-?\d+\.\d{6})"
-
-
-def spawn(program: str, *arguments: str, cwd: Path = REPOSITORY, **pipes: int) -> subprocess.Popen[str]:
-    command = [sys.executable, str(REPOSITORY / program) if cwd != REPOSITORY else program, *arguments]
-    return subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, text=True, encoding="utf-8", **pipes)  # type: ignore[call-overload, no-any-return]
 
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,8 @@ import pytest
 from millrace.wire import responses as wire
 from millrace_client import Client, ConnectionLostError, MillraceError
 from millrace_client.client import endpoint
-from tests.conftest import Running, until
+from tests.support.server import Running
+from tests.support.waiting import until
 
 HARD = "Prove that the square root of 2 is irrational."
 

@@ -30,7 +30,8 @@ from millrace_client.load.figures import Figures, dollars, figures, percentile, 
 from millrace_client.load.prompts import BUILT_IN, BadPrompts, Mix, Row
 from millrace_client.load.run import Plan, Run
 from millrace_client.load.sample import Sample, Timeline
-from tests.conftest import Running, Start, until
+from tests.support.server import Running, Start
+from tests.support.waiting import until
 
 PLAN = Plan(
     url="", api_key=None, connections=2, lanes=3, rate=None, poisson=True, duration_s=1.0, requests=None, seed=1
@@ -302,8 +303,8 @@ async def test_what_does_not_end_is_cut(millrace: Running) -> None:
 async def test_a_server_that_never_answers_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even a cancel: the run ends all the same, and says that it does not know the bill."""
     monkeypatch.setattr("millrace_client.load.run.GRACE_S", 0.1)
-    async with serve(lambda connection: connection.wait_closed(), "127.0.0.1", 0) as deaf:
-        port = next(iter(deaf.sockets)).getsockname()[1]
+    async with serve(lambda connection: connection.wait_closed(), "127.0.0.1", 0) as silent:
+        port = next(iter(silent.sockets)).getsockname()[1]
         measured = await run(f"ws://127.0.0.1:{port}", Row(input="x"), duration_s=0.1, drain_s=0.1)
     assert measured.statuses == {"abandoned": 6}
     assert (measured.cut, measured.unbilled) == (6, 6)

@@ -14,8 +14,10 @@ from click.testing import CliRunner
 
 from millrace.__main__ import main as server
 from millrace_client.__main__ import main as client
-from tests.conftest import REPOSITORY, Running, Start, until
-from tests.end_to_end.test_cross_site import guarding
+from tests.support.keyed_server import keyed_server
+from tests.support.paths import REPOSITORY
+from tests.support.server import Running, Start
+from tests.support.waiting import until
 
 
 async def load_command(*arguments: str, command: str = "load") -> Process:
@@ -62,7 +64,7 @@ async def test_an_unscripted_error_is_1(millrace: Running, tmp_path: Path) -> No
 
 async def test_a_server_with_keys_wants_one(start: Start, tmp_path: Path) -> None:
     """Of both commands; without it they say what the server said."""
-    async with guarding(start, tmp_path) as guarded:
+    async with keyed_server(start, tmp_path) as guarded:
         url = ("--url", guarded.running.url)
         for command, arguments, refused in (("load", ("--requests", "3"), 3), ("ask", ("What is 2 + 2?",), 1)):
             code, _, errors = await ended(*arguments, *url, command=command)

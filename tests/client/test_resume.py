@@ -10,9 +10,10 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from millrace.wire import responses as wire
 from millrace_client import Client, ConnectionLostError, MillraceError, Stream, client as client_module
-from tests.conftest import Running, Start, until
-from tests.end_to_end.test_cross_site import APP, guarding
-from tests.support.proxy import line_to
+from tests.support.keyed_server import APP, keyed_server
+from tests.support.proxy import proxy_to
+from tests.support.server import Running, Start
+from tests.support.waiting import until
 
 LONG = "Tell me a long story. [tokens=60] [rate=60]"
 STORY = {"type": "function", "name": "get_weather", "parameters": {"type": "object", "properties": {}}}
@@ -37,13 +38,13 @@ async def some_words(stream: Stream) -> list[Any]:
 
 async def test_a_broken_connection_is_not_noticed(millrace: Running) -> None:
     """Cut twice in the middle of two answers: every event once, in order, and each model asked once."""
-    async with line_to(millrace.url) as line, Client(line.url) as client:
+    async with proxy_to(millrace.url) as proxy, Client(proxy.url) as client:
         streams = [
             client.stream(f"{LONG} {n}", on_disconnect="detach", lane=lane) for n, lane in enumerate((None, "a"))
         ]
         seen = [await some_words(stream) for stream in streams]
         for _ in range(2):
-            line.cut()
+            proxy.cut()
             for index, stream in enumerate(streams):
                 seen[index] += await some_words(stream)
         for before, stream in zip(seen, streams, strict=True):
@@ -51,7 +52,7 @@ async def test_a_broken_connection_is_not_noticed(millrace: Running) -> None:
             assert [event.sequence_number for event in events] == [*range(len(events))]
             assert stream.response is not None
             assert (stream.response.status, stream.text) == ("completed", stream.response.output_text)
-        assert line.made == 3
+        assert proxy.connections == 3
         assert (await client.ask("And now?")).status == "completed"
     assert millrace.small.stats.started == 3
 
@@ -65,28 +66,28 @@ async def test_cut_again_and_again(millrace: Running) -> None:
         async for event in stream:
             seen += isinstance(event, wire.TextDelta)
             if seen and seen % 40 == 0:
-                line.cut()
+                proxy.cut()
         assert stream.response is not None
         assert (stream.response.status, stream.text) == ("completed", stream.response.output_text)
 
-    async with line_to(millrace.url) as line, Client(line.url) as client:
+    async with proxy_to(millrace.url) as proxy, Client(proxy.url) as client:
         asked = [
             client.stream(f"{n}: talk. [tokens=30] [rate=60]", on_disconnect="detach", idempotency_key=str(n))
             for n in range(20)
         ]
         await asyncio.gather(*map(read, asked))
-        assert line.made > 3
+        assert proxy.connections > 3
     assert millrace.small.stats.started == 20
 
 
 async def test_what_is_not_detached_is_lost_and_the_rest_goes_on(millrace: Running) -> None:
     """The default is to cancel with the connection; a request that waits here is asked on the next one."""
-    async with line_to(millrace.url) as line, Client(line.url) as client:
+    async with proxy_to(millrace.url) as proxy, Client(proxy.url) as client:
         kept = client.stream(LONG, on_disconnect="detach")
         gone = client.stream(f"{LONG} again")
         await some_words(kept)
         await some_words(gone)
-        line.cut()
+        proxy.cut()
         with pytest.raises(ConnectionLostError):
             await gone.reply()
         late = client.stream("Am I heard?", lane="b")
@@ -96,12 +97,12 @@ async def test_what_is_not_detached_is_lost_and_the_rest_goes_on(millrace: Runni
 
 async def test_a_request_that_had_not_begun_is_asked_again_only_with_a_key(millrace: Running) -> None:
     """Behind another in its lane when the connection broke."""
-    async with line_to(millrace.url) as line, Client(line.url) as client:
+    async with proxy_to(millrace.url) as proxy, Client(proxy.url) as client:
         first = client.stream(LONG, lane="a", on_disconnect="detach")
         keyed = client.stream("second", lane="a", on_disconnect="detach", idempotency_key="two")
         bare = client.stream("third", lane="a", on_disconnect="detach")
         await some_words(first)
-        line.cut()
+        proxy.cut()
         assert (await first.reply()).status == "completed"
         assert (await keyed.reply()).status == "completed"
         with pytest.raises(ConnectionLostError, match="idempotency_key"):
@@ -110,10 +111,10 @@ async def test_a_request_that_had_not_begun_is_asked_again_only_with_a_key(millr
 
 async def test_cancelled_while_there_is_no_connection(millrace: Running) -> None:
     """The end, with what it cost, still comes."""
-    async with line_to(millrace.url) as line, Client(line.url) as client:
+    async with proxy_to(millrace.url) as proxy, Client(proxy.url) as client:
         stream = client.stream("Talk. [tokens=900] [rate=100]", on_disconnect="detach")
         await some_words(stream)
-        line.cut()
+        proxy.cut()
         await until(lambda: client._connection is None)
         stream.cancel()
         reply = await stream.reply()
@@ -124,13 +125,13 @@ async def test_cancelled_while_there_is_no_connection(millrace: Running) -> None
 
 async def test_another_process_is_asked_again_with_a_key_and_else_refused(start: Start) -> None:
     """The words of before are gone then, and those of the new answer stand alone."""
-    async with start() as one, start() as other, line_to(one.url) as line, Client(line.url) as client:
+    async with start() as one, start() as other, proxy_to(one.url) as proxy, Client(proxy.url) as client:
         keyed = client.stream(LONG, on_disconnect="detach", idempotency_key="story")
         bare = client.stream(f"{LONG} again", on_disconnect="detach")
         await some_words(keyed)
         await some_words(bare)
-        line.target = other.url
-        line.cut()
+        proxy.target = other.url
+        proxy.cut()
         with pytest.raises(MillraceError) as expired:
             await bare.reply()
         assert expired.value.code == "resume_expired"
@@ -141,17 +142,17 @@ async def test_another_process_is_asked_again_with_a_key_and_else_refused(start:
 
 async def test_nobody_there_any_more(millrace: Running) -> None:
     """After five tries every stream ends with an error that says why, and so does a new one."""
-    async with line_to(millrace.url) as line, Client(line.url) as client:
+    async with proxy_to(millrace.url) as proxy, Client(proxy.url) as client:
         stream = client.stream(LONG, on_disconnect="detach")
         await some_words(stream)
-        line.target = None
-        line.cut()
+        proxy.target = None
+        proxy.cut()
         await until(lambda: client._connection is None)
         waiting = client.stream("Am I heard?")
         for lost in (stream, waiting, client.stream("And I?")):
             with pytest.raises(ConnectionLostError, match="no other could be opened"):
                 await lost.reply()
-        assert line.made == 1 + client_module.TRIES
+        assert proxy.connections == 1 + client_module.TRIES
         with pytest.raises(ConnectionLostError):
             await client.ping()
 
@@ -228,34 +229,34 @@ async def test_what_a_draining_server_refuses_is_asked_elsewhere() -> None:
 
 async def test_a_key_or_a_ticket_for_each_connection(start: Start, tmp_path: Path) -> None:
     """A ticket is fetched anew when the connection breaks; what the server refuses has the wire's code."""
-    async with guarding(start, tmp_path) as guarded:
+    async with keyed_server(start, tmp_path) as guarded:
         url = guarded.running.url
         with pytest.raises(MillraceError) as refused:
             await Client(url, api_key="mr_wrong").__aenter__()
         assert refused.value.code == "unauthorized"
         async with Client(url, api_key=guarded.key) as keyed:
             assert (await keyed.ask("hello")).status == "completed"
-        async with line_to(url) as line:
-            async with Client(line.url, ticket=guarded.ticket, origin=APP) as client:
+        async with proxy_to(url) as proxy:
+            async with Client(proxy.url, ticket=guarded.ticket, origin=APP) as client:
                 stream = client.stream(LONG, on_disconnect="detach")
                 await some_words(stream)
-                line.cut()
+                proxy.cut()
                 assert (await stream.reply()).status == "completed"
-            async with Client(line.url, ticket=await guarded.ticket(), origin=APP) as once:
+            async with Client(proxy.url, ticket=await guarded.ticket(), origin=APP) as once:
                 stream = once.stream(LONG, on_disconnect="detach", cache="off")
                 await some_words(stream)
-                line.cut()
+                proxy.cut()
                 with pytest.raises(ConnectionLostError, match="ticket"):
                     await stream.reply()
 
 
 async def test_ping(millrace: Running) -> None:
     """Several at once, each with its own answer; one that is never answered ends with its connection."""
-    async with line_to(millrace.url) as line, Client(line.url) as client:
+    async with proxy_to(millrace.url) as proxy, Client(proxy.url) as client:
         assert all(0 < seconds < 5 for seconds in await asyncio.gather(client.ping(), client.ping()))
         unanswered = asyncio.create_task(client.ping())
         await asyncio.sleep(0)
-        line.cut()
+        proxy.cut()
         with pytest.raises(ConnectionLostError):
             await unanswered
 

@@ -1,7 +1,6 @@
 """Chat completions made of the facts of a response: what is shown when, and how each end looks."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -13,7 +12,6 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletio
 
 from millrace.dialects.chat import CompletionProjection, completion_of
 from millrace.dialects.event_log import EventLog
-from millrace.dialects.visibility import Visibility
 from millrace.errors import MillraceError
 from millrace.funnel.response_log import Committed, Ended, ResponseLog, Revised, Routed
 from millrace.types import (
@@ -358,38 +356,3 @@ def test_a_stream_adds_up_to_the_whole(attempts: list[list[Said]], at: int, deli
 
 def added(deltas: list[dict[str, Any]], name: str) -> str:
     return "".join(delta.get(name) or "" for delta in deltas)
-
-
-def held(delivery: Delivery, *, speculative: bool) -> tuple[Visibility, list[Any]]:
-    shown: list[Any] = []
-    show_text: Callable[[list[str]], None] = shown.extend
-    return Visibility(show_text, shown.append, delivery, speculative=speculative), shown
-
-
-def test_who_can_take_words_back_sees_them_at_once_but_no_call() -> None:
-    """A call is shown once the answer is accepted."""
-    what, shown = held(Delivery.SPECULATE, speculative=True)
-    what.text(["a"])
-    what.fact(Thought("b"))
-    what.fact(CALL[0])
-    assert shown == ["a", Thought("b")]
-    what.fact(REVISED)
-    what.text(["c"])
-    what.fact(CALL[1])
-    what.fact(Committed())
-    what.fact(OTHER_CALL)
-    assert shown == ["a", Thought("b"), "c"]
-    what.fact(DONE_WELL)
-    assert shown == ["a", Thought("b"), "c", CALL[1], OTHER_CALL]
-
-
-@pytest.mark.parametrize("delivery", [Delivery.PREFIX, Delivery.COMMIT, Delivery.FINAL])
-def test_who_asked_for_another_mode_waits_though_it_could_take_back(delivery: Delivery) -> None:
-    """To be able to is not to want to."""
-    what, shown = held(delivery, speculative=True)
-    what.text(["a", "b"])
-    assert shown == []
-    what.fact(Committed())
-    assert shown == ([] if delivery is Delivery.FINAL else ["ab"])
-    what.fact(DONE_WELL)
-    assert shown == ["ab"]

@@ -1,11 +1,10 @@
 """What is no plain text, end to end over the socket: tool calls, reasoning, refusals, images, in each delivery mode."""
 
-from typing import Any
-
 import pytest
 
-from tests.conftest import Running
-from tests.support.wire_client import TERMINALS, Event, Talk, check_whole, output_of, talking
+from tests.support.media import PIXEL
+from tests.support.server import Running
+from tests.support.wire_client import TERMINALS, Event, WireClient, check_response, output_of, wire_client
 
 DELIVERIES = ["speculate", "prefix", "commit", "final"]
 WEATHER = {
@@ -19,7 +18,6 @@ WEATHER = {
     },
 }
 CALLS = ("response.function_call_arguments.delta", "response.function_call_arguments.done")
-PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 
 
 def kinds(events: list[Event]) -> list[str]:
@@ -42,8 +40,8 @@ def check_items(events: list[Event]) -> None:
             assert opened[event["output_index"]] == event["item_id"]
 
 
-async def until_call(talk: Talk) -> list[Event]:
-    return await talk.until(CALLS[0], *TERMINALS)
+async def until_call(client: WireClient) -> list[Event]:
+    return await client.until(CALLS[0], *TERMINALS)
 
 
 @pytest.mark.parametrize("negotiated", [False, True])
@@ -51,17 +49,17 @@ async def until_call(talk: Talk) -> list[Event]:
 async def test_a_tool_call_is_shown_when_it_stands(millrace: Running, delivery: str, *, negotiated: bool) -> None:
     """No argument before the small model has said all and was judged; two calls at once are two items."""
     second = {**WEATHER, "name": "get_tide"}
-    async with talking(millrace.ws_url, negotiated=negotiated) as talk:
-        await talk.create(
+    async with wire_client(millrace.ws_url, negotiated=negotiated) as client:
+        await client.create(
             "Paris? [tool=get_weather] [tool=get_tide] [tokens=4] [rate=60]",
             tools=[WEATHER, second],
             millrace={"delivery": delivery},
         )
-        events = await until_call(talk)
+        events = await until_call(client)
         sent = millrace.small.stats.tokens_sent
-        events += await talk.until(*TERMINALS)
+        events += await client.until(*TERMINALS)
     assert sent == millrace.small.stats.tokens_sent > 10
-    response = check_whole(events, negotiated=negotiated)
+    response = check_response(events, negotiated=negotiated)
     check_items(events)
     calls = items_of(response, "function_call")
     assert [call["name"] for call in calls] == ["get_weather", "get_tide"]
@@ -79,9 +77,9 @@ async def test_a_bad_call_of_the_small_model_is_never_seen(
     millrace: Running, delivery: str, *, negotiated: bool
 ) -> None:
     """Its arguments do not fit the tool; the large model's are the only ones."""
-    async with talking(millrace.ws_url, negotiated=negotiated) as talk:
-        events = await talk.ask("Paris? [tool=get_weather] [weak]", tools=[WEATHER], millrace={"delivery": delivery})
-    response = check_whole(events, negotiated=negotiated)
+    async with wire_client(millrace.ws_url, negotiated=negotiated) as client:
+        events = await client.ask("Paris? [tool=get_weather] [weak]", tools=[WEATHER], millrace={"delivery": delivery})
+    response = check_response(events, negotiated=negotiated)
     check_items(events)
     (call,) = items_of(response, "function_call")
     deltas = [event["delta"] for event in events if event["type"] == CALLS[0]]
@@ -94,9 +92,9 @@ async def test_a_bad_call_of_the_small_model_is_never_seen(
 @pytest.mark.parametrize("delivery", DELIVERIES)
 async def test_thoughts_come_first_and_are_counted(millrace: Running, delivery: str, *, negotiated: bool) -> None:
     """An item of their own before the answer's."""
-    async with talking(millrace.ws_url, negotiated=negotiated) as talk:
-        events = await talk.ask("Why? [reason=9] [tokens=60]", millrace={"delivery": delivery})
-    response = check_whole(events, negotiated=negotiated)
+    async with wire_client(millrace.ws_url, negotiated=negotiated) as client:
+        events = await client.ask("Why? [reason=9] [tokens=60]", millrace={"delivery": delivery})
+    response = check_response(events, negotiated=negotiated)
     check_items(events)
     assert [item["type"] for item in response["output"]] == ["reasoning", "message"]
     thought = "".join(event["delta"] for event in events if event["type"] == "response.reasoning_text.delta")
@@ -110,9 +108,9 @@ async def test_thoughts_come_first_and_are_counted(millrace: Running, delivery: 
 async def test_thoughts_are_taken_back_with_their_words(millrace: Running, delivery: str, *, negotiated: bool) -> None:
     """Each item that had some gets its revise; what stands is the large model's alone."""
     asked = "Why? [reason=5] [tokens=30] [fault.small=hangup@25] [rate=500]"
-    async with talking(millrace.ws_url, negotiated=negotiated) as talk:
-        events = await talk.ask(asked, millrace={"delivery": delivery})
-    response = check_whole(events, negotiated=negotiated)
+    async with wire_client(millrace.ws_url, negotiated=negotiated) as client:
+        events = await client.ask(asked, millrace={"delivery": delivery})
+    response = check_response(events, negotiated=negotiated)
     check_items(events)
     revises = [event["item_id"] for event in events if event["type"] == "millrace.revise"]
     if negotiated:
@@ -128,9 +126,9 @@ async def test_thoughts_are_taken_back_with_their_words(millrace: Running, deliv
 @pytest.mark.parametrize("delivery", DELIVERIES)
 async def test_a_refusal_is_a_part_of_its_own(millrace: Running, delivery: str, *, negotiated: bool) -> None:
     """Of the large model it stands; the small model's is taken back first."""
-    async with talking(millrace.ws_url, negotiated=negotiated) as talk:
-        events = await talk.ask("Be rude. [refuse]", millrace={"delivery": delivery})
-    response = check_whole(events, negotiated=negotiated)
+    async with wire_client(millrace.ws_url, negotiated=negotiated) as client:
+        events = await client.ask("Be rude. [refuse]", millrace={"delivery": delivery})
+    response = check_response(events, negotiated=negotiated)
     check_items(events)
     (message,) = items_of(response, "message")
     refusals = [part["refusal"] for part in message["content"] if part["type"] == "refusal"]
@@ -147,36 +145,9 @@ async def test_an_image_is_passed_on_as_it_is(millrace: Running, delivery: str) 
         {"type": "input_text", "text": "What is this?"},
         {"type": "input_image", "image_url": PIXEL, "detail": "low"},
     ]
-    async with talking(millrace.ws_url) as talk:
+    async with wire_client(millrace.ws_url) as client:
         asked = [{"role": "user", "content": parts}]
-        response = check_whole(await talk.ask(asked, millrace={"delivery": delivery}))
+        response = check_response(await client.ask(asked, millrace={"delivery": delivery}))
     assert "With it came 1 image." in output_of(response)
     (message,) = millrace.small.calls[0].body["messages"]
     assert message["content"][1] == {"type": "image_url", "image_url": {"url": PIXEL, "detail": "low"}}
-
-
-async def test_steering_is_refused_and_the_answer_goes_on(millrace: Running) -> None:
-    async with talking(millrace.ws_url) as talk:
-        await talk.create("go on [tokens=120] [rate=100]")
-        events = [await talk.next() for _ in range(5)]
-        steer = {"type": "response.steer", "input": "other", "stream_id": "s", "event_id": "e"}
-        await talk.send(steer)
-        while (event := await talk.next())["type"] != "response.steer.failed":
-            events.append(event)
-        assert (event["error"]["code"], event["steer"]["input"]) == ("steering_unsupported", "other")
-        assert (event["stream_id"], event["event_id"]) == ("s", "e")
-        assert check_whole(events + await talk.until(*TERMINALS))["status"] == "completed"
-
-
-@pytest.mark.parametrize("t", [0, 1.5, "now", None, [1, {"a": []}], {"deep": {"er": 1}}])
-async def test_a_ping_comes_back_at_once(millrace: Running, t: Any) -> None:
-    """Also from the midst of an answer, and without a negotiation; a long one is refused."""
-    async with talking(millrace.ws_url) as talk:
-        await talk.create("wait [ttft=30]")
-        await talk.until("response.in_progress")
-        await talk.send({"type": "millrace.ping", "t": t})
-        assert await talk.next() == {"type": "millrace.pong", "t": t}
-        await talk.send({"type": "millrace.ping", "t": "x" * 1025, "event_id": "e"})
-        error = await talk.next()
-        assert (error["error"]["code"], error["error"]["param"], error["event_id"]) == ("invalid_request", "t", "e")
-        talk.connection.transport.abort()

@@ -14,7 +14,7 @@ from millrace.errors import UpstreamError
 from millrace.funnel.response_log import Committed, ResponseLog, Revised
 from millrace.types import Call, Delivery, Message, Outcome, Prompt, Refusal, Status, Strategy, Thought, Usage
 from tests.support.real_funnel import real_funnel
-from tests.support.scripted_models import CUT, LARGE, SMALL, STOP, Stage, request, staged
+from tests.support.scripted_models import CUT, LARGE, SMALL, STOP, ScriptedFunnel, request, scripted_funnel
 
 WORDS = [" mill"] * 200
 INPUT = 4 + 5  # tokens of the question: its words, and what a provider adds
@@ -39,8 +39,8 @@ def outcomes_of(response: ResponseLog) -> list[Outcome]:
     return [charge.outcome for charge in response.ended.statement.charges]
 
 
-async def ask(stage: Stage, max_cost: Decimal, **fields: Any) -> ResponseLog:
-    response = await stage.ask(request(max_cost=max_cost, **fields))
+async def ask(funnel: ScriptedFunnel, max_cost: Decimal, **fields: Any) -> ResponseLog:
+    response = await funnel.ask(request(max_cost=max_cost, **fields))
     assert response.ended is not None
     assert response.ended.statement.cost <= max_cost
     return response
@@ -49,10 +49,10 @@ async def ask(stage: Stage, max_cost: Decimal, **fields: Any) -> ResponseLog:
 @pytest.mark.parametrize("strategy", [Strategy.SMALL, Strategy.CASCADE, Strategy.RACE, Strategy.HEDGE, Strategy.AUTO])
 async def test_an_answer_is_cut_where_the_budget_ends(strategy: Strategy) -> None:
     """The words that were bought stand, the response is incomplete, and no other model is asked."""
-    async with staged([*WORDS, STOP]) as stage:
-        response = await ask(stage, price_of(small=50), strategy=strategy)
-        assert stage.small.attempts[0].call.max_output_tokens == 50
-        assert stage.large.attempts == []
+    async with scripted_funnel([*WORDS, STOP]) as funnel:
+        response = await ask(funnel, price_of(small=50), strategy=strategy)
+        assert funnel.small.attempts[0].call.max_output_tokens == 50
+        assert funnel.large.attempts == []
     assert response.ended is not None
     assert (response.ended.status, code_of(response)) == (Status.INCOMPLETE, "budget_exceeded")
     assert response.facts.count(" mill") == 50
@@ -62,18 +62,18 @@ async def test_an_answer_is_cut_where_the_budget_ends(strategy: Strategy) -> Non
 @pytest.mark.parametrize("asked", [30, None])
 async def test_a_cap_that_the_budget_did_not_set_is_the_askers(asked: int | None) -> None:
     """Cut at the asker's own cap it is `max_output_tokens`; with budget enough nothing is cut at all."""
-    async with staged([*WORDS, STOP]) as stage:
-        response = await ask(stage, price_of(small=1024), strategy=Strategy.SMALL, max_output_tokens=asked)
-        assert stage.small.attempts[0].call.cap is None
+    async with scripted_funnel([*WORDS, STOP]) as funnel:
+        response = await ask(funnel, price_of(small=1024), strategy=Strategy.SMALL, max_output_tokens=asked)
+        assert funnel.small.attempts[0].call.cap is None
     assert code_of(response) == ("max_output_tokens" if asked else None)
 
 
 @pytest.mark.parametrize("strategy", [Strategy.SMALL, Strategy.LARGE, Strategy.CASCADE])
 async def test_without_one_token_nothing_is_opened(strategy: Strategy) -> None:
     """It fails before any call, and costs nothing."""
-    async with staged([*WORDS, STOP]) as stage:
-        response = await ask(stage, Decimal("1e-9"), strategy=strategy)
-        assert stage.small.attempts == stage.large.attempts == []
+    async with scripted_funnel([*WORDS, STOP]) as funnel:
+        response = await ask(funnel, Decimal("1e-9"), strategy=strategy)
+        assert funnel.small.attempts == funnel.large.attempts == []
     assert response.ended is not None
     assert response.ended.error is not None
     assert (response.ended.error.code, response.ended.error.param) == ("budget_exceeded", "millrace.max_cost_usd")
@@ -83,9 +83,9 @@ async def test_without_one_token_nothing_is_opened(strategy: Strategy) -> None:
 @pytest.mark.parametrize(("words", "bought"), [(["I don't know.", STOP], 40), (["I don't know. "] * 70 + [STOP], 60)])
 async def test_weak_words_stand_where_the_large_model_cannot_be_paid(words: list[Any], bought: int) -> None:
     """They are not taken back: nothing could take their place."""
-    async with staged(words) as stage:
-        response = await ask(stage, price_of(small=bought))
-        assert stage.large.attempts == []
+    async with scripted_funnel(words) as funnel:
+        response = await ask(funnel, price_of(small=bought))
+        assert funnel.large.attempts == []
     assert response.ended is not None
     assert (response.ended.status is Status.COMPLETED, code_of(response)) == (False, "budget_exceeded")
     assert not any(isinstance(fact, Revised | Committed) for fact in response.facts)
@@ -94,9 +94,9 @@ async def test_weak_words_stand_where_the_large_model_cannot_be_paid(words: list
 
 async def test_what_is_left_buys_a_part_of_the_large_answer() -> None:
     """The small model's weak answer is paid, and the large one gets the rest."""
-    async with staged(["I don't know.", STOP], [*WORDS, STOP]) as stage:
-        response = await ask(stage, Decimal("0.001"))
-        (attempt,) = stage.large.attempts
+    async with scripted_funnel(["I don't know.", STOP], [*WORDS, STOP]) as funnel:
+        response = await ask(funnel, Decimal("0.001"))
+        (attempt,) = funnel.large.attempts
         assert attempt.call.cap is not None
         assert 50 < attempt.call.cap < 100
     assert response.ended is not None
@@ -107,36 +107,36 @@ async def test_what_is_left_buys_a_part_of_the_large_answer() -> None:
 
 async def test_a_failing_model_is_the_fault_where_nothing_is_left_to_pay_another() -> None:
     """When no attempt is left, what failed is what is told."""
-    async with staged([" mill", UpstreamError("upstream_truncated", "x")]) as stage:
-        response = await ask(stage, price_of(small=30))
+    async with scripted_funnel([" mill", UpstreamError("upstream_truncated", "x")]) as funnel:
+        response = await ask(funnel, price_of(small=30))
     assert response.ended is not None
     assert (response.ended.status, code_of(response)) == (Status.FAILED, "upstream_truncated")
 
 
 async def test_a_budget_spent_on_thoughts_is_failed() -> None:
     """Nothing was shown, so there is nothing incomplete."""
-    async with staged([Thought("hm"), CUT]) as stage:
-        response = await ask(stage, price_of(small=10), strategy=Strategy.SMALL)
+    async with scripted_funnel([Thought("hm"), CUT]) as funnel:
+        response = await ask(funnel, price_of(small=10), strategy=Strategy.SMALL)
     assert response.ended is not None
     assert (response.ended.status, code_of(response)) == (Status.FAILED, "budget_exceeded")
 
 
 async def test_a_refusal_is_something_said() -> None:
     """It is shown, so what is cut after it is incomplete."""
-    async with staged([Refusal("No"), CUT]) as stage:
-        response = await ask(stage, price_of(small=10), strategy=Strategy.SMALL)
+    async with scripted_funnel([Refusal("No"), CUT]) as funnel:
+        response = await ask(funnel, price_of(small=10), strategy=Strategy.SMALL)
     assert response.ended is not None
     assert (response.ended.status, code_of(response)) == (Status.INCOMPLETE, "budget_exceeded")
 
 
 async def test_requests_with_a_budget_share_no_flight() -> None:
     """Each pays its own call; without one they would share it."""
-    async with staged(["One.", STOP]) as stage:
+    async with scripted_funnel(["One.", STOP]) as funnel:
         budget = price_of(small=1024)
-        await asyncio.gather(*(stage.ask(request(id=f"resp_{at}", max_cost=budget)) for at in range(3)))
-        assert len(stage.small.attempts) == 3
-        await asyncio.gather(*(stage.ask(request(id=f"resp_{at}")) for at in range(3)))
-        assert len(stage.small.attempts) == 4
+        await asyncio.gather(*(funnel.ask(request(id=f"resp_{at}", max_cost=budget)) for at in range(3)))
+        assert len(funnel.small.attempts) == 3
+        await asyncio.gather(*(funnel.ask(request(id=f"resp_{at}")) for at in range(3)))
+        assert len(funnel.small.attempts) == 4
 
 
 @given(

@@ -3,110 +3,34 @@
 `MILLRACE_TICKETS=1000` uses that many tickets twice, late and from another Origin instead of some dozens.
 """
 
-import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from millrace.access import keys
-from millrace.assembly import key_store
-from millrace.principal import Role
 from millrace.wire import limits
-from tests.access.test_gate import LOOKALIKES
-from tests.conftest import Running, Start
-from tests.support.logs import overhearing
-from tests.support.wire_client import talking
+from tests.support.keyed_server import APP, HEAD, OTHER, KeyedServer, keyed_server
+from tests.support.logs import captured_logs
+from tests.support.origins import LOOKALIKES
+from tests.support.server import Running, Start
+from tests.support.wire_client import wire_client
 
 TICKETS = int(os.environ.get("MILLRACE_TICKETS", "40"))
-APP, OTHER = "https://app.example", "https://other.example"
-HEAD = (
-    "GET /v1/responses HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-)
 FOREIGN = [origin for origin in LOOKALIKES if origin.isprintable()]  # a tab makes it no header
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came before anything else."""
-
-    status: int
-    headers: str
-    body: bytes
-
-    @property
-    def code(self) -> Any:
-        return json.loads(self.body)["error"]["code"]
-
-
-@dataclass(frozen=True, slots=True)
-class Guarded:
-    """A server with one key."""
-
-    running: Running
-    key: str
-
-    async def ask(self, head: str, *lines: str, body: str = "") -> Answer:
-        """Send a request by hand; return its answer."""
-        host, port = self.running.url.removeprefix("http://").split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        length = [f"Content-Length: {len(body)}"] if body else []
-        sent = "\r\n".join([head.rstrip(), f"Host: {host}:{port}", *length, *lines, "", body])
-        try:
-            async with asyncio.timeout(10):
-                writer.write(sent.encode())
-                came = (await reader.readuntil(b"\r\n\r\n")).decode()
-                found = [line for line in came.split("\r\n") if line.lower().startswith("content-length:")]
-                answer = await reader.readexactly(int(found[0].split(":")[1])) if found else b""
-        finally:
-            writer.transport.abort()
-        return Answer(int(came.split(" ")[1]), came, answer)
-
-    @property
-    def bearer(self) -> str:
-        return f"Authorization: Bearer {self.key}"
-
-    async def ticket(self, origin: str = APP) -> str:
-        answer = await self.ask("POST /v1/tickets HTTP/1.1", self.bearer, body=json.dumps({"origin": origin}))
-        assert answer.status == 201
-        ticket: str = json.loads(answer.body)["ticket"]
-        return ticket
-
-    async def with_ticket(self, ticket: str, *origins: str) -> Answer:
-        """Try to connect with a ticket from a page."""
-        offered = f"Sec-WebSocket-Protocol: millrace.v1, millrace.ticket.{ticket}"
-        return await self.ask(HEAD, offered, *(f"Origin: {origin}" for origin in origins))
-
-
-@asynccontextmanager
-async def guarding(start: Start, folder: Path, *origins: str) -> AsyncIterator[Guarded]:
-    key, text = keys.make(tenant="acme", role=Role.USE, created_at=1.0)
-    async with key_store(str(folder)) as store:
-        await store.add(key)
-
-    def change(configuration: dict[str, Any]) -> None:
-        configuration["server"] |= {"data_dir": str(folder), "origins": [APP, OTHER, *origins]}
-
-    async with start(change) as running:
-        yield Guarded(running, text)
-
-
 @pytest.fixture
-async def guarded(start: Start, tmp_path: Path) -> AsyncIterator[Guarded]:
-    async with guarding(start, tmp_path) as made:
+async def guarded(start: Start, tmp_path: Path) -> AsyncIterator[KeyedServer]:
+    async with keyed_server(start, tmp_path) as made:
         yield made
 
 
-async def test_every_foreign_page_is_refused_before_the_upgrade(guarded: Guarded) -> None:
+async def test_every_foreign_page_is_refused_before_the_upgrade(guarded: KeyedServer) -> None:
     """Foreign, null and look-alike Origins × key, ticket, cookie and nothing: all 403; their tickets are not used."""
     ticket = await guarded.ticket()
     credentials = {
@@ -122,7 +46,7 @@ async def test_every_foreign_page_is_refused_before_the_upgrade(guarded: Guarded
     assert (await guarded.with_ticket(ticket, APP)).status == 101
 
 
-async def test_a_listed_or_missing_origin_needs_a_credential_that_is_no_cookie(guarded: Guarded) -> None:
+async def test_a_listed_or_missing_origin_needs_a_credential_that_is_no_cookie(guarded: KeyedServer) -> None:
     """The other half of the matrix; a ticket needs a page, a key does not."""
     cookie = f"Cookie: session={guarded.key}; authorization=Bearer {guarded.key}"
     for lines, status in (
@@ -141,17 +65,17 @@ async def test_a_listed_or_missing_origin_needs_a_credential_that_is_no_cookie(g
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null"])
-async def test_a_foreign_page_cannot_post_either(guarded: Guarded, millrace: Running, origin: str) -> None:
+async def test_a_foreign_page_cannot_post_either(guarded: KeyedServer, millrace: Running, origin: str) -> None:
     """A `text/plain` POST needs no preflight; it gets 403, also while auth is off, and no CORS header."""
     body = '{"origin": "http://localhost:3000"}'
-    for server, lines in ((guarded, (guarded.bearer,)), (Guarded(millrace, ""), ())):
+    for server, lines in ((guarded, (guarded.bearer,)), (KeyedServer(millrace, ""), ())):
         for head in ("POST /v1/tickets HTTP/1.1", "POST /v1/responses HTTP/1.1", "DELETE /v1/responses/x HTTP/1.1"):
             answer = await server.ask(head, f"Origin: {origin}", "Content-Type: text/plain", *lines, body=body)
             assert (answer.status, answer.code) == (403, "forbidden")
             assert "access-control-allow-origin" not in answer.headers.lower()
 
 
-async def test_a_listed_page_may_ask_over_http(guarded: Guarded) -> None:
+async def test_a_listed_page_may_ask_over_http(guarded: KeyedServer) -> None:
     """Preflight and request carry the CORS headers, also a refusal, or the page could not read why; no cookies."""
     preflight = ("Access-Control-Request-Method: POST", "Access-Control-Request-Headers: authorization")
     allowed = await guarded.ask("OPTIONS /v1/tickets HTTP/1.1", f"Origin: {APP}", *preflight)
@@ -164,7 +88,7 @@ async def test_a_listed_page_may_ask_over_http(guarded: Guarded) -> None:
     assert (foreign.status, "access-control-allow-origin" in foreign.headers) == (400, False)
 
 
-async def test_a_ticket_connects_a_page_and_is_not_echoed(guarded: Guarded) -> None:
+async def test_a_ticket_connects_a_page_and_is_not_echoed(guarded: KeyedServer) -> None:
     """As a browser uses it: the server chooses `millrace.v1`, and the tenant's requests are answered."""
     ticket = await guarded.ticket()
     offered = [Subprotocol("millrace.v1"), Subprotocol(f"millrace.ticket.{ticket}")]
@@ -179,7 +103,7 @@ async def test_a_ticket_connects_a_page_and_is_not_echoed(guarded: Guarded) -> N
     assert refused.value.response.status_code == 401
 
 
-async def test_a_ticket_is_asked_for_with_the_right_body(guarded: Guarded) -> None:
+async def test_a_ticket_is_asked_for_with_the_right_body(guarded: KeyedServer) -> None:
     """Its page is named in the body or is the asking one; one that could not use it is refused."""
     ask, post = guarded.ask, "POST /v1/tickets HTTP/1.1"
     own = await ask(post, guarded.bearer, f"Origin: {APP}")
@@ -197,7 +121,7 @@ async def test_a_ticket_is_asked_for_with_the_right_body(guarded: Guarded) -> No
 
 
 async def test_tickets_used_twice_late_or_elsewhere_are_refused(
-    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+    guarded: KeyedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each time."""
     for _ in range(TICKETS):
@@ -212,9 +136,9 @@ async def test_tickets_used_twice_late_or_elsewhere_are_refused(
             assert (await guarded.with_ticket(await guarded.ticket(), APP)).status == 401
 
 
-async def test_no_secret_is_in_any_log_line(guarded: Guarded) -> None:
+async def test_no_secret_is_in_any_log_line(guarded: KeyedServer) -> None:
     """Good and bad keys and tickets, in the header, the subprotocol and, wrongly, the query; at every level."""
-    with overhearing(level="debug") as overheard:
+    with captured_logs(level="debug") as logs:
         ticket, unused = await guarded.ticket(), await guarded.ticket()
         bad = guarded.key[:-4] + "0000"
         assert (await guarded.with_ticket(ticket, APP)).status == 101
@@ -227,9 +151,9 @@ async def test_no_secret_is_in_any_log_line(guarded: Guarded) -> None:
             assert (await guarded.ask(asked)).status == 401
             assert (await guarded.ask(f"GET /v1/models?key={secret} HTTP/1.1", guarded.bearer)).status == 200
         headers = {"Authorization": f"Bearer {guarded.key}"}
-        async with talking(guarded.running.ws_url, additional_headers=headers) as talk:
-            await talk.ask("a question that nobody else may read")
-    heard = overheard.text
+        async with wire_client(guarded.running.ws_url, additional_headers=headers) as client:
+            await client.ask("a question that nobody else may read")
+    heard = logs.text
     assert "WebSocket /v1/responses?api_key=mr_" in heard  # it has been listened to
     for secret in (guarded.key.rpartition("_")[2], bad.rpartition("_")[2], ticket, unused, "nobody else may read"):
         assert secret not in heard

@@ -8,9 +8,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.conftest import Running, until
-from tests.support.wire_client import TERMINALS, Event, check_whole, output_of, talking
-from tests.web.test_sse import CHAT, RESPONSES, body_of, events_of, lines_of
+from tests.support.http_client import CHAT, RESPONSES, body_of, events_of, lines_of
+from tests.support.server import Running
+from tests.support.waiting import until
+from tests.support.wire_client import TERMINALS, Event, check_response, output_of, wire_client
 
 SLOW = "go on [tokens=4000] [rate=100]"
 
@@ -21,14 +22,14 @@ async def test_a_deadline_before_and_after_the_first_word(
     millrace: Running, delivery: str, *, negotiated: bool
 ) -> None:
     """Failed where nobody has seen a word, incomplete where somebody has; the model stops either way."""
-    async with talking(millrace.ws_url, negotiated=negotiated) as talk:
+    async with wire_client(millrace.ws_url, negotiated=negotiated) as client:
         options = {"delivery": delivery, "deadline_ms": 250}
-        early = check_whole(await talk.ask("x [ttft=30]", millrace=options), negotiated=negotiated)
+        early = check_response(await client.ask("x [ttft=30]", millrace=options), negotiated=negotiated)
         assert (early["status"], early["error"]["code"]) == ("failed", "deadline_exceeded")
         await until(lambda: millrace.small.stats.aborted == 1)
         options["deadline_ms"] = 900
         asked_at = time.monotonic()
-        late = check_whole(await talk.ask(SLOW, millrace=options), negotiated=negotiated)
+        late = check_response(await client.ask(SLOW, millrace=options), negotiated=negotiated)
         assert 0.85 < time.monotonic() - asked_at < 3
         await until(lambda: millrace.small.stats.aborted == 2)
     if delivery in ("commit", "final"):
@@ -41,11 +42,11 @@ async def test_a_deadline_before_and_after_the_first_word(
 
 async def test_a_deadline_passes_in_the_queue(millrace: Running) -> None:
     """The time in the lane counts; no model is asked for what is late already, and the lane goes on."""
-    async with talking(millrace.ws_url) as talk:
-        await talk.create("x [ttft=0.6]", stream_id="a")
-        await talk.create("y", stream_id="a", millrace={"deadline_ms": 300})
-        await talk.create("z", stream_id="a")
-        first, second, third = [check_whole(await talk.until(*TERMINALS)) for _ in range(3)]
+    async with wire_client(millrace.ws_url) as client:
+        await client.create("x [ttft=0.6]", stream_id="a")
+        await client.create("y", stream_id="a", millrace={"deadline_ms": 300})
+        await client.create("z", stream_id="a")
+        first, second, third = [check_response(await client.until(*TERMINALS)) for _ in range(3)]
     assert (first["status"], third["status"]) == ("completed", "completed")
     assert (second["status"], second["error"]["code"]) == ("failed", "deadline_exceeded")
     assert second["usage"]["attempts"] == []
@@ -60,14 +61,14 @@ async def test_a_deadline_over_http(millrace: Running) -> None:
                 body = body_of(path, "x [ttft=30]", stream=stream, millrace={"deadline_ms": 200})
                 async with http.post(path, json=body) as answer:
                     if path == RESPONSES and stream:
-                        assert check_whole(events_of(await lines_of(answer)))["error"]["code"] == "deadline_exceeded"
+                        assert check_response(events_of(await lines_of(answer)))["error"]["code"] == "deadline_exceeded"
                     else:
                         assert (answer.status, (await answer.json())["error"]["code"]) == (408, "deadline_exceeded")
         options = {"deadline_ms": 900}
         async with http.post(CHAT, json=body_of(CHAT, SLOW, stream=True, millrace=options)) as answer:
             assert events_of(await lines_of(answer))[-1]["error"]["code"] == "deadline_exceeded"
         async with http.post(RESPONSES, json=body_of(RESPONSES, SLOW, stream=True, millrace=options)) as answer:
-            ended = check_whole(events_of(await lines_of(answer)))
+            ended = check_response(events_of(await lines_of(answer)))
             assert (ended["status"], ended["incomplete_details"]) == ("incomplete", {"reason": "deadline"})
 
 
@@ -75,13 +76,13 @@ async def test_a_deadline_over_http(millrace: Running) -> None:
 @pytest.mark.parametrize("asked", ["go on [tokens=300]", "go on [tokens=300] [fault.small=hangup@50]", "hm [weak]"])
 async def test_it_never_costs_more_than_allowed(millrace: Running, budget: str, asked: str) -> None:
     """As a number, as a string and in `metadata`: completed within it, cut where it ends, or failed before a word."""
-    async with talking(millrace.ws_url, negotiated=True) as talk:
+    async with wire_client(millrace.ws_url, negotiated=True) as client:
         for fields in (
             {"millrace": {"max_cost_usd": float(budget), "cache": "off"}},
             {"millrace": {"max_cost_usd": budget, "cache": "off"}},
             {"metadata": {"millrace.max_cost_usd": budget, "millrace.cache": "off"}},
         ):
-            response = check_whole(await talk.ask(asked, **fields), negotiated=True)
+            response = check_response(await client.ask(asked, **fields), negotiated=True)
             assert Decimal(str(response["usage"]["cost_usd"])) <= Decimal(budget)
             if response["status"] == "incomplete":
                 assert response["incomplete_details"] == {"reason": "budget_exceeded"}
@@ -93,11 +94,11 @@ async def test_it_never_costs_more_than_allowed(millrace: Running, budget: str, 
 
 async def test_a_budget_ends_both_ways(millrace: Running) -> None:
     """Before the first word it is a failure, 402 over HTTP; after it the words stand."""
-    async with talking(millrace.ws_url) as talk, aiohttp.ClientSession(millrace.url) as http:
-        failed = check_whole(await talk.ask("go on [tokens=300]", millrace={"max_cost_usd": 1e-7}))
+    async with wire_client(millrace.ws_url) as client, aiohttp.ClientSession(millrace.url) as http:
+        failed = check_response(await client.ask("go on [tokens=300]", millrace={"max_cost_usd": 1e-7}))
         assert (failed["status"], failed["error"]["code"]) == ("failed", "budget_exceeded")
         assert millrace.calls == 0
-        cut = check_whole(await talk.ask("go on [tokens=300]", millrace={"max_cost_usd": 2e-5}))
+        cut = check_response(await client.ask("go on [tokens=300]", millrace={"max_cost_usd": 2e-5}))
         assert (cut["status"], cut["incomplete_details"]) == ("incomplete", {"reason": "budget_exceeded"})
         for path in (RESPONSES, CHAT):
             body = body_of(path, "go on [tokens=300]", millrace={"max_cost_usd": 1e-7})
@@ -140,13 +141,13 @@ async def test_an_option_is_a_string_in_metadata(millrace: Running, name: str) -
     """For SDKs that allow no field of ours; it does what it says and is not echoed; nonsense names its key."""
     value, asked, holds = IN_METADATA[name]
     key = f"millrace.{name}"
-    async with talking(millrace.ws_url) as talk:
-        events = await talk.ask(asked, metadata={key: value, "mine": "1"})
-        response = check_whole(events)
+    async with wire_client(millrace.ws_url) as client:
+        events = await client.ask(asked, metadata={key: value, "mine": "1"})
+        response = check_response(events)
         assert holds(millrace, events), response
         assert response["metadata"]["mine"] == "1"
         assert response["metadata"].get(key) != value
         wrong: dict[str, Any] = {"metadata": {key: "x" * 300}}
-        error = (await talk.ask(asked, **wrong))[-1]["error"]
+        error = (await client.ask(asked, **wrong))[-1]["error"]
         assert error["code"] == "invalid_request"
         assert error["param"].startswith(f'metadata["{key}"]')

@@ -6,14 +6,9 @@
 import asyncio
 import json
 import os
-import re
 import signal
-import sqlite3
-import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,74 +17,15 @@ import aiohttp
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from millrace.simulator import LARGE, SMALL, Simulator
-from millrace.stores.database import FILE
-from tests.cli.test_main import PATIENCE_S, spawn
-from tests.conftest import at_once, until
-from tests.support.slow_client import deaf, posting
-from tests.support.wire_client import TERMINALS, Event, Talk, check_whole, talking
+from tests.support.processes import server_process
+from tests.support.raw_http import post_request
+from tests.support.slow_client import slow_client
+from tests.support.waiting import until
+from tests.support.wire_client import TERMINALS, Event, WireClient, check_response, wire_client
 
 STREAMS, TIMES = map(int, os.environ.get("MILLRACE_DRAIN", "40x1").split("x"))
 ROOM_S = 0.7  # around the end of the time, where a stream may fit or not
 ENOUGH_S = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server process of its own, and the model behind it."""
-
-    process: subprocess.Popen[str]
-    url: str
-    small: Simulator
-    folder: Path
-
-    @property
-    def ws_url(self) -> str:
-        return self.url.replace("http", "ws", 1)
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
-        """Send a signal; return when."""
-        self.process.send_signal(number)
-        return time.monotonic()
-
-    async def exited(self) -> int:
-        """Wait for the end of the process; return its exit status."""
-        return await asyncio.to_thread(self.process.wait, PATIENCE_S)
-
-    def rows(self) -> list[tuple[str, str | None, int]]:
-        """Return status, code and cost of every request, once the process has ended."""
-        with closing(sqlite3.connect(self.folder / FILE)) as file:
-            return file.execute("SELECT status, code, cost_nanodollars FROM entries").fetchall()
-
-
-@asynccontextmanager
-async def server(folder: Path, drain_s: float) -> AsyncIterator[Server]:
-    """Run `python server serve` on a free port."""
-    async with Simulator(at_once(SMALL)) as small, Simulator(at_once(LARGE)) as large:
-        models = "".join(
-            f'[models.{name}]\nupstream = "openai"\nbase_url = "{simulator.base_url}"\nmodel = "{name}-model"\n'
-            'price = { input = "1", output = "2" }\nmax_output_tokens = 60000\n'
-            for name, simulator in (("small", small), ("large", large))
-        )
-        config = folder / "millrace.toml"
-        config.write_text(f'[server]\nport = 0\ndata_dir = "{folder}"\ndrain_s = {drain_s}\n{models}')
-        arguments = ("serve", "--config", str(config))
-        with spawn("server", *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-            try:
-                yield Server(process, await asyncio.to_thread(address, process), small, folder)
-            finally:
-                process.kill()
-
-
-def address(process: subprocess.Popen[str]) -> str:
-    """Return the address that a server prints."""
-    assert process.stderr is not None
-    printed = ""
-    while not (found := re.search(r"http://127\.0\.0\.1:\d+", printed)):
-        line = process.stderr.readline()
-        assert line, f"it ended: {printed}"
-        printed += line
-    return found[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +76,7 @@ async def test_no_stream_that_fits_is_cut(tmp_path: Path, run: int) -> None:
     """The others end as `server_draining`, closes are 1012 and spread, and every cent is in the ledger."""
     rate = 10.0 if STREAMS <= 50 else 5.0
     drain_s, longest = (1.5, 40) if STREAMS <= 50 else (5.0, 60)
-    async with server(tmp_path, drain_s) as running:
+    async with server_process(tmp_path, drain_s) as running:
         began = asyncio.Semaphore(0)
         lengths = [2 + (longest - 2) * number // STREAMS for number in range(STREAMS)]
         streams = [
@@ -210,23 +146,23 @@ async def get(http: aiohttp.ClientSession, url: str) -> int:
 async def test_what_runs_is_finished_and_what_is_new_is_refused(tmp_path: Path) -> None:
     """On WebSockets and over HTTP; health checks tell it; what waits in a lane has its turn."""
     async with (
-        server(tmp_path, DRAIN_S) as running,
+        server_process(tmp_path, DRAIN_S) as running,
         aiohttp.ClientSession() as http,
-        talking(running.ws_url, negotiated=True) as talk,
-        talking(running.ws_url) as plain,
-        talking(running.ws_url) as idle,
+        wire_client(running.ws_url, negotiated=True) as client,
+        wire_client(running.ws_url) as plain,
+        wire_client(running.ws_url) as idle,
     ):
-        await talk.create(f"first {SHORT}", model="small")
-        await talk.create("second [tokens=3]", model="small")  # waits in the same lane
+        await client.create(f"first {SHORT}", model="small")
+        await client.create("second [tokens=3]", model="small")  # waits in the same lane
         await plain.create(f"third {SHORT}", model="small")
         posts = [
             asyncio.create_task(post(http, running.url, f"{number} {SHORT}", path, stream=streamed))
             for number, (path, streamed) in enumerate(WAYS)
         ]
         await until(lambda: running.small.stats.running == 6)
-        await talk.until("response.output_text.delta")
+        await client.until("response.output_text.delta")
         stopped_at = running.stop()
-        (told,) = [event for event in await talk.until("millrace.draining") if "deadline_ms" in event]
+        (told,) = [event for event in await client.until("millrace.draining") if "deadline_ms" in event]
         assert DRAIN_S * 1000 - 500 < told["deadline_ms"] <= DRAIN_S * 1000
         assert 0 <= told["reconnect_after_ms"] <= 4000
         assert await get(http, f"{running.url}/readyz") == 503
@@ -237,7 +173,7 @@ async def test_what_runs_is_finished_and_what_is_new_is_refused(tmp_path: Path) 
         with pytest.raises(aiohttp.WSServerHandshakeError) as not_upgraded:
             await http.ws_connect(f"{running.url}/v1/responses")
         assert not_upgraded.value.status == 503
-        for each in (talk, plain, idle):
+        for each in (client, plain, idle):
             await each.create("new", stream_id="other", event_id="e1")
         error = (await idle.until("error"))[-1]
         assert (error["status"], error["error"]["code"]) == (503, DRAINING)
@@ -245,13 +181,13 @@ async def test_what_runs_is_finished_and_what_is_new_is_refused(tmp_path: Path) 
         assert not any("millrace" in event["type"] for event in await plain.until(*TERMINALS))
         assert await closed(idle.connection) - stopped_at > 0.9
         for _ in range(2):  # the one that ran, and the one that waited
-            assert (await talk.until(*TERMINALS))[-1]["response"]["status"] == "completed"
+            assert (await client.until(*TERMINALS))[-1]["response"]["status"] == "completed"
         for answer in await asyncio.gather(*posts):
             assert answer.status == 200
             assert DRAINING not in answer.body
-        await closed(talk.connection)
+        await closed(client.connection)
         await closed(plain.connection)
-        assert {each.connection.close_code for each in (talk, plain, idle)} == {1012}
+        assert {each.connection.close_code for each in (client, plain, idle)} == {1012}
         assert await running.exited() == -signal.SIGTERM
         assert time.monotonic() - stopped_at < DRAIN_S  # nobody waits for the end of the time
     assert Counter(row[:2] for row in running.rows()) == {("completed", None): 7}
@@ -263,13 +199,13 @@ WAYS = [("responses", True), ("responses", False), ("chat/completions", True), (
 async def test_what_does_not_fit_is_told_so(tmp_path: Path) -> None:
     """Each in its way: a failed response, a broken stream of chunks, HTTP 503; what never ran is an error."""
     async with (
-        server(tmp_path, 0.5) as running,
+        server_process(tmp_path, 0.5) as running,
         aiohttp.ClientSession() as http,
-        talking(running.ws_url) as talk,
-        talking(running.ws_url) as leaver,
+        wire_client(running.ws_url) as client,
+        wire_client(running.ws_url) as leaver,
     ):
-        await talk.create(f"first {LONG}", model="small")
-        await talk.create("second [tokens=3]", model="small", event_id="waits")
+        await client.create(f"first {LONG}", model="small")
+        await client.create("second [tokens=3]", model="small", event_id="waits")
         await leaver.create(f"third {LONG}", model="small", millrace={"on_disconnect": "detach"})
         await leaver.until("response.output_text.delta")
         await leaver.connection.close()
@@ -278,9 +214,9 @@ async def test_what_does_not_fit_is_told_so(tmp_path: Path) -> None:
             for number, (path, streamed) in enumerate(WAYS)
         ]
         await until(lambda: running.small.stats.running == 6)
-        await talk.until("response.output_text.delta")
+        await client.until("response.output_text.delta")
         stopped_at = running.stop()
-        terminal, waited = (await talk.until(*TERMINALS))[-1], await talk.next()
+        terminal, waited = (await client.until(*TERMINALS))[-1], await client.next()
         assert (terminal["type"], terminal["response"]["error"]["code"]) == ("response.failed", DRAINING)
         assert terminal["response"]["usage"]["cost_usd"] > 0
         assert (waited["type"], waited["error"]["code"], waited["event_id"]) == ("error", DRAINING, "waits")
@@ -292,7 +228,7 @@ async def test_what_does_not_fit_is_told_so(tmp_path: Path) -> None:
         for answer in (document, completion):
             assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
         assert all(DRAINING in answer.body for answer in (events, document, chunks, completion))
-        await closed(talk.connection)
+        await closed(client.connection)
         assert await running.exited() == -signal.SIGTERM
         assert time.monotonic() - stopped_at < 4
     assert Counter(row[:2] for row in running.rows()) == {("failed", DRAINING): 6}
@@ -302,24 +238,24 @@ async def test_what_does_not_fit_is_told_so(tmp_path: Path) -> None:
 async def test_a_request_on_its_way_is_answered(tmp_path: Path) -> None:
     """Sent shortly before the signal or up to a second after it: by a whole response, or by an error."""
     sockets = 24
-    async with server(tmp_path, 5.0) as running:
+    async with server_process(tmp_path, 5.0) as running:
         async with asyncio.TaskGroup() as group:
             writable = asyncio.Event()
 
-            async def ask(number: int, talk: Talk) -> str:
+            async def ask(number: int, client: WireClient) -> str:
                 await writable.wait()
                 await asyncio.sleep(0.9 * number / sockets)
-                events = await talk.ask(f"{number} [tokens=2]", model="small")
+                events = await client.ask(f"{number} [tokens=2]", model="small")
                 if events[-1]["type"] != "error":
-                    check_whole(events)
-                await closed(talk.connection)
-                assert talk.connection.close_code == 1012
+                    check_response(events)
+                await closed(client.connection)
+                assert client.connection.close_code == 1012
                 return str(events[-1]["type"])
 
             async def connected(number: int) -> str:
-                async with talking(running.ws_url) as talk:
+                async with wire_client(running.ws_url) as client:
                     ready.release()
-                    return await ask(number, talk)
+                    return await ask(number, client)
 
             ready = asyncio.Semaphore(0)
             tasks = [group.create_task(connected(number)) for number in range(sockets)]
@@ -340,12 +276,16 @@ async def test_a_request_on_its_way_is_answered(tmp_path: Path) -> None:
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_stops_now(tmp_path: Path, first: signal.Signals, second: signal.Signals) -> None:
     """With nothing left open, and what was spent written all the same."""
-    async with server(tmp_path, 30) as running, aiohttp.ClientSession() as http, talking(running.ws_url) as talk:
-        await talk.create(f"first {LONG}", model="small")
-        await talk.create(f"waits {LONG}", model="small")
+    async with (
+        server_process(tmp_path, 30) as running,
+        aiohttp.ClientSession() as http,
+        wire_client(running.ws_url) as client,
+    ):
+        await client.create(f"first {LONG}", model="small")
+        await client.create(f"waits {LONG}", model="small")
         posted = asyncio.create_task(post(http, running.url, f"second {LONG}", stream=True))
         await until(lambda: running.small.stats.running == 2)
-        await talk.until("response.output_text.delta")
+        await client.until("response.output_text.delta")
         running.stop(first)
         async with asyncio.timeout(5):
             while await get(http, f"{running.url}/readyz") != 503:  # noqa: ASYNC110 - another process
@@ -354,8 +294,8 @@ async def test_a_second_signal_stops_now(tmp_path: Path, first: signal.Signals, 
         status = await running.exited()
         assert time.monotonic() - stopped_at < 3
         assert status == (-signal.SIGTERM if signal.SIGTERM in (first, second) else 0)
-        await closed(talk.connection)
-        assert talk.connection.close_code == 1012
+        await closed(client.connection)
+        assert client.connection.close_code == 1012
         await asyncio.wait((posted,))
         assert posted.exception() is not None or "response.completed" not in posted.result().body
     rows = running.rows()
@@ -367,9 +307,9 @@ async def test_who_does_not_read_is_not_waited_for(tmp_path: Path) -> None:
     """Neither on a WebSocket nor over HTTP; what came to them is in the ledger."""
     flood = {"model": "small", "input": "flood [tokens=60000]", "max_output_tokens": 60_000}
     async with (
-        server(tmp_path, 0.5) as running,
-        deaf(running.url) as peer,
-        deaf(running.url, posting("responses", **flood | {"input": "other flood [tokens=60000]"})),
+        server_process(tmp_path, 0.5) as running,
+        slow_client(running.url) as peer,
+        slow_client(running.url, post_request("responses", **flood | {"input": "other flood [tokens=60000]"})),
     ):
         peer.send({"type": "response.create"} | flood)
         await until(lambda: running.small.stats.running == 2)
@@ -384,7 +324,7 @@ async def test_who_does_not_read_is_not_waited_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0)])
 async def test_with_nobody_connected_it_ends_at_once(tmp_path: Path, number: signal.Signals, status: int) -> None:
     """However long it might drain."""
-    async with server(tmp_path, 30) as running, aiohttp.ClientSession() as http:
+    async with server_process(tmp_path, 30) as running, aiohttp.ClientSession() as http:
         assert await get(http, f"{running.url}/readyz") == 200
         stopped_at = running.stop(number)
         assert await running.exited() == status

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from millrace_client import Client, Reply
-from tests.conftest import Running, Start, until
-from tests.support.wire_client import TERMINALS, check_whole, narrow, talking
+from tests.support.server import Running, Start
+from tests.support.waiting import until
+from tests.support.wire_client import TERMINALS, check_response, small_buffer_socket, wire_client
 
 CROWD = 100
 
@@ -96,12 +97,12 @@ async def test_when_all_leave_the_call_stops(millrace: Running) -> None:
 async def test_a_late_one_gets_it_from_the_first_word(millrace: Running) -> None:
     """Plain beside negotiated, in different deliveries; the same words for all."""
     prompt = "talk [tokens=80] [rate=200]"
-    async with talking(millrace.ws_url, negotiated=True) as leading, talking(millrace.ws_url) as late:
+    async with wire_client(millrace.ws_url, negotiated=True) as leading, wire_client(millrace.ws_url) as late:
         await leading.create(prompt, model="small")
         begun = await leading.until("response.output_text.delta")
         await until(lambda: millrace.small.stats.tokens_sent > 20)
-        joined = check_whole(await late.ask(prompt, model="small"))
-        led = check_whole(begun + await leading.until(*TERMINALS), negotiated=True)
+        joined = check_response(await late.ask(prompt, model="small"))
+        led = check_response(begun + await leading.until(*TERMINALS), negotiated=True)
     assert joined["metadata"]["millrace.cache"] == "joined"
     assert joined["output"][0]["content"][0]["text"] == led["output"][0]["content"][0]["text"]
     assert joined["usage"]["cost_usd"] == 0
@@ -113,28 +114,28 @@ async def test_a_revise_reaches_everyone_who_may_see_it(millrace: Running) -> No
     """Negotiated followers see the words taken back, one that waits for the answer never saw them; one escalation."""
     prompt = "Prove that the square root of 2 is irrational. [rate=100]"
     async with (
-        talking(millrace.ws_url, negotiated=True) as one,
-        talking(millrace.ws_url, negotiated=True) as two,
-        talking(millrace.ws_url) as waiting,
+        wire_client(millrace.ws_url, negotiated=True) as one,
+        wire_client(millrace.ws_url, negotiated=True) as two,
+        wire_client(millrace.ws_url) as waiting,
     ):
         await one.create(prompt)
         await two.create(prompt)
         await waiting.create(prompt, millrace={"delivery": "commit"})
-        answers = [await talk.until(*TERMINALS) for talk in (one, two, waiting)]
+        answers = [await listener.until(*TERMINALS) for listener in (one, two, waiting)]
     assert (millrace.small.stats.started, millrace.large.stats.started) == (1, 1)
     for events, negotiated in zip(answers, (True, True, False), strict=True):
-        assert check_whole(events, negotiated=negotiated)["metadata"]["millrace.route"] == "large"
+        assert check_response(events, negotiated=negotiated)["metadata"]["millrace.route"] == "large"
         assert sum(event["type"] == "millrace.revise" for event in events) == negotiated
 
 
 async def test_nobody_is_bound_by_anothers_early_commit(millrace: Running) -> None:
     """A plain client's words stand after forty tokens; who waits for the whole answer does not share that flight."""
     prompt = "talk [tokens=90] [rate=300]"
-    async with talking(millrace.ws_url) as plain, talking(millrace.ws_url) as whole:
+    async with wire_client(millrace.ws_url) as plain, wire_client(millrace.ws_url) as whole:
         await plain.create(prompt, max_output_tokens=70)
         await until(lambda: millrace.small.stats.started == 1)
-        judged = check_whole(await whole.ask(prompt, max_output_tokens=70, millrace={"delivery": "commit"}))
-        early = check_whole(await plain.until(*TERMINALS))
+        judged = check_response(await whole.ask(prompt, max_output_tokens=70, millrace={"delivery": "commit"}))
+        early = check_response(await plain.until(*TERMINALS))
     assert (early["metadata"]["millrace.route"], early["metadata"]["millrace.check"]) == ("small", "cut_off")
     assert (judged["metadata"]["millrace.route"], judged["metadata"]["millrace.check"]) == ("large", "cut_off")
 
@@ -167,8 +168,8 @@ async def test_a_healthy_joiner_is_not_starved_by_a_slow_leader(start: Start) ->
 
     async with (
         start(long) as running,
-        talking(running.ws_url, max_queue=1, sock=narrow(running.url)) as slow,
-        talking(running.ws_url) as quick,
+        wire_client(running.ws_url, max_queue=1, sock=small_buffer_socket(running.url)) as slow,
+        wire_client(running.ws_url) as quick,
     ):
         prompt = f"flood [tokens={tokens}]"
         await slow.create(prompt, model="small")
@@ -178,9 +179,9 @@ async def test_a_healthy_joiner_is_not_starved_by_a_slow_leader(start: Start) ->
             await asyncio.sleep(0.3)
             sent = running.small.stats.tokens_sent
         assert sent < tokens
-        joined = check_whole(await quick.ask(prompt, model="small"))
+        joined = check_response(await quick.ask(prompt, model="small"))
         assert joined["metadata"]["millrace.cache"] == "joined"
-        check_whole(await slow.until(*TERMINALS))
+        check_response(await slow.until(*TERMINALS))
 
 
 async def test_a_failure_is_everyones(millrace: Running) -> None:

@@ -9,7 +9,7 @@ from openai import AsyncOpenAI
 from openai.lib.responses_websocket import AsyncResponsesWebSocketSession, ResponsesWebSocketLimits
 from openai.resources.responses.responses import AsyncResponsesConnection
 
-from tests.conftest import Running
+from tests.support.server import Running
 
 LIMITS = ResponsesWebSocketLimits(
     max_lanes=20, max_events_per_lane=4096, max_events=65536, max_bytes_per_lane=2**24, max_bytes=2**26

@@ -7,19 +7,16 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.typing import Subprotocol
 
 from millrace.wire import limits
-from tests.conftest import Running, Start, until
-from tests.end_to_end.test_cancellation import AT_ONCE_S, aborted_within
-from tests.support.wire_client import PATIENCE_S, TERMINALS, Event, check_whole, narrow, text_of
+from tests.support.byte_client import ByteClient, byte_client, is_last
+from tests.support.server import AT_ONCE_S, Running, Start, aborted_within
+from tests.support.waiting import until
+from tests.support.wire_client import TERMINALS, Event, check_response, small_buffer_socket, text_of
 
 ROUNDS = int(os.environ.get("MILLRACE_CUTS", "0"))
 EVENTS = 200  # the first so many may be the last that was seen
@@ -28,79 +25,6 @@ AT_A_TIME = 8  # conversations
 STREAMED = "[reason=8] [tokens=260] [rate=4000]"  # the 40 words of a prefix are one event
 AT_ITS_END = "[reason=450] [tokens=20] [rate=800]"  # all words are one event, those of one read one thought
 WEATHER = {"type": "function", "name": "get_weather", "parameters": {"type": "object", "properties": {}}}
-
-
-class Reader:
-    """One connection that keeps what it got to the byte."""
-
-    def __init__(self, connection: ClientConnection, epoch: str) -> None:
-        self.connection = connection
-        self.epoch = epoch
-
-    async def send(self, kind: str, **fields: Any) -> None:
-        await self.connection.send(json.dumps({"type": kind, **fields}))
-
-    async def create(self, asked: str, millrace: Event | None = None, **fields: Any) -> None:
-        options = {"on_disconnect": "detach", "cache": "off", **(millrace or {})}
-        await self.send("response.create", input=asked, millrace=options, **fields)
-
-    async def resume(self, response_id: str, after: int = -1, epoch: str | None = None) -> None:
-        await self.send("millrace.resume", response_id=response_id, after=after, epoch=epoch or self.epoch)
-
-    async def frame(self) -> str:
-        async with asyncio.timeout(PATIENCE_S):
-            frame = await self.connection.recv()
-            assert isinstance(frame, str)
-            return frame
-
-    async def event(self) -> Event:
-        event: Event = json.loads(await self.frame())
-        return event
-
-    async def to_the_end(self) -> list[str]:
-        """Return the frames up to a terminal or an error."""
-        frames = [await self.frame()]
-        while not is_last(frames[-1]):
-            frames.append(await self.frame())
-        return frames
-
-    async def rest(self, response_id: str, after: int, *, ended: bool = False) -> list[str]:
-        """Return what was missed, and prove that nothing follows; `ended`: the terminal was seen."""
-        await self.resume(response_id, after)
-        frames: list[str] = []
-        if not ended:
-            frames = await self.to_the_end()
-        await self.send("millrace.ping", t="over")
-        while (frame := json.loads(last := await self.frame()))["type"] != "millrace.pong":
-            frames.append(last)
-            assert frame["type"] == "millrace.resumed", frame
-        if frames and (resumed := json.loads(frames[0]))["type"] == "millrace.resumed":
-            assert (resumed["from"], resumed["gap"]) == (after + 1, False)
-            del frames[0]
-        return frames
-
-    def cut(self) -> None:
-        """Be gone, without a word."""
-        self.connection.transport.abort()
-
-
-@asynccontextmanager
-async def reading(running: Running, *, negotiated: bool, **options: Any) -> AsyncIterator[Reader]:
-    """Connect. A plain client learns the epoch where it can."""
-    subprotocols = [Subprotocol("millrace.v1")] if negotiated else None
-    url = f"{running.ws_url}/v1/responses"
-    async with connect(url, subprotocols=subprotocols, compression=None, **options) as connection:
-        if negotiated:
-            hello = json.loads(await connection.recv())
-            yield Reader(connection, hello["epoch"])
-            return
-        async with aiohttp.ClientSession() as http, http.get(f"{running.url}/healthz") as health:
-            epoch = (await health.json())["epoch"]
-        yield Reader(connection, epoch)
-
-
-def is_last(frame: str) -> bool:
-    return frame.startswith(('{"type":"error"', *(f'{{"type":"{kind}"' for kind in TERMINALS)))
 
 
 def events_of(frames: list[str]) -> list[Event]:
@@ -116,8 +40,8 @@ async def cut_and_resume(
     running: Running, cut: int, asked: str, *, negotiated: bool, cancel_at: int | None = None, **fields: Any
 ) -> list[Event]:
     """Cut a connection after so many events, resume on another; return what its uncut twin got, which is the same."""
-    async with reading(running, negotiated=negotiated) as twin:
-        async with reading(running, negotiated=negotiated) as first:
+    async with byte_client(running, negotiated=negotiated) as twin:
+        async with byte_client(running, negotiated=negotiated) as first:
             await first.create(asked, stream_id="a", **fields)
             seen = [await first.frame()]
             await twin.resume(id_of(seen))
@@ -126,7 +50,7 @@ async def cut_and_resume(
                 if len(seen) == cancel_at:
                     await first.send("response.cancel", response_id=id_of(seen))
             first.cut()
-        async with reading(running, negotiated=negotiated) as second:
+        async with byte_client(running, negotiated=negotiated) as second:
             rest = await second.rest(id_of(seen), len(seen) - 1, ended=is_last(seen[-1]))
         whole = await twin.to_the_end()
         if negotiated:
@@ -155,7 +79,7 @@ async def test_a_cut_at_any_event_loses_nothing(millrace: Running, delivery: str
         async with free:
             options = {"delivery": delivery}
             events = await cut_and_resume(millrace, cut, f"go on {asked}", negotiated=negotiated, millrace=options)
-            check_whole(events, negotiated=negotiated)
+            check_response(events, negotiated=negotiated)
             return len(events)
 
     assert min(await asyncio.gather(*map(one, CUTS))) > EVENTS
@@ -223,19 +147,21 @@ async def test_merged_words_are_told_again_as_they_were_merged(start: Start, *, 
         configuration["models"]["small"]["max_output_tokens"] = tokens
 
     async with start(long) as running:
-        async with reading(running, negotiated=negotiated, max_queue=1, sock=narrow(running.url)) as slow:
+        async with byte_client(
+            running, negotiated=negotiated, max_queue=1, sock=small_buffer_socket(running.url)
+        ) as slow:
             await slow.create(f"flood [tokens={tokens}]", model="small", stream_id="a")
             seen = [await slow.frame() for _ in range(50)]
             await until(lambda: running.small.stats.running == 0 or running.small.stats.tokens_sent == tokens, 20)
             while not any(len(frame) > 5000 for frame in seen[50:]):
                 seen.append(await slow.frame())
             slow.cut()
-        async with reading(running, negotiated=negotiated) as second:
+        async with byte_client(running, negotiated=negotiated) as second:
             rest = await second.rest(id_of(seen), len(seen) - 1)
             assert seen + rest == await second.rest(id_of(seen), -1)
     events = events_of(seen + rest)
     check_numbers(events)
-    response = check_whole(events, negotiated=negotiated)
+    response = check_response(events, negotiated=negotiated)
     assert response["usage"]["output_tokens"] == tokens
 
 
@@ -243,9 +169,9 @@ async def test_merged_words_are_told_again_as_they_were_merged(start: Start, *, 
 async def test_the_old_connection_may_still_be_there(millrace: Running, *, negotiated: bool) -> None:
     """Several listen, each from where it likes, and one twice; the response is one, and so is its call."""
     async with (
-        reading(millrace, negotiated=negotiated) as first,
-        reading(millrace, negotiated=negotiated) as second,
-        reading(millrace, negotiated=negotiated) as third,
+        byte_client(millrace, negotiated=negotiated) as first,
+        byte_client(millrace, negotiated=negotiated) as second,
+        byte_client(millrace, negotiated=negotiated) as third,
     ):
         await first.create("go on [tokens=60] [rate=300]", stream_id="a")
         seen = [await first.frame() for _ in range(8)]
@@ -264,7 +190,7 @@ async def test_the_old_connection_may_still_be_there(millrace: Running, *, negot
 
 async def test_one_connection_may_listen_twice(millrace: Running) -> None:
     """The second time comes after the first: a lane is a lane."""
-    async with reading(millrace, negotiated=False) as reader:
+    async with byte_client(millrace, negotiated=False) as reader:
         await reader.create("go on [tokens=30] [rate=300]", stream_id="a")
         seen = [await reader.frame()]
         await reader.resume(id_of(seen))
@@ -280,14 +206,14 @@ async def test_who_listens_twice_is_one_who_does_not_read(start: Start) -> None:
         configuration["server"]["stuck_s"] = 0.5
 
     async with start(long) as running:
-        async with reading(running, negotiated=False, max_queue=1, sock=narrow(running.url)) as reader:
+        async with byte_client(running, negotiated=False, max_queue=1, sock=small_buffer_socket(running.url)) as reader:
             await reader.create("flood [tokens=100000] [rate=20000]", model="small", stream_id="a")
             response_id = id_of([await reader.frame()])
             await reader.resume(response_id)
             await until(lambda: running.small.stats.aborted == 1, 20)
             reader.cut()
-        async with reading(running, negotiated=False) as second:
-            ended = check_whole(events_of(await second.rest(response_id, -1)))
+        async with byte_client(running, negotiated=False) as second:
+            ended = check_response(events_of(await second.rest(response_id, -1)))
     assert (ended["status"], ended["incomplete_details"]) == ("incomplete", {"reason": "slow_consumer"})
 
 
@@ -297,15 +223,15 @@ async def test_what_cannot_be_told_again_is_refused(
 ) -> None:
     """Another process's, one that never was, more than was sent, another negotiation, too long; nothing else ends."""
 
-    async def code(reader: Reader, response_id: str, **fields: Any) -> str:
+    async def code(reader: ByteClient, response_id: str, **fields: Any) -> str:
         await reader.resume(response_id, **fields)
         error = await reader.event()
         assert (error["type"], "stream_id" in error) == ("error", False)
         return f"{error['error']['code']} {error['status']}"
 
     async with (
-        reading(millrace, negotiated=negotiated) as reader,
-        reading(millrace, negotiated=not negotiated) as stranger,
+        byte_client(millrace, negotiated=negotiated) as reader,
+        byte_client(millrace, negotiated=not negotiated) as stranger,
     ):
         await reader.create("go on [tokens=30]", stream_id="a")
         seen = await reader.to_the_end()
@@ -325,7 +251,7 @@ async def test_what_cannot_be_told_again_is_refused(
 
 async def test_a_response_that_is_told_to_nobody_in_this_way_is_refused(millrace: Running) -> None:
     """Numbers of one negotiation mean nothing in the other; over HTTP it is told anew, from the beginning only."""
-    async with reading(millrace, negotiated=True) as reader:
+    async with byte_client(millrace, negotiated=True) as reader:
         await reader.create("go on [tokens=30]", stream_id="a")
         seen = await reader.to_the_end()
         url = f"{millrace.url}/v1/responses/{id_of(seen)}?stream=true"
@@ -334,27 +260,27 @@ async def test_a_response_that_is_told_to_nobody_in_this_way_is_refused(millrace
                 assert (refused.status, (await refused.json())["error"]["code"]) == (409, "resume_gap")
             async with http.get(url) as got:
                 lines = [line[6:].decode().strip() async for line in got.content if line.startswith(b"data: ")]
-        check_whole(events_of(lines))
+        check_response(events_of(lines))
 
 
 async def test_by_default_a_cut_is_a_cancel(millrace: Running) -> None:
     """The model stops within 250 ms; who comes back is told so, with what it cost."""
-    async with reading(millrace, negotiated=False) as first:
+    async with byte_client(millrace, negotiated=False) as first:
         await first.create("go on [tokens=3000] [rate=100]", {"on_disconnect": "cancel"}, stream_id="a")
         seen = [await first.frame() for _ in range(4)]
         cut_at = time.time()
         first.cut()
     await until(lambda: millrace.small.stats.aborted == 1)
     assert aborted_within(millrace, cut_at) < AT_ONCE_S
-    async with reading(millrace, negotiated=False) as second:
+    async with byte_client(millrace, negotiated=False) as second:
         whole = seen + await second.rest(id_of(seen), 3)
-    assert check_whole(events_of(whole))["status"] == "cancelled"
+    assert check_response(events_of(whole))["status"] == "cancelled"
 
 
 async def test_it_is_cancelled_when_the_last_has_gone(millrace: Running) -> None:
     """Not before; and a detached one not even then."""
-    async with reading(millrace, negotiated=False) as second:
-        async with reading(millrace, negotiated=False) as first:
+    async with byte_client(millrace, negotiated=False) as second:
+        async with byte_client(millrace, negotiated=False) as first:
             await first.create("go on [tokens=3000] [rate=100]", {"on_disconnect": "cancel"}, stream_id="a")
             seen = [await first.frame() for _ in range(6)]
             await second.resume(id_of(seen))
@@ -371,12 +297,12 @@ async def test_it_is_cancelled_when_the_last_has_gone(millrace: Running) -> None
 @pytest.mark.parametrize("named", ["response", "lane"])
 async def test_a_resumed_one_can_be_cancelled(millrace: Running, named: str) -> None:
     """By its id and by its lane, while it is told and while its replay still waits behind another in the lane."""
-    async with reading(millrace, negotiated=True) as first:
+    async with byte_client(millrace, negotiated=True) as first:
         await first.create("go on [tokens=3000] [rate=100]", stream_id="a")
         seen = [await first.frame() for _ in range(8)]
         first.cut()
     target = {"response_id": id_of(seen)} if named == "response" else {"stream_id": "a"}
-    async with reading(millrace, negotiated=True) as second:
+    async with byte_client(millrace, negotiated=True) as second:
         await second.resume(id_of(seen), 7)
         assert json.loads(await second.frame())["type"] == "millrace.resumed"
         await second.frame()
@@ -390,44 +316,44 @@ async def test_a_resumed_one_can_be_cancelled(millrace: Running, named: str) -> 
 
 async def test_a_replay_that_waits_can_be_cancelled(millrace: Running) -> None:
     """Its model stops at once; its end is told when its turn has come."""
-    async with reading(millrace, negotiated=False) as first:
+    async with byte_client(millrace, negotiated=False) as first:
         await first.create("go on [tokens=3000] [rate=100]", stream_id="a")
         seen = [await first.frame() for _ in range(8)]
         first.cut()
-    async with reading(millrace, negotiated=False) as second:
+    async with byte_client(millrace, negotiated=False) as second:
         await second.create("wait [ttft=1] [tokens=5]", model="large", stream_id="a")
         await second.resume(id_of(seen))
         cancelled_at = time.time()
         await second.send("response.cancel", response_id=id_of(seen))
         await until(lambda: millrace.small.stats.aborted == 1)
         assert aborted_within(millrace, cancelled_at) < AT_ONCE_S
-        before = check_whole(events_of(await second.to_the_end()))
+        before = check_response(events_of(await second.to_the_end()))
         assert before["status"] == "completed"
-        assert check_whole(events_of(await second.to_the_end()))["status"] == "cancelled"
+        assert check_response(events_of(await second.to_the_end()))["status"] == "cancelled"
 
 
 async def test_a_replay_that_waits_is_someone_who_listens(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """The response is not given up as one that nobody came back for."""
     monkeypatch.setattr(limits, "DETACHED_S", 0.3)
-    async with reading(millrace, negotiated=False) as first:
+    async with byte_client(millrace, negotiated=False) as first:
         await first.create("go on [ttft=1] [tokens=5]", stream_id="a")
         seen = [await first.frame()]
         first.cut()
-    async with reading(millrace, negotiated=False) as second:
+    async with byte_client(millrace, negotiated=False) as second:
         await second.create("wait [ttft=1] [tokens=5]", model="large", stream_id="a")
         await second.resume(id_of(seen))
-        assert check_whole(events_of(await second.to_the_end()))["status"] == "completed"
-        assert check_whole(events_of(await second.to_the_end()))["status"] == "completed"
+        assert check_response(events_of(await second.to_the_end()))["status"] == "completed"
+        assert check_response(events_of(await second.to_the_end()))["status"] == "completed"
 
 
 async def test_nobody_came_back(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A detached response is given up after a while; a replay that was cut while it waited does not keep it."""
     monkeypatch.setattr(limits, "DETACHED_S", 0.3)
-    async with reading(millrace, negotiated=False) as first:
+    async with byte_client(millrace, negotiated=False) as first:
         await first.create("go on [ttft=30] [tokens=5]", stream_id="a")
         seen = [await first.frame()]
         first.cut()
-    async with reading(millrace, negotiated=False) as second:
+    async with byte_client(millrace, negotiated=False) as second:
         await second.create("wait [ttft=30]", model="large", stream_id="a")
         await second.resume(id_of(seen))
         await until(lambda: millrace.large.stats.running == 1)
@@ -437,15 +363,15 @@ async def test_nobody_came_back(millrace: Running, monkeypatch: pytest.MonkeyPat
 
 async def test_a_resumed_one_keeps_its_place_in_its_lane(millrace: Running) -> None:
     """What is asked there after it begins when it has ended."""
-    async with reading(millrace, negotiated=False) as first:
+    async with byte_client(millrace, negotiated=False) as first:
         await first.create("go on [tokens=60] [rate=200]", stream_id="a")
         seen = [await first.frame() for _ in range(8)]
         first.cut()
-    async with reading(millrace, negotiated=False) as second:
+    async with byte_client(millrace, negotiated=False) as second:
         await second.resume(id_of(seen), 7)
         await second.create("and then?", stream_id="a", previous_response_id=id_of(seen))
         events = events_of(seen + await second.to_the_end())
-        assert check_whole(events)["id"] == id_of(seen)
-        after = check_whole(events_of(await second.to_the_end()))
+        assert check_response(events)["id"] == id_of(seen)
+        after = check_response(events_of(await second.to_the_end()))
     assert after["previous_response_id"] == id_of(seen)
     assert after["status"] == "completed"

@@ -23,8 +23,9 @@ from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Role
 from millrace.wire import limits
-from tests.conftest import Running, Start, until
-from tests.support.wire_client import Event, Talk, check_whole, talking
+from tests.support.server import Running, Start
+from tests.support.waiting import until
+from tests.support.wire_client import Event, WireClient, check_response, wire_client
 
 PROBES = int(os.environ.get("MILLRACE_PROBES", "300"))
 A_CONNECTION = 200  # guesses; a peer that sends hardly anything else is thrown out
@@ -46,8 +47,8 @@ class Tenant:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
 
-    def talking(self, **options: Any) -> Any:
-        return talking(self.running.ws_url, additional_headers=self.headers, **options)
+    def connect(self, **options: Any) -> Any:
+        return wire_client(self.running.ws_url, additional_headers=self.headers, **options)
 
     def http(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(self.running.url, headers=self.headers)
@@ -81,16 +82,16 @@ async def tenants(start: Start, tmp_path: Path) -> AsyncIterator[tuple[Tenant, T
 async def busy(tenant: Tenant, name: str) -> AsyncIterator[None]:
     """Have responses of every kind: running, detached, told over HTTP, ended, stored on disk, broken."""
     ask = {"on_disconnect": "detach", "idempotency_key": "the key", "cache": "off"}
-    async with tenant.talking() as gone:
+    async with tenant.connect() as gone:
         await gone.create(f"{name} {WAITS}", millrace=ask)
         tenant.ids.append((await gone.next())["response"]["id"])
         gone.connection.transport.abort()
-    async with tenant.talking() as talk, tenant.http() as http:
+    async with tenant.connect() as client, tenant.http() as http:
         for fields in ({"store": True}, {"store": False}, {}):
-            tenant.ids.append(check_whole(await talk.ask(f"{name} [tokens=4]", **fields))["id"])
-        tenant.ids.append((await talk.ask(f"{name} [fault=error]", store=True))[-1]["response"]["id"])
-        await talk.create(f"{name} {WAITS}", stream_id="a")
-        tenant.ids.append((await talk.next())["response"]["id"])
+            tenant.ids.append(check_response(await client.ask(f"{name} [tokens=4]", **fields))["id"])
+        tenant.ids.append((await client.ask(f"{name} [fault=error]", store=True))[-1]["response"]["id"])
+        await client.create(f"{name} {WAITS}", stream_id="a")
+        tenant.ids.append((await client.next())["response"]["id"])
         async with http.post("/v1/responses", json={"input": f"{name} http {WAITS}", "stream": True}) as streamed:
             tenant.ids.append(streamed.headers["X-Request-Id"])
             yield
@@ -101,8 +102,8 @@ async def busy(tenant: Tenant, name: str) -> AsyncIterator[None]:
 class Prober:
     """Tries one id in every way there is; returns what it was told, without the id."""
 
-    def __init__(self, talk: Talk, http: aiohttp.ClientSession, epoch: str) -> None:
-        self._talk = talk
+    def __init__(self, client: WireClient, http: aiohttp.ClientSession, epoch: str) -> None:
+        self._talk = client
         self._http = http
         self._epoch = epoch
         self.verbs = itertools.cycle(
@@ -166,9 +167,9 @@ async def test_guessing_ids_finds_nothing(
             ids, ways = guesses(victim.ids), itertools.cycle(WAYS)
             left = PROBES // 2
             while left > 0:
-                async with prober.talking(negotiated=False) as talk, prober.http() as http:
+                async with prober.connect(negotiated=False) as client, prober.http() as http:
                     async with http.get("/healthz") as health:
-                        probing = Prober(talk, http, (await health.json())["epoch"])
+                        probing = Prober(client, http, (await health.json())["epoch"])
                     for guess in itertools.islice(ids, min(left, A_CONNECTION)):
                         way = next(ways)
                         answer = await getattr(probing, way)(guess)
@@ -209,8 +210,8 @@ async def test_an_idempotency_key_is_of_one_key_alone(tenants: tuple[Tenant, Ten
     ids = [(await tenant.post(body))["id"] for tenant in (acme, acme, colleague, other)]
     assert ids[0] == ids[1]
     assert len(set(ids)) == 3
-    async with other.talking() as talk:
-        assert (await talk.ask(**body))[-1]["response"]["id"] == ids[3]
+    async with other.connect() as client:
+        assert (await client.ask(**body))[-1]["response"]["id"] == ids[3]
     assert (await acme.post(other_body))["error"]["code"] == "idempotency_mismatch"
     assert acme.running.calls == 3
 
@@ -218,9 +219,9 @@ async def test_an_idempotency_key_is_of_one_key_alone(tenants: tuple[Tenant, Ten
 async def test_a_tenants_keys_share_what_is_theirs(tenants: tuple[Tenant, Tenant, Tenant]) -> None:
     """Responses are the tenant's: another key of theirs reads, continues, resumes and cancels."""
     acme, colleague, _ = tenants
-    async with acme.talking() as first, colleague.talking() as second, colleague.http() as http:
-        ended = check_whole(await first.ask("How deep is it?"))["id"]
-        assert check_whole(await second.ask("And now?", previous_response_id=ended))["status"] == "completed"
+    async with acme.connect() as first, colleague.connect() as second, colleague.http() as http:
+        ended = check_response(await first.ask("How deep is it?"))["id"]
+        assert check_response(await second.ask("And now?", previous_response_id=ended))["status"] == "completed"
         async with http.get(f"/v1/responses/{ended}") as answer:
             assert answer.status == 200
         await first.create(WAITS)
@@ -257,26 +258,26 @@ async def test_a_ticket_is_its_owner(tenants: tuple[Tenant, Tenant, Tenant]) -> 
     offered = [Subprotocol("millrace.v1"), Subprotocol(f"millrace.ticket.{ticket}")]
     url = f"{other.running.ws_url}/v1/responses"
     async with connect(url, subprotocols=offered, origin=Origin(APP), compression=None) as connection:
-        talk = Talk(connection)
-        epoch = (await talk.next())["epoch"]
+        client = WireClient(connection)
+        epoch = (await client.next())["epoch"]
         for response_id, code in ((theirs, "resume_expired"), (mine, "resume_gap")):  # one was told, over HTTP
-            await talk.send({"type": "millrace.resume", "response_id": response_id, "epoch": epoch})
-            assert (await talk.next())["error"]["code"] == code
-        assert (await talk.ask("go on", previous_response_id=theirs))[-1]["error"]["code"].startswith("previous")
-        check_whole(await talk.ask("go on", previous_response_id=mine), negotiated=True)
+            await client.send({"type": "millrace.resume", "response_id": response_id, "epoch": epoch})
+            assert (await client.next())["error"]["code"] == code
+        assert (await client.ask("go on", previous_response_id=theirs))[-1]["error"]["code"].startswith("previous")
+        check_response(await client.ask("go on", previous_response_id=mine), negotiated=True)
 
 
 async def test_a_detached_response_keeps_its_tenant(tenants: tuple[Tenant, Tenant, Tenant]) -> None:
     """It is found by its owner only, while it runs and nobody listens."""
     acme, _, other = tenants
-    async with acme.talking() as talk:
-        await talk.create("go on [tokens=40] [rate=100]", millrace={"on_disconnect": "detach"})
-        response_id = (await talk.next())["response"]["id"]
-        talk.connection.transport.abort()
-    async with other.talking() as talk, acme.http() as http:
-        await talk.send({"type": "response.cancel", "response_id": response_id})
-        assert (await talk.next())["error"]["code"] == "response_not_found"
+    async with acme.connect() as client:
+        await client.create("go on [tokens=40] [rate=100]", millrace={"on_disconnect": "detach"})
+        response_id = (await client.next())["response"]["id"]
+        client.connection.transport.abort()
+    async with other.connect() as client, acme.http() as http:
+        await client.send({"type": "response.cancel", "response_id": response_id})
+        assert (await client.next())["error"]["code"] == "response_not_found"
         async with http.get(f"/v1/responses/{response_id}?stream=true") as told:
             events = [json.loads(line[6:]) async for line in told.content if line.startswith(b"data: ")]
-    assert check_whole(events)["status"] == "completed"
+    assert check_response(events)["status"] == "completed"
     await until(lambda: acme.running.small.stats.finished == 1)

@@ -8,15 +8,9 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from millrace import pricing, tokens
-from millrace.errors import MillraceError
-from millrace.funnel.catalog import Catalog
 from millrace.funnel.fingerprint import Keys, keys_of
-from millrace.types import CacheMode, Delivery, Format, Message, Model, Price, Prompt, Request, Strategy, Tier, Usage
-from millrace.web.lanes import Lanes, Place
-from millrace.wire import limits
+from millrace.types import CacheMode, Delivery, Format, Message, Model, Price, Prompt, Request, Strategy, Tier
 
 PRICE = Price(input=Decimal("0.15"), cached_input=Decimal("0.075"), output=Decimal("0.60"))
 
@@ -156,147 +150,6 @@ def test_no_two_texts_share_a_key(one: list[str], other: list[str]) -> None:
     """Keys are equal exactly where the normalised parts are."""
     keys = [key(messages=(Message(role="user", parts=tuple(parts)),)) for parts in (one, other)]
     assert (keys[0] == keys[1]) == (normal(one) == normal(other))
-
-
-COUNT = st.integers(0, 10**9)
-DOLLARS = st.decimals(0, 10_000, places=6, allow_nan=False)
-
-
-@st.composite
-def usages(draw: st.DrawFn) -> Usage:
-    input_tokens = draw(COUNT)
-    cached = draw(st.integers(0, input_tokens))
-    return Usage(input_tokens=input_tokens, cached_input_tokens=cached, output_tokens=draw(COUNT))
-
-
-@pytest.mark.parametrize(
-    ("usage", "price", "dollars"),
-    [
-        (Usage(), PRICE, "0"),
-        (Usage(input_tokens=1), PRICE, "0.000000150"),
-        (Usage(output_tokens=1), PRICE, "0.000000600"),
-        (Usage(input_tokens=1, cached_input_tokens=1), PRICE, "0.000000075"),
-        (Usage(input_tokens=1, cached_input_tokens=1), replace(PRICE, cached_input=None), "0.000000150"),
-        (Usage(input_tokens=1_000_000, output_tokens=1_000_000), PRICE, "0.75"),
-        (Usage(input_tokens=1000, cached_input_tokens=400, output_tokens=10, reasoning_tokens=7), PRICE, "0.000126"),
-    ],
-)
-def test_a_cost_is_exact(usage: Usage, price: Price, dollars: str) -> None:
-    """Per million tokens; the cached at their own price, if they have one; reasoning is part of the output."""
-    assert pricing.cost(usage, price) == Decimal(dollars)
-
-
-@given(usages(), usages(), st.builds(Price, input=DOLLARS, output=DOLLARS, cached_input=st.none() | DOLLARS))
-def test_costs_are_whole_nanodollars_never_negative_and_add_up(one: Usage, other: Usage, price: Price) -> None:
-    """Two calls cost what one call of both sizes does, within the nanodollar that each is rounded to."""
-    both = Usage(
-        input_tokens=one.input_tokens + other.input_tokens,
-        cached_input_tokens=one.cached_input_tokens + other.cached_input_tokens,
-        output_tokens=one.output_tokens + other.output_tokens,
-    )
-    costs = [pricing.cost(usage, price) for usage in (one, other)]
-    assert all(cost >= 0 and cost == cost.quantize(pricing.NANODOLLAR) for cost in costs)
-    assert abs(sum(costs) - pricing.cost(both, price)) <= Decimal("1.5e-9")
-
-
-@pytest.mark.parametrize(("size", "count"), [(0, 0), (1, 1), (3, 1), (4, 2), (6, 2), (3_000_000, 1_000_000)])
-def test_an_estimate_is_a_third_of_the_bytes_rounded_up(size: int, count: int) -> None:
-    """Whole numbers, without floats on the way."""
-    assert tokens.estimate(size) == count
-
-
-class LanesModel(RuleBasedStateMachine):
-    """Any order of joining, starting and leaving, against the plain rules."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lanes = Lanes()
-        self.count = 0
-        self.joined: list[Place] = []  # all that are in, oldest first
-        self.running: list[Place] = []
-
-    @rule(lane=st.none() | st.integers(0, 40), burst=st.integers(1, 40), spread=st.booleans())
-    def join(self, lane: int | None, burst: int, *, spread: bool) -> None:
-        for index in range(burst):
-            self.count += 1
-            place = Place(self.count, None if lane is None else str(lane + index * spread))
-            named = {other.stream_id for other in self.joined} - {None}
-            in_lane = any(other.stream_id == place.stream_id for other in self.joined)
-            must_wait = in_lane or len(self.running) >= limits.MAX_RUNNING
-            full = must_wait and len(self.joined) - len(self.running) >= limits.MAX_QUEUED
-            if full or (place.stream_id not in {None, *named} and len(named) >= limits.MAX_LANES):
-                with pytest.raises(MillraceError) as raised:
-                    self.lanes.join(place)
-                assert raised.value.code == ("queue_full" if full else "websocket_stream_limit_reached")
-            else:
-                self.lanes.join(place)
-                self.joined.append(place)
-
-    @rule(times=st.integers(1, 20))
-    def start(self, times: int) -> None:
-        for _ in range(times):
-            busy = {place.stream_id for place in self.running}
-            free = [place for place in self.joined if place.stream_id not in busy]
-            expected = free[0] if free and len(self.running) < limits.MAX_RUNNING else None
-            assert self.lanes.start_next() == expected
-            self.running += [expected] if expected else []
-
-    @precondition(lambda self: self.joined)
-    @rule(data=st.data(), only_running=st.booleans())
-    def leave(self, data: st.DataObject, *, only_running: bool) -> None:
-        place = data.draw(st.sampled_from(self.running if only_running and self.running else self.joined))
-        for _ in range(2):  # leaving twice is leaving once
-            self.lanes.leave(place)
-        self.joined.remove(place)
-        self.running = [other for other in self.running if other != place]
-
-    @invariant()
-    def within_limits_and_in_order(self) -> None:
-        assert list(self.lanes.running.values()) == self.running
-        assert len(self.running) <= limits.MAX_RUNNING
-        assert len({place.stream_id for place in self.running}) == len(self.running)
-        for lane in {place.stream_id for place in self.joined}:
-            assert self.lanes.in_lane(lane) == [place for place in self.joined if place.stream_id == lane]
-        assert self.lanes.in_lane("empty") == []
-
-
-TestLanes = LanesModel.TestCase
-
-
-CATALOG = Catalog(SMALL, LARGE, {"gpt-4o": "auto", "mini": "small"}, Strategy.CASCADE)
-
-
-@pytest.mark.parametrize(
-    ("name", "asked", "resolved"),
-    [
-        ("auto", None, ("auto", Strategy.CASCADE)),
-        ("small", None, ("small", Strategy.SMALL)),
-        ("large", None, ("large", Strategy.LARGE)),
-        ("small-model", None, ("small-model", Strategy.SMALL)),
-        ("large-model", None, ("large-model", Strategy.LARGE)),
-        ("gpt-4o", None, ("auto", Strategy.CASCADE)),
-        ("small", Strategy.LARGE, ("small", Strategy.LARGE)),
-        ("gpt-4o", Strategy.AUTO, ("auto", Strategy.AUTO)),
-    ],
-)
-def test_a_name_means_a_strategy(name: str, asked: Strategy | None, resolved: tuple[str, Strategy]) -> None:
-    """The asked strategy goes before the name's, which goes before the configuration's."""
-    assert CATALOG.resolve(name, asked) == resolved
-
-
-def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    """Aliases included; what was asked for is shown, but not all of it."""
-    with pytest.raises(MillraceError) as raised:
-        CATALOG.resolve("x" * 5000, None)
-    assert (raised.value.code, raised.value.param) == ("model_not_found", "model")
-    assert "auto, small, large, small-model, large-model, gpt-4o, mini" in raised.value.message
-    assert len(raised.value.message) < 250
-
-
-def test_what_a_catalog_lists() -> None:
-    """The models in order, and every name that is not an alias."""
-    assert CATALOG.models == (SMALL, LARGE)
-    assert CATALOG.names == ["auto", "small", "large", "small-model", "large-model"]
 
 
 @pytest.mark.timeout(10)

@@ -9,8 +9,7 @@ from millrace.caches.exact import SqliteExactCache
 from millrace.errors import UpstreamError
 from millrace.funnel import checks
 from millrace.funnel.fingerprint import keys_of
-from millrace.funnel.flight import Participant
-from millrace.funnel.response_log import Committed, ResponseLog, Revised, Routed
+from millrace.funnel.response_log import Committed, ResponseLog, Revised
 from millrace.funnel.routing.choice import choose, likely
 from millrace.stores.database import SqliteDatabase
 from millrace.types import (
@@ -27,7 +26,7 @@ from millrace.types import (
     Tool,
     calls_of,
 )
-from tests.support.scripted_models import CALLED, CATALOG, CUT, LARGE, POLICY, SMALL, STOP, request, staged
+from tests.support.scripted_models import CALLED, CATALOG, CUT, LARGE, POLICY, SMALL, STOP, request, scripted_funnel
 
 DEPTH = Tool(name="depth", parameters={"type": "object", "properties": {"of": {"type": "string"}}, "required": ["of"]})
 GOOD_CALL = (CallPiece(index=0, id="call_1", name="depth", arguments='{"of":'), CallPiece(index=0, arguments='"it"}'))
@@ -56,24 +55,24 @@ def cache(database: SqliteDatabase) -> SqliteExactCache:
 @pytest.mark.parametrize("delivery", [Delivery.PREFIX, Delivery.SPECULATE, Delivery.COMMIT])
 async def test_a_good_call_of_the_small_model_stands(delivery: Delivery) -> None:
     """It completes, is judged as a whole and is not stored; nothing was committed before its end."""
-    async with staged(["Let me look. "] * 60 + [*GOOD_CALL, CALLED], exact=cache) as stage:
+    async with scripted_funnel(["Let me look. "] * 60 + [*GOOD_CALL, CALLED], exact=cache) as funnel:
         for _ in range(2):
-            response = await stage.ask(request(tools=(DEPTH,), delivery=delivery))
+            response = await funnel.ask(request(tools=(DEPTH,), delivery=delivery))
             assert response.ended is not None
             assert (response.ended.status, response.ended.source) == (Status.COMPLETED, Source.SMALL)
             assert response.ended.check == "passed"
             assert calls_of(facts_of(response, CallPiece))[0].arguments == '{"of":"it"}'
             (committed,) = [at for at, fact in enumerate(response.facts) if isinstance(fact, Committed)]
             assert committed > max(at for at, fact in enumerate(response.facts) if isinstance(fact, CallPiece))
-        assert len(stage.small.attempts) == 2
-        assert stage.large.attempts == []
+        assert len(funnel.small.attempts) == 2
+        assert funnel.large.attempts == []
 
 
 @pytest.mark.parametrize("delivery", [Delivery.PREFIX, Delivery.SPECULATE])
 async def test_a_bad_call_goes_to_the_large_model(delivery: Delivery) -> None:
     """Arguments that do not fit: the large model's call is the answer."""
-    async with staged(["I see. "] * 60 + [*BAD_CALL, CALLED], [*GOOD_CALL, CALLED]) as stage:
-        response = await stage.ask(request(tools=(DEPTH,), delivery=delivery))
+    async with scripted_funnel(["I see. "] * 60 + [*BAD_CALL, CALLED], [*GOOD_CALL, CALLED]) as funnel:
+        response = await funnel.ask(request(tools=(DEPTH,), delivery=delivery))
     assert response.ended is not None
     assert (response.ended.status, response.ended.source) == (Status.COMPLETED, Source.LARGE)
     (revised,) = facts_of(response, Revised)
@@ -90,8 +89,8 @@ async def test_reasoning_is_stored_with_the_answer() -> None:
         kept.append(cache(database))
         return kept[0]
 
-    async with staged([Thought("Deep "), Thought("or not?"), "Two metres.", STOP], exact=keeping) as stage:
-        await stage.ask(asked := request())
+    async with scripted_funnel([Thought("Deep "), Thought("or not?"), "Two metres.", STOP], exact=keeping) as funnel:
+        await funnel.ask(asked := request())
         stored = kept[0].peek(keys_of(asked, CATALOG.models, checks.NAMES, "").exact)
     assert stored is not None
     assert (stored.text, stored.reasoning) == ("Two metres.", "Deep or not?")
@@ -100,16 +99,16 @@ async def test_reasoning_is_stored_with_the_answer() -> None:
 @pytest.mark.parametrize("script", [[Refusal("I will not."), STOP], ["Yes.", CUT], ["  ", STOP]])
 async def test_what_is_no_plain_whole_answer_is_not_stored(script: list[Any]) -> None:
     """A refusal beside the text, a cut, nothing but white space."""
-    async with staged(script, exact=cache) as stage:
+    async with scripted_funnel(script, exact=cache) as funnel:
         for _ in range(2):
-            await stage.ask(request(strategy=Strategy.SMALL))
-        assert len(stage.small.attempts) == 2
+            await funnel.ask(request(strategy=Strategy.SMALL))
+        assert len(funnel.small.attempts) == 2
 
 
 async def test_a_refusal_beside_the_text_is_a_refusal() -> None:
     """The provider's mark is enough for the large model to be asked."""
-    async with staged([Refusal("No."), STOP]) as stage:
-        response = await stage.ask(request())
+    async with scripted_funnel([Refusal("No."), STOP]) as funnel:
+        response = await funnel.ask(request())
     assert response.ended is not None
     assert (response.ended.source, response.ended.check) == (Source.LARGE, "refusal")
 
@@ -128,8 +127,8 @@ async def test_a_refusal_beside_the_text_is_a_refusal() -> None:
 @pytest.mark.parametrize("words", [1, 60])
 async def test_a_request_names_its_checks(fields: Any, source: Source, check: str | None, words: int) -> None:
     """Only those run, on a beginning too; a schema of the asker's is looked at in any case."""
-    async with staged(["I don't know. "] * words + [STOP]) as stage:
-        response = await stage.ask(request(**fields))
+    async with scripted_funnel(["I don't know. "] * words + [STOP]) as funnel:
+        response = await funnel.ask(request(**fields))
     assert response.ended is not None
     assert (response.ended.source, response.ended.check) == (source, check)
 
@@ -152,10 +151,10 @@ async def test_concise_is_the_last_system_text(messages: Any, sent: Any) -> None
     """It is sent, counted and in the keys; without it the prompt is as it came."""
     asked = request(*messages)
     assert POLICY.worded(asked) is asked.prompt
-    async with staged(["Two.", STOP], exact=cache) as stage:
-        plain = await stage.ask(asked)
-        brief = await stage.ask(replace(asked, concise=True))
-        assert [(message.role, message.parts) for message in stage.small.attempts[1].call.prompt.sent] == sent
+    async with scripted_funnel(["Two.", STOP], exact=cache) as funnel:
+        plain = await funnel.ask(asked)
+        brief = await funnel.ask(replace(asked, concise=True))
+        assert [(message.role, message.parts) for message in funnel.small.attempts[1].call.prompt.sent] == sent
     assert brief.request.input_tokens > plain.request.input_tokens
     assert brief.cache is CacheOutcome.MISS
 
@@ -174,8 +173,8 @@ def test_nothing_races_with_tools_or_a_budget(strategy: Strategy, fields: Any, w
 async def test_a_winner_of_a_race_has_thought_before_it_spoke() -> None:
     """What it said beside the text while nobody listened comes first, then its words, then what follows live."""
     small: list[Any] = [Thought("a"), "One", Thought("b"), " two.", STOP]
-    async with staged(small, [Thought("late"), *[Thought("r")] * 50, "Large.", STOP]) as stage:
-        response = await stage.ask(request(strategy=Strategy.RACE))
+    async with scripted_funnel(small, [Thought("late"), *[Thought("r")] * 50, "Large.", STOP]) as funnel:
+        response = await funnel.ask(request(strategy=Strategy.RACE))
     told = [fact for fact in response.facts if isinstance(fact, str | Thought)]
     assert told == [Thought("a"), "One", Thought("b"), " two."]
 
@@ -183,29 +182,17 @@ async def test_a_winner_of_a_race_has_thought_before_it_spoke() -> None:
 async def test_thoughts_alone_do_not_win_a_race() -> None:
     """Meaningful is what can be seen: who only thought has said nothing."""
     small: list[Any] = [Thought("hm")] * 3 + [Refusal("No."), STOP]
-    async with staged(small, ["Large.", STOP]) as stage:
-        response = await stage.ask(request(strategy=Strategy.RACE))
+    async with scripted_funnel(small, ["Large.", STOP]) as funnel:
+        response = await funnel.ask(request(strategy=Strategy.RACE))
     assert text_of(response) == "Large."
     assert facts_of(response, Thought) == []
     assert facts_of(response, Revised) == []
 
 
-def test_who_rides_along_gets_what_is_no_text() -> None:
-    """Reasoning, refusals and calls are passed on like words, in order."""
-    response = ResponseLog(request(), lambda: 0.0)
-    flight: Any = None
-    participant = Participant(flight, response, Any, CacheOutcome.JOINED)  # type: ignore[arg-type]
-    said: list[Any] = [Thought("a"), Refusal("b"), *GOOD_CALL]
-    for fact in said:
-        participant.fact(fact)
-    participant.fact(Routed(strategy=Strategy.AUTO, model="m", reason="r"))
-    assert response.facts[:-1] == said
-
-
 async def test_a_failing_model_with_tools_still_escalates() -> None:
     """Whatever it had said of a call."""
-    async with staged([*GOOD_CALL, UpstreamError("upstream_truncated", "x")], [*GOOD_CALL, CALLED]) as stage:
-        response = await stage.ask(request(tools=(DEPTH,)))
+    async with scripted_funnel([*GOOD_CALL, UpstreamError("upstream_truncated", "x")], [*GOOD_CALL, CALLED]) as funnel:
+        response = await funnel.ask(request(tools=(DEPTH,)))
     assert response.ended is not None
     assert (response.ended.status, response.ended.source) == (Status.COMPLETED, Source.LARGE)
 

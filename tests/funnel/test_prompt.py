@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-import tiktoken
 from hypothesis import given, settings, strategies as st
 
 from millrace import tokens
@@ -11,8 +10,8 @@ from millrace.errors import MillraceError
 from millrace.funnel import routing
 from millrace.funnel.prompt import HEADING, Trimmed, trim
 from millrace.types import Media, Message, Prompt, Tool, ToolCall
-from tests.conftest import Running, Start
-from tests.support.wire_client import check_whole, talking
+from tests.support.server import Running, Start
+from tests.support.wire_client import check_response, wire_client
 
 WORDS = st.text(alphabet="abc déf,.\n", min_size=0, max_size=60)
 ROLES = st.sampled_from(["user", "assistant", "system"])
@@ -48,12 +47,12 @@ def test_what_holds_of_every_trim(history: list[Message], question: str, context
     assert block in blocks
     chunks = blocks.index(block)
     # the history that is kept is the newest, whole turns, in its order
-    talk = [m for m in history if m.role != "system"]
-    assert list(rest) == talk[len(talk) - len(rest) :]
-    assert not rest or rest[0].role == "user" or len(rest) == len(talk)
+    client = [m for m in history if m.role != "system"]
+    assert list(rest) == client[len(client) - len(rest) :]
+    assert not rest or rest[0].role == "user" or len(rest) == len(client)
     # the counts are the counts
     assert trimmed.input_tokens == count(trimmed.prompt.sent)
-    lost = talk[: len(talk) - len(rest)]
+    lost = client[: len(client) - len(rest)]
     assert trimmed.cut_tokens == count(tuple(lost)) + sum(map(tokens.count, context[chunks:]))
 
 
@@ -155,9 +154,9 @@ def test_a_call_is_never_parted_from_its_result(kinds: list[str], budget: int) -
     made = {call.id for message in kept for call in message.calls}
     answered = {message.call_id for message in kept if message.role == "tool"}
     assert answered == made & results
-    talk = [message for message in messages if message.role != "system"]
+    client = [message for message in messages if message.role != "system"]
     rest = [message for message in kept if message.role != "system"]
-    assert rest == talk[len(talk) - len(rest) :]
+    assert rest == client[len(client) - len(rest) :]
 
 
 def test_everything_that_is_sent_counts() -> None:
@@ -182,49 +181,21 @@ def test_everything_that_is_sent_counts() -> None:
         trim(prompt, (), None, counted - 1)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("hello world", [24912, 2375]), ("", []), ("<|endoftext|>", None), ("naïve 東京 🙂", None)],
-)
-def test_counts_are_those_of_the_encoding(text: str, expected: list[int] | None) -> None:
-    """Known tokens; special tokens in a text are text; decoding gives it back."""
-    encoded = tokens.encoding().encode_ordinary(text)
-    assert expected is None or encoded == expected
-    assert tokens.encoding().decode(encoded) == text
-    assert tokens.count(text) == len(encoded)
-
-
-def test_the_encoding_is_whole() -> None:
-    """200,000 ranks and the two special tokens where tiktoken has them."""
-    encoding = tokens.encoding()
-    assert isinstance(encoding, tiktoken.Encoding)
-    assert encoding.n_vocab == 200_019
-    assert encoding.eot_token == 199_999
-    assert encoding.decode([199_997]).isprintable()
-
-
-def test_damaged_ranks_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong checksum never becomes a wrong count."""
-    monkeypatch.setattr(tokens, "SHA256", "0")
-    with pytest.raises(RuntimeError, match="damaged"):
-        tokens.encoding.__wrapped__()
-
-
 CHUNKS = [f"Fact {number}: " + "the mill grinds corn " * 10 for number in range(20)]
 
 
 async def test_context_over_the_wire(millrace: Running) -> None:
     """Chunks come as texts or objects; what fits is sent before the question, what was cut is in the saving."""
-    async with talking(millrace.ws_url) as talk:
+    async with wire_client(millrace.ws_url) as client:
         options: dict[str, Any] = {"context": [*CHUNKS[:10], *({"text": c, "id": "x"} for c in CHUNKS[10:])]}
-        response = check_whole(await talk.ask("What?", millrace=options | {"context_budget": 300}))
+        response = check_response(await client.ask("What?", millrace=options | {"context_budget": 300}))
         sent = millrace.small.calls[-1].body["messages"]
         assert tokens.count(sent[0]["content"].removesuffix("What?")) <= 300
         assert CHUNKS[0] in sent[0]["content"]
         assert CHUNKS[19] not in sent[0]["content"]
-        again = check_whole(await talk.ask("What?", millrace=options | {"context_budget": 300}))
+        again = check_response(await client.ask("What?", millrace=options | {"context_budget": 300}))
         assert again["metadata"]["millrace.cache"] == "exact"
-        whole = check_whole(await talk.ask("What?", millrace=options | {"context_budget": 100_000}))
+        whole = check_response(await client.ask("What?", millrace=options | {"context_budget": 100_000}))
     assert CHUNKS[19] in millrace.small.calls[-1].body["messages"][0]["content"]
     assert int(response["metadata"]["millrace.trimmed_tokens"]) > 300
     assert "millrace.trimmed_tokens" not in whole["metadata"]
@@ -245,16 +216,16 @@ async def test_context_over_the_wire(millrace: Running) -> None:
 )
 async def test_bad_options_are_named(millrace: Running, options: dict[str, Any], param: str) -> None:
     """With their path."""
-    async with talking(millrace.ws_url) as talk:
-        error = (await talk.ask("x", millrace=options))[-1]["error"]
+    async with wire_client(millrace.ws_url) as client:
+        error = (await client.ask("x", millrace=options))[-1]["error"]
     assert (error["code"], error["param"]) == ("invalid_request", param)
 
 
 async def test_numbers_may_be_strings_in_metadata(millrace: Running) -> None:
     """SDKs allow nothing else there; chunks come in the object only."""
-    async with talking(millrace.ws_url) as talk:
-        check_whole(await talk.ask("x", metadata={"millrace.context_budget": "10"}))
-        error = (await talk.ask("x", metadata={"millrace.context": "[]"}))[-1]["error"]
+    async with wire_client(millrace.ws_url) as client:
+        check_response(await client.ask("x", metadata={"millrace.context_budget": "10"}))
+        error = (await client.ask("x", metadata={"millrace.context": "[]"}))[-1]["error"]
     assert error["param"] == 'metadata["millrace.context"]'
 
 
@@ -272,14 +243,14 @@ def narrow(configuration: dict[str, Any]) -> None:
 async def test_what_only_the_large_model_can_take_goes_there(start: Start) -> None:
     """Under `auto` a prompt past the small window is hard; under `cascade` it is refused with the numbers."""
     long = "the mill grinds corn " * 200
-    async with start(narrow) as running, talking(running.ws_url, negotiated=True) as talk:
-        events = await talk.ask(long)
-        assert check_whole(events, negotiated=True)["metadata"]["millrace.route"] == "large"
+    async with start(narrow) as running, wire_client(running.ws_url, negotiated=True) as client:
+        events = await client.ask(long)
+        assert check_response(events, negotiated=True)["metadata"]["millrace.route"] == "large"
         route = next(event for event in events if event["type"] == "millrace.route")
         assert route["reason"].startswith("hard")
         assert route["score"] > 0.5
         assert running.small.stats.started == 0
-        refused = check_whole(await talk.ask(long, millrace={"strategy": "cascade"}), negotiated=True)
+        refused = check_response(await client.ask(long, millrace={"strategy": "cascade"}), negotiated=True)
     assert refused["error"]["code"] == "context_too_long"
     assert refused["error"]["param"] == "input"
 
@@ -291,8 +262,8 @@ async def test_a_broken_router_means_the_large_model(millrace: Running, monkeypa
         raise RuntimeError("no")
 
     monkeypatch.setattr(routing, "judge", broken)
-    async with talking(millrace.ws_url) as talk:
-        assert check_whole(await talk.ask("hello"))["metadata"]["millrace.route"] == "large"
+    async with wire_client(millrace.ws_url) as client:
+        assert check_response(await client.ask("hello"))["metadata"]["millrace.route"] == "large"
 
 
 def test_without_a_user_the_context_is_a_turn_of_its_own() -> None:

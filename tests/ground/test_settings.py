@@ -12,14 +12,15 @@ import pytest
 from millrace import settings
 from millrace.settings import Fault, Settings, SettingsError
 from millrace.types import Strategy
-from tests.conftest import REPOSITORY, tree
+from tests.support.paths import REPOSITORY
+from tests.support.server import configuration_for
 
 Tree = dict[str, Any]
 
 
 def build(*changes: tuple[str, Any], environ: dict[str, str] | None = None) -> Settings:
     """Build a sound configuration with some keys, named by their paths, set to other values (`...`: left out)."""
-    changed = copy.deepcopy(tree("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"))
+    changed = copy.deepcopy(configuration_for("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"))
     for path, value in changes:
         *sections, key = path.split(".")
         section = changed
@@ -268,13 +269,13 @@ def test_a_cached_price_may_be_left_out() -> None:
 
 def test_a_text_from_a_variable_is_a_plain_string() -> None:
     """It goes on into frames and rows, where a subclass is not taken."""
-    loaded = settings.build(tree("http://a", "http://b"), {"MILLRACE__MODELS__SMALL__MODEL": "mine"})
+    loaded = settings.build(configuration_for("http://a", "http://b"), {"MILLRACE__MODELS__SMALL__MODEL": "mine"})
     assert type(loaded.models.small.model) is str
 
 
 def test_the_callers_tree_is_left_alone() -> None:
     """Building twice from one tree gives the same twice."""
-    given = tree("http://a", "http://b")
+    given = configuration_for("http://a", "http://b")
     settings.build(given, {"MILLRACE__SERVER__PORT": "9"})
     assert settings.build(given, {}).server.port == 0
 
@@ -290,7 +291,7 @@ def test_the_callers_tree_is_left_alone() -> None:
 )
 def test_a_name_or_price_that_cannot_be_meant(path: str, value: str) -> None:
     """A model may not be called like a tier or like the other one; a price has a bound."""
-    given = tree("http://a", "http://b")
+    given = configuration_for("http://a", "http://b")
     *sections, key = path.split(".")
     section: Any = given
     for name in sections:
@@ -310,7 +311,7 @@ def test_every_override_is_named_by_its_variable() -> None:
         "MILLRACE__MODELS__SMALL__BASE_URL": "nowhere",
     }
     with pytest.raises(SettingsError) as error:
-        settings.build(tree("http://a", "http://b"), environ)
+        settings.build(configuration_for("http://a", "http://b"), environ)
     for name in environ:
         assert name in str(error.value) or name == "MILLRACE__BANANA__X"
     assert "banana" in str(error.value)

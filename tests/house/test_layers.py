@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 SERVER = REPOSITORY / "server" / "millrace"
 CLIENT = REPOSITORY / "client" / "millrace_client"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
 from tests.locks import NO_SOURCES, incomplete
+from tests.support.paths import REPOSITORY
 
 LOCKS = [path for path in REPOSITORY.rglob("*requirements*.txt") if ".venv" not in str(path.relative_to(REPOSITORY))]
 NODE_LOCKS = [path for path in REPOSITORY.rglob("package-lock.json") if "node_modules" not in path.parts]

@@ -14,8 +14,9 @@ import pytest
 from playwright.async_api import Page, Route
 
 from millrace import settings
-from tests.conftest import REPOSITORY, Running
-from tests.support.browser import CHROMIUM, browsing
+from tests.support.browser import CHROMIUM, launched_browser
+from tests.support.paths import REPOSITORY
+from tests.support.server import Running
 
 README = (REPOSITORY / "README.md").read_text("utf-8")
 SECONDS = 40
@@ -68,7 +69,7 @@ async def test_a_javascript_example_runs(millrace: Running, example: str) -> Non
     async def script(route: Route) -> None:
         await route.fulfill(body=program, content_type="text/javascript")
 
-    async with browsing() as browser:
+    async with launched_browser() as browser:
         page: Page = await browser.new_page()
         page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: said.append(f"error: {error}"))

@@ -9,7 +9,8 @@ from millrace import app, settings
 from millrace.errors import RULES
 from millrace.wire import contracts, limits, responses as wire
 from millrace.wire.options import Options
-from tests.conftest import REPOSITORY, tree
+from tests.support.paths import REPOSITORY
+from tests.support.server import configuration_for
 
 PAGE = (REPOSITORY / "PROTOCOL.md").read_text("utf-8")
 
@@ -57,7 +58,9 @@ def test_every_endpoint_is_specified_and_no_other() -> None:
     written = {tuple(named(row[0])[0].split(" ")) for row in rows("Endpoints")}
     served = {
         (method, str(getattr(route, "path", "")))
-        for route in app.create_app(settings.build(tree("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"), {})).routes
+        for route in app.create_app(
+            settings.build(configuration_for("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"), {})
+        ).routes
         for method in (getattr(route, "methods", None) or {"GET"}) - {"HEAD"}
     }
     page = ("GET", "/")

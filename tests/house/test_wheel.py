@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 AS_LOCKED = ("--no-deps", "--no-build-isolation")  # nothing is resolved, no build tool either

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Page
 
-from tests.conftest import Running, Start
-from tests.support.browser import CHROMIUM, browsing
-from tests.support.proxy import line_to
+from tests.support.browser import CHROMIUM, launched_browser
+from tests.support.proxy import proxy_to
+from tests.support.server import Running, Start
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
@@ -34,18 +34,18 @@ LONG = "Tell me a long story. [tokens=60] [rate=40]"
 
 @pytest.fixture
 async def page() -> AsyncIterator[Page]:
-    async with browsing() as browser:
+    async with launched_browser() as browser:
         yield await browser.new_page()
 
 
 async def test_an_answer_goes_on_over_broken_connections(page: Page, millrace: Running) -> None:
     """Cut twice: every event once, in order; the model is asked once."""
-    async with line_to(millrace.url) as line:
-        await page.goto(line.url)
+    async with proxy_to(millrace.url) as proxy:
+        await page.goto(proxy.url)
         await page.evaluate(ASK, [LONG, {"onDisconnect": "detach"}])
         for length in (20, 100):
             await page.wait_for_function(SOME_WORDS, arg=length)
-            line.cut()
+            proxy.cut()
         end = await page.evaluate(END)
     assert (end["failed"], end["status"]) == (None, "completed")
     assert end["text"] == end["whole"] != ""
@@ -57,13 +57,13 @@ async def test_an_answer_goes_on_over_broken_connections(page: Page, millrace: R
 @pytest.mark.parametrize("key", ["story-7", None])
 async def test_another_process_is_asked_again_with_a_key_only(page: Page, start: Start, key: str | None) -> None:
     """Without one it might be billed twice, so it is an error."""
-    async with start() as one, start() as other, line_to(one.url) as line:
-        await page.goto(line.url)
+    async with start() as one, start() as other, proxy_to(one.url) as proxy:
+        await page.goto(proxy.url)
         options = {"onDisconnect": "detach"} | ({"idempotencyKey": key} if key else {})
         await page.evaluate(ASK, [LONG, options])
         await page.wait_for_function(SOME_WORDS, arg=20)
-        line.target = other.url
-        line.cut()
+        proxy.target = other.url
+        proxy.cut()
         end = await page.evaluate(END)
     assert other.calls == (1 if key else 0)
     if key:

@@ -11,12 +11,12 @@ import pytest
 from millrace.errors import MillraceError
 from millrace.wire import responses as wire
 from millrace_client.stream import Stream
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 JS = REPOSITORY / "tests" / "js"
 TSC = JS / "node_modules" / ".bin" / "tsc"
-WIRE = REPOSITORY / "tests" / "support" / "captured"
-GOLDENS = sorted(path.stem for path in WIRE.glob("*.json"))
+CAPTURED = REPOSITORY / "tests" / "support" / "captured"
+GOLDENS = sorted(path.stem for path in CAPTURED.glob("*.json"))
 SECONDS = 50
 
 
@@ -56,7 +56,7 @@ def test_the_lock_file_names_no_registry() -> None:
 
 @pytest.fixture(params=GOLDENS)
 def golden(request: pytest.FixtureRequest) -> Golden:
-    return msgspec.json.decode((WIRE / f"{request.param}.json").read_bytes(), type=Golden)
+    return msgspec.json.decode((CAPTURED / f"{request.param}.json").read_bytes(), type=Golden)
 
 
 async def test_the_python_client_reads_a_golden_conversation(golden: Golden) -> None:

@@ -10,8 +10,9 @@ import pytest
 from playwright.async_api import Browser, Page, WebSocketRoute, expect
 
 from millrace.simulator import EASY, HARD
-from tests.conftest import Running, until
-from tests.support.browser import CHROMIUM, ask, browsing, ended, longer_than, shoot
+from tests.support.browser import CHROMIUM, ask, expect_ended, launched_browser, longer_than, screenshot
+from tests.support.server import Running
+from tests.support.waiting import until
 
 LONG = "Tell me a long story. [tokens=400] [rate=100]"
 UNSURE = "Why is the sky dark at night?"
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    async with browsing() as opened:
+    async with launched_browser() as opened:
         yield opened
 
 
@@ -67,15 +68,15 @@ async def test_an_answer_streams_and_the_cache_gives_it_again(page: Page) -> Non
     await expect(answer).to_have_text(longer_than(len(before) + 10))
     assert before in (await answer.text_content() or "")
     await expect(answer).to_have_attribute("aria-busy", "true")
-    await shoot(page, "streaming")
-    await ended(page, "completed", "small")
+    await screenshot(page, "streaming")
+    await expect_ended(page, "completed", "small")
     whole = await answer.text_content() or ""
     assert whole.endswith("the part after it is the tailrace.")
     await expect(page.locator("#cost")).to_have_text(re.compile(r"^\$0\.0000\d+$"))
     await expect(page.locator("#first")).to_have_text(re.compile(r"^\d+ ms$"))
 
     await page.click("#ask")
-    await ended(page, "completed", "cache")
+    await expect_ended(page, "completed", "cache")
     await expect(answer).to_have_text(whole)
     await expect(page.locator("#cost")).to_have_text("$0")
     await expect(page.locator("#saved")).to_have_text(re.compile(r"^\$0\.000\d+$"))
@@ -96,15 +97,15 @@ async def test_weak_words_are_taken_back_before_the_eyes(page: Page) -> None:
     await expect(page.locator("#revised del")).to_have_text("I don't know why the sky is dark at night.")
     await expect(page.locator("#revised")).to_contain_text("small-model was unsure. large-model answers instead.")
     await expect(page.locator("#answer")).to_have_text("")
-    await shoot(page, "revise")
-    await ended(page, "completed", "large")
+    await screenshot(page, "revise")
+    await expect_ended(page, "completed", "large")
     await expect(page.locator("#answer")).to_contain_text("Olbers' paradox")
     await expect(page.locator("#revised")).to_be_visible()
     await expect(page.locator("#stage li[data-step=check]")).to_contain_text("was unsure")
-    await shoot(page, "revised")
+    await screenshot(page, "revised")
 
     await ask(page, "What is 2 + 2?")
-    await ended(page, "completed", "small")
+    await expect_ended(page, "completed", "small")
     await expect(page.locator("#revised")).to_be_hidden()
 
 
@@ -118,28 +119,28 @@ async def test_a_race_runs_in_two_lanes_and_the_loser_is_closed(page: Page, mill
     await note(page, "large", "racing")
     assert await turning(page) == 2
     await expect(large.locator(".model")).to_have_text("large-model")
-    await shoot(page, "racing")
+    await screenshot(page, "racing")
     await note(page, "small", "answering")
     await expect(large).to_have_attribute("data-state", "closed")
     assert await turning(page) == 1
     await until(lambda: millrace.large.stats.aborted == 1)
-    await ended(page, "completed", "small")
+    await expect_ended(page, "completed", "small")
     await note(page, "small", "answered")
     await note(page, "large", re.compile(r"^closed, ≈\$0\.0000\d+$"))
     await expect(page.locator("#stage li[data-step=small] .model")).to_have_text("small-model")
     await expect(page.locator("#why")).to_have_text(re.compile("^small-model · won the race: the first word"))
     await expect(page.locator("#calls li[data-outcome=lost]")).to_contain_text("large-model")
     await expect(page.locator("#totals [data-total=waste]")).to_have_text(re.compile(r"^\$0\.0000\d+$"))
-    await shoot(page, "raced")
+    await screenshot(page, "raced")
 
     await ask(page, EASY[0], strategy="auto")
     await expect(stage).to_have_attribute("data-mode", "cascade")
-    await ended(page, "completed", "small")
+    await expect_ended(page, "completed", "small")
 
 
 async def test_a_quick_small_model_wins_and_the_slow_large_one_loses(page: Page) -> None:
     await ask(page, "Who is first? [ttft.small=0.1] [ttft.large=2]", strategy="race")
-    await ended(page, "completed", "small")
+    await expect_ended(page, "completed", "small")
     await note(page, "large", re.compile(r"^closed, ≈\$0\.0000\d+$"))
 
 
@@ -148,12 +149,12 @@ async def test_nothing_turns_where_motion_is_not_wanted(page: Page) -> None:
     await ask(page, "Who is first? [ttft.small=0.5] [ttft.large=2]", strategy="race")
     await note(page, "large", "racing")
     assert await turning(page) == 0
-    await ended(page, "completed", "small")
+    await expect_ended(page, "completed", "small")
 
 
 async def test_a_hedge_has_a_second_lane_only_once_it_is_started(page: Page, millrace: Running) -> None:
     await ask(page, "Quick? [ttft.small=0.05]", strategy="hedge")
-    await ended(page, "completed", "small")
+    await expect_ended(page, "completed", "small")
     await expect(page.locator("#stage")).to_have_attribute("data-mode", "cascade")
     await expect(page.locator("#stage svg.race")).to_be_hidden()
     await note(page, "large", "not needed")
@@ -161,7 +162,7 @@ async def test_a_hedge_has_a_second_lane_only_once_it_is_started(page: Page, mil
 
     await ask(page, "Slow? [ttft.small=3] [ttft.large=0.6]")
     await expect(page.locator("#stage")).to_have_attribute("data-mode", "race")
-    await ended(page, "completed", "large")
+    await expect_ended(page, "completed", "large")
     await note(page, "large", "answered")
     await note(page, "small", re.compile(r"^closed, ≈\$0\.00000\d+$"))
 
@@ -177,9 +178,9 @@ async def test_of_two_who_ask_the_same_at_once_one_rides_along(browser: Browser,
     await note(page, "join", "joined")
     await expect(page.locator("#stage")).to_have_attribute("data-cache", "joined")
     await expect(page.locator("#status")).to_have_text(re.compile("the small model answers both"))
-    await shoot(page, "joining")
-    await ended(page, "completed", "small")
-    await ended(other, "completed", "small")
+    await screenshot(page, "joining")
+    await expect_ended(page, "completed", "small")
+    await expect_ended(other, "completed", "small")
     await expect(other.locator("#stage")).to_have_attribute("data-cache", "miss")
     assert millrace.calls == 1
     assert await page.locator("#answer").text_content() == await other.locator("#answer").text_content()
@@ -189,7 +190,7 @@ async def test_of_two_who_ask_the_same_at_once_one_rides_along(browser: Browser,
     await expect(page.locator("#totals [data-total=joined]")).to_have_text("1 (100%)")
     await expect(page.locator("#totals [data-total=split]")).to_have_text("0 / 0")
     await expect(page.locator("#history .badge")).to_have_text("joined")
-    await shoot(page, "joined")
+    await screenshot(page, "joined")
 
 
 async def test_a_near_question_is_answered_by_the_semantic_cache_and_a_cut_is_marked(
@@ -210,7 +211,7 @@ async def test_a_near_question_is_answered_by_the_semantic_cache_and_a_cut_is_ma
     await page.goto(millrace.url)
     await expect(page.locator("#link")).to_have_text("Connected")
     await ask(page, "Why's the sky blue?")
-    await ended(page, "completed", "cache")
+    await expect_ended(page, "completed", "cache")
     await expect(page.locator("#stage")).to_have_attribute("data-cache", "semantic")
     await note(page, "semantic", "0.97 similar")
     await expect(page.locator("#stage li[data-state=answered]")).to_have_count(1)
@@ -222,7 +223,7 @@ async def test_a_near_question_is_answered_by_the_semantic_cache_and_a_cut_is_ma
     await expect(page.locator("#status")).to_contain_text("the semantic cache answered")
     await expect(page.locator("#history .badge")).to_have_text("cache, similar")
     await expect(page.locator("#totals [data-total=semantic]")).to_have_text("1 (100%)")
-    await shoot(page, "semantic")
+    await screenshot(page, "semantic")
 
 
 def semantic_hit() -> list[dict[str, Any]]:
@@ -254,13 +255,13 @@ async def test_stop_stops_the_model_and_says_what_it_cost(page: Page, millrace: 
     await ask(page, LONG)
     await expect(page.locator("#answer")).to_have_text(longer_than(100))
     await page.click("#stop")
-    await ended(page, "cancelled", "small")
+    await expect_ended(page, "cancelled", "small")
     await until(lambda: millrace.small.stats.aborted == 1)
     assert millrace.small.stats.finished == 0
     await expect(page.locator("#cost")).to_have_text(re.compile(r"^about \$0\.0000\d+$"))
     await expect(page.locator("#status")).to_have_text(re.compile(r"^Cancelled after .*; it cost \$0\.0000\d+\.$"))
     await expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
-    await shoot(page, "stopped")
+    await screenshot(page, "stopped")
 
 
 async def test_escape_stops_and_focus_is_never_lost(page: Page, millrace: Running) -> None:
@@ -270,40 +271,40 @@ async def test_escape_stops_and_focus_is_never_lost(page: Page, millrace: Runnin
     await expect(page.locator("#stop")).to_be_focused()
     await expect(page.locator("#answer")).to_have_text(longer_than(10))
     await page.keyboard.press("Escape")
-    await ended(page, "cancelled", "small")
+    await expect_ended(page, "cancelled", "small")
     await expect(page.locator("#ask")).to_be_focused()
     await until(lambda: millrace.small.stats.running == 0)
 
 
 async def test_the_pickers_reach_the_server(page: Page, millrace: Running) -> None:
     await ask(page, EASY[0], strategy="large", delivery="final", cache="off")
-    await ended(page, "completed", "large")
+    await expect_ended(page, "completed", "large")
     assert (millrace.small.stats.started, millrace.large.stats.started) == (0, 1)
     await expect(page.locator("#stage li[data-step=small]")).to_contain_text("not asked")
     await ask(page, EASY[0], strategy="small")
-    await ended(page, "completed", "small")
+    await expect_ended(page, "completed", "small")
     assert millrace.small.stats.started == 1
     await ask(page, "Never asked before.", cache="only")
-    await ended(page, "failed", "")
+    await expect_ended(page, "failed", "")
     await expect(page.locator("#error")).to_contain_text("response_not_found")
 
 
 async def test_a_failure_shows_its_code_and_what_was_said_until_then(page: Page) -> None:
     await ask(page, "Tell me. [tokens=40] [fault=hangup@5]", strategy="small")
-    await ended(page, "failed", "small")
+    await expect_ended(page, "failed", "small")
     await expect(page.locator("#error")).to_contain_text("upstream_truncated")
     await expect(page.locator("#error")).to_contain_text("small-model")
     await expect(page.locator("#answer")).to_have_text(longer_than(5))
-    await shoot(page, "failed")
+    await screenshot(page, "failed")
     await ask(page, EASY[0])
-    await ended(page, "completed", "small")
+    await expect_ended(page, "completed", "small")
     await expect(page.locator("#error")).to_be_hidden()
 
 
 async def test_markup_in_a_question_stays_text(page: Page) -> None:
     question = "<img src=x onerror=alert(1)> <b>bold</b>"
     await ask(page, question)
-    await ended(page, "completed", "small")
+    await expect_ended(page, "completed", "small")
     await expect(page.locator("#asked")).to_have_text(question)
     assert await page.locator("main img, main td b").count() == 0
 
@@ -315,25 +316,25 @@ async def test_enter_with_shift_starts_a_new_line_and_a_chip_asks(page: Page) ->
     await expect(page.locator("#question")).to_have_value("one\ntwo")
     await expect(page.locator("#status")).to_have_attribute("data-status", "idle")
     await page.click(".chip >> nth=0")
-    await ended(page, "completed", "small")
+    await expect_ended(page, "completed", "small")
     await page.click("#history .again")
-    await ended(page, "completed", "cache")
+    await expect_ended(page, "completed", "cache")
 
 
 async def test_reasoning_a_refusal_and_a_call_are_shown(page: Page) -> None:
     await ask(page, "Think first. [reason=12] [tokens=8]")
-    await ended(page, "completed", "small")
+    await expect_ended(page, "completed", "small")
     await expect(page.locator("#reasoning")).to_be_visible()
     await expect(page.locator("#reasoning p")).to_be_hidden()
     await page.click("#reasoning summary")
     await expect(page.locator("#reasoning p")).to_have_text(longer_than(10))
     await ask(page, "Say something rude. [refuse]", strategy="large")
-    await ended(page, "completed", "large")
+    await expect_ended(page, "completed", "large")
     await expect(page.locator("#reasoning")).to_be_hidden()
     await expect(page.locator("#refusal")).to_have_text(longer_than(5))
     await expect(page.locator("#answer")).to_have_text("")
     await ask(page, EASY[0], strategy="auto")
-    await ended(page, "completed", "small")
+    await expect_ended(page, "completed", "small")
     await expect(page.locator("#refusal")).to_be_hidden()
 
 
@@ -356,10 +357,10 @@ async def test_a_tool_call_is_shown(browser: Browser, millrace: Running) -> None
     await page.goto(millrace.url)
     await expect(page.locator("#link")).to_have_text("Connected")
     await ask(page, "Weather?")
-    await ended(page, "completed", "cache")
+    await expect_ended(page, "completed", "cache")
     await expect(page.locator("#tools li strong")).to_have_text("get_weather")
     await expect(page.locator("#tools li code")).to_have_text('{"city":"<b>Paris</b>"}')
-    await shoot(page, "called")
+    await screenshot(page, "called")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light")])
@@ -367,10 +368,10 @@ async def test_nothing_sticks_out(page: Page, width: int, scheme: str) -> None:
     await page.set_viewport_size({"width": width, "height": 844})
     await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     await ask(page, f"A word that is long: {'Donaudampfschifffahrt' * 6} [tokens=60]")
-    await ended(page, "completed", "small")
+    await expect_ended(page, "completed", "small")
     await ask(page, UNSURE)
-    await ended(page, "completed", "large")
+    await expect_ended(page, "completed", "large")
     await ask(page, "Who is first? [ttft.small=0.05] [ttft.large=2]", strategy="race")
-    await ended(page, "completed", "small")
+    await expect_ended(page, "completed", "small")
     assert await page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    await shoot(page, f"{scheme}-{width}")
+    await screenshot(page, f"{scheme}-{width}")

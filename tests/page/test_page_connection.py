@@ -9,10 +9,10 @@ import pytest
 from playwright.async_api import Browser, WebSocketRoute, expect
 
 from millrace.simulator import EASY
-from tests.conftest import Running, Start
-from tests.end_to_end.test_cross_site import guarding
-from tests.support.browser import CHROMIUM, ask, browsing, ended, longer_than, shoot
-from tests.support.proxy import line_to
+from tests.support.browser import CHROMIUM, ask, expect_ended, launched_browser, longer_than, screenshot
+from tests.support.keyed_server import keyed_server
+from tests.support.proxy import proxy_to
+from tests.support.server import Running, Start
 
 LONG = "Tell me a long story. [tokens=400] [rate=100]"
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    async with browsing() as opened:
+    async with launched_browser() as opened:
         yield opened
 
 
@@ -44,29 +44,29 @@ async def test_a_dropped_connection_comes_back(browser: Browser, millrace: Runni
     await expect(page.locator("#link")).to_have_text("Connected")
     assert len(routes) == 2
     await ask(page, EASY[0])
-    await ended(page, "completed", "small")
+    await expect_ended(page, "completed", "small")
 
 
 async def test_a_restart_is_said_and_got_over(browser: Browser, start: Start) -> None:
     """The server says that it drains; what runs there ends there, and the next question goes to the new one."""
     page = await browser.new_page()
-    async with line_to(None) as line, start() as after, AsyncExitStack() as stack:
+    async with proxy_to(None) as proxy, start() as after, AsyncExitStack() as stack:
         before = await stack.enter_async_context(start())
-        line.target = before.url
-        await page.goto(line.url)
+        proxy.target = before.url
+        await page.goto(proxy.url)
         await expect(page.locator("#link")).to_have_text("Connected")
         await ask(page, "Tell me a long story. [tokens=60] [rate=60]")
         await expect(page.locator("#answer")).to_have_text(longer_than(10))
-        line.target = None  # the process is on its way down, and the next is not up yet
+        proxy.target = None  # the process is on its way down, and the next is not up yet
         stopping = asyncio.create_task(stack.aclose())
         await expect(page.locator("#link")).to_have_text("Server restarts, reconnecting…")
-        await shoot(page, "restarting")
-        await ended(page, "completed", "small")
-        line.target = after.url
+        await screenshot(page, "restarting")
+        await expect_ended(page, "completed", "small")
+        proxy.target = after.url
         await expect(page.locator("#link")).to_have_text("Connected")
         await stopping
         await ask(page, EASY[0])
-        await ended(page, "completed", "small")
+        await expect_ended(page, "completed", "small")
         assert (before.calls, after.calls) == (1, 1)
     await page.close()
 
@@ -77,27 +77,27 @@ async def test_a_key_is_asked_for_where_one_is_needed(browser: Browser, start: S
     addresses: list[str] = []
     page.on("request", lambda request: addresses.append(request.url))
     page.on("websocket", lambda socket: addresses.append(socket.url))
-    async with line_to(None) as line, guarding(start, tmp_path, line.url) as guarded:
-        line.target = guarded.running.url
-        await page.goto(line.url)
+    async with proxy_to(None) as proxy, keyed_server(start, tmp_path, proxy.url) as guarded:
+        proxy.target = guarded.running.url
+        await page.goto(proxy.url)
         await expect(page.locator("#link")).to_have_text("A key is needed")
         await expect(page.locator("#ask")).to_be_disabled()
         await page.fill("#key", "mr_not_a_key")
         await page.press("#key", "Enter")
         await expect(page.locator("#why-key")).to_have_text("The server does not take this key.")
-        await shoot(page, "locked")
+        await screenshot(page, "locked")
         await page.fill("#key", guarded.key)
         await page.press("#key", "Enter")
         await expect(page.locator("#link")).to_have_text("Connected")
         await expect(page.locator("#key-form")).to_be_hidden()
         await ask(page, EASY[0])
-        await ended(page, "completed", "small")
-        line.cut()
+        await expect_ended(page, "completed", "small")
+        proxy.cut()
         await expect(page.locator("#link")).to_have_text("Connected")
         await page.reload()
         await expect(page.locator("#link")).to_have_text("Connected")
         await ask(page, EASY[0])
-        await ended(page, "completed", "cache")
+        await expect_ended(page, "completed", "cache")
         assert await page.evaluate("JSON.stringify(localStorage) + document.cookie") == "{}"
         assert not [address for address in addresses if guarded.key in address or "ticket." in address]
         await page.close()
@@ -105,7 +105,7 @@ async def test_a_key_is_asked_for_where_one_is_needed(browser: Browser, start: S
 
 async def test_a_page_of_an_origin_that_is_not_listed_says_so(browser: Browser, start: Start, tmp_path: Path) -> None:
     page = await browser.new_page()
-    async with guarding(start, tmp_path) as guarded:
+    async with keyed_server(start, tmp_path) as guarded:
         await page.goto(guarded.running.url)
         await page.fill("#key", guarded.key)
         await page.press("#key", "Enter")

@@ -1,4 +1,4 @@
-"""Runs by a hand-turned clock: how long they are kept, how long they wait for a listener, how many there may be."""
+"""Runs by a manual clock: how long they are kept, how long they wait for a listener, how many there may be."""
 
 import asyncio
 import gc

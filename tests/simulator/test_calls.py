@@ -9,7 +9,7 @@ import jsonschema_rs
 import pytest
 
 from millrace.simulator import LARGE, SMALL, Simulator
-from tests.simulator.test_simulator import NOW, SCHEMA, Client
+from tests.support.simulator_client import NOW, SCHEMA, Client
 
 TOOLS: list[dict[str, Any]] = [
     {"type": "function", "function": {"name": "river", "description": "Of a river.", "parameters": SCHEMA}},

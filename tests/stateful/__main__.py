@@ -29,11 +29,11 @@ def main() -> None:
         count = min(BATCH, options.sequences - at)
         run(number, count, options.steps)
         print(f"{at + count} sequences hold, seed {number}, {time.monotonic() - began:.0f} s", flush=True)  # noqa: T201
-    met = Machine.met
+    happened = Machine.happened
     if options.sockets:
-        met += asyncio.run(sockets.walks(options.sockets, options.seed))
+        happened += asyncio.run(sockets.walks(options.sockets, options.seed))
         print(f"{options.sockets} sequences over sockets hold, {time.monotonic() - began:.0f} s")  # noqa: T201
-    for what, times in sorted(met.items()):
+    for what, times in sorted(happened.items()):
         print(f"{times:9} {what}")  # noqa: T201
 
 

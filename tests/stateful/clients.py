@@ -1,4 +1,4 @@
-"""Clients that a rule steers: one reads as it likes, leaves as it likes, and remembers what it was told."""
+"""Clients that a rule controls: when one reads, when it leaves, and a check of all it receives."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from millrace.principal import Principal
-from tests.stateful.expectations import Books, Event
+from tests.stateful.expectations import Event, Received
 from tests.support.wire_client import TERMINALS
 
 HIGH_WATER = 1500  # bytes that may wait in a socket
@@ -17,51 +17,51 @@ OWN = {"millrace.hello", "millrace.pong", "millrace.resumed", "millrace.draining
 
 
 class Faults(list[str]):
-    """What clients found wrong. Noted, not raised: the server would take it for its own and go on."""
+    """What clients found wrong. Noted, not raised: the server would catch it as a fault of its own."""
 
-    def watch(self, take: Callable[[Any], None], told: Any) -> None:
-        """Let a client take something."""
+    def watch(self, take: Callable[[Any], None], message: Any) -> None:
+        """Let a client take a message; note what it finds wrong."""
         try:
-            take(told)
+            take(message)
         except (AssertionError, KeyError, ValueError) as fault:
-            self.append(f"{fault!r} at {told!r}")
+            self.append(f"{fault!r} at {message!r}")
 
 
 @dataclass(eq=False)
-class Asked:
-    """A create or a resume that is to be told, or refused."""
+class PendingRequest:
+    """A create or a resume that is to be answered, or refused."""
 
     event_id: str
     lane: str | None
-    mark: str = ""  # of a create: what its response repeats
+    mark: str = ""  # of a create: its response has it in `metadata`
     response_id: str = ""  # of a resume
     start: int = 0
     late: bool = False  # all there was had been seen already
 
 
-class Listener:
-    """One connection's side of the wire: lanes, what was asked in each, what is being told there."""
+class ConnectionChecker:
+    """Checks the events of one connection: which requests wait in each lane, and which response is sent there."""
 
-    def __init__(self, books: Books, tenant: str, others: Callable[[str], bool], *, negotiated: bool) -> None:
+    def __init__(self, received: Received, tenant: str, others: Callable[[str], bool], *, negotiated: bool) -> None:
         self.negotiated = negotiated
         self.epoch = ""
-        self.asked: dict[str | None, deque[Asked]] = {}
-        self.telling: dict[str | None, tuple[str, int]] = {}  # by lane: which response, the next number
+        self.pending: dict[str | None, deque[PendingRequest]] = {}
+        self.current: dict[str | None, tuple[str, int]] = {}  # by lane: which response, the next number
         self.ended: list[str] = []
         self.codes: list[str] = []
-        self._books = books
+        self._all = received
         self._tenant = tenant
         self._others = others  # whether a text is of another tenant
 
     @property
-    def owed(self) -> list[Asked | tuple[str, int]]:
-        """What has been neither refused nor told to its end."""
-        waiting = [asked for lane in self.asked.values() for asked in lane if not asked.late]
-        return [*waiting, *self.telling.values()]
+    def outstanding(self) -> list[PendingRequest | tuple[str, int]]:
+        """What has neither been refused nor received its terminal."""
+        waiting = [request for lane in self.pending.values() for request in lane if not request.late]
+        return [*waiting, *self.current.values()]
 
-    def expect(self, asked: Asked) -> None:
-        """Know what was asked."""
-        self.asked.setdefault(asked.lane, deque()).append(asked)
+    def expect(self, request: PendingRequest) -> None:
+        """Expect the answer to a request."""
+        self.pending.setdefault(request.lane, deque()).append(request)
 
     def take(self, frame: str | bytes) -> None:
         """Take one frame."""
@@ -77,56 +77,58 @@ class Listener:
             assert "sequence_number" not in event, event
             self._refused(event)
         else:
-            self._told(event)
+            self._received(event)
 
     def _refused(self, event: Event) -> None:
         self.codes.append(event["error"]["code"])
         assert event["error"]["code"] != "internal_error", event
-        for lane, waiting in self.asked.items():
-            for asked in [asked for asked in waiting if asked.event_id == event.get("event_id")]:
-                assert event.get("stream_id") == lane or asked.response_id, f"on another lane: {event}"
-                waiting.remove(asked)
+        for lane, waiting in self.pending.items():
+            for request in [request for request in waiting if request.event_id == event.get("event_id")]:
+                assert event.get("stream_id") == lane or request.response_id, f"on another lane: {event}"
+                waiting.remove(request)
 
-    def _told(self, event: Event) -> None:
+    def _received(self, event: Event) -> None:
         lane = event.get("stream_id")
-        if lane not in self.telling:
-            self.telling[lane] = self._begins(lane, event)
-        response_id, due = self.telling[lane]
+        if lane not in self.current:
+            self.current[lane] = self._begins(lane, event)
+        response_id, due = self.current[lane]
         assert event["sequence_number"] == due, f"{due} was due: {event}"
-        self._books.take(response_id, event, self._tenant, negotiated=self.negotiated)
-        self.telling[lane] = response_id, due + 1
+        self._all.take(response_id, event, self._tenant, negotiated=self.negotiated)
+        self.current[lane] = response_id, due + 1
         if event["type"] in TERMINALS:
             self.ended.append(response_id)
-            del self.telling[lane]
+            del self.current[lane]
 
     def _begins(self, lane: str | None, event: Event) -> tuple[str, int]:
-        """Return which response is told now: of what was asked in this lane, the first."""
-        waiting = self.asked.get(lane) or deque()
+        """Return which response begins here: the first that waits in this lane."""
+        waiting = self.pending.get(lane) or deque()
         while waiting and waiting[0].late and not self._has_more(waiting[0], event["sequence_number"]):
             waiting.popleft()
-        assert waiting, f"nobody asked for this: {event}"
-        asked = waiting.popleft()
-        if asked.response_id:
-            return asked.response_id, asked.start
+        assert waiting, f"nobody requested this: {event}"
+        request = waiting.popleft()
+        if request.response_id:
+            return request.response_id, request.start
         assert event["type"] == "response.created", f"no beginning: {event}"
-        assert event["response"]["metadata"].get("mark") == asked.mark, f"another request's: {event}, {asked}"
+        assert event["response"]["metadata"].get("mark") == request.mark, f"another request's: {event}, {request}"
         return event["response"]["id"], 0
 
-    def _has_more(self, asked: Asked, number: int) -> bool:
-        """Whether this may be what follows all that somebody has of a response."""
-        telling = self._books.tellings.get((asked.response_id, self.negotiated))
-        told = self._books.told(asked.response_id, negotiated=self.negotiated)
-        return number == asked.start and (telling is None or telling.terminal is None or number < told)
+    def _has_more(self, request: PendingRequest, number: int) -> bool:
+        """Whether this event may follow all that was received of a response."""
+        history = self._all.histories.get((request.response_id, self.negotiated))
+        count = self._all.count(request.response_id, negotiated=self.negotiated)
+        return number == request.start and (history is None or history.terminal is None or number < count)
 
 
-class Peer:
+class WebSocketClient:
     """A WebSocket peer: the writer that the session writes to, and the frames that it reads."""
 
-    def __init__(self, principal: Principal, listener: Listener, faults: "Faults", clock: Callable[[], float]) -> None:
+    def __init__(
+        self, principal: Principal, checker: ConnectionChecker, faults: "Faults", clock: Callable[[], float]
+    ) -> None:
         self.paused_at: float | None = None
         self._clock = clock
         self.principal = principal
-        self.listener = listener
+        self.checker = checker
         self._faults = faults
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None
@@ -140,7 +142,7 @@ class Peer:
 
     @property
     def negotiated(self) -> bool:
-        return self.listener.negotiated
+        return self.checker.negotiated
 
     @property
     def is_here(self) -> bool:
@@ -159,7 +161,7 @@ class Peer:
             self._inbox.put_nowait({"type": "websocket.receive", "text": json.dumps(frame)})
 
     def leave(self, *, abrupt: bool) -> None:
-        """Be gone; what the server writes from now on nobody gets."""
+        """Disconnect; what the server writes from now on is lost."""
         self.gone = True
         self._socket.clear()
         self._inbox.put_nowait({"type": "websocket.disconnect", "code": 1006 if abrupt else 1000})
@@ -188,14 +190,14 @@ class Peer:
 
     def _read(self, frames: int) -> None:
         for _ in range(min(frames, len(self._socket))):
-            self._faults.watch(self.listener.take, self._socket.popleft())
+            self._faults.watch(self.checker.take, self._socket.popleft())
 
 
-class Caller:
-    """A client of HTTP: one request, whose answer it reads as it likes."""
+class HttpClient:
+    """An HTTP client: one request, and its answer, read when a rule says so."""
 
     def __init__(
-        self, books: Books, principal: Principal, others: Callable[[str], bool], mark: str, faults: "Faults"
+        self, received: Received, principal: Principal, others: Callable[[str], bool], mark: str, faults: "Faults"
     ) -> None:
         self._faults = faults
         self.principal = principal
@@ -209,7 +211,7 @@ class Caller:
         self._left = asyncio.Event()
         self._start = 0
         self._mark = mark
-        self._books = books
+        self._all = received
         self._others = others
         self._streamed = False
         self.document: Event = {}  # the answer, where it is not streamed
@@ -228,7 +230,7 @@ class Caller:
     def leave(self) -> None:
         self._left.set()
 
-    def read_or_rest(self) -> None:
+    def toggle_reading(self) -> None:
         """Stop reading, or go on."""
         if self.reading.is_set():
             self.reading.clear()
@@ -267,13 +269,13 @@ class Caller:
             self.response_id = event["response"]["id"]
         assert event["sequence_number"] == self._start, f"{self._start} was due: {event}"
         self._start += 1
-        self._books.take(self.response_id, event, self.principal.tenant, negotiated=False)
+        self._all.take(self.response_id, event, self.principal.tenant, negotiated=False)
 
     def _take_whole(self, text: str) -> None:
         assert not self._others(text), f"another tenant's: {text}"
         self.document = json.loads(text)
         for choice in self.document.get("choices", ()):
-            self._said(choice["message"])
+            self._add_content(choice["message"])
             self.finish = choice["finish_reason"]
 
     def _take_chunk(self, text: str) -> None:
@@ -287,9 +289,9 @@ class Caller:
         self._is_done = "error" in chunk
         assert self.finish is None or not chunk.get("choices"), f"after its finish: {chunk}"
         for choice in chunk.get("choices", ()):
-            self._said(choice["delta"])
+            self._add_content(choice["delta"])
             self.finish = choice["finish_reason"]
 
-    def _said(self, words: Event) -> None:
+    def _add_content(self, words: Event) -> None:
         self.text += words.get("content") or ""
         self.refusal += words.get("refusal") or ""

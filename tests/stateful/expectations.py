@@ -1,4 +1,4 @@
-"""What a client makes of the events of one response, and what always holds of them."""
+"""What a client receives of each response, and what must always hold of it (PROTOCOL.md, What always holds)."""
 
 from typing import Any
 
@@ -27,15 +27,15 @@ REASONS = {"cancelled", "max_output_tokens", "content_filter", "deadline", "budg
 HALTED = {"deadline_exceeded", "budget_exceeded", "slow_consumer"}
 
 
-class Telling:
-    """The events of one response from the first on, as one client has them."""
+class ResponseHistory:
+    """The events of one response from the first on, each checked as it comes."""
 
     def __init__(self, response_id: str, *, negotiated: bool) -> None:
         self.response_id = response_id
         self.negotiated = negotiated
         self.terminal: Event | None = None
         self.kinds: list[str] = []
-        self._told = 0
+        self._next_number = 0
         self._words: dict[tuple[str, str], list[tuple[int, str]]] = {}
         self._items: list[Event] = []
         self._done: list[Event] = []
@@ -44,22 +44,22 @@ class Telling:
         """Take the next event."""
         kind = event["type"]
         assert self.terminal is None, f"after the terminal: {event}"
-        assert event["sequence_number"] == self._told, f"{self._told} was due: {event}"
+        assert event["sequence_number"] == self._next_number, f"{self._next_number} was due: {event}"
         assert self.negotiated or not kind.startswith("millrace."), f"not negotiated: {event}"
-        assert (kind == "response.created") is (self._told == 0), f"out of place: {event}"
-        self._told += 1
+        assert (kind == "response.created") is (self._next_number == 0), f"out of place: {event}"
+        self._next_number += 1
         self.kinds.append(kind)
         item_id = str(event.get("item_id"))
         if "item_id" in event:
-            known = kind == "millrace.revise" or item_id in [item["id"] for item in self._items]
-            assert known, f"no such item: {event}"
+            is_known = kind == "millrace.revise" or item_id in [item["id"] for item in self._items]
+            assert is_known, f"no such item: {event}"
             assert self.response_id.removeprefix("resp_") in item_id, f"an item of another response: {event}"
         if kind in DELTAS:
             assert not self._done, f"after an item was done: {event}"
             self._words.setdefault((item_id, DELTAS[kind]), []).append((event["sequence_number"], event["delta"]))
         elif kind in DONES:
             part, field = DONES[kind]
-            assert event[field] == self.said(item_id, part), f"not what was said: {event}"
+            assert event[field] == self.content(item_id, part), f"not the content of its deltas: {event}"
         elif kind == "millrace.revise":
             self._revise(event)
         elif kind == "response.output_item.added":
@@ -72,8 +72,8 @@ class Telling:
             self.terminal = event
             self._end(event["response"], kind)
 
-    def said(self, item_id: str, part: str) -> str:
-        """Return what stands of a part."""
+    def content(self, item_id: str, part: str) -> str:
+        """Return the content of a part, after the revises."""
         return "".join(words for _, words in self._words.get((item_id, part), ()))
 
     def _revise(self, event: Event) -> None:
@@ -110,13 +110,13 @@ class Telling:
             case "message":
                 parts = {part["type"]: part for part in item["content"]}
                 assert len(parts) == len(item["content"])
-                assert parts.get("output_text", {}).get("text", "") == self.said(item["id"], "text"), item
-                assert parts.get("refusal", {}).get("refusal", "") == self.said(item["id"], "refusal"), item
+                assert parts.get("output_text", {}).get("text", "") == self.content(item["id"], "text"), item
+                assert parts.get("refusal", {}).get("refusal", "") == self.content(item["id"], "refusal"), item
             case "reasoning":
                 (words,) = item["content"]
-                assert words["text"] == self.said(item["id"], "reasoning"), item
+                assert words["text"] == self.content(item["id"], "reasoning"), item
             case "function_call":
-                assert item["arguments"] == self.said(item["id"], "arguments"), item
+                assert item["arguments"] == self.content(item["id"], "arguments"), item
 
 
 def check_usage(usage: Event) -> None:
@@ -143,39 +143,39 @@ def answer_of(response: Event) -> tuple[str, str, str, tuple[tuple[str, str], ..
     return text_of(response), "".join(thoughts), "".join(refusals), tuple(calls)
 
 
-class Books:
-    """What was told of every response to anyone: each event once and for all, whoever hears it, and when."""
+class Received:
+    """What all clients received of every response: an event is the same for every client, and at every time."""
 
     def __init__(self) -> None:
-        self.tellings: dict[tuple[str, bool], Telling] = {}  # by id, negotiated or not
+        self.histories: dict[tuple[str, bool], ResponseHistory] = {}  # by id, negotiated or not
         self.owners: dict[str, str] = {}  # tenants by response
-        self.lanes: dict[str, str | None] = {}  # where a response was told first
-        self.again = 0  # events that were told a second time
-        self._told: dict[tuple[str, bool], list[Event]] = {}
+        self.lanes: dict[str, str | None] = {}  # where a response was sent first
+        self.repeated = 0  # events that were received a second time
+        self._events: dict[tuple[str, bool], list[Event]] = {}
 
-    def told(self, response_id: str, *, negotiated: bool) -> int:
+    def count(self, response_id: str, *, negotiated: bool) -> int:
         """Return how many events of a response somebody has."""
-        return len(self._told.get((response_id, negotiated), ()))
+        return len(self._events.get((response_id, negotiated), ()))
 
     def take(self, response_id: str, event: Event, tenant: str, *, negotiated: bool) -> None:
-        """Take an event that someone has got: new, or the very same that others got."""
+        """Take an event that a client received: new, or equal to the one that others received."""
         assert self.owners.setdefault(response_id, tenant) == tenant, f"of another tenant: {event}"
         self.lanes.setdefault(response_id, event.get("stream_id"))
         place = (response_id, negotiated)
-        told = self._told.setdefault(place, [])
+        events = self._events.setdefault(place, [])
         event = {name: value for name, value in event.items() if name != "stream_id"}
         number = event["sequence_number"]
-        if number < len(told):
-            assert event == told[number], f"told otherwise before: {event}, {told[number]}"
-            self.again += 1
+        if number < len(events):
+            assert event == events[number], f"sent differently before: {event}, {events[number]}"
+            self.repeated += 1
             return
-        told.append(event)
-        telling = self.tellings.get(place)
-        if telling is None:
-            telling = self.tellings[place] = Telling(response_id, negotiated=negotiated)
-        telling.take(event)
+        events.append(event)
+        history = self.histories.get(place)
+        if history is None:
+            history = self.histories[place] = ResponseHistory(response_id, negotiated=negotiated)
+        history.take(event)
 
     @property
     def ended(self) -> list[Event]:
         """The responses in all terminals."""
-        return [telling.terminal["response"] for telling in self.tellings.values() if telling.terminal is not None]
+        return [history.terminal["response"] for history in self.histories.values() if history.terminal is not None]

@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from millrace.errors import UpstreamError
 from millrace.types import CallPiece, Finish, FinishReason, OnDisconnect, Refusal, Thought
-from tests.stateful.clients import Asked, Caller, Peer
-from tests.stateful.models import HandAttempt, Line, filtered
-from tests.stateful.simulation import HTTP, PRINCIPALS, World, body_of, frame_of, others_of
+from tests.stateful.clients import HttpClient, PendingRequest, WebSocketClient
+from tests.stateful.models import ManualAttempt, Step, filtered
+from tests.stateful.simulation import HTTP, PRINCIPALS, Simulation, body_of, frame_of, others_of
 from tests.support.scripted_models import CALLED, CUT, STOP
 
 T = TypeVar("T")
@@ -52,62 +52,62 @@ BODIES = st.sampled_from(
 ERRORS = st.sampled_from(["upstream_error", "upstream_truncated", "upstream_timeout", "upstream_overloaded"])
 
 
-someone = precondition(lambda self: any(peer.is_here for peer in self.world.peers))
-something_told = precondition(lambda self: self.world.books.owners)
-models_at_work = precondition(lambda self: any(attempt.is_open for attempt in self.world.attempts))
+someone = precondition(lambda self: any(client.is_here for client in self.simulation.clients))
+something_received = precondition(lambda self: self.simulation.received.owners)
+models_at_work = precondition(lambda self: any(attempt.is_open for attempt in self.simulation.attempts))
 
 
 class Machine(RuleBasedStateMachine):
     """One process, its clients and its models."""
 
-    met: ClassVar[Counter[str]] = Counter()  # in all sequences
+    happened: ClassVar[Counter[str]] = Counter()  # in all sequences
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.simulation = Simulation()
         self.how = "answer"
         self._count = 0
 
     @initialize(how=st.sampled_from(["answer", "leave", "drain"]), first=st.booleans())
     def begin(self, how: str, first: bool) -> None:
         self.how = how
-        self.world.connect(PRINCIPALS[0], negotiated=first)
+        self.simulation.connect(PRINCIPALS[0], negotiated=first)
 
     def teardown(self) -> None:
         try:
             if sys.exc_info()[0] is None:  # else there is a fault to be told
-                self.world.end(self.how)
-                self.met.update(self.world.met)
+                self.simulation.end(self.how)
+                self.happened.update(self.simulation.happened)
         finally:
-            self.world.close()
+            self.simulation.close()
 
     # Clients
 
     @rule(principal=st.sampled_from(PRINCIPALS), negotiated=st.booleans())
     def connect(self, principal: Any, negotiated: bool) -> None:
-        if len([peer for peer in self.world.peers if peer.is_here]) < 6:
-            self.world.connect(principal, negotiated=negotiated)
+        if len([client for client in self.simulation.clients if client.is_here]) < 6:
+            self.simulation.connect(principal, negotiated=negotiated)
 
     def create(
         self, who: int, lane: str | None, asks: dict[str, Any], body: dict[str, Any], previous: int | None
     ) -> None:
-        if (peer := self._peer(who)) is None:
+        if (client := self._client(who)) is None:
             return
-        frame = self._frame(peer.principal.tenant, asks, body, previous) | {"event_id": self._name("event")}
-        peer.listener.expect(Asked(frame["event_id"], lane, frame["metadata"]["mark"]))
-        self._send(peer, frame | ({} if lane is None else {"stream_id": lane}))
+        frame = self._frame(client.principal.tenant, asks, body, previous) | {"event_id": self._name("event")}
+        client.checker.expect(PendingRequest(frame["event_id"], lane, frame["metadata"]["mark"]))
+        self._send(client, frame | ({} if lane is None else {"stream_id": lane}))
 
     # Whoever asks most gives the others most to do.
     ask = someone(rule(who=WHICH, lane=LANES, asks=ASKS, body=BODIES, previous=st.none())(create))
     ask_the_same = someone(rule(who=WHICH, lane=LANES, asks=SHARED, body=st.just({}), previous=st.none())(create))
-    go_on = something_told(rule(who=WHICH, lane=LANES, asks=ASKS, body=BODIES, previous=WHICH)(create))
+    go_on = something_received(rule(who=WHICH, lane=LANES, asks=ASKS, body=BODIES, previous=WHICH)(create))
 
     @rule(who=WHICH, asks=ASKS | SHARED, body=BODIES, stream=st.booleans())
     def post(self, who: int, asks: dict[str, Any], body: dict[str, Any], stream: bool) -> None:
         principal = PRINCIPALS[who % len(PRINCIPALS)]
         frame = self._frame(principal.tenant, asks, body, None)
-        caller = self._caller(principal, frame["metadata"]["mark"])
-        self.world.call(caller, HTTP["create"], body_of(frame | {"stream": stream}))
+        http_client = self._http_client(principal, frame["metadata"]["mark"])
+        self.simulation.call(http_client, HTTP["create"], body_of(frame | {"stream": stream}))
 
     @rule(who=WHICH, asks=ASKS | SHARED, stream=st.booleans(), usage=st.booleans())
     def complete(self, who: int, asks: dict[str, Any], stream: bool, usage: bool) -> None:
@@ -116,9 +116,9 @@ class Machine(RuleBasedStateMachine):
         frame = self._frame(principal.tenant, asks, {}, None)
         body = frame | {"messages": [{"role": "user", "content": frame.pop("input")}], "stream": stream}
         options = {"stream_options": {"include_usage": usage}} if stream else {}
-        self.world.call(self._caller(principal), HTTP["complete"], body_of(body | options))
+        self.simulation.call(self._http_client(principal), HTTP["complete"], body_of(body | options))
 
-    @something_told
+    @something_received
     @rule(
         who=WHICH,
         which=WHICH,
@@ -126,84 +126,90 @@ class Machine(RuleBasedStateMachine):
         how=st.sampled_from(["one", "one", "lane", "unknown", "over HTTP", "delete"]),
     )
     def cancel(self, who: int, which: int, lane: str | None, how: str) -> None:
-        peer, response_id = self._peer(who), "resp_0" if how == "unknown" else self._response(which)
+        client, response_id = self._client(who), "resp_0" if how == "unknown" else self._response(which)
         if how in ("over HTTP", "delete") and response_id is not None:
-            caller = self._caller(PRINCIPALS[who % len(PRINCIPALS)])
-            self.world.call(caller, HTTP["delete" if how == "delete" else "cancel"], id=response_id)
-        elif how == "lane" and peer is not None:
-            self._send(peer, frame_of("response.cancel", stream_id=lane))
-        elif peer is not None and response_id is not None:
-            run = self.world.runs.find(peer.principal.tenant, response_id)
-            if self._send(peer, frame_of("response.cancel", response_id=response_id)) and run is not None:
-                assert run.is_over or not peer.is_here, "it was cancelled, and goes on"
+            http_client = self._http_client(PRINCIPALS[who % len(PRINCIPALS)])
+            self.simulation.call(http_client, HTTP["delete" if how == "delete" else "cancel"], id=response_id)
+        elif how == "lane" and client is not None:
+            self._send(client, frame_of("response.cancel", stream_id=lane))
+        elif client is not None and response_id is not None:
+            run = self.simulation.runs.find(client.principal.tenant, response_id)
+            if self._send(client, frame_of("response.cancel", response_id=response_id)) and run is not None:
+                assert run.is_over or not client.is_here, "it was cancelled, and goes on"
 
-    @something_told
+    @something_received
     @rule(who=WHICH, which=WHICH, after=st.sampled_from(["none", "some", "some", "all", "ahead", "other epoch"]))
     def resume(self, who: int, which: int, after: str) -> None:
-        peer, response_id = self._peer(who), self._response(which)
-        if peer is None or response_id is None:
+        client, response_id = self._client(who), self._response(which)
+        if client is None or response_id is None:
             return
-        told = self.world.books.told(response_id, negotiated=peer.negotiated)
-        number = {"none": -1, "some": told // 2 - 1, "all": told - 1, "ahead": told + 1000}.get(after, -1)
-        run = self.world.runs.find(peer.principal.tenant, response_id)
+        count = self.simulation.received.count(response_id, negotiated=client.negotiated)
+        number = {"none": -1, "some": count // 2 - 1, "all": count - 1, "ahead": count + 1000}.get(after, -1)
+        run = self.simulation.runs.find(client.principal.tenant, response_id)
         name = self._name("event")
         if run is not None:
-            peer.listener.expect(Asked(name, run.stream_id, "", response_id, number + 1, late=after == "all"))
-        codes = len(peer.listener.codes)
+            client.checker.expect(PendingRequest(name, run.stream_id, "", response_id, number + 1, late=after == "all"))
+        codes = len(client.checker.codes)
         epoch = "epoch-0" if after == "other epoch" else "epoch-1"
         frame = frame_of("millrace.resume", response_id=response_id, after=number, epoch=epoch, event_id=name)
-        if self._send(peer, frame) and peer.is_here and peer.reading:
+        if self._send(client, frame) and client.is_here and client.reading:
             refused = run is None or after in ("ahead", "other epoch")
-            assert not refused or len(peer.listener.codes) > codes, "a resume that cannot be is not refused"
+            assert not refused or len(client.checker.codes) > codes, "a resume that cannot be is not refused"
 
-    @something_told
+    @something_received
     @rule(who=WHICH, which=WHICH, after=st.sampled_from(["none", "some", "ahead"]))
     def retrieve(self, who: int, which: int, after: str) -> None:
         principal, response_id = PRINCIPALS[who % len(PRINCIPALS)], self._response(which)
         if response_id is None:
             return
-        caller = self._caller(principal)
-        told = self.world.books.told(response_id, negotiated=False)
-        start = {"none": 0, "some": told // 2, "ahead": told + 1000}[after]
-        caller.resumes(response_id, start)
+        http_client = self._http_client(principal)
+        count = self.simulation.received.count(response_id, negotiated=False)
+        start = {"none": 0, "some": count // 2, "ahead": count + 1000}[after]
+        http_client.resumes(response_id, start)
         query = "stream=true" + (f"&starting_after={start - 1}" if start else "")
-        self.world.call(caller, HTTP["retrieve"], query=query, id=response_id)
+        self.simulation.call(http_client, HTTP["retrieve"], query=query, id=response_id)
 
     @someone
     @rule(who=WHICH, how=st.sampled_from(["orderly", "abrupt", "over HTTP"]))
     def disconnect(self, who: int, how: str) -> None:
         if how == "over HTTP":
-            if (caller := self._one([each for each in self.world.callers if each.is_here], who)) is not None:
-                run = self.world.runs.find(caller.principal.tenant, caller.response_id)
-                self._leave([run] if run is not None and caller.answer is not None else [], caller.leave)
-        elif (peer := self._peer(who)) is not None and peer.session is not None:
-            runs = [job.run for job in peer.session._jobs._jobs.values() if job.run is not None]
-            self._leave(runs, partial(peer.leave, abrupt=how == "abrupt"))
+            if (
+                http_client := self._one([each for each in self.simulation.http_clients if each.is_here], who)
+            ) is not None:
+                run = self.simulation.runs.find(http_client.principal.tenant, http_client.response_id)
+                self._leave([run] if run is not None and http_client.answer is not None else [], http_client.leave)
+        elif (client := self._client(who)) is not None and client.session is not None:
+            runs = [job.run for job in client.session._jobs._jobs.values() if job.run is not None]
+            self._leave(runs, partial(client.leave, abrupt=how == "abrupt"))
 
     @someone
     @rule(who=WHICH, how=st.sampled_from(["stop", "stop", "go on", "go on", "one", "some", "over HTTP"]))
     def read(self, who: int, how: str) -> None:
         """Stop reading, or go on, or read a few frames."""
         if how == "over HTTP":
-            if (caller := self._one([each for each in self.world.callers if each.is_here], who)) is not None:
-                self.world.act(caller.read_or_rest)
+            if (
+                http_client := self._one([each for each in self.simulation.http_clients if each.is_here], who)
+            ) is not None:
+                self.simulation.act(http_client.toggle_reading)
             return
         frames = {"stop": 0, "one": 1, "some": 20}.get(how)
-        if (peer := self._one([each for each in self.world.peers if each.reading is (how == "stop")], who)) is not None:
-            self.world.act(partial(peer.read, frames))
+        if (
+            client := self._one([each for each in self.simulation.clients if each.reading is (how == "stop")], who)
+        ) is not None:
+            self.simulation.act(partial(client.read, frames))
 
     @someone
     @rule(who=WHICH, frame=st.sampled_from(["ping", "steer", "nonsense", "bad lane"]))
     def send_something_else(self, who: int, frame: str) -> None:
-        if (peer := self._peer(who)) is not None:
+        if (client := self._client(who)) is not None:
             frames = {
                 "ping": frame_of("millrace.ping", t=1),
                 "steer": frame_of("response.steer", input="Shorter."),
                 "nonsense": frame_of("response.nonsense"),
                 "bad lane": frame_of("response.create", stream_id="no lane!", input="Hello?"),
             }
-            if frame != "ping" or peer.negotiated:
-                self._send(peer, frames[frame])
+            if frame != "ping" or client.negotiated:
+                self._send(client, frames[frame])
 
     # Models
 
@@ -270,46 +276,46 @@ class Machine(RuleBasedStateMachine):
         apart=st.integers(0, 8),
         first=st.booleans(),
     )
-    def collide(self, which: int, end: Line | None, how: str, apart: int, first: bool) -> None:
+    def collide(self, which: int, end: Step | None, how: str, apart: int, first: bool) -> None:
         """Let a model come to its end, or to a revise, just when a client has enough of it."""
         if (attempt := self._attempt(which)) is None:
             return
-        peers = [
-            (peer, job.run)
-            for peer in self.world.peers
-            if peer.is_here and peer.session is not None
-            for job in peer.session._jobs._jobs.values()
-            if job.run in self.world.live(attempt.question)
+        clients = [
+            (client, job.run)
+            for client in self.simulation.clients
+            if client.is_here and client.session is not None
+            for job in client.session._jobs._jobs.values()
+            if job.run in self.simulation.live(attempt.question)
         ]
-        if (found := self._one(peers, which)) is None:
+        if (found := self._one(clients, which)) is None:
             return
-        peer, run = found
+        client, run = found
         acts = {
-            "cancel": partial(peer.send, frame_of("response.cancel", response_id=run.request.id)),
-            "leave": partial(peer.leave, abrupt=True),
-            "stop reading": partial(peer.read, 0),
+            "cancel": partial(client.send, frame_of("response.cancel", response_id=run.request.id)),
+            "leave": partial(client.leave, abrupt=True),
+            "stop reading": partial(client.read, 0),
             "cancel at once": run.cancel,
         }
         line = UpstreamError("upstream_truncated", "it broke") if end is None else end
         both: list[Callable[[], object]] = [partial(attempt.say, line), acts[how]]
-        self.world.collide(both[not first], both[first], apart)
+        self.simulation.collide(both[not first], both[first], apart)
 
     # Time
 
     @rule(seconds=st.sampled_from([0.01, 0.25, 0.6, 1.5, 6.0, 33.0]))
-    def turn(self, seconds: float) -> None:
-        self.world.turn(seconds)
+    def advance(self, seconds: float) -> None:
+        self.simulation.advance(seconds)
 
     @rule(acts=st.integers(1, 3), apart=st.integers(0, 5))
     def gather(self, acts: int, apart: int) -> None:
         """Let what comes next happen at once, in one turn of the loop or a few turns apart."""
-        self.world.together, self.world.apart = acts, apart
+        self.simulation.together, self.simulation.apart = acts, apart
 
     @precondition(lambda self: self._count > 8)
     @rule(sure=st.sampled_from([False, False, True]))
     def drain(self, sure: bool) -> None:
         if sure:
-            self.world.begin_drain()
+            self.simulation.begin_drain()
 
     # How
 
@@ -325,18 +331,18 @@ class Machine(RuleBasedStateMachine):
             **body,
         )
 
-    def _send(self, peer: Peer, frame: dict[str, Any]) -> bool:
-        return self.world.act(partial(peer.send, frame))
+    def _send(self, client: WebSocketClient, frame: dict[str, Any]) -> bool:
+        return self.simulation.act(partial(client.send, frame))
 
-    def _say(self, attempt: HandAttempt, *lines: Line) -> None:
-        self.world.act(partial(attempt.say, *lines))
+    def _say(self, attempt: ManualAttempt, *lines: Step) -> None:
+        self.simulation.act(partial(attempt.say, *lines))
 
     def _leave(self, runs: list[Any], leave: Callable[[], None]) -> None:
         """Let a client leave: what runs for others, or for nobody by its own wish, goes on; the rest is cancelled."""
         stay = {run for run in runs if run.request.on_disconnect is OnDisconnect.DETACH}
-        stay |= {run for run in runs if self.world.listeners(run) > runs.count(run)}
+        stay |= {run for run in runs if self.simulation.listeners(run) > runs.count(run)}
         ended = {run for run in runs if run.is_over}
-        if self.world.act(leave):
+        if self.simulation.act(leave):
             for run in {*runs} - ended:
                 ended_by = run.response.ended and run.response.ended.reason  # a paused model may have come to its end
                 assert ended_by != "cancelled" if run in stay else run.is_over, f"{run.request.id}: {ended_by}"
@@ -345,17 +351,19 @@ class Machine(RuleBasedStateMachine):
         self._count += 1
         return f"{prefix}-{self._count}"
 
-    def _caller(self, principal: Any, mark: str = "") -> Caller:
-        return Caller(self.world.books, principal, others_of(principal.tenant), mark, self.world.faults)
+    def _http_client(self, principal: Any, mark: str = "") -> HttpClient:
+        return HttpClient(
+            self.simulation.received, principal, others_of(principal.tenant), mark, self.simulation.faults
+        )
 
-    def _peer(self, which: int) -> Peer | None:
-        return self._one([peer for peer in self.world.peers if peer.is_here], which)
+    def _client(self, which: int) -> WebSocketClient | None:
+        return self._one([client for client in self.simulation.clients if client.is_here], which)
 
-    def _attempt(self, which: int) -> HandAttempt | None:
-        return self._one([attempt for attempt in self.world.attempts if attempt.is_open], which)
+    def _attempt(self, which: int) -> ManualAttempt | None:
+        return self._one([attempt for attempt in self.simulation.attempts if attempt.is_open], which)
 
     def _response(self, which: int) -> str | None:
-        return self._one([*self.world.books.owners], which)
+        return self._one([*self.simulation.received.owners], which)
 
     @staticmethod
     def _one(some: list[T], which: int) -> T | None:

@@ -1,4 +1,4 @@
-"""Models that say what a rule has them say, when it does; they keep their own count of what they charge."""
+"""Models that a rule controls: what they send, and when. They count what they charge on their own."""
 
 import asyncio
 from collections import deque
@@ -10,10 +10,10 @@ from millrace.ports import Sink
 from millrace.types import Aside, Call, Finish, FinishReason, Usage, calls_of, reasoning_of, refusal_of
 from tests.support.scripted_models import CUT
 
-Line = str | Aside | Finish | UpstreamError
+Step = str | Aside | Finish | UpstreamError
 
 
-class HandAttempt:
+class ManualAttempt:
     """One call. What it is to say waits while it is paused, as in the socket."""
 
     def __init__(self, call: Call, number: int) -> None:
@@ -32,7 +32,7 @@ class HandAttempt:
         self.calls = 0  # that it was made to make: two in one turn are two
         self.was_refused = False  # so that it charges nothing
         self._loop = loop
-        self._waiting: deque[Line] = deque()
+        self._waiting: deque[Step] = deque()
         loop.call_soon(self._send)
 
     @property
@@ -56,7 +56,7 @@ class HandAttempt:
         return self.text, reasoning_of(self.asides), refusal_of(self.asides), calls
 
     @property
-    def asked(self) -> int:
+    def input_tokens(self) -> int:
         """Tokens of its prompt."""
         return tokens.count_prompt(self.call.prompt)
 
@@ -73,12 +73,12 @@ class HandAttempt:
         if not self.sent or self.was_refused:
             return Usage()
         said = min(tokens.count_output(self.parts, self.asides), self.call.max_output_tokens)
-        return Usage(input_tokens=self.asked, output_tokens=said)
+        return Usage(input_tokens=self.input_tokens, output_tokens=said)
 
-    def say(self, *lines: Line) -> None:
+    def say(self, *steps: Step) -> None:
         """Say this as soon as it is read."""
         if self.is_open:
-            self._waiting.extend(lines)
+            self._waiting.extend(steps)
             self._read()
 
     def abort(self) -> None:
@@ -100,37 +100,37 @@ class HandAttempt:
         while self._waiting and self.is_open and not self.paused:
             self._take(self._waiting.popleft())
 
-    def _take(self, line: Line) -> None:
-        if isinstance(line, str | Aside) and self._is_full(line):
-            line = CUT
-        if isinstance(line, str):
-            self.parts.append(line)
-            self.sink([line])
-        elif isinstance(line, Finish):
-            self.finish = line
+    def _take(self, step: Step) -> None:
+        if isinstance(step, str | Aside) and self._is_full(step):
+            step = CUT
+        if isinstance(step, str):
+            self.parts.append(step)
+            self.sink([step])
+        elif isinstance(step, Finish):
+            self.finish = step
             used = min(tokens.count_output(self.parts, self.asides), self.call.max_output_tokens)
-            self.usage = Usage(input_tokens=self.asked + pricing.FRAMING, output_tokens=used)
-            self.done.set_result(line)
-        elif isinstance(line, UpstreamError):
-            self.was_refused = not line.billable
-            self.done.set_exception(line)
+            self.usage = Usage(input_tokens=self.input_tokens + pricing.FRAMING, output_tokens=used)
+            self.done.set_result(step)
+        elif isinstance(step, UpstreamError):
+            self.was_refused = not step.billable
+            self.done.set_exception(step)
         else:
-            self.asides.append(line)
-            self.aside(line)
+            self.asides.append(step)
+            self.aside(step)
 
-    def _is_full(self, line: str | Aside) -> bool:
-        more = ([*self.parts, line], self.asides) if isinstance(line, str) else (self.parts, [*self.asides, line])
+    def _is_full(self, step: str | Aside) -> bool:
+        more = ([*self.parts, step], self.asides) if isinstance(step, str) else (self.parts, [*self.asides, step])
         return tokens.count_output(*more) > self.call.max_output_tokens
 
 
-class HandUpstream:
+class ManualUpstream:
     """A provider; `attempts` are all calls to it and its like, the oldest first."""
 
-    def __init__(self, attempts: list[HandAttempt]) -> None:
+    def __init__(self, attempts: list[ManualAttempt]) -> None:
         self._attempts = attempts
 
-    def open(self, call: Call) -> HandAttempt:
-        attempt = HandAttempt(call, len(self._attempts))
+    def open(self, call: Call) -> ManualAttempt:
+        attempt = ManualAttempt(call, len(self._attempts))
         self._attempts.append(attempt)
         return attempt
 

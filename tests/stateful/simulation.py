@@ -1,4 +1,4 @@
-"""A whole process of the real parts, but for its models, its sockets, its disk and its clock: those a rule steers."""
+"""A whole process of the real parts; models, sockets, disk and clock are replaced by ones that a rule controls."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from millrace.access.gate import Gate
 from millrace.access.keys import Keyring
 from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
-from millrace.funnel.calls import Caller as Calls
+from millrace.funnel.calls import Caller as UpstreamCaller
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
@@ -34,11 +34,11 @@ from millrace.web.process import Process
 from millrace.web.refusals import refusal
 from millrace.web.session import Closed, Session
 from millrace.wire.limits import CloseCode
-from tests.stateful.clients import Caller, Faults, Listener, Peer
-from tests.stateful.clock import HandLoop
-from tests.stateful.expectations import Books, answer_of
-from tests.stateful.models import HandAttempt, HandUpstream
-from tests.stateful.stores import Answers, Rows, Shelf
+from tests.stateful.clients import ConnectionChecker, Faults, HttpClient, WebSocketClient
+from tests.stateful.clock import ManualLoop
+from tests.stateful.expectations import Received, answer_of
+from tests.stateful.models import ManualAttempt, ManualUpstream
+from tests.stateful.stores import MemoryArchive, MemoryExactCache, MemoryLedger
 from tests.support.scripted_models import CATALOG, STOP
 
 WALL = 1_700_000_000.0
@@ -77,39 +77,39 @@ BOUNDS = {
 Endpoint = Callable[[Request], Any]
 
 
-class World:
-    """One process and its clients. `act` lets something happen; what follows from it has happened when it returns."""
+class Simulation:
+    """One process and its clients. `act` runs something, and returns when everything that follows from it is done."""
 
     def __init__(self) -> None:
         self._bounds = ExitStack()
         for name, bound in BOUNDS.items():
             self._bounds.enter_context(patch(name, bound))
-        self.loop = HandLoop()
-        self.books = Books()
+        self.loop = ManualLoop()
+        self.received = Received()
         self.faults = Faults()
-        self.attempts: list[HandAttempt] = []
-        self.peers: list[Peer] = []
-        self.callers: list[Caller] = []
-        self.rows = Rows()
-        self.met: Counter[str] = Counter()  # what has happened, at the end
-        self.together = 0  # so many acts more happen at once
-        self.apart = 0  # turns of the loop that lie between these
+        self.attempts: list[ManualAttempt] = []
+        self.clients: list[WebSocketClient] = []
+        self.http_clients: list[HttpClient] = []
+        self.ledger = MemoryLedger()
+        self.happened: Counter[str] = Counter()  # what has happened, at the end
+        self.together = 0  # so many more acts run at once
+        self.apart = 0  # turns of the loop between them
         self._lag = 0
         self._alone = True  # no act waits for others
         self.drain: asyncio.Task[None] | None = None
         clock = self.loop.time
-        upstream = HandUpstream(self.attempts)
+        upstream = ManualUpstream(self.attempts)
         self.funnel = Funnel(
             catalog=CATALOG,
-            caller=Calls({Tier.SMALL: upstream, Tier.LARGE: upstream}),
-            recall=Recall(CATALOG, Answers(), None, ""),
-            ledger=self.rows,
+            caller=UpstreamCaller({Tier.SMALL: upstream, Tier.LARGE: upstream}),
+            recall=Recall(CATALOG, MemoryExactCache(), None, ""),
+            ledger=self.ledger,
             wall=self._wall,
             policy=Policy(context_budget=None, hard_above=3000, grace_ms=200, hedge_ms=300, concise_line="Be brief."),
             max_running=MAX_RUNNING,
         )
         self.runs = Runs(self.funnel, clock, self._wall)
-        conversations = Conversations(self.runs, Shelf())
+        conversations = Conversations(self.runs, MemoryArchive())
         self.runs.on_end = conversations.remember
         self.limiter = MemoryLimiter(clock, self._wall, {})
         keyring = Keyring(may_be_open=False)
@@ -135,7 +135,7 @@ class World:
         self._sweeping = self.loop.create_task(self.sweeper.run())
 
     def act(self, *acts: Callable[[], object]) -> bool:
-        """Do this, and let all follow from it; False where it happens together with something else."""
+        """Run these, and all that follows; return False if they run together with other acts."""
         for act in acts:
             self._later(self._lag, act)
         alone, self._alone = self._alone, self.together == 0
@@ -144,7 +144,7 @@ class World:
             self._lag += self.apart
             return False
         self._lag = 0
-        self.loop.settle()
+        self.loop.run_until_idle()
         self.check()
         return alone
 
@@ -152,23 +152,25 @@ class World:
         """Do two things within so many turns of the loop."""
         self._later(0, one)
         self._later(apart, other)
-        self.turn(0)
+        self.advance(0)
 
-    def turn(self, seconds: float) -> None:
-        """Turn the clock."""
+    def advance(self, seconds: float) -> None:
+        """Advance the clock."""
         self.together, self._lag, self._alone = 0, 0, True
-        self.loop.turn(seconds)
+        self.loop.advance(seconds)
         self.check()
 
     def connect(self, principal: Principal, *, negotiated: bool) -> None:
-        listener = Listener(self.books, principal.tenant, others_of(principal.tenant), negotiated=negotiated)
-        peer = Peer(principal, listener, self.faults, self.loop.time)
-        self.peers.append(peer)
-        self.act(lambda: self._begin(peer))
+        checker = ConnectionChecker(self.received, principal.tenant, others_of(principal.tenant), negotiated=negotiated)
+        client = WebSocketClient(principal, checker, self.faults, self.loop.time)
+        self.clients.append(client)
+        self.act(lambda: self._begin(client))
 
-    def call(self, caller: Caller, endpoint: Endpoint, body: bytes = b"", query: str = "", **path: str) -> None:
+    def call(
+        self, http_client: HttpClient, endpoint: Endpoint, body: bytes = b"", query: str = "", **path: str
+    ) -> None:
         """Send a request over HTTP."""
-        self.callers.append(caller)
+        self.http_clients.append(http_client)
         scope = {
             "type": "http",
             "method": "POST",
@@ -176,9 +178,9 @@ class World:
             "headers": [],
             "query_string": query.encode(),
             "path_params": path,
-            "state": {"process": self.process, "principal": caller.principal},
+            "state": {"process": self.process, "principal": http_client.principal},
         }
-        self.act(lambda: self._call(caller, endpoint, scope, body))
+        self.act(lambda: self._call(http_client, endpoint, scope, body))
 
     def begin_drain(self) -> None:
         if self.drain is None:
@@ -193,77 +195,81 @@ class World:
         return [session for session in self.process.sessions if isinstance(session, Session)]
 
     def listeners(self, run: Run) -> int:
-        """Return how many clients a run is told to."""
+        """Return how many clients listen to a run."""
         jobs = [job for session in self.sessions for job in session._jobs._jobs.values()]
-        answers = [caller.answer for caller in self.callers if caller.answer is not None]
+        answers = [http_client.answer for http_client in self.http_clients if http_client.answer is not None]
         return sum(job.run is run for job in jobs) + sum(answer._run is run for answer in answers)
 
     def check(self) -> None:
-        """Fail if anything is amiss now that all waits."""
+        """Fail if anything is wrong now that everything waits."""
         assert not self.loop.faults, self.loop.faults
         assert not self.faults, self.faults
-        assert not self.rows.faults, self.rows.faults
-        for peer in self.peers:
-            if peer.task is not None and peer.task.done():
-                peer.task.result()
+        assert not self.ledger.faults, self.ledger.faults
+        for client in self.clients:
+            if client.task is not None and client.task.done():
+                client.task.result()
         assert self.funnel.running <= len(self.runs.running) <= self.funnel.running + 1
         calls = Counter(attempt.question for attempt in self.attempts if attempt.is_open)
         for question, count in calls.items():
             wanted = self.live(question)
             assert count <= 2 * len(wanted), f"{count} calls for {len(wanted)} requests: {question}"
         for run in self.runs.running:
-            assert run.listeners == self.listeners(run), f"{run.listeners} present, {self.listeners(run)} told"
+            assert run.listeners == self.listeners(run), f"{run.listeners} present, {self.listeners(run)} listen"
             self._check_time(run)
-        for peer in self.peers:
-            since = peer.paused_at if peer.is_here else None
-            assert since is None or self.loop.time() - since <= STUCK_S + BEAT_S, "it takes nothing, and is kept"
+        for client in self.clients:
+            since = client.paused_at if client.is_here else None
+            assert since is None or self.loop.time() - since <= STUCK_S + BEAT_S, "it reads nothing, and is not closed"
 
     def _check_time(self, run: Run) -> None:
         now, deadline = self.loop.time() - BEAT_S, run.request.deadline_at
         assert deadline is None or now <= deadline, "it runs past its deadline"
-        assert run.left_at is None or now - run.left_at <= DETACHED_S, "nobody has come back for it, and it runs"
+        assert run.left_at is None or now - run.left_at <= DETACHED_S, "nobody has resumed it, and it runs"
 
     def end(self, how: str) -> None:
         """Come to an end: the models answer, or all clients leave, or the process drains; nothing may be left."""
         self.together = 0
-        self.act(*(peer.read for peer in self.peers), *(caller.reading.set for caller in self.callers))
+        self.act(
+            *(client.read for client in self.clients), *(http_client.reading.set for http_client in self.http_clients)
+        )
         if how == "leave":
-            self.act(*(lambda peer=peer: peer.leave(abrupt=False) for peer in self.peers if peer.is_here))
-            self.act(*(caller.leave for caller in self.callers))
-            self.turn(DETACHED_S + 1)
+            self.act(*(lambda client=client: client.leave(abrupt=False) for client in self.clients if client.is_here))
+            self.act(*(http_client.leave for http_client in self.http_clients))
+            self.advance(DETACHED_S + 1)
         elif how == "drain":
             self.begin_drain()
         else:
             self._answer_all()
         if self.drain is not None:
-            self.turn(DRAIN_S + 5)
-            self.turn(5)
+            self.advance(DRAIN_S + 5)
+            self.advance(5)
             assert self.drain.done(), "the drain does not end"
             self.drain.result()
             for session in self.sessions:  # begun when all was over: the server closes its socket
                 session.close(CloseCode.RESTART, "")
-            self.turn(0)
-            assert all(peer.closed in (1012, 1013) for peer in self.peers if not peer.gone)
-        self._check_all_told()
-        for caller in self.callers:
-            assert caller.task is not None
-            assert caller.task.done(), "a request over HTTP has no end"
-            assert caller.is_whole or caller.was_slow or not caller.is_here, "an answer over HTTP was cut"
-        self.act(*(lambda peer=peer: peer.leave(abrupt=True) for peer in self.peers if peer.is_here))
-        self.turn(DETACHED_S + 1)
-        self._check_left()
-        self._check_books()
-        self._take_stock()
-        self.turn(KEPT_S + 1)
+            self.advance(0)
+            assert all(client.closed in (1012, 1013) for client in self.clients if not client.gone)
+        self._check_all_delivered()
+        for http_client in self.http_clients:
+            assert http_client.task is not None
+            assert http_client.task.done(), "a request over HTTP has no end"
+            assert http_client.is_whole or http_client.was_slow or not http_client.is_here, (
+                "an answer over HTTP was cut"
+            )
+        self.act(*(lambda client=client: client.leave(abrupt=True) for client in self.clients if client.is_here))
+        self.advance(DETACHED_S + 1)
+        self._check_nothing_left()
+        self._check_bills()
+        self._count_events()
+        self.advance(KEPT_S + 1)
         assert not self.runs._kept
         assert not self.runs._repeats
 
     def close(self) -> None:
-        """Take the loop down, whatever is still in it."""
-        self.loop.settle()
+        """Close the loop, whatever is still in it."""
+        self.loop.run_until_idle()
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
-        self.loop.settle()
+        self.loop.run_until_idle()
         self.loop.close()
         self._bounds.close()
 
@@ -273,37 +279,37 @@ class World:
     def _wall(self) -> float:
         return WALL + self.loop.time()
 
-    def _begin(self, peer: Peer) -> None:
+    def _begin(self, client: WebSocketClient) -> None:
         if self.process.gate.draining:
-            peer.gone = True
+            client.gone = True
             return
-        peer.session = Session(self.process, peer, peer.principal, negotiated=peer.negotiated)
-        peer.task = self.loop.create_task(self._serve(peer))
+        client.session = Session(self.process, client, client.principal, negotiated=client.negotiated)
+        client.task = self.loop.create_task(self._serve(client))
 
-    async def _serve(self, peer: Peer) -> None:
+    async def _serve(self, client: WebSocketClient) -> None:
         try:
-            await peer.session.run(peer.receive)
+            await client.session.run(client.receive)
         except Closed as end:
-            peer.closed = end.code
+            client.closed = end.code
 
-    def _call(self, caller: Caller, endpoint: Endpoint, scope: dict[str, Any], body: bytes) -> None:
-        caller.task = self.loop.create_task(self._answer(caller, endpoint, scope, body))
+    def _call(self, http_client: HttpClient, endpoint: Endpoint, scope: dict[str, Any], body: bytes) -> None:
+        http_client.task = self.loop.create_task(self._answer(http_client, endpoint, scope, body))
 
-    async def _answer(self, caller: Caller, endpoint: Endpoint, scope: dict[str, Any], body: bytes) -> None:
+    async def _answer(self, http_client: HttpClient, endpoint: Endpoint, scope: dict[str, Any], body: bytes) -> None:
         bodies = iter([{"type": "http.request", "body": body}])
 
         async def receive() -> dict[str, Any]:
-            return next(bodies, None) or await caller.receive_end()
+            return next(bodies, None) or await http_client.receive_end()
 
         try:
-            caller.answer = await endpoint(Request(scope, receive))
-            await caller.answer(scope, receive, caller.send)
+            http_client.answer = await endpoint(Request(scope, receive))
+            await http_client.answer(scope, receive, http_client.send)
         except MillraceError as error:
             if error.code == "internal_error":
                 self.faults.append(error.message)
-            await refusal(error)(scope, receive, caller.send)
+            await refusal(error)(scope, receive, http_client.send)
         finally:
-            caller.answer = None
+            http_client.answer = None
 
     def _drain(self) -> None:
         self.drain = self.loop.create_task(drain.drain(self.process))
@@ -312,45 +318,49 @@ class World:
         for _ in range(1000):
             if not self.runs.running:
                 return
-            self.turn(0.5)
+            self.advance(0.5)
             self.act(*(lambda each=each: each.say("Yes.", STOP) for each in self.attempts if each.is_open))
         raise AssertionError(f"{self.runs.running} do not end")
 
-    def _take_stock(self) -> None:
-        """Note what has happened, so that nobody takes a test for a proof of what it never met."""
-        told = [event for telling in self.books.tellings.values() for event in telling.kinds]
-        refused = [code for peer in self.peers for code in peer.listener.codes]
-        entries = self.rows.entries.values()
+    def _count_events(self) -> None:
+        """Count what has happened: a test proves nothing about what never happened in it."""
+        events = [event for history in self.received.histories.values() for event in history.kinds]
+        refused = [code for client in self.clients for code in client.checker.codes]
+        entries = self.ledger.entries.values()
         charges = [charge for entry in entries for charge in entry.statement.charges]
-        self.met.update(told)
-        self.met.update(f"refused {code}" for code in refused)
-        self.met.update(f"over HTTP {caller.status}" for caller in self.callers)
-        self.met.update(f"ended {entry.status} {entry.code or ''}".strip() for entry in entries)
-        self.met.update(f"cache {entry.cache}" for entry in entries)
-        self.met.update(f"call {charge.outcome}" for charge in charges)
-        self.met.update(f"closed {peer.closed}" for peer in self.peers if peer.closed is not None)
-        self.met["calls paid by two"] += len(charges) > len([each for each in self.attempts if each.sent])
-        self.met["calls of a conversation"] += sum(
+        self.happened.update(events)
+        self.happened.update(f"refused {code}" for code in refused)
+        self.happened.update(f"over HTTP {http_client.status}" for http_client in self.http_clients)
+        self.happened.update(f"ended {entry.status} {entry.code or ''}".strip() for entry in entries)
+        self.happened.update(f"cache {entry.cache}" for entry in entries)
+        self.happened.update(f"call {charge.outcome}" for charge in charges)
+        self.happened.update(f"closed {client.closed}" for client in self.clients if client.closed is not None)
+        self.happened["calls paid by two"] += len(charges) > len([each for each in self.attempts if each.sent])
+        self.happened["calls of a conversation"] += sum(
             any(message.role == "assistant" for message in attempt.call.prompt.messages) for attempt in self.attempts
         )
-        self.met["told again"] += self.books.again
-        self.met["calls that waited for a client"] += sum(attempt.waited for attempt in self.attempts)
+        self.happened["replayed"] += self.received.repeated
+        self.happened["calls that waited for a client"] += sum(attempt.waited for attempt in self.attempts)
 
-    def _check_all_told(self) -> None:
-        for peer in self.peers:
-            if peer.is_here:
-                owed = [each for each in peer.listener.owed if isinstance(each, tuple) or not self._is_late(peer, each)]
-                assert not owed, f"neither told to its end nor refused: {owed}"
-                assert peer.session._jobs.is_empty, "a job is left in a lane"
-                assert not peer.session._jobs._lanes.waiting
-                assert not peer.session._jobs._lanes.running
+    def _check_all_delivered(self) -> None:
+        for client in self.clients:
+            if client.is_here:
+                outstanding = [
+                    each
+                    for each in client.checker.outstanding
+                    if isinstance(each, tuple) or not self._is_late(client, each)
+                ]
+                assert not outstanding, f"neither ended nor refused: {outstanding}"
+                assert client.session._jobs.is_empty, "a job is left in a lane"
+                assert not client.session._jobs._lanes.waiting
+                assert not client.session._jobs._lanes.running
 
-    def _is_late(self, peer: Peer, asked: Any) -> bool:
-        telling = self.books.tellings.get((asked.response_id, peer.negotiated))
-        told = self.books.told(asked.response_id, negotiated=peer.negotiated)
-        return telling is not None and telling.terminal is not None and asked.start == told
+    def _is_late(self, client: WebSocketClient, pending: Any) -> bool:
+        history = self.received.histories.get((pending.response_id, client.negotiated))
+        count = self.received.count(pending.response_id, negotiated=client.negotiated)
+        return history is not None and history.terminal is not None and pending.start == count
 
-    def _check_left(self) -> None:
+    def _check_nothing_left(self) -> None:
         assert not self.runs.running, "something still runs"
         assert self.funnel.running == 0
         assert not self.funnel._flights
@@ -359,22 +369,22 @@ class World:
         assert not any(attempt.is_open for attempt in self.attempts), "a call is left open"
         left = [task for task in asyncio.all_tasks(self.loop) if task is not self._sweeping]
         assert not left, f"tasks are left over: {left}"
-        assert not self.loop.unheard, self.loop.unheard
+        assert not self.loop.unretrieved, self.loop.unretrieved
         for account in self.limiter._accounts.values():
             assert account.in_flight == account.reserved_tokens == account.reserved_cost == 0
 
-    def _check_books(self) -> None:
-        entries = self.rows.entries
-        assert not self.rows.open, "a bill is left open"
-        documents = [caller.document for caller in self.callers if "status" in caller.document]
-        for response in [*self.books.ended, *documents]:
+    def _check_bills(self) -> None:
+        entries = self.ledger.entries
+        assert not self.ledger.open, "a bill is left open"
+        documents = [http_client.document for http_client in self.http_clients if "status" in http_client.document]
+        for response in [*self.received.ended, *documents]:
             entry = entries[response["id"]]
-            assert entry.tenant == self.books.owners.get(response["id"], entry.tenant)
+            assert entry.tenant == self.received.owners.get(response["id"], entry.tenant)
             assert float(entry.statement.cost) == response["usage"]["cost_usd"]
             assert entry.status == response["status"]
             self._check_answer(response)
-        for caller in self.callers:
-            self._check_completion(caller)
+        for http_client in self.http_clients:
+            self._check_completion(http_client)
         for model in CATALOG.models:
             self._check_model(model)
         spent = sum((entry.statement.cost for entry in entries.values() if entry.key_id == LIMITED.key_id), Decimal(0))
@@ -384,22 +394,22 @@ class World:
     def _check_model(self, model: Model) -> None:
         """Fail unless what all entries say of a model is what it has charged.
 
-        Of a call that is refused, whoever handed it on before has paid an estimate, which nobody gives back.
+        If a call that was handed over is refused later, the first payer has paid an estimate, which is not refunded.
         """
-        entries = self.rows.entries.values()
+        entries = self.ledger.entries.values()
         charges = [charge for entry in entries for charge in entry.statement.charges if charge.model == model.id]
         attempts = [attempt for attempt in self.attempts if attempt.call.model is model]
         charged = [attempt.charged for attempt in attempts]
-        maybe = [Usage(input_tokens=attempt.asked) for attempt in attempts if attempt.was_refused]
+        maybe = [Usage(input_tokens=attempt.input_tokens) for attempt in attempts if attempt.was_refused]
         outputs = sum(charge.usage.output_tokens for charge in charges)
-        assert outputs == sum(usage.output_tokens for usage in charged), f"tokens said by {model.id}"
+        assert outputs == sum(usage.output_tokens for usage in charged), f"output tokens of {model.id}"
         cost = sum((charge.cost for charge in charges), pricing.ZERO)
         least = sum((pricing.cost(usage, model.price) for usage in charged), pricing.ZERO)
         most = least + sum((pricing.cost(usage, model.price) for usage in maybe), pricing.ZERO)
         assert least <= cost <= most, f"{cost} for {model.id}: not {least} to {most}"
 
     def _check_answer(self, response: dict[str, Any]) -> None:
-        """Fail unless an answer that stands is one that a model gave, whole."""
+        """Fail unless an accepted answer is the whole answer of a model."""
         reason = (response.get("incomplete_details") or {}).get("reason")
         if response["status"] != "completed" and reason not in ("max_output_tokens", "content_filter"):
             return
@@ -408,33 +418,33 @@ class World:
             return
         wanted = {"max_output_tokens": ("length",), "content_filter": ("content_filter",)}
         finishes = wanted.get(str(reason), ("stop", "tool_calls"))
-        assert answer_of(response) in self._answers(*finishes), f"no model said so: {response}"
+        assert answer_of(response) in self._answers(*finishes), f"no model sent this: {response}"
 
-    def _check_completion(self, caller: Caller) -> None:
-        """Fail unless a chat completion that has an end is what a model said, whole, and no other does."""
-        finish = caller.finish
+    def _check_completion(self, http_client: HttpClient) -> None:
+        """Fail unless a chat completion with a finish reason is the whole answer of a model."""
+        finish = http_client.finish
         if finish is not None:
             wanted = {"stop": ("stop", "tool_calls"), "tool_calls": ("stop", "tool_calls")}.get(finish, (finish,))
             said = [(text, refusal) for text, _, refusal, _ in self._answers(*wanted)]
-            assert (caller.text, caller.refusal) in said, f"no model said so: {caller.text!r}"
+            assert (http_client.text, http_client.refusal) in said, f"no model sent this: {http_client.text!r}"
 
     def _answers(self, *finishes: str) -> list[tuple[str, str, str, tuple[tuple[str, str], ...]]]:
         return [attempt.answer for attempt in self.attempts if attempt.finish and attempt.finish.reason in finishes]
 
 
 def question_of(run: Run) -> str:
-    """Return what a run asks."""
+    """Return the question of a run."""
     return next(message.text for message in reversed(run.request.prompt.messages) if message.role == "user")
 
 
 def others_of(tenant: str) -> Callable[[str], bool]:
-    """Return what tells whether a text has another tenant's words."""
+    """Return a check for another tenant's words in a text."""
     (other,) = [name for name in TENANTS if name != tenant]
     return lambda text: other in text
 
 
 def frame_of(kind: str, **fields: Any) -> dict[str, Any]:
-    """Return a client's frame; None stands for what is left out."""
+    """Return a client's frame, without the fields that are None."""
     return {"type": kind} | {name: value for name, value in fields.items() if value is not None}
 
 

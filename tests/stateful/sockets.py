@@ -22,10 +22,11 @@ from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Role
 from millrace.simulator import LARGE, SMALL, Simulator
-from tests.conftest import at_once, serving, tree, until
-from tests.stateful.clients import Asked, Faults, Listener
-from tests.stateful.expectations import Books
+from tests.stateful.clients import ConnectionChecker, Faults, PendingRequest
+from tests.stateful.expectations import Received
 from tests.stateful.simulation import TENANTS, frame_of, others_of
+from tests.support.server import configuration_for, serving, without_delays
+from tests.support.waiting import until
 
 STEPS = 16
 AT_ONCE = 16  # walks
@@ -40,9 +41,9 @@ STUCK = ("[ttft=60]", "[fault=stall@6]", "[fault=silent]", "[rate=50] [tokens=50
 class Client:
     """One connection and the task that reads it."""
 
-    def __init__(self, connection: ClientConnection, listener: Listener, tenant: str, faults: Faults) -> None:
+    def __init__(self, connection: ClientConnection, checker: ConnectionChecker, tenant: str, faults: Faults) -> None:
         self.connection = connection
-        self.listener = listener
+        self.checker = checker
         self.tenant = tenant
         self.reading = asyncio.Event()
         self.reading.set()
@@ -54,7 +55,7 @@ class Client:
         with suppress(ConnectionClosed):
             while True:
                 await self.reading.wait()
-                self._faults.watch(self.listener.take, await self.connection.recv())
+                self._faults.watch(self.checker.take, await self.connection.recv())
 
     async def send(self, frame: dict[str, Any]) -> None:
         await self.connection.send(json.dumps(frame))
@@ -68,16 +69,16 @@ class Client:
             await self.connection.close()
 
 
-class Ground:
+class SharedServer:
     """What all walks share: a server, two tenants' keys, and what was told of every response."""
 
     def __init__(self, url: str, texts: dict[str, str], models: tuple[Simulator, Simulator]) -> None:
         self.url = url
         self.models = models
-        self.books = Books()
+        self.received = Received()
         self.faults = Faults()
         self.numbers = iter(range(10**9))
-        self.met: Counter[str] = Counter()
+        self.happened: Counter[str] = Counter()
         self._texts = texts
 
     async def client(self, tenant: str, *, negotiated: bool) -> Client:
@@ -88,8 +89,8 @@ class Ground:
             compression=None,
             max_size=None,
         )
-        listener = Listener(self.books, tenant, others_of(tenant), negotiated=negotiated)
-        return Client(connection, listener, tenant, self.faults)
+        checker = ConnectionChecker(self.received, tenant, others_of(tenant), negotiated=negotiated)
+        return Client(connection, checker, tenant, self.faults)
 
     async def check_still(self) -> None:
         """Fail unless nothing runs any more."""
@@ -99,11 +100,11 @@ class Ground:
             assert (await answer.json())["running"] == 0
 
 
-class Walk:
+class RandomWalk:
     """One sequence."""
 
-    def __init__(self, ground: Ground, seed: int) -> None:
-        self._ground = ground
+    def __init__(self, shared: SharedServer, seed: int) -> None:
+        self._shared = shared
         self._random = random.Random(seed)
         self._clients: list[Client] = []
 
@@ -127,17 +128,17 @@ class Walk:
             return
         steps = {self._create: 6, self._cancel: 2, self._resume: 2, self._read: 2, self._leave: 1}
         step = self._random.choices([*steps], weights=[*steps.values()])[0]
-        self._ground.met[step.__name__.strip("_")] += 1
+        self._shared.happened[step.__name__.strip("_")] += 1
         await step(client)
         if self._random.random() < 0.15:
             await self._connect()
 
     async def _connect(self) -> None:
-        client = await self._ground.client(self._random.choice(TENANTS), negotiated=self._random.random() < 0.6)
+        client = await self._shared.client(self._random.choice(TENANTS), negotiated=self._random.random() < 0.6)
         self._clients.append(client)
 
     async def _create(self, client: Client) -> None:
-        number = next(self._ground.numbers)
+        number = next(self._shared.numbers)
         mark, lane = f"{client.tenant}-{number}", self._random.choice(LANES)
         shared = self._random.random() < 0.3
         pace = self._random.choice(PACES)
@@ -161,7 +162,7 @@ class Walk:
             metadata={"mark": mark},
             millrace={name: value for name, value in options.items() if value is not None},
         )
-        client.listener.expect(Asked(frame["event_id"], lane, mark))
+        client.checker.expect(PendingRequest(frame["event_id"], lane, mark))
         await self._send(client, frame)
 
     async def _cancel(self, client: Client) -> None:
@@ -175,14 +176,16 @@ class Walk:
         response_id = self._response()
         if response_id is None:
             return
-        negotiated = client.listener.negotiated
-        told = self._ground.books.told(response_id, negotiated=negotiated)
-        after = self._random.choice((-1, told // 2 - 1, told - 1, told + 100_000))
-        lane = self._ground.books.lanes[response_id]
-        asked = Asked(f"event-{next(self._ground.numbers)}", lane, "", response_id, after + 1, late=after == told - 1)
-        client.listener.expect(asked)
+        negotiated = client.checker.negotiated
+        count = self._shared.received.count(response_id, negotiated=negotiated)
+        after = self._random.choice((-1, count // 2 - 1, count - 1, count + 100_000))
+        lane = self._shared.received.lanes[response_id]
+        request = PendingRequest(
+            f"event-{next(self._shared.numbers)}", lane, "", response_id, after + 1, late=after == count - 1
+        )
+        client.checker.expect(request)
         epoch = self._random.choice((self._epoch, self._epoch, self._epoch, "another"))
-        fields = {"response_id": response_id, "after": after, "epoch": epoch, "event_id": asked.event_id}
+        fields = {"response_id": response_id, "after": after, "epoch": epoch, "event_id": request.event_id}
         await self._send(client, frame_of("millrace.resume", **fields))
 
     async def _read(self, client: Client) -> None:
@@ -199,21 +202,21 @@ class Walk:
 
     @property
     def _epoch(self) -> str:
-        return next((client.listener.epoch for client in self._clients if client.listener.epoch), "unknown")
+        return next((client.checker.epoch for client in self._clients if client.checker.epoch), "unknown")
 
     def _response(self) -> str | None:
-        known = [*self._ground.books.owners][-12:]
+        known = [*self._shared.received.owners][-12:]
         return self._random.choice(known) if known else None
 
     def _owed(self, client: Client) -> bool:
-        return bool(self._ground.faults) is False and bool(client.listener.owed)
+        return bool(self._shared.faults) is False and bool(client.checker.outstanding)
 
     def _one(self, some: list[Any]) -> Any:
         return self._random.choice(some) if some else None
 
 
 @asynccontextmanager
-async def grounds() -> AsyncIterator[Ground]:
+async def shared_server() -> AsyncIterator[SharedServer]:
     """Run a server with two tenants; when it is left, it drains under load."""
     texts = {}
     with tempfile.TemporaryDirectory() as data_dir:
@@ -221,45 +224,45 @@ async def grounds() -> AsyncIterator[Ground]:
             for tenant in TENANTS:
                 key, texts[tenant] = keys.make(tenant=tenant, role=Role.USE, created_at=time.time())
                 await store.add(key)
-        async with Simulator(at_once(SMALL)) as small, Simulator(at_once(LARGE)) as large:
-            configuration = tree(small.base_url, large.base_url, data_dir=data_dir, drain_s=DRAIN_S)
+        async with Simulator(without_delays(SMALL)) as small, Simulator(without_delays(LARGE)) as large:
+            configuration = configuration_for(small.base_url, large.base_url, data_dir=data_dir, drain_s=DRAIN_S)
             async with serving(configuration) as url:
-                ground = Ground(url, texts, (small, large))
-                yield ground
-                await ground.check_still()
-                last = await _under_way(ground)
+                shared = SharedServer(url, texts, (small, large))
+                yield shared
+                await shared.check_still()
+                last = await _under_way(shared)
             for client in last:
                 await client.task
                 assert client.connection.close_code == 1012, client.connection.close_code
-                assert not client.listener.owed, client.listener.owed
-            assert not ground.faults, ground.faults
-            assert not any(model.stats.running for model in ground.models)
+                assert not client.checker.outstanding, client.checker.outstanding
+            assert not shared.faults, shared.faults
+            assert not any(model.stats.running for model in shared.models)
 
 
-async def _under_way(ground: Ground) -> list[Client]:
+async def _under_way(shared: SharedServer) -> list[Client]:
     """Return clients whose answers fit into the drain, and some whose answers do not."""
-    clients = [await ground.client(tenant, negotiated=at % 2 == 0) for at, tenant in enumerate(TENANTS * 3)]
+    clients = [await shared.client(tenant, negotiated=at % 2 == 0) for at, tenant in enumerate(TENANTS * 3)]
     for at, client in enumerate(clients):
         mark = f"{client.tenant}-last-{at}"
         pace = "[rate=50] [tokens=40]" if at % 3 else "[rate=50] [tokens=5000]"
-        client.listener.expect(Asked(mark, None, mark))
-        asked = {"input": f"{mark} {pace}", "metadata": {"mark": mark}, "event_id": mark}
-        await client.send(frame_of("response.create", **asked))
-    await until(lambda: all(client.listener.telling for client in clients))
+        client.checker.expect(PendingRequest(mark, None, mark))
+        request = {"input": f"{mark} {pace}", "metadata": {"mark": mark}, "event_id": mark}
+        await client.send(frame_of("response.create", **request))
+    await until(lambda: all(client.checker.current for client in clients))
     return clients
 
 
 async def walks(count: int, seed: int) -> Counter[str]:
     """Take so many walks, some at once; return what has happened."""
-    async with grounds() as ground:
+    async with shared_server() as shared:
         for at in range(0, count, AT_ONCE):
             async with asyncio.TaskGroup() as group:
                 for number in range(at, min(count, at + AT_ONCE)):
-                    group.create_task(Walk(ground, seed + number).go())
-            assert not ground.faults, ground.faults
+                    group.create_task(RandomWalk(shared, seed + number).go())
+            assert not shared.faults, shared.faults
             if at % (10 * AT_ONCE) == 0:
-                await ground.check_still()
-        for telling in ground.books.tellings.values():
-            ground.met.update(telling.kinds)
-        ground.met["told again"] = ground.books.again
-    return ground.met
+                await shared.check_still()
+        for history in shared.received.histories.values():
+            shared.happened.update(history.kinds)
+        shared.happened["replayed"] = shared.received.repeated
+    return shared.happened

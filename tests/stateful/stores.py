@@ -1,11 +1,11 @@
-"""What a process keeps on disk, in memory: nothing here takes time that is not turned by hand."""
+"""Stores in memory: no call takes time that the manual clock does not see."""
 
 import asyncio
 
 from millrace.types import Answer, Entry, StoredAnswer, StoredResponse
 
 
-class Rows:
+class MemoryLedger:
     """A ledger in memory."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Rows:
         self.entries[entry.request_id] = entry
 
 
-class Answers:
+class MemoryExactCache:
     """An exact cache in memory."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Answers:
         self._answers[key] = answer.stored(0.0)
 
 
-class Shelf:
+class MemoryArchive:
     """An archive in memory."""
 
     def __init__(self) -> None:

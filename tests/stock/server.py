@@ -13,7 +13,8 @@ from typing import Any
 import aiohttp
 
 from millrace.simulator import LARGE, SMALL, Simulator
-from tests.conftest import REPOSITORY, at_once, tree
+from tests.support.paths import REPOSITORY
+from tests.support.server import configuration_for, without_delays
 
 PATIENCE_S = 20
 NO_CACHE = {"cache": {"exact": False, "semantic": False}}  # a client asks what another has asked, and looks at the cost
@@ -22,10 +23,10 @@ NO_CACHE = {"cache": {"exact": False, "semantic": False}}  # a client asks what 
 @contextlib.asynccontextmanager
 async def serving() -> AsyncIterator[str]:
     """Run all three; yield the base URL."""
-    async with Simulator(at_once(SMALL)) as small, Simulator(at_once(LARGE)) as large:
+    async with Simulator(without_delays(SMALL)) as small, Simulator(without_delays(LARGE)) as large:
         with TemporaryDirectory() as folder:
             file = Path(folder) / "millrace.toml"
-            file.write_text(_toml(tree(small.base_url, large.base_url) | NO_CACHE), "utf-8")
+            file.write_text(_toml(configuration_for(small.base_url, large.base_url) | NO_CACHE), "utf-8")
             async with _started("serve", "--config", str(file), "--port", "0") as address:
                 yield f"{address}/v1"
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from tests.conftest import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 CHROMIUM = shutil.which("chromium")
 SCREENSHOTS = REPOSITORY / "tests" / "screenshots"
@@ -24,7 +24,7 @@ ARGUMENTS = [
 
 
 @asynccontextmanager
-async def browsing() -> AsyncIterator[Browser]:
+async def launched_browser() -> AsyncIterator[Browser]:
     """Open a browser."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
@@ -39,14 +39,14 @@ async def ask(page: Page, question: str, **choices: str) -> None:
     await page.press("#question", "Enter")
 
 
-async def ended(page: Page, status: str, stage: str) -> None:
+async def expect_ended(page: Page, status: str, stage: str) -> None:
     await expect(page.locator("#status")).to_have_attribute("data-status", status)
     await expect(page.locator("#stage")).to_have_attribute("data-stage", stage)
     await expect(page.locator("#ask")).to_be_enabled()
 
 
-async def shoot(page: Page, name: str) -> None:
-    """Keep a picture for whoever wants to look; `MILLRACE_SCREENSHOTS=1` turns it on."""
+async def screenshot(page: Page, name: str) -> None:
+    """Save a screenshot, if `MILLRACE_SCREENSHOTS=1` is set."""
     if os.environ.get("MILLRACE_SCREENSHOTS"):
         SCREENSHOTS.mkdir(exist_ok=True)
         await page.evaluate("scrollTo({top: 0, behavior: 'instant'})")

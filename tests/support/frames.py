@@ -1,4 +1,4 @@
-"""What the published contracts say of a frame or a document: nothing missing, nothing unknown, all of its type."""
+"""Validation of frames and documents against the published contracts: nothing missing, nothing unknown."""
 
 from functools import cache
 from typing import Any, Literal
@@ -12,19 +12,19 @@ Document = dict[str, Any]
 
 
 def validate(frame: Document, direction: Direction) -> None:
-    """Fail unless the AsyncAPI document has this frame, just so; what a client sends may hold more."""
+    """Fail unless the AsyncAPI document has this frame; what a client sends may have more fields."""
     validators = _messages(direction)
     assert frame.get("type") in validators, f"not in the contract: {frame}"
     _check(validators[frame["type"]], frame)
 
 
 def validate_answer(method: str, path: str, status: int, document: Document) -> None:
-    """Fail unless the OpenAPI document has this answer, just so; `path` as it is written there."""
+    """Fail unless the OpenAPI document has this answer; `path` as it is written there."""
     _check(_answers()[method.lower(), path, str(status) if status < 400 else "default"], document)
 
 
 def validate_streamed(method: str, path: str, event: Document) -> None:
-    """Fail unless the OpenAPI document has this event of a stream, just so."""
+    """Fail unless the OpenAPI document has this event of a stream."""
     _check(_streams()[method.lower(), path], event)
 
 
@@ -78,5 +78,5 @@ def _validator(schema: Document, document: Document, *, closed: bool = True) -> 
 
 
 def _closed(schema: Document) -> Document:
-    """Return a struct's schema without room for more; a server may grow fields, but not behind the contract's back."""
+    """Return a struct's schema that allows no further fields."""
     return {**schema, "additionalProperties": False} if "properties" in schema else schema

@@ -1,4 +1,4 @@
-"""Models that say what a test has written down, and a funnel of the real parts around them."""
+"""Models that follow a script, and a funnel of the real parts around them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -34,7 +34,7 @@ from millrace.types import (
     Usage,
 )
 
-Line = str | Aside | Finish | UpstreamError
+Step = str | Aside | Finish | UpstreamError
 
 STOP = Finish(reason=FinishReason.STOP)
 CALLED = Finish(reason=FinishReason.TOOL_CALLS)
@@ -69,9 +69,9 @@ def request(*asked: Message, strategy: Strategy = Strategy.CASCADE, **fields: An
 
 
 class ScriptedAttempt:
-    """One call: says its lines a step at a time, the last one is its end. It reports as many tokens as it has said."""
+    """One call: takes one step of its script a turn of the loop; the last one ends it. One delta is one token."""
 
-    def __init__(self, call: Call, lines: Sequence[Line]) -> None:
+    def __init__(self, call: Call, steps: Sequence[Step]) -> None:
         self.call = call
         self.sink: Sink = _nowhere
         self.aside: Callable[[Aside], None] = _nowhere
@@ -83,27 +83,27 @@ class ScriptedAttempt:
         self.aborted = False
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self._task = asyncio.get_running_loop().create_task(self._say(lines))
+        self._task = asyncio.get_running_loop().create_task(self._run(steps))
 
-    async def _say(self, lines: Sequence[Line]) -> None:
-        for line in lines:
+    async def _run(self, steps: Sequence[Step]) -> None:
+        for step in steps:
             await asyncio.sleep(0)
             await self._flowing.wait()
             if len(self.parts) == self.call.max_output_tokens:
-                line = CUT  # noqa: PLW2901 - no model says more than it may
-            if isinstance(line, str):
-                self.parts.append(line)
-                self.sink([line])
-            elif isinstance(line, Finish):
+                step = CUT  # noqa: PLW2901 - no model says more than it may
+            if isinstance(step, str):
+                self.parts.append(step)
+                self.sink([step])
+            elif isinstance(step, Finish):
                 self.usage = Usage(input_tokens=8, output_tokens=len(self.parts) + len(self.asides))
-                self.done.set_result(line)
+                self.done.set_result(step)
                 return
-            elif isinstance(line, UpstreamError):
-                self.done.set_exception(line)
+            elif isinstance(step, UpstreamError):
+                self.done.set_exception(step)
                 return
             else:
-                self.asides.append(line)
-                self.aside(line)
+                self.asides.append(step)
+                self.aside(step)
 
     def abort(self) -> None:
         self.aborted = True
@@ -117,10 +117,10 @@ class ScriptedAttempt:
         self._flowing.set()
 
 
-class Scripted:
-    """A provider; each call gets the next script, the last one for ever."""
+class ScriptedUpstream:
+    """A provider; each call gets the next script, and all further calls the last one."""
 
-    def __init__(self, *scripts: Sequence[Line]) -> None:
+    def __init__(self, *scripts: Sequence[Step]) -> None:
         self.scripts = [*scripts]
         self.attempts: list[ScriptedAttempt] = []
 
@@ -130,10 +130,12 @@ class Scripted:
         return self.attempts[-1]
 
 
-class Stage:
-    """Two scripted models behind a funnel."""
+class ScriptedFunnel:
+    """A funnel with two scripted models."""
 
-    def __init__(self, small: Scripted, large: Scripted, database: SqliteDatabase, exact: ExactCache | None) -> None:
+    def __init__(
+        self, small: ScriptedUpstream, large: ScriptedUpstream, database: SqliteDatabase, exact: ExactCache | None
+    ) -> None:
         self.small, self.large = small, large
         self._funnel = Funnel(
             catalog=CATALOG,
@@ -153,15 +155,17 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(
-    small: Sequence[Line],
-    large: Sequence[Line] = ("Large.", STOP),
+async def scripted_funnel(
+    small: Sequence[Step],
+    large: Sequence[Step] = ("Large.", STOP),
     exact: Callable[[SqliteDatabase], ExactCache] | None = None,
-) -> AsyncIterator[Stage]:
-    """Set a stage; `exact` makes a cache."""
+) -> AsyncIterator[ScriptedFunnel]:
+    """Build a funnel; `exact` makes a cache."""
     database = SqliteDatabase(MEMORY)
     try:
-        yield Stage(Scripted(small), Scripted(large), database, exact(database) if exact else None)
+        yield ScriptedFunnel(
+            ScriptedUpstream(small), ScriptedUpstream(large), database, exact(database) if exact else None
+        )
     finally:
         await asyncio.to_thread(database.close)
 

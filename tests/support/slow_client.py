@@ -1,4 +1,4 @@
-"""A client that reads only when it is told to: the wire by hand, on a socket that holds little."""
+"""A WebSocket client that reads only when asked to, on a socket with a small receive buffer."""
 
 import asyncio
 import json
@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tests.support.raw_http import UPGRADE
 from tests.support.wire_client import Event
-from tests.web.test_websocket import UPGRADE
 
 SMALL_BUFFER = 4096
 
 
-class Deaf:
-    """A client that reads only when it is told to, and whose machine keeps little for it."""
+class SlowClient:
+    """One connection, framed by hand; nothing is read unless a method reads it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -52,7 +52,7 @@ class Deaf:
 
 
 @asynccontextmanager
-async def deaf(url: str, head: str = UPGRADE) -> AsyncIterator[Deaf]:
+async def slow_client(url: str, head: str = UPGRADE) -> AsyncIterator[SlowClient]:
     """Connect and read no more than the head of the answer."""
     host, port = url.removeprefix("http://").split(":")
     connection = socket.socket()
@@ -63,13 +63,6 @@ async def deaf(url: str, head: str = UPGRADE) -> AsyncIterator[Deaf]:
     try:
         writer.write(head.format(host=f"{host}:{port}").encode())
         await reader.readuntil(b"\r\n\r\n")
-        yield Deaf(reader, writer)
+        yield SlowClient(reader, writer)
     finally:
         writer.transport.abort()
-
-
-def posting(path: str, **fields: Any) -> str:
-    """Return a whole POST."""
-    body = json.dumps({"model": "small", "stream": True} | fields).replace("{", "{{").replace("}", "}}")
-    length = len(body.replace("{{", "{").replace("}}", "}"))
-    return f"POST /v1/{path} HTTP/1.1\r\nHost: {{host}}\r\nContent-Length: {length}\r\n\r\n{body}"

@@ -1,4 +1,4 @@
-"""A client of the wire without a client: sends JSON, collects events, knows no rule it is to prove."""
+"""A WebSocket client without an SDK: sends JSON and checks every event against the published contract."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ TERMINALS = ("response.completed", "response.failed", "response.incomplete")
 PATIENCE_S = 15.0
 
 
-class Talk:
+class WireClient:
     """One connection."""
 
     def __init__(self, connection: ClientConnection) -> None:
@@ -50,18 +50,18 @@ class Talk:
 
 
 @asynccontextmanager
-async def talking(url: str, *, negotiated: bool = False, **options: Any) -> AsyncIterator[Talk]:
-    """Connect; a negotiated talk has read its hello."""
+async def wire_client(url: str, *, negotiated: bool = False, **options: Any) -> AsyncIterator[WireClient]:
+    """Connect; a negotiated client has read its `millrace.hello`."""
     subprotocols = [Subprotocol("millrace.v1")] if negotiated else None
     async with connect(f"{url}/v1/responses", subprotocols=subprotocols, compression=None, **options) as connection:
-        talk = Talk(connection)
+        client = WireClient(connection)
         if negotiated:
-            assert (await talk.next())["type"] == "millrace.hello"
-        yield talk
+            assert (await client.next())["type"] == "millrace.hello"
+        yield client
 
 
-def narrow(url: str) -> socket.socket:
-    """Return a connected socket that holds little, so that it is soon known when it is not read."""
+def small_buffer_socket(url: str) -> socket.socket:
+    """Return a connected socket with a small receive buffer: the server soon sees that it is not read."""
     parts = urlsplit(url)
     connected = socket.socket()
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
@@ -70,7 +70,7 @@ def narrow(url: str) -> socket.socket:
 
 
 def text_of(events: list[Event]) -> str:
-    """Return what a listener has before it, after the revises."""
+    """Return the text of the deltas, after the revises."""
     deltas: list[Event] = []
     for event in events:
         if event["type"] == "response.output_text.delta":
@@ -86,8 +86,8 @@ def output_of(response: Event) -> str:
     return "".join(part["text"] for item in messages for part in item["content"] if part["type"] == "output_text")
 
 
-def check_whole(events: list[Event], *, negotiated: bool = False) -> Event:
-    """Assert what always holds of one response's events, and return its terminal's response."""
+def check_response(events: list[Event], *, negotiated: bool = False) -> Event:
+    """Assert what always holds of one response's events; return its terminal's response."""
     types = [event["type"] for event in events]
     assert types[:2] == ["response.created", "response.in_progress"]
     assert sum(kind in TERMINALS for kind in types) == 1

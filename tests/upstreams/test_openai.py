@@ -4,96 +4,40 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from decimal import Decimal
-from typing import Any
 from unittest.mock import AsyncMock
 
 import aiohttp
-import orjson
 import pytest
 
 from millrace.errors import UpstreamError
-from millrace.types import Call, Finish, FinishReason, Message, Model, Price, Prompt, Tier, Usage
+from millrace.types import Finish, FinishReason, Usage
 from millrace.upstreams import chat, openai
-from millrace.upstreams.openai import ChatAttempt, OpenAIUpstream, UpstreamEndpoint
-from tests.conftest import until
+from millrace.upstreams.openai import OpenAIUpstream
+from tests.support.provider import (
+    CALL,
+    DONE,
+    END,
+    HEAD,
+    MODEL,
+    PATIENCE,
+    Script,
+    answer,
+    body,
+    event,
+    says,
+    scripted_provider,
+    stay,
+)
+from tests.support.waiting import until
 
-PRICE = Price(input=Decimal(1), output=Decimal(1))
-MODEL = Model(tier=Tier.SMALL, id="m", address="", price=PRICE, context_window=1000, max_output_tokens=100)
-CALL = Call(model=MODEL, prompt=Prompt(messages=(Message(role="user", parts=("Hi",)),)))
-PATIENCE = {"connect_timeout_s": 5.0, "first_token_timeout_s": 60.0, "stall_timeout_s": 30.0}
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2}
 STOP = Finish(reason=FinishReason.STOP)
 
 
-def event(content: str | None = None, finish: str | None = None, **fields: Any) -> bytes:
-    """Return one event of a stream, as it is on the wire."""
-    choice = {"delta": {"content": content} if content is not None else {}, "finish_reason": finish}
-    return b"data: " + orjson.dumps({"choices": [choice], **fields}) + b"\n\n"
-
-
-def body(*events: bytes) -> bytes:
-    """Return a piece of a chunked body."""
-    data = b"".join(events)
-    return b"%x\r\n%s\r\n" % (len(data), data)
-
-
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-DONE, END = b"data: [DONE]\n\n", b"0\r\n\r\n"
 BEGUN = HEAD + body(event("Hel"))
 WHOLE = HEAD + body(event("Hel"), event("lo"), event(finish="stop"))
 ANSWER = WHOLE + body(event(usage=USAGE), DONE)
-
-
-class Provider:
-    """A server that does exactly what a script says, and the upstream that calls it."""
-
-    def __init__(self, script: "Script") -> None:
-        self.script = script
-        self.requests: list[tuple[str, Any]] = []  # head, body
-        self.lines: list[asyncio.StreamWriter] = []
-        self.left_at: float | None = None  # when its client was seen to have closed
-        self.now = 100.0  # the upstream's clock
-        self.upstream: OpenAIUpstream
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.lines.append(writer)
-        try:
-            while not writer.is_closing():
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                length = int(head.lower().partition("content-length:")[2].split()[0])
-                self.requests.append((head, json.loads(await reader.readexactly(length))))
-                await self.script(writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            self.left_at = asyncio.get_running_loop().time()
-        finally:
-            writer.close()
-
-
-Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def providing(script: Script, *, key: str | None = None) -> AsyncIterator[Provider]:
-    provider = Provider(script)
-    server = await asyncio.start_server(provider.serve, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/"
-    endpoint = UpstreamEndpoint(base_url=url, api_key=key, max_tokens_field="max_tokens", **PATIENCE)
-    try:
-        async with aiohttp.ClientSession(trace_configs=[openai.noting_sent()]) as http, asyncio.timeout(20):
-            provider.upstream = OpenAIUpstream(http, endpoint, lambda: provider.now, wall=lambda: 0.0)
-            yield provider
-    finally:
-        server.close()
-        for line in provider.lines:
-            line.close()
-
-
-def close(writer: asyncio.StreamWriter) -> None:
-    writer.close()
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
@@ -101,34 +45,6 @@ def reset(writer: asyncio.StreamWriter) -> None:
     linger = struct.pack("ii", 1, 0)
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     writer.transport.abort()
-
-
-def stay(_: asyncio.StreamWriter) -> None:
-    """Keep the connection open."""
-
-
-def says(*pieces: bytes, then: Callable[[asyncio.StreamWriter], None] = close) -> Script:
-    """Return a script that writes these pieces, each so that it can be read alone."""
-
-    async def script(writer: asyncio.StreamWriter) -> None:
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0)
-        then(writer)
-
-    return script
-
-
-async def answer(script: Script, call: Call = CALL) -> tuple[ChatAttempt, Finish]:
-    """Return a call to a provider of this script, read to its end, and how it ended."""
-    async with providing(script) as provider:
-        attempt = provider.upstream.open(call)
-        try:
-            return attempt, await attempt.done
-        finally:
-            attempt.abort()
-            await asyncio.wait([attempt.task])
 
 
 @pytest.mark.parametrize("pieces", [(ANSWER + END,), tuple(bytes([byte]) for byte in ANSWER + END)])
@@ -150,7 +66,7 @@ async def test_a_character_may_come_in_two_halves() -> None:
         await more.wait()
         writer.write(body(whole[cut:], event(finish="stop", usage=USAGE)) + END)
 
-    async with providing(script) as provider:
+    async with scripted_provider(script) as provider:
         attempt = provider.upstream.open(CALL)
         attempt.sink = heard.append
         await until(lambda: heard == [["a", "b"]])
@@ -211,7 +127,7 @@ async def test_what_is_no_answer_is_an_error_of_its_kind(name: str) -> None:
 async def test_the_words_before_a_fault_in_the_same_read_are_not_lost() -> None:
     """They were generated and will be billed."""
     heard: list[str] = []
-    async with providing(says(HEAD + body(event("Hel"), b"data: {\n\n"))) as provider:
+    async with scripted_provider(says(HEAD + body(event("Hel"), b"data: {\n\n"))) as provider:
         attempt = provider.upstream.open(CALL)
         attempt.sink = heard.extend
         with pytest.raises(UpstreamError):
@@ -221,7 +137,10 @@ async def test_the_words_before_a_fault_in_the_same_read_are_not_lost() -> None:
 
 async def test_where_nobody_listens_nothing_is_billable() -> None:
     """No byte of the prompt has left."""
-    async with providing(says()) as provider, aiohttp.ClientSession(trace_configs=[openai.noting_sent()]) as http:
+    async with (
+        scripted_provider(says()) as provider,
+        aiohttp.ClientSession(trace_configs=[openai.noting_sent()]) as http,
+    ):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             nowhere = replace(provider.upstream.endpoint, base_url=f"http://127.0.0.1:{taken.getsockname()[1]}")
@@ -239,7 +158,7 @@ async def test_where_nobody_listens_nothing_is_billable() -> None:
 )
 async def test_whoever_waits_is_told(raised: Exception, code: str, words: str, *, billable: bool) -> None:
     """Of a connection that does not come about, and of a reader that crashes, without its inner words."""
-    async with providing(says()) as provider:
+    async with scripted_provider(says()) as provider:
         provider.upstream.post = AsyncMock(side_effect=raised)  # type: ignore[method-assign]
         with pytest.raises(UpstreamError, match=words) as told:
             await provider.upstream.open(CALL).done
@@ -248,7 +167,7 @@ async def test_whoever_waits_is_told(raised: Exception, code: str, words: str, *
 
 async def test_a_connection_is_used_again_after_an_answer() -> None:
     """Also where the answer was aborted after its end, as every caller does."""
-    async with providing(says(ANSWER, END, then=stay)) as provider:
+    async with scripted_provider(says(ANSWER, END, then=stay)) as provider:
         for _ in range(3):
             attempt = provider.upstream.open(CALL)
             await attempt.done
@@ -260,7 +179,7 @@ async def test_a_connection_is_used_again_after_an_answer() -> None:
 @pytest.mark.parametrize("said", [b"", HEAD, BEGUN], ids=["before the headers", "before a word", "in mid-stream"])
 async def test_an_abort_closes_the_socket_at_once(said: bytes) -> None:
     """The provider sees the end within 250 ms; aborting twice is aborting once."""
-    async with providing(says(said, then=stay)) as provider:
+    async with scripted_provider(says(said, then=stay)) as provider:
         attempt = provider.upstream.open(CALL)
         await until(lambda: len(provider.requests) == 1 and bool(attempt.parts) == (said == BEGUN))
         aborted_at = asyncio.get_running_loop().time()
@@ -281,7 +200,7 @@ async def test_a_paused_call_is_not_read_and_goes_on_when_resumed() -> None:
         await more.wait()
         writer.write(body(event("x" * 1000)) * 20_000 + body(event(finish="stop"), DONE) + END)
 
-    async with providing(script) as provider:
+    async with scripted_provider(script) as provider:
         attempt = provider.upstream.open(replace(CALL, model=replace(MODEL, max_output_tokens=10**6)))
         await until(lambda: attempt.parts == ["a"])
         attempt.pause()
@@ -311,7 +230,7 @@ SILENCES = {  # what was said before: seconds of patience, and the words of the 
 async def test_silence_is_ended_by_the_sweep_and_the_socket_closed(said: bytes) -> None:
     """No first word, no next one: given up. A finish reason, but no usage: the answer is whole."""
     seconds, words = SILENCES[said]
-    async with providing(says(said, then=stay)) as provider:
+    async with scripted_provider(says(said, then=stay)) as provider:
         attempt = provider.upstream.open(CALL)
         heard = {HEAD: "", BEGUN: "Hel", WHOLE: "Hello"}[said]
         await until(lambda: len(provider.requests) == 1 and "".join(attempt.parts) == heard)
@@ -330,7 +249,7 @@ async def test_silence_is_ended_by_the_sweep_and_the_socket_closed(said: bytes) 
 @pytest.mark.parametrize("key", [None, "sk-secret"])
 async def test_a_key_is_sent_and_not_shown(key: str | None) -> None:
     """As a bearer token, where there is one; never in a repr."""
-    async with providing(says(ANSWER + END), key=key) as provider:
+    async with scripted_provider(says(ANSWER + END), key=key) as provider:
         await provider.upstream.open(CALL).done
         assert "sk-secret" not in f"{provider.upstream.endpoint!r} {provider.upstream.endpoint}"
     ((head, sent),) = provider.requests
@@ -391,7 +310,7 @@ async def test_comments_are_no_speech() -> None:
             writer.write(body(b": ping\n\n"))
             await asyncio.sleep(0.01)
 
-    async with providing(script) as provider:
+    async with scripted_provider(script) as provider:
         attempt = provider.upstream.open(CALL)
         await until(lambda: attempt.parts == ["Hel"])
         provider.now += PATIENCE["stall_timeout_s"] + 1
@@ -410,7 +329,7 @@ async def test_a_model_that_ignores_its_cap_is_stopped() -> None:
 
 async def test_nothing_is_owed_before_the_request_has_left() -> None:
     """An attempt knows whether it was sent."""
-    async with providing(says(HEAD, then=stay)) as provider:
+    async with scripted_provider(says(HEAD, then=stay)) as provider:
         attempt = provider.upstream.open(CALL)
         assert not attempt.sent
         await until(lambda: len(provider.requests) == 1)

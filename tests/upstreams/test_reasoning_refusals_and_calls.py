@@ -30,8 +30,9 @@ from millrace.types import (
 from millrace.types.tool_choice import ToolChoice
 from millrace.upstreams import asides, openai
 from millrace.upstreams.openai import ChatAttempt, OpenAIUpstream, UpstreamEndpoint
-from tests.conftest import at_once, until
-from tests.upstreams.test_openai import CALL, DONE, END, HEAD, PATIENCE, answer, body, event, providing, says, stay
+from tests.support.provider import CALL, DONE, END, HEAD, PATIENCE, answer, body, event, says, scripted_provider, stay
+from tests.support.server import without_delays
+from tests.support.waiting import until
 
 TOOLS = (
     Tool(name="weather", parameters={"type": "object", "properties": {"town": {}}, "required": ["town"]}),
@@ -85,7 +86,9 @@ WEATHER, NOW = (
 async def heard(stream: bytes, size: int, call: Call = OFFERED) -> tuple[list[str | Aside], ChatAttempt, Finish]:
     """Return everything that a stream says in pieces of so many bytes, in the order in which it was told."""
     said: list[str | Aside] = []
-    async with providing(says(HEAD, *(body(stream[at : at + size]) for at in range(0, len(stream), size)), END)) as p:
+    async with scripted_provider(
+        says(HEAD, *(body(stream[at : at + size]) for at in range(0, len(stream), size)), END)
+    ) as p:
         attempt = p.upstream.open(call)
         attempt.sink = said.extend
         attempt.aside = said.append
@@ -235,7 +238,7 @@ async def test_what_is_no_call_is_an_error(fault: str) -> None:
 
 async def test_an_end_with_calls_but_none_is_an_error_also_where_nothing_follows() -> None:
     """It is the sweep that finds it."""
-    async with providing(says(HEAD + body(event("Hi"), delta("tool_calls")), then=stay)) as provider:
+    async with scripted_provider(says(HEAD + body(event("Hi"), delta("tool_calls")), then=stay)) as provider:
         attempt = provider.upstream.open(OFFERED)
         await until(lambda: attempt.parts == ["Hi"])
         provider.upstream.sweep(provider.now + openai.TAIL_S + 0.1)
@@ -245,7 +248,7 @@ async def test_an_end_with_calls_but_none_is_an_error_also_where_nothing_follows
 
 async def test_thinking_is_speech() -> None:
     """A model that thinks aloud has not fallen silent; one that stops thinking has."""
-    async with providing(says(HEAD + body(delta(reasoning_content="Hm.")), then=stay)) as provider:
+    async with scripted_provider(says(HEAD + body(delta(reasoning_content="Hm.")), then=stay)) as provider:
         attempt = provider.upstream.open(CALL)
         await until(lambda: attempt.asides == [Thought("Hm.")])
         provider.upstream.sweep(provider.now + PATIENCE["stall_timeout_s"] - 0.1)
@@ -257,7 +260,7 @@ async def test_thinking_is_speech() -> None:
 
 async def ask(*messages: Message, **fields: Any) -> tuple[ChatAttempt, Finish, dict[str, Any]]:
     """Ask a simulated model; return the call, its end, and the body that the model got."""
-    async with Simulator(at_once(SMALL)) as simulator, aiohttp.ClientSession() as http:
+    async with Simulator(without_delays(SMALL)) as simulator, aiohttp.ClientSession() as http:
         endpoint = UpstreamEndpoint(
             base_url=simulator.base_url, api_key=None, max_tokens_field="max_tokens", **PATIENCE
         )

@@ -10,9 +10,10 @@ from typing import Any
 import aiohttp
 from websockets.exceptions import ConnectionClosed
 
-from tests.access.test_keys import WITHIN_S, add, run
-from tests.conftest import Running, Start, until
-from tests.support.wire_client import TERMINALS, Talk, check_whole, talking
+from tests.support.keys import WITHIN_S, add_key, keys_command
+from tests.support.server import Running, Start
+from tests.support.waiting import until
+from tests.support.wire_client import TERMINALS, WireClient, check_response, wire_client
 
 MAX_AGE_S, DRAIN_S = 0.5, 1.0
 LINGER_S = 0.9
@@ -30,44 +31,44 @@ async def aging(start: Start) -> AsyncIterator[Running]:
         yield running
 
 
-async def close_code(talk: Talk) -> int | None:
+async def close_code(client: WireClient) -> int | None:
     """Read to the end; a client that does not read sees no close either."""
     with suppress(ConnectionClosed):
         async with asyncio.timeout(10):
-            async for _ in talk.connection:
+            async for _ in client.connection:
                 pass
-    return talk.connection.close_code
+    return client.connection.close_code
 
 
 async def test_an_old_connection_is_told_finishes_and_goes(start: Start) -> None:
     """What runs may end, what is new is refused, and a new connection is welcome."""
-    async with aging(start) as running, talking(running.ws_url, negotiated=True) as talk:
+    async with aging(start) as running, wire_client(running.ws_url, negotiated=True) as client:
         opened_at = time.monotonic()
-        await talk.create(f"first {SHORT}", model="small")
-        told = (await talk.until("millrace.draining"))[-1]
+        await client.create(f"first {SHORT}", model="small")
+        told = (await client.until("millrace.draining"))[-1]
         assert 0 < told["deadline_ms"] <= DRAIN_S * 1000
         assert told["reconnect_after_ms"] == 0
-        await talk.create("second", stream_id="other")
-        events = await talk.until(*TERMINALS)
+        await client.create("second", stream_id="other")
+        events = await client.until(*TERMINALS)
         (refused,) = [event for event in events if event["type"] == "error"]
         assert (refused["error"]["code"], refused["stream_id"]) == ("server_draining", "other")
         assert events[-1]["response"]["status"] == "completed"
-        async with talking(running.ws_url) as again:
-            check_whole(await again.ask("second"))
-        assert await close_code(talk) == 1012
+        async with wire_client(running.ws_url) as again:
+            check_response(await again.ask("second"))
+        assert await close_code(client) == 1012
         assert time.monotonic() - opened_at > MAX_AGE_S + LINGER_S
 
 
 async def test_what_an_old_connection_cannot_finish_is_failed(start: Start) -> None:
     """After the time to drain; what waits behind it never runs, and is told so."""
-    async with aging(start) as running, talking(running.ws_url) as talk:
-        await talk.create(f"first {LONG}", model="small")
-        await talk.create("second", event_id="waits")
-        response = check_whole(await talk.until(*TERMINALS))
+    async with aging(start) as running, wire_client(running.ws_url) as client:
+        await client.create(f"first {LONG}", model="small")
+        await client.create("second", event_id="waits")
+        response = check_response(await client.until(*TERMINALS))
         assert (response["status"], response["error"]["code"]) == ("failed", "server_draining")
-        refused = await talk.next()
+        refused = await client.next()
         assert (refused["error"]["code"], refused["event_id"]) == ("server_draining", "waits")
-        assert await close_code(talk) == 1012
+        assert await close_code(client) == 1012
         assert running.small.stats.aborted == 1
 
 
@@ -75,11 +76,11 @@ async def test_what_may_go_on_without_its_connection_goes_on(start: Start) -> No
     """The client takes it up again on another one."""
     tokens = 40
     async with aging(start) as running:
-        async with talking(running.ws_url, negotiated=True) as talk:
-            await talk.create(f"[tokens={tokens}] [rate=10]", model="small", millrace={"on_disconnect": "detach"})
-            events = await talk.until("response.output_text.delta")
+        async with wire_client(running.ws_url, negotiated=True) as client:
+            await client.create(f"[tokens={tokens}] [rate=10]", model="small", millrace={"on_disconnect": "detach"})
+            events = await client.until("response.output_text.delta")
             response_id = next(event for event in events if "response" in event)["response"]["id"]
-            assert await close_code(talk) == 1012
+            assert await close_code(client) == 1012
         assert running.small.stats.running == 1
         async with aiohttp.ClientSession() as http:
             url = f"{running.url}/v1/responses/{response_id}"
@@ -97,23 +98,23 @@ async def keyed(start: Start, folder: Path) -> AsyncIterator[Running]:
 
 
 def holding(running: Running, key: str) -> Any:
-    return talking(running.ws_url, additional_headers={"Authorization": f"Bearer {key}"})
+    return wire_client(running.ws_url, additional_headers={"Authorization": f"Bearer {key}"})
 
 
 async def test_a_revoked_key_ends_what_it_began(start: Start, tmp_path: Path) -> None:
     """Its sockets close 1008; its requests end, those over HTTP and those that nobody listens to as well."""
-    revoked = await asyncio.to_thread(add, tmp_path)
-    other = await asyncio.to_thread(add, tmp_path)
+    revoked = await asyncio.to_thread(add_key, tmp_path)
+    other = await asyncio.to_thread(add_key, tmp_path)
     async with (
         keyed(start, tmp_path) as running,
-        holding(running, revoked) as talk,
+        holding(running, revoked) as client,
         holding(running, revoked) as idle,
         holding(running, other) as unharmed,
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {revoked}"}) as http,
     ):
         await unharmed.create(f"0 {LONG}", model="small")
-        await talk.create(f"1 {LONG}", model="small")
-        await talk.create(f"2 {LONG}", model="small", stream_id="d", millrace={"on_disconnect": "detach"})
+        await client.create(f"1 {LONG}", model="small")
+        await client.create(f"2 {LONG}", model="small", stream_id="d", millrace={"on_disconnect": "detach"})
         asked = {"model": "small", "stream": True}
         streamed = await http.post(f"{running.url}/v1/responses", json=asked | {"input": f"3 {LONG}"})
         message = {"role": "user", "content": f"4 {LONG}"}
@@ -121,25 +122,25 @@ async def test_a_revoked_key_ends_what_it_began(start: Start, tmp_path: Path) ->
             http.post(f"{running.url}/v1/chat/completions", json={"model": "small", "messages": [message]})
         )
         await until(lambda: running.small.stats.running == 5)
-        await asyncio.to_thread(run, tmp_path, "revoke", revoked)
+        await asyncio.to_thread(keys_command, tmp_path, "revoke", revoked)
         revoked_at = time.monotonic()
         await until(lambda: running.small.stats.running == 1)
-        assert await close_code(talk) == await close_code(idle) == 1008
+        assert await close_code(client) == await close_code(idle) == 1008
         assert time.monotonic() - revoked_at < WITHIN_S
         assert '"reason":"cancelled"' in await streamed.text()
         assert (await whole).status == 499
         await unharmed.send({"type": "response.cancel"})
-        assert check_whole(await unharmed.until(*TERMINALS))["status"] == "cancelled"
+        assert check_response(await unharmed.until(*TERMINALS))["status"] == "cancelled"
     assert running.small.stats.aborted == 5
 
 
 async def test_the_first_key_closes_the_open_door(start: Start, tmp_path: Path) -> None:
     """Who came in without a key, while none was needed, has to go."""
-    async with keyed(start, tmp_path) as running, talking(running.ws_url) as talk:
-        await talk.create(f"1 {LONG}", model="small")
-        await talk.until("response.output_text.delta")
-        await asyncio.to_thread(add, tmp_path)
+    async with keyed(start, tmp_path) as running, wire_client(running.ws_url) as client:
+        await client.create(f"1 {LONG}", model="small")
+        await client.until("response.output_text.delta")
+        await asyncio.to_thread(add_key, tmp_path)
         added_at = time.monotonic()
-        assert await close_code(talk) == 1008
+        assert await close_code(client) == 1008
         assert time.monotonic() - added_at < WITHIN_S
         await until(lambda: running.small.stats.running == 0)

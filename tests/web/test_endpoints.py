@@ -8,8 +8,8 @@ import pytest
 from millrace import __version__
 from millrace.funnel import recall
 from millrace.web.session import Session
-from tests.conftest import Running
-from tests.support.wire_client import check_whole, talking
+from tests.support.server import Running
+from tests.support.wire_client import check_response, wire_client
 
 
 @pytest.fixture
@@ -61,13 +61,13 @@ async def test_a_fault_in_a_stage_is_one_failed_terminal(millrace: Running, monk
     def broken(*_: Any) -> bytes:
         raise RuntimeError("secret detail")
 
-    async with talking(millrace.ws_url) as talk:
+    async with wire_client(millrace.ws_url) as client:
         with monkeypatch.context() as patch:
             patch.setattr(recall, "keys_of", broken)
-            response = check_whole(await talk.ask("hello"))
+            response = check_response(await client.ask("hello"))
         assert response["error"]["code"] == "internal_error"
         assert "secret" not in response["error"]["message"]
-        assert check_whole(await talk.ask("hello"))["status"] == "completed"
+        assert check_response(await client.ask("hello"))["status"] == "completed"
 
 
 async def test_a_fault_in_reading_a_frame_is_an_error(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,9 +76,9 @@ async def test_a_fault_in_reading_a_frame_is_an_error(millrace: Running, monkeyp
     def broken(*_: Any) -> None:
         raise RuntimeError("secret detail")
 
-    async with talking(millrace.ws_url) as talk:
+    async with wire_client(millrace.ws_url) as client:
         with monkeypatch.context() as patch:
             patch.setattr(Session, "_create", broken)
-            error = (await talk.ask("hello"))[-1]
+            error = (await client.ask("hello"))[-1]
         assert error["error"]["code"] == "internal_error"
-        assert check_whole(await talk.ask("hello"))["status"] == "completed"
+        assert check_response(await client.ask("hello"))["status"] == "completed"

@@ -20,23 +20,24 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from millrace.wire import limits
-from tests.conftest import Running, until
-from tests.end_to_end.test_drain import server
-from tests.support.wire_client import TERMINALS, Talk, check_whole, talking
-from tests.web.test_websocket import UPGRADE
+from tests.support.processes import server_process
+from tests.support.raw_http import UPGRADE
+from tests.support.server import Running
+from tests.support.waiting import until
+from tests.support.wire_client import TERMINALS, WireClient, check_response, wire_client
 
 FLOOD_S = float(os.environ.get("MILLRACE_FLOOD_S", "1.5"))
 MEBIBYTE = 2**20
 
 
-async def read_out(talk: Talk) -> tuple[list[dict[str, Any]], int | None]:
+async def read_out(client: WireClient) -> tuple[list[dict[str, Any]], int | None]:
     """Return what comes up to the close, and its code."""
     events: list[dict[str, Any]] = []
     with suppress(ConnectionClosed):
         async with asyncio.timeout(20):
             while True:
-                events.append(json.loads(await talk.connection.recv()))
-    return events, talk.connection.close_code
+                events.append(json.loads(await client.connection.recv()))
+    return events, client.connection.close_code
 
 
 @pytest.mark.parametrize(
@@ -44,44 +45,44 @@ async def read_out(talk: Talk) -> tuple[list[dict[str, Any]], int | None]:
 )
 async def test_hardly_anything_but_bad_frames_is_closed(millrace: Running, bad: str) -> None:
     """Each is answered with an error until then; what runs meanwhile is ended, and others are not."""
-    async with talking(millrace.ws_url, max_queue=None) as talk, talking(millrace.ws_url) as other:
-        await talk.create("talk [tokens=900] [rate=5]", model="small")
+    async with wire_client(millrace.ws_url, max_queue=None) as client, wire_client(millrace.ws_url) as other:
+        await client.create("talk [tokens=900] [rate=5]", model="small")
         await other.create("other [tokens=20] [rate=20]", model="small")
         await until(lambda: millrace.small.stats.running == 2)
         with suppress(ConnectionClosed):
             for _ in range(2 * limits.MAX_REFUSED):
-                await talk.send(bad)
-        events, code = await read_out(talk)
+                await client.send(bad)
+        events, code = await read_out(client)
         assert code == 1008
         errors = sum(event["type"] == "error" for event in events)
         assert limits.MAX_REFUSED <= errors < limits.MAX_REFUSED + 100
         await until(lambda: millrace.small.stats.aborted == 1)
-        assert check_whole(await other.until(*TERMINALS))["status"] == "completed"
+        assert check_response(await other.until(*TERMINALS))["status"] == "completed"
 
 
 async def test_fewer_bad_frames_are_only_answered(millrace: Running) -> None:
     """One less, and the connection is as good as before."""
-    async with talking(millrace.ws_url, max_queue=None) as talk:
+    async with wire_client(millrace.ws_url, max_queue=None) as client:
         for _ in range(limits.MAX_REFUSED - 1):
-            await talk.send("{")
+            await client.send("{")
         for _ in range(limits.MAX_REFUSED - 1):
-            assert (await talk.next())["error"]["code"] == "invalid_json"
-        check_whole(await talk.ask("hello"))
+            assert (await client.next())["error"]["code"] == "invalid_json"
+        check_response(await client.ask("hello"))
 
 
 async def test_a_flood_of_requests_fills_its_own_queue(millrace: Running) -> None:
     """What is too much is refused with a time to come back, and what had a place gets its turn."""
     asked = 400
     room = limits.MAX_RUNNING + limits.MAX_QUEUED
-    async with talking(millrace.ws_url, max_queue=None) as talk, talking(millrace.ws_url) as other:
+    async with wire_client(millrace.ws_url, max_queue=None) as client, wire_client(millrace.ws_url) as other:
         for number in range(asked):
             lane = f"lane-{number % limits.MAX_RUNNING}"
-            await talk.create(f"{number} [tokens=3] [ttft=0.5]", model="small", stream_id=lane)
+            await client.create(f"{number} [tokens=3] [ttft=0.5]", model="small", stream_id=lane)
         async with asyncio.timeout(2):
-            check_whole(await other.ask("hello", model="small"))
+            check_response(await other.ask("hello", model="small"))
         ends: Counter[str] = Counter()
         while ends.total() < asked:
-            event = await talk.next()
+            event = await client.next()
             if event["type"] == "error":
                 assert event["error"]["code"] == "queue_full"
                 assert event["error"]["retry_after_ms"] > 0
@@ -107,25 +108,25 @@ async def test_a_flood_of_requests_fills_its_own_queue(millrace: Running) -> Non
 )
 async def test_large_and_deep_frames_are_answered(millrace: Running, frame: str, code: str) -> None:
     """Quickly, one after another, and the connection goes on."""
-    async with talking(millrace.ws_url) as talk, talking(millrace.ws_url) as other:
+    async with wire_client(millrace.ws_url) as client, wire_client(millrace.ws_url) as other:
         began = time.monotonic()
         for _ in range(10):
-            await talk.send(frame)
+            await client.send(frame)
         for _ in range(10):
-            assert (await talk.next())["error"]["code"] == code
-        check_whole(await other.ask("hello"))
+            assert (await client.next())["error"]["code"] == code
+        check_response(await other.ask("hello"))
         assert time.monotonic() - began < 5
-        check_whole(await talk.ask("hello"))
+        check_response(await client.ask("hello"))
 
 
-async def latencies(talk: Talk, seconds: float) -> list[float]:
+async def latencies(client: WireClient, seconds: float) -> list[float]:
     """Return how long pongs take, ping after ping."""
     found: list[float] = []
     over = time.monotonic() + seconds
     while time.monotonic() < over:
         began = time.monotonic()
-        await talk.send({"type": "millrace.ping", "t": len(found)})
-        await talk.until("millrace.pong")
+        await client.send({"type": "millrace.ping", "t": len(found)})
+        await client.until("millrace.pong")
         found.append(time.monotonic() - began)
         await asyncio.sleep(0.01)
     return found
@@ -168,7 +169,7 @@ FLOODS = {
 async def test_a_flood_of_frames_does_not_slow_others_down(tmp_path: Path, kind: str) -> None:
     """As many as fit through: everyone has a turn between them."""
     stop = threading.Event()
-    async with server(tmp_path, 0) as running, talking(running.ws_url, negotiated=True) as other:
+    async with server_process(tmp_path, 0) as running, wire_client(running.ws_url, negotiated=True) as other:
         quiet = await latencies(other, 0.5)
         payload = json.dumps(FLOODS[kind]).encode()
         flooding = asyncio.create_task(asyncio.to_thread(flood, running.url, payload, stop))

@@ -18,10 +18,11 @@ import pytest
 from millrace.web import http1
 from millrace.web.websocket import MAX_FRAGMENTS
 from millrace.wire import limits
-from tests.conftest import Running, Start, until
-from tests.support.logs import overhearing
-from tests.support.wire_client import check_whole, talking
-from tests.web.test_websocket import UPGRADE
+from tests.support.logs import no_warnings_logged
+from tests.support.raw_http import UPGRADE
+from tests.support.server import Running, Start
+from tests.support.waiting import until
+from tests.support.wire_client import check_response, wire_client
 
 HALF_OPEN = int(os.environ.get("MILLRACE_ABUSE", "200"))
 SOON_S = 0.3
@@ -82,15 +83,6 @@ async def ended(reader: asyncio.StreamReader) -> bytes:
     return came
 
 
-@asynccontextmanager
-async def heard_nothing() -> AsyncIterator[None]:
-    """Assert that nothing is logged that anyone would be woken by, and no traceback at all."""
-    with overhearing() as overheard:
-        yield
-    assert overheard.records, "nothing was listened to"
-    assert overheard.alarms == []
-
-
 @pytest.fixture
 async def hasty(start: Start, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
     """A server that waits for nobody."""
@@ -135,9 +127,9 @@ async def test_a_request_that_does_not_come_across_is_dropped(hasty: Running, be
 
 async def test_an_upgraded_connection_is_not_timed(hasty: Running) -> None:
     """It may be silent for as long as it answers pings."""
-    async with talking(hasty.ws_url) as talk:
+    async with wire_client(hasty.ws_url) as client:
         await asyncio.sleep(SOON_S * 2)
-        check_whole(await talk.ask("hello"))
+        check_response(await client.ask("hello"))
 
 
 async def test_half_open_connections_do_not_hurt_others(start: Start) -> None:
@@ -153,8 +145,8 @@ async def test_half_open_connections_do_not_hurt_others(start: Start) -> None:
             writer.write(b"GET /v1/responses HTTP/1.1\r\nHost: ")
         await until(lambda: len(running.connections) >= HALF_OPEN)
         for _ in range(5):
-            async with asyncio.timeout(2), talking(running.ws_url) as talk:
-                check_whole(await talk.ask("hello", millrace={"cache": "off"}))
+            async with asyncio.timeout(2), wire_client(running.ws_url) as client:
+                check_response(await client.ask("hello", millrace={"cache": "off"}))
         await until(lambda: not running.connections, 20)
         for _, writer in hanging:
             writer.transport.abort()
@@ -182,7 +174,7 @@ async def test_no_more_connections_than_configured(start: Start) -> None:
     def change(configuration: dict[str, Any]) -> None:
         configuration["server"]["max_connections"] = 1
 
-    async with start(change) as running, heard_nothing():
+    async with start(change) as running, no_warnings_logged():
         head = UPGRADE.format(host=running.url.removeprefix("http://"))
         async with upgraded(running.url), wire(running.url, head) as (reader, _):
             refused = await ended(reader)
@@ -190,8 +182,8 @@ async def test_no_more_connections_than_configured(start: Start) -> None:
             assert b"retry-after: 1\r\n" in refused
             assert json.loads(refused.partition(b"\r\n\r\n")[2])["error"]["code"] == "overloaded"
         await until(lambda: not running.connections)
-        async with talking(running.ws_url) as talk:
-            check_whole(await talk.ask("hello"))
+        async with wire_client(running.ws_url) as client:
+            check_response(await client.ask("hello"))
 
 
 async def test_an_endless_head_is_refused(millrace: Running) -> None:
@@ -212,7 +204,7 @@ async def test_a_body_too_long_is_refused_early(millrace: Running) -> None:
 
 async def test_a_client_that_leaves_in_its_body_is_no_news(millrace: Running) -> None:
     """Nor is it an error of the endpoint that reads it."""
-    async with heard_nothing():
+    async with no_warnings_logged():
         async with wire(millrace.url, POST + "{"):
             await until(lambda: len(millrace.connections) == 1)
         await until(lambda: not millrace.connections)
@@ -251,7 +243,7 @@ async def test_a_ping_flood_piles_nothing_up(millrace: Running) -> None:
 )
 async def test_what_is_not_the_wire_closes_with_its_code(millrace: Running, sent: bytes, code: int) -> None:
     """And is no news."""
-    async with heard_nothing():
+    async with no_warnings_logged():
         async with upgraded(millrace.url) as (reader, writer):
             writer.write(sent)
             assert await close_code(reader) == code

@@ -11,8 +11,17 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Origin
 
-from tests.conftest import Running, Start, until
-from tests.support.wire_client import TERMINALS, Event, Talk, check_whole, narrow, output_of, talking
+from tests.support.server import Running, Start
+from tests.support.waiting import until
+from tests.support.wire_client import (
+    TERMINALS,
+    Event,
+    WireClient,
+    check_response,
+    output_of,
+    small_buffer_socket,
+    wire_client,
+)
 
 STANDARD = [
     "response.created",
@@ -29,9 +38,9 @@ STANDARD = [
 
 async def test_a_plain_client_gets_the_standard_events_and_nothing_else(millrace: Running) -> None:
     """Order, numbering, text, usage and money of one ordinary answer."""
-    async with talking(millrace.ws_url) as talk:
-        events = await talk.ask("What is the capital of France?", metadata={"app": "test"})
-    response = check_whole(events)
+    async with wire_client(millrace.ws_url) as client:
+        events = await client.ask("What is the capital of France?", metadata={"app": "test"})
+    response = check_response(events)
     assert list(dict.fromkeys(event["type"] for event in events)) == STANDARD
     assert "Paris" in output_of(response)
     assert response["status"] == "completed"
@@ -63,8 +72,8 @@ async def test_a_negotiated_client_sees_hello_route_and_usage(millrace: Running)
         }
         assert hello["heartbeat_s"] == 20
         assert hello["epoch"]
-        events = await Talk(connection).ask("What is the capital of France?")
-    check_whole(events, negotiated=True)
+        events = await WireClient(connection).ask("What is the capital of France?")
+    check_response(events, negotiated=True)
     by_type = {event["type"]: event for event in events}
     route = by_type["millrace.route"]
     assert (route["strategy"], route["tier"], route["model"], route["cache"]) == (
@@ -82,9 +91,9 @@ async def test_a_negotiated_client_sees_hello_route_and_usage(millrace: Running)
 
 async def test_usage_comes_once_a_second_while_an_answer_streams(millrace: Running) -> None:
     """A long answer says on the way what it has cost; the amounts only grow."""
-    async with talking(millrace.ws_url, negotiated=True) as talk:
-        events = await talk.ask("go on [tokens=66] [rate=30]")
-    check_whole(events, negotiated=True)
+    async with wire_client(millrace.ws_url, negotiated=True) as client:
+        events = await client.ask("go on [tokens=66] [rate=30]")
+    check_response(events, negotiated=True)
     costs = [event["cost_usd"] for event in events if event["type"] == "millrace.usage"]
     assert len(costs) in (1, 2)
     assert costs == sorted(costs)
@@ -93,75 +102,75 @@ async def test_usage_comes_once_a_second_while_an_answer_streams(millrace: Runni
 
 async def test_events_echo_their_lane(millrace: Running) -> None:
     """Every event of a request carries its stream_id."""
-    async with talking(millrace.ws_url, negotiated=True) as talk:
-        events = await talk.ask("hello", stream_id="a.b_c-1")
+    async with wire_client(millrace.ws_url, negotiated=True) as client:
+        events = await client.ask("hello", stream_id="a.b_c-1")
     assert {event["stream_id"] for event in events} == {"a.b_c-1"}
 
 
 async def test_lanes_run_side_by_side_and_each_in_order(millrace: Running) -> None:
     """Different lanes interleave; in one lane the second begins after the first has ended."""
-    async with talking(millrace.ws_url) as talk:
+    async with wire_client(millrace.ws_url) as client:
         for lane, text in (("a", "first"), ("a", "second"), ("b", "third")):
-            await talk.create(f"{text} [tokens=12] [rate=100]", stream_id=lane, model="small")
+            await client.create(f"{text} [tokens=12] [rate=100]", stream_id=lane, model="small")
         events: list[Event] = []
         while sum(event["type"] in TERMINALS for event in events) < 3:
-            events.append(await talk.next())
+            events.append(await client.next())
     lanes = [event["stream_id"] for event in events]
     assert "b" in lanes[: len(lanes) - lanes[::-1].index("a")]
     changes = sum(one != other for one, other in itertools.pairwise(lanes))
     assert changes > 4
     a = [event for event in events if event["stream_id"] == "a"]
     end = next(index for index, event in enumerate(a) if event["type"] in TERMINALS)
-    check_whole(a[: end + 1])
-    check_whole(a[end + 1 :])
-    check_whole([event for event in events if event["stream_id"] == "b"])
+    check_response(a[: end + 1])
+    check_response(a[end + 1 :])
+    check_response([event for event in events if event["stream_id"] == "b"])
 
 
 async def test_sixteen_run_sixtyfour_wait_and_the_next_is_refused(millrace: Running) -> None:
     """The limits of one connection; a refusal names its lane and event, and the others are answered."""
-    async with talking(millrace.ws_url) as talk:
+    async with wire_client(millrace.ws_url) as client:
         for number in range(80):
-            await talk.create(f"{number} [ttft=0.4]", stream_id=f"l{number % 32}", millrace={"cache": "off"})
-        await talk.create("one too many", stream_id="l0", event_id="ev81")
-        (error,) = [event for event in await talk.until("error") if event["type"] == "error"]
+            await client.create(f"{number} [ttft=0.4]", stream_id=f"l{number % 32}", millrace={"cache": "off"})
+        await client.create("one too many", stream_id="l0", event_id="ev81")
+        (error,) = [event for event in await client.until("error") if event["type"] == "error"]
         assert (error["status"], error["error"]["code"]) == (429, "queue_full")
         assert (error["event_id"], error["stream_id"]) == ("ev81", "l0")
         assert error["error"]["retry_after_ms"] > 0
         await until(lambda: millrace.small.stats.started == 16)
-        talk.connection.transport.abort()  # a close would wait for events that nobody reads
+        client.connection.transport.abort()  # a close would wait for events that nobody reads
     await until(lambda: millrace.small.stats.running == 0)
 
 
 async def test_thirtytwo_lanes_may_be_busy(millrace: Running) -> None:
     """The 33rd lane is refused while 32 are busy; the default lane still goes."""
-    async with talking(millrace.ws_url) as talk:
+    async with wire_client(millrace.ws_url) as client:
         for number in range(32):
-            await talk.create("wait [ttft=0.3]", stream_id=f"l{number}")
-        await talk.create("no", stream_id="l32")
-        error = (await talk.until("error"))[-1]
+            await client.create("wait [ttft=0.3]", stream_id=f"l{number}")
+        await client.create("no", stream_id="l32")
+        error = (await client.until("error"))[-1]
         assert error["error"]["code"] == "websocket_stream_limit_reached"
         assert error["error"]["param"] == "stream_id"
-        await talk.create("What is the capital of France?")
+        await client.create("What is the capital of France?")
         ended = 0
         while ended < 33:
-            event = await talk.next()
+            event = await client.next()
             ended += event["type"] == "response.completed"
 
 
 async def test_fifty_requests_over_sixteen_lanes(millrace: Running) -> None:
     """Nothing is lost or mixed up under a pile of requests."""
-    async with talking(millrace.ws_url) as talk:
+    async with wire_client(millrace.ws_url) as client:
         for number in range(50):
-            await talk.create(f"say {number} [tokens=9]", stream_id=f"l{number % 16}", metadata={"n": str(number)})
+            await client.create(f"say {number} [tokens=9]", stream_id=f"l{number % 16}", metadata={"n": str(number)})
         events: list[Event] = []
         while sum(event["type"] in TERMINALS for event in events) < 50:
-            events.append(await talk.next())
+            events.append(await client.next())
     for lane in {event["stream_id"] for event in events}:
         rest = [event for event in events if event["stream_id"] == lane]
         numbers = []
         while rest:
             end = next(index for index, event in enumerate(rest) if event["type"] in TERMINALS) + 1
-            numbers.append(int(check_whole(rest[:end])["metadata"]["n"]))
+            numbers.append(int(check_response(rest[:end])["metadata"]["n"]))
             rest = rest[end:]
         assert numbers == sorted(numbers)
 
@@ -272,14 +281,14 @@ async def test_a_bad_frame_is_answered_and_the_connection_goes_on(
     millrace: Running, frame: Any, code: str, param: str | None
 ) -> None:
     """Each gets an `error` that names the field; the next request is answered; no model was asked."""
-    async with talking(millrace.ws_url) as talk:
-        await talk.send(frame)
-        error = await talk.next()
+    async with wire_client(millrace.ws_url) as client:
+        await client.send(frame)
+        error = await client.next()
         assert error["type"] == "error"
         assert (error["error"]["code"], error["error"]["param"]) == (code, param)
         assert error["error"]["message"]
         assert millrace.calls == 0
-        check_whole(await talk.ask("What is the capital of France?"))
+        check_response(await client.ask("What is the capital of France?"))
 
 
 @pytest.mark.parametrize("where", ["millrace", "metadata"])
@@ -290,8 +299,8 @@ async def test_options_ride_in_the_object_or_in_metadata(millrace: Running, wher
         if where == "millrace"
         else {"metadata": {"millrace.strategy": "large", "millrace.cache": "off", "mine": "1"}}
     )
-    async with talking(millrace.ws_url) as talk:
-        response = check_whole(await talk.ask("What is the capital of France?", **options))
+    async with wire_client(millrace.ws_url) as client:
+        response = check_response(await client.ask("What is the capital of France?", **options))
     assert response["metadata"]["millrace.route"] == "large"
     assert response["metadata"]["millrace.cache"] == "miss"
     assert response["metadata"].get("mine") == ("1" if where == "metadata" else None)
@@ -308,30 +317,30 @@ async def test_model_names_and_aliases(start: Start, model: str, route: str) -> 
     def alias(configuration: dict[str, Any]) -> None:
         configuration["models"]["aliases"] = {"gpt-4o": "large"}
 
-    async with start(alias) as running, talking(running.ws_url) as talk:
-        response = check_whole(await talk.ask("What is the capital of France?", model=model))
+    async with start(alias) as running, wire_client(running.ws_url) as client:
+        response = check_response(await client.ask("What is the capital of France?", model=model))
         assert response["metadata"]["millrace.route"] == route
 
 
 async def test_an_unknown_model_is_told_the_names(millrace: Running) -> None:
     """The message lists what may be written."""
-    async with talking(millrace.ws_url) as talk:
-        error = (await talk.ask("x", model="gpt-9"))[-1]["error"]
+    async with wire_client(millrace.ws_url) as client:
+        error = (await client.ask("x", model="gpt-9"))[-1]["error"]
     assert all(name in error["message"] for name in ("auto", "small", "large", "small-model", "large-model"))
 
 
 async def test_strategy_goes_before_model(millrace: Running) -> None:
     """`millrace.strategy` outranks the name."""
-    async with talking(millrace.ws_url) as talk:
-        response = check_whole(await talk.ask("What is 7 times 8?", model="large", millrace={"strategy": "small"}))
+    async with wire_client(millrace.ws_url) as client:
+        response = check_response(await client.ask("What is 7 times 8?", model="large", millrace={"strategy": "small"}))
     assert response["metadata"]["millrace.route"] == "small"
 
 
 async def test_the_upstream_gets_the_request_as_it_was_made(millrace: Running) -> None:
     """Instructions, history, parameters, cap and format reach the model in its own dialect."""
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
-    async with talking(millrace.ws_url) as talk:
-        events = await talk.ask(
+    async with wire_client(millrace.ws_url) as client:
+        events = await client.ask(
             [
                 {"role": "user", "content": "Hi"},
                 {"role": "assistant", "content": [{"type": "output_text", "text": "Hello"}]},
@@ -344,7 +353,7 @@ async def test_the_upstream_gets_the_request_as_it_was_made(millrace: Running) -
             reasoning={"effort": "low"},
             text={"format": {"type": "json_schema", "name": "n", "schema": schema, "strict": True}, "verbosity": "low"},
         )
-    assert check_whole(events)["status"] == "completed"
+    assert check_response(events)["status"] == "completed"
     body = millrace.small.calls[0].body
     assert body["messages"] == [
         {"role": "system", "content": "Be kind."},
@@ -367,9 +376,9 @@ async def test_the_answer_is_capped_by_request_and_model(start: Start) -> None:
     def tight(configuration: dict[str, Any]) -> None:
         configuration["models"]["small"]["max_output_tokens"] = 5
 
-    async with start(tight) as running, talking(running.ws_url) as talk:
-        events = await talk.ask("count [tokens=50]", max_output_tokens=50, millrace={"strategy": "small"})
-        response = check_whole(events)
+    async with start(tight) as running, wire_client(running.ws_url) as client:
+        events = await client.ask("count [tokens=50]", max_output_tokens=50, millrace={"strategy": "small"})
+        response = check_response(events)
     assert events[-1]["type"] == "response.incomplete"
     assert response["incomplete_details"] == {"reason": "max_output_tokens"}
     assert response["usage"]["output_tokens"] == 5
@@ -382,30 +391,30 @@ async def test_a_full_process_says_overloaded(start: Start) -> None:
     def one(configuration: dict[str, Any]) -> None:
         configuration["server"]["max_running"] = 1
 
-    async with start(one) as running, talking(running.ws_url) as talk:
-        await talk.create("slow [ttft=5]", stream_id="a")
+    async with start(one) as running, wire_client(running.ws_url) as client:
+        await client.create("slow [ttft=5]", stream_id="a")
         await until(lambda: running.small.stats.running == 1)
-        await talk.create("next", stream_id="b", event_id="e")
-        error = (await talk.until("error"))[-1]
+        await client.create("next", stream_id="b", event_id="e")
+        error = (await client.until("error"))[-1]
         assert (error["status"], error["error"]["code"], error["event_id"]) == (503, "overloaded", "e")
 
 
 async def test_binary_frames_close_the_connection(millrace: Running) -> None:
     """1003, as the wire says."""
-    async with talking(millrace.ws_url) as talk:
-        await talk.connection.send(b"\x00")
+    async with wire_client(millrace.ws_url) as client:
+        await client.connection.send(b"\x00")
         with pytest.raises(ConnectionClosedError) as closed:
-            await talk.connection.recv()
+            await client.connection.recv()
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1003
 
 
 async def test_a_message_over_one_mebibyte_closes_the_connection(millrace: Running) -> None:
     """1009."""
-    async with talking(millrace.ws_url) as talk:
-        await talk.connection.send("x" * (2**20 + 1))
+    async with wire_client(millrace.ws_url) as client:
+        await client.connection.send("x" * (2**20 + 1))
         with pytest.raises(ConnectionClosedError) as closed:
-            await talk.connection.recv()
+            await client.connection.recv()
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1009
 
@@ -414,7 +423,7 @@ async def test_a_message_over_one_mebibyte_closes_the_connection(millrace: Runni
 async def test_a_foreign_page_is_refused_before_the_upgrade(millrace: Running, origin: str) -> None:
     """Without keys the Origin is all that tells the user's own page from any other."""
     with pytest.raises(InvalidStatus) as refused:
-        async with talking(millrace.ws_url, origin=Origin(origin)):
+        async with wire_client(millrace.ws_url, origin=Origin(origin)):
             pass
     assert refused.value.response.status_code == 403
 
@@ -432,8 +441,8 @@ async def test_a_foreign_name_for_this_machine_is_refused(millrace: Running) -> 
 @pytest.mark.parametrize("origin", ["http://localhost:3000", "{url}"])
 async def test_a_page_of_this_machine_may_connect(millrace: Running, origin: str) -> None:
     """One's own development server, and the page itself."""
-    async with talking(millrace.ws_url, origin=Origin(origin.format(url=millrace.url))) as talk:
-        check_whole(await talk.ask("hello"))
+    async with wire_client(millrace.ws_url, origin=Origin(origin.format(url=millrace.url))) as client:
+        check_response(await client.ask("hello"))
 
 
 async def test_a_slow_reader_pauses_its_model_and_still_gets_everything(start: Start) -> None:
@@ -443,15 +452,45 @@ async def test_a_slow_reader_pauses_its_model_and_still_gets_everything(start: S
     def long(configuration: dict[str, Any]) -> None:
         configuration["models"]["small"]["max_output_tokens"] = tokens
 
-    async with start(long) as running, talking(running.ws_url, max_queue=1, sock=narrow(running.url)) as talk:
-        await talk.create(f"flood [tokens={tokens}]", model="small")
+    async with (
+        start(long) as running,
+        wire_client(running.ws_url, max_queue=1, sock=small_buffer_socket(running.url)) as client,
+    ):
+        await client.create(f"flood [tokens={tokens}]", model="small")
         sent, before = 0, -1
         while sent != before or sent == 0:  # until the model can send no more
             before = sent
             await asyncio.sleep(0.3)
             sent = running.small.stats.tokens_sent
         assert sent < tokens
-        events = await talk.until(*TERMINALS)
-    response = check_whole(events)
+        events = await client.until(*TERMINALS)
+    response = check_response(events)
     assert response["status"] == "completed"
     assert response["usage"]["output_tokens"] == tokens
+
+
+async def test_steering_is_refused_and_the_answer_goes_on(millrace: Running) -> None:
+    async with wire_client(millrace.ws_url) as client:
+        await client.create("go on [tokens=120] [rate=100]")
+        events = [await client.next() for _ in range(5)]
+        steer = {"type": "response.steer", "input": "other", "stream_id": "s", "event_id": "e"}
+        await client.send(steer)
+        while (event := await client.next())["type"] != "response.steer.failed":
+            events.append(event)
+        assert (event["error"]["code"], event["steer"]["input"]) == ("steering_unsupported", "other")
+        assert (event["stream_id"], event["event_id"]) == ("s", "e")
+        assert check_response(events + await client.until(*TERMINALS))["status"] == "completed"
+
+
+@pytest.mark.parametrize("t", [0, 1.5, "now", None, [1, {"a": []}], {"deep": {"er": 1}}])
+async def test_a_ping_comes_back_at_once(millrace: Running, t: Any) -> None:
+    """Also from the midst of an answer, and without a negotiation; a long one is refused."""
+    async with wire_client(millrace.ws_url) as client:
+        await client.create("wait [ttft=30]")
+        await client.until("response.in_progress")
+        await client.send({"type": "millrace.ping", "t": t})
+        assert await client.next() == {"type": "millrace.pong", "t": t}
+        await client.send({"type": "millrace.ping", "t": "x" * 1025, "event_id": "e"})
+        error = await client.next()
+        assert (error["error"]["code"], error["error"]["param"], error["event_id"]) == ("invalid_request", "t", "e")
+        client.connection.transport.abort()

@@ -11,19 +11,16 @@ from typing import Any
 
 import pytest
 
-from millrace.dialects.event_log import EVENT_SIZE, EventLog
-from millrace.funnel.response_log import ResponseLog
 from millrace.stores.database import FILE
-from millrace.web.outbox import Feed, Outbox
 from millrace.web.process import Process
 from millrace.web.session import Session
 from millrace.wire import limits
-from tests.conftest import Running, Start, until
-from tests.support.scripted_models import request
-from tests.support.slow_client import SMALL_BUFFER, deaf, posting
-from tests.support.wire_client import TERMINALS, Event, check_whole, talking
-from tests.web.test_hostile_peers import heard_nothing
-from tests.web.test_websocket import UPGRADE, Writes
+from tests.support.logs import no_warnings_logged
+from tests.support.raw_http import UPGRADE, post_request
+from tests.support.server import Running, Start
+from tests.support.slow_client import SMALL_BUFFER, slow_client
+from tests.support.waiting import until
+from tests.support.wire_client import TERMINALS, Event, check_response, wire_client
 
 TOKENS = 80_000
 STUCK_S = 0.8
@@ -72,7 +69,7 @@ def rows(folder: Path) -> Counter[tuple[str, str | None]]:
 @pytest.mark.parametrize("lanes", [1, 2])
 async def test_a_bounded_amount_waits_and_the_models_with_it(start: Start, lanes: int) -> None:
     """However many lanes; another connection is served meanwhile, and who reads on or cancels is heard."""
-    async with start(with_()) as running, deaf(running.url) as peer:
+    async with start(with_()) as running, slow_client(running.url) as peer:
         for lane in range(lanes):
             peer.create(f"{lane} {FLOOD}", stream_id=f"lane-{lane}")
         assert await standstill(running) < TOKENS * lanes
@@ -82,9 +79,9 @@ async def test_a_bounded_amount_waits_and_the_models_with_it(start: Start, lanes
         assert limits.WAITING_BYTES // 2 < waiting < limits.WAITING_BYTES + 64 * 1024
         assert sum(len(feed.event_log._waiting) for feed in outbox.feeds) <= 2 * lanes
         assert all(feed.event_log.response.paused for feed in outbox.feeds)
-        async with talking(running.ws_url) as talk:
+        async with wire_client(running.ws_url) as client:
             began = time.monotonic()
-            check_whole(await talk.ask("hello"))
+            check_response(await client.ask("hello"))
             assert time.monotonic() - began < 1
         for lane in range(1, lanes):
             peer.send({"type": "response.cancel", "stream_id": f"lane-{lane}"})
@@ -93,105 +90,15 @@ async def test_a_bounded_amount_waits_and_the_models_with_it(start: Start, lanes
             event = await peer.next()
             assert isinstance(event, dict)
             by_lane.setdefault(event["stream_id"], []).append(event)
-    ended = {lane: check_whole(events) for lane, events in by_lane.items()}
+    ended = {lane: check_response(events) for lane, events in by_lane.items()}
     assert ended.pop("lane-0")["usage"]["output_tokens"] == TOKENS
     assert {response["status"] for response in ended.values()} <= {"cancelled"}
     assert max(len(event.get("delta", "")) for event in by_lane["lane-0"]) > limits.WAITING_BYTES / lanes / 2  # merged
 
 
-class Events:
-    """A codec that shows what it is given."""
-
-    def delta(self, text: str, number: int) -> bytes:
-        return f"{number}:{text}".encode()
-
-    def event(self, event: Any, number: int) -> bytes:
-        return f"{number}<{event[0]}>".encode()
-
-
-def tracks(outbox: Outbox, count: int) -> list[EventLog]:
-    """Return so many responses that are told on one connection."""
-    made = [EventLog(ResponseLog(request(), time.monotonic)) for _ in range(count)]
-    for event_log in made:
-        Feed(event_log, outbox, Events())
-    return made
-
-
-async def test_text_is_merged_while_the_socket_is_busy_and_never_across_an_event() -> None:
-    """What had left is not touched; numbers go on without a gap."""
-    writes = Writes()
-    outbox = Outbox(writes)
-    (event_log,) = tracks(outbox, 1)
-    event_log.text(["a", "b"])
-    await asyncio.sleep(0)
-    writes.on_pause()
-    for word in "cde":
-        event_log.text([word])
-    event_log.event(("x",))
-    event_log.text(["f"])
-    event_log.text(["g", "h"])
-    await asyncio.sleep(0)
-    assert writes.batches == [[b"0:a", b"1:b"]]
-    writes.on_resume()
-    event_log.text(["i"])
-    await asyncio.sleep(0)
-    assert writes.batches[1:] == [[b"2:cde", b"3<x>", b"4:fgh", b"5:i"]]
-
-
-async def test_responses_take_turns() -> None:
-    """One with much to say does not keep the others from saying theirs."""
-    writes = Writes()
-    outbox = Outbox(writes)
-    much, little = tracks(outbox, 2)
-    writes.on_pause()
-    for number in range(20):
-        much.event((f"m{number}",))
-    for number in range(3):
-        little.event((f"l{number}",))
-    writes.on_resume()
-    await asyncio.sleep(0)
-    ((*frames,),) = writes.batches
-    assert frames[:6] == [b"0<m0>", b"0<l0>", b"1<m1>", b"1<l1>", b"2<m2>", b"2<l2>"]
-    assert len(frames) == 23
-
-
-async def test_a_thousand_events_do_not_wait() -> None:
-    """Such as cannot be merged: the model is paused before, and read on when there is room."""
-    writes = Writes()
-    outbox = Outbox(writes)
-    (event_log,) = tracks(outbox, 1)
-    event_log.response.subscribers.append(Told(event_log))
-    writes.on_pause()
-    events = 0
-    while not event_log.response.paused:
-        event_log.event(("x",))
-        events += 1
-    assert 1000 > events > 0
-    assert events * EVENT_SIZE > limits.WAITING_BYTES
-    writes.on_resume()
-    assert not event_log.response.paused
-
-
-class Told:
-    """What a projection is to its response."""
-
-    def __init__(self, event_log: EventLog) -> None:
-        self._event_log = event_log
-
-    @property
-    def congested(self) -> bool | None:
-        return self._event_log.congested
-
-    def text(self, deltas: list[str]) -> None:
-        self._event_log.text(deltas)
-
-    def fact(self, fact: Any) -> None:
-        self._event_log.event(fact)
-
-
 async def test_nobody_waits_for_ever_for_a_peer_that_does_not_read(start: Start, tmp_path: Path) -> None:
     """Its requests end as `slow_consumer`, one that was seen in part and one that was not, and it is closed 1013."""
-    async with start(with_(tmp_path, stuck_s=STUCK_S)) as running, deaf(running.url) as peer:
+    async with start(with_(tmp_path, stuck_s=STUCK_S)) as running, slow_client(running.url) as peer:
         peer.create(FLOOD, stream_id="seen")
         peer.create("not seen [ttft=30]", stream_id="unseen")
         await standstill(running)
@@ -206,8 +113,8 @@ async def test_nobody_waits_for_ever_for_a_peer_that_does_not_read(start: Start,
 async def test_nobody_waits_for_ever_for_a_reader_of_http(start: Start, tmp_path: Path, path: str) -> None:
     """Its model is paused, then its request ends and its connection is dropped, without a word in the log."""
     asked = {"input": FLOOD} if path == "responses" else {"messages": [{"role": "user", "content": FLOOD}]}
-    async with start(with_(tmp_path)) as running, heard_nothing():
-        async with deaf(running.url, posting(path, **asked)):
+    async with start(with_(tmp_path)) as running, no_warnings_logged():
+        async with slow_client(running.url, post_request(path, **asked)):
             (stream,) = process_of(running).streams
             await until(lambda: stream.congested, 20)
             assert await standstill(running) < TOKENS
@@ -225,8 +132,8 @@ async def test_nobody_waits_for_ever_for_a_reader_of_http(start: Start, tmp_path
 @pytest.mark.parametrize("over_http", [True, False])
 async def test_who_reads_slowly_but_reads_is_not_given_up(start: Start, *, over_http: bool) -> None:
     """A few kilobytes at a time, for several times as long as nothing may happen."""
-    head = posting("responses", input=FLOOD) if over_http else UPGRADE
-    async with start(with_(stuck_s=STUCK_S)) as running, deaf(running.url, head) as peer:
+    head = post_request("responses", input=FLOOD) if over_http else UPGRADE
+    async with start(with_(stuck_s=STUCK_S)) as running, slow_client(running.url, head) as peer:
         if not over_http:
             peer.create(FLOOD)
         await until(lambda: running.small.stats.running == 1)
@@ -242,12 +149,12 @@ async def test_a_slow_listener_does_not_hold_a_fast_one_back(start: Start) -> No
     """Both on one response, and both get the same events."""
     tokens = 20_000
     question, same = f"flood [tokens={tokens}]", {"idempotency_key": "once"}
-    async with start(with_()) as running, deaf(running.url) as slow, talking(running.ws_url) as fast:
+    async with start(with_()) as running, slow_client(running.url) as slow, wire_client(running.ws_url) as fast:
         slow.create(question, millrace=same)
         await until(lambda: running.small.stats.running == 1)
         await fast.create(question, model="small", millrace=same)
         events = await fast.until(*TERMINALS)
-        assert check_whole(events)["usage"]["output_tokens"] == tokens
+        assert check_response(events)["usage"]["output_tokens"] == tokens
         heard: list[Event | int] = [await slow.next()]
         while heard[-1]["type"] not in TERMINALS:  # type: ignore[index]
             heard.append(await slow.next())
@@ -258,7 +165,7 @@ async def test_a_slow_listener_does_not_hold_a_fast_one_back(start: Start) -> No
 async def test_a_peer_that_answers_no_ping_is_gone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the time between two pings and as long again."""
     monkeypatch.setattr(limits, "HEARTBEAT_S", 0.3)
-    async with start() as running, deaf(running.url) as peer:
+    async with start() as running, slow_client(running.url) as peer:
         peer.create("talk [tokens=900] [rate=5]")
         began = time.monotonic()
         await until(lambda: running.small.stats.running == 1)
@@ -269,8 +176,8 @@ async def test_a_peer_that_answers_no_ping_is_gone(start: Start, monkeypatch: py
 
 async def test_the_last_words_are_waited_for_while_they_are_read(start: Start) -> None:
     """An answer that has ended is still read slowly; the connection is not dropped for asking nothing meanwhile."""
-    head = posting("responses", input="flood [tokens=4000]")
-    async with start(with_(handshake_timeout_s=STUCK_S)) as running, deaf(running.url, head) as peer:
+    head = post_request("responses", input="flood [tokens=4000]")
+    async with start(with_(handshake_timeout_s=STUCK_S)) as running, slow_client(running.url, head) as peer:
         await until(lambda: running.small.stats.finished == 1)
         came, began = b"", time.monotonic()
         while not came.endswith(b"0\r\n\r\n"):

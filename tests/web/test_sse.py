@@ -18,18 +18,13 @@ from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Role
 from millrace.wire import limits
-from tests.conftest import Running, Start, until
-from tests.end_to_end.test_cancellation import AT_ONCE_S
-from tests.support.logs import overhearing
-from tests.support.wire_client import TERMINALS, Event, check_whole, talking
+from tests.support.http_client import CHAT, RESPONSES, body_of, data_of, events_of, lines_of, text_of_chunks
+from tests.support.logs import captured_logs
+from tests.support.server import AT_ONCE_S, Running, Start
+from tests.support.waiting import until
+from tests.support.wire_client import TERMINALS, Event, check_response, wire_client
 
 ASKED = "What is the capital of France?"
-RESPONSES, CHAT = "/v1/responses", "/v1/chat/completions"
-
-
-def body_of(path: str, asked: str, **fields: Any) -> Event:
-    said: Event = {"input": asked} if path == RESPONSES else {"messages": [{"role": "user", "content": asked}]}
-    return {"model": "auto", **said, **fields}
 
 
 @pytest.fixture
@@ -45,30 +40,13 @@ async def asking(running: Running, path: str, body: Event) -> AsyncIterator[aioh
         yield answer
 
 
-async def lines_of(answer: aiohttp.ClientResponse) -> list[str]:
-    assert (answer.status, answer.content_type) == (200, "text/event-stream")
-    return [line.decode().rstrip("\n") async for line in answer.content]
-
-
-def data_of(lines: list[str]) -> list[str]:
-    return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
-
-
-def events_of(lines: list[str]) -> list[Event]:
-    return [json.loads(data) for data in data_of(lines) if data != "[DONE]"]
-
-
-def text_of_chunks(chunks: list[Event]) -> str:
-    return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk.get("choices", []))
-
-
 async def test_responses_streamed_are_the_events_of_the_socket(millrace: Running, http: aiohttp.ClientSession) -> None:
     """Each with its name; the terminal is the last; the same answer whole."""
     async with http.post(RESPONSES, json=body_of(RESPONSES, ASKED, stream=True)) as answer:
         assert answer.headers["X-Request-Id"].startswith("resp_")
         lines = await lines_of(answer)
     events = events_of(lines)
-    response = check_whole(events)
+    response = check_response(events)
     assert [line.removeprefix("event: ") for line in lines if line.startswith("event: ")] == [
         event["type"] for event in events
     ]
@@ -233,7 +211,7 @@ async def test_a_failure_before_the_first_word_is_a_status(
         if path == CHAT:
             assert (answer.status, (await answer.json())["error"]["code"]) == (status, code)
         else:
-            response = check_whole(events_of(await lines_of(answer)))
+            response = check_response(events_of(await lines_of(answer)))
             assert (response["status"], response["error"]["code"]) == ("failed", code)
 
 
@@ -248,7 +226,7 @@ async def test_a_failure_in_mid_stream_is_said_and_nothing_is_done(http: aiohttp
     async with http.post(RESPONSES, json=body_of(RESPONSES, asked, stream=True, model="small")) as answer:
         events = events_of(await lines_of(answer))
     assert events[-1]["type"] == "response.failed"
-    assert check_whole(events)["error"]["code"] == "upstream_truncated"
+    assert check_response(events)["error"]["code"] == "upstream_truncated"
     for path in (CHAT, RESPONSES):
         async with http.post(path, json=body_of(path, asked, model="small")) as answer:
             assert (answer.status, (await answer.json())["error"]["code"]) == (502, "upstream_truncated")
@@ -291,7 +269,7 @@ async def test_who_said_so_may_leave(millrace: Running, http: aiohttp.ClientSess
         assert (await so_far.json())["status"] == "in_progress"
     async with http.get(f"{path}?stream=true&starting_after={last}") as answer:
         rest = await lines_of(answer)
-    assert check_whole(events_of(seen + rest))["status"] == "completed"
+    assert check_response(events_of(seen + rest))["status"] == "completed"
     async with http.get(f"{path}?stream=true") as answer:
         assert await lines_of(answer) == seen + rest
     assert millrace.calls == 1
@@ -313,18 +291,18 @@ async def test_a_stream_is_told_again_from_any_event(millrace: Running, http: ai
         async with http.get(path) as answer:
             assert await lines_of(answer) == seen + rest
     events = events_of(seen + rest)
-    assert check_whole(events)["status"] == "completed"
+    assert check_response(events)["status"] == "completed"
     async with http.get(f"{path}&starting_after={len(events) - 1}") as answer:
         assert await lines_of(answer) == []
 
 
 async def test_there_is_no_other_socket(millrace: Running) -> None:
     """Refused before the upgrade, and no fault of the server's."""
-    with overhearing() as overheard, pytest.raises(InvalidStatus) as refused:
+    with captured_logs() as logs, pytest.raises(InvalidStatus) as refused:
         async with connect(f"{millrace.ws_url}/v1/nothing"):
             pass
     assert refused.value.response.status_code == 403
-    assert overheard.alarms == []
+    assert logs.warnings == []
 
 
 @pytest.mark.parametrize("after", ["x", "-1", "1.5", "", "²"])
@@ -339,14 +317,14 @@ async def test_where_to_start_is_a_number(http: aiohttp.ClientSession, after: st
 
 async def test_http_cancels_what_a_socket_asked(millrace: Running, http: aiohttp.ClientSession) -> None:
     """The answer is the response as it ended, which is what the socket is told."""
-    async with talking(millrace.ws_url) as talk:
-        await talk.create("go on [tokens=4000] [rate=100]")
-        events = [await talk.next() for _ in range(6)]
+    async with wire_client(millrace.ws_url) as client:
+        await client.create("go on [tokens=4000] [rate=100]")
+        events = [await client.next() for _ in range(6)]
         async with http.post(f"{RESPONSES}/{events[0]['response']['id']}/cancel") as answer:
             ended = await answer.json()
         assert (answer.status, ended["status"]) == (200, "cancelled")
-        events += await talk.until(*TERMINALS)
-    assert check_whole(events) == ended
+        events += await client.until(*TERMINALS)
+    assert check_response(events) == ended
     await until(lambda: millrace.small.stats.aborted == 1)
 
 
@@ -356,16 +334,16 @@ async def test_a_socket_cancels_what_http_asked(millrace: Running) -> None:
     async with (
         asking(millrace, RESPONSES, body | {"stream": True}) as streamed,
         aiohttp.ClientSession(millrace.url) as session,
-        talking(millrace.ws_url) as talk,
+        wire_client(millrace.ws_url) as client,
     ):
         whole = asyncio.ensure_future(session.post(RESPONSES, json=body))
-        await talk.send({"type": "response.create", **body})
-        response_id = (await talk.next())["response"]["id"]
+        await client.send({"type": "response.create", **body})
+        response_id = (await client.next())["response"]["id"]
         await until(lambda: millrace.small.stats.running == 1)
         assert response_id == streamed.headers["X-Request-Id"]
-        await talk.send({"type": "response.cancel", "response_id": response_id})
-        told = (await talk.until(*TERMINALS))[-1]["response"]
-        assert check_whole(events_of(await lines_of(streamed))) == told
+        await client.send({"type": "response.cancel", "response_id": response_id})
+        told = (await client.until(*TERMINALS))[-1]["response"]
+        assert check_response(events_of(await lines_of(streamed))) == told
         assert await (await whole).json() == told
     assert told["status"] == "cancelled"
     await until(lambda: millrace.small.stats.aborted == 1)
@@ -410,7 +388,7 @@ async def test_a_silent_stream_is_kept_open(
         lines = await lines_of(answer)
     comments = [line for line in lines if line.startswith(":")]
     assert 2 <= len(comments) <= 5
-    assert check_whole(events_of(lines))["status"] == "completed"
+    assert check_response(events_of(lines))["status"] == "completed"
 
 
 async def test_who_takes_nothing_is_given_up(start: Start) -> None:

@@ -13,8 +13,9 @@ from starlette.routing import Route
 
 from millrace import __version__, app, settings
 from millrace.wire import contracts, requests
-from tests.conftest import REPOSITORY, Running, tree
 from tests.support import frames
+from tests.support.paths import REPOSITORY
+from tests.support.server import Running, configuration_for
 
 SPECIFICATIONS = REPOSITORY / "tests" / "js" / "node_modules"
 ASYNCAPI = SPECIFICATIONS / "@asyncapi" / "specs" / "schemas" / "3.0.0-without-$id.json"
@@ -112,7 +113,7 @@ def test_what_both_sides_write_has_no_defaults() -> None:
 
 
 def test_the_endpoints_of_the_document_are_those_of_the_server() -> None:
-    routes = app.create_app(settings.build(tree("http://127.0.0.1:1", "http://127.0.0.1:2"), {})).routes
+    routes = app.create_app(settings.build(configuration_for("http://127.0.0.1:1", "http://127.0.0.1:2"), {})).routes
     served = {
         (method.lower(), route.path)
         for route in routes

@@ -1,0 +1,90 @@
+"""The command `keys`, and a server that is open to others."""
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from millrace.__main__ import main
+from millrace.cli.keys import check_access
+from millrace.settings import ServerSettings
+from millrace.stores.database import FILE
+from tests.support.keys import add_key, keys_command
+from tests.support.paths import REPOSITORY
+
+KEY = re.compile(r"mr_[0-9a-f]{12}_[0-9a-f]{64}")
+
+
+def test_a_key_is_added_shown_once_listed_and_revoked(tmp_path: Path) -> None:
+    """The key alone is on standard output; neither the list nor the file has it."""
+    options = ("--role", "admin", "--name", "ci", "--requests-per-minute", "60", "--dollars-per-day", "2.50")
+    text = add_key(tmp_path, "--tenant", "acme", *options)
+    assert KEY.fullmatch(text)
+    key_id, secret = text.split("_")[1:]
+    listed = keys_command(tmp_path, "list").stdout
+    for words in (key_id, "acme", "admin", "ci", "60 requests/min, 2.50 $/day"):
+        assert words in listed
+    assert secret not in listed
+    assert all(secret.encode() not in file.read_bytes() for file in tmp_path.iterdir())
+    assert keys_command(tmp_path, "revoke", key_id).exit_code == 0
+    again = keys_command(tmp_path, "revoke", key_id)
+    assert (again.exit_code, "no such key that is still good" in again.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("add",),
+        ("add", "--tenant", " "),
+        ("add", "--tenant", "a", "--role", "root"),
+        ("add", "--tenant", "a", "--in-flight", "0"),
+        *(("add", "--tenant", "a", "--dollars-per-day", amount) for amount in ("-1", "nan", "inf", "cheap")),
+        ("revoke",),
+    ],
+)
+def test_a_wrong_call_adds_nothing(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """Exit code 2."""
+    assert keys_command(tmp_path, *arguments).exit_code == 2
+    assert keys_command(tmp_path, "list").stdout.count("\n") == 4  # an empty table
+
+
+def test_keys_need_a_folder(tmp_path: Path) -> None:
+    """Memory keeps none; a file is no folder."""
+    result = keys_command(Path(":memory:"), "add", "--tenant", "acme")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "keeps nothing" in result.stderr
+    (tmp_path / "file").write_text("")
+    assert keys_command(tmp_path / "file" / "below", "add", "--tenant", "acme").exit_code == 2
+
+
+def test_the_configured_folder_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --data-dir."""
+    monkeypatch.setenv("MILLRACE__SERVER__DATA_DIR", str(tmp_path / "kept"))
+    result = CliRunner().invoke(
+        main, ["keys", "add", "--tenant", "acme", "--config", str(REPOSITORY / "millrace.toml")]
+    )
+    assert result.exit_code == 0
+    with closing(sqlite3.connect(tmp_path / "kept" / FILE)) as file:
+        assert file.execute("SELECT tenant FROM keys").fetchall() == [("acme",)]
+
+
+def test_a_server_open_to_others_needs_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before anything listens, with both ways out; a revoked key is no worse than a good one there."""
+    monkeypatch.setenv("MILLRACE__SERVER__DATA_DIR", str(tmp_path))
+    arguments = ["serve", "--config", str(REPOSITORY / "millrace.toml"), "--host", "0.0.0.0", "--port", "1"]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(main, arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "server.host: '0.0.0.0' is open to others, and there is no key" in result.stderr
+    assert "millrace keys add" in result.stderr
+    assert "127.0.0.1" in result.stderr
+
+
+def test_a_server_open_to_others_may_start_with_a_key(tmp_path: Path) -> None:
+    """Any other host than loopback."""
+    add_key(tmp_path)
+    assert check_access(ServerSettings(host="0.0.0.0", data_dir=str(tmp_path))) == ""
+    assert check_access(ServerSettings(host="127.0.0.1", data_dir=str(tmp_path))) == ""
+    assert "millrace keys add" in check_access(ServerSettings(host="127.0.0.1", data_dir=str(tmp_path / "new")))

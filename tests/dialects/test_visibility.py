@@ -1,0 +1,65 @@
+"""What a listener may see of an answer before it stands."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from millrace.dialects.visibility import Visibility
+from millrace.funnel.bill import NOTHING
+from millrace.funnel.response_log import Committed, Ended, Revised
+from millrace.types import (
+    CacheOutcome,
+    CallPiece,
+    Delivery,
+    Source,
+    Status,
+    Thought,
+)
+
+REVISED = Revised(from_model="small-model", to_model="large-model", reason="weak")
+DONE_WELL = Ended(
+    status=Status.COMPLETED,
+    model="small-model",
+    source=Source.SMALL,
+    cache=CacheOutcome.MISS,
+    check="passed",
+    statement=NOTHING,
+)
+CALL = (CallPiece(index=0, id="c1", name="f", arguments='{"a"'), CallPiece(index=0, arguments=":1}"))
+OTHER_CALL = CallPiece(index=1, id="c2", name="g", arguments="{}")
+
+
+def held(delivery: Delivery, *, speculative: bool) -> tuple[Visibility, list[Any]]:
+    shown: list[Any] = []
+    show_text: Callable[[list[str]], None] = shown.extend
+    return Visibility(show_text, shown.append, delivery, speculative=speculative), shown
+
+
+def test_who_can_take_words_back_sees_them_at_once_but_no_call() -> None:
+    """A call is shown once the answer is accepted."""
+    what, shown = held(Delivery.SPECULATE, speculative=True)
+    what.text(["a"])
+    what.fact(Thought("b"))
+    what.fact(CALL[0])
+    assert shown == ["a", Thought("b")]
+    what.fact(REVISED)
+    what.text(["c"])
+    what.fact(CALL[1])
+    what.fact(Committed())
+    what.fact(OTHER_CALL)
+    assert shown == ["a", Thought("b"), "c"]
+    what.fact(DONE_WELL)
+    assert shown == ["a", Thought("b"), "c", CALL[1], OTHER_CALL]
+
+
+@pytest.mark.parametrize("delivery", [Delivery.PREFIX, Delivery.COMMIT, Delivery.FINAL])
+def test_who_asked_for_another_mode_waits_though_it_could_take_back(delivery: Delivery) -> None:
+    """To be able to is not to want to."""
+    what, shown = held(delivery, speculative=True)
+    what.text(["a", "b"])
+    assert shown == []
+    what.fact(Committed())
+    assert shown == ([] if delivery is Delivery.FINAL else ["ab"])
+    what.fact(DONE_WELL)
+    assert shown == ["ab"]

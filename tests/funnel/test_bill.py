@@ -1,0 +1,123 @@
+"""The bill of a request: what a call costs, who pays it, and that it is settled once."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+
+from millrace.funnel.bill import Bill, OpenCharge, milliseconds
+from millrace.stores.database import MEMORY
+from millrace.types import (
+    Call,
+    Outcome,
+    Status,
+    Usage,
+)
+from tests.support.bills import LARGE, REQUEST, SMALL, USAGE, Store, StubAttempt, call, settle
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    made = Store(MEMORY)
+    yield made
+    made.database.close()
+
+
+@pytest.mark.parametrize(
+    ("attempt", "billable", "usage"),
+    [
+        (StubAttempt(words=3), True, Usage(input_tokens=10, output_tokens=3, estimated=True)),
+        (StubAttempt(), False, Usage()),
+        (StubAttempt(words=3, usage=USAGE), True, USAGE),
+        (StubAttempt(usage=USAGE), False, USAGE),
+    ],
+)
+def test_usage_is_reported_or_estimated_or_none(attempt: StubAttempt, usage: Usage, *, billable: bool) -> None:
+    """A provider's own figures go first; without them tokens are counted, unless the call surely cost nothing."""
+    line = OpenCharge(Call(model=SMALL, prompt=REQUEST.prompt), attempt, input_tokens=10)
+    line.billable = billable
+    assert line.usage == usage
+    assert line.so_far.cost == Decimal(usage.input_tokens * 150 + usage.output_tokens * 600) / 10**9
+    assert line.so_far.outcome is Outcome.RUNNING
+
+
+@pytest.mark.parametrize("reported", [None, Usage(input_tokens=12, output_tokens=9)])
+async def test_a_bill_that_is_handed_over_adds_up_to_the_call(store: Store, reported: Usage | None) -> None:
+    """Who leaves pays the input and what came until then, the heir the rest; also over two heirs."""
+    bills = [store.bill(replace(REQUEST, id=f"resp_{number}")) for number in range(3)]
+    attempt = StubAttempt(words=2)
+    line = bills[0].open(Call(model=SMALL, prompt=REQUEST.prompt), attempt)
+    for leaver, heir in pairwise(bills):
+        leaver.hand_over(heir)
+        settle(leaver, status=Status.CANCELLED)
+        attempt.parts += [" mill"] * 3
+    attempt.usage, line.outcome = reported, Outcome.ANSWERED
+    settle(bills[2])
+    calls = [made for row in await store.rows() for made in json.loads(row["calls"])]
+    assert [made["outcome"] for made in calls] == ["cancelled", "cancelled", "answered"]
+    whole = reported or Usage(input_tokens=10, output_tokens=8)
+    assert sum(made["input_tokens"] for made in calls) == whole.input_tokens
+    assert sum(made["output_tokens"] for made in calls) == whole.output_tokens
+    assert calls[0]["input_tokens"] == 10
+    assert [made["output_tokens"] for made in calls[:2]] == [2, 3]
+
+
+async def test_what_was_trimmed_is_in_the_row_and_in_the_saving(store: Store) -> None:
+    """The large model alone would have been sent all of it."""
+    bill = store.bill()
+    bill.trimmed_tokens = 100
+    call(bill, LARGE, StubAttempt(usage=USAGE))
+    settle(bill)
+    (row,) = await store.rows()
+    assert (row["trimmed_tokens"], row["saved_nanodollars"]) == (100, 100 * 2500)
+
+
+async def test_nothing_is_saved_by_not_answering(store: Store) -> None:
+    """What a cancelled or failed request cost is booked, and no saving is claimed for it."""
+    bill = store.bill()
+    call(bill, SMALL, StubAttempt(words=10), Outcome.CANCELLED)
+    settle(bill, status=Status.CANCELLED, code="cancelled", statement=bill.statement(answered=False))
+    (row,) = await store.rows()
+    assert (row["status"], row["code"], row["saved_nanodollars"]) == ("cancelled", "cancelled", 0)
+    assert row["cost_nanodollars"] == 10 * 150 + 10 * 600
+
+
+def test_a_bill_is_settled_once(store: Store) -> None:
+    """A second settlement is a fault of this program, not a second row."""
+    bill = store.bill()
+    settle(bill)
+    with pytest.raises(AssertionError, match="settled once"):
+        settle(bill)
+
+
+class Reserved:
+    """An admission that notes what it is settled with."""
+
+    def __init__(self) -> None:
+        self.settled: list[tuple[Decimal, int]] = []
+
+    def settle(self, cost: Decimal, tokens: int) -> None:
+        self.settled.append((cost, tokens))
+
+
+async def test_what_was_reserved_is_settled_with_the_bill(store: Store) -> None:
+    """By the cost and the tokens of all its calls; and with nothing where the request never became a response."""
+    settled, voided = Reserved(), Reserved()
+    bill = Bill(REQUEST, LARGE.price, store.ledger, 0.0, settled)
+    bill.input_tokens = 10
+    call(bill, SMALL, StubAttempt(usage=Usage(input_tokens=10, output_tokens=5)), Outcome.REVISED)
+    call(bill, LARGE, StubAttempt(usage=Usage(input_tokens=10, output_tokens=7)))
+    assert settled.settled == []
+    settle(bill)
+    assert settled.settled == [(bill.statement().cost, 32)]
+    Bill(REQUEST, LARGE.price, store.ledger, 0.0, voided).void()
+    assert voided.settled == [(Decimal(0), 0)]
+
+
+def test_milliseconds() -> None:
+    """Of two readings; None where one was never taken."""
+    assert milliseconds(1.0, 1.25) == 250.0
+    assert milliseconds(None, 1.0) is milliseconds(1.0, None) is None

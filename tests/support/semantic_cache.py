@@ -1,0 +1,43 @@
+"""A semantic cache on a database, and a question in two wordings."""
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+from millrace.caches.semantic import SqliteSemanticCache
+from millrace.ports import Embedder
+from millrace.stores.database import SqliteDatabase
+from millrace.types import (
+    Answer,
+    Model,
+    Price,
+    Tier,
+    Usage,
+)
+
+MODEL = Model(
+    tier=Tier.SMALL,
+    id="small-model",
+    address="http://x",
+    price=Price(input=Decimal(1), output=Decimal(1)),
+    context_window=1000,
+    max_output_tokens=100,
+)
+ASKED = "How do I reset my password?"
+REWORDED = "what's the way to reset my password"
+SCOPE, OTHER_SCOPE = b"s" * 32, b"o" * 32
+
+
+def answer(text: str) -> Answer:
+    return Answer(text=text, model=MODEL, usage=Usage(input_tokens=7, output_tokens=3), check="passed")
+
+
+def cache_of(database: SqliteDatabase, embedder: Embedder, **options: Any) -> SqliteSemanticCache:
+    """A lookup may take its time, but where a test is about that."""
+    defaults: dict[str, Any] = {"ttl_s": 60.0, "wall": lambda: 1000.0, "deadline_s": 30.0}
+    return SqliteSemanticCache(database, embedder, **(defaults | options))
+
+
+async def stored(cache: SqliteSemanticCache) -> None:
+    """Wait until all that was given to the cache is in it; lookups go before."""
+    await asyncio.wrap_future(cache._worker.later(lambda: None))

@@ -1,0 +1,99 @@
+"""Starting a server on a free port: real sockets, real SQLite, two simulated models over real HTTP."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from millrace import app, settings
+from millrace.simulator import LARGE, SMALL, Simulator
+from millrace.web.websocket import JoinedWebSocket
+
+PRICES = {
+    "small": {"input": "0.15", "cached_input": "0.075", "output": "0.60"},
+    "large": {"input": "2.50", "cached_input": "1.25", "output": "10.00"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that runs, and the two models behind it."""
+
+    url: str
+    small: Simulator
+    large: Simulator
+    connections: set[Any]  # uvicorn's protocols
+
+    @property
+    def ws_url(self) -> str:
+        return self.url.replace("http", "ws", 1)
+
+    @property
+    def calls(self) -> int:
+        """How many upstream calls were started until now."""
+        return self.small.stats.started + self.large.stats.started
+
+
+def configuration_for(small_url: str, large_url: str, **server: Any) -> dict[str, Any]:
+    """Return a whole configuration; `server` goes into its [server]."""
+    models = {
+        name: {"upstream": "openai", "base_url": url, "model": f"{name}-model", "price": dict(PRICES[name])}
+        for name, url in (("small", small_url), ("large", large_url))
+    }
+    return {"server": {"port": 0, "data_dir": ":memory:"} | server, "models": models}
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    configuration: dict[str, Any], ws: Any = JoinedWebSocket, connections: set[Any] | None = None
+) -> AsyncIterator[str]:
+    """Run a server in this loop; yield its URL. `ws` is uvicorn's choice of a WebSocket protocol."""
+    server = app.server(settings.build(configuration, {}))
+    stopped = asyncio.Event()
+    patched: Any = server
+    patched.main_loop = stopped.wait  # its own looks ten times a second
+    if connections is not None:
+        server.server_state.connections = connections
+    server.config.ws = ws
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:
+            assert not task.done(), "the server did not start"
+            await asyncio.sleep(0.005)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            stopped.set()
+            await task
+
+
+Start = Callable[..., contextlib.AbstractAsyncContextManager[Running]]
+
+
+@contextlib.asynccontextmanager
+async def started(change: Callable[[dict[str, Any]], None] = lambda _: None) -> AsyncIterator[Running]:
+    """Run a server; `change` edits its configuration. The models answer at once unless a prompt says otherwise."""
+    async with Simulator(without_delays(SMALL)) as small, Simulator(without_delays(LARGE)) as large:
+        configuration = configuration_for(small.base_url, large.base_url)
+        change(configuration)
+        connections: set[Any] = set()
+        async with serving(configuration, connections=connections) as url:
+            yield Running(url, small, large, connections)
+
+
+def without_delays(profile: Any) -> Any:
+    """Return a profile that answers at once."""
+    return replace(profile, ttft_s=0.0, tokens_per_s=0.0)
+
+
+AT_ONCE_S = 0.25  # PROTOCOL.md, What always holds, 7
+
+
+def aborted_within(running: Running, since: float) -> float:
+    """Return how long after `since` (Unix seconds) the upstream saw its client go."""
+    assert running.small.stats.last_abort_at is not None
+    return running.small.stats.last_abort_at - since

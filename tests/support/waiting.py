@@ -1,0 +1,11 @@
+"""Waiting for a condition of this process."""
+
+import asyncio
+from collections.abc import Callable
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait for a condition of this process; fail when it does not come."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what it looks at cannot tell us
+            await asyncio.sleep(0.002)
