@@ -1,4 +1,4 @@
-"""The nouns of Millrace: frozen values, standard library only. Read this room first."""
+"""The nouns of Millrace: frozen values, standard library only. Read this package first."""
 
 from millrace.types.answer import (
     PASSED,

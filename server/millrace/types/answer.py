@@ -1,4 +1,4 @@
-"""What is answered: its end, its usage, as it is stored and found again, and what the checks say of it."""
+"""An answer: its finish reason and usage, its stored forms, what a cache lookup returns, and the verdict on it."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -8,7 +8,7 @@ from millrace.types.model import Model
 
 
 class Source(StrEnum):
-    """Who gave the answer."""
+    """Where the answer came from."""
 
     SMALL = "small"
     LARGE = "large"
@@ -16,7 +16,7 @@ class Source(StrEnum):
 
 
 class CacheOutcome(StrEnum):
-    """How the caches took part."""
+    """Whether a cache or a shared generation gave the answer."""
 
     MISS = "miss"
     EXACT = "exact"
@@ -25,7 +25,7 @@ class CacheOutcome(StrEnum):
 
 
 class FinishReason(StrEnum):
-    """Why a model stopped."""
+    """Why a model stopped generating."""
 
     STOP = "stop"
     TOOL_CALLS = "tool_calls"
@@ -35,16 +35,16 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one call; `input_tokens` includes the cached, `output_tokens` the reasoning."""
+    """Tokens of one call. `input_tokens` includes cached ones, `output_tokens` includes reasoning."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_input_tokens: int = 0
     reasoning_tokens: int = 0
-    estimated: bool = False
+    estimated: bool = False  # counted by Millrace, not reported by the provider
 
     def less(self, share: "Usage") -> "Usage":
-        """Return what is left when a share has been charged to someone else."""
+        """Return what remains after `share` has been charged to another request."""
         return replace(
             self,
             input_tokens=max(0, self.input_tokens - share.input_tokens),
@@ -55,24 +55,24 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
-    """A provider's own end of a stream."""
+    """The end of a stream as the provider reported it."""
 
     reason: FinishReason
-    refused: bool = False  # the provider marked the words as a refusal
+    refused: bool = False  # the provider marked the text as a refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A whole answer, worth storing."""
+    """A complete answer that may be stored."""
 
     text: str
     model: Model
     usage: Usage
-    check: str | None  # what `millrace.check` said of it
+    check: str | None  # the value of `millrace.check`
     reasoning: str = ""
 
     def stored(self, at: float) -> "StoredAnswer":
-        """Return it as a cache keeps it; `at` in Unix seconds."""
+        """Return it as a cache stores it; `at` in Unix seconds."""
         return StoredAnswer(
             text=self.text,
             model_id=self.model.id,
@@ -85,7 +85,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredAnswer:
-    """An answer as it comes back from a cache; its model may no longer be configured."""
+    """An answer read from a cache. Its model may no longer be configured."""
 
     text: str
     model_id: str
@@ -97,30 +97,30 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredResponse:
-    """A response that is kept on disk, for a later request to continue."""
+    """A response stored on disk, so that a later request can continue it."""
 
     id: str
     tenant: str
-    conversation: tuple[Message, ...]  # up to and with its answer
-    body: bytes  # the response itself, as JSON
+    conversation: tuple[Message, ...]  # up to and including its answer
+    body: bytes  # the response object, as JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SemanticHit:
-    """An answer to another wording of the same question."""
+    """A stored answer to the same question in other words."""
 
     answer: StoredAnswer
     similarity: float  # cosine
     entry_id: str
-    question: str  # as it was worded then
+    question: str  # the stored one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SemanticMiss:
-    """Why no stored answer may be served; fit to be shown to the asker."""
+    """Why no stored answer may be served. Clients see the reason."""
 
     reason: str
-    similarity: float | None  # cosine of the nearest question; None where nothing was compared
+    similarity: float | None  # cosine of the nearest question; None if nothing was compared
 
 
 PASSED = "passed"  # the value of `check` where checks ran and none failed
@@ -128,7 +128,7 @@ PASSED = "passed"  # the value of `check` where checks ran and none failed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the checks say of an answer; `check` names the one that failed."""
+    """The result of the checks on an answer; `check` names the one that failed."""
 
     check: str | None = None
 

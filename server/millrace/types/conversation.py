@@ -1,4 +1,4 @@
-"""What is said: messages, their parts, tools and tool calls, and the prompt they make up."""
+"""Messages, their parts, tools and tool calls, and the prompt made of them."""
 
 import json
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from millrace.types.tool_choice import ToolChoice
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """A part that is no text; it is passed on as it came and never looked into."""
+    """A part that is not text. It is passed to the model unchanged and never parsed."""
 
     kind: str  # image, file or audio
     fields: dict[str, str]  # image: url, detail; file: file_data, file_id, filename; audio: data, format
@@ -21,11 +21,11 @@ Part = str | Media
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A function the model wants called."""
+    """A function call that the model asks for."""
 
     id: str
     name: str
-    arguments: str  # JSON, as the model wrote it
+    arguments: str  # JSON text, unchanged and not validated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +46,14 @@ class Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One turn of a conversation: its parts in order, and what an assistant's turn has beside them."""
+    """One message: its parts in order, and the fields that only an assistant's or a tool's message has."""
 
     role: str  # system, user, assistant or tool
     parts: tuple[Part, ...] = ()
-    calls: tuple[ToolCall, ...] = ()  # an assistant's
-    call_id: str | None = None  # of a tool: which call this is the result of
-    reasoning: str = ""  # an assistant's, as its provider showed it
-    refusal: str = ""  # an assistant's
+    calls: tuple[ToolCall, ...] = ()  # assistant only
+    call_id: str | None = None  # tool only: the call that this is the result of
+    reasoning: str = ""  # assistant only, as the provider sent it
+    refusal: str = ""  # assistant only
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -62,33 +62,33 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The text of all parts as one."""
+        """All text parts, joined."""
         return "".join(self.texts)
 
     @property
     def size(self) -> int:
-        """Characters of all it says; media are not counted."""
-        called = sum(len(call.name) + len(call.arguments) for call in self.calls)
-        return sum(map(len, self.texts)) + called + len(self.reasoning) + len(self.refusal)
+        """Characters of its text, calls, reasoning and refusal. Media count nothing."""
+        calls = sum(len(call.name) + len(call.arguments) for call in self.calls)
+        return sum(map(len, self.texts)) + calls + len(self.reasoning) + len(self.refusal)
 
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """Some words of a model's reasoning."""
+    """A delta of a model's reasoning."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Some words that the provider marked as a refusal."""
+    """A delta of text that the provider marked as a refusal."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPiece:
-    """A tool call, or a piece of one: the first piece of an index brings id and name, all bring arguments."""
+    """A delta of a tool call. The first one of an index has the id and the name; all may have arguments."""
 
     index: int  # of the call within the answer
     id: str = ""
@@ -96,21 +96,21 @@ class CallPiece:
     arguments: str = ""
 
 
-Aside = Thought | Refusal | CallPiece  # what a model says that is not the text of its answer
+Aside = Thought | Refusal | CallPiece  # a delta that is not text of the answer
 
 
 def reasoning_of(asides: Iterable[Aside]) -> str:
-    """Return all the reasoning as one text."""
+    """Return the reasoning as one string."""
     return "".join(aside.text for aside in asides if isinstance(aside, Thought))
 
 
 def refusal_of(asides: Iterable[Aside]) -> str:
-    """Return the refusal as one text; empty where there is none."""
+    """Return the refusal as one string; empty if there is none."""
     return "".join(aside.text for aside in asides if isinstance(aside, Refusal))
 
 
 def calls_of(asides: Iterable[Aside]) -> tuple[ToolCall, ...]:
-    """Put the tool calls together, in the order of their index."""
+    """Assemble the tool calls from their pieces, ordered by index."""
     pieces: dict[int, list[CallPiece]] = {}
     for aside in asides:
         if isinstance(aside, CallPiece):
@@ -127,7 +127,7 @@ def calls_of(asides: Iterable[Aside]) -> tuple[ToolCall, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """A declared form of the answer: any JSON object, or JSON after a schema."""
+    """The format that the answer must have: any JSON object, or JSON that matches a schema."""
 
     kind: str  # json_object or json_schema
     name: str = ""
@@ -138,41 +138,41 @@ class Format:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """What is asked, whoever is going to answer."""
+    """What is sent to a model, whichever model that is."""
 
     messages: tuple[Message, ...]
-    context: str = ""  # what belongs to the question, as it is sent before it
+    context: str = ""  # context chunks as one text, sent in front of the last question
     temperature: float | None = None
     top_p: float | None = None
-    max_output_tokens: int | None = None  # as asked; a model's own cap may be lower
+    max_output_tokens: int | None = None  # as requested; a model's own cap may be lower
     format: Format | None = None
     verbosity: str | None = None
     reasoning_effort: str | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None  # None: the client chose nothing, or there are no tools
     parallel_tool_calls: bool | None = None
-    extras: dict[str, Any] = field(default_factory=dict)  # passed on under their own names: stop, seed, logit_bias, ...
-    _tools_size: int | None = field(default=None, init=False, repr=False, compare=False)  # once it was asked for
+    extras: dict[str, Any] = field(default_factory=dict)  # passed through under their own names: stop, seed, ...
+    _tools_size: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
 
     @property
     def sent(self) -> tuple[Message, ...]:
-        """The messages as they are sent: the context goes with the last question."""
+        """The messages as they are sent: the context is put in front of the last user message."""
         if not self.context:
             return self.messages
         at = max((at for at, message in enumerate(self.messages) if message.role == "user"), default=None)
         if at is None:
             return (*self.messages, Message(role="user", parts=(self.context,)))
-        question = replace(self.messages[at], parts=_joined(self.context, self.messages[at].parts))
+        question = replace(self.messages[at], parts=_with_context(self.context, self.messages[at].parts))
         return (*self.messages[:at], question, *self.messages[at + 1 :])
 
     @property
     def size(self) -> int:
-        """Characters of all its texts, those of tools, calls and reasoning included."""
+        """Characters of all its text, including tools, calls and reasoning."""
         return sum(message.size for message in self.messages) + self.tools_size
 
     @property
     def tools_size(self) -> int:
-        """Characters of its tools. Their schemas are written for it, once."""
+        """Characters of its tools. Computed once, since it serializes their schemas."""
         if self._tools_size is None:
             size = sum(tool.size for tool in self.tools)
             object.__setattr__(self, "_tools_size", size)
@@ -180,6 +180,6 @@ class Prompt:
         return self._tools_size
 
 
-def _joined(context: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+def _with_context(context: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:
     first, *rest = parts or ("",)
     return (context + first, *rest) if isinstance(first, str) else (context, *parts)

@@ -1,4 +1,4 @@
-"""The models a request may be answered by, and their prices."""
+"""The models that may answer a request, and their prices."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Tier(StrEnum):
-    """Which of the two models: the quick cheap one or the strong dear one."""
+    """Which of the two models: the fast, cheap one or the strong, expensive one."""
 
     SMALL = "small"
     LARGE = "large"
@@ -18,16 +18,16 @@ class Price:
 
     input: Decimal
     output: Decimal
-    cached_input: Decimal | None = None  # None: cached tokens cost what others do
+    cached_input: Decimal | None = None  # None: cached tokens cost as much as others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """One model as configured: what to call it, where it is weak or strong, what it costs."""
+    """One configured model: its name, tier, address, price and limits."""
 
     tier: Tier
     id: str  # the provider's name for it
-    address: str  # who serves it; a part of its identity in cache keys
+    address: str  # of the server that runs it; a part of cache keys
     price: Price
     context_window: int  # tokens
     max_output_tokens: int

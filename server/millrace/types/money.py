@@ -1,4 +1,4 @@
-"""What it costs: a charge for each call, a statement of a request so far, and its row in the ledger."""
+"""Costs: the charge of one upstream call, the statement of one request, and its row in the ledger."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,22 +10,22 @@ from millrace.types.request import Strategy
 
 
 class Status(StrEnum):
-    """How a response ended, or that it has not."""
+    """How a response ended; `open` if it has not."""
 
     OPEN = "open"
     COMPLETED = "completed"
     INCOMPLETE = "incomplete"
     CANCELLED = "cancelled"
     FAILED = "failed"
-    KILLED = "killed"  # the process died; closed by the next start
+    KILLED = "killed"  # the process died while it was open; set by the next start
 
 
 class Outcome(StrEnum):
-    """What became of one upstream call."""
+    """How one upstream call ended."""
 
     RUNNING = "running"
     ANSWERED = "answered"
-    REVISED = "revised"  # its words were judged weak and taken back
+    REVISED = "revised"  # a check failed, and its text was taken back
     LOST = "lost"  # the other model won the race
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -33,7 +33,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
-    """One upstream call on the bill, whatever became of it."""
+    """What one upstream call used and cost, however it ended."""
 
     model: str
     tier: Tier
@@ -44,17 +44,17 @@ class Charge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """What a request has used and cost until now."""
+    """What a request has used and cost so far."""
 
     usage: Usage  # of the answer shown
-    cost: Decimal  # dollars, all calls
-    saved: Decimal  # dollars against the large model alone; negative where the funnel cost more
+    cost: Decimal  # dollars, of all calls
+    saved: Decimal  # dollars, compared to the large model alone; negative if the funnel cost more
     charges: tuple[Charge, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One settled row of the ledger."""
+    """One row of the ledger."""
 
     request_id: str
     tenant: str
@@ -64,9 +64,9 @@ class Entry:
     cache: CacheOutcome
     strategy: Strategy
     check: str | None  # the check that failed, if one did
-    code: str | None  # error code, or why the answer is incomplete
+    code: str | None  # error code, or the reason why the answer is incomplete
     statement: Statement
     ttft_ms: float | None
     latency_ms: float
     trimmed_tokens: int = 0  # cut from the prompt
-    key_id: str = ""  # whose limits it counts against
+    key_id: str = ""  # the key whose limits it counts against

@@ -1,4 +1,4 @@
-"""What is asked: an accepted request with its options, and one call to an upstream."""
+"""An accepted request with its options, and one call to an upstream."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,7 +10,7 @@ from millrace.types.model import Model
 
 
 class Strategy(StrEnum):
-    """How a request may fall through the models."""
+    """Which models a request may call, and in which order."""
 
     AUTO = "auto"
     CASCADE = "cascade"
@@ -21,32 +21,32 @@ class Strategy(StrEnum):
 
 
 class Delivery(StrEnum):
-    """What a listener may see before the answer is accepted."""
+    """What a client may see before the answer is accepted."""
 
-    SPECULATE = "speculate"  # every word at once; words may be taken back
-    PREFIX = "prefix"  # nothing until the beginning has been judged; then it stands
+    SPECULATE = "speculate"  # every delta at once; deltas may be taken back
+    PREFIX = "prefix"  # nothing until the beginning has passed the checks; after that nothing is taken back
     COMMIT = "commit"  # nothing until the whole answer is accepted
     FINAL = "final"  # the accepted answer as one delta
 
     def shows(self, *, committed: bool) -> bool:
-        """Whether words are shown before their answer is accepted, once they are committed or already before that."""
+        """Whether text is shown before its answer is accepted; `committed`: whether it can no longer be taken back."""
         return self is Delivery.SPECULATE or (committed and self is not Delivery.FINAL)
 
 
 class CacheMode(StrEnum):
-    """What a request wants of the caches."""
+    """How a request uses the caches."""
 
     ON = "on"
     OFF = "off"
-    REFRESH = "refresh"  # do not read, but write
+    REFRESH = "refresh"  # write, but do not read
     ONLY = "only"  # never call a model
 
 
 class OnDisconnect(StrEnum):
-    """What becomes of a request whose last client has gone."""
+    """What happens to a request when its last client disconnects."""
 
     CANCEL = "cancel"
-    DETACH = "detach"  # it goes on, for someone to resume
+    DETACH = "detach"  # it runs on and can be resumed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,40 +62,43 @@ class Request:
     prompt: Prompt
     metadata: dict[str, str]
     context: tuple[str, ...] = ()  # chunks, most relevant first
-    context_budget: int | None = None  # tokens of context and history; None: the operator's
-    input_tokens: int = 0  # of the prompt as it is sent, once it has been trimmed
+    context_budget: int | None = None  # tokens of context and history; None: the configured budget
+    input_tokens: int = 0  # of the trimmed prompt; 0 before that
     grace_ms: int | None = None
     hedge_ms: int | None = None
-    key_id: str = ""  # whose limits it counts against; empty: nobody's
-    instructions: str | None = None  # also the first message; not a part of the conversation
+    key_id: str = ""  # the key whose limits it counts against; empty: no limits
+    instructions: str | None = None  # also the first message; not carried over to the next request
     previous_response_id: str | None = None
     store: bool | None = None
-    generate: bool = True  # False: only get ready
-    deadline_at: float | None = None  # by the clock of the process
+    generate: bool = True  # False: prepare, but call no model
+    deadline_at: float | None = None  # on the process's clock
     max_cost: Decimal | None = None  # dollars
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
-    cache_scope: str = ""  # one more wall between cached answers
-    context_version: str | None = None  # stands in for the chunks where questions are compared by meaning
-    checks: tuple[str, ...] | None = None  # the names of those to run; None: all
-    check_schema: dict[str, Any] | None = None  # an answer must be JSON after it; no model is told
+    cache_scope: str = ""  # requests share cached answers only within one scope
+    context_version: str | None = None  # replaces the chunks in the key of the semantic cache
+    checks: tuple[str, ...] | None = None  # names of the checks to run; None: all
+    check_schema: dict[str, Any] | None = None  # the answer must be JSON that matches it; not sent to the model
     concise: bool = False
 
     @property
     def commits_early(self) -> bool:
-        """Whether the small model's words stand before they have all come: others must not be bound by that."""
+        """Whether the small model's text may be committed before the answer is complete.
+
+        Requests that differ in this never share a generation: a commit binds everyone who takes part in it.
+        """
         return self.delivery is Delivery.PREFIX and self.strategy not in (Strategy.SMALL, Strategy.LARGE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What one upstream is asked: a prompt, for one model, under its cap."""
+    """One upstream call: a prompt for one model, and a cap on its output."""
 
     model: Model
     prompt: Prompt
-    cap: int | None = None  # tokens that a budget buys, where that is the tightest cap
+    cap: int | None = None  # output tokens that the budget buys, if no other cap is lower
 
     @property
     def max_output_tokens(self) -> int:
-        """The tightest of what was asked, what the model may and what the budget buys."""
+        """The lowest of the caps of the model, the request and the budget."""
         caps = (self.model.max_output_tokens, self.prompt.max_output_tokens, self.cap)
         return min(cap for cap in caps if cap is not None)
