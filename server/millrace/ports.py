@@ -1,4 +1,4 @@
-"""What the funnel needs of the world, as protocols. Adapters implement them; only `assembly` knows which."""
+"""The interfaces between the funnel and its adapters. Only `assembly` knows which adapter implements which."""
 
 import asyncio
 import os
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Protocol
 
-# Before numpy is first imported, which is here: its vectors are small, and a BLAS with a thread for every core spends
-# them on waiting for each other and for the loop's core: a burst of lookups took five times as long.
+# Must run before the first import of numpy, which is the one below. The vectors are small: a BLAS with one thread per
+# core spends its time on synchronisation and competes with the event loop. A burst of lookups took five times as long.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -30,139 +30,142 @@ from millrace.types import (
 )
 
 Clock = Callable[[], float]  # seconds
-Sink = Callable[[list[str]], None]  # takes the text deltas of one read; must not raise
+Sink = Callable[[list[str]], None]  # receives the text deltas of one read; must not raise
 
 
 class Attempt(Protocol):
-    """One upstream call being read. Its words go synchronously to `sink`; its end to `done`."""
+    """One upstream call that is being read. Text deltas go to `sink` and other deltas to `aside`, synchronously."""
 
     sink: Sink
-    aside: Callable[[Aside], None]  # takes what is not text, in order with it; must not raise
-    done: asyncio.Future[Finish]  # or UpstreamError
-    parts: list[str]  # every text delta so far
-    asides: list[Aside]  # everything else it has said so far
-    sent: bool  # the request has left; before that nothing can be charged
-    usage: Usage | None  # as the provider reported it with the end
+    aside: Callable[[Aside], None]  # receives one delta that is not text, in order with the text; must not raise
+    done: asyncio.Future[Finish]  # fails with UpstreamError
+    parts: list[str]  # all text deltas so far
+    asides: list[Aside]  # all other deltas so far
+    sent: bool  # the request has been sent; before that the provider charges nothing
+    usage: Usage | None  # as the provider reported it; None until then
 
     def abort(self) -> None:
-        """Close the socket at once, if it is still open; `done` is cancelled. Idempotent."""
+        """Close the socket at once and cancel `done`, if the call has not ended. Idempotent.
+
+        Must not wait: the socket is closed within 250 ms of a cancel (PROTOCOL.md, What always holds, 7).
+        """
         ...
 
     def pause(self) -> None:
-        """Read no further until `resume`."""
+        """Stop reading until `resume`."""
         ...
 
     def resume(self) -> None:
-        """Read on."""
+        """Read again."""
         ...
 
 
 class Upstream(Protocol):
-    """A provider's API."""
+    """The API of a model provider."""
 
     def open(self, call: Call) -> Attempt:
-        """Start a call. Returns at once; nothing reaches the sink before the caller next awaits."""
+        """Start a call. Returns at once; `sink` is not called before the caller next awaits."""
         ...
 
 
 class Database(Protocol):
-    """One SQLite file that caches and stores share. Operations run in their order, on a thread of its own."""
+    """One SQLite file that caches and stores share. Operations run one by one, in order, on a thread of its own."""
 
     def write(self, operation: Callable[[sqlite3.Connection], Any]) -> None:
-        """Do this soon; never waits. A failure is logged."""
+        """Queue an operation. Never waits; a failure is logged."""
         ...
 
     async def read(self, operation: Callable[[sqlite3.Connection], Any]) -> Any:
-        """Return what the operation returns, after all that was written before."""
+        """Return the result of an operation, which runs after all writes that were queued before it."""
         ...
 
 
 class ExactCache(Protocol):
-    """Answers by the key of the whole request."""
+    """Answers, found by the key of the whole request."""
 
     def peek(self, key: bytes) -> StoredAnswer | None:
-        """Look in memory only: no I/O, microseconds."""
+        """Look in memory only: no I/O, takes microseconds."""
         ...
 
     async def find(self, key: bytes) -> StoredAnswer | None:
-        """Look further than memory."""
+        """Look on disk too."""
         ...
 
     def store(self, key: bytes, tenant: str, answer: Answer) -> None:
-        """Remember; written behind, never waits."""
+        """Store an answer. Never waits; the write to disk is queued."""
         ...
 
 
 class Embedder(Protocol):
-    """Text -> a direction; near questions point the same way."""
+    """Text -> a unit vector. Similar questions have similar vectors."""
 
-    name: str  # part of every scope
+    name: str  # a part of every scope, since vectors of two embedders cannot be compared
     dimensions: int
-    strict: bool  # it may only serve under the strict guards
-    threshold: float  # cosine under which nothing is a candidate
+    strict: bool  # its hits are safe only under the strict guards
+    threshold: float  # lowest cosine of a candidate
 
     def embed(self, text: str) -> NDArray[np.float32]:
-        """Return unit length, shape (dimensions,). Blocks for milliseconds: never call it on the loop."""
+        """Return a vector of unit length, shape (dimensions,). Blocks for milliseconds: never call it on the loop."""
         ...
 
 
 class SemanticCache(Protocol):
-    """Answers by what was meant, within a scope."""
+    """Answers, found by the meaning of the question, within a scope."""
 
     async def find(self, scope: bytes, question: str) -> SemanticHit | SemanticMiss:
-        """Return the nearest answer on which every guard agrees, or why there is none."""
+        """Return the nearest answer that passes every guard, or why there is none."""
         ...
 
     def store(self, scope: bytes, tenant: str, question: str, answer: Answer) -> None:
-        """Remember; written behind, never waits."""
+        """Store an answer. Never waits; the write to disk is queued."""
         ...
 
 
 class Archive(Protocol):
-    """Responses that their requests wanted stored."""
+    """Responses of requests with `store: true`."""
 
     def store(self, response: StoredResponse) -> None:
-        """Keep; written behind, never waits."""
+        """Store a response. Never waits; the write to disk is queued."""
         ...
 
     async def find(self, tenant: str, response_id: str) -> StoredResponse | None:
-        """Return a tenant's response, if it is still kept."""
+        """Return a response of this tenant; None if it is not stored."""
         ...
 
     async def delete(self, tenant: str, response_id: str) -> bool:
-        """Keep it no longer; False where there was none."""
+        """Delete a response; False if there was none."""
         ...
 
 
 class KeyStore(Protocol):
-    """Where keys are kept. Other processes add and revoke while this one runs."""
+    """Stores API keys. Other processes may add and revoke keys at any time."""
 
     async def load(self) -> list[Key]:
-        """Return every key, the revoked too, oldest first; the same list again where nothing has changed."""
+        """Return all keys, revoked ones included, oldest first. Returns the same list object if nothing has changed."""
         ...
 
     async def add(self, key: Key) -> None:
-        """Keep a new key; return when it is on disk."""
+        """Store a new key; return when it is on disk."""
         ...
 
     async def revoke(self, key_id: str, at: float) -> bool:
-        """Mark a key as revoked, at Unix seconds; False where there is no such key that was good until now."""
+        """Mark a key as revoked at Unix seconds; False if there is no such key or it was revoked before."""
         ...
 
 
 class Admission(Protocol):
-    """A request that was let through, until what it came to is known."""
+    """The reservation of an admitted request, until its cost is known."""
 
     def settle(self, cost: Decimal, tokens: int) -> None:
-        """Book dollars and tokens in place of what was reserved. Only the first call counts."""
+        """Replace the reservation by what was used, in dollars and tokens. Only the first call has an effect."""
         ...
 
 
 class Limiter(Protocol):
-    """How much a key may do."""
+    """Rate limits and budgets of keys."""
 
     def admit(self, principal: Principal, likely_cost: Decimal, likely_tokens: int) -> Admission:
-        """Reserve dollars and tokens for one request; whoever gets an admission settles it on every way out.
+        """Reserve dollars and tokens for one request. The caller must settle the admission on every path.
 
         Raises `too_many_in_flight`, `rate_limit_exceeded` or `budget_exceeded`.
         """
@@ -170,12 +173,12 @@ class Limiter(Protocol):
 
 
 class Ledger(Protocol):
-    """Where bills go. Rows are written behind, in order, never on the loop."""
+    """Stores bills. Rows are written in order, off the event loop."""
 
     def opened(self, entry: Entry) -> None:
-        """Note that a request began; what it may cost stands in the entry until it is settled."""
+        """Record that a request began. Until it is settled, the entry holds the most that it may cost."""
         ...
 
     def settled(self, entry: Entry) -> None:
-        """Note how it ended."""
+        """Record how it ended and what it cost."""
         ...
