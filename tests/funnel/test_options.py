@@ -150,7 +150,7 @@ async def test_a_request_names_its_checks(fields: Any, source: Source, check: st
 async def test_concise_is_the_last_system_text(messages: Any, sent: Any) -> None:
     """It is sent, counted and in the keys; without it the prompt is as it came."""
     asked = request(*messages)
-    assert POLICY.worded(asked) is asked.prompt
+    assert POLICY.prompt_for(asked) is asked.prompt
     async with scripted_funnel(["Two.", STOP], exact=cache) as funnel:
         plain = await funnel.ask(asked)
         brief = await funnel.ask(replace(asked, concise=True))

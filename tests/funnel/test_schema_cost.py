@@ -180,7 +180,7 @@ def test_an_answer_that_would_take_too_long_has_not_the_form(schema: Schema, val
     text = json.dumps(value)
     form.check_usable(schema, "p")
     assert not SchemaCost(schema).allows(value)
-    assert not form.holds(text, schema)
+    assert not form.conforms(text, schema)
     wanted = Format(kind="json_schema", name="answer", schema=schema)
     assert checks.judge(Candidate(text=text, finish=STOP, format=wanted)).check == "form"
     call = ToolCall(id="c", name="t", arguments=text)
@@ -196,4 +196,4 @@ def test_an_answer_that_would_take_too_long_has_not_the_form(schema: Schema, val
 def test_deep_answers_are_judged(text: str, holds: bool) -> None:
     """They neither crash nor hang."""
     schema = {"items": {"items": {"$ref": "#"}}, "additionalProperties": {"$ref": "#"}}
-    assert form.holds(text, schema) is holds
+    assert form.conforms(text, schema) is holds

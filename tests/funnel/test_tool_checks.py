@@ -117,10 +117,10 @@ def test_only_the_named_checks_run() -> None:
     assert checks.judge(candidate, ("unsure",)).check == "unsure"
     assert checks.judge(candidate, ()).passed
     assert checks.judge_beginning(candidate, ("empty", "form")).passed
-    assert checks.asked(request()) == NAMES
-    assert checks.asked(request(checks=("form", "empty"))) == ("empty", "form")
-    assert checks.asked(request(checks=())) == ()
-    assert checks.asked(request(checks=("empty",), check_schema={})) == ("empty", "form")
+    assert checks.selected(request()) == NAMES
+    assert checks.selected(request(checks=("form", "empty"))) == ("empty", "form")
+    assert checks.selected(request(checks=())) == ()
+    assert checks.selected(request(checks=("empty",), check_schema={})) == ("empty", "form")
 
 
 def test_a_candidate_is_put_together_of_what_was_said() -> None:

@@ -238,7 +238,7 @@ async def test_the_words_of_an_ended_run_are_packed(known: Runs, funnel: Patient
     late.event_log.join(Reader())
     late.event_log.frames(0, EventCodec(late), 10**6)
     assert [told for told in late.event_log.written if isinstance(told, str)] == ["abcword"]
-    assert run.response.standing().text == "abcword"
+    assert run.response.message().text == "abcword"
     assert run.response._source is None
 
 

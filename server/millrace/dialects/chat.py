@@ -125,7 +125,7 @@ def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
     assert ended is not None, "it has ended"
     if not ended.accepted:
         raise Unanswered(error_of(ended), chunks.usage_of_completion(ended.statement))
-    answer = response.standing()
+    answer = response.message()
     calls = [chunks.CallOfCompletion(call.id, CalledFunction(call.name, call.arguments)) for call in answer.calls]
     message = chunks.CompletionMessage(
         content=None if not answer.text and (calls or answer.refusal) else answer.text,

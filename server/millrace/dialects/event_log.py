@@ -91,13 +91,13 @@ class EventLog:
     def join(self, listener: Listener) -> None:
         """Tell a listener of everything new from now on; it takes what there is already when it likes."""
         self._listeners.append(listener)
-        self.response.steer()
+        self.response.apply_backpressure()
 
     def leave(self, listener: Listener) -> None:
         """Tell a listener no more. Idempotent."""
         if listener in self._listeners:
             self._listeners.remove(listener)
-            self.response.steer()
+            self.response.apply_backpressure()
 
     def text(self, deltas: list[str]) -> None:
         """Add the words of one read."""

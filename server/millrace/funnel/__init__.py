@@ -1,1 +1,1 @@
-"""From a request to the cheapest answer that is good enough, stage by stage; begin with funnel.py."""
+"""Turns a request into the cheapest answer that is good enough, stage by stage. Start reading at funnel.py."""

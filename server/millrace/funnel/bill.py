@@ -1,4 +1,4 @@
-"""Bill (open) -> Entry (settled): one line per upstream call, settled exactly once on every way out."""
+"""Bill (open) -> Entry (settled): one charge per upstream call, settled exactly once on every path."""
 
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -22,11 +22,11 @@ from millrace.types import (
 )
 
 NOTHING = Statement(usage=Usage(), cost=Decimal(0), saved=Decimal(0), charges=())
-_OUT_OF_VIEW = (Outcome.LOST, Outcome.REVISED, Outcome.FAILED)
+_NOT_SHOWN = (Outcome.LOST, Outcome.REVISED, Outcome.FAILED)
 
 
 class OpenCharge:
-    """One upstream call on an open bill: what it has used until now, and what became of it."""
+    """One upstream call on an open bill: what it has used so far, and its outcome."""
 
     def __init__(self, call: Call, attempt: Attempt, input_tokens: int) -> None:
         self.call = call
@@ -34,7 +34,7 @@ class OpenCharge:
         self.outcome = Outcome.RUNNING
         self.billable = True
         self._input_tokens = input_tokens
-        self._charged_before = Usage()  # to those who paid before
+        self._charged_before = Usage()  # to earlier payers of this call
 
     @property
     def model(self) -> Model:
@@ -43,23 +43,28 @@ class OpenCharge:
 
     @property
     def usage(self) -> Usage:
-        """All the call has used: as the provider reported it, else counted here."""
+        """What the call has used so far: as the provider reported it, else as counted here."""
         if self.attempt.usage is not None:
             return self.attempt.usage
         if not (self.billable and self.attempt.sent):
             return Usage()
-        said = min(self._output_tokens, self.call.max_output_tokens)  # no provider bills more than it was allowed
-        return Usage(input_tokens=self._input_tokens, output_tokens=said, estimated=True)
+        output_tokens = min(self._output_tokens, self.call.max_output_tokens)  # no provider bills more than the cap
+        return Usage(input_tokens=self._input_tokens, output_tokens=output_tokens, estimated=True)
 
     @property
     def so_far(self) -> Charge:
-        """What the call costs until now whoever pays now."""
+        """What the call costs its present payer so far."""
         return self._charge(self.usage.less(self._charged_before), self.outcome)
 
     def split(self) -> Charge:
-        """Charge what has been used until now to the one who leaves; the rest goes to whoever pays from here on."""
-        usage = self.usage  # and no more than the provider may yet report, or the heir could not pay the rest
-        usage = replace(usage, output_tokens=min(usage.output_tokens, self._count())).less(self._charged_before)
+        """Return the charge of a payer that leaves: what was used so far. The next payer is charged the rest.
+
+        All shares together must equal the usage of the call (PROTOCOL.md, What always holds, 5). The running estimate
+        counts one token a delta and may exceed what the provider reports at the end. So a share is capped at the exact
+        count. If it were higher than the final usage, the rest would be clamped to 0 and the sum would be too high.
+        """
+        usage = self.usage
+        usage = replace(usage, output_tokens=min(usage.output_tokens, self._exact_output())).less(self._charged_before)
         self._charged_before = Usage(
             input_tokens=self._charged_before.input_tokens + usage.input_tokens,
             output_tokens=self._charged_before.output_tokens + usage.output_tokens,
@@ -68,7 +73,7 @@ class OpenCharge:
 
     @property
     def worst_case(self) -> Statement:
-        """What the call may yet come to: at its cap while it runs, should the process die, and then what it has."""
+        """The most that the call may cost: its cap while it runs, in case the process dies; then what it has used."""
         charge = self.so_far
         if self.outcome is Outcome.RUNNING:
             charge = self._charge(pricing.worst_case(self.call, self._input_tokens), self.outcome)
@@ -78,9 +83,9 @@ class OpenCharge:
     def _output_tokens(self) -> int:
         if self.outcome is Outcome.RUNNING:
             return tokens.running_output(self.attempt.parts, self.attempt.asides)
-        return self._count()
+        return self._exact_output()
 
-    def _count(self) -> int:
+    def _exact_output(self) -> int:
         return tokens.count_output(self.attempt.parts, self.attempt.asides)
 
     def _charge(self, usage: Usage, outcome: Outcome) -> Charge:
@@ -91,22 +96,22 @@ class OpenCharge:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one who has left owes for a call that someone else pays on."""
+    """What a payer that left owes for a call that another bill has taken over."""
 
     so_far: Charge
 
 
-def showing(charges: tuple[Charge, ...]) -> Charge:
-    """Return the call whose words are shown, or would be next: of a race that is undecided, the one named first."""
-    in_view = [charge for charge in charges if charge.outcome not in _OUT_OF_VIEW]
-    return in_view[0] if in_view else charges[-1]
+def shown_charge(charges: tuple[Charge, ...]) -> Charge:
+    """Return the call whose text is shown. If none is, return the latest; in an undecided race, the first."""
+    shown = [charge for charge in charges if charge.outcome not in _NOT_SHOWN]
+    return shown[0] if shown else charges[-1]
 
 
 class Payer(Protocol):
-    """Where a new upstream call is put down: a bill, or the bill of whoever pays for a shared one."""
+    """Where a new upstream call is charged: a bill, or a flight, which charges the bill of its payer."""
 
     def affordable(self, call: Call) -> int | None:
-        """Return the output tokens that the rest of a budget buys; None where there is no budget."""
+        """Return the output tokens that the rest of the budget buys; None if there is no budget."""
         ...
 
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
@@ -115,57 +120,61 @@ class Payer(Protocol):
 
 
 class Bill:
-    """What one request has used and cost; `baseline` is what the large model alone would have charged a token."""
+    """What one request has used and cost. `baseline` is the price of the large model, which savings are compared to."""
 
     def __init__(
         self, request: Request, baseline: Price, ledger: Ledger, opened_at: float, admission: Admission | None = None
     ) -> None:
-        self.input_tokens = 0  # of the prompt as it is sent, and
-        self.trimmed_tokens = 0  # cut from it; both known once it has been trimmed
+        self.input_tokens = 0  # of the trimmed prompt; the funnel sets both once it has trimmed
+        self.trimmed_tokens = 0  # cut from the prompt
         self._request = request
         self._baseline = baseline
         self._ledger = ledger
-        self._admission = admission  # what is reserved for it of its key's limits
+        self._admission = admission  # what is reserved for it within its key's limits
         self._opened_at = opened_at
         self._charges: list[OpenCharge | Share] = []
         self._settled = False
 
     @property
     def worst_case(self) -> Decimal:
-        """Dollars, if all calls that run run to their caps."""
+        """Dollars, if all running calls run to their caps."""
         costs = (
             charge.so_far.cost if isinstance(charge, Share) else charge.worst_case.cost for charge in self._charges
         )
         return sum(costs, pricing.ZERO)
 
     def affordable(self, call: Call) -> int | None:
-        """Return the output tokens that `max_cost` leaves for one more call, when all others have run to their caps."""
+        """Return the output tokens that `max_cost` buys for one more call, if all others run to their caps."""
         if self._request.max_cost is None:
             return None
         return pricing.output_bought(self._request.max_cost - self.worst_case, call, self.input_tokens)
 
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
-        """Add a call. The first one is noted in the ledger before a byte of it can have been sent."""
+        """Add a call. The first one opens the row in the ledger, before a byte of the call can have been sent."""
         charge = OpenCharge(call, attempt, self.input_tokens)
-        self._adopt(charge)
+        self._add(charge)
         return charge
 
-    def hand_over(self, heir: "Bill") -> None:
-        """Keep what running calls have used until now, and let the heir pay on."""
+    def hand_over(self, successor: "Bill") -> None:
+        """Move running calls to another bill; a `Share` of what they have used so far stays on this one.
+
+        Ended calls stay here whole. The `OpenCharge` itself moves, so the outcome that `Caller` sets at the end of the
+        call is set on the successor's bill, and the usage reported then is charged once.
+        """
         for at, charge in enumerate(self._charges):
             if isinstance(charge, OpenCharge) and charge.outcome is Outcome.RUNNING:
                 self._charges[at] = Share(charge.split())
-                heir._adopt(charge)
+                successor._add(charge)
 
-    def _adopt(self, charge: OpenCharge) -> None:
+    def _add(self, charge: OpenCharge) -> None:
         if not self._charges:
             self._ledger.opened(self._entry(Status.OPEN, charge.worst_case, latency_ms=0))
         self._charges.append(charge)
 
     def statement(self, shown: Usage | None = None, *, answered: bool = True) -> Statement:
-        """Return what it has come to; `shown` is the usage of the answer shown, else the latest call's."""
+        """Return what was used and spent so far. `shown` is the usage of the answer; default: of `shown_charge`."""
         charges = tuple(charge.so_far for charge in self._charges)
-        usage = shown or (showing(charges).usage if charges else Usage())
+        usage = shown or (shown_charge(charges).usage if charges else Usage())
         cost = sum((charge.cost for charge in charges), pricing.ZERO)
         untrimmed = replace(usage, input_tokens=usage.input_tokens + self.trimmed_tokens)
         saved = pricing.cost(untrimmed, self._baseline) - cost if answered else pricing.ZERO
@@ -183,7 +192,7 @@ class Bill:
         ttft_ms: float | None,
         latency_ms: float,
     ) -> Entry:
-        """Close the bill, once: its row in the ledger, and what was reserved of its key's limits."""
+        """Close the bill: settle its row in the ledger and its admission. Once (PROTOCOL.md, What always holds, 5)."""
         assert not self._settled, "a bill is settled once"
         self._settled = True
         entry = self._entry(
@@ -203,7 +212,7 @@ class Bill:
         return entry
 
     def void(self) -> None:
-        """Give back what was reserved for a request that never became a response."""
+        """Release the reservation of a request that never became a response."""
         self._settled = True
         self._release(NOTHING)
 
@@ -243,5 +252,5 @@ class Bill:
 
 
 def milliseconds(start: float | None, end: float | None) -> float | None:
-    """Return the time between two readings of a clock, if both were taken."""
+    """Return the milliseconds between two clock readings in seconds; None if one is missing."""
     return None if start is None or end is None else (end - start) * 1000

@@ -1,4 +1,4 @@
-"""One upstream call for one response: opened, flowing into the log, on the bill, and closed on every way out."""
+"""One upstream call for one response: opened, charged, attached to the log, and closed on every path."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Attempt, Upstream
 from millrace.types import Call, Model, Outcome, Tier
 
-MAX_COST = "millrace.max_cost_usd"  # where a request names its budget
+MAX_COST = "millrace.max_cost_usd"  # the option with which a request sets its budget
 
 
 class Caller:
@@ -22,14 +22,20 @@ class Caller:
 
     @contextmanager
     def call(self, model: Model, response: ResponseLog, payer: Payer) -> Iterator[OpenCharge]:
-        """Open a call whose words flow into the response; leaving the block closes its socket if it is still open."""
-        with self.undecided(model, response, payer) as charge:
+        """Open a call whose deltas go into the response. Leaving the block closes its socket."""
+        with self.unattached(model, response, payer) as charge:
             response.attach(charge.attempt)
             yield charge
 
     @contextmanager
-    def undecided(self, model: Model, response: ResponseLog, payer: Payer) -> Iterator[OpenCharge]:
-        """Open a call whose words go nowhere until someone attaches it; `budget_exceeded` where it cannot be paid."""
+    def unattached(self, model: Model, response: ResponseLog, payer: Payer) -> Iterator[OpenCharge]:
+        """Open a call whose deltas stay in its attempt until it is attached. Raises `budget_exceeded`.
+
+        Leaving the block, also by a cancel or an error, closes the socket at once: `abort` does not wait, so that a
+        cancel ends the call within 250 ms (PROTOCOL.md, What always holds, 7). The outcome is set on the same paths,
+        because the bill is settled next. A block that accepts or rejects an answer sets the outcome itself, so a call
+        that is still RUNNING here was cancelled or has failed.
+        """
         call = plan(model, response, payer)
         attempt = self._upstreams[model.tier].open(call)
         try:
@@ -43,34 +49,34 @@ class Caller:
                 if (error := _failure(attempt)) is not None:
                     charge.billable = error.billable
                 if charge.outcome is Outcome.RUNNING:
-                    charge.outcome = Outcome.FAILED  # whoever is content says so before leaving
+                    charge.outcome = Outcome.FAILED
         finally:
             attempt.abort()
 
 
 def plan(model: Model, response: ResponseLog, payer: Payer) -> Call:
-    """Return the call as it may be opened: no dearer, at worst, than what is left of the request's budget.
+    """Return the call with its output capped at what the rest of the request's budget buys.
 
-    Raises `budget_exceeded` where that buys not one token.
+    Raises `budget_exceeded` if that is less than one token.
     """
     call = Call(model=model, prompt=response.request.prompt)
-    bought = payer.affordable(call)
-    if bought is None or bought >= call.max_output_tokens:
+    output_tokens = payer.affordable(call)
+    if output_tokens is None or output_tokens >= call.max_output_tokens:
         return call
-    if bought < 1:
-        raise over_budget(response, f"what is left of them does not buy one token of {model.id}")
-    return replace(call, cap=bought)
+    if output_tokens < 1:
+        raise over_budget(response, f"what is left of it does not buy one output token of {model.id}")
+    return replace(call, cap=output_tokens)
 
 
 def affords(model: Model, response: ResponseLog, payer: Payer) -> bool:
-    """Whether a call can be paid."""
-    bought = payer.affordable(Call(model=model, prompt=response.request.prompt))
-    return bought is None or bought >= 1
+    """Whether the budget buys at least one output token of a model."""
+    output_tokens = payer.affordable(Call(model=model, prompt=response.request.prompt))
+    return output_tokens is None or output_tokens >= 1
 
 
-def over_budget(response: ResponseLog, what: str) -> MillraceError:
-    """Return the error of a request that its own budget stops."""
-    message = f"{MAX_COST}: {response.request.max_cost:f} dollars were allowed, and {what}; allow more"
+def over_budget(response: ResponseLog, reason: str) -> MillraceError:
+    """Return the error of a request whose budget is too low."""
+    message = f"{MAX_COST}: the budget of {response.request.max_cost:f} dollars is too low: {reason}; raise it"
     return MillraceError("budget_exceeded", message, param=MAX_COST)
 
 

@@ -1,4 +1,4 @@
-"""Small, then large: stream the small model's words, judge them, keep them or take them back."""
+"""Small, then large: stream the small model's text, run the checks on it, keep it or take it back."""
 
 import asyncio
 from contextlib import AbstractContextManager
@@ -24,47 +24,53 @@ from millrace.types import (
     refusal_of,
 )
 
-PREFIX_DELTAS = 40  # deltas with text after which a beginning is judged
+PREFIX_DELTAS = 40  # text deltas after which the beginning of an answer is judged
 
-
-Calling = AbstractContextManager[OpenCharge]  # entered: the call's words flow; left: its socket is closed
+CallContext = AbstractContextManager[OpenCharge]  # while entered, its deltas go to the log; leaving closes the socket
 
 
 async def cascade(response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog) -> Result:
-    """Ask the small model; ask the large one where the small one fails or is judged weak before its words stand."""
+    """Call the small model; call the large one if the small one fails, or fails a check before it is committed."""
     return await keep_or_escalate(response, payer, caller, catalog, caller.call(catalog.small, response, payer))
 
 
 async def keep_or_escalate(
-    response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog, calling: Calling
+    response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog, call: CallContext
 ) -> Result:
-    """Keep the words of a call to the small model, or take them back and ask the large one."""
+    """Keep the answer of a call to the small model, or take it back and call the large one.
+
+    An answer that failed a check is kept all the same if its text is committed, since committed text is never taken
+    back (PROTOCOL.md, What always holds, 9), or if the budget cut it, since then nothing is left to pay the large
+    model with. The small model's socket is closed before the large model is called.
+    """
     small, large = catalog.models
     try:
-        with calling as charge:
+        with call as charge:
             finish, verdict = await _small_answer(response, charge)
             if finish is not None and (verdict.passed or response.committed or _cut_by_budget(charge, finish)):
                 response.commit()
                 return _result(response, charge, finish, verdict, _check_name(response, verdict))
             charge.outcome, reason = Outcome.REVISED, str(verdict.check)
-            if not affords(large, response, payer):  # then the words stand, weak as they are
+            if not affords(large, response, payer):  # then the text is kept, although a check failed
                 charge.outcome = Outcome.CANCELLED if finish is None else Outcome.ANSWERED
-                message = f"{small.id} failed the check {reason!r}, and what is left of them does not buy {large.id}"
-                raise over_budget(response, message)
+                why = (
+                    f"{small.id} failed the check {reason!r}, and what is left of it does not buy a call of {large.id}"
+                )
+                raise over_budget(response, why)
     except UpstreamError as error:
         if response.committed or not affords(large, response, payer):
             raise
         reason, verdict = error.code, Verdict()
     response.revise(Revised(from_model=small.id, to_model=large.id, reason=reason))
-    return await straight(response, caller.call(large, response, payer), escalated_by=verdict.check)
+    return await keep(response, caller.call(large, response, payer), escalated_by=verdict.check)
 
 
-async def straight(
-    response: ResponseLog, calling: Calling, *, judged: bool = True, escalated_by: str | None = None
+async def keep(
+    response: ResponseLog, call: CallContext, *, judged: bool = True, escalated_by: str | None = None
 ) -> Result:
-    """Take one model's words as they come: no other model is left to ask, so every word stands."""
+    """Keep the answer of a call, whatever the checks say: no other model is left, so all its text is committed."""
     response.commit()
-    with calling as charge:
+    with call as charge:
         finish = await charge.attempt.done
         if not judged:
             return _result(response, charge, finish, Verdict(), None)
@@ -73,15 +79,15 @@ async def straight(
 
 
 async def _small_answer(response: ResponseLog, charge: OpenCharge) -> tuple[Finish | None, Verdict]:
-    """Wait for the small answer, and judge its beginning on the way; no finish means that the beginning was weak."""
+    """Wait for the small model's answer and judge it. `Finish` is None if its beginning already failed a check."""
     attempt, request = charge.attempt, response.request
-    if request.prompt.tools:  # the words before a call say nothing of it, and no call may be shown before it is judged
+    if request.prompt.tools:  # text before a call says nothing about the call, and no call is shown before it is judged
         finish = await attempt.done
         return finish, _judge(response, charge, finish)
-    beginning = response.reached(PREFIX_DELTAS - len(attempt.parts))
+    beginning = response.after_deltas(PREFIX_DELTAS - len(attempt.parts))
     await asyncio.wait((attempt.done, beginning), return_when=asyncio.FIRST_COMPLETED)
     if not attempt.done.done():
-        verdict = checks.judge_beginning(_candidate(response, charge, None), checks.asked(request))
+        verdict = checks.judge_beginning(_candidate(response, charge, None), checks.selected(request))
         if not verdict.passed:
             return None, verdict
         if request.commits_early:
@@ -95,12 +101,12 @@ def _candidate(response: ResponseLog, charge: OpenCharge, finish: Finish | None)
 
 
 def _judge(response: ResponseLog, charge: OpenCharge, finish: Finish) -> Verdict:
-    return checks.judge(_candidate(response, charge, finish), checks.asked(response.request))
+    return checks.judge(_candidate(response, charge, finish), checks.selected(response.request))
 
 
 def _check_name(response: ResponseLog, verdict: Verdict) -> str | None:
     """Return what `millrace.check` says: nothing where no check was wanted."""
-    return verdict.check or (PASSED if checks.asked(response.request) else None)
+    return verdict.check or (PASSED if checks.selected(response.request) else None)
 
 
 def _cut_by_budget(charge: OpenCharge, finish: Finish) -> bool:
@@ -111,10 +117,12 @@ def _result(response: ResponseLog, charge: OpenCharge, finish: Finish, verdict: 
     charge.outcome = Outcome.ANSWERED
     usage, text, asides = charge.usage, "".join(charge.attempt.parts), charge.attempt.asides
     cut = _cut_by_budget(charge, finish)
-    said = bool(text.strip())
-    if cut and not (said or refusal_of(asides)):
-        raise over_budget(response, f"{charge.model.id} has said nothing for them")
-    spoken = said and not finish.refused and not any(isinstance(aside, Refusal | CallPiece) for aside in asides)
+    has_text = bool(text.strip())
+    if cut and not (has_text or refusal_of(asides)):
+        raise over_budget(response, f"{charge.model.id} was cut off before it wrote any text")
+    is_plain_text = (
+        has_text and not finish.refused and not any(isinstance(aside, Refusal | CallPiece) for aside in asides)
+    )
     answer = Answer(text=text, model=charge.model, usage=usage, check=check, reasoning=reasoning_of(asides))
     return Result(
         source=Source(charge.model.tier.value),
@@ -123,5 +131,5 @@ def _result(response: ResponseLog, charge: OpenCharge, finish: Finish, verdict: 
         finish=finish.reason,
         cut="budget_exceeded" if cut else None,
         check=check,
-        answer=answer if verdict.passed and finish.reason is FinishReason.STOP and spoken else None,
+        answer=answer if verdict.passed and finish.reason is FinishReason.STOP and is_plain_text else None,
     )

@@ -1,4 +1,4 @@
-"""The names a client may ask for, and what each stands for."""
+"""The model names that clients may use, and the strategy that each selects."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from millrace.types import Model, Strategy, Tier
 
 
 class Catalog:
-    """The two configured models, their names and aliases."""
+    """The two configured models, their names and their aliases."""
 
     def __init__(self, small: Model, large: Model, aliases: Mapping[str, str], default: Strategy) -> None:
         self.small = small
@@ -28,28 +28,31 @@ class Catalog:
 
     @property
     def names(self) -> list[str]:
-        """Every name but the aliases, as `/v1/models` lists them."""
+        """All names without the aliases, as `/v1/models` lists them."""
         return list(self._strategies)
 
     def input_limit(self, strategy: Strategy) -> int:
-        """Return the tokens a prompt may have, beside an answer, with every model that the strategy may ask.
+        """Return the most tokens of a prompt that, with an answer, fits every model that the strategy may call.
 
-        `auto` asks the large one alone where the small one has no room.
+        Under `auto` a prompt that is too long for the small model goes to the large one alone.
         """
         if strategy is Strategy.SMALL:
-            asked = [self.small]
+            models = [self.small]
         elif strategy in (Strategy.LARGE, Strategy.AUTO):
-            asked = [self.large]
+            models = [self.large]
         else:
-            asked = [self.small, self.large]
-        return min(max(model.context_window - model.max_output_tokens, 1) for model in asked)
+            models = [self.small, self.large]
+        return min(max(model.context_window - model.max_output_tokens, 1) for model in models)
 
-    def resolve(self, name: str, asked: Strategy | None) -> tuple[str, Strategy]:
-        """Return the name behind an alias, and the strategy: the asked one, else the name's, else the default."""
+    def resolve(self, name: str, requested: Strategy | None) -> tuple[str, Strategy]:
+        """Return the name without aliases, and the strategy: the requested one, else that of the name.
+
+        Raises `model_not_found`.
+        """
         name = self._aliases.get(name, name)
         if name not in self._strategies:
-            known = ", ".join([*self._strategies, *self._aliases])
+            names = ", ".join([*self._strategies, *self._aliases])
             raise MillraceError(
-                "model_not_found", f"model: {name[:80]!r} is not known; write one of {known}", param="model"
+                "model_not_found", f"model: {name[:80]!r} is not known; write one of {names}", param="model"
             )
-        return name, asked or self._strategies[name]
+        return name, requested or self._strategies[name]

@@ -1,10 +1,10 @@
-"""How a request ends: what a stage that catches it says, what the log is told, and the bill settled once."""
+"""How a request ends: the result of the stage that answered it, its `Ended` fact, and its settlement, once."""
 
 from dataclasses import dataclass, replace
 
 from millrace import log
 from millrace.errors import MillraceError, internal_error
-from millrace.funnel.bill import NOTHING, Bill, milliseconds, showing
+from millrace.funnel.bill import NOTHING, Bill, milliseconds, shown_charge
 from millrace.funnel.response_log import Ended, ResponseLog
 from millrace.types import (
     PASSED,
@@ -19,7 +19,7 @@ from millrace.types import (
     Usage,
 )
 
-_HALTED = {  # why an answer that has begun to be seen is incomplete
+_HALTED = {  # error code -> reason of an incomplete answer, of which a part was seen
     "deadline_exceeded": "deadline",
     "budget_exceeded": "budget_exceeded",
     "slow_consumer": "slow_consumer",
@@ -29,29 +29,29 @@ _CUT = {FinishReason.LENGTH: "max_output_tokens", FinishReason.CONTENT_FILTER: "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Where a request landed: whose words stand, and how they end."""
+    """What the stage that answered a request returns: whose text is shown, and how it ended."""
 
-    source: Source | None  # None: nobody was asked
+    source: Source | None  # None: no model and no cache was used
     model: str
     usage: Usage
     finish: FinishReason
-    cut: str | None = None  # why it is incomplete, where no cap of the model or the asker says so
+    cut: str | None = None  # why it is incomplete, if not because of `finish`
     check: str | None = None  # `PASSED` or the failed check; None where nothing was judged
     cache: CacheOutcome = CacheOutcome.MISS
-    answer: Answer | None = None  # where it is worth storing
+    answer: Answer | None = None  # None: not to be stored
 
     def joined(self) -> "Result":
-        """Return where it landed, for a request that rode along."""
+        """Return the result for a request that joined another one's flight."""
         return replace(self, cache=CacheOutcome.JOINED)
 
     @classmethod
     def ready(cls, request: Request) -> "Result":
-        """A request that only wanted everything to be ready for the next one."""
+        """Return the result of a request with `generate: false`."""
         return cls(source=None, model=request.model, usage=Usage(), finish=FinishReason.STOP)
 
     @classmethod
     def from_store(cls, stored: StoredAnswer, cache: CacheOutcome) -> "Result":
-        """A stored answer stopped by itself and failed no check, or it would not have been stored."""
+        """Return the result of a cache hit. Only answers that stopped by themselves and failed no check are stored."""
         return cls(
             source=Source.CACHE,
             model=stored.model_id,
@@ -63,7 +63,7 @@ class Result:
 
 
 def answered(bill: Bill, result: Result) -> Ended:
-    """Return the end of a request that a stage caught."""
+    """Return the end of a request that a stage answered."""
     return Ended(
         status=Status.INCOMPLETE if result.cut or result.finish in _CUT else Status.COMPLETED,
         reason=result.cut or _CUT.get(result.finish),
@@ -77,24 +77,28 @@ def answered(bill: Bill, result: Result) -> Ended:
 
 
 def cancelled(response: ResponseLog, bill: Bill) -> Ended:
-    """Return the end of a request that was cancelled, whose client has gone, or that was halted."""
+    """Return the end of a request that was cancelled, by a client or a disconnect, or halted by the server."""
     if response.halt is not None:
         return failed(response, bill, response.halt)
     return _unanswered(response, bill, Status.CANCELLED, reason="cancelled")
 
 
 def crashed(response: ResponseLog, bill: Bill) -> Ended:
-    """Return the end of a request that Millrace itself broke; it must not depend on what may be broken."""
+    """Return the end of a request in which Millrace crashed. It must work even if the bill is what is broken."""
     error = internal_error()
     try:
         return failed(response, bill, error)
-    except Exception as second:
-        log.get().error("bill not made out", exc_info=second)
+    except Exception as bill_error:
+        log.get().error("bill not made out", exc_info=bill_error)
         return Ended(status=Status.FAILED, error=error, statement=NOTHING)
 
 
 def failed(response: ResponseLog, bill: Bill, error: MillraceError) -> Ended:
-    """Return the end of a request with no attempt left, or that may not go on: then what was seen of it stands."""
+    """Return the end of a request with no attempt left, or that was stopped.
+
+    A deadline, a budget or a slow consumer ends it as `failed` before the first visible token, and as `incomplete`
+    after it (PROTOCOL.md, What always holds).
+    """
     if (reason := _HALTED.get(error.code)) and response.seen:
         return _unanswered(response, bill, Status.INCOMPLETE, reason=reason, error=error)
     return _unanswered(response, bill, Status.FAILED, error=error)
@@ -104,7 +108,7 @@ def _unanswered(
     response: ResponseLog, bill: Bill, status: Status, *, reason: str | None = None, error: MillraceError | None = None
 ) -> Ended:
     statement = bill.statement(answered=False)
-    last = showing(statement.charges) if statement.charges else None
+    last = shown_charge(statement.charges) if statement.charges else None
     return Ended(
         status=status,
         reason=reason,
@@ -118,10 +122,14 @@ def _unanswered(
 
 
 def settle(response: ResponseLog, bill: Bill, ended: Ended) -> None:
-    """Close the bill, then the log; a fault in the first does not keep the user from the second."""
+    """Close the bill, then the log. A fault in the first must not cost the client its terminal event.
+
+    The bill comes first, so that its row is queued before a client can see the end. `finally` sends the terminal even
+    if that fails (PROTOCOL.md, What always holds, 1).
+    """
     code = ended.error.code if ended.error else ended.reason
     latency_ms = milliseconds(response.started_at, response.clock()) or 0.0
-    shown_at_end = response.request.delivery is Delivery.FINAL and ended.accepted
+    is_shown_at_end = response.request.delivery is Delivery.FINAL and ended.accepted
     try:
         bill.settle(
             ended.statement,
@@ -130,7 +138,7 @@ def settle(response: ResponseLog, bill: Bill, ended: Ended) -> None:
             cache=ended.cache,
             check=None if ended.check == PASSED else ended.check,
             code=code,
-            ttft_ms=latency_ms if shown_at_end else milliseconds(response.started_at, response.first_text_at),
+            ttft_ms=latency_ms if is_shown_at_end else milliseconds(response.started_at, response.first_text_at),
             latency_ms=latency_ms,
         )
     finally:

@@ -1,6 +1,6 @@
-"""Request -> keys of the caches. Pure: the same request always gives the same keys, in any process.
+"""Request -> keys of both caches. Pure: the same request gives the same keys in every process.
 
-A long history is read once: each message becomes a digest, and both keys are made of the same digests.
+A long history is hashed once: each message becomes a digest, and both keys are made of the same digests.
 """
 
 import hashlib
@@ -13,53 +13,53 @@ from typing import Any
 
 from millrace.types import Call, Format, Media, Message, Model, Part, Prompt, Request
 
-LONG = 4096  # characters; two spellings of a longer text merely miss each other
-VERSION = 3  # part of every key; raise it when the meaning of a key changes
-LONGEST_QUESTION = 2000  # characters; what is longer is a document, and hardly asked twice
+LONG = 4096  # characters; longer texts are not normalised, so two Unicode forms of one get different keys
+VERSION = 3  # part of every key; increase it when the meaning of a key changes
+LONGEST_QUESTION = 2000  # characters; a longer one is a document and hardly ever repeated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """A partition of the semantic cache, and what is asked in it."""
+    """A partition of the semantic cache, and the question to look up in it."""
 
-    digest: bytes  # SHA-256 over all of the request but the question
+    digest: bytes  # SHA-256 of the request without its question
     question: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """Where the answer to a request is looked for."""
+    """The keys of one request in both caches."""
 
-    exact: bytes  # SHA-256 over the request as it would be sent, and all that decides who answers it
-    scope: Scope | str  # where and what to look for by meaning, or why this request is not looked for by meaning
+    exact: bytes  # SHA-256 of the request as it would be sent, and of all that decides which model answers
+    scope: Scope | str  # a string: why the semantic cache is not used for this request
 
 
 def keys_of(request: Request, models: Iterable[Model], checks: Iterable[str], embedder: str) -> Keys:
-    """Return both keys; `checks` names those that will run, `embedder` the maker of vectors, a part of every scope.
+    """Return both keys. `checks` names the checks that will run, `embedder` the embedder, a part of every scope.
 
-    Not in them: id, metadata, delivery, cache mode, budget. Normalised: key order, defaults, a string as one text
-    part, Unicode to NFC, outer white space of the last user text; nothing inside a text. The scope is the key of
-    everything before the question: system prompt and earlier turns must be the very same ones.
+    Left out: id, metadata, delivery, cache mode, budget. Normalised: the order of JSON keys, defaults, a string as one
+    text part, Unicode to NFC, leading and trailing white space of the last user message. Nothing within a text is
+    changed. The scope covers all before the question: the system prompt and earlier turns must be identical.
     """
     prompt = request.prompt
-    around = _around(request, tuple(models), checks)
+    settings = _settings(request, tuple(models), checks)
     turns = [_turn(message) for message in prompt.messages]
-    version = ("version", request.context_version or "")  # which state of its knowledge base the asker has
-    exact = _digest("exact", around, "context", prompt.context, *version, *_trimmed(turns, prompt.messages))
-    question = _composed(prompt.messages[-1].text).strip()
+    version = ("version", request.context_version or "")  # of the client's knowledge base
+    exact = _digest("exact", settings, "context", prompt.context, *version, *_trimmed(turns, prompt.messages))
+    question = _nfc(prompt.messages[-1].text).strip()
     if objection := _objection(prompt, question):
         return Keys(exact=exact, scope=objection)
-    # A version stands in for the chunks: they are other ones for every question.
-    known = ("context", prompt.context) if request.context_version is None else version
+    # A version replaces the chunks, which differ from question to question.
+    context = ("context", prompt.context) if request.context_version is None else version
     before = _trimmed(turns[:-1], prompt.messages[:-1])
-    digest = _digest("scope", around, embedder, *known, *before)
+    digest = _digest("scope", settings, embedder, *context, *before)
     return Keys(exact=exact, scope=Scope(digest=digest, question=question))
 
 
 def _objection(prompt: Prompt, question: str) -> str | None:
     last = prompt.messages[-1]
     if prompt.tools or any(message.calls or message.role == "tool" for message in prompt.messages):
-        return "the request has tools"  # what they say is true at one moment only
+        return "the request has tools"  # their results may be outdated later
     if last.role != "user":
         return "the last turn is not the user's"
     if any(isinstance(part, Media) for part in last.parts):
@@ -71,8 +71,8 @@ def _objection(prompt: Prompt, question: str) -> str | None:
     return None
 
 
-def _around(request: Request, models: tuple[Model, ...], checks: Iterable[str]) -> bytes:
-    """Digest all that decides the answer beside the messages and their context."""
+def _settings(request: Request, models: tuple[Model, ...], checks: Iterable[str]) -> bytes:
+    """Return the digest of all that influences the answer except messages and context."""
     prompt = request.prompt
     return _digest(
         _json(
@@ -101,7 +101,7 @@ def _around(request: Request, models: tuple[Model, ...], checks: Iterable[str]) 
 
 
 def _trimmed(turns: list[bytes], messages: tuple[Message, ...]) -> list[bytes]:
-    """Return the digests with that of the last user text made anew, without its outer white space."""
+    """Return the digests; that of the last user message is computed again, without leading and trailing white space."""
     for at, message in reversed([*enumerate(messages)]):
         if message.role == "user" and message.parts:
             return [*turns[:at], _turn(message, trimmed=True), *turns[at + 1 :]]
@@ -109,7 +109,7 @@ def _trimmed(turns: list[bytes], messages: tuple[Message, ...]) -> list[bytes]:
 
 
 def _turn(message: Message, *, trimmed: bool = False) -> bytes:
-    parts = [_composed(part) if isinstance(part, str) else part for part in message.parts]
+    parts = [_nfc(part) if isinstance(part, str) else part for part in message.parts]
     if trimmed and isinstance(first := parts[0], str):
         parts[0] = first.lstrip()
     if trimmed and isinstance(last := parts[-1], str):
@@ -132,7 +132,7 @@ def _part(part: Part) -> tuple[str, str | bytes]:
 
 
 def _digest(*fields: str | bytes) -> bytes:
-    """Return SHA-256 over fields that are told apart by their lengths: no escaping, which is slow for long texts."""
+    """Return the SHA-256 of length-prefixed fields. Escaping would separate them too, but is slow for long texts."""
     digest = hashlib.sha256()
     for field in fields:
         raw = field if isinstance(field, bytes) else field.encode("utf-8", "surrogatepass")
@@ -145,8 +145,8 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
-def _composed(text: str) -> str:
-    """Return a text in NFC; a long one as it is, for composing takes time in the square of a run of marks."""
+def _nfc(text: str) -> str:
+    """Return a text in NFC; a long one unchanged, since NFC takes quadratic time for a run of combining marks."""
     return text if text.isascii() or len(text) > LONG else unicodedata.normalize("NFC", text)
 
 

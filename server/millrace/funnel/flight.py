@@ -1,8 +1,9 @@
-"""Single flight: identical requests in flight share one generation, each seeing it from the first word.
+"""Single flight: identical requests that run at the same time share one generation, each from its first delta.
 
-The call runs in a task of its own and writes into a log of its own; every request that wants its answer, the first one
-too, rides along as a subscriber. Whoever leaves leaves only their place. The one who pays hands the bill on when they
-leave: they owe the input and what was streamed until then, their heir the rest. With nobody aboard the call stops.
+The generation runs in a task of its own and appends to a log of its own. Each request, the first one too, is a
+participant: it subscribes to that log and copies it into its own log. So a request that leaves does not affect the
+others. The participant that joined first pays for the upstream calls. If it leaves, it owes the input and the output so
+far, and the next participant pays the rest. When the last participant leaves, the generation is cancelled.
 """
 
 import asyncio
@@ -19,24 +20,24 @@ from millrace.types import CacheOutcome, Call
 
 @dataclass(slots=True, eq=False)
 class Participant:
-    """A request aboard: passes what the flight writes on into its own log."""
+    """A request in a flight: copies the facts of the flight into its own log."""
 
     flight: "Flight"
     response: ResponseLog
     bill: Bill
-    cache: CacheOutcome  # miss for the first one, joined for the others
+    cache: CacheOutcome  # miss for the first participant, joined for the others
 
     @property
     def congested(self) -> bool:
-        """Whether all who listen to this request are."""
+        """Whether all listeners of this request are congested."""
         return self.response.paused
 
     def text(self, deltas: list[str]) -> None:
-        """Pass words on."""
+        """Copy text deltas."""
         self.response.write(deltas)
 
     def fact(self, fact: Fact) -> None:
-        """Pass on what concerns every listener."""
+        """Copy a fact, unless each request has its own."""
         match fact:
             case Routed():
                 self.response.route(fact.joined() if self.cache is CacheOutcome.JOINED else fact)
@@ -45,43 +46,48 @@ class Participant:
             case Committed():
                 self.response.commit()
             case Started() | Metered() | Ended():
-                pass  # each request has its own
+                pass  # the funnel appends these to each request's own log
             case aside:
                 self.response.say(aside)
 
 
-Work = Callable[[ResponseLog, "Flight"], Coroutine[Any, Any, Result]]
+Generate = Callable[[ResponseLog, "Flight"], Coroutine[Any, Any, Result]]
 
 
 class Flight:
-    """One shared generation. `over` is called when it has ended, maybe twice."""
+    """One shared generation, and the `Payer` of its calls. `on_end` is called when nobody may join it any more."""
 
-    def __init__(self, leader: ResponseLog, work: Work, on_end: "Callable[[Flight], None]") -> None:
-        self.response = ResponseLog(leader.request, leader.clock)
+    def __init__(self, first: ResponseLog, generate: Generate, on_end: "Callable[[Flight], None]") -> None:
+        self.response = ResponseLog(first.request, first.clock)
         self._participants: list[Participant] = []  # the first one pays
-        self._work = work
-        self._on_end = on_end
+        self._generate = generate
+        self._on_end = on_end  # idempotent: called by `_leave`, and again when the task has ended
         self._task: asyncio.Task[Result] | None = None
 
     def affordable(self, call: Call) -> int | None:
-        """Return what the budget of whoever pays now leaves for one more call; those with one fly alone, so None."""
+        """Return what the payer's budget buys: None, since requests with a budget do not share a flight."""
         return self._participants[0].bill.affordable(call)
 
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
-        """Put a new upstream call on the bill of whoever pays now."""
+        """Charge a new upstream call to the present payer."""
         return self._participants[0].bill.open(call, attempt)
 
     async def join(self, response: ResponseLog, bill: Bill) -> Result:
-        """Come aboard and stay to the end; the first to come starts the flight."""
+        """Join the flight and wait for its end. The first participant starts it. Raises the error of the generation.
+
+        A participant is added before the task exists, since the task charges its first call to the first participant.
+        The task is awaited through `asyncio.wait`: awaiting it directly would let the cancel of one request cancel the
+        generation of all others.
+        """
         first = self._task is None
         participant = Participant(self, response, bill, CacheOutcome.MISS if first else CacheOutcome.JOINED)
         self._participants.append(participant)
         response.follow(self.response)
         self.response.subscribe(participant)
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._work(self.response, self))
+            self._task = asyncio.get_running_loop().create_task(self._generate(self.response, self))
             self._task.add_done_callback(self._ended)
-        self.response.steer()
+        self.response.apply_backpressure()
         try:
             await asyncio.wait((self._task,))
         finally:
@@ -92,11 +98,21 @@ class Flight:
     def _ended(self, task: asyncio.Task[Result]) -> None:
         self._on_end(self)
         if not task.cancelled():
-            task.exception()  # heard: a flight may fail while its last rider is leaving
+            # If the call fails while the last participant leaves, nobody reads the result. Reading the exception here
+            # keeps asyncio from logging it as never retrieved.
+            task.exception()
 
     async def _leave(self, participant: Participant) -> None:
-        assert self._task is not None, "a rider has seen it start"
-        paid = self._participants[0] is participant
+        """Remove a participant; hand over its bill if it pays, and cancel the generation if it is the last.
+
+        The participant settles its bill right after this, so its charges must be final by then (PROTOCOL.md, What
+        always holds, 5). A payer's running calls therefore move to the next participant here. The last participant
+        keeps them and waits for the task, which closes the socket and sets the outcome of each call. `on_end` comes
+        before the cancel, so that an identical request starts a new flight instead of joining one that is being
+        cancelled. If the task is done already, every charge is final and stays where it is.
+        """
+        assert self._task is not None, "`join` has started it"
+        was_payer = self._participants[0] is participant
         self._participants.remove(participant)
         self.response.unsubscribe(participant)
         if self._task.done():
@@ -104,6 +120,6 @@ class Flight:
         if not self._participants:
             self._on_end(self)
             self._task.cancel()
-            await asyncio.wait((self._task,))  # it closes its socket, and says so on the bill of the last to leave
-        elif paid:
+            await asyncio.wait((self._task,))
+        elif was_payer:
             participant.bill.hand_over(self._participants[0].bill)

@@ -3,7 +3,7 @@
 enter     fewer requests running than this process takes?
 trim      context and history cut to the token budget         (prompt.py)
 exact     same request answered before?                       free, < 1 ms
-join      same request in flight? ride along on its stream    (flight.py)
+join      same request in flight? share its generation         (flight.py)
 semantic  near-identical question answered before?            free
 route     over-long? then large at once                       (routing/)
 small     stream it; check it; keep it or take it back        (cascade.py; race.py)
@@ -23,7 +23,7 @@ from millrace.errors import MillraceError
 from millrace.funnel import prompt
 from millrace.funnel.bill import Bill, Payer
 from millrace.funnel.calls import Caller
-from millrace.funnel.cascade import cascade, straight
+from millrace.funnel.cascade import cascade, keep
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.ending import Result, answered, cancelled, crashed, failed, settle
 from millrace.funnel.fingerprint import Keys
@@ -36,11 +36,11 @@ from millrace.funnel.routing.choice import Choice, Policy, choose
 from millrace.ports import Admission, Clock, Ledger
 from millrace.types import CacheMode, CacheOutcome, SemanticHit, StoredAnswer, Strategy, Thought
 
-Shared = tuple[bytes, bool]  # what requests in flight must have in common to be one: the key, and when they commit
+FlightKey = tuple[bytes, bool]  # what requests in one flight have in common: the exact key, and `commits_early`
 
 
 class Funnel:
-    """Leads requests to the cheapest answer that is good enough. Knows no frame and does no I/O of its own."""
+    """Takes requests through the stages. Knows nothing of frames and does no I/O of its own."""
 
     def __init__(
         self,
@@ -61,81 +61,85 @@ class Funnel:
         self._policy = policy
         self._max_running = max_running
         self._running: dict[ResponseLog, Bill] = {}
-        self._flights: dict[Shared, Flight] = {}
+        self._flights: dict[FlightKey, Flight] = {}
 
     @property
     def running(self) -> int:
-        """How many requests are in the funnel now."""
+        """The number of requests in the funnel."""
         return len(self._running)
 
     async def answer(self, response: ResponseLog, admission: Admission | None = None) -> None:
-        """Lead one request through; whatever happens, end its log and settle its bill once.
+        """Take one request through all stages. Whatever happens, settle its bill and end its log, exactly once.
 
-        Raises MillraceError only before anything started.
+        Raises `overloaded` before it starts. Afterwards an error is the terminal of the response, never raised
+        (PROTOCOL.md, What always holds, 1); only a cancel is raised again, once the bill is settled.
         """
-        with self._entered(response, admission) as bill:
+        with self._enter(response, admission) as bill:
             response.start()
             try:
-                ended = answered(bill, await self._fall(response, bill))
+                ended = answered(bill, await self._trim_to_join(response, bill))
             except asyncio.CancelledError:
                 ended = cancelled(response, bill)
                 raise
             except MillraceError as error:
                 ended = failed(response, bill, error)
-            except Exception as error:  # the user must get a terminal, the operator the trace
+            except Exception as error:  # the client gets a terminal, the operator the traceback
                 log.get().error("request crashed", id=response.id, exc_info=error)
                 ended = crashed(response, bill)
             finally:
                 settle(response, bill, ended)
 
     def drop(self, response: ResponseLog, admission: Admission | None = None) -> None:
-        """End a request that was cancelled before it ran: it gets its beginning, its end and its row all the same."""
+        """End a request that was cancelled while it was queued. It still gets its events and its row in the ledger."""
         bill = self._bill(response, admission)
         response.start()
         settle(response, bill, cancelled(response, bill))
 
     def meter(self, now: float) -> None:
-        """Note in every running response what it has cost until now, once a second. Called by the sweeper."""
+        """Send every running response its cost so far, at most once a second. Called by the sweeper."""
         for response, bill in self._running.items():
             if response.meter_due(now):
                 response.meter(bill.statement())
 
-    async def _fall(self, response: ResponseLog, bill: Bill) -> Result:
+    async def _trim_to_join(self, response: ResponseLog, bill: Bill) -> Result:
+        """Stages trim, exact and join: each request for itself."""
         await self._trim(response, bill)
         if not response.request.generate:
             response.commit()
             return Result.ready(response.request)
         keys = await self._recall.keys(response.request)
         if stored := await self._recall.exact(response.request, keys):
-            return self._serve(response, stored, CacheOutcome.EXACT, "answered before")
+            return self._from_cache(response, stored, CacheOutcome.EXACT, "answered before")
         if response.request.cache is not CacheMode.ON or response.request.max_cost is not None:
-            return await self._lead(keys, response, bill)
-        shared = (keys.exact, response.request.commits_early)
-        if (flight := self._flights.get(shared)) is None:
-            flight = Flight(response, partial(self._lead, keys), partial(self._flight_ended, shared))
-            self._flights[shared] = flight
+            return await self._semantic_to_store(keys, response, bill)
+        flight_key = (keys.exact, response.request.commits_early)
+        if (flight := self._flights.get(flight_key)) is None:
+            flight = Flight(response, partial(self._semantic_to_store, keys), partial(self._flight_ended, flight_key))
+            self._flights[flight_key] = flight
         return await flight.join(response, bill)
 
-    async def _lead(self, keys: Keys, response: ResponseLog, payer: Payer) -> Result:
-        """Lead a request on that nobody else is leading: by meaning, then by asking; and remember what it got."""
+    async def _semantic_to_store(self, keys: Keys, response: ResponseLog, payer: Payer) -> Result:
+        """Stages semantic, route, small, large and store: once for all requests in a flight."""
         request = response.request
-        near = await self._recall.semantic(request, keys)
-        if isinstance(near, SemanticHit):
-            return self._serve(response, near.answer, CacheOutcome.SEMANTIC, "asked before in other words", near)
+        found = await self._recall.semantic(request, keys)
+        if isinstance(found, SemanticHit):
+            return self._from_cache(response, found.answer, CacheOutcome.SEMANTIC, "asked before in other words", found)
         if request.cache is CacheMode.ONLY:
-            raise MillraceError("response_not_found", "nothing is stored for this request, and cache is 'only'")
+            message = "millrace.cache: no cached answer matches this request; use 'on' to call a model"
+            raise MillraceError("response_not_found", message)
         choice = choose(request, self._catalog, self._policy)
-        response.route(choice.routed(request, near))
-        result = await self._ask(choice, response, payer)
+        response.route(choice.routed(request, found))
+        result = await self._small_and_large(choice, response, payer)
         self._recall.store(request, keys, result.answer)
         return result
 
-    async def _ask(self, choice: Choice, response: ResponseLog, payer: Payer) -> Result:
+    async def _small_and_large(self, choice: Choice, response: ResponseLog, payer: Payer) -> Result:
+        """Stages small and large, as the strategy says."""
         caller, catalog = self._caller, self._catalog
         match choice.strategy:
             case Strategy.SMALL | Strategy.LARGE:
                 call = caller.call(choice.first, response, payer)
-                return await straight(response, call, judged=choice.strategy is Strategy.LARGE)
+                return await keep(response, call, judged=choice.strategy is Strategy.LARGE)
             case Strategy.RACE:
                 return await race(response, payer, caller, catalog, grace_s=choice.grace_s)
             case Strategy.HEDGE:
@@ -148,7 +152,7 @@ class Funnel:
         budget = self._policy.context_budget if request.context_budget is None else request.context_budget
         work = partial(
             prompt.trim,
-            self._policy.worded(request),
+            self._policy.prompt_for(request),
             request.context,
             budget,
             self._catalog.input_limit(request.strategy),
@@ -157,19 +161,19 @@ class Funnel:
         bill.input_tokens, bill.trimmed_tokens = trimmed.input_tokens, trimmed.cut_tokens
         response.request = replace(request, prompt=trimmed.prompt, context=(), input_tokens=trimmed.input_tokens)
 
-    def _flight_ended(self, shared: Shared, flight: Flight) -> None:
-        if self._flights.get(shared) is flight:
-            del self._flights[shared]
+    def _flight_ended(self, flight_key: FlightKey, flight: Flight) -> None:
+        if self._flights.get(flight_key) is flight:  # else it was removed before, and another one may have its place
+            del self._flights[flight_key]
 
-    def _serve(
+    def _from_cache(
         self,
         response: ResponseLog,
         stored: StoredAnswer,
         cache: CacheOutcome,
         reason: str,
-        near: SemanticHit | None = None,
+        hit: SemanticHit | None = None,
     ) -> Result:
-        response.route(Routed.cached(response.request, stored, cache, reason, self._wall(), near))
+        response.route(Routed.cached(response.request, stored, cache, reason, self._wall(), hit))
         response.commit()
         if stored.reasoning:
             response.say(Thought(stored.reasoning))
@@ -177,7 +181,7 @@ class Funnel:
         return Result.from_store(stored, cache)
 
     @contextmanager
-    def _entered(self, response: ResponseLog, admission: Admission | None) -> Iterator[Bill]:
+    def _enter(self, response: ResponseLog, admission: Admission | None) -> Iterator[Bill]:
         bill = self._bill(response, admission)
         if len(self._running) >= self._max_running:
             bill.void()

@@ -1,4 +1,4 @@
-"""What leaves the event loop because of its size: a few milliseconds of counting or hashing hold up every stream."""
+"""Moves long work off the event loop: a few milliseconds of counting or hashing would delay every stream."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,5 +10,5 @@ T = TypeVar("T")
 
 
 async def by_size(characters: int, work: Callable[[], T]) -> T:
-    """Return what `work` returns; it runs in a thread if it is to go through more than `tokens.LONG` characters."""
+    """Return what `work` returns. It runs in a thread if it reads more than `tokens.LONG` characters."""
     return await asyncio.to_thread(work) if characters > tokens.LONG else work()

@@ -1,7 +1,7 @@
-"""Trimming: chunks of context and history are cut to a token budget; system prompt and question never are.
+"""Trimming: context chunks and history are cut to a token budget; the system prompt and the question never are.
 
-The order of what is left serves providers' prefix caches: system prompt, history, and last the question with the
-context that belongs to it, for that changes with every request.
+What remains is ordered for the prefix caches of providers: system prompt, history, then context and question, which
+change with every request.
 """
 
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ GAP = "\n\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trimmed:
-    """A prompt as it will be sent, and what was cut from it."""
+    """A trimmed prompt, and how much was cut from it."""
 
     prompt: Prompt
     input_tokens: int
@@ -27,60 +27,63 @@ class Trimmed:
 def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: int) -> Trimmed:
     """Fit a prompt into `limit` tokens, and its context and history together into `budget` of them.
 
-    Context first, as much as fits, most relevant first; then the newest turns. A turn is a user's message and all that
-    followed it, so a tool call is never parted from its result; the last one is the question, and never cut.
-    Raises `context_too_long` where nothing is left to cut.
+    Context chunks go in first, the most relevant ones, as many as fit; then the newest turns. A turn is a user's
+    message and all that follows it, so a tool call is never separated from its result. The last turn is the question.
+    Raises `context_too_long` if the rest alone is too long.
     """
     messages = prompt.messages
     *turns, question = _turns(messages) or [[]]
     system = [at for at, message in enumerate(messages) if message.role == "system"]
     fixed = [*system, *question]
-    spent = _count(messages, fixed) + tokens.count_tools(prompt.tools)
-    if spent > limit:
-        named = (
+    fixed_tokens = _count(messages, fixed) + tokens.count_tools(prompt.tools)
+    if fixed_tokens > limit:
+        subject = (
             "the system prompt, the tools and the question" if prompt.tools else "the system prompt and the question"
         )
-        message = f"input: {named} have {spent} tokens; the models take {limit}"
+        message = f"input: {subject} have {fixed_tokens} tokens; the models take {limit}; shorten them"
         raise MillraceError("context_too_long", message, param="input")
-    left = limit - spent if budget is None else min(budget, limit - spent)
+    left = limit - fixed_tokens if budget is None else min(budget, limit - fixed_tokens)
     kept_chunks = _fitting(context, left)
-    block = _joined(context[:kept_chunks]) if kept_chunks else ""
+    block = _block(context[:kept_chunks]) if kept_chunks else ""
     kept = _newest(messages, turns, left - tokens.count(block))
-    shown = sorted({*fixed, *(at for turn in kept for at in turn)})
-    lost = [at for turn in turns[: len(turns) - len(kept)] for at in turn]
-    result = replace(prompt, messages=tuple(messages[at] for at in shown), context=block)
+    sent = sorted({*fixed, *(at for turn in kept for at in turn)})
+    cut = [at for turn in turns[: len(turns) - len(kept)] for at in turn]
+    result = replace(prompt, messages=tuple(messages[at] for at in sent), context=block)
     return Trimmed(
         prompt=result,
-        input_tokens=tokens.count_prompt(result) if block or turns else spent,
-        cut_tokens=_count(messages, lost) + sum(map(tokens.count, context[kept_chunks:])),
+        input_tokens=tokens.count_prompt(result) if block or turns else fixed_tokens,
+        cut_tokens=_count(messages, cut) + sum(map(tokens.count, context[kept_chunks:])),
     )
 
 
 def _fitting(context: tuple[str, ...], budget: int) -> int:
-    """Return how many chunks fit, from the first; joined texts may count a little more or less than their sum."""
+    """Return how many chunks fit, counted from the first. Joined, they may have more tokens than their sum."""
     totals = accumulate(tokens.count(chunk) + 1 for chunk in context)
     fits = sum(1 for _ in takewhile(lambda total: total <= budget, totals))
-    while fits and tokens.count(_joined(context[:fits])) > budget:
+    while fits and tokens.count(_block(context[:fits])) > budget:
         fits -= 1
     return fits
 
 
-def _joined(chunks: tuple[str, ...]) -> str:
+def _block(chunks: tuple[str, ...]) -> str:
     return GAP.join((HEADING, *chunks)) + GAP
 
 
 def _turns(messages: tuple[Message, ...]) -> list[list[int]]:
-    """Group the indices of all but system messages, oldest turn first; no turn ends before its calls' results."""
+    """Return the indices of the messages of each turn, oldest first, without system messages.
+
+    A turn never ends before the results of its tool calls.
+    """
     results = {message.call_id: at for at, message in enumerate(messages) if message.role == "tool"}
     turns: list[list[int]] = []
-    due = -1  # where the last result of the calls so far stands
+    last_result = -1  # index of the last result of the calls so far
     for at, message in enumerate(messages):
         if message.role == "system":
             continue
-        if not turns or (message.role == "user" and due < at):
+        if not turns or (message.role == "user" and last_result < at):
             turns.append([])
         turns[-1].append(at)
-        due = max([due, *(results.get(call.id, -1) for call in message.calls)])
+        last_result = max([last_result, *(results.get(call.id, -1) for call in message.calls)])
     return turns
 
 

@@ -1,7 +1,8 @@
-"""Small against large: the first meaningful token wins, the other is closed at once and its cost is booked.
+"""Small against large: the first meaningful delta wins. The loser's socket is closed at once and its cost is charged.
 
-`race` starts both, and lets the large model win if it speaks within the grace after the small one. `hedge` starts the
-small one, and the large one too if nothing meaningful came in time. A small model that wins is judged like any other.
+`race` starts both models; the large one wins if it answers within `grace_s` after the small one. `hedge` starts the
+small one, and `after_s` later the large one if no meaningful delta has come. A small model that wins is judged like in
+a cascade. A delta is meaningful if it is not only white space.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from millrace.funnel.bill import OpenCharge, Payer
 from millrace.funnel.calls import Caller
-from millrace.funnel.cascade import keep_or_escalate, straight
+from millrace.funnel.cascade import keep, keep_or_escalate
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.ending import Result
 from millrace.funnel.response_log import ResponseLog, Routed
@@ -18,43 +19,48 @@ from millrace.types import Model, Outcome
 
 
 class Contender:
-    """One model in the race; its words wait in its attempt, and behind the first at the socket, until it has won."""
+    """One model in the race. Until it has won, its deltas are buffered in its attempt.
+
+    Both models must not write into one log (PROTOCOL.md, What always holds, 3), so neither attempt is attached before
+    the race is decided. After its first meaningful delta a contender is not read further: the rest waits in the socket
+    buffers, so that a long grace cannot fill the memory.
+    """
 
     def __init__(self, model: Model, response: ResponseLog, payer: Payer, caller: Caller) -> None:
         self.model = model
         self.calls = ExitStack()
         self._response = response
-        self._charge = self.calls.enter_context(caller.undecided(model, response, payer))
+        self._charge = self.calls.enter_context(caller.unattached(model, response, payer))
         self._attempt = self._charge.attempt
         self._attempt.sink = self._on_text
-        self._spoke: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._first_text: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def is_out(self) -> bool:
-        """Whether it has ended with nothing worth saying, or has broken."""
+    def has_failed(self) -> bool:
+        """Whether it has ended without a meaningful delta, or with an error."""
         done = self._attempt.done
-        return done.done() and (done.exception() is not None or not self._spoke.done())
+        return done.done() and (done.exception() is not None or not self._first_text.done())
 
-    def is_ready(self) -> bool:
-        """Whether it has something to say."""
-        return self._spoke.done() and not self.is_out()
+    def has_text(self) -> bool:
+        """Whether it has sent a meaningful delta and has not failed."""
+        return self._first_text.done() and not self.has_failed()
 
     @property
-    def events(self) -> tuple[asyncio.Future[None], asyncio.Future[object]]:
-        """What to wait for: its first meaningful word, or its end."""
-        return self._spoke, self._attempt.done  # type: ignore[return-value]
+    def futures(self) -> tuple[asyncio.Future[None], asyncio.Future[object]]:
+        """Its first meaningful delta, and its end."""
+        return self._first_text, self._attempt.done  # type: ignore[return-value]
 
     def lose(self) -> None:
-        """Close its socket at once, and book what it cost."""
-        if not (self.is_out() and self._attempt.done.exception()):
+        """Close its socket at once. What it has cost stays on the bill, as LOST, unless it failed by itself."""
+        if not (self.has_failed() and self._attempt.done.exception()):
             self._charge.outcome = Outcome.LOST
         self.calls.close()
 
     @contextmanager
-    def winning(self) -> Iterator[OpenCharge]:
-        """Let its words flow into the response: those it has said, and those to come."""
+    def attached(self) -> Iterator[OpenCharge]:
+        """Attach it to the response: first the buffered deltas, then the new ones. Leaving closes its socket."""
         with self.calls:
             self._response.attach(self._attempt)
-            for aside in self._attempt.asides:  # what comes beside the text comes before it
+            for aside in self._attempt.asides:  # they came before the text, at which reading stopped
                 self._response.say(aside)
             if self._attempt.parts:
                 self._response.write(list(self._attempt.parts))
@@ -63,36 +69,36 @@ class Contender:
             yield self._charge
 
     def _on_text(self, deltas: list[str]) -> None:
-        if not self._spoke.done() and any(delta.strip() for delta in deltas):
-            self._spoke.set_result(None)
+        if not self._first_text.done() and any(delta.strip() for delta in deltas):
+            self._first_text.set_result(None)
             self._attempt.pause()
 
 
 async def race(response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog, *, grace_s: float) -> Result:
-    """Start both models; the large one wins if it speaks within the grace after the small one."""
+    """Start both models; the large one wins if it sends text within `grace_s` after the small one."""
     with ExitStack() as contenders:
         small = _start(contenders, catalog.small, response, payer, caller)
         large = _start(contenders, catalog.large, response, payer, caller)
-        await _first(small, large)
-        if small.is_ready() and not large.is_ready():
-            await _first(large, timeout_s=grace_s)
-        winner, loser = (large, small) if large.is_ready() or small.is_out() else (small, large)
+        await _wait_for_text(small, large)
+        if small.has_text() and not large.has_text():
+            await _wait_for_text(large, timeout_s=grace_s)
+        winner, loser = (large, small) if large.has_text() or small.has_failed() else (small, large)
         _decide(response, winner, loser)
-        return await _finish(winner, response, payer, caller, catalog)
+        return await _answer(winner, response, payer, caller, catalog)
 
 
 async def hedge(response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog, *, after_s: float) -> Result:
-    """Start the small model; the large one too if nothing meaningful came in time, or the small one failed."""
+    """Start the small model; the large one too if the small one has failed, or has sent no text within `after_s`."""
     with ExitStack() as contenders:
         small = _start(contenders, catalog.small, response, payer, caller)
-        await _first(small, timeout_s=after_s)
-        if small.is_ready():
-            return await _finish(small, response, payer, caller, catalog)
+        await _wait_for_text(small, timeout_s=after_s)
+        if small.has_text():
+            return await _answer(small, response, payer, caller, catalog)
         large = _start(contenders, catalog.large, response, payer, caller)
-        await _first(small, large)
-        winner, loser = (small, large) if small.is_ready() else (large, small)
+        await _wait_for_text(small, large)
+        winner, loser = (small, large) if small.has_text() else (large, small)
         _decide(response, winner, loser)
-        return await _finish(winner, response, payer, caller, catalog)
+        return await _answer(winner, response, payer, caller, catalog)
 
 
 def _start(contenders: ExitStack, model: Model, response: ResponseLog, payer: Payer, caller: Caller) -> Contender:
@@ -101,28 +107,30 @@ def _start(contenders: ExitStack, model: Model, response: ResponseLog, payer: Pa
     return contender
 
 
-async def _first(*contenders: Contender, timeout_s: float | None = None) -> None:
-    """Wait until one of them is ready, all have failed, or the time is up."""
+async def _wait_for_text(*contenders: Contender, timeout_s: float | None = None) -> None:
+    """Wait until one of them has text, all have failed, or the time is up."""
     with suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
-            while not any(contender.is_ready() for contender in contenders) and not all(
-                contender.is_out() for contender in contenders
+            while not any(contender.has_text() for contender in contenders) and not all(
+                contender.has_failed() for contender in contenders
             ):
-                events = [future for contender in contenders if not contender.is_out() for future in contender.events]
-                await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+                running = [contender for contender in contenders if not contender.has_failed()]
+                futures = [future for contender in running for future in contender.futures]
+                await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _decide(response: ResponseLog, winner: Contender, loser: Contender) -> None:
-    """Close the loser's socket at once, and say who goes on."""
-    how = f"{loser.model.id} had nothing to say" if loser.is_out() else f"the first word; {loser.model.id} was closed"
+    """Close the loser's socket at once, and note the winner in the log."""
+    no_text = loser.has_failed()
+    why = f"{loser.model.id} had nothing to say" if no_text else f"the first word; {loser.model.id} was closed"
     loser.lose()
     strategy = response.request.strategy
     response.route(
-        Routed(strategy=strategy, model=winner.model.id, tier=winner.model.tier, reason=f"won the {strategy}: {how}")
+        Routed(strategy=strategy, model=winner.model.id, tier=winner.model.tier, reason=f"won the {strategy}: {why}")
     )
 
 
-async def _finish(winner: Contender, response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog) -> Result:
+async def _answer(winner: Contender, response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog) -> Result:
     if winner.model is catalog.large:
-        return await straight(response, winner.winning())
-    return await keep_or_escalate(response, payer, caller, catalog, winner.winning())
+        return await keep(response, winner.attached())
+    return await keep_or_escalate(response, payer, caller, catalog, winner.attached())

@@ -1,4 +1,4 @@
-"""What was answered before: looked up by the whole request, or by what was meant; written back off the hot path."""
+"""Both caches: looks up earlier answers by the whole request or by meaning, and stores new ones."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ _WRITES = (CacheMode.ON, CacheMode.REFRESH)
 
 
 class Recall:
-    """Both caches behind a request's cache mode; either may be switched off."""
+    """The exact and the semantic cache, used as a request's cache mode says. Either may be off."""
 
     def __init__(
         self, catalog: Catalog, exact: ExactCache | None, semantic: SemanticCache | None, embedder: str
@@ -22,23 +22,23 @@ class Recall:
         self._models = catalog.models
         self._exact = exact
         self._semantic = semantic
-        self._embedder = embedder  # its name, a part of every scope
+        self._embedder = embedder  # its name; a part of every scope
 
     async def keys(self, request: Request) -> Keys:
-        """Return the keys of the whole request, as it will be sent; those of a long one are made off the loop."""
-        work = partial(keys_of, request, self._models, checks.asked(request), self._embedder)
+        """Return the keys of a trimmed request; those of a long one are computed off the loop."""
+        work = partial(keys_of, request, self._models, checks.selected(request), self._embedder)
         return await by_size(len(request.prompt.context) + request.prompt.size, work)
 
     async def exact(self, request: Request, keys: Keys) -> StoredAnswer | None:
-        """Return the answer to the same request."""
+        """Return the stored answer to an identical request, if there is one."""
         if self._exact is None or request.cache not in _READS:
             return None
         key = keys.exact
-        # Once more in memory: while SQLite was asked, the same request may have been answered.
+        # The second look in memory: during the read from SQLite an identical request may have been answered.
         return self._exact.peek(key) or await self._exact.find(key) or self._exact.peek(key)
 
     async def semantic(self, request: Request, keys: Keys) -> SemanticHit | SemanticMiss | None:
-        """Return the answer to a near-identical question, or why there is none; None where none was looked for."""
+        """Return the stored answer to a near-identical question, or why there is none; None if it was not looked up."""
         if self._semantic is None or request.cache not in _READS:
             return None
         if isinstance(keys.scope, str):
@@ -46,7 +46,7 @@ class Recall:
         return await self._semantic.find(keys.scope.digest, keys.scope.question)
 
     def store(self, request: Request, keys: Keys, answer: Answer | None) -> None:
-        """Write an answer back, if it is worth it and the request wants it."""
+        """Store an answer in both caches, if there is one and the cache mode allows it."""
         if answer is None or request.cache not in _WRITES:
             return
         if self._exact is not None:

@@ -1,6 +1,6 @@
-"""One response as a log of facts. The funnel appends; whoever listens subscribes and shows what it may.
+"""One response as a log of facts. The funnel appends facts; subscribers turn them into the events of a dialect.
 
-A text delta is kept as a plain `str`, every other fact is a small frozen value: the token plane makes no objects.
+A text delta is stored as a plain `str`, any other fact as a small frozen value, so that no object is made per token.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routed:
-    """Who is going to answer, and why."""
+    """Which model or cache is going to answer, and why."""
 
     strategy: Strategy
     model: str
@@ -57,27 +57,27 @@ class Routed:
         cache: CacheOutcome,
         reason: str,
         now: float,
-        near: SemanticHit | None,
+        hit: SemanticHit | None,
     ) -> "Routed":
-        """Return that a stored answer is served; `now` in Unix seconds, `near` where it was asked in other words."""
+        """Return the fact for a cache hit; `now` in Unix seconds, `hit` if it came from the semantic cache."""
         return cls(
             strategy=request.strategy,
             model=stored.model_id,
             reason=reason,
             cache=cache,
             age_s=max(0.0, now - stored.stored_at),
-            similarity=near.similarity if near else None,
-            entry_id=near.entry_id if near else None,
+            similarity=hit.similarity if hit else None,
+            entry_id=hit.entry_id if hit else None,
         )
 
     def joined(self) -> "Routed":
-        """Return the fact as it is for a request that rides along."""
+        """Return the fact for a request that joined a flight."""
         return replace(self, cache=CacheOutcome.JOINED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revised:
-    """All words so far are taken back; another model's follow."""
+    """All text so far is taken back; that of another model follows."""
 
     from_model: str
     to_model: str
@@ -86,24 +86,24 @@ class Revised:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """From here on, and back to the last revise, no word will be taken back."""
+    """All text since the last `Revised`, and all later text, is final."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metered:
-    """What it has used and cost until now."""
+    """What the response has used and cost so far."""
 
     statement: Statement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How it ended; the last fact."""
+    """How the response ended. The last fact."""
 
     status: Status
     reason: str | None = None  # why it is incomplete
     error: MillraceError | None = None
-    model: str | None = None  # whose answer is shown
+    model: str | None = None  # of the answer shown
     source: Source | None = None
     cache: CacheOutcome = CacheOutcome.MISS
     check: str | None = None  # `PASSED`, or the check that failed; None: nothing was judged
@@ -112,7 +112,7 @@ class Ended:
 
     @property
     def accepted(self) -> bool:
-        """Whether the words shown are the answer, even if a limit cut it."""
+        """Whether the text shown is the answer, even if a cap cut it."""
         return self.status is Status.COMPLETED or (self.status is Status.INCOMPLETE and self.error is None)
 
 
@@ -120,19 +120,19 @@ Fact = Started | Routed | Revised | Committed | Metered | Ended | Aside
 
 
 class Subscriber(Protocol):
-    """Someone who listens to a response. Called synchronously, in order; must not raise."""
+    """Receives the facts of a response, synchronously and in order. Must not raise."""
 
     @property
     def congested(self) -> bool | None:
-        """Whether so much waits already that the models had better be read no further; None where nobody listens."""
+        """Whether too much waits to be sent, so that the model should not be read on; None if nobody listens."""
         ...
 
     def text(self, deltas: list[str]) -> None:
-        """Take the words of one read."""
+        """Receive the text deltas of one read."""
         ...
 
     def fact(self, fact: Fact) -> None:
-        """Take anything else."""
+        """Receive any other fact."""
         ...
 
 
@@ -145,36 +145,36 @@ class ResponseLog:
     facts: list[Fact | str] = field(default_factory=list)
     subscribers: list[Subscriber] = field(default_factory=list)
     started_at: float | None = None
-    first_text_at: float | None = None  # of the words that stand
-    cache: CacheOutcome = CacheOutcome.MISS  # as last routed
+    first_text_at: float | None = None  # of the text that is shown
+    cache: CacheOutcome = CacheOutcome.MISS  # of the last `Routed`
     committed: bool = False
     paused: bool = False
-    halt: MillraceError | None = None  # why it was stopped, if not by its client
+    halt: MillraceError | None = None  # why the server stopped it; None if a client did
     ended: Ended | None = None
-    attempt: Attempt | None = None  # the one whose words come in now
-    _source: "ResponseLog | None" = None
-    metered_at: float | None = None  # when it last noted what it had cost
-    _awaited: int = 0  # deltas until `_reached` is due
-    _reached: asyncio.Future[None] | None = None
+    attempt: Attempt | None = None  # the one whose deltas are appended now
+    _source: "ResponseLog | None" = None  # the log of the flight that it takes part in
+    metered_at: float | None = None  # when it last sent a `Metered`
+    _missing_deltas: int = 0  # until `_enough_deltas` is done
+    _enough_deltas: asyncio.Future[None] | None = None
 
     @property
     def id(self) -> str:
-        """The response's id on the wire."""
+        """The id of the response on the wire."""
         return self.request.id
 
     @property
     def seen(self) -> bool:
-        """Whether a client that keeps up has seen a word of the answer."""
+        """Whether a client that keeps up has seen any text of the answer."""
         return self.first_text_at is not None and self.request.delivery.shows(committed=self.committed)
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Tell a listener everything from the first fact, then each new one as it comes."""
+        """Replay all facts to a subscriber, then pass on each new one."""
         self.replay(subscriber)
         self.subscribers.append(subscriber)
-        self.steer()
+        self.apply_backpressure()
 
     def replay(self, subscriber: Subscriber) -> None:
-        """Tell everything until now."""
+        """Pass all facts so far to a subscriber."""
         for fact in grouped(self.facts):
             if isinstance(fact, list):
                 subscriber.text(fact)
@@ -182,16 +182,22 @@ class ResponseLog:
                 subscriber.fact(fact)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Tell a listener no more."""
+        """Remove a subscriber."""
         self.subscribers.remove(subscriber)
-        self.steer()
+        self.apply_backpressure()
 
     def follow(self, source: "ResponseLog") -> None:
-        """Get words from the log of another response, which reads on while any of its listeners keeps up."""
+        """Name the log that this one is copied from, so that backpressure reaches its attempt."""
         self._source = source
 
-    def steer(self) -> None:
-        """Read on or pause: the slowest listener must not hold the others back, so all have to be behind."""
+    def apply_backpressure(self) -> None:
+        """Pause reading the model if all subscribers are congested; resume it if one is not.
+
+        The slowest client must not slow down the others, so one that keeps up is enough to read on (PROTOCOL.md, A
+        connection, Slow readers). A subscriber that nobody listens to has no vote, so a detached response is read on.
+        A log that is copied from a flight has no attempt: its `paused` is its vote in the flight's log. So `paused` is
+        set first, and then the flight's log counts its votes again.
+        """
         votes = [congested for subscriber in self.subscribers if (congested := subscriber.congested) is not None]
         paused = bool(votes) and all(votes)
         if paused is self.paused:
@@ -202,20 +208,20 @@ class ResponseLog:
         elif self.attempt is not None:
             self.attempt.resume()
         if self._source is not None:
-            self._source.steer()
+            self._source.apply_backpressure()
 
     def start(self) -> None:
-        """Note that the request runs."""
+        """Append that the request runs."""
         self.started_at = self.clock()
         self._append(Started())
 
     def route(self, routed: Routed) -> None:
-        """Note who is going to answer."""
+        """Append which model or cache is going to answer."""
         self.cache = routed.cache
         self._append(routed)
 
     def attach(self, attempt: Attempt) -> None:
-        """Let an attempt's words flow into the log from here on."""
+        """Append the deltas of an attempt from now on."""
         self.attempt = attempt
         attempt.sink = self.write
         attempt.aside = self.say
@@ -223,75 +229,85 @@ class ResponseLog:
             attempt.pause()
 
     def write(self, deltas: list[str]) -> None:
-        """Take the words of one read: the token plane ends here and in the subscribers."""
+        """Append the text deltas of one read. The hot path: it runs for every token."""
         if self.first_text_at is None:
             self.first_text_at = self.clock()
         self.facts.extend(deltas)
         for subscriber in self.subscribers:
             subscriber.text(deltas)
-        if self._awaited > 0:
-            self._awaited -= len(deltas)
-            if self._awaited <= 0 and self._reached is not None and not self._reached.done():
-                self._reached.set_result(None)
+        if self._missing_deltas > 0:
+            self._missing_deltas -= len(deltas)
+            if self._missing_deltas <= 0 and self._enough_deltas is not None and not self._enough_deltas.done():
+                self._enough_deltas.set_result(None)
 
     def say(self, aside: Aside) -> None:
-        """Take what is not text."""
+        """Append a delta that is not text."""
         if isinstance(aside, Refusal) and self.first_text_at is None:
             self.first_text_at = self.clock()
         self._append(aside)
 
-    def reached(self, deltas: int) -> asyncio.Future[None]:
-        """Return a future that is done when so many deltas have come from now on."""
-        self._awaited = deltas
-        self._reached = asyncio.get_running_loop().create_future()
-        if deltas <= 0:
-            self._reached.set_result(None)
-        return self._reached
+    def after_deltas(self, count: int) -> asyncio.Future[None]:
+        """Return a future that is done once `count` more text deltas have come."""
+        self._missing_deltas = count
+        self._enough_deltas = asyncio.get_running_loop().create_future()
+        if count <= 0:
+            self._enough_deltas.set_result(None)
+        return self._enough_deltas
 
     def commit(self) -> None:
-        """Promise that the words so far, and those to come, stand."""
+        """Promise that the text so far and all later text is final. Idempotent.
+
+        Clients that did not negotiate see text only after this, since they must never see any that is taken back later
+        (PROTOCOL.md, What always holds, 9). For a delivery that hides text until the commit the first visible text is
+        therefore seen now, and not when the model sent it. `first_text_at`, from which TTFT is taken, moves with it.
+        """
         if not self.committed:
             self.committed = True
             if self.first_text_at is not None and not self.request.delivery.shows(committed=False):
-                self.first_text_at = self.clock()  # until now nobody has seen them
+                self.first_text_at = self.clock()
             self._append(Committed())
 
     def revise(self, revised: Revised) -> None:
-        """Take back the words of the attempt so far; its later ones no longer arrive."""
-        assert not self.committed, "committed words are never taken back"
+        """Take back all text so far; the next attempt's text follows.
+
+        The attempt is detached first. If one of its deltas came after `Revised`, it would pass for text of the next
+        model, and the deltas would no longer add up to the output (PROTOCOL.md, What always holds, 3). Text that the
+        delivery hides has not been seen, so the first visible text is still to come.
+        """
+        assert not self.committed, "committed text is never taken back"
         self._detach()
         if not self.request.delivery.shows(committed=False):
-            self.first_text_at = None  # nobody has seen them
+            self.first_text_at = None
         self._append(revised)
 
     def may_meter(self, now: float) -> bool:
-        """Whether a usage may be sent: at most one a second (PROTOCOL.md, Once negotiated)."""
+        """Whether a `Metered` may be sent: at most one a second (PROTOCOL.md, Once negotiated)."""
         return self.metered_at is None or now - self.metered_at >= limits.USAGE_EVERY_S
 
     def meter_due(self, now: float) -> bool:
-        """Whether it has run for long enough, since it began and since the last time, to say what it has cost."""
+        """Whether a `Metered` is due: a second after the start and after the last one."""
         return self.started_at is not None and now - self.started_at >= limits.USAGE_EVERY_S and self.may_meter(now)
 
     def meter(self, statement: Statement) -> None:
-        """Say what it has used and cost until now. Whoever comes later gets the next one; so it is not kept."""
+        """Send what it has used and cost so far. Not stored: later subscribers get the next one."""
         self.metered_at = self.clock()
         for subscriber in self.subscribers:
             subscriber.fact(Metered(statement))
 
     def end(self, ended: Ended) -> None:
-        """Note the end. Later words are not taken any more."""
+        """Append the end. Nothing is appended after it (PROTOCOL.md, What always holds, 1)."""
         assert self.ended is None, "a response ends once"
         self._detach()
-        self._source = None  # it has a log of its own
+        self._source = None
         self.ended = ended
         self._append(ended)
 
     def pack(self) -> None:
-        """Join the words of an ended response: nobody needs to know any more how they came."""
+        """Merge adjacent text deltas of an ended response to save memory. Written events keep their own deltas."""
         self.facts = ["".join(fact) if isinstance(fact, list) else fact for fact in grouped(self.facts)]
 
-    def standing(self) -> Message:
-        """Return the answer as it stands: all that was said since the last revise."""
+    def message(self) -> Message:
+        """Return the answer so far: all text and asides since the last `Revised`."""
         revised = max((at for at, fact in enumerate(self.facts) if isinstance(fact, Revised)), default=-1)
         facts = self.facts[revised + 1 :]
         text = "".join(fact for fact in facts if isinstance(fact, str))
@@ -306,7 +322,7 @@ class ResponseLog:
 
     def _detach(self) -> None:
         if self.attempt is not None:
-            self.attempt.sink = self.attempt.aside = _nowhere
+            self.attempt.sink = self.attempt.aside = _discard
             self.attempt = None
 
     def _append(self, fact: Fact) -> None:
@@ -324,7 +340,7 @@ def grouped(facts: Iterable[Fact | str]) -> Iterator[Fact | list[str]]: ...
 
 
 def grouped(facts: Iterable[Fact | str]) -> Iterator[Fact | list[str]]:
-    """Yield facts in order, adjacent texts together as a list."""
+    """Yield facts in order, with adjacent text deltas as one list."""
     texts: list[str] = []
     for fact in facts:
         if isinstance(fact, str):
@@ -338,5 +354,5 @@ def grouped(facts: Iterable[Fact | str]) -> Iterator[Fact | list[str]]:
         yield texts
 
 
-def _nowhere(_: object) -> None:
-    """Take words nobody wants any more."""
+def _discard(_: object) -> None:
+    """Ignore the deltas of a detached attempt."""

@@ -107,7 +107,7 @@ def _is_whole(run: Run) -> bool:
 
 def _conversation(run: Run) -> tuple[Message, ...]:
     own = 0 if run.request.instructions is None else 1
-    answer = run.response.standing()
+    answer = run.response.message()
     if run.response.ended is not None and not run.response.ended.accepted:
         answer = replace(answer, calls=())  # a call that was cut off was never shown, so it cannot have a result
     said = answer.parts or answer.calls or answer.refusal

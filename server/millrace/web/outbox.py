@@ -176,7 +176,7 @@ class Outbox:
         if congested is not self.congested:
             self.congested = congested
             for feed in tuple(self.feeds):
-                feed.event_log.response.steer()
+                feed.event_log.response.apply_backpressure()
 
     def _pause(self) -> None:
         self.writable.clear()

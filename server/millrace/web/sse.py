@@ -85,7 +85,7 @@ class SseResponse(Response):
         self._waiting_bytes += size
         self._news.set()
         if self.congested is not was_congested:
-            self._event_log.response.steer()
+            self._event_log.response.apply_backpressure()
 
     def sweep(self, now: float) -> None:
         """Have a comment sent after a silence; give up a client that takes nothing. Called by the sweeper."""
@@ -152,7 +152,7 @@ class SseResponse(Response):
         await send({"type": "http.response.body", "body": piece, "more_body": True})
         was_congested, self._sending = self.congested, False
         if was_congested:
-            self._event_log.response.steer()
+            self._event_log.response.apply_backpressure()
 
 
 class WholeResponse(Response):

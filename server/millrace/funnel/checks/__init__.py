@@ -1,5 +1,5 @@
-"""Answer checks, cheapest first. `judge` stops at the first that fails."""
+"""Checks of an answer, cheapest first. `judge` stops at the first that fails."""
 
-from millrace.funnel.checks.judge import NAMES, Candidate, asked, judge, judge_beginning
+from millrace.funnel.checks.judge import NAMES, Candidate, judge, judge_beginning, selected
 
-__all__ = ["NAMES", "Candidate", "asked", "judge", "judge_beginning"]
+__all__ = ["NAMES", "Candidate", "judge", "judge_beginning", "selected"]

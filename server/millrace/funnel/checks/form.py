@@ -1,4 +1,4 @@
-"""Declared forms: of an answer, a JSON object or JSON after a schema; of a tool call, its arguments."""
+"""The check of declared formats: an answer that must be JSON, and the arguments of a tool call."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,35 +17,35 @@ MAX_SCHEMA = 64 * 1024  # bytes; a larger one takes too long to compile
 
 
 def check_schema(form: Format | None) -> None:
-    """Refuse a declared schema that cannot be used, before any model is asked."""
+    """Raise `invalid_request` if the schema of the answer's format cannot be used, before any model is called."""
     if form is not None:
         check_usable(form.schema, SCHEMA_PATH)
 
 
 def check_tools(tools: Iterable[Tool]) -> None:
-    """Refuse tools whose parameters are no schema that can be used."""
+    """Raise `invalid_request` if the schema of a tool's parameters cannot be used."""
     for index, tool in enumerate(tools):
         check_usable(tool.parameters, f"tools[{index}].parameters")
 
 
 def check_usable(schema: dict[str, Any] | None, path: str) -> None:
-    """Refuse a schema that cannot be used; `path` says where in the request it stands."""
+    """Raise `invalid_request` if a schema cannot be used; `path` is its field in the request."""
     if schema is None:
         return
-    written = _written(schema)
+    encoded = _encoded(schema)
     try:
-        if len(written) > MAX_SCHEMA:
+        if len(encoded) > MAX_SCHEMA:
             raise ValueError(f"larger than {MAX_SCHEMA} bytes")
-        _compiled(written)
+        _compiled(encoded)
     except ValueError as error:
         reason = str(error).partition("\n")[0]
         raise invalid(path, f"{path}: not a usable JSON schema: {reason}") from None
 
 
-def holds(text: str, schema: dict[str, Any] | None) -> bool:
-    """Whether a whole text is JSON after a schema; any JSON object where there is none.
+def conforms(text: str, schema: dict[str, Any] | None) -> bool:
+    """Whether a text is JSON that matches a schema; without one, whether it is a JSON object.
 
-    What would take too long to be checked does not hold.
+    False if the validation would take too long.
     """
     try:
         value = msgspec.json.decode(text)
@@ -53,34 +53,34 @@ def holds(text: str, schema: dict[str, Any] | None) -> bool:
         return False
     if schema is None:
         return isinstance(value, dict)
-    compiled = _compiled(_written(schema))
+    compiled = _compiled(_encoded(schema))
     return compiled.cost.allows(value) and bool(compiled.validator.is_valid(value))
 
 
 def callable_with(call: ToolCall, tools: Iterable[Tool]) -> bool:
-    """Whether a call names an offered tool, and its arguments are a JSON object that fits the tool's parameters."""
+    """Whether a call names an offered tool, and its arguments are a JSON object that matches the tool's schema."""
     tool = next((tool for tool in tools if tool.name == call.name), None)
-    if tool is None or not holds(call.arguments, None):
+    if tool is None or not conforms(call.arguments, None):
         return False
-    return tool.parameters is None or holds(call.arguments, tool.parameters)
+    return tool.parameters is None or conforms(call.arguments, tool.parameters)
 
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A schema, ready to be used, and what using it takes."""
+    """A compiled schema, and the cost of validating with it."""
 
     validator: Any
     cost: SchemaCost
 
 
-def _written(schema: dict[str, Any]) -> bytes:
+def _encoded(schema: dict[str, Any]) -> bytes:
     return msgspec.json.encode(schema, order="sorted")
 
 
 @lru_cache(maxsize=512)
-def _compiled(written: bytes) -> _Compiled:
-    schema = msgspec.json.decode(written)
-    # A client's schema must never make this server fetch something.
+def _compiled(encoded: bytes) -> _Compiled:
+    schema = msgspec.json.decode(encoded)
+    # A client's schema must never make this server fetch a URL.
     return _Compiled(jsonschema_rs.validator_for(schema, retriever=_no_fetch), SchemaCost(schema))
 
 

@@ -1,4 +1,4 @@
-"""The order of the checks, and the verdict."""
+"""The checks in their order, and the verdict."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from millrace.types.tool_choice import ToolChoice
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """An answer to be judged; `finish` is None while only its beginning is known."""
+    """An answer to be judged; `finish` is None while only its beginning has come."""
 
     text: str
     finish: Finish | None
     format: Format | None = None
-    schema: dict[str, Any] | None = None  # beside the format; no model was told of it
-    tools: tuple[Tool, ...] = ()  # that were offered
+    schema: dict[str, Any] | None = None  # in addition to the format; not sent to the model
+    tools: tuple[Tool, ...] = ()  # those offered to the model
     tool_choice: ToolChoice | None = None
     calls: tuple[ToolCall, ...] = ()
-    refusal: str = ""  # what the provider marked as one
+    refusal: str = ""  # text that the provider marked as one
 
     @classmethod
     def of(cls, request: Request, text: str, asides: Sequence[Aside], finish: Finish | None) -> Self:
-        """Return what a model has said to a request."""
+        """Return the candidate for what a model has sent so far."""
         return cls(
             text=text,
             finish=finish,
@@ -42,8 +42,8 @@ def _empty(candidate: Candidate) -> bool:
 
 
 def _cut_off(candidate: Candidate) -> bool:
-    whole = (FinishReason.STOP, FinishReason.TOOL_CALLS)
-    return candidate.finish is not None and candidate.finish.reason not in whole
+    complete = (FinishReason.STOP, FinishReason.TOOL_CALLS)
+    return candidate.finish is not None and candidate.finish.reason not in complete
 
 
 def _refusal(candidate: Candidate) -> bool:
@@ -52,15 +52,15 @@ def _refusal(candidate: Candidate) -> bool:
 
 
 def _unsure(candidate: Candidate) -> bool:
-    """With a call at hand, "I don't know, let me look" is no doubt."""
+    """With a tool call, "I don't know, let me look it up" is not a doubt."""
     return not candidate.calls and words.is_unsure(candidate.text)
 
 
 def _form(candidate: Candidate) -> bool:
-    if candidate.calls:  # the answer proper is still to come, and its form with it
+    if candidate.calls:  # the answer that must have the format comes after the calls
         return False
-    declared = candidate.format is not None and not form.holds(candidate.text, candidate.format.schema)
-    return declared or (candidate.schema is not None and not form.holds(candidate.text, candidate.schema))
+    declared = candidate.format is not None and not form.conforms(candidate.text, candidate.format.schema)
+    return declared or (candidate.schema is not None and not form.conforms(candidate.text, candidate.schema))
 
 
 def _tool_call(candidate: Candidate) -> bool:
@@ -72,7 +72,7 @@ def _tool_call(candidate: Candidate) -> bool:
 
 Check = Callable[[Candidate], bool]  # True: the answer fails it
 
-# Cheapest first; the name is what `millrace.check` and the ledger say.
+# Cheapest first. The names appear in `millrace.check` and in the ledger.
 CHECKS: dict[str, Check] = {
     "empty": _empty,
     "cut_off": _cut_off,
@@ -82,13 +82,13 @@ CHECKS: dict[str, Check] = {
     "tool_call": _tool_call,
 }
 NAMES = tuple(CHECKS)
-_OF_A_BEGINNING = ("refusal", "unsure")  # a beginning can be neither empty nor whole
+_OF_A_BEGINNING = ("refusal", "unsure")  # the others need the complete answer
 
 
-def asked(request: Request) -> tuple[str, ...]:
+def selected(request: Request) -> tuple[str, ...]:
     """Return the names of the checks that run for a request, cheapest first: those it names, else all.
 
-    Whoever brings a schema wants it looked at, so `form` is then among them.
+    A `check_schema` adds `form`.
     """
     if request.checks is None:
         return NAMES
@@ -97,12 +97,12 @@ def asked(request: Request) -> tuple[str, ...]:
 
 
 def judge(candidate: Candidate, names: Iterable[str] = NAMES) -> Verdict:
-    """Judge a whole answer by the checks of these names."""
+    """Judge a complete answer by the named checks."""
     return _first_failed(candidate, names)
 
 
 def judge_beginning(candidate: Candidate, names: Iterable[str] = NAMES) -> Verdict:
-    """Judge the first words of an answer that is still coming."""
+    """Judge the beginning of an answer that is not complete."""
     return _first_failed(candidate, [name for name in names if name in _OF_A_BEGINNING])
 
 

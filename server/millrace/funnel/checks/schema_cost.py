@@ -1,7 +1,8 @@
-"""How much work a JSON schema makes of an answer, known before the work is done. Pure.
+"""An upper bound for the work of validating a value against a JSON schema, known before validation. Pure.
 
-The work is counted in visits: one schema looking at one value. Where subschemas look at the same value again and again
-their number grows with a power of the schema's length, so nobody may validate first and look at the clock later.
+Work is counted in visits: one visit is one schema applied to one value. If subschemas apply to the same value again and
+again, the number of visits is a power of the schema's length. A validation cannot be interrupted, so a timeout would
+not help: the bound decides whether it is started.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,42 +10,42 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_VISITS = 3_000_000  # of one validation: about 50 ms
-MAX_OF_ONE = 300_000  # visits of one value and one below it, and so on, at a usual depth
+MAX_OF_ONE = 300_000  # visits of one value, one of its children, and so on down to USUAL_DEPTH
 USUAL_DEPTH = 4
-MAX_SIZE = 20_000  # subschemas, counted once for each place where they look
-MAX_STEPS = 200_000  # of reckoning: so many levels of an answer times the size of a schema that goes on for ever
-MAX_CHAIN = 64  # of references that do nothing but refer
+MAX_SIZE = 20_000  # subschemas, counted once for each place that applies them
+MAX_STEPS = 200_000  # of computing the bound: levels of the value times the size of a recursive schema
+MAX_CHAIN = 64  # of schemas that consist of a $ref only
 
-_ALL = ("allOf", "anyOf", "oneOf")  # lists of what looks at the same value
+_ALL = ("allOf", "anyOf", "oneOf")  # lists of schemas that apply to the same value
 _ONE = ("not", "if", "then", "else")
 _NAMED = ("dependentSchemas", "dependencies")
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-_OF_VALUES = ("additionalProperties", "unevaluatedProperties", "propertyNames")  # look at any value of an object
+_OF_VALUES = ("additionalProperties", "unevaluatedProperties", "propertyNames")  # apply to any value of an object
 _OF_ITEMS = ("items", "additionalItems", "unevaluatedItems", "contains")
 _BELOW = {"properties", "prefixItems", "patternProperties", *_OF_VALUES, *_OF_ITEMS}
 _LEADING_ON = {*_ALL, *_ONE, *_NAMED, *_REFERENCES, *_BELOW, "$id", "id"}
-_LISTED = ("properties", "required", "dependentRequired")  # gone through one by one, quickly:
+_LISTED = ("properties", "required", "dependentRequired")  # checked one by one, quickly:
 _LISTED_PER_VISIT = 4
-_MEMBER = 30  # visits that it takes to compare a value with one of an enum that is not all of one simple type
-_PATTERN = 4  # visits that it takes to try one pattern of a key
-_WORDS = 100  # characters that take as long as a value
-_TRIED = 0  # the place of a pattern of a key
+_MEMBER = 30  # visits that cost as much as comparing a value with one member of an enum of mixed or compound types
+_PATTERN = 4  # visits that cost as much as matching a key against one pattern
+_TEXT_PER_VISIT = 100  # characters of strings that cost as much as a visit
+_PATTERN_PLACE = 0  # the place that stands for matching a key against a pattern
 
 Schema = dict[str, Any]
-_Places = dict[int, int]  # how often each place looks
-_Tag = tuple[str, str] | None  # a key and what it must hold: of schemas with different ones only one looks further
+_Places = dict[int, int]  # place -> how often it is applied
+_Tag = tuple[str, str] | None  # a key and its constant: of schemas with different constants only one can match
 
 
 @dataclass(slots=True)
 class _Below:
-    """What looks at the values within a value."""
+    """The places that apply to the children of a value."""
 
-    keyed: dict[str | int, _Places] = field(default_factory=dict)  # at that of a key, or an index
-    values: _Places = field(default_factory=dict)  # at every value of an object
-    items: _Places = field(default_factory=dict)  # at every item of an array
+    keyed: dict[str | int, _Places] = field(default_factory=dict)  # to the child at a key or an index
+    values: _Places = field(default_factory=dict)  # to every value of an object
+    items: _Places = field(default_factory=dict)  # to every item of an array
 
     def visits(self, below: dict[int, int]) -> int:
-        """Return how often one value is looked at, at most; `below`: how often one is by each place."""
+        """Return the most visits of one child; `below`: the visits that each place causes there."""
         values, items = _sum(self.values, below), _sum(self.items, below)
         keyed = (_sum(at, below) + (values if isinstance(key, str) else items) for key, at in self.keyed.items())
         return max(values, items, max(keyed, default=0))
@@ -52,31 +53,31 @@ class _Below:
 
 @dataclass(slots=True)
 class _Place:
-    """A schema as a value meets it, with all that looks at the same value."""
+    """A schema with all schemas that apply to the same value because of it."""
 
     visits: int = 0
     below: dict[_Tag, _Below] = field(default_factory=dict)
 
     def deeper(self, below: dict[int, int]) -> int:
-        """Return how often a value is looked at one level further down than `below` knows."""
-        most: dict[str, int] = {}
-        for tag, side in self.below.items():
+        """Return the visits of a value one level deeper than those that `below` holds."""
+        by_key: dict[str, int] = {}  # tags of one key exclude each other, so only the most expensive one counts
+        for tag, children in self.below.items():
             key = tag[0] if tag else ""
-            most[key] = max(most.get(key, 0), side.visits(below))
-        return min(sum(most.values()), MAX_VISITS)
+            by_key[key] = max(by_key.get(key, 0), children.visits(below))
+        return min(sum(by_key.values()), MAX_VISITS)
 
 
 class SchemaCost:
-    """The work of one schema. Raises ValueError where it cannot be known, or is too much for any usual answer."""
+    """The work of one schema. Raises ValueError if it is unbounded, or too much for a value of usual depth."""
 
     def __init__(self, schema: Schema) -> None:
         self._root = schema
         self._id = "id" if "draft-04" in str(schema.get("$schema")) else "$id"
         self._anchors: dict[str, list[Schema]] = {}
         self._find_anchors()
-        self._places: dict[int, _Place] = {_TRIED: _Place(_PATTERN)}
+        self._places: dict[int, _Place] = {_PATTERN_PLACE: _Place(_PATTERN)}
         self._size = 0
-        self._first = self._explore(schema)
+        self._start = self._explore(schema)
         self._levels = [{at: place.visits for at, place in self._places.items()}]
         if sum(map(self._visits, range(USUAL_DEPTH + 1))) > MAX_OF_ONE:
             raise ValueError("its alternatives multiply; write fewer $ref, allOf, anyOf and oneOf within one another")
@@ -85,59 +86,59 @@ class SchemaCost:
         """Whether a value can be validated without taking too long."""
         level, depth, visits = [value], 0, 0
         while level and (each := self._visits(depth)):
-            words = sum(len(node) for node in level if isinstance(node, str))
-            visits += each * (len(level) + words // _WORDS)
+            characters = sum(len(node) for node in level if isinstance(node, str))
+            visits += each * (len(level) + characters // _TEXT_PER_VISIT)
             if visits > MAX_VISITS or depth * self._size > MAX_STEPS:
                 return False
-            values = [one for node in level if isinstance(node, dict) for one in node.values()]
-            level = values + [one for node in level if isinstance(node, list) for one in node]
+            values = [child for node in level if isinstance(node, dict) for child in node.values()]
+            level = values + [child for node in level if isinstance(node, list) for child in node]
             depth += 1
         return True
 
     def _visits(self, depth: int) -> int:
-        """Return how often a value so many levels down is looked at, at most."""
+        """Return the most visits of one value at a depth."""
         while len(self._levels) <= depth:
             self._levels.append({at: place.deeper(self._levels[-1]) for at, place in self._places.items()})
-        return self._levels[depth][self._first]
+        return self._levels[depth][self._start]
 
     def _explore(self, schema: Schema) -> int:
-        """Find all places that can be reached from a schema; return the place of the schema itself."""
-        first = self._target(schema)
-        due = [first]
-        while due:
-            schema = due.pop()
+        """Add all places that can be reached from a schema; return the place of the schema itself."""
+        start = self._target(schema)
+        pending = [start]
+        while pending:
+            schema = pending.pop()
             if id(schema) in self._places:
                 continue
             place = self._places[id(schema)] = _Place()
-            for looking, times in self._in_place(schema):
+            for applied, times in self._in_place(schema):
                 self._grow()
-                place.visits = min(place.visits + times * _own(looking), MAX_VISITS)
-                if not _BELOW.isdisjoint(looking):
-                    due += self._enter(place.below.setdefault(_tag(looking), _Below()), looking, times)
-        return id(first)
+                place.visits = min(place.visits + times * _own(applied), MAX_VISITS)
+                if not _BELOW.isdisjoint(applied):
+                    pending += self._enter(place.below.setdefault(_tag(applied), _Below()), applied, times)
+        return id(start)
 
     def _enter(self, below: _Below, schema: Schema, times: int) -> list[Schema]:
-        """Add what a schema makes look at the values within its value; return those schemas."""
+        """Add the places that a schema applies to the children of its value; return their schemas."""
         entered: list[Schema] = []
 
-        def add(places: _Places, given: Any) -> None:
-            if isinstance(given, dict):
-                target = self._target(given)
+        def add(places: _Places, subschema: Any) -> None:
+            if isinstance(subschema, dict):
+                target = self._target(subschema)
                 places[id(target)] = min(places.get(id(target), 0) + times, MAX_VISITS)
                 self._grow()
                 entered.append(target)
 
-        for name, given in _entries(schema.get("properties")):
-            add(below.keyed.setdefault(name, {}), given)
+        for name, subschema in _entries(schema.get("properties")):
+            add(below.keyed.setdefault(name, {}), subschema)
         items = schema.get("items")
         listed = items if isinstance(items, list) else schema.get("prefixItems")
-        for index, given in enumerate(listed if isinstance(listed, list) else ()):
-            add(below.keyed.setdefault(index, {}), given)
+        for index, subschema in enumerate(listed if isinstance(listed, list) else ()):
+            add(below.keyed.setdefault(index, {}), subschema)
         for name in _OF_VALUES:
             add(below.values, schema.get(name))
-        for _, given in _entries(schema.get("patternProperties")):
-            add(below.values, given)
-            below.values[_TRIED] = below.values.get(_TRIED, 0) + times
+        for _, subschema in _entries(schema.get("patternProperties")):
+            add(below.values, subschema)
+            below.values[_PATTERN_PLACE] = below.values.get(_PATTERN_PLACE, 0) + times
         for name in _OF_ITEMS:
             add(below.items, schema.get(name))
         return entered
@@ -145,58 +146,59 @@ class SchemaCost:
     def _grow(self) -> None:
         self._size += 1
         if self._size > MAX_SIZE:
-            raise ValueError("too many subschemas within one another")
+            raise ValueError("too many subschemas within one another; simplify the schema")
 
     def _in_place(self, schema: Schema) -> Iterator[tuple[Schema, int]]:
-        """Yield all that looks at the same value as a schema, and how often; what refers comes before its target."""
+        """Yield the schemas that apply to the same value as a schema, and how often; each one before its targets."""
         if _LEADING_ON.isdisjoint(schema):
             yield schema, 1
             return
         times = {id(schema): 1}
-        for one in reversed(self._ordered(schema)):
-            yield one, times[id(one)]
-            again = 3 if "unevaluatedProperties" in one or "unevaluatedItems" in one else 1  # to know what is evaluated
-            for target in self._beside(one):
-                times[id(target)] = min(times.get(id(target), 0) + again * times[id(one)], MAX_VISITS)
+        for applied in reversed(self._ordered(schema)):
+            yield applied, times[id(applied)]
+            # `unevaluated*` makes the validator apply its targets again, to find out what they have evaluated.
+            repeats = 3 if "unevaluatedProperties" in applied or "unevaluatedItems" in applied else 1
+            for target in self._targets(applied):
+                times[id(target)] = min(times.get(id(target), 0) + repeats * times[id(applied)], MAX_VISITS)
 
     def _ordered(self, schema: Schema) -> list[Schema]:
-        """Return all that looks at the same value, targets before what refers to them."""
+        """Return the schemas that apply to the same value, each one after its targets. Raises on a cycle."""
         ordered: list[Schema] = []
-        state: dict[int, bool] = {}  # whether it is done
-        stack = [(schema, iter(self._beside(schema)))]
-        state[id(schema)] = False
+        is_done: dict[int, bool] = {}
+        stack = [(schema, iter(self._targets(schema)))]
+        is_done[id(schema)] = False
         while stack:
-            one, targets = stack[-1]
+            applied, targets = stack[-1]
             target = next(targets, None)
             if target is None:
                 stack.pop()
-                state[id(one)] = True
-                ordered.append(one)
-            elif id(target) not in state:
-                state[id(target)] = False
-                stack.append((target, iter(self._beside(target))))
-                if len(state) > MAX_SIZE:
-                    raise ValueError("too many subschemas within one another")
-            elif not state[id(target)]:
+                is_done[id(applied)] = True
+                ordered.append(applied)
+            elif id(target) not in is_done:
+                is_done[id(target)] = False
+                stack.append((target, iter(self._targets(target))))
+                if len(is_done) > MAX_SIZE:
+                    raise ValueError("too many subschemas within one another; simplify the schema")
+            elif not is_done[id(target)]:
                 raise ValueError("a $ref comes back to itself without going into the value")
         return ordered
 
-    def _beside(self, schema: Schema) -> list[Schema]:
-        """Return the schemas that look at the same value because this one does."""
+    def _targets(self, schema: Schema) -> list[Schema]:
+        """Return the schemas that a schema applies to its own value."""
         name = schema.get(self._id)
         if schema is not self._root and isinstance(name, str) and not name.startswith("#"):
-            raise ValueError(f"{self._id} inside a schema; write its definitions into one")
-        given = [one for name in _ALL if isinstance(schema.get(name), list) for one in schema[name]]
-        given += [schema[name] for name in _ONE if name in schema]
-        given += [one for name in _NAMED for _, one in _entries(schema.get(name))]
-        targets = [one for one in given if isinstance(one, dict)]
+            raise ValueError(f"{self._id} inside a schema is not supported; put all definitions under the root")
+        subschemas = [each for name in _ALL if isinstance(schema.get(name), list) for each in schema[name]]
+        subschemas += [schema[name] for name in _ONE if name in schema]
+        subschemas += [each for name in _NAMED for _, each in _entries(schema.get(name))]
+        targets = [each for each in subschemas if isinstance(each, dict)]
         for name in _REFERENCES:
             if isinstance(reference := schema.get(name), str):
                 targets += self._resolve(reference)
         return targets
 
     def _target(self, schema: Schema) -> Schema:
-        """Return what a schema that does nothing but refer refers to, so that it is counted once."""
+        """Follow a schema that consists of a $ref only, so that its target is counted once."""
         for _ in range(MAX_CHAIN):
             if set(schema) != {"$ref"} or not isinstance(schema["$ref"], str):
                 break
@@ -227,18 +229,18 @@ class SchemaCost:
         return [found] if isinstance(found, dict) else []
 
     def _find_anchors(self) -> None:
-        due: list[Any] = [self._root]
-        while due:
-            one = due.pop()
-            if isinstance(one, list):
-                due += one
-            elif isinstance(one, dict):
-                due += one.values()
-                named = {one[name] for name in ("$anchor", "$dynamicAnchor") if isinstance(one.get(name), str)}
-                if isinstance(name := one.get(self._id), str) and name.startswith("#"):
-                    named.add(name[1:])
-                for name in named:
-                    self._anchors.setdefault(name, []).append(one)
+        pending: list[Any] = [self._root]
+        while pending:
+            node = pending.pop()
+            if isinstance(node, list):
+                pending += node
+            elif isinstance(node, dict):
+                pending += node.values()
+                anchors = {node[name] for name in ("$anchor", "$dynamicAnchor") if isinstance(node.get(name), str)}
+                if isinstance(name := node.get(self._id), str) and name.startswith("#"):
+                    anchors.add(name[1:])
+                for name in anchors:
+                    self._anchors.setdefault(name, []).append(node)
 
 
 def _sum(places: _Places, below: dict[int, int]) -> int:
@@ -246,7 +248,7 @@ def _sum(places: _Places, below: dict[int, int]) -> int:
 
 
 def _own(schema: Schema) -> int:
-    """Return the visits that a schema's own keywords take, those with subschemas left out."""
+    """Return the cost in visits of a schema's own keywords, without its subschemas."""
     listed = sum(len(schema[name]) for name in _LISTED if isinstance(schema.get(name), dict | list))
     members = schema.get("enum")
     members = members if isinstance(members, list) else []
@@ -256,14 +258,14 @@ def _own(schema: Schema) -> int:
 
 
 def _tag(schema: Schema) -> _Tag:
-    """Return the first key that must be there and hold one value; the validator looks at that before all else."""
+    """Return the first key that is required and has a constant. The validator compares that before anything else."""
     required = schema.get("required")
-    for key, given in _entries(schema.get("properties")):
-        constant = given.get("const") if isinstance(given, dict) else None
+    for key, subschema in _entries(schema.get("properties")):
+        constant = subschema.get("const") if isinstance(subschema, dict) else None
         if isinstance(constant, str) and isinstance(required, list) and key in required:
             return key, constant
     return None
 
 
-def _entries(given: Any) -> Iterable[tuple[str, Any]]:
-    return given.items() if isinstance(given, dict) else ()
+def _entries(value: Any) -> Iterable[tuple[str, Any]]:
+    return value.items() if isinstance(value, dict) else ()

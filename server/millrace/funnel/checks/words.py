@@ -1,7 +1,7 @@
-"""What an answer says of itself: that it will not, or that it does not know.
+"""Recognises an answer that refuses, or that says it does not know.
 
-Both are looked for where such an answer says them: at its beginning, after an interjection at most. A text that
-merely contains or quotes such words ("'I don't know' in French is ...") is not one.
+Such an answer says so at its beginning, after interjections at most, so only the beginning is matched. A text that
+contains or quotes such words ("'I don't know' in French is ...") does not match.
 """
 
 import re
@@ -53,15 +53,15 @@ _UNSURE = re.compile(f"{_LEAD}(?:{'|'.join(_DOUBTS)})", re.IGNORECASE)
 
 
 def refuses(text: str) -> bool:
-    """Whether the answer declines to answer."""
-    return _says(_REFUSAL, text)
+    """Whether the answer is a refusal."""
+    return _begins_with(_REFUSAL, text)
 
 
 def is_unsure(text: str) -> bool:
     """Whether the answer says that it does not know."""
-    return _says(_UNSURE, text)
+    return _begins_with(_UNSURE, text)
 
 
-def _says(pattern: re.Pattern[str], text: str) -> bool:
+def _begins_with(pattern: re.Pattern[str], text: str) -> bool:
     head = text[:_HEAD].translate(_APOSTROPHES)
     return _QUOTE.match(head) is None and pattern.match(head) is not None

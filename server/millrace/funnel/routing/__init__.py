@@ -1,4 +1,4 @@
-"""Easy, unsure or hard? Who should be asked first."""
+"""The choice of a strategy: is a request easy, unsure or hard."""
 
 from millrace.funnel.routing.prior import Judgement, judge
 

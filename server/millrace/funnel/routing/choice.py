@@ -1,4 +1,4 @@
-"""The router's choice for one request: how it is led, who is asked first, and why."""
+"""The router's choice for one request: its strategy, the model that is called first, and why."""
 
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -12,7 +12,7 @@ from millrace.types import Call, Message, Model, Part, Prompt, Request, Semantic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The operator's choices, where a request makes none."""
+    """The configured defaults of options that a request may set."""
 
     context_budget: int | None  # tokens
     hard_above: int  # tokens
@@ -20,8 +20,8 @@ class Policy:
     hedge_ms: int
     concise_line: str
 
-    def worded(self, request: Request) -> Prompt:
-        """Return the prompt to be sent: where a short answer is asked for, the last system text says so."""
+    def prompt_for(self, request: Request) -> Prompt:
+        """Return the prompt to be sent; with `concise` the last system message ends with `concise_line`."""
         prompt = request.prompt
         if not request.concise:
             return prompt
@@ -36,31 +36,32 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """How a request is led: never `auto`."""
+    """How a request is answered. `strategy` is never `auto`."""
 
     strategy: Strategy
-    first: Model  # who is asked first
+    first: Model  # called first
     reason: str
-    score: float | None = None  # from 0, surely easy, to 1, surely hard
+    score: float | None = None  # from 0 (easy) to 1 (hard)
     grace_s: float
     hedge_s: float
 
-    def routed(self, request: Request, near: SemanticMiss | None) -> Routed:
-        """Return the choice as a fact of the log; `near` is why no cache has answered."""
+    def routed(self, request: Request, miss: SemanticMiss | None) -> Routed:
+        """Return the choice as a fact of the log; `miss` says why the semantic cache did not answer."""
         return Routed(
             strategy=request.strategy,
             model=self.first.id,
             tier=self.first.tier,
-            reason=f"{self.reason}; cache: {near.reason}" if near else self.reason,
+            reason=f"{self.reason}; cache: {miss.reason}" if miss else self.reason,
             score=self.score,
-            similarity=near.similarity if near else None,
+            similarity=miss.similarity if miss else None,
         )
 
 
 def choose(request: Request, catalog: Catalog, policy: Policy) -> Choice:
-    """Take the strategy asked for; under `auto` judge the trimmed prompt.
+    """Return the requested strategy; under `auto` the one that the router chooses for the trimmed prompt.
 
-    Models never run side by side where tools may be called, nor where every call must fit what is left of a budget.
+    The two models never run in parallel if tools may be called, nor if there is a budget: each call must fit what the
+    one before has left of it.
     """
     strategy, score, reason = request.strategy, None, "asked for"
     if strategy is Strategy.AUTO:
@@ -84,7 +85,7 @@ def _judge(request: Request, catalog: Catalog, policy: Policy) -> tuple[Strategy
     hard_above = min(policy.hard_above, catalog.input_limit(Strategy.CASCADE))
     try:
         judgement = routing.judge(request.input_tokens, hard_above)
-    except Exception as error:  # a router that is broken must not cost an answer
+    except Exception as error:  # a broken router must not fail the request
         log.get().error("router failed", id=request.id, exc_info=error)
         return Strategy.LARGE, None, "the router failed"
     return judgement.strategy, judgement.score, judgement.reason
@@ -92,20 +93,20 @@ def _judge(request: Request, catalog: Catalog, policy: Policy) -> tuple[Strategy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likely:
-    """What is put aside for a request before it is led."""
+    """What is reserved for a request before it runs."""
 
     cost: Decimal  # dollars
-    tokens: int  # in and out, of all calls
+    tokens: int  # input and output, of all calls
 
 
 def likely(request: Request, catalog: Catalog) -> Likely:
-    """Return what a request comes to if all models that it may ask run to their caps; its text estimated, not counted.
+    """Return what a request uses if all models that it may call run to their caps. Input tokens are estimated.
 
-    Its cost is never more than its own `max_cost`.
+    The cost is at most the request's `max_cost`.
     """
-    asked = {Strategy.SMALL: (catalog.small,), Strategy.LARGE: (catalog.large,)}.get(request.strategy, catalog.models)
+    models = {Strategy.SMALL: (catalog.small,), Strategy.LARGE: (catalog.large,)}.get(request.strategy, catalog.models)
     input_tokens = tokens.estimate(request.prompt.size + sum(map(len, request.context)))
-    calls = [Call(model=model, prompt=request.prompt) for model in asked]
+    calls = [Call(model=model, prompt=request.prompt) for model in models]
     usages = [pricing.worst_case(call, input_tokens) for call in calls]
     cost = sum((pricing.cost(usage, call.model.price) for call, usage in zip(calls, usages, strict=True)), pricing.ZERO)
     return Likely(
@@ -115,6 +116,6 @@ def likely(request: Request, catalog: Catalog) -> Likely:
 
 
 def _with_line(parts: tuple[Part, ...], line: str) -> tuple[Part, ...]:
-    """Add a line to the last text, for many servers take one text as a system prompt and no list of parts."""
+    """Append a line to the last text part, since many servers take a system prompt only as one text."""
     *before, last = parts or ("",)
     return (*before, f"{last}\n\n{line}" if last else line) if isinstance(last, str) else (*parts, line)

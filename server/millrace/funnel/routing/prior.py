@@ -1,7 +1,7 @@
-"""The prior: a prompt's length, until there are labels that say more. Over-long prompts go to the large model at once.
+"""Routing by the length of the prompt. Over-long prompts go to the large model at once, all others to the cascade.
 
-Length is the only feature that carried over between data sets when measured on prompts alone, and it is a weak one. So
-all other prompts are left to the cascade, whose checks look at the answer instead.
+Of the features that were measured on prompts alone, length is the only one that carried over between data sets, and it
+is a weak one. So all other prompts are left to the cascade, which judges the answer instead.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from millrace.types import Strategy
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """How a request should be led, the score from 0 (surely easy) to 1 (surely hard), and why, in words."""
+    """The strategy for a request, its score from 0 (easy) to 1 (hard), and the reason as text."""
 
     strategy: Strategy
     score: float
@@ -19,7 +19,7 @@ class Judgement:
 
 
 def judge(input_tokens: int, hard_above: int) -> Judgement:
-    """Judge by the length of the prompt as it will be sent, in tokens."""
+    """Judge by the tokens of the trimmed prompt."""
     score = min(1.0, input_tokens / (2 * hard_above))
     if input_tokens > hard_above:
         return Judgement(Strategy.LARGE, score, f"hard: {input_tokens} tokens, over {hard_above}")
