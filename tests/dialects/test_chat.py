@@ -72,7 +72,7 @@ class Stream:
         self.event_log = event_log
         event_log.join(self)
 
-    def more(self, size: int) -> None:
+    def notify(self, size: int) -> None:
         self.written += self.event_log.frames(len(self.written), self.codec, 2**30)
 
     @property

@@ -72,7 +72,7 @@ class Reader:
     def __init__(self) -> None:
         self.size = 0
 
-    def more(self, size: int) -> None:
+    def notify(self, size: int) -> None:
         self.size += size
 
 

@@ -215,7 +215,7 @@ class Reader:
 
     ready, congested = True, False
 
-    def more(self, size: int) -> None:
+    def notify(self, size: int) -> None:
         pass
 
 

@@ -1,1 +1,1 @@
-"""A response's log shown in one dialect each, as numbered events that can be replayed."""
+"""Projections of a response's log: numbered events of one dialect, which can be replayed."""

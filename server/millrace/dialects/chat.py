@@ -1,6 +1,6 @@
-"""What a client of chat completions may see of a response: a stream of chunks, or one completion.
+"""The chat-completions dialect: a response as a stream of chunks, or as one completion.
 
-Nothing is negotiated in this dialect, so nothing is shown that may be taken back.
+Nothing is negotiated in this dialect, so no text is sent that may be taken back later.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ _CUT: dict[str | None, chunks.ChatFinish] = {"max_output_tokens": "length", "con
 
 
 class CompletionProjection:
-    """One subscriber of a response: the chunks of its chat completion."""
+    """A subscriber of a response that makes the chunks of its chat completion."""
 
     def __init__(self, response: ResponseLog, created_at: int, *, include_usage: bool) -> None:
         self.event_log = EventLog(response)
@@ -30,21 +30,21 @@ class CompletionProjection:
         self._created_at = created_at
         self._include_usage = include_usage
         self._visibility = Visibility(self._show_text, self._show_aside, response.request.delivery)
-        self._model = response.request.model  # who answers, as far as it is known
-        self._opened = False
-        self._calls: set[int] = set()  # those shown, by index
+        self._model = response.request.model  # the model that answers, as far as known
+        self._is_open = False
+        self._calls: set[int] = set()  # indices of the calls sent so far
 
     @property
     def congested(self) -> bool | None:
-        """Whether all who listen are; None where nobody does."""
+        """Whether all listeners are congested; None if there are none."""
         return self.event_log.congested
 
     def text(self, deltas: list[str]) -> None:
-        """Show the words of one read, or hold them back."""
+        """Add the text deltas of one read, once they may be seen."""
         self._visibility.text(deltas)
 
     def fact(self, fact: Fact) -> None:
-        """Turn a fact into chunks."""
+        """Add the chunks of a fact."""
         self._visibility.fact(fact)
         match fact:
             case Routed():
@@ -77,14 +77,14 @@ class CompletionProjection:
         return CallDelta(index=piece.index, id=piece.id, type="function", function=function)
 
     def _open(self) -> None:
-        """Begin with the role, once there is something to show: by then it is known who answers."""
-        if not self._opened:
-            self._opened = True
+        """Add the chunk with the role, which comes before the first text: by then it is known which model answers."""
+        if not self._is_open:
+            self._is_open = True
             self._add(Delta(role="assistant", content=""))
 
     def _end(self, fact: Ended) -> None:
         if not fact.accepted:
-            if self._opened:  # else it is an HTTP error
+            if self._is_open:  # else the error is an HTTP error
                 self.event_log.event(
                     chunks.Broken(error_body(error_of(fact)), chunks.usage_of_completion(fact.statement))
                 )
@@ -107,20 +107,20 @@ class CompletionProjection:
             )
         )
 
-    def _add(self, delta: Delta, words: int = 0) -> None:
-        self.event_log.event(self._chunk([ChunkChoice(delta)]), words)
+    def _add(self, delta: Delta, characters: int = 0) -> None:
+        self.event_log.event(self._chunk([ChunkChoice(delta)]), characters)
 
     def _chunk(self, choices: list[ChunkChoice]) -> Chunk:
         return Chunk(id=completion_id(self._request), created=self._created_at, model=self._model, choices=choices)
 
 
 def in_chat(*, include_usage: bool) -> Dialect[CompletionProjection]:
-    """Return the dialect of chat completions, with a last chunk of usage or without."""
+    """Return the chat-completions dialect, with or without a last chunk of usage."""
     return Dialect("chat", include_usage, partial(CompletionProjection, include_usage=include_usage))
 
 
 def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
-    """Return a response that has ended as one completion; raises the error it ended with."""
+    """Return an ended response as one completion. Raises `Unanswered` if it has no answer."""
     ended, request = response.ended, response.request
     assert ended is not None, "it has ended"
     if not ended.accepted:
@@ -144,17 +144,17 @@ def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
 
 
 def completion_id(request: Request) -> str:
-    """Return a response's id as chat completions name theirs."""
+    """Return the id of a response in this dialect."""
     return "chatcmpl-" + request.id.removeprefix("resp_")
 
 
 def finish_of(ended: Ended, *, calls: bool) -> chunks.ChatFinish:
-    """Return why an accepted answer ended; one that was cut is cut, even in a call."""
+    """Return the finish reason of an accepted answer. A cap goes before `tool_calls`."""
     if ended.status is not Status.COMPLETED:
         return _CUT.get(ended.reason, "length")
     return "tool_calls" if calls else "stop"
 
 
 def error_of(ended: Ended) -> MillraceError:
-    """Return why there is no answer, or only a part of one: in this dialect both are errors."""
-    return ended.error or MillraceError("cancelled", "cancelled before its end")
+    """Return the error of a response without an answer, or with a part of one: this dialect has no `incomplete`."""
+    return ended.error or MillraceError("cancelled", "the response was cancelled before it was complete")

@@ -1,7 +1,9 @@
-"""What is told of one response in one dialect: events in order, numbered as they are written, kept for a replay.
+"""The events of one response in one dialect: in order, numbered when they are written, stored for a replay.
 
-A projection puts text and events in; listeners take frames out, each at its own speed. While nobody can take more,
-text that waits is merged. A number is given once, when the first listener takes the event, and never changes.
+A projection adds text and events; listeners take frames, each at its own speed. `_waiting` holds what has no number
+yet, so its text may still be merged. `written` holds numbered events. The index is the `sequence_number`, so numbers
+have no gap (PROTOCOL.md, What always holds, 2). The first listener that takes an event gives it its number. After that
+neither number nor text changes, since slower listeners and a resume must get the same bytes (8).
 """
 
 from collections import deque
@@ -13,37 +15,37 @@ from millrace.funnel.response_log import ResponseLog, Subscriber
 
 
 class Codec(Protocol):
-    """Turns what is told into the frames of one listener."""
+    """Encodes events as the frames of one listener."""
 
     def delta(self, text: str, number: int) -> bytes:
-        """Return the frame of some words."""
+        """Encode a text delta."""
         ...
 
     def event(self, event: Any, number: int) -> bytes:
-        """Return the frame of anything else."""
+        """Encode any other event."""
         ...
 
 
 class Listener(Protocol):
-    """Someone who takes frames. `ready`: more can go out at once; `behind`: too much waits to go out."""
+    """A client that takes frames. `ready`: it can send more at once. `congested`: too much waits to be sent."""
 
     @property
-    def ready(self) -> bool: ...  # noqa: D102 - said above
+    def ready(self) -> bool: ...  # noqa: D102 - documented above
 
     @property
-    def congested(self) -> bool: ...  # noqa: D102 - said above
+    def congested(self) -> bool: ...  # noqa: D102 - documented above
 
-    def more(self, size: int) -> None:
-        """Hear that about so many bytes more can be taken."""
+    def notify(self, size: int) -> None:
+        """Note that there are new events of about `size` bytes."""
         ...
 
 
 class Projection(Subscriber, Protocol):
-    """A subscriber of a response that shows it in one dialect."""
+    """A subscriber of a response that makes its events in one dialect."""
 
     @property
     def event_log(self) -> "EventLog":
-        """The events it has made."""
+        """Where it adds its events."""
         ...
 
 
@@ -52,56 +54,63 @@ P_co = TypeVar("P_co", bound=Projection, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Dialect(Generic[P_co]):
-    """A way of showing responses. Two are equal when they show the same; then their listeners share one projection."""
+    """How responses are projected. Listeners of equal dialects share one projection."""
 
     name: str
-    variant: bool  # the one thing in which listeners of a dialect differ
-    make: Callable[[ResponseLog, int], P_co] = field(compare=False)  # of a response created at Unix seconds
+    variant: bool  # whether it is negotiated, or has a chunk of usage
+    make: Callable[[ResponseLog, int], P_co] = field(
+        compare=False
+    )  # makes the projection; takes `created_at` in Unix seconds
 
 
-EVENT_SIZE = 400  # bytes of an event without words, about
+EVENT_SIZE = 400  # approximate bytes of an event without its text
 
 
 class EventLog:
-    """The events of one response for all who listen in one dialect."""
+    """The events of one response, for all listeners in one dialect."""
 
     def __init__(self, response: ResponseLog) -> None:
         self.response = response
-        self.written: list[Any] = []  # by number: words, or an event
-        self.log_bytes = 0  # of what is kept to send it again, about: what frames repeat is kept once
+        self.written: list[Any] = []  # by number: a text delta, or an event
+        self.log_bytes = 0  # approximate size of what is stored for a replay; text that frames repeat counts once
         self._finished = False
-        self._waiting: deque[Any] = deque()  # a list of words to be merged, or an event
+        self._waiting: deque[Any] = deque()  # in order: a list of text deltas to be merged, or an event
         self._listeners: list[Listener] = []
 
     @property
     def congested(self) -> bool | None:
-        """Whether all who listen are behind; None where nobody listens."""
+        """Whether all listeners are congested; None if there are none."""
         return all(listener.congested for listener in self._listeners) if self._listeners else None
 
     @property
     def is_begun(self) -> bool:
-        """Whether there is anything to tell."""
+        """Whether there is any event."""
         return bool(self.written or self._waiting)
 
     @property
     def last(self) -> Any:
-        """What was told last, written or not."""
+        """The last event, written or not."""
         return self._waiting[-1] if self._waiting else self.written[-1]
 
     def join(self, listener: Listener) -> None:
-        """Tell a listener of everything new from now on; it takes what there is already when it likes."""
+        """Add a listener. It is notified of new events, and reads earlier ones through `frames`."""
         self._listeners.append(listener)
         self.response.apply_backpressure()
 
     def leave(self, listener: Listener) -> None:
-        """Tell a listener no more. Idempotent."""
+        """Remove a listener. Idempotent."""
         if listener in self._listeners:
             self._listeners.remove(listener)
             self.response.apply_backpressure()
 
     def text(self, deltas: list[str]) -> None:
-        """Add the words of one read."""
-        if not self._waiting and self._is_heard():
+        """Add the text deltas of one read.
+
+        If a listener is ready and nothing waits, each delta becomes an event at once. Otherwise the deltas wait and are
+        merged with text that waits already, but never across another event (PROTOCOL.md, A connection, Slow readers).
+        While anything waits, new text must wait too, or it would get a lower number than what came before it.
+        """
+        if not self._waiting and self._has_ready_listener():
             self.written += deltas
         elif self._waiting and isinstance(self._waiting[-1], list):
             self._waiting[-1] += deltas
@@ -111,22 +120,25 @@ class EventLog:
         self.log_bytes += size
         self._notify(size)
 
-    def event(self, event: Any, words: int = 0) -> None:
-        """Add anything else, and how many characters of somebody's it holds."""
-        if not self._waiting and self._is_heard():
+    def event(self, event: Any, characters: int = 0) -> None:
+        """Add any other event, which holds so many characters of text. Listeners are told of them, for backpressure."""
+        if not self._waiting and self._has_ready_listener():
             self.written.append(event)
         else:
             self._waiting.append(event)
         self.log_bytes += EVENT_SIZE
-        self._notify(EVENT_SIZE + words)
+        self._notify(EVENT_SIZE + characters)
 
     def finish(self) -> None:
-        """Say that nothing more will come."""
+        """Note that no event will follow."""
         self._finished = True
         self._notify(0)
 
     def frames(self, number: int, codec: Codec, max_bytes: int) -> list[bytes]:
-        """Return the frames from a number on, as many as there are; none begins past so many bytes of room."""
+        """Return the frames from `number` on. The last one may exceed `max_bytes`, but no further frame follows it.
+
+        A listener that has read all written events writes the next waiting one, which gives it its number.
+        """
         frames: list[bytes] = []
         written = self.written
         while max_bytes > 0 and (number < len(written) or self._write_next()):
@@ -142,24 +154,23 @@ class EventLog:
         return frames
 
     def ends_at(self, number: int) -> bool:
-        """Whether all has been told before this number, to the end."""
+        """Whether `number` is past the last event, and no event will follow."""
         return self._finished and number == len(self.written) and not self._waiting
 
     def _write_next(self) -> bool:
-        """Give what has waited longest its number, if anything has."""
+        """Write the event that has waited longest; False if none waits."""
         if not self._waiting:
             return False
         event_or_text = self._waiting.popleft()
         self.written.append("".join(event_or_text) if isinstance(event_or_text, list) else event_or_text)
         return True
 
-    def _is_heard(self) -> bool:
-        """Whether somebody takes at once what comes."""
-        for listener in self._listeners:  # noqa: SIM110 - a generator costs more than all the rest, for every token
+    def _has_ready_listener(self) -> bool:
+        for listener in self._listeners:  # noqa: SIM110 - runs for every token, and a generator would cost more than all the rest
             if listener.ready:
                 return True
         return False
 
     def _notify(self, size: int) -> None:
         for listener in self._listeners:
-            listener.more(size)
+            listener.notify(size)

@@ -1,7 +1,7 @@
-"""What one listener may see of a response, as events of the Responses dialect.
+"""The Responses dialect: the facts of a response as events.
 
-The log knows facts; this knows events: it holds back what may not be shown yet, and remembers what it has shown, so
-that the terminal repeats exactly that. The event log it writes into numbers the events and keeps them.
+A projection holds back what may not be seen yet and keeps what it has sent, so that the terminal event repeats exactly
+that (PROTOCOL.md, What always holds, 3). Its event log numbers the events and stores them.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ _TERMINALS: dict[Status, type[wire.Terminal]] = {
 
 
 class ResponsesProjection:
-    """One subscriber of a response: dialect A, negotiated or not, in one delivery mode."""
+    """A subscriber of a response that makes its events, for clients that negotiated or for those that did not."""
 
     def __init__(self, response: ResponseLog, created_at: int, *, negotiated: bool) -> None:
         request = response.request
@@ -37,19 +37,19 @@ class ResponsesProjection:
         self._negotiated = negotiated
         self.output = OutputItems(request.id, event_log.event, event_log.text)
         self._visibility = Visibility(self.output.text, self._show, request.delivery, speculative=negotiated)
-        self._echoed = len(request.instructions or "") + request.prompt.tools_size  # characters, in every body
+        self._echoed = len(request.instructions or "") + request.prompt.tools_size  # characters that every body repeats
 
     @property
     def congested(self) -> bool | None:
-        """Whether all who listen are; None where nobody does."""
+        """Whether all listeners are congested; None if there are none."""
         return self.event_log.congested
 
     def text(self, deltas: list[str]) -> None:
-        """Show the words of one read, or hold them back."""
+        """Add the text deltas of one read, once they may be seen."""
         self._visibility.text(deltas)
 
     def fact(self, fact: Fact) -> None:
-        """Turn a fact into events."""
+        """Add the events of a fact."""
         self._visibility.fact(fact)
         match fact:
             case Started():
@@ -68,9 +68,9 @@ class ResponsesProjection:
     def _show(self, aside: Aside) -> None:
         match aside:
             case Thought():
-                self.output.think(aside)
+                self.output.reasoning(aside)
             case Refusal():
-                self.output.refuse(aside)
+                self.output.refusal(aside)
             case CallPiece():
                 self.output.call(aside)
 
@@ -92,9 +92,9 @@ class ResponsesProjection:
             )
 
     def _revise(self, fact: Revised) -> None:
-        taken = self.output.take_back()
+        revised = self.output.revise()
         if self._negotiated:
-            for item_id in taken or [self.output.message_id]:
+            for item_id in revised or [self.output.message_id]:
                 self.event_log.event(
                     wire.Revise(
                         response_id=self._request.id,
@@ -120,14 +120,14 @@ class ResponsesProjection:
         )
 
     def _end(self, fact: Ended) -> None:
-        whole = "completed" if fact.status is Status.COMPLETED else "incomplete"
-        if fact.accepted and fact.source is not None:  # a request that only gets ready has no answer
-            self.output.close(whole)
+        item_status = "completed" if fact.status is Status.COMPLETED else "incomplete"
+        if fact.accepted and fact.source is not None:  # without a source it is `generate: false` and has no answer
+            self.output.close(item_status)
         if self._response.may_meter(self._response.clock()):
             self._meter(Metered(fact.statement))
         status = "incomplete" if fact.status is Status.INCOMPLETE else fact.status.value
         body = self._body(status, fact.model or self._request.model)
-        body.output = self.output.items(whole)
+        body.output = self.output.items(item_status)
         body.usage = wire.usage_body(fact.statement)
         body.error = None if fact.status is not Status.FAILED or fact.error is None else wire.error_body(fact.error)
         body.incomplete_details = wire.IncompleteDetails(fact.reason) if fact.reason else None
@@ -136,7 +136,7 @@ class ResponsesProjection:
         self.event_log.finish()
 
     def body_so_far(self) -> wire.ResponseBody:
-        """Return the response while it runs."""
+        """Return the response object while it runs."""
         body = self._body("in_progress", self._request.model)
         body.output = self.output.items("in_progress")
         return body
@@ -162,12 +162,12 @@ class ResponsesProjection:
 
 
 def in_responses(*, negotiated: bool) -> Dialect[ResponsesProjection]:
-    """Return the Responses dialect, for clients that negotiated `millrace.*` events or for those that did not."""
+    """Return the Responses dialect, with `millrace.*` events for clients that negotiated them, or without."""
     return Dialect("responses", negotiated, partial(ResponsesProjection, negotiated=negotiated))
 
 
 def body_of(response: ResponseLog, created_at: int) -> wire.ResponseBody:
-    """Return a response, created at Unix seconds, as a client that did not negotiate sees it now."""
+    """Return the response object as a client that did not negotiate sees it now; `created_at` in Unix seconds."""
     projection = ResponsesProjection(response, created_at, negotiated=False)
     response.replay(projection)
     last = projection.event_log.last
@@ -175,7 +175,7 @@ def body_of(response: ResponseLog, created_at: int) -> wire.ResponseBody:
 
 
 class EventCodec:
-    """The frames of one listener of a projection: JSON, on its lane, and framed as a server-sent event over HTTP."""
+    """Encodes events for one listener: JSON with its `stream_id`, or a server-sent event over HTTP."""
 
     def __init__(self, projection: ResponsesProjection, stream_id: str | None = None, *, sse: bool = False) -> None:
         self._output = projection.output
@@ -184,14 +184,14 @@ class EventCodec:
         self._write: Callable[[str, int], bytes] | None = None
 
     def delta(self, text: str, number: int) -> bytes:
-        """Return the frame of some words."""
+        """Encode a text delta."""
         if self._write is None:
             self._write = wire.DeltaWriter(self._output.message_id, *self._output.text_at, self._stream_id).write
         frame = self._write(text, number)
         return b"event: response.output_text.delta\ndata: %b\n\n" % frame if self._sse else frame
 
     def event(self, event: wire.Event, number: int) -> bytes:
-        """Return the frame of any other event."""
+        """Encode any other event."""
         event.sequence_number, event.stream_id = number, self._stream_id
         frame = wire.encode(event)
         return b"event: %b\ndata: %b\n\n" % (wire.type_of(event).encode(), frame) if self._sse else frame

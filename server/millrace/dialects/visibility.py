@@ -1,4 +1,4 @@
-"""What one listener may not see yet, in any dialect: words that might be taken back, calls before they stand."""
+"""What a listener may see, in any dialect: no text that may be taken back, no call before the answer is accepted."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,13 @@ from millrace.types import Aside, CallPiece, Delivery, Refusal, Thought
 
 
 class Visibility:
-    """Passes on what a listener may see, in order, and holds back the rest until it stands or is taken back.
+    """Passes on what a listener may see, in order, and holds back the rest until it is final or taken back.
 
-    A `speculative` listener can take words back, and sees them at once. Tool calls are for acting on, so everyone sees
-    them only once the answer is accepted.
+    A `speculative` listener understands a revise and sees text at once. All others see it after the commit at the
+    earliest, so that no character they have seen is taken back (PROTOCOL.md, What always holds, 9). Tool calls are held
+    back from every listener until the answer is accepted, since a client acts on them and cannot undo that (Server to
+    client). If the response ends without an accepted answer, what is still held back is dropped, and the terminal event
+    does not have it either.
     """
 
     def __init__(
@@ -24,28 +27,28 @@ class Visibility:
         self._show_text = show_text
         self._show_aside = show_aside
         self._delivery = delivery
-        self._flowing = speculative and delivery.shows(committed=False)  # words go out as they come
-        self._held: list[str | Aside] = []
+        self._passes_text = speculative and delivery.shows(committed=False)  # text is passed on at once
+        self._held_back: list[str | Aside] = []
         self._calls: list[CallPiece] = []
 
     def text(self, deltas: list[str]) -> None:
-        """Take the words of one read."""
-        if self._flowing:
+        """Pass on or hold back the text deltas of one read."""
+        if self._passes_text:
             self._show_text(deltas)
         else:
-            self._held += deltas
+            self._held_back += deltas
 
     def fact(self, fact: Fact) -> None:
-        """Take a fact; those that are neither words nor decide about them are let pass."""
+        """Handle a fact that is an aside or decides about visibility. Others are ignored."""
         match fact:
-            case Thought() | Refusal() if self._flowing:
+            case Thought() | Refusal() if self._passes_text:
                 self._show_aside(fact)
             case Thought() | Refusal():
-                self._held.append(fact)
+                self._held_back.append(fact)
             case CallPiece():
                 self._calls.append(fact)
             case Revised():
-                self._held.clear()
+                self._held_back.clear()
                 self._calls.clear()
             case Committed() if self._delivery.shows(committed=True):
                 self._release()
@@ -54,15 +57,15 @@ class Visibility:
                 for piece in self._calls:
                     self._show_aside(piece)
             case Ended():
-                self._held.clear()
+                self._held_back.clear()
                 self._calls.clear()
 
     def _release(self) -> None:
-        """Show what was held back: words that waited are one delta."""
-        held, self._held = self._held, []
-        self._flowing = True
-        for piece in grouped(held):
-            if isinstance(piece, list):
-                self._show_text(["".join(piece)])
+        """Pass on what was held back, adjacent text as one delta, and from now on everything at once."""
+        held_back, self._held_back = self._held_back, []
+        self._passes_text = True
+        for group in grouped(held_back):
+            if isinstance(group, list):
+                self._show_text(["".join(group)])
             else:
-                self._show_aside(piece)
+                self._show_aside(group)

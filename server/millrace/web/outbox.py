@@ -46,7 +46,7 @@ class Feed:
         self._at = start
         outbox.feeds.add(self)
         event_log.join(self)
-        self.more(0)
+        self.notify(0)
 
     @property
     def ready(self) -> bool:
@@ -58,7 +58,7 @@ class Feed:
         """Whether too much waits on its connection."""
         return self._outbox.congested
 
-    def more(self, size: int) -> None:
+    def notify(self, size: int) -> None:
         """Write what is new, or let it wait."""
         if not self._outbox.ready:
             self.waiting_bytes += size

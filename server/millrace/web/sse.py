@@ -79,7 +79,7 @@ class SseResponse(Response):
         """Whether too much waits for the client."""
         return self._sending and self._waiting_bytes > limits.WAITING_BYTES
 
-    def more(self, size: int) -> None:
+    def notify(self, size: int) -> None:
         """Wake the sender. If the client does not keep up, the model may have to wait too."""
         was_congested = self.congested
         self._waiting_bytes += size
