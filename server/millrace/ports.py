@@ -1,19 +1,10 @@
 """The interfaces between the funnel and its adapters. Only `assembly` knows which adapter implements which."""
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Protocol
-
-# Must run before the first import of numpy, which is the one below. The vectors are small: a BLAS with one thread per
-# core spends its time on synchronisation and competes with the event loop. A burst of lookups took five times as long.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from millrace.principal import Key, Principal
 from millrace.types import (
@@ -28,6 +19,10 @@ from millrace.types import (
     StoredResponse,
     Usage,
 )
+
+if TYPE_CHECKING:  # only the caches load numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 Clock = Callable[[], float]  # seconds
 Sink = Callable[[list[str]], None]  # receives the text deltas of one read; must not raise
@@ -104,7 +99,7 @@ class Embedder(Protocol):
     strict: bool  # its hits are safe only under the strict guards
     threshold: float  # lowest cosine of a candidate
 
-    def embed(self, text: str) -> NDArray[np.float32]:
+    def embed(self, text: str) -> "NDArray[np.float32]":
         """Return a vector of unit length, shape (dimensions,). Blocks for milliseconds: never call it on the loop."""
         ...
 
