@@ -1,4 +1,4 @@
-"""Waiting for a condition of this process."""
+"""Waiting for a condition of this process, or for turns of its loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,3 +9,9 @@ async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what it looks at cannot tell us
             await asyncio.sleep(0.002)
+
+
+async def turns(count: int) -> None:
+    """Let so many turns of the loop pass."""
+    for _ in range(count):
+        await asyncio.sleep(0)

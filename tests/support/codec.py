@@ -1,0 +1,13 @@
+"""A codec whose frames can be read: `3:words` for words, `3<name>` for an event `("name", ...)`."""
+
+from typing import Any
+
+
+class PlainCodec:
+    """Writes the number of an event before it."""
+
+    def delta(self, text: str, number: int) -> bytes:
+        return f"{number}:{text}".encode()
+
+    def event(self, event: Any, number: int) -> bytes:
+        return f"{number}<{event[0]}>".encode()
