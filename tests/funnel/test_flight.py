@@ -140,8 +140,7 @@ async def generation() -> AsyncIterator[SharedGeneration]:
 def test_who_rides_along_gets_what_is_no_text() -> None:
     """Reasoning, refusals and calls are passed on like words, in order."""
     response = ResponseLog(request(), lambda: 0.0)
-    flight: Any = None
-    participant = Participant(flight, response, Any, CacheOutcome.JOINED)  # type: ignore[arg-type]
+    participant = Participant(response, Any, CacheOutcome.JOINED)  # type: ignore[arg-type]
     said: list[Any] = [Thought("a"), Refusal("b"), *GOOD_CALL]
     for fact in said:
         participant.fact(fact)

@@ -246,6 +246,19 @@ async def test_nothing_is_congested_while_the_peer_keeps_up() -> None:
     assert len(writer.frames) == 2
 
 
+async def test_a_socket_that_fills_up_makes_what_waits_already_count() -> None:
+    """Text that found no room in a full write waits; with the next turn's pause that is too much at once."""
+    writer = RecordingWriter()
+    outbox = Outbox(writer)
+    (feed,) = feeds(outbox, 1)
+    outbox.put(b"x" * limits.SOCKET_BYTES)
+    feed.event_log.text(["x" * (limits.WAITING_BYTES + 1)])
+    assert not outbox.congested
+    assert writer.on_pause is not None
+    writer.on_pause()
+    assert outbox.congested
+
+
 async def test_a_connection_is_congested_until_half_of_what_waits_is_gone() -> None:
     """Or it would be paused and resumed for every frame: here responses leave one by one."""
     writer = RecordingWriter()

@@ -22,7 +22,6 @@ from millrace.types import CacheOutcome, Call
 class Participant:
     """A request in a flight: copies the facts of the flight into its own log."""
 
-    flight: "Flight"
     response: ResponseLog
     bill: Bill
     cache: CacheOutcome  # miss for the first participant, joined for the others
@@ -80,14 +79,13 @@ class Flight:
         generation of all others.
         """
         first = self._task is None
-        participant = Participant(self, response, bill, CacheOutcome.MISS if first else CacheOutcome.JOINED)
+        participant = Participant(response, bill, CacheOutcome.MISS if first else CacheOutcome.JOINED)
         self._participants.append(participant)
         response.follow(self.response)
         self.response.subscribe(participant)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._generate(self.response, self))
             self._task.add_done_callback(self._ended)
-        self.response.apply_backpressure()
         try:
             await asyncio.wait((self._task,))
         finally:

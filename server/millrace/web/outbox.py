@@ -180,6 +180,7 @@ class Outbox:
 
     def _pause(self) -> None:
         self.writable.clear()
+        self._update_congestion()
 
     def _resume(self) -> None:
         self.writable.set()
