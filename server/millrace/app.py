@@ -17,7 +17,7 @@ from millrace.web import endpoints, http1, pages, refusals
 from millrace.web.middleware import middleware
 from millrace.web.process import Process
 from millrace.web.server import Server, new_loop
-from millrace.web.websocket import JoinedWebSocket
+from millrace.web.websocket import BatchingWebSocket
 from millrace.wire import limits
 
 __all__ = ["create_app", "new_loop", "server"]
@@ -67,7 +67,7 @@ def server(settings: Settings) -> Server:
             host=settings.server.host,
             port=settings.server.port,
             http=http1.timed(settings.server.handshake_timeout_s, settings.server.max_connections),
-            ws=JoinedWebSocket,
+            ws=BatchingWebSocket,
             ws_max_size=settings.server.max_message_bytes,
             ws_per_message_deflate=False,  # it doubles the CPU of a token and holds memory per connection
             ws_ping_interval=limits.HEARTBEAT_S,

@@ -37,10 +37,10 @@ from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.types import Model, Price, Tier
-from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint, noting_sent
+from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint, marking_sent
 from millrace.web.process import Process
 
-LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; where it takes longer, a model is as quick
+LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
 
 CLOCK, WALL = time.monotonic, time.time
 
@@ -138,7 +138,7 @@ async def _gate(settings: Settings, database: SqliteDatabase, parts: AsyncExitSt
     await parts.enter_async_context(_running(follow(keyring, keys)))
     return Gate(
         keyring,
-        Tickets(CLOCK, keyring.holds),
+        Tickets(CLOCK, keyring.is_valid),
         Origins(settings.server.origins),
         max_connections=settings.server.max_connections,
     )
@@ -148,7 +148,7 @@ def _http() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),  # one request must leave nothing for the next
-        trace_configs=[noting_sent()],
+        trace_configs=[marking_sent()],
     )
 
 

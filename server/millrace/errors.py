@@ -52,7 +52,7 @@ class MillraceError(Exception):
         self.rule = RULES.get(code, RULES["internal_error"])  # for clients: a newer server may send other codes
 
 
-class Unanswered(MillraceError):  # noqa: N818 - the name says what the client learns
+class FailedWithUsage(MillraceError):  # noqa: N818 - the name says what the client learns
     """Why a request that ran has no answer. `usage` is the usage struct of what it cost."""
 
     def __init__(self, error: MillraceError, usage: Any) -> None:

@@ -22,7 +22,7 @@ class Limits:
     dollars_per_day: Decimal | None = None  # a day of UTC
     connections: int | None = None  # WebSockets at once
 
-    def over(self, defaults: "Limits") -> "Limits":
+    def with_defaults(self, defaults: "Limits") -> "Limits":
         """Return these limits, with the defaults in place of None."""
         own = {name: limit for name in _LIMITS if (limit := getattr(self, name)) is not None}
         return replace(defaults, **own)

@@ -33,7 +33,7 @@ class ManualClock:
 def gate_of(*held: Key, origins: tuple[str, ...] = (APP,), clock: ManualClock | None = None, most: int = 100) -> Gate:
     keyring = Keyring(may_be_open=True)
     keyring.replace(held)
-    return Gate(keyring, Tickets(clock or ManualClock(), keyring.holds), Origins(origins), max_connections=most)
+    return Gate(keyring, Tickets(clock or ManualClock(), keyring.is_valid), Origins(origins), max_connections=most)
 
 
 def head(**fields: Any) -> RequestHead:

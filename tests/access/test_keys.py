@@ -67,15 +67,15 @@ def test_auth_is_off_only_while_there_has_never_been_a_key() -> None:
     """A revoked key keeps it on, and so does a table that was emptied; a server open to others is never open."""
     key, _ = made()
     keyring = ring()
-    assert keyring.is_open
-    assert keyring.holds(ANONYMOUS.key_id)
+    assert keyring.auth_is_off
+    assert keyring.is_valid(ANONYMOUS.key_id)
     keyring.replace([key])
-    assert not keyring.is_open
-    assert not keyring.holds(ANONYMOUS.key_id)
+    assert not keyring.auth_is_off
+    assert not keyring.is_valid(ANONYMOUS.key_id)
     keyring.replace([])
-    assert not keyring.is_open
-    assert not keyring.holds(key.principal.key_id)
-    assert not ring(may_be_open=False).is_open
+    assert not keyring.auth_is_off
+    assert not keyring.is_valid(key.principal.key_id)
+    assert not ring(may_be_open=False).auth_is_off
 
 
 def test_a_keys_own_limits_go_before_the_configured() -> None:
@@ -113,7 +113,7 @@ async def test_a_store_that_cannot_be_read_leaves_the_keys_as_they_are() -> None
 
     class Store:
         async def load(self) -> list[Key]:
-            taken.append(keyring.holds(key.principal.key_id))
+            taken.append(keyring.is_valid(key.principal.key_id))
             if not answers:
                 done.set()
                 await asyncio.Event().wait()

@@ -108,7 +108,7 @@ async def test_what_is_found_counts_though_the_loop_was_late(database: SqliteDat
     await stored(cache)
     asked = asyncio.create_task(cache.find(SCOPE, REWORDED))
     await asyncio.sleep(0)  # it has asked the worker
-    cache._worker.first(lambda: None).result(30)  # the loop stands still until the worker is done
+    cache._worker.submit_lookup(lambda: None).result(30)  # the loop stands still until the worker is done
     assert isinstance(await asked, SemanticHit)
     await cache.close()
 
@@ -175,7 +175,7 @@ async def test_closing_is_bounded(database: SqliteDatabase, embedder: Gated, mon
     assert len(embedder.embedded) == 1
     cache.store(SCOPE, "tenant", ASKED, answer("too late"))
     assert isinstance(await cache.find(SCOPE, ASKED), SemanticMiss)
-    assert isinstance(cache._worker.first(lambda: None).exception(), StoppedError)
+    assert isinstance(cache._worker.submit_lookup(lambda: None).exception(), StoppedError)
 
 
 async def test_closing_stores_what_is_in_line(database: SqliteDatabase, embedder: Gated) -> None:

@@ -34,7 +34,7 @@ class Keys:
         self.revoked = False
         self.asked = 0
 
-    def holds(self, _: str) -> bool:
+    def is_valid(self, _: str) -> bool:
         self.asked += 1
         return not self.revoked
 

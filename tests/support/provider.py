@@ -71,7 +71,7 @@ async def scripted_provider(script: Script, *, key: str | None = None) -> AsyncI
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/"
     endpoint = UpstreamEndpoint(base_url=url, api_key=key, max_tokens_field="max_tokens", **PATIENCE)
     try:
-        async with aiohttp.ClientSession(trace_configs=[openai.noting_sent()]) as http, asyncio.timeout(20):
+        async with aiohttp.ClientSession(trace_configs=[openai.marking_sent()]) as http, asyncio.timeout(20):
             provider.upstream = OpenAIUpstream(http, endpoint, lambda: provider.now, wall=lambda: 0.0)
             yield provider
     finally:

@@ -40,4 +40,4 @@ def cache_of(database: SqliteDatabase, embedder: Embedder, **options: Any) -> Sq
 
 async def stored(cache: SqliteSemanticCache) -> None:
     """Wait until all that was given to the cache is in it; lookups go before."""
-    await asyncio.wrap_future(cache._worker.later(lambda: None))
+    await asyncio.wrap_future(cache._worker.submit_background(lambda: None))

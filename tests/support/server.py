@@ -9,7 +9,7 @@ from typing import Any
 
 from millrace import app, settings
 from millrace.simulator import LARGE, SMALL, Simulator
-from millrace.web.websocket import JoinedWebSocket
+from millrace.web.websocket import BatchingWebSocket
 
 PRICES = {
     "small": {"input": "0.15", "cached_input": "0.075", "output": "0.60"},
@@ -47,7 +47,7 @@ def configuration_for(small_url: str, large_url: str, **server: Any) -> dict[str
 
 @contextlib.asynccontextmanager
 async def serving(
-    configuration: dict[str, Any], ws: Any = JoinedWebSocket, connections: set[Any] | None = None
+    configuration: dict[str, Any], ws: Any = BatchingWebSocket, connections: set[Any] | None = None
 ) -> AsyncIterator[str]:
     """Run a server in this loop; yield its URL. `ws` is uvicorn's choice of a WebSocket protocol."""
     server = app.server(settings.build(configuration, {}))

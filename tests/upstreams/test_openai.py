@@ -139,7 +139,7 @@ async def test_where_nobody_listens_nothing_is_billable() -> None:
     """No byte of the prompt has left."""
     async with (
         scripted_provider(says()) as provider,
-        aiohttp.ClientSession(trace_configs=[openai.noting_sent()]) as http,
+        aiohttp.ClientSession(trace_configs=[openai.marking_sent()]) as http,
     ):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))

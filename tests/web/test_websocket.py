@@ -8,7 +8,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from millrace.web.websocket import JoinedWebSocket, header
+from millrace.web.websocket import BatchingWebSocket, header
 from tests.support.raw_http import UPGRADE
 from tests.support.server import Running, Start, configuration_for, serving
 from tests.support.waiting import until
@@ -56,13 +56,13 @@ async def test_a_dropped_connection_on_plain_asgi(millrace: Running) -> None:
 async def test_a_connection_does_not_wait_for_acknowledgements(millrace: Running, monkeypatch: Any) -> None:
     """TCP_NODELAY is on for every accepted WebSocket, whatever the loop did."""
     seen: list[int] = []
-    write_frames = JoinedWebSocket.write_frames
+    write_frames = BatchingWebSocket.write_frames
 
-    def spy(self: JoinedWebSocket, payloads: list[bytes]) -> None:
+    def spy(self: BatchingWebSocket, payloads: list[bytes]) -> None:
         seen.append(self.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         write_frames(self, payloads)
 
-    monkeypatch.setattr(JoinedWebSocket, "write_frames", spy)
+    monkeypatch.setattr(BatchingWebSocket, "write_frames", spy)
     async with wire_client(millrace.ws_url) as client:
         check_response(await client.ask("hello"))
     assert seen

@@ -61,7 +61,7 @@ class Gate:
         tickets = [name.removeprefix(TICKET) for name in head.subprotocols if name.startswith(TICKET)]
         if tickets and head.upgrade:
             return self._by_ticket(tickets, head)
-        return ANONYMOUS if self.keyring.is_open else self._by_key(head.authorizations)
+        return ANONYMOUS if self.keyring.auth_is_off else self._by_key(head.authorizations)
 
     @contextmanager
     def connected(self, principal: Principal) -> Iterator[None]:
@@ -90,13 +90,13 @@ class Gate:
         While auth is off, nothing else separates the user's own pages from other pages that the user visits. `Host`
         is checked too then: DNS rebinding can make a foreign name resolve to this machine, and `Host` holds that name.
         """
-        if self.keyring.is_open and not (len(head.hosts) == 1 and is_loopback(f"http://{head.hosts[0]}")):
+        if self.keyring.auth_is_off and not (len(head.hosts) == 1 and is_loopback(f"http://{head.hosts[0]}")):
             raise MillraceError("forbidden", "Host: without keys only this machine can ask; run `millrace keys add`")
         if len(head.origins) > 1 or not all(map(self._is_allowed, head.origins)):
             raise self._forbidden(", ".join(head.origins))
 
     def _is_allowed(self, origin: str) -> bool:
-        return origin in self._origins or (self.keyring.is_open and is_loopback(origin))
+        return origin in self._origins or (self.keyring.auth_is_off and is_loopback(origin))
 
     def _forbidden(self, origin: str) -> MillraceError:
         return MillraceError("forbidden", f"Origin: {origin[:80]!r} is not in [server] origins")

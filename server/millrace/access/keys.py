@@ -58,7 +58,7 @@ class Keyring:
         self._defaults = defaults
 
     @property
-    def is_open(self) -> bool:
+    def auth_is_off(self) -> bool:
         """Whether auth is off."""
         return self._open
 
@@ -77,7 +77,7 @@ class Keyring:
             raise MillraceError("unauthorized", "Authorization: this key is revoked; ask for a new one")
         return key.principal
 
-    def holds(self, key_id: str) -> bool:
+    def is_valid(self, key_id: str) -> bool:
         """Whether an admitted principal may stay: its key is not revoked, or, for the empty id, auth is still off."""
         if not key_id:
             return self._open
@@ -85,7 +85,7 @@ class Keyring:
         return key is not None and key.revoked_at is None
 
     def _with_defaults(self, key: Key) -> Key:
-        return replace(key, principal=replace(key.principal, limits=key.principal.limits.over(self._defaults)))
+        return replace(key, principal=replace(key.principal, limits=key.principal.limits.with_defaults(self._defaults)))
 
 
 async def follow(keyring: Keyring, store: KeyStore, every_s: float = POLL_S) -> None:

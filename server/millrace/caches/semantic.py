@@ -98,7 +98,7 @@ class SqliteSemanticCache:
         if self._closed or self._waiting >= self._max_waiting:
             return SemanticMiss(reason="too many lookups at once", similarity=None)
         self._waiting += 1
-        lookup = self._worker.first(lambda: self._find_or_miss(scope, question))
+        lookup = self._worker.submit_lookup(lambda: self._find_or_miss(scope, question))
         try:
             async with asyncio.timeout(self._deadline_s):
                 return await asyncio.wrap_future(lookup)
@@ -117,7 +117,9 @@ class SqliteSemanticCache:
             self.skipped += 1
             return
         now = self._wall()
-        self._worker.later(lambda: self._store(scope, tenant, question, answer, now)).add_done_callback(self._stored)
+        self._worker.submit_background(lambda: self._store(scope, tenant, question, answer, now)).add_done_callback(
+            self._stored
+        )
 
     async def close(self) -> None:
         """Store what is queued, for at most `_CLOSING_S`. Call it before the database is closed."""
@@ -237,7 +239,7 @@ class SqliteSemanticCache:
         """Queue the next step of a scope's index, if it needs one. Lookups run between two steps."""
         if self._partitions[scope].needs_catch_up and scope not in self._indexing and not self._closed:
             self._indexing.add(scope)
-            self._worker.later(lambda: self._index_step(scope)).add_done_callback(_log_failed_step)
+            self._worker.submit_background(lambda: self._index_step(scope)).add_done_callback(_log_failed_step)
 
     def _index_step(self, scope: bytes) -> None:
         self._indexing.discard(scope)

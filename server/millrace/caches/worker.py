@@ -26,11 +26,11 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def first(self, work: Callable[[], T]) -> "Future[T]":
+    def submit_lookup(self, work: Callable[[], T]) -> "Future[T]":
         """Queue work before everything given to `later`. If its future is cancelled in time, it never starts."""
         return self._put(self._first, work)
 
-    def later(self, work: Callable[[], T]) -> "Future[T]":
+    def submit_background(self, work: Callable[[], T]) -> "Future[T]":
         """Queue work that runs once nothing given to `first` is waiting."""
         return self._put(self._later, work)
 

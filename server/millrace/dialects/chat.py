@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from millrace.dialects.event_log import Dialect, EventLog
 from millrace.dialects.metadata import metadata_of
 from millrace.dialects.visibility import Visibility
-from millrace.errors import MillraceError, Unanswered
+from millrace.errors import FailedWithUsage, MillraceError
 from millrace.funnel.response_log import Ended, Fact, ResponseLog, Revised, Routed
 from millrace.types import Aside, CallPiece, Refusal, Request, Status, Thought
 from millrace.wire import chunks
@@ -124,7 +124,7 @@ def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
     ended, request = response.ended, response.request
     assert ended is not None, "it has ended"
     if not ended.accepted:
-        raise Unanswered(error_of(ended), chunks.usage_of_completion(ended.statement))
+        raise FailedWithUsage(error_of(ended), chunks.usage_of_completion(ended.statement))
     answer = response.message()
     calls = [chunks.CallOfCompletion(call.id, CalledFunction(call.name, call.arguments)) for call in answer.calls]
     message = chunks.CompletionMessage(

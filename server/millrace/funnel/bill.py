@@ -54,7 +54,7 @@ class OpenCharge:
     @property
     def so_far(self) -> Charge:
         """What the call costs its present payer so far."""
-        return self._charge(self.usage.less(self._charged_before), self.outcome)
+        return self._charge(self.usage.minus(self._charged_before), self.outcome)
 
     def split(self) -> Charge:
         """Return the charge of a payer that leaves: what was used so far. The next payer is charged the rest.
@@ -64,7 +64,7 @@ class OpenCharge:
         count. If it were higher than the final usage, the rest would be clamped to 0 and the sum would be too high.
         """
         usage = self.usage
-        usage = replace(usage, output_tokens=min(usage.output_tokens, self._exact_output())).less(self._charged_before)
+        usage = replace(usage, output_tokens=min(usage.output_tokens, self._exact_output())).minus(self._charged_before)
         self._charged_before = Usage(
             input_tokens=self._charged_before.input_tokens + usage.input_tokens,
             output_tokens=self._charged_before.output_tokens + usage.output_tokens,

@@ -28,7 +28,7 @@ from millrace.funnel.catalog import Catalog
 from millrace.funnel.ending import Result, answered, cancelled, crashed, failed, settle
 from millrace.funnel.fingerprint import Keys
 from millrace.funnel.flight import Flight
-from millrace.funnel.offload import by_size
+from millrace.funnel.offload import in_thread_if_long
 from millrace.funnel.race import hedge, race
 from millrace.funnel.recall import Recall
 from millrace.funnel.response_log import ResponseLog, Routed
@@ -157,7 +157,7 @@ class Funnel:
             budget,
             self._catalog.input_limit(request.strategy),
         )
-        trimmed = await by_size(sum(map(len, request.context)) + request.prompt.size, work)
+        trimmed = await in_thread_if_long(sum(map(len, request.context)) + request.prompt.size, work)
         bill.input_tokens, bill.trimmed_tokens = trimmed.input_tokens, trimmed.cut_tokens
         response.request = replace(request, prompt=trimmed.prompt, context=(), input_tokens=trimmed.input_tokens)
 

@@ -9,6 +9,6 @@ from millrace import tokens
 T = TypeVar("T")
 
 
-async def by_size(characters: int, work: Callable[[], T]) -> T:
+async def in_thread_if_long(characters: int, work: Callable[[], T]) -> T:
     """Return what `work` returns. It runs in a thread if it reads more than `tokens.LONG` characters."""
     return await asyncio.to_thread(work) if characters > tokens.LONG else work()

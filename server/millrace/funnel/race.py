@@ -28,9 +28,9 @@ class Contender:
 
     def __init__(self, model: Model, response: ResponseLog, payer: Payer, caller: Caller) -> None:
         self.model = model
-        self.calls = ExitStack()
+        self.exit_stack = ExitStack()
         self._response = response
-        self._charge = self.calls.enter_context(caller.unattached(model, response, payer))
+        self._charge = self.exit_stack.enter_context(caller.unattached(model, response, payer))
         self._attempt = self._charge.attempt
         self._attempt.sink = self._on_text
         self._first_text: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -53,12 +53,12 @@ class Contender:
         """Close its socket at once. What it has cost stays on the bill, as LOST, unless it failed by itself."""
         if not (self.has_failed() and self._attempt.done.exception()):
             self._charge.outcome = Outcome.LOST
-        self.calls.close()
+        self.exit_stack.close()
 
     @contextmanager
     def attached(self) -> Iterator[OpenCharge]:
         """Attach it to the response: first the buffered deltas, then the new ones. Leaving closes its socket."""
-        with self.calls:
+        with self.exit_stack:
             self._response.attach(self._attempt)
             for aside in self._attempt.asides:  # they came before the text, at which reading stopped
                 self._response.say(aside)
@@ -103,7 +103,7 @@ async def hedge(response: ResponseLog, payer: Payer, caller: Caller, catalog: Ca
 
 def _start(contenders: ExitStack, model: Model, response: ResponseLog, payer: Payer, caller: Caller) -> Contender:
     contender = Contender(model, response, payer, caller)
-    contenders.push(contender.calls)
+    contenders.push(contender.exit_stack)
     return contender
 
 

@@ -5,7 +5,7 @@ from functools import partial
 from millrace.funnel import checks
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.fingerprint import Keys, Scope, keys_of
-from millrace.funnel.offload import by_size
+from millrace.funnel.offload import in_thread_if_long
 from millrace.ports import ExactCache, SemanticCache
 from millrace.types import Answer, CacheMode, Request, SemanticHit, SemanticMiss, StoredAnswer
 
@@ -27,7 +27,7 @@ class Recall:
     async def keys(self, request: Request) -> Keys:
         """Return the keys of a trimmed request; those of a long one are computed off the loop."""
         work = partial(keys_of, request, self._models, checks.selected(request), self._embedder)
-        return await by_size(len(request.prompt.context) + request.prompt.size, work)
+        return await in_thread_if_long(len(request.prompt.context) + request.prompt.size, work)
 
     async def exact(self, request: Request, keys: Keys) -> StoredAnswer | None:
         """Return the stored answer to an identical request, if there is one."""

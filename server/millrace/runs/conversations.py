@@ -67,7 +67,7 @@ class Conversations:
             raise MillraceError("invalid_request", "it is still running; cancel it first", param="response_id")
         if run is not None:
             self._runs.forget(run)
-            run.enter(Phase.DELETED)  # a lane may still have it as its last run
+            run.set_phase(Phase.DELETED)  # a lane may still have it as its last run
         if not await self._archive.delete(tenant, response_id) and run is None:
             raise not_found(response_id)
 

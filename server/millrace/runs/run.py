@@ -72,7 +72,7 @@ class Run:
 
     @property
     def size(self) -> int:
-        """Bytes that it keeps, about. Those who come after its end may add another dialect to them."""
+        """Bytes that it keeps, about. A listener that comes later in another dialect adds to them."""
         facts, prompt = self.response.facts, self.request.prompt
         text = sum(len(fact) for fact in facts if isinstance(fact, str))
         event_logs = [projection.event_log for projection in self._projections.values()]
@@ -81,16 +81,16 @@ class Run:
         return RUN_SIZE + text + len(facts) * FACT_SIZE + shown + prompt.size + context
 
     def start(self, work: Coroutine[Any, Any, None], on_done: Callable[[asyncio.Task[None]], None]) -> None:
-        """Lead it on in a task of its own. Nobody who waits for its end hears of it before `on_done`."""
+        """Run `work` in a task. `on_done` is called before any `wait` returns."""
         self._task = asyncio.get_running_loop().create_task(work)
         self._task.add_done_callback(on_done)
 
-    def enter(self, phase: Phase, error: MillraceError | None = None) -> None:
+    def set_phase(self, phase: Phase, error: MillraceError | None = None) -> None:
         """Note that it has reached another phase."""
         self.state = State(phase, self._clock(), error)
 
     async def wait(self) -> None:
-        """Wait until it has ended. Raises why it never became a response, if it did not."""
+        """Wait until it has ended. Raises the error of a request that was refused."""
         await asyncio.wait((self.task,))
         if self.state.error is not None:
             raise self.state.error
@@ -127,7 +127,7 @@ class Run:
             self.cancel()
 
     def projection(self, dialect: Dialect[P]) -> P:
-        """Return what shows it in a dialect; the first who asks has it shown from the beginning."""
+        """Return its projection in a dialect. The first call makes it, and replays the log into it."""
         found = self._projections.get(dialect)
         if found is None:
             found = self._projections[dialect] = dialect.make(self.response, self.created_at)

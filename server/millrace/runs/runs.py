@@ -14,7 +14,7 @@ from millrace.errors import MillraceError, internal_error
 from millrace.funnel.funnel import Funnel
 from millrace.ports import Admission, Clock
 from millrace.runs.run import Phase, Run
-from millrace.runs.sweeper import each
+from millrace.runs.sweeper import call_each
 from millrace.types import Request
 from millrace.wire import limits
 
@@ -71,9 +71,9 @@ class Runs:
         *,
         cancelled: bool = False,
     ) -> Run:
-        """Lead a request through the funnel. One that was cancelled while it waited gets its beginning and its end."""
+        """Start a request in the funnel. One that was cancelled in its queue gets its first event and its terminal."""
         run = Run(request, self._clock, int(self._wall()), self._count_bytes)
-        run.start(self._lead(run, admission, cancelled=cancelled), partial(self._after, run, admission, repeat))
+        run.start(self._lead(run, admission, cancelled=cancelled), partial(self._on_task_done, run, admission, repeat))
         self._live[request.id] = run
         if repeat is not None:
             self._repeats[repeat.place] = (repeat, run)
@@ -95,15 +95,17 @@ class Runs:
         try:
             await self._funnel.answer(run.response, admission)
         except MillraceError as error:  # refused before it became a response
-            run.enter(Phase.REFUSED, error)
+            run.set_phase(Phase.REFUSED, error)
 
-    def _after(self, run: Run, admission: Admission | None, repeat: Repeat | None, task: asyncio.Task[None]) -> None:
-        """See to a run that is over. Whatever is wrong with it, it is listed as running no longer."""
+    def _on_task_done(
+        self, run: Run, admission: Admission | None, repeat: Repeat | None, task: asyncio.Task[None]
+    ) -> None:
+        """Keep or forget a run whose task is done. It leaves the live runs whatever is wrong with it."""
         try:
-            self._close(run, admission, task)
+            self._end_if_never_started(run, admission, task)
         finally:
             if not run.is_over:
-                run.enter(Phase.ENDED)
+                run.set_phase(Phase.ENDED)
             del self._live[run.request.id]
             if run.response.ended is None or run.was_abandoned:
                 self._forget_repeat(repeat, run)  # whoever asks again wants an answer
@@ -111,11 +113,11 @@ class Runs:
                 self._keep(run, repeat)
         self.on_end(run)
 
-    def _close(self, run: Run, admission: Admission | None, task: asyncio.Task[None]) -> None:
-        """Give a run that was cancelled before its task ran its beginning and its end all the same."""
+    def _end_if_never_started(self, run: Run, admission: Admission | None, task: asyncio.Task[None]) -> None:
+        """If the task was cancelled before its first step, note the first event and the terminal here."""
         if not task.cancelled() and (error := task.exception()) is not None:
             log.get().error("request crashed outside the funnel", id=run.request.id, exc_info=error)
-            run.enter(Phase.REFUSED, internal_error())
+            run.set_phase(Phase.REFUSED, internal_error())
         if task.cancelled() and run.response.started_at is None:
             self._funnel.drop(run.response, admission)
 
@@ -161,7 +163,7 @@ class Runs:
 
     def sweep(self, now: float) -> None:
         """Halt what is past its deadline, cancel what nobody came back for, forget what has ended long ago."""
-        each(self.running, lambda run: _end_if_due(run, now))
+        call_each(self.running, lambda run: _end_if_due(run, now))
         while self._kept and now - self._oldest.state.since >= limits.KEPT_S:
             self.forget(self._oldest)
 

@@ -34,10 +34,10 @@ class Sweeper:
     def beat(self) -> None:
         """Call all functions once. One that raises does not stop the others."""
         now = self._clock()
-        each(self._ticks, lambda tick: tick(now))
+        call_each(self._ticks, lambda tick: tick(now))
 
 
-def each(swept: Iterable[_Swept], look: Callable[[_Swept], None]) -> None:
+def call_each(swept: Iterable[_Swept], look: Callable[[_Swept], None]) -> None:
     """Call `look` with each one. One that raises does not stop the others; the error is logged."""
     for one in swept:
         try:

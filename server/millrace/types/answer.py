@@ -43,7 +43,7 @@ class Usage:
     reasoning_tokens: int = 0
     estimated: bool = False  # counted by Millrace, not reported by the provider
 
-    def less(self, share: "Usage") -> "Usage":
+    def minus(self, share: "Usage") -> "Usage":
         """Return what remains after `share` has been charged to another request."""
         return replace(
             self,

@@ -25,7 +25,7 @@ MAX_ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
 CHARACTERS_PER_TOKEN, MIN_ANSWER = 32, 64 * 1024
 
 
-def noting_sent() -> aiohttp.TraceConfig:
+def marking_sent() -> aiohttp.TraceConfig:
     """Return the tracing by which the HTTP session sets `sent` of an attempt when its request headers are sent."""
 
     async def mark_sent(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceRequestHeadersSentParams) -> None:
@@ -49,7 +49,7 @@ class UpstreamEndpoint:
     stall_timeout_s: float
 
     def __repr__(self) -> str:  # keeps the key out of logs
-        return f"Endpoint({self.base_url})"
+        return f"UpstreamEndpoint({self.base_url})"
 
 
 class OpenAIUpstream:

@@ -3,12 +3,12 @@
 import asyncio
 
 from millrace.runs.intake import draining
-from millrace.web.liveness import LAST_WORDS_S
+from millrace.web.liveness import FLUSH_S
 from millrace.web.process import Process
 from millrace.wire import limits
 
 SPREAD_PER_SESSION_S = 0.02  # for each connection, so that not all clients connect again at once
-LOOK_S = 0.05
+POLL_S = 0.05
 
 
 async def drain(process: Process) -> None:
@@ -26,8 +26,8 @@ async def drain(process: Process) -> None:
         if now >= give_up_at:
             for run in process.runs.running:  # those of HTTP, and those nobody listens to
                 run.halt(draining())
-        if now >= give_up_at + LAST_WORDS_S + spread_s:
+        if now >= give_up_at + FLUSH_S + spread_s:
             for stream in tuple(process.streams):
                 stream.give_up(draining())
             return
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_S)

@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket
 from millrace.dialects.chat import completion_of, in_chat
 from millrace.dialects.event_log import Codec, EventLog
 from millrace.dialects.responses import EventCodec, body_of, in_responses
-from millrace.errors import MillraceError, Unanswered, invalid
+from millrace.errors import FailedWithUsage, MillraceError, invalid
 from millrace.funnel import checks
 from millrace.principal import Principal
 from millrace.runs.conversations import not_found
@@ -145,7 +145,7 @@ def _response(run: Run) -> bytes:
     assert ended is not None, "it has ended"
     body = body_of(run.response, run.created_at)
     if body.error is not None and ended.error is not None:
-        raise Unanswered(ended.error, body.usage)
+        raise FailedWithUsage(ended.error, body.usage)
     return wire.encode(body)
 
 

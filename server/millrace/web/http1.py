@@ -18,11 +18,11 @@ HALF_OPEN = 4096  # connections without a whole head, beyond those that may be o
 
 
 class TimedHttp(H11Protocol):
-    """One connection until it is upgraded. The times and `most` are set by `timed`."""
+    """One connection until it is upgraded. The times and `max_connections` are set by `timed`."""
 
     head_timeout_s = 10.0
     body_timeout_s = BODY_TIMEOUT_S
-    most = 10_000 + HALF_OPEN  # connections of the process, of all kinds; above it new ones are dropped at once
+    max_connections = 10_000 + HALF_OPEN  # of the process, of all kinds; above it new ones are dropped
 
     _timer: asyncio.TimerHandle | None = None
     _awaited: object = None  # what the timer waits for: a state of the peer, as h11 names it
@@ -40,7 +40,7 @@ class TimedHttp(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer, or drop the connection where there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > self.most:
+        if len(self.connections) > self.max_connections:
             transport.abort()
             return
         tune(transport)
@@ -102,5 +102,5 @@ class TimedHttp(H11Protocol):
 
 def timed(head_timeout_s: float, max_connections: int) -> type[TimedHttp]:
     """Return the protocol for these settings."""
-    attributes: dict[str, Any] = {"head_timeout_s": head_timeout_s, "most": max_connections + HALF_OPEN}
+    attributes: dict[str, Any] = {"head_timeout_s": head_timeout_s, "max_connections": max_connections + HALF_OPEN}
     return type("TimedHttp", (TimedHttp,), attributes)

@@ -94,8 +94,8 @@ class Jobs:
     def cancel(self, cancel: Cancel, tenant: str) -> None:
         """Cancel a response, or a lane's running request and those queued behind it; raise `response_not_found`.
 
-        The terminal event is the acknowledgement (PROTOCOL.md, Client to server). So a request that still waits gets a
-        turn out of order, once it is the first of its lane, and there its beginning and its end.
+        The terminal event is the acknowledgement (PROTOCOL.md, Client to server). So a request that still waits is
+        started as soon as it is the first of its lane, however many run, and gets its first event and its terminal.
         """
         for place in self._named(cancel, tenant):
             job = self._jobs[place]

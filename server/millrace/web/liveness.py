@@ -12,7 +12,7 @@ from millrace.web.sse import slow_consumer
 from millrace.wire import limits
 from millrace.wire.limits import CloseCode
 
-LAST_WORDS_S = 2.0  # how long a peer may take to read how its requests were ended
+FLUSH_S = 2.0  # how long a peer may take to read how its requests were ended
 
 Close = Callable[[CloseCode, str], None]
 
@@ -57,7 +57,7 @@ class Liveness:
 
     def sweep(self, now: float) -> None:
         """See whether it is time to close, or to give up on a peer that takes nothing."""
-        if not self._process.gate.keyring.holds(self._key_id):
+        if not self._process.gate.keyring.is_valid(self._key_id):
             self._close(CloseCode.POLICY, "this key is no longer valid")
         elif self.closing is not None:
             self._close_when_idle(self.closing, now)
@@ -77,12 +77,12 @@ class Liveness:
     def _close_when_idle(self, closing: Closing, now: float) -> None:
         """Close when nothing runs any more, but not before a request on its way has been answered.
 
-        What may go on without this connection is not ended for it: a client that wants its end resumes it elsewhere.
+        Detached requests go on: a client can resume them on another connection.
         """
         if not self._jobs.is_empty or self._outbox.unsent:
             if now >= closing.by:
                 self._jobs.halt(draining(), also_detached=False)
-            if now >= closing.by + LAST_WORDS_S:
+            if now >= closing.by + FLUSH_S:
                 self._close(CloseCode.RESTART, "connect again")
         elif closing.close_at is None:
             closing.close_at = max(closing.since + limits.LINGER_S, now) + random.uniform(0, closing.spread_s)

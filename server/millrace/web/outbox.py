@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from millrace.dialects.event_log import Codec, EventLog
 from millrace.wire import limits
 
-ONE_FRAME = 1  # byte: a frame begins while there is one left, so this asks for exactly one frame
+ONE_FRAME = 1  # byte; `EventLog.frames` returns at least one frame, so with this it returns exactly one
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -165,7 +165,7 @@ class Outbox:
         self._update_congestion()
 
     def _update_congestion(self) -> None:
-        """See whether too much waits; if that has changed, have each response decide anew whether its model is read on.
+        """See whether too much waits. If that has changed, apply it to the model of each response shown here.
 
         The bound to become congested is twice the bound to remain so. With one bound a slow peer would pause and
         resume the model's socket with every frame that it takes.

@@ -16,8 +16,8 @@ from millrace.web.process import Process
 from millrace.web.refusals import PREFIX
 from millrace.wire import contracts, documents, responses as wire
 
-HOUSE = Path(__file__).parent.parent
-STATIC = next(folder for folder in (HOUSE / "static", HOUSE.parent.parent / "static") if folder.is_dir())
+PACKAGE = Path(__file__).parent.parent
+STATIC = next(folder for folder in (PACKAGE / "static", PACKAGE.parent.parent / "static") if folder.is_dir())
 
 
 def page(nowhere: ASGIApp) -> ASGIApp:

@@ -11,7 +11,7 @@ from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
 from millrace.runs.run import Run
 from millrace.runs.runs import Runs
-from millrace.runs.sweeper import each
+from millrace.runs.sweeper import call_each
 from millrace.web.sse import SseResponse
 
 IDLE_BEATS = 8  # of the sweeper, from one sweep of an idle connection to the next
@@ -60,10 +60,10 @@ class Process:
         if not self.rounds:
             waiting = [*self.sessions]
             self.rounds.extend(waiting[beat::IDLE_BEATS] for beat in range(IDLE_BEATS))
-        each(self.busy.union(self.rounds.pop()) & self.sessions, lambda session: session.sweep(now))
-        each(tuple(self.streams), lambda stream: stream.sweep(now))
-        each(self.runs.running, self._end_if_revoked)
+        call_each(self.busy.union(self.rounds.pop()) & self.sessions, lambda session: session.sweep(now))
+        call_each(tuple(self.streams), lambda stream: stream.sweep(now))
+        call_each(self.runs.running, self._end_if_revoked)
 
     def _end_if_revoked(self, run: Run) -> None:
-        if not self.gate.keyring.holds(run.request.key_id):
+        if not self.gate.keyring.is_valid(run.request.key_id):
             run.cancel()

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from millrace.errors import MillraceError, Unanswered
+from millrace.errors import FailedWithUsage, MillraceError
 from millrace.wire import documents, responses as wire
 
 PREFIX = "/v1/"  # of the API's paths; the page and its files are elsewhere
@@ -23,7 +23,7 @@ def refusal(error: MillraceError) -> Response:
         headers["WWW-Authenticate"] = _CHALLENGE
     if error.retry_after_ms is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
-    usage = msgspec.to_builtins(error.usage) if isinstance(error, Unanswered) else UNSET
+    usage = msgspec.to_builtins(error.usage) if isinstance(error, FailedWithUsage) else UNSET
     body = msgspec.json.encode(documents.Refused(wire.error_body(error), usage))
     return Response(body, error.rule.status, headers, media_type="application/json")
 

@@ -7,7 +7,7 @@ from types import FrameType
 
 import uvicorn
 
-from millrace.web.drain import LOOK_S, drain
+from millrace.web.drain import POLL_S, drain
 
 
 class Server(uvicorn.Server):
@@ -22,7 +22,7 @@ class Server(uvicorn.Server):
         """Drain, then close. During the drain new connections are refused and health checks answered."""
         draining = asyncio.create_task(drain(self.lifespan.state["process"]))
         while not draining.done() and not self.force_exit:
-            await asyncio.wait((draining,), timeout=LOOK_S)
+            await asyncio.wait((draining,), timeout=POLL_S)
         draining.cancel()
         await super().shutdown(sockets)
         if self.force_exit:  # uvicorn skips it then, but what was spent must still be written

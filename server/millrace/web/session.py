@@ -25,8 +25,8 @@ from millrace.web.process import Process
 from millrace.wire import limits, requests, responses
 from millrace.wire.limits import CloseCode
 
-WHILE_PAUSED = 32  # frames that are read from a peer that does not read
-TURN = 64  # frames that are read before other connections get a turn
+MAX_FRAMES_WHILE_PAUSED = 32  # frames that are read from a peer that does not read
+FRAMES_PER_TURN = 64  # frames that are read before other connections get a turn
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -110,7 +110,7 @@ class Session:
                 raise Closed(CloseCode.NOT_TEXT, "text frames only")
             self._take(text)
             await self._wait_while_paused()
-            if count % TURN == 0:
+            if count % FRAMES_PER_TURN == 0:
                 await asyncio.sleep(0)
 
     async def _wait_while_paused(self) -> None:
@@ -120,7 +120,7 @@ class Session:
             return
         self._process.busy.add(self)
         self._read_while_paused += 1
-        if self._read_while_paused > WHILE_PAUSED:
+        if self._read_while_paused > MAX_FRAMES_WHILE_PAUSED:
             await self._outbox.writable.wait()
 
     def _take(self, text: str) -> None:
@@ -186,7 +186,9 @@ class Session:
             message = "the response is not kept here (any more); ask again, with the same idempotency_key"
             raise MillraceError("resume_expired", message, param="response_id")
         if not run.is_shown(self._dialect):
-            raise MillraceError("resume_gap", "connect in the way the request was made, with or without millrace.v1")
+            raise MillraceError(
+                "resume_gap", "connect with the same negotiation as the request did, with or without millrace.v1"
+            )
         run.check_replay(self._dialect, resume.after, "after")
         return run
 
@@ -213,7 +215,7 @@ class Session:
         self._outbox.put(responses.error_event(error, stream_id, event_id))
 
     def _count_refused(self) -> None:
-        """Close on a peer that sends hardly anything else than what has to be refused."""
+        """Close the connection if too many frames were refused in too short a time."""
         now = self._process.clock()
         self._refused_at.append(now)
         full = len(self._refused_at) == limits.MAX_REFUSED

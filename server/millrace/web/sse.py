@@ -48,7 +48,7 @@ class SseResponse(Response):
         make: Callable[[], bytes],
         start: int = 0,
     ) -> None:
-        super().__init__(headers=about(run) | {"X-Accel-Buffering": "no"})
+        super().__init__(headers=response_headers(run) | {"X-Accel-Buffering": "no"})
         del self.headers["Content-Length"]
         self._run = run
         self._event_log = event_log
@@ -59,13 +59,13 @@ class SseResponse(Response):
         self._make = make  # the answer in one piece, or raises why there is none
         self._at = start
         self._waiting_bytes = 0  # not yet sent, about
-        self._news = asyncio.Event()
+        self._new_events = asyncio.Event()
         self._sent_at = self._moved_at = clock()
         self._sending = False
         self._connection: HttpConnection | None = None
         self._unsent = 0
         self._task: asyncio.Task[None] | None = None
-        run.task.add_done_callback(lambda _: self._news.set())
+        run.task.add_done_callback(lambda _: self._new_events.set())
         run.add_listener()
         event_log.join(self)
 
@@ -83,7 +83,7 @@ class SseResponse(Response):
         """Wake the sender. If the client does not keep up, the model may have to wait too."""
         was_congested = self.congested
         self._waiting_bytes += size
-        self._news.set()
+        self._new_events.set()
         if self.congested is not was_congested:
             self._event_log.response.apply_backpressure()
 
@@ -96,7 +96,7 @@ class SseResponse(Response):
         if now - self._moved_at >= self._stuck_s:
             self.give_up(slow_consumer(self._stuck_s))
         elif now - self._sent_at >= limits.SILENT_S:
-            self._news.set()
+            self._new_events.set()
 
     def give_up(self, error: MillraceError) -> None:
         """Drop a client that takes nothing, and end the run if nobody else listens to it."""
@@ -123,13 +123,13 @@ class SseResponse(Response):
         await self._until_begun()
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         while not self._event_log.ends_at(self._at):
-            self._news.clear()
+            self._new_events.clear()
             while piece := self._piece():
                 await self._send(send, piece)
             if self._clock() - self._sent_at >= limits.SILENT_S:
                 await self._send(send, KEEP_ALIVE)
             if not self._event_log.ends_at(self._at):
-                await self._news.wait()
+                await self._new_events.wait()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _until_begun(self) -> None:
@@ -137,8 +137,8 @@ class SseResponse(Response):
         while not self._event_log.is_begun:
             if self._run.is_over:
                 raise _why_none(self._run, self._make)
-            await self._news.wait()
-            self._news.clear()
+            await self._new_events.wait()
+            self._new_events.clear()
 
     def _piece(self) -> bytes:
         frames = self._event_log.frames(self._at, self._codec, MAX_PIECE)
@@ -174,7 +174,7 @@ class WholeResponse(Response):
 
     async def _send_all(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._run.wait()
-        answer = Response(self._make(), headers=about(self._run), media_type="application/json")
+        answer = Response(self._make(), headers=response_headers(self._run), media_type="application/json")
         await answer(scope, receive, send)
 
 
@@ -194,7 +194,7 @@ def _why_none(run: Run, make: Callable[[], bytes]) -> MillraceError:
     return MillraceError("internal_error", "the answer was not shown")
 
 
-def about(run: Run) -> dict[str, str]:
+def response_headers(run: Run) -> dict[str, str]:
     """Return the headers of a run's answer."""
     return {"Cache-Control": "no-store", "X-Request-Id": run.request.id}
 

@@ -26,13 +26,13 @@ TCP_NOTSENT_LOWAT = 25  # an option of Linux: how much may wait unsent in the ke
 NOT_SENT = 16 * 1024  # bytes; more would hide a slow reader
 
 MAX_FRAGMENTS = 16_384  # of one message: empty ones cost next to nothing on the wire, and memory here
-FAREWELL_S = 1.0  # how long a peer may take to read the close frame and what was sent before it
+CLOSE_TIMEOUT_S = 1.0  # how long a peer may take to read the close frame and what was sent before it
 
 _TEXT = 0x81  # FIN, opcode text; frames of a server are not masked (RFC 6455, 5.2)
 _SHORT, _MEDIUM = 126, 65_536
 
 
-class JoinedWebSocket(WebSocketsSansIOProtocol):
+class BatchingWebSocket(WebSocketsSansIOProtocol):
     """One connection. It calls `on_pause` when too much is unsent, then `on_resume` when the peer has taken it."""
 
     on_pause: Callable[[], None] | None = None
@@ -133,7 +133,7 @@ class JoinedWebSocket(WebSocketsSansIOProtocol):
         self._abort_soon()
 
     def _abort_soon(self) -> None:
-        self.loop.call_later(FAREWELL_S, self.transport.abort)
+        self.loop.call_later(CLOSE_TIMEOUT_S, self.transport.abort)
 
     def pause_writing(self) -> None:
         """Note that too much is unsent."""

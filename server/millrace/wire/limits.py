@@ -5,7 +5,7 @@ Modules read them as `limits.NAME` when they need them, so that a test can lower
 
 from enum import IntEnum
 
-REVOKED_S = 2.0  # within which a key that was revoked, or made, is known everywhere
+REVOKED_S = 2.0  # until a new or a revoked key takes effect everywhere, at most
 TICKET_S = 60.0  # how long a ticket is good
 
 MAX_MESSAGE_BYTES = 2**20  # of a frame, or of the body of a POST; a setting
