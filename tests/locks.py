@@ -5,6 +5,7 @@ extra of a dependency and each build tool has its pin. `pip check` does not look
 does, and finds only what is installed.
 """
 
+import ensurepip
 import os
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from rich.progress import Progress
 from tests.stock import environment as stock
 
 REPOSITORY = Path(__file__).parent.parent
-OLDEST = "pip==22.3"  # the one that Python 3.11.0 brings
+# The oldest pip that is supported is the one that a Python brings; 3.11.0 brought 22.3.
+OLDEST = f"pip=={'22.3' if sys.version_info < (3, 12) else ensurepip.version()}"
 NEWEST = "pip"
 NO_SOURCES = {name: text for name, text in os.environ.items() if not name.startswith("PIP_")} | {
     "PIP_CONFIG_FILE": os.devnull
@@ -55,6 +57,7 @@ def environment(folder: Path, pip: str) -> Path:
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--upgrade", pip], check=True)
+    (folder / ".made").touch()  # what `make` would make
     return python
 
 
@@ -62,7 +65,7 @@ def installed(folder: Path, pip: str) -> Iterator[tuple[str, Path]]:
     """Install the locks one by one, the way `make` does; yield each one's name and its environment's Python."""
     python = environment(folder / "millrace", pip)
     for name in ("runtime", "dev"):
-        make = ("make", "--silent", f"VENV={folder / 'millrace'}", "WEIGHTS=", str(folder / "millrace" / f".{name}"))
+        make = ("make", "--silent", f"VENV={folder / 'millrace'}", str(folder / "millrace" / f".{name}"))
         subprocess.run(make, cwd=REPOSITORY, check=True)
         yield name, python
     python = environment(folder / "stock", pip)

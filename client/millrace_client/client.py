@@ -13,13 +13,20 @@ from websockets.exceptions import WebSocketException
 
 from millrace.errors import MillraceError
 from millrace.wire import responses as wire
+from millrace.wire.limits import CloseCode
 from millrace.wire.options import Options
 from millrace_client.connection import Connection, open_connection
 from millrace_client.stream import Reply, Stream, lost_error
 
 DEFAULT_URL = "ws://127.0.0.1:8000"
 PATH = "/v1/responses"
-RECONNECT_CODES = (1001, 1006, 1011, 1012, 1013)  # close codes after which the client connects again
+RECONNECT_CODES = (
+    1001,
+    1006,
+    CloseCode.FAULT,
+    CloseCode.RESTART,
+    CloseCode.SLOW_CONSUMER,
+)  # close codes after which the client connects again
 TRIES = 5
 FIRST_S, LONGEST_S = 0.5, 8.0  # delay between attempts
 

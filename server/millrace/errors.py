@@ -73,6 +73,11 @@ def internal_error() -> MillraceError:
     return MillraceError("internal_error", "a fault in Millrace; it has been logged")
 
 
+def slow_consumer(stuck_s: float) -> MillraceError:
+    """Return the error of a request whose answer nobody has read for so many seconds."""
+    return MillraceError("slow_consumer", f"nothing of the answer was read for {stuck_s:g} s")
+
+
 def invalid(param: str, message: str) -> MillraceError:
     """Return the `invalid_request` error of a field."""
     return MillraceError("invalid_request", message, param=param)

@@ -30,10 +30,11 @@ class Pruner:
         # SQL cannot bind names of tables and columns. They come from the code, never from a request.
         self._expire = f"DELETE FROM {table} WHERE stored_at <= ?"  # noqa: S608
         self._size = f"SELECT coalesce(sum(size), 0) FROM {table}"  # noqa: S608
-        self._evict = (
-            f"DELETE FROM {table} WHERE ({key}) IN ("  # noqa: S608
-            f"SELECT {key} FROM (SELECT {key}, sum(size) OVER (ORDER BY {order}) AS kept FROM {table}) WHERE kept > ?)"
-        )
+        if max_bytes is not None:
+            self._evict = (
+                f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM ("  # noqa: S608
+                f"SELECT {key}, sum(size) OVER (ORDER BY {order}) AS kept FROM {table}) WHERE kept > ?)"
+            )
 
     def is_due(self) -> bool:
         """Count one store; True once per `PRUNE_EVERY` stores."""

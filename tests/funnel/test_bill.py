@@ -113,8 +113,10 @@ async def test_what_was_reserved_is_settled_with_the_bill(store: Store) -> None:
     assert settled.settled == []
     settle(bill)
     assert settled.settled == [(bill.statement().cost, 32)]
-    Bill(REQUEST, LARGE.price, store.ledger, 0.0, voided).void()
+    Bill(REQUEST, LARGE.price, store.ledger, 0.0, voided).close()
+    bill.close()
     assert voided.settled == [(Decimal(0), 0)]
+    assert len(settled.settled) == 1
 
 
 def test_milliseconds() -> None:

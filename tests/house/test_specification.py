@@ -65,7 +65,7 @@ def test_every_endpoint_is_specified_and_no_other() -> None:
     }
     page = ("GET", "/")
     assert written - {page} == served - {page, ("GET", "")}
-    assert {(endpoint.method.upper(), endpoint.path) for endpoint in contracts.ENDPOINTS} <= written
+    assert {(endpoint.method.upper(), endpoint.path) for endpoint in contracts.OPERATIONS} <= written
 
 
 def test_every_error_is_specified_as_it_is_and_no_other() -> None:

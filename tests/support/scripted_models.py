@@ -137,7 +137,7 @@ class ScriptedFunnel:
         self, small: ScriptedUpstream, large: ScriptedUpstream, database: SqliteDatabase, exact: ExactCache | None
     ) -> None:
         self.small, self.large = small, large
-        self._funnel = Funnel(
+        self.funnel = Funnel(
             catalog=CATALOG,
             caller=Caller({Tier.SMALL: small, Tier.LARGE: large}),
             recall=Recall(CATALOG, exact, None, ""),
@@ -150,7 +150,7 @@ class ScriptedFunnel:
     async def ask(self, asked: Request) -> ResponseLog:
         """Return the log of an answered request."""
         response = ResponseLog(asked, asyncio.get_running_loop().time)
-        await self._funnel.answer(response)
+        await self.funnel.answer(response)
         return response
 
 

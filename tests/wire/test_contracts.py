@@ -106,8 +106,8 @@ def test_an_unknown_event_is_caught() -> None:
 
 def test_what_both_sides_write_has_no_defaults() -> None:
     """A default is written by the server and may be left out by a client: one schema could not say both."""
-    written = {endpoint.answer for endpoint in contracts.ENDPOINTS} | {*contracts.SENT}
-    read = {endpoint.body for endpoint in contracts.ENDPOINTS if endpoint.body} | {*contracts.RECEIVED}
+    written = {endpoint.answer for endpoint in contracts.OPERATIONS} | {*contracts.SENT}
+    read = {endpoint.body for endpoint in contracts.OPERATIONS if endpoint.body} | {*contracts.RECEIVED}
     for shape in contracts.made_of(written).keys() & contracts.made_of(read).keys():
         assert all(field.required for field in msgspec.structs.fields(shape)), shape
 

@@ -47,11 +47,11 @@ class Tickets:
         if self._per_key[principal.key_id] >= PER_KEY:
             raise MillraceError(
                 "rate_limit_exceeded",
-                "this key has too many unused tickets; use them or wait a minute",
+                "this key has too many unused tickets; use them, or try again later",
                 retry_after_ms=1000,
             )
         if len(self._unused) >= CAPACITY:
-            raise MillraceError("overloaded", "too many unused tickets; try again in a minute", retry_after_ms=1000)
+            raise MillraceError("overloaded", "too many unused tickets; try again later", retry_after_ms=1000)
         ticket = secrets.token_urlsafe(32)
         self._unused[_digest(ticket)] = _Ticket(principal, parse(origin), now + limits.TICKET_S)
         self._per_key[principal.key_id] += 1

@@ -35,6 +35,7 @@ class ResponsesProjection:
         self._response = response
         self._created_at = created_at
         self._negotiated = negotiated
+        self._has_usage = False  # a `millrace.usage` has been sent
         self.output = OutputItems(request.id, event_log.event, event_log.text)
         self._visibility = Visibility(self.output.text, self._show, request.delivery, speculative=negotiated)
         self._echoed = len(request.instructions or "") + request.prompt.tools_size  # characters that every body repeats
@@ -109,6 +110,7 @@ class ResponsesProjection:
         if not self._negotiated:
             return
         statement = fact.statement
+        self._has_usage = True
         self.event_log.event(
             wire.UsageSoFar(
                 response_id=self._request.id,
@@ -123,7 +125,7 @@ class ResponsesProjection:
         item_status = "completed" if fact.status is Status.COMPLETED else "incomplete"
         if fact.accepted and fact.source is not None:  # without a source it is `generate: false` and has no answer
             self.output.close(item_status)
-        if self._response.may_meter(self._response.clock()):
+        if not self._has_usage or self._response.may_meter(self._response.clock()):
             self._meter(Metered(fact.statement))
         status = "incomplete" if fact.status is Status.INCOMPLETE else fact.status.value
         body = self._body(status, fact.model or self._request.model)

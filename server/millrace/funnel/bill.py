@@ -195,26 +195,27 @@ class Bill:
         """Close the bill: settle its row in the ledger and its admission. Once (PROTOCOL.md, What always holds, 5)."""
         assert not self._settled, "a bill is settled once"
         self._settled = True
-        entry = self._entry(
-            status,
-            statement,
-            source=source,
-            cache=cache,
-            check=check,
-            code=code,
-            ttft_ms=ttft_ms,
-            latency_ms=latency_ms,
-        )
         try:
+            entry = self._entry(
+                status,
+                statement,
+                source=source,
+                cache=cache,
+                check=check,
+                code=code,
+                ttft_ms=ttft_ms,
+                latency_ms=latency_ms,
+            )
             self._ledger.settled(entry)
         finally:
             self._release(statement)
         return entry
 
-    def void(self) -> None:
-        """Release the reservation of a request that never became a response."""
-        self._settled = True
-        self._release(NOTHING)
+    def close(self) -> None:
+        """Release the reservation of a bill that was not settled: its request was refused, or Millrace is at fault."""
+        if not self._settled:
+            self._settled = True
+            self._release(NOTHING)
 
     def _release(self, statement: Statement) -> None:
         if self._admission is not None:

@@ -8,13 +8,13 @@ semantic  near-identical question answered before?            free
 route     over-long? then large at once                       (routing/)
 small     stream it; check it; keep it or take it back        (cascade.py; race.py)
 large     when hard, or when small was weak, failed or late
+store     write the answer back, off the hot path             (recall.py)
 settle    one ledger row, whatever happened                   (ending.py)
-store     write the answer back, off the hot path
 """
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -91,9 +91,9 @@ class Funnel:
 
     def drop(self, response: ResponseLog, admission: Admission | None = None) -> None:
         """End a request that was cancelled while it was queued. It still gets its events and its row in the ledger."""
-        bill = self._bill(response, admission)
-        response.start()
-        settle(response, bill, cancelled(response, bill))
+        with closing(self._bill(response, admission)) as bill:
+            response.start()
+            settle(response, bill, cancelled(response, bill))
 
     def meter(self, now: float) -> None:
         """Send every running response its cost so far, at most once a second. Called by the sweeper."""
@@ -182,16 +182,15 @@ class Funnel:
 
     @contextmanager
     def _enter(self, response: ResponseLog, admission: Admission | None) -> Iterator[Bill]:
-        bill = self._bill(response, admission)
-        if len(self._running) >= self._max_running:
-            bill.void()
-            message = f"{self._max_running} requests are running already; try again in a second"
-            raise MillraceError("overloaded", message, retry_after_ms=1000)
-        self._running[response] = bill
-        try:
-            yield bill
-        finally:
-            del self._running[response]
+        with closing(self._bill(response, admission)) as bill:
+            if len(self._running) >= self._max_running:
+                message = f"{self._max_running} requests are running already; try again in a second"
+                raise MillraceError("overloaded", message, retry_after_ms=1000)
+            self._running[response] = bill
+            try:
+                yield bill
+            finally:
+                del self._running[response]
 
     def _bill(self, response: ResponseLog, admission: Admission | None) -> Bill:
         return Bill(response.request, self._catalog.large.price, self._ledger, self._wall(), admission)

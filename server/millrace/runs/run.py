@@ -87,7 +87,7 @@ class Run:
 
     def set_phase(self, phase: Phase, error: MillraceError | None = None) -> None:
         """Note that it has reached another phase."""
-        self.state = State(phase, self._clock(), error)
+        self.state = State(phase, self._clock(), error or self.state.error)
 
     async def wait(self) -> None:
         """Wait until it has ended. Raises the error of a request that was refused."""

@@ -84,7 +84,8 @@ class Runs:
         """Return the run of the same request, asked before under the same idempotency key."""
         first, run = self._repeats.get(repeat.place, (None, None))
         if first is not None and first.digest != repeat.digest:
-            message = "idempotency_key: it was used for another request within the last 10 minutes; choose a new one"
+            minutes = f"{limits.KEPT_S / 60:g} minutes"
+            message = f"idempotency_key: it was used for another request within the last {minutes}; choose a new one"
             raise MillraceError("idempotency_mismatch", message, param="millrace.idempotency_key")
         return run
 

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple, Self
 import orjson
 from aiohttp import web
 
-from millrace.simulator.delivery import deliver_instead, deliver_stream, deliver_whole, json_response
 from millrace.simulator.directives import HEADER
 from millrace.simulator.faults import Fault, Kind
 from millrace.simulator.profiles import Profile
 from millrace.simulator.prompt_cache import PromptCache
 from millrace.simulator.question import Question, decode, read_question
 from millrace.simulator.script import Script, compose
+from millrace.simulator.sending import deliver_instead, deliver_stream, deliver_whole, json_response
 from millrace.simulator.shapes import BadRequestError, Envelope, Usage
 from millrace.simulator.stats import Call, Stats
 

@@ -4,11 +4,11 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from millrace.errors import slow_consumer
 from millrace.runs.intake import draining
 from millrace.web.jobs import Jobs
 from millrace.web.outbox import Outbox
 from millrace.web.process import Process
-from millrace.web.sse import slow_consumer
 from millrace.wire import limits
 from millrace.wire.limits import CloseCode
 

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from millrace.dialects.event_log import Codec, EventLog
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, slow_consumer
 from millrace.ports import Clock
 from millrace.runs.run import Run
 from millrace.web.websocket import EXTENSION
@@ -176,11 +176,6 @@ class WholeResponse(Response):
         await self._run.wait()
         answer = Response(self._make(), headers=response_headers(self._run), media_type="application/json")
         await answer(scope, receive, send)
-
-
-def slow_consumer(stuck_s: float) -> MillraceError:
-    """Return the error of a request whose answer nobody reads."""
-    return MillraceError("slow_consumer", f"nothing of the answer was read for {stuck_s:g} s")
 
 
 def _why_none(run: Run, make: Callable[[], bytes]) -> MillraceError:

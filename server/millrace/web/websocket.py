@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import CloseCode, Frame
+from websockets.frames import Frame
 from websockets.http11 import Request
 
 from millrace.wire import limits
+from millrace.wire.limits import CloseCode
 
 if sys.platform == "linux":
     import fcntl
@@ -99,7 +100,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         if self.close_sent:
             return
         if len(self.frames) >= MAX_FRAGMENTS:
-            self._fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+            self._fail(CloseCode.TOO_BIG, "too many fragments")
         else:
             super().handle_cont(event)
 
@@ -107,7 +108,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         """Hand a message to the application. Bad UTF-8 closes the connection (RFC 6455, 8.1) without a traceback."""
         self.frames = [b"".join(self.frames)]
         if self.curr_msg_data_type == "text" and not self.close_sent and not _is_utf8(self.frames[0]):
-            self._fail(CloseCode.INVALID_DATA, "not UTF-8")
+            self._fail(CloseCode.NOT_UTF8, "not UTF-8")
         else:
             super().send_receive_event_to_app()
 
@@ -119,7 +120,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
     def keepalive_timeout(self) -> None:
         """Give up a peer that answers no ping: report the disconnect, and do not wait for the peer to read."""
         super().keepalive_timeout()
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1011})
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.FAULT})
         self._abort_soon()
 
     def shutdown(self) -> None:

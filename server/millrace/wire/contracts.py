@@ -62,7 +62,7 @@ class Operation:
 
 UNTYPED = {items.MessageItem}  # clients may leave out their `type`
 STREAMED = tuple(event for event in SENT if issubclass(event, wire.Event) and tag(event).startswith("response."))
-ENDPOINTS = (
+OPERATIONS = (
     Operation(
         "post",
         "/v1/responses",
@@ -143,13 +143,13 @@ def asyncapi(version: str) -> Schema:
 def openapi(version: str) -> Schema:
     """Return the OpenAPI 3.1 document of the HTTP endpoints."""
     sent: list[type[Struct]] = [documents.Refused]
-    for endpoint in ENDPOINTS:
+    for endpoint in OPERATIONS:
         sent += [endpoint.answer, *endpoint.streamed, *endpoint.refusals.values()]
-    received = [endpoint.body for endpoint in ENDPOINTS if endpoint.body]
+    received = [endpoint.body for endpoint in OPERATIONS if endpoint.body]
     names, schemas = _schemas(sent, received)
     paths: dict[str, Schema] = {}
-    for endpoint in ENDPOINTS:
-        paths.setdefault(endpoint.path, {})[endpoint.method] = _endpoint(endpoint, names)
+    for endpoint in OPERATIONS:
+        paths.setdefault(endpoint.path, {})[endpoint.method] = _described(endpoint, names)
     refused = {"description": _codes(), "content": {_JSON: {"schema": _ref(names[documents.Refused])}}}
     return {
         "openapi": "3.1.0",
@@ -171,7 +171,7 @@ def _operation(action: str, shapes: Iterable[type[Struct]]) -> Schema:
     return {"action": action, "channel": {"$ref": "#/channels/responses"}, "messages": messages}
 
 
-def _endpoint(endpoint: Operation, names: dict[type[Struct], str]) -> Schema:
+def _described(endpoint: Operation, names: dict[type[Struct], str]) -> Schema:
     described: Schema = {"summary": endpoint.summary}
     parameters = [
         {"name": name, "in": "query", "schema": {"type": schema["type"]}, "description": schema["description"]}

@@ -1,6 +1,7 @@
 """Every number of PROTOCOL.md, in the order of the page; a test holds the two against each other.
 
-Modules read them as `limits.NAME` when they need them, so that a test can lower one for the whole process.
+Modules read them as `limits.NAME` when they need them, so that a test can lower one for the whole process. Defaults of
+settings are read once.
 """
 
 from enum import IntEnum
@@ -14,13 +15,13 @@ MAX_RUNNING = 16  # requests of a connection
 MAX_QUEUED = 64  # requests of a connection
 MAX_LANES = 32  # named lanes of a connection that are busy
 HEARTBEAT_S = 20.0  # from one ping to the next, and until a missing pong means a dead peer
-MAX_AGE_S = 55 * 60.0  # of a connection; a setting
+MAX_AGE_S = 55 * 60  # of a connection; a setting
 
 # A response is not read on from its model once both are full.
 SOCKET_BYTES = 64 * 1024  # written and not yet taken by the peer
 WAITING_BYTES = 192 * 1024  # not yet written
 MAX_FRAMES = 1000  # in one write
-STUCK_S = 30.0  # without a byte taken, after which a reader is given up; a setting
+STUCK_S = 30  # without a byte taken, after which a reader is given up; a setting
 
 MAX_REFUSED = 1000  # refused frames within
 REFUSED_WITHIN_S = 10.0
