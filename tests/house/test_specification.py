@@ -1,4 +1,4 @@
-"""PROTOCOL.md and the code name the same events, endpoints, options and errors, and of the errors say the same."""
+"""PROTOCOL.md and the code have the same events, endpoints, options, numbers and errors."""
 
 import re
 
@@ -93,26 +93,26 @@ def _names(shape: type[msgspec.Struct]) -> list[str]:
 # Every number of the page as it is written there; {0} stands for the number of `limits` of that name.
 NUMBERS = {
     "REVOKED_S": "is refused within {0:g} s",
-    "TICKET_S": "good for one connection, for {0:g} s",
+    "TICKET_S": "valid for one connection, for {0:g} s",
     "MAX_MESSAGE_BYTES": "`limits.max_message_bytes` ({mib:g} MiB)",
     "STREAM_ID_CHARACTERS": "(`[A-Za-z0-9_.-]{{1,{0}}}`)",
-    "MAX_RUNNING": "On a connection {0} requests run at once",
-    "MAX_QUEUED": "at once, {0} wait (`queue_full`)",
-    "MAX_LANES": "and {0} named lanes may be busy",
-    "HEARTBEAT_S": "a WebSocket ping every {0:g} s (`heartbeat_s`); a peer that answers none in {0:g} s",
+    "MAX_RUNNING": "A connection runs at most {0} requests at once",
+    "MAX_QUEUED": "Another {0} wait; after that: `queue_full`",
+    "MAX_LANES": "At most {0} named lanes may be busy",
+    "HEARTBEAT_S": "ping every {0:g} s (`heartbeat_s`). A peer that does not answer one within {0:g} s",
     "MAX_AGE_S": "`limits.max_age_s` ({minutes:g} minutes)",
-    "SOCKET_BYTES": "too much waits ({waiting:g} KiB or",
-    "WAITING_BYTES": "too much waits ({waiting:g} KiB or",
-    "MAX_FRAMES": "KiB or {0:,} frames)",
-    "STUCK_S": "Nothing read for {0:g} s",
-    "MAX_REFUSED": "abuse: {0:,} refused frames",
+    "SOCKET_BYTES": "too much waits ({waiting:g} KiB)",
+    "WAITING_BYTES": "too much waits ({waiting:g} KiB)",
+    "MAX_FRAMES": "no more events once it holds {0:,} frames",
+    "STUCK_S": "client reads nothing for {0:g} s",
+    "MAX_REFUSED": "abuse ({0:,} refused frames",
     "REFUSED_WITHIN_S": "refused frames within {0:g} s",
     "PING_BYTES": "any JSON of at most {kib:g} kB",
-    "KEPT_S": "can be told again for {minutes:g} minutes after its end",
-    "DETACHED_S": "and for {0:g} s (`detached_s`)",
+    "KEPT_S": "can be replayed while it runs and for up to {minutes:g} minutes after its end",
+    "DETACHED_S": "nobody listens to runs on for {0:g} s (`detached_s`)",
     "REPLAY_BYTES": "`resume.bytes` ({mib:g} MiB)",
     "USAGE_EVERY_S": "at most {count} a second",
-    "SILENT_S": "nothing is to be said for {0:g} s",
+    "SILENT_S": "nothing to send for {0:g} s",
     "LINGER_S": "stays open for at least {article} second",
     "SPREAD_S": "spread over up to {words} seconds",
 }
