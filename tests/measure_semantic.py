@@ -73,12 +73,12 @@ def main(paths: tuple[Path, ...], rows: int | None, hashing: bool, show: bool) -
     table = Table("file", "kind", "hits", "false hits", title=f"{embedder.name}, cosine >= {embedder.threshold}")
     for path in paths:
         pairs = read(path, rows)
-        told = [objection(pair, embedder) for pair in track(pairs, description=path.name, console=console)]
+        reasons = [objection(pair, embedder) for pair in track(pairs, description=path.name, console=console)]
         for kind in [*sorted({pair.kind for pair in pairs} - {""}), "all"]:
-            chosen = [(p.same, why is None) for p, why in zip(pairs, told, strict=True) if kind in ("all", p.kind)]
+            chosen = [(p.same, why is None) for p, why in zip(pairs, reasons, strict=True) if kind in ("all", p.kind)]
             hits, false_hits = ([served for same, served in chosen if same is wanted] for wanted in (True, False))
             table.add_row(path.stem, kind, share(hits), share(false_hits))
-        for pair, why in zip(pairs, told, strict=True):
+        for pair, why in zip(pairs, reasons, strict=True):
             if show and pair.same != (why is None):
                 console.print(f"{why or 'SERVED'} | {pair.a} | {pair.b}", markup=False, highlight=False)
     console.print(table)

@@ -30,9 +30,9 @@ class ManualClock:
         return self.now
 
 
-def gate_of(*held: Key, origins: tuple[str, ...] = (APP,), clock: ManualClock | None = None, most: int = 100) -> Gate:
+def gate_of(*stored: Key, origins: tuple[str, ...] = (APP,), clock: ManualClock | None = None, most: int = 100) -> Gate:
     keyring = Keyring(may_be_open=True)
-    keyring.replace(held)
+    keyring.replace(stored)
     return Gate(keyring, Tickets(clock or ManualClock(), keyring.is_valid), Origins(origins), max_connections=most)
 
 

@@ -30,9 +30,9 @@ def made(tenant: str = "acme", **fields: Any) -> tuple[Key, str]:
     return keys.make(tenant=tenant, role=fields.pop("role", Role.USE), created_at=1.0, **fields)
 
 
-def ring(*held: Key, **options: Any) -> Keyring:
+def ring(*stored: Key, **options: Any) -> Keyring:
     keyring = Keyring(**{"may_be_open": True} | options)
-    keyring.replace(held)
+    keyring.replace(stored)
     return keyring
 
 

@@ -380,9 +380,9 @@ def test_the_scope_is_all_but_the_question() -> None:
     ],
 )
 def test_what_is_not_looked_for_by_meaning(messages: list[tuple[str, str]], reason: str) -> None:
-    told = keys_of(request_of(*messages), [MODEL], [], "e").scope
-    assert isinstance(told, str)
-    assert reason in told
+    scope = keys_of(request_of(*messages), [MODEL], [], "e").scope
+    assert isinstance(scope, str)
+    assert reason in scope
 
 
 def test_the_measurement(embedder: Embedder) -> None:

@@ -163,7 +163,7 @@ def test_the_line_of_the_procfile_serves_on_the_port_it_is_given(tmp_path: Path)
         port = listener.getsockname()[1]
     bin_folder = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = ENVIRONMENT | {"PORT": str(port), "PATH": bin_folder, "MILLRACE__SERVER__DATA_DIR": str(tmp_path)}
-    command = ("sh", "-c", f"exec {line}")
+    command = ("sh", "-c", line.strip())
     with subprocess.Popen(command, cwd=REPOSITORY, env=environment, text=True, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         assert f"http://127.0.0.1:{port}/" in process.stderr.readline()

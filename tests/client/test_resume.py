@@ -167,8 +167,8 @@ async def test_resume_by_hand(millrace: Running, after: int) -> None:
         assert client.hello is not None
         resumed = other.resume(asked.id, after, client.hello.epoch)
         seen += [event async for event in asked]
-        told = [event async for event in resumed]
-        assert told == seen[after + 1 :]
+        replayed = [event async for event in resumed]
+        assert replayed == seen[after + 1 :]
         assert (await resumed.reply()).text == asked.text
         for response_id, epoch in (("resp_unknown", None), (asked.id, "another")):
             with pytest.raises(MillraceError) as refused:
@@ -267,8 +267,8 @@ async def test_tool_calls_reasoning_and_refusals(millrace: Running) -> None:
         called = await client.ask("Weather? [tool=get_weather]", tools=[STORY])
         assert [(call.name, json.loads(call.arguments)) for call in called.tool_calls] == [("get_weather", {})]
         output = {"type": "function_call_output", "call_id": called.tool_calls[0].call_id, "output": "rain"}
-        told = await client.ask([output], previous_response_id=called.id, tools=[STORY])
-        assert told.text
+        replayed = await client.ask([output], previous_response_id=called.id, tools=[STORY])
+        assert replayed.text
         stream = client.stream("Think. [reason=6] [tokens=8]")
         reply = await stream.reply()
         assert reply.reasoning == stream.reasoning != ""

@@ -92,7 +92,9 @@ Said = str | Aside | Revised | Committed
 ROUTED = Routed(strategy=Strategy.CASCADE, model="small-model", reason="easy")
 
 
-def told(*said: Said, delivery: Delivery = Delivery.PREFIX, include_usage: bool = False) -> tuple[ResponseLog, Stream]:
+def shown_by(
+    *said: Said, delivery: Delivery = Delivery.PREFIX, include_usage: bool = False
+) -> tuple[ResponseLog, Stream]:
     """Return a response to which this has happened, and what its client has got."""
     response = ResponseLog(replace(REQUEST, delivery=delivery), clock=lambda: 0.0)
     projection = CompletionProjection(response, 7, include_usage=include_usage)
@@ -119,7 +121,7 @@ def tell(response: ResponseLog, *said: Said) -> None:
 
 def test_a_stream_from_role_to_done() -> None:
     """Every chunk is of one answer; the last has the metadata, and `[DONE]` comes after it."""
-    response, stream = told(Committed(), "Hel", "lo")
+    response, stream = shown_by(Committed(), "Hel", "lo")
     response.end(DONE_WELL)
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "small-model"}
     marks = {"millrace.cache": "miss", "millrace.route": "small", "millrace.check": "passed"}
@@ -137,7 +139,7 @@ def test_a_stream_from_role_to_done() -> None:
 
 def test_usage_comes_when_asked_for() -> None:
     """In a last chunk without choices, money beside tokens."""
-    response, stream = told(Committed(), "Hi", include_usage=True)
+    response, stream = shown_by(Committed(), "Hi", include_usage=True)
     response.end(DONE_WELL)
     *_, finish, last = stream.chunks()
     assert finish["choices"][0]["finish_reason"] == "stop"
@@ -163,7 +165,7 @@ def test_usage_comes_when_asked_for() -> None:
 @pytest.mark.parametrize("delivery", list(Delivery))
 def test_nothing_is_shown_before_it_stands(delivery: Delivery) -> None:
     """Neither words nor reasoning, refusal or calls; what is revised is never seen, in no mode."""
-    response, stream = told("weak", Thought("Hm."), Refusal("No."), *CALL, delivery=delivery)
+    response, stream = shown_by("weak", Thought("Hm."), Refusal("No."), *CALL, delivery=delivery)
     assert stream.written == []
     tell(response, REVISED, "str", "ong")
     assert stream.written == []
@@ -179,7 +181,7 @@ def test_nothing_is_shown_before_it_stands(delivery: Delivery) -> None:
 
 def test_what_is_no_text_keeps_its_place() -> None:
     """Reasoning, refusals and, once accepted, tool calls, each in its own field; a call's name comes once."""
-    response, stream = told(Committed(), Thought("Hm."), "a", *CALL, OTHER_CALL, Refusal("No."))
+    response, stream = shown_by(Committed(), Thought("Hm."), "a", *CALL, OTHER_CALL, Refusal("No."))
     response.end(DONE_WELL)
     _, *deltas, finish = stream.deltas()
     assert deltas == [
@@ -212,7 +214,7 @@ ENDS: list[tuple[Ended, tuple[Said, ...], str]] = [
 @pytest.mark.parametrize("delivery", list(Delivery))
 def test_why_it_ended(ended: Ended, said: tuple[Said, ...], finish: str, delivery: Delivery) -> None:
     """The same in a stream and in a whole completion, and in every mode."""
-    response, stream = told(*said, delivery=delivery)
+    response, stream = shown_by(*said, delivery=delivery)
     response.end(ended)
     assert stream.deltas()[0] == {"role": "assistant", "content": ""}
     assert stream.chunks()[-1]["choices"][0]["finish_reason"] == finish
@@ -236,7 +238,7 @@ def test_what_breaks_off_is_an_error(ended: Ended, code: str, said: tuple[Said, 
 
     Where nothing was shown nothing comes at all: the error is one of HTTP then.
     """
-    response, stream = told(*said)
+    response, stream = shown_by(*said)
     before = len(stream.written)
     response.end(ended)
     errors = stream.chunks()[before:]
@@ -250,7 +252,7 @@ def test_what_breaks_off_is_an_error(ended: Ended, code: str, said: tuple[Said, 
 
 def test_a_whole_completion() -> None:
     """Made of the words that stand, with all that is beside them."""
-    response, _ = told("weak", Thought("?"), REVISED, Thought("Hm."), "str", "ong", *CALL, OTHER_CALL)
+    response, _ = shown_by("weak", Thought("?"), REVISED, Thought("Hm."), "str", "ong", *CALL, OTHER_CALL)
     response.end(DONE_WELL)
     completion = completion_of(response, 7)
     written = json.loads(msgspec.json.encode(completion))
@@ -282,7 +284,7 @@ def test_a_whole_completion() -> None:
 )
 def test_a_completion_without_words(said: tuple[Said, ...], content: str | None, refusal: str | None) -> None:
     """Null where something else is the answer, empty where nothing is."""
-    response, _ = told(*said)
+    response, _ = shown_by(*said)
     response.end(DONE_WELL)
     message = completion_of(response, 7).choices[0].message
     assert (message.content, message.refusal) == (content, refusal)
@@ -290,7 +292,7 @@ def test_a_completion_without_words(said: tuple[Said, ...], content: str | None,
 
 def test_the_stock_client_reads_it() -> None:
     """By its own types: chunks, the usage chunk, a whole completion."""
-    response, stream = told(Committed(), Thought("Hm."), "a", *CALL, Refusal("No."), include_usage=True)
+    response, stream = shown_by(Committed(), Thought("Hm."), "a", *CALL, Refusal("No."), include_usage=True)
     response.end(DONE_WELL)
     read = [ChatCompletionChunk.model_validate(chunk, strict=True) for chunk in stream.chunks()]
     assert "".join(chunk.choices[0].delta.content or "" for chunk in read[:-1]) == "a"
@@ -315,7 +317,7 @@ def test_it_is_behind_when_its_track_is() -> None:
 def test_words_need_escaping() -> None:
     """Whatever a model says stays within its event."""
     text = 'a\n\ndata: [DONE]\n\n"\\\u2028\u0000é😀'
-    response, stream = told(Committed(), text)
+    response, stream = shown_by(Committed(), text)
     response.end(DONE_WELL)
     assert stream.deltas()[1] == {"content": text}
 
@@ -333,7 +335,7 @@ def test_a_stream_adds_up_to_the_whole(attempts: list[list[Said]], at: int, deli
     """Whatever was said, taken back and when it was committed: the chunks make the completion."""
     *weak, last = attempts
     taken_back = [fact for attempt in weak for fact in (*attempt, REVISED)]
-    response, stream = told(*taken_back, *last[:at], Committed(), *last[at:], delivery=delivery)
+    response, stream = shown_by(*taken_back, *last[:at], Committed(), *last[at:], delivery=delivery)
     response.end(DONE_WELL)
     message = completion_of(response, 7).choices[0].message
     deltas = stream.deltas()

@@ -133,9 +133,9 @@ async def test_a_refusal_is_a_part_of_its_own(millrace: Running, delivery: str, 
     (message,) = items_of(response, "message")
     refusals = [part["refusal"] for part in message["content"] if part["type"] == "refusal"]
     last = max((at for at, event in enumerate(events) if event["type"] == "millrace.revise"), default=0)
-    told = "".join(event["delta"] for event in events[last:] if event["type"] == "response.refusal.delta")
-    assert refusals == [told]
-    assert told
+    refused = "".join(event["delta"] for event in events[last:] if event["type"] == "response.refusal.delta")
+    assert refusals == [refused]
+    assert refused
     assert response["metadata"]["millrace.route"] == "large"
 
 

@@ -30,7 +30,7 @@ CALL = (CallPiece(index=0, id="c1", name="f", arguments='{"a"'), CallPiece(index
 OTHER_CALL = CallPiece(index=1, id="c2", name="g", arguments="{}")
 
 
-def held(delivery: Delivery, *, speculative: bool) -> tuple[Visibility, list[Any]]:
+def visibility_of(delivery: Delivery, *, speculative: bool) -> tuple[Visibility, list[Any]]:
     shown: list[Any] = []
     show_text: Callable[[list[str]], None] = shown.extend
     return Visibility(show_text, shown.append, delivery, speculative=speculative), shown
@@ -38,7 +38,7 @@ def held(delivery: Delivery, *, speculative: bool) -> tuple[Visibility, list[Any
 
 def test_who_can_take_words_back_sees_them_at_once_but_no_call() -> None:
     """A call is shown once the answer is accepted."""
-    what, shown = held(Delivery.SPECULATE, speculative=True)
+    what, shown = visibility_of(Delivery.SPECULATE, speculative=True)
     what.text(["a"])
     what.fact(Thought("b"))
     what.fact(CALL[0])
@@ -56,7 +56,7 @@ def test_who_can_take_words_back_sees_them_at_once_but_no_call() -> None:
 @pytest.mark.parametrize("delivery", [Delivery.PREFIX, Delivery.COMMIT, Delivery.FINAL])
 def test_who_asked_for_another_mode_waits_though_it_could_take_back(delivery: Delivery) -> None:
     """To be able to is not to want to."""
-    what, shown = held(delivery, speculative=True)
+    what, shown = visibility_of(delivery, speculative=True)
     what.text(["a", "b"])
     assert shown == []
     what.fact(Committed())

@@ -162,9 +162,9 @@ async def test_what_runs_is_finished_and_what_is_new_is_refused(tmp_path: Path) 
         await until(lambda: running.small.stats.running == 6)
         await client.until("response.output_text.delta")
         stopped_at = running.stop()
-        (told,) = [event for event in await client.until("millrace.draining") if "deadline_ms" in event]
-        assert DRAIN_S * 1000 - 500 < told["deadline_ms"] <= DRAIN_S * 1000
-        assert 0 <= told["reconnect_after_ms"] <= 4000
+        (draining,) = [event for event in await client.until("millrace.draining") if "deadline_ms" in event]
+        assert DRAIN_S * 1000 - 500 < draining["deadline_ms"] <= DRAIN_S * 1000
+        assert 0 <= draining["reconnect_after_ms"] <= 4000
         assert await get(http, f"{running.url}/readyz") == 503
         assert await get(http, f"{running.url}/healthz") == 200
         refused = await post(http, running.url, "new")

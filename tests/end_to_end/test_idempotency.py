@@ -79,9 +79,9 @@ async def test_each_negotiation_is_told_what_it_may_see(millrace: Running) -> No
         await speculating.create(asked, millrace=KEYED)
         first = await speculating.next()
         events, repeated = await asyncio.gather(speculating.until(*TERMINALS), plain.ask(asked, millrace=KEYED))
-    told, repeat = check_response([first, *events], negotiated=True), check_response(repeated)
+    original, repeat = check_response([first, *events], negotiated=True), check_response(repeated)
     assert "millrace.revise" in {event["type"] for event in events}
-    assert (told["id"], told["output"], told["usage"]) == (repeat["id"], repeat["output"], repeat["usage"])
+    assert (original["id"], original["output"], original["usage"]) == (repeat["id"], repeat["output"], repeat["usage"])
 
 
 @pytest.mark.parametrize(

@@ -20,5 +20,5 @@ def test_every_stock_client_is_at_home() -> None:
     """One server and one run for them all; the message tells what failed, and why."""
     if not is_ready() and not os.environ.get("MILLRACE_NO_SKIPS"):
         pytest.skip("the stock clients are not installed; install them with: python -m tests.stock --prepare")
-    told = asyncio.run(everything())
-    assert {(result.scenario.client, result.scenario.name): result.reason for result in told if result.reason} == {}
+    ended = asyncio.run(everything())
+    assert {(result.scenario.client, result.scenario.name): result.reason for result in ended if result.reason} == {}

@@ -162,7 +162,7 @@ async def test_guessing_ids_finds_nothing(
     async with busy(acme, "acme"), busy(other, "other"):
         await until(lambda: acme.running.small.stats.running == RUNNING)
         calls = acme.running.calls
-        told: dict[str, set[str]] = {}
+        by_way: dict[str, set[str]] = {}
         for prober, victim in ((acme, other), (other, acme)):
             ids, ways = guesses(victim.ids), itertools.cycle(WAYS)
             left = PROBES // 2
@@ -174,11 +174,11 @@ async def test_guessing_ids_finds_nothing(
                         way = next(ways)
                         answer = await getattr(probing, way)(guess)
                         name = answer.partition(" {")[0] if way == "asked" else way
-                        told.setdefault(name, set()).add(answer)
+                        by_way.setdefault(name, set()).add(answer)
                         left -= 1
-        assert len(told) == len(WAYS) - 1 + 5
-        assert {name: len(answers) for name, answers in told.items()} == dict.fromkeys(told, 1)
-        assert all("_not_found" in str(answers) or "resume_expired" in str(answers) for answers in told.values())
+        assert len(by_way) == len(WAYS) - 1 + 5
+        assert {name: len(answers) for name, answers in by_way.items()} == dict.fromkeys(by_way, 1)
+        assert all("_not_found" in str(answers) or "resume_expired" in str(answers) for answers in by_way.values())
         assert acme.running.calls == calls
         assert acme.running.small.stats.running == RUNNING  # nobody's was stopped
         for tenant in (acme, other):
@@ -277,7 +277,7 @@ async def test_a_detached_response_keeps_its_tenant(tenants: tuple[Tenant, Tenan
     async with other.connect() as client, acme.http() as http:
         await client.send({"type": "response.cancel", "response_id": response_id})
         assert (await client.next())["error"]["code"] == "response_not_found"
-        async with http.get(f"/v1/responses/{response_id}?stream=true") as told:
-            events = [json.loads(line[6:]) async for line in told.content if line.startswith(b"data: ")]
+        async with http.get(f"/v1/responses/{response_id}?stream=true") as by_way:
+            events = [json.loads(line[6:]) async for line in by_way.content if line.startswith(b"data: ")]
     assert check_response(events)["status"] == "completed"
     await until(lambda: acme.running.small.stats.finished == 1)

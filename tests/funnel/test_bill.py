@@ -37,11 +37,11 @@ def store() -> Iterator[Store]:
 )
 def test_usage_is_reported_or_estimated_or_none(attempt: StubAttempt, usage: Usage, *, billable: bool) -> None:
     """A provider's own figures go first; without them tokens are counted, unless the call surely cost nothing."""
-    line = OpenCharge(Call(model=SMALL, prompt=REQUEST.prompt), attempt, input_tokens=10)
-    line.billable = billable
-    assert line.usage == usage
-    assert line.so_far.cost == Decimal(usage.input_tokens * 150 + usage.output_tokens * 600) / 10**9
-    assert line.so_far.outcome is Outcome.RUNNING
+    charge = OpenCharge(Call(model=SMALL, prompt=REQUEST.prompt), attempt, input_tokens=10)
+    charge.billable = billable
+    assert charge.usage == usage
+    assert charge.so_far.cost == Decimal(usage.input_tokens * 150 + usage.output_tokens * 600) / 10**9
+    assert charge.so_far.outcome is Outcome.RUNNING
 
 
 @pytest.mark.parametrize("reported", [None, Usage(input_tokens=12, output_tokens=9)])
@@ -49,12 +49,12 @@ async def test_a_bill_that_is_handed_over_adds_up_to_the_call(store: Store, repo
     """Who leaves pays the input and what came until then, the heir the rest; also over two heirs."""
     bills = [store.bill(replace(REQUEST, id=f"resp_{number}")) for number in range(3)]
     attempt = StubAttempt(words=2)
-    line = bills[0].open(Call(model=SMALL, prompt=REQUEST.prompt), attempt)
-    for leaver, heir in pairwise(bills):
-        leaver.hand_over(heir)
+    charge = bills[0].open(Call(model=SMALL, prompt=REQUEST.prompt), attempt)
+    for leaver, successor in pairwise(bills):
+        leaver.hand_over(successor)
         settle(leaver, status=Status.CANCELLED)
         attempt.parts += [" mill"] * 3
-    attempt.usage, line.outcome = reported, Outcome.ANSWERED
+    attempt.usage, charge.outcome = reported, Outcome.ANSWERED
     settle(bills[2])
     calls = [made for row in await store.rows() for made in json.loads(row["calls"])]
     assert [made["outcome"] for made in calls] == ["cancelled", "cancelled", "answered"]

@@ -175,8 +175,8 @@ async def test_a_winner_of_a_race_has_thought_before_it_spoke() -> None:
     small: list[Any] = [Thought("a"), "One", Thought("b"), " two.", STOP]
     async with scripted_funnel(small, [Thought("late"), *[Thought("r")] * 50, "Large.", STOP]) as funnel:
         response = await funnel.ask(request(strategy=Strategy.RACE))
-    told = [fact for fact in response.facts if isinstance(fact, str | Thought)]
-    assert told == [Thought("a"), "One", Thought("b"), " two."]
+    kept = [fact for fact in response.facts if isinstance(fact, str | Thought)]
+    assert kept == [Thought("a"), "One", Thought("b"), " two."]
 
 
 async def test_thoughts_alone_do_not_win_a_race() -> None:

@@ -86,8 +86,8 @@ async def test_a_javascript_example_runs(millrace: Running, example: str) -> Non
 def test_the_table_of_configuration_is_complete() -> None:
     """Every key of the settings is in it."""
     table = [line for line in README.partition("## Configuration")[2].splitlines() if line.startswith("| `")]
-    told = {name.rpartition(".")[2] for line in table for name in re.findall(r"`([\w.]+)`", line.split(" | ")[0])}
-    assert set(keys(settings.Settings)) <= told
+    documented = {name.rpartition(".")[2] for line in table for name in re.findall(r"`([\w.]+)`", line.split(" | ")[0])}
+    assert set(keys(settings.Settings)) <= documented
 
 
 def test_nothing_is_said_to_be_missing() -> None:

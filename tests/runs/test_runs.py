@@ -187,11 +187,11 @@ async def test_the_first_cancel_counts(known: Runs) -> None:
 
 async def test_one_cancelled_before_its_task_ran_has_its_beginning_and_its_end(known: Runs, funnel: Patient) -> None:
     run = known.start(asked())
-    teller = run.projection(in_responses(negotiated=False))
+    projection = run.projection(in_responses(negotiated=False))
     run.cancel()
     await over(run)
     assert (funnel.asked, status(run)) == (0, Status.CANCELLED)
-    assert teller.event_log.is_begun
+    assert projection.event_log.is_begun
 
 
 async def test_memory_is_bounded(known: Runs, funnel: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,11 +233,11 @@ async def test_the_words_of_an_ended_run_are_packed(known: Runs, funnel: Patient
     funnel.let.set()
     await over(run)
     assert [fact for fact in run.response.facts if isinstance(fact, str)] == ["abcword"]
-    assert [told for told in early.event_log.written if isinstance(told, str)] == ["a", "b", "c", "word"]
+    assert [event for event in early.event_log.written if isinstance(event, str)] == ["a", "b", "c", "word"]
     late = run.projection(in_responses(negotiated=False))
     late.event_log.join(Reader())
     late.event_log.frames(0, EventCodec(late), 10**6)
-    assert [told for told in late.event_log.written if isinstance(told, str)] == ["abcword"]
+    assert [event for event in late.event_log.written if isinstance(event, str)] == ["abcword"]
     assert run.response.message().text == "abcword"
     assert run.response._source is None
 
@@ -253,9 +253,9 @@ async def test_what_comes_after_the_end_is_counted_too(
     before = run.size
     monkeypatch.setattr(runs, "MAX_KEPT", older.size + before)
     run.add_listener()
-    teller = run.projection(in_responses(negotiated=True))
+    projection = run.projection(in_responses(negotiated=True))
     run.remove_listener()
-    assert run.size >= before + teller.event_log.log_bytes
+    assert run.size >= before + projection.event_log.log_bytes
     assert known.find("anonymous", "older") is None
     assert known.find("anonymous", "r") is run
     known.forget(run)

@@ -33,10 +33,10 @@ async def results(url: str | None, scenarios: tuple[Scenario, ...]) -> list[Resu
         return await run_all(base_url, scenarios)
 
 
-def table(told: list[Result]) -> Table:
+def table(ended: list[Result]) -> Table:
     """Return client by scenario, and the reason of each failure."""
     drawn = Table("client", "scenario", "", "seconds", "reason", title="Stock clients, only a base URL changed")
-    for result in told:
+    for result in ended:
         mark = Text("failed", "bold red") if result.reason else Text("passed", "green")
         scenario = result.scenario
         drawn.add_row(scenario.client, scenario.name, mark, f"{result.seconds:.1f}", Text(result.reason))
@@ -58,10 +58,10 @@ def main() -> int:
     scenarios = chosen(arguments.words)
     if not scenarios:
         sys.exit("no scenario is called that; see tests/stock/clients")
-    told = asyncio.run(results(arguments.url, scenarios))
-    Console().print(table(told))
-    failed = sum(bool(result.reason) for result in told)
-    Console().print(f"{len(told) - failed} of {len(told)} passed")
+    ended = asyncio.run(results(arguments.url, scenarios))
+    Console().print(table(ended))
+    failed = sum(bool(result.reason) for result in ended)
+    Console().print(f"{len(ended) - failed} of {len(ended)} passed")
     return bool(failed)
 
 

@@ -104,8 +104,8 @@ def _reason(scenario: Scenario, code: int | None, out: str) -> str:
     said = [line.strip() for line in out.splitlines() if line.strip()]
     where = re.findall(rf"{re.escape(str(scenario.program))}\D{{1,9}}(\d+)", out)
     faults = [line for line in said if FAULT.match(line)]
-    told = (faults or said or [f"exit code {code}"])[-1]
-    return " · ".join([*(f"line {line}" for line in where[-1:]), told[:MAX_REASON]])
+    reason = (faults or said or [f"exit code {code}"])[-1]
+    return " · ".join([*(f"line {line}" for line in where[-1:]), reason[:MAX_REASON]])
 
 
 def missing() -> str | None:

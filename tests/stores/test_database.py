@@ -40,11 +40,11 @@ async def test_writes_keep_their_order_and_a_read_comes_after_them(database: Sql
 
 async def test_a_failing_write_does_not_lose_its_neighbours(database: SqliteDatabase) -> None:
     """The three wait together and are one batch; the second breaks a constraint."""
-    held = threading.Event()
-    database.write(lambda _: held.wait())
+    blocked = threading.Event()
+    database.write(lambda _: blocked.wait())
     for number in (1, 1, 2):
         database.write(insert(number))
-    held.set()
+    blocked.set()
     assert await database.read(numbers) == [1, 2]
 
 

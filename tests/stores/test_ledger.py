@@ -129,8 +129,8 @@ def test_reasoning_and_tool_calls_are_output(store: Store) -> None:
     """While a call runs their length tells about how much; afterwards their tokens are counted."""
     attempt = StubAttempt(words=3)
     attempt.asides += [Thought(" mill" * 10), CallPiece(index=0, id="c", name=" mill", arguments=" mill")]
-    line = call(store.bill(), SMALL, attempt, Outcome.RUNNING)
-    assert line.usage.output_tokens == 3 + 60 // 5
-    line.outcome = Outcome.CANCELLED
-    assert line.usage.output_tokens == 3 + 12
-    assert line.usage.estimated
+    charge = call(store.bill(), SMALL, attempt, Outcome.RUNNING)
+    assert charge.usage.output_tokens == 3 + 60 // 5
+    charge.outcome = Outcome.CANCELLED
+    assert charge.usage.output_tokens == 3 + 12
+    assert charge.usage.estimated

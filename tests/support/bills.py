@@ -93,9 +93,9 @@ class Store:
 
 
 def call(bill: Bill, model: Model, attempt: StubAttempt, outcome: Outcome = Outcome.ANSWERED) -> OpenCharge:
-    line = bill.open(Call(model=model, prompt=REQUEST.prompt), attempt)
-    line.outcome = outcome
-    return line
+    charge = bill.open(Call(model=model, prompt=REQUEST.prompt), attempt)
+    charge.outcome = outcome
+    return charge
 
 
 def settle(bill: Bill, **fields: Any) -> Entry:

@@ -160,9 +160,9 @@ async def test_whoever_waits_is_told(raised: Exception, code: str, words: str, *
     """Of a connection that does not come about, and of a reader that crashes, without its inner words."""
     async with scripted_provider(says()) as provider:
         provider.upstream.post = AsyncMock(side_effect=raised)  # type: ignore[method-assign]
-        with pytest.raises(UpstreamError, match=words) as told:
+        with pytest.raises(UpstreamError, match=words) as raised_error:
             await provider.upstream.open(CALL).done
-    assert (told.value.code, told.value.billable) == (code, billable)
+    assert (raised_error.value.code, raised_error.value.billable) == (code, billable)
 
 
 async def test_a_connection_is_used_again_after_an_answer() -> None:

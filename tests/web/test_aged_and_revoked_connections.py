@@ -45,9 +45,9 @@ async def test_an_old_connection_is_told_finishes_and_goes(start: Start) -> None
     async with aging(start) as running, wire_client(running.ws_url, negotiated=True) as client:
         opened_at = time.monotonic()
         await client.create(f"first {SHORT}", model="small")
-        told = (await client.until("millrace.draining"))[-1]
-        assert 0 < told["deadline_ms"] <= DRAIN_S * 1000
-        assert told["reconnect_after_ms"] == 0
+        draining = (await client.until("millrace.draining"))[-1]
+        assert 0 < draining["deadline_ms"] <= DRAIN_S * 1000
+        assert draining["reconnect_after_ms"] == 0
         await client.create("second", stream_id="other")
         events = await client.until(*TERMINALS)
         (refused,) = [event for event in events if event["type"] == "error"]

@@ -342,10 +342,10 @@ async def test_a_socket_cancels_what_http_asked(millrace: Running) -> None:
         await until(lambda: millrace.small.stats.running == 1)
         assert response_id == streamed.headers["X-Request-Id"]
         await client.send({"type": "response.cancel", "response_id": response_id})
-        told = (await client.until(*TERMINALS))[-1]["response"]
-        assert check_response(events_of(await lines_of(streamed))) == told
-        assert await (await whole).json() == told
-    assert told["status"] == "cancelled"
+        terminal = (await client.until(*TERMINALS))[-1]["response"]
+        assert check_response(events_of(await lines_of(streamed))) == terminal
+        assert await (await whole).json() == terminal
+    assert terminal["status"] == "cancelled"
     await until(lambda: millrace.small.stats.aborted == 1)
     assert millrace.calls == 1
 

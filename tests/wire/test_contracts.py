@@ -120,8 +120,8 @@ def test_the_endpoints_of_the_document_are_those_of_the_server() -> None:
         if isinstance(route, Route) and route.path not in ("/asyncapi.json", "/openapi.json")
         for method in (route.methods or set()) - {"HEAD"}
     }
-    told = {(method, path) for path, methods in DOCUMENTS["openapi"]["paths"].items() for method in methods}
-    assert served - {("get", "/v1/responses")} == told  # that one is the WebSocket
+    documented = {(method, path) for path, methods in DOCUMENTS["openapi"]["paths"].items() for method in methods}
+    assert served - {("get", "/v1/responses")} == documented  # that one is the WebSocket
 
 
 async def test_the_server_publishes_them(millrace: Running) -> None:

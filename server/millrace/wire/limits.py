@@ -36,6 +36,8 @@ SILENT_S = 15.0  # without an event, after which a server-sent stream gets a com
 LINGER_S = 1.0  # how long a connection stays open at least during a drain
 SPREAD_S = 4.0  # over which connections close during a drain, at most
 
+RELEASED_S = 0.25  # from a cancel or a disconnect until the upstream's socket is closed; tests check it
+
 
 class CloseCode(IntEnum):
     """Why a WebSocket is closed (RFC 6455, 7.4; 1012 and 1013 from IANA's registry)."""
