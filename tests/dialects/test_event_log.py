@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from millrace.dialects.event_log import EVENT_SIZE, Dialect, EventLog
+from millrace.dialects.event_log import EVENT_SIZE, EventLog
+from millrace.dialects.projection import Dialect
 from millrace.funnel.response_log import Fact, ResponseLog
 from tests.support.clock import ManualClock
 from tests.support.codec import PlainCodec

@@ -7,9 +7,8 @@ from functools import partial
 
 from msgspec import UNSET, UnsetType
 
-from millrace.dialects.event_log import Dialect, EventLog
 from millrace.dialects.metadata import metadata_of
-from millrace.dialects.visibility import Visibility
+from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import FailedWithUsage, MillraceError
 from millrace.funnel.response_log import Ended, Fact, ResponseLog, Revised, Routed
 from millrace.types import Aside, CallPiece, Refusal, Request, Status, Thought
@@ -21,31 +20,19 @@ from millrace.wire.responses import error_body
 _CUT: dict[str | None, chunks.ChatFinish] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
-class CompletionProjection:
+class CompletionProjection(Projection):
     """A subscriber of a response that makes the chunks of its chat completion."""
 
     def __init__(self, response: ResponseLog, created_at: int, *, include_usage: bool) -> None:
-        self.event_log = EventLog(response)
+        super().__init__(response)
         self._request = response.request
         self._created_at = created_at
         self._include_usage = include_usage
-        self._visibility = Visibility(self._show_text, self._show_aside, response.request.delivery)
         self._model = response.request.model  # the model that answers, as far as known
         self._is_open = False
         self._calls: set[int] = set()  # indices of the calls sent so far
 
-    @property
-    def congested(self) -> bool | None:
-        """Whether all listeners are congested; None if there are none."""
-        return self.event_log.congested
-
-    def text(self, deltas: list[str]) -> None:
-        """Add the text deltas of one read, once they may be seen."""
-        self._visibility.text(deltas)
-
-    def fact(self, fact: Fact) -> None:
-        """Add the chunks of a fact."""
-        self._visibility.fact(fact)
+    def _show_fact(self, fact: Fact) -> None:
         match fact:
             case Routed():
                 self._model = fact.model

@@ -7,11 +7,9 @@ neither number nor text changes, since slower listeners and a resume must get th
 """
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
-from millrace.funnel.response_log import ResponseLog, Subscriber
+from millrace.funnel.response_log import ResponseLog
 
 
 class Codec(Protocol):
@@ -38,29 +36,6 @@ class Listener(Protocol):
     def notify(self, size: int) -> None:
         """Note that there are new events of about `size` bytes."""
         ...
-
-
-class Projection(Subscriber, Protocol):
-    """A subscriber of a response that makes its events in one dialect."""
-
-    @property
-    def event_log(self) -> "EventLog":
-        """Where it adds its events."""
-        ...
-
-
-P_co = TypeVar("P_co", bound=Projection, covariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect(Generic[P_co]):
-    """How responses are projected. Listeners of equal dialects share one projection."""
-
-    name: str
-    variant: bool  # whether it is negotiated, or has a chunk of usage
-    make: Callable[[ResponseLog, int], P_co] = field(
-        compare=False
-    )  # makes the projection; takes `created_at` in Unix seconds
 
 
 EVENT_SIZE = 400  # approximate bytes of an event without its text

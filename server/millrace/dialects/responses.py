@@ -9,10 +9,9 @@ from functools import partial
 
 from msgspec import UNSET, UnsetType
 
-from millrace.dialects.event_log import Dialect, EventLog
 from millrace.dialects.items import OutputItems, length
 from millrace.dialects.metadata import metadata_of
-from millrace.dialects.visibility import Visibility
+from millrace.dialects.projection import Dialect, Projection
 from millrace.funnel.response_log import Ended, Fact, Metered, ResponseLog, Revised, Routed, Started
 from millrace.types import Aside, CallPiece, Refusal, Status, Thought
 from millrace.wire import responses as wire
@@ -25,33 +24,24 @@ _TERMINALS: dict[Status, type[wire.Terminal]] = {
 }
 
 
-class ResponsesProjection:
+class ResponsesProjection(Projection):
     """A subscriber of a response that makes its events, for clients that negotiated or for those that did not."""
 
     def __init__(self, response: ResponseLog, created_at: int, *, negotiated: bool) -> None:
         request = response.request
-        self.event_log = event_log = EventLog(response)
+        super().__init__(response, speculative=negotiated)
         self._request = request
         self._response = response
         self._created_at = created_at
         self._negotiated = negotiated
         self._has_usage = False  # a `millrace.usage` has been sent
-        self.output = OutputItems(request.id, event_log.event, event_log.text)
-        self._visibility = Visibility(self.output.text, self._show, request.delivery, speculative=negotiated)
+        self.output = OutputItems(request.id, self.event_log.event, self.event_log.text)
         self._echoed = len(request.instructions or "") + request.prompt.tools_size  # characters that every body repeats
 
-    @property
-    def congested(self) -> bool | None:
-        """Whether all listeners are congested; None if there are none."""
-        return self.event_log.congested
+    def _show_text(self, deltas: list[str]) -> None:
+        self.output.text(deltas)
 
-    def text(self, deltas: list[str]) -> None:
-        """Add the text deltas of one read, once they may be seen."""
-        self._visibility.text(deltas)
-
-    def fact(self, fact: Fact) -> None:
-        """Add the events of a fact."""
-        self._visibility.fact(fact)
+    def _show_fact(self, fact: Fact) -> None:
         match fact:
             case Started():
                 body = self._body("in_progress", self._request.model)
@@ -66,7 +56,7 @@ class ResponsesProjection:
             case Ended():
                 self._end(fact)
 
-    def _show(self, aside: Aside) -> None:
+    def _show_aside(self, aside: Aside) -> None:
         match aside:
             case Thought():
                 self.output.reasoning(aside)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar, cast
 
-from millrace.dialects.event_log import Dialect, Projection
+from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import MillraceError
 from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Clock

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from millrace import log
-from millrace.dialects.event_log import Dialect
+from millrace.dialects.projection import Dialect
 from millrace.dialects.responses import EventCodec, ResponsesProjection
 from millrace.errors import MillraceError, internal_error
 from millrace.runs.conversations import not_found

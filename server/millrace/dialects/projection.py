@@ -1,0 +1,59 @@
+"""What every dialect has in common: a projection of a response's log, and how one is named and made."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from millrace.dialects.event_log import EventLog
+from millrace.dialects.visibility import Visibility
+from millrace.funnel.response_log import Fact, ResponseLog
+from millrace.types import Aside
+
+
+class Projection(ABC):
+    """A subscriber of a response that makes its events in one dialect, from what its clients may see."""
+
+    def __init__(self, response: ResponseLog, *, speculative: bool = False) -> None:
+        self.event_log = EventLog(response)
+        self._visibility = Visibility(
+            self._show_text, self._show_aside, response.request.delivery, speculative=speculative
+        )
+
+    @property
+    def congested(self) -> bool | None:
+        """Whether all listeners are congested; None if there are none."""
+        return self.event_log.congested
+
+    def text(self, deltas: list[str]) -> None:
+        """Add the text deltas of one read, once they may be seen."""
+        self._visibility.text(deltas)
+
+    def fact(self, fact: Fact) -> None:
+        """Add what a fact makes visible, then the events of the fact itself."""
+        self._visibility.fact(fact)
+        self._show_fact(fact)
+
+    @abstractmethod
+    def _show_text(self, deltas: list[str]) -> None:
+        """Add text that may be seen."""
+
+    @abstractmethod
+    def _show_aside(self, aside: Aside) -> None:
+        """Add an aside that may be seen."""
+
+    @abstractmethod
+    def _show_fact(self, fact: Fact) -> None:
+        """Add the events of a fact."""
+
+
+P_co = TypeVar("P_co", bound=Projection, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect(Generic[P_co]):
+    """How responses are projected. Listeners of equal dialects share one projection."""
+
+    name: str
+    variant: bool  # whether it is negotiated, or has a chunk of usage
+    make: Callable[[ResponseLog, int], P_co] = field(compare=False)  # takes `created_at` in Unix seconds
