@@ -174,6 +174,15 @@ def test_the_line_of_the_procfile_serves_on_the_port_it_is_given(tmp_path: Path)
     assert kind == "web"
 
 
+def test_a_server_that_keeps_nothing_says_that_keys_want_a_folder(tmp_path: Path) -> None:
+    """The advice names the setting, in brackets as in the file."""
+    text = EXAMPLE.read_text("utf-8").replace("port = 8000", "port = 0").replace('".millrace"', '":memory:"')
+    (tmp_path / "millrace.toml").write_text(text, "utf-8")
+    with server(cwd=tmp_path) as (process, _):
+        assert process.stdout is not None
+        assert "For others: name a folder in [server] data_dir, millrace keys add" in process.stdout.readline()
+
+
 def test_the_simulator_answers_and_counts() -> None:
     """One model on a port of its own, with its counters."""
     with server("simulate", "--port", "0", "--profile", "small") as (_, url):

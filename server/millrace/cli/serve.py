@@ -42,5 +42,5 @@ async def _serve(loaded: Settings, advice: str) -> None:
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         console.print(f"Millrace {__version__}: page http://{host_port}/ · wire ws://{host_port}/v1/responses")
         if advice:
-            console.print(advice, style="dim")
+            console.print(advice, style="dim", markup=False)
         await run(app.server(loaded), listener)
