@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
+from unittest.mock import Mock
 
 import pytest
 
+from millrace import tokens
 from millrace.funnel.bill import Bill, OpenCharge, milliseconds
 from millrace.stores.database import MEMORY
 from millrace.types import (
@@ -117,6 +119,17 @@ async def test_what_was_reserved_is_settled_with_the_bill(store: Store) -> None:
     bill.close()
     assert voided.settled == [(Decimal(0), 0)]
     assert len(settled.settled) == 1
+
+
+def test_a_call_that_has_ended_is_counted_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often its bill is looked at."""
+    count = Mock(side_effect=tokens.count_output)
+    monkeypatch.setattr(tokens, "count_output", count)
+    bill = store.bill()
+    call(bill, SMALL, StubAttempt(words=3), Outcome.REVISED)
+    statements = [bill.statement() for _ in range(5)]
+    assert count.call_count == 1
+    assert all(statement == statements[0] for statement in statements)
 
 
 def test_milliseconds() -> None:

@@ -10,7 +10,7 @@ from millrace.errors import MillraceError, UpstreamError
 from millrace.funnel import funnel as funnel_module
 from millrace.funnel.bill import Bill
 from millrace.funnel.response_log import Fact, ResponseLog, Started
-from millrace.types import Strategy
+from millrace.types import Status, Strategy
 from tests.support.scripted_models import STOP, request, scripted_funnel
 
 
@@ -47,13 +47,48 @@ async def test_an_answer_settles_what_was_reserved_once() -> None:
     assert admission.settled[0][0] > 0
 
 
-async def test_a_subscriber_that_breaks_at_the_start_costs_no_place() -> None:
+async def test_a_subscriber_that_breaks_at_the_start_costs_no_place_and_the_request_ends() -> None:
     admission, response = Reserved(), log_of()
     response.subscribers.append(BrokenAtStart())
     async with scripted_funnel(["Two.", STOP]) as stage:
-        with pytest.raises(AssertionError, match="broken"):
-            await stage.funnel.answer(response, admission)
+        await stage.funnel.answer(response, admission)
     assert admission.settled == [(Decimal(0), 0)]
+    assert response.ended is not None
+    assert response.ended.status is Status.FAILED
+
+
+class PanicError(BaseException):
+    """What a library written in Rust raises when it panics; no `Exception`."""
+
+
+async def test_a_panic_of_a_library_ends_the_request() -> None:
+    """With a terminal, and a row in the ledger."""
+    admission, response = Reserved(), log_of()
+
+    def panic(*_: Any) -> Any:
+        raise PanicError
+
+    with pytest.MonkeyPatch.context() as patch:
+        async with scripted_funnel(["Two.", STOP]) as stage:
+            patch.setattr(stage.funnel, "_trim", panic)
+            await stage.funnel.answer(response, admission)
+    assert response.ended is not None
+    assert response.ended.error is not None
+    assert response.ended.error.code == "internal_error"
+    assert len(admission.settled) == 1
+
+
+async def test_a_bill_that_is_broken_costs_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    response = log_of(strategy=Strategy.SMALL)
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Bill, "statement", broken)
+    async with scripted_funnel([UpstreamError("upstream_error", "no")]) as stage:
+        await stage.funnel.answer(response, Reserved())
+    assert response.ended is not None
+    assert response.ended.status is Status.FAILED
 
 
 @pytest.mark.parametrize("ends", ["cancelled", "failed"])

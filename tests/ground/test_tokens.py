@@ -24,6 +24,20 @@ def test_counts_are_those_of_the_encoding(text: str, expected: list[int] | None)
     assert tokens.count(text) == len(encoded)
 
 
+@pytest.mark.parametrize("blank", [" ", "\t", "\u3000", "\n"])
+def test_a_long_run_of_white_space_is_counted(blank: str) -> None:
+    """The splitting expression alone panics on it, with an exception that is no `Exception`."""
+    text = "x" + blank * 1_000_000 + "y"
+    assert 2 < tokens.count(text) <= len(text)
+
+
+def test_a_long_text_counts_as_its_pieces_do() -> None:
+    """Each border may add a token, no more."""
+    text = "What is a millrace? " * (2 * tokens.PIECE // 20 + 7)
+    exact = len(tokens.encoding().encode_ordinary(text))
+    assert exact <= tokens.count(text) <= exact + len(text) // tokens.PIECE + 1
+
+
 def test_the_encoding_is_whole() -> None:
     """200,000 ranks and the two special tokens where tiktoken has them."""
     encoding = tokens.encoding()

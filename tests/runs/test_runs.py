@@ -312,3 +312,19 @@ async def test_a_repeat_is_known_as_long_as_its_run(known: Runs, funnel: Patient
     assert refused.state.error is not None
     assert known.repeated(repeat()) is None
     assert known.find("anonymous", "resp_1") is None
+
+
+async def test_a_repeat_of_an_abandoned_request_runs_anew(known: Runs, funnel: Patient) -> None:
+    """Also while the first one is still being cancelled; what it leaves behind does not unlist the second."""
+    first = known.start(request(), repeat=repeat())
+    first.add_listener()
+    await asyncio.sleep(0)
+    first.remove_listener()
+    assert not first.is_over
+    assert known.repeated(repeat()) is None
+    second = known.start(asked(id="second"), repeat=repeat())
+    await over(first)
+    assert known.repeated(repeat()) is second
+    funnel.let.set()
+    await over(second)
+    assert known.repeated(repeat()) is second

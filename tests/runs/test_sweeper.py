@@ -21,7 +21,9 @@ class Writer:
     def __init__(self) -> None:
         self.on_pause: Any = None
         self.on_resume: Any = None
+        self.on_lost: Any = None
         self.unsent = 0
+        self.is_half_closed = False
 
     def write_frames(self, payloads: list[bytes]) -> None:
         pass

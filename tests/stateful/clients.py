@@ -132,6 +132,7 @@ class WebSocketClient:
         self._faults = faults
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None
+        self.on_lost: Callable[[], None] | None = None
         self.reading = True
         self.gone = False  # on its own account
         self.closed: int | None = None  # by the server
@@ -147,6 +148,10 @@ class WebSocketClient:
     @property
     def is_here(self) -> bool:
         return not self.gone and self.closed is None
+
+    @property
+    def is_half_closed(self) -> bool:
+        return False
 
     @property
     def unsent(self) -> int:

@@ -29,7 +29,7 @@ from tests.support.provider import (
     scripted_provider,
     stay,
 )
-from tests.support.waiting import until
+from tests.support.waiting import turns, until
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2}
 STOP = Finish(reason=FinishReason.STOP)
@@ -319,6 +319,62 @@ async def test_comments_are_no_speech() -> None:
         with pytest.raises(UpstreamError) as error:
             await attempt.done
     assert error.value.code == "upstream_timeout"
+
+
+@pytest.mark.parametrize(("begun", "patience"), [(HEAD, "first_token_timeout_s"), (BEGUN, "stall_timeout_s")])
+@pytest.mark.parametrize("empty", [event(), event(""), event(usage=USAGE)], ids=["no content", "no text", "usage"])
+async def test_empty_deltas_are_no_speech(begun: bytes, patience: str, empty: bytes) -> None:
+    """A provider that sends nothing in them for ever is given up, before its first token and after it."""
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(begun)
+        while not writer.is_closing():
+            writer.write(body(empty))
+            await asyncio.sleep(0.01)
+
+    async with scripted_provider(script) as provider:
+        attempt = provider.upstream.open(CALL)
+        await until(lambda: len(provider.requests) == 1 and "".join(attempt.parts) == ("Hel" if begun == BEGUN else ""))
+        provider.now += PATIENCE[patience] + 1
+        await turns(20)
+        provider.upstream.sweep(provider.now)
+        with pytest.raises(UpstreamError) as error:
+            await attempt.done
+    assert error.value.code == "upstream_timeout"
+
+
+LONG_KEY = "sk-" + "0123456789" * 6
+
+
+@pytest.mark.parametrize("before", range(230, 310, 7))
+async def test_no_part_of_a_key_is_shown(before: int) -> None:
+    """Wherever in a long message it stands: it is masked before the message is cut."""
+    words = "x" * before + LONG_KEY + "y" * 200
+    error = json.dumps({"error": {"message": words}}).encode()
+    refused = b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n%s" % (len(error), error)
+    for said in (refused, BEGUN + body(b"data: " + error + b"\n\n")):
+        async with scripted_provider(says(said), key=LONG_KEY) as provider:
+            with pytest.raises(UpstreamError) as raised:
+                await provider.upstream.open(CALL).done
+        assert "xxx" in raised.value.message
+        assert LONG_KEY[:4] not in raised.value.message
+
+
+async def test_another_answer_than_the_first_is_left_alone() -> None:
+    """A server that sends several although one was asked for."""
+    other = b'data: {"choices":[{"index":1,"delta":{"content":"Other"},"finish_reason":"length"}]}\n\n'
+    attempt, finish = await answer(
+        says(HEAD + body(event("Hel"), other, event("lo"), other, event(finish="stop"), DONE))
+    )
+    assert (finish, "".join(attempt.parts)) == (STOP, "Hello")
+
+
+async def test_usage_is_no_more_than_the_model_can_hold() -> None:
+    """However much the provider says."""
+    absurd = {"prompt_tokens": 1e300, "completion_tokens": 10**12, "prompt_tokens_details": {"cached_tokens": 1e300}}
+    attempt, _ = await answer(says(WHOLE + body(event(usage=absurd), DONE)))
+    most = MODEL.context_window
+    assert attempt.usage == Usage(input_tokens=most, output_tokens=most, cached_input_tokens=most)
 
 
 async def test_a_model_that_ignores_its_cap_is_stopped() -> None:

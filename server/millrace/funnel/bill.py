@@ -35,6 +35,7 @@ class OpenCharge:
         self.billable = True
         self._input_tokens = input_tokens
         self._charged_before = Usage()  # to earlier payers of this call
+        self._final_output: int | None = None  # tokens, once the call has ended and they were counted
 
     @property
     def model(self) -> Model:
@@ -83,7 +84,9 @@ class OpenCharge:
     def _output_tokens(self) -> int:
         if self.outcome is Outcome.RUNNING:
             return tokens.running_output(self.attempt.parts, self.attempt.asides)
-        return self._exact_output()
+        if self._final_output is None:  # a bill is looked at once a second, and this takes up to a millisecond
+            self._final_output = self._exact_output()
+        return self._final_output
 
     def _exact_output(self) -> int:
         return tokens.count_output(self.attempt.parts, self.attempt.asides)

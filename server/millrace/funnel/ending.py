@@ -84,13 +84,8 @@ def cancelled(response: ResponseLog, bill: Bill) -> Ended:
 
 
 def crashed(response: ResponseLog, bill: Bill) -> Ended:
-    """Return the end of a request in which Millrace crashed. It must work even if the bill is what is broken."""
-    error = internal_error()
-    try:
-        return failed(response, bill, error)
-    except Exception as bill_error:
-        log.get().error("bill not made out", exc_info=bill_error)
-        return Ended(status=Status.FAILED, error=error, statement=NOTHING)
+    """Return the end of a request in which Millrace crashed."""
+    return failed(response, bill, internal_error())
 
 
 def failed(response: ResponseLog, bill: Bill, error: MillraceError) -> Ended:
@@ -107,7 +102,11 @@ def failed(response: ResponseLog, bill: Bill, error: MillraceError) -> Ended:
 def _unanswered(
     response: ResponseLog, bill: Bill, status: Status, *, reason: str | None = None, error: MillraceError | None = None
 ) -> Ended:
-    statement = bill.statement(answered=False)
+    try:
+        statement = bill.statement(answered=False)
+    except Exception as error_of_bill:  # a broken bill must not cost the client its terminal event
+        log.get().error("bill not made out", exc_info=error_of_bill)
+        statement = NOTHING
     last = shown_charge(statement.charges) if statement.charges else None
     return Ended(
         status=status,

@@ -75,17 +75,19 @@ class Funnel:
         (PROTOCOL.md, What always holds, 1); only a cancel is raised again, once the bill is settled.
         """
         with self._enter(response, admission) as bill:
-            response.start()
             try:
+                response.start()
                 ended = answered(bill, await self._trim_to_join(response, bill))
             except asyncio.CancelledError:
                 ended = cancelled(response, bill)
                 raise
             except MillraceError as error:
                 ended = failed(response, bill, error)
-            except Exception as error:  # the client gets a terminal, the operator the traceback
+            except BaseException as error:  # also a panic in a library; the client gets a terminal
                 log.get().error("request crashed", id=response.id, exc_info=error)
                 ended = crashed(response, bill)
+                if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+                    raise
             finally:
                 settle(response, bill, ended)
 

@@ -87,7 +87,7 @@ class Runs:
             minutes = f"{limits.KEPT_S / 60:g} minutes"
             message = f"idempotency_key: it was used for another request within the last {minutes}; choose a new one"
             raise MillraceError("idempotency_mismatch", message, param="millrace.idempotency_key")
-        return run
+        return None if run is not None and run.was_abandoned else run  # one that is being cancelled has no answer
 
     async def _lead(self, run: Run, admission: Admission | None, *, cancelled: bool) -> None:
         if cancelled:

@@ -68,6 +68,7 @@ class ChatDelta(Struct, gc=False):
 
 
 class _Choice(Struct, gc=False):
+    index: Any = None  # of the answer, where several were asked for
     delta: ChatDelta | None = None
     finish_reason: str | None = None
 
@@ -104,27 +105,34 @@ def body(call: Call, max_tokens_field: str) -> bytes:
     return msgspec.json.encode(fields | {name: value for name, value in extras.items() if name not in fields})
 
 
-def read_chunk(data: bytes, model: str) -> ChatChunk:
+def read_chunk(data: bytes, model: str, key: str | None = None) -> ChatChunk:
     """Decode one event. Raises `UnreadableError` if it is no chunk, `UpstreamError` if it is a provider's error."""
     try:
         chunk = _decode(data)
     except _UNREADABLE:
         raise UnreadableError("upstream_error", f"{model} sent a chunk that cannot be read") from None
     if chunk.error is not None:
-        raise _error(chunk.error, model)
+        raise _error(chunk.error, model, key)
     return chunk
 
 
-def finish_reason(given: str, model: str) -> FinishReason:
+def masked(words: str, key: str | None) -> str:
+    """Return a provider's words without the key, which it may repeat. Before they are cut, or a part of it is left."""
+    return words.replace(key, "[key]") if key else words
+
+
+def finish_reason(given: str, model: str, key: str | None = None) -> FinishReason:
     """Translate a provider's `finish_reason`. Raises `upstream_error` if it is unknown."""
     reason = _FINISHES.get(given)
     if reason is None:
-        raise UpstreamError("upstream_error", f"{model} ended with the unknown finish_reason {given[:40]!r}")
+        raise UpstreamError(
+            "upstream_error", f"{model} ended with the unknown finish_reason {masked(given, key)[:40]!r}"
+        )
     return reason
 
 
-def usage(given: Any) -> Usage | None:
-    """Return reported usage, clamped to possible counts; None if it cannot be decoded or has no counts."""
+def usage(given: Any, most: int = MAX_TOKENS) -> Usage | None:
+    """Return reported usage, each count clamped to `most`; None if it cannot be decoded or has no counts."""
     try:
         reported = msgspec.convert(given, _Usage | None)
     except msgspec.ValidationError:
@@ -133,20 +141,22 @@ def usage(given: Any) -> Usage | None:
         return None
     cached = reported.prompt_tokens_details and reported.prompt_tokens_details.cached_tokens
     reasoning = reported.completion_tokens_details and reported.completion_tokens_details.reasoning_tokens
-    input_tokens, output_tokens = _clamped(reported.prompt_tokens), _clamped(reported.completion_tokens)
+    input_tokens, output_tokens = _clamped(reported.prompt_tokens, most), _clamped(reported.completion_tokens, most)
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        cached_input_tokens=min(_clamped(cached or 0), input_tokens),
-        reasoning_tokens=min(_clamped(reasoning or 0), output_tokens),
+        cached_input_tokens=_clamped(cached or 0, input_tokens),
+        reasoning_tokens=_clamped(reasoning or 0, output_tokens),
     )
 
 
-def _clamped(tokens: float) -> int:
-    return int(min(max(0, tokens), MAX_TOKENS))
+def _clamped(tokens: float, most: int) -> int:
+    return int(min(max(0, tokens), most))
 
 
-def refused(status: int, retry_after: str | None, answer: bytes, model: str, wall: Clock) -> UpstreamError:
+def refused(
+    status: int, retry_after: str | None, answer: bytes, model: str, wall: Clock, key: str | None = None
+) -> UpstreamError:
     """Return the error for an HTTP status other than 200. Providers charge nothing for these."""
     if status in (401, 403):  # the provider's message may repeat a part of the key
         return UpstreamError(
@@ -159,7 +169,7 @@ def refused(status: int, retry_after: str | None, answer: bytes, model: str, wal
         code = "upstream_overloaded"
     return UpstreamError(
         code,
-        f"{model} answered HTTP {status}{_detail(answer)}",
+        f"{model} answered HTTP {status}{_detail(answer, key)}",
         billable=False,
         retry_after_ms=_retry_after_ms(retry_after, wall),
     )
@@ -225,19 +235,20 @@ def _response_format(form: Format | None) -> dict[str, Any] | None:
     return {"type": form.kind, "json_schema": {key: value for key, value in schema.items() if value is not None}}
 
 
-def _error(given: Any, model: str) -> UpstreamError:
+def _error(given: Any, model: str, key: str | None) -> UpstreamError:
     fields = given if isinstance(given, dict) else {"message": given}
     kind = f"{fields.get('type')} {fields.get('code')}".lower()
     code = "upstream_overloaded" if any(word in kind for word in _OVERLOADED) else "upstream_error"
     code = "upstream_timeout" if "timeout" in kind else code
-    message = str(fields.get("message") or "no reason given")[:MAX_MESSAGE]
+    message = masked(str(fields.get("message") or "no reason given"), key)[:MAX_MESSAGE]
     return UpstreamError(code, f"{model} failed in mid-stream: {message}")
 
 
-def _detail(answer: bytes) -> str:
+def _detail(answer: bytes, key: str | None) -> str:
     try:
         error = msgspec.json.decode(answer)["error"]
-        return f": {str(error['message'] if isinstance(error, dict) else error)[:MAX_MESSAGE]}"
+        message = str(error["message"] if isinstance(error, dict) else error)
+        return f": {masked(message, key)[:MAX_MESSAGE]}"
     except (*_UNREADABLE, KeyError, TypeError):
         return ""
 

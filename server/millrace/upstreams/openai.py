@@ -110,8 +110,9 @@ class ChatAttempt:
         self.usage: Usage | None = None
         self._upstream = upstream
         self._model = call.model.id
+        self._context_window = call.model.context_window
         self.sent = False  # the request headers are sent; before that no provider can charge for it
-        self._last_event_at = upstream.clock()  # SSE comments do not count: they only keep the connection open
+        self._last_event_at = upstream.clock()  # comments and empty deltas only keep it open
         self._has_event = False
         self._characters_left = max(MIN_ANSWER, call.max_output_tokens * CHARACTERS_PER_TOKEN)
         self._response: aiohttp.ClientResponse | None = None
@@ -190,7 +191,8 @@ class ChatAttempt:
         if response.status != 200:  # noqa: PLR2004 - the only status that carries a stream
             error_body = await self._error_body(response)
             retry_after = response.headers.get("Retry-After")
-            raise chat.refused(response.status, retry_after, error_body, self._model, self._upstream.wall)
+            key = self._upstream.endpoint.api_key
+            raise chat.refused(response.status, retry_after, error_body, self._model, self._upstream.wall, key)
         if response.content_type in ("application/json", "text/html"):
             raise UpstreamError(
                 "upstream_error", f"{self._model} answered {response.content_type}, not an event stream"
@@ -228,7 +230,7 @@ class ChatAttempt:
                 if data:
                     self._take_chunk(data, deltas, placed)
         finally:
-            if events:
+            if deltas or placed or self._finish_reason is not None:  # a delta that brings nothing is silence
                 self._has_event, self._last_event_at = True, self._upstream.clock()
             if placed:
                 self._pass_on(deltas, placed)
@@ -248,19 +250,23 @@ class ChatAttempt:
 
     def _take_chunk(self, data: bytes, deltas: list[str], placed: list[asides.Placed]) -> None:
         try:
-            chunk = chat.read_chunk(data, self._model)
+            chunk = chat.read_chunk(data, self._model, self._upstream.endpoint.api_key)
         except chat.UnreadableError:
             if self._finish_reason is None:
                 raise
             return  # the answer is complete, so nothing after it has to be readable
         for choice in chunk.choices or ():
+            if choice.index:  # another answer than the one that was asked for
+                continue
             if choice.delta is not None:
                 self._take_delta(choice.delta, deltas, placed)
             if choice.finish_reason:
-                self._finish_reason = chat.finish_reason(choice.finish_reason, self._model)
+                self._finish_reason = chat.finish_reason(
+                    choice.finish_reason, self._model, self._upstream.endpoint.api_key
+                )
                 self._finished_at = self._upstream.clock()
         if self._finish_reason is not None:  # usage before the finish reason is not final
-            self.usage = chat.usage(chunk.usage) or self.usage
+            self.usage = chat.usage(chunk.usage, self._context_window) or self.usage
 
     def _take_delta(self, delta: chat.ChatDelta, deltas: list[str], placed: list[asides.Placed]) -> None:
         if text := delta.content:
@@ -315,8 +321,7 @@ class ChatAttempt:
         if self._finish_reason is not None and error.code == "upstream_truncated":
             self._finish()  # the answer was complete before the connection broke
         elif not self.done.done():
-            if self._upstream.endpoint.api_key:  # a provider's message may repeat it
-                error.message = error.message.replace(self._upstream.endpoint.api_key, "[key]")
+            error.message = chat.masked(error.message, self._upstream.endpoint.api_key)
             self.done.set_exception(error)
 
     def _finish(self) -> None:

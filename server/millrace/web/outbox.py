@@ -23,10 +23,16 @@ class FrameWriter(Protocol):
 
     on_pause: Callable[[], None] | None
     on_resume: Callable[[], None] | None
+    on_lost: Callable[[], None] | None  # the peer is gone; nothing is called after it
 
     @property
     def unsent(self) -> int:
         """Bytes that were written and that the peer has not taken."""
+        ...
+
+    @property
+    def is_half_closed(self) -> bool:
+        """Whether the peer has closed its side, even if what it sent before is not read yet."""
         ...
 
     def write_frames(self, payloads: list[bytes]) -> None:
@@ -119,6 +125,11 @@ class Outbox:
         """Bytes that were written and that the peer has not taken."""
         return self._writer.unsent
 
+    @property
+    def is_half_closed(self) -> bool:
+        """Whether the peer has closed its side."""
+        return self._writer.is_half_closed
+
     def put(self, frame: bytes) -> None:
         """Send one frame, after all those before it."""
         if not self._frames:
@@ -193,7 +204,9 @@ class AsgiWriter:
     def __init__(self, send: Send) -> None:
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None
+        self.on_lost: Callable[[], None] | None = None
         self.unsent = 0
+        self.is_half_closed = False  # plain ASGI says it as a disconnect
         self._send = send
         self._waiting: deque[bytes] = deque()
         self._paused = False
@@ -216,6 +229,9 @@ class AsgiWriter:
                 await self._send({"type": "websocket.send", "text": frame.decode()})
             except Exception:  # servers differ in how they say that the peer is gone
                 self._waiting.clear()
+                self.unsent = 0
+                if self.on_lost is not None:
+                    self.on_lost()
                 return
             self.unsent -= len(frame)
         if self._paused and self.on_resume is not None:

@@ -55,7 +55,8 @@ class Session:
         )
         self._read_while_paused = 0  # frames
         self._refused_at: deque[float] = deque(maxlen=limits.MAX_REFUSED)  # of frames, the latest
-        self._close: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
+        self._close: asyncio.Future[Closed | None] = asyncio.get_running_loop().create_future()
+        writer.on_lost = self._peer_lost
 
     async def run(self, receive: Receive) -> None:
         """Read until the peer is gone, or raise `Closed`; then stop listening to what still runs."""
@@ -67,8 +68,8 @@ class Session:
             await asyncio.wait((reading, self._close), return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 reading.result()
-            else:
-                raise self._close.result()
+            elif (closed := self._close.result()) is not None:
+                raise closed
         finally:
             self._process.sessions.discard(self)
             self._process.busy.discard(self)
@@ -81,6 +82,11 @@ class Session:
         if not self._close.done():
             self._close.set_result(Closed(code, reason))
 
+    def _peer_lost(self) -> None:
+        """End the session of a peer that is gone, even if frames of it wait to be read (What always holds, 7)."""
+        if not self._close.done():
+            self._close.set_result(None)
+
     def start_closing(self, by: float, spread_s: float = 0.0) -> None:
         """Take no new requests, and say so; what runs may go on until then. Only the first call counts."""
         self._liveness.start_closing(by, spread_s)
@@ -89,6 +95,8 @@ class Session:
         """Do what is due. Called by the sweeper."""
         if self._liveness.is_idle:
             self._process.busy.discard(self)
+        if not self._outbox.writable.is_set() and self._outbox.is_half_closed:
+            self._peer_lost()  # while it is paused nobody reads the end of its stream
         self._liveness.sweep(now)
 
     def _announce(self, closing: Closing) -> None:

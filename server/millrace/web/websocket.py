@@ -25,6 +25,7 @@ if sys.platform == "linux":
 EXTENSION = "millrace.transport"
 TCP_NOTSENT_LOWAT = 25  # an option of Linux: how much may wait unsent in the kernel
 NOT_SENT = 16 * 1024  # bytes; more would hide a slow reader
+CLOSE_WAIT = 8  # a TCP state, as Linux numbers them: the peer has sent its FIN
 
 MAX_FRAGMENTS = 16_384  # of one message: empty ones cost next to nothing on the wire, and memory here
 CLOSE_TIMEOUT_S = 1.0  # how long a peer may take to read the close frame and what was sent before it
@@ -38,6 +39,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
 
     on_pause: Callable[[], None] | None = None
     on_resume: Callable[[], None] | None = None
+    on_lost: Callable[[], None] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -56,6 +58,11 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
     def unsent(self) -> int:
         """Bytes that were written and that the peer has not taken."""
         return unsent(self.transport)
+
+    @property
+    def is_half_closed(self) -> bool:
+        """Whether the peer has closed its side."""
+        return is_half_closed(self.transport)
 
     async def send(self, message: Any) -> None:
         """Send a message of the application. A refusal instead of the upgrade ends the handshake, and is no fault.
@@ -136,6 +143,18 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
     def _abort_soon(self) -> None:
         self.loop.call_later(CLOSE_TIMEOUT_S, self.transport.abort)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the peer is gone. A transport that is lost while it is paused never resumes."""
+        super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
+
+    def eof_received(self) -> None:
+        """Note that the peer is gone: an end of the stream without a close frame is no close (RFC 6455, 7.1.1)."""
+        super().eof_received()
+        if self.on_lost is not None:
+            self.on_lost()
+
     def pause_writing(self) -> None:
         """Note that too much is unsent."""
         super().pause_writing()
@@ -158,6 +177,14 @@ def tune(transport: asyncio.Transport) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if sys.platform == "linux":
             connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOT_SENT)
+
+
+def is_half_closed(transport: asyncio.Transport) -> bool:
+    """Whether the peer has closed its side, even if what it sent before is not read yet. Known on Linux only."""
+    connection = transport.get_extra_info("socket")
+    if sys.platform != "linux" or transport.is_closing() or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    return bool(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == CLOSE_WAIT)
 
 
 def unsent(transport: asyncio.Transport) -> int:

@@ -1,0 +1,45 @@
+"""A peer that dies is noticed at once, also when its socket was full and the server had stopped reading from it."""
+
+import asyncio
+import socket
+import struct
+import time
+
+import pytest
+
+from tests.support.server import Start
+from tests.support.slow_client import SlowClient, slow_client
+from tests.support.waiting import until
+from tests.web.test_slow_clients import FLOOD, standstill, with_
+
+SOON_S = 1.0  # PROTOCOL.md promises 250 ms; a busy machine takes longer to run a test
+
+
+def reset(peer: SlowClient) -> None:
+    """Send an RST, as a host does whose process is killed with unread data."""
+    connection = peer.writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.writer.transport.abort()
+
+
+def half_close(peer: SlowClient) -> None:
+    peer.writer.write_eof()
+
+
+@pytest.mark.parametrize("frames", [0, 40, 200])
+@pytest.mark.parametrize("die", [reset, half_close])
+async def test_a_peer_that_dies_with_its_socket_full_lets_its_model_go(start: Start, frames: int, die: object) -> None:
+    """Whether or not frames of it wait to be read."""
+    async with start(with_()) as running, slow_client(running.url) as peer:
+        peer.create(FLOOD)
+        await standstill(running)
+        for number in range(frames):
+            peer.send({"type": "millrace.ping", "t": number})
+        await peer.writer.drain()
+        await asyncio.sleep(0.2)  # they arrive
+        died_at = time.monotonic()
+        assert callable(die)
+        die(peer)
+        await until(lambda: running.small.stats.running == 0)
+        assert time.monotonic() - died_at < SOON_S
+        await until(lambda: not running.connections)
