@@ -81,6 +81,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
             stuck_s=settings.server.stuck_s,
             max_message_bytes=settings.server.max_message_bytes,
         )
+        gate.keyring.on_change = process.sweep_all_next
         sweeper.add(runs.sweep)
         sweeper.add(process.sweep)
         await parts.enter_async_context(_running(sweeper.run()))

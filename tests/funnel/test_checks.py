@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from millrace.errors import MillraceError
 from millrace.funnel import checks
 from millrace.funnel.checks import NAMES, Candidate, form
-from millrace.types import Finish, FinishReason, Format
+from millrace.types import RESPONSES_PATHS, Finish, FinishReason, Format
 
 STOP = Finish(reason=FinishReason.STOP)
 
@@ -224,7 +224,7 @@ def test_form(text: str, form_: Format, check: str | None) -> None:
 @pytest.mark.parametrize("form_", [None, OBJECT, CITY, NESTED])
 def test_a_usable_schema_is_let_through(form_: Format | None) -> None:
     """Also where nothing was declared, and where it refers to itself."""
-    form.check_schema(form_)
+    form.check_schema(form_, RESPONSES_PATHS.schema)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_a_usable_schema_is_let_through(form_: Format | None) -> None:
 def test_an_unusable_schema_is_refused_with_its_path(schema: dict[str, Any]) -> None:
     """Before any model is asked."""
     with pytest.raises(MillraceError, match="not a usable JSON schema") as raised:
-        form.check_schema(after(schema))
+        form.check_schema(after(schema), RESPONSES_PATHS.schema)
     assert (raised.value.code, raised.value.param) == ("invalid_request", "text.format.schema")
 
 
@@ -256,7 +256,7 @@ def test_a_remote_reference_is_refused_and_never_fetched(scheme: str, where: str
         reference = {"$ref": f"{scheme}://{address}/etc/hostname"}
         schema = {"$defs": {"a": reference}, "$ref": "#/$defs/a"} if where == "$defs" else reference
         with pytest.raises(MillraceError, match="is not fetched; put the definition into the schema"):
-            form.check_schema(after(schema))
+            form.check_schema(after(schema), RESPONSES_PATHS.schema)
         with pytest.raises(BlockingIOError):
             trap.accept()
 

@@ -10,7 +10,7 @@ from millrace.errors import MillraceError
 from millrace.funnel import checks
 from millrace.funnel.checks import Candidate, form
 from millrace.funnel.checks.schema_cost import SchemaCost
-from millrace.types import Finish, FinishReason, Format, Tool, ToolCall
+from millrace.types import RESPONSES_PATHS, Finish, FinishReason, Format, Tool, ToolCall
 
 STOP = Finish(reason=FinishReason.STOP)
 Schema = dict[str, Any]
@@ -111,7 +111,7 @@ def test_what_multiplies_is_refused_before_it_is_used(schema: Schema) -> None:
         form.check_usable(schema, "millrace.checks[0]")
     assert (raised.value.code, raised.value.param) == ("invalid_request", "millrace.checks[0]")
     with pytest.raises(MillraceError, match="alternatives multiply"):
-        form.check_tools([Tool(name="t", parameters=schema)])
+        form.check_tools([Tool(name="t", parameters=schema)], RESPONSES_PATHS.tool)
 
 
 @pytest.mark.parametrize(

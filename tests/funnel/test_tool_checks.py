@@ -7,7 +7,7 @@ import pytest
 from millrace.errors import MillraceError
 from millrace.funnel import checks
 from millrace.funnel.checks import NAMES, Candidate, form
-from millrace.types import CallPiece, Finish, FinishReason, Format, Refusal, Thought, Tool, ToolCall
+from millrace.types import RESPONSES_PATHS, CallPiece, Finish, FinishReason, Format, Refusal, Thought, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice
 from tests.support.scripted_models import CALLED, CUT, STOP, request
 
@@ -144,7 +144,7 @@ def test_a_candidate_is_put_together_of_what_was_said() -> None:
 def test_tools_that_cannot_be_used_are_refused_up_front(parameters: dict[str, Any]) -> None:
     """With the path of the fault; the same for any other schema."""
     with pytest.raises(MillraceError) as raised:
-        form.check_tools([DEPTH, ANY, Tool(name="bad", parameters=parameters)])
+        form.check_tools([DEPTH, ANY, Tool(name="bad", parameters=parameters)], RESPONSES_PATHS.tool)
     assert (raised.value.code, raised.value.param) == ("invalid_request", "tools[2].parameters")
     with pytest.raises(MillraceError) as raised:
         form.check_usable(parameters, "millrace.check_schema")
@@ -153,8 +153,8 @@ def test_tools_that_cannot_be_used_are_refused_up_front(parameters: dict[str, An
 
 def test_usable_tools_are_let_through() -> None:
     """With parameters and without."""
-    form.check_tools([DEPTH, ANY])
-    form.check_tools([])
+    form.check_tools([DEPTH, ANY], RESPONSES_PATHS.tool)
+    form.check_tools([], RESPONSES_PATHS.tool)
 
 
 def test_a_finish_of_a_filter_is_cut_off() -> None:

@@ -100,6 +100,18 @@ async def test_an_idle_connection_is_looked_at_once_in_a_while(process: Process,
     assert all(map(is_closed, sessions))
 
 
+async def test_after_a_change_of_keys_every_connection_is_looked_at_at_the_next_beat(
+    process: Process, keys: Keys
+) -> None:
+    """So the idle ones of a revoked key are closed one beat after the keys were read."""
+    sessions = [connected(process) for _ in range(3 * IDLE_BEATS)]
+    process.sweep(0.0)
+    keys.revoked = True
+    process.sweep_all_next()
+    process.sweep(1.0)
+    assert all(map(is_closed, sessions))
+
+
 async def test_a_busy_connection_is_looked_at_at_every_beat(process: Process, keys: Keys) -> None:
     """One that leaves, and one with requests, for as long as it has some."""
     leaving, working = connected(process), connected(process)

@@ -11,7 +11,7 @@ from millrace.errors import MillraceError
 from millrace.types import Format, Media, Message, Strategy, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice
 from millrace.wire import requests
-from millrace.wire.completions import read_completion
+from millrace.wire.completions import PATHS, read_completion
 from millrace.wire.reading import decode
 from millrace.wire.requests import Create
 
@@ -134,7 +134,7 @@ def test_a_field_of_the_prompt(fields: dict[str, Any], name: str, value: Any) ->
 FIELDS: list[tuple[dict[str, Any], str, Any]] = [
     ({"model": "gpt-4o"}, "model", "gpt-4o"),
     ({}, "model", "auto"),
-    ({}, "format_path", "response_format.json_schema.schema"),
+    ({}, "paths", PATHS),
     ({"stream": True}, "stream", True),
     ({"stream": True, "stream_options": {"include_usage": True}}, "include_usage", True),
     ({"stream_options": {}}, "include_usage", False),
@@ -247,4 +247,4 @@ def test_both_dialects_mean_the_same(role: str, texts: list[str]) -> None:
     here = read({"role": role, "content": [{"type": "text", "text": text} for text in texts]}, ASKED)
     parts = [{"type": "input_text", "text": text} for text in texts]
     there = requests.read_create({"input": [{"role": role, "content": parts}, ASKED]}, CHECKS)
-    assert replace(here, format_path=there.format_path) == there
+    assert replace(here, paths=there.paths) == there

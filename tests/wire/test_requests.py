@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from millrace.errors import RULES, MillraceError
-from millrace.types import CacheMode, Delivery, Format, Message, OnDisconnect, Strategy, Tool
+from millrace.types import RESPONSES_PATHS, CacheMode, Delivery, Format, Message, OnDisconnect, Paths, Strategy, Tool
 from millrace.types.tool_choice import ToolChoice
 from millrace.wire import limits, requests
 from millrace.wire.options import Options
@@ -63,7 +63,8 @@ FIELDS: list[tuple[dict[str, Any], str, Any]] = [
     ({"millrace": {"checks": ["form", {"json_schema": SCHEMA}, "empty", "form"]}}, "checks", ("form", "empty")),
     ({"millrace": {"checks": ["form", {"json_schema": SCHEMA}]}}, "check_schema", SCHEMA),
     ({"millrace": {"checks": ["form", {"json_schema": {}}]}}, "check_schema_path", "millrace.checks[1].json_schema"),
-    ({}, "format_path", "text.format.schema"),
+    ({}, "paths", RESPONSES_PATHS),
+    ({"metadata": {"millrace.max_cost_usd": "1"}}, "paths", Paths(max_cost='metadata["millrace.max_cost_usd"]')),
     ({"millrace": {"checks": []}}, "checks", ()),
     ({"millrace": {"checks": None, "strategy": None}}, "checks", None),
     ({"millrace": {"max_cost_usd": 0.1}}, "max_cost_usd", Decimal("0.1")),

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from millrace import log
@@ -56,6 +56,7 @@ class Keyring:
         self._keys: dict[str, Key] = {}
         self._open = may_be_open
         self._defaults = defaults
+        self.on_change: Callable[[], None] = lambda: None
 
     @property
     def auth_is_off(self) -> bool:
@@ -66,6 +67,7 @@ class Keyring:
         """Take over the keys of the store. Revoked keys count too: they also turn auth on."""
         self._keys = {key.principal.key_id: self._with_defaults(key) for key in keys}
         self._open = self._open and not self._keys
+        self.on_change()
 
     def owner(self, text: str) -> Principal:
         """Return the principal of a key. Raises `unauthorized`."""

@@ -11,8 +11,6 @@ from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Attempt, Upstream
 from millrace.types import Call, Model, Outcome, Tier
 
-MAX_COST = "millrace.max_cost_usd"  # the option with which a request sets its budget
-
 
 class Caller:
     """Opens calls to the configured models."""
@@ -76,8 +74,9 @@ def affords(model: Model, response: ResponseLog, payer: Payer) -> bool:
 
 def over_budget(response: ResponseLog, reason: str) -> MillraceError:
     """Return the error of a request whose budget is too low."""
-    message = f"{MAX_COST}: the budget of {response.request.max_cost:f} dollars is too low: {reason}; raise it"
-    return MillraceError("budget_exceeded", message, param=MAX_COST)
+    path = response.request.paths.max_cost
+    message = f"{path}: the budget of {response.request.max_cost:f} dollars is too low: {reason}; raise it"
+    return MillraceError("budget_exceeded", message, param=path)
 
 
 def _failure(attempt: Attempt) -> UpstreamError | None:

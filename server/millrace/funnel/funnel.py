@@ -158,6 +158,7 @@ class Funnel:
             request.context,
             budget,
             self._catalog.input_limit(request.strategy),
+            request.paths.input,
         )
         trimmed = await in_thread_if_long(sum(map(len, request.context)) + request.prompt.size, work)
         bill.input_tokens, bill.trimmed_tokens = trimmed.input_tokens, trimmed.cut_tokens

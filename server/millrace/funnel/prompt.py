@@ -24,12 +24,12 @@ class Trimmed:
     cut_tokens: int
 
 
-def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: int) -> Trimmed:
+def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: int, path: str = "input") -> Trimmed:
     """Fit a prompt into `limit` tokens, and its context and history together into `budget` of them.
 
     Context chunks go in first, the most relevant ones, as many as fit; then the newest turns. A turn is a user's
     message and all that follows it, so a tool call is never separated from its result. The last turn is the question.
-    Raises `context_too_long` if the rest alone is too long.
+    Raises `context_too_long`, for the field at `path`, if the rest alone is too long.
     """
     messages = prompt.messages
     *turns, question = _turns(messages) or [[]]
@@ -40,8 +40,8 @@ def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: in
         subject = (
             "the system prompt, the tools and the question" if prompt.tools else "the system prompt and the question"
         )
-        message = f"input: {subject} have {fixed_tokens} tokens; the models take {limit}; shorten them"
-        raise MillraceError("context_too_long", message, param="input")
+        message = f"{path}: {subject} have {fixed_tokens} tokens; the models take {limit}; shorten them"
+        raise MillraceError("context_too_long", message, param=path)
     left = limit - fixed_tokens if budget is None else min(budget, limit - fixed_tokens)
     kept_chunks = _fitting(context, left)
     block = _block(context[:kept_chunks]) if kept_chunks else ""

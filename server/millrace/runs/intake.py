@@ -44,8 +44,8 @@ class Intake:
         if self.closed:
             raise draining()
         model, strategy = self._catalog.resolve(create.model, create.strategy)
-        form.check_schema(create.prompt.format)
-        form.check_tools(create.prompt.tools)
+        form.check_schema(create.prompt.format, create.paths.schema)
+        form.check_tools(create.prompt.tools, create.paths.tool)
         form.check_usable(create.check_schema, create.check_schema_path)
         return Request(
             id="resp_" + secrets.token_hex(16),
@@ -73,6 +73,7 @@ class Intake:
             checks=create.checks,
             check_schema=create.check_schema,
             concise=create.concise,
+            paths=create.paths,
         )
 
     async def start(

@@ -32,11 +32,12 @@ from millrace.types.conversation import (
 )
 from millrace.types.model import Model, Price, Tier
 from millrace.types.money import Charge, Entry, Outcome, Statement, Status
-from millrace.types.request import CacheMode, Call, Delivery, OnDisconnect, Request, Strategy
+from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
 from millrace.types.tool_choice import ToolChoice
 
 __all__ = [
     "PASSED",
+    "RESPONSES_PATHS",
     "Answer",
     "Aside",
     "CacheMode",
@@ -55,6 +56,7 @@ __all__ = [
     "OnDisconnect",
     "Outcome",
     "Part",
+    "Paths",
     "Price",
     "Prompt",
     "Refusal",

@@ -50,6 +50,19 @@ class OnDisconnect(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Where fields are in the dialect of a client, for errors that name one."""
+
+    input: str = "input"
+    schema: str = "text.format.schema"
+    tool: str = "tools[{}].parameters"  # with a tool's index
+    max_cost: str = "millrace.max_cost_usd"
+
+
+RESPONSES_PATHS = Paths()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One accepted `response.create`."""
 
@@ -79,6 +92,7 @@ class Request:
     checks: tuple[str, ...] | None = None  # names of the checks to run; None: all
     check_schema: dict[str, Any] | None = None  # the answer must be JSON that matches it; not sent to the model
     concise: bool = False
+    paths: Paths = RESPONSES_PATHS
 
     @property
     def commits_early(self) -> bool:

@@ -51,6 +51,10 @@ class Process:
     busy: set[LiveSession] = field(default_factory=set)  # those that run something, close or do not keep up
     rounds: list[list[LiveSession]] = field(default_factory=list)  # all sessions, in one part for each beat
 
+    def sweep_all_next(self) -> None:
+        """Have every connection swept at the next beat: the keys have changed, and some may be of a revoked one."""
+        self.busy.update(self.sessions)
+
     def sweep(self, now: float) -> None:
         """Sweep all connections, and cancel the requests of revoked keys (PROTOCOL.md, Keys).
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from millrace.errors import invalid
-from millrace.types import Message, Part, Prompt, ToolCall
+from millrace.types import Message, Part, Paths, Prompt, ToolCall
 from millrace.wire import items
 from millrace.wire.items import FunctionTool, Id, InputAudio, PlainText, RefusalPart, ToolName
 from millrace.wire.reading import convert
@@ -22,7 +22,11 @@ from millrace.wire.requests import (
     form_of,
 )
 
-SCHEMA_PATH = "response_format.json_schema.schema"  # path of the answer's schema in the request
+PATHS = Paths(
+    input="messages",
+    schema="response_format.json_schema.schema",
+    tool="tools[{}].function.parameters",
+)
 MAX_STOPS = 16
 
 # Fields that are refused, and why. Null, false and an empty array count as absent.
@@ -216,7 +220,7 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
         extras=_extras(body),
     )
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    return create(body, prompt, checks, include_usage=include_usage, format_path=SCHEMA_PATH)
+    return create(body, prompt, checks, PATHS, include_usage=include_usage)
 
 
 def _messages(given: Sequence[ChatMessage]) -> tuple[Message, ...]:

@@ -7,7 +7,7 @@ are ignored.
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from millrace.errors import MillraceError, invalid
-from millrace.types import CacheMode, Delivery, Format, Message, OnDisconnect, Prompt, Strategy
+from millrace.types import RESPONSES_PATHS, CacheMode, Delivery, Format, Message, OnDisconnect, Paths, Prompt, Strategy
 from millrace.wire import items, limits
 from millrace.wire.items import MAX_ID, ChosenFunction, FunctionTool, Id, Item
 from millrace.wire.options import MAX_TOKENS, GivenOptions, Metadata, Options, echoed, read_metadata
@@ -70,7 +70,7 @@ class Create:
     checks: tuple[str, ...] | None = None
     check_schema: dict[str, Any] | None = None
     check_schema_path: str = ""  # its path in the request
-    format_path: str = "text.format.schema"  # path of the schema in `prompt.format`
+    paths: Paths = RESPONSES_PATHS
     concise: bool = False
 
 
@@ -271,7 +271,9 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
     )
 
 
-def create(body: Body, prompt: Prompt, checks: Collection[str], **specific: Any) -> Create:
+def create(
+    body: Body, prompt: Prompt, checks: Collection[str], paths: Paths = RESPONSES_PATHS, **specific: Any
+) -> Create:
     """Return a request of either dialect. `specific` are the fields of `Create` that only one dialect has."""
     metadata = read_metadata(body.metadata)
     given = GivenOptions(body.millrace, metadata)
@@ -300,6 +302,7 @@ def create(body: Body, prompt: Prompt, checks: Collection[str], **specific: Any)
         check_schema=schema,
         check_schema_path=schema_path,
         concise=bool(options.concise),
+        paths=replace(paths, max_cost=given.path("max_cost_usd")),
         **specific,
     )
 

@@ -12,20 +12,19 @@ from millrace.errors import MillraceError, invalid
 from millrace.funnel.checks.schema_cost import SchemaCost
 from millrace.types import Format, Tool, ToolCall
 
-SCHEMA_PATH = "text.format.schema"
 MAX_SCHEMA = 64 * 1024  # bytes; a larger one takes too long to compile
 
 
-def check_schema(form: Format | None) -> None:
+def check_schema(form: Format | None, path: str) -> None:
     """Raise `invalid_request` if the schema of the answer's format cannot be used, before any model is called."""
     if form is not None:
-        check_usable(form.schema, SCHEMA_PATH)
+        check_usable(form.schema, path)
 
 
-def check_tools(tools: Iterable[Tool]) -> None:
-    """Raise `invalid_request` if the schema of a tool's parameters cannot be used."""
+def check_tools(tools: Iterable[Tool], path: str) -> None:
+    """Raise `invalid_request` if the schema of a tool's parameters cannot be used; `path` takes the tool's index."""
     for index, tool in enumerate(tools):
-        check_usable(tool.parameters, f"tools[{index}].parameters")
+        check_usable(tool.parameters, path.format(index))
 
 
 def check_usable(schema: dict[str, Any] | None, path: str) -> None:
