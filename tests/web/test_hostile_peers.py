@@ -202,6 +202,20 @@ async def test_a_body_too_long_is_refused_early(millrace: Running) -> None:
     assert json.loads(came.partition(b"\r\n\r\n")[2])["error"]["code"] == "message_too_big"
 
 
+@pytest.mark.parametrize("path", ["/v1/responses", "/healthz", "/"])
+async def test_a_body_with_two_lengths_is_refused_and_nothing_after_it_is_read(millrace: Running, path: str) -> None:
+    """A proxy that goes by the other length would take a part of the body for a request, or a request for the body."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    )
+    smuggled = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with wire(millrace.url, head + smuggled) as (reader, _):
+        came = await ended(reader)
+    assert came.startswith(b"HTTP/1.1 400 ")
+    assert came.count(b"HTTP/1.1 ") == 1
+    assert b"Transfer-Encoding" in came
+
+
 async def test_a_client_that_leaves_in_its_body_is_no_news(millrace: Running) -> None:
     """Nor is it an error of the endpoint that reads it."""
     async with no_warnings_logged():

@@ -27,6 +27,12 @@ class GateMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Admit a request, or answer why not. A client that goes away in the middle of its body is no error."""
+        if scope["type"] == "http" and _is_ambiguous(scope):
+            error = MillraceError("invalid_request", "Content-Length and Transfer-Encoding: send only one of them")
+            answer = refusal(error)
+            answer.headers["Connection"] = "close"
+            await answer(scope, receive, send)
+            return
         if scope["type"] not in ("http", "websocket") or not _path(scope).startswith(PREFIX):
             await self._app(scope, receive, send)
             return
@@ -58,6 +64,12 @@ def middleware(origins: Sequence[str]) -> list[Middleware]:
         expose_headers=["Retry-After"],
     )
     return [*([cors] if origins else []), Middleware(GateMiddleware)]
+
+
+def _is_ambiguous(scope: Scope) -> bool:
+    """Whether a proxy may see another end of the body, which is how requests are smuggled (RFC 9112, 6.1)."""
+    headers = Headers(scope=scope)
+    return "content-length" in headers and "transfer-encoding" in headers
 
 
 def _path(scope: Scope) -> str:
