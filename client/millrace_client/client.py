@@ -114,6 +114,7 @@ class Client:
         else:
             self._unsent.append(stream)
             self.lane_freed()
+            self._connect_if_idle()
         return stream
 
     async def ask(self, input: str | list[dict[str, Any]], **options: Any) -> Reply:  # noqa: A002
@@ -137,6 +138,7 @@ class Client:
             self._connection.resume(stream)
         else:
             self._unresumed.append(stream)
+            self._connect_if_idle()
         return stream
 
     async def ping(self) -> float:
@@ -170,17 +172,18 @@ class Client:
     def connection_closed(self, connection: Connection, streams: list[Stream]) -> None:
         """Resume what can be resumed, fail the rest; called by the connection."""
         self._draining.discard(connection)
-        may_resume = connection.close_code in RECONNECT_CODES and self._fatal is None and connection.hello is not None
-        resumable = [stream for stream in streams if may_resume and stream.is_detached]
-        for stream in streams:
-            if stream not in resumable:
-                stream.fail(lost_error())
-        if connection is self._connection and resumable:
+        may_reconnect = connection.close_code in RECONNECT_CODES and self._fatal is None
+        if connection is self._connection and may_reconnect:
             self._reconnect(_backoff(0))
         elif connection is self._connection:
             self._fail_all(lost_error())
-        for stream in resumable:
-            self._resume_or_retry(stream)
+        for stream in streams:
+            if may_reconnect and stream.is_detached and connection.hello is not None:
+                self._resume_or_retry(stream)
+            elif may_reconnect and not stream.is_cancelled:
+                self._retry_if_safe(stream, lost_error())
+            else:
+                stream.fail(lost_error())
 
     async def _open(self) -> Connection:
         ticket = await self._ticket() if callable(self._ticket) else self._ticket
@@ -202,6 +205,11 @@ class Client:
                 connection.ask(stream)
         self.lane_freed()
 
+    def _connect_if_idle(self) -> None:
+        """Connect again for a new request after an earlier reconnect gave up."""
+        if self._latest is not None and self._connection is None and (self._opening is None or self._opening.done()):
+            self._reconnect(0.0)
+
     def _reconnect(self, delay_s: float) -> None:
         self._connection = None
         self._opening = asyncio.create_task(self._reconnect_loop(delay_s))
@@ -215,7 +223,9 @@ class Client:
                 is_transient = error.rule.retry if isinstance(error, MillraceError) else isinstance(error, _TRANSIENT)
                 if failures == TRIES or not is_transient:
                     message = f"the connection to Millrace was lost, and no other could be opened: {error}"
-                    self._fail_all(lost_error(message))
+                    self._fail_waiting(lost_error(message))
+                    if not is_transient:
+                        self._fatal = self._fatal or lost_error(message)
                     return
                 delay_s = _backoff(failures)
             else:
@@ -258,6 +268,10 @@ class Client:
     def _fail_all(self, error: Exception) -> None:
         """Fail every stream that waits for a connection, and every later request."""
         self._fatal = self._fatal or error
+        self._fail_waiting(error)
+
+    def _fail_waiting(self, error: Exception) -> None:
+        """Fail every stream that waits for a connection; a later request opens one again."""
         for stream in (*self._unsent, *self._unresumed):
             stream.fail(error)
         self._unsent.clear()

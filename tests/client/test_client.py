@@ -145,8 +145,8 @@ async def test_a_failed_answer_raises(millrace: Running) -> None:
     assert failed.value.retry_after_ms == 2000
 
 
-async def test_a_lost_connection_ends_every_stream(millrace: Running) -> None:
-    """Nobody waits for ever."""
+async def test_a_lost_connection_ends_every_stream_and_the_next_request_has_a_new_one(millrace: Running) -> None:
+    """Nobody waits for ever; what could be billed twice is not sent again; the client comes back."""
     async with Client(millrace.url) as client:
         streams = [client.stream(f"wait {number} [ttft=30]") for number in range(3)]
         await until(lambda: millrace.small.stats.running == 3)
@@ -155,8 +155,31 @@ async def test_a_lost_connection_ends_every_stream(millrace: Running) -> None:
         for stream in streams:
             with pytest.raises(ConnectionLostError):
                 await stream.reply()
-        with pytest.raises(ConnectionLostError):
-            await client.ask("too late")
+        assert (await client.ask("hello again")).text
+        assert client.hello is not None
+
+
+async def test_a_connection_lost_while_idle_is_opened_again(millrace: Running) -> None:
+    """Before the next request, or with it."""
+    async with Client(millrace.url) as client:
+        for question in ("one", "two", "three"):
+            assert (await client.ask(question)).text
+            lost = client._connection
+            assert lost is not None
+            lost._socket.transport.abort()
+            await until(lambda lost=lost: client._connection is not lost)  # type: ignore[misc]
+
+
+async def test_a_keyed_request_is_repeated_on_a_new_connection(millrace: Running) -> None:
+    """Without `detach` it ended with the old one, and runs anew; it cannot be billed twice."""
+    async with Client(millrace.url) as client:
+        stream = client.stream("talk [ttft=0.5] [tokens=5]", model="small", idempotency_key="once")
+        await until(lambda: millrace.small.stats.running == 1)
+        assert client._connection is not None
+        client._connection._socket.transport.abort()
+        reply = await stream.reply()
+    assert reply.status == "completed"
+    assert millrace.small.stats.started == 2
 
 
 @pytest.mark.parametrize(
