@@ -18,7 +18,16 @@ from millrace.errors import MillraceError
 from millrace.types import CacheMode, Delivery, Strategy
 from millrace.wire import responses as wire
 from millrace_client.client import DEFAULT_URL, Client
-from millrace_client.commands import ADVICE, CONTEXT, FAILED, INTERRUPTED, UNREACHABLE, DefaultGroup, print_error
+from millrace_client.commands import (
+    ADVICE,
+    CONTEXT,
+    FAILED,
+    INTERRUPTED,
+    UNREACHABLE,
+    DefaultGroup,
+    dollars,
+    print_error,
+)
 from millrace_client.load.command import load
 from millrace_client.stream import ConnectionLostError, Stream
 
@@ -122,7 +131,7 @@ def _report(stream: Stream, console: Console) -> int:
         parts.append(f"check: {check}")
     parts.append(response.model)
     if usage is not None:
-        parts += [f"{usage.total_tokens} tokens", f"${usage.cost_usd:.6f}", f"saved ${usage.saved_usd:.6f}"]
+        parts += [f"{usage.total_tokens} tokens", dollars(usage.cost_usd), f"saved {dollars(usage.saved_usd)}"]
         parts += ["estimated"] if usage.estimated else []
     console.print(Text(" · ".join(filter(None, parts)), style="dim"))
     return {"completed": 0, "incomplete": 0, "cancelled": INTERRUPTED}.get(response.status, FAILED)

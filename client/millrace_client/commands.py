@@ -1,5 +1,6 @@
 """Shared by the two command lines, `millrace` and `python client`."""
 
+from decimal import Decimal
 from typing import Any
 
 import click
@@ -37,3 +38,8 @@ class DefaultGroup(click.Group):
         if args[0].startswith("-"):
             return args[0] not in {name for option in self.get_params(ctx) for name in option.opts}
         return self.default_takes_words and args[0] not in self.commands
+
+
+def dollars(amount: float | Decimal) -> str:
+    """Return an amount in dollars, with six decimals and the sign before the unit."""
+    return f"{'-' if amount < 0 else ''}${abs(amount):.6f}"

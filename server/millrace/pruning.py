@@ -45,4 +45,4 @@ class Pruner:
         """Delete expired rows, then the least recent until the rest fits. An operation for `ports.Database`."""
         connection.execute(self._expire, (self._wall() - self._ttl_s,))
         if self._max_bytes is not None and connection.execute(self._size).fetchone()[0] > self._max_bytes:
-            connection.execute(self._evict, (self._max_bytes,))
+            connection.execute(self._evict, (self._max_bytes * 9 // 10,))  # or the next prune would have to evict again

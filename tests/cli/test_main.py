@@ -25,7 +25,7 @@ from tests.support.processes import ENVIRONMENT, PATIENCE_S, spawn
 EXAMPLE = REPOSITORY / "millrace.toml"
 MILLRACE = "A millrace is the channel that leads water to a mill wheel"
 HARD = "Prove that the square root of 2 is irrational."
-COST_LINE = r"\d+ tokens · \$(\d+\.\d{6}) · saved \$(-?\d+\.\d{6})"
+COST_LINE = r"\d+ tokens · \$(\d+\.\d{6}) · saved -?\$(\d+\.\d{6})"
 
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:

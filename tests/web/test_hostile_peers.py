@@ -18,15 +18,16 @@ import pytest
 from millrace.web import http1
 from millrace.web.websocket import MAX_FRAGMENTS
 from millrace.wire import limits
+from millrace.wire.limits import CloseCode
 from tests.support.logs import no_warnings_logged
 from tests.support.raw_http import UPGRADE
 from tests.support.server import Running, Start
-from tests.support.waiting import until
+from tests.support.waiting import turns, until
 from tests.support.wire_client import check_response, wire_client
 
 HALF_OPEN = int(os.environ.get("MILLRACE_ABUSE", "200"))
 SOON_S = 0.3
-TEXT, BINARY, CONTINUED, PING = 1, 2, 0, 9
+TEXT, BINARY, CONTINUED, PING, PONG = 1, 2, 0, 9, 10
 FIN, RSV1 = 0x80, 0x40
 
 Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -225,8 +226,21 @@ async def test_a_client_that_leaves_in_its_body_is_no_news(millrace: Running) ->
         await until(lambda: all("tickets" not in str(task.get_coro()) for task in asyncio.all_tasks()))
 
 
-async def test_a_ping_flood_piles_nothing_up(millrace: Running) -> None:
+@pytest.mark.parametrize("kind", [PING, PONG])
+async def test_a_flood_of_pings_or_pongs_is_abuse(millrace: Running, kind: int) -> None:
+    """1008 after a thousand within ten seconds; until then they are answered."""
+    async with upgraded(millrace.url) as (reader, writer):
+        writer.write(frame(kind, b"") * (limits.MAX_REFUSED - 1))
+        await turns(50)
+        (connection,) = millrace.connections
+        assert not connection.close_sent
+        writer.write(frame(kind, b"") * 50_000)
+        assert await close_code(reader) == CloseCode.POLICY
+
+
+async def test_a_ping_flood_piles_nothing_up(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that sends pings and reads no pong: what waits for it stays under the high water."""
+    monkeypatch.setattr(limits, "MAX_REFUSED", 10**9)
     async with upgraded(millrace.url) as (_, writer):
         (connection,) = millrace.connections
         flood = frame(PING, b"x" * 125) * 1000

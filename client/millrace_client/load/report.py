@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+from millrace_client.commands import dollars
 from millrace_client.load.figures import CPU_SHARE, LATENESS_S, LOOP_LAG_S, Course, Figures, Spread
 
 _FEW_WAITED = 0.01  # up to this share of the requests there is no warning
@@ -142,7 +143,7 @@ def _rate(figures: Figures) -> str:
 
 def _money(figures: Figures) -> str:
     each = figures.cost_usd / figures.ended if figures.ended else Decimal(0)
-    return f"${figures.cost_usd:.6f}, saved ${figures.saved_usd:.6f}, ${each:.6f} a request"
+    return f"{dollars(figures.cost_usd)}, saved {dollars(figures.saved_usd)}, {dollars(each)} a request"
 
 
 def _shares(counts: dict[str, int], total: int) -> str:

@@ -8,6 +8,7 @@ is found there too.
 import asyncio
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._ponged = 0  # bytes of pongs in this turn of the loop
+        self._controls: deque[float] = deque(maxlen=limits.MAX_REFUSED)  # when pings and pongs came, the latest
         self.conn.debug = False  # or at that level every header and frame is logged: keys, tickets and prompts
 
     def handle_connect(self, event: Request) -> None:
@@ -87,6 +89,8 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         with the most recent ones (RFC 6455, 5.5.3). The bytes of this turn of the loop are counted here, because uvloop
         adds them to its buffer size only at the end of the turn.
         """
+        if self._is_flooded():
+            return
         due = self.conn.data_to_send()
         waiting = self.transport.get_write_buffer_size() + self._ponged
         first = len(due)
@@ -98,6 +102,23 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
                 self.loop.call_soon(self._turn)
             self._ponged += len(answers)
             self.transport.write(answers)
+
+    def handle_pong(self, event: Frame) -> None:
+        """Take an answer to a ping of ours, or one that nobody asked for."""
+        if not self._is_flooded():
+            super().handle_pong(event)
+
+    def _is_flooded(self) -> bool:
+        """Count a ping or a pong. Close a peer that sends too many: reading them keeps the loop from all others."""
+        if self.close_sent:
+            return True
+        now = self.loop.time()
+        self._controls.append(now)
+        is_full = len(self._controls) == self._controls.maxlen
+        if is_full and now - self._controls[0] < limits.REFUSED_WITHIN_S:
+            self._fail(CloseCode.POLICY, "too many pings")
+            return True
+        return False
 
     def _turn(self) -> None:
         self._ponged = 0
