@@ -305,11 +305,11 @@ async def test_a_second_signal_stops_now(tmp_path: Path, first: signal.Signals, 
 
 async def test_who_does_not_read_is_not_waited_for(tmp_path: Path) -> None:
     """Neither on a WebSocket nor over HTTP; what came to them is in the ledger."""
-    flood = {"model": "small", "input": "flood [tokens=60000]", "max_output_tokens": 60_000}
+    flood = {"model": "small", "input": "flood [tokens=100000]", "max_output_tokens": 100_000}
     async with (
         server_process(tmp_path, 0.5) as running,
         slow_client(running.url) as peer,
-        slow_client(running.url, post_request("responses", **flood | {"input": "other flood [tokens=60000]"})),
+        slow_client(running.url, post_request("responses", **flood | {"input": "other flood [tokens=100000]"})),
     ):
         peer.send({"type": "response.create"} | flood)
         await until(lambda: running.small.stats.running == 2)

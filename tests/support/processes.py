@@ -62,7 +62,7 @@ async def server_process(folder: Path, drain_s: float) -> AsyncIterator[ServerPr
     async with Simulator(without_delays(SMALL)) as small, Simulator(without_delays(LARGE)) as large:
         models = "".join(
             f'[models.{name}]\nupstream = "openai"\nbase_url = "{simulator.base_url}"\nmodel = "{name}-model"\n'
-            'price = { input = "1", output = "2" }\nmax_output_tokens = 60000\n'
+            'price = { input = "1", output = "2" }\nmax_output_tokens = 100000\n'
             for name, simulator in (("small", small), ("large", large))
         )
         config = folder / "millrace.toml"
