@@ -27,10 +27,10 @@ async def test_a_deadline_before_and_after_the_first_word(
         early = check_response(await client.ask("x [ttft=30]", millrace=options), negotiated=negotiated)
         assert (early["status"], early["error"]["code"]) == ("failed", "deadline_exceeded")
         await until(lambda: millrace.small.stats.aborted == 1)
-        options["deadline_ms"] = 900
+        options["deadline_ms"] = 2_000
         asked_at = time.monotonic()
         late = check_response(await client.ask(SLOW, millrace=options), negotiated=negotiated)
-        assert 0.85 < time.monotonic() - asked_at < 3
+        assert 1.9 < time.monotonic() - asked_at < 6
         await until(lambda: millrace.small.stats.aborted == 2)
     if delivery in ("commit", "final"):
         assert (late["status"], late["error"]["code"], output_of(late)) == ("failed", "deadline_exceeded", "")
@@ -64,7 +64,7 @@ async def test_a_deadline_over_http(millrace: Running) -> None:
                         assert check_response(events_of(await lines_of(answer)))["error"]["code"] == "deadline_exceeded"
                     else:
                         assert (answer.status, (await answer.json())["error"]["code"]) == (408, "deadline_exceeded")
-        options = {"deadline_ms": 900}
+        options = {"deadline_ms": 2_000}
         async with http.post(CHAT, json=body_of(CHAT, SLOW, stream=True, millrace=options)) as answer:
             assert events_of(await lines_of(answer))[-1]["error"]["code"] == "deadline_exceeded"
         async with http.post(RESPONSES, json=body_of(RESPONSES, SLOW, stream=True, millrace=options)) as answer:
