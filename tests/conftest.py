@@ -1,12 +1,14 @@
 """The fixtures of all tests, and what holds for the whole run."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
 from millrace import app, log
+from millrace.stores.database import MEMORY
+from tests.support.bills import Store
 from tests.support.server import Running, Start, started
 
 log.configure(level="critical")
@@ -28,6 +30,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def start() -> Start:
     """A starter of servers, for `async with`; its argument edits the configuration before it is read."""
     return started
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    """A ledger in memory."""
+    made = Store(MEMORY)
+    yield made
+    made.database.close()
 
 
 @pytest.fixture

@@ -16,8 +16,6 @@ from millrace.errors import MillraceError
 from millrace.funnel.response_log import Committed, Ended, ResponseLog, Revised, Routed
 from millrace.types import (
     Aside,
-    CacheMode,
-    CacheOutcome,
     CallPiece,
     Charge,
     Delivery,
@@ -25,8 +23,6 @@ from millrace.types import (
     Outcome,
     Prompt,
     Refusal,
-    Request,
-    Source,
     Statement,
     Status,
     Strategy,
@@ -35,31 +31,16 @@ from millrace.types import (
     Usage,
 )
 from millrace.wire.chunks import DONE, ChatCodec, Chunk, Completion
+from tests.support import bills, facts
+from tests.support.facts import CALL, OTHER_CALL, REVISED
 
 USAGE = Usage(input_tokens=10, output_tokens=5, cached_input_tokens=4, reasoning_tokens=2)
 CHARGE = Charge(model="small-model", tier=Tier.SMALL, usage=USAGE, cost=Decimal("0.25"), outcome=Outcome.ANSWERED)
 STATEMENT = Statement(usage=USAGE, cost=Decimal("0.25"), saved=Decimal("0.5"), charges=(CHARGE,))
-REVISED = Revised(from_model="small-model", to_model="large-model", reason="weak")
-REQUEST = Request(
-    id="resp_1",
-    tenant="anonymous",
-    model="auto",
-    strategy=Strategy.CASCADE,
-    delivery=Delivery.PREFIX,
-    cache=CacheMode.ON,
-    prompt=Prompt(messages=(Message(role="user", parts=("?",)),)),
-    metadata={"app": "test"},
+REQUEST = replace(
+    bills.REQUEST, prompt=Prompt(messages=(Message(role="user", parts=("?",)),)), metadata={"app": "test"}
 )
-DONE_WELL = Ended(
-    status=Status.COMPLETED,
-    model="small-model",
-    source=Source.SMALL,
-    cache=CacheOutcome.MISS,
-    check="passed",
-    statement=STATEMENT,
-)
-CALL = (CallPiece(index=0, id="c1", name="f", arguments='{"a"'), CallPiece(index=0, arguments=":1}"))
-OTHER_CALL = CallPiece(index=1, id="c2", name="g", arguments="{}")
+DONE_WELL = replace(facts.DONE_WELL, statement=STATEMENT)
 
 
 class Stream:

@@ -6,28 +6,12 @@ from typing import Any
 import pytest
 
 from millrace.dialects.visibility import Visibility
-from millrace.funnel.bill import NOTHING
-from millrace.funnel.response_log import Committed, Ended, Revised
+from millrace.funnel.response_log import Committed
 from millrace.types import (
-    CacheOutcome,
-    CallPiece,
     Delivery,
-    Source,
-    Status,
     Thought,
 )
-
-REVISED = Revised(from_model="small-model", to_model="large-model", reason="weak")
-DONE_WELL = Ended(
-    status=Status.COMPLETED,
-    model="small-model",
-    source=Source.SMALL,
-    cache=CacheOutcome.MISS,
-    check="passed",
-    statement=NOTHING,
-)
-CALL = (CallPiece(index=0, id="c1", name="f", arguments='{"a"'), CallPiece(index=0, arguments=":1}"))
-OTHER_CALL = CallPiece(index=1, id="c2", name="g", arguments="{}")
+from tests.support.facts import CALL, DONE_WELL, OTHER_CALL, REVISED
 
 
 def visibility_of(delivery: Delivery, *, speculative: bool) -> tuple[Visibility, list[Any]]:

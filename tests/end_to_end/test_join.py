@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from millrace_client import Client, Reply
-from tests.support.server import Running, Start
+from tests.support.server import Running, Start, answers_up_to, paused_at
 from tests.support.waiting import until
 from tests.support.wire_client import TERMINALS, check_response, small_buffer_socket, wire_client
 
@@ -162,23 +162,14 @@ async def test_an_heir_pays_on_through_an_escalation(start: Start, tmp_path: Pat
 async def test_a_healthy_joiner_is_not_starved_by_a_slow_leader(start: Start) -> None:
     """The leader's full socket paused the model; who comes aboard with an empty one gets it going again."""
     tokens = 80_000
-
-    def long(configuration: dict[str, Any]) -> None:
-        configuration["models"]["small"]["max_output_tokens"] = tokens
-
     async with (
-        start(long) as running,
+        start(answers_up_to(tokens)) as running,
         wire_client(running.ws_url, max_queue=1, sock=small_buffer_socket(running.url)) as slow,
         wire_client(running.ws_url) as quick,
     ):
         prompt = f"flood [tokens={tokens}]"
         await slow.create(prompt, model="small")
-        sent, before = 0, -1
-        while sent != before or sent == 0:  # until the model can send no more
-            before = sent
-            await asyncio.sleep(0.3)
-            sent = running.small.stats.tokens_sent
-        assert sent < tokens
+        assert await paused_at(running) < tokens
         joined = check_response(await quick.ask(prompt, model="small"))
         assert joined["metadata"]["millrace.cache"] == "joined"
         check_response(await slow.until(*TERMINALS))

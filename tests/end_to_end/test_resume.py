@@ -14,7 +14,7 @@ import pytest
 
 from millrace.wire import limits
 from tests.support.byte_client import ByteClient, byte_client, is_last
-from tests.support.server import AT_ONCE_S, Running, Start, aborted_within
+from tests.support.server import AT_ONCE_S, Running, Start, aborted_within, answers_up_to
 from tests.support.waiting import until
 from tests.support.wire_client import TERMINALS, Event, check_response, small_buffer_socket, text_of
 
@@ -142,11 +142,7 @@ async def test_a_cached_and_a_joined_one_are_told_again(millrace: Running, *, ne
 async def test_merged_words_are_told_again_as_they_were_merged(start: Start, *, negotiated: bool) -> None:
     """A reader that stops gets merged frames; cut in the midst of them, it gets the same ones again."""
     tokens = 20_000
-
-    def long(configuration: dict[str, Any]) -> None:
-        configuration["models"]["small"]["max_output_tokens"] = tokens
-
-    async with start(long) as running:
+    async with start(answers_up_to(tokens)) as running:
         async with byte_client(
             running, negotiated=negotiated, max_queue=1, sock=small_buffer_socket(running.url)
         ) as slow:
@@ -200,12 +196,7 @@ async def test_one_connection_may_listen_twice(millrace: Running) -> None:
 
 async def test_who_listens_twice_is_one_who_does_not_read(start: Start) -> None:
     """A connection that takes nothing is given up, however often the response was to be told on it."""
-
-    def long(configuration: dict[str, Any]) -> None:
-        configuration["models"]["small"]["max_output_tokens"] = 100_000
-        configuration["server"]["stuck_s"] = 0.5
-
-    async with start(long) as running:
+    async with start(answers_up_to(100_000, stuck_s=0.5)) as running:
         async with byte_client(running, negotiated=False, max_queue=1, sock=small_buffer_socket(running.url)) as reader:
             await reader.create("flood [tokens=100000] [rate=20000]", model="small", stream_id="a")
             response_id = id_of([await reader.frame()])

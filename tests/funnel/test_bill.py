@@ -1,7 +1,6 @@
 """The bill of a request: what a call costs, who pays it, and that it is settled once."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
@@ -11,7 +10,6 @@ import pytest
 
 from millrace import tokens
 from millrace.funnel.bill import Bill, OpenCharge, milliseconds
-from millrace.stores.database import MEMORY
 from millrace.types import (
     Call,
     Outcome,
@@ -19,13 +17,6 @@ from millrace.types import (
     Usage,
 )
 from tests.support.bills import LARGE, REQUEST, SMALL, USAGE, Store, StubAttempt, call, settle
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    made = Store(MEMORY)
-    yield made
-    made.database.close()
 
 
 @pytest.mark.parametrize(

@@ -198,16 +198,7 @@ async def test_a_near_question_is_answered_by_the_semantic_cache_and_a_cut_is_ma
 ) -> None:
     """What the server says is scripted: how near it was, and how much of the prompt was cut."""
     page = await browser.new_page(viewport={"width": 1280, "height": 900})
-
-    def answer(route: WebSocketRoute, frame: str | bytes) -> None:
-        for number, event in enumerate(semantic_hit()):
-            lane = {"stream_id": json.loads(frame)["stream_id"], "sequence_number": number}
-            route.send(json.dumps(event | lane))
-
-    async def script(route: WebSocketRoute) -> None:
-        route.on_message(lambda frame: answer(route, frame))
-
-    await page.route_web_socket("**/v1/responses", script)
+    await answer_with(page, semantic_hit())
     await page.goto(millrace.url)
     await expect(page.locator("#link")).to_have_text("Connected")
     await ask(page, "Why's the sky blue?")
@@ -224,6 +215,20 @@ async def test_a_near_question_is_answered_by_the_semantic_cache_and_a_cut_is_ma
     await expect(page.locator("#history .badge")).to_have_text("cache, similar")
     await expect(page.locator("#totals [data-total=semantic]")).to_have_text("1 (100%)")
     await screenshot(page, "semantic")
+
+
+async def answer_with(page: Page, events: list[dict[str, Any]]) -> None:
+    """Answer every request of the page with these events, in place of the server."""
+
+    def answer(route: WebSocketRoute, frame: str | bytes) -> None:
+        for number, event in enumerate(events):
+            lane = {"stream_id": json.loads(frame)["stream_id"], "sequence_number": number}
+            route.send(json.dumps(event | lane))
+
+    async def script(route: WebSocketRoute) -> None:
+        route.on_message(lambda frame: answer(route, frame))
+
+    await page.route_web_socket("**/v1/responses", script)
 
 
 def semantic_hit() -> list[dict[str, Any]]:
@@ -344,16 +349,7 @@ async def test_a_tool_call_is_shown(browser: Browser, millrace: Running) -> None
     call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "get_weather", "status": "completed"}
     began, *_, end = semantic_hit()
     done = {"type": "response.output_item.done", "item": call | {"arguments": '{"city":"<b>Paris</b>"}'}}
-
-    def answer(route: WebSocketRoute, frame: str | bytes) -> None:
-        for number, event in enumerate((began, done, end)):
-            lane = {"stream_id": json.loads(frame)["stream_id"], "sequence_number": number}
-            route.send(json.dumps(event | lane))
-
-    async def script(route: WebSocketRoute) -> None:
-        route.on_message(lambda frame: answer(route, frame))
-
-    await page.route_web_socket("**/v1/responses", script)
+    await answer_with(page, [began, done, end])
     await page.goto(millrace.url)
     await expect(page.locator("#link")).to_have_text("Connected")
     await ask(page, "Weather?")

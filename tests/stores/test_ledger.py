@@ -2,14 +2,11 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from millrace.stores.database import FILE, MEMORY
+from millrace.stores.database import FILE
 from millrace.types import (
     CacheOutcome,
     CallPiece,
@@ -19,13 +16,6 @@ from millrace.types import (
     Usage,
 )
 from tests.support.bills import LARGE, REQUEST, SMALL, USAGE, Store, StubAttempt, call, settle
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    made = Store(MEMORY)
-    yield made
-    made.database.close()
 
 
 async def test_a_row_is_open_before_and_settled_after(store: Store) -> None:

@@ -85,6 +85,26 @@ async def started(change: Callable[[dict[str, Any]], None] = lambda _: None) -> 
             yield Running(url, small, large, connections)
 
 
+def answers_up_to(tokens: int, **server: Any) -> Callable[[dict[str, Any]], None]:
+    """Edit a configuration: the small model answers with up to `tokens`; `server` goes into its [server]."""
+
+    def change(configuration: dict[str, Any]) -> None:
+        configuration["models"]["small"]["max_output_tokens"] = tokens
+        configuration["server"] |= server
+
+    return change
+
+
+async def paused_at(running: Running) -> int:
+    """Wait until the small model can send no more; return how many tokens it has sent."""
+    sent, before = 0, -1
+    while sent != before or sent == 0:
+        before = sent
+        await asyncio.sleep(0.3)
+        sent = running.small.stats.tokens_sent
+    return sent
+
+
 def without_delays(profile: Any) -> Any:
     """Return a profile that answers at once."""
     return replace(profile, ttft_s=0.0, tokens_per_s=0.0)

@@ -1,6 +1,5 @@
 """One WebSocket: the standard sequence, lanes, refusals, and a connection that goes on."""
 
-import asyncio
 import itertools
 import json
 from typing import Any
@@ -11,7 +10,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Origin
 
-from tests.support.server import Running, Start
+from tests.support.server import Running, Start, answers_up_to, paused_at
 from tests.support.waiting import until
 from tests.support.wire_client import (
     TERMINALS,
@@ -372,11 +371,7 @@ async def test_the_upstream_gets_the_request_as_it_was_made(millrace: Running) -
 
 async def test_the_answer_is_capped_by_request_and_model(start: Start) -> None:
     """The tighter cap goes to the model; what it cuts is incomplete."""
-
-    def tight(configuration: dict[str, Any]) -> None:
-        configuration["models"]["small"]["max_output_tokens"] = 5
-
-    async with start(tight) as running, wire_client(running.ws_url) as client:
+    async with start(answers_up_to(5)) as running, wire_client(running.ws_url) as client:
         events = await client.ask("count [tokens=50]", max_output_tokens=50, millrace={"strategy": "small"})
         response = check_response(events)
     assert events[-1]["type"] == "response.incomplete"
@@ -448,21 +443,12 @@ async def test_a_page_of_this_machine_may_connect(millrace: Running, origin: str
 async def test_a_slow_reader_pauses_its_model_and_still_gets_everything(start: Start) -> None:
     """A socket nobody reads fills up, the model is read no further; once it is read, nothing is missing."""
     tokens = 80_000
-
-    def long(configuration: dict[str, Any]) -> None:
-        configuration["models"]["small"]["max_output_tokens"] = tokens
-
     async with (
-        start(long) as running,
+        start(answers_up_to(tokens)) as running,
         wire_client(running.ws_url, max_queue=1, sock=small_buffer_socket(running.url)) as client,
     ):
         await client.create(f"flood [tokens={tokens}]", model="small")
-        sent, before = 0, -1
-        while sent != before or sent == 0:  # until the model can send no more
-            before = sent
-            await asyncio.sleep(0.3)
-            sent = running.small.stats.tokens_sent
-        assert sent < tokens
+        assert await paused_at(running) < tokens
         events = await client.until(*TERMINALS)
     response = check_response(events)
     assert response["status"] == "completed"

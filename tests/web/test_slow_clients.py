@@ -17,7 +17,7 @@ from millrace.web.session import Session
 from millrace.wire import limits
 from tests.support.logs import no_warnings_logged
 from tests.support.raw_http import UPGRADE, post_request
-from tests.support.server import Running, Start
+from tests.support.server import Running, Start, answers_up_to
 from tests.support.slow_client import SMALL_BUFFER, slow_client
 from tests.support.waiting import until
 from tests.support.wire_client import TERMINALS, Event, check_response, wire_client
@@ -29,12 +29,7 @@ FLOOD = f"flood [tokens={TOKENS}]"
 
 def with_(folder: Path | None = None, **server: Any) -> Callable[[dict[str, Any]], None]:
     """Edit a configuration: long answers, and what goes into its [server]."""
-
-    def change(configuration: dict[str, Any]) -> None:
-        configuration["models"]["small"]["max_output_tokens"] = TOKENS
-        configuration["server"] |= server | ({} if folder is None else {"data_dir": str(folder)})
-
-    return change
+    return answers_up_to(TOKENS, **server | ({} if folder is None else {"data_dir": str(folder)}))
 
 
 def process_of(running: Running) -> Process:

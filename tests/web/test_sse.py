@@ -20,7 +20,7 @@ from millrace.principal import Role
 from millrace.wire import limits
 from tests.support.http_client import CHAT, RESPONSES, body_of, data_of, events_of, lines_of, text_of_chunks
 from tests.support.logs import captured_logs
-from tests.support.server import AT_ONCE_S, Running, Start
+from tests.support.server import AT_ONCE_S, Running, Start, answers_up_to
 from tests.support.waiting import until
 from tests.support.wire_client import TERMINALS, Event, check_response, wire_client
 
@@ -393,12 +393,10 @@ async def test_a_silent_stream_is_kept_open(
 
 async def test_who_takes_nothing_is_given_up(start: Start) -> None:
     """A client that does not read pauses the model; after a while the request ends, and its model stops."""
-
-    def long(configuration: dict[str, Any]) -> None:
-        configuration["models"]["small"]["max_output_tokens"] = 100_000
-        configuration["server"]["stuck_s"] = 0.5
-
-    async with start(long) as running, aiohttp.ClientSession(running.url, read_bufsize=1024) as http:
+    async with (
+        start(answers_up_to(100_000, stuck_s=0.5)) as running,
+        aiohttp.ClientSession(running.url, read_bufsize=1024) as http,
+    ):
         body = body_of(RESPONSES, "flood [tokens=100000]", stream=True, model="small")
         async with http.post(RESPONSES, json=body) as answer:
             await until(lambda: running.small.stats.aborted == 1, 15)

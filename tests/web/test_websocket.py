@@ -10,7 +10,7 @@ from websockets.streams import StreamReader
 
 from millrace.web.websocket import BatchingWebSocket, header
 from tests.support.raw_http import UPGRADE
-from tests.support.server import Running, Start, configuration_for, serving
+from tests.support.server import Running, Start, answers_up_to, configuration_for, serving
 from tests.support.waiting import until
 from tests.support.wire_client import TERMINALS, check_response, wire_client
 
@@ -71,11 +71,7 @@ async def test_a_connection_does_not_wait_for_acknowledgements(millrace: Running
 
 async def test_a_peer_that_never_reads_is_given_up(start: Start) -> None:
     """It answers no ping, so its request ends and its model's socket closes, however much waits in between."""
-
-    def long(configuration: dict[str, Any]) -> None:
-        configuration["models"]["small"]["max_output_tokens"] = 100_000
-
-    async with start(long) as running:
+    async with start(answers_up_to(100_000)) as running:
         host, port = running.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
         writer.write(UPGRADE.format(host=f"{host}:{port}").encode())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from millrace import log
-from millrace.errors import MillraceError, internal_error
+from millrace.errors import MillraceError
 from millrace.funnel.bill import NOTHING, Bill, milliseconds, shown_charge
 from millrace.funnel.response_log import Ended, ResponseLog
 from millrace.types import (
@@ -81,11 +81,6 @@ def cancelled(response: ResponseLog, bill: Bill) -> Ended:
     if response.halt is not None:
         return failed(response, bill, response.halt)
     return _unanswered(response, bill, Status.CANCELLED, reason="cancelled")
-
-
-def crashed(response: ResponseLog, bill: Bill) -> Ended:
-    """Return the end of a request in which Millrace crashed."""
-    return failed(response, bill, internal_error())
 
 
 def failed(response: ResponseLog, bill: Bill, error: MillraceError) -> Ended:

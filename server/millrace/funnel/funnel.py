@@ -19,13 +19,13 @@ from dataclasses import replace
 from functools import partial
 
 from millrace import log
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, internal_error
 from millrace.funnel import prompt
 from millrace.funnel.bill import Bill, Payer
 from millrace.funnel.calls import Caller
 from millrace.funnel.cascade import cascade, keep
 from millrace.funnel.catalog import Catalog
-from millrace.funnel.ending import Result, answered, cancelled, crashed, failed, settle
+from millrace.funnel.ending import Result, answered, cancelled, failed, settle
 from millrace.funnel.fingerprint import Keys
 from millrace.funnel.flight import Flight
 from millrace.funnel.offload import in_thread_if_long
@@ -85,7 +85,7 @@ class Funnel:
                 ended = failed(response, bill, error)
             except BaseException as error:  # also a panic in a library; the client gets a terminal
                 log.get().error("request crashed", id=response.id, exc_info=error)
-                ended = crashed(response, bill)
+                ended = failed(response, bill, internal_error())
                 if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
                     raise
             finally:

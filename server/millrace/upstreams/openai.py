@@ -110,6 +110,7 @@ class ChatAttempt:
         self.usage: Usage | None = None
         self._upstream = upstream
         self._model = call.model.id
+        self._key = upstream.endpoint.api_key  # a provider's words may repeat it
         self._context_window = call.model.context_window
         self.sent = False  # the request headers are sent; before that no provider can charge for it
         self._last_event_at = upstream.clock()  # comments and empty deltas only keep it open
@@ -191,8 +192,7 @@ class ChatAttempt:
         if response.status != 200:  # noqa: PLR2004 - the only status that carries a stream
             error_body = await self._error_body(response)
             retry_after = response.headers.get("Retry-After")
-            key = self._upstream.endpoint.api_key
-            raise chat.refused(response.status, retry_after, error_body, self._model, self._upstream.wall, key)
+            raise chat.refused(response.status, retry_after, error_body, self._model, self._upstream.wall, self._key)
         if response.content_type in ("application/json", "text/html"):
             raise UpstreamError(
                 "upstream_error", f"{self._model} answered {response.content_type}, not an event stream"
@@ -250,7 +250,7 @@ class ChatAttempt:
 
     def _take_chunk(self, data: bytes, deltas: list[str], placed: list[asides.Placed]) -> None:
         try:
-            chunk = chat.read_chunk(data, self._model, self._upstream.endpoint.api_key)
+            chunk = chat.read_chunk(data, self._model, self._key)
         except chat.UnreadableError:
             if self._finish_reason is None:
                 raise
@@ -261,9 +261,7 @@ class ChatAttempt:
             if choice.delta is not None:
                 self._take_delta(choice.delta, deltas, placed)
             if choice.finish_reason:
-                self._finish_reason = chat.finish_reason(
-                    choice.finish_reason, self._model, self._upstream.endpoint.api_key
-                )
+                self._finish_reason = chat.finish_reason(choice.finish_reason, self._model, self._key)
                 self._finished_at = self._upstream.clock()
         if self._finish_reason is not None:  # usage before the finish reason is not final
             self.usage = chat.usage(chunk.usage, self._context_window) or self.usage
@@ -321,7 +319,7 @@ class ChatAttempt:
         if self._finish_reason is not None and error.code == "upstream_truncated":
             self._finish()  # the answer was complete before the connection broke
         elif not self.done.done():
-            error.message = chat.masked(error.message, self._upstream.endpoint.api_key)
+            error.message = chat.masked(error.message, self._key)
             self.done.set_exception(error)
 
     def _finish(self) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import itertools
 import random
 import secrets
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from millrace.funnel import checks
 from millrace.principal import Principal
 from millrace.runs.intake import draining, repeat_of
 from millrace.runs.run import Run
+from millrace.web.flood import FloodMeter
 from millrace.web.jobs import Job, Jobs
 from millrace.web.liveness import Closing, Liveness
 from millrace.web.outbox import FrameWriter, Outbox
@@ -54,7 +54,7 @@ class Session:
             process, self._outbox, self._jobs, principal.key_id, close=self.close, announce=self._announce
         )
         self._read_while_paused = 0  # frames
-        self._refused_at: deque[float] = deque(maxlen=limits.MAX_REFUSED)  # of frames, the latest
+        self._refused = FloodMeter()
         self._close: asyncio.Future[Closed | None] = asyncio.get_running_loop().create_future()
         writer.on_lost = self._peer_lost
 
@@ -224,10 +224,7 @@ class Session:
 
     def _count_refused(self) -> None:
         """Close the connection if too many frames were refused in too short a time."""
-        now = self._process.clock()
-        self._refused_at.append(now)
-        full = len(self._refused_at) == limits.MAX_REFUSED
-        if full and now - self._refused_at[0] < limits.REFUSED_WITHIN_S:
+        if self._refused.count(self._process.clock()):
             self.close(CloseCode.POLICY, "too many bad frames")
 
     def _hello(self) -> bytes:

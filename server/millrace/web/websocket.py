@@ -8,7 +8,6 @@ is found there too.
 import asyncio
 import socket
 import sys
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.http11 import Request
 
+from millrace.web.flood import FloodMeter
 from millrace.wire import limits
 from millrace.wire.limits import CloseCode
 
@@ -45,7 +45,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._ponged = 0  # bytes of pongs in this turn of the loop
-        self._controls: deque[float] = deque(maxlen=limits.MAX_REFUSED)  # when pings and pongs came, the latest
+        self._controls = FloodMeter()  # of pings and pongs
         self.conn.debug = False  # or at that level every header and frame is logged: keys, tickets and prompts
 
     def handle_connect(self, event: Request) -> None:
@@ -109,13 +109,10 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
             super().handle_pong(event)
 
     def _is_flooded(self) -> bool:
-        """Count a ping or a pong. Close a peer that sends too many: reading them keeps the loop from all others."""
+        """Count a ping or a pong, and close a peer that sends too many."""
         if self.close_sent:
             return True
-        now = self.loop.time()
-        self._controls.append(now)
-        is_full = len(self._controls) == self._controls.maxlen
-        if is_full and now - self._controls[0] < limits.REFUSED_WITHIN_S:
+        if self._controls.count(self.loop.time()):
             self._fail(CloseCode.POLICY, "too many pings")
             return True
         return False
