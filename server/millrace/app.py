@@ -12,6 +12,7 @@ from starlette.routing import Route, WebSocketRoute
 from millrace import log
 from millrace.assembly import assembled
 from millrace.errors import MillraceError
+from millrace.ports import Claim
 from millrace.settings import Settings
 from millrace.web import endpoints, http1, pages, refusals
 from millrace.web.middleware import middleware
@@ -25,12 +26,12 @@ __all__ = ["create_app", "new_loop", "server"]
 GRACE_S = 10  # for what still runs once the server has drained
 
 
-def create_app(settings: Settings) -> Starlette:
-    """Return the application; its parts come to life with its lifespan."""
+def create_app(settings: Settings, claim: Claim | None = None) -> Starlette:
+    """Return the application; its parts come to life with its lifespan, which claims data_dir if `claim` is None."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Process]]:
-        async with assembled(settings) as process:
+        async with assembled(settings, claim) as process:
             yield {"process": process}
 
     app = Starlette(
@@ -57,13 +58,13 @@ def create_app(settings: Settings) -> Starlette:
     return app
 
 
-def server(settings: Settings) -> Server:
-    """Return the server for these settings, not yet running."""
+def server(settings: Settings, claim: Claim | None = None) -> Server:
+    """Return the server for these settings, not yet running; `claim` as for `create_app`."""
     for name in ("uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).addFilter(log.hide_secrets)
     return Server(
         uvicorn.Config(
-            create_app(settings),
+            create_app(settings, claim),
             host=settings.server.host,
             port=settings.server.port,
             http=http1.timed(settings.server.handshake_timeout_s, settings.server.max_connections),

@@ -24,18 +24,21 @@ from millrace.funnel.funnel import Funnel
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.origins import LOOPBACK, Origins
-from millrace.ports import Embedder, KeyStore, SemanticCache
+from millrace.ports import Claim, Embedder, KeyStore, SemanticCache
 from millrace.principal import Limits
 from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
 from millrace.settings import LimitsSettings, ModelSettings, Settings
+from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
-from millrace.stores.database import SqliteDatabase
+from millrace.stores.database import MEMORY, SqliteDatabase
+from millrace.stores.handover import Handover
 from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
+from millrace.stores.processes import DataDirClaim, Processes
 from millrace.types import Model, Price, Tier
 from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint, marking_sent
 from millrace.web.process import Process
@@ -46,10 +49,18 @@ CLOCK, WALL = time.monotonic, time.time
 
 
 @asynccontextmanager
-async def assembled(settings: Settings) -> AsyncIterator[Process]:
-    """Build a process's parts, run them, and take them down in order: what is settled last is still written."""
+async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIterator[Process]:
+    """Build a process's parts, run them, and take them down in order: what is settled last is still written.
+
+    `claimed` is the right to serve data_dir; without it, it is claimed here. It is released at the end.
+    """
     await asyncio.to_thread(tokens.encoding)
+    epoch = secrets.token_hex(8)
     async with AsyncExitStack() as parts:
+        if claimed is None:
+            claimed = await asyncio.to_thread(claim, settings.server.data_dir)
+        parts.callback(claimed.release)
+        present = _present(settings.server.data_dir, epoch, parts)
         database = SqliteDatabase(settings.server.data_dir)
         parts.push_async_callback(asyncio.to_thread, database.close)
         semantic, embedder = await _semantic(settings, database)
@@ -57,24 +68,29 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
             parts.push_async_callback(semantic.close)  # what it still has to store goes into the database
         http = await parts.enter_async_context(_http())
         sweeper = Sweeper(CLOCK)
-        ledger = SqliteLedger(database)
+        ledger = SqliteLedger(database, epoch)
         catalog = _catalog(settings)
         recall = Recall(catalog, _exact(settings, database), semantic, embedder)
         funnel = _funnel(settings, http, sweeper, catalog, recall, ledger)
-        gate = await _gate(settings, database, parts)
+        keys, archive = SqliteKeyStore(database), _archive(settings, database)
+        await database.ready()
+        gate = await _gate(settings, keys, parts)
         runs = Runs(funnel, CLOCK, WALL)
-        conversations = Conversations(runs, _archive(settings, database))
+        conversations = Conversations(runs, archive)
         runs.on_end = conversations.remember
-        limiter = MemoryLimiter(CLOCK, WALL, await ledger.spent_since(midnight(WALL())))
+        handover = Handover(ledger, present, WALL)
+        limiter = MemoryLimiter(CLOCK, WALL, await handover.begin(midnight(WALL())))
+        await parts.enter_async_context(_running(handover.follow(limiter.count)))
         process = Process(
             funnel=funnel,
             catalog=catalog,
             runs=runs,
-            intake=Intake(catalog, runs, conversations, limiter, CLOCK),
+            intake=Intake(catalog, runs, conversations, limiter, database, CLOCK),
             conversations=conversations,
             clock=CLOCK,
             wall=WALL,
-            epoch=secrets.token_hex(8),
+            epoch=epoch,
+            claim=claimed,
             gate=gate,
             drain_s=settings.server.drain_s,
             max_age_s=settings.server.max_age_s,
@@ -89,12 +105,19 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
         yield process
 
 
+def claim(data_dir: str) -> Claim:
+    """Take the right to serve a data_dir. Raises `OSError`, after about a second, if another process has it."""
+    return DataDirClaim(None) if data_dir == MEMORY else processes.claim(data_dir)
+
+
 @asynccontextmanager
 async def key_store(data_dir: str) -> AsyncIterator[KeyStore]:
     """Open the keys that are kept in a folder, which is created; no server is needed, or disturbed."""
     database = await asyncio.to_thread(SqliteDatabase, data_dir)
     try:
-        yield SqliteKeyStore(database)
+        store = SqliteKeyStore(database)
+        await database.ready()
+        yield store
     finally:
         await asyncio.to_thread(database.close)
 
@@ -131,9 +154,8 @@ def _funnel(
     return funnel
 
 
-async def _gate(settings: Settings, database: SqliteDatabase, parts: AsyncExitStack) -> Gate:
+async def _gate(settings: Settings, keys: KeyStore, parts: AsyncExitStack) -> Gate:
     """Build the gate, with the keys as they are now and, while the process runs, as they change."""
-    keys = SqliteKeyStore(database)
     keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=_limits(settings.limits))
     keyring.replace(await keys.load())
     await parts.enter_async_context(_running(follow(keyring, keys)))
@@ -143,6 +165,15 @@ async def _gate(settings: Settings, database: SqliteDatabase, parts: AsyncExitSt
         Origins(settings.server.origins),
         max_connections=settings.server.max_connections,
     )
+
+
+def _present(data_dir: str, epoch: str, parts: AsyncExitStack) -> Processes | None:
+    """Make this process known to others on the same data_dir, until it has written its last row."""
+    if data_dir == MEMORY:
+        return None
+    present = Processes(data_dir, epoch)
+    parts.callback(present.leave)
+    return present
 
 
 def _http() -> aiohttp.ClientSession:

@@ -64,14 +64,45 @@ class Upstream(Protocol):
 
 
 class Database(Protocol):
-    """One SQLite file that caches and stores share. Operations run one by one, in order, on a thread of its own."""
+    """One SQLite file that caches and stores share. Writes are queued; lookups wait for none of them."""
 
-    def write(self, operation: Callable[[sqlite3.Connection], Any]) -> None:
-        """Queue an operation. Never waits; a failure is logged."""
+    def write(
+        self,
+        operation: Callable[[sqlite3.Connection], Any],
+        size: int = 0,
+        *,
+        droppable: bool = False,
+        on_written: Callable[[], object] | None = None,
+    ) -> bool:
+        """Queue an operation that writes about `size` bytes. Never waits. False if it was dropped, being droppable.
+
+        `on_written` is called once it is committed, on another thread.
+        """
         ...
 
-    async def read(self, operation: Callable[[sqlite3.Connection], Any]) -> Any:
-        """Return the result of an operation, which runs after all writes that were queued before it."""
+    async def read(self, operation: Callable[[sqlite3.Connection], Any], *, within_s: float) -> Any:
+        """Look something up in what is committed. Raises `TimeoutError` if it takes too long."""
+        ...
+
+    def scan(self, operation: Callable[[sqlite3.Connection], Any], *, within_s: float) -> Any:
+        """Read many rows. Blocks, so never call it on the loop. Raises `TimeoutError` if it takes too long."""
+        ...
+
+
+class Backlog(Protocol):
+    """What waits to be written."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that no new request should be taken."""
+        ...
+
+
+class Claim(Protocol):
+    """The right of one process to serve a data_dir."""
+
+    def release(self) -> None:
+        """Let another process serve. Idempotent."""
         ...
 
 
@@ -124,11 +155,11 @@ class Archive(Protocol):
         ...
 
     async def find(self, tenant: str, response_id: str) -> StoredResponse | None:
-        """Return a response of this tenant; None if it is not stored."""
+        """Return a response of this tenant; None if it is not stored. Raises `overloaded` if the disk is late."""
         ...
 
     async def delete(self, tenant: str, response_id: str) -> bool:
-        """Delete a response; False if there was none."""
+        """Delete a response on disk; False if there was none. Raises `overloaded` if the disk is late."""
         ...
 
 

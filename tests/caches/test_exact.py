@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from millrace.caches.exact import SqliteExactCache
 from millrace.stores.database import SqliteDatabase
 from millrace.types import Answer, Model, Price, Tier, Usage
+from tests.support.looks import look
 from tests.support.server import Running, Start
 from tests.support.wire_client import check_response, output_of, wire_client
 
@@ -186,6 +188,11 @@ def cache(database: SqliteDatabase, wall: Wall, **limits: int) -> SqliteExactCac
     return SqliteExactCache(database, ttl_s=60, wall=wall, **bounds)
 
 
+async def size_of(database: SqliteDatabase) -> int:
+    size: int = (await look(database, lambda db: db.execute("SELECT sum(size) FROM answers").fetchone()))[0]
+    return size
+
+
 async def test_ttl_in_memory_and_on_disk() -> None:
     """An answer is gone when its time is up, wherever it is."""
     database, wall = SqliteDatabase(":memory:"), Wall()
@@ -223,13 +230,47 @@ async def test_disk_is_bounded() -> None:
     """Past disk_bytes the least recently used rows are deleted, down to nine tenths, or each prune would evict."""
     database, wall = SqliteDatabase(":memory:"), Wall()
     tier = cache(database, wall, memory_bytes=1, disk_bytes=50_000)
-    for number in range(256):
+    for number in range(256):  # all at once: much more than the bound is queued
         wall.now += 0.1
         tier.store(b"%d" % number, "t", answer("x" * 1_000))
+    while (size := await size_of(database)) > 50_000:
+        pass
+    assert size > 40_000
     assert await tier.find(b"0") is None
     assert await tier.find(b"255") is not None
-    (size,) = await database.read(lambda connection: connection.execute("SELECT sum(size) FROM answers").fetchone())
-    assert 40_000 < size <= 45_000
+    await asyncio.to_thread(database.close)
+
+
+async def test_the_bound_on_disk_is_of_bytes_not_of_stores() -> None:
+    """Few large answers: it is held after each."""
+    database, wall = SqliteDatabase(":memory:"), Wall()
+    tier = cache(database, wall, memory_bytes=1, disk_bytes=100_000)
+    sizes = []
+    for number in range(20):
+        wall.now += 0.1
+        tier.store(b"%d" % number, "t", answer("x" * 30_000))
+        await database.ready()
+        sizes.append(await size_of(database))
+    assert max(sizes) <= 100_000
+    assert sizes[-1] > 50_000
+    assert await tier.find(b"19") is not None
+    await asyncio.to_thread(database.close)
+
+
+async def test_a_database_that_is_late_is_a_miss(tmp_path: Path) -> None:
+    """Within the deadline of a lookup, not of the disk."""
+    database = SqliteDatabase(str(tmp_path))
+    tier = cache(database, Wall(), memory_bytes=1)
+    tier.store(b"k", "t", answer("x"))
+    await database.ready()
+    gate = threading.Event()
+    hanging = asyncio.create_task(database.read(lambda _: gate.wait(30), within_s=30))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        assert await tier.find(b"k") is None
+    gate.set()
+    await hanging
+    assert await tier.find(b"k") is not None
     await asyncio.to_thread(database.close)
 
 
@@ -240,7 +281,9 @@ async def test_a_row_that_cannot_be_read_is_a_miss_and_goes() -> None:
     tier.store(b"k", "t", answer("x"))
     database.write(lambda connection: connection.execute("UPDATE answers SET answer = X'00'"))
     assert await cache(database, wall).find(b"k") is None
-    assert await database.read(lambda connection: connection.execute("SELECT count(*) FROM answers").fetchone()) == (0,)
+    assert await look(database, lambda connection: connection.execute("SELECT count(*) FROM answers").fetchone()) == (
+        0,
+    )
     await asyncio.to_thread(database.close)
 
 

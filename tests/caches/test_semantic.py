@@ -28,6 +28,7 @@ from millrace.types import (
     Strategy,
 )
 from tests.measure_semantic import objection, read
+from tests.support.looks import look
 from tests.support.paths import REPOSITORY
 from tests.support.semantic_cache import ASKED, MODEL, OTHER_SCOPE, REWORDED, SCOPE, answer, cache_of, stored
 
@@ -88,8 +89,8 @@ async def test_a_miss_says_why(database: SqliteDatabase, embedder: Embedder) -> 
         cache.store(SCOPE, "tenant", text, answer("Never."))
         assert isinstance(await cache.find(SCOPE, text), SemanticMiss)
     await cache.close()
-    rows = await database.read(
-        lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
+    rows = await look(
+        database, lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
     )
     assert rows == (1,)
 
@@ -132,8 +133,8 @@ async def test_entries_expire(database: SqliteDatabase, embedder: Embedder) -> N
     await cache.close()
     again = cache_of(database, embedder, wall=lambda: now)
     assert isinstance(await again.find(SCOPE, ASKED), SemanticMiss)
-    rows = await database.read(
-        lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
+    rows = await look(
+        database, lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
     )
     assert rows == (0,)
     await again.close()
@@ -148,8 +149,8 @@ async def test_the_same_question_is_replaced(database: SqliteDatabase, embedder:
     found = await cache.find(SCOPE, ASKED)
     assert isinstance(found, SemanticHit)
     assert found.answer.text == "second"
-    rows = await database.read(
-        lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
+    rows = await look(
+        database, lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
     )
     assert rows == (1,)
     await cache.close()
@@ -183,8 +184,8 @@ async def test_a_scope_is_bounded(database: SqliteDatabase) -> None:
     await stored(cache)
     served = [isinstance(await cache.find(SCOPE, f"What is {number} squared?"), SemanticHit) for number in range(5)]
     assert served == [False, False, True, True, True]
-    rows = await database.read(
-        lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
+    rows = await look(
+        database, lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
     )
     assert rows == (3,)
     await cache.close()

@@ -21,6 +21,7 @@ from millrace.pruning import PRUNE_EVERY
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit, SemanticMiss
 from tests.measure_semantic import read
+from tests.support.looks import look
 from tests.support.paths import REPOSITORY
 from tests.support.semantic_cache import ASKED, REWORDED, SCOPE, answer, cache_of, stored
 from tests.support.waiting import until
@@ -61,8 +62,8 @@ def reasons(found: list[semantic.Found]) -> Counter[str]:
 
 
 async def kept(database: SqliteDatabase) -> int:
-    (count,) = await database.read(
-        lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
+    (count,) = await look(
+        database, lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
     )
     assert isinstance(count, int)
     return count
@@ -195,12 +196,13 @@ async def test_a_scope_that_cannot_be_loaded(
     cache = cache_of(database, embedder)
     cache.store(SCOPE, "tenant", ASKED, answer("So."))
     await stored(cache)
+    await database.ready()
     cache._partitions.clear()
 
     def breaks(_: sqlite3.Connection) -> list[Any]:
         raise error
 
-    monkeypatch.setattr(cache, "_load", lambda _: cache._select(breaks))
+    monkeypatch.setattr(cache, "_load", lambda _: database.scan(breaks, within_s=30))
     found = await cache.find(SCOPE, ASKED)
     assert found == SemanticMiss(reason="the lookup failed", similarity=None)
     monkeypatch.undo()
@@ -215,9 +217,11 @@ async def test_a_database_that_hangs(
     monkeypatch.setattr(semantic, "_SELECT_S", 0.02)
     cache = cache_of(database, embedder)
     gate = threading.Event()
-    database.write(lambda _: gate.wait(30))
+    scan = asyncio.create_task(asyncio.to_thread(database.scan, lambda _: gate.wait(30), within_s=30))
+    await asyncio.sleep(0)
     assert await cache.find(SCOPE, ASKED) == SemanticMiss(reason="the lookup failed", similarity=None)
     gate.set()
+    await scan
     await cache.close()
 
 

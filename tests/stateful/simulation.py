@@ -38,7 +38,7 @@ from tests.stateful.clients import ConnectionChecker, Faults, HttpClient, WebSoc
 from tests.stateful.clock import ManualLoop
 from tests.stateful.expectations import Received, answer_of
 from tests.stateful.models import ManualAttempt, ManualUpstream
-from tests.stateful.stores import MemoryArchive, MemoryExactCache, MemoryLedger
+from tests.stateful.stores import MemoryArchive, MemoryExactCache, MemoryLedger, RoomyDisk
 from tests.support.scripted_models import CATALOG, STOP
 
 WALL = 1_700_000_000.0
@@ -118,11 +118,12 @@ class Simulation:
             funnel=self.funnel,
             catalog=CATALOG,
             runs=self.runs,
-            intake=Intake(CATALOG, self.runs, conversations, self.limiter, clock),
+            intake=Intake(CATALOG, self.runs, conversations, self.limiter, RoomyDisk(), clock),
             conversations=conversations,
             clock=clock,
             wall=self._wall,
             epoch="epoch-1",
+            claim=RoomyDisk(),
             gate=Gate(keyring, Tickets(clock, keyring.is_valid), Origins([]), max_connections=1000),
             drain_s=DRAIN_S,
             max_age_s=MAX_AGE_S,

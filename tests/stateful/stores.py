@@ -25,6 +25,14 @@ class MemoryLedger:
         self.entries[entry.request_id] = entry
 
 
+class RoomyDisk:
+    """A disk that never falls behind, and a data_dir that nobody else wants."""
+
+    is_full = False
+
+    def release(self) -> None: ...
+
+
 class MemoryExactCache:
     """An exact cache in memory."""
 

@@ -31,6 +31,7 @@ from millrace.types import (
     Tier,
     Usage,
 )
+from tests.support.looks import look
 
 SMALL = Model(
     tier=Tier.SMALL,
@@ -88,7 +89,7 @@ class Store:
             cursor = connection.execute("SELECT * FROM entries ORDER BY rowid")
             return [dict(zip([column[0] for column in cursor.description], row, strict=True)) for row in cursor]
 
-        found: list[dict[str, Any]] = await self.database.read(select)
+        found: list[dict[str, Any]] = await look(self.database, select)
         return found
 
 

@@ -14,6 +14,7 @@ from millrace.types import (
     Tier,
     Usage,
 )
+from tests.support.looks import ready
 
 MODEL = Model(
     tier=Tier.SMALL,
@@ -35,7 +36,9 @@ def answer(text: str) -> Answer:
 def cache_of(database: SqliteDatabase, embedder: Embedder, **options: Any) -> SqliteSemanticCache:
     """A lookup may take its time, but where a test is about that."""
     defaults: dict[str, Any] = {"ttl_s": 60.0, "wall": lambda: 1000.0, "deadline_s": 30.0}
-    return SqliteSemanticCache(database, embedder, **(defaults | options))
+    cache = SqliteSemanticCache(database, embedder, **(defaults | options))
+    ready(database)
+    return cache
 
 
 async def stored(cache: SqliteSemanticCache) -> None:

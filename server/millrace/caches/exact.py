@@ -9,6 +9,7 @@ from millrace.ports import Clock, Database
 from millrace.pruning import Pruner
 from millrace.types import Answer, StoredAnswer
 
+LOOKUP_S = 0.1  # for SQLite to answer; a model says its first word after about twice that time
 OVERHEAD = 500  # bytes per entry in memory beside its JSON, about
 
 _TABLE = """
@@ -21,7 +22,10 @@ CREATE TABLE IF NOT EXISTS answers (
     answer BLOB NOT NULL              -- JSON of a StoredAnswer
 ) STRICT, WITHOUT ROWID
 """
-_INDEX = "CREATE INDEX IF NOT EXISTS answers_used ON answers (used_at, size)"
+_INDEXES = (
+    "CREATE INDEX IF NOT EXISTS answers_used ON answers (used_at, size)",
+    "CREATE INDEX IF NOT EXISTS answers_stored ON answers (stored_at)",
+)
 _PUT = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
 _GET = "SELECT answer FROM answers WHERE key = ? AND stored_at > ?"
 _TOUCH = "UPDATE answers SET used_at = ? WHERE key = ?"
@@ -39,10 +43,10 @@ class SqliteExactCache:
         self._hot: OrderedDict[bytes, tuple[StoredAnswer, int]] = OrderedDict()
         self._hot_bytes = 0
         self._pruner = Pruner(
-            "answers", key="key", order="used_at DESC, key", ttl_s=ttl_s, max_bytes=disk_bytes, wall=wall
+            database.write, "answers", key="key", order="used_at", ttl_s=ttl_s, max_bytes=disk_bytes, wall=wall
         )
         database.write(_prepare)
-        database.write(self._pruner.prune)
+        self._pruner.prune()
 
     def peek(self, key: bytes) -> StoredAnswer | None:
         """Look in memory."""
@@ -58,36 +62,38 @@ class SqliteExactCache:
         return answer
 
     async def find(self, key: bytes) -> StoredAnswer | None:
-        """Look in SQLite and keep a hit in memory. A database error is a miss."""
+        """Look in SQLite and keep a hit in memory. A database error is a miss, and so is a late answer."""
         after = self._wall() - self._ttl_s
         try:
-            row = await self._database.read(lambda connection: connection.execute(_GET, (key, after)).fetchone())
-        except sqlite3.Error:
+            row = await self._database.read(
+                lambda connection: connection.execute(_GET, (key, after)).fetchone(), within_s=LOOKUP_S
+            )
+        except (sqlite3.Error, TimeoutError):
             return None
         if row is None:
             return None
         try:
             answer = msgspec.json.decode(row[0], type=StoredAnswer)
         except msgspec.DecodeError:  # written by another version, or damaged
-            self._database.write(lambda connection: connection.execute(_DELETE, (key,)))
+            self._database.write(lambda connection: connection.execute(_DELETE, (key,)), droppable=True)
             return None
         self._keep(key, answer, len(row[0]))
         self._touch(key)
         return answer
 
     def store(self, key: bytes, tenant: str, answer: Answer) -> None:
-        """Keep in memory now, in SQLite soon."""
+        """Keep in memory now, in SQLite soon, or not at all if too much waits to be written."""
         now = self._wall()
         stored = answer.stored(now)
         row = msgspec.json.encode(stored)
         self._keep(key, stored, len(row))
-        self._database.write(lambda connection: connection.execute(_PUT, (key, tenant, now, now, len(row), row)))
-        if self._pruner.is_due():
-            self._database.write(self._pruner.prune)
+        values = (key, tenant, now, now, len(row), row)
+        if self._database.write(lambda connection: connection.execute(_PUT, values), len(row), droppable=True):
+            self._pruner.count(len(row))
 
     def _touch(self, key: bytes) -> None:
         now = self._wall()
-        self._database.write(lambda connection: connection.execute(_TOUCH, (now, key)))
+        self._database.write(lambda connection: connection.execute(_TOUCH, (now, key)), droppable=True)
 
     def _keep(self, key: bytes, answer: StoredAnswer, size: int) -> None:
         self._drop(key)
@@ -103,4 +109,5 @@ class SqliteExactCache:
 
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute(_TABLE)
-    connection.execute(_INDEX)
+    for index in _INDEXES:
+        connection.execute(index)

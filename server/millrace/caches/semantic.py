@@ -10,10 +10,8 @@ import secrets
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from concurrent.futures import Future
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -47,7 +45,7 @@ WHERE scope = ? AND stored_at > ? ORDER BY stored_at DESC LIMIT ?
 """
 _DROP = "DELETE FROM semantic_answers WHERE id = ?"
 _RECENT = 1024  # recent questions whose vector and reading are kept: most misses are followed by a store
-_SELECT_S = 5.0  # to wait for SQLite's thread, behind all earlier writes; after that the scope stays unloaded
+_SELECT_S = 5.0  # for SQLite to read a scope; after that the scope stays unloaded
 _CLOSING_S = 2.0  # at shutdown, for stores still queued
 
 Found = SemanticHit | SemanticMiss
@@ -85,13 +83,13 @@ class SqliteSemanticCache:
         self._closed = False
         self._worker = Worker("millrace-semantic")
         # From here on only the worker thread reads and writes; it needs no lock.
-        self._pruner = Pruner("semantic_answers", ttl_s=ttl_s, wall=wall)
+        self._pruner = Pruner(database.write, "semantic_answers", key="id", ttl_s=ttl_s, wall=wall)
         self._partitions: OrderedDict[bytes, Partition] = OrderedDict()
         self._indexing: set[bytes] = set()  # scopes whose next index step is queued
         self._embed = lru_cache(_RECENT)(embedder.embed)
         self._read = lru_cache(_RECENT)(Question.read)
         database.write(_prepare)
-        database.write(self._pruner.prune)
+        self._pruner.prune()
 
     async def find(self, scope: bytes, question: str) -> Found:
         """Return the nearest answer on which every guard agrees, or why there is none, within the deadline."""
@@ -175,18 +173,18 @@ class SqliteSemanticCache:
         partition = self._partition(scope)
         partition.put(entry, vector)
         row = (entry.id, scope, tenant, now, question, vector.tobytes(), entry.answer)
-        self._database.write(lambda connection: connection.execute(_PUT, row))
+        size = len(question) + len(row[5]) + len(entry.answer)
+        self._database.write(lambda connection: connection.execute(_PUT, row), size, droppable=True)
         if len(partition) > self._max_entries:
             oldest = partition.oldest()
             partition.drop(oldest.question)
-            self._database.write(lambda connection: connection.execute(_DROP, (oldest.id,)))
+            self._database.write(lambda connection: connection.execute(_DROP, (oldest.id,)), droppable=True)
         self._queue_index_step(scope)
-        self._prune_if_due()
+        self._prune_if_due(size)
 
-    def _prune_if_due(self) -> None:
+    def _prune_if_due(self, size: int) -> None:
         """Drop expired entries, on disk and in memory, also from scopes without any lookups."""
-        if self._pruner.is_due():
-            self._database.write(self._pruner.prune)
+        if self._pruner.count(size):
             for partition in self._partitions.values():
                 partition.expire(self._wall() - self._ttl_s)
 
@@ -205,35 +203,14 @@ class SqliteSemanticCache:
     def _load(self, scope: bytes) -> Partition:
         parameters = (scope, self._wall() - self._ttl_s, self._max_entries)
         partition = Partition(self._embedder.dimensions, self._index_above)
-        rows = self._select(lambda connection: connection.execute(_SCOPE, parameters).fetchall())
+        rows = self._database.scan(
+            lambda connection: connection.execute(_SCOPE, parameters).fetchall(), within_s=_SELECT_S
+        )
         for id_, question, answer, stored_at, blob in reversed(rows):
             vector: Vector = np.frombuffer(blob, np.float32)
             if len(vector) == self._embedder.dimensions:
                 partition.put(Stored(id_, question, answer, stored_at), vector)
         return partition
-
-    def _select(self, query: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
-        """Run a query on SQLite's thread, after all earlier writes, and block until it is done.
-
-        `Database.read` is for the loop; this runs on the worker thread. Raises `TimeoutError` after `_SELECT_S`, and
-        then the query is skipped if it has not started.
-        """
-        rows: Future[list[Any]] = Future()
-
-        def run(connection: sqlite3.Connection) -> None:
-            if not rows.set_running_or_notify_cancel():
-                return
-            try:
-                rows.set_result(query(connection))
-            except BaseException as error:  # also MemoryError: else the worker would wait for the timeout
-                rows.set_exception(error)
-
-        self._database.write(run)
-        try:
-            return rows.result(_SELECT_S)
-        except TimeoutError:
-            rows.cancel()
-            raise
 
     def _queue_index_step(self, scope: bytes) -> None:
         """Queue the next step of a scope's index, if it needs one. Lookups run between two steps."""

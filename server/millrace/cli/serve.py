@@ -9,7 +9,8 @@ from rich.text import Text
 
 from millrace import __version__, app, log
 from millrace.cli import configuration, keys
-from millrace.cli.serving import address, listen, run, until_interrupted
+from millrace.cli.serving import address, claim, listen, run, until_interrupted
+from millrace.ports import Claim
 from millrace.settings import Settings
 
 
@@ -22,7 +23,7 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
     loaded = configuration.load(config, host, port)
     advice = keys.check_access(loaded.server)
     log.configure()
-    until_interrupted(_serve(loaded, advice))
+    until_interrupted(_serve(loaded, advice, claim(loaded.server)))
 
 
 @click.command("check-config")
@@ -36,11 +37,11 @@ def check_config(config: Path) -> None:
     Console().print(table)
 
 
-async def _serve(loaded: Settings, advice: str) -> None:
+async def _serve(loaded: Settings, advice: str, claimed: Claim) -> None:
     with listen(loaded.server) as listener:
         host_port = address(listener)
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         console.print(f"Millrace {__version__}: page http://{host_port}/ · wire ws://{host_port}/v1/responses")
         if advice:
             console.print(advice, style="dim", markup=False)
-        await run(app.server(loaded), listener)
+        await run(app.server(loaded, claimed), listener)

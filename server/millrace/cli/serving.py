@@ -7,10 +7,12 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
+import click
 import uvicorn
 
-from millrace import app
+from millrace import app, assembly
 from millrace.cli import configuration
+from millrace.ports import Claim
 from millrace.settings import Fault, ServerSettings
 
 BACKLOG = 2048
@@ -20,6 +22,15 @@ def until_interrupted(running: Coroutine[Any, Any, None]) -> None:
     """Run until it ends or Ctrl-C, which is no error."""
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=app.new_loop) as runner:
         runner.run(running)
+
+
+def claim(server: ServerSettings) -> Claim:
+    """Take the right to serve data_dir, or exit with 1 and one line that names the server that has it."""
+    try:
+        return assembly.claim(server.data_dir)
+    except OSError as error:
+        click.echo(f"cannot serve: {error}", err=True)
+        sys.exit(1)
 
 
 def listen(server: ServerSettings) -> socket.socket:

@@ -61,15 +61,18 @@ class Conversations:
         return stored.body
 
     async def delete(self, tenant: str, response_id: str) -> None:
-        """Forget an ended response, in memory and on disk. Raises `response_not_found`."""
+        """Delete an ended response on disk, then in memory. Raises `response_not_found`, or `overloaded` if it cannot.
+
+        On disk first: if that fails it can be tried again.
+        """
         run = self._runs.find(tenant, response_id)
         if run is not None and not run.is_over:
             raise MillraceError("invalid_request", "it is still running; cancel it first", param="response_id")
+        if not await self._archive.delete(tenant, response_id) and run is None:
+            raise not_found(response_id)
         if run is not None:
             self._runs.forget(run)
             run.set_phase(Phase.DELETED)  # a lane may still have it as its last run
-        if not await self._archive.delete(tenant, response_id) and run is None:
-            raise not_found(response_id)
 
     async def _before(self, request: Request, last: Run | None) -> tuple[Message, ...]:
         previous_id = str(request.previous_response_id)

@@ -15,7 +15,7 @@ from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import form
 from millrace.funnel.routing import choice
-from millrace.ports import Clock, Limiter
+from millrace.ports import Backlog, Clock, Limiter
 from millrace.principal import Principal
 from millrace.runs.conversations import Conversations
 from millrace.runs.run import Run
@@ -30,13 +30,20 @@ class Intake:
     """Accepts requests, until it is closed for a drain."""
 
     def __init__(
-        self, catalog: Catalog, runs: Runs, conversations: Conversations, limiter: Limiter, clock: Clock
+        self,
+        catalog: Catalog,
+        runs: Runs,
+        conversations: Conversations,
+        limiter: Limiter,
+        backlog: Backlog,
+        clock: Clock,
     ) -> None:
         self.closed = False
         self._catalog = catalog
         self._runs = runs
         self._conversations = conversations
         self._limiter = limiter
+        self._backlog = backlog
         self._clock = clock
 
     def read(self, create: Create, principal: Principal, *, negotiated: bool) -> Request:
@@ -90,6 +97,9 @@ class Intake:
             request = replace(request, prompt=replace(request.prompt, messages=messages))
             if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
                 return run  # it was started while the conversation was read
+        if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
+            message = "too much waits to be written to disk; try again in a second"
+            raise MillraceError("overloaded", message, retry_after_ms=1000)
         likely = choice.likely(request, self._catalog)
         admission = self._limiter.admit(principal, likely.cost, likely.tokens)
         return self._runs.start(request, admission, repeat)

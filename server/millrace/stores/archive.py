@@ -4,10 +4,14 @@ import sqlite3
 
 import msgspec
 
+from millrace.errors import MillraceError
 from millrace.ports import Clock
 from millrace.pruning import Pruner
 from millrace.stores.database import SqliteDatabase
 from millrace.types import Message, StoredResponse
+
+LOOKUP_S = DELETE_S = 1.0  # for SQLite to answer a client that waits
+RETRY_MS = 1000
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS responses (
@@ -34,24 +38,38 @@ class SqliteArchive:
         self._ttl_s = ttl_s
         self._wall = wall
         self._pruner = Pruner(
-            "responses", key="tenant, id", order="stored_at DESC, id", ttl_s=ttl_s, max_bytes=disk_bytes, wall=wall
+            database.write, "responses", key="tenant, id", ttl_s=ttl_s, max_bytes=disk_bytes, wall=wall
         )
+        self._queued: dict[tuple[str, str], tuple[bytes, bytes]] = {}  # not yet on disk: conversation and body
         database.write(_prepare)
-        database.write(self._pruner.prune)
+        self._pruner.prune()
 
     def store(self, response: StoredResponse) -> None:
-        """Queue a response to be written; never waits."""
+        """Queue a response to be written; never waits. It can be found at once."""
         conversation = msgspec.json.encode(response.conversation)
         size = len(conversation) + len(response.body)
         row = (response.tenant, response.id, self._wall(), size, conversation, response.body)
-        self._database.write(lambda connection: connection.execute(_PUT, row))
-        if self._pruner.is_due():
-            self._database.write(self._pruner.prune)
+        place = (response.tenant, response.id)
+        self._queued[place] = (conversation, response.body)
+        self._database.write(
+            lambda connection: connection.execute(_PUT, row), size, on_written=lambda: self._queued.pop(place, None)
+        )
+        self._pruner.count(size)
 
     async def find(self, tenant: str, response_id: str) -> StoredResponse | None:
-        """Return a response; None if there is none or its row cannot be decoded."""
-        parameters = (tenant, response_id, self._wall() - self._ttl_s)
-        row = await self._database.read(lambda connection: connection.execute(_GET, parameters).fetchone())
+        """Return a response; None if there is none or its row cannot be decoded.
+
+        Raises `overloaded` if the disk does not answer in time.
+        """
+        row = self._queued.get((tenant, response_id))
+        if row is None:
+            parameters = (tenant, response_id, self._wall() - self._ttl_s)
+            try:
+                row = await self._database.read(
+                    lambda connection: connection.execute(_GET, parameters).fetchone(), within_s=LOOKUP_S
+                )
+            except (sqlite3.Error, TimeoutError) as error:
+                raise _disk_is_late("the response was not read") from error
         if row is None:
             return None
         try:
@@ -61,9 +79,22 @@ class SqliteArchive:
         return StoredResponse(id=response_id, tenant=tenant, conversation=conversation, body=row[1])
 
     async def delete(self, tenant: str, response_id: str) -> bool:
-        """Delete a response; False if there was none."""
+        """Delete a response; False if there was none. It is committed when this returns.
+
+        Raises `overloaded` if the disk cannot be written in time; then the response may be there still.
+        """
         parameters = (tenant, response_id, self._wall() - self._ttl_s)
-        return bool(await self._database.read(lambda connection: connection.execute(_DELETE, parameters).rowcount))
+        try:
+            deleted = await self._database.commit(
+                lambda connection: connection.execute(_DELETE, parameters).rowcount, within_s=DELETE_S
+            )
+        except (sqlite3.Error, TimeoutError) as error:
+            raise _disk_is_late("the response was not deleted") from error
+        return bool(deleted)
+
+
+def _disk_is_late(what: str) -> MillraceError:
+    return MillraceError("overloaded", f"{what}, because the disk does not answer; try again", retry_after_ms=RETRY_MS)
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

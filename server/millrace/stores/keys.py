@@ -7,6 +7,9 @@ from typing import Any
 from millrace.principal import Key, Limits, Principal, Role
 from millrace.stores.database import SqliteDatabase
 
+LOAD_S = 5.0  # for SQLite to read all keys
+COMMIT_S = 10.0  # for a change to be on disk, which another process may lock
+
 _TABLE = """
 CREATE TABLE IF NOT EXISTS keys (
     id TEXT PRIMARY KEY,
@@ -43,7 +46,7 @@ class SqliteKeyStore:
 
     async def load(self) -> list[Key]:
         """Return all keys, also revoked ones, oldest first; the same list object if nothing has changed."""
-        keys: list[Key] = await self._database.read(self._load)
+        keys: list[Key] = await self._database.read(self._load, within_s=LOAD_S)
         return keys
 
     def _load(self, connection: sqlite3.Connection) -> list[Key]:
@@ -54,22 +57,14 @@ class SqliteKeyStore:
 
     async def add(self, key: Key) -> None:
         """Insert a new key."""
-        await self._database.read(lambda connection: _committed(connection, _ADD, _row(key)))
+        await self._database.commit(lambda connection: connection.execute(_ADD, _row(key)), within_s=COMMIT_S)
 
     async def revoke(self, key_id: str, at: float) -> bool:
         """Mark a key as revoked at Unix seconds `at`; False if there is no such key or it is revoked already."""
-        changed: int = await self._database.read(lambda connection: _committed(connection, _REVOKE, (at, key_id)))
+        changed: int = await self._database.commit(
+            lambda connection: connection.execute(_REVOKE, (at, key_id)).rowcount, within_s=COMMIT_S
+        )
         return changed == 1
-
-
-def _committed(connection: sqlite3.Connection, statement: str, values: tuple[Any, ...]) -> int:
-    """Run one statement and commit at once, so that the caller's result is on disk.
-
-    The database thread would commit only after its whole batch. The earlier operations of the batch are committed too.
-    """
-    changed = connection.execute(statement, values).rowcount
-    connection.commit()
-    return changed
 
 
 def _row(key: Key) -> tuple[Any, ...]:

@@ -1,13 +1,16 @@
 """The ledger in SQLite: one row per request, money in whole nanodollars (1e-9 dollars)."""
 
+import asyncio
 import json
+import math
 import sqlite3
+from collections.abc import Collection
 from decimal import Decimal
 from typing import Any
 
 from millrace.pricing import NANODOLLAR
-from millrace.stores.database import SqliteDatabase
-from millrace.types import Charge, Entry, Status
+from millrace.stores.database import READY_S, SqliteDatabase
+from millrace.types import Charge, Entry
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -31,33 +34,44 @@ CREATE TABLE IF NOT EXISTS entries (
     latency_ms REAL NOT NULL,
     trimmed_tokens INTEGER NOT NULL,  -- cut from the prompt
     key_id TEXT NOT NULL DEFAULT '',  -- whose limits it counts against; empty: none
+    epoch TEXT NOT NULL DEFAULT '',   -- the process that it belongs to
     calls TEXT NOT NULL               -- JSON: the upstream calls, each with usage, cost and outcome
 ) STRICT
 """
 _ADDED = {  # columns that tables of earlier versions lack
     "trimmed_tokens": "INTEGER NOT NULL DEFAULT 0",
     "key_id": "TEXT NOT NULL DEFAULT ''",
+    "epoch": "TEXT NOT NULL DEFAULT ''",
 }
-_BY_TIME = "CREATE INDEX IF NOT EXISTS entries_of_keys ON entries (opened_at) WHERE key_id != ''"
-_SPENT = (
-    "SELECT key_id, sum(cost_nanodollars) FROM entries WHERE key_id != '' AND opened_at >= ? AND status != ?"
-    " GROUP BY key_id"
+_INDEXES = (
+    "CREATE INDEX IF NOT EXISTS entries_of_keys ON entries (opened_at) WHERE key_id != ''",
+    "CREATE INDEX IF NOT EXISTS entries_open ON entries (epoch) WHERE status = 'open'",
 )
+_SPENT = """
+SELECT key_id, sum(cost_nanodollars) FROM entries
+WHERE key_id != '' AND opened_at >= ? AND opened_at < ? AND status != 'open' AND epoch IS NOT ? GROUP BY key_id
+"""
+_FIRST_OPEN = "SELECT min(opened_at) FROM entries WHERE status = 'open' AND epoch IS NOT ?"
 _COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
     " cached_input_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars, saved_nanodollars,"
-    " ttft_ms, latency_ms, trimmed_tokens, key_id, calls"
+    " ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, calls"
 )
 _PLACEHOLDERS = ", ".join("?" for _ in _COLUMNS.split(","))
 _PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_PLACEHOLDERS})"  # noqa: S608 - names and question marks only
-_KILL = "UPDATE entries SET status = ?, estimated = 1 WHERE status = ?"
+_KILL = "UPDATE entries SET status = 'killed', estimated = 1 WHERE status = 'open' AND epoch NOT IN"
+ROW_BYTES = 1100  # of a row that waits to be written, about
+SPENT_S = 60.0  # for SQLite to add up a day
+
+Spent = dict[str, Decimal]  # dollars by key
 
 
 class SqliteLedger:
-    """Queues entries to be written. A start closes those that a crash left open as killed, at their highest cost."""
+    """Queues the entries of one process, the `epoch`, to be written. They are never dropped."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: SqliteDatabase, epoch: str = "") -> None:
         self._database = database
+        self._epoch = epoch
         database.write(_prepare)
 
     def opened(self, entry: Entry) -> None:
@@ -68,15 +82,38 @@ class SqliteLedger:
         """Write the settled row in place of the open one."""
         self._put(entry)
 
-    async def spent_since(self, opened_at: float) -> dict[str, Decimal]:
-        """Return dollars by key, of all requests opened since `opened_at` (Unix seconds) that have ended."""
-        rows: list[tuple[str, int]] = await self._database.read(
-            lambda connection: connection.execute(_SPENT, (opened_at, Status.OPEN)).fetchall()
+    async def close_left(self, living: Collection[str]) -> None:
+        """Close rows that dead processes left open as killed, at their highest cost. `living` are other epochs.
+
+        Raises `TimeoutError` if the file cannot be written for long.
+        """
+        epochs = (self._epoch, *living) if self._epoch else (*living,)
+        kill = f"{_KILL} ({', '.join('?' for _ in epochs)})"
+        await self._database.commit(lambda connection: connection.execute(kill, epochs), within_s=READY_S)
+
+    async def first_open(self) -> float | None:
+        """Return when the oldest open request of other processes was opened (Unix seconds); None if there is none."""
+        found: float | None = await asyncio.to_thread(
+            self._database.scan,
+            lambda connection: connection.execute(_FIRST_OPEN, (self._epoch or None,)).fetchone()[0],
+            within_s=SPENT_S,
+        )
+        return found
+
+    async def spent_since(self, opened_at: float, before: float = math.inf) -> Spent:
+        """Return dollars by key, of requests that were opened from `opened_at` to `before` and have ended.
+
+        Both are in Unix seconds. Requests of this process are left out if it has an epoch: it counts them itself.
+        """
+        rows: list[tuple[str, int]] = await asyncio.to_thread(
+            self._database.scan,
+            lambda connection: connection.execute(_SPENT, (opened_at, before, self._epoch or None)).fetchall(),
+            within_s=SPENT_S,
         )
         return {key_id: nanodollars * NANODOLLAR for key_id, nanodollars in rows}
 
     def _put(self, entry: Entry) -> None:
-        self._database.write(lambda connection: connection.execute(_PUT, _row(entry)))
+        self._database.write(lambda connection: connection.execute(_PUT, _row(entry, self._epoch)), ROW_BYTES)
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
@@ -85,11 +122,11 @@ def _prepare(connection: sqlite3.Connection) -> None:
     for name, kind in _ADDED.items():
         if name not in columns:  # a table of an earlier version
             connection.execute(f"ALTER TABLE entries ADD COLUMN {name} {kind}")
-    connection.execute(_BY_TIME)
-    connection.execute(_KILL, (Status.KILLED, Status.OPEN))
+    for index in _INDEXES:
+        connection.execute(index)
 
 
-def _row(entry: Entry) -> tuple[Any, ...]:
+def _row(entry: Entry, epoch: str) -> tuple[Any, ...]:
     statement = entry.statement
     usage = statement.usage
     return (
@@ -113,6 +150,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
         entry.latency_ms,
         entry.trimmed_tokens,
         entry.key_id,
+        epoch,
         json.dumps([_call(charge) for charge in statement.charges]),
     )
 

@@ -99,6 +99,12 @@ class MemoryLimiter:
         account.reserved_cost += likely_cost
         return _Reservation(self, account, likely_cost, likely_tokens)
 
+    def count(self, key_id: str, cost: Decimal) -> None:
+        """Count dollars that another process has spent today."""
+        account = self._accounts.setdefault(key_id, Account(ZERO, midnight(self._wall())))
+        self.advance(account)
+        account.spent += cost
+
     def advance(self, account: Account) -> float:
         """Bring an account up to date; return the clock's seconds."""
         now = self._clock()

@@ -6,7 +6,7 @@ from typing import Protocol
 from millrace.access.gate import Gate
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
-from millrace.ports import Clock
+from millrace.ports import Claim, Clock
 from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
 from millrace.runs.run import Run
@@ -41,6 +41,7 @@ class Process:
     clock: Clock
     wall: Clock
     epoch: str
+    claim: Claim  # released when a drain begins, so that the next process can start
     gate: Gate
     drain_s: float
     max_age_s: float  # of a connection
