@@ -181,10 +181,17 @@ async def test_the_ledger_sums_what_keys_spent() -> None:
         )
 
     with closing(SqliteDatabase(MEMORY)) as database:
-        ledger = SqliteLedger(database)
+        ledger = SqliteLedger(database, "old")
         for number, (key_id, opened_at, cost) in enumerate(
             [("a", NOON, "0.1"), ("a", NOON, "0.200000001"), ("b", NOON, "1"), ("", NOON, "9"), ("a", 1.0, "5")]
         ):
             ledger.settled(entry(str(number), key_id, opened_at, cost))
         ledger.opened(entry("open", "a", NOON, "7", Status.OPEN))
-        assert await ledger.spent_since(midnight(NOON)) == {"a": Decimal("0.300000001"), "b": Decimal(1)}
+        settled = {"a": Decimal("0.300000001"), "b": Decimal(1)}
+        assert await ledger.spent_since(midnight(NOON)) == {}  # what a process itself spends it counts itself
+        new = SqliteLedger(database, "new")
+        assert await new.spent_since(midnight(NOON), living={"old"}) == settled
+        assert await new.spent_since(midnight(NOON)) == settled | {"a": Decimal("7.300000001")}  # killed
+        assert await new.spent_since(midnight(NOON), before=NOON) == {}
+        assert await new.first_open({"old"}) == NOON
+        assert await new.first_open({"another"}) is None

@@ -75,9 +75,9 @@ class StubAttempt:
 class Store:
     """A database with a ledger, and a look into it."""
 
-    def __init__(self, data_dir: str) -> None:
+    def __init__(self, data_dir: str, epoch: str = "") -> None:
         self.database = SqliteDatabase(data_dir)
-        self.ledger = SqliteLedger(self.database)
+        self.ledger = SqliteLedger(self.database, epoch)
 
     def bill(self, request: Request = REQUEST) -> Bill:
         bill = Bill(request, LARGE.price, self.ledger, 1_700_000_000.5)

@@ -46,7 +46,6 @@ class SqliteExactCache:
             database.write, "answers", key="key", order="used_at", ttl_s=ttl_s, max_bytes=disk_bytes, wall=wall
         )
         database.write(_prepare)
-        self._pruner.prune()
 
     def peek(self, key: bytes) -> StoredAnswer | None:
         """Look in memory."""

@@ -89,7 +89,6 @@ class SqliteSemanticCache:
         self._embed = lru_cache(_RECENT)(embedder.embed)
         self._read = lru_cache(_RECENT)(Question.read)
         database.write(_prepare)
-        self._pruner.prune()
 
     async def find(self, scope: bytes, question: str) -> Found:
         """Return the nearest answer on which every guard agrees, or why there is none, within the deadline."""

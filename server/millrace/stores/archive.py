@@ -42,7 +42,6 @@ class SqliteArchive:
         )
         self._queued: dict[tuple[str, str], tuple[bytes, bytes]] = {}  # not yet on disk: conversation and body
         database.write(_prepare)
-        self._pruner.prune()
 
     def store(self, response: StoredResponse) -> None:
         """Queue a response to be written; never waits. It can be found at once."""

@@ -15,7 +15,7 @@ from millrace.pricing import ZERO
 from millrace.stores.ledger import Spent, SqliteLedger
 from millrace.stores.processes import Processes
 
-POLL_S = 0.25
+POLL_S, RETRY_S = 0.25, 1.0
 LATEST_ROW_S = 600.0  # a row is opened with the first call, so at most about so long after its request
 
 
@@ -33,12 +33,12 @@ class Handover:
     async def begin(self, day: float) -> Spent:
         """Close the rows that dead processes left open; return dollars by key, spent since `day` (Unix seconds)."""
         self._living = await self._others()
-        await self._ledger.close_left(self._living)
-        first_open = await self._ledger.first_open()
+        self._ledger.close_left(self._living)
+        first_open = await self._ledger.first_open(self._living)
         now = self._wall()
         self._since = max(day, min(now, first_open or now) - LATEST_ROW_S)
-        spent = await self._ledger.spent_since(day, self._since)
-        self._spent = await self._ledger.spent_since(self._since)
+        spent = await self._ledger.spent_since(day, self._since, self._living)
+        self._spent = await self._ledger.spent_since(self._since, living=self._living)
         return {key: spent.get(key, ZERO) + self._spent.get(key, ZERO) for key in spent.keys() | self._spent.keys()}
 
     async def follow(self, count: Callable[[str, Decimal], None]) -> None:
@@ -49,18 +49,18 @@ class Handover:
                 await self._look(count)
             except (sqlite3.Error, OSError) as error:  # also late; the next look finds the same
                 log.get().warning("another process on this data_dir was not looked at", error=str(error))
+                await asyncio.sleep(RETRY_S)
 
     async def _look(self, count: Callable[[str, Decimal], None]) -> None:
         living = self._living & await self._others()
         if living != self._living:
-            await self._ledger.close_left(living)
-        spent = await self._ledger.spent_since(self._since)
-        self._living = living
+            self._ledger.close_left(living)
+        spent = await self._ledger.spent_since(self._since, living=living)
         for key, dollars in spent.items():
             more = dollars - self._spent.get(key, ZERO)
             if more:
                 count(key, more)
-        self._spent = spent
+        self._spent, self._living = spent, living
 
     async def _others(self) -> frozenset[str]:
         return frozenset() if self._processes is None else await asyncio.to_thread(self._processes.others)

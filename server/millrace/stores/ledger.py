@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from millrace.pricing import NANODOLLAR
-from millrace.stores.database import READY_S, SqliteDatabase
+from millrace.stores.database import SqliteDatabase
 from millrace.types import Charge, Entry
 
 _TABLE = """
@@ -49,9 +49,11 @@ _INDEXES = (
 )
 _SPENT = """
 SELECT key_id, sum(cost_nanodollars) FROM entries
-WHERE key_id != '' AND opened_at >= ? AND opened_at < ? AND status != 'open' AND epoch IS NOT ? GROUP BY key_id
+WHERE key_id != '' AND opened_at >= ? AND opened_at < ? AND epoch IS NOT ?
+AND (status != 'open' OR epoch NOT IN ({living})) GROUP BY key_id
 """
-_FIRST_OPEN = "SELECT min(opened_at) FROM entries WHERE status = 'open' AND epoch IS NOT ?"
+_KILL = "UPDATE entries SET status = 'killed', estimated = 1 WHERE status = 'open' AND epoch NOT IN ({living})"
+_FIRST_OPEN = "SELECT min(opened_at) FROM entries WHERE status = 'open' AND epoch IN ({living})"
 _COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
     " cached_input_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars, saved_nanodollars,"
@@ -59,7 +61,6 @@ _COLUMNS = (
 )
 _PLACEHOLDERS = ", ".join("?" for _ in _COLUMNS.split(","))
 _PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_PLACEHOLDERS})"  # noqa: S608 - names and question marks only
-_KILL = "UPDATE entries SET status = 'killed', estimated = 1 WHERE status = 'open' AND epoch NOT IN"
 ROW_BYTES = 1100  # of a row that waits to be written, about
 SPENT_S = 60.0  # for SQLite to add up a day
 
@@ -82,35 +83,33 @@ class SqliteLedger:
         """Write the settled row in place of the open one."""
         self._put(entry)
 
-    async def close_left(self, living: Collection[str]) -> None:
-        """Close rows that dead processes left open as killed, at their highest cost. `living` are other epochs.
-
-        Raises `TimeoutError` if the file cannot be written for long.
-        """
+    def close_left(self, living: Collection[str]) -> None:
+        """Close what dead processes left open as killed, at its highest cost. `living` are the epochs of the others."""
         epochs = (self._epoch, *living) if self._epoch else (*living,)
-        kill = f"{_KILL} ({', '.join('?' for _ in epochs)})"
-        await self._database.commit(lambda connection: connection.execute(kill, epochs), within_s=READY_S)
+        kill = _KILL.format(living=_question_marks(epochs))
+        self._database.write(lambda connection: connection.execute(kill, epochs))
 
-    async def first_open(self) -> float | None:
-        """Return when the oldest open request of other processes was opened (Unix seconds); None if there is none."""
-        found: float | None = await asyncio.to_thread(
-            self._database.scan,
-            lambda connection: connection.execute(_FIRST_OPEN, (self._epoch or None,)).fetchone()[0],
-            within_s=SPENT_S,
-        )
-        return found
+    async def first_open(self, living: Collection[str]) -> float | None:
+        """Return when the oldest request that these processes have open was opened (Unix seconds), if there is one."""
+        query = _FIRST_OPEN.format(living=_question_marks(living))
+        ((found,),) = await self._scan(query, *living)
+        return None if found is None else float(found)
 
-    async def spent_since(self, opened_at: float, before: float = math.inf) -> Spent:
-        """Return dollars by key, of requests that were opened from `opened_at` to `before` and have ended.
+    async def spent_since(self, opened_at: float, before: float = math.inf, living: Collection[str] = ()) -> Spent:
+        """Return dollars by key, of requests that were opened from `opened_at` to `before` (Unix seconds).
 
-        Both are in Unix seconds. Requests of this process are left out if it has an epoch: it counts them itself.
+        What a dead process left open counts at its highest cost, closed or not. What a living one (an epoch) has open
+        does not count yet. Requests of this process are left out if it has an epoch: it counts them itself.
         """
-        rows: list[tuple[str, int]] = await asyncio.to_thread(
-            self._database.scan,
-            lambda connection: connection.execute(_SPENT, (opened_at, before, self._epoch or None)).fetchall(),
-            within_s=SPENT_S,
-        )
+        query = _SPENT.format(living=_question_marks(living))
+        rows = await self._scan(query, opened_at, before, self._epoch or None, *living)
         return {key_id: nanodollars * NANODOLLAR for key_id, nanodollars in rows}
+
+    async def _scan(self, query: str, *values: float | str | None) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = await asyncio.to_thread(
+            self._database.scan, lambda connection: connection.execute(query, values).fetchall(), within_s=SPENT_S
+        )
+        return rows
 
     def _put(self, entry: Entry) -> None:
         self._database.write(lambda connection: connection.execute(_PUT, _row(entry, self._epoch)), ROW_BYTES)
@@ -124,6 +123,10 @@ def _prepare(connection: sqlite3.Connection) -> None:
             connection.execute(f"ALTER TABLE entries ADD COLUMN {name} {kind}")
     for index in _INDEXES:
         connection.execute(index)
+
+
+def _question_marks(values: Collection[str]) -> str:
+    return ", ".join("?" for _ in values)
 
 
 def _row(entry: Entry, epoch: str) -> tuple[Any, ...]:
