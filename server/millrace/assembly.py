@@ -24,7 +24,7 @@ from millrace.funnel.funnel import Funnel
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.origins import LOOPBACK, Origins
-from millrace.ports import Claim, Embedder, KeyStore, SemanticCache
+from millrace.ports import Claim, Embedder, KeyStore
 from millrace.principal import Limits
 from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
@@ -63,17 +63,21 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         present = _present(settings.server.data_dir, epoch, parts)
         database = SqliteDatabase(settings.server.data_dir)
         parts.push_async_callback(asyncio.to_thread, database.close)
+        exact = _exact(settings, database)
         semantic, embedder = await _semantic(settings, database)
-        if isinstance(semantic, SqliteSemanticCache):
+        if semantic is not None:
             parts.push_async_callback(semantic.close)  # what it still has to store goes into the database
         http = await parts.enter_async_context(_http())
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
         catalog = _catalog(settings)
-        recall = Recall(catalog, _exact(settings, database), semantic, embedder)
+        recall = Recall(catalog, exact, semantic, embedder)
         funnel = _funnel(settings, http, sweeper, catalog, recall, ledger)
         keys, archive = SqliteKeyStore(database), _archive(settings, database)
         await database.ready()
+        for store in (exact, semantic, archive):
+            if store is not None:
+                store.prune()
         gate = await _gate(settings, keys, parts)
         runs = Runs(funnel, CLOCK, WALL)
         conversations = Conversations(runs, archive)
@@ -225,7 +229,7 @@ def _archive(settings: Settings, database: SqliteDatabase) -> SqliteArchive:
     return SqliteArchive(database, ttl_s=ttl_s, disk_bytes=disk_bytes, wall=WALL)
 
 
-async def _semantic(settings: Settings, database: SqliteDatabase) -> tuple[SemanticCache | None, str]:
+async def _semantic(settings: Settings, database: SqliteDatabase) -> tuple[SqliteSemanticCache | None, str]:
     """Return the semantic cache and its embedder's name, or None and no name where it is switched off."""
     embedder: Embedder | None = await asyncio.to_thread(best_installed) if settings.cache.semantic else None
     log.get().info("semantic cache", embedder=embedder.name if embedder else "off")

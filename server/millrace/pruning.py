@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-PRUNE_EVERY = 256  # stores, from the first on; sooner if the table may have passed its size
+PRUNE_EVERY = 256  # stores, at the latest; sooner if the table may have passed its size
 STEP = 100  # rows
 
 
@@ -77,9 +77,9 @@ class Pruner:
         """Count a store of so many bytes, which was queued before; queue a prune if one is due, and say whether."""
         self.stores += 1
         self._stored_bytes += size
-        return (self._has_passed or self.stores % PRUNE_EVERY == 1) and self._prune()
+        return (self._has_passed or self.stores % PRUNE_EVERY == 0) and self.prune()
 
-    def _prune(self) -> bool:
+    def prune(self) -> bool:
         """Queue the first step and return True, unless steps are queued already."""
         if self._is_pruning:
             return False
@@ -128,4 +128,4 @@ class Pruner:
         if not step.is_last:
             self._queue_step(step)
         elif self._has_passed:  # so much was stored meanwhile
-            self._prune()
+            self.prune()

@@ -132,6 +132,7 @@ async def test_entries_expire(database: SqliteDatabase, embedder: Embedder) -> N
     assert isinstance(await cache.find(SCOPE, ASKED), SemanticMiss)
     await cache.close()
     again = cache_of(database, embedder, wall=lambda: now)
+    again.prune()
     assert isinstance(await again.find(SCOPE, ASKED), SemanticMiss)
     rows = await look(
         database, lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
@@ -220,6 +221,7 @@ async def test_a_broken_table_is_a_miss(database: SqliteDatabase) -> None:
     """And a later store is tried again."""
     cache = cache_of(database, Hashing())
     database.write(lambda connection: connection.execute("DROP TABLE semantic_answers"))
+    await database.ready()
     assert await cache.find(SCOPE, ASKED) == SemanticMiss(reason="the lookup failed", similarity=None)
     cache.store(SCOPE, "tenant", ASKED, answer("lost"))
     await cache.close()

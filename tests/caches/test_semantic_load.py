@@ -241,7 +241,7 @@ async def test_the_expired_crowd_out_nobody(database: SqliteDatabase, embedder: 
     assert isinstance(found, SemanticHit)
     assert found.answer.text == "fresh"
     assert len(cache._partitions[SCOPE]) == 1
-    cache._pruner.stores = PRUNE_EVERY
+    cache._pruner.stores = PRUNE_EVERY - 1
     cache.store(SCOPE, "tenant", KEPT, answer("fresh"))
     await stored(cache)
     assert len(cache._partitions[b"o" * 32]) == 0

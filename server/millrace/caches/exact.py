@@ -90,6 +90,10 @@ class SqliteExactCache:
         if self._database.write(lambda connection: connection.execute(_PUT, values), len(row), droppable=True):
             self._pruner.count(len(row))
 
+    def prune(self) -> None:
+        """Queue the deletion of what has expired, or is more than the disk may hold. Call it at a start."""
+        self._pruner.prune()
+
     def _touch(self, key: bytes) -> None:
         now = self._wall()
         self._database.write(lambda connection: connection.execute(_TOUCH, (now, key)), droppable=True)

@@ -118,6 +118,10 @@ class SqliteSemanticCache:
             self._stored
         )
 
+    def prune(self) -> None:
+        """Queue the deletion of what has expired. Call it at a start."""
+        self._pruner.prune()
+
     async def close(self) -> None:
         """Store what is queued, for at most `_CLOSING_S`. Call it before the database is closed."""
         self._closed = True

@@ -55,6 +55,10 @@ class SqliteArchive:
         )
         self._pruner.count(size)
 
+    def prune(self) -> None:
+        """Queue the deletion of what has expired, or is more than the disk may hold. Call it at a start."""
+        self._pruner.prune()
+
     async def find(self, tenant: str, response_id: str) -> StoredResponse | None:
         """Return a response; None if there is none or its row cannot be decoded.
 
