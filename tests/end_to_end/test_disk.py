@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from millrace import assembly
-from millrace.stores.database import FILE, SqliteDatabase
+from millrace.stores.database import FILE, READY_S, SqliteDatabase
 from tests.stores.test_writer import locked
 from tests.support.http_client import RESPONSES
 from tests.support.processes import server_process
@@ -76,6 +76,21 @@ async def test_while_another_process_locks_the_file_requests_go_on(start: Start,
             assert answer.status == 200
     assert max(took) < MUCH_LESS_S
     assert rows(tmp_path) == [(one, "completed") for one in asked]
+
+
+async def test_a_start_does_not_wait_for_a_locked_file(start: Start, tmp_path: Path) -> None:
+    """Its tables are there already, so it has nothing to write before it serves."""
+
+    def on_disk(configuration: dict[str, Any]) -> None:
+        configuration["server"]["data_dir"] = str(tmp_path)
+
+    async with start(on_disk):
+        pass
+    with locked(tmp_path) as other:
+        async with asyncio.timeout(READY_S / 2), start(on_disk) as running, wire_client(running.ws_url) as client:
+            asked = check_response(await client.ask(QUESTION, model="small"))["id"]
+            other.execute("ROLLBACK")
+    assert rows(tmp_path) == [(asked, "completed")]
 
 
 async def test_when_too_much_waits_new_requests_are_refused(
