@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -94,7 +95,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             clock=CLOCK,
             wall=WALL,
             epoch=epoch,
-            claim=claimed,
+            hand_over=partial(_hand_over, claimed, ledger),
             gate=gate,
             drain_s=settings.server.drain_s,
             max_age_s=settings.server.max_age_s,
@@ -169,6 +170,12 @@ async def _gate(settings: Settings, keys: KeyStore, parts: AsyncExitStack) -> Ga
         Origins(settings.server.origins),
         max_connections=settings.server.max_connections,
     )
+
+
+def _hand_over(claimed: Claim, ledger: SqliteLedger) -> None:
+    """Let the next process serve, and tell it from now on what the requests of this one cost."""
+    ledger.wants_progress = True
+    claimed.release()
 
 
 def _present(data_dir: str, epoch: str, parts: AsyncExitStack) -> Processes | None:

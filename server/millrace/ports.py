@@ -205,6 +205,15 @@ class Ledger(Protocol):
         """Record that a request began. Until it is settled, the entry holds the most that it may cost."""
         ...
 
+    @property
+    def wants_progress(self) -> bool:
+        """Whether another process counts what this one spends, so that `progressed` is of use."""
+        ...
+
+    def progressed(self, entry: Entry) -> None:
+        """Record what an open request has cost so far."""
+        ...
+
     def settled(self, entry: Entry) -> None:
         """Record how it ended and what it cost."""
         ...

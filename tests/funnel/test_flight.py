@@ -45,11 +45,16 @@ WORD = " mill"  # one token, however many follow each other
 class RecordingLedger:
     """Keeps the entries."""
 
+    wants_progress = False
+
     def __init__(self) -> None:
         self.entries: list[Entry] = []
 
     def opened(self, entry: Entry) -> None:
         self.entries.append(entry)
+
+    def progressed(self, entry: Entry) -> None:
+        raise AssertionError(entry)
 
     def settled(self, entry: Entry) -> None:
         """Never here: the caller of a flight settles."""

@@ -65,7 +65,7 @@ def process(keys: Keys) -> Process:
         clock=lambda: 0.0,
         wall=lambda: 0.0,
         epoch="e",
-        claim=nothing,
+        hand_over=nothing,
         gate=gate,
         drain_s=1.0,
         max_age_s=1000.0,

@@ -123,7 +123,7 @@ class Simulation:
             clock=clock,
             wall=self._wall,
             epoch="epoch-1",
-            claim=RoomyDisk(),
+            hand_over=lambda: None,
             gate=Gate(keyring, Tickets(clock, keyring.is_valid), Origins([]), max_connections=1000),
             drain_s=DRAIN_S,
             max_age_s=MAX_AGE_S,

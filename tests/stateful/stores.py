@@ -18,6 +18,11 @@ class MemoryLedger:
             self.faults.append(f"opened twice: {entry}")
         self.open.add(entry.request_id)
 
+    wants_progress = False
+
+    def progressed(self, entry: Entry) -> None:
+        self.faults.append(f"nobody wanted to know: {entry}")
+
     def settled(self, entry: Entry) -> None:
         if entry.request_id in self.entries:
             self.faults.append(f"settled twice: {entry}")
@@ -26,11 +31,9 @@ class MemoryLedger:
 
 
 class RoomyDisk:
-    """A disk that never falls behind, and a data_dir that nobody else wants."""
+    """A disk that never falls behind."""
 
     is_full = False
-
-    def release(self) -> None: ...
 
 
 class MemoryExactCache:

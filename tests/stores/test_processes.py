@@ -14,7 +14,8 @@ from millrace.stores import processes
 from millrace.stores.handover import Handover
 from millrace.stores.limits import midnight
 from millrace.stores.processes import DataDirInUseError, Processes, claim
-from tests.support.bills import LARGE, REQUEST, USAGE, Store, StubAttempt, call, settle
+from millrace.types import Outcome
+from tests.support.bills import LARGE, REQUEST, SMALL, USAGE, Store, StubAttempt, call, settle
 from tests.support.logs import captured_logs
 from tests.support.waiting import until
 
@@ -112,16 +113,27 @@ class Two:
 
 
 async def test_the_rows_of_a_living_process_stay_its_own(tmp_path: Path) -> None:
-    """They are not killed, count as soon as they end, and not at what they might have cost."""
+    """They are not killed, and count at what they have cost so far, and not at what they may cost."""
     two = Two(tmp_path)
     keyed = replace(REQUEST, key_id="key")
-    settle(done := two.old.bill(replace(keyed, id="resp_0")), statement=done.statement(USAGE))
-    call(running := two.old.bill(keyed), LARGE, StubAttempt(usage=USAGE))
+    call(done := two.old.bill(replace(keyed, id="resp_0")), SMALL, StubAttempt(usage=USAGE))
+    settle(done)
+    attempt = StubAttempt(words=2, usage=USAGE)
+    charge = call(running := two.old.bill(keyed), LARGE, attempt, Outcome.RUNNING)
     spent, following = await two.begin()
-    assert spent == {"key": Decimal(0)}
+    assert spent == {"key": Decimal(8 * 150 + 20 * 600) / 10**9}
     assert await two.statuses() == ["completed", "open"]
+    running.progress()
+    assert two.counted == {}
+    two.old.ledger.wants_progress = True
+    attempt.usage = None
+    so_far = running.progress().cost
+    assert 0 < so_far < WORST
+    await until(lambda: two.counted == {"key": so_far})
+    attempt.usage = USAGE
+    charge.outcome = Outcome.ANSWERED
     cost = settle(running).statement.cost
-    await two.old.database.ready()
+    assert cost not in {so_far, WORST}
     await until(lambda: two.counted == {"key": cost})
     two.old_process.leave()
     await asyncio.wait_for(following, 5)
@@ -135,7 +147,7 @@ async def test_what_a_process_leaves_open_when_it_dies_is_closed_by_the_next(tmp
     two = Two(tmp_path)
     call(two.old.bill(replace(REQUEST, key_id="key")), LARGE, StubAttempt())
     spent, following = await two.begin()
-    assert spent == {}
+    assert spent == {"key": Decimal(0)}
     two.old_process.leave()  # the kernel does the same for a process that is killed
     await asyncio.wait_for(following, 5)
     assert await two.statuses() == ["killed"]

@@ -55,6 +55,17 @@ async def test_while_another_process_writes_nothing_is_lost_and_lookups_go_on(
     assert (database.queued, database.queued_bytes, database.oldest_s) == (0, 0, 0)
 
 
+async def test_what_was_not_committed_in_time_is_not_done_later(database: SqliteDatabase, tmp_path: Path) -> None:
+    """Though it was waiting for the lock when its time was up."""
+    await database.ready()
+    for number in range(5):
+        with locked(tmp_path):
+            with pytest.raises(TimeoutError, match="not written within"):
+                await database.commit(insert(number), within_s=0.1)
+            database.write(insert(100 + number))
+    assert await look(database, numbers) == [*range(100, 105)]
+
+
 async def test_a_full_disk_loses_nothing(database: SqliteDatabase) -> None:
     """The batch in which it fills up stays, whole and in order, until there is room."""
 

@@ -183,6 +183,15 @@ class Bill:
         saved = pricing.cost(untrimmed, self._baseline) - cost if answered else pricing.ZERO
         return Statement(usage=usage, cost=cost, saved=saved, charges=charges)
 
+    def progress(self) -> Statement:
+        """Return what was used and spent so far. It goes into the open row too, if another process counts it."""
+        statement = self.statement()
+        if self._charges and self._ledger.wants_progress:
+            at_most = replace(statement, cost=self.worst_case, saved=pricing.ZERO)
+            entry = self._entry(Status.OPEN, at_most, latency_ms=0)
+            self._ledger.progressed(replace(entry, booked=statement.cost))
+        return statement
+
     def settle(
         self,
         statement: Statement,

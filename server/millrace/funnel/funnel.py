@@ -101,7 +101,7 @@ class Funnel:
         """Send every running response its cost so far, at most once a second. Called by the sweeper."""
         for response, bill in self._running.items():
             if response.meter_due(now):
-                response.meter(bill.statement())
+                response.meter(bill.progress())
 
     async def _trim_to_join(self, response: ResponseLog, bill: Bill) -> Result:
         """Stages trim, exact and join: each request for itself."""

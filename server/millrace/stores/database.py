@@ -141,7 +141,7 @@ async def _within(future: "Future[Any]", seconds: float) -> Any:
         async with asyncio.timeout(seconds):
             return await asyncio.wrap_future(future)
     except TimeoutError:
-        if future.done() and not future.cancelled():  # it was in time, and only the loop was late
+        if not future.cancel() and future.done():  # it was in time, and only the loop was late
             return future.result()
         raise
 

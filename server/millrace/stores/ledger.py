@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS entries (
     trimmed_tokens INTEGER NOT NULL,  -- cut from the prompt
     key_id TEXT NOT NULL DEFAULT '',  -- whose limits it counts against; empty: none
     epoch TEXT NOT NULL DEFAULT '',   -- the process that it belongs to
+    booked_nanodollars INTEGER NOT NULL DEFAULT 0,  -- what an open one has cost so far, if its process drains
     calls TEXT NOT NULL               -- JSON: the upstream calls, each with usage, cost and outcome
 ) STRICT
 """
@@ -42,22 +43,22 @@ _ADDED = {  # columns that tables of earlier versions lack
     "trimmed_tokens": "INTEGER NOT NULL DEFAULT 0",
     "key_id": "TEXT NOT NULL DEFAULT ''",
     "epoch": "TEXT NOT NULL DEFAULT ''",
+    "booked_nanodollars": "INTEGER NOT NULL DEFAULT 0",
 }
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS entries_of_keys ON entries (opened_at) WHERE key_id != ''",
     "CREATE INDEX IF NOT EXISTS entries_open ON entries (epoch) WHERE status = 'open'",
 )
 _SPENT = """
-SELECT key_id, sum(cost_nanodollars) FROM entries
-WHERE key_id != '' AND opened_at >= ? AND opened_at < ? AND epoch IS NOT ?
-AND (status != 'open' OR epoch NOT IN ({living})) GROUP BY key_id
+SELECT key_id, sum(CASE WHEN status = 'open' AND epoch IN ({living}) THEN booked_nanodollars ELSE cost_nanodollars END)
+FROM entries WHERE key_id != '' AND opened_at >= ? AND opened_at < ? AND epoch IS NOT ? GROUP BY key_id
 """
 _KILL = "UPDATE entries SET status = 'killed', estimated = 1 WHERE status = 'open' AND epoch NOT IN ({living})"
 _FIRST_OPEN = "SELECT min(opened_at) FROM entries WHERE status = 'open' AND epoch IN ({living})"
 _COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
     " cached_input_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars, saved_nanodollars,"
-    " ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, calls"
+    " ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, booked_nanodollars, calls"
 )
 _PLACEHOLDERS = ", ".join("?" for _ in _COLUMNS.split(","))
 _PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_PLACEHOLDERS})"  # noqa: S608 - names and question marks only
@@ -68,9 +69,10 @@ Spent = dict[str, Decimal]  # dollars by key
 
 
 class SqliteLedger:
-    """Queues the entries of one process, the `epoch`, to be written. They are never dropped."""
+    """Queues the entries of one process, the `epoch`, to be written. Only their progress may be dropped."""
 
     def __init__(self, database: SqliteDatabase, epoch: str = "") -> None:
+        self.wants_progress = False  # set once another process may count what this one spends
         self._database = database
         self._epoch = epoch
         database.write(_prepare)
@@ -78,6 +80,10 @@ class SqliteLedger:
     def opened(self, entry: Entry) -> None:
         """Write an open row."""
         self._put(entry)
+
+    def progressed(self, entry: Entry) -> None:
+        """Write an open row again, with what it has cost so far."""
+        self._put(entry, droppable=True)
 
     def settled(self, entry: Entry) -> None:
         """Write the settled row in place of the open one."""
@@ -99,10 +105,10 @@ class SqliteLedger:
         """Return dollars by key, of requests that were opened from `opened_at` to `before` (Unix seconds).
 
         What a dead process left open counts at its highest cost, closed or not. What a living one (an epoch) has open
-        does not count yet. Requests of this process are left out if it has an epoch: it counts them itself.
+        counts at its cost so far. Requests of this process are left out if it has an epoch: it counts them itself.
         """
         query = _SPENT.format(living=_question_marks(living))
-        rows = await self._scan(query, opened_at, before, self._epoch or None, *living)
+        rows = await self._scan(query, *living, opened_at, before, self._epoch or None)
         return {key_id: nanodollars * NANODOLLAR for key_id, nanodollars in rows}
 
     async def _scan(self, query: str, *values: float | str | None) -> list[tuple[Any, ...]]:
@@ -111,8 +117,10 @@ class SqliteLedger:
         )
         return rows
 
-    def _put(self, entry: Entry) -> None:
-        self._database.write(lambda connection: connection.execute(_PUT, _row(entry, self._epoch)), ROW_BYTES)
+    def _put(self, entry: Entry, *, droppable: bool = False) -> None:
+        self._database.write(
+            lambda connection: connection.execute(_PUT, _row(entry, self._epoch)), ROW_BYTES, droppable=droppable
+        )
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
@@ -154,6 +162,7 @@ def _row(entry: Entry, epoch: str) -> tuple[Any, ...]:
         entry.trimmed_tokens,
         entry.key_id,
         epoch,
+        _nanodollars(entry.booked),
         json.dumps([_call(charge) for charge in statement.charges]),
     )
 

@@ -45,6 +45,11 @@ class _Queued:
     since: float  # monotonic
     result: "Future[Any] | None"  # of whoever waits for it
     on_written: Callable[[], object] | None  # called on the writer's thread
+    was_skipped: bool = False  # in the last attempt, because whoever asked had been told that it is not done
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.result is not None and self.result.cancelled()
 
 
 class Writer:
@@ -156,6 +161,9 @@ class Writer:
         try:
             self._connection.execute("BEGIN")  # takes the lock with the first change, if there is one
             outcomes = [self._run_one(queued) for queued in batch]
+            if any(queued.is_cancelled and not queued.was_skipped for queued in batch):
+                self._connection.execute("ROLLBACK")  # it must not be done after all
+                return True
             self._connection.execute("COMMIT")
         except Exception as error:
             self._roll_back()
@@ -175,7 +183,8 @@ class Writer:
 
     def _run_one(self, queued: _Queued) -> Any:
         """Return what an operation returned, or its error if that is no reason to repeat the batch."""
-        if queued.result is not None and queued.result.cancelled():  # whoever asked was told that it is not done
+        queued.was_skipped = queued.is_cancelled
+        if queued.was_skipped:
             return None
         try:
             outcome = queued.operation(self._connection)

@@ -70,3 +70,4 @@ class Entry:
     latency_ms: float
     trimmed_tokens: int = 0  # cut from the prompt
     key_id: str = ""  # the key whose limits it counts against
+    booked: Decimal = Decimal(0)  # dollars; while it is open, what it has cost so far

@@ -17,7 +17,7 @@ async def drain(process: Process) -> None:
     A peer that takes longer than `LAST_WORDS_S` to read how its requests ended is not waited for.
     """
     process.intake.closed = process.gate.draining = True
-    process.claim.release()
+    process.hand_over()
     spread_s = min(limits.SPREAD_S, SPREAD_PER_SESSION_S * len(process.sessions))
     give_up_at = process.clock() + process.drain_s
     while process.sessions or process.streams or process.runs.running:

@@ -1,12 +1,13 @@
 """What all connections of one process share, and the sweep over them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from millrace.access.gate import Gate
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
-from millrace.ports import Claim, Clock
+from millrace.ports import Clock
 from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
 from millrace.runs.run import Run
@@ -41,7 +42,7 @@ class Process:
     clock: Clock
     wall: Clock
     epoch: str
-    claim: Claim  # released when a drain begins, so that the next process can start
+    hand_over: Callable[[], None]  # called when a drain begins; the next process can start then
     gate: Gate
     drain_s: float
     max_age_s: float  # of a connection
