@@ -1,6 +1,5 @@
 """The ASGI application: its routes and its lifespan. `server` runs it under uvicorn as it is meant to run."""
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -51,7 +50,11 @@ def create_app(settings: Settings) -> Starlette:
         ],
         lifespan=lifespan,
         middleware=middleware(settings.server.origins),
-        exception_handlers={MillraceError: refusals.refused, HTTPException: refusals.unrouted},
+        exception_handlers={
+            MillraceError: refusals.refused,
+            HTTPException: refusals.unrouted,
+            Exception: refusals.crashed,
+        },
     )
     app.router.default = pages.page(app.router.default)
     return app
@@ -59,9 +62,7 @@ def create_app(settings: Settings) -> Starlette:
 
 def server(settings: Settings) -> Server:
     """Return the server for these settings, not yet running."""
-    for name in ("uvicorn.error", "uvicorn.access"):
-        logging.getLogger(name).addFilter(log.hide_secrets)
-    return Server(
+    server = Server(
         uvicorn.Config(
             create_app(settings),
             host=settings.server.host,
@@ -78,3 +79,5 @@ def server(settings: Settings) -> Server:
             server_header=False,
         )
     )
+    log.quiet_others()
+    return server
