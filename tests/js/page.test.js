@@ -113,12 +113,12 @@ test("a link connects again when the connection drops", async () => {
   const kept = link.run();
   await first;
   const second = next();
-  FakeSocket.last.drop(1012);
+  FakeSocket.last.drop(1008); // after any other code the client connects again by itself
   await second;
   assert.deepEqual(states, ["connecting", "connected", "waiting", "connecting", "connected"]);
 
   FakeSocket.refusing = true;
-  FakeSocket.last.drop(1006);
+  FakeSocket.last.drop(1008);
   await assert.rejects(kept, over);
   FakeSocket.refusing = false;
   assert.equal(link.client, null);

@@ -273,6 +273,9 @@ class ChatAttempt:
             self.usage = chat.usage(chunk.usage, self._context_window) or self.usage
 
     def _take_delta(self, delta: chat.ChatDelta, deltas: list[str], placed: list[asides.Placed]) -> None:
+        thought = delta.reasoning_content or delta.reasoning
+        if thought and isinstance(thought, str) and (fitting := self._fitting(thought)):
+            placed.append((len(deltas), Thought(fitting)))  # it goes before the text of the same chunk
         if text := delta.content:
             cap = self._cap
             if text.isascii() and (free_bytes := cap.free_bytes - len(text)) >= 0:  # as in `_fitting`, without a call
@@ -281,15 +284,11 @@ class ChatAttempt:
                 deltas.append(text)
             elif fitting := self._fitting(text):
                 deltas.append(fitting)
-        if delta.reasoning_content or delta.reasoning or delta.refusal or delta.tool_calls or delta.function_call:
+        if delta.refusal or delta.tool_calls or delta.function_call:
             self._take_asides(delta, len(deltas), placed)
 
     def _take_asides(self, delta: chat.ChatDelta, after: int, placed: list[asides.Placed]) -> None:
-        """Take what is not text. Reasoning goes before the text of the same chunk, anything else after it."""
-        before = after - 1 if delta.content else after
-        thought = delta.reasoning_content or delta.reasoning
-        if thought and isinstance(thought, str) and (fitting := self._fitting(thought)):
-            placed.append((before, Thought(fitting)))
+        """Take a refusal and pieces of tool calls, which go after the text of the same chunk."""
         if delta.refusal and (fitting := self._fitting(delta.refusal)):
             self._refused = True
             placed.append((after, Refusal(fitting)))

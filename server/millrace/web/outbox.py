@@ -242,13 +242,10 @@ class AsgiWriter:
         self._send = send
         self._waiting: deque[bytes] = deque()
         self._paused = False
-        self._is_lost = False  # a frame could not be sent
         self._task: asyncio.Task[None] | None = None
 
     def write_frames(self, payloads: list[bytes]) -> None:
-        """Queue frames for the task, and start it if it does not run. Does nothing once the peer is gone."""
-        if self._is_lost:
-            return
+        """Queue frames for the task, and start it if it does not run."""
         self._waiting.extend(payloads)
         self.unsent += sum(map(len, payloads))
         if self.unsent > limits.SOCKET_BYTES and not self._paused and self.on_pause is not None:
@@ -268,7 +265,6 @@ class AsgiWriter:
             try:
                 await self._send({"type": "websocket.send", "text": frame.decode()})
             except Exception:  # servers differ in how they say that the peer is gone
-                self._is_lost = True
                 self._waiting.clear()
                 self.unsent = 0
                 if self.on_lost is not None:
