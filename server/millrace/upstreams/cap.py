@@ -3,6 +3,7 @@
 from millrace import tokens
 
 SLICE = 4096  # characters that are counted at once
+WORD = 64  # characters; in a longer word it does not matter that a border adds a token
 
 
 class OutputCap:
@@ -26,10 +27,17 @@ class OutputCap:
             self.uncounted.append(text)
             return text
         before = "".join(self.uncounted)
-        fitting = self._counted(before + text)[len(before) :]
-        self.uncounted.clear()
-        self.free_bytes = self._left
-        return fitting
+        whole = before + text
+        end = _border(whole, 0, len(whole))  # the last word may go on with the next text, and is counted then
+        self.free_bytes = -1
+        if (fitting := self._counted(whole[:end])) == whole[:end]:
+            self.uncounted = [whole[end:]]
+            self.free_bytes = self._left - most_bytes(whole[end:])
+            fitting = whole
+        if self.free_bytes < 0 and fitting == whole:
+            fitting = whole[:end] + self._counted(whole[end:])
+            self.uncounted, self.free_bytes = [], self._left
+        return fitting[len(before) :]
 
     def _counted(self, text: str) -> str:
         """Count a text, and return it up to the last token that is left.
@@ -37,15 +45,24 @@ class OutputCap:
         It takes time in proportion to the tokens that are left, and not to the text.
         """
         encoding = tokens.encoding()
-        for at in range(0, len(text), SLICE):
-            found = encoding.encode_ordinary(text[at : at + SLICE])
+        at = 0
+        while at < len(text):
+            end = _border(text, at, at + SLICE) if at + SLICE < len(text) else len(text)
+            found = encoding.encode_ordinary(text[at:end])
             if len(found) > self._left:
                 found, self._left = found[: self._left], 0
                 return text[:at] + encoding.decode_bytes(found).decode(errors="ignore")  # without half a character
             self._left -= len(found)
+            at = end
         return text
 
 
 def most_bytes(text: str) -> int:
     """Return a number of bytes that its UTF-8 is not longer than, at once."""
     return len(text) if text.isascii() else 4 * len(text)
+
+
+def _border(text: str, start: int, end: int) -> int:
+    """Return where the last word before `end` begins, as no token goes over that border; `end` if it is too long."""
+    at = text.rfind(" ", max(start + 1, end - WORD), end)
+    return end if at < 0 else at

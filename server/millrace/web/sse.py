@@ -97,7 +97,7 @@ class SseResponse(Response):
         self._unsent = unsent
         if now - self._moved_at >= self._stuck_s:
             self.give_up(slow_consumer(self._stuck_s))
-        elif self._is_silent:
+        elif now - self._sent_at >= limits.SILENT_S:
             self._new_events.set()
 
     def fail(self) -> None:
