@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from collections import Counter
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -87,14 +88,11 @@ def assert_quiet(logs: CapturedLogs, seconds: float) -> None:
 async def _send_each(running: Running, sent: Any, rng: random.Random) -> None:
     host, port = running.url.removeprefix("http://").split(":")
     for data in sent:
-        reader, writer = await asyncio.open_connection(host, int(port))
-        try:
-            writer.write(data)
-            await _leave(reader, writer, rng.randrange(5))
-        except OSError:
-            pass  # the server was first
-        finally:
-            writer.close()
+        with suppress(OSError):  # the server was first
+            reader, writer = await asyncio.open_connection(host, int(port))
+            with closing(writer):
+                writer.write(data)
+                await _leave(reader, writer, rng.randrange(5))
 
 
 async def _leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: int) -> None:
