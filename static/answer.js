@@ -63,6 +63,15 @@ export class MillraceError extends Error {
   }
 }
 
+/** The connection was lost before the answer was complete. The request may have run, and may be billed. */
+export class ConnectionLostError extends MillraceError {
+  /** @param {string} message */
+  constructor(message) {
+    super("connection_lost", message);
+    this.name = "ConnectionLostError";
+  }
+}
+
 /** One answer. Iterate over it to read its events. */
 export class Answer {
   /** @type {Response | null} Set by the first event, complete after the terminal. */
@@ -82,7 +91,7 @@ export class Answer {
   seen = -1;
   /** @type {string | null} Of the server process that runs it. */
   epoch = null;
-  /** Cancelled while there was no connection to send it on. */
+  /** `cancel` was called. */
   isCancelled = false;
 
   /** @type {Record<Delta["type"], string>} */
@@ -248,7 +257,7 @@ function emptyTexts() {
 
 /** @param {string} [message] */
 export function lostError(message = "the connection was lost before the answer was complete") {
-  return new MillraceError("connection_lost", message);
+  return new ConnectionLostError(message);
 }
 
 /** @param {Fault} fault */

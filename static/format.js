@@ -10,9 +10,10 @@ const grouped = new Intl.NumberFormat("en-US");
 
 /**
  * Format dollars. An answer costs far less than a cent, so small amounts have two significant digits: $0.000021.
- * @param {number} amount Dollars.
+ * @param {number | null} amount Dollars; null is a dash.
  */
 export function money(amount) {
+  if (amount === null) return "–";
   const exact = Math.round(amount * 1e9) / 1e9; // the precision of the wire; removes floating-point errors of sums
   if (exact === 0) return "$0";
   const size = Math.abs(exact);
@@ -45,9 +46,9 @@ export function similarity(cosine) {
   return (Math.floor(cosine * 100 + 1e-9) / 100).toFixed(2);
 }
 
-/** @param {number} number */
+/** @param {number | null} number Null is a dash. */
 export function count(number) {
-  return grouped.format(number);
+  return number === null ? "–" : grouped.format(number);
 }
 
 /**

@@ -46,7 +46,7 @@ export class History {
     /** @param {boolean} estimated */
     const approximate = (estimated) => (estimated ? "≈ " : "");
     const columns = {
-      Tokens: approximate(summary.estimated) + count(summary.inputTokens + summary.outputTokens),
+      Tokens: approximate(summary.estimated) + count(tokensOf(summary)),
       "First token": duration(summary.firstMs),
       Total: duration(summary.totalMs),
       Cost: approximate(summary.costEstimated) + money(summary.cost),
@@ -71,6 +71,7 @@ export class History {
  */
 function totalTexts(totals) {
   const { requests, answered, exact, semantic, joined, small, large, escalated } = totals;
+  const known = totals.costKnown ? "" : "at least ";
   return {
     requests: count(requests),
     cache: share(exact + semantic + joined, answered),
@@ -81,10 +82,15 @@ function totalTexts(totals) {
     escalated: share(escalated, small + large),
     times: spread(totals.total),
     first: spread(totals.first),
-    cost: money(totals.cost),
+    cost: known + money(totals.cost),
     saved: money(totals.saved),
-    waste: money(totals.waste),
+    waste: known + money(totals.waste),
   };
+}
+
+/** @param {Summary} summary */
+function tokensOf({ inputTokens, outputTokens }) {
+  return inputTokens === null || outputTokens === null ? null : inputTokens + outputTokens;
 }
 
 /**

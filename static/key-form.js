@@ -10,14 +10,14 @@ const STORAGE_KEY = "millrace.key"; // in sessionStorage, which ends with the ta
 
 /**
  * Connect; ask for a key until the server accepts one.
- * @param {{onState: (state: import("./millrace.js").State) => void, onKeyNeeded: () => void}} callbacks
+ * @param {{tries: number, onState: (state: import("./millrace.js").State) => void, onKeyNeeded: () => void}} options
  * @returns {Promise<Client>}
  */
-export async function connectWithKey({ onState, onKeyNeeded }) {
+export async function connectWithKey({ tries, onState, onKeyNeeded }) {
   for (;;) {
     const key = sessionStorage.getItem(STORAGE_KEY);
     try {
-      return await connect({ key, onState });
+      return await connect({ key, tries, onState });
     } catch (error) {
       if (!(error instanceof MillraceError) || error.code !== "unauthorized") throw error;
       sessionStorage.removeItem(STORAGE_KEY);

@@ -9,14 +9,18 @@
  *     for await (const event of answer) show(answer.text); // deltas may be taken back: read the text
  *     const { status, usage } = await answer.done;
  *
- * It has no dependencies and no build step. It opens another connection when one drains. When one breaks, it reconnects
- * and resumes the answers requested with `onDisconnect: "detach"`.
+ * It has no dependencies and no build step. It opens another connection when one drains or breaks, also when nothing
+ * runs: after 0.25 to 0.5 s, then after delays that double up to 8 s, each shortened by up to a half at random. Answers
+ * requested with `onDisconnect: "detach"` are resumed. Requests with an `idempotencyKey` are sent again. Any other that
+ * was running fails with `ConnectionLostError`. After five failed tries in a row whatever waits fails, and the next
+ * request tries again.
  */
 
 import { Answer, lostError, MillraceError } from "./answer.js";
 import { Connection, SUBPROTOCOL } from "./connection.js";
+import { connectError, fetchTicket } from "./handshake.js";
 
-export { Answer, MillraceError } from "./answer.js";
+export { Answer, ConnectionLostError, MillraceError } from "./answer.js";
 
 /** @typedef {import("./answer.js").AnswerEvent} AnswerEvent */
 /** @typedef {import("./answer.js").Attempt} Attempt */
@@ -58,7 +62,15 @@ const OPTIONS = /** @type {Record<string, string>} */ ({
 });
 
 const RECONNECT_CODES = new Set([1001, 1006, 1011, 1012, 1013]); // close codes after which the client connects again
-const TRANSIENT = new Set(["connection_failed", "server_draining", "overloaded", "rate_limit_exceeded"]);
+/** Refusals of a connection that waiting may help against. */
+const TRANSIENT = new Set([
+  "connection_failed",
+  "internal_error",
+  "overloaded",
+  "rate_limit_exceeded",
+  "server_draining",
+  "too_many_in_flight",
+]);
 const TRIES = 5;
 const FIRST_MS = 500;
 const LONGEST_MS = 8000;
@@ -77,7 +89,9 @@ const GONE = "the server process that ran this response is gone; send the reques
  * @property {string | null} [key] An API key; the client gets tickets with it. Never put one into a page.
  * @property {boolean} [negotiate] If false, the client receives standard events only, never text that is later taken
  *   back, and cannot resume.
- * @property {(state: State) => void} [onState] Called when the state of the connection changes.
+ * @property {(state: State) => void} [onState] Called when the state of the connection changes. In "lost" nothing is
+ *   tried any more until the next request; after `closed` it is for good.
+ * @property {number} [tries] How often in a row it tries to connect again; 5 by default.
  * @property {typeof globalThis.WebSocket} [WebSocket]
  * @property {typeof globalThis.fetch} [fetch]
  * @property {(ms: number) => Promise<void>} [pause]
@@ -124,6 +138,7 @@ export class Client {
   #count = 0;
   /** @type {Connection | null} Takes new requests; null while reconnecting. */
   #connection = null;
+  #isConnecting = false;
   /** @type {Set<Connection>} They take no new requests. */
   #draining = new Set();
   /** @type {Answer[]} */
@@ -172,7 +187,10 @@ export class Client {
     if (this.#fatal) answer.fail(this.#fatal);
     else if (answer.epoch === null) answer.fail(expiredError());
     else if (this.#connection) this.#connection.resume(answer);
-    else this.#unresumed.push(answer);
+    else {
+      this.#unresumed.push(answer);
+      this.#connectIfIdle();
+    }
     return answer;
   }
 
@@ -230,43 +248,65 @@ export class Client {
   }
 
   /**
-   * Resume what can be resumed, fail the rest.
+   * Connect again; resume what can be resumed, repeat what is safe to repeat, fail the rest.
    * @param {Connection} connection
    * @param {Answer[]} answers
    * @param {Closed} closed
    */
   #onClose(connection, answers, closed) {
     this.#draining.delete(connection);
-    const mayResume = RECONNECT_CODES.has(closed.code) && !this.#fatal && connection.hello !== null;
-    const resumable = answers.filter((answer) => mayResume && answer.isDetached);
-    for (const answer of answers) if (!resumable.includes(answer)) answer.fail(lostError());
-    if (connection === this.#connection) {
+    const mayReconnect = RECONNECT_CODES.has(closed.code) && !this.#fatal;
+    if (connection === this.#connection && mayReconnect) {
+      this.#notify("broken");
+      void this.#reconnect(backoff(0));
+    } else if (connection === this.#connection) {
       this.#connection = null;
-      if (resumable.length) {
-        this.#notify("broken");
-        void this.#reconnect(backoff(0));
-      } else this.#failAll(lostError(), closed);
+      this.#failAll(lostError(), closed);
     }
-    for (const answer of resumable) this.#resumeOrRetry(answer);
+    for (const answer of answers) {
+      if (!mayReconnect) answer.fail(lostError());
+      else if (answer.isDetached && connection.hello) this.#resumeOrRetry(answer);
+      else if (answer.isCancelled) answer.fail(lostError());
+      else this.#retryIfSafe(answer, lostError(NOT_RESENT));
+    }
+  }
+
+  /** Connect again for a new request, if an earlier reconnect has given up. */
+  #connectIfIdle() {
+    if (!this.#connection && !this.#isConnecting) void this.#reconnect(0);
   }
 
   /** @param {number} ms */
   async #reconnect(ms) {
-    const { pause = sleep } = this.#options;
+    const { pause = sleep, tries = TRIES } = this.#options;
     this.#connection = null;
-    for (let failures = 1; !this.#fatal; failures++) {
+    this.#isConnecting = true;
+    for (let failures = 1; ; failures++) {
       await pause(ms);
       if (this.#fatal) return;
       try {
-        return await this.open();
+        await this.open();
+        this.#isConnecting = false;
+        return;
       } catch (error) {
-        const isTransient = error instanceof MillraceError && TRANSIENT.has(error.code);
         const cause = error instanceof Error ? error.message : String(error);
-        const message = `the connection was lost, and no other could be opened: ${cause}`;
-        if (failures === TRIES || !isTransient) this.#failAll(lostError(message), { code: 1006, reason: "" });
+        const lost = lostError(`the connection was lost, and no other could be opened: ${cause}`);
+        const isFinal = error instanceof MillraceError && !TRANSIENT.has(error.code);
+        if (isFinal) return this.#failAll(lost, { code: 1006, reason: "" });
+        if (failures >= tries) return this.#giveUp(lost);
         ms = backoff(failures);
       }
     }
+  }
+
+  /**
+   * Fail what waits; the next request tries again.
+   * @param {MillraceError} error
+   */
+  #giveUp(error) {
+    this.#isConnecting = false;
+    this.#failWaiting(error);
+    this.#notify("lost");
   }
 
   /**
@@ -333,6 +373,7 @@ export class Client {
     } else {
       this.#unsent.push(answer);
       this.#sendUnsent();
+      this.#connectIfIdle();
     }
   }
 
@@ -344,10 +385,10 @@ export class Client {
 
   /** @param {Answer} answer */
   #cancel(answer) {
+    answer.isCancelled = true; // it is not repeated; one that is resumed is cancelled then, for its terminal
     const carrier = [...this.#draining, this.#connection].find((connection) => connection?.carries(answer));
     if (carrier) carrier.cancel(answer);
-    else if (answer.id !== null) answer.isCancelled = true; // resumed, then cancelled, for its terminal
-    else {
+    else if (answer.id === null) {
       this.#unsent = this.#unsent.filter((other) => other !== answer);
       answer.take({ type: "response.incomplete", sequence_number: 0, response: cancelledResponse() });
     }
@@ -361,11 +402,17 @@ export class Client {
   #failAll(error, closed) {
     if (this.#fatal) return;
     this.#fatal = error;
-    for (const answer of [...this.#unsent, ...this.#unresumed]) answer.fail(error);
-    this.#unsent = [];
-    this.#unresumed = [];
+    this.#failWaiting(error);
     this.#notify("lost");
     this.#resolveClosed(closed);
+  }
+
+  /** @param {MillraceError} error */
+  #failWaiting(error) {
+    const waiting = [...this.#unsent, ...this.#unresumed];
+    this.#unsent = [];
+    this.#unresumed = [];
+    for (const answer of waiting) answer.fail(error);
   }
 
   /** @param {State} state */
@@ -387,52 +434,6 @@ export async function connect(options = {}) {
 
 function defaultUrl() {
   return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/responses`;
-}
-
-/**
- * Get a ticket for this page with an API key.
- * @param {string} key
- * @param {string} url
- * @param {typeof globalThis.fetch} fetch
- */
-async function fetchTicket(key, url, fetch) {
-  const options = { method: "POST", headers: { Authorization: `Bearer ${key}` } };
-  const response = await fetch(endpointUrl(url, "tickets"), options).catch(() => null);
-  if (!response) throw connectionFailed(url);
-  if (!response.ok) throw await httpError(response);
-  const { ticket } = await response.json();
-  return /** @type {string} */ (ticket);
-}
-
-/**
- * Return why the connection failed. A browser does not say it, so ask over HTTP.
- * @param {string} url
- * @param {typeof globalThis.fetch} fetch
- */
-async function connectError(url, fetch) {
-  const response = await fetch(endpointUrl(url, "models")).catch(() => null);
-  return response && !response.ok ? httpError(response) : connectionFailed(url);
-}
-
-/** @param {globalThis.Response} response */
-async function httpError(response) {
-  const { error } = await response.json().catch(() => ({}));
-  return new MillraceError(error?.code ?? "connection_failed", error?.message ?? `HTTP ${response.status}`);
-}
-
-/** @param {string} url */
-function connectionFailed(url) {
-  return new MillraceError("connection_failed", `no connection to ${url}`);
-}
-
-/**
- * Return the HTTP URL of another endpoint of the same server.
- * @param {string} url
- * @param {string} name
- */
-function endpointUrl(url, name) {
-  const { protocol, host, pathname } = new URL(url);
-  return `${protocol === "wss:" ? "https" : "http"}://${host}${pathname.replace(/responses\/?$/, name)}`;
 }
 
 function expiredError() {

@@ -44,7 +44,7 @@ void reconnector.run();
 /** Connect. `forbidden` is shown as an error; the page keeps trying, as the configuration may change. */
 async function open() {
   try {
-    return await connectWithKey({ onState: showState, onKeyNeeded: showKeyNeeded });
+    return await connectWithKey({ tries: Infinity, onState: showState, onKeyNeeded: showKeyNeeded });
   } catch (error) {
     if (error instanceof MillraceError && error.code === "forbidden") view.showError(error);
     throw error;
@@ -136,9 +136,10 @@ function showConnection(connection) {
   showStatus(connection.state, texts[connection.state]);
 }
 
-/** @param {import("./millrace.js").State} state The state of a client that is connected. */
+/** @param {import("./millrace.js").State} state The state of a client that was connected, and connects again by itself. */
 function showState(state) {
   if (state === "draining") showStatus(state, "Server restarts, reconnecting…");
+  if (state === "broken") showStatus("waiting", "Connection lost; reconnecting…");
   if (state === "connected") showStatus(state, "Connected");
 }
 

@@ -62,7 +62,7 @@ export function routeText({ route, cache, mode, decided, trimmed }) {
 /** @param {Summary} summary */
 export function endSentence({ status, code, stage, cache, totalMs, cost }) {
   const time = duration(totalMs);
-  const price = cost ? `it cost ${money(cost)}` : "it cost nothing";
+  const price = cost === null ? "its cost is not known" : cost ? `it cost ${money(cost)}` : "it cost nothing";
   switch (status) {
     case "completed":
       if (cache === "joined") return `Completed in ${time}, joined: ${STAGE_NAMES[stage ?? ""]} answered both.`;
@@ -74,7 +74,7 @@ export function endSentence({ status, code, stage, cache, totalMs, cost }) {
     case "refused":
       return "Refused: no model was called, nothing is billed.";
     case "lost":
-      return `The connection was lost after ${time}.`;
+      return `The connection was lost after ${time}; ${price}.`;
     default:
       return `Failed after ${time}; ${price}.`;
   }

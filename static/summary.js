@@ -17,13 +17,13 @@
  * @property {string | null} cache miss, exact, semantic or joined
  * @property {boolean} escalated Whether text was taken back, and the large model called.
  * @property {string} model
- * @property {number} inputTokens
- * @property {number} outputTokens
+ * @property {number | null} inputTokens Null if unknown.
+ * @property {number | null} outputTokens Null if unknown.
  * @property {boolean} estimated Whether the tokens are an estimate.
- * @property {number} cost Dollars.
+ * @property {number | null} cost Dollars; null if unknown, because the connection was lost before the end.
  * @property {boolean} costEstimated Whether part of the cost is: a call that is closed early reports no usage.
- * @property {number} saved Dollars, compared with the large model alone; negative if the funnel cost more.
- * @property {number} waste Dollars of the cost, for calls whose text was discarded.
+ * @property {number | null} saved Dollars, compared with the large model alone; negative if the funnel cost more.
+ * @property {number | null} waste Dollars of the cost, for calls whose text was discarded.
  *
  * @typedef {Result & Times} Summary
  */
@@ -43,21 +43,23 @@ export function summarize(question, answer, error, times) {
   const attempts = usage?.attempts ?? [];
   const ended = status && status !== "in_progress";
   const code = error?.code ?? null;
+  const state = ended ? status : code === "connection_lost" ? "lost" : "refused";
+  const unknown = state === "refused" ? 0 : null; // what was refused has cost nothing
   return {
     question,
-    status: ended ? status : code === "connection_lost" ? "lost" : "refused",
+    status: state,
     code: code ?? details?.reason ?? null,
     stage: /** @type {Stage | undefined} */ (metadata?.["millrace.route"]) ?? null,
     cache: metadata?.["millrace.cache"] ?? null,
     escalated: answer.takenBack.length > 0,
     model: ended ? (model ?? "") : "",
-    inputTokens: usage?.input_tokens ?? 0,
-    outputTokens: usage?.output_tokens ?? 0,
+    inputTokens: usage?.input_tokens ?? unknown,
+    outputTokens: usage?.output_tokens ?? unknown,
     estimated: usage?.estimated ?? false,
-    cost: usage?.cost_usd ?? 0,
+    cost: usage?.cost_usd ?? unknown,
     costEstimated: attempts.some(({ estimated }) => estimated),
-    saved: usage?.saved_usd ?? 0,
-    waste: wastedCost(attempts),
+    saved: usage?.saved_usd ?? unknown,
+    waste: usage ? wastedCost(attempts) : unknown,
     ...times,
   };
 }

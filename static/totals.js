@@ -18,6 +18,7 @@ import { sourceOf } from "./summary.js";
  * @property {number} small
  * @property {number} large
  * @property {number} escalated Of `large`, those that called the small model first.
+ * @property {boolean} costKnown Whether the cost of each is; else the next three leave some out.
  * @property {number} cost
  * @property {number} saved
  * @property {number} waste
@@ -43,6 +44,7 @@ export function totals(summaries) {
     small: number("small"),
     large: number("large"),
     escalated: completed.filter((summary) => summary.escalated && sourceOf(summary) === "large").length,
+    costKnown: summaries.every(({ cost }) => cost !== null),
     cost: sum(summaries.map(({ cost }) => cost)),
     saved: sum(summaries.map(({ saved }) => saved)),
     waste: sum(summaries.map(({ waste }) => waste)),
@@ -70,7 +72,7 @@ function spread(times) {
   return { p50: percentile(times, 0.5), p95: percentile(times, 0.95) };
 }
 
-/** @param {number[]} values */
+/** @param {(number | null)[]} values Null is unknown. */
 function sum(values) {
-  return values.reduce((total, value) => total + value, 0);
+  return values.reduce((/** @type {number} */ total, value) => total + (value ?? 0), 0);
 }

@@ -23,6 +23,7 @@ export class View {
   #calls = element("calls");
   #funnel = new Funnel(element("stage"));
   #progress = new Progress();
+  #isMetered = false; // a `millrace.usage` has come
 
   /**
    * Clear the page for a new request.
@@ -38,6 +39,7 @@ export class View {
     this.#progress = new Progress(cacheMode, this.#progress.names);
     this.#funnel.draw(this.#progress);
     for (const id of ["by", "tokens", "first", "total", "cost", "saved"]) put(id, "–");
+    this.#isMetered = false;
     this.#showCalls([]);
     this.#setStatus("asking", "Asking…");
     this.#status.scrollIntoView({ block: "nearest" }); // on a phone it may be outside the viewport
@@ -64,7 +66,8 @@ export class View {
         this.#showRevise(answer);
         break;
       case "millrace.usage":
-        put("cost", money(event.cost_usd));
+        this.#isMetered = true;
+        put("cost", `${money(event.cost_usd)} so far`);
         put("saved", money(event.saved_usd));
         this.#showCalls(event.attempts);
     }
@@ -95,12 +98,15 @@ export class View {
     const approximate = (estimated) => (estimated ? "about " : "");
     put("by", summary.model || "–");
     const { inputTokens, outputTokens } = summary;
-    put("tokens", `${approximate(summary.estimated)}${count(inputTokens)} in, ${count(outputTokens)} out`);
+    const tokens = `${approximate(summary.estimated)}${count(inputTokens)} in, ${count(outputTokens)} out`;
+    put("tokens", inputTokens === null ? "–" : tokens);
     put("first", duration(summary.firstMs));
     put("total", duration(summary.totalMs));
-    put("cost", approximate(summary.costEstimated) + money(summary.cost));
-    put("saved", money(summary.saved));
-    this.#showCalls(answer.response?.usage?.attempts ?? []);
+    if (summary.cost !== null || !this.#isMetered) {
+      put("cost", approximate(summary.costEstimated) + money(summary.cost));
+      put("saved", money(summary.saved));
+      this.#showCalls(answer.response?.usage?.attempts ?? []);
+    } // else the last `millrace.usage` is all that is known
     this.#setStatus(summary.status, endSentence(summary));
   }
 

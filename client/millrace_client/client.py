@@ -278,13 +278,12 @@ class Client:
         self._unresumed.clear()
 
     def _cancel(self, stream: Stream) -> None:
+        stream.is_cancelled = True  # it is not repeated; one that is resumed is cancelled then, for its terminal event
         connections = (*self._draining, *([self._connection] if self._connection else []))
         carrier = next((connection for connection in connections if connection.carries(stream)), None)
         if carrier is not None:
             carrier.cancel(stream)
-        elif stream.id is not None:  # it is resumed first, then cancelled, so that its terminal event arrives
-            stream.is_cancelled = True
-        else:
+        elif stream.id is None:
             self._unsent = deque(other for other in self._unsent if other is not stream)
             stream.take(_cancelled())
 

@@ -69,7 +69,7 @@ class Stream:
         self.id: str | None = None  # of the response; set by its first event
         self.response: wire.ResponseBody | None = None  # set by the first event, complete after the terminal
         self.ended = False
-        self.is_cancelled = False  # cancelled while there was no connection to send it on
+        self.is_cancelled = False  # `cancel` was called
         self.seen = -1  # the last `sequence_number`
         self.epoch: str | None = None  # of the server process that runs it
         self._send_cancel = send_cancel

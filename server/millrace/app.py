@@ -1,6 +1,5 @@
 """The ASGI application: its routes and its lifespan. `server` runs it under uvicorn as it is meant to run."""
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -52,7 +51,11 @@ def create_app(settings: Settings, claim: Claim | None = None) -> Starlette:
         ],
         lifespan=lifespan,
         middleware=middleware(settings.server.origins),
-        exception_handlers={MillraceError: refusals.refused, HTTPException: refusals.unrouted},
+        exception_handlers={
+            MillraceError: refusals.refused,
+            HTTPException: refusals.unrouted,
+            Exception: refusals.crashed,
+        },
     )
     app.router.default = pages.page(app.router.default)
     return app
@@ -60,9 +63,7 @@ def create_app(settings: Settings, claim: Claim | None = None) -> Starlette:
 
 def server(settings: Settings, claim: Claim | None = None) -> Server:
     """Return the server for these settings, not yet running; `claim` as for `create_app`."""
-    for name in ("uvicorn.error", "uvicorn.access"):
-        logging.getLogger(name).addFilter(log.hide_secrets)
-    return Server(
+    server = Server(
         uvicorn.Config(
             create_app(settings, claim),
             host=settings.server.host,
@@ -79,3 +80,5 @@ def server(settings: Settings, claim: Claim | None = None) -> Server:
             server_header=False,
         )
     )
+    log.quiet_others()
+    return server

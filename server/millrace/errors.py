@@ -1,6 +1,11 @@
 """The errors that clients get: one class and one table of codes."""
 
+import asyncio
 from typing import Any, NamedTuple
+
+# No faults, but the end of a task or of the process. `except EXITS: raise` goes before `except BaseException`, which is
+# needed because a panic in a library is no `Exception`.
+EXITS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class Rule(NamedTuple):

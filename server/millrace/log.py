@@ -1,11 +1,49 @@
-"""Logging: one event per line, as JSON unless stderr is a terminal. Prompts, answers and keys are never logged."""
+"""Logging: one event per line, as JSON unless stderr is a terminal. Prompts, answers and keys are never logged.
+
+A fault (`exc_info`) is logged in one line: its type, and where it was raised. Its message may quote a prompt, so only
+the operating system's and SQLite's are logged. At most one warning or error of a kind is logged a second; the next one
+says how many were left out.
+"""
 
 import logging
 import re
+import sqlite3
 import sys
+import time
+import traceback
+from collections.abc import Callable, MutableMapping
+from pathlib import PurePath
 from typing import Any
 
 import structlog
+
+EVERY_S = 1.0  # from one line of a kind to the next, at least
+KINDS = 256  # that are remembered
+FRAMES = 6  # of a traceback, the innermost ones
+OTHERS = ("uvicorn.error", "uvicorn.access", "asyncio", "aiohttp.client", "aiohttp.internal")  # loggers of libraries
+
+_WORDS_ARE_SAFE = (OSError, sqlite3.Error)
+_GRAVE = ("warning", "error", "critical")
+
+
+class Throttle:
+    """Lets one line of a kind through in `EVERY_S` seconds, and counts the others."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._kinds: dict[object, tuple[float, int]] = {}  # kind -> when a line was let through; left out since then
+
+    def passes(self, kind: object) -> int | None:
+        """Return how many lines of a kind were left out before this one; None if this one is to be left out."""
+        now = self._clock()
+        last, left_out = self._kinds.get(kind, (now - EVERY_S, 0))
+        if now - last < EVERY_S:
+            self._kinds[kind] = (last, left_out + 1)
+            return None
+        if len(self._kinds) >= KINDS:
+            self._kinds.clear()
+        self._kinds[kind] = (now, 0)
+        return left_out
 
 
 def configure(*, level: str = "info") -> None:
@@ -15,9 +53,10 @@ def configure(*, level: str = "info") -> None:
     )
     structlog.configure(
         processors=[
+            _throttled(Throttle()),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            _fault,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
@@ -32,12 +71,70 @@ def get() -> structlog.stdlib.BoundLogger:
     return logger
 
 
+def quiet_others() -> None:
+    """Throttle the loggers of libraries, mask secrets in their lines, and make one line of each traceback. Idempotent.
+
+    A stranger's bytes can make them log, as often as he sends some.
+    """
+    for name in OTHERS:
+        logger = logging.getLogger(name)
+        for earlier in [each for each in logger.filters if isinstance(each, _Quiet)]:
+            logger.removeFilter(earlier)
+        logger.addFilter(_Quiet())
+
+
 _SECRET = re.compile(r"(mr_[0-9a-f]{12}_|millrace\.ticket\.)[\w-]+")
 
 
-def hide_secrets(record: logging.LogRecord) -> bool:
-    """A filter for other libraries' loggers: it masks a key or a ticket that a client put into a URL."""
-    text = record.getMessage()
-    if _SECRET.search(text):
+class _Quiet(logging.Filter):
+    """A filter for the logger of a library. A kind is the line of code that logs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._throttle = Throttle()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is to be logged, which is one line afterwards."""
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            left_out = self._throttle.passes((record.pathname, record.lineno))
+            if left_out is None:
+                return False
+            text = text.partition("\n")[0]  # asyncio's further lines show tasks and what they have raised
+            if record.exc_info and record.exc_info[1] is not None:
+                error = record.exc_info[1]
+                text = f"{text}: {type(error).__name__} at {', '.join(_places(error))}"
+            if left_out:
+                text = f"{text} (and {left_out} more like it)"
+            record.exc_info = record.exc_text = record.stack_info = None
         record.msg, record.args = _SECRET.sub(r"\1…", text), ()
-    return True
+        return True
+
+
+def _throttled(throttle: Throttle) -> Callable[[Any, str, MutableMapping[str, Any]], MutableMapping[str, Any]]:
+    def throttled(_: Any, level: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if level in _GRAVE:
+            left_out = throttle.passes(event["event"])
+            if left_out is None:
+                raise structlog.DropEvent
+            if left_out:
+                event["left_out"] = left_out
+        return event
+
+    return throttled
+
+
+def _fault(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Write the fault of an event as fields."""
+    error = event.pop("exc_info", None)
+    if isinstance(error, BaseException):
+        event["error"], event["at"] = type(error).__name__, _places(error)
+        if isinstance(error, _WORDS_ARE_SAFE):
+            event["error"] += f": {error}"
+    return event
+
+
+def _places(error: BaseException) -> list[str]:
+    """Return where an error was raised: the innermost frames, the last one first."""
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)][-FRAMES:]
+    return [f"{PurePath(code.co_filename).name}:{line} {code.co_qualname}" for code, line in reversed(frames)]

@@ -53,6 +53,8 @@ class Stream:
         self.event_log = event_log
         event_log.join(self)
 
+    def fail(self) -> None: ...
+
     def notify(self, size: int) -> None:
         self.written += self.event_log.frames(len(self.written), self.codec, 2**30)
 

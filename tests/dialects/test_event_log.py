@@ -28,6 +28,8 @@ class Listener:
         self._at = start
         event_log.join(self)
 
+    def fail(self) -> None: ...
+
     def notify(self, size: int) -> None:
         self.sizes.append(size)
         if self.ready:
@@ -262,6 +264,8 @@ class Projection:
     @property
     def congested(self) -> bool | None:
         return self.event_log.congested
+
+    def fail(self) -> None: ...
 
     def text(self, deltas: list[str]) -> None:
         """Not used."""

@@ -72,6 +72,8 @@ class Reader:
     def __init__(self) -> None:
         self.size = 0
 
+    def fail(self) -> None: ...
+
     def notify(self, size: int) -> None:
         self.size += size
 

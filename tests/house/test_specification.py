@@ -105,6 +105,7 @@ NUMBERS = {
     "WAITING_BYTES": ("too much waits ({waiting:g} KiB)",),
     "MAX_FRAMES": ("no more events once it holds {0:,} frames",),
     "STUCK_S": ("client reads nothing for {0:g} s",),
+    "MERGE_TOKENS": ("at most {0} tokens",),
     "MAX_REFUSED": ("abuse ({0:,} refused",),
     "REFUSED_WITHIN_S": (" frames within {0:g} s",),
     "PING_BYTES": ("any JSON of at most {kib:g} kB",),

@@ -212,13 +212,15 @@ test("a reader of the events gets the refusal as an error", async () => {
   await assert.rejects(answer[Symbol.asyncIterator]().next(), { name: "MillraceError", code: "invalid_request" });
 });
 
-test("a lost connection ends every answer, and refuses new ones", async () => {
+test("a connection closed for good ends every answer, and refuses new ones", async () => {
   const { client, socket } = await connected();
   const answers = [client.stream("one"), client.stream("two")];
-  socket.drop(1012);
+  socket.drop(1008);
   answers.push(client.stream("three"));
-  for (const { done } of answers) await assert.rejects(done, { code: "connection_lost" });
-  assert.deepEqual(await client.closed, { code: 1012, reason: "" });
+  for (const { done } of answers) {
+    await assert.rejects(done, { name: "ConnectionLostError", code: "connection_lost" });
+  }
+  assert.deepEqual(await client.closed, { code: 1008, reason: "" });
 });
 
 test("close says goodbye", async () => {

@@ -2,7 +2,7 @@
 
 declare module "node:test" {
   interface TestContext {
-    mock: { timers: { enable(options: { apis: string[] }): void; tick(ms: number): void } };
+    mock: { timers: { enable(options: { apis: string[] }): void; tick(ms: number): void; reset(): void } };
   }
   export default function test(name: string, body: (context: TestContext) => void | Promise<void>): void;
 }

@@ -4,7 +4,9 @@ import test from "node:test";
 import { age, count, duration, money, percent, similarity } from "../../static/format.js";
 import { backoff, Reconnector } from "../../static/reconnect.js";
 import { connect } from "../../static/millrace.js";
-import { sourceOf } from "../../static/summary.js";
+import { Answer } from "../../static/answer.js";
+import { endSentence } from "../../static/sentences.js";
+import { sourceOf, summarize } from "../../static/summary.js";
 import { percentile, totals } from "../../static/totals.js";
 import { fetch, FakeSocket, WebSocket } from "./socket.js";
 
@@ -40,10 +42,11 @@ test("totals add up what ended, and time what completed", () => {
     settled({ stage: "large", firstMs: 90, totalMs: 2000, cost: 0.0007, saved: -0.00001, waste: 0.00001, ...revised }),
     settled({ stage: "small", status: "cancelled", firstMs: 90, totalMs: 90_000, cost: 0.0001 }),
     settled({ status: "refused" }),
+    settled({ status: "lost", inputTokens: null, outputTokens: null, cost: null, saved: null, waste: null }),
   ];
   const { cost, saved, waste, ...rest } = totals(past);
   assert.deepEqual(rest, {
-    requests: 8,
+    requests: 9,
     answered: 6,
     exact: 1,
     semantic: 1,
@@ -53,6 +56,7 @@ test("totals add up what ended, and time what completed", () => {
     escalated: 1,
     total: { p50: 21, p95: 2000 },
     first: { p50: 90, p95: 100 },
+    costKnown: false,
   });
   assert.deepEqual([cost, saved, waste].map(money), ["$0.00082", "$0.0015", "$0.000020"]);
   assert.deepEqual(totals([]).total, { p50: null, p95: null });
@@ -69,7 +73,19 @@ test("each answer was caught by one stage, the others by none", () => {
   assert.deepEqual(caught, ["large", "exact", "semantic", "joined", null]);
 });
 
+test("what a lost request has cost is unknown, what a refused one has cost is nothing", () => {
+  const asked = new Answer("ev_1", null, { input: "?" }, () => {});
+  const times = { firstMs: null, totalMs: 10 };
+  const lost = summarize("?", asked, { code: "connection_lost" }, times);
+  assert.deepEqual([lost.status, lost.cost, lost.saved, lost.waste, lost.inputTokens], ["lost", null, null, null, null]);
+  assert.equal(endSentence(lost), "The connection was lost after 10 ms; its cost is not known.");
+  const refused = summarize("?", asked, { code: "overloaded" }, times);
+  assert.deepEqual([refused.status, refused.cost, refused.saved, refused.inputTokens], ["refused", 0, 0, 0]);
+  assert.ok(totals([refused]).costKnown && !totals([refused, lost]).costKnown);
+});
+
 test("money shows the digits that matter", () => {
+  assert.deepEqual([money(null), count(null)], ["–", "–"], "what is unknown is not nothing");
   const shown = [0, 0.00002115, -7.8e-6, 7.8e-7, 0.0123456, 0.5, 12.345, 1e-12, 0.1 + 0.2 - 0.3].map(money);
   const wanted = ["$0", "$0.000021", "−$0.0000078", "$0.00000078", "$0.0123", "$0.5000", "$12.35", "$0", "$0"];
   assert.deepEqual(shown, wanted);
@@ -113,12 +129,12 @@ test("a link connects again when the connection drops", async () => {
   const kept = link.run();
   await first;
   const second = next();
-  FakeSocket.last.drop(1012);
+  FakeSocket.last.drop(1008); // after any other code the client connects again by itself
   await second;
   assert.deepEqual(states, ["connecting", "connected", "waiting", "connecting", "connected"]);
 
   FakeSocket.refusing = true;
-  FakeSocket.last.drop(1006);
+  FakeSocket.last.drop(1008);
   await assert.rejects(kept, over);
   FakeSocket.refusing = false;
   assert.equal(link.client, null);

@@ -221,7 +221,7 @@ test("the winner's weak words are taken back, and the closed model is asked agai
   await end("completed", { cache: "miss", route: "large", check: "unsure" }, attempts);
   assert.equal(states(progress), "past past past weak weak answered");
   const { waste, escalated } = summarize("?", answer, null, { firstMs: 1, totalMs: 2 });
-  assert.deepEqual([waste.toFixed(4), escalated], ["0.0003", true]);
+  assert.deepEqual([waste?.toFixed(4), escalated], ["0.0003", true]);
 });
 
 test("a race that is cancelled stops in both lanes", async () => {

@@ -138,19 +138,139 @@ test("cancelled while there is no connection, it is cancelled when it is resumed
   assert.deepEqual(FakeSocket.last.sent.map(({ type }) => type), ["millrace.resume", "response.cancel"]);
 });
 
-test("after five tries all is lost", async () => {
+test("a connection that was lost while nothing ran is opened again", async () => {
+  for (const code of [1001, 1006, 1011, 1012, 1013]) {
+    const { client, socket, states } = await connected();
+    socket.drop(code);
+    await settled();
+    const next = FakeSocket.last;
+    assert.ok(next !== socket, `${code}`);
+    next.receive(hello("two"));
+    const answer = client.stream("And now?", { lane: "a" });
+    next.receive(created("a"), says("a", 1, "here"), ends("a", 2));
+    assert.equal((await answer.done).status, "completed");
+    assert.equal(answer.text, "here");
+    assert.deepEqual(states, ["connected", "broken", "connected"]);
+  }
+});
+
+test("asked while there is no connection, a request goes out on the next one", async () => {
+  const { client, socket } = await connected();
+  socket.drop(1006);
+  const [inLane, free] = [client.stream("1", { lane: "a" }), client.stream("2")];
+  assert.deepEqual(socket.sent, []);
+  await settled();
+  const next = FakeSocket.last;
+  assert.deepEqual(next.sent.map(({ input }) => input), ["1", "2"]);
+  next.receive(created("a"), says("a", 1, "here"), ends("a", 2));
+  assert.equal(inLane.text, "here");
+  assert.ok(!free.ended);
+});
+
+test("what has an idempotency key is repeated, what has none fails and says why, detached or not", async () => {
+  const { client, socket } = await connected();
+  const keyed = client.stream("1", { lane: "a", idempotencyKey: "k" });
+  const keyedInMetadata = client.stream("2", { lane: "b", metadata: { "millrace.idempotency_key": "l" } });
+  const bare = client.stream("3", { lane: "c" });
+  socket.receive(created("a"), says("a", 1, "half "), created("c", "resp_3"), says("c", 1, "half "));
+  socket.drop(1006);
+  const lost = { name: "ConnectionLostError", code: "connection_lost", message: /idempotency key/ };
+  await assert.rejects(bare.done, lost);
+  await settled();
+  FakeSocket.last.receive(hello("two"));
+  assert.deepEqual(FakeSocket.last.sent.map(({ type, input }) => [type, input]), [
+    ["response.create", "1"],
+    ["response.create", "2"],
+  ]);
+  FakeSocket.last.receive(created("a", "resp_9"), says("a", 1, "anew"), ends("a", 2));
+  assert.equal((await keyed.done).status, "completed");
+  assert.equal(keyed.text, "anew");
+  assert.ok(!keyedInMetadata.ended);
+});
+
+test("what was cancelled is not repeated", async () => {
+  const { client, socket } = await connected();
+  const answer = client.stream("1", { lane: "a", idempotencyKey: "k" });
+  socket.receive(created("a"));
+  answer.cancel();
+  socket.drop(1006);
+  await assert.rejects(answer.done, { code: "connection_lost" });
+  await settled();
+  FakeSocket.last.receive(hello());
+  assert.deepEqual(FakeSocket.last.sent, []);
+});
+
+test("the delays double, with jitter, up to eight seconds, and start anew after a success", async () => {
+  const { client, socket, waits } = await connected({ tries: 7 });
+  FakeSocket.refusing = true;
+  socket.drop(1006);
+  while (waits.length < 7) await settled();
+  FakeSocket.refusing = false;
+  const first = waits.splice(0);
+  const most = [500, 1000, 2000, 4000, 8000, 8000, 8000];
+  for (const [at, ms] of most.entries()) assert.ok(first[at] >= ms / 2 && first[at] <= ms, `${first}`);
+  client.stream("And now?");
+  await settled();
+  FakeSocket.last.drop(1006);
+  await settled();
+  assert.equal(waits[0], 0);
+  assert.ok(waits[1] <= 500, `${waits}`);
+});
+
+test("a refusal that waiting does not help against is final", async () => {
+  const error = { type: "authentication_error", code: "unauthorized", message: "no such key" };
+  const refusing = /** @type {typeof globalThis.fetch} */ (
+    async () => new Response(JSON.stringify({ error }), { status: 401 })
+  );
+  const { client, socket, waits, states } = await connected({ fetch: refusing });
+  FakeSocket.refusing = true;
+  socket.drop(1006);
+  assert.equal((await client.closed).code, 1006);
+  FakeSocket.refusing = false;
+  assert.equal(waits.length, 1);
+  assert.deepEqual(states, ["connected", "broken", "lost"]);
+  await assert.rejects(client.stream("And now?").done, { code: "connection_lost", message: /no such key/ });
+});
+
+test("a function that fetches tickets may fail while its server restarts", async () => {
+  let count = 0;
+  const ticket = async () => {
+    if (++count === 2) throw new TypeError("Failed to fetch");
+    return `t${count}`;
+  };
+  const { socket } = await connected({ ticket });
+  socket.drop(1006);
+  await settled();
+  assert.deepEqual(FakeSocket.last.protocols, ["millrace.v1", "millrace.ticket.t3"]);
+});
+
+test("closed while it connects again, it stays closed", async () => {
+  const { client, socket } = await connected();
+  socket.drop(1006);
+  const answer = client.stream("?");
+  void client.close();
+  await assert.rejects(answer.done, { code: "connection_lost" });
+  await settled();
+  assert.equal(FakeSocket.last, socket);
+});
+
+test("after five tries what waits fails, and the next request tries again", async () => {
   const { client, socket, waits, states } = await connected();
   const answer = client.stream("Why?", { lane: "a", onDisconnect: "detach" });
   socket.receive(created("a"));
   FakeSocket.refusing = true;
   socket.drop(1006);
   await assert.rejects(answer.done, { code: "connection_lost", message: /no other could be opened/ });
-  FakeSocket.refusing = false;
   assert.equal(waits.length, 5);
   assert.ok(waits.every((ms) => ms <= 8000) && waits[4] >= 4000, `${waits}`);
   assert.deepEqual(states, ["connected", "broken", "lost"]);
   await assert.rejects(client.stream("And now?").done, { code: "connection_lost" });
-  assert.equal((await client.closed).code, 1006);
+  FakeSocket.refusing = false;
+  const later = client.stream("And now?", { lane: "a" });
+  await settled();
+  FakeSocket.last.receive(hello("two"), created("a"), says("a", 1, "here"), ends("a", 2));
+  assert.equal((await later.done).status, "completed");
+  assert.equal(states.at(-1), "connected");
 });
 
 test("a close that says do not come back is heeded", async () => {
@@ -193,7 +313,10 @@ test("a server that is silent for two beats is gone", async (t) => {
   t.mock.timers.tick(20_000);
   assert.equal(socket.sent.length, 2);
   t.mock.timers.tick(20_000);
-  assert.equal((await client.closed).code, 1006);
+  t.mock.timers.reset();
+  await settled();
+  assert.ok(FakeSocket.last !== socket);
+  client.close();
 });
 
 test("ping tells how long the way is", async () => {
@@ -204,8 +327,9 @@ test("ping tells how long the way is", async () => {
   assert.ok((await pinged) >= 0);
   const unanswered = client.ping();
   socket.drop(1006);
+  const meanwhile = client.ping();
   await assert.rejects(unanswered, { code: "connection_lost" });
-  await assert.rejects(client.ping(), { code: "connection_lost" });
+  await assert.rejects(meanwhile, { code: "connection_lost" });
 });
 
 test("a ticket rides beside the subprotocol; one that is fetched is fetched for each connection", async () => {

@@ -41,10 +41,60 @@ async def test_a_dropped_connection_comes_back(browser: Browser, millrace: Runni
     await routes[0].close(code=1012)
     await expect(page.locator("#status")).to_have_attribute("data-status", "lost")
     await expect(page.locator("#error")).to_contain_text("connection_lost")
+    await expect(page.locator("#status")).to_contain_text("its cost is not known")
+    for known in ("#tokens", "#cost", "#saved"):
+        await expect(page.locator(known)).not_to_have_text("$0")
+    await expect(page.locator("#history tr").first.locator("[data-name=Cost]")).to_have_text("–")
     await expect(page.locator("#link")).to_have_text("Connected")
     assert len(routes) == 2
     await ask(page, EASY[0])
     await expect_ended(page, "completed", "small")
+
+
+async def test_a_connection_lost_while_nothing_runs_comes_back(browser: Browser, millrace: Running) -> None:
+    """The page says so meanwhile; what is asked meanwhile is answered afterwards. It comes back again and again."""
+    page = await browser.new_page()
+    async with proxy_to(millrace.url) as proxy:
+        await page.goto(proxy.url)
+        await expect(page.locator("#link")).to_have_text("Connected")
+        for question in (EASY[0], EASY[1]):
+            proxy.target = None
+            proxy.cut()
+            await expect(page.locator("#link")).to_have_text("Connection lost; reconnecting…")
+            await ask(page, question)
+            proxy.target = millrace.url
+            await expect_ended(page, "completed", "small")
+            await expect(page.locator("#link")).to_have_text("Connected")
+    await page.close()
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+async def test_a_word_longer_than_any_line_is_wrapped(browser: Browser, millrace: Running, width: int) -> None:
+    """In the question, in the answer, in what was taken back and among the past requests."""
+    page = await browser.new_page(viewport={"width": width, "height": 800})
+    await page.goto(millrace.url)
+    await expect(page.locator("#link")).to_have_text("Connected")
+    word = "x" * 2000
+    await ask(page, f"Why is the sky dark at night? {word} [ttft.large=0.1] [rate.large=0]")
+    await expect(page.locator("#status")).to_have_attribute("data-status", "completed")
+    await page.evaluate(
+        """word => {
+          for (const id of ["answer", "revised", "error", "why", "status", "refusal", "tools", "reasoning"]) {
+            const part = document.getElementById(id);
+            part.hidden = false;
+            part.append(word);
+          }
+          document.querySelector("#calls li span").append(word);
+        }""",
+        word,
+    )
+    assert await page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    wide = await page.evaluate(
+        "[...document.querySelectorAll('body *')].filter(one => !one.closest('svg, del') && one.offsetParent"
+        " && one.getBoundingClientRect().right > innerWidth + 1).map(one => one.id || one.className || one.tagName)"
+    )
+    assert wide == []
+    await page.close()
 
 
 async def test_a_restart_is_said_and_got_over(browser: Browser, start: Start) -> None:

@@ -215,6 +215,8 @@ class Reader:
 
     ready, congested = True, False
 
+    def fail(self) -> None: ...
+
     def notify(self, size: int) -> None:
         pass
 

@@ -225,7 +225,7 @@ async def test_where_a_fault_strikes(simulator: Simulator, written: str, after: 
 
 async def test_a_fault_strikes_a_short_answer_at_its_end(simulator: Simulator) -> None:
     received = await read_to_end(simulator, "What is 2 + 2? [ttft=0] [rate=0] [fault=hangup@50]")
-    assert tokens(received) == 5
+    assert tokens(received) == 8
     assert b"[DONE]" not in received
     assert simulator.stats.failed == 1
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from millrace.errors import MillraceError
+
 
 class PlainCodec:
     """Writes the number of an event before it."""
@@ -11,3 +13,6 @@ class PlainCodec:
 
     def event(self, event: Any, number: int) -> bytes:
         return f"{number}<{event[0]}>".encode()
+
+    def failure(self, error: MillraceError) -> bytes:
+        return f"!{error.code}".encode()

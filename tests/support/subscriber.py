@@ -9,12 +9,16 @@ class RecordingSubscriber:
     def __init__(self, *, congested: bool | None = False) -> None:
         self.congested = congested
         self.calls: list[Fact | list[str]] = []
+        self.has_failed = False
 
     def text(self, deltas: list[str]) -> None:
         self.calls.append([*deltas])
 
     def fact(self, fact: Fact) -> None:
         self.calls.append(fact)
+
+    def fail(self) -> None:
+        self.has_failed = True
 
     @property
     def facts(self) -> list[Fact | str]:

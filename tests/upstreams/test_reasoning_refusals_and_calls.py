@@ -222,8 +222,6 @@ FAULTS: dict[str, tuple[bytes, Call, str]] = {
     "no shape": (calls({"index": "first"}), OFFERED, "cannot be read"),
     "no object": (delta(tool_calls=[3]), OFFERED, "cannot be read"),
     "an end with calls, without one": (event("Hi") + delta("tool_calls"), OFFERED, "called none"),
-    "too long": (calls(piece(0, "x" * 70_000, "now", "c")), OFFERED, "far more than it was allowed"),
-    "thinks too long": (delta(reasoning_content="x" * 70_000), CALL, "far more than it was allowed"),
 }
 
 

@@ -481,6 +481,8 @@ class ForwardingSubscriber:
     def congested(self) -> bool | None:
         return self._event_log.congested
 
+    def fail(self) -> None: ...
+
     def text(self, deltas: list[str]) -> None:
         self._event_log.text(deltas)
 

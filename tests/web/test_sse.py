@@ -391,6 +391,53 @@ async def test_a_silent_stream_is_kept_open(
     assert check_response(events_of(lines))["status"] == "completed"
 
 
+@pytest.mark.parametrize("path", [RESPONSES, CHAT])
+@pytest.mark.parametrize("delivery", ["prefix", "commit"])
+async def test_a_stream_that_has_not_begun_is_kept_open_too(
+    millrace: Running, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, path: str, delivery: str
+) -> None:
+    """Before the first word, and while a whole answer is held back. The answer that follows is the same as ever."""
+    monkeypatch.setattr(limits, "SILENT_S", 0.2)
+    asked = "Go on. [tokens=30] [ttft=0.5] [rate=60]"
+    body = body_of(path, asked, stream=True, model="small", millrace={"delivery": delivery, "cache": "off"})
+    async with http.post(path, json=body) as answer:
+        assert await answer.content.readline() == (b": still there\n" if path == CHAT else b"event: response.created\n")
+        lines = await lines_of(answer)
+    if path == RESPONSES:
+        assert ": still there" in lines
+    else:
+        assert data_of(lines)[-1] == "[DONE]"
+        assert len(text_of_chunks([json.loads(data) for data in data_of(lines)[:-1]]).split()) > 15
+
+
+@pytest.mark.parametrize("path", [RESPONSES, CHAT])
+async def test_what_fails_after_the_first_comment_fails_in_mid_stream(
+    millrace: Running, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """One error with what it cost, and no [DONE]; before the first comment it would be a status."""
+    monkeypatch.setattr(limits, "SILENT_S", 0.2)
+    async with http.post(path, json=body_of(path, "x [ttft=0.8] [fault=hangup@0]", stream=True)) as answer:
+        lines = await lines_of(answer)
+    assert ": still there" in lines
+    events = events_of(lines)
+    if path == CHAT:
+        (only,) = events
+        assert only["error"]["code"] == "upstream_truncated"
+        assert only["usage"]["cost_usd"] >= 0
+    else:
+        assert check_response(events)["error"]["code"] == "upstream_truncated"
+    assert "[DONE]" not in data_of(lines)
+
+
+async def test_who_leaves_a_stream_of_comments_stops_the_model(
+    millrace: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SILENT_S", 0.1)
+    async with asking(millrace, CHAT, body_of(CHAT, "x [ttft=30]", stream=True, model="small")) as answer:
+        assert await answer.content.readline() == b": still there\n"
+    await until(lambda: millrace.small.stats.aborted == 1)
+
+
 async def test_who_takes_nothing_is_given_up(start: Start) -> None:
     """A client that does not read pauses the model; after a while the request ends, and its model stops."""
     async with (

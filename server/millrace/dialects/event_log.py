@@ -9,6 +9,8 @@ neither number nor text changes, since slower listeners and a resume must get th
 from collections import deque
 from typing import Any, Protocol
 
+from millrace import log
+from millrace.errors import EXITS, MillraceError
 from millrace.funnel.response_log import ResponseLog
 
 
@@ -23,6 +25,10 @@ class Codec(Protocol):
         """Encode any other event."""
         ...
 
+    def failure(self, error: MillraceError) -> bytes:
+        """Encode an error that ends a stream whose log cannot say it."""
+        ...
+
 
 class Listener(Protocol):
     """A client that takes frames. `ready`: it can send more at once. `congested`: too much waits to be sent."""
@@ -34,7 +40,11 @@ class Listener(Protocol):
     def congested(self) -> bool: ...  # noqa: D102 - documented above
 
     def notify(self, size: int) -> None:
-        """Note that there are new events of about `size` bytes."""
+        """Note that there are new events of about `size` bytes. A listener that raises is dropped; the others go on."""
+        ...
+
+    def fail(self) -> None:
+        """End with `internal_error`: it has raised, and is notified no more."""
         ...
 
 
@@ -48,7 +58,8 @@ class EventLog:
         self.response = response
         self.written: list[Any] = []  # by number: a text delta, or an event
         self.log_bytes = 0  # approximate size of what is stored for a replay; text that frames repeat counts once
-        self._finished = False
+        self.is_broken = False  # it has ended without a terminal: its projection has raised
+        self.is_finished = False  # no event will follow
         self._waiting: deque[Any] = deque()  # in order: a list of text deltas to be merged, or an event
         self._listeners: list[Listener] = []
 
@@ -75,7 +86,7 @@ class EventLog:
     def leave(self, listener: Listener) -> None:
         """Remove a listener. Idempotent."""
         if listener in self._listeners:
-            self._listeners.remove(listener)
+            self._listeners = [other for other in self._listeners if other is not listener]
             self.response.apply_backpressure()
 
     def text(self, deltas: list[str]) -> None:
@@ -106,7 +117,7 @@ class EventLog:
 
     def finish(self) -> None:
         """Note that no event will follow."""
-        self._finished = True
+        self.is_finished = True
         self._notify(0)
 
     def frames(self, number: int, codec: Codec, max_bytes: int) -> list[bytes]:
@@ -130,7 +141,7 @@ class EventLog:
 
     def ends_at(self, number: int) -> bool:
         """Whether `number` is past the last event, and no event will follow."""
-        return self._finished and number == len(self.written) and not self._waiting
+        return self.is_finished and number == len(self.written) and not self._waiting
 
     def _write_next(self) -> bool:
         """Write the event that has waited longest; False if none waits."""
@@ -148,4 +159,16 @@ class EventLog:
 
     def _notify(self, size: int) -> None:
         for listener in self._listeners:
-            listener.notify(size)
+            try:
+                listener.notify(size)
+            except BaseException as error:
+                self._drop(listener, error)
+
+    def _drop(self, listener: Listener, error: BaseException) -> None:
+        """End a listener that has raised. The list is replaced, not changed: it may be iterated over right now."""
+        if isinstance(error, EXITS):
+            raise error
+        log.get().error("listener crashed", id=self.response.id, exc_info=error)
+        self._listeners = [other for other in self._listeners if other is not listener]
+        listener.fail()
+        self.response.apply_backpressure()

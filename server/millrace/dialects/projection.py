@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 from millrace.dialects.event_log import EventLog
 from millrace.dialects.visibility import Visibility
+from millrace.errors import EXITS, MillraceError, internal_error
 from millrace.funnel.response_log import Fact, ResponseLog
 from millrace.types import Aside
 
@@ -33,6 +34,22 @@ class Projection(ABC):
         """Add what a fact makes visible, then the events of the fact itself."""
         self._visibility.fact(fact)
         self._show_fact(fact)
+
+    def fail(self) -> None:
+        """End with `internal_error`. What it holds cannot be trusted any more."""
+        if self.event_log.is_finished:
+            return
+        try:
+            self._show_fault(internal_error())
+        except EXITS:
+            raise
+        except BaseException:  # the second fault of the same projection
+            self.event_log.is_broken = True
+        self.event_log.finish()
+
+    def _show_fault(self, error: MillraceError) -> None:
+        """Add the event that ends a response which cannot be shown any more, if the dialect has one."""
+        self.event_log.is_broken = True
 
     @abstractmethod
     def _show_text(self, deltas: list[str]) -> None:

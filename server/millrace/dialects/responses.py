@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 from millrace.dialects.items import OutputItems, length
 from millrace.dialects.metadata import metadata_of
 from millrace.dialects.projection import Dialect, Projection
+from millrace.errors import MillraceError
 from millrace.funnel.response_log import Ended, Fact, Metered, ResponseLog, Revised, Routed, Started
 from millrace.types import Aside, CallPiece, Refusal, Status, Thought
 from millrace.wire import responses as wire
@@ -127,6 +128,14 @@ class ResponsesProjection(Projection):
         self.event_log.event(_TERMINALS[fact.status](response=body), self._echoed + sum(map(length, body.output)))
         self.event_log.finish()
 
+    def _show_fault(self, error: MillraceError) -> None:
+        ended = self._response.ended
+        body = self._body("failed", self._request.model)
+        body.output = self.output.items("incomplete")
+        body.usage = None if ended is None else wire.usage_body(ended.statement)
+        body.error = wire.error_body(error)
+        self.event_log.event(wire.Failed(response=body), self._echoed)
+
     def body_so_far(self) -> wire.ResponseBody:
         """Return the response object while it runs."""
         body = self._body("in_progress", self._request.model)
@@ -187,3 +196,8 @@ class EventCodec:
         event.sequence_number, event.stream_id = number, self._stream_id
         frame = wire.encode(event)
         return b"event: %b\ndata: %b\n\n" % (wire.type_of(event).encode(), frame) if self._sse else frame
+
+    def failure(self, error: MillraceError) -> bytes:
+        """Encode an `error`."""
+        frame = wire.error_event(error)
+        return b"event: error\ndata: %b\n\n" % frame if self._sse else frame

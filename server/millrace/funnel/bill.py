@@ -49,7 +49,7 @@ class OpenCharge:
             return self.attempt.usage
         if not (self.billable and self.attempt.sent):
             return Usage()
-        output_tokens = min(self._output_tokens, self.call.max_output_tokens)  # no provider bills more than the cap
+        output_tokens = min(self._output_tokens, self.call.most_output_tokens)  # more is not read
         return Usage(input_tokens=self._input_tokens, output_tokens=output_tokens, estimated=True)
 
     @property

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from millrace import log
-from millrace.errors import MillraceError
+from millrace.errors import EXITS, MillraceError
 from millrace.funnel.bill import NOTHING, Bill, milliseconds, shown_charge
 from millrace.funnel.response_log import Ended, ResponseLog
 from millrace.types import (
@@ -99,7 +99,9 @@ def _unanswered(
 ) -> Ended:
     try:
         statement = bill.statement(answered=False)
-    except Exception as error_of_bill:  # a broken bill must not cost the client its terminal event
+    except EXITS:
+        raise
+    except BaseException as error_of_bill:  # a broken bill must not cost the client its terminal event
         log.get().error("bill not made out", exc_info=error_of_bill)
         statement = NOTHING
     last = shown_charge(statement.charges) if statement.charges else None

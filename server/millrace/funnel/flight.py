@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from millrace.errors import internal_error
 from millrace.funnel.bill import Bill, OpenCharge
 from millrace.funnel.ending import Result
 from millrace.funnel.response_log import Committed, Ended, Fact, Metered, ResponseLog, Revised, Routed, Started
@@ -25,6 +26,7 @@ class Participant:
     response: ResponseLog
     bill: Bill
     cache: CacheOutcome  # miss for the first participant, joined for the others
+    crashed: asyncio.Future[None] | None = None  # done once it has raised; `Flight.join` waits for it
 
     @property
     def congested(self) -> bool:
@@ -48,6 +50,11 @@ class Participant:
                 pass  # the funnel appends these to each request's own log
             case aside:
                 self.response.say(aside)
+
+    def fail(self) -> None:
+        """Let `Flight.join` raise. The flight goes on without this request."""
+        if self.crashed is not None:
+            self.crashed.set_result(None)
 
 
 Generate = Callable[[ResponseLog, "Flight"], Coroutine[Any, Any, Result]]
@@ -79,7 +86,8 @@ class Flight:
         generation of all others.
         """
         first = self._task is None
-        participant = Participant(response, bill, CacheOutcome.MISS if first else CacheOutcome.JOINED)
+        crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        participant = Participant(response, bill, CacheOutcome.MISS if first else CacheOutcome.JOINED, crashed)
         self._participants.append(participant)
         response.follow(self.response)
         self.response.subscribe(participant)
@@ -87,9 +95,11 @@ class Flight:
             self._task = asyncio.get_running_loop().create_task(self._generate(self.response, self))
             self._task.add_done_callback(self._ended)
         try:
-            await asyncio.wait((self._task,))
+            await asyncio.wait((self._task, crashed), return_when=asyncio.FIRST_COMPLETED)
         finally:
             await self._leave(participant)
+        if crashed.done():
+            raise internal_error()
         result = self._task.result()
         return result.joined() if participant.cache is CacheOutcome.JOINED else result
 

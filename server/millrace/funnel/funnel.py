@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 
 from millrace import log
-from millrace.errors import MillraceError, internal_error
+from millrace.errors import EXITS, MillraceError, internal_error
 from millrace.funnel import prompt
 from millrace.funnel.bill import Bill, Payer
 from millrace.funnel.calls import Caller
@@ -86,7 +86,7 @@ class Funnel:
             except BaseException as error:  # also a panic in a library; the client gets a terminal
                 log.get().error("request crashed", id=response.id, exc_info=error)
                 ended = failed(response, bill, internal_error())
-                if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+                if isinstance(error, EXITS):
                     raise
             finally:
                 settle(response, bill, ended)

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol, overload
 
-from millrace.errors import MillraceError
+from millrace import log
+from millrace.errors import EXITS, MillraceError
 from millrace.ports import Attempt, Clock
 from millrace.types import (
     Aside,
@@ -120,7 +121,7 @@ Fact = Started | Routed | Revised | Committed | Metered | Ended | Aside
 
 
 class Subscriber(Protocol):
-    """Receives the facts of a response, synchronously and in order. Must not raise."""
+    """Receives the facts of a response, synchronously and in order. One that raises is dropped; the others go on."""
 
     @property
     def congested(self) -> bool | None:
@@ -133,6 +134,10 @@ class Subscriber(Protocol):
 
     def fact(self, fact: Fact) -> None:
         """Receive any other fact."""
+        ...
+
+    def fail(self) -> None:
+        """End with `internal_error`: it has raised, and receives nothing more."""
         ...
 
 
@@ -169,8 +174,11 @@ class ResponseLog:
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Replay all facts to a subscriber, then pass on each new one."""
-        self.replay(subscriber)
         self.subscribers.append(subscriber)
+        try:
+            self.replay(subscriber)
+        except BaseException as error:
+            self._drop(subscriber, error)
         self.apply_backpressure()
 
     def replay(self, subscriber: Subscriber) -> None:
@@ -182,8 +190,8 @@ class ResponseLog:
                 subscriber.fact(fact)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Remove a subscriber."""
-        self.subscribers.remove(subscriber)
+        """Remove a subscriber. Idempotent."""
+        self.subscribers = [other for other in self.subscribers if other is not subscriber]
         self.apply_backpressure()
 
     def follow(self, source: "ResponseLog") -> None:
@@ -234,7 +242,10 @@ class ResponseLog:
             self.first_text_at = self.clock()
         self.facts.extend(deltas)
         for subscriber in self.subscribers:
-            subscriber.text(deltas)
+            try:
+                subscriber.text(deltas)
+            except BaseException as error:
+                self._drop(subscriber, error)
         if self._missing_deltas > 0:
             self._missing_deltas -= len(deltas)
             if self._missing_deltas <= 0 and self._enough_deltas is not None and not self._enough_deltas.done():
@@ -291,8 +302,7 @@ class ResponseLog:
     def meter(self, statement: Statement) -> None:
         """Send what it has used and cost so far. Not stored: later subscribers get the next one."""
         self.metered_at = self.clock()
-        for subscriber in self.subscribers:
-            subscriber.fact(Metered(statement))
+        self._pass_on(Metered(statement))
 
     def end(self, ended: Ended) -> None:
         """Append the end. Nothing is appended after it (PROTOCOL.md, What always holds, 1)."""
@@ -327,8 +337,31 @@ class ResponseLog:
 
     def _append(self, fact: Fact) -> None:
         self.facts.append(fact)
+        self._pass_on(fact)
+
+    def _pass_on(self, fact: Fact) -> None:
         for subscriber in self.subscribers:
-            subscriber.fact(fact)
+            try:
+                subscriber.fact(fact)
+            except BaseException as error:
+                self._drop(subscriber, error)
+
+    def _drop(self, subscriber: Subscriber, error: BaseException) -> None:
+        """End a subscriber that has raised. A fault of one client's view is not that of the model or of another client.
+
+        The list is replaced, not changed, since it may be iterated over right now.
+        """
+        if isinstance(error, EXITS):
+            raise error
+        log.get().error("subscriber crashed", id=self.id, exc_info=error)
+        self.subscribers = [other for other in self.subscribers if other is not subscriber]
+        try:
+            subscriber.fail()
+        except EXITS:
+            raise
+        except BaseException as error_of_end:
+            log.get().error("subscriber not ended", id=self.id, exc_info=error_of_end)
+        self.apply_backpressure()
 
 
 @overload

@@ -107,7 +107,7 @@ class Run:
         if self.listeners == 0:
             self.left_at = self._clock()
             if self.request.on_disconnect is OnDisconnect.CANCEL:
-                self.was_abandoned = not self.is_over
+                self.was_abandoned = self.response.ended is None and not self.is_over
                 self.cancel()
 
     def cancel(self) -> None:

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from millrace import log
-from millrace.errors import MillraceError, internal_error
+from millrace.errors import EXITS, MillraceError, internal_error
+from millrace.funnel.bill import NOTHING
 from millrace.funnel.funnel import Funnel
+from millrace.funnel.response_log import Ended
 from millrace.ports import Admission, Clock
+from millrace.pricing import ZERO
 from millrace.runs.run import Phase, Run
 from millrace.runs.sweeper import call_each
-from millrace.types import Request
+from millrace.types import Request, Status
 from millrace.wire import limits
 
 MAX_KEPT = 64 * 2**20  # bytes of all runs that have ended
@@ -103,7 +106,7 @@ class Runs:
     ) -> None:
         """Keep or forget a run whose task is done. It leaves the live runs whatever is wrong with it."""
         try:
-            self._end_if_never_started(run, admission, task)
+            self._end_if_broken(run, admission, task)
         finally:
             if not run.is_over:
                 run.set_phase(Phase.ENDED)
@@ -114,13 +117,26 @@ class Runs:
                 self._keep(run, repeat)
         self.on_end(run)
 
-    def _end_if_never_started(self, run: Run, admission: Admission | None, task: asyncio.Task[None]) -> None:
-        """If the task was cancelled before its first step, note the first event and the terminal here."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.get().error("request crashed outside the funnel", id=run.request.id, exc_info=error)
-            run.set_phase(Phase.REFUSED, internal_error())
+    def _end_if_broken(self, run: Run, admission: Admission | None, task: asyncio.Task[None]) -> None:
+        """End a run that has no end. One that was cancelled before its first step still gets its first event."""
+        error = None if task.cancelled() else task.exception()
         if task.cancelled() and run.response.started_at is None:
-            self._funnel.drop(run.response, admission)
+            try:
+                self._funnel.drop(run.response, admission)
+            except EXITS:
+                raise
+            except BaseException as error_of_drop:
+                error = error_of_drop
+        if error is not None:
+            log.get().error("request crashed outside the funnel", id=run.request.id, exc_info=error)
+            if admission is not None:
+                admission.settle(ZERO, 0)  # the bill has done it, unless it was never made
+        if run.response.ended is not None or run.is_over:
+            return
+        if run.response.started_at is None:
+            run.set_phase(Phase.REFUSED, internal_error())
+        else:
+            run.response.end(Ended(status=Status.FAILED, error=internal_error(), statement=NOTHING))
 
     def _keep(self, run: Run, repeat: Repeat | None) -> None:
         self._kept[run.request.id] = _Kept(run, repeat)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from millrace import log
+from millrace.errors import EXITS
 from millrace.ports import Clock
 
 BEAT_S = 0.1
@@ -42,5 +43,7 @@ def call_each(swept: Iterable[_Swept], look: Callable[[_Swept], None]) -> None:
     for one in swept:
         try:
             look(one)
-        except Exception as error:  # the beat must go on
+        except EXITS:
+            raise
+        except BaseException as error:  # the beat must go on
             log.get().error("sweep failed", exc_info=error)

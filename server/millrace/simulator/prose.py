@@ -1,13 +1,11 @@
 """Generated text for questions without a prepared answer; the same for the same seed."""
 
-import re
+import codecs
 from collections.abc import Iterator
 from itertools import chain, islice
 from random import Random
 
-# A token is a word with the space before it; long words are split, as by a real tokenizer.
-# The tokens joined are exactly the text.
-_TOKEN = re.compile(r"\s*\S{1,8}|\s+")
+from millrace.tokens import PIECE, encoding
 
 _OPENINGS = (
     "This is a simulated answer: no model was asked and nothing was billed.",
@@ -52,8 +50,11 @@ _TAILS = (
 
 
 def split(text: str) -> Iterator[str]:
-    """Split text into tokens; none is empty."""
-    return iter(_TOKEN.findall(text))
+    """Split text into tokens, as Millrace counts them; none is empty. Joined they are exactly the text."""
+    decoded = codecs.getincrementaldecoder("utf-8")()  # a rare character is several tokens, and comes with the last
+    pieces = (text[at : at + PIECE] for at in range(0, len(text), PIECE))
+    found = chain.from_iterable(map(encoding().encode_ordinary, pieces))
+    return filter(None, map(decoded.decode, map(encoding().decode_single_token_bytes, found)))
 
 
 def passage(rng: Random) -> str:

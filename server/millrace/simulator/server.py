@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 import orjson
 from aiohttp import web
 
+from millrace import tokens
 from millrace.simulator.directives import HEADER
 from millrace.simulator.faults import Fault, Kind
 from millrace.simulator.profiles import Profile
@@ -49,6 +50,7 @@ class Simulator:
         """Start to listen. Port 0 takes a free port."""
         if self._runner:
             raise RuntimeError("the simulator is already started")
+        await asyncio.to_thread(tokens.encoding)  # or the first answer waits for it
         # With handler_cancellation aiohttp cancels a call as soon as its client disconnects.
         # aiohttp sets TCP_NODELAY itself.
         runner = web.AppRunner(

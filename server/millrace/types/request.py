@@ -8,6 +8,8 @@ from typing import Any
 from millrace.types.conversation import Prompt
 from millrace.types.model import Model
 
+MERGE_TOKENS = 64  # of a merge window at most: what one turn of the loop joins
+
 
 class Strategy(StrEnum):
     """Which models a request may call, and in which order."""
@@ -116,3 +118,8 @@ class Call:
         """The lowest of the caps of the model, the request and the budget."""
         caps = (self.model.max_output_tokens, self.prompt.max_output_tokens, self.cap)
         return min(cap for cap in caps if cap is not None)
+
+    @property
+    def most_output_tokens(self) -> int:
+        """The tokens after which its model is cut off. Providers count a little differently."""
+        return self.max_output_tokens + MERGE_TOKENS

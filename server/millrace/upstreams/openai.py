@@ -5,24 +5,23 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
 
 from millrace import log
-from millrace.errors import UpstreamError
+from millrace.errors import EXITS, UpstreamError
 from millrace.ports import Clock, Sink
 from millrace.types import Aside, Call, Finish, FinishReason, Refusal, Thought, Usage
 from millrace.upstreams import asides, chat
+from millrace.upstreams.cap import OutputCap
 from millrace.upstreams.sse import EventStream
 from millrace.upstreams.tool_calls import CallReader
 
 DRAIN_S = 1.0  # to read the rest of a finished answer's body, so that the connection can be reused
 TAIL_S = 2.0  # to wait for usage after the finish reason
 MAX_ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
-# Bounds an answer in characters, against models that ignore their cap: per token of the cap, and at least MIN_ANSWER.
-CHARACTERS_PER_TOKEN, MIN_ANSWER = 32, 64 * 1024
 
 
 def marking_sent() -> aiohttp.TraceConfig:
@@ -115,7 +114,8 @@ class ChatAttempt:
         self.sent = False  # the request headers are sent; before that no provider can charge for it
         self._last_event_at = upstream.clock()  # comments and empty deltas only keep it open
         self._has_event = False
-        self._characters_left = max(MIN_ANSWER, call.max_output_tokens * CHARACTERS_PER_TOKEN)
+        self._cap = OutputCap(call.most_output_tokens)
+        self._is_cut = False  # it has passed its cap
         self._response: aiohttp.ClientResponse | None = None
         self._finish_reason: FinishReason | None = None
         self._finished_at = 0.0
@@ -177,12 +177,15 @@ class ChatAttempt:
             self._fail(error)
         except (aiohttp.ClientError, OSError) as error:
             self._fail(self._connection_error(error))
-        except Exception as error:  # else the caller would wait for `done` forever
+        except EXITS:
+            raise
+        except BaseException as error:  # else the caller would wait for `done` forever
             log.get().error("upstream reader crashed", model=self._model, exc_info=error)
             self._fail(UpstreamError("upstream_error", f"the answer of {self._model} could not be read"))
         else:
             self._finish()
-            await self._drain()
+            if not self._is_cut:
+                await self._drain()
         finally:
             if self._response is not None:
                 self._response.close()
@@ -200,7 +203,7 @@ class ChatAttempt:
         events = EventStream()
         async for chunk in response.content.iter_any():
             self._take(events.feed(chunk))
-            if self._terminated or (self._finish_reason is not None and self.usage is not None):
+            if self._terminated or self._is_cut or (self._finish_reason is not None and self.usage is not None):
                 break  # the answer and its usage are complete
             if not self._unpaused.is_set():
                 await self._unpaused.wait()
@@ -229,6 +232,9 @@ class ChatAttempt:
                     return
                 if data:
                     self._take_chunk(data, deltas, placed)
+                    if self._is_cut:
+                        self._finish_reason, self.usage = FinishReason.LENGTH, None  # what it reports is not shown
+                        return
         finally:
             if deltas or placed or self._finish_reason is not None:  # a delta that brings nothing is silence
                 self._has_event, self._last_event_at = True, self._upstream.clock()
@@ -267,42 +273,43 @@ class ChatAttempt:
             self.usage = chat.usage(chunk.usage, self._context_window) or self.usage
 
     def _take_delta(self, delta: chat.ChatDelta, deltas: list[str], placed: list[asides.Placed]) -> None:
+        thought = delta.reasoning_content or delta.reasoning
+        if thought and isinstance(thought, str) and (fitting := self._fitting(thought)):
+            placed.append((len(deltas), Thought(fitting)))  # it goes before the text of the same chunk
         if text := delta.content:
-            self._characters_left -= len(text)  # as in `_spend`, without a call per token
-            if self._characters_left < 0:
-                raise self._too_much()
-            deltas.append(text)
-        if delta.reasoning_content or delta.reasoning or delta.refusal or delta.tool_calls or delta.function_call:
+            cap = self._cap
+            if text.isascii() and (free_bytes := cap.free_bytes - len(text)) >= 0:  # as in `_fitting`, without a call
+                cap.free_bytes = free_bytes
+                cap.uncounted.append(text)
+                deltas.append(text)
+            elif fitting := self._fitting(text):
+                deltas.append(fitting)
+        if delta.refusal or delta.tool_calls or delta.function_call:
             self._take_asides(delta, len(deltas), placed)
 
     def _take_asides(self, delta: chat.ChatDelta, after: int, placed: list[asides.Placed]) -> None:
-        """Take what is not text. Reasoning goes before the text of the same chunk, anything else after it."""
-        before = after - 1 if delta.content else after
-        thought = delta.reasoning_content or delta.reasoning
-        if thought and isinstance(thought, str):
-            self._spend(thought)
-            placed.append((before, Thought(thought)))
-        if delta.refusal:
+        """Take a refusal and pieces of tool calls, which go after the text of the same chunk."""
+        if delta.refusal and (fitting := self._fitting(delta.refusal)):
             self._refused = True
-            self._spend(delta.refusal)
-            placed.append((after, Refusal(delta.refusal)))
+            placed.append((after, Refusal(fitting)))
         if (delta.tool_calls or delta.function_call) and not self._tools_offered:
             raise UpstreamError("upstream_error", f"{self._model} called a tool that nobody offered")
         if delta.function_call:
             raise UpstreamError("upstream_error", f"{self._model} sent a function_call; only tool_calls are read")
         for given in delta.tool_calls or ():
-            if (piece := self._calls.read(given)) is not None:
-                self._spend(piece.id + piece.name + piece.arguments)
-                placed.append((after, piece))
+            if (piece := self._calls.read(given)) is None:
+                continue
+            fitting = self._fitting(piece.name + piece.arguments)
+            if len(fitting) > len(piece.name) or not self._is_cut:
+                placed.append((after, replace(piece, arguments=fitting[len(piece.name) :])))
 
-    def _spend(self, text: str) -> None:
-        """Count characters. Raises `upstream_error` if the model sends far more than its cap."""
-        self._characters_left -= len(text)
-        if self._characters_left < 0:
-            raise self._too_much()
-
-    def _too_much(self) -> UpstreamError:
-        return UpstreamError("upstream_error", f"{self._model} sent far more than it was allowed")
+    def _fitting(self, text: str) -> str:
+        """Return as much of a text as the cap has room for; if that is not all, the answer ends with it."""
+        if self._is_cut:
+            return ""
+        fitting = self._cap.fitting(text)
+        self._is_cut = len(fitting) < len(text)
+        return fitting
 
     def _connection_error(self, error: Exception) -> UpstreamError:
         """Return the error for a broken connection, by when it broke."""

@@ -1,18 +1,21 @@
 """The endpoints under /v1: responses over WebSocket and HTTP, chat completions; cancel, replay, delete; tickets."""
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from millrace import log
 from millrace.dialects.chat import completion_of, in_chat
 from millrace.dialects.event_log import Codec, EventLog
 from millrace.dialects.responses import EventCodec, body_of, in_responses
-from millrace.errors import FailedWithUsage, MillraceError, invalid
+from millrace.errors import EXITS, FailedWithUsage, MillraceError, invalid
 from millrace.funnel import checks
 from millrace.principal import Principal
 from millrace.runs.conversations import not_found
@@ -20,9 +23,9 @@ from millrace.runs.intake import repeat_of
 from millrace.runs.run import Run
 from millrace.web.outbox import AsgiWriter, FrameWriter
 from millrace.web.process import Process
-from millrace.web.session import Closed, Session
+from millrace.web.session import FAULT, Closed, Session
 from millrace.web.sse import SseResponse, WholeResponse
-from millrace.web.websocket import EXTENSION
+from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION
 from millrace.wire import chunks, completions, documents, limits, reading, requests, responses as wire
 
 MAX_TICKET_BODY = 4096  # bytes
@@ -40,7 +43,21 @@ async def websocket_responses(websocket: WebSocket) -> None:
     try:
         await session.run(cast("Any", websocket.receive))
     except Closed as end:
-        await websocket.close(end.code, end.reason)
+        await _close(websocket, writer, end.code, end.reason)
+    except EXITS:
+        raise
+    except BaseException as error:
+        log.get().error("session crashed", exc_info=error)
+        await _close(websocket, writer, limits.CloseCode.FAULT, FAULT)
+
+
+async def _close(websocket: WebSocket, writer: FrameWriter, code: int, reason: str) -> None:
+    """Close after all that was written before. A peer that is gone, or takes nothing, cannot be told."""
+    with suppress(WebSocketDisconnect, TimeoutError):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            if isinstance(writer, AsgiWriter):
+                await writer.drained()
+            await websocket.close(code, reason)
 
 
 async def create_response(request: Request) -> Response:

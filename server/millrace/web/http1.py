@@ -9,7 +9,7 @@ import asyncio
 from typing import Any, cast
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from millrace.web.websocket import EXTENSION, tune, unsent
 
@@ -52,6 +52,17 @@ class TimedHttp(H11Protocol):
         if self.scope is not None:
             cast("dict[str, Any]", self.scope).setdefault("extensions", {})[EXTENSION] = self
         self._watch()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be read. An application that is still reading it, or answering, has lost its client."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """Set the timer for the next head."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from millrace import log
 from millrace.dialects.projection import Dialect
 from millrace.dialects.responses import EventCodec, ResponsesProjection
-from millrace.errors import MillraceError, internal_error
+from millrace.errors import EXITS, MillraceError, internal_error
 from millrace.runs.conversations import not_found
 from millrace.runs.run import Run
 from millrace.types import OnDisconnect, Request
@@ -166,7 +166,9 @@ class Jobs:
             await self._show(place, run, start)
         except MillraceError as error:
             self._refuse(error, place.stream_id, job.event_id)
-        except Exception as error:  # the lane must go on
+        except EXITS:
+            raise
+        except BaseException as error:  # the lane must go on
             log.get().error("job crashed", id=job.response_id, exc_info=error)
             self._refuse(internal_error(), place.stream_id, job.event_id)
         finally:
@@ -185,7 +187,9 @@ class Jobs:
         projection = run.projection(self._dialect)
         feed = Feed(projection.event_log, self._outbox, EventCodec(projection, place.stream_id), start)
         try:
-            await run.wait()
+            await asyncio.wait((run.task, feed.finished), return_when=asyncio.FIRST_COMPLETED)
+            if not feed.finished.done() or run.response.ended is not None:
+                await run.wait()  # else it is this view of it that has failed
             await feed.finished
             self._remember(place.stream_id, run)
         finally:

@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from millrace.access.gate import Gate, RequestHead
 from millrace.errors import MillraceError
@@ -26,7 +26,11 @@ class GateMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Admit a request, or answer why not. A client that goes away in the middle of its body is no error."""
+        """Admit a request, or answer why not. A client that goes away in the meantime is no error."""
+        with suppress(ClientDisconnect, WebSocketDisconnect):
+            await self._admit(scope, receive, send)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and _is_ambiguous(scope):
             error = MillraceError("invalid_request", "Content-Length and Transfer-Encoding: send only one of them")
             answer = refusal(error)
@@ -50,8 +54,7 @@ class GateMiddleware:
                     await refusal(error)(scope, receive, send)
                 return
             scope["state"]["principal"] = principal
-            with suppress(ClientDisconnect):
-                await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
 
 
 def middleware(origins: Sequence[str]) -> list[Middleware]:

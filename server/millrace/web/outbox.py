@@ -10,7 +10,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
+from millrace import log
 from millrace.dialects.event_log import Codec, EventLog
+from millrace.errors import EXITS, internal_error
 from millrace.wire import limits
 
 ONE_FRAME = 1  # byte; `EventLog.frames` returns at least one frame, so with this it returns exactly one
@@ -75,7 +77,14 @@ class Feed:
 
     def write(self, free_bytes: int) -> bool:
         """Write the next frames, up to the one that passes so many bytes. Return whether there were any."""
-        frames = self.event_log.frames(self._at, self._codec, free_bytes)
+        try:
+            frames = self.event_log.frames(self._at, self._codec, free_bytes)
+        except EXITS:
+            raise
+        except BaseException as error:  # a fault of this response is not one of its connection
+            log.get().error("event not encoded", id=self.event_log.response.id, exc_info=error)
+            self.fail()
+            return False
         if frames:
             self._at += len(frames)
             size = self._outbox.put_all(frames)
@@ -83,8 +92,18 @@ class Feed:
         else:
             self.waiting_bytes = 0
         if self.event_log.ends_at(self._at) and not self.finished.done():
-            self.finished.set_result(None)
+            if self.event_log.is_broken:
+                self.fail()
+            else:
+                self.finished.set_result(None)
         return bool(frames)
+
+    def fail(self) -> None:
+        """Let who waits for the end raise `internal_error`; write nothing more."""
+        if not self.finished.done():
+            self.finished.set_exception(internal_error())
+        self._outbox.forget(self)
+        self.event_log.leave(self)
 
     def close(self) -> None:
         """Stop listening. Idempotent."""
@@ -92,6 +111,8 @@ class Feed:
         self.event_log.leave(self)
         if not self.finished.done():
             self.finished.cancel()
+        elif not self.finished.cancelled():
+            self.finished.exception()  # nobody may have waited for it
 
 
 class Outbox:
@@ -102,6 +123,7 @@ class Outbox:
         self.congested = False
         self.writable = asyncio.Event()  # clear while the socket is full
         self.writable.set()
+        self.on_crash: Callable[[BaseException], None] = _raise  # called when frames could not be written
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._frames: list[bytes] = []
@@ -149,8 +171,14 @@ class Outbox:
     def flush(self) -> None:
         """Write the frames of this turn of the loop, then take those that did not fit into it."""
         frames, self._frames, self._bytes = self._frames, [], 0
-        if frames:
-            self._writer.write_frames(frames)
+        try:
+            if frames:
+                self._writer.write_frames(frames)
+        except EXITS:
+            raise
+        except BaseException as error:
+            self.on_crash(error)
+            return
         if self._turns:
             self._take_turns()
 
@@ -198,6 +226,10 @@ class Outbox:
         self._take_turns()
 
 
+def _raise(error: BaseException) -> None:
+    raise error
+
+
 class AsgiWriter:
     """The fallback on plain ASGI, one frame a call: a task sends the frames and counts those that it has not sent."""
 
@@ -221,6 +253,11 @@ class AsgiWriter:
             self.on_pause()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._drain())
+
+    async def drained(self) -> None:
+        """Wait until all frames are sent, or the peer is gone."""
+        if self._task is not None:
+            await asyncio.wait((self._task,))
 
     async def _drain(self) -> None:
         while self._waiting:

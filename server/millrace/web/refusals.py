@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from millrace.errors import FailedWithUsage, MillraceError
+from millrace.errors import FailedWithUsage, MillraceError, internal_error
 from millrace.wire import documents, responses as wire
 
 PREFIX = "/v1/"  # of the API's paths; the page and its files are elsewhere
@@ -37,6 +37,11 @@ async def refused(_: Request, error: Exception) -> Response:
     """Answer for an endpoint that raised a `MillraceError`."""
     assert isinstance(error, MillraceError)
     return refusal(error)
+
+
+async def crashed(_: Request, __: Exception) -> Response:
+    """Answer for an endpoint at fault. The server logs it."""
+    return refusal(internal_error())
 
 
 async def unrouted(request: Request, error: Exception) -> Response:

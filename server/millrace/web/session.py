@@ -12,7 +12,7 @@ from typing import Any
 
 from millrace import __version__, log
 from millrace.dialects.responses import in_responses
-from millrace.errors import MillraceError, internal_error
+from millrace.errors import EXITS, MillraceError, internal_error
 from millrace.funnel import checks
 from millrace.principal import Principal
 from millrace.runs.intake import draining, repeat_of
@@ -26,6 +26,7 @@ from millrace.wire import limits, requests, responses
 from millrace.wire.limits import CloseCode
 
 MAX_FRAMES_WHILE_PAUSED = 32  # frames that are read from a peer that does not read
+FAULT = "a fault in Millrace; it has been logged"  # why a session that crashed is closed
 FRAMES_PER_TURN = 64  # frames that are read before other connections get a turn
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -57,6 +58,7 @@ class Session:
         self._refused = FloodMeter()
         self._close: asyncio.Future[Closed | None] = asyncio.get_running_loop().create_future()
         writer.on_lost = self._peer_lost
+        self._outbox.on_crash = self._crashed
 
     async def run(self, receive: Receive) -> None:
         """Read until the peer is gone, or raise `Closed`; then stop listening to what still runs."""
@@ -86,6 +88,11 @@ class Session:
         """End the session of a peer that is gone, even if frames of it wait to be read (What always holds, 7)."""
         if not self._close.done():
             self._close.set_result(None)
+
+    def _crashed(self, error: BaseException) -> None:
+        """End the session, since what it had to write is lost."""
+        log.get().error("session crashed", exc_info=error)
+        self.close(CloseCode.FAULT, FAULT)
 
     def start_closing(self, by: float, spread_s: float = 0.0) -> None:
         """Take no new requests, and say so; what runs may go on until then. Only the first call counts."""
@@ -154,7 +161,9 @@ class Session:
         except MillraceError as error:
             self._refuse_frame(error, envelope)
             self._count_refused()
-        except Exception as error:  # one request's fault must not end the other lanes
+        except EXITS:
+            raise
+        except BaseException as error:  # one request's fault must not end the other lanes
             log.get().error("frame crashed", exc_info=error)
             self._refuse_frame(internal_error(), envelope)
 

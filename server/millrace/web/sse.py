@@ -7,8 +7,9 @@ from typing import Protocol
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from millrace import log
 from millrace.dialects.event_log import Codec, EventLog
-from millrace.errors import MillraceError, slow_consumer
+from millrace.errors import EXITS, MillraceError, internal_error, slow_consumer
 from millrace.ports import Clock
 from millrace.runs.run import Run
 from millrace.web.websocket import EXTENSION
@@ -62,6 +63,7 @@ class SseResponse(Response):
         self._new_events = asyncio.Event()
         self._sent_at = self._moved_at = clock()
         self._sending = False
+        self._has_failed = False  # it has raised
         self._connection: HttpConnection | None = None
         self._unsent = 0
         self._task: asyncio.Task[None] | None = None
@@ -98,6 +100,11 @@ class SseResponse(Response):
         elif now - self._sent_at >= limits.SILENT_S:
             self._new_events.set()
 
+    def fail(self) -> None:
+        """End with `internal_error`."""
+        self._has_failed = True
+        self._new_events.set()
+
     def give_up(self, error: MillraceError) -> None:
         """Drop a client that takes nothing, and end the run if nobody else listens to it."""
         if self._run.listeners <= 1:
@@ -122,26 +129,62 @@ class SseResponse(Response):
     async def _send_all(self, send: Send) -> None:
         await self._until_begun()
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        while not self._event_log.ends_at(self._at):
+        while not self._is_at_end:
             self._new_events.clear()
             while piece := self._piece():
                 await self._send(send, piece)
-            if self._clock() - self._sent_at >= limits.SILENT_S:
+            if self._is_silent:
                 await self._send(send, KEEP_ALIVE)
-            if not self._event_log.ends_at(self._at):
+            if not self._is_at_end:
                 await self._new_events.wait()
+        if self._has_failed or self._event_log.is_broken:
+            await self._send(send, self._codec.failure(internal_error()))
+        elif self._at == 0:
+            await self._send(send, self._codec.failure(self._why_none()))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _until_begun(self) -> None:
-        """Wait for the first event. What fails before it is an HTTP error, which clients know how to repeat."""
-        while not self._event_log.is_begun:
-            if self._run.is_over:
-                raise _why_none(self._run, self._make)
+        """Wait for the first event. What fails before it is an HTTP error, which clients know how to repeat.
+
+        After a silence the stream begins with a comment, and what fails from then on is an error in the stream.
+        """
+        while not self._event_log.is_begun and not self._is_silent:
+            if self._is_at_end or self._run.is_over:
+                raise self._why_none()
             await self._new_events.wait()
             self._new_events.clear()
 
+    @property
+    def _is_silent(self) -> bool:
+        """Whether nothing was sent for so long that a proxy might close the connection."""
+        return self._clock() - self._sent_at >= limits.SILENT_S
+
+    @property
+    def _is_at_end(self) -> bool:
+        """Whether there is no event after those sent. A run that was refused has none at all."""
+        is_refused = self._run.is_over and not self._event_log.is_begun
+        return self._has_failed or is_refused or self._event_log.ends_at(self._at)
+
+    def _why_none(self) -> MillraceError:
+        """Return why there is no event."""
+        if self._run.state.error is not None:
+            return self._run.state.error
+        if self._run.response.ended is not None and not self._event_log.is_broken:
+            try:
+                self._make()
+            except MillraceError as error:
+                return error
+        return internal_error()
+
     def _piece(self) -> bytes:
-        frames = self._event_log.frames(self._at, self._codec, MAX_PIECE)
+        try:
+            frames = self._event_log.frames(self._at, self._codec, MAX_PIECE)
+        except EXITS:
+            raise
+        except BaseException as error:
+            log.get().error("event not encoded", id=self._run.request.id, exc_info=error)
+            self._has_failed = True
+            return b""
         self._at += len(frames)
         return b"".join(frames)
 
@@ -176,17 +219,6 @@ class WholeResponse(Response):
         await self._run.wait()
         answer = Response(self._make(), headers=response_headers(self._run), media_type="application/json")
         await answer(scope, receive, send)
-
-
-def _why_none(run: Run, make: Callable[[], bytes]) -> MillraceError:
-    """Return why a run that has ended has no event."""
-    if run.state.error is not None:
-        return run.state.error
-    try:
-        make()
-    except MillraceError as error:
-        return error
-    return MillraceError("internal_error", "the answer was not shown")
 
 
 def response_headers(run: Run) -> dict[str, str]:

@@ -69,10 +69,13 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
         """Send a message of the application. A refusal instead of the upgrade ends the handshake, and is no fault.
 
-        A close does not wait until the peer has read what was sent before it.
+        A close does not wait until the peer has read what was sent before it. It is dropped if the peer is gone or the
+        protocol has closed already, which the application cannot know.
         """
         if message["type"] == "websocket.close":
             self.writable.set()
+            if self.close_sent or self.disconnected:
+                return
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True  # or every refusal is logged as an error

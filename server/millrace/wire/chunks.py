@@ -9,9 +9,10 @@ import msgspec
 import orjson
 from msgspec import UNSET, Struct, UnsetType
 
+from millrace.errors import FailedWithUsage, MillraceError
 from millrace.types import Statement
 from millrace.wire.completions import CalledFunction
-from millrace.wire.responses import Attempt, ErrorBody, InputDetails, OutputDetails, usage_body
+from millrace.wire.responses import Attempt, ErrorBody, InputDetails, OutputDetails, error_body, usage_body
 
 ChatFinish = Literal["stop", "length", "tool_calls", "content_filter"]
 DONE = b"data: [DONE]\n\n"
@@ -86,7 +87,7 @@ class Broken(Struct):
     """The end of a stream that failed. Nothing follows it, not even `[DONE]`."""
 
     error: ErrorBody
-    usage: UsageOfCompletion  # what the failed request cost
+    usage: UsageOfCompletion | UnsetType = UNSET  # what the failed request cost
 
 
 class CallOfCompletion(Struct):
@@ -151,6 +152,11 @@ class ChatCodec:
         if isinstance(event, Chunk):
             self._prefix = _prefix(event)
         return encoded
+
+    def failure(self, error: MillraceError) -> bytes:
+        """Return the error that ends a stream, with what it cost if that is known."""
+        usage = error.usage if isinstance(error, FailedWithUsage) else UNSET
+        return b"data: " + msgspec.json.encode(Broken(error_body(error), usage)) + b"\n\n"
 
 
 def usage_of_completion(statement: Statement) -> UsageOfCompletion:

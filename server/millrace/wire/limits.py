@@ -6,6 +6,8 @@ settings are read once.
 
 from enum import IntEnum
 
+from millrace.types import request
+
 REVOKED_S = 2.0  # until a new or a revoked key takes effect everywhere, at most
 TICKET_S = 60.0  # how long a ticket is good
 
@@ -21,6 +23,7 @@ MAX_AGE_S = 55 * 60  # of a connection; a setting
 SOCKET_BYTES = 64 * 1024  # written and not yet taken by the peer
 WAITING_BYTES = 192 * 1024  # not yet written
 MAX_FRAMES = 1000  # in one write
+MERGE_TOKENS = request.MERGE_TOKENS  # of a merge window; a model that passes its cap by more is cut
 STUCK_S = 30  # without a byte taken, after which a reader is given up; a setting
 
 MAX_REFUSED = 1000  # refused frames within

@@ -1,0 +1,68 @@
+"""Where an answer is cut whose model ignores its cap. No I/O."""
+
+from millrace import tokens
+
+SLICE = 4096  # characters that are counted at once
+WORD = 64  # characters; in a longer word it does not matter that a border adds a token
+
+
+class OutputCap:
+    """Counts what a model sends, as soon as it may be more than `limit` tokens.
+
+    No token is shorter than a byte. So text of fewer bytes than there are tokens left cannot pass the limit, and is not
+    counted: an answer far below its cap is never counted at all, and one near it in ever shorter pieces. Whoever adds
+    text without asking appends it to `uncounted`, and subtracts its bytes from `free_bytes` while that is not negative.
+    """
+
+    __slots__ = ("_left", "free_bytes", "uncounted")
+
+    def __init__(self, limit: int) -> None:
+        self._left = self.free_bytes = limit  # tokens; bytes that cannot pass them
+        self.uncounted: list[str] = []
+
+    def fitting(self, text: str) -> str:
+        """Return as much of a text as there are tokens for, from its beginning."""
+        self.free_bytes -= most_bytes(text)
+        if self.free_bytes >= 0:
+            self.uncounted.append(text)
+            return text
+        before = "".join(self.uncounted)
+        whole = before + text
+        end = _border(whole, 0, len(whole))  # the last word may go on with the next text, and is counted then
+        self.free_bytes = -1
+        if (fitting := self._counted(whole[:end])) == whole[:end]:
+            self.uncounted = [whole[end:]]
+            self.free_bytes = self._left - most_bytes(whole[end:])
+            fitting = whole
+        if self.free_bytes < 0 and fitting == whole:
+            fitting = whole[:end] + self._counted(whole[end:])
+            self.uncounted, self.free_bytes = [], self._left
+        return fitting[len(before) :]
+
+    def _counted(self, text: str) -> str:
+        """Count a text, and return it up to the last token that is left.
+
+        It takes time in proportion to the tokens that are left, and not to the text.
+        """
+        encoding = tokens.encoding()
+        at = 0
+        while at < len(text):
+            end = _border(text, at, at + SLICE) if at + SLICE < len(text) else len(text)
+            found = encoding.encode_ordinary(text[at:end])
+            if len(found) > self._left:
+                found, self._left = found[: self._left], 0
+                return text[:at] + encoding.decode_bytes(found).decode(errors="ignore")  # without half a character
+            self._left -= len(found)
+            at = end
+        return text
+
+
+def most_bytes(text: str) -> int:
+    """Return a number of bytes that its UTF-8 is not longer than, at once."""
+    return len(text) if text.isascii() else 4 * len(text)
+
+
+def _border(text: str, start: int, end: int) -> int:
+    """Return where the last word before `end` begins, as no token goes over that border; `end` if it is too long."""
+    at = text.rfind(" ", max(start + 1, end - WORD), end)
+    return end if at < 0 else at
