@@ -118,7 +118,6 @@ def _funnel(
         wall=WALL,
         policy=Policy(
             context_budget=settings.funnel.context_budget,
-            hard_above=settings.funnel.hard_above,
             grace_ms=settings.funnel.grace_ms,
             hedge_ms=settings.funnel.hedge_ms,
             concise_line=settings.funnel.concise_line,
@@ -221,6 +220,7 @@ def _model(tier: Tier, model: ModelSettings) -> Model:
         price=price,
         context_window=model.context_window,
         max_output_tokens=model.max_output_tokens,
+        cap_tool_calls=model.cap_tool_calls,
     )
 
 

@@ -5,9 +5,9 @@ trim      context and history cut to the token budget         (prompt.py)
 exact     same request answered before?                       free, < 1 ms
 join      same request in flight? share its generation         (flight.py)
 semantic  near-identical question answered before?            free
-route     over-long? then large at once                       (routing/)
+route     too long for small? then large at once              (routing/)
 small     stream it; check it; keep it or take it back        (cascade.py; race.py)
-large     when hard, or when small was weak, failed or late
+large     when small cannot take it, was weak, failed or late
 store     write the answer back, off the hot path             (recall.py)
 settle    one ledger row, whatever happened                   (ending.py)
 """
@@ -103,6 +103,11 @@ class Funnel:
             if response.meter_due(now):
                 response.meter(bill.statement())
 
+    def covers(self, response: ResponseLog) -> bool:
+        """Book more for an answer that has outgrown what is booked. False: its key's budget has no more."""
+        bill = self._running.get(response)
+        return bill is None or bill.book_more()
+
     async def _trim_to_join(self, response: ResponseLog, bill: Bill) -> Result:
         """Stages trim, exact and join: each request for itself."""
         await self._trim(response, bill)
@@ -162,7 +167,17 @@ class Funnel:
         )
         trimmed = await in_thread_if_long(sum(map(len, request.context)) + request.prompt.size, work)
         bill.input_tokens, bill.trimmed_tokens = trimmed.input_tokens, trimmed.cut_tokens
-        response.request = replace(request, prompt=trimmed.prompt, context=(), input_tokens=trimmed.input_tokens)
+        if trimmed.cut_tokens:
+            log.get().info("trimmed", id=request.id, cut_tokens=trimmed.cut_tokens, budget=budget)
+        response.request = replace(
+            request,
+            prompt=trimmed.prompt,
+            context=(),
+            input_tokens=trimmed.input_tokens,
+            trimmed_tokens=trimmed.cut_tokens,
+            cut_history=trimmed.cut_history,
+            cut_context=trimmed.cut_context,
+        )
 
     def _flight_ended(self, flight_key: FlightKey, flight: Flight) -> None:
         if self._flights.get(flight_key) is flight:  # else it was removed before, and another one may have its place

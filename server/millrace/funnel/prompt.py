@@ -9,6 +9,7 @@ from itertools import accumulate, takewhile
 
 from millrace import tokens
 from millrace.errors import MillraceError
+from millrace.funnel.fingerprint import digest_of_chunks, digest_of_messages
 from millrace.types import Message, Prompt
 
 HEADING = "Context, most relevant first:"
@@ -22,6 +23,8 @@ class Trimmed:
     prompt: Prompt
     input_tokens: int
     cut_tokens: int
+    cut_history: bytes  # SHA-256 of the messages that were cut; empty if none were
+    cut_context: bytes  # SHA-256 of the chunks that were cut; empty if none were
 
 
 def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: int, path: str = "input") -> Trimmed:
@@ -53,6 +56,8 @@ def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: in
         prompt=result,
         input_tokens=tokens.count_prompt(result) if block or turns else fixed_tokens,
         cut_tokens=_count(messages, cut) + sum(map(tokens.count, context[kept_chunks:])),
+        cut_history=digest_of_messages([messages[at] for at in cut]),
+        cut_context=digest_of_chunks(context[kept_chunks:]),
     )
 
 
