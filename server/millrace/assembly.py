@@ -1,6 +1,7 @@
 """The composition root: settings become the parts of one process. The only file that knows every adapter."""
 
 import asyncio
+import importlib.util
 import os
 import secrets
 import time
@@ -15,7 +16,7 @@ from millrace import log, tokens
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.tickets import Tickets
-from millrace.caches.embedders import best_installed
+from millrace.caches.embedders import best_installed, minilm
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.funnel.calls import Caller
@@ -24,7 +25,7 @@ from millrace.funnel.funnel import Funnel
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.origins import LOOPBACK, Origins
-from millrace.ports import Embedder, KeyStore, SemanticCache
+from millrace.ports import Embedder, KeyStore, SemanticCache, Upstream
 from millrace.principal import Limits
 from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
@@ -97,6 +98,20 @@ async def key_store(data_dir: str) -> AsyncIterator[KeyStore]:
         yield SqliteKeyStore(database)
     finally:
         await asyncio.to_thread(database.close)
+
+
+@asynccontextmanager
+async def upstreams(settings: Settings) -> AsyncIterator[list[tuple[Model, Upstream]]]:
+    """Open the two models and nothing else, small first."""
+    configured = (settings.models.small, settings.models.large)
+    async with _http() as http:
+        opened = [OpenAIUpstream(http, _endpoint(model), CLOCK) for model in configured]
+        yield list(zip(_catalog(settings).models, opened, strict=True))
+
+
+def optional_parts() -> dict[str, bool]:
+    """Return which of the packages that Millrace can do without are installed."""
+    return {"MiniLM": minilm.available(), "hnswlib": importlib.util.find_spec("hnswlib") is not None}
 
 
 def _funnel(

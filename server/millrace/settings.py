@@ -176,7 +176,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, flags: Mapping[str
     try:
         tree = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise SettingsError([Fault(str(path), "no such file; name one with --config FILE")]) from None
+        raise SettingsError(
+            [Fault(str(path), "no such file; name one with --config FILE, or write one: millrace init")]
+        ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError([Fault(str(path), f"not read as TOML: {error}")]) from None
     return build(tree, environ, flags)
