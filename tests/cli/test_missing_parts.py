@@ -15,7 +15,7 @@ from tests.support.paths import REPOSITORY
 from tests.support.processes import ENVIRONMENT, PATIENCE_S, server_process
 from tests.support.wire_client import check_response, wire_client
 
-RUN: Any = {"check": False, "capture_output": True, "text": True, "timeout": PATIENCE_S}
+RUN: Any = {"capture_output": True, "text": True, "timeout": PATIENCE_S}
 HIDE = "import sys\nsys.modules['hnswlib'] = None\n"
 
 
@@ -30,7 +30,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_a_checkout_without_its_environment_says_how_to_get_it(bare: Path, side: str) -> None:
     command = [str(bare), side, *(["What is a millrace?"] if side == "client" else ["serve"])]
-    ended = subprocess.run(command, cwd=REPOSITORY, **RUN)
+    ended = subprocess.run(command, check=False, cwd=REPOSITORY, **RUN)
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert "This Python has no" in line
@@ -50,7 +50,7 @@ def test_a_missing_compiler_is_named_before_anything_is_installed(tmp_path: Path
     python.write_text("#!/bin/sh\nexit 1\n")  # it finds no headers
     python.chmod(0o755)
     command = [str(shutil.which("make")), f"VENV={environment}", f"PYTHON={python}", str(environment / ".made")]
-    ended = subprocess.run(command, cwd=REPOSITORY, env={"PATH": str(tools)}, **RUN)
+    ended = subprocess.run(command, check=False, cwd=REPOSITORY, env={"PATH": str(tools)}, **RUN)
     assert ended.returncode != 0
     missing = "Python's headers" if has_compiler else "a C++ compiler"
     assert ended.stdout.startswith(
@@ -79,7 +79,7 @@ async def test_without_hnswlib_it_serves_and_finds_by_meaning(tmp_path: Path, mo
 def test_doctor_says_what_goes_without_hnswlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _hide_hnswlib(tmp_path, monkeypatch)
     command = [sys.executable, str(REPOSITORY / "server"), "doctor", "--config", str(REPOSITORY / "millrace.toml")]
-    ended = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, **RUN)
+    ended = subprocess.run(command, check=False, cwd=tmp_path, env=ENVIRONMENT, **RUN)
     assert "not installed: above 4000 entries a scope is searched row by row" in ended.stdout
 
 
