@@ -173,7 +173,8 @@ class Runs:
         if run.left_at is not None and now - run.left_at >= limits.DETACHED_S:
             run.cancel()
         if not self._funnel.covers(run.response):
-            run.halt(MillraceError("budget_exceeded", "the dollars of this key are used up until 0:00 UTC"))
+            message = "dollars_per_day of this key is used up until 0:00 UTC; raise it, or ask for less"
+            run.halt(MillraceError("budget_exceeded", message))
 
 
 def _halt_if_late(run: Run, now: float) -> None:
