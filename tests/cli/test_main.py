@@ -274,6 +274,20 @@ def test_exit_codes(demo: str, arguments: list[str], code: int, words: str) -> N
     assert (ended.returncode, words in ended.stderr) == (code, True)
 
 
+def test_an_answer_that_the_operator_caps_says_so(tmp_path: Path) -> None:
+    """In the line that names the model and the cost."""
+    with server("simulate", "--profile", "small", "--port", "0") as (_, model):
+        text = EXAMPLE.read_text("utf-8").replace("port = 8000", "port = 0").replace("http://127.0.0.1:9001", model)
+        text = text.replace("# max_output_tokens = 4096 ", "max_output_tokens = 5 ").replace(
+            '".millrace"', '":memory:"'
+        )
+        (tmp_path / "millrace.toml").write_text(text, "utf-8")
+        with server("serve", cwd=tmp_path) as (_, url):
+            ended = run("client", "talk [tokens=90]", "--model", "small", "--url", url.replace("http", "ws"))
+    assert ended.stderr.startswith("incomplete · small · small-fast-model · ")
+    assert ended.stderr.endswith(" · cut at the server's cap of 5 tokens\n")
+
+
 def test_without_a_server_the_client_says_how_to_start_one() -> None:
     """Exit code 3."""
     with socket.socket() as bound:
