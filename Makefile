@@ -37,9 +37,21 @@ locks: $(VENV)/.dev
 clean:
 	rm -rf $(VENV) .venv-stock tests/stock/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* .millrace
 
+# hnswlib has no wheel. What it needs to be compiled is looked for before pip runs, whose own message is a page long.
+HEADER := import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))
+define COMPILES
+missing="a C++ compiler"; for compiler in "$$CXX" c++ g++ clang++; do \
+	if command -v "$$compiler" >/dev/null 2>&1; then missing=""; fi; done; \
+if test -z "$$missing" && ! $(PYTHON) -c '$(HEADER)'; then missing="Python's headers"; fi; \
+if test -n "$$missing"; then echo "hnswlib is compiled here, and $$missing is missing." \
+	"Debian, Ubuntu: apt install g++ python3-dev. Fedora: dnf install gcc-c++ python3-devel. macOS: xcode-select --install"; \
+	exit 1; fi
+endef
+
 # A change of the locks makes a new environment, so that nothing of the old ones is left in it.
 $(VENV)/.made: requirements-build.txt requirements.txt requirements-dev.txt
 	@test -n "$(PYTHON)" || { echo "Millrace's pinned packages are for Python 3.11 to 3.14; install one of them, or name it: make PYTHON=..."; exit 1; }
+	@$(COMPILES)
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	touch $@

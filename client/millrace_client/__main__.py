@@ -133,6 +133,9 @@ def _report(stream: Stream, console: Console) -> int:
     if usage is not None:
         parts += [f"{usage.total_tokens} tokens", dollars(usage.cost_usd), f"saved {dollars(usage.saved_usd)}"]
         parts += ["estimated"] if usage.estimated else []
+        parts += [f"{usage.trimmed_tokens} tokens of the prompt cut"] if usage.trimmed_tokens else []
+    if cap := metadata.get("millrace.max_output_tokens"):
+        parts.append(f"cut at the server's cap of {cap} tokens")
     console.print(Text(" · ".join(filter(None, parts)), style="dim"))
     return {"completed": 0, "incomplete": 0, "cancelled": INTERRUPTED}.get(response.status, FAILED)
 

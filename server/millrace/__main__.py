@@ -1,27 +1,32 @@
-"""The command line: serve, demo, simulate, check-config, keys, ask, load."""
+"""The command line: init, doctor, serve, demo, simulate, check-config, keys, ask, load."""
 
 import click
 
 from millrace import __version__
 from millrace.cli.demo import demo
+from millrace.cli.doctor import doctor
+from millrace.cli.init import init
 from millrace.cli.keys import keys
 from millrace.cli.serve import check_config, serve
 from millrace.cli.simulate import simulate
 from millrace_client.__main__ import ask
-from millrace_client.commands import CONTEXT, DefaultGroup
+from millrace_client.commands import CONTEXT
 from millrace_client.load.command import load
 
 
-@click.group(cls=DefaultGroup, default="serve", context_settings=CONTEXT)
+@click.group(invoke_without_command=True, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="millrace")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Millrace leads each LLM request to the cheapest answer that is good enough.
 
-    Without a command it runs `serve`.
+    Try it without a key: `millrace demo`. Use your own models: `millrace init`.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
-for command in (ask, check_config, demo, keys, load, serve, simulate):
+for command in (ask, check_config, demo, doctor, init, keys, load, serve, simulate):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The composition root: settings become the parts of one process. The only file that knows every adapter."""
 
 import asyncio
+import importlib.util
 import os
 import secrets
 import time
@@ -16,7 +17,7 @@ from millrace import log, tokens
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.tickets import Tickets
-from millrace.caches.embedders import best_installed
+from millrace.caches.embedders import best_installed, minilm
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.funnel.calls import Caller
@@ -25,7 +26,7 @@ from millrace.funnel.funnel import Funnel
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.origins import LOOPBACK, Origins
-from millrace.ports import Claim, Embedder, KeyStore
+from millrace.ports import Claim, Embedder, KeyStore, Upstream
 from millrace.principal import Limits
 from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
@@ -127,6 +128,20 @@ async def key_store(data_dir: str) -> AsyncIterator[KeyStore]:
         await asyncio.to_thread(database.close)
 
 
+@asynccontextmanager
+async def upstreams(settings: Settings) -> AsyncIterator[list[tuple[Model, Upstream]]]:
+    """Open the two models and nothing else, small first."""
+    configured = (settings.models.small, settings.models.large)
+    async with _http() as http:
+        opened = [OpenAIUpstream(http, _endpoint(model), CLOCK) for model in configured]
+        yield list(zip(_catalog(settings).models, opened, strict=True))
+
+
+def optional_parts() -> dict[str, bool]:
+    """Return which of the packages that Millrace can do without are installed."""
+    return {"MiniLM": minilm.available(), "hnswlib": importlib.util.find_spec("hnswlib") is not None}
+
+
 def _funnel(
     settings: Settings,
     http: aiohttp.ClientSession,
@@ -146,7 +161,6 @@ def _funnel(
         wall=WALL,
         policy=Policy(
             context_budget=settings.funnel.context_budget,
-            hard_above=settings.funnel.hard_above,
             grace_ms=settings.funnel.grace_ms,
             hedge_ms=settings.funnel.hedge_ms,
             concise_line=settings.funnel.concise_line,
@@ -263,6 +277,7 @@ def _model(tier: Tier, model: ModelSettings) -> Model:
         price=price,
         context_window=model.context_window,
         max_output_tokens=model.max_output_tokens,
+        cap_tool_calls=model.cap_tool_calls,
     )
 
 

@@ -182,6 +182,10 @@ class KeyStore(Protocol):
 class Admission(Protocol):
     """The reservation of an admitted request, until its cost is known."""
 
+    def reserve_more(self, cost: Decimal, tokens: int) -> Decimal:
+        """Reserve up to `cost` dollars more, and tokens; return the dollars that the budget had left for it."""
+        ...
+
     def settle(self, cost: Decimal, tokens: int) -> None:
         """Replace the reservation by what was used, in dollars and tokens. Only the first call has an effect."""
         ...
@@ -202,7 +206,7 @@ class Ledger(Protocol):
     """Stores bills. Rows are written in order, off the event loop."""
 
     def opened(self, entry: Entry) -> None:
-        """Record that a request began. Until it is settled, the entry holds the most that it may cost."""
+        """Record that a request began, or that more is booked for it: what it counts as if the process dies."""
         ...
 
     @property

@@ -2,11 +2,12 @@
 
 from decimal import Decimal
 
-from millrace.types import Call, Price, Usage
+from millrace.types import Call, Model, Price, Usage
 
 NANODOLLAR = Decimal("1e-9")
 MILLION = Decimal(1_000_000)
 ZERO = Decimal(0)
+BOOKED = 1024  # output tokens that are booked for a call at first, and again each time it outgrows them
 FRAMING = 4  # approximate tokens that providers add to each message
 
 
@@ -18,9 +19,19 @@ def cost(usage: Usage, price: Price) -> Decimal:
     return (dollars / MILLION).quantize(NANODOLLAR)
 
 
+def room(model: Model, messages: int, input_tokens: int) -> int:
+    """Return the tokens that a prompt of so many messages and tokens leaves of a model's window: at least 1."""
+    return max(1, model.context_window - input_tokens - FRAMING * messages)
+
+
 def worst_case(call: Call, input_tokens: int) -> Usage:
     """Return the most a call can use: no input from the provider's cache, and output up to its cap."""
     return Usage(input_tokens=input_tokens, output_tokens=call.max_output_tokens, estimated=True)
+
+
+def booking(call: Call, input_tokens: int) -> Usage:
+    """Return what is booked for a call at first: its input, and as much output as most answers have."""
+    return Usage(input_tokens=input_tokens, output_tokens=min(call.max_output_tokens, BOOKED), estimated=True)
 
 
 def output_bought(dollars: Decimal, call: Call, input_tokens: int) -> int:

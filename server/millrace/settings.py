@@ -71,7 +71,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     price: PriceSettings
     api_key_env: str | None = None
     context_window: Count = 128_000  # tokens
-    max_output_tokens: Count = 1024
+    max_output_tokens: Count | None = None  # of an answer; None: no cap
+    cap_tool_calls: bool = False  # whether the cap also holds where a tool may be called: it cuts the call's arguments
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     connect_timeout_s: Seconds = 10
     first_token_timeout_s: Seconds = 60
@@ -79,7 +80,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ModelsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The two models, and other names clients may use for them."""
+    """The two models, and other names clients may use for them. The alias `*` is any name that is not known."""
 
     small: ModelSettings
     large: ModelSettings
@@ -91,7 +92,6 @@ class FunnelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     strategy: Strategy = Strategy.AUTO
     context_budget: Count | None = None  # tokens of context and history; None: what the models take
-    hard_above: Count = 3000  # tokens; for a longer prompt `auto` asks the large model at once
     grace_ms: Wait = 300  # race: how long after the small model's first token the large one can still win
     hedge_ms: Wait = 800  # hedge: how long small may be silent before large is started too
     concise_line: Line = BRIEFLY  # the instruction that `concise` adds
@@ -176,7 +176,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, flags: Mapping[str
     try:
         tree = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise SettingsError([Fault(str(path), "no such file; name one with --config FILE")]) from None
+        raise SettingsError(
+            [Fault(str(path), "no such file; name one with --config FILE, or write one: millrace init")]
+        ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError([Fault(str(path), f"not read as TOML: {error}")]) from None
     return build(tree, environ, flags)

@@ -44,7 +44,7 @@ SAME: list[dict[str, Any]] = [
     {"input": f"  {QUESTION}\n"},
     {"input": [{"role": "user", "content": QUESTION}]},
     {"input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": QUESTION}]}]},
-    {"max_output_tokens": 5000},
+    {"max_output_tokens": 128_000},
     {"text": {"format": {"type": "text"}}},
     {"model": "auto", "user": "someone", "store": False},
 ]

@@ -20,7 +20,8 @@ from click.testing import CliRunner, Result
 from millrace import __version__
 from millrace.__main__ import main
 from tests.support.paths import REPOSITORY
-from tests.support.processes import ENVIRONMENT, PATIENCE_S, spawn
+from tests.support.processes import ENVIRONMENT, PATIENCE_S, server_process, spawn
+from tests.support.wire_client import wire_client
 
 EXAMPLE = REPOSITORY / "millrace.toml"
 MILLRACE = "A millrace is the channel that leads water to a mill wheel"
@@ -80,7 +81,7 @@ def faulty(tmp_path: Path) -> Path:
     """A configuration with three faults."""
     file = tmp_path / "faulty.toml"
     text = EXAMPLE.read_text("utf-8").replace("origins = []", 'origins = ["*"]').replace("port = 8000", "prot = 1")
-    file.write_text(text.replace('"gpt-4o" = "auto"', '"gpt-4o" = "atuo"'), "utf-8")
+    file.write_text(text.replace('"*" = "auto"', '"gpt-4o" = "atuo"'), "utf-8")
     return file
 
 
@@ -92,10 +93,10 @@ def test_check_config_says_what_a_sound_file_means() -> None:
     assert re.search(r"small .* small-fast-model .* http://127.0.0.1:9001/v1 .* 0.15 .* 0.60", result.stdout)
 
 
-@pytest.mark.parametrize("command", [["check-config"], ["serve"], []])
-def test_all_faults_of_a_file_are_told_and_nothing_is_served(command: list[str], faulty: Path) -> None:
-    """Exit code 2, a line for each; also where no command is named, which serves."""
-    result = invoke(*command, "--config", str(faulty))
+@pytest.mark.parametrize("command", ["check-config", "serve"])
+def test_all_faults_of_a_file_are_told_and_nothing_is_served(command: str, faulty: Path) -> None:
+    """Exit code 2, and a line for each."""
+    result = invoke(command, "--config", str(faulty))
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"{faulty}: 3 faults" in result.stderr
     for line in ("server.origins: '*' is no origin", "server.prot: unknown key", "models.aliases.gpt-4o: 'atuo'"):
@@ -115,14 +116,18 @@ def test_a_missing_file_is_told_with_the_option_that_names_one(tmp_path: Path) -
 
 
 def test_help_and_version() -> None:
-    """The commands are listed, and do not start a server."""
+    """The commands are listed, also where none is named, and no server is started."""
     assert invoke("--version").stdout == f"millrace, version {__version__}\n"
-    for flag in ("-h", "--help"):
-        commands = invoke(flag).stdout.partition("Commands:\n")[2]
+    for flags in (["-h"], ["--help"], []):
+        result = invoke(*flags)
+        assert result.exit_code == 0
+        commands = result.stdout.partition("Commands:\n")[2]
         assert re.findall(r"^  (\S+)", commands, re.MULTILINE) == [
             "ask",
             "check-config",
             "demo",
+            "doctor",
+            "init",
             "keys",
             "load",
             "serve",
@@ -147,10 +152,10 @@ def test_a_taken_port_is_told_at_once(command: list[str], path: str) -> None:
     assert re.search(rf"{port}.*: address already in use; name another", ended.stderr, re.IGNORECASE)
 
 
-def test_without_a_command_it_serves(tmp_path: Path) -> None:
-    """`python .../server` from anywhere, with the millrace.toml that is there; data beside it."""
+def test_it_serves_from_any_folder(tmp_path: Path) -> None:
+    """`python .../server serve` from anywhere, with the millrace.toml that is there; data beside it."""
     (tmp_path / "millrace.toml").write_text(EXAMPLE.read_text("utf-8").replace("port = 8000", "port = 0"), "utf-8")
-    with server(cwd=tmp_path) as (_, url):
+    with server("serve", cwd=tmp_path) as (_, url):
         assert get(f"{url}/healthz")["status"] == "ok"
         assert [entry["id"] for entry in get(f"{url}/v1/models")["data"]][-1] == "large-strong-model"  # type: ignore[attr-defined]
     assert (tmp_path / ".millrace" / "millrace.sqlite3").is_file()
@@ -166,8 +171,9 @@ def test_the_line_of_the_procfile_serves_on_the_port_it_is_given(tmp_path: Path)
     command = ("sh", "-c", line.strip())
     with subprocess.Popen(command, cwd=REPOSITORY, env=environment, text=True, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        assert f"http://127.0.0.1:{port}/" in process.stderr.readline()
-        assert "millrace keys add --tenant NAME, then set MILLRACE__SERVER__HOST=0.0.0.0" in process.stderr.readline()
+        serving = json.loads(process.stderr.readline())
+        assert serving["page"] == f"http://127.0.0.1:{port}/"
+        assert "millrace keys add --tenant NAME, then set MILLRACE__SERVER__HOST=0.0.0.0" in serving["advice"]
         assert get(f"http://127.0.0.1:{port}/healthz")["status"] == "ok"
         process.terminate()
         process.communicate(timeout=PATIENCE_S)
@@ -178,9 +184,47 @@ def test_a_server_that_keeps_nothing_says_that_keys_want_a_folder(tmp_path: Path
     """The advice names the setting, in brackets as in the file."""
     text = EXAMPLE.read_text("utf-8").replace("port = 8000", "port = 0").replace('".millrace"', '":memory:"')
     (tmp_path / "millrace.toml").write_text(text, "utf-8")
-    with server(cwd=tmp_path) as (process, _):
-        assert process.stdout is not None
-        assert "For others: name a folder in [server] data_dir, millrace keys add" in process.stdout.readline()
+    with spawn("server", "serve", cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        advice = json.loads(process.stderr.readline())["advice"]
+        process.terminate()
+        process.communicate(timeout=PATIENCE_S)
+    assert "for others: name a folder in [server] data_dir, millrace keys add" in advice
+
+
+def test_on_a_terminal_the_banner_is_one_line_of_text(tmp_path: Path) -> None:
+    (tmp_path / "millrace.toml").write_text(EXAMPLE.read_text("utf-8").replace("port = 8000", "port = 0"), "utf-8")
+    master, slave = pty.openpty()
+    with spawn("server", "serve", cwd=tmp_path, stdout=slave, stderr=slave) as process:
+        os.close(slave)
+        drawn = b""
+        while b"embedder" not in drawn:  # the next thing it says
+            drawn += os.read(master, 65_536)
+        process.terminate()
+        process.wait(PATIENCE_S)
+        os.close(master)
+    banner, following = drawn.decode().splitlines()[:2]
+    assert re.match(r"Millrace \S+: http://127\.0\.0\.1:\d+/ · ws://.* · for this machine only", banner)
+    assert "semantic cache" in following
+
+
+async def test_off_a_terminal_every_line_of_a_server_is_json(tmp_path: Path) -> None:
+    """The line of an ended request says whose it was, how it was answered, and why."""
+    async with server_process(tmp_path, drain_s=0) as running:
+        async with wire_client(running.ws_url) as client:
+            await client.ask("What is a millrace?")
+        running.stop()
+        await running.exited()
+        assert running.process.stderr is not None
+        events = [json.loads(line) for line in running.process.stderr.read().splitlines()]
+    (settled,) = [event for event in events if event["event"] == "settled"]
+    assert {name: settled[name] for name in ("tenant", "strategy", "route", "check", "reason")} == {
+        "tenant": "anonymous",
+        "strategy": "auto",
+        "route": "small",
+        "check": "passed",
+        "reason": "small first",
+    }
 
 
 def test_the_simulator_answers_and_counts() -> None:
@@ -216,7 +260,7 @@ def test_into_a_pipe_only_words_that_stand_are_written(demo: str) -> None:
     [
         (["talk [fault=error]"], 1, "upstream_error: "),
         (["talk [fault=hangup] [rate=0]", "--strategy", "large"], 1, "upstream_truncated: "),
-        (["Hello", "--model", "nowhere"], 1, "model_not_found: model: 'nowhere' is not known"),
+        (["Hello", "--model", "claude-opus-4-8"], 0, "small · small-fast-model"),
         (["unheard of", "--cache", "only"], 1, "response_not_found: "),
         ([" "], 1, "invalid_request: "),
         (["talk [rate=0]", "--max-tokens", "3", "--model", "small"], 0, "incomplete · small · "),
@@ -228,6 +272,20 @@ def test_exit_codes(demo: str, arguments: list[str], code: int, words: str) -> N
     """0 for an answer, also a short one; 1 for a failed one, with its code; 2 for a wrong call."""
     ended = run("client", *arguments, "--url", demo)
     assert (ended.returncode, words in ended.stderr) == (code, True)
+
+
+def test_an_answer_that_the_operator_caps_says_so(tmp_path: Path) -> None:
+    """In the line that names the model and the cost."""
+    with server("simulate", "--profile", "small", "--port", "0") as (_, model):
+        text = EXAMPLE.read_text("utf-8").replace("port = 8000", "port = 0").replace("http://127.0.0.1:9001", model)
+        text = text.replace("# max_output_tokens = 4096 ", "max_output_tokens = 5 ").replace(
+            '".millrace"', '":memory:"'
+        )
+        (tmp_path / "millrace.toml").write_text(text, "utf-8")
+        with server("serve", cwd=tmp_path) as (_, url):
+            ended = run("client", "talk [tokens=90]", "--model", "small", "--url", url.replace("http", "ws"))
+    assert ended.stderr.startswith("incomplete · small · small-fast-model · ")
+    assert ended.stderr.endswith(" · cut at the server's cap of 5 tokens\n")
 
 
 def test_without_a_server_the_client_says_how_to_start_one() -> None:

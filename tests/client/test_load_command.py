@@ -95,14 +95,15 @@ def test_no_server_is_3(words: list[str]) -> None:
         (client, [], "Missing argument 'QUESTION'"),
         (client, ["--help"], "Commands:"),
         (server, ["--help"], "Commands:"),
-        (server, ["--config", "nowhere.toml"], "no such file"),
+        (server, [], "Commands:"),
+        (server, ["serve", "--config", "nowhere.toml"], "no such file"),
         (server, ["nonsense"], "No such command 'nonsense'"),
         (server, ["--version"], "millrace, version"),
         (server, ["load", "--help"], "--connections"),
     ],
 )
 def test_the_command_that_is_meant(command: Group, words: list[str], said: str) -> None:
-    """A server serves unless told otherwise, a client asks."""
+    """A server says what there is unless told otherwise, a client asks."""
     assert said in CliRunner().invoke(command, words).output
 
 

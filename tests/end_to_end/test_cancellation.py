@@ -122,7 +122,7 @@ async def test_a_dropped_connection_aborts_as_fast(millrace: Running, pace: str)
 async def test_cancelling_the_large_model_after_an_escalation(millrace: Running, strategy: str) -> None:
     """Both calls are on the bill; the one that ran is aborted."""
     async with wire_client(millrace.ws_url, negotiated=True) as client:
-        await client.create("[weak] x [tokens=3000] [rate.large=100]", millrace={"strategy": strategy})
+        await client.create("[weak] x [tokens.large=3000] [rate.large=100]", millrace={"strategy": strategy})
         events: list[dict[str, Any]] = []
         while not any(event["type"] == "response.output_text.delta" for event in events[-1:]) or (
             millrace.large.stats.tokens_sent < 3

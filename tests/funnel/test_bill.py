@@ -95,6 +95,9 @@ class Reserved:
     def settle(self, cost: Decimal, tokens: int) -> None:
         self.settled.append((cost, tokens))
 
+    def reserve_more(self, cost: Decimal, _tokens: int) -> Decimal:
+        return cost
+
 
 async def test_what_was_reserved_is_settled_with_the_bill(store: Store) -> None:
     """By the cost and the tokens of all its calls; and with nothing where the request never became a response."""

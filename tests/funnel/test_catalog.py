@@ -38,6 +38,28 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
 
 
 def test_what_a_catalog_lists() -> None:
-    """The models in order, and every name that is not an alias."""
+    """The models in order, and every name, with the aliases last."""
     assert CATALOG.models == (SMALL, LARGE)
-    assert CATALOG.names == ["auto", "small", "large", "small-model", "large-model"]
+    assert CATALOG.names == ["auto", "small", "large", "small-model", "large-model", "gpt-4o", "mini"]
+
+
+WILD = Catalog(SMALL, LARGE, {"gpt-4o": "large", "*": "small"}, Strategy.CASCADE)
+
+
+@pytest.mark.parametrize(
+    ("name", "resolved"),
+    [
+        ("claude-opus-4-8", ("small", Strategy.SMALL)),
+        ("gpt-4o", ("large", Strategy.LARGE)),
+        ("auto", ("auto", Strategy.CASCADE)),
+        ("large-model", ("large-model", Strategy.LARGE)),
+        ("*", ("small", Strategy.SMALL)),
+    ],
+)
+def test_an_unknown_name_is_what_the_wildcard_stands_for(name: str, resolved: tuple[str, Strategy]) -> None:
+    """Models and other aliases go before it."""
+    assert WILD.resolve(name, None) == resolved
+
+
+def test_the_wildcard_is_no_name_to_list() -> None:
+    assert WILD.names[-1] == "gpt-4o"

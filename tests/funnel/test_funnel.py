@@ -23,6 +23,9 @@ class Reserved:
     def settle(self, cost: Decimal, tokens: int) -> None:
         self.settled.append((cost, tokens))
 
+    def reserve_more(self, cost: Decimal, _tokens: int) -> Decimal:
+        return cost
+
 
 class BrokenAtStart:
     """A subscriber that raises at the first fact."""

@@ -47,7 +47,7 @@ def test_the_example_loads_as_it_stands() -> None:
     assert loaded.funnel.strategy is Strategy.AUTO
     assert (loaded.models.small.model, loaded.models.large.model) == ("small-fast-model", "large-strong-model")
     assert loaded.models.large.price.cached_input == Decimal("1.25")
-    assert loaded.models.aliases == {"gpt-4o": "auto"}
+    assert loaded.models.aliases == {"*": "auto"}
 
 
 def test_the_example_names_every_section_of_the_settings() -> None:
@@ -182,7 +182,9 @@ def test_a_file_that_cannot_be_read_is_one_fault(tmp_path: Path, content: bytes 
 def test_no_file_is_told_with_the_option_that_names_one(tmp_path: Path) -> None:
     """The first thing anyone runs into."""
     (fault,) = faults_of(lambda: settings.load(tmp_path / "none.toml", {}))
-    assert fault == Fault(str(tmp_path / "none.toml"), "no such file; name one with --config FILE")
+    assert fault == Fault(
+        str(tmp_path / "none.toml"), "no such file; name one with --config FILE, or write one: millrace init"
+    )
 
 
 @pytest.mark.parametrize("key", [None, ""])

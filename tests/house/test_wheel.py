@@ -1,12 +1,17 @@
 """What users install: the wheel, in an empty venv, far from the checkout."""
 
+import os
 import re
+import shlex
+import socket
 import subprocess
 import sys
 import venv
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -62,6 +67,8 @@ def test_the_wheel_brings_two_packages_and_nothing_generic(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"millrace", "millrace_client"}
     assert "millrace/static/index.html" in names
+    with zipfile.ZipFile(wheel) as file:
+        assert file.read("millrace/cli/millrace.toml") == (REPOSITORY / "millrace.toml").read_bytes()
     assert {"LICENSE", "NOTICE"} <= {name.rpartition("/")[2] for name in names}
 
 
@@ -74,3 +81,45 @@ def test_an_installed_wheel_serves_the_page_and_answers(installed: Path, demo: s
     done = subprocess.run(ask, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True)
     assert "Paris" in done.stdout
     assert "$0.0000" in done.stderr
+
+
+@contextmanager
+def left_running(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Run a program; yield the host and port that it prints."""
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            line = process.stderr.readline()
+            address = re.search(r"127\.0\.0\.1:\d+", line)
+            assert address, line
+            yield address[0]
+        finally:
+            process.terminate()
+            process.communicate(timeout=20)
+
+
+@pytest.mark.timeout(420)
+def test_from_an_empty_folder_to_the_first_answer_by_what_is_printed(installed: Path, tmp_path: Path) -> None:
+    """`init` prints the commands, and each of them works; only the ports are changed, so that they are free here."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE", "OPENAI"))}
+    environment["PATH"] = f"{installed}{os.pathsep}{environment['PATH']}"
+    here: Any = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 60}
+    written = subprocess.run(["millrace", "init"], check=True, **here)
+    steps = [shlex.split(line, comments=True) for line in written.stdout.splitlines() if line.startswith("  ")]
+    simulate, doctor, serve, ask = steps
+    assert [step[:2] for step in steps] == [["millrace", name] for name in ("simulate", "doctor", "serve", "ask")]
+    with ExitStack() as running:
+        for name in ("small", "large"):
+            one = [*simulate, "--profile", name, "--port", "0"]
+            address = running.enter_context(left_running(one, tmp_path, environment))
+            environment[f"MILLRACE__MODELS__{name.upper()}__BASE_URL"] = f"http://{address}/v1"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            environment["MILLRACE__SERVER__PORT"] = str(free.getsockname()[1])
+        looked = subprocess.run(doctor, check=False, **here)
+        assert (looked.returncode, looked.stderr) == (0, ""), looked.stdout
+        assert looked.stdout.splitlines()[-1] == "Nothing is wrong. Next: millrace serve"
+        address = running.enter_context(left_running(serve, tmp_path, environment))
+        environment["MILLRACE_URL"] = f"ws://{address}"
+        answer = subprocess.run(ask, check=False, **here)
+    assert answer.stdout.startswith("A millrace is the channel that leads water to a mill wheel")
+    assert answer.stderr.startswith("small · small-fast-model · ")

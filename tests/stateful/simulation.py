@@ -105,7 +105,7 @@ class Simulation:
             recall=Recall(CATALOG, MemoryExactCache(), None, ""),
             ledger=self.ledger,
             wall=self._wall,
-            policy=Policy(context_budget=None, hard_above=3000, grace_ms=200, hedge_ms=300, concise_line="Be brief."),
+            policy=Policy(context_budget=None, grace_ms=200, hedge_ms=300, concise_line="Be brief."),
             max_running=MAX_RUNNING,
         )
         self.runs = Runs(self.funnel, clock, self._wall)

@@ -195,3 +195,22 @@ async def test_the_ledger_sums_what_keys_spent() -> None:
         assert await new.spent_since(midnight(NOON), before=NOON) == {}
         assert await new.first_open({"old"}) == NOON
         assert await new.first_open({"another"}) is None
+
+
+def test_more_is_reserved_as_far_as_the_budget_goes() -> None:
+    """Of dollars; tokens of the minute are counted in any case. All of it is given back at the end."""
+    bench = Bench(dollars_per_day=Decimal(10), tokens_per_minute=1000)
+    first, other = bench.admit("4", 100), bench.admit("4", 100)
+    assert first.reserve_more(Decimal("1.5"), 500) == Decimal("1.5")
+    assert other.reserve_more(Decimal("1.5"), 500) == Decimal("0.5")
+    assert other.reserve_more(Decimal(1), 0) == 0
+    assert bench.refused()[0] == "rate_limit_exceeded"
+    first.settle(Decimal(1), 10)
+    assert other.reserve_more(Decimal(9), 0) == Decimal("4.5")
+    other.settle(Decimal(2), 10)
+    bench.admit("7", 900)
+
+
+def test_without_a_budget_all_is_granted() -> None:
+    for bench in (Bench(), Bench(in_flight=1)):
+        assert bench.admit().reserve_more(Decimal(10**6), 1) == 10**6

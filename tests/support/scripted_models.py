@@ -49,7 +49,7 @@ SMALL = Model(
 )
 LARGE = replace(SMALL, tier=Tier.LARGE, id="large-model", price=Price(input=Decimal("2.50"), output=Decimal("10.00")))
 CATALOG = Catalog(SMALL, LARGE, {}, Strategy.AUTO)
-POLICY = Policy(context_budget=None, hard_above=3000, grace_ms=0, hedge_ms=0, concise_line="Be brief.")
+POLICY = Policy(context_budget=None, grace_ms=0, hedge_ms=0, concise_line="Be brief.")
 
 
 def request(*asked: Message, strategy: Strategy = Strategy.CASCADE, **fields: Any) -> Request:

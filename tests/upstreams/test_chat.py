@@ -96,7 +96,7 @@ GOLDEN = (
     '{"role":"tool","content":"","tool_call_id":"c2"},'
     '{"role":"assistant","content":null,"refusal":"No."},'
     '{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AA==","detail":"low"}}]}],'
-    '"max_tokens":100,"stream":true,"stream_options":{"include_usage":true},'
+    '"stream":true,"stream_options":{"include_usage":true},'
     '"tools":[{"type":"function","function":{"name":"weather","description":"Of a town.","parameters":'
     '{"type":"object","required":["z","a"],"properties":{"z":{},"a":{"minimum":1.0}}},"strict":false}},'
     '{"type":"function","function":{"name":"now"}}],'

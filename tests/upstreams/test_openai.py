@@ -201,7 +201,9 @@ async def test_a_paused_call_is_not_read_and_goes_on_when_resumed() -> None:
         writer.write(body(event("x" * 1000)) * 20_000 + body(event(finish="stop"), DONE) + END)
 
     async with scripted_provider(script) as provider:
-        attempt = provider.upstream.open(replace(CALL, model=replace(MODEL, max_output_tokens=10**7)))
+        attempt = provider.upstream.open(
+            replace(CALL, model=replace(MODEL, max_output_tokens=10**7, context_window=10**7))
+        )
         await until(lambda: attempt.parts == ["a"])
         attempt.pause()
         more.set()

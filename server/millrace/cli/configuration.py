@@ -1,6 +1,7 @@
 """Reads the configuration, the first step of most commands, or reports all its faults and exits with 2."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -30,6 +31,15 @@ def load(config: Path, host: str | None = None, port: int | None = None) -> Sett
         return settings.load(config, os.environ, {path: text for path, text in flags.items() if text is not None})
     except SettingsError as error:
         exit_with_faults(error.faults, str(config))
+
+
+def program() -> str:
+    """Return how a user of this folder runs the commands."""
+    if Path(".venv/bin/millrace").exists():
+        return ".venv/bin/millrace"
+    called, on_path = Path(sys.argv[0]), shutil.which("millrace")
+    is_on_path = on_path is not None and called.exists() and called.samefile(on_path)
+    return "millrace" if is_on_path or called.name != "millrace" else str(called)
 
 
 def exit_with_faults(faults: list[Fault], where: str) -> NoReturn:

@@ -46,7 +46,7 @@ def _demo_tree(port: int, small: Simulator, large: Simulator) -> dict[str, objec
     }
     cache = {"index_above": 3}  # so low that the demo uses the index
     server = {"port": port, "data_dir": ":memory:", "drain_s": 0}  # Ctrl-C stops at once
-    return {"server": server, "models": models, "cache": cache}
+    return {"server": server, "models": models | {"aliases": {"*": "auto"}}, "cache": cache}
 
 
 def _welcome(host_port: str) -> None:

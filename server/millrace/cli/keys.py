@@ -133,20 +133,15 @@ def check_access(server: ServerSettings) -> str:
     stored = _run(server.data_dir, lambda store: store.load())
     if not stored and server.host not in LOOPBACK:
         host = server.host
-        advice = f"make a key first: {_program()} keys add --tenant NAME; or listen on 127.0.0.1"
+        advice = f"make a key first: {configuration.program()} keys add --tenant NAME; or listen on 127.0.0.1"
         configuration.exit_with_faults(
             [Fault("server.host", f"{host!r} is open to others, and there is no key; {advice}")], "not safe"
         )
     if stored or server.host not in LOOPBACK:
         return ""
     folder = "name a folder in [server] data_dir, " if server.data_dir == IN_MEMORY else ""
-    steps = f"{folder}{_program()} keys add --tenant NAME, then set MILLRACE__SERVER__HOST=0.0.0.0"
-    return f"For this machine only. For others: {steps}"
-
-
-def _program() -> str:
-    """Return how a user of this folder runs the commands."""
-    return ".venv/bin/millrace" if Path(".venv/bin/millrace").exists() else "millrace"
+    steps = f"{folder}{configuration.program()} keys add --tenant NAME, then set MILLRACE__SERVER__HOST=0.0.0.0"
+    return f"for this machine only; for others: {steps}"
 
 
 def _in_store(config: Path, data_dir: str | None, work: Callable[[KeyStore], Awaitable[T]]) -> T:

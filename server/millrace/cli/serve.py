@@ -1,5 +1,6 @@
 """`millrace serve` and `millrace check-config`."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -39,9 +40,15 @@ def check_config(config: Path) -> None:
 
 async def _serve(loaded: Settings, advice: str, claimed: Claim) -> None:
     with listen(loaded.server) as listener:
-        host_port = address(listener)
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"Millrace {__version__}: page http://{host_port}/ · wire ws://{host_port}/v1/responses")
-        if advice:
-            console.print(advice, style="dim", markup=False)
+        _announce(address(listener), advice)
         await run(app.server(loaded, claimed), listener)
+
+
+def _announce(host_port: str, advice: str) -> None:
+    """Say in one line where the server listens: on a terminal as text, else as an event of the log, which is JSON."""
+    page, websocket = f"http://{host_port}/", f"ws://{host_port}/v1/responses"
+    if sys.stderr.isatty():
+        line = " · ".join(filter(None, (f"Millrace {__version__}: {page}", websocket, advice)))
+        Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False)
+    else:
+        log.get().info("serving", version=__version__, page=page, websocket=websocket, advice=advice)

@@ -1,4 +1,4 @@
-"""The metadata that every dialect adds to an answer: its source, its cache outcome, its check, its trimmed tokens."""
+"""The metadata that every dialect adds to an answer: its source, its cache outcome, its check, what was cut."""
 
 from millrace.funnel.response_log import Ended
 from millrace.types import Request
@@ -6,10 +6,12 @@ from millrace.types import Request
 
 def metadata_of(request: Request, ended: Ended) -> dict[str, str]:
     """Return the request's metadata and Millrace's own, without empty values."""
+    cap = ended.statement.max_output_tokens  # the operator's; a client knows its own
     added = {
         "millrace.cache": ended.cache.value,
         "millrace.route": ended.source.value if ended.source else "",
         "millrace.check": ended.check or "",
         "millrace.trimmed_tokens": str(ended.trimmed_tokens or ""),
+        "millrace.max_output_tokens": str(cap or "") if ended.reason == "max_output_tokens" else "",
     }
     return request.metadata | {name: value for name, value in added.items() if value}

@@ -33,8 +33,10 @@ class OpenCharge:
         self.attempt = attempt
         self.outcome = Outcome.RUNNING
         self.billable = True
+        self.booked_tokens = pricing.booking(call, input_tokens).output_tokens  # of output
         self._input_tokens = input_tokens
         self._charged_before = Usage()  # to earlier payers of this call
+        self._seen_parts = self._seen_asides = self._measured = 0
         self._final_output: int | None = None  # tokens, once the call has ended and they were counted
 
     @property
@@ -73,12 +75,40 @@ class OpenCharge:
         return self._charge(replace(usage, estimated=True), Outcome.CANCELLED)
 
     @property
-    def worst_case(self) -> Statement:
-        """The most that the call may cost: its cap while it runs, in case the process dies; then what it has used."""
-        charge = self.so_far
-        if self.outcome is Outcome.RUNNING:
-            charge = self._charge(pricing.worst_case(self.call, self._input_tokens), self.outcome)
-        return Statement(usage=charge.usage, cost=charge.cost, saved=pricing.ZERO, charges=(charge,))
+    def worst_case(self) -> Decimal:
+        """The most dollars that the call may cost: up to its cap while it runs, then what it has used."""
+        if self.outcome is not Outcome.RUNNING:
+            return self.so_far.cost
+        return pricing.cost(pricing.worst_case(self.call, self._input_tokens), self.model.price)
+
+    @property
+    def booked(self) -> Charge:
+        """What is booked for the call while it runs, in case the process dies; then what it has used."""
+        if self.outcome is not Outcome.RUNNING:
+            return self.so_far
+        usage = Usage(input_tokens=self._input_tokens, output_tokens=self.booked_tokens, estimated=True)
+        return self._charge(usage.minus(self._charged_before), self.outcome)
+
+    @property
+    def outgrows(self) -> bool:
+        """Whether the call has used so much of its booking that more must be booked. Asked ten times a second."""
+        if self.outcome is not Outcome.RUNNING or self.booked_tokens >= self.call.max_output_tokens:
+            return False
+        return self._measure() > self.booked_tokens - pricing.BOOKED // 2
+
+    @property
+    def is_past_its_booking(self) -> bool:
+        """Whether the call has used all that is booked."""
+        return self._measured >= self.booked_tokens
+
+    def _measure(self) -> int:
+        """Return about how many tokens of output have come; only what came since the last look is looked at."""
+        parts, asides = self.attempt.parts[self._seen_parts :], self.attempt.asides[self._seen_asides :]
+        self._seen_parts += len(parts)
+        self._seen_asides += len(asides)
+        self._measured += max(len(parts), sum(map(len, parts)) // tokens.SPARSE)
+        self._measured += max(len(asides), tokens.running_output((), asides))
+        return self._measured
 
     @property
     def _output_tokens(self) -> int:
@@ -141,9 +171,7 @@ class Bill:
     @property
     def worst_case(self) -> Decimal:
         """Dollars, if all running calls run to their caps."""
-        costs = (
-            charge.so_far.cost if isinstance(charge, Share) else charge.worst_case.cost for charge in self._charges
-        )
+        costs = (charge.so_far.cost if isinstance(charge, Share) else charge.worst_case for charge in self._charges)
         return sum(costs, pricing.ZERO)
 
     def affordable(self, call: Call) -> int | None:
@@ -153,7 +181,7 @@ class Bill:
         return pricing.output_bought(self._request.max_cost - self.worst_case, call, self.input_tokens)
 
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
-        """Add a call. The first one opens the row in the ledger, before a byte of the call can have been sent."""
+        """Add a call. The row in the ledger is opened before a byte of the first call can have been sent."""
         charge = OpenCharge(call, attempt, self.input_tokens)
         self._add(charge)
         return charge
@@ -169,10 +197,42 @@ class Bill:
                 self._charges[at] = Share(charge.split())
                 successor._add(charge)
 
+    def book_more(self) -> bool:
+        """Book more for calls that have outgrown what is booked, in the ledger and of the key's limits.
+
+        Returns False if the budget of the key has no more and a call has used all that is booked for it.
+        """
+        grown = [charge for charge in self._charges if isinstance(charge, OpenCharge) and charge.outgrows]
+        if not grown:
+            return True
+        has_bought = False
+        for charge in grown:
+            while charge.outgrows and (bought := self._bought(charge)):
+                charge.booked_tokens += bought
+                has_bought = True
+        if has_bought:
+            self._write_open_row()
+        return not any(charge.is_past_its_booking for charge in grown)
+
+    def _bought(self, charge: OpenCharge) -> int:
+        """Reserve the next output tokens of a call; return how many the budget had left."""
+        tokens_more = min(pricing.BOOKED, charge.call.max_output_tokens - charge.booked_tokens)
+        if self._admission is None:
+            return tokens_more
+        cost = pricing.cost(Usage(output_tokens=tokens_more), charge.model.price)
+        granted = self._admission.reserve_more(cost, tokens_more)
+        return tokens_more if granted >= cost else int(granted * pricing.MILLION / charge.model.price.output)
+
     def _add(self, charge: OpenCharge) -> None:
-        if not self._charges:
-            self._ledger.opened(self._entry(Status.OPEN, charge.worst_case, latency_ms=0))
         self._charges.append(charge)
+        self._write_open_row()
+
+    def _write_open_row(self) -> None:
+        """Write what the request costs if the process dies now: what its running calls have booked."""
+        charges = tuple(charge.so_far if isinstance(charge, Share) else charge.booked for charge in self._charges)
+        cost = sum((charge.cost for charge in charges), pricing.ZERO)
+        booked = Statement(usage=shown_charge(charges).usage, cost=cost, saved=pricing.ZERO, charges=charges)
+        self._ledger.opened(self._entry(Status.OPEN, booked, latency_ms=0))
 
     def statement(self, shown: Usage | None = None, *, answered: bool = True) -> Statement:
         """Return what was used and spent so far. `shown` is the usage of the answer; default: of `shown_charge`."""
@@ -181,7 +241,7 @@ class Bill:
         cost = sum((charge.cost for charge in charges), pricing.ZERO)
         untrimmed = replace(usage, input_tokens=usage.input_tokens + self.trimmed_tokens)
         saved = pricing.cost(untrimmed, self._baseline) - cost if answered else pricing.ZERO
-        return Statement(usage=usage, cost=cost, saved=saved, charges=charges)
+        return Statement(usage=usage, cost=cost, saved=saved, charges=charges, trimmed_tokens=self.trimmed_tokens)
 
     def progress(self) -> Statement:
         """Return what was used and spent so far. It goes into the open row too, if another process counts it."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
+from millrace import pricing
 from millrace.errors import MillraceError, UpstreamError
 from millrace.funnel.bill import OpenCharge, Payer
 from millrace.funnel.response_log import ResponseLog
@@ -57,7 +58,7 @@ def plan(model: Model, response: ResponseLog, payer: Payer) -> Call:
 
     Raises `budget_exceeded` if that is less than one token.
     """
-    call = Call(model=model, prompt=response.request.prompt)
+    call = _uncut(model, response)
     output_tokens = payer.affordable(call)
     if output_tokens is None or output_tokens >= call.max_output_tokens:
         return call
@@ -68,8 +69,15 @@ def plan(model: Model, response: ResponseLog, payer: Payer) -> Call:
 
 def affords(model: Model, response: ResponseLog, payer: Payer) -> bool:
     """Whether the budget buys at least one output token of a model."""
-    output_tokens = payer.affordable(Call(model=model, prompt=response.request.prompt))
+    output_tokens = payer.affordable(_uncut(model, response))
     return output_tokens is None or output_tokens >= 1
+
+
+def _uncut(model: Model, response: ResponseLog) -> Call:
+    """Return a call of a model before the budget caps it."""
+    request = response.request
+    room = pricing.room(model, len(request.prompt.messages), request.input_tokens)
+    return Call(model=model, prompt=request.prompt, room=room)
 
 
 def over_budget(response: ResponseLog, reason: str) -> MillraceError:

@@ -130,6 +130,7 @@ def _result(response: ResponseLog, charge: OpenCharge, finish: Finish, verdict: 
         usage=usage,
         finish=finish.reason,
         cut="budget_exceeded" if cut else None,
+        capped_by_operator=charge.call.capped_by_operator,
         check=check,
         answer=answer if verdict.passed and finish.reason is FinishReason.STOP and is_plain_text else None,
     )

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from millrace.errors import MillraceError
 from millrace.types import Model, Strategy, Tier
 
+ROOM = 1024  # tokens that a prompt leaves for the answer of a model without a cap
+ANY = "*"  # the alias of every name that is not known
+
 
 class Catalog:
     """The two configured models, their names and their aliases."""
@@ -28,8 +31,8 @@ class Catalog:
 
     @property
     def names(self) -> list[str]:
-        """All names without the aliases, as `/v1/models` lists them."""
-        return list(self._strategies)
+        """All names, as `/v1/models` lists them: the models', then the aliases."""
+        return [*self._strategies, *(alias for alias in self._aliases if alias != ANY)]
 
     def input_limit(self, strategy: Strategy) -> int:
         """Return the most tokens of a prompt that, with an answer, fits every model that the strategy may call.
@@ -42,17 +45,29 @@ class Catalog:
             models = [self.large]
         else:
             models = [self.small, self.large]
-        return min(max(model.context_window - model.max_output_tokens, 1) for model in models)
+        return min(map(_input_limit, models))
+
+    def fits_small(self, input_tokens: int) -> bool:
+        """Whether a prompt of so many tokens, with an answer, fits the small model."""
+        return input_tokens <= _input_limit(self.small)
 
     def resolve(self, name: str, requested: Strategy | None) -> tuple[str, Strategy]:
         """Return the name without aliases, and the strategy: the requested one, else that of the name.
 
-        Raises `model_not_found`.
+        A name that is neither a model's nor an alias is what the alias `*` stands for. Without that alias it raises
+        `model_not_found`.
         """
-        name = self._aliases.get(name, name)
         if name not in self._strategies:
-            names = ", ".join([*self._strategies, *self._aliases])
+            name = self._aliases.get(name) or self._aliases.get(ANY, name)
+        if name not in self._strategies:
+            names = ", ".join(self.names)
             raise MillraceError(
                 "model_not_found", f"model: {name[:80]!r} is not known; write one of {names}", param="model"
             )
         return name, requested or self._strategies[name]
+
+
+def _input_limit(model: Model) -> int:
+    """Return the most tokens of a prompt that leave room for an answer."""
+    room = min(ROOM, model.context_window // 2) if model.max_output_tokens is None else model.max_output_tokens
+    return max(model.context_window - room, 1)

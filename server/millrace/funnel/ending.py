@@ -36,6 +36,7 @@ class Result:
     usage: Usage
     finish: FinishReason
     cut: str | None = None  # why it is incomplete, if not because of `finish`
+    capped_by_operator: int | None = None  # the operator's cap in tokens, if no other one was lower
     check: str | None = None  # `PASSED` or the failed check; None where nothing was judged
     cache: CacheOutcome = CacheOutcome.MISS
     answer: Answer | None = None  # None: not to be stored
@@ -72,7 +73,7 @@ def answered(bill: Bill, result: Result) -> Ended:
         cache=result.cache,
         check=result.check,
         trimmed_tokens=bill.trimmed_tokens,
-        statement=bill.statement(result.usage),
+        statement=replace(bill.statement(result.usage), max_output_tokens=result.capped_by_operator),
     )
 
 
@@ -142,8 +143,13 @@ def settle(response: ResponseLog, bill: Bill, ended: Ended) -> None:
     log.get().info(
         "settled",
         id=response.id,
+        tenant=response.request.tenant,
         status=ended.status.value,
-        source=ended.source,
+        strategy=response.request.strategy.value,
+        route=ended.source.value if ended.source else None,
+        cache=ended.cache.value,
+        check=ended.check,
+        reason=response.reason,
         code=code,
         cost_usd=float(ended.statement.cost),
         latency_ms=round(latency_ms, 1),

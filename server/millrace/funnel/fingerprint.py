@@ -6,7 +6,7 @@ A long history is hashed once: each message becomes a digest, and both keys are 
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from millrace.types import Call, Format, Media, Message, Model, Part, Prompt, Request
 
 LONG = 4096  # characters; longer texts are not normalised, so two Unicode forms of one get different keys
-VERSION = 3  # part of every key; increase it when the meaning of a key changes
+VERSION = 4  # part of every key; increase it when the meaning of a key changes
 LONGEST_QUESTION = 2000  # characters; a longer one is a document and hardly ever repeated
 
 
@@ -39,21 +39,33 @@ def keys_of(request: Request, models: Iterable[Model], checks: Iterable[str], em
 
     Left out: id, metadata, delivery, cache mode, budget. Normalised: the order of JSON keys, defaults, a string as one
     text part, Unicode to NFC, leading and trailing white space of the last user message. Nothing within a text is
-    changed. The scope covers all before the question: the system prompt and earlier turns must be identical.
+    changed. The scope covers all before the question: the system prompt and earlier turns must be identical. What
+    trimming cut away counts like what is left: two histories that are trimmed to one prompt have different keys.
     """
     prompt = request.prompt
     settings = _settings(request, tuple(models), checks)
     turns = [_turn(message) for message in prompt.messages]
     version = ("version", request.context_version or "")  # of the client's knowledge base
-    exact = _digest("exact", settings, "context", prompt.context, *version, *_trimmed(turns, prompt.messages))
+    history, chunks = ("cut", request.cut_history), (prompt.context, request.cut_context)
+    exact = _digest("exact", settings, "context", *chunks, *version, *history, *_trimmed(turns, prompt.messages))
     question = _nfc(prompt.messages[-1].text).strip()
     if objection := _objection(prompt, question):
         return Keys(exact=exact, scope=objection)
     # A version replaces the chunks, which differ from question to question.
-    context = ("context", prompt.context) if request.context_version is None else version
+    context = ("context", *chunks) if request.context_version is None else version
     before = _trimmed(turns[:-1], prompt.messages[:-1])
-    digest = _digest("scope", settings, embedder, *context, *before)
+    digest = _digest("scope", settings, embedder, *context, *history, *before)
     return Keys(exact=exact, scope=Scope(digest=digest, question=question))
+
+
+def digest_of_messages(messages: Sequence[Message]) -> bytes:
+    """Return the SHA-256 of messages that were cut; empty for none."""
+    return _digest("messages", *map(_turn, messages)) if messages else b""
+
+
+def digest_of_chunks(chunks: Sequence[str]) -> bytes:
+    """Return the SHA-256 of context chunks that were cut; empty for none."""
+    return _digest("chunks", *chunks) if chunks else b""
 
 
 def _objection(prompt: Prompt, question: str) -> str | None:

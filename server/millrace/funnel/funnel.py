@@ -5,9 +5,9 @@ trim      context and history cut to the token budget         (prompt.py)
 exact     same request answered before?                       free, < 1 ms
 join      same request in flight? share its generation         (flight.py)
 semantic  near-identical question answered before?            free
-route     over-long? then large at once                       (routing/)
+route     too long for small? then large at once              (routing/)
 small     stream it; check it; keep it or take it back        (cascade.py; race.py)
-large     when hard, or when small was weak, failed or late
+large     when small cannot take it, was weak, failed or late
 store     write the answer back, off the hot path             (recall.py)
 settle    one ledger row, whatever happened                   (ending.py)
 """
@@ -15,7 +15,6 @@ settle    one ledger row, whatever happened                   (ending.py)
 import asyncio
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from functools import partial
 
 from millrace import log
@@ -28,7 +27,6 @@ from millrace.funnel.catalog import Catalog
 from millrace.funnel.ending import Result, answered, cancelled, failed, settle
 from millrace.funnel.fingerprint import Keys
 from millrace.funnel.flight import Flight
-from millrace.funnel.offload import in_thread_if_long
 from millrace.funnel.race import hedge, race
 from millrace.funnel.recall import Recall
 from millrace.funnel.response_log import ResponseLog, Routed
@@ -103,6 +101,11 @@ class Funnel:
             if response.meter_due(now):
                 response.meter(bill.progress())
 
+    def covers(self, response: ResponseLog) -> bool:
+        """Book more for an answer that has outgrown what is booked. False: its key's budget has no more."""
+        bill = self._running.get(response)
+        return bill is None or bill.book_more()
+
     async def _trim_to_join(self, response: ResponseLog, bill: Bill) -> Result:
         """Stages trim, exact and join: each request for itself."""
         await self._trim(response, bill)
@@ -150,19 +153,11 @@ class Funnel:
                 return await cascade(response, payer, caller, catalog)
 
     async def _trim(self, response: ResponseLog, bill: Bill) -> None:
-        request = response.request
-        budget = self._policy.context_budget if request.context_budget is None else request.context_budget
-        work = partial(
-            prompt.trim,
-            self._policy.prompt_for(request),
-            request.context,
-            budget,
-            self._catalog.input_limit(request.strategy),
-            request.paths.input,
-        )
-        trimmed = await in_thread_if_long(sum(map(len, request.context)) + request.prompt.size, work)
-        bill.input_tokens, bill.trimmed_tokens = trimmed.input_tokens, trimmed.cut_tokens
-        response.request = replace(request, prompt=trimmed.prompt, context=(), input_tokens=trimmed.input_tokens)
+        request, policy = response.request, self._policy
+        budget = policy.context_budget if request.context_budget is None else request.context_budget
+        limit = self._catalog.input_limit(request.strategy)
+        request = response.request = await prompt.trimmed(request, policy.prompt_for(request), budget, limit)
+        bill.input_tokens, bill.trimmed_tokens = request.input_tokens, request.trimmed_tokens
 
     def _flight_ended(self, flight_key: FlightKey, flight: Flight) -> None:
         if self._flights.get(flight_key) is flight:  # else it was removed before, and another one may have its place

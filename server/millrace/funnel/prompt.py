@@ -5,11 +5,14 @@ change with every request.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate, takewhile
 
-from millrace import tokens
+from millrace import log, tokens
 from millrace.errors import MillraceError
-from millrace.types import Message, Prompt
+from millrace.funnel.fingerprint import digest_of_chunks, digest_of_messages
+from millrace.funnel.offload import in_thread_if_long
+from millrace.types import Message, Prompt, Request
 
 HEADING = "Context, most relevant first:"
 GAP = "\n\n"
@@ -22,6 +25,25 @@ class Trimmed:
     prompt: Prompt
     input_tokens: int
     cut_tokens: int
+    cut_history: bytes  # SHA-256 of the messages that were cut; empty if none were
+    cut_context: bytes  # SHA-256 of the chunks that were cut; empty if none were
+
+
+async def trimmed(request: Request, prompt: Prompt, budget: int | None, limit: int) -> Request:
+    """Return a request with its prompt trimmed, off the loop if it is long. Raises what `trim` raises."""
+    work = partial(trim, prompt, request.context, budget, limit, request.paths.input)
+    result = await in_thread_if_long(sum(map(len, request.context)) + prompt.size, work)
+    if result.cut_tokens:
+        log.get().info("trimmed", id=request.id, cut_tokens=result.cut_tokens, budget=budget)
+    return replace(
+        request,
+        prompt=result.prompt,
+        context=(),
+        input_tokens=result.input_tokens,
+        trimmed_tokens=result.cut_tokens,
+        cut_history=result.cut_history,
+        cut_context=result.cut_context,
+    )
 
 
 def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: int, path: str = "input") -> Trimmed:
@@ -53,6 +75,8 @@ def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: in
         prompt=result,
         input_tokens=tokens.count_prompt(result) if block or turns else fixed_tokens,
         cut_tokens=_count(messages, cut) + sum(map(tokens.count, context[kept_chunks:])),
+        cut_history=digest_of_messages([messages[at] for at in cut]),
+        cut_context=digest_of_chunks(context[kept_chunks:]),
     )
 
 

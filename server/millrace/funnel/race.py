@@ -49,6 +49,11 @@ class Contender:
         """Its first meaningful delta, and its end."""
         return self._first_text, self._attempt.done  # type: ignore[return-value]
 
+    @property
+    def capped_by_operator(self) -> int | None:
+        """The operator's cap of its answer, if no other one is lower."""
+        return self._charge.call.capped_by_operator
+
     def lose(self) -> None:
         """Close its socket at once. What it has cost stays on the bill, as LOST, unless it failed by itself."""
         if not (self.has_failed() and self._attempt.done.exception()):
@@ -126,7 +131,14 @@ def _decide(response: ResponseLog, winner: Contender, loser: Contender) -> None:
     loser.lose()
     strategy = response.request.strategy
     response.route(
-        Routed(strategy=strategy, model=winner.model.id, tier=winner.model.tier, reason=f"won the {strategy}: {why}")
+        Routed(
+            strategy=strategy,
+            model=winner.model.id,
+            tier=winner.model.tier,
+            reason=f"won the {strategy}: {why}",
+            trimmed_tokens=response.request.trimmed_tokens,
+            max_output_tokens=winner.capped_by_operator,
+        )
     )
 
 

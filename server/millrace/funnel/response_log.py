@@ -45,6 +45,9 @@ class Routed:
     reason: str
     tier: Tier | None = None
     cache: CacheOutcome = CacheOutcome.MISS
+    missed: str = ""  # why the semantic cache did not answer; may repeat words of the question
+    trimmed_tokens: int = 0  # cut from the prompt
+    max_output_tokens: int | None = None  # the operator's cap of the model's answer, if no other one is lower
     score: float | None = None  # the router's
     age_s: float | None = None
     similarity: float | None = None
@@ -66,10 +69,16 @@ class Routed:
             model=stored.model_id,
             reason=reason,
             cache=cache,
+            trimmed_tokens=request.trimmed_tokens,
             age_s=max(0.0, now - stored.stored_at),
             similarity=hit.similarity if hit else None,
             entry_id=hit.entry_id if hit else None,
         )
+
+    @property
+    def explanation(self) -> str:
+        """The reason, and why the semantic cache did not answer."""
+        return f"{self.reason}; cache: {self.missed}" if self.missed else self.reason
 
     def joined(self) -> "Routed":
         """Return the fact for a request that joined a flight."""
@@ -152,6 +161,7 @@ class ResponseLog:
     started_at: float | None = None
     first_text_at: float | None = None  # of the text that is shown
     cache: CacheOutcome = CacheOutcome.MISS  # of the last `Routed`
+    reason: str | None = None  # of the last `Routed`; holds nothing that a client wrote
     committed: bool = False
     paused: bool = False
     halt: MillraceError | None = None  # why the server stopped it; None if a client did
@@ -225,7 +235,7 @@ class ResponseLog:
 
     def route(self, routed: Routed) -> None:
         """Append which model or cache is going to answer."""
-        self.cache = routed.cache
+        self.cache, self.reason = routed.cache, routed.reason
         self._append(routed)
 
     def attach(self, attempt: Attempt) -> None:

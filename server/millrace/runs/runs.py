@@ -180,15 +180,17 @@ class Runs:
 
     def sweep(self, now: float) -> None:
         """Halt what is past its deadline, cancel what nobody came back for, forget what has ended long ago."""
-        call_each(self.running, lambda run: _end_if_due(run, now))
+        call_each(self.running, lambda run: self._end_if_due(run, now))
         while self._kept and now - self._oldest.state.since >= limits.KEPT_S:
             self.forget(self._oldest)
 
-
-def _end_if_due(run: Run, now: float) -> None:
-    _halt_if_late(run, now)
-    if run.left_at is not None and now - run.left_at >= limits.DETACHED_S:
-        run.cancel()
+    def _end_if_due(self, run: Run, now: float) -> None:
+        _halt_if_late(run, now)
+        if run.left_at is not None and now - run.left_at >= limits.DETACHED_S:
+            run.cancel()
+        if not self._funnel.covers(run.response):
+            message = "dollars_per_day of this key is used up until 0:00 UTC; raise it, or ask for less"
+            run.halt(MillraceError("budget_exceeded", message))
 
 
 def _halt_if_late(run: Run, now: float) -> None:

@@ -81,6 +81,12 @@ EASY_ANSWERS = {
         "A cache keeps results close at hand, so that asking again is quick and cheap. The hard part is to know "
         "when a kept result is no longer right."
     ),
+    "Answer with one word: ready": "Ready.",
+    "Write a Python function that reverses a text.": (
+        "A slice with a negative step reverses it:\n\n```python\ndef reversed_text(text: str) -> str:\n"
+        '    """Return a text backwards."""\n    return text[::-1]\n```\n\n'
+        'For example, `reversed_text("wheel")` is `"leehw"`.'
+    ),
     "Tell me a joke.": "There are 10 kinds of people: those who understand binary and those who don't.",
     "Write a haiku about water.": (
         "Water finds the wheel,\nthe wheel wakes the sleeping stone,\nand bread fills the house."

@@ -62,6 +62,14 @@ def passage(rng: Random) -> str:
     return "".join(islice(_sentences(rng), rng.randint(2, 5)))
 
 
+def markdown(rng: Random) -> str:
+    """Return Markdown with a heading, a list and a block of code."""
+    opening, words = rng.choice(_OPENINGS), rng.randint(2, 9)
+    subjects = "\n".join(f"- **{subject}** {rng.choice(_PREDICATES)}" for subject in rng.sample(_SUBJECTS, 3))
+    code = f"def turn(wheel: int) -> int:\n    return wheel + {words}  # simulated"
+    return f"{opening}\n\n## Code\n\n```python\n{code}\n```\n\n{subjects}\n\nCall it as `turn({words})`."
+
+
 def tokens(rng: Random, count: int) -> Iterator[str]:
     """Yield exactly `count` tokens of generated text."""
     return islice(chain.from_iterable(map(split, _sentences(rng))), count)

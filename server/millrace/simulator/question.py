@@ -11,6 +11,7 @@ import msgspec
 
 from millrace.simulator.conversation import Message, check_results
 from millrace.simulator.directives import Directives, read_directives, without_directives
+from millrace.simulator.prompted import is_fenced, schema_in
 from millrace.simulator.shapes import BadRequestError
 
 _FIELD = re.compile(r"field `(\w+)`|`\$\.(\w+)")
@@ -67,6 +68,7 @@ class Body(msgspec.Struct, frozen=True):
     """The fields with an effect here; all others are accepted and ignored."""
 
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
+    model: str | None = None  # any name is taken
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
@@ -121,6 +123,24 @@ class Question:
             names = names or list(offered)[:1]
         functions = tuple(offered.get(name, Function(name)) for name in names)
         return functions[:1] if body.parallel_tool_calls is False else functions
+
+    @property
+    def format(self) -> ResponseFormat:
+        """The format of the answer: of the field, or with the schema that stands in the prompt."""
+        declared = self.body.response_format or ResponseFormat()
+        if declared.json_schema is not None or self.body.tools or self.results:
+            return declared
+        schema = schema_in(self._instructions)
+        return declared if schema is None else ResponseFormat("json_schema", JsonSchema(schema))
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether a document is to be written into a code block."""
+        return self.body.response_format is None and is_fenced(self._instructions)
+
+    @property
+    def _instructions(self) -> list[str]:
+        return [message.text for message in self.body.messages if message.role not in ("assistant", "tool")]
 
     @property
     def limit(self) -> int | None:

@@ -1,5 +1,6 @@
 """The script of an answer: its tokens, its pace, its fault."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -12,6 +13,8 @@ from millrace.simulator.hard_questions import REFUSED, UNKNOWN, UNSURE
 from millrace.simulator.profiles import Profile
 from millrace.simulator.question import Question
 from millrace.simulator.shapes import Delta, call_opening, call_piece
+
+_ABOUT_CODE = re.compile(r"\b(code|function|program|script|snippet|markdown)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +97,22 @@ def _text(profile: Profile, question: Question, rng: Random) -> str:
     if question.directives.refuse:
         return REFUSED
     weak = question.directives.weak and profile.strength == "weak"
-    response_format = question.body.response_format
-    if response_format is None or response_format.type == "text":
+    response_format = question.format
+    if response_format.type == "text":
         return rng.choice((UNSURE, UNKNOWN, REFUSED)) if weak else _prose(profile, question, rng)
     if weak:
         return write_wrong_document(response_format)
-    return write_document(response_format, _prose(profile, question, rng))
+    document = write_document(response_format, _prose(profile, question, rng))
+    return f"```json\n{document}\n```" if question.is_fenced else document
 
 
 def _prose(profile: Profile, question: Question, rng: Random) -> str:
     if question.results:
         return f"Simulated: the tool said {', and '.join(question.results)}"
     answer = answers.find(question.prompt, profile.strength)
-    return (prose.passage(rng) if answer is None else answer) + _media_note(question)
+    if answer is None:
+        answer = prose.markdown(rng) if _ABOUT_CODE.search(question.prompt) else prose.passage(rng)
+    return answer + _media_note(question)
 
 
 def _media_note(question: Question) -> str:

@@ -136,7 +136,8 @@ class Simulator:
         usage = (
             Usage(prompt, cached, completion=len(script.deltas), reasoning=script.reasoning) if wants_usage else None
         )
-        return Envelope(f"chatcmpl-{self.profile.name}-{next(self._numbers)}", self.profile.model, usage)
+        model = question.body.model or self.profile.model
+        return Envelope(f"chatcmpl-{self.profile.name}-{next(self._numbers)}", model, usage)
 
     async def _models(self, _request: web.Request) -> web.Response:
         model = {"id": self.profile.model, "object": "model", "created": 0, "owned_by": "millrace-simulator"}

@@ -97,7 +97,7 @@ class MemoryLimiter:
         account.in_flight += 1
         account.reserved_tokens += likely_tokens
         account.reserved_cost += likely_cost
-        return _Reservation(self, account, likely_cost, likely_tokens)
+        return _Reservation(self, account, limits, likely_cost, likely_tokens)
 
     def count(self, key_id: str, cost: Decimal) -> None:
         """Count dollars that another process has spent today."""
@@ -115,12 +115,25 @@ class MemoryLimiter:
 class _Reservation:
     """What one request of a key with limits has reserved."""
 
-    def __init__(self, limiter: MemoryLimiter, account: Account, cost: Decimal, tokens: int) -> None:
+    def __init__(self, limiter: MemoryLimiter, account: Account, limits: Limits, cost: Decimal, tokens: int) -> None:
         self._limiter = limiter
         self._account = account
+        self._limit = limits.dollars_per_day
         self._cost = cost
         self._tokens = tokens
         self._settled = False
+
+    def reserve_more(self, cost: Decimal, tokens: int) -> Decimal:
+        """Reserve more of the day's budget, as far as there is more, and tokens of the minute in any case."""
+        account = self._account
+        self._limiter.advance(account)
+        if self._limit is not None:
+            cost = min(cost, max(ZERO, self._limit - account.spent - account.reserved_cost))
+        self._cost += cost
+        self._tokens += tokens
+        account.reserved_cost += cost
+        account.reserved_tokens += tokens
+        return cost
 
     def settle(self, cost: Decimal, tokens: int) -> None:
         """Replace the reservation by the real cost and tokens. Only the first call counts."""
@@ -137,6 +150,10 @@ class _Reservation:
 
 
 class _NoReservation:
+    def reserve_more(self, cost: Decimal, _tokens: int) -> Decimal:
+        """Return all of it, since nothing is limited."""
+        return cost
+
     def settle(self, cost: Decimal, tokens: int) -> None:
         """Do nothing, since nothing was reserved."""
 

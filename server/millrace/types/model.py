@@ -30,4 +30,5 @@ class Model:
     address: str  # of the server that runs it; a part of cache keys
     price: Price
     context_window: int  # tokens
-    max_output_tokens: int
+    max_output_tokens: int | None = None  # the operator's cap of an answer; None: no cap
+    cap_tool_calls: bool = False  # whether the cap also holds where a tool may be called

@@ -50,6 +50,8 @@ class Statement:
     cost: Decimal  # dollars, of all calls
     saved: Decimal  # dollars, compared to the large model alone; negative if the funnel cost more
     charges: tuple[Charge, ...]
+    trimmed_tokens: int = 0  # cut from the prompt
+    max_output_tokens: int | None = None  # the operator's cap, if it held for the answer shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,6 +79,9 @@ class Request:
     context: tuple[str, ...] = ()  # chunks, most relevant first
     context_budget: int | None = None  # tokens of context and history; None: the configured budget
     input_tokens: int = 0  # of the trimmed prompt; 0 before that
+    trimmed_tokens: int = 0  # cut from the prompt
+    cut_history: bytes = b""  # SHA-256 of the messages that were cut; empty if none were
+    cut_context: bytes = b""  # SHA-256 of the chunks that were cut; empty if none were
     grace_ms: int | None = None
     hedge_ms: int | None = None
     key_id: str = ""  # the key whose limits it counts against; empty: no limits
@@ -107,19 +110,43 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One upstream call: a prompt for one model, and a cap on its output."""
+    """One upstream call: a prompt for one model, and the caps on its output."""
 
     model: Model
     prompt: Prompt
     cap: int | None = None  # output tokens that the budget buys, if no other cap is lower
+    room: int | None = None  # tokens that the prompt leaves of the model's window; None: it is not counted yet
+
+    @property
+    def operator_cap(self) -> int | None:
+        """The cap of the model's configuration. None where a tool may be called: it would cut the call's arguments."""
+        may_call = bool(self.prompt.tools) and (
+            self.prompt.tool_choice is None or self.prompt.tool_choice.mode != "none"
+        )
+        return None if may_call and not self.model.cap_tool_calls else self.model.max_output_tokens
+
+    @property
+    def sent_cap(self) -> int | None:
+        """The lowest cap that somebody has set: the operator, the client or the budget. None: nobody has."""
+        caps = [cap for cap in (self.operator_cap, self.prompt.max_output_tokens, self.cap) if cap is not None]
+        return min(*caps, self.most) if caps else None
 
     @property
     def max_output_tokens(self) -> int:
-        """The lowest of the caps of the model, the request and the budget."""
-        caps = (self.model.max_output_tokens, self.prompt.max_output_tokens, self.cap)
-        return min(cap for cap in caps if cap is not None)
+        """The most output tokens there can be: the lowest cap, or what the prompt leaves of the model's window."""
+        return self.sent_cap or self.most
 
     @property
     def most_output_tokens(self) -> int:
         """The tokens after which its model is cut off. Providers count a little differently."""
         return self.max_output_tokens + MERGE_TOKENS
+
+    @property
+    def capped_by_operator(self) -> int | None:
+        """The operator's cap, if it is the lowest one."""
+        return self.operator_cap if self.operator_cap == self.sent_cap else None
+
+    @property
+    def most(self) -> int:
+        """The tokens that fit the model's window beside the prompt."""
+        return self.model.context_window if self.room is None else self.room

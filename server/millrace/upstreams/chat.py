@@ -90,7 +90,7 @@ def body(call: Call, max_tokens_field: str) -> bytes:
     fields: dict[str, Any] = {
         "model": call.model.id,
         "messages": [_message(message) for message in prompt.sent],
-        max_tokens_field: call.max_output_tokens,
+        max_tokens_field: call.sent_cap,
         "stream": True,
         "stream_options": {"include_usage": True},
         "temperature": prompt.temperature,

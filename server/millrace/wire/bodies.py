@@ -100,6 +100,8 @@ class UsageBody(Struct):
     saved_usd: float
     attempts: list[Attempt] = []
     estimated: bool = False  # at least one of these numbers is an estimate
+    trimmed_tokens: int | UnsetType = UNSET  # cut from the prompt
+    max_output_tokens: int | UnsetType = UNSET  # the operator's cap of the answer, if no other one was lower
 
 
 class ErrorBody(Struct):
@@ -179,6 +181,8 @@ def usage_body(statement: Statement) -> UsageBody:
         saved_usd=float(statement.saved),
         attempts=[attempt(charge) for charge in statement.charges],
         estimated=usage.estimated or any(charge.usage.estimated for charge in statement.charges),
+        trimmed_tokens=statement.trimmed_tokens or UNSET,
+        max_output_tokens=statement.max_output_tokens or UNSET,
     )
 
 

@@ -65,6 +65,8 @@ class UsageOfCompletion(Struct, kw_only=True):
     saved_usd: float
     attempts: list[Attempt]
     estimated: bool  # at least one of these numbers is an estimate
+    trimmed_tokens: int | UnsetType = UNSET  # cut from the prompt
+    max_output_tokens: int | UnsetType = UNSET  # the operator's cap of the answer, if no other one was lower
 
 
 class Chunk(Struct, kw_only=True):
@@ -172,6 +174,8 @@ def usage_of_completion(statement: Statement) -> UsageOfCompletion:
         saved_usd=body.saved_usd,
         attempts=body.attempts,
         estimated=body.estimated,
+        trimmed_tokens=body.trimmed_tokens,
+        max_output_tokens=body.max_output_tokens,
     )
 
 

@@ -182,7 +182,7 @@ class Incomplete(Event, tag="response.incomplete"):
 
 
 class Route(Event, tag="millrace.route"):
-    """Which model or cache answers, and why. `score` is the router's; `age_s` is the age of a cached answer."""
+    """Which model or cache answers, and why. `age_s` is the age of a cached answer; `score` is null as yet."""
 
     response_id: str
     strategy: str  # no enum: a newer server may send other values
@@ -191,6 +191,8 @@ class Route(Event, tag="millrace.route"):
     reason: str
     cache: str
     score: float | None = None
+    trimmed_tokens: int | UnsetType = UNSET  # cut from the prompt
+    max_output_tokens: int | UnsetType = UNSET  # the operator's cap, if no other one is lower
     similarity: float | UnsetType = UNSET
     entry_id: str | UnsetType = UNSET
     age_s: float | UnsetType = UNSET

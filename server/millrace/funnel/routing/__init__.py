@@ -1,5 +1,1 @@
-"""The choice of a strategy: is a request easy, unsure or hard."""
-
-from millrace.funnel.routing.prior import Judgement, judge
-
-__all__ = ["Judgement", "judge"]
+"""The choice of a strategy, and of the model that is called first."""

