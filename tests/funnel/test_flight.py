@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from millrace.errors import UpstreamError
+from millrace.errors import MillraceError, UpstreamError
 from millrace.funnel.bill import NOTHING, Bill, OpenCharge
 from millrace.funnel.ending import Result
 from millrace.funnel.flight import Flight, Participant
@@ -29,6 +29,7 @@ from millrace.types import (
     Usage,
 )
 from tests.support.clock import ManualClock
+from tests.support.logs import captured_logs
 from tests.support.manual_attempt import ManualAttempt
 from tests.support.scripted_models import LARGE, SMALL, request
 from tests.support.subscriber import RecordingSubscriber
@@ -151,6 +152,41 @@ def test_who_rides_along_gets_what_is_no_text() -> None:
         participant.fact(fact)
     participant.fact(Routed(strategy=Strategy.AUTO, model="m", reason="r"))
     assert response.facts[:-1] == said
+
+
+@pytest.mark.parametrize("at_fault", [0, 1, 2])
+async def test_a_participant_at_fault_ends_alone(
+    generation: SharedGeneration, monkeypatch: pytest.MonkeyPatch, at_fault: int
+) -> None:
+    """Also the one who pays: the next one pays the rest, and each call is on one bill."""
+    await generation.join()
+    await generation.join()
+    broken = generation.requests[at_fault]
+
+    def raising(_: ResponseLog, deltas: list[str]) -> None:
+        if _ is broken.response:
+            raise RuntimeError("broken")
+        whole(_, deltas)
+
+    generation.attempt.read("a")
+    whole = ResponseLog.write
+    monkeypatch.setattr(ResponseLog, "write", raising)
+    with captured_logs():
+        generation.attempt.read("b")
+    monkeypatch.undo()
+    with pytest.raises(MillraceError) as raised:
+        await broken.task
+    assert raised.value.code == "internal_error"
+    generation.attempt.read("c")
+    generation.attempt.finish(Usage(input_tokens=INPUT_TOKENS, output_tokens=3))
+    others = [each for each in generation.requests if each is not broken]
+    for each in others:
+        await each.task
+        assert each.listener.facts[1:] == ["a", "b", "c"]
+    assert broken.listener.facts[1:] == ["a"]
+    billed = [charge.usage.output_tokens for each in generation.requests for charge in each.bill.statement().charges]
+    assert sum(billed) == 3
+    assert generation.started == 1
 
 
 async def test_all_participants_get_the_same_words_and_facts_whenever_they_join(generation: SharedGeneration) -> None:

@@ -11,6 +11,7 @@ from millrace.types import (
     Call,
     Charge,
     Entry,
+    FinishReason,
     Model,
     Outcome,
     Price,
@@ -51,7 +52,10 @@ class OpenCharge:
             return self.attempt.usage
         if not (self.billable and self.attempt.sent):
             return Usage()
-        output_tokens = min(self._output_tokens, self.call.most_output_tokens)  # more is not read
+        output_tokens = self._output_tokens
+        if output_tokens > self.call.max_output_tokens:
+            most = self.call.most_output_tokens if self._is_cut else self.call.max_output_tokens
+            output_tokens = min(output_tokens, most)
         return Usage(input_tokens=self._input_tokens, output_tokens=output_tokens, estimated=True)
 
     @property
@@ -109,6 +113,13 @@ class OpenCharge:
         self._measured += max(len(parts), sum(map(len, parts)) // tokens.SPARSE)
         self._measured += max(len(asides), tokens.running_output((), asides))
         return self._measured
+
+    @property
+    def _is_cut(self) -> bool:
+        """Whether the answer ended at its cap. It may have passed it by a merge window, and what is shown is booked."""
+        done = self.attempt.done
+        has_finish = done.done() and not done.cancelled() and done.exception() is None
+        return has_finish and done.result().reason is FinishReason.LENGTH
 
     @property
     def _output_tokens(self) -> int:
