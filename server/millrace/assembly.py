@@ -30,6 +30,7 @@ from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
+from millrace.schemas import SchemaProcess
 from millrace.settings import LimitsSettings, ModelSettings, Settings
 from millrace.stores.archive import SqliteArchive
 from millrace.stores.database import SqliteDatabase
@@ -60,7 +61,9 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
         ledger = SqliteLedger(database)
         catalog = _catalog(settings)
         recall = Recall(catalog, _exact(settings, database), semantic, embedder)
-        funnel = _funnel(settings, http, sweeper, catalog, recall, ledger)
+        schemas = SchemaProcess()
+        parts.push_async_callback(asyncio.to_thread, schemas.close)
+        funnel = _funnel(settings, http, sweeper, catalog, recall, ledger, schemas)
         gate = await _gate(settings, database, parts)
         runs = Runs(funnel, CLOCK, WALL)
         conversations = Conversations(runs, _archive(settings, database))
@@ -70,7 +73,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
             funnel=funnel,
             catalog=catalog,
             runs=runs,
-            intake=Intake(catalog, runs, conversations, limiter, CLOCK),
+            intake=Intake(catalog, runs, conversations, limiter, schemas, CLOCK),
             conversations=conversations,
             clock=CLOCK,
             wall=WALL,
@@ -106,13 +109,14 @@ def _funnel(
     catalog: Catalog,
     recall: Recall,
     ledger: SqliteLedger,
+    schemas: SchemaProcess,
 ) -> Funnel:
     """Build the funnel with its upstreams. The sweeper looks after their stalls, and after the bills that grow."""
     models = {Tier.SMALL: settings.models.small, Tier.LARGE: settings.models.large}
     upstreams = {tier: OpenAIUpstream(http, _endpoint(model), CLOCK) for tier, model in models.items()}
     funnel = Funnel(
         catalog=catalog,
-        caller=Caller(upstreams),
+        caller=Caller(upstreams, schemas),
         recall=recall,
         ledger=ledger,
         wall=WALL,

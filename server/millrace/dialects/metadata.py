@@ -1,7 +1,8 @@
-"""The metadata that every dialect adds to an answer: its source, its cache outcome, its check, its trimmed tokens."""
+"""The metadata that every dialect adds to an answer: its source, its cache outcome, its check, what was not checked."""
 
 from millrace.funnel.response_log import Ended
 from millrace.types import Request
+from millrace.wire.options import MAX_METADATA_VALUE
 
 
 def metadata_of(request: Request, ended: Ended) -> dict[str, str]:
@@ -10,6 +11,7 @@ def metadata_of(request: Request, ended: Ended) -> dict[str, str]:
         "millrace.cache": ended.cache.value,
         "millrace.route": ended.source.value if ended.source else "",
         "millrace.check": ended.check or "",
+        "millrace.unchecked": ", ".join(request.unchecked)[:MAX_METADATA_VALUE],
         "millrace.trimmed_tokens": str(ended.trimmed_tokens or ""),
     }
     return request.metadata | {name: value for name, value in added.items() if value}

@@ -15,7 +15,7 @@ from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import form
 from millrace.funnel.routing import choice
-from millrace.ports import Clock, Limiter
+from millrace.ports import Clock, Limiter, SchemaValidator
 from millrace.principal import Principal
 from millrace.runs.conversations import Conversations
 from millrace.runs.run import Run
@@ -30,13 +30,20 @@ class Intake:
     """Accepts requests, until it is closed for a drain."""
 
     def __init__(
-        self, catalog: Catalog, runs: Runs, conversations: Conversations, limiter: Limiter, clock: Clock
+        self,
+        catalog: Catalog,
+        runs: Runs,
+        conversations: Conversations,
+        limiter: Limiter,
+        schemas: SchemaValidator,
+        clock: Clock,
     ) -> None:
         self.closed = False
         self._catalog = catalog
         self._runs = runs
         self._conversations = conversations
         self._limiter = limiter
+        self._schemas = schemas
         self._clock = clock
 
     def read(self, create: Create, principal: Principal, *, negotiated: bool) -> Request:
@@ -44,9 +51,6 @@ class Intake:
         if self.closed:
             raise draining()
         model, strategy = self._catalog.resolve(create.model, create.strategy)
-        form.check_schema(create.prompt.format, create.paths.schema)
-        form.check_tools(create.prompt.tools, create.paths.tool)
-        form.check_usable(create.check_schema, create.check_schema_path)
         return Request(
             id="resp_" + secrets.token_hex(16),
             tenant=principal.tenant,
@@ -85,11 +89,12 @@ class Intake:
         """
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
             return run  # even if the conversation it continued is no longer kept
+        request = replace(request, unchecked=await form.unchecked(request, self._schemas))
         if request.previous_response_id is not None:
             messages = await self._conversations.continued(request, last)
             request = replace(request, prompt=replace(request.prompt, messages=messages))
-            if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
-                return run  # it was started while the conversation was read
+        if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
+            return run  # it was started meanwhile
         likely = choice.likely(request, self._catalog)
         admission = self._limiter.admit(principal, likely.cost, likely.tokens)
         return self._runs.start(request, admission, repeat)

@@ -69,7 +69,6 @@ class Create:
     context_version: str | None = None
     checks: tuple[str, ...] | None = None
     check_schema: dict[str, Any] | None = None
-    check_schema_path: str = ""  # its path in the request
     paths: Paths = RESPONSES_PATHS
     concise: bool = False
 
@@ -300,9 +299,8 @@ def create(
         context_version=options.context_version,
         checks=names,
         check_schema=schema,
-        check_schema_path=schema_path,
         concise=bool(options.concise),
-        paths=replace(paths, max_cost=given.path("max_cost_usd")),
+        paths=replace(paths, max_cost=given.path("max_cost_usd"), check_schema=schema_path),
         **specific,
     )
 
