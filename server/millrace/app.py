@@ -1,6 +1,7 @@
 """The ASGI application: its routes and its lifespan. `server` runs it under uvicorn as it is meant to run."""
 
 import logging
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,6 +23,7 @@ from millrace.wire import limits
 
 __all__ = ["create_app", "new_loop", "server"]
 
+SWITCH_S = 0.001  # how long a thread may hold Python's lock while the loop waits for it
 GRACE_S = 10  # for what still runs once the server has drained
 
 
@@ -61,6 +63,7 @@ def server(settings: Settings) -> Server:
     """Return the server for these settings, not yet running."""
     for name in ("uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).addFilter(log.hide_secrets)
+    sys.setswitchinterval(SWITCH_S)
     return Server(
         uvicorn.Config(
             create_app(settings),

@@ -10,6 +10,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Origin
 
+from millrace.wire import limits
 from tests.support.server import Running, Start, answers_up_to, paused_at
 from tests.support.waiting import until
 from tests.support.wire_client import (

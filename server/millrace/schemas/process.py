@@ -28,6 +28,7 @@ from millrace import log
 from millrace.ports import SchemaReport
 
 MAX_SCHEMA = 256 * 1024  # bytes; a larger one is not checked
+LONG = 256 * 1024  # bytes; hashing more takes over a millisecond
 CPU_S = 0.1  # of one job, whatever its size
 CPU_S_PER_MIB = 0.5  # of schemas and text, more
 MAX_WAIT_S = 20.0  # for an answer; a process that used up its CPU time has ended long before
@@ -72,7 +73,7 @@ class SchemaProcess:
 
     async def compile(self, schemas: Sequence[bytes], tenant: str) -> list[SchemaReport]:
         """Compile schemas; return what is wrong with each, and what of it is not checked."""
-        digests = [hashlib.sha256(schema).digest() for schema in schemas]
+        digests = await asyncio.to_thread(_digests, schemas) if sum(map(len, schemas)) > LONG else _digests(schemas)
         reports = {digest: self._known.get(digest, _TOO_MUCH) for digest in digests}
         new = {digest: schema for digest, schema in zip(digests, schemas, strict=True) if digest not in self._known}
         asked = {digest: schema for digest, schema in new.items() if len(schema) <= MAX_SCHEMA}
@@ -205,6 +206,10 @@ class SchemaProcess:
         if not self._has_failed:
             self._has_failed = True
             log.get().error("schemas cannot be checked", exc_info=error)
+
+
+def _digests(schemas: Sequence[bytes]) -> list[bytes]:
+    return [hashlib.sha256(schema).digest() for schema in schemas]
 
 
 def _write(process: "subprocess.Popen[bytes]", data: bytes) -> None:

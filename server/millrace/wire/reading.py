@@ -10,7 +10,7 @@ from msgspec import inspect
 from millrace.errors import MillraceError, invalid
 from millrace.wire import limits
 
-LONG = 64 * 1024  # bytes; reading more may take over 1 ms, so it runs off the event loop
+LONG = 16 * 1024  # bytes; reading more may take over 1 ms, so it runs off the event loop
 _AT_ONCE = 2**20  # bytes that are looked at at once: each step holds Python's lock
 MAX_DEPTH = 100  # of nested arrays and objects; encoding recurses, so a deeper value could overflow the stack
 MAX_SHOWN = 60  # characters of a value in an error message
@@ -38,7 +38,7 @@ def decode(raw: str | bytes, what: str = "a frame") -> dict[str, Any]:
     """
     try:
         data = raw.encode() if isinstance(raw, str) else raw
-        if len(data) > LONG:
+        if len(data) > 2 * limits.MAX_VALUES:  # a value takes two bytes
             _check_values(data)
         fields = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeError) as error:

@@ -278,6 +278,7 @@ def create(
     given = GivenOptions(body.millrace, metadata)
     options = given.options
     names, schema, schema_path = given.checks(checks)
+    _ = prompt.whole_size  # of schemas it is computed once: here, since a long request is read off the loop
     return Create(
         model=body.model,
         strategy=options.strategy,

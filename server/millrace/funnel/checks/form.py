@@ -4,11 +4,13 @@ Schemas are compiled and applied by a `SchemaValidator`, off the event loop. Wha
 not checked: the provider gets the schema as it is, and the client is told the path.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 import msgspec
 
 from millrace.errors import invalid
+from millrace.funnel.offload import in_thread_if_long
 from millrace.ports import SchemaValidator
 from millrace.types import Request, ToolCall
 
@@ -24,16 +26,21 @@ async def unchecked(request: Request, schemas: SchemaValidator) -> tuple[str, ..
     paths, form = request.paths, request.prompt.format
     given = [(paths.tool.format(index), tool.parameters) for index, tool in enumerate(request.prompt.tools)]
     given += [(paths.schema, form.schema if form else None), (paths.check_schema, request.check_schema)]
-    encoded = [(path, msgspec.json.encode(schema)) for path, schema in given if schema is not None]
-    if not encoded:
+    given = [(path, schema) for path, schema in given if schema is not None]
+    if not given:
         return ()
-    reports = await schemas.compile([schema for _, schema in encoded], request.tenant)
+    encode = partial(_encoded, [schema for _, schema in given])
+    encoded = await in_thread_if_long(request.prompt.tools_size + (form.size if form else 0), encode)
     found: list[str] = []
-    for (path, _), report in zip(encoded, reports, strict=True):
+    for (path, _), report in zip(given, await schemas.compile(encoded, request.tenant), strict=True):
         if report.error is not None:
             raise invalid(path, f"{path}: not a usable JSON schema: {report.error}")
         found += [f"{path}.{inner}" if inner else path for inner in report.unchecked]
     return tuple(found)
+
+
+def _encoded(schemas: Sequence[object]) -> list[bytes]:
+    return [msgspec.json.encode(schema) for schema in schemas]
 
 
 class Form:
