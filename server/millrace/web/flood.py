@@ -16,7 +16,7 @@ class ReadingShare:
         self._counted_at: float | None = None
 
     def spend(self, seconds: float, now: float) -> float:
-        """Count work that ended at `now`; return the seconds until the connection may be read on."""
+        """Count CPU time that was taken up to `now`; return the seconds until the connection may be read on."""
         if self._counted_at is not None:
             self._credit_s = min(BURST_S, self._credit_s + SHARE * (now - self._counted_at))
         self._counted_at = now

@@ -154,10 +154,10 @@ class Session:
         if len(data) > LONG:
             frame = await in_thread(len(data), partial(self._open, data))
         else:
-            began = time.perf_counter()
+            began = time.thread_time()
             frame = self._open(data)
         self._act(frame)
-        if len(data) <= LONG and (wait := self._share.spend((now := time.perf_counter()) - began, now)):
+        if len(data) <= LONG and (wait := self._share.spend(time.thread_time() - began, time.monotonic())):
             await asyncio.sleep(wait)
 
     def _open(self, data: str | bytes) -> "_Frame":

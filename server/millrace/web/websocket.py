@@ -70,12 +70,11 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         self._reading = None
         if self.read_paused:
             return
-        began = time.perf_counter()
+        began = time.thread_time()
         data = self._slices.take()
         if data:
             super().data_received(data)
-        ended = time.perf_counter()
-        wait = self._share.spend(ended - began, ended)
+        wait = self._share.spend(time.thread_time() - began, self.loop.time())
         if self.disconnected or self.transport.is_closing():
             self._slices.clear()
         elif wait or self._slices.has_frame:
