@@ -24,6 +24,7 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev $(VENV)/.weights
 	$(BIN)/python -m tests.bench_token_path
+	$(BIN)/python -m tests.bench_floods
 
 sequences: $(VENV)/.dev
 	$(BIN)/python -m tests.stateful --sequences 20000 --sockets 500

@@ -21,7 +21,7 @@ from millrace_client.stream import Event, Stream, error_of, lost_error
 
 AT_ONCE = 16  # requests without a lane in flight at once; more wait in the client, as the server could refuse them
 OWN_LANES = tuple(f"py-{number}" for number in range(AT_ONCE, 0, -1))  # for requests that name no lane
-MAX_MESSAGE = 16 * 2**20  # bytes of one event; a terminal event repeats the whole answer
+MAX_MESSAGE = 64 * 2**20  # bytes of one event, which repeats the request's tools and, at the end, the whole answer
 TICKET = "millrace.ticket."
 
 

@@ -1,5 +1,6 @@
 """The ASGI application: its routes and its lifespan. `server` runs it under uvicorn as it is meant to run."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,6 +23,7 @@ from millrace.wire import limits
 
 __all__ = ["create_app", "new_loop", "server"]
 
+SWITCH_S = 0.001  # how long a thread may hold Python's lock while the loop waits for it
 GRACE_S = 10  # for what still runs once the server has drained
 
 
@@ -63,6 +65,7 @@ def create_app(settings: Settings, claim: Claim | None = None) -> Starlette:
 
 def server(settings: Settings, claim: Claim | None = None) -> Server:
     """Return the server for these settings, not yet running; `claim` as for `create_app`."""
+    sys.setswitchinterval(SWITCH_S)
     server = Server(
         uvicorn.Config(
             create_app(settings, claim),

@@ -32,6 +32,7 @@ from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
+from millrace.schemas import SchemaProcess
 from millrace.settings import LimitsSettings, ModelSettings, Settings
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
@@ -74,7 +75,9 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         ledger = SqliteLedger(database, epoch)
         catalog = _catalog(settings)
         recall = Recall(catalog, exact, semantic, embedder)
-        funnel = _funnel(settings, http, sweeper, catalog, recall, ledger)
+        schemas = SchemaProcess()
+        parts.push_async_callback(asyncio.to_thread, schemas.close)
+        funnel = _funnel(settings, http, sweeper, catalog, recall, ledger, schemas)
         keys, archive = SqliteKeyStore(database), _archive(settings, database)
         await database.ready()
         for store in (exact, semantic, archive):
@@ -91,7 +94,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             funnel=funnel,
             catalog=catalog,
             runs=runs,
-            intake=Intake(catalog, runs, conversations, limiter, database, CLOCK),
+            intake=Intake(catalog, runs, conversations, limiter, database, schemas, CLOCK),
             conversations=conversations,
             clock=CLOCK,
             wall=WALL,
@@ -149,13 +152,14 @@ def _funnel(
     catalog: Catalog,
     recall: Recall,
     ledger: SqliteLedger,
+    schemas: SchemaProcess,
 ) -> Funnel:
     """Build the funnel with its upstreams. The sweeper looks after their stalls, and after the bills that grow."""
     models = {Tier.SMALL: settings.models.small, Tier.LARGE: settings.models.large}
     upstreams = {tier: OpenAIUpstream(http, _endpoint(model), CLOCK) for tier, model in models.items()}
     funnel = Funnel(
         catalog=catalog,
-        caller=Caller(upstreams),
+        caller=Caller(upstreams, schemas),
         recall=recall,
         ledger=ledger,
         wall=WALL,

@@ -2,7 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -199,6 +200,26 @@ class Limiter(Protocol):
 
         Raises `too_many_in_flight`, `rate_limit_exceeded` or `budget_exceeded`.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaReport:
+    """What became of a schema when it was compiled."""
+
+    error: str | None = None  # why no one can use it
+    unchecked: tuple[str, ...] = ()  # paths within it of what is not checked here; "": the whole schema
+
+
+class SchemaValidator(Protocol):
+    """Compiles and applies JSON schemas of clients, off the event loop and within bounds of time and memory."""
+
+    async def compile(self, schemas: Sequence[bytes], tenant: str) -> list[SchemaReport]:
+        """Compile schemas, given as JSON; return a report on each. What takes too long is not checked."""
+        ...
+
+    async def matches(self, text: str, schema: bytes | None, tenant: str) -> bool:
+        """Whether a text is JSON that matches a schema; with None, whether it is JSON. False if it takes too long."""
         ...
 
 

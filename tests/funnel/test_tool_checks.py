@@ -1,14 +1,15 @@
 """What the checks say of answers with tool calls, refusals beside the text, and schemas of the asker's own."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from millrace.errors import MillraceError
 from millrace.funnel import checks
-from millrace.funnel.checks import NAMES, Candidate, form
-from millrace.types import RESPONSES_PATHS, CallPiece, Finish, FinishReason, Format, Refusal, Thought, Tool, ToolCall
+from millrace.funnel.checks import NAMES, Candidate
+from millrace.types import CallPiece, Finish, FinishReason, Format, Refusal, Thought, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice
+from tests.support.inline_schemas import InlineSchemas
 from tests.support.scripted_models import CALLED, CUT, STOP, request
 
 DEPTH = Tool(
@@ -26,7 +27,8 @@ GOOD = ToolCall(id="call_1", name="depth", arguments='{"of": "the pond"}')
 
 def judged(*calls: tuple[str, str], text: str = "", finish: Finish = CALLED, **fields: Any) -> str | None:
     made = tuple(ToolCall(id="c", name=name, arguments=arguments) for name, arguments in calls)
-    return checks.judge(Candidate(text=text, finish=finish, tools=(DEPTH, ANY), calls=made, **fields)).check
+    candidate = Candidate(text=text, finish=finish, tools=(DEPTH, ANY), calls=made, **fields)
+    return asyncio.run(checks.judge(candidate, InlineSchemas())).check
 
 
 @pytest.mark.parametrize(
@@ -111,11 +113,11 @@ def test_a_schema_of_the_askers_own(text: str, format_: Format | None, check: st
     assert judged(text=text, finish=STOP, format=format_, schema=schema) == check
 
 
-def test_only_the_named_checks_run() -> None:
+async def test_only_the_named_checks_run() -> None:
     """In their own order, whatever order they are named in; `asked` says which."""
     candidate = Candidate(text="I don't know.", finish=CUT)
-    assert checks.judge(candidate, ("unsure",)).check == "unsure"
-    assert checks.judge(candidate, ()).passed
+    assert (await checks.judge(candidate, InlineSchemas(), ("unsure",))).check == "unsure"
+    assert (await checks.judge(candidate, InlineSchemas(), ())).passed
     assert checks.judge_beginning(candidate, ("empty", "form")).passed
     assert checks.selected(request()) == NAMES
     assert checks.selected(request(checks=("form", "empty"))) == ("empty", "form")
@@ -136,25 +138,6 @@ def test_a_candidate_is_put_together_of_what_was_said() -> None:
     made = Candidate.of(asked, "text", said, CALLED)
     assert (made.text, made.calls, made.refusal, made.finish) == ("text", (GOOD,), "No.", CALLED)
     assert (made.tools, made.format, made.schema) == ((DEPTH,), asked.prompt.format, {"a": 1})
-
-
-@pytest.mark.parametrize(
-    "parameters", [{"type": "strng"}, {"properties": []}, {"$ref": "http://127.0.0.1:9/x"}, {"x": "y" * 70_000}]
-)
-def test_tools_that_cannot_be_used_are_refused_up_front(parameters: dict[str, Any]) -> None:
-    """With the path of the fault; the same for any other schema."""
-    with pytest.raises(MillraceError) as raised:
-        form.check_tools([DEPTH, ANY, Tool(name="bad", parameters=parameters)], RESPONSES_PATHS.tool)
-    assert (raised.value.code, raised.value.param) == ("invalid_request", "tools[2].parameters")
-    with pytest.raises(MillraceError) as raised:
-        form.check_usable(parameters, "millrace.check_schema")
-    assert raised.value.param == "millrace.check_schema"
-
-
-def test_usable_tools_are_let_through() -> None:
-    """With parameters and without."""
-    form.check_tools([DEPTH, ANY], RESPONSES_PATHS.tool)
-    form.check_tools([], RESPONSES_PATHS.tool)
 
 
 def test_a_finish_of_a_filter_is_cut_off() -> None:

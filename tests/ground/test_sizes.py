@@ -25,14 +25,14 @@ def said(text: str) -> Message:
 
 
 def test_a_schema_is_written_once_for_the_size_of_its_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often it is asked for; a prompt made of another has a size of its own."""
+    """However often it is asked for; a prompt made of another has the same tools."""
     written: list[Any] = []
 
-    def write(value: Any) -> str:
+    def size(value: Any) -> int:
         written.append(value)
-        return ""
+        return 0
 
-    monkeypatch.setattr("millrace.types.conversation.json.dumps", write)
+    monkeypatch.setattr("millrace.types.conversation._schema_size", size)
     prompt = Prompt(messages=(said("four"),), tools=(Tool(name="t", parameters={"a": 1}),))
     assert [prompt.size for _ in range(3)] == [5, 5, 5]
     assert written == [{"a": 1}]

@@ -13,7 +13,7 @@ SERVER = REPOSITORY / "server" / "millrace"
 CLIENT = REPOSITORY / "client" / "millrace_client"
 
 GROUND = {"errors", "log", "origins", "pricing", "principal", "pruning", "ranks", "tokens", "types"}
-ADAPTERS = {"caches", "stores", "upstreams"}  # see ports and ground; only assembly sees them
+ADAPTERS = {"caches", "schemas", "stores", "upstreams"}  # see ports and ground; only assembly sees them
 NO_IO = {"access", "dialects", "funnel", "runs", "wire"}  # what goes in and out is for the web and the adapters
 
 # The rooms, highest first. A room may import those below it and the ground, which is below them all.

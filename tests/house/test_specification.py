@@ -95,6 +95,7 @@ NUMBERS = {
     "REVOKED_S": ("is refused within {0:g} s",),
     "TICKET_S": ("valid for one connection, for {0:g} s",),
     "MAX_MESSAGE_BYTES": ("`limits.max_message_bytes` ({mib:g} MiB)",),
+    "MAX_VALUES": ("and {0:,} JSON values",),
     "STREAM_ID_CHARACTERS": ("(`[A-Za-z0-9_.-]{{1,{0}}}`)",),
     "MAX_RUNNING": ("A connection runs at most {0} requests at once",),
     "MAX_QUEUED": ("Another {0} wait; after that: `queue_full`",),

@@ -39,6 +39,7 @@ from tests.stateful.clock import ManualLoop
 from tests.stateful.expectations import Received, answer_of
 from tests.stateful.models import ManualAttempt, ManualUpstream
 from tests.stateful.stores import MemoryArchive, MemoryExactCache, MemoryLedger, RoomyDisk
+from tests.support.inline_schemas import InlineSchemas
 from tests.support.scripted_models import CATALOG, STOP
 
 WALL = 1_700_000_000.0
@@ -101,7 +102,7 @@ class Simulation:
         upstream = ManualUpstream(self.attempts)
         self.funnel = Funnel(
             catalog=CATALOG,
-            caller=UpstreamCaller({Tier.SMALL: upstream, Tier.LARGE: upstream}),
+            caller=UpstreamCaller({Tier.SMALL: upstream, Tier.LARGE: upstream}, InlineSchemas()),
             recall=Recall(CATALOG, MemoryExactCache(), None, ""),
             ledger=self.ledger,
             wall=self._wall,
@@ -118,7 +119,7 @@ class Simulation:
             funnel=self.funnel,
             catalog=CATALOG,
             runs=self.runs,
-            intake=Intake(CATALOG, self.runs, conversations, self.limiter, RoomyDisk(), clock),
+            intake=Intake(CATALOG, self.runs, conversations, self.limiter, RoomyDisk(), InlineSchemas(), clock),
             conversations=conversations,
             clock=clock,
             wall=self._wall,

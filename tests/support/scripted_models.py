@@ -33,6 +33,7 @@ from millrace.types import (
     Tier,
     Usage,
 )
+from tests.support.inline_schemas import InlineSchemas
 
 Step = str | Aside | Finish | UpstreamError
 
@@ -139,7 +140,7 @@ class ScriptedFunnel:
         self.small, self.large = small, large
         self.funnel = Funnel(
             catalog=CATALOG,
-            caller=Caller({Tier.SMALL: small, Tier.LARGE: large}),
+            caller=Caller({Tier.SMALL: small, Tier.LARGE: large}, InlineSchemas()),
             recall=Recall(CATALOG, exact, None, ""),
             ledger=SqliteLedger(database),
             wall=lambda: 1_700_000_000.0,

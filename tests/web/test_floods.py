@@ -182,5 +182,5 @@ async def test_a_flood_of_frames_does_not_slow_others_down(tmp_path: Path, kind:
         f"\n{kind}: {sent / FLOOD_S:.0f} frames/s; a pong to others takes {statistics.median(quiet) * 1e3:.2f} ms, "
         f"{statistics.median(loud) * 1e3:.2f} ms in the flood ({ratio:.1f} times), at most {max(loud) * 1e3:.0f} ms"
     )
-    assert sent > 100
+    assert sent > {"small": 100, "huge": 10}[kind]
     assert statistics.median(loud) < 0.1

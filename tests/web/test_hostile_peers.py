@@ -246,7 +246,7 @@ async def test_a_ping_flood_piles_nothing_up(millrace: Running, monkeypatch: pyt
         flood = frame(PING, b"x" * 125) * 1000
         most, sent = 0, 0
         async with asyncio.timeout(30):
-            while sent < 40 * 2**20:
+            while sent < 4 * 2**20:
                 writer.write(flood)
                 await writer.drain()
                 sent += len(flood)

@@ -141,7 +141,7 @@ async def test_a_body_that_is_none(millrace: Running, http: aiohttp.ClientSessio
         (b"", 400, "invalid_json"),
         (b"[1]", 400, "invalid_request"),
         (b"\xff", 400, "invalid_json"),
-        (io.BytesIO(b'{"input":"' + b"x" * 2**20 + b'"}'), 413, "message_too_big"),
+        (io.BytesIO(b'{"input":"' + b"x" * limits.MAX_MESSAGE_BYTES + b'"}'), 413, "message_too_big"),
     ):
         async with http.post(path, data=sent) as answer:
             assert (answer.status, (await answer.json())["error"]["code"]) == (status, code)

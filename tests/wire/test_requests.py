@@ -62,7 +62,11 @@ FIELDS: list[tuple[dict[str, Any], str, Any]] = [
     ({"millrace": {"context": ["a", {"text": "b", "score": 1}]}}, "context", ("a", "b")),
     ({"millrace": {"checks": ["form", {"json_schema": SCHEMA}, "empty", "form"]}}, "checks", ("form", "empty")),
     ({"millrace": {"checks": ["form", {"json_schema": SCHEMA}]}}, "check_schema", SCHEMA),
-    ({"millrace": {"checks": ["form", {"json_schema": {}}]}}, "check_schema_path", "millrace.checks[1].json_schema"),
+    (
+        {"millrace": {"checks": ["form", {"json_schema": {}}]}},
+        "paths",
+        Paths(check_schema="millrace.checks[1].json_schema"),
+    ),
     ({}, "paths", RESPONSES_PATHS),
     ({"metadata": {"millrace.max_cost_usd": "1"}}, "paths", Paths(max_cost='metadata["millrace.max_cost_usd"]')),
     ({"millrace": {"checks": []}}, "checks", ()),

@@ -1,7 +1,8 @@
-"""The metadata that every dialect adds to an answer: its source, its cache outcome, its check, what was cut."""
+"""The metadata that every dialect adds to an answer: its source, its caches, its check, what was cut or not checked."""
 
 from millrace.funnel.response_log import Ended
 from millrace.types import Request
+from millrace.wire.options import MAX_METADATA_VALUE
 
 
 def metadata_of(request: Request, ended: Ended) -> dict[str, str]:
@@ -11,6 +12,7 @@ def metadata_of(request: Request, ended: Ended) -> dict[str, str]:
         "millrace.cache": ended.cache.value,
         "millrace.route": ended.source.value if ended.source else "",
         "millrace.check": ended.check or "",
+        "millrace.unchecked": ", ".join(request.unchecked)[:MAX_METADATA_VALUE],
         "millrace.trimmed_tokens": str(ended.trimmed_tokens or ""),
         "millrace.max_output_tokens": str(cap or "") if ended.reason == "max_output_tokens" else "",
     }

@@ -9,15 +9,16 @@ from millrace import pricing
 from millrace.errors import MillraceError, UpstreamError
 from millrace.funnel.bill import OpenCharge, Payer
 from millrace.funnel.response_log import ResponseLog
-from millrace.ports import Attempt, Upstream
+from millrace.ports import Attempt, SchemaValidator, Upstream
 from millrace.types import Call, Model, Outcome, Tier
 
 
 class Caller:
-    """Opens calls to the configured models."""
+    """Opens calls to the configured models. `schemas` checks what they answer."""
 
-    def __init__(self, upstreams: Mapping[Tier, Upstream]) -> None:
+    def __init__(self, upstreams: Mapping[Tier, Upstream], schemas: SchemaValidator) -> None:
         self._upstreams = upstreams
+        self.schemas = schemas
 
     @contextmanager
     def call(self, model: Model, response: ResponseLog, payer: Payer) -> Iterator[OpenCharge]:

@@ -46,7 +46,7 @@ async def keep_or_escalate(
     small, large = catalog.models
     try:
         with call as charge:
-            finish, verdict = await _small_answer(response, charge)
+            finish, verdict = await _small_answer(response, charge, caller)
             if finish is not None and (verdict.passed or response.committed or _cut_by_budget(charge, finish)):
                 response.commit()
                 return _result(response, charge, finish, verdict, _check_name(response, verdict))
@@ -62,11 +62,16 @@ async def keep_or_escalate(
             raise
         reason, verdict = error.code, Verdict()
     response.revise(Revised(from_model=small.id, to_model=large.id, reason=reason))
-    return await keep(response, caller.call(large, response, payer), escalated_by=verdict.check)
+    return await keep(response, caller, caller.call(large, response, payer), escalated_by=verdict.check)
 
 
 async def keep(
-    response: ResponseLog, call: CallContext, *, judged: bool = True, escalated_by: str | None = None
+    response: ResponseLog,
+    caller: Caller,
+    call: CallContext,
+    *,
+    judged: bool = True,
+    escalated_by: str | None = None,
 ) -> Result:
     """Keep the answer of a call, whatever the checks say: no other model is left, so all its text is committed."""
     response.commit()
@@ -74,16 +79,16 @@ async def keep(
         finish = await charge.attempt.done
         if not judged:
             return _result(response, charge, finish, Verdict(), None)
-        verdict = _judge(response, charge, finish)
+        verdict = await _judge(response, charge, caller, finish)
         return _result(response, charge, finish, verdict, escalated_by or _check_name(response, verdict))
 
 
-async def _small_answer(response: ResponseLog, charge: OpenCharge) -> tuple[Finish | None, Verdict]:
+async def _small_answer(response: ResponseLog, charge: OpenCharge, caller: Caller) -> tuple[Finish | None, Verdict]:
     """Wait for the small model's answer and judge it. `Finish` is None if its beginning already failed a check."""
     attempt, request = charge.attempt, response.request
     if request.prompt.tools:  # text before a call says nothing about the call, and no call is shown before it is judged
         finish = await attempt.done
-        return finish, _judge(response, charge, finish)
+        return finish, await _judge(response, charge, caller, finish)
     beginning = response.after_deltas(PREFIX_DELTAS - len(attempt.parts))
     await asyncio.wait((attempt.done, beginning), return_when=asyncio.FIRST_COMPLETED)
     if not attempt.done.done():
@@ -93,15 +98,16 @@ async def _small_answer(response: ResponseLog, charge: OpenCharge) -> tuple[Fini
         if request.commits_early:
             response.commit()
     finish = await attempt.done
-    return finish, _judge(response, charge, finish)
+    return finish, await _judge(response, charge, caller, finish)
 
 
 def _candidate(response: ResponseLog, charge: OpenCharge, finish: Finish | None) -> checks.Candidate:
     return checks.Candidate.of(response.request, "".join(charge.attempt.parts), charge.attempt.asides, finish)
 
 
-def _judge(response: ResponseLog, charge: OpenCharge, finish: Finish) -> Verdict:
-    return checks.judge(_candidate(response, charge, finish), checks.selected(response.request))
+async def _judge(response: ResponseLog, charge: OpenCharge, caller: Caller, finish: Finish) -> Verdict:
+    candidate = _candidate(response, charge, finish)
+    return await checks.judge(candidate, caller.schemas, checks.selected(response.request))
 
 
 def _check_name(response: ResponseLog, verdict: Verdict) -> str | None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import msgspec
+
 from millrace.types import Call, Format, Media, Message, Model, Part, Prompt, Request
 
 LONG = 4096  # characters; longer texts are not normalised, so two Unicode forms of one get different keys
@@ -95,7 +97,7 @@ def _settings(request: Request, models: tuple[Model, ...], checks: Iterable[str]
                 "model": request.model,
                 "strategy": request.strategy,
                 "checks": sorted(checks),
-                "check_schema": request.check_schema,
+                "check_schema": _schema(request.check_schema),
                 "models": [[model.tier, model.address, model.id] for model in models],
                 "max_output_tokens": [Call(model=model, prompt=prompt).max_output_tokens for model in models],
                 "temperature": _number(prompt.temperature),
@@ -103,7 +105,9 @@ def _settings(request: Request, models: tuple[Model, ...], checks: Iterable[str]
                 "format": _format(prompt.format),
                 "verbosity": prompt.verbosity,
                 "reasoning_effort": prompt.reasoning_effort,
-                "tools": [[tool.name, tool.description, tool.parameters, tool.strict] for tool in prompt.tools],
+                "tools": [
+                    [tool.name, tool.description, _schema(tool.parameters), tool.strict] for tool in prompt.tools
+                ],
                 "tool_choice": prompt.tool_choice and prompt.tool_choice.key,
                 "parallel_tool_calls": prompt.parallel_tool_calls,
                 "extras": prompt.extras,
@@ -167,4 +171,9 @@ def _number(value: float | None) -> float | None:
 
 
 def _format(form: Format | None) -> list[object] | None:
-    return None if form is None else [form.kind, form.name, form.schema, form.strict, form.description]
+    return None if form is None else [form.kind, form.name, _schema(form.schema), form.strict, form.description]
+
+
+def _schema(schema: dict[str, Any] | None) -> str | None:
+    """Return the digest of a schema, whatever the order of its keys. One by one they hold Python's lock less long."""
+    return None if schema is None else hashlib.sha256(msgspec.json.encode(schema, order="sorted")).hexdigest()

@@ -144,7 +144,7 @@ class Funnel:
         match choice.strategy:
             case Strategy.SMALL | Strategy.LARGE:
                 call = caller.call(choice.first, response, payer)
-                return await keep(response, call, judged=choice.strategy is Strategy.LARGE)
+                return await keep(response, caller, call, judged=choice.strategy is Strategy.LARGE)
             case Strategy.RACE:
                 return await race(response, payer, caller, catalog, grace_s=choice.grace_s)
             case Strategy.HEDGE:

@@ -144,5 +144,5 @@ def _decide(response: ResponseLog, winner: Contender, loser: Contender) -> None:
 
 async def _answer(winner: Contender, response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog) -> Result:
     if winner.model is catalog.large:
-        return await keep(response, winner.attached())
+        return await keep(response, caller, winner.attached())
     return await keep_or_escalate(response, payer, caller, catalog, winner.attached())

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from millrace import tokens
 from millrace.funnel import checks
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.fingerprint import Keys, Scope, keys_of
@@ -27,7 +28,8 @@ class Recall:
     async def keys(self, request: Request) -> Keys:
         """Return the keys of a trimmed request; those of a long one are computed off the loop."""
         work = partial(keys_of, request, self._models, checks.selected(request), self._embedder)
-        return await in_thread_if_long(len(request.prompt.context) + request.prompt.size, work)
+        own = 0 if request.check_schema is None else tokens.LONG + 1  # of unknown size
+        return await in_thread_if_long(request.prompt.whole_size + own, work)
 
     async def exact(self, request: Request, keys: Keys) -> StoredAnswer | None:
         """Return the stored answer to an identical request, if there is one."""

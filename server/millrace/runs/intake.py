@@ -15,7 +15,7 @@ from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import form
 from millrace.funnel.routing import choice
-from millrace.ports import Backlog, Clock, Limiter
+from millrace.ports import Backlog, Clock, Limiter, SchemaValidator
 from millrace.principal import Principal
 from millrace.runs.conversations import Conversations
 from millrace.runs.run import Run
@@ -36,6 +36,7 @@ class Intake:
         conversations: Conversations,
         limiter: Limiter,
         backlog: Backlog,
+        schemas: SchemaValidator,
         clock: Clock,
     ) -> None:
         self.closed = False
@@ -44,6 +45,7 @@ class Intake:
         self._conversations = conversations
         self._limiter = limiter
         self._backlog = backlog
+        self._schemas = schemas
         self._clock = clock
 
     def read(self, create: Create, principal: Principal, *, negotiated: bool) -> Request:
@@ -51,9 +53,6 @@ class Intake:
         if self.closed:
             raise draining()
         model, strategy = self._catalog.resolve(create.model, create.strategy)
-        form.check_schema(create.prompt.format, create.paths.schema)
-        form.check_tools(create.prompt.tools, create.paths.tool)
-        form.check_usable(create.check_schema, create.check_schema_path)
         return Request(
             id="resp_" + secrets.token_hex(16),
             tenant=principal.tenant,
@@ -92,11 +91,12 @@ class Intake:
         """
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
             return run  # even if the conversation it continued is no longer kept
+        request = replace(request, unchecked=await form.unchecked(request, self._schemas))
         if request.previous_response_id is not None:
             messages = await self._conversations.continued(request, last)
             request = replace(request, prompt=replace(request.prompt, messages=messages))
-            if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
-                return run  # it was started while the conversation was read
+        if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
+            return run  # it was started meanwhile
         if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
             message = "too much waits to be written to disk; try again in a second"
             raise MillraceError("overloaded", message, retry_after_ms=1000)

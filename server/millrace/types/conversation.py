@@ -1,9 +1,10 @@
 """Messages, their parts, tools and tool calls, and the prompt made of them."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
 
 from millrace.types.tool_choice import ToolChoice
 
@@ -36,12 +37,16 @@ class Tool:
     description: str | None = None
     parameters: dict[str, Any] | None = None  # a JSON schema
     strict: bool | None = None
+    _size: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
 
     @property
     def size(self) -> int:
-        """Characters of its name, description and schema."""
-        schema = 0 if self.parameters is None else len(json.dumps(self.parameters))
-        return len(self.name) + len(self.description or "") + schema
+        """Characters of its name and description, and bytes of its schema. Computed once, since it serializes that."""
+        if self._size is None:
+            size = len(self.name) + len(self.description or "") + _schema_size(self.parameters)
+            object.__setattr__(self, "_size", size)
+        assert self._size is not None, "it was just computed"
+        return self._size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +139,15 @@ class Format:
     schema: dict[str, Any] | None = None
     strict: bool | None = None
     description: str | None = None
+    _size: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
+
+    @property
+    def size(self) -> int:
+        """Bytes of its schema. Computed once, since it serializes that."""
+        if self._size is None:
+            object.__setattr__(self, "_size", _schema_size(self.schema))
+        assert self._size is not None, "it was just computed"
+        return self._size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +166,6 @@ class Prompt:
     tool_choice: ToolChoice | None = None  # None: the client chose nothing, or there are no tools
     parallel_tool_calls: bool | None = None
     extras: dict[str, Any] = field(default_factory=dict)  # passed through under their own names: stop, seed, ...
-    _tools_size: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
 
     @property
     def sent(self) -> tuple[Message, ...]:
@@ -171,13 +184,20 @@ class Prompt:
         return sum(message.size for message in self.messages) + self.tools_size
 
     @property
+    def whole_size(self) -> int:
+        """Characters of all of it: with media, and with the schema of its format."""
+        media = (part for message in self.messages for part in message.parts if isinstance(part, Media))
+        fields = sum(len(value) for part in media for value in part.fields.values())
+        return self.size + fields + len(self.context) + (self.format.size if self.format else 0)
+
+    @property
     def tools_size(self) -> int:
-        """Characters of its tools. Computed once, since it serializes their schemas."""
-        if self._tools_size is None:
-            size = sum(tool.size for tool in self.tools)
-            object.__setattr__(self, "_tools_size", size)
-            return size
-        return self._tools_size
+        """Characters of its tools."""
+        return sum(tool.size for tool in self.tools)
+
+
+def _schema_size(schema: dict[str, Any] | None) -> int:
+    return 0 if schema is None else len(msgspec.json.encode(schema))
 
 
 def _with_context(context: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:

@@ -59,6 +59,7 @@ class Paths:
     schema: str = "text.format.schema"
     tool: str = "tools[{}].parameters"  # with a tool's index
     max_cost: str = "millrace.max_cost_usd"
+    check_schema: str = ""  # where the request has one
 
 
 RESPONSES_PATHS = Paths()
@@ -96,6 +97,7 @@ class Request:
     context_version: str | None = None  # replaces the chunks in the key of the semantic cache
     checks: tuple[str, ...] | None = None  # names of the checks to run; None: all
     check_schema: dict[str, Any] | None = None  # the answer must be JSON that matches it; not sent to the model
+    unchecked: tuple[str, ...] = ()  # paths of schemas, or of patterns in them, that are not checked here
     concise: bool = False
     paths: Paths = RESPONSES_PATHS
 

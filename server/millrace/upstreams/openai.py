@@ -1,11 +1,13 @@
 """OpenAI-compatible chat completions over aiohttp."""
 
 import asyncio
+import io
 import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -21,6 +23,8 @@ from millrace.upstreams.tool_calls import CallReader
 
 DRAIN_S = 1.0  # to read the rest of a finished answer's body, so that the connection can be reused
 TAIL_S = 2.0  # to wait for usage after the finish reason
+LONG_PROMPT = 64 * 1024  # characters; encoding more takes over a millisecond
+LARGE_BODY = 2**20  # bytes of a request; a larger one is not written at once
 MAX_ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
 
 
@@ -88,7 +92,7 @@ class OpenAIUpstream:
         """Send a request and return the response, whose body is not read yet."""
         return await self._http.post(
             self._url,
-            data=body,
+            data=io.BytesIO(body) if len(body) > LARGE_BODY else body,  # in pieces
             headers=self._headers,
             timeout=self._timeout,
             allow_redirects=False,
@@ -125,7 +129,7 @@ class ChatAttempt:
         self._terminated = False  # the provider sent [DONE]
         self._unpaused = asyncio.Event()
         self._unpaused.set()
-        self.task = loop.create_task(self._run(chat.body(call, upstream.endpoint.max_tokens_field)))
+        self.task = loop.create_task(self._run(call))
 
     def abort(self) -> None:
         """Cancel `done` if it is pending, and close the socket unless the answer is complete.
@@ -170,9 +174,10 @@ class ChatAttempt:
         if self._response is not None:
             self._response.close()
 
-    async def _run(self, body: bytes) -> None:
+    async def _run(self, call: Call) -> None:
+        make = partial(chat.body, call, self._upstream.endpoint.max_tokens_field)
         try:
-            await self._read(body)
+            await self._read(await asyncio.to_thread(make) if call.prompt.whole_size > LONG_PROMPT else make())
         except UpstreamError as error:
             self._fail(error)
         except (aiohttp.ClientError, OSError) as error:

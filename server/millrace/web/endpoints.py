@@ -1,7 +1,7 @@
 """The endpoints under /v1: responses over WebSocket and HTTP, chat completions; cancel, replay, delete; tickets."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
@@ -17,16 +17,20 @@ from millrace.dialects.event_log import Codec, EventLog
 from millrace.dialects.responses import EventCodec, body_of, in_responses
 from millrace.errors import EXITS, FailedWithUsage, MillraceError, invalid
 from millrace.funnel import checks
+from millrace.funnel.offload import in_thread
 from millrace.principal import Principal
 from millrace.runs.conversations import not_found
 from millrace.runs.intake import repeat_of
 from millrace.runs.run import Run
+from millrace.runs.runs import Repeat
 from millrace.web.outbox import AsgiWriter, FrameWriter
 from millrace.web.process import Process
 from millrace.web.session import FAULT, Closed, Session
 from millrace.web.sse import SseResponse, WholeResponse
 from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION
 from millrace.wire import chunks, completions, documents, limits, reading, requests, responses as wire
+
+ReadCreate = Callable[[dict[str, Any], Collection[str]], requests.Create]
 
 MAX_TICKET_BODY = 4096  # bytes
 MAX_DIGITS = 12  # of the number of an event
@@ -62,9 +66,7 @@ async def _close(websocket: WebSocket, writer: FrameWriter, code: int, reason: s
 
 async def create_response(request: Request) -> Response:
     """`POST /v1/responses`."""
-    fields = await _body(request)
-    create = requests.read_create(fields, checks.NAMES)
-    run = await _started(request, create, fields)
+    create, run = await _started(request, requests.read_create)
     if create.stream:
         return _events(request, run)
     return WholeResponse(run, partial(_response, run))
@@ -72,9 +74,7 @@ async def create_response(request: Request) -> Response:
 
 async def create_completion(request: Request) -> Response:
     """`POST /v1/chat/completions`."""
-    fields = await _body(request)
-    create = completions.read_completion(fields, checks.NAMES)
-    run = await _started(request, create, fields)
+    create, run = await _started(request, completions.read_completion)
     if not create.stream:
         return WholeResponse(run, partial(_completion, run))
     process = _process(request)
@@ -122,14 +122,19 @@ async def tickets(request: Request) -> Response:
     return Response(msgspec.json.encode(answer), 201, {"Cache-Control": "no-store"}, media_type="application/json")
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    return reading.decode(await _read_body(request, _process(request).max_message_bytes), "the body")
-
-
-async def _started(request: Request, create: requests.Create, fields: dict[str, Any]) -> Run:
+async def _started(request: Request, read: ReadCreate) -> tuple[requests.Create, Run]:
+    """Read a request's body, off the loop if it is long, and start it."""
     process, principal = _process(request), _principal(request)
+    body = await _read_body(request, process.max_message_bytes)
+
+    def opened() -> tuple[requests.Create, Repeat | None]:
+        fields = reading.decode(body, "the body")
+        create = read(fields, checks.NAMES)
+        return create, repeat_of(create, fields, principal)
+
+    create, repeat = await in_thread(len(body), opened) if len(body) > reading.LONG else opened()
     asked = process.intake.read(create, principal, negotiated=False)
-    return await process.intake.start(asked, principal, repeat_of(create, fields, principal))
+    return create, await process.intake.start(asked, principal, repeat)
 
 
 def _events(request: Request, run: Run, start: int = 0) -> SseResponse:

@@ -1,8 +1,27 @@
-"""What is abuse: too many frames of one connection that cost work and ask for nothing."""
+"""What one connection may send: how much of the loop reading it takes, and what is abuse."""
 
 from collections import deque
 
 from millrace.wire import limits
+
+SHARE = 0.15  # of the loop's time, for reading one connection
+BURST_S = 0.005  # that may be taken at once
+
+
+class ReadingShare:
+    """Bounds the share of the loop that the frames of one connection take, however many fit through its socket."""
+
+    def __init__(self) -> None:
+        self._credit_s = BURST_S
+        self._counted_at: float | None = None
+
+    def spend(self, seconds: float, now: float) -> float:
+        """Count CPU time that was taken up to `now`; return the seconds until the connection may be read on."""
+        if self._counted_at is not None:
+            self._credit_s = min(BURST_S, self._credit_s + SHARE * (now - self._counted_at))
+        self._counted_at = now
+        self._credit_s -= seconds
+        return max(0.0, -self._credit_s / SHARE)
 
 
 class FloodMeter:

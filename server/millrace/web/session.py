@@ -7,23 +7,30 @@ import asyncio
 import itertools
 import random
 import secrets
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from millrace import __version__, log
 from millrace.dialects.responses import in_responses
-from millrace.errors import EXITS, MillraceError, internal_error
+from millrace.errors import MillraceError, internal_error
 from millrace.funnel import checks
+from millrace.funnel.offload import in_thread
 from millrace.principal import Principal
 from millrace.runs.intake import draining, repeat_of
 from millrace.runs.run import Run
-from millrace.web.flood import FloodMeter
+from millrace.runs.runs import Repeat
+from millrace.web.flood import FloodMeter, ReadingShare
 from millrace.web.jobs import Job, Jobs
 from millrace.web.liveness import Closing, Liveness
 from millrace.web.outbox import FrameWriter, Outbox
 from millrace.web.process import Process
+from millrace.web.websocket import UTF8
 from millrace.wire import limits, requests, responses
 from millrace.wire.limits import CloseCode
+from millrace.wire.reading import LONG, is_utf8
 
 MAX_FRAMES_WHILE_PAUSED = 32  # frames that are read from a peer that does not read
 FAULT = "a fault in Millrace; it has been logged"  # why a session that crashed is closed
@@ -41,6 +48,16 @@ class Closed(Exception):  # noqa: N818 - an end, not an error
         self.reason = reason
 
 
+@dataclass(slots=True)
+class _Frame:
+    """What could be read of a frame, and what is wrong with it."""
+
+    envelope: requests.Envelope | None = None
+    create: requests.Create | None = None
+    repeat: Repeat | None = None
+    error: BaseException | None = None
+
+
 class Session:
     """One accepted connection, from its first frame to its last."""
 
@@ -56,6 +73,7 @@ class Session:
         )
         self._read_while_paused = 0  # frames
         self._refused = FloodMeter()
+        self._share = ReadingShare()
         self._close: asyncio.Future[Closed | None] = asyncio.get_running_loop().create_future()
         writer.on_lost = self._peer_lost
         self._outbox.on_crash = self._crashed
@@ -121,9 +139,7 @@ class Session:
             message = await receive()
             if message["type"] == "websocket.disconnect":
                 return
-            if (text := message.get("text")) is None:
-                raise Closed(CloseCode.NOT_TEXT, "text frames only")
-            self._take(text)
+            await self._take(message[UTF8] if UTF8 in message else message.get("text"))
             await self._wait_while_paused()
             if count % FRAMES_PER_TURN == 0:
                 await asyncio.sleep(0)
@@ -138,41 +154,87 @@ class Session:
         if self._read_while_paused > MAX_FRAMES_WHILE_PAUSED:
             await self._outbox.writable.wait()
 
-    def _take(self, text: str) -> None:
-        """Act on one frame. Whatever is wrong with it is answered on its lane, and the connection goes on."""
-        envelope = None
+    async def _take(self, data: str | bytes | None) -> None:
+        """Act on one frame. A long one is read off the loop, and the frames behind it wait."""
+        if data is None:
+            raise Closed(CloseCode.NOT_TEXT, "text frames only")
+        if len(data) > LONG:
+            frame = await in_thread(len(data), partial(self._open, data))
+        else:
+            began = time.thread_time()
+            frame = self._open(data)
+        self._act(frame)
+        if len(data) <= LONG and (wait := self._share.spend(time.thread_time() - began, time.monotonic())):
+            await asyncio.sleep(wait)
+
+    def _open(self, data: str | bytes) -> "_Frame":
+        """Read one frame, whatever is wrong with it. Called in any thread."""
+        frame = _Frame()
         try:
-            envelope = requests.open_frame(text)
+            if isinstance(data, bytes) and not is_utf8(data):
+                raise Closed(CloseCode.NOT_UTF8, "not UTF-8")
+            frame.envelope = envelope = requests.open_frame(data)
             requests.check_ids(envelope)
-            match envelope.type:
-                case "response.create":
-                    self._create(envelope)
-                case "response.cancel":
-                    self._jobs.cancel(requests.read_cancel(envelope), self._principal.tenant)
-                case "response.steer":
-                    self._outbox.put(responses.steer_failed(envelope.fields, envelope.stream_id, envelope.event_id))
-                case "millrace.resume":
-                    self._resume(envelope, requests.read_resume(envelope))
-                case "millrace.ping":
-                    self._outbox.put(responses.encode(responses.Pong(t=requests.read_ping(envelope).t)))
-                case unknown:
-                    message = f"type: {unknown[:80]!r} is not known; write one of {', '.join(requests.TYPES)}"
-                    raise MillraceError("unknown_event", message, param="type")
-        except MillraceError as error:
-            self._refuse_frame(error, envelope)
-            self._count_refused()
+            if envelope.type == "response.create":
+                frame.create = requests.read_create(envelope.fields, checks.NAMES)
+                frame.repeat = repeat_of(frame.create, envelope.fields, self._principal)
+                frame.envelope = replace(envelope, fields={})  # what is long is not kept twice
+        except (MillraceError, Closed) as error:
+            frame.error = error.with_traceback(None)  # it would keep the bytes until the next collection
         except EXITS:
             raise
-        except BaseException as error:  # one request's fault must not end the other lanes
-            log.get().error("frame crashed", exc_info=error)
-            self._refuse_frame(internal_error(), envelope)
+        except BaseException as error:  # also a panic in a library
+            frame.error = error
+        return frame
 
-    def _create(self, envelope: requests.Envelope) -> None:
+    def _act(self, frame: "_Frame") -> None:
+        """Do what a frame says. Whatever is wrong with it is answered on its lane, and the connection goes on."""
+        if frame.error is None:
+            try:
+                self._do(frame)
+            except EXITS:
+                raise
+            except BaseException as error:
+                self._answer_error(error, frame.envelope)
+        else:
+            self._answer_error(frame.error, frame.envelope)
+
+    def _answer_error(self, error: BaseException, envelope: requests.Envelope | None) -> None:
+        match error:
+            case Closed():
+                raise error
+            case MillraceError():
+                self._refuse_frame(error, envelope)
+                self._count_refused()
+            case _:  # one request's fault must not end the other lanes
+                log.get().error("frame crashed", exc_info=error)
+                self._refuse_frame(internal_error(), envelope)
+
+    def _do(self, frame: "_Frame") -> None:
+        envelope = frame.envelope
+        assert envelope is not None, "it could be read"
+        match envelope.type:
+            case "response.create":
+                self._create(frame)
+            case "response.cancel":
+                self._jobs.cancel(requests.read_cancel(envelope), self._principal.tenant)
+            case "response.steer":
+                self._outbox.put(responses.steer_failed(envelope.fields, envelope.stream_id, envelope.event_id))
+            case "millrace.resume":
+                self._resume(envelope, requests.read_resume(envelope))
+            case "millrace.ping":
+                self._outbox.put(responses.encode(responses.Pong(t=requests.read_ping(envelope).t)))
+            case unknown:
+                message = f"type: {unknown[:80]!r} is not known; write one of {', '.join(requests.TYPES)}"
+                raise MillraceError("unknown_event", message, param="type")
+
+    def _create(self, frame: "_Frame") -> None:
         if self._liveness.closing is not None:
             raise draining()
-        create = requests.read_create(envelope.fields, checks.NAMES)
+        envelope, create, repeat = frame.envelope, frame.create, frame.repeat
+        assert envelope is not None, "it could be read"
+        assert create is not None, "it is one"
         request = self._process.intake.read(create, self._principal, negotiated=self._negotiated)
-        repeat = repeat_of(create, envelope.fields, self._principal)
 
         async def begin() -> tuple[Run, int]:
             closing = self._liveness.closing

@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket protocol, extended: many text frames leave in one write, and a full socket is reported.
+"""uvicorn's WebSocket protocol, extended: frames are read in slices and leave in one write, a full socket is reported.
 
 Handed to uvicorn as `ws=JoinedWebSocket`. An application finds the connection in its scope under `EXTENSION`; where it
 is absent (another server, another `--ws`) plain ASGI `send` does the same, with one write a frame. An HTTP connection
@@ -8,16 +8,19 @@ is found there too.
 import asyncio
 import socket
 import sys
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
 
-from millrace.web.flood import FloodMeter
+from millrace.web.flood import FloodMeter, ReadingShare
+from millrace.web.slices import Slices
 from millrace.wire import limits
 from millrace.wire.limits import CloseCode
+from millrace.wire.reading import LONG
 
 if sys.platform == "linux":
     import fcntl
@@ -28,6 +31,7 @@ TCP_NOTSENT_LOWAT = 25  # an option of Linux: how much may wait unsent in the ke
 NOT_SENT = 16 * 1024  # bytes; more would hide a slow reader
 CLOSE_WAIT = 8  # a TCP state, as Linux numbers them: the peer has sent its FIN
 
+UTF8 = "millrace.utf8"  # of a message: the bytes of a long text, which whoever reads it decodes
 MAX_FRAGMENTS = 16_384  # of one message: empty ones cost next to nothing on the wire, and memory here
 CLOSE_TIMEOUT_S = 1.0  # how long a peer may take to read the close frame and what was sent before it
 
@@ -46,7 +50,60 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self._ponged = 0  # bytes of pongs in this turn of the loop
         self._controls = FloodMeter()  # of pings and pongs
+        self._slices = Slices()
+        self._share = ReadingShare()
+        self._reading: asyncio.Handle | None = None  # reads on, soon
+        self._is_paused = False  # reading from the socket, by whatever is not read yet
         self.conn.debug = False  # or at that level every header and frame is logged: keys, tickets and prompts
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come: the request as a whole, frames in slices, so that others have a turn between them."""
+        if not self.handshake_initiated:
+            super().data_received(data)
+            return
+        self._slices.add(data)
+        if self._reading is None:
+            self._read()
+
+    def _read(self) -> None:
+        """Parse a slice, and the others when the application has taken its messages and the loop its turn."""
+        self._reading = None
+        if self.read_paused:
+            return
+        began = time.thread_time()
+        data = self._slices.take()
+        if data:
+            super().data_received(data)
+        wait = self._share.spend(time.thread_time() - began, self.loop.time())
+        if self.disconnected or self.transport.is_closing():
+            self._slices.clear()
+        elif wait or self._slices.has_frame:
+            self._pause_reading()
+            self._reading = self.loop.call_later(wait, self._read) if wait else self.loop.call_soon(self._read)
+        elif not self.read_paused:
+            self._resume_reading()
+
+    async def receive(self) -> Any:
+        """Return the next message of the peer. Once all are taken, the next slice is read."""
+        message = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            self._read_on()
+        return message
+
+    def _read_on(self) -> None:
+        self.read_paused = False
+        if self._reading is None:
+            self._reading = self.loop.call_soon(self._read)
+
+    def _pause_reading(self) -> None:
+        if not self._is_paused and not self.transport.is_closing():
+            self._is_paused = True
+            self.transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._is_paused and not self.transport.is_closing():
+            self._is_paused = False
+            self.transport.resume_reading()
 
     def handle_connect(self, event: Request) -> None:
         """Put this connection into the application's scope."""
@@ -76,6 +133,8 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
             self.writable.set()
             if self.close_sent or self.disconnected:
                 return
+            if self.read_paused:
+                self._read_on()  # up to the peer's own close
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True  # or every refusal is logged as an error
@@ -133,12 +192,26 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
             super().handle_cont(event)
 
     def send_receive_event_to_app(self) -> None:
-        """Hand a message to the application. Bad UTF-8 closes the connection (RFC 6455, 8.1) without a traceback."""
-        self.frames = [b"".join(self.frames)]
-        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_utf8(self.frames[0]):
-            self._fail(CloseCode.NOT_UTF8, "not UTF-8")
+        """Hand a message to the application, and read no more before it is taken.
+
+        Bad UTF-8 closes the connection (RFC 6455, 8.1); in a long text whoever decodes it finds that.
+        """
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:
+            return
+        if self.curr_msg_data_type == "bytes":
+            self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
+        elif len(data) > LONG:
+            self.queue.put_nowait(cast("Any", {"type": "websocket.receive", UTF8: data}))
         else:
-            super().send_receive_event_to_app()
+            try:
+                self.queue.put_nowait({"type": "websocket.receive", "text": data.decode()})
+            except UnicodeDecodeError:
+                self._fail(CloseCode.NOT_UTF8, "not UTF-8")
+                return
+        self.read_paused = True
+        self._pause_reading()
 
     def _fail(self, code: CloseCode, reason: str) -> None:
         self.frames = []
@@ -167,6 +240,9 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the peer is gone. A transport that is lost while it is paused never resumes."""
         super().connection_lost(exc)
+        self._slices.clear()
+        if self._reading is not None:
+            self._reading.cancel()
         if self.on_lost is not None:
             self.on_lost()
 
@@ -215,14 +291,6 @@ def unsent(transport: asyncio.Transport) -> int:
         queue = fcntl.ioctl(transport.get_extra_info("socket"), termios.TIOCOUTQ, bytes(4))
         waiting += int.from_bytes(queue, sys.byteorder)
     return waiting
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def header(length: int) -> bytes:

@@ -11,7 +11,8 @@ from millrace.types import request
 REVOKED_S = 2.0  # until a new or a revoked key takes effect everywhere, at most
 TICKET_S = 60.0  # how long a ticket is good
 
-MAX_MESSAGE_BYTES = 2**20  # of a frame, or of the body of a POST; a setting
+MAX_MESSAGE_BYTES = 20 * 2**20  # of a frame, or of the body of a POST; a setting
+MAX_VALUES = 250_000  # JSON values of a frame or a body
 STREAM_ID_CHARACTERS = 256
 MAX_RUNNING = 16  # requests of a connection
 MAX_QUEUED = 64  # requests of a connection

@@ -1,5 +1,6 @@
 """JSON to typed values. Errors name the path of the field and say what to write instead."""
 
+import codecs
 import re
 from typing import Any, TypeVar
 
@@ -7,7 +8,10 @@ import msgspec
 from msgspec import inspect
 
 from millrace.errors import MillraceError, invalid
+from millrace.wire import limits
 
+LONG = 16 * 1024  # bytes; reading more may take over 1 ms, so it runs off the event loop
+_AT_ONCE = 2**20  # bytes that are looked at at once: each step holds Python's lock
 MAX_DEPTH = 100  # of nested arrays and objects; encoding recurses, so a deeper value could overflow the stack
 MAX_SHOWN = 60  # characters of a value in an error message
 
@@ -30,10 +34,12 @@ def decode(raw: str | bytes, what: str = "a frame") -> dict[str, Any]:
     """Decode a JSON object. `what` is its name in the error message. Of a duplicate key the last value counts.
 
     Raises `invalid_json` if it is not JSON, holds invalid numbers or characters, or is nested more than 100 deep;
-    `invalid_request` if it is not an object.
+    `invalid_request` if it is not an object, or holds more than 250,000 values.
     """
     try:
         data = raw.encode() if isinstance(raw, str) else raw
+        if len(data) > 2 * limits.MAX_VALUES:  # a value takes two bytes
+            _check_values(data)
         fields = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeError) as error:
         raise MillraceError("invalid_json", f"not JSON: {error}") from None
@@ -61,6 +67,48 @@ def convert(given: Any, shape: type[_Value], path: str = "", *, strict: bool = T
 def json_name(value: object) -> str:
     """Return the JSON type of a value, as error messages name it."""
     return "a number" if isinstance(value, int) and not isinstance(value, bool) else _NAMES[type(value).__name__]
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether bytes are UTF-8. They are decoded piece by piece, so that other threads have their turn."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for at in range(0, len(data), _AT_ONCE):
+            decoder.decode(data[at : at + _AT_ONCE])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _check_values(data: bytes) -> None:
+    """Raise if there are too many values, before any is made: decoding cannot be interrupted.
+
+    Every value but the first of an array or object follows a comma, so the commas and brackets outside of strings bound
+    the values.
+    """
+    import numpy as np  # noqa: PLC0415 - it takes its time, and is needed for long texts only
+
+    values = at = is_inside = 0
+    while at < len(data):
+        end = at + _AT_ONCE
+        while _ends_in_escape(data, at, end):
+            end += 1
+        piece = data[at:end].replace(b"\\\\", b"").replace(b'\\"', b"")  # no escaped quotes
+        characters = np.frombuffer(piece, np.uint8)
+        inside = (np.cumsum(characters == ord('"'), dtype=np.uint8) + np.uint8(is_inside)) & 1
+        is_inside = int(inside[-1]) if len(inside) else is_inside
+        counted = (characters == ord(",")) | (characters == ord("[")) | (characters == ord("{"))
+        values += int(np.count_nonzero(counted & (inside == 0)))
+        if values > limits.MAX_VALUES:
+            raise MillraceError("invalid_request", f"too many JSON values; send at most {limits.MAX_VALUES:,}")
+        at = end
+
+
+def _ends_in_escape(data: bytes, start: int, end: int) -> bool:
+    """Whether a piece ends in the middle of an escape. It must not start in one."""
+    piece = data[start:end]
+    return end < len(data) and (len(piece) - len(piece.rstrip(b"\\"))) % 2 == 1
 
 
 def _too_deep() -> MillraceError:

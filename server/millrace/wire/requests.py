@@ -69,7 +69,6 @@ class Create:
     context_version: str | None = None
     checks: tuple[str, ...] | None = None
     check_schema: dict[str, Any] | None = None
-    check_schema_path: str = ""  # its path in the request
     paths: Paths = RESPONSES_PATHS
     concise: bool = False
 
@@ -279,6 +278,7 @@ def create(
     given = GivenOptions(body.millrace, metadata)
     options = given.options
     names, schema, schema_path = given.checks(checks)
+    _ = prompt.whole_size  # of schemas it is computed once: here, since a long request is read off the loop
     return Create(
         model=body.model,
         strategy=options.strategy,
@@ -300,9 +300,8 @@ def create(
         context_version=options.context_version,
         checks=names,
         check_schema=schema,
-        check_schema_path=schema_path,
         concise=bool(options.concise),
-        paths=replace(paths, max_cost=given.path("max_cost_usd")),
+        paths=replace(paths, max_cost=given.path("max_cost_usd"), check_schema=schema_path),
         **specific,
     )
 

@@ -182,7 +182,10 @@ class Incomplete(Event, tag="response.incomplete"):
 
 
 class Route(Event, tag="millrace.route"):
-    """Which model or cache answers, and why. `age_s` is the age of a cached answer; `score` is null as yet."""
+    """Which model or cache answers, and why. `age_s` is the age of a cached answer; `score` is null as yet.
+
+    `unchecked` has the paths of schemas, or of patterns in them, that are not checked here.
+    """
 
     response_id: str
     strategy: str  # no enum: a newer server may send other values
@@ -196,6 +199,7 @@ class Route(Event, tag="millrace.route"):
     similarity: float | UnsetType = UNSET
     entry_id: str | UnsetType = UNSET
     age_s: float | UnsetType = UNSET
+    unchecked: list[str] | UnsetType = UNSET
 
 
 class Revise(Event, tag="millrace.revise"):

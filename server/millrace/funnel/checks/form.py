@@ -1,87 +1,76 @@
-"""The check of declared formats: an answer that must be JSON, and the arguments of a tool call."""
+"""The check of declared formats: an answer that must be JSON, and the arguments of a tool call.
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+Schemas are compiled and applied by a `SchemaValidator`, off the event loop. What it cannot check within its bounds is
+not checked: the provider gets the schema as it is, and the client is told the path.
+"""
 
-import jsonschema_rs
+from collections.abc import Iterable, Sequence
+from functools import partial
+
 import msgspec
 
-from millrace.errors import MillraceError, invalid
-from millrace.funnel.checks.schema_cost import SchemaCost
-from millrace.types import Format, Tool, ToolCall
+from millrace.errors import invalid
+from millrace.funnel.offload import in_thread_if_long
+from millrace.ports import SchemaValidator
+from millrace.types import Request, ToolCall
 
-MAX_SCHEMA = 64 * 1024  # bytes; a larger one takes too long to compile
-
-
-def check_schema(form: Format | None, path: str) -> None:
-    """Raise `invalid_request` if the schema of the answer's format cannot be used, before any model is called."""
-    if form is not None:
-        check_usable(form.schema, path)
+SHORT = 16 * 1024  # characters; decoding as many takes some 0.1 ms
+OBJECT = b'{"type":"object"}'
 
 
-def check_tools(tools: Iterable[Tool], path: str) -> None:
-    """Raise `invalid_request` if the schema of a tool's parameters cannot be used; `path` takes the tool's index."""
-    for index, tool in enumerate(tools):
-        check_usable(tool.parameters, path.format(index))
+async def unchecked(request: Request, schemas: SchemaValidator) -> tuple[str, ...]:
+    """Compile the schemas of a request; return the paths of what is not checked here.
 
-
-def check_usable(schema: dict[str, Any] | None, path: str) -> None:
-    """Raise `invalid_request` if a schema cannot be used; `path` is its field in the request."""
-    if schema is None:
-        return
-    encoded = _encoded(schema)
-    try:
-        if len(encoded) > MAX_SCHEMA:
-            raise ValueError(f"larger than {MAX_SCHEMA} bytes")
-        _compiled(encoded)
-    except ValueError as error:
-        reason = str(error).partition("\n")[0]
-        raise invalid(path, f"{path}: not a usable JSON schema: {reason}") from None
-
-
-def conforms(text: str, schema: dict[str, Any] | None) -> bool:
-    """Whether a text is JSON that matches a schema; without one, whether it is a JSON object.
-
-    False if the validation would take too long.
+    Raises `invalid_request` with the path of a schema that nobody can use.
     """
-    try:
-        value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    if schema is None:
-        return isinstance(value, dict)
-    compiled = _compiled(_encoded(schema))
-    return compiled.cost.allows(value) and bool(compiled.validator.is_valid(value))
+    paths, form = request.paths, request.prompt.format
+    given = [(paths.tool.format(index), tool.parameters) for index, tool in enumerate(request.prompt.tools)]
+    given += [(paths.schema, form.schema if form else None), (paths.check_schema, request.check_schema)]
+    given = [(path, schema) for path, schema in given if schema is not None]
+    if not given:
+        return ()
+    encode = partial(_encoded, [schema for _, schema in given])
+    encoded = await in_thread_if_long(request.prompt.tools_size + (form.size if form else 0), encode)
+    found: list[str] = []
+    for (path, _), report in zip(given, await schemas.compile(encoded, request.tenant), strict=True):
+        if report.error is not None:
+            raise invalid(path, f"{path}: not a usable JSON schema: {report.error}")
+        found += [f"{path}.{inner}" if inner else path for inner in report.unchecked]
+    return tuple(found)
 
 
-def callable_with(call: ToolCall, tools: Iterable[Tool]) -> bool:
-    """Whether a call names an offered tool, and its arguments are a JSON object that matches the tool's schema."""
-    tool = next((tool for tool in tools if tool.name == call.name), None)
-    if tool is None or not conforms(call.arguments, None):
-        return False
-    return tool.parameters is None or conforms(call.arguments, tool.parameters)
+def _encoded(schemas: Sequence[object]) -> list[bytes]:
+    return [msgspec.json.encode(schema) for schema in schemas]
 
 
-@dataclass(frozen=True, slots=True)
-class _Compiled:
-    """A compiled schema, and the cost of validating with it."""
+class Form:
+    """Applies the schemas of one request, except those that are not checked."""
 
-    validator: Any
-    cost: SchemaCost
+    def __init__(self, schemas: SchemaValidator, tenant: str, left_out: Iterable[str]) -> None:
+        self._schemas = schemas
+        self._tenant = tenant
+        self._left_out = {*left_out}  # paths
 
+    async def conforms(self, text: str, schema: dict[str, object] | None, path: str) -> bool:
+        """Whether a text is JSON that matches the schema at a path; without one, whether it is a JSON object.
 
-def _encoded(schema: dict[str, Any]) -> bytes:
-    return msgspec.json.encode(schema, order="sorted")
+        False if the validation takes too long. A schema that is not checked still asks for JSON.
+        """
+        if schema is None:
+            return await self._is_object(text)
+        encoded = None if path in self._left_out else msgspec.json.encode(schema)
+        return await self._schemas.matches(text, encoded, self._tenant)
 
+    async def fits(self, call: ToolCall, parameters: dict[str, object] | None, path: str) -> bool:
+        """Whether the arguments of a call are a JSON object that matches the tool's schema at a path."""
+        if not await self._is_object(call.arguments):
+            return False
+        return parameters is None or await self.conforms(call.arguments, parameters, path)
 
-@lru_cache(maxsize=512)
-def _compiled(encoded: bytes) -> _Compiled:
-    schema = msgspec.json.decode(encoded)
-    # A client's schema must never make this server fetch a URL.
-    return _Compiled(jsonschema_rs.validator_for(schema, retriever=_no_fetch), SchemaCost(schema))
-
-
-def _no_fetch(uri: str) -> Any:
-    raise MillraceError("invalid_request", f"$ref to {uri} is not fetched; put the definition into the schema")
+    async def _is_object(self, text: str) -> bool:
+        if len(text) > SHORT:
+            return await self._schemas.matches(text, OBJECT, self._tenant)
+        try:
+            return isinstance(msgspec.json.decode(text), dict)
+        except (msgspec.DecodeError, RecursionError):
+            return False

@@ -1,11 +1,26 @@
 """The checks in their order, and the verdict."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from millrace.funnel.checks import form, words
-from millrace.types import Aside, Finish, FinishReason, Format, Request, Tool, ToolCall, Verdict, calls_of, refusal_of
+from millrace.funnel.checks import words
+from millrace.funnel.checks.form import Form
+from millrace.ports import SchemaValidator
+from millrace.types import (
+    RESPONSES_PATHS,
+    Aside,
+    Finish,
+    FinishReason,
+    Format,
+    Paths,
+    Request,
+    Tool,
+    ToolCall,
+    Verdict,
+    calls_of,
+    refusal_of,
+)
 from millrace.types.tool_choice import ToolChoice
 
 
@@ -21,6 +36,9 @@ class Candidate:
     tool_choice: ToolChoice | None = None
     calls: tuple[ToolCall, ...] = ()
     refusal: str = ""  # text that the provider marked as one
+    unchecked: tuple[str, ...] = ()  # paths of schemas, or of patterns in them, that are not applied
+    paths: Paths = RESPONSES_PATHS
+    tenant: str = ""
 
     @classmethod
     def of(cls, request: Request, text: str, asides: Sequence[Aside], finish: Finish | None) -> Self:
@@ -34,6 +52,9 @@ class Candidate:
             tool_choice=request.prompt.tool_choice,
             calls=calls_of(asides),
             refusal=refusal_of(asides),
+            unchecked=request.unchecked,
+            paths=request.paths,
+            tenant=request.tenant,
         )
 
 
@@ -56,32 +77,36 @@ def _unsure(candidate: Candidate) -> bool:
     return not candidate.calls and words.is_unsure(candidate.text)
 
 
-def _form(candidate: Candidate) -> bool:
+async def _form(candidate: Candidate, form: Form) -> bool:
+    text, paths = candidate.text, candidate.paths
     if candidate.calls:  # the answer that must have the format comes after the calls
         return False
-    declared = candidate.format is not None and not form.conforms(candidate.text, candidate.format.schema)
-    return declared or (candidate.schema is not None and not form.conforms(candidate.text, candidate.schema))
+    if candidate.format is not None and not await form.conforms(text, candidate.format.schema, paths.schema):
+        return True
+    return candidate.schema is not None and not await form.conforms(text, candidate.schema, paths.check_schema)
 
 
-def _tool_call(candidate: Candidate) -> bool:
+async def _tool_call(candidate: Candidate, form: Form) -> bool:
     choice, called = candidate.tool_choice, {call.name for call in candidate.calls}
     if choice is not None and not choice.satisfied_by(called):
         return True
-    return not all(form.callable_with(call, candidate.tools) for call in candidate.calls)
+    offered = {tool.name: (index, tool) for index, tool in reversed([*enumerate(candidate.tools)])}
+    for call in candidate.calls:
+        if call.name not in offered:
+            return True
+        index, tool = offered[call.name]
+        if not await form.fits(call, tool.parameters, candidate.paths.tool.format(index)):
+            return True
+    return False
 
 
 Check = Callable[[Candidate], bool]  # True: the answer fails it
+FormCheck = Callable[[Candidate, Form], Awaitable[bool]]  # the same, of schemas
 
 # Cheapest first. The names appear in `millrace.check` and in the ledger.
-CHECKS: dict[str, Check] = {
-    "empty": _empty,
-    "cut_off": _cut_off,
-    "refusal": _refusal,
-    "unsure": _unsure,
-    "form": _form,
-    "tool_call": _tool_call,
-}
-NAMES = tuple(CHECKS)
+CHECKS: dict[str, Check] = {"empty": _empty, "cut_off": _cut_off, "refusal": _refusal, "unsure": _unsure}
+FORM_CHECKS: dict[str, FormCheck] = {"form": _form, "tool_call": _tool_call}
+NAMES = (*CHECKS, *FORM_CHECKS)
 _OF_A_BEGINNING = ("refusal", "unsure")  # the others need the complete answer
 
 
@@ -96,15 +121,20 @@ def selected(request: Request) -> tuple[str, ...]:
     return tuple(name for name in NAMES if name in wanted)
 
 
-def judge(candidate: Candidate, names: Iterable[str] = NAMES) -> Verdict:
+async def judge(candidate: Candidate, schemas: SchemaValidator, names: Iterable[str] = NAMES) -> Verdict:
     """Judge a complete answer by the named checks."""
-    return _first_failed(candidate, names)
+    form = Form(schemas, candidate.tenant, candidate.unchecked)
+    for name in names:
+        if name in CHECKS:
+            fails = CHECKS[name](candidate)
+        else:
+            fails = await FORM_CHECKS[name](candidate, form)
+        if fails:
+            return Verdict(check=name)
+    return Verdict()
 
 
 def judge_beginning(candidate: Candidate, names: Iterable[str] = NAMES) -> Verdict:
     """Judge the beginning of an answer that is not complete."""
-    return _first_failed(candidate, [name for name in names if name in _OF_A_BEGINNING])
-
-
-def _first_failed(candidate: Candidate, names: Iterable[str]) -> Verdict:
-    return Verdict(check=next((name for name in names if CHECKS[name](candidate)), None))
+    failed = (name for name in names if name in _OF_A_BEGINNING and CHECKS[name](candidate))
+    return Verdict(check=next(failed, None))

@@ -1,0 +1,233 @@
+"""The schema process seen from the server: one thread writes jobs to it and reads its answers.
+
+A client's schema may take any time and any memory to compile or to apply, and the library holds Python's lock while it
+does. So both happen in another process, which can be killed. Tenants take turns; of the jobs of one the smallest goes
+first.
+"""
+
+import asyncio
+import hashlib
+import heapq
+import itertools
+import os
+import select
+import struct
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from millrace import log
+from millrace.ports import SchemaReport
+
+MAX_SCHEMA = 256 * 1024  # bytes; a larger one is not checked
+LONG = 256 * 1024  # bytes; hashing more takes over a millisecond
+CPU_S = 0.1  # of one job, whatever its size
+CPU_S_PER_MIB = 0.5  # of schemas and text, more
+MAX_WAIT_S = 20.0  # for an answer; a process that used up its CPU time has ended long before
+MAX_KNOWN = 4096  # schemas whose report is remembered
+KNOWN_BYTES = 1024  # that one takes, about; a report has a few short paths
+ENDING_S = 0.2  # that the process has to end by itself
+LENGTH = struct.Struct("!I")  # before each message, as in `worker.py`
+PROGRAM = Path(__file__).with_name("worker.py")
+
+_TOO_MUCH = SchemaReport(unchecked=("",))  # too large, or takes too long
+
+
+@dataclass(slots=True, order=True)
+class _Job:
+    """What is written to the process. Its answers come one by one: those that came in time count."""
+
+    size: int  # bytes
+    number: int
+    cpu_s: float = field(compare=False)
+    schemas: list[bytes] = field(compare=False)
+    text: str | None = field(compare=False)
+    done: "Future[list[Any] | None]" = field(default_factory=Future, compare=False)
+
+
+class SchemaProcess:
+    """Compiles and applies schemas. Nothing runs before the first one comes."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[str, list[_Job]] = OrderedDict()  # heaps by tenant; whose turn is next at the front
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()  # guards the fields above and the three below
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._has_failed = False
+        self._known: OrderedDict[bytes, SchemaReport] = OrderedDict()  # by SHA-256
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes that the remembered reports take. What is compiled is in the other process, which bounds itself."""
+        return len(self._known) * KNOWN_BYTES
+
+    async def compile(self, schemas: Sequence[bytes], tenant: str) -> list[SchemaReport]:
+        """Compile schemas; return what is wrong with each, and what of it is not checked."""
+        digests = await asyncio.to_thread(_digests, schemas) if sum(map(len, schemas)) > LONG else _digests(schemas)
+        reports = {digest: self._known.get(digest, _TOO_MUCH) for digest in digests}
+        new = {digest: schema for digest, schema in zip(digests, schemas, strict=True) if digest not in self._known}
+        asked = {digest: schema for digest, schema in new.items() if len(schema) <= MAX_SCHEMA}
+        answers = await self._ask([*asked.values()], None, tenant) if asked else []
+        if answers is not None:
+            reports |= zip(asked, (SchemaReport(error, tuple(unchecked)) for error, unchecked in answers), strict=False)
+            self._remember(reports)
+        return [reports[digest] for digest in digests]
+
+    async def matches(self, text: str, schema: bytes | None, tenant: str) -> bool:
+        """Whether a text is JSON that matches a schema; with None, whether it is JSON. False if it takes too long."""
+        return (await self._ask([] if schema is None else [schema], text, tenant)) == [True]
+
+    def close(self) -> None:
+        """End the process. What still waits is not answered in time."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+            process = self._process
+        if process is not None:
+            process.kill()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _remember(self, found: dict[bytes, SchemaReport]) -> None:
+        for digest, report in found.items():
+            self._known[digest] = report
+            self._known.move_to_end(digest)
+        while len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+
+    async def _ask(self, schemas: list[bytes], text: str | None, tenant: str) -> list[Any] | None:
+        """Return the answers that came in time, in order; None if there is no process to ask."""
+        size = sum(map(len, schemas)) + len(text or "")
+        job = _Job(size, next(self._numbers), CPU_S + CPU_S_PER_MIB * size / 2**20, schemas, text)
+        with self._changed:
+            if self._closed:
+                return None
+            heapq.heappush(self._waiting.setdefault(tenant, []), job)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="millrace-schemas", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        return await asyncio.wrap_future(job.done)
+
+    def _run(self) -> None:
+        while (job := self._next()) is not None:
+            if not job.done.set_running_or_notify_cancel():
+                continue
+            try:
+                job.done.set_result(self._answers(job))
+            except BaseException as error:  # the thread must survive
+                self._end()
+                self._fail(error)
+                job.done.set_result(None)
+            del job  # or its text would stay in memory while the thread waits
+        self._end()
+
+    def _next(self) -> _Job | None:
+        """Return the next job of the tenant whose turn it is; None once all is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if self._closed:
+                for job in [job for jobs in self._waiting.values() for job in jobs]:
+                    if job.done.set_running_or_notify_cancel():
+                        job.done.set_result(None)
+                return None
+            tenant, jobs = self._waiting.popitem(last=False)
+            job = heapq.heappop(jobs)
+            if jobs:
+                self._waiting[tenant] = jobs  # behind the others
+            return job
+
+    def _answers(self, job: _Job) -> list[Any]:
+        """Return the answers of the process; fewer than asked for if it ended before, by its own timer."""
+        answers: list[Any] = []
+        expected = 1 if job.text is not None else len(job.schemas)
+        text = None if job.text is None else job.text.encode("utf-8", "surrogatepass")
+        for _ in range(2):  # a process that others have filled may end at its memory's bound; a new one does not
+            is_full = False
+            schemas = job.schemas[len(answers) :] if text is None else job.schemas
+            data = msgspec.msgpack.encode([job.cpu_s, schemas, text])
+            try:
+                process = self._started()
+                _write(process, LENGTH.pack(len(data)) + data)
+                while len(answers) < expected and not is_full:
+                    (length,) = LENGTH.unpack(_read(process, LENGTH.size))
+                    answer, is_full = msgspec.msgpack.decode(_read(process, length))
+                    answers.append(answer)
+            except (EOFError, BrokenPipeError, TimeoutError):
+                self._end()
+            if is_full:
+                self._end()
+            if len(answers) == expected or not is_full:
+                break
+        return answers
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        with self._changed:
+            if self._closed:
+                raise EOFError
+            if self._process is None:
+                self._process = subprocess.Popen(  # noqa: S603 - a fixed program
+                    [sys.executable, "-P", str(PROGRAM)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,  # a library that runs out of memory says so there
+                    bufsize=0,
+                )
+            return self._process
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None, "it is piped"
+        assert process.stdout is not None, "it is piped"
+        process.stdin.close()
+        try:
+            process.wait(ENDING_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+        if process.returncode > 0:  # Python itself failed; the timer and a lack of memory end it by a signal
+            self._fail(RuntimeError(f"{PROGRAM.name} ended with {process.returncode}"))
+
+    def _fail(self, error: BaseException) -> None:
+        """Say once that schemas cannot be checked here."""
+        if not self._has_failed:
+            self._has_failed = True
+            log.get().error("schemas cannot be checked", exc_info=error)
+
+
+def _digests(schemas: Sequence[bytes]) -> list[bytes]:
+    return [hashlib.sha256(schema).digest() for schema in schemas]
+
+
+def _write(process: "subprocess.Popen[bytes]", data: bytes) -> None:
+    assert process.stdin is not None, "it is piped"
+    view = memoryview(data)
+    while view:
+        view = view[os.write(process.stdin.fileno(), view) :]
+
+
+def _read(process: "subprocess.Popen[bytes]", length: int) -> bytes:
+    """Return exactly so many bytes. Raises EOFError if the process has ended, TimeoutError if it is silent too long."""
+    assert process.stdout is not None, "it is piped"
+    data, poll = b"", select.poll()
+    poll.register(process.stdout, select.POLLIN)
+    while len(data) < length:
+        if not poll.poll(MAX_WAIT_S * 1000):
+            raise TimeoutError
+        if not (piece := os.read(process.stdout.fileno(), length - len(data))):
+            raise EOFError
+        data += piece
+    return data

@@ -1,0 +1,42 @@
+"""The share of the loop that one connection may take, and when it is abuse."""
+
+import pytest
+
+from millrace.web.flood import BURST_S, SHARE, FloodMeter, ReadingShare
+from millrace.wire import limits
+
+
+def test_a_little_is_free() -> None:
+    """Frames that come now and then never wait."""
+    share, now = ReadingShare(), 100.0
+    for _ in range(1000):
+        now += 0.01
+        assert share.spend(0.001, now) == 0
+
+
+def test_a_lot_waits_until_it_is_its_share() -> None:
+    """Over ten seconds, whatever one piece costs."""
+    for piece in (0.0003, 0.02):
+        share, now, worked = ReadingShare(), 100.0, 0.0
+        while now < 110:
+            now += piece
+            worked += piece
+            now += share.spend(piece, now)
+        assert worked == pytest.approx(10 * SHARE, abs=BURST_S + 2 * piece)
+
+
+def test_what_is_not_used_is_not_saved_up() -> None:
+    """After an hour a burst is as short as before."""
+    share = ReadingShare()
+    share.spend(0.001, 0.0)
+    assert share.spend(2 * BURST_S, 3600.0) == pytest.approx(BURST_S / SHARE)
+
+
+def test_too_many_in_too_short_a_time_is_abuse() -> None:
+    """One less, or slower, is not."""
+    meter = FloodMeter()
+    assert not any(meter.count(number / 1000) for number in range(limits.MAX_REFUSED - 1))
+    assert meter.count(1.0)
+    meter = FloodMeter()
+    step = limits.REFUSED_WITHIN_S / limits.MAX_REFUSED * 1.01
+    assert not any(meter.count(number * step) for number in range(5 * limits.MAX_REFUSED))
