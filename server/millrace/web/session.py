@@ -15,7 +15,7 @@ from typing import Any
 
 from millrace import __version__, log
 from millrace.dialects.responses import in_responses
-from millrace.errors import MillraceError, internal_error
+from millrace.errors import EXITS, MillraceError, internal_error
 from millrace.funnel import checks
 from millrace.funnel.offload import in_thread
 from millrace.principal import Principal
