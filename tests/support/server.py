@@ -98,10 +98,11 @@ def answers_up_to(tokens: int, **server: Any) -> Callable[[dict[str, Any]], None
 async def paused_at(running: Running) -> int:
     """Wait until the small model can send no more; return how many tokens it has sent."""
     sent, before = 0, -1
-    while sent != before or sent == 0:
-        before = sent
-        await asyncio.sleep(0.3)
-        sent = running.small.stats.tokens_sent
+    async with asyncio.timeout(30):
+        while sent != before or sent == 0:
+            before = sent
+            await asyncio.sleep(0.3)
+            sent = running.small.stats.tokens_sent
     return sent
 
 
