@@ -23,6 +23,7 @@ from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
+from millrace.memory import MemoryBudget
 from millrace.origins import LOOPBACK, Origins
 from millrace.ports import Embedder, KeyStore, SemanticCache
 from millrace.principal import Limits
@@ -41,6 +42,8 @@ from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint, marking_
 from millrace.web.process import Process
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
+
+KEPT_SHARE = 4  # of the memory budget, as a divisor: for responses that have ended
 
 CLOCK, WALL = time.monotonic, time.time
 
@@ -62,7 +65,9 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
         recall = Recall(catalog, _exact(settings, database), semantic, embedder)
         funnel = _funnel(settings, http, sweeper, catalog, recall, ledger)
         gate = await _gate(settings, database, parts)
-        runs = Runs(funnel, CLOCK, WALL)
+        memory = MemoryBudget(settings.server.memory_bytes)
+        kept_bytes = settings.server.memory_bytes // KEPT_SHARE
+        runs = Runs(funnel, CLOCK, WALL, kept_bytes=kept_bytes)
         conversations = Conversations(runs, _archive(settings, database))
         runs.on_end = conversations.remember
         limiter = MemoryLimiter(CLOCK, WALL, await ledger.spent_since(midnight(WALL())))
@@ -70,18 +75,21 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
             funnel=funnel,
             catalog=catalog,
             runs=runs,
-            intake=Intake(catalog, runs, conversations, limiter, CLOCK),
+            intake=Intake(catalog, runs, conversations, limiter, memory, CLOCK),
             conversations=conversations,
             clock=CLOCK,
             wall=WALL,
             epoch=secrets.token_hex(8),
             gate=gate,
+            memory=memory,
             drain_s=settings.server.drain_s,
             max_age_s=settings.server.max_age_s,
             stuck_s=settings.server.stuck_s,
             max_message_bytes=settings.server.max_message_bytes,
         )
         gate.keyring.on_change = process.sweep_all_next
+        memory.add("running responses", lambda: runs.live_bytes)
+        memory.add("ended responses", lambda: runs.kept.size, kept_bytes)
         sweeper.add(runs.sweep)
         sweeper.add(process.sweep)
         await parts.enter_async_context(_running(sweeper.run()))

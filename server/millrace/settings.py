@@ -42,6 +42,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     host: str = "127.0.0.1"
     port: Port = 8000
     data_dir: str = ".millrace"  # ":memory:" stores nothing
+    memory_bytes: Annotated[int, Meta(ge=16 * 2**20)] = 2**30  # of all stores, queues and caches in memory
     max_running: Count = 4096  # requests at once in this process
     max_connections: Count = 10_000  # WebSockets at once in this process
     origins: tuple[str, ...] = ()  # pages that may connect, such as "https://app.example"

@@ -30,7 +30,6 @@ class ResponsesProjection(Projection):
     def __init__(self, response: ResponseLog, created_at: int, *, negotiated: bool) -> None:
         request = response.request
         super().__init__(response, speculative=negotiated)
-        self._request = request
         self._response = response
         self._created_at = created_at
         self._negotiated = negotiated

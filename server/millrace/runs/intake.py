@@ -15,11 +15,13 @@ from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import form
 from millrace.funnel.routing import choice
+from millrace.memory import MemoryBudget
 from millrace.ports import Clock, Limiter
 from millrace.principal import Principal
 from millrace.runs.conversations import Conversations
+from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
-from millrace.runs.runs import Repeat, Runs
+from millrace.runs.runs import Runs
 from millrace.types import Delivery, Request
 from millrace.wire.requests import Create
 
@@ -30,13 +32,20 @@ class Intake:
     """Accepts requests, until it is closed for a drain."""
 
     def __init__(
-        self, catalog: Catalog, runs: Runs, conversations: Conversations, limiter: Limiter, clock: Clock
+        self,
+        catalog: Catalog,
+        runs: Runs,
+        conversations: Conversations,
+        limiter: Limiter,
+        memory: MemoryBudget,
+        clock: Clock,
     ) -> None:
         self.closed = False
         self._catalog = catalog
         self._runs = runs
         self._conversations = conversations
         self._limiter = limiter
+        self._memory = memory
         self._clock = clock
 
     def read(self, create: Create, principal: Principal, *, negotiated: bool) -> Request:
@@ -47,7 +56,7 @@ class Intake:
         form.check_schema(create.prompt.format, create.paths.schema)
         form.check_tools(create.prompt.tools, create.paths.tool)
         form.check_usable(create.check_schema, create.check_schema_path)
-        return Request(
+        request = Request(
             id="resp_" + secrets.token_hex(16),
             tenant=principal.tenant,
             key_id=principal.key_id,
@@ -75,6 +84,10 @@ class Intake:
             concise=create.concise,
             paths=create.paths,
         )
+        size = request.memory_bytes
+        self._memory.admit(size)
+        self._runs.kept.check_fits(principal.tenant, size)
+        return request
 
     async def start(
         self, request: Request, principal: Principal, repeat: Repeat | None, last: Run | None = None

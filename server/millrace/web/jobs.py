@@ -72,7 +72,7 @@ class Jobs:
         self._jobs: dict[Place, Job] = {}
         self._numbers = itertools.count()
         self._ended: deque[str] = deque(maxlen=REMEMBERED)
-        self._last: dict[str | None, Run] = {}  # by lane, the latest at the end
+        self._last: dict[str | None, str] = {}  # ids of runs by lane, the latest at the end
         self._is_released = False
 
     @property
@@ -81,8 +81,8 @@ class Jobs:
         return not self._jobs
 
     def last_of(self, stream_id: str | None) -> Run | None:
-        """Return the run that a lane has shown last."""
-        return self._last.get(stream_id)
+        """Return the run that a lane has shown last, unless it had to be dropped."""
+        return self._process.runs.kept.last_of_lane(self._last.get(stream_id, ""))
 
     def add(self, job: Job, stream_id: str | None) -> None:
         """Let a job wait for its turn. Raises `queue_full` or `websocket_stream_limit_reached`."""
@@ -124,6 +124,8 @@ class Jobs:
             job.stop_listening()
             if job.run is None and job.request is not None:
                 self._process.intake.drop(job.request)
+        for stream_id in tuple(self._last):
+            self._release_last(stream_id)
 
     def _named(self, cancel: Cancel, tenant: str) -> list[Place]:
         if cancel.response_id is None:
@@ -193,7 +195,12 @@ class Jobs:
 
     def _remember(self, stream_id: str | None, run: Run) -> None:
         """Note what a lane has shown last; of the lanes that were used, only the latest are remembered."""
-        self._last.pop(stream_id, None)
-        self._last[stream_id] = run
+        self._release_last(stream_id)
+        self._last[stream_id] = run.request.id
+        self._process.runs.kept.hold(run.request.id)
         if len(self._last) > limits.MAX_LANES + 1:
-            del self._last[next(iter(self._last))]
+            self._release_last(next(iter(self._last)))
+
+    def _release_last(self, stream_id: str | None) -> None:
+        if (response_id := self._last.pop(stream_id, None)) is not None:
+            self._process.runs.kept.release(response_id)

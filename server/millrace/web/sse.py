@@ -65,7 +65,7 @@ class SseResponse(Response):
         self._connection: HttpConnection | None = None
         self._unsent = 0
         self._task: asyncio.Task[None] | None = None
-        run.task.add_done_callback(lambda _: self._new_events.set())
+        run.done.add_done_callback(lambda _: self._new_events.set())
         run.add_listener()
         event_log.join(self)
 
