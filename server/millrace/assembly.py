@@ -62,10 +62,16 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database)
         catalog = _catalog(settings)
-        recall = Recall(catalog, _exact(settings, database), semantic, embedder)
+        exact = _exact(settings, database)
+        recall = Recall(catalog, exact, semantic, embedder)
         funnel = _funnel(settings, http, sweeper, catalog, recall, ledger)
         gate = await _gate(settings, database, parts)
         memory = MemoryBudget(settings.server.memory_bytes)
+        cache_bytes = _share(settings, settings.cache.memory_bytes)
+        if exact is not None:
+            memory.add("exact cache", lambda: exact.bytes_used, cache_bytes, exact.give_way)
+        if isinstance(semantic, SqliteSemanticCache):
+            memory.add("semantic cache", lambda: semantic.bytes_used, cache_bytes, semantic.give_way)
         kept_bytes = settings.server.memory_bytes // KEPT_SHARE
         runs = Runs(funnel, CLOCK, WALL, kept_bytes=kept_bytes)
         conversations = Conversations(runs, _archive(settings, database))
@@ -191,10 +197,15 @@ def _exact(settings: Settings, database: SqliteDatabase) -> SqliteExactCache | N
     return SqliteExactCache(
         database,
         ttl_s=settings.cache.ttl_s,
-        memory_bytes=settings.cache.memory_bytes,
-        disk_bytes=settings.cache.disk_bytes,
+        memory_bytes=_share(settings, settings.cache.memory_bytes),
+        disk_bytes=_share(settings, settings.cache.disk_bytes),
         wall=WALL,
     )
+
+
+def _share(settings: Settings, size: int) -> int:
+    """Return what one cache may use: half of it where there are two."""
+    return size // 2 if settings.cache.exact and settings.cache.semantic else size
 
 
 def _archive(settings: Settings, database: SqliteDatabase) -> SqliteArchive:
@@ -214,6 +225,8 @@ async def _semantic(settings: Settings, database: SqliteDatabase) -> tuple[Seman
         ttl_s=settings.cache.ttl_s,
         index_above=settings.cache.index_above,
         hot_scopes=settings.cache.hot_scopes,
+        memory_bytes=_share(settings, settings.cache.memory_bytes),
+        disk_bytes=_share(settings, settings.cache.disk_bytes),
         deadline_s=LOOKUP_S,
         wall=WALL,
     )

@@ -106,8 +106,8 @@ class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     index_above: Count = 4000  # entries from which a scope of the semantic cache is indexed by hnswlib
     hot_scopes: Count = 256  # scopes of the semantic cache held in memory
     ttl_s: Seconds = 86_400
-    memory_bytes: Count = 64 * 2**20
-    disk_bytes: Count = 2**30
+    memory_bytes: Count = 256 * 2**20  # of both caches together
+    disk_bytes: Count = 2**30  # of both caches together
 
 
 class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
