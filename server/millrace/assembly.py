@@ -44,6 +44,7 @@ from millrace.web.process import Process
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
 
 KEPT_SHARE = 4  # of the memory budget, as a divisor: for responses that have ended
+QUEUED_SHARE = 8  # the same, for requests that wait for their turn
 
 CLOCK, WALL = time.monotonic, time.time
 
@@ -88,6 +89,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
             epoch=secrets.token_hex(8),
             gate=gate,
             memory=memory,
+            queued=memory.tally("queued requests", settings.server.memory_bytes // QUEUED_SHARE),
             drain_s=settings.server.drain_s,
             max_age_s=settings.server.max_age_s,
             stuck_s=settings.server.stuck_s,

@@ -22,6 +22,24 @@ class Account:
     give_way: Callable[[int], None] | None = None  # only of a cache: free so many bytes, at once or soon
 
 
+class Tally:
+    """The bytes of something that many take part in: each counts what it brings and what it takes away."""
+
+    def __init__(self, allowed: int) -> None:
+        self.used = 0
+        self.allowed = allowed
+
+    def take(self, size: int) -> None:
+        """Count so many bytes more. Raises `overloaded` if they do not fit; alone they always do."""
+        if self.used and self.used + size > self.allowed:
+            raise full()
+        self.used += size
+
+    def give(self, size: int) -> None:
+        """Count so many bytes less."""
+        self.used -= size
+
+
 class MemoryBudget:
     """The accounts of a process, and what they may use together."""
 
@@ -44,6 +62,12 @@ class MemoryBudget:
         """Open an account. Without `allowed` only the budget bounds it, because new requests are refused."""
         allowed = self.limit if allowed is None else min(allowed, self.limit)
         self.accounts.append(Account(name=name, used=used, allowed=allowed, give_way=give_way))
+
+    def tally(self, name: str, allowed: int) -> Tally:
+        """Open an account that others count for."""
+        tally = Tally(allowed)
+        self.add(name, lambda: tally.used, allowed)
+        return tally
 
     def admit(self, size: int) -> None:
         """Raise `overloaded` if so many bytes more do not fit.

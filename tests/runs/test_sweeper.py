@@ -67,6 +67,7 @@ def process(keys: Keys) -> Process:
         epoch="e",
         gate=gate,
         memory=nothing,
+        queued=nothing,
         drain_s=1.0,
         max_age_s=1000.0,
         stuck_s=1000.0,

@@ -127,6 +127,7 @@ class Simulation:
             epoch="epoch-1",
             gate=Gate(keyring, Tickets(clock, keyring.is_valid), Origins([]), max_connections=1000),
             memory=memory,
+            queued=memory.tally("queued requests", 2**27),
             drain_s=DRAIN_S,
             max_age_s=MAX_AGE_S,
             stuck_s=STUCK_S,

@@ -33,6 +33,7 @@ class Job:
     begin: Begin
     event_id: str | None
     request: Request | None = None  # None: a replay
+    waiting_bytes: int = 0  # while it waits for its turn
     task: asyncio.Task[None] | None = None
     run: Run | None = None  # a replay listens, and may be cancelled, while it still waits
     is_cancelled: bool = False
@@ -73,6 +74,7 @@ class Jobs:
         self._numbers = itertools.count()
         self._ended: deque[str] = deque(maxlen=REMEMBERED)
         self._last: dict[str | None, str] = {}  # ids of runs by lane, the latest at the end
+        self._waiting_bytes = 0
         self._is_released = False
 
     @property
@@ -85,9 +87,20 @@ class Jobs:
         return self._process.runs.kept.last_of_lane(self._last.get(stream_id, ""))
 
     def add(self, job: Job, stream_id: str | None) -> None:
-        """Let a job wait for its turn. Raises `queue_full` or `websocket_stream_limit_reached`."""
+        """Let a job wait for its turn. Raises `queue_full`, `websocket_stream_limit_reached` or `overloaded`."""
         place = Place(next(self._numbers), stream_id)
-        self._lanes.join(place)
+        size = job.request.memory_bytes if job.request is not None and self._lanes.must_wait(place) else 0
+        if self._waiting_bytes and self._waiting_bytes + size > limits.QUEUED_BYTES:
+            message = f"{self._waiting_bytes} bytes of requests wait on this connection already"
+            raise MillraceError("queue_full", message, retry_after_ms=1000)
+        self._process.queued.take(size)
+        try:
+            self._lanes.join(place)
+        except MillraceError:
+            self._process.queued.give(size)
+            raise
+        job.waiting_bytes = size
+        self._waiting_bytes += size
         self._jobs[place] = job
         self._start_ready()
 
@@ -122,6 +135,7 @@ class Jobs:
             await asyncio.wait(tasks)
         for job in self._jobs.values():
             job.stop_listening()
+            self._stop_waiting(job)
             if job.run is None and job.request is not None:
                 self._process.intake.drop(job.request)
         for stream_id in tuple(self._last):
@@ -145,7 +159,13 @@ class Jobs:
 
     def _start(self, place: Place) -> None:
         job = self._jobs[place]
+        self._stop_waiting(job)
         job.task = asyncio.get_running_loop().create_task(self._serve(place, job))
+
+    def _stop_waiting(self, job: Job) -> None:
+        self._waiting_bytes -= job.waiting_bytes
+        self._process.queued.give(job.waiting_bytes)
+        job.waiting_bytes = 0
 
     def _start_cancelled(self, stream_id: str | None) -> None:
         """Give a cancelled request that is the first of its lane its turn at once, however many run."""

@@ -164,15 +164,16 @@ class Session:
         create = requests.read_create(envelope.fields, checks.NAMES)
         request = self._process.intake.read(create, self._principal, negotiated=self._negotiated)
         repeat = repeat_of(create, envelope.fields, self._principal)
+        stream_id, event_id = envelope.stream_id, envelope.event_id  # `begin` must not keep the whole frame
 
         async def begin() -> tuple[Run, int]:
             closing = self._liveness.closing
             if closing is not None and self._process.clock() >= closing.by:
                 raise draining()
-            last = self._jobs.last_of(envelope.stream_id)
+            last = self._jobs.last_of(stream_id)
             return await self._process.intake.start(request, self._principal, repeat, last), 0
 
-        self._add(Job(request.id, begin, envelope.event_id, request), envelope.stream_id)
+        self._add(Job(request.id, begin, event_id, request), stream_id)
 
     def _resume(self, envelope: requests.Envelope, resume: requests.Resume) -> None:
         run = self._resumable(resume)

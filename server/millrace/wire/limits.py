@@ -13,6 +13,7 @@ MAX_MESSAGE_BYTES = 2**20  # of a frame, or of the body of a POST; a setting
 STREAM_ID_CHARACTERS = 256
 MAX_RUNNING = 16  # requests of a connection
 MAX_QUEUED = 64  # requests of a connection
+QUEUED_BYTES = 4 * 2**20  # of the queued requests of a connection; one alone may have more
 MAX_LANES = 32  # named lanes of a connection that are busy
 HEARTBEAT_S = 20.0  # from one ping to the next, and until a missing pong means a dead peer
 MAX_AGE_S = 55 * 60  # of a connection; a setting
