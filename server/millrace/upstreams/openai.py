@@ -175,6 +175,8 @@ class ChatAttempt:
             await self._read(body)
         except UpstreamError as error:
             self._fail(error)
+        except asyncio.CancelledError:  # by `_close` alone
+            return  # raised, its traceback would keep this frame, the body and the attempt until the next collection
         except (aiohttp.ClientError, OSError) as error:
             self._fail(self._connection_error(error))
         except Exception as error:  # else the caller would wait for `done` forever

@@ -138,6 +138,7 @@ class Jobs:
             self._stop_waiting(job)
             if job.run is None and job.request is not None:
                 self._process.intake.drop(job.request)
+        self._jobs.clear()
         for stream_id in tuple(self._last):
             self._release_last(stream_id)
 
@@ -192,6 +193,7 @@ class Jobs:
             log.get().error("job crashed", id=job.response_id, exc_info=error)
             self._refuse(internal_error(), place.stream_id, job.event_id)
         finally:
+            job.task = None  # its traceback, if it is cancelled, has this frame, and so the job
             job.stop_listening()
             self._lanes.leave(place)
             self._ended.append(job.shown_id)

@@ -117,6 +117,7 @@ class Session:
             if (text := message.get("text")) is None:
                 raise Closed(CloseCode.NOT_TEXT, "text frames only")
             self._take(text)
+            del message, text  # they may be large, and the next one may be long in coming
             await self._wait_while_paused()
             if count % FRAMES_PER_TURN == 0:
                 await asyncio.sleep(0)

@@ -115,6 +115,7 @@ class SseResponse(Response):
         try:
             await until_gone(self._task, receive)
         finally:
+            self._task = None
             self._streams.discard(self)
             self._event_log.leave(self)
             self._run.remove_listener()

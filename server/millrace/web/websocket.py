@@ -120,6 +120,11 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
     def _turn(self) -> None:
         self._ponged = 0
 
+    def handle_text(self, event: Frame) -> None:
+        """Take a message, or its first fragment."""
+        super().handle_text(event)
+        event.data = b""  # the parser keeps its latest frame until the next one has come
+
     def handle_cont(self, event: Frame) -> None:
         """Take a fragment of a message, up to `MAX_FRAGMENTS`."""
         if self.close_sent:
@@ -128,6 +133,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
             self._fail(CloseCode.TOO_BIG, "too many fragments")
         else:
             super().handle_cont(event)
+            event.data = b""
 
     def send_receive_event_to_app(self) -> None:
         """Hand a message to the application. Bad UTF-8 closes the connection (RFC 6455, 8.1) without a traceback."""
