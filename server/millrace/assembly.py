@@ -38,7 +38,7 @@ from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.types import Model, Price, Tier
-from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint, marking_sent
+from millrace.upstreams.openai import READ_BYTES, OpenAIUpstream, UpstreamEndpoint, marking_sent, upstream_socket
 from millrace.web.process import Process
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
@@ -163,7 +163,8 @@ async def _gate(settings: Settings, database: SqliteDatabase, parts: AsyncExitSt
 
 def _http() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, socket_factory=upstream_socket),
+        read_bufsize=READ_BYTES,  # twice as much is read ahead, beside what one read brings
         cookie_jar=aiohttp.DummyCookieJar(),  # one request must leave nothing for the next
         trace_configs=[marking_sent()],
     )

@@ -31,7 +31,7 @@ class Tally:
 
     def take(self, size: int) -> None:
         """Count so many bytes more. Raises `overloaded` if they do not fit; alone they always do."""
-        if self.used and self.used + size > self.allowed:
+        if size and self.used and self.used + size > self.allowed:
             raise full()
         self.used += size
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from millrace.access.keys import ANONYMOUS
+from millrace.memory import Tally
 from millrace.runs import runs
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import BEAT_S
@@ -67,7 +68,7 @@ def process(keys: Keys) -> Process:
         epoch="e",
         gate=gate,
         memory=nothing,
-        queued=nothing,
+        queued=Tally(10**6),
         drain_s=1.0,
         max_age_s=1000.0,
         stuck_s=1000.0,

@@ -44,8 +44,8 @@ class ResponsesProjection(Projection):
         match fact:
             case Started():
                 body = self._body("in_progress", self._request.model)
-                self.event_log.event(wire.Created(response=body), self._echoed)
-                self.event_log.event(wire.InProgress(response=body), self._echoed)
+                self.event_log.event(wire.Created(response=body), repeated=self._echoed)
+                self.event_log.event(wire.InProgress(response=body), repeated=self._echoed)
             case Routed():
                 self._route(fact)
             case Revised():
@@ -123,7 +123,9 @@ class ResponsesProjection(Projection):
         body.error = None if fact.status is not Status.FAILED or fact.error is None else wire.error_body(fact.error)
         body.incomplete_details = wire.IncompleteDetails(fact.reason) if fact.reason else None
         body.metadata = metadata_of(self._request, fact)
-        self.event_log.event(_TERMINALS[fact.status](response=body), self._echoed + sum(map(length, body.output)))
+        self.event_log.event(
+            _TERMINALS[fact.status](response=body), repeated=self._echoed + sum(map(length, body.output))
+        )
         self.event_log.finish()
 
     def body_so_far(self) -> wire.ResponseBody:

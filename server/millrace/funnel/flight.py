@@ -96,11 +96,14 @@ class Flight:
 
     def _ended(self, task: asyncio.Task[Result]) -> None:
         self._on_end(self)
-        self._task = None  # its traceback, if it is cancelled, has frames that know this flight
-        if not task.cancelled():
-            # If the call fails while the last participant leaves, nobody reads the result. Reading the exception here
-            # keeps asyncio from logging it as never retrieved.
-            task.exception()
+        # Tracebacks have frames that know this flight, and all that it holds would wait for the collector.
+        if task.cancelled():
+            self._task = None
+            return
+        # If the call fails while the last participant leaves, nobody reads the result. Reading the exception here keeps
+        # asyncio from logging it as never retrieved.
+        if (error := task.exception()) is not None:
+            error.__traceback__ = None
 
     async def _leave(self, participant: Participant, task: "asyncio.Task[Result]") -> None:
         """Remove a participant; hand over its bill if it pays, and cancel the generation if it is the last.

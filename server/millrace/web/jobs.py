@@ -90,7 +90,7 @@ class Jobs:
         """Let a job wait for its turn. Raises `queue_full`, `websocket_stream_limit_reached` or `overloaded`."""
         place = Place(next(self._numbers), stream_id)
         size = job.request.memory_bytes if job.request is not None and self._lanes.must_wait(place) else 0
-        if self._waiting_bytes and self._waiting_bytes + size > limits.QUEUED_BYTES:
+        if size and self._waiting_bytes and self._waiting_bytes + size > limits.QUEUED_BYTES:
             message = f"{self._waiting_bytes} bytes of requests wait on this connection already"
             raise MillraceError("queue_full", message, retry_after_ms=1000)
         self._process.queued.take(size)

@@ -20,7 +20,7 @@ MAX_AGE_S = 55 * 60  # of a connection; a setting
 
 # A response is not read on from its model once both are full.
 SOCKET_BYTES = 64 * 1024  # written and not yet taken by the peer
-WAITING_BYTES = 192 * 1024  # not yet written
+WAITING_BYTES = 64 * 1024  # not yet written, as it is held in memory
 MAX_FRAMES = 1000  # in one write
 STUCK_S = 30  # without a byte taken, after which a reader is given up; a setting
 
