@@ -45,6 +45,7 @@ LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, as
 
 KEPT_SHARE = 4  # of the memory budget, as a divisor: for responses that have ended
 QUEUED_SHARE = 8  # the same, for requests that wait for their turn
+RECEIVED_SHARE = 8  # the same, for frames and bodies of which the rest has not come
 
 CLOCK, WALL = time.monotonic, time.time
 
@@ -89,6 +90,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
             epoch=secrets.token_hex(8),
             gate=gate,
             memory=memory,
+            received=memory.tally("frames and bodies in part", settings.server.memory_bytes // RECEIVED_SHARE),
             queued=memory.tally("queued requests", settings.server.memory_bytes // QUEUED_SHARE),
             drain_s=settings.server.drain_s,
             max_age_s=settings.server.max_age_s,

@@ -102,3 +102,22 @@ async def test_a_stalled_reader_of_many_small_deltas_costs_half_a_mebibyte_at_mo
         facts = len(run.response.facts)
         assert facts < 10_000
         assert facts * 110 + limits.SOCKET_BYTES < 512 * 1024
+
+
+async def test_frames_that_come_in_part_are_bounded_for_the_process(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that does not fit is closed with a code to come back; those that go give their bytes back."""
+    head = bytes((0x81, 0xFF)) + (900_000).to_bytes(8) + bytes(4)
+    async with start() as running, wire_client(running.ws_url) as bystander:
+        process = process_of(running)
+        monkeypatch.setattr(process.received, "allowed", 1_000_000)
+        async with slow_client(running.url) as one, slow_client(running.url) as two:
+            for client in (one, two):
+                client.writer.write(head + b"x" * 600_000)
+                await until(lambda: process.received.used > 500_000)
+            assert (await two.rest())[-1] == 1013
+            assert 500_000 < process.received.used < 1_000_000
+            check = await bystander.ask("hello")
+            assert check[-1]["type"] == "response.completed"
+        await until(lambda: process.received.used == 0)

@@ -1,5 +1,6 @@
 """What has ended is kept by tenant: a flood pushes out only what is the flooder's own."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from millrace.errors import MillraceError
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
 from millrace.runs.runs import Runs
-from millrace.types import OnDisconnect
+from millrace.types import Message, OnDisconnect
 from millrace.wire.limits import KEPT_S
 from tests.runs.test_runs import Clock, Patient, over
 from tests.support.scripted_models import request
@@ -33,14 +34,11 @@ def keyed(tenant: str, key: str) -> Repeat:
 
 
 async def ended(known: Runs, tenant: str, name: str, size: int = 0, repeat: Repeat | None = None) -> Run:
-    """Let a request run to its end; its instructions are kept with it."""
-    asked = request(id=name, tenant=tenant, on_disconnect=OnDisconnect.DETACH, context=())
-    asked = type(asked)(**{field: getattr(asked, field) for field in asked.__slots__} | {"metadata": {"a": "b"}})
+    """Let a request of so many characters run to its end."""
+    asked = request(id=name, tenant=tenant, on_disconnect=OnDisconnect.DETACH)
     if size:
-        (message,) = asked.prompt.messages
-        message = type(message)(role="user", parts=("x" * size,))
-        prompt = type(asked.prompt)(messages=(message,))
-        asked = type(asked)(**{field: getattr(asked, field) for field in asked.__slots__} | {"prompt": prompt})
+        prompt = replace(asked.prompt, messages=(Message(role="user", parts=("x" * size,)),))
+        asked = replace(asked, prompt=prompt)
     run = known.start(asked, repeat=repeat)
     run.response.commit()
     await over(run)

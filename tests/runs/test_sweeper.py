@@ -68,6 +68,7 @@ def process(keys: Keys) -> Process:
         epoch="e",
         gate=gate,
         memory=nothing,
+        received=Tally(10**6),
         queued=Tally(10**6),
         drain_s=1.0,
         max_age_s=1000.0,

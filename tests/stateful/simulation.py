@@ -127,6 +127,7 @@ class Simulation:
             epoch="epoch-1",
             gate=Gate(keyring, Tickets(clock, keyring.is_valid), Origins([]), max_connections=1000),
             memory=memory,
+            received=memory.tally("frames and bodies in part", 2**27),
             queued=memory.tally("queued requests", 2**27),
             drain_s=DRAIN_S,
             max_age_s=MAX_AGE_S,

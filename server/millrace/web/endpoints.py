@@ -14,6 +14,7 @@ from millrace.dialects.event_log import Codec, EventLog
 from millrace.dialects.responses import EventCodec, body_of, in_responses
 from millrace.errors import FailedWithUsage, MillraceError, invalid
 from millrace.funnel import checks
+from millrace.memory import Tally
 from millrace.principal import Principal
 from millrace.runs.conversations import not_found
 from millrace.runs.intake import repeat_of
@@ -95,7 +96,7 @@ async def delete(request: Request) -> Response:
 async def tickets(request: Request) -> Response:
     """`POST /v1/tickets`: exchange a key for a ticket."""
     process: Process = request.state.process
-    body = await _read_body(request, MAX_TICKET_BODY) or b"{}"
+    body = await _read_body(request, MAX_TICKET_BODY, process.received) or b"{}"
     asked = reading.convert(reading.decode(body, "the body"), documents.TicketRequest)
     origin = asked.origin or request.headers.get("origin")
     if origin is None:
@@ -106,7 +107,8 @@ async def tickets(request: Request) -> Response:
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    return reading.decode(await _read_body(request, _process(request).max_message_bytes), "the body")
+    process = _process(request)
+    return reading.decode(await _read_body(request, process.max_message_bytes, process.received), "the body")
 
 
 async def _started(request: Request, create: requests.Create, fields: dict[str, Any]) -> Run:
@@ -149,13 +151,22 @@ def _response(run: Run) -> bytes:
     return wire.encode(body)
 
 
-async def _read_body(request: Request, limit: int) -> bytes:
-    """Return a request's body; raise `message_too_big` before more than the limit, in bytes, is kept."""
+async def _read_body(request: Request, limit: int, received: Tally) -> bytes:
+    """Return a request's body; raise `message_too_big` before more than the limit, in bytes, is kept.
+
+    Raises `overloaded` if too much has come in part in this process.
+    """
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit:
-            raise MillraceError("message_too_big", f"the body is longer than {limit} bytes")
+    counted = 0
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > limit:
+                raise MillraceError("message_too_big", f"the body is longer than {limit} bytes")
+            received.take(len(piece))
+            counted += len(piece)
+    finally:
+        received.give(counted)
     return bytes(body)
 
 

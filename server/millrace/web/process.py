@@ -44,6 +44,7 @@ class Process:
     epoch: str
     gate: Gate
     memory: MemoryBudget
+    received: Tally  # frames and bodies of which the rest has not come
     queued: Tally  # requests that wait for their turn, on all connections
     drain_s: float
     max_age_s: float  # of a connection

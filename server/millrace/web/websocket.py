@@ -15,6 +15,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.http11 import Request
 
+from millrace.errors import MillraceError
+from millrace.memory import Tally
 from millrace.web.flood import FloodMeter
 from millrace.wire import limits
 from millrace.wire.limits import CloseCode
@@ -28,6 +30,7 @@ TCP_NOTSENT_LOWAT = 25  # an option of Linux: how much may wait unsent in the ke
 NOT_SENT = 16 * 1024  # bytes; more would hide a slow reader
 CLOSE_WAIT = 8  # a TCP state, as Linux numbers them: the peer has sent its FIN
 
+MAX_UNCOUNTED = 64 * 1024  # bytes of a message of which the rest has not come
 MAX_FRAGMENTS = 16_384  # of one message: empty ones cost next to nothing on the wire, and memory here
 CLOSE_TIMEOUT_S = 1.0  # how long a peer may take to read the close frame and what was sent before it
 
@@ -46,6 +49,8 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self._ponged = 0  # bytes of pongs in this turn of the loop
         self._controls = FloodMeter()  # of pings and pongs
+        self._fragment_bytes = 0  # of a message whose end has not come yet
+        self._counted_bytes = 0  # of those and of the frame that is not complete, as counted in `received`
         self.conn.debug = False  # or at that level every header and frame is logged: keys, tickets and prompts
 
     def handle_connect(self, event: Request) -> None:
@@ -81,6 +86,32 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         """Write text frames in one write. Does nothing once the connection is closing."""
         if not self.close_sent and not self.disconnected and not self.transport.is_closing():
             self.transport.write(b"".join([part for payload in payloads for part in (header(len(payload)), payload)]))
+
+    @property
+    def _received(self) -> Tally | None:
+        """The account of all that has come in part. Other applications have none."""
+        process = self.app_state.get("process")
+        return process.received if process is not None else None
+
+    def data_received(self, data: bytes) -> None:
+        """Take what was read; close if there is no memory for the rest of a message."""
+        super().data_received(data)
+        self._count(len(self.conn.reader.buffer) + self._fragment_bytes)
+
+    def _count(self, size: int) -> None:
+        """Note how many bytes wait for the end of their message. Few are not counted."""
+        size = size if size > MAX_UNCOUNTED else 0
+        if size == self._counted_bytes or (received := self._received) is None:
+            return
+        received.give(self._counted_bytes)
+        self._counted_bytes = 0
+        if self.close_sent:
+            return
+        try:
+            received.take(size)
+            self._counted_bytes = size
+        except MillraceError as error:
+            self._fail(CloseCode.SLOW_CONSUMER, error.message)
 
     def handle_ping(self) -> None:
         """Answer, as far as the socket has room; the latest answers come first in that.
@@ -122,6 +153,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
 
     def handle_text(self, event: Frame) -> None:
         """Take a message, or its first fragment."""
+        self._fragment_bytes = 0 if event.fin else len(event.data)
         super().handle_text(event)
         event.data = b""  # the parser keeps its latest frame until the next one has come
 
@@ -132,6 +164,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         if len(self.frames) >= MAX_FRAGMENTS:
             self._fail(CloseCode.TOO_BIG, "too many fragments")
         else:
+            self._fragment_bytes = 0 if event.fin else self._fragment_bytes + len(event.data)
             super().handle_cont(event)
             event.data = b""
 
@@ -170,6 +203,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the peer is gone. A transport that is lost while it is paused never resumes."""
         super().connection_lost(exc)
+        self._count(0)
         if self.on_lost is not None:
             self.on_lost()
 
