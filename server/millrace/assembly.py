@@ -14,7 +14,7 @@ import msgspec
 from millrace import log, tokens
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
-from millrace.access.tickets import Tickets
+from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.caches.embedders import best_installed
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.semantic import SqliteSemanticCache
@@ -66,9 +66,9 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
         catalog = _catalog(settings)
         exact = _exact(settings, database)
         recall = Recall(catalog, exact, semantic, embedder)
-        funnel = _funnel(settings, http, sweeper, catalog, recall, ledger)
-        gate = await _gate(settings, database, parts)
         memory = MemoryBudget(settings.server.memory_bytes)
+        funnel = _funnel(settings, http, sweeper, memory, catalog, recall, ledger)
+        gate = await _gate(settings, database, parts)
         cache_bytes = _share(settings, settings.cache.memory_bytes)
         if exact is not None:
             memory.add("exact cache", lambda: exact.bytes_used, cache_bytes, exact.give_way)
@@ -98,6 +98,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
             max_message_bytes=settings.server.max_message_bytes,
         )
         gate.keyring.on_change = process.sweep_all_next
+        memory.add("tickets", lambda: len(gate.tickets) * TICKET_BYTES, CAPACITY * TICKET_BYTES)
         memory.add("running responses", lambda: runs.live_bytes)
         memory.add("ended responses", lambda: runs.kept.size, kept_bytes)
         sweeper.add(runs.sweep)
@@ -121,6 +122,7 @@ def _funnel(
     settings: Settings,
     http: aiohttp.ClientSession,
     sweeper: Sweeper,
+    memory: MemoryBudget,
     catalog: Catalog,
     recall: Recall,
     ledger: SqliteLedger,
@@ -146,6 +148,7 @@ def _funnel(
     sweeper.add(funnel.meter)
     for upstream in upstreams.values():
         sweeper.add(upstream.sweep)
+    memory.add("upstream buffers", lambda: sum(upstream.bytes_used for upstream in upstreams.values()))
     return funnel
 
 

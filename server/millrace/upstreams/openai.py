@@ -84,6 +84,11 @@ class OpenAIUpstream:
             self._headers["Authorization"] = f"Bearer {endpoint.api_key}"
         self._attempts: set[ChatAttempt] = set()
 
+    @property
+    def bytes_used(self) -> int:
+        """Bytes of what is read ahead for all calls, about."""
+        return len(self._attempts) * 3 * READ_BYTES
+
     def open(self, call: Call) -> "ChatAttempt":
         """Start a call on a task of its own."""
         attempt = ChatAttempt(self, call)
