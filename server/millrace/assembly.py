@@ -16,7 +16,7 @@ import msgspec
 from millrace import log, tokens
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
-from millrace.access.tickets import Tickets
+from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.caches.embedders import best_installed, minilm
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.semantic import SqliteSemanticCache
@@ -25,6 +25,7 @@ from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
+from millrace.memory import MemoryBudget
 from millrace.origins import LOOPBACK, Origins
 from millrace.ports import Claim, Embedder, KeyStore, Upstream
 from millrace.principal import Limits
@@ -32,21 +33,26 @@ from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
-from millrace.schemas import SchemaProcess
+from millrace.schemas import MOST_BYTES, SchemaProcess
 from millrace.settings import LimitsSettings, ModelSettings, Settings
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
-from millrace.stores.database import MEMORY, SqliteDatabase
+from millrace.stores.database import MEMORY, QUEUE_BYTES, SqliteDatabase
 from millrace.stores.handover import Handover
 from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
 from millrace.types import Model, Price, Tier
-from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint, marking_sent
+from millrace.upstreams.openai import READ_BYTES, OpenAIUpstream, UpstreamEndpoint, marking_sent, upstream_socket
 from millrace.web.process import Process
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
+
+KEPT_SHARE = 4  # of the memory budget, as a divisor: for responses that have ended
+QUEUED_SHARE = 8  # the same, for requests that wait for their turn
+RECEIVED_SHARE = 8  # the same, for frames and bodies of which the rest has not come
+QUEUE_SHARE = 4  # the same, at most, for what waits to be written to disk
 
 CLOCK, WALL = time.monotonic, time.time
 
@@ -64,7 +70,8 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             claimed = await asyncio.to_thread(claim, settings.server.data_dir)
         parts.callback(claimed.release)
         present = _present(settings.server.data_dir, epoch, parts)
-        database = SqliteDatabase(settings.server.data_dir)
+        queue_bytes = min(QUEUE_BYTES, settings.server.memory_bytes // QUEUE_SHARE)
+        database = SqliteDatabase(settings.server.data_dir, queue_bytes=queue_bytes)
         parts.push_async_callback(asyncio.to_thread, database.close)
         exact = _exact(settings, database)
         semantic, embedder = await _semantic(settings, database)
@@ -75,16 +82,20 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         ledger = SqliteLedger(database, epoch)
         catalog = _catalog(settings)
         recall = Recall(catalog, exact, semantic, embedder)
+        memory = MemoryBudget(settings.server.memory_bytes)
         schemas = SchemaProcess()
         parts.push_async_callback(asyncio.to_thread, schemas.close)
-        funnel = _funnel(settings, http, sweeper, catalog, recall, ledger, schemas)
+        funnel = _funnel(settings, http, sweeper, memory, catalog, recall, ledger, schemas)
         keys, archive = SqliteKeyStore(database), _archive(settings, database)
         await database.ready()
         for store in (exact, semantic, archive):
             if store is not None:
                 store.prune()
         gate = await _gate(settings, keys, parts)
-        runs = Runs(funnel, CLOCK, WALL)
+        _count_caches(settings, memory, exact, semantic)
+        memory.add("database queue", lambda: database.queued_bytes, queue_bytes)
+        memory.add("compiled schemas", lambda: schemas.bytes_used, MOST_BYTES)
+        runs = Runs(funnel, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
         conversations = Conversations(runs, archive)
         runs.on_end = conversations.remember
         handover = Handover(ledger, present, WALL)
@@ -94,24 +105,41 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             funnel=funnel,
             catalog=catalog,
             runs=runs,
-            intake=Intake(catalog, runs, conversations, limiter, database, schemas, CLOCK),
+            intake=Intake(catalog, runs, conversations, limiter, database, schemas, memory, CLOCK),
             conversations=conversations,
             clock=CLOCK,
             wall=WALL,
             epoch=epoch,
             hand_over=partial(_hand_over, claimed, ledger),
             gate=gate,
+            memory=memory,
+            received=memory.tally("frames and bodies in part", settings.server.memory_bytes // RECEIVED_SHARE),
+            queued=memory.tally("queued requests", settings.server.memory_bytes // QUEUED_SHARE),
             drain_s=settings.server.drain_s,
             max_age_s=settings.server.max_age_s,
             stuck_s=settings.server.stuck_s,
             max_message_bytes=settings.server.max_message_bytes,
         )
         gate.keyring.on_change = process.sweep_all_next
+        memory.add("tickets", lambda: len(gate.tickets) * TICKET_BYTES, CAPACITY * TICKET_BYTES)
+        memory.add("running responses", lambda: runs.live_bytes)
+        memory.add("ended responses", lambda: runs.kept.size, settings.server.memory_bytes // KEPT_SHARE)
         sweeper.add(runs.sweep)
         sweeper.add(process.sweep)
         await parts.enter_async_context(_running(sweeper.run()))
         parts.push_async_callback(runs.stop)
         yield process
+
+
+def _count_caches(
+    settings: Settings, memory: MemoryBudget, exact: SqliteExactCache | None, semantic: SqliteSemanticCache | None
+) -> None:
+    """Let the budget count the caches, which give way to requests."""
+    cache_bytes = _share(settings, settings.cache.memory_bytes)
+    if exact is not None:
+        memory.add("exact cache", lambda: exact.bytes_used, cache_bytes, exact.give_way)
+    if semantic is not None:
+        memory.add("semantic cache", lambda: semantic.bytes_used, cache_bytes, semantic.give_way)
 
 
 def claim(data_dir: str) -> Claim:
@@ -149,6 +177,7 @@ def _funnel(
     settings: Settings,
     http: aiohttp.ClientSession,
     sweeper: Sweeper,
+    memory: MemoryBudget,
     catalog: Catalog,
     recall: Recall,
     ledger: SqliteLedger,
@@ -174,6 +203,7 @@ def _funnel(
     sweeper.add(funnel.meter)
     for upstream in upstreams.values():
         sweeper.add(upstream.sweep)
+    memory.add("upstream buffers", lambda: sum(upstream.bytes_used for upstream in upstreams.values()))
     return funnel
 
 
@@ -207,7 +237,8 @@ def _present(data_dir: str, epoch: str, parts: AsyncExitStack) -> Processes | No
 
 def _http() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, socket_factory=upstream_socket),
+        read_bufsize=READ_BYTES,  # twice as much is read ahead, beside what one read brings
         cookie_jar=aiohttp.DummyCookieJar(),  # one request must leave nothing for the next
         trace_configs=[marking_sent()],
     )
@@ -243,10 +274,15 @@ def _exact(settings: Settings, database: SqliteDatabase) -> SqliteExactCache | N
     return SqliteExactCache(
         database,
         ttl_s=settings.cache.ttl_s,
-        memory_bytes=settings.cache.memory_bytes,
-        disk_bytes=settings.cache.disk_bytes,
+        memory_bytes=_share(settings, settings.cache.memory_bytes),
+        disk_bytes=_share(settings, settings.cache.disk_bytes),
         wall=WALL,
     )
+
+
+def _share(settings: Settings, size: int) -> int:
+    """Return what one cache may use: half of it where there are two."""
+    return size // 2 if settings.cache.exact and settings.cache.semantic else size
 
 
 def _archive(settings: Settings, database: SqliteDatabase) -> SqliteArchive:
@@ -266,6 +302,8 @@ async def _semantic(settings: Settings, database: SqliteDatabase) -> tuple[Sqlit
         ttl_s=settings.cache.ttl_s,
         index_above=settings.cache.index_above,
         hot_scopes=settings.cache.hot_scopes,
+        memory_bytes=_share(settings, settings.cache.memory_bytes),
+        disk_bytes=_share(settings, settings.cache.disk_bytes),
         deadline_s=LOOKUP_S,
         wall=WALL,
     )

@@ -73,6 +73,12 @@ class UpstreamError(MillraceError):
         self.billable = billable
 
 
+def without_traceback(error: MillraceError) -> MillraceError:
+    """Return an error that is to be kept: the frames of its traceback would keep all that the request held."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
 def internal_error() -> MillraceError:
     """Return the error for a fault of Millrace's own. The caller logs it."""
     return MillraceError("internal_error", "a fault in Millrace; it has been logged")

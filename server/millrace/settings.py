@@ -42,6 +42,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     host: str = "127.0.0.1"
     port: Port = 8000
     data_dir: str = ".millrace"  # ":memory:" stores nothing
+    memory_bytes: Annotated[int, Meta(ge=16 * 2**20)] = 2**30  # of all stores, queues and caches in memory
     max_running: Count = 4096  # requests at once in this process
     max_connections: Count = 10_000  # WebSockets at once in this process
     origins: tuple[str, ...] = ()  # pages that may connect, such as "https://app.example"
@@ -105,8 +106,8 @@ class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     index_above: Count = 4000  # entries from which a scope of the semantic cache is indexed by hnswlib
     hot_scopes: Count = 256  # scopes of the semantic cache held in memory
     ttl_s: Seconds = 86_400
-    memory_bytes: Count = 64 * 2**20
-    disk_bytes: Count = 2**30
+    memory_bytes: Count = 256 * 2**20  # of both caches together
+    disk_bytes: Count = 2**30  # of both caches together
 
 
 class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

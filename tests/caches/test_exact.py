@@ -227,7 +227,7 @@ async def test_memory_is_bounded_and_the_least_recent_goes_first() -> None:
 
 
 async def test_disk_is_bounded() -> None:
-    """Past disk_bytes the least recently used rows are deleted, down to nine tenths, or each prune would evict."""
+    """Past disk_bytes the least recently used rows are deleted, by a tenth at a time, or each store would evict."""
     database, wall = SqliteDatabase(":memory:"), Wall()
     tier = cache(database, wall, memory_bytes=1, disk_bytes=50_000)
     for number in range(256):  # all at once: much more than the bound is queued

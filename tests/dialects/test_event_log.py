@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from millrace.dialects.event_log import EVENT_SIZE, EventLog
+from millrace.dialects.event_log import DELTA_SIZE, EVENT_SIZE, EventLog
 from millrace.dialects.projection import Dialect
 from millrace.funnel.response_log import Fact, ResponseLog
 from tests.support.clock import ManualClock
@@ -232,15 +232,15 @@ def test_what_was_told_last_is_known_before_it_is_taken() -> None:
     assert event_log.last == ("y",)
 
 
-def test_listeners_hear_the_size_of_the_frames_and_the_log_counts_what_it_keeps() -> None:
-    """About. Frames may repeat what is kept once: the words of an event are not counted again."""
+def test_listeners_hear_what_is_in_memory_and_in_frames_and_the_log_counts_what_it_keeps() -> None:
+    """About. Frames may repeat what is kept once: only the new words of an event are counted."""
     event_log = new_log()
     listener = Listener(event_log, ready=False)
     event_log.text(["four", "by", "two"])
-    event_log.event(("x",), characters=1000)
+    event_log.event(("x",), 1000, repeated=500)
     event_log.finish()
-    assert listener.sizes == [9, EVENT_SIZE + 1000, 0]
-    assert event_log.log_bytes == 9 + EVENT_SIZE
+    assert listener.sizes == [9 + 3 * DELTA_SIZE, EVENT_SIZE + 1500, 0]
+    assert event_log.log_bytes == 9 + EVENT_SIZE + 1000
 
 
 def test_a_dialect_is_its_name_and_variant() -> None:

@@ -91,7 +91,7 @@ def test_a_log_is_about_as_long_as_its_frames(words: str, instructions: str | No
     response.subscribe(projection)
     response.start()
     response.say(Thought(words))
-    response.write(words.split(" "))
+    response.write([words])
     response.commit()
     response.say(CallPiece(index=0, id="call_1", name="t", arguments=words))
     response.end(

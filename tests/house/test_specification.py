@@ -99,6 +99,7 @@ NUMBERS = {
     "STREAM_ID_CHARACTERS": ("(`[A-Za-z0-9_.-]{{1,{0}}}`)",),
     "MAX_RUNNING": ("A connection runs at most {0} requests at once",),
     "MAX_QUEUED": ("Another {0} wait; after that: `queue_full`",),
+    "QUEUED_BYTES": ("of at most {mib:g} MiB together",),
     "MAX_LANES": ("At most {0} named lanes may be busy",),
     "HEARTBEAT_S": ("ping every {0:g} s (`heartbeat_s`). A peer that does not answer one within {0:g} s",),
     "MAX_AGE_S": ("`limits.max_age_s` ({minutes:g} minutes)",),

@@ -11,12 +11,14 @@ from millrace.dialects.responses import EventCodec, in_responses
 from millrace.errors import MillraceError
 from millrace.funnel.bill import NOTHING
 from millrace.funnel.response_log import Ended, ResponseLog
-from millrace.runs import runs
+from millrace.runs.kept import Repeat
 from millrace.runs.run import RUN_SIZE, Run
-from millrace.runs.runs import Repeat, Runs
+from millrace.runs.runs import Runs
 from millrace.types import OnDisconnect, Status
 from millrace.wire.limits import DETACHED_S, KEPT_S
 from tests.support.scripted_models import request
+
+KEPT_BYTES = 10**8
 
 
 class Clock:
@@ -71,12 +73,11 @@ def funnel() -> Patient:
 @pytest.fixture
 def known(funnel: Patient, clock: Clock) -> Runs:
     as_funnel: Any = funnel
-    return Runs(as_funnel, clock, lambda: 1.7e9)
+    return Runs(as_funnel, clock, lambda: 1.7e9, kept_bytes=KEPT_BYTES)
 
 
 async def over(run: Run) -> None:
-    assert run.task is not None
-    await asyncio.wait((run.task,))
+    await asyncio.wait((run.done,))
     assert run.is_over
 
 
@@ -194,9 +195,9 @@ async def test_one_cancelled_before_its_task_ran_has_its_beginning_and_its_end(k
     assert projection.event_log.is_begun
 
 
-async def test_memory_is_bounded(known: Runs, funnel: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest go first, also those that were told to nobody; the last one always stays."""
-    monkeypatch.setattr(runs, "MAX_KEPT", 5 * RUN_SIZE)
+async def test_memory_is_bounded(known: Runs, funnel: Patient) -> None:
+    """The oldest go first, also those that were told to nobody; the last one always stays. Half is left for others."""
+    known.kept._allowed = 10 * RUN_SIZE
     funnel.let.set()
     for number in range(20):
         run = known.start(asked(id=f"r{number}"))
@@ -204,7 +205,7 @@ async def test_memory_is_bounded(known: Runs, funnel: Patient, monkeypatch: pyte
     kept = [number for number in range(20) if known.find("anonymous", f"r{number}")]
     assert kept == [*range(20 - len(kept), 20)]
     assert 2 <= len(kept) <= 8
-    monkeypatch.setattr(runs, "MAX_KEPT", 0)
+    known.kept._allowed = 0
     await over(known.start(asked(id="last")))
     assert known.find("anonymous", "last")
     assert known.find("anonymous", "r19") is None
@@ -244,26 +245,24 @@ async def test_the_words_of_an_ended_run_are_packed(known: Runs, funnel: Patient
     assert run.response._source is None
 
 
-async def test_what_comes_after_the_end_is_counted_too(
-    known: Runs, funnel: Patient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_comes_after_the_end_is_counted_too(known: Runs, funnel: Patient) -> None:
     """Told once more in another dialect a run keeps more, and older ones may have to go."""
     funnel.let.set()
     older, run = known.start(asked(id="older")), known.start(asked(id="r"))
     await over(older)
     await over(run)
     before = run.size
-    monkeypatch.setattr(runs, "MAX_KEPT", older.size + before)
+    known.kept._allowed = 2 * (older.size + before)
     run.add_listener()
     projection = run.projection(in_responses(negotiated=True))
     run.remove_listener()
     assert run.size >= before + projection.event_log.log_bytes
     assert known.find("anonymous", "older") is None
     assert known.find("anonymous", "r") is run
-    known.forget(run)
+    known.kept.forget("r")
     run.add_listener()
     run.remove_listener()
-    assert known._kept_bytes == 0
+    assert known.kept.size == 0
 
 
 @pytest.mark.parametrize("heard", [True, False])
@@ -287,7 +286,7 @@ async def test_what_is_counted_is_about_what_is_held(known: Runs, funnel: Patien
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert 0.75 < known._kept_bytes / held < 1.5
+    assert 0.75 < known.kept.size / held < 1.5
     assert held / 20 < (100_000 if heard else 15_000)
 
 

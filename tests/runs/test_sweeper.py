@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from millrace.access.keys import ANONYMOUS
+from millrace.memory import Tally
 from millrace.runs import runs
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import BEAT_S
@@ -67,6 +68,9 @@ def process(keys: Keys) -> Process:
         epoch="e",
         hand_over=nothing,
         gate=gate,
+        memory=nothing,
+        received=Tally(10**6),
+        queued=Tally(10**6),
         drain_s=1.0,
         max_age_s=1000.0,
         stuck_s=1000.0,
@@ -182,7 +186,7 @@ class Slow:
 
 async def test_a_run_whose_sweep_fails_keeps_no_other_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     slow: Any = Slow()
-    known = Runs(slow, lambda: 0.0, lambda: 0.0)
+    known = Runs(slow, lambda: 0.0, lambda: 0.0, kept_bytes=10**6)
     first, second = known.start(request(id="first")), known.start(request(id="second"))
     second.left_at = 0.0
     halt = runs._halt_if_late
@@ -195,6 +199,6 @@ async def test_a_run_whose_sweep_fails_keeps_no_other_from_its_end(monkeypatch: 
     monkeypatch.setattr(runs, "_halt_if_late", fails_for_the_first)
     known.sweep(DETACHED_S)
     await asyncio.sleep(0)
-    assert second.task is not None
-    assert second.task.cancelling()
+    assert second._task is not None
+    assert second._task.cancelling()
     await known.stop()

@@ -20,6 +20,7 @@ from millrace.funnel.calls import Caller as UpstreamCaller
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
+from millrace.memory import MemoryBudget
 from millrace.origins import Origins
 from millrace.principal import Key, Limits, Principal, Role
 from millrace.runs.conversations import Conversations
@@ -49,6 +50,7 @@ DRAIN_S = 30.0
 MAX_AGE_S = 90.0
 STUCK_S = 30.0
 KEPT_S = 40.0
+KEPT_BYTES = 120_000
 DETACHED_S = 20.0
 TENANTS = ("alpha", "beta")
 FREE = Principal(key_id="free", tenant="alpha", role=Role.USE, limits=Limits())
@@ -68,7 +70,6 @@ BOUNDS = {
     "millrace.wire.limits.WAITING_BYTES": 3000,
     "millrace.web.sse.MAX_PIECE": 4000,
     "millrace.wire.limits.REPLAY_BYTES": 30_000,
-    "millrace.runs.runs.MAX_KEPT": 60_000,
     "millrace.wire.limits.KEPT_S": KEPT_S,
     "millrace.wire.limits.DETACHED_S": DETACHED_S,
     "millrace.wire.limits.MAX_RUNNING": 3,
@@ -110,23 +111,27 @@ class Simulation:
             policy=Policy(context_budget=None, grace_ms=200, hedge_ms=300, concise_line="Be brief."),
             max_running=MAX_RUNNING,
         )
-        self.runs = Runs(self.funnel, clock, self._wall)
+        self.runs = Runs(self.funnel, clock, self._wall, kept_bytes=KEPT_BYTES)
         conversations = Conversations(self.runs, MemoryArchive())
         self.runs.on_end = conversations.remember
         self.limiter = MemoryLimiter(clock, self._wall, {})
         keyring = Keyring(may_be_open=False)
         keyring.replace([Key(principal=one, name="", digest=b"", created_at=WALL) for one in PRINCIPALS])
+        memory = MemoryBudget(2**30)
         self.process = Process(
             funnel=self.funnel,
             catalog=CATALOG,
             runs=self.runs,
-            intake=Intake(CATALOG, self.runs, conversations, self.limiter, RoomyDisk(), InlineSchemas(), clock),
+            intake=Intake(CATALOG, self.runs, conversations, self.limiter, RoomyDisk(), InlineSchemas(), memory, clock),
             conversations=conversations,
             clock=clock,
             wall=self._wall,
             epoch="epoch-1",
             hand_over=lambda: None,
             gate=Gate(keyring, Tickets(clock, keyring.is_valid), Origins([]), max_connections=1000),
+            memory=memory,
+            received=memory.tally("frames and bodies in part", 2**27),
+            queued=memory.tally("queued requests", 2**27),
             drain_s=DRAIN_S,
             max_age_s=MAX_AGE_S,
             stuck_s=STUCK_S,
@@ -264,7 +269,7 @@ class Simulation:
         self._check_bills()
         self._count_events()
         self.advance(KEPT_S + 1)
-        assert not self.runs._kept
+        assert not len(self.runs.kept)
         assert not self.runs._repeats
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from millrace.dialects.event_log import EVENT_SIZE, EventLog
+from millrace.dialects.event_log import DELTA_SIZE, EVENT_SIZE, EventLog
 from millrace.funnel.response_log import ResponseLog
 from millrace.web.outbox import Feed, Outbox
 from millrace.wire import limits
@@ -221,7 +221,7 @@ async def test_while_much_waits_the_models_of_all_responses_wait() -> None:
     outbox = Outbox(writer)
     talking, silent = event_logs(outbox, 2)
     writer.on_pause()
-    talking.text(["x" * limits.WAITING_BYTES])
+    talking.text(["x" * (limits.WAITING_BYTES - DELTA_SIZE)])
     assert not outbox.congested
     talking.text(["x"])
     assert outbox.congested
@@ -289,7 +289,7 @@ async def test_it_is_known_about_how_much_waits_of_a_response() -> None:
     writer.on_pause()
     feed.event_log.text(["abc"])
     feed.event_log.event(("x",))
-    assert feed.waiting_bytes == 3 + EVENT_SIZE
+    assert feed.waiting_bytes == 3 + DELTA_SIZE + EVENT_SIZE
     writer.on_resume()
     assert feed.waiting_bytes == 0
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from millrace.dialects.event_log import DELTA_SIZE
 from millrace.stores.database import FILE
 from millrace.web.process import Process
 from millrace.web.session import Session
@@ -88,7 +89,8 @@ async def test_a_bounded_amount_waits_and_the_models_with_it(start: Start, lanes
     ended = {lane: check_response(events) for lane, events in by_lane.items()}
     assert ended.pop("lane-0")["usage"]["output_tokens"] == TOKENS
     assert {response["status"] for response in ended.values()} <= {"cancelled"}
-    assert max(len(event.get("delta", "")) for event in by_lane["lane-0"]) > limits.WAITING_BYTES / lanes / 2  # merged
+    longest = max(len(event.get("delta", "")) for event in by_lane["lane-0"])
+    assert longest > limits.WAITING_BYTES / lanes / 2 / DELTA_SIZE  # merged
 
 
 async def test_nobody_waits_for_ever_for_a_peer_that_does_not_read(start: Start, tmp_path: Path) -> None:

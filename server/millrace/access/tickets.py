@@ -16,6 +16,7 @@ from millrace.principal import Principal
 from millrace.wire import limits
 
 CAPACITY = 10_000  # unused tickets in all
+TICKET_BYTES = 500  # of one in memory, about
 PER_KEY = 1000  # unused tickets of one key
 
 _REFUSED = "ticket: unknown, used, expired or for another Origin; get a new one from POST /v1/tickets"

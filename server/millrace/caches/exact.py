@@ -11,6 +11,7 @@ from millrace.types import Answer, StoredAnswer
 
 LOOKUP_S = 0.1  # for SQLite to answer; a model says its first word after about twice that time
 OVERHEAD = 500  # bytes per entry in memory beside its JSON, about
+SHARE = 4  # an answer of more than this part of the bytes allowed is not kept: it would push out too many others
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -39,6 +40,7 @@ class SqliteExactCache:
         self._database = database
         self._ttl_s = ttl_s
         self._memory_bytes = memory_bytes
+        self._disk_bytes = disk_bytes
         self._wall = wall
         self._hot: OrderedDict[bytes, tuple[StoredAnswer, int]] = OrderedDict()
         self._hot_bytes = 0
@@ -59,6 +61,15 @@ class SqliteExactCache:
         self._hot.move_to_end(key)
         self._touch(key)
         return answer
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes in memory, about."""
+        return self._hot_bytes
+
+    def give_way(self, size: int) -> None:
+        """Free so many bytes: answers leave memory, the least recently used first."""
+        self._shrink(self._hot_bytes - size)
 
     async def find(self, key: bytes) -> StoredAnswer | None:
         """Look in SQLite and keep a hit in memory. A database error is a miss, and so is a late answer."""
@@ -86,6 +97,8 @@ class SqliteExactCache:
         stored = answer.stored(now)
         row = msgspec.json.encode(stored)
         self._keep(key, stored, len(row))
+        if len(row) > self._disk_bytes // SHARE:
+            return
         values = (key, tenant, now, now, len(row), row)
         if self._database.write(lambda connection: connection.execute(_PUT, values), len(row), droppable=True):
             self._pruner.count(len(row))
@@ -100,9 +113,14 @@ class SqliteExactCache:
 
     def _keep(self, key: bytes, answer: StoredAnswer, size: int) -> None:
         self._drop(key)
+        if size > self._memory_bytes // SHARE:
+            return
         self._hot[key] = (answer, size + OVERHEAD)
         self._hot_bytes += size + OVERHEAD
-        while self._hot_bytes > self._memory_bytes and self._hot:
+        self._shrink(self._memory_bytes)
+
+    def _shrink(self, size: int) -> None:
+        while self._hot_bytes > size and self._hot:
             self._drop(next(iter(self._hot)))
 
     def _drop(self, key: bytes) -> None:

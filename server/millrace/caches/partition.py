@@ -5,6 +5,7 @@ takes rows in small steps; rows that are not in it yet are searched in the matri
 """
 
 from dataclasses import dataclass
+from sys import getsizeof
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ _DELETED_SHARE = 0.25  # of all rows; above it the partition is compacted
 _FIRST_ROWS = 16
 _LINKS, _EF_BUILD, _EF_SEARCH = 16, 100, 100  # hnswlib's M and ef; recall@1 .998 at 100,000 rows
 
+_ENTRY_BYTES = 500  # in memory, of an entry beside its texts and its vector
+_LINK_BYTES = 4 * (2 * _LINKS + 1) + 40  # in the index, of a row beside its vector, about
+
 Vector = NDArray[np.float32]
 
 
@@ -31,6 +35,11 @@ class Stored:
     answer: bytes  # JSON of a StoredAnswer; decoded when it is served
     stored_at: float  # Unix seconds
 
+    @property
+    def size(self) -> int:
+        """Bytes in memory, about."""
+        return _ENTRY_BYTES + getsizeof(self.question) + getsizeof(self.answer)
+
 
 class Partition:
     """Entries by label. A label is a row of the matrix; it is not reused until compaction renumbers all rows."""
@@ -39,6 +48,7 @@ class Partition:
         self._matrix: Vector = np.zeros((_FIRST_ROWS, dimensions), np.float32)
         self._rows = 0
         self._entries: dict[int, Stored] = {}  # oldest first
+        self._entries_bytes = 0
         self._labels: dict[str, int] = {}  # by question
         self._index_above = index_above
         self._index: Any = None
@@ -47,6 +57,13 @@ class Partition:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory, about. Rows of removed entries count until compaction."""
+        vector: int = self._matrix.shape[1] * self._matrix.itemsize
+        indexed = 0 if self._index is None else self._indexed * (vector + _LINK_BYTES)
+        return self._rows * vector + indexed + self._entries_bytes
 
     @property
     def needs_catch_up(self) -> bool:
@@ -58,9 +75,10 @@ class Partition:
         """Add an entry; it replaces one with the same question."""
         self.drop(entry.question)
         if self._rows == len(self._matrix):
-            self._matrix = np.concatenate([self._matrix, np.zeros_like(self._matrix)])
+            self._grow()
         self._matrix[self._rows] = vector
         self._entries[self._rows] = entry
+        self._entries_bytes += entry.size
         self._labels[entry.question] = self._rows
         self._rows += 1
 
@@ -101,10 +119,16 @@ class Partition:
         label = self._labels.pop(question, None)
         if label is None:
             return
-        del self._entries[label]
+        self._entries_bytes -= self._entries.pop(label).size
         if label < self._indexed:
             self._index.mark_deleted(label)
         self._matrix[label] = 0  # cosine 0 with every question
+
+    def _grow(self) -> None:
+        """Make room for more rows. The system gives memory for a row only once it is written."""
+        grown: Vector = np.zeros((self._rows + max(self._rows // 4, _FIRST_ROWS), self._matrix.shape[1]), np.float32)
+        grown[: self._rows] = self._matrix
+        self._matrix = grown
 
     def _compact_if_sparse(self) -> None:
         if self._rows - len(self) > _DELETED_SHARE * self._rows:

@@ -10,8 +10,10 @@ import secrets
 import sqlite3
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from concurrent.futures import Future
-from functools import lru_cache
+from functools import partial
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,6 +22,7 @@ from millrace import log
 from millrace.caches.guards import Question, agree, self_contained
 from millrace.caches.objections import shown_objection
 from millrace.caches.partition import Partition, Stored, Vector
+from millrace.caches.recent import Recent
 from millrace.caches.worker import StoppedError, Worker
 from millrace.ports import Clock, Database, Embedder
 from millrace.pruning import Pruner
@@ -37,15 +40,25 @@ CREATE TABLE IF NOT EXISTS semantic_answers (
     UNIQUE (scope, question)
 ) STRICT, WITHOUT ROWID
 """
-_INDEX = "CREATE INDEX IF NOT EXISTS semantic_answers_stored ON semantic_answers (stored_at)"
+_SIZE = "length(question) + length(vector) + length(answer)"  # bytes, about: of the question it counts characters
+_INDEXES = (
+    f"CREATE INDEX IF NOT EXISTS semantic_answers_size ON semantic_answers (stored_at, {_SIZE})",
+    # Rows of a scope are read newest first, and not all of them: without this they would be sorted, answers and all.
+    "CREATE INDEX IF NOT EXISTS semantic_answers_scope ON semantic_answers (scope, stored_at)",
+    "DROP INDEX IF EXISTS semantic_answers_stored",  # of an earlier version
+)
 _PUT = "INSERT OR REPLACE INTO semantic_answers VALUES (?, ?, ?, ?, ?, ?, ?)"
 _SCOPE = """
 SELECT id, question, answer, stored_at, vector FROM semantic_answers
 WHERE scope = ? AND stored_at > ? ORDER BY stored_at DESC LIMIT ?
 """
 _DROP = "DELETE FROM semantic_answers WHERE id = ?"
-_RECENT = 1024  # recent questions whose vector and reading are kept: most misses are followed by a store
+# Characters, at most, of recent questions whose vector and reading are kept, since a store follows most misses.
+_RECENT = 64 * 1024
+_RECENT_BYTES = 175  # in memory, of the reading and the vector of a question, per character
 _SELECT_S = 5.0  # for SQLite to read a scope; after that the scope stays unloaded
+_SHARE = 4  # an answer of more than this part of the bytes allowed is not kept: it would push out too many others
+_ASIDE = 8  # the part of the memory that the recent questions may use, and that the answers still to be stored may
 _CLOSING_S = 2.0  # at shutdown, for stores still queued
 
 Found = SemanticHit | SemanticMiss
@@ -64,6 +77,8 @@ class SqliteSemanticCache:
         index_above: int = 4000,  # entries at which a scope gets an hnswlib index
         hot_scopes: int = 256,  # scopes in memory
         max_entries: int = 200_000,  # per scope; above it the oldest is dropped
+        memory_bytes: int = 128 * 2**20,  # of all scopes in memory, their indexes and what waits to be stored
+        disk_bytes: int = 512 * 2**20,
         deadline_s: float = 0.05,  # of a lookup; a small model sends its first token after about 0.2 s
         max_waiting: int = 4,  # lookups at once: as many as finish within the deadline
         max_stores: int = 48,  # answers queued to be stored
@@ -75,6 +90,13 @@ class SqliteSemanticCache:
         self._index_above = index_above
         self._hot_scopes = hot_scopes
         self._max_entries = max_entries
+        self._aside_bytes = memory_bytes // _ASIDE
+        self._memory_bytes = memory_bytes - 2 * self._aside_bytes  # of the scopes
+        self._largest = min(self._memory_bytes, disk_bytes) // _SHARE
+        self._partitions_bytes = 0
+        self._queued_bytes = 0  # of answers that wait to be stored; guarded by `_lock`
+        self._lock = threading.Lock()
+        self._is_giving_way = False
         self._deadline_s = deadline_s
         self._max_waiting = max_waiting
         self._waiting = 0
@@ -83,12 +105,34 @@ class SqliteSemanticCache:
         self._closed = False
         self._worker = Worker("millrace-semantic")
         # From here on only the worker thread reads and writes; it needs no lock.
-        self._pruner = Pruner(database.write, "semantic_answers", key="id", ttl_s=ttl_s, wall=wall)
+        self._pruner = Pruner(
+            database.write,
+            "semantic_answers",
+            key="id",
+            order="stored_at",
+            size=_SIZE,
+            ttl_s=ttl_s,
+            max_bytes=disk_bytes,
+            wall=wall,
+        )
         self._partitions: OrderedDict[bytes, Partition] = OrderedDict()
         self._indexing: set[bytes] = set()  # scopes whose next index step is queued
-        self._embed = lru_cache(_RECENT)(embedder.embed)
-        self._read = lru_cache(_RECENT)(Question.read)
+        recent = min(_RECENT, self._aside_bytes // _RECENT_BYTES)
+        self._embed: Recent[Vector] = Recent(embedder.embed, recent)
+        self._read = Recent(Question.read, recent)
         database.write(_prepare)
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes in memory, about."""
+        recent = max(self._embed.size, self._read.size) * _RECENT_BYTES
+        return self._partitions_bytes + self._queued_bytes + recent
+
+    def give_way(self, size: int) -> None:
+        """Free so many bytes soon: scopes leave memory, the least recently used first."""
+        if not self._is_giving_way and not self._closed:
+            self._is_giving_way = True
+            self._worker.submit_background(lambda: self._shrink(self._partitions_bytes - size))
 
     async def find(self, scope: bytes, question: str) -> Found:
         """Return the nearest answer on which every guard agrees, or why there is none, within the deadline."""
@@ -108,15 +152,17 @@ class SqliteSemanticCache:
 
     def store(self, scope: bytes, tenant: str, question: str, answer: Answer) -> None:
         """Queue an answer to be embedded and written. A question that depends on more than its text is not kept."""
-        if self._closed:
+        size = len(answer.text) + len(answer.reasoning)
+        if self._closed or size > self._largest:
             return
-        if not self._may_store.acquire(blocking=False):
+        if self._queued_bytes + size > self._aside_bytes or not self._may_store.acquire(blocking=False):
             self.skipped += 1
             return
         now = self._wall()
-        self._worker.submit_background(lambda: self._store(scope, tenant, question, answer, now)).add_done_callback(
-            self._stored
-        )
+        with self._lock:
+            self._queued_bytes += size
+        work = self._worker.submit_background(lambda: self._store(scope, tenant, question, answer, now))
+        work.add_done_callback(partial(self._stored, size))
 
     def prune(self) -> None:
         """Queue the deletion of what has expired. Call it at a start."""
@@ -127,7 +173,9 @@ class SqliteSemanticCache:
         self._closed = True
         await asyncio.to_thread(self._worker.stop, _CLOSING_S)
 
-    def _stored(self, done: "Future[None]") -> None:
+    def _stored(self, size: int, done: "Future[None]") -> None:
+        with self._lock:
+            self._queued_bytes -= size
         self._may_store.release()
         error = done.exception()
         if isinstance(error, StoppedError):
@@ -172,6 +220,8 @@ class SqliteSemanticCache:
         if self_contained(question) is not None:
             return
         entry = Stored(f"sem_{secrets.token_hex(12)}", question, msgspec.json.encode(answer.stored(now)), now)
+        if entry.size > self._largest:
+            return
         vector = self._embed(question)
         partition = self._partition(scope)
         partition.put(entry, vector)
@@ -182,8 +232,9 @@ class SqliteSemanticCache:
             oldest = partition.oldest()
             partition.drop(oldest.question)
             self._database.write(lambda connection: connection.execute(_DROP, (oldest.id,)), droppable=True)
+        self._fit_memory(partition)
         self._queue_index_step(scope)
-        self._prune_if_due(size)
+        self._prune_if_due(len(question) + len(row[5]) + len(entry.answer))
 
     def _prune_if_due(self, size: int) -> None:
         """Drop expired entries, on disk and in memory, also from scopes without any lookups."""
@@ -194,20 +245,40 @@ class SqliteSemanticCache:
     def _partition(self, scope: bytes) -> Partition:
         """Return a scope's fresh entries; loads them from SQLite if they are not in memory."""
         partition = self._partitions.get(scope)
+        is_new = partition is None
         if partition is None:
             partition = self._partitions[scope] = self._load(scope)
         partition.expire(self._wall() - self._ttl_s)
-        self._queue_index_step(scope)
         self._partitions.move_to_end(scope)
-        while len(self._partitions) > self._hot_scopes:
-            self._partitions.popitem(last=False)
+        if is_new:
+            self._fit_memory(partition)
+        self._queue_index_step(scope)
         return partition
+
+    def _fit_memory(self, latest: Partition) -> None:
+        """Keep to the bounds: the least recently used scopes leave memory, then the oldest entries of the latest one.
+
+        Their rows stay on disk. An entry that is in memory may be found a while after its row was evicted.
+        """
+        self._shrink(self._memory_bytes)
+        while latest.size > self._memory_bytes and len(latest):
+            latest.drop(latest.oldest().question)
+        self._partitions_bytes = sum(partition.size for partition in self._partitions.values())
+
+    def _shrink(self, size: int) -> None:
+        """Drop the least recently used scopes from memory until the rest has so many bytes, or is the latest one."""
+        self._is_giving_way = False
+        sizes = {scope: partition.size for scope, partition in self._partitions.items()}
+        left = sum(sizes.values())
+        while len(self._partitions) > 1 and (left > size or len(self._partitions) > self._hot_scopes):
+            left -= sizes[self._partitions.popitem(last=False)[0]]
+        self._partitions_bytes = left
 
     def _load(self, scope: bytes) -> Partition:
         parameters = (scope, self._wall() - self._ttl_s, self._max_entries)
         partition = Partition(self._embedder.dimensions, self._index_above)
         rows = self._database.scan(
-            lambda connection: connection.execute(_SCOPE, parameters).fetchall(), within_s=_SELECT_S
+            lambda connection: _newest(connection.execute(_SCOPE, parameters), self._memory_bytes), within_s=_SELECT_S
         )
         for id_, question, answer, stored_at, blob in reversed(rows):
             vector: Vector = np.frombuffer(blob, np.float32)
@@ -225,7 +296,20 @@ class SqliteSemanticCache:
         self._indexing.discard(scope)
         if scope in self._partitions:  # else it was dropped meanwhile
             self._partitions[scope].catch_up()
+            self._fit_memory(self._partitions[scope])
             self._queue_index_step(scope)
+
+
+def _newest(rows: Iterable[tuple[Any, ...]], size: int) -> list[tuple[Any, ...]]:
+    """Return the first rows, as many as have so many bytes in memory; the rest is not read."""
+    found = []
+    for row in rows:
+        _, question, answer, stored_at, vector = row
+        size -= Stored("", question, answer, stored_at).size + len(vector)
+        if size < 0:
+            break
+        found.append(row)
+    return found
 
 
 def _hit(cosine: float, entry: Stored) -> SemanticHit:
@@ -248,4 +332,5 @@ def _log_failed_step(done: "Future[None]") -> None:
 
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute(_TABLE)
-    connection.execute(_INDEX)
+    for index in _INDEXES:
+        connection.execute(index)

@@ -25,7 +25,6 @@ class CompletionProjection(Projection):
 
     def __init__(self, response: ResponseLog, created_at: int, *, include_usage: bool) -> None:
         super().__init__(response)
-        self._request = response.request
         self._created_at = created_at
         self._include_usage = include_usage
         self._model = response.request.model  # the model that answers, as far as known

@@ -48,7 +48,9 @@ class Listener(Protocol):
         ...
 
 
-EVENT_SIZE = 400  # approximate bytes of an event without its text
+# Approximate bytes in memory. What waits is counted with them, because a model's text comes in many small deltas.
+EVENT_SIZE = 400  # an event without its text
+DELTA_SIZE = 100  # a text delta without its text, in all the lists that have it
 
 
 class EventLog:
@@ -104,16 +106,19 @@ class EventLog:
             self._waiting.append([*deltas])
         size = sum(map(len, deltas))
         self.log_bytes += size
-        self._notify(size)
+        self._notify(size + DELTA_SIZE * len(deltas))
 
-    def event(self, event: Any, characters: int = 0) -> None:
-        """Add any other event, which holds so many characters of text. Listeners are told of them, for backpressure."""
+    def event(self, event: Any, characters: int = 0, *, repeated: int = 0) -> None:
+        """Add any other event, with so many characters of new text, and of text that earlier events have too.
+
+        Both count for backpressure. Only new text counts for what is stored.
+        """
         if not self._waiting and self._has_ready_listener():
             self.written.append(event)
         else:
             self._waiting.append(event)
-        self.log_bytes += EVENT_SIZE
-        self._notify(EVENT_SIZE + characters)
+        self.log_bytes += EVENT_SIZE + characters
+        self._notify(EVENT_SIZE + characters + repeated)
 
     def finish(self) -> None:
         """Note that no event will follow."""

@@ -11,9 +11,9 @@ from millrace.wire import responses as wire
 
 
 class AddEvent(Protocol):
-    """Adds an event that holds so many characters of text."""
+    """Adds an event with so many characters of new text, and of text that earlier events have too."""
 
-    def __call__(self, event: Any, characters: int = 0) -> None: ...  # noqa: D102 - documented above
+    def __call__(self, event: Any, characters: int = 0, *, repeated: int = 0) -> None: ...  # noqa: D102 - documented above
 
 
 class _OpenPart:
@@ -146,19 +146,21 @@ class OutputItems:
             case wire.OutputMessage():
                 for index, part in enumerate(item.content):
                     size = _length(part)
-                    self._add_event(_part_done(part, item_id, at, index), size)
+                    self._add_event(_part_done(part, item_id, at, index), repeated=size)
                     self._add_event(
-                        wire.PartDone(item_id=item_id, part=part, output_index=at, content_index=index), size
+                        wire.PartDone(item_id=item_id, part=part, output_index=at, content_index=index), repeated=size
                     )
             case wire.Reasoning():
                 (reasoning,) = item.content
                 size = len(reasoning.text)
-                self._add_event(wire.ReasoningDone(item_id=item_id, text=reasoning.text, output_index=at), size)
-                self._add_event(wire.PartDone(item_id=item_id, part=reasoning, output_index=at), size)
+                self._add_event(
+                    wire.ReasoningDone(item_id=item_id, text=reasoning.text, output_index=at), repeated=size
+                )
+                self._add_event(wire.PartDone(item_id=item_id, part=reasoning, output_index=at), repeated=size)
             case wire.FunctionCall():
                 done = wire.ArgumentsDone(item_id=item_id, name=item.name, arguments=item.arguments, output_index=at)
-                self._add_event(done, len(item.arguments))
-        self._add_event(wire.ItemDone(item=item, output_index=at), length(item))
+                self._add_event(done, repeated=len(item.arguments))
+        self._add_event(wire.ItemDone(item=item, output_index=at), repeated=length(item))
 
     def _open_part(self, part: wire.Part) -> _OpenPart:
         if self.message_id not in self._order:

@@ -9,7 +9,7 @@ from millrace.dialects.event_log import EventLog
 from millrace.dialects.visibility import Visibility
 from millrace.errors import EXITS, MillraceError, internal_error
 from millrace.funnel.response_log import Fact, ResponseLog
-from millrace.types import Aside
+from millrace.types import Aside, Request
 
 
 class Projection(ABC):
@@ -17,9 +17,15 @@ class Projection(ABC):
 
     def __init__(self, response: ResponseLog, *, speculative: bool = False) -> None:
         self.event_log = EventLog(response)
+        self._log = response
         self._visibility = Visibility(
             self._show_text, self._show_aside, response.request.delivery, speculative=speculative
         )
+
+    @property
+    def _request(self) -> Request:
+        """What was asked. It is not stored here, because its log keeps less of it after the end."""
+        return self._log.request
 
     @property
     def congested(self) -> bool | None:

@@ -31,7 +31,6 @@ class ResponsesProjection(Projection):
     def __init__(self, response: ResponseLog, created_at: int, *, negotiated: bool) -> None:
         request = response.request
         super().__init__(response, speculative=negotiated)
-        self._request = request
         self._response = response
         self._created_at = created_at
         self._negotiated = negotiated
@@ -46,8 +45,8 @@ class ResponsesProjection(Projection):
         match fact:
             case Started():
                 body = self._body("in_progress", self._request.model)
-                self.event_log.event(wire.Created(response=body), self._echoed)
-                self.event_log.event(wire.InProgress(response=body), self._echoed)
+                self.event_log.event(wire.Created(response=body), repeated=self._echoed)
+                self.event_log.event(wire.InProgress(response=body), repeated=self._echoed)
             case Routed():
                 self._route(fact)
             case Revised():
@@ -128,7 +127,9 @@ class ResponsesProjection(Projection):
         body.error = None if fact.status is not Status.FAILED or fact.error is None else wire.error_body(fact.error)
         body.incomplete_details = wire.IncompleteDetails(fact.reason) if fact.reason else None
         body.metadata = metadata_of(self._request, fact)
-        self.event_log.event(_TERMINALS[fact.status](response=body), self._echoed + sum(map(length, body.output)))
+        self.event_log.event(
+            _TERMINALS[fact.status](response=body), repeated=self._echoed + sum(map(length, body.output))
+        )
         self.event_log.finish()
 
     def _show_fault(self, error: MillraceError) -> None:

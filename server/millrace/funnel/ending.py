@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from millrace import log
-from millrace.errors import EXITS, MillraceError
+from millrace.errors import EXITS, MillraceError, without_traceback
 from millrace.funnel.bill import NOTHING, Bill, milliseconds, shown_charge
 from millrace.funnel.response_log import Ended, ResponseLog
 from millrace.types import (
@@ -109,7 +109,7 @@ def _unanswered(
     return Ended(
         status=status,
         reason=reason,
-        error=error,
+        error=error and without_traceback(error),
         model=last.model if last else None,
         source=Source(last.tier.value) if last else None,
         cache=response.cache,

@@ -94,23 +94,28 @@ class Flight:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._generate(self.response, self))
             self._task.add_done_callback(self._ended)
+        task = self._task
         try:
-            await asyncio.wait((self._task, crashed), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, crashed), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await self._leave(participant)
+            await self._leave(participant, task)
         if crashed.done():
             raise internal_error()
-        result = self._task.result()
+        result = task.result()
         return result.joined() if participant.cache is CacheOutcome.JOINED else result
 
     def _ended(self, task: asyncio.Task[Result]) -> None:
         self._on_end(self)
-        if not task.cancelled():
-            # If the call fails while the last participant leaves, nobody reads the result. Reading the exception here
-            # keeps asyncio from logging it as never retrieved.
-            task.exception()
+        # Tracebacks have frames that know this flight, and all that it holds would wait for the collector.
+        if task.cancelled():
+            self._task = None
+            return
+        # If the call fails while the last participant leaves, nobody reads the result. Reading the exception here keeps
+        # asyncio from logging it as never retrieved.
+        if (error := task.exception()) is not None:
+            error.__traceback__ = None
 
-    async def _leave(self, participant: Participant) -> None:
+    async def _leave(self, participant: Participant, task: "asyncio.Task[Result]") -> None:
         """Remove a participant; hand over its bill if it pays, and cancel the generation if it is the last.
 
         The participant settles its bill right after this, so its charges must be final by then (PROTOCOL.md, What
@@ -119,15 +124,14 @@ class Flight:
         before the cancel, so that an identical request starts a new flight instead of joining one that is being
         cancelled. If the task is done already, every charge is final and stays where it is.
         """
-        assert self._task is not None, "`join` has started it"
         was_payer = self._participants[0] is participant
         self._participants.remove(participant)
         self.response.unsubscribe(participant)
-        if self._task.done():
+        if task.done():
             return
         if not self._participants:
             self._on_end(self)
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+            task.cancel()
+            await asyncio.wait((task,))
         elif was_payer:
             participant.bill.hand_over(self._participants[0].bill)

@@ -6,6 +6,8 @@ A text delta is stored as a plain `str`, any other fact as a small frozen value,
 import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from sys import getsizeof
 from typing import Protocol, overload
 
 from millrace import log
@@ -14,6 +16,7 @@ from millrace.ports import Attempt, Clock
 from millrace.types import (
     Aside,
     CacheOutcome,
+    CallPiece,
     Message,
     Refusal,
     Request,
@@ -23,12 +26,17 @@ from millrace.types import (
     Status,
     StoredAnswer,
     Strategy,
+    Thought,
     Tier,
     calls_of,
     reasoning_of,
     refusal_of,
 )
 from millrace.wire import limits
+
+# Bytes, about; a test holds what is counted of a run against what Python allocates.
+FACT_SIZE = 150  # a fact, beside its text
+SLOT_SIZE = 8  # a place in a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +177,7 @@ class ResponseLog:
     attempt: Attempt | None = None  # the one whose deltas are appended now
     _source: "ResponseLog | None" = None  # the log of the flight that it takes part in
     metered_at: float | None = None  # when it last sent a `Metered`
+    _measured: tuple[int, int] = (0, 0)  # facts, and their bytes
     _missing_deltas: int = 0  # until `_enough_deltas` is done
     _enough_deltas: asyncio.Future[None] | None = None
 
@@ -181,6 +190,14 @@ class ResponseLog:
     def seen(self) -> bool:
         """Whether a client that keeps up has seen any text of the answer."""
         return self.first_text_at is not None and self.request.delivery.shows(committed=self.committed)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its facts, about. Only the facts since the last look are looked at, so that no token pays for it."""
+        count, size = self._measured
+        size += sum(_size_of(fact) for fact in islice(self.facts, count, None))
+        self._measured = len(self.facts), size
+        return size
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Replay all facts to a subscriber, then pass on each new one."""
@@ -324,6 +341,7 @@ class ResponseLog:
 
     def pack(self) -> None:
         """Merge adjacent text deltas of an ended response to save memory. Written events keep their own deltas."""
+        self._measured = (0, 0)
         self.facts = ["".join(fact) if isinstance(fact, list) else fact for fact in grouped(self.facts)]
 
     def message(self) -> Message:
@@ -395,6 +413,17 @@ def grouped(facts: Iterable[Fact | str]) -> Iterator[Fact | list[str]]:
         yield fact
     if texts:
         yield texts
+
+
+def _size_of(fact: Fact | str) -> int:
+    match fact:
+        case str():
+            return SLOT_SIZE + getsizeof(fact)
+        case Thought() | Refusal():
+            return FACT_SIZE + getsizeof(fact.text)
+        case CallPiece():
+            return FACT_SIZE + getsizeof(fact.arguments)
+    return FACT_SIZE
 
 
 def _discard(_: object) -> None:

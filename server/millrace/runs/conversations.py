@@ -6,9 +6,9 @@ from millrace import log
 from millrace.dialects.responses import body_of
 from millrace.errors import MillraceError
 from millrace.ports import Archive
-from millrace.runs.run import Phase, Run
+from millrace.runs.run import Run
 from millrace.runs.runs import Runs
-from millrace.types import Message, Request, Status, StoredResponse
+from millrace.types import Message, Request, StoredResponse
 from millrace.wire import responses as wire
 
 PARAM = "previous_response_id"
@@ -40,7 +40,7 @@ class Conversations:
             stored = StoredResponse(
                 id=run.request.id,
                 tenant=run.request.tenant,
-                conversation=_conversation(run) if _is_whole(run) else (),
+                conversation=_conversation(run) if run.has_answer else (),
                 body=body,
             )
             self._archive.store(stored)
@@ -71,12 +71,11 @@ class Conversations:
         if not await self._archive.delete(tenant, response_id) and run is None:
             raise not_found(response_id)
         if run is not None:
-            self._runs.forget(run)
-            run.set_phase(Phase.DELETED)  # a lane may still have it as its last run
+            self._runs.kept.forget(response_id)
 
     async def _before(self, request: Request, last: Run | None) -> tuple[Message, ...]:
         previous_id = str(request.previous_response_id)
-        if last is not None and last.request.id == previous_id and last.state.phase is not Phase.DELETED:
+        if last is not None and last.request.id == previous_id:
             return _checked(last)
         run = self._runs.find(request.tenant, previous_id)
         if run is not None and run.request.store is not False:
@@ -97,15 +96,9 @@ def not_found(response_id: str) -> MillraceError:
 def _checked(run: Run) -> tuple[Message, ...]:
     if run.response.ended is None:
         raise _unknown(run.request.id, "has not ended; ask in the same lane (stream_id), or when it has")
-    if not _is_whole(run):
+    if not run.has_answer:
         raise _unknown(run.request.id, f"ended as {run.response.ended.status} and has no answer to go on from")
     return _conversation(run)
-
-
-def _is_whole(run: Run) -> bool:
-    """Whether there is an answer, even a cut one, that stands and that a client may have seen."""
-    ended = run.response.ended
-    return ended is not None and (ended.accepted or (ended.status is not Status.FAILED and run.response.seen))
 
 
 def _conversation(run: Run) -> tuple[Message, ...]:

@@ -15,11 +15,13 @@ from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import form
 from millrace.funnel.routing import choice
+from millrace.memory import MemoryBudget
 from millrace.ports import Backlog, Clock, Limiter, SchemaValidator
 from millrace.principal import Principal
 from millrace.runs.conversations import Conversations
+from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
-from millrace.runs.runs import Repeat, Runs
+from millrace.runs.runs import Runs
 from millrace.types import Delivery, Request
 from millrace.wire.requests import Create
 
@@ -37,6 +39,7 @@ class Intake:
         limiter: Limiter,
         backlog: Backlog,
         schemas: SchemaValidator,
+        memory: MemoryBudget,
         clock: Clock,
     ) -> None:
         self.closed = False
@@ -46,6 +49,7 @@ class Intake:
         self._limiter = limiter
         self._backlog = backlog
         self._schemas = schemas
+        self._memory = memory
         self._clock = clock
 
     def read(self, create: Create, principal: Principal, *, negotiated: bool) -> Request:
@@ -53,7 +57,7 @@ class Intake:
         if self.closed:
             raise draining()
         model, strategy = self._catalog.resolve(create.model, create.strategy)
-        return Request(
+        request = Request(
             id="resp_" + secrets.token_hex(16),
             tenant=principal.tenant,
             key_id=principal.key_id,
@@ -81,6 +85,10 @@ class Intake:
             concise=create.concise,
             paths=create.paths,
         )
+        size = request.memory_bytes
+        self._memory.admit(size)
+        self._runs.kept.check_fits(principal.tenant, size)
+        return request
 
     async def start(
         self, request: Request, principal: Principal, repeat: Repeat | None, last: Run | None = None

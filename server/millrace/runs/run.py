@@ -10,13 +10,13 @@ from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import MillraceError
 from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Clock
-from millrace.types import OnDisconnect, Request
+from millrace.types import OnDisconnect, Request, Status
 from millrace.wire import limits
 
 # What it keeps, in bytes, about; a test holds them against what Python allocates.
 RUN_SIZE = 4 * 1024  # with nothing in it
-FACT_SIZE = 200  # a fact, beside its text
 TEXT_SIZE = 56  # a text of an event log, beside its characters
+SENT_COPIES = 2  # of the prompt, while it runs: the body of the upstream call, before and after it is handed over
 
 P = TypeVar("P", bound=Projection)
 
@@ -27,7 +27,6 @@ class Phase(StrEnum):
     RUNNING = "running"
     REFUSED = "refused"  # it never became a response
     ENDED = "ended"
-    DELETED = "deleted"  # it has ended, and its owner wants it forgotten
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +55,11 @@ class Run:
         self._clock = clock
         self._on_listener_gone = on_listener_gone
         self._projections: dict[Dialect[Any], Projection] = {}
-        self._task: asyncio.Task[None] | None = None
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # when it has ended
+        self.asked_bytes = request.memory_bytes
+        self.measured = 0  # bytes, when they were last measured
+        self._task: asyncio.Task[None] | None = None  # leads it through the funnel
         self._is_stopped = False
-
-    @property
-    def task(self) -> asyncio.Task[None]:
-        """Leads it through the funnel; done when it has ended."""
-        assert self._task is not None, "it has been started"
-        return self._task
 
     @property
     def is_over(self) -> bool:
@@ -73,17 +69,38 @@ class Run:
     @property
     def size(self) -> int:
         """Bytes that it keeps, about. A listener that comes later in another dialect adds to them."""
-        facts, prompt = self.response.facts, self.request.prompt
-        text = sum(len(fact) for fact in facts if isinstance(fact, str))
         event_logs = [projection.event_log for projection in self._projections.values()]
         shown = sum(event_log.log_bytes + len(event_log.written) * TEXT_SIZE for event_log in event_logs)
-        context = 2 * sum(map(len, self.request.context))  # in chunks, and in the prompt as it was sent
-        return RUN_SIZE + text + len(facts) * FACT_SIZE + shown + prompt.size + context
+        return RUN_SIZE + self.response.size + shown + self.asked_bytes
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether there is an answer, even a cut one, that stands and that a client may have seen."""
+        ended = self.response.ended
+        return ended is not None and (ended.accepted or (ended.status is not Status.FAILED and self.response.seen))
+
+    def measure(self) -> int:
+        """Return the bytes that it holds while it runs, and note them."""
+        self.measured = self.size + SENT_COPIES * self.asked_bytes
+        return self.measured
+
+    def pack(self) -> None:
+        """Drop what nobody needs of a run that has ended. What it was asked stays if it can be continued."""
+        self.request = self.request.kept(continued=self.has_answer)
+        self.asked_bytes = self.request.memory_bytes
+        self.response.request = self.response.request.kept(continued=False)
+        self.response.pack()
 
     def start(self, work: Coroutine[Any, Any, None], on_done: Callable[[asyncio.Task[None]], None]) -> None:
         """Run `work` in a task. `on_done` is called before any `wait` returns."""
         self._task = asyncio.get_running_loop().create_task(work)
         self._task.add_done_callback(on_done)
+
+    def set_done(self) -> None:
+        """Note that its task is done. The task goes: with its traceback it would keep all that it held."""
+        self._task = None
+        if not self.done.done():
+            self.done.set_result(None)
 
     def set_phase(self, phase: Phase, error: MillraceError | None = None) -> None:
         """Note that it has reached another phase."""
@@ -91,7 +108,7 @@ class Run:
 
     async def wait(self) -> None:
         """Wait until it has ended. Raises the error of a request that was refused."""
-        await asyncio.wait((self.task,))
+        await asyncio.wait((self.done,))
         if self.state.error is not None:
             raise self.state.error
 

@@ -4,9 +4,7 @@ A run outlives the connection it came by where its request says so; then it wait
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from millrace import log
@@ -16,41 +14,26 @@ from millrace.funnel.funnel import Funnel
 from millrace.funnel.response_log import Ended
 from millrace.ports import Admission, Clock
 from millrace.pricing import ZERO
+from millrace.runs.kept import Kept, Repeat
 from millrace.runs.run import Phase, Run
 from millrace.runs.sweeper import call_each
 from millrace.types import Request, Status
 from millrace.wire import limits
 
-MAX_KEPT = 64 * 2**20  # bytes of all runs that have ended
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repeat:
-    """What two requests must have in common to be one."""
-
-    place: tuple[str, str, str]  # tenant, key, idempotency key
-    digest: bytes  # SHA-256 of the body
-
-
-@dataclass(slots=True)
-class _Kept:
-    """A run that has ended, under which key it is repeated, and the bytes it was last counted with."""
-
-    run: Run
-    repeat: Repeat | None
-    size: int = 0
+MEASURE_S = 1.0  # from one look at what the running responses hold to the next
 
 
 class Runs:
     """The runs of this process, by response id."""
 
-    def __init__(self, funnel: Funnel, clock: Clock, wall: Clock) -> None:
+    def __init__(self, funnel: Funnel, clock: Clock, wall: Clock, *, kept_bytes: int) -> None:
+        self.kept = Kept(kept_bytes, self._forget_repeat)
+        self.live_bytes = 0  # of those that run, as they were last measured
+        self._measured_at = clock()
         self._funnel = funnel
         self._clock = clock
         self._wall = wall
         self._live: dict[str, Run] = {}
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()  # those that have ended, the oldest first
-        self._kept_bytes = 0
         self._repeats: dict[tuple[str, str, str], tuple[Repeat, Run]] = {}
         self.on_end: Callable[[Run], None] = lambda _: None
 
@@ -61,9 +44,7 @@ class Runs:
 
     def find(self, tenant: str, response_id: str) -> Run | None:
         """Return a tenant's run, if it is still kept."""
-        run = self._live.get(response_id)
-        if run is None and (kept := self._kept.get(response_id)) is not None:
-            run = kept.run
+        run = self._live.get(response_id) or self.kept.find(response_id)
         return run if run is not None and run.request.tenant == tenant else None
 
     def start(
@@ -75,9 +56,10 @@ class Runs:
         cancelled: bool = False,
     ) -> Run:
         """Start a request in the funnel. One that was cancelled in its queue gets its first event and its terminal."""
-        run = Run(request, self._clock, int(self._wall()), self._count_bytes)
+        run = Run(request, self._clock, int(self._wall()), self.kept.count)
         run.start(self._lead(run, admission, cancelled=cancelled), partial(self._on_task_done, run, admission, repeat))
         self._live[request.id] = run
+        self.live_bytes += run.measure()
         if repeat is not None:
             self._repeats[repeat.place] = (repeat, run)
         _halt_if_late(run, self._clock())  # it may have waited in its lane for all the time it had
@@ -111,10 +93,14 @@ class Runs:
             if not run.is_over:
                 run.set_phase(Phase.ENDED)
             del self._live[run.request.id]
+            self.live_bytes -= run.measured
             if run.response.ended is None or run.was_abandoned:
-                self._forget_repeat(repeat, run)  # whoever asks again wants an answer
+                self._forget_repeat(run, repeat)  # whoever asks again wants an answer
+                repeat = None
             if run.response.ended is not None:
-                self._keep(run, repeat)
+                run.pack()
+                self.kept.add(run, repeat)
+            run.set_done()
         self.on_end(run)
 
     def _end_if_broken(self, run: Run, admission: Admission | None, task: asyncio.Task[None]) -> None:
@@ -138,51 +124,25 @@ class Runs:
         else:
             run.response.end(Ended(status=Status.FAILED, error=internal_error(), statement=NOTHING))
 
-    def _keep(self, run: Run, repeat: Repeat | None) -> None:
-        self._kept[run.request.id] = _Kept(run, repeat)
-        run.response.pack()
-        self._count_bytes(run)
-
-    def _count_bytes(self, run: Run) -> None:
-        """Count what a kept run keeps now, and forget the oldest where all together keep too much."""
-        kept = self._kept.get(run.request.id)
-        if kept is None:
-            return
-        size = run.size
-        self._kept_bytes += size - kept.size
-        kept.size = size
-        while self._kept_bytes > MAX_KEPT and len(self._kept) > 1:
-            self.forget(self._oldest)
-
-    @property
-    def _oldest(self) -> Run:
-        """The kept run that ended first."""
-        return next(iter(self._kept.values())).run
-
-    def forget(self, run: Run) -> None:
-        """Keep an ended run no longer. Idempotent."""
-        kept = self._kept.pop(run.request.id, None)
-        if kept is not None:
-            self._kept_bytes -= kept.size
-            self._forget_repeat(kept.repeat, run)
-
-    def _forget_repeat(self, repeat: Repeat | None, run: Run) -> None:
+    def _forget_repeat(self, run: Run, repeat: Repeat | None) -> None:
         if repeat is not None and self._repeats.get(repeat.place, (None, None))[1] is run:
             del self._repeats[repeat.place]
 
     async def stop(self) -> None:
         """End all that runs, and wait until it is settled."""
-        tasks = [run.task for run in self.running]
+        done = [run.done for run in self.running]
         for run in self.running:
             run.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if done:
+            await asyncio.wait(done)
 
     def sweep(self, now: float) -> None:
         """Halt what is past its deadline, cancel what nobody came back for, forget what has ended long ago."""
         call_each(self.running, lambda run: self._end_if_due(run, now))
-        while self._kept and now - self._oldest.state.since >= limits.KEPT_S:
-            self.forget(self._oldest)
+        self.kept.expire(now)
+        if now - self._measured_at >= MEASURE_S:
+            self._measured_at = now
+            self.live_bytes = sum(run.measure() for run in self.running)
 
     def _end_if_due(self, run: Run, now: float) -> None:
         _halt_if_late(run, now)

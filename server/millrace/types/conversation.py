@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from sys import getsizeof
 from typing import Any
 
 import msgspec
 
 from millrace.types.tool_choice import ToolChoice
+
+MESSAGE_SIZE = 300  # bytes of a message or a call in memory, beside its texts
+PARSED = 8  # bytes in memory per character of JSON, once it is parsed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,15 @@ class Message:
         """Characters of its text, calls, reasoning and refusal. Media count nothing."""
         calls = sum(len(call.name) + len(call.arguments) for call in self.calls)
         return sum(map(len, self.texts)) + calls + len(self.reasoning) + len(self.refusal)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that it holds, media included, about."""
+        held = MESSAGE_SIZE + sum(map(getsizeof, (self.reasoning, self.refusal, *self.texts)))
+        held += sum(
+            getsizeof(value) for part in self.parts if isinstance(part, Media) for value in part.fields.values()
+        )
+        return held + sum(MESSAGE_SIZE + getsizeof(call.arguments) for call in self.calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +202,13 @@ class Prompt:
         media = (part for message in self.messages for part in message.parts if isinstance(part, Media))
         fields = sum(len(value) for part in media for value in part.fields.values())
         return self.size + fields + len(self.context) + (self.format.size if self.format else 0)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that it holds, about."""
+        objects = [self.extras, *((self.format.schema,) if self.format and self.format.schema else ())]
+        written = self.tools_size + sum(len(msgspec.json.encode(each)) for each in objects if each)
+        return sum(message.memory_bytes for message in self.messages) + getsizeof(self.context) + PARSED * written
 
     @property
     def tools_size(self) -> int:

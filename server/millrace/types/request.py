@@ -1,9 +1,10 @@
 """An accepted request with its options, and one call to an upstream."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from sys import getsizeof
+from typing import Any, Self
 
 from millrace.types.conversation import Prompt
 from millrace.types.model import Model
@@ -100,6 +101,16 @@ class Request:
     unchecked: tuple[str, ...] = ()  # paths of schemas, or of patterns in them, that are not checked here
     concise: bool = False
     paths: Paths = RESPONSES_PATHS
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that it holds, about."""
+        return self.prompt.memory_bytes + sum(map(getsizeof, self.context))
+
+    def kept(self, *, continued: bool) -> Self:
+        """Return it as it is kept after its end: without its context, and with its messages only to be continued."""
+        prompt = self.prompt if continued else replace(self.prompt, messages=())
+        return replace(self, prompt=replace(prompt, context=""), context=(), check_schema=None)
 
     @property
     def commits_early(self) -> bool:

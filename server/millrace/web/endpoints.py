@@ -18,11 +18,12 @@ from millrace.dialects.responses import EventCodec, body_of, in_responses
 from millrace.errors import EXITS, FailedWithUsage, MillraceError, invalid
 from millrace.funnel import checks
 from millrace.funnel.offload import in_thread
+from millrace.memory import Tally
 from millrace.principal import Principal
 from millrace.runs.conversations import not_found
 from millrace.runs.intake import repeat_of
+from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
-from millrace.runs.runs import Repeat
 from millrace.web.outbox import AsgiWriter, FrameWriter
 from millrace.web.process import Process
 from millrace.web.session import FAULT, Closed, Session
@@ -112,7 +113,7 @@ async def delete(request: Request) -> Response:
 async def tickets(request: Request) -> Response:
     """`POST /v1/tickets`: exchange a key for a ticket."""
     process: Process = request.state.process
-    body = await _read_body(request, MAX_TICKET_BODY) or b"{}"
+    body = await _read_body(request, MAX_TICKET_BODY, process.received) or b"{}"
     asked = reading.convert(reading.decode(body, "the body"), documents.TicketRequest)
     origin = asked.origin or request.headers.get("origin")
     if origin is None:
@@ -125,7 +126,7 @@ async def tickets(request: Request) -> Response:
 async def _started(request: Request, read: ReadCreate) -> tuple[requests.Create, Run]:
     """Read a request's body, off the loop if it is long, and start it."""
     process, principal = _process(request), _principal(request)
-    body = await _read_body(request, process.max_message_bytes)
+    body = await _read_body(request, process.max_message_bytes, process.received)
 
     def opened() -> tuple[requests.Create, Repeat | None]:
         fields = reading.decode(body, "the body")
@@ -171,13 +172,22 @@ def _response(run: Run) -> bytes:
     return wire.encode(body)
 
 
-async def _read_body(request: Request, limit: int) -> bytes:
-    """Return a request's body; raise `message_too_big` before more than the limit, in bytes, is kept."""
+async def _read_body(request: Request, limit: int, received: Tally) -> bytes:
+    """Return a request's body; raise `message_too_big` before more than the limit, in bytes, is kept.
+
+    Raises `overloaded` if too much has come in part in this process.
+    """
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit:
-            raise MillraceError("message_too_big", f"the body is longer than {limit} bytes")
+    counted = 0
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > limit:
+                raise MillraceError("message_too_big", f"the body is longer than {limit} bytes")
+            received.take(len(piece))
+            counted += len(piece)
+    finally:
+        received.give(counted)
     return bytes(body)
 
 

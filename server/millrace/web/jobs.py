@@ -33,6 +33,7 @@ class Job:
     begin: Begin
     event_id: str | None
     request: Request | None = None  # None: a replay
+    waiting_bytes: int = 0  # while it waits for its turn
     task: asyncio.Task[None] | None = None
     run: Run | None = None  # a replay listens, and may be cancelled, while it still waits
     is_cancelled: bool = False
@@ -72,7 +73,8 @@ class Jobs:
         self._jobs: dict[Place, Job] = {}
         self._numbers = itertools.count()
         self._ended: deque[str] = deque(maxlen=REMEMBERED)
-        self._last: dict[str | None, Run] = {}  # by lane, the latest at the end
+        self._last: dict[str | None, str] = {}  # ids of runs by lane, the latest at the end
+        self._waiting_bytes = 0
         self._is_released = False
 
     @property
@@ -81,13 +83,24 @@ class Jobs:
         return not self._jobs
 
     def last_of(self, stream_id: str | None) -> Run | None:
-        """Return the run that a lane has shown last."""
-        return self._last.get(stream_id)
+        """Return the run that a lane has shown last, unless it had to be dropped."""
+        return self._process.runs.kept.last_of_lane(self._last.get(stream_id, ""))
 
     def add(self, job: Job, stream_id: str | None) -> None:
-        """Let a job wait for its turn. Raises `queue_full` or `websocket_stream_limit_reached`."""
+        """Let a job wait for its turn. Raises `queue_full`, `websocket_stream_limit_reached` or `overloaded`."""
         place = Place(next(self._numbers), stream_id)
-        self._lanes.join(place)
+        size = job.request.memory_bytes if job.request is not None and self._lanes.must_wait(place) else 0
+        if size and self._waiting_bytes and self._waiting_bytes + size > limits.QUEUED_BYTES:
+            message = f"{self._waiting_bytes} bytes of requests wait on this connection already"
+            raise MillraceError("queue_full", message, retry_after_ms=1000)
+        self._process.queued.take(size)
+        try:
+            self._lanes.join(place)
+        except MillraceError:
+            self._process.queued.give(size)
+            raise
+        job.waiting_bytes = size
+        self._waiting_bytes += size
         self._jobs[place] = job
         self._start_ready()
 
@@ -122,8 +135,12 @@ class Jobs:
             await asyncio.wait(tasks)
         for job in self._jobs.values():
             job.stop_listening()
+            self._stop_waiting(job)
             if job.run is None and job.request is not None:
                 self._process.intake.drop(job.request)
+        self._jobs.clear()
+        for stream_id in tuple(self._last):
+            self._release_last(stream_id)
 
     def _named(self, cancel: Cancel, tenant: str) -> list[Place]:
         if cancel.response_id is None:
@@ -143,7 +160,13 @@ class Jobs:
 
     def _start(self, place: Place) -> None:
         job = self._jobs[place]
+        self._stop_waiting(job)
         job.task = asyncio.get_running_loop().create_task(self._serve(place, job))
+
+    def _stop_waiting(self, job: Job) -> None:
+        self._waiting_bytes -= job.waiting_bytes
+        self._process.queued.give(job.waiting_bytes)
+        job.waiting_bytes = 0
 
     def _start_cancelled(self, stream_id: str | None) -> None:
         """Give a cancelled request that is the first of its lane its turn at once, however many run."""
@@ -172,6 +195,7 @@ class Jobs:
             log.get().error("job crashed", id=job.response_id, exc_info=error)
             self._refuse(internal_error(), place.stream_id, job.event_id)
         finally:
+            job.task = None  # its traceback, if it is cancelled, has this frame, and so the job
             job.stop_listening()
             self._lanes.leave(place)
             self._ended.append(job.shown_id)
@@ -187,7 +211,7 @@ class Jobs:
         projection = run.projection(self._dialect)
         feed = Feed(projection.event_log, self._outbox, EventCodec(projection, place.stream_id), start)
         try:
-            await asyncio.wait((run.task, feed.finished), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((run.done, feed.finished), return_when=asyncio.FIRST_COMPLETED)
             if not feed.finished.done() or run.response.ended is not None:
                 await run.wait()  # else it is this view of it that has failed
             await feed.finished
@@ -197,7 +221,12 @@ class Jobs:
 
     def _remember(self, stream_id: str | None, run: Run) -> None:
         """Note what a lane has shown last; of the lanes that were used, only the latest are remembered."""
-        self._last.pop(stream_id, None)
-        self._last[stream_id] = run
+        self._release_last(stream_id)
+        self._last[stream_id] = run.request.id
+        self._process.runs.kept.hold(run.request.id)
         if len(self._last) > limits.MAX_LANES + 1:
-            del self._last[next(iter(self._last))]
+            self._release_last(next(iter(self._last)))
+
+    def _release_last(self, stream_id: str | None) -> None:
+        if (response_id := self._last.pop(stream_id, None)) is not None:
+            self._process.runs.kept.release(response_id)

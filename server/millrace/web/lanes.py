@@ -24,7 +24,7 @@ class Lanes:
 
     def join(self, place: Place) -> None:
         """Wait in a lane. Raises `queue_full` or `websocket_stream_limit_reached`."""
-        if len(self.waiting) >= limits.MAX_QUEUED and self._must_wait(place):
+        if len(self.waiting) >= limits.MAX_QUEUED and self.must_wait(place):
             raise MillraceError(
                 "queue_full", f"{limits.MAX_QUEUED} requests wait on this connection already", retry_after_ms=1000
             )
@@ -37,7 +37,8 @@ class Lanes:
             )
         self.waiting.append(place)
 
-    def _must_wait(self, place: Place) -> bool:
+    def must_wait(self, place: Place) -> bool:
+        """Whether a request cannot start at once."""
         return len(self.running) >= limits.MAX_RUNNING or bool(self.in_lane(place.stream_id))
 
     def start_next(self) -> Place | None:

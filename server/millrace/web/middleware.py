@@ -44,7 +44,7 @@ class GateMiddleware:
         upgrade = scope["type"] == "websocket"
         with ExitStack() as connection:
             try:
-                principal = gate.admit(_head_of(scope, upgrade=upgrade))
+                principal = gate.admit(head_of(scope, upgrade=upgrade))
                 if upgrade:
                     connection.enter_context(gate.connected(principal))
             except MillraceError as error:
@@ -81,7 +81,8 @@ def _path(scope: Scope) -> str:
     return path.removeprefix(scope.get("root_path", ""))
 
 
-def _head_of(scope: Scope, *, upgrade: bool) -> RequestHead:
+def head_of(scope: Scope, *, upgrade: bool) -> RequestHead:
+    """Return what the gate reads of a request."""
     headers = Headers(scope=scope)
     return RequestHead(
         upgrade=upgrade,

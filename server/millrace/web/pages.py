@@ -12,6 +12,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from millrace import __version__
 from millrace.errors import MillraceError
+from millrace.memory import MemoryBudget
+from millrace.principal import Role
+from millrace.web.middleware import head_of
 from millrace.web.process import Process
 from millrace.web.refusals import PREFIX
 from millrace.wire import contracts, documents, responses as wire
@@ -49,7 +52,12 @@ async def models(request: Request) -> Response:
 async def healthz(request: Request) -> Response:
     """Report that the process is alive."""
     process: Process = request.state.process
-    return _json(documents.Health("ok", __version__, process.epoch, process.funnel.running))
+    health = documents.Health("ok", __version__, process.epoch, process.funnel.running)
+    if request.query_params.get("verbose", "false").lower() not in ("false", "0"):
+        if process.gate.admit(head_of(request.scope, upgrade=False)).role is not Role.ADMIN:
+            raise MillraceError("forbidden", "verbose: ask with an admin's key (`millrace keys add --role admin`)")
+        health.memory = _memory(process.memory)
+    return _json(health)
 
 
 async def readyz(request: Request) -> Response:
@@ -68,6 +76,11 @@ async def asyncapi(_: Request) -> Response:
 async def openapi(_: Request) -> Response:
     """Serve the contract of HTTP."""
     return Response(_contract(contracts.openapi), media_type="application/json")
+
+
+def _memory(budget: MemoryBudget) -> documents.Memory:
+    accounts = [documents.MemoryAccount(each.name, each.used(), each.allowed) for each in budget.accounts]
+    return documents.Memory(sum(each.used for each in accounts), budget.limit, accounts)
 
 
 @cache

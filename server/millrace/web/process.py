@@ -7,6 +7,7 @@ from typing import Protocol
 from millrace.access.gate import Gate
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
+from millrace.memory import MemoryBudget, Tally
 from millrace.ports import Clock
 from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake
@@ -44,6 +45,9 @@ class Process:
     epoch: str
     hand_over: Callable[[], None]  # called when a drain begins; the next process can start then
     gate: Gate
+    memory: MemoryBudget
+    received: Tally  # frames and bodies of which the rest has not come
+    queued: Tally  # requests that wait for their turn, on all connections
     drain_s: float
     max_age_s: float  # of a connection
     stuck_s: float  # how long a peer may take no byte before it is given up

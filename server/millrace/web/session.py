@@ -20,8 +20,8 @@ from millrace.funnel import checks
 from millrace.funnel.offload import in_thread
 from millrace.principal import Principal
 from millrace.runs.intake import draining, repeat_of
+from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
-from millrace.runs.runs import Repeat
 from millrace.web.flood import FloodMeter, ReadingShare
 from millrace.web.jobs import Job, Jobs
 from millrace.web.liveness import Closing, Liveness
@@ -140,6 +140,7 @@ class Session:
             if message["type"] == "websocket.disconnect":
                 return
             await self._take(message[UTF8] if UTF8 in message else message.get("text"))
+            del message  # it may be large, and the next one may be long in coming
             await self._wait_while_paused()
             if count % FRAMES_PER_TURN == 0:
                 await asyncio.sleep(0)
@@ -235,15 +236,16 @@ class Session:
         assert envelope is not None, "it could be read"
         assert create is not None, "it is one"
         request = self._process.intake.read(create, self._principal, negotiated=self._negotiated)
+        stream_id, event_id = envelope.stream_id, envelope.event_id  # `begin` must not keep the whole frame
 
         async def begin() -> tuple[Run, int]:
             closing = self._liveness.closing
             if closing is not None and self._process.clock() >= closing.by:
                 raise draining()
-            last = self._jobs.last_of(envelope.stream_id)
+            last = self._jobs.last_of(stream_id)
             return await self._process.intake.start(request, self._principal, repeat, last), 0
 
-        self._add(Job(request.id, begin, envelope.event_id, request), envelope.stream_id)
+        self._add(Job(request.id, begin, event_id, request), stream_id)
 
     def _resume(self, envelope: requests.Envelope, resume: requests.Resume) -> None:
         run = self._resumable(resume)

@@ -67,7 +67,7 @@ class SseResponse(Response):
         self._connection: HttpConnection | None = None
         self._unsent = 0
         self._task: asyncio.Task[None] | None = None
-        run.task.add_done_callback(lambda _: self._new_events.set())
+        run.done.add_done_callback(lambda _: self._new_events.set())
         run.add_listener()
         event_log.join(self)
 
@@ -122,6 +122,7 @@ class SseResponse(Response):
         try:
             await until_gone(self._task, receive)
         finally:
+            self._task = None
             self._streams.discard(self)
             self._event_log.leave(self)
             self._run.remove_listener()

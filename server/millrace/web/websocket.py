@@ -16,6 +16,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.http11 import Request
 
+from millrace.errors import MillraceError
+from millrace.memory import Tally
 from millrace.web.flood import FloodMeter, ReadingShare
 from millrace.web.slices import Slices
 from millrace.wire import limits
@@ -32,6 +34,7 @@ NOT_SENT = 16 * 1024  # bytes; more would hide a slow reader
 CLOSE_WAIT = 8  # a TCP state, as Linux numbers them: the peer has sent its FIN
 
 UTF8 = "millrace.utf8"  # of a message: the bytes of a long text, which whoever reads it decodes
+MAX_UNCOUNTED = 64 * 1024  # bytes of a message of which the rest has not come
 MAX_FRAGMENTS = 16_384  # of one message: empty ones cost next to nothing on the wire, and memory here
 CLOSE_TIMEOUT_S = 1.0  # how long a peer may take to read the close frame and what was sent before it
 
@@ -54,6 +57,8 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         self._share = ReadingShare()
         self._reading: asyncio.Handle | None = None  # reads on, soon
         self._is_paused = False  # reading from the socket, by whatever is not read yet
+        self._fragment_bytes = 0  # of a message whose end has not come yet
+        self._counted_bytes = 0  # of those and of the frame that is not complete, as counted in `received`
         self.conn.debug = False  # or at that level every header and frame is logged: keys, tickets and prompts
 
     def data_received(self, data: bytes) -> None:
@@ -74,6 +79,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         data = self._slices.take()
         if data:
             super().data_received(data)
+            self._count(len(self.conn.reader.buffer) + self._fragment_bytes)
         wait = self._share.spend(time.thread_time() - began, self.loop.time())
         if self.disconnected or self.transport.is_closing():
             self._slices.clear()
@@ -144,6 +150,27 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         if not self.close_sent and not self.disconnected and not self.transport.is_closing():
             self.transport.write(b"".join([part for payload in payloads for part in (header(len(payload)), payload)]))
 
+    @property
+    def _received(self) -> Tally | None:
+        """The account of all that has come in part. Other applications have none."""
+        process = self.app_state.get("process")
+        return process.received if process is not None else None
+
+    def _count(self, size: int) -> None:
+        """Note how many bytes wait for the end of their message. Few are not counted."""
+        size = size if size > MAX_UNCOUNTED else 0
+        if size == self._counted_bytes or (received := self._received) is None:
+            return
+        received.give(self._counted_bytes)
+        self._counted_bytes = 0
+        if self.close_sent:
+            return
+        try:
+            received.take(size)
+            self._counted_bytes = size
+        except MillraceError as error:
+            self._fail(CloseCode.SLOW_CONSUMER, error.message)
+
     def handle_ping(self) -> None:
         """Answer, as far as the socket has room; the latest answers come first in that.
 
@@ -182,6 +209,12 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
     def _turn(self) -> None:
         self._ponged = 0
 
+    def handle_text(self, event: Frame) -> None:
+        """Take a message, or its first fragment."""
+        self._fragment_bytes = 0 if event.fin else len(event.data)
+        super().handle_text(event)
+        event.data = b""  # the parser keeps its latest frame until the next one has come
+
     def handle_cont(self, event: Frame) -> None:
         """Take a fragment of a message, up to `MAX_FRAGMENTS`."""
         if self.close_sent:
@@ -189,7 +222,9 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         if len(self.frames) >= MAX_FRAGMENTS:
             self._fail(CloseCode.TOO_BIG, "too many fragments")
         else:
+            self._fragment_bytes = 0 if event.fin else self._fragment_bytes + len(event.data)
             super().handle_cont(event)
+            event.data = b""
 
     def send_receive_event_to_app(self) -> None:
         """Hand a message to the application, and read no more before it is taken.
@@ -243,6 +278,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         self._slices.clear()
         if self._reading is not None:
             self._reading.cancel()
+        self._count(0)
         if self.on_lost is not None:
             self.on_lost()
 

@@ -101,7 +101,13 @@ OPERATIONS = (
         body=documents.TicketRequest,
         status=201,
     ),
-    Operation("get", "/healthz", "Whether the process is alive.", documents.Health),
+    Operation(
+        "get",
+        "/healthz",
+        "Whether the process is alive.",
+        documents.Health,
+        parameters={"verbose": {"type": "boolean", "description": "Adds the memory in use. Admins only."}},
+    ),
     Operation(
         "get",
         "/readyz",

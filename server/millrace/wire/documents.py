@@ -43,6 +43,22 @@ class TicketAnswer(Struct):
     expires_at: int
 
 
+class MemoryAccount(Struct):
+    """One store, queue or cache in memory: the bytes that it uses, about, and may use."""
+
+    name: str
+    used: int
+    allowed: int
+
+
+class Memory(Struct):
+    """All accounts, and what they use and may use together, in bytes."""
+
+    used: int
+    allowed: int
+    accounts: list[MemoryAccount]
+
+
 class Health(Struct):
     """The process is alive. `epoch` identifies it; `running` is the number of requests that run."""
 
@@ -50,6 +66,7 @@ class Health(Struct):
     version: str
     epoch: str
     running: int
+    memory: Memory | UnsetType = UNSET  # with `?verbose`
 
 
 class Readiness(Struct):

@@ -16,13 +16,14 @@ MAX_VALUES = 250_000  # JSON values of a frame or a body
 STREAM_ID_CHARACTERS = 256
 MAX_RUNNING = 16  # requests of a connection
 MAX_QUEUED = 64  # requests of a connection
+QUEUED_BYTES = 4 * 2**20  # of the queued requests of a connection; one alone may have more
 MAX_LANES = 32  # named lanes of a connection that are busy
 HEARTBEAT_S = 20.0  # from one ping to the next, and until a missing pong means a dead peer
 MAX_AGE_S = 55 * 60  # of a connection; a setting
 
 # A response is not read on from its model once both are full.
 SOCKET_BYTES = 64 * 1024  # written and not yet taken by the peer
-WAITING_BYTES = 192 * 1024  # not yet written
+WAITING_BYTES = 64 * 1024  # not yet written, as it is held in memory
 MAX_FRAMES = 1000  # in one write
 MERGE_TOKENS = request.MERGE_TOKENS  # of a merge window; a model that passes its cap by more is cut
 STUCK_S = 30  # without a byte taken, after which a reader is given up; a setting
