@@ -22,7 +22,7 @@ from tests.support.slow_client import SMALL_BUFFER, slow_client
 from tests.support.waiting import until
 from tests.support.wire_client import TERMINALS, Event, check_response, wire_client
 
-TOKENS = 120_000
+TOKENS = 100_000
 STUCK_S = 0.8
 FLOOD = f"flood [tokens={TOKENS}]"
 
