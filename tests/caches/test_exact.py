@@ -248,7 +248,7 @@ async def test_the_bound_on_disk_is_of_bytes_not_of_stores() -> None:
     sizes = []
     for number in range(20):
         wall.now += 0.1
-        tier.store(b"%d" % number, "t", answer("x" * 30_000))
+        tier.store(b"%d" % number, "t", answer("x" * 20_000))
         await database.ready()
         sizes.append(await size_of(database))
     assert max(sizes) <= 100_000

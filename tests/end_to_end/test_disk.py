@@ -5,7 +5,6 @@ import resource
 import sqlite3
 import time
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import aiohttp
 import pytest
 
 from millrace import assembly
-from millrace.stores.database import FILE, READY_S, SqliteDatabase
+from millrace.stores.database import FILE, READY_S
 from tests.stores.test_writer import locked
 from tests.support.http_client import RESPONSES
 from tests.support.processes import server_process
@@ -97,7 +96,7 @@ async def test_when_too_much_waits_new_requests_are_refused(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `overloaded`, before they begin. What runs is settled, and once there is room all goes on."""
-    monkeypatch.setattr(assembly, "SqliteDatabase", partial(SqliteDatabase, queue_bytes=10_000))
+    monkeypatch.setattr(assembly, "QUEUE_BYTES", 10_000)
 
     def on_disk(configuration: dict[str, Any]) -> None:
         configuration["server"]["data_dir"] = str(tmp_path)

@@ -14,7 +14,7 @@ import pytest
 
 from millrace.wire import limits
 from tests.support.byte_client import ByteClient, byte_client, is_last
-from tests.support.server import AT_ONCE_S, Running, Start, aborted_within, answers_up_to
+from tests.support.server import AT_ONCE_S, Running, Start, aborted_within, answers_up_to, paused_at
 from tests.support.waiting import until
 from tests.support.wire_client import TERMINALS, Event, check_response, small_buffer_socket, text_of
 
@@ -148,7 +148,7 @@ async def test_merged_words_are_told_again_as_they_were_merged(start: Start, *, 
         ) as slow:
             await slow.create(f"flood [tokens={tokens}]", model="small", stream_id="a")
             seen = [await slow.frame() for _ in range(50)]
-            await until(lambda: running.small.stats.running == 0 or running.small.stats.tokens_sent == tokens, 20)
+            await paused_at(running)
             while not any(len(frame) > 5000 for frame in seen[50:]):
                 seen.append(await slow.frame())
             slow.cut()
