@@ -5,6 +5,7 @@ Call `encoding()` once at startup: building it takes most of a second, which the
 
 import hashlib
 import lzma
+import math
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
@@ -17,7 +18,7 @@ from millrace.types import Aside, CallPiece, Media, Message, Prompt, Tool
 NAME = "o200k_base"
 SHA256 = "74c6f5af06dd76707df670b80098f8be24afcd25ffae041f3df869abdcf63f65"  # of the compressed ranks
 SPECIAL = {"<|endoftext|>": 199_999, "<|endofprompt|>": 200_018}
-PIECE = 100_000  # characters that are encoded at once
+PIECE = 10_000  # characters that are encoded at once; a longer word takes more than its share of time
 LONG = 8_000  # characters; counting a longer text takes over about 1 ms, so it runs off the event loop
 MEDIA = 765  # tokens assumed for an image, file or recording: those of a 1024x1024 image at OpenAI
 SPARSE = 5  # characters per token; high on purpose, so that the estimate is rather too low
@@ -37,21 +38,35 @@ def encoding() -> tiktoken.Encoding:
     )
 
 
-def count(text: str) -> int:
+def count(text: str, most: float = math.inf) -> int:
     """Return the number of tokens. Special tokens count as text. Blocks: see `LONG`.
+
+    Stops once there are more than `most`, and returns how many were counted until then.
 
     It is exact up to `PIECE` characters. A longer text is counted in pieces, and each border may add a token: the
     splitting expression recurses once per character of a run of white space, and panics after some hundred thousand.
     """
     encode = encoding().encode_ordinary
-    return sum(len(encode(text[at : at + PIECE])) for at in range(0, len(text), PIECE))
+    counted = 0
+    for at in range(0, len(text), PIECE):
+        counted += len(encode(text[at : at + PIECE]))
+        if counted > most:
+            break
+    return counted
 
 
-def count_message(message: Message) -> int:
-    """Return the tokens of a message: texts, tool calls, reasoning and refusal, and `MEDIA` for each media part."""
-    media = sum(MEDIA for part in message.parts if isinstance(part, Media))
-    calls = sum(count(text) for call in message.calls for text in (call.name, call.arguments))
-    return media + calls + sum(map(count, (*message.texts, message.reasoning, message.refusal)))
+def count_message(message: Message, most: float = math.inf) -> int:
+    """Return the tokens of a message: texts, tool calls, reasoning and refusal, and `MEDIA` for each media part.
+
+    Stops once there are more than `most`, and returns how many were counted until then.
+    """
+    counted = sum(MEDIA for part in message.parts if isinstance(part, Media))
+    calls = (text for call in message.calls for text in (call.name, call.arguments))
+    for text in (*message.texts, message.reasoning, message.refusal, *calls):
+        if counted > most:
+            break
+        counted += count(text, most - counted)
+    return counted
 
 
 def count_tools(tools: Iterable[Tool]) -> int:

@@ -57,12 +57,16 @@ def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: in
     *turns, question = _turns(messages) or [[]]
     system = [at for at, message in enumerate(messages) if message.role == "system"]
     fixed = [*system, *question]
-    fixed_tokens = _count(messages, fixed) + tokens.count_tools(prompt.tools)
+    fixed_tokens = tokens.count_tools(prompt.tools)
+    for at in fixed:
+        if fixed_tokens > limit:  # a megabyte more need not be counted
+            break
+        fixed_tokens += tokens.count_message(messages[at], limit - fixed_tokens)
     if fixed_tokens > limit:
         subject = (
             "the system prompt, the tools and the question" if prompt.tools else "the system prompt and the question"
         )
-        message = f"{path}: {subject} have {fixed_tokens} tokens; the models take {limit}; shorten them"
+        message = f"{path}: {subject} have at least {fixed_tokens} tokens; the models take {limit}; shorten them"
         raise MillraceError("context_too_long", message, param=path)
     left = limit - fixed_tokens if budget is None else min(budget, limit - fixed_tokens)
     kept_chunks = _fitting(context, left)
