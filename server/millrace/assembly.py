@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from millrace import log, tokens
@@ -37,7 +36,8 @@ from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.types import Model, Price, Tier
-from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint, marking_sent
+from millrace.upstreams.connections import Connections
+from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint
 from millrace.web.process import Process
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
@@ -55,12 +55,12 @@ async def assembled(settings: Settings) -> AsyncIterator[Process]:
         semantic, embedder = await _semantic(settings, database)
         if isinstance(semantic, SqliteSemanticCache):
             parts.push_async_callback(semantic.close)  # what it still has to store goes into the database
-        http = await parts.enter_async_context(_http())
+        connections = await parts.enter_async_context(Connections())
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database)
         catalog = _catalog(settings)
         recall = Recall(catalog, _exact(settings, database), semantic, embedder)
-        funnel = _funnel(settings, http, sweeper, catalog, recall, ledger)
+        funnel = _funnel(settings, connections, sweeper, catalog, recall, ledger)
         gate = await _gate(settings, database, parts)
         runs = Runs(funnel, CLOCK, WALL)
         conversations = Conversations(runs, _archive(settings, database))
@@ -101,7 +101,7 @@ async def key_store(data_dir: str) -> AsyncIterator[KeyStore]:
 
 def _funnel(
     settings: Settings,
-    http: aiohttp.ClientSession,
+    connections: Connections,
     sweeper: Sweeper,
     catalog: Catalog,
     recall: Recall,
@@ -109,7 +109,7 @@ def _funnel(
 ) -> Funnel:
     """Build the funnel with its upstreams. The sweeper looks after their stalls, and after the bills that grow."""
     models = {Tier.SMALL: settings.models.small, Tier.LARGE: settings.models.large}
-    upstreams = {tier: OpenAIUpstream(http, _endpoint(model), CLOCK) for tier, model in models.items()}
+    upstreams = {tier: OpenAIUpstream(connections, _endpoint(model), CLOCK) for tier, model in models.items()}
     funnel = Funnel(
         catalog=catalog,
         caller=Caller(upstreams),
@@ -142,14 +142,6 @@ async def _gate(settings: Settings, database: SqliteDatabase, parts: AsyncExitSt
         Tickets(CLOCK, keyring.is_valid),
         Origins(settings.server.origins),
         max_connections=settings.server.max_connections,
-    )
-
-
-def _http() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
-        cookie_jar=aiohttp.DummyCookieJar(),  # one request must leave nothing for the next
-        trace_configs=[marking_sent()],
     )
 
 

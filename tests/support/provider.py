@@ -7,11 +7,10 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
-import aiohttp
 import orjson
 
 from millrace.types import Call, Finish, Message, Model, Price, Prompt, Tier
-from millrace.upstreams import openai
+from millrace.upstreams.connections import Connections
 from millrace.upstreams.openai import ChatAttempt, OpenAIUpstream, UpstreamEndpoint
 
 PRICE = Price(input=Decimal(1), output=Decimal(1))
@@ -71,8 +70,8 @@ async def scripted_provider(script: Script, *, key: str | None = None) -> AsyncI
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/"
     endpoint = UpstreamEndpoint(base_url=url, api_key=key, max_tokens_field="max_tokens", **PATIENCE)
     try:
-        async with aiohttp.ClientSession(trace_configs=[openai.marking_sent()]) as http, asyncio.timeout(20):
-            provider.upstream = OpenAIUpstream(http, endpoint, lambda: provider.now, wall=lambda: 0.0)
+        async with Connections() as connections, asyncio.timeout(20):
+            provider.upstream = OpenAIUpstream(connections, endpoint, lambda: provider.now, wall=lambda: 0.0)
             yield provider
     finally:
         server.close()
