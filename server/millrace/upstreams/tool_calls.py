@@ -118,7 +118,8 @@ class CallReader:
             begins_by_index = index is not None and (id_ or name)
             if not begins_by_index or last.is_continued_by(arguments):
                 found = last
-        if found is not None and not self._begins_another(found, id_, name, arguments):
+        has_place = index is not None or bool(id_)
+        if found is not None and not self._begins_another(found, id_, name, arguments, has_place=has_place):
             return found
         call = _Call(len(self._calls))
         if found is not None and not name:  # more arguments after complete ones: the function is called once more
@@ -126,10 +127,11 @@ class CallReader:
         self._calls.append(call)
         return call
 
-    def _begins_another(self, call: _Call, id_: str, name: str, arguments: str) -> bool:
+    def _begins_another(self, call: _Call, id_: str, name: str, arguments: str, *, has_place: bool) -> bool:
         """Whether a piece begins another call, although its index or its id is that of `call`, or it has neither.
 
-        Some servers give every call the index 0, the id "", or both. Others give every piece another id.
+        Some servers give every call the index 0, the id "", or both. Others give every piece another id. Those that
+        give neither send whole calls.
         """
         is_other = bool(id_ and call.ids) and id_ not in call.ids
         has_all = call.has_all()
@@ -141,6 +143,8 @@ class CallReader:
             return bool(name) or has_all or call.said_empty
         if not name or not call.name or id_:
             return False
+        if not has_place:
+            return self._is_offered(call.name) or not self._begins_a_name(call.name + name)
         if call.said_empty and arguments.strip():
             return True
         return name != call.name and self._is_offered(name) and self._is_offered(call.name)
