@@ -38,6 +38,7 @@ from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.types import Model, Price, Tier
 from millrace.upstreams.connections import Connections
 from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint
+from millrace.upstreams.quirks import PRESETS, Quirks, Reasoning
 from millrace.web.process import Process
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
@@ -220,8 +221,19 @@ def _endpoint(model: ModelSettings) -> UpstreamEndpoint:
     return UpstreamEndpoint(
         base_url=model.base_url,
         api_key=os.environ[model.api_key_env] if model.api_key_env else None,
-        max_tokens_field=model.max_tokens_field,
         connect_timeout_s=model.connect_timeout_s,
         first_token_timeout_s=model.first_token_timeout_s,
         stall_timeout_s=model.stall_timeout_s,
+        quirks=_quirks(model),
+    )
+
+
+def _quirks(model: ModelSettings) -> Quirks:
+    given = model.quirks
+    preset = PRESETS[model.provider]
+    return Quirks(
+        drop=preset.drop if given.drop is None else frozenset(given.drop),
+        reasoning=preset.reasoning if given.reasoning_content is None else Reasoning(given.reasoning_content),
+        system_role=given.system_role or preset.system_role,
+        max_tokens_field=given.max_tokens_field or preset.max_tokens_field,
     )

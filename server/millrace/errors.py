@@ -37,6 +37,15 @@ RULES: dict[str, Rule] = {
 }
 
 
+_RETRIED_TYPES = ("rate_limit_error", "timeout_error", "upstream_error", "server_error")
+
+
+def rule_of(code: str, kind: str) -> Rule:
+    """Return what an error of a server means: a code that is not in the table is a provider's, so its type decides."""
+    statuses = {"invalid_request_error": 400, "insufficient_quota": 429, "rate_limit_error": 429}
+    return RULES.get(code) or Rule(statuses.get(kind, 500), kind in _RETRIED_TYPES, kind)
+
+
 class MillraceError(Exception):
     """An error with a code of the table. `message` is shown to users, so it holds no secret and no prompt.
 
@@ -57,7 +66,7 @@ class MillraceError(Exception):
         self.message = message
         self.param = param
         self.retry_after_ms = retry_after_ms
-        self.rule = rule or RULES.get(code, RULES["internal_error"])  # for clients: a newer server may send other codes
+        self.rule = rule or RULES[code]
 
 
 class FailedWithUsage(MillraceError):  # noqa: N818 - the name says what the client learns

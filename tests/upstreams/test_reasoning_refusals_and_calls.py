@@ -312,9 +312,7 @@ async def test_thinking_is_speech() -> None:
 async def ask(*messages: Message, **fields: Any) -> tuple[ChatAttempt, Finish, dict[str, Any]]:
     """Ask a simulated model; return the call, its end, and the body that the model got."""
     async with Simulator(without_delays(SMALL)) as simulator, Connections() as connections:
-        endpoint = UpstreamEndpoint(
-            base_url=simulator.base_url, api_key=None, max_tokens_field="max_tokens", **PATIENCE
-        )
+        endpoint = UpstreamEndpoint(base_url=simulator.base_url, api_key=None, **PATIENCE)
         call = replace(CALL, prompt=Prompt(messages=messages, **fields))
         attempt = OpenAIUpstream(connections, endpoint, lambda: 0.0).open(call)
         finish = await attempt.done

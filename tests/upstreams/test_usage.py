@@ -94,7 +94,10 @@ def test_the_last_count_wins(before: list[Any], last: dict[str, Any], after: lis
 
 def test_counts_may_come_one_by_one() -> None:
     """Input at the beginning, output at the end."""
-    events: list[dict[str, Any]] = [{"message": {"usage": {"input_tokens": 100, "output_tokens": 1}}}, {"usage": {"output_tokens": 30}}]
+    events: list[dict[str, Any]] = [
+        {"message": {"usage": {"input_tokens": 100, "output_tokens": 1}}},
+        {"usage": {"output_tokens": 30}},
+    ]
     assert read(*events) == Usage(input_tokens=100, output_tokens=30)
 
 

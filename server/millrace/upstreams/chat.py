@@ -6,6 +6,9 @@ import msgspec
 
 from millrace.types import Call, Format, Media, Message, Part, Prompt, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice
+from millrace.upstreams.quirks import Quirks
+
+OPENAI = Quirks()
 
 _MEDIA = {"image": "image_url", "file": "file", "audio": "input_audio"}
 # Fields that a client's extras must not set: a second cap, several answers, tools that the reader does not expect.
@@ -13,13 +16,13 @@ _RESERVED = {"max_tokens", "max_completion_tokens", "n", "functions", "function_
 _RESERVED |= {"tools", "tool_choice", "parallel_tool_calls"}
 
 
-def body(call: Call, max_tokens_field: str) -> bytes:
-    """Return the request body of a call. The client's extras never replace a field that Millrace sets."""
+def fields_of(call: Call, quirks: Quirks = OPENAI) -> dict[str, Any]:
+    """Return the fields of a request body. The client's extras never replace a field that Millrace sets."""
     prompt = call.prompt
     fields: dict[str, Any] = {
         "model": call.model.id,
-        "messages": [_message(message) for message in prompt.sent],
-        max_tokens_field: call.max_output_tokens,
+        "messages": [_message(message, quirks) for message in prompt.sent],
+        quirks.max_tokens_field: call.max_output_tokens,
         "stream": True,
         "stream_options": {"include_usage": True},
         "temperature": prompt.temperature,
@@ -31,18 +34,25 @@ def body(call: Call, max_tokens_field: str) -> bytes:
     }
     fields = {name: value for name, value in fields.items() if value is not None}
     extras = {name: value for name, value in prompt.extras.items() if name not in _RESERVED}
-    return msgspec.json.encode(fields | {name: value for name, value in extras.items() if name not in fields})
+    fields |= {name: value for name, value in extras.items() if name not in fields}
+    return {name: value for name, value in fields.items() if name not in quirks.drop}
 
 
-def _message(message: Message) -> dict[str, Any]:
-    fields: dict[str, Any] = {"role": message.role, "content": _content(message)}
+def encoded(fields: dict[str, Any]) -> bytes:
+    """Return a request body."""
+    return msgspec.json.encode(fields)
+
+
+def _message(message: Message, quirks: Quirks) -> dict[str, Any]:
+    role = quirks.system_role if message.role == "system" else message.role
+    fields: dict[str, Any] = {"role": role, "content": _content(message)}
     if message.call_id is not None:
         fields["tool_call_id"] = message.call_id
     if message.calls:
         fields["tool_calls"] = [_call(call) for call in message.calls]
     if message.refusal:
         fields["refusal"] = message.refusal
-    if message.reasoning:
+    if quirks.sends_reasoning(message):
         fields["reasoning_content"] = message.reasoning
     return fields
 

@@ -18,11 +18,13 @@ from millrace.upstreams import asides, chat
 from millrace.upstreams.answer import AnswerReader, UnreadableError
 from millrace.upstreams.bodies import BodyReader
 from millrace.upstreams.connections import Connections, reason_of
+from millrace.upstreams.quirks import Change, Learned, Quirks, change_for
 from millrace.upstreams.refusals import Refusals
 
 DRAIN_S = 1.0  # to read the rest of a finished answer's body, so that the connection can be reused
 RETRY_S = 0.1  # to wait before a transient fault is tried once more; up to twice as long
 MAX_ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
+REFUSED_FIELD = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 TRANSIENT = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 # Bounds an answer in characters, against models that ignore their cap: per token of the cap, and at least MIN_ANSWER.
 CHARACTERS_PER_TOKEN, MIN_ANSWER = 32, 64 * 1024
@@ -34,10 +36,10 @@ class UpstreamEndpoint:
 
     base_url: str
     api_key: str | None
-    max_tokens_field: str
     connect_timeout_s: float
     first_token_timeout_s: float
     stall_timeout_s: float
+    quirks: Quirks = chat.OPENAI
 
     def __repr__(self) -> str:  # keeps the key out of logs
         return f"UpstreamEndpoint({self.base_url})"
@@ -61,6 +63,7 @@ class OpenAIUpstream:
         }
         if endpoint.api_key:
             self._headers["Authorization"] = f"Bearer {endpoint.api_key}"
+        self.learned = Learned(endpoint.quirks)
         self._attempts: set[ChatAttempt] = set()
 
     def open(self, call: Call) -> "ChatAttempt":
@@ -106,7 +109,9 @@ class ChatAttempt:
         self._response: aiohttp.ClientResponse | None = None
         self._unpaused = asyncio.Event()
         self._unpaused.set()
-        self.task = loop.create_task(self._run(chat.body(call, upstream.endpoint.max_tokens_field)))
+        self.notes: tuple[str, ...] = ()  # how the call differs from what was asked, because the provider refused that
+        self._call = call
+        self.task = loop.create_task(self._run())
 
     def abort(self) -> None:
         """Cancel `done` if it is pending, and close the socket unless the answer is complete.
@@ -152,9 +157,9 @@ class ChatAttempt:
         if self._response is not None:
             self._response.close()
 
-    async def _run(self, body: bytes) -> None:
+    async def _run(self) -> None:
         try:
-            await self._read(body)
+            await self._read()
         except UpstreamError as error:
             self._fail(error)
         except (aiohttp.ClientError, OSError) as error:
@@ -169,11 +174,8 @@ class ChatAttempt:
             if self._response is not None:
                 self._response.close()
 
-    async def _read(self, body: bytes) -> None:
-        response = self._response = await self._respond(body)
-        if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
-            retry_after = response.headers.get("Retry-After")
-            raise self._refusals.of_status(response.status, retry_after, await self._error_body(response))
+    async def _read(self) -> None:
+        response = await self._accepted()
         async for chunk in response.content.iter_any():
             self._take(self._body.feed(chunk))
             if self._answer.is_terminated:
@@ -184,6 +186,29 @@ class ChatAttempt:
             self._take(self._body.end())
         except UnreadableError as error:  # half an event
             raise self._answer.truncated() from error
+
+    async def _accepted(self) -> aiohttp.ClientResponse:
+        """Return the response that carries the answer.
+
+        A refusal that names a field which the answer does not need is tried once more without it, and remembered.
+        """
+        refused_for: set[Change] = set()
+        while True:
+            quirks, self.notes = self._upstream.learned.quirks(self._upstream.clock())
+            sent = chat.fields_of(self._call, quirks)
+            response = self._response = await self._respond(chat.encoded(sent))
+            if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+                return response
+            body = await self._error_body(response)
+            change = None
+            if response.status in REFUSED_FIELD:
+                change = change_for(body.decode("utf-8", "replace"), sent)
+            if change is None or change in refused_for:
+                raise self._refusals.of_status(response.status, response.headers.get("Retry-After"), body)
+            refused_for.add(change)
+            self._upstream.learned.learn(change, self._upstream.clock())
+            response.close()
+            self.sent = self.is_reused = False
 
     async def _respond(self, body: bytes) -> aiohttp.ClientResponse:
         """Return the response of the provider. A transient fault is tried once more, on a new connection.

@@ -137,17 +137,14 @@ class CallReader:
         has_all = call.has_all()
         if has_all and arguments.strip():
             return is_other or arguments != call.arguments  # else the whole call comes once more
-        if call.is_continued_by(arguments):
-            return False
-        if is_other:
+        if is_other and not call.is_continued_by(arguments):
             return bool(name) or has_all or call.said_empty
-        if not name or not call.name or id_:
+        if call.is_continued_by(arguments) or not (name and call.name) or id_:
             return False
         if not has_place:
             return self._is_offered(call.name) or not self._begins_a_name(call.name + name)
-        if call.said_empty and arguments.strip():
-            return True
-        return name != call.name and self._is_offered(name) and self._is_offered(call.name)
+        is_called_anew = call.said_empty and bool(arguments.strip())
+        return is_called_anew or (name != call.name and self._is_offered(name) and self._is_offered(call.name))
 
     def _by_id(self, id_: str) -> _Call | None:
         return next((call for call in reversed(self._calls) if id_ in call.ids), None) if id_ else None
