@@ -319,8 +319,9 @@ def _is_http(url: str) -> bool:
 def _expected(value: Any, kind: Any, message: str) -> str:
     if isinstance(kind, type) and issubclass(kind, Strategy):
         return f"{value!r} is not one of {_list(Strategy)}"
-    if get_origin(kind) is Literal:
-        return f"{value!r} is not one of {_list(get_args(kind))}"
+    for choice in (kind, *get_args(kind)):
+        if get_origin(choice) is Literal:
+            return f"{value!r} is not one of {_list(get_args(choice))}"
     if expected := re.match(r"[Ee]xpected `(\w+)[^`]*`( [<>=]+ [\d.]+)?", message):
         name = _TYPE_NAMES.get(expected[1], expected[1])
         return f"expected {name}{expected[2] or ''}, got {value!r}"

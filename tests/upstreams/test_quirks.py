@@ -1,5 +1,6 @@
 """How providers differ: what a setting says, and what their refusals teach."""
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any, get_args
@@ -11,7 +12,7 @@ from millrace.errors import UpstreamError
 from millrace.types import Call, Message, Prompt, ToolCall
 from millrace.upstreams import chat
 from millrace.upstreams.quirks import DROPPABLE, LEARNED_S, PRESETS, Quirks, change_for
-from tests.support.provider import ANSWERED, CALL, Script, read_requests, scripted_provider, writes
+from tests.support.provider import CALL, DONE, END, HEAD, Provider, Script, body, event, says, scripted_provider
 
 TURNS = (
     Message(role="system", parts=("Be brief.",)),
@@ -92,17 +93,20 @@ def test_what_helps_is_another_request() -> None:
             assert chat.fields_of(ASKED, change.applied(Quirks())) != sent(ASKED)
 
 
-def strict(*forbidden: str, status: int = 400) -> Script:
-    """Return a provider that refuses any request with one of these fields."""
+ANSWER = HEAD + body(event("Hi", "stop"), DONE) + END
 
-    async def script(writer: Any) -> None:
-        body = read_requests(writer)[-1]
-        for field in forbidden:
-            if field in body:
-                error = json.dumps({"error": {"message": f"'{field}' is not supported"}}).encode()
-                await writes(writer, b"HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n%s" % (status, len(error), error))
-                return
-        await writes(writer, ANSWERED)
+
+def strict(provider: Provider, *forbidden: str, status: int = 400) -> Script:
+    """Return the script of a provider that refuses any request with one of these fields."""
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        asked = provider.requests[-1][1]
+        error = next(
+            (json.dumps({"error": {"message": f"'{name}' is not supported"}}) for name in forbidden if name in asked),
+            "",
+        )
+        refused = f"HTTP/1.1 {status} No\r\nContent-Length: {len(error)}\r\n\r\n{error}"
+        writer.write(refused.encode() if error else ANSWER)
 
     return script
 
@@ -110,7 +114,8 @@ def strict(*forbidden: str, status: int = 400) -> Script:
 @pytest.mark.parametrize("status", [400, 422])
 async def test_a_refused_field_is_left_out_and_remembered_for_an_hour(status: int) -> None:
     """Each field that is named; later requests go without it at once; then it is tried again."""
-    async with scripted_provider(strict("stream_options", "service_tier", status=status)) as provider:
+    async with scripted_provider(says()) as provider:
+        provider.script = strict(provider, "stream_options", "service_tier", status=status)
         for _ in range(2):
             attempt = provider.upstream.open(ASKED)
             await attempt.done
@@ -125,7 +130,8 @@ async def test_a_refused_field_is_left_out_and_remembered_for_an_hour(status: in
 
 async def test_what_the_answer_needs_is_never_left_out() -> None:
     """The refusal is passed on, and the request not repeated."""
-    async with scripted_provider(strict("stop")) as provider:
+    async with scripted_provider(says()) as provider:
+        provider.script = strict(provider, "stop")
         with pytest.raises(UpstreamError, match="'stop' is not supported") as raised:
             await provider.upstream.open(ASKED).done
     assert (raised.value.rule.status, raised.value.rule.retry, len(provider.requests)) == (400, False, 1)
