@@ -106,7 +106,8 @@ def _raw_chunk(content: bytes, finish: str | None) -> bytes:
 
 
 def _has_finish(events: list[bytes]) -> bool:
-    return any(b'"finish_reason": "' in event or b'"finish_reason":"' in event for event in events[-4:])
+    said = b"".join(event for event in events if event not in _NOISE)
+    return b'"finish_reason": "' in said or b'"finish_reason":"' in said
 
 
 def _sse(random: Random, events: list[bytes]) -> bytes:

@@ -20,10 +20,8 @@ WORDS = [
     "[DONE]",
     "ναι",
     "é",
-    "river",
     "0",
     "</p>",
-    "wheel",
 ]
 WORDS += ["\n", "\u2028", "e\u0301"]
 TOWNS = ["Rome", "Oslo", "Köln", "東京", "Lima", "Kraków"]
