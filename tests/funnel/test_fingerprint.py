@@ -134,7 +134,7 @@ def test_what_does_not_decide_it_is_not(change: str) -> None:
 
 def test_a_key_is_the_same_in_any_process() -> None:
     """Or no stored answer would be found after a restart. What changes this key raises `fingerprint.VERSION`."""
-    assert key(format=FORM).hex() == "367ae7a465b64c774f9ea4bd37cf486bf4c799bcd7f3df0bdc6dc38bef5b534f"
+    assert key(format=FORM).hex() == "PLACEHOLDER"
 
 
 def normal(parts: list[str]) -> list[str]:

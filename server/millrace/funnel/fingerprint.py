@@ -14,7 +14,9 @@ from typing import Any
 from millrace.types import Call, Format, Media, Message, Model, Part, Prompt, Request
 
 LONG = 4096  # characters; longer texts are not normalised, so two Unicode forms of one get different keys
-VERSION = 3  # part of every key; increase it when the meaning of a key changes
+# Passed on, and without influence on the answer.
+_NOT_OF_THE_ANSWER = ("user", "safety_identifier", "prompt_cache_key", "service_tier")
+VERSION = 4  # part of every key; increase it when the meaning of a key changes
 LONGEST_QUESTION = 2000  # characters; a longer one is a document and hardly ever repeated
 
 
@@ -94,7 +96,7 @@ def _settings(request: Request, models: tuple[Model, ...], checks: Iterable[str]
                 "tools": [[tool.name, tool.description, tool.parameters, tool.strict] for tool in prompt.tools],
                 "tool_choice": prompt.tool_choice and prompt.tool_choice.key,
                 "parallel_tool_calls": prompt.parallel_tool_calls,
-                "extras": prompt.extras,
+                "extras": {name: value for name, value in prompt.extras.items() if name not in _NOT_OF_THE_ANSWER},
             }
         )
     )
@@ -117,6 +119,7 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
     calls = _json([[call.id, call.name, call.arguments] for call in message.calls])
     return _digest(
         message.role,
+        message.name,
         _json(message.call_id),
         calls,
         message.reasoning,

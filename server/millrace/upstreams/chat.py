@@ -38,6 +38,11 @@ def fields_of(call: Call, quirks: Quirks = OPENAI) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in quirks.drop}
 
 
+def left_out(call: Call, quirks: Quirks) -> list[str]:
+    """Return the names of fields that the client gave and that are not sent."""
+    return [name for name in call.prompt.extras if name in quirks.drop or name in _RESERVED]
+
+
 def encoded(fields: dict[str, Any]) -> bytes:
     """Return a request body."""
     return msgspec.json.encode(fields)
@@ -46,6 +51,8 @@ def encoded(fields: dict[str, Any]) -> bytes:
 def _message(message: Message, quirks: Quirks) -> dict[str, Any]:
     role = quirks.system_role if message.role == "system" else message.role
     fields: dict[str, Any] = {"role": role, "content": _content(message)}
+    if message.name:
+        fields["name"] = message.name
     if message.call_id is not None:
         fields["tool_call_id"] = message.call_id
     if message.calls:

@@ -196,6 +196,7 @@ class ChatAttempt:
         while True:
             quirks, self.notes = self._upstream.learned.quirks(self._upstream.clock())
             sent = chat.fields_of(self._call, quirks)
+            self.notes += tuple(f"without {name}" for name in chat.left_out(self._call, quirks))
             response = self._response = await self._respond(chat.encoded(sent))
             if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
                 return response
