@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, rule_of
 from millrace.wire import responses as wire
 
 Event = wire.ServerEvent
@@ -197,7 +197,8 @@ def lost_error(message: str = _LOST) -> ConnectionLostError:
 def error_of(body: wire.ErrorBody) -> MillraceError:
     """Return the exception for an error sent by the server."""
     retry = body.retry_after_ms if isinstance(body.retry_after_ms, int) else None
-    return MillraceError(body.code, body.message, param=body.param, retry_after_ms=retry)
+    rule = rule_of(body.code, body.type)
+    return MillraceError(body.code, body.message, param=body.param, retry_after_ms=retry, rule=rule)
 
 
 def _reply(response: wire.ResponseBody) -> Reply:

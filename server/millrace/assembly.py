@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from millrace import log, tokens
@@ -44,7 +43,9 @@ from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
 from millrace.types import Model, Price, Tier
-from millrace.upstreams.openai import READ_BYTES, OpenAIUpstream, UpstreamEndpoint, marking_sent, upstream_socket
+from millrace.upstreams.connections import Connections
+from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint
+from millrace.upstreams.quirks import PRESETS, Quirks, Reasoning
 from millrace.web.process import Process
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
@@ -77,7 +78,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         semantic, embedder = await _semantic(settings, database)
         if semantic is not None:
             parts.push_async_callback(semantic.close)  # what it still has to store goes into the database
-        http = await parts.enter_async_context(_http())
+        connections = await parts.enter_async_context(Connections())
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
         catalog = _catalog(settings)
@@ -85,7 +86,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         memory = MemoryBudget(settings.server.memory_bytes)
         schemas = SchemaProcess()
         parts.push_async_callback(asyncio.to_thread, schemas.close)
-        funnel = _funnel(settings, http, sweeper, memory, catalog, recall, ledger, schemas)
+        funnel = _funnel(settings, connections, sweeper, memory, catalog, recall, ledger, schemas)
         keys, archive = SqliteKeyStore(database), _archive(settings, database)
         await database.ready()
         for store in (exact, semantic, archive):
@@ -163,8 +164,8 @@ async def key_store(data_dir: str) -> AsyncIterator[KeyStore]:
 async def upstreams(settings: Settings) -> AsyncIterator[list[tuple[Model, Upstream]]]:
     """Open the two models and nothing else, small first."""
     configured = (settings.models.small, settings.models.large)
-    async with _http() as http:
-        opened = [OpenAIUpstream(http, _endpoint(model), CLOCK) for model in configured]
+    async with Connections() as connections:
+        opened = [OpenAIUpstream(connections, _endpoint(model), CLOCK) for model in configured]
         yield list(zip(_catalog(settings).models, opened, strict=True))
 
 
@@ -175,7 +176,7 @@ def optional_parts() -> dict[str, bool]:
 
 def _funnel(
     settings: Settings,
-    http: aiohttp.ClientSession,
+    connections: Connections,
     sweeper: Sweeper,
     memory: MemoryBudget,
     catalog: Catalog,
@@ -185,7 +186,7 @@ def _funnel(
 ) -> Funnel:
     """Build the funnel with its upstreams. The sweeper looks after their stalls, and after the bills that grow."""
     models = {Tier.SMALL: settings.models.small, Tier.LARGE: settings.models.large}
-    upstreams = {tier: OpenAIUpstream(http, _endpoint(model), CLOCK) for tier, model in models.items()}
+    upstreams = {tier: OpenAIUpstream(connections, _endpoint(model), CLOCK) for tier, model in models.items()}
     funnel = Funnel(
         catalog=catalog,
         caller=Caller(upstreams, schemas),
@@ -233,15 +234,6 @@ def _present(data_dir: str, epoch: str, parts: AsyncExitStack) -> Processes | No
     present = Processes(data_dir, epoch)
     parts.callback(present.leave)
     return present
-
-
-def _http() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, socket_factory=upstream_socket),
-        read_bufsize=READ_BYTES,  # twice as much is read ahead, beside what one read brings
-        cookie_jar=aiohttp.DummyCookieJar(),  # one request must leave nothing for the next
-        trace_configs=[marking_sent()],
-    )
 
 
 @asynccontextmanager
@@ -327,8 +319,19 @@ def _endpoint(model: ModelSettings) -> UpstreamEndpoint:
     return UpstreamEndpoint(
         base_url=model.base_url,
         api_key=os.environ[model.api_key_env] if model.api_key_env else None,
-        max_tokens_field=model.max_tokens_field,
         connect_timeout_s=model.connect_timeout_s,
         first_token_timeout_s=model.first_token_timeout_s,
         stall_timeout_s=model.stall_timeout_s,
+        quirks=_quirks(model),
+    )
+
+
+def _quirks(model: ModelSettings) -> Quirks:
+    given = model.quirks
+    preset = PRESETS[model.provider]
+    return Quirks(
+        drop=preset.drop if given.drop is None else frozenset(given.drop),
+        reasoning=preset.reasoning if given.reasoning_content is None else Reasoning(given.reasoning_content),
+        system_role=given.system_role or preset.system_role,
+        max_tokens_field=given.max_tokens_field or preset.max_tokens_field,
     )

@@ -42,34 +42,61 @@ RULES: dict[str, Rule] = {
 }
 
 
+_RETRIED_TYPES = ("rate_limit_error", "timeout_error", "upstream_error", "server_error")
+
+
+def rule_of(code: str, kind: str) -> Rule:
+    """Return what an error of a server means: a code that is not in the table is a provider's, so its type decides."""
+    statuses = {"invalid_request_error": 400, "insufficient_quota": 429, "rate_limit_error": 429}
+    return RULES.get(code) or Rule(statuses.get(kind, 500), kind in _RETRIED_TYPES, kind)
+
+
 class MillraceError(Exception):
     """An error with a code of the table. `message` is shown to users, so it holds no secret and no prompt.
 
     `param` is the path of the faulty field in the request (`input[2].content`); `retry_after_ms` is when to try again.
     """
 
-    def __init__(self, code: str, message: str, *, param: str | None = None, retry_after_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_ms: int | None = None,
+        rule: Rule | None = None,  # of a code that is not in the table, or that means something else this time
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.param = param
         self.retry_after_ms = retry_after_ms
-        self.rule = RULES.get(code, RULES["internal_error"])  # for clients: a newer server may send other codes
+        self.rule = rule or RULES[code]
 
 
 class FailedWithUsage(MillraceError):  # noqa: N818 - the name says what the client learns
     """Why a request that ran has no answer. `usage` is the usage struct of what it cost."""
 
     def __init__(self, error: MillraceError, usage: Any) -> None:
-        super().__init__(error.code, error.message, param=error.param, retry_after_ms=error.retry_after_ms)
+        super().__init__(
+            error.code, error.message, param=error.param, retry_after_ms=error.retry_after_ms, rule=error.rule
+        )
         self.usage = usage
 
 
 class UpstreamError(MillraceError):
     """A model failed to answer, or to finish. `billable` is False only if the provider certainly charges nothing."""
 
-    def __init__(self, code: str, message: str, *, billable: bool = True, retry_after_ms: int | None = None) -> None:
-        super().__init__(code, message, retry_after_ms=retry_after_ms)
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        billable: bool = True,
+        retry_after_ms: int | None = None,
+        rule: Rule | None = None,
+    ) -> None:
+        super().__init__(code, message, retry_after_ms=retry_after_ms, rule=rule)
         self.billable = billable
 
 

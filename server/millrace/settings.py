@@ -33,6 +33,11 @@ Wait = Annotated[int, Meta(ge=0, le=60_000)]
 Seconds = Annotated[float, Meta(gt=0)]
 Line = Annotated[str, Meta(min_length=1)]
 
+Provider = Literal[
+    "auto", "openai", "azure", "gemini", "xai", "deepseek", "mistral", "groq", "kimi", "openrouter", "together", "vllm",
+    "ollama", "llamacpp",
+]  # fmt: skip
+
 BRIEFLY = "Answer as briefly as the question allows: no preamble, no repetition of the question, no closing remarks."
 
 
@@ -63,6 +68,15 @@ class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cached_input: Decimal | None = None
 
 
+class QuirksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the provider of a model differs from the preset of its name. A key that is left out is the preset's."""
+
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    reasoning_content: Literal["no", "yes", "calls"] | None = None  # of earlier answers: whether it goes back
+    system_role: Literal["system", "developer"] | None = None
+    drop: tuple[str, ...] | None = None  # fields that are not sent, such as "stream_options"
+
+
 class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One upstream model."""
 
@@ -74,7 +88,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     context_window: Count = 128_000  # tokens
     max_output_tokens: Count | None = None  # of an answer; None: no cap
     cap_tool_calls: bool = False  # whether the cap also holds where a tool may be called: it cuts the call's arguments
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    provider: Provider = "auto"
+    quirks: QuirksSettings = QuirksSettings()
     connect_timeout_s: Seconds = 10
     first_token_timeout_s: Seconds = 60
     stall_timeout_s: Seconds = 30  # between two reads
@@ -307,8 +322,9 @@ def _is_http(url: str) -> bool:
 def _expected(value: Any, kind: Any, message: str) -> str:
     if isinstance(kind, type) and issubclass(kind, Strategy):
         return f"{value!r} is not one of {_list(Strategy)}"
-    if get_origin(kind) is Literal:
-        return f"{value!r} is not one of {_list(get_args(kind))}"
+    for choice in (kind, *get_args(kind)):
+        if get_origin(choice) is Literal:
+            return f"{value!r} is not one of {_list(get_args(choice))}"
     if expected := re.match(r"[Ee]xpected `(\w+)[^`]*`( [<>=]+ [\d.]+)?", message):
         name = _TYPE_NAMES.get(expected[1], expected[1])
         return f"expected {name}{expected[2] or ''}, got {value!r}"

@@ -80,7 +80,12 @@ FAULTY: list[tuple[str, Any, str, str]] = [  # key, value, the fault's path, wor
     ("models.small.base_url", ..., "models.small.base_url", 'write base_url = "https://HOST/v1"'),
     ("models.small.model", ..., "models.small.model", "missing; write the provider's name"),
     ("models.small.upstream", "opnai", "models.small.upstream", "'opnai' is not one of openai"),
-    ("models.small.max_tokens_field", "max", "models.small.max_tokens_field", "max_tokens, max_completion_tokens"),
+    (
+        "models.small.quirks.max_tokens_field",
+        "max",
+        "models.small.quirks.max_tokens_field",
+        "max_tokens, max_completion_tokens",
+    ),
     *(
         ("models.small.base_url", url, "models.small.base_url", "is not a URL; write http://HOST")
         for url in ("127.0.0.1:9001", "ftp://host/v1", "http://", "http://h:99999/v1", "http://h:x/v1", "http://[/v1")
@@ -207,7 +212,7 @@ OVERRIDES: list[tuple[str, str, str, Any]] = [  # variable, text, path, value
     ("FUNNEL__CONCISE_LINE", "Be brief.", "funnel.concise_line", "Be brief."),
     ("MODELS__SMALL__BASE_URL", "https://example.org/v1", "models.small.base_url", "https://example.org/v1"),
     ("MODELS__SMALL__PRICE__INPUT", "0.10", "models.small.price.input", Decimal("0.10")),
-    ("MODELS__LARGE__MAX_TOKENS_FIELD", "max_completion_tokens", "models.large.max_tokens_field", None),
+    ("MODELS__LARGE__QUIRKS__MAX_TOKENS_FIELD", "max_completion_tokens", "models.large.quirks.max_tokens_field", None),
 ]
 
 

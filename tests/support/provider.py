@@ -7,17 +7,16 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
-import aiohttp
 import orjson
 
 from millrace.types import Call, Finish, Message, Model, Price, Prompt, Tier
-from millrace.upstreams import openai
+from millrace.upstreams.connections import Connections
 from millrace.upstreams.openai import ChatAttempt, OpenAIUpstream, UpstreamEndpoint
 
 PRICE = Price(input=Decimal(1), output=Decimal(1))
 MODEL = Model(tier=Tier.SMALL, id="m", address="", price=PRICE, context_window=1000, max_output_tokens=100)
 CALL = Call(model=MODEL, prompt=Prompt(messages=(Message(role="user", parts=("Hi",)),)))
-PATIENCE = {"connect_timeout_s": 5.0, "first_token_timeout_s": 60.0, "stall_timeout_s": 30.0}
+PATIENCE: dict[str, Any] = {"connect_timeout_s": 5.0, "first_token_timeout_s": 60.0, "stall_timeout_s": 30.0}
 
 
 def event(content: str | None = None, finish: str | None = None, **fields: Any) -> bytes:
@@ -69,10 +68,10 @@ async def scripted_provider(script: Script, *, key: str | None = None) -> AsyncI
     provider = Provider(script)
     server = await asyncio.start_server(provider.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/"
-    endpoint = UpstreamEndpoint(base_url=url, api_key=key, max_tokens_field="max_tokens", **PATIENCE)
+    endpoint = UpstreamEndpoint(base_url=url, api_key=key, **PATIENCE)
     try:
-        async with aiohttp.ClientSession(trace_configs=[openai.marking_sent()]) as http, asyncio.timeout(20):
-            provider.upstream = OpenAIUpstream(http, endpoint, lambda: provider.now, wall=lambda: 0.0)
+        async with Connections() as connections, asyncio.timeout(20):
+            provider.upstream = OpenAIUpstream(connections, endpoint, lambda: provider.now, wall=lambda: 0.0)
             yield provider
     finally:
         server.close()

@@ -13,6 +13,7 @@ import pytest
 from millrace.errors import UpstreamError
 from millrace.types import Finish, FinishReason, Usage
 from millrace.upstreams import chat, openai
+from millrace.upstreams.connections import Connections
 from millrace.upstreams.openai import OpenAIUpstream
 from tests.support.provider import (
     CALL,
@@ -77,12 +78,14 @@ async def test_a_character_may_come_in_two_halves() -> None:
 
 
 ENDINGS: dict[str, Script] = {
-    "usage in the finish chunk, then silence": says(HEAD + body(event("Hello", "stop", usage=USAGE)), then=stay),
+    "usage in the finish chunk, then [DONE]": says(HEAD + body(event("Hello", "stop", usage=USAGE), DONE), then=stay),
     "[DONE] without usage, then silence": says(WHOLE + body(DONE), then=stay),
     "a body that ends after the finish": says(WHOLE + END),
-    "a connection that closes after the finish": says(WHOLE),
-    "a reset after the finish": says(WHOLE, then=reset),
     "a body without a length": says(b"HTTP/1.0 200 OK\r\n\r\n", event("Hello"), event(finish="eos")),
+    "[DONE] without a finish reason": says(HEAD + body(event("Hel"), event("lo"), DONE)),
+    "[DONE] cut in a body without a length": says(b"HTTP/1.0 200 OK\r\n\r\n", event("Hello", "stop"), b"data: [DO"),
+    "a finish reason on every chunk": says(HEAD + body(event("Hel", "stop"), event("lo", "stop"), DONE)),
+    "text after the finish reason": says(HEAD + body(event("Hel", "stop"), event("lo"), DONE)),
     "more after [DONE]": says(WHOLE + body(DONE, event("!")) + END),
 }
 
@@ -97,16 +100,30 @@ async def test_an_answer_with_a_finish_reason_is_whole(ending: str, monkeypatch:
 
 FAULTS: dict[str, tuple[Script, str, bool, str]] = {  # script, code, billable, words
     "end of the body": (says(BEGUN + END), "upstream_truncated", True, "without finishing"),
-    "[DONE] alone": (says(BEGUN + body(DONE) + END), "upstream_truncated", True, "without finishing"),
+    "[DONE] alone": (says(HEAD + body(DONE) + END), "upstream_truncated", True, "without finishing"),
+    "half an event after the finish": (
+        says(HEAD + body(event("Hel", "stop"), b'data: {"choices":[{"delta":{"con') + END),
+        "upstream_truncated",
+        True,
+        "without finishing",
+    ),
+    "a close after the finish, in a chunked body": (says(WHOLE), "upstream_truncated", True, "broke in mid-answer"),
+    "a reset after the finish": (says(WHOLE, then=reset), "upstream_truncated", True, "broke in mid-answer"),
     "close": (says(BEGUN), "upstream_truncated", True, "broke in mid-answer"),
     "reset": (says(BEGUN, then=reset), "upstream_truncated", True, "broke in mid-answer"),
     "reset at once": (says(then=reset), "upstream_error", True, "before it answered"),
     "close at once": (says(), "upstream_error", True, "before it answered"),
     "no JSON": (says(HEAD + body(b"data: {\n\n"), then=stay), "upstream_error", True, "cannot be read"),
-    "tool call": (says(HEAD + body(event(choices=[{"delta": {"tool_calls": [{}]}}]))), "upstream_error", True, "tool"),
-    "strange end": (says(HEAD + body(event(finish="error"))), "upstream_error", True, "unknown finish_reason 'error'"),
-    "page": (says(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\nHi"), "upstream_error", True, "text/html"),
-    "error": (says(HEAD + body(event(error={"message": "no"}))), "upstream_error", True, "failed in mid-stream: no"),
+    "tool call": (says(HEAD + body(event(choices=[{"delta": {"tool_calls": [3]}}]))), "upstream_error", True, "tool"),
+    "broken off": (
+        says(HEAD + body(event("Hel", "error"), DONE)),
+        "upstream_truncated",
+        True,
+        "broke off its answer (error)",
+    ),
+    "page": (says(b"HTTP/1.1 200 OK\r\n\r\n<html>Hi"), "upstream_error", True, "a page"),
+    "error": (says(BEGUN + body(event(error={"message": "no"}))), "upstream_error", True, "failed in mid-stream: no"),
+    "error at once": (says(HEAD + body(event(error={"message": "no"}))), "upstream_error", False, "m failed: no"),
     "404": (says(b'HTTP/1.1 404 No\r\n\r\n{"error":"no model"}'), "upstream_error", False, "HTTP 404: no model"),
     "redirect": (says(b"HTTP/1.1 302 No\r\nLocation: /\r\n\r\n"), "upstream_error", False, "HTTP 302"),
     "429": (says(b"HTTP/1.1 429 No\r\nRetry-After: 3\r\n\r\n"), "upstream_overloaded", False, "HTTP 429"),
@@ -139,13 +156,13 @@ async def test_where_nobody_listens_nothing_is_billable() -> None:
     """No byte of the prompt has left."""
     async with (
         scripted_provider(says()) as provider,
-        aiohttp.ClientSession(trace_configs=[openai.marking_sent()]) as http,
+        Connections() as connections,
     ):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             nowhere = replace(provider.upstream.endpoint, base_url=f"http://127.0.0.1:{taken.getsockname()[1]}")
             with pytest.raises(UpstreamError, match="m could not be reached") as raised:
-                await OpenAIUpstream(http, nowhere, lambda: 0.0).open(CALL).done
+                await OpenAIUpstream(connections, nowhere, lambda: 0.0).open(CALL).done
     assert (raised.value.code, raised.value.billable) == ("upstream_error", False)
 
 
@@ -224,7 +241,7 @@ async def test_a_paused_call_is_not_read_and_goes_on_when_resumed() -> None:
 SILENCES = {  # what was said before: seconds of patience, and the words of the error, if it is one
     HEAD: (60.0, "no first token within 60 s"),
     BEGUN: (30.0, "sent nothing in mid-stream for 30 s"),
-    WHOLE: (openai.TAIL_S, None),
+    WHOLE: (30.0, None),
 }
 
 
@@ -259,7 +276,7 @@ async def test_a_key_is_sent_and_not_shown(key: str | None) -> None:
     assert [line for line in head.splitlines() if line.lower().startswith("authorization")] == (
         [f"Authorization: Bearer {key}"] if key else []
     )
-    assert sent == json.loads(chat.body(CALL, "max_tokens"))
+    assert sent == json.loads(chat.encoded(chat.fields_of(CALL)))
 
 
 COUNTED = Usage(input_tokens=5, output_tokens=2)
@@ -275,32 +292,24 @@ EARLY = HEAD + body(event("Hel", usage={"prompt_tokens": 1000, "completion_token
             Usage(input_tokens=5, output_tokens=2),
         ),
         ((EARLY, body(event("lo", finish="stop")), body(DONE)), None),
-        ((BEGUN, body(event("lo", finish="stop", usage=USAGE))), COUNTED),
+        ((BEGUN, body(event("lo", finish="stop", usage=USAGE), DONE)), COUNTED),
         ((BEGUN, body(event("lo", finish="stop")), body(event(usage={"prompt_tokens": None}), DONE)), None),
         (
             (
                 BEGUN,
                 body(event("lo", finish="stop")),
-                body(event(usage={"prompt_tokens": 5.0, "completion_tokens": 2})),
+                body(event(usage={"prompt_tokens": 5.0, "completion_tokens": 2}), DONE),
             ),
             Usage(input_tokens=5, output_tokens=2),
         ),
-        ((BEGUN, body(event("lo", finish="stop"), b"data: junk\n\n", DONE)), None),
         ((BEGUN, body(event("lo", finish="stop"), b"data: [DONE] \n\n")), None),
         ((BEGUN, body(event("lo"), event(finish="stop").rstrip()), END), None),
     ],
 )
 async def test_what_is_counted_and_said_around_the_end(pieces: tuple[bytes, ...], usage: Usage | None) -> None:
-    """Counts before the end are not the count; what follows the finish reason costs no answer."""
+    """The last count is the count."""
     attempt, finish = await answer(says(*pieces))
     assert (finish, "".join(attempt.parts), attempt.usage) == (STOP, "Hello", usage)
-
-
-async def test_done_without_a_finish_reason_ends_at_once() -> None:
-    """It is no end of an answer, and nothing more is waited for."""
-    with pytest.raises(UpstreamError) as error:
-        await answer(says(BEGUN, body(DONE), then=stay))
-    assert error.value.code == "upstream_truncated"
 
 
 async def test_comments_are_no_speech() -> None:

@@ -196,7 +196,7 @@ async def test_a_key_over_its_limit_is_told_when_to_come_back(
             assert 1 <= int(answer.headers["Retry-After"]) <= 61
 
 
-FAILS = [("[fault=error]", 502, "upstream_error"), ("[fault=429]", 529, "upstream_overloaded")]
+FAILS = [("[fault=error]", 502, "upstream_error"), ("[fault=429]", 429, "rate_limit_exceeded")]
 
 
 @pytest.mark.parametrize(("fault", "status", "code"), FAILS)

@@ -120,8 +120,14 @@ PROMPT: list[tuple[dict[str, Any], str, Any]] = [
     ({"stop": ["a", "b"], "seed": -3}, "extras", {"stop": ["a", "b"], "seed": -3}),
     ({"presence_penalty": -2, "frequency_penalty": 0}, "extras", {"presence_penalty": -2.0, "frequency_penalty": 0.0}),
     ({"logit_bias": {"50256": -100}}, "extras", {"logit_bias": {"50256": -100.0}}),
-    ({"stop": None, "stop_": 1, "logit_bias": {}, "seed": None, "n": 1, "logprobs": False}, "extras", {}),
-    ({"service_tier": "auto", "user": "u", "prediction": {}, "modalities": ["text"], "functions": []}, "extras", {}),
+    ({"stop": None, "stop_": 1, "logit_bias": {}, "seed": None, "n": 1, "logprobs": False}, "extras", {"stop_": 1}),
+    ({"modalities": ["text"], "functions": [], "millrace": {}, "top_k": None}, "extras", {}),
+    (
+        {"service_tier": "auto", "user": "u", "prediction": {}},
+        "extras",
+        {"service_tier": "auto", "user": "u", "prediction": {}},
+    ),
+    ({"top_k": 5, "extra_body": {"min_p": 0.1}}, "extras", {"top_k": 5, "min_p": 0.1}),
 ]
 
 

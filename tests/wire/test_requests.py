@@ -109,7 +109,8 @@ PROMPT: list[tuple[dict[str, Any], str, Any]] = [
     ({"tool_choice": "auto"}, "tool_choice", None),
     ({"tools": [WEATHER], "parallel_tool_calls": False}, "parallel_tool_calls", False),
     ({"parallel_tool_calls": False}, "parallel_tool_calls", None),
-    ({"service_tier": "flex", "truncation": "auto", "include": ["x"], "top_logprobs": 0, "user": "u"}, "extras", {}),
+    ({"service_tier": "flex", "user": "u", "top_k": 5}, "extras", {"service_tier": "flex", "user": "u", "top_k": 5}),
+    ({"truncation": "auto", "include": ["x"], "top_logprobs": 0}, "extras", {}),
 ]
 
 

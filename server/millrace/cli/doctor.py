@@ -88,7 +88,10 @@ def _advice(text: str, model: ModelSettings) -> str:
     for pattern, advice in (
         (r"HTTP 40[13]", f"check {key}"),
         (r"HTTP 404", f"check base_url ({model.base_url}; it often ends in /v1) and model ({model.model})"),
-        (r"max_(completion_)?tokens", f"set max_tokens_field to the name it asks for, not {model.max_tokens_field!r}"),
+        (
+            r"max_(completion_)?tokens",
+            f"set max_tokens_field in quirks to the name it asks for, not {model.quirks.max_tokens_field!r}",
+        ),
         (r"HTTP (429|503|529)", "wait, or check the quota and the bill at the provider"),
         (r"could not be reached", f"start its server{simulated}; or correct base_url ({model.base_url})"),
         (r"event stream", f"correct base_url ({model.base_url}): no chat completions are streamed there"),

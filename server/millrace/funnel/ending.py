@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from millrace import log
-from millrace.errors import EXITS, MillraceError, without_traceback
+from millrace.errors import EXITS, MillraceError, UpstreamError, without_traceback
 from millrace.funnel.bill import NOTHING, Bill, milliseconds, shown_charge
 from millrace.funnel.response_log import Ended, ResponseLog
 from millrace.types import (
@@ -90,7 +90,8 @@ def failed(response: ResponseLog, bill: Bill, error: MillraceError) -> Ended:
     A deadline, a budget or a slow consumer ends it as `failed` before the first visible token, and as `incomplete`
     after it (PROTOCOL.md, What always holds).
     """
-    if (reason := _HALTED.get(error.code)) and response.seen:
+    reason = None if isinstance(error, UpstreamError) else _HALTED.get(error.code)  # a provider's code is its own
+    if reason and response.seen:
         return _unanswered(response, bill, Status.INCOMPLETE, reason=reason, error=error)
     return _unanswered(response, bill, Status.FAILED, error=error)
 

@@ -16,6 +16,8 @@ import msgspec
 from millrace.types import Call, Format, Media, Message, Model, Part, Prompt, Request
 
 LONG = 4096  # characters; longer texts are not normalised, so two Unicode forms of one get different keys
+# Passed on, and without influence on the answer.
+_NOT_OF_THE_ANSWER = ("user", "safety_identifier", "prompt_cache_key", "service_tier")
 VERSION = 4  # part of every key; increase it when the meaning of a key changes
 LONGEST_QUESTION = 2000  # characters; a longer one is a document and hardly ever repeated
 
@@ -110,7 +112,7 @@ def _settings(request: Request, models: tuple[Model, ...], checks: Iterable[str]
                 ],
                 "tool_choice": prompt.tool_choice and prompt.tool_choice.key,
                 "parallel_tool_calls": prompt.parallel_tool_calls,
-                "extras": prompt.extras,
+                "extras": {name: value for name, value in prompt.extras.items() if name not in _NOT_OF_THE_ANSWER},
             }
         )
     )
@@ -133,6 +135,7 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
     calls = _json([[call.id, call.name, call.arguments] for call in message.calls])
     return _digest(
         message.role,
+        message.name,
         _json(message.call_id),
         calls,
         message.reasoning,

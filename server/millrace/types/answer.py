@@ -1,6 +1,6 @@
 """An answer: its finish reason and usage, its stored forms, what a cache lookup returns, and the verdict on it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from millrace.types.conversation import Message
@@ -59,6 +59,7 @@ class Finish:
 
     reason: FinishReason
     refused: bool = False  # the provider marked the text as a refusal
+    word: str = field(default="", compare=False)  # the provider's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

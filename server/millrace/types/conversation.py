@@ -63,6 +63,7 @@ class Message:
     call_id: str | None = None  # tool only: the call that this is the result of
     reasoning: str = ""  # assistant only, as the provider sent it
     refusal: str = ""  # assistant only
+    name: str = ""  # of who speaks, where a conversation has several of one role
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -178,7 +179,7 @@ class Prompt:
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None  # None: the client chose nothing, or there are no tools
     parallel_tool_calls: bool | None = None
-    extras: dict[str, Any] = field(default_factory=dict)  # passed through under their own names: stop, seed, ...
+    extras: dict[str, Any] = field(default_factory=dict)  # passed on under their own names: stop, seed, ...
 
     @property
     def sent(self) -> tuple[Message, ...]:

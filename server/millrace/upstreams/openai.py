@@ -1,54 +1,33 @@
 """OpenAI-compatible chat completions over aiohttp."""
 
 import asyncio
-import io
-import os
-import socket
+import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from http import HTTPStatus
 
 import aiohttp
 
 from millrace import log
 from millrace.errors import EXITS, UpstreamError
 from millrace.ports import Clock, Sink
-from millrace.types import Aside, Call, Finish, FinishReason, Refusal, Thought, Usage
+from millrace.types import Aside, Call, CallPiece, Finish, FinishReason, Usage
 from millrace.upstreams import asides, chat
+from millrace.upstreams.answer import AnswerReader, UnreadableError
+from millrace.upstreams.bodies import BodyReader
 from millrace.upstreams.cap import OutputCap
-from millrace.upstreams.sse import EventStream
-from millrace.upstreams.tool_calls import CallReader
+from millrace.upstreams.connections import READ_BYTES, Connections, reason_of
+from millrace.upstreams.quirks import Change, Learned, Quirks, change_for
+from millrace.upstreams.refusals import Refusals
 
-KERNEL_BYTES = 32 * 1024  # read ahead by the system: enough for 300 kB/s over a round trip of 0.1 s
-READ_BYTES = 16 * 1024  # taken at once; then a pause is heeded
 DRAIN_S = 1.0  # to read the rest of a finished answer's body, so that the connection can be reused
-TAIL_S = 2.0  # to wait for usage after the finish reason
-LONG_PROMPT = 64 * 1024  # characters; encoding more takes over a millisecond
-LARGE_BODY = 2**20  # bytes of a request; a larger one is not written at once
+RETRY_S = 0.1  # to wait before a transient fault is tried once more; up to twice as long
 MAX_ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
-
-
-def upstream_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Return a socket for an upstream, which reads ahead little: a model that is paused must not fill the memory."""
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
-    return made
-
-
-def marking_sent() -> aiohttp.TraceConfig:
-    """Return the tracing by which the HTTP session sets `sent` of an attempt when its request headers are sent."""
-
-    async def mark_sent(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceRequestHeadersSentParams) -> None:
-        if isinstance(context.trace_request_ctx, ChatAttempt):
-            context.trace_request_ctx.sent = True
-
-    tracing = aiohttp.TraceConfig()
-    tracing.on_request_headers_sent.append(mark_sent)
-    return tracing
+REFUSED_FIELD = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
+TRANSIENT = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+LONG_PROMPT = 64 * 1024  # characters; encoding more takes over a millisecond
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +36,10 @@ class UpstreamEndpoint:
 
     base_url: str
     api_key: str | None
-    max_tokens_field: str
     connect_timeout_s: float
     first_token_timeout_s: float
     stall_timeout_s: float
+    quirks: Quirks = chat.OPENAI
 
     def __repr__(self) -> str:  # keeps the key out of logs
         return f"UpstreamEndpoint({self.base_url})"
@@ -70,14 +49,13 @@ class OpenAIUpstream:
     """Calls of one model at its endpoint."""
 
     def __init__(
-        self, http: aiohttp.ClientSession, endpoint: UpstreamEndpoint, clock: Clock, wall: Clock = time.time
+        self, connections: Connections, endpoint: UpstreamEndpoint, clock: Clock, wall: Clock = time.time
     ) -> None:
-        self._http = http
+        self._connections = connections
         self.endpoint = endpoint
         self.clock = clock
         self.wall = wall
         self._url = endpoint.base_url.rstrip("/") + "/chat/completions"
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=endpoint.connect_timeout_s)
         self._headers = {
             "Accept": "text/event-stream",
             "Accept-Encoding": "identity",  # a compressor would buffer tokens
@@ -85,6 +63,7 @@ class OpenAIUpstream:
         }
         if endpoint.api_key:
             self._headers["Authorization"] = f"Bearer {endpoint.api_key}"
+        self.learned = Learned(endpoint.quirks)
         self._attempts: set[ChatAttempt] = set()
 
     @property
@@ -104,15 +83,11 @@ class OpenAIUpstream:
         for attempt in tuple(self._attempts):
             attempt.expire_if_silent(now)
 
-    async def post(self, body: bytes, attempt: "ChatAttempt") -> aiohttp.ClientResponse:
-        """Send a request and return the response, whose body is not read yet."""
-        return await self._http.post(
-            self._url,
-            data=io.BytesIO(body) if len(body) > LARGE_BODY else body,  # in pieces
-            headers=self._headers,
-            timeout=self._timeout,
-            allow_redirects=False,
-            trace_request_ctx=attempt,
+    async def post(self, body: bytes, attempt: "ChatAttempt", *, new: bool) -> aiohttp.ClientResponse:
+        """Send a request and return the response, whose body is not read yet; `new`: on a new connection."""
+        timeout_s = self.endpoint.connect_timeout_s
+        return await self._connections.post(
+            self._url, body, self._headers, attempt, connect_timeout_s=timeout_s, new=new
         )
 
 
@@ -127,25 +102,22 @@ class ChatAttempt:
         self.parts: list[str] = []
         self.asides: list[Aside] = []
         self.usage: Usage | None = None
+        self.sent = False  # the request headers are sent; before that no provider can charge for it
+        self.is_reused = False  # its connection has been used before
         self._upstream = upstream
         self._model = call.model.id
-        self._key = upstream.endpoint.api_key  # a provider's words may repeat it
-        self._context_window = call.model.context_window
-        self.sent = False  # the request headers are sent; before that no provider can charge for it
+        self._refusals = Refusals(self._model, upstream.endpoint.api_key, upstream.wall)
+        self._answer = AnswerReader(self._model, call.prompt.tools, self._refusals, call.model.context_window)
+        self._body = BodyReader(self._model)
         self._last_event_at = upstream.clock()  # comments and empty deltas only keep it open
-        self._has_event = False
         self._cap = OutputCap(call.most_output_tokens)
         self._is_cut = False  # it has passed its cap
         self._response: aiohttp.ClientResponse | None = None
-        self._finish_reason: FinishReason | None = None
-        self._finished_at = 0.0
-        self._refused = False
-        self._tools_offered = bool(call.prompt.tools)
-        self._calls = CallReader(call.model.id)
-        self._terminated = False  # the provider sent [DONE]
         self._unpaused = asyncio.Event()
         self._unpaused.set()
-        self.task = loop.create_task(self._run(call))
+        self.notes: tuple[str, ...] = ()  # how the call differs from what was asked, because the provider refused that
+        self._call = call
+        self.task = loop.create_task(self._run())
 
     def abort(self) -> None:
         """Cancel `done` if it is pending, and close the socket unless the answer is complete.
@@ -168,21 +140,22 @@ class ChatAttempt:
         self._unpaused.set()
 
     def expire_if_silent(self, now: float) -> None:
-        """Fail the call if the provider has been silent too long; finish it if only usage is still missing."""
+        """Fail the call if the provider has been silent too long. An answer that has its finish reason is complete."""
         if self.done.done() or not self._unpaused.is_set():
             return
-        endpoint = self._upstream.endpoint
-        if self._finish_reason is not None:
-            if now - self._finished_at > TAIL_S:
+        endpoint, silent_s = self._upstream.endpoint, now - self._last_event_at
+        if not self._answer.has_begun:
+            if silent_s > endpoint.first_token_timeout_s:
+                self._fail_silent(f"sent no first token within {endpoint.first_token_timeout_s:g} s")
+        elif silent_s > endpoint.stall_timeout_s:
+            if self._answer.has_finish and not self._answer.is_half_said:
                 self._finish()
                 self._close()
-        elif not self._has_event and now - self._last_event_at > endpoint.first_token_timeout_s:
-            self._fail_silent(f"sent no first token within {endpoint.first_token_timeout_s:g} s")
-        elif self._has_event and now - self._last_event_at > endpoint.stall_timeout_s:
-            self._fail_silent(f"sent nothing in mid-stream for {endpoint.stall_timeout_s:g} s")
+            else:
+                self._fail_silent(f"sent nothing in mid-stream for {endpoint.stall_timeout_s:g} s")
 
     def _fail_silent(self, what: str) -> None:
-        self.done.set_exception(UpstreamError("upstream_timeout", f"{self._model} {what}"))
+        self._fail(UpstreamError("upstream_timeout", f"{self._model} {what}"))
         self._close()
 
     def _close(self) -> None:
@@ -190,10 +163,9 @@ class ChatAttempt:
         if self._response is not None:
             self._response.close()
 
-    async def _run(self, call: Call) -> None:
-        make = partial(chat.body, call, self._upstream.endpoint.max_tokens_field)
+    async def _run(self) -> None:
         try:
-            await self._read(await asyncio.to_thread(make) if call.prompt.whole_size > LONG_PROMPT else make())
+            await self._read()
         except UpstreamError as error:
             self._fail(error)
         except asyncio.CancelledError:  # by `_close` alone
@@ -213,28 +185,68 @@ class ChatAttempt:
             if self._response is not None:
                 self._response.close()
 
-    async def _read(self, body: bytes) -> None:
-        response = self._response = await self._upstream.post(body, self)
-        if response.status != 200:  # noqa: PLR2004 - the only status that carries a stream
-            error_body = await self._error_body(response)
-            retry_after = response.headers.get("Retry-After")
-            raise chat.refused(response.status, retry_after, error_body, self._model, self._upstream.wall, self._key)
-        if response.content_type in ("application/json", "text/html"):
-            raise UpstreamError(
-                "upstream_error", f"{self._model} answered {response.content_type}, not an event stream"
-            )
-        events = EventStream()
+    async def _read(self) -> None:
+        response = await self._accepted()
         async for chunk in response.content.iter_chunked(READ_BYTES):
-            self._take(events.feed(chunk))
-            if self._terminated or self._is_cut or (self._finish_reason is not None and self.usage is not None):
-                break  # the answer and its usage are complete
+            self._take(self._body.feed(chunk))
+            if self._answer.is_terminated or self._is_cut:
+                return
             if not self._unpaused.is_set():
                 await self._unpaused.wait()
+        try:
+            self._take(self._body.end())
+        except UnreadableError as error:  # half an event
+            raise self._answer.truncated() from error
+
+    async def _accepted(self) -> aiohttp.ClientResponse:
+        """Return the response that carries the answer.
+
+        A refusal that names a field which the answer does not need is tried once more without it, and remembered.
+        """
+        refused_for: set[Change] = set()
+        while True:
+            quirks, self.notes = self._upstream.learned.quirks(self._upstream.clock())
+            sent = chat.fields_of(self._call, quirks)
+            self.notes += tuple(f"without {name}" for name in chat.left_out(self._call, quirks))
+            is_long = self._call.prompt.whole_size > LONG_PROMPT
+            body = await asyncio.to_thread(chat.encoded, sent) if is_long else chat.encoded(sent)
+            response = self._response = await self._respond(body)
+            if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+                return response
+            refusal = await self._error_body(response)
+            change = None
+            if response.status in REFUSED_FIELD:
+                change = change_for(refusal.decode("utf-8", "replace"), sent)
+            if change is None or change in refused_for:
+                raise self._refusals.of_status(response.status, response.headers.get("Retry-After"), refusal)
+            refused_for.add(change)
+            self._upstream.learned.learn(change, self._upstream.clock())
+            response.close()
+            self.sent = self.is_reused = False
+
+    async def _respond(self, body: bytes) -> aiohttp.ClientResponse:
+        """Return the response of the provider. A transient fault is tried once more, on a new connection.
+
+        Nothing of the first try is billed: the provider refused it, or it never reached the provider. A connection
+        that was kept alive and brings no byte was closed before the request arrived.
+        """
+        try:
+            response = await self._upstream.post(body, self, new=False)
+        except aiohttp.ServerTimeoutError:
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            is_stale = self.is_reused and self.sent
+            is_refused = isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionError)
+            if not (is_stale or is_refused):
+                raise
+            await asyncio.sleep(0 if is_stale else _retry_s())
         else:
-            with suppress(chat.UnreadableError):  # an incomplete event: the stream was cut, which is raised below
-                self._take(events.feed(b"\n\n"))
-        if self._finish_reason is None:  # PROTOCOL.md, What always holds, 4: never completed without the provider's end
-            raise UpstreamError("upstream_truncated", f"{self._model} ended its stream without finishing the answer")
+            if response.status not in TRANSIENT or "Retry-After" in response.headers:
+                return response
+            response.close()
+            await asyncio.sleep(_retry_s())
+        self.sent = self.is_reused = False
+        return await self._upstream.post(body, self, new=True)
 
     async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
         """Return the body of an error response, until its end, a broken connection or `MAX_ERROR_BODY`."""
@@ -248,88 +260,51 @@ class ChatAttempt:
         """Take the events of one read and pass on what they bring, even if a later event of the read raises."""
         deltas: list[str] = []
         placed: list[asides.Placed] = []
+        answer = self._answer
+        heard, had_finish = answer.heard, answer.has_finish
         try:
             for data in events:
-                if data.startswith(b"[DONE]"):
-                    self._terminated = True
-                    return
                 if data:
-                    self._take_chunk(data, deltas, placed)
-                    if self._is_cut:
-                        self._finish_reason, self.usage = FinishReason.LENGTH, None  # what it reports is not shown
+                    answer.take(data, deltas, placed)
+                    if answer.is_terminated:
                         return
         finally:
-            if deltas or placed or self._finish_reason is not None:  # a delta that brings nothing is silence
-                self._has_event, self._last_event_at = True, self._upstream.clock()
-            if placed:
-                self._pass_on(deltas, placed)
-            elif deltas:
-                self.parts += deltas
-                self.sink(deltas)
+            if answer.heard > heard or answer.has_finish > had_finish:  # a delta that brings nothing is silence
+                self._last_event_at = self._upstream.clock()
+            self._pass_on(deltas, placed)
 
     def _pass_on(self, deltas: list[str], placed: list[asides.Placed]) -> None:
-        """Pass on text and asides in the order of the stream."""
-        for run in asides.in_order(deltas, placed):
+        """Pass on text and asides in the order of the stream, up to the cap."""
+        for run in asides.in_order(deltas, placed) if placed else (deltas,) if deltas else ():
+            if self._is_cut:
+                return
             if isinstance(run, list):
-                self.parts += run
-                self.sink(run)
-            else:
-                self.asides.append(run)
-                self.aside(run)
+                if texts := self._fitting_texts(run):
+                    self.parts += texts
+                    self.sink(texts)
+            elif (aside := self._fitting_aside(run)) is not None:
+                self.asides.append(aside)
+                self.aside(aside)
 
-    def _take_chunk(self, data: bytes, deltas: list[str], placed: list[asides.Placed]) -> None:
-        try:
-            chunk = chat.read_chunk(data, self._model, self._key)
-        except chat.UnreadableError:
-            if self._finish_reason is None:
-                raise
-            return  # the answer is complete, so nothing after it has to be readable
-        for choice in chunk.choices or ():
-            if choice.index:  # another answer than the one that was asked for
-                continue
-            if choice.delta is not None:
-                self._take_delta(choice.delta, deltas, placed)
-            if choice.finish_reason:
-                self._finish_reason = chat.finish_reason(choice.finish_reason, self._model, self._key)
-                self._finished_at = self._upstream.clock()
-        if self._finish_reason is not None:  # usage before the finish reason is not final
-            self.usage = chat.usage(chunk.usage, self._context_window) or self.usage
-
-    def _take_delta(self, delta: chat.ChatDelta, deltas: list[str], placed: list[asides.Placed]) -> None:
-        thought = delta.reasoning_content or delta.reasoning
-        if thought and isinstance(thought, str) and (fitting := self._fitting(thought)):
-            placed.append((len(deltas), Thought(fitting)))  # it goes before the text of the same chunk
-        if text := delta.content:
-            cap = self._cap
+    def _fitting_texts(self, texts: list[str]) -> list[str]:
+        cap = self._cap
+        for at, text in enumerate(texts):
             if text.isascii() and (free_bytes := cap.free_bytes - len(text)) >= 0:  # as in `_fitting`, without a call
                 cap.free_bytes = free_bytes
                 cap.uncounted.append(text)
-                deltas.append(text)
-            elif fitting := self._fitting(text):
-                deltas.append(fitting)
-        if delta.refusal or delta.tool_calls or delta.function_call:
-            self._take_asides(delta, len(deltas), placed)
+            elif (fitting := self._fitting(text)) != text:
+                return [*texts[:at], fitting] if fitting else texts[:at]
+        return texts
 
-    def _take_asides(self, delta: chat.ChatDelta, after: int, placed: list[asides.Placed]) -> None:
-        """Take a refusal and pieces of tool calls, which go after the text of the same chunk."""
-        if delta.refusal and (fitting := self._fitting(delta.refusal)):
-            self._refused = True
-            placed.append((after, Refusal(fitting)))
-        if (delta.tool_calls or delta.function_call) and not self._tools_offered:
-            raise UpstreamError("upstream_error", f"{self._model} called a tool that nobody offered")
-        if delta.function_call:
-            raise UpstreamError("upstream_error", f"{self._model} sent a function_call; only tool_calls are read")
-        for given in delta.tool_calls or ():
-            if (piece := self._calls.read(given)) is None:
-                continue
-            fitting = self._fitting(piece.name + piece.arguments)
-            if len(fitting) > len(piece.name) or not self._is_cut:
-                placed.append((after, replace(piece, arguments=fitting[len(piece.name) :])))
+    def _fitting_aside(self, aside: Aside) -> Aside | None:
+        if isinstance(aside, CallPiece):
+            fitting = self._fitting(aside.name + aside.arguments)[len(aside.name) :]
+            return replace(aside, arguments=fitting) if fitting or not self._is_cut else None
+        text = self._fitting(aside.text)
+        return type(aside)(text) if text else None
 
     def _fitting(self, text: str) -> str:
         """Return as much of a text as the cap has room for; if that is not all, the answer ends with it."""
-        if self._is_cut:
-            return ""
         fitting = self._cap.fitting(text)
         self._is_cut = len(fitting) < len(text)
         return fitting
@@ -339,30 +314,40 @@ class ChatAttempt:
         if isinstance(error, aiohttp.ServerTimeoutError):
             return UpstreamError("upstream_timeout", f"{self._model} could not be reached in time", billable=False)
         if isinstance(error, aiohttp.ClientConnectorError):
-            reason = os.strerror(error.os_error.errno) if error.os_error.errno else "no connection"
-            return UpstreamError("upstream_error", f"{self._model} could not be reached: {reason}", billable=False)
+            message = f"{self._model} could not be reached: {reason_of(error)}"
+            return UpstreamError("upstream_error", message, billable=False)
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            message = f"{self._model} could not be reached: the proxy answered HTTP {error.status}"
+            return UpstreamError("upstream_error", message, billable=False)
+        if isinstance(error, aiohttp.ClientResponseError):
+            return UpstreamError("upstream_error", f"{self._model} sent an HTTP response that cannot be read")
         if self._response is None:
             return UpstreamError("upstream_error", f"{self._model} closed the connection before it answered")
         return UpstreamError("upstream_truncated", f"the connection to {self._model} broke in mid-answer")
 
     def _fail(self, error: UpstreamError) -> None:
-        if self._finish_reason is not None and error.code == "upstream_truncated":
-            self._finish()  # the answer was complete before the connection broke
-        elif not self.done.done():
-            error.message = chat.masked(error.message, self._key)
+        if not self.done.done():
+            if self._answer.has_finish and not self._is_cut:
+                self.usage = self._answer.usage
+            error.message = self._refusals.masked(error.message)
             self.done.set_exception(error)
 
     def _finish(self) -> None:
-        if self.done.done() or self._finish_reason is None:
+        if self.done.done():
             return
-        reason, called = self._finish_reason, self._calls.any
-        if reason is FinishReason.TOOL_CALLS and not called:
-            message = f"{self._model} ended with finish_reason tool_calls, but called none"
-            self.done.set_exception(UpstreamError("upstream_error", message))
+        deltas: list[str] = []
+        placed: list[asides.Placed] = []
+        try:
+            finish = self._answer.end(deltas, placed) if not self._is_cut else None
+            self._pass_on(deltas, placed)
+        except UpstreamError as error:
+            self._fail(error)
             return
-        if called and reason is FinishReason.STOP:  # some servers send `stop` after a tool call
-            reason = FinishReason.TOOL_CALLS
-        self.done.set_result(Finish(reason=reason, refused=self._refused))
+        if finish is None or self._is_cut:  # what it reports is not what is shown
+            finish = Finish(reason=FinishReason.LENGTH, refused=self._answer.refused)
+        else:
+            self.usage = self._answer.usage
+        self.done.set_result(finish)
 
     async def _drain(self) -> None:
         """Read to the end of the body, so that the connection can be reused."""
@@ -374,6 +359,10 @@ class ChatAttempt:
                     pass
         except (TimeoutError, aiohttp.ClientError, OSError):
             self._response.close()
+
+
+def _retry_s() -> float:
+    return RETRY_S * (1 + random.random())
 
 
 def _discard(_: object) -> None:

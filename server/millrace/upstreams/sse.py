@@ -6,19 +6,27 @@ _BOM = b"\xef\xbb\xbf"
 MAX_EVENT = 4 * 2**20  # bytes; a provider that sends more in one event is broken
 
 
+class ErrorEvent(bytes):
+    """The data of an event that the provider named `error`."""
+
+    __slots__ = ()
+
+
 class EventStream:
     """Splits a body into the `data` of its events.
 
-    Takes any line ending, comments, several data lines per event and a BOM. Other fields are ignored.
+    Takes any line ending, comments, several data lines per event and a BOM. Of the other fields only the name `error`
+    is heeded.
     """
 
-    __slots__ = ("_data", "_rest", "_size", "_started")
+    __slots__ = ("_data", "_is_error", "_rest", "_size", "_started")
 
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
         self._size = 0  # bytes of the event that is not complete yet
         self._started = False
+        self._is_error = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the data of every event that this chunk completes.
@@ -53,9 +61,14 @@ class EventStream:
     def _line(self, line: bytes) -> bytes | None:
         if not line:
             data, self._data, self._size = self._data, [], 0
-            return b"\n".join(data) if data else None
+            is_error, self._is_error = self._is_error, False
+            if not data:
+                return None
+            return ErrorEvent(b"\n".join(data)) if is_error else b"\n".join(data)
         if line.startswith(b"data:"):
             self._size += len(line)
             self._check_size(self._size)
             self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+        elif line.startswith(b"event:"):
+            self._is_error = line[6:].strip() == b"error"
         return None

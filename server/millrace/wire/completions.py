@@ -8,7 +8,8 @@ from msgspec import Meta, Struct
 from millrace.errors import invalid
 from millrace.types import Message, Part, Paths, Prompt, ToolCall
 from millrace.wire import items
-from millrace.wire.items import FunctionTool, Id, InputAudio, PlainText, RefusalPart, ToolName
+from millrace.wire.items import MAX_ID, FunctionTool, Id, InputAudio, PlainText, RefusalPart, ToolName
+from millrace.wire.passed_on import passed_on
 from millrace.wire.reading import convert
 from millrace.wire.requests import (
     Body,
@@ -20,6 +21,7 @@ from millrace.wire.requests import (
     Word,
     create,
     form_of,
+    named_extras,
 )
 
 PATHS = Paths(
@@ -41,6 +43,7 @@ UNSUPPORTED = {
 }
 HARMLESS: dict[str, tuple[object, ...]] = {"n": (1,), "modalities": (["text"],)}  # values accepted nevertheless
 
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]  # of who speaks
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 
@@ -78,6 +81,7 @@ class SystemMessage(Struct, tag="system", tag_field="role"):
     """Instructions for the whole conversation."""
 
     content: str | list[PlainText]
+    name: Name | None = None
 
 
 class DeveloperMessage(SystemMessage, tag="developer", tag_field="role"):
@@ -88,6 +92,7 @@ class UserMessage(Struct, tag="user", tag_field="role"):
     """A turn of the user."""
 
     content: str | list[UserPart]
+    name: Name | None = None
 
 
 class CalledFunction(Struct):
@@ -111,6 +116,7 @@ class AssistantMessage(Struct, tag="assistant", tag_field="role"):
     refusal: str | None = None
     reasoning_content: str | None = None
     tool_calls: list[CallPart] | None = None
+    name: Name | None = None
 
 
 class ToolMessage(Struct, tag="tool", tag_field="role"):
@@ -192,6 +198,9 @@ class CompletionBody(Body, kw_only=True):
     modalities: list[Literal["text"]] | None = None
 
 
+_READ = frozenset(CompletionBody.__struct_fields__) | set(UNSUPPORTED)
+
+
 def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
     """Read the body of a chat completion. `checks` are the names of all checks that exist.
 
@@ -201,6 +210,7 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
         if fields.get(name) not in (None, False, [], *HARMLESS.get(name, ())):
             raise invalid(name, f"{name}: not supported: {reason}")
     body = convert(fields, CompletionBody)
+    passed, _ = passed_on(fields, _READ)
     messages = _messages(body.messages)
     items.check_answerable(messages, "messages")
     tools = tuple(items.read_tool(_tool(tool)) for tool in body.tools or ())
@@ -217,7 +227,7 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
         tools=tools,
         tool_choice=items.read_choice(mode, chosen, tools, "tool_choice.function.name"),
         parallel_tool_calls=body.parallel_tool_calls if tools else None,
-        extras=_extras(body),
+        extras=passed | named_extras(body) | _extras(body),
     )
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
     return create(body, prompt, checks, PATHS, include_usage=include_usage)
@@ -239,9 +249,9 @@ def _message(message: ChatMessage, path: str, calls: set[str]) -> Message:
                 raise items.no_such_call(f"{path}.tool_call_id", "tool call")
             return Message(role="tool", parts=_parts(message.content, path), call_id=message.tool_call_id)
         case UserMessage():
-            return Message(role="user", parts=_parts(message.content, path))
+            return Message(role="user", parts=_parts(message.content, path), name=message.name or "")
         case SystemMessage():
-            return Message(role="system", parts=_parts(message.content, path))
+            return Message(role="system", parts=_parts(message.content, path), name=message.name or "")
 
 
 def _assistant(message: AssistantMessage, path: str) -> Message:
@@ -256,6 +266,7 @@ def _assistant(message: AssistantMessage, path: str) -> Message:
             for call in message.tool_calls or ()
         ),
         reasoning=message.reasoning_content or "",
+        name=message.name or "",
         refusal=(message.refusal or "") + refusal,
     )
     if content is None and not turn.calls and not turn.refusal:

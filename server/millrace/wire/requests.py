@@ -19,6 +19,7 @@ from millrace.types import RESPONSES_PATHS, CacheMode, Delivery, Format, Message
 from millrace.wire import items, limits
 from millrace.wire.items import MAX_ID, ChosenFunction, FunctionTool, Id, Item
 from millrace.wire.options import MAX_TOKENS, GivenOptions, Metadata, Options, echoed, read_metadata
+from millrace.wire.passed_on import passed_on
 from millrace.wire.reading import convert, decode, json_name
 
 STREAM_ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{limits.STREAM_ID_CHARACTERS}}}")
@@ -71,6 +72,7 @@ class Create:
     check_schema: dict[str, Any] | None = None
     paths: Paths = RESPONSES_PATHS
     concise: bool = False
+    not_passed_on: tuple[str, ...] = ()  # names of fields that have no place in the provider's API
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,10 @@ class Body(Struct, kw_only=True):
     metadata: Metadata | None = None
     millrace: Options | None = None
     parallel_tool_calls: bool | None = None
-    prompt_cache_key: Annotated[str, Meta(max_length=MAX_ID)] | None = None  # accepted and ignored
+    prompt_cache_key: Annotated[str, Meta(max_length=MAX_ID)] | None = None
+    safety_identifier: Annotated[str, Meta(max_length=MAX_ID)] | None = None
+    service_tier: Word | None = None
+    user: Annotated[str, Meta(max_length=MAX_ID)] | None = None
     store: bool | None = None
     stream: bool | None = None  # over HTTP
 
@@ -196,6 +201,9 @@ class MillracePing(Struct, tag="millrace.ping", kw_only=True):
     event_id: str | None = None
 
 
+_READ = frozenset(ResponseCreate.__struct_fields__)
+_NAMED = ("prompt_cache_key", "safety_identifier", "service_tier", "user")
+
 ClientFrame = ResponseCreate | ResponseCancel | ResponseSteer | MillraceResume | MillracePing
 
 
@@ -238,6 +246,7 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
     if "input" in fields:
         fields = fields | {"input": items.with_types(fields["input"])}
     body = convert(fields, CreateBody)
+    passed, lost = passed_on(fields, _READ)
     messages = items.turns(body.input, continued=body.previous_response_id is not None)
     if body.generate is not False:
         items.check_answerable(messages, "input")
@@ -259,15 +268,23 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
             "tool_choice.name",
         ),
         parallel_tool_calls=body.parallel_tool_calls if tools else None,
+        extras=passed | named_extras(body),
     )
     return create(
         body,
         prompt,
         checks,
+        not_passed_on=lost,
         instructions=body.instructions or None,
         previous_response_id=body.previous_response_id,
         generate=body.generate is not False,
     )
+
+
+def named_extras(body: Body) -> dict[str, Any]:
+    """Return the fields of both dialects that only the provider reads."""
+    given = {name: getattr(body, name) for name in _NAMED}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def create(

@@ -1,0 +1,191 @@
+"""Reads one answer from the events of a stream: text, asides, usage and the end. No I/O."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from millrace.errors import UpstreamError
+from millrace.types import Aside, Finish, FinishReason, Refusal, Thought, Tool, Usage
+from millrace.upstreams import chunks, finishes
+from millrace.upstreams.asides import Placed
+from millrace.upstreams.characters import Characters, is_cut
+from millrace.upstreams.chunks import Delta
+from millrace.upstreams.refusals import Refusals, error_of
+from millrace.upstreams.sse import ErrorEvent
+from millrace.upstreams.tool_calls import CallReader
+from millrace.upstreams.usage import UsageReader, reports
+
+DONE = b"[DONE]"
+
+
+class UnreadableError(UpstreamError):
+    """An event that is no JSON object."""
+
+
+class AnswerReader:
+    """One answer. `heard` is the number of pieces of text, reasoning, refusals and calls so far."""
+
+    def __init__(self, model: str, tools: Iterable[Tool], refusals: Refusals, context_window: int) -> None:
+        self.heard = 0
+        self.is_terminated = False  # the provider sent its own terminal, or a whole document
+        self._model = model
+        self._refusals = refusals
+        self._context_window = context_window
+        self._word = ""  # the provider's latest finish reason
+        self._refused = False
+        self._usage = UsageReader()
+        self._calls = CallReader(model, tools)
+        self._text, self._thought, self._refusal = Characters(), Characters(), Characters()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of the answer has come."""
+        return bool(self.heard or self._word)
+
+    @property
+    def has_finish(self) -> bool:
+        """Whether the provider has given a finish reason; more of the answer may follow it."""
+        return bool(self._word)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the provider has marked a text as a refusal."""
+        return self._refused
+
+    @property
+    def is_half_said(self) -> bool:
+        """Whether a call is incomplete."""
+        return self._calls.is_half_said
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider has reported so far."""
+        return self._usage.read(self._context_window, is_empty=not self.heard)
+
+    def take(self, data: bytes, deltas: list[str], placed: list[Placed]) -> None:
+        """Take the data of one event; append what it brings. Raises `UpstreamError`."""
+        if data.startswith(DONE):
+            self.is_terminated = True
+            return
+        try:
+            chunk = chunks.read(data)
+        except chunks.UnreadableError:
+            raise UnreadableError("upstream_error", f"{self._model} sent a chunk that cannot be read") from None
+        if chunk.error is not None or not chunk.choices or isinstance(data, ErrorEvent):
+            self._take_other(data)
+        for choice in chunk.choices or ():
+            if choice.index and choice.index not in ("0", False):  # another answer than the one that was asked for
+                continue
+            if choice.delta is not None:
+                self._take_delta(choice.delta, deltas, placed)
+            elif choice.message is not None and not self.heard:
+                self._take_delta(choice.message, deltas, placed)
+            if choice.finish_reason is not None or choice.finishReason is not None:
+                self._take_finish(choice.finish_reason, choice.finishReason)
+            if choice.usage is not None:
+                self._usage.take(choice.usage)
+        if chunk.usage is not None:
+            self._usage.take(chunk.usage)
+        if chunk.x_groq is not None:
+            self._take_other(data)
+
+    def end(self, deltas: list[str], placed: list[Placed]) -> Finish:
+        """Return the end of the answer after its last event; append what was held back until now.
+
+        Raises `upstream_truncated` if the provider has not ended it, or has said nothing at all.
+        """
+        if not self._word and not (self.is_terminated and self.heard):
+            raise self.truncated()
+        if finishes.is_broken(self._word):
+            raise UpstreamError("upstream_truncated", f"{self._model} broke off its answer ({self._word[:40]})")
+        if text := self._text.flush():
+            deltas.append(text)
+        if thought := self._thought.flush():
+            placed.append((len(deltas), Thought(thought)))
+        if refusal := self._refusal.flush():
+            placed.append((len(deltas), Refusal(refusal)))
+        placed += [(len(deltas), piece) for piece in self._calls.end()]
+        reason = finishes.reason(self._word) if self._word else FinishReason.STOP
+        if self._calls.any and reason is FinishReason.STOP:  # some servers send `stop` after a tool call
+            reason = FinishReason.TOOL_CALLS
+        elif reason is FinishReason.TOOL_CALLS and not self._calls.any:
+            if not self.heard:
+                message = f"{self._model} ended with finish_reason {self._word[:40]}, but called none"
+                raise UpstreamError("upstream_error", message)
+            reason = FinishReason.STOP  # it has answered in words
+        return Finish(reason=reason, refused=self._refused, word=self._word)
+
+    def truncated(self) -> UpstreamError:
+        """Return the error of a stream that ended before its answer."""
+        return UpstreamError("upstream_truncated", f"{self._model} ended its stream without finishing the answer")
+
+    def _take_other(self, data: bytes) -> None:
+        """Take an event that is no ordinary chunk. Raises the error that it is."""
+        try:
+            fields = chunks.fields_of(data)
+        except chunks.UnreadableError:
+            fields = {}
+        error = error_of(fields)
+        if error is None and isinstance(data, ErrorEvent):
+            error = fields
+        if error is not None:
+            raise self._refusals.of_event(error, billable=bool(self.heard))
+        for given in reports(fields):
+            self._usage.take(given)
+
+    def _take_finish(self, *given: Any) -> None:
+        word = next((word for word in given if finishes.is_word(word)), "")
+        if word:
+            self._word = self._refusals.masked(word)
+
+    def _take_delta(self, delta: Delta, deltas: list[str], placed: list[Placed]) -> None:
+        text = delta.content
+        thought = ""
+        if text and type(text) is not str:
+            text, thought = chunks.parts_of(text)
+        if text:
+            if self._text.pending or is_cut(text):
+                text = self._text.join(text)
+            if text:
+                self.heard += 1
+                deltas.append(text)
+        if (
+            thought
+            or delta.reasoning_content
+            or delta.reasoning
+            or delta.refusal
+            or delta.tool_calls
+            or delta.function_call
+            or delta.thinking
+            or delta.reasoning_details
+        ):
+            self._take_asides(delta, thought, len(deltas) - bool(text), len(deltas), placed)
+
+    def _take_asides(self, delta: Delta, thought: str, before: int, after: int, placed: list[Placed]) -> None:
+        """Take what is not text. Reasoning goes before the text of the same chunk, anything else after it."""
+        thought = thought or chunks.thought_of(delta)
+        if thought and (thought := _joined(self._thought, thought)):
+            self._add(before, Thought(thought), placed)
+        if delta.refusal and isinstance(delta.refusal, str):
+            self._refused = True
+            if refusal := _joined(self._refusal, delta.refusal):
+                self._add(after, Refusal(refusal), placed)
+        calls = delta.tool_calls or ()
+        for given in calls if isinstance(calls, list | tuple) else [calls]:
+            if given:
+                self._take_call(given, after, placed)
+        if delta.function_call and not calls:
+            self._take_call(delta.function_call, after, placed)
+
+    def _take_call(self, given: Any, after: int, placed: list[Placed]) -> None:
+        piece = self._calls.read(given)
+        self.heard += 1
+        if piece is not None:
+            placed.append((after, piece))
+
+    def _add(self, at: int, aside: Aside, placed: list[Placed]) -> None:
+        self.heard += 1
+        placed.append((at, aside))
+
+
+def _joined(characters: Characters, text: str) -> str:
+    return characters.join(text) if characters.pending or is_cut(text) else text

@@ -1,0 +1,89 @@
+"""Splits a provider's body into events by what it is, not by what its label says. No I/O.
+
+It may be server-sent events, one document, or a document a line.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+from millrace.errors import UpstreamError
+from millrace.upstreams.answer import DONE
+from millrace.upstreams.sse import MAX_EVENT, EventStream
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class _Splitter(Protocol):
+    def feed(self, chunk: bytes) -> list[bytes]: ...
+    def end(self) -> list[bytes]: ...
+
+
+class BodyReader:
+    """Takes the chunks of one body. Both methods raise `UpstreamError` for a page, or for too long an event."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._head = b""  # white space, until the body shows what it is
+        self._splitter: _Splitter | None = None
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the data of every event that a chunk completes."""
+        if self._splitter is not None:
+            return self._splitter.feed(chunk)
+        self._head += chunk
+        begin = self._head.removeprefix(_BOM).lstrip()
+        if not begin or _BOM.startswith(self._head):
+            return []
+        if begin.startswith(b"<"):
+            raise UpstreamError("upstream_error", f"{self._model} answered with a page, not with an answer")
+        head, self._head = self._head, b""
+        self._splitter = _Document(self._model) if begin.startswith((b"{", b"[")) else _Events()
+        return self._splitter.feed(head)
+
+    def end(self) -> list[bytes]:
+        """Return the data of what is left at the end of the body; it may be half an event."""
+        return self._splitter.end() if self._splitter is not None else []
+
+
+class _Events:
+    """Server-sent events."""
+
+    def __init__(self) -> None:
+        self._stream = EventStream()
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        return self._stream.feed(chunk)
+
+    def end(self) -> list[bytes]:
+        rest = self._stream.feed(b"\n\n")
+        return [DONE if DONE.startswith(data) else data for data in rest]
+
+
+class _Document:
+    """One document, which ends the answer by itself; or a document a line."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._body = bytearray()
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        self._body += chunk
+        if len(self._body) > MAX_EVENT:
+            raise UpstreamError("upstream_error", f"{self._model} sent a document of more than {MAX_EVENT >> 20} MiB")
+        return []
+
+    def end(self) -> list[bytes]:
+        body = bytes(self._body).removeprefix(_BOM).strip()
+        lines = [stripped for line in body.splitlines() if (stripped := line.strip().removeprefix(b"data:").strip())]
+        if len(lines) == 1 or _is_json(body):
+            return [body, DONE]
+        return lines
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,43 @@
+"""What providers call the end of an answer -> `FinishReason`. No I/O."""
+
+import re
+from typing import Any
+
+from millrace.types import FinishReason
+
+_NO_LETTER = re.compile(r"[^a-z0-9]+")
+_PREFIX = "finishreason"  # enums of Python and of Gemini leave it in front
+_REASONS = {
+    FinishReason.LENGTH: "length max_tokens max_output_tokens max_length model_length token_limit",
+    FinishReason.CONTENT_FILTER: (
+        "content_filter content_filtered safety recitation blocklist prohibited_content spii image_safety sensitive"
+        " refusal guardrail_intervened"
+    ),
+    FinishReason.TOOL_CALLS: "tool_calls tool_call tool_use function_call function_calls",
+}
+_NO_WORDS = ("", "null", "none", "unspecified")
+# The provider broke off: what came is a part of an answer.
+_BROKEN = "error abort aborted cancelled canceled network_error failed timeout insufficient_system_resource"
+
+
+def _plain(word: str) -> str:
+    return _NO_LETTER.sub("", word.lower()).removeprefix(_PREFIX)
+
+
+_BY_WORD = {_plain(word): reason for reason, words in _REASONS.items() for word in words.split()}
+_BROKEN_WORDS = frozenset(map(_plain, _BROKEN.split()))
+
+
+def is_word(given: Any) -> bool:
+    """Whether a provider has named an end."""
+    return isinstance(given, str) and _plain(given) not in _NO_WORDS
+
+
+def is_broken(word: str) -> bool:
+    """Whether a word says that the provider broke off."""
+    return _plain(word) in _BROKEN_WORDS
+
+
+def reason(word: str) -> FinishReason:
+    """Return what a word means. One that is not known means that the model stopped; the ledger keeps the word."""
+    return _BY_WORD.get(_plain(word), FinishReason.STOP)

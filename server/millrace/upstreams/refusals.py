@@ -1,0 +1,193 @@
+"""A provider's errors -> `UpstreamError`, in whatever shape they come: a status and a body, or an event. No I/O.
+
+What a client can act on keeps its words, its code, its status and its `Retry-After`. What is the operator's fault (the
+key, the model's name) does not become the client's.
+"""
+
+import re
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from millrace.errors import Rule, UpstreamError
+from millrace.ports import Clock
+
+MAX_MESSAGE = 300  # characters of a provider's error message that clients see
+MAX_RETRY_AFTER_S = 86_400.0
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# Statuses that say what is wrong with the request, or when to come again; whether that is any use, and the type.
+_PASSED_ON = {
+    HTTPStatus.BAD_REQUEST: (False, "invalid_request_error"),
+    HTTPStatus.REQUEST_TIMEOUT: (True, "timeout_error"),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (False, "invalid_request_error"),
+    HTTPStatus.UNPROCESSABLE_ENTITY: (False, "invalid_request_error"),
+    HTTPStatus.TOO_MANY_REQUESTS: (True, "rate_limit_error"),
+}
+_OURS = {408: "upstream_timeout", 504: "upstream_timeout"} | dict.fromkeys((429, 503, 529), "upstream_overloaded")
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+_STATUS_OF_WORDS = {
+    "rate_limit": 429,
+    "ratelimit": 429,
+    "too_many_requests": 429,
+    "toomanyrequests": 429,
+    "resource_exhausted": 429,
+    "insufficient_quota": 429,
+    "overloaded": 529,
+    "serviceunavailable": 503,
+    "service_unavailable": 503,
+    "unavailable": 503,
+    "timeout": 504,
+    "deadline_exceeded": 504,
+    "authentication": 401,
+    "invalid_api_key": 401,
+    "unauthorized": 401,
+    "permission": 403,
+    "forbidden": 403,
+    "model_not_found": 404,
+    "context_length_exceeded": 400,
+    "invalid_request": 400,
+    "badrequest": 400,
+}
+_NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_balance", "insufficient_credits")
+_NO_MODEL = ("model_not_found", "model_not_exist", "model_not_available", "not_found_error")
+
+
+class Refusals:
+    """The errors of one model. `key` is the provider's, whose words may repeat it."""
+
+    __slots__ = ("_key", "_model", "_wall")
+
+    def __init__(self, model: str, key: str | None, wall: Clock) -> None:
+        self._model = model
+        self._key = key
+        self._wall = wall
+
+    def of_status(self, status: int, retry_after: str | None, body: bytes) -> UpstreamError:
+        """Return the error of an HTTP status. Providers charge nothing for these."""
+        error = self._error(status, _fields(error_in(body)), f"answered HTTP {status}")
+        error.billable = False
+        error.retry_after_ms = self._retry_after_ms(retry_after)
+        return error
+
+    def of_event(self, given: Any, *, billable: bool) -> UpstreamError:
+        """Return the error that came in place of an answer, or of its rest."""
+        fields = _fields(given)
+        error = self._error(_status(fields), fields, "failed in mid-stream" if billable else "failed")
+        error.billable = billable
+        return error
+
+    def masked(self, words: str) -> str:
+        """Return a provider's words without the key. Before they are cut, or a part of the key is left."""
+        return words.replace(self._key, "[key]") if self._key else words
+
+    def _error(self, status: int, fields: dict[str, Any], what: str) -> UpstreamError:
+        code, words = self.masked(_code(fields)), self.masked(_words(fields))[:MAX_MESSAGE]
+        message = f"{self._model} {what}" + (f": {words}" if words else "")
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):  # the words may repeat a part of the key
+            message = f"the provider of {self._model} refused the key (HTTP {status}); check api_key_env of that model"
+            return UpstreamError("upstream_error", message, rule=_OPERATORS)
+        if status == HTTPStatus.NOT_FOUND or code in _NO_MODEL:
+            return UpstreamError("upstream_error", message, rule=_OPERATORS)
+        if status == HTTPStatus.TOO_MANY_REQUESTS and _has_no_money(fields):
+            return UpstreamError(code or "upstream_error", message, rule=Rule(status, retry=False, type=code))
+        if status in _PASSED_ON:
+            rule = Rule(status, *_PASSED_ON[HTTPStatus(status)])
+            return UpstreamError(code or _OURS.get(status, "upstream_error"), message, rule=rule)
+        return UpstreamError(_OURS.get(status, "upstream_error"), message)
+
+    def _retry_after_ms(self, given: str | None) -> int | None:
+        if not given:
+            return None
+        try:
+            seconds = float(given)
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(given).timestamp() - self._wall()
+            except (TypeError, ValueError):
+                return None
+        if not seconds < float("inf"):
+            return None
+        return round(min(max(0.0, seconds), MAX_RETRY_AFTER_S) * 1000)
+
+
+_OPERATORS = Rule(502, retry=False, type="upstream_error")  # the operator must act, so repeating is no use
+
+
+def error_in(body: bytes) -> Any:
+    """Return the error of a body: an object, an event in it, or its text; None if it is empty or a page."""
+    text = body.strip().removeprefix(b"\xef\xbb\xbf")
+    for candidate in (text, *(line[5:] for line in text.splitlines() if line.startswith(b"data:"))):
+        try:
+            value = msgspec.json.decode(candidate)
+        except _UNREADABLE:
+            continue
+        if isinstance(value, list) and value:  # Gemini
+            value = value[0]
+        if (error := error_of(value)) is not None:
+            return error
+        return value
+    is_text = text and not text.startswith((b"<", b"data:", b"event:", b":", b"{", b"["))
+    return text.decode("utf-8", "replace") if is_text else None
+
+
+def error_of(event: Any) -> Any:
+    """Return the error that an event is, in one of its several shapes; None if it is none."""
+    if not isinstance(event, dict):
+        return None
+    error, errors = event.get("error"), event.get("errors")
+    if error not in (None, False, True):
+        return error
+    if error or "error" in (event.get("object"), event.get("type")):
+        return event
+    if isinstance(errors, list) and errors:
+        return errors[0]
+    if "choices" in event or "usage" in event:
+        return None
+    is_named = isinstance(event.get("message"), str) and any(event.get(name) for name in ("code", "status", "type"))
+    return event if is_named or event.get("detail") is not None else None
+
+
+def _fields(given: Any) -> dict[str, Any]:
+    return given if isinstance(given, dict) else {} if given is None else {"message": given}
+
+
+def _words(fields: dict[str, Any]) -> str:
+    for name in ("message", "msg", "detail", "error_description", "error", "reason", "title"):
+        given = fields.get(name)
+        if isinstance(given, dict):
+            return _words(given)
+        if isinstance(given, list) and given:  # FastAPI: a list of what is wrong
+            first = given[0]
+            return str(first.get("msg", "")) if isinstance(first, dict) else str(first)
+        if given:
+            return str(given)
+    return ""
+
+
+def _code(fields: dict[str, Any]) -> str:
+    """Return the provider's own word for the error, if it has one."""
+    for name in ("code", "type", "status"):
+        given = fields.get(name)
+        if isinstance(given, str) and _CODE.fullmatch(given):
+            return given
+    return ""
+
+
+def _status(fields: dict[str, Any]) -> int:
+    """Return the HTTP status that an error names, as a number or by its words; 502 if none."""
+    for name in ("status_code", "status", "code", "http_status"):
+        given = fields.get(name)
+        if isinstance(given, str) and given.isascii() and given.isdigit():
+            given = int(given[:3])
+        if isinstance(given, int) and HTTPStatus.BAD_REQUEST <= given < 600:  # noqa: PLR2004 - the end of the range
+            return given
+    kind = f"{fields.get('type')} {fields.get('code')} {fields.get('status')}".lower()
+    return next((status for words, status in _STATUS_OF_WORDS.items() if words in kind), 502)
+
+
+def _has_no_money(fields: dict[str, Any]) -> bool:
+    kind = f"{fields.get('type')} {fields.get('code')}".lower()
+    return any(word in kind for word in _NO_MONEY)

@@ -1,0 +1,110 @@
+"""Reads the token counts that providers report, whatever they call them and wherever they put them. No I/O.
+
+The counts of a stream are cumulative, so the last count of each kind is the right one. Zeros and counts that cannot be
+read do not count.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from millrace.types import Usage
+
+MAX_TOKENS = 10**9  # of one call; a provider's count above that is wrong and is clamped
+
+# Names of one count, the first that is given wins: OpenAI's own, then those of the Responses and Messages APIs and of
+# Gemini, which compatible servers and gateways let through.
+_INPUT = ("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_token_count")
+_OUTPUT = ("completion_tokens", "output_tokens", "candidatesTokenCount", "candidates_token_count")
+_TOTAL = ("total_tokens", "totalTokenCount", "total_token_count")
+_CACHED = (
+    "prompt_tokens_details.cached_tokens",
+    "input_tokens_details.cached_tokens",
+    "cached_tokens",  # Kimi
+    "prompt_cache_hit_tokens",  # DeepSeek
+    "cachedContentTokenCount",
+    "cached_content_token_count",
+)
+_REASONING = (
+    "completion_tokens_details.reasoning_tokens",
+    "output_tokens_details.reasoning_tokens",
+    "reasoning_tokens",
+    "thoughtsTokenCount",
+    "thoughts_token_count",
+)
+# The Messages API counts these beside its `input_tokens`.
+_CACHE_READ, _CACHE_WRITE = ("cache_read_input_tokens",), ("cache_creation_input_tokens",)
+_PLACES = ("usage", "x_groq.usage", "usageMetadata", "usage_metadata", "message.usage")
+
+
+class UsageReader:
+    """Collects what the events of one answer report."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(self) -> None:
+        self._counts: dict[str, float] = {}
+
+    def take(self, given: Any) -> None:
+        """Take a `usage` object. What is no object, and counts that are no positive numbers, are ignored."""
+        if isinstance(given, dict):
+            for names in (_INPUT, _OUTPUT, _TOTAL, _CACHED, _REASONING, _CACHE_READ, _CACHE_WRITE):
+                count = next((count for name in names if (count := _number(_at(given, name)))), 0)
+                if count:
+                    self._counts[names[0]] = count
+
+    def read(self, most: int = MAX_TOKENS, *, is_empty: bool = False) -> Usage | None:
+        """Return the usage, each count clamped to `most`; None if the input or the output was not counted.
+
+        The output of an answer that is not empty cannot be 0.
+        """
+        input_tokens, output_tokens, total, cached, reasoning, cache_read, cache_write = (
+            self._counts.get(names[0], 0)
+            for names in (_INPUT, _OUTPUT, _TOTAL, _CACHED, _REASONING, _CACHE_READ, _CACHE_WRITE)
+        )
+        if not cached and (cache_read or cache_write):  # counted beside the input, unless the total says otherwise
+            cached = cache_read
+            if total != input_tokens + output_tokens:
+                input_tokens += cache_read + cache_write
+        if not (input_tokens and (output_tokens or reasoning or is_empty)):
+            return None
+        beside = total - input_tokens - output_tokens
+        if beside > 0 and reasoning in (0, beside):  # reasoning that the output count leaves out
+            reasoning = beside
+            output_tokens += beside
+        elif reasoning > output_tokens:
+            output_tokens += reasoning
+        return Usage(
+            input_tokens=_clamped(input_tokens, most),
+            output_tokens=_clamped(output_tokens, most),
+            cached_input_tokens=_clamped(cached, _clamped(input_tokens, most)),
+            reasoning_tokens=_clamped(reasoning, _clamped(output_tokens, most)),
+        )
+
+
+def reports(event: dict[str, Any]) -> Iterator[Any]:
+    """Yield all usage objects of an event."""
+    for place in _PLACES:
+        if (given := _at(event, place)) is not None:
+            yield given
+    choices = event.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and choice.get("usage") is not None:  # Kimi
+            yield choice["usage"]
+
+
+def _at(given: Any, path: str) -> Any:
+    for name in path.split("."):
+        given = given.get(name) if isinstance(given, dict) else None
+    return given
+
+
+def _number(given: Any) -> float:
+    """Return a count as a number: some servers send floats or digits in quotes. 0 if it is none."""
+    if isinstance(given, str) and given.isascii() and given.isdigit():
+        given = float(given[:20])
+    is_count = isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < float("inf")
+    return given if is_count else 0
+
+
+def _clamped(tokens: float, most: int) -> int:
+    return int(min(tokens, most))
