@@ -26,6 +26,7 @@ class ManualAttempt:
         self.parts: list[str] = []
         self.asides: list[Aside] = []
         self.sent = False
+        self.notes: tuple[str, ...] = ()
         self.usage: Usage | None = None
         self.finish: Finish | None = None
         self.paused = self.waited = False

@@ -63,6 +63,7 @@ class StubAttempt:
         self.asides: list[Aside] = []
         self.aside: Callable[[Aside], None] = self.asides.append
         self.sent = True
+        self.notes: tuple[str, ...] = ()
         self.usage = usage
         self.sink: Sink = self.parts.extend
         self.done: asyncio.Future[Finish]  # nobody waits for it here

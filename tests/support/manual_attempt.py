@@ -18,6 +18,7 @@ class ManualAttempt:
         self.parts: list[str] = []
         self.asides: list[Aside] = []
         self.sent = True
+        self.notes: tuple[str, ...] = ()
         self.usage: Usage | None = None
         self.steps: list[str] = []
 

@@ -80,6 +80,7 @@ class ScriptedAttempt:
         self.parts: list[str] = []
         self.asides: list[Aside] = []
         self.sent = True
+        self.notes: tuple[str, ...] = ()
         self.usage: Usage | None = None
         self.aborted = False
         self._flowing = asyncio.Event()

@@ -13,6 +13,7 @@ def metadata_of(request: Request, ended: Ended) -> dict[str, str]:
         "millrace.route": ended.source.value if ended.source else "",
         "millrace.check": ended.check or "",
         "millrace.unchecked": ", ".join(request.unchecked)[:MAX_METADATA_VALUE],
+        "millrace.notes": "; ".join((*request.not_passed_on, *ended.statement.notes))[:MAX_METADATA_VALUE],
         "millrace.trimmed_tokens": str(ended.trimmed_tokens or ""),
         "millrace.max_output_tokens": str(cap or "") if ended.reason == "max_output_tokens" else "",
     }

@@ -252,7 +252,15 @@ class Bill:
         cost = sum((charge.cost for charge in charges), pricing.ZERO)
         untrimmed = replace(usage, input_tokens=usage.input_tokens + self.trimmed_tokens)
         saved = pricing.cost(untrimmed, self._baseline) - cost if answered else pricing.ZERO
-        return Statement(usage=usage, cost=cost, saved=saved, charges=charges, trimmed_tokens=self.trimmed_tokens)
+        calls = [charge for charge in self._charges if isinstance(charge, OpenCharge)]
+        return Statement(
+            usage=usage,
+            cost=cost,
+            saved=saved,
+            charges=charges,
+            trimmed_tokens=self.trimmed_tokens,
+            notes=tuple(f"{charge.model.id} {note}" for charge in calls for note in charge.attempt.notes),
+        )
 
     def progress(self) -> Statement:
         """Return what was used and spent so far. It goes into the open row too, if another process counts it."""

@@ -84,6 +84,7 @@ class Intake:
             check_schema=create.check_schema,
             concise=create.concise,
             paths=create.paths,
+            not_passed_on=tuple(f"without {name}" for name in create.not_passed_on),
         )
         size = request.memory_bytes
         self._memory.admit(size)

@@ -52,6 +52,7 @@ class Statement:
     charges: tuple[Charge, ...]
     trimmed_tokens: int = 0  # cut from the prompt
     max_output_tokens: int | None = None  # the operator's cap, if it held for the answer shown
+    notes: tuple[str, ...] = ()  # how calls differ from what was asked, because their provider refused that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,6 +98,7 @@ class Request:
     context_version: str | None = None  # replaces the chunks in the key of the semantic cache
     checks: tuple[str, ...] | None = None  # names of the checks to run; None: all
     check_schema: dict[str, Any] | None = None  # the answer must be JSON that matches it; not sent to the model
+    not_passed_on: tuple[str, ...] = ()  # "without FIELD": it has no place in a provider's API
     unchecked: tuple[str, ...] = ()  # paths of schemas, or of patterns in them, that are not checked here
     concise: bool = False
     paths: Paths = RESPONSES_PATHS

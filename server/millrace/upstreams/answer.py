@@ -47,11 +47,6 @@ class AnswerReader:
         return bool(self._word)
 
     @property
-    def refused(self) -> bool:
-        """Whether the provider has marked a text as a refusal."""
-        return self._refused
-
-    @property
     def is_half_said(self) -> bool:
         """Whether a call is incomplete."""
         return self._calls.is_half_said

@@ -13,7 +13,7 @@ import aiohttp
 from millrace import log
 from millrace.errors import EXITS, UpstreamError
 from millrace.ports import Clock, Sink
-from millrace.types import Aside, Call, CallPiece, Finish, FinishReason, Usage
+from millrace.types import Aside, Call, CallPiece, Finish, FinishReason, Refusal, Usage
 from millrace.upstreams import asides, chat
 from millrace.upstreams.answer import AnswerReader, UnreadableError
 from millrace.upstreams.bodies import BodyReader
@@ -344,7 +344,9 @@ class ChatAttempt:
             self._fail(error)
             return
         if finish is None or self._is_cut:  # what it reports is not what is shown
-            finish = Finish(reason=FinishReason.LENGTH, refused=self._answer.refused)
+            finish = Finish(
+                reason=FinishReason.LENGTH, refused=any(isinstance(aside, Refusal) for aside in self.asides)
+            )
         else:
             self.usage = self._answer.usage
         self.done.set_result(finish)
