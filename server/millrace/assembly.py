@@ -95,7 +95,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         gate = await _gate(settings, keys, parts)
         _count_caches(settings, memory, exact, semantic)
         memory.add("database queue", lambda: database.queued_bytes, queue_bytes)
-        memory.add("compiled schemas", lambda: schemas.bytes_used, MOST_BYTES)
+        memory.add("reports on schemas", lambda: schemas.bytes_used, MOST_BYTES)
         runs = Runs(funnel, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
         conversations = Conversations(runs, archive)
         runs.on_end = conversations.remember

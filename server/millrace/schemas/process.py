@@ -34,8 +34,7 @@ CPU_S_PER_MIB = 0.5  # of schemas and text, more
 MAX_WAIT_S = 20.0  # for an answer; a process that used up its CPU time has ended long before
 MAX_KNOWN = 4096  # schemas whose report is remembered
 KNOWN_BYTES = 1024  # that one takes, about; a report has a few short paths
-OWN_BYTES = 96 * 2**20  # of the other process, which ends itself above it (`worker.MAX_RESIDENT`)
-MOST_BYTES = OWN_BYTES + MAX_KNOWN * KNOWN_BYTES
+MOST_BYTES = MAX_KNOWN * KNOWN_BYTES
 ENDING_S = 0.2  # that the process has to end by itself
 LENGTH = struct.Struct("!I")  # before each message, as in `worker.py`
 PROGRAM = Path(__file__).with_name("worker.py")
@@ -70,8 +69,8 @@ class SchemaProcess:
 
     @property
     def bytes_used(self) -> int:
-        """Bytes that the remembered reports take, and the most that the other process may, while it runs."""
-        return len(self._known) * KNOWN_BYTES + (OWN_BYTES if self._process is not None else 0)
+        """Bytes that the remembered reports take. What is compiled is in the other process, which bounds itself."""
+        return len(self._known) * KNOWN_BYTES
 
     async def compile(self, schemas: Sequence[bytes], tenant: str) -> list[SchemaReport]:
         """Compile schemas; return what is wrong with each, and what of it is not checked."""
