@@ -116,3 +116,10 @@ def test_counts_are_bounded_by_what_can_be_true() -> None:
     assert read({"usage": {"prompt_tokens": 5, "completion_tokens": 2, "cached_tokens": 9}}) == Usage(
         input_tokens=5, output_tokens=2, cached_input_tokens=5
     )
+
+
+def test_a_count_without_end_is_no_fault() -> None:
+    """A number of 400 digits beside one in quotes."""
+    assert read({"usage": {"prompt_tokens": 10**400, "completion_tokens": "5"}}, most=1000) == Usage(
+        input_tokens=1000, output_tokens=5
+    )

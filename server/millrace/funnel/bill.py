@@ -238,12 +238,16 @@ class Bill:
         self._charges.append(charge)
         self._write_open_row()
 
-    def _write_open_row(self) -> None:
-        """Write what the request costs if the process dies now: what its running calls have booked."""
+    def _open_entry(self) -> Entry:
+        """Return the row of what the request costs if the process dies now: what its running calls have booked."""
         charges = tuple(charge.so_far if isinstance(charge, Share) else charge.booked for charge in self._charges)
         cost = sum((charge.cost for charge in charges), pricing.ZERO)
         booked = Statement(usage=shown_charge(charges).usage, cost=cost, saved=pricing.ZERO, charges=charges)
-        self._ledger.opened(self._entry(Status.OPEN, booked, latency_ms=0))
+        entry = self._entry(Status.OPEN, booked, latency_ms=0)
+        return replace(entry, booked=self.statement().cost) if self._ledger.wants_progress else entry
+
+    def _write_open_row(self) -> None:
+        self._ledger.opened(self._open_entry())
 
     def statement(self, shown: Usage | None = None, *, answered: bool = True) -> Statement:
         """Return what was used and spent so far. `shown` is the usage of the answer; default: of `shown_charge`."""
@@ -266,9 +270,7 @@ class Bill:
         """Return what was used and spent so far. It goes into the open row too, if another process counts it."""
         statement = self.statement()
         if self._charges and self._ledger.wants_progress:
-            at_most = replace(statement, cost=self.worst_case, saved=pricing.ZERO)
-            entry = self._entry(Status.OPEN, at_most, latency_ms=0)
-            self._ledger.progressed(replace(entry, booked=statement.cost))
+            self._ledger.progressed(self._open_entry())
         return statement
 
     def settle(

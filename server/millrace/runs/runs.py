@@ -97,10 +97,12 @@ class Runs:
             if run.response.ended is None or run.was_abandoned:
                 self._forget_repeat(run, repeat)  # whoever asks again wants an answer
                 repeat = None
-            if run.response.ended is not None:
-                run.pack()
-                self.kept.add(run, repeat)
-            run.set_done()
+            try:
+                if run.response.ended is not None:
+                    run.pack()
+                    self.kept.add(run, repeat)
+            finally:
+                run.set_done()  # whoever waits for it is told in any case
         self.on_end(run)
 
     def _end_if_broken(self, run: Run, admission: Admission | None, task: asyncio.Task[None]) -> None:

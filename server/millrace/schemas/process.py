@@ -80,13 +80,24 @@ class SchemaProcess:
         asked = {digest: schema for digest, schema in new.items() if len(schema) <= MAX_SCHEMA}
         answers = await self._ask([*asked.values()], None, tenant) if asked else []
         if answers is not None:
-            reports |= zip(asked, (SchemaReport(error, tuple(unchecked)) for error, unchecked in answers), strict=False)
-            self._remember(reports)
+            found = {
+                digest: SchemaReport(error, tuple(unchecked))
+                for digest, (error, unchecked) in zip(asked, answers, strict=False)
+            }
+            reports |= found
+            # One that was late beside others may have waited for them.
+            self._remember(reports if len(asked) == 1 else found)
         return [reports[digest] for digest in digests]
 
     async def matches(self, text: str, schema: bytes | None, tenant: str) -> bool:
-        """Whether a text is JSON that matches a schema; with None, whether it is JSON. False if it takes too long."""
-        return (await self._ask([] if schema is None else [schema], text, tenant)) == [True]
+        """Whether a text is JSON that matches a schema; with None, whether it is JSON. False if it takes too long.
+
+        Without a process nothing is checked but that it is JSON.
+        """
+        answer = await self._ask([] if schema is None else [schema], text, tenant)
+        if answer is None and not self._closed:
+            return await asyncio.to_thread(_is_json, text)
+        return answer == [True]
 
     def close(self) -> None:
         """End the process. What still waits is not answered in time."""
@@ -232,3 +243,11 @@ def _read(process: "subprocess.Popen[bytes]", length: int) -> bytes:
             raise EOFError
         data += piece
     return data
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+    return True

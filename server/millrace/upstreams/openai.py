@@ -166,6 +166,7 @@ class ChatAttempt:
     async def _run(self) -> None:
         try:
             await self._read()
+            self._finish()
         except UpstreamError as error:
             self._fail(error)
         except asyncio.CancelledError:  # by `_close` alone
@@ -178,7 +179,6 @@ class ChatAttempt:
             log.get().error("upstream reader crashed", model=self._model, exc_info=error)
             self._fail(UpstreamError("upstream_error", f"the answer of {self._model} could not be read"))
         else:
-            self._finish()
             if not self._is_cut:
                 await self._drain()
         finally:
@@ -326,11 +326,15 @@ class ChatAttempt:
         return UpstreamError("upstream_truncated", f"the connection to {self._model} broke in mid-answer")
 
     def _fail(self, error: UpstreamError) -> None:
-        if not self.done.done():
-            if self._answer.has_finish and not self._is_cut:
-                self.usage = self._answer.usage
-            error.message = self._refusals.masked(error.message)
-            self.done.set_exception(error)
+        if self.done.done():
+            return
+        if self._is_cut:  # what comes after the cap does not matter
+            self._finish()
+            return
+        if self._answer.has_finish:
+            self.usage = self._answer.usage
+        error.message = self._refusals.masked(error.message)
+        self.done.set_exception(error)
 
     def _finish(self) -> None:
         if self.done.done():
@@ -342,6 +346,10 @@ class ChatAttempt:
             self._pass_on(deltas, placed)
         except UpstreamError as error:
             self._fail(error)
+            return
+        except Exception as error:  # also called by the sweep, which must go on
+            log.get().error("upstream reader crashed", model=self._model, exc_info=error)
+            self._fail(UpstreamError("upstream_error", f"the answer of {self._model} could not be read"))
             return
         if finish is None or self._is_cut:  # what it reports is not what is shown
             finish = Finish(

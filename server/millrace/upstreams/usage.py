@@ -103,7 +103,7 @@ def _number(given: Any) -> float:
     if isinstance(given, str) and given.isascii() and given.isdigit():
         given = float(given[:20])
     is_count = isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < float("inf")
-    return given if is_count else 0
+    return min(given, MAX_TOKENS) if is_count else 0
 
 
 def _clamped(tokens: float, most: int) -> int:

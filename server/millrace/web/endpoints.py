@@ -28,7 +28,7 @@ from millrace.web.outbox import AsgiWriter, FrameWriter
 from millrace.web.process import Process
 from millrace.web.session import FAULT, Closed, Session
 from millrace.web.sse import SseResponse, WholeResponse
-from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION
+from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION, MAX_UNCOUNTED
 from millrace.wire import chunks, completions, documents, limits, reading, requests, responses as wire
 
 ReadCreate = Callable[[dict[str, Any], Collection[str]], requests.Create]
@@ -175,7 +175,7 @@ def _response(run: Run) -> bytes:
 async def _read_body(request: Request, limit: int, received: Tally) -> bytes:
     """Return a request's body; raise `message_too_big` before more than the limit, in bytes, is kept.
 
-    Raises `overloaded` if too much has come in part in this process.
+    Raises `overloaded` if too much has come in part in this process. Short ones are not counted.
     """
     body = bytearray()
     counted = 0
@@ -184,8 +184,9 @@ async def _read_body(request: Request, limit: int, received: Tally) -> bytes:
             body += piece
             if len(body) > limit:
                 raise MillraceError("message_too_big", f"the body is longer than {limit} bytes")
-            received.take(len(piece))
-            counted += len(piece)
+            if (more := len(body) - counted) and len(body) > MAX_UNCOUNTED:
+                received.take(more)
+                counted += more
     finally:
         received.give(counted)
     return bytes(body)

@@ -13,7 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from millrace.web.websocket import EXTENSION, tune, unsent
 
-BODY_TIMEOUT_S = 30.0  # a mebibyte in this time is 35 kB/s
+BODY_TIMEOUT_S = 120.0  # 20 MiB in this time are 175 kB/s
 HALF_OPEN = 4096  # connections without a whole head, beyond those that may be open
 
 
