@@ -141,7 +141,7 @@ async def test_a_failed_answer_raises(millrace: Running) -> None:
     async with Client(millrace.url) as client:
         with pytest.raises(MillraceError) as failed:
             await client.ask("x [fault=429]", strategy="small")
-    assert failed.value.code == "upstream_overloaded"
+    assert failed.value.code == "rate_limit_exceeded"
     assert failed.value.retry_after_ms == 2000
 
 

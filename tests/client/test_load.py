@@ -210,7 +210,7 @@ SCRIPTED = (
     Row(input="x", strategy=Strategy.LARGE, cache=CacheMode.OFF),
     Row(input="Talk. [tokens=900] [rate=100]", cache=CacheMode.OFF, cancel_after_ms=60, expect="cancelled"),
     Row(input="Wait. [ttft=1]", cache=CacheMode.OFF, cancel_after_ms=0, expect="cancelled"),
-    Row(input="x [fault=429]", cache=CacheMode.OFF, strategy=Strategy.SMALL, expect="upstream_overloaded"),
+    Row(input="x [fault=429]", cache=CacheMode.OFF, strategy=Strategy.SMALL, expect="rate_limit_exceeded"),
     Row(input="x [fault=hangup@3]", cache=CacheMode.OFF, strategy=Strategy.LARGE, expect="failed"),
     Row(input="x", model="gpt-9", expect="model_not_found"),
 )
@@ -225,7 +225,7 @@ async def test_totals_equal_the_ledger(start: Start, tmp_path: Path, rate: float
     assert measured.errors == {}
     assert measured.scripted.keys() == {
         "cancelled",
-        "upstream_overloaded",
+        "rate_limit_exceeded",
         "upstream_truncated",
         "model_not_found",
     }
@@ -282,9 +282,9 @@ async def test_open_loop_keeps_its_rate(millrace: Running) -> None:
 
 async def test_an_unscripted_error(millrace: Running) -> None:
     measured = await run(millrace.url, Row(input="x [fault=429]", strategy=Strategy.SMALL), requests=5)
-    assert measured.errors == {"upstream_overloaded": 5}
+    assert measured.errors == {"rate_limit_exceeded": 5}
     assert measured.failed
-    assert "upstream_overloaded" in shown(measured)
+    assert "rate_limit_exceeded" in shown(measured)
 
 
 async def test_what_does_not_end_is_cut(millrace: Running) -> None:
