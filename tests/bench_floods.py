@@ -27,7 +27,7 @@ from rich.table import Table
 from tests.support.paths import REPOSITORY
 from tests.support.processes import server_process
 from tests.support.raw_http import UPGRADE
-from tests.support.wire_client import WireClient, wire_client
+from tests.support.wire_client import WireClient, round_trips, wire_client
 
 MEBIBYTE = 2**20
 EVERY_S = 0.005  # the bystander's pings
@@ -114,17 +114,9 @@ def flood(kind: str, address: str, rate: float) -> None:
                         break
 
 
-async def latencies(client: WireClient, seconds: float) -> list[float]:
-    """Return how long pongs take, ping after ping, in milliseconds."""
-    found: list[float] = []
-    over = time.monotonic() + seconds
-    while time.monotonic() < over:
-        began = time.monotonic()
-        await client.send({"type": "millrace.ping", "t": len(found)})
-        await client.until("millrace.pong")
-        found.append((time.monotonic() - began) * 1000)
-        await asyncio.sleep(EVERY_S)
-    return found
+async def milliseconds(client: WireClient, seconds: float) -> list[float]:
+    """Return how long the bystander's pongs take."""
+    return [1000 * one for one in await round_trips(client, seconds, every_s=EVERY_S)]
 
 
 def p99(values: list[float]) -> float:
@@ -140,7 +132,7 @@ async def bench(kinds: tuple[str, ...], pairs: int, seconds: float, rate: float)
     )
     with tempfile.TemporaryDirectory() as folder:
         async with server_process(Path(folder), 0) as running, wire_client(running.ws_url, negotiated=True) as client:
-            await latencies(client, 0.5)
+            await round_trips(client, 0.5)
             address = running.url.removeprefix("http://")
             for kind in track(kinds, "flooding", console=Console(stderr=True)):
                 rows = [await pair(client, kind, address, seconds, rate) for _ in range(pairs)]
@@ -159,15 +151,15 @@ async def pair(
     client: WireClient, kind: str, address: str, seconds: float, rate: float
 ) -> tuple[list[float], list[float]]:
     """Return the latencies without the flood and with it."""
-    quiet = await latencies(client, seconds)
+    quiet = await milliseconds(client, seconds)
     command = [sys.executable, "-m", "tests.bench_floods", "--flood", kind, "--address", address, "--rate", str(rate)]
     with subprocess.Popen(command, cwd=REPOSITORY) as process:  # noqa: ASYNC220 - once a pair
         try:
-            await latencies(client, 0.7)  # it starts
-            loud = await latencies(client, seconds)
+            await round_trips(client, 0.7)  # it starts
+            loud = await milliseconds(client, seconds)
         finally:
             process.kill()
-    await latencies(client, 0.3)  # what it has left behind is done
+    await round_trips(client, 0.3)  # what it has left behind is done
     return quiet, loud
 
 

@@ -12,7 +12,19 @@ from tests.support.paths import REPOSITORY
 SERVER = REPOSITORY / "server" / "millrace"
 CLIENT = REPOSITORY / "client" / "millrace_client"
 
-GROUND = {"errors", "log", "memory", "origins", "pricing", "principal", "pruning", "ranks", "tokens", "types"}
+GROUND = {
+    "errors",
+    "json_text",
+    "log",
+    "memory",
+    "origins",
+    "pricing",
+    "principal",
+    "pruning",
+    "ranks",
+    "tokens",
+    "types",
+}
 ADAPTERS = {"caches", "schemas", "stores", "upstreams"}  # see ports and ground; only assembly sees them
 NO_IO = {"access", "dialects", "funnel", "runs", "wire"}  # what goes in and out is for the web and the adapters
 

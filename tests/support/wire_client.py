@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -58,6 +59,19 @@ async def wire_client(url: str, *, negotiated: bool = False, **options: Any) -> 
         if negotiated:
             assert (await client.next())["type"] == "millrace.hello"
         yield client
+
+
+async def round_trips(client: WireClient, seconds: float, *, every_s: float = 0.01) -> list[float]:
+    """Return how long pongs take in seconds, ping after ping."""
+    found: list[float] = []
+    over = time.monotonic() + seconds
+    while time.monotonic() < over:
+        began = time.monotonic()
+        await client.send({"type": "millrace.ping", "t": len(found)})
+        await client.until("millrace.pong")
+        found.append(time.monotonic() - began)
+        await asyncio.sleep(every_s)
+    return found
 
 
 def small_buffer_socket(url: str) -> socket.socket:

@@ -44,7 +44,7 @@ SCHEMA: dict[str, Any] = {"name": "n", "schema": {"type": "object"}, "strict": F
 def test_a_request_body(prompt: dict[str, Any], fields: dict[str, Any]) -> None:
     """Only what was asked for is sent, under the tighter cap; 0 and false are something."""
     call = replace(CALL, prompt=replace(CALL.prompt, **prompt))
-    assert json.loads(chat.encoded(chat.fields_of(call))) == PLAIN | fields
+    assert json.loads(chat.request(call)[1]) == PLAIN | fields
     renamed = chat.fields_of(call, Quirks(max_tokens_field="max_completion_tokens"))
     assert renamed["max_completion_tokens"] == call.max_output_tokens
 
@@ -113,13 +113,13 @@ def test_a_conversation_with_tools_and_media_leaves_as_it_came() -> None:
         parallel_tool_calls=False,
         extras={"stop": ["\n"], "seed": 7},
     )
-    assert chat.encoded(chat.fields_of(replace(CALL, prompt=prompt))).decode() == GOLDEN
+    assert chat.request(replace(CALL, prompt=prompt))[1].decode() == GOLDEN
 
 
 def test_a_call_may_have_words_before_it() -> None:
     """Then they are its content."""
     turn = Message(role="assistant", parts=("I look.",), calls=(ToolCall(id="c", name="now", arguments="{}"),))
-    (sent,) = json.loads(chat.encoded(chat.fields_of(replace(CALL, prompt=Prompt(messages=(turn,))))))["messages"]
+    (sent,) = json.loads(chat.request(replace(CALL, prompt=Prompt(messages=(turn,))))[1])["messages"]
     assert (sent["content"], sent["tool_calls"][0]["id"]) == ("I look.", "c")
 
 
@@ -127,8 +127,8 @@ def test_a_call_may_have_words_before_it() -> None:
 def test_a_choice_of_tools_is_said_where_there_are_tools(choice: Literal["auto", "none", "required"] | None) -> None:
     """As the provider calls it; a choice among no tools is refused by providers, and left out."""
     prompt = replace(CALL.prompt, tool_choice=choice and ToolChoice(choice), parallel_tool_calls=True)
-    assert json.loads(chat.encoded(chat.fields_of(replace(CALL, prompt=prompt)))) == PLAIN
-    sent = json.loads(chat.encoded(chat.fields_of(replace(CALL, prompt=replace(prompt, tools=TOOLS)))))
+    assert json.loads(chat.request(replace(CALL, prompt=prompt))[1]) == PLAIN
+    sent = json.loads(chat.request(replace(CALL, prompt=replace(prompt, tools=TOOLS)))[1])
     assert (sent.get("tool_choice"), sent["parallel_tool_calls"]) == (choice, True)
 
 
@@ -138,4 +138,4 @@ def test_extras_never_override_what_is_said_here() -> None:
     ours |= {"tools": [{}], "tool_choice": "auto", "parallel_tool_calls": True}
     extras = ours | {"max_tokens": 9, "max_completion_tokens": 9, "user": "u"}
     call = replace(CALL, prompt=replace(CALL.prompt, extras=extras))
-    assert json.loads(chat.encoded(chat.fields_of(call))) == PLAIN | {"user": "u"}
+    assert json.loads(chat.request(call)[1]) == PLAIN | {"user": "u"}

@@ -276,7 +276,7 @@ async def test_a_key_is_sent_and_not_shown(key: str | None) -> None:
     assert [line for line in head.splitlines() if line.lower().startswith("authorization")] == (
         [f"Authorization: Bearer {key}"] if key else []
     )
-    assert sent == json.loads(chat.encoded(chat.fields_of(CALL)))
+    assert sent == json.loads(chat.request(CALL)[1])
 
 
 COUNTED = Usage(input_tokens=5, output_tokens=2)

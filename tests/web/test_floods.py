@@ -24,7 +24,7 @@ from tests.support.processes import server_process
 from tests.support.raw_http import UPGRADE
 from tests.support.server import Running
 from tests.support.waiting import until
-from tests.support.wire_client import TERMINALS, WireClient, check_response, wire_client
+from tests.support.wire_client import TERMINALS, WireClient, check_response, round_trips, wire_client
 
 FLOOD_S = float(os.environ.get("MILLRACE_FLOOD_S", "1.5"))
 MEBIBYTE = 2**20
@@ -119,19 +119,6 @@ async def test_large_and_deep_frames_are_answered(millrace: Running, frame: str,
         check_response(await client.ask("hello"))
 
 
-async def latencies(client: WireClient, seconds: float) -> list[float]:
-    """Return how long pongs take, ping after ping."""
-    found: list[float] = []
-    over = time.monotonic() + seconds
-    while time.monotonic() < over:
-        began = time.monotonic()
-        await client.send({"type": "millrace.ping", "t": len(found)})
-        await client.until("millrace.pong")
-        found.append(time.monotonic() - began)
-        await asyncio.sleep(0.01)
-    return found
-
-
 def flood(url: str, payload: bytes, stop: threading.Event) -> int:
     """Send a frame as often as it fits through a connection, and swallow what comes; return how often it was."""
     host, port = url.removeprefix("http://").split(":")
@@ -170,11 +157,11 @@ async def test_a_flood_of_frames_does_not_slow_others_down(tmp_path: Path, kind:
     """As many as fit through: everyone has a turn between them."""
     stop = threading.Event()
     async with server_process(tmp_path, 0) as running, wire_client(running.ws_url, negotiated=True) as other:
-        quiet = await latencies(other, 0.5)
+        quiet = await round_trips(other, 0.5)
         payload = json.dumps(FLOODS[kind]).encode()
         flooding = asyncio.create_task(asyncio.to_thread(flood, running.url, payload, stop))
         await asyncio.sleep(0.2)
-        loud = await latencies(other, FLOOD_S)
+        loud = await round_trips(other, FLOOD_S)
         stop.set()
         sent = await flooding
     ratio = statistics.median(loud) / statistics.median(quiet)

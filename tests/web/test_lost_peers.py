@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from tests.support.server import Start
+from tests.support.server import Start, paused_at
 from tests.support.slow_client import SlowClient, slow_client
 from tests.support.waiting import until
-from tests.web.test_slow_clients import FLOOD, standstill, with_
+from tests.web.test_slow_clients import FLOOD, with_
 
 SOON_S = 1.0  # PROTOCOL.md promises 250 ms; a busy machine takes longer to run a test
 
@@ -32,7 +32,7 @@ async def test_a_peer_that_dies_with_its_socket_full_lets_its_model_go(start: St
     """Whether or not frames of it wait to be read."""
     async with start(with_()) as running, slow_client(running.url) as peer:
         peer.create(FLOOD)
-        await standstill(running)
+        await paused_at(running)
         for number in range(frames):
             peer.send({"type": "millrace.ping", "t": number})
         await peer.writer.drain()

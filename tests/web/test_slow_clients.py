@@ -18,7 +18,7 @@ from millrace.web.session import Session
 from millrace.wire import limits
 from tests.support.logs import no_warnings_logged
 from tests.support.raw_http import UPGRADE, post_request
-from tests.support.server import Running, Start, answers_up_to
+from tests.support.server import Running, Start, answers_up_to, paused_at
 from tests.support.slow_client import SMALL_BUFFER, slow_client
 from tests.support.waiting import until
 from tests.support.wire_client import TERMINALS, Event, check_response, wire_client
@@ -44,17 +44,6 @@ def session_of(running: Running) -> Session:
     return session
 
 
-async def standstill(running: Running) -> int:
-    """Wait until the model cannot send any more; return how much it has sent."""
-    sent, before = 0, -1
-    async with asyncio.timeout(20):
-        while sent != before or sent == 0:
-            before = sent
-            await asyncio.sleep(0.3)
-            sent = running.small.stats.tokens_sent
-    return sent
-
-
 def rows(folder: Path) -> Counter[tuple[str, str | None]]:
     """Count the requests of a ledger by status and code, once the server has ended."""
     with closing(sqlite3.connect(folder / FILE)) as file:
@@ -68,7 +57,7 @@ async def test_a_bounded_amount_waits_and_the_models_with_it(start: Start, lanes
     async with start(with_()) as running, slow_client(running.url) as peer:
         for lane in range(lanes):
             peer.create(f"{lane} {FLOOD}", stream_id=f"lane-{lane}")
-        assert await standstill(running) < TOKENS * lanes
+        assert await paused_at(running) < TOKENS * lanes
         outbox = session_of(running)._outbox
         waiting = sum(feed.waiting_bytes for feed in outbox.feeds)
         assert outbox.unsent < limits.SOCKET_BYTES + 32 * 1024
@@ -98,7 +87,7 @@ async def test_nobody_waits_for_ever_for_a_peer_that_does_not_read(start: Start,
     async with start(with_(tmp_path, stuck_s=STUCK_S)) as running, slow_client(running.url) as peer:
         peer.create(FLOOD, stream_id="seen")
         peer.create("not seen [ttft=30]", stream_id="unseen")
-        await standstill(running)
+        await paused_at(running)
         await until(lambda: running.small.stats.running == 0)
         assert running.small.stats.aborted == 2
         assert (await peer.rest())[-1] == 1013
@@ -114,7 +103,7 @@ async def test_nobody_waits_for_ever_for_a_reader_of_http(start: Start, tmp_path
         async with slow_client(running.url, post_request(path, **asked)):
             (stream,) = process_of(running).streams
             await until(lambda: stream.congested, 20)
-            assert await standstill(running) < TOKENS
+            assert await paused_at(running) < TOKENS
             assert stream._waiting_bytes < limits.WAITING_BYTES + limits.SOCKET_BYTES
             for later_s in (0, 15, 31):
                 assert running.small.stats.running == 1

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from millrace import log
+from millrace.caches.exact import SHARE
 from millrace.caches.guards import Question, agree, self_contained
 from millrace.caches.objections import shown_objection
 from millrace.caches.partition import Partition, Stored, Vector
@@ -57,7 +58,6 @@ _DROP = "DELETE FROM semantic_answers WHERE id = ?"
 _RECENT = 64 * 1024
 _RECENT_BYTES = 175  # in memory, of the reading and the vector of a question, per character
 _SELECT_S = 5.0  # for SQLite to read a scope; after that the scope stays unloaded
-_SHARE = 4  # an answer of more than this part of the bytes allowed is not kept: it would push out too many others
 _ASIDE = 8  # the part of the memory that the recent questions may use, and that the answers still to be stored may
 _CLOSING_S = 2.0  # at shutdown, for stores still queued
 
@@ -92,7 +92,7 @@ class SqliteSemanticCache:
         self._max_entries = max_entries
         self._aside_bytes = memory_bytes // _ASIDE
         self._memory_bytes = memory_bytes - 2 * self._aside_bytes  # of the scopes
-        self._largest = min(self._memory_bytes, disk_bytes) // _SHARE
+        self._largest = min(self._memory_bytes, disk_bytes) // SHARE
         self._partitions_bytes = 0
         self._queued_bytes = 0  # of answers that wait to be stored; guarded by `_lock`
         self._lock = threading.Lock()
@@ -234,7 +234,7 @@ class SqliteSemanticCache:
             self._database.write(lambda connection: connection.execute(_DROP, (oldest.id,)), droppable=True)
         self._fit_memory(partition)
         self._queue_index_step(scope)
-        self._prune_if_due(len(question) + len(row[5]) + len(entry.answer))
+        self._prune_if_due(size)
 
     def _prune_if_due(self, size: int) -> None:
         """Drop expired entries, on disk and in memory, also from scopes without any lookups."""

@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 
 from millrace import log
+from millrace.json_text import is_json
 from millrace.ports import SchemaReport
 
 MAX_SCHEMA = 256 * 1024  # bytes; a larger one is not checked
@@ -96,7 +97,7 @@ class SchemaProcess:
         """
         answer = await self._ask([] if schema is None else [schema], text, tenant)
         if answer is None and not self._closed:
-            return await asyncio.to_thread(_is_json, text)
+            return await asyncio.to_thread(is_json, text)
         return answer == [True]
 
     def close(self) -> None:
@@ -243,11 +244,3 @@ def _read(process: "subprocess.Popen[bytes]", length: int) -> bytes:
             raise EOFError
         data += piece
     return data
-
-
-def _is_json(text: str) -> bool:
-    try:
-        msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return False
-    return True

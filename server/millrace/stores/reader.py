@@ -3,13 +3,12 @@
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-MAX_WAITING = 1000  # lookups; more can only be late
+from millrace.stores.writer import Operation
 
-Operation = Callable[[sqlite3.Connection], Any]
+MAX_WAITING = 1000  # lookups; more can only be late
 
 
 class Reader:

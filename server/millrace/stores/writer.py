@@ -21,7 +21,6 @@ BATCH = 500  # operations per transaction, at most
 BATCH_BYTES = 4 * 2**20  # of operations per transaction, about: it bounds the write-ahead log on disk
 OVERHEAD = 500  # bytes of a queued operation beside what it writes, about
 FIRST_RETRY_S, LAST_RETRY_S = 0.05, 0.5
-LOG_EVERY_S = 1.0  # at most, for each kind of failure
 
 _MAY_PASS = {
     sqlite3.SQLITE_BUSY,
@@ -65,7 +64,6 @@ class Writer:
         self._changed = threading.Condition()  # guards the queue, its bytes and `_give_up_at`
         self._give_up_at: float | None = None  # monotonic; set by `close`
         self._alone = 0  # so many operations are tried one by one, since their batch failed and one may be at fault
-        self._logged_at: dict[str, float] = {}
         self._thread = threading.Thread(target=self._work, name="millrace-sqlite", daemon=True)
         self._thread.start()
 
@@ -207,18 +205,15 @@ class Writer:
                 self._connection.execute("ROLLBACK")
 
     def _report(self, error: Exception) -> None:
-        """Log that nothing is written for now, not more often than `LOG_EVERY_S`."""
+        """Log that nothing is written for now; `log` leaves out what comes more than once a second."""
         self.trouble = str(error)
-        kind, now = getattr(error, "sqlite_errorname", ""), time.monotonic()
-        if now - self._logged_at.get(kind, -LOG_EVERY_S) >= LOG_EVERY_S:
-            self._logged_at[kind] = now
-            log.get().warning(
-                "not written yet",
-                error=self.trouble,
-                operations=self.operations,
-                bytes=self._bytes,
-                oldest_s=round(self.oldest_s, 1),
-            )
+        log.get().warning(
+            "not written yet",
+            error=self.trouble,
+            operations=self.operations,
+            bytes=self._bytes,
+            oldest_s=round(self.oldest_s, 1),
+        )
 
 
 def _may_pass(error: Exception) -> bool:

@@ -65,8 +65,10 @@ class AnswerReader:
             chunk = chunks.read(data)
         except chunks.UnreadableError:
             raise UnreadableError("upstream_error", f"{self._model} sent a chunk that cannot be read") from None
-        if chunk.error is not None or not chunk.choices or isinstance(data, ErrorEvent):
+        if chunk.error is not None or chunk.x_groq is not None or not chunk.choices or isinstance(data, ErrorEvent):
             self._take_other(data)
+        elif chunk.usage is not None:
+            self._usage.take(chunk.usage)
         for choice in chunk.choices or ():
             if choice.index and choice.index not in ("0", False):  # another answer than the one that was asked for
                 continue
@@ -78,10 +80,6 @@ class AnswerReader:
                 self._take_finish(choice.finish_reason, choice.finishReason)
             if choice.usage is not None:
                 self._usage.take(choice.usage)
-        if chunk.usage is not None:
-            self._usage.take(chunk.usage)
-        if chunk.x_groq is not None:
-            self._take_other(data)
 
     def end(self, deltas: list[str], placed: list[Placed]) -> Finish:
         """Return the end of the answer after its last event; append what was held back until now.

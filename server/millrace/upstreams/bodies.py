@@ -5,9 +5,8 @@ It may be server-sent events, one document, or a document a line.
 
 from typing import Protocol
 
-import msgspec
-
 from millrace.errors import UpstreamError
+from millrace.json_text import is_json
 from millrace.upstreams.answer import DONE
 from millrace.upstreams.sse import MAX_EVENT, EventStream
 
@@ -76,14 +75,6 @@ class _Document:
     def end(self) -> list[bytes]:
         body = bytes(self._body).removeprefix(_BOM).strip()
         lines = [stripped for line in body.splitlines() if (stripped := line.strip().removeprefix(b"data:").strip())]
-        if len(lines) == 1 or _is_json(body):
+        if len(lines) == 1 or is_json(body):
             return [body, DONE]
         return lines
-
-
-def _is_json(body: bytes) -> bool:
-    try:
-        msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True

@@ -43,9 +43,10 @@ def left_out(call: Call, quirks: Quirks) -> list[str]:
     return [name for name in call.prompt.extras if name in quirks.drop or name in _RESERVED]
 
 
-def encoded(fields: dict[str, Any]) -> bytes:
-    """Return a request body."""
-    return msgspec.json.encode(fields)
+def request(call: Call, quirks: Quirks = OPENAI) -> tuple[dict[str, Any], bytes]:
+    """Return the fields of a request body, and the body."""
+    fields = fields_of(call, quirks)
+    return fields, msgspec.json.encode(fields)
 
 
 def _message(message: Message, quirks: Quirks) -> dict[str, Any]:

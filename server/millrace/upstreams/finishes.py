@@ -39,5 +39,5 @@ def is_broken(word: str) -> bool:
 
 
 def reason(word: str) -> FinishReason:
-    """Return what a word means. One that is not known means that the model stopped; the ledger keeps the word."""
+    """Return what a word means. One that is not known means that the model stopped; `Finish` keeps the word."""
     return _BY_WORD.get(_plain(word), FinishReason.STOP)

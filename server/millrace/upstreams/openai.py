@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 
 import aiohttp
@@ -176,8 +177,7 @@ class ChatAttempt:
         except EXITS:
             raise
         except BaseException as error:  # else the caller would wait for `done` forever
-            log.get().error("upstream reader crashed", model=self._model, exc_info=error)
-            self._fail(UpstreamError("upstream_error", f"the answer of {self._model} could not be read"))
+            self._crash(error)
         else:
             if not self._is_cut:
                 await self._drain()
@@ -206,10 +206,11 @@ class ChatAttempt:
         refused_for: set[Change] = set()
         while True:
             quirks, self.notes = self._upstream.learned.quirks(self._upstream.clock())
-            sent = chat.fields_of(self._call, quirks)
-            self.notes += tuple(f"without {name}" for name in chat.left_out(self._call, quirks))
+            left_out = (f"without {name}" for name in chat.left_out(self._call, quirks))
+            self.notes = tuple(dict.fromkeys((*self.notes, *left_out)))
+            make = partial(chat.request, self._call, quirks)
             is_long = self._call.prompt.whole_size > LONG_PROMPT
-            body = await asyncio.to_thread(chat.encoded, sent) if is_long else chat.encoded(sent)
+            sent, body = await asyncio.to_thread(make) if is_long else make()
             response = self._response = await self._respond(body)
             if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
                 return response
@@ -336,6 +337,10 @@ class ChatAttempt:
         error.message = self._refusals.masked(error.message)
         self.done.set_exception(error)
 
+    def _crash(self, error: BaseException) -> None:
+        log.get().error("upstream reader crashed", model=self._model, exc_info=error)
+        self._fail(UpstreamError("upstream_error", f"the answer of {self._model} could not be read"))
+
     def _finish(self) -> None:
         if self.done.done():
             return
@@ -348,8 +353,7 @@ class ChatAttempt:
             self._fail(error)
             return
         except Exception as error:  # also called by the sweep, which must go on
-            log.get().error("upstream reader crashed", model=self._model, exc_info=error)
-            self._fail(UpstreamError("upstream_error", f"the answer of {self._model} could not be read"))
+            self._crash(error)
             return
         if finish is None or self._is_cut:  # what it reports is not what is shown
             finish = Finish(

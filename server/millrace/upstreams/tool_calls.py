@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from millrace.errors import UpstreamError
+from millrace.json_text import is_json
 from millrace.types import CallPiece, Tool
 
 _EMPTY = "{}"
@@ -43,13 +44,8 @@ class _Call:
 
     def has_all(self) -> bool:
         """Whether its arguments are complete JSON."""
-        if not self._parts or not self._parts[-1].rstrip().endswith("}"):  # decoding at every piece would take too long
-            return False
-        try:
-            msgspec.json.decode(self.arguments)
-        except (msgspec.DecodeError, RecursionError):
-            return False
-        return True
+        # Decoding at every piece would take too long.
+        return bool(self._parts) and self._parts[-1].rstrip().endswith("}") and is_json(self.arguments)
 
     def is_continued_by(self, arguments: str) -> bool:
         """Whether arguments can only be the rest of those that it has."""
@@ -137,9 +133,10 @@ class CallReader:
         has_all = call.has_all()
         if has_all and arguments.strip():
             return is_other or arguments != call.arguments  # else the whole call comes once more
-        if is_other and not call.is_continued_by(arguments):
+        is_continued = not has_all and call.is_continued_by(arguments)
+        if is_other and not is_continued:
             return bool(name) or has_all or call.said_empty
-        if call.is_continued_by(arguments) or not (name and call.name) or id_:
+        if is_continued or not (name and call.name) or id_:
             return False
         if not has_place:
             return self._is_offered(call.name) or not self._begins_a_name(call.name + name)

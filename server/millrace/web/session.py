@@ -33,7 +33,7 @@ from millrace.wire.limits import CloseCode
 from millrace.wire.reading import LONG, is_utf8
 
 MAX_FRAMES_WHILE_PAUSED = 32  # frames that are read from a peer that does not read
-FAULT = "a fault in Millrace; it has been logged"  # why a session that crashed is closed
+FAULT = internal_error().message  # why a session that crashed is closed
 FRAMES_PER_TURN = 64  # frames that are read before other connections get a turn
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
