@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,23 @@ async def test_a_cold_scope_comes_back(tmp_path: Path, embedder: Embedder) -> No
     found = await cache.find(SCOPE, REWORDED)
     assert isinstance(found, SemanticHit)
     assert found.answer.text == "kept"
+    await cache.close()
+    database.close()
+
+
+async def test_what_is_not_on_disk_yet_comes_back_too(tmp_path: Path) -> None:
+    """A scope that was pushed out of memory while the disk was busy."""
+    database, gate = SqliteDatabase(str(tmp_path)), threading.Event()
+    cache = cache_of(database, Hashing(), hot_scopes=1)
+    await database.ready()
+    database.write(lambda _: gate.wait(30))
+    cache.store(SCOPE, "tenant", ASKED, answer("kept"))
+    await stored(cache)
+    for scope in (OTHER_SCOPE, SCOPE):
+        assert isinstance(await cache.find(scope, REWORDED), SemanticHit) is (scope == SCOPE)
+    gate.set()
+    await database.ready()
+    assert cache._unwritten == {}
     await cache.close()
     database.close()
 

@@ -117,6 +117,8 @@ class SqliteSemanticCache:
         )
         self._partitions: OrderedDict[bytes, Partition] = OrderedDict()
         self._indexing: set[bytes] = set()  # scopes whose next index step is queued
+        # By id, what is queued for SQLite, whose lookups do not see it. The thread that writes removes it.
+        self._unwritten: dict[str, tuple[bytes, Stored, Vector]] = {}
         recent = min(_RECENT, self._aside_bytes // _RECENT_BYTES)
         self._embed: Recent[Vector] = Recent(embedder.embed, recent)
         self._read = Recent(Question.read, recent)
@@ -227,10 +229,18 @@ class SqliteSemanticCache:
         partition.put(entry, vector)
         row = (entry.id, scope, tenant, now, question, vector.tobytes(), entry.answer)
         size = len(question) + len(row[5]) + len(entry.answer)
-        self._database.write(lambda connection: connection.execute(_PUT, row), size, droppable=True)
+        self._unwritten[entry.id] = scope, entry, vector
+        if not self._database.write(
+            lambda connection: connection.execute(_PUT, row),
+            size,
+            droppable=True,
+            on_written=lambda: self._unwritten.pop(entry.id, None),
+        ):
+            del self._unwritten[entry.id]
         if len(partition) > self._max_entries:
             oldest = partition.oldest()
             partition.drop(oldest.question)
+            self._unwritten.pop(oldest.id, None)
             self._database.write(lambda connection: connection.execute(_DROP, (oldest.id,)), droppable=True)
         self._fit_memory(partition)
         self._queue_index_step(scope)
@@ -277,6 +287,8 @@ class SqliteSemanticCache:
     def _load(self, scope: bytes) -> Partition:
         parameters = (scope, self._wall() - self._ttl_s, self._max_entries)
         partition = Partition(self._embedder.dimensions, self._index_above)
+        # Looked at before SQLite: what is written in between is found twice rather than not at all.
+        unwritten = [(entry, vector) for scope_, entry, vector in tuple(self._unwritten.values()) if scope_ == scope]
         rows = self._database.scan(
             lambda connection: _newest(connection.execute(_SCOPE, parameters), self._memory_bytes), within_s=_SELECT_S
         )
@@ -284,6 +296,8 @@ class SqliteSemanticCache:
             vector: Vector = np.frombuffer(blob, np.float32)
             if len(vector) == self._embedder.dimensions:
                 partition.put(Stored(id_, question, answer, stored_at), vector)
+        for entry, vector in unwritten:
+            partition.put(entry, vector)
         return partition
 
     def _queue_index_step(self, scope: bytes) -> None:
