@@ -2,7 +2,8 @@
 
 Three processes: the server, the flood, and this one, which is the bystander and the model. The bystander sends pings,
 with and without the flood in turn. Read the ratio, the median of pairs: on a shared machine the absolute figures move.
-A flood that is closed as abuse connects again a little later.
+A flood that is closed as abuse connects again a little later. The kind "nothing" sends no byte: what its process alone
+does to the machine.
 """
 
 import asyncio
@@ -68,6 +69,7 @@ def schema(number: int) -> bytes:
 def pieces(kind: str) -> Iterator[bytes]:
     """Yield what a flood sends, without end."""
     ever: dict[str, bytes] = {
+        "nothing": b"",
         "ping": frame(PING) * 1000,
         "pong": frame(PONG) * 1000,
         "empty text": frame(TEXT) * 1000,
@@ -84,7 +86,17 @@ def pieces(kind: str) -> Iterator[bytes]:
     return itertools.repeat(ever[kind])
 
 
-KINDS = ("ping", "pong", "empty text", "refused", "small", "empty fragments", "fragments of a byte", "schemas")
+KINDS = (
+    "nothing",
+    "ping",
+    "pong",
+    "empty text",
+    "refused",
+    "small",
+    "empty fragments",
+    "fragments of a byte",
+    "schemas",
+)
 LARGE = ("large text", "large array", "20 MiB")
 
 
@@ -98,10 +110,12 @@ def flood(kind: str, address: str, rate: float) -> None:
             connection.sendall(UPGRADE.format(host=address).encode())
             connection.recv(4096)
             connection.settimeout(0.05)
-            began, sent, waiting = time.monotonic(), 0, b""
+            sys.stdout.write("connected\n")
+            sys.stdout.flush()
+            began, sent, waiting = time.monotonic(), 0, memoryview(b"")
             while True:
-                waiting = waiting or next(sending)
-                if sent < rate * (time.monotonic() - began):
+                waiting = waiting or memoryview(next(sending))
+                if waiting and sent < rate * (time.monotonic() - began):
                     with suppress(TimeoutError):
                         sent += (now := connection.send(waiting[: 64 * 1024]))
                         waiting = waiting[now:]
@@ -153,9 +167,10 @@ async def pair(
     """Return the latencies without the flood and with it."""
     quiet = await milliseconds(client, seconds)
     command = [sys.executable, "-m", "tests.bench_floods", "--flood", kind, "--address", address, "--rate", str(rate)]
-    with subprocess.Popen(command, cwd=REPOSITORY) as process:  # noqa: ASYNC220 - once a pair
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE) as process:  # noqa: ASYNC220 - once a pair
         try:
-            await round_trips(client, 0.7)  # it starts
+            assert process.stdout is not None, "it is piped"
+            await asyncio.to_thread(process.stdout.readline)  # its own start takes a second of CPU time
             loud = await milliseconds(client, seconds)
         finally:
             process.kill()
