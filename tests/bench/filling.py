@@ -1,0 +1,38 @@
+"""Fills the caches of a server before the benchmark: earlier questions, each with an answer."""
+
+import asyncio
+from pathlib import Path
+
+from rich.progress import Progress
+
+from tests.bench.pace import Pace
+from tests.bench.processes import Clients
+from tests.bench.rounds import set_pace
+from tests.bench.targets import Target, serving
+
+BATCH_S = 1.0
+CONNECTIONS = 16
+QUIET_S = 1.0  # without CPU time, after which all is stored
+FILLING = Target(name="filling", caches=True, fields={"model": "small"})
+
+
+async def fill(folder: Path, count: int, provider_port: int, clients: Clients, progress: Progress) -> Path:
+    """Ask so many new questions of a server of its own; return the data_dir that it leaves."""
+    task = progress.add_task("filling the caches", total=count)
+    await asyncio.to_thread(folder.mkdir)
+    await set_pace(provider_port, Pace(5))
+    async with serving(FILLING, provider_port, folder) as (server, port):
+        await clients.do("open", port=port, connections=CONNECTIONS, negotiated=False)
+        asked = 0
+        while asked < count:
+            asking = {"seed": f"stored {asked}", "fields": FILLING.fields}
+            asked += int((await clients.do("burst", seconds=BATCH_S, asking=asking))["asked"])
+            progress.update(task, completed=asked)
+        await clients.do("close")
+        before = -1.0
+        while server.cpu_s - before > 0.1 * QUIET_S:
+            before = server.cpu_s
+            await asyncio.sleep(QUIET_S)
+        server.process.terminate()
+        await server.process.wait()
+    return folder / "data"
