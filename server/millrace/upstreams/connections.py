@@ -3,7 +3,10 @@
 import io
 import os
 import socket
+from functools import lru_cache
 from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
@@ -35,6 +38,7 @@ class Connections:
             url,
             data=io.BytesIO(body) if len(body) > LARGE_BODY else body,  # in pieces
             headers=headers,
+            proxy=_proxy_of(url),
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout_s),
             allow_redirects=False,
             trace_request_ctx=call,
@@ -63,12 +67,23 @@ def reason_of(error: aiohttp.ClientConnectorError) -> str:
     return os.strerror(number) if number and number > 0 else "no connection"
 
 
+@lru_cache
+def _proxy_of(url: str) -> str | None:
+    """Return the URL of the proxy that the environment names for a URL, as it was when that was first asked for.
+
+    aiohttp can find it too (`trust_env`), but looks anew for every request, on a thread, and reads ~/.netrc each time.
+    """
+    parts = urlsplit(url)
+    if parts.hostname is None or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    return getproxies().get(parts.scheme)
+
+
 def _session(*, force_close: bool) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, force_close=force_close, socket_factory=_socket),
         read_bufsize=READ_BYTES,  # twice as much is read ahead, beside what one read brings
         cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=True,
         max_line_size=MAX_HEADER,
         max_field_size=MAX_HEADER,
         trace_configs=[_tracing()],
