@@ -1,6 +1,7 @@
 """The composition root: settings become the parts of one process. The only file that knows every adapter."""
 
 import asyncio
+import dataclasses
 import importlib.util
 import os
 import secrets
@@ -45,7 +46,7 @@ from millrace.stores.processes import DataDirClaim, Processes
 from millrace.types import Model, Price, Tier
 from millrace.upstreams.connections import Connections
 from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint
-from millrace.upstreams.quirks import PRESETS, Quirks, Reasoning
+from millrace.upstreams.quirks import PRESETS, CallIds, Quirks, Reasoning
 from millrace.web.process import Process
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
@@ -327,11 +328,15 @@ def _endpoint(model: ModelSettings) -> UpstreamEndpoint:
 
 
 def _quirks(model: ModelSettings) -> Quirks:
-    given = model.quirks
-    preset = PRESETS[model.provider]
-    return Quirks(
-        drop=preset.drop if given.drop is None else frozenset(given.drop),
-        reasoning=preset.reasoning if given.reasoning_content is None else Reasoning(given.reasoning_content),
-        system_role=given.system_role or preset.system_role,
-        max_tokens_field=given.max_tokens_field or preset.max_tokens_field,
-    )
+    read = {
+        "reasoning_content": ("reasoning", Reasoning),
+        "call_ids": ("call_ids", CallIds),
+        "extras": ("extras", frozenset),
+        "drop": ("drop", frozenset),
+    }
+    changes: dict[str, Any] = {}
+    for key, value in msgspec.structs.asdict(model.quirks).items():
+        if value is not None:
+            name, kind = read.get(key, (key, type(value)))
+            changes[name] = kind(value)
+    return dataclasses.replace(PRESETS[model.provider], **changes)

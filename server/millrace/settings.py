@@ -73,8 +73,14 @@ class QuirksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     reasoning_content: Literal["no", "yes", "calls"] | None = None  # of earlier answers: whether it goes back
+    reasoning_fields: tuple[Literal["reasoning_content", "reasoning"], ...] | None = None  # under which names
     system_role: Literal["system", "developer"] | None = None
-    drop: tuple[str, ...] | None = None  # fields that are not sent, such as "stream_options"
+    call_ids: Literal["any", "short", "nine"] | None = None  # which ids of tool calls it takes
+    tool_names: bool | None = None  # whether the result of a call repeats the function's name
+    empty_content: bool | None = None  # whether an answer that only calls has the content "", not null
+    signatures: bool | None = None  # whether calls that another model made need a thought signature
+    extras: tuple[str, ...] | None = None  # which fields of a provider's own go back to it; "*": all
+    drop: tuple[str, ...] | None = None  # fields that are not sent, such as "stream_options" and "assistant.name"
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

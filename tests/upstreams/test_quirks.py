@@ -38,21 +38,26 @@ def test_every_preset_has_a_name_in_the_settings() -> None:
 
 def test_what_a_preset_may_change() -> None:
     """Never tools, the format, `stop`, or a limit."""
+    of_messages = {"name", "refusal"}
     for quirks in PRESETS.values():
-        assert quirks.drop <= set(DROPPABLE)
+        assert {name.rpartition(".")[2] for name in quirks.drop} <= {*DROPPABLE, *of_messages}
         assert chat.fields_of(ASKED, quirks)["stop"] == ["x"]
         assert quirks.max_tokens_field in chat.fields_of(ASKED, quirks)
 
 
 def test_reasoning_goes_back_where_it_is_wanted() -> None:
-    """Never, where there is some, or with every message that has calls."""
+    """Never, where there is some, or in every answer once there were calls: what has none says so with a blank."""
 
     def thoughts(reasoning: Any) -> list[str | None]:
         return [message.get("reasoning_content") for message in sent(ASKED, reasoning=reasoning)["messages"]]
 
     assert thoughts("no") == [None] * 5
     assert thoughts("yes") == [None, None, "Hm.", None, None]
-    assert thoughts("calls") == [None, None, None, "", None]
+    assert thoughts("calls") == [None, None, "Hm.", " ", None]
+    assert sent(replace(ASKED, prompt=Prompt(messages=TURNS[:2])), reasoning="calls")["messages"][1].keys() == {
+        "role",
+        "content",
+    }
 
 
 REFUSALS = {  # what providers write, and what helps

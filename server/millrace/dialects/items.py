@@ -6,8 +6,8 @@ An answer has at most one reasoning item and one message item; each tool call is
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from millrace.types import CallPiece, Refusal, Thought
-from millrace.wire import responses as wire
+from millrace.types import CallPiece, Extras, Refusal, Thought
+from millrace.wire import carried, responses as wire
 
 
 class AddEvent(Protocol):
@@ -52,6 +52,8 @@ class OutputItems:
         self._text: _OpenPart | None = None
         self._refusal: _OpenPart | None = None
         self._reasoning: _OpenPart | None = None
+        self._extras: dict[str, Any] = {}  # the provider's own fields, and those beside each call, by its id
+        self._call_extras: dict[str, dict[str, Any]] = {}
         self._calls: dict[int, _OpenCall] = {}
 
     @property
@@ -85,7 +87,7 @@ class OutputItems:
         """Add a delta of the reasoning."""
         if self._reasoning is None:
             self._reasoning = _OpenPart(0)
-            at = self._add(self.reasoning_id, wire.Reasoning(self.reasoning_id, "in_progress"))
+            at = self._add_reasoning()
             self._add_event(wire.PartAdded(item_id=self.reasoning_id, part=wire.ReasoningText(""), output_index=at))
         self._reasoning.deltas.append(thought.text)
         at = self._order.index(self.reasoning_id)
@@ -95,14 +97,23 @@ class OutputItems:
     def call(self, piece: CallPiece) -> None:
         """Add a delta of a tool call."""
         call = self._calls.get(piece.index)
+        if piece.extras:
+            self._add_reasoning()
         if call is None:
             item_id = f"{self._call_id}_{piece.index}"
             item = wire.FunctionCall(item_id, piece.id, piece.name, "", "in_progress")
             call = self._calls[piece.index] = _OpenCall(item, self._add(item_id, item))
+        if piece.extras:
+            self._call_extras.setdefault(call.item.call_id, {}).update(piece.extras)
         if piece.arguments:
             call.arguments.deltas.append(piece.arguments)
             event = wire.ArgumentsDelta(item_id=call.item.id, delta=piece.arguments, output_index=call.index)
             self._add_event(event, len(piece.arguments))
+
+    def extras(self, extras: Extras) -> None:
+        """Add fields of the provider's own. They are carried by the reasoning item."""
+        self._add_reasoning()
+        self._extras |= extras.fields
 
     def revise(self) -> list[str]:
         """Drop all text; return the ids of the items that had some. Items stay open for the text of another model."""
@@ -128,8 +139,9 @@ class OutputItems:
         if item_id == self.message_id:
             return wire.OutputMessage(item_id, status, self._parts())
         if item_id == self.reasoning_id:
-            assert self._reasoning is not None, "it is open"
-            return wire.Reasoning(item_id, status, [wire.ReasoningText(self._reasoning.text)])
+            words = [] if self._reasoning is None else [wire.ReasoningText(self._reasoning.text)]
+            extras = carried.write(self._extras, self._call_extras)
+            return wire.Reasoning(item_id, status, words, encrypted_content=extras)
         call = next(call for call in self._calls.values() if call.item.id == item_id)
         return wire.FunctionCall(item_id, call.item.call_id, call.item.name, call.arguments.text, status)
 
@@ -151,12 +163,12 @@ class OutputItems:
                         wire.PartDone(item_id=item_id, part=part, output_index=at, content_index=index), repeated=size
                     )
             case wire.Reasoning():
-                (reasoning,) = item.content
-                size = len(reasoning.text)
-                self._add_event(
-                    wire.ReasoningDone(item_id=item_id, text=reasoning.text, output_index=at), repeated=size
-                )
-                self._add_event(wire.PartDone(item_id=item_id, part=reasoning, output_index=at), repeated=size)
+                for reasoning in item.content:
+                    size = len(reasoning.text)
+                    self._add_event(
+                        wire.ReasoningDone(item_id=item_id, text=reasoning.text, output_index=at), repeated=size
+                    )
+                    self._add_event(wire.PartDone(item_id=item_id, part=reasoning, output_index=at), repeated=size)
             case wire.FunctionCall():
                 done = wire.ArgumentsDone(item_id=item_id, name=item.name, arguments=item.arguments, output_index=at)
                 self._add_event(done, repeated=len(item.arguments))
@@ -169,6 +181,11 @@ class OutputItems:
         at = self._order.index(self.message_id)
         self._add_event(wire.PartAdded(item_id=self.message_id, part=part, output_index=at, content_index=opened.index))
         return opened
+
+    def _add_reasoning(self) -> int:
+        if self.reasoning_id in self._order:
+            return self._order.index(self.reasoning_id)
+        return self._add(self.reasoning_id, wire.Reasoning(self.reasoning_id, "in_progress"))
 
     def _add(self, item_id: str, item: wire.Item) -> int:
         self._order.append(item_id)
@@ -183,7 +200,8 @@ def length(item: wire.Item) -> int:
         case wire.OutputMessage():
             return sum(map(_length, item.content))
         case wire.Reasoning():
-            return sum(len(part.text) for part in item.content)
+            carries = item.encrypted_content
+            return sum(len(part.text) for part in item.content) + (len(carries) if isinstance(carries, str) else 0)
         case wire.FunctionCall():
             return len(item.arguments)
 

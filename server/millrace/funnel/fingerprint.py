@@ -132,7 +132,9 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
         parts[0] = first.lstrip()
     if trimmed and isinstance(last := parts[-1], str):
         parts[-1] = last.rstrip()
-    calls = _json([[call.id, call.name, call.arguments] for call in message.calls])
+    calls = _json(
+        [[call.id, call.name, call.arguments, *([call.extras] if call.extras else ())] for call in message.calls]
+    )
     return _digest(
         message.role,
         message.name,
@@ -140,6 +142,7 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
         calls,
         message.reasoning,
         message.refusal,
+        *((_json(message.extras),) if message.extras else ()),
         *chain.from_iterable(map(_part, parts)),
     )
 

@@ -17,6 +17,7 @@ from millrace.types import (
     Aside,
     CacheOutcome,
     CallPiece,
+    Extras,
     Message,
     Refusal,
     Request,
@@ -29,9 +30,11 @@ from millrace.types import (
     Thought,
     Tier,
     calls_of,
+    extras_of,
     reasoning_of,
     refusal_of,
 )
+from millrace.types.conversation import memory_bytes_of
 from millrace.wire import limits
 
 # Bytes, about; a test holds what is counted of a run against what Python allocates.
@@ -356,6 +359,7 @@ class ResponseLog:
             calls=calls_of(asides),
             reasoning=reasoning_of(asides),
             refusal=refusal_of(asides),
+            extras=extras_of(asides),
         )
 
     def _detach(self) -> None:
@@ -422,7 +426,9 @@ def _size_of(fact: Fact | str) -> int:
         case Thought() | Refusal():
             return FACT_SIZE + getsizeof(fact.text)
         case CallPiece():
-            return FACT_SIZE + getsizeof(fact.arguments)
+            return FACT_SIZE + getsizeof(fact.arguments) + memory_bytes_of(fact.extras)
+        case Extras():
+            return FACT_SIZE + memory_bytes_of(fact.fields)
     return FACT_SIZE
 
 

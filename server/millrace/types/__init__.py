@@ -17,6 +17,7 @@ from millrace.types.answer import (
 from millrace.types.conversation import (
     Aside,
     CallPiece,
+    Extras,
     Format,
     Media,
     Message,
@@ -27,6 +28,7 @@ from millrace.types.conversation import (
     Tool,
     ToolCall,
     calls_of,
+    extras_of,
     reasoning_of,
     refusal_of,
 )
@@ -47,6 +49,7 @@ __all__ = [
     "Charge",
     "Delivery",
     "Entry",
+    "Extras",
     "Finish",
     "FinishReason",
     "Format",
@@ -77,6 +80,7 @@ __all__ = [
     "Usage",
     "Verdict",
     "calls_of",
+    "extras_of",
     "reasoning_of",
     "refusal_of",
 ]

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from millrace.errors import UpstreamError
-from millrace.types import Aside, Finish, FinishReason, Refusal, Thought, Tool, Usage
+from millrace.types import Aside, Extras, Finish, FinishReason, Refusal, Thought, Tool, Usage
 from millrace.upstreams import chunks, finishes
 from millrace.upstreams.asides import Placed
 from millrace.upstreams.characters import Characters, is_cut
 from millrace.upstreams.chunks import Delta
+from millrace.upstreams.extras import ExtrasReader
 from millrace.upstreams.refusals import Refusals, error_of
 from millrace.upstreams.sse import ErrorEvent
 from millrace.upstreams.tool_calls import CallReader
@@ -34,6 +35,7 @@ class AnswerReader:
         self._refused = False
         self._usage = UsageReader()
         self._calls = CallReader(model, tools)
+        self._extras = ExtrasReader()
         self._text, self._thought, self._refusal = Characters(), Characters(), Characters()
 
     @property
@@ -97,6 +99,8 @@ class AnswerReader:
         if refusal := self._refusal.flush():
             placed.append((len(deltas), Refusal(refusal)))
         placed += [(len(deltas), piece) for piece in self._calls.end()]
+        if extras := self._extras.end():
+            placed.append((len(deltas), Extras(extras)))
         reason = finishes.reason(self._word) if self._word else FinishReason.STOP
         if self._calls.any and reason is FinishReason.STOP:  # some servers send `stop` after a tool call
             reason = FinishReason.TOOL_CALLS
@@ -150,6 +154,10 @@ class AnswerReader:
             or delta.function_call
             or delta.thinking
             or delta.reasoning_details
+            or delta.extra_content
+            or delta.thinking_blocks
+            or delta.provider_specific_fields
+            or delta.reasoning_opaque
         ):
             self._take_asides(delta, thought, len(deltas) - bool(text), len(deltas), placed)
 
@@ -168,6 +176,9 @@ class AnswerReader:
                 self._take_call(given, after, placed)
         if delta.function_call and not calls:
             self._take_call(delta.function_call, after, placed)
+        for name in chunks.EXTRAS:
+            if field := getattr(delta, name):
+                self._extras.take(name, field)
 
     def _take_call(self, given: Any, after: int, placed: list[Placed]) -> None:
         piece = self._calls.read(given)

@@ -1,15 +1,24 @@
 """The chat-completions dialect: `Call` -> request body. No I/O."""
 
+import hashlib
+import re
+import string
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from millrace.types import Call, Format, Media, Message, Part, Prompt, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice
-from millrace.upstreams.quirks import Quirks
+from millrace.upstreams.quirks import ALL, CallIds, Quirks, Reasoning
 
 OPENAI = Quirks()
+SHORT_ID = 40  # characters of an id that OpenAI takes
 
+_NINE = re.compile(r"[A-Za-z0-9]{9}")
+_LETTERS = string.ascii_letters + string.digits
+# What Gemini takes for the signature of a call that it did not make.
+_UNSIGNED = {"extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}}
 _MEDIA = {"image": "image_url", "file": "file", "audio": "input_audio"}
 # Fields that a client's extras must not set: a second cap, several answers, tools that the reader does not expect.
 _RESERVED = {"max_tokens", "max_completion_tokens", "n", "functions", "function_call"}
@@ -21,7 +30,7 @@ def fields_of(call: Call, quirks: Quirks = OPENAI) -> dict[str, Any]:
     prompt = call.prompt
     fields: dict[str, Any] = {
         "model": call.model.id,
-        "messages": [_message(message, quirks) for message in prompt.sent],
+        "messages": _messages(prompt.sent, quirks),
         quirks.max_tokens_field: call.sent_cap,
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -40,7 +49,11 @@ def fields_of(call: Call, quirks: Quirks = OPENAI) -> dict[str, Any]:
 
 def left_out(call: Call, quirks: Quirks) -> list[str]:
     """Return the names of fields that the client gave and that are not sent."""
-    return [name for name in call.prompt.extras if name in quirks.drop or name in _RESERVED]
+    left = [name for name in call.prompt.extras if name in quirks.drop or name in _RESERVED]
+    for message in call.prompt.messages:
+        for extras in (message.extras, *(made.extras for made in message.calls)):
+            left += extras.keys() - _sent_extras(extras, quirks).keys()
+    return left
 
 
 def request(call: Call, quirks: Quirks = OPENAI) -> tuple[dict[str, Any], bytes]:
@@ -49,27 +62,58 @@ def request(call: Call, quirks: Quirks = OPENAI) -> tuple[dict[str, Any], bytes]
     return fields, msgspec.json.encode(fields)
 
 
-def _message(message: Message, quirks: Quirks) -> dict[str, Any]:
+def _messages(messages: Sequence[Message], quirks: Quirks) -> list[dict[str, Any]]:
+    names = {call.id: call.name for message in messages for call in message.calls}
+    return [_message(message, names, quirks) for message in messages]
+
+
+def _message(message: Message, names: Mapping[str, str], quirks: Quirks) -> dict[str, Any]:
+    """Return one message. `names` are those of all functions that were called, by the calls' ids."""
     role = quirks.system_role if message.role == "system" else message.role
-    fields: dict[str, Any] = {"role": role, "content": _content(message)}
+    fields: dict[str, Any] = {"role": role, "content": _content(message, quirks)}
     if message.name:
         fields["name"] = message.name
     if message.call_id is not None:
-        fields["tool_call_id"] = message.call_id
+        fields["tool_call_id"] = _call_id(message.call_id, quirks)
+        if quirks.tool_names and message.call_id in names:
+            fields["name"] = names[message.call_id]
     if message.calls:
-        fields["tool_calls"] = [_call(call) for call in message.calls]
+        fields["tool_calls"] = _calls(message.calls, quirks)
     if message.refusal:
         fields["refusal"] = message.refusal
-    if quirks.sends_reasoning(message):
-        fields["reasoning_content"] = message.reasoning
-    return fields
+    if thought := _thought(message, quirks, had_calls=bool(names)):
+        fields |= dict.fromkeys(quirks.reasoning_fields, thought)
+    fields = {name: value for name, value in fields.items() if not _drops(quirks, message.role, name)}
+    return _sent_extras(message.extras, quirks) | fields
 
 
-def _content(message: Message) -> str | list[dict[str, Any]] | None:
+def _thought(message: Message, quirks: Quirks, *, had_calls: bool) -> str:
+    """Return the reasoning that goes back. Where it must and there is none it is a blank: "" counts as missing."""
+    if message.role != "assistant" or quirks.reasoning == Reasoning.NO:
+        return ""
+    return message.reasoning or (" " if quirks.reasoning == Reasoning.CALLS and had_calls else "")
+
+
+def _content(message: Message, quirks: Quirks) -> str | list[dict[str, Any]] | None:
     if not message.parts:
-        return None if message.calls or message.refusal else ""
+        if message.refusal and _drops(quirks, message.role, "refusal"):
+            return message.refusal
+        return None if (message.calls and not quirks.empty_content) or message.refusal else ""
     first = message.parts[0]
     return first if len(message.parts) == 1 and isinstance(first, str) else [_part(part) for part in message.parts]
+
+
+def _drops(quirks: Quirks, role: str, field: str) -> bool:
+    return field in quirks.drop or f"{role}.{field}" in quirks.drop
+
+
+def _sent_extras(extras: Mapping[str, Any], quirks: Quirks) -> dict[str, Any]:
+    """Return those of a provider's own fields that this one takes."""
+    return {
+        name: value
+        for name, value in extras.items()
+        if (quirks.extras == ALL or name in quirks.extras) and name not in quirks.drop
+    }
 
 
 def _part(part: Part) -> dict[str, Any]:
@@ -79,8 +123,27 @@ def _part(part: Part) -> dict[str, Any]:
     return {"type": "text", "text": part}
 
 
-def _call(call: ToolCall) -> dict[str, Any]:
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+def _calls(calls: Sequence[ToolCall], quirks: Quirks) -> list[dict[str, Any]]:
+    sent = [_sent_extras(call.extras, quirks) | _call(call, quirks) for call in calls]
+    if quirks.signatures and not any("extra_content" in call for call in sent):
+        sent[0] |= _UNSIGNED
+    return sent
+
+
+def _call(call: ToolCall, quirks: Quirks) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": _call_id(call.id, quirks), "type": "function", "function": function}
+
+
+def _call_id(given: str, quirks: Quirks) -> str:
+    """Return an id that the provider takes: the same one, or one made of it."""
+    match quirks.call_ids:
+        case CallIds.SHORT if len(given) > SHORT_ID:
+            return "call_" + hashlib.sha256(given.encode()).hexdigest()[:32]
+        case CallIds.NINE if not _NINE.fullmatch(given):
+            number = int.from_bytes(hashlib.sha256(given.encode()).digest())
+            return "".join(_LETTERS[number // len(_LETTERS) ** place % len(_LETTERS)] for place in range(9))
+    return given
 
 
 def _tools(prompt: Prompt) -> dict[str, Any]:

@@ -23,6 +23,10 @@ class Delta(Struct, gc=False):
     reasoning: Any = None  # other names of `reasoning_content`
     reasoning_details: Any = None
     thinking: Any = None
+    extra_content: Any = None  # Gemini
+    thinking_blocks: Any = None  # LiteLLM
+    provider_specific_fields: Any = None
+    reasoning_opaque: Any = None  # Copilot
     tool_calls: Any = None
     function_call: Any = None  # the predecessor of `tool_calls`
 
@@ -46,6 +50,9 @@ class Chunk(Struct, gc=False):
     error: Any = None
     x_groq: Any = None
 
+
+# Fields of a delta that go back to some provider with the answer.
+EXTRAS = ("reasoning_details", "extra_content", "thinking_blocks", "provider_specific_fields", "reasoning_opaque")
 
 _decode = msgspec.json.Decoder(Chunk).decode
 

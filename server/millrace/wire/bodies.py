@@ -51,6 +51,7 @@ class Reasoning(Struct, tag="reasoning"):
     status: str
     content: list[ReasoningText] = []
     summary: list[Any] = []
+    encrypted_content: str | UnsetType = UNSET  # opaque; clients send it back
 
 
 class FunctionCall(Struct, tag="function_call"):

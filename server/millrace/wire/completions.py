@@ -198,6 +198,10 @@ class CompletionBody(Body, kw_only=True):
     modalities: list[Literal["text"]] | None = None
 
 
+# Of an earlier answer. `annotations` and `audio` are no use to a provider that did not write them.
+_READ_IN_ANSWER = frozenset(AssistantMessage.__struct_fields__) | {"role", "reasoning"}
+_READ_IN_ANSWER |= {"annotations", "audio", "function_call"}
+_READ_IN_CALL = frozenset({"id", "type", "function", "index"})
 _READ = frozenset(CompletionBody.__struct_fields__) | set(UNSUPPORTED)
 
 
@@ -211,7 +215,7 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
             raise invalid(name, f"{name}: not supported: {reason}")
     body = convert(fields, CompletionBody)
     passed, _ = passed_on(fields, _READ)
-    messages = _messages(body.messages)
+    messages = _messages(body.messages, fields["messages"])
     items.check_answerable(messages, "messages")
     tools = tuple(items.read_tool(_tool(tool)) for tool in body.tools or ())
     chosen = body.tool_choice.function.name if isinstance(body.tool_choice, ChosenTool) else None
@@ -233,17 +237,21 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
     return create(body, prompt, checks, PATHS, include_usage=include_usage)
 
 
-def _messages(given: Sequence[ChatMessage]) -> tuple[Message, ...]:
+def _messages(given: Sequence[ChatMessage], raw: Sequence[dict[str, Any]]) -> tuple[Message, ...]:
+    """Return the turns. `raw` are the messages as they came, with fields that only the provider reads."""
     calls: set[str] = set()
-    return tuple(_message(message, f"messages[{index}]", calls) for index, message in enumerate(given))
+    return tuple(
+        _message(message, fields, f"messages[{index}]", calls)
+        for index, (message, fields) in enumerate(zip(given, raw, strict=True))
+    )
 
 
-def _message(message: ChatMessage, path: str, calls: set[str]) -> Message:
+def _message(message: ChatMessage, fields: dict[str, Any], path: str, calls: set[str]) -> Message:
     """Return one turn. `calls` are the ids of all calls so far; those of this message are added."""
     match message:
         case AssistantMessage():
             calls |= {call.id for call in message.tool_calls or ()}
-            return _assistant(message, path)
+            return _assistant(message, fields, path)
         case ToolMessage():
             if message.tool_call_id not in calls:
                 raise items.no_such_call(f"{path}.tool_call_id", "tool call")
@@ -254,24 +262,35 @@ def _message(message: ChatMessage, path: str, calls: set[str]) -> Message:
             return Message(role="system", parts=_parts(message.content, path), name=message.name or "")
 
 
-def _assistant(message: AssistantMessage, path: str) -> Message:
+def _assistant(message: AssistantMessage, fields: dict[str, Any], path: str) -> Message:
     content = message.content
+    other_name = fields.get("reasoning")
     refusal = "" if not isinstance(content, list) else "".join(p.refusal for p in content if isinstance(p, RefusalPart))
     text = [part for part in content if isinstance(part, PlainText)] if isinstance(content, list) else content or ""
     turn = Message(
         role="assistant",
         parts=() if text == "" else _parts(text, path),
         calls=tuple(
-            ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
-            for call in message.tool_calls or ()
+            ToolCall(
+                id=call.id,
+                name=call.function.name,
+                arguments=call.function.arguments,
+                extras=_extras_of(given, _READ_IN_CALL),
+            )
+            for call, given in zip(message.tool_calls or (), fields.get("tool_calls") or (), strict=True)
         ),
-        reasoning=message.reasoning_content or "",
+        extras=_extras_of(fields, _READ_IN_ANSWER),
+        reasoning=message.reasoning_content or (other_name if isinstance(other_name, str) else ""),
         name=message.name or "",
         refusal=(message.refusal or "") + refusal,
     )
     if content is None and not turn.calls and not turn.refusal:
         raise invalid(f"{path}.content", f"{path}.content: missing; write the text, or send tool_calls or a refusal")
     return turn
+
+
+def _extras_of(fields: dict[str, Any], read: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in read and value not in (None, [], {}, "")}
 
 
 def _parts(content: str | Sequence[UserPart], path: str) -> tuple[Part, ...]:

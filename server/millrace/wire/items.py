@@ -1,13 +1,16 @@
 """The input of a Responses request: items as clients send them, and the messages that they become."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from millrace.errors import MillraceError, invalid
 from millrace.types import Media, Message, Part, Tool, ToolCall
+from millrace.types.conversation import merged
 from millrace.types.tool_choice import ToolChoice
+from millrace.wire import carried
 
 MAX_ID = 512  # characters of an id
 MAX_ITEMS = 2000  # of one request; a longer conversation uses `previous_response_id`
@@ -103,10 +106,11 @@ class Words(Struct):
 
 
 class ReasoningItem(Struct, tag="reasoning"):
-    """Reasoning. It belongs to the assistant's turn after it. Encrypted content is ignored."""
+    """Reasoning. It belongs to the assistant's turn after it. Encrypted content is ignored, unless it is Millrace's."""
 
     summary: list[Words] | None = None
     content: list[Words] | None = None
+    encrypted_content: str | None = None
 
 
 class ItemReference(Struct, tag="item_reference"):
@@ -163,7 +167,7 @@ def turns(items: str | Sequence[Item], *, continued: bool) -> tuple[Message, ...
             case MessageItem():
                 messages.append(Message(role=role_of(item.role), parts=_message_parts(item, path)))
             case ReasoningItem():
-                _add_to_assistant(messages, Message(role="assistant", reasoning=_reasoning(item)))
+                _add_reasoning(messages, item)
             case CallItem():
                 calls.add(item.call_id)
                 call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)
@@ -233,6 +237,7 @@ class _AssistantTurn:
         self.pieces: list[Message] = []
         self.has_output = False  # text, a refusal or a call
         self.has_calls = False
+        self.call_extras: dict[str, dict[str, Any]] = {}  # by call id
 
     def add(self, piece: Message) -> bool:
         """Add a piece and return True; return False if the piece begins another turn.
@@ -251,19 +256,37 @@ class _AssistantTurn:
         message = Message(
             role="assistant",
             parts=tuple(part for piece in self.pieces for part in piece.parts),
-            calls=tuple(call for piece in self.pieces for call in piece.calls),
+            calls=tuple(
+                replace(call, extras=self.call_extras.get(call.id, {})) for piece in self.pieces for call in piece.calls
+            ),
+            extras=merged(piece.extras for piece in self.pieces),
             reasoning="".join(piece.reasoning for piece in self.pieces),
             refusal="".join(piece.refusal for piece in self.pieces),
         )
         return (message,) if self.has_output else ()
 
 
-def _add_to_assistant(messages: list[Message | _AssistantTurn], piece: Message) -> None:
-    """Add a piece to the last assistant turn, or begin a new turn with it."""
+def _add_to_assistant(messages: list[Message | _AssistantTurn], piece: Message) -> _AssistantTurn:
+    """Add a piece to the last assistant turn, or begin a new turn with it; return the turn."""
     last = messages[-1] if messages else None
-    if not isinstance(last, _AssistantTurn) or not last.add(piece):
-        messages.append(turn := _AssistantTurn())
-        turn.add(piece)
+    if isinstance(last, _AssistantTurn) and last.add(piece):
+        return last
+    messages.append(turn := _AssistantTurn())
+    turn.add(piece)
+    return turn
+
+
+def _add_reasoning(messages: list[Message | _AssistantTurn], item: ReasoningItem) -> None:
+    """Add reasoning to its turn, and what the item carries; one without words may come at the end of its turn."""
+    words, carries = _reasoning(item), carried.read(item.encrypted_content)
+    last = messages[-1] if messages else None
+    piece = Message(role="assistant", reasoning=words, extras=carries.message)
+    if not words and isinstance(last, _AssistantTurn):
+        last.pieces.append(piece)
+        turn = last
+    else:
+        turn = _add_to_assistant(messages, piece)
+    turn.call_extras |= carries.calls
 
 
 def _assistant_message(content: str | Sequence[ContentPart], path: str) -> Message:
