@@ -83,7 +83,9 @@ PRESETS: Mapping[str, Quirks] = {
     "groq": replace(
         _PLAIN,
         max_tokens_field="max_completion_tokens",
-        drop=frozenset({"store", "prompt_cache_key", "assistant.refusal"}),
+        drop=frozenset(
+            {"store", "prompt_cache_key", "system.name", "user.name", "assistant.name", "assistant.refusal"}
+        ),
     ),
     "kimi": replace(_PLAIN, reasoning=Reasoning.CALLS),
     "openrouter": replace(_PLAIN, call_ids=CallIds.SHORT, extras=ALL),
@@ -121,6 +123,7 @@ _WITH: Mapping[str, dict[str, Any]] = {
     "with names of tools": {"tool_names": True},
     "with empty content": {"empty_content": True},
 }
+_WANTED = re.compile(r"missing|required|must be (passed|provided|included|present)")
 _OF_MESSAGES = {"role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning"}
 _OF_CALLS = {"id", "type", "function"}
 _OF_HISTORIES = (  # what a refusal says of the history, and what mends it
@@ -149,7 +152,7 @@ def change_for(refusal: str, sent: Mapping[str, Any]) -> Change | None:
             return Change(f"with {other}")
     messages = sent["messages"]
     if name := next((name for name in ("reasoning_content", "reasoning") if name in words), None):
-        if "missing" in words or "passed back" in refusal or "must be" in refusal or "required" in words:
+        if _WANTED.search(refusal):
             return Change("with reasoning_content")
         if any(name in message for message in messages):
             return Change(f"without {name}")
