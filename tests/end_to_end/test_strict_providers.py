@@ -159,3 +159,36 @@ async def test_a_picture_that_nobody_looks_at_is_refused_in_the_providers_words(
     with pytest.raises(APIStatusError, match="unknown variant `image_url`") as raised:
         await completed(client, stream=False, model="small", messages=question("openai", chat=True), tools=[CHAT_TOOL])
     assert raised.value.status_code == 400
+
+
+@pytest.mark.parametrize("preset", ["gemini", "openrouter", "deepseek", "kimi", "vllm"])
+async def test_what_a_client_leaves_out_is_put_back(strict: tuple[Providers, AsyncOpenAI], preset: str) -> None:
+    """Many keep only text and calls. The provider gets its own reasoning and signature, not a stand-in."""
+    providers, client = strict
+    history = question(preset, chat=True)
+    request: dict[str, Any] = {"model": "small", "tools": [CHAT_TOOL]}
+    asked = await completed(client, stream=True, messages=history, **request)
+    (call,) = asked.tool_calls
+    function = {"name": call.function.name, "arguments": call.function.arguments}
+    calls = [{"id": call.id, "type": "function", "function": function}]
+    kept = {"role": "assistant", "content": None, "tool_calls": calls}
+    result = {"role": "tool", "tool_call_id": call.id, "content": "21 degrees"}
+    answer = await completed(client, stream=True, messages=[*history, kept, result], **request)
+    assert answer.content == ANSWER
+    check_round(providers, preset)
+
+
+async def test_nothing_is_put_into_another_conversation() -> None:
+    """Two conversations may have calls of the same id; what stands before them tells them apart."""
+    async with (
+        gateways(["deepseek"]) as (providers, urls),
+        AsyncOpenAI(base_url=urls["deepseek"], api_key="x") as client,
+    ):
+        request: dict[str, Any] = {"model": "small", "tools": [CHAT_TOOL]}
+        history = question("deepseek", chat=True)
+        asked = await completed(client, stream=False, messages=history, **request)
+        (call,) = asked.model_dump()["tool_calls"]
+        another = [{"role": "user", "content": "And in Rome?"}, {"role": "assistant", "tool_calls": [call]}]
+        result = {"role": "tool", "tool_call_id": call["id"], "content": "21 degrees"}
+        await completed(client, stream=False, messages=[*another, result], **request)
+        assert providers.accepted["deepseek"][1]["messages"][1]["reasoning_content"] == " "

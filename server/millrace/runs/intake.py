@@ -7,6 +7,7 @@ What is refused here never becomes a response.
 import hashlib
 import secrets
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from millrace.funnel.routing import choice
 from millrace.memory import MemoryBudget
 from millrace.ports import Backlog, Clock, Limiter, SchemaValidator
 from millrace.principal import Principal
+from millrace.runs import histories
 from millrace.runs.conversations import Conversations
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
@@ -104,6 +106,7 @@ class Intake:
         if request.previous_response_id is not None:
             messages = await self._conversations.continued(request, last)
             request = replace(request, prompt=replace(request.prompt, messages=messages))
+        request = self._completed(request)
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
             return run  # it was started meanwhile
         if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
@@ -112,6 +115,13 @@ class Intake:
         likely = choice.likely(request, self._catalog)
         admission = self._limiter.admit(principal, likely.cost, likely.tokens)
         return self._runs.start(request, admission, repeat)
+
+    def _completed(self, request: Request) -> Request:
+        """Return a request with what its client left out of the history."""
+        messages = histories.completed(request.prompt.messages, partial(self._runs.kept.made_call, request.tenant))
+        if messages is request.prompt.messages:
+            return request
+        return replace(request, prompt=replace(request.prompt, messages=messages))
 
     def drop(self, request: Request) -> Run:
         """Give a request that was cancelled while it waited its first event and its terminal."""

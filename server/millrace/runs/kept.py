@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from millrace.memory import full
+from millrace.runs.histories import has_extras
 from millrace.runs.run import Run
+from millrace.types import CallPiece
 from millrace.wire import limits
 
 
@@ -61,6 +63,7 @@ class Kept:
         self._on_forget = on_forget
         self._items: dict[str, _Item] = {}
         self._shelves: dict[str, _Shelf] = {}
+        self._calls: dict[tuple[str, str], str] = {}  # tenant and id of a call -> the response that made it last
 
     def __len__(self) -> int:
         return len(self._items)
@@ -76,12 +79,17 @@ class Kept:
         item = self._items[run.request.id] = _Item(run, repeat)
         shelf = self._shelves.setdefault(run.request.tenant, _Shelf())
         (shelf.plain if repeat is None else shelf.keyed)[run.request.id] = item
+        self._calls |= dict.fromkeys(_calls_of(run), run.request.id)
         self.count(run)
 
     def find(self, response_id: str) -> Run | None:
         """Return a run that is kept for everybody of its tenant."""
         item = self._items.get(response_id)
         return None if item is None or response_id in self._shelf(item).expired else item.run
+
+    def made_call(self, tenant: str, call_id: str) -> Run | None:
+        """Return a tenant's run that is kept for everybody and made a call."""
+        return self.find(self._calls.get((tenant, call_id), ""))
 
     def last_of_lane(self, response_id: str) -> Run | None:
         """Return a run that a lane holds, also after its time."""
@@ -123,6 +131,9 @@ class Kept:
         shelf.size -= item.size
         for items in shelf.all:
             items.pop(response_id, None)
+        for call in _calls_of(item.run):
+            if self._calls.get(call) == response_id:
+                del self._calls[call]
         if not any(shelf.all):
             del self._shelves[tenant]
         self._on_forget(item.run, item.repeat)
@@ -141,3 +152,13 @@ class Kept:
 
     def _shelf(self, item: _Item) -> _Shelf:
         return self._shelves[item.run.request.tenant]
+
+
+def _calls_of(run: Run) -> list[tuple[str, str]]:
+    """Return the tenant and the id of each call, if a client may leave something out when it sends the answer back."""
+    if run.request.store is False or not any(isinstance(fact, CallPiece) for fact in run.response.facts):
+        return []
+    answer = run.response.message()
+    if not answer.reasoning and not has_extras(answer):
+        return []
+    return [(run.request.tenant, call.id) for call in answer.calls]
