@@ -22,6 +22,11 @@ SHOWN_AS = {
     **dict.fromkeys(("xai", "deepseek", "kimi", "llamacpp"), "reasoning_content"),
     **dict.fromkeys(("groq", "together", "vllm", "ollama", "openrouter"), "reasoning"),
 }
+COMES_BACK_AS = {
+    **dict.fromkeys(("deepseek", "kimi", "llamacpp"), "reasoning_content"),
+    **dict.fromkeys(("vllm", "ollama"), "reasoning"),
+}
+LEARNED = {"Unrecognized request argument supplied: parallel_tool_calls"}  # old ones at Azure
 
 
 @dataclass(slots=True)
@@ -32,6 +37,39 @@ class Providers:
     accepted: dict[str, list[Body]] = field(default_factory=lambda: {name: [] for name in RULES})
     refused: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in RULES})
     issued: dict[str, Any] = field(default_factory=dict)  # what went beside a call, by the call's id
+    signatures: set[str] = field(default_factory=set)  # of Gemini
+
+    def faults(self) -> list[str]:
+        """Return what was refused, and what did not come back in the requests that were taken."""
+        refused = {words for words_of_one in self.refused.values() for words in words_of_one} - LEARNED
+        return [
+            *refused,
+            *(
+                f"{preset}: {lost} did not come back"
+                for preset, bodies in self.accepted.items()
+                for body in bodies
+                for message in body["messages"]
+                if message.get("tool_calls") and (lost := self._lost(preset, message))
+            ),
+        ]
+
+    def forget(self) -> None:
+        """Forget what was accepted and refused."""
+        for preset in RULES:
+            self.accepted[preset].clear()
+            self.refused[preset].clear()
+
+    def _lost(self, preset: str, message: Body) -> str:
+        """Return what a provider gave with a call and did not get back; refused is what did not fit."""
+        if preset == "gemini":
+            extra = message["tool_calls"][0].get("extra_content")
+            return "" if extra == self.issued.get(message["tool_calls"][0]["id"]) else "the signature"
+        if preset == "openrouter":
+            return "" if message.get("reasoning_details") in self.issued.values() else "reasoning_details"
+        name = COMES_BACK_AS.get(preset)
+        if name is None:
+            return " and ".join({"reasoning", "reasoning_content", "reasoning_details"} & message.keys())
+        return "" if message.get(name) == "".join(THOUGHTS) else name
 
     def base_url(self, preset: str) -> str:
         """Return what stands in a configuration."""
@@ -59,13 +97,12 @@ class Providers:
             calls = message.get("tool_calls")
             if calls and preset == "gemini":
                 google = calls[0].get("extra_content", {}).get("google", {})
-                known = {issued["extra_content"]["google"]["thought_signature"] for issued in self.issued.values()}
                 if "thought_signature" not in google:
                     raise RefusedError(
                         "Function call is missing a thought_signature in functionCall parts."
                         f" Additional data, function call `default_api:get_weather` , position {at}."
                     )
-                if google["thought_signature"] not in known | {SKIPPED}:
+                if google["thought_signature"] not in self.signatures | {SKIPPED}:
                     raise RefusedError("Corrupted thought signature.")
             if calls and preset == "openrouter" and message.get("reasoning_details") not in self.issued.values():
                 raise RefusedError(
@@ -84,9 +121,10 @@ class Providers:
         id_ = {"mistral": f"id{number:07}", "kimi": f"get_weather:{number}"}.get(preset, f"call_{number:024}")
         call = {"index": 0, "id": id_, "type": "function"}
         if preset == "gemini":
-            signed = {"extra_content": {"google": {"thought_signature": f"signature {number} =="}}}
-            self.issued[id_] = signed
-            call |= signed
+            signature = f"signature {number} =="
+            self.signatures.add(signature)
+            self.issued[id_] = {"google": {"thought_signature": signature}}
+            call["extra_content"] = self.issued[id_]
         if preset == "openrouter":
             self.issued[id_] = [
                 {"type": "reasoning.text", "text": "".join(THOUGHTS), "index": 0, "signature": f"signature {number}"},
