@@ -5,7 +5,7 @@ back: if the tool call, the text and all before it are the same, which one conve
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -13,23 +13,42 @@ from millrace.runs.run import Run
 from millrace.types import Message, ToolCall
 
 
-def completed(messages: tuple[Message, ...], find: Callable[[str], Run | None]) -> tuple[Message, ...]:
-    """Return the messages with what was left out. `find` returns the kept response that made the call of an id."""
-    whole = messages
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer that may be the one at a place in a history, and all that was before it."""
+
+    at: int
+    answer: Message
+    before: tuple[Message, ...]
+
+
+def found(messages: Sequence[Message], find: Callable[[str, Message], Run | None]) -> list[Found]:
+    """Return the kept answers that have more than their messages.
+
+    `find` returns the response that made the call of an id after a message.
+    """
+    answers: list[Found] = []
     for at, message in enumerate(messages):
-        if not message.calls or has_extras(message):
+        if at == 0 or not message.calls or has_extras(message):
             continue
-        run = find(message.calls[0].id)
-        if run is None:
-            continue
-        answer = run.response.message()
-        if _is_same(answer, message) and _are_same(run.request.prompt.messages, messages[:at]):
-            extras = {call.id: call.extras for call in answer.calls}
+        if (run := find(message.calls[0].id, messages[at - 1])) is not None:
+            answer = run.response.message()
+            if has_extras(answer) or not message.reasoning:
+                answers.append(Found(at, answer, run.request.prompt.messages))
+    return answers
+
+
+def completed(messages: tuple[Message, ...], answers: Sequence[Found]) -> tuple[Message, ...]:
+    """Return the messages with what was left out of those that are the same as the answers."""
+    whole = [*messages]
+    for one in answers:
+        message = messages[one.at]
+        if _is_same(one.answer, message) and _are_same(one.before, messages[: one.at]):
+            extras = {call.id: call.extras for call in one.answer.calls}
             calls = tuple(replace(call, extras=extras[call.id]) for call in message.calls)
-            reasoning = message.reasoning or answer.reasoning
-            turn = replace(message, reasoning=reasoning, extras=answer.extras, calls=calls)
-            whole = (*whole[:at], turn, *whole[at + 1 :])
-    return whole
+            reasoning = message.reasoning or one.answer.reasoning
+            whole[one.at] = replace(message, reasoning=reasoning, extras=one.answer.extras, calls=calls)
+    return tuple(whole)
 
 
 def has_extras(message: Message) -> bool:

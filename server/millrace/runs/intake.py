@@ -15,6 +15,7 @@ import msgspec
 from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import form
+from millrace.funnel.offload import in_thread_if_long
 from millrace.funnel.routing import choice
 from millrace.memory import MemoryBudget
 from millrace.ports import Backlog, Clock, Limiter, SchemaValidator
@@ -106,7 +107,7 @@ class Intake:
         if request.previous_response_id is not None:
             messages = await self._conversations.continued(request, last)
             request = replace(request, prompt=replace(request.prompt, messages=messages))
-        request = self._completed(request)
+        request = await self._completed(request)
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
             return run  # it was started meanwhile
         if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
@@ -116,12 +117,15 @@ class Intake:
         admission = self._limiter.admit(principal, likely.cost, likely.tokens)
         return self._runs.start(request, admission, repeat)
 
-    def _completed(self, request: Request) -> Request:
+    async def _completed(self, request: Request) -> Request:
         """Return a request with what its client left out of the history."""
-        messages = histories.completed(request.prompt.messages, partial(self._runs.kept.made_call, request.tenant))
-        if messages is request.prompt.messages:
+        messages = request.prompt.messages
+        answers = histories.found(messages, partial(self._runs.kept.made_call, request.tenant))
+        if not answers:
             return request
-        return replace(request, prompt=replace(request.prompt, messages=messages))
+        work = partial(histories.completed, messages, answers)
+        whole = await in_thread_if_long(len(answers) * request.prompt.size, work)
+        return replace(request, prompt=replace(request.prompt, messages=whole))
 
     def drop(self, request: Request) -> Run:
         """Give a request that was cancelled while it waited its first event and its terminal."""

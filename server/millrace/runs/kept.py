@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from millrace.memory import full
 from millrace.runs.histories import has_extras
 from millrace.runs.run import Run
-from millrace.types import CallPiece
+from millrace.types import CallPiece, Message
 from millrace.wire import limits
 
 
@@ -34,6 +34,7 @@ class _Item:
     lanes: int = 0  # of connections, that have shown it last
 
 
+_Place = tuple[str, str, int]  # tenant, id of a call, hash of the text before it
 _Items = OrderedDict[str, _Item]  # by response id, the oldest first
 
 
@@ -63,7 +64,7 @@ class Kept:
         self._on_forget = on_forget
         self._items: dict[str, _Item] = {}
         self._shelves: dict[str, _Shelf] = {}
-        self._calls: dict[tuple[str, str], str] = {}  # tenant and id of a call -> the response that made it last
+        self._calls: dict[_Place, str] = {}  # -> the response that made a call there last
 
     def __len__(self) -> int:
         return len(self._items)
@@ -87,9 +88,9 @@ class Kept:
         item = self._items.get(response_id)
         return None if item is None or response_id in self._shelf(item).expired else item.run
 
-    def made_call(self, tenant: str, call_id: str) -> Run | None:
-        """Return a tenant's run that is kept for everybody and made a call."""
-        return self.find(self._calls.get((tenant, call_id), ""))
+    def made_call(self, tenant: str, call_id: str, before: Message) -> Run | None:
+        """Return a tenant's run that is kept for everybody and made a call after a message."""
+        return self.find(self._calls.get(_place(tenant, call_id, before), ""))
 
     def last_of_lane(self, response_id: str) -> Run | None:
         """Return a run that a lane holds, also after its time."""
@@ -154,11 +155,17 @@ class Kept:
         return self._shelves[item.run.request.tenant]
 
 
-def _calls_of(run: Run) -> list[tuple[str, str]]:
-    """Return the tenant and the id of each call, if a client may leave something out when it sends the answer back."""
-    if run.request.store is False or not any(isinstance(fact, CallPiece) for fact in run.response.facts):
+def _place(tenant: str, call_id: str, before: Message) -> _Place:
+    """Return where a call was made. Some providers use the same ids in every conversation."""
+    return tenant, call_id, hash(before.text)
+
+
+def _calls_of(run: Run) -> list[_Place]:
+    """Return the place of each call, if a client may leave something out when it sends the answer back."""
+    asked = run.request.prompt.messages
+    if run.request.store is False or not asked or not any(isinstance(fact, CallPiece) for fact in run.response.facts):
         return []
     answer = run.response.message()
     if not answer.reasoning and not has_extras(answer):
         return []
-    return [(run.request.tenant, call.id) for call in answer.calls]
+    return [_place(run.request.tenant, call.id, asked[-1]) for call in answer.calls]
