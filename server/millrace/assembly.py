@@ -331,7 +331,7 @@ def _quirks(model: ModelSettings) -> Quirks:
     read = {
         "reasoning_content": ("reasoning", Reasoning),
         "call_ids": ("call_ids", CallIds),
-        "extras": ("extras", frozenset),
+        "own_fields": ("own_fields", frozenset),
         "drop": ("drop", frozenset),
     }
     changes: dict[str, Any] = {}

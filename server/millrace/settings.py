@@ -79,7 +79,7 @@ class QuirksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tool_names: bool | None = None  # whether the result of a call repeats the function's name
     empty_content: bool | None = None  # whether an answer that only calls has the content "", not null
     signatures: bool | None = None  # whether calls that another model made need a thought signature
-    extras: tuple[str, ...] | None = None  # which fields of a provider's own go back to it; "*": all
+    own_fields: tuple[str, ...] | None = None  # which fields of a provider's own go back to it; "*": all
     drop: tuple[str, ...] | None = None  # fields that are not sent, such as "stream_options" and "assistant.name"
 
 

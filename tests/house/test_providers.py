@@ -31,13 +31,13 @@ SET = {named(row[0])[0]: row for row in rows("## Presets")}
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_what_is_set_for_a_preset_is_on_the_page(preset: str) -> None:
-    _, cap, reasoning, extras, ids, more, *rest = SET[preset]
+    _, cap, reasoning, own_fields, ids, more, *rest = SET[preset]
     switches: Any = dict.fromkeys(named(more), True)
     told = Quirks(
         max_tokens_field=named(cap)[0],
         reasoning=PRESETS[preset].reasoning.__class__(reasoning.partition(",")[0]),
         reasoning_fields=named(reasoning) or ("reasoning_content",),
-        extras=WORDS[extras] if extras in WORDS else frozenset(named(extras)),
+        own_fields=WORDS[own_fields] if own_fields in WORDS else frozenset(named(own_fields)),
         call_ids=PRESETS[preset].call_ids.__class__(ids),
         drop=frozenset(named(" ".join(rest))),
         **switches,

@@ -18,8 +18,10 @@ ID = "call_" + "0123456789" * 4  # longer than OpenAI takes
 TURNS = (
     Message(role="system", parts=("Be brief.",)),
     Message(role="user", parts=("Hi",)),
-    Message(role="assistant", parts=("Hello",), reasoning="Hm.", extras={"reasoning_details": [{"data": "x"}]}),
-    Message(role="assistant", calls=(ToolCall(id=ID, name="now", arguments="{}", extras={"extra_content": {"a": 1}}),)),
+    Message(role="assistant", parts=("Hello",), reasoning="Hm.", own_fields={"reasoning_details": [{"data": "x"}]}),
+    Message(
+        role="assistant", calls=(ToolCall(id=ID, name="now", arguments="{}", own_fields={"extra_content": {"a": 1}}),)
+    ),
     Message(role="assistant", calls=(ToolCall(id="c", name="now", arguments="{}"),)),
     Message(role="tool", call_id=ID, parts=("noon",)),
 )
@@ -80,8 +82,8 @@ def test_ids_of_calls_fit_the_provider_and_stay_pairs() -> None:
 def test_a_providers_own_fields_go_back_to_those_that_take_them() -> None:
     """All, some or none; what stays behind is told."""
 
-    def kept(extras: set[str]) -> tuple[bool, bool, list[str]]:
-        quirks = Quirks(extras=frozenset(extras))
+    def kept(own_fields: set[str]) -> tuple[bool, bool, list[str]]:
+        quirks = Quirks(own_fields=frozenset(own_fields))
         messages = chat.fields_of(ASKED, quirks)["messages"]
         left = [name for name in chat.left_out(ASKED, quirks) if name not in ASKED.prompt.extras]
         return "reasoning_details" in messages[2], "extra_content" in messages[3]["tool_calls"][0], left

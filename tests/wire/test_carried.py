@@ -47,14 +47,14 @@ def test_an_item_before_its_turn() -> None:
     """The fields of each call are its own."""
     carries = carried.write(DETAILS, {"c1": SIGNED, "c3": SIGNED})
     (turn,) = messages(reasoning("Hm.", carries), call("c1"), call("c2"))
-    assert (turn.reasoning, turn.extras) == ("Hm.", DETAILS)
-    assert [made.extras for made in turn.calls] == [SIGNED, {}]
+    assert (turn.reasoning, turn.own_fields) == ("Hm.", DETAILS)
+    assert [made.own_fields for made in turn.calls] == [SIGNED, {}]
 
 
 def test_an_item_without_words_may_come_at_the_end_of_its_turn() -> None:
     """There the server puts what the provider sent last."""
     carries = carried.write(DETAILS, {"c": SIGNED})
     turns = messages(says("a"), reasoning(content=carries), {"role": "user", "content": "b"}, says("c"))
-    assert [turn.extras for turn in turns] == [DETAILS, {}, {}]
+    assert [turn.own_fields for turn in turns] == [DETAILS, {}, {}]
     (turn,) = messages(call("c"), reasoning(content=carries))
-    assert (turn.extras, turn.calls[0].extras) == (DETAILS, SIGNED)
+    assert (turn.own_fields, turn.calls[0].own_fields) == (DETAILS, SIGNED)

@@ -264,5 +264,5 @@ def test_a_providers_own_fields_stay_with_their_message_and_their_call() -> None
     answer |= {"reasoning": "Hm.", "reasoning_details": [1], "refusal": None, "annotations": [], "audio": None, "x": ""}
     fields = {"messages": [{"role": "user", "content": "?"}, answer]}
     turn = read_completion(fields, ()).prompt.messages[1]
-    assert (turn.reasoning, turn.extras) == ("Hm.", {"reasoning_details": [1]})
-    assert [made.extras for made in turn.calls] == [signed, {}]
+    assert (turn.reasoning, turn.own_fields) == ("Hm.", {"reasoning_details": [1]})
+    assert [made.own_fields for made in turn.calls] == [signed, {}]

@@ -6,7 +6,7 @@ An answer has at most one reasoning item and one message item; each tool call is
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from millrace.types import CallPiece, Extras, Refusal, Thought
+from millrace.types import CallPiece, OwnFields, Refusal, Thought
 from millrace.wire import carried, responses as wire
 
 
@@ -52,8 +52,8 @@ class OutputItems:
         self._text: _OpenPart | None = None
         self._refusal: _OpenPart | None = None
         self._reasoning: _OpenPart | None = None
-        self._extras: dict[str, Any] = {}  # the provider's own fields, and those beside each call, by its id
-        self._call_extras: dict[str, dict[str, Any]] = {}
+        self._own_fields: dict[str, Any] = {}  # the provider's own fields, and those beside each call, by its id
+        self._call_own_fields: dict[str, dict[str, Any]] = {}
         self._calls: dict[int, _OpenCall] = {}
 
     @property
@@ -97,23 +97,23 @@ class OutputItems:
     def call(self, piece: CallPiece) -> None:
         """Add a delta of a tool call."""
         call = self._calls.get(piece.index)
-        if piece.extras:
+        if piece.own_fields:
             self._add_reasoning()
         if call is None:
             item_id = f"{self._call_id}_{piece.index}"
             item = wire.FunctionCall(item_id, piece.id, piece.name, "", "in_progress")
             call = self._calls[piece.index] = _OpenCall(item, self._add(item_id, item))
-        if piece.extras:
-            self._call_extras.setdefault(call.item.call_id, {}).update(piece.extras)
+        if piece.own_fields:
+            self._call_own_fields.setdefault(call.item.call_id, {}).update(piece.own_fields)
         if piece.arguments:
             call.arguments.deltas.append(piece.arguments)
             event = wire.ArgumentsDelta(item_id=call.item.id, delta=piece.arguments, output_index=call.index)
             self._add_event(event, len(piece.arguments))
 
-    def extras(self, extras: Extras) -> None:
+    def own_fields(self, own_fields: OwnFields) -> None:
         """Add fields of the provider's own. They are carried by the reasoning item."""
         self._add_reasoning()
-        self._extras |= extras.fields
+        self._own_fields |= own_fields.fields
 
     def revise(self) -> list[str]:
         """Drop all text; return the ids of the items that had some. Items stay open for the text of another model."""
@@ -140,8 +140,8 @@ class OutputItems:
             return wire.OutputMessage(item_id, status, self._parts())
         if item_id == self.reasoning_id:
             words = [] if self._reasoning is None else [wire.ReasoningText(self._reasoning.text)]
-            extras = carried.write(self._extras, self._call_extras)
-            return wire.Reasoning(item_id, status, words, encrypted_content=extras)
+            own_fields = carried.write(self._own_fields, self._call_own_fields)
+            return wire.Reasoning(item_id, status, words, encrypted_content=own_fields)
         call = next(call for call in self._calls.values() if call.item.id == item_id)
         return wire.FunctionCall(item_id, call.item.call_id, call.item.name, call.arguments.text, status)
 

@@ -14,7 +14,7 @@ from millrace.dialects.metadata import metadata_of
 from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import MillraceError
 from millrace.funnel.response_log import Ended, Fact, Metered, ResponseLog, Revised, Routed, Started
-from millrace.types import Aside, CallPiece, Extras, Refusal, Status, Thought
+from millrace.types import Aside, CallPiece, OwnFields, Refusal, Status, Thought
 from millrace.wire import responses as wire
 
 _TERMINALS: dict[Status, type[wire.Terminal]] = {
@@ -64,8 +64,8 @@ class ResponsesProjection(Projection):
                 self.output.refusal(aside)
             case CallPiece():
                 self.output.call(aside)
-            case Extras():
-                self.output.extras(aside)
+            case OwnFields():
+                self.output.own_fields(aside)
 
     def _route(self, fact: Routed) -> None:
         if self._negotiated:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from millrace.funnel.response_log import Committed, Ended, Fact, Revised, grouped
-from millrace.types import Aside, CallPiece, Delivery, Extras, Refusal, Thought
+from millrace.types import Aside, CallPiece, Delivery, OwnFields, Refusal, Thought
 
 
 class Visibility:
@@ -29,7 +29,7 @@ class Visibility:
         self._delivery = delivery
         self._passes_text = speculative and delivery.shows(committed=False)  # text is passed on at once
         self._held_back: list[str | Aside] = []
-        self._until_accepted: list[CallPiece | Extras] = []
+        self._until_accepted: list[CallPiece | OwnFields] = []
 
     def text(self, deltas: list[str]) -> None:
         """Pass on or hold back the text deltas of one read."""
@@ -45,7 +45,7 @@ class Visibility:
                 self._show_aside(fact)
             case Thought() | Refusal():
                 self._held_back.append(fact)
-            case CallPiece() | Extras():
+            case CallPiece() | OwnFields():
                 self._until_accepted.append(fact)
             case Revised():
                 self._held_back.clear()

@@ -133,7 +133,10 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
     if trimmed and isinstance(last := parts[-1], str):
         parts[-1] = last.rstrip()
     calls = _json(
-        [[call.id, call.name, call.arguments, *([call.extras] if call.extras else ())] for call in message.calls]
+        [
+            [call.id, call.name, call.arguments, *([call.own_fields] if call.own_fields else ())]
+            for call in message.calls
+        ]
     )
     return _digest(
         message.role,
@@ -142,7 +145,7 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
         calls,
         message.reasoning,
         message.refusal,
-        *((_json(message.extras),) if message.extras else ()),
+        *((_json(message.own_fields),) if message.own_fields else ()),
         *chain.from_iterable(map(_part, parts)),
     )
 

@@ -17,8 +17,8 @@ from millrace.types import (
     Aside,
     CacheOutcome,
     CallPiece,
-    Extras,
     Message,
+    OwnFields,
     Refusal,
     Request,
     SemanticHit,
@@ -30,7 +30,7 @@ from millrace.types import (
     Thought,
     Tier,
     calls_of,
-    extras_of,
+    own_fields_of,
     reasoning_of,
     refusal_of,
 )
@@ -359,7 +359,7 @@ class ResponseLog:
             calls=calls_of(asides),
             reasoning=reasoning_of(asides),
             refusal=refusal_of(asides),
-            extras=extras_of(asides),
+            own_fields=own_fields_of(asides),
         )
 
     def _detach(self) -> None:
@@ -426,8 +426,8 @@ def _size_of(fact: Fact | str) -> int:
         case Thought() | Refusal():
             return FACT_SIZE + getsizeof(fact.text)
         case CallPiece():
-            return FACT_SIZE + getsizeof(fact.arguments) + memory_bytes_of(fact.extras)
-        case Extras():
+            return FACT_SIZE + getsizeof(fact.arguments) + memory_bytes_of(fact.own_fields)
+        case OwnFields():
             return FACT_SIZE + memory_bytes_of(fact.fields)
     return FACT_SIZE
 

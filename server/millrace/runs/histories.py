@@ -29,11 +29,11 @@ def found(messages: Sequence[Message], find: Callable[[str, Message], Run | None
     """
     answers: list[Found] = []
     for at, message in enumerate(messages):
-        if at == 0 or not message.calls or has_extras(message):
+        if at == 0 or not message.calls or has_own_fields(message):
             continue
         if (run := find(message.calls[0].id, messages[at - 1])) is not None:
             answer = run.response.message()
-            if has_extras(answer) or not message.reasoning:
+            if has_own_fields(answer) or not message.reasoning:
                 answers.append(Found(at, answer, run.request.prompt.messages))
     return answers
 
@@ -44,16 +44,16 @@ def completed(messages: tuple[Message, ...], answers: Sequence[Found]) -> tuple[
     for one in answers:
         message = messages[one.at]
         if _is_same(one.answer, message) and _are_same(one.before, messages[: one.at]):
-            extras = {call.id: call.extras for call in one.answer.calls}
-            calls = tuple(replace(call, extras=extras[call.id]) for call in message.calls)
+            own_fields = {call.id: call.own_fields for call in one.answer.calls}
+            calls = tuple(replace(call, own_fields=own_fields[call.id]) for call in message.calls)
             reasoning = message.reasoning or one.answer.reasoning
-            whole[one.at] = replace(message, reasoning=reasoning, extras=one.answer.extras, calls=calls)
+            whole[one.at] = replace(message, reasoning=reasoning, own_fields=one.answer.own_fields, calls=calls)
     return tuple(whole)
 
 
-def has_extras(message: Message) -> bool:
+def has_own_fields(message: Message) -> bool:
     """Whether a provider's own fields came with a message or with one of its calls."""
-    return bool(message.extras) or any(call.extras for call in message.calls)
+    return bool(message.own_fields) or any(call.own_fields for call in message.calls)
 
 
 def _are_same(some: Sequence[Message], others: Sequence[Message]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from millrace.memory import full
-from millrace.runs.histories import has_extras
+from millrace.runs.histories import has_own_fields
 from millrace.runs.run import Run
 from millrace.types import CallPiece, Message
 from millrace.wire import limits
@@ -166,6 +166,6 @@ def _calls_of(run: Run) -> list[_Place]:
     if run.request.store is False or not asked or not any(isinstance(fact, CallPiece) for fact in run.response.facts):
         return []
     answer = run.response.message()
-    if not answer.reasoning and not has_extras(answer):
+    if not answer.reasoning and not has_own_fields(answer):
         return []
     return [_place(run.request.tenant, call.id, asked[-1]) for call in answer.calls]

@@ -31,7 +31,7 @@ class ToolCall:
     id: str
     name: str
     arguments: str  # JSON text, unchanged and not validated
-    extras: dict[str, Any] = field(default_factory=dict)  # the provider's own fields beside it, such as a signature
+    own_fields: dict[str, Any] = field(default_factory=dict)  # the provider's own fields beside it, such as a signature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Message:
     reasoning: str = ""  # assistant only, as the provider sent it
     refusal: str = ""  # assistant only
     name: str = ""  # of who speaks, where a conversation has several of one role
-    extras: dict[str, Any] = field(default_factory=dict)  # the provider's own fields, such as `reasoning_details`
+    own_fields: dict[str, Any] = field(default_factory=dict)  # the provider's own fields, such as `reasoning_details`
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ class Message:
             getsizeof(value) for part in self.parts if isinstance(part, Media) for value in part.fields.values()
         )
         held += sum(MESSAGE_SIZE + getsizeof(call.arguments) for call in self.calls)
-        return held + memory_bytes_of(self.extras) + sum(memory_bytes_of(call.extras) for call in self.calls)
+        return held + memory_bytes_of(self.own_fields) + sum(memory_bytes_of(call.own_fields) for call in self.calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +116,17 @@ class CallPiece:
     id: str = ""
     name: str = ""
     arguments: str = ""
-    extras: dict[str, Any] = field(default_factory=dict)  # fields of the provider's own
+    own_fields: dict[str, Any] = field(default_factory=dict)  # fields of the provider's own
 
 
 @dataclass(frozen=True, slots=True)
-class Extras:
+class OwnFields:
     """Fields of the provider's own beside an answer. Some providers want them back with it in the next request."""
 
     fields: dict[str, Any]
 
 
-Aside = Thought | Refusal | CallPiece | Extras  # a delta that is not text of the answer
+Aside = Thought | Refusal | CallPiece | OwnFields  # a delta that is not text of the answer
 
 
 def reasoning_of(asides: Iterable[Aside]) -> str:
@@ -150,15 +150,15 @@ def calls_of(asides: Iterable[Aside]) -> tuple[ToolCall, ...]:
             id="".join(piece.id for piece in call),
             name="".join(piece.name for piece in call),
             arguments="".join(piece.arguments for piece in call),
-            extras=merged(piece.extras for piece in call),
+            own_fields=merged(piece.own_fields for piece in call),
         )
         for _, call in sorted(pieces.items())
     )
 
 
-def extras_of(asides: Iterable[Aside]) -> dict[str, Any]:
+def own_fields_of(asides: Iterable[Aside]) -> dict[str, Any]:
     """Return the provider's own fields beside an answer."""
-    return merged(aside.fields for aside in asides if isinstance(aside, Extras))
+    return merged(aside.fields for aside in asides if isinstance(aside, OwnFields))
 
 
 def memory_bytes_of(fields: dict[str, Any]) -> int:

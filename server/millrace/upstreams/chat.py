@@ -51,8 +51,8 @@ def left_out(call: Call, quirks: Quirks) -> list[str]:
     """Return the names of fields that the client gave and that are not sent."""
     left = [name for name in call.prompt.extras if name in quirks.drop or name in _RESERVED]
     for message in call.prompt.messages:
-        for extras in (message.extras, *(made.extras for made in message.calls)):
-            left += extras.keys() - _sent_extras(extras, quirks).keys()
+        for own_fields in (message.own_fields, *(made.own_fields for made in message.calls)):
+            left += own_fields.keys() - _sent_own_fields(own_fields, quirks).keys()
     return left
 
 
@@ -84,7 +84,7 @@ def _message(message: Message, names: Mapping[str, str], quirks: Quirks) -> dict
     if thought := _thought(message, quirks, had_calls=bool(names)):
         fields |= dict.fromkeys(quirks.reasoning_fields, thought)
     fields = {name: value for name, value in fields.items() if not _drops(quirks, message.role, name)}
-    return _sent_extras(message.extras, quirks) | fields
+    return _sent_own_fields(message.own_fields, quirks) | fields
 
 
 def _thought(message: Message, quirks: Quirks, *, had_calls: bool) -> str:
@@ -107,12 +107,12 @@ def _drops(quirks: Quirks, role: str, field: str) -> bool:
     return field in quirks.drop or f"{role}.{field}" in quirks.drop
 
 
-def _sent_extras(extras: Mapping[str, Any], quirks: Quirks) -> dict[str, Any]:
+def _sent_own_fields(own_fields: Mapping[str, Any], quirks: Quirks) -> dict[str, Any]:
     """Return those of a provider's own fields that this one takes."""
     return {
         name: value
-        for name, value in extras.items()
-        if (quirks.extras == ALL or name in quirks.extras) and name not in quirks.drop
+        for name, value in own_fields.items()
+        if (quirks.own_fields == ALL or name in quirks.own_fields) and name not in quirks.drop
     }
 
 
@@ -124,7 +124,7 @@ def _part(part: Part) -> dict[str, Any]:
 
 
 def _calls(calls: Sequence[ToolCall], quirks: Quirks) -> list[dict[str, Any]]:
-    sent = [_sent_extras(call.extras, quirks) | _call(call, quirks) for call in calls]
+    sent = [_sent_own_fields(call.own_fields, quirks) | _call(call, quirks) for call in calls]
     if quirks.signatures and not any("extra_content" in call for call in sent):
         sent[0] |= _UNSIGNED
     return sent

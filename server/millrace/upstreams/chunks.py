@@ -52,7 +52,7 @@ class Chunk(Struct, gc=False):
 
 
 # Fields of a delta that go back to some provider with the answer.
-EXTRAS = ("reasoning_details", "extra_content", "thinking_blocks", "provider_specific_fields", "reasoning_opaque")
+OWN_FIELDS = ("reasoning_details", "extra_content", "thinking_blocks", "provider_specific_fields", "reasoning_opaque")
 
 _decode = msgspec.json.Decoder(Chunk).decode
 

@@ -14,7 +14,7 @@ import aiohttp
 from millrace import log
 from millrace.errors import EXITS, UpstreamError
 from millrace.ports import Clock, Sink
-from millrace.types import Aside, Call, CallPiece, Extras, Finish, FinishReason, Refusal, Usage
+from millrace.types import Aside, Call, CallPiece, Finish, FinishReason, OwnFields, Refusal, Usage
 from millrace.upstreams import asides, chat
 from millrace.upstreams.answer import AnswerReader, UnreadableError
 from millrace.upstreams.bodies import BodyReader
@@ -298,7 +298,7 @@ class ChatAttempt:
         return texts
 
     def _fitting_aside(self, aside: Aside) -> Aside | None:
-        if isinstance(aside, Extras):
+        if isinstance(aside, OwnFields):
             return aside
         if isinstance(aside, CallPiece):
             fitting = self._fitting(aside.name + aside.arguments)[len(aside.name) :]

@@ -51,10 +51,10 @@ class Quirks:
     tool_names: bool = False  # whether the result of a call repeats the function's name
     empty_content: bool = False  # whether an answer that only calls has the content "", not null
     signatures: bool = False  # whether calls that another model made need a signature too
-    extras: frozenset[str] = ALL  # which fields of a provider's own go back to it
+    own_fields: frozenset[str] = ALL  # which fields of a provider's own go back to it
 
 
-_PLAIN = Quirks(reasoning=Reasoning.NO, extras=frozenset())
+_PLAIN = Quirks(reasoning=Reasoning.NO, own_fields=frozenset())
 _NEW_OPENAI = replace(_PLAIN, max_tokens_field="max_completion_tokens", call_ids=CallIds.SHORT)
 _OPEN_MODELS = Quirks(reasoning_fields=("reasoning", "reasoning_content"))
 PRESETS: Mapping[str, Quirks] = {
@@ -68,7 +68,7 @@ PRESETS: Mapping[str, Quirks] = {
         ),
         tool_names=True,
         signatures=True,
-        extras=frozenset({"extra_content"}),
+        own_fields=frozenset({"extra_content"}),
     ),
     "xai": replace(_PLAIN, drop=frozenset({"system.name", "assistant.name"}), empty_content=True),
     "deepseek": replace(_PLAIN, reasoning=Reasoning.CALLS),
@@ -88,7 +88,7 @@ PRESETS: Mapping[str, Quirks] = {
         ),
     ),
     "kimi": replace(_PLAIN, reasoning=Reasoning.CALLS),
-    "openrouter": replace(_PLAIN, call_ids=CallIds.SHORT, extras=ALL),
+    "openrouter": replace(_PLAIN, call_ids=CallIds.SHORT, own_fields=ALL),
     "together": _PLAIN,
     "vllm": _OPEN_MODELS,
     "ollama": replace(_PLAIN, reasoning=Reasoning.YES, reasoning_fields=("reasoning",)),
@@ -157,9 +157,9 @@ def change_for(refusal: str, sent: Mapping[str, Any]) -> Change | None:
         if any(name in message for message in messages):
             return Change(f"without {name}")
     calls = [call for message in messages for call in message.get("tool_calls", ())]
-    extras = {name for message in messages for name in message.keys() - _OF_MESSAGES}
-    extras |= {name for call in calls for name in call.keys() - _OF_CALLS}
-    droppable = [*(field for field in DROPPABLE if field in sent), *sorted(extras)]
+    own_fields = {name for message in messages for name in message.keys() - _OF_MESSAGES}
+    own_fields |= {name for call in calls for name in call.keys() - _OF_CALLS}
+    droppable = [*(field for field in DROPPABLE if field in sent), *sorted(own_fields)]
     return next((Change(f"without {field}") for field in droppable if field in words), None)
 
 

@@ -28,7 +28,7 @@ _decoder = msgspec.json.Decoder(Carried)
 
 def write(message: Mapping[str, Any], calls: Mapping[str, dict[str, Any]]) -> str:
     """Return the fields as one word."""
-    carried = Carried(dict(message), {id_: extras for id_, extras in calls.items() if extras})
+    carried = Carried(dict(message), {id_: own_fields for id_, own_fields in calls.items() if own_fields})
     return PREFIX + urlsafe_b64encode(msgspec.json.encode(carried)).decode()
 
 

@@ -180,9 +180,9 @@ def usage_of_completion(statement: Statement) -> UsageOfCompletion:
     )
 
 
-def with_extras(written: S, extras: dict[str, Any]) -> S:
+def with_own_fields(written: S, own_fields: dict[str, Any]) -> S:
     """Return a part of a completion with the provider's own fields beside its own; it can only be encoded."""
-    return cast("S", extras | msgspec.to_builtins(written)) if extras else written
+    return cast("S", own_fields | msgspec.to_builtins(written)) if own_fields else written
 
 
 def _prefix(chunk: Chunk) -> bytes:

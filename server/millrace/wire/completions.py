@@ -275,11 +275,11 @@ def _assistant(message: AssistantMessage, fields: dict[str, Any], path: str) -> 
                 id=call.id,
                 name=call.function.name,
                 arguments=call.function.arguments,
-                extras=_extras_of(given, _READ_IN_CALL),
+                own_fields=_extras_of(given, _READ_IN_CALL),
             )
             for call, given in zip(message.tool_calls or (), fields.get("tool_calls") or (), strict=True)
         ),
-        extras=_extras_of(fields, _READ_IN_ANSWER),
+        own_fields=_extras_of(fields, _READ_IN_ANSWER),
         reasoning=message.reasoning_content or (other_name if isinstance(other_name, str) else ""),
         name=message.name or "",
         refusal=(message.refusal or "") + refusal,

@@ -237,7 +237,7 @@ class _AssistantTurn:
         self.pieces: list[Message] = []
         self.has_output = False  # text, a refusal or a call
         self.has_calls = False
-        self.call_extras: dict[str, dict[str, Any]] = {}  # by call id
+        self.call_own_fields: dict[str, dict[str, Any]] = {}  # by call id
 
     def add(self, piece: Message) -> bool:
         """Add a piece and return True; return False if the piece begins another turn.
@@ -257,9 +257,11 @@ class _AssistantTurn:
             role="assistant",
             parts=tuple(part for piece in self.pieces for part in piece.parts),
             calls=tuple(
-                replace(call, extras=self.call_extras.get(call.id, {})) for piece in self.pieces for call in piece.calls
+                replace(call, own_fields=self.call_own_fields.get(call.id, {}))
+                for piece in self.pieces
+                for call in piece.calls
             ),
-            extras=merged(piece.extras for piece in self.pieces),
+            own_fields=merged(piece.own_fields for piece in self.pieces),
             reasoning="".join(piece.reasoning for piece in self.pieces),
             refusal="".join(piece.refusal for piece in self.pieces),
         )
@@ -280,13 +282,13 @@ def _add_reasoning(messages: list[Message | _AssistantTurn], item: ReasoningItem
     """Add reasoning to its turn, and what the item carries; one without words may come at the end of its turn."""
     words, carries = _reasoning(item), carried.read(item.encrypted_content)
     last = messages[-1] if messages else None
-    piece = Message(role="assistant", reasoning=words, extras=carries.message)
+    piece = Message(role="assistant", reasoning=words, own_fields=carries.message)
     if not words and isinstance(last, _AssistantTurn):
         last.pieces.append(piece)
         turn = last
     else:
         turn = _add_to_assistant(messages, piece)
-    turn.call_extras |= carries.calls
+    turn.call_own_fields |= carries.calls
 
 
 def _assistant_message(content: str | Sequence[ContentPart], path: str) -> Message:

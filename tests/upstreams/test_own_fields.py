@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from millrace.types import CallPiece, Extras, Tool, ToolCall, calls_of, extras_of
+from millrace.types import CallPiece, OwnFields, Tool, ToolCall, calls_of, own_fields_of
 from millrace.upstreams.answer import DONE, AnswerReader
 from millrace.upstreams.asides import Placed, in_order
-from millrace.upstreams.extras import MAX_EXTRAS
+from millrace.upstreams.own_fields import MAX_OWN_FIELDS
 from millrace.upstreams.refusals import Refusals
 
 
@@ -50,25 +50,30 @@ PIECES: dict[str, tuple[dict[str, Any], ...]] = {
 @pytest.mark.parametrize("way", PIECES)
 def test_blocks_are_put_together_by_their_type_and_index(way: str) -> None:
     """Their signature holds for the whole text only."""
-    assert extras_of(aside for _, aside in read(*PIECES[way])) == {"reasoning_details": WHOLE}
+    assert own_fields_of(aside for _, aside in read(*PIECES[way])) == {"reasoning_details": WHOLE}
 
 
 def test_blocks_without_an_index_are_left_as_they_are() -> None:
     blocks = [{"type": "reasoning.text", "text": "a"}, {"type": "reasoning.text", "text": "b"}, "odd"]
-    assert extras_of(aside for _, aside in read({"reasoning_details": blocks})) == {"reasoning_details": blocks}
+    assert own_fields_of(aside for _, aside in read({"reasoning_details": blocks})) == {"reasoning_details": blocks}
 
 
 def test_they_come_once_at_the_end() -> None:
     """So that no token pays for them."""
     asides = [aside for _, aside in read(*PIECES["in pieces, the signature last and alone"])]
-    assert [type(aside) for aside in asides].count(Extras) == 1
-    assert isinstance(asides[-1], Extras)
+    assert [type(aside) for aside in asides].count(OwnFields) == 1
+    assert isinstance(asides[-1], OwnFields)
 
 
 def test_too_many_are_left_out() -> None:
     """The answer is whole without them."""
-    assert extras_of(aside for _, aside in read({"reasoning_opaque": "x" * MAX_EXTRAS})) == {}
-    call = {"index": 0, "id": "c", "extra_content": "x" * MAX_EXTRAS, "function": {"name": "now", "arguments": "{}"}}
+    assert own_fields_of(aside for _, aside in read({"reasoning_opaque": "x" * MAX_OWN_FIELDS})) == {}
+    call = {
+        "index": 0,
+        "id": "c",
+        "extra_content": "x" * MAX_OWN_FIELDS,
+        "function": {"name": "now", "arguments": "{}"},
+    }
     (made,) = calls_of(aside for _, aside in read({"tool_calls": [call]}))
     assert made == ToolCall(id="c", name="now", arguments="{}")
 
@@ -94,7 +99,7 @@ CALLS: dict[str, tuple[dict[str, Any], ...]] = {
 @pytest.mark.parametrize("way", CALLS)
 def test_what_stands_beside_a_call_stays_with_it(way: str) -> None:
     """Whichever piece of the call brings it, and however the pieces are read."""
-    signed = ToolCall(id="c", name="now", arguments="{}", extras={"extra_content": SIGNED})
+    signed = ToolCall(id="c", name="now", arguments="{}", own_fields={"extra_content": SIGNED})
     other = {"index": 1, "id": "d", "function": {"name": "then", "arguments": "{}"}}
     deltas = [{"tool_calls": [piece]} for piece in (*CALLS[way], other)]
     placed = read(*deltas, finish="tool_calls")

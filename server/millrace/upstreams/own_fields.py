@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
-MAX_EXTRAS = 1024 * 1024  # bytes of JSON for one answer; what is more is left out
+MAX_OWN_FIELDS = 1024 * 1024  # bytes of JSON for one answer; what is more is left out
 TEXTS = ("text", "summary", "data")  # fields of a block that come in pieces
 
 _BLOCKS = (list, tuple)
 
 
-class ExtrasReader:
+class OwnFieldsReader:
     """Collects the fields of one answer. A list of blocks is put together by their `type` and `index`."""
 
     __slots__ = ("_fields", "_size")
@@ -25,7 +25,7 @@ class ExtrasReader:
     def take(self, name: str, given: Any) -> None:
         """Take a field of one event."""
         self._size += len(msgspec.json.encode(given))
-        if self._size > MAX_EXTRAS:
+        if self._size > MAX_OWN_FIELDS:
             return
         before = self._fields.get(name)
         if isinstance(given, _BLOCKS):
