@@ -89,7 +89,8 @@ class AnswerReader:
         if not self._word and not (self.is_terminated and self.heard):
             raise self.truncated()
         if finishes.is_broken(self._word):
-            raise UpstreamError("upstream_truncated", f"{self._model} broke off its answer ({self._word[:40]})")
+            message = f"{self._model} broke off its answer ({self._word[:40]})"
+            raise UpstreamError("upstream_truncated", message, cause="broke off its answer")
         if text := self._text.flush():
             deltas.append(text)
         if thought := self._thought.flush():
@@ -103,7 +104,7 @@ class AnswerReader:
         elif reason is FinishReason.TOOL_CALLS and not self._calls.any:
             if not self.heard:
                 message = f"{self._model} ended with finish_reason {self._word[:40]}, but called none"
-                raise UpstreamError("upstream_error", message)
+                raise UpstreamError("upstream_error", message, cause="ended with a call, but called no tool")
             reason = FinishReason.STOP  # it has answered in words
         return Finish(reason=reason, refused=self._refused, word=self._word)
 

@@ -26,6 +26,7 @@ _PASSED_ON = {
     HTTPStatus.UNPROCESSABLE_ENTITY: (False, "invalid_request_error"),
     HTTPStatus.TOO_MANY_REQUESTS: (True, "rate_limit_error"),
 }
+_OF_THE_OPERATOR = (HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE)
 _OURS = {408: "upstream_timeout", 504: "upstream_timeout"} | dict.fromkeys((429, 503, 529), "upstream_overloaded")
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _STATUS_OF_WORDS = {
@@ -86,17 +87,19 @@ class Refusals:
     def _error(self, status: int, fields: dict[str, Any], what: str) -> UpstreamError:
         code, words = self.masked(_code(fields)), self.masked(_words(fields))[:MAX_MESSAGE]
         message = f"{self._model} {what}" + (f": {words}" if words else "")
+        cause = _cause(status, fields, what)
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):  # the words may repeat a part of the key
             message = f"the provider of {self._model} refused the key (HTTP {status}); check api_key_env of that model"
-            return UpstreamError("upstream_error", message, rule=_OPERATORS)
-        if status == HTTPStatus.NOT_FOUND or code in _NO_MODEL:
-            return UpstreamError("upstream_error", message, rule=_OPERATORS)
+            return UpstreamError("upstream_error", message, rule=_OPERATORS, cause=cause)
+        if status in _OF_THE_OPERATOR or code in _NO_MODEL:
+            return UpstreamError("upstream_error", message, rule=_OPERATORS, cause=cause)
         if status == HTTPStatus.TOO_MANY_REQUESTS and _has_no_money(fields):
-            return UpstreamError(code or "upstream_error", message, rule=Rule(status, retry=False, type=code))
+            rule = Rule(status, retry=False, type=code)
+            return UpstreamError(code or "upstream_error", message, rule=rule, cause=cause)
         if status in _PASSED_ON:
             rule = Rule(status, *_PASSED_ON[HTTPStatus(status)])
-            return UpstreamError(code or _OURS.get(status, "upstream_error"), message, rule=rule)
-        return UpstreamError(_OURS.get(status, "upstream_error"), message)
+            return UpstreamError(code or _OURS.get(status, "upstream_error"), message, rule=rule, cause=cause)
+        return UpstreamError(_OURS.get(status, "upstream_error"), message, cause=cause)
 
     def _retry_after_ms(self, given: str | None) -> int | None:
         if not given:
@@ -186,6 +189,14 @@ def _status(fields: dict[str, Any]) -> int:
             return given
     kind = f"{fields.get('type')} {fields.get('code')} {fields.get('status')}".lower()
     return next((status for words, status in _STATUS_OF_WORDS.items() if words in kind), 502)
+
+
+def _cause(status: int, fields: dict[str, Any], what: str) -> str:
+    """Return what happened, with the status and a known word, but without any other word of the provider."""
+    kind = f"{fields.get('type')} {fields.get('code')} {fields.get('status')}".lower()
+    word = next((word for word in (*_NO_MONEY, *_NO_MODEL, *_STATUS_OF_WORDS) if word in kind), "")
+    words = [f"error {status}"] if str(status) not in what else []
+    return ", ".join((what, *words, *([word] if word else [])))
 
 
 def _has_no_money(fields: dict[str, Any]) -> bool:
