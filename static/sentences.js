@@ -55,7 +55,7 @@ export function routeText({ route, cache, mode, decided, trimmed }) {
   if (!route) return "";
   const { model, reason, score, similarity: cosine, age_s, failed } = route;
   const parts = mode === "race" && !decided ? [reason] : [model, reason];
-  if (failed) parts.splice(0, 2, ...failed.map(({ message }) => message), `${model} answers instead`);
+  if (failed) parts.splice(0, 2, ...failed.map(({ message }) => message), `${model} instead`);
   if (typeof score === "number") parts.push(`score ${score.toFixed(2)}`);
   if (cosine !== undefined) parts.push(`${similarity(cosine)} similar`);
   if (age_s !== undefined) parts.push(`stored ${age(age_s)} ago`);

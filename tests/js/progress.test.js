@@ -241,7 +241,7 @@ test("a small model that fails is broken, and the large one answers instead", as
   assert.equal(progress.mode, "cascade");
   assert.equal(states(progress), "past past past broken past working");
   assert.equal(runningSentence(progress), "The small model failed; the large model is answering.");
-  assert.equal(routeText(progress), "s answered HTTP 503: busy · l answers instead");
+  assert.equal(routeText(progress), "s answered HTTP 503: busy · l instead");
   await end("completed", { cache: "miss", route: "large" }, [attempt("s", "failed", 0), attempt("l", "answered")]);
   assert.equal(states(progress), "past past past broken past answered");
   assert.equal(progress.steps.small.note, "failed, $0");

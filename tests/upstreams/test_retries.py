@@ -117,6 +117,9 @@ async def test_a_provider_that_names_a_later_time_is_not_asked_again(wish: str) 
 
 
 ONCE = {
+    "503 that means 400": refusal(503, {"message": "too long", "code": "context_length_exceeded"}),
+    "502 that means 429": refusal(502, {"message": "no money", "code": "insufficient_quota"}),
+    "503 with a later time in its body": refusal(503, {"message": "busy", "details": [{"retryDelay": "3s"}]}),
     "x-should-retry": refusal(503, BUSY, x_should_retry="false"),
     "429": refusal(429, BUSY),
     "500": refusal(500, BUSY),
@@ -204,3 +207,13 @@ async def test_a_refused_field_and_a_transient_fault_in_one_call() -> None:
         assert len(provider.requests) == 3
     assert "answered HTTP 502 and was tried once more" in attempt.notes
     assert any("stream_options" in note for note in attempt.notes)
+
+
+async def test_a_refusal_whose_body_does_not_end_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps its status and costs nothing; it is not waited for like an answer."""
+    monkeypatch.setattr(openai, "ERROR_BODY_S", 0.05)
+    said = b'HTTP/1.1 400 No\r\nContent-Length: 100\r\n\r\n{"error":'
+    async with scripted_provider(says(said, then=stay)) as provider:
+        with pytest.raises(UpstreamError, match="HTTP 400") as raised:
+            await provider.upstream.open(CALL).done
+    assert (raised.value.rule.status, raised.value.billable) == (400, False)

@@ -61,7 +61,7 @@ class Caller:
         if attempt.retried_after:
             self.health.failed(tier, attempt.retried_after)
         if error is not None:
-            self.health.failed(tier, error.cause, error.retry_after_ms)
+            self.health.failed(tier, error.cause, error.retry_after_ms if error.rule.retry else None)
         elif attempt.parts or attempt.asides or (attempt.done.done() and not attempt.done.cancelled()):
             self.health.answered(tier)
 

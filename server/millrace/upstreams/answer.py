@@ -77,6 +77,8 @@ class AnswerReader:
             elif choice.message is not None and not self.heard:
                 self._take_delta(choice.message, deltas, placed)
             if choice.finish_reason is not None or choice.finishReason is not None:
+                if choice.error is not None:
+                    raise self._refusals.of_event(choice.error, billable=bool(self.heard))
                 self._take_finish(choice.finish_reason, choice.finishReason)
             if choice.usage is not None:
                 self._usage.take(choice.usage)

@@ -35,6 +35,7 @@ from millrace.upstreams.refusals import Refusals
 DRAIN_S = 1.0  # to read the rest of a finished answer's body, so that the connection can be reused
 RETRY_S = 0.1  # to wait before a transient fault is tried once more; up to twice as long
 MAX_ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
+ERROR_BODY_S = 2.0  # to read them
 REFUSED_FIELD = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 LONG_PROMPT = 64 * 1024  # characters; encoding more takes over a millisecond
 
@@ -127,6 +128,7 @@ class ChatAttempt:
         self.notes: tuple[str, ...] = ()  # how the call differs from what was asked, because the provider refused that
         self.retried_after = ""  # why it was tried once more; empty if it was not, or for a stale connection
         self._may_retry = True
+        self._refused = b""  # the body of an error response, as far as it is read
         self._call = call
         self.task = loop.create_task(self._run())
 
@@ -242,6 +244,7 @@ class ChatAttempt:
         was kept alive and brings none was closed before the request arrived. A provider that names a later time is not
         asked again. Nor is one that is silent: it may still work on the first try, so both would be billed.
         """
+        self._refused = b""
         try:
             response = await self._upstream.post(body, self, new=False)
         except (aiohttp.ClientError, OSError) as error:
@@ -252,6 +255,9 @@ class ChatAttempt:
         else:
             if not self._may_retry or response.status not in TRANSIENT or is_not_now(response.headers):
                 return response
+            refusal = self._refusals.of_status(response.status, None, await self._error_body(response))
+            if not refusal.rule.retry or refusal.retry_after_ms is not None:
+                return response
             is_stale, why = False, f"answered HTTP {response.status}"
             response.close()
         self._may_retry = False
@@ -259,6 +265,7 @@ class ChatAttempt:
         self.notes += self._retry_notes
         await asyncio.sleep(0 if is_stale else RETRY_S * (1 + random.random()))
         self.sent = self.is_reused = False
+        self._refused = b""
         return await self._upstream.post(body, self, new=True)
 
     @property
@@ -266,12 +273,12 @@ class ChatAttempt:
         return (f"{self.retried_after} and was tried once more",) if self.retried_after else ()
 
     async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
-        """Return the body of an error response, until its end, a broken connection or `MAX_ERROR_BODY`."""
-        body = b""
+        """Return the body of an error response, until its end, a broken connection, or a bound of bytes or time."""
         with suppress(aiohttp.ClientError, OSError):
-            while len(body) < MAX_ERROR_BODY and (chunk := await response.content.readany()):
-                body += chunk
-        return body[:MAX_ERROR_BODY]
+            async with asyncio.timeout(ERROR_BODY_S):
+                while len(self._refused) < MAX_ERROR_BODY and (chunk := await response.content.readany()):
+                    self._refused += chunk
+        return self._refused[:MAX_ERROR_BODY]
 
     def _take(self, events: list[bytes]) -> None:
         """Take the events of one read and pass on what they bring, even if a later event of the read raises."""

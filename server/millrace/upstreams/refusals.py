@@ -53,6 +53,7 @@ _STATUS_OF_WORDS = {
     "badrequest": 400,
 }
 _NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_balance", "insufficient_credits")
+_BAD_KEY = ("authentication", "invalid_api_key", "api_key_invalid")
 _NO_MODEL = ("model_not_found", "model_not_exist", "model_not_available", "not_found_error")
 
 
@@ -68,9 +69,10 @@ class Refusals:
 
     def of_status(self, status: int, retry_after: str | None, body: bytes) -> UpstreamError:
         """Return the error of an HTTP status. Providers charge nothing for these."""
-        error = self._error(status, _fields(error_in(body)), f"answered HTTP {status}")
+        fields = _fields(error_in(body))
+        error = self._error(_meant(status, fields), fields, f"answered HTTP {status}")
         error.billable = False
-        error.retry_after_ms = self._retry_after_ms(retry_after)
+        error.retry_after_ms = self._retry_after_ms(retry_after or _delay(fields))
         return error
 
     def of_event(self, given: Any, *, billable: bool) -> UpstreamError:
@@ -189,6 +191,26 @@ def _status(fields: dict[str, Any]) -> int:
             return given
     kind = f"{fields.get('type')} {fields.get('code')} {fields.get('status')}".lower()
     return next((status for words, status in _STATUS_OF_WORDS.items() if words in kind), 502)
+
+
+def _meant(status: int, fields: dict[str, Any]) -> int:
+    """Return the status that an error means. A gateway may send another one around the words of the provider."""
+    is_fault = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if is_fault and _has_no_money(fields):
+        return HTTPStatus.TOO_MANY_REQUESTS.value
+    kind = f"{fields.get('type')} {fields.get('code')} {fields.get('details')}".lower()
+    if (is_fault or status == HTTPStatus.BAD_REQUEST) and any(word in kind for word in _BAD_KEY):  # Gemini: 400
+        return HTTPStatus.UNAUTHORIZED.value
+    return HTTPStatus.BAD_REQUEST.value if is_fault and "context_length_exceeded" in kind else status
+
+
+def _delay(fields: dict[str, Any]) -> str | None:
+    """Return when to come again, in seconds, if an error says it in its body, as Gemini's do: "13.5s"."""
+    details = fields.get("details")
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict) and isinstance(delay := detail.get("retryDelay"), str):
+            return delay.removesuffix("s")
+    return None
 
 
 def _cause(status: int, fields: dict[str, Any], what: str) -> str:
