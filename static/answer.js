@@ -31,7 +31,7 @@
  * @typedef {Numbered & {type: "millrace.route", response_id: string, strategy: string, model: string,
  *   tier: "small" | "large" | null, reason: string, cache: string, score: number | null,
  *   trimmed_tokens?: number, max_output_tokens?: number, similarity?: number, entry_id?: string, age_s?: number,
- *   unchecked?: string[]}} Route
+ *   unchecked?: string[], failed?: {model: string, code: string, message: string}[]}} Route
  * @typedef {Numbered & {type: "millrace.revise", response_id: string, item_id: string, keep_through: number,
  *   from_model: string, to_model: string, reason: string}} Revise
  * @typedef {Numbered & {type: "millrace.usage", response_id: string, tokens: number, cost_usd: number,

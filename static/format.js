@@ -29,6 +29,14 @@ export function duration(ms) {
 }
 
 /**
+ * Format a moment of today as hours and minutes.
+ * @param {number} seconds Unix seconds.
+ */
+export function timeOfDay(seconds) {
+  return new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+}
+
+/**
  * Format an age in one unit.
  * @param {number} seconds
  */

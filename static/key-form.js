@@ -8,6 +8,11 @@ import { element } from "./view.js";
 
 const STORAGE_KEY = "millrace.key"; // in sessionStorage, which ends with the tab
 
+/** The key of this tab, if it has one. */
+export function storedKey() {
+  return sessionStorage.getItem(STORAGE_KEY);
+}
+
 /**
  * Connect; ask for a key until the server accepts one.
  * @param {{tries: number, onState: (state: import("./millrace.js").State) => void, onKeyNeeded: () => void}} options
@@ -15,7 +20,7 @@ const STORAGE_KEY = "millrace.key"; // in sessionStorage, which ends with the ta
  */
 export async function connectWithKey({ tries, onState, onKeyNeeded }) {
   for (;;) {
-    const key = sessionStorage.getItem(STORAGE_KEY);
+    const key = storedKey();
     try {
       return await connect({ key, tries, onState });
     } catch (error) {

@@ -4,6 +4,7 @@
 import { History } from "./history.js";
 import { connectWithKey } from "./key-form.js";
 import { MillraceError } from "./millrace.js";
+import { ModelNotice } from "./models.js";
 import { Reconnector } from "./reconnect.js";
 import { summarize } from "./summary.js";
 import { element, View } from "./view.js";
@@ -12,6 +13,7 @@ import { element, View } from "./view.js";
 /** @typedef {import("./reconnect.js").ReconnectState} ReconnectState */
 /** @typedef {import("./summary.js").Summary} Summary */
 
+const LOOK_EVERY_MS = 10_000; // at how the models fare
 const TEXT_DELTAS = ["response.output_text.delta", "response.refusal.delta"];
 
 const question = /** @type {HTMLTextAreaElement} */ (element("question"));
@@ -19,6 +21,7 @@ const askButton = /** @type {HTMLButtonElement} */ (element("ask"));
 const stopButton = /** @type {HTMLButtonElement} */ (element("stop"));
 const view = new View();
 const requests = new History(suggest);
+const models = new ModelNotice();
 const reconnector = new Reconnector(open, showConnection);
 /** @type {Answer | null} */
 let running = null;
@@ -39,12 +42,17 @@ document.addEventListener("keydown", (event) => {
 for (const chip of document.querySelectorAll(".chip")) {
   chip.addEventListener("click", () => suggest(/** @type {HTMLElement} */ (chip).dataset.question ?? ""));
 }
+setInterval(() => {
+  if (reconnector.client) void models.look();
+}, LOOK_EVERY_MS);
 void reconnector.run();
 
 /** Connect. `forbidden` is shown as an error; the page keeps trying, as the configuration may change. */
 async function open() {
   try {
-    return await connectWithKey({ tries: Infinity, onState: showState, onKeyNeeded: showKeyNeeded });
+    const client = await connectWithKey({ tries: Infinity, onState: showState, onKeyNeeded: showKeyNeeded });
+    void models.look();
+    return client;
   } catch (error) {
     if (error instanceof MillraceError && error.code === "forbidden") view.showError(error);
     throw error;
@@ -63,6 +71,7 @@ async function ask() {
   } finally {
     running = null;
     showControls();
+    void models.look();
   }
 }
 

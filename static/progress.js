@@ -30,7 +30,7 @@ export class Progress {
   steps;
   /** @type {"cascade" | "race"} One model after the other, or both at once. */
   mode = "cascade";
-  /** @type {Route | null} The last one. In a race there are two; the second names the winner. */
+  /** @type {Route | null} The last one. A race has a second one, for the winner, as has a model that failed. */
   route = null;
   /** Whether a race has a winner. */
   decided = false;
@@ -95,7 +95,8 @@ export class Progress {
     this.route = route;
     this.cache = route.cache;
     if (route.tier) this.names[route.tier] = route.model;
-    if (previous && route.tier) this.#endRace(route.tier);
+    if (this.#revised && route.tier) this.#showFailedOver(route.tier);
+    else if (previous && route.tier) this.#endRace(route.tier, route.failed !== undefined);
     else if (route.cache === "exact") this.#set("exact", "answered", "answered");
     else if (route.cache === "semantic") this.#showSemanticHit(route);
     else if (route.cache === "joined") this.#showJoined(route);
@@ -125,18 +126,19 @@ export class Progress {
   }
 
   /** @param {Route} route */
-  #startModels({ tier, strategy }) {
-    if (tier && strategy === "race") this.#startRace();
-    else if (tier) this.#startModel(tier, strategy);
+  #startModels({ tier, strategy, failed }) {
+    if (tier && strategy === "race" && !failed) this.#startRace();
+    else if (tier) this.#startModel(tier, strategy, failed !== undefined);
   }
 
   /**
    * @param {Tier} tier
    * @param {string} strategy
+   * @param {boolean} hasFailed The other model, so that it is not asked now.
    */
-  #startModel(tier, strategy) {
+  #startModel(tier, strategy, hasFailed) {
     const isLarge = tier === "large";
-    if (isLarge) this.#set("small", "past", "not asked");
+    if (isLarge) this.#set("small", hasFailed ? "broken" : "past", hasFailed ? "failed before" : "not asked");
     this.#set(tier, "working", "answering");
     // With the strategy `small` the answer is not checked.
     if (strategy !== "small") this.#set("check", isLarge ? "past" : "working", "checking");
@@ -150,12 +152,15 @@ export class Progress {
     this.#set("check", "idle", "waiting");
   }
 
-  /** @param {Tier} winner */
-  #endRace(winner) {
+  /**
+   * @param {Tier} winner
+   * @param {boolean} hasFailed The other model; else it was slower.
+   */
+  #endRace(winner, hasFailed) {
     this.mode = "race";
     this.decided = true;
     this.#set(winner, "working", "answering");
-    this.#set(winner === "large" ? "small" : "large", "closed", "closed");
+    this.#set(winner === "large" ? "small" : "large", hasFailed ? "broken" : "closed", hasFailed ? "failed" : "closed");
     this.#set("check", winner === "large" ? "past" : "working", "checking");
   }
 
@@ -169,6 +174,16 @@ export class Progress {
   }
 
   /**
+   * The small model has failed, and another one is asked. A revise came before.
+   * @param {Tier} tier
+   */
+  #showFailedOver(tier) {
+    this.#set("small", "broken", "failed");
+    this.#set("check", "past", "");
+    this.#set(tier, "working", "answering");
+  }
+
+  /**
    * The attempts show that a hedge has started the large model, and what the loser of a race has cost.
    * @param {Attempt[]} attempts
    */
@@ -178,7 +193,7 @@ export class Progress {
     const both = tiers.includes("small") && tiers.includes("large");
     if (both && this.mode === "cascade" && !this.#revised) this.#startRace();
     attempts.forEach((attempt, index) => {
-      if (this.steps[tiers[index]].state === "closed") this.#showLoser(tiers[index], attempt);
+      if (["closed", "broken"].includes(this.steps[tiers[index]].state)) this.#showLoser(tiers[index], attempt);
     });
   }
 

@@ -1,8 +1,9 @@
 // @ts-check
 /** The sentences about a request that the page shows. Pure. */
 
-import { age, count, duration, money, similarity } from "./format.js";
+import { age, count, duration, money, similarity, timeOfDay } from "./format.js";
 
+/** @typedef {import("./models.js").ModelHealth} ModelHealth */
 /** @typedef {import("./progress.js").Progress} Progress */
 /** @typedef {import("./summary.js").Summary} Summary */
 
@@ -11,6 +12,8 @@ const STAGE_NAMES = /** @type {Record<string, string>} */ ({
   small: "the small model",
   large: "the large model",
 });
+
+const OTHER = /** @type {Record<string, string>} */ ({ small: "large", large: "small" });
 
 /** The results of failed checks, as the end of a sentence about the model. */
 const VERDICTS = /** @type {Record<string, string>} */ ({
@@ -37,6 +40,7 @@ export function verdict(reason, fallback = "failed") {
 export function runningSentence({ route, cache, mode, decided }) {
   const model = STAGE_NAMES[route?.tier ?? ""];
   if (!model) return "";
+  if (route?.failed) return `${capitalized(STAGE_NAMES[OTHER[route.tier ?? ""]])} failed; ${model} is answering.`;
   if (mode === "race" && !decided) return "Both models race for the first token.";
   if (decided) return `${capitalized(model)} was first and is answering.`;
   if (cache === "joined") return `An identical request is running; ${model} answers both.`;
@@ -49,14 +53,27 @@ export function runningSentence({ route, cache, mode, decided }) {
  */
 export function routeText({ route, cache, mode, decided, trimmed }) {
   if (!route) return "";
-  const { model, reason, score, similarity: cosine, age_s } = route;
+  const { model, reason, score, similarity: cosine, age_s, failed } = route;
   const parts = mode === "race" && !decided ? [reason] : [model, reason];
+  if (failed) parts.splice(0, 2, ...failed.map(({ message }) => message), `${model} instead`);
   if (typeof score === "number") parts.push(`score ${score.toFixed(2)}`);
   if (cosine !== undefined) parts.push(`${similarity(cosine)} similar`);
   if (age_s !== undefined) parts.push(`stored ${age(age_s)} ago`);
   if (cache === "joined") parts.push("shared with an identical request");
   if (trimmed) parts.push(`${count(trimmed)} tokens trimmed`);
   return parts.join(" · ");
+}
+
+/**
+ * What is wrong with a model; empty if nothing is.
+ * @param {ModelHealth} health
+ */
+export function healthSentence({ model, status, failing_since, last_cause, failures_last_minute, ...more }) {
+  const lately = more.failures_last_5_minutes;
+  const failures = `${count(lately)} ${lately === 1 ? "failure" : "failures"} in the last 5 minutes`;
+  if (status === "failing") return `${model} fails since ${timeOfDay(failing_since ?? 0)}: ${last_cause} (${failures}).`;
+  const times = failures_last_minute === 1 ? "once" : `${count(failures_last_minute)} times`;
+  return status === "degraded" ? `${model} failed ${times} within the last minute: ${last_cause}.` : "";
 }
 
 /** @param {Summary} summary */

@@ -160,13 +160,15 @@ export class View {
   /** @param {Answer} answer */
   #showRevise(answer) {
     const [{ text, reason, from, to }] = answer.takenBack.slice(-1);
-    const why = textElement("p", `Taken back: ${from} ${verdict(reason)}. ${to} answers instead.`, "why");
+    const fault = `${from} ${verdict(reason)}`;
+    const why = textElement("p", `${text ? "Taken back: " : ""}${fault}. ${to} answers instead.`, "why");
     why.append(textElement("code", reason));
     this.#revised.replaceChildren(...(text ? [textElement("del", text)] : []), why);
     this.#revised.classList.remove("collapsed");
     this.#revised.hidden = false;
     this.#answer.textContent = answer.text;
-    this.#setStatus("streaming", `The answer of ${from} is taken back: it ${verdict(reason)}. Asking ${to}.`);
+    const taken = `The answer of ${from} is taken back: it ${verdict(reason)}`;
+    this.#setStatus("streaming", `${text ? taken : fault}. Asking ${to}.`);
   }
 }
 

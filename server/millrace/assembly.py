@@ -23,6 +23,7 @@ from millrace.caches.semantic import SqliteSemanticCache
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
+from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.memory import MemoryBudget
@@ -190,7 +191,7 @@ def _funnel(
     upstreams = {tier: OpenAIUpstream(connections, _endpoint(model), CLOCK) for tier, model in models.items()}
     funnel = Funnel(
         catalog=catalog,
-        caller=Caller(upstreams, schemas),
+        caller=Caller(upstreams, schemas, Health(catalog.models, CLOCK, WALL)),
         recall=recall,
         ledger=ledger,
         wall=WALL,

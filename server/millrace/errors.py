@@ -85,7 +85,11 @@ class FailedWithUsage(MillraceError):  # noqa: N818 - the name says what the cli
 
 
 class UpstreamError(MillraceError):
-    """A model failed to answer, or to finish. `billable` is False only if the provider certainly charges nothing."""
+    """A model failed to answer, or to finish. `billable` is False only if the provider certainly charges nothing.
+
+    `cause` says why in Millrace's own words, of which there are few, so that logs can hold it and counts can be kept
+    by it. `message` may repeat the provider's words.
+    """
 
     def __init__(
         self,
@@ -95,9 +99,11 @@ class UpstreamError(MillraceError):
         billable: bool = True,
         retry_after_ms: int | None = None,
         rule: Rule | None = None,
+        cause: str = "",  # default: the message
     ) -> None:
         super().__init__(code, message, retry_after_ms=retry_after_ms, rule=rule)
         self.billable = billable
+        self.cause = cause or message
 
 
 def without_traceback(error: MillraceError) -> MillraceError:

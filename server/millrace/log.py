@@ -1,8 +1,8 @@
 """Logging: one event per line, as JSON unless stderr is a terminal. Prompts, answers and keys are never logged.
 
 A fault (`exc_info`) is logged in one line: its type, and where it was raised. Its message may quote a prompt, so only
-the operating system's and SQLite's are logged. At most one warning or error of a kind is logged a second; the next one
-says how many were left out.
+the operating system's and SQLite's are logged. At most one warning or error of a kind (of a model and a cause, where it
+names them) is logged a second; the next one says how many were left out.
 """
 
 import logging
@@ -27,17 +27,18 @@ _GRAVE = ("warning", "error", "critical")
 
 
 class Throttle:
-    """Lets one line of a kind through in `EVERY_S` seconds, and counts the others."""
+    """Lets one line of a kind through in `every_s` seconds, and counts the others."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, every_s: float = EVERY_S) -> None:
         self._clock = clock
+        self._every_s = every_s
         self._kinds: dict[object, tuple[float, int]] = {}  # kind -> when a line was let through; left out since then
 
     def passes(self, kind: object) -> int | None:
         """Return how many lines of a kind were left out before this one; None if this one is to be left out."""
         now = self._clock()
-        last, left_out = self._kinds.get(kind, (now - EVERY_S, 0))
-        if now - last < EVERY_S:
+        last, left_out = self._kinds.get(kind, (now - self._every_s, 0))
+        if now - last < self._every_s:
             self._kinds[kind] = (last, left_out + 1)
             return None
         if len(self._kinds) >= KINDS:
@@ -114,7 +115,7 @@ class _Quiet(logging.Filter):
 def _throttled(throttle: Throttle) -> Callable[[Any, str, MutableMapping[str, Any]], MutableMapping[str, Any]]:
     def throttled(_: Any, level: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if level in _GRAVE:
-            left_out = throttle.passes(event["event"])
+            left_out = throttle.passes((event["event"], event.get("model"), event.get("cause")))
             if left_out is None:
                 raise structlog.DropEvent
             if left_out:

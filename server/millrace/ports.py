@@ -40,6 +40,7 @@ class Attempt(Protocol):
     sent: bool  # the request has been sent; before that the provider charges nothing
     usage: Usage | None  # as the provider reported it; None until then
     notes: tuple[str, ...]  # how the call differs from what was asked, because the provider refuses that
+    retried_after: str  # why it was tried once more; empty if it was not
 
     def abort(self) -> None:
         """Close the socket at once and cancel `done`, if the call has not ended. Idempotent.

@@ -5,7 +5,7 @@ import test from "node:test";
 import { Progress, STEPS } from "../../static/progress.js";
 import { connect } from "../../static/millrace.js";
 import { summarize } from "../../static/summary.js";
-import { endSentence, routeText, runningSentence } from "../../static/sentences.js";
+import { endSentence, healthSentence, routeText, runningSentence } from "../../static/sentences.js";
 import { fetch, FakeSocket, WebSocket } from "./socket.js";
 
 /** @typedef {import("../../static/millrace.js").Answer} Answer */
@@ -229,6 +229,63 @@ test("a race that is cancelled stops in both lanes", async () => {
   await route({ ...SMALL, strategy: "race" });
   await end("cancelled", { cache: "miss", route: "large" }, [attempt("s", "cancelled"), attempt("l", "cancelled")]);
   assert.equal(states(progress), "past past past stopped idle stopped");
+});
+
+const FAILED = [{ model: "s", code: "upstream_error", message: "s answered HTTP 503: busy" }];
+
+test("a small model that fails is broken, and the large one answers instead", async () => {
+  const { progress, route, revise, end } = await asked();
+  await route(SMALL);
+  await revise("upstream_error");
+  await route({ ...LARGE, reason: "s failed: answered HTTP 503", failed: FAILED });
+  assert.equal(progress.mode, "cascade");
+  assert.equal(states(progress), "past past past broken past working");
+  assert.equal(runningSentence(progress), "The small model failed; the large model is answering.");
+  assert.equal(routeText(progress), "s answered HTTP 503: busy · l instead");
+  await end("completed", { cache: "miss", route: "large" }, [attempt("s", "failed", 0), attempt("l", "answered")]);
+  assert.equal(states(progress), "past past past broken past answered");
+  assert.equal(progress.steps.small.note, "failed, $0");
+});
+
+test("when the large one fails too, both are broken", async () => {
+  const { progress, route, revise, end } = await asked();
+  await route(SMALL);
+  await revise("upstream_error");
+  await route({ ...LARGE, failed: FAILED });
+  await end("failed", { cache: "miss", route: "large" }, [attempt("s", "failed", 0), attempt("l", "failed", 0)]);
+  assert.equal(states(progress), "past past past broken past broken");
+});
+
+test("one that is passed over has failed before", async () => {
+  const { progress, route } = await asked();
+  await route({ ...LARGE, failed: FAILED });
+  assert.deepEqual(progress.steps.small, { state: "broken", note: "failed before" });
+  assert.equal(states(progress), "past past past broken past working");
+  const raced = await asked();
+  await raced.route({ ...LARGE, strategy: "race", failed: FAILED });
+  assert.equal(raced.progress.mode, "cascade");
+});
+
+test("one that failed in a race is broken, one that was slower is closed", async () => {
+  const { progress, route } = await asked();
+  await route({ ...SMALL, strategy: "race" });
+  await route({ ...LARGE, strategy: "race", reason: "won the race: s failed", failed: FAILED });
+  assert.equal(states(progress), "past past past broken past working");
+  assert.equal(runningSentence(progress), "The small model failed; the large model is answering.");
+});
+
+test("how a model fares is told in a sentence", () => {
+  const fine = { tier: "small", model: "s", failing_since: null, last_answer_at: 1, last_failure_at: null };
+  const counts = { last_cause: null, failures_last_minute: 0, failures_last_5_minutes: 0, causes: {} };
+  assert.equal(healthSentence({ ...fine, ...counts, status: "ok" }), "");
+  assert.equal(healthSentence({ ...fine, ...counts, status: "unknown" }), "");
+  const failed = { ...fine, ...counts, last_cause: "answered HTTP 503", failures_last_minute: 1 };
+  const lately = { ...failed, failures_last_5_minutes: 1200 };
+  assert.equal(healthSentence({ ...lately, status: "degraded" }), "s failed once within the last minute: answered HTTP 503.");
+  const since = new Date(2026, 10, 28, 9, 5).getTime() / 1000;
+  const told = healthSentence({ ...lately, status: "failing", failing_since: since });
+  const shape = /^s fails since 0?9.05.*: answered HTTP 503 \(1,200 failures in the last 5 minutes\)\.$/;
+  assert.ok(shape.test(told), told);
 });
 
 test("a hedge has one lane until the large model is started", async () => {

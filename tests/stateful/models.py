@@ -27,6 +27,7 @@ class ManualAttempt:
         self.asides: list[Aside] = []
         self.sent = False
         self.notes: tuple[str, ...] = ()
+        self.retried_after = ""
         self.usage: Usage | None = None
         self.finish: Finish | None = None
         self.paused = self.waited = False

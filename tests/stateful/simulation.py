@@ -18,6 +18,7 @@ from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
 from millrace.funnel.calls import Caller as UpstreamCaller
 from millrace.funnel.funnel import Funnel
+from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.memory import MemoryBudget
@@ -102,9 +103,10 @@ class Simulation:
         self.drain: asyncio.Task[None] | None = None
         clock = self.loop.time
         upstream = ManualUpstream(self.attempts)
+        health = Health(CATALOG.models, clock, self._wall)
         self.funnel = Funnel(
             catalog=CATALOG,
-            caller=UpstreamCaller({Tier.SMALL: upstream, Tier.LARGE: upstream}, InlineSchemas()),
+            caller=UpstreamCaller({Tier.SMALL: upstream, Tier.LARGE: upstream}, InlineSchemas(), health),
             recall=Recall(CATALOG, MemoryExactCache(), None, ""),
             ledger=self.ledger,
             wall=self._wall,

@@ -64,6 +64,7 @@ class StubAttempt:
         self.aside: Callable[[Aside], None] = self.asides.append
         self.sent = True
         self.notes: tuple[str, ...] = ()
+        self.retried_after = ""
         self.usage = usage
         self.sink: Sink = self.parts.extend
         self.done: asyncio.Future[Finish]  # nobody waits for it here

@@ -19,6 +19,7 @@ class ManualAttempt:
         self.asides: list[Aside] = []
         self.sent = True
         self.notes: tuple[str, ...] = ()
+        self.retried_after = ""
         self.usage: Usage | None = None
         self.steps: list[str] = []
 

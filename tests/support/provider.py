@@ -64,19 +64,41 @@ Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def scripted_provider(script: Script, *, key: str | None = None) -> AsyncIterator[Provider]:
+async def listening(script: Script) -> AsyncIterator[tuple[Provider, str]]:
+    """Run a provider of this script on a free port; yield it and its URL."""
     provider = Provider(script)
     server = await asyncio.start_server(provider.serve, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/"
-    endpoint = UpstreamEndpoint(base_url=url, api_key=key, **PATIENCE)
     try:
-        async with Connections() as connections, asyncio.timeout(20):
-            provider.upstream = OpenAIUpstream(connections, endpoint, lambda: provider.now, wall=lambda: 0.0)
-            yield provider
+        yield provider, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/"
     finally:
         server.close()
         for line in provider.lines:
             line.close()
+
+
+@asynccontextmanager
+async def scripted_provider(script: Script, *, key: str | None = None) -> AsyncIterator[Provider]:
+    async with listening(script) as (provider, url), Connections() as connections, asyncio.timeout(20):
+        endpoint = UpstreamEndpoint(base_url=url, api_key=key, **PATIENCE)
+        provider.upstream = OpenAIUpstream(connections, endpoint, lambda: provider.now, wall=lambda: 0.0)
+        yield provider
+
+
+def one_after_another(*scripts: Script) -> Script:
+    """Return a script that answers each request by the next of these, and all further ones by the last."""
+    left = [*scripts]
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        await (left.pop(0) if len(left) > 1 else left[0])(writer)
+
+    return script
+
+
+def refusal(status: int, said: Any = None, **headers: str) -> bytes:
+    """Return an HTTP error, whose body is an error object, or empty."""
+    data = b"" if said is None else orjson.dumps({"error": said})
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {status} No\r\n{lines}Content-Length: {len(data)}\r\n\r\n".encode() + data
 
 
 def close(writer: asyncio.StreamWriter) -> None:

@@ -1,6 +1,7 @@
 """Models that follow a script, and a funnel of the real parts around them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,6 +12,7 @@ from millrace.errors import UpstreamError
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
+from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import Policy
@@ -81,6 +83,7 @@ class ScriptedAttempt:
         self.asides: list[Aside] = []
         self.sent = True
         self.notes: tuple[str, ...] = ()
+        self.retried_after = ""
         self.usage: Usage | None = None
         self.aborted = False
         self._flowing = asyncio.Event()
@@ -139,9 +142,10 @@ class ScriptedFunnel:
         self, small: ScriptedUpstream, large: ScriptedUpstream, database: SqliteDatabase, exact: ExactCache | None
     ) -> None:
         self.small, self.large = small, large
+        health = Health(CATALOG.models, time.monotonic, time.time)
         self.funnel = Funnel(
             catalog=CATALOG,
-            caller=Caller({Tier.SMALL: small, Tier.LARGE: large}, InlineSchemas()),
+            caller=Caller({Tier.SMALL: small, Tier.LARGE: large}, InlineSchemas(), health),
             recall=Recall(CATALOG, exact, None, ""),
             ledger=SqliteLedger(database),
             wall=lambda: 1_700_000_000.0,

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from millrace import app, settings
@@ -47,10 +48,13 @@ def configuration_for(small_url: str, large_url: str, **server: Any) -> dict[str
 
 @contextlib.asynccontextmanager
 async def serving(
-    configuration: dict[str, Any], ws: Any = BatchingWebSocket, connections: set[Any] | None = None
+    configuration: dict[str, Any],
+    ws: Any = BatchingWebSocket,
+    connections: set[Any] | None = None,
+    environ: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[str]:
     """Run a server in this loop; yield its URL. `ws` is uvicorn's choice of a WebSocket protocol."""
-    server = app.server(settings.build(configuration, {}))
+    server = app.server(settings.build(configuration, environ))
     stopped = asyncio.Event()
     patched: Any = server
     patched.main_loop = stopped.wait  # its own looks ten times a second

@@ -189,6 +189,7 @@ def test_a_part_of_an_answer_is_never_completed(case: str) -> None:
         b'event: error\ndata: {"reason": "loading"}\n\n',
         sse({"choices": [], "error": {"message": "loading"}}, DONE),
         sse({"choices": [{"delta": {"content": ""}, "finish_reason": "error"}], "error": {"message": "loading"}}),
+        sse({"choices": [{"delta": {}, "finish_reason": "error", "error": {"message": "loading", "code": 502}}]}, DONE),
     ],
 )
 def test_an_error_inside_a_stream_is_one(said: bytes, error: bytes) -> None:

@@ -29,6 +29,8 @@ def refused(status: int, error: Any = None, retry_after: str | None = None, key:
         (429, None, (429, "upstream_overloaded"), True),
         (429, "insufficient_quota", (429, "insufficient_quota"), False),
         (401, "invalid_api_key", (502, "upstream_error"), False),
+        (402, None, (502, "upstream_error"), False),
+        (405, None, (502, "upstream_error"), False),
         (403, "forbidden", (502, "upstream_error"), False),
         (404, None, (502, "upstream_error"), False),
         (400, "model_not_found", (502, "upstream_error"), False),
@@ -46,6 +48,42 @@ def test_a_status_is_passed_on_where_the_client_can_act_on_it(
     error = refused(status, {"error": {"message": "why", "code": code}})
     assert ((error.rule.status, error.code), error.rule.retry, error.billable) == (seen, retry, False)
     assert "why" in error.message or status in (401, 403)
+
+
+WRAPPED: dict[str, tuple[int, dict[str, Any], int, str]] = {  # status, error; the status and the code that are meant
+    "no money": (500, {"code": "insufficient_quota"}, 429, "insufficient_quota"),
+    "too long": (502, {"code": "context_length_exceeded"}, 400, "context_length_exceeded"),
+    "too long, busy": (503, {"code": "context_length_exceeded"}, 400, "context_length_exceeded"),
+    "a bad key": (500, {"type": "authentication_error"}, 502, "upstream_error"),
+    "Gemini's bad key": (
+        400,
+        {"status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]},
+        502,
+        "upstream_error",
+    ),
+    "no model": (500, {"code": "model_not_found"}, 502, "upstream_error"),
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_a_gateway_may_send_another_status_than_is_meant(kind: str) -> None:
+    """None of these is any use to repeat, and of a bad key no word is shown."""
+    status, given, meant, code = WRAPPED[kind]
+    error = refused(status, {"error": {"message": f"why {KEY[:9]}", **given}})
+    assert (error.rule.status, error.code, error.rule.retry, error.billable) == (meant, code, False, False)
+    assert ("why" in error.message) is ("bad key" not in kind)
+
+
+def test_a_cause_has_no_word_of_a_provider_but_known_ones() -> None:
+    """It goes into the log, and is counted by."""
+    given = {"message": "why", "code": "why_not", "type": "why_so"}
+    assert refused(500, {"error": given}).cause == "answered HTTP 500"
+    assert refused(429, {"error": given | {"code": "rate_limit_exceeded"}}).cause == "answered HTTP 429, rate_limit"
+    assert refused(500, {"error": given | {"code": "insufficient_quota"}}).cause == (
+        "answered HTTP 500, error 429, insufficient_quota"
+    )
+    event = Refusals("m", None, lambda: 0.0).of_event(given | {"code": 503}, billable=True)
+    assert event.cause == "failed in mid-stream, error 503"
 
 
 SHAPES: dict[str, Any] = {
@@ -119,3 +157,12 @@ NO_RETRIES = dict.fromkeys(("", "soon", "nan", "inf", "²", "Wed, 99 Oct 2015 07
 def test_retry_after(given: str, milliseconds: int | None) -> None:
     """Seconds, fractions too, or an HTTP date, against the wall clock, within a day; what is neither is ignored."""
     assert refused(429, retry_after=given).retry_after_ms == milliseconds
+
+
+def test_retry_after_in_the_body() -> None:
+    """As Gemini's compatible endpoint sends it. The header goes first."""
+    details = [{"@type": "Help"}, {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "13.5s"}]
+    assert refused(429, [{"error": {"message": "slow", "details": details}}]).retry_after_ms == 13_500
+    assert refused(429, [{"error": {"message": "slow", "details": details}}], "2").retry_after_ms == 2000
+    for odd in ("", "soon", 3, None, {"retryDelay": "1s"}, [3], [{"retryDelay": 1}], [{"retryDelay": "a while"}]):
+        assert refused(429, {"error": {"message": "slow", "details": odd}}).retry_after_ms is None

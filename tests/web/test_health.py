@@ -1,4 +1,7 @@
-"""What `/healthz?verbose` shows, and to whom."""
+"""What `/healthz?verbose` and `/readyz?verbose` show, and to whom."""
+
+import time
+from typing import Any
 
 import aiohttp
 import pytest
@@ -38,7 +41,36 @@ async def test_once_there_is_a_key_it_is_for_admins_alone(
         start(lambda configuration: configuration["server"].update(data_dir=str(tmp_path))) as running,
         aiohttp.ClientSession(headers=headers) as http,
     ):
-        async with http.get(f"{running.url}/healthz?verbose=1") as answer:
-            assert (answer.status, "memory" in await answer.text()) == (status, status == 200)
-        async with http.get(f"{running.url}/healthz") as answer:
-            assert answer.status == 200
+        for path, more in (("healthz", "memory"), ("readyz", "models")):
+            async with http.get(f"{running.url}/{path}?verbose=1") as answer:
+                assert (answer.status, f'"{more}":' in await answer.text()) == (status, status == 200)
+            async with http.get(f"{running.url}/{path}") as answer:
+                assert (answer.status, more in await answer.text()) == (200, False)
+
+
+async def test_it_shows_how_each_model_fares_and_stays_ready(millrace: Running) -> None:
+    """A failing model is no reason to take the process out of service: the other one answers."""
+    async with aiohttp.ClientSession(millrace.url) as http:
+
+        async def ready() -> Any:
+            async with http.get("/readyz?verbose") as answer:
+                assert answer.status == 200
+                said = await answer.json()
+            validate_answer("get", "/readyz", 200, said)
+            assert said["status"] == "ready"
+            return said["models"]
+
+        small, large = await ready()
+        assert (small["tier"], small["model"], small["status"]) == ("small", "small-model", "unknown")
+        assert (small["failing_since"], small["last_cause"], small["causes"]) == (None, None, {})
+        for prompt in ("Hello. [fault.small=error]", "Hello again. [fault.small=hangup@0]"):
+            async with http.post("/v1/responses", json={"input": prompt, "model": "auto"}) as answer:
+                assert answer.status == 200
+        small, large = await ready()
+        assert (small["status"], large["status"], large["failing_since"]) == ("failing", "ok", None)
+        assert abs(small["failing_since"] - time.time()) < 60
+        assert small["failing_since"] <= small["last_failure_at"] <= large["last_answer_at"]
+        assert (small["failures_last_minute"], small["failures_last_5_minutes"]) == (2, 2)
+        assert small["causes"]["answered HTTP 500"] == 1
+        async with http.get("/readyz") as answer:
+            assert await answer.json() == {"status": "ready"}

@@ -1,4 +1,4 @@
-"""The metadata that every dialect adds to an answer: its source, its caches, its check, what was cut or not checked."""
+"""The metadata that every dialect adds to an answer: source, caches, check, failures, what was cut or not checked."""
 
 from millrace.funnel.response_log import Ended
 from millrace.types import Request
@@ -12,6 +12,7 @@ def metadata_of(request: Request, ended: Ended) -> dict[str, str]:
         "millrace.cache": ended.cache.value,
         "millrace.route": ended.source.value if ended.source else "",
         "millrace.check": ended.check or "",
+        "millrace.failed": "; ".join(failure.message for failure in ended.failed)[:MAX_METADATA_VALUE],
         "millrace.unchecked": ", ".join(request.unchecked)[:MAX_METADATA_VALUE],
         "millrace.notes": "; ".join((*request.not_passed_on, *ended.statement.notes))[:MAX_METADATA_VALUE],
         "millrace.trimmed_tokens": str(ended.trimmed_tokens or ""),

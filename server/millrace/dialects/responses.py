@@ -84,6 +84,7 @@ class ResponsesProjection(Projection):
                     entry_id=UNSET if fact.entry_id is None else fact.entry_id,
                     age_s=UNSET if fact.age_s is None else fact.age_s,
                     unchecked=[*self._request.unchecked] or UNSET,
+                    failed=[wire.ModelFailure(each.model, each.code, each.message) for each in fact.failed] or UNSET,
                 )
             )
 

@@ -8,17 +8,19 @@ from dataclasses import replace
 from millrace import pricing
 from millrace.errors import MillraceError, UpstreamError
 from millrace.funnel.bill import OpenCharge, Payer
+from millrace.funnel.health import Health
 from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Attempt, SchemaValidator, Upstream
 from millrace.types import Call, Model, Outcome, Tier
 
 
 class Caller:
-    """Opens calls to the configured models. `schemas` checks what they answer."""
+    """Opens calls to the configured models, and notes how they fare. `schemas` checks what they answer."""
 
-    def __init__(self, upstreams: Mapping[Tier, Upstream], schemas: SchemaValidator) -> None:
+    def __init__(self, upstreams: Mapping[Tier, Upstream], schemas: SchemaValidator, health: Health) -> None:
         self._upstreams = upstreams
         self.schemas = schemas
+        self.health = health
 
     @contextmanager
     def call(self, model: Model, response: ResponseLog, payer: Payer) -> Iterator[OpenCharge]:
@@ -46,12 +48,22 @@ class Caller:
                 charge.outcome = Outcome.CANCELLED
                 raise
             finally:
-                if (error := _failure(attempt)) is not None:
+                if (error := error_of(attempt)) is not None:
                     charge.billable = error.billable
                 if charge.outcome is Outcome.RUNNING:
                     charge.outcome = Outcome.FAILED
+                self._note(model.tier, attempt, error)
         finally:
             attempt.abort()
+
+    def _note(self, tier: Tier, attempt: Attempt, error: UpstreamError | None) -> None:
+        """Note how the model fared, unless it was dropped before a word."""
+        if attempt.retried_after:
+            self.health.failed(tier, attempt.retried_after)
+        if error is not None:
+            self.health.failed(tier, error.cause, error.retry_after_ms if error.rule.retry else None)
+        elif attempt.parts or attempt.asides or (attempt.done.done() and not attempt.done.cancelled()):
+            self.health.answered(tier)
 
 
 def plan(model: Model, response: ResponseLog, payer: Payer) -> Call:
@@ -88,7 +100,8 @@ def over_budget(response: ResponseLog, reason: str) -> MillraceError:
     return MillraceError("budget_exceeded", message, param=path)
 
 
-def _failure(attempt: Attempt) -> UpstreamError | None:
+def error_of(attempt: Attempt) -> UpstreamError | None:
+    """Return why a call has failed; None if it has not."""
     if not attempt.done.done() or attempt.done.cancelled():
         return None
     error = attempt.done.exception()

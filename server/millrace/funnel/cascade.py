@@ -3,22 +3,26 @@
 import asyncio
 from contextlib import AbstractContextManager
 
-from millrace.errors import UpstreamError
+from millrace.errors import UpstreamError, without_traceback
 from millrace.funnel import checks
 from millrace.funnel.bill import OpenCharge, Payer
 from millrace.funnel.calls import Caller, affords, over_budget
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.ending import Result
-from millrace.funnel.response_log import ResponseLog, Revised
+from millrace.funnel.failures import after_a_check, failure_of, none_left
+from millrace.funnel.response_log import ResponseLog, Revised, Routed
 from millrace.types import (
     PASSED,
     Answer,
+    Call,
     CallPiece,
     Finish,
     FinishReason,
+    Model,
     Outcome,
     Refusal,
     Source,
+    Tier,
     Verdict,
     reasoning_of,
     refusal_of,
@@ -44,6 +48,7 @@ async def keep_or_escalate(
     model with. The small model's socket is closed before the large model is called.
     """
     small, large = catalog.models
+    failure: UpstreamError | None = None
     try:
         with call as charge:
             finish, verdict = await _small_answer(response, charge, caller)
@@ -60,9 +65,13 @@ async def keep_or_escalate(
     except UpstreamError as error:
         if response.committed or not affords(large, response, payer):
             raise
-        reason, verdict = error.code, Verdict()
+        without_traceback(error)  # it stays in a local name, and its frames would wait for the collector
+        failure, reason, verdict = error, error.code, Verdict()
     response.revise(Revised(from_model=small.id, to_model=large.id, reason=reason))
-    return await keep(response, caller, caller.call(large, response, payer), escalated_by=verdict.check)
+    if failure is not None:
+        response.route(_in_place_of(small, failure, large, response))
+    call = caller.call(large, response, payer)
+    return await keep(response, caller, call, escalated_by=verdict.check, other=failure)
 
 
 async def keep(
@@ -72,15 +81,42 @@ async def keep(
     *,
     judged: bool = True,
     escalated_by: str | None = None,
+    other: UpstreamError | None = None,
 ) -> Result:
-    """Keep the answer of a call, whatever the checks say: no other model is left, so all its text is committed."""
+    """Keep the answer of a call, whatever the checks say: no other model is left, so all its text is committed.
+
+    `escalated_by` is the check that the small model's answer failed, `other` why the other model has failed. An error
+    says so too.
+    """
     response.commit()
     with call as charge:
-        finish = await charge.attempt.done
+        try:
+            finish = await charge.attempt.done
+        except UpstreamError as error:
+            if other is not None:
+                is_small = charge.model.tier is Tier.SMALL
+                raise (none_left(error, other) if is_small else none_left(other, error)) from None
+            if escalated_by is not None:
+                raise after_a_check(escalated_by, error) from None
+            raise
         if not judged:
             return _result(response, charge, finish, Verdict(), None)
         verdict = await _judge(response, charge, caller, finish)
         return _result(response, charge, finish, verdict, escalated_by or _check_name(response, verdict))
+
+
+def _in_place_of(small: Model, failure: UpstreamError, large: Model, response: ResponseLog) -> Routed:
+    """Return the fact that the large model is asked because the small one has failed."""
+    request = response.request
+    return Routed(
+        strategy=request.strategy,
+        model=large.id,
+        tier=large.tier,
+        reason=f"{small.id} failed: {failure.cause}",
+        trimmed_tokens=request.trimmed_tokens,
+        max_output_tokens=Call(model=large, prompt=request.prompt).capped_by_operator,
+        failed=(failure_of(small, failure),),
+    )
 
 
 async def _small_answer(response: ResponseLog, charge: OpenCharge, caller: Caller) -> tuple[Finish | None, Verdict]:

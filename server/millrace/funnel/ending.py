@@ -63,7 +63,7 @@ class Result:
         )
 
 
-def answered(bill: Bill, result: Result) -> Ended:
+def answered(response: ResponseLog, bill: Bill, result: Result) -> Ended:
     """Return the end of a request that a stage answered."""
     return Ended(
         status=Status.INCOMPLETE if result.cut or result.finish in _CUT else Status.COMPLETED,
@@ -73,6 +73,7 @@ def answered(bill: Bill, result: Result) -> Ended:
         cache=result.cache,
         check=result.check,
         trimmed_tokens=bill.trimmed_tokens,
+        failed=response.failed,
         statement=replace(bill.statement(result.usage), max_output_tokens=result.capped_by_operator),
     )
 
@@ -115,6 +116,7 @@ def _unanswered(
         source=Source(last.tier.value) if last else None,
         cache=response.cache,
         trimmed_tokens=bill.trimmed_tokens,
+        failed=response.failed,
         statement=statement,
     )
 

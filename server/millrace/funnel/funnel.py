@@ -32,7 +32,7 @@ from millrace.funnel.recall import Recall
 from millrace.funnel.response_log import ResponseLog, Routed
 from millrace.funnel.routing.choice import Choice, Policy, choose
 from millrace.ports import Admission, Clock, Ledger
-from millrace.types import CacheMode, CacheOutcome, SemanticHit, StoredAnswer, Strategy, Thought
+from millrace.types import CacheMode, CacheOutcome, SemanticHit, StoredAnswer, Strategy, Thought, Tier
 
 FlightKey = tuple[bytes, bool]  # what requests in one flight have in common: the exact key, and `commits_early`
 
@@ -51,6 +51,7 @@ class Funnel:
         policy: Policy,
         max_running: int,
     ) -> None:
+        self.health = caller.health  # how the models fare
         self._catalog = catalog
         self._caller = caller
         self._recall = recall
@@ -75,7 +76,7 @@ class Funnel:
         with self._enter(response, admission) as bill:
             try:
                 response.start()
-                ended = answered(bill, await self._trim_to_join(response, bill))
+                ended = answered(response, bill, await self._trim_to_join(response, bill))
             except asyncio.CancelledError:
                 ended = cancelled(response, bill)
                 raise
@@ -132,7 +133,7 @@ class Funnel:
         if request.cache is CacheMode.ONLY:
             message = "millrace.cache: no cached answer matches this request; use 'on' to call a model"
             raise MillraceError("response_not_found", message)
-        choice = choose(request, self._catalog, self._policy)
+        choice = choose(request, self._catalog, self._policy, self._caller.health.wait(Tier.SMALL))
         response.route(choice.routed(request, found))
         result = await self._small_and_large(choice, response, payer)
         self._recall.store(request, keys, result.answer)
@@ -144,7 +145,8 @@ class Funnel:
         match choice.strategy:
             case Strategy.SMALL | Strategy.LARGE:
                 call = caller.call(choice.first, response, payer)
-                return await keep(response, caller, call, judged=choice.strategy is Strategy.LARGE)
+                is_judged = choice.strategy is Strategy.LARGE
+                return await keep(response, caller, call, judged=is_judged, other=choice.passed_over)
             case Strategy.RACE:
                 return await race(response, payer, caller, catalog, grace_s=choice.grace_s)
             case Strategy.HEDGE:

@@ -9,11 +9,13 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
+from millrace.errors import UpstreamError
 from millrace.funnel.bill import OpenCharge, Payer
-from millrace.funnel.calls import Caller
+from millrace.funnel.calls import Caller, error_of
 from millrace.funnel.cascade import keep, keep_or_escalate
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.ending import Result
+from millrace.funnel.failures import failure_of
 from millrace.funnel.response_log import ResponseLog, Routed
 from millrace.types import Model, Outcome
 
@@ -45,6 +47,11 @@ class Contender:
         return self._first_text.done() and not self.has_failed()
 
     @property
+    def error(self) -> UpstreamError | None:
+        """Why it has failed, if it ended with an error."""
+        return error_of(self._attempt)
+
+    @property
     def futures(self) -> tuple[asyncio.Future[None], asyncio.Future[object]]:
         """Its first meaningful delta, and its end."""
         return self._first_text, self._attempt.done  # type: ignore[return-value]
@@ -56,7 +63,7 @@ class Contender:
 
     def lose(self) -> None:
         """Close its socket at once. What it has cost stays on the bill, as LOST, unless it failed by itself."""
-        if not (self.has_failed() and self._attempt.done.exception()):
+        if self.error is None:
             self._charge.outcome = Outcome.LOST
         self.exit_stack.close()
 
@@ -89,7 +96,7 @@ async def race(response: ResponseLog, payer: Payer, caller: Caller, catalog: Cat
             await _wait_for_text(large, timeout_s=grace_s)
         winner, loser = (large, small) if large.has_text() or small.has_failed() else (small, large)
         _decide(response, winner, loser)
-        return await _answer(winner, response, payer, caller, catalog)
+        return await _answer(winner, loser, response, payer, caller, catalog)
 
 
 async def hedge(response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog, *, after_s: float) -> Result:
@@ -98,12 +105,12 @@ async def hedge(response: ResponseLog, payer: Payer, caller: Caller, catalog: Ca
         small = _start(contenders, catalog.small, response, payer, caller)
         await _wait_for_text(small, timeout_s=after_s)
         if small.has_text():
-            return await _answer(small, response, payer, caller, catalog)
+            return await _answer(small, None, response, payer, caller, catalog)
         large = _start(contenders, catalog.large, response, payer, caller)
         await _wait_for_text(small, large)
         winner, loser = (small, large) if small.has_text() else (large, small)
         _decide(response, winner, loser)
-        return await _answer(winner, response, payer, caller, catalog)
+        return await _answer(winner, loser, response, payer, caller, catalog)
 
 
 def _start(contenders: ExitStack, model: Model, response: ResponseLog, payer: Payer, caller: Caller) -> Contender:
@@ -125,9 +132,14 @@ async def _wait_for_text(*contenders: Contender, timeout_s: float | None = None)
 
 
 def _decide(response: ResponseLog, winner: Contender, loser: Contender) -> None:
-    """Close the loser's socket at once, and note the winner in the log."""
-    no_text = loser.has_failed()
-    why = f"{loser.model.id} had nothing to say" if no_text else f"the first word; {loser.model.id} was closed"
+    """Close the loser's socket at once, and note the winner in the log. A loser that was slower has not failed."""
+    error = loser.error
+    if error is not None:
+        why = f"{loser.model.id} failed: {error.cause}"
+    elif loser.has_failed():
+        why = f"{loser.model.id} had nothing to say"
+    else:
+        why = f"the first word; {loser.model.id} was closed"
     loser.lose()
     strategy = response.request.strategy
     response.route(
@@ -138,11 +150,21 @@ def _decide(response: ResponseLog, winner: Contender, loser: Contender) -> None:
             reason=f"won the {strategy}: {why}",
             trimmed_tokens=response.request.trimmed_tokens,
             max_output_tokens=winner.capped_by_operator,
+            failed=() if error is None else (failure_of(loser.model, error),),
         )
     )
 
 
-async def _answer(winner: Contender, response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog) -> Result:
-    if winner.model is catalog.large:
-        return await keep(response, caller, winner.attached())
-    return await keep_or_escalate(response, payer, caller, catalog, winner.attached())
+async def _answer(
+    winner: Contender, loser: Contender | None, response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog
+) -> Result:
+    """Keep the winner's answer. A large model that has refused is not asked again for a weak small answer."""
+    failure = loser.error if loser is not None else None
+    is_small = winner.model is catalog.small
+    if is_small and (failure is None or _may_be_repeated(failure)):
+        return await keep_or_escalate(response, payer, caller, catalog, winner.attached())
+    return await keep(response, caller, winner.attached(), other=failure)
+
+
+def _may_be_repeated(error: UpstreamError) -> bool:
+    return error.rule.retry and error.retry_after_ms is None

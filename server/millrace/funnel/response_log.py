@@ -17,6 +17,7 @@ from millrace.types import (
     Aside,
     CacheOutcome,
     CallPiece,
+    Failure,
     Message,
     OwnFields,
     Refusal,
@@ -63,6 +64,7 @@ class Routed:
     age_s: float | None = None
     similarity: float | None = None
     entry_id: str | None = None
+    failed: tuple[Failure, ...] = ()  # models that were asked before, or are not asked now, because they failed
 
     @classmethod
     def cached(
@@ -129,6 +131,7 @@ class Ended:
     cache: CacheOutcome = CacheOutcome.MISS
     check: str | None = None  # `PASSED`, or the check that failed; None: nothing was judged
     trimmed_tokens: int = 0  # cut from the prompt
+    failed: tuple[Failure, ...] = ()  # models that failed before another one was asked
     statement: Statement
 
     @property
@@ -173,6 +176,7 @@ class ResponseLog:
     first_text_at: float | None = None  # of the text that is shown
     cache: CacheOutcome = CacheOutcome.MISS  # of the last `Routed`
     reason: str | None = None  # of the last `Routed`; holds nothing that a client wrote
+    failed: tuple[Failure, ...] = ()  # of the last `Routed`
     committed: bool = False
     paused: bool = False
     halt: MillraceError | None = None  # why the server stopped it; None if a client did
@@ -255,7 +259,7 @@ class ResponseLog:
 
     def route(self, routed: Routed) -> None:
         """Append which model or cache is going to answer."""
-        self.cache, self.reason = routed.cache, routed.reason
+        self.cache, self.reason, self.failed = routed.cache, routed.reason, routed.failed
         self._append(routed)
 
     def attach(self, attempt: Attempt) -> None:
@@ -429,6 +433,8 @@ def _size_of(fact: Fact | str) -> int:
             return FACT_SIZE + getsizeof(fact.arguments) + memory_bytes_of(fact.own_fields)
         case OwnFields():
             return FACT_SIZE + memory_bytes_of(fact.fields)
+        case Routed():
+            return FACT_SIZE + sum(getsizeof(failure.message) for failure in fact.failed)
     return FACT_SIZE
 
 

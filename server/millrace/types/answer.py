@@ -63,6 +63,15 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a model did not answer. `message` names it and may repeat its provider's words, without the key."""
+
+    model: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """A complete answer that may be stored."""
 

@@ -79,6 +79,8 @@ class AnswerReader:
             elif choice.message is not None and not self.heard:
                 self._take_delta(choice.message, deltas, placed)
             if choice.finish_reason is not None or choice.finishReason is not None:
+                if choice.error is not None:
+                    raise self._refusals.of_event(choice.error, billable=bool(self.heard))
                 self._take_finish(choice.finish_reason, choice.finishReason)
             if choice.usage is not None:
                 self._usage.take(choice.usage)
@@ -91,7 +93,8 @@ class AnswerReader:
         if not self._word and not (self.is_terminated and self.heard):
             raise self.truncated()
         if finishes.is_broken(self._word):
-            raise UpstreamError("upstream_truncated", f"{self._model} broke off its answer ({self._word[:40]})")
+            message = f"{self._model} broke off its answer ({self._word[:40]})"
+            raise UpstreamError("upstream_truncated", message, cause="broke off its answer")
         if text := self._text.flush():
             deltas.append(text)
         if thought := self._thought.flush():
@@ -107,7 +110,7 @@ class AnswerReader:
         elif reason is FinishReason.TOOL_CALLS and not self._calls.any:
             if not self.heard:
                 message = f"{self._model} ended with finish_reason {self._word[:40]}, but called none"
-                raise UpstreamError("upstream_error", message)
+                raise UpstreamError("upstream_error", message, cause="ended with a call, but called no tool")
             reason = FinishReason.STOP  # it has answered in words
         return Finish(reason=reason, refused=self._refused, word=self._word)
 

@@ -35,7 +35,8 @@ class BodyReader:
         if not begin or _BOM.startswith(self._head):
             return []
         if begin.startswith(b"<"):
-            raise UpstreamError("upstream_error", f"{self._model} answered with a page, not with an answer")
+            message = f"{self._model} answered with a page, not with an answer"
+            raise UpstreamError("upstream_error", message, billable=False)  # of a proxy, or a log-in
         head, self._head = self._head, b""
         self._splitter = _Document(self._model) if begin.startswith((b"{", b"[")) else _Events()
         return self._splitter.feed(head)

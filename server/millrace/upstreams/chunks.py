@@ -40,6 +40,7 @@ class Choice(Struct, gc=False):
     finish_reason: Any = None
     finishReason: Any = None  # noqa: N815 - of gateways to Gemini
     usage: Any = None
+    error: Any = None  # of OpenRouter, beside the finish reason `error`
 
 
 class Chunk(Struct, gc=False):

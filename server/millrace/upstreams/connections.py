@@ -3,7 +3,9 @@
 import io
 import os
 import socket
+from collections.abc import Mapping
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -14,6 +16,8 @@ KERNEL_BYTES = 32 * 1024  # read ahead by the system: enough for 300 kB/s over a
 READ_BYTES = 16 * 1024  # taken at once; then a pause is heeded
 LARGE_BODY = 2**20  # bytes of a request; a larger one is not written at once
 MAX_HEADER = 64 * 1024  # bytes of a line of a response's head, and of a header
+TRANSIENT = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+CLOSED = "closed the connection before it answered"
 
 
 class Traced(Protocol):
@@ -51,6 +55,32 @@ class Connections:
         """Close all connections."""
         await self._pooled.close()
         await self._new.close()
+
+
+def transient(error: Exception) -> str:
+    """Return what happened, if nothing of a response came and another connection may fare better; else nothing.
+
+    A host that cannot be found or reached, or that is too slow to connect, is not tried again: that would take as long.
+    """
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"could not be reached: the proxy answered HTTP {error.status}" if error.status in TRANSIENT else ""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"could not be reached: {reason_of(error)}" if isinstance(error.os_error, ConnectionError) else ""
+    is_timeout = isinstance(error, aiohttp.ServerTimeoutError)
+    return CLOSED if isinstance(error, aiohttp.ClientConnectionError) and not is_timeout else ""
+
+
+def is_not_now(headers: Mapping[str, str]) -> bool:
+    """Whether a provider asks not to be asked again at once."""
+    return retry_after(headers) is not None or headers.get("x-should-retry", "").lower() == "false"
+
+
+def retry_after(headers: Mapping[str, str]) -> str | None:
+    """Return when a provider may be asked again, as `Retry-After` gives it: seconds or a date."""
+    try:
+        return str(float(headers["retry-after-ms"]) / 1000)  # of Azure and OpenAI
+    except (KeyError, ValueError):
+        return headers.get("Retry-After")
 
 
 def reason_of(error: aiohttp.ClientConnectorError) -> str:

@@ -19,15 +19,24 @@ from millrace.upstreams import asides, chat
 from millrace.upstreams.answer import AnswerReader, UnreadableError
 from millrace.upstreams.bodies import BodyReader
 from millrace.upstreams.cap import OutputCap
-from millrace.upstreams.connections import READ_BYTES, Connections, reason_of
+from millrace.upstreams.connections import (
+    CLOSED,
+    READ_BYTES,
+    TRANSIENT,
+    Connections,
+    is_not_now,
+    reason_of,
+    retry_after,
+    transient,
+)
 from millrace.upstreams.quirks import Change, Learned, Quirks, change_for
 from millrace.upstreams.refusals import Refusals
 
 DRAIN_S = 1.0  # to read the rest of a finished answer's body, so that the connection can be reused
 RETRY_S = 0.1  # to wait before a transient fault is tried once more; up to twice as long
 MAX_ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
+ERROR_BODY_S = 2.0  # to read them
 REFUSED_FIELD = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
-TRANSIENT = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 LONG_PROMPT = 64 * 1024  # characters; encoding more takes over a millisecond
 
 
@@ -117,6 +126,9 @@ class ChatAttempt:
         self._unpaused = asyncio.Event()
         self._unpaused.set()
         self.notes: tuple[str, ...] = ()  # how the call differs from what was asked, because the provider refused that
+        self.retried_after = ""  # why it was tried once more; empty if it was not, or for a stale connection
+        self._may_retry = True
+        self._refused = b""  # the body of an error response, as far as it is read
         self._call = call
         self.task = loop.create_task(self._run())
 
@@ -207,7 +219,7 @@ class ChatAttempt:
         while True:
             quirks, self.notes = self._upstream.learned.quirks(self._upstream.clock())
             left_out = (f"without {name}" for name in chat.left_out(self._call, quirks))
-            self.notes = tuple(dict.fromkeys((*self.notes, *left_out)))
+            self.notes = tuple(dict.fromkeys((*self.notes, *left_out, *self._retry_notes)))
             make = partial(chat.request, self._call, quirks)
             is_long = self._call.prompt.whole_size > LONG_PROMPT
             sent, body = await asyncio.to_thread(make) if is_long else make()
@@ -219,7 +231,7 @@ class ChatAttempt:
             if response.status in REFUSED_FIELD:
                 change = change_for(refusal.decode("utf-8", "replace"), sent)
             if change is None or change in refused_for:
-                raise self._refusals.of_status(response.status, response.headers.get("Retry-After"), refusal)
+                raise self._refusals.of_status(response.status, retry_after(response.headers), refusal)
             refused_for.add(change)
             self._upstream.learned.learn(change, self._upstream.clock())
             response.close()
@@ -228,34 +240,45 @@ class ChatAttempt:
     async def _respond(self, body: bytes) -> aiohttp.ClientResponse:
         """Return the response of the provider. A transient fault is tried once more, on a new connection.
 
-        Nothing of the first try is billed: the provider refused it, or it never reached the provider. A connection
-        that was kept alive and brings no byte was closed before the request arrived.
+        Nothing of the first try is billed: the provider refused it, or no byte of a response came. A connection that
+        was kept alive and brings none was closed before the request arrived. A provider that names a later time is not
+        asked again. Nor is one that is silent: it may still work on the first try, so both would be billed.
         """
+        self._refused = b""
         try:
             response = await self._upstream.post(body, self, new=False)
-        except aiohttp.ServerTimeoutError:
-            raise
         except (aiohttp.ClientError, OSError) as error:
-            is_stale = self.is_reused and self.sent
-            is_refused = isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionError)
-            if not (is_stale or is_refused):
+            is_stale = self.is_reused and self.sent and not isinstance(error, aiohttp.ServerTimeoutError)
+            why = "" if is_stale else transient(error)
+            if not self._may_retry or not (is_stale or why):
                 raise
-            await asyncio.sleep(0 if is_stale else _retry_s())
         else:
-            if response.status not in TRANSIENT or "Retry-After" in response.headers:
+            if not self._may_retry or response.status not in TRANSIENT or is_not_now(response.headers):
                 return response
+            refusal = self._refusals.of_status(response.status, None, await self._error_body(response))
+            if not refusal.rule.retry or refusal.retry_after_ms is not None:
+                return response
+            is_stale, why = False, f"answered HTTP {response.status}"
             response.close()
-            await asyncio.sleep(_retry_s())
+        self._may_retry = False
+        self.retried_after = why
+        self.notes += self._retry_notes
+        await asyncio.sleep(0 if is_stale else RETRY_S * (1 + random.random()))
         self.sent = self.is_reused = False
+        self._refused = b""
         return await self._upstream.post(body, self, new=True)
 
+    @property
+    def _retry_notes(self) -> tuple[str, ...]:
+        return (f"{self.retried_after} and was tried once more",) if self.retried_after else ()
+
     async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
-        """Return the body of an error response, until its end, a broken connection or `MAX_ERROR_BODY`."""
-        body = b""
+        """Return the body of an error response, until its end, a broken connection, or a bound of bytes or time."""
         with suppress(aiohttp.ClientError, OSError):
-            while len(body) < MAX_ERROR_BODY and (chunk := await response.content.readany()):
-                body += chunk
-        return body[:MAX_ERROR_BODY]
+            async with asyncio.timeout(ERROR_BODY_S):
+                while len(self._refused) < MAX_ERROR_BODY and (chunk := await response.content.readany()):
+                    self._refused += chunk
+        return self._refused[:MAX_ERROR_BODY]
 
     def _take(self, events: list[bytes]) -> None:
         """Take the events of one read and pass on what they bring, even if a later event of the read raises."""
@@ -325,8 +348,9 @@ class ChatAttempt:
         if isinstance(error, aiohttp.ClientResponseError):
             return UpstreamError("upstream_error", f"{self._model} sent an HTTP response that cannot be read")
         if self._response is None:
-            return UpstreamError("upstream_error", f"{self._model} closed the connection before it answered")
-        return UpstreamError("upstream_truncated", f"the connection to {self._model} broke in mid-answer")
+            return UpstreamError("upstream_error", f"{self._model} {CLOSED}")
+        message = f"the connection to {self._model} broke in mid-answer"
+        return UpstreamError("upstream_truncated", message, cause="the connection broke in mid-answer")
 
     def _fail(self, error: UpstreamError) -> None:
         if self.done.done():
@@ -337,11 +361,13 @@ class ChatAttempt:
         if self._answer.has_finish:
             self.usage = self._answer.usage
         error.message = self._refusals.masked(error.message)
+        error.cause = error.cause.removeprefix(f"{self._model} ")
         self.done.set_exception(error)
 
     def _crash(self, error: BaseException) -> None:
         log.get().error("upstream reader crashed", model=self._model, exc_info=error)
-        self._fail(UpstreamError("upstream_error", f"the answer of {self._model} could not be read"))
+        message = f"the answer of {self._model} could not be read"
+        self._fail(UpstreamError("upstream_error", message, cause="the answer could not be read"))
 
     def _finish(self) -> None:
         if self.done.done():
@@ -375,10 +401,6 @@ class ChatAttempt:
                     pass
         except (TimeoutError, aiohttp.ClientError, OSError):
             self._response.close()
-
-
-def _retry_s() -> float:
-    return RETRY_S * (1 + random.random())
 
 
 def _discard(_: object) -> None:

@@ -26,6 +26,7 @@ _PASSED_ON = {
     HTTPStatus.UNPROCESSABLE_ENTITY: (False, "invalid_request_error"),
     HTTPStatus.TOO_MANY_REQUESTS: (True, "rate_limit_error"),
 }
+_OF_THE_OPERATOR = (HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE)
 _OURS = {408: "upstream_timeout", 504: "upstream_timeout"} | dict.fromkeys((429, 503, 529), "upstream_overloaded")
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _STATUS_OF_WORDS = {
@@ -52,6 +53,7 @@ _STATUS_OF_WORDS = {
     "badrequest": 400,
 }
 _NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_balance", "insufficient_credits")
+_BAD_KEY = ("authentication", "invalid_api_key", "api_key_invalid")
 _NO_MODEL = ("model_not_found", "model_not_exist", "model_not_available", "not_found_error")
 
 
@@ -67,9 +69,10 @@ class Refusals:
 
     def of_status(self, status: int, retry_after: str | None, body: bytes) -> UpstreamError:
         """Return the error of an HTTP status. Providers charge nothing for these."""
-        error = self._error(status, _fields(error_in(body)), f"answered HTTP {status}")
+        fields = _fields(error_in(body))
+        error = self._error(_meant(status, fields), fields, f"answered HTTP {status}")
         error.billable = False
-        error.retry_after_ms = self._retry_after_ms(retry_after)
+        error.retry_after_ms = self._retry_after_ms(retry_after or _delay(fields))
         return error
 
     def of_event(self, given: Any, *, billable: bool) -> UpstreamError:
@@ -86,17 +89,19 @@ class Refusals:
     def _error(self, status: int, fields: dict[str, Any], what: str) -> UpstreamError:
         code, words = self.masked(_code(fields)), self.masked(_words(fields))[:MAX_MESSAGE]
         message = f"{self._model} {what}" + (f": {words}" if words else "")
+        cause = _cause(status, fields, what)
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):  # the words may repeat a part of the key
             message = f"the provider of {self._model} refused the key (HTTP {status}); check api_key_env of that model"
-            return UpstreamError("upstream_error", message, rule=_OPERATORS)
-        if status == HTTPStatus.NOT_FOUND or code in _NO_MODEL:
-            return UpstreamError("upstream_error", message, rule=_OPERATORS)
+            return UpstreamError("upstream_error", message, rule=_OPERATORS, cause=cause)
+        if status in _OF_THE_OPERATOR or code in _NO_MODEL:
+            return UpstreamError("upstream_error", message, rule=_OPERATORS, cause=cause)
         if status == HTTPStatus.TOO_MANY_REQUESTS and _has_no_money(fields):
-            return UpstreamError(code or "upstream_error", message, rule=Rule(status, retry=False, type=code))
+            rule = Rule(status, retry=False, type=code)
+            return UpstreamError(code or "upstream_error", message, rule=rule, cause=cause)
         if status in _PASSED_ON:
             rule = Rule(status, *_PASSED_ON[HTTPStatus(status)])
-            return UpstreamError(code or _OURS.get(status, "upstream_error"), message, rule=rule)
-        return UpstreamError(_OURS.get(status, "upstream_error"), message)
+            return UpstreamError(code or _OURS.get(status, "upstream_error"), message, rule=rule, cause=cause)
+        return UpstreamError(_OURS.get(status, "upstream_error"), message, cause=cause)
 
     def _retry_after_ms(self, given: str | None) -> int | None:
         if not given:
@@ -189,6 +194,34 @@ def _status(fields: dict[str, Any]) -> int:
             return given
     kind = f"{fields.get('type')} {fields.get('code')} {fields.get('status')}".lower()
     return next((status for words, status in _STATUS_OF_WORDS.items() if words in kind), 502)
+
+
+def _meant(status: int, fields: dict[str, Any]) -> int:
+    """Return the status that an error means. A gateway may send another one around the words of the provider."""
+    is_fault = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if is_fault and _has_no_money(fields):
+        return HTTPStatus.TOO_MANY_REQUESTS.value
+    kind = f"{fields.get('type')} {fields.get('code')} {fields.get('details')}".lower()
+    if (is_fault or status == HTTPStatus.BAD_REQUEST) and any(word in kind for word in _BAD_KEY):  # Gemini: 400
+        return HTTPStatus.UNAUTHORIZED.value
+    return HTTPStatus.BAD_REQUEST.value if is_fault and "context_length_exceeded" in kind else status
+
+
+def _delay(fields: dict[str, Any]) -> str | None:
+    """Return when to come again, in seconds, if an error says it in its body, as Gemini's do: "13.5s"."""
+    details = fields.get("details")
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict) and isinstance(delay := detail.get("retryDelay"), str):
+            return delay.removesuffix("s")
+    return None
+
+
+def _cause(status: int, fields: dict[str, Any], what: str) -> str:
+    """Return what happened, with the status and a known word, but without any other word of the provider."""
+    kind = f"{fields.get('type')} {fields.get('code')} {fields.get('status')}".lower()
+    word = next((word for word in (*_NO_MONEY, *_NO_MODEL, *_STATUS_OF_WORDS) if word in kind), "")
+    words = [f"error {status}"] if str(status) not in what else []
+    return ", ".join((what, *words, *([word] if word else [])))
 
 
 def _has_no_money(fields: dict[str, Any]) -> bool:

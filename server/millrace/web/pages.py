@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from millrace import __version__
 from millrace.errors import MillraceError
+from millrace.funnel.health import Report
 from millrace.memory import MemoryBudget
 from millrace.principal import Role
 from millrace.web.middleware import head_of
@@ -53,19 +54,18 @@ async def healthz(request: Request) -> Response:
     """Report that the process is alive."""
     process: Process = request.state.process
     health = documents.Health("ok", __version__, process.epoch, process.funnel.running)
-    if request.query_params.get("verbose", "false").lower() not in ("false", "0"):
-        if process.gate.admit(head_of(request.scope, upgrade=False)).role is not Role.ADMIN:
-            raise MillraceError("forbidden", "verbose: ask with an admin's key (`millrace keys add --role admin`)")
+    if _is_verbose(request, process):
         health.memory = _memory(process.memory)
     return _json(health)
 
 
 async def readyz(request: Request) -> Response:
-    """Report whether new requests are taken."""
+    """Report whether new requests are taken. A failing model does not change that: the other one may answer."""
     process: Process = request.state.process
-    if process.intake.closed:
-        return _json(documents.Readiness("draining"), 503)
-    return _json(documents.Readiness("ready"))
+    readiness = documents.Readiness("draining" if process.intake.closed else "ready")
+    if _is_verbose(request, process):
+        readiness.models = [_model(report) for report in process.funnel.health.reports()]
+    return _json(readiness, 503 if process.intake.closed else 200)
 
 
 async def asyncapi(_: Request) -> Response:
@@ -76,6 +76,30 @@ async def asyncapi(_: Request) -> Response:
 async def openapi(_: Request) -> Response:
     """Serve the contract of HTTP."""
     return Response(_contract(contracts.openapi), media_type="application/json")
+
+
+def _is_verbose(request: Request, process: Process) -> bool:
+    """Whether more is asked for. Raises `unauthorized` or `forbidden` if it is not an admin who asks."""
+    if request.query_params.get("verbose", "false").lower() in ("false", "0"):
+        return False
+    if process.gate.admit(head_of(request.scope, upgrade=False)).role is not Role.ADMIN:
+        raise MillraceError("forbidden", "verbose: ask with an admin's key (`millrace keys add --role admin`)")
+    return True
+
+
+def _model(report: Report) -> documents.ModelHealth:
+    return documents.ModelHealth(
+        tier=report.model.tier.value,
+        model=report.model.id,
+        status=report.condition.value,
+        failing_since=report.failing_since,
+        last_answer_at=report.answered_at,
+        last_failure_at=report.failed_at,
+        last_cause=report.cause or None,
+        failures_last_minute=report.last_minute,
+        failures_last_5_minutes=report.last_minutes,
+        causes=report.causes,
+    )
 
 
 def _memory(budget: MemoryBudget) -> documents.Memory:

@@ -113,6 +113,7 @@ OPERATIONS = (
         "/readyz",
         "Whether new requests are accepted.",
         documents.Readiness,
+        parameters={"verbose": {"type": "boolean", "description": "Adds how each model fares. Admins only."}},
         refusals={503: documents.Readiness},
     ),
 )

@@ -69,7 +69,27 @@ class Health(Struct):
     memory: Memory | UnsetType = UNSET  # with `?verbose`
 
 
+class ModelHealth(Struct, kw_only=True):
+    """How a model fares, as its last calls show. Times are Unix seconds.
+
+    `unknown`: not called yet. `ok`. `degraded`: it answers again, but failed within the last minute. `failing`: it has
+    failed since its last answer. `causes` counts its failures since the start of the process.
+    """
+
+    tier: str
+    model: str
+    status: Literal["unknown", "ok", "degraded", "failing"]
+    failing_since: float | None
+    last_answer_at: float | None
+    last_failure_at: float | None
+    last_cause: str | None
+    failures_last_minute: int
+    failures_last_5_minutes: int
+    causes: dict[str, int]
+
+
 class Readiness(Struct):
     """Whether new requests are accepted."""
 
     status: Literal["ready", "draining"]
+    models: list[ModelHealth] | UnsetType = UNSET  # with `?verbose`

@@ -181,10 +181,19 @@ class Incomplete(Event, tag="response.incomplete"):
     response: ResponseBody
 
 
+class ModelFailure(Struct):
+    """Why a model did not answer. `message` names the model and has its provider's words."""
+
+    model: str
+    code: str
+    message: str
+
+
 class Route(Event, tag="millrace.route"):
     """Which model or cache answers, and why. `age_s` is the age of a cached answer; `score` is null as yet.
 
-    `unchecked` has the paths of schemas, or of patterns in them, that are not checked here.
+    `unchecked` has the paths of schemas, or of patterns in them, that are not checked here. `failed` has the models
+    that would have answered, but failed. Another event follows when the model that was named has failed.
     """
 
     response_id: str
@@ -200,6 +209,7 @@ class Route(Event, tag="millrace.route"):
     entry_id: str | UnsetType = UNSET
     age_s: float | UnsetType = UNSET
     unchecked: list[str] | UnsetType = UNSET
+    failed: list[ModelFailure] | UnsetType = UNSET
 
 
 class Revise(Event, tag="millrace.revise"):

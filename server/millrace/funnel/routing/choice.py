@@ -4,9 +4,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from millrace import pricing, tokens
+from millrace.errors import UpstreamError
 from millrace.funnel.catalog import Catalog
+from millrace.funnel.failures import failure_of
 from millrace.funnel.response_log import Routed
-from millrace.types import Call, Message, Model, Part, Prompt, Request, SemanticMiss, Strategy
+from millrace.types import Call, Failure, Message, Model, Part, Prompt, Request, SemanticMiss, Strategy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class Choice:
     reason: str
     grace_s: float
     hedge_s: float
+    passed_over: UpstreamError | None = None  # why the small model is not called, although it would be
+    failed: tuple[Failure, ...] = ()  # the same, as clients are told it
 
     def routed(self, request: Request, miss: SemanticMiss | None) -> Routed:
         """Return the choice as a fact of the log; `miss` says why the semantic cache did not answer."""
@@ -53,10 +57,11 @@ class Choice:
             trimmed_tokens=request.trimmed_tokens,
             max_output_tokens=Call(model=self.first, prompt=request.prompt).capped_by_operator,
             similarity=miss.similarity if miss else None,
+            failed=self.failed,
         )
 
 
-def choose(request: Request, catalog: Catalog, policy: Policy) -> Choice:
+def choose(request: Request, catalog: Catalog, policy: Policy, wait: UpstreamError | None = None) -> Choice:
     """Return the requested strategy. Under `auto` small goes first, unless the trimmed prompt does not fit it.
 
     A long prompt is not a hard one: nothing that was measured on prompts alone says how hard a question is. So the
@@ -64,6 +69,9 @@ def choose(request: Request, catalog: Catalog, policy: Policy) -> Choice:
 
     The two models never run in parallel if tools may be called, nor if there is a budget: each call must fit what the
     one before has left of it.
+
+    `wait` is why the small model should not be asked now: its provider has named a later time. It is passed over then,
+    unless it alone is wanted or the budget may not buy a large answer.
     """
     strategy, reason = request.strategy, "asked for"
     if strategy is Strategy.AUTO:
@@ -75,12 +83,17 @@ def choose(request: Request, catalog: Catalog, policy: Policy) -> Choice:
         strategy = Strategy.CASCADE
     elif strategy is Strategy.RACE:
         reason = f"asked for: {catalog.small.id} against {catalog.large.id}"
+    passed_over = None
+    if wait is not None and request.max_cost is None and strategy not in (Strategy.SMALL, Strategy.LARGE):
+        passed_over, strategy, reason = wait, Strategy.LARGE, f"{catalog.small.id} failed: {wait.cause}"
     return Choice(
         strategy=strategy,
         first=catalog.large if strategy is Strategy.LARGE else catalog.small,
         reason=reason,
         grace_s=(policy.grace_ms if request.grace_ms is None else request.grace_ms) / 1000,
         hedge_s=(policy.hedge_ms if request.hedge_ms is None else request.hedge_ms) / 1000,
+        passed_over=passed_over,
+        failed=() if passed_over is None else (failure_of(catalog.small, passed_over),),
     )
 
 
