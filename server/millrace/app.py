@@ -45,6 +45,7 @@ def create_app(settings: Settings, claim: Claim | None = None) -> Starlette:
             Route("/v1/responses/{id}/cancel", endpoints.cancel, methods=["POST"]),
             Route("/v1/chat/completions", endpoints.create_completion, methods=["POST"]),
             Route("/v1/models", pages.models),
+            Route("/v1/models/{id:path}", pages.model),
             Route("/v1/tickets", endpoints.tickets, methods=["POST"]),
             Route("/healthz", pages.healthz),
             Route("/readyz", pages.readyz),

@@ -60,11 +60,14 @@ class Catalog:
         if name not in self._strategies:
             name = self._aliases.get(name) or self._aliases.get(ANY, name)
         if name not in self._strategies:
-            names = ", ".join(self.names)
-            raise MillraceError(
-                "model_not_found", f"model: {name[:80]!r} is not known; write one of {names}", param="model"
-            )
+            raise self.not_found(name)
         return name, requested or self._strategies[name]
+
+    def not_found(self, name: str) -> MillraceError:
+        """Return the error for a name that is no model's and no alias."""
+        names = ", ".join(self.names)
+        message = f"model: {name[:80]!r} is not known; write one of {names}"
+        return MillraceError("model_not_found", message, param="model")
 
 
 def _input_limit(model: Model) -> int:

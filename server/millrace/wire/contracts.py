@@ -93,6 +93,7 @@ OPERATIONS = (
         streamed=(chunks.Chunk, chunks.Broken),
     ),
     Operation("get", "/v1/models", "List the names a request may give as its model.", documents.ModelNames),
+    Operation("get", "/v1/models/{id}", "Look up one of these names.", documents.ModelName),
     Operation(
         "post",
         "/v1/tickets",
