@@ -301,7 +301,7 @@ async def test_there_is_no_other_socket(millrace: Running) -> None:
     with captured_logs() as logs, pytest.raises(InvalidStatus) as refused:
         async with connect(f"{millrace.ws_url}/v1/nothing"):
             pass
-    assert refused.value.response.status_code == 403
+    assert refused.value.response.status_code == 404
     assert logs.warnings == []
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 from starlette.requests import Request
@@ -17,13 +17,13 @@ from millrace.dialects.event_log import Codec, EventLog
 from millrace.dialects.responses import EventCodec, body_of, in_responses
 from millrace.errors import EXITS, FailedWithUsage, MillraceError, invalid
 from millrace.funnel import checks
-from millrace.funnel.offload import in_thread
 from millrace.memory import Tally
 from millrace.principal import Principal
 from millrace.runs.conversations import not_found
 from millrace.runs.intake import repeat_of
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
+from millrace.web import compressed
 from millrace.web.outbox import AsgiWriter, FrameWriter
 from millrace.web.process import Process
 from millrace.web.session import FAULT, Closed, Session
@@ -31,6 +31,7 @@ from millrace.web.sse import SseResponse, WholeResponse
 from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION, MAX_UNCOUNTED
 from millrace.wire import chunks, completions, documents, limits, reading, requests, responses as wire
 
+T = TypeVar("T")
 ReadCreate = Callable[[dict[str, Any], Collection[str]], requests.Create]
 
 MAX_TICKET_BODY = 4096  # bytes
@@ -113,8 +114,11 @@ async def delete(request: Request) -> Response:
 async def tickets(request: Request) -> Response:
     """`POST /v1/tickets`: exchange a key for a ticket."""
     process: Process = request.state.process
-    body = await _read_body(request, MAX_TICKET_BODY, process.received) or b"{}"
-    asked = reading.convert(reading.decode(body, "the body"), documents.TicketRequest)
+
+    def opened(body: bytes) -> documents.TicketRequest:
+        return reading.convert(reading.decode(body or b"{}", "the body"), documents.TicketRequest)
+
+    asked = await _opened(request, MAX_TICKET_BODY, opened)
     origin = asked.origin or request.headers.get("origin")
     if origin is None:
         raise invalid("origin", 'origin: missing; name the page that will connect: {"origin": "https://app.example"}')
@@ -126,14 +130,13 @@ async def tickets(request: Request) -> Response:
 async def _started(request: Request, read: ReadCreate) -> tuple[requests.Create, Run]:
     """Read a request's body, off the loop if it is long, and start it."""
     process, principal = _process(request), _principal(request)
-    body = await _read_body(request, process.max_message_bytes, process.received)
 
-    def opened() -> tuple[requests.Create, Repeat | None]:
+    def opened(body: bytes) -> tuple[requests.Create, Repeat | None]:
         fields = reading.decode(body, "the body")
         create = read(fields, checks.NAMES)
         return create, repeat_of(create, fields, principal)
 
-    create, repeat = await in_thread(len(body), opened) if len(body) > reading.LONG else opened()
+    create, repeat = await _opened(request, process.max_message_bytes, opened)
     asked = process.intake.read(create, principal, negotiated=False)
     return create, await process.intake.start(asked, principal, repeat)
 
@@ -170,6 +173,13 @@ def _response(run: Run) -> bytes:
     if body.error is not None and ended.error is not None:
         raise FailedWithUsage(ended.error, body.usage)
     return wire.encode(body)
+
+
+async def _opened(request: Request, limit: int, work: Callable[[bytes], T]) -> T:
+    """Return what `work` makes of a request's body, which may be compressed, off the loop if it is long."""
+    encoding = compressed.check_encoding(request.headers.get("content-encoding", ""))
+    body = await _read_body(request, limit, _process(request).received)
+    return await compressed.read(body, encoding, limit, work)
 
 
 async def _read_body(request: Request, limit: int, received: Tally) -> bytes:
