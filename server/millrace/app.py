@@ -42,6 +42,7 @@ def create_app(settings: Settings, claim: Claim | None = None) -> Starlette:
             Route("/v1/responses", pages.upgrade_needed),
             Route("/v1/responses/{id}", endpoints.retrieve),
             Route("/v1/responses/{id}", endpoints.delete, methods=["DELETE"]),
+            Route("/v1/responses/{id}/input_items", endpoints.input_items),
             Route("/v1/responses/{id}/cancel", endpoints.cancel, methods=["POST"]),
             Route("/v1/chat/completions", endpoints.create_completion, methods=["POST"]),
             Route("/v1/models", pages.models),

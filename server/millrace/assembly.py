@@ -98,7 +98,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         memory.add("database queue", lambda: database.queued_bytes, queue_bytes)
         memory.add("reports on schemas", lambda: schemas.bytes_used, MOST_BYTES)
         runs = Runs(funnel, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
-        conversations = Conversations(runs, archive)
+        conversations = Conversations(runs, archive, max_bytes=settings.server.max_message_bytes)
         runs.on_end = conversations.remember
         handover = Handover(ledger, present, WALL)
         limiter = MemoryLimiter(CLOCK, WALL, await handover.begin(midnight(WALL())))

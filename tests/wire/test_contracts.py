@@ -191,6 +191,8 @@ async def test_what_is_done_with_a_response_is_in_the_contract(millrace: Running
             path = f"/v1/responses/{(await answer.json())['id']}"
         async with client.get(path) as answer:
             frames.validate_answer("get", one, answer.status, await answer.json())
+        async with client.get(f"{path}/input_items") as answer:
+            frames.validate_answer("get", f"{one}/input_items", answer.status, await answer.json())
         async with client.get(f"{path}?stream=true") as answer:
             events = [json.loads(line[6:]) async for line in answer.content if line.startswith(b"data: ")]
         assert events[-1]["type"] == "response.completed"

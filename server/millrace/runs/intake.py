@@ -23,6 +23,7 @@ from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
 from millrace.runs.runs import Runs
 from millrace.types import Delivery, Request
+from millrace.wire import items
 from millrace.wire.requests import Create
 
 _NOT_COMPARED = ("type", "stream_id", "event_id", "stream", "stream_options")  # two equal requests may differ in these
@@ -101,6 +102,9 @@ class Intake:
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
             return run  # even if the conversation it continued is no longer kept
         request = replace(request, unchecked=await form.unchecked(request, self._schemas))
+        if items.has_references(request.prompt.messages):
+            messages = await self._conversations.resolved(request, last)
+            request = replace(request, prompt=replace(request.prompt, messages=messages))
         if request.previous_response_id is not None:
             messages = await self._conversations.continued(request, last)
             request = replace(request, prompt=replace(request.prompt, messages=messages))

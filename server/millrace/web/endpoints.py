@@ -29,12 +29,13 @@ from millrace.web.process import Process
 from millrace.web.session import FAULT, Closed, Session
 from millrace.web.sse import SseResponse, WholeResponse
 from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION, MAX_UNCOUNTED
-from millrace.wire import chunks, completions, documents, limits, reading, requests, responses as wire
+from millrace.wire import chunks, completions, documents, limits, reading, requests, responses as wire, stored_items
 
 T = TypeVar("T")
 ReadCreate = Callable[[dict[str, Any], Collection[str]], requests.Create]
 
 MAX_TICKET_BODY = 4096  # bytes
+MAX_PAGE = 100  # items
 MAX_DIGITS = 12  # of the number of an event
 
 
@@ -102,6 +103,29 @@ async def retrieve(request: Request) -> Response:
     after = _after(request.query_params.get("starting_after"))
     run.check_replay(in_responses(negotiated=False), after, "starting_after")
     return _events(request, run, after + 1)
+
+
+async def input_items(request: Request) -> Response:
+    """`GET /v1/responses/{id}/input_items`: what it was made from, a page at a time, the latest first."""
+    given = request.query_params
+    order, limit, after = given.get("order", "desc"), given.get("limit", "20"), given.get("after")
+    if order not in ("asc", "desc"):
+        raise invalid("order", "order: write asc or desc")
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= MAX_DIGITS and 1 <= int(limit) <= MAX_PAGE):
+        raise invalid("limit", f"limit: expected a number from 1 to {MAX_PAGE}")
+    pieces = await _process(request).conversations.input_items(_principal(request).tenant, request.path_params["id"])
+    ids = [*pieces] if order == "asc" else [*pieces][::-1]
+    if after is not None and after not in pieces:
+        raise invalid("after", f"after: {after[:80]!r} is no item of this list")
+    rest = ids if after is None else ids[ids.index(after) + 1 :]
+    page = rest[: int(limit)]
+    answer = stored_items.InputItems(
+        data=[stored_items.listed(item_id, pieces[item_id]) for item_id in page],
+        first_id=page[0] if page else None,
+        last_id=page[-1] if page else None,
+        has_more=len(page) < len(rest),
+    )
+    return Response(wire.encode(answer), headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
 async def delete(request: Request) -> Response:

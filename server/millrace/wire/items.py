@@ -110,9 +110,9 @@ class ReasoningItem(Struct, tag="reasoning"):
 
 
 class ItemReference(Struct, tag="item_reference"):
-    """Refused: single items are not stored. Send the item itself, or continue with `previous_response_id`."""
+    """An item of a response that is kept, by its id. `type` may be left out."""
 
-    id: str
+    id: Id
 
 
 Item = MessageItem | CallItem | CallOutputItem | ReasoningItem | ItemReference
@@ -136,48 +136,78 @@ class ChosenFunction(Struct, tag="function"):
 Choice = Literal["auto", "none", "required"]
 
 
+REFERENCE = "item_reference"  # the role of a piece that stands for an item: its text is the id, its name the path
+
+
 def with_types(given: Any) -> Any:
-    """Return the items with the `type` that messages may leave out."""
+    """Return the items with the `type` that messages and references may leave out."""
     if not isinstance(given, list):
         return given
     return [
-        item | {"type": "message"} if isinstance(item, dict) and item.get("type") is None else item for item in given
+        item | {"type": REFERENCE if item.keys() <= {"id", "type"} and item.get("id") else "message"}
+        if isinstance(item, dict) and item.get("type") is None
+        else item
+        for item in given
     ]
+
+
+def has_references(messages: Iterable[Message]) -> bool:
+    """Whether some of these are references, so that all are still pieces."""
+    return any(message.role == REFERENCE for message in messages)
 
 
 def turns(items: str | Sequence[Item], *, continued: bool) -> tuple[Message, ...]:
     """Return the messages that the items become. Reasoning, text and calls of one assistant turn are one message.
 
-    A call's output must follow its call. If the request is `continued`, the call may be in an earlier response.
-    Raises `invalid_request`.
+    If some items are references, it returns pieces, one of each item. Whoever knows what they refer to calls
+    `assembled`. A call's output must follow its call. If the request is `continued`, or has references, the call may be
+    elsewhere. Raises `invalid_request`.
     """
     if isinstance(items, str):
         return (Message(role="user", parts=(items,)),)
+    refers = any(isinstance(item, ItemReference) for item in items)
+    pieces = _pieces(items, continued=continued or refers)
+    return tuple(pieces) if refers else assembled(pieces)
+
+
+def assembled(pieces: Iterable[Message]) -> tuple[Message, ...]:
+    """Return the messages that pieces become."""
     messages: list[Message | _AssistantTurn] = []
+    for piece in pieces:
+        if piece.role == "assistant":
+            _add_to_assistant(messages, piece)
+        else:
+            messages.append(piece)
+    return tuple(
+        message for one in messages for message in (one.messages() if isinstance(one, _AssistantTurn) else (one,))
+    )
+
+
+def _pieces(items: Sequence[Item], *, continued: bool) -> list[Message]:
+    """Return one message of each item."""
+    pieces: list[Message] = []
     calls: set[str] = set()
     for index, item in enumerate(items):
         path = f"input[{index}]"
         match item:
             case MessageItem(role="assistant"):
-                _add_to_assistant(messages, _assistant_message(item.content, f"{path}.content"))
+                pieces.append(_assistant_message(item.content, f"{path}.content"))
             case MessageItem():
-                messages.append(Message(role=role_of(item.role), parts=_message_parts(item, path)))
+                pieces.append(Message(role=role_of(item.role), parts=_message_parts(item, path)))
             case ReasoningItem():
-                _add_to_assistant(messages, Message(role="assistant", reasoning=_reasoning(item)))
+                pieces.append(Message(role="assistant", reasoning=_reasoning(item)))
             case CallItem():
                 calls.add(item.call_id)
                 call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)
-                _add_to_assistant(messages, Message(role="assistant", calls=(call,)))
+                pieces.append(Message(role="assistant", calls=(call,)))
             case CallOutputItem():
                 if item.call_id not in calls and not continued:
                     raise no_such_call(f"{path}.call_id", "function_call")
                 parts = parts_of(item.output, f"{path}.output")
-                messages.append(Message(role="tool", parts=parts, call_id=item.call_id))
+                pieces.append(Message(role="tool", parts=parts, call_id=item.call_id))
             case ItemReference():
-                raise invalid(path, f"{path}: an item_reference is not supported; send the item itself")
-    return tuple(
-        message for one in messages for message in (one.messages() if isinstance(one, _AssistantTurn) else (one,))
-    )
+                pieces.append(Message(role=REFERENCE, parts=(item.id,), name=f"{path}.id"))
+    return pieces
 
 
 def role_of(given: str) -> str:

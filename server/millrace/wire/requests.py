@@ -248,7 +248,7 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
     body = convert(fields, CreateBody)
     passed, lost = passed_on(fields, _READ)
     messages = items.turns(body.input, continued=body.previous_response_id is not None)
-    if body.generate is not False:
+    if body.generate is not False and not items.has_references(messages):
         items.check_answerable(messages, "input")
     system = (Message(role="system", parts=(body.instructions,)),) if body.instructions else ()
     tools = tuple(items.read_tool(tool) for tool in body.tools or ())
