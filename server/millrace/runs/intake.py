@@ -84,6 +84,7 @@ class Intake:
             checks=create.checks,
             check_schema=create.check_schema,
             concise=create.concise,
+            reasoning_summary=create.reasoning_summary,
             paths=create.paths,
             not_passed_on=tuple(f"without {name}" for name in create.not_passed_on),
         )

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -29,6 +29,7 @@ TYPES = ("response.create", "response.cancel", "response.steer", "millrace.resum
 SamplingTemperature = Annotated[float, Meta(ge=0, le=2)]
 TopP = Annotated[float, Meta(ge=0, le=1)]
 Tokens = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
+Summary = Literal["auto", "concise", "detailed", "none"]
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
@@ -72,6 +73,7 @@ class Create:
     check_schema: dict[str, Any] | None = None
     paths: Paths = RESPONSES_PATHS
     concise: bool = False
+    reasoning_summary: bool = False  # asked for, whichever kind
     not_passed_on: tuple[str, ...] = ()  # names of fields that have no place in the provider's API
 
 
@@ -124,9 +126,11 @@ class TextOptions(Struct):
 
 
 class ReasoningOptions(Struct):
-    """How much effort the model may spend on reasoning."""
+    """How much effort the model may spend on reasoning, and whether to show it as a summary."""
 
     effort: Word | None = None
+    summary: Summary | None = None
+    generate_summary: Summary | None = None  # the earlier name
 
 
 class Body(Struct, kw_only=True):
@@ -278,7 +282,12 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
         instructions=body.instructions or None,
         previous_response_id=body.previous_response_id,
         generate=body.generate is not False,
+        reasoning_summary=body.reasoning is not None and _wants_summary(body.reasoning),
     )
+
+
+def _wants_summary(asked: ReasoningOptions) -> bool:
+    return (asked.summary or asked.generate_summary or "none") != "none"
 
 
 def named_extras(body: Body) -> dict[str, Any]:
