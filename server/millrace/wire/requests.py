@@ -5,8 +5,10 @@ an `Envelope`, then `read_create` or another function reads the fields. The stru
 are ignored.
 """
 
+import json
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -205,6 +207,8 @@ class MillracePing(Struct, tag="millrace.ping", kw_only=True):
     event_id: str | None = None
 
 
+_FIELD = re.compile(r'\s*[{,]\s*("(?:[^"\\]|\\.)*")\s*:\s*')
+_decoder = json.JSONDecoder()
 _READ = frozenset(ResponseCreate.__struct_fields__)
 _NAMED = ("prompt_cache_key", "safety_identifier", "service_tier", "user")
 
@@ -216,7 +220,19 @@ def open_frame(raw: str | bytes) -> Envelope:
 
     Raises `invalid_json` or `invalid_request`.
     """
-    fields = decode(raw)
+    return _envelope(decode(raw))
+
+
+def open_beginning(raw: bytes) -> Envelope:
+    """Return what the beginning of a frame says: its first fields, as far as they are whole. Raises nothing."""
+    text, fields, at = raw.decode("utf-8", "ignore"), {}, 0
+    with suppress(ValueError, RecursionError):  # the field that is not whole, or no JSON
+        while name := _FIELD.match(text, at):
+            fields[_decoder.decode(name[1])], at = _decoder.raw_decode(text, name.end())
+    return _envelope(fields)
+
+
+def _envelope(fields: dict[str, Any]) -> Envelope:
     kind, stream_id, event_id = fields.get("type"), fields.get("stream_id"), fields.get("event_id")
     return Envelope(
         kind if isinstance(kind, str) else "",
