@@ -112,8 +112,7 @@ class Intake:
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
             return run  # it was started meanwhile
         if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
-            message = "too much waits to be written to disk; try again in a second"
-            raise MillraceError("overloaded", message, retry_after_ms=1000)
+            raise backlogged()
         likely = choice.likely(request, self._catalog)
         admission = self._limiter.admit(principal, likely.cost, likely.tokens)
         return self._runs.start(request, admission, repeat)
@@ -130,6 +129,12 @@ def repeat_of(create: Create, fields: dict[str, Any], principal: Principal) -> R
     meant = {name: value for name, value in fields.items() if name not in _NOT_COMPARED}
     digest = hashlib.sha256(msgspec.json.encode(meant, order="deterministic")).digest()
     return Repeat(place=(principal.tenant, principal.key_id, create.idempotency_key), digest=digest)
+
+
+def backlogged() -> MillraceError:
+    """Return the error of a process whose disk is behind."""
+    message = "too much waits to be written to disk; try again in a second"
+    return MillraceError("overloaded", message, retry_after_ms=1000)
 
 
 def draining() -> MillraceError:

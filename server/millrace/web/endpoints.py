@@ -139,10 +139,10 @@ async def tickets(request: Request) -> Response:
     """`POST /v1/tickets`: exchange a key for a ticket."""
     process: Process = request.state.process
 
-    def opened(body: bytes) -> documents.TicketRequest:
+    def read(body: bytes) -> documents.TicketRequest:
         return reading.convert(reading.decode(body or b"{}", "the body"), documents.TicketRequest)
 
-    asked = await _opened(request, MAX_TICKET_BODY, opened)
+    asked = await opened(request, MAX_TICKET_BODY, read)
     origin = asked.origin or request.headers.get("origin")
     if origin is None:
         raise invalid("origin", 'origin: missing; name the page that will connect: {"origin": "https://app.example"}')
@@ -155,12 +155,12 @@ async def _started(request: Request, read: ReadCreate) -> tuple[requests.Create,
     """Read a request's body, off the loop if it is long, and start it."""
     process, principal = _process(request), _principal(request)
 
-    def opened(body: bytes) -> tuple[requests.Create, Repeat | None]:
+    def read_all(body: bytes) -> tuple[requests.Create, Repeat | None]:
         fields = reading.decode(body, "the body")
         create = read(fields, checks.NAMES)
         return create, repeat_of(create, fields, principal)
 
-    create, repeat = await _opened(request, process.max_message_bytes, opened)
+    create, repeat = await opened(request, process.max_message_bytes, read_all)
     asked = process.intake.read(create, principal, negotiated=False)
     return create, await process.intake.start(asked, principal, repeat)
 
@@ -199,7 +199,7 @@ def _response(run: Run) -> bytes:
     return wire.encode(body)
 
 
-async def _opened(request: Request, limit: int, work: Callable[[bytes], T]) -> T:
+async def opened(request: Request, limit: int, work: Callable[[bytes], T]) -> T:
     """Return what `work` makes of a request's body, which may be compressed, off the loop if it is long."""
     encoding = compressed.check_encoding(request.headers.get("content-encoding", ""))
     body = await _read_body(request, limit, _process(request).received)

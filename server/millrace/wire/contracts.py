@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Struct, inspect
 
 from millrace.errors import RULES
-from millrace.wire import chunks, completions, documents, items, requests, responses as wire, stored_items
+from millrace.wire import chunks, completions, documents, embeddings, items, requests, responses as wire, stored_items
 
 Schema = dict[str, Any]
 
@@ -103,6 +103,13 @@ OPERATIONS = (
         chunks.Completion,
         body=completions.CompletionBody,
         streamed=(chunks.Chunk, chunks.Broken),
+    ),
+    Operation(
+        "post",
+        "/v1/embeddings",
+        "Ask the configured model for embeddings.",
+        embeddings.EmbeddingsAnswer,
+        body=embeddings.EmbeddingsBody,
     ),
     Operation("get", "/v1/models", "List the names a request may give as its model.", documents.ModelNames),
     Operation("get", "/v1/models/{id}", "Look up one of these names.", documents.ModelName),
