@@ -17,6 +17,7 @@ from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Limits, Role
 from millrace.stores.database import FILE
+from millrace.web.drain import drain
 from tests.support.provider import Provider, close, says, scripted_provider, stay
 from tests.support.server import Running, Start
 from tests.support.waiting import until
@@ -378,3 +379,27 @@ async def test_a_revoked_key_ends_its_calls(start: Start, tmp_path: Path) -> Non
         assert (status, error_in(answer)["code"]) == (499, "cancelled")
         (row,) = await rows(tmp_path)
     assert row["status"] == "cancelled"
+
+
+async def test_a_drain_waits_for_them_and_ends_them_in_time(start: Start, tmp_path: Path) -> None:
+    """New ones are refused; one that does not end within `drain_s` fails as `server_draining`."""
+    async with scripted_provider(says(b"", then=stay)) as provider:
+
+        def change(configuration: dict[str, Any]) -> None:
+            configured(provider.upstream.endpoint.base_url, tmp_path)(configuration)
+            configuration["server"]["drain_s"] = 0.5
+
+        async with start(change) as running:
+            asked = asyncio.create_task(ask(running))
+            await until(lambda: len(provider.requests) == 1)
+            (connection,) = running.connections
+            draining = asyncio.create_task(drain(connection.app_state["process"]))
+            await asyncio.sleep(0)
+            status, _, answer = await ask(running)
+            assert (status, error_in(answer)["code"]) == (503, "server_draining")
+            status, headers, answer = await asked
+            assert (status, error_in(answer)["code"]) == (503, "server_draining")
+            assert headers["Retry-After"] == "1"
+            await draining
+            (row,) = await rows(tmp_path)
+    assert (row["status"], row["code"], row["input_tokens"]) == ("failed", "server_draining", 2)

@@ -60,7 +60,8 @@ class Embeddings:
         self._memory = memory
         self._wall = wall
         self._max_running = max_running
-        self._running: dict[EmbeddingsCall, str] = {}  # with their keys
+        self._calls: dict[EmbeddingsCall, str] = {}  # that run or whose answer is sent, with their keys
+        self._halted: dict[EmbeddingsCall, MillraceError] = {}  # why they were ended here
 
     @asynccontextmanager
     async def answered(
@@ -73,24 +74,40 @@ class Embeddings:
         self._memory.admit(len(body))
         if self._backlog.is_full:
             raise backlogged()
-        if len(self._running) >= self._max_running:
+        if self.running >= self._max_running:
             raise full()
         likely = self._charge(Usage(input_tokens=asked.tokens, estimated=True), Outcome.RUNNING)
         admission = self._limiter.admit(principal, likely.cost, asked.tokens)
         row = _Row(request_id, principal, self._wall, self._ledger, admission, likely)
         call = self._upstream.open(body)
-        self._running[call] = principal.key_id
+        self._calls[call] = principal.key_id
         try:
             yield (await self._settled(call, row)).body
         finally:
-            del self._running[call]
+            del self._calls[call]
+            self._halted.pop(call, None)
             call.release()
 
+    @property
+    def running(self) -> int:
+        """The number of requests that run, or are being answered."""
+        return len(self._calls)
+
     def end_revoked(self, is_valid: Callable[[str], bool]) -> None:
-        """Cancel the calls of keys that are not valid any more."""
-        for call, key_id in tuple(self._running.items()):
+        """End the calls of keys that are not valid any more."""
+        for call, key_id in tuple(self._calls.items()):
             if not is_valid(key_id):
-                call.done.cancel()
+                self._halt(call, MillraceError("cancelled", "the key was revoked"))
+
+    def end_all(self, error: MillraceError) -> None:
+        """End all calls for a reason."""
+        for call in tuple(self._calls):
+            self._halt(call, error)
+
+    def _halt(self, call: EmbeddingsCall, error: MillraceError) -> None:
+        if not call.done.done():
+            self._halted[call] = error
+            call.done.cancel()
 
     async def _settled(self, call: EmbeddingsCall, row: "_Row") -> Embedded:
         """Return what a call brings, and close its row."""
@@ -101,10 +118,10 @@ class Embeddings:
             status, code, tokens = Status.COMPLETED, "", embedded.input_tokens
             return embedded
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if (halted := self._halted.get(call)) is None:
                 raise  # the client has gone
-            raise MillraceError("cancelled", "the key was revoked") from None
+            status, code = Status.CANCELLED if halted.code == "cancelled" else Status.FAILED, halted.code
+            raise halted from None
         except MillraceError as error:
             status, code = Status.FAILED, error.code
             is_billable = error.billable if isinstance(error, UpstreamError) else True

@@ -145,6 +145,8 @@ class Simulator:
         with self.stats.call() as call:
             try:
                 document = decode(await request.read())
+                if not isinstance(document, dict):
+                    raise BadRequestError("the body must be a JSON object")
                 self.calls.append(Received(document, "Authorization" in request.headers))
                 body, input_tokens = embeddings.answer(document, str(document.get("model", self.profile.model)))
             except BadRequestError as error:
