@@ -66,8 +66,8 @@ class Embeddings:
     @asynccontextmanager
     async def answered(
         self, request_id: str, asked: EmbeddingsAsked, body: bytes, principal: Principal
-    ) -> AsyncIterator[bytes]:
-        """Yield the provider's answer to a request, whose `body` is as it is sent, and hold it until it has been sent.
+    ) -> AsyncIterator[list[bytes]]:
+        """Yield the pieces of the answer, held until they are sent. `body` is the request as the provider gets it.
 
         Raises what refuses it here, or the provider's error. It is settled on every way.
         """
@@ -82,7 +82,7 @@ class Embeddings:
         call = self._upstream.open(body)
         self._calls[call] = principal.key_id
         try:
-            yield (await self._settled(call, row)).body
+            yield (await self._settled(call, row)).pieces
         finally:
             del self._calls[call]
             self._halted.pop(call, None)

@@ -107,9 +107,9 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
-    """A provider's answer to a request for embeddings, byte for byte, and the tokens that it reports, if it does."""
+    """A provider's answer to a request for embeddings, and the tokens that it reports, if it does."""
 
-    body: bytes
+    pieces: list[bytes]  # as they came: it may have megabytes, and joining them would take its time
     input_tokens: int | None
 
 

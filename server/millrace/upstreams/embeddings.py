@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -136,27 +137,38 @@ class EmbeddingsCall:
                 while len(refusal) < MAX_ERROR_BODY and (piece := await response.content.readany()):
                     refusal += piece
             raise refusals.of_status(response.status, retry_after(response.headers), refusal[:MAX_ERROR_BODY])
-        body = bytearray()
+        pieces: list[bytes] = []
         async for chunk in response.content.iter_chunked(READ_BYTES):
             self._upstream.received.take(len(chunk))
             self._counted += len(chunk)
-            body += chunk
-            if len(body) > MAX_ANSWER:
+            pieces.append(chunk)
+            if self._counted > MAX_ANSWER:
                 raise UpstreamError("upstream_error", f"{model} sent more than {MAX_ANSWER >> 20} MiB")
-        answer = bytes(body)
-        if len(answer) <= SHORT and (error := error_of(error_in(answer))) is not None:
+        beginning = b"".join(_enough(pieces))
+        ending = b"".join([*_enough(reversed(pieces))][::-1])
+        if self._counted <= SHORT and (error := error_of(error_in(beginning))) is not None:
             raise refusals.of_event(error, billable=False)
-        if not (answer.lstrip().startswith(b"{") and answer.rstrip().endswith(b"}")):
+        if not (beginning.lstrip().startswith(b"{") and ending.rstrip().endswith(b"}")):
             raise UpstreamError("upstream_error", f"{model} answered with what are no embeddings")
-        return Embedded(body=answer, input_tokens=_tokens_in(answer))
+        return Embedded(pieces=pieces, input_tokens=_tokens_in(ending, beginning))
 
 
-def _tokens_in(answer: bytes) -> int | None:
+def _enough(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the first pieces, of `SHORT` bytes together if there are as many."""
+    size = 0
+    for piece in pieces:
+        yield piece
+        size += len(piece)
+        if size >= SHORT:
+            return
+
+
+def _tokens_in(*ends: bytes) -> int | None:
     """Return the tokens in the `usage` of an answer, which stands behind the vectors or before them.
 
     The whole is never decoded, since that would hold Python's lock all the time; vectors have no quotes in them.
     """
-    for end in (answer[-SHORT:], answer[:SHORT]):
+    for end in ends:
         for found in islice(_USAGE.finditer(end.decode("utf-8", "replace")), MOST_USAGES):
             with suppress(ValueError, RecursionError):
                 tokens = input_of(_decoder.raw_decode(found.string, found.end())[0])

@@ -40,16 +40,20 @@ async def create_embeddings(request: Request) -> Response:
 class _Answer(Response):
     """A provider's answer, once it has come. It ends when its client goes away."""
 
-    def __init__(self, request_id: str, ask: Callable[[], AbstractAsyncContextManager[bytes]]) -> None:
-        super().__init__()
-        self._request_id = request_id
+    media_type = "application/json"
+
+    def __init__(self, request_id: str, ask: Callable[[], AbstractAsyncContextManager[list[bytes]]]) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Request-Id": request_id})
         self._ask = ask
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait for the answer, or until the client has gone."""
-        await until_gone(asyncio.get_running_loop().create_task(self._send_all(scope, receive, send)), receive)
+        await until_gone(asyncio.get_running_loop().create_task(self._send_all(send)), receive)
 
-    async def _send_all(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {"Cache-Control": "no-store", "X-Request-Id": self._request_id}
-        async with self._ask() as body:
-            await Response(body, headers=headers, media_type="application/json")(scope, receive, send)
+    async def _send_all(self, send: Send) -> None:
+        async with self._ask() as pieces:
+            self.headers["Content-Length"] = str(sum(map(len, pieces)))
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
