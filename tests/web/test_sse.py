@@ -157,8 +157,8 @@ async def test_a_body_that_is_none(millrace: Running, http: aiohttp.ClientSessio
         ("GET", "/v1/tickets", 405),
         ("PATCH", f"{RESPONSES}/resp_1", 405),
         ("GET", f"{RESPONSES}/resp_1/cancel", 405),
-        ("GET", "/v1/embeddings", 404),
-        ("POST", "/v1/embeddings", 404),
+        ("GET", "/v1/audio/speech", 404),
+        ("POST", "/v1/audio/speech", 404),
         ("GET", RESPONSES, 426),
     ],
 )
