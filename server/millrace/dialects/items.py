@@ -39,15 +39,21 @@ class _OpenCall:
 
 
 class OutputItems:
-    """The items of one answer. `add_event` takes events, `add_text` the deltas of the text part, in one order."""
+    """The items of one answer. `add_event` takes events, `add_text` the deltas of the text part, in one order.
 
-    def __init__(self, response_id: str, add_event: AddEvent, add_text: Callable[[list[str]], None]) -> None:
+    With `summarised` the reasoning is the item's summary, not its content: many clients show nothing else.
+    """
+
+    def __init__(
+        self, response_id: str, add_event: AddEvent, add_text: Callable[[list[str]], None], *, summarised: bool = False
+    ) -> None:
         hexadecimal = response_id.removeprefix("resp_")
         self.message_id = "msg_" + hexadecimal
         self.reasoning_id = "rs_" + hexadecimal
         self._call_id = "fc_" + hexadecimal
         self._add_event = add_event
         self._add_text = add_text
+        self._summarised = summarised
         self._order: list[str] = []  # item ids by output index
         self._text: _OpenPart | None = None
         self._refusal: _OpenPart | None = None
@@ -88,11 +94,15 @@ class OutputItems:
         if self._reasoning is None:
             self._reasoning = _OpenPart(0)
             at = self._add_reasoning()
-            self._add_event(wire.PartAdded(item_id=self.reasoning_id, part=wire.ReasoningText(""), output_index=at))
+            self._add_event(
+                wire.SummaryPartAdded(item_id=self.reasoning_id, part=wire.SummaryText(""), output_index=at)
+                if self._summarised
+                else wire.PartAdded(item_id=self.reasoning_id, part=wire.ReasoningText(""), output_index=at)
+            )
         self._reasoning.deltas.append(thought.text)
         at = self._order.index(self.reasoning_id)
-        event = wire.ReasoningDelta(item_id=self.reasoning_id, delta=thought.text, output_index=at)
-        self._add_event(event, len(thought.text))
+        delta = wire.SummaryDelta if self._summarised else wire.ReasoningDelta
+        self._add_event(delta(item_id=self.reasoning_id, delta=thought.text, output_index=at), len(thought.text))
 
     def call(self, piece: CallPiece) -> None:
         """Add a delta of a tool call."""
@@ -139,9 +149,13 @@ class OutputItems:
         if item_id == self.message_id:
             return wire.OutputMessage(item_id, status, self._parts())
         if item_id == self.reasoning_id:
-            words = [] if self._reasoning is None else [wire.ReasoningText(self._reasoning.text)]
             own_fields = carried.write(self._own_fields, self._call_own_fields)
-            return wire.Reasoning(item_id, status, words, encrypted_content=own_fields)
+            item = wire.Reasoning(item_id, status, encrypted_content=own_fields)
+            if self._reasoning is not None and self._summarised:
+                item.summary = [wire.SummaryText(self._reasoning.text)]
+            elif self._reasoning is not None:
+                item.content = [wire.ReasoningText(self._reasoning.text)]
+            return item
         call = next(call for call in self._calls.values() if call.item.id == item_id)
         return wire.FunctionCall(item_id, call.item.call_id, call.item.name, call.arguments.text, status)
 
@@ -162,13 +176,16 @@ class OutputItems:
                     self._add_event(
                         wire.PartDone(item_id=item_id, part=part, output_index=at, content_index=index), repeated=size
                     )
-            case wire.Reasoning():
-                for reasoning in item.content:
-                    size = len(reasoning.text)
-                    self._add_event(
-                        wire.ReasoningDone(item_id=item_id, text=reasoning.text, output_index=at), repeated=size
-                    )
-                    self._add_event(wire.PartDone(item_id=item_id, part=reasoning, output_index=at), repeated=size)
+            case wire.Reasoning(summary=[part]):
+                size = len(part.text)
+                self._add_event(wire.SummaryDone(item_id=item_id, text=part.text, output_index=at), repeated=size)
+                self._add_event(wire.SummaryPartDone(item_id=item_id, part=part, output_index=at), repeated=size)
+            case wire.Reasoning(content=[reasoning]):
+                size = len(reasoning.text)
+                self._add_event(
+                    wire.ReasoningDone(item_id=item_id, text=reasoning.text, output_index=at), repeated=size
+                )
+                self._add_event(wire.PartDone(item_id=item_id, part=reasoning, output_index=at), repeated=size)
             case wire.FunctionCall():
                 done = wire.ArgumentsDone(item_id=item_id, name=item.name, arguments=item.arguments, output_index=at)
                 self._add_event(done, repeated=len(item.arguments))
@@ -200,8 +217,8 @@ def length(item: wire.Item) -> int:
         case wire.OutputMessage():
             return sum(map(_length, item.content))
         case wire.Reasoning():
-            carries = item.encrypted_content
-            return sum(len(part.text) for part in item.content) + (len(carries) if isinstance(carries, str) else 0)
+            words = sum(len(part.text) for part in item.content) + sum(len(part.text) for part in item.summary)
+            return words + (len(item.encrypted_content) if isinstance(item.encrypted_content, str) else 0)
         case wire.FunctionCall():
             return len(item.arguments)
 

@@ -35,7 +35,9 @@ class ResponsesProjection(Projection):
         self._created_at = created_at
         self._negotiated = negotiated
         self._has_usage = False  # a `millrace.usage` has been sent
-        self.output = OutputItems(request.id, self.event_log.event, self.event_log.text)
+        self.output = OutputItems(
+            request.id, self.event_log.event, self.event_log.text, summarised=request.reasoning_summary
+        )
         self._echoed = len(request.instructions or "") + request.prompt.tools_size  # characters that every body repeats
 
     def _show_text(self, deltas: list[str]) -> None:

@@ -10,6 +10,7 @@ import orjson
 from aiohttp import web
 
 from millrace import tokens
+from millrace.simulator import embeddings
 from millrace.simulator.directives import HEADER
 from millrace.simulator.faults import Fault, Kind
 from millrace.simulator.profiles import Profile
@@ -92,6 +93,7 @@ class Simulator:
     def _application(self) -> web.Application:
         app = web.Application(client_max_size=_MAX_BODY)
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/embeddings", self._embeddings)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/stats", self._stats)
@@ -138,6 +140,20 @@ class Simulator:
         )
         model = question.body.model or self.profile.model
         return Envelope(f"chatcmpl-{self.profile.name}-{next(self._numbers)}", model, usage)
+
+    async def _embeddings(self, request: web.Request) -> web.Response:
+        with self.stats.call() as call:
+            try:
+                document = decode(await request.read())
+                if not isinstance(document, dict):
+                    raise BadRequestError("the body must be a JSON object")
+                self.calls.append(Received(document, "Authorization" in request.headers))
+                body, input_tokens = embeddings.answer(document, str(document.get("model", self.profile.model)))
+            except BadRequestError as error:
+                call.fail()
+                return json_response(error.body(), 400)
+            call.charge(input_tokens)
+            return json_response(body)
 
     async def _models(self, _request: web.Request) -> web.Response:
         model = {"id": self.profile.model, "object": "model", "created": 0, "owned_by": "millrace-simulator"}

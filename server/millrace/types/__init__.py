@@ -4,6 +4,7 @@ from millrace.types.answer import (
     PASSED,
     Answer,
     CacheOutcome,
+    Embedded,
     Failure,
     Finish,
     FinishReason,
@@ -34,11 +35,12 @@ from millrace.types.conversation import (
     refusal_of,
 )
 from millrace.types.model import Model, Price, Tier
-from millrace.types.money import Charge, Entry, Outcome, Statement, Status
+from millrace.types.money import EMBEDDINGS, Charge, Entry, Outcome, Statement, Status
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
 from millrace.types.tool_choice import ToolChoice
 
 __all__ = [
+    "EMBEDDINGS",
     "PASSED",
     "RESPONSES_PATHS",
     "Answer",
@@ -49,6 +51,7 @@ __all__ = [
     "CallPiece",
     "Charge",
     "Delivery",
+    "Embedded",
     "Entry",
     "Failure",
     "Finish",

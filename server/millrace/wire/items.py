@@ -1,7 +1,6 @@
 """The input of a Responses request: items as clients send them, and the messages that they become."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -114,9 +113,9 @@ class ReasoningItem(Struct, tag="reasoning"):
 
 
 class ItemReference(Struct, tag="item_reference"):
-    """Refused: single items are not stored. Send the item itself, or continue with `previous_response_id`."""
+    """An item of a response that is kept, by its id. `type` may be left out."""
 
-    id: str
+    id: Id
 
 
 Item = MessageItem | CallItem | CallOutputItem | ReasoningItem | ItemReference
@@ -140,48 +139,81 @@ class ChosenFunction(Struct, tag="function"):
 Choice = Literal["auto", "none", "required"]
 
 
+REFERENCE = "item_reference"  # the role of a piece that stands for an item: its text is the id, its name the path
+
+
 def with_types(given: Any) -> Any:
-    """Return the items with the `type` that messages may leave out."""
+    """Return the items with the `type` that messages and references may leave out."""
     if not isinstance(given, list):
         return given
     return [
-        item | {"type": "message"} if isinstance(item, dict) and item.get("type") is None else item for item in given
+        item | {"type": REFERENCE if item.keys() <= {"id", "type"} and item.get("id") else "message"}
+        if isinstance(item, dict) and item.get("type") is None
+        else item
+        for item in given
     ]
+
+
+def has_references(messages: Iterable[Message]) -> bool:
+    """Whether some of these are references, so that all are still pieces."""
+    return any(message.role == REFERENCE for message in messages)
 
 
 def turns(items: str | Sequence[Item], *, continued: bool) -> tuple[Message, ...]:
     """Return the messages that the items become. Reasoning, text and calls of one assistant turn are one message.
 
-    A call's output must follow its call. If the request is `continued`, the call may be in an earlier response.
-    Raises `invalid_request`.
+    If some items are references, it returns pieces, one of each item. Whoever knows what they refer to calls
+    `assembled`. A call's output must follow its call. If the request is `continued`, or has references, the call may be
+    elsewhere. Raises `invalid_request`.
     """
     if isinstance(items, str):
         return (Message(role="user", parts=(items,)),)
+    refers = any(isinstance(item, ItemReference) for item in items)
+    pieces = _pieces(items, continued=continued or refers)
+    return tuple(pieces) if refers else assembled(pieces)
+
+
+def assembled(pieces: Iterable[Message]) -> tuple[Message, ...]:
+    """Return the messages that pieces become."""
     messages: list[Message | _AssistantTurn] = []
+    for piece in pieces:
+        if piece.role == "assistant":
+            _add_to_assistant(messages, piece)
+        else:
+            messages.append(piece)
+    return tuple(
+        message for one in messages for message in (one.messages() if isinstance(one, _AssistantTurn) else (one,))
+    )
+
+
+def _pieces(items: Sequence[Item], *, continued: bool) -> list[Message]:
+    """Return one message of each item."""
+    pieces: list[Message] = []
     calls: set[str] = set()
+    own_fields_of_calls = _own_fields_of_calls(items)
     for index, item in enumerate(items):
         path = f"input[{index}]"
         match item:
             case MessageItem(role="assistant"):
-                _add_to_assistant(messages, _assistant_message(item.content, f"{path}.content"))
+                pieces.append(_assistant_message(item.content, f"{path}.content"))
             case MessageItem():
-                messages.append(Message(role=role_of(item.role), parts=_message_parts(item, path)))
+                pieces.append(Message(role=role_of(item.role), parts=_message_parts(item, path)))
             case ReasoningItem():
-                _add_reasoning(messages, item)
+                words, own_fields = _reasoning(item), carried.read(item.encrypted_content).message
+                pieces.append(Message(role="assistant", reasoning=words, own_fields=own_fields))
             case CallItem():
                 calls.add(item.call_id)
-                call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)
-                _add_to_assistant(messages, Message(role="assistant", calls=(call,)))
+                own_fields = own_fields_of_calls[index].get(item.call_id, {})
+                call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments, own_fields=own_fields)
+                pieces.append(Message(role="assistant", calls=(call,)))
             case CallOutputItem():
                 if item.call_id not in calls and not continued:
                     raise no_such_call(f"{path}.call_id", "function_call")
                 parts = parts_of(item.output, f"{path}.output")
-                messages.append(Message(role="tool", parts=parts, call_id=item.call_id))
+                pieces.append(Message(role="tool", parts=parts, call_id=item.call_id))
             case ItemReference():
-                raise invalid(path, f"{path}: an item_reference is not supported; send the item itself")
-    return tuple(
-        message for one in messages for message in (one.messages() if isinstance(one, _AssistantTurn) else (one,))
-    )
+                pieces.append(Message(role=REFERENCE, parts=(item.id,), name=f"{path}.id"))
+    return pieces
 
 
 def role_of(given: str) -> str:
@@ -237,14 +269,15 @@ class _AssistantTurn:
         self.pieces: list[Message] = []
         self.has_output = False  # text, a refusal or a call
         self.has_calls = False
-        self.call_own_fields: dict[str, dict[str, Any]] = {}  # by call id
 
     def add(self, piece: Message) -> bool:
         """Add a piece and return True; return False if the piece begins another turn.
 
-        After text without calls only a call continues the turn. Once there is a call, everything does up to its output.
+        After text without calls only a call continues the turn, and what says nothing but carries the provider's own
+        fields. Once there is a call, everything does up to its output.
         """
-        if self.has_output and not self.has_calls and not piece.calls:
+        is_silent = not (piece.parts or piece.refusal or piece.reasoning)
+        if self.has_output and not self.has_calls and not piece.calls and not is_silent:
             return False
         self.pieces.append(piece)
         self.has_calls = self.has_calls or bool(piece.calls)
@@ -256,11 +289,7 @@ class _AssistantTurn:
         message = Message(
             role="assistant",
             parts=tuple(part for piece in self.pieces for part in piece.parts),
-            calls=tuple(
-                replace(call, own_fields=self.call_own_fields.get(call.id, {}))
-                for piece in self.pieces
-                for call in piece.calls
-            ),
+            calls=tuple(call for piece in self.pieces for call in piece.calls),
             own_fields=merged(piece.own_fields for piece in self.pieces),
             reasoning="".join(piece.reasoning for piece in self.pieces),
             refusal="".join(piece.refusal for piece in self.pieces),
@@ -268,27 +297,26 @@ class _AssistantTurn:
         return (message,) if self.has_output else ()
 
 
-def _add_to_assistant(messages: list[Message | _AssistantTurn], piece: Message) -> _AssistantTurn:
-    """Add a piece to the last assistant turn, or begin a new turn with it; return the turn."""
+def _add_to_assistant(messages: list[Message | _AssistantTurn], piece: Message) -> None:
+    """Add a piece to the last assistant turn, or begin a new turn with it."""
     last = messages[-1] if messages else None
     if isinstance(last, _AssistantTurn) and last.add(piece):
-        return last
+        return
     messages.append(turn := _AssistantTurn())
     turn.add(piece)
-    return turn
 
 
-def _add_reasoning(messages: list[Message | _AssistantTurn], item: ReasoningItem) -> None:
-    """Add reasoning to its turn, and what the item carries; one without words may come at the end of its turn."""
-    words, carries = _reasoning(item), carried.read(item.encrypted_content)
-    last = messages[-1] if messages else None
-    piece = Message(role="assistant", reasoning=words, own_fields=carries.message)
-    if not words and isinstance(last, _AssistantTurn):
-        last.pieces.append(piece)
-        turn = last
-    else:
-        turn = _add_to_assistant(messages, piece)
-    turn.call_own_fields |= carries.calls
+def _own_fields_of_calls(items: Sequence[Item]) -> list[dict[str, dict[str, Any]]]:
+    """Return, for each item, the own fields of the calls of its turn, by call id; its reasoning carries them."""
+    found: list[dict[str, dict[str, Any]]] = []
+    turn: dict[str, dict[str, Any]] = {}
+    for item in items:
+        if isinstance(item, CallOutputItem) or (isinstance(item, MessageItem) and item.role != "assistant"):
+            turn = {}
+        elif isinstance(item, ReasoningItem):
+            turn |= carried.read(item.encrypted_content).calls
+        found.append(turn)
+    return found
 
 
 def _assistant_message(content: str | Sequence[ContentPart], path: str) -> Message:

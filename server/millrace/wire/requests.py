@@ -5,11 +5,13 @@ an `Envelope`, then `read_create` or another function reads the fields. The stru
 are ignored.
 """
 
+import json
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -29,6 +31,7 @@ TYPES = ("response.create", "response.cancel", "response.steer", "millrace.resum
 SamplingTemperature = Annotated[float, Meta(ge=0, le=2)]
 TopP = Annotated[float, Meta(ge=0, le=1)]
 Tokens = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
+Summary = Literal["auto", "concise", "detailed", "none"]
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
@@ -72,6 +75,7 @@ class Create:
     check_schema: dict[str, Any] | None = None
     paths: Paths = RESPONSES_PATHS
     concise: bool = False
+    reasoning_summary: bool = False  # asked for, whichever kind
     not_passed_on: tuple[str, ...] = ()  # names of fields that have no place in the provider's API
 
 
@@ -124,9 +128,11 @@ class TextOptions(Struct):
 
 
 class ReasoningOptions(Struct):
-    """How much effort the model may spend on reasoning."""
+    """How much effort the model may spend on reasoning, and whether to show it as a summary."""
 
     effort: Word | None = None
+    summary: Summary | None = None
+    generate_summary: Summary | None = None  # the earlier name
 
 
 class Body(Struct, kw_only=True):
@@ -201,6 +207,8 @@ class MillracePing(Struct, tag="millrace.ping", kw_only=True):
     event_id: str | None = None
 
 
+_FIELD = re.compile(r'\s*[{,]\s*("(?:[^"\\]|\\.)*")\s*:\s*')
+_decoder = json.JSONDecoder()
 _READ = frozenset(ResponseCreate.__struct_fields__)
 _NAMED = ("prompt_cache_key", "safety_identifier", "service_tier", "user")
 
@@ -212,7 +220,19 @@ def open_frame(raw: str | bytes) -> Envelope:
 
     Raises `invalid_json` or `invalid_request`.
     """
-    fields = decode(raw)
+    return _envelope(decode(raw))
+
+
+def open_beginning(raw: bytes) -> Envelope:
+    """Return what the beginning of a frame says: its first fields, as far as they are whole. Raises nothing."""
+    text, fields, at = raw.decode("utf-8", "ignore"), {}, 0
+    with suppress(ValueError, RecursionError):  # the field that is not whole, or no JSON
+        while name := _FIELD.match(text, at):
+            fields[_decoder.decode(name[1])], at = _decoder.raw_decode(text, name.end())
+    return _envelope(fields)
+
+
+def _envelope(fields: dict[str, Any]) -> Envelope:
     kind, stream_id, event_id = fields.get("type"), fields.get("stream_id"), fields.get("event_id")
     return Envelope(
         kind if isinstance(kind, str) else "",
@@ -248,7 +268,7 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
     body = convert(fields, CreateBody)
     passed, lost = passed_on(fields, _READ)
     messages = items.turns(body.input, continued=body.previous_response_id is not None)
-    if body.generate is not False:
+    if body.generate is not False and not items.has_references(messages):
         items.check_answerable(messages, "input")
     system = (Message(role="system", parts=(body.instructions,)),) if body.instructions else ()
     tools = tuple(items.read_tool(tool) for tool in body.tools or ())
@@ -278,7 +298,12 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
         instructions=body.instructions or None,
         previous_response_id=body.previous_response_id,
         generate=body.generate is not False,
+        reasoning_summary=body.reasoning is not None and _wants_summary(body.reasoning),
     )
+
+
+def _wants_summary(asked: ReasoningOptions) -> bool:
+    return (asked.summary or asked.generate_summary or "none") != "none"
 
 
 def named_extras(body: Body) -> dict[str, Any]:
