@@ -4,6 +4,7 @@ Names are resolved, limits are checked, conversations are continued, and a repea
 What is refused here never becomes a response.
 """
 
+import asyncio
 import hashlib
 import secrets
 from dataclasses import replace
@@ -15,13 +16,13 @@ from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import form
 from millrace.funnel.routing import choice
-from millrace.memory import MemoryBudget
+from millrace.memory import Hold
 from millrace.ports import Backlog, Clock, Limiter, SchemaValidator
 from millrace.principal import Principal
 from millrace.runs.conversations import Conversations
 from millrace.runs.kept import Repeat
-from millrace.runs.run import Run
-from millrace.runs.runs import Runs
+from millrace.runs.run import Run, bytes_while_running
+from millrace.runs.runs import Runs, deadline_exceeded
 from millrace.types import Delivery, Request
 from millrace.wire.requests import Create
 
@@ -39,7 +40,6 @@ class Intake:
         limiter: Limiter,
         backlog: Backlog,
         schemas: SchemaValidator,
-        memory: MemoryBudget,
         clock: Clock,
     ) -> None:
         self.closed = False
@@ -49,11 +49,13 @@ class Intake:
         self._limiter = limiter
         self._backlog = backlog
         self._schemas = schemas
-        self._memory = memory
         self._clock = clock
 
-    def read(self, create: Create, principal: Principal, *, negotiated: bool) -> Request:
-        """Return the request that a client's fields mean. Raises what is wrong with them, without I/O."""
+    def read(self, create: Create, principal: Principal, held: Hold, *, negotiated: bool) -> Request:
+        """Return the request that a client's fields mean. Raises what is wrong with them, without I/O.
+
+        What it will hold while it runs is held from now on. Raises `overloaded` if that does not fit.
+        """
         if self.closed:
             raise draining()
         model, strategy = self._catalog.resolve(create.model, create.strategy)
@@ -87,23 +89,29 @@ class Intake:
             not_passed_on=tuple(f"without {name}" for name in create.not_passed_on),
         )
         size = request.memory_bytes
-        self._memory.admit(size)
+        held.resize(bytes_while_running(size))
         self._runs.kept.check_fits(principal.tenant, size)
         return request
 
     async def start(
-        self, request: Request, principal: Principal, repeat: Repeat | None, last: Run | None = None
+        self, request: Request, principal: Principal, held: Hold, repeat: Repeat | None, last: Run | None = None
     ) -> Run:
         """Start a request, or return the run that it repeats. `last` is the run before it in its lane.
 
-        A request that was read before a drain began, and has waited in its lane since, is still started.
+        A request that was read before a drain began, and has waited in its lane since, is still started. So is one
+        whose deadline comes before it is ready, in order to end as it should. If it is cancelled here, `drop` it.
         """
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
             return run  # even if the conversation it continued is no longer kept
-        request = replace(request, unchecked=await form.unchecked(request, self._schemas))
-        if request.previous_response_id is not None:
-            messages = await self._conversations.continued(request, last)
-            request = replace(request, prompt=replace(request.prompt, messages=messages))
+        try:
+            async with asyncio.timeout(self._seconds_left(request)) as patience:
+                request = await self._prepared(request, last)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            run = self._runs.start(request, held=held)
+            run.halt(deadline_exceeded())
+            return run
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
             return run  # it was started meanwhile
         if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
@@ -111,11 +119,22 @@ class Intake:
             raise MillraceError("overloaded", message, retry_after_ms=1000)
         likely = choice.likely(request, self._catalog)
         admission = self._limiter.admit(principal, likely.cost, likely.tokens)
-        return self._runs.start(request, admission, repeat)
+        return self._runs.start(request, admission, repeat, held=held)
 
-    def drop(self, request: Request) -> Run:
+    def drop(self, request: Request, held: Hold) -> Run:
         """Give a request that was cancelled while it waited its first event and its terminal."""
-        return self._runs.start(request, cancelled=True)
+        return self._runs.start(request, held=held, cancelled=True)
+
+    async def _prepared(self, request: Request, last: Run | None) -> Request:
+        """Compile a request's schemas, and let it continue its conversation."""
+        request = replace(request, unchecked=await form.unchecked(request, self._schemas))
+        if request.previous_response_id is None:
+            return request
+        messages = await self._conversations.continued(request, last)
+        return replace(request, prompt=replace(request.prompt, messages=messages))
+
+    def _seconds_left(self, request: Request) -> float | None:
+        return None if request.deadline_at is None else request.deadline_at - self._clock()
 
 
 def repeat_of(create: Create, fields: dict[str, Any], principal: Principal) -> Repeat | None:

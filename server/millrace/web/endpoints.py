@@ -15,20 +15,20 @@ from millrace import log
 from millrace.dialects.chat import completion_of, in_chat
 from millrace.dialects.event_log import Codec, EventLog
 from millrace.dialects.responses import EventCodec, body_of, in_responses
-from millrace.errors import EXITS, FailedWithUsage, MillraceError, invalid
+from millrace.errors import EXITS, FailedWithUsage, invalid
 from millrace.funnel import checks
 from millrace.funnel.offload import in_thread
-from millrace.memory import Tally
 from millrace.principal import Principal
 from millrace.runs.conversations import not_found
 from millrace.runs.intake import repeat_of
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
+from millrace.web.arrivals import arriving
 from millrace.web.outbox import AsgiWriter, FrameWriter
 from millrace.web.process import Process
 from millrace.web.session import FAULT, Closed, Session
 from millrace.web.sse import SseResponse, WholeResponse
-from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION, MAX_UNCOUNTED
+from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION
 from millrace.wire import chunks, completions, documents, limits, reading, requests, responses as wire
 
 ReadCreate = Callable[[dict[str, Any], Collection[str]], requests.Create]
@@ -113,7 +113,8 @@ async def delete(request: Request) -> Response:
 async def tickets(request: Request) -> Response:
     """`POST /v1/tickets`: exchange a key for a ticket."""
     process: Process = request.state.process
-    body = await _read_body(request, MAX_TICKET_BODY, process.received) or b"{}"
+    async with arriving(request, process) as arrival:
+        body = await arrival.body(MAX_TICKET_BODY) or b"{}"
     asked = reading.convert(reading.decode(body, "the body"), documents.TicketRequest)
     origin = asked.origin or request.headers.get("origin")
     if origin is None:
@@ -126,16 +127,25 @@ async def tickets(request: Request) -> Response:
 async def _started(request: Request, read: ReadCreate) -> tuple[requests.Create, Run]:
     """Read a request's body, off the loop if it is long, and start it."""
     process, principal = _process(request), _principal(request)
-    body = await _read_body(request, process.max_message_bytes, process.received)
 
-    def opened() -> tuple[requests.Create, Repeat | None]:
+    def opened(body: bytes) -> tuple[requests.Create, Repeat | None]:
         fields = reading.decode(body, "the body")
         create = read(fields, checks.NAMES)
         return create, repeat_of(create, fields, principal)
 
-    create, repeat = await in_thread(len(body), opened) if len(body) > reading.LONG else opened()
-    asked = process.intake.read(create, principal, negotiated=False)
-    return create, await process.intake.start(asked, principal, repeat)
+    async with arriving(request, process) as arrival:
+        body = await arrival.body(process.max_message_bytes)
+        if len(body) > reading.LONG:
+            create, repeat = await in_thread(principal.tenant, len(body), partial(opened, body))
+        else:
+            create, repeat = opened(body)
+        del body
+        asked = process.intake.read(create, principal, arrival.held, negotiated=False)
+        try:
+            return create, await process.intake.start(asked, principal, arrival.held, repeat)
+        except asyncio.CancelledError:  # its client has gone; it still gets its row in the ledger
+            process.intake.drop(asked, arrival.held)
+            raise
 
 
 def _events(request: Request, run: Run, start: int = 0) -> SseResponse:
@@ -170,26 +180,6 @@ def _response(run: Run) -> bytes:
     if body.error is not None and ended.error is not None:
         raise FailedWithUsage(ended.error, body.usage)
     return wire.encode(body)
-
-
-async def _read_body(request: Request, limit: int, received: Tally) -> bytes:
-    """Return a request's body; raise `message_too_big` before more than the limit, in bytes, is kept.
-
-    Raises `overloaded` if too much has come in part in this process. Short ones are not counted.
-    """
-    body = bytearray()
-    counted = 0
-    try:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > limit:
-                raise MillraceError("message_too_big", f"the body is longer than {limit} bytes")
-            if (more := len(body) - counted) and len(body) > MAX_UNCOUNTED:
-                received.take(more)
-                counted += more
-    finally:
-        received.give(counted)
-    return bytes(body)
 
 
 def _found(request: Request) -> Run:
