@@ -187,7 +187,7 @@ class Funnel:
     def _enter(self, response: ResponseLog, admission: Admission | None) -> Iterator[Bill]:
         with closing(self._bill(response, admission)) as bill:
             if self._places.lack(tenant := response.request.tenant, 1) > 0:
-                message = f"{self._places.held(tenant)} of your requests run already; try again in a second"
+                message = f"{self._places.held(tenant)} of your requests are running already; try again in a second"
                 raise MillraceError("overloaded", message, retry_after_ms=1000)
             self._running[response] = bill
             try:
