@@ -75,7 +75,12 @@ def server(settings: Settings, claim: Claim | None = None) -> Server:
             create_app(settings, claim),
             host=settings.server.host,
             port=settings.server.port,
-            http=http1.timed(settings.server.handshake_timeout_s, settings.server.max_connections),
+            http=http1.timed(
+                settings.server.handshake_timeout_s,
+                settings.server.stuck_s,
+                settings.server.max_message_bytes,
+                settings.server.max_connections,
+            ),
             ws=BatchingWebSocket,
             ws_max_size=settings.server.max_message_bytes,
             ws_per_message_deflate=False,  # it doubles the CPU of a token and holds memory per connection

@@ -35,7 +35,7 @@ from millrace.runs.embeddings import EmbeddingModel, Embeddings
 from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
-from millrace.schemas import MOST_BYTES, SchemaProcess
+from millrace.schemas import SchemaProcess
 from millrace.settings import LimitsSettings, ModelSettings, Settings
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
@@ -55,8 +55,6 @@ from millrace.web.process import Process
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
 
 KEPT_SHARE = 4  # of the memory budget, as a divisor: for responses that have ended
-QUEUED_SHARE = 8  # the same, for requests that wait for their turn
-RECEIVED_SHARE = 8  # the same, for frames and bodies of which the rest has not come
 QUEUE_SHARE = 4  # the same, at most, for what waits to be written to disk
 
 CLOCK, WALL = time.monotonic, time.time
@@ -87,7 +85,8 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         ledger = SqliteLedger(database, epoch)
         catalog = _catalog(settings)
         recall = Recall(catalog, exact, semantic, embedder)
-        memory = MemoryBudget(settings.server.memory_bytes)
+        keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=_limits(settings.limits))
+        memory = MemoryBudget(settings.server.memory_bytes, lambda: keyring.are_many)
         schemas = SchemaProcess()
         parts.push_async_callback(asyncio.to_thread, schemas.close)
         funnel = _funnel(settings, connections, sweeper, memory, catalog, recall, ledger, schemas)
@@ -96,10 +95,10 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         for store in (exact, semantic, archive):
             if store is not None:
                 store.prune()
-        gate = await _gate(settings, keys, parts)
+        gate = await _gate(settings, keyring, keys, parts)
         _count_caches(settings, memory, exact, semantic)
         memory.add("database queue", lambda: database.queued_bytes, queue_bytes)
-        memory.add("reports on schemas", lambda: schemas.bytes_used, MOST_BYTES)
+        memory.add("schemas that wait, and reports", lambda: schemas.bytes_used)
         runs = Runs(funnel, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
         conversations = Conversations(runs, archive, max_bytes=settings.server.max_message_bytes)
         runs.on_end = conversations.remember
@@ -110,16 +109,15 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             funnel=funnel,
             catalog=catalog,
             runs=runs,
-            intake=Intake(catalog, runs, conversations, limiter, database, schemas, memory, CLOCK),
+            intake=Intake(catalog, runs, conversations, limiter, database, schemas, CLOCK),
             conversations=conversations,
             clock=CLOCK,
             wall=WALL,
             epoch=epoch,
             hand_over=partial(_hand_over, claimed, ledger),
             gate=gate,
+            backlog=database,
             memory=memory,
-            received=memory.tally("frames and bodies in part", settings.server.memory_bytes // RECEIVED_SHARE),
-            queued=memory.tally("queued requests", settings.server.memory_bytes // QUEUED_SHARE),
             drain_s=settings.server.drain_s,
             max_age_s=settings.server.max_age_s,
             stuck_s=settings.server.stuck_s,
@@ -128,7 +126,6 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         )
         gate.keyring.on_change = process.sweep_all_next
         memory.add("tickets", lambda: len(gate.tickets) * TICKET_BYTES, CAPACITY * TICKET_BYTES)
-        memory.add("running responses", lambda: runs.live_bytes)
         memory.add("ended responses", lambda: runs.kept.size, settings.server.memory_bytes // KEPT_SHARE)
         sweeper.add(runs.sweep)
         sweeper.add(process.sweep)
@@ -205,6 +202,7 @@ def _funnel(
             concise_line=settings.funnel.concise_line,
         ),
         max_running=settings.server.max_running,
+        are_many=memory.are_many,
     )
     sweeper.add(funnel.meter)
     for upstream in upstreams.values():
@@ -232,10 +230,9 @@ def _embeddings(
         connect_timeout_s=model.connect_timeout_s,
         timeout_s=model.timeout_s,
     )
-    received = memory.tally("answers with embeddings", settings.server.memory_bytes // RECEIVED_SHARE)
     return Embeddings(
         EmbeddingModel(id=model.model, price=Price(input=model.price.input, output=pricing.ZERO)),
-        OpenAIEmbeddings(connections, endpoint, received, WALL),
+        OpenAIEmbeddings(connections, endpoint, WALL),
         limiter,
         ledger,
         database,
@@ -245,9 +242,8 @@ def _embeddings(
     )
 
 
-async def _gate(settings: Settings, keys: KeyStore, parts: AsyncExitStack) -> Gate:
+async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: AsyncExitStack) -> Gate:
     """Build the gate, with the keys as they are now and, while the process runs, as they change."""
-    keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=_limits(settings.limits))
     keyring.replace(await keys.load())
     await parts.enter_async_context(_running(follow(keyring, keys)))
     return Gate(

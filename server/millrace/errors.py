@@ -33,7 +33,7 @@ RULES: dict[str, Rule] = {
     **_rules(415, "invalid_request_error", "unsupported_encoding"),
     **_rules(429, "rate_limit_error", "rate_limit_exceeded", "too_many_in_flight", "queue_full", retry=True),
     **_rules(499, "invalid_request_error", "cancelled"),  # of a chat completion; not 409, because SDKs repeat that
-    **_rules(408, "timeout_error", "deadline_exceeded", "slow_consumer", retry=True),
+    **_rules(408, "timeout_error", "deadline_exceeded", "slow_consumer", "request_timeout", retry=True),
     **_rules(502, "upstream_error", "upstream_error", "upstream_truncated", retry=True),
     **_rules(504, "upstream_error", "upstream_timeout", retry=True),
     **_rules(529, "upstream_error", "upstream_overloaded", retry=True),

@@ -2,14 +2,19 @@
 
 An account reports its bytes when it is asked: as a request comes in, or as an operator looks. Nothing is counted here
 per token. The bytes are estimates, and the program itself is not among them.
+
+Requests are counted by tenant, from their first byte to their end, and a tenant has its share: see `Shares`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 from millrace.errors import MillraceError
 
 RETRY_MS = 1000
+SHORT = 64 * 1024  # bytes that a request holds; its text has less than a third of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,30 +27,99 @@ class Account:
     give_way: Callable[[int], None] | None = None  # only of a cache: free so many bytes, at once or soon
 
 
-class Tally:
-    """The bytes of something that many take part in: each counts what it brings and what it takes away."""
+class Shares:
+    """What tenants hold of something, in bytes or in places. `free` tells how much nobody holds.
 
-    def __init__(self, allowed: int) -> None:
+    A tenant may hold as much as is still free. So one alone holds up to half of all, two hold up to a third each, and
+    there is always room for one more. Where there is only one tenant (`are_many`), it may hold all. What is long leaves
+    as much again for what is short.
+    """
+
+    def __init__(self, free: Callable[[], int], are_many: Callable[[], bool] = lambda: True) -> None:
         self.used = 0
-        self.allowed = allowed
+        self._free = free
+        self._are_many = are_many
+        self._held: dict[str, int] = {}
 
-    def take(self, size: int) -> None:
-        """Count so many bytes more. Raises `overloaded` if they do not fit; alone they always do."""
-        if size and self.used and self.used + size > self.allowed:
-            raise full()
-        self.used += size
+    def held(self, tenant: str) -> int:
+        """Return what a tenant holds."""
+        return self._held.get(tenant, 0)
 
-    def give(self, size: int) -> None:
-        """Count so many bytes less."""
-        self.used -= size
+    def count(self, tenant: str, more: int) -> None:
+        """Count so many bytes more, or less, whether they fit or not."""
+        self.used += more
+        held = self.held(tenant) + more
+        if held:
+            self._held[tenant] = held
+        else:
+            self._held.pop(tenant, None)
+
+    @contextmanager
+    def one(self, tenant: str) -> Iterator[None]:
+        """Count one place more for a while."""
+        self.count(tenant, 1)
+        try:
+            yield
+        finally:
+            self.count(tenant, -1)
+
+    def excess(self, tenant: str) -> int:
+        """Return by how much a tenant holds more than is free; 0 or less if it does not."""
+        return self.held(tenant) - self._free()
+
+    def lack(self, tenant: str, more: int, own: int = 0, *, is_long: bool = False) -> int:
+        """Return how much is missing for a tenant's `more`; 0 or less if it fits.
+
+        It is for something that has its `own` bytes already. If the tenant holds nothing else, all that is free is for
+        it.
+        """
+        held = self.held(tenant)
+        as_much_again = 0 if held == own else self._are_many() + is_long
+        return as_much_again * (held + more) + more - self._free()
+
+
+class Hold:
+    """What one request or one connection holds of its tenant's share."""
+
+    __slots__ = ("_budget", "_tenant", "size")
+
+    def __init__(self, budget: "MemoryBudget", tenant: str) -> None:
+        self.size = 0  # bytes
+        self._budget = budget
+        self._tenant = tenant
+
+    def resize(self, size: int) -> None:
+        """Hold so many bytes from now on. Raises `overloaded` if they do not fit; fewer always do."""
+        if size > self.size:
+            self._budget.check(self._tenant, size - self.size, self.size)
+        self.count(size)
+
+    def count(self, size: int) -> None:
+        """Hold so many bytes from now on, whether they fit or not."""
+        self._budget.requests.count(self._tenant, size - self.size)
+        self.size = size
+
+    def move(self, size: int | None = None) -> Self:
+        """Hand so many bytes over to a new hold, without a gap; by default all. It has no more than there are."""
+        moved = type(self)(self._budget, self._tenant)
+        moved.size = self.size if size is None else min(size, self.size)
+        self.size -= moved.size
+        return moved
+
+    def close(self) -> None:
+        """Hold nothing any more. Idempotent."""
+        self.count(0)
 
 
 class MemoryBudget:
     """The accounts of a process, and what they may use together."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, are_many: Callable[[], bool] = lambda: True) -> None:
         self.limit = limit  # bytes
+        self.are_many = are_many  # tenants
         self.accounts: list[Account] = []
+        self.requests = Shares(lambda: self.limit - self.used, are_many)  # on their way and running
+        self.add("requests", lambda: self.requests.used)
 
     @property
     def used(self) -> int:
@@ -63,27 +137,27 @@ class MemoryBudget:
         allowed = self.limit if allowed is None else min(allowed, self.limit)
         self.accounts.append(Account(name=name, used=used, allowed=allowed, give_way=give_way))
 
-    def tally(self, name: str, allowed: int) -> Tally:
-        """Open an account that others count for."""
-        tally = Tally(allowed)
-        self.add(name, lambda: tally.used, allowed)
-        return tally
+    def hold(self, tenant: str) -> Hold:
+        """Return a hold of nothing yet. Whoever has it closes it."""
+        return Hold(self, tenant)
 
-    def admit(self, size: int) -> None:
-        """Raise `overloaded` if so many bytes more do not fit.
+    def check(self, tenant: str, more: int, own: int = 0) -> None:
+        """Raise `overloaded` if so many bytes more of a tenant do not fit; see `Shares.lack`.
 
         Caches give way before that. What runs already is never ended for it.
         """
+        is_long = own + more > SHORT
         for account in self.accounts:
-            excess = self.used + size - self.limit
-            if excess <= 0:
+            lack = self.requests.lack(tenant, more, own, is_long=is_long)
+            if lack <= 0:
                 return
             if account.give_way is not None:
-                account.give_way(excess)
-        if self.used + size > self.limit:
+                account.give_way(lack)
+        if self.requests.lack(tenant, more, own, is_long=is_long) > 0:
             raise full()
 
 
 def full() -> MillraceError:
-    """Return the error of a request for which there is no memory now."""
-    return MillraceError("overloaded", "the server's memory is in use; try again in a second", retry_after_ms=RETRY_MS)
+    """Return the error of a request for which its tenant has no memory now."""
+    message = "the memory that is left for your requests is in use; try again in a second"
+    return MillraceError("overloaded", message, retry_after_ms=RETRY_MS)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
+from millrace.memory import Hold
 from millrace.principal import Key, Principal
 from millrace.types import (
     Answer,
@@ -73,16 +74,12 @@ class EmbeddingsCall(Protocol):
     sent: bool  # the request has been sent; before that the provider charges nothing
     done: asyncio.Future[Embedded]  # fails with UpstreamError; cancelling it closes the socket
 
-    def release(self) -> None:
-        """Give back the memory of the answer. Idempotent."""
-        ...
-
 
 class EmbeddingsUpstream(Protocol):
     """The API of a provider of embeddings."""
 
-    def open(self, body: bytes) -> EmbeddingsCall:
-        """Start a call with a body in the provider's form."""
+    def open(self, body: bytes, held: Hold) -> EmbeddingsCall:
+        """Start a call with a body in the provider's form. What it has read is counted in `held`."""
         ...
 
 
@@ -114,6 +111,26 @@ class Database(Protocol):
 
 class Backlog(Protocol):
     """What waits to be written."""
+
+    @property
+    def queued(self) -> int:
+        """The number of writes that wait."""
+        ...
+
+    @property
+    def queued_bytes(self) -> int:
+        """The bytes of all writes that wait, about."""
+        ...
+
+    @property
+    def oldest_s(self) -> float:
+        """For how many seconds the first write has waited; 0 if none waits."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """The number of writes of caches that were dropped, because too much waited."""
+        ...
 
     @property
     def is_full(self) -> bool:
@@ -206,7 +223,7 @@ class Admission(Protocol):
     """The reservation of an admitted request, until its cost is known."""
 
     def reserve_more(self, cost: Decimal, tokens: int) -> Decimal:
-        """Reserve up to `cost` dollars more, and tokens; return the dollars that the budget had left for it."""
+        """Reserve up to `cost` dollars more, and the tokens that they buy; return the dollars that there were left."""
         ...
 
     def settle(self, cost: Decimal, tokens: int) -> None:
@@ -225,6 +242,9 @@ class Limiter(Protocol):
         ...
 
 
+SCHEMA_TURN_S = 5.0  # that a schema, or a text to be checked, waits for its turn at most
+
+
 @dataclass(frozen=True, slots=True)
 class SchemaReport:
     """What became of a schema when it was compiled."""
@@ -237,11 +257,14 @@ class SchemaValidator(Protocol):
     """Compiles and applies JSON schemas of clients, off the event loop and within bounds of time and memory."""
 
     async def compile(self, schemas: Sequence[bytes], tenant: str) -> list[SchemaReport]:
-        """Compile schemas, given as JSON; return a report on each. What takes too long is not checked."""
+        """Compile schemas, given as JSON; return a report on each. What takes or waits too long is not checked."""
         ...
 
     async def matches(self, text: str, schema: bytes | None, tenant: str) -> bool:
-        """Whether a text is JSON that matches a schema; with None, whether it is JSON. False if it takes too long."""
+        """Whether a text is JSON that matches a schema; with None, whether it is JSON. False if it takes too long.
+
+        If it waits too long, nothing is checked but that it is JSON.
+        """
         ...
 
 

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from millrace.dialects.event_log import DELTA_SIZE, EVENT_SIZE, EventLog
 from millrace.dialects.projection import Dialect
 from millrace.funnel.response_log import Fact, ResponseLog
+from millrace.wire.limits import MERGE_TOKENS
 from tests.support.clock import ManualClock
 from tests.support.codec import PlainCodec
 from tests.support.scripted_models import request
@@ -79,6 +80,15 @@ def test_text_that_waits_is_merged_and_never_across_an_event() -> None:
     assert listener.take(ALL) == [b"0:abc", b"1<x>", b"2<y>", b"3:d"]
     event_log.text(["e"])
     assert listener.take(ALL) == [b"4:e"]
+
+
+def test_however_much_waits_is_one_delta() -> None:
+    """A merge window bounds what a cap may be passed by, not what is merged (PROTOCOL.md, Slow readers)."""
+    event_log = new_log()
+    listener = Listener(event_log, ready=False)
+    for _ in range(10 * MERGE_TOKENS):
+        event_log.text(["a"])
+    assert listener.take(ALL) == [b"0:" + b"a" * 10 * MERGE_TOKENS]
 
 
 def test_what_was_taken_is_not_merged_any_more() -> None:

@@ -162,7 +162,7 @@ async def test_a_long_answer_comes_whole(start: Start, tmp_path: Path) -> None:
         async with aiohttp.ClientSession() as http, http.get(f"{running.url}/healthz?verbose") as answer:
             accounts = {each["name"]: each["used"] for each in (await answer.json())["memory"]["accounts"]}
     assert row["input_tokens"] == 99
-    assert accounts["answers with embeddings"] == 0
+    assert accounts["requests"] == 0
 
 
 REFUSED = [

@@ -2,26 +2,23 @@
 
 import asyncio
 import gc
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import aiohttp
 import pytest
 
+from millrace.runs.run import SENT_COPIES
 from millrace.types import Message
-from millrace.web.process import Process
 from millrace.wire import limits
 from tests.support.http_client import CHAT, RESPONSES, body_of
-from tests.support.server import Running, Start, answers_up_to
+from tests.support.server import Running, Start, answers_up_to, process_of
 from tests.support.slow_client import slow_client
 from tests.support.waiting import until
 from tests.support.wire_client import TERMINALS, wire_client
 
 BIG = "z" * 900_000
-
-
-def process_of(running: Running) -> Process:
-    process: Process = next(iter(running.connections)).app_state["process"]
-    return process
 
 
 def big_messages() -> int:
@@ -39,20 +36,9 @@ async def test_requests_that_wait_are_bounded_in_bytes(millrace: Running) -> Non
         refused = await client.until("error")
         assert refused[-1]["error"]["code"] == "queue_full"
         await client.create("small", stream_id="busy")
-        await until(lambda: 3 * len(BIG) < process.queued.used <= limits.QUEUED_BYTES)
-    await until(lambda: process.queued.used == 0)
-
-
-async def test_the_process_bounds_what_waits_too(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with wire_client(millrace.ws_url) as one, wire_client(millrace.ws_url) as two:
-        for client in (one, two):
-            await client.create("talk [ttft=20]", millrace={"cache": "off"})
-        await until(lambda: millrace.calls == 2)
-        monkeypatch.setattr(process_of(millrace).queued, "allowed", 1_000_000)
-        await one.create(BIG)
-        await until(lambda: process_of(millrace).queued.used > 0)
-        await two.create(BIG)
-        assert (await two.until("error"))[-1]["error"]["code"] == "overloaded"
+        holding = 1 + SENT_COPIES
+        await until(lambda: 3 * len(BIG) < process.memory.requests.used / holding <= limits.QUEUED_BYTES)
+    await until(lambda: process.memory.requests.used == 0)
 
 
 @pytest.mark.parametrize("cache", ["on", "off"])
@@ -109,15 +95,18 @@ async def test_frames_that_come_in_part_are_bounded_for_the_process(
 ) -> None:
     """The one that does not fit is closed with a code to come back; those that go give their bytes back."""
     head = bytes((0x81, 0xFF)) + (900_000).to_bytes(8) + bytes(4)
-    async with start() as running, wire_client(running.ws_url) as bystander:
+    async with start() as running, wire_client(running.ws_url) as bystander, AsyncExitStack() as clients:
         process = process_of(running)
-        monkeypatch.setattr(process.received, "allowed", 1_000_000)
-        async with slow_client(running.url) as one, slow_client(running.url) as two:
-            for client in (one, two):
-                client.writer.write(head + b"x" * 600_000)
-                await until(lambda: process.received.used > 500_000)
-            assert (await two.rest())[-1] == 1013
-            assert 500_000 < process.received.used < 1_000_000
-            check = await bystander.ask("hello")
+        monkeypatch.setattr(process.memory, "limit", process.memory.used + 4_000_000)
+        for held in (600_000, 1_200_000, 1_800_000, None, None):
+            one = await clients.enter_async_context(slow_client(running.url))
+            one.writer.write(head + b"x" * 600_000)
+            if held is not None:
+                await until(partial(lambda size: process.memory.requests.used >= size, held))
+            else:
+                assert (await one.rest())[-1] == 1013
+            assert process.memory.requests.used < 2_050_000
+            check = await bystander.ask("hello", millrace={"cache": "off"})
             assert check[-1]["type"] == "response.completed"
-        await until(lambda: process.received.used == 0)
+        await clients.aclose()
+        await until(lambda: process.memory.requests.used == 0)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from millrace.access.keys import ANONYMOUS
-from millrace.memory import Tally
+from millrace.memory import MemoryBudget
 from millrace.runs import runs
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import BEAT_S
@@ -23,11 +23,15 @@ class Writer:
         self.on_pause: Any = None
         self.on_resume: Any = None
         self.on_lost: Any = None
+        self.held: Any = None
         self.unsent = 0
         self.is_half_closed = False
 
     def write_frames(self, payloads: list[bytes]) -> None:
         pass
+
+    def is_late(self, _now: float, _patience_s: float) -> bool:
+        return False
 
 
 class Keys:
@@ -68,9 +72,8 @@ def process(keys: Keys) -> Process:
         epoch="e",
         hand_over=nothing,
         gate=gate,
-        memory=nothing,
-        received=Tally(10**6),
-        queued=Tally(10**6),
+        backlog=nothing,
+        memory=MemoryBudget(10**6),
         drain_s=1.0,
         max_age_s=1000.0,
         stuck_s=1000.0,
@@ -124,7 +127,8 @@ async def test_a_busy_connection_is_looked_at_at_every_beat(process: Process, ke
     gone = connected(process)
     gone.start_closing(by=100.0)
     process.sessions.discard(gone)
-    working._add(Job("resp_1", asyncio.Event().wait, None), None)  # type: ignore[arg-type]
+    held = process.memory.hold("t")
+    working._add(Job("resp_1", lambda _: asyncio.Event().wait(), None, held), None)  # type: ignore[arg-type,return-value]
     for _ in range(IDLE_BEATS):
         keys.asked = 0
         process.sweep(1.0)

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import os
+import signal
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +293,69 @@ async def test_of_one_tenant_the_smallest_goes_first(schemas: SchemaProcess) -> 
     assert await report(schemas, {"type": "string"}) == USABLE
     assert sum(task.done() for task in asked) <= 2
     await asyncio.gather(*asked)
+
+
+@contextmanager
+def stopped(schemas: SchemaProcess) -> Iterator[None]:
+    """Keep the process from doing anything."""
+    assert schemas._process is not None
+    os.kill(schemas._process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(schemas._process.pid, signal.SIGCONT)
+
+
+async def test_what_waits_too_long_for_its_turn_is_not_checked(
+    schemas: SchemaProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a text it is checked that it is JSON. It is not remembered as too much, and is compiled when asked again."""
+    await report(schemas, {})
+    monkeypatch.setattr(module, "MAX_TURN_S", 0.3)
+    with stopped(schemas):
+        first = asyncio.create_task(report(schemas, {"type": "null"}))
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        waiting = [
+            asyncio.create_task(report(schemas, {"type": "integer"})),
+            asyncio.create_task(matches(schemas, 1, {"type": "string"})),
+            asyncio.create_task(matches(schemas, "{", {"type": "string"})),
+        ]
+        await asyncio.sleep(0.05)
+        assert schemas._waiting_bytes > 30
+        found: list[Any] = await asyncio.gather(*waiting)
+        assert found == [TOO_MUCH, True, False]
+        assert 0.3 <= time.monotonic() - began < 5
+        assert schemas._waiting_bytes == 0
+    assert await first == USABLE  # it had its turn
+    assert await report(schemas, {"type": "integer"}) == USABLE
+    assert not await matches(schemas, 1, {"type": "string"})
+
+
+async def test_small_ones_do_not_keep_a_large_one_of_the_same_tenant_from_its_turn(schemas: SchemaProcess) -> None:
+    """However many of them come: every second turn is for the oldest."""
+    await report(schemas, {})
+    with stopped(schemas):
+        blocking = asyncio.create_task(report(schemas, {"const": "blocking"}))
+        await asyncio.sleep(0.05)
+        large = asyncio.create_task(report(schemas, properties(200, "^a")))
+        small = [asyncio.create_task(report(schemas, {"const": number})) for number in range(100)]
+        await asyncio.sleep(0.05)
+    await large
+    assert sum(one.done() for one in small) < 20
+    await asyncio.gather(blocking, *small)
+
+
+async def test_what_is_given_up_while_it_waits_is_let_go(schemas: SchemaProcess) -> None:
+    """Its bytes count until then."""
+    await report(schemas, {})
+    with stopped(schemas):
+        asked = [asyncio.create_task(report(schemas, {"enum": ["x" * 1000, number]})) for number in range(10)]
+        await asyncio.sleep(0.05)
+        assert schemas.bytes_used > 9000
+        for task in asked:
+            task.cancel()
+        await asyncio.wait(asked)
+        assert schemas._waiting_bytes == 0
+        assert not schemas._waiting
+    assert await report(schemas, {"type": "integer"}) == USABLE

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from millrace.memory import Hold
 from millrace.principal import Principal
 from tests.stateful.expectations import Event, Received
 from tests.support.wire_client import TERMINALS
@@ -133,6 +134,7 @@ class WebSocketClient:
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None
         self.on_lost: Callable[[], None] | None = None
+        self.held: Hold | None = None
         self.reading = True
         self.gone = False  # on its own account
         self.closed: int | None = None  # by the server
@@ -170,6 +172,9 @@ class WebSocketClient:
         self.gone = True
         self._socket.clear()
         self._inbox.put_nowait({"type": "websocket.disconnect", "code": 1006 if abrupt else 1000})
+
+    def is_late(self, _now: float, _patience_s: float) -> bool:
+        return False
 
     def write_frames(self, payloads: list[bytes]) -> None:
         if self.gone:

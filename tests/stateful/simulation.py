@@ -119,21 +119,19 @@ class Simulation:
         self.limiter = MemoryLimiter(clock, self._wall, {})
         keyring = Keyring(may_be_open=False)
         keyring.replace([Key(principal=one, name="", digest=b"", created_at=WALL) for one in PRINCIPALS])
-        memory = MemoryBudget(2**30)
         self.process = Process(
             funnel=self.funnel,
             catalog=CATALOG,
             runs=self.runs,
-            intake=Intake(CATALOG, self.runs, conversations, self.limiter, RoomyDisk(), InlineSchemas(), memory, clock),
+            intake=Intake(CATALOG, self.runs, conversations, self.limiter, RoomyDisk(), InlineSchemas(), clock),
             conversations=conversations,
             clock=clock,
             wall=self._wall,
             epoch="epoch-1",
             hand_over=lambda: None,
             gate=Gate(keyring, Tickets(clock, keyring.is_valid), Origins([]), max_connections=1000),
-            memory=memory,
-            received=memory.tally("frames and bodies in part", 2**27),
-            queued=memory.tally("queued requests", 2**27),
+            backlog=RoomyDisk(),
+            memory=MemoryBudget(2**30),
             drain_s=DRAIN_S,
             max_age_s=MAX_AGE_S,
             stuck_s=STUCK_S,
@@ -272,6 +270,7 @@ class Simulation:
         self._count_events()
         self.advance(KEPT_S + 1)
         assert not len(self.runs.kept)
+        assert self.process.memory.used == 0
         assert not self.runs._repeats
 
     def close(self) -> None:

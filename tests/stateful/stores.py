@@ -34,6 +34,8 @@ class RoomyDisk:
     """A disk that never falls behind."""
 
     is_full = False
+    queued = queued_bytes = dropped = 0
+    oldest_s = 0.0
 
 
 class MemoryExactCache:

@@ -89,8 +89,15 @@ def test_tokens_a_minute_are_reserved_and_then_booked() -> None:
 
 
 def test_a_request_over_the_whole_limit_is_told_so() -> None:
-    """No time to come back would help."""
-    assert Bench(tokens_per_minute=1000).refused(tokens=1001) == ("rate_limit_exceeded", None)
+    """No time to come back would help, and no client repeats it; both numbers are told."""
+    bench = Bench(tokens_per_minute=1000)
+    with pytest.raises(MillraceError, match=r"1001 tokens, but this key only 1000 a minute") as refused:
+        bench.admit(tokens=1001)
+    assert (refused.value.code, refused.value.rule.retry, refused.value.retry_after_ms) == (
+        "budget_exceeded",
+        False,
+        None,
+    )
 
 
 def test_requests_in_flight() -> None:
@@ -198,17 +205,30 @@ async def test_the_ledger_sums_what_keys_spent() -> None:
 
 
 def test_more_is_reserved_as_far_as_the_budget_goes() -> None:
-    """Of dollars; tokens of the minute are counted in any case. All of it is given back at the end."""
+    """Of dollars, and of the minute as many tokens as they buy. All of it is given back at the end."""
     bench = Bench(dollars_per_day=Decimal(10), tokens_per_minute=1000)
     first, other = bench.admit("4", 100), bench.admit("4", 100)
     assert first.reserve_more(Decimal("1.5"), 500) == Decimal("1.5")
     assert other.reserve_more(Decimal("1.5"), 500) == Decimal("0.5")
     assert other.reserve_more(Decimal(1), 0) == 0
-    assert bench.refused()[0] == "rate_limit_exceeded"
+    assert bench.refused(tokens=200)[0] == "rate_limit_exceeded"
     first.settle(Decimal(1), 10)
     assert other.reserve_more(Decimal(9), 0) == Decimal("4.5")
     other.settle(Decimal(2), 10)
     bench.admit("7", 900)
+
+
+def test_where_no_dollars_are_left_no_tokens_are_reserved() -> None:
+    """It is asked ten times a second, and the minute of the key would soon be full of nothing."""
+    bench = Bench(dollars_per_day=Decimal(1), tokens_per_minute=1000)
+    running = bench.admit("1", 100)
+    for _ in range(50):
+        assert running.reserve_more(Decimal("0.5"), 100) == 0
+    running.settle(Decimal("0.5"), 100)
+    again = bench.admit("0.2", 700)
+    assert again.reserve_more(Decimal("0.6"), 180) == Decimal("0.3")
+    bench.admit("0", 110)
+    assert bench.refused("0", 1)[0] == "rate_limit_exceeded"
 
 
 def test_without_a_budget_all_is_granted() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from millrace import app, settings
 from millrace.simulator import LARGE, SMALL, Simulator
+from millrace.web.process import Process
 from millrace.web.websocket import BatchingWebSocket
 
 PRICES = {
@@ -73,6 +74,12 @@ async def serving(
         finally:
             stopped.set()
             await task
+
+
+def process_of(running: Running) -> Process:
+    """Return the process of a server that has a connection."""
+    process: Process = next(iter(running.connections)).app_state["process"]
+    return process
 
 
 Start = Callable[..., contextlib.AbstractAsyncContextManager[Running]]

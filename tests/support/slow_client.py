@@ -30,6 +30,16 @@ class SlowClient:
 
     async def next(self) -> Event | int:
         """Return the next event, or the code with which the server closes."""
+        event = await self._next()
+        return event[0] if isinstance(event, tuple) else event
+
+    async def closed(self) -> tuple[int, str]:
+        """Return the code with which the server closes, and its reason."""
+        while not isinstance(event := await self._next(), tuple):
+            pass
+        return event
+
+    async def _next(self) -> Event | tuple[int, str]:
         async with asyncio.timeout(10):
             while True:
                 first, length = await self.reader.readexactly(2)
@@ -38,7 +48,7 @@ class SlowClient:
                     length = int.from_bytes(await self.reader.readexactly(size))
                 payload = await self.reader.readexactly(length)
                 if first & 0x0F == 8:
-                    return int.from_bytes(payload[:2])
+                    return int.from_bytes(payload[:2]), payload[2:].decode()
                 if first & 0x0F == 1:
                     event: Event = json.loads(payload)
                     return event

@@ -113,9 +113,11 @@ async def test_an_outbox_whose_writer_raises_says_so_and_does_not_stop_the_loop(
         on_pause: Any = None
         on_resume: Any = None
         on_lost: Any = None
+        held: Any = None
         unsent = 0
         is_half_closed = False
         write_frames = staticmethod(broken)
+        is_late = staticmethod(lambda _now, _patience_s: False)
 
     found: list[BaseException] = []
     box = Outbox(BrokenWriter())

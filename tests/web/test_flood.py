@@ -22,7 +22,7 @@ def test_a_lot_waits_until_it_is_its_share() -> None:
             now += piece
             worked += piece
             now += share.spend(piece, now)
-        assert worked == pytest.approx(10 * SHARE, abs=BURST_S + 2 * piece)
+        assert 0.9 * 10 * SHARE < worked < 10 * SHARE + BURST_S + 2 * piece
 
 
 def test_what_is_not_used_is_not_saved_up() -> None:

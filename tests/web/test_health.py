@@ -1,6 +1,10 @@
 """What `/healthz?verbose` and `/readyz?verbose` show, and to whom."""
 
+import asyncio
+import sqlite3
 import time
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -9,8 +13,11 @@ import pytest
 from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Role
+from millrace.stores.database import FILE
 from tests.support.frames import validate_answer
-from tests.support.server import Running, Start
+from tests.support.http_client import RESPONSES, body_of
+from tests.support.server import Running, Start, process_of
+from tests.support.waiting import until
 
 
 async def test_it_shows_what_is_kept_in_memory_by_account(millrace: Running) -> None:
@@ -23,7 +30,7 @@ async def test_it_shows_what_is_kept_in_memory_by_account(millrace: Running) -> 
             assert "memory" not in await answer.json()
     validate_answer("get", "/healthz", 200, health)
     accounts = health["memory"]["accounts"]
-    assert {"running responses", "ended responses"} <= {account["name"] for account in accounts}
+    assert {"requests", "ended responses"} <= {account["name"] for account in accounts}
     assert health["memory"]["used"] == sum(account["used"] for account in accounts)
     assert all(0 <= account["used"] <= account["allowed"] <= health["memory"]["allowed"] for account in accounts)
 
@@ -41,7 +48,7 @@ async def test_once_there_is_a_key_it_is_for_admins_alone(
         start(lambda configuration: configuration["server"].update(data_dir=str(tmp_path))) as running,
         aiohttp.ClientSession(headers=headers) as http,
     ):
-        for path, more in (("healthz", "memory"), ("readyz", "models")):
+        for path, more in (("healthz", "memory"), ("healthz", "disk"), ("readyz", "models")):
             async with http.get(f"{running.url}/{path}?verbose=1") as answer:
                 assert (answer.status, f'"{more}":' in await answer.text()) == (status, status == 200)
             async with http.get(f"{running.url}/{path}") as answer:
@@ -74,3 +81,31 @@ async def test_it_shows_how_each_model_fares_and_stays_ready(millrace: Running) 
         assert small["causes"]["answered HTTP 500"] == 1
         async with http.get("/readyz") as answer:
             assert await answer.json() == {"status": "ready"}
+
+
+async def test_it_shows_what_waits_for_the_disk(start: Start, tmp_path: Path) -> None:
+    """How many rows, their bytes, and the age of the oldest, while another process holds the file."""
+    folder = str(tmp_path)
+    async with (
+        start(lambda configuration: configuration["server"].update(data_dir=folder)) as running,
+        aiohttp.ClientSession() as http,
+    ):
+
+        async def disk() -> dict[str, float]:
+            async with http.get(f"{running.url}/healthz?verbose") as answer:
+                found: dict[str, float] = (await answer.json())["disk"]
+                return found
+
+        with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with http.post(f"{running.url}{RESPONSES}", json=body_of(RESPONSES, "hello")) as answer:
+                assert answer.status == 200
+            before = await disk()
+            await asyncio.sleep(0.05)
+            after = await disk()
+            assert after["waiting"] >= 2
+            assert after["waiting_bytes"] > 500
+            assert after["oldest_s"] >= before["oldest_s"] + 0.04
+            other.execute("ROLLBACK")
+        await until(lambda: process_of(running).backlog.queued == 0)
+        assert await disk() == {"waiting": 0, "waiting_bytes": 0, "oldest_s": 0, "dropped": 0}

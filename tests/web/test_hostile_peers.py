@@ -19,6 +19,7 @@ from millrace.web import http1
 from millrace.web.websocket import MAX_FRAGMENTS
 from millrace.wire import limits
 from millrace.wire.limits import CloseCode
+from tests.support.bytes_on_the_wire import BINARY, CONTINUED, FIN, PING, PONG, RSV1, TEXT, frame
 from tests.support.logs import no_warnings_logged
 from tests.support.raw_http import UPGRADE
 from tests.support.server import Running, Start
@@ -27,18 +28,8 @@ from tests.support.wire_client import check_response, wire_client
 
 HALF_OPEN = int(os.environ.get("MILLRACE_ABUSE", "200"))
 SOON_S = 0.3
-TEXT, BINARY, CONTINUED, PING, PONG = 1, 2, 0, 9, 10
-FIN, RSV1 = 0x80, 0x40
 
 Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-def frame(opcode: int, payload: bytes = b"", bits: int = FIN) -> bytes:
-    """Return a frame as a client sends it, masked with zeros."""
-    length = len(payload)
-    if length < 126:
-        return bytes((bits | opcode, 0x80 | length)) + bytes(4) + payload
-    return bytes((bits | opcode, 0x80 | 126)) + struct.pack("!H", length) + bytes(4) + payload
 
 
 @asynccontextmanager
@@ -87,13 +78,12 @@ async def ended(reader: asyncio.StreamReader) -> bytes:
 
 
 @pytest.fixture
-async def hasty(start: Start, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+async def hasty(start: Start) -> AsyncIterator[Running]:
     """A server that waits for nobody."""
 
     def change(configuration: dict[str, Any]) -> None:
-        configuration["server"]["handshake_timeout_s"] = SOON_S
+        configuration["server"] |= {"handshake_timeout_s": SOON_S, "stuck_s": SOON_S}
 
-    monkeypatch.setattr(http1.TimedHttp, "body_timeout_s", SOON_S)
     async with start(change) as running:
         yield running
 

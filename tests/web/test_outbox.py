@@ -23,12 +23,16 @@ class RecordingWriter:
         self.on_pause: Any = None
         self.on_resume: Any = None
         self.on_lost: Any = None
+        self.held: Any = None
         self.batches: list[list[bytes]] = []
         self.unsent = 0
         self.is_half_closed = False
 
     def write_frames(self, payloads: list[bytes]) -> None:
         self.batches.append(payloads)
+
+    def is_late(self, _now: float, _patience_s: float) -> bool:
+        return False
 
     @property
     def frames(self) -> list[bytes]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from millrace.access.keys import ANONYMOUS, Keyring
 from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
+from millrace.memory import Shares
 from millrace.origins import Origins, is_loopback
 from millrace.principal import Principal
 
@@ -39,6 +40,7 @@ class Gate:
         self._origins = origins
         self._max_connections = max_connections
         self._connections: Counter[str] = Counter()  # open ones by key id
+        self._places = Shares(lambda: self._max_connections - self.connections, lambda: keyring.are_many)
 
     @property
     def connections(self) -> int:
@@ -56,7 +58,7 @@ class Gate:
                 "server_draining", "the server is shutting down; connect again", retry_after_ms=RETRY_MS
             )
         if head.upgrade and self.connections >= self._max_connections:
-            raise MillraceError("overloaded", "the server is full; connect again later", retry_after_ms=RETRY_MS)
+            raise _full()
         self._check_origin(head)
         tickets = [name.removeprefix(TICKET) for name in head.subprotocols if name.startswith(TICKET)]
         if tickets and head.upgrade:
@@ -65,14 +67,20 @@ class Gate:
 
     @contextmanager
     def connected(self, principal: Principal) -> Iterator[None]:
-        """Count a connection while it is open. Raises `rate_limit_exceeded` if its key has too many."""
+        """Count a connection while it is open.
+
+        Raises `rate_limit_exceeded` if its key has too many, `overloaded` if its tenant has.
+        """
         key, limit = principal.key_id, principal.limits.connections
         if limit is not None and self._connections[key] >= limit:
             message = f"this key may have {limit} connections at once; close one and connect again"
             raise MillraceError("rate_limit_exceeded", message, retry_after_ms=RETRY_MS)
+        if self._places.lack(principal.tenant, 1) > 0:
+            raise _full()
         self._connections[key] += 1
         try:
-            yield
+            with self._places.one(principal.tenant):
+                yield
         finally:
             self._connections[key] -= 1
             if not self._connections[key]:
@@ -113,3 +121,7 @@ class Gate:
         if scheme.lower() != "bearer":
             raise MillraceError("unauthorized", 'Authorization: send it as "Bearer mr_..."')
         return self.keyring.owner(key.strip())
+
+
+def _full() -> MillraceError:
+    return MillraceError("overloaded", "the server is full; connect again later", retry_after_ms=RETRY_MS)

@@ -55,6 +55,7 @@ class Keyring:
     def __init__(self, *, may_be_open: bool, defaults: Limits = UNLIMITED) -> None:
         self._keys: dict[str, Key] = {}
         self._open = may_be_open
+        self._tenants: set[str] = set()
         self._defaults = defaults
         self.on_change: Callable[[], None] = lambda: None
 
@@ -63,9 +64,15 @@ class Keyring:
         """Whether auth is off."""
         return self._open
 
+    @property
+    def are_many(self) -> bool:
+        """Whether there are several tenants who share this server."""
+        return len(self._tenants) > 1
+
     def replace(self, keys: Iterable[Key]) -> None:
         """Take over the keys of the store. Revoked keys count too: they also turn auth on."""
         self._keys = {key.principal.key_id: self._with_defaults(key) for key in keys}
+        self._tenants = {key.principal.tenant for key in self._keys.values() if key.revoked_at is None}
         self._open = self._open and not self._keys
         self.on_change()
 

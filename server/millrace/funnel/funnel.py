@@ -13,7 +13,7 @@ settle    one ledger row, whatever happened                   (ending.py)
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 
@@ -31,6 +31,7 @@ from millrace.funnel.race import hedge, race
 from millrace.funnel.recall import Recall
 from millrace.funnel.response_log import ResponseLog, Routed
 from millrace.funnel.routing.choice import Choice, Policy, choose
+from millrace.memory import Shares
 from millrace.ports import Admission, Clock, Ledger
 from millrace.types import CacheMode, CacheOutcome, SemanticHit, StoredAnswer, Strategy, Thought, Tier
 
@@ -50,6 +51,7 @@ class Funnel:
         wall: Clock,  # Unix seconds
         policy: Policy,
         max_running: int,
+        are_many: Callable[[], bool] = lambda: False,  # tenants, who share `max_running`
     ) -> None:
         self.health = caller.health  # how the models fare
         self._catalog = catalog
@@ -60,6 +62,7 @@ class Funnel:
         self._policy = policy
         self._max_running = max_running
         self._running: dict[ResponseLog, Bill] = {}
+        self._places = Shares(lambda: self._max_running - len(self._running), are_many)
         self._flights: dict[FlightKey, Flight] = {}
 
     @property
@@ -183,12 +186,13 @@ class Funnel:
     @contextmanager
     def _enter(self, response: ResponseLog, admission: Admission | None) -> Iterator[Bill]:
         with closing(self._bill(response, admission)) as bill:
-            if len(self._running) >= self._max_running:
-                message = f"{self._max_running} requests are running already; try again in a second"
+            if self._places.lack(tenant := response.request.tenant, 1) > 0:
+                message = f"{self._places.held(tenant)} of your requests are running already; try again in a second"
                 raise MillraceError("overloaded", message, retry_after_ms=1000)
             self._running[response] = bill
             try:
-                yield bill
+                with self._places.one(tenant):
+                    yield bill
             finally:
                 del self._running[response]
 

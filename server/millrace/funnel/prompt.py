@@ -32,7 +32,7 @@ class Trimmed:
 async def trimmed(request: Request, prompt: Prompt, budget: int | None, limit: int) -> Request:
     """Return a request with its prompt trimmed, off the loop if it is long. Raises what `trim` raises."""
     work = partial(trim, prompt, request.context, budget, limit, request.paths.input)
-    result = await in_thread_if_long(sum(map(len, request.context)) + prompt.size, work)
+    result = await in_thread_if_long(request.tenant, sum(map(len, request.context)) + prompt.size, work)
     if result.cut_tokens:
         log.get().info("trimmed", id=request.id, cut_tokens=result.cut_tokens, budget=budget)
     return replace(

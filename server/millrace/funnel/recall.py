@@ -29,7 +29,7 @@ class Recall:
         """Return the keys of a trimmed request; those of a long one are computed off the loop."""
         work = partial(keys_of, request, self._models, checks.selected(request), self._embedder)
         own = 0 if request.check_schema is None else tokens.LONG + 1  # of unknown size
-        return await in_thread_if_long(request.prompt.whole_size + own, work)
+        return await in_thread_if_long(request.tenant, request.prompt.whole_size + own, work)
 
     async def exact(self, request: Request, keys: Keys) -> StoredAnswer | None:
         """Return the stored answer to an identical request, if there is one."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from millrace import log, pricing
 from millrace.errors import MillraceError, UpstreamError
-from millrace.memory import MemoryBudget, full
+from millrace.memory import Hold, MemoryBudget, full
 from millrace.ports import Admission, Backlog, Clock, EmbeddingsCall, EmbeddingsUpstream, Ledger, Limiter
 from millrace.principal import Principal
 from millrace.runs.intake import backlogged
@@ -71,7 +71,18 @@ class Embeddings:
 
         Raises what refuses it here, or the provider's error. It is settled on every way.
         """
-        self._memory.admit(len(body))
+        held = self._memory.hold(principal.tenant)
+        try:
+            held.resize(len(body))
+            async with self._called(request_id, asked, body, principal, held) as embedded:
+                yield embedded.pieces
+        finally:
+            held.close()
+
+    @asynccontextmanager
+    async def _called(
+        self, request_id: str, asked: EmbeddingsAsked, body: bytes, principal: Principal, held: Hold
+    ) -> AsyncIterator[Embedded]:
         if self._backlog.is_full:
             raise backlogged()
         if self.running >= self._max_running:
@@ -79,14 +90,13 @@ class Embeddings:
         likely = self._charge(Usage(input_tokens=asked.tokens, estimated=True), Outcome.RUNNING)
         admission = self._limiter.admit(principal, likely.cost, asked.tokens)
         row = _Row(request_id, principal, self._wall, self._ledger, admission, likely)
-        call = self._upstream.open(body)
+        call = self._upstream.open(body, held)
         self._calls[call] = principal.key_id
         try:
-            yield (await self._settled(call, row)).pieces
+            yield await self._settled(call, row)
         finally:
             del self._calls[call]
             self._halted.pop(call, None)
-            call.release()
 
     @property
     def running(self) -> int:

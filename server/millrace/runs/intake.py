@@ -4,6 +4,7 @@ Names are resolved, limits are checked, conversations are continued, and a repea
 What is refused here never becomes a response.
 """
 
+import asyncio
 import hashlib
 import secrets
 from dataclasses import replace
@@ -17,14 +18,14 @@ from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import form
 from millrace.funnel.offload import in_thread_if_long
 from millrace.funnel.routing import choice
-from millrace.memory import MemoryBudget
+from millrace.memory import Hold
 from millrace.ports import Backlog, Clock, Limiter, SchemaValidator
 from millrace.principal import Principal
 from millrace.runs import histories
 from millrace.runs.conversations import Conversations
 from millrace.runs.kept import Repeat
-from millrace.runs.run import Run
-from millrace.runs.runs import Runs
+from millrace.runs.run import Run, bytes_while_running
+from millrace.runs.runs import Runs, deadline_exceeded
 from millrace.types import Delivery, Request
 from millrace.wire import items
 from millrace.wire.requests import Create
@@ -43,7 +44,6 @@ class Intake:
         limiter: Limiter,
         backlog: Backlog,
         schemas: SchemaValidator,
-        memory: MemoryBudget,
         clock: Clock,
     ) -> None:
         self.closed = False
@@ -53,11 +53,13 @@ class Intake:
         self._limiter = limiter
         self._backlog = backlog
         self._schemas = schemas
-        self._memory = memory
         self._clock = clock
 
-    def read(self, create: Create, principal: Principal, *, negotiated: bool) -> Request:
-        """Return the request that a client's fields mean. Raises what is wrong with them, without I/O."""
+    def read(self, create: Create, principal: Principal, held: Hold, *, negotiated: bool) -> Request:
+        """Return the request that a client's fields mean. Raises what is wrong with them, without I/O.
+
+        What it will hold while it runs is held from now on. Raises `overloaded` if that does not fit.
+        """
         if self.closed:
             raise draining()
         model, strategy = self._catalog.resolve(create.model, create.strategy)
@@ -92,19 +94,43 @@ class Intake:
             not_passed_on=tuple(f"without {name}" for name in create.not_passed_on),
         )
         size = request.memory_bytes
-        self._memory.admit(size)
+        held.resize(bytes_while_running(size))
         self._runs.kept.check_fits(principal.tenant, size)
         return request
 
     async def start(
-        self, request: Request, principal: Principal, repeat: Repeat | None, last: Run | None = None
+        self, request: Request, principal: Principal, held: Hold, repeat: Repeat | None, last: Run | None = None
     ) -> Run:
         """Start a request, or return the run that it repeats. `last` is the run before it in its lane.
 
-        A request that was read before a drain began, and has waited in its lane since, is still started.
+        A request that was read before a drain began, and has waited in its lane since, is still started. So is one
+        whose deadline comes before it is ready, in order to end as it should. If it is cancelled here, `drop` it.
         """
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
             return run  # even if the conversation it continued is no longer kept
+        try:
+            async with asyncio.timeout(self._seconds_left(request)) as patience:
+                request = await self._prepared(request, last)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            run = self._runs.start(request, held=held)
+            run.halt(deadline_exceeded())
+            return run
+        if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
+            return run  # it was started meanwhile
+        if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
+            raise backlogged()
+        likely = choice.likely(request, self._catalog)
+        admission = self._limiter.admit(principal, likely.cost, likely.tokens)
+        return self._runs.start(request, admission, repeat, held=held)
+
+    def drop(self, request: Request, held: Hold) -> Run:
+        """Give a request that was cancelled while it waited its first event and its terminal."""
+        return self._runs.start(request, held=held, cancelled=True)
+
+    async def _prepared(self, request: Request, last: Run | None) -> Request:
+        """Compile a request's schemas, let it continue its conversation, and add what its history lacks."""
         request = replace(request, unchecked=await form.unchecked(request, self._schemas))
         if items.has_references(request.prompt.messages):
             messages = await self._conversations.resolved(request, last)
@@ -112,14 +138,7 @@ class Intake:
         if request.previous_response_id is not None:
             messages = await self._conversations.continued(request, last)
             request = replace(request, prompt=replace(request.prompt, messages=messages))
-        request = await self._completed(request)
-        if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
-            return run  # it was started meanwhile
-        if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
-            raise backlogged()
-        likely = choice.likely(request, self._catalog)
-        admission = self._limiter.admit(principal, likely.cost, likely.tokens)
-        return self._runs.start(request, admission, repeat)
+        return await self._completed(request)
 
     async def _completed(self, request: Request) -> Request:
         """Return a request with what its client left out of the history."""
@@ -128,12 +147,11 @@ class Intake:
         if not answers:
             return request
         work = partial(histories.completed, messages, answers)
-        whole = await in_thread_if_long(len(answers) * request.prompt.size, work)
+        whole = await in_thread_if_long(request.tenant, len(answers) * request.prompt.size, work)
         return replace(request, prompt=replace(request.prompt, messages=whole))
 
-    def drop(self, request: Request) -> Run:
-        """Give a request that was cancelled while it waited its first event and its terminal."""
-        return self._runs.start(request, cancelled=True)
+    def _seconds_left(self, request: Request) -> float | None:
+        return None if request.deadline_at is None else request.deadline_at - self._clock()
 
 
 def repeat_of(create: Create, fields: dict[str, Any], principal: Principal) -> Repeat | None:

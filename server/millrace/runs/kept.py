@@ -1,7 +1,7 @@
 """What has ended is kept for a while, so that it can be resumed, continued and repeated by its key.
 
 It is kept by tenant: no tenant's traffic pushes out what another one may still ask for. A tenant may keep as much as is
-still free. So one alone keeps up to half of all, two keep up to a third each, and there is always room for one more.
+still free (`memory.Shares`).
 Beyond that a tenant's own oldest are dropped: first what only a lane still continues, then what has no idempotency key.
 """
 
@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from millrace.memory import full
+from millrace.memory import Shares, full
 from millrace.runs.histories import has_own_fields
 from millrace.runs.run import Run
 from millrace.types import CallPiece, Message
@@ -42,7 +42,6 @@ _Items = OrderedDict[str, _Item]  # by response id, the oldest first
 class _Shelf:
     """The runs of one tenant, in the order in which they are dropped."""
 
-    size: int = 0  # bytes
     expired: _Items = field(default_factory=OrderedDict)  # only the next request of their lane can name them
     plain: _Items = field(default_factory=OrderedDict)
     keyed: _Items = field(default_factory=OrderedDict)
@@ -59,7 +58,7 @@ class Kept:
     """The ended runs of all tenants, of at most `allowed` bytes. `on_forget` is called with each that is dropped."""
 
     def __init__(self, allowed: int, on_forget: Callable[[Run, Repeat | None], None]) -> None:
-        self.size = 0  # bytes
+        self._shares = Shares(lambda: self._allowed - self.size)
         self._allowed = allowed
         self._on_forget = on_forget
         self._items: dict[str, _Item] = {}
@@ -69,10 +68,14 @@ class Kept:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def size(self) -> int:
+        """Bytes that all keep."""
+        return self._shares.used
+
     def check_fits(self, tenant: str, size: int) -> None:
         """Raise `overloaded` if a request of so many bytes could not be kept even if the tenant kept nothing else."""
-        shelf = self._shelves.get(tenant)
-        if self.size - (shelf.size if shelf else 0) + size > self._allowed:
+        if self.size - self._shares.held(tenant) + size > self._allowed:
             raise full()
 
     def add(self, run: Run, repeat: Repeat | None) -> None:
@@ -114,11 +117,10 @@ class Kept:
         item = self._items.get(run.request.id)
         if item is None:
             return
-        shelf, size = self._shelf(item), run.size
-        shelf.size += size - item.size
-        self.size += size - item.size
+        shelf, size, tenant = self._shelf(item), run.size, run.request.tenant
+        self._shares.count(tenant, size - item.size)
         item.size = size
-        while shelf.size > self._allowed - self.size and (oldest := shelf.oldest(item)) is not None:
+        while self._shares.excess(tenant) > 0 and (oldest := shelf.oldest(item)) is not None:
             self.forget(oldest.run.request.id)
 
     def forget(self, response_id: str) -> None:
@@ -128,8 +130,7 @@ class Kept:
             return
         tenant = item.run.request.tenant
         shelf = self._shelves[tenant]
-        self.size -= item.size
-        shelf.size -= item.size
+        self._shares.count(tenant, -item.size)
         for items in shelf.all:
             items.pop(response_id, None)
         for call in _calls_of(item.run):

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import MillraceError
 from millrace.funnel.response_log import ResponseLog
+from millrace.memory import Hold
 from millrace.ports import Clock
 from millrace.types import OnDisconnect, Request, Status
 from millrace.wire import limits
@@ -38,11 +39,21 @@ class State:
     error: MillraceError | None = None  # why it was refused
 
 
+def bytes_while_running(asked_bytes: int) -> int:
+    """Return what a run of a request of so many bytes holds, before it has an answer."""
+    return RUN_SIZE + (1 + SENT_COPIES) * asked_bytes
+
+
 class Run:
     """One response on its way through the funnel, and after it."""
 
     def __init__(
-        self, request: Request, clock: Clock, created_at: int, on_listener_gone: "Callable[[Run], None]"
+        self,
+        request: Request,
+        clock: Clock,
+        created_at: int,
+        on_listener_gone: "Callable[[Run], None]",
+        held: Hold | None = None,
     ) -> None:
         self.request = request  # as it came: with all its history
         self.response = ResponseLog(request, clock)
@@ -57,7 +68,7 @@ class Run:
         self._projections: dict[Dialect[Any], Projection] = {}
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # when it has ended
         self.asked_bytes = request.memory_bytes
-        self.measured = 0  # bytes, when they were last measured
+        self._held = held  # what it holds of its tenant's share until it ends
         self._task: asyncio.Task[None] | None = None  # leads it through the funnel
         self._is_stopped = False
 
@@ -79,10 +90,10 @@ class Run:
         ended = self.response.ended
         return ended is not None and (ended.accepted or (ended.status is not Status.FAILED and self.response.seen))
 
-    def measure(self) -> int:
-        """Return the bytes that it holds while it runs, and note them."""
-        self.measured = self.size + SENT_COPIES * self.asked_bytes
-        return self.measured
+    def measure(self) -> None:
+        """Count the bytes that it holds while it runs."""
+        if self._held is not None:
+            self._held.count(self.size + SENT_COPIES * self.asked_bytes)
 
     def pack(self) -> None:
         """Drop what nobody needs of a run that has ended. What it was asked stays if it can be continued."""
@@ -99,6 +110,8 @@ class Run:
     def set_done(self) -> None:
         """Note that its task is done. The task goes: with its traceback it would keep all that it held."""
         self._task = None
+        if self._held is not None:
+            self._held.close()
         if not self.done.done():
             self.done.set_result(None)
 

@@ -12,6 +12,7 @@ from millrace.errors import EXITS, MillraceError, internal_error
 from millrace.funnel.bill import NOTHING
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.response_log import Ended
+from millrace.memory import Hold
 from millrace.ports import Admission, Clock
 from millrace.pricing import ZERO
 from millrace.runs.kept import Kept, Repeat
@@ -28,7 +29,6 @@ class Runs:
 
     def __init__(self, funnel: Funnel, clock: Clock, wall: Clock, *, kept_bytes: int) -> None:
         self.kept = Kept(kept_bytes, self._forget_repeat)
-        self.live_bytes = 0  # of those that run, as they were last measured
         self._measured_at = clock()
         self._funnel = funnel
         self._clock = clock
@@ -53,13 +53,17 @@ class Runs:
         admission: Admission | None = None,
         repeat: Repeat | None = None,
         *,
+        held: Hold | None = None,
         cancelled: bool = False,
     ) -> Run:
-        """Start a request in the funnel. One that was cancelled in its queue gets its first event and its terminal."""
-        run = Run(request, self._clock, int(self._wall()), self.kept.count)
+        """Start a request in the funnel. One that was cancelled in its queue gets its first event and its terminal.
+
+        What is held for the request is the run's from now on.
+        """
+        run = Run(request, self._clock, int(self._wall()), self.kept.count, held and held.move())
         run.start(self._lead(run, admission, cancelled=cancelled), partial(self._on_task_done, run, admission, repeat))
         self._live[request.id] = run
-        self.live_bytes += run.measure()
+        run.measure()
         if repeat is not None:
             self._repeats[repeat.place] = (repeat, run)
         _halt_if_late(run, self._clock())  # it may have waited in its lane for all the time it had
@@ -93,7 +97,6 @@ class Runs:
             if not run.is_over:
                 run.set_phase(Phase.ENDED)
             del self._live[run.request.id]
-            self.live_bytes -= run.measured
             if run.response.ended is None or run.was_abandoned:
                 self._forget_repeat(run, repeat)  # whoever asks again wants an answer
                 repeat = None
@@ -144,7 +147,7 @@ class Runs:
         self.kept.expire(now)
         if now - self._measured_at >= MEASURE_S:
             self._measured_at = now
-            self.live_bytes = sum(run.measure() for run in self.running)
+            call_each(self.running, Run.measure)
 
     def _end_if_due(self, run: Run, now: float) -> None:
         _halt_if_late(run, now)
@@ -155,7 +158,12 @@ class Runs:
             run.halt(MillraceError("budget_exceeded", message))
 
 
+def deadline_exceeded() -> MillraceError:
+    """Return the error of a request that has had all the time it may take."""
+    return MillraceError("deadline_exceeded", "deadline_ms: the time for this request is over")
+
+
 def _halt_if_late(run: Run, now: float) -> None:
     deadline = run.request.deadline_at
     if deadline is not None and now >= deadline:
-        run.halt(MillraceError("deadline_exceeded", "deadline_ms: the time for this request is over"))
+        run.halt(deadline_exceeded())

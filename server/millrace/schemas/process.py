@@ -1,14 +1,13 @@
 """The schema process seen from the server: one thread writes jobs to it and reads its answers.
 
 A client's schema may take any time and any memory to compile or to apply, and the library holds Python's lock while it
-does. So both happen in another process, which can be killed. Tenants take turns; of the jobs of one the smallest goes
-first.
+does. So both happen in another process, which can be killed. Tenants take turns. Of the jobs of one the smallest and
+the oldest go first, in turn: small ones hardly wait for large ones, and large ones not for ever. What waits too long
+all the same is not checked.
 """
 
 import asyncio
 import hashlib
-import heapq
-import itertools
 import os
 import select
 import struct
@@ -26,16 +25,16 @@ import msgspec
 
 from millrace import log
 from millrace.json_text import is_json
-from millrace.ports import SchemaReport
+from millrace.ports import SCHEMA_TURN_S, SchemaReport
 
 MAX_SCHEMA = 256 * 1024  # bytes; a larger one is not checked
 LONG = 256 * 1024  # bytes; hashing more takes over a millisecond
 CPU_S = 0.1  # of one job, whatever its size
 CPU_S_PER_MIB = 0.5  # of schemas and text, more
 MAX_WAIT_S = 20.0  # for an answer; a process that used up its CPU time has ended long before
+MAX_TURN_S = SCHEMA_TURN_S  # for a job's turn
 MAX_KNOWN = 4096  # schemas whose report is remembered
 KNOWN_BYTES = 1024  # that one takes, about; a report has a few short paths
-MOST_BYTES = MAX_KNOWN * KNOWN_BYTES
 ENDING_S = 0.2  # that the process has to end by itself
 LENGTH = struct.Struct("!I")  # before each message, as in `worker.py`
 PROGRAM = Path(__file__).with_name("worker.py")
@@ -43,24 +42,38 @@ PROGRAM = Path(__file__).with_name("worker.py")
 _TOO_MUCH = SchemaReport(unchecked=("",))  # too large, or takes too long
 
 
-@dataclass(slots=True, order=True)
+@dataclass(slots=True, eq=False)
 class _Job:
     """What is written to the process. Its answers come one by one: those that came in time count."""
 
     size: int  # bytes
-    number: int
-    cpu_s: float = field(compare=False)
-    schemas: list[bytes] = field(compare=False)
-    text: str | None = field(compare=False)
-    done: "Future[list[Any] | None]" = field(default_factory=Future, compare=False)
+    cpu_s: float
+    schemas: list[bytes]
+    text: str | None
+    done: "Future[list[Any] | None]" = field(default_factory=Future)
+
+
+@dataclass(slots=True)
+class _Queue:
+    """What waits of one tenant, in the order in which it came."""
+
+    jobs: list[_Job] = field(default_factory=list)
+    is_the_oldest_next: bool = False
+
+    def take(self) -> _Job:
+        """Remove and return the next one."""
+        job = self.jobs[0] if self.is_the_oldest_next else min(self.jobs, key=lambda job: job.size)
+        self.is_the_oldest_next = not self.is_the_oldest_next
+        self.jobs.remove(job)
+        return job
 
 
 class SchemaProcess:
     """Compiles and applies schemas. Nothing runs before the first one comes."""
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[str, list[_Job]] = OrderedDict()  # heaps by tenant; whose turn is next at the front
-        self._numbers = itertools.count()
+        self._waiting: OrderedDict[str, _Queue] = OrderedDict()  # by tenant; whose turn is next at the front
+        self._waiting_bytes = 0
         self._changed = threading.Condition()  # guards the fields above and the three below
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -70,8 +83,11 @@ class SchemaProcess:
 
     @property
     def bytes_used(self) -> int:
-        """Bytes that the remembered reports take. What is compiled is in the other process, which bounds itself."""
-        return len(self._known) * KNOWN_BYTES
+        """Bytes of what waits, and of the reports that are remembered.
+
+        What is compiled is in the other process, which bounds itself.
+        """
+        return self._waiting_bytes + len(self._known) * KNOWN_BYTES
 
     async def compile(self, schemas: Sequence[bytes], tenant: str) -> list[SchemaReport]:
         """Compile schemas; return what is wrong with each, and what of it is not checked."""
@@ -93,7 +109,7 @@ class SchemaProcess:
     async def matches(self, text: str, schema: bytes | None, tenant: str) -> bool:
         """Whether a text is JSON that matches a schema; with None, whether it is JSON. False if it takes too long.
 
-        Without a process nothing is checked but that it is JSON.
+        Without a process, or if its turn does not come in time, nothing is checked but that it is JSON.
         """
         answer = await self._ask([] if schema is None else [schema], text, tenant)
         if answer is None and not self._closed:
@@ -119,18 +135,40 @@ class SchemaProcess:
             self._known.popitem(last=False)
 
     async def _ask(self, schemas: list[bytes], text: str | None, tenant: str) -> list[Any] | None:
-        """Return the answers that came in time, in order; None if there is no process to ask."""
+        """Return the answers that came in time, in order; None if its turn did not come in time, or never does."""
         size = sum(map(len, schemas)) + len(text or "")
-        job = _Job(size, next(self._numbers), CPU_S + CPU_S_PER_MIB * size / 2**20, schemas, text)
+        job = _Job(size, CPU_S + CPU_S_PER_MIB * size / 2**20, schemas, text)
         with self._changed:
             if self._closed:
                 return None
-            heapq.heappush(self._waiting.setdefault(tenant, []), job)
+            self._waiting.setdefault(tenant, _Queue()).jobs.append(job)
+            self._waiting_bytes += size
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="millrace-schemas", daemon=True)
                 self._thread.start()
             self._changed.notify()
-        return await asyncio.wrap_future(job.done)
+        answers = asyncio.wrap_future(job.done)
+        try:
+            await asyncio.wait((answers,), timeout=MAX_TURN_S)
+            if not answers.done() and self._withdraw(job, tenant):
+                log.get().info("schemas not checked", tenant=tenant, waited_s=MAX_TURN_S, bytes=size)
+                return None
+            return await answers
+        finally:  # also if it is cancelled
+            self._withdraw(job, tenant)
+            answers.cancel()
+
+    def _withdraw(self, job: _Job, tenant: str) -> bool:
+        """Let a job wait no longer; False if it had its turn."""
+        with self._changed:
+            queue = self._waiting.get(tenant)
+            if queue is None or job not in queue.jobs:
+                return False
+            queue.jobs.remove(job)
+            self._waiting_bytes -= job.size
+            if not queue.jobs:
+                del self._waiting[tenant]
+            return True
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
@@ -150,14 +188,15 @@ class SchemaProcess:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._closed:
-                for job in [job for jobs in self._waiting.values() for job in jobs]:
+                for job in [job for queue in self._waiting.values() for job in queue.jobs]:
                     if job.done.set_running_or_notify_cancel():
                         job.done.set_result(None)
                 return None
-            tenant, jobs = self._waiting.popitem(last=False)
-            job = heapq.heappop(jobs)
-            if jobs:
-                self._waiting[tenant] = jobs  # behind the others
+            tenant, queue = self._waiting.popitem(last=False)
+            job = queue.take()
+            self._waiting_bytes -= job.size
+            if queue.jobs:
+                self._waiting[tenant] = queue  # behind the others
             return job
 
     def _answers(self, job: _Job) -> list[Any]:

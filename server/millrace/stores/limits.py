@@ -124,11 +124,12 @@ class _Reservation:
         self._settled = False
 
     def reserve_more(self, cost: Decimal, tokens: int) -> Decimal:
-        """Reserve more of the day's budget, as far as there is more, and tokens of the minute in any case."""
+        """Reserve more of the day's budget, as far as there is more, and as many tokens of the minute as that buys."""
         account = self._account
         self._limiter.advance(account)
-        if self._limit is not None:
-            cost = min(cost, max(ZERO, self._limit - account.spent - account.reserved_cost))
+        left = cost if self._limit is None else max(ZERO, self._limit - account.spent - account.reserved_cost)
+        if left < cost:
+            cost, tokens = left, int(tokens * left / cost)
         self._cost += cost
         self._tokens += tokens
         account.reserved_cost += cost
@@ -179,9 +180,9 @@ def _check_tokens(account: Account, limits: Limits, now: float, likely: int) -> 
     limit = limits.tokens_per_minute
     if limit is None or account.tokens.used + account.reserved_tokens + likely <= limit:
         return
-    if likely > limit:
+    if likely > limit:  # also in the next minute
         message = f"this request may use {likely} tokens, but this key only {limit} a minute; lower max_output_tokens"
-        raise MillraceError("rate_limit_exceeded", message)
+        raise MillraceError("budget_exceeded", message)
     wait_ms = account.tokens.wait_ms(now, account.tokens.used + account.reserved_tokens + likely - limit)
     message = f"this key may use {limit} tokens a minute; retry later"
     raise MillraceError("rate_limit_exceeded", message, retry_after_ms=wait_ms)

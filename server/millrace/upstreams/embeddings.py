@@ -12,7 +12,7 @@ from itertools import islice
 import aiohttp
 
 from millrace.errors import UpstreamError
-from millrace.memory import Tally
+from millrace.memory import Hold
 from millrace.ports import Clock
 from millrace.types import Embedded
 from millrace.upstreams.connections import (
@@ -51,12 +51,11 @@ class EmbeddingsEndpoint:
 
 
 class OpenAIEmbeddings:
-    """Calls of one model. `received` counts the answers that are read or not sent yet."""
+    """Calls of one model."""
 
-    def __init__(self, connections: Connections, endpoint: EmbeddingsEndpoint, received: Tally, wall: Clock) -> None:
+    def __init__(self, connections: Connections, endpoint: EmbeddingsEndpoint, wall: Clock) -> None:
         self.connections = connections
         self.endpoint = endpoint
-        self.received = received
         self.refusals = Refusals(endpoint.model, endpoint.api_key, wall)
         self.url = endpoint.base_url.rstrip("/") + "/embeddings"
         self.headers = {
@@ -67,25 +66,21 @@ class OpenAIEmbeddings:
         if endpoint.api_key:
             self.headers["Authorization"] = f"Bearer {endpoint.api_key}"
 
-    def open(self, body: bytes) -> "EmbeddingsCall":
-        """Start a call on a task of its own."""
-        return EmbeddingsCall(self, body)
+    def open(self, body: bytes, held: Hold) -> "EmbeddingsCall":
+        """Start a call on a task of its own; what it has read is counted in `held`."""
+        return EmbeddingsCall(self, body, held)
 
 
 class EmbeddingsCall:
     """One call. Its socket is closed as soon as its task is cancelled."""
 
-    def __init__(self, upstream: OpenAIEmbeddings, body: bytes) -> None:
+    def __init__(self, upstream: OpenAIEmbeddings, body: bytes, held: Hold) -> None:
         self.sent = False  # the request has left; before that the provider charges nothing
         self.is_reused = False  # its connection has been used before
         self._upstream = upstream
-        self._counted = 0
+        self._held = held
+        self._read_bytes = 0
         self.done: asyncio.Future[Embedded] = asyncio.get_running_loop().create_task(self._run(body))
-
-    def release(self) -> None:
-        """Give back the memory of the answer, once it has been sent or is not needed."""
-        self._upstream.received.give(self._counted)
-        self._counted = 0
 
     async def _run(self, body: bytes) -> Embedded:
         endpoint = self._upstream.endpoint
@@ -139,14 +134,14 @@ class EmbeddingsCall:
             raise refusals.of_status(response.status, retry_after(response.headers), refusal[:MAX_ERROR_BODY])
         pieces: list[bytes] = []
         async for chunk in response.content.iter_chunked(READ_BYTES):
-            self._upstream.received.take(len(chunk))
-            self._counted += len(chunk)
+            self._held.resize(self._held.size + len(chunk))
+            self._read_bytes += len(chunk)
             pieces.append(chunk)
-            if self._counted > MAX_ANSWER:
+            if self._read_bytes > MAX_ANSWER:
                 raise UpstreamError("upstream_error", f"{model} sent more than {MAX_ANSWER >> 20} MiB")
         beginning = b"".join(_enough(pieces))
         ending = b"".join([*_enough(reversed(pieces))][::-1])
-        if self._counted <= SHORT and (error := error_of(error_in(beginning))) is not None:
+        if self._read_bytes <= SHORT and (error := error_of(error_in(beginning))) is not None:
             raise refusals.of_event(error, billable=False)
         if not (beginning.lstrip().startswith(b"{") and ending.rstrip().endswith(b"}")):
             raise UpstreamError("upstream_error", f"{model} answered with what are no embeddings")

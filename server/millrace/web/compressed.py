@@ -26,7 +26,7 @@ def check_encoding(encoding: str) -> str:
     return encoding
 
 
-async def read(body: bytes, encoding: str, limit: int, work: Callable[[bytes], T]) -> T:
+async def read(tenant: str, body: bytes, encoding: str, limit: int, work: Callable[[bytes], T]) -> T:
     """Return what `work` makes of a body as it was before its encoding: at once if it is short, else in a thread.
 
     What it inflates to is not known before. So it is inflated as far as each place allows, the loop first, and only one
@@ -34,14 +34,14 @@ async def read(body: bytes, encoding: str, limit: int, work: Callable[[bytes], T
     `invalid_request` if it cannot be inflated.
     """
     if encoding in _PLAIN:
-        return await in_thread(len(body), partial(work, body)) if len(body) > LONG else work(body)
+        return await in_thread(tenant, len(body), partial(work, body)) if len(body) > LONG else work(body)
 
     def within(most: int) -> tuple[T] | None:
         plain = _inflated(body, encoding, most)
         return None if plain is None else (work(plain),)
 
     for most in (*(most for most in (LONG, VERY_LONG) if len(body) <= most < limit), limit):
-        done = within(most) if most <= LONG else await in_thread(most, partial(within, most))
+        done = within(most) if most <= LONG else await in_thread(tenant, most, partial(within, most))
         if done is not None:
             return done[0]
     raise MillraceError("message_too_big", f"the body inflates to more than {limit} bytes")

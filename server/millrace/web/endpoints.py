@@ -15,20 +15,20 @@ from millrace import log
 from millrace.dialects.chat import completion_of, in_chat
 from millrace.dialects.event_log import Codec, EventLog
 from millrace.dialects.responses import EventCodec, body_of, in_responses
-from millrace.errors import EXITS, FailedWithUsage, MillraceError, invalid
+from millrace.errors import EXITS, FailedWithUsage, invalid
 from millrace.funnel import checks
-from millrace.memory import Tally
 from millrace.principal import Principal
 from millrace.runs.conversations import not_found
 from millrace.runs.intake import repeat_of
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
 from millrace.web import compressed
+from millrace.web.arrivals import Arrival, arriving
 from millrace.web.outbox import AsgiWriter, FrameWriter
 from millrace.web.process import Process
 from millrace.web.session import FAULT, Closed, Session
 from millrace.web.sse import SseResponse, WholeResponse
-from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION, MAX_UNCOUNTED
+from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION
 from millrace.wire import chunks, completions, documents, limits, reading, requests, responses as wire, stored_items
 
 T = TypeVar("T")
@@ -160,9 +160,14 @@ async def _started(request: Request, read: ReadCreate) -> tuple[requests.Create,
         create = read(fields, checks.NAMES)
         return create, repeat_of(create, fields, principal)
 
-    create, repeat = await opened(request, process.max_message_bytes, read_all)
-    asked = process.intake.read(create, principal, negotiated=False)
-    return create, await process.intake.start(asked, principal, repeat)
+    async with arriving(request, process) as arrival:
+        create, repeat = await _opened(request, arrival, process.max_message_bytes, read_all)
+        asked = process.intake.read(create, principal, arrival.held, negotiated=False)
+        try:
+            return create, await process.intake.start(asked, principal, arrival.held, repeat)
+        except asyncio.CancelledError:  # its client has gone; it still gets its row in the ledger
+            process.intake.drop(asked, arrival.held)
+            raise
 
 
 def _events(request: Request, run: Run, start: int = 0) -> SseResponse:
@@ -201,29 +206,14 @@ def _response(run: Run) -> bytes:
 
 async def opened(request: Request, limit: int, work: Callable[[bytes], T]) -> T:
     """Return what `work` makes of a request's body, which may be compressed, off the loop if it is long."""
+    async with arriving(request, _process(request)) as arrival:
+        return await _opened(request, arrival, limit, work)
+
+
+async def _opened(request: Request, arrival: Arrival, limit: int, work: Callable[[bytes], T]) -> T:
     encoding = compressed.check_encoding(request.headers.get("content-encoding", ""))
-    body = await _read_body(request, limit, _process(request).received)
-    return await compressed.read(body, encoding, limit, work)
-
-
-async def _read_body(request: Request, limit: int, received: Tally) -> bytes:
-    """Return a request's body; raise `message_too_big` before more than the limit, in bytes, is kept.
-
-    Raises `overloaded` if too much has come in part in this process. Short ones are not counted.
-    """
-    body = bytearray()
-    counted = 0
-    try:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > limit:
-                raise MillraceError("message_too_big", f"the body is longer than {limit} bytes")
-            if (more := len(body) - counted) and len(body) > MAX_UNCOUNTED:
-                received.take(more)
-                counted += more
-    finally:
-        received.give(counted)
-    return bytes(body)
+    body = await arrival.body(limit)
+    return await compressed.read(_principal(request).tenant, body, encoding, limit, work)
 
 
 def _found(request: Request) -> Run:

@@ -1,8 +1,9 @@
 """uvicorn's HTTP/1 protocol with timeouts for requests that do not arrive (slowloris).
 
 Handed to uvicorn as `http=`. The head of a request must arrive within a time of the connection, or of the last answer
-being read; the body within a time of its head. Single bytes do not restart the timer. An application finds the
-connection in its scope under `EXTENSION`.
+being read. The body must arrive within the time that the longest one may take; endpoints that read theirs are stricter
+(`arrivals.py`). Single bytes do not restart the timer. An application finds the connection in its scope under
+`EXTENSION`.
 """
 
 import asyncio
@@ -12,8 +13,9 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from millrace.web.websocket import EXTENSION, tune, unsent
+from millrace.wire import limits
 
-BODY_TIMEOUT_S = 120.0  # 20 MiB in this time are 175 kB/s
+LONGER_S = 5.0  # than endpoints wait for a body: a body that no endpoint reads
 HALF_OPEN = 4096  # connections without a whole head, beyond those that may be open
 
 
@@ -21,7 +23,7 @@ class TimedHttp(H11Protocol):
     """One connection until it is upgraded. The times and `max_connections` are set by `timed`."""
 
     head_timeout_s = 10.0
-    body_timeout_s = BODY_TIMEOUT_S
+    body_timeout_s = 300.0
     max_connections = 10_000 + HALF_OPEN  # of the process, of all kinds; above it new ones are dropped
 
     _timer: asyncio.TimerHandle | None = None
@@ -32,6 +34,11 @@ class TimedHttp(H11Protocol):
     def unsent(self) -> int:
         """Bytes that were written and that the peer has not taken."""
         return unsent(self.transport)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client of the request that is being answered has gone."""
+        return self.transport.is_closing() or self.cycle.disconnected
 
     def abort(self) -> None:
         """Close the connection at once; what was not sent is lost."""
@@ -111,7 +118,11 @@ class TimedHttp(H11Protocol):
             self._timer = None
 
 
-def timed(head_timeout_s: float, max_connections: int) -> type[TimedHttp]:
+def timed(head_timeout_s: float, stuck_s: float, max_message_bytes: int, max_connections: int) -> type[TimedHttp]:
     """Return the protocol for these settings."""
-    attributes: dict[str, Any] = {"head_timeout_s": head_timeout_s, "max_connections": max_connections + HALF_OPEN}
+    attributes: dict[str, Any] = {
+        "head_timeout_s": head_timeout_s,
+        "body_timeout_s": stuck_s + max_message_bytes / limits.LEAST_RATE + LONGER_S,
+        "max_connections": max_connections + HALF_OPEN,
+    }
     return type("TimedHttp", (TimedHttp,), attributes)

@@ -10,6 +10,7 @@ from millrace import log
 from millrace.dialects.projection import Dialect
 from millrace.dialects.responses import EventCodec, ResponsesProjection
 from millrace.errors import EXITS, MillraceError, internal_error
+from millrace.memory import Hold
 from millrace.runs.conversations import not_found
 from millrace.runs.run import Run
 from millrace.types import OnDisconnect, Request
@@ -21,7 +22,8 @@ from millrace.wire.requests import Cancel
 
 REMEMBERED = 256  # ended responses of a connection that a late cancel may still name
 
-Begin = Callable[[], Awaitable[tuple[Run, int]]]  # its run, and the number of the first event to be sent
+# Its run, and the number of the first event to be sent. It is given what is held for the request.
+Begin = Callable[[Hold], Awaitable[tuple[Run, int]]]
 Refuse = Callable[[MillraceError, str | None, str | None], None]  # an error, its lane, the id of its frame
 
 
@@ -32,9 +34,11 @@ class Job:
     response_id: str
     begin: Begin
     event_id: str | None
+    held: Hold  # of what the client may hold, until the run has it
     request: Request | None = None  # None: a replay
     waiting_bytes: int = 0  # while it waits for its turn
     task: asyncio.Task[None] | None = None
+    beginning: asyncio.Timeout | None = None  # while `begin` runs, which a cancel interrupts
     run: Run | None = None  # a replay listens, and may be cancelled, while it still waits
     is_cancelled: bool = False
     is_listening: bool = False
@@ -87,18 +91,13 @@ class Jobs:
         return self._process.runs.kept.last_of_lane(self._last.get(stream_id, ""))
 
     def add(self, job: Job, stream_id: str | None) -> None:
-        """Let a job wait for its turn. Raises `queue_full`, `websocket_stream_limit_reached` or `overloaded`."""
+        """Let a job wait for its turn. Raises `queue_full` or `websocket_stream_limit_reached`."""
         place = Place(next(self._numbers), stream_id)
         size = job.request.memory_bytes if job.request is not None and self._lanes.must_wait(place) else 0
         if size and self._waiting_bytes and self._waiting_bytes + size > limits.QUEUED_BYTES:
             message = f"{self._waiting_bytes} bytes of requests wait on this connection already"
             raise MillraceError("queue_full", message, retry_after_ms=1000)
-        self._process.queued.take(size)
-        try:
-            self._lanes.join(place)
-        except MillraceError:
-            self._process.queued.give(size)
-            raise
+        self._lanes.join(place)
         job.waiting_bytes = size
         self._waiting_bytes += size
         self._jobs[place] = job
@@ -115,6 +114,9 @@ class Jobs:
             job.is_cancelled = True
             if job.run is not None:
                 job.run.cancel()
+            elif job.beginning is not None:
+                job.beginning.reschedule(0)
+                job.beginning = None
             self._start_cancelled(place.stream_id)
 
     def halt(self, error: MillraceError, *, also_detached: bool = True) -> None:
@@ -137,7 +139,8 @@ class Jobs:
             job.stop_listening()
             self._stop_waiting(job)
             if job.run is None and job.request is not None:
-                self._process.intake.drop(job.request)
+                self._process.intake.drop(job.request, job.held)
+            job.held.close()
         self._jobs.clear()
         for stream_id in tuple(self._last):
             self._release_last(stream_id)
@@ -165,7 +168,6 @@ class Jobs:
 
     def _stop_waiting(self, job: Job) -> None:
         self._waiting_bytes -= job.waiting_bytes
-        self._process.queued.give(job.waiting_bytes)
         job.waiting_bytes = 0
 
     def _start_cancelled(self, stream_id: str | None) -> None:
@@ -179,10 +181,7 @@ class Jobs:
     async def _serve(self, place: Place, job: Job) -> None:
         """Give a job its turn: show its run to the end, or say why it never became a response."""
         try:
-            if job.is_cancelled and job.request is not None:
-                run, start = self._process.intake.drop(job.request), 0
-            else:
-                run, start = await job.begin()
+            run, start = await self._begun(job)
             job.listen(run)
             if job.is_cancelled:
                 run.cancel()
@@ -197,12 +196,30 @@ class Jobs:
         finally:
             job.task = None  # its traceback, if it is cancelled, has this frame, and so the job
             job.stop_listening()
+            if not self._is_released:
+                job.held.close()
             self._lanes.leave(place)
             self._ended.append(job.shown_id)
             if not self._is_released:
                 del self._jobs[place]
             self._start_cancelled(place.stream_id)
             self._start_ready()
+
+    async def _begun(self, job: Job) -> tuple[Run, int]:
+        """Begin a job. A request that is cancelled before its run has begun gets its terminal at once."""
+        try:
+            if job.request is None:
+                return await job.begin(job.held)
+            if not job.is_cancelled:
+                async with asyncio.timeout(None) as job.beginning:
+                    return await job.begin(job.held)
+        except TimeoutError:
+            if not job.is_cancelled:
+                raise
+        finally:
+            job.beginning = None
+        assert job.request is not None, "a replay is not interrupted"
+        return self._process.intake.drop(job.request, job.held), 0
 
     async def _show(self, place: Place, run: Run, start: int) -> None:
         """Write a run's events as they come, until the last one has been written or the peer has gone."""

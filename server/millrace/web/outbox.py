@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from millrace import log
 from millrace.dialects.event_log import Codec, EventLog
 from millrace.errors import EXITS, internal_error
+from millrace.memory import Hold
 from millrace.wire import limits
 
 ONE_FRAME = 1  # byte; `EventLog.frames` returns at least one frame, so with this it returns exactly one
@@ -26,6 +27,7 @@ class FrameWriter(Protocol):
     on_pause: Callable[[], None] | None
     on_resume: Callable[[], None] | None
     on_lost: Callable[[], None] | None  # the peer is gone; nothing is called after it
+    held: Hold | None  # for what has come of the peer's messages
 
     @property
     def unsent(self) -> int:
@@ -39,6 +41,10 @@ class FrameWriter(Protocol):
 
     def write_frames(self, payloads: list[bytes]) -> None:
         """Write text frames, now."""
+        ...
+
+    def is_late(self, now: float, patience_s: float) -> bool:
+        """Whether a message of the peer comes too slowly. Asked again and again, with the time in seconds."""
         ...
 
 
@@ -237,6 +243,7 @@ class AsgiWriter:
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None
         self.on_lost: Callable[[], None] | None = None
+        self.held: Hold | None = None
         self.unsent = 0
         self.is_half_closed = False  # plain ASGI says it as a disconnect
         self._send = send
@@ -253,6 +260,10 @@ class AsgiWriter:
             self.on_pause()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._drain())
+
+    def is_late(self, _now: float, _patience_s: float) -> bool:
+        """Whole messages come here; how slowly, only the server knows."""
+        return False
 
     async def drained(self) -> None:
         """Wait until all frames are sent, or the peer is gone."""

@@ -15,6 +15,7 @@ from millrace import __version__
 from millrace.errors import MillraceError
 from millrace.funnel.health import Report
 from millrace.memory import MemoryBudget
+from millrace.ports import Backlog
 from millrace.principal import Role
 from millrace.web.middleware import head_of
 from millrace.web.process import Process
@@ -76,6 +77,7 @@ async def healthz(request: Request) -> Response:
     health = documents.Health("ok", __version__, process.epoch, process.funnel.running)
     if _is_verbose(request, process):
         health.memory = _memory(process.memory)
+        health.disk = _disk(process.backlog)
     return _json(health)
 
 
@@ -125,6 +127,10 @@ def _model(report: Report) -> documents.ModelHealth:
 def _memory(budget: MemoryBudget) -> documents.Memory:
     accounts = [documents.MemoryAccount(each.name, each.used(), each.allowed) for each in budget.accounts]
     return documents.Memory(sum(each.used for each in accounts), budget.limit, accounts)
+
+
+def _disk(backlog: Backlog) -> documents.Disk:
+    return documents.Disk(backlog.queued, backlog.queued_bytes, round(backlog.oldest_s, 3), backlog.dropped)
 
 
 @cache

@@ -7,8 +7,8 @@ from typing import Protocol
 from millrace.access.gate import Gate
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
-from millrace.memory import MemoryBudget, Tally
-from millrace.ports import Clock
+from millrace.memory import MemoryBudget
+from millrace.ports import Backlog, Clock
 from millrace.runs.conversations import Conversations
 from millrace.runs.embeddings import Embeddings
 from millrace.runs.intake import Intake
@@ -32,6 +32,14 @@ class LiveSession(Protocol):
         ...
 
 
+class OnItsWay(Protocol):
+    """A request over HTTP whose run has not begun."""
+
+    def sweep(self, now: float) -> None:
+        """Give it up if it is too slow, or its client has gone."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
     """What every connection of this process shares."""
@@ -46,15 +54,15 @@ class Process:
     epoch: str
     hand_over: Callable[[], None]  # called when a drain begins; the next process can start then
     gate: Gate
+    backlog: Backlog
     memory: MemoryBudget
-    received: Tally  # frames and bodies of which the rest has not come
-    queued: Tally  # requests that wait for their turn, on all connections
     drain_s: float
     max_age_s: float  # of a connection
     stuck_s: float  # how long a peer may take no byte before it is given up
     max_message_bytes: int
     embeddings: Embeddings | None = None  # None: no model for them is configured
     sessions: set[LiveSession] = field(default_factory=set)
+    arrivals: set[OnItsWay] = field(default_factory=set)  # over HTTP
     streams: set[SseResponse] = field(default_factory=set)  # over HTTP
     busy: set[LiveSession] = field(default_factory=set)  # those that run something, close or do not keep up
     rounds: list[list[LiveSession]] = field(default_factory=list)  # all sessions, in one part for each beat
@@ -73,6 +81,7 @@ class Process:
             waiting = [*self.sessions]
             self.rounds.extend(waiting[beat::IDLE_BEATS] for beat in range(IDLE_BEATS))
         call_each(self.busy.union(self.rounds.pop()) & self.sessions, lambda session: session.sweep(now))
+        call_each(tuple(self.arrivals), lambda arrival: arrival.sweep(now))
         call_each(tuple(self.streams), lambda stream: stream.sweep(now))
         call_each(self.runs.running, self._end_if_revoked)
         if self.embeddings is not None:

@@ -23,6 +23,8 @@ def refusal(error: MillraceError) -> Response:
         headers["WWW-Authenticate"] = _CHALLENGE
     if error.rule.status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
         headers["Accept-Encoding"] = "gzip, deflate"  # RFC 9110, 15.5.16
+    if error.code == "request_timeout":
+        headers["Connection"] = "close"  # the rest of the body is not waited for
     if error.retry_after_ms is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
     usage = msgspec.to_builtins(error.usage) if isinstance(error, FailedWithUsage) else UNSET

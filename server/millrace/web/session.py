@@ -18,6 +18,7 @@ from millrace.dialects.responses import in_responses
 from millrace.errors import EXITS, MillraceError, internal_error
 from millrace.funnel import checks
 from millrace.funnel.offload import in_thread
+from millrace.memory import Hold
 from millrace.principal import Principal
 from millrace.runs.intake import draining, repeat_of
 from millrace.runs.kept import Repeat
@@ -28,7 +29,7 @@ from millrace.web.liveness import Closing, Liveness
 from millrace.web.outbox import FrameWriter, Outbox
 from millrace.web.process import Process
 from millrace.web.slices import MAX_DROPPED, TooBig
-from millrace.web.websocket import TOO_BIG, UTF8
+from millrace.web.websocket import HELD, TOO_BIG, UTF8
 from millrace.wire import limits, requests, responses
 from millrace.wire.limits import CloseCode
 from millrace.wire.reading import LONG, is_utf8
@@ -67,6 +68,8 @@ class Session:
         self._principal = principal
         self._negotiated = negotiated
         self._dialect = in_responses(negotiated=negotiated)
+        self._writer = writer
+        writer.held = process.memory.hold(principal.tenant)
         self._outbox = Outbox(writer)
         self._jobs = Jobs(process, self._outbox, self._dialect, self._refuse)
         self._liveness = Liveness(
@@ -124,6 +127,8 @@ class Session:
             self._process.busy.discard(self)
         if not self._outbox.writable.is_set() and self._outbox.is_half_closed:
             self._peer_lost()  # while it is paused nobody reads the end of its stream
+        if self._writer.is_late(now, self._process.stuck_s):
+            self.close(CloseCode.POLICY, "a message came too slowly")
         self._liveness.sweep(now)
 
     def _announce(self, closing: Closing) -> None:
@@ -141,11 +146,16 @@ class Session:
             message = await receive()
             if message["type"] == "websocket.disconnect":
                 return
-            if TOO_BIG in message:
-                self._refuse_too_big(message[TOO_BIG])
-            else:
-                await self._take(message[UTF8] if UTF8 in message else message.get("text"))
-            del message  # it may be large, and the next one may be long in coming
+            data = message[UTF8] if UTF8 in message else message.get("text")
+            held = message.get(HELD) or self._process.memory.hold(self._principal.tenant)
+            try:
+                if TOO_BIG in message:
+                    self._refuse_too_big(message[TOO_BIG])
+                else:
+                    await self._take(data, held)
+            finally:
+                held.close()
+            del data, message  # it may be large, and the next one may be long in coming
             await self._wait_while_paused()
             if count % FRAMES_PER_TURN == 0:
                 await asyncio.sleep(0)
@@ -174,16 +184,19 @@ class Session:
         if not is_known or given.size > MAX_DROPPED * longest:
             raise Closed(CloseCode.TOO_BIG, message)
 
-    async def _take(self, data: str | bytes | None) -> None:
-        """Act on one frame. A long one is read off the loop, and the frames behind it wait."""
+    async def _take(self, data: str | bytes | None, held: Hold) -> None:
+        """Act on one frame. A long one is read off the loop, and the frames behind it wait.
+
+        What is `held` for the frame goes over to its request, if it is one.
+        """
         if data is None:
             raise Closed(CloseCode.NOT_TEXT, "text frames only")
         if len(data) > LONG:
-            frame = await in_thread(len(data), partial(self._open, data))
+            frame = await in_thread(self._principal.tenant, len(data), partial(self._open, data))
         else:
             began = time.thread_time()
             frame = self._open(data)
-        self._act(frame)
+        self._act(frame, held)
         if len(data) <= LONG and (wait := self._share.spend(time.thread_time() - began, time.monotonic())):
             await asyncio.sleep(wait)
 
@@ -207,12 +220,12 @@ class Session:
             frame.error = error
         return frame
 
-    def _act(self, frame: "_Frame") -> None:
+    def _act(self, frame: "_Frame", held: Hold) -> None:
         """Do what a frame says. Whatever is wrong with it is answered on its lane, and the connection goes on."""
         self._has_lanes |= frame.envelope is not None and frame.envelope.stream_id is not None
         if frame.error is None:
             try:
-                self._do(frame)
+                self._do(frame, held)
             except EXITS:
                 raise
             except BaseException as error:
@@ -231,12 +244,12 @@ class Session:
                 log.get().error("frame crashed", exc_info=error)
                 self._refuse_frame(internal_error(), envelope)
 
-    def _do(self, frame: "_Frame") -> None:
+    def _do(self, frame: "_Frame", held: Hold) -> None:
         envelope = frame.envelope
         assert envelope is not None, "it could be read"
         match envelope.type:
             case "response.create":
-                self._create(frame)
+                self._create(frame, held)
             case "response.cancel":
                 self._jobs.cancel(requests.read_cancel(envelope), self._principal.tenant)
             case "response.steer":
@@ -249,34 +262,35 @@ class Session:
                 message = f"type: {unknown[:80]!r} is not known; write one of {', '.join(requests.TYPES)}"
                 raise MillraceError("unknown_event", message, param="type")
 
-    def _create(self, frame: "_Frame") -> None:
+    def _create(self, frame: "_Frame", held: Hold) -> None:
         if self._liveness.closing is not None:
             raise draining()
         envelope, create, repeat = frame.envelope, frame.create, frame.repeat
         assert envelope is not None, "it could be read"
         assert create is not None, "it is one"
-        request = self._process.intake.read(create, self._principal, negotiated=self._negotiated)
+        request = self._process.intake.read(create, self._principal, held, negotiated=self._negotiated)
         stream_id, event_id = envelope.stream_id, envelope.event_id  # `begin` must not keep the whole frame
 
-        async def begin() -> tuple[Run, int]:
+        async def begin(held: Hold) -> tuple[Run, int]:
             closing = self._liveness.closing
             if closing is not None and self._process.clock() >= closing.by:
                 raise draining()
             last = self._jobs.last_of(stream_id)
-            return await self._process.intake.start(request, self._principal, repeat, last), 0
+            return await self._process.intake.start(request, self._principal, held, repeat, last), 0
 
-        self._add(Job(request.id, begin, event_id, request), stream_id)
+        self._add(Job(request.id, begin, event_id, held, request), stream_id)
 
     def _resume(self, envelope: requests.Envelope, resume: requests.Resume) -> None:
         run = self._resumable(resume)
         stream_id, start = envelope.stream_id or run.stream_id, resume.after + 1
 
-        async def begin() -> tuple[Run, int]:
+        async def begin(_: Hold) -> tuple[Run, int]:
             if self._negotiated:
                 self._outbox.put(responses.encode(self._resumed(run, start, stream_id)))
             return run, start
 
-        job = Job(resume.response_id, begin, envelope.event_id)
+        nothing = self._process.memory.hold(self._principal.tenant)
+        job = Job(resume.response_id, begin, envelope.event_id, nothing)
         self._add(job, stream_id)
         job.listen(run)
 
@@ -303,6 +317,7 @@ class Session:
 
     def _add(self, job: Job, stream_id: str | None) -> None:
         self._jobs.add(job, stream_id)
+        job.held = job.held.move()  # from the frame, which is done
         self._process.busy.add(self)
 
     def _refuse_frame(self, error: MillraceError, envelope: requests.Envelope | None) -> None:

@@ -36,6 +36,9 @@ class Slices:
         self._payload = 0  # bytes that are missing of the frame whose beginning was taken
         self._dropped = 0  # bytes that are missing of the frame that was too long
 
+    def __len__(self) -> int:
+        return len(self._bytes)
+
     def add(self, data: bytes) -> None:
         """Add what has come."""
         self._bytes += data
@@ -44,6 +47,11 @@ class Slices:
     def clear(self) -> None:
         """Drop all."""
         self._bytes.clear()
+
+    @property
+    def is_in_payload(self) -> bool:
+        """Whether the rest of a frame is missing whose beginning was taken."""
+        return self._payload > 0
 
     @property
     def has_frame(self) -> bool:

@@ -1,8 +1,8 @@
 """uvicorn's WebSocket protocol, extended: frames are read in slices and leave in one write, a full socket is reported.
 
-Handed to uvicorn as `ws=JoinedWebSocket`. An application finds the connection in its scope under `EXTENSION`; where it
-is absent (another server, another `--ws`) plain ASGI `send` does the same, with one write a frame. An HTTP connection
-is found there too.
+Handed to uvicorn as `ws=BatchingWebSocket`. An application finds the connection in its scope under `EXTENSION`. Where
+it is absent (another server, another `--ws`) plain ASGI `send` does the same, with one write a frame. An HTTP
+connection is found there too.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 
 from millrace.errors import MillraceError
-from millrace.memory import Tally
+from millrace.memory import Hold
 from millrace.web.flood import FloodMeter, ReadingShare
 from millrace.web.slices import BEGINNING, MAX_DROPPED, Slices, TooBig
 from millrace.wire import limits
@@ -35,8 +35,9 @@ CLOSE_WAIT = 8  # a TCP state, as Linux numbers them: the peer has sent its FIN
 
 UTF8 = "millrace.utf8"  # of a message: the bytes of a long text, which whoever reads it decodes
 TOO_BIG = "millrace.too_big"  # of a message: what is known of one that is too long
-MAX_UNCOUNTED = 64 * 1024  # bytes of a message of which the rest has not come
+HELD = "millrace.held"  # of the same message: what its tenant holds for it; whoever reads it closes that
 MAX_FRAGMENTS = 16_384  # of one message: empty ones cost next to nothing on the wire, and memory here
+FRAGMENT_BYTES = 64  # that it takes beside what is in it, about
 CLOSE_TIMEOUT_S = 1.0  # how long a peer may take to read the close frame and what was sent before it
 
 _TEXT = 0x81  # FIN, opcode text; frames of a server are not masked (RFC 6455, 5.2)
@@ -60,7 +61,11 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         self._is_paused = False  # reading from the socket, by whatever is not read yet
         self._fragments = self._fragment_bytes = 0  # of a message whose end has not come yet
         self._too_big: TooBig | None = None  # that message is, so it is dropped
-        self._counted_bytes = 0  # of those and of the frame that is not complete, as counted in `received`
+        self._untaken_bytes = 0  # of long messages that the application has not taken yet
+        self.held: Hold | None = None  # for all of that; the application gives it
+        self._looked_at = 0.0
+        self._part_s: float | None = None  # since a look first saw the message that is not complete
+        self._came_at = 0.0  # when the latest bytes came
         self.conn.max_fragment_size, self.conn.max_message_size = self.config.ws_max_size, None  # `handle_cont` looks
         self.conn.debug = False  # or at that level every header and frame is logged: keys, tickets and prompts
 
@@ -69,9 +74,12 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         if not self.handshake_initiated:
             super().data_received(data)
             return
+        self._came_at = self.loop.time()
         self._slices.add(data)
         if self._reading is None:
             self._read()
+        else:
+            self._count()
 
     def _read(self) -> None:
         """Parse a slice, and the others when the application has taken its messages and the loop its turn."""
@@ -83,7 +91,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         self._too_big = self._too_big or self._slices.too_big
         if data:
             super().data_received(data)
-            self._count(len(self.conn.reader.buffer) + (0 if self._too_big else self._fragment_bytes))
+        self._count()
         wait = self._share.spend(time.thread_time() - began, self.loop.time())
         if self.disconnected or self.transport.is_closing():
             self._slices.clear()
@@ -95,7 +103,10 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
 
     async def receive(self) -> Any:
         """Return the next message of the peer. Once all are taken, the next slice is read."""
-        message = await self.queue.get()
+        message: Any = await self.queue.get()
+        if UTF8 in message and self.held is not None:
+            self._untaken_bytes -= len(message[UTF8])
+            message[HELD] = self.held.move(len(message[UTF8]))
         if self.read_paused and self.queue.empty():
             self._read_on()
         return message
@@ -154,24 +165,41 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         if not self.close_sent and not self.disconnected and not self.transport.is_closing():
             self.transport.write(b"".join([part for payload in payloads for part in (header(len(payload)), payload)]))
 
-    @property
-    def _received(self) -> Tally | None:
-        """The account of all that has come in part. Other applications have none."""
-        process = self.app_state.get("process")
-        return process.received if process is not None else None
+    def is_late(self, now: float, patience_s: float) -> bool:
+        """Whether the rest of a message comes too slowly. Time in which nothing is read from the peer does not count.
 
-    def _count(self, size: int) -> None:
-        """Note how many bytes wait for the end of their message. Few are not counted."""
-        size = size if size > MAX_UNCOUNTED else 0
-        if size == self._counted_bytes or (received := self._received) is None:
+        Asked again and again: the time from one look to the next counts if the message is the same.
+        """
+        since, self._looked_at = self._looked_at, now
+        if not self._part_bytes or self._is_unread:
+            return False
+        self._part_s = 0.0 if self._part_s is None else self._part_s + now - since
+        come = self._part_bytes + (self._fragment_bytes if self._too_big is not None else 0)
+        return self._part_s > patience_s + come / limits.LEAST_RATE
+
+    @property
+    def _part_bytes(self) -> int:
+        """What has come of messages that are not complete, or not parsed yet."""
+        kept = self._fragments * FRAGMENT_BYTES + (0 if self._too_big is not None else self._fragment_bytes)
+        return len(self._slices) + len(self.conn.reader.buffer) + kept + self._slices.is_in_payload
+
+    @property
+    def _is_unread(self) -> bool:
+        """Whether nothing is read from the peer now."""
+        return self._is_paused or self.read_paused
+
+    def _count(self) -> None:
+        """Hold what has come and is not taken yet. What may be a short message always fits."""
+        if not (part := self._part_bytes):
+            self._part_s = None
+        size = part + self._untaken_bytes
+        if self.held is None or size == self.held.size or self.disconnected:
             return
-        received.give(self._counted_bytes)
-        self._counted_bytes = 0
-        if self.close_sent:
+        if size <= LONG or self.close_sent:
+            self.held.count(size)
             return
         try:
-            received.take(size)
-            self._counted_bytes = size
+            self.held.resize(size)
         except MillraceError as error:
             self._fail(CloseCode.SLOW_CONSUMER, error.message)
 
@@ -215,7 +243,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
 
     def handle_text(self, event: Frame) -> None:
         """Take a message, or its first fragment."""
-        self._fragments, self._fragment_bytes = 1, 0 if event.fin else len(event.data)
+        self._fragments, self._fragment_bytes = (0, 0) if event.fin else (1, len(event.data))
         super().handle_text(event)
         event.data = b""  # the parser keeps its latest frame until the next one has come
 
@@ -233,7 +261,9 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
             self._too_big = TooBig(b"".join(self.frames)[:BEGINNING], size)
         if self._too_big is not None:
             self.frames, event.data = [], b""
-        self._fragment_bytes = 0 if event.fin else size
+        self._fragment_bytes = size
+        if event.fin:
+            self._fragments = self._fragment_bytes = 0
         super().handle_cont(event)
         event.data = b""
 
@@ -244,6 +274,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         """
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
         self.frames = []
+        self._part_s = None
         if self.close_sent:
             return
         too_big, self._too_big = self._too_big, None
@@ -252,6 +283,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         elif too_big is not None:
             self.queue.put_nowait(cast("Any", {"type": "websocket.receive", TOO_BIG: too_big}))
         elif len(data) > LONG:
+            self._untaken_bytes += len(data)
             self.queue.put_nowait(cast("Any", {"type": "websocket.receive", UTF8: data}))
         else:
             try:
@@ -268,7 +300,14 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         self.handle_parser_exception()
 
     def keepalive_timeout(self) -> None:
-        """Give up a peer that answers no ping: report the disconnect, and do not wait for the peer to read."""
+        """Give up a peer that answers no ping: report the disconnect, and do not wait for the peer to read.
+
+        One whose bytes come, or are not read yet, is alive. Its pong is behind them.
+        """
+        patience_s = self.ping_timeout or 0.0
+        if self._is_unread or (self._part_bytes and self.loop.time() - self._came_at < patience_s):
+            self.pong_timer = self.loop.call_later(patience_s, self.keepalive_timeout)
+            return
         super().keepalive_timeout()
         self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.FAULT})
         self._abort_soon()
@@ -292,7 +331,8 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         self._slices.clear()
         if self._reading is not None:
             self._reading.cancel()
-        self._count(0)
+        if self.held is not None:
+            self.held.close()
         if self.on_lost is not None:
             self.on_lost()
 

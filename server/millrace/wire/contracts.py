@@ -126,7 +126,12 @@ OPERATIONS = (
         "/healthz",
         "Whether the process is alive.",
         documents.Health,
-        parameters={"verbose": {"type": "boolean", "description": "Adds the memory in use. Admins only."}},
+        parameters={
+            "verbose": {
+                "type": "boolean",
+                "description": "Adds the memory in use, and what waits for the disk. Admins only.",
+            }
+        },
     ),
     Operation(
         "get",

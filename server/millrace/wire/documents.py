@@ -59,6 +59,18 @@ class Memory(Struct):
     accounts: list[MemoryAccount]
 
 
+class Disk(Struct):
+    """What waits to be written to disk: how many writes, their bytes, and for how many seconds the oldest has waited.
+
+    `dropped` counts what the caches could not write since the start, because too much waited.
+    """
+
+    waiting: int
+    waiting_bytes: int
+    oldest_s: float
+    dropped: int
+
+
 class Health(Struct):
     """The process is alive. `epoch` identifies it; `running` is the number of requests that run."""
 
@@ -67,6 +79,7 @@ class Health(Struct):
     epoch: str
     running: int
     memory: Memory | UnsetType = UNSET  # with `?verbose`
+    disk: Disk | UnsetType = UNSET  # with `?verbose`
 
 
 class ModelHealth(Struct, kw_only=True):

@@ -6,6 +6,7 @@ settings are read once.
 
 from enum import IntEnum
 
+from millrace import memory, ports
 from millrace.types import request
 
 REVOKED_S = 2.0  # until a new or a revoked key takes effect everywhere, at most
@@ -18,6 +19,8 @@ MAX_RUNNING = 16  # requests of a connection
 MAX_QUEUED = 64  # requests of a connection
 QUEUED_BYTES = 4 * 2**20  # of the queued requests of a connection; one alone may have more
 MAX_LANES = 32  # named lanes of a connection that are busy
+SHORT_BYTES = memory.SHORT  # that a request holds; a longer one leaves as much again of its tenant's share
+LEAST_RATE = 64 * 1024  # bytes a second at which a message must come, once it is older than `STUCK_S`
 HEARTBEAT_S = 20.0  # from one ping to the next, and until a missing pong means a dead peer
 MAX_AGE_S = 55 * 60  # of a connection; a setting
 
@@ -30,6 +33,7 @@ STUCK_S = 30  # without a byte taken, after which a reader is given up; a settin
 
 MAX_REFUSED = 1000  # refused frames within
 REFUSED_WITHIN_S = 10.0
+SCHEMA_TURN_S = ports.SCHEMA_TURN_S  # that a schema waits for its turn, at most
 PING_BYTES = 1024  # of what a `millrace.ping` gets back
 
 KEPT_S = 600.0  # how long a response can be resumed, continued and repeated by key after its end

@@ -30,7 +30,8 @@ async def unchecked(request: Request, schemas: SchemaValidator) -> tuple[str, ..
     if not given:
         return ()
     encode = partial(_encoded, [schema for _, schema in given])
-    encoded = await in_thread_if_long(request.prompt.tools_size + (form.size if form else 0), encode)
+    characters = request.prompt.tools_size + (form.size if form else 0)
+    encoded = await in_thread_if_long(request.tenant, characters, encode)
     found: list[str] = []
     for (path, _), report in zip(given, await schemas.compile(encoded, request.tenant), strict=True):
         if report.error is not None:
