@@ -18,7 +18,7 @@ import msgspec
 from msgspec import NODEFAULT, Meta, Struct
 
 from millrace.origins import parse
-from millrace.types import Strategy
+from millrace.types import STANDARD_TIERS, Strategy
 from millrace.wire import limits
 
 ENV_PREFIX = "MILLRACE__"
@@ -83,7 +83,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     upstream: Literal["openai"]
     base_url: str
     model: str
-    price: PriceSettings
+    price: PriceSettings  # of the standard service tier
+    tier_prices: dict[str, PriceSettings] = {}  # of others, such as "flex"; a tier without a price is not asked for
     api_key_env: str | None = None
     context_window: Count = 128_000  # tokens
     max_output_tokens: Count | None = None  # of an answer; None: no cap
@@ -250,6 +251,11 @@ def _walk(tree: Any, shape: type[Struct], path: str, faults: list[Fault]) -> dic
                 faults.append(Fault(field_path, f"missing; {_example(field_path)}"))
         elif isinstance(field.type, type) and issubclass(field.type, Struct):
             values[name] = _walk(tree[name], field.type, field_path, faults)
+        elif field.type == dict[str, PriceSettings] and isinstance(tree[name], dict):
+            values[name] = {
+                key: _walk(section, PriceSettings, _join(field_path, key), faults)
+                for key, section in tree[name].items()
+            }
         else:
             values[name] = _leaf(tree[name], field.type, field_path, faults)
     return values
@@ -301,6 +307,10 @@ def _invalid_model(model: Any, path: str, environ: Mapping[str, str]) -> Iterato
     name = _at(model, "model")
     if name in (*RESERVED, ""):
         yield Fault(f"{path}.model", f"{name!r} is not a provider's model name; write the provider's own")
+    tiers = _at(model, "tier_prices")
+    for tier in tiers if isinstance(tiers, dict) else ():
+        if tier in STANDARD_TIERS:
+            yield Fault(f"{path}.tier_prices.{tier}", f"{tier!r} is charged at the model's price; write it there")
     variable = _at(model, "api_key_env")
     key = environ.get(variable) if isinstance(variable, str) else "-"
     if not key:

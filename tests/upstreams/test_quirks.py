@@ -21,8 +21,10 @@ TURNS = (
     Message(role="assistant", calls=(ToolCall(id="c", name="now", arguments="{}"),)),
     Message(role="tool", call_id="c", parts=("noon",)),
 )
+PRICED = replace(CALL.model, tier_prices={"flex": CALL.model.price})
 ASKED = replace(
     CALL,
+    model=PRICED,
     prompt=Prompt(messages=TURNS, extras={"user": "u", "service_tier": "flex", "stop": ["x"], "store": False}),
 )
 

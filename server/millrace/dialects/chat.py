@@ -7,7 +7,7 @@ from functools import partial
 
 from msgspec import UNSET, UnsetType
 
-from millrace.dialects.metadata import metadata_of
+from millrace.dialects.metadata import metadata_of, service_tier_of
 from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import FailedWithUsage, MillraceError
 from millrace.funnel.response_log import Ended, Fact, ResponseLog, Revised, Routed
@@ -90,6 +90,7 @@ class CompletionProjection(Projection):
                 choices=finish,
                 usage=usage,
                 metadata=metadata_of(self._request, fact),
+                service_tier=service_tier_of(self._request, fact) or UNSET,
             )
         )
 
@@ -126,6 +127,7 @@ def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
         choices=[chunks.CompletionChoice(message, finish_of(ended, calls=bool(calls)))],
         usage=chunks.usage_of_completion(ended.statement),
         metadata=metadata_of(request, ended),
+        service_tier=service_tier_of(request, ended) or UNSET,
     )
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from millrace.types import Call, Format, Media, Message, Model, Part, Prompt, Request
+from millrace.types import CACHE_CONTROL, Call, Extras, Format, Media, Message, Model, Part, Prompt, Request
 
 LONG = 4096  # characters; longer texts are not normalised, so two Unicode forms of one get different keys
 # Passed on, and without influence on the answer.
-_NOT_OF_THE_ANSWER = ("user", "safety_identifier", "prompt_cache_key", "service_tier")
+_NOT_OF_THE_ANSWER = ("user", "safety_identifier", "prompt_cache_key", "service_tier", CACHE_CONTROL)
 VERSION = 4  # part of every key; increase it when the meaning of a key changes
 LONGEST_QUESTION = 2000  # characters; a longer one is a document and hardly ever repeated
 
@@ -108,7 +108,8 @@ def _settings(request: Request, models: tuple[Model, ...], checks: Iterable[str]
                 "verbosity": prompt.verbosity,
                 "reasoning_effort": prompt.reasoning_effort,
                 "tools": [
-                    [tool.name, tool.description, _schema(tool.parameters), tool.strict] for tool in prompt.tools
+                    [tool.name, tool.description, _schema(tool.parameters), tool.strict, *_extras(tool.extras)]
+                    for tool in prompt.tools
                 ],
                 "tool_choice": prompt.tool_choice and prompt.tool_choice.key,
                 "parallel_tool_calls": prompt.parallel_tool_calls,
@@ -141,7 +142,12 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
         message.reasoning,
         message.refusal,
         *chain.from_iterable(map(_part, parts)),
+        *chain.from_iterable(("extra", extra) for extra in _extras(message.extras)),
     )
+
+
+def _extras(extras: Extras) -> list[str]:
+    return sorted(_json([path, value]) for path, value in extras if path[-1] not in _NOT_OF_THE_ANSWER)
 
 
 def _part(part: Part) -> tuple[str, str | bytes]:

@@ -32,9 +32,10 @@ from millrace.funnel.recall import Recall
 from millrace.funnel.response_log import ResponseLog, Routed
 from millrace.funnel.routing.choice import Choice, Policy, choose
 from millrace.ports import Admission, Clock, Ledger
-from millrace.types import CacheMode, CacheOutcome, SemanticHit, StoredAnswer, Strategy, Thought, Tier
+from millrace.types import CacheMode, CacheOutcome, Call, SemanticHit, StoredAnswer, Strategy, Thought, Tier
 
-FlightKey = tuple[bytes, bool]  # what requests in one flight have in common: the exact key, and `commits_early`
+# What requests in one flight have in common: the exact key, `commits_early`, and the service tier, which is paid for.
+FlightKey = tuple[bytes, bool, str]
 
 
 class Funnel:
@@ -118,7 +119,8 @@ class Funnel:
             return self._from_cache(response, stored, CacheOutcome.EXACT, "answered before")
         if response.request.cache is not CacheMode.ON or response.request.max_cost is not None:
             return await self._semantic_to_store(keys, response, bill)
-        flight_key = (keys.exact, response.request.commits_early)
+        request = response.request
+        flight_key = (keys.exact, request.commits_early, request.prompt.service_tier)
         if (flight := self._flights.get(flight_key)) is None:
             flight = Flight(response, partial(self._semantic_to_store, keys), partial(self._flight_ended, flight_key))
             self._flights[flight_key] = flight
@@ -193,4 +195,5 @@ class Funnel:
                 del self._running[response]
 
     def _bill(self, response: ResponseLog, admission: Admission | None) -> Bill:
-        return Bill(response.request, self._catalog.large.price, self._ledger, self._wall(), admission)
+        baseline = Call(model=self._catalog.large, prompt=response.request.prompt).price
+        return Bill(response.request, baseline, self._ledger, self._wall(), admission)

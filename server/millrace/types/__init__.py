@@ -16,29 +16,35 @@ from millrace.types.answer import (
     Verdict,
 )
 from millrace.types.conversation import (
+    CACHE_CONTROL,
     Aside,
     CallPiece,
+    Extras,
     Format,
     Media,
     Message,
     Part,
+    Path,
     Prompt,
     Refusal,
     Thought,
     Tool,
     ToolCall,
     calls_of,
+    moved,
     reasoning_of,
     refusal_of,
 )
-from millrace.types.model import Model, Price, Tier
+from millrace.types.model import STANDARD_TIERS, Model, Price, Tier
 from millrace.types.money import Charge, Entry, Outcome, Statement, Status
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
 from millrace.types.tool_choice import ToolChoice
 
 __all__ = [
+    "CACHE_CONTROL",
     "PASSED",
     "RESPONSES_PATHS",
+    "STANDARD_TIERS",
     "Answer",
     "Aside",
     "CacheMode",
@@ -48,6 +54,7 @@ __all__ = [
     "Charge",
     "Delivery",
     "Entry",
+    "Extras",
     "Failure",
     "Finish",
     "FinishReason",
@@ -58,6 +65,7 @@ __all__ = [
     "OnDisconnect",
     "Outcome",
     "Part",
+    "Path",
     "Paths",
     "Price",
     "Prompt",
@@ -79,6 +87,7 @@ __all__ = [
     "Usage",
     "Verdict",
     "calls_of",
+    "moved",
     "reasoning_of",
     "refusal_of",
 ]

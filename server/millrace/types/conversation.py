@@ -13,6 +13,13 @@ MESSAGE_SIZE = 300  # bytes of a message or a call in memory, beside its texts
 PARSED = 8  # bytes in memory per character of JSON, once it is parsed
 
 
+Path = tuple[str | int, ...]  # names of fields and indices of lists
+Extras = tuple[tuple[Path, Any], ...]  # fields that Millrace does not read: where each goes in what is sent
+
+# Of extras: says what a provider should keep in its cache, so it cannot change the answer.
+CACHE_CONTROL = "cache_control"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
     """A part that is not text. It is passed to the model unchanged and never parsed."""
@@ -41,6 +48,7 @@ class Tool:
     description: str | None = None
     parameters: dict[str, Any] | None = None  # a JSON schema
     strict: bool | None = None
+    extras: Extras = ()  # within the tool, as chat completions have it
     _size: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
 
     @property
@@ -48,6 +56,7 @@ class Tool:
         """Characters of its name and description, and bytes of its schema. Computed once, since it serializes that."""
         if self._size is None:
             size = len(self.name) + len(self.description or "") + _schema_size(self.parameters)
+            size += extras_size(self.extras)
             object.__setattr__(self, "_size", size)
         assert self._size is not None, "it was just computed"
         return self._size
@@ -64,6 +73,7 @@ class Message:
     reasoning: str = ""  # assistant only, as the provider sent it
     refusal: str = ""  # assistant only
     name: str = ""  # of who speaks, where a conversation has several of one role
+    extras: Extras = ()  # within the message, as chat completions have it
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -88,6 +98,7 @@ class Message:
         held += sum(
             getsizeof(value) for part in self.parts if isinstance(part, Media) for value in part.fields.values()
         )
+        held += PARSED * extras_size(self.extras)
         return held + sum(MESSAGE_SIZE + getsizeof(call.arguments) for call in self.calls)
 
 
@@ -182,6 +193,12 @@ class Prompt:
     extras: dict[str, Any] = field(default_factory=dict)  # passed on under their own names: stop, seed, ...
 
     @property
+    def service_tier(self) -> str:
+        """The service tier that the client asks for; empty without one."""
+        asked = self.extras.get("service_tier")
+        return asked if isinstance(asked, str) else ""
+
+    @property
     def sent(self) -> tuple[Message, ...]:
         """The messages as they are sent: the context is put in front of the last user message."""
         if not self.context:
@@ -189,7 +206,7 @@ class Prompt:
         at = max((at for at, message in enumerate(self.messages) if message.role == "user"), default=None)
         if at is None:
             return (*self.messages, Message(role="user", parts=(self.context,)))
-        question = replace(self.messages[at], parts=_with_context(self.context, self.messages[at].parts))
+        question = _with_context(self.context, self.messages[at])
         return (*self.messages[:at], question, *self.messages[at + 1 :])
 
     @property
@@ -202,7 +219,8 @@ class Prompt:
         """Characters of all of it: with media, and with the schema of its format."""
         media = (part for message in self.messages for part in message.parts if isinstance(part, Media))
         fields = sum(len(value) for part in media for value in part.fields.values())
-        return self.size + fields + len(self.context) + (self.format.size if self.format else 0)
+        extras = sum(extras_size(message.extras) for message in self.messages)
+        return self.size + fields + extras + len(self.context) + (self.format.size if self.format else 0)
 
     @property
     def memory_bytes(self) -> int:
@@ -221,6 +239,24 @@ def _schema_size(schema: dict[str, Any] | None) -> int:
     return 0 if schema is None else len(msgspec.json.encode(schema))
 
 
-def _with_context(context: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    first, *rest = parts or ("",)
-    return (context + first, *rest) if isinstance(first, str) else (context, *parts)
+def extras_size(extras: Extras) -> int:
+    """Return the bytes of extras as JSON."""
+    return len(msgspec.json.encode(extras)) if extras else 0
+
+
+def moved(extras: Extras, **added: int) -> Extras:
+    """Return extras of a message for another place in it: `added` is what to add to the index after a name."""
+    return tuple(
+        (
+            (path[0], int(path[1]) + added[str(path[0])], *path[2:]) if path[0] in added and len(path) > 1 else path,
+            value,
+        )
+        for path, value in extras
+    )
+
+
+def _with_context(context: str, message: Message) -> Message:
+    first, *rest = message.parts or ("",)
+    if isinstance(first, str):
+        return replace(message, parts=(context + first, *rest))
+    return replace(message, parts=(context, *message.parts), extras=moved(message.extras, content=1))

@@ -15,6 +15,7 @@ from millrace.upstreams.tool_calls import CallReader
 from millrace.upstreams.usage import UsageReader, reports
 
 DONE = b"[DONE]"
+MAX_WORD = 64  # characters of a provider's own word that are kept
 
 
 class UnreadableError(UpstreamError):
@@ -31,6 +32,7 @@ class AnswerReader:
         self._refusals = refusals
         self._context_window = context_window
         self._word = ""  # the provider's latest finish reason
+        self.service_tier = ""  # that the provider says it has used
         self._refused = False
         self._usage = UsageReader()
         self._calls = CallReader(model, tools)
@@ -69,6 +71,8 @@ class AnswerReader:
             self._take_other(data)
         elif chunk.usage is not None:
             self._usage.take(chunk.usage)
+        if chunk.service_tier is not None:
+            self._take_service_tier(chunk.service_tier)
         for choice in chunk.choices or ():
             if choice.index and choice.index not in ("0", False):  # another answer than the one that was asked for
                 continue
@@ -108,7 +112,8 @@ class AnswerReader:
                 message = f"{self._model} ended with finish_reason {self._word[:40]}, but called none"
                 raise UpstreamError("upstream_error", message, cause="ended with a call, but called no tool")
             reason = FinishReason.STOP  # it has answered in words
-        return Finish(reason=reason, refused=self._refused, word=self._word)
+        word = "" if not self._word or finishes.is_known(self._word) else self._word[:MAX_WORD]
+        return Finish(reason=reason, refused=self._refused, word=word)
 
     def truncated(self) -> UpstreamError:
         """Return the error of a stream that ended before its answer."""
@@ -132,6 +137,10 @@ class AnswerReader:
         word = next((word for word in given if finishes.is_word(word)), "")
         if word:
             self._word = self._refusals.masked(word)
+
+    def _take_service_tier(self, given: Any) -> None:
+        if isinstance(given, str) and given not in ("", "auto"):  # auto is a question, not an answer
+            self.service_tier = self._refusals.masked(given)[:MAX_WORD]
 
     def _take_delta(self, delta: Delta, deltas: list[str], placed: list[Placed]) -> None:
         text = delta.content

@@ -46,6 +46,7 @@ class Chunk(Struct, gc=False):
     usage: Any = None
     error: Any = None
     x_groq: Any = None
+    service_tier: Any = None
 
 
 _decode = msgspec.json.Decoder(Chunk).decode
@@ -84,6 +85,7 @@ def _read_leniently(data: bytes) -> Chunk:
         usage=fields.get("usage"),
         error=fields.get("error"),
         x_groq=fields.get("x_groq"),
+        service_tier=fields.get("service_tier"),
     )
 
 

@@ -125,12 +125,18 @@ class ChatAttempt:
         self._response: aiohttp.ClientResponse | None = None
         self._unpaused = asyncio.Event()
         self._unpaused.set()
-        self.notes: tuple[str, ...] = ()  # how the call differs from what was asked, because the provider refused that
+        self.notes: tuple[str, ...] = ()  # how the call differs from what was asked
         self.retried_after = ""  # why it was tried once more; empty if it was not, or for a stale connection
         self._may_retry = True
         self._refused = b""  # the body of an error response, as far as it is read
         self._call = call
+        self._sent_tier = call.service_tier
         self.task = loop.create_task(self._run())
+
+    @property
+    def service_tier(self) -> str:
+        """The service tier that the provider reports, until then the one that it was asked for."""
+        return self._answer.service_tier or self._sent_tier
 
     def abort(self) -> None:
         """Cancel `done` if it is pending, and close the socket unless the answer is complete.
@@ -218,11 +224,11 @@ class ChatAttempt:
         refused_for: set[Change] = set()
         while True:
             quirks, self.notes = self._upstream.learned.quirks(self._upstream.clock())
-            left_out = (f"without {name}" for name in chat.left_out(self._call, quirks))
-            self.notes = tuple(dict.fromkeys((*self.notes, *left_out, *self._retry_notes)))
             make = partial(chat.request, self._call, quirks)
             is_long = self._call.prompt.whole_size > LONG_PROMPT
-            sent, body = await asyncio.to_thread(make) if is_long else make()
+            sent, body, left_out = await asyncio.to_thread(make) if is_long else make()
+            self.notes = tuple(dict.fromkeys((*self.notes, *left_out, *self._retry_notes)))
+            self._sent_tier = str(sent.get("service_tier", ""))
             response = self._response = await self._respond(body)
             if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
                 return response

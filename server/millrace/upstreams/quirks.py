@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from millrace.types import Message
+from millrace.types import CACHE_CONTROL, Message
 
 LEARNED_S = 3600.0  # how long a deployment's refusal of a field is remembered
 
@@ -20,6 +20,7 @@ DROPPABLE = (
     "prompt_cache_key",
     "user",
     "safety_identifier",
+    CACHE_CONTROL,
 )
 
 
@@ -35,7 +36,7 @@ class Reasoning(StrEnum):
 class Quirks:
     """What a provider takes."""
 
-    drop: frozenset[str] = frozenset()  # fields that are not sent
+    drop: frozenset[str] = frozenset()  # fields that are not sent; `cache_control` is one wherever it is
     reasoning: Reasoning = Reasoning.YES
     system_role: str = "system"  # or developer
     max_tokens_field: str = "max_tokens"  # or max_completion_tokens
@@ -51,20 +52,22 @@ class Quirks:
                 return bool(message.calls)
 
 
-_NEW_OPENAI = Quirks(reasoning=Reasoning.NO, max_tokens_field="max_completion_tokens")
+_NEW_OPENAI = Quirks(reasoning=Reasoning.NO, max_tokens_field="max_completion_tokens", drop=frozenset({CACHE_CONTROL}))
 _PLAIN = Quirks(reasoning=Reasoning.NO)
 PRESETS: Mapping[str, Quirks] = {
     "auto": Quirks(),
     "openai": _NEW_OPENAI,
     "azure": _NEW_OPENAI,
-    "gemini": replace(_PLAIN, drop=frozenset({"parallel_tool_calls", "store", "prompt_cache_key", "user"})),
+    "gemini": replace(
+        _PLAIN, drop=frozenset({"parallel_tool_calls", "store", "prompt_cache_key", "user", CACHE_CONTROL})
+    ),
     "xai": _PLAIN,
     "deepseek": Quirks(reasoning=Reasoning.CALLS),
     "mistral": replace(
         _PLAIN,
-        drop=frozenset({"stream_options", "store", "service_tier", "user", "safety_identifier"}),
+        drop=frozenset({"stream_options", "store", "service_tier", "user", "safety_identifier", CACHE_CONTROL}),
     ),
-    "groq": replace(_NEW_OPENAI, drop=frozenset({"store", "prompt_cache_key"})),
+    "groq": replace(_NEW_OPENAI, drop=frozenset({"store", "prompt_cache_key", CACHE_CONTROL})),
     "kimi": Quirks(reasoning=Reasoning.CALLS),
     "openrouter": _PLAIN,
     "together": _PLAIN,
@@ -115,7 +118,19 @@ def change_for(refusal: str, sent: Mapping[str, Any]) -> Change | None:
         if is_wanted:
             return Change("with reasoning_content")
         return Change("without reasoning_content") if has_reasoning else None
-    return next((Change(f"without {field}") for field in DROPPABLE if field in sent and field in words), None)
+    droppable = (field for field in DROPPABLE if field in words and (field in sent or _is_within(sent, field)))
+    return next((Change(f"without {field}") for field in droppable), None)
+
+
+def _is_within(sent: Mapping[str, Any], field: str) -> bool:
+    """Whether a field that is no field of the body itself was sent within its messages or tools."""
+    return field == CACHE_CONTROL and any(_has(sent.get(name), field) for name in ("messages", "tools"))
+
+
+def _has(value: Any, field: str) -> bool:
+    if isinstance(value, dict):
+        return field in value or any(_has(inner, field) for inner in value.values())
+    return isinstance(value, list) and any(_has(inner, field) for inner in value)
 
 
 def _is_unknown(refusal: str) -> bool:

@@ -142,6 +142,7 @@ class ResponseBody(Struct):
     tool_choice: Any = "auto"
     tools: list[Any] = []
     store: bool | None = None
+    service_tier: str | UnsetType = UNSET  # that the provider used; before it is known, the one asked for
 
     @property
     def output_text(self) -> str:

@@ -79,6 +79,7 @@ class Chunk(Struct, kw_only=True):
     choices: list[ChunkChoice]
     usage: UsageOfCompletion | UnsetType = UNSET
     metadata: dict[str, str] | UnsetType = UNSET  # in the last chunk: the request's, and the `millrace.*` keys
+    service_tier: str | UnsetType = UNSET  # in the last chunk: that the provider used
 
 
 class LastChunk(Chunk, kw_only=True):
@@ -129,6 +130,7 @@ class Completion(Struct, kw_only=True):
     choices: list[CompletionChoice]
     usage: UsageOfCompletion
     metadata: dict[str, str]
+    service_tier: str | UnsetType = UNSET  # that the provider used
 
 
 class ChatCodec:

@@ -1,15 +1,16 @@
 """The body of a chat completion. It is read into the same `Create` as a Responses body."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from millrace.errors import invalid
-from millrace.types import Message, Part, Paths, Prompt, ToolCall
+from millrace.types import Extras, Message, Part, Path, Paths, Prompt, ToolCall
 from millrace.wire import items
 from millrace.wire.items import MAX_ID, FunctionTool, Id, InputAudio, PlainText, RefusalPart, ToolName
-from millrace.wire.passed_on import passed_on
+from millrace.wire.passed_on import by_index, passed_on, placed, told, unread
 from millrace.wire.reading import convert
 from millrace.wire.requests import (
     Body,
@@ -44,6 +45,7 @@ UNSUPPORTED = {
 HARMLESS: dict[str, tuple[object, ...]] = {"n": (1,), "modalities": (["text"],)}  # values accepted nevertheless
 
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]  # of who speaks
+Bias = Annotated[int, Meta(ge=-100, le=100)] | Annotated[float, Meta(ge=-100, le=100)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 
@@ -187,7 +189,7 @@ class CompletionBody(Body, kw_only=True):
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    logit_bias: dict[str, Bias] | None = None
     response_format: TextForm | ObjectForm | SchemaFormat | None = None
     tools: Annotated[list[ToolPart], Meta(max_length=items.MAX_TOOLS)] | None = None
     tool_choice: items.Choice | ChosenTool | None = None
@@ -210,10 +212,13 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
         if fields.get(name) not in (None, False, [], *HARMLESS.get(name, ())):
             raise invalid(name, f"{name}: not supported: {reason}")
     body = convert(fields, CompletionBody)
-    passed, _ = passed_on(fields, _READ)
-    messages = _messages(body.messages)
+    passed, lost = passed_on(fields, _READ)
+    left = [(path, value) for path, value in unread(fields, body) if len(path) > 1]
+    lost += [path for path, _ in left if path[0] not in ("messages", "tools")]
+    messages = _messages(body.messages, by_index(left, "messages"), lost)
     items.check_answerable(messages, "messages")
-    tools = tuple(items.read_tool(_tool(tool)) for tool in body.tools or ())
+    tools, unplaced = items.read_tools([_tool(tool) for tool in body.tools or ()], by_index(left, "tools"))
+    lost += unplaced
     chosen = body.tool_choice.function.name if isinstance(body.tool_choice, ChosenTool) else None
     mode = None if isinstance(body.tool_choice, ChosenTool) else body.tool_choice
     prompt = Prompt(
@@ -230,12 +235,19 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
         extras=passed | named_extras(body) | _extras(body),
     )
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    return create(body, prompt, checks, PATHS, include_usage=include_usage)
+    return create(body, prompt, checks, PATHS, include_usage=include_usage, not_passed_on=told(lost))
 
 
-def _messages(given: Sequence[ChatMessage]) -> tuple[Message, ...]:
+def _messages(given: Sequence[ChatMessage], left: Mapping[int, Extras], lost: list[Path]) -> tuple[Message, ...]:
+    """Return the turns. `left` was not read of each; the paths of what cannot be passed on are added to `lost`."""
     calls: set[str] = set()
-    return tuple(_message(message, f"messages[{index}]", calls) for index, message in enumerate(given))
+    messages: list[Message] = []
+    for index, message in enumerate(given):
+        extras, unplaced = placed(left.get(index, ()), ("messages", index))
+        extras, of_refusals = items.beside_refusals(message.content, extras, ("messages", index))
+        lost += unplaced + of_refusals
+        messages.append(replace(_message(message, f"messages[{index}]", calls), extras=extras))
+    return tuple(messages)
 
 
 def _message(message: ChatMessage, path: str, calls: set[str]) -> Message:

@@ -1,13 +1,15 @@
 """The input of a Responses request: items as clients send them, and the messages that they become."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from millrace.errors import MillraceError, invalid
-from millrace.types import Media, Message, Part, Tool, ToolCall
+from millrace.types import Extras, Media, Message, Part, Path, Tool, ToolCall, moved
 from millrace.types.tool_choice import ToolChoice
+from millrace.wire.passed_on import placed
 
 MAX_ID = 512  # characters of an id
 MAX_ITEMS = 2000  # of one request; a longer conversation uses `previous_response_id`
@@ -145,12 +147,55 @@ def with_types(given: Any) -> Any:
     ]
 
 
-def turns(items: str | Sequence[Item], *, continued: bool) -> tuple[Message, ...]:
+def extras_of(items: str | Sequence[Item], left: Mapping[int, Extras]) -> tuple[dict[int, Extras], list[Path]]:
+    """Return what is passed on of each item, as chat completions have it, and the paths of what cannot be.
+
+    `left` is what was not read of each item, by its index.
+    """
+    sent: dict[int, Extras] = {}
+    lost: list[Path] = []
+    for index, found in left.items():
+        item, extras = items[index], tuple((path, value) for path, value in found if path not in (("id",), ("status",)))
+        sent[index], unplaced = placed(extras, ("input", index))
+        lost += unplaced
+        match item:
+            case ReasoningItem():
+                lost += [("input", index, *path) for path, _ in sent.pop(index)]
+            case CallItem():
+                sent[index] = tuple((("tool_calls", 0, *path), value) for path, value in sent[index])
+            case CallOutputItem():
+                sent[index] = tuple(
+                    (("content", *path[1:]) if path[0] == "output" else path, value) for path, value in sent[index]
+                )
+            case MessageItem():
+                sent[index], unplaced = beside_refusals(item.content, sent[index], ("input", index))
+                lost += unplaced
+    return sent, lost
+
+
+def beside_refusals(content: object, extras: Extras, at: Path) -> tuple[Extras, list[Path]]:
+    """Return the extras of a message whose refusals are no parts any more, and the paths of those of the refusals."""
+    if not isinstance(content, list) or not any(isinstance(part, RefusalPart) for part in content):
+        return extras, []
+    kept = [index for index, part in enumerate(content) if not isinstance(part, RefusalPart)]
+    is_of_refusal = [len(path) > 1 and path[0] == "content" and path[1] not in kept for path, _ in extras]
+    sent = tuple(
+        (("content", kept.index(int(path[1])), *path[2:]) if path[0] == "content" and len(path) > 1 else path, value)
+        for (path, value), is_lost in zip(extras, is_of_refusal, strict=True)
+        if not is_lost
+    )
+    return sent, [(*at, *path) for (path, _), is_lost in zip(extras, is_of_refusal, strict=True) if is_lost]
+
+
+def turns(
+    items: str | Sequence[Item], *, continued: bool, extras: Mapping[int, Extras] | None = None
+) -> tuple[Message, ...]:
     """Return the messages that the items become. Reasoning, text and calls of one assistant turn are one message.
 
     A call's output must follow its call. If the request is `continued`, the call may be in an earlier response.
-    Raises `invalid_request`.
+    `extras` is what is passed on of each item, by its index. Raises `invalid_request`.
     """
+    extras = extras or {}
     if isinstance(items, str):
         return (Message(role="user", parts=(items,)),)
     messages: list[Message | _AssistantTurn] = []
@@ -159,20 +204,22 @@ def turns(items: str | Sequence[Item], *, continued: bool) -> tuple[Message, ...
         path = f"input[{index}]"
         match item:
             case MessageItem(role="assistant"):
-                _add_to_assistant(messages, _assistant_message(item.content, f"{path}.content"))
+                said = _assistant_message(item.content, f"{path}.content")
+                _add_to_assistant(messages, replace(said, extras=extras.get(index, ())))
             case MessageItem():
-                messages.append(Message(role=role_of(item.role), parts=_message_parts(item, path)))
+                parts, role = _message_parts(item, path), role_of(item.role)
+                messages.append(Message(role=role, parts=parts, extras=extras.get(index, ())))
             case ReasoningItem():
                 _add_to_assistant(messages, Message(role="assistant", reasoning=_reasoning(item)))
             case CallItem():
                 calls.add(item.call_id)
                 call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)
-                _add_to_assistant(messages, Message(role="assistant", calls=(call,)))
+                _add_to_assistant(messages, Message(role="assistant", calls=(call,), extras=extras.get(index, ())))
             case CallOutputItem():
                 if item.call_id not in calls and not continued:
                     raise no_such_call(f"{path}.call_id", "function_call")
                 parts = parts_of(item.output, f"{path}.output")
-                messages.append(Message(role="tool", parts=parts, call_id=item.call_id))
+                messages.append(Message(role="tool", parts=parts, call_id=item.call_id, extras=extras.get(index, ())))
             case ItemReference():
                 raise invalid(path, f"{path}: an item_reference is not supported; send the item itself")
     return tuple(
@@ -207,9 +254,23 @@ def check_answerable(messages: Iterable[Message], path: str) -> None:
         raise invalid(path, f"{path}: nothing to answer; write a question")
 
 
-def read_tool(given: FunctionTool) -> Tool:
-    """Return the tool as `Prompt.tools` holds it."""
-    return Tool(name=given.name, description=given.description, parameters=given.parameters, strict=given.strict)
+def read_tools(given: Sequence[FunctionTool], left: Mapping[int, Extras]) -> tuple[tuple[Tool, ...], list[Path]]:
+    """Return the tools as `Prompt.tools` holds them, and the paths of what is not passed on. `left` was not read."""
+    tools: list[Tool] = []
+    lost: list[Path] = []
+    for index, tool in enumerate(given):
+        extras, unplaced = placed(left.get(index, ()), ("tools", index))
+        lost += unplaced
+        tools.append(
+            Tool(
+                name=tool.name,
+                description=tool.description,
+                parameters=tool.parameters,
+                strict=tool.strict,
+                extras=extras,
+            )
+        )
+    return tuple(tools), lost
 
 
 def read_choice(mode: Choice | None, function: str | None, tools: Sequence[Tool], path: str) -> ToolChoice | None:
@@ -254,8 +315,16 @@ class _AssistantTurn:
             calls=tuple(call for piece in self.pieces for call in piece.calls),
             reasoning="".join(piece.reasoning for piece in self.pieces),
             refusal="".join(piece.refusal for piece in self.pieces),
+            extras=tuple(self._extras()),
         )
         return (message,) if self.has_output else ()
+
+    def _extras(self) -> Iterator[tuple[Path, Any]]:
+        parts = calls = 0
+        for piece in self.pieces:
+            yield from moved(piece.extras, content=parts, tool_calls=calls)
+            parts += len(piece.parts)
+            calls += len(piece.calls)
 
 
 def _add_to_assistant(messages: list[Message | _AssistantTurn], piece: Message) -> None:

@@ -1,8 +1,8 @@
 """Client to server: reads frames and Responses bodies, and refuses those that are invalid.
 
 A frame is read in two steps, so that the error for an invalid frame can still name its lane: `open_frame` decodes it to
-an `Envelope`, then `read_create` or another function reads the fields. The structs define the format. Unknown fields
-are ignored.
+an `Envelope`, then `read_create` or another function reads the fields. The structs define the format. Fields that
+they do not have are passed on or noted (`passed_on`).
 """
 
 import re
@@ -19,7 +19,7 @@ from millrace.types import RESPONSES_PATHS, CacheMode, Delivery, Format, Message
 from millrace.wire import items, limits
 from millrace.wire.items import MAX_ID, ChosenFunction, FunctionTool, Id, Item
 from millrace.wire.options import MAX_TOKENS, GivenOptions, Metadata, Options, echoed, read_metadata
-from millrace.wire.passed_on import passed_on
+from millrace.wire.passed_on import RESPONSES_ONLY, by_index, passed_on, told, unread
 from millrace.wire.reading import convert, decode, json_name
 
 STREAM_ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{limits.STREAM_ID_CHARACTERS}}}")
@@ -72,7 +72,7 @@ class Create:
     check_schema: dict[str, Any] | None = None
     paths: Paths = RESPONSES_PATHS
     concise: bool = False
-    not_passed_on: tuple[str, ...] = ()  # names of fields that have no place in the provider's API
+    not_passed_on: tuple[str, ...] = ()  # paths of fields that have no place in the provider's API
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ class MillracePing(Struct, tag="millrace.ping", kw_only=True):
     event_id: str | None = None
 
 
-_READ = frozenset(ResponseCreate.__struct_fields__)
+_READ = frozenset(ResponseCreate.__struct_fields__) | {"type"}
 _NAMED = ("prompt_cache_key", "safety_identifier", "service_tier", "user")
 
 ClientFrame = ResponseCreate | ResponseCancel | ResponseSteer | MillraceResume | MillracePing
@@ -246,12 +246,17 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
     if "input" in fields:
         fields = fields | {"input": items.with_types(fields["input"])}
     body = convert(fields, CreateBody)
-    passed, lost = passed_on(fields, _READ)
-    messages = items.turns(body.input, continued=body.previous_response_id is not None)
+    passed, lost = passed_on(fields, _READ, lost=RESPONSES_ONLY)
+    left = [(path, value) for path, value in unread(fields, body) if len(path) > 1]
+    lost += [path for path, _ in left if path[0] not in ("input", "tools")]
+    extras, unplaced = items.extras_of(body.input, by_index(left, "input"))
+    lost += unplaced
+    messages = items.turns(body.input, continued=body.previous_response_id is not None, extras=extras)
     if body.generate is not False:
         items.check_answerable(messages, "input")
     system = (Message(role="system", parts=(body.instructions,)),) if body.instructions else ()
-    tools = tuple(items.read_tool(tool) for tool in body.tools or ())
+    tools, unplaced = items.read_tools(body.tools or (), by_index(left, "tools"))
+    lost += unplaced
     prompt = Prompt(
         messages=(*system, *messages),
         temperature=body.temperature,
@@ -274,7 +279,7 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
         body,
         prompt,
         checks,
-        not_passed_on=lost,
+        not_passed_on=told(lost),
         instructions=body.instructions or None,
         previous_response_id=body.previous_response_id,
         generate=body.generate is not False,
