@@ -44,6 +44,12 @@ DIFFERENT: dict[str, Request] = {
     "parallel calls": request(tools=(TOOL,), parallel_tool_calls=False),
     "extras": request(extras={"seed": 1}),
     "other extras": request(extras={"seed": 2}),
+    "logprobs": request(extras={"logprobs": True}),
+    "a vendor's field of a message": request(replace(ASKED, extras=((("x",), 1),))),
+    "another value of it": request(replace(ASKED, extras=((("x",), 2),))),
+    "the same field of its part": request(replace(ASKED, extras=((("content", 0, "x"), 1),))),
+    "a vendor's field of a tool": request(tools=(replace(TOOL, extras=((("x",), 1),)),)),
+    "the same field of its function": request(tools=(replace(TOOL, extras=((("function", "x"), 1),)),)),
     "cache scope": request(cache_scope="ward 3"),
     "context version": request(context_version="7"),
     "another version": request(context_version="8"),
@@ -84,6 +90,14 @@ SAME: dict[str, tuple[Request, Request]] = {
     ),
     "white space after an image": (request(user(IMAGE, "a")), request(user(IMAGE, "a \n"))),
     "order of extras": (request(extras={"seed": 1, "stop": "x"}), request(extras={"stop": "x", "seed": 1})),
+    "what cannot change the answer": (
+        request(extras={"user": "u", "service_tier": "flex", "prompt_cache_key": "k", "safety_identifier": "s"}),
+        request(extras={"cache_control": {"type": "ephemeral"}}),
+    ),
+    "a mark for a provider's cache": (
+        request(replace(ASKED, extras=((("content", 0, "cache_control"), {}),)), tools=(TOOL,)),
+        request(tools=(replace(TOOL, extras=((("cache_control",), {}),)),)),
+    ),
     "budget": (request(), request(max_cost=1, deadline_at=3.0, on_disconnect="detach", store=True)),
 }
 

@@ -124,7 +124,11 @@ def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
         id=completion_id(request),
         created=created_at,
         model=ended.model or request.model,
-        choices=[chunks.CompletionChoice(message, finish_of(ended, calls=bool(calls)))],
+        choices=[
+            chunks.CompletionChoice(
+                message, finish_of(ended, calls=bool(calls)), logprobs=chunks.logprobs_of(response.scores())
+            )
+        ],
         usage=chunks.usage_of_completion(ended.statement),
         metadata=metadata_of(request, ended),
         service_tier=service_tier_of(request, ended) or UNSET,

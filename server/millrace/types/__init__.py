@@ -38,6 +38,7 @@ from millrace.types.conversation import (
 from millrace.types.model import STANDARD_TIERS, Model, Price, Tier
 from millrace.types.money import Charge, Entry, Outcome, Statement, Status
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
+from millrace.types.scored import Scored, joined, scores_of, scores_size
 from millrace.types.tool_choice import ToolChoice
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "Prompt",
     "Refusal",
     "Request",
+    "Scored",
     "SemanticHit",
     "SemanticMiss",
     "Source",
@@ -87,7 +89,10 @@ __all__ = [
     "Usage",
     "Verdict",
     "calls_of",
+    "joined",
     "moved",
     "reasoning_of",
     "refusal_of",
+    "scores_of",
+    "scores_size",
 ]

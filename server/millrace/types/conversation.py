@@ -199,6 +199,11 @@ class Prompt:
         return asked if isinstance(asked, str) else ""
 
     @property
+    def wants_logprobs(self) -> bool:
+        """Whether the client asks for the log-probabilities of the answer's tokens."""
+        return self.extras.get("logprobs") is True
+
+    @property
     def sent(self) -> tuple[Message, ...]:
         """The messages as they are sent: the context is put in front of the last user message."""
         if not self.context:

@@ -15,6 +15,7 @@ from millrace import log
 from millrace.errors import EXITS, UpstreamError
 from millrace.ports import Clock, Sink
 from millrace.types import Aside, Call, CallPiece, Finish, FinishReason, Refusal, Usage
+from millrace.types.scored import cut
 from millrace.upstreams import asides, chat
 from millrace.upstreams.answer import AnswerReader, UnreadableError
 from millrace.upstreams.bodies import BodyReader
@@ -117,7 +118,13 @@ class ChatAttempt:
         self._upstream = upstream
         self._model = call.model.id
         self._refusals = Refusals(self._model, upstream.endpoint.api_key, upstream.wall)
-        self._answer = AnswerReader(self._model, call.prompt.tools, self._refusals, call.model.context_window)
+        self._answer = AnswerReader(
+            self._model,
+            call.prompt.tools,
+            self._refusals,
+            call.model.context_window,
+            wants_logprobs=call.prompt.wants_logprobs,
+        )
         self._body = BodyReader(self._model)
         self._last_event_at = upstream.clock()  # comments and empty deltas only keep it open
         self._cap = OutputCap(call.most_output_tokens)
@@ -323,7 +330,7 @@ class ChatAttempt:
                 cap.free_bytes = free_bytes
                 cap.uncounted.append(text)
             elif (fitting := self._fitting(text)) != text:
-                return [*texts[:at], fitting] if fitting else texts[:at]
+                return [*texts[:at], cut(text, len(fitting))] if fitting else texts[:at]
         return texts
 
     def _fitting_aside(self, aside: Aside) -> Aside | None:
@@ -393,6 +400,8 @@ class ChatAttempt:
             )
         else:
             self.usage = self._answer.usage
+        if self._call.prompt.wants_logprobs and self.parts and not self._answer.has_scores:
+            self.notes = tuple(dict.fromkeys((*self.notes, "without logprobs")))
         self.done.set_result(finish)
 
     async def _drain(self) -> None:

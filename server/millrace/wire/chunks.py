@@ -3,14 +3,14 @@
 The structs define the format. Only text deltas, one chunk per token, are written from a template, which is faster.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import orjson
 from msgspec import UNSET, Struct, UnsetType
 
 from millrace.errors import FailedWithUsage, MillraceError
-from millrace.types import Statement
+from millrace.types import Scored, Statement
 from millrace.wire.completions import CalledFunction
 from millrace.wire.responses import Attempt, ErrorBody, InputDetails, OutputDetails, error_body, usage_body
 
@@ -44,13 +44,20 @@ class Delta(Struct, omit_defaults=True):
     tool_calls: list[CallDelta] | None = None
 
 
+class Logprobs(Struct):
+    """The log-probabilities of the text's tokens, as the provider sent them."""
+
+    content: list[Any]
+    refusal: None = None
+
+
 class ChunkChoice(Struct):
     """The only choice of a chunk."""
 
     delta: Delta
     finish_reason: ChatFinish | None = None
     index: int = 0
-    logprobs: None = None
+    logprobs: Logprobs | None = None
 
 
 class UsageOfCompletion(Struct, kw_only=True):
@@ -117,7 +124,7 @@ class CompletionChoice(Struct):
     message: CompletionMessage
     finish_reason: ChatFinish
     index: int = 0
-    logprobs: None = None
+    logprobs: Logprobs | None = None
 
 
 class Completion(Struct, kw_only=True):
@@ -146,7 +153,8 @@ class ChatCodec:
 
     def delta(self, text: str, number: int) -> bytes:
         """Return the event of a text delta."""
-        return self._prefix + orjson.dumps(text) + b'},"finish_reason":null,"index":0,"logprobs":null}]}\n\n'
+        logprobs = b'{"content":[%b],"refusal":null}' % text.scores if type(text) is Scored else b"null"
+        return self._prefix + orjson.dumps(text) + b'},"finish_reason":null,"index":0,"logprobs":%b}]}\n\n' % logprobs
 
     def event(self, event: Struct, number: int) -> bytes:
         """Return any other event; after the last chunk also `[DONE]`."""
@@ -161,6 +169,11 @@ class ChatCodec:
         """Return the error that ends a stream, with what it cost if that is known."""
         usage = error.usage if isinstance(error, FailedWithUsage) else UNSET
         return b"data: " + msgspec.json.encode(Broken(error_body(error), usage)) + b"\n\n"
+
+
+def logprobs_of(scores: bytes) -> Logprobs | None:
+    """Return the log-probabilities of a text, written as they came and never decoded; None if there are none."""
+    return Logprobs([msgspec.Raw(scores)]) if scores else None
 
 
 def usage_of_completion(statement: Statement) -> UsageOfCompletion:

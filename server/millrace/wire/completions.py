@@ -19,9 +19,11 @@ from millrace.wire.requests import (
     SchemaForm as Schema,
     TextForm,
     Tokens,
+    TopLogprobs,
     Word,
     create,
     form_of,
+    logprobs_of,
     named_extras,
 )
 
@@ -36,7 +38,6 @@ MAX_STOPS = 16
 UNSUPPORTED = {
     "functions": "replaced by tools; write tools",
     "function_call": "replaced by tool_choice; write tool_choice",
-    "logprobs": "log-probabilities are not passed on; leave it out",
     "audio": "answers are text; leave it out",
     "modalities": "answers are text; leave it out",
     "n": "only one answer is returned; leave it out",
@@ -196,6 +197,8 @@ class CompletionBody(Body, kw_only=True):
     reasoning_effort: Word | None = None
     verbosity: Word | None = None
     stream_options: StreamOptions | None = None
+    logprobs: bool | None = None
+    top_logprobs: TopLogprobs | None = None  # only with logprobs
     n: Literal[1] | None = None  # only one answer is returned
     modalities: list[Literal["text"]] | None = None
 
@@ -212,6 +215,8 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
         if fields.get(name) not in (None, False, [], *HARMLESS.get(name, ())):
             raise invalid(name, f"{name}: not supported: {reason}")
     body = convert(fields, CompletionBody)
+    if body.top_logprobs and not body.logprobs:
+        raise invalid("top_logprobs", "top_logprobs: needs logprobs; write logprobs: true, or leave it out")
     passed, lost = passed_on(fields, _READ)
     left = [(path, value) for path, value in unread(fields, body) if len(path) > 1]
     lost += [path for path, _ in left if path[0] not in ("messages", "tools")]
@@ -329,5 +334,6 @@ def _extras(body: CompletionBody) -> dict[str, Any]:
         "presence_penalty": body.presence_penalty,
         "frequency_penalty": body.frequency_penalty,
         "logit_bias": body.logit_bias or None,
+        **(logprobs_of(body.top_logprobs) if body.logprobs else {}),
     }
     return {name: value for name, value in given.items() if value is not None}

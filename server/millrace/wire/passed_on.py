@@ -19,12 +19,10 @@ RESPONSES_ONLY = frozenset(
         "client_metadata",
         "context_management",
         "conversation",
-        "include",
         "max_tool_calls",
         "moderation",
         "prompt",
         "stream_options",
-        "top_logprobs",
         "truncation",
     }
 )

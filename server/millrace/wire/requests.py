@@ -24,11 +24,13 @@ from millrace.wire.reading import convert, decode, json_name
 
 STREAM_ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{limits.STREAM_ID_CHARACTERS}}}")
 UNSUPPORTED = ("conversation", "prompt", "background")  # fields of the Responses API that are refused
+LOGPROBS = "message.output_text.logprobs"  # of `include`
 TYPES = ("response.create", "response.cancel", "response.steer", "millrace.resume", "millrace.ping")
 
 SamplingTemperature = Annotated[float, Meta(ge=0, le=2)]
 TopP = Annotated[float, Meta(ge=0, le=1)]
 Tokens = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
+TopLogprobs = Annotated[int, Meta(ge=0, le=20)]
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
@@ -157,6 +159,8 @@ class CreateBody(Body, kw_only=True):
     tools: Annotated[list[FunctionTool], Meta(max_length=items.MAX_TOOLS)] | None = None
     tool_choice: items.Choice | ChosenFunction | None = None
     previous_response_id: Id | None = None
+    include: list[str] | None = None  # `LOGPROBS`; others are not passed on
+    top_logprobs: TopLogprobs | None = None  # only with `LOGPROBS`
     generate: bool | None = None  # False: take the input, but call no model
 
 
@@ -247,6 +251,9 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
         fields = fields | {"input": items.with_types(fields["input"])}
     body = convert(fields, CreateBody)
     passed, lost = passed_on(fields, _READ, lost=RESPONSES_ONLY)
+    logprobs = LOGPROBS in (body.include or ())
+    lost += [("include", at) for at, name in enumerate(body.include or ()) if name != LOGPROBS]
+    lost += [("top_logprobs",)] if body.top_logprobs and not logprobs else []
     left = [(path, value) for path, value in unread(fields, body) if len(path) > 1]
     lost += [path for path, _ in left if path[0] not in ("input", "tools")]
     extras, unplaced = items.extras_of(body.input, by_index(left, "input"))
@@ -273,7 +280,7 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
             "tool_choice.name",
         ),
         parallel_tool_calls=body.parallel_tool_calls if tools else None,
-        extras=passed | named_extras(body),
+        extras=passed | named_extras(body) | (logprobs_of(body.top_logprobs) if logprobs else {}),
     )
     return create(
         body,
@@ -290,6 +297,11 @@ def named_extras(body: Body) -> dict[str, Any]:
     """Return the fields of both dialects that only the provider reads."""
     given = {name: getattr(body, name) for name in _NAMED}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def logprobs_of(top_logprobs: int | None) -> dict[str, Any]:
+    """Return the fields that ask a provider for log-probabilities, and for those of so many other tokens."""
+    return {"logprobs": True} | ({} if top_logprobs is None else {"top_logprobs": top_logprobs})
 
 
 def create(
