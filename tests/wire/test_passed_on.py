@@ -169,7 +169,7 @@ SENT: list[tuple[dict[str, Any], Callable[..., Create], tuple[Any, ...], tuple[A
 ]
 
 
-@pytest.mark.parametrize(("body", "read", "place", "goes_to"), SENT, ids=lambda given: str(given)[:40])
+@pytest.mark.parametrize(("body", "read", "place", "goes_to"), SENT)
 def test_what_is_passed_on_is_where_chat_completions_have_it(
     body: dict[str, Any], read: Callable[..., Create], place: tuple[Any, ...], goes_to: tuple[Any, ...]
 ) -> None:
