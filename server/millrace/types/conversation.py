@@ -56,7 +56,7 @@ class Tool:
         """Characters of its name and description, and bytes of its schema. Computed once, since it serializes that."""
         if self._size is None:
             size = len(self.name) + len(self.description or "") + _schema_size(self.parameters)
-            size += extras_size(self.extras)
+            size += size_of_extras(self.extras)
             object.__setattr__(self, "_size", size)
         assert self._size is not None, "it was just computed"
         return self._size
@@ -74,6 +74,11 @@ class Message:
     refusal: str = ""  # assistant only
     name: str = ""  # of who speaks, where a conversation has several of one role
     extras: Extras = ()  # within the message, as chat completions have it
+    extras_size: int = 0  # bytes of them, measured once by `with_extras`
+
+    def with_extras(self, extras: Extras) -> "Message":
+        """Return the message with these extras."""
+        return replace(self, extras=extras, extras_size=size_of_extras(extras)) if extras else self
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -98,7 +103,7 @@ class Message:
         held += sum(
             getsizeof(value) for part in self.parts if isinstance(part, Media) for value in part.fields.values()
         )
-        held += PARSED * extras_size(self.extras)
+        held += PARSED * self.extras_size
         return held + sum(MESSAGE_SIZE + getsizeof(call.arguments) for call in self.calls)
 
 
@@ -191,6 +196,7 @@ class Prompt:
     tool_choice: ToolChoice | None = None  # None: the client chose nothing, or there are no tools
     parallel_tool_calls: bool | None = None
     extras: dict[str, Any] = field(default_factory=dict)  # passed on under their own names: stop, seed, ...
+    extras_size: int = 0  # bytes of them, if the reader has measured it
 
     @property
     def service_tier(self) -> str:
@@ -221,10 +227,10 @@ class Prompt:
 
     @property
     def whole_size(self) -> int:
-        """Characters of all of it: with media, and with the schema of its format."""
+        """Characters of all of it: with media, with extras, and with the schema of its format."""
         media = (part for message in self.messages for part in message.parts if isinstance(part, Media))
         fields = sum(len(value) for part in media for value in part.fields.values())
-        extras = sum(extras_size(message.extras) for message in self.messages)
+        extras = self.extras_size + sum(message.extras_size for message in self.messages)
         return self.size + fields + extras + len(self.context) + (self.format.size if self.format else 0)
 
     @property
@@ -244,7 +250,7 @@ def _schema_size(schema: dict[str, Any] | None) -> int:
     return 0 if schema is None else len(msgspec.json.encode(schema))
 
 
-def extras_size(extras: Extras) -> int:
+def size_of_extras(extras: Extras) -> int:
     """Return the bytes of extras as JSON."""
     return len(msgspec.json.encode(extras)) if extras else 0
 

@@ -1,7 +1,6 @@
 """The body of a chat completion. It is read into the same `Create` as a Responses body."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -251,7 +250,7 @@ def _messages(given: Sequence[ChatMessage], left: Mapping[int, Extras], lost: li
         extras, unplaced = placed(left.get(index, ()), ("messages", index))
         extras, of_refusals = items.beside_refusals(message.content, extras, ("messages", index))
         lost += unplaced + of_refusals
-        messages.append(replace(_message(message, f"messages[{index}]", calls), extras=extras))
+        messages.append(_message(message, f"messages[{index}]", calls).with_extras(extras))
     return tuple(messages)
 
 

@@ -1,7 +1,6 @@
 """The input of a Responses request: items as clients send them, and the messages that they become."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -205,21 +204,22 @@ def turns(
         match item:
             case MessageItem(role="assistant"):
                 said = _assistant_message(item.content, f"{path}.content")
-                _add_to_assistant(messages, replace(said, extras=extras.get(index, ())))
+                _add_to_assistant(messages, said.with_extras(extras.get(index, ())))
             case MessageItem():
                 parts, role = _message_parts(item, path), role_of(item.role)
-                messages.append(Message(role=role, parts=parts, extras=extras.get(index, ())))
+                messages.append(Message(role=role, parts=parts).with_extras(extras.get(index, ())))
             case ReasoningItem():
                 _add_to_assistant(messages, Message(role="assistant", reasoning=_reasoning(item)))
             case CallItem():
                 calls.add(item.call_id)
                 call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)
-                _add_to_assistant(messages, Message(role="assistant", calls=(call,), extras=extras.get(index, ())))
+                _add_to_assistant(messages, Message(role="assistant", calls=(call,)).with_extras(extras.get(index, ())))
             case CallOutputItem():
                 if item.call_id not in calls and not continued:
                     raise no_such_call(f"{path}.call_id", "function_call")
                 parts = parts_of(item.output, f"{path}.output")
-                messages.append(Message(role="tool", parts=parts, call_id=item.call_id, extras=extras.get(index, ())))
+                result = Message(role="tool", parts=parts, call_id=item.call_id)
+                messages.append(result.with_extras(extras.get(index, ())))
             case ItemReference():
                 raise invalid(path, f"{path}: an item_reference is not supported; send the item itself")
     return tuple(
@@ -315,8 +315,7 @@ class _AssistantTurn:
             calls=tuple(call for piece in self.pieces for call in piece.calls),
             reasoning="".join(piece.reasoning for piece in self.pieces),
             refusal="".join(piece.refusal for piece in self.pieces),
-            extras=tuple(self._extras()),
-        )
+        ).with_extras(tuple(self._extras()))
         return (message,) if self.has_output else ()
 
     def _extras(self) -> Iterator[tuple[Path, Any]]:

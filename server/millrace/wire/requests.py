@@ -312,6 +312,8 @@ def create(
     given = GivenOptions(body.millrace, metadata)
     options = given.options
     names, schema, schema_path = given.checks(checks)
+    if prompt.extras:
+        prompt = replace(prompt, extras_size=len(msgspec.json.encode(prompt.extras)))
     _ = prompt.whole_size  # of schemas it is computed once: here, since a long request is read off the loop
     return Create(
         model=body.model,
