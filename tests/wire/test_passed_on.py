@@ -216,12 +216,13 @@ def test_what_has_no_place_is_told(fields: dict[str, Any], told: tuple[str, ...]
 def test_what_sdks_put_into_their_history_is_not_sent() -> None:
     """No provider takes what openai-python has parsed out of an answer."""
     function = {"name": "f", "arguments": "{}", "parsed_arguments": {}}
-    call = {"id": "c", "type": "function", "function": function}
+    call = {"id": "c", "type": "function", "function": function, "index": 0}
     said = {"role": "assistant", "content": "{}", "parsed": {"a": 1}, "audio": None, "tool_calls": [call]}
     result = {"role": "tool", "tool_call_id": "c", "content": "4"}
     provider, notes = sent(read_completion({"messages": [said, result]}, ()))
-    assert notes == ["without messages[0].parsed"]
+    assert notes == ["without messages[0].parsed", "without messages[0].tool_calls[0].index"]
     assert "parsed" not in json.dumps(provider)
+    assert provider["messages"][0]["tool_calls"][0].keys() == {"id", "type", "function"}
 
 
 def test_what_millrace_sends_itself_is_never_replaced_and_that_is_told() -> None:

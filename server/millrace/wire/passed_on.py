@@ -88,9 +88,13 @@ def by_index(left: Iterable[tuple[Path, Any]], name: str) -> dict[int, Extras]:
 
 def placed(extras: Extras, at: Path) -> tuple[Extras, list[Path]]:
     """Return the extras that are sent, and the paths in the request of those that cannot be. `at` is where they are."""
-    sent = tuple((path, value) for path, value in extras if path[-1] not in _OF_ANSWERS)
-    lost = [(*at, *path) for path, value in extras if path[-1] in _OF_ANSWERS and not is_absent(value)]
+    sent = tuple((path, value) for path, value in extras if not _is_of_answers(path))
+    lost = [(*at, *path) for path, value in extras if _is_of_answers(path) and not is_absent(value)]
     return sent, lost
+
+
+def _is_of_answers(path: Path) -> bool:
+    return path[-1] in _OF_ANSWERS or (path[0] == "tool_calls" and path[2:] == ("index",))
 
 
 def is_absent(value: Any) -> bool:
