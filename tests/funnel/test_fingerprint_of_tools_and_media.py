@@ -169,3 +169,13 @@ def _seconds(asked: Request) -> float:
     start = time.perf_counter()
     keys(asked)
     return time.perf_counter() - start
+
+
+def test_what_is_passed_on_beside_a_question_is_a_wall_for_meanings() -> None:
+    """Who asks, and a vendor's fields; a mark for a provider's cache is none."""
+    marked = replace(ASKED, extras=((("content", 0, "cache_control"), {}),))
+    others = [replace(ASKED, name="ann"), replace(ASKED, extras=((("x",), 1),)), replace(ASKED, extras=((("x",), 2),))]
+    scopes = [keys(request(asked)).scope for asked in (ASKED, *others)]
+    assert all(isinstance(scope, Scope) for scope in scopes)
+    assert len({scope.digest for scope in scopes if isinstance(scope, Scope)}) == len(scopes)
+    assert keys(request(marked)) == keys(request(ASKED))

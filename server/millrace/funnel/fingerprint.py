@@ -58,7 +58,11 @@ def keys_of(request: Request, models: Iterable[Model], checks: Iterable[str], em
     # A version replaces the chunks, which differ from question to question.
     context = ("context", *chunks) if request.context_version is None else version
     before = _trimmed(turns[:-1], prompt.messages[:-1])
-    digest = _digest("scope", settings, embedder, *context, *history, *before)
+    last = prompt.messages[-1]
+    beside = [last.name, *_extras(last.extras)]  # the text of the question
+    digest = _digest(
+        "scope", settings, embedder, *context, *history, *before, *([_json(beside)] if any(beside) else ())
+    )
     return Keys(exact=exact, scope=Scope(digest=digest, question=question))
 
 

@@ -153,8 +153,10 @@ class ChatCodec:
 
     def delta(self, text: str, number: int) -> bytes:
         """Return the event of a text delta."""
-        logprobs = b'{"content":[%b],"refusal":null}' % text.scores if type(text) is Scored else b"null"
-        return self._prefix + orjson.dumps(text) + b'},"finish_reason":null,"index":0,"logprobs":%b}]}\n\n' % logprobs
+        if type(text) is Scored:
+            rest = b'},"finish_reason":null,"index":0,"logprobs":{"content":[%b],"refusal":null}}]}\n\n' % text.scores
+            return self._prefix + orjson.dumps(text) + rest
+        return self._prefix + orjson.dumps(text) + b'},"finish_reason":null,"index":0,"logprobs":null}]}\n\n'
 
     def event(self, event: Struct, number: int) -> bytes:
         """Return any other event; after the last chunk also `[DONE]`."""

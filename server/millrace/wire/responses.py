@@ -378,10 +378,10 @@ class DeltaWriter:
 
     def write(self, delta: str, sequence_number: int) -> bytes:
         """Return one frame."""
-        prefix = self._prefix
         if type(delta) is Scored:
-            prefix = prefix.replace(_NO_LOGPROBS, b'"logprobs":[%b]' % delta.scores, 1)
-        return prefix + orjson.dumps(delta) + self._suffix % sequence_number
+            prefix = self._prefix.replace(_NO_LOGPROBS, b'"logprobs":[%b]' % delta.scores, 1)
+            return prefix + orjson.dumps(delta) + self._suffix % sequence_number
+        return self._prefix + orjson.dumps(delta) + self._suffix % sequence_number
 
 
 def type_of(event: Struct) -> str:
