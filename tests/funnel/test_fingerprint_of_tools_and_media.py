@@ -45,11 +45,11 @@ DIFFERENT: dict[str, Request] = {
     "extras": request(extras={"seed": 1}),
     "other extras": request(extras={"seed": 2}),
     "logprobs": request(extras={"logprobs": True}),
-    "a vendor's field of a message": request(replace(ASKED, extras=((("x",), 1),))),
-    "another value of it": request(replace(ASKED, extras=((("x",), 2),))),
-    "the same field of its part": request(replace(ASKED, extras=((("content", 0, "x"), 1),))),
-    "a vendor's field of a tool": request(tools=(replace(TOOL, extras=((("x",), 1),)),)),
-    "the same field of its function": request(tools=(replace(TOOL, extras=((("function", "x"), 1),)),)),
+    "a vendor's field of a message": request(replace(ASKED, unread=((("x",), 1),))),
+    "another value of it": request(replace(ASKED, unread=((("x",), 2),))),
+    "the same field of its part": request(replace(ASKED, unread=((("content", 0, "x"), 1),))),
+    "a vendor's field of a tool": request(tools=(replace(TOOL, unread=((("x",), 1),)),)),
+    "the same field of its function": request(tools=(replace(TOOL, unread=((("function", "x"), 1),)),)),
     "cache scope": request(cache_scope="ward 3"),
     "context version": request(context_version="7"),
     "another version": request(context_version="8"),
@@ -95,8 +95,8 @@ SAME: dict[str, tuple[Request, Request]] = {
         request(extras={"cache_control": {"type": "ephemeral"}}),
     ),
     "a mark for a provider's cache": (
-        request(replace(ASKED, extras=((("content", 0, "cache_control"), {}),)), tools=(TOOL,)),
-        request(tools=(replace(TOOL, extras=((("cache_control",), {}),)),)),
+        request(replace(ASKED, unread=((("content", 0, "cache_control"), {}),)), tools=(TOOL,)),
+        request(tools=(replace(TOOL, unread=((("cache_control",), {}),)),)),
     ),
     "budget": (request(), request(max_cost=1, deadline_at=3.0, on_disconnect="detach", store=True)),
 }
@@ -173,8 +173,8 @@ def _seconds(asked: Request) -> float:
 
 def test_what_is_passed_on_beside_a_question_is_a_wall_for_meanings() -> None:
     """Who asks, and a vendor's fields; a mark for a provider's cache is none."""
-    marked = replace(ASKED, extras=((("content", 0, "cache_control"), {}),))
-    others = [replace(ASKED, name="ann"), replace(ASKED, extras=((("x",), 1),)), replace(ASKED, extras=((("x",), 2),))]
+    marked = replace(ASKED, unread=((("content", 0, "cache_control"), {}),))
+    others = [replace(ASKED, name="ann"), replace(ASKED, unread=((("x",), 1),)), replace(ASKED, unread=((("x",), 2),))]
     scopes = [keys(request(asked)).scope for asked in (ASKED, *others)]
     assert all(isinstance(scope, Scope) for scope in scopes)
     assert len({scope.digest for scope in scopes if isinstance(scope, Scope)}) == len(scopes)

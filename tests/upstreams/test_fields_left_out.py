@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from millrace.types import Call, Extras, Message, Price, Prompt, Tool
+from millrace.types import Call, Message, Price, Prompt, Tool, Unread
 from millrace.upstreams import chat
 from millrace.upstreams.quirks import PRESETS, change_for
 from tests.support.provider import CALL, DONE, END, HEAD, body, event, says, scripted_provider
 
-MARK: Extras = ((("content", 0, "cache_control"), {"type": "ephemeral"}), (("content", 0, "x"), 1))
-ON_A_TOOL: Extras = ((("cache_control",), {"type": "ephemeral"}),)
+MARK: Unread = ((("content", 0, "cache_control"), {"type": "ephemeral"}), (("content", 0, "x"), 1))
+ON_A_TOOL: Unread = ((("cache_control",), {"type": "ephemeral"}),)
 MARKED = replace(
     CALL,
     prompt=Prompt(
-        messages=(Message(role="user", parts=("Hi",), extras=MARK),), tools=(Tool(name="f", extras=ON_A_TOOL),)
+        messages=(Message(role="user", parts=("Hi",), unread=MARK),), tools=(Tool(name="f", unread=ON_A_TOOL),)
     ),
 )
 PRICED = replace(CALL.model, tier_prices={"flex": Price(input=Decimal("0.5"), output=Decimal("0.5"))})
@@ -42,7 +42,7 @@ def test_marks_for_a_cache_go_where_they_are_taken(provider: str) -> None:
 def test_a_text_whose_only_mark_is_left_out_is_a_text() -> None:
     """As if it had not been marked."""
     asked = replace(
-        MARKED, prompt=replace(MARKED.prompt, messages=(replace(MARKED.prompt.messages[0], extras=MARK[:1]),))
+        MARKED, prompt=replace(MARKED.prompt, messages=(replace(MARKED.prompt.messages[0], unread=MARK[:1]),))
     )
     assert chat.fields_of(asked, PRESETS["openai"])["messages"] == [{"role": "user", "content": "Hi"}]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from millrace.types import CACHE_CONTROL, Call, Extras, Format, Media, Message, Model, Part, Prompt, Request
+from millrace.types import CACHE_CONTROL, Call, Format, Media, Message, Model, Part, Prompt, Request, Unread
 
 LONG = 4096  # characters; longer texts are not normalised, so two Unicode forms of one get different keys
 # Passed on, and without influence on the answer.
@@ -59,7 +59,7 @@ def keys_of(request: Request, models: Iterable[Model], checks: Iterable[str], em
     context = ("context", *chunks) if request.context_version is None else version
     before = _trimmed(turns[:-1], prompt.messages[:-1])
     last = prompt.messages[-1]
-    beside = [last.name, *_extras(last.extras)]  # the text of the question
+    beside = [last.name, *_extras(last.unread)]  # beside the text of the question
     digest = _digest(
         "scope", settings, embedder, *context, *history, *before, *([_json(beside)] if any(beside) else ())
     )
@@ -112,7 +112,7 @@ def _settings(request: Request, models: tuple[Model, ...], checks: Iterable[str]
                 "verbosity": prompt.verbosity,
                 "reasoning_effort": prompt.reasoning_effort,
                 "tools": [
-                    [tool.name, tool.description, _schema(tool.parameters), tool.strict, *_extras(tool.extras)]
+                    [tool.name, tool.description, _schema(tool.parameters), tool.strict, *_extras(tool.unread)]
                     for tool in prompt.tools
                 ],
                 "tool_choice": prompt.tool_choice and prompt.tool_choice.key,
@@ -146,11 +146,11 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
         message.reasoning,
         message.refusal,
         *chain.from_iterable(map(_part, parts)),
-        *chain.from_iterable(("extra", extra) for extra in _extras(message.extras)),
+        *chain.from_iterable(("extra", extra) for extra in _extras(message.unread)),
     )
 
 
-def _extras(extras: Extras) -> list[str]:
+def _extras(extras: Unread) -> list[str]:
     return sorted(_json([path, value]) for path, value in extras if path[-1] not in _NOT_OF_THE_ANSWER)
 
 

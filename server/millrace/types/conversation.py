@@ -14,9 +14,9 @@ PARSED = 8  # bytes in memory per character of JSON, once it is parsed
 
 
 Path = tuple[str | int, ...]  # names of fields and indices of lists
-Extras = tuple[tuple[Path, Any], ...]  # fields that Millrace does not read: where each goes in what is sent
+Unread = tuple[tuple[Path, Any], ...]  # fields that Millrace does not read: where each goes in what is sent
 
-# Of extras: says what a provider should keep in its cache, so it cannot change the answer.
+# Of those: says what a provider should keep in its cache, so it cannot change the answer.
 CACHE_CONTROL = "cache_control"
 
 
@@ -48,7 +48,7 @@ class Tool:
     description: str | None = None
     parameters: dict[str, Any] | None = None  # a JSON schema
     strict: bool | None = None
-    extras: Extras = ()  # within the tool, as chat completions have it
+    unread: Unread = ()  # within the tool, as chat completions have it
     _size: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
 
     @property
@@ -56,7 +56,7 @@ class Tool:
         """Characters of its name and description, and bytes of its schema. Computed once, since it serializes that."""
         if self._size is None:
             size = len(self.name) + len(self.description or "") + _schema_size(self.parameters)
-            size += size_of_extras(self.extras)
+            size += size_of_unread(self.unread)
             object.__setattr__(self, "_size", size)
         assert self._size is not None, "it was just computed"
         return self._size
@@ -73,12 +73,12 @@ class Message:
     reasoning: str = ""  # assistant only, as the provider sent it
     refusal: str = ""  # assistant only
     name: str = ""  # of who speaks, where a conversation has several of one role
-    extras: Extras = ()  # within the message, as chat completions have it
-    extras_size: int = 0  # bytes of them, measured once by `with_extras`
+    unread: Unread = ()  # within the message, as chat completions have it
+    unread_size: int = 0  # bytes of it, measured once by `with_unread`
 
-    def with_extras(self, extras: Extras) -> "Message":
-        """Return the message with these extras."""
-        return replace(self, extras=extras, extras_size=size_of_extras(extras)) if extras else self
+    def with_unread(self, unread: Unread) -> "Message":
+        """Return the message with these fields."""
+        return replace(self, unread=unread, unread_size=size_of_unread(unread)) if unread else self
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ class Message:
         held += sum(
             getsizeof(value) for part in self.parts if isinstance(part, Media) for value in part.fields.values()
         )
-        held += PARSED * self.extras_size
+        held += PARSED * self.unread_size
         return held + sum(MESSAGE_SIZE + getsizeof(call.arguments) for call in self.calls)
 
 
@@ -230,7 +230,7 @@ class Prompt:
         """Characters of all of it: with media, with extras, and with the schema of its format."""
         media = (part for message in self.messages for part in message.parts if isinstance(part, Media))
         fields = sum(len(value) for part in media for value in part.fields.values())
-        extras = self.extras_size + sum(message.extras_size for message in self.messages)
+        extras = self.extras_size + sum(message.unread_size for message in self.messages)
         return self.size + fields + extras + len(self.context) + (self.format.size if self.format else 0)
 
     @property
@@ -250,19 +250,19 @@ def _schema_size(schema: dict[str, Any] | None) -> int:
     return 0 if schema is None else len(msgspec.json.encode(schema))
 
 
-def size_of_extras(extras: Extras) -> int:
-    """Return the bytes of extras as JSON."""
-    return len(msgspec.json.encode(extras)) if extras else 0
+def size_of_unread(unread: Unread) -> int:
+    """Return the bytes of what is passed on unread as JSON."""
+    return len(msgspec.json.encode(unread)) if unread else 0
 
 
-def moved(extras: Extras, **added: int) -> Extras:
-    """Return extras of a message for another place in it: `added` is what to add to the index after a name."""
+def moved(unread: Unread, **added: int) -> Unread:
+    """Return the unread fields of a message for another place in it: `added` is added to the index after a name."""
     return tuple(
         (
             (path[0], int(path[1]) + added[str(path[0])], *path[2:]) if path[0] in added and len(path) > 1 else path,
             value,
         )
-        for path, value in extras
+        for path, value in unread
     )
 
 
@@ -270,4 +270,4 @@ def _with_context(context: str, message: Message) -> Message:
     first, *rest = message.parts or ("",)
     if isinstance(first, str):
         return replace(message, parts=(context + first, *rest))
-    return replace(message, parts=(context, *message.parts), extras=moved(message.extras, content=1))
+    return replace(message, parts=(context, *message.parts), unread=moved(message.unread, content=1))

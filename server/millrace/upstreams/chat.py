@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from millrace.types import CACHE_CONTROL, Call, Extras, Format, Media, Message, Part, Prompt, Tool, ToolCall
+from millrace.types import CACHE_CONTROL, Call, Format, Media, Message, Part, Prompt, Tool, ToolCall, Unread
 from millrace.types.tool_choice import ToolChoice
 from millrace.upstreams.quirks import Quirks
 
@@ -43,7 +43,7 @@ def left_out(call: Call, quirks: Quirks, fields: dict[str, Any]) -> list[str]:
     """Return notes on what the client gave and these fields, which are sent, do not have."""
     prompt = call.prompt
     names = [name for name, value in prompt.extras.items() if fields.get(name) is not value]
-    extras = [part.extras for part in prompt.messages] + [tool.extras for tool in prompt.tools]
+    extras = [part.unread for part in prompt.messages] + [tool.unread for tool in prompt.tools]
     places = (path for each in extras for path, _ in each)
     if (
         CACHE_CONTROL in quirks.drop
@@ -62,7 +62,7 @@ def request(call: Call, quirks: Quirks = OPENAI) -> tuple[dict[str, Any], bytes,
     return fields, msgspec.json.encode(fields), left_out(call, quirks, fields)
 
 
-def _with_extras(fields: dict[str, Any], extras: Extras, quirks: Quirks) -> dict[str, Any]:
+def _with_unread(fields: dict[str, Any], extras: Unread, quirks: Quirks) -> dict[str, Any]:
     """Return a message or a tool with the client's extras at their places."""
     for path, value in extras:
         *parents, name = path
@@ -88,7 +88,7 @@ def _message(message: Message, quirks: Quirks) -> dict[str, Any]:
         fields["refusal"] = message.refusal
     if quirks.sends_reasoning(message):
         fields["reasoning_content"] = message.reasoning
-    return _with_extras(fields, message.extras, quirks)
+    return _with_unread(fields, message.unread, quirks)
 
 
 def _content(message: Message, quirks: Quirks) -> str | list[dict[str, Any]] | None:
@@ -98,7 +98,7 @@ def _content(message: Message, quirks: Quirks) -> str | list[dict[str, Any]] | N
     if len(message.parts) > 1 or not isinstance(first, str):
         return [_part(part) for part in message.parts]
     left_out = quirks.drop & {CACHE_CONTROL}
-    has_extras = any(path[0] == "content" and path[-1] not in left_out for path, _ in message.extras)
+    has_extras = any(path[0] == "content" and path[-1] not in left_out for path, _ in message.unread)
     return [_part(first)] if has_extras else first
 
 
@@ -119,7 +119,7 @@ def _tools(prompt: Prompt, quirks: Quirks) -> dict[str, Any]:
         return {}
     return {
         "tools": [
-            _with_extras({"type": "function", "function": _function(tool)}, tool.extras, quirks)
+            _with_unread({"type": "function", "function": _function(tool)}, tool.unread, quirks)
             for tool in prompt.tools
         ],
         "tool_choice": prompt.tool_choice and _tool_choice(prompt.tool_choice),

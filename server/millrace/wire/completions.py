@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from millrace.errors import invalid
-from millrace.types import Extras, Message, Part, Path, Paths, Prompt, ToolCall
+from millrace.types import Message, Part, Path, Paths, Prompt, ToolCall, Unread
 from millrace.wire import items
 from millrace.wire.items import MAX_ID, FunctionTool, Id, InputAudio, PlainText, RefusalPart, ToolName
 from millrace.wire.passed_on import by_index, passed_on, placed, told, unread
@@ -242,7 +242,7 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
     return create(body, prompt, checks, PATHS, include_usage=include_usage, not_passed_on=told(lost))
 
 
-def _messages(given: Sequence[ChatMessage], left: Mapping[int, Extras], lost: list[Path]) -> tuple[Message, ...]:
+def _messages(given: Sequence[ChatMessage], left: Mapping[int, Unread], lost: list[Path]) -> tuple[Message, ...]:
     """Return the turns. `left` was not read of each; the paths of what cannot be passed on are added to `lost`."""
     calls: set[str] = set()
     messages: list[Message] = []
@@ -250,7 +250,7 @@ def _messages(given: Sequence[ChatMessage], left: Mapping[int, Extras], lost: li
         extras, unplaced = placed(left.get(index, ()), ("messages", index))
         extras, of_refusals = items.beside_refusals(message.content, extras, ("messages", index))
         lost += unplaced + of_refusals
-        messages.append(_message(message, f"messages[{index}]", calls).with_extras(extras))
+        messages.append(_message(message, f"messages[{index}]", calls).with_unread(extras))
     return tuple(messages)
 
 

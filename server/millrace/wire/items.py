@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from millrace.errors import MillraceError, invalid
-from millrace.types import Extras, Media, Message, Part, Path, Tool, ToolCall, moved
+from millrace.types import Media, Message, Part, Path, Tool, ToolCall, Unread, moved
 from millrace.types.tool_choice import ToolChoice
 from millrace.wire.passed_on import placed
 
@@ -146,12 +146,12 @@ def with_types(given: Any) -> Any:
     ]
 
 
-def extras_of(items: str | Sequence[Item], left: Mapping[int, Extras]) -> tuple[dict[int, Extras], list[Path]]:
+def extras_of(items: str | Sequence[Item], left: Mapping[int, Unread]) -> tuple[dict[int, Unread], list[Path]]:
     """Return what is passed on of each item, as chat completions have it, and the paths of what cannot be.
 
     `left` is what was not read of each item, by its index.
     """
-    sent: dict[int, Extras] = {}
+    sent: dict[int, Unread] = {}
     lost: list[Path] = []
     for index, found in left.items():
         item, extras = items[index], tuple((path, value) for path, value in found if path not in (("id",), ("status",)))
@@ -172,7 +172,7 @@ def extras_of(items: str | Sequence[Item], left: Mapping[int, Extras]) -> tuple[
     return sent, lost
 
 
-def beside_refusals(content: object, extras: Extras, at: Path) -> tuple[Extras, list[Path]]:
+def beside_refusals(content: object, extras: Unread, at: Path) -> tuple[Unread, list[Path]]:
     """Return the extras of a message whose refusals are no parts any more, and the paths of those of the refusals."""
     if not isinstance(content, list) or not any(isinstance(part, RefusalPart) for part in content):
         return extras, []
@@ -187,7 +187,7 @@ def beside_refusals(content: object, extras: Extras, at: Path) -> tuple[Extras, 
 
 
 def turns(
-    items: str | Sequence[Item], *, continued: bool, extras: Mapping[int, Extras] | None = None
+    items: str | Sequence[Item], *, continued: bool, extras: Mapping[int, Unread] | None = None
 ) -> tuple[Message, ...]:
     """Return the messages that the items become. Reasoning, text and calls of one assistant turn are one message.
 
@@ -204,22 +204,22 @@ def turns(
         match item:
             case MessageItem(role="assistant"):
                 said = _assistant_message(item.content, f"{path}.content")
-                _add_to_assistant(messages, said.with_extras(extras.get(index, ())))
+                _add_to_assistant(messages, said.with_unread(extras.get(index, ())))
             case MessageItem():
                 parts, role = _message_parts(item, path), role_of(item.role)
-                messages.append(Message(role=role, parts=parts).with_extras(extras.get(index, ())))
+                messages.append(Message(role=role, parts=parts).with_unread(extras.get(index, ())))
             case ReasoningItem():
                 _add_to_assistant(messages, Message(role="assistant", reasoning=_reasoning(item)))
             case CallItem():
                 calls.add(item.call_id)
                 call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)
-                _add_to_assistant(messages, Message(role="assistant", calls=(call,)).with_extras(extras.get(index, ())))
+                _add_to_assistant(messages, Message(role="assistant", calls=(call,)).with_unread(extras.get(index, ())))
             case CallOutputItem():
                 if item.call_id not in calls and not continued:
                     raise no_such_call(f"{path}.call_id", "function_call")
                 parts = parts_of(item.output, f"{path}.output")
                 result = Message(role="tool", parts=parts, call_id=item.call_id)
-                messages.append(result.with_extras(extras.get(index, ())))
+                messages.append(result.with_unread(extras.get(index, ())))
             case ItemReference():
                 raise invalid(path, f"{path}: an item_reference is not supported; send the item itself")
     return tuple(
@@ -254,7 +254,7 @@ def check_answerable(messages: Iterable[Message], path: str) -> None:
         raise invalid(path, f"{path}: nothing to answer; write a question")
 
 
-def read_tools(given: Sequence[FunctionTool], left: Mapping[int, Extras]) -> tuple[tuple[Tool, ...], list[Path]]:
+def read_tools(given: Sequence[FunctionTool], left: Mapping[int, Unread]) -> tuple[tuple[Tool, ...], list[Path]]:
     """Return the tools as `Prompt.tools` holds them, and the paths of what is not passed on. `left` was not read."""
     tools: list[Tool] = []
     lost: list[Path] = []
@@ -267,7 +267,7 @@ def read_tools(given: Sequence[FunctionTool], left: Mapping[int, Extras]) -> tup
                 description=tool.description,
                 parameters=tool.parameters,
                 strict=tool.strict,
-                extras=extras,
+                unread=extras,
             )
         )
     return tuple(tools), lost
@@ -315,13 +315,13 @@ class _AssistantTurn:
             calls=tuple(call for piece in self.pieces for call in piece.calls),
             reasoning="".join(piece.reasoning for piece in self.pieces),
             refusal="".join(piece.refusal for piece in self.pieces),
-        ).with_extras(tuple(self._extras()))
+        ).with_unread(tuple(self._extras()))
         return (message,) if self.has_output else ()
 
     def _extras(self) -> Iterator[tuple[Path, Any]]:
         parts = calls = 0
         for piece in self.pieces:
-            yield from moved(piece.extras, content=parts, tool_calls=calls)
+            yield from moved(piece.unread, content=parts, tool_calls=calls)
             parts += len(piece.parts)
             calls += len(piece.calls)
 

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from millrace.errors import invalid
-from millrace.types import Extras, Path
+from millrace.types import Path, Unread
 
 # Of the Responses API; chat completions have no such field.
 RESPONSES_ONLY = frozenset(
@@ -77,7 +77,7 @@ def unread(given: Any, read: Any, at: Path = ()) -> Iterator[tuple[Path, Any]]:
                 yield from unread(value, inner, (*at, index))
 
 
-def by_index(left: Iterable[tuple[Path, Any]], name: str) -> dict[int, Extras]:
+def by_index(left: Iterable[tuple[Path, Any]], name: str) -> dict[int, Unread]:
     """Return the extras within the elements of a list, by index, with their paths from there on."""
     found: dict[int, list[tuple[Path, Any]]] = {}
     for path, value in left:
@@ -86,7 +86,7 @@ def by_index(left: Iterable[tuple[Path, Any]], name: str) -> dict[int, Extras]:
     return {index: tuple(extras) for index, extras in found.items()}
 
 
-def placed(extras: Extras, at: Path) -> tuple[Extras, list[Path]]:
+def placed(extras: Unread, at: Path) -> tuple[Unread, list[Path]]:
     """Return the extras that are sent, and the paths in the request of those that cannot be. `at` is where they are."""
     sent = tuple((path, value) for path, value in extras if not _is_of_answers(path))
     lost = [(*at, *path) for path, value in extras if _is_of_answers(path) and not is_absent(value)]
