@@ -18,10 +18,12 @@
  * @typedef {Numbered & {type: "response.created" | "response.in_progress", response: Response}} Began
  * @typedef {Numbered & {type: "response.output_item.added" | "response.output_item.done", item: Item}} ItemEvent
  * @typedef {Numbered & {type: "response.content_part.added" | "response.content_part.done", item_id: string}} PartEvent
- * @typedef {Numbered & {type: "response.output_text.delta" | "response.refusal.delta" | "response.reasoning_text.delta",
- *   item_id: string, delta: string}} Delta
- * @typedef {Numbered & {type: "response.output_text.done" | "response.reasoning_text.done", item_id: string,
- *   text: string}} TextDone
+ * @typedef {Numbered & {type: "response.reasoning_summary_part.added" | "response.reasoning_summary_part.done",
+ *   item_id: string}} SummaryPartEvent
+ * @typedef {Numbered & {type: "response.output_text.delta" | "response.refusal.delta" | "response.reasoning_text.delta"
+ *   | "response.reasoning_summary_text.delta", item_id: string, delta: string}} Delta
+ * @typedef {Numbered & {type: "response.output_text.done" | "response.reasoning_text.done"
+ *   | "response.reasoning_summary_text.done", item_id: string, text: string}} TextDone
  * @typedef {Numbered & {type: "response.refusal.done", item_id: string, refusal: string}} RefusalDone
  * @typedef {Numbered & {type: "response.function_call_arguments.delta", item_id: string, delta: string}} ArgumentsDelta
  * @typedef {Numbered & {type: "response.function_call_arguments.done", item_id: string, name: string,
@@ -36,7 +38,7 @@
  *   from_model: string, to_model: string, reason: string}} Revise
  * @typedef {Numbered & {type: "millrace.usage", response_id: string, tokens: number, cost_usd: number,
  *   saved_usd: number, attempts: Attempt[]}} UsageSoFar
- * @typedef {Began | ItemEvent | PartEvent | Delta | TextDone | RefusalDone | ArgumentsDelta | ArgumentsDone | Ended | Route
+ * @typedef {Began | ItemEvent | PartEvent | SummaryPartEvent | Delta | TextDone | RefusalDone | ArgumentsDelta | ArgumentsDone | Ended | Route
  *   | Revise | UsageSoFar} AnswerEvent
  *
  * @typedef {{type: "error", status: number, error: Fault, stream_id?: string, event_id?: string}} Refusal
@@ -136,7 +138,7 @@ export class Answer {
 
   /** The model's reasoning so far, if its provider shows it. */
   get reasoning() {
-    return this.#texts["response.reasoning_text.delta"];
+    return this.#texts["response.reasoning_text.delta"] + this.#texts["response.reasoning_summary_text.delta"];
   }
 
   /** The text so far that the provider marked as a refusal. */
@@ -188,6 +190,7 @@ export class Answer {
       case "response.output_text.delta":
       case "response.refusal.delta":
       case "response.reasoning_text.delta":
+      case "response.reasoning_summary_text.delta":
         this.#deltas.push(event);
         this.#texts[event.type] += event.delta;
         break;
@@ -253,7 +256,12 @@ export class Answer {
 
 /** @returns {Record<Delta["type"], string>} */
 function emptyTexts() {
-  return { "response.output_text.delta": "", "response.refusal.delta": "", "response.reasoning_text.delta": "" };
+  return {
+    "response.output_text.delta": "",
+    "response.refusal.delta": "",
+    "response.reasoning_text.delta": "",
+    "response.reasoning_summary_text.delta": "",
+  };
 }
 
 /** @param {string} [message] */

@@ -58,6 +58,7 @@ export class View {
         this.#revised.classList.toggle("collapsed", true);
         break;
       case "response.reasoning_text.delta":
+      case "response.reasoning_summary_text.delta":
       case "response.refusal.delta":
       case "response.output_item.done":
         this.#showExtras(answer);

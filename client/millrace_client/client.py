@@ -105,7 +105,7 @@ class Client:
         `previous_response_id`, `text`, `metadata`, ...). An option that is None is not sent.
         """
         event_id = f"ev_{next(self._numbers)}"
-        fields = {"input": input, "model": model, "event_id": event_id, **_request_fields(options)}
+        fields = {"event_id": event_id, "input": input, "model": model, **_request_fields(options)}
         stream = Stream(event_id, lane, self._cancel, fields)
         if self._fatal is not None:
             stream.fail(self._fatal)

@@ -13,7 +13,7 @@ from millrace.errors import MillraceError, rule_of
 from millrace.wire import responses as wire
 
 Event = wire.ServerEvent
-Delta = wire.TextDelta | wire.ReasoningDelta | wire.RefusalDelta
+Delta = wire.TextDelta | wire.ReasoningDelta | wire.SummaryDelta | wire.RefusalDelta
 
 _LOST = "the connection to Millrace was lost before the answer was complete"
 
@@ -86,7 +86,7 @@ class Stream:
     @property
     def reasoning(self) -> str:
         """The model's reasoning so far, if its provider shows it."""
-        return self._joined(wire.ReasoningDelta)
+        return self._joined(wire.ReasoningDelta, wire.SummaryDelta)
 
     @property
     def refusal(self) -> str:
@@ -161,7 +161,7 @@ class Stream:
         match event:
             case wire.Created():
                 self._deltas = []
-            case wire.TextDelta() | wire.ReasoningDelta() | wire.RefusalDelta():
+            case wire.TextDelta() | wire.ReasoningDelta() | wire.SummaryDelta() | wire.RefusalDelta():
                 self._deltas.append(event)
             case wire.Revise():
                 last_kept, item = event.keep_through, event.item_id
@@ -169,8 +169,8 @@ class Stream:
                     delta for delta in self._deltas if delta.item_id != item or delta.sequence_number <= last_kept
                 ]
 
-    def _joined(self, kind: type[Delta]) -> str:
-        return "".join(delta.delta for delta in self._deltas if isinstance(delta, kind))
+    def _joined(self, *kinds: type[Delta]) -> str:
+        return "".join(delta.delta for delta in self._deltas if isinstance(delta, kinds))
 
     def fail(self, error: Exception) -> None:
         """End without a terminal event; the reader gets `error` after the queued events."""
@@ -204,13 +204,15 @@ def error_of(body: wire.ErrorBody) -> MillraceError:
 def _reply(response: wire.ResponseBody) -> Reply:
     usage, metadata = response.usage, response.metadata
     texts = [part for item in response.output if isinstance(item, wire.OutputMessage) for part in item.content]
-    thoughts = [part for item in response.output if isinstance(item, wire.Reasoning) for part in item.content]
+    reasoning = [item for item in response.output if isinstance(item, wire.Reasoning)]
+    thoughts = [part.text for item in reasoning for part in item.content]
+    thoughts += [part.text for item in reasoning for part in item.summary]
     calls = [item for item in response.output if isinstance(item, wire.FunctionCall)]
     return Reply(
         id=response.id,
         text=response.output_text,
         refusal="".join(part.refusal for part in texts if isinstance(part, wire.OutputRefusal)),
-        reasoning="".join(part.text for part in thoughts),
+        reasoning="".join(thoughts),
         tool_calls=tuple(ToolCall(call.call_id, call.name, call.arguments) for call in calls),
         status=response.status,
         model=response.model,

@@ -15,6 +15,7 @@ from millrace.errors import MillraceError
 from millrace.ports import Claim
 from millrace.settings import Settings
 from millrace.web import endpoints, http1, pages, refusals
+from millrace.web.embeddings import create_embeddings
 from millrace.web.middleware import middleware
 from millrace.web.process import Process
 from millrace.web.server import Server, new_loop
@@ -42,9 +43,12 @@ def create_app(settings: Settings, claim: Claim | None = None) -> Starlette:
             Route("/v1/responses", pages.upgrade_needed),
             Route("/v1/responses/{id}", endpoints.retrieve),
             Route("/v1/responses/{id}", endpoints.delete, methods=["DELETE"]),
+            Route("/v1/responses/{id}/input_items", endpoints.input_items),
             Route("/v1/responses/{id}/cancel", endpoints.cancel, methods=["POST"]),
             Route("/v1/chat/completions", endpoints.create_completion, methods=["POST"]),
+            Route("/v1/embeddings", create_embeddings, methods=["POST"]),
             Route("/v1/models", pages.models),
+            Route("/v1/models/{id:path}", pages.model),
             Route("/v1/tickets", endpoints.tickets, methods=["POST"]),
             Route("/healthz", pages.healthz),
             Route("/readyz", pages.readyz),

@@ -1,6 +1,7 @@
 """The composition root: settings become the parts of one process. The only file that knows every adapter."""
 
 import asyncio
+import dataclasses
 import importlib.util
 import os
 import secrets
@@ -12,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from millrace import log, tokens
+from millrace import log, pricing, tokens
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
@@ -30,6 +31,7 @@ from millrace.origins import LOOPBACK, Origins
 from millrace.ports import Claim, Embedder, KeyStore, Upstream
 from millrace.principal import Limits
 from millrace.runs.conversations import Conversations
+from millrace.runs.embeddings import EmbeddingModel, Embeddings
 from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
@@ -45,8 +47,9 @@ from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
 from millrace.types import Model, Price, Tier
 from millrace.upstreams.connections import Connections
+from millrace.upstreams.embeddings import EmbeddingsEndpoint, OpenAIEmbeddings
 from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint
-from millrace.upstreams.quirks import PRESETS, Quirks, Reasoning
+from millrace.upstreams.quirks import PRESETS, CallIds, Quirks, Reasoning
 from millrace.web.process import Process
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
@@ -98,7 +101,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         memory.add("database queue", lambda: database.queued_bytes, queue_bytes)
         memory.add("reports on schemas", lambda: schemas.bytes_used, MOST_BYTES)
         runs = Runs(funnel, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
-        conversations = Conversations(runs, archive)
+        conversations = Conversations(runs, archive, max_bytes=settings.server.max_message_bytes)
         runs.on_end = conversations.remember
         handover = Handover(ledger, present, WALL)
         limiter = MemoryLimiter(CLOCK, WALL, await handover.begin(midnight(WALL())))
@@ -121,6 +124,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             max_age_s=settings.server.max_age_s,
             stuck_s=settings.server.stuck_s,
             max_message_bytes=settings.server.max_message_bytes,
+            embeddings=_embeddings(settings, connections, limiter, ledger, database, memory),
         )
         gate.keyring.on_change = process.sweep_all_next
         memory.add("tickets", lambda: len(gate.tickets) * TICKET_BYTES, CAPACITY * TICKET_BYTES)
@@ -209,6 +213,38 @@ def _funnel(
     return funnel
 
 
+def _embeddings(
+    settings: Settings,
+    connections: Connections,
+    limiter: MemoryLimiter,
+    ledger: SqliteLedger,
+    database: SqliteDatabase,
+    memory: MemoryBudget,
+) -> Embeddings | None:
+    """Build what passes on requests for embeddings, if a model for them is configured."""
+    model = settings.models.embeddings
+    if model is None:
+        return None
+    endpoint = EmbeddingsEndpoint(
+        base_url=model.base_url,
+        model=model.model,
+        api_key=os.environ[model.api_key_env] if model.api_key_env else None,
+        connect_timeout_s=model.connect_timeout_s,
+        timeout_s=model.timeout_s,
+    )
+    received = memory.tally("answers with embeddings", settings.server.memory_bytes // RECEIVED_SHARE)
+    return Embeddings(
+        EmbeddingModel(id=model.model, price=Price(input=model.price.input, output=pricing.ZERO)),
+        OpenAIEmbeddings(connections, endpoint, received, WALL),
+        limiter,
+        ledger,
+        database,
+        memory,
+        WALL,
+        max_running=settings.server.max_running,
+    )
+
+
 async def _gate(settings: Settings, keys: KeyStore, parts: AsyncExitStack) -> Gate:
     """Build the gate, with the keys as they are now and, while the process runs, as they change."""
     keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=_limits(settings.limits))
@@ -254,6 +290,7 @@ def _catalog(settings: Settings) -> Catalog:
         _model(Tier.LARGE, settings.models.large),
         settings.models.aliases,
         settings.funnel.strategy,
+        embeddings=settings.models.embeddings.model if settings.models.embeddings else "",
     )
 
 
@@ -332,11 +369,15 @@ def _endpoint(model: ModelSettings) -> UpstreamEndpoint:
 
 
 def _quirks(model: ModelSettings) -> Quirks:
-    given = model.quirks
-    preset = PRESETS[model.provider]
-    return Quirks(
-        drop=preset.drop if given.drop is None else frozenset(given.drop),
-        reasoning=preset.reasoning if given.reasoning_content is None else Reasoning(given.reasoning_content),
-        system_role=given.system_role or preset.system_role,
-        max_tokens_field=given.max_tokens_field or preset.max_tokens_field,
-    )
+    read = {
+        "reasoning_content": ("reasoning", Reasoning),
+        "call_ids": ("call_ids", CallIds),
+        "own_fields": ("own_fields", frozenset),
+        "drop": ("drop", frozenset),
+    }
+    changes: dict[str, Any] = {}
+    for key, value in msgspec.structs.asdict(model.quirks).items():
+        if value is not None:
+            name, kind = read.get(key, (key, type(value)))
+            changes[name] = kind(value)
+    return dataclasses.replace(PRESETS[model.provider], **changes)

@@ -12,6 +12,7 @@ from millrace.types import (
     Answer,
     Aside,
     Call,
+    Embedded,
     Entry,
     Finish,
     SemanticHit,
@@ -68,6 +69,25 @@ class Upstream(Protocol):
 
     def open(self, call: Call) -> Attempt:
         """Start a call. Returns at once; `sink` is not called before the caller next awaits."""
+        ...
+
+
+class EmbeddingsCall(Protocol):
+    """One call for embeddings."""
+
+    sent: bool  # the request has been sent; before that the provider charges nothing
+    done: asyncio.Future[Embedded]  # fails with UpstreamError; cancelling it closes the socket
+
+    def release(self) -> None:
+        """Give back the memory of the answer. Idempotent."""
+        ...
+
+
+class EmbeddingsUpstream(Protocol):
+    """The API of a provider of embeddings."""
+
+    def open(self, body: bytes) -> EmbeddingsCall:
+        """Start a call with a body in the provider's form."""
         ...
 
 

@@ -73,8 +73,14 @@ class QuirksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     reasoning_content: Literal["no", "yes", "calls"] | None = None  # of earlier answers: whether it goes back
+    reasoning_fields: tuple[Literal["reasoning_content", "reasoning"], ...] | None = None  # under which names
     system_role: Literal["system", "developer"] | None = None
-    drop: tuple[str, ...] | None = None  # fields that are not sent, such as "stream_options"
+    call_ids: Literal["any", "short", "nine"] | None = None  # which ids of tool calls it takes
+    tool_names: bool | None = None  # whether the result of a call repeats the function's name
+    empty_content: bool | None = None  # whether an answer that only calls has the content "", not null
+    signatures: bool | None = None  # whether calls that another model made need a thought signature
+    own_fields: tuple[str, ...] | None = None  # which fields of a provider's own go back to it; "*": all
+    drop: tuple[str, ...] | None = None  # fields that are not sent, such as "stream_options" and "assistant.name"
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -96,11 +102,29 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     stall_timeout_s: Seconds = 30  # between two reads
 
 
+class EmbeddingsPriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Dollars per million tokens."""
+
+    input: Decimal
+
+
+class EmbeddingsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The model that `POST /v1/embeddings` is passed on to."""
+
+    base_url: str
+    model: str
+    price: EmbeddingsPriceSettings
+    api_key_env: str | None = None
+    connect_timeout_s: Seconds = 10
+    timeout_s: Seconds = 60  # for the whole answer
+
+
 class ModelsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The two models, and other names clients may use for them. The alias `*` is any name that is not known."""
 
     small: ModelSettings
     large: ModelSettings
+    embeddings: EmbeddingsSettings | None = None
     aliases: dict[str, str] = {}
 
 
@@ -249,16 +273,22 @@ def _walk(tree: Any, shape: type[Struct], path: str, faults: list[Fault]) -> dic
         if name not in tree:
             if field.required:
                 faults.append(Fault(field_path, f"missing; {_example(field_path)}"))
-        elif isinstance(field.type, type) and issubclass(field.type, Struct):
-            values[name] = _walk(tree[name], field.type, field_path, faults)
         elif field.type == dict[str, PriceSettings] and isinstance(tree[name], dict):
             values[name] = {
                 key: _walk(section, PriceSettings, _join(field_path, key), faults)
                 for key, section in tree[name].items()
             }
+        elif (section := section_of(field.type)) is not None:
+            values[name] = _walk(tree[name], section, field_path, faults)
         else:
             values[name] = _leaf(tree[name], field.type, field_path, faults)
     return values
+
+
+def section_of(kind: Any) -> type[Struct] | None:
+    """Return the struct of a section, which may be optional; None if the key is none, or a table of sections."""
+    kinds = (kind, *get_args(kind)) if get_origin(kind) is not dict else ()
+    return next((each for each in kinds if isinstance(each, type) and issubclass(each, Struct)), None)
 
 
 def _leaf(value: Any, kind: Any, path: str, faults: list[Fault]) -> Any:
@@ -291,11 +321,17 @@ def _invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterato
     ids = [_at(tree, "models", tier, "model") for tier in ("small", "large")]
     if ids[0] == ids[1] is not None:
         yield Fault("models.large.model", f"{ids[1]!r} is also the small model's name; the two must differ")
+    yield from _invalid_model(_at(tree, "models", "embeddings"), "models.embeddings", environ)
+    if (embeddings := _at(tree, "models", "embeddings", "model")) in ids and embeddings is not None:
+        yield Fault("models.embeddings.model", f"{embeddings!r} is also another model's name; they must differ")
+    ids.append(embeddings)
     names = [*RESERVED, *(id_ for id_ in ids if isinstance(id_, str))]
     aliases = _at(tree, "models", "aliases")
     for alias, target in aliases.items() if isinstance(aliases, dict) else ():
         if alias in names:
             yield Fault(f"models.aliases.{alias}", f"{alias!r} is the name of a model; choose another alias")
+        if alias == "*" and target == embeddings is not None:
+            yield Fault('models.aliases."*"', f"{target!r} makes embeddings; write one of {_list(RESERVED)}")
         if isinstance(target, str) and target not in names:
             yield Fault(f"models.aliases.{alias}", f"{target!r} names no model; write one of {_list(names)}")
 

@@ -13,7 +13,7 @@ from importlib import resources
 import msgspec
 import tiktoken
 
-from millrace.types import Aside, CallPiece, Media, Message, Prompt, Tool
+from millrace.types import Aside, CallPiece, Media, Message, OwnFields, Prompt, Tool
 
 NAME = "o200k_base"
 SHA256 = "74c6f5af06dd76707df670b80098f8be24afcd25ffae041f3df869abdcf63f65"  # of the compressed ranks
@@ -91,7 +91,12 @@ def running_output(parts: Sequence[str], asides: Sequence[Aside]) -> int:
 
 
 def _text(aside: Aside) -> str:
-    return aside.name + aside.arguments if isinstance(aside, CallPiece) else aside.text
+    match aside:
+        case CallPiece():
+            return aside.name + aside.arguments
+        case OwnFields():
+            return ""
+    return aside.text
 
 
 def _schema(tool: Tool) -> str:

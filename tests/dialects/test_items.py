@@ -1,7 +1,11 @@
 """What is no plain text, end to end over the socket: tool calls, reasoning, refusals, images, in each delivery mode."""
 
+from typing import Any
+
+import aiohttp
 import pytest
 
+from tests.support.http_client import RESPONSES, events_of, lines_of
 from tests.support.media import PIXEL
 from tests.support.server import Running
 from tests.support.wire_client import TERMINALS, Event, WireClient, check_response, output_of, wire_client
@@ -101,6 +105,108 @@ async def test_thoughts_come_first_and_are_counted(millrace: Running, delivery: 
     assert thought == items_of(response, "reasoning")[0]["content"][0]["text"]
     assert response["usage"]["output_tokens_details"]["reasoning_tokens"] == 9
     assert response["usage"]["output_tokens"] == 69
+
+
+SUMMARY = {
+    "response.reasoning_summary_part.added": 1,
+    "response.reasoning_summary_text.done": 1,
+    "response.reasoning_summary_part.done": 1,
+}
+THOUGHTS = ("response.reasoning_text.delta", "response.reasoning_text.done")
+
+
+@pytest.mark.parametrize("negotiated", [False, True])
+@pytest.mark.parametrize("delivery", DELIVERIES)
+async def test_thoughts_are_a_summary_for_who_asks_for_one(
+    millrace: Running, delivery: str, *, negotiated: bool
+) -> None:
+    """All that many clients show; never both, and the words are the provider's."""
+    async with wire_client(millrace.ws_url, negotiated=negotiated) as client:
+        plain = check_response(await client.ask("Why? [reason=9]"), negotiated=negotiated)
+        asked = {"reasoning": {"summary": "auto"}, "millrace": {"delivery": delivery, "cache": "off"}}
+        events = await client.ask("Why? [reason=9]", **asked)
+    response = check_response(events, negotiated=negotiated)
+    check_items(events)
+    (item,) = items_of(response, "reasoning")
+    (words,) = item["summary"]
+    assert item["content"] == []
+    assert words == {"type": "summary_text", "text": items_of(plain, "reasoning")[0]["content"][0]["text"]}
+    assert {kind: kinds(events).count(kind) for kind in SUMMARY} == SUMMARY
+    assert not set(THOUGHTS) & set(kinds(events))
+    deltas = [event for event in events if event["type"] == "response.reasoning_summary_text.delta"]
+    assert "".join(event["delta"] for event in deltas) == words["text"]
+    for event in events:
+        if "summary" in event["type"]:
+            assert (event["item_id"], event["output_index"], event["summary_index"]) == (item["id"], 0, 0)
+            assert event.get("text", words["text"]) == words["text"]
+
+
+@pytest.mark.parametrize("negotiated", [False, True])
+async def test_a_summary_is_taken_back_too(millrace: Running, *, negotiated: bool) -> None:
+    asked = "Why? [reason=5] [tokens=30] [fault.small=hangup@25] [rate=500]"
+    async with wire_client(millrace.ws_url, negotiated=negotiated) as client:
+        events = await client.ask(asked, reasoning={"summary": "detailed"})
+    response = check_response(events, negotiated=negotiated)
+    check_items(events)
+    last = max((at for at, event in enumerate(events) if event["type"] == "millrace.revise"), default=0)
+    words = [event["delta"] for event in events[last:] if event["type"] == "response.reasoning_summary_text.delta"]
+    assert "".join(words) == items_of(response, "reasoning")[0]["summary"][0]["text"]
+    assert response["metadata"]["millrace.route"] == "large"
+
+
+async def test_a_summary_is_no_part_of_the_question(millrace: Running) -> None:
+    """A cached answer is shown to each as it asked; a replay is what was sent."""
+    async with wire_client(millrace.ws_url, negotiated=True) as client:
+        check_response(await client.ask("Why? [reason=9]"), negotiated=True)
+        events = await client.ask("Why? [reason=9]", reasoning={"summary": "concise"})
+        response = check_response(events, negotiated=True)
+    assert response["metadata"]["millrace.cache"] == "exact"
+    assert "response.reasoning_summary_text.delta" in kinds(events)
+    async with (
+        aiohttp.ClientSession(millrace.url) as http,
+        http.get(f"{RESPONSES}/{response['id']}?stream=true") as answer,
+    ):
+        replayed = events_of(await lines_of(answer))
+    assert items_of(replayed[-1]["response"], "reasoning") == items_of(response, "reasoning")
+    assert "response.reasoning_summary_text.delta" in kinds(replayed)
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "is_summary"),
+    [
+        *(({"summary": "auto"}, True), ({"generate_summary": "concise"}, True), ({"summary": "none"}, False)),
+        *(({"summary": None, "effort": "low"}, False), ({}, False), (None, False)),
+    ],
+)
+async def test_which_reasoning_is_a_summary(reasoning: Any, millrace: Running, *, is_summary: bool) -> None:
+    async with wire_client(millrace.ws_url) as client:
+        response = check_response(await client.ask("Why? [reason=9]", reasoning=reasoning))
+    (item,) = items_of(response, "reasoning")
+    assert (bool(item["summary"]), bool(item["content"])) == (is_summary, not is_summary)
+
+
+async def test_an_unknown_kind_of_summary_is_refused(millrace: Running) -> None:
+    async with wire_client(millrace.ws_url) as client:
+        (error,) = await client.ask("Why?", reasoning={"summary": "long"})
+    assert error["error"]["param"] == "reasoning.summary"
+    assert "auto, concise, detailed" in error["error"]["message"]
+
+
+@pytest.mark.parametrize("summary", [None, "auto"])
+async def test_thoughts_come_back_as_they_were_shown(millrace: Running, summary: str | None) -> None:
+    """An item goes back whole: the model of the next turn gets the same, whichever way it was shown."""
+    async with wire_client(millrace.ws_url) as client:
+        first = check_response(
+            await client.ask("Weather? [reason=9] [tool=get_weather]", tools=[WEATHER], reasoning={"summary": summary})
+        )
+        (call,) = items_of(first, "function_call")
+        result = {"type": "function_call_output", "call_id": call["call_id"], "output": "It rains."}
+        history = [{"role": "user", "content": "Weather?"}, *first["output"], result]
+        check_response(await client.ask(history, tools=[WEATHER], include=["reasoning.encrypted_content"]))
+        sent = millrace.small.calls[-1].body["messages"]
+        check_response(await client.ask([result], tools=[WEATHER], previous_response_id=first["id"]))
+    assert [message["role"] for message in sent] == ["user", "assistant", "tool"]
+    assert sent[1:] == millrace.small.calls[-1].body["messages"][1:]
 
 
 @pytest.mark.parametrize("negotiated", [False, True])

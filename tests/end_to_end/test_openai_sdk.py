@@ -5,7 +5,7 @@ import itertools
 from collections.abc import AsyncIterator
 
 import pytest
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, NotFoundError
 from openai.lib.responses_websocket import AsyncResponsesWebSocketSession, ResponsesWebSocketLimits
 from openai.resources.responses.responses import AsyncResponsesConnection
 
@@ -109,3 +109,33 @@ async def test_an_escalation_is_invisible(connection: AsyncResponsesConnection) 
             assert event.response.metadata is not None
             assert event.response.metadata["millrace.route"] == "large"
             break
+
+
+async def test_reasoning_over_http_is_what_the_sdk_knows(millrace: Running) -> None:
+    """As typed events of a summary, which is what its users read."""
+    async with AsyncOpenAI(base_url=f"{millrace.url}/v1/", api_key="ignored") as client:
+        async with client.responses.stream(
+            model="small", input="Why? [reason=9]", reasoning={"summary": "auto"}
+        ) as stream:
+            words = [event.delta async for event in stream if event.type == "response.reasoning_summary_text.delta"]
+            response = await stream.get_final_response()
+        (item,) = [item for item in response.output if item.type == "reasoning"]
+        assert [part.text for part in item.summary] == ["".join(words)]
+        assert words
+
+
+async def test_what_the_sdk_looks_up(millrace: Running) -> None:
+    """A model by its name, and the input of a response."""
+    async with AsyncOpenAI(base_url=f"{millrace.url}/v1/", api_key="ignored") as client:
+        assert (await client.models.retrieve("large")).id == "large"
+        with pytest.raises(NotFoundError):
+            await client.models.retrieve("nope")
+        response = await client.responses.create(model="small", input="Hello")
+        items = [item async for item in await client.responses.input_items.list(response.id, order="asc", limit=1)]
+        assert [item.type for item in items] == ["message"]
+        again = await client.responses.create(
+            model="small", input=[{"type": "item_reference", "id": items[0].id or ""}, {"role": "user", "content": "?"}]
+        )
+        assert again.status == "completed"
+        many = [item async for item in await client.responses.input_items.list(again.id, limit=1)]
+        assert [item.type for item in many] == ["message", "message"]

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from tests.stock import rounds
 from tests.stock.environment import is_ready
 from tests.stock.scenarios import Result, run_all
 from tests.stock.server import serving
@@ -15,10 +16,24 @@ async def everything() -> list[Result]:
         return await run_all(base_url)
 
 
+def skip_unless_ready() -> None:
+    if not is_ready() and not os.environ.get("MILLRACE_NO_SKIPS"):
+        pytest.skip("the stock clients are not installed; install them with: python -m tests.stock --prepare")
+
+
+def failures(ended: list[Result]) -> dict[tuple[str, str], str]:
+    return {(result.scenario.client, result.scenario.name): result.reason for result in ended if result.reason}
+
+
 @pytest.mark.timeout(300)
 def test_every_stock_client_is_at_home() -> None:
     """One server and one run for them all; the message tells what failed, and why."""
-    if not is_ready() and not os.environ.get("MILLRACE_NO_SKIPS"):
-        pytest.skip("the stock clients are not installed; install them with: python -m tests.stock --prepare")
-    ended = asyncio.run(everything())
-    assert {(result.scenario.client, result.scenario.name): result.reason for result in ended if result.reason} == {}
+    skip_unless_ready()
+    assert failures(asyncio.run(everything())) == {}
+
+
+@pytest.mark.timeout(300)
+def test_every_stock_client_goes_round_with_every_provider() -> None:
+    """Two turns with a picture, reasoning and a tool, as each client sends its history back."""
+    skip_unless_ready()
+    assert failures(rounds.run()) == {}

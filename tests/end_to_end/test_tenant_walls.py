@@ -31,7 +31,7 @@ PROBES = int(os.environ.get("MILLRACE_PROBES", "300"))
 A_CONNECTION = 200  # guesses; a peer that sends hardly anything else is thrown out
 APP = "https://app.example"
 WAITS = "wait [ttft=900]"
-WAYS = ("cancel", "resume", "go_on", "http_go_on", "asked")  # of a prober
+WAYS = ("cancel", "resume", "go_on", "http_go_on", "refer", "asked")  # of a prober
 RUNNING = 6  # of both
 
 
@@ -110,6 +110,7 @@ class Prober:
             [
                 ("POST", "/v1/responses/{}/cancel"),
                 ("GET", "/v1/responses/{}"),
+                ("GET", "/v1/responses/{}/input_items"),
                 ("GET", "/v1/responses/{}?stream=true"),
                 ("GET", "/v1/responses/{}?stream=true&starting_after=1"),
                 ("DELETE", "/v1/responses/{}"),
@@ -130,6 +131,11 @@ class Prober:
         body = {"input": "go on", "previous_response_id": guess}
         async with self._http.post("/v1/responses", json=body) as answer:
             return f"{answer.status} {(await answer.text()).replace(guess, '#')}"
+
+    async def refer(self, guess: str) -> str:
+        item_id = guess.replace("resp_", "msg_")
+        asked = [{"role": "user", "content": "go on"}, {"type": "item_reference", "id": item_id}]
+        return await self._told(item_id, {"type": "response.create", "input": asked})
 
     async def asked(self, guess: str) -> str:
         method, path = next(self.verbs)
@@ -176,7 +182,7 @@ async def test_guessing_ids_finds_nothing(
                         name = answer.partition(" {")[0] if way == "asked" else way
                         by_way.setdefault(name, set()).add(answer)
                         left -= 1
-        assert len(by_way) == len(WAYS) - 1 + 5
+        assert len(by_way) == len(WAYS) - 1 + 6
         assert {name: len(answers) for name, answers in by_way.items()} == dict.fromkeys(by_way, 1)
         assert all("_not_found" in str(answers) or "resume_expired" in str(answers) for answers in by_way.values())
         assert acme.running.calls == calls

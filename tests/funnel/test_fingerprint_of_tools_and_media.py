@@ -64,6 +64,9 @@ DIFFERENT: dict[str, Request] = {
     "what an image's JSON is": request(user("image", "https://a.test/1.png", "How deep is it?")),
     "an earlier turn": after(),
     "with a call": after(calls=(CALL,)),
+    "with a call that is signed": after(calls=(replace(CALL, own_fields={"signature": "a"}),)),
+    "with another signature": after(calls=(replace(CALL, own_fields={"signature": "b"}),)),
+    "with a provider's own fields": after(own_fields={"signature": "a"}),
     "another call": after(calls=(replace(CALL, name="d"),)),
     "another id": after(calls=(replace(CALL, id="call_2"),)),
     "other arguments": after(calls=(replace(CALL, arguments="{}"),)),
@@ -97,6 +100,10 @@ SAME: dict[str, tuple[Request, Request]] = {
     "a mark for a provider's cache": (
         request(replace(ASKED, unread=((("content", 0, "cache_control"), {}),)), tools=(TOOL,)),
         request(tools=(replace(TOOL, unread=((("cache_control",), {}),)),)),
+    ),
+    "a mark beside an earlier answer": (
+        after(calls=(CALL,)),
+        after(calls=(replace(CALL, own_fields={"cache_control": {}}),), own_fields={"cache_control": {}}),
     ),
     "budget": (request(), request(max_cost=1, deadline_at=3.0, on_disconnect="detach", store=True)),
 }

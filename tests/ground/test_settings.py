@@ -342,3 +342,39 @@ def test_prices_of_service_tiers_come_from_variables_too() -> None:
     price = Decimal("0.07")
     assert made.models.small.tier_prices == {"flex": settings.PriceSettings(input=price, output=price)}
     assert made.models.large.tier_prices == {}
+
+
+EMBEDDINGS = {"base_url": "http://127.0.0.1:3/v1", "model": "e", "price": {"input": "0.02"}}
+
+
+def test_a_model_for_embeddings_is_optional() -> None:
+    """And a section like any other, also for variables."""
+    assert build().models.embeddings is None
+    loaded = build(("models.embeddings", EMBEDDINGS), environ={"MILLRACE__MODELS__EMBEDDINGS__TIMEOUT_S": "5"})
+    assert loaded.models.embeddings is not None
+    assert (loaded.models.embeddings.price.input, loaded.models.embeddings.timeout_s) == (Decimal("0.02"), 5.0)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fault"),
+    [
+        ("models.embeddings", 7, "models.embeddings"),
+        ("models.embeddings", {}, "models.embeddings.base_url"),
+        ("models.embeddings", EMBEDDINGS | {"price": {}}, "models.embeddings.price.input"),
+        ("models.embeddings", EMBEDDINGS | {"price": {"input": "1", "output": "1"}}, "models.embeddings.price.output"),
+        ("models.embeddings", EMBEDDINGS | {"base_url": "nowhere"}, "models.embeddings.base_url"),
+        ("models.embeddings", EMBEDDINGS | {"model": "small"}, "models.embeddings.model"),
+        ("models.embeddings", EMBEDDINGS | {"model": "large-model"}, "models.embeddings.model"),
+        ("models.embeddings", EMBEDDINGS | {"api_key_env": "NOT_SET"}, "models.embeddings.api_key_env"),
+        ("models.embeddings", EMBEDDINGS | {"timeout": 1}, "models.embeddings.timeout"),
+    ],
+)
+def test_a_fault_of_the_model_for_embeddings_is_named(path: str, value: Any, fault: str) -> None:
+    assert fault in [found.path for found in faults_of(lambda: build((path, value)))]
+
+
+def test_any_name_is_not_that_of_embeddings() -> None:
+    """An alias may be; but what no one knows would make vectors that cannot be compared."""
+    aliases = {"mine": "e", "*": "e"}
+    (fault,) = faults_of(lambda: build(("models.embeddings", EMBEDDINGS), ("models.aliases", aliases)))
+    assert "makes embeddings" in fault.message

@@ -98,7 +98,7 @@ def test_nothing_is_said_to_be_missing() -> None:
 def keys(shape: Any) -> Iterator[str]:
     """Yield the names of a section's keys, and of those below it; a price's are within its own."""
     for field in msgspec.structs.fields(shape):
-        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct) and field.name != "price":
-            yield from keys(field.type)
+        if (section := settings.section_of(field.type)) is not None and field.name != "price":
+            yield from keys(section)
         else:
             yield field.name

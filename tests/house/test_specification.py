@@ -57,7 +57,7 @@ def test_the_fields_of_a_negotiated_event_are_told(shape: type[msgspec.Struct]) 
 def test_every_endpoint_is_specified_and_no_other() -> None:
     written = {tuple(named(row[0])[0].split(" ")) for row in rows("Endpoints")}
     served = {
-        (method, str(getattr(route, "path", "")))
+        (method, str(getattr(route, "path_format", "")))
         for route in app.create_app(
             settings.build(configuration_for("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"), {})
         ).routes

@@ -392,3 +392,33 @@ async def test_the_cache_forgets_the_oldest(small: Client, monkeypatch: pytest.M
         usage = (await small.whole("", messages=messages))["usage"]
         cached.append(usage["prompt_tokens_details"]["cached_tokens"])
     assert cached == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_embeddings_are_the_same_each_time(
+    session: aiohttp.ClientSession, small: Client, *, packed: bool
+) -> None:
+    """Of unit length, and counted."""
+    url = f"{small.simulator.base_url}/embeddings"
+    asked = {"model": "e", "input": ["the mill", "the mill", "a race"], "dimensions": 16}
+    answers = []
+    for _ in range(2):
+        async with session.post(url, json=asked | ({"encoding_format": "base64"} if packed else {})) as answer:
+            assert answer.status == 200
+            answers.append(await answer.json())
+    assert answers[0] == answers[1]
+    first, again, other = (each["embedding"] for each in answers[0]["data"])
+    assert first == again != other
+    if not packed:
+        assert math.hypot(*first) == pytest.approx(1)
+        assert len(first) == 16
+    assert answers[0]["usage"] == {"prompt_tokens": 6, "total_tokens": 6}
+    assert small.simulator.stats.input_tokens == 12
+
+
+@pytest.mark.parametrize("wrong", [{}, {"input": []}, {"input": ""}, {"input": {}}, {"input": "x", "dimensions": 0}])
+async def test_embeddings_of_nothing_are_refused(
+    session: aiohttp.ClientSession, small: Client, wrong: dict[str, Any]
+) -> None:
+    async with session.post(f"{small.simulator.base_url}/embeddings", json=wrong) as answer:
+        assert (answer.status, (await answer.json())["error"]["type"]) == (400, "invalid_request_error")

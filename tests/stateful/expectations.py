@@ -10,12 +10,14 @@ DELTAS = {
     "response.output_text.delta": "text",
     "response.refusal.delta": "refusal",
     "response.reasoning_text.delta": "reasoning",
+    "response.reasoning_summary_text.delta": "reasoning",
     "response.function_call_arguments.delta": "arguments",
 }
 DONES = {
     "response.output_text.done": ("text", "text"),
     "response.refusal.done": ("refusal", "refusal"),
     "response.reasoning_text.done": ("reasoning", "text"),
+    "response.reasoning_summary_text.done": ("reasoning", "text"),
     "response.function_call_arguments.done": ("arguments", "arguments"),
 }
 ENDS = {
@@ -113,7 +115,7 @@ class ResponseHistory:
                 assert parts.get("output_text", {}).get("text", "") == self.content(item["id"], "text"), item
                 assert parts.get("refusal", {}).get("refusal", "") == self.content(item["id"], "refusal"), item
             case "reasoning":
-                (words,) = item["content"]
+                (words,) = item["content"] + item["summary"]
                 assert words["text"] == self.content(item["id"], "reasoning"), item
             case "function_call":
                 assert item["arguments"] == self.content(item["id"], "arguments"), item
@@ -137,7 +139,8 @@ def text_of(response: Event) -> str:
 def answer_of(response: Event) -> tuple[str, str, str, tuple[tuple[str, str], ...]]:
     """Return a response's words, reasoning, refusal and calls."""
     messages = [part for item in response["output"] if item["type"] == "message" for part in item["content"]]
-    thoughts = [part["text"] for item in response["output"] if item["type"] == "reasoning" for part in item["content"]]
+    reasoning = [item for item in response["output"] if item["type"] == "reasoning"]
+    thoughts = [part["text"] for item in reasoning for part in (*item["content"], *item["summary"])]
     calls = [(item["name"], item["arguments"]) for item in response["output"] if item["type"] == "function_call"]
     refusals = [part["refusal"] for part in messages if part["type"] == "refusal"]
     return text_of(response), "".join(thoughts), "".join(refusals), tuple(calls)

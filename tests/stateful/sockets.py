@@ -160,6 +160,7 @@ class RandomWalk:
             event_id=f"event-{number}",
             input=f"{client.tenant} asks {number // 40 if shared else number} {pace} {weak}",
             metadata={"mark": mark},
+            reasoning={"summary": "auto"} if number // 40 % 2 else None,  # alike where requests are shared
             millrace={name: value for name, value in options.items() if value is not None},
         )
         client.checker.expect(PendingRequest(frame["event_id"], lane, mark))

@@ -1,7 +1,7 @@
 """`python -m tests.stock`: run stock clients against a server and say what works; exit code 1 where something does not.
 
 `--prepare` only makes the clients' environments, `--url` names a server that already runs, words choose scenarios:
-`python -m tests.stock langchain chat_tools`.
+`python -m tests.stock langchain chat_tools`. `--providers` goes round two turns with each strict provider instead.
 """
 
 import argparse
@@ -13,16 +13,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from millrace import log
+from tests.stock import rounds
 from tests.stock.environment import prepare
-from tests.stock.scenarios import SCENARIOS, Result, Scenario, missing, run_all
+from tests.stock.scenarios import ROUNDS, SCENARIOS, Result, Scenario, missing, run_all
 from tests.stock.server import serving
 
 
-def chosen(words: list[str]) -> tuple[Scenario, ...]:
+def chosen(scenarios: tuple[Scenario, ...], words: list[str]) -> tuple[Scenario, ...]:
     """Return the scenarios of the clients or programs that are named; all where none is."""
     return tuple(
         scenario
-        for scenario in SCENARIOS
+        for scenario in scenarios
         if not words or scenario.client in words or scenario.program.stem in words or scenario.program.name in words
     )
 
@@ -48,6 +50,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.stock", description=__doc__)
     parser.add_argument("words", nargs="*", help="a client or a program; without any, all")
     parser.add_argument("--prepare", action="store_true", help="only make the environments")
+    parser.add_argument("--providers", action="store_true", help="two turns with each strict provider")
     parser.add_argument("--url", help="the base URL of a server that runs: http://127.0.0.1:8000/v1")
     arguments = parser.parse_args()
     if reason := missing():
@@ -55,10 +58,11 @@ def main() -> int:
     prepare()
     if arguments.prepare:
         return 0
-    scenarios = chosen(arguments.words)
+    scenarios = chosen(ROUNDS if arguments.providers else SCENARIOS, arguments.words)
     if not scenarios:
         sys.exit("no scenario is called that; see tests/stock/clients")
-    ended = asyncio.run(results(arguments.url, scenarios))
+    log.configure(level="error")
+    ended = rounds.run(scenarios) if arguments.providers else asyncio.run(results(arguments.url, scenarios))
     Console().print(table(ended))
     failed = sum(bool(result.reason) for result in ended)
     Console().print(f"{len(ended) - failed} of {len(ended)} passed")

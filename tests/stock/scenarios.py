@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,11 +13,16 @@ from tempfile import TemporaryDirectory
 from tests.stock.environment import BIN, HERE, variables
 
 CLIENTS = HERE / "clients"
+PROVIDERS = HERE / "providers"  # programs that meet every strict provider
 PATIENCE_S = 40
 MAX_REASON = 300
 COMMANDS = {".py": (str(BIN / "python"), "-P"), ".mjs": ("node",), ".sh": ("sh",)}  # -P: a script is no module
 FAULT = re.compile(r"(\w+\.)*\w*(Error|Exception)\b")  # as Python, Node and click begin the line that says it
-DIALECTS = {"langchain": ("chat", "responses"), "llm": ("millrace", "millrace-responses")}  # arguments of each
+DIALECTS = {  # arguments of each
+    "langchain": ("chat", "responses"),
+    "llm": ("millrace", "millrace-responses"),
+    "ai_sdk": ("chat", "responses", "compatible"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +48,17 @@ class Result:
     reason: str
 
 
-SCENARIOS = tuple(
-    Scenario(program.parent.name, program, (argument,) if argument else ())
-    for program in sorted(CLIENTS.glob("*/*"))
-    if program.suffix in COMMANDS
-    for argument in DIALECTS.get(program.parent.name, ("",))
-)
+def _scenarios(folder: Path) -> tuple[Scenario, ...]:
+    return tuple(
+        Scenario(program.parent.name, program, (argument,) if argument else ())
+        for program in sorted(folder.glob("*/*"))
+        if program.suffix in COMMANDS
+        for argument in DIALECTS.get(program.parent.name, ("",))
+    )
+
+
+SCENARIOS = _scenarios(CLIENTS)
+ROUNDS = _scenarios(PROVIDERS)
 
 
 async def run_all(base_url: str, scenarios: tuple[Scenario, ...] = SCENARIOS) -> list[Result]:
@@ -59,10 +70,10 @@ async def run_all(base_url: str, scenarios: tuple[Scenario, ...] = SCENARIOS) ->
     return [await run(scenario, base_url) for scenario in scenarios]
 
 
-async def run(scenario: Scenario, base_url: str) -> Result:
-    """Run one in an empty home of its own."""
+async def run(scenario: Scenario, base_url: str, more: Mapping[str, str] | None = None) -> Result:
+    """Run one in an empty home of its own. `more` are variables of its environment."""
     with TemporaryDirectory() as home:
-        environment = variables(base_url, Path(home))
+        environment = {**variables(base_url, Path(home)), **(more or {})}
         _tell_llm(Path(environment["LLM_USER_PATH"]), base_url)
         started = time.monotonic()
         process = await asyncio.create_subprocess_exec(

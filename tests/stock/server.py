@@ -26,7 +26,10 @@ async def serving() -> AsyncIterator[str]:
     async with Simulator(without_delays(SMALL)) as small, Simulator(without_delays(LARGE)) as large:
         with TemporaryDirectory() as folder:
             file = Path(folder) / "millrace.toml"
-            file.write_text(_toml(configuration_for(small.base_url, large.base_url) | NO_CACHE), "utf-8")
+            tables = configuration_for(small.base_url, large.base_url) | NO_CACHE
+            embeddings = {"base_url": small.base_url, "model": "small-embedding-model", "price": {"input": "0.02"}}
+            tables["models"]["embeddings"] = embeddings
+            file.write_text(_toml(tables), "utf-8")
             async with _started("serve", "--config", str(file), "--port", "0") as address:
                 yield f"{address}/v1"
 

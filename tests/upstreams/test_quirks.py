@@ -14,12 +14,16 @@ from millrace.upstreams import chat
 from millrace.upstreams.quirks import DROPPABLE, LEARNED_S, PRESETS, Quirks, change_for
 from tests.support.provider import CALL, DONE, END, HEAD, Provider, Script, body, event, says, scripted_provider
 
+ID = "call_" + "0123456789" * 4  # longer than OpenAI takes
 TURNS = (
     Message(role="system", parts=("Be brief.",)),
     Message(role="user", parts=("Hi",)),
-    Message(role="assistant", parts=("Hello",), reasoning="Hm."),
+    Message(role="assistant", parts=("Hello",), reasoning="Hm.", own_fields={"reasoning_details": [{"data": "x"}]}),
+    Message(
+        role="assistant", calls=(ToolCall(id=ID, name="now", arguments="{}", own_fields={"extra_content": {"a": 1}}),)
+    ),
     Message(role="assistant", calls=(ToolCall(id="c", name="now", arguments="{}"),)),
-    Message(role="tool", call_id="c", parts=("noon",)),
+    Message(role="tool", call_id=ID, parts=("noon",)),
 )
 PRICED = replace(CALL.model, tier_prices={"flex": CALL.model.price})
 ASKED = replace(
@@ -40,21 +44,67 @@ def test_every_preset_has_a_name_in_the_settings() -> None:
 
 def test_what_a_preset_may_change() -> None:
     """Never tools, the format, `stop`, or a limit."""
+    of_messages = {"name", "refusal"}
     for quirks in PRESETS.values():
-        assert quirks.drop <= set(DROPPABLE)
+        assert {name.rpartition(".")[2] for name in quirks.drop} <= {*DROPPABLE, *of_messages}
         assert chat.fields_of(ASKED, quirks)["stop"] == ["x"]
         assert quirks.max_tokens_field in chat.fields_of(ASKED, quirks)
 
 
 def test_reasoning_goes_back_where_it_is_wanted() -> None:
-    """Never, where there is some, or with every message that has calls."""
+    """Never, where there is some, or in every answer once there were calls: what has none says so with a blank."""
 
     def thoughts(reasoning: Any) -> list[str | None]:
         return [message.get("reasoning_content") for message in sent(ASKED, reasoning=reasoning)["messages"]]
 
-    assert thoughts("no") == [None] * 5
-    assert thoughts("yes") == [None, None, "Hm.", None, None]
-    assert thoughts("calls") == [None, None, None, "", None]
+    assert thoughts("no") == [None] * 6
+    assert thoughts("yes") == [None, None, "Hm.", None, None, None]
+    assert thoughts("calls") == [None, None, "Hm.", " ", " ", None]
+    assert sent(replace(ASKED, prompt=Prompt(messages=TURNS[:2])), reasoning="calls")["messages"][1].keys() == {
+        "role",
+        "content",
+    }
+
+
+def test_ids_of_calls_fit_the_provider_and_stay_pairs() -> None:
+    """Those that fit are left alone; others are replaced by the same each time, in a call and in its result."""
+
+    def ids(kind: Any) -> list[str]:
+        messages = sent(ASKED, call_ids=kind)["messages"]
+        return [messages[3]["tool_calls"][0]["id"], messages[4]["tool_calls"][0]["id"], messages[5]["tool_call_id"]]
+
+    assert ids("any") == [ID, "c", ID]
+    short, nine = ids("short"), ids("nine")
+    assert short == [short[2], "c", short[0]]
+    assert len(short[0]) <= 40
+    assert nine[0] == nine[2] != nine[1]
+    assert all(len(id_) == 9 and id_.isalnum() for id_ in nine)
+
+
+def test_a_providers_own_fields_go_back_to_those_that_take_them() -> None:
+    """All, some or none; what stays behind is told."""
+
+    def kept(own_fields: set[str]) -> tuple[bool, bool, list[str]]:
+        quirks = Quirks(own_fields=frozenset(own_fields))
+        fields, _, left = chat.request(ASKED, quirks)
+        messages = fields["messages"]
+        return "reasoning_details" in messages[2], "extra_content" in messages[3]["tool_calls"][0], left
+
+    assert kept({"*"}) == (True, True, [])
+    assert kept({"extra_content"}) == (False, True, ["without reasoning_details"])
+    assert kept(set()) == (False, False, ["without reasoning_details", "without extra_content"])
+
+
+def test_a_call_that_another_model_made_is_signed_where_it_must_be() -> None:
+    messages = sent(ASKED, signatures=True)["messages"]
+    assert messages[3]["tool_calls"][0]["extra_content"] == {"a": 1}
+    assert set(messages[4]["tool_calls"][0]["extra_content"]) == {"google"}
+
+
+def test_what_a_refusal_said_is_the_content_where_there_is_no_field_for_it() -> None:
+    asked = replace(ASKED, prompt=Prompt(messages=(Message(role="assistant", refusal="No."),)))
+    (message,) = sent(asked, drop=frozenset({"assistant.refusal"}))["messages"]
+    assert message == {"role": "assistant", "content": "No."}
 
 
 REFUSALS = {  # what providers write, and what helps
@@ -63,6 +113,19 @@ REFUSALS = {  # what providers write, and what helps
     "Unknown name \"user\" at 'generation_config'": "without user",
     "service_tier is not available on your plan": "without service_tier",
     "property 'messages.2.reasoning_content' is unsupported": "without reasoning_content",
+    "'messages.2' : for 'role:assistant' the following must be satisfied[('messages.2' : property 'reasoning_content'"
+    " is unsupported)]": "without reasoning_content",
+    "Unknown parameter: 'messages[3].tool_calls[0].extra_content'.": "without extra_content",
+    "Extra inputs are not permitted: body.messages.2.assistant.reasoning_details": "without reasoning_details",
+    "Function call is missing a thought_signature in functionCall parts.": "with thought_signature",
+    "Tool call id was call_1 but must be a-z, A-Z, 0-9, with a length of 9.": "with ids of 9 characters",
+    "Invalid 'messages[3].tool_calls[0].id': string too long. Expected a string with maximum length 40, but got 43.": (
+        "with ids of 40 characters"
+    ),
+    "* GenerateContentRequest.contents[4].parts[0].function_response.name: Name cannot be empty.": (
+        "with names of tools"
+    ),
+    "Invalid request content: Each message must have at least one content element.": "with empty content",
     "thinking is enabled but reasoning_content is missing in assistant tool call message at index 3": (
         "with reasoning_content"
     ),

@@ -80,8 +80,9 @@ async def test_and_not_twice(fault: str) -> None:
     assert raised.value.rule.retry
 
 
-async def test_a_server_that_is_just_starting() -> None:
+async def test_a_server_that_is_just_starting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its port is closed at the first try and open at the second."""
+    monkeypatch.setattr(openai, "RETRY_S", 1.0)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

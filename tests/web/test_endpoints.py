@@ -8,7 +8,7 @@ import pytest
 from millrace import __version__
 from millrace.funnel import recall
 from millrace.web.session import Session
-from tests.support.server import Running
+from tests.support.server import Running, Start
 from tests.support.wire_client import check_response, wire_client
 
 
@@ -33,6 +33,35 @@ async def test_models_are_listed_as_openai_lists_them(millrace: Running, http: a
         body = await response.json()
     assert body["object"] == "list"
     assert [model["id"] for model in body["data"]] == ["auto", "small", "large", "small-model", "large-model"]
+
+
+@pytest.mark.parametrize("name", ["auto", "large", "small-model", "mine", "org/model", "org/model/v2"])
+async def test_a_model_is_found_by_its_name(name: str, start: Start) -> None:
+    """An alias too, and one with slashes."""
+
+    def change(configuration: dict[str, Any]) -> None:
+        configuration["models"]["aliases"] = {"mine": "small", "org/model": "large", "org/model/v2": "large"}
+
+    async with start(change) as millrace, aiohttp.ClientSession(millrace.url) as http:
+        async with http.get(f"/v1/models/{name}") as response:
+            model = await response.json()
+        assert (response.status, model["id"], model["object"]) == (200, name, "model")
+        async with http.get("/v1/models") as response:
+            assert model in (await response.json())["data"]
+
+
+@pytest.mark.parametrize("name", ["nope", "*", "org/none", "large/", "Large"])
+async def test_an_unknown_model_is_not_found(name: str, start: Start) -> None:
+    """In OpenAI's shape, also where any name may be asked for."""
+
+    def change(configuration: dict[str, Any]) -> None:
+        configuration["models"]["aliases"] = {"*": "auto"}
+
+    async with start(change) as millrace, aiohttp.ClientSession(millrace.url) as http:
+        async with http.get(f"/v1/models/{name}") as response:
+            error = (await response.json())["error"]
+        assert (response.status, error["code"], error["param"]) == (404, "model_not_found", "model")
+        assert error["type"] == "invalid_request_error"
 
 
 async def test_a_plain_get_is_told_to_upgrade(millrace: Running, http: aiohttp.ClientSession) -> None:

@@ -62,10 +62,12 @@ async def upgraded(url: str) -> AsyncIterator[Wire]:
 
 
 async def close_code(reader: asyncio.StreamReader) -> int:
-    """Return the code with which the server closes; only control frames may come before."""
+    """Return the code with which the server closes; control frames and short texts may come before."""
     async with asyncio.timeout(10):
         while True:
             first, length = await reader.readexactly(2)
+            if length == 126:
+                length = int.from_bytes(await reader.readexactly(2))
             payload = await reader.readexactly(length)
             if first & 0x0F == 8:
                 code: int = struct.unpack("!H", payload[:2])[0]

@@ -53,7 +53,7 @@ GZIP = HEAD.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
     "answer", [b"data: {nonsense\n\n", b"data: \xff\xfe\n\n", b'data: {"choices": 3}\n\n', b"\x1f\x8bnot gzip"]
 )
 async def test_nothing_a_provider_sends_is_a_traceback(head: bytes, answer: bytes) -> None:
-    """However often; each request ends as failed."""
+    """However often; each request ends as failed. The log has one line that the model fails, and why."""
     sent = head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(answer), answer)
     async with (
         scripted_provider(says(sent)) as provider,
@@ -66,6 +66,9 @@ async def test_nothing_a_provider_sends_is_a_traceback(head: bytes, answer: byte
                 assert check_response(events)["status"] == "failed"
             gc.collect()
             await asyncio.sleep(0.05)
+    (line,) = logs.from_millrace.getvalue().splitlines()
+    assert '"model failed"' in line
+    logs.from_millrace.truncate(0)
     assert_quiet(logs, 1)
 
 

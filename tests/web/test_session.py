@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -11,7 +10,6 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Origin
 
-from millrace.wire import limits
 from tests.support.server import Running, Start, answers_up_to, paused_at
 from tests.support.waiting import until
 from tests.support.wire_client import (
@@ -404,17 +402,6 @@ async def test_binary_frames_close_the_connection(millrace: Running) -> None:
             await client.connection.recv()
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1003
-
-
-async def test_a_message_over_the_limit_closes_the_connection(millrace: Running) -> None:
-    """1009."""
-    async with wire_client(millrace.ws_url) as client:
-        with suppress(ConnectionClosedError):  # it may come before all is sent
-            await client.connection.send("x" * (limits.MAX_MESSAGE_BYTES + 1))
-        with pytest.raises(ConnectionClosedError) as closed:
-            await client.connection.recv()
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1009
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example", ""])

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from millrace.web.slices import BYTES, FRAMES, Slices
+from millrace.web.slices import BEGINNING, BYTES, FRAMES, Slices
 
 
 def frame(length: int) -> bytes:
@@ -69,6 +69,43 @@ def test_nothing_is_lost_or_moved(lengths: list[int], cuts: list[int]) -> None:
         while slices.has_frame:
             taken += slices.take()
     assert taken == data
+
+
+def text(payload: bytes, *, opcode: int = 1, fin: bool = True, mask: bytes = b"mask") -> bytes:
+    """Return a masked frame."""
+    first, length = (0x80 if fin else 0) | opcode, len(payload)
+    header = bytes((first, 0xFE)) + length.to_bytes(2) if length < 65_536 else bytes((first, 0xFF)) + length.to_bytes(8)
+    return header + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+
+
+@pytest.mark.parametrize("opcode", [0, 1])
+@pytest.mark.parametrize("fin", [True, False])
+def test_a_frame_of_text_that_is_too_long_is_an_empty_one(opcode: int, *, fin: bool) -> None:
+    """Its bits stay, and its beginning is known as soon as it has come; what follows is untouched."""
+    slices = Slices(longest=100_000)
+    payload = b"beginning" * 20_000
+    data = frame(3) + text(payload, opcode=opcode, fin=fin) + frame(5)
+    slices.add(data[:3000])
+    assert (slices.take(), slices.too_big) == (frame(3), None)
+    assert not slices.has_frame
+    assert slices.take() == b""
+    slices.add(data[3000:6000])
+    assert slices.has_frame
+    assert slices.take() == bytes(((0x80 if fin else 0) | opcode, 0x80)) + b"mask"
+    assert slices.too_big is not None
+    assert (slices.too_big.beginning, slices.too_big.size) == (payload[:BEGINNING], len(payload))
+    for at in range(6000, len(data), 7000):
+        slices.add(data[at : at + 7000])
+    assert (slices.take(), slices.too_big) == (frame(5), None)
+
+
+@pytest.mark.parametrize("opcode", [2, 8, 9, 10])
+def test_other_frames_are_for_the_parser(opcode: int) -> None:
+    """It knows what to do with them."""
+    slices = Slices(longest=1000)
+    data = text(b"x" * 2000, opcode=opcode)
+    slices.add(data)
+    assert (slices.take(), slices.too_big) == (data, None)
 
 
 def test_what_is_dropped_is_gone() -> None:

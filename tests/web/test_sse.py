@@ -157,8 +157,8 @@ async def test_a_body_that_is_none(millrace: Running, http: aiohttp.ClientSessio
         ("GET", "/v1/tickets", 405),
         ("PATCH", f"{RESPONSES}/resp_1", 405),
         ("GET", f"{RESPONSES}/resp_1/cancel", 405),
-        ("GET", "/v1/embeddings", 404),
-        ("POST", "/v1/embeddings", 404),
+        ("GET", "/v1/audio/speech", 404),
+        ("POST", "/v1/audio/speech", 404),
         ("GET", RESPONSES, 426),
     ],
 )
@@ -301,7 +301,7 @@ async def test_there_is_no_other_socket(millrace: Running) -> None:
     with captured_logs() as logs, pytest.raises(InvalidStatus) as refused:
         async with connect(f"{millrace.ws_url}/v1/nothing"):
             pass
-    assert refused.value.response.status_code == 403
+    assert refused.value.response.status_code == 404
     assert logs.warnings == []
 
 

@@ -258,3 +258,15 @@ def test_both_dialects_mean_the_same(role: str, texts: list[str]) -> None:
     parts = [{"type": "input_text", "text": text} for text in texts]
     there = requests.read_create({"input": [{"role": role, "content": parts}, ASKED]}, CHECKS)
     assert replace(here, paths=there.paths) == there
+
+
+def test_a_providers_own_fields_stay_with_their_message_and_their_call() -> None:
+    """As clients send them back that keep them; what is empty is nothing."""
+    signed = {"extra_content": {"google": {"thought_signature": "s=="}}}
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    answer = {"role": "assistant", "content": None, "tool_calls": [call | signed, call | {"id": "d", "index": 1}]}
+    answer |= {"reasoning": "Hm.", "reasoning_details": [1], "refusal": None, "annotations": [], "audio": None, "x": ""}
+    fields = {"messages": [{"role": "user", "content": "?"}, answer]}
+    turn = read_completion(fields, ()).prompt.messages[1]
+    assert (turn.reasoning, turn.own_fields) == ("Hm.", {"reasoning_details": [1]})
+    assert [made.own_fields for made in turn.calls] == [signed, {}]

@@ -115,7 +115,7 @@ def test_what_both_sides_write_has_no_defaults() -> None:
 def test_the_endpoints_of_the_document_are_those_of_the_server() -> None:
     routes = app.create_app(settings.build(configuration_for("http://127.0.0.1:1", "http://127.0.0.1:2"), {})).routes
     served = {
-        (method.lower(), route.path)
+        (method.lower(), route.path_format)
         for route in routes
         if isinstance(route, Route) and route.path not in ("/asyncapi.json", "/openapi.json")
         for method in (route.methods or set()) - {"HEAD"}
@@ -191,6 +191,8 @@ async def test_what_is_done_with_a_response_is_in_the_contract(millrace: Running
             path = f"/v1/responses/{(await answer.json())['id']}"
         async with client.get(path) as answer:
             frames.validate_answer("get", one, answer.status, await answer.json())
+        async with client.get(f"{path}/input_items") as answer:
+            frames.validate_answer("get", f"{one}/input_items", answer.status, await answer.json())
         async with client.get(f"{path}?stream=true") as answer:
             events = [json.loads(line[6:]) async for line in answer.content if line.startswith(b"data: ")]
         assert events[-1]["type"] == "response.completed"

@@ -131,7 +131,9 @@ def user(*parts: Any) -> dict[str, Any]:
 IMAGE = {"type": "input_image", "image_url": "u"}
 FAULTS: list[tuple[list[Any], str, str]] = [
     ([{"type": "web_search_call"}], "input[0].type", "not supported; write message, function_call"),
-    ([{"type": "item_reference", "id": "msg_1"}], "input[0]", "send the item itself"),
+    ([{"type": "item_reference", "id": ""}], "input[0].id", "length >= 1"),
+    ([ASKED, {"type": "item_reference", "id": 7}], "input[1].id", "a string"),
+    ([ASKED, {"type": "item_reference"}], "input[1].id", "missing"),
     ([{"role": "tool", "content": "x"}], "input[0].role", "assistant, developer, system, user"),
     ([{"content": "x"}], "input[0].role", "missing"),
     ([ASKED, OUTPUT], "input[1].call_id", "no function_call before it"),

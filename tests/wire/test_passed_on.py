@@ -13,6 +13,8 @@ from hypothesis import given, strategies as st
 from millrace.errors import MillraceError
 from millrace.types import Call, Message
 from millrace.upstreams import chat
+from millrace.upstreams.quirks import PRESETS
+from millrace.wire import carried, items, stored_items
 from millrace.wire.completions import read_completion
 from millrace.wire.requests import Create, read_create
 from tests.support.provider import CALL
@@ -115,12 +117,25 @@ def test_any_field_at_any_place_is_sent_unchanged_or_told_by_its_path(
     provider, notes = sent(read(asked, ()))
     plain, no_notes = sent(read(body, ()))
     assert no_notes == []
-    if notes:
+    if value in ([], {}, "") and is_beside_an_answer(body, place):  # as SDKs send back what an answer did not have
+        assert (provider, notes) == (plain, [])
+    elif notes:
         assert notes == [f"without {written((*place, 'x_vendor'))}"]
         assert provider == plain
     else:
         assert found(provider, "x_vendor") == [value]
         assert without(provider, "x_vendor") == simplified(plain)
+
+
+def is_beside_an_answer(body: dict[str, Any], place: tuple[Any, ...]) -> bool:
+    """Whether an object is an earlier answer, or a call of one."""
+    *parents, last = place or ("",)
+    if parents[-1:] == ["tool_calls"]:
+        return True
+    if parents not in (["messages"], ["input"]):
+        return False
+    item: dict[str, Any] = body[parents[0]][last]
+    return item.get("role") == "assistant" or item.get("type") == "function_call"
 
 
 def found(value: Any, name: str) -> list[Any]:
@@ -182,10 +197,11 @@ def test_what_is_passed_on_is_where_chat_completions_have_it(
 
 TOLD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"truncation": "auto", "max_tool_calls": 3, "background": False}, ("truncation", "max_tool_calls")),
-    ({"include": ["reasoning.encrypted_content", "message.output_text.logprobs"]}, ("include[0]",)),
+    ({"include": ["file_search_call.results", "message.output_text.logprobs"]}, ("include[0]",)),
+    ({"include": ["reasoning.encrypted_content"], "reasoning": {"summary": "auto"}}, ()),
     ({"top_logprobs": 5}, ("top_logprobs",)),
     ({"truncation": "disabled", "include": [], "top_logprobs": 0, "stream_options": {}}, ()),
-    ({"reasoning": {"summary": "auto"}}, ("reasoning.summary",)),
+    ({"reasoning": {"budget": 5}}, ("reasoning.budget",)),
     ({"millrace": {"strateggy": "small"}}, ("millrace.strateggy",)),
     (
         {"input": [{"role": "user", "content": "z", "id": "m", "status": "completed", "phase": "final_answer"}]},
@@ -204,6 +220,22 @@ TOLD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         {"input": [{"type": "reasoning", "id": "r", "summary": [], "encrypted_content": "e"}, *RESPONSES["input"]]},
         ("input[0].encrypted_content",),
     ),
+    (
+        {
+            "input": [
+                {
+                    "type": "reasoning",
+                    "id": "rs",
+                    "status": "completed",
+                    "summary": [{"type": "summary_text", "text": "Hm."}],
+                    "content": [{"type": "reasoning_text", "text": "Hm."}],
+                    "encrypted_content": carried.write({}, {}),
+                },
+                *RESPONSES["input"],
+            ]
+        },
+        (),
+    ),
 ]
 
 
@@ -217,12 +249,44 @@ def test_what_sdks_put_into_their_history_is_not_sent() -> None:
     """No provider takes what openai-python has parsed out of an answer."""
     function = {"name": "f", "arguments": "{}", "parsed_arguments": {}}
     call = {"id": "c", "type": "function", "function": function, "index": 0}
-    said = {"role": "assistant", "content": "{}", "parsed": {"a": 1}, "audio": None, "tool_calls": [call]}
+    said: dict[str, Any] = {
+        "role": "assistant",
+        "content": "{}",
+        "parsed": {"a": 1},
+        "audio": None,
+        "tool_calls": [call],
+    }
+    said |= {"annotations": [1], "function_call": function}
     result = {"role": "tool", "tool_call_id": "c", "content": "4"}
     provider, notes = sent(read_completion({"messages": [said, result]}, ()))
-    assert notes == ["without messages[0].parsed", "without messages[0].tool_calls[0].index"]
-    assert "parsed" not in json.dumps(provider)
+    lost = ("parsed", "tool_calls[0].index", "annotations", "function_call")
+    assert set(notes) == {f"without messages[0].{path}" for path in lost}
+    assert provider["messages"][0].keys() == {"role", "content", "tool_calls"}
     assert provider["messages"][0]["tool_calls"][0].keys() == {"id", "type", "function"}
+
+
+STRICT = ("openai", "azure", "mistral", "groq")
+
+
+@pytest.mark.parametrize("preset", STRICT)
+@pytest.mark.parametrize(
+    ("body", "read", "place"),
+    [
+        (CHAT, read_completion, ("messages", 4)),
+        (CHAT, read_completion, ("messages", 4, "tool_calls", 0)),
+        (RESPONSES, read_create, ("input", 4)),
+        (RESPONSES, read_create, ("input", 6)),
+    ],
+)
+def test_what_stands_beside_an_answer_goes_to_providers_that_take_it_only(
+    body: dict[str, Any], read: Callable[..., Create], place: tuple[Any, ...], preset: str
+) -> None:
+    """As a provider's own fields do, wherever the client found them."""
+    call = replace(CALL, prompt=read(with_field(body, place, "x_vendor", 1), ()).prompt)
+    fields, _, notes = chat.request(call, PRESETS[preset])
+    assert found(fields, "x_vendor") == []
+    assert "without x_vendor" in notes
+    assert found(chat.fields_of(call), "x_vendor") == [1]
 
 
 def test_what_millrace_sends_itself_is_never_replaced_and_that_is_told() -> None:
@@ -257,6 +321,33 @@ def test_what_is_passed_on_survives_the_disk() -> None:
     create = read_completion(with_field(CHAT, ("messages", 1, "content", 1, "image_url"), "x", {"y": [1]}), ())
     kept = msgspec.json.decode(msgspec.json.encode(create.prompt.messages), type=tuple[Message, ...])
     assert kept == create.prompt.messages
+
+
+def test_what_is_passed_on_stays_with_the_items_of_a_turn() -> None:
+    """As they are kept one by one, and as a turn is made of them again."""
+    body = with_field(CHAT, ("messages", 4, "content", 1), "x", 1)
+    call = body["messages"][4]["tool_calls"][0]
+    body["messages"][4]["tool_calls"] += [call | {"id": "d", "function": call["function"] | {"x": 2}}]
+    body = with_field(body, ("messages", 5, "content", 0), "x", 3)
+    messages = read_completion(body, ()).prompt.messages
+    kept = stored_items.input_pieces("resp_" + 32 * "0", messages)
+    assert len(kept) == len(messages) + 2
+    assert [path for piece in kept.values() for path, _ in piece.unread] == [
+        ("content", 0, "x"),
+        ("tool_calls", 0, "function", "x"),
+        ("content", 0, "x"),
+    ]
+    assert items.assembled(kept.values()) == messages
+
+
+def test_what_is_passed_on_of_items_beside_references_is_kept() -> None:
+    """Until it is known what they refer to, every item is a message of its own."""
+    body = with_field(RESPONSES, ("input", 4, "content", 1), "x", 1)
+    whole = read_create(body, ()).prompt.messages
+    pieces = read_create(body | {"input": [*body["input"], {"id": "msg_1"}]}, ()).prompt.messages
+    assert len(pieces) == len(body["input"]) + 1
+    assert items.assembled(pieces[:-1]) == whole
+    assert whole[3].unread == ((("content", 0, "x"), 1),)
 
 
 @pytest.mark.parametrize("name", ["messages", "model", "millrace", "extra_body"])

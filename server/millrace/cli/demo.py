@@ -40,9 +40,14 @@ def _demo_tree(port: int, small: Simulator, large: Simulator) -> dict[str, objec
         "small": {"input": "0.15", "cached_input": "0.075", "output": "0.60"},
         "large": {"input": "2.50", "cached_input": "1.25", "output": "10.00"},
     }
-    models = {
+    models: dict[str, dict[str, object]] = {
         name: {"upstream": "openai", "base_url": model.base_url, "model": model.profile.model, "price": prices[name]}
         for name, model in (("small", small), ("large", large))
+    }
+    models["embeddings"] = {
+        "base_url": small.base_url,
+        "model": "small-embedding-model",
+        "price": {"input": "0.02"},
     }
     cache = {"index_above": 3}  # so low that the demo uses the index
     server = {"port": port, "data_dir": ":memory:", "drain_s": 0}  # Ctrl-C stops at once

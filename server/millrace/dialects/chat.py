@@ -11,7 +11,7 @@ from millrace.dialects.metadata import metadata_of, service_tier_of
 from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import FailedWithUsage, MillraceError
 from millrace.funnel.response_log import Ended, Fact, ResponseLog, Revised, Routed
-from millrace.types import Aside, CallPiece, Refusal, Request, Status, Thought
+from millrace.types import Aside, CallPiece, OwnFields, Refusal, Request, Status, Thought
 from millrace.wire import chunks
 from millrace.wire.chunks import CallDelta, Chunk, ChunkChoice, Delta, FunctionDelta, LastChunk
 from millrace.wire.completions import CalledFunction
@@ -54,13 +54,17 @@ class CompletionProjection(Projection):
                 self._add(Delta(refusal=aside.text), len(aside.text))
             case CallPiece():
                 self._add(Delta(tool_calls=[self._call(aside)]), len(aside.arguments))
+            case OwnFields():
+                self._add(chunks.with_own_fields(Delta(), aside.fields))
 
     def _call(self, piece: CallPiece) -> CallDelta:
         if piece.index in self._calls:
-            return CallDelta(index=piece.index, function=FunctionDelta(arguments=piece.arguments))
+            delta = CallDelta(index=piece.index, function=FunctionDelta(arguments=piece.arguments))
+            return chunks.with_own_fields(delta, piece.own_fields)
         self._calls.add(piece.index)
         function = FunctionDelta(name=piece.name, arguments=piece.arguments)
-        return CallDelta(index=piece.index, id=piece.id, type="function", function=function)
+        delta = CallDelta(index=piece.index, id=piece.id, type="function", function=function)
+        return chunks.with_own_fields(delta, piece.own_fields)
 
     def _open(self) -> None:
         """Add the chunk with the role, which comes before the first text: by then it is known which model answers."""
@@ -113,7 +117,12 @@ def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
     if not ended.accepted:
         raise FailedWithUsage(error_of(ended), chunks.usage_of_completion(ended.statement))
     answer = response.message()
-    calls = [chunks.CallOfCompletion(call.id, CalledFunction(call.name, call.arguments)) for call in answer.calls]
+    calls = [
+        chunks.with_own_fields(
+            chunks.CallOfCompletion(call.id, CalledFunction(call.name, call.arguments)), call.own_fields
+        )
+        for call in answer.calls
+    ]
     message = chunks.CompletionMessage(
         content=None if not answer.text and (calls or answer.refusal) else answer.text,
         refusal=answer.refusal or None,
@@ -126,7 +135,9 @@ def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
         model=ended.model or request.model,
         choices=[
             chunks.CompletionChoice(
-                message, finish_of(ended, calls=bool(calls)), logprobs=chunks.logprobs_of(response.scores())
+                chunks.with_own_fields(message, answer.own_fields),
+                finish_of(ended, calls=bool(calls)),
+                logprobs=chunks.logprobs_of(response.scores()),
             )
         ],
         usage=chunks.usage_of_completion(ended.statement),

@@ -6,8 +6,8 @@ An answer has at most one reasoning item and one message item; each tool call is
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from millrace.types import CallPiece, Refusal, Thought, joined
-from millrace.wire import responses as wire
+from millrace.types import CallPiece, OwnFields, Refusal, Thought, joined
+from millrace.wire import carried, responses as wire
 
 
 class AddEvent(Protocol):
@@ -39,19 +39,27 @@ class _OpenCall:
 
 
 class OutputItems:
-    """The items of one answer. `add_event` takes events, `add_text` the deltas of the text part, in one order."""
+    """The items of one answer. `add_event` takes events, `add_text` the deltas of the text part, in one order.
 
-    def __init__(self, response_id: str, add_event: AddEvent, add_text: Callable[[list[str]], None]) -> None:
+    With `summarised` the reasoning is the item's summary, not its content: many clients show nothing else.
+    """
+
+    def __init__(
+        self, response_id: str, add_event: AddEvent, add_text: Callable[[list[str]], None], *, summarised: bool = False
+    ) -> None:
         hexadecimal = response_id.removeprefix("resp_")
         self.message_id = "msg_" + hexadecimal
         self.reasoning_id = "rs_" + hexadecimal
         self._call_id = "fc_" + hexadecimal
         self._add_event = add_event
         self._add_text = add_text
+        self._summarised = summarised
         self._order: list[str] = []  # item ids by output index
         self._text: _OpenPart | None = None
         self._refusal: _OpenPart | None = None
         self._reasoning: _OpenPart | None = None
+        self._own_fields: dict[str, Any] = {}  # the provider's own fields, and those beside each call, by its id
+        self._call_own_fields: dict[str, dict[str, Any]] = {}
         self._calls: dict[int, _OpenCall] = {}
 
     @property
@@ -85,24 +93,37 @@ class OutputItems:
         """Add a delta of the reasoning."""
         if self._reasoning is None:
             self._reasoning = _OpenPart(0)
-            at = self._add(self.reasoning_id, wire.Reasoning(self.reasoning_id, "in_progress"))
-            self._add_event(wire.PartAdded(item_id=self.reasoning_id, part=wire.ReasoningText(""), output_index=at))
+            at = self._add_reasoning()
+            self._add_event(
+                wire.SummaryPartAdded(item_id=self.reasoning_id, part=wire.SummaryText(""), output_index=at)
+                if self._summarised
+                else wire.PartAdded(item_id=self.reasoning_id, part=wire.ReasoningText(""), output_index=at)
+            )
         self._reasoning.deltas.append(thought.text)
         at = self._order.index(self.reasoning_id)
-        event = wire.ReasoningDelta(item_id=self.reasoning_id, delta=thought.text, output_index=at)
-        self._add_event(event, len(thought.text))
+        delta = wire.SummaryDelta if self._summarised else wire.ReasoningDelta
+        self._add_event(delta(item_id=self.reasoning_id, delta=thought.text, output_index=at), len(thought.text))
 
     def call(self, piece: CallPiece) -> None:
         """Add a delta of a tool call."""
         call = self._calls.get(piece.index)
+        if piece.own_fields:
+            self._add_reasoning()
         if call is None:
             item_id = f"{self._call_id}_{piece.index}"
             item = wire.FunctionCall(item_id, piece.id, piece.name, "", "in_progress")
             call = self._calls[piece.index] = _OpenCall(item, self._add(item_id, item))
+        if piece.own_fields:
+            self._call_own_fields.setdefault(call.item.call_id, {}).update(piece.own_fields)
         if piece.arguments:
             call.arguments.deltas.append(piece.arguments)
             event = wire.ArgumentsDelta(item_id=call.item.id, delta=piece.arguments, output_index=call.index)
             self._add_event(event, len(piece.arguments))
+
+    def own_fields(self, own_fields: OwnFields) -> None:
+        """Add fields of the provider's own. They are carried by the reasoning item."""
+        self._add_reasoning()
+        self._own_fields |= own_fields.fields
 
     def revise(self) -> list[str]:
         """Drop all text; return the ids of the items that had some. Items stay open for the text of another model."""
@@ -128,8 +149,13 @@ class OutputItems:
         if item_id == self.message_id:
             return wire.OutputMessage(item_id, status, self._parts())
         if item_id == self.reasoning_id:
-            assert self._reasoning is not None, "it is open"
-            return wire.Reasoning(item_id, status, [wire.ReasoningText(self._reasoning.text)])
+            own_fields = carried.write(self._own_fields, self._call_own_fields)
+            item = wire.Reasoning(item_id, status, encrypted_content=own_fields)
+            if self._reasoning is not None and self._summarised:
+                item.summary = [wire.SummaryText(self._reasoning.text)]
+            elif self._reasoning is not None:
+                item.content = [wire.ReasoningText(self._reasoning.text)]
+            return item
         call = next(call for call in self._calls.values() if call.item.id == item_id)
         return wire.FunctionCall(item_id, call.item.call_id, call.item.name, call.arguments.text, status)
 
@@ -150,8 +176,11 @@ class OutputItems:
                     self._add_event(
                         wire.PartDone(item_id=item_id, part=part, output_index=at, content_index=index), repeated=size
                     )
-            case wire.Reasoning():
-                (reasoning,) = item.content
+            case wire.Reasoning(summary=[part]):
+                size = len(part.text)
+                self._add_event(wire.SummaryDone(item_id=item_id, text=part.text, output_index=at), repeated=size)
+                self._add_event(wire.SummaryPartDone(item_id=item_id, part=part, output_index=at), repeated=size)
+            case wire.Reasoning(content=[reasoning]):
                 size = len(reasoning.text)
                 self._add_event(
                     wire.ReasoningDone(item_id=item_id, text=reasoning.text, output_index=at), repeated=size
@@ -170,6 +199,11 @@ class OutputItems:
         self._add_event(wire.PartAdded(item_id=self.message_id, part=part, output_index=at, content_index=opened.index))
         return opened
 
+    def _add_reasoning(self) -> int:
+        if self.reasoning_id in self._order:
+            return self._order.index(self.reasoning_id)
+        return self._add(self.reasoning_id, wire.Reasoning(self.reasoning_id, "in_progress"))
+
     def _add(self, item_id: str, item: wire.Item) -> int:
         self._order.append(item_id)
         at = len(self._order) - 1
@@ -183,7 +217,8 @@ def length(item: wire.Item) -> int:
         case wire.OutputMessage():
             return sum(map(_length, item.content))
         case wire.Reasoning():
-            return sum(len(part.text) for part in item.content)
+            words = sum(len(part.text) for part in item.content) + sum(len(part.text) for part in item.summary)
+            return words + (len(item.encrypted_content) if isinstance(item.encrypted_content, str) else 0)
         case wire.FunctionCall():
             return len(item.arguments)
 

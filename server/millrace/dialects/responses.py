@@ -14,7 +14,7 @@ from millrace.dialects.metadata import metadata_of, service_tier_of
 from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import MillraceError
 from millrace.funnel.response_log import Ended, Fact, Metered, ResponseLog, Revised, Routed, Started
-from millrace.types import Aside, CallPiece, Refusal, Status, Thought
+from millrace.types import Aside, CallPiece, OwnFields, Refusal, Status, Thought
 from millrace.wire import responses as wire
 
 _TERMINALS: dict[Status, type[wire.Terminal]] = {
@@ -35,7 +35,9 @@ class ResponsesProjection(Projection):
         self._created_at = created_at
         self._negotiated = negotiated
         self._has_usage = False  # a `millrace.usage` has been sent
-        self.output = OutputItems(request.id, self.event_log.event, self.event_log.text)
+        self.output = OutputItems(
+            request.id, self.event_log.event, self.event_log.text, summarised=request.reasoning_summary
+        )
         self._echoed = len(request.instructions or "") + request.prompt.tools_size  # characters that every body repeats
 
     def _show_text(self, deltas: list[str]) -> None:
@@ -64,6 +66,8 @@ class ResponsesProjection(Projection):
                 self.output.refusal(aside)
             case CallPiece():
                 self.output.call(aside)
+            case OwnFields():
+                self.output.own_fields(aside)
 
     def _route(self, fact: Routed) -> None:
         if self._negotiated:

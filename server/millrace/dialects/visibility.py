@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from millrace.funnel.response_log import Committed, Ended, Fact, Revised, grouped
-from millrace.types import Aside, CallPiece, Delivery, Refusal, Thought, joined
+from millrace.types import Aside, CallPiece, Delivery, OwnFields, Refusal, Thought, joined
 
 
 class Visibility:
@@ -29,7 +29,7 @@ class Visibility:
         self._delivery = delivery
         self._passes_text = speculative and delivery.shows(committed=False)  # text is passed on at once
         self._held_back: list[str | Aside] = []
-        self._calls: list[CallPiece] = []
+        self._until_accepted: list[CallPiece | OwnFields] = []
 
     def text(self, deltas: list[str]) -> None:
         """Pass on or hold back the text deltas of one read."""
@@ -45,20 +45,20 @@ class Visibility:
                 self._show_aside(fact)
             case Thought() | Refusal():
                 self._held_back.append(fact)
-            case CallPiece():
-                self._calls.append(fact)
+            case CallPiece() | OwnFields():
+                self._until_accepted.append(fact)
             case Revised():
                 self._held_back.clear()
-                self._calls.clear()
+                self._until_accepted.clear()
             case Committed() if self._delivery.shows(committed=True):
                 self._release()
             case Ended() if fact.accepted:
                 self._release()
-                for piece in self._calls:
-                    self._show_aside(piece)
+                for aside in self._until_accepted:
+                    self._show_aside(aside)
             case Ended():
                 self._held_back.clear()
-                self._calls.clear()
+                self._until_accepted.clear()
 
     def _release(self) -> None:
         """Pass on what was held back, adjacent text as one delta, and from now on everything at once."""

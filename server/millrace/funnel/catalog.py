@@ -12,9 +12,12 @@ ANY = "*"  # the alias of every name that is not known
 class Catalog:
     """The two configured models, their names and their aliases."""
 
-    def __init__(self, small: Model, large: Model, aliases: Mapping[str, str], default: Strategy) -> None:
+    def __init__(
+        self, small: Model, large: Model, aliases: Mapping[str, str], default: Strategy, *, embeddings: str = ""
+    ) -> None:
         self.small = small
         self.large = large
+        self._embeddings = embeddings  # the name of the model for embeddings, if there is one
         self._aliases = aliases
         self._strategies = {
             "auto": default,
@@ -32,7 +35,8 @@ class Catalog:
     @property
     def names(self) -> list[str]:
         """All names, as `/v1/models` lists them: the models', then the aliases."""
-        return [*self._strategies, *(alias for alias in self._aliases if alias != ANY)]
+        embeddings = [self._embeddings] if self._embeddings else []
+        return [*self._strategies, *embeddings, *(alias for alias in self._aliases if alias != ANY)]
 
     def input_limit(self, strategy: Strategy) -> int:
         """Return the most tokens of a prompt that, with an answer, fits every model that the strategy may call.
@@ -57,14 +61,30 @@ class Catalog:
         A name that is neither a model's nor an alias is what the alias `*` stands for. Without that alias it raises
         `model_not_found`.
         """
-        if name not in self._strategies:
+        if name not in self._strategies and name != self._embeddings:
             name = self._aliases.get(name) or self._aliases.get(ANY, name)
+        if name == self._embeddings:
+            message = f"model: {name[:80]!r} makes embeddings; ask for them at /v1/embeddings, or name another model"
+            raise MillraceError("model_not_found", message, param="model")
         if name not in self._strategies:
-            names = ", ".join(self.names)
-            raise MillraceError(
-                "model_not_found", f"model: {name[:80]!r} is not known; write one of {names}", param="model"
-            )
+            raise self.not_found(name)
         return name, requested or self._strategies[name]
+
+    def embeddings_model(self, name: str) -> str:
+        """Return the name of the model for embeddings that a request means. Raises `model_not_found`.
+
+        `*` does not count here: vectors of different models cannot be compared.
+        """
+        if self._embeddings not in (name, self._aliases.get(name)):
+            message = f"model: {name[:80]!r} makes no embeddings; write {self._embeddings}"
+            raise MillraceError("model_not_found", message, param="model")
+        return self._embeddings
+
+    def not_found(self, name: str) -> MillraceError:
+        """Return the error for a name that is no model's and no alias."""
+        names = ", ".join(self.names)
+        message = f"model: {name[:80]!r} is not known; write one of {names}"
+        return MillraceError("model_not_found", message, param="model")
 
 
 def _input_limit(model: Model) -> int:

@@ -118,7 +118,7 @@ def _unanswered(
         reason=reason,
         error=error and without_traceback(error),
         model=last.model if last else None,
-        source=Source(last.tier.value) if last else None,
+        source=Source(last.tier) if last else None,
         cache=response.cache,
         trimmed_tokens=bill.trimmed_tokens,
         failed=response.failed,

@@ -137,7 +137,12 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
         parts[0] = first.lstrip()
     if trimmed and isinstance(last := parts[-1], str):
         parts[-1] = last.rstrip()
-    calls = _json([[call.id, call.name, call.arguments] for call in message.calls])
+    calls = _json(
+        [
+            [call.id, call.name, call.arguments, *([own_fields] if (own_fields := _own(call.own_fields)) else ())]
+            for call in message.calls
+        ]
+    )
     return _digest(
         message.role,
         message.name,
@@ -145,9 +150,14 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
         calls,
         message.reasoning,
         message.refusal,
+        *((_json(own_fields),) if (own_fields := _own(message.own_fields)) else ()),
         *chain.from_iterable(map(_part, parts)),
         *chain.from_iterable(("extra", extra) for extra in _extras(message.unread)),
     )
+
+
+def _own(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in _NOT_OF_THE_ANSWER}
 
 
 def _extras(extras: Unread) -> list[str]:

@@ -19,6 +19,7 @@ from millrace.types import (
     CallPiece,
     Failure,
     Message,
+    OwnFields,
     Refusal,
     Request,
     Scored,
@@ -32,10 +33,12 @@ from millrace.types import (
     Tier,
     calls_of,
     joined,
+    own_fields_of,
     reasoning_of,
     refusal_of,
     scores_of,
 )
+from millrace.types.conversation import memory_bytes_of
 from millrace.wire import limits
 
 # Bytes, about; a test holds what is counted of a run against what Python allocates.
@@ -362,6 +365,7 @@ class ResponseLog:
             calls=calls_of(asides),
             reasoning=reasoning_of(asides),
             refusal=refusal_of(asides),
+            own_fields=own_fields_of(asides),
         )
 
     def scores(self) -> bytes:
@@ -437,7 +441,9 @@ def _size_of(fact: Fact | str) -> int:
         case Thought() | Refusal():
             return FACT_SIZE + getsizeof(fact.text)
         case CallPiece():
-            return FACT_SIZE + getsizeof(fact.arguments)
+            return FACT_SIZE + getsizeof(fact.arguments) + memory_bytes_of(fact.own_fields)
+        case OwnFields():
+            return FACT_SIZE + memory_bytes_of(fact.fields)
         case Routed():
             return FACT_SIZE + sum(getsizeof(failure.message) for failure in fact.failed)
     return FACT_SIZE

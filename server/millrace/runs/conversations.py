@@ -1,6 +1,10 @@
 """Conversations (PROTOCOL.md, Conversations): what a request continues, and what is kept for the next one."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+
+import msgspec
+from msgspec import Struct
 
 from millrace import log
 from millrace.dialects.responses import body_of
@@ -8,30 +12,72 @@ from millrace.errors import MillraceError
 from millrace.ports import Archive
 from millrace.runs.run import Run
 from millrace.runs.runs import Runs
-from millrace.types import Message, Request, StoredResponse
-from millrace.wire import responses as wire
+from millrace.types import Message, Request, Status, StoredResponse
+from millrace.wire import items, limits, responses as wire, stored_items
 
 PARAM = "previous_response_id"
+
+
+class _Shown(Struct):
+    """What is read again of a stored response's body."""
+
+    status: str
+    output: list[msgspec.Raw]
 
 
 class Conversations:
     """Responses are in memory for a while, and on disk if their request said `store: true`."""
 
-    def __init__(self, runs: Runs, archive: Archive) -> None:
+    def __init__(self, runs: Runs, archive: Archive, *, max_bytes: int = limits.MAX_MESSAGE_BYTES) -> None:
         self._runs = runs
         self._archive = archive
+        self._max_bytes = max_bytes  # of all that the references of one request stand for
 
     async def continued(self, request: Request, last: Run | None) -> tuple[Message, ...]:
         """Return a request's messages after those of the conversation it continues; `last` is its lane's last run."""
         before = await self._before(request, last)
         own = 0 if request.instructions is None else 1  # instructions are not carried over
         messages = (*request.prompt.messages[:own], *before, *request.prompt.messages[own:])
-        called = {call.id for message in messages for call in message.calls}
-        for message in request.prompt.messages:
-            if message.call_id is not None and message.call_id not in called:
-                error = f"input: call_id {message.call_id[:80]!r} belongs to no tool call of this conversation"
-                raise MillraceError("invalid_request", error, param="input")
+        _check_calls(request.prompt.messages, messages)
         return messages
+
+    async def resolved(self, request: Request, last: Run | None) -> tuple[Message, ...]:
+        """Return a request's messages with the items that it refers to; `last` is its lane's last run.
+
+        Raises `item_not_found`, or `message_too_big` if they are longer together than a request may be.
+        """
+        pieces: list[Message] = []
+        known: dict[str, dict[str, Message]] = {}  # by response
+        named: set[str] = set()
+        size = 0
+        for piece in request.prompt.messages:
+            if piece.role == items.REFERENCE:
+                if piece.text in named:
+                    raise MillraceError("invalid_request", f"{piece.name}: it is named twice", param=piece.name)
+                named.add(piece.text)
+                piece = await self._item(request.tenant, piece, last, known)  # noqa: PLW2901 - what it stands for
+                size += piece.memory_bytes
+                if size > self._max_bytes:
+                    message = f"input: what it refers to is longer than {self._max_bytes} bytes"
+                    raise MillraceError("message_too_big", message, param="input")
+            pieces.append(piece)
+        messages = items.assembled(pieces)
+        if request.generate:
+            items.check_answerable(messages, "input")
+        if request.previous_response_id is None:
+            _check_calls(messages, messages)
+        return messages
+
+    async def input_items(self, tenant: str, response_id: str) -> dict[str, Message]:
+        """Return what a response was made from, by the ids of the items. Raises `response_not_found`."""
+        found = await self._kept(tenant, response_id, None)
+        if found is None:
+            raise not_found(response_id)
+        asked, _ = found
+        if not asked:
+            message = f"{response_id[:80]!r} ended without an answer, so its input is not kept"
+            raise MillraceError("response_not_found", message, param="response_id")
+        return stored_items.input_pieces(response_id, asked)
 
     def remember(self, run: Run) -> None:
         """Write a response that has ended to disk, if its request says so."""
@@ -73,6 +119,35 @@ class Conversations:
         if run is not None:
             self._runs.kept.forget(response_id)
 
+    async def _item(
+        self, tenant: str, reference: Message, last: Run | None, known: dict[str, dict[str, Message]]
+    ) -> Message:
+        """Return the item that a reference names; `known` has those of the responses that were looked at."""
+        item_id, path = reference.text, reference.name
+        response_id = stored_items.response_of(item_id)
+        if response_id is not None and response_id not in known:
+            known[response_id] = {}
+            found = await self._kept(tenant, response_id, last)
+            if found is not None:
+                asked, answer = found
+                known[response_id] = stored_items.input_pieces(response_id, asked)
+                known[response_id] |= stored_items.output_pieces(response_id, answer) if answer else {}
+        item = known.get(response_id or "", {}).get(item_id)
+        if item is None:
+            message = f"{path}: {item_id[:80]!r} is no item of a response that is kept (any more); send the item itself"
+            raise MillraceError("item_not_found", message, param=path)
+        return item
+
+    async def _kept(
+        self, tenant: str, response_id: str, last: Run | None
+    ) -> tuple[tuple[Message, ...], Message | None] | None:
+        """Return what a response was asked, without its instructions, and its answer; None if it is not kept."""
+        run = last if last is not None and last.request.id == response_id else self.run(tenant, response_id)
+        if run is not None:
+            return _asked(run), _answer(run) if run.has_answer else None
+        stored = await self._archive.find(tenant, response_id)
+        return None if stored is None else _parted(stored)
+
     async def _before(self, request: Request, last: Run | None) -> tuple[Message, ...]:
         previous_id = str(request.previous_response_id)
         if last is not None and last.request.id == previous_id:
@@ -102,12 +177,43 @@ def _checked(run: Run) -> tuple[Message, ...]:
 
 
 def _conversation(run: Run) -> tuple[Message, ...]:
-    own = 0 if run.request.instructions is None else 1
+    answer = _answer(run)
+    return (*_asked(run), *((answer,) if answer else ()))
+
+
+def _asked(run: Run) -> tuple[Message, ...]:
+    return run.request.prompt.messages[0 if run.request.instructions is None else 1 :]
+
+
+def _answer(run: Run) -> Message | None:
+    """Return the answer of a run that has one; None if it says nothing."""
     answer = run.response.message()
     if run.response.ended is not None and not run.response.ended.accepted:
         answer = replace(answer, calls=())  # a call that was cut off was never shown, so it cannot have a result
-    said = answer.parts or answer.calls or answer.refusal
-    return (*run.request.prompt.messages[own:], *((answer,) if said else ()))
+    return answer if answer.parts or answer.calls or answer.refusal else None
+
+
+def _parted(stored: StoredResponse) -> tuple[tuple[Message, ...], Message | None]:
+    """Return what a stored response was asked, and its answer: the last message, unless it has none.
+
+    One that is complete and has no output was asked for with `generate: false`, or answered with nothing.
+    """
+    conversation = stored.conversation
+    if not conversation or conversation[-1].role != "assistant":
+        return conversation, None
+    shown = msgspec.json.decode(stored.body, type=_Shown)
+    if shown.status == Status.COMPLETED and not shown.output:
+        return conversation, None
+    return conversation[:-1], conversation[-1]
+
+
+def _check_calls(own: Iterable[Message], messages: Iterable[Message]) -> None:
+    """Raise `invalid_request` if a tool's output of the request belongs to no call of the conversation."""
+    called = {call.id for message in messages for call in message.calls}
+    for message in own:
+        if message.call_id is not None and message.call_id not in called:
+            error = f"input: call_id {message.call_id[:80]!r} belongs to no tool call of this conversation"
+            raise MillraceError("invalid_request", error, param="input")
 
 
 def _unknown(response_id: str, why: str) -> MillraceError:

@@ -7,6 +7,7 @@ What is refused here never becomes a response.
 import hashlib
 import secrets
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,15 +15,18 @@ import msgspec
 from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import form
+from millrace.funnel.offload import in_thread_if_long
 from millrace.funnel.routing import choice
 from millrace.memory import MemoryBudget
 from millrace.ports import Backlog, Clock, Limiter, SchemaValidator
 from millrace.principal import Principal
+from millrace.runs import histories
 from millrace.runs.conversations import Conversations
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
 from millrace.runs.runs import Runs
 from millrace.types import Delivery, Request
+from millrace.wire import items
 from millrace.wire.requests import Create
 
 _NOT_COMPARED = ("type", "stream_id", "event_id", "stream", "stream_options")  # two equal requests may differ in these
@@ -83,6 +87,7 @@ class Intake:
             checks=create.checks,
             check_schema=create.check_schema,
             concise=create.concise,
+            reasoning_summary=create.reasoning_summary,
             paths=create.paths,
             not_passed_on=tuple(f"without {name}" for name in create.not_passed_on),
         )
@@ -101,17 +106,30 @@ class Intake:
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
             return run  # even if the conversation it continued is no longer kept
         request = replace(request, unchecked=await form.unchecked(request, self._schemas))
+        if items.has_references(request.prompt.messages):
+            messages = await self._conversations.resolved(request, last)
+            request = replace(request, prompt=replace(request.prompt, messages=messages))
         if request.previous_response_id is not None:
             messages = await self._conversations.continued(request, last)
             request = replace(request, prompt=replace(request.prompt, messages=messages))
+        request = await self._completed(request)
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
             return run  # it was started meanwhile
         if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
-            message = "too much waits to be written to disk; try again in a second"
-            raise MillraceError("overloaded", message, retry_after_ms=1000)
+            raise backlogged()
         likely = choice.likely(request, self._catalog)
         admission = self._limiter.admit(principal, likely.cost, likely.tokens)
         return self._runs.start(request, admission, repeat)
+
+    async def _completed(self, request: Request) -> Request:
+        """Return a request with what its client left out of the history."""
+        messages = request.prompt.messages
+        answers = histories.found(messages, partial(self._runs.kept.made_call, request.tenant))
+        if not answers:
+            return request
+        work = partial(histories.completed, messages, answers)
+        whole = await in_thread_if_long(len(answers) * request.prompt.size, work)
+        return replace(request, prompt=replace(request.prompt, messages=whole))
 
     def drop(self, request: Request) -> Run:
         """Give a request that was cancelled while it waited its first event and its terminal."""
@@ -125,6 +143,12 @@ def repeat_of(create: Create, fields: dict[str, Any], principal: Principal) -> R
     meant = {name: value for name, value in fields.items() if name not in _NOT_COMPARED}
     digest = hashlib.sha256(msgspec.json.encode(meant, order="deterministic")).digest()
     return Repeat(place=(principal.tenant, principal.key_id, create.idempotency_key), digest=digest)
+
+
+def backlogged() -> MillraceError:
+    """Return the error of a process whose disk is behind."""
+    message = "too much waits to be written to disk; try again in a second"
+    return MillraceError("overloaded", message, retry_after_ms=1000)
 
 
 def draining() -> MillraceError:

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from millrace.memory import full
+from millrace.runs.histories import has_own_fields
 from millrace.runs.run import Run
+from millrace.types import CallPiece, Message
 from millrace.wire import limits
 
 
@@ -32,6 +34,7 @@ class _Item:
     lanes: int = 0  # of connections, that have shown it last
 
 
+_Place = tuple[str, str, int]  # tenant, id of a call, hash of the text before it
 _Items = OrderedDict[str, _Item]  # by response id, the oldest first
 
 
@@ -61,6 +64,7 @@ class Kept:
         self._on_forget = on_forget
         self._items: dict[str, _Item] = {}
         self._shelves: dict[str, _Shelf] = {}
+        self._calls: dict[_Place, str] = {}  # -> the response that made a call there last
 
     def __len__(self) -> int:
         return len(self._items)
@@ -76,12 +80,17 @@ class Kept:
         item = self._items[run.request.id] = _Item(run, repeat)
         shelf = self._shelves.setdefault(run.request.tenant, _Shelf())
         (shelf.plain if repeat is None else shelf.keyed)[run.request.id] = item
+        self._calls |= dict.fromkeys(_calls_of(run), run.request.id)
         self.count(run)
 
     def find(self, response_id: str) -> Run | None:
         """Return a run that is kept for everybody of its tenant."""
         item = self._items.get(response_id)
         return None if item is None or response_id in self._shelf(item).expired else item.run
+
+    def made_call(self, tenant: str, call_id: str, before: Message) -> Run | None:
+        """Return a tenant's run that is kept for everybody and made a call after a message."""
+        return self.find(self._calls.get(_place(tenant, call_id, before), ""))
 
     def last_of_lane(self, response_id: str) -> Run | None:
         """Return a run that a lane holds, also after its time."""
@@ -123,6 +132,9 @@ class Kept:
         shelf.size -= item.size
         for items in shelf.all:
             items.pop(response_id, None)
+        for call in _calls_of(item.run):
+            if self._calls.get(call) == response_id:
+                del self._calls[call]
         if not any(shelf.all):
             del self._shelves[tenant]
         self._on_forget(item.run, item.repeat)
@@ -141,3 +153,19 @@ class Kept:
 
     def _shelf(self, item: _Item) -> _Shelf:
         return self._shelves[item.run.request.tenant]
+
+
+def _place(tenant: str, call_id: str, before: Message) -> _Place:
+    """Return where a call was made. Some providers use the same ids in every conversation."""
+    return tenant, call_id, hash(before.text)
+
+
+def _calls_of(run: Run) -> list[_Place]:
+    """Return the place of each call, if a client may leave something out when it sends the answer back."""
+    asked = run.request.prompt.messages
+    if run.request.store is False or not asked or not any(isinstance(fact, CallPiece) for fact in run.response.facts):
+        return []
+    answer = run.response.message()
+    if not answer.reasoning and not has_own_fields(answer):
+        return []
+    return [_place(run.request.tenant, call.id, asked[-1]) for call in answer.calls]

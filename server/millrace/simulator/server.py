@@ -10,6 +10,7 @@ import orjson
 from aiohttp import web
 
 from millrace import tokens
+from millrace.simulator import embeddings
 from millrace.simulator.directives import HEADER
 from millrace.simulator.faults import Fault, Kind
 from millrace.simulator.profiles import Profile
@@ -92,6 +93,7 @@ class Simulator:
     def _application(self) -> web.Application:
         app = web.Application(client_max_size=_MAX_BODY)
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/embeddings", self._embeddings)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/stats", self._stats)
@@ -145,6 +147,20 @@ class Simulator:
             service_tier="default" if body.service_tier == "auto" else body.service_tier,
             top_logprobs=body.top_logprobs or 0 if body.logprobs else None,
         )
+
+    async def _embeddings(self, request: web.Request) -> web.Response:
+        with self.stats.call() as call:
+            try:
+                document = decode(await request.read())
+                if not isinstance(document, dict):
+                    raise BadRequestError("the body must be a JSON object")
+                self.calls.append(Received(document, "Authorization" in request.headers))
+                body, input_tokens = embeddings.answer(document, str(document.get("model", self.profile.model)))
+            except BadRequestError as error:
+                call.fail()
+                return json_response(error.body(), 400)
+            call.charge(input_tokens)
+            return json_response(body)
 
     async def _models(self, _request: web.Request) -> web.Response:
         model = {"id": self.profile.model, "object": "model", "created": 0, "owned_by": "millrace-simulator"}

@@ -4,6 +4,7 @@ from millrace.types.answer import (
     PASSED,
     Answer,
     CacheOutcome,
+    Embedded,
     Failure,
     Finish,
     FinishReason,
@@ -22,6 +23,7 @@ from millrace.types.conversation import (
     Format,
     Media,
     Message,
+    OwnFields,
     Part,
     Path,
     Prompt,
@@ -32,17 +34,19 @@ from millrace.types.conversation import (
     Unread,
     calls_of,
     moved,
+    own_fields_of,
     reasoning_of,
     refusal_of,
 )
 from millrace.types.model import STANDARD_TIERS, Model, Price, Tier
-from millrace.types.money import Charge, Entry, Outcome, Statement, Status
+from millrace.types.money import EMBEDDINGS, Charge, Entry, Outcome, Statement, Status
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
 from millrace.types.scored import Scored, joined, scores_of, scores_size
 from millrace.types.tool_choice import ToolChoice
 
 __all__ = [
     "CACHE_CONTROL",
+    "EMBEDDINGS",
     "PASSED",
     "RESPONSES_PATHS",
     "STANDARD_TIERS",
@@ -54,6 +58,7 @@ __all__ = [
     "CallPiece",
     "Charge",
     "Delivery",
+    "Embedded",
     "Entry",
     "Failure",
     "Finish",
@@ -64,6 +69,7 @@ __all__ = [
     "Model",
     "OnDisconnect",
     "Outcome",
+    "OwnFields",
     "Part",
     "Path",
     "Paths",
@@ -91,6 +97,7 @@ __all__ = [
     "calls_of",
     "joined",
     "moved",
+    "own_fields_of",
     "reasoning_of",
     "refusal_of",
     "scores_of",

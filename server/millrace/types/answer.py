@@ -106,6 +106,14 @@ class StoredAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """A provider's answer to a request for embeddings, and the tokens that it reports, if it does."""
+
+    pieces: list[bytes]  # as they came: it may have megabytes, and joining them would take its time
+    input_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredResponse:
     """A response stored on disk, so that a later request can continue it."""
 

@@ -38,6 +38,7 @@ class ToolCall:
     id: str
     name: str
     arguments: str  # JSON text, unchanged and not validated
+    own_fields: dict[str, Any] = field(default_factory=dict)  # the provider's own fields beside it, such as a signature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ class Message:
     reasoning: str = ""  # assistant only, as the provider sent it
     refusal: str = ""  # assistant only
     name: str = ""  # of who speaks, where a conversation has several of one role
+    own_fields: dict[str, Any] = field(default_factory=dict)  # the provider's own fields, such as `reasoning_details`
     unread: Unread = ()  # within the message, as chat completions have it
     unread_size: int = 0  # bytes of it, measured once by `with_unread`
 
@@ -104,7 +106,8 @@ class Message:
             getsizeof(value) for part in self.parts if isinstance(part, Media) for value in part.fields.values()
         )
         held += PARSED * self.unread_size
-        return held + sum(MESSAGE_SIZE + getsizeof(call.arguments) for call in self.calls)
+        held += sum(MESSAGE_SIZE + getsizeof(call.arguments) for call in self.calls)
+        return held + memory_bytes_of(self.own_fields) + sum(memory_bytes_of(call.own_fields) for call in self.calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +132,17 @@ class CallPiece:
     id: str = ""
     name: str = ""
     arguments: str = ""
+    own_fields: dict[str, Any] = field(default_factory=dict)  # fields of the provider's own
 
 
-Aside = Thought | Refusal | CallPiece  # a delta that is not text of the answer
+@dataclass(frozen=True, slots=True)
+class OwnFields:
+    """Fields of the provider's own beside an answer. Some providers want them back with it in the next request."""
+
+    fields: dict[str, Any]
+
+
+Aside = Thought | Refusal | CallPiece | OwnFields  # a delta that is not text of the answer
 
 
 def reasoning_of(asides: Iterable[Aside]) -> str:
@@ -155,9 +166,25 @@ def calls_of(asides: Iterable[Aside]) -> tuple[ToolCall, ...]:
             id="".join(piece.id for piece in call),
             name="".join(piece.name for piece in call),
             arguments="".join(piece.arguments for piece in call),
+            own_fields=merged(piece.own_fields for piece in call),
         )
         for _, call in sorted(pieces.items())
     )
+
+
+def own_fields_of(asides: Iterable[Aside]) -> dict[str, Any]:
+    """Return the provider's own fields beside an answer."""
+    return merged(aside.fields for aside in asides if isinstance(aside, OwnFields))
+
+
+def memory_bytes_of(fields: dict[str, Any]) -> int:
+    """Return the bytes that parsed fields hold, about."""
+    return PARSED * len(msgspec.json.encode(fields)) if fields else 0
+
+
+def merged(given: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return all fields; of those with one name the last."""
+    return {name: value for fields in given for name, value in fields.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,9 +263,9 @@ class Prompt:
     @property
     def memory_bytes(self) -> int:
         """Bytes that it holds, about."""
-        objects = [self.extras, *((self.format.schema,) if self.format and self.format.schema else ())]
-        written = self.tools_size + sum(len(msgspec.json.encode(each)) for each in objects if each)
-        return sum(message.memory_bytes for message in self.messages) + getsizeof(self.context) + PARSED * written
+        parsed = memory_bytes_of(self.extras) + memory_bytes_of((self.format and self.format.schema) or {})
+        held = sum(message.memory_bytes for message in self.messages) + getsizeof(self.context)
+        return held + parsed + PARSED * self.tools_size
 
     @property
     def tools_size(self) -> int:

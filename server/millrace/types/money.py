@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from typing import Literal
 
 from millrace.types.answer import CacheOutcome, Source, Usage
 from millrace.types.model import Tier
 from millrace.types.request import Strategy
+
+EMBEDDINGS: Literal["embeddings"] = "embeddings"  # the tier and the strategy of requests for embeddings
 
 
 class Status(StrEnum):
@@ -36,7 +39,7 @@ class Charge:
     """What one upstream call used and cost, however it ended."""
 
     model: str
-    tier: Tier
+    tier: Tier | Literal["embeddings"]
     usage: Usage
     cost: Decimal  # dollars, exact to 1e-9
     outcome: Outcome
@@ -68,7 +71,7 @@ class Entry:
     status: Status
     source: Source | None
     cache: CacheOutcome
-    strategy: Strategy
+    strategy: Strategy | Literal["embeddings"]
     check: str | None  # the check that failed, if one did
     code: str | None  # error code, or the reason why the answer is incomplete
     statement: Statement

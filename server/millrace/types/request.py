@@ -101,6 +101,7 @@ class Request:
     not_passed_on: tuple[str, ...] = ()  # "without FIELD": it has no place in a provider's API
     unchecked: tuple[str, ...] = ()  # paths of schemas, or of patterns in them, that are not checked here
     concise: bool = False
+    reasoning_summary: bool = False  # the Responses dialect shows the reasoning as a summary
     paths: Paths = RESPONSES_PATHS
 
     @property

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from millrace.errors import UpstreamError
-from millrace.types import Aside, Finish, FinishReason, Refusal, Scored, Thought, Tool, Usage
+from millrace.types import Aside, Finish, FinishReason, OwnFields, Refusal, Scored, Thought, Tool, Usage
 from millrace.upstreams import chunks, finishes
 from millrace.upstreams.asides import Placed
 from millrace.upstreams.characters import Characters, is_cut
 from millrace.upstreams.chunks import Choice, Delta
+from millrace.upstreams.own_fields import OwnFieldsReader
 from millrace.upstreams.refusals import Refusals, error_of
 from millrace.upstreams.sse import ErrorEvent
 from millrace.upstreams.tool_calls import CallReader
@@ -47,6 +48,7 @@ class AnswerReader:
         self._scores = b""  # that have come before their text
         self._usage = UsageReader()
         self._calls = CallReader(model, tools)
+        self._own_fields = OwnFieldsReader()
         self._text, self._thought, self._refusal = Characters(), Characters(), Characters()
 
     @property
@@ -122,6 +124,8 @@ class AnswerReader:
         if refusal := self._refusal.flush():
             placed.append((len(deltas), Refusal(refusal)))
         placed += [(len(deltas), piece) for piece in self._calls.end()]
+        if own_fields := self._own_fields.end():
+            placed.append((len(deltas), OwnFields(own_fields)))
         reason = finishes.reason(self._word) if self._word else FinishReason.STOP
         if self._calls.any and reason is FinishReason.STOP:  # some servers send `stop` after a tool call
             reason = FinishReason.TOOL_CALLS
@@ -187,6 +191,10 @@ class AnswerReader:
             or delta.function_call
             or delta.thinking
             or delta.reasoning_details
+            or delta.extra_content
+            or delta.thinking_blocks
+            or delta.provider_specific_fields
+            or delta.reasoning_opaque
         ):
             self._take_asides(delta, thought, len(deltas) - bool(text), len(deltas), placed)
 
@@ -205,6 +213,9 @@ class AnswerReader:
                 self._take_call(given, after, placed)
         if delta.function_call and not calls:
             self._take_call(delta.function_call, after, placed)
+        for name in chunks.OWN_FIELDS:
+            if field := getattr(delta, name):
+                self._own_fields.take(name, field)
 
     def _take_call(self, given: Any, after: int, placed: list[Placed]) -> None:
         piece = self._calls.read(given)

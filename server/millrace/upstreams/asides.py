@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from millrace.types import Aside, CallPiece, Refusal, Thought
+from millrace.types import Aside, CallPiece, OwnFields, Refusal, Thought
+from millrace.types.conversation import merged
 
 Placed = tuple[int, Aside]  # number of the read's text deltas before it, and the aside
 
@@ -46,8 +47,12 @@ def _joined(run: list[Aside]) -> Aside:
         return first
     match first:
         case CallPiece():
-            return replace(first, arguments="".join(piece.arguments for piece in run if isinstance(piece, CallPiece)))
+            pieces = [piece for piece in run if isinstance(piece, CallPiece)]
+            arguments = "".join(piece.arguments for piece in pieces)
+            return replace(first, arguments=arguments, own_fields=merged(piece.own_fields for piece in pieces))
         case Thought():
             return Thought("".join(thought.text for thought in run if isinstance(thought, Thought)))
         case Refusal():
             return Refusal("".join(refusal.text for refusal in run if isinstance(refusal, Refusal)))
+        case OwnFields():
+            return OwnFields(merged(own_fields.fields for own_fields in run if isinstance(own_fields, OwnFields)))

@@ -1,15 +1,25 @@
 """The chat-completions dialect: `Call` -> request body. No I/O."""
 
+import hashlib
+import re
+import string
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 
-from millrace.types import CACHE_CONTROL, Call, Format, Media, Message, Part, Prompt, Tool, ToolCall, Unread
+from millrace.types import Call, Format, Media, Message, Part, Prompt, Tool, ToolCall, Unread
 from millrace.types.tool_choice import ToolChoice
-from millrace.upstreams.quirks import Quirks
+from millrace.upstreams.quirks import ALL, CallIds, Quirks, Reasoning
 
 OPENAI = Quirks()
+SHORT_ID = 40  # characters of an id that OpenAI takes
 
+_NINE = re.compile(r"[A-Za-z0-9]{9}")
+_LETTERS = string.ascii_letters + string.digits
+# What Gemini takes for the signature of a call that it did not make.
+_UNSIGNED = {"extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}}
 _MEDIA = {"image": "image_url", "file": "file", "audio": "input_audio"}
 # Fields that a client's extras must not set: a second cap, several answers, tools that the reader does not expect.
 _RESERVED = {"max_tokens", "max_completion_tokens", "n", "functions", "function_call"}
@@ -21,7 +31,7 @@ def fields_of(call: Call, quirks: Quirks = OPENAI) -> dict[str, Any]:
     prompt = call.prompt
     fields: dict[str, Any] = {
         "model": call.model.id,
-        "messages": [_message(message, quirks) for message in prompt.sent],
+        "messages": _messages(prompt.sent, quirks),
         quirks.max_tokens_field: call.sent_cap,
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -43,17 +53,14 @@ def left_out(call: Call, quirks: Quirks, fields: dict[str, Any]) -> list[str]:
     """Return notes on what the client gave and these fields, which are sent, do not have."""
     prompt = call.prompt
     names = [name for name, value in prompt.extras.items() if fields.get(name) is not value]
-    extras = [part.unread for part in prompt.messages] + [tool.unread for tool in prompt.tools]
-    places = (path for each in extras for path, _ in each)
-    if (
-        CACHE_CONTROL in quirks.drop
-        and CACHE_CONTROL not in names
-        and any(path[-1] == CACHE_CONTROL for path in places)
-    ):
-        names.append(CACHE_CONTROL)
+    for message in prompt.messages:
+        for own_fields in (message.own_fields, *(made.own_fields for made in message.calls)):
+            names += own_fields.keys() - _sent_own_fields(own_fields, quirks).keys()
+    unread = [message.unread for message in prompt.messages] + [tool.unread for tool in prompt.tools]
+    names += [str(path[-1]) for path, _ in chain.from_iterable(unread) if path[-1] in quirks.drop]
     is_unpriced = prompt.service_tier != call.service_tier
     why = {"service_tier": f" {prompt.service_tier}: it has no price here" if is_unpriced else ""}
-    return [f"without {name}{why.get(name, '')}" for name in names]
+    return [f"without {name}{why.get(name, '')}" for name in dict.fromkeys(names)]
 
 
 def request(call: Call, quirks: Quirks = OPENAI) -> tuple[dict[str, Any], bytes, list[str]]:
@@ -66,7 +73,7 @@ def _with_unread(fields: dict[str, Any], extras: Unread, quirks: Quirks) -> dict
     """Return a message or a tool with the client's extras at their places."""
     for path, value in extras:
         *parents, name = path
-        if name == CACHE_CONTROL and CACHE_CONTROL in quirks.drop:
+        if name in quirks.drop:
             continue
         at: Any = fields
         for step in parents:
@@ -75,31 +82,61 @@ def _with_unread(fields: dict[str, Any], extras: Unread, quirks: Quirks) -> dict
     return fields
 
 
-def _message(message: Message, quirks: Quirks) -> dict[str, Any]:
+def _messages(messages: Sequence[Message], quirks: Quirks) -> list[dict[str, Any]]:
+    names = {call.id: call.name for message in messages for call in message.calls}
+    return [_message(message, names, quirks) for message in messages]
+
+
+def _message(message: Message, names: Mapping[str, str], quirks: Quirks) -> dict[str, Any]:
+    """Return one message. `names` are those of all functions that were called, by the calls' ids."""
     role = quirks.system_role if message.role == "system" else message.role
     fields: dict[str, Any] = {"role": role, "content": _content(message, quirks)}
     if message.name:
         fields["name"] = message.name
     if message.call_id is not None:
-        fields["tool_call_id"] = message.call_id
+        fields["tool_call_id"] = _call_id(message.call_id, quirks)
+        if quirks.tool_names and message.call_id in names:
+            fields["name"] = names[message.call_id]
     if message.calls:
-        fields["tool_calls"] = [_call(call) for call in message.calls]
+        fields["tool_calls"] = _calls(message.calls, quirks)
     if message.refusal:
         fields["refusal"] = message.refusal
-    if quirks.sends_reasoning(message):
-        fields["reasoning_content"] = message.reasoning
-    return _with_unread(fields, message.unread, quirks)
+    if thought := _thought(message, quirks, had_calls=bool(names)):
+        fields |= dict.fromkeys(quirks.reasoning_fields, thought)
+    fields = {name: value for name, value in fields.items() if not _drops(quirks, message.role, name)}
+    return _with_unread(_sent_own_fields(message.own_fields, quirks) | fields, message.unread, quirks)
+
+
+def _thought(message: Message, quirks: Quirks, *, had_calls: bool) -> str:
+    """Return the reasoning that goes back. Where it must and there is none it is a blank: "" counts as missing."""
+    if message.role != "assistant" or quirks.reasoning == Reasoning.NO:
+        return ""
+    return message.reasoning or (" " if quirks.reasoning == Reasoning.CALLS and had_calls else "")
 
 
 def _content(message: Message, quirks: Quirks) -> str | list[dict[str, Any]] | None:
     if not message.parts:
-        return None if message.calls or message.refusal else ""
+        if message.refusal and _drops(quirks, message.role, "refusal"):
+            return message.refusal
+        return None if (message.calls and not quirks.empty_content) or message.refusal else ""
     first = message.parts[0]
     if len(message.parts) > 1 or not isinstance(first, str):
         return [_part(part) for part in message.parts]
-    left_out = quirks.drop & {CACHE_CONTROL}
-    has_extras = any(path[0] == "content" and path[-1] not in left_out for path, _ in message.unread)
+    has_extras = any(path[0] == "content" and path[-1] not in quirks.drop for path, _ in message.unread)
     return [_part(first)] if has_extras else first
+
+
+def _drops(quirks: Quirks, role: str, field: str) -> bool:
+    return field in quirks.drop or f"{role}.{field}" in quirks.drop
+
+
+def _sent_own_fields(own_fields: Mapping[str, Any], quirks: Quirks) -> dict[str, Any]:
+    """Return those of a provider's own fields that this one takes."""
+    return {
+        name: value
+        for name, value in own_fields.items()
+        if (quirks.own_fields == ALL or name in quirks.own_fields) and name not in quirks.drop
+    }
 
 
 def _part(part: Part) -> dict[str, Any]:
@@ -109,8 +146,27 @@ def _part(part: Part) -> dict[str, Any]:
     return {"type": "text", "text": part}
 
 
-def _call(call: ToolCall) -> dict[str, Any]:
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+def _calls(calls: Sequence[ToolCall], quirks: Quirks) -> list[dict[str, Any]]:
+    sent = [_sent_own_fields(call.own_fields, quirks) | _call(call, quirks) for call in calls]
+    if quirks.signatures and not any("extra_content" in call for call in sent):
+        sent[0] |= _UNSIGNED
+    return sent
+
+
+def _call(call: ToolCall, quirks: Quirks) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": _call_id(call.id, quirks), "type": "function", "function": function}
+
+
+def _call_id(given: str, quirks: Quirks) -> str:
+    """Return an id that the provider takes: the same one, or one made of it."""
+    match quirks.call_ids:
+        case CallIds.SHORT if len(given) > SHORT_ID:
+            return "call_" + hashlib.sha256(given.encode()).hexdigest()[:32]
+        case CallIds.NINE if not _NINE.fullmatch(given):
+            number = int.from_bytes(hashlib.sha256(given.encode()).digest())
+            return "".join(_LETTERS[number // len(_LETTERS) ** place % len(_LETTERS)] for place in range(9))
+    return given
 
 
 def _tools(prompt: Prompt, quirks: Quirks) -> dict[str, Any]:

@@ -25,6 +25,10 @@ class Delta(Struct, gc=False):
     reasoning: Any = None  # other names of `reasoning_content`
     reasoning_details: Any = None
     thinking: Any = None
+    extra_content: Any = None  # Gemini
+    thinking_blocks: Any = None  # LiteLLM
+    provider_specific_fields: Any = None
+    reasoning_opaque: Any = None  # Copilot
     tool_calls: Any = None
     function_call: Any = None  # the predecessor of `tool_calls`
 
@@ -51,6 +55,9 @@ class Chunk(Struct, gc=False):
     x_groq: Any = None
     service_tier: Any = None
 
+
+# Fields of a delta that go back to some provider with the answer.
+OWN_FIELDS = ("reasoning_details", "extra_content", "thinking_blocks", "provider_specific_fields", "reasoning_opaque")
 
 _decode = msgspec.json.Decoder(Chunk).decode
 

@@ -12,6 +12,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
+from millrace.errors import UpstreamError
+
 KERNEL_BYTES = 32 * 1024  # read ahead by the system: enough for 300 kB/s over a round trip of 0.1 s
 READ_BYTES = 16 * 1024  # taken at once; then a pause is heeded
 LARGE_BODY = 2**20  # bytes of a request; a larger one is not written at once
@@ -107,6 +109,23 @@ def _proxy_of(url: str) -> str | None:
     if parts.hostname is None or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     return getproxies().get(parts.scheme)
+
+
+def connection_error(model: str, error: Exception, *, has_begun: bool) -> UpstreamError:
+    """Return the error for a broken connection to a model, by when it broke."""
+    if isinstance(error, aiohttp.ServerTimeoutError):
+        return UpstreamError("upstream_timeout", f"{model} could not be reached in time", billable=False)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return UpstreamError("upstream_error", f"{model} could not be reached: {reason_of(error)}", billable=False)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        message = f"{model} could not be reached: the proxy answered HTTP {error.status}"
+        return UpstreamError("upstream_error", message, billable=False)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return UpstreamError("upstream_error", f"{model} sent an HTTP response that cannot be read")
+    if not has_begun:
+        return UpstreamError("upstream_error", f"{model} {CLOSED}")
+    message = f"the connection to {model} broke in mid-answer"
+    return UpstreamError("upstream_truncated", message, cause="the connection broke in mid-answer")
 
 
 def _session(*, force_close: bool) -> aiohttp.ClientSession:

@@ -14,19 +14,18 @@ import aiohttp
 from millrace import log
 from millrace.errors import EXITS, UpstreamError
 from millrace.ports import Clock, Sink
-from millrace.types import Aside, Call, CallPiece, Finish, FinishReason, Refusal, Usage
+from millrace.types import Aside, Call, CallPiece, Finish, FinishReason, OwnFields, Refusal, Usage
 from millrace.types.scored import cut
 from millrace.upstreams import asides, chat
 from millrace.upstreams.answer import AnswerReader, UnreadableError
 from millrace.upstreams.bodies import BodyReader
 from millrace.upstreams.cap import OutputCap
 from millrace.upstreams.connections import (
-    CLOSED,
     READ_BYTES,
     TRANSIENT,
     Connections,
+    connection_error,
     is_not_now,
-    reason_of,
     retry_after,
     transient,
 )
@@ -198,7 +197,7 @@ class ChatAttempt:
         except asyncio.CancelledError:  # by `_close` alone
             return  # raised, its traceback would keep this frame, the body and the attempt until the next collection
         except (aiohttp.ClientError, OSError) as error:
-            self._fail(self._connection_error(error))
+            self._fail(connection_error(self._model, error, has_begun=self._response is not None))
         except EXITS:
             raise
         except BaseException as error:  # else the caller would wait for `done` forever
@@ -334,6 +333,8 @@ class ChatAttempt:
         return texts
 
     def _fitting_aside(self, aside: Aside) -> Aside | None:
+        if isinstance(aside, OwnFields):
+            return aside
         if isinstance(aside, CallPiece):
             fitting = self._fitting(aside.name + aside.arguments)[len(aside.name) :]
             return replace(aside, arguments=fitting) if fitting or not self._is_cut else None
@@ -345,23 +346,6 @@ class ChatAttempt:
         fitting = self._cap.fitting(text)
         self._is_cut = len(fitting) < len(text)
         return fitting
-
-    def _connection_error(self, error: Exception) -> UpstreamError:
-        """Return the error for a broken connection, by when it broke."""
-        if isinstance(error, aiohttp.ServerTimeoutError):
-            return UpstreamError("upstream_timeout", f"{self._model} could not be reached in time", billable=False)
-        if isinstance(error, aiohttp.ClientConnectorError):
-            message = f"{self._model} could not be reached: {reason_of(error)}"
-            return UpstreamError("upstream_error", message, billable=False)
-        if isinstance(error, aiohttp.ClientHttpProxyError):
-            message = f"{self._model} could not be reached: the proxy answered HTTP {error.status}"
-            return UpstreamError("upstream_error", message, billable=False)
-        if isinstance(error, aiohttp.ClientResponseError):
-            return UpstreamError("upstream_error", f"{self._model} sent an HTTP response that cannot be read")
-        if self._response is None:
-            return UpstreamError("upstream_error", f"{self._model} {CLOSED}")
-        message = f"the connection to {self._model} broke in mid-answer"
-        return UpstreamError("upstream_truncated", message, cause="the connection broke in mid-answer")
 
     def _fail(self, error: UpstreamError) -> None:
         if self.done.done():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from millrace.types import CACHE_CONTROL, Message
+from millrace.types import CACHE_CONTROL
 
 LEARNED_S = 3600.0  # how long a deployment's refusal of a field is remembered
 
@@ -22,6 +22,7 @@ DROPPABLE = (
     "safety_identifier",
     CACHE_CONTROL,
 )
+ALL = frozenset({"*"})
 
 
 class Reasoning(StrEnum):
@@ -29,50 +30,76 @@ class Reasoning(StrEnum):
 
     NO = "no"
     YES = "yes"  # where there is some
-    CALLS = "calls"  # in every message with tool calls, also if it is empty
+    CALLS = "calls"  # where there is some, and in every answer of a conversation with tool calls
+
+
+class CallIds(StrEnum):
+    """Which ids of tool calls a provider takes. Others are replaced, always by the same."""
+
+    ANY = "any"
+    SHORT = "short"  # at most 40 characters
+    NINE = "nine"  # nine letters and digits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quirks:
     """What a provider takes."""
 
-    drop: frozenset[str] = frozenset()  # fields that are not sent; `cache_control` is one wherever it is
+    # Fields that are not sent. `assistant.name` is one of such messages, `cache_control` one wherever it is.
+    drop: frozenset[str] = frozenset()
     reasoning: Reasoning = Reasoning.YES
+    reasoning_fields: tuple[str, ...] = ("reasoning_content",)  # what the provider calls it
     system_role: str = "system"  # or developer
     max_tokens_field: str = "max_tokens"  # or max_completion_tokens
-
-    def sends_reasoning(self, message: Message) -> bool:
-        """Whether a message goes with its `reasoning_content`."""
-        match self.reasoning:
-            case Reasoning.NO:
-                return False
-            case Reasoning.YES:
-                return bool(message.reasoning)
-            case Reasoning.CALLS:
-                return bool(message.calls)
+    call_ids: CallIds = CallIds.ANY
+    tool_names: bool = False  # whether the result of a call repeats the function's name
+    empty_content: bool = False  # whether an answer that only calls has the content "", not null
+    signatures: bool = False  # whether calls that another model made need a signature too
+    own_fields: frozenset[str] = ALL  # which fields of a provider's own go back to it
 
 
-_NEW_OPENAI = Quirks(reasoning=Reasoning.NO, max_tokens_field="max_completion_tokens", drop=frozenset({CACHE_CONTROL}))
-_PLAIN = Quirks(reasoning=Reasoning.NO)
+_PLAIN = Quirks(reasoning=Reasoning.NO, own_fields=frozenset())
+_NEW_OPENAI = replace(
+    _PLAIN, max_tokens_field="max_completion_tokens", call_ids=CallIds.SHORT, drop=frozenset({CACHE_CONTROL})
+)
+_OPEN_MODELS = Quirks(reasoning_fields=("reasoning", "reasoning_content"))
 PRESETS: Mapping[str, Quirks] = {
     "auto": Quirks(),
     "openai": _NEW_OPENAI,
     "azure": _NEW_OPENAI,
     "gemini": replace(
-        _PLAIN, drop=frozenset({"parallel_tool_calls", "store", "prompt_cache_key", "user", CACHE_CONTROL})
+        _PLAIN,
+        drop=frozenset(
+            {"parallel_tool_calls", "store", "prompt_cache_key", "user", "safety_identifier", "assistant.refusal"}
+            | {CACHE_CONTROL}
+        ),
+        tool_names=True,
+        signatures=True,
+        own_fields=frozenset({"extra_content"}),
     ),
-    "xai": _PLAIN,
-    "deepseek": Quirks(reasoning=Reasoning.CALLS),
+    "xai": replace(_PLAIN, drop=frozenset({"system.name", "assistant.name"}), empty_content=True),
+    "deepseek": replace(_PLAIN, reasoning=Reasoning.CALLS),
     "mistral": replace(
         _PLAIN,
-        drop=frozenset({"stream_options", "store", "service_tier", "user", "safety_identifier", CACHE_CONTROL}),
+        drop=frozenset(
+            {"stream_options", "store", "service_tier", "user", "safety_identifier", CACHE_CONTROL}
+            | {"system.name", "user.name", "assistant.name", "assistant.refusal"}
+        ),
+        call_ids=CallIds.NINE,
     ),
-    "groq": replace(_NEW_OPENAI, drop=frozenset({"store", "prompt_cache_key", CACHE_CONTROL})),
-    "kimi": Quirks(reasoning=Reasoning.CALLS),
-    "openrouter": _PLAIN,
+    "groq": replace(
+        _PLAIN,
+        max_tokens_field="max_completion_tokens",
+        drop=frozenset(
+            {"store", "prompt_cache_key", CACHE_CONTROL}
+            | {"system.name", "user.name", "assistant.name", "assistant.refusal"}
+        ),
+    ),
+    "kimi": replace(_PLAIN, reasoning=Reasoning.CALLS),
+    "openrouter": replace(_PLAIN, call_ids=CallIds.SHORT, own_fields=ALL),
     "together": _PLAIN,
-    "vllm": Quirks(),
-    "ollama": _PLAIN,
+    "vllm": _OPEN_MODELS,
+    "ollama": replace(_PLAIN, reasoning=Reasoning.YES, reasoning_fields=("reasoning",)),
     "llamacpp": Quirks(),
 }
 
@@ -85,18 +112,35 @@ class Change:
 
     def applied(self, quirks: Quirks) -> Quirks:
         """Return quirks with this difference."""
-        match self.what.split(" "):
-            case ["without", "reasoning_content"]:
-                return replace(quirks, reasoning=Reasoning.NO)
-            case ["with", "reasoning_content"]:
-                return replace(quirks, reasoning=Reasoning.CALLS)
-            case ["without", field]:
-                return replace(quirks, drop=quirks.drop | {field})
-            case ["with", ("max_tokens" | "max_completion_tokens") as field]:
-                return replace(quirks, max_tokens_field=field)
-            case ["with", ("system" | "developer") as role]:
-                return replace(quirks, system_role=role)
-        return quirks
+        if self.what in _WITH:
+            return replace(quirks, **_WITH[self.what])
+        return replace(quirks, drop=quirks.drop | {self.what.removeprefix("without ")})
+
+
+_WITH: Mapping[str, dict[str, Any]] = {
+    "without reasoning": {"reasoning": Reasoning.NO},
+    "without reasoning_content": {"reasoning": Reasoning.NO},
+    "with reasoning_content": {"reasoning": Reasoning.CALLS},
+    "with max_tokens": {"max_tokens_field": "max_tokens"},
+    "with max_completion_tokens": {"max_tokens_field": "max_completion_tokens"},
+    "with system": {"system_role": "system"},
+    "with developer": {"system_role": "developer"},
+    "with thought_signature": {"signatures": True},
+    "with ids of 9 characters": {"call_ids": CallIds.NINE},
+    "with ids of 40 characters": {"call_ids": CallIds.SHORT},
+    "with names of tools": {"tool_names": True},
+    "with empty content": {"empty_content": True},
+}
+_WANTED = re.compile(r"missing|required|must be (passed|provided|included|present)")
+_OF_MESSAGES = {"role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning"}
+_OF_CALLS = {"id", "type", "function"}
+_OF_HISTORIES = (  # what a refusal says of the history, and what mends it
+    (re.compile(r"missing a `?thought_signature"), "with thought_signature"),
+    (re.compile(r"length of 9\b"), "with ids of 9 characters"),
+    (re.compile(r"id'?: string too long"), "with ids of 40 characters"),
+    (re.compile(r"function_response\.name"), "with names of tools"),
+    (re.compile(r"at least one (non-empty )?content element"), "with empty content"),
+)
 
 
 def change_for(refusal: str, sent: Mapping[str, Any]) -> Change | None:
@@ -104,6 +148,8 @@ def change_for(refusal: str, sent: Mapping[str, Any]) -> Change | None:
 
     `sent` are the fields of the refused request. Only what was sent can be left out.
     """
+    if what := next((what for pattern, what in _OF_HISTORIES if pattern.search(refusal)), None):
+        return Change(what)
     words = set(re.findall(r"[a-z_]+", refusal.lower()))
     for field, other in (("max_tokens", "max_completion_tokens"), ("max_completion_tokens", "max_tokens")):
         if field in sent and field in words and (other in words or _is_unknown(refusal)):
@@ -112,14 +158,17 @@ def change_for(refusal: str, sent: Mapping[str, Any]) -> Change | None:
     for role, other in (("developer", "system"), ("system", "developer")):
         if role in roles and role in words and ("role" in words or other in words):
             return Change(f"with {other}")
-    if "reasoning_content" in words:
-        has_reasoning = any("reasoning_content" in message for message in sent["messages"])
-        is_wanted = "missing" in words or "passed back" in refusal or "must be" in refusal or "required" in words
-        if is_wanted:
+    messages = sent["messages"]
+    if name := next((name for name in ("reasoning_content", "reasoning") if name in words), None):
+        if _WANTED.search(refusal):
             return Change("with reasoning_content")
-        return Change("without reasoning_content") if has_reasoning else None
-    droppable = (field for field in DROPPABLE if field in words and (field in sent or _is_within(sent, field)))
-    return next((Change(f"without {field}") for field in droppable), None)
+        if any(name in message for message in messages):
+            return Change(f"without {name}")
+    calls = [call for message in messages for call in message.get("tool_calls", ())]
+    own_fields = {name for message in messages for name in message.keys() - _OF_MESSAGES}
+    own_fields |= {name for call in calls for name in call.keys() - _OF_CALLS}
+    droppable = [field for field in DROPPABLE if field in sent or _is_within(sent, field)]
+    return next((Change(f"without {field}") for field in (*droppable, *sorted(own_fields)) if field in words), None)
 
 
 def _is_within(sent: Mapping[str, Any], field: str) -> bool:

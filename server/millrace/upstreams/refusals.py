@@ -160,6 +160,9 @@ def _fields(given: Any) -> dict[str, Any]:
 
 
 def _words(fields: dict[str, Any]) -> str:
+    metadata = fields.get("metadata")
+    if isinstance(metadata, dict) and isinstance(raw := metadata.get("raw"), str):  # OpenRouter: of whom it asked
+        return raw
     for name in ("message", "msg", "detail", "error_description", "error", "reason", "title"):
         given = fields.get(name)
         if isinstance(given, dict):

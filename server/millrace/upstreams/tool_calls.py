@@ -13,14 +13,16 @@ import msgspec
 from millrace.errors import UpstreamError
 from millrace.json_text import is_json
 from millrace.types import CallPiece, Tool
+from millrace.upstreams.own_fields import MAX_OWN_FIELDS
 
 _EMPTY = "{}"
+_READ = frozenset({"index", "id", "type", "function", "name", "arguments"})
 
 
 class _Call:
     """A call so far."""
 
-    __slots__ = ("_parts", "id", "ids", "name", "number", "passed_on", "said_empty", "size")
+    __slots__ = ("_parts", "id", "ids", "name", "number", "own_fields", "passed_on", "said_empty", "size")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -30,6 +32,7 @@ class _Call:
         self.passed_on = False  # its first piece, which has the name
         self.said_empty = False  # the server sent {}, which some do before the arguments
         self.size = 0  # characters of its arguments
+        self.own_fields: dict[str, Any] = {}  # fields of the provider's own that are not passed on yet
         self._parts: list[str] = []
 
     @property
@@ -55,13 +58,14 @@ class _Call:
 class CallReader:
     """Reads `delta.tool_calls`. The calls of an answer are numbered in the order in which they begin."""
 
-    __slots__ = ("_by_index", "_calls", "_model", "_tools")
+    __slots__ = ("_by_index", "_calls", "_model", "_own_fields_size", "_tools")
 
     def __init__(self, model: str, tools: Iterable[Tool]) -> None:
         self._model = model
         self._tools = {tool.name: tool for tool in tools}
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}  # the server's index -> its latest call
+        self._own_fields_size = 0
 
     @property
     def any(self) -> bool:
@@ -90,6 +94,7 @@ class CallReader:
             call.ids.add(id_)
             if not call.id and not any(other.id == id_ for other in self._calls):
                 call.id = id_
+        self._take_own_fields(call, given)
         return self._add(call, name, arguments)
 
     def end(self) -> list[CallPiece]:
@@ -143,6 +148,13 @@ class CallReader:
         is_called_anew = call.said_empty and bool(arguments.strip())
         return is_called_anew or (name != call.name and self._is_offered(name) and self._is_offered(call.name))
 
+    def _take_own_fields(self, call: _Call, given: dict[str, Any]) -> None:
+        own_fields = {name: value for name, value in given.items() if name not in _READ and value is not None}
+        if own_fields:
+            self._own_fields_size += len(msgspec.json.encode(own_fields))
+            if self._own_fields_size <= MAX_OWN_FIELDS:
+                call.own_fields |= own_fields
+
     def _by_id(self, id_: str) -> _Call | None:
         return next((call for call in reversed(self._calls) if id_ in call.ids), None) if id_ else None
 
@@ -156,7 +168,12 @@ class CallReader:
             arguments = ""  # the whole call once more
         call.add(arguments)
         if call.passed_on:
-            return CallPiece(index=call.number, arguments=arguments) if arguments else None
+            own_fields, call.own_fields = call.own_fields, {}
+            return (
+                CallPiece(index=call.number, arguments=arguments, own_fields=own_fields)
+                if arguments or own_fields
+                else None
+            )
         return _first_piece(call) if self._is_offered(call.name) else None
 
     def _is_offered(self, name: str) -> bool:
@@ -176,7 +193,8 @@ class CallReader:
 def _first_piece(call: _Call) -> CallPiece:
     call.passed_on = True
     call.id = call.id or f"call_{token_hex(12)}"
-    return CallPiece(index=call.number, id=call.id, name=call.name, arguments=call.arguments)
+    own_fields, call.own_fields = call.own_fields, {}
+    return CallPiece(index=call.number, id=call.id, name=call.name, arguments=call.arguments, own_fields=own_fields)
 
 
 def _index(given: Any) -> int | None:

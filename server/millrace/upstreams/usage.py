@@ -81,6 +81,12 @@ class UsageReader:
         )
 
 
+def input_of(given: Any) -> int | None:
+    """Return the tokens of a `usage` object of embeddings, which have no output; None if it has no count."""
+    counts = (_number(_at(given, name)) for name in (*_INPUT, *_TOTAL))
+    return next((_clamped(count, MAX_TOKENS) for count in counts if count), None)
+
+
 def reports(event: dict[str, Any]) -> Iterator[Any]:
     """Yield all usage objects of an event."""
     for place in _PLACES:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 from starlette.requests import Request
@@ -17,23 +17,25 @@ from millrace.dialects.event_log import Codec, EventLog
 from millrace.dialects.responses import EventCodec, body_of, in_responses
 from millrace.errors import EXITS, FailedWithUsage, MillraceError, invalid
 from millrace.funnel import checks
-from millrace.funnel.offload import in_thread
 from millrace.memory import Tally
 from millrace.principal import Principal
 from millrace.runs.conversations import not_found
 from millrace.runs.intake import repeat_of
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
+from millrace.web import compressed
 from millrace.web.outbox import AsgiWriter, FrameWriter
 from millrace.web.process import Process
 from millrace.web.session import FAULT, Closed, Session
 from millrace.web.sse import SseResponse, WholeResponse
 from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION, MAX_UNCOUNTED
-from millrace.wire import chunks, completions, documents, limits, reading, requests, responses as wire
+from millrace.wire import chunks, completions, documents, limits, reading, requests, responses as wire, stored_items
 
+T = TypeVar("T")
 ReadCreate = Callable[[dict[str, Any], Collection[str]], requests.Create]
 
 MAX_TICKET_BODY = 4096  # bytes
+MAX_PAGE = 100  # items
 MAX_DIGITS = 12  # of the number of an event
 
 
@@ -103,6 +105,29 @@ async def retrieve(request: Request) -> Response:
     return _events(request, run, after + 1)
 
 
+async def input_items(request: Request) -> Response:
+    """`GET /v1/responses/{id}/input_items`: what it was made from, a page at a time, the latest first."""
+    given = request.query_params
+    order, limit, after = given.get("order", "desc"), given.get("limit", "20"), given.get("after")
+    if order not in ("asc", "desc"):
+        raise invalid("order", "order: write asc or desc")
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= MAX_DIGITS and 1 <= int(limit) <= MAX_PAGE):
+        raise invalid("limit", f"limit: expected a number from 1 to {MAX_PAGE}")
+    pieces = await _process(request).conversations.input_items(_principal(request).tenant, request.path_params["id"])
+    ids = [*pieces] if order == "asc" else [*pieces][::-1]
+    if after is not None and after not in pieces:
+        raise invalid("after", f"after: {after[:80]!r} is no item of this list")
+    rest = ids if after is None else ids[ids.index(after) + 1 :]
+    page = rest[: int(limit)]
+    answer = stored_items.InputItems(
+        data=[stored_items.listed(item_id, pieces[item_id]) for item_id in page],
+        first_id=page[0] if page else None,
+        last_id=page[-1] if page else None,
+        has_more=len(page) < len(rest),
+    )
+    return Response(wire.encode(answer), headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
 async def delete(request: Request) -> Response:
     """`DELETE /v1/responses/{id}`."""
     response_id = request.path_params["id"]
@@ -113,8 +138,11 @@ async def delete(request: Request) -> Response:
 async def tickets(request: Request) -> Response:
     """`POST /v1/tickets`: exchange a key for a ticket."""
     process: Process = request.state.process
-    body = await _read_body(request, MAX_TICKET_BODY, process.received) or b"{}"
-    asked = reading.convert(reading.decode(body, "the body"), documents.TicketRequest)
+
+    def read(body: bytes) -> documents.TicketRequest:
+        return reading.convert(reading.decode(body or b"{}", "the body"), documents.TicketRequest)
+
+    asked = await opened(request, MAX_TICKET_BODY, read)
     origin = asked.origin or request.headers.get("origin")
     if origin is None:
         raise invalid("origin", 'origin: missing; name the page that will connect: {"origin": "https://app.example"}')
@@ -126,14 +154,13 @@ async def tickets(request: Request) -> Response:
 async def _started(request: Request, read: ReadCreate) -> tuple[requests.Create, Run]:
     """Read a request's body, off the loop if it is long, and start it."""
     process, principal = _process(request), _principal(request)
-    body = await _read_body(request, process.max_message_bytes, process.received)
 
-    def opened() -> tuple[requests.Create, Repeat | None]:
+    def read_all(body: bytes) -> tuple[requests.Create, Repeat | None]:
         fields = reading.decode(body, "the body")
         create = read(fields, checks.NAMES)
         return create, repeat_of(create, fields, principal)
 
-    create, repeat = await in_thread(len(body), opened) if len(body) > reading.LONG else opened()
+    create, repeat = await opened(request, process.max_message_bytes, read_all)
     asked = process.intake.read(create, principal, negotiated=False)
     return create, await process.intake.start(asked, principal, repeat)
 
@@ -170,6 +197,13 @@ def _response(run: Run) -> bytes:
     if body.error is not None and ended.error is not None:
         raise FailedWithUsage(ended.error, body.usage)
     return wire.encode(body)
+
+
+async def opened(request: Request, limit: int, work: Callable[[bytes], T]) -> T:
+    """Return what `work` makes of a request's body, which may be compressed, off the loop if it is long."""
+    encoding = compressed.check_encoding(request.headers.get("content-encoding", ""))
+    body = await _read_body(request, limit, _process(request).received)
+    return await compressed.read(body, encoding, limit, work)
 
 
 async def _read_body(request: Request, limit: int, received: Tally) -> bytes:

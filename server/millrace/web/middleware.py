@@ -3,6 +3,7 @@
 An endpoint finds who asks as `state.principal`. The page, health and contracts need no key.
 """
 
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
@@ -18,6 +19,8 @@ from millrace.errors import MillraceError
 from millrace.origins import serialised
 from millrace.web.refusals import PREFIX, refusal
 
+_SLASHES = re.compile("//+")
+
 
 class GateMiddleware:
     """Passes on what the gate admits, and counts connections while they are open."""
@@ -27,6 +30,8 @@ class GateMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Admit a request, or answer why not. A client that goes away in the meantime is no error."""
+        if "//" in scope.get("path", ""):  # an SDK's base_url that ends in a slash; before the gate looks at the path
+            scope = {**scope, "path": _SLASHES.sub("/", scope["path"])}
         with suppress(ClientDisconnect, WebSocketDisconnect):
             await self._admit(scope, receive, send)
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from millrace import __version__
 from millrace.errors import MillraceError
@@ -32,10 +33,18 @@ def page(nowhere: ASGIApp) -> ASGIApp:
     files = StaticFiles(directory=STATIC, html=True)
 
     async def files_or(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await WebSocket(scope, receive, send).send_denial_response(_no_websocket(scope["path"]))
+            return
         is_file = scope["type"] == "http" and not scope["path"].startswith(PREFIX)
         await (files if is_file else nowhere)(scope, receive, send)
 
     return files_or
+
+
+def _no_websocket(path: str) -> Response:
+    error = MillraceError("invalid_request", f"{path[:80]} is no WebSocket; connect to /v1/responses")
+    return _json(documents.Refused(wire.error_body(error)), 404, {"X-Should-Retry": "false"})
 
 
 async def upgrade_needed(_: Request) -> Response:
@@ -48,6 +57,17 @@ async def models(request: Request) -> Response:
     """List the names a request may give as its model."""
     process: Process = request.state.process
     return _json(documents.ModelNames([documents.ModelName(name) for name in process.catalog.names]))
+
+
+async def model(request: Request) -> Response:
+    """Return one of these names, which may hold slashes. Raises `model_not_found`."""
+    process: Process = request.state.process
+    name = request.path_params["id"]
+    if not name:  # `/v1/models/`
+        return await models(request)
+    if name not in process.catalog.names:
+        raise process.catalog.not_found(name)
+    return _json(documents.ModelName(name))
 
 
 async def healthz(request: Request) -> Response:

@@ -10,6 +10,7 @@ from millrace.funnel.funnel import Funnel
 from millrace.memory import MemoryBudget, Tally
 from millrace.ports import Clock
 from millrace.runs.conversations import Conversations
+from millrace.runs.embeddings import Embeddings
 from millrace.runs.intake import Intake
 from millrace.runs.run import Run
 from millrace.runs.runs import Runs
@@ -52,6 +53,7 @@ class Process:
     max_age_s: float  # of a connection
     stuck_s: float  # how long a peer may take no byte before it is given up
     max_message_bytes: int
+    embeddings: Embeddings | None = None  # None: no model for them is configured
     sessions: set[LiveSession] = field(default_factory=set)
     streams: set[SseResponse] = field(default_factory=set)  # over HTTP
     busy: set[LiveSession] = field(default_factory=set)  # those that run something, close or do not keep up
@@ -73,6 +75,8 @@ class Process:
         call_each(self.busy.union(self.rounds.pop()) & self.sessions, lambda session: session.sweep(now))
         call_each(tuple(self.streams), lambda stream: stream.sweep(now))
         call_each(self.runs.running, self._end_if_revoked)
+        if self.embeddings is not None:
+            self.embeddings.end_revoked(self.gate.keyring.is_valid)
 
     def _end_if_revoked(self, run: Run) -> None:
         if not self.gate.keyring.is_valid(run.request.key_id):

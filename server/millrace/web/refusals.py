@@ -21,6 +21,8 @@ def refusal(error: MillraceError) -> Response:
     headers = {"Cache-Control": "no-store", "X-Should-Retry": "true" if _may_retry(error) else "false"}
     if error.rule.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = _CHALLENGE
+    if error.rule.status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+        headers["Accept-Encoding"] = "gzip, deflate"  # RFC 9110, 15.5.16
     if error.retry_after_ms is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
     usage = msgspec.to_builtins(error.usage) if isinstance(error, FailedWithUsage) else UNSET

@@ -27,7 +27,8 @@ from millrace.web.jobs import Job, Jobs
 from millrace.web.liveness import Closing, Liveness
 from millrace.web.outbox import FrameWriter, Outbox
 from millrace.web.process import Process
-from millrace.web.websocket import UTF8
+from millrace.web.slices import MAX_DROPPED, TooBig
+from millrace.web.websocket import TOO_BIG, UTF8
 from millrace.wire import limits, requests, responses
 from millrace.wire.limits import CloseCode
 from millrace.wire.reading import LONG, is_utf8
@@ -72,6 +73,7 @@ class Session:
             process, self._outbox, self._jobs, principal.key_id, close=self.close, announce=self._announce
         )
         self._read_while_paused = 0  # frames
+        self._has_lanes = False  # a frame has named one
         self._refused = FloodMeter()
         self._share = ReadingShare()
         self._close: asyncio.Future[Closed | None] = asyncio.get_running_loop().create_future()
@@ -139,7 +141,10 @@ class Session:
             message = await receive()
             if message["type"] == "websocket.disconnect":
                 return
-            await self._take(message[UTF8] if UTF8 in message else message.get("text"))
+            if TOO_BIG in message:
+                self._refuse_too_big(message[TOO_BIG])
+            else:
+                await self._take(message[UTF8] if UTF8 in message else message.get("text"))
             del message  # it may be large, and the next one may be long in coming
             await self._wait_while_paused()
             if count % FRAMES_PER_TURN == 0:
@@ -154,6 +159,20 @@ class Session:
         self._read_while_paused += 1
         if self._read_while_paused > MAX_FRAMES_WHILE_PAUSED:
             await self._outbox.writable.wait()
+
+    def _refuse_too_big(self, given: TooBig) -> None:
+        """Refuse a frame that is too long, and close if nobody could know whose it was, or too much of it is to come.
+
+        Without a `stream_id` and an `event_id` at its beginning it is a request of the only lane, if there is no other.
+        """
+        longest = self._process.max_message_bytes
+        message = f"the frame is longer than {longest} bytes"
+        envelope = requests.open_beginning(given.beginning)
+        self._refuse_frame(MillraceError("message_too_big", message), envelope)
+        self._count_refused()
+        is_known = envelope.stream_id is not None or envelope.event_id is not None or not self._has_lanes
+        if not is_known or given.size > MAX_DROPPED * longest:
+            raise Closed(CloseCode.TOO_BIG, message)
 
     async def _take(self, data: str | bytes | None) -> None:
         """Act on one frame. A long one is read off the loop, and the frames behind it wait."""
@@ -190,6 +209,7 @@ class Session:
 
     def _act(self, frame: "_Frame") -> None:
         """Do what a frame says. Whatever is wrong with it is answered on its lane, and the connection goes on."""
+        self._has_lanes |= frame.envelope is not None and frame.envelope.stream_id is not None
         if frame.error is None:
             try:
                 self._do(frame)

@@ -19,7 +19,7 @@ from websockets.http11 import Request
 from millrace.errors import MillraceError
 from millrace.memory import Tally
 from millrace.web.flood import FloodMeter, ReadingShare
-from millrace.web.slices import Slices
+from millrace.web.slices import BEGINNING, MAX_DROPPED, Slices, TooBig
 from millrace.wire import limits
 from millrace.wire.limits import CloseCode
 from millrace.wire.reading import LONG
@@ -34,6 +34,7 @@ NOT_SENT = 16 * 1024  # bytes; more would hide a slow reader
 CLOSE_WAIT = 8  # a TCP state, as Linux numbers them: the peer has sent its FIN
 
 UTF8 = "millrace.utf8"  # of a message: the bytes of a long text, which whoever reads it decodes
+TOO_BIG = "millrace.too_big"  # of a message: what is known of one that is too long
 MAX_UNCOUNTED = 64 * 1024  # bytes of a message of which the rest has not come
 MAX_FRAGMENTS = 16_384  # of one message: empty ones cost next to nothing on the wire, and memory here
 CLOSE_TIMEOUT_S = 1.0  # how long a peer may take to read the close frame and what was sent before it
@@ -53,12 +54,14 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self._ponged = 0  # bytes of pongs in this turn of the loop
         self._controls = FloodMeter()  # of pings and pongs
-        self._slices = Slices()
+        self._slices = Slices(self.config.ws_max_size)
         self._share = ReadingShare()
         self._reading: asyncio.Handle | None = None  # reads on, soon
         self._is_paused = False  # reading from the socket, by whatever is not read yet
-        self._fragment_bytes = 0  # of a message whose end has not come yet
+        self._fragments = self._fragment_bytes = 0  # of a message whose end has not come yet
+        self._too_big: TooBig | None = None  # that message is, so it is dropped
         self._counted_bytes = 0  # of those and of the frame that is not complete, as counted in `received`
+        self.conn.max_fragment_size, self.conn.max_message_size = self.config.ws_max_size, None  # `handle_cont` looks
         self.conn.debug = False  # or at that level every header and frame is logged: keys, tickets and prompts
 
     def data_received(self, data: bytes) -> None:
@@ -77,9 +80,10 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
             return
         began = time.thread_time()
         data = self._slices.take()
+        self._too_big = self._too_big or self._slices.too_big
         if data:
             super().data_received(data)
-            self._count(len(self.conn.reader.buffer) + self._fragment_bytes)
+            self._count(len(self.conn.reader.buffer) + (0 if self._too_big else self._fragment_bytes))
         wait = self._share.spend(time.thread_time() - began, self.loop.time())
         if self.disconnected or self.transport.is_closing():
             self._slices.clear()
@@ -211,20 +215,27 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
 
     def handle_text(self, event: Frame) -> None:
         """Take a message, or its first fragment."""
-        self._fragment_bytes = 0 if event.fin else len(event.data)
+        self._fragments, self._fragment_bytes = 1, 0 if event.fin else len(event.data)
         super().handle_text(event)
         event.data = b""  # the parser keeps its latest frame until the next one has come
 
     def handle_cont(self, event: Frame) -> None:
-        """Take a fragment of a message, up to `MAX_FRAGMENTS`."""
+        """Take a fragment of a message, up to `MAX_FRAGMENTS`. What makes it too long is dropped."""
         if self.close_sent:
             return
-        if len(self.frames) >= MAX_FRAGMENTS:
+        self._fragments += 1
+        size = self._fragment_bytes + len(event.data)
+        longest = self.config.ws_max_size
+        if self._fragments > MAX_FRAGMENTS or size > MAX_DROPPED * longest:
             self._fail(CloseCode.TOO_BIG, "too many fragments")
-        else:
-            self._fragment_bytes = 0 if event.fin else self._fragment_bytes + len(event.data)
-            super().handle_cont(event)
-            event.data = b""
+            return
+        if size > longest and self._too_big is None:
+            self._too_big = TooBig(b"".join(self.frames)[:BEGINNING], size)
+        if self._too_big is not None:
+            self.frames, event.data = [], b""
+        self._fragment_bytes = 0 if event.fin else size
+        super().handle_cont(event)
+        event.data = b""
 
     def send_receive_event_to_app(self) -> None:
         """Hand a message to the application, and read no more before it is taken.
@@ -235,8 +246,11 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         self.frames = []
         if self.close_sent:
             return
+        too_big, self._too_big = self._too_big, None
         if self.curr_msg_data_type == "bytes":
             self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
+        elif too_big is not None:
+            self.queue.put_nowait(cast("Any", {"type": "websocket.receive", TOO_BIG: too_big}))
         elif len(data) > LONG:
             self.queue.put_nowait(cast("Any", {"type": "websocket.receive", UTF8: data}))
         else:

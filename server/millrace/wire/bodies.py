@@ -47,16 +47,23 @@ class ReasoningText(Struct, tag="reasoning_text"):
     text: str
 
 
+class SummaryText(Struct, tag="summary_text"):
+    """A model's reasoning, for a client that asked for a summary of it."""
+
+    text: str
+
+
 ContentPart = OutputText | OutputRefusal | ReasoningText
 
 
 class Reasoning(Struct, tag="reasoning"):
-    """The output item that holds a model's reasoning, as the provider returned it."""
+    """The output item that holds a model's reasoning, as the provider returned it: as `summary` if that was asked."""
 
     id: str
     status: str
     content: list[ReasoningText] = []
-    summary: list[Any] = []
+    summary: list[SummaryText] = []
+    encrypted_content: str | UnsetType = UNSET  # opaque; clients send it back
 
 
 class FunctionCall(Struct, tag="function_call"):

@@ -3,7 +3,7 @@
 The structs define the format. Only text deltas, one chunk per token, are written from a template, which is faster.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 import orjson
@@ -15,6 +15,7 @@ from millrace.wire.completions import CalledFunction
 from millrace.wire.responses import Attempt, ErrorBody, InputDetails, OutputDetails, error_body, usage_body
 
 ChatFinish = Literal["stop", "length", "tool_calls", "content_filter"]
+S = TypeVar("S", bound=Struct)
 DONE = b"data: [DONE]\n\n"
 
 
@@ -194,6 +195,11 @@ def usage_of_completion(statement: Statement) -> UsageOfCompletion:
         trimmed_tokens=body.trimmed_tokens,
         max_output_tokens=body.max_output_tokens,
     )
+
+
+def with_own_fields(written: S, own_fields: dict[str, Any]) -> S:
+    """Return a part of a completion with the provider's own fields beside its own; it can only be encoded."""
+    return cast("S", own_fields | msgspec.to_builtins(written)) if own_fields else written
 
 
 def _prefix(chunk: Chunk) -> bytes:

@@ -9,7 +9,7 @@ from millrace.errors import invalid
 from millrace.types import Message, Part, Path, Paths, Prompt, ToolCall, Unread
 from millrace.wire import items
 from millrace.wire.items import MAX_ID, FunctionTool, Id, InputAudio, PlainText, RefusalPart, ToolName
-from millrace.wire.passed_on import by_index, passed_on, placed, told, unread
+from millrace.wire.passed_on import OwnFieldsByPlace, by_index, parted, passed_on, placed, told, unread
 from millrace.wire.reading import convert
 from millrace.wire.requests import (
     Body,
@@ -117,6 +117,7 @@ class AssistantMessage(Struct, tag="assistant", tag_field="role"):
     content: str | list[PlainText | RefusalPart] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
+    reasoning: Any = None  # another name of it, if it is a text
     tool_calls: list[CallPart] | None = None
     name: Name | None = None
 
@@ -202,6 +203,7 @@ class CompletionBody(Body, kw_only=True):
     modalities: list[Literal["text"]] | None = None
 
 
+_LOST_OF_ANSWERS = {("audio",), ("function_call",)}  # no use to a provider that did not write them
 _READ = frozenset(CompletionBody.__struct_fields__) | set(UNSUPPORTED)
 
 
@@ -250,16 +252,20 @@ def _messages(given: Sequence[ChatMessage], left: Mapping[int, Unread], lost: li
         extras, unplaced = placed(left.get(index, ()), ("messages", index))
         extras, of_refusals = items.beside_refusals(message.content, extras, ("messages", index))
         lost += unplaced + of_refusals
-        messages.append(_message(message, f"messages[{index}]", calls).with_unread(extras))
+        own_fields: OwnFieldsByPlace = {}
+        if isinstance(message, AssistantMessage):
+            lost += [("messages", index, *path) for path, _ in extras if path in _LOST_OF_ANSWERS]
+            own_fields, extras = parted(extra for extra in extras if extra[0] not in _LOST_OF_ANSWERS)
+        messages.append(_message(message, own_fields, f"messages[{index}]", calls).with_unread(extras))
     return tuple(messages)
 
 
-def _message(message: ChatMessage, path: str, calls: set[str]) -> Message:
+def _message(message: ChatMessage, own_fields: OwnFieldsByPlace, path: str, calls: set[str]) -> Message:
     """Return one turn. `calls` are the ids of all calls so far; those of this message are added."""
     match message:
         case AssistantMessage():
             calls |= {call.id for call in message.tool_calls or ()}
-            return _assistant(message, path)
+            return _assistant(message, own_fields, path)
         case ToolMessage():
             if message.tool_call_id not in calls:
                 raise items.no_such_call(f"{path}.tool_call_id", "tool call")
@@ -270,18 +276,25 @@ def _message(message: ChatMessage, path: str, calls: set[str]) -> Message:
             return Message(role="system", parts=_parts(message.content, path), name=message.name or "")
 
 
-def _assistant(message: AssistantMessage, path: str) -> Message:
+def _assistant(message: AssistantMessage, own_fields: OwnFieldsByPlace, path: str) -> Message:
     content = message.content
+    other_name = message.reasoning
     refusal = "" if not isinstance(content, list) else "".join(p.refusal for p in content if isinstance(p, RefusalPart))
     text = [part for part in content if isinstance(part, PlainText)] if isinstance(content, list) else content or ""
     turn = Message(
         role="assistant",
         parts=() if text == "" else _parts(text, path),
         calls=tuple(
-            ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
-            for call in message.tool_calls or ()
+            ToolCall(
+                id=call.id,
+                name=call.function.name,
+                arguments=call.function.arguments,
+                own_fields=own_fields.get(("tool_calls", index), {}),
+            )
+            for index, call in enumerate(message.tool_calls or ())
         ),
-        reasoning=message.reasoning_content or "",
+        own_fields=own_fields.get((), {}),
+        reasoning=message.reasoning_content or (other_name if isinstance(other_name, str) else ""),
         name=message.name or "",
         refusal=(message.refusal or "") + refusal,
     )

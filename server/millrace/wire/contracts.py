@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Struct, inspect
 
 from millrace.errors import RULES
-from millrace.wire import chunks, completions, documents, items, requests, responses as wire
+from millrace.wire import chunks, completions, documents, embeddings, items, requests, responses as wire, stored_items
 
 Schema = dict[str, Any]
 
@@ -60,7 +60,7 @@ class Operation:
     refusals: dict[int, type[Struct]] = field(default_factory=dict)  # answers with another status that are not errors
 
 
-UNTYPED = {items.MessageItem}  # clients may leave out their `type`
+UNTYPED = {items.MessageItem, items.ItemReference}  # clients may leave out their `type`
 STREAMED = tuple(event for event in SENT if issubclass(event, wire.Event) and tag(event).startswith("response."))
 OPERATIONS = (
     Operation(
@@ -83,6 +83,18 @@ OPERATIONS = (
         },
     ),
     Operation("delete", "/v1/responses/{id}", "Delete a stored response.", wire.Deleted),
+    Operation(
+        "get",
+        "/v1/responses/{id}/input_items",
+        "List what a response was made from.",
+        stored_items.InputItems,
+        parameters={
+            "limit": {"type": "integer", "description": "How many items, 1 to 100; 20 by default."},
+            "order": {"type": "string", "description": "desc (the default): the latest first; or asc."},
+            "after": {"type": "string", "description": "The id of the item after which to go on."},
+            "include": {"type": "array", "description": "Read, and of no effect: every item is listed whole."},
+        },
+    ),
     Operation("post", "/v1/responses/{id}/cancel", "Stop a response that runs.", wire.ResponseBody),
     Operation(
         "post",
@@ -92,7 +104,15 @@ OPERATIONS = (
         body=completions.CompletionBody,
         streamed=(chunks.Chunk, chunks.Broken),
     ),
+    Operation(
+        "post",
+        "/v1/embeddings",
+        "Ask the configured model for embeddings.",
+        embeddings.EmbeddingsAnswer,
+        body=embeddings.EmbeddingsBody,
+    ),
     Operation("get", "/v1/models", "List the names a request may give as its model.", documents.ModelNames),
+    Operation("get", "/v1/models/{id}", "Look up one of these names.", documents.ModelName),
     Operation(
         "post",
         "/v1/tickets",

@@ -7,8 +7,10 @@ from msgspec import Meta, Struct
 
 from millrace.errors import MillraceError, invalid
 from millrace.types import Media, Message, Part, Path, Tool, ToolCall, Unread, moved
+from millrace.types.conversation import merged
 from millrace.types.tool_choice import ToolChoice
-from millrace.wire.passed_on import placed
+from millrace.wire import carried
+from millrace.wire.passed_on import parted, placed
 
 MAX_ID = 512  # characters of an id
 MAX_ITEMS = 2000  # of one request; a longer conversation uses `previous_response_id`
@@ -98,22 +100,24 @@ class CallOutputItem(Struct, tag="function_call_output"):
 
 
 class Words(Struct):
-    """A piece of reasoning text."""
+    """A piece of reasoning text. Whether its `type` says summary or content, its place says so too."""
 
     text: str
+    type: Any = None
 
 
 class ReasoningItem(Struct, tag="reasoning"):
-    """Reasoning. It belongs to the assistant's turn after it. Encrypted content is ignored."""
+    """Reasoning. It belongs to the assistant's turn after it. Encrypted content is ignored, unless it is Millrace's."""
 
     summary: list[Words] | None = None
     content: list[Words] | None = None
+    encrypted_content: str | None = None
 
 
 class ItemReference(Struct, tag="item_reference"):
-    """Refused: single items are not stored. Send the item itself, or continue with `previous_response_id`."""
+    """An item of a response that is kept, by its id. `type` may be left out."""
 
-    id: str
+    id: Id
 
 
 Item = MessageItem | CallItem | CallOutputItem | ReasoningItem | ItemReference
@@ -137,19 +141,25 @@ class ChosenFunction(Struct, tag="function"):
 Choice = Literal["auto", "none", "required"]
 
 
+REFERENCE = "item_reference"  # the role of a piece that stands for an item: its text is the id, its name the path
+
+
 def with_types(given: Any) -> Any:
-    """Return the items with the `type` that messages may leave out."""
+    """Return the items with the `type` that messages and references may leave out."""
     if not isinstance(given, list):
         return given
     return [
-        item | {"type": "message"} if isinstance(item, dict) and item.get("type") is None else item for item in given
+        item | {"type": REFERENCE if item.keys() <= {"id", "type"} and item.get("id") else "message"}
+        if isinstance(item, dict) and item.get("type") is None
+        else item
+        for item in given
     ]
 
 
 def extras_of(items: str | Sequence[Item], left: Mapping[int, Unread]) -> tuple[dict[int, Unread], list[Path]]:
     """Return what is passed on of each item, as chat completions have it, and the paths of what cannot be.
 
-    `left` is what was not read of each item, by its index.
+    `left` is what was not read of each item, by its index. Fields beside a call have the paths that they have in it.
     """
     sent: dict[int, Unread] = {}
     lost: list[Path] = []
@@ -160,8 +170,6 @@ def extras_of(items: str | Sequence[Item], left: Mapping[int, Unread]) -> tuple[
         match item:
             case ReasoningItem():
                 lost += [("input", index, *path) for path, _ in sent.pop(index)]
-            case CallItem():
-                sent[index] = tuple((("tool_calls", 0, *path), value) for path, value in sent[index])
             case CallOutputItem():
                 sent[index] = tuple(
                     (("content", *path[1:]) if path[0] == "output" else path, value) for path, value in sent[index]
@@ -169,6 +177,11 @@ def extras_of(items: str | Sequence[Item], left: Mapping[int, Unread]) -> tuple[
             case MessageItem():
                 sent[index], unplaced = beside_refusals(item.content, sent[index], ("input", index))
                 lost += unplaced
+    lost += [
+        ("input", index, "encrypted_content")
+        for index, item in enumerate(items)
+        if isinstance(item, ReasoningItem) and carried.is_foreign(item.encrypted_content)
+    ]
     return sent, lost
 
 
@@ -176,14 +189,23 @@ def beside_refusals(content: object, extras: Unread, at: Path) -> tuple[Unread, 
     """Return the extras of a message whose refusals are no parts any more, and the paths of those of the refusals."""
     if not isinstance(content, list) or not any(isinstance(part, RefusalPart) for part in content):
         return extras, []
-    kept = [index for index, part in enumerate(content) if not isinstance(part, RefusalPart)]
-    is_of_refusal = [len(path) > 1 and path[0] == "content" and path[1] not in kept for path, _ in extras]
-    sent = tuple(
-        (("content", kept.index(int(path[1])), *path[2:]) if path[0] == "content" and len(path) > 1 else path, value)
-        for (path, value), is_lost in zip(extras, is_of_refusal, strict=True)
-        if not is_lost
-    )
-    return sent, [(*at, *path) for (path, _), is_lost in zip(extras, is_of_refusal, strict=True) if is_lost]
+    kept = (index for index, part in enumerate(content) if not isinstance(part, RefusalPart))
+    places: dict[str | int, int] = {before: after for after, before in enumerate(kept)}
+    sent: list[tuple[Path, Any]] = []
+    lost: list[Path] = []
+    for path, value in extras:
+        if path[0] != "content" or len(path) == 1:
+            sent.append((path, value))
+        elif path[1] in places:
+            sent.append((("content", places[path[1]], *path[2:]), value))
+        else:
+            lost.append((*at, *path))
+    return tuple(sent), lost
+
+
+def has_references(messages: Iterable[Message]) -> bool:
+    """Whether some of these are references, so that all are still pieces."""
+    return any(message.role == REFERENCE for message in messages)
 
 
 def turns(
@@ -191,40 +213,63 @@ def turns(
 ) -> tuple[Message, ...]:
     """Return the messages that the items become. Reasoning, text and calls of one assistant turn are one message.
 
-    A call's output must follow its call. If the request is `continued`, the call may be in an earlier response.
-    `extras` is what is passed on of each item, by its index. Raises `invalid_request`.
+    If some items are references, it returns pieces, one of each item. Whoever knows what they refer to calls
+    `assembled`. A call's output must follow its call. If the request is `continued`, or has references, the call may be
+    elsewhere. `extras` is what is passed on of each item, by its index. Raises `invalid_request`.
     """
-    extras = extras or {}
     if isinstance(items, str):
         return (Message(role="user", parts=(items,)),)
+    refers = any(isinstance(item, ItemReference) for item in items)
+    pieces = _pieces(items, extras or {}, continued=continued or refers)
+    return tuple(pieces) if refers else assembled(pieces)
+
+
+def assembled(pieces: Iterable[Message]) -> tuple[Message, ...]:
+    """Return the messages that pieces become."""
     messages: list[Message | _AssistantTurn] = []
+    for piece in pieces:
+        if piece.role == "assistant":
+            _add_to_assistant(messages, piece)
+        else:
+            messages.append(piece)
+    return tuple(
+        message for one in messages for message in (one.messages() if isinstance(one, _AssistantTurn) else (one,))
+    )
+
+
+def _pieces(items: Sequence[Item], extras: Mapping[int, Unread], *, continued: bool) -> list[Message]:
+    """Return one message of each item."""
+    pieces: list[Message] = []
     calls: set[str] = set()
+    own_fields_of_calls = _own_fields_of_calls(items)
     for index, item in enumerate(items):
         path = f"input[{index}]"
         match item:
             case MessageItem(role="assistant"):
-                said = _assistant_message(item.content, f"{path}.content")
-                _add_to_assistant(messages, said.with_unread(extras.get(index, ())))
+                beside, unread = parted(extras.get(index, ()))
+                said = _assistant_message(item.content, f"{path}.content", beside.get((), {}))
+                pieces.append(said.with_unread(unread))
             case MessageItem():
                 parts, role = _message_parts(item, path), role_of(item.role)
-                messages.append(Message(role=role, parts=parts).with_unread(extras.get(index, ())))
+                pieces.append(Message(role=role, parts=parts).with_unread(extras.get(index, ())))
             case ReasoningItem():
-                _add_to_assistant(messages, Message(role="assistant", reasoning=_reasoning(item)))
+                words, own_fields = _reasoning(item), carried.read(item.encrypted_content).message
+                pieces.append(Message(role="assistant", reasoning=words, own_fields=own_fields))
             case CallItem():
                 calls.add(item.call_id)
-                call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)
-                _add_to_assistant(messages, Message(role="assistant", calls=(call,)).with_unread(extras.get(index, ())))
+                beside, _ = parted(extras.get(index, ()))
+                own_fields = beside.get((), {}) | own_fields_of_calls[index].get(item.call_id, {})
+                call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments, own_fields=own_fields)
+                pieces.append(Message(role="assistant", calls=(call,)))
             case CallOutputItem():
                 if item.call_id not in calls and not continued:
                     raise no_such_call(f"{path}.call_id", "function_call")
                 parts = parts_of(item.output, f"{path}.output")
                 result = Message(role="tool", parts=parts, call_id=item.call_id)
-                messages.append(result.with_unread(extras.get(index, ())))
+                pieces.append(result.with_unread(extras.get(index, ())))
             case ItemReference():
-                raise invalid(path, f"{path}: an item_reference is not supported; send the item itself")
-    return tuple(
-        message for one in messages for message in (one.messages() if isinstance(one, _AssistantTurn) else (one,))
-    )
+                pieces.append(Message(role=REFERENCE, parts=(item.id,), name=f"{path}.id"))
+    return pieces
 
 
 def role_of(given: str) -> str:
@@ -298,9 +343,11 @@ class _AssistantTurn:
     def add(self, piece: Message) -> bool:
         """Add a piece and return True; return False if the piece begins another turn.
 
-        After text without calls only a call continues the turn. Once there is a call, everything does up to its output.
+        After text without calls only a call continues the turn, and what says nothing but carries the provider's own
+        fields. Once there is a call, everything does up to its output.
         """
-        if self.has_output and not self.has_calls and not piece.calls:
+        is_silent = not (piece.parts or piece.refusal or piece.reasoning)
+        if self.has_output and not self.has_calls and not piece.calls and not is_silent:
             return False
         self.pieces.append(piece)
         self.has_calls = self.has_calls or bool(piece.calls)
@@ -313,6 +360,7 @@ class _AssistantTurn:
             role="assistant",
             parts=tuple(part for piece in self.pieces for part in piece.parts),
             calls=tuple(call for piece in self.pieces for call in piece.calls),
+            own_fields=merged(piece.own_fields for piece in self.pieces),
             reasoning="".join(piece.reasoning for piece in self.pieces),
             refusal="".join(piece.refusal for piece in self.pieces),
         ).with_unread(tuple(self._extras()))
@@ -329,21 +377,35 @@ class _AssistantTurn:
 def _add_to_assistant(messages: list[Message | _AssistantTurn], piece: Message) -> None:
     """Add a piece to the last assistant turn, or begin a new turn with it."""
     last = messages[-1] if messages else None
-    if not isinstance(last, _AssistantTurn) or not last.add(piece):
-        messages.append(turn := _AssistantTurn())
-        turn.add(piece)
+    if isinstance(last, _AssistantTurn) and last.add(piece):
+        return
+    messages.append(turn := _AssistantTurn())
+    turn.add(piece)
 
 
-def _assistant_message(content: str | Sequence[ContentPart], path: str) -> Message:
+def _own_fields_of_calls(items: Sequence[Item]) -> list[dict[str, dict[str, Any]]]:
+    """Return, for each item, the own fields of the calls of its turn, by call id; its reasoning carries them."""
+    found: list[dict[str, dict[str, Any]]] = []
+    turn: dict[str, dict[str, Any]] = {}
+    for item in items:
+        if isinstance(item, CallOutputItem) or (isinstance(item, MessageItem) and item.role != "assistant"):
+            turn = {}
+        elif isinstance(item, ReasoningItem):
+            turn |= carried.read(item.encrypted_content).calls
+        found.append(turn)
+    return found
+
+
+def _assistant_message(content: str | Sequence[ContentPart], path: str, own_fields: dict[str, Any]) -> Message:
     if isinstance(content, str):
-        return Message(role="assistant", parts=(content,))
+        return Message(role="assistant", parts=(content,), own_fields=own_fields)
     refusal = "".join(part.refusal for part in content if isinstance(part, RefusalPart))
     parts = [_part(part, f"{path}[{index}]") for index, part in enumerate(content) if not isinstance(part, RefusalPart)]
     for index, part in enumerate(content):
         if isinstance(part, InputImage | InputFile | InputAudio):
             at = f"{path}[{index}]"
             raise invalid(at, f"{at}: an assistant message holds text only; send it in a user message")
-    return Message(role="assistant", parts=tuple(parts), refusal=refusal)
+    return Message(role="assistant", parts=tuple(parts), refusal=refusal, own_fields=own_fields)
 
 
 def _message_parts(item: MessageItem, path: str) -> tuple[Part, ...]:

@@ -31,6 +31,7 @@ _OURS = frozenset({"millrace", "extra_body"})
 _OF_ANSWERS = frozenset(
     {"annotations", "created_by", "encrypted_content", "logprobs", "parsed", "parsed_arguments", "phase"}
 )
+OwnFieldsByPlace = dict[Path, dict[str, Any]]  # () is the answer, ("tool_calls", 0) its first call
 _INDEX = re.compile(r"\[\d+\]")
 
 
@@ -91,6 +92,22 @@ def placed(extras: Unread, at: Path) -> tuple[Unread, list[Path]]:
     sent = tuple((path, value) for path, value in extras if not _is_of_answers(path))
     lost = [(*at, *path) for path, value in extras if _is_of_answers(path) and not is_absent(value)]
     return sent, lost
+
+
+def parted(extras: Iterable[tuple[Path, Any]]) -> tuple[OwnFieldsByPlace, Unread]:
+    """Return the extras of an answer that stand beside it and beside its calls, and those that are within them.
+
+    The former are a provider's own fields, and not every provider takes them. What is empty is nothing.
+    """
+    own_fields: OwnFieldsByPlace = {}
+    within: list[tuple[Path, Any]] = []
+    for path, value in extras:
+        *place, name = path
+        if place and (place[0] != "tool_calls" or len(place) > 2):  # noqa: PLR2004 - deeper than the call
+            within.append((path, value))
+        elif value not in (None, [], {}, ""):
+            own_fields.setdefault(tuple(place), {})[str(name)] = value
+    return own_fields, tuple(within)
 
 
 def _is_of_answers(path: Path) -> bool:

@@ -5,11 +5,13 @@ an `Envelope`, then `read_create` or another function reads the fields. The stru
 they do not have are passed on or noted (`passed_on`).
 """
 
+import json
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -25,12 +27,14 @@ from millrace.wire.reading import convert, decode, json_name
 STREAM_ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{limits.STREAM_ID_CHARACTERS}}}")
 UNSUPPORTED = ("conversation", "prompt", "background")  # fields of the Responses API that are refused
 LOGPROBS = "message.output_text.logprobs"  # of `include`
+ENCRYPTED_REASONING = "reasoning.encrypted_content"  # as well; every reasoning item has it
 TYPES = ("response.create", "response.cancel", "response.steer", "millrace.resume", "millrace.ping")
 
 SamplingTemperature = Annotated[float, Meta(ge=0, le=2)]
 TopP = Annotated[float, Meta(ge=0, le=1)]
 Tokens = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
 TopLogprobs = Annotated[int, Meta(ge=0, le=20)]
+Summary = Literal["auto", "concise", "detailed", "none"]
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
@@ -74,6 +78,7 @@ class Create:
     check_schema: dict[str, Any] | None = None
     paths: Paths = RESPONSES_PATHS
     concise: bool = False
+    reasoning_summary: bool = False  # asked for, whichever kind
     not_passed_on: tuple[str, ...] = ()  # paths of fields that have no place in the provider's API
 
 
@@ -126,9 +131,11 @@ class TextOptions(Struct):
 
 
 class ReasoningOptions(Struct):
-    """How much effort the model may spend on reasoning."""
+    """How much effort the model may spend on reasoning, and whether to show it as a summary."""
 
     effort: Word | None = None
+    summary: Summary | None = None
+    generate_summary: Summary | None = None  # the earlier name
 
 
 class Body(Struct, kw_only=True):
@@ -159,7 +166,7 @@ class CreateBody(Body, kw_only=True):
     tools: Annotated[list[FunctionTool], Meta(max_length=items.MAX_TOOLS)] | None = None
     tool_choice: items.Choice | ChosenFunction | None = None
     previous_response_id: Id | None = None
-    include: list[str] | None = None  # `LOGPROBS`; others are not passed on
+    include: list[str] | None = None  # what else than these two is not passed on
     top_logprobs: TopLogprobs | None = None  # only with `LOGPROBS`
     generate: bool | None = None  # False: take the input, but call no model
 
@@ -205,6 +212,8 @@ class MillracePing(Struct, tag="millrace.ping", kw_only=True):
     event_id: str | None = None
 
 
+_FIELD = re.compile(r'\s*[{,]\s*("(?:[^"\\]|\\.)*")\s*:\s*')
+_decoder = json.JSONDecoder()
 _READ = frozenset(ResponseCreate.__struct_fields__) | {"type"}
 _NAMED = ("prompt_cache_key", "safety_identifier", "service_tier", "user")
 
@@ -216,7 +225,19 @@ def open_frame(raw: str | bytes) -> Envelope:
 
     Raises `invalid_json` or `invalid_request`.
     """
-    fields = decode(raw)
+    return _envelope(decode(raw))
+
+
+def open_beginning(raw: bytes) -> Envelope:
+    """Return what the beginning of a frame says: its first fields, as far as they are whole. Raises nothing."""
+    text, fields, at = raw.decode("utf-8", "ignore"), {}, 0
+    with suppress(ValueError, RecursionError):  # the field that is not whole, or no JSON
+        while name := _FIELD.match(text, at):
+            fields[_decoder.decode(name[1])], at = _decoder.raw_decode(text, name.end())
+    return _envelope(fields)
+
+
+def _envelope(fields: dict[str, Any]) -> Envelope:
     kind, stream_id, event_id = fields.get("type"), fields.get("stream_id"), fields.get("event_id")
     return Envelope(
         kind if isinstance(kind, str) else "",
@@ -251,15 +272,16 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
         fields = fields | {"input": items.with_types(fields["input"])}
     body = convert(fields, CreateBody)
     passed, lost = passed_on(fields, _READ, lost=RESPONSES_ONLY)
-    logprobs = LOGPROBS in (body.include or ())
-    lost += [("include", at) for at, name in enumerate(body.include or ()) if name != LOGPROBS]
+    include = body.include or ()
+    logprobs = LOGPROBS in include
+    lost += [("include", at) for at, name in enumerate(include) if name not in (LOGPROBS, ENCRYPTED_REASONING)]
     lost += [("top_logprobs",)] if body.top_logprobs and not logprobs else []
     left = [(path, value) for path, value in unread(fields, body) if len(path) > 1]
     lost += [path for path, _ in left if path[0] not in ("input", "tools")]
     extras, unplaced = items.extras_of(body.input, by_index(left, "input"))
     lost += unplaced
     messages = items.turns(body.input, continued=body.previous_response_id is not None, extras=extras)
-    if body.generate is not False:
+    if body.generate is not False and not items.has_references(messages):
         items.check_answerable(messages, "input")
     system = (Message(role="system", parts=(body.instructions,)),) if body.instructions else ()
     tools, unplaced = items.read_tools(body.tools or (), by_index(left, "tools"))
@@ -290,7 +312,12 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
         instructions=body.instructions or None,
         previous_response_id=body.previous_response_id,
         generate=body.generate is not False,
+        reasoning_summary=body.reasoning is not None and _wants_summary(body.reasoning),
     )
+
+
+def _wants_summary(asked: ReasoningOptions) -> bool:
+    return (asked.summary or asked.generate_summary or "none") != "none"
 
 
 def named_extras(body: Body) -> dict[str, Any]:

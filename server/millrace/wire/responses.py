@@ -28,6 +28,7 @@ from millrace.wire.bodies import (
     Reasoning as Reasoning,
     ReasoningText as ReasoningText,
     ResponseBody as ResponseBody,
+    SummaryText as SummaryText,
     UsageBody as UsageBody,
     attempt as attempt,
     error_body as error_body,
@@ -147,6 +148,42 @@ class ReasoningDone(Event, tag="response.reasoning_text.done"):
     text: str
     output_index: int = 0
     content_index: int = 0
+
+
+class SummaryPartAdded(Event, tag="response.reasoning_summary_part.added"):
+    """The reasoning starts, for a client that asked for a summary."""
+
+    item_id: str
+    part: SummaryText
+    output_index: int = 0
+    summary_index: int = 0
+
+
+class SummaryDelta(Event, tag="response.reasoning_summary_text.delta"):
+    """A piece of the reasoning, for a client that asked for a summary."""
+
+    item_id: str
+    delta: str
+    output_index: int = 0
+    summary_index: int = 0
+
+
+class SummaryDone(Event, tag="response.reasoning_summary_text.done"):
+    """The complete reasoning, for a client that asked for a summary."""
+
+    item_id: str
+    text: str
+    output_index: int = 0
+    summary_index: int = 0
+
+
+class SummaryPartDone(Event, tag="response.reasoning_summary_part.done"):
+    """The reasoning is complete, for a client that asked for a summary."""
+
+    item_id: str
+    part: SummaryText
+    output_index: int = 0
+    summary_index: int = 0
 
 
 class ArgumentsDelta(Event, tag="response.function_call_arguments.delta"):
@@ -331,6 +368,10 @@ ServerEvent = (
     | RefusalDone
     | ReasoningDelta
     | ReasoningDone
+    | SummaryPartAdded
+    | SummaryDelta
+    | SummaryDone
+    | SummaryPartDone
     | ArgumentsDelta
     | ArgumentsDone
     | Completed

@@ -57,6 +57,9 @@ CONVERSATIONS = {
     ),
     "called": Conversation(body={"input": "What is the weather in Paris? [tool=get_weather]", "tools": [WEATHER]}),
     "reasoned": Conversation(body={"input": "Why do mills grind? [reason=8] [tokens=12]"}),
+    "summarised": Conversation(
+        body={"input": "Why do wheels turn? [reason=8] [tokens=12]", "reasoning": {"summary": "auto"}}
+    ),
     "declined": Conversation(body={"input": "Say something rude. [refuse]", "millrace": {"strategy": "large"}}),
     "cancelled": Conversation(
         body={"input": STORY}, frames=({"type": "response.cancel", "stream_id": IDS["stream_id"]},)

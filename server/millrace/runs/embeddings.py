@@ -1,0 +1,195 @@
+"""Embeddings: passed on to one configured model, within the limits of the key, and booked in a row of their own."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from millrace import log, pricing
+from millrace.errors import MillraceError, UpstreamError
+from millrace.memory import MemoryBudget, full
+from millrace.ports import Admission, Backlog, Clock, EmbeddingsCall, EmbeddingsUpstream, Ledger, Limiter
+from millrace.principal import Principal
+from millrace.runs.intake import backlogged
+from millrace.types import (
+    EMBEDDINGS,
+    CacheOutcome,
+    Charge,
+    Embedded,
+    Entry,
+    Outcome,
+    Price,
+    Statement,
+    Status,
+    Usage,
+)
+from millrace.wire.embeddings import EmbeddingsAsked
+
+_OUTCOMES = {Status.COMPLETED: Outcome.ANSWERED, Status.CANCELLED: Outcome.CANCELLED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingModel:
+    """The configured model: its name at the provider, and its price of input."""
+
+    id: str
+    price: Price
+
+
+class Embeddings:
+    """All requests for embeddings in this process."""
+
+    def __init__(
+        self,
+        model: EmbeddingModel,
+        upstream: EmbeddingsUpstream,
+        limiter: Limiter,
+        ledger: Ledger,
+        backlog: Backlog,
+        memory: MemoryBudget,
+        wall: Clock,
+        *,
+        max_running: int,
+    ) -> None:
+        self._model = model
+        self._upstream = upstream
+        self._limiter = limiter
+        self._ledger = ledger
+        self._backlog = backlog
+        self._memory = memory
+        self._wall = wall
+        self._max_running = max_running
+        self._calls: dict[EmbeddingsCall, str] = {}  # that run or whose answer is sent, with their keys
+        self._halted: dict[EmbeddingsCall, MillraceError] = {}  # why they were ended here
+
+    @asynccontextmanager
+    async def answered(
+        self, request_id: str, asked: EmbeddingsAsked, body: bytes, principal: Principal
+    ) -> AsyncIterator[list[bytes]]:
+        """Yield the pieces of the answer, held until they are sent. `body` is the request as the provider gets it.
+
+        Raises what refuses it here, or the provider's error. It is settled on every way.
+        """
+        self._memory.admit(len(body))
+        if self._backlog.is_full:
+            raise backlogged()
+        if self.running >= self._max_running:
+            raise full()
+        likely = self._charge(Usage(input_tokens=asked.tokens, estimated=True), Outcome.RUNNING)
+        admission = self._limiter.admit(principal, likely.cost, asked.tokens)
+        row = _Row(request_id, principal, self._wall, self._ledger, admission, likely)
+        call = self._upstream.open(body)
+        self._calls[call] = principal.key_id
+        try:
+            yield (await self._settled(call, row)).pieces
+        finally:
+            del self._calls[call]
+            self._halted.pop(call, None)
+            call.release()
+
+    @property
+    def running(self) -> int:
+        """The number of requests that run, or are being answered."""
+        return len(self._calls)
+
+    def end_revoked(self, is_valid: Callable[[str], bool]) -> None:
+        """End the calls of keys that are not valid any more."""
+        for call, key_id in tuple(self._calls.items()):
+            if not is_valid(key_id):
+                self._halt(call, MillraceError("cancelled", "the key was revoked"))
+
+    def end_all(self, error: MillraceError) -> None:
+        """End all calls for a reason."""
+        for call in tuple(self._calls):
+            self._halt(call, error)
+
+    def _halt(self, call: EmbeddingsCall, error: MillraceError) -> None:
+        if not call.done.done():
+            self._halted[call] = error
+            call.done.cancel()
+
+    async def _settled(self, call: EmbeddingsCall, row: "_Row") -> Embedded:
+        """Return what a call brings, and close its row."""
+        status, code, is_billable = Status.CANCELLED, "cancelled", True
+        tokens: int | None = None
+        try:
+            embedded = await call.done
+            status, code, tokens = Status.COMPLETED, "", embedded.input_tokens
+            return embedded
+        except asyncio.CancelledError:
+            if (halted := self._halted.get(call)) is None:
+                raise  # the client has gone
+            status, code = Status.CANCELLED if halted.code == "cancelled" else Status.FAILED, halted.code
+            raise halted from None
+        except MillraceError as error:
+            status, code = Status.FAILED, error.code
+            is_billable = error.billable if isinstance(error, UpstreamError) else True
+            raise
+        except BaseException:
+            status, code = Status.FAILED, "internal_error"
+            raise
+        finally:
+            usage = row.likely.usage if tokens is None else Usage(input_tokens=tokens)
+            outcome = _OUTCOMES.get(status, Outcome.FAILED)
+            row.settle(self._charge(usage if is_billable and call.sent else Usage(), outcome), status, code or None)
+
+    def _charge(self, usage: Usage, outcome: Outcome) -> Charge:
+        cost = pricing.cost(usage, self._model.price)
+        return Charge(model=self._model.id, tier=EMBEDDINGS, usage=usage, cost=cost, outcome=outcome)
+
+
+class _Row:
+    """The row of one request in the ledger, and what is reserved for it. Opened at once, settled once."""
+
+    def __init__(
+        self, request_id: str, principal: Principal, wall: Clock, ledger: Ledger, admission: Admission, likely: Charge
+    ) -> None:
+        self.likely = likely
+        self._id = request_id
+        self._principal = principal
+        self._wall = wall
+        self._ledger = ledger
+        self._admission = admission
+        self._opened_at = wall()
+        ledger.opened(self._entry(likely, Status.OPEN))
+
+    def settle(self, charge: Charge, status: Status, code: str | None) -> None:
+        """Write what it cost, and replace the reservation by it."""
+        latency_ms = max(0.0, self._wall() - self._opened_at) * 1000
+        try:
+            self._ledger.settled(self._entry(charge, status, code, latency_ms))
+        finally:
+            self._admission.settle(charge.cost, charge.usage.input_tokens)
+        log.get().info(
+            "settled",
+            id=self._id,
+            tenant=self._principal.tenant,
+            status=status.value,
+            strategy=EMBEDDINGS,
+            code=code,
+            cost_usd=float(charge.cost),
+            latency_ms=round(latency_ms, 1),
+        )
+
+    def _entry(self, charge: Charge, status: Status, code: str | None = None, latency_ms: float = 0.0) -> Entry:
+        return Entry(
+            request_id=self._id,
+            tenant=self._principal.tenant,
+            opened_at=self._opened_at,
+            status=status,
+            source=None,
+            cache=CacheOutcome.MISS,
+            strategy=EMBEDDINGS,
+            check=None,
+            code=code,
+            statement=Statement(usage=charge.usage, cost=charge.cost, saved=pricing.ZERO, charges=(charge,)),
+            ttft_ms=None,
+            latency_ms=latency_ms,
+            key_id=self._principal.key_id,
+        )
+
+
+def new_id() -> str:
+    """Return the id of a request for embeddings, as its row and `x-request-id` have it."""
+    return "emb_" + secrets.token_hex(16)

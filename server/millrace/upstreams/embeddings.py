@@ -1,0 +1,177 @@
+"""OpenAI-compatible embeddings over aiohttp: one request, one document, passed on as it came."""
+
+import asyncio
+import json
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from itertools import islice
+
+import aiohttp
+
+from millrace.errors import UpstreamError
+from millrace.memory import Tally
+from millrace.ports import Clock
+from millrace.types import Embedded
+from millrace.upstreams.connections import (
+    READ_BYTES,
+    TRANSIENT,
+    Connections,
+    connection_error,
+    is_not_now,
+    retry_after,
+    transient,
+)
+from millrace.upstreams.openai import MAX_ERROR_BODY, RETRY_S
+from millrace.upstreams.refusals import Refusals, error_in, error_of
+from millrace.upstreams.usage import input_of
+
+MAX_ANSWER = 128 * 2**20  # bytes: 2,048 vectors of 3,072 numbers as text
+SHORT = 64 * 1024  # bytes at both ends of an answer, where its usage is; a shorter one is looked at for an error
+MOST_USAGES = 8  # that are looked at at one end
+
+_USAGE = re.compile(r'"usage"\s*:\s*(?=\{)')
+_decoder = json.JSONDecoder()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingsEndpoint:
+    """Where a model is served, under which name, and its timeouts in seconds."""
+
+    base_url: str
+    model: str
+    api_key: str | None
+    connect_timeout_s: float
+    timeout_s: float
+
+    def __repr__(self) -> str:  # keeps the key out of logs
+        return f"EmbeddingsEndpoint({self.base_url})"
+
+
+class OpenAIEmbeddings:
+    """Calls of one model. `received` counts the answers that are read or not sent yet."""
+
+    def __init__(self, connections: Connections, endpoint: EmbeddingsEndpoint, received: Tally, wall: Clock) -> None:
+        self.connections = connections
+        self.endpoint = endpoint
+        self.received = received
+        self.refusals = Refusals(endpoint.model, endpoint.api_key, wall)
+        self.url = endpoint.base_url.rstrip("/") + "/embeddings"
+        self.headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+        }
+        if endpoint.api_key:
+            self.headers["Authorization"] = f"Bearer {endpoint.api_key}"
+
+    def open(self, body: bytes) -> "EmbeddingsCall":
+        """Start a call on a task of its own."""
+        return EmbeddingsCall(self, body)
+
+
+class EmbeddingsCall:
+    """One call. Its socket is closed as soon as its task is cancelled."""
+
+    def __init__(self, upstream: OpenAIEmbeddings, body: bytes) -> None:
+        self.sent = False  # the request has left; before that the provider charges nothing
+        self.is_reused = False  # its connection has been used before
+        self._upstream = upstream
+        self._counted = 0
+        self.done: asyncio.Future[Embedded] = asyncio.get_running_loop().create_task(self._run(body))
+
+    def release(self) -> None:
+        """Give back the memory of the answer, once it has been sent or is not needed."""
+        self._upstream.received.give(self._counted)
+        self._counted = 0
+
+    async def _run(self, body: bytes) -> Embedded:
+        endpoint = self._upstream.endpoint
+        response: aiohttp.ClientResponse | None = None
+        try:
+            async with asyncio.timeout(endpoint.timeout_s):
+                response = await self._respond(body)
+                return await self._read(response)
+        except (aiohttp.ClientError, OSError) as error:
+            if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError):
+                message = f"{endpoint.model} sent no embeddings within {endpoint.timeout_s:g} s"
+                raise UpstreamError("upstream_timeout", message) from None
+            raise connection_error(endpoint.model, error, has_begun=response is not None) from None
+        finally:
+            if response is not None:
+                response.close()
+
+    async def _respond(self, body: bytes) -> aiohttp.ClientResponse:
+        """Return the response. A fault that may pass is tried once more, on a new connection; the first is not billed.
+
+        A connection that was kept alive and brings no byte was closed before the request arrived.
+        """
+        for is_new in (False, True):
+            try:
+                response = await self._post(body, new=is_new)
+            except (aiohttp.ClientError, OSError) as error:
+                if is_new or not transient(error):
+                    raise
+            else:
+                if is_new or response.status not in TRANSIENT or is_not_now(response.headers):
+                    return response
+                response.close()
+            await asyncio.sleep(RETRY_S)
+            self.sent = self.is_reused = False
+        raise AssertionError("the second try returns or raises")
+
+    async def _post(self, body: bytes, *, new: bool) -> aiohttp.ClientResponse:
+        upstream = self._upstream
+        timeout_s = upstream.endpoint.connect_timeout_s
+        return await upstream.connections.post(
+            upstream.url, body, upstream.headers, self, connect_timeout_s=timeout_s, new=new
+        )
+
+    async def _read(self, response: aiohttp.ClientResponse) -> Embedded:
+        model, refusals = self._upstream.endpoint.model, self._upstream.refusals
+        if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+            refusal = b""
+            with suppress(aiohttp.ClientError):
+                while len(refusal) < MAX_ERROR_BODY and (piece := await response.content.readany()):
+                    refusal += piece
+            raise refusals.of_status(response.status, retry_after(response.headers), refusal[:MAX_ERROR_BODY])
+        pieces: list[bytes] = []
+        async for chunk in response.content.iter_chunked(READ_BYTES):
+            self._upstream.received.take(len(chunk))
+            self._counted += len(chunk)
+            pieces.append(chunk)
+            if self._counted > MAX_ANSWER:
+                raise UpstreamError("upstream_error", f"{model} sent more than {MAX_ANSWER >> 20} MiB")
+        beginning = b"".join(_enough(pieces))
+        ending = b"".join([*_enough(reversed(pieces))][::-1])
+        if self._counted <= SHORT and (error := error_of(error_in(beginning))) is not None:
+            raise refusals.of_event(error, billable=False)
+        if not (beginning.lstrip().startswith(b"{") and ending.rstrip().endswith(b"}")):
+            raise UpstreamError("upstream_error", f"{model} answered with what are no embeddings")
+        return Embedded(pieces=pieces, input_tokens=_tokens_in(ending, beginning))
+
+
+def _enough(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the first pieces, of `SHORT` bytes together if there are as many."""
+    size = 0
+    for piece in pieces:
+        yield piece
+        size += len(piece)
+        if size >= SHORT:
+            return
+
+
+def _tokens_in(*ends: bytes) -> int | None:
+    """Return the tokens in the `usage` of an answer, which stands behind the vectors or before them.
+
+    The whole is never decoded, since that would hold Python's lock all the time; vectors have no quotes in them.
+    """
+    for end in ends:
+        for found in islice(_USAGE.finditer(end.decode("utf-8", "replace")), MOST_USAGES):
+            with suppress(ValueError, RecursionError):
+                tokens = input_of(_decoder.raw_decode(found.string, found.end())[0])
+                if tokens is not None:
+                    return tokens
+    return None
