@@ -36,7 +36,7 @@ from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
 from millrace.schemas import SchemaProcess
-from millrace.settings import LimitsSettings, ModelSettings, Settings
+from millrace.settings import LimitsSettings, ModelSettings, PriceSettings, Settings
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
 from millrace.stores.database import MEMORY, QUEUE_BYTES, SqliteDatabase
@@ -337,16 +337,20 @@ async def _semantic(settings: Settings, database: SqliteDatabase) -> tuple[Sqlit
 
 
 def _model(tier: Tier, model: ModelSettings) -> Model:
-    price = Price(input=model.price.input, output=model.price.output, cached_input=model.price.cached_input)
     return Model(
         tier=tier,
         id=model.model,
         address=f"{model.upstream} {model.base_url}",
-        price=price,
+        price=_price(model.price),
+        tier_prices={tier: _price(price) for tier, price in model.tier_prices.items()},
         context_window=model.context_window,
         max_output_tokens=model.max_output_tokens,
         cap_tool_calls=model.cap_tool_calls,
     )
+
+
+def _price(given: PriceSettings) -> Price:
+    return Price(input=given.input, output=given.output, cached_input=given.cached_input)
 
 
 def _endpoint(model: ModelSettings) -> UpstreamEndpoint:

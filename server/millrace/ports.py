@@ -41,8 +41,13 @@ class Attempt(Protocol):
     asides: list[Aside]  # all other deltas so far
     sent: bool  # the request has been sent; before that the provider charges nothing
     usage: Usage | None  # as the provider reported it; None until then
-    notes: tuple[str, ...]  # how the call differs from what was asked, because the provider refuses that
+    notes: tuple[str, ...]  # how the call differs from what was asked
     retried_after: str  # why it was tried once more; empty if it was not
+
+    @property
+    def service_tier(self) -> str:
+        """The service tier that the provider reports, until then the one asked for; empty where nobody names one."""
+        ...
 
     def abort(self) -> None:
         """Close the socket at once and cancel `done`, if the call has not ended. Idempotent.

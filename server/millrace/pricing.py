@@ -36,7 +36,7 @@ def booking(call: Call, input_tokens: int) -> Usage:
 
 def output_bought(dollars: Decimal, call: Call, input_tokens: int) -> int:
     """Return how many output tokens the money buys after the input: at most the call's cap, at least 0."""
-    price, cap = call.model.price, call.max_output_tokens
+    price, cap = call.dearest, call.max_output_tokens
     left = dollars * MILLION - (input_tokens + FRAMING * len(call.prompt.messages)) * price.input
     if left < 0:
         return 0

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import NODEFAULT, Meta, Struct
 
 from millrace.origins import parse
-from millrace.types import Strategy
+from millrace.types import STANDARD_TIERS, Strategy
 from millrace.wire import limits
 
 ENV_PREFIX = "MILLRACE__"
@@ -89,7 +89,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     upstream: Literal["openai"]
     base_url: str
     model: str
-    price: PriceSettings
+    price: PriceSettings  # of the standard service tier
+    tier_prices: dict[str, PriceSettings] = {}  # of others, such as "flex"; a tier without a price is not asked for
     api_key_env: str | None = None
     context_window: Count = 128_000  # tokens
     max_output_tokens: Count | None = None  # of an answer; None: no cap
@@ -272,6 +273,11 @@ def _walk(tree: Any, shape: type[Struct], path: str, faults: list[Fault]) -> dic
         if name not in tree:
             if field.required:
                 faults.append(Fault(field_path, f"missing; {_example(field_path)}"))
+        elif field.type == dict[str, PriceSettings] and isinstance(tree[name], dict):
+            values[name] = {
+                key: _walk(section, PriceSettings, _join(field_path, key), faults)
+                for key, section in tree[name].items()
+            }
         elif (section := section_of(field.type)) is not None:
             values[name] = _walk(tree[name], section, field_path, faults)
         else:
@@ -280,8 +286,8 @@ def _walk(tree: Any, shape: type[Struct], path: str, faults: list[Fault]) -> dic
 
 
 def section_of(kind: Any) -> type[Struct] | None:
-    """Return the struct of a section, which may be optional; None if the key is none."""
-    kinds = (kind, *get_args(kind))
+    """Return the struct of a section, which may be optional; None if the key is none, or a table of sections."""
+    kinds = (kind, *get_args(kind)) if get_origin(kind) is not dict else ()
     return next((each for each in kinds if isinstance(each, type) and issubclass(each, Struct)), None)
 
 
@@ -337,6 +343,10 @@ def _invalid_model(model: Any, path: str, environ: Mapping[str, str]) -> Iterato
     name = _at(model, "model")
     if name in (*RESERVED, ""):
         yield Fault(f"{path}.model", f"{name!r} is not a provider's model name; write the provider's own")
+    tiers = _at(model, "tier_prices")
+    for tier in tiers if isinstance(tiers, dict) else ():
+        if tier in STANDARD_TIERS:
+            yield Fault(f"{path}.tier_prices.{tier}", f"{tier!r} is charged at the model's price; write it there")
     variable = _at(model, "api_key_env")
     key = environ.get(variable) if isinstance(variable, str) else "-"
     if not key:

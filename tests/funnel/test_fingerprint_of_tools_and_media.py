@@ -44,6 +44,12 @@ DIFFERENT: dict[str, Request] = {
     "parallel calls": request(tools=(TOOL,), parallel_tool_calls=False),
     "extras": request(extras={"seed": 1}),
     "other extras": request(extras={"seed": 2}),
+    "logprobs": request(extras={"logprobs": True}),
+    "a vendor's field of a message": request(replace(ASKED, unread=((("x",), 1),))),
+    "another value of it": request(replace(ASKED, unread=((("x",), 2),))),
+    "the same field of its part": request(replace(ASKED, unread=((("content", 0, "x"), 1),))),
+    "a vendor's field of a tool": request(tools=(replace(TOOL, unread=((("x",), 1),)),)),
+    "the same field of its function": request(tools=(replace(TOOL, unread=((("function", "x"), 1),)),)),
     "cache scope": request(cache_scope="ward 3"),
     "context version": request(context_version="7"),
     "another version": request(context_version="8"),
@@ -87,6 +93,18 @@ SAME: dict[str, tuple[Request, Request]] = {
     ),
     "white space after an image": (request(user(IMAGE, "a")), request(user(IMAGE, "a \n"))),
     "order of extras": (request(extras={"seed": 1, "stop": "x"}), request(extras={"stop": "x", "seed": 1})),
+    "what cannot change the answer": (
+        request(extras={"user": "u", "service_tier": "flex", "prompt_cache_key": "k", "safety_identifier": "s"}),
+        request(extras={"cache_control": {"type": "ephemeral"}}),
+    ),
+    "a mark for a provider's cache": (
+        request(replace(ASKED, unread=((("content", 0, "cache_control"), {}),)), tools=(TOOL,)),
+        request(tools=(replace(TOOL, unread=((("cache_control",), {}),)),)),
+    ),
+    "a mark beside an earlier answer": (
+        after(calls=(CALL,)),
+        after(calls=(replace(CALL, own_fields={"cache_control": {}}),), own_fields={"cache_control": {}}),
+    ),
     "budget": (request(), request(max_cost=1, deadline_at=3.0, on_disconnect="detach", store=True)),
 }
 
@@ -158,3 +176,13 @@ def _seconds(asked: Request) -> float:
     start = time.perf_counter()
     keys(asked)
     return time.perf_counter() - start
+
+
+def test_what_is_passed_on_beside_a_question_is_a_wall_for_meanings() -> None:
+    """Who asks, and a vendor's fields; a mark for a provider's cache is none."""
+    marked = replace(ASKED, unread=((("content", 0, "cache_control"), {}),))
+    others = [replace(ASKED, name="ann"), replace(ASKED, unread=((("x",), 1),)), replace(ASKED, unread=((("x",), 2),))]
+    scopes = [keys(request(asked)).scope for asked in (ASKED, *others)]
+    assert all(isinstance(scope, Scope) for scope in scopes)
+    assert len({scope.digest for scope in scopes if isinstance(scope, Scope)}) == len(scopes)
+    assert keys(request(marked)) == keys(request(ASKED))

@@ -90,6 +90,17 @@ FAULTY: list[tuple[str, Any, str, str]] = [  # key, value, the fault's path, wor
         ("models.small.base_url", url, "models.small.base_url", "is not a URL; write http://HOST")
         for url in ("127.0.0.1:9001", "ftp://host/v1", "http://", "http://h:99999/v1", "http://h:x/v1", "http://[/v1")
     ),
+    ("models.small.tier_prices", "0.15", "models.small.tier_prices", "expected a section"),
+    *(
+        ("models.small.tier_prices", {tier: price}, f"models.small.tier_prices.{path}", words)
+        for tier, price, path, words in (
+            ("flex", {"input": "1"}, "flex.output", "dollars per million tokens"),
+            ("flex", {"input": "1", "output": "-1"}, "flex.output", 'expected dollars such as "0.15"'),
+            ("flex", {"input": "1", "output": "1", "cached": "1"}, "flex.cached", "did you mean cached_input?"),
+            ("flex", "1", "flex", "expected a section, got a string"),
+            ("auto", {"input": "1", "output": "1"}, "auto", "charged at the model's price; write it there"),
+        )
+    ),
     ("funnel.strategy", "cheapest", "funnel.strategy", "'cheapest' is not one of auto, cascade, small, large"),
     ("funnel.strategy", ["auto"], "funnel.strategy", "is not one of auto, cascade, small, large"),
     ("models.small.api_key_env", "SMALL_KEY", "models.small.api_key_env", "export SMALL_KEY="),
@@ -322,6 +333,15 @@ def test_every_override_is_named_by_its_variable() -> None:
     for name in environ:
         assert name in str(error.value) or name == "MILLRACE__BANANA__X"
     assert "banana" in str(error.value)
+
+
+def test_prices_of_service_tiers_come_from_variables_too() -> None:
+    """As any key does."""
+    variables = {f"MILLRACE__MODELS__SMALL__TIER_PRICES__FLEX__{name}": "0.07" for name in ("INPUT", "OUTPUT")}
+    made = settings.build(configuration_for("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"), variables)
+    price = Decimal("0.07")
+    assert made.models.small.tier_prices == {"flex": settings.PriceSettings(input=price, output=price)}
+    assert made.models.large.tier_prices == {}
 
 
 EMBEDDINGS = {"base_url": "http://127.0.0.1:3/v1", "model": "e", "price": {"input": "0.02"}}

@@ -28,6 +28,7 @@ class ManualAttempt:
         self.sent = False
         self.notes: tuple[str, ...] = ()
         self.retried_after = ""
+        self.service_tier = ""
         self.usage: Usage | None = None
         self.finish: Finish | None = None
         self.paused = self.waited = False

@@ -65,6 +65,7 @@ class StubAttempt:
         self.sent = True
         self.notes: tuple[str, ...] = ()
         self.retried_after = ""
+        self.service_tier = ""
         self.usage = usage
         self.sink: Sink = self.parts.extend
         self.done: asyncio.Future[Finish]  # nobody waits for it here

@@ -20,6 +20,7 @@ class ManualAttempt:
         self.sent = True
         self.notes: tuple[str, ...] = ()
         self.retried_after = ""
+        self.service_tier = ""
         self.usage: Usage | None = None
         self.steps: list[str] = []
 

@@ -84,6 +84,7 @@ class ScriptedAttempt:
         self.sent = True
         self.notes: tuple[str, ...] = ()
         self.retried_after = ""
+        self.service_tier = ""
         self.usage: Usage | None = None
         self.aborted = False
         self._flowing = asyncio.Event()

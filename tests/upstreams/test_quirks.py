@@ -25,8 +25,10 @@ TURNS = (
     Message(role="assistant", calls=(ToolCall(id="c", name="now", arguments="{}"),)),
     Message(role="tool", call_id=ID, parts=("noon",)),
 )
+PRICED = replace(CALL.model, tier_prices={"flex": CALL.model.price})
 ASKED = replace(
     CALL,
+    model=PRICED,
     prompt=Prompt(messages=TURNS, extras={"user": "u", "service_tier": "flex", "stop": ["x"], "store": False}),
 )
 
@@ -84,13 +86,13 @@ def test_a_providers_own_fields_go_back_to_those_that_take_them() -> None:
 
     def kept(own_fields: set[str]) -> tuple[bool, bool, list[str]]:
         quirks = Quirks(own_fields=frozenset(own_fields))
-        messages = chat.fields_of(ASKED, quirks)["messages"]
-        left = [name for name in chat.left_out(ASKED, quirks) if name not in ASKED.prompt.extras]
+        fields, _, left = chat.request(ASKED, quirks)
+        messages = fields["messages"]
         return "reasoning_details" in messages[2], "extra_content" in messages[3]["tool_calls"][0], left
 
     assert kept({"*"}) == (True, True, [])
-    assert kept({"extra_content"}) == (False, True, ["reasoning_details"])
-    assert kept(set()) == (False, False, ["reasoning_details", "extra_content"])
+    assert kept({"extra_content"}) == (False, True, ["without reasoning_details"])
+    assert kept(set()) == (False, False, ["without reasoning_details", "without extra_content"])
 
 
 def test_a_call_that_another_model_made_is_signed_where_it_must_be() -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 from msgspec import UNSET, UnsetType
 
-from millrace.dialects.metadata import metadata_of
+from millrace.dialects.metadata import metadata_of, service_tier_of
 from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import FailedWithUsage, MillraceError
 from millrace.funnel.response_log import Ended, Fact, ResponseLog, Revised, Routed
@@ -94,6 +94,7 @@ class CompletionProjection(Projection):
                 choices=finish,
                 usage=usage,
                 metadata=metadata_of(self._request, fact),
+                service_tier=service_tier_of(self._request, fact) or UNSET,
             )
         )
 
@@ -134,11 +135,14 @@ def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
         model=ended.model or request.model,
         choices=[
             chunks.CompletionChoice(
-                chunks.with_own_fields(message, answer.own_fields), finish_of(ended, calls=bool(calls))
+                chunks.with_own_fields(message, answer.own_fields),
+                finish_of(ended, calls=bool(calls)),
+                logprobs=chunks.logprobs_of(response.scores()),
             )
         ],
         usage=chunks.usage_of_completion(ended.statement),
         metadata=metadata_of(request, ended),
+        service_tier=service_tier_of(request, ended) or UNSET,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from millrace import log
 from millrace.errors import EXITS, MillraceError
 from millrace.funnel.response_log import ResponseLog
+from millrace.types import joined, scores_size
 
 
 class Codec(Protocol):
@@ -62,6 +63,7 @@ class EventLog:
         self.log_bytes = 0  # approximate size of what is stored for a replay; text that frames repeat counts once
         self.is_broken = False  # it has ended without a terminal: its projection has raised
         self.is_finished = False  # no event will follow
+        self._has_scores = response.request.prompt.wants_logprobs
         self._waiting: deque[Any] = deque()  # in order: a list of text deltas to be merged, or an event
         self._listeners: list[Listener] = []
 
@@ -105,6 +107,8 @@ class EventLog:
         else:
             self._waiting.append([*deltas])
         size = sum(map(len, deltas))
+        if self._has_scores:
+            size += scores_size(deltas)
         self.log_bytes += size
         self._notify(size + DELTA_SIZE * len(deltas))
 
@@ -153,7 +157,7 @@ class EventLog:
         if not self._waiting:
             return False
         event_or_text = self._waiting.popleft()
-        self.written.append("".join(event_or_text) if isinstance(event_or_text, list) else event_or_text)
+        self.written.append(joined(event_or_text) if isinstance(event_or_text, list) else event_or_text)
         return True
 
     def _has_ready_listener(self) -> bool:

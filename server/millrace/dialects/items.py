@@ -6,7 +6,7 @@ An answer has at most one reasoning item and one message item; each tool call is
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from millrace.types import CallPiece, OwnFields, Refusal, Thought
+from millrace.types import CallPiece, OwnFields, Refusal, Thought, joined
 from millrace.wire import carried, responses as wire
 
 
@@ -25,7 +25,7 @@ class _OpenPart:
 
     @property
     def text(self) -> str:
-        self.deltas = ["".join(self.deltas)]  # joined once, so that all events share one string
+        self.deltas = [joined(self.deltas)]  # joined once, so that all events share one string
         return self.deltas[0]
 
 
@@ -162,7 +162,7 @@ class OutputItems:
     def _parts(self) -> list[wire.Part]:
         parts: list[tuple[int, wire.Part]] = []
         if self._text is not None:
-            parts.append((self._text.index, wire.OutputText(self._text.text)))
+            parts.append((self._text.index, wire.output_text(self._text.text)))
         if self._refusal is not None:
             parts.append((self._refusal.index, wire.OutputRefusal(self._refusal.text)))
         return [part for _, part in sorted(parts, key=lambda placed: placed[0])]
@@ -224,10 +224,14 @@ def length(item: wire.Item) -> int:
 
 
 def _length(part: wire.Part) -> int:
-    return len(part.text if isinstance(part, wire.OutputText) else part.refusal)
+    if isinstance(part, wire.OutputRefusal):
+        return len(part.refusal)
+    return len(part.text) + sum(memoryview(scores).nbytes for scores in part.logprobs)
 
 
 def _part_done(part: wire.Part, item_id: str, at: int, index: int) -> wire.Event:
     if isinstance(part, wire.OutputText):
-        return wire.TextDone(item_id=item_id, text=part.text, output_index=at, content_index=index)
+        return wire.TextDone(
+            item_id=item_id, text=part.text, output_index=at, content_index=index, logprobs=part.logprobs
+        )
     return wire.RefusalDone(item_id=item_id, refusal=part.refusal, output_index=at, content_index=index)

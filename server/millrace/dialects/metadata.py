@@ -1,7 +1,7 @@
-"""The metadata that every dialect adds to an answer: source, caches, check, failures, what was cut or not checked."""
+"""What every dialect says of an answer: source, caches, check, failures, tier, what was cut or not checked."""
 
 from millrace.funnel.response_log import Ended
-from millrace.types import Request
+from millrace.types import Request, Source
 from millrace.wire.options import MAX_METADATA_VALUE
 
 
@@ -19,3 +19,13 @@ def metadata_of(request: Request, ended: Ended) -> dict[str, str]:
         "millrace.max_output_tokens": str(cap or "") if ended.reason == "max_output_tokens" else "",
     }
     return request.metadata | {name: value for name, value in added.items() if value}
+
+
+def service_tier_of(request: Request, ended: Ended) -> str:
+    """Return the service tier that the provider used: `default` where another one was asked for, but not sent.
+
+    Empty if nobody named one, and for an answer from a cache.
+    """
+    if ended.source in (None, Source.CACHE):
+        return ""
+    return ended.statement.service_tier or ("default" if request.prompt.service_tier else "")

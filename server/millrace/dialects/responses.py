@@ -10,7 +10,7 @@ from functools import partial
 from msgspec import UNSET, UnsetType
 
 from millrace.dialects.items import OutputItems, length
-from millrace.dialects.metadata import metadata_of
+from millrace.dialects.metadata import metadata_of, service_tier_of
 from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import MillraceError
 from millrace.funnel.response_log import Ended, Fact, Metered, ResponseLog, Revised, Routed, Started
@@ -132,6 +132,7 @@ class ResponsesProjection(Projection):
         body.error = None if fact.status is not Status.FAILED or fact.error is None else wire.error_body(fact.error)
         body.incomplete_details = wire.IncompleteDetails(fact.reason) if fact.reason else None
         body.metadata = metadata_of(self._request, fact)
+        body.service_tier = service_tier_of(self._request, fact) or UNSET
         self.event_log.event(
             _TERMINALS[fact.status](response=body), repeated=self._echoed + sum(map(length, body.output))
         )
@@ -165,6 +166,7 @@ class ResponsesProjection(Projection):
             instructions=request.instructions,
             previous_response_id=request.previous_response_id,
             store=request.store,
+            service_tier=prompt.service_tier or UNSET,
             tools=[wire.function_tool(tool) for tool in prompt.tools],
             tool_choice=wire.tool_choice(prompt.tool_choice),
             parallel_tool_calls=prompt.parallel_tool_calls is not False,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from millrace.funnel.response_log import Committed, Ended, Fact, Revised, grouped
-from millrace.types import Aside, CallPiece, Delivery, OwnFields, Refusal, Thought
+from millrace.types import Aside, CallPiece, Delivery, OwnFields, Refusal, Thought, joined
 
 
 class Visibility:
@@ -66,6 +66,6 @@ class Visibility:
         self._passes_text = True
         for group in grouped(held_back):
             if isinstance(group, list):
-                self._show_text(["".join(group)])
+                self._show_text([joined(group)])
             else:
                 self._show_aside(group)

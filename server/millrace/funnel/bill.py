@@ -34,6 +34,7 @@ class OpenCharge:
         self.attempt = attempt
         self.outcome = Outcome.RUNNING
         self.billable = True
+        self.finish_word = ""  # the provider's own for the end, if it is not known
         self.booked_tokens = pricing.booking(call, input_tokens).output_tokens  # of output
         self._input_tokens = input_tokens
         self._charged_before = Usage()  # to earlier payers of this call
@@ -44,6 +45,19 @@ class OpenCharge:
     def model(self) -> Model:
         """The model that was called."""
         return self.call.model
+
+    @property
+    def price(self) -> Price:
+        """The price of the service tier that the call is charged at; of the standard one where that has no price."""
+        return self.model.price_at(self.attempt.service_tier) or self.model.price
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the call differs from what was asked, and what the provider said that is not known."""
+        notes, tier = self.attempt.notes, self.attempt.service_tier
+        if self.model.price_at(tier) is None:
+            notes = (*notes, f"has no price for service_tier {tier!r}: charged as default")
+        return (*notes, f"ended with finish_reason {self.finish_word!r}") if self.finish_word else notes
 
     @property
     def usage(self) -> Usage:
@@ -83,7 +97,7 @@ class OpenCharge:
         """The most dollars that the call may cost: up to its cap while it runs, then what it has used."""
         if self.outcome is not Outcome.RUNNING:
             return self.so_far.cost
-        return pricing.cost(pricing.worst_case(self.call, self._input_tokens), self.model.price)
+        return pricing.cost(pricing.worst_case(self.call, self._input_tokens), self.call.dearest)
 
     @property
     def booked(self) -> Charge:
@@ -134,8 +148,15 @@ class OpenCharge:
 
     def _charge(self, usage: Usage, outcome: Outcome) -> Charge:
         model = self.model
-        cost = pricing.cost(usage, model.price)
-        return Charge(model=model.id, tier=model.tier, usage=usage, cost=cost, outcome=outcome)
+        return Charge(
+            model=model.id,
+            tier=model.tier,
+            usage=usage,
+            cost=pricing.cost(usage, self.price),
+            outcome=outcome,
+            service_tier=self.attempt.service_tier,
+            finish_word=self.finish_word,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +185,7 @@ class Payer(Protocol):
 
 
 class Bill:
-    """What one request has used and cost. `baseline` is the price of the large model, which savings are compared to."""
+    """What one request has used and cost. `baseline` is the large model's price, which savings are compared to."""
 
     def __init__(
         self, request: Request, baseline: Price, ledger: Ledger, opened_at: float, admission: Admission | None = None
@@ -230,9 +251,9 @@ class Bill:
         tokens_more = min(pricing.BOOKED, charge.call.max_output_tokens - charge.booked_tokens)
         if self._admission is None:
             return tokens_more
-        cost = pricing.cost(Usage(output_tokens=tokens_more), charge.model.price)
+        cost = pricing.cost(Usage(output_tokens=tokens_more), charge.price)
         granted = self._admission.reserve_more(cost, tokens_more)
-        return tokens_more if granted >= cost else int(granted * pricing.MILLION / charge.model.price.output)
+        return tokens_more if granted >= cost else int(granted * pricing.MILLION / charge.price.output)
 
     def _add(self, charge: OpenCharge) -> None:
         self._charges.append(charge)
@@ -252,7 +273,8 @@ class Bill:
     def statement(self, shown: Usage | None = None, *, answered: bool = True) -> Statement:
         """Return what was used and spent so far. `shown` is the usage of the answer; default: of `shown_charge`."""
         charges = tuple(charge.so_far for charge in self._charges)
-        usage = shown or (shown_charge(charges).usage if charges else Usage())
+        last = shown_charge(charges) if charges else None
+        usage = shown or (last.usage if last else Usage())
         cost = sum((charge.cost for charge in charges), pricing.ZERO)
         untrimmed = replace(usage, input_tokens=usage.input_tokens + self.trimmed_tokens)
         saved = pricing.cost(untrimmed, self._baseline) - cost if answered else pricing.ZERO
@@ -263,7 +285,8 @@ class Bill:
             saved=saved,
             charges=charges,
             trimmed_tokens=self.trimmed_tokens,
-            notes=tuple(f"{charge.model.id} {note}" for charge in calls for note in charge.attempt.notes),
+            notes=tuple(f"{charge.model.id} {note}" for charge in calls for note in charge.notes),
+            service_tier=last.service_tier if last else "",
         )
 
     def progress(self) -> Statement:

@@ -11,7 +11,7 @@ from millrace.funnel.bill import OpenCharge, Payer
 from millrace.funnel.health import Health
 from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Attempt, SchemaValidator, Upstream
-from millrace.types import Call, Model, Outcome, Tier
+from millrace.types import Call, Finish, Model, Outcome, Tier
 
 
 class Caller:
@@ -50,6 +50,8 @@ class Caller:
             finally:
                 if (error := error_of(attempt)) is not None:
                     charge.billable = error.billable
+                elif (finish := _finish(attempt)) is not None:
+                    charge.finish_word = finish.word
                 if charge.outcome is Outcome.RUNNING:
                     charge.outcome = Outcome.FAILED
                 self._note(model.tier, attempt, error)
@@ -106,3 +108,8 @@ def error_of(attempt: Attempt) -> UpstreamError | None:
         return None
     error = attempt.done.exception()
     return error if isinstance(error, UpstreamError) else None
+
+
+def _finish(attempt: Attempt) -> Finish | None:
+    done = attempt.done
+    return None if not done.done() or done.cancelled() or done.exception() is not None else done.result()

@@ -173,6 +173,7 @@ def _result(response: ResponseLog, charge: OpenCharge, finish: Finish, verdict: 
         finish=finish.reason,
         cut="budget_exceeded" if cut else None,
         capped_by_operator=charge.call.capped_by_operator,
+        service_tier=charge.attempt.service_tier,
         check=check,
         answer=answer if verdict.passed and finish.reason is FinishReason.STOP and is_plain_text else None,
     )

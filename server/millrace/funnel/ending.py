@@ -40,6 +40,7 @@ class Result:
     check: str | None = None  # `PASSED` or the failed check; None where nothing was judged
     cache: CacheOutcome = CacheOutcome.MISS
     answer: Answer | None = None  # None: not to be stored
+    service_tier: str = ""  # that the answer is charged at, if somebody named one
 
     def joined(self) -> "Result":
         """Return the result for a request that joined another one's flight."""
@@ -74,7 +75,11 @@ def answered(response: ResponseLog, bill: Bill, result: Result) -> Ended:
         check=result.check,
         trimmed_tokens=bill.trimmed_tokens,
         failed=response.failed,
-        statement=replace(bill.statement(result.usage), max_output_tokens=result.capped_by_operator),
+        statement=replace(
+            bill.statement(result.usage),
+            max_output_tokens=result.capped_by_operator,
+            service_tier=result.service_tier,
+        ),
     )
 
 

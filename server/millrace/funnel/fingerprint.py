@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from millrace.types import Call, Format, Media, Message, Model, Part, Prompt, Request
+from millrace.types import CACHE_CONTROL, Call, Format, Media, Message, Model, Part, Prompt, Request, Unread
 
 LONG = 4096  # characters; longer texts are not normalised, so two Unicode forms of one get different keys
 # Passed on, and without influence on the answer.
-_NOT_OF_THE_ANSWER = ("user", "safety_identifier", "prompt_cache_key", "service_tier")
+_NOT_OF_THE_ANSWER = ("user", "safety_identifier", "prompt_cache_key", "service_tier", CACHE_CONTROL)
 VERSION = 4  # part of every key; increase it when the meaning of a key changes
 LONGEST_QUESTION = 2000  # characters; a longer one is a document and hardly ever repeated
 
@@ -58,7 +58,11 @@ def keys_of(request: Request, models: Iterable[Model], checks: Iterable[str], em
     # A version replaces the chunks, which differ from question to question.
     context = ("context", *chunks) if request.context_version is None else version
     before = _trimmed(turns[:-1], prompt.messages[:-1])
-    digest = _digest("scope", settings, embedder, *context, *history, *before)
+    last = prompt.messages[-1]
+    beside = [last.name, *_extras(last.unread)]  # beside the text of the question
+    digest = _digest(
+        "scope", settings, embedder, *context, *history, *before, *([_json(beside)] if any(beside) else ())
+    )
     return Keys(exact=exact, scope=Scope(digest=digest, question=question))
 
 
@@ -108,7 +112,8 @@ def _settings(request: Request, models: tuple[Model, ...], checks: Iterable[str]
                 "verbosity": prompt.verbosity,
                 "reasoning_effort": prompt.reasoning_effort,
                 "tools": [
-                    [tool.name, tool.description, _schema(tool.parameters), tool.strict] for tool in prompt.tools
+                    [tool.name, tool.description, _schema(tool.parameters), tool.strict, *_extras(tool.unread)]
+                    for tool in prompt.tools
                 ],
                 "tool_choice": prompt.tool_choice and prompt.tool_choice.key,
                 "parallel_tool_calls": prompt.parallel_tool_calls,
@@ -134,7 +139,7 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
         parts[-1] = last.rstrip()
     calls = _json(
         [
-            [call.id, call.name, call.arguments, *([call.own_fields] if call.own_fields else ())]
+            [call.id, call.name, call.arguments, *([own_fields] if (own_fields := _own(call.own_fields)) else ())]
             for call in message.calls
         ]
     )
@@ -145,9 +150,18 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
         calls,
         message.reasoning,
         message.refusal,
-        *((_json(message.own_fields),) if message.own_fields else ()),
+        *((_json(own_fields),) if (own_fields := _own(message.own_fields)) else ()),
         *chain.from_iterable(map(_part, parts)),
+        *chain.from_iterable(("extra", extra) for extra in _extras(message.unread)),
     )
+
+
+def _own(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in _NOT_OF_THE_ANSWER}
+
+
+def _extras(extras: Unread) -> list[str]:
+    return sorted(_json([path, value]) for path, value in extras if path[-1] not in _NOT_OF_THE_ANSWER)
 
 
 def _part(part: Part) -> tuple[str, str | bytes]:

@@ -33,9 +33,10 @@ from millrace.funnel.response_log import ResponseLog, Routed
 from millrace.funnel.routing.choice import Choice, Policy, choose
 from millrace.memory import Shares
 from millrace.ports import Admission, Clock, Ledger
-from millrace.types import CacheMode, CacheOutcome, SemanticHit, StoredAnswer, Strategy, Thought, Tier
+from millrace.types import CacheMode, CacheOutcome, Call, SemanticHit, StoredAnswer, Strategy, Thought, Tier
 
-FlightKey = tuple[bytes, bool]  # what requests in one flight have in common: the exact key, and `commits_early`
+# What requests in one flight have in common: the exact key, `commits_early`, and the service tier, which is paid for.
+FlightKey = tuple[bytes, bool, str]
 
 
 class Funnel:
@@ -121,7 +122,8 @@ class Funnel:
             return self._from_cache(response, stored, CacheOutcome.EXACT, "answered before")
         if response.request.cache is not CacheMode.ON or response.request.max_cost is not None:
             return await self._semantic_to_store(keys, response, bill)
-        flight_key = (keys.exact, response.request.commits_early)
+        request = response.request
+        flight_key = (keys.exact, request.commits_early, request.prompt.service_tier)
         if (flight := self._flights.get(flight_key)) is None:
             flight = Flight(response, partial(self._semantic_to_store, keys), partial(self._flight_ended, flight_key))
             self._flights[flight_key] = flight
@@ -169,19 +171,14 @@ class Funnel:
             del self._flights[flight_key]
 
     def _from_cache(
-        self,
-        response: ResponseLog,
-        stored: StoredAnswer,
-        cache: CacheOutcome,
-        reason: str,
-        hit: SemanticHit | None = None,
+        self, response: ResponseLog, stored: StoredAnswer, by: CacheOutcome, reason: str, hit: SemanticHit | None = None
     ) -> Result:
-        response.route(Routed.cached(response.request, stored, cache, reason, self._wall(), hit))
+        response.route(Routed.cached(response.request, stored, by, reason, self._wall(), hit))
         response.commit()
         if stored.reasoning:
             response.say(Thought(stored.reasoning))
         response.write([stored.text])
-        return Result.from_store(stored, cache)
+        return Result.from_store(stored, by)
 
     @contextmanager
     def _enter(self, response: ResponseLog, admission: Admission | None) -> Iterator[Bill]:
@@ -197,4 +194,5 @@ class Funnel:
                 del self._running[response]
 
     def _bill(self, response: ResponseLog, admission: Admission | None) -> Bill:
-        return Bill(response.request, self._catalog.large.price, self._ledger, self._wall(), admission)
+        baseline = Call(model=self._catalog.large, prompt=response.request.prompt).price
+        return Bill(response.request, baseline, self._ledger, self._wall(), admission)

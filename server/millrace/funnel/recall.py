@@ -15,7 +15,10 @@ _WRITES = (CacheMode.ON, CacheMode.REFRESH)
 
 
 class Recall:
-    """The exact and the semantic cache, used as a request's cache mode says. Either may be off."""
+    """The exact and the semantic cache, used as a request's cache mode says. Either may be off.
+
+    Caches do not hold log-probabilities, so a request that asks for them passes by both.
+    """
 
     def __init__(
         self, catalog: Catalog, exact: ExactCache | None, semantic: SemanticCache | None, embedder: str
@@ -33,7 +36,7 @@ class Recall:
 
     async def exact(self, request: Request, keys: Keys) -> StoredAnswer | None:
         """Return the stored answer to an identical request, if there is one."""
-        if self._exact is None or request.cache not in _READS:
+        if self._exact is None or request.cache not in _READS or request.prompt.wants_logprobs:
             return None
         key = keys.exact
         # The second look in memory: during the read from SQLite an identical request may have been answered.
@@ -43,13 +46,15 @@ class Recall:
         """Return the stored answer to a near-identical question, or why there is none; None if it was not looked up."""
         if self._semantic is None or request.cache not in _READS:
             return None
+        if request.prompt.wants_logprobs:
+            return SemanticMiss(reason="the request asks for logprobs", similarity=None)
         if isinstance(keys.scope, str):
             return SemanticMiss(reason=keys.scope, similarity=None)
         return await self._semantic.find(keys.scope.digest, keys.scope.question)
 
     def store(self, request: Request, keys: Keys, answer: Answer | None) -> None:
         """Store an answer in both caches, if there is one and the cache mode allows it."""
-        if answer is None or request.cache not in _WRITES:
+        if answer is None or request.cache not in _WRITES or request.prompt.wants_logprobs:
             return
         if self._exact is not None:
             self._exact.store(keys.exact, request.tenant, answer)

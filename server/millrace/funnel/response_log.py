@@ -22,6 +22,7 @@ from millrace.types import (
     OwnFields,
     Refusal,
     Request,
+    Scored,
     SemanticHit,
     Source,
     Statement,
@@ -31,9 +32,11 @@ from millrace.types import (
     Thought,
     Tier,
     calls_of,
+    joined,
     own_fields_of,
     reasoning_of,
     refusal_of,
+    scores_of,
 )
 from millrace.types.conversation import memory_bytes_of
 from millrace.wire import limits
@@ -349,12 +352,11 @@ class ResponseLog:
     def pack(self) -> None:
         """Merge adjacent text deltas of an ended response to save memory. Written events keep their own deltas."""
         self._measured = (0, 0)
-        self.facts = ["".join(fact) if isinstance(fact, list) else fact for fact in grouped(self.facts)]
+        self.facts = [joined(fact) if isinstance(fact, list) else fact for fact in grouped(self.facts)]
 
     def message(self) -> Message:
         """Return the answer so far: all text and asides since the last `Revised`."""
-        revised = max((at for at, fact in enumerate(self.facts) if isinstance(fact, Revised)), default=-1)
-        facts = self.facts[revised + 1 :]
+        facts = self._shown()
         text = "".join(fact for fact in facts if isinstance(fact, str))
         asides = [fact for fact in facts if isinstance(fact, Aside)]
         return Message(
@@ -365,6 +367,15 @@ class ResponseLog:
             refusal=refusal_of(asides),
             own_fields=own_fields_of(asides),
         )
+
+    def scores(self) -> bytes:
+        """Return the log-probabilities of the answer so far, as `Scored` has them."""
+        return scores_of(joined([fact for fact in self._shown() if isinstance(fact, str)]))
+
+    def _shown(self) -> list[Fact | str]:
+        """Return all facts since the last `Revised`."""
+        revised = max((at for at, fact in enumerate(self.facts) if isinstance(fact, Revised)), default=-1)
+        return self.facts[revised + 1 :]
 
     def _detach(self) -> None:
         if self.attempt is not None:
@@ -426,7 +437,7 @@ def grouped(facts: Iterable[Fact | str]) -> Iterator[Fact | list[str]]:
 def _size_of(fact: Fact | str) -> int:
     match fact:
         case str():
-            return SLOT_SIZE + getsizeof(fact)
+            return SLOT_SIZE + getsizeof(fact) + (getsizeof(fact.scores) if isinstance(fact, Scored) else 0)
         case Thought() | Refusal():
             return FACT_SIZE + getsizeof(fact.text)
         case CallPiece():

@@ -77,6 +77,9 @@ class Body(msgspec.Struct, frozen=True):
     tools: list[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | Chosen | None = None
     parallel_tool_calls: bool | None = None
+    service_tier: str | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,14 @@ class Simulator:
             Usage(prompt, cached, completion=len(script.deltas), reasoning=script.reasoning) if wants_usage else None
         )
         model = question.body.model or self.profile.model
-        return Envelope(f"chatcmpl-{self.profile.name}-{next(self._numbers)}", model, usage)
+        body = question.body
+        return Envelope(
+            f"chatcmpl-{self.profile.name}-{next(self._numbers)}",
+            model,
+            usage,
+            service_tier="default" if body.service_tier == "auto" else body.service_tier,
+            top_logprobs=body.top_logprobs or 0 if body.logprobs else None,
+        )
 
     async def _embeddings(self, request: web.Request) -> web.Response:
         with self.stats.call() as call:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from zlib import crc32
 
 import orjson
 
@@ -62,6 +63,8 @@ class Envelope:
     id: str
     model: str
     usage: Usage | None  # None: not reported
+    service_tier: str | None = None  # None: not reported
+    top_logprobs: int | None = None  # None: no log-probabilities
     created: int = field(default_factory=lambda: int(time.time()))
 
     def opening(self) -> bytes:
@@ -70,7 +73,7 @@ class Envelope:
 
     def token(self, delta: Delta) -> bytes:
         """Return the event of one token."""
-        return self._chunk([_choice(delta)])
+        return self._chunk([_choice(delta, logprobs=self._logprobs([delta]))])
 
     def ending(self, finish_reason: str) -> bytes:
         """Return the events after the last token: the finish reason, the usage if it is reported, and `[DONE]`."""
@@ -80,7 +83,8 @@ class Envelope:
 
     def completion(self, deltas: Sequence[Delta], finish_reason: str) -> bytes:
         """Return the whole answer as one document."""
-        choice = {"index": 0, "message": _message(deltas), "logprobs": None, "finish_reason": finish_reason}
+        logprobs = self._logprobs(deltas)
+        choice = {"index": 0, "message": _message(deltas), "logprobs": logprobs, "finish_reason": finish_reason}
         usage = {"usage": self.usage.as_dict()} if self.usage else {}
         return orjson.dumps({**self._head("chat.completion"), "choices": [choice], **usage})
 
@@ -91,7 +95,14 @@ class Envelope:
         return event(orjson.dumps(chunk))
 
     def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+        tier = {"service_tier": self.service_tier} if self.service_tier else {}
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model, **tier}
+
+    def _logprobs(self, deltas: Sequence[Delta]) -> dict[str, Any] | None:
+        tokens = [delta["content"] for delta in deltas if delta.get("content")]
+        if self.top_logprobs is None or not tokens:
+            return None
+        return {"content": [_logprob(token, self.top_logprobs) for token in tokens], "refusal": None}
 
 
 def call_opening(index: int, id_: str, name: str) -> Delta:
@@ -120,5 +131,16 @@ def _message(deltas: Sequence[Delta]) -> dict[str, Any]:
     return message | reasoning | ({"tool_calls": calls} if calls else {})
 
 
-def _choice(delta: Delta, finish_reason: str | None = None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+def _choice(delta: Delta, finish_reason: str | None = None, logprobs: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+
+
+def _logprob(token: str, alternatives: int) -> dict[str, Any]:
+    """Return the log-probability of a token; the same for the same token."""
+    told = [_scored(token + "'" * index, index) for index in range(alternatives)]
+    return {**_scored(token, 0), "top_logprobs": told}
+
+
+def _scored(token: str, rank: int) -> dict[str, Any]:
+    data = token.encode()
+    return {"token": token, "logprob": -(rank + crc32(data) % 1000 / 1000), "bytes": [*data]}

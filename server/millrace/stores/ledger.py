@@ -169,6 +169,7 @@ def _row(entry: Entry, epoch: str) -> tuple[Any, ...]:
 
 def _call(charge: Charge) -> dict[str, Any]:
     usage = charge.usage
+    named = {"service_tier": charge.service_tier, "finish_reason": charge.finish_word}
     return {
         "model": charge.model,
         "tier": charge.tier,
@@ -179,6 +180,7 @@ def _call(charge: Charge) -> dict[str, Any]:
         "reasoning_tokens": usage.reasoning_tokens,
         "estimated": usage.estimated,
         "cost_nanodollars": _nanodollars(charge.cost),
+        **{name: word for name, word in named.items() if word},  # of the provider; nothing where all is as usual
     }
 
 

@@ -17,6 +17,7 @@ from millrace.types.answer import (
     Verdict,
 )
 from millrace.types.conversation import (
+    CACHE_CONTROL,
     Aside,
     CallPiece,
     Format,
@@ -24,25 +25,31 @@ from millrace.types.conversation import (
     Message,
     OwnFields,
     Part,
+    Path,
     Prompt,
     Refusal,
     Thought,
     Tool,
     ToolCall,
+    Unread,
     calls_of,
+    moved,
     own_fields_of,
     reasoning_of,
     refusal_of,
 )
-from millrace.types.model import Model, Price, Tier
+from millrace.types.model import STANDARD_TIERS, Model, Price, Tier
 from millrace.types.money import EMBEDDINGS, Charge, Entry, Outcome, Statement, Status
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
+from millrace.types.scored import Scored, joined, scores_of, scores_size
 from millrace.types.tool_choice import ToolChoice
 
 __all__ = [
+    "CACHE_CONTROL",
     "EMBEDDINGS",
     "PASSED",
     "RESPONSES_PATHS",
+    "STANDARD_TIERS",
     "Answer",
     "Aside",
     "CacheMode",
@@ -64,11 +71,13 @@ __all__ = [
     "Outcome",
     "OwnFields",
     "Part",
+    "Path",
     "Paths",
     "Price",
     "Prompt",
     "Refusal",
     "Request",
+    "Scored",
     "SemanticHit",
     "SemanticMiss",
     "Source",
@@ -82,10 +91,15 @@ __all__ = [
     "Tool",
     "ToolCall",
     "ToolChoice",
+    "Unread",
     "Usage",
     "Verdict",
     "calls_of",
+    "joined",
+    "moved",
     "own_fields_of",
     "reasoning_of",
     "refusal_of",
+    "scores_of",
+    "scores_size",
 ]

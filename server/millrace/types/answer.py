@@ -59,7 +59,7 @@ class Finish:
 
     reason: FinishReason
     refused: bool = False  # the provider marked the text as a refusal
-    word: str = field(default="", compare=False)  # the provider's own
+    word: str = field(default="", compare=False)  # the provider's own, if it is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

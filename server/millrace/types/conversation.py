@@ -13,6 +13,13 @@ MESSAGE_SIZE = 300  # bytes of a message or a call in memory, beside its texts
 PARSED = 8  # bytes in memory per character of JSON, once it is parsed
 
 
+Path = tuple[str | int, ...]  # names of fields and indices of lists
+Unread = tuple[tuple[Path, Any], ...]  # fields that Millrace does not read: where each goes in what is sent
+
+# Of those: says what a provider should keep in its cache, so it cannot change the answer.
+CACHE_CONTROL = "cache_control"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
     """A part that is not text. It is passed to the model unchanged and never parsed."""
@@ -42,6 +49,7 @@ class Tool:
     description: str | None = None
     parameters: dict[str, Any] | None = None  # a JSON schema
     strict: bool | None = None
+    unread: Unread = ()  # within the tool, as chat completions have it
     _size: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
 
     @property
@@ -49,6 +57,7 @@ class Tool:
         """Characters of its name and description, and bytes of its schema. Computed once, since it serializes that."""
         if self._size is None:
             size = len(self.name) + len(self.description or "") + _schema_size(self.parameters)
+            size += size_of_unread(self.unread)
             object.__setattr__(self, "_size", size)
         assert self._size is not None, "it was just computed"
         return self._size
@@ -66,6 +75,12 @@ class Message:
     refusal: str = ""  # assistant only
     name: str = ""  # of who speaks, where a conversation has several of one role
     own_fields: dict[str, Any] = field(default_factory=dict)  # the provider's own fields, such as `reasoning_details`
+    unread: Unread = ()  # within the message, as chat completions have it
+    unread_size: int = 0  # bytes of it, measured once by `with_unread`
+
+    def with_unread(self, unread: Unread) -> "Message":
+        """Return the message with these fields."""
+        return replace(self, unread=unread, unread_size=size_of_unread(unread)) if unread else self
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -90,6 +105,7 @@ class Message:
         held += sum(
             getsizeof(value) for part in self.parts if isinstance(part, Media) for value in part.fields.values()
         )
+        held += PARSED * self.unread_size
         held += sum(MESSAGE_SIZE + getsizeof(call.arguments) for call in self.calls)
         return held + memory_bytes_of(self.own_fields) + sum(memory_bytes_of(call.own_fields) for call in self.calls)
 
@@ -207,6 +223,18 @@ class Prompt:
     tool_choice: ToolChoice | None = None  # None: the client chose nothing, or there are no tools
     parallel_tool_calls: bool | None = None
     extras: dict[str, Any] = field(default_factory=dict)  # passed on under their own names: stop, seed, ...
+    extras_size: int = 0  # bytes of them, if the reader has measured it
+
+    @property
+    def service_tier(self) -> str:
+        """The service tier that the client asks for; empty without one."""
+        asked = self.extras.get("service_tier")
+        return asked if isinstance(asked, str) else ""
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether the client asks for the log-probabilities of the answer's tokens."""
+        return self.extras.get("logprobs") is True
 
     @property
     def sent(self) -> tuple[Message, ...]:
@@ -216,7 +244,7 @@ class Prompt:
         at = max((at for at, message in enumerate(self.messages) if message.role == "user"), default=None)
         if at is None:
             return (*self.messages, Message(role="user", parts=(self.context,)))
-        question = replace(self.messages[at], parts=_with_context(self.context, self.messages[at].parts))
+        question = _with_context(self.context, self.messages[at])
         return (*self.messages[:at], question, *self.messages[at + 1 :])
 
     @property
@@ -226,10 +254,11 @@ class Prompt:
 
     @property
     def whole_size(self) -> int:
-        """Characters of all of it: with media, and with the schema of its format."""
+        """Characters of all of it: with media, with extras, and with the schema of its format."""
         media = (part for message in self.messages for part in message.parts if isinstance(part, Media))
         fields = sum(len(value) for part in media for value in part.fields.values())
-        return self.size + fields + len(self.context) + (self.format.size if self.format else 0)
+        extras = self.extras_size + sum(message.unread_size for message in self.messages)
+        return self.size + fields + extras + len(self.context) + (self.format.size if self.format else 0)
 
     @property
     def memory_bytes(self) -> int:
@@ -248,6 +277,24 @@ def _schema_size(schema: dict[str, Any] | None) -> int:
     return 0 if schema is None else len(msgspec.json.encode(schema))
 
 
-def _with_context(context: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    first, *rest = parts or ("",)
-    return (context + first, *rest) if isinstance(first, str) else (context, *parts)
+def size_of_unread(unread: Unread) -> int:
+    """Return the bytes of what is passed on unread as JSON."""
+    return len(msgspec.json.encode(unread)) if unread else 0
+
+
+def moved(unread: Unread, **added: int) -> Unread:
+    """Return the unread fields of a message for another place in it: `added` is added to the index after a name."""
+    return tuple(
+        (
+            (path[0], int(path[1]) + added[str(path[0])], *path[2:]) if path[0] in added and len(path) > 1 else path,
+            value,
+        )
+        for path, value in unread
+    )
+
+
+def _with_context(context: str, message: Message) -> Message:
+    first, *rest = message.parts or ("",)
+    if isinstance(first, str):
+        return replace(message, parts=(context + first, *rest))
+    return replace(message, parts=(context, *message.parts), unread=moved(message.unread, content=1))

@@ -1,8 +1,12 @@
 """The models that may answer a request, and their prices."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+
+# Names of the tier that every model has, and of what leaves the choice to the provider.
+STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "on_demand"})
 
 
 class Tier(StrEnum):
@@ -20,6 +24,10 @@ class Price:
     output: Decimal
     cached_input: Decimal | None = None  # None: cached tokens cost as much as others
 
+    def dearer(self, other: "Price") -> "Price":
+        """Return a price of the higher ones of two, without a discount for cached tokens."""
+        return Price(input=max(self.input, other.input), output=max(self.output, other.output))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
@@ -28,7 +36,12 @@ class Model:
     tier: Tier
     id: str  # the provider's name for it
     address: str  # of the server that runs it; a part of cache keys
-    price: Price
+    price: Price  # of the standard service tier
     context_window: int  # tokens
     max_output_tokens: int | None = None  # the operator's cap of an answer; None: no cap
     cap_tool_calls: bool = False  # whether the cap also holds where a tool may be called
+    tier_prices: Mapping[str, Price] = field(default_factory=dict, hash=False)  # of other service tiers
+
+    def price_at(self, service_tier: str) -> Price | None:
+        """Return the price of a service tier; None if it has none of its own."""
+        return self.price if service_tier in STANDARD_TIERS else self.tier_prices.get(service_tier)

@@ -43,6 +43,8 @@ class Charge:
     usage: Usage
     cost: Decimal  # dollars, exact to 1e-9
     outcome: Outcome
+    service_tier: str = ""  # that it is charged at, as the provider names it; empty if nobody named one
+    finish_word: str = ""  # the provider's own for the end, if it is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,8 @@ class Statement:
     charges: tuple[Charge, ...]
     trimmed_tokens: int = 0  # cut from the prompt
     max_output_tokens: int | None = None  # the operator's cap, if it held for the answer shown
-    notes: tuple[str, ...] = ()  # how calls differ from what was asked, because their provider refused that
+    notes: tuple[str, ...] = ()  # how calls differ from what was asked, and what their provider said that is not known
+    service_tier: str = ""  # of the answer shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

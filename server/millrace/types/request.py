@@ -7,7 +7,7 @@ from sys import getsizeof
 from typing import Any, Self
 
 from millrace.types.conversation import Prompt
-from millrace.types.model import Model
+from millrace.types.model import Model, Price
 
 MERGE_TOKENS = 64  # of a merge window at most: what one turn of the loop joins
 
@@ -131,6 +131,22 @@ class Call:
     prompt: Prompt
     cap: int | None = None  # output tokens that the budget buys, if no other cap is lower
     room: int | None = None  # tokens that the prompt leaves of the model's window; None: it is not counted yet
+
+    @property
+    def service_tier(self) -> str:
+        """The service tier that is asked for; empty without one, and where the model has no price for it."""
+        asked = self.prompt.service_tier
+        return "" if self.model.price_at(asked) is None else asked
+
+    @property
+    def price(self) -> Price:
+        """The price of the tier that is asked for."""
+        return self.model.price_at(self.service_tier) or self.model.price
+
+    @property
+    def dearest(self) -> Price:
+        """The most that a token may cost: a provider may serve the standard tier instead of the one asked for."""
+        return self.price.dearer(self.model.price)
 
     @property
     def operator_cap(self) -> int | None:

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from millrace.errors import UpstreamError
-from millrace.types import Aside, Finish, FinishReason, OwnFields, Refusal, Thought, Tool, Usage
+from millrace.types import Aside, Finish, FinishReason, OwnFields, Refusal, Scored, Thought, Tool, Usage
 from millrace.upstreams import chunks, finishes
 from millrace.upstreams.asides import Placed
 from millrace.upstreams.characters import Characters, is_cut
-from millrace.upstreams.chunks import Delta
+from millrace.upstreams.chunks import Choice, Delta
 from millrace.upstreams.own_fields import OwnFieldsReader
 from millrace.upstreams.refusals import Refusals, error_of
 from millrace.upstreams.sse import ErrorEvent
@@ -16,6 +16,7 @@ from millrace.upstreams.tool_calls import CallReader
 from millrace.upstreams.usage import UsageReader, reports
 
 DONE = b"[DONE]"
+MAX_WORD = 64  # characters of a provider's own word that are kept
 
 
 class UnreadableError(UpstreamError):
@@ -25,14 +26,26 @@ class UnreadableError(UpstreamError):
 class AnswerReader:
     """One answer. `heard` is the number of pieces of text, reasoning, refusals and calls so far."""
 
-    def __init__(self, model: str, tools: Iterable[Tool], refusals: Refusals, context_window: int) -> None:
+    def __init__(
+        self,
+        model: str,
+        tools: Iterable[Tool],
+        refusals: Refusals,
+        context_window: int,
+        *,
+        wants_logprobs: bool = False,
+    ) -> None:
         self.heard = 0
         self.is_terminated = False  # the provider sent its own terminal, or a whole document
         self._model = model
         self._refusals = refusals
         self._context_window = context_window
         self._word = ""  # the provider's latest finish reason
+        self._service_tier: Any = ""  # the last that the provider has named
         self._refused = False
+        self.has_scores = False  # log-probabilities of some text have come
+        self._wants_scores = wants_logprobs
+        self._scores = b""  # that have come before their text
         self._usage = UsageReader()
         self._calls = CallReader(model, tools)
         self._own_fields = OwnFieldsReader()
@@ -58,6 +71,13 @@ class AnswerReader:
         """What the provider has reported so far."""
         return self._usage.read(self._context_window, is_empty=not self.heard)
 
+    @property
+    def service_tier(self) -> str:
+        """The service tier that the provider says it has used; empty if it says none."""
+        given = self._service_tier
+        is_told = isinstance(given, str) and given != "auto"  # which is a question, not an answer
+        return self._refusals.masked(given)[:MAX_WORD] if is_told else ""
+
     def take(self, data: bytes, deltas: list[str], placed: list[Placed]) -> None:
         """Take the data of one event; append what it brings. Raises `UpstreamError`."""
         if data.startswith(DONE):
@@ -71,17 +91,18 @@ class AnswerReader:
             self._take_other(data)
         elif chunk.usage is not None:
             self._usage.take(chunk.usage)
+        self._service_tier = chunk.service_tier or self._service_tier
         for choice in chunk.choices or ():
             if choice.index and choice.index not in ("0", False):  # another answer than the one that was asked for
                 continue
+            if choice.logprobs is not None:
+                self._take_scores(choice.logprobs)
             if choice.delta is not None:
                 self._take_delta(choice.delta, deltas, placed)
             elif choice.message is not None and not self.heard:
                 self._take_delta(choice.message, deltas, placed)
             if choice.finish_reason is not None or choice.finishReason is not None:
-                if choice.error is not None:
-                    raise self._refusals.of_event(choice.error, billable=bool(self.heard))
-                self._take_finish(choice.finish_reason, choice.finishReason)
+                self._take_finish(choice)
             if choice.usage is not None:
                 self._usage.take(choice.usage)
 
@@ -95,8 +116,9 @@ class AnswerReader:
         if finishes.is_broken(self._word):
             message = f"{self._model} broke off its answer ({self._word[:40]})"
             raise UpstreamError("upstream_truncated", message, cause="broke off its answer")
-        if text := self._text.flush():
-            deltas.append(text)
+        text = self._text.flush()
+        if text or (self._scores and self.has_scores):
+            deltas.append(self._scored(text) if self._scores else text)
         if thought := self._thought.flush():
             placed.append((len(deltas), Thought(thought)))
         if refusal := self._refusal.flush():
@@ -112,7 +134,8 @@ class AnswerReader:
                 message = f"{self._model} ended with finish_reason {self._word[:40]}, but called none"
                 raise UpstreamError("upstream_error", message, cause="ended with a call, but called no tool")
             reason = FinishReason.STOP  # it has answered in words
-        return Finish(reason=reason, refused=self._refused, word=self._word)
+        word = "" if not self._word or finishes.is_known(self._word) else self._word[:MAX_WORD]
+        return Finish(reason=reason, refused=self._refused, word=word)
 
     def truncated(self) -> UpstreamError:
         """Return the error of a stream that ended before its answer."""
@@ -132,10 +155,21 @@ class AnswerReader:
         for given in reports(fields):
             self._usage.take(given)
 
-    def _take_finish(self, *given: Any) -> None:
+    def _take_finish(self, choice: Choice) -> None:
+        if choice.error is not None:
+            raise self._refusals.of_event(choice.error, billable=bool(self.heard))
+        given = (choice.finish_reason, choice.finishReason)
         word = next((word for word in given if finishes.is_word(word)), "")
         if word:
             self._word = self._refusals.masked(word)
+
+    def _take_scores(self, logprobs: Any) -> None:
+        if self._wants_scores and (scores := chunks.scores_of(logprobs)):
+            self._scores = b"%b,%b" % (self._scores, scores) if self._scores else scores
+
+    def _scored(self, text: str) -> Scored:
+        scores, self._scores, self.has_scores = self._scores, b"", True
+        return Scored(text, scores)
 
     def _take_delta(self, delta: Delta, deltas: list[str], placed: list[Placed]) -> None:
         text = delta.content
@@ -147,7 +181,7 @@ class AnswerReader:
                 text = self._text.join(text)
             if text:
                 self.heard += 1
-                deltas.append(text)
+                deltas.append(self._scored(text) if self._scores else text)
         if (
             thought
             or delta.reasoning_content

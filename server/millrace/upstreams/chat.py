@@ -4,11 +4,12 @@ import hashlib
 import re
 import string
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 
-from millrace.types import Call, Format, Media, Message, Part, Prompt, Tool, ToolCall
+from millrace.types import Call, Format, Media, Message, Part, Prompt, Tool, ToolCall, Unread
 from millrace.types.tool_choice import ToolChoice
 from millrace.upstreams.quirks import ALL, CallIds, Quirks, Reasoning
 
@@ -22,7 +23,7 @@ _UNSIGNED = {"extra_content": {"google": {"thought_signature": "skip_thought_sig
 _MEDIA = {"image": "image_url", "file": "file", "audio": "input_audio"}
 # Fields that a client's extras must not set: a second cap, several answers, tools that the reader does not expect.
 _RESERVED = {"max_tokens", "max_completion_tokens", "n", "functions", "function_call"}
-_RESERVED |= {"tools", "tool_choice", "parallel_tool_calls"}
+_RESERVED |= {"tools", "tool_choice", "parallel_tool_calls", "modalities"}
 
 
 def fields_of(call: Call, quirks: Quirks = OPENAI) -> dict[str, Any]:
@@ -39,27 +40,46 @@ def fields_of(call: Call, quirks: Quirks = OPENAI) -> dict[str, Any]:
         "response_format": _response_format(prompt.format),
         "verbosity": prompt.verbosity,
         "reasoning_effort": prompt.reasoning_effort,
-        **_tools(prompt),
+        **_tools(prompt, quirks),
     }
     fields = {name: value for name, value in fields.items() if value is not None}
-    extras = {name: value for name, value in prompt.extras.items() if name not in _RESERVED}
-    fields |= {name: value for name, value in extras.items() if name not in fields}
-    return {name: value for name, value in fields.items() if name not in quirks.drop}
+    extras = {name: value for name, value in prompt.extras.items() if name not in _RESERVED | fields.keys()}
+    if not call.service_tier:  # what another one costs is not known
+        extras.pop("service_tier", None)
+    return {name: value for name, value in (fields | extras).items() if name not in quirks.drop}
 
 
-def left_out(call: Call, quirks: Quirks) -> list[str]:
-    """Return the names of fields that the client gave and that are not sent."""
-    left = [name for name in call.prompt.extras if name in quirks.drop or name in _RESERVED]
-    for message in call.prompt.messages:
+def left_out(call: Call, quirks: Quirks, fields: dict[str, Any]) -> list[str]:
+    """Return notes on what the client gave and these fields, which are sent, do not have."""
+    prompt = call.prompt
+    names = [name for name, value in prompt.extras.items() if fields.get(name) is not value]
+    for message in prompt.messages:
         for own_fields in (message.own_fields, *(made.own_fields for made in message.calls)):
-            left += own_fields.keys() - _sent_own_fields(own_fields, quirks).keys()
-    return left
+            names += own_fields.keys() - _sent_own_fields(own_fields, quirks).keys()
+    unread = [message.unread for message in prompt.messages] + [tool.unread for tool in prompt.tools]
+    names += [str(path[-1]) for path, _ in chain.from_iterable(unread) if path[-1] in quirks.drop]
+    is_unpriced = prompt.service_tier != call.service_tier
+    why = {"service_tier": f" {prompt.service_tier}: it has no price here" if is_unpriced else ""}
+    return [f"without {name}{why.get(name, '')}" for name in dict.fromkeys(names)]
 
 
-def request(call: Call, quirks: Quirks = OPENAI) -> tuple[dict[str, Any], bytes]:
-    """Return the fields of a request body, and the body."""
+def request(call: Call, quirks: Quirks = OPENAI) -> tuple[dict[str, Any], bytes, list[str]]:
+    """Return the fields of a request body, the body, and notes on what is left out."""
     fields = fields_of(call, quirks)
-    return fields, msgspec.json.encode(fields)
+    return fields, msgspec.json.encode(fields), left_out(call, quirks, fields)
+
+
+def _with_unread(fields: dict[str, Any], extras: Unread, quirks: Quirks) -> dict[str, Any]:
+    """Return a message or a tool with the client's extras at their places."""
+    for path, value in extras:
+        *parents, name = path
+        if name in quirks.drop:
+            continue
+        at: Any = fields
+        for step in parents:
+            at = at[step]
+        at.setdefault(name, value)
+    return fields
 
 
 def _messages(messages: Sequence[Message], quirks: Quirks) -> list[dict[str, Any]]:
@@ -84,7 +104,7 @@ def _message(message: Message, names: Mapping[str, str], quirks: Quirks) -> dict
     if thought := _thought(message, quirks, had_calls=bool(names)):
         fields |= dict.fromkeys(quirks.reasoning_fields, thought)
     fields = {name: value for name, value in fields.items() if not _drops(quirks, message.role, name)}
-    return _sent_own_fields(message.own_fields, quirks) | fields
+    return _with_unread(_sent_own_fields(message.own_fields, quirks) | fields, message.unread, quirks)
 
 
 def _thought(message: Message, quirks: Quirks, *, had_calls: bool) -> str:
@@ -100,7 +120,10 @@ def _content(message: Message, quirks: Quirks) -> str | list[dict[str, Any]] | N
             return message.refusal
         return None if (message.calls and not quirks.empty_content) or message.refusal else ""
     first = message.parts[0]
-    return first if len(message.parts) == 1 and isinstance(first, str) else [_part(part) for part in message.parts]
+    if len(message.parts) > 1 or not isinstance(first, str):
+        return [_part(part) for part in message.parts]
+    has_extras = any(path[0] == "content" and path[-1] not in quirks.drop for path, _ in message.unread)
+    return [_part(first)] if has_extras else first
 
 
 def _drops(quirks: Quirks, role: str, field: str) -> bool:
@@ -119,7 +142,7 @@ def _sent_own_fields(own_fields: Mapping[str, Any], quirks: Quirks) -> dict[str,
 def _part(part: Part) -> dict[str, Any]:
     if isinstance(part, Media):
         kind = _MEDIA[part.kind]
-        return {"type": kind, kind: part.fields}
+        return {"type": kind, kind: {**part.fields}}
     return {"type": "text", "text": part}
 
 
@@ -146,12 +169,15 @@ def _call_id(given: str, quirks: Quirks) -> str:
     return given
 
 
-def _tools(prompt: Prompt) -> dict[str, Any]:
+def _tools(prompt: Prompt, quirks: Quirks) -> dict[str, Any]:
     """Return the fields about tools; none without tools, since providers refuse a `tool_choice` without them."""
     if not prompt.tools:
         return {}
     return {
-        "tools": [{"type": "function", "function": _function(tool)} for tool in prompt.tools],
+        "tools": [
+            _with_unread({"type": "function", "function": _function(tool)}, tool.unread, quirks)
+            for tool in prompt.tools
+        ],
         "tool_choice": prompt.tool_choice and _tool_choice(prompt.tool_choice),
         "parallel_tool_calls": prompt.parallel_tool_calls,
     }

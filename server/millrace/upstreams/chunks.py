@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from millrace.json_text import is_json
+
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -41,6 +43,7 @@ class Choice(Struct, gc=False):
     finishReason: Any = None  # noqa: N815 - of gateways to Gemini
     usage: Any = None
     error: Any = None  # of OpenRouter, beside the finish reason `error`
+    logprobs: Any = None
 
 
 class Chunk(Struct, gc=False):
@@ -50,6 +53,7 @@ class Chunk(Struct, gc=False):
     usage: Any = None
     error: Any = None
     x_groq: Any = None
+    service_tier: Any = None
 
 
 # Fields of a delta that go back to some provider with the answer.
@@ -91,11 +95,12 @@ def _read_leniently(data: bytes) -> Chunk:
         usage=fields.get("usage"),
         error=fields.get("error"),
         x_groq=fields.get("x_groq"),
+        service_tier=fields.get("service_tier"),
     )
 
 
 def _choice(given: dict[str, Any]) -> Choice:
-    fields = {name: given.get(name) for name in ("index", "finish_reason", "finishReason", "usage")}
+    fields = {name: given.get(name) for name in ("index", "finish_reason", "finishReason", "usage", "logprobs")}
     return Choice(delta=_delta(given.get("delta")), message=_delta(given.get("message")), **fields)
 
 
@@ -113,6 +118,17 @@ def thought_of(delta: Delta) -> str:
         if thought := "".join(_texts(given, ("text", "thinking", "content", "reasoning", "summary"))):
             return thought
     return ""
+
+
+def scores_of(logprobs: Any) -> bytes:
+    """Return the log-probabilities of a choice as `Scored` has them; empty if there are none that can be read."""
+    given = logprobs.get("content") if isinstance(logprobs, dict) else None
+    scores = [score for score in given if isinstance(score, dict)] if isinstance(given, list) else []
+    try:
+        return msgspec.json.encode(scores)[1:-1]
+    except UnicodeEncodeError:  # a token that is half a character
+        written = json.dumps(scores, ensure_ascii=False).encode("utf-8", "replace")
+        return written[1:-1] if is_json(written) else b""
 
 
 def parts_of(content: Any) -> tuple[str, str]:

@@ -15,6 +15,7 @@ _REASONS = {
     ),
     FinishReason.TOOL_CALLS: "tool_calls tool_call tool_use function_call function_calls",
 }
+_STOPPED = "stop stopped stop_sequence end end_turn end_of_turn eos eos_token complete completed done finished finish"
 _NO_WORDS = ("", "null", "none", "unspecified")
 # The provider broke off: what came is a part of an answer.
 _BROKEN = "error abort aborted cancelled canceled network_error failed timeout insufficient_system_resource"
@@ -25,6 +26,7 @@ def _plain(word: str) -> str:
 
 
 _BY_WORD = {_plain(word): reason for reason, words in _REASONS.items() for word in words.split()}
+_STOP_WORDS = frozenset(map(_plain, _STOPPED.split()))
 _BROKEN_WORDS = frozenset(map(_plain, _BROKEN.split()))
 
 
@@ -36,6 +38,12 @@ def is_word(given: Any) -> bool:
 def is_broken(word: str) -> bool:
     """Whether a word says that the provider broke off."""
     return _plain(word) in _BROKEN_WORDS
+
+
+def is_known(word: str) -> bool:
+    """Whether it is known what a word means."""
+    plain = _plain(word)
+    return plain in _BY_WORD or plain in _STOP_WORDS or plain in _BROKEN_WORDS
 
 
 def reason(word: str) -> FinishReason:

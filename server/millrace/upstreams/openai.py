@@ -15,6 +15,7 @@ from millrace import log
 from millrace.errors import EXITS, UpstreamError
 from millrace.ports import Clock, Sink
 from millrace.types import Aside, Call, CallPiece, Finish, FinishReason, OwnFields, Refusal, Usage
+from millrace.types.scored import cut
 from millrace.upstreams import asides, chat
 from millrace.upstreams.answer import AnswerReader, UnreadableError
 from millrace.upstreams.bodies import BodyReader
@@ -116,7 +117,13 @@ class ChatAttempt:
         self._upstream = upstream
         self._model = call.model.id
         self._refusals = Refusals(self._model, upstream.endpoint.api_key, upstream.wall)
-        self._answer = AnswerReader(self._model, call.prompt.tools, self._refusals, call.model.context_window)
+        self._answer = AnswerReader(
+            self._model,
+            call.prompt.tools,
+            self._refusals,
+            call.model.context_window,
+            wants_logprobs=call.prompt.wants_logprobs,
+        )
         self._body = BodyReader(self._model)
         self._last_event_at = upstream.clock()  # comments and empty deltas only keep it open
         self._cap = OutputCap(call.most_output_tokens)
@@ -124,12 +131,18 @@ class ChatAttempt:
         self._response: aiohttp.ClientResponse | None = None
         self._unpaused = asyncio.Event()
         self._unpaused.set()
-        self.notes: tuple[str, ...] = ()  # how the call differs from what was asked, because the provider refused that
+        self.notes: tuple[str, ...] = ()  # how the call differs from what was asked
         self.retried_after = ""  # why it was tried once more; empty if it was not, or for a stale connection
         self._may_retry = True
         self._refused = b""  # the body of an error response, as far as it is read
         self._call = call
+        self._sent_tier = call.service_tier
         self.task = loop.create_task(self._run())
+
+    @property
+    def service_tier(self) -> str:
+        """The service tier that the provider reports, until then the one that it was asked for."""
+        return self._answer.service_tier or self._sent_tier
 
     def abort(self) -> None:
         """Cancel `done` if it is pending, and close the socket unless the answer is complete.
@@ -217,11 +230,11 @@ class ChatAttempt:
         refused_for: set[Change] = set()
         while True:
             quirks, self.notes = self._upstream.learned.quirks(self._upstream.clock())
-            left_out = (f"without {name}" for name in chat.left_out(self._call, quirks))
-            self.notes = tuple(dict.fromkeys((*self.notes, *left_out, *self._retry_notes)))
             make = partial(chat.request, self._call, quirks)
             is_long = self._call.prompt.whole_size > LONG_PROMPT
-            sent, body = await asyncio.to_thread(make) if is_long else make()
+            sent, body, left_out = await asyncio.to_thread(make) if is_long else make()
+            self.notes = tuple(dict.fromkeys((*self.notes, *left_out, *self._retry_notes)))
+            self._sent_tier = str(sent.get("service_tier", ""))
             response = self._response = await self._respond(body)
             if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
                 return response
@@ -316,7 +329,7 @@ class ChatAttempt:
                 cap.free_bytes = free_bytes
                 cap.uncounted.append(text)
             elif (fitting := self._fitting(text)) != text:
-                return [*texts[:at], fitting] if fitting else texts[:at]
+                return [*texts[:at], cut(text, len(fitting))] if fitting else texts[:at]
         return texts
 
     def _fitting_aside(self, aside: Aside) -> Aside | None:
@@ -371,6 +384,8 @@ class ChatAttempt:
             )
         else:
             self.usage = self._answer.usage
+        if self._call.prompt.wants_logprobs and self.parts and not self._answer.has_scores:
+            self.notes = tuple(dict.fromkeys((*self.notes, "without logprobs")))
         self.done.set_result(finish)
 
     async def _drain(self) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from millrace.types import CACHE_CONTROL
+
 LEARNED_S = 3600.0  # how long a deployment's refusal of a field is remembered
 
 # What a provider may do without: it changes how an answer is delivered or filed, not what is answered. Tools, the
@@ -18,6 +20,7 @@ DROPPABLE = (
     "prompt_cache_key",
     "user",
     "safety_identifier",
+    CACHE_CONTROL,
 )
 ALL = frozenset({"*"})
 
@@ -42,7 +45,8 @@ class CallIds(StrEnum):
 class Quirks:
     """What a provider takes."""
 
-    drop: frozenset[str] = frozenset()  # fields that are not sent; `assistant.name` is one of such messages
+    # Fields that are not sent. `assistant.name` is one of such messages, `cache_control` one wherever it is.
+    drop: frozenset[str] = frozenset()
     reasoning: Reasoning = Reasoning.YES
     reasoning_fields: tuple[str, ...] = ("reasoning_content",)  # what the provider calls it
     system_role: str = "system"  # or developer
@@ -55,7 +59,9 @@ class Quirks:
 
 
 _PLAIN = Quirks(reasoning=Reasoning.NO, own_fields=frozenset())
-_NEW_OPENAI = replace(_PLAIN, max_tokens_field="max_completion_tokens", call_ids=CallIds.SHORT)
+_NEW_OPENAI = replace(
+    _PLAIN, max_tokens_field="max_completion_tokens", call_ids=CallIds.SHORT, drop=frozenset({CACHE_CONTROL})
+)
 _OPEN_MODELS = Quirks(reasoning_fields=("reasoning", "reasoning_content"))
 PRESETS: Mapping[str, Quirks] = {
     "auto": Quirks(),
@@ -65,6 +71,7 @@ PRESETS: Mapping[str, Quirks] = {
         _PLAIN,
         drop=frozenset(
             {"parallel_tool_calls", "store", "prompt_cache_key", "user", "safety_identifier", "assistant.refusal"}
+            | {CACHE_CONTROL}
         ),
         tool_names=True,
         signatures=True,
@@ -75,7 +82,7 @@ PRESETS: Mapping[str, Quirks] = {
     "mistral": replace(
         _PLAIN,
         drop=frozenset(
-            {"stream_options", "store", "service_tier", "user", "safety_identifier"}
+            {"stream_options", "store", "service_tier", "user", "safety_identifier", CACHE_CONTROL}
             | {"system.name", "user.name", "assistant.name", "assistant.refusal"}
         ),
         call_ids=CallIds.NINE,
@@ -84,7 +91,8 @@ PRESETS: Mapping[str, Quirks] = {
         _PLAIN,
         max_tokens_field="max_completion_tokens",
         drop=frozenset(
-            {"store", "prompt_cache_key", "system.name", "user.name", "assistant.name", "assistant.refusal"}
+            {"store", "prompt_cache_key", CACHE_CONTROL}
+            | {"system.name", "user.name", "assistant.name", "assistant.refusal"}
         ),
     ),
     "kimi": replace(_PLAIN, reasoning=Reasoning.CALLS),
@@ -159,8 +167,19 @@ def change_for(refusal: str, sent: Mapping[str, Any]) -> Change | None:
     calls = [call for message in messages for call in message.get("tool_calls", ())]
     own_fields = {name for message in messages for name in message.keys() - _OF_MESSAGES}
     own_fields |= {name for call in calls for name in call.keys() - _OF_CALLS}
-    droppable = [*(field for field in DROPPABLE if field in sent), *sorted(own_fields)]
-    return next((Change(f"without {field}") for field in droppable if field in words), None)
+    droppable = [field for field in DROPPABLE if field in sent or _is_within(sent, field)]
+    return next((Change(f"without {field}") for field in (*droppable, *sorted(own_fields)) if field in words), None)
+
+
+def _is_within(sent: Mapping[str, Any], field: str) -> bool:
+    """Whether a field that is no field of the body itself was sent within its messages or tools."""
+    return field == CACHE_CONTROL and any(_has(sent.get(name), field) for name in ("messages", "tools"))
+
+
+def _has(value: Any, field: str) -> bool:
+    if isinstance(value, dict):
+        return field in value or any(_has(inner, field) for inner in value.values())
+    return isinstance(value, list) and any(_has(inner, field) for inner in value)
 
 
 def _is_unknown(refusal: str) -> bool:

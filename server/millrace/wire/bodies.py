@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from millrace.errors import MillraceError
-from millrace.types import Charge, Statement, Tool, Usage
+from millrace.types import Charge, Statement, Tool, Usage, scores_of
 from millrace.types.tool_choice import ToolChoice
 
 
@@ -15,6 +15,12 @@ class OutputText(Struct, tag="output_text"):
     text: str
     annotations: list[Any] = []
     logprobs: list[Any] = []
+
+
+def output_text(text: str) -> OutputText:
+    """Return a text part, with the log-probabilities of its text. They are written as they came, and never decoded."""
+    scores = scores_of(text)
+    return OutputText(str(text), logprobs=[Raw(scores)] if scores else [])
 
 
 class OutputRefusal(Struct, tag="refusal"):
@@ -149,6 +155,7 @@ class ResponseBody(Struct):
     tool_choice: Any = "auto"
     tools: list[Any] = []
     store: bool | None = None
+    service_tier: str | UnsetType = UNSET  # that the provider used; before it is known, the one asked for
 
     @property
     def output_text(self) -> str:

@@ -32,9 +32,14 @@ def write(message: Mapping[str, Any], calls: Mapping[str, dict[str, Any]]) -> st
     return PREFIX + urlsafe_b64encode(msgspec.json.encode(carried)).decode()
 
 
+def is_foreign(given: str | None) -> bool:
+    """Whether a word was written elsewhere."""
+    return bool(given) and not str(given).startswith(PREFIX)
+
+
 def read(given: str | None) -> Carried:
     """Return what a word carries; nothing if it was written elsewhere, or is damaged."""
-    if given is None or not given.startswith(PREFIX):
+    if not given or is_foreign(given):
         return NOTHING
     try:
         return _decoder.decode(urlsafe_b64decode(given.removeprefix(PREFIX).encode()))

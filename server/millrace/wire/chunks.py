@@ -10,7 +10,7 @@ import orjson
 from msgspec import UNSET, Struct, UnsetType
 
 from millrace.errors import FailedWithUsage, MillraceError
-from millrace.types import Statement
+from millrace.types import Scored, Statement
 from millrace.wire.completions import CalledFunction
 from millrace.wire.responses import Attempt, ErrorBody, InputDetails, OutputDetails, error_body, usage_body
 
@@ -45,13 +45,20 @@ class Delta(Struct, omit_defaults=True):
     tool_calls: list[CallDelta] | None = None
 
 
+class Logprobs(Struct):
+    """The log-probabilities of the text's tokens, as the provider sent them."""
+
+    content: list[Any]
+    refusal: None = None
+
+
 class ChunkChoice(Struct):
     """The only choice of a chunk."""
 
     delta: Delta
     finish_reason: ChatFinish | None = None
     index: int = 0
-    logprobs: None = None
+    logprobs: Logprobs | None = None
 
 
 class UsageOfCompletion(Struct, kw_only=True):
@@ -80,6 +87,7 @@ class Chunk(Struct, kw_only=True):
     choices: list[ChunkChoice]
     usage: UsageOfCompletion | UnsetType = UNSET
     metadata: dict[str, str] | UnsetType = UNSET  # in the last chunk: the request's, and the `millrace.*` keys
+    service_tier: str | UnsetType = UNSET  # in the last chunk: that the provider used
 
 
 class LastChunk(Chunk, kw_only=True):
@@ -117,7 +125,7 @@ class CompletionChoice(Struct):
     message: CompletionMessage
     finish_reason: ChatFinish
     index: int = 0
-    logprobs: None = None
+    logprobs: Logprobs | None = None
 
 
 class Completion(Struct, kw_only=True):
@@ -130,6 +138,7 @@ class Completion(Struct, kw_only=True):
     choices: list[CompletionChoice]
     usage: UsageOfCompletion
     metadata: dict[str, str]
+    service_tier: str | UnsetType = UNSET  # that the provider used
 
 
 class ChatCodec:
@@ -145,6 +154,9 @@ class ChatCodec:
 
     def delta(self, text: str, number: int) -> bytes:
         """Return the event of a text delta."""
+        if type(text) is Scored:
+            rest = b'},"finish_reason":null,"index":0,"logprobs":{"content":[%b],"refusal":null}}]}\n\n' % text.scores
+            return self._prefix + orjson.dumps(text) + rest
         return self._prefix + orjson.dumps(text) + b'},"finish_reason":null,"index":0,"logprobs":null}]}\n\n'
 
     def event(self, event: Struct, number: int) -> bytes:
@@ -160,6 +172,11 @@ class ChatCodec:
         """Return the error that ends a stream, with what it cost if that is known."""
         usage = error.usage if isinstance(error, FailedWithUsage) else UNSET
         return b"data: " + msgspec.json.encode(Broken(error_body(error), usage)) + b"\n\n"
+
+
+def logprobs_of(scores: bytes) -> Logprobs | None:
+    """Return the log-probabilities of a text, written as they came and never decoded; None if there are none."""
+    return Logprobs([msgspec.Raw(scores)]) if scores else None
 
 
 def usage_of_completion(statement: Statement) -> UsageOfCompletion:

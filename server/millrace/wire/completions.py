@@ -1,15 +1,15 @@
 """The body of a chat completion. It is read into the same `Create` as a Responses body."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from millrace.errors import invalid
-from millrace.types import Message, Part, Paths, Prompt, ToolCall
+from millrace.types import Message, Part, Path, Paths, Prompt, ToolCall, Unread
 from millrace.wire import items
 from millrace.wire.items import MAX_ID, FunctionTool, Id, InputAudio, PlainText, RefusalPart, ToolName
-from millrace.wire.passed_on import passed_on
+from millrace.wire.passed_on import OwnFieldsByPlace, by_index, parted, passed_on, placed, told, unread
 from millrace.wire.reading import convert
 from millrace.wire.requests import (
     Body,
@@ -18,9 +18,11 @@ from millrace.wire.requests import (
     SchemaForm as Schema,
     TextForm,
     Tokens,
+    TopLogprobs,
     Word,
     create,
     form_of,
+    logprobs_of,
     named_extras,
 )
 
@@ -35,7 +37,6 @@ MAX_STOPS = 16
 UNSUPPORTED = {
     "functions": "replaced by tools; write tools",
     "function_call": "replaced by tool_choice; write tool_choice",
-    "logprobs": "log-probabilities are not passed on; leave it out",
     "audio": "answers are text; leave it out",
     "modalities": "answers are text; leave it out",
     "n": "only one answer is returned; leave it out",
@@ -44,6 +45,7 @@ UNSUPPORTED = {
 HARMLESS: dict[str, tuple[object, ...]] = {"n": (1,), "modalities": (["text"],)}  # values accepted nevertheless
 
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]  # of who speaks
+Bias = Annotated[int, Meta(ge=-100, le=100)] | Annotated[float, Meta(ge=-100, le=100)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 
@@ -115,6 +117,7 @@ class AssistantMessage(Struct, tag="assistant", tag_field="role"):
     content: str | list[PlainText | RefusalPart] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
+    reasoning: Any = None  # another name of it, if it is a text
     tool_calls: list[CallPart] | None = None
     name: Name | None = None
 
@@ -187,21 +190,20 @@ class CompletionBody(Body, kw_only=True):
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    logit_bias: dict[str, Bias] | None = None
     response_format: TextForm | ObjectForm | SchemaFormat | None = None
     tools: Annotated[list[ToolPart], Meta(max_length=items.MAX_TOOLS)] | None = None
     tool_choice: items.Choice | ChosenTool | None = None
     reasoning_effort: Word | None = None
     verbosity: Word | None = None
     stream_options: StreamOptions | None = None
+    logprobs: bool | None = None
+    top_logprobs: TopLogprobs | None = None  # only with logprobs
     n: Literal[1] | None = None  # only one answer is returned
     modalities: list[Literal["text"]] | None = None
 
 
-# Of an earlier answer. `annotations` and `audio` are no use to a provider that did not write them.
-_READ_IN_ANSWER = frozenset(AssistantMessage.__struct_fields__) | {"role", "reasoning"}
-_READ_IN_ANSWER |= {"annotations", "audio", "function_call"}
-_READ_IN_CALL = frozenset({"id", "type", "function", "index"})
+_LOST_OF_ANSWERS = {("audio",), ("function_call",)}  # no use to a provider that did not write them
 _READ = frozenset(CompletionBody.__struct_fields__) | set(UNSUPPORTED)
 
 
@@ -214,10 +216,15 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
         if fields.get(name) not in (None, False, [], *HARMLESS.get(name, ())):
             raise invalid(name, f"{name}: not supported: {reason}")
     body = convert(fields, CompletionBody)
-    passed, _ = passed_on(fields, _READ)
-    messages = _messages(body.messages, fields["messages"])
+    if body.top_logprobs and not body.logprobs:
+        raise invalid("top_logprobs", "top_logprobs: needs logprobs; write logprobs: true, or leave it out")
+    passed, lost = passed_on(fields, _READ)
+    left = [(path, value) for path, value in unread(fields, body) if len(path) > 1]
+    lost += [path for path, _ in left if path[0] not in ("messages", "tools")]
+    messages = _messages(body.messages, by_index(left, "messages"), lost)
     items.check_answerable(messages, "messages")
-    tools = tuple(items.read_tool(_tool(tool)) for tool in body.tools or ())
+    tools, unplaced = items.read_tools([_tool(tool) for tool in body.tools or ()], by_index(left, "tools"))
+    lost += unplaced
     chosen = body.tool_choice.function.name if isinstance(body.tool_choice, ChosenTool) else None
     mode = None if isinstance(body.tool_choice, ChosenTool) else body.tool_choice
     prompt = Prompt(
@@ -234,24 +241,31 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
         extras=passed | named_extras(body) | _extras(body),
     )
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    return create(body, prompt, checks, PATHS, include_usage=include_usage)
+    return create(body, prompt, checks, PATHS, include_usage=include_usage, not_passed_on=told(lost))
 
 
-def _messages(given: Sequence[ChatMessage], raw: Sequence[dict[str, Any]]) -> tuple[Message, ...]:
-    """Return the turns. `raw` are the messages as they came, with fields that only the provider reads."""
+def _messages(given: Sequence[ChatMessage], left: Mapping[int, Unread], lost: list[Path]) -> tuple[Message, ...]:
+    """Return the turns. `left` was not read of each; the paths of what cannot be passed on are added to `lost`."""
     calls: set[str] = set()
-    return tuple(
-        _message(message, fields, f"messages[{index}]", calls)
-        for index, (message, fields) in enumerate(zip(given, raw, strict=True))
-    )
+    messages: list[Message] = []
+    for index, message in enumerate(given):
+        extras, unplaced = placed(left.get(index, ()), ("messages", index))
+        extras, of_refusals = items.beside_refusals(message.content, extras, ("messages", index))
+        lost += unplaced + of_refusals
+        own_fields: OwnFieldsByPlace = {}
+        if isinstance(message, AssistantMessage):
+            lost += [("messages", index, *path) for path, _ in extras if path in _LOST_OF_ANSWERS]
+            own_fields, extras = parted(extra for extra in extras if extra[0] not in _LOST_OF_ANSWERS)
+        messages.append(_message(message, own_fields, f"messages[{index}]", calls).with_unread(extras))
+    return tuple(messages)
 
 
-def _message(message: ChatMessage, fields: dict[str, Any], path: str, calls: set[str]) -> Message:
+def _message(message: ChatMessage, own_fields: OwnFieldsByPlace, path: str, calls: set[str]) -> Message:
     """Return one turn. `calls` are the ids of all calls so far; those of this message are added."""
     match message:
         case AssistantMessage():
             calls |= {call.id for call in message.tool_calls or ()}
-            return _assistant(message, fields, path)
+            return _assistant(message, own_fields, path)
         case ToolMessage():
             if message.tool_call_id not in calls:
                 raise items.no_such_call(f"{path}.tool_call_id", "tool call")
@@ -262,9 +276,9 @@ def _message(message: ChatMessage, fields: dict[str, Any], path: str, calls: set
             return Message(role="system", parts=_parts(message.content, path), name=message.name or "")
 
 
-def _assistant(message: AssistantMessage, fields: dict[str, Any], path: str) -> Message:
+def _assistant(message: AssistantMessage, own_fields: OwnFieldsByPlace, path: str) -> Message:
     content = message.content
-    other_name = fields.get("reasoning")
+    other_name = message.reasoning
     refusal = "" if not isinstance(content, list) else "".join(p.refusal for p in content if isinstance(p, RefusalPart))
     text = [part for part in content if isinstance(part, PlainText)] if isinstance(content, list) else content or ""
     turn = Message(
@@ -275,11 +289,11 @@ def _assistant(message: AssistantMessage, fields: dict[str, Any], path: str) -> 
                 id=call.id,
                 name=call.function.name,
                 arguments=call.function.arguments,
-                own_fields=_extras_of(given, _READ_IN_CALL),
+                own_fields=own_fields.get(("tool_calls", index), {}),
             )
-            for call, given in zip(message.tool_calls or (), fields.get("tool_calls") or (), strict=True)
+            for index, call in enumerate(message.tool_calls or ())
         ),
-        own_fields=_extras_of(fields, _READ_IN_ANSWER),
+        own_fields=own_fields.get((), {}),
         reasoning=message.reasoning_content or (other_name if isinstance(other_name, str) else ""),
         name=message.name or "",
         refusal=(message.refusal or "") + refusal,
@@ -287,10 +301,6 @@ def _assistant(message: AssistantMessage, fields: dict[str, Any], path: str) -> 
     if content is None and not turn.calls and not turn.refusal:
         raise invalid(f"{path}.content", f"{path}.content: missing; write the text, or send tool_calls or a refusal")
     return turn
-
-
-def _extras_of(fields: dict[str, Any], read: Collection[str]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name not in read and value not in (None, [], {}, "")}
 
 
 def _parts(content: str | Sequence[UserPart], path: str) -> tuple[Part, ...]:
@@ -336,5 +346,6 @@ def _extras(body: CompletionBody) -> dict[str, Any]:
         "presence_penalty": body.presence_penalty,
         "frequency_penalty": body.frequency_penalty,
         "logit_bias": body.logit_bias or None,
+        **(logprobs_of(body.top_logprobs) if body.logprobs else {}),
     }
     return {name: value for name, value in given.items() if value is not None}

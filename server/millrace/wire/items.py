@@ -1,15 +1,16 @@
 """The input of a Responses request: items as clients send them, and the messages that they become."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from millrace.errors import MillraceError, invalid
-from millrace.types import Media, Message, Part, Tool, ToolCall
+from millrace.types import Media, Message, Part, Path, Tool, ToolCall, Unread, moved
 from millrace.types.conversation import merged
 from millrace.types.tool_choice import ToolChoice
 from millrace.wire import carried
+from millrace.wire.passed_on import parted, placed
 
 MAX_ID = 512  # characters of an id
 MAX_ITEMS = 2000  # of one request; a longer conversation uses `previous_response_id`
@@ -99,9 +100,10 @@ class CallOutputItem(Struct, tag="function_call_output"):
 
 
 class Words(Struct):
-    """A piece of reasoning text."""
+    """A piece of reasoning text. Whether its `type` says summary or content, its place says so too."""
 
     text: str
+    type: Any = None
 
 
 class ReasoningItem(Struct, tag="reasoning"):
@@ -154,22 +156,71 @@ def with_types(given: Any) -> Any:
     ]
 
 
+def extras_of(items: str | Sequence[Item], left: Mapping[int, Unread]) -> tuple[dict[int, Unread], list[Path]]:
+    """Return what is passed on of each item, as chat completions have it, and the paths of what cannot be.
+
+    `left` is what was not read of each item, by its index. Fields beside a call have the paths that they have in it.
+    """
+    sent: dict[int, Unread] = {}
+    lost: list[Path] = []
+    for index, found in left.items():
+        item, extras = items[index], tuple((path, value) for path, value in found if path not in (("id",), ("status",)))
+        sent[index], unplaced = placed(extras, ("input", index))
+        lost += unplaced
+        match item:
+            case ReasoningItem():
+                lost += [("input", index, *path) for path, _ in sent.pop(index)]
+            case CallOutputItem():
+                sent[index] = tuple(
+                    (("content", *path[1:]) if path[0] == "output" else path, value) for path, value in sent[index]
+                )
+            case MessageItem():
+                sent[index], unplaced = beside_refusals(item.content, sent[index], ("input", index))
+                lost += unplaced
+    lost += [
+        ("input", index, "encrypted_content")
+        for index, item in enumerate(items)
+        if isinstance(item, ReasoningItem) and carried.is_foreign(item.encrypted_content)
+    ]
+    return sent, lost
+
+
+def beside_refusals(content: object, extras: Unread, at: Path) -> tuple[Unread, list[Path]]:
+    """Return the extras of a message whose refusals are no parts any more, and the paths of those of the refusals."""
+    if not isinstance(content, list) or not any(isinstance(part, RefusalPart) for part in content):
+        return extras, []
+    kept = (index for index, part in enumerate(content) if not isinstance(part, RefusalPart))
+    places: dict[str | int, int] = {before: after for after, before in enumerate(kept)}
+    sent: list[tuple[Path, Any]] = []
+    lost: list[Path] = []
+    for path, value in extras:
+        if path[0] != "content" or len(path) == 1:
+            sent.append((path, value))
+        elif path[1] in places:
+            sent.append((("content", places[path[1]], *path[2:]), value))
+        else:
+            lost.append((*at, *path))
+    return tuple(sent), lost
+
+
 def has_references(messages: Iterable[Message]) -> bool:
     """Whether some of these are references, so that all are still pieces."""
     return any(message.role == REFERENCE for message in messages)
 
 
-def turns(items: str | Sequence[Item], *, continued: bool) -> tuple[Message, ...]:
+def turns(
+    items: str | Sequence[Item], *, continued: bool, extras: Mapping[int, Unread] | None = None
+) -> tuple[Message, ...]:
     """Return the messages that the items become. Reasoning, text and calls of one assistant turn are one message.
 
     If some items are references, it returns pieces, one of each item. Whoever knows what they refer to calls
     `assembled`. A call's output must follow its call. If the request is `continued`, or has references, the call may be
-    elsewhere. Raises `invalid_request`.
+    elsewhere. `extras` is what is passed on of each item, by its index. Raises `invalid_request`.
     """
     if isinstance(items, str):
         return (Message(role="user", parts=(items,)),)
     refers = any(isinstance(item, ItemReference) for item in items)
-    pieces = _pieces(items, continued=continued or refers)
+    pieces = _pieces(items, extras or {}, continued=continued or refers)
     return tuple(pieces) if refers else assembled(pieces)
 
 
@@ -186,7 +237,7 @@ def assembled(pieces: Iterable[Message]) -> tuple[Message, ...]:
     )
 
 
-def _pieces(items: Sequence[Item], *, continued: bool) -> list[Message]:
+def _pieces(items: Sequence[Item], extras: Mapping[int, Unread], *, continued: bool) -> list[Message]:
     """Return one message of each item."""
     pieces: list[Message] = []
     calls: set[str] = set()
@@ -195,22 +246,27 @@ def _pieces(items: Sequence[Item], *, continued: bool) -> list[Message]:
         path = f"input[{index}]"
         match item:
             case MessageItem(role="assistant"):
-                pieces.append(_assistant_message(item.content, f"{path}.content"))
+                beside, unread = parted(extras.get(index, ()))
+                said = _assistant_message(item.content, f"{path}.content", beside.get((), {}))
+                pieces.append(said.with_unread(unread))
             case MessageItem():
-                pieces.append(Message(role=role_of(item.role), parts=_message_parts(item, path)))
+                parts, role = _message_parts(item, path), role_of(item.role)
+                pieces.append(Message(role=role, parts=parts).with_unread(extras.get(index, ())))
             case ReasoningItem():
                 words, own_fields = _reasoning(item), carried.read(item.encrypted_content).message
                 pieces.append(Message(role="assistant", reasoning=words, own_fields=own_fields))
             case CallItem():
                 calls.add(item.call_id)
-                own_fields = own_fields_of_calls[index].get(item.call_id, {})
+                beside, _ = parted(extras.get(index, ()))
+                own_fields = beside.get((), {}) | own_fields_of_calls[index].get(item.call_id, {})
                 call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments, own_fields=own_fields)
                 pieces.append(Message(role="assistant", calls=(call,)))
             case CallOutputItem():
                 if item.call_id not in calls and not continued:
                     raise no_such_call(f"{path}.call_id", "function_call")
                 parts = parts_of(item.output, f"{path}.output")
-                pieces.append(Message(role="tool", parts=parts, call_id=item.call_id))
+                result = Message(role="tool", parts=parts, call_id=item.call_id)
+                pieces.append(result.with_unread(extras.get(index, ())))
             case ItemReference():
                 pieces.append(Message(role=REFERENCE, parts=(item.id,), name=f"{path}.id"))
     return pieces
@@ -243,9 +299,23 @@ def check_answerable(messages: Iterable[Message], path: str) -> None:
         raise invalid(path, f"{path}: nothing to answer; write a question")
 
 
-def read_tool(given: FunctionTool) -> Tool:
-    """Return the tool as `Prompt.tools` holds it."""
-    return Tool(name=given.name, description=given.description, parameters=given.parameters, strict=given.strict)
+def read_tools(given: Sequence[FunctionTool], left: Mapping[int, Unread]) -> tuple[tuple[Tool, ...], list[Path]]:
+    """Return the tools as `Prompt.tools` holds them, and the paths of what is not passed on. `left` was not read."""
+    tools: list[Tool] = []
+    lost: list[Path] = []
+    for index, tool in enumerate(given):
+        extras, unplaced = placed(left.get(index, ()), ("tools", index))
+        lost += unplaced
+        tools.append(
+            Tool(
+                name=tool.name,
+                description=tool.description,
+                parameters=tool.parameters,
+                strict=tool.strict,
+                unread=extras,
+            )
+        )
+    return tuple(tools), lost
 
 
 def read_choice(mode: Choice | None, function: str | None, tools: Sequence[Tool], path: str) -> ToolChoice | None:
@@ -293,8 +363,15 @@ class _AssistantTurn:
             own_fields=merged(piece.own_fields for piece in self.pieces),
             reasoning="".join(piece.reasoning for piece in self.pieces),
             refusal="".join(piece.refusal for piece in self.pieces),
-        )
+        ).with_unread(tuple(self._extras()))
         return (message,) if self.has_output else ()
+
+    def _extras(self) -> Iterator[tuple[Path, Any]]:
+        parts = calls = 0
+        for piece in self.pieces:
+            yield from moved(piece.unread, content=parts, tool_calls=calls)
+            parts += len(piece.parts)
+            calls += len(piece.calls)
 
 
 def _add_to_assistant(messages: list[Message | _AssistantTurn], piece: Message) -> None:
@@ -319,16 +396,16 @@ def _own_fields_of_calls(items: Sequence[Item]) -> list[dict[str, dict[str, Any]
     return found
 
 
-def _assistant_message(content: str | Sequence[ContentPart], path: str) -> Message:
+def _assistant_message(content: str | Sequence[ContentPart], path: str, own_fields: dict[str, Any]) -> Message:
     if isinstance(content, str):
-        return Message(role="assistant", parts=(content,))
+        return Message(role="assistant", parts=(content,), own_fields=own_fields)
     refusal = "".join(part.refusal for part in content if isinstance(part, RefusalPart))
     parts = [_part(part, f"{path}[{index}]") for index, part in enumerate(content) if not isinstance(part, RefusalPart)]
     for index, part in enumerate(content):
         if isinstance(part, InputImage | InputFile | InputAudio):
             at = f"{path}[{index}]"
             raise invalid(at, f"{at}: an assistant message holds text only; send it in a user message")
-    return Message(role="assistant", parts=tuple(parts), refusal=refusal)
+    return Message(role="assistant", parts=tuple(parts), refusal=refusal, own_fields=own_fields)
 
 
 def _message_parts(item: MessageItem, path: str) -> tuple[Part, ...]:

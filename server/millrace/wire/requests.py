@@ -1,8 +1,8 @@
 """Client to server: reads frames and Responses bodies, and refuses those that are invalid.
 
 A frame is read in two steps, so that the error for an invalid frame can still name its lane: `open_frame` decodes it to
-an `Envelope`, then `read_create` or another function reads the fields. The structs define the format. Unknown fields
-are ignored.
+an `Envelope`, then `read_create` or another function reads the fields. The structs define the format. Fields that
+they do not have are passed on or noted (`passed_on`).
 """
 
 import json
@@ -21,16 +21,19 @@ from millrace.types import RESPONSES_PATHS, CacheMode, Delivery, Format, Message
 from millrace.wire import items, limits
 from millrace.wire.items import MAX_ID, ChosenFunction, FunctionTool, Id, Item
 from millrace.wire.options import MAX_TOKENS, GivenOptions, Metadata, Options, echoed, read_metadata
-from millrace.wire.passed_on import passed_on
+from millrace.wire.passed_on import RESPONSES_ONLY, by_index, passed_on, told, unread
 from millrace.wire.reading import convert, decode, json_name
 
 STREAM_ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{limits.STREAM_ID_CHARACTERS}}}")
 UNSUPPORTED = ("conversation", "prompt", "background")  # fields of the Responses API that are refused
+LOGPROBS = "message.output_text.logprobs"  # of `include`
+ENCRYPTED_REASONING = "reasoning.encrypted_content"  # as well; every reasoning item has it
 TYPES = ("response.create", "response.cancel", "response.steer", "millrace.resume", "millrace.ping")
 
 SamplingTemperature = Annotated[float, Meta(ge=0, le=2)]
 TopP = Annotated[float, Meta(ge=0, le=1)]
 Tokens = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
+TopLogprobs = Annotated[int, Meta(ge=0, le=20)]
 Summary = Literal["auto", "concise", "detailed", "none"]
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 
@@ -76,7 +79,7 @@ class Create:
     paths: Paths = RESPONSES_PATHS
     concise: bool = False
     reasoning_summary: bool = False  # asked for, whichever kind
-    not_passed_on: tuple[str, ...] = ()  # names of fields that have no place in the provider's API
+    not_passed_on: tuple[str, ...] = ()  # paths of fields that have no place in the provider's API
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,8 @@ class CreateBody(Body, kw_only=True):
     tools: Annotated[list[FunctionTool], Meta(max_length=items.MAX_TOOLS)] | None = None
     tool_choice: items.Choice | ChosenFunction | None = None
     previous_response_id: Id | None = None
+    include: list[str] | None = None  # what else than these two is not passed on
+    top_logprobs: TopLogprobs | None = None  # only with `LOGPROBS`
     generate: bool | None = None  # False: take the input, but call no model
 
 
@@ -209,7 +214,7 @@ class MillracePing(Struct, tag="millrace.ping", kw_only=True):
 
 _FIELD = re.compile(r'\s*[{,]\s*("(?:[^"\\]|\\.)*")\s*:\s*')
 _decoder = json.JSONDecoder()
-_READ = frozenset(ResponseCreate.__struct_fields__)
+_READ = frozenset(ResponseCreate.__struct_fields__) | {"type"}
 _NAMED = ("prompt_cache_key", "safety_identifier", "service_tier", "user")
 
 ClientFrame = ResponseCreate | ResponseCancel | ResponseSteer | MillraceResume | MillracePing
@@ -266,12 +271,21 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
     if "input" in fields:
         fields = fields | {"input": items.with_types(fields["input"])}
     body = convert(fields, CreateBody)
-    passed, lost = passed_on(fields, _READ)
-    messages = items.turns(body.input, continued=body.previous_response_id is not None)
+    passed, lost = passed_on(fields, _READ, lost=RESPONSES_ONLY)
+    include = body.include or ()
+    logprobs = LOGPROBS in include
+    lost += [("include", at) for at, name in enumerate(include) if name not in (LOGPROBS, ENCRYPTED_REASONING)]
+    lost += [("top_logprobs",)] if body.top_logprobs and not logprobs else []
+    left = [(path, value) for path, value in unread(fields, body) if len(path) > 1]
+    lost += [path for path, _ in left if path[0] not in ("input", "tools")]
+    extras, unplaced = items.extras_of(body.input, by_index(left, "input"))
+    lost += unplaced
+    messages = items.turns(body.input, continued=body.previous_response_id is not None, extras=extras)
     if body.generate is not False and not items.has_references(messages):
         items.check_answerable(messages, "input")
     system = (Message(role="system", parts=(body.instructions,)),) if body.instructions else ()
-    tools = tuple(items.read_tool(tool) for tool in body.tools or ())
+    tools, unplaced = items.read_tools(body.tools or (), by_index(left, "tools"))
+    lost += unplaced
     prompt = Prompt(
         messages=(*system, *messages),
         temperature=body.temperature,
@@ -288,13 +302,13 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
             "tool_choice.name",
         ),
         parallel_tool_calls=body.parallel_tool_calls if tools else None,
-        extras=passed | named_extras(body),
+        extras=passed | named_extras(body) | (logprobs_of(body.top_logprobs) if logprobs else {}),
     )
     return create(
         body,
         prompt,
         checks,
-        not_passed_on=lost,
+        not_passed_on=told(lost),
         instructions=body.instructions or None,
         previous_response_id=body.previous_response_id,
         generate=body.generate is not False,
@@ -312,6 +326,11 @@ def named_extras(body: Body) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def logprobs_of(top_logprobs: int | None) -> dict[str, Any]:
+    """Return the fields that ask a provider for log-probabilities, and for those of so many other tokens."""
+    return {"logprobs": True} | ({} if top_logprobs is None else {"top_logprobs": top_logprobs})
+
+
 def create(
     body: Body, prompt: Prompt, checks: Collection[str], paths: Paths = RESPONSES_PATHS, **specific: Any
 ) -> Create:
@@ -320,6 +339,8 @@ def create(
     given = GivenOptions(body.millrace, metadata)
     options = given.options
     names, schema, schema_path = given.checks(checks)
+    if prompt.extras:
+        prompt = replace(prompt, extras_size=len(msgspec.json.encode(prompt.extras)))
     _ = prompt.whole_size  # of schemas it is computed once: here, since a long request is read off the loop
     return Create(
         model=body.model,

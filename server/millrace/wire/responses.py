@@ -11,6 +11,7 @@ import orjson
 from msgspec import UNSET, Struct, UnsetType
 
 from millrace.errors import MillraceError
+from millrace.types import Scored
 from millrace.wire.bodies import (
     Attempt as Attempt,
     ContentPart as ContentPart,
@@ -32,12 +33,14 @@ from millrace.wire.bodies import (
     attempt as attempt,
     error_body as error_body,
     function_tool as function_tool,
+    output_text as output_text,
     tokens as tokens,
     tool_choice as tool_choice,
     usage_body as usage_body,
 )
 
 SUBPROTOCOL = "millrace.v1"
+_NO_LOGPROBS = b'"logprobs":[]'
 
 
 class Event(Struct, kw_only=True):
@@ -408,7 +411,7 @@ class DeltaWriter:
         self._prefix = (
             b'{"type":"response.output_text.delta","item_id":'
             + orjson.dumps(item_id)
-            + b',"output_index":%d,"content_index":%d,"logprobs":[]' % (output_index, content_index)
+            + b',"output_index":%d,"content_index":%d,%b' % (output_index, content_index, _NO_LOGPROBS)
             + lane
             + b',"delta":'
         )
@@ -416,6 +419,9 @@ class DeltaWriter:
 
     def write(self, delta: str, sequence_number: int) -> bytes:
         """Return one frame."""
+        if type(delta) is Scored:
+            prefix = self._prefix.replace(_NO_LOGPROBS, b'"logprobs":[%b]' % delta.scores, 1)
+            return prefix + orjson.dumps(delta) + self._suffix % sequence_number
         return self._prefix + orjson.dumps(delta) + self._suffix % sequence_number
 
 

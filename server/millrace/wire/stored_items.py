@@ -13,6 +13,7 @@ from millrace.types import Media, Message, Part
 from millrace.wire import carried
 from millrace.wire.bodies import FunctionCall, OutputRefusal, OutputText, Reasoning, ReasoningText
 from millrace.wire.items import InputText
+from millrace.wire.passed_on import by_index
 
 _ID = re.compile(r"(?:msg|rs|fc|fco)_([0-9a-f]{32})(?:_(?:in)?[0-9]{1,6})?")
 _DONE = "completed"
@@ -132,8 +133,15 @@ def _pieces(message: Message) -> list[Message]:
     thought = Message(role="assistant", reasoning=message.reasoning, own_fields=message.own_fields)
     has_reasoning = message.reasoning or message.own_fields or any(call.own_fields for call in message.calls)
     reasoning = [thought] if has_reasoning else []
-    said = Message(role="assistant", parts=message.parts, refusal=message.refusal)
-    calls = [Message(role="assistant", calls=(call,)) for call in message.calls]
+    of_text = tuple((path, value) for path, value in message.unread if path[0] == "content")
+    of_calls = by_index(message.unread, "tool_calls")
+    said = Message(role="assistant", parts=message.parts, refusal=message.refusal).with_unread(of_text)
+    calls = [
+        Message(role="assistant", calls=(call,)).with_unread(
+            tuple((("tool_calls", 0, *path), value) for path, value in of_calls.get(at, ()))
+        )
+        for at, call in enumerate(message.calls)
+    ]
     return [*reasoning, *([said] if said.parts or said.refusal else []), *calls]
 
 

@@ -114,7 +114,7 @@ def likely(request: Request, catalog: Catalog) -> Likely:
     input_tokens = tokens.estimate(request.prompt.size + sum(map(len, request.context)))
     calls = [Call(model=model, prompt=request.prompt) for model in models]
     usages = [pricing.booking(call, input_tokens) for call in calls]
-    cost = sum((pricing.cost(usage, call.model.price) for call, usage in zip(calls, usages, strict=True)), pricing.ZERO)
+    cost = sum((pricing.cost(usage, call.price) for call, usage in zip(calls, usages, strict=True)), pricing.ZERO)
     return Likely(
         cost=cost if request.max_cost is None else min(cost, request.max_cost),
         tokens=sum(usage.input_tokens + usage.output_tokens for usage in usages),
