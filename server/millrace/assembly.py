@@ -80,7 +80,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         semantic, embedder = await _semantic(settings, database)
         if semantic is not None:
             parts.push_async_callback(semantic.close)  # what it still has to store goes into the database
-        connections = await parts.enter_async_context(Connections())
+        connections = await parts.enter_async_context(_connections(settings))
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
         catalog = _catalog(settings)
@@ -166,7 +166,7 @@ async def key_store(data_dir: str) -> AsyncIterator[KeyStore]:
 async def upstreams(settings: Settings) -> AsyncIterator[list[tuple[Model, Upstream]]]:
     """Open the two models and nothing else, small first."""
     configured = (settings.models.small, settings.models.large)
-    async with Connections() as connections:
+    async with _connections(settings) as connections:
         opened = [OpenAIUpstream(connections, _endpoint(model), CLOCK) for model in configured]
         yield list(zip(_catalog(settings).models, opened, strict=True))
 
@@ -209,6 +209,10 @@ def _funnel(
         sweeper.add(upstream.sweep)
     memory.add("upstream buffers", lambda: sum(upstream.bytes_used for upstream in upstreams.values()))
     return funnel
+
+
+def _connections(settings: Settings) -> Connections:
+    return Connections(pulls=settings.server.upstream_client == "aiohttp")
 
 
 def _embeddings(

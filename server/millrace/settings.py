@@ -53,6 +53,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     origins: tuple[str, ...] = ()  # pages that may connect, such as "https://app.example"
     handshake_timeout_s: Seconds = 10  # for the complete head of a request to arrive
     max_message_bytes: Annotated[int, Meta(ge=1024, le=64 * 2**20)] = limits.MAX_MESSAGE_BYTES
+    upstream_client: Literal["httptools", "aiohttp"] = "httptools"  # a proxy is always reached over aiohttp
     max_age_s: Seconds = limits.MAX_AGE_S  # of a connection
     stuck_s: Seconds = limits.STUCK_S  # for which a client may read nothing, or send a message (`LEAST_RATE`)
     drain_s: Annotated[float, Meta(ge=0)] = 30  # for running requests to end at shutdown

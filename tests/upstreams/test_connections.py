@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from millrace.upstreams import connections
 from millrace.upstreams.openai import OpenAIUpstream
 from tests.support.provider import CALL, DONE, END, HEAD, Provider, body, event, says, scripted_provider
 
@@ -12,6 +13,7 @@ ANSWER = HEAD + body(event("Hi"), event(finish="stop"), DONE) + END
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    connections._proxy_of.cache_clear()
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

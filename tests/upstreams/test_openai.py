@@ -7,13 +7,13 @@ import struct
 from dataclasses import replace
 from unittest.mock import AsyncMock
 
-import aiohttp
 import pytest
 
 from millrace.errors import UpstreamError
 from millrace.types import Finish, FinishReason, Usage
 from millrace.upstreams import chat, openai
 from millrace.upstreams.connections import Connections
+from millrace.upstreams.exchange import ConnectError
 from millrace.upstreams.openai import OpenAIUpstream
 from tests.support.provider import (
     CALL,
@@ -169,7 +169,7 @@ async def test_where_nobody_listens_nothing_is_billable() -> None:
 @pytest.mark.parametrize(
     ("raised", "code", "billable", "words"),
     [
-        (aiohttp.ConnectionTimeoutError(), "upstream_timeout", False, "could not be reached in time"),
+        (ConnectError("late", is_timeout=True), "upstream_timeout", False, "could not be reached in time"),
         (RuntimeError("a fault of ours"), "upstream_error", True, "could not be read"),
     ],
 )

@@ -1,4 +1,4 @@
-"""OpenAI-compatible embeddings over aiohttp: one request, one document, passed on as it came."""
+"""OpenAI-compatible embeddings: one request, one document, passed on as it came."""
 
 import asyncio
 import json
@@ -9,21 +9,19 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import islice
 
-import aiohttp
-
 from millrace.errors import UpstreamError
 from millrace.memory import Hold
 from millrace.ports import Clock
 from millrace.types import Embedded
 from millrace.upstreams.connections import (
-    READ_BYTES,
-    TRANSIENT,
+    FAULTS,
     Connections,
     connection_error,
     is_not_now,
     retry_after,
     transient,
 )
+from millrace.upstreams.exchange import TRANSIENT, Response
 from millrace.upstreams.openai import MAX_ERROR_BODY, RETRY_S
 from millrace.upstreams.refusals import Refusals, error_in, error_of
 from millrace.upstreams.usage import input_of
@@ -84,21 +82,21 @@ class EmbeddingsCall:
 
     async def _run(self, body: bytes) -> Embedded:
         endpoint = self._upstream.endpoint
-        response: aiohttp.ClientResponse | None = None
+        response: Response | None = None
         try:
             async with asyncio.timeout(endpoint.timeout_s):
                 response = await self._respond(body)
                 return await self._read(response)
-        except (aiohttp.ClientError, OSError) as error:
-            if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError):
-                message = f"{endpoint.model} sent no embeddings within {endpoint.timeout_s:g} s"
-                raise UpstreamError("upstream_timeout", message) from None
+        except TimeoutError:
+            message = f"{endpoint.model} sent no embeddings within {endpoint.timeout_s:g} s"
+            raise UpstreamError("upstream_timeout", message) from None
+        except FAULTS as error:
             raise connection_error(endpoint.model, error, has_begun=response is not None) from None
         finally:
             if response is not None:
                 response.close()
 
-    async def _respond(self, body: bytes) -> aiohttp.ClientResponse:
+    async def _respond(self, body: bytes) -> Response:
         """Return the response. A fault that may pass is tried once more, on a new connection; the first is not billed.
 
         A connection that was kept alive and brings no byte was closed before the request arrived.
@@ -106,7 +104,7 @@ class EmbeddingsCall:
         for is_new in (False, True):
             try:
                 response = await self._post(body, new=is_new)
-            except (aiohttp.ClientError, OSError) as error:
+            except FAULTS as error:
                 if is_new or not transient(error):
                     raise
             else:
@@ -117,28 +115,36 @@ class EmbeddingsCall:
             self.sent = self.is_reused = False
         raise AssertionError("the second try returns or raises")
 
-    async def _post(self, body: bytes, *, new: bool) -> aiohttp.ClientResponse:
+    async def _post(self, body: bytes, *, new: bool) -> Response:
         upstream = self._upstream
         timeout_s = upstream.endpoint.connect_timeout_s
         return await upstream.connections.post(
             upstream.url, body, upstream.headers, self, connect_timeout_s=timeout_s, new=new
         )
 
-    async def _read(self, response: aiohttp.ClientResponse) -> Embedded:
+    async def _read(self, response: Response) -> Embedded:
         model, refusals = self._upstream.endpoint.model, self._upstream.refusals
         if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
-            refusal = b""
-            with suppress(aiohttp.ClientError):
-                while len(refusal) < MAX_ERROR_BODY and (piece := await response.content.readany()):
-                    refusal += piece
-            raise refusals.of_status(response.status, retry_after(response.headers), refusal[:MAX_ERROR_BODY])
+            refusal = bytearray()
+
+            def take_refusal(piece: bytes) -> bool:
+                refusal.extend(piece)
+                return len(refusal) >= MAX_ERROR_BODY
+
+            with suppress(*FAULTS):
+                await response.push(take_refusal)
+            raise refusals.of_status(response.status, retry_after(response.headers), bytes(refusal[:MAX_ERROR_BODY]))
         pieces: list[bytes] = []
-        async for chunk in response.content.iter_chunked(READ_BYTES):
-            self._held.resize(self._held.size + len(chunk))
-            self._read_bytes += len(chunk)
-            pieces.append(chunk)
+
+        def take(piece: bytes) -> bool:
+            self._held.resize(self._held.size + len(piece))
+            self._read_bytes += len(piece)
+            pieces.append(piece)
             if self._read_bytes > MAX_ANSWER:
                 raise UpstreamError("upstream_error", f"{model} sent more than {MAX_ANSWER >> 20} MiB")
+            return False
+
+        await response.push(take)
         beginning = b"".join(_enough(pieces))
         ending = b"".join([*_enough(reversed(pieces))][::-1])
         if self._read_bytes <= SHORT and (error := error_of(error_in(beginning))) is not None:

@@ -1,4 +1,4 @@
-"""OpenAI-compatible chat completions over aiohttp."""
+"""OpenAI-compatible chat completions."""
 
 import asyncio
 import random
@@ -8,8 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
-
-import aiohttp
 
 from millrace import log
 from millrace.errors import EXITS, UpstreamError
@@ -21,14 +19,14 @@ from millrace.upstreams.answer import AnswerReader, UnreadableError
 from millrace.upstreams.bodies import BodyReader
 from millrace.upstreams.cap import OutputCap
 from millrace.upstreams.connections import (
-    READ_BYTES,
-    TRANSIENT,
+    FAULTS,
     Connections,
     connection_error,
     is_not_now,
     retry_after,
     transient,
 )
+from millrace.upstreams.exchange import KERNEL_BYTES, READ_BYTES, TRANSIENT, ConnectError, Response
 from millrace.upstreams.quirks import Change, Learned, Quirks, change_for
 from millrace.upstreams.refusals import Refusals
 
@@ -79,7 +77,7 @@ class OpenAIUpstream:
     @property
     def bytes_used(self) -> int:
         """Bytes of what is read ahead for all calls, about."""
-        return len(self._attempts) * 3 * READ_BYTES
+        return len(self._attempts) * (READ_BYTES + KERNEL_BYTES)
 
     def open(self, call: Call) -> "ChatAttempt":
         """Start a call on a task of its own."""
@@ -93,7 +91,7 @@ class OpenAIUpstream:
         for attempt in tuple(self._attempts):
             attempt.expire_if_silent(now)
 
-    async def post(self, body: bytes, attempt: "ChatAttempt", *, new: bool) -> aiohttp.ClientResponse:
+    async def post(self, body: bytes, attempt: "ChatAttempt", *, new: bool) -> Response:
         """Send a request and return the response, whose body is not read yet; `new`: on a new connection."""
         timeout_s = self.endpoint.connect_timeout_s
         return await self._connections.post(
@@ -128,9 +126,8 @@ class ChatAttempt:
         self._last_event_at = upstream.clock()  # comments and empty deltas only keep it open
         self._cap = OutputCap(call.most_output_tokens)
         self._is_cut = False  # it has passed its cap
-        self._response: aiohttp.ClientResponse | None = None
-        self._unpaused = asyncio.Event()
-        self._unpaused.set()
+        self._response: Response | None = None
+        self._is_paused = False
         self.notes: tuple[str, ...] = ()  # how the call differs from what was asked
         self.retried_after = ""  # why it was tried once more; empty if it was not, or for a stale connection
         self._may_retry = True
@@ -156,17 +153,21 @@ class ChatAttempt:
             self._close()
 
     def pause(self) -> None:
-        """Stop reading. aiohttp stops the socket when its own buffer is full, which is the provider's backpressure."""
-        self._unpaused.clear()
+        """Stop reading, so that the provider has to wait."""
+        self._is_paused = True
+        if self._response is not None:
+            self._response.pause()
 
     def resume(self) -> None:
         """Continue reading; the pause does not count as silence of the provider."""
         self._last_event_at = self._upstream.clock()
-        self._unpaused.set()
+        self._is_paused = False
+        if self._response is not None:
+            self._response.resume()
 
     def expire_if_silent(self, now: float) -> None:
         """Fail the call if the provider has been silent too long. An answer that has its finish reason is complete."""
-        if self.done.done() or not self._unpaused.is_set():
+        if self.done.done() or self._is_paused:
             return
         endpoint, silent_s = self._upstream.endpoint, now - self._last_event_at
         if not self._answer.has_begun:
@@ -196,33 +197,41 @@ class ChatAttempt:
             self._fail(error)
         except asyncio.CancelledError:  # by `_close` alone
             return  # raised, its traceback would keep this frame, the body and the attempt until the next collection
-        except (aiohttp.ClientError, OSError) as error:
+        except FAULTS as error:
             self._fail(connection_error(self._model, error, has_begun=self._response is not None))
         except EXITS:
             raise
         except BaseException as error:  # else the caller would wait for `done` forever
             self._crash(error)
         else:
-            if not self._is_cut:
-                await self._drain()
+            if not self._is_cut and self._response is not None:
+                await self._response.finish(DRAIN_S)
         finally:
             if self._response is not None:
                 self._response.close()
 
     async def _read(self) -> None:
         response = await self._accepted()
-        async for chunk in response.content.iter_chunked(READ_BYTES):
-            self._take(self._body.feed(chunk))
-            if self._answer.is_terminated or self._is_cut:
-                return
-            if not self._unpaused.is_set():
-                await self._unpaused.wait()
+        if self._is_paused:
+            response.pause()
+        await response.push(self._take_chunk)
+        if self._is_over:
+            return
         try:
             self._take(self._body.end())
         except UnreadableError as error:  # half an event
             raise self._answer.truncated() from error
 
-    async def _accepted(self) -> aiohttp.ClientResponse:
+    def _take_chunk(self, chunk: bytes) -> bool:
+        """Take what one read brings of the body; return whether no more is wanted."""
+        self._take(self._body.feed(chunk))
+        return self._is_over
+
+    @property
+    def _is_over(self) -> bool:
+        return self._answer.is_terminated or self._is_cut
+
+    async def _accepted(self) -> Response:
         """Return the response that carries the answer.
 
         A refusal that names a field which the answer does not need is tried once more without it, and remembered.
@@ -249,7 +258,7 @@ class ChatAttempt:
             response.close()
             self.sent = self.is_reused = False
 
-    async def _respond(self, body: bytes) -> aiohttp.ClientResponse:
+    async def _respond(self, body: bytes) -> Response:
         """Return the response of the provider. A transient fault is tried once more, on a new connection.
 
         Nothing of the first try is billed: the provider refused it, or no byte of a response came. A connection that
@@ -259,8 +268,8 @@ class ChatAttempt:
         self._refused = b""
         try:
             response = await self._upstream.post(body, self, new=False)
-        except (aiohttp.ClientError, OSError) as error:
-            is_stale = self.is_reused and self.sent and not isinstance(error, aiohttp.ServerTimeoutError)
+        except FAULTS as error:
+            is_stale = self.is_reused and self.sent and not isinstance(error, ConnectError)
             why = "" if is_stale else transient(error)
             if not self._may_retry or not (is_stale or why):
                 raise
@@ -284,12 +293,16 @@ class ChatAttempt:
     def _retry_notes(self) -> tuple[str, ...]:
         return (f"{self.retried_after} and was tried once more",) if self.retried_after else ()
 
-    async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _error_body(self, response: Response) -> bytes:
         """Return the body of an error response, until its end, a broken connection, or a bound of bytes or time."""
-        with suppress(aiohttp.ClientError, OSError):
+
+        def take(chunk: bytes) -> bool:
+            self._refused += chunk
+            return len(self._refused) >= MAX_ERROR_BODY
+
+        with suppress(*FAULTS, TimeoutError):
             async with asyncio.timeout(ERROR_BODY_S):
-                while len(self._refused) < MAX_ERROR_BODY and (chunk := await response.content.readany()):
-                    self._refused += chunk
+                await response.push(take)
         return self._refused[:MAX_ERROR_BODY]
 
     def _take(self, events: list[bytes]) -> None:
@@ -387,17 +400,6 @@ class ChatAttempt:
         if self._call.prompt.wants_logprobs and self.parts and not self._answer.has_scores:
             self.notes = tuple(dict.fromkeys((*self.notes, "without logprobs")))
         self.done.set_result(finish)
-
-    async def _drain(self) -> None:
-        """Read to the end of the body, so that the connection can be reused."""
-        if self._response is None:
-            return
-        try:
-            async with asyncio.timeout(DRAIN_S):
-                while await self._response.content.readany():
-                    pass
-        except (TimeoutError, aiohttp.ClientError, OSError):
-            self._response.close()
 
 
 def _discard(_: object) -> None:

@@ -1,0 +1,229 @@
+"""One HTTP/1.1 connection to a provider: writes a request, and pushes the body of its response to whoever reads it.
+
+httptools parses (llhttp). Nothing is awaited between the bytes of a read and the words that they bring.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Callable
+from typing import cast
+
+import httptools
+from multidict import CIMultiDict
+
+from millrace.upstreams.exchange import ResponseError, Take
+
+MAX_HEAD = 128 * 1024  # bytes of all headers
+
+
+class Exchange:
+    """A request that was sent, and its response as it comes."""
+
+    def __init__(self, connection: "Connection") -> None:
+        loop = asyncio.get_running_loop()
+        self.status = 0
+        self.headers: CIMultiDict[str] = CIMultiDict()
+        self.head: asyncio.Future[None] = loop.create_future()  # done once status and headers have come
+        self.whole: asyncio.Future[None] = loop.create_future()  # done at the end of the body
+        self._connection = connection
+        self._parser = httptools.HttpResponseParser(self)
+        self._head_bytes = 0
+        self._is_informational = False  # a 1xx, which comes before the response
+        self._decoder: zlib._Decompress | None = None
+        self._early: list[bytes] = []  # of the body, before anybody reads it
+        self._is_wanted = True  # the body
+        self._take: Take | None = None
+        self._pushed: asyncio.Future[None] | None = None  # done once the reader has had enough
+
+    async def push(self, take: Take) -> None:
+        """Push the body to a reader, until it has had enough or the body ends.
+
+        Raises `ResponseError`, or what the reader raises.
+        """
+        early, self._early = self._early, []
+        for data in early:
+            if take(data):
+                self._is_wanted = False
+                return
+        if self.whole.done():
+            self.whole.result()
+            return
+        self._take, self._pushed = take, asyncio.get_running_loop().create_future()
+        await self._pushed
+
+    async def finish(self, within_s: float) -> None:
+        """Read the rest of the body, and nobody gets it, so that the connection can carry another request."""
+        self._early.clear()
+        self._stop(None)
+        self.resume()
+        await asyncio.wait((self.whole,), timeout=within_s)
+
+    def pause(self) -> None:
+        """Read no more, so that the provider must wait."""
+        self._connection.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._connection.resume()
+
+    def close(self) -> None:
+        """Close the connection, unless the response is complete: then it is free for another request."""
+        if not self.whole.done() or self.whole.exception() is not None:
+            self._connection.abort()
+
+    def feed(self, data: bytes) -> None:
+        """Take what has come from the socket."""
+        if not self.head.done():
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD + len(data):
+                self.fail(ResponseError("its headers are too long", is_readable=False))
+                return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.fail(ResponseError(str(error), is_readable=False))
+
+    def lost(self) -> None:
+        """Note the end of the connection. It ends a body that has no other end."""
+        if self.whole.done():
+            return
+        has_end = "content-length" in self.headers or "chunked" in self.headers.get("transfer-encoding", "").lower()
+        if self.head.done() and not self.head.cancelled() and self.head.exception() is None and not has_end:
+            self._end()
+        else:
+            self.fail(ResponseError("the connection was closed"))
+
+    def fail(self, error: Exception) -> None:
+        """End the exchange; whoever waits for it gets the error."""
+        for future in (self.head, self._pushed, self.whole):
+            if future is not None and not future.done():
+                future.set_exception(error)
+                future.exception()  # nobody may wait for it any more
+        self._connection.abort()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header; called by the parser. Trailers are left alone."""
+        if not self.head.done():
+            self.headers.add(name.decode("latin-1"), value.decode("latin-1"))
+
+    def on_headers_complete(self) -> None:
+        """Note the status; called by the parser."""
+        status = self._parser.get_status_code()
+        if 100 <= status < 200:  # noqa: PLR2004 - RFC 9110, 15.2
+            self._is_informational = True
+            self.headers.clear()
+            return
+        self.status = status
+        encoding = self.headers.get("content-encoding", "identity").lower()
+        if encoding in ("gzip", "x-gzip", "deflate"):
+            self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        if not self.head.done():
+            self.head.set_result(None)
+
+    def on_body(self, data: bytes) -> None:
+        """Push a piece of the body; called by the parser."""
+        take = self._take
+        try:
+            if self._decoder is not None:
+                data = self._decoder.decompress(data)
+            if take is None:
+                if self._is_wanted:
+                    self._early.append(data)
+            elif take(data):
+                self._stop(None)
+        except zlib.error:
+            self.fail(ResponseError("its content encoding cannot be read", is_readable=False))
+        except BaseException as error:  # also a panic in a library; whoever awaits the reader gets it
+            self._stop(error)
+
+    def on_message_complete(self) -> None:
+        """Note the end of the body; called by the parser."""
+        if self._is_informational:
+            self._is_informational = False
+            return
+        self._connection.is_reusable = self._parser.should_keep_alive()  # known only within this call
+        self._end()
+
+    def _stop(self, error: BaseException | None) -> None:
+        """Push no more."""
+        self._take, self._is_wanted = None, False
+        if self._pushed is not None and not self._pushed.done():
+            if error is None:
+                self._pushed.set_result(None)
+            else:
+                self._pushed.set_exception(error)
+
+    def _end(self) -> None:
+        if not self.whole.done():
+            self.whole.set_result(None)
+        self._stop(None)
+        self._connection.release()
+
+
+class Connection(asyncio.Protocol):
+    """One connection, which carries one exchange at a time. `on_free` is called when it can carry another one."""
+
+    def __init__(self, on_free: Callable[["Connection"], None], on_lost: Callable[["Connection"], None]) -> None:
+        self.is_reusable = False
+        self.is_lost = False
+        self.uses = 0
+        self._on_free = on_free
+        self._on_lost = on_lost
+        self._exchange: Exchange | None = None
+        self._is_paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note the transport."""
+        self.transport = cast("asyncio.Transport", transport)
+
+    def ask(self, head: bytes, body: bytes) -> Exchange:
+        """Send a request."""
+        exchange = self._exchange = Exchange(self)
+        self.is_reusable = False
+        self.uses += 1
+        if len(body) > len(head):
+            self.transport.writelines((head, body))
+        else:
+            self.transport.write(head + body)
+        return exchange
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on what has come. What nobody asked for ends the connection."""
+        if self._exchange is None:
+            self.abort()
+        else:
+            self._exchange.feed(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end."""
+        self.is_lost = True
+        self._on_lost(self)
+        if (exchange := self._exchange) is not None:
+            self._exchange = None
+            exchange.lost()
+
+    def release(self) -> None:
+        """Be free for another exchange, if the response allows it."""
+        self._exchange = None
+        self.resume()
+        if self.is_reusable and not self.is_lost and not self.transport.is_closing():
+            self._on_free(self)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once. Idempotent."""
+        self.transport.abort()
+
+    def pause(self) -> None:
+        """Read no more. Idempotent."""
+        if not self._is_paused and not self.transport.is_closing():
+            self._is_paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on. Idempotent."""
+        if self._is_paused:
+            self._is_paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()

@@ -1,0 +1,158 @@
+"""Connections to providers of our own: they push what they read. Kept alive, with TLS, not through a proxy."""
+
+import asyncio
+import os
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Mapping
+from functools import cache
+from urllib.parse import urlsplit
+
+import aiohappyeyeballs
+from aiohappyeyeballs import AddrInfoType
+
+from millrace.upstreams.exchange import KERNEL_BYTES, ConnectError, Traced
+from millrace.upstreams.http1 import Connection, Exchange
+
+KEPT_S = 15.0  # that an idle connection is kept alive; most servers wait longer
+FOUND_S = 10.0  # that the addresses of a name are remembered
+NEXT_ADDRESS_S = 0.25  # until the next address of a name is tried beside the first (RFC 8305)
+
+_Key = tuple[str, str, int]  # scheme, host, port
+
+
+class PushingConnections:
+    """The connections to all providers. Must be made in a running loop."""
+
+    def __init__(self) -> None:
+        self._idle: dict[_Key, deque[tuple[float, Connection]]] = {}
+        self._open: set[Connection] = set()
+        self._addresses: dict[tuple[str, int], tuple[float, list[AddrInfoType]]] = {}
+
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], call: Traced, *, connect_timeout_s: float, new: bool
+    ) -> Exchange:
+        """Send a request; return its response once the head has come. Raises `ConnectError` or `ResponseError`."""
+        connection = await self._connection(url, connect_timeout_s, new=new)
+        call.is_reused = connection.uses > 0
+        exchange = connection.ask(_head(url, headers, len(body)), body)
+        call.sent = True
+        try:
+            await exchange.head
+        except BaseException:
+            connection.abort()
+            raise
+        return exchange
+
+    async def _connection(self, url: str, connect_timeout_s: float, *, new: bool) -> Connection:
+        """Return a connection for a URL, one that was used before unless a `new` one is asked for.
+
+        Raises `ConnectError`.
+        """
+        key = key_of(url)
+        if not new and (idle := self._idle.get(key)):
+            now = time.monotonic()
+            while idle:
+                since, connection = idle.pop()
+                if now - since < KEPT_S and not connection.is_lost and not connection.transport.is_closing():
+                    return connection
+                connection.abort()
+        return await self._connected(key, connect_timeout_s)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for connection in tuple(self._open):
+            connection.abort()
+        self._idle.clear()
+
+    async def _connected(self, key: _Key, connect_timeout_s: float) -> Connection:
+        scheme, host, port = key
+        loop = asyncio.get_running_loop()
+
+        def free(connection: Connection) -> None:
+            self._drop_old(key)
+            self._idle.setdefault(key, deque()).append((time.monotonic(), connection))
+
+        try:
+            async with asyncio.timeout(connect_timeout_s):
+                addresses = await self._resolved(host, port)
+                connected = await aiohappyeyeballs.start_connection(
+                    addresses, happy_eyeballs_delay=NEXT_ADDRESS_S, socket_factory=_socket
+                )
+                is_secure = scheme == "https"
+                try:
+                    _, connection = await loop.create_connection(
+                        lambda: Connection(free, self._open.discard),
+                        sock=connected,
+                        ssl=_context() if is_secure else None,
+                        server_hostname=host if is_secure else None,
+                    )
+                except BaseException:
+                    connected.close()
+                    raise
+        except TimeoutError as error:
+            raise ConnectError("no connection in time", is_timeout=True) from error
+        except (OSError, ssl.SSLError) as error:
+            raise ConnectError(_words(error, host), may_pass=isinstance(error, ConnectionError)) from error
+        self._open.add(connection)
+        return connection
+
+    async def _resolved(self, host: str, port: int) -> list[AddrInfoType]:
+        found_at, addresses = self._addresses.get((host, port), (0.0, []))
+        if addresses and time.monotonic() - found_at < FOUND_S:
+            return addresses
+        loop = asyncio.get_running_loop()
+        addresses = [*await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        self._addresses[host, port] = (time.monotonic(), addresses)
+        return addresses
+
+    def _drop_old(self, key: _Key) -> None:
+        """Close what has been idle for too long; the oldest are at the front."""
+        idle, now = self._idle.get(key), time.monotonic()
+        while idle and now - idle[0][0] >= KEPT_S:
+            idle.popleft()[1].abort()
+
+
+def key_of(url: str) -> _Key:
+    """Return what two URLs must have in common to share a connection."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _head(url: str, headers: Mapping[str, str], length: int) -> bytes:
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    lines = [f"POST {target} HTTP/1.1", f"Host: {parts.netloc.rpartition('@')[2]}", f"Content-Length: {length}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+@cache
+def _context() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _socket(address: AddrInfoType) -> socket.socket:
+    """Return a socket for an upstream, which reads ahead little: a model that is paused must not fill the memory."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setblocking(False)  # noqa: FBT003 - its only parameter
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return made
+
+
+def _words(error: Exception, host: str) -> str:
+    """Return why a connection could not be made."""
+    match error:
+        case socket.gaierror():
+            return f"the name of its host, {host}, was not found (DNS)"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not valid (TLS): {str(error)[:200]}"
+        case ssl.SSLError():
+            return "the TLS handshake failed; is it http:// rather than https://?"
+        case OSError(errno=int(number)) if number > 0:
+            return os.strerror(number)
+    return "no connection"

@@ -1,0 +1,143 @@
+"""HTTP/1.1 as servers really speak it, over both clients: what comes before, beside and after a response."""
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+import zlib
+from pathlib import Path
+
+import pytest
+
+from millrace.errors import UpstreamError
+from millrace.upstreams import pushing
+from millrace.upstreams.connections import Connections
+from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint
+from tests.support.provider import CALL, DONE, END, HEAD, PATIENCE, Script, body, event, says, scripted_provider, stay
+
+EVENTS = event("Hel") + event("lo") + event(finish="stop") + DONE
+ANSWER = HEAD + body(EVENTS) + END
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+
+
+def packed(bits: int) -> bytes:
+    """Return the events, compressed."""
+    packer = zlib.compressobj(wbits=bits)
+    return packer.compress(EVENTS) + packer.flush()
+
+
+GZIP, DEFLATE = packed(zlib.MAX_WBITS | 16), packed(zlib.MAX_WBITS)
+SHAPES = {
+    "chunked": ANSWER,
+    "with a length": PLAIN + b"Content-Length: %d\r\n\r\n" % len(EVENTS) + EVENTS,
+    "early hints": b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + ANSWER,
+    "twice informed": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + ANSWER,
+    "trailers": HEAD + body(EVENTS) + b"0\r\nX-Checksum: 7\r\n\r\n",
+    "chunk extensions": HEAD + b'%x;name="value"\r\n%s\r\n' % (len(EVENTS), EVENTS) + END,
+    "gzip": PLAIN + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(GZIP) + GZIP,
+    "deflate": PLAIN + b"Content-Encoding: deflate\r\nContent-Length: %d\r\n\r\n" % len(DEFLATE) + DEFLATE,
+    "a header twice": HEAD.replace(b"\r\n\r\n", b"\r\nVary: a\r\nVary: b\r\n\r\n") + body(EVENTS) + END,
+}
+
+
+async def words(upstream: OpenAIUpstream) -> str:
+    """Ask; return the answer."""
+    attempt = upstream.open(CALL)
+    await attempt.done
+    await attempt.task
+    return "".join(attempt.parts)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_every_shape_is_read_and_the_connection_is_used_again(shape: str, *, is_cut: bool) -> None:
+    """In one piece, or byte by byte."""
+    pieces = [bytes((byte,)) for byte in SHAPES[shape]] if is_cut else [SHAPES[shape]]
+    async with scripted_provider(says(*pieces, then=stay)) as provider:
+        for _ in range(3):
+            assert await words(provider.upstream) == "Hello"
+        assert len(provider.lines) == 1
+
+
+async def test_a_body_may_end_with_its_connection() -> None:
+    """Without a length and without chunks nothing else ends it; then it cannot be used again."""
+    async with scripted_provider(says(PLAIN + b"Connection: close\r\n\r\n" + EVENTS)) as provider:
+        assert await words(provider.upstream) == "Hello"
+        assert await words(provider.upstream) == "Hello"
+        assert len(provider.lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "told"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "upstream_error", "cannot be read"),
+        (b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 300_000, "upstream_error", "cannot be read"),
+        (HEAD + b"zz\r\n", "upstream_", "m "),
+        (HEAD + body(event("Hel")), "upstream_truncated", "broke in mid-answer"),
+        (PLAIN + b"Content-Length: 9999\r\n\r\n" + EVENTS[:50], "upstream_truncated", "broke in mid-answer"),
+    ],
+)
+async def test_what_is_no_answer_is_none(sent: bytes, code: str, told: str) -> None:
+    """Another protocol, headers without end, a bad chunk, half a body."""
+    async with scripted_provider(says(sent)) as provider:
+        attempt = provider.upstream.open(CALL)
+        with pytest.raises(UpstreamError, match=told) as raised:
+            await attempt.done
+        assert raised.value.code.startswith(code)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a certificate for localhost and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed; it makes the certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    make += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(make, check=True, capture_output=True)
+    return cert, key
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+async def test_tls(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, *, is_trusted: bool) -> None:
+    """Kept alive over TLS too; a certificate that nobody vouches for is refused, and says so."""
+    cert, key = certificate
+    if is_trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    pushing._context.cache_clear()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    lines: list[asyncio.StreamWriter] = []
+    script: Script = says(ANSWER, then=stay)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.append(writer)
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
+                await script(writer)
+        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+            writer.close()
+
+    server = await asyncio.start_server(serve, "localhost", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    endpoint = UpstreamEndpoint(base_url=f"https://localhost:{port}/v1", api_key=None, **PATIENCE)
+    try:
+        async with Connections() as connections:
+            upstream = OpenAIUpstream(connections, endpoint, lambda: 0.0)
+            if is_trusted and not _uses_aiohttp():  # whose own context was made when it was imported
+                assert [await words(upstream) for _ in range(2)] == ["Hello", "Hello"]
+                assert len(lines) == 1
+            elif not is_trusted:
+                with pytest.raises(UpstreamError, match="certificate is not valid"):
+                    await words(upstream)
+    finally:
+        pushing._context.cache_clear()
+        server.close()
+
+
+def _uses_aiohttp() -> bool:
+    defaults = Connections.__init__.__kwdefaults__
+    return bool(defaults and defaults["pulls"])
