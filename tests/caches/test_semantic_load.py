@@ -33,6 +33,7 @@ class Gated(Hashing):
     """Says what it is asked to embed, and waits at the gate."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.gate = threading.Event()
         self.gate.set()
         self.embedded: list[str] = []
@@ -71,7 +72,7 @@ async def kept(database: SqliteDatabase) -> int:
 
 async def test_a_burst_is_answered_in_time(database: SqliteDatabase, embedder: Gated) -> None:
     """60 at once before a worker that hangs: few wait, those until the deadline; later it serves none of the gone."""
-    cache = cache_of(database, embedder, deadline_s=0.05)
+    cache = cache_of(database, embedder, deadline_s=0.05, max_waiting=4)
     cache.store(SCOPE, "tenant", KEPT, answer("So."))
     await stored(cache)
     embedder.gate.clear()

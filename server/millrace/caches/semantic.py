@@ -1,5 +1,9 @@
 """The semantic cache: near questions are found by vector, and served only where every guard agrees.
 
+A lookup goes from the cheap to the dear, and most end early. A vector that takes part of a millisecond finds
+candidates. The guards read the nearest of these. Only where they agree must the comparer, which runs a network, confirm
+that the questions are similar; without one, the cosine of the vectors has to do.
+
 SQLite holds all entries. The first lookup or store of a scope loads it into memory; the least recently used is dropped.
 One worker thread embeds, searches and changes the indexes, so that these never run concurrently and never block the
 loop. The cache must not delay an answer: a lookup has a deadline, few may wait, and stores wait behind lookups.
@@ -9,6 +13,7 @@ import asyncio
 import secrets
 import sqlite3
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -25,7 +30,7 @@ from millrace.caches.objections import shown_objection
 from millrace.caches.partition import Partition, Stored, Vector
 from millrace.caches.recent import Recent
 from millrace.caches.worker import StoppedError, Worker
-from millrace.ports import Clock, Database, Embedder
+from millrace.ports import Clock, Comparer, Database, Embedder
 from millrace.pruning import Pruner
 from millrace.types import Answer, SemanticHit, SemanticMiss, StoredAnswer
 
@@ -36,7 +41,7 @@ CREATE TABLE IF NOT EXISTS semantic_answers (
     tenant TEXT NOT NULL,
     stored_at REAL NOT NULL,          -- Unix seconds
     question TEXT NOT NULL,
-    vector BLOB NOT NULL,             -- float32, unit length
+    vector BLOB NOT NULL,             -- CRC-32 of the embedder's name, and float16, unit length
     answer BLOB NOT NULL,             -- JSON of a StoredAnswer
     UNIQUE (scope, question)
 ) STRICT, WITHOUT ROWID
@@ -58,6 +63,8 @@ _DROP = "DELETE FROM semantic_answers WHERE id = ?"
 _RECENT = 64 * 1024
 _RECENT_BYTES = 175  # in memory, of the reading and the vector of a question, per character
 _SELECT_S = 5.0  # for SQLite to read a scope; after that the scope stays unloaded
+_READ = 4  # candidates that the guards read, at most: a partner is among them in 98 % of lookups
+_STARTING_S = 3.0  # that a lookup may take while the comparer starts, once; it is ready after half a second
 _ASIDE = 8  # the part of the memory that the recent questions may use, and that the answers still to be stored may
 _CLOSING_S = 2.0  # at shutdown, for stores still queued
 
@@ -71,6 +78,7 @@ class SqliteSemanticCache:
         self,
         database: Database,
         embedder: Embedder,
+        comparer: Comparer | None = None,
         *,
         ttl_s: float,
         wall: Clock,
@@ -80,11 +88,13 @@ class SqliteSemanticCache:
         memory_bytes: int = 128 * 2**20,  # of all scopes in memory, their indexes and what waits to be stored
         disk_bytes: int = 512 * 2**20,
         deadline_s: float = 0.05,  # of a lookup; a small model sends its first token after about 0.2 s
-        max_waiting: int = 4,  # lookups at once: as many as finish within the deadline
+        max_waiting: int = 32,  # lookups at once: as many as finish within the deadline
         max_stores: int = 48,  # answers queued to be stored
     ) -> None:
         self._database = database
         self._embedder = embedder
+        self._comparer = comparer
+        self._mark = zlib.crc32(embedder.name.encode()).to_bytes(4)  # of vectors that can be compared
         self._ttl_s = ttl_s
         self._wall = wall
         self._index_above = index_above
@@ -121,6 +131,7 @@ class SqliteSemanticCache:
         self._unwritten: dict[str, tuple[bytes, Stored, Vector]] = {}
         recent = min(_RECENT, self._aside_bytes // _RECENT_BYTES)
         self._embed: Recent[Vector] = Recent(embedder.embed, recent)
+        self._contained = Recent(self_contained, recent)
         self._read = Recent(Question.read, recent)
         database.write(_prepare)
 
@@ -143,11 +154,12 @@ class SqliteSemanticCache:
         self._waiting += 1
         lookup = self._worker.submit_lookup(lambda: self._find_or_miss(scope, question))
         try:
-            async with asyncio.timeout(self._deadline_s):
-                return await asyncio.wrap_future(lookup)
+            async with asyncio.timeout(self._deadline_s) as deadline:
+                found = await asyncio.wrap_future(lookup)
+                return await self._confirmed(question, found, deadline) if isinstance(found, list) else found
         except TimeoutError:  # the timeout has cancelled the lookup if the worker had not started it
             return _late(lookup)
-        except StoppedError:
+        except (StoppedError, RuntimeError):  # the comparer has said why
             return SemanticMiss(reason="the lookup failed", similarity=None)
         finally:
             self._waiting -= 1
@@ -185,41 +197,61 @@ class SqliteSemanticCache:
         elif error is not None:
             log.get().error("semantic entry not kept", exc_info=error)
 
-    def _find_or_miss(self, scope: bytes, text: str) -> Found:
+    def _find_or_miss(self, scope: bytes, text: str) -> Found | list[Stored]:
         try:
             return self._find(scope, text)
         except BaseException as error:  # also a panic of the tokenizer; a model can still answer
             log.get().error("semantic lookup failed", exc_info=error)
             return SemanticMiss(reason="the lookup failed", similarity=None)
 
-    def _find(self, scope: bytes, text: str) -> Found:
-        reason = self_contained(text)
+    def _find(self, scope: bytes, text: str) -> Found | list[Stored]:
+        """Return what is found, or those candidates that are still to be compared."""
+        reason = self._contained(text)
         if reason is not None:
             return SemanticMiss(reason=reason, similarity=None)
         partition = self._partition(scope)
         near = partition.nearest(self._embed(text)) if len(partition) else []
         after = self._wall() - self._ttl_s
         # Expired entries are gone already, unless the clock was set back.
-        return self._first_agreed(text, [(cosine, entry) for cosine, entry in near if entry.stored_at > after])
+        fresh = [(cosine, entry) for cosine, entry in near if entry.stored_at > after]
+        candidates = [(cosine, entry) for cosine, entry in fresh if cosine >= self._embedder.threshold][:_READ]
+        if not candidates:
+            return SemanticMiss(reason="nothing near", similarity=fresh[0][0] if fresh else None)
+        return self._agreed(text, candidates)
 
-    def _first_agreed(self, text: str, candidates: list[tuple[float, Stored]]) -> Found:
-        """Return the nearest candidate that passes all guards, or the objection to the nearest one."""
+    def _agreed(self, text: str, candidates: list[tuple[float, Stored]]) -> Found | list[Stored]:
+        """Return a hit or those that pass all guards, or the objection to the nearest."""
         question = self._read(text)
+        strict = (self._comparer or self._embedder).strict
         objections: list[str] = []
+        agreed: list[Stored] = []
         for cosine, entry in candidates:
-            if cosine < self._embedder.threshold:
-                break
             # `shown_objection` needs this order: the stored question first.
-            objection = agree(self._read(entry.question), question, self._embedder.strict)
-            if objection is None:
+            objection = agree(self._read(entry.question), question, strict)
+            if objection is not None:
+                objections.append(shown_objection(objection, question, text))
+            elif self._comparer is None:
                 return _hit(cosine, entry)
-            objections.append(shown_objection(objection, question, text))
-        nearest = candidates[0][0] if candidates else None
-        reason = f"near ({nearest:.2f}), but {objections[0]}" if objections else "nothing near"
-        return SemanticMiss(reason=reason, similarity=nearest)
+            else:
+                agreed.append(entry)
+        if agreed:
+            return agreed
+        nearest = candidates[0][0]
+        return SemanticMiss(reason=f"near ({nearest:.2f}), but {objections[0]}", similarity=nearest)
+
+    async def _confirmed(self, text: str, agreed: list[Stored], deadline: asyncio.Timeout) -> Found:
+        """Return the one that is most similar, if it is similar enough."""
+        assert self._comparer is not None, "it is asked only if there is one"
+        if self._comparer.is_starting:
+            deadline.reschedule(asyncio.get_running_loop().time() + max(self._deadline_s, _STARTING_S))
+        cosines = await asyncio.wrap_future(self._comparer.compare(text, [entry.question for entry in agreed]))
+        cosine, index = max((cosine, -index) for index, cosine in enumerate(cosines))
+        if cosine < self._comparer.threshold:
+            return SemanticMiss(reason="nothing near", similarity=cosine)
+        return await asyncio.wrap_future(self._worker.submit_lookup(lambda: _hit(min(cosine, 1.0), agreed[-index])))
 
     def _store(self, scope: bytes, tenant: str, question: str, answer: Answer, now: float) -> None:
-        if self_contained(question) is not None:
+        if self._contained(question) is not None:
             return
         entry = Stored(f"sem_{secrets.token_hex(12)}", question, msgspec.json.encode(answer.stored(now)), now)
         if entry.size > self._largest:
@@ -227,7 +259,7 @@ class SqliteSemanticCache:
         vector = self._embed(question)
         partition = self._partition(scope)
         partition.put(entry, vector)
-        row = (entry.id, scope, tenant, now, question, vector.tobytes(), entry.answer)
+        row = (entry.id, scope, tenant, now, question, self._mark + vector.astype(np.float16).tobytes(), entry.answer)
         size = len(question) + len(row[5]) + len(entry.answer)
         self._unwritten[entry.id] = scope, entry, vector
         if not self._database.write(
@@ -293,12 +325,16 @@ class SqliteSemanticCache:
             lambda connection: _newest(connection.execute(_SCOPE, parameters), self._memory_bytes), within_s=_SELECT_S
         )
         for id_, question, answer, stored_at, blob in reversed(rows):
-            vector: Vector = np.frombuffer(blob, np.float32)
-            if len(vector) == self._embedder.dimensions:
-                partition.put(Stored(id_, question, answer, stored_at), vector)
+            partition.put(Stored(id_, question, answer, stored_at), self._vector(question, blob))
         for entry, vector in unwritten:
             partition.put(entry, vector)
         return partition
+
+    def _vector(self, question: str, blob: bytes) -> Vector:
+        """Return the vector of a row. One by another embedder, or another version of it, is of no use."""
+        if blob.startswith(self._mark) and len(blob) == len(self._mark) + 2 * self._embedder.dimensions:
+            return np.frombuffer(blob, np.float16, offset=len(self._mark)).astype(np.float32)
+        return self._embedder.embed(question)
 
     def _queue_index_step(self, scope: bytes) -> None:
         """Queue the next step of a scope's index, if it needs one. Lookups run between two steps."""
@@ -331,10 +367,12 @@ def _hit(cosine: float, entry: Stored) -> SemanticHit:
     return SemanticHit(answer=answer, similarity=cosine, entry_id=entry.id, question=entry.question)
 
 
-def _late(lookup: "Future[Found]") -> Found:
+def _late(lookup: "Future[Found | list[Stored]]") -> Found:
     """Return the result if the worker was in time and only the loop was late, else a miss."""
     if lookup.done() and not lookup.cancelled() and lookup.exception() is None:
-        return lookup.result()
+        found = lookup.result()
+        if not isinstance(found, list):
+            return found
     return SemanticMiss(reason="the lookup took too long", similarity=None)
 
 

@@ -8,11 +8,6 @@ all the same is not checked.
 
 import asyncio
 import hashlib
-import os
-import select
-import struct
-import subprocess
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -21,9 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from millrace import log
+from millrace.child import Child
 from millrace.json_text import is_json
 from millrace.ports import SCHEMA_TURN_S, SchemaReport
 
@@ -35,8 +29,6 @@ MAX_WAIT_S = 20.0  # for an answer; a process that used up its CPU time has ende
 MAX_TURN_S = SCHEMA_TURN_S  # for a job's turn
 MAX_KNOWN = 4096  # schemas whose report is remembered
 KNOWN_BYTES = 1024  # that one takes, about; a report has a few short paths
-ENDING_S = 0.2  # that the process has to end by itself
-LENGTH = struct.Struct("!I")  # before each message, as in `worker.py`
 PROGRAM = Path(__file__).with_name("worker.py")
 
 _TOO_MUCH = SchemaReport(unchecked=("",))  # too large, or takes too long
@@ -77,7 +69,7 @@ class SchemaProcess:
         self._changed = threading.Condition()  # guards the fields above and the three below
         self._closed = False
         self._thread: threading.Thread | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Child | None = None
         self._has_failed = False
         self._known: OrderedDict[bytes, SchemaReport] = OrderedDict()  # by SHA-256
 
@@ -207,13 +199,11 @@ class SchemaProcess:
         for _ in range(2):  # a process that others have filled may end at its memory's bound; a new one does not
             is_full = False
             schemas = job.schemas[len(answers) :] if text is None else job.schemas
-            data = msgspec.msgpack.encode([job.cpu_s, schemas, text])
             try:
                 process = self._started()
-                _write(process, LENGTH.pack(len(data)) + data)
+                process.write([job.cpu_s, schemas, text])
                 while len(answers) < expected and not is_full:
-                    (length,) = LENGTH.unpack(_read(process, LENGTH.size))
-                    answer, is_full = msgspec.msgpack.decode(_read(process, length))
+                    answer, is_full = process.read(MAX_WAIT_S)
                     answers.append(answer)
             except (EOFError, BrokenPipeError, TimeoutError):
                 self._end()
@@ -223,35 +213,19 @@ class SchemaProcess:
                 break
         return answers
 
-    def _started(self) -> "subprocess.Popen[bytes]":
+    def _started(self) -> Child:
         with self._changed:
             if self._closed:
                 raise EOFError
             if self._process is None:
-                self._process = subprocess.Popen(  # noqa: S603 - a fixed program
-                    [sys.executable, "-P", str(PROGRAM)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,  # a library that runs out of memory says so there
-                    bufsize=0,
-                )
+                self._process = Child(["-P", str(PROGRAM)])
             return self._process
 
     def _end(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        assert process.stdin is not None, "it is piped"
-        assert process.stdout is not None, "it is piped"
-        process.stdin.close()
-        try:
-            process.wait(ENDING_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
-        if process.returncode > 0:  # Python itself failed; the timer and a lack of memory end it by a signal
-            self._fail(RuntimeError(f"{PROGRAM.name} ended with {process.returncode}"))
+        code = 0 if process is None else process.end()
+        if code > 0:  # Python itself failed; the timer and a lack of memory end it by a signal
+            self._fail(RuntimeError(f"{PROGRAM.name} ended with {code}"))
 
     def _fail(self, error: BaseException) -> None:
         """Say once that schemas cannot be checked here."""
@@ -262,24 +236,3 @@ class SchemaProcess:
 
 def _digests(schemas: Sequence[bytes]) -> list[bytes]:
     return [hashlib.sha256(schema).digest() for schema in schemas]
-
-
-def _write(process: "subprocess.Popen[bytes]", data: bytes) -> None:
-    assert process.stdin is not None, "it is piped"
-    view = memoryview(data)
-    while view:
-        view = view[os.write(process.stdin.fileno(), view) :]
-
-
-def _read(process: "subprocess.Popen[bytes]", length: int) -> bytes:
-    """Return exactly so many bytes. Raises EOFError if the process has ended, TimeoutError if it is silent too long."""
-    assert process.stdout is not None, "it is piped"
-    data, poll = b"", select.poll()
-    poll.register(process.stdout, select.POLLIN)
-    while len(data) < length:
-        if not poll.poll(MAX_WAIT_S * 1000):
-            raise TimeoutError
-        if not (piece := os.read(process.stdout.fileno(), length - len(data))):
-            raise EOFError
-        data += piece
-    return data

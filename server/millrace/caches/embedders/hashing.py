@@ -7,7 +7,7 @@ that collisions cancel out on average. It knows no meaning and only finds candid
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -17,24 +17,36 @@ DIMENSIONS = 512
 
 _WORD = re.compile(r"\w+")
 _SHORT = 3  # letters; words this short are mostly grammar
-_WEIGHTS = {"word": 1.0, "short": 0.2, "pair": 0.3, "triple": 0.25}
+_LONG = 24  # letters; the features of a longer word are not kept, so that those of 8192 words take some 10 MB at most
+_WORD_WEIGHT, _SHORT_WEIGHT, _PAIR_WEIGHT, _TRIPLE_WEIGHT = 1.0, 0.2, 0.3, 0.25
 
 
 class Hashing:
     """The embedder that needs no extra package."""
 
     name = "hashing-1"
-    dimensions = DIMENSIONS
     strict = True
     threshold = 0.5  # a rewording with the same content words must pass; the guards do the rest
 
+    def __init__(self, dimensions: int = DIMENSIONS) -> None:
+        self.dimensions = dimensions
+
     def embed(self, text: str) -> NDArray[np.float32]:
-        """Return a vector of unit length, shape (512,)."""
-        vector = np.zeros(DIMENSIONS, np.float32)
-        for (kind, feature), count in Counter(_features(text.lower())).items():
-            hashed = zlib.crc32(f"{kind}:{feature}".encode())
-            sign = 1 if hashed & 1 else -1
-            vector[(hashed >> 1) % DIMENSIONS] += sign * _WEIGHTS[kind] * count**0.5
+        """Return a vector of unit length, shape (dimensions,)."""
+        words = _WORD.findall(text.lower())
+        hashes = [zlib.crc32(f"pair:{left} {right}".encode()) for left, right in pairwise(words)]
+        weights = [_PAIR_WEIGHT] * len(hashes)
+        for word in words:
+            more, weighing = _kept(word) if len(word) <= _LONG else _of_word(word)
+            hashes += more
+            weights += weighing
+        counts = Counter(hashes)
+        if len(counts) < len(hashes):  # twice the same counts as the root of two
+            weights = [weight * counts[hashed] ** -0.5 for hashed, weight in zip(hashes, weights, strict=True)]
+        vector = np.zeros(self.dimensions, np.float32)
+        if hashes:
+            found = np.array(hashes)
+            vector += np.bincount((found >> 1) % self.dimensions, ((found & 1) * 2 - 1) * weights, self.dimensions)
         length = np.linalg.norm(vector)
         if length == 0:  # only punctuation, or features that cancel out
             vector[0] = length = np.float32(1)
@@ -42,13 +54,13 @@ class Hashing:
         return unit
 
 
-def _features(text: str) -> Iterator[tuple[str, str]]:
-    """Yield (kind, feature)."""
-    words = _WORD.findall(text)
-    for word in words:
-        short = len(word) <= _SHORT and not word.isdigit()
-        yield ("short" if short else "word"), word
-        if not short:
-            padded = f"<{word}>"
-            yield from (("triple", padded[at : at + 3]) for at in range(len(padded) - 2))
-    yield from (("pair", f"{left} {right}") for left, right in pairwise(words))
+def _of_word(word: str) -> tuple[list[int], list[float]]:
+    """Return the hashes of its features, and their weights."""
+    if len(word) <= _SHORT and not word.isdigit():
+        return [zlib.crc32(f"short:{word}".encode())], [_SHORT_WEIGHT]
+    padded = f"<{word}>"
+    triples = [zlib.crc32(f"triple:{padded[at : at + 3]}".encode()) for at in range(len(padded) - 2)]
+    return [zlib.crc32(f"word:{word}".encode()), *triples], [_WORD_WEIGHT] + [_TRIPLE_WEIGHT] * len(triples)
+
+
+_kept = lru_cache(maxsize=8192)(_of_word)

@@ -1,0 +1,154 @@
+"""MiniLM in a process of its own: what it computes takes nothing from the process that carries the tokens.
+
+The process starts when something is first compared, and maps the weights, which only it uses. One thread here writes to
+it and reads its answers. What several lookups ask for meanwhile is answered together, which takes a fraction of the
+time.
+"""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import millrace
+from millrace import log
+from millrace.caches.embedders.weights import NAME, WeightsError
+from millrace.child import Child
+
+PROGRAM = "millrace.caches.embedders.program"
+START_S = 20.0  # to load the weights, on a busy machine
+ANSWER_S = 20.0  # for an answer; 32 long texts take about 3
+RETRY_S = 60.0  # after a process that failed, until the next one
+MOST_TEXTS = 32  # that are answered together
+
+
+class ComparingError(RuntimeError):
+    """The process cannot compare now."""
+
+
+@dataclass(slots=True)
+class _Job:
+    texts: list[str]  # the question, then the others
+    done: "Future[list[float]]" = field(default_factory=Future)
+
+
+class MiniLMProcess:
+    """Compares questions by the cosine of their vectors."""
+
+    name = NAME
+    strict = False
+    threshold = 0.85  # `tests/measure_semantic.py` prints hits and false hits under it
+
+    def __init__(self) -> None:
+        self._waiting: deque[_Job] = deque()
+        self._changed = threading.Condition()  # guards the fields above and the three below
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._child: Child | None = None
+        self._is_ready = False  # it has loaded the weights
+        self._failed_at: float | None = None  # monotonic
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether the first answer takes a while longer, because the weights are still to be loaded."""
+        return not self._is_ready and self._failed_at is None
+
+    def compare(self, question: str, others: Sequence[str]) -> "Future[list[float]]":
+        """Return the cosine of a question with each of the others. Fails with `ComparingError`. Never blocks."""
+        job = _Job([question, *others])
+        with self._changed:
+            if self._closed:
+                job.done.set_exception(ComparingError("closed"))
+                return job.done
+            self._waiting.append(job)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="millrace-comparing", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        return job.done
+
+    def close(self) -> None:
+        """End the process. Blocks for a moment; what still waits fails."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+            if self._child is not None:
+                self._child.kill()
+        if self._thread is not None:
+            self._thread.join(START_S)
+
+    def _run(self) -> None:
+        while jobs := self._next():
+            taken = [job for job in jobs if job.done.set_running_or_notify_cancel()]
+            try:
+                answers = self._answers([job.texts for job in taken]) if taken else []
+            except BaseException as error:  # the thread must survive
+                self._fail(error)
+                for job in taken:
+                    job.done.set_exception(ComparingError(f"{PROGRAM} failed"))
+            else:
+                for job, answer in zip(taken, answers, strict=True):
+                    job.done.set_result(answer)
+            del jobs, taken  # or their texts would stay in memory while the thread waits
+        self._end()
+        for job in self._waiting:
+            if job.done.set_running_or_notify_cancel():
+                job.done.set_exception(ComparingError("closed"))
+
+    def _next(self) -> list[_Job]:
+        """Return what waits, up to a bound; nothing once all is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            jobs: list[_Job] = []
+            size = 0
+            while self._waiting and not self._closed and (not jobs or size + len(self._waiting[0].texts) <= MOST_TEXTS):
+                jobs.append(self._waiting.popleft())
+                size += len(jobs[-1].texts)
+            return jobs
+
+    def _answers(self, groups: list[list[str]]) -> list[list[float]]:
+        if self._failed_at is not None and time.monotonic() - self._failed_at < RETRY_S:
+            raise ComparingError("it failed a moment ago")
+        child = self._started()
+        child.write(groups)
+        answers: list[list[float]] = child.read(ANSWER_S)
+        self._failed_at = None
+        return answers
+
+    def _started(self) -> Child:
+        with self._changed:
+            if self._closed:
+                raise ComparingError("closed")
+            if self._child is None:
+                self._child = Child(["-P", "-m", PROGRAM], {"PYTHONPATH": _path()})
+            child = self._child
+        if not self._is_ready:
+            trouble = child.read(START_S)
+            if trouble is not None:
+                raise WeightsError(trouble)
+            self._is_ready = True
+        return child
+
+    def _fail(self, error: BaseException) -> None:
+        """Say once, for a while, that nothing can be compared."""
+        self._end()
+        if not self._closed and not isinstance(error, ComparingError):
+            self._failed_at = time.monotonic()
+            log.get().error("questions cannot be compared", retry_s=RETRY_S, exc_info=error)
+
+    def _end(self) -> None:
+        with self._changed:
+            child, self._child = self._child, None
+        self._is_ready = False
+        if child is not None:
+            child.end()
+
+
+def _path() -> str:
+    """Return where the process finds Millrace, however it was installed."""
+    paths = (str(Path(millrace.__file__).parents[1]), os.environ.get("PYTHONPATH"))
+    return os.pathsep.join(path for path in paths if path)
