@@ -54,16 +54,20 @@ def read(path: Path, rows: int | None = None) -> list[Pair]:
     return [Pair.of(json.loads(line)) for line in lines]
 
 
-def objection(pair: Pair, finder: Embedder, network: MiniLM | None) -> str | None:
+def objection(pair: Pair, embedder: Embedder, finder: Finder | None, network: MiniLM | None) -> str | None:
     """Return None where `a`'s answer would be served for `b`, else why it is not."""
     for text in (pair.a, pair.b):
         reason = self_contained(text)
         if reason is not None:
             return reason
-    found = float(finder.embed(pair.a) @ finder.embed(pair.b))
-    if found < finder.threshold:
+    found = float(embedder.embed(pair.a) @ embedder.embed(pair.b))
+    if found < embedder.threshold:
         return f"not found ({found:.2f})"
-    differing = agree(Question.read(pair.a), Question.read(pair.b), (network or finder).strict)
+    if finder is not None:
+        (aligned,) = finder.align(finder.tokens(pair.b), [finder.tokens(pair.a)])
+        if aligned < finder.least:
+            return f"not aligned ({aligned:.2f})"
+    differing = agree(Question.read(pair.a), Question.read(pair.b), (network or embedder).strict)
     if differing is not None or network is None:
         return differing
     first, second = network.embed_all([pair.a, pair.b])
@@ -114,10 +118,11 @@ def main(paths: tuple[Path, ...], rows: int | None, hashing: bool, only_recall: 
     """Print hit % of duplicates and false-hit % of others, by file and kind."""
     console = Console()
     network = MiniLM() if weights.available() and not hashing else None
-    finder: Embedder = Finder() if network else Hashing()
-    judge = network or finder
+    finder = Finder() if network else None
+    embedder: Embedder = finder or Hashing()
+    judge = network or embedder
     table = Table("file", "kind", "hits", "false hits", title=f"{judge.name}, cosine >= {judge.threshold}")
-    if network and only_recall:
+    if network and finder and only_recall:
         pairs = [pair for path in paths for pair in read(path, rows)]
         for how, indexed in (("row by row", False), ("by index", True)):
             found = recall(pairs, finder, network, indexed=indexed)
@@ -127,7 +132,8 @@ def main(paths: tuple[Path, ...], rows: int | None, hashing: bool, only_recall: 
         return
     for path in paths:
         pairs = read(path, rows)
-        reasons = [objection(pair, finder, network) for pair in track(pairs, description=path.name, console=console)]
+        tracked = track(pairs, description=path.name, console=console)
+        reasons = [objection(pair, embedder, finder, network) for pair in tracked]
         for kind in [*sorted({pair.kind for pair in pairs} - {""}), "all"]:
             chosen = [(p.same, why is None) for p, why in zip(pairs, reasons, strict=True) if kind in ("all", p.kind)]
             hits, false_hits = ([served for same, served in chosen if same is wanted] for wanted in (True, False))

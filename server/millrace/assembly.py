@@ -31,7 +31,7 @@ from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.memory import MemoryBudget
 from millrace.origins import LOOPBACK, Origins
-from millrace.ports import Claim, KeyStore, Upstream
+from millrace.ports import Claim, Embedder, KeyStore, Upstream
 from millrace.principal import Limits
 from millrace.runs.conversations import Conversations
 from millrace.runs.embeddings import EmbeddingModel, Embeddings
@@ -328,17 +328,19 @@ async def _semantic(
     if not settings.cache.semantic:
         log.get().info("semantic cache", embedder="off")
         return None, ""
-    finder: Finder | Hashing = Hashing()
-    comparer = None
+    embedder: Embedder = Hashing()
+    finder = comparer = None
     if weights.available():
-        finder, comparer = Finder(), MiniLMProcess()
+        embedder = finder = Finder()
+        comparer = MiniLMProcess()
         parts.push_async_callback(asyncio.to_thread, comparer.close)
         # A first lookup waits for it, the start does not.
         await parts.enter_async_context(_running(asyncio.to_thread(finder.load)))
-    name = comparer.name if comparer else finder.name
+    name = comparer.name if comparer else embedder.name
     log.get().info("semantic cache", embedder=name)
     cache = SqliteSemanticCache(
         database,
+        embedder,
         finder,
         comparer,
         ttl_s=settings.cache.ttl_s,

@@ -181,6 +181,20 @@ class Embedder(Protocol):
         ...
 
 
+class Aligner(Protocol):
+    """Tells which of the candidates that an `Embedder` found are worth reading."""
+
+    least: float  # alignment of a candidate
+
+    def tokens(self, text: str) -> bytes:
+        """Return what `align` needs of a text: some 30 bytes."""
+        ...
+
+    def align(self, asked: bytes, others: Sequence[bytes]) -> list[float]:
+        """Return how well each of the others is aligned with the question, at most 1."""
+        ...
+
+
 class Comparer(Protocol):
     """Tells better than an `Embedder` how similar questions are, but takes milliseconds, elsewhere."""
 

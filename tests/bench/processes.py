@@ -32,7 +32,7 @@ class Measured:
     @property
     def kib(self) -> int:
         """KiB of memory, shared pages in proportion (PSS)."""
-        return sum(map(_pss, self._pids()))
+        return sum(map(pss, self._pids()))
 
     def _pids(self) -> Iterator[int]:
         waiting = [self.process.pid]
@@ -51,7 +51,8 @@ def _stat(pid: int) -> list[str]:
         return ["0"] * 20
 
 
-def _pss(pid: int) -> int:
+def pss(pid: int) -> int:
+    """Return the KiB of memory of one process, shared pages in proportion."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:

@@ -167,7 +167,7 @@ class Scripted:
 async def test_only_what_the_guards_let_through_is_compared(database: SqliteDatabase) -> None:
     """Neither a question without any near one, nor one that differs in a number."""
     comparer = Scripted(0.95)
-    cache = cache_of(database, Hashing(), comparer)
+    cache = cache_of(database, Hashing(), None, comparer)
     cache.store(SCOPE, "tenant", "How do I cancel order 1001?", answer("So."))
     await stored(cache)
     assert isinstance(await cache.find(SCOPE, FAR), SemanticMiss)
@@ -184,7 +184,7 @@ async def test_only_what_the_guards_let_through_is_compared(database: SqliteData
 
 async def test_the_most_similar_is_served_and_only_if_it_is_similar_enough(database: SqliteDatabase) -> None:
     comparer = Scripted(0.91, 0.97, 0.92)
-    cache = cache_of(database, Hashing(), comparer)
+    cache = cache_of(database, Hashing(), None, comparer)
     kept = ["How do I reset my password?", "How can I reset my password?", "How could I reset my password?"]
     for question in kept:
         cache.store(SCOPE, "tenant", question, answer(question))
@@ -202,7 +202,7 @@ async def test_a_comparer_that_hangs_is_a_miss_in_time(database: SqliteDatabase)
     """And what it then says is not waited for."""
     comparer = Scripted()
     comparer.late = []
-    cache = cache_of(database, Hashing(), comparer, deadline_s=0.05)
+    cache = cache_of(database, Hashing(), None, comparer, deadline_s=0.05)
     cache.store(SCOPE, "tenant", ASKED, answer("So."))
     await stored(cache)
     assert await cache.find(SCOPE, ASKED) == SemanticMiss(reason="the lookup took too long", similarity=None)
@@ -217,7 +217,7 @@ async def test_a_comparer_that_still_starts_is_waited_for(
     monkeypatch.setattr(semantic, "_STARTING_S", 30.0)
     comparer = Scripted()
     comparer.late, comparer.is_starting = [], True
-    cache = cache_of(database, Hashing(), comparer, deadline_s=0.05)
+    cache = cache_of(database, Hashing(), None, comparer, deadline_s=0.05)
     cache.store(SCOPE, "tenant", ASKED, answer("So."))
     await stored(cache)
     asked = asyncio.create_task(cache.find(SCOPE, ASKED))
@@ -231,7 +231,7 @@ async def test_a_comparer_that_still_starts_is_waited_for(
 async def test_a_comparer_that_fails_is_a_miss(database: SqliteDatabase) -> None:
     comparer = Scripted()
     comparer.late = []
-    cache = cache_of(database, Hashing(), comparer)
+    cache = cache_of(database, Hashing(), None, comparer)
     cache.store(SCOPE, "tenant", ASKED, answer("So."))
     await stored(cache)
     asked = asyncio.create_task(cache.find(SCOPE, ASKED))

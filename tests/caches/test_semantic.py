@@ -18,7 +18,7 @@ from millrace.caches.embedders.process import MiniLMProcess
 from millrace.caches.finder import Finder
 from millrace.caches.partition import Partition, Stored, Vector
 from millrace.funnel.fingerprint import LONGEST_QUESTION, Scope, keys_of
-from millrace.ports import Comparer, Embedder
+from millrace.ports import Embedder
 from millrace.stores.database import SqliteDatabase
 from millrace.types import (
     CacheMode,
@@ -35,7 +35,7 @@ from tests.support.looks import look
 from tests.support.paths import REPOSITORY
 from tests.support.semantic_cache import ASKED, MODEL, OTHER_SCOPE, REWORDED, SCOPE, answer, cache_of, stored
 
-Embedders = tuple[Embedder, Comparer | None]
+Embedders = tuple[Embedder, Finder | None, MiniLMProcess | None]
 
 
 @pytest.fixture(
@@ -49,10 +49,11 @@ Embedders = tuple[Embedder, Comparer | None]
 )
 def embedders(request: pytest.FixtureRequest) -> Iterator[Embedders]:
     if request.param == "hashing":
-        yield Hashing(), None
+        yield Hashing(), None, None
         return
     comparer = MiniLMProcess()
-    yield Finder(), comparer
+    finder = Finder()
+    yield finder, finder, comparer
     comparer.close()
 
 
@@ -76,7 +77,7 @@ async def test_another_wording_is_served(database: SqliteDatabase, embedders: Em
         "small-model",
         3,
     )
-    assert (embedders[1] or embedders[0]).threshold <= found.similarity <= 1.0001
+    assert (embedders[2] or embedders[0]).threshold <= found.similarity <= 1.0001
     assert found.question == ASKED
     assert found.entry_id.startswith("sem_")
     await cache.close()
@@ -419,8 +420,7 @@ def test_the_measurement(embedders: Embedders) -> None:
     """30 paraphrases and 30 near misses: at least 20 hits with MiniLM, and never a near miss served."""
     pairs = read(REPOSITORY / "tests" / "data" / "paraphrases.jsonl")
     assert sum(pair.same for pair in pairs) == sum(not pair.same for pair in pairs) == 30
-    finder, comparer = embedders
-    network = MiniLM() if comparer else None
-    served = [pair for pair in pairs if objection(pair, finder, network) is None]
+    embedder, finder, _ = embedders
+    served = [pair for pair in pairs if objection(pair, embedder, finder, MiniLM() if finder else None) is None]
     assert [pair for pair in served if not pair.same] == []
-    assert len(served) >= (0 if finder.strict else 20)
+    assert len(served) >= (0 if embedder.strict else 20)

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from millrace.caches.semantic import SqliteSemanticCache
-from millrace.ports import Comparer, Embedder
+from millrace.ports import Aligner, Comparer, Embedder
 from millrace.stores.database import SqliteDatabase
 from millrace.types import (
     Answer,
@@ -34,11 +34,15 @@ def answer(text: str) -> Answer:
 
 
 def cache_of(
-    database: SqliteDatabase, embedder: Embedder, comparer: Comparer | None = None, **options: Any
+    database: SqliteDatabase,
+    embedder: Embedder,
+    aligner: Aligner | None = None,
+    comparer: Comparer | None = None,
+    **options: Any,
 ) -> SqliteSemanticCache:
     """A lookup may take its time, but where a test is about that."""
     defaults: dict[str, Any] = {"ttl_s": 60.0, "wall": lambda: 1000.0, "deadline_s": 30.0}
-    cache = SqliteSemanticCache(database, embedder, comparer, **(defaults | options))
+    cache = SqliteSemanticCache(database, embedder, aligner, comparer, **(defaults | options))
     ready(database)
     return cache
 

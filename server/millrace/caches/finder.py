@@ -1,10 +1,15 @@
-"""Text -> a vector that finds candidates for MiniLM, in a fiftieth of its time. Whatever it misses is a miss.
+"""Finds candidates for MiniLM in a fiftieth of its time, in two steps. What it misses is a miss.
 
-One part is `Hashing` in fewer dimensions. The other is the mean of MiniLM's vectors of the tokens before its layers, of
-which the leading directions are kept. On `qqp_dev` and `paraphrases.jsonl`, 99.9 % of the partners that MiniLM puts
-first at a cosine of .70 or more are among the best 32 of 6,097; `tests/measure_semantic.py --recall` measures it.
+The first is a vector, which is searched for. One part of it is `Hashing` in fewer dimensions. The other is the mean of
+MiniLM's vectors of the tokens before its layers, of which the leading directions are kept. On `qqp_dev` and
+`paraphrases.jsonl`, 99.9 % of the partners that MiniLM puts first at a cosine of .70 or more are among the best 32 of
+6,097; `tests/measure_semantic.py --recall` measures it.
+
+The second aligns a question with each of these, token by token, because a vector cannot tell the many questions that
+differ from it in one word only from one that says the same in other words.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,11 +22,13 @@ from millrace.caches.embedders.weights import WORDS, Array, installed, tensors, 
 
 HASHED = 160  # dimensions of the first part
 DIRECTIONS = 96  # of the second
+MOST_ALIGNED = 64  # tokens of a text, the rarest
 
 _SHARE = 0.4  # of the first part in a cosine
 _SPECIAL = 1000  # tokens before this one stand for no text
 _WORDS = 1995  # tokens before this one are no words or parts of words
 _COMMON = 20  # words that weigh about the same, as the most frequent do
+_SHARPNESS = 3  # exponent of the weight of a token in an alignment
 _SAMPLE = 6  # every sixth token tells the directions as well as all do
 _UNKNOWN = 100  # the token of what has none
 _CHUNK = 2048  # tokens whose vectors are in memory at once
@@ -34,6 +41,7 @@ class Finder:
     dimensions = HASHED + DIRECTIONS
     strict = False
     threshold = 0.5  # 99 % of the partners at .70 or more of MiniLM are above it
+    least = 0.6  # alignment of a candidate; of the pairs that the guards let through, 99.5 % are above it
 
     def __init__(self, folder: Path | None = None) -> None:
         """Look for the installed weights, or those in a folder. Raises `WeightsError` if there are none."""
@@ -47,42 +55,68 @@ class Finder:
 
     def embed(self, text: str) -> Array:
         """Return a vector of unit length, shape (256,)."""
-        tokenizer, table = self._loaded
-        tokens = tokenizer.encode(text, add_special_tokens=False).ids or [_UNKNOWN]
-        meaning = table[tokens].sum(axis=0, dtype=np.float32)
+        tokens = self._ids(text)
+        _, units, lengths, _ = self._loaded
+        meaning: Array = lengths[tokens] @ units[tokens].astype(np.float32)
         length = float(meaning @ meaning) ** 0.5
         if length == 0:
             meaning[0] = length = 1.0
-        meaning /= np.float32(length)
-        vector: Array = np.concatenate((self._hashing.embed(text), meaning))
-        vector[:HASHED] *= np.float32(_SHARE**0.5)
-        vector[HASHED:] *= np.float32((1 - _SHARE) ** 0.5)
-        return vector
+        meaning *= np.float32((1 - _SHARE) ** 0.5 / length)
+        hashed = self._hashing.embed(text)
+        hashed *= np.float32(_SHARE**0.5)
+        return np.concatenate((hashed, meaning))
+
+    def tokens(self, text: str) -> bytes:
+        """Return what `align` needs of a text."""
+        return np.array(sorted(set(self._ids(text)))[-MOST_ALIGNED:], np.uint16).tobytes()
+
+    def align(self, asked: bytes, others: Sequence[bytes]) -> list[float]:
+        """Return, for each of the others, how similar its tokens are to those of the question, at most 1.
+
+        That is the mean over all tokens of both sides of the cosine with the most similar one of the other side.
+        """
+        _, units, _, weights = self._loaded
+        sides = [np.frombuffer(tokens, np.uint16) for tokens in others]
+        begins = np.cumsum([0, *map(len, sides[:-1])])
+        mine, theirs = np.frombuffer(asked, np.uint16), np.concatenate(sides)
+        cosines = units[mine].astype(np.float32) @ units[theirs].astype(np.float32).T
+        my_weights, their_weights = weights[mine], weights[theirs]
+        forth = my_weights @ np.maximum.reduceat(cosines, begins, axis=1) / my_weights.sum()
+        back = np.add.reduceat(cosines.max(axis=0) * their_weights, begins) / np.add.reduceat(their_weights, begins)
+        means: list[float] = ((forth + back) / 2).tolist()
+        return means
+
+    def _ids(self, text: str) -> list[int]:
+        return self._loaded[0].encode(text, add_special_tokens=False).ids or [_UNKNOWN]
 
     @cached_property
-    def _loaded(self) -> tuple[Any, NDArray[np.float16]]:
-        return tokenizer(self._folder), _table(tensors(self._folder)[WORDS])
+    def _loaded(self) -> tuple[Any, NDArray[np.float16], Array, Array]:
+        """The tokenizer and, for each token, a unit vector, its length in a sum, and its weight in an alignment."""
+        words = tensors(self._folder)[WORDS]
+        # Words are numbered by falling frequency, so the logarithm of the number tells how rare one is (Zipf's law).
+        ranks = np.maximum(0, np.arange(len(words), dtype=np.float32) - _WORDS)
+        rarity = np.log(_COMMON + ranks) - np.float32(2.5)
+        units, lengths = _reduced(words)
+        return tokenizer(self._folder), units, lengths * rarity, rarity**_SHARPNESS
 
 
-def _table(words: Array) -> NDArray[np.float16]:
-    """Return a row for each token: its direction from the mean, weighted by how rare it is, in the leading directions.
-
-    Words are numbered by falling frequency, so the logarithm of the number tells how rare one is (Zipf's law).
-    """
+def _reduced(words: Array) -> tuple[NDArray[np.float16], Array]:
+    """Return the direction of each token from the mean, in the leading directions: unit vectors and lengths."""
     sample = words[_SPECIAL::_SAMPLE]
     mean = sample.mean(axis=0)
     sample = _unit(sample - mean)
     _, directions = np.linalg.eigh((sample.T @ sample).astype(np.float64))
     leading = directions[:, : -DIRECTIONS - 1 : -1]
     leading *= np.sign(leading.sum(axis=0))  # else it is up to the library
-    ranks = np.maximum(0, np.arange(len(words), dtype=np.float32) - _WORDS)
-    weights = np.log(_COMMON + ranks) - np.float32(2.5)
     leading = leading.astype(np.float32)
-    table = np.empty((len(words), DIRECTIONS), np.float16)
+    units = np.empty((len(words), DIRECTIONS), np.float16)
+    lengths = np.empty(len(words), np.float32)
     for begin in range(0, len(words), _CHUNK):
         chunk = slice(begin, begin + _CHUNK)
-        table[chunk] = _unit(words[chunk] - mean) @ leading * weights[chunk, None]
-    return table
+        reduced = _unit(words[chunk] - mean) @ leading
+        lengths[chunk] = np.linalg.norm(reduced, axis=1)
+        units[chunk] = _unit(reduced)
+    return units, lengths
 
 
 def _unit(rows: Array) -> Array:

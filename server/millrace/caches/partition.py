@@ -34,11 +34,12 @@ class Stored:
     question: str
     answer: bytes  # JSON of a StoredAnswer; decoded when it is served
     stored_at: float  # Unix seconds
+    tokens: bytes = b""  # of the question, for an `Aligner`
 
     @property
     def size(self) -> int:
         """Bytes in memory, about."""
-        return _ENTRY_BYTES + getsizeof(self.question) + getsizeof(self.answer)
+        return _ENTRY_BYTES + getsizeof(self.question) + getsizeof(self.answer) + getsizeof(self.tokens)
 
 
 class Partition:

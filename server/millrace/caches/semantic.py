@@ -1,8 +1,8 @@
 """The semantic cache: near questions are found by vector, and served only where every guard agrees.
 
 A lookup goes from the cheap to the dear, and most end early. A vector that takes part of a millisecond finds
-candidates. The guards read the nearest of these. Only where they agree must the comparer, which runs a network, confirm
-that the questions are similar; without one, the cosine of the vectors has to do.
+candidates, which are aligned with the question. The guards read the best of these. Only where they agree must the
+comparer, which runs a network, confirm that the questions are similar; without one, the cosine of the vectors does.
 
 SQLite holds all entries. The first lookup or store of a scope loads it into memory; the least recently used is dropped.
 One worker thread embeds, searches and changes the indexes, so that these never run concurrently and never block the
@@ -30,7 +30,7 @@ from millrace.caches.objections import shown_objection
 from millrace.caches.partition import Partition, Stored, Vector
 from millrace.caches.recent import Recent
 from millrace.caches.worker import StoppedError, Worker
-from millrace.ports import Clock, Comparer, Database, Embedder
+from millrace.ports import Aligner, Clock, Comparer, Database, Embedder
 from millrace.pruning import Pruner
 from millrace.types import Answer, SemanticHit, SemanticMiss, StoredAnswer
 
@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS semantic_answers (
     tenant TEXT NOT NULL,
     stored_at REAL NOT NULL,          -- Unix seconds
     question TEXT NOT NULL,
-    vector BLOB NOT NULL,             -- CRC-32 of the embedder's name, and float16, unit length
+    vector BLOB NOT NULL,             -- CRC-32 of the embedder's name, the vector in float16, tokens
     answer BLOB NOT NULL,             -- JSON of a StoredAnswer
     UNIQUE (scope, question)
 ) STRICT, WITHOUT ROWID
@@ -63,7 +63,7 @@ _DROP = "DELETE FROM semantic_answers WHERE id = ?"
 _RECENT = 64 * 1024
 _RECENT_BYTES = 175  # in memory, of the reading and the vector of a question, per character
 _SELECT_S = 5.0  # for SQLite to read a scope; after that the scope stays unloaded
-_READ = 4  # candidates that the guards read, at most: a partner is among them in 98 % of lookups
+_READ = 4  # candidates that the guards read, at most: a partner is among them in 97 % of lookups
 _STARTING_S = 3.0  # that a lookup may take while the comparer starts, once; it is ready after half a second
 _ASIDE = 8  # the part of the memory that the recent questions may use, and that the answers still to be stored may
 _CLOSING_S = 2.0  # at shutdown, for stores still queued
@@ -78,6 +78,7 @@ class SqliteSemanticCache:
         self,
         database: Database,
         embedder: Embedder,
+        aligner: Aligner | None = None,
         comparer: Comparer | None = None,
         *,
         ttl_s: float,
@@ -93,6 +94,7 @@ class SqliteSemanticCache:
     ) -> None:
         self._database = database
         self._embedder = embedder
+        self._aligner = aligner
         self._comparer = comparer
         self._mark = zlib.crc32(embedder.name.encode()).to_bytes(4)  # of vectors that can be compared
         self._ttl_s = ttl_s
@@ -214,10 +216,19 @@ class SqliteSemanticCache:
         after = self._wall() - self._ttl_s
         # Expired entries are gone already, unless the clock was set back.
         fresh = [(cosine, entry) for cosine, entry in near if entry.stored_at > after]
-        candidates = [(cosine, entry) for cosine, entry in fresh if cosine >= self._embedder.threshold][:_READ]
+        candidates = self._best(text, [each for each in fresh if each[0] >= self._embedder.threshold])
         if not candidates:
             return SemanticMiss(reason="nothing near", similarity=fresh[0][0] if fresh else None)
         return self._agreed(text, candidates)
+
+    def _best(self, text: str, candidates: list[tuple[float, Stored]]) -> list[tuple[float, Stored]]:
+        """Return the candidates to read, the best first."""
+        if self._aligner is not None and candidates:
+            others = [entry.tokens for _, entry in candidates]
+            alignments = self._aligner.align(self._aligner.tokens(text), others)
+            aligned = zip(alignments, (entry for _, entry in candidates), strict=True)
+            candidates = sorted((each for each in aligned if each[0] >= self._aligner.least), key=lambda each: -each[0])
+        return candidates[:_READ]
 
     def _agreed(self, text: str, candidates: list[tuple[float, Stored]]) -> Found | list[Stored]:
         """Return a hit or those that pass all guards, or the objection to the nearest."""
@@ -253,13 +264,14 @@ class SqliteSemanticCache:
     def _store(self, scope: bytes, tenant: str, question: str, answer: Answer, now: float) -> None:
         if self._contained(question) is not None:
             return
-        entry = Stored(f"sem_{secrets.token_hex(12)}", question, msgspec.json.encode(answer.stored(now)), now)
+        encoded = msgspec.json.encode(answer.stored(now))
+        entry = Stored(f"sem_{secrets.token_hex(12)}", question, encoded, now, self._tokens(question))
         if entry.size > self._largest:
             return
         vector = self._embed(question)
         partition = self._partition(scope)
         partition.put(entry, vector)
-        row = (entry.id, scope, tenant, now, question, self._mark + vector.astype(np.float16).tobytes(), entry.answer)
+        row = (entry.id, scope, tenant, now, question, self._blob(vector, entry.tokens), entry.answer)
         size = len(question) + len(row[5]) + len(entry.answer)
         self._unwritten[entry.id] = scope, entry, vector
         if not self._database.write(
@@ -325,16 +337,25 @@ class SqliteSemanticCache:
             lambda connection: _newest(connection.execute(_SCOPE, parameters), self._memory_bytes), within_s=_SELECT_S
         )
         for id_, question, answer, stored_at, blob in reversed(rows):
-            partition.put(Stored(id_, question, answer, stored_at), self._vector(question, blob))
+            vector, tokens = self._found_by(question, blob)
+            partition.put(Stored(id_, question, answer, stored_at, tokens), vector)
         for entry, vector in unwritten:
             partition.put(entry, vector)
         return partition
 
-    def _vector(self, question: str, blob: bytes) -> Vector:
-        """Return the vector of a row. One by another embedder, or another version of it, is of no use."""
-        if blob.startswith(self._mark) and len(blob) == len(self._mark) + 2 * self._embedder.dimensions:
-            return np.frombuffer(blob, np.float16, offset=len(self._mark)).astype(np.float32)
-        return self._embedder.embed(question)
+    def _blob(self, vector: Vector, tokens: bytes) -> bytes:
+        return self._mark + vector.astype(np.float16).tobytes() + tokens
+
+    def _found_by(self, question: str, blob: bytes) -> tuple[Vector, bytes]:
+        """Return vector and tokens of a row. Those of another embedder, or another version of it, are of no use."""
+        end = len(self._mark) + 2 * self._embedder.dimensions
+        if blob.startswith(self._mark) and len(blob) >= end:
+            vector = np.frombuffer(blob, np.float16, self._embedder.dimensions, len(self._mark))
+            return vector.astype(np.float32), blob[end:] or self._tokens(question)
+        return self._embedder.embed(question), self._tokens(question)
+
+    def _tokens(self, question: str) -> bytes:
+        return b"" if self._aligner is None else self._aligner.tokens(question)
 
     def _queue_index_step(self, scope: bytes) -> None:
         """Queue the next step of a scope's index, if it needs one. Lookups run between two steps."""

@@ -1,0 +1,203 @@
+"""`python -m tests.bench.semantic`: what the semantic cache costs, in time and memory, and how fast it answers.
+
+A new server is asked until it has made 10,000 lookups, each of which a model answers. Then a scope of 100,000 stored
+questions is written to its disk, loaded again, and asked for rewordings of them.
+"""
+
+import asyncio
+import sqlite3
+import statistics
+import subprocess
+import tempfile
+import time
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import islice
+from pathlib import Path
+
+import click
+import numpy as np
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from millrace.caches.finder import Finder
+from millrace.caches.guards import Question, agree, self_contained
+from millrace.caches.partition import Partition, Stored
+from millrace.stores.database import FILE
+from tests.bench import questions
+from tests.bench.pace import Pace
+from tests.bench.processes import OTHER_CORES, SERVER_CORE, Clients, Measured, listening, port_of, pss, started
+from tests.bench.rounds import set_pace
+from tests.bench.targets import configuration, free_port
+
+Figures = list[tuple[str, float]]
+
+FIELDS = {"model": "large"}
+BATCH_S = 1.0
+QUIET_S = 2.0  # without CPU time, after which all is loaded and indexed
+HITS = 1500  # rewordings that are asked for
+ROOMY = f"memory_bytes = {2**31}\n"  # of the caches: 100,000 entries and their index
+
+
+@asynccontextmanager
+async def serving(folder: Path, provider: int, more: str = "") -> AsyncIterator[tuple[Measured, int]]:
+    """Run a server with a semantic cache alone."""
+    port = free_port()
+    config = configuration(folder, port, provider, caches=True)
+    text = config.read_text().replace("exact = true", "exact = false") + more
+    config.write_text(text.replace("[server]\n", f"[server]\nmemory_bytes = {2**32}\n"))
+    silent = subprocess.DEVNULL
+    async with started(
+        "server", "serve", "--config", str(config), cores=SERVER_CORE, stdout=silent, stderr=silent
+    ) as measured:
+        await listening(port)
+        yield measured, port
+        measured.process.terminate()
+        await measured.process.wait()
+
+
+async def quiet(server: Measured) -> None:
+    """Wait until the server does nothing."""
+    before = -1.0
+    while server.cpu_s - before > 0.1 * QUIET_S:
+        before = server.cpu_s
+        await asyncio.sleep(QUIET_S)
+
+
+async def begin(folder: Path, provider: int, clients: Clients, lookups: int) -> Figures:
+    """Start a server, and have it look up new questions. Return figures."""
+    began = time.perf_counter()
+    async with serving(folder, provider) as (server, port):
+        idle = pss(server.process.pid) / 1024
+        await clients.do("open", port=port, connections=1, negotiated=False)
+        asking = {"fields": FIELDS}
+        await clients.do("firsts", at_once=1, rounds=1, every_s=0, asking={"seed": "first", **asking})
+        answered = time.perf_counter() - began
+        firsts = await clients.do("firsts", at_once=1, rounds=100, every_s=0.02, asking={"seed": "one", **asking})
+        await clients.do("close")
+        await clients.do("open", port=port, connections=16, negotiated=False)
+        asked, before = 101, server.cpu_s
+        while asked < lookups:
+            again = [f"How {verb} I reset router {number}?" for number in range(8) for verb in ("do", "can")]
+            burst = await clients.do("burst", seconds=BATCH_S, asking={"seed": f"stored {asked}", **asking})
+            asked += int(burst["asked"])
+            hits = await clients.do("burst", seconds=0.05, asking={"again": again, **asking})
+            asked += int(hits["asked"])
+        used = server.cpu_s - before
+        await clients.do("close")
+        await quiet(server)
+        return [
+            ("start to first answer, s", answered),
+            ("serving process before the first request, MiB (PSS)", idle),
+            ("all processes after the lookups, MiB (PSS)", server.kib / 1024),
+            ("first token of a new question at 1, p50 ms", firsts["p50_ms"]),
+            ("CPU per new question, ms, children included", 1000 * used / asked),
+        ]
+
+
+def write(data: Path, finder: Finder, stored: list[str]) -> None:
+    """Write questions into the scope that was asked before."""
+    mark = zlib.crc32(finder.name.encode()).to_bytes(4)
+    with sqlite3.connect(data / FILE) as connection:
+        row = connection.execute("SELECT scope, tenant, answer FROM semantic_answers LIMIT 1").fetchone()
+        connection.execute("DELETE FROM semantic_answers")
+        connection.executemany(
+            "INSERT INTO semantic_answers VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                (f"sem_{number:024x}", row[0], row[1], time.time(), text, mark + vector.tobytes(), row[2])
+                for number, text in enumerate(stored)
+                for vector in (finder.embed(text).astype(np.float16),)
+            ),
+        )
+    connection.close()
+
+
+def rewordings(stored: list[str]) -> list[str]:
+    """Return questions that the guards take for stored ones."""
+    pairs = ((text, text.replace("how do i", "how can i")) for text in stored if text.startswith("how do i"))
+    good = (
+        other
+        for text, other in pairs
+        if self_contained(other) is None and agree(Question.read(text), Question.read(other), False) is None
+    )
+    return list(islice(good, 2 * HITS))
+
+
+async def hit(folder: Path, provider: int, clients: Clients, asked: list[str]) -> Figures:
+    """Ask for rewordings of what is stored. Return figures."""
+    async with serving(folder, provider, ROOMY) as (server, port):
+        await clients.do("open", port=port, connections=1, negotiated=False)
+        await clients.do("firsts", at_once=1, rounds=1, every_s=0, asking={"again": asked[-1:], "fields": FIELDS})
+        await quiet(server)
+        singles, crowd = asked[:200], asked[200:-1]
+        asking = {"again": singles, "fields": FIELDS}
+        firsts = await clients.do("firsts", at_once=1, rounds=len(singles), every_s=0.02, asking=asking)
+        await clients.do("close")
+        await clients.do("open", port=port, connections=16, negotiated=False)
+        before = server.cpu_s
+        burst = await clients.do("burst", seconds=5.0, asking={"again": crowd, "fields": FIELDS})
+        used = server.cpu_s - before
+        await clients.do("close")
+        return [
+            ("hit, first token at 1, p50 ms", firsts["p50_ms"]),
+            ("hit, first token at 1, p99 ms", firsts["p99_ms"]),
+            ("hits a second, on one core", burst["per_s"]),
+            ("CPU per hit, ms, children included", 1000 * used / burst["asked"]),
+            ("hits asked in the burst, of so many different ones", burst["asked"] / len(crowd)),
+        ]
+
+
+def find(finder: Finder, stored: list[str]) -> float:
+    """Return the median milliseconds to find candidates for a new question."""
+    held = Partition(finder.dimensions, 4000)
+    for text in stored:
+        held.put(Stored(text, text, b"", 0.0), finder.embed(text))
+    while held.needs_catch_up:
+        held.catch_up()
+    taken = []
+    for text in islice(questions.new("asked"), 1000):
+        began = time.perf_counter()
+        held.nearest(finder.embed(text))
+        taken.append(1000 * (time.perf_counter() - began))
+    return statistics.median(taken)
+
+
+async def bench(lookups: int, count: int, console: Console) -> Figures:
+    """Run all; return the figures."""
+    finder = Finder()
+    stored = list(islice(questions.new("stored"), count))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        async with (
+            started("-m", "tests.bench.upstream", cores=OTHER_CORES) as provider,
+            started("-m", "tests.bench.generator", cores=OTHER_CORES, stdin=subprocess.PIPE) as generator,
+        ):
+            provider_port, clients = await port_of(provider), Clients(generator)
+            await set_pace(provider_port, Pace(5))
+            console.print(f"asking {lookups} new questions")
+            figures = await begin(folder, provider_port, clients, lookups)
+            console.print(f"storing {count} questions")
+            await asyncio.to_thread(write, folder / "data", finder, stored)
+            asked = await asyncio.to_thread(rewordings, stored)
+            console.print(f"asking for {len(asked)} of them in other words, once they are loaded and indexed")
+            figures += await hit(folder, provider_port, clients, asked)
+    console.print("finding candidates among them")
+    return [*figures, ("candidates found, p50 ms", find(finder, stored))]
+
+
+@click.command()
+@click.option("--lookups", default=10_000, show_default=True, help="New questions, before the memory is measured.")
+@click.option("--stored", default=100_000, show_default=True, help="Questions in the scope that is asked for hits.")
+def main(lookups: int, stored: int) -> None:
+    """Measure the semantic cache alone. Some minutes."""
+    uvloop.install()
+    table = Table("", "", title=f"semantic cache, {lookups} lookups, {stored} stored")
+    for what, figure in asyncio.run(bench(lookups, stored, Console(stderr=True))):
+        table.add_row(what, f"{figure:.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
