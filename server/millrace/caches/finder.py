@@ -41,7 +41,7 @@ class Finder:
     dimensions = HASHED + DIRECTIONS
     strict = False
     threshold = 0.5  # 99 % of the partners at .70 or more of MiniLM are above it
-    least = 0.6  # alignment of a candidate; of the pairs that the guards let through, 99.5 % are above it
+    least = 0.65  # alignment of a candidate; of the pairs that the guards let through, 99.5 % are above it
 
     def __init__(self, folder: Path | None = None) -> None:
         """Look for the installed weights, or those in a folder. Raises `WeightsError` if there are none."""

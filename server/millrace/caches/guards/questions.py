@@ -19,6 +19,7 @@ _MADE = r"(?:author|writer|painter|inventor|composer|discoverer|founder|creator)
 _TELL = r"(?:tell|explain|show|describe|teach|give|list|name|state|provide|define|outline|find|share)"
 
 # Applied in order: politeness first, then whole frames, then single words.
+_SPACES = re.compile(r" +")
 _FRAMES = tuple(
     (re.compile(rf"(?<!\S)(?:{pattern})(?:(?!\S)|(?<=\s))"), replacement)
     for pattern, replacement in (
@@ -143,8 +144,11 @@ _PRESENT = frozenset({"is", "are", "am", "do", "does"})
 
 def read(text: str) -> str:
     """Replace the frame of a question by one marked word: `?how` for `what is the best way to`."""
+    is_tidy = False
     for pattern, replacement in _FRAMES:
-        text = re.sub(r" +", " ", pattern.sub(replacement, text)).strip()
+        text, found = pattern.subn(replacement, text)
+        if found or not is_tidy:
+            text, is_tidy = _SPACES.sub(" ", text).strip(), True
     return text
 
 

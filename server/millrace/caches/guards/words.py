@@ -7,6 +7,7 @@ a question word that `questions` has read.
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 NAME = "_"
 NUMBER = "#"
@@ -180,6 +181,7 @@ def spelled(word: str) -> str:
     return word
 
 
+@lru_cache(maxsize=4096)
 def lemmas(word: str) -> frozenset[str]:
     """Return every possible dictionary form of a word, itself included."""
     word = spelled(word)
