@@ -239,3 +239,15 @@ async def test_a_comparer_that_fails_is_a_miss(database: SqliteDatabase) -> None
     comparer.late[0].set_exception(ComparingError("it was killed"))
     assert await asked == SemanticMiss(reason="the lookup failed", similarity=None)
     await cache.close()
+
+
+async def test_an_answer_that_cannot_be_read_is_a_miss(
+    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although all else agreed."""
+    cache = cache_of(database, Hashing(), None, Scripted(1.0))
+    cache.store(SCOPE, "tenant", ASKED, answer("So."))
+    await stored(cache)
+    monkeypatch.setattr(semantic, "StoredAnswer", int)
+    assert await cache.find(SCOPE, ASKED) == SemanticMiss(reason="the lookup failed", similarity=None)
+    await cache.close()

@@ -11,7 +11,7 @@ import pytest
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.minilm import MiniLM
-from millrace.caches.finder import Finder
+from millrace.caches.finder import MOST_ALIGNED, Finder
 from millrace.caches.partition import Partition, Stored, Vector
 from millrace.ports import Embedder
 from millrace.stores.database import SqliteDatabase
@@ -135,3 +135,34 @@ async def test_rows_of_another_version_are_embedded_again(
     assert isinstance(found, SemanticHit)
     assert found.answer.text == "kept"
     await cache.close()
+
+
+@with_minilm
+async def test_one_that_says_the_same_is_told_from_many_that_differ_in_a_word(database: SqliteDatabase) -> None:
+    """Their words are nearly all those of the question, its own are others."""
+    finder = Finder()
+    towns = [
+        f"{first}{second}" for first in ("Bar", "El", "Kor", "Mar", "Tor") for second in ("by", "den", "lo", "ton")
+    ]
+    cache = cache_of(database, finder, finder)
+    for town in towns:
+        cache.store(SCOPE, "tenant", f"How many people live in {town}?", answer("wrong"))
+    cache.store(SCOPE, "tenant", "What is the population of Oslo?", answer("right"))
+    await stored(cache)
+    near = cache._partitions[SCOPE].nearest(finder.embed("How many people live in Oslo?"))
+    best = cache._best("How many people live in Oslo?", near)
+    assert "What is the population of Oslo?" not in [entry.question for _, entry in near[:4]]
+    assert "What is the population of Oslo?" in [entry.question for _, entry in best]
+    await cache.close()
+
+
+@with_minilm
+def test_alignments_are_bounded() -> None:
+    """Also of texts without words, and of long ones, of which only some tokens count."""
+    finder = Finder()
+    texts = ["", "?", "a", ASKED, REWORDED, "word " * 500, " ".join(f"w{number}" for number in range(500))]
+    tokens = [finder.tokens(text) for text in texts]
+    for one in tokens:
+        assert all(-1 <= alignment <= 1.001 for alignment in finder.align(one, tokens))
+    assert finder.align(tokens[3], [tokens[3]])[0] > 0.999
+    assert max(map(len, tokens)) <= 2 * MOST_ALIGNED

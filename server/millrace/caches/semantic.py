@@ -15,15 +15,16 @@ import sqlite3
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
 from millrace import log
+from millrace.caches.embedders.process import ComparingError
 from millrace.caches.exact import SHARE
 from millrace.caches.guards import Question, agree, self_contained
 from millrace.caches.objections import shown_objection
@@ -69,6 +70,7 @@ _ASIDE = 8  # the part of the memory that the recent questions may use, and that
 _CLOSING_S = 2.0  # at shutdown, for stores still queued
 
 Found = SemanticHit | SemanticMiss
+T = TypeVar("T")
 
 
 class SqliteSemanticCache:
@@ -154,14 +156,14 @@ class SqliteSemanticCache:
         if self._closed or self._waiting >= self._max_waiting:
             return SemanticMiss(reason="too many lookups at once", similarity=None)
         self._waiting += 1
-        lookup = self._worker.submit_lookup(lambda: self._find_or_miss(scope, question))
+        lookup = self._worker.submit_lookup(lambda: _or_miss(lambda: self._find(scope, question)))
         try:
             async with asyncio.timeout(self._deadline_s) as deadline:
                 found = await asyncio.wrap_future(lookup)
                 return await self._confirmed(question, found, deadline) if isinstance(found, list) else found
         except TimeoutError:  # the timeout has cancelled the lookup if the worker had not started it
             return _late(lookup)
-        except (StoppedError, RuntimeError):  # the comparer has said why
+        except (StoppedError, ComparingError):  # the comparer has said why
             return SemanticMiss(reason="the lookup failed", similarity=None)
         finally:
             self._waiting -= 1
@@ -198,13 +200,6 @@ class SqliteSemanticCache:
             self.skipped += 1
         elif error is not None:
             log.get().error("semantic entry not kept", exc_info=error)
-
-    def _find_or_miss(self, scope: bytes, text: str) -> Found | list[Stored]:
-        try:
-            return self._find(scope, text)
-        except BaseException as error:  # also a panic of the tokenizer; a model can still answer
-            log.get().error("semantic lookup failed", exc_info=error)
-            return SemanticMiss(reason="the lookup failed", similarity=None)
 
     def _find(self, scope: bytes, text: str) -> Found | list[Stored]:
         """Return what is found, or those candidates that are still to be compared."""
@@ -253,13 +248,16 @@ class SqliteSemanticCache:
     async def _confirmed(self, text: str, agreed: list[Stored], deadline: asyncio.Timeout) -> Found:
         """Return the one that is most similar, if it is similar enough."""
         assert self._comparer is not None, "it is asked only if there is one"
-        if self._comparer.is_starting:
+        if self._comparer.is_starting and not deadline.expired():
             deadline.reschedule(asyncio.get_running_loop().time() + max(self._deadline_s, _STARTING_S))
         cosines = await asyncio.wrap_future(self._comparer.compare(text, [entry.question for entry in agreed]))
         cosine, index = max((cosine, -index) for index, cosine in enumerate(cosines))
         if cosine < self._comparer.threshold:
             return SemanticMiss(reason="nothing near", similarity=cosine)
-        return await asyncio.wrap_future(self._worker.submit_lookup(lambda: _hit(min(cosine, 1.0), agreed[-index])))
+        entry = agreed[-index]
+        return await asyncio.wrap_future(
+            self._worker.submit_lookup(lambda: _or_miss(lambda: _hit(min(cosine, 1.0), entry)))
+        )
 
     def _store(self, scope: bytes, tenant: str, question: str, answer: Answer, now: float) -> None:
         if self._contained(question) is not None:
@@ -381,6 +379,14 @@ def _newest(rows: Iterable[tuple[Any, ...]], size: int) -> list[tuple[Any, ...]]
             break
         found.append(row)
     return found
+
+
+def _or_miss(work: Callable[[], T]) -> T | SemanticMiss:
+    try:
+        return work()
+    except BaseException as error:  # also a panic of the tokenizer; a model can still answer
+        log.get().error("semantic lookup failed", exc_info=error)
+        return SemanticMiss(reason="the lookup failed", similarity=None)
 
 
 def _hit(cosine: float, entry: Stored) -> SemanticHit:
