@@ -130,7 +130,9 @@ async def hit(folder: Path, provider: int, clients: Clients, asked: list[str]) -
     async with serving(folder, provider, ROOMY) as (server, port):
         await clients.do("open", port=port, connections=1, negotiated=False)
         await clients.do("firsts", at_once=1, rounds=1, every_s=0, asking={"again": asked[-1:], "fields": FIELDS})
+        await clients.do("close")
         await quiet(server)
+        await clients.do("open", port=port, connections=1, negotiated=False)
         singles, crowd = asked[:200], asked[200:-1]
         asking = {"again": singles, "fields": FIELDS}
         firsts = await clients.do("firsts", at_once=1, rounds=len(singles), every_s=0.02, asking=asking)

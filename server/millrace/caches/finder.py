@@ -10,7 +10,7 @@ differ from it in one word only from one that says the same in other words.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class Finder:
 
     def load(self) -> None:
         """Load what `embed` needs; the first call of it does so otherwise. Blocks for about 0.2 s."""
-        self._loaded  # noqa: B018 - for its effect
+        _load(self._folder)
 
     def embed(self, text: str) -> Array:
         """Return a vector of unit length, shape (256,)."""
@@ -89,15 +89,20 @@ class Finder:
     def _ids(self, text: str) -> list[int]:
         return self._loaded[0].encode(text, add_special_tokens=False).ids or [_UNKNOWN]
 
-    @cached_property
+    @property
     def _loaded(self) -> tuple[Any, NDArray[np.float16], Array, Array]:
-        """The tokenizer and, for each token, a unit vector, its length in a sum, and its weight in an alignment."""
-        words = tensors(self._folder)[WORDS]
-        # Words are numbered by falling frequency, so the logarithm of the number tells how rare one is (Zipf's law).
-        ranks = np.maximum(0, np.arange(len(words), dtype=np.float32) - _WORDS)
-        rarity = np.log(_COMMON + ranks) - np.float32(2.5)
-        units, lengths = _reduced(words)
-        return tokenizer(self._folder), units, lengths * rarity, rarity**_SHARPNESS
+        return _load(self._folder)
+
+
+@cache
+def _load(folder: Path) -> tuple[Any, NDArray[np.float16], Array, Array]:
+    """Return the tokenizer and, for each token, a unit vector, its length in a sum, and its weight in an alignment."""
+    words = tensors(folder)[WORDS]
+    # Words are numbered by falling frequency, so the logarithm of the number tells how rare one is (Zipf's law).
+    ranks = np.maximum(0, np.arange(len(words), dtype=np.float32) - _WORDS)
+    rarity = np.log(_COMMON + ranks) - np.float32(2.5)
+    units, lengths = _reduced(words)
+    return tokenizer(folder), units, lengths * rarity, rarity**_SHARPNESS
 
 
 def _reduced(words: Array) -> tuple[NDArray[np.float16], Array]:
