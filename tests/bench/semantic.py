@@ -133,9 +133,9 @@ async def hit(folder: Path, provider: int, clients: Clients, asked: list[str]) -
         await clients.do("close")
         await quiet(server)
         await clients.do("open", port=port, connections=1, negotiated=False)
-        singles, crowd = asked[:200], asked[200:-1]
+        singles, crowd = asked[:100], asked[100:-1]
         asking = {"again": singles, "fields": FIELDS}
-        firsts = await clients.do("firsts", at_once=1, rounds=len(singles), every_s=0.02, asking=asking)
+        firsts = await clients.do("firsts", at_once=1, rounds=len(singles), every_s=0.01, asking=asking)
         await clients.do("close")
         await clients.do("open", port=port, connections=16, negotiated=False)
         before = server.cpu_s
