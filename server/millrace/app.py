@@ -26,6 +26,7 @@ __all__ = ["create_app", "new_loop", "server"]
 
 SWITCH_S = 0.001  # how long a thread may hold Python's lock while the loop waits for it
 GRACE_S = 10  # for what still runs once the server has drained
+KEEP_ALIVE_S = 75  # of an idle connection over HTTP, unless `handshake_timeout_s` is less; clients keep theirs for 5 s
 
 
 def create_app(settings: Settings, claim: Claim | None = None) -> Starlette:
@@ -87,6 +88,7 @@ def server(settings: Settings, claim: Claim | None = None) -> Server:
             ws_ping_interval=limits.HEARTBEAT_S,
             ws_ping_timeout=limits.HEARTBEAT_S,
             timeout_graceful_shutdown=GRACE_S,
+            timeout_keep_alive=KEEP_ALIVE_S,
             log_level="warning",
             access_log=False,
             server_header=False,

@@ -353,8 +353,8 @@ def _invalid_model(model: Any, path: str, environ: Mapping[str, str]) -> Iterato
     if not key:
         advice = f"run: export {variable}=... (or leave api_key_env out)"
         yield Fault(f"{path}.api_key_env", f"the variable {variable} is not set; {advice}")
-    elif not key.isprintable() or key != key.strip():
-        yield Fault(f"{path}.api_key_env", f"the variable {variable} holds white space or control characters")
+    elif not (key.isascii() and key.isprintable()) or key != key.strip():
+        yield Fault(f"{path}.api_key_env", f"the variable {variable} holds white space, or characters that no key has")
 
 
 def _is_http(url: str) -> bool:

@@ -5,11 +5,13 @@ import shutil
 import ssl
 import subprocess
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from millrace.errors import UpstreamError
+from millrace.types import Message, Prompt
 from millrace.upstreams import pushing
 from millrace.upstreams.connections import Connections
 from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint
@@ -84,6 +86,74 @@ async def test_what_is_no_answer_is_none(sent: bytes, code: str, told: str) -> N
         with pytest.raises(UpstreamError, match=told) as raised:
             await attempt.done
         assert raised.value.code.startswith(code)
+
+
+async def test_two_responses_to_one_request_free_no_connection() -> None:
+    """Whoever got the connection next would read the second one."""
+    async with scripted_provider(says(ANSWER + ANSWER, then=stay)) as provider:
+        answers = await asyncio.gather(*(words(provider.upstream) for _ in range(4)))
+        answers += [await words(provider.upstream) for _ in range(3)]
+        assert answers == ["Hello"] * 7
+        assert len(provider.lines) == 7
+
+
+async def test_a_pause_after_the_end_is_nobodys() -> None:
+    """The connection may carry another answer by then."""
+    async with scripted_provider(says(ANSWER, then=stay)) as provider:
+        attempt = provider.upstream.open(CALL)
+        await attempt.done
+        await attempt.task
+        attempt.pause()
+        assert [await words(provider.upstream) for _ in range(3)] == ["Hello"] * 3
+
+
+async def test_a_refusal_before_the_request_was_read_ends_the_connection() -> None:
+    """Else the rest of the request would stand before the next one."""
+    refused = b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 2\r\n\r\n{}"
+    long = replace(CALL, prompt=Prompt(messages=(Message(role="user", parts=("word " * 4_000_000,)),)))
+    asked: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(writer)
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(refused if b"Content-Length: 2" in head else ANSWER)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    endpoint = UpstreamEndpoint(
+        base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", api_key=None, **PATIENCE
+    )
+    async with Connections() as connections:
+        upstream = OpenAIUpstream(connections, endpoint, lambda: 0.0)
+        attempt = upstream.open(long)
+        with pytest.raises(UpstreamError, match="413"):
+            await attempt.done
+        await attempt.task
+        assert await words(upstream) == "Hello"
+    assert len(asked) == 2
+    for writer in asked:
+        writer.close()
+    server.close()
+
+
+async def test_what_is_compressed_inflates_piece_by_piece() -> None:
+    """A bomb is given up where the reader has had enough, not where it ends."""
+    packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+    bomb = packer.compress(b"data: " + b"x" * 100_000_000) + packer.flush()
+    head = PLAIN + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+    taken: list[int] = []
+    async with scripted_provider(says(head + bomb, then=stay)) as provider:
+        attempt = provider.upstream.open(CALL)
+        feed = attempt._body.feed
+
+        def counted(chunk: bytes) -> list[bytes]:
+            taken.append(len(chunk))
+            return feed(chunk)
+
+        attempt._body.feed = counted  # type: ignore[method-assign]
+        with pytest.raises(UpstreamError):
+            await attempt.done
+    assert max(taken) <= 2**20
+    assert sum(taken) < 50_000_000
 
 
 @pytest.fixture(scope="module")

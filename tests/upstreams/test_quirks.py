@@ -9,10 +9,10 @@ import pytest
 
 from millrace import settings
 from millrace.errors import UpstreamError
-from millrace.types import Call, Message, Prompt, ToolCall
+from millrace.types import Call, Format, Message, Prompt, ToolCall
 from millrace.upstreams import chat
 from millrace.upstreams.quirks import DROPPABLE, LEARNED_S, PRESETS, Quirks, change_for
-from tests.support.provider import CALL, DONE, END, HEAD, Provider, Script, body, event, says, scripted_provider
+from tests.support.provider import CALL, DONE, END, HEAD, Provider, Script, body, event, says, scripted_provider, stay
 
 ID = "call_" + "0123456789" * 4  # longer than OpenAI takes
 TURNS = (
@@ -156,6 +156,33 @@ def test_what_helps_is_another_request() -> None:
             change = change_for(refusal, sent(ASKED))
             assert change is not None
             assert chat.fields_of(ASKED, change.applied(Quirks())) != sent(ASKED)
+
+
+def test_a_name_that_a_client_made_up_is_left_out_of_its_messages_alone() -> None:
+    """Else it would take a field of the same name from everybody's requests."""
+    message = Message(role="assistant", parts=("Hi",), own_fields={"response_format": 1, "messages": 2, "x": 3})
+    prompt = Prompt(messages=(message,), format=Format(kind="json_object"))
+    asked = Call(model=CALL.model, prompt=prompt)
+    for name in ("response_format", "messages", "x"):
+        change = change_for(f"messages.0.{name}: Extra inputs are not permitted ('{name}')", sent(asked))
+        assert change is not None
+        assert not change.is_of_the_provider
+        fields = chat.fields_of(asked, change.applied(Quirks()))
+        assert fields["response_format"] == {"type": "json_object"}
+        assert name not in fields["messages"][0]
+
+
+async def test_what_does_not_help_is_not_remembered() -> None:
+    """A refusal may name a field and mean something else."""
+    asked = Call(model=CALL.model, prompt=Prompt(messages=CALL.prompt.messages, extras={"user": "ann"}))
+    error = json.dumps({"error": {"message": "messages with role 'user' must not be empty"}})
+    refused = f"HTTP/1.1 400 No\r\nContent-Length: {len(error)}\r\n\r\n{error}".encode()
+    async with scripted_provider(says(refused, then=stay)) as provider:
+        for _ in range(2):
+            attempt = provider.upstream.open(asked)
+            with pytest.raises(UpstreamError, match="must not be empty"):
+                await attempt.done
+        assert ["user" in body for _, body in provider.requests] == [True, False, True, False]
 
 
 ANSWER = HEAD + body(event("Hi", "stop"), DONE) + END

@@ -77,7 +77,8 @@ class Health:
         record.failures.add(now)
         record.causes[cause if cause in record.causes or len(record.causes) < MAX_CAUSES else _OTHER] += 1
         if retry_after_ms is not None:
-            record.waits_until = now + min(retry_after_ms / 1000, MOST_WAIT_S)
+            until = now + min(retry_after_ms / 1000, MOST_WAIT_S)
+            record.waits_until = max(until, record.waits_until or until)
         left_out = self._warnings.passes((tier, cause))
         if left_out is not None:
             more = {"left_out": left_out} if left_out else {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from millrace import log, pricing
 from millrace.errors import MillraceError, UpstreamError
-from millrace.memory import Hold, MemoryBudget, full
+from millrace.memory import Hold, MemoryBudget, Shares, full
 from millrace.ports import Admission, Backlog, Clock, EmbeddingsCall, EmbeddingsUpstream, Ledger, Limiter
 from millrace.principal import Principal
 from millrace.runs.intake import backlogged
@@ -59,7 +59,7 @@ class Embeddings:
         self._backlog = backlog
         self._memory = memory
         self._wall = wall
-        self._max_running = max_running
+        self._places = Shares(lambda: max_running - self.running, memory.are_many)
         self._calls: dict[EmbeddingsCall, str] = {}  # that run or whose answer is sent, with their keys
         self._halted: dict[EmbeddingsCall, MillraceError] = {}  # why they were ended here
 
@@ -85,15 +85,20 @@ class Embeddings:
     ) -> AsyncIterator[Embedded]:
         if self._backlog.is_full:
             raise backlogged()
-        if self.running >= self._max_running:
+        if self._places.lack(principal.tenant, 1) > 0:
             raise full()
         likely = self._charge(Usage(input_tokens=asked.tokens, estimated=True), Outcome.RUNNING)
         admission = self._limiter.admit(principal, likely.cost, asked.tokens)
-        row = _Row(request_id, principal, self._wall, self._ledger, admission, likely)
-        call = self._upstream.open(body, held)
+        try:
+            row = _Row(request_id, principal, self._wall, self._ledger, admission, likely)
+            call = self._upstream.open(body, held)
+        except BaseException:
+            admission.settle(pricing.ZERO, 0)
+            raise
         self._calls[call] = principal.key_id
         try:
-            yield await self._settled(call, row)
+            with self._places.one(principal.tenant):
+                yield await self._settled(call, row)
         finally:
             del self._calls[call]
             self._halted.pop(call, None)

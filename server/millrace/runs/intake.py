@@ -93,9 +93,7 @@ class Intake:
             paths=create.paths,
             not_passed_on=tuple(f"without {name}" for name in create.not_passed_on),
         )
-        size = request.memory_bytes
-        held.resize(bytes_while_running(size))
-        self._runs.kept.check_fits(principal.tenant, size)
+        self._make_room(request, held)
         return request
 
     async def start(
@@ -110,7 +108,7 @@ class Intake:
             return run  # even if the conversation it continued is no longer kept
         try:
             async with asyncio.timeout(self._seconds_left(request)) as patience:
-                request = await self._prepared(request, last)
+                prepared = await self._prepared(request, last)
         except TimeoutError:
             if not patience.expired():
                 raise
@@ -119,11 +117,20 @@ class Intake:
             return run
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
             return run  # it was started meanwhile
+        if prepared.prompt is not request.prompt:  # what is referred to counts as if it had been sent
+            self._make_room(prepared, held)
+        request = prepared
         if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
             raise backlogged()
         likely = choice.likely(request, self._catalog)
         admission = self._limiter.admit(principal, likely.cost, likely.tokens)
         return self._runs.start(request, admission, repeat, held=held)
+
+    def _make_room(self, request: Request, held: Hold) -> None:
+        """Hold what a request holds while it runs. Raises `overloaded` if that does not fit, now or once it is kept."""
+        size = request.memory_bytes
+        held.resize(bytes_while_running(size))
+        self._runs.kept.check_fits(request.tenant, size)
 
     def drop(self, request: Request, held: Hold) -> Run:
         """Give a request that was cancelled while it waited its first event and its terminal."""

@@ -5,13 +5,13 @@ httptools parses (llhttp). Nothing is awaited between the bytes of a read and th
 
 import asyncio
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import httptools
 from multidict import CIMultiDict
 
-from millrace.upstreams.exchange import ResponseError, Take
+from millrace.upstreams.exchange import READ_BYTES, ResponseError, Take
 
 MAX_HEAD = 128 * 1024  # bytes of all headers
 
@@ -29,6 +29,7 @@ class Exchange:
         self._parser = httptools.HttpResponseParser(self)
         self._head_bytes = 0
         self._is_informational = False  # a 1xx, which comes before the response
+        self._is_reusable = False  # what the parser says at the end; the connection can carry another request
         self._decoder: zlib._Decompress | None = None
         self._early: list[bytes] = []  # of the body, before anybody reads it
         self._is_wanted = True  # the body
@@ -59,12 +60,14 @@ class Exchange:
         await asyncio.wait((self.whole,), timeout=within_s)
 
     def pause(self) -> None:
-        """Read no more, so that the provider must wait."""
-        self._connection.pause()
+        """Read no more, so that the provider must wait. Once the body has ended, the connection may be another's."""
+        if not self.whole.done():
+            self._connection.pause()
 
     def resume(self) -> None:
         """Read on."""
-        self._connection.resume()
+        if not self.whole.done():
+            self._connection.resume()
 
     def close(self) -> None:
         """Close the connection, unless the response is complete: then it is free for another request."""
@@ -81,7 +84,11 @@ class Exchange:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self.fail(ResponseError(str(error), is_readable=False))
+            self._is_reusable = False
+            if not self.whole.done():
+                self.fail(ResponseError(str(error), is_readable=False))
+        if self.whole.done():
+            self._connection.release(is_reusable=self._is_reusable)
 
     def lost(self) -> None:
         """Note the end of the connection. It ends a body that has no other end."""
@@ -92,6 +99,11 @@ class Exchange:
             self._end()
         else:
             self.fail(ResponseError("the connection was closed"))
+
+    def on_message_begin(self) -> None:
+        """Note a second response to one request; called by the parser. Nobody asked for it."""
+        if self.whole.done():
+            self._is_reusable = False
 
     def fail(self, error: Exception) -> None:
         """End the exchange; whoever waits for it gets the error."""
@@ -108,41 +120,57 @@ class Exchange:
 
     def on_headers_complete(self) -> None:
         """Note the status; called by the parser."""
+        if self.whole.done():
+            return
         status = self._parser.get_status_code()
         if 100 <= status < 200:  # noqa: PLR2004 - RFC 9110, 15.2
             self._is_informational = True
             self.headers.clear()
             return
         self.status = status
-        encoding = self.headers.get("content-encoding", "identity").lower()
-        if encoding in ("gzip", "x-gzip", "deflate"):
+        if self.headers.get("content-encoding", "identity").lower() in ("gzip", "x-gzip", "deflate"):
             self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
         if not self.head.done():
             self.head.set_result(None)
 
     def on_body(self, data: bytes) -> None:
         """Push a piece of the body; called by the parser."""
-        take = self._take
+        if self.whole.done():
+            return
         try:
-            if self._decoder is not None:
-                data = self._decoder.decompress(data)
-            if take is None:
-                if self._is_wanted:
-                    self._early.append(data)
-            elif take(data):
-                self._stop(None)
+            for piece in self._inflated(data) if self._decoder is not None else (data,):
+                if not self._is_wanted:
+                    return
+                if self._take is None:
+                    self._early.append(piece)
+                elif self._take(piece):
+                    self._stop(None)
         except zlib.error:
             self.fail(ResponseError("its content encoding cannot be read", is_readable=False))
         except BaseException as error:  # also a panic in a library; whoever awaits the reader gets it
             self._stop(error)
+
+    def _inflated(self, data: bytes) -> Iterator[bytes]:
+        """Yield what a piece of a compressed body inflates to, never much at once."""
+        while data:
+            assert self._decoder is not None, "it is compressed"
+            yield self._decoder.decompress(data, READ_BYTES)
+            data = self._decoder.unconsumed_tail
+            if self._decoder.eof and (data := self._decoder.unused_data):
+                self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
 
     def on_message_complete(self) -> None:
         """Note the end of the body; called by the parser."""
         if self._is_informational:
             self._is_informational = False
             return
-        self._connection.is_reusable = self._parser.should_keep_alive()  # known only within this call
-        self._end()
+        if self.whole.done():
+            return
+        self._is_reusable = self._parser.should_keep_alive()  # known only within this call
+        if self._decoder is not None and self._is_wanted and not self._decoder.eof:
+            self.fail(ResponseError("its compressed body is not whole"))
+        else:
+            self._end()
 
     def _stop(self, error: BaseException | None) -> None:
         """Push no more."""
@@ -154,17 +182,14 @@ class Exchange:
                 self._pushed.set_exception(error)
 
     def _end(self) -> None:
-        if not self.whole.done():
-            self.whole.set_result(None)
+        self.whole.set_result(None)
         self._stop(None)
-        self._connection.release()
 
 
 class Connection(asyncio.Protocol):
     """One connection, which carries one exchange at a time. `on_free` is called when it can carry another one."""
 
     def __init__(self, on_free: Callable[["Connection"], None], on_lost: Callable[["Connection"], None]) -> None:
-        self.is_reusable = False
         self.is_lost = False
         self.uses = 0
         self._on_free = on_free
@@ -177,9 +202,11 @@ class Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
 
     def ask(self, head: bytes, body: bytes) -> Exchange:
-        """Send a request."""
+        """Send a request. Raises `ResponseError` if the connection is closed."""
+        assert self._exchange is None, "it carries one exchange at a time"
+        if self.is_lost or self.transport.is_closing():
+            raise ResponseError("the connection was closed")
         exchange = self._exchange = Exchange(self)
-        self.is_reusable = False
         self.uses += 1
         if len(body) > len(head):
             self.transport.writelines((head, body))
@@ -202,14 +229,18 @@ class Connection(asyncio.Protocol):
             self._exchange = None
             exchange.lost()
 
-    def release(self) -> None:
-        """Be free for another exchange, if the response allows it."""
+    def release(self, *, is_reusable: bool) -> None:
+        """Be free for another exchange, if the response allows it and the request was sent to its end."""
         self._exchange = None
         self.resume()
-        if self.is_reusable and not self.is_lost and not self.transport.is_closing():
+        if is_reusable and not self.is_lost and not self.transport.is_closing() and not self._unsent:
             self._on_free(self)
         else:
             self.abort()
+
+    @property
+    def _unsent(self) -> int:
+        return self.transport.get_write_buffer_size()
 
     def abort(self) -> None:
         """Close at once. Idempotent."""

@@ -236,9 +236,12 @@ class ChatAttempt:
 
         A refusal that names a field which the answer does not need is tried once more without it, and remembered.
         """
-        refused_for: set[Change] = set()
+        changes: list[Change] = []
         while True:
             quirks, self.notes = self._upstream.learned.quirks(self._upstream.clock())
+            for change in changes:
+                quirks = change.applied(quirks)
+            self.notes += tuple(change.what for change in changes)
             make = partial(chat.request, self._call, quirks)
             is_long = self._call.prompt.whole_size > LONG_PROMPT
             sent, body, left_out = await asyncio.to_thread(make) if is_long else make()
@@ -246,17 +249,23 @@ class ChatAttempt:
             self._sent_tier = str(sent.get("service_tier", ""))
             response = self._response = await self._respond(body)
             if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+                self._learn(changes)
                 return response
             refusal = await self._error_body(response)
-            change = None
+            wanted = None
             if response.status in REFUSED_FIELD:
-                change = change_for(refusal.decode("utf-8", "replace"), sent)
-            if change is None or change in refused_for:
+                wanted = change_for(refusal.decode("utf-8", "replace"), sent)
+            if wanted is None or wanted in changes:
                 raise self._refusals.of_status(response.status, retry_after(response.headers), refusal)
-            refused_for.add(change)
-            self._upstream.learned.learn(change, self._upstream.clock())
+            changes.append(wanted)
             response.close()
             self.sent = self.is_reused = False
+
+    def _learn(self, changes: list[Change]) -> None:
+        """Remember what a refused request needed, now that it is accepted with that."""
+        for change in changes:
+            if change.is_of_the_provider:
+                self._upstream.learned.learn(change, self._upstream.clock())
 
     async def _respond(self, body: bytes) -> Response:
         """Return the response of the provider. A transient fault is tried once more, on a new connection.

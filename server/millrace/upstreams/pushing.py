@@ -35,9 +35,10 @@ class PushingConnections:
         self, url: str, body: bytes, headers: Mapping[str, str], call: Traced, *, connect_timeout_s: float, new: bool
     ) -> Exchange:
         """Send a request; return its response once the head has come. Raises `ConnectError` or `ResponseError`."""
+        head = _head(url, headers, len(body))
         connection = await self._connection(url, connect_timeout_s, new=new)
         call.is_reused = connection.uses > 0
-        exchange = connection.ask(_head(url, headers, len(body)), body)
+        exchange = connection.ask(head, body)
         call.sent = True
         try:
             await exchange.head
@@ -72,7 +73,7 @@ class PushingConnections:
         loop = asyncio.get_running_loop()
 
         def free(connection: Connection) -> None:
-            self._drop_old(key)
+            self._drop_old()
             self._idle.setdefault(key, deque()).append((time.monotonic(), connection))
 
         try:
@@ -97,6 +98,8 @@ class PushingConnections:
         except (OSError, ssl.SSLError) as error:
             raise ConnectError(_words(error, host), may_pass=isinstance(error, ConnectionError)) from error
         self._open.add(connection)
+        if connection.is_lost:
+            self._open.discard(connection)
         return connection
 
     async def _resolved(self, host: str, port: int) -> list[AddrInfoType]:
@@ -108,11 +111,12 @@ class PushingConnections:
         self._addresses[host, port] = (time.monotonic(), addresses)
         return addresses
 
-    def _drop_old(self, key: _Key) -> None:
+    def _drop_old(self) -> None:
         """Close what has been idle for too long; the oldest are at the front."""
-        idle, now = self._idle.get(key), time.monotonic()
-        while idle and now - idle[0][0] >= KEPT_S:
-            idle.popleft()[1].abort()
+        now = time.monotonic()
+        for idle in self._idle.values():
+            while idle and now - idle[0][0] >= KEPT_S:
+                idle.popleft()[1].abort()
 
 
 def key_of(url: str) -> _Key:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from millrace.types import CACHE_CONTROL
+from millrace.upstreams.chunks import OWN_FIELDS
 
 LEARNED_S = 3600.0  # how long a deployment's refusal of a field is remembered
 
@@ -47,6 +48,7 @@ class Quirks:
 
     # Fields that are not sent. `assistant.name` is one of such messages, `cache_control` one wherever it is.
     drop: frozenset[str] = frozenset()
+    drop_within: frozenset[str] = frozenset()  # the same, but only of messages, calls and tools, never of the body
     reasoning: Reasoning = Reasoning.YES
     reasoning_fields: tuple[str, ...] = ("reasoning_content",)  # what the provider calls it
     system_role: str = "system"  # or developer
@@ -114,7 +116,15 @@ class Change:
         """Return quirks with this difference."""
         if self.what in _WITH:
             return replace(quirks, **_WITH[self.what])
-        return replace(quirks, drop=quirks.drop | {self.what.removeprefix("without ")})
+        name = self.what.removeprefix("without ")
+        if name in DROPPABLE:
+            return replace(quirks, drop=quirks.drop | {name})
+        return replace(quirks, drop_within=quirks.drop_within | {name})
+
+    @property
+    def is_of_the_provider(self) -> bool:
+        """Whether it may be remembered: it is about a field that providers know, not one that a client made up."""
+        return self.what in _WITH or self.what.removeprefix("without ") in (*DROPPABLE, *OWN_FIELDS)
 
 
 _WITH: Mapping[str, dict[str, Any]] = {
@@ -168,7 +178,17 @@ def change_for(refusal: str, sent: Mapping[str, Any]) -> Change | None:
     own_fields = {name for message in messages for name in message.keys() - _OF_MESSAGES}
     own_fields |= {name for call in calls for name in call.keys() - _OF_CALLS}
     droppable = [field for field in DROPPABLE if field in sent or _is_within(sent, field)]
-    return next((Change(f"without {field}") for field in (*droppable, *sorted(own_fields)) if field in words), None)
+    refused = (field for field in (*droppable, *sorted(own_fields)) if field in words and _names(refusal, field))
+    return next((Change(f"without {field}") for field in refused), None)
+
+
+def _names(refusal: str, field: str) -> bool:
+    """Whether a refusal means a field by its name, and has not merely the word."""
+    return (
+        "_" in field
+        or _is_unknown(refusal)
+        or bool(re.search(rf"""['"`.\[]{re.escape(field)}['"`\]]""", refusal.lower()))
+    )
 
 
 def _is_within(sent: Mapping[str, Any], field: str) -> bool:

@@ -28,6 +28,7 @@ _PASSED_ON = {
 }
 _OF_THE_OPERATOR = (HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE)
 _OURS = {408: "upstream_timeout", 504: "upstream_timeout"} | dict.fromkeys((429, 503, 529), "upstream_overloaded")
+_ANY_KEY = re.compile(r"\b(?:sk|gsk|xai|pplx|nvapi|hf|AIza)[-_]?[\w-]{20,}")  # also one of a gateway behind it
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _STATUS_OF_WORDS = {
     "rate_limit": 429,
@@ -83,8 +84,8 @@ class Refusals:
         return error
 
     def masked(self, words: str) -> str:
-        """Return a provider's words without the key. Before they are cut, or a part of the key is left."""
-        return words.replace(self._key, "[key]") if self._key else words
+        """Return a provider's words without any key. Before they are cut, or a part of the key is left."""
+        return _ANY_KEY.sub("[key]", words.replace(self._key, "[key]") if self._key else words)
 
     def _error(self, status: int, fields: dict[str, Any], what: str) -> UpstreamError:
         code, words = self.masked(_code(fields)), self.masked(_words(fields))[:MAX_MESSAGE]
