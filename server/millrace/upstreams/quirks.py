@@ -178,17 +178,18 @@ def change_for(refusal: str, sent: Mapping[str, Any]) -> Change | None:
     own_fields = {name for message in messages for name in message.keys() - _OF_MESSAGES}
     own_fields |= {name for call in calls for name in call.keys() - _OF_CALLS}
     droppable = [field for field in DROPPABLE if field in sent or _is_within(sent, field)]
-    refused = (field for field in (*droppable, *sorted(own_fields)) if field in words and _names(refusal, field))
-    return next((Change(f"without {field}") for field in refused), None)
+    refused = [field for field in (*droppable, *sorted(own_fields)) if field in words]
+    refused.sort(key=lambda field: not _is_quoted(refusal, field))
+    return next((Change(f"without {field}") for field in refused if _is_meant(refusal, field)), None)
 
 
-def _names(refusal: str, field: str) -> bool:
+def _is_meant(refusal: str, field: str) -> bool:
     """Whether a refusal means a field by its name, and has not merely the word."""
-    return (
-        "_" in field
-        or _is_unknown(refusal)
-        or bool(re.search(rf"""['"`.\[]{re.escape(field)}['"`\]]""", refusal.lower()))
-    )
+    return "_" in field or _is_unknown(refusal) or _is_quoted(refusal, field)
+
+
+def _is_quoted(refusal: str, field: str) -> bool:
+    return bool(re.search(rf"""['"`.\[]{re.escape(field)}['"`\]]""", refusal.lower()))
 
 
 def _is_within(sent: Mapping[str, Any], field: str) -> bool:
