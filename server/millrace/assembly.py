@@ -16,6 +16,7 @@ import msgspec
 from millrace import log, pricing, tokens
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
+from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.hashing import Hashing
@@ -30,7 +31,6 @@ from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.memory import MemoryBudget
-from millrace.origins import LOOPBACK, Origins
 from millrace.ports import Claim, Embedder, KeyStore, Upstream
 from millrace.principal import Limits
 from millrace.runs.conversations import Conversations

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import NODEFAULT, Meta, Struct
 
-from millrace.origins import parse
+from millrace.access.origins import parse
 from millrace.types import STANDARD_TIERS, Strategy
 from millrace.wire import limits
 

@@ -7,9 +7,9 @@ import pytest
 from millrace.access import keys, tickets
 from millrace.access.gate import TICKET, Gate, RequestHead
 from millrace.access.keys import ANONYMOUS, Keyring
+from millrace.access.origins import Origins
 from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
-from millrace.origins import Origins
 from millrace.principal import Key, Limits, Role
 from millrace.wire import limits
 from tests.support.origins import LOOKALIKES

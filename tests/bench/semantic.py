@@ -28,9 +28,9 @@ from millrace.caches.partition import Partition, Stored
 from millrace.stores.database import FILE
 from tests.bench import questions
 from tests.bench.pace import Pace
-from tests.bench.processes import OTHER_CORES, SERVER_CORE, Clients, Measured, listening, port_of, pss, started
+from tests.bench.processes import OTHER_CORES, Clients, Measured, port_of, pss, started
 from tests.bench.rounds import set_pace
-from tests.bench.targets import configuration, free_port
+from tests.bench.targets import configuration, free_port, millrace
 
 Figures = list[tuple[str, float]]
 
@@ -48,11 +48,7 @@ async def serving(folder: Path, provider: int, more: str = "") -> AsyncIterator[
     config = configuration(folder, port, provider, caches=True)
     text = config.read_text().replace("exact = true", "exact = false") + more
     config.write_text(text.replace("[server]\n", f"[server]\nmemory_bytes = {2**32}\n"))
-    silent = subprocess.DEVNULL
-    async with started(
-        "server", "serve", "--config", str(config), cores=SERVER_CORE, stdout=silent, stderr=silent
-    ) as measured:
-        await listening(port)
+    async with millrace(config, port) as measured:
         yield measured, port
         measured.process.terminate()
         await measured.process.wait()

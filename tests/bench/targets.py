@@ -69,10 +69,16 @@ async def serving(
     if target.is_stored and stored is not None:
         shutil.copytree(stored, data)
     port = free_port()
-    config = configuration(folder, port, upstream, caches=target.caches)
+    async with millrace(configuration(folder, port, upstream, caches=target.caches), port) as measured:
+        yield measured, port
+
+
+@asynccontextmanager
+async def millrace(config: Path, port: int) -> AsyncIterator[Measured]:
+    """Run Millrace on a core of its own."""
     silent = subprocess.DEVNULL
     async with started(
         "server", "serve", "--config", str(config), cores=SERVER_CORE, stdout=silent, stderr=silent
     ) as measured:
         await listening(port)
-        yield measured, port
+        yield measured

@@ -5,12 +5,10 @@ The process that compiles them is stopped by a signal, as if it had something sl
 
 import asyncio
 import json
-import os
-import signal
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from millrace.schemas import SchemaProcess, process as module
 from millrace.stores.database import FILE
 from tests.support.http_client import CHAT, RESPONSES, body_of
 from tests.support.server import AT_ONCE_S, Running, Start, process_of
+from tests.support.stopped_schemas import stopped
 from tests.support.waiting import until
 from tests.support.wire_client import TERMINALS, check_response, wire_client
 
@@ -38,17 +37,6 @@ def form(number: int) -> dict[str, Any]:
 def schemas_of(running: Running) -> SchemaProcess:
     schemas: SchemaProcess = process_of(running).intake._schemas  # type: ignore[assignment]
     return schemas
-
-
-@contextmanager
-def stopped(schemas: SchemaProcess) -> Iterator[None]:
-    """Keep the process from doing anything."""
-    assert schemas._process is not None
-    os.kill(schemas._process.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(schemas._process.pid, signal.SIGCONT)
 
 
 @pytest.fixture

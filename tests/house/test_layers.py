@@ -13,12 +13,11 @@ SERVER = REPOSITORY / "server" / "millrace"
 CLIENT = REPOSITORY / "client" / "millrace_client"
 
 GROUND = {
-    "child",
+    "children",
     "errors",
     "json_text",
     "log",
     "memory",
-    "origins",
     "pricing",
     "principal",
     "pruning",

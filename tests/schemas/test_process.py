@@ -2,12 +2,9 @@
 
 import asyncio
 import json
-import os
-import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import pytest
 from millrace.ports import SchemaReport
 from millrace.schemas import SchemaProcess, process as module
 from tests.support.logs import captured_logs
+from tests.support.stopped_schemas import stopped
 
 USABLE = SchemaReport()
 TOO_MUCH = SchemaReport(unchecked=("",))
@@ -293,17 +291,6 @@ async def test_of_one_tenant_the_smallest_goes_first(schemas: SchemaProcess) -> 
     assert await report(schemas, {"type": "string"}) == USABLE
     assert sum(task.done() for task in asked) <= 2
     await asyncio.gather(*asked)
-
-
-@contextmanager
-def stopped(schemas: SchemaProcess) -> Iterator[None]:
-    """Keep the process from doing anything."""
-    assert schemas._process is not None
-    os.kill(schemas._process.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(schemas._process.pid, signal.SIGCONT)
 
 
 async def test_what_waits_too_long_for_its_turn_is_not_checked(

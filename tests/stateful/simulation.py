@@ -14,6 +14,7 @@ from starlette.requests import Request
 from millrace import pricing
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring
+from millrace.access.origins import Origins
 from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
 from millrace.funnel.calls import Caller as UpstreamCaller
@@ -22,7 +23,6 @@ from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.memory import MemoryBudget
-from millrace.origins import Origins
 from millrace.principal import Key, Limits, Principal, Role
 from millrace.runs.conversations import Conversations
 from millrace.runs.intake import Intake

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from millrace.access.keys import ANONYMOUS, Keyring
+from millrace.access.origins import Origins, is_loopback
 from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
 from millrace.memory import Shares
-from millrace.origins import Origins, is_loopback
 from millrace.principal import Principal
 
 TICKET = "millrace.ticket."  # prefix of a subprotocol; it is never selected, so never echoed

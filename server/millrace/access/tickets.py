@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from millrace.access.origins import parse
 from millrace.errors import MillraceError
-from millrace.origins import parse
 from millrace.ports import Clock
 from millrace.principal import Principal
 from millrace.wire import limits

@@ -14,8 +14,8 @@ from enum import Enum
 from pathlib import Path
 
 from millrace import assembly
+from millrace.access.origins import LOOPBACK
 from millrace.cli import configuration
-from millrace.origins import LOOPBACK
 from millrace.principal import Key
 from millrace.settings import IN_MEMORY, ServerSettings, Settings
 

@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace.access.keys import make
+from millrace.access.origins import LOOPBACK
 from millrace.assembly import key_store
 from millrace.cli import configuration
-from millrace.origins import LOOPBACK
 from millrace.ports import KeyStore
 from millrace.principal import Limits, Role
 from millrace.settings import IN_MEMORY, Fault, ServerSettings

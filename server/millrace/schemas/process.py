@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from millrace import log
-from millrace.child import Child
+from millrace.children.child import Child
 from millrace.json_text import is_json
 from millrace.ports import SCHEMA_TURN_S, SchemaReport
 

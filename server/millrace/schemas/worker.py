@@ -27,7 +27,7 @@ MAX_ADDRESSES = 2**30  # bytes; a hard limit, at which an allocation fails and t
 REGEX_BYTES = 2**20  # of one compiled pattern
 MAX_PATHS = 8  # of patterns that are not checked; there may be thousands
 NICENESS = 5  # streams go first
-LENGTH = struct.Struct("!I")  # before each message; as in `millrace.child`
+LENGTH = struct.Struct("!I")  # before each message; as in `millrace.children.child`
 
 # Engines without backtracking, which take time linear in the text, and the one that takes what they do not.
 _LINEAR = jsonschema_rs.RegexOptions(size_limit=REGEX_BYTES, dfa_size_limit=REGEX_BYTES)

@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from millrace.access.gate import Gate, RequestHead
+from millrace.access.origins import serialised
 from millrace.errors import MillraceError
-from millrace.origins import serialised
 from millrace.web.refusals import PREFIX, refusal
 
 _SLASHES = re.compile("//+")

@@ -17,7 +17,7 @@ from pathlib import Path
 import millrace
 from millrace import log
 from millrace.caches.embedders.weights import NAME, WeightsError
-from millrace.child import Child
+from millrace.children.child import Child
 
 PROGRAM = "millrace.caches.embedders.program"
 START_S = 20.0  # to load the weights, on a busy machine

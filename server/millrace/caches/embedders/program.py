@@ -14,7 +14,7 @@ import msgspec
 
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.embedders.weights import Array, WeightsError
-from millrace.child import LENGTH
+from millrace.children.child import LENGTH
 
 MOST_KEPT = 4096  # vectors of texts that were compared lately, about 2 KB each
 

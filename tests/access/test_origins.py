@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from millrace.origins import is_loopback, parse, serialised
+from millrace.access.origins import is_loopback, parse, serialised
 
 
 @pytest.mark.parametrize(
