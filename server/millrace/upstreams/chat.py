@@ -58,7 +58,7 @@ def left_out(call: Call, quirks: Quirks, fields: dict[str, Any]) -> list[str]:
             names += own_fields.keys() - _sent_own_fields(own_fields, quirks).keys()
     names += [f"{one.role}.name" for one in prompt.messages if one.name and _drops(quirks, one.role, "name")]
     unread = [message.unread for message in prompt.messages] + [tool.unread for tool in prompt.tools]
-    names += [str(path[-1]) for path, _ in chain.from_iterable(unread) if path[-1] in quirks.drop | quirks.drop_within]
+    names += [str(path[-1]) for path, _ in chain.from_iterable(unread) if quirks.drops_within(path[-1])]
     is_unpriced = prompt.service_tier != call.service_tier
     why = {"service_tier": f" {prompt.service_tier}: it has no price here" if is_unpriced else ""}
     return [f"without {name}{why.get(name, '')}" for name in dict.fromkeys(names)]
@@ -74,7 +74,7 @@ def _with_unread(fields: dict[str, Any], extras: Unread, quirks: Quirks) -> dict
     """Return a message or a tool with the client's extras at their places."""
     for path, value in extras:
         *parents, name = path
-        if name in quirks.drop | quirks.drop_within:
+        if quirks.drops_within(name):
             continue
         at: Any = fields
         for step in parents:
@@ -123,9 +123,7 @@ def _content(message: Message, quirks: Quirks) -> str | list[dict[str, Any]] | N
     first = message.parts[0]
     if len(message.parts) > 1 or not isinstance(first, str):
         return [_part(part) for part in message.parts]
-    has_extras = any(
-        path[0] == "content" and path[-1] not in quirks.drop | quirks.drop_within for path, _ in message.unread
-    )
+    has_extras = any(path[0] == "content" and not quirks.drops_within(path[-1]) for path, _ in message.unread)
     return [_part(first)] if has_extras else first
 
 
@@ -138,7 +136,7 @@ def _sent_own_fields(own_fields: Mapping[str, Any], quirks: Quirks) -> dict[str,
     return {
         name: value
         for name, value in own_fields.items()
-        if (quirks.own_fields == ALL or name in quirks.own_fields) and name not in quirks.drop | quirks.drop_within
+        if (quirks.own_fields == ALL or name in quirks.own_fields) and not quirks.drops_within(name)
     }
 
 

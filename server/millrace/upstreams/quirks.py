@@ -59,6 +59,10 @@ class Quirks:
     signatures: bool = False  # whether calls that another model made need a signature too
     own_fields: frozenset[str] = ALL  # which fields of a provider's own go back to it
 
+    def drops_within(self, name: object) -> bool:
+        """Whether a field of a message, a call or a tool is not sent."""
+        return name in self.drop or name in self.drop_within
+
 
 _PLAIN = Quirks(reasoning=Reasoning.NO, own_fields=frozenset())
 _NEW_OPENAI = replace(
