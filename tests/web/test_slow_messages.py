@@ -1,7 +1,6 @@
 """Messages that come in part: they have a deadline, which is later the more has come; what is not read costs none."""
 
 import asyncio
-import gc
 import json
 import time
 from collections.abc import AsyncIterator
@@ -141,16 +140,16 @@ def held_up(gate: asyncio.Event) -> Any:
 
 
 async def test_a_peer_whose_reading_share_is_used_up_is_not_late(
-    impatient: Running, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    impatient: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frame that we read slowly is not one that comes slowly."""
-    gc.disable()  # or what a collection takes counts as reading
-    request.addfinalizer(gc.enable)
-    monkeypatch.setattr(flood, "SHARE", 5e-3)
-    monkeypatch.setattr(flood, "BURST_S", 1e-4)
+    monkeypatch.setattr(limits, "LEAST_RATE", 1e9)  # or what has come already would put the deadline off
+    waits = [4 * PATIENCE_S]  # after the first piece of the frame
     async with wire_client(impatient.ws_url) as client:
+        monkeypatch.setattr(flood.ReadingShare, "spend", lambda *_: waits.pop() if waits else 0.0)
         await client.send({"type": "millrace.ping", "t": 0, "pad": "x" * 500_000})
         assert (await client.next())["type"] == "millrace.pong"
+    assert not waits
 
 
 async def test_a_peer_in_the_middle_of_a_frame_is_alive(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
