@@ -13,7 +13,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletio
 from millrace.dialects.chat import CompletionProjection, completion_of
 from millrace.dialects.event_log import EventLog
 from millrace.errors import MillraceError
-from millrace.funnel.response_log import Committed, Ended, ResponseLog, Revised, Routed
+from millrace.funnel.facts import Committed, Ended, Revised, Routed
+from millrace.funnel.response_log import ResponseLog
 from millrace.types import (
     Aside,
     CallPiece,

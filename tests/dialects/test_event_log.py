@@ -8,7 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from millrace.dialects.event_log import DELTA_SIZE, EVENT_SIZE, EventLog
 from millrace.dialects.projection import Dialect
-from millrace.funnel.response_log import Fact, ResponseLog
+from millrace.funnel.facts import Fact
+from millrace.funnel.response_log import ResponseLog
 from millrace.wire.limits import MERGE_TOKENS
 from tests.support.clock import ManualClock
 from tests.support.codec import PlainCodec

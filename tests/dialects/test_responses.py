@@ -2,7 +2,8 @@
 
 from millrace.dialects.responses import ResponsesProjection
 from millrace.funnel.bill import NOTHING
-from millrace.funnel.response_log import Ended, ResponseLog
+from millrace.funnel.facts import Ended
+from millrace.funnel.response_log import ResponseLog
 from millrace.types import Source, Status
 from millrace.wire import responses as wire
 from tests.support.scripted_models import request

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from millrace.dialects.visibility import Visibility
-from millrace.funnel.response_log import Committed
+from millrace.funnel.facts import Committed
 from millrace.types import (
     Delivery,
     Thought,

@@ -11,7 +11,8 @@ from hypothesis import given, strategies as st
 
 from millrace import pricing
 from millrace.errors import UpstreamError
-from millrace.funnel.response_log import Committed, ResponseLog, Revised
+from millrace.funnel.facts import Committed, Revised
+from millrace.funnel.response_log import ResponseLog
 from millrace.types import Call, Delivery, Message, Outcome, Prompt, Refusal, Status, Strategy, Thought, Usage
 from tests.support.real_funnel import real_funnel
 from tests.support.scripted_models import CUT, LARGE, SMALL, STOP, ScriptedFunnel, request, scripted_funnel

@@ -3,7 +3,7 @@
 import pytest
 
 from millrace.funnel.bill import NOTHING
-from millrace.funnel.response_log import Fact
+from millrace.funnel.facts import Fact
 from millrace.types import Thought
 from tests.funnel.test_response_log import ENDED, REVISED, ROUTED, log_of
 from tests.support.logs import captured_logs

@@ -11,8 +11,9 @@ import pytest
 from millrace.errors import MillraceError, UpstreamError
 from millrace.funnel.bill import NOTHING, Bill, OpenCharge
 from millrace.funnel.ending import Result
-from millrace.funnel.flight import Flight, Participant
-from millrace.funnel.response_log import Committed, Ended, Fact, Metered, ResponseLog, Revised, Routed, Started
+from millrace.funnel.facts import Committed, Ended, Fact, Metered, Revised, Routed, Started
+from millrace.funnel.flight import Flight
+from millrace.funnel.response_log import ResponseLog
 from millrace.types import (
     CacheOutcome,
     Call,
@@ -38,6 +39,7 @@ from tests.support.waiting import turns
 GOOD_CALL = (CallPiece(index=0, id="call_1", name="depth", arguments='{"of":'), CallPiece(index=0, arguments='"it"}'))
 ROUTED = Routed(strategy=Strategy.CASCADE, model="small-model", reason="short", tier=Tier.SMALL)
 REVISED = Revised(from_model="small-model", to_model="large-model", reason="unsure")
+ENDED = Ended(status=Status.COMPLETED, statement=NOTHING)
 RESULT = Result(source=Source.SMALL, model="small-model", usage=Usage(), finish=FinishReason.STOP)
 INPUT_TOKENS = 10
 WORD = " mill"  # one token, however many follow each other
@@ -101,7 +103,6 @@ class SharedGeneration:
     async def work(self, response: ResponseLog, flight: Flight) -> Result:
         """Make one call, as a stage of the funnel does."""
         self.started += 1
-        response.start()
         response.route(ROUTED)
         self.charge = flight.open(Call(model=SMALL, prompt=response.request.prompt), self.attempt)
         response.attach(self.attempt)
@@ -112,7 +113,6 @@ class SharedGeneration:
             self.charge.outcome = Outcome.CANCELLED
             raise
         self.charge.outcome = Outcome.ANSWERED
-        response.end(Ended(status=Status.COMPLETED, statement=NOTHING))
         return RESULT
 
     async def join(self, joining: JoiningRequest | None = None) -> JoiningRequest:
@@ -143,15 +143,29 @@ async def generation() -> AsyncIterator[SharedGeneration]:
 # What is passed on
 
 
-def test_who_rides_along_gets_what_is_no_text() -> None:
+async def test_who_rides_along_gets_what_is_no_text(generation: SharedGeneration) -> None:
     """Reasoning, refusals and calls are passed on like words, in order."""
-    response = ResponseLog(request(), lambda: 0.0)
-    participant = Participant(response, Any, CacheOutcome.JOINED)  # type: ignore[arg-type]
+    joined = await generation.join()
     said: list[Any] = [Thought("a"), Refusal("b"), *GOOD_CALL]
-    for fact in said:
-        participant.fact(fact)
-    participant.fact(Routed(strategy=Strategy.AUTO, model="m", reason="r"))
-    assert response.facts[:-1] == said
+    for aside in said:
+        generation.attempt.read_aside(aside)
+    assert joined.listener.facts[1:] == said
+    assert joined.response.message().calls == generation.requests[0].response.message().calls != ()
+
+
+async def test_the_words_are_kept_once(generation: SharedGeneration) -> None:
+    """In the log of the flight, while it runs; who leaves takes what came until then."""
+    joined = await generation.join()
+    generation.attempt.read("a", "b")
+    assert generation.flight.response.facts == [ROUTED, "a", "b"]
+    assert joined.response.facts == generation.requests[0].response.facts == []
+    assert joined.response.message().text == "ab"
+    size = joined.response.size
+    await generation.leave(joined)
+    assert joined.response.facts == [ROUTED.joined(), "a", "b"]
+    assert joined.response.size == size
+    generation.attempt.read("c")
+    assert joined.response.message().text == "ab"
 
 
 @pytest.mark.parametrize("at_fault", [0, 1, 2])
@@ -163,14 +177,14 @@ async def test_a_participant_at_fault_ends_alone(
     await generation.join()
     broken = generation.requests[at_fault]
 
-    def raising(_: ResponseLog, deltas: list[str]) -> None:
-        if _ is broken.response:
+    def raising(response: ResponseLog, deltas: list[str]) -> None:
+        if response is broken.response:
             raise RuntimeError("broken")
-        whole(_, deltas)
+        whole(response, deltas)
 
     generation.attempt.read("a")
-    whole = ResponseLog.write
-    monkeypatch.setattr(ResponseLog, "write", raising)
+    whole = ResponseLog._show_text
+    monkeypatch.setattr(ResponseLog, "_show_text", raising)
     with captured_logs():
         generation.attempt.read("b")
     monkeypatch.undo()
@@ -209,16 +223,20 @@ async def test_all_participants_get_the_same_words_and_facts_whenever_they_join(
     assert [each.response.cache for each in generation.requests] == [result.cache for result in results]
 
 
-async def test_the_start_the_usage_and_the_end_of_a_flight_are_its_own(generation: SharedGeneration) -> None:
+async def test_the_start_the_usage_and_the_end_of_a_request_are_its_own(generation: SharedGeneration) -> None:
     """Each request has its own start, its own bill and exactly one terminal (PROTOCOL.md, What always holds, 1)."""
-    joined = await generation.join()
-    generation.flight.response.meter(NOTHING)
+    leader, joined = generation.requests[0], await generation.join()
+    joined.response.start()
+    joined.response.meter(NOTHING)
+    generation.attempt.read("a")
     generation.attempt.finish()
     await joined.task
-    for each in generation.requests:
-        assert [fact for fact in each.response.facts if isinstance(fact, Started | Metered | Ended)] == []
-        assert (each.response.started_at, each.response.ended) == (None, None)
-    assert generation.flight.response.ended is not None
+    joined.response.end(ENDED)
+    assert joined.listener.facts == [ROUTED.joined(), Started(), "a", ENDED]
+    assert Metered(NOTHING) in joined.listener.calls
+    assert Metered(NOTHING) not in leader.listener.calls
+    assert leader.listener.facts == [ROUTED, "a"]
+    assert generation.flight.response.facts == [ROUTED, "a"]
 
 
 async def test_one_call_is_made_for_all(generation: SharedGeneration) -> None:
@@ -326,7 +344,7 @@ async def test_the_budget_of_a_shared_call_is_the_payers(generation: SharedGener
     """Requests with a budget do not share a flight; the question goes to the payer's bill all the same."""
     payer = generation.requests[0]
     budget = Bill(request(max_cost=Decimal("0.0001")), LARGE.price, generation.ledger, 0.0)
-    generation.flight._participants[0].bill = budget
+    generation.flight._participants[0] = generation.flight._participants[0]._replace(bill=budget)
     call = Call(model=SMALL, prompt=payer.response.request.prompt)
     assert generation.flight.affordable(call) == budget.affordable(call)
     assert generation.flight.affordable(call) is not None

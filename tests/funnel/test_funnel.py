@@ -9,7 +9,8 @@ import pytest
 from millrace.errors import MillraceError, UpstreamError
 from millrace.funnel import funnel as funnel_module
 from millrace.funnel.bill import Bill
-from millrace.funnel.response_log import Fact, ResponseLog, Started
+from millrace.funnel.facts import Fact, Started
+from millrace.funnel.response_log import ResponseLog
 from millrace.types import Status, Strategy
 from tests.support.scripted_models import STOP, request, scripted_funnel
 

@@ -8,8 +8,9 @@ import pytest
 from millrace.caches.exact import SqliteExactCache
 from millrace.errors import UpstreamError
 from millrace.funnel import checks
+from millrace.funnel.facts import Committed, Revised
 from millrace.funnel.fingerprint import keys_of
-from millrace.funnel.response_log import Committed, ResponseLog, Revised
+from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import choose, likely
 from millrace.stores.database import SqliteDatabase
 from millrace.types import (

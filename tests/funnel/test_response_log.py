@@ -9,7 +9,8 @@ from hypothesis import given, strategies as st
 
 from millrace.errors import MillraceError
 from millrace.funnel.bill import NOTHING
-from millrace.funnel.response_log import Committed, Ended, Fact, Metered, ResponseLog, Revised, Routed, Started
+from millrace.funnel.facts import Committed, Ended, Fact, Metered, Revised, Routed, Started
+from millrace.funnel.response_log import ResponseLog
 from millrace.types import (
     CacheOutcome,
     CallPiece,
@@ -333,20 +334,18 @@ async def test_an_attempt_that_begins_while_all_are_behind_waits_too() -> None:
 
 
 async def test_a_response_that_follows_another_steers_it() -> None:
-    """Until it has ended: then it has a log of its own, and its listeners only read that."""
+    """Until it leaves: then it has a log of its own, and its listeners only read that."""
     source, response, attempt = log_of(), log_of(), ManualAttempt()
     source.attach(attempt)
-    response.follow(source)
-    source.subscribers.append(follower := RecordingSubscriber())
+    response.follow(source, is_joined=False)
     listener = RecordingSubscriber(congested=True)
-    follower.congested = True
     response.subscribe(listener)
     assert attempt.steps == ["pause"]
-    follower.congested = listener.congested = False
+    listener.congested = False
     response.apply_backpressure()
     assert attempt.steps == ["pause", "resume"]
-    response.end(ENDED)
-    follower.congested = listener.congested = True
+    response.leave()
+    listener.congested = True
     response.apply_backpressure()
     assert attempt.steps == ["pause", "resume"]
 

@@ -11,9 +11,10 @@ from millrace.dialects.chat import CompletionProjection
 from millrace.dialects.responses import EventCodec, ResponsesProjection
 from millrace.funnel import checks, recall
 from millrace.funnel.bill import NOTHING
+from millrace.funnel.facts import Ended
 from millrace.funnel.fingerprint import Keys, keys_of
 from millrace.funnel.recall import Recall
-from millrace.funnel.response_log import Ended, ResponseLog
+from millrace.funnel.response_log import ResponseLog
 from millrace.tokens import LONG
 from millrace.types import CallPiece, Message, Prompt, Refusal, Request, Source, Status, Thought, Tool
 from millrace.wire.chunks import ChatCodec

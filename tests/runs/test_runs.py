@@ -10,7 +10,8 @@ import pytest
 from millrace.dialects.responses import EventCodec, in_responses
 from millrace.errors import MillraceError
 from millrace.funnel.bill import NOTHING
-from millrace.funnel.response_log import Ended, ResponseLog
+from millrace.funnel.facts import Ended
+from millrace.funnel.response_log import ResponseLog
 from millrace.runs.kept import Repeat
 from millrace.runs.run import RUN_SIZE, Run
 from millrace.runs.runs import Runs
@@ -229,10 +230,11 @@ async def test_the_words_of_an_ended_run_are_packed(known: Runs, funnel: Patient
     early = run.projection(in_responses(negotiated=True))
     early.event_log.join(Reader())
     await asyncio.sleep(0)
-    run.response.follow(source)
-    run.response.commit()
+    run.response.follow(source, is_joined=False)
+    source.commit()
     for word in ("a", "b", "c"):
-        run.response.write([word])
+        source.write([word])
+    run.response.leave()
     funnel.let.set()
     await over(run)
     assert [fact for fact in run.response.facts if isinstance(fact, str)] == ["abcword"]

@@ -11,6 +11,7 @@ from millrace.memory import MemoryBudget
 from millrace.runs import runs
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import BEAT_S
+from millrace.web.flood import ReadingShare
 from millrace.web.jobs import Job
 from millrace.web.process import IDLE_BEATS, Process
 from millrace.web.session import Session
@@ -26,6 +27,7 @@ class Writer:
         self.held: Any = None
         self.unsent = 0
         self.is_half_closed = False
+        self.share = ReadingShare()
 
     def write_frames(self, payloads: list[bytes]) -> None:
         pass

@@ -9,6 +9,7 @@ from typing import Any
 
 from millrace.memory import Hold
 from millrace.principal import Principal
+from millrace.web.flood import ReadingShare
 from tests.stateful.expectations import Event, Received
 from tests.support.wire_client import TERMINALS
 
@@ -135,6 +136,7 @@ class WebSocketClient:
         self.on_resume: Callable[[], None] | None = None
         self.on_lost: Callable[[], None] | None = None
         self.held: Hold | None = None
+        self.share = ReadingShare()
         self.reading = True
         self.gone = False  # on its own account
         self.closed: int | None = None  # by the server

@@ -1,7 +1,7 @@
 """Facts of a response, as the tests of the dialects tell them."""
 
 from millrace.funnel.bill import NOTHING
-from millrace.funnel.response_log import Ended, Revised
+from millrace.funnel.facts import Ended, Revised
 from millrace.types import CacheOutcome, CallPiece, Source, Status
 
 REVISED = Revised(from_model="small-model", to_model="large-model", reason="weak")

@@ -1,6 +1,6 @@
 """A subscriber of a response that records what it is told."""
 
-from millrace.funnel.response_log import Fact, Metered
+from millrace.funnel.facts import Fact, Metered
 
 
 class RecordingSubscriber:

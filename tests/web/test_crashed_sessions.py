@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosedError
 
+from millrace.web.flood import ReadingShare
 from millrace.web.jobs import Jobs
 from millrace.web.outbox import AsgiWriter, Outbox
 from millrace.web.session import Session
@@ -116,6 +117,7 @@ async def test_an_outbox_whose_writer_raises_says_so_and_does_not_stop_the_loop(
         held: Any = None
         unsent = 0
         is_half_closed = False
+        share = ReadingShare()
         write_frames = staticmethod(broken)
         is_late = staticmethod(lambda _now, _patience_s: False)
 

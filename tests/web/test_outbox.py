@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 
 from millrace.dialects.event_log import DELTA_SIZE, EVENT_SIZE, EventLog
 from millrace.funnel.response_log import ResponseLog
+from millrace.web.flood import ReadingShare
 from millrace.web.outbox import Feed, Outbox
 from millrace.wire import limits
 from tests.support.codec import PlainCodec
@@ -27,6 +28,7 @@ class RecordingWriter:
         self.batches: list[list[bytes]] = []
         self.unsent = 0
         self.is_half_closed = False
+        self.share = ReadingShare()
 
     def write_frames(self, payloads: list[bytes]) -> None:
         self.batches.append(payloads)

@@ -10,7 +10,8 @@ from msgspec import UNSET, UnsetType
 from millrace.dialects.metadata import metadata_of, service_tier_of
 from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import FailedWithUsage, MillraceError
-from millrace.funnel.response_log import Ended, Fact, ResponseLog, Revised, Routed
+from millrace.funnel.facts import Ended, Fact, Revised, Routed
+from millrace.funnel.response_log import ResponseLog
 from millrace.types import Aside, CallPiece, OwnFields, Refusal, Request, Status, Thought
 from millrace.wire import chunks
 from millrace.wire.chunks import CallDelta, Chunk, ChunkChoice, Delta, FunctionDelta, LastChunk

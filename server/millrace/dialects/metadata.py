@@ -1,6 +1,6 @@
 """What every dialect says of an answer: source, caches, check, failures, tier, what was cut or not checked."""
 
-from millrace.funnel.response_log import Ended
+from millrace.funnel.facts import Ended
 from millrace.types import Request, Source
 from millrace.wire.options import MAX_METADATA_VALUE
 

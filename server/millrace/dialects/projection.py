@@ -8,7 +8,8 @@ from typing import Generic, TypeVar
 from millrace.dialects.event_log import EventLog
 from millrace.dialects.visibility import Visibility
 from millrace.errors import EXITS, MillraceError, internal_error
-from millrace.funnel.response_log import Fact, ResponseLog
+from millrace.funnel.facts import Fact
+from millrace.funnel.response_log import ResponseLog
 from millrace.types import Aside, Request
 
 

@@ -13,7 +13,8 @@ from millrace.dialects.items import OutputItems, length
 from millrace.dialects.metadata import metadata_of, service_tier_of
 from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import MillraceError
-from millrace.funnel.response_log import Ended, Fact, Metered, ResponseLog, Revised, Routed, Started
+from millrace.funnel.facts import Ended, Fact, Metered, Revised, Routed, Started
+from millrace.funnel.response_log import ResponseLog
 from millrace.types import Aside, CallPiece, OwnFields, Refusal, Status, Thought
 from millrace.wire import responses as wire
 

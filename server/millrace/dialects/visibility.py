@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from millrace.funnel.response_log import Committed, Ended, Fact, Revised, grouped
+from millrace.funnel.facts import Committed, Ended, Fact, Revised, grouped
 from millrace.types import Aside, CallPiece, Delivery, OwnFields, Refusal, Thought, joined
 
 

@@ -9,8 +9,9 @@ from millrace.funnel.bill import OpenCharge, Payer
 from millrace.funnel.calls import Caller, affords, over_budget
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.ending import Result
+from millrace.funnel.facts import Revised, Routed
 from millrace.funnel.failures import after_a_check, failure_of, none_left
-from millrace.funnel.response_log import ResponseLog, Revised, Routed
+from millrace.funnel.response_log import ResponseLog
 from millrace.types import (
     PASSED,
     Answer,

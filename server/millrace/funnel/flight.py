@@ -1,60 +1,28 @@
 """Single flight: identical requests that run at the same time share one generation, each from its first delta.
 
-The generation runs in a task of its own and appends to a log of its own. Each request, the first one too, is a
-participant: it subscribes to that log and copies it into its own log. So a request that leaves does not affect the
-others. The participant that joined first pays for the upstream calls. If it leaves, it owes the input and the output so
-far, and the next participant pays the rest. When the last participant leaves, the generation is cancelled.
+The generation runs in a task of its own and appends to a log of its own, which all requests follow, the first one too.
+So a request that leaves does not affect the others. The participant that joined first pays for the upstream calls. If
+it leaves, it owes the input and the output so far, and the next participant pays the rest. When the last participant
+leaves, the generation is cancelled.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from millrace.errors import internal_error
 from millrace.funnel.bill import Bill, OpenCharge
 from millrace.funnel.ending import Result
-from millrace.funnel.response_log import Committed, Ended, Fact, Metered, ResponseLog, Revised, Routed, Started
+from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Attempt
-from millrace.types import CacheOutcome, Call
+from millrace.types import Call
 
 
-@dataclass(slots=True, eq=False)
-class Participant:
-    """A request in a flight: copies the facts of the flight into its own log."""
+class Participant(NamedTuple):
+    """A request in a flight."""
 
     response: ResponseLog
     bill: Bill
-    cache: CacheOutcome  # miss for the first participant, joined for the others
-    crashed: asyncio.Future[None] | None = None  # done once it has raised; `Flight.join` waits for it
-
-    @property
-    def congested(self) -> bool:
-        """Whether all listeners of this request are congested."""
-        return self.response.paused
-
-    def text(self, deltas: list[str]) -> None:
-        """Copy text deltas."""
-        self.response.write(deltas)
-
-    def fact(self, fact: Fact) -> None:
-        """Copy a fact, unless each request has its own."""
-        match fact:
-            case Routed():
-                self.response.route(fact.joined() if self.cache is CacheOutcome.JOINED else fact)
-            case Revised():
-                self.response.revise(fact)
-            case Committed():
-                self.response.commit()
-            case Started() | Metered() | Ended():
-                pass  # the funnel appends these to each request's own log
-            case aside:
-                self.response.say(aside)
-
-    def fail(self) -> None:
-        """Let `Flight.join` raise. The flight goes on without this request."""
-        if self.crashed is not None:
-            self.crashed.set_result(None)
 
 
 Generate = Callable[[ResponseLog, "Flight"], Coroutine[Any, Any, Result]]
@@ -85,12 +53,10 @@ class Flight:
         The task is awaited through `asyncio.wait`: awaiting it directly would let the cancel of one request cancel the
         generation of all others.
         """
-        first = self._task is None
-        crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        participant = Participant(response, bill, CacheOutcome.MISS if first else CacheOutcome.JOINED, crashed)
+        is_joined = self._task is not None
+        participant = Participant(response, bill)
         self._participants.append(participant)
-        response.follow(self.response)
-        self.response.subscribe(participant)
+        crashed = response.follow(self.response, is_joined=is_joined)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._generate(self.response, self))
             self._task.add_done_callback(self._ended)
@@ -102,7 +68,7 @@ class Flight:
         if crashed.done():
             raise internal_error()
         result = task.result()
-        return result.joined() if participant.cache is CacheOutcome.JOINED else result
+        return result.joined() if is_joined else result
 
     def _ended(self, task: asyncio.Task[Result]) -> None:
         self._on_end(self)
@@ -126,7 +92,7 @@ class Flight:
         """
         was_payer = self._participants[0] is participant
         self._participants.remove(participant)
-        self.response.unsubscribe(participant)
+        participant.response.leave()
         if task.done():
             return
         if not self._participants:

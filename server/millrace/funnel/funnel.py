@@ -25,11 +25,12 @@ from millrace.funnel.calls import Caller
 from millrace.funnel.cascade import cascade, keep
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.ending import Result, answered, cancelled, failed, settle
+from millrace.funnel.facts import Routed
 from millrace.funnel.fingerprint import Keys
 from millrace.funnel.flight import Flight
 from millrace.funnel.race import hedge, race
 from millrace.funnel.recall import Recall
-from millrace.funnel.response_log import ResponseLog, Routed
+from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import Choice, Policy, choose
 from millrace.memory import Shares
 from millrace.ports import Admission, Clock, Ledger

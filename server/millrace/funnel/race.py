@@ -15,8 +15,9 @@ from millrace.funnel.calls import Caller, error_of
 from millrace.funnel.cascade import keep, keep_or_escalate
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.ending import Result
+from millrace.funnel.facts import Routed
 from millrace.funnel.failures import failure_of
-from millrace.funnel.response_log import ResponseLog, Routed
+from millrace.funnel.response_log import ResponseLog
 from millrace.types import Model, Outcome
 
 

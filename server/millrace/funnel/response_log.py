@@ -1,36 +1,26 @@
 """One response as a log of facts. The funnel appends facts; subscribers turn them into the events of a dialect.
 
-A text delta is stored as a plain `str`, any other fact as a small frozen value, so that no object is made per token.
+Requests in one flight follow the log of the flight, which has the words of all; each has a log for what is its own.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from itertools import islice
-from sys import getsizeof
-from typing import Protocol, overload
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import Protocol
 
 from millrace import log
 from millrace.errors import EXITS, MillraceError
+from millrace.funnel.facts import Committed, Ended, Fact, Metered, Revised, Routed, Started, grouped, size_of
 from millrace.ports import Attempt, Clock
 from millrace.types import (
     Aside,
     CacheOutcome,
-    CallPiece,
     Failure,
     Message,
-    OwnFields,
     Refusal,
     Request,
-    Scored,
-    SemanticHit,
-    Source,
     Statement,
-    Status,
-    StoredAnswer,
-    Strategy,
-    Thought,
-    Tier,
     calls_of,
     joined,
     own_fields_of,
@@ -38,112 +28,7 @@ from millrace.types import (
     refusal_of,
     scores_of,
 )
-from millrace.types.conversation import memory_bytes_of
 from millrace.wire import limits
-
-# Bytes, about; a test holds what is counted of a run against what Python allocates.
-FACT_SIZE = 150  # a fact, beside its text
-SLOT_SIZE = 8  # a place in a list
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The request runs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Routed:
-    """Which model or cache is going to answer, and why."""
-
-    strategy: Strategy
-    model: str
-    reason: str
-    tier: Tier | None = None
-    cache: CacheOutcome = CacheOutcome.MISS
-    missed: str = ""  # why the semantic cache did not answer; may repeat words of the question
-    trimmed_tokens: int = 0  # cut from the prompt
-    max_output_tokens: int | None = None  # the operator's cap of the model's answer, if no other one is lower
-    score: float | None = None  # the router's
-    age_s: float | None = None
-    similarity: float | None = None
-    entry_id: str | None = None
-    failed: tuple[Failure, ...] = ()  # models that were asked before, or are not asked now, because they failed
-
-    @classmethod
-    def cached(
-        cls,
-        request: Request,
-        stored: StoredAnswer,
-        cache: CacheOutcome,
-        reason: str,
-        now: float,
-        hit: SemanticHit | None,
-    ) -> "Routed":
-        """Return the fact for a cache hit; `now` in Unix seconds, `hit` if it came from the semantic cache."""
-        return cls(
-            strategy=request.strategy,
-            model=stored.model_id,
-            reason=reason,
-            cache=cache,
-            trimmed_tokens=request.trimmed_tokens,
-            age_s=max(0.0, now - stored.stored_at),
-            similarity=hit.similarity if hit else None,
-            entry_id=hit.entry_id if hit else None,
-        )
-
-    @property
-    def explanation(self) -> str:
-        """The reason, and why the semantic cache did not answer."""
-        return f"{self.reason}; cache: {self.missed}" if self.missed else self.reason
-
-    def joined(self) -> "Routed":
-        """Return the fact for a request that joined a flight."""
-        return replace(self, cache=CacheOutcome.JOINED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revised:
-    """All text so far is taken back; that of another model follows."""
-
-    from_model: str
-    to_model: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """All text since the last `Revised`, and all later text, is final."""
-
-
-@dataclass(frozen=True, slots=True)
-class Metered:
-    """What the response has used and cost so far."""
-
-    statement: Statement
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """How the response ended. The last fact."""
-
-    status: Status
-    reason: str | None = None  # why it is incomplete
-    error: MillraceError | None = None
-    model: str | None = None  # of the answer shown
-    source: Source | None = None
-    cache: CacheOutcome = CacheOutcome.MISS
-    check: str | None = None  # `PASSED`, or the check that failed; None: nothing was judged
-    trimmed_tokens: int = 0  # cut from the prompt
-    failed: tuple[Failure, ...] = ()  # models that failed before another one was asked
-    statement: Statement
-
-    @property
-    def accepted(self) -> bool:
-        """Whether the text shown is the answer, even if a cap cut it."""
-        return self.status is Status.COMPLETED or (self.status is Status.INCOMPLETE and self.error is None)
-
-
-Fact = Started | Routed | Revised | Committed | Metered | Ended | Aside
 
 
 class Subscriber(Protocol):
@@ -173,8 +58,9 @@ class ResponseLog:
 
     request: Request
     clock: Clock
-    facts: list[Fact | str] = field(default_factory=list)
+    facts: list[Fact | str] = field(default_factory=list)  # while it follows a flight, only what is its own
     subscribers: list[Subscriber] = field(default_factory=list)
+    followers: "list[ResponseLog]" = field(default_factory=list)  # of the requests, if it is the log of a flight
     started_at: float | None = None
     first_text_at: float | None = None  # of the text that is shown
     cache: CacheOutcome = CacheOutcome.MISS  # of the last `Routed`
@@ -185,7 +71,9 @@ class ResponseLog:
     halt: MillraceError | None = None  # why the server stopped it; None if a client did
     ended: Ended | None = None
     attempt: Attempt | None = None  # the one whose deltas are appended now
-    _source: "ResponseLog | None" = None  # the log of the flight that it takes part in
+    _source: "ResponseLog | None" = None  # the log of the flight that it follows
+    _is_joined: bool = False  # another request had started the flight
+    _crashed: asyncio.Future[None] | None = None  # done once it has raised while it follows
     metered_at: float | None = None  # when it last sent a `Metered`
     _measured: tuple[int, int] = (0, 0)  # facts, and their bytes
     _missing_deltas: int = 0  # until `_enough_deltas` is done
@@ -205,9 +93,9 @@ class ResponseLog:
     def size(self) -> int:
         """Bytes of its facts, about. Only the facts since the last look are looked at, so that no token pays for it."""
         count, size = self._measured
-        size += sum(_size_of(fact) for fact in islice(self.facts, count, None))
+        size += sum(size_of(fact) for fact in islice(self.facts, count, None))
         self._measured = len(self.facts), size
-        return size
+        return size + (0 if self._source is None else self._source.size)
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Replay all facts to a subscriber, then pass on each new one."""
@@ -220,7 +108,7 @@ class ResponseLog:
 
     def replay(self, subscriber: Subscriber) -> None:
         """Pass all facts so far to a subscriber."""
-        for fact in grouped(self.facts):
+        for fact in grouped(self._all()):
             if isinstance(fact, list):
                 subscriber.text(fact)
             else:
@@ -231,19 +119,50 @@ class ResponseLog:
         self.subscribers = [other for other in self.subscribers if other is not subscriber]
         self.apply_backpressure()
 
-    def follow(self, source: "ResponseLog") -> None:
-        """Name the log that this one is copied from, so that backpressure reaches its attempt."""
-        self._source = source
+    def follow(self, flight: "ResponseLog", *, is_joined: bool) -> asyncio.Future[None]:
+        """Show the facts of a flight's log, from the first one on; `is_joined`: another request has started it.
+
+        Return a future that is done if it raises, and follows no more. The flight goes on for the others.
+        """
+        self._source, self._is_joined = flight, is_joined
+        self._crashed = asyncio.get_running_loop().create_future()
+        for fact in grouped(flight.facts):
+            if isinstance(fact, list):
+                self._show_text(fact)
+            else:
+                self._show(self._own(fact))
+        flight.followers = [*flight.followers, self]
+        flight.apply_backpressure()
+        return self._crashed
+
+    def leave(self) -> None:
+        """Follow no more; what the flight's log has so far is its own from now on."""
+        flight = self._source
+        assert flight is not None, "it follows one"
+        self.facts, self._source, self._crashed = [*self._all()], None, None
+        flight.followers = [other for other in flight.followers if other is not self]
+        flight.apply_backpressure()
+
+    def _own(self, fact: Fact) -> Fact:
+        """Return a fact of the flight as one of this request."""
+        return fact.joined() if self._is_joined and isinstance(fact, Routed) else fact
+
+    def _all(self) -> Iterator[Fact | str]:
+        """Yield all facts so far, those of the flight among them."""
+        of_flight = () if self._source is None else self._source.facts
+        shared = (fact if isinstance(fact, str) else self._own(fact) for fact in of_flight)
+        return chain(self.facts, shared)
 
     def apply_backpressure(self) -> None:
         """Pause reading the model if all subscribers are congested; resume it if one is not.
 
         The slowest client must not slow down the others, so one that keeps up is enough to read on (PROTOCOL.md, A
         connection, Slow readers). A subscriber that nobody listens to has no vote, so a detached response is read on.
-        A log that is copied from a flight has no attempt: its `paused` is its vote in the flight's log. So `paused` is
-        set first, and then the flight's log counts its votes again.
+        A log that follows a flight has no attempt: its `paused` is its vote in the flight's log. So `paused` is set
+        first, and then the flight's log counts its votes again.
         """
         votes = [congested for subscriber in self.subscribers if (congested := subscriber.congested) is not None]
+        votes += [follower.paused for follower in self.followers]
         paused = bool(votes) and all(votes)
         if paused is self.paused:
             return
@@ -262,7 +181,6 @@ class ResponseLog:
 
     def route(self, routed: Routed) -> None:
         """Append which model or cache is going to answer."""
-        self.cache, self.reason, self.failed = routed.cache, routed.reason, routed.failed
         self._append(routed)
 
     def attach(self, attempt: Attempt) -> None:
@@ -275,14 +193,13 @@ class ResponseLog:
 
     def write(self, deltas: list[str]) -> None:
         """Append the text deltas of one read. The hot path: it runs for every token."""
-        if self.first_text_at is None:
-            self.first_text_at = self.clock()
-        self.facts.extend(deltas)
-        for subscriber in self.subscribers:
+        self.facts += deltas
+        self._show_text(deltas)
+        for follower in self.followers:
             try:
-                subscriber.text(deltas)
+                follower._show_text(deltas)
             except BaseException as error:
-                self._drop(subscriber, error)
+                self._lose(follower, error)
         if self._missing_deltas > 0:
             self._missing_deltas -= len(deltas)
             if self._missing_deltas <= 0 and self._enough_deltas is not None and not self._enough_deltas.done():
@@ -290,8 +207,6 @@ class ResponseLog:
 
     def say(self, aside: Aside) -> None:
         """Append a delta that is not text."""
-        if isinstance(aside, Refusal) and self.first_text_at is None:
-            self.first_text_at = self.clock()
         self._append(aside)
 
     def after_deltas(self, count: int) -> asyncio.Future[None]:
@@ -310,9 +225,6 @@ class ResponseLog:
         therefore seen now, and not when the model sent it. `first_text_at`, from which TTFT is taken, moves with it.
         """
         if not self.committed:
-            self.committed = True
-            if self.first_text_at is not None and not self.request.delivery.shows(committed=False):
-                self.first_text_at = self.clock()
             self._append(Committed())
 
     def revise(self, revised: Revised) -> None:
@@ -324,8 +236,6 @@ class ResponseLog:
         """
         assert not self.committed, "committed text is never taken back"
         self._detach()
-        if not self.request.delivery.shows(committed=False):
-            self.first_text_at = None
         self._append(revised)
 
     def may_meter(self, now: float) -> bool:
@@ -345,7 +255,6 @@ class ResponseLog:
         """Append the end. Nothing is appended after it (PROTOCOL.md, What always holds, 1)."""
         assert self.ended is None, "a response ends once"
         self._detach()
-        self._source = None
         self.ended = ended
         self._append(ended)
 
@@ -356,7 +265,7 @@ class ResponseLog:
 
     def message(self) -> Message:
         """Return the answer so far: all text and asides since the last `Revised`."""
-        facts = self._shown()
+        facts = self._standing()
         text = "".join(fact for fact in facts if isinstance(fact, str))
         asides = [fact for fact in facts if isinstance(fact, Aside)]
         return Message(
@@ -370,12 +279,13 @@ class ResponseLog:
 
     def scores(self) -> bytes:
         """Return the log-probabilities of the answer so far, as `Scored` has them."""
-        return scores_of(joined([fact for fact in self._shown() if isinstance(fact, str)]))
+        return scores_of(joined([fact for fact in self._standing() if isinstance(fact, str)]))
 
-    def _shown(self) -> list[Fact | str]:
+    def _standing(self) -> list[Fact | str]:
         """Return all facts since the last `Revised`."""
-        revised = max((at for at, fact in enumerate(self.facts) if isinstance(fact, Revised)), default=-1)
-        return self.facts[revised + 1 :]
+        facts = [*self._all()]
+        revised = max((at for at, fact in enumerate(facts) if isinstance(fact, Revised)), default=-1)
+        return facts[revised + 1 :]
 
     def _detach(self) -> None:
         if self.attempt is not None:
@@ -384,6 +294,36 @@ class ResponseLog:
 
     def _append(self, fact: Fact) -> None:
         self.facts.append(fact)
+        self._show(fact)
+        for follower in self.followers:
+            try:
+                follower._show(follower._own(fact))
+            except BaseException as error:
+                self._lose(follower, error)
+
+    def _show_text(self, deltas: list[str]) -> None:
+        """Pass on text deltas."""
+        if self.first_text_at is None:
+            self.first_text_at = self.clock()
+        for subscriber in self.subscribers:
+            try:
+                subscriber.text(deltas)
+            except BaseException as error:
+                self._drop(subscriber, error)
+
+    def _show(self, fact: Fact) -> None:
+        """Note what a fact says of this request, and pass it on."""
+        match fact:
+            case Routed():
+                self.cache, self.reason, self.failed = fact.cache, fact.reason, fact.failed
+            case Committed():
+                self.committed = True
+                if self.first_text_at is not None and not self.request.delivery.shows(committed=False):
+                    self.first_text_at = self.clock()
+            case Revised() if not self.request.delivery.shows(committed=False):
+                self.first_text_at = None
+            case Refusal() if self.first_text_at is None:
+                self.first_text_at = self.clock()
         self._pass_on(fact)
 
     def _pass_on(self, fact: Fact) -> None:
@@ -392,6 +332,15 @@ class ResponseLog:
                 subscriber.fact(fact)
             except BaseException as error:
                 self._drop(subscriber, error)
+
+    def _lose(self, follower: "ResponseLog", error: BaseException) -> None:
+        """Go on without a follower that has raised. The list is replaced, since it is iterated over right now."""
+        if isinstance(error, EXITS):
+            raise error
+        log.get().error("participant crashed", id=follower.id, exc_info=error)
+        self.followers = [other for other in self.followers if other is not follower]
+        if follower._crashed is not None:
+            follower._crashed.set_result(None)
 
     def _drop(self, subscriber: Subscriber, error: BaseException) -> None:
         """End a subscriber that has raised. A fault of one client's view is not that of the model or of another client.
@@ -409,44 +358,6 @@ class ResponseLog:
         except BaseException as error_of_end:
             log.get().error("subscriber not ended", id=self.id, exc_info=error_of_end)
         self.apply_backpressure()
-
-
-@overload
-def grouped(facts: Iterable[Aside | str]) -> Iterator[Aside | list[str]]: ...
-
-
-@overload
-def grouped(facts: Iterable[Fact | str]) -> Iterator[Fact | list[str]]: ...
-
-
-def grouped(facts: Iterable[Fact | str]) -> Iterator[Fact | list[str]]:
-    """Yield facts in order, with adjacent text deltas as one list."""
-    texts: list[str] = []
-    for fact in facts:
-        if isinstance(fact, str):
-            texts.append(fact)
-            continue
-        if texts:
-            yield texts
-            texts = []
-        yield fact
-    if texts:
-        yield texts
-
-
-def _size_of(fact: Fact | str) -> int:
-    match fact:
-        case str():
-            return SLOT_SIZE + getsizeof(fact) + (getsizeof(fact.scores) if isinstance(fact, Scored) else 0)
-        case Thought() | Refusal():
-            return FACT_SIZE + getsizeof(fact.text)
-        case CallPiece():
-            return FACT_SIZE + getsizeof(fact.arguments) + memory_bytes_of(fact.own_fields)
-        case OwnFields():
-            return FACT_SIZE + memory_bytes_of(fact.fields)
-        case Routed():
-            return FACT_SIZE + sum(getsizeof(failure.message) for failure in fact.failed)
-    return FACT_SIZE
 
 
 def _discard(_: object) -> None:

@@ -10,8 +10,8 @@ from functools import partial
 from millrace import log
 from millrace.errors import EXITS, MillraceError, internal_error
 from millrace.funnel.bill import NOTHING
+from millrace.funnel.facts import Ended
 from millrace.funnel.funnel import Funnel
-from millrace.funnel.response_log import Ended
 from millrace.memory import Hold
 from millrace.ports import Admission, Clock
 from millrace.pricing import ZERO

@@ -14,6 +14,7 @@ from millrace import log
 from millrace.dialects.event_log import Codec, EventLog
 from millrace.errors import EXITS, internal_error
 from millrace.memory import Hold
+from millrace.web.flood import ReadingShare
 from millrace.wire import limits
 
 ONE_FRAME = 1  # byte; `EventLog.frames` returns at least one frame, so with this it returns exactly one
@@ -28,6 +29,7 @@ class FrameWriter(Protocol):
     on_resume: Callable[[], None] | None
     on_lost: Callable[[], None] | None  # the peer is gone; nothing is called after it
     held: Hold | None  # for what has come of the peer's messages
+    share: ReadingShare  # of the loop, for all that is read of the peer
 
     @property
     def unsent(self) -> int:
@@ -244,6 +246,7 @@ class AsgiWriter:
         self.on_resume: Callable[[], None] | None = None
         self.on_lost: Callable[[], None] | None = None
         self.held: Hold | None = None
+        self.share = ReadingShare()
         self.unsent = 0
         self.is_half_closed = False  # plain ASGI says it as a disconnect
         self._send = send

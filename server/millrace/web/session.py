@@ -23,7 +23,7 @@ from millrace.principal import Principal
 from millrace.runs.intake import draining, repeat_of
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
-from millrace.web.flood import FloodMeter, ReadingShare
+from millrace.web.flood import FloodMeter
 from millrace.web.jobs import Job, Jobs
 from millrace.web.liveness import Closing, Liveness
 from millrace.web.outbox import FrameWriter, Outbox
@@ -78,7 +78,6 @@ class Session:
         self._read_while_paused = 0  # frames
         self._has_lanes = False  # a frame has named one
         self._refused = FloodMeter()
-        self._share = ReadingShare()
         self._close: asyncio.Future[Closed | None] = asyncio.get_running_loop().create_future()
         writer.on_lost = self._peer_lost
         self._outbox.on_crash = self._crashed
@@ -197,7 +196,7 @@ class Session:
             began = time.thread_time()
             frame = self._open(data)
         self._act(frame, held)
-        if len(data) <= LONG and (wait := self._share.spend(time.thread_time() - began, time.monotonic())):
+        if len(data) <= LONG and (wait := self._writer.share.spend(time.thread_time() - began, time.monotonic())):
             await asyncio.sleep(wait)
 
     def _open(self, data: str | bytes) -> "_Frame":

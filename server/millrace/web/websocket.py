@@ -56,7 +56,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         self._ponged = 0  # bytes of pongs in this turn of the loop
         self._controls = FloodMeter()  # of pings and pongs
         self._slices = Slices(self.config.ws_max_size)
-        self._share = ReadingShare()
+        self.share = ReadingShare()
         self._reading: asyncio.Handle | None = None  # reads on, soon
         self._is_paused = False  # reading from the socket, by whatever is not read yet
         self._fragments = self._fragment_bytes = 0  # of a message whose end has not come yet
@@ -92,7 +92,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         if data:
             super().data_received(data)
         self._count()
-        wait = self._share.spend(time.thread_time() - began, self.loop.time())
+        wait = self.share.spend(time.thread_time() - began, time.monotonic())
         if self.disconnected or self.transport.is_closing():
             self._slices.clear()
         elif wait or self._slices.has_frame:

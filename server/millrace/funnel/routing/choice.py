@@ -6,8 +6,8 @@ from decimal import Decimal
 from millrace import pricing, tokens
 from millrace.errors import UpstreamError
 from millrace.funnel.catalog import Catalog
+from millrace.funnel.facts import Routed
 from millrace.funnel.failures import failure_of
-from millrace.funnel.response_log import Routed
 from millrace.types import Call, Failure, Message, Model, Part, Prompt, Request, SemanticMiss, Strategy
 
 

@@ -1,0 +1,173 @@
+"""The facts of a response: what its log holds, in order.
+
+A text delta is a plain `str`, any other fact a small frozen value, so that no object is made per token.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from sys import getsizeof
+from typing import overload
+
+from millrace.errors import MillraceError
+from millrace.types import (
+    Aside,
+    CacheOutcome,
+    CallPiece,
+    Failure,
+    OwnFields,
+    Refusal,
+    Request,
+    Scored,
+    SemanticHit,
+    Source,
+    Statement,
+    Status,
+    StoredAnswer,
+    Strategy,
+    Thought,
+    Tier,
+)
+from millrace.types.conversation import memory_bytes_of
+
+# Bytes, about; a test holds what is counted of a run against what Python allocates.
+FACT_SIZE = 150  # a fact, beside its text
+SLOT_SIZE = 8  # a place in a list
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The request runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """Which model or cache is going to answer, and why."""
+
+    strategy: Strategy
+    model: str
+    reason: str
+    tier: Tier | None = None
+    cache: CacheOutcome = CacheOutcome.MISS
+    missed: str = ""  # why the semantic cache did not answer; may repeat words of the question
+    trimmed_tokens: int = 0  # cut from the prompt
+    max_output_tokens: int | None = None  # the operator's cap of the model's answer, if no other one is lower
+    score: float | None = None  # the router's
+    age_s: float | None = None
+    similarity: float | None = None
+    entry_id: str | None = None
+    failed: tuple[Failure, ...] = ()  # models that were asked before, or are not asked now, because they failed
+
+    @classmethod
+    def cached(
+        cls,
+        request: Request,
+        stored: StoredAnswer,
+        cache: CacheOutcome,
+        reason: str,
+        now: float,
+        hit: SemanticHit | None,
+    ) -> "Routed":
+        """Return the fact for a cache hit; `now` in Unix seconds, `hit` if it came from the semantic cache."""
+        return cls(
+            strategy=request.strategy,
+            model=stored.model_id,
+            reason=reason,
+            cache=cache,
+            trimmed_tokens=request.trimmed_tokens,
+            age_s=max(0.0, now - stored.stored_at),
+            similarity=hit.similarity if hit else None,
+            entry_id=hit.entry_id if hit else None,
+        )
+
+    @property
+    def explanation(self) -> str:
+        """The reason, and why the semantic cache did not answer."""
+        return f"{self.reason}; cache: {self.missed}" if self.missed else self.reason
+
+    def joined(self) -> "Routed":
+        """Return the fact for a request that joined a flight."""
+        return replace(self, cache=CacheOutcome.JOINED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revised:
+    """All text so far is taken back; that of another model follows."""
+
+    from_model: str
+    to_model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """All text since the last `Revised`, and all later text, is final."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """What the response has used and cost so far."""
+
+    statement: Statement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How the response ended. The last fact."""
+
+    status: Status
+    reason: str | None = None  # why it is incomplete
+    error: MillraceError | None = None
+    model: str | None = None  # of the answer shown
+    source: Source | None = None
+    cache: CacheOutcome = CacheOutcome.MISS
+    check: str | None = None  # `PASSED`, or the check that failed; None: nothing was judged
+    trimmed_tokens: int = 0  # cut from the prompt
+    failed: tuple[Failure, ...] = ()  # models that failed before another one was asked
+    statement: Statement
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the text shown is the answer, even if a cap cut it."""
+        return self.status is Status.COMPLETED or (self.status is Status.INCOMPLETE and self.error is None)
+
+
+Fact = Started | Routed | Revised | Committed | Metered | Ended | Aside
+
+
+@overload
+def grouped(facts: Iterable[Aside | str]) -> Iterator[Aside | list[str]]: ...
+
+
+@overload
+def grouped(facts: Iterable[Fact | str]) -> Iterator[Fact | list[str]]: ...
+
+
+def grouped(facts: Iterable[Fact | str]) -> Iterator[Fact | list[str]]:
+    """Yield facts in order, with adjacent text deltas as one list."""
+    texts: list[str] = []
+    for fact in facts:
+        if isinstance(fact, str):
+            texts.append(fact)
+            continue
+        if texts:
+            yield texts
+            texts = []
+        yield fact
+    if texts:
+        yield texts
+
+
+def size_of(fact: Fact | str) -> int:
+    """Return the bytes of a fact, about."""
+    match fact:
+        case str():
+            return SLOT_SIZE + getsizeof(fact) + (getsizeof(fact.scores) if isinstance(fact, Scored) else 0)
+        case Thought() | Refusal():
+            return FACT_SIZE + getsizeof(fact.text)
+        case CallPiece():
+            return FACT_SIZE + getsizeof(fact.arguments) + memory_bytes_of(fact.own_fields)
+        case OwnFields():
+            return FACT_SIZE + memory_bytes_of(fact.fields)
+        case Routed():
+            return FACT_SIZE + sum(getsizeof(failure.message) for failure in fact.failed)
+    return FACT_SIZE
