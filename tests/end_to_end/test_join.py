@@ -42,7 +42,7 @@ async def crowd(url: str, prompt: str, clients: AsyncExitStack) -> list[Any]:
 async def test_a_hundred_at_once_are_one_call(millrace: Running) -> None:
     """A hundred complete answers, one upstream call, one that pays."""
     async with AsyncExitStack() as clients:
-        streams = await crowd(millrace.url, "talk [tokens=40] [ttft=0.5] [rate=200]", clients)
+        streams = await crowd(millrace.url, "talk [tokens=40] [ttft=1.5] [rate=200]", clients)
         replies: list[Reply] = await asyncio.gather(*(stream.reply() for stream in streams))
     assert millrace.calls == 1
     assert len({reply.text for reply in replies}) == 1
