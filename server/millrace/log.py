@@ -5,6 +5,7 @@ the operating system's and SQLite's are logged. At most one warning or error of 
 names them) is logged a second; the next one says how many were left out.
 """
 
+import json
 import logging
 import re
 import sqlite3
@@ -15,6 +16,7 @@ from collections.abc import Callable, MutableMapping
 from pathlib import PurePath
 from typing import Any
 
+import orjson
 import structlog
 
 EVERY_S = 1.0  # from one line of a kind to the next, at least
@@ -49,9 +51,10 @@ class Throttle:
 
 def configure(*, level: str = "info") -> None:
     """Configure structlog to write to standard error."""
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(sort_keys=True)
-    )
+    renderer: Any = structlog.processors.JSONRenderer(_json)
+    factory: Any = structlog.BytesLoggerFactory(sys.stderr.buffer)
+    if sys.stderr.isatty():
+        renderer, factory = structlog.dev.ConsoleRenderer(), structlog.PrintLoggerFactory(sys.stderr)
     structlog.configure(
         processors=[
             _throttled(Throttle()),
@@ -61,9 +64,16 @@ def configure(*, level: str = "info") -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=factory,
         cache_logger_on_first_use=False,
     )
+
+
+def _json(event: MutableMapping[str, Any], default: Callable[[Any], Any]) -> bytes:
+    try:
+        return orjson.dumps(event, default=default, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # a number of more than 64 bits, half a surrogate pair
+        return json.dumps(event, default=default, sort_keys=True).encode()
 
 
 def get() -> structlog.stdlib.BoundLogger:

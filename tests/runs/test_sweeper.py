@@ -10,10 +10,9 @@ from millrace.access.keys import ANONYMOUS
 from millrace.memory import MemoryBudget
 from millrace.runs import runs
 from millrace.runs.runs import Runs
-from millrace.runs.sweeper import BEAT_S
+from millrace.runs.sweeper import BEAT_S, BEATS
 from millrace.web.flood import ReadingShare
-from millrace.web.jobs import Job
-from millrace.web.process import IDLE_BEATS, Process
+from millrace.web.process import Process
 from millrace.web.session import Session
 from millrace.wire.limits import DETACHED_S
 from tests.support.scripted_models import request
@@ -95,17 +94,17 @@ def is_closed(session: Session) -> bool:
 
 async def test_an_idle_connection_is_looked_at_once_in_a_while(process: Process, keys: Keys) -> None:
     """Not all at the same beat; within a second each has had its turn, so that a revoked key is noticed in time."""
-    assert 2 * IDLE_BEATS * BEAT_S < 2.0  # the last of one round, the last of the next
+    assert 2 * BEATS * BEAT_S < 2.0  # the last of one round, the last of the next
     sessions = [connected(process) for _ in range(200)]
     looked = []
-    for beat in range(IDLE_BEATS):
+    for beat in range(BEATS):
         keys.asked = 0
         process.sweep(float(beat))
         looked.append(keys.asked)
     assert sum(looked) == len(sessions)
     assert max(looked) < len(sessions) / 2
     keys.revoked = True
-    for beat in range(IDLE_BEATS):
+    for beat in range(BEATS):
         process.sweep(float(beat))
     assert all(map(is_closed, sessions))
 
@@ -114,7 +113,7 @@ async def test_after_a_change_of_keys_every_connection_is_looked_at_at_the_next_
     process: Process, keys: Keys
 ) -> None:
     """So the idle ones of a revoked key are closed one beat after the keys were read."""
-    sessions = [connected(process) for _ in range(3 * IDLE_BEATS)]
+    sessions = [connected(process) for _ in range(3 * BEATS)]
     process.sweep(0.0)
     keys.revoked = True
     process.sweep_all_next()
@@ -123,26 +122,26 @@ async def test_after_a_change_of_keys_every_connection_is_looked_at_at_the_next_
 
 
 async def test_a_busy_connection_is_looked_at_at_every_beat(process: Process, keys: Keys) -> None:
-    """One that leaves, and one with requests, for as long as it has some."""
-    leaving, working = connected(process), connected(process)
+    """One that leaves, and one whose peer does not keep up, for as long as it does not."""
+    leaving, slow, *others = [connected(process) for _ in range(2 + BEATS)]
     leaving.start_closing(by=100.0)
+    slow._outbox._pause()
     gone = connected(process)
     gone.start_closing(by=100.0)
     process.sessions.discard(gone)
-    held = process.memory.hold("t")
-    working._add(Job("resp_1", lambda _: asyncio.Event().wait(), None, held), None)  # type: ignore[arg-type,return-value]
-    for _ in range(IDLE_BEATS):
+    process.sessions.difference_update(others)
+    for _ in range(BEATS):
         keys.asked = 0
         process.sweep(1.0)
         assert keys.asked == 2
-    await working._jobs.release()
-    working._jobs._jobs.clear()
-    looked = []
-    for _ in range(2 * IDLE_BEATS):
-        keys.asked = 0
-        process.sweep(1.0)
-        looked.append(keys.asked)
-    assert {1, 2} == set(looked[1:])
+    slow._outbox._resume()
+    process.sessions.update(others)
+    looked: list[bool] = []
+    for _ in range(2 * BEATS):
+        slow_before = slow._liveness._moved_at
+        process.sweep(float(len(looked) + 2))
+        looked.append(slow._liveness._moved_at != slow_before)
+    assert 1 <= looked.count(True) <= 4
     keys.revoked = True
     process.sweep(1.0)
     assert is_closed(leaving)

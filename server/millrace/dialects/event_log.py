@@ -7,6 +7,7 @@ neither number nor text changes, since slower listeners and a resume must get th
 """
 
 from collections import deque
+from itertools import chain
 from typing import Any, Protocol
 
 from millrace import log
@@ -100,13 +101,14 @@ class EventLog:
         merged with text that waits already, but never across another event (PROTOCOL.md, A connection, Slow readers).
         While anything waits, new text must wait too, or it would get a lower number than what came before it.
         """
-        if not self._waiting and self._has_ready_listener():
+        waiting = self._waiting
+        if not waiting and self._has_ready_listener():
             self.written += deltas
-        elif self._waiting and isinstance(self._waiting[-1], list):
-            self._waiting[-1] += deltas
+        elif waiting and isinstance(waiting[-1], list):
+            waiting[-1] += deltas
         else:
-            self._waiting.append([*deltas])
-        size = sum(map(len, deltas))
+            waiting.append([*deltas])
+        size = len(deltas[0]) if len(deltas) == 1 else sum(map(len, deltas))
         if self._has_scores:
             size += scores_size(deltas)
         self.log_bytes += size
@@ -147,6 +149,19 @@ class EventLog:
             max_bytes -= len(frame)
             number += 1
         return frames
+
+    def text_since(self, kind: type) -> str:
+        """Return all text since the last event of a kind, as it was shown or is going to be."""
+        shown: list[str] = []
+        for event_or_texts in chain(reversed(self._waiting), reversed(self.written)):
+            if isinstance(event_or_texts, kind):
+                break
+            if isinstance(event_or_texts, list):
+                shown += reversed(event_or_texts)
+            elif isinstance(event_or_texts, str):
+                shown.append(event_or_texts)
+        shown.reverse()
+        return joined(shown)
 
     def ends_at(self, number: int) -> bool:
         """Whether `number` is past the last event, and no event will follow."""

@@ -41,11 +41,18 @@ class _OpenCall:
 class OutputItems:
     """The items of one answer. `add_event` takes events, `add_text` the deltas of the text part, in one order.
 
+    The deltas of the text part are not kept here: `shown_text` returns them as one, since the last revise.
     With `summarised` the reasoning is the item's summary, not its content: many clients show nothing else.
     """
 
     def __init__(
-        self, response_id: str, add_event: AddEvent, add_text: Callable[[list[str]], None], *, summarised: bool = False
+        self,
+        response_id: str,
+        add_event: AddEvent,
+        add_text: Callable[[list[str]], None],
+        shown_text: Callable[[], str],
+        *,
+        summarised: bool = False,
     ) -> None:
         hexadecimal = response_id.removeprefix("resp_")
         self.message_id = "msg_" + hexadecimal
@@ -53,9 +60,12 @@ class OutputItems:
         self._call_id = "fc_" + hexadecimal
         self._add_event = add_event
         self._add_text = add_text
+        self._shown_text = shown_text
         self._summarised = summarised
         self._order: list[str] = []  # item ids by output index
         self._text: _OpenPart | None = None
+        self._has_text = False  # since the last revise
+        self._whole_text: str | None = None  # once it is closed, so that all events share one string
         self._refusal: _OpenPart | None = None
         self._reasoning: _OpenPart | None = None
         self._own_fields: dict[str, Any] = {}  # the provider's own fields, and those beside each call, by its id
@@ -77,7 +87,7 @@ class OutputItems:
         """Add text deltas."""
         if self._text is None:
             self._text = self._open_part(wire.OutputText(""))
-        self._text.deltas += deltas
+        self._has_text = True
         self._add_text(deltas)
 
     def refusal(self, refusal: Refusal) -> None:
@@ -127,9 +137,10 @@ class OutputItems:
 
     def revise(self) -> list[str]:
         """Drop all text; return the ids of the items that had some. Items stay open for the text of another model."""
-        parts_of = {self.message_id: [self._text, self._refusal], self.reasoning_id: [self._reasoning]}
-        revised = [item_id for item_id, parts in parts_of.items() if any(part and part.deltas for part in parts)]
-        for part in (self._text, self._refusal, self._reasoning):
+        refusal, reasoning = (bool(part and part.deltas) for part in (self._refusal, self._reasoning))
+        revised = [self.message_id] * (self._has_text or refusal) + [self.reasoning_id] * reasoning
+        self._has_text = False
+        for part in (self._refusal, self._reasoning):
             if part is not None:
                 part.deltas.clear()
         return revised
@@ -138,6 +149,7 @@ class OutputItems:
         """Add the `*.done` events of all items. An answer without any item gets an empty text part."""
         if self.is_empty:
             self.text([])
+        self._whole_text = self._shown_text()
         for at, (item_id, item) in enumerate(zip(self._order, self.items(status), strict=True)):
             self._close(at, item_id, item)
 
@@ -162,7 +174,8 @@ class OutputItems:
     def _parts(self) -> list[wire.Part]:
         parts: list[tuple[int, wire.Part]] = []
         if self._text is not None:
-            parts.append((self._text.index, wire.output_text(self._text.text)))
+            text = self._shown_text() if self._whole_text is None else self._whole_text
+            parts.append((self._text.index, wire.output_text(text)))
         if self._refusal is not None:
             parts.append((self._refusal.index, wire.OutputRefusal(self._refusal.text)))
         return [part for _, part in sorted(parts, key=lambda placed: placed[0])]

@@ -35,7 +35,10 @@ class Projection(ABC):
 
     def text(self, deltas: list[str]) -> None:
         """Add the text deltas of one read, once they may be seen."""
-        self._visibility.text(deltas)
+        if self._visibility.passes_text:
+            self._show_text(deltas)
+        else:
+            self._visibility.hold_back(deltas)
 
     def fact(self, fact: Fact) -> None:
         """Add what a fact makes visible, then the events of the fact itself."""

@@ -37,7 +37,11 @@ class ResponsesProjection(Projection):
         self._negotiated = negotiated
         self._has_usage = False  # a `millrace.usage` has been sent
         self.output = OutputItems(
-            request.id, self.event_log.event, self.event_log.text, summarised=request.reasoning_summary
+            request.id,
+            self.event_log.event,
+            self.event_log.text,
+            partial(self.event_log.text_since, wire.Revise),
+            summarised=request.reasoning_summary,
         )
         self._echoed = len(request.instructions or "") + request.prompt.tools_size  # characters that every body repeats
 

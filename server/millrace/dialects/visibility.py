@@ -27,21 +27,18 @@ class Visibility:
         self._show_text = show_text
         self._show_aside = show_aside
         self._delivery = delivery
-        self._passes_text = speculative and delivery.shows(committed=False)  # text is passed on at once
+        self.passes_text = speculative and delivery.shows(committed=False)  # text is to be shown at once
         self._held_back: list[str | Aside] = []
         self._until_accepted: list[CallPiece | OwnFields] = []
 
-    def text(self, deltas: list[str]) -> None:
-        """Pass on or hold back the text deltas of one read."""
-        if self._passes_text:
-            self._show_text(deltas)
-        else:
-            self._held_back += deltas
+    def hold_back(self, deltas: list[str]) -> None:
+        """Hold back the text deltas of one read: `passes_text` is false."""
+        self._held_back += deltas
 
     def fact(self, fact: Fact) -> None:
         """Handle a fact that is an aside or decides about visibility. Others are ignored."""
         match fact:
-            case Thought() | Refusal() if self._passes_text:
+            case Thought() | Refusal() if self.passes_text:
                 self._show_aside(fact)
             case Thought() | Refusal():
                 self._held_back.append(fact)
@@ -63,7 +60,7 @@ class Visibility:
     def _release(self) -> None:
         """Pass on what was held back, adjacent text as one delta, and from now on everything at once."""
         held_back, self._held_back = self._held_back, []
-        self._passes_text = True
+        self.passes_text = True
         for group in grouped(held_back):
             if isinstance(group, list):
                 self._show_text([joined(group)])

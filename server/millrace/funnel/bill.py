@@ -39,6 +39,7 @@ class OpenCharge:
         self._input_tokens = input_tokens
         self._charged_before = Usage()  # to earlier payers of this call
         self._seen_parts = self._seen_asides = self._measured = 0
+        self._max_output_tokens = call.max_output_tokens
         self._final_output: int | None = None  # tokens, once the call has ended and they were counted
 
     @property
@@ -110,7 +111,7 @@ class OpenCharge:
     @property
     def outgrows(self) -> bool:
         """Whether the call has used so much of its booking that more must be booked. Asked ten times a second."""
-        if self.outcome is not Outcome.RUNNING or self.booked_tokens >= self.call.max_output_tokens:
+        if self.outcome is not Outcome.RUNNING or self.booked_tokens >= self._max_output_tokens:
             return False
         return self._measure() > self.booked_tokens - pricing.BOOKED // 2
 
@@ -121,11 +122,12 @@ class OpenCharge:
 
     def _measure(self) -> int:
         """Return about how many tokens of output have come; only what came since the last look is looked at."""
-        parts, asides = self.attempt.parts[self._seen_parts :], self.attempt.asides[self._seen_asides :]
-        self._seen_parts += len(parts)
-        self._seen_asides += len(asides)
-        self._measured += max(len(parts), sum(map(len, parts)) // tokens.SPARSE)
-        self._measured += max(len(asides), tokens.running_output((), asides))
+        if parts := self.attempt.parts[self._seen_parts :]:
+            self._seen_parts += len(parts)
+            self._measured += max(len(parts), sum(map(len, parts)) // tokens.SPARSE)
+        if asides := self.attempt.asides[self._seen_asides :]:
+            self._seen_asides += len(asides)
+            self._measured += max(len(asides), tokens.running_output((), asides))
         return self._measured
 
     @property
@@ -234,9 +236,12 @@ class Bill:
 
         Returns False if the budget of the key has no more and a call has used all that is booked for it.
         """
-        grown = [charge for charge in self._charges if isinstance(charge, OpenCharge) and charge.outgrows]
-        if not grown:
+        for charge in self._charges:
+            if isinstance(charge, OpenCharge) and charge.outgrows:
+                break
+        else:
             return True
+        grown = [charge for charge in self._charges if isinstance(charge, OpenCharge) and charge.outgrows]
         has_bought = False
         for charge in grown:
             while charge.outgrows and (bought := self._bought(charge)):
@@ -276,7 +281,9 @@ class Bill:
         last = shown_charge(charges) if charges else None
         usage = shown or (last.usage if last else Usage())
         cost = sum((charge.cost for charge in charges), pricing.ZERO)
-        untrimmed = replace(usage, input_tokens=usage.input_tokens + self.trimmed_tokens)
+        untrimmed = usage
+        if self.trimmed_tokens:
+            untrimmed = replace(usage, input_tokens=usage.input_tokens + self.trimmed_tokens)
         saved = pricing.cost(untrimmed, self._baseline) - cost if answered else pricing.ZERO
         calls = [charge for charge in self._charges if isinstance(charge, OpenCharge)]
         return Statement(

@@ -157,8 +157,19 @@ def grouped(facts: Iterable[Fact | str]) -> Iterator[Fact | list[str]]:
         yield texts
 
 
-def size_of(fact: Fact | str) -> int:
-    """Return the bytes of a fact, about."""
+def sizes_of(facts: Iterable[Fact | str]) -> int:
+    """Return the bytes of facts, about."""
+    texts: list[str] = []
+    size = 0
+    for fact in facts:
+        if type(fact) is str:  # nearly all are
+            texts.append(fact)
+        else:
+            size += _size_of(fact)
+    return size + SLOT_SIZE * len(texts) + sum(map(getsizeof, texts))
+
+
+def _size_of(fact: Fact | str) -> int:
     match fact:
         case str():
             return SLOT_SIZE + getsizeof(fact) + (getsizeof(fact.scores) if isinstance(fact, Scored) else 0)

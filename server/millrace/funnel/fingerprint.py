@@ -48,17 +48,19 @@ def keys_of(request: Request, models: Iterable[Model], checks: Iterable[str], em
     """
     prompt = request.prompt
     settings = _settings(request, tuple(models), checks)
-    turns = [_turn(message) for message in prompt.messages]
+    asked = _asked(prompt.messages)  # the last user message, without leading and trailing white space
+    turns = [_turn(message, trimmed=at == asked) for at, message in enumerate(prompt.messages)]
     version = ("version", request.context_version or "")  # of the client's knowledge base
     history, chunks = ("cut", request.cut_history), (prompt.context, request.cut_context)
-    exact = _digest("exact", settings, "context", *chunks, *version, *history, *_trimmed(turns, prompt.messages))
+    exact = _digest("exact", settings, "context", *chunks, *version, *history, *turns)
     question = _nfc(prompt.messages[-1].text).strip()
     if objection := _objection(prompt, question):
         return Keys(exact=exact, scope=objection)
     # A version replaces the chunks, which differ from question to question.
     context = ("context", *chunks) if request.context_version is None else version
-    before = _trimmed(turns[:-1], prompt.messages[:-1])
-    last = prompt.messages[-1]
+    last, before = prompt.messages[-1], turns[:-1]
+    if (asked := _asked(prompt.messages[:-1])) is not None:
+        before[asked] = _turn(prompt.messages[asked], trimmed=True)
     beside = [last.name, *_extras(last.unread)]  # beside the text of the question
     digest = _digest(
         "scope", settings, embedder, *context, *history, *before, *([_json(beside)] if any(beside) else ())
@@ -123,12 +125,12 @@ def _settings(request: Request, models: tuple[Model, ...], checks: Iterable[str]
     )
 
 
-def _trimmed(turns: list[bytes], messages: tuple[Message, ...]) -> list[bytes]:
-    """Return the digests; that of the last user message is computed again, without leading and trailing white space."""
-    for at, message in reversed([*enumerate(messages)]):
-        if message.role == "user" and message.parts:
-            return [*turns[:at], _turn(message, trimmed=True), *turns[at + 1 :]]
-    return turns
+def _asked(messages: Sequence[Message]) -> int | None:
+    """Return the index of the last user message that has parts."""
+    for at in range(len(messages) - 1, -1, -1):
+        if messages[at].role == "user" and messages[at].parts:
+            return at
+    return None
 
 
 def _turn(message: Message, *, trimmed: bool = False) -> bytes:
@@ -137,16 +139,20 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
         parts[0] = first.lstrip()
     if trimmed and isinstance(last := parts[-1], str):
         parts[-1] = last.rstrip()
-    calls = _json(
-        [
-            [call.id, call.name, call.arguments, *([own_fields] if (own_fields := _own(call.own_fields)) else ())]
-            for call in message.calls
-        ]
+    calls = (
+        _json(
+            [
+                [call.id, call.name, call.arguments, *([own_fields] if (own_fields := _own(call.own_fields)) else ())]
+                for call in message.calls
+            ]
+        )
+        if message.calls
+        else "[]"
     )
     return _digest(
         message.role,
         message.name,
-        _json(message.call_id),
+        "null" if message.call_id is None else _json(message.call_id),
         calls,
         message.reasoning,
         message.refusal,

@@ -23,6 +23,7 @@ class Participant(NamedTuple):
 
     response: ResponseLog
     bill: Bill
+    over: asyncio.Future[None]  # done once the flight has ended, or cannot be shown to this request any more
 
 
 Generate = Callable[[ResponseLog, "Flight"], Coroutine[Any, Any, Result]]
@@ -50,28 +51,30 @@ class Flight:
         """Join the flight and wait for its end. The first participant starts it. Raises the error of the generation.
 
         A participant is added before the task exists, since the task charges its first call to the first participant.
-        The task is awaited through `asyncio.wait`: awaiting it directly would let the cancel of one request cancel the
-        generation of all others.
+        A future is awaited, not the task: the cancel of one request must not cancel the generation of all others.
         """
         is_joined = self._task is not None
-        participant = Participant(response, bill)
+        participant = Participant(response, bill, response.follow(self.response, is_joined=is_joined))
         self._participants.append(participant)
-        crashed = response.follow(self.response, is_joined=is_joined)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._generate(self.response, self))
             self._task.add_done_callback(self._ended)
         task = self._task
         try:
-            await asyncio.wait((task, crashed), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                await participant.over
         finally:
             await self._leave(participant, task)
-        if crashed.done():
+        if not task.done():  # it goes on for the others
             raise internal_error()
         result = task.result()
         return result.joined() if is_joined else result
 
     def _ended(self, task: asyncio.Task[Result]) -> None:
         self._on_end(self)
+        for participant in self._participants:
+            if not participant.over.done():
+                participant.over.set_result(None)
         # Tracebacks have frames that know this flight, and all that it holds would wait for the collector.
         if task.cancelled():
             self._task = None

@@ -74,7 +74,9 @@ def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: in
     kept = _newest(messages, turns, left - tokens.count(block))
     sent = sorted({*fixed, *(at for turn in kept for at in turn)})
     cut = [at for turn in turns[: len(turns) - len(kept)] for at in turn]
-    result = replace(prompt, messages=tuple(messages[at] for at in sent), context=block)
+    result = prompt
+    if cut or block or prompt.context:
+        result = replace(prompt, messages=tuple(messages[at] for at in sent), context=block)
     return Trimmed(
         prompt=result,
         input_tokens=tokens.count_prompt(result) if block or turns else fixed_tokens,

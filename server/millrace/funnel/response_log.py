@@ -11,7 +11,7 @@ from typing import Protocol
 
 from millrace import log
 from millrace.errors import EXITS, MillraceError
-from millrace.funnel.facts import Committed, Ended, Fact, Metered, Revised, Routed, Started, grouped, size_of
+from millrace.funnel.facts import Committed, Ended, Fact, Metered, Revised, Routed, Started, grouped, sizes_of
 from millrace.ports import Attempt, Clock
 from millrace.types import (
     Aside,
@@ -73,7 +73,7 @@ class ResponseLog:
     attempt: Attempt | None = None  # the one whose deltas are appended now
     _source: "ResponseLog | None" = None  # the log of the flight that it follows
     _is_joined: bool = False  # another request had started the flight
-    _crashed: asyncio.Future[None] | None = None  # done once it has raised while it follows
+    _over: asyncio.Future[None] | None = None  # done once it follows no more
     metered_at: float | None = None  # when it last sent a `Metered`
     _measured: tuple[int, int] = (0, 0)  # facts, and their bytes
     _missing_deltas: int = 0  # until `_enough_deltas` is done
@@ -93,7 +93,7 @@ class ResponseLog:
     def size(self) -> int:
         """Bytes of its facts, about. Only the facts since the last look are looked at, so that no token pays for it."""
         count, size = self._measured
-        size += sum(size_of(fact) for fact in islice(self.facts, count, None))
+        size += sizes_of(islice(self.facts, count, None))
         self._measured = len(self.facts), size
         return size + (0 if self._source is None else self._source.size)
 
@@ -122,10 +122,11 @@ class ResponseLog:
     def follow(self, flight: "ResponseLog", *, is_joined: bool) -> asyncio.Future[None]:
         """Show the facts of a flight's log, from the first one on; `is_joined`: another request has started it.
 
-        Return a future that is done if it raises, and follows no more. The flight goes on for the others.
+        Return a future that is done if it raises, and follows no more; the flight goes on for the others. Whoever ends
+        the flight sets it too.
         """
         self._source, self._is_joined = flight, is_joined
-        self._crashed = asyncio.get_running_loop().create_future()
+        self._over = asyncio.get_running_loop().create_future()
         for fact in grouped(flight.facts):
             if isinstance(fact, list):
                 self._show_text(fact)
@@ -133,13 +134,13 @@ class ResponseLog:
                 self._show(self._own(fact))
         flight.followers = [*flight.followers, self]
         flight.apply_backpressure()
-        return self._crashed
+        return self._over
 
     def leave(self) -> None:
         """Follow no more; what the flight's log has so far is its own from now on."""
         flight = self._source
         assert flight is not None, "it follows one"
-        self.facts, self._source, self._crashed = [*self._all()], None, None
+        self.facts, self._source, self._over = [*self._all()], None, None
         flight.followers = [other for other in flight.followers if other is not self]
         flight.apply_backpressure()
 
@@ -194,7 +195,8 @@ class ResponseLog:
     def write(self, deltas: list[str]) -> None:
         """Append the text deltas of one read. The hot path: it runs for every token."""
         self.facts += deltas
-        self._show_text(deltas)
+        if not self.followers:  # else it is the log of a flight, which has no subscribers of its own
+            self._show_text(deltas)
         for follower in self.followers:
             try:
                 follower._show_text(deltas)
@@ -339,8 +341,8 @@ class ResponseLog:
             raise error
         log.get().error("participant crashed", id=follower.id, exc_info=error)
         self.followers = [other for other in self.followers if other is not follower]
-        if follower._crashed is not None:
-            follower._crashed.set_result(None)
+        if follower._over is not None and not follower._over.done():
+            follower._over.set_result(None)
 
     def _drop(self, subscriber: Subscriber, error: BaseException) -> None:
         """End a subscriber that has raised. A fault of one client's view is not that of the model or of another client.

@@ -6,7 +6,7 @@ What is refused here never becomes a response.
 
 import asyncio
 import hashlib
-import secrets
+import os
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -64,7 +64,7 @@ class Intake:
             raise draining()
         model, strategy = self._catalog.resolve(create.model, create.strategy)
         request = Request(
-            id="resp_" + secrets.token_hex(16),
+            id="resp_" + os.urandom(16).hex(),
             tenant=principal.tenant,
             key_id=principal.key_id,
             model=model,
@@ -106,15 +106,18 @@ class Intake:
         """
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
             return run  # even if the conversation it continued is no longer kept
-        try:
-            async with asyncio.timeout(self._seconds_left(request)) as patience:
-                prepared = await self._prepared(request, last)
-        except TimeoutError:
-            if not patience.expired():
-                raise
-            run = self._runs.start(request, held=held)
-            run.halt(deadline_exceeded())
-            return run
+        if request.deadline_at is None:
+            prepared = await self._prepared(request, last)
+        else:
+            try:
+                async with asyncio.timeout(request.deadline_at - self._clock()) as patience:
+                    prepared = await self._prepared(request, last)
+            except TimeoutError:
+                if not patience.expired():
+                    raise
+                run = self._runs.start(request, held=held)
+                run.halt(deadline_exceeded())
+                return run
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
             return run  # it was started meanwhile
         if prepared.prompt is not request.prompt:  # what is referred to counts as if it had been sent
@@ -138,7 +141,8 @@ class Intake:
 
     async def _prepared(self, request: Request, last: Run | None) -> Request:
         """Compile a request's schemas, let it continue its conversation, and add what its history lacks."""
-        request = replace(request, unchecked=await form.unchecked(request, self._schemas))
+        if unchecked := await form.unchecked(request, self._schemas):
+            request = replace(request, unchecked=unchecked)
         if items.has_references(request.prompt.messages):
             messages = await self._conversations.resolved(request, last)
             request = replace(request, prompt=replace(request.prompt, messages=messages))
@@ -156,9 +160,6 @@ class Intake:
         work = partial(histories.completed, messages, answers)
         whole = await in_thread_if_long(request.tenant, len(answers) * request.prompt.size, work)
         return replace(request, prompt=replace(request.prompt, messages=whole))
-
-    def _seconds_left(self, request: Request) -> float | None:
-        return None if request.deadline_at is None else request.deadline_at - self._clock()
 
 
 def repeat_of(create: Create, fields: dict[str, Any], principal: Principal) -> Repeat | None:

@@ -97,9 +97,8 @@ class Run:
 
     def pack(self) -> None:
         """Drop what nobody needs of a run that has ended. What it was asked stays if it can be continued."""
-        self.request = self.request.kept(continued=self.has_answer)
+        self.request = self.response.request = self.request.kept(continued=self.has_answer)
         self.asked_bytes = self.request.memory_bytes
-        self.response.request = self.response.request.kept(continued=False)
         self.response.pack()
 
     def start(self, work: Coroutine[Any, Any, None], on_done: Callable[[asyncio.Task[None]], None]) -> None:
@@ -121,7 +120,8 @@ class Run:
 
     async def wait(self) -> None:
         """Wait until it has ended. Raises the error of a request that was refused."""
-        await asyncio.wait((self.done,))
+        if not self.done.done():
+            await asyncio.wait((self.done,))
         if self.state.error is not None:
             raise self.state.error
 

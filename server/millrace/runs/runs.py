@@ -17,11 +17,9 @@ from millrace.ports import Admission, Clock
 from millrace.pricing import ZERO
 from millrace.runs.kept import Kept, Repeat
 from millrace.runs.run import Phase, Run
-from millrace.runs.sweeper import call_each
+from millrace.runs.sweeper import Rounds, call_each
 from millrace.types import Request, Status
 from millrace.wire import limits
-
-MEASURE_S = 1.0  # from one look at what the running responses hold to the next
 
 
 class Runs:
@@ -29,7 +27,8 @@ class Runs:
 
     def __init__(self, funnel: Funnel, clock: Clock, wall: Clock, *, kept_bytes: int) -> None:
         self.kept = Kept(kept_bytes, self._forget_repeat)
-        self._measured_at = clock()
+        self._rounds: Rounds[Run] = Rounds()
+        self._timed: set[Run] = set()  # those that have a deadline
         self._funnel = funnel
         self._clock = clock
         self._wall = wall
@@ -63,6 +62,8 @@ class Runs:
         run = Run(request, self._clock, int(self._wall()), self.kept.count, held and held.move())
         run.start(self._lead(run, admission, cancelled=cancelled), partial(self._on_task_done, run, admission, repeat))
         self._live[request.id] = run
+        if request.deadline_at is not None:
+            self._timed.add(run)
         run.measure()
         if repeat is not None:
             self._repeats[repeat.place] = (repeat, run)
@@ -97,6 +98,7 @@ class Runs:
             if not run.is_over:
                 run.set_phase(Phase.ENDED)
             del self._live[run.request.id]
+            self._timed.discard(run)
             if run.response.ended is None or run.was_abandoned:
                 self._forget_repeat(run, repeat)  # whoever asks again wants an answer
                 repeat = None
@@ -143,16 +145,12 @@ class Runs:
 
     def sweep(self, now: float) -> None:
         """Halt what is past its deadline, cancel what nobody came back for, forget what has ended long ago."""
-        call_each(self.running, lambda run: self._end_if_due(run, now))
+        call_each(tuple(self._timed), lambda run: _halt_if_late(run, now))
+        call_each(self.running, self._halt_if_not_covered)
+        call_each(self._rounds.next(self.running), lambda run: _look_at(run, now))
         self.kept.expire(now)
-        if now - self._measured_at >= MEASURE_S:
-            self._measured_at = now
-            call_each(self.running, Run.measure)
 
-    def _end_if_due(self, run: Run, now: float) -> None:
-        _halt_if_late(run, now)
-        if run.left_at is not None and now - run.left_at >= limits.DETACHED_S:
-            run.cancel()
+    def _halt_if_not_covered(self, run: Run) -> None:
         if not self._funnel.covers(run.response):
             message = "dollars_per_day of this key is used up until 0:00 UTC; raise it, or ask for less"
             run.halt(MillraceError("budget_exceeded", message))
@@ -161,6 +159,13 @@ class Runs:
 def deadline_exceeded() -> MillraceError:
     """Return the error of a request that has had all the time it may take."""
     return MillraceError("deadline_exceeded", "deadline_ms: the time for this request is over")
+
+
+def _look_at(run: Run, now: float) -> None:
+    """Count what a run holds; cancel it if nobody has come back for it."""
+    run.measure()
+    if run.left_at is not None and now - run.left_at >= limits.DETACHED_S:
+        run.cancel()
 
 
 def _halt_if_late(run: Run, now: float) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from millrace import log
 from millrace.errors import EXITS
 from millrace.ports import Clock
 
 BEAT_S = 0.1
+BEATS = 8  # in which all have had their turn, where once in a while is often enough
 
 Tick = Callable[[float], None]  # takes the time by the clock
 _Swept = TypeVar("_Swept")
@@ -36,6 +37,21 @@ class Sweeper:
         """Call all functions once. One that raises does not stop the others."""
         now = self._clock()
         call_each(self._ticks, lambda tick: tick(now))
+
+
+class Rounds(Generic[_Swept]):
+    """Takes all in turn, a part at each beat: a look at thousands at once would hold up everything else."""
+
+    def __init__(self, beats: int = BEATS) -> None:
+        self._beats = beats
+        self._parts: list[list[_Swept]] = []
+
+    def next(self, everything: Iterable[_Swept]) -> list[_Swept]:
+        """Return the next part. Each of those that were there when a round began is in one part of it."""
+        if not self._parts:
+            waiting = [*everything]
+            self._parts = [part for at in range(self._beats) if (part := waiting[at :: self._beats])]
+        return self._parts.pop() if self._parts else []
 
 
 def call_each(swept: Iterable[_Swept], look: Callable[[_Swept], None]) -> None:

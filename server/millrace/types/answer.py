@@ -45,12 +45,17 @@ class Usage:
 
     def minus(self, share: "Usage") -> "Usage":
         """Return what remains after `share` has been charged to another request."""
+        if share == NO_USAGE:
+            return self
         return replace(
             self,
             input_tokens=max(0, self.input_tokens - share.input_tokens),
             output_tokens=max(0, self.output_tokens - share.output_tokens),
             cached_input_tokens=max(0, self.cached_input_tokens - share.input_tokens),
         )
+
+
+NO_USAGE = Usage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

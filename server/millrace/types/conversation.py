@@ -224,6 +224,7 @@ class Prompt:
     parallel_tool_calls: bool | None = None
     extras: dict[str, Any] = field(default_factory=dict)  # passed on under their own names: stop, seed, ...
     extras_size: int = 0  # bytes of them, if the reader has measured it
+    _bytes: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
 
     @property
     def service_tier(self) -> str:
@@ -262,10 +263,13 @@ class Prompt:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that it holds, about."""
-        parsed = memory_bytes_of(self.extras) + memory_bytes_of((self.format and self.format.schema) or {})
-        held = sum(message.memory_bytes for message in self.messages) + getsizeof(self.context)
-        return held + parsed + PARSED * self.tools_size
+        """Bytes that it holds, about. Computed once, since it looks at all of it."""
+        if self._bytes is None:
+            parsed = memory_bytes_of(self.extras) + memory_bytes_of((self.format and self.format.schema) or {})
+            held = sum(message.memory_bytes for message in self.messages) + getsizeof(self.context)
+            object.__setattr__(self, "_bytes", held + parsed + PARSED * self.tools_size)
+        assert self._bytes is not None, "it was just computed"
+        return self._bytes
 
     @property
     def tools_size(self) -> int:

@@ -111,8 +111,10 @@ class Request:
 
     def kept(self, *, continued: bool) -> Self:
         """Return it as it is kept after its end: without its context, and with its messages only to be continued."""
-        prompt = self.prompt if continued else replace(self.prompt, messages=())
-        return replace(self, prompt=replace(prompt, context=""), context=(), check_schema=None)
+        if continued and not (self.prompt.context or self.context or self.check_schema):
+            return self
+        prompt = replace(self.prompt, context="", messages=self.prompt.messages if continued else ())
+        return replace(self, prompt=prompt, context=(), check_schema=None)
 
     @property
     def commits_early(self) -> bool:

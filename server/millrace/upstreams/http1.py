@@ -57,7 +57,8 @@ class Exchange:
         self._early.clear()
         self._stop(None)
         self.resume()
-        await asyncio.wait((self.whole,), timeout=within_s)
+        if not self.whole.done():
+            await asyncio.wait((self.whole,), timeout=within_s)
 
     def pause(self) -> None:
         """Read no more, so that the provider must wait. Once the body has ended, the connection may be another's."""

@@ -73,6 +73,7 @@ class OpenAIUpstream:
             self._headers["Authorization"] = f"Bearer {endpoint.api_key}"
         self.learned = Learned(endpoint.quirks)
         self._attempts: set[ChatAttempt] = set()
+        self._shortest_s = min(endpoint.first_token_timeout_s, endpoint.stall_timeout_s)
 
     @property
     def bytes_used(self) -> int:
@@ -87,8 +88,8 @@ class OpenAIUpstream:
         return attempt
 
     def sweep(self, now: float) -> None:
-        """Time out calls that have been silent too long. The sweeper calls it regularly."""
-        for attempt in tuple(self._attempts):
+        """Time out calls that have been silent too long. The sweeper calls it regularly, nearly always in vain."""
+        for attempt in [attempt for attempt in self._attempts if now - attempt.last_event_at > self._shortest_s]:
             attempt.expire_if_silent(now)
 
     async def post(self, body: bytes, attempt: "ChatAttempt", *, new: bool) -> Response:
@@ -123,7 +124,7 @@ class ChatAttempt:
             wants_logprobs=call.prompt.wants_logprobs,
         )
         self._body = BodyReader(self._model)
-        self._last_event_at = upstream.clock()  # comments and empty deltas only keep it open
+        self.last_event_at = upstream.clock()  # comments and empty deltas only keep it open
         self._cap = OutputCap(call.most_output_tokens)
         self._is_cut = False  # it has passed its cap
         self._response: Response | None = None
@@ -160,7 +161,7 @@ class ChatAttempt:
 
     def resume(self) -> None:
         """Continue reading; the pause does not count as silence of the provider."""
-        self._last_event_at = self._upstream.clock()
+        self.last_event_at = self._upstream.clock()
         self._is_paused = False
         if self._response is not None:
             self._response.resume()
@@ -169,7 +170,7 @@ class ChatAttempt:
         """Fail the call if the provider has been silent too long. An answer that has its finish reason is complete."""
         if self.done.done() or self._is_paused:
             return
-        endpoint, silent_s = self._upstream.endpoint, now - self._last_event_at
+        endpoint, silent_s = self._upstream.endpoint, now - self.last_event_at
         if not self._answer.has_begun:
             if silent_s > endpoint.first_token_timeout_s:
                 self._fail_silent(f"sent no first token within {endpoint.first_token_timeout_s:g} s")
@@ -328,7 +329,7 @@ class ChatAttempt:
                         return
         finally:
             if answer.heard > heard or answer.has_finish > had_finish:  # a delta that brings nothing is silence
-                self._last_event_at = self._upstream.clock()
+                self.last_event_at = self._upstream.clock()
             self._pass_on(deltas, placed)
 
     def _pass_on(self, deltas: list[str], placed: list[asides.Placed]) -> None:

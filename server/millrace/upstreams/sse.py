@@ -33,6 +33,15 @@ class EventStream:
 
         Raises `upstream_error` for an event of more than `MAX_EVENT` bytes.
         """
+        if (
+            chunk.startswith(b"data: ")
+            and chunk.find(b"\n") == len(chunk) - 2
+            and self._started
+            and not (self._rest or self._data or self._is_error)
+            and chunk.endswith(b"\n\n")
+            and b"\r" not in chunk
+        ):
+            return [chunk[6:-2]]  # one event, as nearly all providers send one token
         text = self._rest + chunk if self._rest else chunk
         if not self._started:
             if len(text) < len(_BOM) and _BOM.startswith(text):

@@ -132,6 +132,7 @@ class Outbox:
         self.writable = asyncio.Event()  # clear while the socket is full
         self.writable.set()
         self.on_crash: Callable[[BaseException], None] = _raise  # called when frames could not be written
+        self.on_full: Callable[[], None] = _ignore  # called when the peer does not keep up any more
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._frames: list[bytes] = []
@@ -227,6 +228,7 @@ class Outbox:
 
     def _pause(self) -> None:
         self.writable.clear()
+        self.on_full()
         self._update_congestion()
 
     def _resume(self) -> None:
@@ -236,6 +238,10 @@ class Outbox:
 
 def _raise(error: BaseException) -> None:
     raise error
+
+
+def _ignore() -> None:
+    pass
 
 
 class AsgiWriter:

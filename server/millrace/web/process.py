@@ -14,10 +14,8 @@ from millrace.runs.embeddings import Embeddings
 from millrace.runs.intake import Intake
 from millrace.runs.run import Run
 from millrace.runs.runs import Runs
-from millrace.runs.sweeper import call_each
+from millrace.runs.sweeper import Rounds, call_each
 from millrace.web.sse import SseResponse
-
-IDLE_BEATS = 8  # of the sweeper, from one sweep of an idle connection to the next
 
 
 class LiveSession(Protocol):
@@ -64,26 +62,25 @@ class Process:
     sessions: set[LiveSession] = field(default_factory=set)
     arrivals: set[OnItsWay] = field(default_factory=set)  # over HTTP
     streams: set[SseResponse] = field(default_factory=set)  # over HTTP
-    busy: set[LiveSession] = field(default_factory=set)  # those that run something, close or do not keep up
-    rounds: list[list[LiveSession]] = field(default_factory=list)  # all sessions, in one part for each beat
+    busy: set[LiveSession] = field(default_factory=set)  # those that close or do not keep up
+    rounds: Rounds[LiveSession] = field(default_factory=Rounds)
+    run_rounds: Rounds[Run] = field(default_factory=Rounds)
 
     def sweep_all_next(self) -> None:
-        """Have every connection swept at the next beat: the keys have changed, and some may be of a revoked one."""
+        """Cancel what keys have asked for that are revoked now, and have every connection swept at the next beat."""
         self.busy.update(self.sessions)
+        call_each(self.runs.running, self._end_if_revoked)
 
     def sweep(self, now: float) -> None:
         """Sweep all connections, and cancel the requests of revoked keys (PROTOCOL.md, Keys).
 
-        Busy connections are swept at every beat. Idle ones are spread over `IDLE_BEATS`, because thousands of them at
-        each beat would cost more than all their pings.
+        Connections that close, or whose peers do not keep up, are swept at every beat, the others in turn.
         """
-        if not self.rounds:
-            waiting = [*self.sessions]
-            self.rounds.extend(waiting[beat::IDLE_BEATS] for beat in range(IDLE_BEATS))
-        call_each(self.busy.union(self.rounds.pop()) & self.sessions, lambda session: session.sweep(now))
+        due = self.busy.union(self.rounds.next(self.sessions)) & self.sessions
+        call_each(due, lambda session: session.sweep(now))
         call_each(tuple(self.arrivals), lambda arrival: arrival.sweep(now))
         call_each(tuple(self.streams), lambda stream: stream.sweep(now))
-        call_each(self.runs.running, self._end_if_revoked)
+        call_each(self.run_rounds.next(self.runs.running), self._end_if_revoked)
         if self.embeddings is not None:
             self.embeddings.end_revoked(self.gate.keyring.is_valid)
 

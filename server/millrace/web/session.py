@@ -81,6 +81,7 @@ class Session:
         self._close: asyncio.Future[Closed | None] = asyncio.get_running_loop().create_future()
         writer.on_lost = self._peer_lost
         self._outbox.on_crash = self._crashed
+        self._outbox.on_full = self._watch
 
     async def run(self, receive: Receive) -> None:
         """Read until the peer is gone, or raise `Closed`; then stop listening to what still runs."""
@@ -105,6 +106,10 @@ class Session:
         """End the connection soon. Only the first call counts."""
         if not self._close.done():
             self._close.set_result(Closed(code, reason))
+
+    def _watch(self) -> None:
+        """Be swept at every beat, until there is no reason for it any more."""
+        self._process.busy.add(self)
 
     def _peer_lost(self) -> None:
         """End the session of a peer that is gone, even if frames of it wait to be read (What always holds, 7)."""
@@ -132,7 +137,7 @@ class Session:
 
     def _announce(self, closing: Closing) -> None:
         """Tell the client that it should connect again (PROTOCOL.md, Draining)."""
-        self._process.busy.add(self)
+        self._watch()
         if self._negotiated:
             message = responses.Draining(
                 deadline_ms=max(0, round((closing.by - closing.since) * 1000)),
@@ -164,7 +169,6 @@ class Session:
         if self._outbox.writable.is_set():
             self._read_while_paused = 0
             return
-        self._process.busy.add(self)
         self._read_while_paused += 1
         if self._read_while_paused > MAX_FRAMES_WHILE_PAUSED:
             await self._outbox.writable.wait()
@@ -317,7 +321,6 @@ class Session:
     def _add(self, job: Job, stream_id: str | None) -> None:
         self._jobs.add(job, stream_id)
         job.held = job.held.move()  # from the frame, which is done
-        self._process.busy.add(self)
 
     def _refuse_frame(self, error: MillraceError, envelope: requests.Envelope | None) -> None:
         """Refuse with the frame's ids, where it could be read that far."""

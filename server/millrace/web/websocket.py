@@ -163,7 +163,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
     def write_frames(self, payloads: list[bytes]) -> None:
         """Write text frames in one write. Does nothing once the connection is closing."""
         if not self.close_sent and not self.disconnected and not self.transport.is_closing():
-            self.transport.write(b"".join([part for payload in payloads for part in (header(len(payload)), payload)]))
+            self.transport.write(b"".join(map(frame, payloads)))
 
     def is_late(self, now: float, patience_s: float) -> bool:
         """Whether the rest of a message comes too slowly. Time in which nothing is read from the peer does not count.
@@ -383,6 +383,12 @@ def unsent(transport: asyncio.Transport) -> int:
     return waiting
 
 
+def frame(payload: bytes) -> bytes:
+    """Return an unmasked, final text frame."""
+    length = len(payload)
+    return (_HEADERS[length] if length < len(_HEADERS) else header(length)) + payload
+
+
 def header(length: int) -> bytes:
     """Return the header of an unmasked, final text frame."""
     if length < _SHORT:
@@ -390,3 +396,6 @@ def header(length: int) -> bytes:
     if length < _MEDIUM:
         return bytes((_TEXT, 126)) + length.to_bytes(2)
     return bytes((_TEXT, 127)) + length.to_bytes(8)
+
+
+_HEADERS = tuple(header(length) for length in range(1024))  # of nearly all frames: one is made for every token
