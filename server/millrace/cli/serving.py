@@ -17,7 +17,7 @@ from millrace.ports import Claim
 from millrace.settings import Fault, ServerSettings
 
 BACKLOG = 2048
-COLLECT_AFTER = 20_000, 5, 10  # new objects, and collections of the younger generations
+COLLECT_AFTER = 10_000, 3, 20  # new objects, and collections of the younger generations
 
 
 def until_interrupted(running: Coroutine[Any, Any, None]) -> None:

@@ -8,8 +8,9 @@ import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -93,36 +94,67 @@ def _objection(prompt: Prompt, question: str) -> str | None:
     return None
 
 
+class _Settings(NamedTuple):
+    """What nearly all requests of a tenant have in common; it can be hashed."""
+
+    tenant: str
+    cache_scope: str
+    model: str
+    strategy: str
+    checks: tuple[str, ...]
+    models: tuple[tuple[str, str, str], ...]
+    max_output_tokens: tuple[int, ...]
+    temperature: float | None
+    top_p: float | None
+    verbosity: str | None
+    reasoning_effort: str | None
+    parallel_tool_calls: bool | None
+
+
 def _settings(request: Request, models: tuple[Model, ...], checks: Iterable[str]) -> bytes:
     """Return the digest of all that influences the answer except messages and context."""
     prompt = request.prompt
+    settings = _Settings(
+        tenant=request.tenant,
+        cache_scope=request.cache_scope,
+        model=request.model,
+        strategy=request.strategy,
+        checks=tuple(sorted(checks)),
+        models=tuple((model.tier, model.address, model.id) for model in models),
+        max_output_tokens=tuple(Call(model=model, prompt=prompt).max_output_tokens for model in models),
+        temperature=_number(prompt.temperature),
+        top_p=_number(prompt.top_p),
+        verbosity=prompt.verbosity,
+        reasoning_effort=prompt.reasoning_effort,
+        parallel_tool_calls=prompt.parallel_tool_calls,
+    )
+    if prompt.tools or prompt.extras or prompt.format or prompt.tool_choice or request.check_schema is not None:
+        return _digest_of_settings(settings, request)
+    return _digest_of_plain(settings)
+
+
+def _digest_of_settings(settings: _Settings, request: Request | None = None) -> bytes:
+    """Return the digest; without a request for one that has no tools, no format and nothing that is passed on."""
+    prompt = Prompt(messages=()) if request is None else request.prompt
     return _digest(
         _json(
             {
+                **settings._asdict(),
                 "version": VERSION,
-                "tenant": request.tenant,
-                "cache_scope": request.cache_scope,
-                "model": request.model,
-                "strategy": request.strategy,
-                "checks": sorted(checks),
-                "check_schema": _schema(request.check_schema),
-                "models": [[model.tier, model.address, model.id] for model in models],
-                "max_output_tokens": [Call(model=model, prompt=prompt).max_output_tokens for model in models],
-                "temperature": _number(prompt.temperature),
-                "top_p": _number(prompt.top_p),
+                "check_schema": request and _schema(request.check_schema),
                 "format": _format(prompt.format),
-                "verbosity": prompt.verbosity,
-                "reasoning_effort": prompt.reasoning_effort,
                 "tools": [
                     [tool.name, tool.description, _schema(tool.parameters), tool.strict, *_extras(tool.unread)]
                     for tool in prompt.tools
                 ],
                 "tool_choice": prompt.tool_choice and prompt.tool_choice.key,
-                "parallel_tool_calls": prompt.parallel_tool_calls,
                 "extras": {name: value for name, value in prompt.extras.items() if name not in _NOT_OF_THE_ANSWER},
             }
         )
     )
+
+
+_digest_of_plain = lru_cache(1024)(_digest_of_settings)
 
 
 def _asked(messages: Sequence[Message]) -> int | None:

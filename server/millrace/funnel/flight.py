@@ -72,6 +72,7 @@ class Flight:
 
     def _ended(self, task: asyncio.Task[Result]) -> None:
         self._on_end(self)
+        self.response.detach()
         for participant in self._participants:
             if not participant.over.done():
                 participant.over.set_result(None)

@@ -237,7 +237,7 @@ class ResponseLog:
         delivery hides has not been seen, so the first visible text is still to come.
         """
         assert not self.committed, "committed text is never taken back"
-        self._detach()
+        self.detach()
         self._append(revised)
 
     def may_meter(self, now: float) -> bool:
@@ -256,7 +256,7 @@ class ResponseLog:
     def end(self, ended: Ended) -> None:
         """Append the end. Nothing is appended after it (PROTOCOL.md, What always holds, 1)."""
         assert self.ended is None, "a response ends once"
-        self._detach()
+        self.detach()
         self.ended = ended
         self._append(ended)
 
@@ -289,7 +289,8 @@ class ResponseLog:
         revised = max((at for at, fact in enumerate(facts) if isinstance(fact, Revised)), default=-1)
         return facts[revised + 1 :]
 
-    def _detach(self) -> None:
+    def detach(self) -> None:
+        """Append no more of its attempt. Log and attempt refer to each other until then. Idempotent."""
         if self.attempt is not None:
             self.attempt.sink = self.attempt.aside = _discard
             self.attempt = None

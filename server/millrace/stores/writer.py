@@ -20,6 +20,8 @@ from millrace import log
 BATCH = 500  # operations per transaction, at most
 BATCH_BYTES = 4 * 2**20  # of operations per transaction, about: it bounds the write-ahead log on disk
 OVERHEAD = 500  # bytes of a queued operation beside what it writes, about
+LINGER_S = 0.005  # for more operations, so that they share a transaction; not if somebody waits for one
+AWAKE_S = 1.0  # after the last operation the thread looks for more by itself: to wake it takes long for who must do it
 FIRST_RETRY_S, LAST_RETRY_S = 0.05, 0.5
 
 _MAY_PASS = {
@@ -61,6 +63,8 @@ class Writer:
         self._max_bytes = max_bytes
         self._queue: deque[_Queued] = deque()
         self._bytes = 0
+        self._awaited = 0  # operations that somebody waits for
+        self._is_asleep = False
         self._changed = threading.Condition()  # guards the queue, its bytes and `_give_up_at`
         self._give_up_at: float | None = None  # monotonic; set by `close`
         self._alone = 0  # so many operations are tried one by one, since their batch failed and one may be at fault
@@ -108,8 +112,14 @@ class Writer:
                 return False
             self._queue.append(_Queued(operation, size + OVERHEAD, time.monotonic(), result, on_written))
             self._bytes += size + OVERHEAD
-            self._changed.notify()
+            self._awaited += result is not None
+            if self._is_asleep or self._is_urgent:
+                self._changed.notify()
         return True
+
+    @property
+    def _is_urgent(self) -> bool:
+        return self._awaited > 0 or self._bytes >= BATCH_BYTES or self._give_up_at is not None
 
     def close(self, within_s: float) -> bool:
         """Write what is queued, for at most so many seconds; False if the thread still hangs in an operation."""
@@ -135,7 +145,13 @@ class Writer:
     def _next(self) -> list[_Queued]:
         """Wait for operations and return the first ones, which stay queued; none at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._give_up_at is not None)
+            awake_until = time.monotonic() + AWAKE_S
+            while not self._queue and self._give_up_at is None:
+                self._is_asleep = time.monotonic() > awake_until
+                self._changed.wait(None if self._is_asleep else LINGER_S)
+            self._is_asleep = False
+            if not self._alone:
+                self._changed.wait_for(lambda: self._is_urgent, LINGER_S)
             batch: list[_Queued] = []
             size = 0
             for queued in islice(self._queue, 1 if self._alone else BATCH):
@@ -197,7 +213,9 @@ class Writer:
     def _remove(self, count: int) -> None:
         with self._changed:
             for _ in range(count):
-                self._bytes -= self._queue.popleft().size
+                done = self._queue.popleft()
+                self._bytes -= done.size
+                self._awaited -= done.result is not None
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:  # SQLite itself has rolled back after some errors

@@ -225,6 +225,7 @@ class Prompt:
     extras: dict[str, Any] = field(default_factory=dict)  # passed on under their own names: stop, seed, ...
     extras_size: int = 0  # bytes of them, if the reader has measured it
     _bytes: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
+    _size: int | None = field(default=None, init=False, repr=False, compare=False)  # too
 
     @property
     def service_tier(self) -> str:
@@ -250,8 +251,12 @@ class Prompt:
 
     @property
     def size(self) -> int:
-        """Characters of all its text, including tools, calls and reasoning."""
-        return sum(message.size for message in self.messages) + self.tools_size
+        """Characters of all its text, including tools, calls and reasoning. Computed once."""
+        if self._size is None:
+            size = sum(message.size for message in self.messages) + self.tools_size
+            object.__setattr__(self, "_size", size)
+        assert self._size is not None, "it was just computed"
+        return self._size
 
     @property
     def whole_size(self) -> int:

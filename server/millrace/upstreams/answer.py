@@ -87,7 +87,8 @@ class AnswerReader:
             chunk = chunks.read(data)
         except chunks.UnreadableError:
             raise UnreadableError("upstream_error", f"{self._model} sent a chunk that cannot be read") from None
-        if chunk.error is not None or chunk.x_groq is not None or not chunk.choices or isinstance(data, ErrorEvent):
+        is_other = chunk.error is not None or chunk.x_groq is not None or isinstance(data, ErrorEvent)
+        if is_other or not (chunk.choices or chunk.usage):
             self._take_other(data)
         elif chunk.usage is not None:
             self._usage.take(chunk.usage)

@@ -26,7 +26,8 @@ class Exchange:
         self.head: asyncio.Future[None] = loop.create_future()  # done once status and headers have come
         self.whole: asyncio.Future[None] = loop.create_future()  # done at the end of the body
         self._connection = connection
-        self._parser = httptools.HttpResponseParser(self)
+        # It refers back to this: it goes once the exchange is over, and does not wait for the collector.
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._head_bytes = 0
         self._is_informational = False  # a 1xx, which comes before the response
         self._is_reusable = False  # what the parser says at the end; the connection can carry another request
@@ -82,6 +83,8 @@ class Exchange:
             if self._head_bytes > MAX_HEAD + len(data):
                 self.fail(ResponseError("its headers are too long", is_readable=False))
                 return
+        if self._parser is None:
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -89,10 +92,12 @@ class Exchange:
             if not self.whole.done():
                 self.fail(ResponseError(str(error), is_readable=False))
         if self.whole.done():
+            self._parser = None
             self._connection.release(is_reusable=self._is_reusable)
 
     def lost(self) -> None:
         """Note the end of the connection. It ends a body that has no other end."""
+        self._parser = None
         if self.whole.done():
             return
         has_end = "content-length" in self.headers or "chunked" in self.headers.get("transfer-encoding", "").lower()
@@ -108,6 +113,7 @@ class Exchange:
 
     def fail(self, error: Exception) -> None:
         """End the exchange; whoever waits for it gets the error."""
+        self._parser = None
         for future in (self.head, self._pushed, self.whole):
             if future is not None and not future.done():
                 future.set_exception(error)
@@ -121,7 +127,7 @@ class Exchange:
 
     def on_headers_complete(self) -> None:
         """Note the status; called by the parser."""
-        if self.whole.done():
+        if self.whole.done() or self._parser is None:
             return
         status = self._parser.get_status_code()
         if 100 <= status < 200:  # noqa: PLR2004 - RFC 9110, 15.2
@@ -165,7 +171,7 @@ class Exchange:
         if self._is_informational:
             self._is_informational = False
             return
-        if self.whole.done():
+        if self.whole.done() or self._parser is None:
             return
         self._is_reusable = self._parser.should_keep_alive()  # known only within this call
         if self._decoder is not None and self._is_wanted and not self._decoder.eof:

@@ -4,7 +4,7 @@ The counts of a stream are cumulative, so the last count of each kind is the rig
 read do not count.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from millrace.types import Usage
@@ -33,6 +33,8 @@ _REASONING = (
 )
 # The Messages API counts these beside its `input_tokens`.
 _CACHE_READ, _CACHE_WRITE = ("cache_read_input_tokens",), ("cache_creation_input_tokens",)
+_KINDS = (_INPUT, _OUTPUT, _TOTAL, _CACHED, _REASONING, _CACHE_READ, _CACHE_WRITE)
+_PATHS = tuple((names[0], tuple(tuple(name.split(".")) for name in names)) for names in _KINDS)
 _PLACES = ("usage", "x_groq.usage", "usageMetadata", "usage_metadata", "message.usage")
 
 
@@ -47,10 +49,12 @@ class UsageReader:
     def take(self, given: Any) -> None:
         """Take a `usage` object. What is no object, and counts that are no positive numbers, are ignored."""
         if isinstance(given, dict):
-            for names in (_INPUT, _OUTPUT, _TOTAL, _CACHED, _REASONING, _CACHE_READ, _CACHE_WRITE):
-                count = next((count for name in names if (count := _number(_at(given, name)))), 0)
-                if count:
-                    self._counts[names[0]] = count
+            for name, paths in _PATHS:
+                for path in paths:
+                    count = given.get(path[0])
+                    if count is not None and (count := _number(_at(count, path[1:]))):
+                        self._counts[name] = count
+                        break
 
     def read(self, most: int = MAX_TOKENS, *, is_empty: bool = False) -> Usage | None:
         """Return the usage, each count clamped to `most`; None if the input or the output was not counted.
@@ -58,8 +62,7 @@ class UsageReader:
         The output of an answer that is not empty cannot be 0.
         """
         input_tokens, output_tokens, total, cached, reasoning, cache_read, cache_write = (
-            self._counts.get(names[0], 0)
-            for names in (_INPUT, _OUTPUT, _TOTAL, _CACHED, _REASONING, _CACHE_READ, _CACHE_WRITE)
+            self._counts.get(names[0], 0) for names in _KINDS
         )
         if not cached and (cache_read or cache_write):  # counted beside the input, unless the total says otherwise
             cached = cache_read
@@ -83,14 +86,14 @@ class UsageReader:
 
 def input_of(given: Any) -> int | None:
     """Return the tokens of a `usage` object of embeddings, which have no output; None if it has no count."""
-    counts = (_number(_at(given, name)) for name in (*_INPUT, *_TOTAL))
+    counts = (_number(given.get(name) if isinstance(given, dict) else None) for name in (*_INPUT, *_TOTAL))
     return next((_clamped(count, MAX_TOKENS) for count in counts if count), None)
 
 
 def reports(event: dict[str, Any]) -> Iterator[Any]:
     """Yield all usage objects of an event."""
     for place in _PLACES:
-        if (given := _at(event, place)) is not None:
+        if (given := _at(event, place.split("."))) is not None:
             yield given
     choices = event.get("choices")
     for choice in choices if isinstance(choices, list) else ():
@@ -98,8 +101,8 @@ def reports(event: dict[str, Any]) -> Iterator[Any]:
             yield choice["usage"]
 
 
-def _at(given: Any, path: str) -> Any:
-    for name in path.split("."):
+def _at(given: Any, path: Iterable[str]) -> Any:
+    for name in path:
         given = given.get(name) if isinstance(given, dict) else None
     return given
 

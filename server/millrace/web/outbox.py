@@ -129,6 +129,7 @@ class Outbox:
     def __init__(self, writer: FrameWriter) -> None:
         self.feeds: set[Feed] = set()
         self.congested = False
+        self.ready = True  # more can be written: the socket is not full, nor is this turn's write
         self.writable = asyncio.Event()  # clear while the socket is full
         self.writable.set()
         self.on_crash: Callable[[BaseException], None] = _raise  # called when frames could not be written
@@ -140,11 +141,6 @@ class Outbox:
         self._turns: deque[Feed] = deque()  # those with something to write, in the order of their turns
         writer.on_pause = self._pause
         writer.on_resume = self._resume
-
-    @property
-    def ready(self) -> bool:
-        """Whether more can be written: the socket is not full, nor is this turn's write."""
-        return self.writable.is_set() and self._bytes < limits.SOCKET_BYTES and len(self._frames) < limits.MAX_FRAMES
 
     @property
     def free_bytes(self) -> int:
@@ -163,10 +159,7 @@ class Outbox:
 
     def put(self, frame: bytes) -> None:
         """Send one frame, after all those before it."""
-        if not self._frames:
-            self._loop.call_soon(self.flush)
-        self._frames.append(frame)
-        self._bytes += len(frame)
+        self.put_all([frame])
 
     def put_all(self, frames: list[bytes]) -> int:
         """Send frames, after all those before them; return their size."""
@@ -175,11 +168,14 @@ class Outbox:
         size = sum(map(len, frames))
         self._frames += frames
         self._bytes += size
+        if self._bytes >= limits.SOCKET_BYTES or len(self._frames) >= limits.MAX_FRAMES:
+            self.ready = False
         return size
 
     def flush(self) -> None:
         """Write the frames of this turn of the loop, then take those that did not fit into it."""
         frames, self._frames, self._bytes = self._frames, [], 0
+        self.ready = self.writable.is_set()
         try:
             if frames:
                 self._writer.write_frames(frames)
@@ -227,12 +223,14 @@ class Outbox:
                 feed.event_log.response.apply_backpressure()
 
     def _pause(self) -> None:
+        self.ready = False
         self.writable.clear()
         self.on_full()
         self._update_congestion()
 
     def _resume(self) -> None:
         self.writable.set()
+        self.ready = self._bytes < limits.SOCKET_BYTES and len(self._frames) < limits.MAX_FRAMES
         self._take_turns()
 
 

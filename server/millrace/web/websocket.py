@@ -76,7 +76,10 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
             return
         self._came_at = self.loop.time()
         self._slices.add(data)
-        if self._reading is None:
+        if self.read_paused:  # only now: most peers send a message and wait
+            self._pause_reading()
+            self._count()
+        elif self._reading is None:
             self._read()
         else:
             self._count()
@@ -113,7 +116,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
 
     def _read_on(self) -> None:
         self.read_paused = False
-        if self._reading is None:
+        if self._reading is None and (self._is_paused or self._slices):
             self._reading = self.loop.call_soon(self._read)
 
     def _pause_reading(self) -> None:
@@ -292,7 +295,6 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
                 self._fail(CloseCode.NOT_UTF8, "not UTF-8")
                 return
         self.read_paused = True
-        self._pause_reading()
 
     def _fail(self, code: CloseCode, reason: str) -> None:
         self.frames = []

@@ -9,7 +9,7 @@ from millrace.types import Charge, Statement, Tool, Usage, scores_of
 from millrace.types.tool_choice import ToolChoice
 
 
-class OutputText(Struct, tag="output_text"):
+class OutputText(Struct, tag="output_text", gc=False):
     """Text of an answer."""
 
     text: str
@@ -23,7 +23,7 @@ def output_text(text: str) -> OutputText:
     return OutputText(str(text), logprobs=[Raw(scores)] if scores else [])
 
 
-class OutputRefusal(Struct, tag="refusal"):
+class OutputRefusal(Struct, tag="refusal", gc=False):
     """Text that the provider marked as a refusal."""
 
     refusal: str
@@ -32,7 +32,7 @@ class OutputRefusal(Struct, tag="refusal"):
 Part = OutputText | OutputRefusal
 
 
-class OutputMessage(Struct, tag="message"):
+class OutputMessage(Struct, tag="message", gc=False):
     """The output item that holds the text of the answer."""
 
     id: str
@@ -41,13 +41,13 @@ class OutputMessage(Struct, tag="message"):
     role: str = "assistant"
 
 
-class ReasoningText(Struct, tag="reasoning_text"):
+class ReasoningText(Struct, tag="reasoning_text", gc=False):
     """Text of a model's reasoning."""
 
     text: str
 
 
-class SummaryText(Struct, tag="summary_text"):
+class SummaryText(Struct, tag="summary_text", gc=False):
     """A model's reasoning, for a client that asked for a summary of it."""
 
     text: str
@@ -56,7 +56,7 @@ class SummaryText(Struct, tag="summary_text"):
 ContentPart = OutputText | OutputRefusal | ReasoningText
 
 
-class Reasoning(Struct, tag="reasoning"):
+class Reasoning(Struct, tag="reasoning", gc=False):
     """The output item that holds a model's reasoning, as the provider returned it: as `summary` if that was asked."""
 
     id: str
@@ -66,7 +66,7 @@ class Reasoning(Struct, tag="reasoning"):
     encrypted_content: str | UnsetType = UNSET  # opaque; clients send it back
 
 
-class FunctionCall(Struct, tag="function_call"):
+class FunctionCall(Struct, tag="function_call", gc=False):
     """The output item of one tool call. `arguments` is JSON as the model wrote it."""
 
     id: str
@@ -79,19 +79,19 @@ class FunctionCall(Struct, tag="function_call"):
 Item = OutputMessage | Reasoning | FunctionCall
 
 
-class InputDetails(Struct):
+class InputDetails(Struct, gc=False):
     """Input tokens that the provider had in its cache."""
 
     cached_tokens: int
 
 
-class OutputDetails(Struct):
+class OutputDetails(Struct, gc=False):
     """Output tokens spent on reasoning."""
 
     reasoning_tokens: int
 
 
-class Attempt(Struct):
+class Attempt(Struct, gc=False):
     """One upstream call on the bill."""
 
     model: str
@@ -101,7 +101,7 @@ class Attempt(Struct):
     estimated: bool = False
 
 
-class UsageBody(Struct):
+class UsageBody(Struct, gc=False):
     """Tokens of the answer shown, and dollars of the whole bill, which is the sum of the attempts."""
 
     input_tokens: int
@@ -117,7 +117,7 @@ class UsageBody(Struct):
     max_output_tokens: int | UnsetType = UNSET  # the operator's cap of the answer, if no other one was lower
 
 
-class ErrorBody(Struct):
+class ErrorBody(Struct, gc=False):
     """An error. `param` is the path of the faulty field in the request."""
 
     type: str
@@ -127,13 +127,13 @@ class ErrorBody(Struct):
     retry_after_ms: int | UnsetType = UNSET
 
 
-class IncompleteDetails(Struct):
+class IncompleteDetails(Struct, gc=False):
     """Why an answer is incomplete."""
 
     reason: str
 
 
-class ResponseBody(Struct):
+class ResponseBody(Struct, gc=False):
     """The response as the lifecycle events carry it."""
 
     id: str

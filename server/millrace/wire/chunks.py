@@ -19,14 +19,14 @@ S = TypeVar("S", bound=Struct)
 DONE = b"data: [DONE]\n\n"
 
 
-class FunctionDelta(Struct, omit_defaults=True):
+class FunctionDelta(Struct, omit_defaults=True, gc=False):
     """What a chunk adds to a tool call: the name in its first chunk, and a piece of the arguments."""
 
     name: str | None = None
     arguments: str | None = None
 
 
-class CallDelta(Struct, omit_defaults=True):
+class CallDelta(Struct, omit_defaults=True, gc=False):
     """A piece of a tool call. `id` and `type` come with the first piece."""
 
     index: int
@@ -35,7 +35,7 @@ class CallDelta(Struct, omit_defaults=True):
     function: FunctionDelta | None = None
 
 
-class Delta(Struct, omit_defaults=True):
+class Delta(Struct, omit_defaults=True, gc=False):
     """What a chunk adds to the answer."""
 
     role: Literal["assistant"] | None = None
@@ -45,14 +45,14 @@ class Delta(Struct, omit_defaults=True):
     tool_calls: list[CallDelta] | None = None
 
 
-class Logprobs(Struct):
+class Logprobs(Struct, gc=False):
     """The log-probabilities of the text's tokens, as the provider sent them."""
 
     content: list[Any]
     refusal: None = None
 
 
-class ChunkChoice(Struct):
+class ChunkChoice(Struct, gc=False):
     """The only choice of a chunk."""
 
     delta: Delta
@@ -61,7 +61,7 @@ class ChunkChoice(Struct):
     logprobs: Logprobs | None = None
 
 
-class UsageOfCompletion(Struct, kw_only=True):
+class UsageOfCompletion(Struct, kw_only=True, gc=False):
     """Tokens of the answer shown, and dollars of the whole bill, which is the sum of the attempts."""
 
     prompt_tokens: int
@@ -77,7 +77,7 @@ class UsageOfCompletion(Struct, kw_only=True):
     max_output_tokens: int | UnsetType = UNSET  # the operator's cap of the answer, if no other one was lower
 
 
-class Chunk(Struct, kw_only=True):
+class Chunk(Struct, kw_only=True, gc=False):
     """One event of a streamed completion."""
 
     id: str
@@ -94,14 +94,14 @@ class LastChunk(Chunk, kw_only=True):
     """The last chunk of a stream: the finish reason, or the usage if `include_usage` asked for it."""
 
 
-class Broken(Struct):
+class Broken(Struct, gc=False):
     """The end of a stream that failed. Nothing follows it, not even `[DONE]`."""
 
     error: ErrorBody
     usage: UsageOfCompletion | UnsetType = UNSET  # what the failed request cost
 
 
-class CallOfCompletion(Struct):
+class CallOfCompletion(Struct, gc=False):
     """A tool call of the answer."""
 
     id: str
@@ -109,7 +109,7 @@ class CallOfCompletion(Struct):
     type: Literal["function"] = "function"
 
 
-class CompletionMessage(Struct, kw_only=True):
+class CompletionMessage(Struct, kw_only=True, gc=False):
     """The complete answer."""
 
     role: Literal["assistant"] = "assistant"
@@ -119,7 +119,7 @@ class CompletionMessage(Struct, kw_only=True):
     tool_calls: list[CallOfCompletion] | UnsetType = UNSET
 
 
-class CompletionChoice(Struct):
+class CompletionChoice(Struct, gc=False):
     """The only choice of a completion."""
 
     message: CompletionMessage
@@ -128,7 +128,7 @@ class CompletionChoice(Struct):
     logprobs: Logprobs | None = None
 
 
-class Completion(Struct, kw_only=True):
+class Completion(Struct, kw_only=True, gc=False):
     """A complete answer with its usage and cost."""
 
     id: str

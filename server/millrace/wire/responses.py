@@ -43,7 +43,7 @@ SUBPROTOCOL = "millrace.v1"
 _NO_LOGPROBS = b'"logprobs":[]'
 
 
-class Event(Struct, kw_only=True):
+class Event(Struct, kw_only=True, gc=False):
     """An event of a response. It is numbered when it is written, after merging."""
 
     sequence_number: int = 0
@@ -221,7 +221,7 @@ class Incomplete(Event, tag="response.incomplete"):
     response: ResponseBody
 
 
-class ModelFailure(Struct):
+class ModelFailure(Struct, gc=False):
     """Why a model did not answer. `message` names the model and has its provider's words."""
 
     model: str
@@ -273,7 +273,7 @@ class UsageSoFar(Event, tag="millrace.usage"):
     attempts: list[Attempt]
 
 
-class ConnectionLimits(Struct):
+class ConnectionLimits(Struct, gc=False):
     """The limits of one connection."""
 
     in_flight: int
@@ -283,7 +283,7 @@ class ConnectionLimits(Struct):
     max_age_s: float
 
 
-class ResumeLimits(Struct):
+class ResumeLimits(Struct, gc=False):
     """What can be replayed: at most `bytes`, for `ttl_s` after the end, for `detached_s` while nobody listens."""
 
     ttl_s: float
@@ -291,7 +291,7 @@ class ResumeLimits(Struct):
     bytes: int
 
 
-class Hello(Struct, tag="millrace.hello", kw_only=True):
+class Hello(Struct, tag="millrace.hello", kw_only=True, gc=False):
     """The first event on a negotiated connection. `epoch` identifies the process; `resume` says what it can replay."""
 
     connection_id: str
@@ -302,7 +302,7 @@ class Hello(Struct, tag="millrace.hello", kw_only=True):
     resume: ResumeLimits
 
 
-class Resumed(Struct, tag="millrace.resumed", kw_only=True):
+class Resumed(Struct, tag="millrace.resumed", kw_only=True, gc=False):
     """A replay starts: events `from` to `through` are repeated, later ones are new.
 
     If nothing was missed, `through` is less than `from`. `gap` is always false: a replay with a gap is an `error`.
@@ -315,20 +315,20 @@ class Resumed(Struct, tag="millrace.resumed", kw_only=True):
     stream_id: str | UnsetType = UNSET
 
 
-class Draining(Struct, tag="millrace.draining", kw_only=True):
+class Draining(Struct, tag="millrace.draining", kw_only=True, gc=False):
     """The connection takes no new requests. Running ones have `deadline_ms`. Reconnect after `reconnect_after_ms`."""
 
     deadline_ms: int
     reconnect_after_ms: int
 
 
-class Pong(Struct, tag="millrace.pong", kw_only=True):
+class Pong(Struct, tag="millrace.pong", kw_only=True, gc=False):
     """The answer to a `millrace.ping`, with the same `t`."""
 
     t: Any = None
 
 
-class SteerFailed(Struct, tag="response.steer.failed", kw_only=True):
+class SteerFailed(Struct, tag="response.steer.failed", kw_only=True, gc=False):
     """Steering is not supported. `steer` repeats what was sent."""
 
     error: ErrorBody
@@ -337,7 +337,7 @@ class SteerFailed(Struct, tag="response.steer.failed", kw_only=True):
     event_id: str | UnsetType = UNSET
 
 
-class Deleted(Struct, kw_only=True):
+class Deleted(Struct, kw_only=True, gc=False):
     """The answer to a `DELETE`."""
 
     id: str
@@ -345,7 +345,7 @@ class Deleted(Struct, kw_only=True):
     deleted: bool = True
 
 
-class Error(Struct, tag="error", kw_only=True):
+class Error(Struct, tag="error", kw_only=True, gc=False):
     """A request that was refused before it became a response."""
 
     status: int
