@@ -26,7 +26,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev $(VENV)/.weights
-	$(BIN)/python -m tests.bench_token_path
+	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench_floods
 
 sequences: $(VENV)/.dev

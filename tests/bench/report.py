@@ -15,6 +15,7 @@ ROWS = {
     "kib_per_stream": "memory, KiB a stream",
     "burst_per_s": "requests a second, in a burst",
     "burst_us_per_request": "CPU, µs a request, in a burst",
+    "short_per_s": "requests a second, of one token; repeats with caches",
     "first_p50_ms": "first token, alone, p50, ms",
     "first_p99_at_16_ms": "first token, 16 at once, p99, ms",
     "server_share": "cores of the server, paced",

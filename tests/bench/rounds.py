@@ -3,8 +3,10 @@
 import asyncio
 import json
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+from tests.bench import questions
 from tests.bench.pace import Pace
 from tests.bench.processes import Clients, Measured
 from tests.bench.targets import Target
@@ -24,6 +26,7 @@ class Load:
     burst_tokens: int = 100
     burst_connections: int = 64
     burst_s: float = 3.0
+    repeated: int = 50  # questions that a server with caches is asked again and again
     singles: int = 30
     at_once: int = 16
     crowds: int = 10
@@ -50,9 +53,9 @@ class Round:
         self._jobs = 0
         self.busiest = 0.0  # share of a core that the generator and the provider took, at most
 
-    def _asking(self) -> dict[str, Any]:
+    def _asking(self, again: list[str] | None = None) -> dict[str, Any]:
         self._jobs += 1
-        return {"seed": f"{self._seed} {self._jobs}", "fields": self._target.fields}
+        return {"seed": f"{self._seed} {self._jobs}", "fields": self._target.fields, "again": again}
 
     async def run(self, server: Measured, port: int, provider_port: int) -> dict[str, float]:
         """Return the figures of a round."""
@@ -72,6 +75,10 @@ class Round:
             "open", port=port, connections=load.burst_connections, negotiated=self._target.negotiated
         )
         burst = await self._job(server, "burst", seconds=load.burst_s, asking=self._asking())
+        await set_pace(provider_port, Pace(1))
+        again = [*islice(questions.new(self._seed), load.repeated)] if self._target.caches else None
+        await self._clients.do("burst", seconds=0.5, asking=self._asking(again))
+        short = await self._job(server, "burst", seconds=load.burst_s, asking=self._asking(again))
         await self._clients.do("close")
         await set_pace(provider_port, Pace(load.tokens, load.rate, TTFT_S))
         await asyncio.sleep(SETTLE_S)
@@ -86,6 +93,7 @@ class Round:
             f"first_p99_at_{load.at_once}_ms": firsts[f"first_at_{load.at_once}"]["p99_ms"],
             "burst_per_s": burst["per_s"],
             "burst_us_per_request": 1e6 * burst["server_cpu_s"] / burst["asked"],
+            "short_per_s": short["per_s"],
             "us_per_token": 1e6 * paced["server_cpu_s"] / paced["tokens"],
             "delivered": paced["delivered"],
             "gap_p99_ms": paced["gap_p99_ms"],
