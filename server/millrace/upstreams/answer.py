@@ -17,6 +17,18 @@ from millrace.upstreams.usage import UsageReader, reports
 
 DONE = b"[DONE]"
 MAX_WORD = 64  # characters of a provider's own word that are kept
+SHORT = 16  # characters of a delta that is likely to come again
+MAX_KNOWN = 10_000  # such deltas
+
+_known: dict[
+    str, str
+] = {}  # one string for all deltas that are equal; each would take 60 bytes for as long as it is kept
+
+
+def _remembered(text: str) -> str:
+    if len(_known) < MAX_KNOWN:
+        _known[text] = text
+    return text
 
 
 class UnreadableError(UpstreamError):
@@ -182,6 +194,8 @@ class AnswerReader:
                 text = self._text.join(text)
             if text:
                 self.heard += 1
+                if len(text) <= SHORT:
+                    text = _known.get(text) or _remembered(text)
                 deltas.append(self._scored(text) if self._scores else text)
         if (
             thought
