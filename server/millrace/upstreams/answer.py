@@ -22,7 +22,7 @@ MAX_KNOWN = 10_000  # such deltas
 
 _known: dict[
     str, str
-] = {}  # one string for all deltas that are equal; each would take 60 bytes for as long as it is kept
+] = {}  # one string for all deltas that are equal; alone, each takes 60 bytes
 
 
 def _remembered(text: str) -> str:
