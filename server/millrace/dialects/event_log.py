@@ -67,6 +67,7 @@ class EventLog:
         self._has_scores = response.request.prompt.wants_logprobs
         self._waiting: deque[Any] = deque()  # in order: a list of text deltas to be merged, or an event
         self._listeners: list[Listener] = []
+        self._untold: int | None = None  # bytes of new events, while it is held
 
     @property
     def congested(self) -> bool | None:
@@ -181,7 +182,20 @@ class EventLog:
                 return True
         return False
 
+    def hold(self) -> None:
+        """Notify nobody until `release`: one fact may bring ten events, which are written at once then."""
+        self._untold = 0
+
+    def release(self) -> None:
+        """Notify of all events since `hold`."""
+        size, self._untold = self._untold, None
+        if size:
+            self._notify(size)
+
     def _notify(self, size: int) -> None:
+        if self._untold is not None:
+            self._untold += size or 1  # the end is news too
+            return
         for listener in self._listeners:
             try:
                 listener.notify(size)

@@ -42,8 +42,12 @@ class Projection(ABC):
 
     def fact(self, fact: Fact) -> None:
         """Add what a fact makes visible, then the events of the fact itself."""
-        self._visibility.fact(fact)
-        self._show_fact(fact)
+        self.event_log.hold()
+        try:
+            self._visibility.fact(fact)
+            self._show_fact(fact)
+        finally:
+            self.event_log.release()
 
     def fail(self) -> None:
         """End with `internal_error`. What it holds cannot be trusted any more."""

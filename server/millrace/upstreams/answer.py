@@ -20,9 +20,7 @@ MAX_WORD = 64  # characters of a provider's own word that are kept
 SHORT = 16  # characters of a delta that is likely to come again
 MAX_KNOWN = 10_000  # such deltas
 
-_known: dict[
-    str, str
-] = {}  # one string for all deltas that are equal; alone, each takes 60 bytes
+_known: dict[str, str] = {}  # one string for all deltas that are equal; alone, each takes 60 bytes
 
 
 def _remembered(text: str) -> str:

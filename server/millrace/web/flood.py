@@ -28,10 +28,12 @@ class FloodMeter:
     """Counts frames of one kind. Reading them keeps the loop from all other connections."""
 
     def __init__(self) -> None:
-        self._came_at: deque[float] = deque(maxlen=limits.MAX_REFUSED)  # the latest
+        self._came_at: deque[float] | None = None  # the latest; none for nearly all connections
 
     def count(self, now: float) -> bool:
         """Count a frame that came at `now`, in seconds; return whether there were too many in too short a time."""
+        if self._came_at is None:
+            self._came_at = deque(maxlen=limits.MAX_REFUSED)
         self._came_at.append(now)
         is_full = len(self._came_at) == self._came_at.maxlen
         return is_full and now - self._came_at[0] < limits.REFUSED_WITHIN_S

@@ -1,6 +1,5 @@
 """Which request of a connection runs next (PROTOCOL.md, A connection, Lanes): in order in a lane, lanes in parallel."""
 
-from collections import deque
 from dataclasses import dataclass, field
 
 from millrace.errors import MillraceError
@@ -20,7 +19,7 @@ class Lanes:
     """The requests of one connection, running and waiting."""
 
     running: dict[str | None, Place] = field(default_factory=dict)  # by lane: one at a time in each
-    waiting: deque[Place] = field(default_factory=deque)
+    waiting: list[Place] = field(default_factory=list)
 
     def join(self, place: Place) -> None:
         """Wait in a lane. Raises `queue_full` or `websocket_stream_limit_reached`."""

@@ -138,7 +138,7 @@ class Outbox:
         self._loop = asyncio.get_running_loop()
         self._frames: list[bytes] = []
         self._bytes = 0
-        self._turns: deque[Feed] = deque()  # those with something to write, in the order of their turns
+        self._turns: dict[Feed, None] = {}  # those with something to write, in the order of their turns
         writer.on_pause = self._pause
         writer.on_resume = self._resume
 
@@ -189,8 +189,7 @@ class Outbox:
 
     def wait_for_room(self, feed: Feed, size: int) -> None:
         """Queue a response until the socket has room, with so many bytes more that wait."""
-        if feed not in self._turns:
-            self._turns.append(feed)
+        self._turns.setdefault(feed)
         if size:
             self._update_congestion()
 
@@ -198,14 +197,15 @@ class Outbox:
         """Remove a response from the queue. Idempotent."""
         self.feeds.discard(feed)
         if feed in self._turns:
-            self._turns.remove(feed)
+            del self._turns[feed]
             self._update_congestion()
 
     def _take_turns(self) -> None:
         while self._turns and self.ready:
-            feed = self._turns.popleft()
+            feed = next(iter(self._turns))
+            del self._turns[feed]
             if feed.write(ONE_FRAME):
-                self._turns.append(feed)
+                self._turns[feed] = None
         self._update_congestion()
 
     def _update_congestion(self) -> None:
