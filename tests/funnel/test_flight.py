@@ -203,6 +203,36 @@ async def test_a_participant_at_fault_ends_alone(
     assert generation.started == 1
 
 
+@pytest.mark.parametrize("is_at_once", [False, True])
+async def test_a_participant_at_fault_that_is_alone_has_no_answer(
+    monkeypatch: pytest.MonkeyPatch, *, is_at_once: bool
+) -> None:
+    """Nor if the generation has ended before it learns of it, as that of an answer from a cache."""
+    generation = SharedGeneration()
+    whole = ResponseLog._show_text
+    (alone,) = generation.requests
+
+    def raising(response: ResponseLog, deltas: list[str]) -> None:
+        if response is alone.response:
+            raise RuntimeError("broken")
+        whole(response, deltas)
+
+    async def at_once(response: ResponseLog, _: Flight) -> Result:
+        response.write(["a"])
+        return RESULT
+
+    monkeypatch.setattr(ResponseLog, "_show_text", raising)
+    if is_at_once:
+        generation.flight = Flight(alone.response, at_once, generation.ended.append)
+    with captured_logs():
+        await generation.join(alone)
+        generation.attempt.read("a")
+        with pytest.raises(MillraceError) as raised:
+            await alone.task
+    assert raised.value.code == "internal_error"
+    assert generation.flight._task is None or generation.flight._task.done()
+
+
 async def test_all_participants_get_the_same_words_and_facts_whenever_they_join(generation: SharedGeneration) -> None:
     """From the first word on; only how they were routed differs: the others joined."""
     generation.attempt.read("a", "b")

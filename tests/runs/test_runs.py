@@ -12,9 +12,11 @@ from millrace.errors import MillraceError
 from millrace.funnel.bill import NOTHING
 from millrace.funnel.facts import Ended
 from millrace.funnel.response_log import ResponseLog
+from millrace.memory import MemoryBudget
 from millrace.runs.kept import Repeat
 from millrace.runs.run import RUN_SIZE, Run
 from millrace.runs.runs import Runs
+from millrace.runs.sweeper import BEATS
 from millrace.types import OnDisconnect, Status
 from millrace.wire.limits import DETACHED_S, KEPT_S
 from tests.support.scripted_models import request
@@ -155,6 +157,21 @@ async def test_by_default_a_run_ends_with_its_last_listener(known: Runs) -> None
     run.remove_listener()
     await over(run)
     assert status(run) is Status.CANCELLED
+
+
+async def test_what_has_ended_holds_nothing_of_its_tenants_share(known: Runs, funnel: Patient, clock: Clock) -> None:
+    """Also if the sweep, which looks at all in turn, comes to it when it has ended."""
+    memory = MemoryBudget(10**9)
+    runs = [known.start(asked(id=f"resp_{number}"), held=memory.hold("t")) for number in range(4 * BEATS)]
+    await asyncio.sleep(0)
+    known.sweep(clock.now)
+    assert memory.requests.used > 0
+    funnel.let.set()
+    for run in runs:
+        await over(run)
+    for _ in range(2 * BEATS):
+        known.sweep(clock.now)
+    assert memory.requests.used == 0
 
 
 async def test_what_is_late_before_it_runs_asks_nobody(known: Runs, funnel: Patient, clock: Clock) -> None:

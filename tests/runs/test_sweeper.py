@@ -147,6 +147,28 @@ async def test_a_busy_connection_is_looked_at_at_every_beat(process: Process, ke
     assert is_closed(leaving)
 
 
+async def test_how_long_a_peer_takes_nothing_counts_from_when_it_did_not_keep_up(process: Process) -> None:
+    """And not from the last look at it, which may be long ago."""
+    session = connected(process)
+    session._liveness._moved_at = -1e6
+    session._outbox._pause()
+    process.sweep(process.clock() + process.stuck_s / 2)
+    assert not is_closed(session)
+    session._writer.unsent = 1  # type: ignore[misc]
+    process.sweep(process.clock() + process.stuck_s)
+    process.sweep(process.clock() + 2 * process.stuck_s)
+    assert is_closed(session)
+
+
+async def test_a_session_that_has_ended_is_not_watched(process: Process) -> None:
+    """Its last writes may fill its socket."""
+    session = connected(process)
+    process.sessions.discard(session)
+    session._outbox._pause()
+    process.sweep(1.0)
+    assert not process.busy
+
+
 async def test_one_that_fails_keeps_nobody_from_theirs(process: Process, keys: Keys) -> None:
     """Connections, streams and runs alike."""
     cancelled: list[str] = []

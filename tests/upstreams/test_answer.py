@@ -186,6 +186,9 @@ def test_a_part_of_an_answer_is_never_completed(case: str) -> None:
     [
         sse({"error": {"message": "loading"}}),
         sse({"object": "error", "message": "loading", "code": 503}, DONE),
+        sse({"object": "error", "message": "loading", "usage": {"prompt_tokens": 3}}, DONE),
+        sse({"type": "error", "error": {"message": "loading"}, "usage": {"completion_tokens": 3}}, DONE),
+        sse({"errors": [{"message": "loading"}], "usage": {"total_tokens": 3}}, DONE),
         b'event: error\ndata: {"reason": "loading"}\n\n',
         sse({"choices": [], "error": {"message": "loading"}}, DONE),
         sse({"choices": [{"delta": {"content": ""}, "finish_reason": "error"}], "error": {"message": "loading"}}),

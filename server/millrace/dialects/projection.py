@@ -25,7 +25,7 @@ class Projection(ABC):
 
     @property
     def _request(self) -> Request:
-        """What was asked. It is not stored here, because its log keeps less of it after the end."""
+        """What was asked. It is not stored here, because its log may keep less of it after the end."""
         return self._log.request
 
     @property

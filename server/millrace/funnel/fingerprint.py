@@ -228,7 +228,7 @@ def _nfc(text: str) -> str:
 
 
 def _number(value: float | None) -> float | None:
-    return None if value is None else float(value)
+    return None if value is None else float(value) + 0.0  # -0.0 and 0.0 are equal, and must have one key
 
 
 def _format(form: Format | None) -> list[object] | None:

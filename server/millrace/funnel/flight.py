@@ -23,7 +23,7 @@ class Participant(NamedTuple):
 
     response: ResponseLog
     bill: Bill
-    over: asyncio.Future[None]  # done once the flight has ended, or cannot be shown to this request any more
+    over: asyncio.Future[bool]  # done once the flight has ended, or, if true, cannot be shown to this request any more
 
 
 Generate = Callable[[ResponseLog, "Flight"], Coroutine[Any, Any, Result]]
@@ -65,7 +65,7 @@ class Flight:
                 await participant.over
         finally:
             await self._leave(participant, task)
-        if not task.done():  # it goes on for the others
+        if participant.over.done() and participant.over.result():
             raise internal_error()
         result = task.result()
         return result.joined() if is_joined else result
@@ -75,7 +75,7 @@ class Flight:
         self.response.detach()
         for participant in self._participants:
             if not participant.over.done():
-                participant.over.set_result(None)
+                participant.over.set_result(False)
         # Tracebacks have frames that know this flight, and all that it holds would wait for the collector.
         if task.cancelled():
             self._task = None

@@ -73,7 +73,7 @@ class ResponseLog:
     attempt: Attempt | None = None  # the one whose deltas are appended now
     _source: "ResponseLog | None" = None  # the log of the flight that it follows
     _is_joined: bool = False  # another request had started the flight
-    _over: asyncio.Future[None] | None = None  # done once it follows no more
+    _over: asyncio.Future[bool] | None = None  # see `follow`
     metered_at: float | None = None  # when it last sent a `Metered`
     _measured: tuple[int, int] = (0, 0)  # facts, and their bytes
     _missing_deltas: int = 0  # until `_enough_deltas` is done
@@ -119,21 +119,25 @@ class ResponseLog:
         self.subscribers = [other for other in self.subscribers if other is not subscriber]
         self.apply_backpressure()
 
-    def follow(self, flight: "ResponseLog", *, is_joined: bool) -> asyncio.Future[None]:
+    def follow(self, flight: "ResponseLog", *, is_joined: bool) -> asyncio.Future[bool]:
         """Show the facts of a flight's log, from the first one on; `is_joined`: another request has started it.
 
-        Return a future that is done if it raises, and follows no more; the flight goes on for the others. Whoever ends
-        the flight sets it too.
+        Return a future that gets true if it raises, and follows no more; the flight goes on for the others. Whoever
+        ends the flight sets it to false.
         """
         self._source, self._is_joined = flight, is_joined
         self._over = asyncio.get_running_loop().create_future()
-        for fact in grouped(flight.facts):
-            if isinstance(fact, list):
-                self._show_text(fact)
-            else:
-                self._show(self._own(fact))
-        flight.followers = [*flight.followers, self]
-        flight.apply_backpressure()
+        try:
+            for fact in grouped(flight.facts):
+                if isinstance(fact, list):
+                    self._show_text(fact)
+                else:
+                    self._show(self._own(fact))
+            flight.followers = [*flight.followers, self]
+            flight.apply_backpressure()
+        except BaseException:
+            self.leave()
+            raise
         return self._over
 
     def leave(self) -> None:
@@ -343,7 +347,7 @@ class ResponseLog:
         log.get().error("participant crashed", id=follower.id, exc_info=error)
         self.followers = [other for other in self.followers if other is not follower]
         if follower._over is not None and not follower._over.done():
-            follower._over.set_result(None)
+            follower._over.set_result(True)
 
     def _drop(self, subscriber: Subscriber, error: BaseException) -> None:
         """End a subscriber that has raised. A fault of one client's view is not that of the model or of another client.

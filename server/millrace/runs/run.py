@@ -111,6 +111,7 @@ class Run:
         self._task = None
         if self._held is not None:
             self._held.close()
+            self._held = None  # who still has it in hand must not count on it any more
         if not self.done.done():
             self.done.set_result(None)
 

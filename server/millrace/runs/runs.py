@@ -144,7 +144,7 @@ class Runs:
             await asyncio.wait(done)
 
     def sweep(self, now: float) -> None:
-        """Halt what is past its deadline, cancel what nobody came back for, forget what has ended long ago."""
+        """Halt what is past its deadline or its budget, look at some of the others, forget what has ended long ago."""
         call_each(tuple(self._timed), lambda run: _halt_if_late(run, now))
         call_each(self.running, self._halt_if_not_covered)
         call_each(self._rounds.next(self.running), lambda run: _look_at(run, now))
@@ -162,7 +162,7 @@ def deadline_exceeded() -> MillraceError:
 
 
 def _look_at(run: Run, now: float) -> None:
-    """Count what a run holds; cancel it if nobody has come back for it."""
+    """Count what a run holds; cancel it if nobody has come back for it. It may have ended since the round began."""
     run.measure()
     if run.left_at is not None and now - run.left_at >= limits.DETACHED_S:
         run.cancel()

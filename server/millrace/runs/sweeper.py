@@ -45,9 +45,20 @@ class Rounds(Generic[_Swept]):
     def __init__(self, beats: int = BEATS) -> None:
         self._beats = beats
         self._parts: list[list[_Swept]] = []
+        self._is_rushed = False
+
+    def rush(self) -> None:
+        """Have the next part be everything."""
+        self._is_rushed = True
 
     def next(self, everything: Iterable[_Swept]) -> list[_Swept]:
-        """Return the next part. Each of those that were there when a round began is in one part of it."""
+        """Return the next part. Each of those that were there when a round began is in one part of it.
+
+        What has ended since may still be in it.
+        """
+        if self._is_rushed:
+            self._is_rushed, self._parts = False, []
+            return [*everything]
         if not self._parts:
             waiting = [*everything]
             self._parts = [part for at in range(self._beats) if (part := waiting[at :: self._beats])]

@@ -24,8 +24,9 @@ _known: dict[str, str] = {}  # one string for all deltas that are equal; alone, 
 
 
 def _remembered(text: str) -> str:
-    if len(_known) < MAX_KNOWN:
-        _known[text] = text
+    if len(_known) >= MAX_KNOWN:
+        _known.clear()
+    _known[text] = text
     return text
 
 
@@ -97,8 +98,7 @@ class AnswerReader:
             chunk = chunks.read(data)
         except chunks.UnreadableError:
             raise UnreadableError("upstream_error", f"{self._model} sent a chunk that cannot be read") from None
-        is_other = chunk.error is not None or chunk.x_groq is not None or isinstance(data, ErrorEvent)
-        if is_other or not (chunk.choices or chunk.usage):
+        if chunk.error is not None or chunk.x_groq is not None or not chunk.choices or isinstance(data, ErrorEvent):
             self._take_other(data)
         elif chunk.usage is not None:
             self._usage.take(chunk.usage)

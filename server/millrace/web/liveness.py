@@ -68,6 +68,10 @@ class Liveness:
         else:
             self._give_up_if_stuck(now)
 
+    def start_counting(self) -> None:
+        """Note that the peer has just stopped to keep up."""
+        self._moved_at = self._process.clock()
+
     def start_closing(self, by: float, spread_s: float = 0.0) -> None:
         """Take no new requests; what runs may go on until then. Only the first call counts."""
         if self.closing is None:

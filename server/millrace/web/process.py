@@ -67,15 +67,16 @@ class Process:
     run_rounds: Rounds[Run] = field(default_factory=Rounds)
 
     def sweep_all_next(self) -> None:
-        """Cancel what keys have asked for that are revoked now, and have every connection swept at the next beat."""
-        self.busy.update(self.sessions)
-        call_each(self.runs.running, self._end_if_revoked)
+        """Have every connection and every run looked at at the next beat: the keys have changed."""
+        self.rounds.rush()
+        self.run_rounds.rush()
 
     def sweep(self, now: float) -> None:
         """Sweep all connections, and cancel the requests of revoked keys (PROTOCOL.md, Keys).
 
         Connections that close, or whose peers do not keep up, are swept at every beat, the others in turn.
         """
+        self.busy.intersection_update(self.sessions)  # one that ends may have written its last
         due = self.busy.union(self.rounds.next(self.sessions)) & self.sessions
         call_each(due, lambda session: session.sweep(now))
         call_each(tuple(self.arrivals), lambda arrival: arrival.sweep(now))

@@ -81,7 +81,7 @@ class Session:
         self._close: asyncio.Future[Closed | None] = asyncio.get_running_loop().create_future()
         writer.on_lost = self._peer_lost
         self._outbox.on_crash = self._crashed
-        self._outbox.on_full = self._watch
+        self._outbox.on_full = self._on_full
 
     async def run(self, receive: Receive) -> None:
         """Read until the peer is gone, or raise `Closed`; then stop listening to what still runs."""
@@ -110,6 +110,11 @@ class Session:
     def _watch(self) -> None:
         """Be swept at every beat, until there is no reason for it any more."""
         self._process.busy.add(self)
+
+    def _on_full(self) -> None:
+        """Count from now how long the peer takes nothing."""
+        self._liveness.start_counting()
+        self._watch()
 
     def _peer_lost(self) -> None:
         """End the session of a peer that is gone, even if frames of it wait to be read (What always holds, 7)."""

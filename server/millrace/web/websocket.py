@@ -188,7 +188,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
 
     @property
     def _is_unread(self) -> bool:
-        """Whether nothing is read from the peer now."""
+        """Whether nothing of what comes from the peer is parsed now."""
         return self._is_paused or self.read_paused
 
     def _count(self) -> None:
@@ -271,7 +271,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         event.data = b""
 
     def send_receive_event_to_app(self) -> None:
-        """Hand a message to the application, and read no more before it is taken.
+        """Hand a message to the application, and parse no more before it is taken.
 
         Bad UTF-8 closes the connection (RFC 6455, 8.1); in a long text whoever decodes it finds that.
         """
