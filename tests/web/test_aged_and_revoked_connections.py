@@ -42,21 +42,22 @@ async def close_code(client: WireClient) -> int | None:
 
 async def test_an_old_connection_is_told_finishes_and_goes(start: Start) -> None:
     """What runs may end, what is new is refused, and a new connection is welcome."""
-    async with aging(start) as running, wire_client(running.ws_url, negotiated=True) as client:
+    async with aging(start) as running:
         opened_at = time.monotonic()
-        await client.create(f"first {SHORT}", model="small")
-        draining = (await client.until("millrace.draining"))[-1]
-        assert 0 < draining["deadline_ms"] <= DRAIN_S * 1000
-        assert draining["reconnect_after_ms"] == 0
-        await client.create("second", stream_id="other")
-        events = await client.until(*TERMINALS)
-        (refused,) = [event for event in events if event["type"] == "error"]
-        assert (refused["error"]["code"], refused["stream_id"]) == ("server_draining", "other")
-        assert events[-1]["response"]["status"] == "completed"
-        async with wire_client(running.ws_url) as again:
-            check_response(await again.ask("second"))
-        assert await close_code(client) == 1012
-        assert time.monotonic() - opened_at > MAX_AGE_S + LINGER_S
+        async with wire_client(running.ws_url, negotiated=True) as client:
+            await client.create(f"first {SHORT}", model="small")
+            draining = (await client.until("millrace.draining"))[-1]
+            assert 0 < draining["deadline_ms"] <= DRAIN_S * 1000
+            assert draining["reconnect_after_ms"] == 0
+            await client.create("second", stream_id="other")
+            events = await client.until(*TERMINALS)
+            (refused,) = [event for event in events if event["type"] == "error"]
+            assert (refused["error"]["code"], refused["stream_id"]) == ("server_draining", "other")
+            assert events[-1]["response"]["status"] == "completed"
+            async with wire_client(running.ws_url) as again:
+                check_response(await again.ask("second"))
+            assert await close_code(client) == 1012
+            assert time.monotonic() - opened_at > MAX_AGE_S + LINGER_S
 
 
 async def test_what_an_old_connection_cannot_finish_is_failed(start: Start) -> None:

@@ -77,7 +77,7 @@ async def test_a_flood_of_requests_fills_its_own_queue(millrace: Running) -> Non
     async with wire_client(millrace.ws_url, max_queue=None) as client, wire_client(millrace.ws_url) as other:
         for number in range(asked):
             lane = f"lane-{number % limits.MAX_RUNNING}"
-            await client.create(f"{number} [tokens=3] [ttft=0.5]", model="small", stream_id=lane)
+            await client.create(f"{number} [tokens=3] [ttft=1.5]", model="small", stream_id=lane)
         async with asyncio.timeout(2):
             check_response(await other.ask("hello", model="small"))
         ends: Counter[str] = Counter()
