@@ -7,6 +7,7 @@ What is refused here never becomes a response.
 import asyncio
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -30,7 +31,20 @@ from millrace.types import Delivery, Request
 from millrace.wire import items
 from millrace.wire.requests import Create
 
+ID_BYTES = 16
+
 _NOT_COMPARED = ("type", "stream_id", "event_id", "stream", "stream_options")  # two equal requests may differ in these
+
+
+def _ids() -> Iterator[str]:
+    """Yield ids of responses, which nobody can guess. The system is asked for many at once, since that takes long."""
+    while True:
+        random = os.urandom(256 * ID_BYTES).hex()
+        for at in range(0, len(random), 2 * ID_BYTES):
+            yield "resp_" + random[at : at + 2 * ID_BYTES]
+
+
+_new_ids = _ids()
 
 
 class Intake:
@@ -64,7 +78,7 @@ class Intake:
             raise draining()
         model, strategy = self._catalog.resolve(create.model, create.strategy)
         request = Request(
-            id="resp_" + os.urandom(16).hex(),
+            id=next(_new_ids),
             tenant=principal.tenant,
             key_id=principal.key_id,
             model=model,
