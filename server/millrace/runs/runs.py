@@ -144,13 +144,15 @@ class Runs:
             await asyncio.wait(done)
 
     def sweep(self, now: float) -> None:
-        """Halt what is past its deadline or its budget, look at some of the others, forget what has ended long ago."""
+        """Halt what is past its deadline, cancel what nobody came back for, forget what has ended long ago."""
         call_each(tuple(self._timed), lambda run: _halt_if_late(run, now))
-        call_each(self.running, self._halt_if_not_covered)
-        call_each(self._rounds.next(self.running), lambda run: _look_at(run, now))
+        call_each(self.running, lambda run: self._end_if_due(run, now))
+        call_each(self._rounds.next(self.running), Run.measure)  # some may have ended since the round began
         self.kept.expire(now)
 
-    def _halt_if_not_covered(self, run: Run) -> None:
+    def _end_if_due(self, run: Run, now: float) -> None:
+        if run.left_at is not None and now - run.left_at >= limits.DETACHED_S:
+            run.cancel()
         if not self._funnel.covers(run.response):
             message = "dollars_per_day of this key is used up until 0:00 UTC; raise it, or ask for less"
             run.halt(MillraceError("budget_exceeded", message))
@@ -159,13 +161,6 @@ class Runs:
 def deadline_exceeded() -> MillraceError:
     """Return the error of a request that has had all the time it may take."""
     return MillraceError("deadline_exceeded", "deadline_ms: the time for this request is over")
-
-
-def _look_at(run: Run, now: float) -> None:
-    """Count what a run holds; cancel it if nobody has come back for it. It may have ended since the round began."""
-    run.measure()
-    if run.left_at is not None and now - run.left_at >= limits.DETACHED_S:
-        run.cancel()
 
 
 def _halt_if_late(run: Run, now: float) -> None:
