@@ -31,7 +31,7 @@ from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.memory import MemoryBudget
-from millrace.ports import Claim, Embedder, KeyStore, Upstream
+from millrace.ports import Claim, Embedder, EmbeddingsUpstream, KeyStore, Upstream
 from millrace.principal import Limits
 from millrace.runs.conversations import Conversations
 from millrace.runs.embeddings import EmbeddingModel, Embeddings
@@ -39,7 +39,7 @@ from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
 from millrace.schemas import SchemaProcess
-from millrace.settings import LimitsSettings, ModelSettings, PriceSettings, Settings
+from millrace.settings import EmbeddingsSettings, LimitsSettings, ModelSettings, PriceSettings, Settings
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
 from millrace.stores.database import MEMORY, QUEUE_BYTES, SqliteDatabase
@@ -172,6 +172,14 @@ async def upstreams(settings: Settings) -> AsyncIterator[list[tuple[Model, Upstr
         yield list(zip(_catalog(settings).models, opened, strict=True))
 
 
+@asynccontextmanager
+async def embeddings_upstream(settings: Settings) -> AsyncIterator[tuple[EmbeddingModel, EmbeddingsUpstream] | None]:
+    """Open the model for embeddings and nothing else; None if none is configured."""
+    model = settings.models.embeddings
+    async with _connections(settings) as connections:
+        yield None if model is None else (_embedding_model(model), _embeddings_upstream(model, connections))
+
+
 def optional_parts() -> dict[str, bool]:
     """Return which of the packages that Millrace can do without are installed."""
     return {"MiniLM": weights.available(), "hnswlib": importlib.util.find_spec("hnswlib") is not None}
@@ -228,16 +236,9 @@ def _embeddings(
     model = settings.models.embeddings
     if model is None:
         return None
-    endpoint = EmbeddingsEndpoint(
-        base_url=model.base_url,
-        model=model.model,
-        api_key=os.environ[model.api_key_env] if model.api_key_env else None,
-        connect_timeout_s=model.connect_timeout_s,
-        timeout_s=model.timeout_s,
-    )
     return Embeddings(
-        EmbeddingModel(id=model.model, price=Price(input=model.price.input, output=pricing.ZERO)),
-        OpenAIEmbeddings(connections, endpoint, WALL),
+        _embedding_model(model),
+        _embeddings_upstream(model, connections),
         limiter,
         ledger,
         database,
@@ -245,6 +246,21 @@ def _embeddings(
         WALL,
         max_running=settings.server.max_running,
     )
+
+
+def _embedding_model(model: EmbeddingsSettings) -> EmbeddingModel:
+    return EmbeddingModel(id=model.model, price=Price(input=model.price.input, output=pricing.ZERO))
+
+
+def _embeddings_upstream(model: EmbeddingsSettings, connections: Connections) -> EmbeddingsUpstream:
+    endpoint = EmbeddingsEndpoint(
+        base_url=model.base_url,
+        model=model.model,
+        api_key=os.environ[model.api_key_env] if model.api_key_env else None,
+        connect_timeout_s=model.connect_timeout_s,
+        timeout_s=model.timeout_s,
+    )
+    return OpenAIEmbeddings(connections, endpoint, WALL)
 
 
 async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: AsyncExitStack) -> Gate:

@@ -339,7 +339,10 @@ def _invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterato
 
 def _invalid_model(model: Any, path: str, environ: Mapping[str, str]) -> Iterator[Fault]:
     url = _at(model, "base_url")
-    if isinstance(url, str) and not _is_http(url):
+    if isinstance(url, str) and _has_credentials(url):
+        advice = "put the key in a variable that api_key_env names"
+        yield Fault(f"{path}.base_url", f"a user or password in a URL is not sent; write https://HOST/v1, and {advice}")
+    elif isinstance(url, str) and not _is_http(url):
         yield Fault(f"{path}.base_url", f"{url!r} is not a URL; write http://HOST[:PORT]/v1 or https://...")
     name = _at(model, "model")
     if name in (*RESERVED, ""):
@@ -355,6 +358,13 @@ def _invalid_model(model: Any, path: str, environ: Mapping[str, str]) -> Iterato
         yield Fault(f"{path}.api_key_env", f"the variable {variable} is not set; {advice}")
     elif not (key.isascii() and key.isprintable()) or key != key.strip():
         yield Fault(f"{path}.api_key_env", f"the variable {variable} holds white space, or characters that no key has")
+
+
+def _has_credentials(url: str) -> bool:
+    """Whether a URL has a user or a password, which faults must not repeat. If it cannot be split, an @ says so."""
+    if not _is_http(url):
+        return "@" in url
+    return "@" in urlsplit(url).netloc
 
 
 def _is_http(url: str) -> bool:

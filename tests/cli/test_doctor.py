@@ -23,14 +23,23 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def configured(folder: Path, small_url: str | None = None, **server: object) -> AsyncIterator[Path]:
-    """Write a configuration with two models; the large one is simulated, and so is the small one without a URL."""
+async def configured(
+    folder: Path, small_url: str | None = None, embeddings_url: str | None = None, **server: object
+) -> AsyncIterator[Path]:
+    """Write a configuration with two models; the large one is simulated, and so is the small one without a URL.
+
+    With `embeddings_url`, one for embeddings too; "simulated" is the small one's server.
+    """
     async with Simulator(without_delays(SMALL)) as small, Simulator(without_delays(LARGE)) as large:
         tables = {"port": _free_port(), "data_dir": str(folder / "data"), **server}
         lines = ["[server]", *(f"{name} = {json.dumps(value)}" for name, value in tables.items())]
         for name, url in (("small", small_url or small.base_url), ("large", large.base_url)):
             lines += [f"[models.{name}]", 'upstream = "openai"', f'base_url = "{url}"', f'model = "{name}-model"']
             lines += ['price = { input = "1", output = "2" }']
+        if embeddings_url is not None:
+            url = small.base_url if embeddings_url == "simulated" else embeddings_url
+            lines += ["[models.embeddings]", f'base_url = "{url}"', 'model = "embeddings-model"']
+            lines += ['price = { input = "3" }']
         config = folder / "millrace.toml"
         config.write_text("\n".join(lines))
         yield config
@@ -125,6 +134,49 @@ async def test_what_a_model_says_is_told_with_what_to_do(
     assert found in text
     assert advice in text
     assert "1 thing to mend" in printed
+
+
+async def test_the_model_for_embeddings_embeds_one_word(tmp_path: Path) -> None:
+    """And it is told what that took and cost; without such a model there is no row."""
+    async with configured(tmp_path, embeddings_url="simulated") as config:
+        code, printed = await doctor(config)
+    state, text = row(printed, "embeddings")
+    assert (code, state) == (0, "fine")
+    assert re.search(r"embeddings-model made a vector of \d+ numbers in \d+ ms \(\d+ tokens, \$0\.0000\d\d\)", text)
+    async with configured(tmp_path) as config:
+        _, printed = await doctor(config)
+    assert not re.search("│ embeddings +│", printed)
+
+
+def answering(body: bytes) -> Handler:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, content_type="application/json")
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("handler", "found", "advice"),
+    [
+        (refusing(401, "no"), "refused the key (HTTP 401)", "name its variable in api_key_env"),
+        (refusing(404, "no such model"), "HTTP 404: no such model", "check base_url (http://127.0.0.1"),
+        (answering(b"<html>"), "answered with what are no embeddings", "a model that makes embeddings"),
+        (answering(b'{"choices": []}'), "answered without a vector", "a model that makes embeddings"),
+        (answering(b'{"data": []}'), "answered without a vector", "a model that makes embeddings"),
+        (answering(b'{"data": [{"embedding": []}]}'), "answered without a vector", "a model that makes embeddings"),
+        (silent, "did not end within 1 s", "check its server"),
+    ],
+    ids=["401", "404", "a page", "a chat model", "nothing", "an empty vector", "silence"],
+)
+async def test_what_the_model_for_embeddings_says_is_told_with_what_to_do(
+    tmp_path: Path, handler: Handler, found: str, advice: str
+) -> None:
+    async with provider(handler) as url, configured(tmp_path, embeddings_url=url) as config:
+        code, printed = await doctor(config, "--timeout", "1")
+    state, text = row(printed, "embeddings")
+    assert (code, state) == (1, "wrong")
+    assert found in text
+    assert advice in text
 
 
 async def test_a_model_that_cannot_be_reached_is_told(tmp_path: Path) -> None:

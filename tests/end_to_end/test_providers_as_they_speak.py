@@ -360,3 +360,19 @@ async def test_a_client_of_http_1_0_gets_no_chunks() -> None:
     assert b"chunked" not in got.lower()
     assert rest.startswith(b"data: {")
     assert rest.endswith(b"data: [DONE]\n\n")
+
+
+async def test_own_fields_that_are_too_long_are_left_out_and_told() -> None:
+    """The answer and its call are whole; a part of a signature would make the provider refuse the next turn."""
+    half = "x" * 2**19
+    script = streamed(
+        delta(reasoning_opaque="a" + half),
+        delta(reasoning_opaque="b" + half),
+        delta(tool_calls=[{"index": 0, "id": "c", "function": {"name": "now", "arguments": "{}"}, "vendor": half * 2}]),
+        delta("tool_calls", usage=USAGE),
+    )
+    async with behind(says(script)) as millrace:
+        answer = await millrace.ask(tools=(NOW,))
+    assert (answer.calls, answer.ends) == ([{"name": "now", "arguments": "{}"}], ["tool_calls"])
+    told = "small-model without the provider's own fields, which are longer than 1 MiB"
+    assert answer.metadata["millrace.notes"] == told

@@ -130,6 +130,33 @@ def test_a_fault_is_named_with_its_path_and_the_remedy(key: str, value: Any, pat
     assert words in fault.message
 
 
+@pytest.mark.parametrize("model", ["small", "large", "embeddings"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://me:s3cret@llm.example/v1", "http://s3cret@llm.example:8000/v1", "https://:s3cret@llm.example/v1"),
+        *("https://me:s3cret#1@llm.example/v1", "https://me:s3cret/1@llm.example/v1", "me:s3cret@llm.example/v1"),
+        *("https://me:s3cret?1@llm.example/v1", "https://me:s3cret 1@llm.example/v1", "https://me:s3cret@[llm/v1"),
+    ],
+)
+def test_credentials_in_a_url_are_refused_and_not_repeated(model: str, url: str) -> None:
+    """They would not be sent. Where the URL is no URL, its fault does not show them either."""
+    given = (
+        ("models.embeddings", EMBEDDINGS | {"base_url": url})
+        if model == "embeddings"
+        else (f"models.{model}.base_url", url)
+    )
+    (fault,) = faults_of(lambda: build(given))
+    assert fault.path == f"models.{model}.base_url"
+    assert "api_key_env" in fault.message
+    assert "s3cret" not in str(fault)
+
+
+def test_an_at_sign_behind_the_host_is_no_credential() -> None:
+    url = "https://llm.example/@cf/v1"
+    assert build(("models.small.base_url", url)).models.small.base_url == url
+
+
 def test_all_of_ten_faults_are_told_in_one_run(tmp_path: Path) -> None:
     """Nobody mends a file ten times."""
     file = tmp_path / "ten.toml"

@@ -135,6 +135,63 @@ async def test_an_item_is_named_once(http: aiohttp.ClientSession) -> None:
     assert (status, refused["error"]["param"]) == (400, "input[3].id")
 
 
+@pytest.mark.parametrize("store", [None, True])
+async def test_an_item_of_the_conversation_that_goes_on_is_sent_once(
+    millrace: Running, http: aiohttp.ClientSession, store: bool | None
+) -> None:
+    """An item of the response before, of one before that, of an output and of an input: the model gets each once."""
+    first = await asked(http, ASKED, store=store)
+    second = await asked(http, NEXT, store=store, previous_response_id=first["id"])
+    question = (await items_of(http, first["id"]))["data"][0]["id"]
+    references = [reference(question), *(reference(one["output"][0]["id"]) for one in (first, second))]
+    history = [ASKED, output_of(first), NEXT, output_of(second), "Hm?"]
+    other = await asked(http, "Something else", store=store)
+    elsewhere = other["output"][0]["id"]
+    third = {"role": "user", "content": "Hm?"}
+    for given, expected in (
+        ([*references, third], history),
+        ([references[2], third], history),
+        ([*references, reference(elsewhere), third], [*history[:-1], output_of(other), "Hm?"]),
+    ):
+        await asked(http, given, previous_response_id=second["id"], millrace={"cache": "off"})
+        assert [message["content"] for message in sent(millrace)] == expected
+    unknown = reference("msg_" + "0" * 32)
+    status, refused = await ask(http, [unknown, third], previous_response_id=second["id"])
+    assert (status, refused["error"]["code"]) == (404, "item_not_found")
+
+
+async def test_a_tool_is_answered_by_references_to_what_is_brought_along(
+    millrace: Running, http: aiohttp.ClientSession
+) -> None:
+    """The call is in the conversation that goes on, and is referred to beside its result."""
+    first = await asked(http, "Paris? [reason=3] [tool=get_weather]", tools=[WEATHER])
+    call = first["output"][-1]
+    result = {"type": "function_call_output", "call_id": call["call_id"], "output": "It rains."}
+    references = [reference(item["id"]) for item in first["output"]]
+    await asked(http, [*references, result], tools=[WEATHER], previous_response_id=first["id"])
+    referred = sent(millrace)
+    assert [message["role"] for message in referred] == ["user", "assistant", "tool"]
+    again = {"tools": [WEATHER], "previous_response_id": first["id"], "millrace": {"cache": "off"}}
+    await asked(http, [result], **again)
+    assert referred == sent(millrace)
+
+
+async def test_the_lineage_of_a_stored_conversation_outlives_its_process(start: Start, tmp_path: Path) -> None:
+    """So what it brings along is sent once after a restart, too."""
+
+    def change(configuration: dict[str, Any]) -> None:
+        configuration["server"]["data_dir"] = str(tmp_path)
+
+    async with start(change) as millrace, aiohttp.ClientSession(millrace.url) as http:
+        first = await asked(http, ASKED, store=True)
+        second = await asked(http, NEXT, store=True, previous_response_id=first["id"])
+    async with start(change) as millrace, aiohttp.ClientSession(millrace.url) as http:
+        given = [reference(one["output"][0]["id"]) for one in (first, second)]
+        await asked(http, [*given, {"role": "user", "content": "Hm?"}], previous_response_id=second["id"])
+        contents = [message["content"] for message in sent(millrace)]
+        assert contents == [ASKED, output_of(first), NEXT, output_of(second), "Hm?"]
+
+
 async def test_what_is_referred_to_is_bounded_like_a_request(start: Start) -> None:
     """By `max_message_bytes`."""
 

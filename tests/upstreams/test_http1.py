@@ -16,6 +16,7 @@ from millrace.upstreams import pushing
 from millrace.upstreams.connections import Connections
 from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint
 from tests.support.provider import CALL, DONE, END, HEAD, PATIENCE, Script, body, event, says, scripted_provider, stay
+from tests.support.waiting import until
 
 EVENTS = event("Hel") + event("lo") + event(finish="stop") + DONE
 ANSWER = HEAD + body(EVENTS) + END
@@ -88,9 +89,61 @@ async def test_what_is_no_answer_is_none(sent: bytes, code: str, told: str) -> N
         assert raised.value.code.startswith(code)
 
 
-async def test_two_responses_to_one_request_free_no_connection() -> None:
+LENGTH = PLAIN + b"Content-Length: %d\r\n\r\n" % len(EVENTS)
+UNFINISHED = EVENTS.removesuffix(DONE)  # a finish reason, and no terminal
+ENDED: dict[str, list[bytes]] = {  # a head, an answer with its end, and junk
+    "chunked": [HEAD, body(EVENTS) + END, b"junk\r\n\r\n"],
+    "after early hints": [b"HTTP/1.1 103 Early Hints\r\n\r\n" + HEAD, body(EVENTS) + END, b"junk\r\n\r\n"],
+    "with a length": [LENGTH, EVENTS, b"junk\r\n\r\n"],
+    "without a terminal": [HEAD, body(UNFINISHED) + END, b"junk\r\n\r\n"],
+    "a bad chunk after the terminal": [HEAD, body(EVENTS), b"zz\r\n"],
+    "a line too much after the last chunk": [HEAD, body(EVENTS) + END, b"\r\n"],
+    "another last chunk": [HEAD, body(EVENTS) + END, END],
+}
+
+
+@pytest.mark.parametrize("shape", ENDED)
+@pytest.mark.parametrize("reads", [1, 2, 3, 4])
+async def test_junk_after_an_answer_loses_none_of_it(shape: str, reads: int) -> None:
+    """Whether it comes in one piece with the answer, or with its end, or alone. The connection is not used again."""
+    head, answer, junk = ENDED[shape]
+    pieces = {
+        1: [head + answer + junk],
+        2: [head, answer + junk],
+        3: [head + answer[:20], answer[20:] + junk],
+        4: [head + answer, junk],
+    }
+    async with scripted_provider(says(*pieces[reads], then=stay)) as provider:
+        for _ in range(3):
+            assert await words(provider.upstream) == "Hello"
+
+
+async def test_junk_that_comes_in_a_pause_loses_nothing_before_it() -> None:
+    """What had come is held back while the reader pauses."""
+    is_paused = asyncio.Event()
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + body(event("H")))
+        await is_paused.wait()
+        writer.write(body(EVENTS) + b"zz\r\n")
+        await writer.drain()
+
+    async with scripted_provider(script) as provider:
+        attempt = provider.upstream.open(CALL)
+        attempt.sink = lambda _: attempt.pause()
+        await until(lambda: attempt._is_paused)
+        is_paused.set()
+        attempt.sink = lambda _: None
+        await asyncio.sleep(0.1)  # for the junk to come; if it has not, there is nothing to lose
+        attempt.resume()
+        await attempt.done
+        assert "".join(attempt.parts) == "HHello"
+
+
+@pytest.mark.parametrize("pieces", [[ANSWER + ANSWER], [ANSWER[:150], ANSWER[150:] + ANSWER]])
+async def test_two_responses_to_one_request_free_no_connection(pieces: list[bytes]) -> None:
     """Whoever got the connection next would read the second one."""
-    async with scripted_provider(says(ANSWER + ANSWER, then=stay)) as provider:
+    async with scripted_provider(says(*pieces, then=stay)) as provider:
         answers = await asyncio.gather(*(words(provider.upstream) for _ in range(4)))
         answers += [await words(provider.upstream) for _ in range(3)]
         assert answers == ["Hello"] * 7

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
+from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,15 +18,28 @@ from millrace import assembly, pricing, settings, tokens
 from millrace.cli import configuration, findings
 from millrace.cli.findings import Finding, State
 from millrace.errors import UpstreamError
-from millrace.ports import Upstream
-from millrace.settings import ModelSettings, Settings, SettingsError
-from millrace.types import Call, Message, Model, Prompt, Usage
+from millrace.memory import MemoryBudget
+from millrace.ports import EmbeddingsUpstream, Upstream
+from millrace.runs.embeddings import EmbeddingModel
+from millrace.settings import EmbeddingsSettings, ModelSettings, Settings, SettingsError
+from millrace.types import Call, Message, Model, Price, Prompt, Usage
 
 WRONG = 1  # exit code
 QUESTION = "Answer with one word: ready"
+WORD = "ready"  # to embed
 CAP = 64  # output tokens; it also shows whether the model takes a cap under the configured name
 
 _COLOURS = {State.FINE: "green", State.NOTE: "yellow", State.WRONG: "red"}
+
+
+class _Vector(Struct):
+    embedding: list[float]
+
+
+class _Vectors(Struct):
+    """What is read of an answer with embeddings."""
+
+    data: list[_Vector]
 
 
 @click.command()
@@ -47,8 +62,14 @@ def doctor(config: Path, timeout: float) -> None:
 
 async def _examine(loaded: Settings, config: Path, within_s: float) -> list[Finding]:
     server = loaded.server
-    async with assembly.upstreams(loaded) as upstreams, asyncio.TaskGroup() as tasks:
+    async with (
+        assembly.upstreams(loaded) as upstreams,
+        assembly.embeddings_upstream(loaded) as embeddings,
+        asyncio.TaskGroup() as tasks,
+    ):
         asked = [tasks.create_task(_ask(*pair, loaded, within_s)) for pair in upstreams]
+        if embeddings is not None:
+            asked.append(tasks.create_task(_embed(*embeddings, loaded, within_s)))
     keys = await findings.keys(server, is_new=not await asyncio.to_thread(Path(server.data_dir).is_dir))
     local = [findings.folder(server), findings.lock(server), keys, findings.port(server)]
     read = Finding(subject="configuration", text=f"{config} has no faults")
@@ -74,27 +95,63 @@ async def _ask(model: Model, upstream: Upstream, loaded: Settings, within_s: flo
         output_tokens=tokens.running_output(attempt.parts, attempt.asides),
         estimated=True,
     )
+    return Finding(subject=subject, text=f"{model.id} answered in {_bill(usage, model.price, started)}")
+
+
+async def _embed(model: EmbeddingModel, upstream: EmbeddingsUpstream, loaded: Settings, within_s: float) -> Finding:
+    """Let a model embed one word."""
+    subject, started = "embeddings", time.monotonic()
+    configured = loaded.models.embeddings
+    assert configured is not None, "its upstream was opened"
+    held = MemoryBudget(loaded.server.memory_bytes).hold("")
+    call = upstream.open(msgspec.json.encode({"model": model.id, "input": WORD}), held)
+    text = f"{model.id} answered without a vector"
+    try:
+        async with asyncio.timeout(within_s):
+            embedded = await call.done
+        (vector,) = msgspec.json.decode(b"".join(embedded.pieces), type=_Vectors).data
+    except TimeoutError:
+        text = f"{model.id} did not end within {within_s:g} s"
+    except UpstreamError as error:
+        text = error.message
+    except ValueError:  # also what msgspec raises
+        pass
+    else:
+        if vector.embedding:
+            is_counted = embedded.input_tokens is not None
+            used = Usage(input_tokens=embedded.input_tokens or tokens.estimate(len(WORD)), estimated=not is_counted)
+            what = f"{model.id} made a vector of {len(vector.embedding)} numbers"
+            return Finding(subject=subject, text=f"{what} in {_bill(used, model.price, started)}")
+    return Finding(subject=subject, state=State.WRONG, text=text, advice=_advice(text, configured))
+
+
+def _bill(usage: Usage, price: Price, started: float) -> str:
+    """Return how long an answer took, its tokens and its cost. `started` is in seconds of the monotonic clock."""
     took_ms = (time.monotonic() - started) * 1000
     counted = f"{usage.input_tokens + usage.output_tokens} tokens{', estimated' if usage.estimated else ''}"
-    dollars = f"${pricing.cost(usage, model.price):.6f}"
-    return Finding(subject=subject, text=f"{model.id} answered in {took_ms:.0f} ms ({counted}, {dollars})")
+    return f"{took_ms:.0f} ms ({counted}, ${pricing.cost(usage, price):.6f})"
 
 
-def _advice(text: str, model: ModelSettings) -> str:
+def _advice(text: str, model: ModelSettings | EmbeddingsSettings) -> str:
     """Return what to do about what a model or its server said."""
     key = f"the key in {model.api_key_env}" if model.api_key_env else "its key: name its variable in api_key_env"
     is_simulated = "127.0.0.1:900" in model.base_url  # as in the shipped configuration
     simulated = f", for simulated models: {configuration.program()} simulate" if is_simulated else ""
+    cap = model.quirks.max_tokens_field if isinstance(model, ModelSettings) else None
     for pattern, advice in (
         (r"HTTP 40[13]", f"check {key}"),
         (r"HTTP 404", f"check base_url ({model.base_url}; it often ends in /v1) and model ({model.model})"),
         (
             r"max_(completion_)?tokens",
-            f"set max_tokens_field in quirks to the name it asks for, not {model.quirks.max_tokens_field!r}",
+            f"set max_tokens_field in quirks to the name it asks for, not {cap!r}",
         ),
         (r"HTTP (429|503|529)", "wait, or check the quota and the bill at the provider"),
         (r"could not be reached", f"start its server{simulated}; or correct base_url ({model.base_url})"),
         (r"event stream", f"correct base_url ({model.base_url}): no chat completions are streamed there"),
+        (
+            r"no embeddings|without a vector",
+            f"correct base_url ({model.base_url}), or name a model that makes embeddings",
+        ),
         (r"within", f"check its server ({model.base_url}); a model that loads slowly needs --timeout"),
     ):
         if re.search(pattern, text):

@@ -16,6 +16,7 @@ from millrace.types import Message, Request, Status, StoredResponse
 from millrace.wire import items, limits, responses as wire, stored_items
 
 PARAM = "previous_response_id"
+MAX_LINEAGE = 512  # earlier responses that are looked at, for items that a request brings twice
 
 
 class _Shown(Struct):
@@ -23,6 +24,7 @@ class _Shown(Struct):
 
     status: str
     output: list[msgspec.Raw]
+    previous_response_id: str | None = None
 
 
 class Conversations:
@@ -44,18 +46,23 @@ class Conversations:
     async def resolved(self, request: Request, last: Run | None) -> tuple[Message, ...]:
         """Return a request's messages with the items that it refers to; `last` is its lane's last run.
 
-        Raises `item_not_found`, or `message_too_big` if they are longer together than a request may be.
+        What the conversation that it continues brings too is left out, so that the model gets it once. Raises
+        `item_not_found`, or `message_too_big` if they are longer together than a request may be.
         """
         pieces: list[Message] = []
         known: dict[str, dict[str, Message]] = {}  # by response
         named: set[str] = set()
         size = 0
+        carried = await self._carried(request, last)
         for piece in request.prompt.messages:
             if piece.role == items.REFERENCE:
                 if piece.text in named:
                     raise MillraceError("invalid_request", f"{piece.name}: it is named twice", param=piece.name)
                 named.add(piece.text)
+                response_id = stored_items.response_of(piece.text)
                 piece = await self._item(request.tenant, piece, last, known)  # noqa: PLW2901 - what it stands for
+                if response_id in carried:
+                    continue
                 size += piece.memory_bytes
                 if size > self._max_bytes:
                     message = f"input: what it refers to is longer than {self._max_bytes} bytes"
@@ -118,6 +125,29 @@ class Conversations:
             raise not_found(response_id)
         if run is not None:
             self._runs.kept.forget(response_id)
+
+    async def _carried(self, request: Request, last: Run | None) -> set[str]:
+        """Return which of the responses that a request refers to are part of the conversation that it continues."""
+        references = (piece.text for piece in request.prompt.messages if piece.role == items.REFERENCE)
+        named = {response_id for item_id in references if (response_id := stored_items.response_of(item_id))}
+        carried: set[str] = set()
+        earlier = request.previous_response_id if named else None
+        for _ in range(MAX_LINEAGE):
+            if earlier is None:
+                break
+            if earlier in named:
+                named.remove(earlier)
+                carried.add(earlier)
+            earlier = await self._previous(request.tenant, earlier, last) if named else None
+        return carried
+
+    async def _previous(self, tenant: str, response_id: str, last: Run | None) -> str | None:
+        """Return the id of the response that a response continues; None if it continues none, or is not kept."""
+        run = last if last is not None and last.request.id == response_id else self._runs.find(tenant, response_id)
+        if run is not None:
+            return run.request.previous_response_id
+        stored = await self._archive.find(tenant, response_id)
+        return None if stored is None else msgspec.json.decode(stored.body, type=_Shown).previous_response_id
 
     async def _item(
         self, tenant: str, reference: Message, last: Run | None, known: dict[str, dict[str, Message]]

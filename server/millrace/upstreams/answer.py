@@ -83,6 +83,11 @@ class AnswerReader:
         return self._usage.read(self._context_window, is_empty=not self.heard)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the answer is left out."""
+        return tuple(filter(None, (self._own_fields.note, self._calls.note)))
+
+    @property
     def service_tier(self) -> str:
         """The service tier that the provider says it has used; empty if it says none."""
         given = self._service_tier

@@ -407,8 +407,10 @@ class ChatAttempt:
             )
         else:
             self.usage = self._answer.usage
+        lacking = self._answer.notes
         if self._call.prompt.wants_logprobs and self.parts and not self._answer.has_scores:
-            self.notes = tuple(dict.fromkeys((*self.notes, "without logprobs")))
+            lacking += ("without logprobs",)
+        self.notes = tuple(dict.fromkeys((*self.notes, *lacking)))
         self.done.set_result(finish)
 
 

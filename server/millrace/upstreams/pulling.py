@@ -5,14 +5,18 @@ import io
 import os
 import socket
 from collections.abc import Mapping
+from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 
 from millrace.upstreams.exchange import KERNEL_BYTES, READ_BYTES, TRANSIENT, ConnectError, ResponseError, Take, Traced
 
 LARGE_BODY = 2**20  # bytes of a request; a larger one is not written at once
 MAX_HEADER = 64 * 1024  # bytes of a line of a response's head, and of a header
+HEAD_END = b"\r\n\r\n"
 
 
 class PullingConnections:
@@ -71,6 +75,8 @@ class PulledResponse:
             try:
                 chunk = await anext(chunks, None)
             except (aiohttp.ClientError, OSError) as error:
+                if (rest := self._response.content._read_nowait(-1)) and take(rest):  # came before it
+                    return
                 raise _fault(error) from error
             if chunk is None or take(chunk):
                 return
@@ -97,6 +103,51 @@ class PulledResponse:
     def close(self) -> None:
         """Close the connection, unless the body has ended."""
         self._response.close()
+
+
+class _Handler(ResponseHandler):
+    """Reads responses, and loses nothing of one to what comes after it and cannot be parsed.
+
+    aiohttp drops a response whose head comes in one read with such bytes, and does not end a body that has such bytes
+    in it. A second response to one request it keeps for the next request.
+    """
+
+    _awaits_head = True
+
+    def set_response_params(self, *args: Any, **params: Any) -> None:
+        """Note that a request is sent."""
+        self._awaits_head = True
+        super().set_response_params(*args, **params)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Take a response, whose head has come."""
+        message, _ = data
+        if not self._awaits_head:  # nobody asked for it
+            self._end()
+            return
+        self._awaits_head = message.code < HTTPStatus.OK  # else it is informational
+        super().feed_data(data, size)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on what has come, the head alone."""
+        while self._awaits_head and (at := data.find(HEAD_END)) >= 0:
+            end = at + len(HEAD_END)
+            head, data = data[:end], data[end:]
+            super().data_received(head)
+            if not data:
+                return
+        super().data_received(data)
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        """Note what ends the connection; it ends the body too."""
+        if self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(aiohttp.ClientPayloadError(str(exc)))
+        super().set_exception(exc, *(() if exc_cause is None else (exc_cause,)))
+
+    def _end(self) -> None:
+        self.force_close()
+        if self.transport is not None:
+            self.transport.close()
 
 
 def _fault(error: Exception) -> ConnectError | ResponseError:
@@ -128,8 +179,10 @@ def _reason(error: aiohttp.ClientConnectorError) -> str:
 
 
 def _session(*, force_close: bool) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=0, force_close=force_close, socket_factory=_socket)
+    connector._factory = partial(_Handler, loop=asyncio.get_running_loop())  # type: ignore[assignment]
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, force_close=force_close, socket_factory=_socket),
+        connector=connector,
         read_bufsize=READ_BYTES,  # twice as much is read ahead, beside what one read brings
         cookie_jar=aiohttp.DummyCookieJar(),
         max_line_size=MAX_HEADER,

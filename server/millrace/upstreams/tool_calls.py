@@ -13,7 +13,7 @@ import msgspec
 from millrace.errors import UpstreamError
 from millrace.json_text import is_json
 from millrace.types import CallPiece, Tool
-from millrace.upstreams.own_fields import MAX_OWN_FIELDS
+from millrace.upstreams.own_fields import Bound
 
 _EMPTY = "{}"
 _READ = frozenset({"index", "id", "type", "function", "name", "arguments"})
@@ -22,7 +22,7 @@ _READ = frozenset({"index", "id", "type", "function", "name", "arguments"})
 class _Call:
     """A call so far."""
 
-    __slots__ = ("_parts", "id", "ids", "name", "number", "own_fields", "passed_on", "said_empty", "size")
+    __slots__ = ("_parts", "id", "ids", "known", "name", "number", "own_fields", "passed_on", "said_empty", "size")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -33,6 +33,7 @@ class _Call:
         self.said_empty = False  # the server sent {}, which some do before the arguments
         self.size = 0  # characters of its arguments
         self.own_fields: dict[str, Any] = {}  # fields of the provider's own that are not passed on yet
+        self.known: dict[str, Any] = {}  # the latest of these fields, which some servers repeat with each piece
         self._parts: list[str] = []
 
     @property
@@ -58,14 +59,19 @@ class _Call:
 class CallReader:
     """Reads `delta.tool_calls`. The calls of an answer are numbered in the order in which they begin."""
 
-    __slots__ = ("_by_index", "_calls", "_model", "_own_fields_size", "_tools")
+    __slots__ = ("_by_index", "_calls", "_model", "_room", "_tools")
 
     def __init__(self, model: str, tools: Iterable[Tool]) -> None:
         self._model = model
         self._tools = {tool.name: tool for tool in tools}
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}  # the server's index -> its latest call
-        self._own_fields_size = 0
+        self._room = Bound()
+
+    @property
+    def note(self) -> str:
+        """Why own fields of calls are left out; empty if none are."""
+        return self._room.note
 
     @property
     def any(self) -> bool:
@@ -149,11 +155,19 @@ class CallReader:
         return is_called_anew or (name != call.name and self._is_offered(name) and self._is_offered(call.name))
 
     def _take_own_fields(self, call: _Call, given: dict[str, Any]) -> None:
-        own_fields = {name: value for name, value in given.items() if name not in _READ and value is not None}
-        if own_fields:
-            self._own_fields_size += len(msgspec.json.encode(own_fields))
-            if self._own_fields_size <= MAX_OWN_FIELDS:
-                call.own_fields |= own_fields
+        own_fields = {
+            name: value
+            for name, value in given.items()
+            if name not in _READ and value is not None and call.known.get(name) != value
+        }
+        if not own_fields:
+            return
+        if self._room.fits(own_fields):
+            call.own_fields |= own_fields
+            call.known |= own_fields
+        else:
+            for each in self._calls:
+                each.own_fields = {}
 
     def _by_id(self, id_: str) -> _Call | None:
         return next((call for call in reversed(self._calls) if id_ in call.ids), None) if id_ else None
