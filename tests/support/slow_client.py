@@ -62,8 +62,8 @@ class SlowClient:
 
 
 @asynccontextmanager
-async def slow_client(url: str, head: str = UPGRADE) -> AsyncIterator[SlowClient]:
-    """Connect and read no more than the head of the answer."""
+async def slow_client(url: str, head: str = UPGRADE, early: bytes = b"") -> AsyncIterator[SlowClient]:
+    """Connect and read no more than the head of the answer; `early` is sent in one piece with the own head."""
     host, port = url.removeprefix("http://").split(":")
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
@@ -71,7 +71,7 @@ async def slow_client(url: str, head: str = UPGRADE) -> AsyncIterator[SlowClient
     await asyncio.get_running_loop().sock_connect(connection, (host, int(port)))
     reader, writer = await asyncio.open_connection(sock=connection, limit=1024)
     try:
-        writer.write(head.format(host=f"{host}:{port}").encode())
+        writer.write(head.format(host=f"{host}:{port}").encode() + early)
         await reader.readuntil(b"\r\n\r\n")
         yield SlowClient(reader, writer)
     finally:

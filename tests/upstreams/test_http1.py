@@ -74,6 +74,7 @@ async def test_a_body_may_end_with_its_connection() -> None:
     ("sent", "code", "told"),
     [
         (b"SSH-2.0-OpenSSH_9.2\r\n", "upstream_error", "cannot be read"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "upstream_", "m "),
         (b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 300_000, "upstream_error", "cannot be read"),
         (HEAD + b"zz\r\n", "upstream_", "m "),
         (HEAD + body(event("Hel")), "upstream_truncated", "broke in mid-answer"),

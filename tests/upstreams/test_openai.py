@@ -98,6 +98,19 @@ async def test_an_answer_with_a_finish_reason_is_whole(ending: str, monkeypatch:
     assert (finish, "".join(attempt.parts)) == (STOP, "Hello")
 
 
+@pytest.mark.parametrize("beside", [False, True])
+async def test_what_was_reported_before_an_error_counts(*, beside: bool) -> None:
+    """It is the provider's own count of what it has done; one that refuses at once has done nothing."""
+    no = {"message": "no"}
+    said = body(event(error=no, usage=USAGE)) if beside else body(event(usage=USAGE), event(error=no))
+    for begun, is_billed in ((HEAD + body(event("Hel")), True), (HEAD, False)):
+        async with scripted_provider(says(begun + said, then=stay)) as provider:
+            attempt = provider.upstream.open(CALL)
+            with pytest.raises(UpstreamError, match="no") as raised:
+                await attempt.done
+        assert (raised.value.billable, attempt.usage is not None) == (is_billed, is_billed)
+
+
 FAULTS: dict[str, tuple[Script, str, bool, str]] = {  # script, code, billable, words
     "end of the body": (says(BEGUN + END), "upstream_truncated", True, "without finishing"),
     "[DONE] alone": (says(HEAD + body(DONE) + END), "upstream_truncated", True, "without finishing"),

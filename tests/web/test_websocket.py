@@ -1,6 +1,7 @@
 """How frames leave: joined in one write where the transport is ours, one by one on plain ASGI."""
 
 import asyncio
+import json
 import socket
 from typing import Any
 
@@ -9,8 +10,10 @@ from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
 from millrace.web.websocket import BatchingWebSocket, header
+from tests.support.bytes_on_the_wire import TEXT, frame
 from tests.support.raw_http import UPGRADE
 from tests.support.server import Running, Start, answers_up_to, configuration_for, serving
+from tests.support.slow_client import slow_client
 from tests.support.waiting import until
 from tests.support.wire_client import TERMINALS, check_response, wire_client
 
@@ -84,3 +87,15 @@ async def test_a_peer_that_never_reads_is_given_up(start: Start) -> None:
         await until(lambda: running.small.stats.running == 0)
         await until(lambda: not running.connections)
         writer.close()
+
+
+@pytest.mark.parametrize("count", [1, 50])
+async def test_what_comes_with_the_handshake_is_read(millrace: Running, count: int) -> None:
+    """A client that does not wait for the answer, in one piece with its head."""
+    asked = [json.dumps({"type": "millrace.ping", "t": number}).encode() for number in range(count)]
+    early = b"".join(frame(TEXT, ping) for ping in asked)
+    async with slow_client(millrace.url, early=early) as client:
+        for number in range(count):
+            assert await client.next() == {"type": "millrace.pong", "t": number}
+        client.send({"type": "millrace.ping", "t": "later"})
+        assert await client.next() == {"type": "millrace.pong", "t": "later"}

@@ -83,7 +83,8 @@ class OpenCharge:
 
         All shares together must equal the usage of the call (PROTOCOL.md, What always holds, 5). The running estimate
         counts one token a delta and may exceed what the provider reports at the end. So a share is capped at the exact
-        count. If it were higher than the final usage, the rest would be clamped to 0 and the sum would be too high.
+        count. If it were higher than the final usage, the rest would be clamped to 0 and the sum would be too high. So
+        it is, by a few tokens, where the provider counts less than Millrace.
         """
         usage = self.usage
         usage = replace(usage, output_tokens=min(usage.output_tokens, self._exact_output())).minus(self._charged_before)

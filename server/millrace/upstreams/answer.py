@@ -166,10 +166,10 @@ class AnswerReader:
         error = error_of(fields)
         if error is None and isinstance(data, ErrorEvent):
             error = fields
-        if error is not None:
-            raise self._refusals.of_event(error, billable=bool(self.heard))
         for given in reports(fields):
             self._usage.take(given)
+        if error is not None:
+            raise self._refusals.of_event(error, billable=bool(self.heard))
 
     def _take_finish(self, choice: Choice) -> None:
         if choice.error is not None:

@@ -87,7 +87,7 @@ class Exchange:
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._is_reusable = False
             if not self.whole.done():
                 self.fail(ResponseError(str(error), is_readable=False))

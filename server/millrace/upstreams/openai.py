@@ -376,7 +376,7 @@ class ChatAttempt:
         if self._is_cut:  # what comes after the cap does not matter
             self._finish()
             return
-        if self._answer.has_finish:
+        if error.billable:  # what it has reported so far is better than what is counted here
             self.usage = self._answer.usage
         error.message = self._refusals.masked(error.message)
         error.cause = error.cause.removeprefix(f"{self._model} ")

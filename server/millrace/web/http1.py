@@ -86,6 +86,9 @@ class TimedHttp(H11Protocol):
         self._stop()
         self._awaited = h11.SWITCHED_PROTOCOL
         super().handle_websocket_upgrade(event)
+        frames, _ = self.conn.trailing_data  # of a client that does not wait for the answer
+        if frames:
+            cast("asyncio.Protocol", self.transport.get_protocol()).data_received(frames)
 
     def _watch(self) -> None:
         """Start the timer for what the peer owes now. It is not restarted for the same thing."""
