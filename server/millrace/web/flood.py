@@ -4,7 +4,7 @@ from collections import deque
 
 from millrace.wire import limits
 
-SHARE = 0.25  # of the loop's time, for reading one connection
+SHARE = 0.15  # of the loop's time, for reading one connection
 BURST_S = 0.001  # that may be taken at once
 
 
