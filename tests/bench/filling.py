@@ -22,13 +22,14 @@ async def fill(folder: Path, count: int, provider_port: int, clients: Clients, p
     await asyncio.to_thread(folder.mkdir)
     await set_pace(provider_port, Pace(5))
     async with serving(FILLING, provider_port, folder) as (server, port):
-        await clients.do("open", port=port, connections=CONNECTIONS, negotiated=False)
         asked = 0
         while asked < count:
+            # The clients answer no pings, so their connections must not grow old.
+            await clients.do("open", port=port, connections=CONNECTIONS, negotiated=False)
             asking = {"seed": f"stored {asked}", "fields": FILLING.fields}
             asked += int((await clients.do("burst", seconds=BATCH_S, asking=asking))["asked"])
+            await clients.do("close")
             progress.update(task, completed=asked)
-        await clients.do("close")
         before = -1.0
         while server.cpu_s - before > 0.1 * QUIET_S:
             before = server.cpu_s
