@@ -13,11 +13,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, MutableMapping
-from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
 
-import orjson
 import structlog
 
 EVERY_S = 1.0  # from one line of a kind to the next, at least
@@ -72,10 +70,6 @@ def configure(*, level: str = "info") -> None:
 
 def _json(event: MutableMapping[str, Any], default: Callable[[Any], Any]) -> bytes:
     """Return an event as JSON in ASCII: what a terminal would act on is escaped."""
-    with suppress(orjson.JSONEncodeError):  # a number of more than 64 bits, half a surrogate pair
-        line = orjson.dumps(event, default=default, option=orjson.OPT_SORT_KEYS)
-        if line.isascii():
-            return line
     return json.dumps(event, default=default, sort_keys=True).encode()
 
 

@@ -79,7 +79,7 @@ def test_a_cause_is_logged_once_a_minute(clocked: Clocked, logs: CapturedLogs) -
             for _ in range(5):
                 clocked.health.failed(tier, cause)
     assert len(lines()) == 4
-    assert all('"level":"warning"' in line and "left_out" not in line for line in lines())
+    assert all('"level": "warning"' in line and "left_out" not in line for line in lines())
     assert sum("small-model" in line and "HTTP 503" in line for line in lines()) == 1
     clocked.now += 59
     clocked.health.failed(Tier.SMALL, "answered HTTP 503")
@@ -92,7 +92,7 @@ def test_the_next_line_of_a_cause_says_how_many_were_left_out(clocked: Clocked, 
     clocked.now += 61
     with captured_logs() as later:  # the log's own throttle goes by a real clock
         clocked.health.failed(Tier.SMALL, "answered HTTP 503")
-    assert '"left_out":4' in later.from_millrace.getvalue()
+    assert '"left_out": 4' in later.from_millrace.getvalue()
     assert "left_out" not in logs.from_millrace.getvalue()
 
 
