@@ -161,6 +161,8 @@ def extras_of(items: str | Sequence[Item], left: Mapping[int, Unread]) -> tuple[
 
     `left` is what was not read of each item, by its index. Fields beside a call have the paths that they have in it.
     """
+    if isinstance(items, str):  # which may be long, and has no items
+        return {}, []
     sent: dict[int, Unread] = {}
     lost: list[Path] = []
     for index, found in left.items():
