@@ -5,7 +5,6 @@ the operating system's and SQLite's are logged. At most one warning or error of 
 names them) is logged a second; the next one says how many were left out.
 """
 
-import json
 import logging
 import re
 import sqlite3
@@ -50,10 +49,9 @@ class Throttle:
 
 def configure(*, level: str = "info") -> None:
     """Configure structlog to write to standard error."""
-    renderer: Any = structlog.processors.JSONRenderer(_json)
-    factory: Any = structlog.BytesLoggerFactory(sys.stderr.buffer)
-    if sys.stderr.isatty():
-        renderer, factory = structlog.dev.ConsoleRenderer(), structlog.PrintLoggerFactory(sys.stderr)
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(sort_keys=True)
+    )
     structlog.configure(
         processors=[
             _throttled(Throttle()),
@@ -63,14 +61,9 @@ def configure(*, level: str = "info") -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=factory,
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-
-
-def _json(event: MutableMapping[str, Any], default: Callable[[Any], Any]) -> bytes:
-    """Return an event as JSON in ASCII: what a terminal would act on is escaped."""
-    return json.dumps(event, default=default, sort_keys=True).encode()
 
 
 def get() -> structlog.stdlib.BoundLogger:

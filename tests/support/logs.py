@@ -14,26 +14,13 @@ TRACE = 5  # uvicorn's own, below DEBUG
 LOGGERS = ("", "uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "websockets", "asyncio", "aiohttp")
 
 
-class Written(io.TextIOWrapper):
-    """A standard error that keeps what is written to it."""
-
-    def __init__(self) -> None:
-        super().__init__(io.BytesIO(), "utf-8", write_through=True)
-
-    def getvalue(self) -> str:
-        """Return all of it."""
-        kept = self.buffer
-        assert isinstance(kept, io.BytesIO)
-        return kept.getvalue().decode()
-
-
 class CapturedLogs(logging.Handler):
     """Keeps every record, and the text that Millrace itself writes."""
 
     def __init__(self) -> None:
         super().__init__(TRACE)
         self.records: list[logging.LogRecord] = []
-        self.from_millrace = Written()  # what Millrace itself logs
+        self.from_millrace = io.StringIO()  # what Millrace itself logs
 
     def emit(self, record: logging.LogRecord) -> None:
         is_known = record in self.records[-10:]  # it passes several loggers

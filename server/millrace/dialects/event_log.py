@@ -102,14 +102,13 @@ class EventLog:
         merged with text that waits already, but never across another event (PROTOCOL.md, A connection, Slow readers).
         While anything waits, new text must wait too, or it would get a lower number than what came before it.
         """
-        waiting = self._waiting
-        if not waiting and self._has_ready_listener():
+        if not self._waiting and self._has_ready_listener():
             self.written += deltas
-        elif waiting and isinstance(waiting[-1], list):
-            waiting[-1] += deltas
+        elif self._waiting and isinstance(self._waiting[-1], list):
+            self._waiting[-1] += deltas
         else:
-            waiting.append([*deltas])
-        size = len(deltas[0]) if len(deltas) == 1 else sum(map(len, deltas))
+            self._waiting.append([*deltas])
+        size = sum(map(len, deltas))
         if self._has_scores:
             size += scores_size(deltas)
         self.log_bytes += size

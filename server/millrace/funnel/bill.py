@@ -237,12 +237,9 @@ class Bill:
 
         Returns False if the budget of the key has no more and a call has used all that is booked for it.
         """
-        for charge in self._charges:
-            if isinstance(charge, OpenCharge) and charge.outgrows:
-                break
-        else:
-            return True
         grown = [charge for charge in self._charges if isinstance(charge, OpenCharge) and charge.outgrows]
+        if not grown:
+            return True
         has_bought = False
         for charge in grown:
             while charge.outgrows and (bought := self._bought(charge)):

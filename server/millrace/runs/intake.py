@@ -6,8 +6,7 @@ What is refused here never becomes a response.
 
 import asyncio
 import hashlib
-import os
-from collections.abc import Iterator
+import secrets
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -31,20 +30,7 @@ from millrace.types import Delivery, Request
 from millrace.wire import items
 from millrace.wire.requests import Create
 
-ID_BYTES = 16
-
 _NOT_COMPARED = ("type", "stream_id", "event_id", "stream", "stream_options")  # two equal requests may differ in these
-
-
-def _ids() -> Iterator[str]:
-    """Yield ids of responses, which nobody can guess. The system is asked for many at once, since that takes long."""
-    while True:
-        random = os.urandom(256 * ID_BYTES).hex()
-        for at in range(0, len(random), 2 * ID_BYTES):
-            yield "resp_" + random[at : at + 2 * ID_BYTES]
-
-
-_new_ids = _ids()
 
 
 class Intake:
@@ -78,7 +64,7 @@ class Intake:
             raise draining()
         model, strategy = self._catalog.resolve(create.model, create.strategy)
         request = Request(
-            id=next(_new_ids),
+            id="resp_" + secrets.token_hex(16),
             tenant=principal.tenant,
             key_id=principal.key_id,
             model=model,

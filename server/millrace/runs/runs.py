@@ -28,7 +28,6 @@ class Runs:
     def __init__(self, funnel: Funnel, clock: Clock, wall: Clock, *, kept_bytes: int) -> None:
         self.kept = Kept(kept_bytes, self._forget_repeat)
         self._rounds: Rounds[Run] = Rounds()
-        self._timed: set[Run] = set()  # those that have a deadline
         self._funnel = funnel
         self._clock = clock
         self._wall = wall
@@ -62,8 +61,6 @@ class Runs:
         run = Run(request, self._clock, int(self._wall()), self.kept.count, held and held.move())
         run.start(self._lead(run, admission, cancelled=cancelled), partial(self._on_task_done, run, admission, repeat))
         self._live[request.id] = run
-        if request.deadline_at is not None:
-            self._timed.add(run)
         run.measure()
         if repeat is not None:
             self._repeats[repeat.place] = (repeat, run)
@@ -98,7 +95,6 @@ class Runs:
             if not run.is_over:
                 run.set_phase(Phase.ENDED)
             del self._live[run.request.id]
-            self._timed.discard(run)
             if run.response.ended is None or run.was_abandoned:
                 self._forget_repeat(run, repeat)  # whoever asks again wants an answer
                 repeat = None
@@ -145,12 +141,12 @@ class Runs:
 
     def sweep(self, now: float) -> None:
         """Halt what is past its deadline, cancel what nobody came back for, forget what has ended long ago."""
-        call_each(tuple(self._timed), lambda run: _halt_if_late(run, now))
         call_each(self.running, lambda run: self._end_if_due(run, now))
         call_each(self._rounds.next(self.running), Run.measure)  # some may have ended since the round began
         self.kept.expire(now)
 
     def _end_if_due(self, run: Run, now: float) -> None:
+        _halt_if_late(run, now)
         if run.left_at is not None and now - run.left_at >= limits.DETACHED_S:
             run.cancel()
         if not self._funnel.covers(run.response):

@@ -65,7 +65,7 @@ class Writer:
         self._bytes = 0
         self._awaited = 0  # operations that somebody waits for
         self._is_asleep = False
-        self._changed = threading.Condition()  # guards the queue, its bytes and `_give_up_at`
+        self._changed = threading.Condition()  # guards the queue, the three after it, and `_give_up_at`
         self._give_up_at: float | None = None  # monotonic; set by `close`
         self._alone = 0  # so many operations are tried one by one, since their batch failed and one may be at fault
         self._thread = threading.Thread(target=self._work, name="millrace-sqlite", daemon=True)

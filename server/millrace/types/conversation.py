@@ -55,12 +55,12 @@ class Tool:
     @property
     def size(self) -> int:
         """Characters of its name and description, and bytes of its schema. Computed once, since it serializes that."""
-        if self._size is None:
+        size = self._size
+        if size is None:
             size = len(self.name) + len(self.description or "") + _schema_size(self.parameters)
             size += size_of_unread(self.unread)
             object.__setattr__(self, "_size", size)
-        assert self._size is not None, "it was just computed"
-        return self._size
+        return size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,10 +201,11 @@ class Format:
     @property
     def size(self) -> int:
         """Bytes of its schema. Computed once, since it serializes that."""
-        if self._size is None:
-            object.__setattr__(self, "_size", _schema_size(self.schema))
-        assert self._size is not None, "it was just computed"
-        return self._size
+        size = self._size
+        if size is None:
+            size = _schema_size(self.schema)
+            object.__setattr__(self, "_size", size)
+        return size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,11 +253,11 @@ class Prompt:
     @property
     def size(self) -> int:
         """Characters of all its text, including tools, calls and reasoning. Computed once."""
-        if self._size is None:
+        size = self._size
+        if size is None:
             size = sum(message.size for message in self.messages) + self.tools_size
             object.__setattr__(self, "_size", size)
-        assert self._size is not None, "it was just computed"
-        return self._size
+        return size
 
     @property
     def whole_size(self) -> int:
@@ -269,12 +270,13 @@ class Prompt:
     @property
     def memory_bytes(self) -> int:
         """Bytes that it holds, about. Computed once, since it looks at all of it."""
-        if self._bytes is None:
-            parsed = memory_bytes_of(self.extras) + memory_bytes_of((self.format and self.format.schema) or {})
+        held = self._bytes
+        if held is None:
             held = sum(message.memory_bytes for message in self.messages) + getsizeof(self.context)
-            object.__setattr__(self, "_bytes", held + parsed + PARSED * self.tools_size)
-        assert self._bytes is not None, "it was just computed"
-        return self._bytes
+            held += memory_bytes_of(self.extras) + memory_bytes_of((self.format and self.format.schema) or {})
+            held += PARSED * self.tools_size
+            object.__setattr__(self, "_bytes", held)
+        return held
 
     @property
     def tools_size(self) -> int:

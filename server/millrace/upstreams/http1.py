@@ -92,12 +92,10 @@ class Exchange:
             if not self.whole.done():
                 self.fail(ResponseError(str(error), is_readable=False))
         if self.whole.done():
-            self._parser = None
             self._connection.release(is_reusable=self._is_reusable)
 
     def lost(self) -> None:
         """Note the end of the connection. It ends a body that has no other end."""
-        self._parser = None
         if self.whole.done():
             return
         has_end = "content-length" in self.headers or "chunked" in self.headers.get("transfer-encoding", "").lower()
@@ -189,6 +187,7 @@ class Exchange:
                 self._pushed.set_exception(error)
 
     def _end(self) -> None:
+        self._parser = None
         self.whole.set_result(None)
         self._stop(None)
 

@@ -35,7 +35,7 @@ _REASONING = (
 _CACHE_READ, _CACHE_WRITE = ("cache_read_input_tokens",), ("cache_creation_input_tokens",)
 _KINDS = (_INPUT, _OUTPUT, _TOTAL, _CACHED, _REASONING, _CACHE_READ, _CACHE_WRITE)
 _PATHS = tuple((names[0], tuple(tuple(name.split(".")) for name in names)) for names in _KINDS)
-_PLACES = ("usage", "x_groq.usage", "usageMetadata", "usage_metadata", "message.usage")
+_PLACES = (("usage",), ("x_groq", "usage"), ("usageMetadata",), ("usage_metadata",), ("message", "usage"))
 
 
 class UsageReader:
@@ -86,14 +86,14 @@ class UsageReader:
 
 def input_of(given: Any) -> int | None:
     """Return the tokens of a `usage` object of embeddings, which have no output; None if it has no count."""
-    counts = (_number(given.get(name) if isinstance(given, dict) else None) for name in (*_INPUT, *_TOTAL))
+    counts = (_number(_at(given, (name,))) for name in (*_INPUT, *_TOTAL))
     return next((_clamped(count, MAX_TOKENS) for count in counts if count), None)
 
 
 def reports(event: dict[str, Any]) -> Iterator[Any]:
     """Yield all usage objects of an event."""
     for place in _PLACES:
-        if (given := _at(event, place.split("."))) is not None:
+        if (given := _at(event, place)) is not None:
             yield given
     choices = event.get("choices")
     for choice in choices if isinstance(choices, list) else ():

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -76,7 +76,7 @@ class Jobs:
         self._lanes = Lanes()
         self._jobs: dict[Place, Job] = {}
         self._numbers = itertools.count()
-        self._ended: dict[str, None] = {}  # ids, the latest at the end
+        self._ended: deque[str] = deque(maxlen=REMEMBERED)
         self._last: dict[str | None, str] = {}  # ids of runs by lane, the latest at the end
         self._waiting_bytes = 0
         self._is_released = False
@@ -199,16 +199,11 @@ class Jobs:
             if not self._is_released:
                 job.held.close()
             self._lanes.leave(place)
-            self._remember_end(job.shown_id)
+            self._ended.append(job.shown_id)
             if not self._is_released:
                 del self._jobs[place]
             self._start_cancelled(place.stream_id)
             self._start_ready()
-
-    def _remember_end(self, response_id: str) -> None:
-        self._ended[response_id] = None
-        if len(self._ended) > REMEMBERED:
-            del self._ended[next(iter(self._ended))]
 
     async def _begun(self, job: Job) -> tuple[Run, int]:
         """Begin a job. A request that is cancelled before its run has begun gets its terminal at once."""

@@ -148,6 +148,11 @@ class Outbox:
         return limits.SOCKET_BYTES - self._bytes
 
     @property
+    def _has_room(self) -> bool:
+        """Whether this turn's write is not full."""
+        return self._bytes < limits.SOCKET_BYTES and len(self._frames) < limits.MAX_FRAMES
+
+    @property
     def unsent(self) -> int:
         """Bytes that were written and that the peer has not taken."""
         return self._writer.unsent
@@ -168,8 +173,7 @@ class Outbox:
         size = sum(map(len, frames))
         self._frames += frames
         self._bytes += size
-        if self._bytes >= limits.SOCKET_BYTES or len(self._frames) >= limits.MAX_FRAMES:
-            self.ready = False
+        self.ready = self.ready and self._has_room
         return size
 
     def flush(self) -> None:
@@ -230,7 +234,7 @@ class Outbox:
 
     def _resume(self) -> None:
         self.writable.set()
-        self.ready = self._bytes < limits.SOCKET_BYTES and len(self._frames) < limits.MAX_FRAMES
+        self.ready = self._has_room
         self._take_turns()
 
 

@@ -76,12 +76,10 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
             return
         self._came_at = self.loop.time()
         self._slices.add(data)
-        if self.read_paused or not self.handshake_complete:  # only now: most peers send a message and wait
-            self._pause_reading()
-            self._count()
-        elif self._reading is None:
+        if self._reading is None and not self.read_paused and self.handshake_complete:
             self._read()
-        else:
+        else:  # only now: most peers send a message and wait
+            self._pause_reading()
             self._count()
 
     def _read(self) -> None:
@@ -160,8 +158,8 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
             if self.read_paused:
                 self._read_on()  # up to the peer's own close
         await super().send(message)
-        if message["type"] == "websocket.accept" and self._slices and self._reading is None:
-            self._reading = self.loop.call_soon(self._read)
+        if message["type"] == "websocket.accept":
+            self._read_on()  # what came with the handshake
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True  # or every refusal is logged as an error
 
