@@ -13,7 +13,7 @@ from importlib import resources
 import msgspec
 import tiktoken
 
-from millrace.types import Aside, CallPiece, Media, Message, OwnFields, Prompt, Tool
+from millrace.types import Aside, CallPiece, Media, Message, OwnFields, Prompt, Sealed, Tool
 
 NAME = "o200k_base"
 SHA256 = "74c6f5af06dd76707df670b80098f8be24afcd25ffae041f3df869abdcf63f65"  # of the compressed ranks
@@ -94,7 +94,7 @@ def _text(aside: Aside) -> str:
     match aside:
         case CallPiece():
             return aside.name + aside.arguments
-        case OwnFields():
+        case OwnFields() | Sealed():
             return ""
     return aside.text
 

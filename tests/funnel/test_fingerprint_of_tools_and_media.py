@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from millrace.funnel.fingerprint import Keys, Scope, keys_of
-from millrace.types import Media, Message, Part, Request, Strategy, Tool, ToolCall
+from millrace.types import Api, Media, Message, Part, Request, Sealed, Strategy, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice
 from tests.support.scripted_models import CATALOG, request
 
 IMAGE = Media(kind="image", fields={"url": "https://a.test/1.png", "detail": "low"})
 CALL = ToolCall(id="call_1", name="depth", arguments='{"of":"it"}')
 TOOL = Tool(name="depth", parameters={"type": "object"})
+SEALED = Sealed(api=Api.MESSAGES, fields={"type": "thinking", "signature": "s"})
 ASKED = Message(role="user", parts=("How deep is it?",))
 
 
@@ -38,6 +39,15 @@ DIFFERENT: dict[str, Request] = {
     "its description": request(tools=(replace(TOOL, description="d"),)),
     "its parameters": request(tools=(replace(TOOL, parameters={}),)),
     "its strictness": request(tools=(replace(TOOL, strict=True),)),
+    "its namespace": request(tools=(replace(TOOL, namespace="n"),)),
+    "a custom tool": request(tools=(replace(TOOL, is_custom=True),)),
+    "its grammar": request(tools=(replace(TOOL, is_custom=True, grammar={"syntax": "lark"}),)),
+    "a hosted tool": request(tools=(replace(TOOL, hosted=SEALED),)),
+    "a sealed block": after(sealed=(SEALED,)),
+    "its place": after(sealed=(replace(SEALED, parts_before=1),)),
+    "its API": after(sealed=(replace(SEALED, api=Api.RESPONSES),)),
+    "a call in a namespace": after(calls=(replace(CALL, namespace="n"),)),
+    "a custom call": after(calls=(replace(CALL, is_custom=True),)),
     "two tools": request(tools=(TOOL, replace(TOOL, name="d"))),
     "two tools in another order": request(tools=(replace(TOOL, name="d"), TOOL)),
     "tool choice": request(tools=(TOOL,), tool_choice=ToolChoice("required")),

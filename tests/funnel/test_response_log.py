@@ -12,10 +12,12 @@ from millrace.funnel.bill import NOTHING
 from millrace.funnel.facts import Committed, Ended, Fact, Metered, Revised, Routed, Started
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import (
+    Api,
     CacheOutcome,
     CallPiece,
     Delivery,
     Refusal,
+    Sealed,
     SemanticHit,
     Status,
     StoredAnswer,
@@ -454,3 +456,21 @@ def test_an_answer_is_accepted_unless_something_ended_it(ended: Ended, *, accept
     """A cap of its own is no failure."""
     assert ended.accepted is accepted
     assert ended.statement.cost == Decimal(0)
+
+
+def test_sealed_blocks_keep_their_places_between_text_and_calls() -> None:
+    response = log_of()
+    response.start()
+    for number in range(4):
+        response.say(Sealed(api=Api.MESSAGES, fields={"n": number}))
+        if number == 1:
+            response.write(["a", "b"])
+        if number == 2:
+            response.say(CallPiece(index=0, id="call_1", name="depth", arguments="{}"))
+    response.write(["c"])
+
+    answer = response.message()
+
+    assert answer.parts == ("ab", "c")
+    places = [(one.fields["n"], one.parts_before, one.calls_before) for one in answer.sealed]
+    assert places == [(0, 0, 0), (1, 0, 0), (2, 1, 0), (3, 1, 1)]

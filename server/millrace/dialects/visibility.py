@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from millrace.funnel.facts import Committed, Ended, Fact, Revised, grouped
-from millrace.types import Aside, CallPiece, Delivery, OwnFields, Refusal, Thought, joined
+from millrace.types import Aside, CallPiece, Delivery, OwnFields, Refusal, Sealed, Thought, joined
 
 
 class Visibility:
@@ -38,9 +38,9 @@ class Visibility:
     def fact(self, fact: Fact) -> None:
         """Handle a fact that is an aside or decides about visibility. Others are ignored."""
         match fact:
-            case Thought() | Refusal() if self.passes_text:
+            case Thought() | Refusal() | Sealed() if self.passes_text:
                 self._show_aside(fact)
-            case Thought() | Refusal():
+            case Thought() | Refusal() | Sealed():
                 self._held_back.append(fact)
             case CallPiece() | OwnFields():
                 self._until_accepted.append(fact)

@@ -18,6 +18,7 @@ from millrace.types import (
     Refusal,
     Request,
     Scored,
+    Sealed,
     SemanticHit,
     Source,
     Statement,
@@ -177,7 +178,7 @@ def _size_of(fact: Fact | str) -> int:
             return FACT_SIZE + getsizeof(fact.text)
         case CallPiece():
             return FACT_SIZE + getsizeof(fact.arguments) + memory_bytes_of(fact.own_fields)
-        case OwnFields():
+        case OwnFields() | Sealed():
             return FACT_SIZE + memory_bytes_of(fact.fields)
         case Routed():
             return FACT_SIZE + sum(getsizeof(failure.message) for failure in fact.failed)

@@ -14,7 +14,20 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from millrace.types import CACHE_CONTROL, Call, Format, Media, Message, Model, Part, Prompt, Request, Unread
+from millrace.types import (
+    CACHE_CONTROL,
+    Call,
+    Format,
+    Media,
+    Message,
+    Model,
+    Part,
+    Prompt,
+    Request,
+    Sealed,
+    Tool,
+    Unread,
+)
 
 LONG = 4096  # characters; longer texts are not normalised, so two Unicode forms of one get different keys
 # Passed on, and without influence on the answer.
@@ -144,7 +157,14 @@ def _digest_of_settings(settings: _Settings, request: Request | None = None) -> 
                 "check_schema": request and _schema(request.check_schema),
                 "format": _format(prompt.format),
                 "tools": [
-                    [tool.name, tool.description, _schema(tool.parameters), tool.strict, *_extras(tool.unread)]
+                    [
+                        tool.name,
+                        tool.description,
+                        _schema(tool.parameters),
+                        tool.strict,
+                        *_extras(tool.unread),
+                        *_of_no_function(tool),
+                    ]
                     for tool in prompt.tools
                 ],
                 "tool_choice": prompt.tool_choice and prompt.tool_choice.key,
@@ -174,7 +194,13 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
     calls = (
         _json(
             [
-                [call.id, call.name, call.arguments, *([own_fields] if (own_fields := _own(call.own_fields)) else ())]
+                [
+                    call.id,
+                    call.name,
+                    call.arguments,
+                    *([own_fields] if (own_fields := _own(call.own_fields)) else ()),
+                    *([call.namespace, call.is_custom] if call.namespace or call.is_custom else ()),
+                ]
                 for call in message.calls
             ]
         )
@@ -190,6 +216,7 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
         message.refusal,
         *((_json(own_fields),) if (own_fields := _own(message.own_fields)) else ()),
         *chain.from_iterable(map(_part, parts)),
+        *chain.from_iterable(_sealed(sealed) for sealed in message.sealed),
         *chain.from_iterable(("extra", extra) for extra in _extras(message.unread)),
     )
 
@@ -206,6 +233,18 @@ def _part(part: Part) -> tuple[str, str | bytes]:
     if isinstance(part, str):
         return "text", part
     return part.kind, _digest(*chain.from_iterable(sorted(part.fields.items())))
+
+
+def _sealed(sealed: Sealed) -> tuple[str, str]:
+    return "sealed", _json([sealed.api, sealed.fields, sealed.parts_before, sealed.calls_before])
+
+
+def _of_no_function(tool: Tool) -> list[Any]:
+    """Return what a tool has that is more than a plain function."""
+    if not (tool.namespace or tool.is_custom or tool.hosted):
+        return []
+    hosted = tool.hosted and _sealed(tool.hosted)
+    return [tool.namespace, tool.is_custom, _schema(tool.grammar), hosted]
 
 
 def _digest(*fields: str | bytes) -> bytes:

@@ -4,8 +4,8 @@ Requests in one flight follow the log of the flight, which has the words of all;
 """
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Protocol
 
@@ -16,10 +16,12 @@ from millrace.ports import Attempt, Clock
 from millrace.types import (
     Aside,
     CacheOutcome,
+    CallPiece,
     Failure,
     Message,
     Refusal,
     Request,
+    Sealed,
     Statement,
     calls_of,
     joined,
@@ -272,15 +274,16 @@ class ResponseLog:
     def message(self) -> Message:
         """Return the answer so far: all text and asides since the last `Revised`."""
         facts = self._standing()
-        text = "".join(fact for fact in facts if isinstance(fact, str))
         asides = [fact for fact in facts if isinstance(fact, Aside)]
+        parts, sealed = _in_order(facts)
         return Message(
             role="assistant",
-            parts=(text,) if text else (),
+            parts=parts,
             calls=calls_of(asides),
             reasoning=reasoning_of(asides),
             refusal=refusal_of(asides),
             own_fields=own_fields_of(asides),
+            sealed=sealed,
         )
 
     def scores(self) -> bytes:
@@ -365,6 +368,24 @@ class ResponseLog:
         except BaseException as error_of_end:
             log.get().error("subscriber not ended", id=self.id, exc_info=error_of_end)
         self.apply_backpressure()
+
+
+def _in_order(facts: Iterable[Fact | str]) -> tuple[tuple[str, ...], tuple[Sealed, ...]]:
+    """Return the text of an answer, in pieces where sealed blocks stand between, and these blocks."""
+    parts: list[list[str]] = [[]]
+    sealed: list[Sealed] = []
+    calls: set[int] = set()
+    for fact in facts:
+        match fact:
+            case str():
+                parts[-1].append(fact)
+            case CallPiece():
+                calls.add(fact.index)
+            case Sealed():
+                if parts[-1]:
+                    parts.append([])
+                sealed.append(replace(fact, parts_before=len(parts) - 1, calls_before=len(calls)))
+    return tuple("".join(part) for part in parts if part), tuple(sealed)
 
 
 def _discard(_: object) -> None:

@@ -18,6 +18,7 @@ from millrace.types.answer import (
 )
 from millrace.types.conversation import (
     CACHE_CONTROL,
+    Api,
     Aside,
     CallPiece,
     Format,
@@ -28,6 +29,7 @@ from millrace.types.conversation import (
     Path,
     Prompt,
     Refusal,
+    Sealed,
     Thought,
     Tool,
     ToolCall,
@@ -51,6 +53,7 @@ __all__ = [
     "RESPONSES_PATHS",
     "STANDARD_TIERS",
     "Answer",
+    "Api",
     "Aside",
     "CacheMode",
     "CacheOutcome",
@@ -78,6 +81,7 @@ __all__ = [
     "Refusal",
     "Request",
     "Scored",
+    "Sealed",
     "SemanticHit",
     "SemanticMiss",
     "Source",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from sys import getsizeof
 from typing import Any
 
@@ -31,24 +32,56 @@ class Media:
 Part = str | Media
 
 
+class Api(StrEnum):
+    """An API of a model provider."""
+
+    CHAT = "chat"  # OpenAI's chat completions
+    RESPONSES = "responses"  # OpenAI's Responses
+    MESSAGES = "messages"  # Anthropic's Messages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """A block of an answer that only the API it came from understands: it goes back to that API as it is.
+
+    Signed or redacted thinking, encrypted reasoning, a tool that the provider has run and its result.
+    """
+
+    api: Api
+    fields: dict[str, Any]  # the block or item, whole
+    parts_before: int = 0  # parts of the message in front of it
+    calls_before: int = 0  # tool calls of the message in front of it
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that it holds, about."""
+        return MESSAGE_SIZE + memory_bytes_of(self.fields)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A function call that the model asks for."""
+    """A call of a tool that the model asks for."""
 
     id: str
     name: str
-    arguments: str  # JSON text, unchanged and not validated
+    arguments: str  # JSON text, unchanged and not validated; of a custom tool any text
+    namespace: str = ""  # of the tool
+    is_custom: bool = False  # of a custom tool
     own_fields: dict[str, Any] = field(default_factory=dict)  # the provider's own fields beside it, such as a signature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """A function the model may call."""
+    """A tool the model may call: a function, a custom tool, which takes any text, or one that the provider runs."""
 
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None  # a JSON schema
     strict: bool | None = None
+    namespace: str = ""  # names are unique within one
+    is_custom: bool = False
+    grammar: dict[str, Any] | None = None  # of a custom tool: the format of its text, as the Responses API has it
+    hosted: Sealed | None = None  # one that the provider runs, as its API has it; `name` is its type then
     unread: Unread = ()  # within the tool, as chat completions have it
     _size: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
 
@@ -58,7 +91,8 @@ class Tool:
         size = self._size
         if size is None:
             size = len(self.name) + len(self.description or "") + _schema_size(self.parameters)
-            size += size_of_unread(self.unread)
+            size += size_of_unread(self.unread) + _schema_size(self.grammar)
+            size += 0 if self.hosted is None else _schema_size(self.hosted.fields)
             object.__setattr__(self, "_size", size)
         return size
 
@@ -75,6 +109,7 @@ class Message:
     refusal: str = ""  # assistant only
     name: str = ""  # of who speaks, where a conversation has several of one role
     own_fields: dict[str, Any] = field(default_factory=dict)  # the provider's own fields, such as `reasoning_details`
+    sealed: tuple[Sealed, ...] = ()  # assistant only, in order
     unread: Unread = ()  # within the message, as chat completions have it
     unread_size: int = 0  # bytes of it, measured once by `with_unread`
 
@@ -105,7 +140,7 @@ class Message:
         held += sum(
             getsizeof(value) for part in self.parts if isinstance(part, Media) for value in part.fields.values()
         )
-        held += PARSED * self.unread_size
+        held += PARSED * self.unread_size + sum(sealed.memory_bytes for sealed in self.sealed)
         held += sum(MESSAGE_SIZE + getsizeof(call.arguments) for call in self.calls)
         return held + memory_bytes_of(self.own_fields) + sum(memory_bytes_of(call.own_fields) for call in self.calls)
 
@@ -132,6 +167,8 @@ class CallPiece:
     id: str = ""
     name: str = ""
     arguments: str = ""
+    namespace: str = ""
+    is_custom: bool = False
     own_fields: dict[str, Any] = field(default_factory=dict)  # fields of the provider's own
 
 
@@ -142,7 +179,7 @@ class OwnFields:
     fields: dict[str, Any]
 
 
-Aside = Thought | Refusal | CallPiece | OwnFields  # a delta that is not text of the answer
+Aside = Thought | Refusal | CallPiece | OwnFields | Sealed  # a delta that is not text of the answer
 
 
 def reasoning_of(asides: Iterable[Aside]) -> str:
@@ -166,6 +203,8 @@ def calls_of(asides: Iterable[Aside]) -> tuple[ToolCall, ...]:
             id="".join(piece.id for piece in call),
             name="".join(piece.name for piece in call),
             arguments="".join(piece.arguments for piece in call),
+            namespace="".join(piece.namespace for piece in call),
+            is_custom=any(piece.is_custom for piece in call),
             own_fields=merged(piece.own_fields for piece in call),
         )
         for _, call in sorted(pieces.items())

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from millrace.types import Aside, CallPiece, OwnFields, Refusal, Thought
+from millrace.types import Aside, CallPiece, OwnFields, Refusal, Sealed, Thought
 from millrace.types.conversation import merged
 
 Placed = tuple[int, Aside]  # number of the read's text deltas before it, and the aside
@@ -38,7 +38,7 @@ def _merged(placed: list[Placed]) -> Iterator[Placed]:
 def _continues(first: Aside, next_: Aside) -> bool:
     if isinstance(first, CallPiece):
         return isinstance(next_, CallPiece) and next_.index == first.index
-    return type(first) is type(next_)
+    return type(first) is type(next_) and not isinstance(first, Sealed)
 
 
 def _joined(run: list[Aside]) -> Aside:
@@ -54,5 +54,7 @@ def _joined(run: list[Aside]) -> Aside:
             return Thought("".join(thought.text for thought in run if isinstance(thought, Thought)))
         case Refusal():
             return Refusal("".join(refusal.text for refusal in run if isinstance(refusal, Refusal)))
+        case Sealed():
+            raise AssertionError("each is a block of its own")
         case OwnFields():
             return OwnFields(merged(own_fields.fields for own_fields in run if isinstance(own_fields, OwnFields)))

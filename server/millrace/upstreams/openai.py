@@ -12,7 +12,7 @@ from http import HTTPStatus
 from millrace import log
 from millrace.errors import EXITS, UpstreamError
 from millrace.ports import Clock, Sink
-from millrace.types import Aside, Call, CallPiece, Finish, FinishReason, OwnFields, Refusal, Usage
+from millrace.types import Aside, Call, CallPiece, Finish, FinishReason, OwnFields, Refusal, Sealed, Usage
 from millrace.types.scored import cut
 from millrace.upstreams import asides, chat
 from millrace.upstreams.answer import AnswerReader, UnreadableError
@@ -356,7 +356,7 @@ class ChatAttempt:
         return texts
 
     def _fitting_aside(self, aside: Aside) -> Aside | None:
-        if isinstance(aside, OwnFields):
+        if isinstance(aside, OwnFields | Sealed):
             return aside
         if isinstance(aside, CallPiece):
             fitting = self._fitting(aside.name + aside.arguments)[len(aside.name) :]

@@ -1,12 +1,13 @@
 """The input of a Responses request: items as clients send them, and the messages that they become."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from millrace.errors import MillraceError, invalid
-from millrace.types import Media, Message, Part, Path, Tool, ToolCall, Unread, moved
+from millrace.types import Media, Message, Part, Path, Sealed, Tool, ToolCall, Unread, moved
 from millrace.types.conversation import merged
 from millrace.types.tool_choice import ToolChoice
 from millrace.wire import carried
@@ -365,8 +366,17 @@ class _AssistantTurn:
             own_fields=merged(piece.own_fields for piece in self.pieces),
             reasoning="".join(piece.reasoning for piece in self.pieces),
             refusal="".join(piece.refusal for piece in self.pieces),
+            sealed=tuple(self._sealed()),
         ).with_unread(tuple(self._extras()))
         return (message,) if self.has_output else ()
+
+    def _sealed(self) -> Iterator[Sealed]:
+        parts = calls = 0
+        for piece in self.pieces:
+            for one in piece.sealed:
+                yield replace(one, parts_before=one.parts_before + parts, calls_before=one.calls_before + calls)
+            parts += len(piece.parts)
+            calls += len(piece.calls)
 
     def _extras(self) -> Iterator[tuple[Path, Any]]:
         parts = calls = 0
