@@ -16,6 +16,8 @@ class Visibility:
     does not have it either.
     """
 
+    __slots__ = ("_delivery", "_held_back", "_show_aside", "_show_text", "_until_accepted", "passes_text")
+
     def __init__(
         self,
         show_text: Callable[[list[str]], None],

@@ -91,8 +91,11 @@ class Tool:
         size = self._size
         if size is None:
             size = len(self.name) + len(self.description or "") + _schema_size(self.parameters)
-            size += size_of_unread(self.unread) + _schema_size(self.grammar)
-            size += 0 if self.hosted is None else _schema_size(self.hosted.fields)
+            size += size_of_unread(self.unread)
+            if self.grammar is not None:
+                size += _schema_size(self.grammar)
+            if self.hosted is not None:
+                size += _schema_size(self.hosted.fields)
             object.__setattr__(self, "_size", size)
         return size
 

@@ -17,6 +17,7 @@ from millrace.memory import Hold
 from millrace.web.flood import ReadingShare
 from millrace.wire import limits
 
+AT_ONCE = 16  # text deltas that are written without a look at the room that each one leaves
 ONE_FRAME = 1  # byte; `EventLog.frames` returns at least one frame, so with this it returns exactly one
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -53,6 +54,8 @@ class FrameWriter(Protocol):
 class Feed:
     """One response shown on one connection, from an event's number on. A listener of its event log."""
 
+    __slots__ = ("_at", "_codec", "_outbox", "event_log", "finished", "waiting_bytes")
+
     def __init__(self, event_log: EventLog, outbox: "Outbox", codec: Codec, start: int = 0) -> None:
         self.event_log = event_log
         self.finished = asyncio.get_running_loop().create_future()  # done when its last frame has been written
@@ -73,6 +76,22 @@ class Feed:
     def congested(self) -> bool:
         """Whether too much waits on its connection."""
         return self._outbox.congested
+
+    def show(self, deltas: list[str], number: int) -> bool:
+        """Write text deltas now, the first as event `number`, if it has written all before and there is room."""
+        outbox = self._outbox
+        if number != self._at or not outbox.ready or len(deltas) > AT_ONCE:
+            return False
+        delta = self._codec.delta
+        frames = (
+            [delta(text, number + at) for at, text in enumerate(deltas)]
+            if len(deltas) > 1
+            else [delta(deltas[0], number)]
+        )
+        self._at = number + len(deltas)
+        self.waiting_bytes = 0
+        outbox.put_all(frames)
+        return True
 
     def notify(self, size: int) -> None:
         """Write what is new, or let it wait."""
@@ -126,6 +145,20 @@ class Feed:
 class Outbox:
     """Frames put here during one turn of the loop leave together at its end; `put` never waits."""
 
+    __slots__ = (
+        "_bytes",
+        "_frames",
+        "_loop",
+        "_turns",
+        "_writer",
+        "congested",
+        "feeds",
+        "on_crash",
+        "on_full",
+        "ready",
+        "writable",
+    )
+
     def __init__(self, writer: FrameWriter) -> None:
         self.feeds: set[Feed] = set()
         self.congested = False
@@ -173,7 +206,8 @@ class Outbox:
         size = sum(map(len, frames))
         self._frames += frames
         self._bytes += size
-        self.ready = self.ready and self._has_room
+        if self._bytes >= limits.SOCKET_BYTES or len(self._frames) >= limits.MAX_FRAMES:
+            self.ready = False
         return size
 
     def flush(self) -> None:
