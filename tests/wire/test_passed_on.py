@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from millrace.errors import MillraceError
 from millrace.types import Call, Message
-from millrace.upstreams import chat
+from millrace.upstreams.chat import body as chat
 from millrace.upstreams.quirks import PRESETS
 from millrace.wire import carried, items, stored_items
 from millrace.wire.completions import read_completion

@@ -1,21 +1,23 @@
-"""Reads one answer from the events of a stream: text, asides, usage and the end. No I/O."""
+"""Reads one answer from the events of a chat completion: text, asides, usage and the end. No I/O."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from millrace.errors import UpstreamError
 from millrace.types import Aside, Finish, FinishReason, OwnFields, Refusal, Scored, Thought, Tool, Usage
-from millrace.upstreams import chunks, finishes
+from millrace.upstreams import finishes
 from millrace.upstreams.asides import Placed
+from millrace.upstreams.bodies import DONE
 from millrace.upstreams.characters import Characters, is_cut
-from millrace.upstreams.chunks import Choice, Delta
-from millrace.upstreams.own_fields import OwnFieldsReader
+from millrace.upstreams.chat import chunks
+from millrace.upstreams.chat.chunks import Choice, Delta
+from millrace.upstreams.chat.own_fields import OwnFieldsReader
+from millrace.upstreams.chat.tool_calls import CallReader
+from millrace.upstreams.provider_api import UnreadableError
 from millrace.upstreams.refusals import Refusals, error_of
 from millrace.upstreams.sse import ErrorEvent
-from millrace.upstreams.tool_calls import CallReader
 from millrace.upstreams.usage import UsageReader, reports
 
-DONE = b"[DONE]"
 MAX_WORD = 64  # characters of a provider's own word that are kept
 SHORT = 16  # characters of a delta that is likely to come again
 MAX_KNOWN = 10_000  # such deltas
@@ -30,11 +32,7 @@ def _remembered(text: str) -> str:
     return text
 
 
-class UnreadableError(UpstreamError):
-    """An event that is no JSON object."""
-
-
-class AnswerReader:
+class ChatReader:
     """One answer. `heard` is the number of pieces of text, reasoning, refusals and calls so far."""
 
     def __init__(
