@@ -142,13 +142,37 @@ class Feed:
             self.finished.exception()  # nobody may have waited for it
 
 
+class Turn:
+    """The connections that have something to write in this turn of the loop. One callback writes for all of them."""
+
+    __slots__ = ("_due",)
+
+    def __init__(self) -> None:
+        self._due: deque[Outbox] = deque()
+
+    def add(self, outbox: "Outbox") -> None:
+        """Have an outbox flushed at the end of this turn."""
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._end)
+        self._due.append(outbox)
+
+    def _end(self) -> None:
+        due, self._due = self._due, deque()
+        try:
+            while due:
+                due.popleft().flush()
+        finally:
+            for outbox in due:  # after one that raised
+                self.add(outbox)
+
+
 class Outbox:
     """Frames put here during one turn of the loop leave together at its end; `put` never waits."""
 
     __slots__ = (
         "_bytes",
         "_frames",
-        "_loop",
+        "_turn",
         "_turns",
         "_writer",
         "congested",
@@ -159,7 +183,7 @@ class Outbox:
         "writable",
     )
 
-    def __init__(self, writer: FrameWriter) -> None:
+    def __init__(self, writer: FrameWriter, turn: Turn | None = None) -> None:
         self.feeds: set[Feed] = set()
         self.congested = False
         self.ready = True  # more can be written: the socket is not full, nor is this turn's write
@@ -168,7 +192,7 @@ class Outbox:
         self.on_crash: Callable[[BaseException], None] = _raise  # called when frames could not be written
         self.on_full: Callable[[], None] = _ignore  # called when the peer does not keep up any more
         self._writer = writer
-        self._loop = asyncio.get_running_loop()
+        self._turn = turn or Turn()  # of all connections
         self._frames: list[bytes] = []
         self._bytes = 0
         self._turns: dict[Feed, None] = {}  # those with something to write, in the order of their turns
@@ -202,7 +226,7 @@ class Outbox:
     def put_all(self, frames: list[bytes]) -> int:
         """Send frames, after all those before them; return their size."""
         if not self._frames:
-            self._loop.call_soon(self.flush)
+            self._turn.add(self)
         size = sum(map(len, frames))
         self._frames += frames
         self._bytes += size

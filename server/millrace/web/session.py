@@ -70,7 +70,7 @@ class Session:
         self._dialect = in_responses(negotiated=negotiated)
         self._writer = writer
         writer.held = process.memory.hold(principal.tenant)
-        self._outbox = Outbox(writer)
+        self._outbox = Outbox(writer, process.turn)
         self._jobs = Jobs(process, self._outbox, self._dialect, self._refuse)
         self._liveness = Liveness(
             process, self._outbox, self._jobs, principal.key_id, close=self.close, announce=self._announce
