@@ -6,7 +6,6 @@ What is refused here never becomes a response.
 
 import asyncio
 import hashlib
-import secrets
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,6 +22,7 @@ from millrace.ports import Backlog, Clock, Limiter, SchemaValidator
 from millrace.principal import Principal
 from millrace.runs import histories
 from millrace.runs.conversations import Conversations
+from millrace.runs.ids import response_id
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run, bytes_while_running
 from millrace.runs.runs import Runs, deadline_exceeded
@@ -64,7 +64,7 @@ class Intake:
             raise draining()
         model, strategy = self._catalog.resolve(create.model, create.strategy)
         request = Request(
-            id="resp_" + secrets.token_hex(16),
+            id=response_id(),
             tenant=principal.tenant,
             key_id=principal.key_id,
             model=model,

@@ -7,7 +7,6 @@ import asyncio
 import itertools
 import random
 import secrets
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -202,10 +201,10 @@ class Session:
         if len(data) > LONG:
             frame = await in_thread(self._principal.tenant, len(data), partial(self._open, data))
         else:
-            began = time.thread_time()
+            self._writer.share.begin(len(data))
             frame = self._open(data)
         self._act(frame, held)
-        if len(data) <= LONG and (wait := self._writer.share.spend(time.thread_time() - began, time.monotonic())):
+        if len(data) <= LONG and (wait := self._writer.share.end()):
             await asyncio.sleep(wait)
 
     def _open(self, data: str | bytes) -> "_Frame":

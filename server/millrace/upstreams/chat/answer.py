@@ -91,7 +91,9 @@ class ChatReader:
             chunk = chunks.read(data)
         except chunks.UnreadableError:
             raise UnreadableError("upstream_error", f"{self._model} sent a chunk that cannot be read") from None
-        if chunk.error is not None or chunk.x_groq is not None or not chunk.choices or isinstance(data, ErrorEvent):
+        is_usage = chunk.usage is not None and b"rror" not in data
+        is_other = chunk.x_groq is not None or not (chunk.choices or is_usage)
+        if is_other or chunk.error is not None or isinstance(data, ErrorEvent):
             self._take_other(data)
         elif chunk.usage is not None:
             self._usage.take(chunk.usage)
