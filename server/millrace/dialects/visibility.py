@@ -29,7 +29,8 @@ class Visibility:
         self._delivery = delivery
         self.passes_text = speculative and delivery.shows(committed=False)  # text is to be shown at once
         self._held_back: list[str | Aside] = []
-        self._until_accepted: list[CallPiece | OwnFields] = []
+        self._until_accepted: list[CallPiece | OwnFields | Sealed] = []
+        self._is_final = False  # nothing is taken back any more
 
     def hold_back(self, deltas: list[str]) -> None:
         """Hold back the text deltas of one read: `passes_text` is false."""
@@ -38,6 +39,8 @@ class Visibility:
     def fact(self, fact: Fact) -> None:
         """Handle a fact that is an aside or decides about visibility. Others are ignored."""
         match fact:
+            case Sealed() if not (fact.is_thought or self._is_final):  # an item of it could not be taken back
+                self._until_accepted.append(fact)
             case Thought() | Refusal() | Sealed() if self.passes_text:
                 self._show_aside(fact)
             case Thought() | Refusal() | Sealed():
@@ -47,8 +50,10 @@ class Visibility:
             case Revised():
                 self._held_back.clear()
                 self._until_accepted.clear()
-            case Committed() if self._delivery.shows(committed=True):
-                self._release()
+            case Committed():
+                self._is_final = True
+                if self._delivery.shows(committed=True):
+                    self._release()
             case Ended() if fact.accepted:
                 self._release()
                 for aside in self._until_accepted:
