@@ -48,7 +48,7 @@ from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
-from millrace.types import Model, Price, Tier
+from millrace.types import Api, Model, Price, Tier
 from millrace.upstreams.attempt import HttpUpstream, UpstreamEndpoint
 from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
@@ -63,6 +63,7 @@ KEPT_SHARE = 4  # of the memory budget, as a divisor: for responses that have en
 QUEUE_SHARE = 4  # the same, at most, for what waits to be written to disk
 
 CLOCK, WALL = time.monotonic, time.time
+_API = {"openai": Api.CHAT, "responses": Api.RESPONSES, "anthropic": Api.MESSAGES}
 APIS: dict[str, ProviderApi] = {"openai": CHAT}  # by the name of `upstream` in the settings
 
 
@@ -379,6 +380,7 @@ def _model(tier: Tier, model: ModelSettings) -> Model:
         tier=tier,
         id=model.model,
         address=f"{model.upstream} {model.base_url}",
+        api=_API[model.upstream],
         price=_price(model.price),
         tier_prices={tier: _price(price) for tier, price in model.tier_prices.items()},
         context_window=model.context_window,
