@@ -49,9 +49,11 @@ from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
 from millrace.types import Model, Price, Tier
+from millrace.upstreams.attempt import HttpUpstream, UpstreamEndpoint
+from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
 from millrace.upstreams.embeddings import EmbeddingsEndpoint, OpenAIEmbeddings
-from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint
+from millrace.upstreams.provider_api import ProviderApi
 from millrace.upstreams.quirks import PRESETS, CallIds, Quirks, Reasoning
 from millrace.web.process import Process
 
@@ -61,6 +63,7 @@ KEPT_SHARE = 4  # of the memory budget, as a divisor: for responses that have en
 QUEUE_SHARE = 4  # the same, at most, for what waits to be written to disk
 
 CLOCK, WALL = time.monotonic, time.time
+APIS: dict[str, ProviderApi] = {"openai": CHAT}  # by the name of `upstream` in the settings
 
 
 @asynccontextmanager
@@ -168,7 +171,7 @@ async def upstreams(settings: Settings) -> AsyncIterator[list[tuple[Model, Upstr
     """Open the two models and nothing else, small first."""
     configured = (settings.models.small, settings.models.large)
     async with _connections(settings) as connections:
-        opened = [OpenAIUpstream(connections, _endpoint(model), CLOCK) for model in configured]
+        opened = [_upstream(connections, model) for model in configured]
         yield list(zip(_catalog(settings).models, opened, strict=True))
 
 
@@ -197,7 +200,7 @@ def _funnel(
 ) -> Funnel:
     """Build the funnel with its upstreams. The sweeper looks after their stalls, and after the bills that grow."""
     models = {Tier.SMALL: settings.models.small, Tier.LARGE: settings.models.large}
-    upstreams = {tier: OpenAIUpstream(connections, _endpoint(model), CLOCK) for tier, model in models.items()}
+    upstreams = {tier: _upstream(connections, model) for tier, model in models.items()}
     funnel = Funnel(
         catalog=catalog,
         caller=Caller(upstreams, schemas, Health(catalog.models, CLOCK, WALL)),
@@ -385,7 +388,11 @@ def _model(tier: Tier, model: ModelSettings) -> Model:
 
 
 def _price(given: PriceSettings) -> Price:
-    return Price(input=given.input, output=given.output, cached_input=given.cached_input)
+    return Price(**msgspec.structs.asdict(given))
+
+
+def _upstream(connections: Connections, model: ModelSettings) -> HttpUpstream:
+    return HttpUpstream(APIS[model.upstream], connections, _endpoint(model), CLOCK)
 
 
 def _endpoint(model: ModelSettings) -> UpstreamEndpoint:

@@ -10,8 +10,9 @@ from typing import Any
 import orjson
 
 from millrace.types import Call, Finish, Message, Model, Price, Prompt, Tier
+from millrace.upstreams.attempt import HttpAttempt, HttpUpstream, UpstreamEndpoint
+from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
-from millrace.upstreams.openai import ChatAttempt, OpenAIUpstream, UpstreamEndpoint
 
 PRICE = Price(input=Decimal(1), output=Decimal(1))
 MODEL = Model(tier=Tier.SMALL, id="m", address="", price=PRICE, context_window=1000, max_output_tokens=100)
@@ -44,7 +45,7 @@ class Provider:
         self.lines: list[asyncio.StreamWriter] = []
         self.left_at: float | None = None  # when its client was seen to have closed
         self.now = 100.0  # the upstream's clock
-        self.upstream: OpenAIUpstream
+        self.upstream: HttpUpstream
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.lines.append(writer)
@@ -80,7 +81,7 @@ async def listening(script: Script) -> AsyncIterator[tuple[Provider, str]]:
 async def scripted_provider(script: Script, *, key: str | None = None) -> AsyncIterator[Provider]:
     async with listening(script) as (provider, url), Connections() as connections, asyncio.timeout(20):
         endpoint = UpstreamEndpoint(base_url=url, api_key=key, **PATIENCE)
-        provider.upstream = OpenAIUpstream(connections, endpoint, lambda: provider.now, wall=lambda: 0.0)
+        provider.upstream = HttpUpstream(CHAT, connections, endpoint, lambda: provider.now, wall=lambda: 0.0)
         yield provider
 
 
@@ -122,7 +123,7 @@ def says(*pieces: bytes, then: Callable[[asyncio.StreamWriter], None] = close) -
     return script
 
 
-async def answer(script: Script, call: Call = CALL) -> tuple[ChatAttempt, Finish]:
+async def answer(script: Script, call: Call = CALL) -> tuple[HttpAttempt, Finish]:
     """Return a call to a provider of this script, read to its end, and how it ended."""
     async with scripted_provider(script) as provider:
         attempt = provider.upstream.open(call)

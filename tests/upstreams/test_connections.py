@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from millrace.upstreams import connections
-from millrace.upstreams.openai import OpenAIUpstream
+from millrace.upstreams.attempt import HttpUpstream
+from millrace.upstreams.chat.api import CHAT
 from tests.support.provider import CALL, DONE, END, HEAD, Provider, body, event, says, scripted_provider
 
 ANSWER = HEAD + body(event("Hi"), event(finish="stop"), DONE) + END
@@ -22,7 +23,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 async def asked(provider: Provider, url: str) -> str:
     """Ask a provider at a URL; return the head of the request."""
     provider.upstream.endpoint = replace(provider.upstream.endpoint, base_url=url)
-    upstream = OpenAIUpstream(provider.upstream._connections, provider.upstream.endpoint, provider.upstream.clock)
+    upstream = HttpUpstream(CHAT, provider.upstream._connections, provider.upstream.endpoint, provider.upstream.clock)
     attempt = upstream.open(CALL)
     await attempt.done
     assert attempt.parts == ["Hi"]

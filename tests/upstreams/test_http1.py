@@ -13,8 +13,9 @@ import pytest
 from millrace.errors import UpstreamError
 from millrace.types import Message, Prompt
 from millrace.upstreams import pushing
+from millrace.upstreams.attempt import HttpUpstream, UpstreamEndpoint
+from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
-from millrace.upstreams.openai import OpenAIUpstream, UpstreamEndpoint
 from tests.support.provider import CALL, DONE, END, HEAD, PATIENCE, Script, body, event, says, scripted_provider, stay
 from tests.support.waiting import until
 
@@ -43,7 +44,7 @@ SHAPES = {
 }
 
 
-async def words(upstream: OpenAIUpstream) -> str:
+async def words(upstream: HttpUpstream) -> str:
     """Ask; return the answer."""
     attempt = upstream.open(CALL)
     await attempt.done
@@ -177,7 +178,7 @@ async def test_a_refusal_before_the_request_was_read_ends_the_connection() -> No
         base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", api_key=None, **PATIENCE
     )
     async with Connections() as connections:
-        upstream = OpenAIUpstream(connections, endpoint, lambda: 0.0)
+        upstream = HttpUpstream(CHAT, connections, endpoint, lambda: 0.0)
         attempt = upstream.open(long)
         with pytest.raises(UpstreamError, match="413"):
             await attempt.done
@@ -250,7 +251,7 @@ async def test_tls(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPat
     endpoint = UpstreamEndpoint(base_url=f"https://localhost:{port}/v1", api_key=None, **PATIENCE)
     try:
         async with Connections() as connections:
-            upstream = OpenAIUpstream(connections, endpoint, lambda: 0.0)
+            upstream = HttpUpstream(CHAT, connections, endpoint, lambda: 0.0)
             if is_trusted and not _uses_aiohttp():  # whose own context was made when it was imported
                 assert [await words(upstream) for _ in range(2)] == ["Hello", "Hello"]
                 assert len(lines) == 1

@@ -10,7 +10,7 @@ import pytest
 from millrace import settings
 from millrace.errors import UpstreamError
 from millrace.types import Call, Format, Message, Prompt, ToolCall
-from millrace.upstreams import chat
+from millrace.upstreams.chat import body as chat
 from millrace.upstreams.quirks import DROPPABLE, LEARNED_S, PRESETS, Quirks, change_for
 from tests.support.provider import CALL, DONE, END, HEAD, Provider, Script, body, event, says, scripted_provider, stay
 

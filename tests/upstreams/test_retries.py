@@ -8,9 +8,10 @@ import pytest
 
 from millrace.errors import UpstreamError
 from millrace.types import Usage
-from millrace.upstreams import openai
+from millrace.upstreams import attempt as attempts
+from millrace.upstreams.attempt import HttpUpstream
+from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
-from millrace.upstreams.openai import OpenAIUpstream
 from tests.support.provider import (
     CALL,
     DONE,
@@ -26,7 +27,7 @@ from tests.support.provider import (
     stay,
 )
 from tests.support.waiting import until
-from tests.upstreams.test_openai import reset
+from tests.upstreams.test_attempt import reset
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 1}
 ANSWER = HEAD + body(event("Hello", "stop", usage=USAGE), DONE) + END
@@ -48,7 +49,7 @@ TRANSIENT: dict[str, tuple[Script, str]] = {
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai, "RETRY_S", 0.001)
+    monkeypatch.setattr(attempts, "RETRY_S", 0.001)
 
 
 @pytest.mark.parametrize("fault", TRANSIENT)
@@ -82,13 +83,13 @@ async def test_and_not_twice(fault: str) -> None:
 
 async def test_a_server_that_is_just_starting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its port is closed at the first try and open at the second."""
-    monkeypatch.setattr(openai, "RETRY_S", 1.0)
+    monkeypatch.setattr(attempts, "RETRY_S", 1.0)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     async with scripted_provider(says(ANSWER, then=stay)) as provider, Connections() as connections:
         endpoint = replace(provider.upstream.endpoint, base_url=f"http://127.0.0.1:{port}/v1")
-        upstream = OpenAIUpstream(connections, endpoint, lambda: 0.0)
+        upstream = HttpUpstream(CHAT, connections, endpoint, lambda: 0.0)
         attempt = upstream.open(CALL)
         await until(lambda: bool(attempt.retried_after))
         server = await asyncio.start_server(provider.serve, "127.0.0.1", port)
@@ -167,7 +168,7 @@ async def test_the_wait_for_the_retry_is_part_of_the_patience(monkeypatch: pytes
         provider.upstream.sweep(provider.now)
         with pytest.raises(UpstreamError, match="no first token"):
             await attempt.done
-        monkeypatch.setattr(openai, "RETRY_S", 30.0)
+        monkeypatch.setattr(attempts, "RETRY_S", 30.0)
         attempt = provider.upstream.open(CALL)
         await until(lambda: len(provider.requests) == 3)
         attempt.abort()
@@ -212,7 +213,7 @@ async def test_a_refused_field_and_a_transient_fault_in_one_call() -> None:
 
 async def test_a_refusal_whose_body_does_not_end_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     """It keeps its status and costs nothing; it is not waited for like an answer."""
-    monkeypatch.setattr(openai, "ERROR_BODY_S", 0.05)
+    monkeypatch.setattr(attempts, "ERROR_BODY_S", 0.05)
     said = b'HTTP/1.1 400 No\r\nContent-Length: 100\r\n\r\n{"error":'
     async with scripted_provider(says(said, then=stay)) as provider:
         with pytest.raises(UpstreamError, match="HTTP 400") as raised:

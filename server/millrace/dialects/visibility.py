@@ -31,6 +31,7 @@ class Visibility:
         self._held_back: list[str | Aside] = []
         self._until_accepted: list[Aside] = []
         self._has_calls = False  # among these
+        self._is_final = False  # nothing is taken back any more
 
     def hold_back(self, deltas: list[str]) -> None:
         """Hold back the text deltas of one read: `passes_text` is false."""
@@ -41,6 +42,8 @@ class Visibility:
         match fact:
             case Thought() | Sealed() if self._has_calls:  # stays behind them
                 self._until_accepted.append(fact)
+            case Sealed() if self.passes_text and not (fact.is_thought or self._is_final):  # it could not be taken back
+                self._until_accepted.append(fact)
             case Thought() | Refusal() | Sealed() if self.passes_text:
                 self._show_aside(fact)
             case Thought() | Refusal() | Sealed():
@@ -50,8 +53,10 @@ class Visibility:
                 self._until_accepted.append(fact)
             case Revised():
                 self._drop()
-            case Committed() if self._delivery.shows(committed=True):
-                self._release()
+            case Committed():
+                self._is_final = True
+                if self._delivery.shows(committed=True):
+                    self._release()
             case Ended() if fact.accepted:
                 self._release()
                 for aside in self._until_accepted:

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from millrace.errors import UpstreamError
 from millrace.json_text import is_json
-from millrace.upstreams.answer import DONE
 from millrace.upstreams.sse import MAX_EVENT, EventStream
 
+DONE = b"[DONE]"  # what ends a stream of chat completions; a whole document is ended by it too
 _BOM = b"\xef\xbb\xbf"
 
 

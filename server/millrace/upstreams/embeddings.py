@@ -13,6 +13,7 @@ from millrace.errors import UpstreamError
 from millrace.memory import Hold
 from millrace.ports import Clock
 from millrace.types import Embedded
+from millrace.upstreams.attempt import MAX_ERROR_BODY, RETRY_S
 from millrace.upstreams.connections import (
     FAULTS,
     Connections,
@@ -22,7 +23,6 @@ from millrace.upstreams.connections import (
     transient,
 )
 from millrace.upstreams.exchange import TRANSIENT, Response
-from millrace.upstreams.openai import MAX_ERROR_BODY, RETRY_S
 from millrace.upstreams.refusals import Refusals, error_in, error_of
 from millrace.upstreams.usage import input_of
 

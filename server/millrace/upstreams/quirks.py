@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from millrace.types import CACHE_CONTROL
-from millrace.upstreams.chunks import OWN_FIELDS
+from millrace.upstreams.chat.chunks import OWN_FIELDS
 
 LEARNED_S = 3600.0  # how long a deployment's refusal of a field is remembered
 

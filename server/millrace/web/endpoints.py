@@ -30,6 +30,7 @@ from millrace.web.session import FAULT, Closed, Session
 from millrace.web.sse import SseResponse, WholeResponse
 from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION
 from millrace.wire import chunks, completions, documents, limits, reading, requests, responses as wire, stored_items
+from millrace.wire.sessions import naming, session_of
 
 T = TypeVar("T")
 ReadCreate = Callable[[dict[str, Any], Collection[str]], requests.Create]
@@ -46,7 +47,10 @@ async def websocket_responses(websocket: WebSocket) -> None:
     writer = websocket.scope["extensions"].get(EXTENSION) or AsgiWriter(websocket.send)
     negotiated = offered or websocket.query_params.get("millrace") == "1"
     state = websocket.state
-    session = Session(state.process, cast("FrameWriter", writer), state.principal, negotiated=negotiated)
+    headers = naming(websocket.headers)
+    session = Session(
+        state.process, cast("FrameWriter", writer), state.principal, negotiated=negotiated, headers=headers
+    )
     try:
         await session.run(cast("Any", websocket.receive))
     except Closed as end:
@@ -155,14 +159,14 @@ async def started(request: Request, read: ReadCreate) -> tuple[requests.Create, 
     """Read a request's body, off the loop if it is long, and start it."""
     process, principal = _process(request), _principal(request)
 
-    def read_all(body: bytes) -> tuple[requests.Create, Repeat | None]:
+    def read_all(body: bytes) -> tuple[requests.Create, Repeat | None, str]:
         fields = reading.decode(body, "the body")
         create = read(fields, checks.NAMES)
-        return create, repeat_of(create, fields, principal)
+        return create, repeat_of(create, fields, principal), session_of(fields, request.headers)
 
     async with arriving(request, process) as arrival:
-        create, repeat = await read_body(request, arrival, process.max_message_bytes, read_all)
-        asked = process.intake.read(create, principal, arrival.held, negotiated=False)
+        create, repeat, session = await read_body(request, arrival, process.max_message_bytes, read_all)
+        asked = process.intake.read(create, principal, arrival.held, negotiated=False, session=session)
         try:
             return create, await process.intake.start(asked, principal, arrival.held, repeat)
         except asyncio.CancelledError:  # its client has gone; it still gets its row in the ledger

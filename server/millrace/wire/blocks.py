@@ -12,9 +12,10 @@ from msgspec import Meta, Struct
 from millrace.errors import invalid
 from millrace.types import Api, Media, Part, Path, Sealed, ToolCall, Unread
 from millrace.wire import items
-from millrace.wire.items import Id, ToolName
+from millrace.wire.items import Id
 from millrace.wire.passed_on import unread
 from millrace.wire.reading import convert
+from millrace.wire.tools import ToolName
 
 Content = Annotated[list[dict[str, Any]], Meta(max_length=items.MAX_ITEMS)]
 Word = Annotated[str, Meta(min_length=1)]

@@ -24,6 +24,7 @@ class Block(Struct, omit_defaults=True, frozen=True):
     fields: dict[str, Any]
     parts: int = 0
     calls: int = 0
+    maker: str = ""
 
 
 class Carried(Struct, omit_defaults=True, frozen=True):
@@ -37,7 +38,7 @@ class Carried(Struct, omit_defaults=True, frozen=True):
     def blocks(self) -> tuple[Sealed, ...]:
         """The sealed blocks."""
         return tuple(
-            Sealed(api=one.api, fields=one.fields, parts_before=one.parts, calls_before=one.calls)
+            Sealed(api=one.api, fields=one.fields, parts_before=one.parts, calls_before=one.calls, maker=one.maker)
             for one in self.sealed
         )
 
@@ -48,7 +49,7 @@ _decoder = msgspec.json.Decoder(Carried)
 
 def write(message: Mapping[str, Any], calls: Mapping[str, dict[str, Any]], sealed: Iterable[Sealed] = ()) -> str:
     """Return the fields and blocks as one word."""
-    blocks = [Block(one.api, one.fields, one.parts_before, one.calls_before) for one in sealed]
+    blocks = [Block(one.api, one.fields, one.parts_before, one.calls_before, one.maker) for one in sealed]
     carried = Carried(dict(message), {id_: own_fields for id_, own_fields in calls.items() if own_fields}, blocks)
     return PREFIX + urlsafe_b64encode(msgspec.json.encode(carried)).decode()
 

@@ -14,10 +14,10 @@ from millrace.types import Api, Format, Message, Native, Part, Path, Paths, Prom
 from millrace.types.tool_choice import ToolChoice
 from millrace.wire import blocks, carried, items
 from millrace.wire.blocks import Content
-from millrace.wire.items import ToolName
 from millrace.wire.passed_on import told, unread
 from millrace.wire.reading import convert
 from millrace.wire.requests import Create, RequestBody, Tokens, Word, create
+from millrace.wire.tools import ToolName
 
 MAX_MESSAGES = 100_000
 MAX_TOOLS = 1024  # agents bring those of all their servers
@@ -294,13 +294,19 @@ def _tool(given: dict[str, Any], path: str) -> Tool:
 
 
 def _choice(choice: Choice | None, tools: Sequence[Tool]) -> ToolChoice | None:
+    """Return the tool choice. Providers refuse one without tools, so there is none then."""
     if choice is None:
         return None
-    if choice.type == "tool" and choice.name is None:
-        raise invalid("tool_choice.name", "tool_choice.name: missing; name one of the tools")
-    if choice.type == "any" and not tools:
-        raise invalid("tool_choice.type", "tool_choice.type: any, but there are no tools; send tools, or write auto")
-    modes: dict[str, items.Choice] = {"auto": "auto", "any": "required", "none": "none"}
-    return items.read_choice(
-        modes.get(choice.type), choice.name if choice.type == "tool" else None, tools, "tool_choice.name"
-    )
+    if choice.type == "tool":
+        chosen = next((tool for tool in tools if tool.name == choice.name), None)
+        if chosen is None:
+            path = "tool_choice.name"
+            why = "missing" if choice.name is None else f"{choice.name[:40]!r} is not one of the tools"
+            raise invalid(path, f"{path}: {why}; name one of them, or write auto")
+        return ToolChoice("function" if chosen.hosted is None else "hosted", chosen.name)
+    if choice.type == "any":
+        if not tools:
+            path = "tool_choice.type"
+            raise invalid(path, f"{path}: any, but there are no tools; send tools, or write auto")
+        return ToolChoice("required")
+    return ToolChoice(choice.type) if tools else None

@@ -1,21 +1,24 @@
-"""Reads one answer from the events of a stream: text, asides, usage and the end. No I/O."""
+"""Reads one answer from the events of a chat completion: text, asides, usage and the end. No I/O."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from millrace.errors import UpstreamError
 from millrace.types import Aside, Finish, FinishReason, OwnFields, Refusal, Scored, Thought, Tool, Usage
-from millrace.upstreams import chunks, finishes
+from millrace.upstreams import finishes
 from millrace.upstreams.asides import Placed
+from millrace.upstreams.bodies import DONE
 from millrace.upstreams.characters import Characters, is_cut
-from millrace.upstreams.chunks import Choice, Delta
-from millrace.upstreams.own_fields import OwnFieldsReader
+from millrace.upstreams.chat import chunks
+from millrace.upstreams.chat.chunks import Choice, Delta
+from millrace.upstreams.chat.own_fields import OwnFieldsReader
+from millrace.upstreams.chat.tool_calls import CallReader
+from millrace.upstreams.provider_api import UnreadableError
 from millrace.upstreams.refusals import Refusals, error_of
+from millrace.upstreams.sent_tools import SentTools
 from millrace.upstreams.sse import ErrorEvent
-from millrace.upstreams.tool_calls import CallReader
 from millrace.upstreams.usage import UsageReader, reports
 
-DONE = b"[DONE]"
 MAX_WORD = 64  # characters of a provider's own word that are kept
 SHORT = 16  # characters of a delta that is likely to come again
 MAX_KNOWN = 10_000  # such deltas
@@ -30,11 +33,7 @@ def _remembered(text: str) -> str:
     return text
 
 
-class UnreadableError(UpstreamError):
-    """An event that is no JSON object."""
-
-
-class AnswerReader:
+class ChatReader:
     """One answer. `heard` is the number of pieces of text, reasoning, refusals and calls so far."""
 
     def __init__(
@@ -58,7 +57,8 @@ class AnswerReader:
         self._wants_scores = wants_logprobs
         self._scores = b""  # that have come before their text
         self._usage = UsageReader()
-        self._calls = CallReader(model, tools)
+        self._sent = SentTools([*tools])
+        self._calls = CallReader(model, self._sent.functions)
         self._own_fields = OwnFieldsReader()
         self._text, self._thought, self._refusal = Characters(), Characters(), Characters()
 
@@ -81,6 +81,11 @@ class AnswerReader:
     def usage(self) -> Usage | None:
         """What the provider has reported so far."""
         return self._usage.read(self._context_window, is_empty=not self.heard)
+
+    @property
+    def input_usage(self) -> Usage | None:
+        """The same, as soon as the input has been reported."""
+        return self._usage.read(self._context_window, is_empty=True)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -139,7 +144,8 @@ class AnswerReader:
             placed.append((len(deltas), Thought(thought)))
         if refusal := self._refusal.flush():
             placed.append((len(deltas), Refusal(refusal)))
-        placed += [(len(deltas), piece) for piece in self._calls.end()]
+        calls = [self._sent.back(piece) for piece in self._calls.end()]
+        placed += [(len(deltas), piece) for piece in (*calls, *self._sent.rest()) if piece is not None]
         if own_fields := self._own_fields.end():
             placed.append((len(deltas), OwnFields(own_fields)))
         reason = finishes.reason(self._word) if self._word else FinishReason.STOP
@@ -238,7 +244,7 @@ class AnswerReader:
     def _take_call(self, given: Any, after: int, placed: list[Placed]) -> None:
         piece = self._calls.read(given)
         self.heard += 1
-        if piece is not None:
+        if piece is not None and (piece := self._sent.back(piece)) is not None:
             placed.append((after, piece))
 
     def _add(self, at: int, aside: Aside, placed: list[Placed]) -> None:

@@ -1,4 +1,4 @@
-"""OpenAI-compatible chat completions."""
+"""Calls of a model over HTTP, whatever its API: sent, tried once more, read, passed on in order, and closed."""
 
 import asyncio
 import random
@@ -14,8 +14,7 @@ from millrace.errors import EXITS, UpstreamError
 from millrace.ports import Clock, Sink
 from millrace.types import Aside, Call, CallPiece, Finish, FinishReason, OwnFields, Refusal, Sealed, Usage
 from millrace.types.scored import cut
-from millrace.upstreams import asides, chat
-from millrace.upstreams.answer import AnswerReader, UnreadableError
+from millrace.upstreams import asides
 from millrace.upstreams.bodies import BodyReader
 from millrace.upstreams.cap import OutputCap
 from millrace.upstreams.connections import (
@@ -27,9 +26,15 @@ from millrace.upstreams.connections import (
     transient,
 )
 from millrace.upstreams.exchange import KERNEL_BYTES, READ_BYTES, TRANSIENT, ConnectError, Response
-from millrace.upstreams.quirks import Change, Learned, Quirks, change_for
+from millrace.upstreams.provider_api import ProviderApi, UnreadableError
+from millrace.upstreams.quirks import PRESETS, Change, Learned, Quirks
 from millrace.upstreams.refusals import Refusals
 
+HEADERS = {
+    "Accept": "text/event-stream",
+    "Accept-Encoding": "identity",  # a compressor would buffer tokens
+    "Content-Type": "application/json",
+}
 DRAIN_S = 1.0  # to read the rest of a finished answer's body, so that the connection can be reused
 RETRY_S = 0.1  # to wait before a transient fault is tried once more; up to twice as long
 MAX_ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
@@ -47,32 +52,31 @@ class UpstreamEndpoint:
     connect_timeout_s: float
     first_token_timeout_s: float
     stall_timeout_s: float
-    quirks: Quirks = chat.OPENAI
+    quirks: Quirks = PRESETS["auto"]
 
     def __repr__(self) -> str:  # keeps the key out of logs
         return f"UpstreamEndpoint({self.base_url})"
 
 
-class OpenAIUpstream:
-    """Calls of one model at its endpoint."""
+class HttpUpstream:
+    """Calls of one model at its endpoint, in one API."""
 
     def __init__(
-        self, connections: Connections, endpoint: UpstreamEndpoint, clock: Clock, wall: Clock = time.time
+        self,
+        api: ProviderApi,
+        connections: Connections,
+        endpoint: UpstreamEndpoint,
+        clock: Clock,
+        wall: Clock = time.time,
     ) -> None:
+        self.api = api
         self._connections = connections
         self.endpoint = endpoint
         self.clock = clock
         self.wall = wall
-        self._url = endpoint.base_url.rstrip("/") + "/chat/completions"
-        self._headers = {
-            "Accept": "text/event-stream",
-            "Accept-Encoding": "identity",  # a compressor would buffer tokens
-            "Content-Type": "application/json",
-        }
-        if endpoint.api_key:
-            self._headers["Authorization"] = f"Bearer {endpoint.api_key}"
+        self._url = api.url(endpoint.base_url)
         self.learned = Learned(endpoint.quirks)
-        self._attempts: set[ChatAttempt] = set()
+        self._attempts: set[HttpAttempt] = set()
         self._shortest_s = min(endpoint.first_token_timeout_s, endpoint.stall_timeout_s)
 
     @property
@@ -80,9 +84,9 @@ class OpenAIUpstream:
         """Bytes of what is read ahead for all calls, about."""
         return len(self._attempts) * (READ_BYTES + KERNEL_BYTES)
 
-    def open(self, call: Call) -> "ChatAttempt":
+    def open(self, call: Call) -> "HttpAttempt":
         """Start a call on a task of its own."""
-        attempt = ChatAttempt(self, call)
+        attempt = HttpAttempt(self, call)
         self._attempts.add(attempt)
         attempt.task.add_done_callback(lambda _: self._attempts.discard(attempt))
         return attempt
@@ -92,18 +96,17 @@ class OpenAIUpstream:
         for attempt in [attempt for attempt in self._attempts if now - attempt.last_event_at > self._shortest_s]:
             attempt.expire_if_silent(now)
 
-    async def post(self, body: bytes, attempt: "ChatAttempt", *, new: bool) -> Response:
+    async def post(self, call: Call, body: bytes, attempt: "HttpAttempt", *, new: bool) -> Response:
         """Send a request and return the response, whose body is not read yet; `new`: on a new connection."""
+        headers = HEADERS | self.api.headers(self.endpoint.api_key, call)
         timeout_s = self.endpoint.connect_timeout_s
-        return await self._connections.post(
-            self._url, body, self._headers, attempt, connect_timeout_s=timeout_s, new=new
-        )
+        return await self._connections.post(self._url, body, headers, attempt, connect_timeout_s=timeout_s, new=new)
 
 
-class ChatAttempt:
+class HttpAttempt:
     """One call, read by one task. Text goes to `sink`, anything else to `aside`, the end to `done`."""
 
-    def __init__(self, upstream: OpenAIUpstream, call: Call) -> None:
+    def __init__(self, upstream: HttpUpstream, call: Call) -> None:
         loop = asyncio.get_running_loop()
         self.sink: Sink = _discard
         self.aside: Callable[[Aside], None] = _discard
@@ -116,13 +119,7 @@ class ChatAttempt:
         self._upstream = upstream
         self._model = call.model.id
         self._refusals = Refusals(self._model, upstream.endpoint.api_key, upstream.wall)
-        self._answer = AnswerReader(
-            self._model,
-            call.prompt.tools,
-            self._refusals,
-            call.model.context_window,
-            wants_logprobs=call.prompt.wants_logprobs,
-        )
+        self._answer = upstream.api.reader(call, self._refusals)
         self._body = BodyReader(self._model)
         self.last_event_at = upstream.clock()  # comments and empty deltas only keep it open
         self._cap = OutputCap(call.most_output_tokens)
@@ -136,6 +133,11 @@ class ChatAttempt:
         self._call = call
         self._sent_tier = call.service_tier
         self.task = loop.create_task(self._run())
+
+    @property
+    def input_usage(self) -> Usage | None:
+        """The input as the provider has reported it so far."""
+        return self._answer.input_usage
 
     @property
     def service_tier(self) -> str:
@@ -243,7 +245,7 @@ class ChatAttempt:
             for change in changes:
                 quirks = change.applied(quirks)
             self.notes += tuple(change.what for change in changes)
-            make = partial(chat.request, self._call, quirks)
+            make = partial(self._upstream.api.request, self._call, quirks)
             is_long = self._call.prompt.whole_size > LONG_PROMPT
             sent, body, left_out = await asyncio.to_thread(make) if is_long else make()
             self.notes = tuple(dict.fromkeys((*self.notes, *left_out, *self._retry_notes)))
@@ -255,7 +257,7 @@ class ChatAttempt:
             refusal = await self._error_body(response)
             wanted = None
             if response.status in REFUSED_FIELD:
-                wanted = change_for(refusal.decode("utf-8", "replace"), sent)
+                wanted = self._upstream.api.change_for(refusal.decode("utf-8", "replace"), sent)
             if wanted is None or wanted in changes:
                 raise self._refusals.of_status(response.status, retry_after(response.headers), refusal)
             changes.append(wanted)
@@ -277,7 +279,7 @@ class ChatAttempt:
         """
         self._refused = b""
         try:
-            response = await self._upstream.post(body, self, new=False)
+            response = await self._upstream.post(self._call, body, self, new=False)
         except FAULTS as error:
             is_stale = self.is_reused and self.sent and not isinstance(error, ConnectError)
             why = "" if is_stale else transient(error)
@@ -297,7 +299,7 @@ class ChatAttempt:
         await asyncio.sleep(0 if is_stale else RETRY_S * (1 + random.random()))
         self.sent = self.is_reused = False
         self._refused = b""
-        return await self._upstream.post(body, self, new=True)
+        return await self._upstream.post(self._call, body, self, new=True)
 
     @property
     def _retry_notes(self) -> tuple[str, ...]:

@@ -11,10 +11,12 @@ import pytest
 
 from millrace.errors import UpstreamError
 from millrace.types import Finish, FinishReason, Usage
-from millrace.upstreams import chat, openai
+from millrace.upstreams import attempt as attempts
+from millrace.upstreams.attempt import HttpUpstream
+from millrace.upstreams.chat import body as chat
+from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
 from millrace.upstreams.exchange import ConnectError
-from millrace.upstreams.openai import OpenAIUpstream
 from tests.support.provider import (
     CALL,
     DONE,
@@ -93,7 +95,7 @@ ENDINGS: dict[str, Script] = {
 @pytest.mark.parametrize("ending", ENDINGS)
 async def test_an_answer_with_a_finish_reason_is_whole(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However little follows it."""
-    monkeypatch.setattr(openai, "DRAIN_S", 0.01)
+    monkeypatch.setattr(attempts, "DRAIN_S", 0.01)
     attempt, finish = await answer(ENDINGS[ending])
     assert (finish, "".join(attempt.parts)) == (STOP, "Hello")
 
@@ -175,7 +177,7 @@ async def test_where_nobody_listens_nothing_is_billable() -> None:
             taken.bind(("127.0.0.1", 0))
             nowhere = replace(provider.upstream.endpoint, base_url=f"http://127.0.0.1:{taken.getsockname()[1]}")
             with pytest.raises(UpstreamError, match="m could not be reached") as raised:
-                await OpenAIUpstream(connections, nowhere, lambda: 0.0).open(CALL).done
+                await HttpUpstream(CHAT, connections, nowhere, lambda: 0.0).open(CALL).done
     assert (raised.value.code, raised.value.billable) == ("upstream_error", False)
 
 

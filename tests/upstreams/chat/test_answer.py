@@ -8,10 +8,10 @@ from hypothesis import given, strategies as st
 
 from millrace.errors import UpstreamError
 from millrace.types import Finish, FinishReason, Thought, reasoning_of
-from millrace.upstreams.answer import DONE, AnswerReader
 from millrace.upstreams.asides import Placed
-from millrace.upstreams.bodies import BodyReader
+from millrace.upstreams.bodies import DONE, BodyReader
 from millrace.upstreams.characters import Characters
+from millrace.upstreams.chat.answer import ChatReader
 from millrace.upstreams.refusals import Refusals
 
 WHOLE = {
@@ -21,9 +21,9 @@ WHOLE = {
 }
 
 
-def read(body: bytes, size: int = 10**6) -> tuple[str, str, Finish, AnswerReader]:
+def read(body: bytes, size: int = 10**6) -> tuple[str, str, Finish, ChatReader]:
     """Return the text, the reasoning and the end of a body that comes in pieces of so many bytes."""
-    answer = AnswerReader("m", (), Refusals("m", None, lambda: 0.0), 1000)
+    answer = ChatReader("m", (), Refusals("m", None, lambda: 0.0), 1000)
     reader, deltas, placed = BodyReader("m"), list[str](), list[Placed]()
     events = [event for at in range(0, len(body), size) for event in reader.feed(body[at : at + size])]
     for event in [*events, *reader.end()]:
@@ -204,7 +204,7 @@ def test_an_error_inside_a_stream_is_one(said: bytes, error: bytes) -> None:
 
 def test_thoughts_come_before_the_text_of_their_event() -> None:
     """Within one read too."""
-    answer = AnswerReader("m", (), Refusals("m", None, lambda: 0.0), 1000)
+    answer = ChatReader("m", (), Refusals("m", None, lambda: 0.0), 1000)
     deltas, placed = list[str](), list[Placed]()
     answer.take(json.dumps(chunk("a", reasoning="t")).encode(), deltas, placed)
     assert (deltas, placed) == (["a"], [(0, Thought("t"))])

@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 
 from millrace.types import CallPiece, OwnFields, Tool, ToolCall, calls_of, own_fields_of
-from millrace.upstreams.answer import DONE, AnswerReader
 from millrace.upstreams.asides import Placed, in_order
-from millrace.upstreams.own_fields import MAX_OWN_FIELDS, NOT_JSON, TOO_LONG
+from millrace.upstreams.bodies import DONE
+from millrace.upstreams.chat.answer import ChatReader
+from millrace.upstreams.chat.own_fields import MAX_OWN_FIELDS, NOT_JSON, TOO_LONG
 from millrace.upstreams.refusals import Refusals
 
 
 def read(*deltas: dict[str, Any], finish: str = "stop", notes: tuple[str, ...] = ()) -> list[Placed]:
     """Return what is placed beside the text of an answer, which has these notes."""
-    answer = AnswerReader("m", (Tool(name="now"), Tool(name="then")), Refusals("m", None, lambda: 0.0), 1000)
+    answer = ChatReader("m", (Tool(name="now"), Tool(name="then")), Refusals("m", None, lambda: 0.0), 1000)
     texts, placed = list[str](), list[Placed]()
     for delta in (*deltas, {"content": "."}):
         answer.take(json.dumps({"choices": [{"delta": delta}]}).encode(), texts, placed)

@@ -9,7 +9,7 @@ import pytest
 
 from millrace.types import Call, Format, Media, Message, Model, Price, Prompt, Tier, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice
-from millrace.upstreams import chat
+from millrace.upstreams.chat import body as chat
 from millrace.upstreams.quirks import Quirks
 
 PRICE = Price(input=Decimal(1), output=Decimal(1))

@@ -13,7 +13,7 @@ import msgspec
 from millrace.errors import UpstreamError
 from millrace.json_text import is_json
 from millrace.types import CallPiece, Tool
-from millrace.upstreams.own_fields import Bound
+from millrace.upstreams.chat.own_fields import Bound
 
 _EMPTY = "{}"
 _READ = frozenset({"index", "id", "type", "function", "name", "arguments"})

@@ -28,8 +28,9 @@ from millrace.types import (
 )
 from millrace.types.tool_choice import ToolChoice
 from millrace.upstreams import asides
+from millrace.upstreams.attempt import HttpAttempt, HttpUpstream, UpstreamEndpoint
+from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
-from millrace.upstreams.openai import ChatAttempt, OpenAIUpstream, UpstreamEndpoint
 from tests.support.provider import CALL, DONE, END, HEAD, PATIENCE, answer, body, event, says, scripted_provider, stay
 from tests.support.server import without_delays
 from tests.support.waiting import until
@@ -83,7 +84,7 @@ WEATHER, NOW = (
 )
 
 
-async def heard(stream: bytes, size: int, call: Call = OFFERED) -> tuple[list[str | Aside], ChatAttempt, Finish]:
+async def heard(stream: bytes, size: int, call: Call = OFFERED) -> tuple[list[str | Aside], HttpAttempt, Finish]:
     """Return everything that a stream says in pieces of so many bytes, in the order in which it was told."""
     said: list[str | Aside] = []
     async with scripted_provider(
@@ -307,12 +308,12 @@ async def test_thinking_is_speech() -> None:
             await attempt.done
 
 
-async def ask(*messages: Message, **fields: Any) -> tuple[ChatAttempt, Finish, dict[str, Any]]:
+async def ask(*messages: Message, **fields: Any) -> tuple[HttpAttempt, Finish, dict[str, Any]]:
     """Ask a simulated model; return the call, its end, and the body that the model got."""
     async with Simulator(without_delays(SMALL)) as simulator, Connections() as connections:
         endpoint = UpstreamEndpoint(base_url=simulator.base_url, api_key=None, **PATIENCE)
         call = replace(CALL, prompt=Prompt(messages=messages, **fields))
-        attempt = OpenAIUpstream(connections, endpoint, lambda: 0.0).open(call)
+        attempt = HttpUpstream(CHAT, connections, endpoint, lambda: 0.0).open(call)
         finish = await attempt.done
         await attempt.task
         return attempt, finish, simulator.calls[-1].body

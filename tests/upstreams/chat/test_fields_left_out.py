@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from millrace.types import Call, Message, Price, Prompt, Tool, Unread
-from millrace.upstreams import chat
+from millrace.upstreams.chat import body as chat
 from millrace.upstreams.quirks import PRESETS, change_for
 from tests.support.provider import CALL, DONE, END, HEAD, body, event, says, scripted_provider
 
