@@ -16,11 +16,13 @@ import msgspec
 
 from millrace.types import (
     CACHE_CONTROL,
+    Api,
     Call,
     Format,
     Media,
     Message,
     Model,
+    Native,
     Part,
     Prompt,
     Request,
@@ -75,7 +77,7 @@ def keys_of(request: Request, models: Iterable[Model], checks: Iterable[str], em
     last, before = prompt.messages[-1], turns[:-1]
     if (asked := _asked(prompt.messages[:-1])) is not None:
         before[asked] = _turn(prompt.messages[asked], trimmed=True)
-    beside = [last.name, *_extras(last.unread)]  # beside the text of the question
+    beside = [last.name, *_extras(last.unread, last.unread_api)]  # beside the text of the question
     digest = _digest(
         "scope", settings, embedder, *context, *history, *before, *([_json(beside)] if any(beside) else ())
     )
@@ -141,7 +143,8 @@ def _settings(request: Request, models: tuple[Model, ...], checks: Iterable[str]
         reasoning_effort=prompt.reasoning_effort,
         parallel_tool_calls=prompt.parallel_tool_calls,
     )
-    if prompt.tools or prompt.extras or prompt.format or prompt.tool_choice or request.check_schema is not None:
+    more = (prompt.tools, prompt.extras, prompt.format, prompt.tool_choice, prompt.native)
+    if any(more) or request.check_schema is not None:
         return _digest_of_settings(settings, request)
     return _digest_of_plain(settings)
 
@@ -162,13 +165,14 @@ def _digest_of_settings(settings: _Settings, request: Request | None = None) -> 
                         tool.description,
                         _schema(tool.parameters),
                         tool.strict,
-                        *_extras(tool.unread),
+                        *_extras(tool.unread, tool.unread_api),
                         *_of_no_function(tool),
                     ]
                     for tool in prompt.tools
                 ],
                 "tool_choice": prompt.tool_choice and prompt.tool_choice.key,
-                "extras": {name: value for name, value in prompt.extras.items() if name not in _NOT_OF_THE_ANSWER},
+                "extras": _own(prompt.extras),
+                **_native(prompt.native),
             }
         )
     )
@@ -217,7 +221,8 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
         *((_json(own_fields),) if (own_fields := _own(message.own_fields)) else ()),
         *chain.from_iterable(map(_part, parts)),
         *chain.from_iterable(_sealed(sealed) for sealed in message.sealed),
-        *chain.from_iterable(("extra", extra) for extra in _extras(message.unread)),
+        *chain.from_iterable(("extra", extra) for extra in _extras(message.unread, message.unread_api)),
+        *(("is_error",) if message.is_error else ()),
     )
 
 
@@ -225,18 +230,33 @@ def _own(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in _NOT_OF_THE_ANSWER}
 
 
-def _extras(extras: Unread) -> list[str]:
-    return sorted(_json([path, value]) for path, value in extras if path[-1] not in _NOT_OF_THE_ANSWER)
+def _extras(extras: Unread, api: Api = Api.CHAT) -> list[str]:
+    counted = [(path, value) for path, value in extras if path[-1] not in _NOT_OF_THE_ANSWER]
+    whose = [api.value] if counted and api is not Api.CHAT else []
+    return whose + sorted(_json([path, value]) for path, value in counted)
+
+
+def _native(native: Native | None) -> dict[str, Any]:
+    fields, headers = ({}, {}) if native is None else (_own(native.fields), native.headers)
+    return {"native": [native and native.api, fields, headers]} if fields or headers else {}
 
 
 def _part(part: Part) -> tuple[str, str | bytes]:
     if isinstance(part, str):
         return "text", part
-    return part.kind, _digest(*chain.from_iterable(sorted(part.fields.items())))
+    block = () if part.sealed is None else _sealed(part.sealed)
+    return part.kind, _digest(*chain.from_iterable(sorted(part.fields.items())), *block)
 
 
 def _sealed(sealed: Sealed) -> tuple[str, str]:
-    return "sealed", _json([sealed.api, sealed.fields, sealed.parts_before, sealed.calls_before])
+    return "sealed", _json([sealed.api, _unmarked(sealed.fields), sealed.parts_before, sealed.calls_before])
+
+
+def _unmarked(value: Any) -> Any:
+    """Return a block without marks for a provider's cache, which may stand within its parts too."""
+    if isinstance(value, dict):
+        return {name: _unmarked(inner) for name, inner in value.items() if name != CACHE_CONTROL}
+    return [*map(_unmarked, value)] if isinstance(value, list) else value
 
 
 def _of_no_function(tool: Tool) -> list[Any]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from millrace.types.conversation import Message
+from millrace.types.conversation import Api, Message
 from millrace.types.model import Model
 
 
@@ -59,10 +59,20 @@ NO_USAGE = Usage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Why a model stopped, in the words of its API. A client of the same API is told the same."""
+
+    api: Api
+    reason: str
+    sequence: str | None = None  # the stop sequence that it came to
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
     """The end of a stream as the provider reported it."""
 
     reason: FinishReason
+    stop: Stop | None = field(default=None, compare=False)  # None: nothing beyond the reason
     refused: bool = False  # the provider marked the text as a refusal
     word: str = field(default="", compare=False)  # the provider's own, if it is not known
 

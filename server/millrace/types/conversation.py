@@ -19,17 +19,7 @@ Unread = tuple[tuple[Path, Any], ...]  # fields that Millrace does not read: whe
 
 # Of those: says what a provider should keep in its cache, so it cannot change the answer.
 CACHE_CONTROL = "cache_control"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Media:
-    """A part that is not text. It is passed to the model unchanged and never parsed."""
-
-    kind: str  # image, file or audio
-    fields: dict[str, str]  # image: url, detail; file: file_data, file_id, filename; audio: data, format
-
-
-Part = str | Media
+FAILED = "The tool failed: "  # in front of a result, for APIs that have no field for it
 
 
 class Api(StrEnum):
@@ -59,6 +49,42 @@ class Sealed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """A part that is not text. It is passed to the model unchanged and never parsed."""
+
+    kind: str  # image, file, audio; block: one that only one API understands
+    fields: dict[str, str]  # image: url, detail; file: file_data, file_id, filename; audio: data, format; block: text
+    sealed: Sealed | None = None  # of a block; other APIs get its `text`, if it has one
+
+    @property
+    def text(self) -> str:
+        """What other APIs get of a block; empty if it says nothing to them."""
+        return self.fields.get("text", "") if self.kind == "block" else ""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that it holds, about."""
+        return sum(map(getsizeof, self.fields.values())) + (0 if self.sealed is None else self.sealed.memory_bytes)
+
+
+Part = str | Media
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Native:
+    """What a request says that only the API of its client understands: it goes to that API alone."""
+
+    api: Api
+    fields: dict[str, Any] = field(default_factory=dict)  # of the body
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that it holds, about."""
+        return memory_bytes_of(self.fields) + memory_bytes_of(self.headers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
     """A call of a tool that the model asks for."""
 
@@ -82,7 +108,8 @@ class Tool:
     is_custom: bool = False
     grammar: dict[str, Any] | None = None  # of a custom tool: the format of its text, as the Responses API has it
     hosted: Sealed | None = None  # one that the provider runs, as its API has it; `name` is its type then
-    unread: Unread = ()  # within the tool, as chat completions have it
+    unread: Unread = ()  # within the tool, as `unread_api` has it
+    unread_api: Api = Api.CHAT
     _size: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
 
     @property
@@ -90,9 +117,9 @@ class Tool:
         """Characters of its name and description, and bytes of its schema. Computed once, since it serializes that."""
         size = self._size
         if size is None:
-            size = len(self.name) + len(self.description or "") + _schema_size(self.parameters)
-            size += size_of_unread(self.unread) + _schema_size(self.grammar)
-            size += 0 if self.hosted is None else _schema_size(self.hosted.fields)
+            schemas = (self.parameters, self.grammar, None if self.hosted is None else self.hosted.fields)
+            size = len(self.name) + len(self.description or "") + size_of_unread(self.unread)
+            size += sum(_schema_size(schema) for schema in schemas if schema is not None)
             object.__setattr__(self, "_size", size)
         return size
 
@@ -105,17 +132,21 @@ class Message:
     parts: tuple[Part, ...] = ()
     calls: tuple[ToolCall, ...] = ()  # assistant only
     call_id: str | None = None  # tool only: the call that this is the result of
+    is_error: bool = False  # tool only: the call has failed
     reasoning: str = ""  # assistant only, as the provider sent it
     refusal: str = ""  # assistant only
     name: str = ""  # of who speaks, where a conversation has several of one role
     own_fields: dict[str, Any] = field(default_factory=dict)  # the provider's own fields, such as `reasoning_details`
     sealed: tuple[Sealed, ...] = ()  # assistant only, in order
-    unread: Unread = ()  # within the message, as chat completions have it
+    unread: Unread = ()  # fields of `unread_api`; parts are in `content`, calls in `tool_calls`
+    unread_api: Api = Api.CHAT
     unread_size: int = 0  # bytes of it, measured once by `with_unread`
 
-    def with_unread(self, unread: Unread) -> "Message":
-        """Return the message with these fields."""
-        return replace(self, unread=unread, unread_size=size_of_unread(unread)) if unread else self
+    def with_unread(self, unread: Unread, api: Api = Api.CHAT) -> "Message":
+        """Return the message with these fields of an API."""
+        if not unread:
+            return self
+        return replace(self, unread=unread, unread_api=api, unread_size=size_of_unread(unread))
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -127,19 +158,29 @@ class Message:
         """All text parts, joined."""
         return "".join(self.texts)
 
+    def in_words(self) -> "Message":
+        """Return it as APIs get it that have no field for a failed tool, and no blocks of another API."""
+        if not self.is_error and all(isinstance(part, str) or part.kind != "block" for part in self.parts):
+            return self
+        texts = (part if isinstance(part, str) or part.kind != "block" else part.text for part in self.parts)
+        parts = tuple(part for part in texts if part != "")
+        if self.is_error:
+            first, *rest = parts or ("",)
+            parts = (FAILED + first, *rest) if isinstance(first, str) else (FAILED, *parts)
+        return replace(self, parts=parts)
+
     @property
     def size(self) -> int:
-        """Characters of its text, calls, reasoning and refusal. Media count nothing."""
+        """Characters of its text, calls, reasoning and refusal. Of media only the text of a block counts."""
         calls = sum(len(call.name) + len(call.arguments) for call in self.calls)
-        return sum(map(len, self.texts)) + calls + len(self.reasoning) + len(self.refusal)
+        texts = sum(len(part if isinstance(part, str) else part.text) for part in self.parts)
+        return texts + calls + len(self.reasoning) + len(self.refusal)
 
     @property
     def memory_bytes(self) -> int:
         """Bytes that it holds, media included, about."""
         held = MESSAGE_SIZE + sum(map(getsizeof, (self.reasoning, self.refusal, *self.texts)))
-        held += sum(
-            getsizeof(value) for part in self.parts if isinstance(part, Media) for value in part.fields.values()
-        )
+        held += sum(part.memory_bytes for part in self.parts if isinstance(part, Media))
         held += PARSED * self.unread_size + sum(sealed.memory_bytes for sealed in self.sealed)
         held += sum(MESSAGE_SIZE + getsizeof(call.arguments) for call in self.calls)
         return held + memory_bytes_of(self.own_fields) + sum(memory_bytes_of(call.own_fields) for call in self.calls)
@@ -264,6 +305,7 @@ class Prompt:
     parallel_tool_calls: bool | None = None
     extras: dict[str, Any] = field(default_factory=dict)  # passed on under their own names: stop, seed, ...
     extras_size: int = 0  # bytes of them, if the reader has measured it
+    native: Native | None = None  # what only the API of the client understands
     _bytes: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
     _size: int | None = field(default=None, init=False, repr=False, compare=False)  # too
 
@@ -302,7 +344,7 @@ class Prompt:
     def whole_size(self) -> int:
         """Characters of all of it: with media, with extras, and with the schema of its format."""
         media = (part for message in self.messages for part in message.parts if isinstance(part, Media))
-        fields = sum(len(value) for part in media for value in part.fields.values())
+        fields = sum(len(value) for part in media if part.kind != "block" for value in part.fields.values())
         extras = self.extras_size + sum(message.unread_size for message in self.messages)
         return self.size + fields + extras + len(self.context) + (self.format.size if self.format else 0)
 
@@ -313,7 +355,7 @@ class Prompt:
         if held is None:
             held = sum(message.memory_bytes for message in self.messages) + getsizeof(self.context)
             held += memory_bytes_of(self.extras) + memory_bytes_of((self.format and self.format.schema) or {})
-            held += PARSED * self.tools_size
+            held += PARSED * self.tools_size + (0 if self.native is None else self.native.memory_bytes)
             object.__setattr__(self, "_bytes", held)
         return held
 

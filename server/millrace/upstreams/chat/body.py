@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
-from millrace.types import Call, Format, Media, Message, Part, Prompt, Tool, ToolCall, Unread
+from millrace.types import Api, Call, Format, Media, Message, Part, Prompt, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice
+from millrace.upstreams import foreign
 from millrace.upstreams.quirks import ALL, CallIds, Quirks, Reasoning
 
 OPENAI = Quirks()
@@ -57,8 +58,11 @@ def left_out(call: Call, quirks: Quirks, fields: dict[str, Any]) -> list[str]:
         for own_fields in (message.own_fields, *(made.own_fields for made in message.calls)):
             names += own_fields.keys() - _sent_own_fields(own_fields, quirks).keys()
     names += [f"{one.role}.name" for one in prompt.messages if one.name and _drops(quirks, one.role, "name")]
-    unread = [message.unread for message in prompt.messages] + [tool.unread for tool in prompt.tools]
-    names += [str(path[-1]) for path, _ in chain.from_iterable(unread) if quirks.drops_within(path[-1])]
+    given = [(one.unread_api, one.unread) for one in prompt.messages]
+    given += [(tool.unread_api, tool.unread) for tool in prompt.tools]
+    unread = chain.from_iterable(unread for api, unread in given if api is Api.CHAT)
+    names += [str(path[-1]) for path, _ in unread if quirks.drops_within(path[-1])]
+    names += foreign.left_out(prompt, Api.CHAT)
     is_unpriced = prompt.service_tier != call.service_tier
     why = {"service_tier": f" {prompt.service_tier}: it has no price here" if is_unpriced else ""}
     return [f"without {name}{why.get(name, '')}" for name in dict.fromkeys(names)]
@@ -70,9 +74,9 @@ def request(call: Call, quirks: Quirks = OPENAI) -> tuple[dict[str, Any], bytes,
     return fields, msgspec.json.encode(fields), left_out(call, quirks, fields)
 
 
-def _with_unread(fields: dict[str, Any], extras: Unread, quirks: Quirks) -> dict[str, Any]:
-    """Return a message or a tool with the client's extras at their places."""
-    for path, value in extras:
+def _with_unread(fields: dict[str, Any], of: Message | Tool, quirks: Quirks) -> dict[str, Any]:
+    """Return a message or a tool with the client's extras at their places, if they are of this API."""
+    for path, value in of.unread if of.unread_api is Api.CHAT else ():
         *parents, name = path
         if quirks.drops_within(name):
             continue
@@ -85,7 +89,7 @@ def _with_unread(fields: dict[str, Any], extras: Unread, quirks: Quirks) -> dict
 
 def _messages(messages: Sequence[Message], quirks: Quirks) -> list[dict[str, Any]]:
     names = {call.id: call.name for message in messages for call in message.calls}
-    return [_message(message, names, quirks) for message in messages]
+    return [_message(message.in_words(), names, quirks) for message in messages]
 
 
 def _message(message: Message, names: Mapping[str, str], quirks: Quirks) -> dict[str, Any]:
@@ -105,7 +109,7 @@ def _message(message: Message, names: Mapping[str, str], quirks: Quirks) -> dict
     if thought := _thought(message, quirks, had_calls=bool(names)):
         fields |= dict.fromkeys(quirks.reasoning_fields, thought)
     fields = {name: value for name, value in fields.items() if not _drops(quirks, message.role, name)}
-    return _with_unread(_sent_own_fields(message.own_fields, quirks) | fields, message.unread, quirks)
+    return _with_unread(_sent_own_fields(message.own_fields, quirks) | fields, message, quirks)
 
 
 def _thought(message: Message, quirks: Quirks, *, had_calls: bool) -> str:
@@ -123,7 +127,8 @@ def _content(message: Message, quirks: Quirks) -> str | list[dict[str, Any]] | N
     first = message.parts[0]
     if len(message.parts) > 1 or not isinstance(first, str):
         return [_part(part) for part in message.parts]
-    has_extras = any(path[0] == "content" and not quirks.drops_within(path[-1]) for path, _ in message.unread)
+    extras = message.unread if message.unread_api is Api.CHAT else ()
+    has_extras = any(path[0] == "content" and not quirks.drops_within(path[-1]) for path, _ in extras)
     return [_part(first)] if has_extras else first
 
 
@@ -172,20 +177,21 @@ def _call_id(given: str, quirks: Quirks) -> str:
 
 def _tools(prompt: Prompt, quirks: Quirks) -> dict[str, Any]:
     """Return the fields about tools; none without tools, since providers refuse a `tool_choice` without them."""
-    if not prompt.tools:
+    tools = [tool for tool in prompt.tools if tool.hosted is None]
+    if not tools:
         return {}
     return {
-        "tools": [
-            _with_unread({"type": "function", "function": _function(tool)}, tool.unread, quirks)
-            for tool in prompt.tools
-        ],
-        "tool_choice": prompt.tool_choice and _tool_choice(prompt.tool_choice),
+        "tools": [_with_unread({"type": "function", "function": _function(tool)}, tool, quirks) for tool in tools],
+        "tool_choice": prompt.tool_choice and _tool_choice(prompt.tool_choice, tools),
         "parallel_tool_calls": prompt.parallel_tool_calls,
     }
 
 
-def _tool_choice(choice: ToolChoice) -> str | dict[str, Any]:
-    return {"type": "function", "function": {"name": choice.name}} if choice.mode == "function" else choice.mode
+def _tool_choice(choice: ToolChoice, tools: Sequence[Tool]) -> str | dict[str, Any] | None:
+    if choice.mode != "function":
+        return choice.mode
+    is_sent = any(tool.name == choice.name for tool in tools)
+    return {"type": "function", "function": {"name": choice.name}} if is_sent else None
 
 
 def _function(tool: Tool) -> dict[str, Any]:

@@ -1,0 +1,33 @@
+"""What of a prompt only another API understands. It is left out of what is sent, and the answer's notes name it."""
+
+from collections.abc import Iterator
+
+from millrace.types import CACHE_CONTROL, Api, Media, Message, Prompt, Sealed
+
+_SIGNED = ("thinking", "redacted_thinking")
+
+
+def left_out(prompt: Prompt, api: Api) -> list[str]:
+    """Return the names of what a request in this API does not have; each once, in their order."""
+    names = [name for message in prompt.messages for name in _of_message(message, api)]
+    for tool in prompt.tools:
+        names += [tool.name] if _is_foreign(tool.hosted, api) else []
+        names += [str(path[-1]) for path, _ in tool.unread if tool.unread_api is not api]
+    if prompt.native is not None and prompt.native.api is not api:
+        names += prompt.native.fields
+    return [name for name in dict.fromkeys(names) if name != CACHE_CONTROL]
+
+
+def _of_message(message: Message, api: Api) -> Iterator[str]:
+    """Yield the names of one message's blocks and fields. A block that has a text is sent as that."""
+    blocks = [part.sealed for part in message.parts if isinstance(part, Media) and not part.text]
+    for sealed in (*blocks, *message.sealed):
+        if sealed is not None and sealed.api is not api:
+            kind = str(sealed.fields.get("type", "block"))
+            yield "signed thinking" if kind in _SIGNED else "encrypted reasoning" if kind == "reasoning" else kind
+    if message.unread_api is not api:
+        yield from (str(path[-1]) for path, _ in message.unread)
+
+
+def _is_foreign(sealed: Sealed | None, api: Api) -> bool:
+    return sealed is not None and sealed.api is not api
