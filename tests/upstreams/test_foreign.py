@@ -6,7 +6,7 @@ import pytest
 
 from millrace.types import Api, Call, Media, Message, Native, Prompt, Sealed, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice
-from millrace.upstreams import chat
+from millrace.upstreams.chat import body as chat
 from millrace.upstreams.foreign import left_out
 from tests.support.scripted_models import SMALL
 
