@@ -389,7 +389,7 @@ def _model(tier: Tier, model: ModelSettings) -> Model:
 
 
 def _price(given: PriceSettings) -> Price:
-    return Price(input=given.input, output=given.output, cached_input=given.cached_input)
+    return Price(**msgspec.structs.asdict(given))
 
 
 def _upstream(connections: Connections, model: ModelSettings) -> HttpUpstream:

@@ -67,6 +67,8 @@ class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     input: Decimal
     output: Decimal
     cached_input: Decimal | None = None
+    cache_write: Decimal | None = None  # of input that the provider writes to its cache
+    cache_write_1h: Decimal | None = None  # to be kept for an hour
 
 
 class QuirksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

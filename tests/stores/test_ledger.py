@@ -33,6 +33,7 @@ async def test_a_row_is_open_before_and_settled_after(store: Store) -> None:
     counts["cost_nanodollars"] = 8 * 150 + 20 * 600
     assert json.loads(row.pop("calls")) == [counts | {"model": "small-model", "tier": "small", "outcome": "answered"}]
     assert row == counts | {
+        "cache_write_tokens": 0,
         "request_id": "resp_1",
         "tenant": "anonymous",
         "opened_at": 1_700_000_000.5,
@@ -50,6 +51,17 @@ async def test_a_row_is_open_before_and_settled_after(store: Store) -> None:
         "epoch": "",
         "booked_nanodollars": 0,
     }
+
+
+async def test_what_was_written_to_the_cache_of_a_provider_is_in_the_row(store: Store) -> None:
+    """And in its call, also what was written for an hour; a call that wrote nothing says nothing of it."""
+    bill = store.bill()
+    written = Usage(input_tokens=9, cache_write_tokens=8, cache_write_1h_tokens=3, output_tokens=1)
+    call(bill, LARGE, StubAttempt(usage=written))
+    settle(bill)
+    (row,) = await store.rows()
+    (made,) = json.loads(row["calls"])
+    assert (row["cache_write_tokens"], made["cache_write_tokens"], made["cache_write_1h_tokens"]) == (8, 8, 3)
 
 
 async def test_the_cost_is_the_sum_of_the_calls(store: Store) -> None:

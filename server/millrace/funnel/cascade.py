@@ -172,6 +172,7 @@ def _result(response: ResponseLog, charge: OpenCharge, finish: Finish, verdict: 
         model=charge.model.id,
         usage=usage,
         finish=finish.reason,
+        stop=finish.stop,
         cut="budget_exceeded" if cut else None,
         capped_by_operator=charge.call.capped_by_operator,
         service_tier=charge.attempt.service_tier,

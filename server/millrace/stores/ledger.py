@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS entries (
     code TEXT,
     input_tokens INTEGER NOT NULL,    -- of the answer shown
     cached_input_tokens INTEGER NOT NULL,
+    cache_write_tokens INTEGER NOT NULL DEFAULT 0,
     output_tokens INTEGER NOT NULL,
     reasoning_tokens INTEGER NOT NULL,
     estimated INTEGER NOT NULL,
@@ -41,6 +42,7 @@ CREATE TABLE IF NOT EXISTS entries (
 """
 _ADDED = {  # columns that tables of earlier versions lack
     "trimmed_tokens": "INTEGER NOT NULL DEFAULT 0",
+    "cache_write_tokens": "INTEGER NOT NULL DEFAULT 0",
     "key_id": "TEXT NOT NULL DEFAULT ''",
     "epoch": "TEXT NOT NULL DEFAULT ''",
     "booked_nanodollars": "INTEGER NOT NULL DEFAULT 0",
@@ -57,8 +59,8 @@ _KILL = "UPDATE entries SET status = 'killed', estimated = 1 WHERE status = 'ope
 _FIRST_OPEN = "SELECT min(opened_at) FROM entries WHERE status = 'open' AND epoch IN ({living})"
 _COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
-    " cached_input_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars, saved_nanodollars,"
-    " ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, booked_nanodollars, calls"
+    " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars,"
+    " saved_nanodollars, ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, booked_nanodollars, calls"
 )
 _PLACEHOLDERS = ", ".join("?" for _ in _COLUMNS.split(","))
 _PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_PLACEHOLDERS})"  # noqa: S608 - names and question marks only
@@ -152,6 +154,7 @@ def _row(entry: Entry, epoch: str) -> tuple[Any, ...]:
         entry.code,
         usage.input_tokens,
         usage.cached_input_tokens,
+        usage.cache_write_tokens,
         usage.output_tokens,
         usage.reasoning_tokens,
         int(usage.estimated or any(charge.usage.estimated for charge in statement.charges)),
@@ -176,6 +179,8 @@ def _call(charge: Charge) -> dict[str, Any]:
         "outcome": charge.outcome,
         "input_tokens": usage.input_tokens,
         "cached_input_tokens": usage.cached_input_tokens,
+        **({"cache_write_tokens": written} if (written := usage.cache_write_tokens) else {}),
+        **({"cache_write_1h_tokens": kept_long} if (kept_long := usage.cache_write_1h_tokens) else {}),
         "output_tokens": usage.output_tokens,
         "reasoning_tokens": usage.reasoning_tokens,
         "estimated": usage.estimated,

@@ -135,6 +135,11 @@ class HttpAttempt:
         self.task = loop.create_task(self._run())
 
     @property
+    def input_usage(self) -> Usage | None:
+        """The input as the provider has reported it so far."""
+        return self._answer.input_usage
+
+    @property
     def service_tier(self) -> str:
         """The service tier that the provider reports, until then the one that it was asked for."""
         return self._answer.service_tier or self._sent_tier

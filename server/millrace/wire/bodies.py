@@ -80,9 +80,10 @@ Item = OutputMessage | Reasoning | FunctionCall
 
 
 class InputDetails(Struct, gc=False):
-    """Input tokens that the provider had in its cache."""
+    """Input tokens that the provider had in its cache, and those that it has written there."""
 
     cached_tokens: int
+    cache_write_tokens: int | UnsetType = UNSET
 
 
 class OutputDetails(Struct, gc=False):
@@ -187,7 +188,7 @@ def usage_body(statement: Statement) -> UsageBody:
     usage = statement.usage
     return UsageBody(
         input_tokens=usage.input_tokens,
-        input_tokens_details=InputDetails(usage.cached_input_tokens),
+        input_tokens_details=InputDetails(usage.cached_input_tokens, usage.cache_write_tokens or UNSET),
         output_tokens=usage.output_tokens,
         output_tokens_details=OutputDetails(usage.reasoning_tokens),
         total_tokens=tokens(usage),

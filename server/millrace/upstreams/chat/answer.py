@@ -70,6 +70,11 @@ class ChatReader:
         return self._usage.read(self._context_window, is_empty=not self.heard)
 
     @property
+    def input_usage(self) -> Usage | None:
+        """The same, as soon as the input has been reported."""
+        return self._usage.read(self._context_window, is_empty=True)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What of the answer is left out."""
         return tuple(filter(None, (self._own_fields.note, self._calls.note)))
