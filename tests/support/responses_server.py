@@ -6,17 +6,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
+from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
 from tests.support.responses_wire import Answer, Fields
 
 Turn = Callable[[Fields], Answer]  # the body of a request -> what is answered
 
-KNOWN = set(
-    "model input instructions include max_output_tokens max_tool_calls metadata parallel_tool_calls prompt_cache_key"
-    " prompt_cache_options prompt_cache_retention reasoning safety_identifier service_tier store stream stream_options"
-    " temperature text tool_choice tools top_logprobs top_p truncation user context_management background"
-    " previous_response_id conversation prompt moderation".split()
-)
+KNOWN = {*ResponseCreateParamsBase.__annotations__, "stream"}
 _FIELDS = {  # of the items of an input, by type; those in capitals are required
     "message": "ROLE CONTENT type status phase id",
     "function_call": "CALL_ID NAME ARGUMENTS type id status namespace caller async",

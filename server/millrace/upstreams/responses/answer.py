@@ -87,6 +87,11 @@ class ResponsesReader:
         return self._usage.read(self._context_window, is_empty=not self._has_begun)
 
     @property
+    def input_usage(self) -> Usage | None:
+        """The same, as soon as the input has been reported."""
+        return self._usage.read(self._context_window, is_empty=True)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What of the answer is left out."""
         return (WITHOUT_ANNOTATIONS,) if self._has_annotations else ()
