@@ -55,6 +55,7 @@ from millrace.upstreams.connections import Connections
 from millrace.upstreams.embeddings import EmbeddingsEndpoint, OpenAIEmbeddings
 from millrace.upstreams.provider_api import ProviderApi
 from millrace.upstreams.quirks import PRESETS, CallIds, Quirks, Reasoning
+from millrace.upstreams.responses.api import RESPONSES
 from millrace.web.process import Process
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
@@ -63,7 +64,7 @@ KEPT_SHARE = 4  # of the memory budget, as a divisor: for responses that have en
 QUEUE_SHARE = 4  # the same, at most, for what waits to be written to disk
 
 CLOCK, WALL = time.monotonic, time.time
-APIS: dict[str, ProviderApi] = {"openai": CHAT}  # by the name of `upstream` in the settings
+APIS: dict[str, ProviderApi] = {"openai": CHAT, "responses": RESPONSES}  # by the name of `upstream` in the settings
 
 
 @asynccontextmanager

@@ -89,7 +89,7 @@ class QuirksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One upstream model."""
 
-    upstream: Literal["openai"]
+    upstream: Literal["openai", "responses"]  # its API: chat completions, or OpenAI's Responses
     base_url: str
     model: str
     price: PriceSettings  # of the standard service tier

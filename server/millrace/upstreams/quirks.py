@@ -13,8 +13,11 @@ LEARNED_S = 3600.0  # how long a deployment's refusal of a field is remembered
 
 # What a provider may do without: it changes how an answer is delivered or filed, not what is answered. Tools, the
 # format, `stop` and limits are never dropped.
+ENCRYPTED_REASONING = "reasoning.encrypted_content"  # of the Responses API's `include`
 DROPPABLE = (
     "stream_options",
+    "include",
+    ENCRYPTED_REASONING,
     "parallel_tool_calls",
     "store",
     "service_tier",
@@ -184,10 +187,10 @@ def change_for(refusal: str, sent: Mapping[str, Any]) -> Change | None:
     droppable = [field for field in DROPPABLE if field in sent or _is_within(sent, field)]
     refused = [field for field in (*droppable, *sorted(own_fields)) if field in words]
     refused.sort(key=lambda field: not _is_quoted(refusal, field))
-    return next((Change(f"without {field}") for field in refused if _is_meant(refusal, field)), None)
+    return next((Change(f"without {field}") for field in refused if is_meant(refusal, field)), None)
 
 
-def _is_meant(refusal: str, field: str) -> bool:
+def is_meant(refusal: str, field: str) -> bool:
     """Whether a refusal means a field by its name, and has not merely the word."""
     return "_" in field or _is_unknown(refusal) or _is_quoted(refusal, field)
 
