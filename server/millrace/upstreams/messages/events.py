@@ -30,7 +30,7 @@ class Event(Struct, gc=False):
     """One event, or a whole message in place of a stream."""
 
     type: Any = None
-    index: Any = None
+    index: int | str | None = None
     delta: Delta | None = None
     content_block: Any = None
     message: Any = None
@@ -51,6 +51,7 @@ def read(data: bytes) -> Event:
         fields = fields_of(data)
     delta = fields.pop("delta", None)
     known = {name: fields.get(name) for name in Event.__struct_fields__ if name != "delta"}
+    known["index"] = index if isinstance(index := known["index"], int | str) else None
     return Event(delta=_delta(delta), **known)
 
 
