@@ -24,13 +24,18 @@ def left_out(prompt: Prompt, api: Api) -> list[str]:
     return [name for name in dict.fromkeys(names) if name != CACHE_CONTROL]
 
 
+def told(sealed: Sealed) -> str:
+    """Return what a block is, in words."""
+    kind = str(sealed.fields.get("type", "block"))
+    return "signed thinking" if kind in _SIGNED else "encrypted reasoning" if kind == "reasoning" else kind
+
+
 def _of_message(message: Message, api: Api) -> Iterator[str]:
     """Yield the names of one message's blocks and fields. A block that has a text is sent as that."""
     blocks = [part.sealed for part in message.parts if isinstance(part, Media) and not part.text]
     for sealed in (*blocks, *message.sealed):
         if sealed is not None and sealed.api is not api:
-            kind = str(sealed.fields.get("type", "block"))
-            yield "signed thinking" if kind in _SIGNED else "encrypted reasoning" if kind == "reasoning" else kind
+            yield told(sealed)
     if message.unread_api is not api:
         yield from (str(path[-1]) for path, _ in message.unread)
 
