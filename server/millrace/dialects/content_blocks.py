@@ -97,6 +97,12 @@ class ContentBlocks:
                 self._close()
                 self._think(str(fields.get("thinking", "")))
             self._sign(str(fields.get("signature", "")))
+        elif fields.get("type") == "text":  # with citations; its text has been shown already
+            if self._open != "text":
+                self.text([str(fields.get("text", ""))])
+            for citation in fields.get("citations") or ():
+                self._delta(wire.CitationsDelta(citation), len(wire.encoded(citation)))
+            self._stop()
         elif fields.get("type") in _WITH_INPUT:
             self._begin(fields | {"input": {}})
             arguments = wire.encoded(fields.get("input"))

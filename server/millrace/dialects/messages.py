@@ -116,6 +116,8 @@ class _Whole:
                 self._pieces = []
             case wire.BlockDelta(delta=wire.SignatureDelta(signature)):
                 self.content[-1]["signature"] = signature
+            case wire.BlockDelta(delta=wire.CitationsDelta(citation)):
+                self.content[-1].setdefault("citations", []).append(citation)
             case wire.BlockDelta(delta=wire.ThinkingDelta(piece) | wire.InputDelta(piece)):
                 self._pieces.append(piece)
             case wire.BlockStop() if self._pieces:

@@ -31,6 +31,13 @@ _TYPES = {
 }
 
 
+class CacheCreation(Struct, gc=False):
+    """Tokens written to the provider's cache, by how long they are kept."""
+
+    ephemeral_5m_input_tokens: int
+    ephemeral_1h_input_tokens: int
+
+
 class MessageUsage(Struct, kw_only=True, gc=False):
     """Tokens of the answer shown, and dollars of the whole bill, which is the sum of the attempts.
 
@@ -41,6 +48,7 @@ class MessageUsage(Struct, kw_only=True, gc=False):
     input_tokens: int
     cache_creation_input_tokens: int = 0
     cache_read_input_tokens: int = 0
+    cache_creation: CacheCreation | UnsetType = UNSET  # if any were written
     output_tokens: int
     service_tier: str | UnsetType = UNSET  # that the provider used
     cost_usd: float | UnsetType = UNSET
@@ -102,11 +110,17 @@ class InputDelta(Struct, tag="input_json_delta", gc=False):
     partial_json: str
 
 
+class CitationsDelta(Struct, tag="citations_delta", gc=False):
+    """What a text cites."""
+
+    citation: Any
+
+
 class BlockDelta(Struct, tag="content_block_delta", gc=False):
     """A content block grows."""
 
     index: int
-    delta: TextDelta | ThinkingDelta | SignatureDelta | InputDelta
+    delta: TextDelta | ThinkingDelta | SignatureDelta | InputDelta | CitationsDelta
 
 
 class BlockStop(Struct, tag="content_block_stop", gc=False):
@@ -214,9 +228,12 @@ class MessagesCodec:
 def usage_of_message(statement: Statement, service_tier: str = "") -> MessageUsage:
     """Return a statement as the usage object of the Messages API, with the cost added."""
     usage, body = statement.usage, usage_body(statement)
+    written, for_an_hour = usage.cache_write_tokens, usage.cache_write_1h_tokens
     return MessageUsage(
-        input_tokens=max(0, usage.input_tokens - usage.cached_input_tokens),
+        input_tokens=max(0, usage.input_tokens - usage.cached_input_tokens - written),
         cache_read_input_tokens=usage.cached_input_tokens,
+        cache_creation_input_tokens=written,
+        cache_creation=CacheCreation(written - for_an_hour, for_an_hour) if written else UNSET,
         output_tokens=usage.output_tokens,
         service_tier=service_tier or UNSET,
         cost_usd=body.cost_usd,
