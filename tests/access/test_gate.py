@@ -220,9 +220,9 @@ def test_a_key_may_come_under_the_name_that_anthropics_clients_give_it() -> None
     gate = gate_of(KEY)
     assert gate.admit(head(api_keys=(TEXT,))) == OWNER
     assert gate.admit(head(api_keys=("mr_no",), authorizations=(BEARER,))) == OWNER
-    for wrong in (
-        head(api_keys=("mr_no",)),
-        head(api_keys=(TEXT, TEXT)),
-        head(api_keys=(TEXT,), authorizations=("x",)),
+    for asked in (
+        {"api_keys": ("mr_no",)},
+        {"api_keys": (TEXT, TEXT)},
+        {"api_keys": (TEXT,), "authorizations": ("x",)},
     ):
-        assert refusal_of(gate, wrong) == "unauthorized"
+        assert refusal_of(gate, head(**asked)) == "unauthorized"

@@ -136,9 +136,12 @@ async def test_a_document_of_the_server_is_in_the_contract(path: str, millrace: 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/small", "/v1/models/gpt-9"])
 async def test_models_for_anthropics_clients_are_in_the_contract(path: str, millrace: Running) -> None:
-    async with aiohttp.ClientSession(headers={"anthropic-version": "2023-06-01"}) as client:
-        async with client.get(millrace.url + path) as answer:
-            frames.validate_answer("get", path[:11] + "{id}" if path[11:] else path, answer.status, await answer.json())
+    written = path if path == "/v1/models" else "/v1/models/{id}"
+    async with (
+        aiohttp.ClientSession(headers={"anthropic-version": "2023-06-01"}) as client,
+        client.get(millrace.url + path) as answer,
+    ):
+        frames.validate_answer("get", written, answer.status, await answer.json())
 
 
 async def got(url: str) -> dict[str, Any]:
@@ -177,7 +180,7 @@ MESSAGES_TOOL = {"name": "get_weather", "input_schema": {"type": "object"}}
         ("/v1/messages", {**SAID, "tools": [MESSAGES_TOOL], "tool_choice": {"type": "any"}, "system": "[reason=3]"}),
         (
             "/v1/messages",
-            {**SAID, "messages": [{"role": "user", "content": "Hello [fault=hangup@3]"}], "model": "small"},
+            {**SAID, "system": "[fault=hangup@3]", "model": "small"},
         ),
         ("/v1/messages", {**SAID, "max_tokens": 0}),
         ("/v1/messages/count_tokens", SAID),
