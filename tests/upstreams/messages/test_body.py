@@ -39,7 +39,7 @@ CALLED = Message(role="assistant", calls=(ToolCall(id="toolu_1", name="get_weath
 MARK = {"type": "ephemeral"}
 
 
-def sealed(fields: dict[str, Any], **at: int) -> Sealed:
+def sealed(fields: dict[str, Any], **at: Any) -> Sealed:
     return Sealed(api=Api.MESSAGES, fields=fields, **at)
 
 
@@ -281,7 +281,7 @@ def test_tools() -> None:
         Tool(name="web_search", hosted=search),
         Tool(name="file_search", hosted=Sealed(api=Api.RESPONSES, fields={"type": "file_search"})),
     )
-    fields, notes = sent(tools=tools, tool_choice=ToolChoice("function", "wait"))
+    fields, notes = sent(tools=tools, tool_choice=ToolChoice("function", "wait", "clock"))
     weather, patch, wait, hosted = fields["tools"]
     assert weather == {
         "name": "get_weather",
@@ -290,8 +290,9 @@ def test_tools() -> None:
         "strict": True,
         "input_examples": [{}],
     }
-    assert patch["description"] == "Change files.\n\n`input` must match this grammar (lark):\nstart: WORD"
-    assert patch["input_schema"]["properties"] == {"input": {"type": "string"}}
+    assert patch["description"].startswith("Change files.")
+    assert patch["description"].endswith("(lark):\nstart: WORD")
+    assert patch["input_schema"]["properties"]["input"]["type"] == "string"
     assert wait == {"name": "clock__wait", "input_schema": {"type": "object", "properties": {"s": {}}}}
     assert hosted == search.fields
     assert fields["tool_choice"] == {"type": "tool", "name": "clock__wait"}
