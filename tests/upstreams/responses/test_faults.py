@@ -348,7 +348,7 @@ async def test_silence_is_ended_by_the_sweep(silence: str, kept_open_by: bytes) 
         with pytest.raises(UpstreamError) as raised:
             await attempt.done
         assert (raised.value.code, raised.value.billable) == ("upstream_timeout", True)
-        await until(lambda: provider.lines[0].is_closing())
+        await until(provider.lines[0].is_closing)
 
 
 async def test_work_of_the_provider_is_no_silence() -> None:
