@@ -53,8 +53,9 @@ from millrace.upstreams.attempt import HttpUpstream, UpstreamEndpoint
 from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
 from millrace.upstreams.embeddings import EmbeddingsEndpoint, OpenAIEmbeddings
+from millrace.upstreams.messages.api import MESSAGES
 from millrace.upstreams.provider_api import ProviderApi
-from millrace.upstreams.quirks import PRESETS, CallIds, Quirks, Reasoning
+from millrace.upstreams.quirks import PRESETS, CallIds, Quirks, Reasoning, Thinking
 from millrace.upstreams.responses.api import RESPONSES
 from millrace.web.process import Process
 
@@ -64,7 +65,11 @@ KEPT_SHARE = 4  # of the memory budget, as a divisor: for responses that have en
 QUEUE_SHARE = 4  # the same, at most, for what waits to be written to disk
 
 CLOCK, WALL = time.monotonic, time.time
-APIS: dict[str, ProviderApi] = {"openai": CHAT, "responses": RESPONSES}  # by the name of `upstream` in the settings
+APIS: dict[str, ProviderApi] = {  # by the name of `upstream` in the settings
+    "openai": CHAT,
+    "responses": RESPONSES,
+    "anthropic": MESSAGES,
+}
 
 
 @asynccontextmanager
@@ -411,6 +416,7 @@ def _quirks(model: ModelSettings) -> Quirks:
     read = {
         "reasoning_content": ("reasoning", Reasoning),
         "call_ids": ("call_ids", CallIds),
+        "thinking": ("thinking", Thinking),
         "own_fields": ("own_fields", frozenset),
         "drop": ("drop", frozenset),
     }

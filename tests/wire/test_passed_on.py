@@ -14,7 +14,7 @@ from millrace.errors import MillraceError
 from millrace.types import Call, Message
 from millrace.upstreams.chat import body as chat
 from millrace.upstreams.quirks import PRESETS
-from millrace.wire import carried, items, stored_items
+from millrace.wire import carried, stored_items, turns
 from millrace.wire.completions import read_completion
 from millrace.wire.requests import Create, read_create
 from tests.support.provider import CALL
@@ -337,7 +337,7 @@ def test_what_is_passed_on_stays_with_the_items_of_a_turn() -> None:
         ("tool_calls", 0, "function", "x"),
         ("content", 0, "x"),
     ]
-    assert items.assembled(kept.values()) == messages
+    assert turns.assembled(kept.values()) == messages
 
 
 def test_what_is_passed_on_of_items_beside_references_is_kept() -> None:
@@ -346,7 +346,7 @@ def test_what_is_passed_on_of_items_beside_references_is_kept() -> None:
     whole = read_create(body, ()).prompt.messages
     pieces = read_create(body | {"input": [*body["input"], {"id": "msg_1"}]}, ()).prompt.messages
     assert len(pieces) == len(body["input"]) + 1
-    assert items.assembled(pieces[:-1]) == whole
+    assert turns.assembled(pieces[:-1]) == whole
     assert whole[3].unread == ((("content", 0, "x"), 1),)
 
 

@@ -374,6 +374,7 @@ class Bill:
             latency_ms=latency_ms,
             trimmed_tokens=self.trimmed_tokens,
             key_id=self._request.key_id,
+            session=self._request.session,
         )
 
 

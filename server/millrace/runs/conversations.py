@@ -13,7 +13,7 @@ from millrace.ports import Archive
 from millrace.runs.run import Run
 from millrace.runs.runs import Runs
 from millrace.types import Message, Request, Status, StoredResponse
-from millrace.wire import items, limits, responses as wire, stored_items
+from millrace.wire import items, limits, responses as wire, stored_items, turns
 
 PARAM = "previous_response_id"
 MAX_LINEAGE = 512  # earlier responses that are looked at, for items that a request brings twice
@@ -25,6 +25,7 @@ class _Shown(Struct):
     status: str
     output: list[msgspec.Raw]
     previous_response_id: str | None = None
+    metadata: dict[str, str] = {}
 
 
 class Conversations:
@@ -43,6 +44,17 @@ class Conversations:
         _check_calls(request.prompt.messages, messages)
         return messages
 
+    async def session(self, request: Request, last: Run | None) -> str:
+        """Return the session of the response that a request continues; `last` is its lane's last run."""
+        previous_id = str(request.previous_response_id)
+        run = last if last is not None and last.request.id == previous_id else None
+        run = run or self._runs.find(request.tenant, previous_id)
+        if run is not None:
+            return run.request.session
+        stored = await self._archive.find(request.tenant, previous_id)
+        shown = None if stored is None else msgspec.json.decode(stored.body, type=_Shown)
+        return "" if shown is None else shown.metadata.get("millrace.session", previous_id)
+
     async def resolved(self, request: Request, last: Run | None) -> tuple[Message, ...]:
         """Return a request's messages with the items that it refers to; `last` is its lane's last run.
 
@@ -55,7 +67,7 @@ class Conversations:
         size = 0
         carried = await self._carried(request, last)
         for piece in request.prompt.messages:
-            if piece.role == items.REFERENCE:
+            if piece.role == turns.REFERENCE:
                 if piece.text in named:
                     raise MillraceError("invalid_request", f"{piece.name}: it is named twice", param=piece.name)
                 named.add(piece.text)
@@ -68,7 +80,7 @@ class Conversations:
                     message = f"input: what it refers to is longer than {self._max_bytes} bytes"
                     raise MillraceError("message_too_big", message, param="input")
             pieces.append(piece)
-        messages = items.assembled(pieces)
+        messages = turns.assembled(pieces)
         if request.generate:
             items.check_answerable(messages, "input")
         if request.previous_response_id is None:
@@ -128,7 +140,7 @@ class Conversations:
 
     async def _carried(self, request: Request, last: Run | None) -> set[str]:
         """Return which of the responses that a request refers to are part of the conversation that it continues."""
-        references = (piece.text for piece in request.prompt.messages if piece.role == items.REFERENCE)
+        references = (piece.text for piece in request.prompt.messages if piece.role == turns.REFERENCE)
         named = {response_id for item_id in references if (response_id := stored_items.response_of(item_id))}
         carried: set[str] = set()
         earlier = request.previous_response_id if named else None
@@ -220,7 +232,8 @@ def _answer(run: Run) -> Message | None:
     answer = run.response.message()
     if run.response.ended is not None and not run.response.ended.accepted:
         answer = replace(answer, calls=())  # a call that was cut off was never shown, so it cannot have a result
-    return answer if answer.parts or answer.calls or answer.refusal else None
+    has_done = any(not one.is_thought for one in answer.sealed)
+    return answer if answer.parts or answer.calls or answer.refusal or has_done else None
 
 
 def _parted(stored: StoredResponse) -> tuple[tuple[Message, ...], Message | None]:

@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS entries (
     key_id TEXT NOT NULL DEFAULT '',  -- whose limits it counts against; empty: none
     epoch TEXT NOT NULL DEFAULT '',   -- the process that it belongs to
     booked_nanodollars INTEGER NOT NULL DEFAULT 0,  -- what an open one has cost so far, if its process drains
+    session TEXT NOT NULL DEFAULT '', -- of requests that belong together; empty: none, or of an earlier version
     calls TEXT NOT NULL               -- JSON: the upstream calls, each with usage, cost and outcome
 ) STRICT
 """
@@ -46,6 +47,7 @@ _ADDED = {  # columns that tables of earlier versions lack
     "key_id": "TEXT NOT NULL DEFAULT ''",
     "epoch": "TEXT NOT NULL DEFAULT ''",
     "booked_nanodollars": "INTEGER NOT NULL DEFAULT 0",
+    "session": "TEXT NOT NULL DEFAULT ''",
 }
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS entries_of_keys ON entries (opened_at) WHERE key_id != ''",
@@ -60,7 +62,8 @@ _FIRST_OPEN = "SELECT min(opened_at) FROM entries WHERE status = 'open' AND epoc
 _COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
     " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars,"
-    " saved_nanodollars, ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, booked_nanodollars, calls"
+    " saved_nanodollars, ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, booked_nanodollars, session,"
+    " calls"
 )
 _PLACEHOLDERS = ", ".join("?" for _ in _COLUMNS.split(","))
 _PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_PLACEHOLDERS})"  # noqa: S608 - names and question marks only
@@ -166,6 +169,7 @@ def _row(entry: Entry, epoch: str) -> tuple[Any, ...]:
         entry.key_id,
         epoch,
         _nanodollars(entry.booked),
+        entry.session,
         json.dumps([_call(charge) for charge in statement.charges]),
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from millrace.types.tool_choice import ToolChoice
+from millrace.types.tool_choice import ToolChoice, ToolKey
 
 MESSAGE_SIZE = 300  # bytes of a message or a call in memory, beside its texts
 PARSED = 8  # bytes in memory per character of JSON, once it is parsed
@@ -30,6 +30,9 @@ class Api(StrEnum):
     MESSAGES = "messages"  # Anthropic's Messages
 
 
+_THOUGHTS = frozenset({"reasoning", "thinking", "redacted_thinking"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
     """A block of an answer that only the API it came from understands: it goes back to that API as it is.
@@ -41,6 +44,17 @@ class Sealed:
     fields: dict[str, Any]  # the block or item, whole
     parts_before: int = 0  # parts of the message in front of it
     calls_before: int = 0  # tool calls of the message in front of it
+    maker: str = ""  # the model that wrote it, where it is known
+
+    @property
+    def is_thought(self) -> bool:
+        """Whether it is what the model thought, and nothing that it did or said."""
+        return self.kind in _THOUGHTS
+
+    @property
+    def kind(self) -> str:
+        """Its type, by its API's name."""
+        return str(self.fields.get("type", ""))
 
     @property
     def memory_bytes(self) -> int:
@@ -95,6 +109,11 @@ class ToolCall:
     is_custom: bool = False  # of a custom tool
     own_fields: dict[str, Any] = field(default_factory=dict)  # the provider's own fields beside it, such as a signature
 
+    @property
+    def tool(self) -> ToolKey:
+        """Which tool it calls."""
+        return self.namespace, self.name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
@@ -105,12 +124,19 @@ class Tool:
     parameters: dict[str, Any] | None = None  # a JSON schema
     strict: bool | None = None
     namespace: str = ""  # names are unique within one
+    namespace_description: str = ""
     is_custom: bool = False
     grammar: dict[str, Any] | None = None  # of a custom tool: the format of its text, as the Responses API has it
     hosted: Sealed | None = None  # one that the provider runs, as its API has it; `name` is its type then
     unread: Unread = ()  # within the tool, as `unread_api` has it
     unread_api: Api = Api.CHAT
+    path: str = field(default="", compare=False)  # of its schema in the request that brought it; empty: by its index
     _size: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
+
+    @property
+    def key(self) -> ToolKey:
+        """What tells it from other tools."""
+        return self.namespace, self.name
 
     @property
     def size(self) -> int:
@@ -118,7 +144,8 @@ class Tool:
         size = self._size
         if size is None:
             schemas = (self.parameters, self.grammar, None if self.hosted is None else self.hosted.fields)
-            size = len(self.name) + len(self.description or "") + size_of_unread(self.unread)
+            size = sum(map(len, (self.name, self.description or "", self.namespace, self.namespace_description)))
+            size += size_of_unread(self.unread)
             size += sum(_schema_size(schema) for schema in schemas if schema is not None)
             object.__setattr__(self, "_size", size)
         return size
@@ -137,7 +164,8 @@ class Message:
     refusal: str = ""  # assistant only
     name: str = ""  # of who speaks, where a conversation has several of one role
     own_fields: dict[str, Any] = field(default_factory=dict)  # the provider's own fields, such as `reasoning_details`
-    sealed: tuple[Sealed, ...] = ()  # assistant only, in order
+    sealed: tuple[Sealed, ...] = ()  # in order; a tool's message without a call has only these
+    tools: tuple[Tool, ...] = ()  # system only: tools that may be called from here on; `Prompt.tools` has them too
     unread: Unread = ()  # fields of `unread_api`; parts are in `content`, calls in `tool_calls`
     unread_api: Api = Api.CHAT
     unread_size: int = 0  # bytes of it, measured once by `with_unread`
@@ -157,6 +185,12 @@ class Message:
     def text(self) -> str:
         """All text parts, joined."""
         return "".join(self.texts)
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether it has sealed blocks and nothing else, so that it says nothing to another API."""
+        is_more = self.parts or self.calls or self.refusal or self.call_id is not None
+        return bool(self.sealed) and not is_more
 
     def in_words(self) -> "Message":
         """Return it as APIs get it that have no field for a failed tool, and no blocks of another API."""
@@ -183,6 +217,7 @@ class Message:
         held += sum(part.memory_bytes for part in self.parts if isinstance(part, Media))
         held += PARSED * self.unread_size + sum(sealed.memory_bytes for sealed in self.sealed)
         held += sum(MESSAGE_SIZE + getsizeof(call.arguments) for call in self.calls)
+        held += PARSED * sum(tool.size for tool in self.tools)
         return held + memory_bytes_of(self.own_fields) + sum(memory_bytes_of(call.own_fields) for call in self.calls)
 
 
@@ -301,6 +336,7 @@ class Prompt:
     verbosity: str | None = None
     reasoning_effort: str | None = None
     tools: tuple[Tool, ...] = ()
+    added_tools: int = 0  # the last of them, which messages have brought
     tool_choice: ToolChoice | None = None  # None: the client chose nothing, or there are no tools
     parallel_tool_calls: bool | None = None
     extras: dict[str, Any] = field(default_factory=dict)  # passed on under their own names: stop, seed, ...
@@ -322,14 +358,34 @@ class Prompt:
 
     @property
     def sent(self) -> tuple[Message, ...]:
-        """The messages as they are sent: the context is put in front of the last user message."""
+        """The messages as they are sent: the context is put in front of the last user message.
+
+        A message that only brings tools is left out, since `tools` has them.
+        """
+        messages = self.messages
+        if self.added_tools:
+            messages = tuple(message for message in messages if message.parts or not message.tools)
         if not self.context:
-            return self.messages
-        at = max((at for at, message in enumerate(self.messages) if message.role == "user"), default=None)
+            return messages
+        at = max((at for at, message in enumerate(messages) if message.role == "user"), default=None)
         if at is None:
-            return (*self.messages, Message(role="user", parts=(self.context,)))
-        question = _with_context(self.context, self.messages[at])
-        return (*self.messages[:at], question, *self.messages[at + 1 :])
+            return (*messages, Message(role="user", parts=(self.context,)))
+        question = _with_context(self.context, messages[at])
+        return (*messages[:at], question, *messages[at + 1 :])
+
+    @property
+    def own_tools(self) -> tuple[Tool, ...]:
+        """The tools that the request itself has."""
+        return self.tools[: len(self.tools) - self.added_tools]
+
+    def with_tools_of_messages(self) -> "Prompt":
+        """Return it with the tools that its messages bring. Of two with the same name the later one counts."""
+        if not any(message.tools for message in self.messages):
+            return self
+        own = self.own_tools
+        brought = {tool.key: tool for message in self.messages for tool in message.tools}
+        added = [tool for key, tool in brought.items() if key not in {tool.key for tool in own}]
+        return replace(self, tools=(*own, *added), added_tools=len(added))
 
     @property
     def size(self) -> int:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 # Names of the tier that every model has, and of what leaves the choice to the provider.
-STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "on_demand"})
+STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "standard_only", "on_demand"})
 
 
 class Tier(StrEnum):

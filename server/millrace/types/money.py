@@ -79,4 +79,5 @@ class Entry:
     latency_ms: float
     trimmed_tokens: int = 0  # cut from the prompt
     key_id: str = ""  # the key whose limits it counts against
+    session: str = ""  # that the request belongs to; its own id if it names none, empty for embeddings
     booked: Decimal = Decimal(0)  # dollars; while it is open, what it has cost so far

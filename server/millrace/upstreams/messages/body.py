@@ -1,0 +1,138 @@
+"""The Messages API: `Call` -> request body. No I/O."""
+
+from typing import Any
+
+import msgspec
+
+from millrace.types import CACHE_CONTROL, Api, Call, Prompt, Tool
+from millrace.types.tool_choice import ToolChoice
+from millrace.upstreams import foreign
+from millrace.upstreams.functions import Functions, description_of, schema_of
+from millrace.upstreams.messages import marks
+from millrace.upstreams.messages.thinking import thinking_of
+from millrace.upstreams.messages.turns import Turns
+from millrace.upstreams.quirks import Quirks
+
+Fields = dict[str, Any]
+
+MOST_OUTPUT = 64_000  # tokens; the cap where nobody sets one. A model that can give less says so, and is believed
+_HOTTEST = 1.0  # temperature; other APIs go up to 2
+_TIERS = {"auto": "auto", "default": "standard_only", "standard": "standard_only", "on_demand": "standard_only"}
+# Fields of the body that Millrace does not set, by which a client of another API may mean this one.
+_KNOWN = {"cache_control", "container", "context_management", "diagnostics", "fallbacks", "inference_geo"}
+_KNOWN |= {"mcp_servers", "metadata", "output_config", "speed", "thinking", "top_k"}
+# Of chat completions, and sent under other names.
+_TRANSLATED = {"stop", "user", "safety_identifier", "service_tier"}
+_RESERVED = {"model", "messages", "system", "max_tokens", "stream", "tools", "tool_choice", "temperature", "top_p"}
+
+
+def request(call: Call, quirks: Quirks) -> tuple[Fields, bytes, list[str]]:
+    """Return the fields of a request body, the body, and notes on what is left out."""
+    fields, notes = _fields(call, quirks)
+    if CACHE_CONTROL in quirks.drop:
+        fields = marks.without_marks(fields)
+    else:
+        marks.mark(fields, is_last_stable=not call.prompt.context)
+    return fields, msgspec.json.encode(fields), [*dict.fromkeys(notes)]
+
+
+def _fields(call: Call, quirks: Quirks) -> tuple[Fields, list[str]]:
+    prompt = call.prompt
+    functions = Functions(prompt.tools)
+    turns = Turns(prompt.sent, functions, system_turns=quirks.system_turns)
+    given, lost = _given(call)
+    lost += turns.lost + foreign.left_out(prompt, Api.MESSAGES)
+    most = call.sent_cap or min(call.most, MOST_OUTPUT)
+    fields: Fields = {
+        "model": call.model.id,
+        "max_tokens": most if quirks.output_limit is None else min(most, quirks.output_limit),
+        "tools": _tools(prompt, functions) or None,
+        "system": turns.system or None,
+        "messages": turns.turns,
+        "tool_choice": _tool_choice(prompt, functions),
+        "temperature": prompt.temperature,
+        "top_p": prompt.top_p,
+        "stream": True,
+    }
+    fields = {name: value for name, value in fields.items() if value is not None} | given
+    notes = thinking_of(fields, prompt, quirks)
+    if prompt.format is not None and prompt.format.schema is not None:
+        form = {"type": "json_schema", "schema": prompt.format.schema}
+        fields["output_config"] = {"format": form} | fields.get("output_config", {})
+    elif prompt.format is not None:
+        lost.append(f"response_format {prompt.format.kind}")
+    if prompt.verbosity is not None:
+        lost.append("verbosity")
+    if fields.get("temperature", 0) > _HOTTEST:
+        fields["temperature"] = _HOTTEST
+        notes.append(f"with temperature {_HOTTEST:g}")
+    fields = {name: value for name, value in fields.items() if name not in quirks.drop}
+    return fields, [f"without {name}" for name in lost if name != CACHE_CONTROL] + notes
+
+
+def _given(call: Call) -> tuple[Fields, list[str]]:
+    """Return the client's own fields that the API has, and the names of those that it does not have."""
+    prompt = call.prompt
+    extras = prompt.extras
+    fields = {name: value for name, value in extras.items() if name in _KNOWN}
+    lost = [name for name in extras if name not in _KNOWN | _TRANSLATED]
+    if stop := extras.get("stop"):
+        stops = [stop] if isinstance(stop, str) else stop
+        fields["stop_sequences"] = [sequence for sequence in stops if sequence.strip()]
+        lost += ["stop of white space"] if len(fields["stop_sequences"]) < len(stops) else []
+    if user := extras.get("safety_identifier") or extras.get("user"):
+        fields["metadata"] = {"user_id": user}
+    if prompt.service_tier in _TIERS:
+        fields["service_tier"] = _TIERS[prompt.service_tier]
+    elif prompt.service_tier:
+        lost.append(f"service_tier {prompt.service_tier}: the API has no such tier")
+    if prompt.native is not None and prompt.native.api is Api.MESSAGES:
+        fields |= {name: value for name, value in prompt.native.fields.items() if name not in _RESERVED}
+    return fields, lost
+
+
+def _tools(prompt: Prompt, functions: Functions) -> list[Fields]:
+    return [fields for tool in prompt.tools if (fields := _tool(tool, functions)) is not None]
+
+
+def _tool(tool: Tool, functions: Functions) -> Fields | None:
+    """Return the definition of a tool; None for one that only another API has."""
+    if tool.hosted is not None:
+        return {**tool.hosted.fields} if tool.hosted.api is Api.MESSAGES else None
+    fields: Fields = {
+        "name": functions.name_of(tool.namespace, tool.name),
+        "description": description_of(tool) or None,
+        "input_schema": {"type": "object"} | schema_of(tool),
+        "strict": tool.strict or None,
+    }
+    for path, value in tool.unread:
+        if tool.unread_api is Api.MESSAGES or path[-1] == CACHE_CONTROL:
+            fields.setdefault(str(path[-1]), value)
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _tool_choice(prompt: Prompt, functions: Functions) -> Fields | None:
+    """Return which tool may be called, and whether one at a time; None without tools."""
+    sent = [tool for tool in prompt.tools if tool.hosted is None or tool.hosted.api is Api.MESSAGES]
+    if not sent:
+        return None
+    choice = _choice(prompt.tool_choice, sent, functions)
+    if prompt.parallel_tool_calls is False and (choice is None or choice["type"] != "none"):
+        return (choice or {"type": "auto"}) | {"disable_parallel_tool_use": True}
+    return choice
+
+
+def _choice(choice: ToolChoice | None, tools: list[Tool], functions: Functions) -> Fields | None:
+    match choice:
+        case None:
+            return None
+        case ToolChoice(mode="required"):
+            return {"type": "any"}
+        case ToolChoice(mode="function"):
+            tool = next((tool for tool in tools if tool.name == choice.name), None)
+            if tool is None:
+                return None
+            is_hosted = tool.hosted is not None
+            name = tool.name if is_hosted else functions.name_of(tool.namespace, tool.name)
+            return {"type": "tool", "name": name}
+    return {"type": choice.mode}
