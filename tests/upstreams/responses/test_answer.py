@@ -14,6 +14,7 @@ from millrace.types import (
     CallPiece,
     Finish,
     FinishReason,
+    OwnFields,
     Refusal,
     Sealed,
     Thought,
@@ -268,6 +269,12 @@ async def test_what_stands_beside_a_call_is_kept_with_it() -> None:
     item = wire.function_call("now", "{}", call_id="c") | {"caller": caller, "async": True}
     attempt, _ = await answer(says(*streamed(Answer(items=(item,)).events())), OFFERED, RESPONSES)
     assert [call.own_fields for call in calls_of(attempt.asides)] == [{"caller": caller, "async": True}]
+
+
+async def test_the_phase_of_a_message_is_kept() -> None:
+    item = wire.message("I look.") | {"phase": "commentary"}
+    attempt, _ = await answer(says(*streamed(Answer(items=(item,)).events())), CALL, RESPONSES)
+    assert attempt.asides == [OwnFields({"phase": "commentary"})]
 
 
 @pytest.mark.parametrize("tier", ["flex", "priority"])

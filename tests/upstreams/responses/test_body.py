@@ -151,6 +151,21 @@ def test_ids_are_sent_where_the_provider_stores_them() -> None:
     assert fields["input"][3] == SEARCHED
 
 
+def test_tools_that_messages_brought_are_among_the_others() -> None:
+    """No message is left of them."""
+    brought = Message(role="system", tools=(TOOLS[0],))
+    prompt = Prompt(messages=(brought, ASKED)).with_tools_of_messages()
+    fields, _, _ = request(replace(CALL, prompt=prompt), PRESETS["auto"])
+    assert (fields["input"], [tool["name"] for tool in fields["tools"]]) == ([HI], ["f"])
+
+
+def test_the_phase_of_a_message_goes_back_with_it() -> None:
+    """Models that have phases answer worse without."""
+    turn = Message(role="assistant", parts=("I look.",), own_fields={"phase": "commentary"})
+    fields, notes = sent(ASKED, turn, ASKED)
+    assert (fields["input"][1]["phase"], notes) == ("commentary", [])
+
+
 def test_a_refusal_of_an_answer_is_a_part_of_it() -> None:
     fields, _ = sent(ASKED, Message(role="assistant", refusal="No."), ASKED)
     assert fields["input"][1]["content"] == [{"type": "refusal", "refusal": "No."}]
@@ -204,7 +219,14 @@ GRAMMAR = {"type": "grammar", "syntax": "lark", "definition": "start: /.+/"}
 SEARCH = {"type": "web_search", "external_web_access": True, "filters": {"allowed_domains": ["a.test"]}}
 TOOLS = (
     Tool(name="f", description="d", parameters=SCHEMA, strict=True),
-    Tool(name="exec", description="e", is_custom=True, grammar=GRAMMAR, namespace="functions"),
+    Tool(
+        name="exec",
+        description="e",
+        is_custom=True,
+        grammar=GRAMMAR,
+        namespace="functions",
+        namespace_description="Of it.",
+    ),
     Tool(name="web_search", hosted=sealed(SEARCH)),
     Tool(name="wait", namespace="functions"),
     Tool(name="plain", is_custom=True),
@@ -221,7 +243,7 @@ def test_tools_of_all_kinds() -> None:
         {
             "type": "namespace",
             "name": "functions",
-            "description": "",
+            "description": "Of it.",
             "tools": [
                 {"type": "custom", "name": "exec", "description": "e", "format": GRAMMAR},
                 {"type": "function", "name": "wait", "parameters": empty},
@@ -240,14 +262,33 @@ CHOICES: dict[str, tuple[ToolChoice, Any]] = {
     "required": (ToolChoice("required"), "required"),
     "a function": (ToolChoice("function", "f"), {"type": "function", "name": "f"}),
     "a custom tool": (ToolChoice("function", "plain"), {"type": "custom", "name": "plain"}),
-    "a hosted tool": (ToolChoice("function", "web_search"), {"type": "web_search"}),
+    "a tool in a namespace": (
+        ToolChoice("function", "exec", "functions"),
+        {"type": "custom", "name": "exec", "namespace": "functions"},
+    ),
+    "a hosted tool": (ToolChoice("hosted", "web_search"), {"type": "web_search"}),
+    "some tools": (
+        ToolChoice("required", allowed=(("", "f"), ("", "web_search"))),
+        {
+            "type": "allowed_tools",
+            "mode": "required",
+            "tools": [{"type": "function", "name": "f"}, {"type": "web_search"}],
+        },
+    ),
+    "as the client gave it": (
+        ToolChoice("hosted", "mcp", "docs", given={"type": "mcp", "x": 1}),
+        {"type": "mcp", "x": 1},
+    ),
+    "a tool of another API": (ToolChoice("hosted", "computer"), None),
 }
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_choices_of_all_kinds(choice: str) -> None:
     given, expected = CHOICES[choice]
-    assert sent(tools=TOOLS, tool_choice=given)[0]["tool_choice"] == expected
+    fields, notes = sent(tools=TOOLS, tool_choice=given)
+    assert fields.get("tool_choice") == expected
+    assert ("without tool_choice" in notes) == (expected is None)
 
 
 def test_without_tools_there_is_no_choice() -> None:

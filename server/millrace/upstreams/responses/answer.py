@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from millrace.errors import UpstreamError
-from millrace.types import Api, Aside, Finish, FinishReason, Refusal, Scored, Sealed, Thought, Tool, Usage
+from millrace.types import Api, Aside, Finish, FinishReason, OwnFields, Refusal, Scored, Sealed, Thought, Tool, Usage
 from millrace.upstreams import interning
 from millrace.upstreams.asides import Placed
 from millrace.upstreams.bodies import DONE
@@ -21,6 +21,7 @@ from millrace.upstreams.refusals import Refusals, error_of
 from millrace.upstreams.responses import events
 from millrace.upstreams.responses.calls import KINDS, CallsReader
 from millrace.upstreams.responses.events import Event
+from millrace.upstreams.responses.items import PHASE
 from millrace.upstreams.sse import ErrorEvent
 from millrace.upstreams.usage import UsageReader
 
@@ -64,6 +65,7 @@ class ResponsesReader:
         self._part: int | None = None
         self._said: set[tuple[Any, str, Any]] = set()  # item, kind and part of all that has been passed on
         self._kinds: set[str] = set()  # of the items that are complete
+        self._own_fields: dict[str, Any] = {}  # beside the answer
         self._sealed: set[tuple[Any, Any]] = set()  # the items that were passed on whole
         self._thought_as: dict[Any, str] = {}  # item -> which of its two texts is shown: the summary or the content
         self._thought_in: tuple[Any, Any] | None = None  # item and part of the latest thought
@@ -137,6 +139,8 @@ class ResponsesReader:
         if refusal := self._refusal.flush():
             placed.append((len(deltas), Refusal(refusal)))
         placed += [(len(deltas), piece) for piece in self._calls.end()]
+        if self._own_fields:
+            placed.append((len(deltas), OwnFields(self._own_fields)))
         reason = self._reason
         if reason is FinishReason.STOP and self._calls.any:
             reason = FinishReason.TOOL_CALLS
@@ -264,6 +268,8 @@ class ResponsesReader:
         place = _place_of(item, index)
         self._silent.discard(place)
         if kind == "message":
+            if isinstance(phase := item.get(PHASE), str):
+                self._own_fields = {PHASE: phase}
             for at, part in enumerate(_list(item.get("content"))):
                 self._take_part(part, place, at, deltas, placed)
         elif kind in KINDS:
