@@ -93,9 +93,11 @@ class ContentBlocks:
         if sealed.api is not Api.MESSAGES:
             self._sign(carried.write({}, {}, [replace(sealed, parts_before=0, calls_before=0)]))
         elif fields.get("type") == "thinking":
-            if self._open != "thinking" or "".join(self._thought) != fields.get("thinking"):
-                self._close()
-                self._think(str(fields.get("thinking", "")))
+            thought = str(fields.get("thinking", ""))
+            if self._open == "thinking" and "".join(self._thought) != thought:
+                self._close()  # it was another one
+            if self._open != "thinking" and thought:
+                self._think(thought)
             self._sign(str(fields.get("signature", "")))
         elif fields.get("type") == "text":  # with citations; its text has been shown already
             if self._open != "text":

@@ -123,13 +123,18 @@ OF_AN_ANSWER: Shapes = _by_tag(TextBlock, Thinking, RedactedThinking, ToolUse)
 NATIVE = frozenset({"container_upload", "tool_reference"})  # of a user; only this API has them
 
 
+def kind_of(block: dict[str, Any]) -> str:
+    """Return the type of a block; empty if it has none."""
+    kind = block.get("type")
+    return kind if isinstance(kind, str) else ""
+
+
 def read(block: dict[str, Any], shapes: Shapes, path: str) -> Struct:
     """Return a block as one of these. Raises `invalid_request`."""
-    kind = block.get("type")
-    if "type" not in block:
-        raise invalid(f"{path}.type", f"{path}.type: missing; write one of {', '.join(shapes)}")
-    if not isinstance(kind, str) or kind not in shapes:
-        raise invalid(f"{path}.type", f"{path}.type: {str(kind)[:40]!r} is not one of {', '.join(shapes)}")
+    kind = kind_of(block)
+    if kind not in shapes:
+        why = f"{kind[:40]!r} is not one of" if kind else "missing; write one of"
+        raise invalid(f"{path}.type", f"{path}.type: {why} {', '.join(shapes)}")
     return convert(block, shapes[kind], path)
 
 
@@ -150,7 +155,7 @@ def parts_of(
 
 def part_of(block: dict[str, Any], shapes: Shapes, path: str) -> tuple[Part, Unread]:
     """Return the part that a block becomes, and what was not read of it."""
-    if block.get("type") in NATIVE:
+    if kind_of(block) in NATIVE:
         return _native(block, ""), ()
     read_block = read(block, shapes, path)
     match read_block:

@@ -207,7 +207,7 @@ def _user(content: str | Sequence[dict[str, Any]], path: str, calls: Collection[
     left: list[tuple[Path, Any]] = []
     results = 0
     for index, block in enumerate(content):
-        if block.get("type") == "tool_result":
+        if blocks.kind_of(block) == "tool_result":
             yield _result(block, f"{path}[{index}]", calls)
             results += 1
             continue
@@ -242,7 +242,7 @@ def _answer(content: str | Sequence[dict[str, Any]], path: str, ids: set[str]) -
     for index, block in enumerate(content):
         at = f"{path}[{index}]"
         whole = Sealed(api=Api.MESSAGES, fields=block, parts_before=len(parts), calls_before=len(calls))
-        if block.get("type") not in blocks.OF_AN_ANSWER and isinstance(block.get("type"), str):
+        if (kind := blocks.kind_of(block)) and kind not in blocks.OF_AN_ANSWER:
             sealed.append(whole)  # what the provider has run, or what is newer than this
             continue
         match read := blocks.read(block, blocks.OF_AN_ANSWER, at):
