@@ -3,19 +3,19 @@
 from typing import Any
 
 from millrace.errors import UpstreamError
-from millrace.types import Api, Call, Finish, FinishReason, Sealed, Stop, Thought, Usage
+from millrace.types import Api, Call, CallPiece, Finish, FinishReason, Sealed, Stop, Thought, Usage
 from millrace.upstreams import finishes, interning
 from millrace.upstreams.asides import Placed
 from millrace.upstreams.bodies import DONE
 from millrace.upstreams.characters import Characters, is_cut
 from millrace.upstreams.finishes import MAX_WORD
-from millrace.upstreams.functions import Functions
 from millrace.upstreams.interning import SHORT
 from millrace.upstreams.messages import events
 from millrace.upstreams.messages.blocks import Block, ToolBlock
 from millrace.upstreams.messages.events import Delta, Event
 from millrace.upstreams.provider_api import UnreadableError
 from millrace.upstreams.refusals import Refusals, error_of
+from millrace.upstreams.sent_tools import SentTools
 from millrace.upstreams.sse import ErrorEvent
 from millrace.upstreams.usage import UsageReader
 
@@ -35,7 +35,7 @@ class MessagesReader:
         self._context_window = call.model.context_window
         self._refusals = refusals
         self._has_tools = bool(call.prompt.tools)
-        self._functions = Functions(call.prompt.tools)
+        self._tools = SentTools(call.prompt.tools)
         self._open: dict[Any, Block] = {}  # by the API's index
         self._calls = 0
         self._ids: set[str] = set()  # of these
@@ -111,6 +111,7 @@ class MessagesReader:
             deltas.append(text)
         if thought := self._thought.flush():
             placed.append((len(deltas), Thought(thought)))
+        placed += [(len(deltas), piece) for piece in self._tools.rest()]
         word = "" if self._stop is None else self._stop.reason
         reason = self._reason(word)
         is_known = not word or word in (*_CUT, "pause_turn") or finishes.is_known(word)
@@ -206,12 +207,12 @@ class MessagesReader:
         if given.get("type") == "tool_use":
             if not self._has_tools:
                 raise UpstreamError("upstream_error", f"{self._model} called a tool that nobody offered")
-            block: Block = ToolBlock(given, self._calls, self._functions, self._ids)
+            block: Block = ToolBlock(given, self._calls, self._ids)
             self._calls += 1
         else:
             block = Block(given)
         self._open[index] = block
-        placed.extend((len(deltas), piece) for piece in block.begin())
+        self._call(block.begin(), deltas, placed)
         if (text := block.given_text) and block.kind == "text":
             self._say(text, index, deltas)
         elif text:
@@ -224,7 +225,7 @@ class MessagesReader:
             self._think(delta.thinking, block, deltas, placed)
         elif block is not None and (piece := block.take(delta, data)) is not None:
             self.heard += 1
-            placed.append((len(deltas), piece))
+            self._call([piece], deltas, placed)
         elif block is not None and block.has_grown:
             self.heard += 1
 
@@ -237,6 +238,11 @@ class MessagesReader:
                 block.pieces.append(thought)
             placed.append((len(deltas), Thought(thought)))
 
+    def _call(self, pieces: list[CallPiece], deltas: list[str], placed: list[Placed]) -> None:
+        """Pass on pieces of a call as those of the tool that is meant."""
+        meant = map(self._tools.back, pieces)
+        placed.extend((len(deltas), piece) for piece in meant if piece is not None)
+
     def _close(self, index: Any, deltas: list[str], placed: list[Placed]) -> None:
         """End a block: what only this API understands goes on whole, at its place."""
         block = self._open.pop(index, None)
@@ -247,6 +253,6 @@ class MessagesReader:
             deltas.append(text)
         elif block.kind == "thinking" and (thought := self._thought.flush()):
             self._think(thought, block, deltas, placed)
-        placed.extend((len(deltas), piece) for piece in block.end())
+        self._call(block.end(), deltas, placed)
         if (fields := block.sealed()) is not None:
             placed.append((len(deltas), Sealed(api=Api.MESSAGES, fields=fields)))

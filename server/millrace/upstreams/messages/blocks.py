@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 
 from millrace.types import CallPiece
-from millrace.upstreams.functions import Functions, whole_call
 from millrace.upstreams.messages import events
 from millrace.upstreams.messages.events import Delta
 
@@ -82,50 +81,37 @@ class Block:
 
 
 class ToolBlock(Block):
-    """A call of a client's tool. That of a custom tool, or of one in a namespace, goes on once it is whole."""
+    """A call of a client's tool."""
 
-    __slots__ = ("_functions", "_id", "_name", "_number", "_own_fields", "_size")
+    __slots__ = ("_id", "_name", "_number", "_own_fields", "_size")
 
-    def __init__(self, given: dict[str, Any], number: int, functions: Functions, ids: set[str]) -> None:
+    def __init__(self, given: dict[str, Any], number: int, ids: set[str]) -> None:
         super().__init__(given)
         id_, name = given.get("id"), given.get("name")
         self._id = id_ if isinstance(id_, str) and id_ and id_ not in ids else f"toolu_{token_hex(12)}"
         ids.add(self._id)
         self._name = name if isinstance(name, str) else ""
         self._number = number
-        self._functions = functions
-        self._size = 0  # characters of its arguments that have gone on
+        self._size = 0  # characters of its arguments so far
         self._own_fields = {key: value for key, value in given.items() if key not in _OF_A_CALL and value is not None}
 
     def begin(self) -> list[CallPiece]:
         """Return the first piece, with the id and the name."""
-        if not self._functions.is_plain(self._name):
-            return []
-        first = CallPiece(index=self._number, id=self._id, name=self._name, own_fields=self._own_fields)
-        return [first]
+        return [CallPiece(index=self._number, id=self._id, name=self._name, own_fields=self._own_fields)]
 
     def take(self, delta: Delta, data: bytes) -> CallPiece | None:
         """Take a piece of the arguments."""
-        piece = delta.partial_json
-        if not isinstance(piece, str):
-            self.has_grown = False
-            return None
+        piece = delta.partial_json if isinstance(delta.partial_json, str) else ""
         self.has_grown = bool(piece)
-        if not self._functions.is_plain(self._name):
-            self._json.append(piece)
-            return None
         self._size += len(piece)
         return CallPiece(index=self._number, arguments=piece) if piece else None
 
     def end(self) -> list[CallPiece]:
         """Return what is left: a call may come whole with its beginning, and one without arguments has none."""
+        if self._size:
+            return []
         given = self._fields.get("input")
-        whole = msgspec.json.encode(given).decode() if given else _EMPTY
-        tool = self._functions.tool_of(self._name)
-        if tool is not None and not self._functions.is_plain(self._name):
-            arguments = "".join(self._json) or whole
-            return [whole_call(tool, self._number, self._id, arguments, self._own_fields)]
-        return [] if self._size else [CallPiece(index=self._number, arguments=whole)]
+        return [CallPiece(index=self._number, arguments=msgspec.json.encode(given).decode() if given else _EMPTY)]
 
     def sealed(self) -> None:
         """Return None: a call is told in pieces."""

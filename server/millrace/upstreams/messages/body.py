@@ -7,11 +7,11 @@ import msgspec
 from millrace.types import CACHE_CONTROL, Api, Call, Prompt, Tool
 from millrace.types.tool_choice import ToolChoice
 from millrace.upstreams import foreign
-from millrace.upstreams.functions import Functions, description_of, schema_of
 from millrace.upstreams.messages import marks
 from millrace.upstreams.messages.thinking import thinking_of
 from millrace.upstreams.messages.turns import Turns
 from millrace.upstreams.quirks import Quirks
+from millrace.upstreams.sent_tools import SentTools
 
 Fields = dict[str, Any]
 
@@ -38,18 +38,18 @@ def request(call: Call, quirks: Quirks) -> tuple[Fields, bytes, list[str]]:
 
 def _fields(call: Call, quirks: Quirks) -> tuple[Fields, list[str]]:
     prompt = call.prompt
-    functions = Functions(prompt.tools)
-    turns = Turns(prompt.sent, functions, system_turns=quirks.system_turns)
+    tools = SentTools(prompt.tools, prompt.tool_choice)
+    turns = Turns(prompt.sent, tools, system_turns=quirks.system_turns)
     given, lost = _given(call)
     lost += turns.lost + foreign.left_out(prompt, Api.MESSAGES)
     most = call.sent_cap or min(call.most, MOST_OUTPUT)
     fields: Fields = {
         "model": call.model.id,
         "max_tokens": most if quirks.output_limit is None else min(most, quirks.output_limit),
-        "tools": _tools(prompt, functions) or None,
+        "tools": _tools(prompt, tools) or None,
         "system": turns.system or None,
         "messages": turns.turns,
-        "tool_choice": _tool_choice(prompt, functions),
+        "tool_choice": _tool_choice(prompt, tools),
         "temperature": prompt.temperature,
         "top_p": prompt.top_p,
         "stream": True,
@@ -91,18 +91,24 @@ def _given(call: Call) -> tuple[Fields, list[str]]:
     return fields, lost
 
 
-def _tools(prompt: Prompt, functions: Functions) -> list[Fields]:
-    return [fields for tool in prompt.tools if (fields := _tool(tool, functions)) is not None]
+def _tools(prompt: Prompt, tools: SentTools) -> list[Fields]:
+    """Return the definitions in the client's order, with those that the provider runs, as they came."""
+    functions = iter(tools.functions)
+    choice = prompt.tool_choice
+    definitions: list[Fields] = []
+    for tool in prompt.tools:
+        if tool.hosted is None and (choice is None or choice.allows(tool.key)):
+            definitions.append(_function(next(functions)))
+        elif tool.hosted is not None and tool.hosted.api is Api.MESSAGES:
+            definitions.append({**tool.hosted.fields})
+    return definitions
 
 
-def _tool(tool: Tool, functions: Functions) -> Fields | None:
-    """Return the definition of a tool; None for one that only another API has."""
-    if tool.hosted is not None:
-        return {**tool.hosted.fields} if tool.hosted.api is Api.MESSAGES else None
+def _function(tool: Tool) -> Fields:
     fields: Fields = {
-        "name": functions.name_of(tool.namespace, tool.name),
-        "description": description_of(tool) or None,
-        "input_schema": {"type": "object"} | schema_of(tool),
+        "name": tool.name,
+        "description": tool.description or None,
+        "input_schema": {"type": "object"} | (tool.parameters or {"properties": {}}),
         "strict": tool.strict or None,
     }
     for path, value in tool.unread:
@@ -111,28 +117,26 @@ def _tool(tool: Tool, functions: Functions) -> Fields | None:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _tool_choice(prompt: Prompt, functions: Functions) -> Fields | None:
+def _tool_choice(prompt: Prompt, tools: SentTools) -> Fields | None:
     """Return which tool may be called, and whether one at a time; None without tools."""
-    sent = [tool for tool in prompt.tools if tool.hosted is None or tool.hosted.api is Api.MESSAGES]
-    if not sent:
+    hosted = [tool for tool in prompt.tools if tool.hosted is not None and tool.hosted.api is Api.MESSAGES]
+    if not (tools.functions or hosted):
         return None
-    choice = _choice(prompt.tool_choice, sent, functions)
+    names = {tool.name for tool in (*tools.functions, *hosted)}
+    choice = _choice(prompt.tool_choice, tools, names)
     if prompt.parallel_tool_calls is False and (choice is None or choice["type"] != "none"):
         return (choice or {"type": "auto"}) | {"disable_parallel_tool_use": True}
     return choice
 
 
-def _choice(choice: ToolChoice | None, tools: list[Tool], functions: Functions) -> Fields | None:
+def _choice(choice: ToolChoice | None, tools: SentTools, names: set[str]) -> Fields | None:
+    """Return a choice in the words of the API; None if nobody has chosen, or a tool that is not sent."""
     match choice:
         case None:
             return None
         case ToolChoice(mode="required"):
             return {"type": "any"}
-        case ToolChoice(mode="function"):
-            tool = next((tool for tool in tools if tool.name == choice.name), None)
-            if tool is None:
-                return None
-            is_hosted = tool.hosted is not None
-            name = tool.name if is_hosted else functions.name_of(tool.namespace, tool.name)
-            return {"type": "tool", "name": name}
+        case ToolChoice(mode="function" | "hosted"):
+            name = tools.name_of((choice.namespace, choice.name))
+            return {"type": "tool", "name": name} if name in names else None
     return {"type": choice.mode}

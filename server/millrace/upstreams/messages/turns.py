@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from millrace.types import CACHE_CONTROL, Api, Media, Message, Path, Sealed, ToolCall, Unread
-from millrace.upstreams.functions import Functions, arguments_of
 from millrace.upstreams.messages.media import source_of
+from millrace.upstreams.sent_tools import SentTools
 
 Fields = dict[str, Any]
 
@@ -23,13 +23,13 @@ class Turns:
     Blocks that the API would refuse, because they are empty, are left out.
     """
 
-    __slots__ = ("_functions", "_system_turns", "lost", "system", "turns")
+    __slots__ = ("_system_turns", "_tools", "lost", "system", "turns")
 
-    def __init__(self, messages: Sequence[Message], functions: Functions, *, system_turns: bool) -> None:
+    def __init__(self, messages: Sequence[Message], tools: SentTools, *, system_turns: bool) -> None:
         self.system: list[Fields] = []
         self.turns: list[Fields] = []
         self.lost: list[str] = []
-        self._functions = functions
+        self._tools = tools
         self._system_turns = system_turns  # whether the model takes instructions between turns
         first = next((at for at, message in enumerate(messages) if message.role != "system"), len(messages))
         if first == len(messages):  # nobody asks anything, so the instructions are what is asked
@@ -43,6 +43,9 @@ class Turns:
             last["content"][-1]["text"] = last["content"][-1]["text"].rstrip()  # the model goes on from there
 
     def _add(self, message: Message, follower: Message | None) -> None:
+        if message.is_sealed:
+            self._put("user", [{**one.fields} for one in message.sealed if one.api is Api.MESSAGES])
+            return
         if message.name:
             self.lost.append(f"{message.role}.name")
         match message.role:
@@ -121,8 +124,9 @@ class Turns:
     def _call(self, call: ToolCall, extras: Mapping[str, Any]) -> Fields:
         own_fields = {name: value for name, value in call.own_fields.items() if name in _OF_A_CALL}
         self.lost += call.own_fields.keys() - own_fields.keys()
-        name = self._functions.name_of(call.namespace, call.name)
-        return {"type": "tool_use", "id": id_of(call.id), "name": name, "input": _input(call), **own_fields, **extras}
+        sent = self._tools.sent(call)
+        use = {"type": "tool_use", "id": id_of(call.id), "name": sent.name, "input": _input(sent.arguments)}
+        return use | own_fields | dict(extras)
 
     def _note_what_stays_here(self, message: Message) -> None:
         """Note the reasoning and the own fields of an answer that this API has not given."""
@@ -136,9 +140,8 @@ def id_of(given: str) -> str:
     return given if _ID.fullmatch(given) else "toolu_" + hashlib.sha256(given.encode()).hexdigest()[:32]
 
 
-def _input(call: ToolCall) -> Any:
+def _input(arguments: str) -> Any:
     """Return the arguments of a call as they came. What is no JSON object is put into one: the API takes no other."""
-    arguments = arguments_of(call)
     try:
         given = msgspec.json.decode(arguments)
     except (msgspec.DecodeError, RecursionError):

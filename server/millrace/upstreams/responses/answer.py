@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from millrace.errors import UpstreamError
-from millrace.types import Api, Aside, Finish, FinishReason, Refusal, Scored, Sealed, Thought, Tool, Usage
+from millrace.types import Api, Aside, Finish, FinishReason, OwnFields, Refusal, Scored, Sealed, Thought, Tool, Usage
 from millrace.upstreams import interning
 from millrace.upstreams.asides import Placed
 from millrace.upstreams.bodies import DONE
@@ -21,6 +21,7 @@ from millrace.upstreams.refusals import Refusals, error_of
 from millrace.upstreams.responses import events
 from millrace.upstreams.responses.calls import KINDS, CallsReader
 from millrace.upstreams.responses.events import Event
+from millrace.upstreams.responses.items import PHASE
 from millrace.upstreams.sse import ErrorEvent
 from millrace.upstreams.usage import UsageReader
 
@@ -51,6 +52,7 @@ class ResponsesReader:
         self._wants_scores = wants_logprobs
         self._scores = b""  # that have come before their text
         self._has_begun = False
+        self._silent: set[Any] = set()  # items under way that may bring nothing for long: reasoning, hosted tools
         self._reason: FinishReason | None = None
         self._word = ""  # the provider's own for it, if it is not known
         self._service_tier: Any = ""
@@ -63,13 +65,15 @@ class ResponsesReader:
         self._part: int | None = None
         self._said: set[tuple[Any, str, Any]] = set()  # item, kind and part of all that has been passed on
         self._kinds: set[str] = set()  # of the items that are complete
+        self._own_fields: dict[str, Any] = {}  # beside the answer
+        self._sealed: set[tuple[Any, Any]] = set()  # the items that were passed on whole
         self._thought_as: dict[Any, str] = {}  # item -> which of its two texts is shown: the summary or the content
         self._thought_in: tuple[Any, Any] | None = None  # item and part of the latest thought
 
     @property
     def has_begun(self) -> bool:
-        """Whether anything of the answer has come."""
-        return self._has_begun
+        """Whether anything of the answer has come, and nothing is under way that may be silent for as long again."""
+        return self._has_begun and not self._silent
 
     @property
     def has_finish(self) -> bool:
@@ -112,7 +116,7 @@ class ResponsesReader:
         except chunks.UnreadableError:
             raise UnreadableError("upstream_error", f"{self._model} sent an event that cannot be read") from None
         if event.type == "response.output_text.delta":
-            self._take_text(event.delta, event.logprobs, _place(event), event.content_index, deltas)
+            self._take_text(event.delta, event.logprobs, _place(event), event.content_index or 0, deltas)
         elif (taker := _TAKERS.get(event.type)) is not None:
             taker(self, event, deltas, placed)
         elif event.type is None or event.type == "error" or isinstance(data, ErrorEvent):
@@ -135,6 +139,8 @@ class ResponsesReader:
         if refusal := self._refusal.flush():
             placed.append((len(deltas), Refusal(refusal)))
         placed += [(len(deltas), piece) for piece in self._calls.end()]
+        if self._own_fields:
+            placed.append((len(deltas), OwnFields(self._own_fields)))
         reason = self._reason
         if reason is FinishReason.STOP and self._calls.any:
             reason = FinishReason.TOOL_CALLS
@@ -164,8 +170,8 @@ class ResponsesReader:
             deltas.append(self._scored(text) if self._scores else text)
 
     def _take_text_done(self, event: Event, deltas: list[str], _: list[Placed]) -> None:
-        if (_place(event), _TEXT, event.content_index) not in self._said:
-            self._take_text(event.text, event.logprobs, _place(event), event.content_index, deltas)
+        if (_place(event), _TEXT, event.content_index or 0) not in self._said:
+            self._take_text(event.text, event.logprobs, _place(event), event.content_index or 0, deltas)
 
     def _take_refusal(self, text: Any, item: Any, part: Any, deltas: list[str], placed: list[Placed]) -> None:
         if text and isinstance(text, str):
@@ -175,14 +181,14 @@ class ResponsesReader:
                 self._add(Refusal(text), deltas, placed)
 
     def _take_refusal_delta(self, event: Event, deltas: list[str], placed: list[Placed]) -> None:
-        self._take_refusal(event.delta, _place(event), event.content_index, deltas, placed)
+        self._take_refusal(event.delta, _place(event), event.content_index or 0, deltas, placed)
 
     def _take_refusal_done(self, event: Event, deltas: list[str], placed: list[Placed]) -> None:
-        if (_place(event), _REFUSAL, event.content_index) not in self._said:
-            self._take_refusal(event.refusal, _place(event), event.content_index, deltas, placed)
+        if (_place(event), _REFUSAL, event.content_index or 0) not in self._said:
+            self._take_refusal(event.refusal, _place(event), event.content_index or 0, deltas, placed)
 
     def _take_part_done(self, event: Event, deltas: list[str], placed: list[Placed]) -> None:
-        self._take_part(event.part, _place(event), event.content_index, deltas, placed)
+        self._take_part(event.part, _place(event), event.content_index or 0, deltas, placed)
 
     def _take_part(self, part: Any, item: Any, at: Any, deltas: list[str], placed: list[Placed]) -> None:
         """Take a complete part of a message."""
@@ -212,18 +218,18 @@ class ResponsesReader:
             self._add(Thought(text), deltas, placed)
 
     def _take_summary(self, event: Event, deltas: list[str], placed: list[Placed]) -> None:
-        self._take_thought(event.delta, "summary", _place(event), event.summary_index, deltas, placed)
+        self._take_thought(event.delta, "summary", _place(event), event.summary_index or 0, deltas, placed)
 
     def _take_summary_done(self, event: Event, deltas: list[str], placed: list[Placed]) -> None:
-        if (_place(event), "summary", event.summary_index) not in self._said:
-            self._take_thought(event.text, "summary", _place(event), event.summary_index, deltas, placed)
+        if (_place(event), "summary", event.summary_index or 0) not in self._said:
+            self._take_thought(event.text, "summary", _place(event), event.summary_index or 0, deltas, placed)
 
     def _take_content(self, event: Event, deltas: list[str], placed: list[Placed]) -> None:
-        self._take_thought(event.delta, "content", _place(event), event.content_index, deltas, placed)
+        self._take_thought(event.delta, "content", _place(event), event.content_index or 0, deltas, placed)
 
     def _take_content_done(self, event: Event, deltas: list[str], placed: list[Placed]) -> None:
-        if (_place(event), "content", event.content_index) not in self._said:
-            self._take_thought(event.text, "content", _place(event), event.content_index, deltas, placed)
+        if (_place(event), "content", event.content_index or 0) not in self._said:
+            self._take_thought(event.text, "content", _place(event), event.content_index or 0, deltas, placed)
 
     # Calls.
 
@@ -241,8 +247,13 @@ class ResponsesReader:
     def _take_item_added(self, event: Event, deltas: list[str], placed: list[Placed]) -> None:
         self.heard += 1
         item = event.item
-        if isinstance(item, dict) and item.get("type") in KINDS and item.get("name"):
-            self._add(self._calls.begin(item, event.output_index), deltas, placed)
+        if not isinstance(item, dict):
+            return
+        if item.get("type") in KINDS:
+            if item.get("name"):
+                self._add(self._calls.begin(item, event.output_index), deltas, placed)
+        elif item.get("type") != "message":
+            self._silent.add(_place_of(item, event.output_index))
 
     def _take_item_done(self, event: Event, deltas: list[str], placed: list[Placed]) -> None:
         self._take_item(event.item, event.output_index, deltas, placed)
@@ -255,13 +266,17 @@ class ResponsesReader:
         kind = str(item.get("type"))
         self._kinds.add(kind)
         place = _place_of(item, index)
+        self._silent.discard(place)
         if kind == "message":
+            if isinstance(phase := item.get(PHASE), str):
+                self._own_fields = {PHASE: phase}
             for at, part in enumerate(_list(item.get("content"))):
                 self._take_part(part, place, at, deltas, placed)
         elif kind in KINDS:
             for piece in self._calls.whole(item, index):
                 self._add(piece, deltas, placed)
-        else:
+        elif (key := (place, _id_of(item))) not in self._sealed:
+            self._sealed.add(key)
             if kind == "reasoning" and place not in self._thought_as:
                 self._take_thoughts(item, place, deltas, placed)
             if thought := self._thought.flush():
@@ -371,8 +386,12 @@ def _place(event: Event) -> Any:
 
 
 def _place_of(item: dict[str, Any], index: int | None) -> Any:
+    return _id_of(item) if index is None else index
+
+
+def _id_of(item: dict[str, Any]) -> str | None:
     id_ = item.get("id")
-    return index if index is not None else id_ if isinstance(id_, str) else None
+    return id_ if isinstance(id_, str) else None
 
 
 def _list(given: Any) -> list[Any]:

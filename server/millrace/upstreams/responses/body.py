@@ -116,16 +116,17 @@ def _tools(prompt: Prompt, quirks: Quirks, lost: list[str]) -> dict[str, Any]:
     for tool in prompt.tools:
         if tool.hosted is not None and tool.hosted.api is not Api.RESPONSES:
             lost.append(tool.name)
-        elif not tool.namespace:
+        elif tool.hosted is not None or not tool.namespace:
             tools.append(_tool(tool, quirks, lost))
         else:
             if tool.namespace not in namespaces:
                 within = namespaces[tool.namespace] = []
-                tools.append({"type": "namespace", "name": tool.namespace, "description": "", "tools": within})
+                space = {"name": tool.namespace, "description": tool.namespace_description, "tools": within}
+                tools.append({"type": "namespace"} | space)
             namespaces[tool.namespace].append(_tool(tool, quirks, lost))
     if not tools:
         return {}
-    choice = prompt.tool_choice and _tool_choice(prompt.tool_choice, prompt)
+    choice = prompt.tool_choice and _tool_choice(prompt.tool_choice, prompt, lost)
     return {"tools": tools, "tool_choice": choice, "parallel_tool_calls": prompt.parallel_tool_calls}
 
 
@@ -142,10 +143,26 @@ def _tool(tool: Tool, quirks: Quirks, lost: list[str]) -> dict[str, Any]:
     return with_unread({name: value for name, value in fields.items() if value is not None}, tool, quirks, lost)
 
 
-def _tool_choice(choice: ToolChoice, prompt: Prompt) -> str | dict[str, Any] | None:
-    if choice.mode != "function":
+def _tool_choice(choice: ToolChoice, prompt: Prompt, lost: list[str]) -> str | dict[str, Any] | None:
+    """Return the choice as the client gave it, if it speaks this API, else in its form."""
+    if choice.given is not None:
+        return choice.given
+    if choice.allowed is not None and choice.mode in ("auto", "required"):
+        allowed = [_named(tool) for tool in prompt.tools if choice.allows(tool.key)]
+        return {"type": "allowed_tools", "mode": choice.mode, "tools": allowed}
+    if choice.mode not in ("function", "hosted"):
         return choice.mode
-    tool = next((tool for tool in prompt.tools if tool.name == choice.name), None)
-    if tool is None or tool.hosted is not None:
-        return {"type": choice.name}
-    return {"type": "custom" if tool.is_custom else "function", "name": choice.name}
+    key = (choice.namespace, choice.name)
+    tool = next((tool for tool in prompt.tools if tool.key == key), None)
+    if tool is None or (tool.hosted is not None and tool.hosted.api is not Api.RESPONSES):
+        lost.append("tool_choice")
+        return None
+    return _named(tool)
+
+
+def _named(tool: Tool) -> dict[str, Any]:
+    """Return what names a tool in a choice."""
+    if tool.hosted is not None:
+        return {"type": tool.name} | ({"server_label": tool.namespace} if tool.namespace else {})
+    kind = "custom" if tool.is_custom else "function"
+    return {"type": kind, "name": tool.name} | ({"namespace": tool.namespace} if tool.namespace else {})

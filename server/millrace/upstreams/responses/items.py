@@ -9,6 +9,7 @@ from millrace.upstreams import foreign
 from millrace.upstreams.quirks import Quirks
 
 OWN_FIELDS = frozenset({"caller", "async"})  # beside a call, and wanted back with it
+PHASE = "phase"  # of a message, and wanted back with it: whether it is the answer, or what is said on the way
 ENCRYPTED = "encrypted_content"
 LONGEST_ID = 64  # characters of a call's id
 # Items whose id only tells where the provider has stored them. Where it has not, it refuses an id that it cannot find;
@@ -29,14 +30,14 @@ class Input:
     def _items(self, message: Message) -> Iterator[dict[str, Any]]:
         if message.name:
             self.lost.append(f"{message.role}.name")
-        self.lost += message.own_fields
+        self.lost += [name for name in message.own_fields if name != PHASE]
         if message.is_error:
             message = message.in_words()
         if message.role == "assistant":
             yield from self._turn(message)
             return
         yield from self._sealed(message.sealed)
-        if message.role == "tool" and message.call_id is None:  # the result of a tool that only this API knows
+        if message.is_sealed or (message.tools and not message.parts):
             return
         content = [*self._content(message, "input_text")]
         item = self._with_unread({"content": content}, message)
@@ -57,6 +58,7 @@ class Input:
         beside = self._with_unread({"content": content, "tool_calls": calls}, message)
         content += [{"type": "refusal", "refusal": message.refusal}] if message.refusal else []
         del beside["content"], beside["tool_calls"]
+        beside |= {PHASE: message.own_fields[PHASE]} if PHASE in message.own_fields else {}
         said = called = 0
         for sealed in (*message.sealed, None):
             until = len(content) if sealed is None else max(said, sealed.parts_before)
