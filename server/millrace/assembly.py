@@ -53,8 +53,10 @@ from millrace.upstreams.attempt import HttpUpstream, UpstreamEndpoint
 from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
 from millrace.upstreams.embeddings import EmbeddingsEndpoint, OpenAIEmbeddings
+from millrace.upstreams.messages.api import MESSAGES
 from millrace.upstreams.provider_api import ProviderApi
-from millrace.upstreams.quirks import PRESETS, CallIds, Quirks, Reasoning
+from millrace.upstreams.quirks import PRESETS, CallIds, Quirks, Reasoning, Thinking
+from millrace.upstreams.responses.api import RESPONSES
 from millrace.web.process import Process
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
@@ -63,8 +65,12 @@ KEPT_SHARE = 4  # of the memory budget, as a divisor: for responses that have en
 QUEUE_SHARE = 4  # the same, at most, for what waits to be written to disk
 
 CLOCK, WALL = time.monotonic, time.time
+APIS: dict[str, ProviderApi] = {  # by the name of `upstream` in the settings
+    "openai": CHAT,
+    "responses": RESPONSES,
+    "anthropic": MESSAGES,
+}
 _API = {"openai": Api.CHAT, "responses": Api.RESPONSES, "anthropic": Api.MESSAGES}
-APIS: dict[str, ProviderApi] = {"openai": CHAT}  # by the name of `upstream` in the settings
 
 
 @asynccontextmanager
@@ -424,6 +430,7 @@ def _quirks(model: ModelSettings) -> Quirks:
     read = {
         "reasoning_content": ("reasoning", Reasoning),
         "call_ids": ("call_ids", CallIds),
+        "thinking": ("thinking", Thinking),
         "own_fields": ("own_fields", frozenset),
         "drop": ("drop", frozenset),
     }

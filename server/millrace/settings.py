@@ -83,13 +83,16 @@ class QuirksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     empty_content: bool | None = None  # whether an answer that only calls has the content "", not null
     signatures: bool | None = None  # whether calls that another model made need a thought signature
     own_fields: tuple[str, ...] | None = None  # which fields of a provider's own go back to it; "*": all
+    thinking: Literal["adaptive", "budget"] | None = None  # Messages API: how it is told to think
+    system_turns: bool | None = None  # Messages API: whether instructions may stand between turns
+    output_limit: Count | None = None  # Messages API: the most tokens of output that may be asked for
     drop: tuple[str, ...] | None = None  # fields that are not sent, such as "stream_options" and "assistant.name"
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One upstream model."""
 
-    upstream: Literal["openai"]
+    upstream: Literal["openai", "responses", "anthropic"]  # its API: chat completions, OpenAI's Responses, or Messages
     base_url: str
     model: str
     price: PriceSettings  # of the standard service tier

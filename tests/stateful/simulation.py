@@ -316,7 +316,7 @@ class Simulation:
         except MillraceError as error:
             if error.code == "internal_error":
                 self.faults.append(error.message)
-            await refusal(error)(scope, receive, http_client.send)
+            await refusal(error, scope)(scope, receive, http_client.send)
         finally:
             http_client.answer = None
 

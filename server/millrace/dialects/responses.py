@@ -199,6 +199,8 @@ def body_of(response: ResponseLog, created_at: int) -> wire.ResponseBody:
 class EventCodec:
     """Encodes events for one listener: JSON with its `stream_id`, or a server-sent event over HTTP."""
 
+    keep_alive = wire.KEEP_ALIVE
+
     def __init__(self, projection: ResponsesProjection, stream_id: str | None = None, *, sse: bool = False) -> None:
         self._output = projection.output
         self._stream_id: str | UnsetType = UNSET if stream_id is None else stream_id

@@ -12,8 +12,8 @@ class Visibility:
     A `speculative` listener understands a revise and sees text at once. All others see it after the commit at the
     earliest, so that no character they have seen is taken back (PROTOCOL.md, What always holds, 9). Tool calls are held
     back from every listener until the answer is accepted, since a client acts on them and cannot undo that (Server to
-    client). If the response ends without an accepted answer, what is still held back is dropped, and the terminal event
-    does not have it either.
+    client). So is what the model thought after a call, in its place. If the response ends without an accepted answer,
+    what is still held back is dropped, and the terminal event does not have it either.
     """
 
     def __init__(
@@ -29,7 +29,8 @@ class Visibility:
         self._delivery = delivery
         self.passes_text = speculative and delivery.shows(committed=False)  # text is to be shown at once
         self._held_back: list[str | Aside] = []
-        self._until_accepted: list[CallPiece | OwnFields | Sealed] = []
+        self._until_accepted: list[Aside] = []
+        self._has_calls = False  # among these
         self._is_final = False  # nothing is taken back any more
 
     def hold_back(self, deltas: list[str]) -> None:
@@ -39,17 +40,19 @@ class Visibility:
     def fact(self, fact: Fact) -> None:
         """Handle a fact that is an aside or decides about visibility. Others are ignored."""
         match fact:
-            case Sealed() if not (fact.is_thought or self._is_final):  # an item of it could not be taken back
+            case Thought() | Sealed() if self._has_calls:  # stays behind them
+                self._until_accepted.append(fact)
+            case Sealed() if self.passes_text and not (fact.is_thought or self._is_final):  # it could not be taken back
                 self._until_accepted.append(fact)
             case Thought() | Refusal() | Sealed() if self.passes_text:
                 self._show_aside(fact)
             case Thought() | Refusal() | Sealed():
                 self._held_back.append(fact)
             case CallPiece() | OwnFields():
+                self._has_calls = self._has_calls or isinstance(fact, CallPiece)
                 self._until_accepted.append(fact)
             case Revised():
-                self._held_back.clear()
-                self._until_accepted.clear()
+                self._drop()
             case Committed():
                 self._is_final = True
                 if self._delivery.shows(committed=True):
@@ -59,8 +62,13 @@ class Visibility:
                 for aside in self._until_accepted:
                     self._show_aside(aside)
             case Ended():
-                self._held_back.clear()
-                self._until_accepted.clear()
+                self._drop()
+
+    def _drop(self) -> None:
+        """Drop what is held back."""
+        self._held_back.clear()
+        self._until_accepted.clear()
+        self._has_calls = False
 
     def _release(self) -> None:
         """Pass on what was held back, adjacent text as one delta, and from now on everything at once."""

@@ -273,7 +273,7 @@ class ResponseLog:
 
     def message(self) -> Message:
         """Return the answer so far: all text and asides since the last `Revised`."""
-        facts = self._standing()
+        facts = self.standing()
         asides = [fact for fact in facts if isinstance(fact, Aside)]
         parts, sealed = _in_order(facts, (self.ended and self.ended.model) or "")
         return Message(
@@ -288,9 +288,9 @@ class ResponseLog:
 
     def scores(self) -> bytes:
         """Return the log-probabilities of the answer so far, as `Scored` has them."""
-        return scores_of(joined([fact for fact in self._standing() if isinstance(fact, str)]))
+        return scores_of(joined([fact for fact in self.standing() if isinstance(fact, str)]))
 
-    def _standing(self) -> list[Fact | str]:
+    def standing(self) -> list[Fact | str]:
         """Return all facts since the last `Revised`."""
         facts = [*self._all()]
         revised = max((at for at, fact in enumerate(facts) if isinstance(fact, Revised)), default=-1)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from millrace.types.conversation import Api
 
 # Names of the tier that every model has, and of what leaves the choice to the provider.
-STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "on_demand"})
+STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "standard_only", "on_demand"})
 
 
 class Tier(StrEnum):

@@ -258,7 +258,7 @@ class HttpAttempt:
             wanted = None
             if response.status in REFUSED_FIELD:
                 wanted = self._upstream.api.change_for(refusal.decode("utf-8", "replace"), sent)
-            if wanted is None or wanted in changes:
+            if wanted is None or wanted in changes or wanted.applied(quirks) == quirks:
                 raise self._refusals.of_status(response.status, retry_after(response.headers), refusal)
             changes.append(wanted)
             response.close()

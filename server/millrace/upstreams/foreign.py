@@ -16,11 +16,18 @@ def left_out(prompt: Prompt, api: Api) -> list[str]:
     for tool in prompt.tools:
         names += [tool.name] if _is_foreign(tool.hosted, api) else []
         names += [str(path[-1]) for path, _ in tool.unread if tool.unread_api is not api]
-    if prompt.tool_choice is not None and prompt.tool_choice.mode == "hosted" and api is not Api.RESPONSES:
-        names.append("tool_choice")
+    if prompt.tool_choice is not None and prompt.tool_choice.mode == "hosted":
+        chosen = (tool.hosted for tool in prompt.tools if tool.name == prompt.tool_choice.name)
+        names += ["tool_choice"] if any(_is_foreign(hosted, api) for hosted in chosen) else []
     if prompt.native is not None and prompt.native.api is not api:
         names += _of_native(prompt.native)
     return [name for name in dict.fromkeys(names) if name != CACHE_CONTROL]
+
+
+def told(sealed: Sealed) -> str:
+    """Return what a block is, in words."""
+    kind = str(sealed.fields.get("type", "block"))
+    return "signed thinking" if kind in _SIGNED else "encrypted reasoning" if kind == "reasoning" else kind
 
 
 def _of_message(message: Message, api: Api) -> Iterator[str]:
@@ -28,8 +35,7 @@ def _of_message(message: Message, api: Api) -> Iterator[str]:
     blocks = [part.sealed for part in message.parts if isinstance(part, Media) and not part.text]
     for sealed in (*blocks, *message.sealed):
         if sealed is not None and sealed.api is not api:
-            kind = str(sealed.fields.get("type", "block"))
-            yield "signed thinking" if kind in _SIGNED else "encrypted reasoning" if kind == "reasoning" else kind
+            yield told(sealed)
     if message.unread_api is not api:
         yield from (str(path[-1]) for path, _ in message.unread)
 

@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 from millrace.errors import FailedWithUsage, MillraceError
 from millrace.types import Scored, Statement
 from millrace.wire.completions import CalledCustom, CalledFunction
-from millrace.wire.responses import Attempt, ErrorBody, InputDetails, OutputDetails, error_body, usage_body
+from millrace.wire.responses import KEEP_ALIVE, Attempt, ErrorBody, InputDetails, OutputDetails, error_body, usage_body
 
 ChatFinish = Literal["stop", "length", "tool_calls", "content_filter"]
 S = TypeVar("S", bound=Struct)
@@ -162,6 +162,8 @@ class ChatCodec:
     """
 
     __slots__ = ("_prefix",)
+
+    keep_alive = KEEP_ALIVE
 
     def __init__(self) -> None:
         self._prefix = b""

@@ -310,7 +310,7 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
     kind = "custom" if isinstance(body.tool_choice, ChosenCustom) else "function"
     prompt = settled(prompt, f"tool_choice.{kind}.name")
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    return create(body, prompt, checks, PATHS, include_usage=include_usage, not_passed_on=told(lost))
+    return create(body, prompt, checks, PATHS, include_usage=include_usage, store=body.store, not_passed_on=told(lost))
 
 
 def _messages(given: Sequence[ChatMessage], left: Mapping[int, Unread], lost: list[Path]) -> tuple[Message, ...]:

@@ -65,7 +65,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Create:
-    """A valid request of either dialect. None means the configured default."""
+    """A valid request of any dialect. None means the configured default."""
 
     model: str
     strategy: Strategy | None
@@ -155,21 +155,26 @@ class ReasoningOptions(Struct):
     mode: Word | None = None
 
 
-class Body(Struct, kw_only=True):
-    """The fields that both dialects share."""
+class RequestBody(Struct, kw_only=True):
+    """The fields that all dialects share."""
 
     model: str = "auto"
-    temperature: SamplingTemperature | None = None
     top_p: TopP | None = None
     metadata: Metadata | None = None
     millrace: Options | None = None
+    stream: bool | None = None  # over HTTP
+
+
+class Body(RequestBody, kw_only=True):
+    """The fields that both dialects of OpenAI share."""
+
+    temperature: SamplingTemperature | None = None
     parallel_tool_calls: bool | None = None
     prompt_cache_key: Annotated[str, Meta(max_length=MAX_ID)] | None = None
     safety_identifier: Annotated[str, Meta(max_length=MAX_ID)] | None = None
     service_tier: Word | None = None
     user: Annotated[str, Meta(max_length=MAX_ID)] | None = None
     store: bool | None = None
-    stream: bool | None = None  # over HTTP
 
 
 class CreateBody(Body, kw_only=True):
@@ -336,6 +341,7 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
         previous_response_id=body.previous_response_id,
         generate=body.generate is not False,
         reasoning_summary=body.reasoning is not None and _wants_summary(body.reasoning),
+        store=body.store,
     )
 
 
@@ -363,9 +369,9 @@ def logprobs_of(top_logprobs: int | None) -> dict[str, Any]:
 
 
 def create(
-    body: Body, prompt: Prompt, checks: Collection[str], paths: Paths = RESPONSES_PATHS, **specific: Any
+    body: RequestBody, prompt: Prompt, checks: Collection[str], paths: Paths = RESPONSES_PATHS, **specific: Any
 ) -> Create:
-    """Return a request of either dialect. `specific` are the fields of `Create` that only one dialect has."""
+    """Return a request of any dialect. `specific` are the fields of `Create` that only one dialect has."""
     metadata = read_metadata(body.metadata)
     given = GivenOptions(body.millrace, metadata)
     options = given.options
@@ -385,7 +391,6 @@ def create(
         grace_ms=options.grace_ms,
         hedge_ms=options.hedge_ms,
         stream=bool(body.stream),
-        store=body.store,
         deadline_ms=options.deadline_ms,
         max_cost_usd=given.max_cost(),
         on_disconnect=options.on_disconnect or OnDisconnect.CANCEL,

@@ -42,6 +42,7 @@ from millrace.wire.bodies import (
     usage_body as usage_body,
 )
 
+KEEP_ALIVE = b": still there\n\n"  # a comment of a server-sent stream, which no client shows
 SUBPROTOCOL = "millrace.v1"
 _NO_LOGPROBS = b'"logprobs":[]'
 

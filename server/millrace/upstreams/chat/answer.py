@@ -5,7 +5,7 @@ from typing import Any
 
 from millrace.errors import UpstreamError
 from millrace.types import Aside, Finish, FinishReason, OwnFields, Refusal, Scored, Thought, Tool, Usage
-from millrace.upstreams import finishes
+from millrace.upstreams import finishes, interning
 from millrace.upstreams.asides import Placed
 from millrace.upstreams.bodies import DONE
 from millrace.upstreams.characters import Characters, is_cut
@@ -13,24 +13,13 @@ from millrace.upstreams.chat import chunks
 from millrace.upstreams.chat.chunks import Choice, Delta
 from millrace.upstreams.chat.own_fields import OwnFieldsReader
 from millrace.upstreams.chat.tool_calls import CallReader
+from millrace.upstreams.finishes import MAX_WORD
+from millrace.upstreams.interning import SHORT
 from millrace.upstreams.provider_api import UnreadableError
 from millrace.upstreams.refusals import Refusals, error_of
 from millrace.upstreams.sent_tools import SentTools
 from millrace.upstreams.sse import ErrorEvent
 from millrace.upstreams.usage import UsageReader, reports
-
-MAX_WORD = 64  # characters of a provider's own word that are kept
-SHORT = 16  # characters of a delta that is likely to come again
-MAX_KNOWN = 10_000  # such deltas
-
-_known: dict[str, str] = {}  # one string for all deltas that are equal; alone, each takes 60 bytes
-
-
-def _remembered(text: str) -> str:
-    if len(_known) >= MAX_KNOWN:
-        _known.clear()
-    _known[text] = text
-    return text
 
 
 class ChatReader:
@@ -204,7 +193,7 @@ class ChatReader:
             if text:
                 self.heard += 1
                 if len(text) <= SHORT:
-                    text = _known.get(text) or _remembered(text)
+                    text = interning.known.get(text) or interning.remembered(text)
                 deltas.append(self._scored(text) if self._scores else text)
         if (
             thought
