@@ -174,6 +174,18 @@ async def key_store(data_dir: str) -> AsyncIterator[KeyStore]:
 
 
 @asynccontextmanager
+async def kept_ledger(data_dir: str) -> AsyncIterator[SqliteLedger]:
+    """Open the ledger that is kept in a folder; no server is needed, or disturbed."""
+    database = await asyncio.to_thread(SqliteDatabase, data_dir)
+    try:
+        ledger = SqliteLedger(database)
+        await database.ready()
+        yield ledger
+    finally:
+        await asyncio.to_thread(database.close)
+
+
+@asynccontextmanager
 async def upstreams(settings: Settings) -> AsyncIterator[list[tuple[Model, Upstream]]]:
     """Open the two models and nothing else, small first."""
     configured = (settings.models.small, settings.models.large)

@@ -41,7 +41,7 @@ class AgentModel:
                 for at in range(0, len(text), 5)
             ]
         finish = "tool_calls" if wanted else "stop"
-        chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+        chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
         chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
         chunks.append({"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}})
         stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -70,4 +70,5 @@ async def agent_model() -> AsyncIterator[AgentModel]:
 
 def _is_custom(function: dict[str, Any]) -> bool:
     """Whether it stands for a custom tool: it takes one text, and nothing else."""
-    return (function.get("parameters") or {}).get("properties", {}).keys() == {"input"}
+    parameters: dict[str, Any] = function.get("parameters") or {}
+    return set(parameters.get("properties", {})) == {"input"}

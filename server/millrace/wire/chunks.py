@@ -109,20 +109,18 @@ class Broken(Struct, gc=False):
     usage: UsageOfCompletion | UnsetType = UNSET  # what the failed request cost
 
 
-class CallOfCompletion(Struct, gc=False):
-    """A tool call of the answer."""
+class CallOfCompletion(Struct, tag="function", gc=False):
+    """A function call of the answer."""
 
     id: str
     function: CalledFunction
-    type: Literal["function"] = "function"
 
 
-class CustomCallOfCompletion(Struct, gc=False):
+class CustomCallOfCompletion(Struct, tag="custom", gc=False):
     """A call of a custom tool."""
 
     id: str
     custom: CalledCustom
-    type: Literal["custom"] = "custom"
 
 
 class CompletionMessage(Struct, kw_only=True, gc=False):
