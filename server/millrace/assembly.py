@@ -48,7 +48,7 @@ from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
-from millrace.types import Model, Price, Tier
+from millrace.types import Api, Model, Price, Tier
 from millrace.upstreams.attempt import HttpUpstream, UpstreamEndpoint
 from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
@@ -70,6 +70,7 @@ APIS: dict[str, ProviderApi] = {  # by the name of `upstream` in the settings
     "responses": RESPONSES,
     "anthropic": MESSAGES,
 }
+_API = {"openai": Api.CHAT, "responses": Api.RESPONSES, "anthropic": Api.MESSAGES}
 
 
 @asynccontextmanager
@@ -168,6 +169,18 @@ async def key_store(data_dir: str) -> AsyncIterator[KeyStore]:
         store = SqliteKeyStore(database)
         await database.ready()
         yield store
+    finally:
+        await asyncio.to_thread(database.close)
+
+
+@asynccontextmanager
+async def kept_ledger(data_dir: str) -> AsyncIterator[SqliteLedger]:
+    """Open the ledger that is kept in a folder; no server is needed, or disturbed."""
+    database = await asyncio.to_thread(SqliteDatabase, data_dir)
+    try:
+        ledger = SqliteLedger(database)
+        await database.ready()
+        yield ledger
     finally:
         await asyncio.to_thread(database.close)
 
@@ -385,6 +398,7 @@ def _model(tier: Tier, model: ModelSettings) -> Model:
         tier=tier,
         id=model.model,
         address=f"{model.upstream} {model.base_url}",
+        api=_API[model.upstream],
         price=_price(model.price),
         tier_prices={tier: _price(price) for tier, price in model.tier_prices.items()},
         context_window=model.context_window,

@@ -50,6 +50,7 @@ async def test_a_row_is_open_before_and_settled_after(store: Store) -> None:
         "key_id": "",
         "epoch": "",
         "booked_nanodollars": 0,
+        "session": "",
     }
 
 

@@ -183,7 +183,7 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
         "'image_url' is not supported; write text",
     ),
     (
-        {"messages": [CALLING | {"tool_calls": [{"id": "c", "type": "custom"}]}]},
+        {"messages": [CALLING | {"tool_calls": [{"id": "c", "type": "telepathy"}]}]},
         "messages[0].tool_calls[0].type",
         "write function",
     ),
@@ -206,7 +206,8 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ({"stop": ["x"] * 17}, "stop", "length <= 16"),
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "missing"),
     ({"response_format": {"type": "xml"}}, "response_format.type", "text, json_object, json_schema"),
-    ({"tools": [{"type": "custom"}]}, "tools[0].type", "not supported; write function"),
+    ({"tools": [{"type": "web_search"}]}, "tools[0].type", "not supported; write function, custom"),
+    ({"tools": [{"type": "custom"}]}, "tools[0].custom", "missing"),
     ({"tool_choice": "required"}, "tool_choice", "no tools"),
     (
         {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},

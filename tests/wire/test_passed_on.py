@@ -196,8 +196,13 @@ def test_what_is_passed_on_is_where_chat_completions_have_it(
 
 
 TOLD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
-    ({"truncation": "auto", "max_tool_calls": 3, "background": False}, ("truncation", "max_tool_calls")),
-    ({"include": ["file_search_call.results", "message.output_text.logprobs"]}, ("include[0]",)),
+    ({"truncation": "auto", "max_tool_calls": 3, "background": False}, ("max_tool_calls", "truncation")),
+    (
+        {"include": ["file_search_call.results", "message.output_text.logprobs"]},
+        ("include.file_search_call.results",),
+    ),
+    ({"client_metadata": {"session_id": "s"}}, ()),
+    ({"stream_options": {"include_obfuscation": True}}, ("stream_options",)),
     ({"include": ["reasoning.encrypted_content"], "reasoning": {"summary": "auto"}}, ()),
     ({"top_logprobs": 5}, ("top_logprobs",)),
     ({"truncation": "disabled", "include": [], "top_logprobs": 0, "stream_options": {}}, ()),
@@ -218,7 +223,7 @@ TOLD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ),
     (
         {"input": [{"type": "reasoning", "id": "r", "summary": [], "encrypted_content": "e"}, *RESPONSES["input"]]},
-        ("input[0].encrypted_content",),
+        ("encrypted reasoning",),
     ),
     (
         {
@@ -242,7 +247,8 @@ TOLD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 @pytest.mark.parametrize(("fields", "told"), TOLD)
 def test_what_has_no_place_is_told(fields: dict[str, Any], told: tuple[str, ...]) -> None:
     """Unless it asks for nothing; the ids of Millrace's own items need no word."""
-    assert read_create({"input": "?", **fields}, ()).not_passed_on == told
+    _, notes = sent(read_create({"input": "?", **fields}, ()))
+    assert notes == [f"without {name}" for name in told]
 
 
 def test_what_sdks_put_into_their_history_is_not_sent() -> None:

@@ -119,7 +119,8 @@ class Gate:
         if not head.authorizations and len(head.api_keys) == 1:
             return self.keyring.owner(head.api_keys[0].strip())
         if len(head.authorizations) != 1:
-            raise MillraceError("unauthorized", 'Authorization: send one header, "Authorization: Bearer mr_..."')
+            message = 'Authorization: send one header, "Authorization: Bearer mr_...", or else "x-api-key: mr_..."'
+            raise MillraceError("unauthorized", message)
         scheme, _, key = head.authorizations[0].partition(" ")
         if scheme.lower() != "bearer":
             raise MillraceError("unauthorized", 'Authorization: send it as "Bearer mr_..."')

@@ -137,10 +137,13 @@ def _advice(text: str, model: ModelSettings | EmbeddingsSettings) -> str:
     key = f"the key in {model.api_key_env}" if model.api_key_env else "its key: name its variable in api_key_env"
     is_simulated = "127.0.0.1:900" in model.base_url  # as in the shipped configuration
     simulated = f", for simulated models: {configuration.program()} simulate" if is_simulated else ""
+    other_api = ""
+    if isinstance(model, ModelSettings) and model.upstream == "responses":
+        other_api = '; if its server has no Responses API, write upstream = "openai"'
     cap = model.quirks.max_tokens_field if isinstance(model, ModelSettings) else None
     for pattern, advice in (
         (r"HTTP 40[13]", f"check {key}"),
-        (r"HTTP 404", f"check base_url ({model.base_url}; it often ends in /v1) and model ({model.model})"),
+        (r"HTTP 404", f"check base_url ({model.base_url}; it often ends in /v1) and model ({model.model}){other_api}"),
         (
             r"max_(completion_)?tokens",
             f"set max_tokens_field in quirks to the name it asks for, not {cap!r}",

@@ -12,10 +12,10 @@ from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import FailedWithUsage, MillraceError
 from millrace.funnel.facts import Ended, Fact, Revised, Routed
 from millrace.funnel.response_log import ResponseLog
-from millrace.types import Aside, CallPiece, OwnFields, Refusal, Request, Status, Thought
+from millrace.types import Aside, CallPiece, OwnFields, Refusal, Request, Status, Thought, ToolCall
 from millrace.wire import chunks
-from millrace.wire.chunks import CallDelta, Chunk, ChunkChoice, Delta, FunctionDelta, LastChunk
-from millrace.wire.completions import CalledFunction
+from millrace.wire.chunks import CallDelta, Chunk, ChunkChoice, CustomDelta, Delta, FunctionDelta, LastChunk
+from millrace.wire.completions import CalledCustom, CalledFunction
 from millrace.wire.responses import error_body
 
 _CUT: dict[str | None, chunks.ChatFinish] = {"max_output_tokens": "length", "content_filter": "content_filter"}
@@ -30,7 +30,7 @@ class CompletionProjection(Projection):
         self._include_usage = include_usage
         self._model = response.request.model  # the model that answers, as far as known
         self._is_open = False
-        self._calls: set[int] = set()  # indices of the calls sent so far
+        self._calls: dict[int, tuple[bool, str | None]] = {}  # by index: whether it is of a custom tool
 
     def _show_fact(self, fact: Fact) -> None:
         match fact:
@@ -59,12 +59,15 @@ class CompletionProjection(Projection):
                 self._add(chunks.with_own_fields(Delta(), aside.fields))
 
     def _call(self, piece: CallPiece) -> CallDelta:
-        if piece.index in self._calls:
-            delta = CallDelta(index=piece.index, function=FunctionDelta(arguments=piece.arguments))
-            return chunks.with_own_fields(delta, piece.own_fields)
-        self._calls.add(piece.index)
-        function = FunctionDelta(name=piece.name, arguments=piece.arguments)
-        delta = CallDelta(index=piece.index, id=piece.id, type="function", function=function)
+        is_custom, name = self._calls.get(piece.index, (piece.is_custom, piece.name))
+        delta = CallDelta(index=piece.index)
+        if piece.index not in self._calls:
+            self._calls[piece.index] = piece.is_custom, None
+            delta.id, delta.type = piece.id, "custom" if is_custom else "function"
+        if is_custom:
+            delta.custom = CustomDelta(name=name, input=piece.arguments)
+        else:
+            delta.function = FunctionDelta(name=name, arguments=piece.arguments)
         return chunks.with_own_fields(delta, piece.own_fields)
 
     def _open(self) -> None:
@@ -118,12 +121,7 @@ def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
     if not ended.accepted:
         raise FailedWithUsage(error_of(ended), chunks.usage_of_completion(ended.statement))
     answer = response.message()
-    calls = [
-        chunks.with_own_fields(
-            chunks.CallOfCompletion(call.id, CalledFunction(call.name, call.arguments)), call.own_fields
-        )
-        for call in answer.calls
-    ]
+    calls = [chunks.with_own_fields(_called(call), call.own_fields) for call in answer.calls]
     message = chunks.CompletionMessage(
         content=None if not answer.text and (calls or answer.refusal) else answer.text,
         refusal=answer.refusal or None,
@@ -145,6 +143,12 @@ def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
         metadata=metadata_of(request, ended),
         service_tier=service_tier_of(request, ended) or UNSET,
     )
+
+
+def _called(call: ToolCall) -> chunks.CallOfCompletion | chunks.CustomCallOfCompletion:
+    if call.is_custom:
+        return chunks.CustomCallOfCompletion(call.id, CalledCustom(call.name, call.arguments))
+    return chunks.CallOfCompletion(call.id, CalledFunction(call.name, call.arguments))
 
 
 def completion_id(request: Request) -> str:

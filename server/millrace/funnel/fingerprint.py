@@ -5,6 +5,7 @@ A long history is hashed once: each message becomes a digest, and both keys are 
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,11 @@ from millrace.types import (
 LONG = 4096  # characters; longer texts are not normalised, so two Unicode forms of one get different keys
 # Passed on, and without influence on the answer.
 _NOT_OF_THE_ANSWER = ("user", "safety_identifier", "prompt_cache_key", "service_tier", CACHE_CONTROL)
+# Parts of a system message that differ each time by design, by the name of the rule. Keys leave them out.
+DIFFERS_EACH_TIME = {
+    "billing header": re.compile(r"x-anthropic-billing-header:[^\n]*\s*"),  # Claude Code: who pays, and a checksum
+}
+_SHOWN = ("summary", "generate_summary")
 VERSION = 4  # part of every key; increase it when the meaning of a key changes
 LONGEST_QUESTION = 2000  # characters; a longer one is a document and hardly ever repeated
 
@@ -190,7 +196,11 @@ def _asked(messages: Sequence[Message]) -> int | None:
 
 
 def _turn(message: Message, *, trimmed: bool = False) -> bytes:
-    parts = [_nfc(part) if isinstance(part, str) else part for part in message.parts]
+    parts = [
+        _nfc(part) if isinstance(part, str) else part
+        for part in message.parts
+        if message.role != "system" or not _differs_each_time(part)
+    ]
     if trimmed and isinstance(first := parts[0], str):
         parts[0] = first.lstrip()
     if trimmed and isinstance(last := parts[-1], str):
@@ -226,6 +236,10 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
     )
 
 
+def _differs_each_time(part: Part) -> bool:
+    return isinstance(part, str) and any(rule.fullmatch(part) for rule in DIFFERS_EACH_TIME.values())
+
+
 def _own(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in _NOT_OF_THE_ANSWER}
 
@@ -237,8 +251,17 @@ def _extras(extras: Unread, api: Api = Api.CHAT) -> list[str]:
 
 
 def _native(native: Native | None) -> dict[str, Any]:
-    fields, headers = ({}, {}) if native is None else (_own(native.fields), native.headers)
+    fields, headers = ({}, {}) if native is None else (_asked_of(native.fields), native.headers)
     return {"native": [native and native.api, fields, headers]} if fields or headers else {}
+
+
+def _asked_of(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields without what asks for nothing that a cached answer lacks: how it is shown."""
+    asked = {name: value for name, value in _own(fields).items() if name != "include"}
+    if isinstance(reasoning := asked.pop("reasoning", None), dict):
+        reasoning = {name: value for name, value in reasoning.items() if name not in _SHOWN}
+        asked |= {"reasoning": reasoning} if reasoning else {}
+    return asked
 
 
 def _part(part: Part) -> tuple[str, str | bytes]:

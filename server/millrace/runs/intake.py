@@ -17,7 +17,7 @@ from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import form
 from millrace.funnel.offload import in_thread_if_long
-from millrace.funnel.routing import choice
+from millrace.funnel.routing import choice, pins
 from millrace.memory import Hold
 from millrace.ports import Backlog, Clock, Limiter, SchemaValidator
 from millrace.principal import Principal
@@ -156,6 +156,7 @@ class Intake:
             request = replace(request, prompt=prompt, session=session or request.session)
         if refers or request.previous_response_id is not None:  # now all messages are there
             request = replace(request, prompt=settled(request.prompt, items.TOOL_CHOICE))
+        pins.check_able(request, self._catalog)
         if unchecked := await form.unchecked(request, self._schemas):
             request = replace(request, unchecked=unchecked)
         return await self._completed(request)

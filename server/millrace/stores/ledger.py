@@ -10,7 +10,7 @@ from typing import Any
 
 from millrace.pricing import NANODOLLAR
 from millrace.stores.database import SqliteDatabase
-from millrace.types import Charge, Entry
+from millrace.types import Charge, Entry, SessionBill
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -59,6 +59,12 @@ FROM entries WHERE key_id != '' AND opened_at >= ? AND opened_at < ? AND epoch I
 """
 _KILL = "UPDATE entries SET status = 'killed', estimated = 1 WHERE status = 'open' AND epoch NOT IN ({living})"
 _FIRST_OPEN = "SELECT min(opened_at) FROM entries WHERE status = 'open' AND epoch IN ({living})"
+_SESSIONS = """
+SELECT session, tenant, min(opened_at), max(opened_at), count(*), sum(input_tokens), sum(cached_input_tokens),
+    sum(output_tokens), sum(cost_nanodollars), sum(saved_nanodollars)
+FROM entries WHERE session != '' AND opened_at >= ? AND status != 'open'
+GROUP BY tenant, session ORDER BY max(opened_at) DESC LIMIT ?
+"""
 _COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
     " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars,"
@@ -105,6 +111,35 @@ class SqliteLedger:
         query = _FIRST_OPEN.format(living=_question_marks(living))
         ((found,),) = await self._scan(query, *living)
         return None if found is None else float(found)
+
+    async def sessions(self, opened_at: float, most: int) -> list[SessionBill]:
+        """Return the bills of the latest sessions, of their requests that were opened since then (Unix seconds)."""
+        return [
+            SessionBill(
+                session=session,
+                tenant=tenant,
+                began_at=began_at,
+                last_at=last_at,
+                requests=requests,
+                input_tokens=input_tokens,
+                cached_input_tokens=cached,
+                output_tokens=output_tokens,
+                cost=cost * NANODOLLAR,
+                saved=saved * NANODOLLAR,
+            )
+            for (
+                session,
+                tenant,
+                began_at,
+                last_at,
+                requests,
+                input_tokens,
+                cached,
+                output_tokens,
+                cost,
+                saved,
+            ) in await self._scan(_SESSIONS, opened_at, most)
+        ]
 
     async def spent_since(self, opened_at: float, before: float = math.inf, living: Collection[str] = ()) -> Spent:
         """Return dollars by key, of requests that were opened from `opened_at` to `before` (Unix seconds).

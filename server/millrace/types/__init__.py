@@ -43,7 +43,7 @@ from millrace.types.conversation import (
     refusal_of,
 )
 from millrace.types.model import STANDARD_TIERS, Model, Price, Tier
-from millrace.types.money import EMBEDDINGS, Charge, Entry, Outcome, Statement, Status
+from millrace.types.money import EMBEDDINGS, Charge, Entry, Outcome, SessionBill, Statement, Status
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
 from millrace.types.scored import Scored, joined, scores_of, scores_size
 from millrace.types.tool_choice import ToolChoice
@@ -87,6 +87,7 @@ __all__ = [
     "Sealed",
     "SemanticHit",
     "SemanticMiss",
+    "SessionBill",
     "Source",
     "Statement",
     "Status",

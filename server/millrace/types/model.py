@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
+from millrace.types.conversation import Api
+
 # Names of the tier that every model has, and of what leaves the choice to the provider.
 STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "standard_only", "on_demand"})
 
@@ -43,6 +45,7 @@ class Model:
     tier: Tier
     id: str  # the provider's name for it
     address: str  # of the server that runs it; a part of cache keys
+    api: Api = Api.CHAT
     price: Price  # of the standard service tier
     context_window: int  # tokens
     max_output_tokens: int | None = None  # the operator's cap of an answer; None: no cap

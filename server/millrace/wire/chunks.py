@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from millrace.errors import FailedWithUsage, MillraceError
 from millrace.types import Scored, Statement
-from millrace.wire.completions import CalledFunction
+from millrace.wire.completions import CalledCustom, CalledFunction
 from millrace.wire.responses import KEEP_ALIVE, Attempt, ErrorBody, InputDetails, OutputDetails, error_body, usage_body
 
 ChatFinish = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -26,13 +26,21 @@ class FunctionDelta(Struct, omit_defaults=True, gc=False):
     arguments: str | None = None
 
 
+class CustomDelta(Struct, omit_defaults=True, gc=False):
+    """The same of a custom tool's call, whose `input` is any text."""
+
+    name: str | None = None
+    input: str | None = None
+
+
 class CallDelta(Struct, omit_defaults=True, gc=False):
     """A piece of a tool call. `id` and `type` come with the first piece."""
 
     index: int
     id: str | None = None
-    type: Literal["function"] | None = None
+    type: Literal["function", "custom"] | None = None
     function: FunctionDelta | None = None
+    custom: CustomDelta | None = None
 
 
 class Delta(Struct, omit_defaults=True, gc=False):
@@ -101,12 +109,18 @@ class Broken(Struct, gc=False):
     usage: UsageOfCompletion | UnsetType = UNSET  # what the failed request cost
 
 
-class CallOfCompletion(Struct, gc=False):
-    """A tool call of the answer."""
+class CallOfCompletion(Struct, tag="function", gc=False):
+    """A function call of the answer."""
 
     id: str
     function: CalledFunction
-    type: Literal["function"] = "function"
+
+
+class CustomCallOfCompletion(Struct, tag="custom", gc=False):
+    """A call of a custom tool."""
+
+    id: str
+    custom: CalledCustom
 
 
 class CompletionMessage(Struct, kw_only=True, gc=False):
@@ -116,7 +130,7 @@ class CompletionMessage(Struct, kw_only=True, gc=False):
     content: str | None
     refusal: str | None = None
     reasoning_content: str | UnsetType = UNSET
-    tool_calls: list[CallOfCompletion] | UnsetType = UNSET
+    tool_calls: list[CallOfCompletion | CustomCallOfCompletion] | UnsetType = UNSET
 
 
 class CompletionChoice(Struct, gc=False):

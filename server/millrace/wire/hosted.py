@@ -4,7 +4,7 @@ The provider runs most of them. Nothing in them is read here: they go to a provi
 are left out for any other.
 """
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 
 
 class HostedTool(Struct):
@@ -93,9 +93,7 @@ AnyHostedTool = (
 
 
 class HostedItem(Struct, gc=False):
-    """An item that only the Responses API has. Its other fields are not read."""
-
-    id: str | UnsetType | None = UNSET
+    """An item that only the Responses API has. Its fields are not read."""
 
 
 class AnswerItem(HostedItem, gc=False):

@@ -31,6 +31,7 @@ from millrace.types import (
     Strategy,
 )
 from millrace.wire import items, limits, turns
+from millrace.wire.hosted import HostedTool
 from millrace.wire.items import MAX_ID, Id, Item
 from millrace.wire.options import MAX_TOKENS, GivenOptions, Metadata, Options, echoed, read_metadata
 from millrace.wire.passed_on import by_index, is_absent, passed_on, told, unread
@@ -301,7 +302,10 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
     logprobs = LOGPROBS in (body.include or ())
     lost += [("top_logprobs",)] if body.top_logprobs and not logprobs else []
     left = [(path, value) for path, value in unread(fields, body) if len(path) > 1]
-    lost += [path for path, _ in left if path[0] not in ("input", "tools", "tool_choice", "reasoning")]
+    elsewhere = {"input", "tools", "reasoning"} | (
+        {"tool_choice"} if isinstance(body.tool_choice, HostedTool) else set()
+    )
+    lost += [path for path, _ in left if path[0] not in elsewhere]
     extras, unplaced = items.extras_of(body.input, by_index(left, "input"))
     lost += unplaced
     continued = body.previous_response_id is not None
@@ -345,7 +349,7 @@ def _native(fields: dict[str, Any]) -> dict[str, Any]:
     """Return what only a provider with this API understands."""
     native = {name: fields[name] for name in (*NATIVE, "include") if not is_absent(fields.get(name))}
     given = fields.get("reasoning") or {}
-    reasoning = {name: value for name, value in given.items() if name != "effort" and not is_absent(value)}
+    reasoning = {name: value for name, value in given.items() if name != "effort" and value is not None}
     return native | ({"reasoning": reasoning} if reasoning else {})
 
 

@@ -197,7 +197,9 @@ def _fitting(choice: ToolChoice, tools: Sequence[Tool], path: str) -> ToolChoice
         return choice
     allowed: list[ToolKey] = []
     for index, (namespace, name) in enumerate(choice.allowed):
-        found = [*_found(namespace, name, offered)] if name else [key for key in offered if key[0] == namespace]
+        found = [*_found(namespace, name, offered)]
+        if not name:
+            found = [tool.key for tool in tools if tool.namespace == namespace]
         if not found:
             at = f"tool_choice.tools[{index}]"
             raise invalid(at, f"{at}: {(name or namespace)[:40]!r} is not one of the tools; name those that you send")

@@ -33,7 +33,8 @@ class _AssistantTurn:
 
     def __init__(self) -> None:
         self.pieces: list[Message] = []
-        self.has_output = False  # text, a refusal, a call, or what the provider did
+        self.has_output = False  # text, a refusal or a call
+        self.has_sealed = False
         self.has_calls = False
 
     def add(self, piece: Message) -> bool:
@@ -47,12 +48,12 @@ class _AssistantTurn:
             return False
         self.pieces.append(piece)
         self.has_calls = self.has_calls or bool(piece.calls)
-        has_done = any(not one.is_thought for one in piece.sealed)
-        self.has_output = self.has_output or has_done or bool(piece.parts or piece.calls or piece.refusal)
+        self.has_sealed = self.has_sealed or bool(piece.sealed)
+        self.has_output = self.has_output or bool(piece.parts or piece.calls or piece.refusal)
         return True
 
     def messages(self) -> tuple[Message, ...]:
-        """Return the turn as one message, or none if it has no output."""
+        """Return the turn as one message, or none if it has nothing that a provider wants back."""
         message = Message(
             role="assistant",
             parts=tuple(part for piece in self.pieces for part in piece.parts),
@@ -62,7 +63,7 @@ class _AssistantTurn:
             refusal="".join(piece.refusal for piece in self.pieces),
             sealed=tuple(self._sealed()),
         ).with_unread(tuple(self._extras()))
-        return (message,) if self.has_output else ()
+        return (message,) if self.has_output or self.has_sealed else ()
 
     def _sealed(self) -> Iterator[Sealed]:
         """Yield all sealed blocks in order. One without a type stands for an item that is a piece of its own."""

@@ -325,8 +325,14 @@ SILENCES: dict[str, tuple[bytes, str]] = {  # what was said before, and whose pa
 }
 
 
-@pytest.mark.parametrize("silence", SILENCES)
-@pytest.mark.parametrize("kept_open_by", [b": ping\n\n", event(type="keepalive", sequence_number=3)])
+COMMENT, KEEPALIVE = b": ping\n\n", event(type="keepalive", sequence_number=3)
+
+
+@pytest.mark.parametrize(
+    ("silence", "kept_open_by"),
+    [(silence, COMMENT) for silence in SILENCES]
+    + [(silence, KEEPALIVE) for silence in SILENCES if not silence.startswith("while")],
+)
 async def test_silence_is_ended_by_the_sweep(silence: str, kept_open_by: bytes) -> None:
     """What only keeps the connection open is silence too. Without the terminal no answer is whole."""
     said, patience = SILENCES[silence]
@@ -351,18 +357,29 @@ async def test_silence_is_ended_by_the_sweep(silence: str, kept_open_by: bytes) 
         await until(provider.lines[0].is_closing)
 
 
-async def test_work_of_the_provider_is_no_silence() -> None:
-    """A tool that it runs tells how far it is."""
+@pytest.mark.parametrize(
+    ("begun", "tells"),
+    [
+        (STREAM[0], event(type="response.code_interpreter_call.interpreting", item_id="ci", output_index=0)),
+        (THINKS, KEEPALIVE),
+        (SEARCHES, KEEPALIVE),
+    ],
+    ids=["a tool", "reasoning", "a search"],
+)
+async def test_work_of_the_provider_is_no_silence(begun: bytes, tells: bytes) -> None:
+    """A tool that it runs tells how far it is; while the model thinks, that it is there is enough."""
     at_work = asyncio.Event()
 
     async def script(writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD + body(STREAM[0]))
+        writer.write(HEAD + body(begun))
         await at_work.wait()
-        writer.write(body(event(type="response.code_interpreter_call.interpreting", item_id="ci", output_index=0)))
+        writer.write(body(tells))
 
     async with scripted_provider(script, api=RESPONSES) as provider:
         attempt = provider.upstream.open(CALL)
-        await until(lambda: len(provider.requests) == 1)
+        await until(
+            lambda: len(provider.requests) == 1 and bool(attempt.parts or attempt.asides) == (begun != STREAM[0])
+        )
         provider.now += 59
         at_work.set()
         await until(lambda: attempt.last_event_at == provider.now)

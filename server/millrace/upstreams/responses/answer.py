@@ -121,7 +121,7 @@ class ResponsesReader:
             taker(self, event, deltas, placed)
         elif event.type is None or event.type == "error" or isinstance(data, ErrorEvent):
             self._take_error(data)
-        elif event.type.startswith(_PROGRESS):
+        elif event.type.startswith(_PROGRESS) or (event.type == "keepalive" and self._silent):
             self.heard += 1
 
     def end(self, deltas: list[str], placed: list[Placed]) -> Finish:
