@@ -308,7 +308,7 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
         extras=passed | named_extras(body) | _extras(body),
     )
     kind = "custom" if isinstance(body.tool_choice, ChosenCustom) else "function"
-    prompt = settled(prompt, f"tool_choice.{kind}.name")
+    prompt = settled(prompt, f"tool_choice.{kind}.name", "tool_choice.allowed_tools.tools")
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
     return create(body, prompt, checks, PATHS, include_usage=include_usage, store=body.store, not_passed_on=told(lost))
 

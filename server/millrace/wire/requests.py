@@ -331,7 +331,7 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
         extras=passed | named_extras(body) | (logprobs_of(body.top_logprobs) if logprobs else {}),
     )
     if not continued and not turns.has_references(messages):  # else other messages may bring tools
-        prompt = settled(prompt, items.TOOL_CHOICE)
+        prompt = settled(prompt)
     return create(
         body,
         prompt,
