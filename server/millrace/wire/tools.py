@@ -175,9 +175,11 @@ def settled(prompt: Prompt, path: str = "tool_choice.name", allowed_at: str = "t
     """
     prompt = prompt.with_tools_of_messages()
     choice = prompt.tool_choice and _fitting(prompt.tool_choice, prompt.tools, path, allowed_at)
+    parallel = prompt.parallel_tool_calls
     if not prompt.tools:  # providers refuse fields about tools without tools
-        return replace(prompt, tool_choice=None, parallel_tool_calls=None)
-    return prompt if choice == prompt.tool_choice else replace(prompt, tool_choice=choice)
+        choice = parallel = None
+    is_settled = (choice, parallel) == (prompt.tool_choice, prompt.parallel_tool_calls)
+    return prompt if is_settled else replace(prompt, tool_choice=choice, parallel_tool_calls=parallel)
 
 
 def _fitting(choice: ToolChoice, tools: Sequence[Tool], path: str, allowed_at: str) -> ToolChoice:
