@@ -142,20 +142,27 @@ def test_reasoning_and_tool_calls_are_output(store: Store) -> None:
     assert charge.usage.estimated
 
 
+EARLIEST = """
+CREATE TABLE entries (
+    request_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, opened_at REAL NOT NULL, status TEXT NOT NULL, source TEXT,
+    cache TEXT NOT NULL, strategy TEXT NOT NULL, failed_check TEXT, code TEXT, input_tokens INTEGER NOT NULL,
+    cached_input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, reasoning_tokens INTEGER NOT NULL,
+    estimated INTEGER NOT NULL, cost_nanodollars INTEGER NOT NULL, saved_nanodollars INTEGER NOT NULL, ttft_ms REAL,
+    latency_ms REAL NOT NULL, calls TEXT NOT NULL
+) STRICT
+"""
+OLD = """
+INSERT INTO entries VALUES (
+    'old', 't', 1, 'completed', 'small', 'miss', 'auto', NULL, NULL, 1, 0, 1, 0, 0, 5, 0, NULL, 1, '[]'
+)
+"""
+
+
 async def test_the_ledger_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     """Its rows belong to no session. What it lacks is added, in the order of the versions."""
     with closing(sqlite3.connect(tmp_path / FILE)) as earlier:
-        earlier.execute(
-            "CREATE TABLE entries (request_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, opened_at REAL NOT NULL,"
-            " status TEXT NOT NULL, source TEXT, cache TEXT NOT NULL, strategy TEXT NOT NULL, failed_check TEXT,"
-            " code TEXT, input_tokens INTEGER NOT NULL, cached_input_tokens INTEGER NOT NULL,"
-            " output_tokens INTEGER NOT NULL, reasoning_tokens INTEGER NOT NULL, estimated INTEGER NOT NULL, cost_nanodollars INTEGER NOT NULL,"
-            " saved_nanodollars INTEGER NOT NULL, ttft_ms REAL, latency_ms REAL NOT NULL, calls TEXT NOT NULL) STRICT"
-        )
-        earlier.execute(
-            "INSERT INTO entries VALUES ('old', 't', 1, 'completed', 'small', 'miss', 'auto', NULL, NULL, 1, 0, 1, 0,"
-            " 0, 5, 0, NULL, 1, '[]')"
-        )
+        earlier.execute(EARLIEST)
+        earlier.execute(OLD)
         earlier.commit()
     store = Store(str(tmp_path))
     settle(store.bill(replace(REQUEST, session="ses_1")))
