@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -358,6 +359,36 @@ def test_a_stream_that_is_cut_anywhere_is_never_whole() -> None:
             read(CUT[:at])
         assert raised.value.code in ("upstream_truncated", "upstream_error")
     assert read(CUT[:end])[2].reason is FinishReason.TOOL_CALLS
+
+
+STREAMS = 500
+
+
+def written_at_random(random: Random) -> bytes:
+    """Return a stream of blocks of every kind, ended in any way."""
+    kinds = (
+        lambda: [wire.text("Wörter 🌊 " * random.randint(1, 9))],
+        lambda: [wire.thinking("Hm ö. " * random.randint(0, 9))],
+        lambda: [wire.redacted()],
+        lambda: [wire.tool_use("f", {"city": "Zürich " * random.randint(0, 5)})],
+        lambda: [*wire.server_tool_use("web_search", {"query": "rivers"})],
+        lambda: [CITED],
+    )
+    content = [block for _ in range(random.randint(1, 5)) for block in random.choice(kinds)()]
+    return stream(*content, stop_reason=random.choice(STOPS)[0], pings=random.random() < 0.5)
+
+
+def test_hundreds_of_streams_that_are_cut_anywhere_are_never_whole() -> None:
+    """At some bytes each, and at the end of every event; and whole ones are."""
+    for seed in range(STREAMS):
+        random = Random(seed)
+        raw = written_at_random(random)
+        end = raw.rindex(b"}") + 1
+        ends = [at for at in range(end) if raw.startswith(b"\n\n", at)]
+        for at in (*ends, *(random.randrange(end) for _ in range(10))):
+            with pytest.raises(UpstreamError):
+                read(raw[:at])
+        assert read(raw, random.choice([5, 100, 10**6]))[2].stop is not None
 
 
 async def test_a_socket_that_is_cut_says_so() -> None:
