@@ -38,6 +38,12 @@ class CacheCreation(Struct, gc=False):
     ephemeral_1h_input_tokens: int
 
 
+class OutputTokens(Struct, gc=False):
+    """Output tokens that the model has spent on thinking."""
+
+    thinking_tokens: int
+
+
 class MessageUsage(Struct, kw_only=True, gc=False):
     """Tokens of the answer shown, and dollars of the whole bill, which is the sum of the attempts.
 
@@ -50,6 +56,7 @@ class MessageUsage(Struct, kw_only=True, gc=False):
     cache_read_input_tokens: int = 0
     cache_creation: CacheCreation | UnsetType = UNSET  # if any were written
     output_tokens: int
+    output_tokens_details: OutputTokens | UnsetType = UNSET  # if the model has thought
     service_tier: str | UnsetType = UNSET  # that the provider used
     cost_usd: float | UnsetType = UNSET
     saved_usd: float | UnsetType = UNSET
@@ -69,6 +76,9 @@ class WholeMessage(Struct, kw_only=True, gc=False):
     content: list[dict[str, Any]]
     stop_reason: str | None = None
     stop_sequence: str | None = None
+    stop_details: Any = UNSET  # what a model of this API says besides, as the next two
+    container: Any = UNSET
+    context_management: Any = UNSET
     usage: MessageUsage
     metadata: dict[str, str] | UnsetType = UNSET  # the request's, and the `millrace.*` keys
 
@@ -134,6 +144,8 @@ class Stopped(Struct, gc=False):
 
     stop_reason: str
     stop_sequence: str | None = None
+    stop_details: Any = UNSET  # what a model of this API says besides
+    container: Any = UNSET
 
 
 class MessageDelta(Struct, tag="message_delta", kw_only=True, gc=False):
@@ -142,6 +154,7 @@ class MessageDelta(Struct, tag="message_delta", kw_only=True, gc=False):
     delta: Stopped
     usage: MessageUsage
     metadata: dict[str, str]  # the request's, and the `millrace.*` keys
+    context_management: Any = UNSET  # what a model of this API says besides
 
 
 class MessageStop(Struct, tag="message_stop", gc=False):
@@ -235,6 +248,7 @@ def usage_of_message(statement: Statement, service_tier: str = "") -> MessageUsa
         cache_creation_input_tokens=written,
         cache_creation=CacheCreation(written - for_an_hour, for_an_hour) if written else UNSET,
         output_tokens=usage.output_tokens,
+        output_tokens_details=OutputTokens(usage.reasoning_tokens) if usage.reasoning_tokens else UNSET,
         service_tier=service_tier or UNSET,
         cost_usd=body.cost_usd,
         saved_usd=body.saved_usd,
