@@ -24,7 +24,7 @@ SESSIONS = {
     path.stem: json.loads(path.read_text("utf-8")) for path in (REPOSITORY / "tests/support/agents").glob("*.json")
 }
 OVER_WEBSOCKET = sorted(name for name in SESSIONS if name.endswith("-ws"))
-OVER_HTTP = sorted(name for name in SESSIONS if not name.endswith("-ws"))
+OVER_HTTP = sorted(name for name in SESSIONS if not name.endswith(("-ws", "-messages")))
 OF_A_HOP = ("connection", "upgrade", "sec-", "accept", "content-", "user-agent", "host")
 CALLS, OUTPUTS = ("function_call", "custom_tool_call"), ("function_call_output", "custom_tool_call_output")
 

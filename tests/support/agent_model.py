@@ -26,7 +26,9 @@ class AgentModel:
         body = await request.json()
         self.bodies.append(body)
         wanted = self.next.popleft() if self.next else []
-        deltas: list[dict[str, Any]] = [{"content": TEXT}] if not wanted else []
+        form = (body.get("response_format") or {}).get("json_schema")
+        words = TEXT if form is None else json.dumps(minimal(form["schema"]))
+        deltas: list[dict[str, Any]] = [{"content": words}] if not wanted else []
         for index, kind in enumerate(wanted):
             functions = (tool["function"] for tool in body["tools"])
             function = next(one for one in functions if _is_custom(one) == (kind == "custom"))

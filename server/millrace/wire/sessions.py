@@ -37,7 +37,7 @@ def _of_user(user_id: Any) -> Any:
     try:
         return _get(msgspec.json.decode(user_id), "session_id")
     except (msgspec.DecodeError, RecursionError):
-        return user_id.rpartition("session_")[2]
+        return user_id.rpartition("session_")[2] or user_id
 
 
 def _get(given: Any, name: str) -> Any:
