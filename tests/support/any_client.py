@@ -127,7 +127,8 @@ class Chat:
             pairs = zip(before.call_ids, asked.results, strict=True)
             messages += [{"role": "tool", "tool_call_id": id_, "content": result} for id_, result in pairs]
             messages += [] if asked.results else [{"role": "user", "content": "Go on."}]
-        body: Fields = {"messages": messages, "max_completion_tokens": 500, "stream_options": {"include_usage": True}}
+        body: Fields = {"messages": messages, "store": False, "max_completion_tokens": 500}
+        body["stream_options"] = {"include_usage": True}
         if asked.has_tool:
             body["tools"] = [{"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}]
         if asked.has_schema:
