@@ -28,6 +28,7 @@ DROPPABLE = (
 )
 SAMPLING = ("temperature", "top_p", "top_k")  # newer models of the Messages API refuse these
 _OF_MESSAGES_API = (*SAMPLING, "effort")
+SIGNED_THINKING = "signed thinking"  # in histories of that API
 ALL = frozenset({"*"})
 
 

@@ -27,7 +27,7 @@ from millrace.types.tool_choice import ToolChoice
 from millrace.upstreams.messages import body as messages
 from millrace.upstreams.messages.api import MESSAGES, VERSION
 from millrace.upstreams.messages.body import MOST_OUTPUT
-from millrace.upstreams.quirks import Quirks, Thinking
+from millrace.upstreams.quirks import Quirks
 from tests.support.messages_server import check
 from tests.support.messages_wire import redacted, thinking
 from tests.support.provider import MODEL
@@ -210,6 +210,20 @@ def test_what_is_no_text(name: str) -> None:
     assert found["content"] == [block]
 
 
+def test_what_a_client_of_this_api_says_within_blocks_is_at_its_place() -> None:
+    """However deep; where there is no such place, it has none."""
+    part = Media(kind="file", fields={"file_url": "https://files.example/1.pdf"})
+    extras = (
+        (("content", 1, "citations"), {"enabled": True}),
+        (("content", 1, "source", "x"), 1),
+        (("content", 1, "y", "z"), 2),
+    )
+    asked = Message(role="user", parts=("", part)).with_unread(extras, Api.MESSAGES)
+    ((_, (block,)),) = turns(asked)
+    assert (block["citations"], block["source"]["x"]) == ({"enabled": True}, 1)
+    assert "y" not in block
+
+
 def test_a_recording_is_refused_with_what_to_do() -> None:
     """The API hears nothing."""
     part = Media(kind="audio", fields={"data": "x", "format": "wav"})
@@ -336,63 +350,6 @@ def test_a_format() -> None:
     fields, notes = sent(format=Format(kind="json_object"))
     assert "output_config" not in fields
     assert notes == ["without response_format json_object"]
-
-
-EFFORTS: list[tuple[str, dict[str, Any], Any, str, list[str]]] = [
-    ("high", {}, {"type": "adaptive", "display": "summarized"}, "high", []),
-    ("minimal", {}, {"type": "adaptive", "display": "summarized"}, "low", []),
-    ("none", {}, None, "low", []),
-    ("high", {"quirks": Quirks(thinking=Thinking.BUDGET)}, {"type": "enabled", "budget_tokens": 16_384}, "high", []),
-    (
-        "high",
-        {"quirks": Quirks(thinking=Thinking.BUDGET), "max_output_tokens": 2000},
-        {"type": "enabled", "budget_tokens": 1999},
-        "high",
-        [],
-    ),
-    (
-        "high",
-        {"quirks": Quirks(thinking=Thinking.BUDGET), "max_output_tokens": 500},
-        None,
-        "high",
-        ["without thinking: max_tokens leaves no room for it"],
-    ),
-    (
-        "low",
-        {"tools": (WEATHER,), "tool_choice": ToolChoice("required")},
-        None,
-        "low",
-        ["without thinking: a tool must be called"],
-    ),
-    (
-        "low",
-        {"temperature": 0.2, "top_p": 0.9},
-        {"type": "adaptive", "display": "summarized"},
-        "low",
-        ["without temperature: the model thinks", "without top_p: the model thinks"],
-    ),
-]
-
-
-@pytest.mark.parametrize(("effort", "prompt", "thinks", "told", "notes"), EFFORTS)
-def test_thinking_from_an_effort(effort: str, prompt: dict[str, Any], thinks: Any, told: str, notes: list[str]) -> None:
-    """In the words that the model takes, and not where the API refuses it."""
-    fields, said = sent(reasoning_effort=effort, **prompt)
-    assert fields.get("thinking") == thinks
-    assert fields["output_config"] == {"effort": told}
-    assert said == notes
-
-
-def test_a_budget_of_thinking_needs_a_thought_to_go_on_from() -> None:
-    """The API refuses it after a call that another model has made."""
-    result = Message(role="tool", parts=("21",), call_id="toolu_1")
-    budget = Quirks(thinking=Thinking.BUDGET)
-    fields, notes = sent(ASKED, CALLED, result, tools=(WEATHER,), reasoning_effort="low", quirks=budget)
-    assert "thinking" not in fields
-    assert notes == ["without thinking: the last answer has none that could be continued"]
-    thought = replace(CALLED, sealed=(sealed(thinking("Hm.")),))
-    fields, _ = sent(ASKED, thought, result, tools=(WEATHER,), reasoning_effort="low", quirks=budget)
-    assert fields["thinking"] == {"type": "enabled", "budget_tokens": 2048}
 
 
 def test_who_speaks_this_api_is_not_corrected() -> None:

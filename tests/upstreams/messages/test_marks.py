@@ -59,6 +59,11 @@ GIVEN: dict[str, tuple[tuple[Message, ...], dict[str, Any], list[str]]] = {
         {},
         ["0.0"],
     ),
+    "of a whole message": (
+        (SYSTEM, ASKED.with_unread(((("cache_control",), MARK),)), SAID, ASKED),
+        {},
+        ["0.0"],
+    ),
     "beside a result": (
         (ASKED, CALLED, RESULT.with_unread(((("cache_control",), MARK),), Api.MESSAGES)),
         {"tools": (WEATHER,)},

@@ -229,15 +229,19 @@ def test_a_change_is_told_and_applied() -> None:
     assert not Change("with max_tokens 11").is_of_the_provider
 
 
-async def test_the_scripted_server_refuses_a_thought_that_has_changed() -> None:
-    """As the real one does: by its signature."""
+async def test_a_thought_of_another_model_is_left_out_once_it_is_refused() -> None:
+    """The API checks it by its signature. It is not remembered: other histories have thoughts of this model."""
     changed = Sealed(api=Api.MESSAGES, fields=wire.thinking("Hm.") | {"thinking": "Hm!"})
     call = ToolCall(id="toolu_1", name="f", arguments="{}")
     asked = (
         ASKED,
-        Message(role="assistant", calls=(call,), sealed=(changed,)),
+        Message(role="assistant", calls=(call,), reasoning="Hm!", sealed=(changed,)),
         Message(role="tool", parts=("21",), call_id="toolu_1"),
     )
     async with messaging(always(wire.text("Hi"))) as server, upstream_of(server) as upstream:
-        with pytest.raises(UpstreamError, match="Invalid `signature`"):
-            await upstream.open(call_of(*asked)).done
+        attempt = upstream.open(call_of(*asked))
+        await attempt.done
+        assert "without signed thinking" in attempt.notes
+        assert upstream.learned.quirks(0.0)[0] == Quirks()
+    assert server.refused == ["messages.1.content.0: Invalid `signature` in `thinking` block"]
+    assert [block["type"] for block in server.asked[0]["messages"][1]["content"]] == ["tool_use"]

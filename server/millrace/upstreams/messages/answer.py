@@ -19,6 +19,7 @@ from millrace.upstreams.sent_tools import SentTools
 from millrace.upstreams.sse import ErrorEvent
 from millrace.upstreams.usage import UsageReader
 
+_WINDOWS = 2  # that a count may be at most: the API counts in tokens of its own, which are shorter
 _CUT = ("max_tokens", "model_context_window_exceeded")
 _EVENTS = ("content_block_start", "content_block_stop", "message_start", "message_delta", "message_stop", "ping")
 
@@ -32,7 +33,7 @@ class MessagesReader:
         self.has_scores = False  # the API has none
         self.notes: tuple[str, ...] = ()
         self._model = call.model.id
-        self._context_window = call.model.context_window
+        self._most = _WINDOWS * call.model.context_window
         self._refusals = refusals
         self._has_tools = bool(call.prompt.tools)
         self._tools = SentTools(call.prompt.tools)
@@ -63,12 +64,12 @@ class MessagesReader:
     @property
     def usage(self) -> Usage | None:
         """What has been reported so far, once the output has been."""
-        return self._usage.read(self._context_window, is_empty=not self.heard) if self._is_counted else None
+        return self._usage.read(self._most, is_empty=not self.heard) if self._is_counted else None
 
     @property
     def input_usage(self) -> Usage | None:
         """The same, as soon as the input has been reported."""
-        return self._usage.read(self._context_window, is_empty=True)
+        return self._usage.read(self._most, is_empty=True)
 
     @property
     def service_tier(self) -> str:

@@ -39,7 +39,7 @@ def request(call: Call, quirks: Quirks) -> tuple[Fields, bytes, list[str]]:
 def _fields(call: Call, quirks: Quirks) -> tuple[Fields, list[str]]:
     prompt = call.prompt
     tools = SentTools(prompt.tools, prompt.tool_choice)
-    turns = Turns(prompt.sent, tools, system_turns=quirks.system_turns)
+    turns = Turns(prompt.sent, tools, quirks)
     given, lost = _given(call)
     lost += turns.lost + foreign.left_out(prompt, Api.MESSAGES)
     most = call.sent_cap or min(call.most, MOST_OUTPUT)

@@ -4,13 +4,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from millrace.upstreams.quirks import DROPPABLE, SAMPLING, Change, is_meant
+from millrace.upstreams.quirks import DROPPABLE, SAMPLING, SIGNED_THINKING, Change, is_meant
 
 # The words of a refusal, and what mends it.
 _MENDED = (
     (re.compile(r"adaptive thinking is not supported|thinking\.adaptive"), "with thinking.budget_tokens"),
     (re.compile(r"thinking\.type\.enabled\W+is not supported|thinking\.enabled"), "with adaptive thinking"),
     (re.compile(r"not support the effort parameter|output_config\.effort|does not support effort"), "without effort"),
+    (re.compile(r"[Ii]nvalid `?signature`? in `?thinking"), f"without {SIGNED_THINKING}"),
     (re.compile(r"role\W+system\W+is not supported|messages\.\d+\.role|unexpected role"), "with system as user"),
 )
 _LIMIT = re.compile(r"max_tokens: \d+ > (\d+), which is the maximum")

@@ -2,13 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from millrace.types import CACHE_CONTROL, Api, Media, Message, Path, Sealed, ToolCall, Unread
 from millrace.upstreams.messages.media import source_of
+from millrace.upstreams.quirks import SIGNED_THINKING, Quirks
 from millrace.upstreams.sent_tools import SentTools
 
 Fields = dict[str, Any]
@@ -23,14 +24,14 @@ class Turns:
     Blocks that the API would refuse, because they are empty, are left out.
     """
 
-    __slots__ = ("_system_turns", "_tools", "lost", "system", "turns")
+    __slots__ = ("_quirks", "_tools", "lost", "system", "turns")
 
-    def __init__(self, messages: Sequence[Message], tools: SentTools, *, system_turns: bool) -> None:
+    def __init__(self, messages: Sequence[Message], tools: SentTools, quirks: Quirks) -> None:
         self.system: list[Fields] = []
         self.turns: list[Fields] = []
         self.lost: list[str] = []
         self._tools = tools
-        self._system_turns = system_turns  # whether the model takes instructions between turns
+        self._quirks = quirks
         first = next((at for at, message in enumerate(messages) if message.role != "system"), len(messages))
         if first == len(messages):  # nobody asks anything, so the instructions are what is asked
             first = max(0, first - 1)
@@ -63,7 +64,7 @@ class Turns:
     def _has_place(self, follower: Message | None) -> bool:
         """Whether instructions may stand here: after what a user says, and in front of an answer."""
         is_after_user = bool(self.turns) and self.turns[-1]["role"] == "user"
-        return self._system_turns and is_after_user and (follower is None or follower.role == "assistant")
+        return self._quirks.system_turns and is_after_user and (follower is None or follower.role == "assistant")
 
     def _put(self, role: str, blocks: list[Fields]) -> None:
         """Add blocks to the last turn, if it is of the same role: turns alternate."""
@@ -77,9 +78,13 @@ class Turns:
     def _parts(self, message: Message) -> list[Fields]:
         """Return a block of each part, without those that are empty."""
         extras = _extras(message, "content")
-        return [block for at, part in enumerate(message.parts) for block in self._part(part, extras.get(at, {}))]
+        blocks = [block for at, part in enumerate(message.parts) for block in self._part(part, extras.get(at, ()))]
+        mark = next((value for path, value in message.unread if path == (CACHE_CONTROL,)), None)
+        if mark is not None and blocks and message.role != "tool":  # of all, so it stands at their end
+            blocks[-1].setdefault(CACHE_CONTROL, mark)
+        return blocks
 
-    def _part(self, part: str | Media, extras: Mapping[str, Any]) -> Iterator[Fields]:
+    def _part(self, part: str | Media, extras: Unread) -> Iterator[Fields]:
         if isinstance(part, Media) and part.kind == "block" and part.sealed is not None:
             if part.sealed.api is Api.MESSAGES:
                 yield {**part.sealed.fields}
@@ -87,11 +92,11 @@ class Turns:
             part = part.text
         if isinstance(part, str):
             if part.strip():
-                yield {"type": "text", "text": part, **extras}
+                yield _with({"type": "text", "text": part}, extras)
         else:
             block, lost = source_of(part)
             self.lost += lost
-            yield block | dict(extras)
+            yield _with(block, extras)
 
     def _result(self, message: Message) -> Fields:
         fields: Fields = {"type": "tool_result", "tool_use_id": id_of(message.call_id or "")}
@@ -107,26 +112,32 @@ class Turns:
         extras, of_calls = _extras(message, "content"), _extras(message, "tool_calls")
         blocks: list[Fields] = []
         parts = calls = 0
-        for one in (*(one for one in message.sealed if one.api is Api.MESSAGES), None):
+        for one in (*self._sealed(message), None):
             parts_end = len(message.parts) if one is None else one.parts_before
             calls_end = len(message.calls) if one is None else one.calls_before
             for at in range(parts, min(parts_end, len(message.parts))):
-                blocks += self._part(message.parts[at], extras.get(at, {}))
+                blocks += self._part(message.parts[at], extras.get(at, ()))
             if one is None and message.refusal.strip():
                 blocks.append({"type": "text", "text": message.refusal})
             for at in range(calls, min(calls_end, len(message.calls))):
-                blocks.append(self._call(message.calls[at], of_calls.get(at, {})))
+                blocks.append(self._call(message.calls[at], of_calls.get(at, ())))
             parts, calls = max(parts, parts_end), max(calls, calls_end)
             if one is not None:
                 _put_sealed(blocks, one)
         return blocks
 
-    def _call(self, call: ToolCall, extras: Mapping[str, Any]) -> Fields:
+    def _sealed(self, message: Message) -> Iterator[Sealed]:
+        """Yield what only this API understands, without thoughts that the model has refused: another made them."""
+        for one in message.sealed:
+            if one.api is Api.MESSAGES and not (one.is_thought and self._quirks.drops_within(SIGNED_THINKING)):
+                yield one
+
+    def _call(self, call: ToolCall, extras: Unread) -> Fields:
         own_fields = {name: value for name, value in call.own_fields.items() if name in _OF_A_CALL}
         self.lost += call.own_fields.keys() - own_fields.keys()
         sent = self._tools.sent(call)
         use = {"type": "tool_use", "id": id_of(call.id), "name": sent.name, "input": _input(sent.arguments)}
-        return use | own_fields | dict(extras)
+        return _with(use | own_fields, extras)
 
     def _note_what_stays_here(self, message: Message) -> None:
         """Note the reasoning and the own fields of an answer that this API has not given."""
@@ -161,13 +172,24 @@ def _put_sealed(blocks: list[Fields], sealed: Sealed) -> None:
     blocks.append({**fields})
 
 
-def _extras(message: Message, name: str) -> dict[int, Fields]:
-    """Return the fields that a client gives within the parts or the calls of a message, by their index."""
-    found: dict[int, Fields] = {}
+def _extras(message: Message, name: str) -> dict[int, Unread]:
+    """Return what a client gives within the parts or the calls of a message, by their index, with paths from there."""
+    found: dict[int, list[tuple[Path, Any]]] = {}
     for path, value in _of_this_api(message.unread, message.unread_api):
-        if path[0] == name and len(path) == 3:  # noqa: PLR2004 - name, index, field
-            found.setdefault(int(path[1]), {})[str(path[2])] = value
-    return found
+        if path[0] == name and len(path) > 2:  # noqa: PLR2004 - name and index
+            found.setdefault(int(path[1]), []).append((path[2:], value))
+    return {at: tuple(extras) for at, extras in found.items()}
+
+
+def _with(block: Fields, extras: Unread) -> Fields:
+    """Return a block with what a client gives within it, where it has such a place."""
+    for (*parents, name), value in extras:
+        at: Any = block
+        for step in parents:
+            at = at.get(step) if isinstance(at, dict) else None
+        if isinstance(at, dict):
+            at.setdefault(name, value)
+    return block
 
 
 def _beside(message: Message) -> Fields:
