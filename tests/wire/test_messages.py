@@ -375,7 +375,7 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"tool_choice": {"type": "tool"}, "tools": [TOOL]}, "tool_choice.name", "missing"),
     ({"tool_choice": {"type": "required"}}, "tool_choice.type", "is not one of any, auto, none, tool"),
-    ({"thinking": {"type": "on"}}, "thinking.type", "is not one of adaptive, disabled, enabled"),
+    ({"thinking": {"type": ""}}, "thinking.type", "length >= 1"),
     ({"output_config": {"format": {"type": "json_object"}}}, "output_config.format.type", "write json_schema"),
     ({"service_tier": "flex"}, "service_tier", "is not one of auto, standard_only"),
     ({"metadata": {"user_id": 3}}, "metadata.user_id", "expected a string"),

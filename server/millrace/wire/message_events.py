@@ -38,6 +38,12 @@ class CacheCreation(Struct, gc=False):
     ephemeral_1h_input_tokens: int
 
 
+class OutputTokens(Struct, gc=False):
+    """Output tokens that the model has spent on thinking."""
+
+    thinking_tokens: int
+
+
 class MessageUsage(Struct, kw_only=True, gc=False):
     """Tokens of the answer shown, and dollars of the whole bill, which is the sum of the attempts.
 
@@ -50,6 +56,7 @@ class MessageUsage(Struct, kw_only=True, gc=False):
     cache_read_input_tokens: int = 0
     cache_creation: CacheCreation | UnsetType = UNSET  # if any were written
     output_tokens: int
+    output_tokens_details: OutputTokens | UnsetType = UNSET  # if the model has thought
     service_tier: str | UnsetType = UNSET  # that the provider used
     cost_usd: float | UnsetType = UNSET
     saved_usd: float | UnsetType = UNSET
@@ -235,6 +242,7 @@ def usage_of_message(statement: Statement, service_tier: str = "") -> MessageUsa
         cache_creation_input_tokens=written,
         cache_creation=CacheCreation(written - for_an_hour, for_an_hour) if written else UNSET,
         output_tokens=usage.output_tokens,
+        output_tokens_details=OutputTokens(usage.reasoning_tokens) if usage.reasoning_tokens else UNSET,
         service_tier=service_tier or UNSET,
         cost_usd=body.cost_usd,
         saved_usd=body.saved_usd,

@@ -66,9 +66,9 @@ class OutputConfig(Struct):
 
 
 class ThinkingConfig(Struct):
-    """Whether the model thinks. Only models of this API get it."""
+    """Whether the model thinks: enabled, disabled, adaptive and so on. Only models of this API get it."""
 
-    type: Literal["enabled", "disabled", "adaptive"]
+    type: Word
 
 
 class CountBody(RequestBody, kw_only=True):
