@@ -5,6 +5,7 @@ the operating system's and SQLite's are logged. At most one warning or error of 
 names them) is logged a second; the next one says how many were left out.
 """
 
+import json
 import logging
 import re
 import sqlite3
@@ -49,9 +50,7 @@ class Throttle:
 
 def configure(*, level: str = "info") -> None:
     """Configure structlog to write to standard error."""
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(sort_keys=True)
-    )
+    renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else _as_json
     structlog.configure(
         processors=[
             _throttled(Throttle()),
@@ -61,7 +60,7 @@ def configure(*, level: str = "info") -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
 
@@ -123,6 +122,13 @@ def _throttled(throttle: Throttle) -> Callable[[Any, str, MutableMapping[str, An
         return event
 
     return throttled
+
+
+_json = json.JSONEncoder(sort_keys=True, default=repr)
+
+
+def _as_json(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
+    return _json.encode(event)
 
 
 def _fault(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -264,6 +264,8 @@ class KeyStore(Protocol):
 class Admission(Protocol):
     """The reservation of an admitted request, until its cost is known."""
 
+    limits_cost: bool  # dollars may run out while the request runs
+
     def reserve_more(self, cost: Decimal, tokens: int) -> Decimal:
         """Reserve up to `cost` dollars more, and the tokens that they buy; return the dollars that there were left."""
         ...

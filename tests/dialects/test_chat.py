@@ -59,6 +59,9 @@ class Stream:
 
     def fail(self) -> None: ...
 
+    def show(self, deltas: list[str], number: int) -> bool:
+        return False
+
     def notify(self, size: int) -> None:
         self.written += self.event_log.frames(len(self.written), self.codec, 2**30)
 

@@ -32,6 +32,9 @@ class Listener:
 
     def fail(self) -> None: ...
 
+    def show(self, deltas: list[str], number: int) -> bool:
+        return False
+
     def notify(self, size: int) -> None:
         self.sizes.append(size)
         if self.ready:
@@ -268,6 +271,8 @@ def test_a_dialect_is_its_name_and_variant() -> None:
 
 class Projection:
     """What a response sees of the event log's listeners."""
+
+    is_metered = False
 
     def __init__(self, event_log: EventLog) -> None:
         self.event_log = event_log

@@ -101,6 +101,8 @@ def test_a_bill_is_settled_once(store: Store) -> None:
 class Reserved:
     """An admission that notes what it is settled with."""
 
+    limits_cost = True
+
     def __init__(self) -> None:
         self.settled: list[tuple[Decimal, int]] = []
 

@@ -27,6 +27,8 @@ OUTPUT = SMALL.price.output / 10**6  # dollars per token
 class Budget:
     """An admission whose budget has so many dollars more."""
 
+    limits_cost = True
+
     def __init__(self, left: Decimal) -> None:
         self.left = left
 

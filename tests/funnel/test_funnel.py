@@ -18,6 +18,8 @@ from tests.support.scripted_models import STOP, request, scripted_funnel
 class Reserved:
     """An admission that notes what it is settled with."""
 
+    limits_cost = True
+
     def __init__(self) -> None:
         self.settled: list[tuple[Decimal, int]] = []
 
@@ -32,6 +34,7 @@ class BrokenAtStart:
     """A subscriber that raises at the first fact."""
 
     congested = None
+    is_metered = False
 
     def text(self, deltas: list[str]) -> None: ...
 

@@ -1,5 +1,6 @@
 """The log of one response: order, replay, steering, commit and revise, and what has been seen when."""
 
+import math
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -400,16 +401,15 @@ def test_usage_is_due_once_in_a_while_from_the_start_on() -> None:
     """At most once a second (PROTOCOL.md, Once negotiated); it may be sent earlier if somebody asks for it."""
     clock = ManualClock(10.0)
     response = log_of(clock=clock)
-    assert not response.meter_due(20.0), "it has not started"
+    assert response.meter_due_at == math.inf, "it has not started"
     response.start()
-    assert not response.meter_due(10.0 + limits.USAGE_EVERY_S * 0.9)
+    assert response.meter_due_at == 10.0 + limits.USAGE_EVERY_S
     assert response.may_meter(10.0)
-    assert response.meter_due(10.0 + limits.USAGE_EVERY_S)
     clock.now = 11.5
     response.meter(NOTHING)
-    for due in (response.may_meter, response.meter_due):
-        assert not due(11.5 + limits.USAGE_EVERY_S * 0.9)
-        assert due(11.5 + limits.USAGE_EVERY_S)
+    assert response.meter_due_at == 11.5 + limits.USAGE_EVERY_S
+    assert not response.may_meter(11.5 + limits.USAGE_EVERY_S * 0.9)
+    assert response.may_meter(11.5 + limits.USAGE_EVERY_S)
 
 
 def test_usage_is_told_to_those_who_listen_now_and_is_not_kept() -> None:

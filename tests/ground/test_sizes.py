@@ -75,6 +75,9 @@ class Reader:
 
     def fail(self) -> None: ...
 
+    def show(self, deltas: list[str], number: int) -> bool:
+        return False
+
     def notify(self, size: int) -> None:
         self.size += size
 

@@ -6,6 +6,8 @@ from millrace.funnel.facts import Fact, Metered
 class RecordingSubscriber:
     """Keeps the calls as they come: a list for the words of one read, a fact for anything else."""
 
+    is_metered = True
+
     def __init__(self, *, congested: bool | None = False) -> None:
         self.congested = congested
         self.calls: list[Fact | list[str]] = []

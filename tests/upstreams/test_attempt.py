@@ -40,6 +40,7 @@ STOP = Finish(reason=FinishReason.STOP)
 
 BEGUN = HEAD + body(event("Hel"))
 WHOLE = HEAD + body(event("Hel"), event("lo"), event(finish="stop"))
+WHOLE_END = body(event(finish="stop"), DONE) + END
 ANSWER = WHOLE + body(event(usage=USAGE), DONE)
 
 
@@ -56,6 +57,16 @@ async def test_an_answer_is_the_same_however_it_is_cut(pieces: tuple[bytes, ...]
     attempt, finish = await answer(says(*pieces))
     assert (finish, "".join(attempt.parts), len("".join(attempt.parts).encode())) == (STOP, "Hello", 5)
     assert attempt.usage == Usage(input_tokens=5, output_tokens=2)
+
+
+async def test_deltas_are_the_same_whether_an_event_is_parsed_or_like_the_one_before() -> None:
+    """Each comes in a read of its own; some have what only a parser can read, one tells more than text."""
+    texts = ["The", " mill", ' "race"', " is", "\n", "ä", " 水", " ok", "\\", " so", " on", " …", " and", "."]
+    events = [event(text) for text in texts]
+    told = event(" told", usage=USAGE)
+    attempt, finish = await answer(says(HEAD, *(body(one) for one in (*events, told, *events)), WHOLE_END))
+    assert attempt.parts == [*texts, " told", *texts]
+    assert (finish, attempt.usage) == (STOP, Usage(input_tokens=5, output_tokens=2))
 
 
 async def test_a_character_may_come_in_two_halves() -> None:

@@ -480,6 +480,8 @@ def arrived(frames: list[bytes]) -> list[list[str]]:
 class ForwardingSubscriber:
     """A subscriber that passes a response on to an event log, as a projection does."""
 
+    is_metered = False
+
     def __init__(self, event_log: EventLog) -> None:
         self._event_log = event_log
 

@@ -24,6 +24,8 @@ _CUT: dict[str | None, chunks.ChatFinish] = {"max_output_tokens": "length", "con
 class CompletionProjection(Projection):
     """A subscriber of a response that makes the chunks of its chat completion."""
 
+    __slots__ = ("_calls", "_created_at", "_include_usage", "_is_open", "_model")
+
     def __init__(self, response: ResponseLog, created_at: int, *, include_usage: bool) -> None:
         super().__init__(response)
         self._created_at = created_at
@@ -46,6 +48,7 @@ class CompletionProjection(Projection):
     def _show_text(self, deltas: list[str]) -> None:
         self._open()
         self.event_log.text(deltas)
+        self._go_on()
 
     def _show_aside(self, aside: Aside) -> None:
         self._open()

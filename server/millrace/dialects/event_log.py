@@ -44,6 +44,10 @@ class Listener(Protocol):
     @property
     def congested(self) -> bool: ...  # noqa: D102 - documented above
 
+    def show(self, deltas: list[str], number: int) -> bool:
+        """Write text deltas at once, the first as event `number`; False, and nothing is written, if it cannot."""
+        ...
+
     def notify(self, size: int) -> None:
         """Note that there are new events of about `size` bytes. A listener that raises is dropped; the others go on."""
         ...
@@ -60,6 +64,18 @@ DELTA_SIZE = 100  # a text delta without its text, in all the lists that have it
 
 class EventLog:
     """The events of one response, for all listeners in one dialect."""
+
+    __slots__ = (
+        "_has_scores",
+        "_listeners",
+        "_untold",
+        "_waiting",
+        "is_broken",
+        "is_finished",
+        "log_bytes",
+        "response",
+        "written",
+    )
 
     def __init__(self, response: ResponseLog) -> None:
         self.response = response
@@ -104,17 +120,27 @@ class EventLog:
         If a listener is ready and nothing waits, each delta becomes an event at once. Otherwise the deltas wait and are
         merged with text that waits already, but never across another event (PROTOCOL.md, A connection, Slow readers).
         While anything waits, new text must wait too, or it would get a lower number than what came before it.
+
+        The hot path: nearly always there is one listener, which has read all and writes at once.
         """
+        size = sum(map(len, deltas))
+        if self._has_scores:
+            size += scores_size(deltas)
+        self.log_bytes += size
+        listeners, written = self._listeners, self.written
+        if not self._waiting and len(listeners) == 1:
+            try:
+                if listeners[0].show(deltas, len(written)):
+                    written += deltas
+                    return
+            except BaseException as error:
+                self._drop(listeners[0], error)
         if not self._waiting and self._has_ready_listener():
             self.written += deltas
         elif self._waiting and isinstance(self._waiting[-1], list):
             self._waiting[-1] += deltas
         else:
             self._waiting.append([*deltas])
-        size = sum(map(len, deltas))
-        if self._has_scores:
-            size += scores_size(deltas)
-        self.log_bytes += size
         self._notify(size + DELTA_SIZE * len(deltas))
 
     def event(self, event: Any, characters: int = 0, *, repeated: int = 0) -> None:

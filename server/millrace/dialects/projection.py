@@ -16,8 +16,11 @@ from millrace.types import Aside, Request
 class Projection(ABC):
     """A subscriber of a response that makes its events in one dialect, from what its clients may see."""
 
+    __slots__ = ("_is_plain", "_log", "_visibility", "event_log")
+
     def __init__(self, response: ResponseLog, *, speculative: bool = False) -> None:
         self.event_log = EventLog(response)
+        self._is_plain = False  # more text may be seen, and is an event by itself
         self._log = response
         self._visibility = Visibility(
             self._show_text, self._show_aside, response.request.delivery, speculative=speculative
@@ -33,9 +36,16 @@ class Projection(ABC):
         """Whether all listeners are congested; None if there are none."""
         return self.event_log.congested
 
+    @property
+    def is_metered(self) -> bool:
+        """Whether the dialect shows what the response has cost so far."""
+        return False
+
     def text(self, deltas: list[str]) -> None:
         """Add the text deltas of one read, once they may be seen."""
-        if self._visibility.passes_text:
+        if self._is_plain:
+            self.event_log.text(deltas)
+        elif self._visibility.passes_text:
             self._show_text(deltas)
         else:
             self._visibility.hold_back(deltas)
@@ -65,9 +75,13 @@ class Projection(ABC):
         """Add the event that ends a response which cannot be shown any more, if the dialect has one."""
         self.event_log.is_broken = True
 
+    def _go_on(self) -> None:
+        """Note that more text needs nothing but to be added to the event log, if it may be seen at once."""
+        self._is_plain = self._visibility.passes_text
+
     @abstractmethod
     def _show_text(self, deltas: list[str]) -> None:
-        """Add text that may be seen."""
+        """Add text that may be seen. If it calls `_go_on`, more text goes to the event log without it."""
 
     @abstractmethod
     def _show_aside(self, aside: Aside) -> None:

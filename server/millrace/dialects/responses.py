@@ -29,6 +29,8 @@ _TERMINALS: dict[Status, type[wire.Terminal]] = {
 class ResponsesProjection(Projection):
     """A subscriber of a response that makes its events, for clients that negotiated or for those that did not."""
 
+    __slots__ = ("_created_at", "_echoed", "_has_usage", "_negotiated", "_response", "_tools", "output")
+
     def __init__(self, response: ResponseLog, created_at: int, *, negotiated: bool) -> None:
         request = response.request
         super().__init__(response, speculative=negotiated)
@@ -47,8 +49,14 @@ class ResponsesProjection(Projection):
         self._tools = [Raw(wire.encode(tool)) for tool in wire.tools_of(tools)]  # encoded once: every body repeats them
         self._echoed = len(request.instructions or "") + sum(tool.size for tool in tools)  # characters that it repeats
 
+    @property
+    def is_metered(self) -> bool:
+        """Clients that negotiated are told."""
+        return self._negotiated
+
     def _show_text(self, deltas: list[str]) -> None:
         self.output.text(deltas)
+        self._go_on()
 
     def _show_fact(self, fact: Fact) -> None:
         match fact:
@@ -66,6 +74,7 @@ class ResponsesProjection(Projection):
                 self._end(fact)
 
     def _show_aside(self, aside: Aside) -> None:
+        self._is_plain = False  # text after it may begin another item
         match aside:
             case Thought():
                 self.output.reasoning(aside)
@@ -102,6 +111,7 @@ class ResponsesProjection(Projection):
 
     def _revise(self, fact: Revised) -> None:
         revised = self.output.revise()
+        self._is_plain = False  # that there is text is noted with the next
         if self._negotiated:
             for item_id in revised or [self.output.message_id]:
                 self.event_log.event(
@@ -198,6 +208,8 @@ def body_of(response: ResponseLog, created_at: int) -> wire.ResponseBody:
 
 class EventCodec:
     """Encodes events for one listener: JSON with its `stream_id`, or a server-sent event over HTTP."""
+
+    __slots__ = ("_output", "_sse", "_stream_id", "_write")
 
     keep_alive = wire.KEEP_ALIVE
 

@@ -16,6 +16,17 @@ class Visibility:
     what is still held back is dropped, and the terminal event does not have it either.
     """
 
+    __slots__ = (
+        "_delivery",
+        "_has_calls",
+        "_held_back",
+        "_is_final",
+        "_show_aside",
+        "_show_text",
+        "_until_accepted",
+        "passes_text",
+    )
+
     def __init__(
         self,
         show_text: Callable[[list[str]], None],

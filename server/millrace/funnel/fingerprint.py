@@ -293,10 +293,17 @@ def _of_no_function(tool: Tool) -> list[Any]:
 def _digest(*fields: str | bytes) -> bytes:
     """Return the SHA-256 of length-prefixed fields. Escaping would separate them too, but is slow for long texts."""
     digest = hashlib.sha256()
+    short: list[bytes] = []
     for field in fields:
         raw = field if isinstance(field, bytes) else field.encode("utf-8", "surrogatepass")
-        digest.update(b"%d:" % len(raw))
-        digest.update(raw)
+        short.append(b"%d:" % len(raw))
+        if len(raw) <= LONG:
+            short.append(raw)
+        else:
+            digest.update(b"".join(short))
+            digest.update(raw)
+            short.clear()
+    digest.update(b"".join(short))
     return digest.digest()
 
 

@@ -104,7 +104,7 @@ class Funnel:
     def meter(self, now: float) -> None:
         """Send every running response its cost so far, at most once a second. Called by the sweeper."""
         for response, bill in self._running.items():
-            if response.meter_due(now):
+            if now >= response.meter_due_at and (response.is_metered or self._ledger.wants_progress):
                 response.meter(bill.progress())
 
     def covers(self, response: ResponseLog) -> bool:

@@ -4,6 +4,7 @@ Requests in one flight follow the log of the flight, which has the words of all;
 """
 
 import asyncio
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
@@ -39,6 +40,11 @@ class Subscriber(Protocol):
     @property
     def congested(self) -> bool | None:
         """Whether too much waits to be sent, so that the model should not be read on; None if nobody listens."""
+        ...
+
+    @property
+    def is_metered(self) -> bool:
+        """Whether it shows what the response has cost so far."""
         ...
 
     def text(self, deltas: list[str]) -> None:
@@ -77,6 +83,8 @@ class ResponseLog:
     _is_joined: bool = False  # another request had started the flight
     _over: asyncio.Future[bool] | None = None  # see `follow`
     metered_at: float | None = None  # when it last sent a `Metered`
+    is_metered: bool = False  # somebody has been shown what it costs
+    meter_due_at: float = math.inf  # a second after the start, and after the last one
     _measured: tuple[int, int] = (0, 0)  # facts, and their bytes
     _missing_deltas: int = 0  # until `_enough_deltas` is done
     _enough_deltas: asyncio.Future[None] | None = None
@@ -102,6 +110,7 @@ class ResponseLog:
     def subscribe(self, subscriber: Subscriber) -> None:
         """Replay all facts to a subscriber, then pass on each new one."""
         self.subscribers.append(subscriber)
+        self.is_metered = self.is_metered or subscriber.is_metered
         try:
             self.replay(subscriber)
         except BaseException as error:
@@ -184,6 +193,7 @@ class ResponseLog:
     def start(self) -> None:
         """Append that the request runs."""
         self.started_at = self.clock()
+        self.meter_due_at = self.started_at + limits.USAGE_EVERY_S
         self._append(Started())
 
     def route(self, routed: Routed) -> None:
@@ -250,13 +260,10 @@ class ResponseLog:
         """Whether a `Metered` may be sent: at most one a second (PROTOCOL.md, Once negotiated)."""
         return self.metered_at is None or now - self.metered_at >= limits.USAGE_EVERY_S
 
-    def meter_due(self, now: float) -> bool:
-        """Whether a `Metered` is due: a second after the start and after the last one."""
-        return self.started_at is not None and now - self.started_at >= limits.USAGE_EVERY_S and self.may_meter(now)
-
     def meter(self, statement: Statement) -> None:
         """Send what it has used and cost so far. Not stored: later subscribers get the next one."""
         self.metered_at = self.clock()
+        self.meter_due_at = self.metered_at + limits.USAGE_EVERY_S
         self._pass_on(Metered(statement))
 
     def end(self, ended: Ended) -> None:

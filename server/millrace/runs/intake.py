@@ -6,7 +6,6 @@ What is refused here never becomes a response.
 
 import asyncio
 import hashlib
-import secrets
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,6 +22,7 @@ from millrace.ports import Backlog, Clock, Limiter, SchemaValidator
 from millrace.principal import Principal
 from millrace.runs import histories
 from millrace.runs.conversations import Conversations
+from millrace.runs.ids import response_id
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run, bytes_while_running
 from millrace.runs.runs import Runs, deadline_exceeded
@@ -65,7 +65,7 @@ class Intake:
         if self.closed:
             raise draining()
         model, strategy = self._catalog.resolve(create.model, create.strategy)
-        request_id = "resp_" + secrets.token_hex(16)
+        request_id = response_id()
         request = Request(
             id=request_id,
             session=session or request_id,

@@ -59,6 +59,7 @@ class Runs:
         What is held for the request is the run's from now on.
         """
         run = Run(request, self._clock, int(self._wall()), self.kept.count, held and held.move())
+        run.is_limited = run.is_limited or (admission is not None and admission.limits_cost)
         run.start(self._lead(run, admission, cancelled=cancelled), partial(self._on_task_done, run, admission, repeat))
         self._live[request.id] = run
         run.measure()
@@ -140,10 +141,20 @@ class Runs:
             await asyncio.wait(done)
 
     def sweep(self, now: float) -> None:
-        """Halt what is past its deadline, cancel what nobody came back for, forget what has ended long ago."""
-        call_each(self.running, lambda run: self._end_if_due(run, now))
-        call_each(self._rounds.next(self.running), Run.measure)  # some may have ended since the round began
+        """Halt what is past its deadline or its budget, cancel what nobody came back for, forget what has ended.
+
+        What has no limit is looked at in turn, for what it holds and what is booked for it.
+        """
+        running = self.running
+        due = [run for run in running if run.is_limited or run.left_at is not None]
+        call_each(due, lambda run: self._end_if_due(run, now))
+        call_each(self._rounds.next(running), self._look)  # some may have ended since the round began
         self.kept.expire(now)
+
+    def _look(self, run: Run) -> None:
+        run.measure()
+        if not run.is_limited:
+            self._funnel.covers(run.response)
 
     def _end_if_due(self, run: Run, now: float) -> None:
         _halt_if_late(run, now)

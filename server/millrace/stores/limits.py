@@ -119,6 +119,7 @@ class _Reservation:
         self._limiter = limiter
         self._account = account
         self._limit = limits.dollars_per_day
+        self.limits_cost = self._limit is not None
         self._cost = cost
         self._tokens = tokens
         self._settled = False
@@ -151,6 +152,8 @@ class _Reservation:
 
 
 class _NoReservation:
+    limits_cost = False
+
     def reserve_more(self, cost: Decimal, _tokens: int) -> Decimal:
         """Return all of it, since nothing is limited."""
         return cost

@@ -29,6 +29,7 @@ from millrace.upstreams.exchange import KERNEL_BYTES, READ_BYTES, TRANSIENT, Con
 from millrace.upstreams.provider_api import ProviderApi, UnreadableError
 from millrace.upstreams.quirks import PRESETS, Change, Learned, Quirks
 from millrace.upstreams.refusals import Refusals
+from millrace.upstreams.template import Template
 
 HEADERS = {
     "Accept": "text/event-stream",
@@ -122,6 +123,7 @@ class HttpAttempt:
         self._answer = upstream.api.reader(call, self._refusals)
         self._body = BodyReader(self._model)
         self.last_event_at = upstream.clock()  # comments and empty deltas only keep it open
+        self._template = Template()
         self._cap = OutputCap(call.most_output_tokens)
         self._is_cut = False  # it has passed its cap
         self._response: Response | None = None
@@ -226,8 +228,23 @@ class HttpAttempt:
             raise self._answer.truncated() from error
 
     def _take_chunk(self, chunk: bytes) -> bool:
-        """Take what one read brings of the body; return whether no more is wanted."""
-        self._take(self._body.feed(chunk))
+        """Take what one read brings of the body; return whether no more is wanted. The hot path."""
+        cap, template = self._cap, self._template
+        if (text := template.text_of(chunk)) and (free_bytes := cap.free_bytes + template.size - len(chunk)) >= 0:
+            cap.free_bytes = free_bytes
+            cap.uncounted.append(text)
+            self._answer.heard += 1
+            self.last_event_at = self._upstream.clock()
+            self.parts.append(text)
+            self.sink([text])
+            return False
+        said = len(self.parts)
+        events = self._body.feed(chunk)
+        self._take(events)
+        if template.is_open:
+            is_one = len(events) == 1 and len(self.parts) == said + 1 and self._body.is_between
+            is_plain = is_one and self._answer.is_plain(events[0], self.parts[-1])
+            template.learn(chunk, self.parts[-1] if is_plain else "")
         return self._is_over
 
     @property

@@ -14,6 +14,8 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class _Splitter(Protocol):
+    @property
+    def is_between(self) -> bool: ...
     def feed(self, chunk: bytes) -> list[bytes]: ...
     def end(self) -> list[bytes]: ...
 
@@ -41,6 +43,11 @@ class BodyReader:
         self._splitter = _Document(self._model) if begin.startswith((b"{", b"[")) else _Events()
         return self._splitter.feed(head)
 
+    @property
+    def is_between(self) -> bool:
+        """Whether all that has come are whole server-sent events."""
+        return self._splitter is not None and self._splitter.is_between
+
     def end(self) -> list[bytes]:
         """Return the data of what is left at the end of the body; it may be half an event."""
         return self._splitter.end() if self._splitter is not None else []
@@ -52,6 +59,10 @@ class _Events:
     def __init__(self) -> None:
         self._stream = EventStream()
 
+    @property
+    def is_between(self) -> bool:
+        return self._stream.is_between
+
     def feed(self, chunk: bytes) -> list[bytes]:
         return self._stream.feed(chunk)
 
@@ -62,6 +73,8 @@ class _Events:
 
 class _Document:
     """One document, which ends the answer by itself; or a document a line."""
+
+    is_between = False
 
     def __init__(self, model: str) -> None:
         self._model = model

@@ -19,6 +19,23 @@ MAX_HEAD = 128 * 1024  # bytes of all headers
 class Exchange:
     """A request that was sent, and its response as it comes."""
 
+    __slots__ = (
+        "_connection",
+        "_decoder",
+        "_early",
+        "_head_bytes",
+        "_is_informational",
+        "_is_reusable",
+        "_is_wanted",
+        "_parser",
+        "_pushed",
+        "_take",
+        "head",
+        "headers",
+        "status",
+        "whole",
+    )
+
     def __init__(self, connection: "Connection") -> None:
         loop = asyncio.get_running_loop()
         self.status = 0
@@ -91,7 +108,7 @@ class Exchange:
             self._is_reusable = False
             if not self.whole.done():
                 self.fail(ResponseError(str(error), is_readable=False))
-        if self.whole.done():
+        if self._parser is None and self.whole.done():
             self._connection.release(is_reusable=self._is_reusable)
 
     def lost(self) -> None:
@@ -111,7 +128,7 @@ class Exchange:
 
     def fail(self, error: Exception) -> None:
         """End the exchange; whoever waits for it gets the error."""
-        self._parser = None
+        self._parser = self._take = None
         for future in (self.head, self._pushed, self.whole):
             if future is not None and not future.done():
                 future.set_exception(error)
@@ -140,20 +157,25 @@ class Exchange:
 
     def on_body(self, data: bytes) -> None:
         """Push a piece of the body; called by the parser."""
-        if self.whole.done():
-            return
         try:
-            for piece in self._inflated(data) if self._decoder is not None else (data,):
-                if not self._is_wanted:
-                    return
-                if self._take is None:
-                    self._early.append(piece)
-                elif self._take(piece):
+            if self._take is not None and self._decoder is None:  # as nearly always
+                if self._take(data):
                     self._stop(None)
+            elif not self.whole.done():
+                self._push(data)
         except zlib.error:
             self.fail(ResponseError("its content encoding cannot be read", is_readable=False))
         except BaseException as error:  # also a panic in a library; whoever awaits the reader gets it
             self._stop(error)
+
+    def _push(self, data: bytes) -> None:
+        for piece in self._inflated(data) if self._decoder is not None else (data,):
+            if not self._is_wanted:
+                return
+            if self._take is None:
+                self._early.append(piece)
+            elif self._take(piece):
+                self._stop(None)
 
     def _inflated(self, data: bytes) -> Iterator[bytes]:
         """Yield what a piece of a compressed body inflates to, never much at once."""
@@ -194,6 +216,8 @@ class Exchange:
 
 class Connection(asyncio.Protocol):
     """One connection, which carries one exchange at a time. `on_free` is called when it can carry another one."""
+
+    __slots__ = ("_exchange", "_is_paused", "_on_free", "_on_lost", "is_lost", "transport", "uses")
 
     def __init__(self, on_free: Callable[["Connection"], None], on_lost: Callable[["Connection"], None]) -> None:
         self.is_lost = False

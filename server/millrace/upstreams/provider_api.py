@@ -60,6 +60,13 @@ class AnswerReader(Protocol):
         """Take the data of one event; append what it brings. Raises `UpstreamError`."""
         ...
 
+    def is_plain(self, data: bytes, text: str) -> bool:
+        """Whether an event that was taken brought this text and nothing else, and no part of it is held back.
+
+        Events that differ from it in their text alone are read without it then; of them, only `heard` is counted.
+        """
+        ...
+
     def end(self, deltas: list[str], placed: list[Placed]) -> Finish:
         """Return the end of the answer after its last event; append what was held back until now.
 

@@ -28,6 +28,11 @@ class EventStream:
         self._started = False
         self._is_error = False
 
+    @property
+    def is_between(self) -> bool:
+        """Whether all that has come are whole events."""
+        return self._started and not (self._rest or self._data or self._is_error)
+
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the data of every event that this chunk completes.
 

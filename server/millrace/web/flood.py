@@ -1,11 +1,13 @@
 """What one connection may send: how much of the loop reading it takes, and what is abuse."""
 
+import time
 from collections import deque
 
 from millrace.wire import limits
 
 SHARE = 0.15  # of the loop's time, for reading one connection
 BURST_S = 0.001  # that may be taken at once
+SHORT = 4096  # bytes; reading less takes about as long as asking the system for the CPU time of it
 
 
 class ReadingShare:
@@ -14,9 +16,21 @@ class ReadingShare:
     def __init__(self) -> None:
         self._credit_s = BURST_S
         self._counted_at: float | None = None
+        self._began = 0.0
+        self._is_short = True
+
+    def begin(self, size: int) -> None:
+        """Note that so many bytes begin to be read."""
+        self._is_short = size <= SHORT
+        self._began = time.monotonic() if self._is_short else time.thread_time()
+
+    def end(self) -> float:
+        """Note that they have been read; return the seconds until the connection may be read on."""
+        now = time.monotonic()
+        return self.spend((now if self._is_short else time.thread_time()) - self._began, now)
 
     def spend(self, seconds: float, now: float) -> float:
-        """Count CPU time that was taken up to `now`; return the seconds until the connection may be read on."""
+        """Count time that was taken up to `now`; return the seconds until the connection may be read on."""
         if self._counted_at is not None:
             self._credit_s = min(BURST_S, self._credit_s + SHARE * (now - self._counted_at))
         self._counted_at = now

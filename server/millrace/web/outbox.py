@@ -17,6 +17,7 @@ from millrace.memory import Hold
 from millrace.web.flood import ReadingShare
 from millrace.wire import limits
 
+AT_ONCE = 16  # text deltas that are written without a look at the room that each one leaves
 ONE_FRAME = 1  # byte; `EventLog.frames` returns at least one frame, so with this it returns exactly one
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -53,6 +54,8 @@ class FrameWriter(Protocol):
 class Feed:
     """One response shown on one connection, from an event's number on. A listener of its event log."""
 
+    __slots__ = ("_at", "_codec", "_outbox", "event_log", "finished", "waiting_bytes")
+
     def __init__(self, event_log: EventLog, outbox: "Outbox", codec: Codec, start: int = 0) -> None:
         self.event_log = event_log
         self.finished = asyncio.get_running_loop().create_future()  # done when its last frame has been written
@@ -73,6 +76,22 @@ class Feed:
     def congested(self) -> bool:
         """Whether too much waits on its connection."""
         return self._outbox.congested
+
+    def show(self, deltas: list[str], number: int) -> bool:
+        """Write text deltas now, the first as event `number`, if it has written all before and there is room."""
+        outbox = self._outbox
+        if number != self._at or not outbox.ready or len(deltas) > AT_ONCE:
+            return False
+        delta = self._codec.delta
+        frames = (
+            [delta(text, number + at) for at, text in enumerate(deltas)]
+            if len(deltas) > 1
+            else [delta(deltas[0], number)]
+        )
+        self._at = number + len(deltas)
+        self.waiting_bytes = 0
+        outbox.put_all(frames)
+        return True
 
     def notify(self, size: int) -> None:
         """Write what is new, or let it wait."""
@@ -123,10 +142,48 @@ class Feed:
             self.finished.exception()  # nobody may have waited for it
 
 
+class Turn:
+    """The connections that have something to write in this turn of the loop. One callback writes for all of them."""
+
+    __slots__ = ("_due",)
+
+    def __init__(self) -> None:
+        self._due: deque[Outbox] = deque()
+
+    def add(self, outbox: "Outbox") -> None:
+        """Have an outbox flushed at the end of this turn."""
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._end)
+        self._due.append(outbox)
+
+    def _end(self) -> None:
+        due, self._due = self._due, deque()
+        try:
+            while due:
+                due.popleft().flush()
+        finally:
+            for outbox in due:  # after one that raised
+                self.add(outbox)
+
+
 class Outbox:
     """Frames put here during one turn of the loop leave together at its end; `put` never waits."""
 
-    def __init__(self, writer: FrameWriter) -> None:
+    __slots__ = (
+        "_bytes",
+        "_frames",
+        "_turn",
+        "_turns",
+        "_writer",
+        "congested",
+        "feeds",
+        "on_crash",
+        "on_full",
+        "ready",
+        "writable",
+    )
+
+    def __init__(self, writer: FrameWriter, turn: Turn | None = None) -> None:
         self.feeds: set[Feed] = set()
         self.congested = False
         self.ready = True  # more can be written: the socket is not full, nor is this turn's write
@@ -135,7 +192,7 @@ class Outbox:
         self.on_crash: Callable[[BaseException], None] = _raise  # called when frames could not be written
         self.on_full: Callable[[], None] = _ignore  # called when the peer does not keep up any more
         self._writer = writer
-        self._loop = asyncio.get_running_loop()
+        self._turn = turn or Turn()  # of all connections
         self._frames: list[bytes] = []
         self._bytes = 0
         self._turns: dict[Feed, None] = {}  # those with something to write, in the order of their turns
@@ -169,11 +226,12 @@ class Outbox:
     def put_all(self, frames: list[bytes]) -> int:
         """Send frames, after all those before them; return their size."""
         if not self._frames:
-            self._loop.call_soon(self.flush)
+            self._turn.add(self)
         size = sum(map(len, frames))
         self._frames += frames
         self._bytes += size
-        self.ready = self.ready and self._has_room
+        if self._bytes >= limits.SOCKET_BYTES or len(self._frames) >= limits.MAX_FRAMES:
+            self.ready = False
         return size
 
     def flush(self) -> None:

@@ -15,6 +15,7 @@ from millrace.runs.intake import Intake
 from millrace.runs.run import Run
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Rounds, call_each
+from millrace.web.outbox import Turn
 from millrace.web.sse import SseResponse
 
 
@@ -63,6 +64,7 @@ class Process:
     arrivals: set[OnItsWay] = field(default_factory=set)  # over HTTP
     streams: set[SseResponse] = field(default_factory=set)  # over HTTP
     busy: set[LiveSession] = field(default_factory=set)  # those that close or do not keep up
+    turn: Turn = field(default_factory=Turn)
     rounds: Rounds[LiveSession] = field(default_factory=Rounds)
     run_rounds: Rounds[Run] = field(default_factory=Rounds)
 

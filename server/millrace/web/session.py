@@ -7,7 +7,6 @@ import asyncio
 import itertools
 import random
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -82,7 +81,7 @@ class Session:
         self._dialect = in_responses(negotiated=negotiated)
         self._writer = writer
         writer.held = process.memory.hold(principal.tenant)
-        self._outbox = Outbox(writer)
+        self._outbox = Outbox(writer, process.turn)
         self._jobs = Jobs(process, self._outbox, self._dialect, self._refuse)
         self._liveness = Liveness(
             process, self._outbox, self._jobs, principal.key_id, close=self.close, announce=self._announce
@@ -214,10 +213,10 @@ class Session:
         if len(data) > LONG:
             frame = await in_thread(self._principal.tenant, len(data), partial(self._open, data))
         else:
-            began = time.thread_time()
+            self._writer.share.begin(len(data))
             frame = self._open(data)
         self._act(frame, held)
-        if len(data) <= LONG and (wait := self._writer.share.spend(time.thread_time() - began, time.monotonic())):
+        if len(data) <= LONG and (wait := self._writer.share.end()):
             await asyncio.sleep(wait)
 
     def _open(self, data: str | bytes) -> "_Frame":

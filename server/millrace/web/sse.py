@@ -80,6 +80,10 @@ class SseResponse(Response):
         """Whether too much waits for the client."""
         return self._sending and self._waiting_bytes > limits.WAITING_BYTES
 
+    def show(self, deltas: list[str], number: int) -> bool:
+        """Write nothing now: its task does, in its turn."""
+        return False
+
     def notify(self, size: int) -> None:
         """Wake the sender. If the client does not keep up, the model may have to wait too."""
         was_congested = self.congested

@@ -8,7 +8,6 @@ connection is found there too.
 import asyncio
 import socket
 import sys
-import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -87,13 +86,13 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         self._reading = None
         if self.read_paused:
             return
-        began = time.thread_time()
         data = self._slices.take()
+        self.share.begin(len(data))
         self._too_big = self._too_big or self._slices.too_big
         if data:
             super().data_received(data)
         self._count()
-        wait = self.share.spend(time.thread_time() - began, time.monotonic())
+        wait = self.share.end()
         if self.disconnected or self.transport.is_closing():
             self._slices.clear()
         elif wait or self._slices.has_frame:

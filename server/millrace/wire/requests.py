@@ -400,9 +400,16 @@ def create(
         checks=names,
         check_schema=schema,
         concise=bool(options.concise),
-        paths=replace(paths, max_cost=given.path("max_cost_usd"), check_schema=schema_path),
+        paths=_with_options(paths, given.path("max_cost_usd"), schema_path),
         **specific,
     )
+
+
+def _with_options(paths: Paths, max_cost: str, check_schema: str) -> Paths:
+    """Return the paths with those of two options. Nearly all requests give neither."""
+    if (max_cost, check_schema) == (paths.max_cost, paths.check_schema):
+        return paths
+    return replace(paths, max_cost=max_cost, check_schema=check_schema)
 
 
 def form_of(given: TextForm | ObjectForm | SchemaForm | None) -> Format | None:

@@ -32,7 +32,13 @@ from tests.support.messages_wire import Answer, sse
 from tests.support.provider import CALL, END, HEAD, Script, answer, body, says, scripted_provider, stay
 from tests.support.waiting import until
 
-TOOLS = (Tool(name="f"), Tool(name="apply_patch", is_custom=True), Tool(name="wait", namespace="clock"))
+HOSTED = Sealed(api=Api.MESSAGES, fields={"type": "web_search_20250305", "name": "web_search"})
+TOOLS = (
+    Tool(name="f"),
+    Tool(name="apply_patch", is_custom=True),
+    Tool(name="wait", namespace="clock"),
+    Tool(name="web_search", hosted=HOSTED),
+)
 OFFERED = Call(model=CALL.model, prompt=Prompt(messages=CALL.prompt.messages, tools=TOOLS))
 STOP = Finish(reason=FinishReason.STOP)
 USAGE = Usage(input_tokens=25, output_tokens=15)
@@ -314,28 +320,29 @@ async def test_pings_keep_a_thinking_model_alive_and_no_other() -> None:
 
     async with scripted_provider(script, api=MESSAGES) as provider:
         attempt = provider.upstream.open(CALL)
-        await until(lambda: attempt._answer.has_begun)
-        provider.now += 29
+        await until(lambda: attempt._answer.heard > 0)
+        provider.now += 59
         more.set()
         await until(lambda: attempt.last_event_at == provider.now)
-        provider.now += 29
+        provider.now += 59
         provider.upstream.sweep(provider.now)
         assert not attempt.done.done()
-        provider.now += 29
+        provider.now += 2
         provider.upstream.sweep(provider.now)
-        with pytest.raises(UpstreamError, match="sent nothing in mid-stream"):
+        with pytest.raises(UpstreamError, match="sent no first token within 60 s"):
             await attempt.done
 
-    async def silent(writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD + body(events[0], ping))
-        await writer.drain()
 
-    async with scripted_provider(silent, api=MESSAGES) as provider:
+@pytest.mark.parametrize(("said", "seconds"), [(1, 61), (-3, 31)])
+async def test_pings_are_silence_where_words_are_to_come(said: int, seconds: int) -> None:
+    """Before the first block, and within a text."""
+    events = Answer(content=(wire.text("Hi"),), pings=False).stream()[:said]
+    async with scripted_provider(says(HEAD + body(*events, sse(wire.PING)), then=stay), api=MESSAGES) as provider:
         attempt = provider.upstream.open(CALL)
-        await until(lambda: attempt.input_usage is not None)
-        provider.now += 61
+        await until(lambda: attempt.input_usage is not None and (said == 1 or attempt.parts == ["Hi"]))
+        provider.now += seconds
         provider.upstream.sweep(provider.now)
-        with pytest.raises(UpstreamError, match="sent no first token"):
+        with pytest.raises(UpstreamError, match=f"sent n.* {seconds - 1} s"):
             await attempt.done
 
 
@@ -360,6 +367,19 @@ async def test_a_socket_that_is_cut_says_so() -> None:
             with pytest.raises(UpstreamError) as raised:
                 await answer(says(head + written), OFFERED, MESSAGES)
             assert raised.value.code == "upstream_truncated"
+
+
+def test_what_is_plain_text_is_known_from_what_is_not() -> None:
+    """So that events that differ from it in their text alone need not be parsed; but citations repeat a text."""
+    start, begun, delta, *_ = Answer(content=(wire.text("Hello"),), pings=False).stream()
+    thought = sse({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "Hello"}})
+    for call, is_plain in ((CALL, True), (OFFERED, False)):
+        reader = MESSAGES.reader(call, Refusals("m", None, lambda: 0.0))
+        for event in (start, begun, delta):
+            reader.take(event.split(b"data: ")[1], [], [])
+        assert reader.is_plain(delta.split(b"data: ")[1], "Hello") is is_plain
+        assert not reader.is_plain(thought.split(b"data: ")[1], "Hello")
+        assert not reader.is_plain(begun.split(b"data: ")[1], "Hello")
 
 
 def test_pieces_of_a_call_are_passed_on_as_they_come() -> None:

@@ -10,7 +10,7 @@ from millrace.upstreams.asides import Placed
 from millrace.upstreams.bodies import DONE
 from millrace.upstreams.characters import Characters, is_cut
 from millrace.upstreams.chat import chunks
-from millrace.upstreams.chat.chunks import Choice, Delta
+from millrace.upstreams.chat.chunks import Choice, Chunk, Delta
 from millrace.upstreams.chat.own_fields import OwnFieldsReader
 from millrace.upstreams.chat.tool_calls import CallReader
 from millrace.upstreams.finishes import MAX_WORD
@@ -97,7 +97,9 @@ class ChatReader:
             chunk = chunks.read(data)
         except chunks.UnreadableError:
             raise UnreadableError("upstream_error", f"{self._model} sent a chunk that cannot be read") from None
-        if chunk.error is not None or chunk.x_groq is not None or not chunk.choices or isinstance(data, ErrorEvent):
+        is_usage = chunk.usage is not None and b"rror" not in data
+        is_other = chunk.x_groq is not None or not (chunk.choices or is_usage)
+        if is_other or chunk.error is not None or isinstance(data, ErrorEvent):
             self._take_other(data)
         elif chunk.usage is not None:
             self._usage.take(chunk.usage)
@@ -115,6 +117,15 @@ class ChatReader:
                 self._take_finish(choice)
             if choice.usage is not None:
                 self._usage.take(choice.usage)
+
+    def is_plain(self, data: bytes, text: str) -> bool:
+        """Whether an event that was taken brought this text and nothing else, and no part of it is held back."""
+        if self._text.pending or self._scores or isinstance(data, ErrorEvent):
+            return False
+        chunk = chunks.read(data)
+        first = chunk.choices[0] if chunk.choices else Choice()
+        alone = Choice(index=first.index, delta=Delta(content=text))
+        return first.index in (None, 0) and chunk == Chunk(choices=[alone], service_tier=chunk.service_tier)
 
     def end(self, deltas: list[str], placed: list[Placed]) -> Finish:
         """Return the end of the answer after its last event; append what was held back until now.

@@ -3,7 +3,7 @@
 from typing import Any
 
 from millrace.errors import UpstreamError
-from millrace.types import Api, Call, CallPiece, Finish, FinishReason, Sealed, Stop, Thought, Usage
+from millrace.types import Api, Call, CallPiece, Finish, FinishReason, Media, Prompt, Sealed, Stop, Thought, Usage
 from millrace.upstreams import finishes, interning
 from millrace.upstreams.asides import Placed
 from millrace.upstreams.bodies import DONE
@@ -36,6 +36,7 @@ class MessagesReader:
         self._most = _WINDOWS * call.model.context_window
         self._refusals = refusals
         self._has_tools = bool(call.prompt.tools)
+        self._may_cite = _has_sources(call.prompt)
         self._tools = SentTools(call.prompt.tools)
         self._open: dict[Any, Block] = {}  # by the API's index
         self._calls = 0
@@ -48,8 +49,8 @@ class MessagesReader:
 
     @property
     def has_begun(self) -> bool:
-        """Whether anything of the answer has come."""
-        return bool(self.heard or self._stop)
+        """Whether anything of the answer has come, and nothing is under way that may be silent for as long again."""
+        return bool(self.heard or self._stop) and not self._is_silent
 
     @property
     def has_finish(self) -> bool:
@@ -99,6 +100,17 @@ class MessagesReader:
         else:
             self._take_event(event, deltas, placed)
 
+    def is_plain(self, data: bytes, text: str) -> bool:
+        """Whether an event that was taken brought this text and nothing else, and no part of it is held back.
+
+        Text that may have citations is not: these repeat it.
+        """
+        if self._may_cite or self._text.pending or isinstance(data, ErrorEvent):
+            return False
+        event = events.read(data)
+        delta = Delta(type="text_delta", text=text)
+        return event == Event(type="content_block_delta", index=event.index, delta=delta)
+
     def end(self, deltas: list[str], placed: list[Placed]) -> Finish:
         """Return the end of the answer after its last event; append what was held back until now.
 
@@ -143,7 +155,7 @@ class MessagesReader:
         self.heard += 1
         if len(text) <= SHORT:
             text = interning.known.get(text) or interning.remembered(text)
-        if (block := self._open.get(index)) is not None:
+        if self._may_cite and (block := self._open.get(index)) is not None:
             block.pieces.append(text)
         deltas.append(text)
 
@@ -163,8 +175,13 @@ class MessagesReader:
                     self._end_with(event.delta.stop_reason, event.delta.stop_sequence)
             case "message_stop":
                 self.is_terminated = True
-            case "ping" if any(block.kind == "thinking" for block in self._open.values()):
-                self.heard += 1  # the model may think for minutes without a word, if its thinking is not shown
+            case "ping" if self._is_silent:
+                self.heard += 1
+
+    @property
+    def _is_silent(self) -> bool:
+        """Whether a block is open that may bring nothing for minutes: thoughts that are not shown, a tool that runs."""
+        return any(block.kind not in ("text", "tool_use") for block in self._open.values())
 
     def _take_whole(self, message: Event, deltas: list[str], placed: list[Placed]) -> None:
         """Take a message that comes in one piece, as it is without a stream."""
@@ -250,10 +267,18 @@ class MessagesReader:
         if block is None:
             return
         if block.kind == "text" and (text := self._text.flush()):
-            block.pieces.append(text)
+            if self._may_cite:
+                block.pieces.append(text)
             deltas.append(text)
         elif block.kind == "thinking" and (thought := self._thought.flush()):
             self._think(thought, block, deltas, placed)
         self._call(block.end(), deltas, placed)
         if (fields := block.sealed()) is not None:
             placed.append((len(deltas), Sealed(api=Api.MESSAGES, fields=fields)))
+
+
+def _has_sources(prompt: Prompt) -> bool:
+    """Whether there is something that an answer may cite: a document, or what a tool of the provider finds."""
+    parts = (part for message in prompt.messages for part in message.parts)
+    has_documents = any(isinstance(part, Media) and part.kind in ("file", "block") for part in parts)
+    return has_documents or any(tool.hosted is not None for tool in prompt.tools)

@@ -59,7 +59,7 @@ class Block:
         fields = self._fields
         match self.kind:
             case "text":
-                return fields | {"text": "".join(self.pieces)} if fields.get("citations") else None
+                return fields | {"text": "".join(self.pieces)} if fields.get("citations") and self.pieces else None
             case "thinking":
                 signature = "".join(self._signature) or fields.get("signature")
                 if not signature:  # nobody could check it, so nobody takes it back

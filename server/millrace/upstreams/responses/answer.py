@@ -124,6 +124,10 @@ class ResponsesReader:
         elif event.type.startswith(_PROGRESS) or (event.type == "keepalive" and self._silent):
             self.heard += 1
 
+    def is_plain(self, data: bytes, text: str) -> bool:
+        """Return False: events are numbered, so no two of them differ in their text alone."""
+        return False
+
     def end(self, deltas: list[str], placed: list[Placed]) -> Finish:
         """Return the end of the answer after its last event; append what was held back until now.
 
