@@ -7,6 +7,7 @@ was offered. What its API lacks is told.
 import copy
 import json
 import tomllib
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,9 +15,12 @@ from typing import Any
 import aiohttp
 import pytest
 
+from millrace.simulator.instances import minimal
 from tests.support.agent_model import RAW, TEXT, AgentModel, agent_model
 from tests.support.http_client import events_of, lines_of
 from tests.support.paths import REPOSITORY
+from tests.support.responses_server import responding
+from tests.support.responses_wire import Answer, custom_call, function_call, message, reasoning
 from tests.support.server import serving
 from tests.support.wire_client import Event, check_response, wire_client
 
@@ -182,3 +186,61 @@ async def test_a_session_over_chat_completions() -> None:
             asked = [message | ({} if message["content"] else {"content": None}) for message in body["messages"]]
             assert (sent["messages"], sent.get("tools")) == (asked, body.get("tools"))
             assert sent["max_tokens"] == body["max_tokens"]
+
+
+@pytest.mark.parametrize("name", OVER_WEBSOCKET)
+async def test_a_session_with_a_model_of_the_same_api(name: str) -> None:
+    """Tools go there as they are, those of the input too; what the model has encrypted goes back to the byte."""
+    wanted: deque[list[str]] = deque()
+    upgrade, *frames = SESSIONS[name]["requests"]
+
+    def turn(body: Event) -> Answer:
+        calls = [called(kind, body["tools"]) for kind in (wanted.popleft() if wanted else [])]
+        return Answer(items=(reasoning("Hm."), *(calls or [message(TEXT)])))
+
+    configuration = tomllib.loads((REPOSITORY / "millrace.toml").read_text("utf-8"))
+    configuration["server"] |= {"port": 0, "data_dir": ":memory:"}
+    async with responding(turn) as server:
+        for tier in ("small", "large"):
+            configuration["models"][tier] |= {"upstream": "responses", "base_url": server.url}
+        async with (
+            serving(configuration) as url,
+            wire_client(url.replace("http", "ws"), additional_headers=headers_of(upgrade)) as client,
+        ):
+            previous, ids, tools = "", list[str](), list[Event]()
+            for number, captured in enumerate(frame["body"] for frame in frames):
+                body = copy.deepcopy(captured)
+                if is_chained := "previous_response_id" in body:
+                    body["previous_response_id"] = previous
+                    for item, call_id in zip(
+                        (one for one in body["input"] if one["type"] in OUTPUTS), ids, strict=False
+                    ):
+                        item["call_id"] = call_id
+                after = frames[number + 1]["body"] if number + 1 < len(frames) else {}
+                kinds = wanted_of(after) if "previous_response_id" in after else []
+                added = [tool for item in body["input"] if item["type"] == "additional_tools" for tool in item["tools"]]
+                tools = body.get("tools") or added or (tools if is_chained else [])
+                if body.get("generate") is not False:
+                    wanted.append(kinds)
+                await client.send(body)
+                response = check_response(await client.until("response.completed", "response.failed", "error"))
+                previous = response["id"]
+                if body.get("generate") is False:
+                    continue
+                ids = check_calls(response, kinds, tools_of({"tools": tools}))
+                assert "millrace.notes" not in response["metadata"]
+                asked = server.asked[-1]
+                assert (asked.get("tools", []), asked["include"]) == (tools, body["include"])
+                assert (asked["reasoning"], asked["prompt_cache_key"]) == (body["reasoning"], body["prompt_cache_key"])
+                sealed = [item["encrypted_content"] for item in asked["input"] if item["type"] == "reasoning"]
+                assert len(sealed) == len(server.asked) - 1 if is_chained else not sealed
+        assert server.refused == []
+
+
+def called(kind: str, tools: list[Event]) -> Event:
+    """Return a call of the first tool of a kind."""
+    offered = tools_of({"tools": tools}).items()
+    (namespace, name), tool = next((key, tool) for key, tool in offered if tool["type"] == kind)
+    if kind == "custom":
+        return custom_call(name, RAW, namespace=namespace)
+    return function_call(name, json.dumps(minimal(tool["parameters"])), namespace=namespace)
