@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace import log
-from tests.stock import rounds, scripted_servers
+from tests.stock import every_api, rounds, scripted_servers
 from tests.stock.environment import prepare
-from tests.stock.scenarios import ROUNDS, SCENARIOS, SCRIPTED, Result, Scenario, missing, run_all
+from tests.stock.scenarios import EVERY_API, ROUNDS, SCENARIOS, SCRIPTED, Result, Scenario, missing, run_all
 from tests.stock.server import serving
 
 
@@ -53,6 +53,7 @@ def main() -> int:
     parser.add_argument("--prepare", action="store_true", help="only make the environments")
     parser.add_argument("--providers", action="store_true", help="two turns with each strict provider")
     parser.add_argument("--scripted", action="store_true", help="SDKs of providers against scripted servers")
+    parser.add_argument("--apis", action="store_true", help="clients with models of each API behind Millrace")
     parser.add_argument("--url", help="the base URL of a server that runs: http://127.0.0.1:8000/v1")
     arguments = parser.parse_args()
     if reason := missing():
@@ -60,15 +61,17 @@ def main() -> int:
     prepare()
     if arguments.prepare:
         return 0
-    every = ROUNDS if arguments.providers else SCRIPTED if arguments.scripted else SCENARIOS
-    scenarios = chosen(every, arguments.words)
+    kinds = (
+        (arguments.providers, ROUNDS, rounds.run),
+        (arguments.scripted, SCRIPTED, scripted_servers.run),
+        (arguments.apis, EVERY_API, every_api.run),
+    )
+    wanted, run = next(((every, run) for is_asked, every, run in kinds if is_asked), (SCENARIOS, None))
+    scenarios = chosen(wanted, arguments.words)
     if not scenarios:
         sys.exit("no scenario is called that; see tests/stock/clients")
     log.configure(level="error")
-    if arguments.providers or arguments.scripted:
-        ended = rounds.run(scenarios) if arguments.providers else scripted_servers.run(scenarios)
-    else:
-        ended = asyncio.run(results(arguments.url, scenarios))
+    ended = asyncio.run(results(arguments.url, scenarios)) if run is None else run(scenarios)
     Console().print(table(ended))
     failed = sum(bool(result.reason) for result in ended)
     Console().print(f"{len(ended) - failed} of {len(ended)} passed")

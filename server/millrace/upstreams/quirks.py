@@ -14,10 +14,12 @@ LEARNED_S = 3600.0  # how long a deployment's refusal of a field is remembered
 # What a provider may do without: it changes how an answer is delivered or filed, not what is answered. Tools, the
 # format, `stop` and limits are never dropped.
 ENCRYPTED_REASONING = "reasoning.encrypted_content"  # of the Responses API's `include`
+REASONING_SUMMARY = "reasoning.summary"  # of the same API
 DROPPABLE = (
     "stream_options",
     "include",
     ENCRYPTED_REASONING,
+    REASONING_SUMMARY,
     "parallel_tool_calls",
     "store",
     "service_tier",

@@ -118,12 +118,15 @@ async def test_an_incomplete_answer_says_why(end: str) -> None:
 Change = Callable[[list[Fields]], list[Fields]]
 
 
+ENDINGS = ("completed", "incomplete")
+
+
 def without(*endings: str) -> Change:
     return lambda events: [event for event in events if not event["type"].endswith(endings)]
 
 
 def only(*types: str) -> Change:
-    return lambda events: [event for event in events if event["type"].removeprefix("response.") in types]
+    return lambda events: [event for event in events if event["type"].removeprefix("response.") in (*types, *ENDINGS)]
 
 
 def each(change: Callable[[Fields], object]) -> Change:
@@ -136,7 +139,7 @@ def each(change: Callable[[Fields], object]) -> Change:
 
 
 def no_output(event: Fields) -> None:
-    if event["type"] == "response.completed":
+    if event["type"].removeprefix("response.") in ENDINGS:
         event["response"]["output"] = []
 
 
@@ -155,10 +158,10 @@ def bare(event: Fields) -> None:
 
 SERVERS: dict[str, Change] = {
     "no deltas": without(".delta"),
-    "no events within items": only("created", "output_item.added", "output_item.done", "completed"),
-    "whole items alone": only("output_item.done", "completed"),
-    "all at the end": only("created", "in_progress", "completed"),
-    "the end alone": only("completed"),
+    "no events within items": only("created", "output_item.added", "output_item.done"),
+    "whole items alone": only("output_item.done"),
+    "all at the end": only("created", "in_progress"),
+    "the end alone": only(),
     "an end without output": each(no_output),
     "no items when they are done, and none at the end": lambda events: each(no_output)(
         [

@@ -143,14 +143,6 @@ def test_a_turn_is_its_items_in_their_order() -> None:
     assert notes == []
 
 
-def test_ids_are_sent_where_the_provider_stores_them() -> None:
-    """Else it would look for them in vain, and refuse the request."""
-    fields, _ = sent(ASKED, TURN, *RESULTS, extras={"store": True})
-    assert fields["store"] is True
-    assert fields["input"][1] == THOUGHT
-    assert fields["input"][3] == SEARCHED
-
-
 def test_tools_that_messages_brought_are_among_the_others() -> None:
     """No message is left of them."""
     brought = Message(role="system", tools=(TOOLS[0],))
@@ -321,6 +313,29 @@ def test_reasoning_is_asked_for_as_the_client_asks() -> None:
     assert (fields["reasoning"], notes) == ({"effort": "low"}, ["without reasoning.enabled"])
 
 
+THOUGHT_OF: dict[str, tuple[dict[str, Any], str | None, dict[str, Any] | None]] = {  # thinking, effort, reasoning
+    "adaptive": ({"type": "adaptive"}, "high", {"summary": "auto", "effort": "high"}),
+    "not shown": ({"type": "adaptive", "display": "omitted"}, "low", {"effort": "low"}),
+    "little": ({"type": "enabled", "budget_tokens": 1024}, None, {"summary": "auto", "effort": "low"}),
+    "more": ({"type": "enabled", "budget_tokens": 8000}, None, {"summary": "auto", "effort": "medium"}),
+    "much": ({"type": "enabled", "budget_tokens": 32_000}, None, {"summary": "auto", "effort": "high"}),
+    "none": ({"type": "disabled"}, None, None),
+}
+
+
+@pytest.mark.parametrize("kind", THOUGHT_OF)
+def test_thinking_in_the_words_of_the_messages_api_is_reasoning(kind: str) -> None:
+    """What is shown of it is a summary. What has a counterpart is not told as left out."""
+    thinking, effort, reasoning = THOUGHT_OF[kind]
+    fields, notes = sent(native=Native(api=Api.MESSAGES, fields={"thinking": thinking}), reasoning_effort=effort)
+    assert (fields.get("reasoning"), notes) == (reasoning, [] if reasoning else ["without thinking"])
+
+
+def test_a_summary_that_nobody_wants_is_not_asked_for() -> None:
+    native = Native(api=Api.RESPONSES, fields={"reasoning": {"summary": "none", "effort": "none"}})
+    assert sent(native=native)[0]["reasoning"] == {"effort": "none"}
+
+
 def test_what_only_the_provider_reads_is_passed_on() -> None:
     given = {"prompt_cache_key": "k", "safety_identifier": "s", "user": "u", "service_tier": "auto", "top_p": 0.5}
     fields, notes = sent(extras=given, top_p=0.25, temperature=0.5)
@@ -338,16 +353,17 @@ def test_log_probabilities() -> None:
 def test_fields_of_other_apis_are_left_out_and_told() -> None:
     """The notes name each."""
     given = {"stop": ["x"], "seed": 1, "presence_penalty": 0.5, "frequency_penalty": 0.5, "logit_bias": {"1": 1}}
-    fields, notes = sent(extras=given, native=Native(api=Api.MESSAGES, fields={"thinking": {"type": "adaptive"}}))
-    assert not fields.keys() & {*given, "thinking"}
-    assert sorted(notes) == sorted(f"without {name}" for name in (*given, "thinking"))
+    fields, notes = sent(extras=given, native=Native(api=Api.MESSAGES, fields={"top_k": 5}))
+    assert not fields.keys() & {*given, "top_k"}
+    assert sorted(notes) == sorted(f"without {name}" for name in (*given, "top_k"))
 
 
 def test_what_millrace_decides_is_not_the_clients() -> None:
     """A second input, or an answer that does not stream."""
     given = {"instructions": "x", "previous_response_id": "resp_1", "background": True, "stream_options": {}}
+    given |= {"store": True}
     fields, notes = sent(extras=given | {"stream": False, "model": "x", "input": []})
-    assert (fields["stream"], fields["model"], fields["input"]) == (True, "m", [HI])
+    assert (fields["stream"], fields["store"], fields["model"], fields["input"]) == (True, False, "m", [HI])
     assert notes == [f"without {name}" for name in (*given, "input")]
 
 
@@ -396,6 +412,11 @@ WANTED: dict[str, tuple[str, dict[str, Any], str | None]] = {  # a refusal's wor
         {"input": [HI], "include": ["reasoning.encrypted_content"]},
         "without reasoning.encrypted_content",
     ),
+    "no summaries for this account": (
+        "Your organization must be verified to generate reasoning summaries.",
+        {"input": [HI], "reasoning": {"summary": "auto"}},
+        "without reasoning.summary",
+    ),
     "an unknown field": (
         "Unknown parameter: 'prompt_cache_key'.",
         {"input": [HI], "prompt_cache_key": "k"},
@@ -431,14 +452,16 @@ def test_a_refusal_says_what_to_leave_out(words: str) -> None:
 
 def test_what_was_learned_is_left_out() -> None:
     quirks = PRESETS["auto"]
-    for change in ("without reasoning.encrypted_content", "without store", "without encrypted_content"):
+    left_out = ("reasoning.encrypted_content", "reasoning.summary", "store", "encrypted_content")
+    for change in (f"without {name}" for name in left_out):
         wanted = change_for(
             "Encrypted content is not supported", {"input": [], "include": ["reasoning.encrypted_content"]}
         )
         assert wanted is not None
         quirks = replace(wanted, what=change).applied(quirks)
     turn = Message(role="assistant", parts=("Yes.",), sealed=(sealed(THOUGHT), sealed(SEARCHED, 1)))
-    fields, notes = sent(ASKED, turn, ASKED, quirks=quirks)
-    assert not fields.keys() & {"store", "include"}
+    native = Native(api=Api.RESPONSES, fields={"reasoning": {"summary": "auto"}})
+    fields, notes = sent(ASKED, turn, ASKED, quirks=quirks, native=native)
+    assert not fields.keys() & {"store", "include", "reasoning"}
     assert [item["type"] for item in fields["input"]] == ["message", "message", "web_search_call", "message"]
     assert notes == ["without encrypted reasoning"]

@@ -199,10 +199,8 @@ class ResponsesReader:
         if not isinstance(part, dict):
             return
         kind = part.get("type")
-        if kind == _TEXT:
-            self._has_annotations = self._has_annotations or bool(part.get("annotations"))
-            if (item, _TEXT, at) not in self._said:
-                self._take_text(part.get("text"), part.get("logprobs"), item, at, deltas)
+        if kind == _TEXT and (item, _TEXT, at) not in self._said:
+            self._take_text(part.get("text"), part.get("logprobs"), item, at, deltas)
         elif kind == _REFUSAL and (item, _REFUSAL, at) not in self._said:
             self._take_refusal(part.get("refusal"), item, at, deltas, placed)
 
@@ -274,8 +272,12 @@ class ResponsesReader:
         if kind == "message":
             if isinstance(phase := item.get(PHASE), str):
                 self._own_fields = {PHASE: phase}
-            for at, part in enumerate(_list(item.get("content"))):
-                self._take_part(part, place, at, deltas, placed)
+            content = _list(item.get("content"))
+            self._has_annotations |= any(isinstance(part, dict) and bool(part.get("annotations")) for part in content)
+            came = {kind for of, kind, _ in self._said if of == place}  # some servers do not say of which part
+            for at, part in enumerate(content):
+                if isinstance(part, dict) and part.get("type") not in came:
+                    self._take_part(part, place, at, deltas, placed)
         elif kind in KINDS:
             for piece in self._calls.whole(item, index):
                 self._add(piece, deltas, placed)

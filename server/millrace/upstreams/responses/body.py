@@ -8,38 +8,39 @@ import msgspec
 
 from millrace.types import Api, Call, Format, Prompt, Tool
 from millrace.types.tool_choice import ToolChoice
-from millrace.upstreams.quirks import DROPPABLE, ENCRYPTED_REASONING, Change, Quirks, is_meant
+from millrace.upstreams.quirks import DROPPABLE, ENCRYPTED_REASONING, REASONING_SUMMARY, Change, Quirks, is_meant
 from millrace.upstreams.responses.items import ENCRYPTED, Input, with_unread
+from millrace.upstreams.responses.reasoning import reasoning_of
 
 LEAST_CAP = 16  # tokens; the API refuses less, and the answer is cut at the lower cap
 LOGPROBS = "message.output_text.logprobs"  # of `include`
 # Fields that a client's extras must not set: they would add to the input, or change how the answer comes.
 _RESERVED = {"input", "instructions", "previous_response_id", "conversation", "prompt", "background", "generate"}
-_RESERVED |= {"max_output_tokens", "tools", "tool_choice", "parallel_tool_calls", "stream_options"}
+_RESERVED |= {"max_output_tokens", "tools", "tool_choice", "parallel_tool_calls", "stream_options", "store"}
 # Fields of chat completions that this API does not have.
 _OF_CHAT = {"stop", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "n", "max_tokens", "audio"}
 _OF_CHAT |= {"max_completion_tokens", "response_format", "prediction", "modalities", "web_search_options"}
-_MERGED = {"include", "reasoning", "text", "store", "logprobs"}  # the client's values are a part of what is sent
-_REASONING = ("effort", "summary", "generate_summary", "context", "mode")  # what `reasoning` may have
+_MERGED = {"include", "reasoning", "text", "logprobs"}  # the client's values are a part of what is sent
+_NO_SUMMARY = re.compile(r"reasoning[ .]summar")
 _UNVERIFIED = re.compile(r"invalid_encrypted_content|encrypted content\b.*\b(verified|decrypted)")
 
 
 def request(call: Call, quirks: Quirks) -> tuple[dict[str, Any], bytes, list[str]]:
     """Return the fields of a request body, the body, and notes on what is left out."""
     prompt, given, lost = call.prompt, *_given(call.prompt)
-    items = Input(prompt.sent, quirks, is_stored=given.get("store") is True)
+    items = Input(prompt.sent, quirks)
     lost += items.lost
     fields: dict[str, Any] = {
         "model": call.model.id,
         "input": items.items,
         "stream": True,
-        "store": given.get("store") is True,
+        "store": False,  # Millrace keeps conversations
         "include": _include(prompt, given, quirks),
         "max_output_tokens": None if call.sent_cap is None else max(call.sent_cap, LEAST_CAP),
         "temperature": prompt.temperature,
         "top_p": prompt.top_p,
         "text": _text(prompt, given),
-        "reasoning": _reasoning(prompt, given, lost),
+        "reasoning": reasoning_of(prompt, given, quirks, lost),
         **_tools(prompt, quirks, lost),
     }
     fields = {name: value for name, value in fields.items() if value is not None}
@@ -59,6 +60,8 @@ def change_for(refusal: str, sent: Mapping[str, Any]) -> Change | None:
     lower = refusal.lower()
     if "encrypted content is not supported" in lower and ENCRYPTED_REASONING in sent.get("include", ()):
         return Change(f"without {ENCRYPTED_REASONING}")
+    if _NO_SUMMARY.search(lower) and "summary" in sent.get("reasoning", ()):
+        return Change(f"without {REASONING_SUMMARY}")
     if _UNVERIFIED.search(lower) and any(ENCRYPTED in item for item in sent["input"]):  # of another model or account
         return Change(f"without {ENCRYPTED}")
     words, roles = set(re.findall(r"[a-z_]+", lower)), {item.get("role") for item in sent["input"]}
@@ -82,13 +85,6 @@ def _include(prompt: Prompt, given: Mapping[str, Any], quirks: Quirks) -> list[s
     names = [ENCRYPTED_REASONING, *_of_type(given.get("include"), list)]
     names += [LOGPROBS] if prompt.wants_logprobs else []
     return [name for name in dict.fromkeys(names) if name not in quirks.drop] or None
-
-
-def _reasoning(prompt: Prompt, given: Mapping[str, Any], lost: list[str]) -> dict[str, Any] | None:
-    asked = _of_type(given.get("reasoning"), dict)
-    lost += [f"reasoning.{name}" for name in asked if name not in _REASONING]
-    effort = {} if prompt.reasoning_effort is None else {"effort": prompt.reasoning_effort}
-    return {name: value for name, value in asked.items() if name in _REASONING} | effort or None
 
 
 def _text(prompt: Prompt, given: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ OWN_FIELDS = frozenset({"caller", "async"})  # beside a call, and wanted back wi
 PHASE = "phase"  # of a message, and wanted back with it: whether it is the answer, or what is said on the way
 ENCRYPTED = "encrypted_content"
 LONGEST_ID = 64  # characters of a call's id
-# Items whose id only tells where the provider has stored them. Where it has not, it refuses an id that it cannot find;
+# Items whose id only tells where a provider has stored them. It is not asked to, and refuses an id that it cannot find;
 # all that it needs is in the item. The ids of others are part of what they say.
 _FOUND_BY_ID = frozenset({"reasoning", "compaction", "web_search_call", "local_shell_call"})
 
@@ -20,10 +20,9 @@ _FOUND_BY_ID = frozenset({"reasoning", "compaction", "web_search_call", "local_s
 class Input:
     """The items of one request. `lost` are the names of what has no place in it."""
 
-    def __init__(self, messages: Sequence[Message], quirks: Quirks, *, is_stored: bool) -> None:
+    def __init__(self, messages: Sequence[Message], quirks: Quirks) -> None:
         self.lost: list[str] = []
         self._quirks = quirks
-        self._is_stored = is_stored
         self._custom = {call.id for message in messages for call in message.calls if call.is_custom}
         self.items = [item for message in messages for item in self._items(message)]
 
@@ -70,14 +69,14 @@ class Input:
             said, called = until, called_until
 
     def _sealed(self, blocks: Sequence[Sealed]) -> Iterator[dict[str, Any]]:
-        """Yield the items that this API once gave, as it gave them."""
+        """Yield the items that this API once gave, as it gave them but for ids that tell nothing."""
         for sealed in blocks:
             if sealed.api is not Api.RESPONSES or (ENCRYPTED in sealed.fields and self._quirks.drops_within(ENCRYPTED)):
                 self.lost.append(foreign.told(sealed))
-            elif self._is_stored or sealed.fields.get("type") not in _FOUND_BY_ID:
-                yield sealed.fields
-            else:
+            elif sealed.kind in _FOUND_BY_ID:
                 yield {name: value for name, value in sealed.fields.items() if name != "id"}
+            else:
+                yield sealed.fields
 
     def _call(self, call: ToolCall) -> dict[str, Any]:
         kind, written = ("custom_tool_call", "input") if call.is_custom else ("function_call", "arguments")
