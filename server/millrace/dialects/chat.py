@@ -24,7 +24,7 @@ _CUT: dict[str | None, chunks.ChatFinish] = {"max_output_tokens": "length", "con
 class CompletionProjection(Projection):
     """A subscriber of a response that makes the chunks of its chat completion."""
 
-    __slots__ = ("_calls", "_created_at", "_has_sealed", "_include_usage", "_is_open", "_model")
+    __slots__ = ("_calls", "_created_at", "_include_usage", "_is_open", "_model")
 
     def __init__(self, response: ResponseLog, created_at: int, *, include_usage: bool) -> None:
         super().__init__(response)
