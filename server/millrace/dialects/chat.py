@@ -12,7 +12,7 @@ from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import FailedWithUsage, MillraceError
 from millrace.funnel.facts import Ended, Fact, Revised, Routed
 from millrace.funnel.response_log import ResponseLog
-from millrace.types import Aside, CallPiece, OwnFields, Refusal, Request, Sealed, Status, Thought, ToolCall
+from millrace.types import Aside, CallPiece, OwnFields, Refusal, Request, Status, Thought, ToolCall
 from millrace.wire import chunks
 from millrace.wire.chunks import CallDelta, Chunk, ChunkChoice, CustomDelta, Delta, FunctionDelta, LastChunk
 from millrace.wire.completions import CalledCustom, CalledFunction
@@ -32,7 +32,6 @@ class CompletionProjection(Projection):
         self._include_usage = include_usage
         self._model = response.request.model  # the model that answers, as far as known
         self._is_open = False
-        self._has_sealed = False
         self._calls: dict[int, tuple[bool, str | None]] = {}  # by index: whether it is of a custom tool
 
     def _show_fact(self, fact: Fact) -> None:
@@ -61,8 +60,6 @@ class CompletionProjection(Projection):
                 self._add(Delta(tool_calls=[self._call(aside)]), len(aside.arguments))
             case OwnFields():
                 self._add(chunks.with_own_fields(Delta(), aside.fields))
-            case Sealed():
-                self._has_sealed = True
 
     def _call(self, piece: CallPiece) -> CallDelta:
         is_custom, name = self._calls.get(piece.index, (piece.is_custom, piece.name))
@@ -91,8 +88,6 @@ class CompletionProjection(Projection):
             return
         self._open()
         self._model = fact.model or self._model
-        if self._has_sealed and (sealed := self._log.message().sealed):
-            self._add(chunks.with_sealed(Delta(), sealed))
         finish = [ChunkChoice(Delta(), finish_of(fact, calls=bool(self._calls)))]
         usage: chunks.UsageOfCompletion | UnsetType = UNSET
         if self._include_usage:
@@ -142,7 +137,7 @@ def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
         model=ended.model or request.model,
         choices=[
             chunks.CompletionChoice(
-                chunks.with_sealed(chunks.with_own_fields(message, answer.own_fields), answer.sealed),
+                chunks.with_own_fields(message, answer.own_fields),
                 finish_of(ended, calls=bool(calls)),
                 logprobs=chunks.logprobs_of(response.scores()),
             )

@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from millrace.types import Api, Sealed
 
-FIELD = "encrypted_content"  # its name; beside a message of chat completions too, for sealed blocks
 PREFIX = "mr1."  # what has another prefix was not written here, and is ignored
 
 
