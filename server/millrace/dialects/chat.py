@@ -12,8 +12,8 @@ from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import FailedWithUsage, MillraceError
 from millrace.funnel.facts import Ended, Fact, Revised, Routed
 from millrace.funnel.response_log import ResponseLog
-from millrace.types import Aside, CallPiece, OwnFields, Refusal, Request, Status, Thought, ToolCall
-from millrace.wire import chunks
+from millrace.types import Aside, CallPiece, OwnFields, Refusal, Request, Sealed, Status, Thought, ToolCall
+from millrace.wire import carried, chunks
 from millrace.wire.chunks import CallDelta, Chunk, ChunkChoice, CustomDelta, Delta, FunctionDelta, LastChunk
 from millrace.wire.completions import CalledCustom, CalledFunction
 from millrace.wire.responses import error_body
@@ -24,7 +24,7 @@ _CUT: dict[str | None, chunks.ChatFinish] = {"max_output_tokens": "length", "con
 class CompletionProjection(Projection):
     """A subscriber of a response that makes the chunks of its chat completion."""
 
-    __slots__ = ("_calls", "_created_at", "_include_usage", "_is_open", "_model")
+    __slots__ = ("_calls", "_created_at", "_has_sealed", "_include_usage", "_is_open", "_model")
 
     def __init__(self, response: ResponseLog, created_at: int, *, include_usage: bool) -> None:
         super().__init__(response)
@@ -32,6 +32,7 @@ class CompletionProjection(Projection):
         self._include_usage = include_usage
         self._model = response.request.model  # the model that answers, as far as known
         self._is_open = False
+        self._has_sealed = False
         self._calls: dict[int, tuple[bool, str | None]] = {}  # by index: whether it is of a custom tool
 
     def _show_fact(self, fact: Fact) -> None:
@@ -60,6 +61,8 @@ class CompletionProjection(Projection):
                 self._add(Delta(tool_calls=[self._call(aside)]), len(aside.arguments))
             case OwnFields():
                 self._add(chunks.with_own_fields(Delta(), aside.fields))
+            case Sealed():  # their places are known at the end
+                self._has_sealed = True
 
     def _call(self, piece: CallPiece) -> CallDelta:
         is_custom, name = self._calls.get(piece.index, (piece.is_custom, piece.name))
@@ -87,6 +90,8 @@ class CompletionProjection(Projection):
                 )
             return
         self._open()
+        if fields := carried.beside(self._log.message().sealed if self._has_sealed else ()):
+            self._add(chunks.with_own_fields(Delta(), fields))
         self._model = fact.model or self._model
         finish = [ChunkChoice(Delta(), finish_of(fact, calls=bool(self._calls)))]
         usage: chunks.UsageOfCompletion | UnsetType = UNSET
@@ -137,7 +142,7 @@ def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
         model=ended.model or request.model,
         choices=[
             chunks.CompletionChoice(
-                chunks.with_own_fields(message, answer.own_fields),
+                chunks.with_own_fields(message, answer.own_fields | carried.beside(answer.sealed)),
                 finish_of(ended, calls=bool(calls)),
                 logprobs=chunks.logprobs_of(response.scores()),
             )

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from millrace.errors import invalid
 from millrace.types import Message, Part, Path, Paths, Prompt, Tool, ToolCall, Unread
 from millrace.types.tool_choice import ToolChoice
-from millrace.wire import items
+from millrace.wire import carried, items
 from millrace.wire.items import MAX_ID, Id, InputAudio, PlainText, RefusalPart
 from millrace.wire.passed_on import OwnFieldsByPlace, by_index, parted, passed_on, placed, told, unread
 from millrace.wire.reading import convert
@@ -308,7 +308,7 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
         extras=passed | named_extras(body) | _extras(body),
     )
     kind = "custom" if isinstance(body.tool_choice, ChosenCustom) else "function"
-    prompt = settled(prompt, f"tool_choice.{kind}.name")
+    prompt = settled(prompt, f"tool_choice.{kind}.name", "tool_choice.allowed_tools.tools")
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
     return create(body, prompt, checks, PATHS, include_usage=include_usage, store=body.store, not_passed_on=told(lost))
 
@@ -350,6 +350,7 @@ def _assistant(message: AssistantMessage, own_fields: OwnFieldsByPlace, path: st
     other_name = message.reasoning
     refusal = "" if not isinstance(content, list) else "".join(p.refusal for p in content if isinstance(p, RefusalPart))
     text = [part for part in content if isinstance(part, PlainText)] if isinstance(content, list) else content or ""
+    sealed, own = carried.taken(own_fields.get((), {}))
     turn = Message(
         role="assistant",
         parts=() if text == "" else _parts(text, path),
@@ -357,7 +358,8 @@ def _assistant(message: AssistantMessage, own_fields: OwnFieldsByPlace, path: st
             _call(call, own_fields.get(("tool_calls", index), {}))
             for index, call in enumerate(message.tool_calls or ())
         ),
-        own_fields=own_fields.get((), {}),
+        own_fields=own,
+        sealed=sealed,
         reasoning=message.reasoning_content or (other_name if isinstance(other_name, str) else ""),
         name=message.name or "",
         refusal=(message.refusal or "") + refusal,
