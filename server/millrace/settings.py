@@ -397,7 +397,7 @@ def _example(path: str) -> str:
     key = path.rpartition(".")[2]
     examples = {
         "price": 'write dollars per million tokens: price = { input = "0.15", output = "0.60" }',
-        "upstream": 'write upstream = "openai", or "responses"',
+        "upstream": 'write upstream = "openai", "responses" or "anthropic"',
         "base_url": 'write base_url = "https://HOST/v1"',
         "model": "write the provider's name for the model",
         "input": 'write dollars per million tokens, such as "0.15"',

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from millrace.simulator import LARGE, SMALL, Simulator
-from tests.support import responses_wire as wire
+from tests.support import messages_server, messages_wire, responses_wire as wire
 from tests.support.paths import REPOSITORY
 from tests.support.processes import ENVIRONMENT, PATIENCE_S
 from tests.support.responses_server import always, responding
@@ -107,6 +107,22 @@ async def test_where_all_is_well_it_says_what_each_model_took_and_cost(tmp_path:
     assert row(printed, "keys")[1].startswith("none: only this machine has access")
     assert f"Nothing is wrong. Next: millrace serve --config {config}" in printed
     assert not (tmp_path / "data").exists()  # looking makes nothing
+
+
+async def test_a_model_of_the_messages_api_wants_a_price_for_what_it_writes_to_its_cache(tmp_path: Path) -> None:
+    """And where there is no such API, it says so."""
+    async with messages_server.messaging(messages_server.always(messages_wire.text("ready"))) as server:
+        async with configured(tmp_path, server.url, upstream="anthropic") as config:
+            code, printed = await doctor(config)
+        assert code == 0
+        state, text = row(printed, "small model")
+        assert state == "note"
+        assert "small-model answered in" in text
+        assert "add cache_write to its price" in text
+    async with provider(refusing(404, "no")) as url, configured(tmp_path, url, upstream="anthropic") as config:
+        code, printed = await doctor(config)
+    assert code == 1
+    assert 'if its server has no Messages API, write upstream = "openai"' in row(printed, "small model")[1]
 
 
 def refusing(status: int, message: str) -> Handler:

@@ -336,6 +336,19 @@ def test_why_it_ended(ended: Ended, said: tuple[Said, ...], stop: tuple[str, str
     assert (message["stop_reason"], message["stop_sequence"]) == stop
 
 
+def test_what_the_api_says_beside_its_end_is_told() -> None:
+    """Whole, and in the last delta of a stream."""
+    details, container = {"type": "refusal"}, {"id": "c1"}
+    edits: dict[str, Any] = {"applied_edits": []}
+    beside = {"stop_details": details, "container": container, "context_management": edits}
+    response, stream = shown_by("a")
+    response.end(replace(DONE_WELL, stop=Stop(api=Api.MESSAGES, reason="refusal", beside=beside)))
+    assert beside.items() <= whole(response).items()
+    delta = stream.events()[-2]
+    assert (delta["delta"]["stop_details"], delta["delta"]["container"]) == (details, container)
+    assert delta["context_management"] == edits
+
+
 BROKEN = replace(DONE_WELL, status=Status.FAILED, error=MillraceError("upstream_truncated", "it broke off"))
 HALTED = replace(
     DONE_WELL, status=Status.INCOMPLETE, reason="deadline", error=MillraceError("deadline_exceeded", "too late")

@@ -162,7 +162,7 @@ STOPS: list[tuple[Fields, str, str | None]] = [
     ({"stop_reason": "max_tokens"}, "max_tokens", None),
     ({"stop_reason": "stop_sequence", "stop_sequence": "END"}, "stop_sequence", "END"),
     ({"stop_reason": "pause_turn"}, "pause_turn", None),
-    ({"stop_reason": "refusal"}, "refusal", None),
+    ({"stop_reason": "refusal", "stop_details": {"type": "refusal", "category": "bio"}}, "refusal", None),
     ({"stop_reason": "model_context_window_exceeded"}, "model_context_window_exceeded", None),
 ]
 
@@ -174,6 +174,7 @@ async def test_why_a_model_stopped(fields: Fields, reason: str, sequence: str | 
     async with anthropic(always(wire.text("Deep."), **fields)) as setting:
         answer = await setting.ask(QUESTION, stream=stream, model="large", stop_sequences=["END"])
     assert (answer["stop_reason"], answer["stop_sequence"]) == (reason, sequence)
+    assert answer.get("stop_details") == fields.get("stop_details")
     assert setting.model.asked[-1]["stop_sequences"] == ["END"]
 
 

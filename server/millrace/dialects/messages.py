@@ -59,11 +59,18 @@ class MessagesProjection(Projection):
             return
         self._open()
         self._blocks.end()
+        beside = beside_of(fact)
         self.event_log.event(
             wire.MessageDelta(
-                delta=wire.Stopped(stop_reason_of(fact, self._blocks), stop_sequence_of(fact)),
+                delta=wire.Stopped(
+                    stop_reason_of(fact, self._blocks),
+                    stop_sequence_of(fact),
+                    beside.get("stop_details", UNSET),
+                    beside.get("container", UNSET),
+                ),
                 usage=wire.usage_of_message(fact.statement, service_tier_of(self._request, fact)),
                 metadata=metadata_of(self._request, fact),
+                context_management=beside.get("context_management", UNSET),
             )
         )
         self.event_log.event(wire.MessageStop())
@@ -96,6 +103,7 @@ def message_of(response: ResponseLog, model: str) -> wire.WholeMessage:
         stop_sequence=stop_sequence_of(ended),
         usage=wire.usage_of_message(ended.statement, service_tier_of(request, ended)),
         metadata=metadata_of(request, ended) or UNSET,
+        **beside_of(ended),
     )
 
 
@@ -149,6 +157,11 @@ def stop_reason_of(ended: Ended, blocks: ContentBlocks) -> str:
     if ended.status is not Status.COMPLETED:
         return _CUT.get(ended.reason or "", "max_tokens")
     return "tool_use" if blocks.has_calls else "refusal" if blocks.is_refused else "end_turn"
+
+
+def beside_of(ended: Ended) -> dict[str, Any]:
+    """Return what a model of this API says besides, by its names."""
+    return {} if ended.stop is None or ended.stop.api is not Api.MESSAGES else ended.stop.beside
 
 
 def stop_sequence_of(ended: Ended) -> str | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from millrace.types.conversation import Api, Message
 from millrace.types.model import Model
@@ -75,6 +76,7 @@ class Stop:
     api: Api
     reason: str
     sequence: str | None = None  # the stop sequence that it came to
+    beside: dict[str, Any] = field(default_factory=dict)  # what the API says besides, by its own names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,6 +76,9 @@ class WholeMessage(Struct, kw_only=True, gc=False):
     content: list[dict[str, Any]]
     stop_reason: str | None = None
     stop_sequence: str | None = None
+    stop_details: Any = UNSET  # what a model of this API says besides, as the next two
+    container: Any = UNSET
+    context_management: Any = UNSET
     usage: MessageUsage
     metadata: dict[str, str] | UnsetType = UNSET  # the request's, and the `millrace.*` keys
 
@@ -141,6 +144,8 @@ class Stopped(Struct, gc=False):
 
     stop_reason: str
     stop_sequence: str | None = None
+    stop_details: Any = UNSET  # what a model of this API says besides
+    container: Any = UNSET
 
 
 class MessageDelta(Struct, tag="message_delta", kw_only=True, gc=False):
@@ -149,6 +154,7 @@ class MessageDelta(Struct, tag="message_delta", kw_only=True, gc=False):
     delta: Stopped
     usage: MessageUsage
     metadata: dict[str, str]  # the request's, and the `millrace.*` keys
+    context_management: Any = UNSET  # what a model of this API says besides
 
 
 class MessageStop(Struct, tag="message_stop", gc=False):

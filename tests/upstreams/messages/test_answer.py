@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -299,6 +300,19 @@ async def test_an_answer_over_a_socket(size: int) -> None:
     assert [*map(type, attempt.asides)].count(Sealed) == 5
 
 
+@pytest.mark.parametrize("tools", [(), TOOLS])
+async def test_an_answer_an_event_a_read(tools: tuple[Tool, ...]) -> None:
+    """As it comes from a model: what is not parsed is not lost, also not for citations."""
+    words = wire.text("The river is deep, and it is wide, and it is wet, say those who know.")
+    content = (words, wire.thinking("Hm."), words, CITED, words)
+    events = Answer(content=content).stream()
+    call = Call(model=replace(CALL.model, max_output_tokens=None), prompt=replace(CALL.prompt, tools=tools), room=1000)
+    attempt, _ = await answer(says(HEAD, *map(body, events), END, then=stay), call, MESSAGES)
+    assert "".join(attempt.parts) == words["text"] * 2 + "It is wet." + words["text"]
+    sealed = [aside.fields for aside in attempt.asides if isinstance(aside, Sealed)]
+    assert sealed == [content[1], *([CITED] if tools else [])]
+
+
 async def test_a_whole_message_is_an_answer() -> None:
     raw = whole(wire.thinking("Hm."), wire.text("Hi"))
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(raw)
@@ -358,6 +372,36 @@ def test_a_stream_that_is_cut_anywhere_is_never_whole() -> None:
             read(CUT[:at])
         assert raised.value.code in ("upstream_truncated", "upstream_error")
     assert read(CUT[:end])[2].reason is FinishReason.TOOL_CALLS
+
+
+STREAMS = 500
+
+
+def written_at_random(random: Random) -> bytes:
+    """Return a stream of blocks of every kind, ended in any way."""
+    kinds = (
+        lambda: [wire.text("Wörter 🌊 " * random.randint(1, 9))],
+        lambda: [wire.thinking("Hm ö. " * random.randint(0, 9))],
+        lambda: [wire.redacted()],
+        lambda: [wire.tool_use("f", {"city": "Zürich " * random.randint(0, 5)})],
+        lambda: [*wire.server_tool_use("web_search", {"query": "rivers"})],
+        lambda: [CITED],
+    )
+    content = [block for _ in range(random.randint(1, 5)) for block in random.choice(kinds)()]
+    return stream(*content, stop_reason=random.choice(STOPS)[0], pings=random.random() < 0.5)
+
+
+def test_hundreds_of_streams_that_are_cut_anywhere_are_never_whole() -> None:
+    """At some bytes each, and at the end of every event; and whole ones are."""
+    for seed in range(STREAMS):
+        random = Random(seed)
+        raw = written_at_random(random)
+        end = raw.rindex(b"}") + 1
+        ends = [at for at in range(end) if raw.startswith(b"\n\n", at)]
+        for at in (*random.sample(ends, min(8, len(ends))), *(random.randrange(end) for _ in range(4))):
+            with pytest.raises(UpstreamError):
+                read(raw[:at])
+        assert read(raw, random.choice([5, 100, 10**6]))[2].stop is not None
 
 
 async def test_a_socket_that_is_cut_says_so() -> None:

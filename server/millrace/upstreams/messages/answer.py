@@ -172,7 +172,7 @@ class MessagesReader:
                 self._count(event.usage)
                 self._is_counted = self._is_counted or isinstance(event.usage, dict)
                 if event.delta is not None:
-                    self._end_with(event.delta.stop_reason, event.delta.stop_sequence)
+                    self._end_with(event.delta, event.context_management)
             case "message_stop":
                 self.is_terminated = True
             case "ping" if self._is_silent:
@@ -190,7 +190,7 @@ class MessagesReader:
             self._close(index, deltas, placed)
         self._count(message.usage)
         self._is_counted = isinstance(message.usage, dict)
-        self._end_with(message.stop_reason, message.stop_sequence)
+        self._end_with(message, message.context_management)
         self.is_terminated = True
 
     def _take_other(self, data: bytes) -> None:
@@ -210,10 +210,20 @@ class MessagesReader:
         if isinstance(usage, dict):
             self._service_tier = usage.get("service_tier") or self._service_tier
 
-    def _end_with(self, reason: Any, sequence: Any) -> None:
-        if finishes.is_word(reason):
-            sequence = sequence if isinstance(sequence, str) else None
-            self._stop = Stop(api=Api.MESSAGES, reason=self._refusals.masked(reason)[:MAX_WORD], sequence=sequence)
+    def _end_with(self, said: Delta | Event, context_management: Any) -> None:
+        if not finishes.is_word(reason := said.stop_reason):
+            return
+        beside = {
+            "stop_details": said.stop_details,
+            "container": said.container,
+            "context_management": context_management,
+        }
+        self._stop = Stop(
+            api=Api.MESSAGES,
+            reason=self._refusals.masked(reason)[:MAX_WORD],
+            sequence=said.stop_sequence if isinstance(said.stop_sequence, str) else None,
+            beside={name: value for name, value in beside.items() if value is not None},
+        )
 
     def _begin(self, index: Any, given: Any, deltas: list[str], placed: list[Placed]) -> None:
         """Begin a block. It may have all of its content already."""

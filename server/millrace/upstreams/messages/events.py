@@ -24,6 +24,8 @@ class Delta(Struct, gc=False):
     citation: Any = None
     stop_reason: Any = None
     stop_sequence: Any = None
+    stop_details: Any = None
+    container: Any = None
 
 
 class Event(Struct, gc=False):
@@ -35,9 +37,12 @@ class Event(Struct, gc=False):
     content_block: Any = None
     message: Any = None
     usage: Any = None
-    content: Any = None  # of a whole message, as the next two
+    context_management: Any = None
+    content: Any = None  # of a whole message, as all that follow
     stop_reason: Any = None
     stop_sequence: Any = None
+    stop_details: Any = None
+    container: Any = None
 
 
 _decode = msgspec.json.Decoder(Event).decode
