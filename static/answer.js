@@ -6,9 +6,10 @@
  * @typedef {{input_tokens: number, output_tokens: number, total_tokens: number,
  *   cost_usd: number, saved_usd: number, attempts: Attempt[], estimated: boolean}} Usage
  * @typedef {{type: string, id: string, status: string, content?: {type: string, text?: string, refusal?: string}[],
- *   call_id?: string, name?: string, arguments?: string}} Item
- * @typedef {{itemId: string, callId: string, name: string, arguments: string}} ToolCall `arguments` is the JSON text
- *   of the model; reply with a `function_call_output`.
+ *   call_id?: string, name?: string, namespace?: string, arguments?: string, input?: string}} Item
+ * @typedef {{itemId: string, callId: string, name: string, arguments: string, namespace: string, isCustom: boolean}}
+ *   ToolCall `arguments` is the JSON text of the model, of a custom tool any text; reply with a `function_call_output`,
+ *   or with a `custom_tool_call_output`.
  * @typedef {"in_progress" | "completed" | "incomplete" | "cancelled" | "failed"} Status
  * @typedef {{id: string, status: Status, model: string, metadata: Record<string, string>, output: Item[],
  *   usage: Usage | null, error: Fault | null, incomplete_details: {reason: string} | null}} Response
@@ -28,18 +29,20 @@
  * @typedef {Numbered & {type: "response.function_call_arguments.delta", item_id: string, delta: string}} ArgumentsDelta
  * @typedef {Numbered & {type: "response.function_call_arguments.done", item_id: string, name: string,
  *   arguments: string}} ArgumentsDone
+ * @typedef {Numbered & {type: "response.custom_tool_call_input.delta", item_id: string, delta: string}} InputDelta
+ * @typedef {Numbered & {type: "response.custom_tool_call_input.done", item_id: string, input: string}} InputDone
  * @typedef {Numbered & {type: "response.completed" | "response.failed" | "response.incomplete",
  *   response: Response}} Ended
  * @typedef {Numbered & {type: "millrace.route", response_id: string, strategy: string, model: string,
  *   tier: "small" | "large" | null, reason: string, cache: string, score: number | null,
  *   trimmed_tokens?: number, max_output_tokens?: number, similarity?: number, entry_id?: string, age_s?: number,
- *   unchecked?: string[], failed?: {model: string, code: string, message: string}[]}} Route
+ *   unchecked?: string[], failed?: {model: string, code: string, message: string}[], session?: string}} Route
  * @typedef {Numbered & {type: "millrace.revise", response_id: string, item_id: string, keep_through: number,
  *   from_model: string, to_model: string, reason: string}} Revise
  * @typedef {Numbered & {type: "millrace.usage", response_id: string, tokens: number, cost_usd: number,
  *   saved_usd: number, attempts: Attempt[]}} UsageSoFar
- * @typedef {Began | ItemEvent | PartEvent | SummaryPartEvent | Delta | TextDone | RefusalDone | ArgumentsDelta | ArgumentsDone | Ended | Route
- *   | Revise | UsageSoFar} AnswerEvent
+ * @typedef {Began | ItemEvent | PartEvent | SummaryPartEvent | Delta | TextDone | RefusalDone | ArgumentsDelta | ArgumentsDone | InputDelta
+ *   | InputDone | Ended | Route | Revise | UsageSoFar} AnswerEvent
  *
  * @typedef {{type: "error", status: number, error: Fault, stream_id?: string, event_id?: string}} Refusal
  * @typedef {{type: "millrace.resumed", response_id: string, from: number, through: number, stream_id?: string}} Resumed
@@ -233,8 +236,10 @@ export class Answer {
   }
 
   /** @param {Item} item */
-  #addToolCall({ type, id, call_id = "", name = "", arguments: json = "" }) {
-    if (type === "function_call") this.toolCalls.push({ itemId: id, callId: call_id, name, arguments: json });
+  #addToolCall({ type, id, call_id = "", name = "", namespace = "", arguments: json = "", input = "" }) {
+    const isCustom = type === "custom_tool_call";
+    if (type !== "function_call" && !isCustom) return;
+    this.toolCalls.push({ itemId: id, callId: call_id, name, arguments: isCustom ? input : json, namespace, isCustom });
   }
 
   /** @param {Revise} event */

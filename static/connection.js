@@ -51,6 +51,8 @@ const ANSWER_EVENTS = new Set([
   "response.refusal.done",
   "response.function_call_arguments.delta",
   "response.function_call_arguments.done",
+  "response.custom_tool_call_input.delta",
+  "response.custom_tool_call_input.done",
   "response.content_part.done",
   "response.output_item.done",
   "response.completed",

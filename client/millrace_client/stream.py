@@ -24,11 +24,13 @@ class ConnectionLostError(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A function call by the model; `arguments` is its JSON text. Reply with a `function_call_output`."""
+    """A tool call by the model. Reply with a `function_call_output`, or with a `custom_tool_call_output`."""
 
     call_id: str
     name: str
-    arguments: str
+    arguments: str  # JSON text; of a custom tool any text
+    namespace: str = ""
+    is_custom: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,13 +209,13 @@ def _reply(response: wire.ResponseBody) -> Reply:
     reasoning = [item for item in response.output if isinstance(item, wire.Reasoning)]
     thoughts = [part.text for item in reasoning for part in item.content]
     thoughts += [part.text for item in reasoning for part in item.summary]
-    calls = [item for item in response.output if isinstance(item, wire.FunctionCall)]
+    calls = [item for item in response.output if isinstance(item, wire.CallItem)]
     return Reply(
         id=response.id,
         text=response.output_text,
         refusal="".join(part.refusal for part in texts if isinstance(part, wire.OutputRefusal)),
         reasoning="".join(thoughts),
-        tool_calls=tuple(ToolCall(call.call_id, call.name, call.arguments) for call in calls),
+        tool_calls=tuple(map(_tool_call, calls)),
         status=response.status,
         model=response.model,
         route=metadata.get("millrace.route"),
@@ -225,3 +227,9 @@ def _reply(response: wire.ResponseBody) -> Reply:
         cost_usd=usage.cost_usd if usage else 0.0,
         saved_usd=usage.saved_usd if usage else 0.0,
     )
+
+
+def _tool_call(call: wire.CallItem) -> ToolCall:
+    is_custom = isinstance(call, wire.CustomCall)
+    arguments = call.input if isinstance(call, wire.CustomCall) else call.arguments
+    return ToolCall(call.call_id, call.name, arguments, call.namespace or "", is_custom)

@@ -1,4 +1,4 @@
-"""The command line: init, doctor, serve, demo, simulate, check-config, keys, ask, load."""
+"""The command line: init, doctor, serve, demo, simulate, check-config, keys, sessions, ask, load."""
 
 import click
 
@@ -8,6 +8,7 @@ from millrace.cli.doctor import doctor
 from millrace.cli.init import init
 from millrace.cli.keys import keys
 from millrace.cli.serve import check_config, serve
+from millrace.cli.sessions import sessions
 from millrace.cli.simulate import simulate
 from millrace_client.__main__ import ask
 from millrace_client.commands import CONTEXT
@@ -26,7 +27,7 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (ask, check_config, demo, doctor, init, keys, load, serve, simulate):
+for command in (ask, check_config, demo, doctor, init, keys, load, serve, sessions, simulate):
     main.add_command(command)
 
 if __name__ == "__main__":

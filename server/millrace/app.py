@@ -16,6 +16,7 @@ from millrace.ports import Claim
 from millrace.settings import Settings
 from millrace.web import endpoints, http1, pages, refusals
 from millrace.web.embeddings import create_embeddings
+from millrace.web.messages import count_tokens, create_message
 from millrace.web.middleware import middleware
 from millrace.web.process import Process
 from millrace.web.server import Server, new_loop
@@ -47,6 +48,8 @@ def create_app(settings: Settings, claim: Claim | None = None) -> Starlette:
             Route("/v1/responses/{id}/input_items", endpoints.input_items),
             Route("/v1/responses/{id}/cancel", endpoints.cancel, methods=["POST"]),
             Route("/v1/chat/completions", endpoints.create_completion, methods=["POST"]),
+            Route("/v1/messages", create_message, methods=["POST"]),
+            Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
             Route("/v1/embeddings", create_embeddings, methods=["POST"]),
             Route("/v1/models", pages.models),
             Route("/v1/models/{id:path}", pages.model),

@@ -48,13 +48,15 @@ from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
-from millrace.types import Model, Price, Tier
+from millrace.types import Api, Model, Price, Tier
 from millrace.upstreams.attempt import HttpUpstream, UpstreamEndpoint
 from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
 from millrace.upstreams.embeddings import EmbeddingsEndpoint, OpenAIEmbeddings
+from millrace.upstreams.messages.api import MESSAGES
 from millrace.upstreams.provider_api import ProviderApi
-from millrace.upstreams.quirks import PRESETS, CallIds, Quirks, Reasoning
+from millrace.upstreams.quirks import PRESETS, CallIds, Quirks, Reasoning, Thinking
+from millrace.upstreams.responses.api import RESPONSES
 from millrace.web.process import Process
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
@@ -63,7 +65,12 @@ KEPT_SHARE = 4  # of the memory budget, as a divisor: for responses that have en
 QUEUE_SHARE = 4  # the same, at most, for what waits to be written to disk
 
 CLOCK, WALL = time.monotonic, time.time
-APIS: dict[str, ProviderApi] = {"openai": CHAT}  # by the name of `upstream` in the settings
+APIS: dict[str, ProviderApi] = {  # by the name of `upstream` in the settings
+    "openai": CHAT,
+    "responses": RESPONSES,
+    "anthropic": MESSAGES,
+}
+_API = {"openai": Api.CHAT, "responses": Api.RESPONSES, "anthropic": Api.MESSAGES}
 
 
 @asynccontextmanager
@@ -162,6 +169,18 @@ async def key_store(data_dir: str) -> AsyncIterator[KeyStore]:
         store = SqliteKeyStore(database)
         await database.ready()
         yield store
+    finally:
+        await asyncio.to_thread(database.close)
+
+
+@asynccontextmanager
+async def kept_ledger(data_dir: str) -> AsyncIterator[SqliteLedger]:
+    """Open the ledger that is kept in a folder; no server is needed, or disturbed."""
+    database = await asyncio.to_thread(SqliteDatabase, data_dir)
+    try:
+        ledger = SqliteLedger(database)
+        await database.ready()
+        yield ledger
     finally:
         await asyncio.to_thread(database.close)
 
@@ -379,6 +398,7 @@ def _model(tier: Tier, model: ModelSettings) -> Model:
         tier=tier,
         id=model.model,
         address=f"{model.upstream} {model.base_url}",
+        api=_API[model.upstream],
         price=_price(model.price),
         tier_prices={tier: _price(price) for tier, price in model.tier_prices.items()},
         context_window=model.context_window,
@@ -388,7 +408,7 @@ def _model(tier: Tier, model: ModelSettings) -> Model:
 
 
 def _price(given: PriceSettings) -> Price:
-    return Price(input=given.input, output=given.output, cached_input=given.cached_input)
+    return Price(**msgspec.structs.asdict(given))
 
 
 def _upstream(connections: Connections, model: ModelSettings) -> HttpUpstream:
@@ -410,6 +430,7 @@ def _quirks(model: ModelSettings) -> Quirks:
     read = {
         "reasoning_content": ("reasoning", Reasoning),
         "call_ids": ("call_ids", CallIds),
+        "thinking": ("thinking", Thinking),
         "own_fields": ("own_fields", frozenset),
         "drop": ("drop", frozenset),
     }

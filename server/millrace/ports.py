@@ -41,9 +41,14 @@ class Attempt(Protocol):
     parts: list[str]  # all text deltas so far
     asides: list[Aside]  # all other deltas so far
     sent: bool  # the request has been sent; before that the provider charges nothing
-    usage: Usage | None  # as the provider reported it; None until then
+    usage: Usage | None  # as the provider reported it at the end; None until then
     notes: tuple[str, ...]  # how the call differs from what was asked
     retried_after: str  # why it was tried once more; empty if it was not
+
+    @property
+    def input_usage(self) -> Usage | None:
+        """The input as the provider has reported it, which some do at the beginning; None until then."""
+        ...
 
     @property
     def service_tier(self) -> str:

@@ -67,6 +67,8 @@ class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     input: Decimal
     output: Decimal
     cached_input: Decimal | None = None
+    cache_write: Decimal | None = None  # of input that the provider writes to its cache
+    cache_write_1h: Decimal | None = None  # to be kept for an hour
 
 
 class QuirksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,13 +83,16 @@ class QuirksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     empty_content: bool | None = None  # whether an answer that only calls has the content "", not null
     signatures: bool | None = None  # whether calls that another model made need a thought signature
     own_fields: tuple[str, ...] | None = None  # which fields of a provider's own go back to it; "*": all
+    thinking: Literal["adaptive", "budget"] | None = None  # Messages API: how it is told to think
+    system_turns: bool | None = None  # Messages API: whether instructions may stand between turns
+    output_limit: Count | None = None  # Messages API: the most tokens of output that may be asked for
     drop: tuple[str, ...] | None = None  # fields that are not sent, such as "stream_options" and "assistant.name"
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One upstream model."""
 
-    upstream: Literal["openai"]
+    upstream: Literal["openai", "responses", "anthropic"]  # its API: chat completions, OpenAI's Responses, or Messages
     base_url: str
     model: str
     price: PriceSettings  # of the standard service tier
@@ -392,7 +397,7 @@ def _example(path: str) -> str:
     key = path.rpartition(".")[2]
     examples = {
         "price": 'write dollars per million tokens: price = { input = "0.15", output = "0.60" }',
-        "upstream": 'write upstream = "openai"',
+        "upstream": 'write upstream = "openai", "responses" or "anthropic"',
         "base_url": 'write base_url = "https://HOST/v1"',
         "model": "write the provider's name for the model",
         "input": 'write dollars per million tokens, such as "0.15"',

@@ -56,13 +56,14 @@ def count(text: str, most: float = math.inf) -> int:
 
 
 def count_message(message: Message, most: float = math.inf) -> int:
-    """Return the tokens of a message: texts, tool calls, reasoning and refusal, and `MEDIA` for each media part.
+    """Return the tokens of a message: texts, tool calls, reasoning and refusal, and `MEDIA` for each part without text.
 
     Stops once there are more than `most`, and returns how many were counted until then.
     """
-    counted = sum(MEDIA for part in message.parts if isinstance(part, Media))
+    counted = sum(MEDIA for part in message.parts if isinstance(part, Media) and not part.text)
     calls = (text for call in message.calls for text in (call.name, call.arguments))
-    for text in (*message.texts, message.reasoning, message.refusal, *calls):
+    texts = (part if isinstance(part, str) else part.text for part in message.parts)
+    for text in (*texts, message.reasoning, message.refusal, *calls):
         if counted > most:
             break
         counted += count(text, most - counted)
@@ -100,7 +101,8 @@ def _text(aside: Aside) -> str:
 
 
 def _schema(tool: Tool) -> str:
-    return "" if tool.parameters is None else msgspec.json.encode(tool.parameters).decode()
+    schemas = (tool.parameters, tool.grammar, None if tool.hosted is None else tool.hosted.fields)
+    return "".join(msgspec.json.encode(schema).decode() for schema in schemas if schema is not None)
 
 
 def estimate(size: int) -> int:

@@ -213,3 +213,16 @@ def test_no_ticket_for_a_page_that_could_not_use_it() -> None:
         with pytest.raises(MillraceError) as refused:
             gate_of(KEY).ticket(OWNER, origin)
         assert refused.value.code == "forbidden"
+
+
+def test_a_key_may_come_under_the_name_that_anthropics_clients_give_it() -> None:
+    """Only where there is no `Authorization`, and once."""
+    gate = gate_of(KEY)
+    assert gate.admit(head(api_keys=(TEXT,))) == OWNER
+    assert gate.admit(head(api_keys=("mr_no",), authorizations=(BEARER,))) == OWNER
+    for asked in (
+        {"api_keys": ("mr_no",)},
+        {"api_keys": (TEXT, TEXT)},
+        {"api_keys": (TEXT,), "authorizations": ("x",)},
+    ):
+        assert refusal_of(gate, head(**asked)) == "unauthorized"

@@ -15,8 +15,10 @@ import pytest
 from aiohttp import web
 
 from millrace.simulator import LARGE, SMALL, Simulator
+from tests.support import messages_server, messages_wire, responses_wire as wire
 from tests.support.paths import REPOSITORY
 from tests.support.processes import ENVIRONMENT, PATIENCE_S
+from tests.support.responses_server import always, responding
 from tests.support.server import without_delays
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -24,17 +26,23 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def configured(
-    folder: Path, small_url: str | None = None, embeddings_url: str | None = None, **server: object
+    folder: Path,
+    small_url: str | None = None,
+    embeddings_url: str | None = None,
+    upstream: str = "openai",
+    **server: object,
 ) -> AsyncIterator[Path]:
     """Write a configuration with two models; the large one is simulated, and so is the small one without a URL.
 
-    With `embeddings_url`, one for embeddings too; "simulated" is the small one's server.
+    `upstream` is the small one's API. With `embeddings_url`, one for embeddings too; "simulated" is the small one's
+    server.
     """
     async with Simulator(without_delays(SMALL)) as small, Simulator(without_delays(LARGE)) as large:
         tables = {"port": _free_port(), "data_dir": str(folder / "data"), **server}
         lines = ["[server]", *(f"{name} = {json.dumps(value)}" for name, value in tables.items())]
-        for name, url in (("small", small_url or small.base_url), ("large", large.base_url)):
-            lines += [f"[models.{name}]", 'upstream = "openai"', f'base_url = "{url}"', f'model = "{name}-model"']
+        models = (("small", small_url or small.base_url, upstream), ("large", large.base_url, "openai"))
+        for name, url, api in models:
+            lines += [f"[models.{name}]", f'upstream = "{api}"', f'base_url = "{url}"', f'model = "{name}-model"']
             lines += ['price = { input = "1", output = "2" }']
         if embeddings_url is not None:
             url = small.base_url if embeddings_url == "simulated" else embeddings_url
@@ -101,6 +109,22 @@ async def test_where_all_is_well_it_says_what_each_model_took_and_cost(tmp_path:
     assert not (tmp_path / "data").exists()  # looking makes nothing
 
 
+async def test_a_model_of_the_messages_api_wants_a_price_for_what_it_writes_to_its_cache(tmp_path: Path) -> None:
+    """And where there is no such API, it says so."""
+    async with messages_server.messaging(messages_server.always(messages_wire.text("ready"))) as server:
+        async with configured(tmp_path, server.url, upstream="anthropic") as config:
+            code, printed = await doctor(config)
+        assert code == 0
+        state, text = row(printed, "small model")
+        assert state == "note"
+        assert "small-model answered in" in text
+        assert "add cache_write to its price" in text
+    async with provider(refusing(404, "no")) as url, configured(tmp_path, url, upstream="anthropic") as config:
+        code, printed = await doctor(config)
+    assert code == 1
+    assert 'if its server has no Messages API, write upstream = "openai"' in row(printed, "small model")[1]
+
+
 def refusing(status: int, message: str) -> Handler:
     async def refuse(_: web.Request) -> web.StreamResponse:
         return web.json_response({"error": {"message": message}}, status=status)
@@ -134,6 +158,22 @@ async def test_what_a_model_says_is_told_with_what_to_do(
     assert found in text
     assert advice in text
     assert "1 thing to mend" in printed
+
+
+async def test_a_model_behind_the_responses_api_is_asked_there(tmp_path: Path) -> None:
+    """A server that has no such API is told apart from one that has no such model."""
+    async with (
+        responding(always(wire.message("ready"))) as server,
+        configured(tmp_path, server.url, upstream="responses") as config,
+    ):
+        code, printed = await doctor(config)
+    assert code == 0
+    assert "answered in" in row(printed, "small model")[1]
+    assert (server.asked[0]["max_output_tokens"], server.refused) == (64, [])
+    async with provider(refusing(404, "Not Found")) as url, configured(tmp_path, url, upstream="responses") as config:
+        code, printed = await doctor(config)
+    assert code == 1
+    assert 'if its server has no Responses API, write upstream = "openai"' in row(printed, "small model")[1]
 
 
 async def test_the_model_for_embeddings_embeds_one_word(tmp_path: Path) -> None:

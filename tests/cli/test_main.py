@@ -131,6 +131,7 @@ def test_help_and_version() -> None:
             "keys",
             "load",
             "serve",
+            "sessions",
             "simulate",
         ]
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tests.stock import rounds
+from tests.stock import every_api, rounds, scripted_servers
 from tests.stock.environment import is_ready
 from tests.stock.scenarios import Result, run_all
 from tests.stock.server import serving
@@ -37,3 +37,17 @@ def test_every_stock_client_goes_round_with_every_provider() -> None:
     """Two turns with a picture, reasoning and a tool, as each client sends its history back."""
     skip_unless_ready()
     assert failures(rounds.run()) == {}
+
+
+@pytest.mark.timeout(300)
+def test_every_scripted_server_speaks_as_its_provider_does() -> None:
+    """To the provider's own SDK, which reads all of it and is refused what the provider refuses."""
+    skip_unless_ready()
+    assert failures(scripted_servers.run()) == {}
+
+
+@pytest.mark.timeout(300)
+def test_stock_clients_ask_models_of_every_api() -> None:
+    """Whole, streamed, with thoughts, tools, pictures and marks; counted, refused and left."""
+    skip_unless_ready()
+    assert failures(every_api.run()) == {}

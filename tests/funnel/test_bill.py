@@ -37,6 +37,18 @@ def test_usage_is_reported_or_estimated_or_none(attempt: StubAttempt, usage: Usa
     assert charge.so_far.outcome is Outcome.RUNNING
 
 
+def test_a_call_that_is_closed_early_costs_the_input_that_was_reported() -> None:
+    """With what came from the provider's cache; the output is counted here."""
+    cached = replace(SMALL, price=replace(SMALL.price, cached_input=Decimal("0.015"), cache_write=Decimal("0.1875")))
+    attempt = StubAttempt(words=3)
+    attempt.input_usage = Usage(input_tokens=1000, cached_input_tokens=900, cache_write_tokens=80, output_tokens=1)
+    charge = OpenCharge(Call(model=cached, prompt=REQUEST.prompt), attempt, input_tokens=10)
+    assert charge.usage == replace(attempt.input_usage, output_tokens=3, estimated=True)
+    assert charge.so_far.cost == Decimal(20 * 150 + 900 * 15 + 3 * 600) / 10**9 + Decimal("0.000015")
+    charge.billable = False
+    assert charge.usage == Usage()
+
+
 @pytest.mark.parametrize("reported", [None, Usage(input_tokens=12, output_tokens=9)])
 async def test_a_bill_that_is_handed_over_adds_up_to_the_call(store: Store, reported: Usage | None) -> None:
     """Who leaves pays the input and what came until then, the heir the rest; also over two heirs."""

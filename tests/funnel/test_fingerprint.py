@@ -10,7 +10,20 @@ import pytest
 from hypothesis import given, strategies as st
 
 from millrace.funnel.fingerprint import Keys, keys_of
-from millrace.types import CacheMode, Delivery, Format, Message, Model, Price, Prompt, Request, Strategy, Tier
+from millrace.types import (
+    Api,
+    CacheMode,
+    Delivery,
+    Format,
+    Message,
+    Model,
+    Native,
+    Price,
+    Prompt,
+    Request,
+    Strategy,
+    Tier,
+)
 
 PRICE = Price(input=Decimal("0.15"), cached_input=Decimal("0.075"), output=Decimal("0.60"))
 
@@ -157,3 +170,26 @@ def test_a_key_is_quick_for_texts_made_to_be_slow() -> None:
     """Composing takes time in the square of a run of marks, so long texts are taken as they are."""
     marks = "a" + "\u0301\u0316" * 200_000
     assert key_of(marks) != key_of(marks + "!")
+
+
+def billed(*parts: str, role: str = "system") -> Keys:
+    return keys(messages=(Message(role=role, parts=parts), *turns("?")))
+
+
+def test_a_billing_header_is_no_part_of_a_key() -> None:
+    """It differs each time. Only a part that is nothing else is one, and only in a system message."""
+    header = "x-anthropic-billing-header: cc_version=2.1; cch={};"
+    once, again = header.format("a1"), header.format("b2")
+    assert billed(once, "Be brief.") == billed(again, "Be brief.") == billed("Be brief.")
+    for other in (billed(f"{once}\nBe brief."), billed(once, "Be long."), billed(once, "Be brief.", role="user")):
+        assert other != billed("Be brief.")
+
+
+def test_how_an_answer_is_shown_is_no_part_of_a_key() -> None:
+    """What else only one API understands is."""
+
+    def asked(**fields: object) -> Keys:
+        return keys(native=Native(api=Api.RESPONSES, fields=fields))
+
+    assert asked(include=["x"], reasoning={"summary": "auto"}) == keys()
+    assert asked(reasoning={"context": "all_turns"}) != keys()

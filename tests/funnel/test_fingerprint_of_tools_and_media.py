@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from millrace.funnel.fingerprint import Keys, Scope, keys_of
-from millrace.types import Api, Media, Message, Part, Request, Sealed, Strategy, Tool, ToolCall
+from millrace.types import Api, Media, Message, Native, Part, Request, Sealed, Strategy, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice
 from tests.support.scripted_models import CATALOG, request
 
@@ -16,6 +16,8 @@ IMAGE = Media(kind="image", fields={"url": "https://a.test/1.png", "detail": "lo
 CALL = ToolCall(id="call_1", name="depth", arguments='{"of":"it"}')
 TOOL = Tool(name="depth", parameters={"type": "object"})
 SEALED = Sealed(api=Api.MESSAGES, fields={"type": "thinking", "signature": "s"})
+NATIVE = Native(api=Api.MESSAGES, fields={"thinking": {"type": "adaptive"}})
+MARKED = Sealed(api=Api.MESSAGES, fields={"content": [{"cache_control": {"type": "ephemeral"}}]})
 ASKED = Message(role="user", parts=("How deep is it?",))
 
 
@@ -48,6 +50,15 @@ DIFFERENT: dict[str, Request] = {
     "its API": after(sealed=(replace(SEALED, api=Api.RESPONSES),)),
     "a call in a namespace": after(calls=(replace(CALL, namespace="n"),)),
     "a custom call": after(calls=(replace(CALL, is_custom=True),)),
+    "a failed tool": after(role="tool", parts=("x",), call_id="call_1", is_error=True),
+    "a tool that worked": after(role="tool", parts=("x",), call_id="call_1"),
+    "a block": after(role="user", parts=(Media(kind="block", fields={"text": "t"}, sealed=SEALED),)),
+    "its text": after(role="user", parts=(Media(kind="block", fields={"text": "u"}, sealed=SEALED),)),
+    "what one API alone knows": request(native=NATIVE),
+    "a header of its own": request(native=replace(NATIVE, headers={"anthropic-beta": "b"})),
+    "unread fields of another API": request(
+        Message(role="user", parts=("How deep is it?",)).with_unread(((("title",), "t"),), Api.MESSAGES)
+    ),
     "two tools": request(tools=(TOOL, replace(TOOL, name="d"))),
     "two tools in another order": request(tools=(replace(TOOL, name="d"), TOOL)),
     "tool choice": request(tools=(TOOL,), tool_choice=ToolChoice("required")),
@@ -115,6 +126,15 @@ SAME: dict[str, tuple[Request, Request]] = {
         after(calls=(CALL,)),
         after(calls=(replace(CALL, own_fields={"cache_control": {}}),), own_fields={"cache_control": {}}),
     ),
+    "a mark within a block": (
+        after(role="user", parts=(Media(kind="block", fields={}, sealed=MARKED),)),
+        after(role="user", parts=(Media(kind="block", fields={}, sealed=replace(MARKED, fields={"content": [{}]})),)),
+    ),
+    "a mark beside what one API alone knows": (
+        request(native=NATIVE),
+        request(native=replace(NATIVE, fields=NATIVE.fields | {"cache_control": {}})),
+    ),
+    "only such a mark": (request(), request(native=replace(NATIVE, fields={"cache_control": {}}))),
     "budget": (request(), request(max_cost=1, deadline_at=3.0, on_disconnect="detach", store=True)),
 }
 

@@ -7,7 +7,20 @@ import pytest
 
 from millrace.funnel import checks
 from millrace.funnel.checks import NAMES, Candidate
-from millrace.types import CallPiece, Finish, FinishReason, Format, Refusal, Thought, Tool, ToolCall
+from millrace.types import (
+    Api,
+    Aside,
+    CallPiece,
+    Finish,
+    FinishReason,
+    Format,
+    Message,
+    Refusal,
+    Sealed,
+    Thought,
+    Tool,
+    ToolCall,
+)
 from millrace.types.tool_choice import ToolChoice
 from tests.support.inline_schemas import InlineSchemas
 from tests.support.scripted_models import CALLED, CUT, STOP, request
@@ -143,3 +156,44 @@ def test_a_candidate_is_put_together_of_what_was_said() -> None:
 def test_a_finish_of_a_filter_is_cut_off() -> None:
     """Also behind a call."""
     assert judged(("anything", "{}"), finish=Finish(reason=FinishReason.CONTENT_FILTER)) == "cut_off"
+
+
+IN_SEA = Tool(name="depth", namespace="sea", parameters={"type": "object", "required": ["at"]})
+PATCH = Tool(name="patch", namespace="sea", is_custom=True)
+SEARCH = Tool(name="tool_search", hosted=Sealed(api=Api.RESPONSES, fields={"type": "tool_search"}))
+FOUND = Sealed(api=Api.RESPONSES, fields={"type": "tool_search_output", "tools": []})
+
+
+@pytest.mark.parametrize(
+    ("call", "check"),
+    [
+        (ToolCall(id="c", name="depth", namespace="sea", arguments='{"at": 1}'), None),
+        (ToolCall(id="c", name="depth", namespace="sea", arguments='{"of": "it"}'), "tool_call"),
+        (ToolCall(id="c", name="depth", namespace="air", arguments='{"at": 1}'), "tool_call"),
+        (ToolCall(id="c", name="patch", arguments="*{"), "tool_call"),
+        (ToolCall(id="c", name="patch", namespace="sea", is_custom=True, arguments="*{"), None),  # it is no JSON
+    ],
+)
+def test_a_tool_is_known_by_its_namespace_and_its_name(call: ToolCall, check: str | None) -> None:
+    candidate = Candidate(text="", finish=CALLED, tools=(DEPTH, IN_SEA, PATCH), calls=(call,))
+    assert asyncio.run(checks.judge(candidate, InlineSchemas())).check == check
+
+
+def test_a_call_of_a_tool_that_must_not_be_called_fails() -> None:
+    choice = ToolChoice("auto", allowed=(("", "anything"),))
+    assert judged(("anything", "{}"), tool_choice=choice) is None
+    assert judged(("depth", '{"of": "it"}'), tool_choice=choice) == "tool_call"
+
+
+@pytest.mark.parametrize("found", ["in the answer", "before", ""])
+def test_a_model_that_has_searched_for_tools_may_call_what_it_found(found: str) -> None:
+    """Which tools those are only its provider, or the client, knows."""
+    before = (Message(role="tool", sealed=(FOUND,)),) if found == "before" else ()
+    asked = request(Message(role="user", parts=("?",)), *before, tools=(DEPTH, SEARCH))
+    asides: list[Aside] = [
+        CallPiece(index=0, id="c", name="height", arguments="{}"),
+        *([FOUND] if found == "in the answer" else []),
+    ]
+    candidate = Candidate.of(asked, "", asides, CALLED)
+    verdict = asyncio.run(checks.judge(candidate, InlineSchemas()))
+    assert verdict.check == (None if found else "tool_call")

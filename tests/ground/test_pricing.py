@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from millrace import pricing
-from millrace.types import Price, Usage
+from millrace.types import Call, Model, Price, Prompt, Tier, Usage
 
 PRICE = Price(input=Decimal("0.15"), cached_input=Decimal("0.075"), output=Decimal("0.60"))
+WRITTEN = replace(PRICE, cache_write=Decimal("0.1875"), cache_write_1h=Decimal("0.3"))
 COUNT = st.integers(0, 10**9)
 DOLLARS = st.decimals(0, 10_000, places=6, allow_nan=False)
 
@@ -31,11 +32,30 @@ def usages(draw: st.DrawFn) -> Usage:
         (Usage(input_tokens=1, cached_input_tokens=1), replace(PRICE, cached_input=None), "0.000000150"),
         (Usage(input_tokens=1_000_000, output_tokens=1_000_000), PRICE, "0.75"),
         (Usage(input_tokens=1000, cached_input_tokens=400, output_tokens=10, reasoning_tokens=7), PRICE, "0.000126"),
+        (Usage(input_tokens=1000, cache_write_tokens=400), PRICE, "0.00015"),
+        (Usage(input_tokens=1000, cached_input_tokens=500, cache_write_tokens=400), WRITTEN, "0.0001275"),
+        (Usage(input_tokens=9, cache_write_tokens=8, cache_write_1h_tokens=3), WRITTEN, "0.000001988"),
+        (
+            Usage(input_tokens=9, cache_write_tokens=8, cache_write_1h_tokens=3),
+            replace(WRITTEN, cache_write_1h=None),
+            "0.00000165",
+        ),
     ],
 )
 def test_a_cost_is_exact(usage: Usage, price: Price, dollars: str) -> None:
-    """Per million tokens; the cached at their own price, if they have one; reasoning is part of the output."""
+    """Per million tokens; those read from a cache and written to it at prices of their own, where they have one.
+
+    Reasoning is part of the output.
+    """
     assert pricing.cost(usage, price) == Decimal(dollars)
+
+
+def test_what_may_be_written_to_a_cache_is_reserved_at_that_price() -> None:
+    """A provider may write all of the input there."""
+    model = Model(tier=Tier.SMALL, id="m", address="", price=WRITTEN, context_window=1000)
+    call = Call(model=model, prompt=Prompt(messages=()), room=10)
+    assert call.dearest == Price(input=Decimal("0.3"), output=Decimal("0.60"))
+    assert pricing.output_bought(Decimal("0.0000306"), call, 100) == 1
 
 
 @given(usages(), usages(), st.builds(Price, input=DOLLARS, output=DOLLARS, cached_input=st.none() | DOLLARS))

@@ -14,6 +14,9 @@ DEPTH = ToolChoice("function", "depth")
         (ToolChoice("none"), "none"),
         (ToolChoice("required"), "required"),
         (DEPTH, "function:depth"),
+        (ToolChoice("function", "depth", "sea"), "function:sea\0depth"),
+        (ToolChoice("hosted", "web_search"), "hosted:web_search"),
+        (ToolChoice("auto", allowed=(("", "b"), ("", "a"))), "auto:[('', 'a'), ('', 'b')]"),
     ],
 )
 def test_the_key(choice: ToolChoice, key: str) -> None:
@@ -25,14 +28,20 @@ def test_the_key(choice: ToolChoice, key: str) -> None:
     ("choice", "called", "satisfied"),
     [
         (ToolChoice("auto"), set(), True),
-        (ToolChoice("none"), {"depth"}, True),  # `none` demands no call; one that comes anyway is let through
+        (ToolChoice("none"), {("", "depth")}, True),  # `none` demands no call; one that comes anyway is let through
         (ToolChoice("required"), set(), False),
-        (ToolChoice("required"), {"depth"}, True),
+        (ToolChoice("required"), {("", "depth")}, True),
         (DEPTH, set(), False),
-        (DEPTH, {"depth"}, True),
-        (DEPTH, {"depth", "height"}, False),
+        (DEPTH, {("", "depth")}, True),
+        (DEPTH, {("", "depth"), ("", "height")}, False),
+        (DEPTH, {("sea", "depth")}, False),
+        (ToolChoice("function", "depth", "sea"), {("sea", "depth")}, True),
+        (ToolChoice("hosted", "web_search"), set(), True),  # no call of it can be seen
+        (ToolChoice("auto", allowed=(("", "depth"),)), set(), True),
+        (ToolChoice("auto", allowed=(("", "depth"),)), {("", "height")}, False),
+        (ToolChoice("required", allowed=(("", "depth"),)), {("", "depth")}, True),
     ],
 )
-def test_what_satisfies_it(choice: ToolChoice, called: set[str], satisfied: bool) -> None:
+def test_what_satisfies_it(choice: ToolChoice, called: set[tuple[str, str]], satisfied: bool) -> None:
     """Only `required` and `function` ask for calls."""
     assert choice.satisfied_by(called) is satisfied

@@ -384,5 +384,7 @@ test("reasoning, a refusal and tool calls are read beside the text", async () =>
   );
   assert.deepEqual([answer.text, answer.reasoning, answer.refusal], ["", "Hm. ", "No."]);
   const { id: itemId, call_id: callId, name } = call;
-  assert.deepEqual(answer.toolCalls, [{ itemId, callId, name, arguments: call.arguments }]);
+  assert.deepEqual(answer.toolCalls, [
+    { itemId, callId, name, arguments: call.arguments, namespace: "", isCustom: false },
+  ]);
 });

@@ -30,6 +30,7 @@ class ManualAttempt:
         self.retried_after = ""
         self.service_tier = ""
         self.usage: Usage | None = None
+        self.input_usage: Usage | None = None
         self.finish: Finish | None = None
         self.paused = self.waited = False
         self.calls = 0  # that it was made to make: two in one turn are two

@@ -1,7 +1,8 @@
 """`python -m tests.stock`: run stock clients against a server and say what works; exit code 1 where something does not.
 
 `--prepare` only makes the clients' environments, `--url` names a server that already runs, words choose scenarios:
-`python -m tests.stock langchain chat_tools`. `--providers` goes round two turns with each strict provider instead.
+`python -m tests.stock langchain chat_tools`. `--providers` goes round two turns with each strict provider instead,
+`--scripted` lets SDKs of providers meet the scripted servers that stand for them in other tests.
 """
 
 import argparse
@@ -14,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace import log
-from tests.stock import rounds
+from tests.stock import every_api, rounds, scripted_servers
 from tests.stock.environment import prepare
-from tests.stock.scenarios import ROUNDS, SCENARIOS, Result, Scenario, missing, run_all
+from tests.stock.scenarios import EVERY_API, ROUNDS, SCENARIOS, SCRIPTED, Result, Scenario, missing, run_all
 from tests.stock.server import serving
 
 
@@ -51,6 +52,8 @@ def main() -> int:
     parser.add_argument("words", nargs="*", help="a client or a program; without any, all")
     parser.add_argument("--prepare", action="store_true", help="only make the environments")
     parser.add_argument("--providers", action="store_true", help="two turns with each strict provider")
+    parser.add_argument("--scripted", action="store_true", help="SDKs of providers against scripted servers")
+    parser.add_argument("--apis", action="store_true", help="clients with models of each API behind Millrace")
     parser.add_argument("--url", help="the base URL of a server that runs: http://127.0.0.1:8000/v1")
     arguments = parser.parse_args()
     if reason := missing():
@@ -58,11 +61,17 @@ def main() -> int:
     prepare()
     if arguments.prepare:
         return 0
-    scenarios = chosen(ROUNDS if arguments.providers else SCENARIOS, arguments.words)
+    kinds = (
+        (arguments.providers, ROUNDS, rounds.run),
+        (arguments.scripted, SCRIPTED, scripted_servers.run),
+        (arguments.apis, EVERY_API, every_api.run),
+    )
+    wanted, run = next(((every, run) for is_asked, every, run in kinds if is_asked), (SCENARIOS, None))
+    scenarios = chosen(wanted, arguments.words)
     if not scenarios:
         sys.exit("no scenario is called that; see tests/stock/clients")
     log.configure(level="error")
-    ended = rounds.run(scenarios) if arguments.providers else asyncio.run(results(arguments.url, scenarios))
+    ended = asyncio.run(results(arguments.url, scenarios)) if run is None else run(scenarios)
     Console().print(table(ended))
     failed = sum(bool(result.reason) for result in ended)
     Console().print(f"{len(ended) - failed} of {len(ended)} passed")

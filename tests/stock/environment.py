@@ -49,6 +49,8 @@ def variables(base_url: str, home: Path) -> dict[str, str]:
         "NO_COLOR": "1",
         "OPENAI_BASE_URL": base_url,
         "OPENAI_API_KEY": "not-looked-at",
+        "ANTHROPIC_BASE_URL": base_url.removesuffix("/v1"),
+        "ANTHROPIC_API_KEY": "not-looked-at",
     }
 
 

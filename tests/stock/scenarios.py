@@ -14,6 +14,8 @@ from tests.stock.environment import BIN, HERE, variables
 
 CLIENTS = HERE / "clients"
 PROVIDERS = HERE / "providers"  # programs that meet every strict provider
+SDKS = HERE / "scripted"  # programs that show that a scripted server speaks as its provider does
+APIS = HERE / "apis"  # programs that meet models of every API
 PATIENCE_S = 40
 MAX_REASON = 300
 COMMANDS = {".py": (str(BIN / "python"), "-P"), ".mjs": ("node",), ".sh": ("sh",)}  # -P: a script is no module
@@ -59,6 +61,8 @@ def _scenarios(folder: Path) -> tuple[Scenario, ...]:
 
 SCENARIOS = _scenarios(CLIENTS)
 ROUNDS = _scenarios(PROVIDERS)
+SCRIPTED = _scenarios(SDKS)
+EVERY_API = _scenarios(APIS)
 
 
 async def run_all(base_url: str, scenarios: tuple[Scenario, ...] = SCENARIOS) -> list[Result]:

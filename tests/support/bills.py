@@ -67,6 +67,7 @@ class StubAttempt:
         self.retried_after = ""
         self.service_tier = ""
         self.usage = usage
+        self.input_usage: Usage | None = None
         self.sink: Sink = self.parts.extend
         self.done: asyncio.Future[Finish]  # nobody waits for it here
 

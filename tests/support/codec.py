@@ -8,6 +8,8 @@ from millrace.errors import MillraceError
 class PlainCodec:
     """Writes the number of an event before it."""
 
+    keep_alive = b""
+
     def delta(self, text: str, number: int) -> bytes:
         return f"{number}:{text}".encode()
 

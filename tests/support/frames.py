@@ -51,7 +51,7 @@ def _answers() -> dict[tuple[str, str, str], jsonschema_rs.Draft202012Validator]
     refused = document["components"]["responses"]["Refused"]
     return {
         (method, path, status): _validator(
-            (refused if status == "default" else answer)["content"]["application/json"]["schema"], document
+            (refused if "$ref" in answer else answer)["content"]["application/json"]["schema"], document
         )
         for path, methods in document["paths"].items()
         for method, endpoint in methods.items()

@@ -1,4 +1,4 @@
-"""Requests over HTTP in both dialects, and what comes back as server-sent events."""
+"""Requests over HTTP in all dialects, and what comes back as server-sent events."""
 
 import json
 from typing import Any
@@ -7,10 +7,12 @@ import aiohttp
 
 from tests.support.wire_client import Event
 
-RESPONSES, CHAT = "/v1/responses", "/v1/chat/completions"
+RESPONSES, CHAT, MESSAGES = "/v1/responses", "/v1/chat/completions", "/v1/messages"
 
 
 def body_of(path: str, asked: str, **fields: Any) -> Event:
+    if path == MESSAGES:
+        fields = {"max_tokens": 4000, **fields}
     said: Event = {"input": asked} if path == RESPONSES else {"messages": [{"role": "user", "content": asked}]}
     return {"model": "auto", **said, **fields}
 
@@ -26,6 +28,11 @@ def data_of(lines: list[str]) -> list[str]:
 
 def events_of(lines: list[str]) -> list[Event]:
     return [json.loads(data) for data in data_of(lines) if data != "[DONE]"]
+
+
+def text_of_blocks(events: list[Event]) -> str:
+    deltas = (event["delta"] for event in events if event["type"] == "content_block_delta")
+    return "".join(delta.get("text", "") for delta in deltas)
 
 
 def text_of_chunks(chunks: list[Event]) -> str:

@@ -22,6 +22,7 @@ class ManualAttempt:
         self.retried_after = ""
         self.service_tier = ""
         self.usage: Usage | None = None
+        self.input_usage: Usage | None = None
         self.steps: list[str] = []
 
     def read(self, *deltas: str) -> None:

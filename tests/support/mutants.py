@@ -31,6 +31,7 @@ def _text(**fields: object) -> Frame:
 
 _ASKED = json.dumps({"model": "small", "input": "Hi [tokens=5]", "stream": True}).encode()
 _CHAT = json.dumps({"messages": [{"role": "user", "content": "Hi [tokens=5]"}], "stream": True}).encode()
+_SAID = json.dumps({"max_tokens": 9, "messages": [{"role": "user", "content": "Hi [tokens=5]"}]}).encode()
 _LENGTH = f"Content-Length: {len(_ASKED)}"
 _TE = "Transfer-Encoding: chunked"
 
@@ -39,6 +40,8 @@ SEEDS = [
     _post("/v1/responses", _chunked(_ASKED[:20], _ASKED[20:]), _TE),
     _post("/v1/responses", _ASKED, _LENGTH, "Expect: 100-continue"),
     _post("/v1/chat/completions", _CHAT, f"Content-Length: {len(_CHAT)}"),
+    _post("/v1/messages", _SAID, f"Content-Length: {len(_SAID)}", "anthropic-version: 2023-06-01"),
+    _post("/v1/messages/count_tokens", _SAID, f"Content-Length: {len(_SAID)}"),
     _post("/v1/responses", _ASKED, _LENGTH) * 3,
     _post("/v1/responses", _ASKED, _LENGTH) + b"garbage after the body\r\n\r\n",
     b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n" * 2,

@@ -13,6 +13,7 @@ from millrace.types import Call, Finish, Message, Model, Price, Prompt, Tier
 from millrace.upstreams.attempt import HttpAttempt, HttpUpstream, UpstreamEndpoint
 from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
+from millrace.upstreams.provider_api import ProviderApi
 
 PRICE = Price(input=Decimal(1), output=Decimal(1))
 MODEL = Model(tier=Tier.SMALL, id="m", address="", price=PRICE, context_window=1000, max_output_tokens=100)
@@ -78,10 +79,12 @@ async def listening(script: Script) -> AsyncIterator[tuple[Provider, str]]:
 
 
 @asynccontextmanager
-async def scripted_provider(script: Script, *, key: str | None = None) -> AsyncIterator[Provider]:
+async def scripted_provider(
+    script: Script, *, key: str | None = None, api: ProviderApi = CHAT
+) -> AsyncIterator[Provider]:
     async with listening(script) as (provider, url), Connections() as connections, asyncio.timeout(20):
         endpoint = UpstreamEndpoint(base_url=url, api_key=key, **PATIENCE)
-        provider.upstream = HttpUpstream(CHAT, connections, endpoint, lambda: provider.now, wall=lambda: 0.0)
+        provider.upstream = HttpUpstream(api, connections, endpoint, lambda: provider.now, wall=lambda: 0.0)
         yield provider
 
 
@@ -123,9 +126,9 @@ def says(*pieces: bytes, then: Callable[[asyncio.StreamWriter], None] = close) -
     return script
 
 
-async def answer(script: Script, call: Call = CALL) -> tuple[HttpAttempt, Finish]:
+async def answer(script: Script, call: Call = CALL, api: ProviderApi = CHAT) -> tuple[HttpAttempt, Finish]:
     """Return a call to a provider of this script, read to its end, and how it ended."""
-    async with scripted_provider(script) as provider:
+    async with scripted_provider(script, api=api) as provider:
         attempt = provider.upstream.open(call)
         try:
             return attempt, await attempt.done

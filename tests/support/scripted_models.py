@@ -86,6 +86,7 @@ class ScriptedAttempt:
         self.retried_after = ""
         self.service_tier = ""
         self.usage: Usage | None = None
+        self.input_usage: Usage | None = None
         self.aborted = False
         self._flowing = asyncio.Event()
         self._flowing.set()

@@ -19,7 +19,21 @@ def read(*chunks: bytes) -> list[bytes]:
 @st.composite
 def chopped(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
     """Draw a body of awkward pieces, and one way to cut it."""
-    pieces = [b"data: a", b"data:", b"data:{}", b": note", b"event: x", b"id: 1", b"data", b"\xc3\xa4", BOM, b" ", b":"]
+    pieces = [
+        b"data: a",
+        b"event: x\ndata: a\n\n",
+        b"event: error\ndata: a\n\n",
+        b"data:",
+        b"data:{}",
+        b": note",
+        b"event: x",
+        b"id: 1",
+        b"data",
+        b"\xc3\xa4",
+        BOM,
+        b" ",
+        b":",
+    ]
     body = b"".join(draw(st.lists(st.sampled_from(pieces + ENDINGS * 3), max_size=30)))
     cuts = sorted(draw(st.lists(st.integers(0, len(body)), max_size=12)))
     return body, [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]

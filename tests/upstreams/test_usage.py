@@ -47,11 +47,10 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "Kimi": {"prompt_tokens": 100, "completion_tokens": 30, "cached_tokens": 40, "reasoning_tokens": 20},
     "Messages": {
-        "input_tokens": 50,
+        "input_tokens": 60,
         "cache_read_input_tokens": 40,
-        "cache_creation_input_tokens": 10,
         "output_tokens": 30,
-        "reasoning_tokens": 20,
+        "output_tokens_details": {"thinking_tokens": 20},
     },
     "floats and digits in quotes": OPENAI | {"prompt_tokens": "100", "completion_tokens": 30.0},
     "nonsense beside it": OPENAI | {"prompt_cache_hit_tokens": [], "reasoning_tokens": True, "cached_tokens": "many"},
@@ -90,6 +89,36 @@ def test_the_last_count_wins(before: list[Any], last: dict[str, Any], after: lis
     """Whatever came before it; zeros and nonsense after it are no counts."""
     running: list[Any] = [one if "input_tokens" not in last else 3 for one in before]  # one dialect an answer
     assert read(*map(place, [*running, last, *after])) == WHOLE
+
+
+WRITES: dict[str, dict[str, Any]] = {
+    "Messages": {"input_tokens": 20, "cache_read_input_tokens": 50, "cache_creation_input_tokens": 30},
+    "LiteLLM": {
+        "prompt_tokens": 100,
+        "total_tokens": 130,
+        "prompt_tokens_details": {"cached_tokens": 50},
+        "cache_creation_input_tokens": 30,
+        "cache_read_input_tokens": 50,
+    },
+    "OpenRouter": {"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 50, "cache_write_tokens": 30}},
+    "all of it cached": {"input_tokens": 0, "cache_read_input_tokens": 70, "cache_creation_input_tokens": 30},
+}
+
+
+@pytest.mark.parametrize("dialect", WRITES)
+def test_writes_to_the_cache_are_a_part_of_the_input(dialect: str) -> None:
+    """Whether a provider counts them within it or beside it."""
+    of_cache = 70 if dialect == "all of it cached" else 50
+    whole = Usage(input_tokens=100, output_tokens=30, cached_input_tokens=of_cache, cache_write_tokens=30)
+    assert read({"usage": WRITES[dialect] | {"output_tokens": 30}}) == whole
+
+
+def test_what_is_written_for_an_hour_is_told_apart() -> None:
+    """It has a price of its own."""
+    writes = {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20}
+    usage = {"input_tokens": 5, "output_tokens": 1, "cache_creation_input_tokens": 30, "cache_creation": writes}
+    told = Usage(input_tokens=35, output_tokens=1, cache_write_tokens=30, cache_write_1h_tokens=20)
+    assert read({"usage": usage}) == told
 
 
 def test_counts_may_come_one_by_one() -> None:

@@ -40,7 +40,9 @@ def test_what_is_written_is_read(message: dict[str, Any], calls: dict[str, dict[
 @pytest.mark.parametrize("word", [None, "", "gAAAAAB-of-OpenAI", "mr1.", "mr1.!!!", "mr1.bm8=", "mr1.W10=", "mr1.ä"])
 def test_what_was_written_elsewhere_or_is_damaged_is_nothing(word: str | None) -> None:
     assert carried.read(word) == carried.NOTHING
-    assert messages(reasoning("Hm.", word), says("a")) == (Message(role="assistant", parts=("a",), reasoning="Hm."),)
+    (message,) = messages(reasoning("Hm.", word), says("a"))
+    assert (message.parts, message.reasoning, message.own_fields) == (("a",), "Hm.", {})
+    assert len(message.sealed) == (word is not None and word.startswith("g"))  # what OpenAI wrote goes back to it
 
 
 def test_an_item_before_its_turn() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from millrace.errors import MillraceError
-from millrace.types import Media, Message, Prompt, ToolCall
+from millrace.types import Api, Media, Message, Prompt, Sealed, ToolCall
 from millrace.wire import requests
 
 CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"a":1}', "id": "fc_1", "status": None}
@@ -30,6 +30,10 @@ def prompt(*items: Any, **fields: Any) -> Prompt:
 
 def assistant(*parts: str, **fields: Any) -> Message:
     return Message(role="assistant", parts=parts, **fields)
+
+
+def sealed(kind: str, **fields: Any) -> Sealed:
+    return Sealed(api=Api.RESPONSES, fields={"type": kind, **fields})
 
 
 def call(name: str, call_id: str) -> dict[str, Any]:
@@ -62,7 +66,7 @@ TURNS: dict[str, tuple[list[dict[str, Any]], list[Message]]] = {
     "reasoning that led to nothing": ([ASKED, THOUGHT, ASKED], [USER, USER]),
     "encrypted reasoning": (
         [{"type": "reasoning", "encrypted_content": "x", "content": None, "summary": []}, SAID, ASKED],
-        [assistant("!"), USER],
+        [assistant("!", sealed=(sealed("reasoning", encrypted_content="x", content=None, summary=[]),)), USER],
     ),
     "summaries": (
         [{"type": "reasoning", "summary": [{"type": "summary_text", "text": t} for t in "ab"]}, SAID, ASKED],
@@ -130,7 +134,7 @@ def user(*parts: Any) -> dict[str, Any]:
 
 IMAGE = {"type": "input_image", "image_url": "u"}
 FAULTS: list[tuple[list[Any], str, str]] = [
-    ([{"type": "web_search_call"}], "input[0].type", "not supported; write message, function_call"),
+    ([{"type": "telepathy_call"}], "input[0].type", "not supported; write message, function_call"),
     ([{"type": "item_reference", "id": ""}], "input[0].id", "length >= 1"),
     ([ASKED, {"type": "item_reference", "id": 7}], "input[1].id", "a string"),
     ([ASKED, {"type": "item_reference"}], "input[1].id", "missing"),

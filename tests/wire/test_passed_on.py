@@ -14,7 +14,7 @@ from millrace.errors import MillraceError
 from millrace.types import Call, Message
 from millrace.upstreams.chat import body as chat
 from millrace.upstreams.quirks import PRESETS
-from millrace.wire import carried, items, stored_items
+from millrace.wire import carried, stored_items, turns
 from millrace.wire.completions import read_completion
 from millrace.wire.requests import Create, read_create
 from tests.support.provider import CALL
@@ -196,8 +196,13 @@ def test_what_is_passed_on_is_where_chat_completions_have_it(
 
 
 TOLD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
-    ({"truncation": "auto", "max_tool_calls": 3, "background": False}, ("truncation", "max_tool_calls")),
-    ({"include": ["file_search_call.results", "message.output_text.logprobs"]}, ("include[0]",)),
+    ({"truncation": "auto", "max_tool_calls": 3, "background": False}, ("max_tool_calls", "truncation")),
+    (
+        {"include": ["file_search_call.results", "message.output_text.logprobs"]},
+        ("include.file_search_call.results",),
+    ),
+    ({"client_metadata": {"session_id": "s"}}, ()),
+    ({"stream_options": {"include_obfuscation": True}}, ("stream_options",)),
     ({"include": ["reasoning.encrypted_content"], "reasoning": {"summary": "auto"}}, ()),
     ({"top_logprobs": 5}, ("top_logprobs",)),
     ({"truncation": "disabled", "include": [], "top_logprobs": 0, "stream_options": {}}, ()),
@@ -218,7 +223,7 @@ TOLD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ),
     (
         {"input": [{"type": "reasoning", "id": "r", "summary": [], "encrypted_content": "e"}, *RESPONSES["input"]]},
-        ("input[0].encrypted_content",),
+        ("encrypted reasoning",),
     ),
     (
         {
@@ -242,7 +247,8 @@ TOLD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 @pytest.mark.parametrize(("fields", "told"), TOLD)
 def test_what_has_no_place_is_told(fields: dict[str, Any], told: tuple[str, ...]) -> None:
     """Unless it asks for nothing; the ids of Millrace's own items need no word."""
-    assert read_create({"input": "?", **fields}, ()).not_passed_on == told
+    _, notes = sent(read_create({"input": "?", **fields}, ()))
+    assert notes == [f"without {name}" for name in told]
 
 
 def test_what_sdks_put_into_their_history_is_not_sent() -> None:
@@ -337,7 +343,7 @@ def test_what_is_passed_on_stays_with_the_items_of_a_turn() -> None:
         ("tool_calls", 0, "function", "x"),
         ("content", 0, "x"),
     ]
-    assert items.assembled(kept.values()) == messages
+    assert turns.assembled(kept.values()) == messages
 
 
 def test_what_is_passed_on_of_items_beside_references_is_kept() -> None:
@@ -346,7 +352,7 @@ def test_what_is_passed_on_of_items_beside_references_is_kept() -> None:
     whole = read_create(body, ()).prompt.messages
     pieces = read_create(body | {"input": [*body["input"], {"id": "msg_1"}]}, ()).prompt.messages
     assert len(pieces) == len(body["input"]) + 1
-    assert items.assembled(pieces[:-1]) == whole
+    assert turns.assembled(pieces[:-1]) == whole
     assert whole[3].unread == ((("content", 0, "x"), 1),)
 
 

@@ -27,6 +27,7 @@ class RequestHead:
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     authorizations: tuple[str, ...] = ()
+    api_keys: tuple[str, ...] = ()  # of `x-api-key`, which counts where there is no `authorization`
     subprotocols: tuple[str, ...] = ()
 
 
@@ -63,7 +64,7 @@ class Gate:
         tickets = [name.removeprefix(TICKET) for name in head.subprotocols if name.startswith(TICKET)]
         if tickets and head.upgrade:
             return self._by_ticket(tickets, head)
-        return ANONYMOUS if self.keyring.auth_is_off else self._by_key(head.authorizations)
+        return ANONYMOUS if self.keyring.auth_is_off else self._by_key(head)
 
     @contextmanager
     def connected(self, principal: Principal) -> Iterator[None]:
@@ -114,10 +115,13 @@ class Gate:
             raise MillraceError("unauthorized", "ticket: send only one, together with millrace.v1")
         return self.tickets.redeem(tickets[0], head.origins[0] if head.origins else "")
 
-    def _by_key(self, authorizations: tuple[str, ...]) -> Principal:
-        if len(authorizations) != 1:
-            raise MillraceError("unauthorized", 'Authorization: send one header, "Authorization: Bearer mr_..."')
-        scheme, _, key = authorizations[0].partition(" ")
+    def _by_key(self, head: RequestHead) -> Principal:
+        if not head.authorizations and len(head.api_keys) == 1:
+            return self.keyring.owner(head.api_keys[0].strip())
+        if len(head.authorizations) != 1:
+            message = 'Authorization: send one header, "Authorization: Bearer mr_...", or else "x-api-key: mr_..."'
+            raise MillraceError("unauthorized", message)
+        scheme, _, key = head.authorizations[0].partition(" ")
         if scheme.lower() != "bearer":
             raise MillraceError("unauthorized", 'Authorization: send it as "Bearer mr_..."')
         return self.keyring.owner(key.strip())

@@ -32,6 +32,9 @@ CAP = 64  # output tokens; it also shows whether the model takes a cap under the
 _COLOURS = {State.FINE: "green", State.NOTE: "yellow", State.WRONG: "red"}
 
 
+_APIS = {"responses": "Responses", "anthropic": "Messages"}
+
+
 class _Vector(Struct):
     embedding: list[float]
 
@@ -79,6 +82,7 @@ async def _examine(loaded: Settings, config: Path, within_s: float) -> list[Find
 async def _ask(model: Model, upstream: Upstream, loaded: Settings, within_s: float) -> Finding:
     """Ask a model one word."""
     subject, started = f"{model.tier} model", time.monotonic()
+    configured = loaded.models.small if model.tier == "small" else loaded.models.large
     prompt = Prompt(messages=(Message(role="user", parts=(QUESTION,)),), max_output_tokens=CAP)
     attempt = upstream.open(Call(model=model, prompt=prompt))
     try:
@@ -86,8 +90,7 @@ async def _ask(model: Model, upstream: Upstream, loaded: Settings, within_s: flo
             await attempt.done
     except (UpstreamError, TimeoutError) as error:
         text = error.message if isinstance(error, UpstreamError) else f"{model.id} did not end within {within_s:g} s"
-        advice = _advice(text, loaded.models.small if model.tier == "small" else loaded.models.large)
-        return Finding(subject=subject, state=State.WRONG, text=text, advice=advice)
+        return Finding(subject=subject, state=State.WRONG, text=text, advice=_advice(text, configured))
     finally:
         attempt.abort()
     usage = attempt.usage or Usage(
@@ -95,7 +98,11 @@ async def _ask(model: Model, upstream: Upstream, loaded: Settings, within_s: flo
         output_tokens=tokens.running_output(attempt.parts, attempt.asides),
         estimated=True,
     )
-    return Finding(subject=subject, text=f"{model.id} answered in {_bill(usage, model.price, started)}")
+    text = f"{model.id} answered in {_bill(usage, model.price, started)}"
+    if configured.upstream == "anthropic" and model.price.cache_write is None:
+        advice = "add cache_write to its price: prompts are written to the provider's cache, which costs more"
+        return Finding(subject=subject, state=State.NOTE, text=text, advice=advice)
+    return Finding(subject=subject, text=text)
 
 
 async def _embed(model: EmbeddingModel, upstream: EmbeddingsUpstream, loaded: Settings, within_s: float) -> Finding:
@@ -137,10 +144,13 @@ def _advice(text: str, model: ModelSettings | EmbeddingsSettings) -> str:
     key = f"the key in {model.api_key_env}" if model.api_key_env else "its key: name its variable in api_key_env"
     is_simulated = "127.0.0.1:900" in model.base_url  # as in the shipped configuration
     simulated = f", for simulated models: {configuration.program()} simulate" if is_simulated else ""
+    other_api = ""
+    if isinstance(model, ModelSettings) and model.upstream != "openai":
+        other_api = f'; if its server has no {_APIS[model.upstream]} API, write upstream = "openai"'
     cap = model.quirks.max_tokens_field if isinstance(model, ModelSettings) else None
     for pattern, advice in (
         (r"HTTP 40[13]", f"check {key}"),
-        (r"HTTP 404", f"check base_url ({model.base_url}; it often ends in /v1) and model ({model.model})"),
+        (r"HTTP 404", f"check base_url ({model.base_url}; it often ends in /v1) and model ({model.model}){other_api}"),
         (
             r"max_(completion_)?tokens",
             f"set max_tokens_field in quirks to the name it asks for, not {cap!r}",

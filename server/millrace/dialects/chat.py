@@ -12,10 +12,10 @@ from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import FailedWithUsage, MillraceError
 from millrace.funnel.facts import Ended, Fact, Revised, Routed
 from millrace.funnel.response_log import ResponseLog
-from millrace.types import Aside, CallPiece, OwnFields, Refusal, Request, Status, Thought
+from millrace.types import Aside, CallPiece, OwnFields, Refusal, Request, Sealed, Status, Thought, ToolCall
 from millrace.wire import chunks
-from millrace.wire.chunks import CallDelta, Chunk, ChunkChoice, Delta, FunctionDelta, LastChunk
-from millrace.wire.completions import CalledFunction
+from millrace.wire.chunks import CallDelta, Chunk, ChunkChoice, CustomDelta, Delta, FunctionDelta, LastChunk
+from millrace.wire.completions import CalledCustom, CalledFunction
 from millrace.wire.responses import error_body
 
 _CUT: dict[str | None, chunks.ChatFinish] = {"max_output_tokens": "length", "content_filter": "content_filter"}
@@ -24,7 +24,7 @@ _CUT: dict[str | None, chunks.ChatFinish] = {"max_output_tokens": "length", "con
 class CompletionProjection(Projection):
     """A subscriber of a response that makes the chunks of its chat completion."""
 
-    __slots__ = ("_calls", "_created_at", "_include_usage", "_is_open", "_model")
+    __slots__ = ("_calls", "_created_at", "_has_sealed", "_include_usage", "_is_open", "_model")
 
     def __init__(self, response: ResponseLog, created_at: int, *, include_usage: bool) -> None:
         super().__init__(response)
@@ -32,7 +32,8 @@ class CompletionProjection(Projection):
         self._include_usage = include_usage
         self._model = response.request.model  # the model that answers, as far as known
         self._is_open = False
-        self._calls: set[int] = set()  # indices of the calls sent so far
+        self._has_sealed = False
+        self._calls: dict[int, tuple[bool, str | None]] = {}  # by index: whether it is of a custom tool
 
     def _show_fact(self, fact: Fact) -> None:
         match fact:
@@ -60,14 +61,19 @@ class CompletionProjection(Projection):
                 self._add(Delta(tool_calls=[self._call(aside)]), len(aside.arguments))
             case OwnFields():
                 self._add(chunks.with_own_fields(Delta(), aside.fields))
+            case Sealed():
+                self._has_sealed = True
 
     def _call(self, piece: CallPiece) -> CallDelta:
-        if piece.index in self._calls:
-            delta = CallDelta(index=piece.index, function=FunctionDelta(arguments=piece.arguments))
-            return chunks.with_own_fields(delta, piece.own_fields)
-        self._calls.add(piece.index)
-        function = FunctionDelta(name=piece.name, arguments=piece.arguments)
-        delta = CallDelta(index=piece.index, id=piece.id, type="function", function=function)
+        is_custom, name = self._calls.get(piece.index, (piece.is_custom, piece.name))
+        delta = CallDelta(index=piece.index)
+        if piece.index not in self._calls:
+            self._calls[piece.index] = piece.is_custom, None
+            delta.id, delta.type = piece.id, "custom" if is_custom else "function"
+        if is_custom:
+            delta.custom = CustomDelta(name=name, input=piece.arguments)
+        else:
+            delta.function = FunctionDelta(name=name, arguments=piece.arguments)
         return chunks.with_own_fields(delta, piece.own_fields)
 
     def _open(self) -> None:
@@ -85,6 +91,8 @@ class CompletionProjection(Projection):
             return
         self._open()
         self._model = fact.model or self._model
+        if self._has_sealed and (sealed := self._log.message().sealed):
+            self._add(chunks.with_sealed(Delta(), sealed))
         finish = [ChunkChoice(Delta(), finish_of(fact, calls=bool(self._calls)))]
         usage: chunks.UsageOfCompletion | UnsetType = UNSET
         if self._include_usage:
@@ -121,12 +129,7 @@ def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
     if not ended.accepted:
         raise FailedWithUsage(error_of(ended), chunks.usage_of_completion(ended.statement))
     answer = response.message()
-    calls = [
-        chunks.with_own_fields(
-            chunks.CallOfCompletion(call.id, CalledFunction(call.name, call.arguments)), call.own_fields
-        )
-        for call in answer.calls
-    ]
+    calls = [chunks.with_own_fields(_called(call), call.own_fields) for call in answer.calls]
     message = chunks.CompletionMessage(
         content=None if not answer.text and (calls or answer.refusal) else answer.text,
         refusal=answer.refusal or None,
@@ -139,7 +142,7 @@ def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
         model=ended.model or request.model,
         choices=[
             chunks.CompletionChoice(
-                chunks.with_own_fields(message, answer.own_fields),
+                chunks.with_sealed(chunks.with_own_fields(message, answer.own_fields), answer.sealed),
                 finish_of(ended, calls=bool(calls)),
                 logprobs=chunks.logprobs_of(response.scores()),
             )
@@ -148,6 +151,12 @@ def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
         metadata=metadata_of(request, ended),
         service_tier=service_tier_of(request, ended) or UNSET,
     )
+
+
+def _called(call: ToolCall) -> chunks.CallOfCompletion | chunks.CustomCallOfCompletion:
+    if call.is_custom:
+        return chunks.CustomCallOfCompletion(call.id, CalledCustom(call.name, call.arguments))
+    return chunks.CallOfCompletion(call.id, CalledFunction(call.name, call.arguments))
 
 
 def completion_id(request: Request) -> str:

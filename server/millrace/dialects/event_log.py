@@ -17,7 +17,10 @@ from millrace.types import joined, scores_size
 
 
 class Codec(Protocol):
-    """Encodes events as the frames of one listener."""
+    """Encodes events as the frames of one listener. `keep_alive` is sent over HTTP after a silence."""
+
+    @property
+    def keep_alive(self) -> bytes: ...  # noqa: D102 - documented above
 
     def delta(self, text: str, number: int) -> bytes:
         """Encode a text delta."""

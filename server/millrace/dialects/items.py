@@ -1,13 +1,17 @@
 """The output items of an answer in the Responses dialect: opened with their first delta, closed when it is accepted.
 
-An answer has at most one reasoning item and one message item; each tool call is an item of its own.
+An answer has at most one reasoning item and one message item; each tool call is an item of its own, and so is what
+only the Responses API has, but its reasoning. That, and the blocks of other APIs, are carried by the reasoning item.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
-from millrace.types import CallPiece, OwnFields, Refusal, Thought, joined
+from millrace.types import Api, CallPiece, OwnFields, Refusal, Sealed, Thought, ToolCall, joined
 from millrace.wire import carried, responses as wire
+
+AnyItem = Any  # a struct of `wire.Item`, or the fields of an item that is shown as it came
 
 
 class AddEvent(Protocol):
@@ -32,10 +36,23 @@ class _OpenPart:
 class _OpenCall:
     """A tool call that is still growing."""
 
-    def __init__(self, item: wire.FunctionCall, index: int) -> None:
-        self.item = item
-        self.index = index  # within the output
+    def __init__(self, item_id: str, first: CallPiece) -> None:
+        self.item_id = item_id
+        self.first = first
+        self.index = 0  # within the output
         self.arguments = _OpenPart(0)
+
+    def item(self, status: str, arguments: str) -> wire.CallItem:
+        """Return it as an item, with these arguments."""
+        first = self.first
+        call = ToolCall(
+            id=first.id,
+            name=first.name,
+            arguments=arguments,
+            namespace=first.namespace,
+            is_custom=first.is_custom,
+        )
+        return wire.call_item(self.item_id, call, status)
 
 
 class OutputItems:
@@ -57,7 +74,7 @@ class OutputItems:
         hexadecimal = response_id.removeprefix("resp_")
         self.message_id = "msg_" + hexadecimal
         self.reasoning_id = "rs_" + hexadecimal
-        self._call_id = "fc_" + hexadecimal
+        self._hexadecimal = hexadecimal
         self._add_event = add_event
         self._add_text = add_text
         self._shown_text = shown_text
@@ -71,6 +88,14 @@ class OutputItems:
         self._own_fields: dict[str, Any] = {}  # the provider's own fields, and those beside each call, by its id
         self._call_own_fields: dict[str, dict[str, Any]] = {}
         self._calls: dict[int, _OpenCall] = {}
+        self._whole: dict[str, dict[str, Any]] = {}  # items that only the Responses API has, by id
+        self._sealed: Sequence[Sealed] = ()  # of the accepted answer
+        self._has_sealed = False
+
+    @property
+    def has_sealed(self) -> bool:
+        """Whether the answer has sealed blocks."""
+        return self._has_sealed
 
     @property
     def is_empty(self) -> bool:
@@ -120,15 +145,26 @@ class OutputItems:
         if piece.own_fields:
             self._add_reasoning()
         if call is None:
-            item_id = f"{self._call_id}_{piece.index}"
-            item = wire.FunctionCall(item_id, piece.id, piece.name, "", "in_progress")
-            call = self._calls[piece.index] = _OpenCall(item, self._add(item_id, item))
+            item_id = f"{'ctc' if piece.is_custom else 'fc'}_{self._hexadecimal}_{piece.index}"
+            call = self._calls[piece.index] = _OpenCall(item_id, piece)
+            call.index = self._add(item_id, call.item("in_progress", ""))
         if piece.own_fields:
-            self._call_own_fields.setdefault(call.item.call_id, {}).update(piece.own_fields)
+            self._call_own_fields.setdefault(call.first.id, {}).update(piece.own_fields)
         if piece.arguments:
             call.arguments.deltas.append(piece.arguments)
-            event = wire.ArgumentsDelta(item_id=call.item.id, delta=piece.arguments, output_index=call.index)
+            delta = wire.InputDelta if call.first.is_custom else wire.ArgumentsDelta
+            event = delta(item_id=call.item_id, delta=piece.arguments, output_index=call.index)
             self._add_event(event, len(piece.arguments))
+
+    def sealed(self, block: Sealed) -> None:
+        """Add a block that only its own API understands. Its place is known once the answer is complete."""
+        self._has_sealed = True
+        item_id = _item_id(block)
+        if item_id is None:
+            self._add_reasoning()
+        elif item_id not in self._order:
+            self._whole[item_id] = block.fields
+            self._add(item_id, block.fields)
 
     def own_fields(self, own_fields: OwnFields) -> None:
         """Add fields of the provider's own. They are carried by the reasoning item."""
@@ -140,36 +176,60 @@ class OutputItems:
         refusal, reasoning = (bool(part and part.deltas) for part in (self._refusal, self._reasoning))
         revised = [self.message_id] * (self._has_text or refusal) + [self.reasoning_id] * reasoning
         self._has_text = False
+        self._has_sealed = False
         for part in (self._refusal, self._reasoning):
             if part is not None:
                 part.deltas.clear()
         return revised
 
-    def close(self, status: str) -> None:
-        """Add the `*.done` events of all items. An answer without any item gets an empty text part."""
+    def close(self, status: str, sealed: Sequence[Sealed] = ()) -> None:
+        """Add the `*.done` events of all items. An answer without any item gets an empty text part.
+
+        `sealed` are the blocks of the answer that only their own API understands.
+        """
         if self.is_empty:
             self.text([])
+        self._sealed = sealed
         self._whole_text = self._shown_text()
         for at, (item_id, item) in enumerate(zip(self._order, self.items(status), strict=True)):
             self._close(at, item_id, item)
 
-    def items(self, status: str) -> list[wire.Item]:
+    def items(self, status: str) -> list[AnyItem]:
         """Return all items with what they have so far."""
         return [self._item(item_id, status) for item_id in self._order]
 
-    def _item(self, item_id: str, status: str) -> wire.Item:
+    def _item(self, item_id: str, status: str) -> AnyItem:
         if item_id == self.message_id:
             return wire.OutputMessage(item_id, status, self._parts())
         if item_id == self.reasoning_id:
-            own_fields = carried.write(self._own_fields, self._call_own_fields)
-            item = wire.Reasoning(item_id, status, encrypted_content=own_fields)
+            word = carried.write(self._own_fields, self._call_own_fields, self._carried())
+            item = wire.Reasoning(item_id, status, encrypted_content=word)
             if self._reasoning is not None and self._summarised:
                 item.summary = [wire.SummaryText(self._reasoning.text)]
             elif self._reasoning is not None:
                 item.content = [wire.ReasoningText(self._reasoning.text)]
             return item
-        call = next(call for call in self._calls.values() if call.item.id == item_id)
-        return wire.FunctionCall(item_id, call.item.call_id, call.item.name, call.arguments.text, status)
+        if item_id in self._whole:
+            return self._whole[item_id]
+        call = next(call for call in self._calls.values() if call.item_id == item_id)
+        return call.item(status, call.arguments.text)
+
+    def _carried(self) -> list[Sealed]:
+        """Return the blocks that the reasoning item carries, with their places counted from its own.
+
+        One that is an item of its own is only named, so that their order is known.
+        """
+        before = self._order[: self._order.index(self.reasoning_id)]
+        parts, calls = int(self.message_id in before), sum(call.item_id in before for call in self._calls.values())
+        return [
+            replace(
+                block,
+                fields=block.fields if (item_id := _item_id(block)) is None else {"id": item_id},
+                parts_before=block.parts_before - parts,
+                calls_before=block.calls_before - calls,
+            )
+            for block in self._sealed
+        ]
 
     def _parts(self) -> list[wire.Part]:
         parts: list[tuple[int, wire.Part]] = []
@@ -180,7 +240,7 @@ class OutputItems:
             parts.append((self._refusal.index, wire.OutputRefusal(self._refusal.text)))
         return [part for _, part in sorted(parts, key=lambda placed: placed[0])]
 
-    def _close(self, at: int, item_id: str, item: wire.Item) -> None:
+    def _close(self, at: int, item_id: str, item: AnyItem) -> None:
         match item:
             case wire.OutputMessage():
                 for index, part in enumerate(item.content):
@@ -202,6 +262,10 @@ class OutputItems:
             case wire.FunctionCall():
                 done = wire.ArgumentsDone(item_id=item_id, name=item.name, arguments=item.arguments, output_index=at)
                 self._add_event(done, repeated=len(item.arguments))
+            case wire.CustomCall():
+                self._add_event(
+                    wire.InputDone(item_id=item_id, input=item.input, output_index=at), repeated=len(item.input)
+                )
         self._add_event(wire.ItemDone(item=item, output_index=at), repeated=length(item))
 
     def _open_part(self, part: wire.Part) -> _OpenPart:
@@ -217,14 +281,14 @@ class OutputItems:
             return self._order.index(self.reasoning_id)
         return self._add(self.reasoning_id, wire.Reasoning(self.reasoning_id, "in_progress"))
 
-    def _add(self, item_id: str, item: wire.Item) -> int:
+    def _add(self, item_id: str, item: AnyItem) -> int:
         self._order.append(item_id)
         at = len(self._order) - 1
         self._add_event(wire.ItemAdded(item=item, output_index=at))
         return at
 
 
-def length(item: wire.Item) -> int:
+def length(item: AnyItem) -> int:
     """Return the characters of an item's text."""
     match item:
         case wire.OutputMessage():
@@ -234,6 +298,18 @@ def length(item: wire.Item) -> int:
             return words + (len(item.encrypted_content) if isinstance(item.encrypted_content, str) else 0)
         case wire.FunctionCall():
             return len(item.arguments)
+        case wire.CustomCall():
+            return len(item.input)
+        case dict():
+            return len(wire.encode(item))
+    return 0
+
+
+def _item_id(block: Sealed) -> str | None:
+    """Return the id of a block that is shown as the item that it is; None if the reasoning item carries it."""
+    item_id = block.fields.get("id")
+    is_shown = block.api is Api.RESPONSES and not block.is_thought and isinstance(item_id, str)
+    return item_id if is_shown else None
 
 
 def _length(part: wire.Part) -> int:

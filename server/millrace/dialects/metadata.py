@@ -14,11 +14,17 @@ def metadata_of(request: Request, ended: Ended) -> dict[str, str]:
         "millrace.check": ended.check or "",
         "millrace.failed": "; ".join(failure.message for failure in ended.failed)[:MAX_METADATA_VALUE],
         "millrace.unchecked": ", ".join(request.unchecked)[:MAX_METADATA_VALUE],
+        "millrace.session": shown_session(request),
         "millrace.notes": "; ".join((*request.not_passed_on, *ended.statement.notes))[:MAX_METADATA_VALUE],
         "millrace.trimmed_tokens": str(ended.trimmed_tokens or ""),
         "millrace.max_output_tokens": str(cap or "") if ended.reason == "max_output_tokens" else "",
     }
     return request.metadata | {name: value for name, value in added.items() if value}
+
+
+def shown_session(request: Request) -> str:
+    """Return the session that a request names or continues; empty if it is one of its own."""
+    return "" if request.session == request.id else request.session[:MAX_METADATA_VALUE]
 
 
 def service_tier_of(request: Request, ended: Ended) -> str:

@@ -7,15 +7,15 @@ that (PROTOCOL.md, What always holds, 3). Its event log numbers the events and s
 from collections.abc import Callable
 from functools import partial
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from millrace.dialects.items import OutputItems, length
-from millrace.dialects.metadata import metadata_of, service_tier_of
+from millrace.dialects.metadata import metadata_of, service_tier_of, shown_session
 from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import MillraceError
 from millrace.funnel.facts import Ended, Fact, Metered, Revised, Routed, Started
 from millrace.funnel.response_log import ResponseLog
-from millrace.types import Aside, CallPiece, OwnFields, Refusal, Status, Thought
+from millrace.types import Aside, CallPiece, OwnFields, Refusal, Sealed, Status, Thought
 from millrace.wire import responses as wire
 
 _TERMINALS: dict[Status, type[wire.Terminal]] = {
@@ -29,7 +29,7 @@ _TERMINALS: dict[Status, type[wire.Terminal]] = {
 class ResponsesProjection(Projection):
     """A subscriber of a response that makes its events, for clients that negotiated or for those that did not."""
 
-    __slots__ = ("_created_at", "_echoed", "_has_usage", "_negotiated", "_response", "output")
+    __slots__ = ("_created_at", "_echoed", "_has_usage", "_negotiated", "_response", "_tools", "output")
 
     def __init__(self, response: ResponseLog, created_at: int, *, negotiated: bool) -> None:
         request = response.request
@@ -45,7 +45,9 @@ class ResponsesProjection(Projection):
             partial(self.event_log.text_since, wire.Revise),
             summarised=request.reasoning_summary,
         )
-        self._echoed = len(request.instructions or "") + request.prompt.tools_size  # characters that every body repeats
+        tools = request.prompt.own_tools
+        self._tools = [Raw(wire.encode(tool)) for tool in wire.tools_of(tools)]  # encoded once: every body repeats them
+        self._echoed = len(request.instructions or "") + sum(tool.size for tool in tools)  # characters that it repeats
 
     @property
     def is_metered(self) -> bool:
@@ -72,6 +74,7 @@ class ResponsesProjection(Projection):
                 self._end(fact)
 
     def _show_aside(self, aside: Aside) -> None:
+        self._is_plain = False  # text after it may begin another item
         match aside:
             case Thought():
                 self.output.reasoning(aside)
@@ -81,6 +84,8 @@ class ResponsesProjection(Projection):
                 self.output.call(aside)
             case OwnFields():
                 self.output.own_fields(aside)
+            case Sealed():
+                self.output.sealed(aside)
 
     def _route(self, fact: Routed) -> None:
         if self._negotiated:
@@ -99,6 +104,7 @@ class ResponsesProjection(Projection):
                     entry_id=UNSET if fact.entry_id is None else fact.entry_id,
                     age_s=UNSET if fact.age_s is None else fact.age_s,
                     unchecked=[*self._request.unchecked] or UNSET,
+                    session=shown_session(self._request) or UNSET,
                     failed=[wire.ModelFailure(each.model, each.code, each.message) for each in fact.failed] or UNSET,
                 )
             )
@@ -136,7 +142,7 @@ class ResponsesProjection(Projection):
     def _end(self, fact: Ended) -> None:
         item_status = "completed" if fact.status is Status.COMPLETED else "incomplete"
         if fact.accepted and fact.source is not None:  # without a source it is `generate: false` and has no answer
-            self.output.close(item_status)
+            self.output.close(item_status, self._response.message().sealed if self.output.has_sealed else ())
         if not self._has_usage or self._response.may_meter(self._response.clock()):
             self._meter(Metered(fact.statement))
         status = "incomplete" if fact.status is Status.INCOMPLETE else fact.status.value
@@ -181,7 +187,7 @@ class ResponsesProjection(Projection):
             previous_response_id=request.previous_response_id,
             store=request.store,
             service_tier=prompt.service_tier or UNSET,
-            tools=[wire.function_tool(tool) for tool in prompt.tools],
+            tools=[*self._tools],
             tool_choice=wire.tool_choice(prompt.tool_choice),
             parallel_tool_calls=prompt.parallel_tool_calls is not False,
         )
@@ -204,6 +210,8 @@ class EventCodec:
     """Encodes events for one listener: JSON with its `stream_id`, or a server-sent event over HTTP."""
 
     __slots__ = ("_output", "_sse", "_stream_id", "_write")
+
+    keep_alive = wire.KEEP_ALIVE
 
     def __init__(self, projection: ResponsesProjection, stream_id: str | None = None, *, sse: bool = False) -> None:
         self._output = projection.output

@@ -12,11 +12,20 @@ class Visibility:
     A `speculative` listener understands a revise and sees text at once. All others see it after the commit at the
     earliest, so that no character they have seen is taken back (PROTOCOL.md, What always holds, 9). Tool calls are held
     back from every listener until the answer is accepted, since a client acts on them and cannot undo that (Server to
-    client). If the response ends without an accepted answer, what is still held back is dropped, and the terminal event
-    does not have it either.
+    client). So is what the model thought after a call, in its place. If the response ends without an accepted answer,
+    what is still held back is dropped, and the terminal event does not have it either.
     """
 
-    __slots__ = ("_delivery", "_held_back", "_show_aside", "_show_text", "_until_accepted", "passes_text")
+    __slots__ = (
+        "_delivery",
+        "_has_calls",
+        "_held_back",
+        "_is_final",
+        "_show_aside",
+        "_show_text",
+        "_until_accepted",
+        "passes_text",
+    )
 
     def __init__(
         self,
@@ -31,7 +40,9 @@ class Visibility:
         self._delivery = delivery
         self.passes_text = speculative and delivery.shows(committed=False)  # text is to be shown at once
         self._held_back: list[str | Aside] = []
-        self._until_accepted: list[CallPiece | OwnFields] = []
+        self._until_accepted: list[Aside] = []
+        self._has_calls = False  # among these
+        self._is_final = False  # nothing is taken back any more
 
     def hold_back(self, deltas: list[str]) -> None:
         """Hold back the text deltas of one read: `passes_text` is false."""
@@ -40,24 +51,35 @@ class Visibility:
     def fact(self, fact: Fact) -> None:
         """Handle a fact that is an aside or decides about visibility. Others are ignored."""
         match fact:
+            case Thought() | Sealed() if self._has_calls:  # stays behind them
+                self._until_accepted.append(fact)
+            case Sealed() if self.passes_text and not (fact.is_thought or self._is_final):  # it could not be taken back
+                self._until_accepted.append(fact)
             case Thought() | Refusal() | Sealed() if self.passes_text:
                 self._show_aside(fact)
             case Thought() | Refusal() | Sealed():
                 self._held_back.append(fact)
             case CallPiece() | OwnFields():
+                self._has_calls = self._has_calls or isinstance(fact, CallPiece)
                 self._until_accepted.append(fact)
             case Revised():
-                self._held_back.clear()
-                self._until_accepted.clear()
-            case Committed() if self._delivery.shows(committed=True):
-                self._release()
+                self._drop()
+            case Committed():
+                self._is_final = True
+                if self._delivery.shows(committed=True):
+                    self._release()
             case Ended() if fact.accepted:
                 self._release()
                 for aside in self._until_accepted:
                     self._show_aside(aside)
             case Ended():
-                self._held_back.clear()
-                self._until_accepted.clear()
+                self._drop()
+
+    def _drop(self) -> None:
+        """Drop what is held back."""
+        self._held_back.clear()
+        self._until_accepted.clear()
+        self._has_calls = False
 
     def _release(self) -> None:
         """Pass on what was held back, adjacent text as one delta, and from now on everything at once."""

@@ -62,7 +62,10 @@ class OpenCharge:
 
     @property
     def usage(self) -> Usage:
-        """What the call has used so far: as the provider reported it, else as counted here."""
+        """What the call has used so far: as the provider reported it, else as counted here.
+
+        A call that is closed early has reported its input, if at all.
+        """
         if self.attempt.usage is not None:
             return self.attempt.usage
         if not (self.billable and self.attempt.sent):
@@ -71,7 +74,8 @@ class OpenCharge:
         if output_tokens > self.call.max_output_tokens:
             most = self.call.most_output_tokens if self._is_cut else self.call.max_output_tokens
             output_tokens = min(output_tokens, most)
-        return Usage(input_tokens=self._input_tokens, output_tokens=output_tokens, estimated=True)
+        reported = self.attempt.input_usage or Usage(input_tokens=self._input_tokens)
+        return replace(reported, output_tokens=output_tokens, reasoning_tokens=0, estimated=True)
 
     @property
     def so_far(self) -> Charge:
@@ -370,6 +374,7 @@ class Bill:
             latency_ms=latency_ms,
             trimmed_tokens=self.trimmed_tokens,
             key_id=self._request.key_id,
+            session=self._request.session,
         )
 
 

@@ -16,6 +16,7 @@ from millrace.types import (
     Request,
     Source,
     Status,
+    Stop,
     StoredAnswer,
     Usage,
 )
@@ -36,6 +37,7 @@ class Result:
     model: str
     usage: Usage
     finish: FinishReason
+    stop: Stop | None = None  # the same in the words of the model's API, where they say more
     cut: str | None = None  # why it is incomplete, if not because of `finish`
     capped_by_operator: int | None = None  # the operator's cap in tokens, if no other one was lower
     check: str | None = None  # `PASSED` or the failed check; None where nothing was judged
@@ -70,6 +72,7 @@ def answered(response: ResponseLog, bill: Bill, result: Result) -> Ended:
     return Ended(
         status=Status.INCOMPLETE if result.cut or result.finish in _CUT else Status.COMPLETED,
         reason=result.cut or _CUT.get(result.finish),
+        stop=None if result.cut else result.stop,
         model=result.model,
         source=result.source,
         cache=result.cache,

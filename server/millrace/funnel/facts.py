@@ -23,6 +23,7 @@ from millrace.types import (
     Source,
     Statement,
     Status,
+    Stop,
     StoredAnswer,
     Strategy,
     Thought,
@@ -117,6 +118,7 @@ class Ended:
 
     status: Status
     reason: str | None = None  # why it is incomplete
+    stop: Stop | None = None  # why the model stopped, where its API has a word for it
     error: MillraceError | None = None
     model: str | None = None  # of the answer shown
     source: Source | None = None

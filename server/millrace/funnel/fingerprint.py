@@ -5,6 +5,7 @@ A long history is hashed once: each message becomes a digest, and both keys are 
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ import msgspec
 
 from millrace.types import (
     CACHE_CONTROL,
+    Api,
     Call,
     Format,
     Media,
     Message,
     Model,
+    Native,
     Part,
     Prompt,
     Request,
@@ -32,6 +35,11 @@ from millrace.types import (
 LONG = 4096  # characters; longer texts are not normalised, so two Unicode forms of one get different keys
 # Passed on, and without influence on the answer.
 _NOT_OF_THE_ANSWER = ("user", "safety_identifier", "prompt_cache_key", "service_tier", CACHE_CONTROL)
+# Parts of a system message that differ each time by design, by the name of the rule. Keys leave them out.
+DIFFERS_EACH_TIME = {
+    "billing header": re.compile(r"x-anthropic-billing-header:[^\n]*\s*"),  # Claude Code: who pays, and a checksum
+}
+_SHOWN = ("summary", "generate_summary")
 VERSION = 4  # part of every key; increase it when the meaning of a key changes
 LONGEST_QUESTION = 2000  # characters; a longer one is a document and hardly ever repeated
 
@@ -75,7 +83,7 @@ def keys_of(request: Request, models: Iterable[Model], checks: Iterable[str], em
     last, before = prompt.messages[-1], turns[:-1]
     if (asked := _asked(prompt.messages[:-1])) is not None:
         before[asked] = _turn(prompt.messages[asked], trimmed=True)
-    beside = [last.name, *_extras(last.unread)]  # beside the text of the question
+    beside = [last.name, *_extras(last.unread, last.unread_api)]  # beside the text of the question
     digest = _digest(
         "scope", settings, embedder, *context, *history, *before, *([_json(beside)] if any(beside) else ())
     )
@@ -141,7 +149,8 @@ def _settings(request: Request, models: tuple[Model, ...], checks: Iterable[str]
         reasoning_effort=prompt.reasoning_effort,
         parallel_tool_calls=prompt.parallel_tool_calls,
     )
-    if prompt.tools or prompt.extras or prompt.format or prompt.tool_choice or request.check_schema is not None:
+    more = (prompt.tools, prompt.extras, prompt.format, prompt.tool_choice, prompt.native)
+    if any(more) or request.check_schema is not None:
         return _digest_of_settings(settings, request)
     return _digest_of_plain(settings)
 
@@ -162,13 +171,14 @@ def _digest_of_settings(settings: _Settings, request: Request | None = None) -> 
                         tool.description,
                         _schema(tool.parameters),
                         tool.strict,
-                        *_extras(tool.unread),
+                        *_extras(tool.unread, tool.unread_api),
                         *_of_no_function(tool),
                     ]
                     for tool in prompt.tools
                 ],
                 "tool_choice": prompt.tool_choice and prompt.tool_choice.key,
-                "extras": {name: value for name, value in prompt.extras.items() if name not in _NOT_OF_THE_ANSWER},
+                "extras": _own(prompt.extras),
+                **_native(prompt.native),
             }
         )
     )
@@ -186,7 +196,11 @@ def _asked(messages: Sequence[Message]) -> int | None:
 
 
 def _turn(message: Message, *, trimmed: bool = False) -> bytes:
-    parts = [_nfc(part) if isinstance(part, str) else part for part in message.parts]
+    parts = [
+        _nfc(part) if isinstance(part, str) else part
+        for part in message.parts
+        if message.role != "system" or not _differs_each_time(part)
+    ]
     if trimmed and isinstance(first := parts[0], str):
         parts[0] = first.lstrip()
     if trimmed and isinstance(last := parts[-1], str):
@@ -217,26 +231,55 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
         *((_json(own_fields),) if (own_fields := _own(message.own_fields)) else ()),
         *chain.from_iterable(map(_part, parts)),
         *chain.from_iterable(_sealed(sealed) for sealed in message.sealed),
-        *chain.from_iterable(("extra", extra) for extra in _extras(message.unread)),
+        *chain.from_iterable(("extra", extra) for extra in _extras(message.unread, message.unread_api)),
+        *(("is_error",) if message.is_error else ()),
     )
+
+
+def _differs_each_time(part: Part) -> bool:
+    return isinstance(part, str) and any(rule.fullmatch(part) for rule in DIFFERS_EACH_TIME.values())
 
 
 def _own(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in _NOT_OF_THE_ANSWER}
 
 
-def _extras(extras: Unread) -> list[str]:
-    return sorted(_json([path, value]) for path, value in extras if path[-1] not in _NOT_OF_THE_ANSWER)
+def _extras(extras: Unread, api: Api = Api.CHAT) -> list[str]:
+    counted = [(path, value) for path, value in extras if path[-1] not in _NOT_OF_THE_ANSWER]
+    whose = [api.value] if counted and api is not Api.CHAT else []
+    return whose + sorted(_json([path, value]) for path, value in counted)
+
+
+def _native(native: Native | None) -> dict[str, Any]:
+    fields, headers = ({}, {}) if native is None else (_asked_of(native.fields), native.headers)
+    return {"native": [native and native.api, fields, headers]} if fields or headers else {}
+
+
+def _asked_of(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields without what asks for nothing that a cached answer lacks: how it is shown."""
+    asked = {name: value for name, value in _own(fields).items() if name != "include"}
+    if isinstance(reasoning := asked.pop("reasoning", None), dict):
+        reasoning = {name: value for name, value in reasoning.items() if name not in _SHOWN}
+        asked |= {"reasoning": reasoning} if reasoning else {}
+    return asked
 
 
 def _part(part: Part) -> tuple[str, str | bytes]:
     if isinstance(part, str):
         return "text", part
-    return part.kind, _digest(*chain.from_iterable(sorted(part.fields.items())))
+    block = () if part.sealed is None else _sealed(part.sealed)
+    return part.kind, _digest(*chain.from_iterable(sorted(part.fields.items())), *block)
 
 
 def _sealed(sealed: Sealed) -> tuple[str, str]:
-    return "sealed", _json([sealed.api, sealed.fields, sealed.parts_before, sealed.calls_before])
+    return "sealed", _json([sealed.api, _unmarked(sealed.fields), sealed.parts_before, sealed.calls_before])
+
+
+def _unmarked(value: Any) -> Any:
+    """Return a block without marks for a provider's cache, which may stand within its parts too."""
+    if isinstance(value, dict):
+        return {name: _unmarked(inner) for name, inner in value.items() if name != CACHE_CONTROL}
+    return [*map(_unmarked, value)] if isinstance(value, list) else value
 
 
 def _of_no_function(tool: Tool) -> list[Any]:

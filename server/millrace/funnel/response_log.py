@@ -280,9 +280,9 @@ class ResponseLog:
 
     def message(self) -> Message:
         """Return the answer so far: all text and asides since the last `Revised`."""
-        facts = self._standing()
+        facts = self.standing()
         asides = [fact for fact in facts if isinstance(fact, Aside)]
-        parts, sealed = _in_order(facts)
+        parts, sealed = _in_order(facts, (self.ended and self.ended.model) or "")
         return Message(
             role="assistant",
             parts=parts,
@@ -295,9 +295,9 @@ class ResponseLog:
 
     def scores(self) -> bytes:
         """Return the log-probabilities of the answer so far, as `Scored` has them."""
-        return scores_of(joined([fact for fact in self._standing() if isinstance(fact, str)]))
+        return scores_of(joined([fact for fact in self.standing() if isinstance(fact, str)]))
 
-    def _standing(self) -> list[Fact | str]:
+    def standing(self) -> list[Fact | str]:
         """Return all facts since the last `Revised`."""
         facts = [*self._all()]
         revised = max((at for at, fact in enumerate(facts) if isinstance(fact, Revised)), default=-1)
@@ -377,7 +377,7 @@ class ResponseLog:
         self.apply_backpressure()
 
 
-def _in_order(facts: Iterable[Fact | str]) -> tuple[tuple[str, ...], tuple[Sealed, ...]]:
+def _in_order(facts: Iterable[Fact | str], maker: str) -> tuple[tuple[str, ...], tuple[Sealed, ...]]:
     """Return the text of an answer, in pieces where sealed blocks stand between, and these blocks."""
     parts: list[list[str]] = [[]]
     sealed: list[Sealed] = []
@@ -391,7 +391,8 @@ def _in_order(facts: Iterable[Fact | str]) -> tuple[tuple[str, ...], tuple[Seale
             case Sealed():
                 if parts[-1]:
                     parts.append([])
-                sealed.append(replace(fact, parts_before=len(parts) - 1, calls_before=len(calls)))
+                place = len(parts) - 1
+                sealed.append(replace(fact, parts_before=place, calls_before=len(calls), maker=fact.maker or maker))
     return tuple("".join(part) for part in parts if part), tuple(sealed)
 
 

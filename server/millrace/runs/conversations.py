@@ -13,7 +13,7 @@ from millrace.ports import Archive
 from millrace.runs.run import Run
 from millrace.runs.runs import Runs
 from millrace.types import Message, Request, Status, StoredResponse
-from millrace.wire import items, limits, responses as wire, stored_items
+from millrace.wire import items, limits, responses as wire, stored_items, turns
 
 PARAM = "previous_response_id"
 MAX_LINEAGE = 512  # earlier responses that are looked at, for items that a request brings twice
@@ -25,6 +25,7 @@ class _Shown(Struct):
     status: str
     output: list[msgspec.Raw]
     previous_response_id: str | None = None
+    metadata: dict[str, str] = {}
 
 
 class Conversations:
@@ -35,13 +36,16 @@ class Conversations:
         self._archive = archive
         self._max_bytes = max_bytes  # of all that the references of one request stand for
 
-    async def continued(self, request: Request, last: Run | None) -> tuple[Message, ...]:
-        """Return a request's messages after those of the conversation it continues; `last` is its lane's last run."""
-        before = await self._before(request, last)
+    async def continued(self, request: Request, last: Run | None) -> tuple[tuple[Message, ...], str]:
+        """Return a request's messages after those of the conversation it continues, and that one's session.
+
+        `last` is its lane's last run.
+        """
+        before, session = await self._before(request, last)
         own = 0 if request.instructions is None else 1  # instructions are not carried over
         messages = (*request.prompt.messages[:own], *before, *request.prompt.messages[own:])
         _check_calls(request.prompt.messages, messages)
-        return messages
+        return messages, session
 
     async def resolved(self, request: Request, last: Run | None) -> tuple[Message, ...]:
         """Return a request's messages with the items that it refers to; `last` is its lane's last run.
@@ -55,7 +59,7 @@ class Conversations:
         size = 0
         carried = await self._carried(request, last)
         for piece in request.prompt.messages:
-            if piece.role == items.REFERENCE:
+            if piece.role == turns.REFERENCE:
                 if piece.text in named:
                     raise MillraceError("invalid_request", f"{piece.name}: it is named twice", param=piece.name)
                 named.add(piece.text)
@@ -68,7 +72,7 @@ class Conversations:
                     message = f"input: what it refers to is longer than {self._max_bytes} bytes"
                     raise MillraceError("message_too_big", message, param="input")
             pieces.append(piece)
-        messages = items.assembled(pieces)
+        messages = turns.assembled(pieces)
         if request.generate:
             items.check_answerable(messages, "input")
         if request.previous_response_id is None:
@@ -128,7 +132,7 @@ class Conversations:
 
     async def _carried(self, request: Request, last: Run | None) -> set[str]:
         """Return which of the responses that a request refers to are part of the conversation that it continues."""
-        references = (piece.text for piece in request.prompt.messages if piece.role == items.REFERENCE)
+        references = (piece.text for piece in request.prompt.messages if piece.role == turns.REFERENCE)
         named = {response_id for item_id in references if (response_id := stored_items.response_of(item_id))}
         carried: set[str] = set()
         earlier = request.previous_response_id if named else None
@@ -178,19 +182,20 @@ class Conversations:
         stored = await self._archive.find(tenant, response_id)
         return None if stored is None else _parted(stored)
 
-    async def _before(self, request: Request, last: Run | None) -> tuple[Message, ...]:
+    async def _before(self, request: Request, last: Run | None) -> tuple[tuple[Message, ...], str]:
         previous_id = str(request.previous_response_id)
         if last is not None and last.request.id == previous_id:
-            return _checked(last)
+            return _checked(last), last.request.session
         run = self._runs.find(request.tenant, previous_id)
         if run is not None and run.request.store is not False:
-            return _checked(run)
+            return _checked(run), run.request.session
         stored = await self._archive.find(request.tenant, previous_id)
         if stored is None:
             raise _unknown(previous_id, "is not kept (any more); send the whole conversation as input")
         if not stored.conversation:
             raise _unknown(previous_id, "has no answer to go on from")
-        return stored.conversation
+        shown = msgspec.json.decode(stored.body, type=_Shown)
+        return stored.conversation, shown.metadata.get("millrace.session", previous_id)
 
 
 def not_found(response_id: str) -> MillraceError:
@@ -220,7 +225,8 @@ def _answer(run: Run) -> Message | None:
     answer = run.response.message()
     if run.response.ended is not None and not run.response.ended.accepted:
         answer = replace(answer, calls=())  # a call that was cut off was never shown, so it cannot have a result
-    return answer if answer.parts or answer.calls or answer.refusal else None
+    has_done = any(not one.is_thought for one in answer.sealed)
+    return answer if answer.parts or answer.calls or answer.refusal or has_done else None
 
 
 def _parted(stored: StoredResponse) -> tuple[tuple[Message, ...], Message | None]:

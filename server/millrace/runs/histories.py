@@ -47,13 +47,19 @@ def completed(messages: tuple[Message, ...], answers: Sequence[Found]) -> tuple[
             own_fields = {call.id: call.own_fields for call in one.answer.calls}
             calls = tuple(replace(call, own_fields=own_fields[call.id]) for call in message.calls)
             reasoning = message.reasoning or one.answer.reasoning
-            whole[one.at] = replace(message, reasoning=reasoning, own_fields=one.answer.own_fields, calls=calls)
+            whole[one.at] = replace(
+                message,
+                reasoning=reasoning,
+                own_fields=one.answer.own_fields,
+                calls=calls,
+                sealed=message.sealed or one.answer.sealed,
+            )
     return tuple(whole)
 
 
 def has_own_fields(message: Message) -> bool:
-    """Whether a provider's own fields came with a message or with one of its calls."""
-    return bool(message.own_fields) or any(call.own_fields for call in message.calls)
+    """Whether something that its provider wants back came with a message or with one of its calls."""
+    return bool(message.own_fields or message.sealed) or any(call.own_fields for call in message.calls)
 
 
 def _are_same(some: Sequence[Message], others: Sequence[Message]) -> bool:
@@ -66,7 +72,7 @@ def _is_same(one: Message, other: Message) -> bool:
 
 
 def _kept_by_all(message: Message) -> tuple[object, ...]:
-    calls = [(call.id, call.name) for call in message.calls]
+    calls = [(call.id, call.tool, call.is_custom) for call in message.calls]
     return message.role, message.parts, calls, message.call_id, message.refusal, message.name
 
 

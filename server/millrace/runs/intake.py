@@ -16,7 +16,7 @@ from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import form
 from millrace.funnel.offload import in_thread_if_long
-from millrace.funnel.routing import choice
+from millrace.funnel.routing import choice, pins
 from millrace.memory import Hold
 from millrace.ports import Backlog, Clock, Limiter, SchemaValidator
 from millrace.principal import Principal
@@ -27,8 +27,9 @@ from millrace.runs.kept import Repeat
 from millrace.runs.run import Run, bytes_while_running
 from millrace.runs.runs import Runs, deadline_exceeded
 from millrace.types import Delivery, Request
-from millrace.wire import items
+from millrace.wire import turns
 from millrace.wire.requests import Create
+from millrace.wire.tools import settled
 
 _NOT_COMPARED = ("type", "stream_id", "event_id", "stream", "stream_options")  # two equal requests may differ in these
 
@@ -55,16 +56,19 @@ class Intake:
         self._schemas = schemas
         self._clock = clock
 
-    def read(self, create: Create, principal: Principal, held: Hold, *, negotiated: bool) -> Request:
+    def read(self, create: Create, principal: Principal, held: Hold, *, negotiated: bool, session: str = "") -> Request:
         """Return the request that a client's fields mean. Raises what is wrong with them, without I/O.
 
-        What it will hold while it runs is held from now on. Raises `overloaded` if that does not fit.
+        `session` is the one that it names; without one it begins a session of its own. What it will hold while it runs
+        is held from now on. Raises `overloaded` if that does not fit.
         """
         if self.closed:
             raise draining()
         model, strategy = self._catalog.resolve(create.model, create.strategy)
+        request_id = response_id()
         request = Request(
-            id=response_id(),
+            id=request_id,
+            session=session or request_id,
             tenant=principal.tenant,
             key_id=principal.key_id,
             model=model,
@@ -141,14 +145,19 @@ class Intake:
 
     async def _prepared(self, request: Request, last: Run | None) -> Request:
         """Compile a request's schemas, let it continue its conversation, and add what its history lacks."""
-        if unchecked := await form.unchecked(request, self._schemas):
-            request = replace(request, unchecked=unchecked)
-        if items.has_references(request.prompt.messages):
+        refers = turns.has_references(request.prompt.messages)
+        if refers:
             messages = await self._conversations.resolved(request, last)
             request = replace(request, prompt=replace(request.prompt, messages=messages))
         if request.previous_response_id is not None:
-            messages = await self._conversations.continued(request, last)
-            request = replace(request, prompt=replace(request.prompt, messages=messages))
+            messages, session = await self._conversations.continued(request, last)
+            prompt = replace(request.prompt, messages=messages)
+            request = replace(request, prompt=prompt, session=session or request.session)
+        if refers or request.previous_response_id is not None:  # now all messages are there
+            request = replace(request, prompt=settled(request.prompt))
+        pins.check_able(request, self._catalog)
+        if unchecked := await form.unchecked(request, self._schemas):
+            request = replace(request, unchecked=unchecked)
         return await self._completed(request)
 
     async def _completed(self, request: Request) -> Request:

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -124,7 +125,7 @@ class Question:
             names = names or [body.tool_choice.function.name]
         elif body.tool_choice == "required":
             names = names or list(offered)[:1]
-        functions = tuple(offered.get(name, Function(name)) for name in names)
+        functions = tuple(offered.get(name) or _named(name, offered.values()) for name in names)
         return functions[:1] if body.parallel_tool_calls is False else functions
 
     @property
@@ -184,6 +185,11 @@ def _check_tools(body: Body) -> None:
         raise BadRequestError("'tool_choice' is only allowed when 'tools' are specified.", param="tool_choice")
     if isinstance(body.tool_choice, Chosen) and body.tool_choice.function.name not in offered:
         raise BadRequestError("'tool_choice' names a function that is not in 'tools'.", param="tool_choice")
+
+
+def _named(name: str, offered: Iterable[Function]) -> Function:
+    """Return the function whose name ends with this one, after a namespace; else one that nobody offered."""
+    return next((function for function in offered if function.name.endswith(f"__{name}")), Function(name))
 
 
 def _last_user_text(messages: list[Message]) -> str:

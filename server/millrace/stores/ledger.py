@@ -10,7 +10,7 @@ from typing import Any
 
 from millrace.pricing import NANODOLLAR
 from millrace.stores.database import SqliteDatabase
-from millrace.types import Charge, Entry
+from millrace.types import Charge, Entry, SessionBill
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS entries (
     code TEXT,
     input_tokens INTEGER NOT NULL,    -- of the answer shown
     cached_input_tokens INTEGER NOT NULL,
+    cache_write_tokens INTEGER NOT NULL DEFAULT 0,
     output_tokens INTEGER NOT NULL,
     reasoning_tokens INTEGER NOT NULL,
     estimated INTEGER NOT NULL,
@@ -36,14 +37,17 @@ CREATE TABLE IF NOT EXISTS entries (
     key_id TEXT NOT NULL DEFAULT '',  -- whose limits it counts against; empty: none
     epoch TEXT NOT NULL DEFAULT '',   -- the process that it belongs to
     booked_nanodollars INTEGER NOT NULL DEFAULT 0,  -- what an open one has cost so far, if its process drains
+    session TEXT NOT NULL DEFAULT '', -- of requests that belong together; empty: none, or of an earlier version
     calls TEXT NOT NULL               -- JSON: the upstream calls, each with usage, cost and outcome
 ) STRICT
 """
 _ADDED = {  # columns that tables of earlier versions lack
     "trimmed_tokens": "INTEGER NOT NULL DEFAULT 0",
+    "cache_write_tokens": "INTEGER NOT NULL DEFAULT 0",
     "key_id": "TEXT NOT NULL DEFAULT ''",
     "epoch": "TEXT NOT NULL DEFAULT ''",
     "booked_nanodollars": "INTEGER NOT NULL DEFAULT 0",
+    "session": "TEXT NOT NULL DEFAULT ''",
 }
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS entries_of_keys ON entries (opened_at) WHERE key_id != ''",
@@ -55,10 +59,17 @@ FROM entries WHERE key_id != '' AND opened_at >= ? AND opened_at < ? AND epoch I
 """
 _KILL = "UPDATE entries SET status = 'killed', estimated = 1 WHERE status = 'open' AND epoch NOT IN ({living})"
 _FIRST_OPEN = "SELECT min(opened_at) FROM entries WHERE status = 'open' AND epoch IN ({living})"
+_SESSIONS = """
+SELECT session, tenant, min(opened_at), max(opened_at), count(*), sum(input_tokens), sum(cached_input_tokens),
+    sum(output_tokens), sum(cost_nanodollars), sum(saved_nanodollars)
+FROM entries WHERE session != '' AND opened_at >= ? AND status != 'open'
+GROUP BY tenant, session ORDER BY max(opened_at) DESC LIMIT ?
+"""
 _COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
-    " cached_input_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars, saved_nanodollars,"
-    " ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, booked_nanodollars, calls"
+    " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars,"
+    " saved_nanodollars, ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, booked_nanodollars, session,"
+    " calls"
 )
 _PLACEHOLDERS = ", ".join("?" for _ in _COLUMNS.split(","))
 _PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_PLACEHOLDERS})"  # noqa: S608 - names and question marks only
@@ -100,6 +111,35 @@ class SqliteLedger:
         query = _FIRST_OPEN.format(living=_question_marks(living))
         ((found,),) = await self._scan(query, *living)
         return None if found is None else float(found)
+
+    async def sessions(self, opened_at: float, most: int) -> list[SessionBill]:
+        """Return the bills of the latest sessions, of their requests that were opened since then (Unix seconds)."""
+        return [
+            SessionBill(
+                session=session,
+                tenant=tenant,
+                began_at=began_at,
+                last_at=last_at,
+                requests=requests,
+                input_tokens=input_tokens,
+                cached_input_tokens=cached,
+                output_tokens=output_tokens,
+                cost=cost * NANODOLLAR,
+                saved=saved * NANODOLLAR,
+            )
+            for (
+                session,
+                tenant,
+                began_at,
+                last_at,
+                requests,
+                input_tokens,
+                cached,
+                output_tokens,
+                cost,
+                saved,
+            ) in await self._scan(_SESSIONS, opened_at, most)
+        ]
 
     async def spent_since(self, opened_at: float, before: float = math.inf, living: Collection[str] = ()) -> Spent:
         """Return dollars by key, of requests that were opened from `opened_at` to `before` (Unix seconds).
@@ -152,6 +192,7 @@ def _row(entry: Entry, epoch: str) -> tuple[Any, ...]:
         entry.code,
         usage.input_tokens,
         usage.cached_input_tokens,
+        usage.cache_write_tokens,
         usage.output_tokens,
         usage.reasoning_tokens,
         int(usage.estimated or any(charge.usage.estimated for charge in statement.charges)),
@@ -163,6 +204,7 @@ def _row(entry: Entry, epoch: str) -> tuple[Any, ...]:
         entry.key_id,
         epoch,
         _nanodollars(entry.booked),
+        entry.session,
         json.dumps([_call(charge) for charge in statement.charges]),
     )
 
@@ -176,6 +218,8 @@ def _call(charge: Charge) -> dict[str, Any]:
         "outcome": charge.outcome,
         "input_tokens": usage.input_tokens,
         "cached_input_tokens": usage.cached_input_tokens,
+        **({"cache_write_tokens": written} if (written := usage.cache_write_tokens) else {}),
+        **({"cache_write_1h_tokens": kept_long} if (kept_long := usage.cache_write_1h_tokens) else {}),
         "output_tokens": usage.output_tokens,
         "reasoning_tokens": usage.reasoning_tokens,
         "estimated": usage.estimated,

@@ -11,6 +11,7 @@ from millrace.types.answer import (
     SemanticHit,
     SemanticMiss,
     Source,
+    Stop,
     StoredAnswer,
     StoredResponse,
     Usage,
@@ -24,6 +25,7 @@ from millrace.types.conversation import (
     Format,
     Media,
     Message,
+    Native,
     OwnFields,
     Part,
     Path,
@@ -41,7 +43,7 @@ from millrace.types.conversation import (
     refusal_of,
 )
 from millrace.types.model import STANDARD_TIERS, Model, Price, Tier
-from millrace.types.money import EMBEDDINGS, Charge, Entry, Outcome, Statement, Status
+from millrace.types.money import EMBEDDINGS, Charge, Entry, Outcome, SessionBill, Statement, Status
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
 from millrace.types.scored import Scored, joined, scores_of, scores_size
 from millrace.types.tool_choice import ToolChoice
@@ -70,6 +72,7 @@ __all__ = [
     "Media",
     "Message",
     "Model",
+    "Native",
     "OnDisconnect",
     "Outcome",
     "OwnFields",
@@ -84,9 +87,11 @@ __all__ = [
     "Sealed",
     "SemanticHit",
     "SemanticMiss",
+    "SessionBill",
     "Source",
     "Statement",
     "Status",
+    "Stop",
     "StoredAnswer",
     "StoredResponse",
     "Strategy",

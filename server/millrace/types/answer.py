@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
-from millrace.types.conversation import Message
+from millrace.types.conversation import Api, Message
 from millrace.types.model import Model
 
 
@@ -35,11 +36,16 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one call. `input_tokens` includes cached ones, `output_tokens` includes reasoning."""
+    """Tokens of one call. `input_tokens` includes those read from and written to the provider's cache.
+
+    `cache_write_tokens` includes those written for an hour. `output_tokens` includes reasoning.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
-    cached_input_tokens: int = 0
+    cached_input_tokens: int = 0  # read from the provider's cache
+    cache_write_tokens: int = 0  # written to it
+    cache_write_1h_tokens: int = 0  # written to be kept for an hour
     reasoning_tokens: int = 0
     estimated: bool = False  # counted by Millrace, not reported by the provider
 
@@ -47,11 +53,16 @@ class Usage:
         """Return what remains after `share` has been charged to another request."""
         if share == NO_USAGE:
             return self
+        input_tokens = max(0, self.input_tokens - share.input_tokens)
+        cached = max(0, self.cached_input_tokens - share.input_tokens)
+        written = min(self.cache_write_tokens, input_tokens - cached)
         return replace(
             self,
-            input_tokens=max(0, self.input_tokens - share.input_tokens),
+            input_tokens=input_tokens,
             output_tokens=max(0, self.output_tokens - share.output_tokens),
-            cached_input_tokens=max(0, self.cached_input_tokens - share.input_tokens),
+            cached_input_tokens=cached,
+            cache_write_tokens=written,
+            cache_write_1h_tokens=min(self.cache_write_1h_tokens, written),
         )
 
 
@@ -59,10 +70,21 @@ NO_USAGE = Usage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Why a model stopped, in the words of its API. A client of the same API is told the same."""
+
+    api: Api
+    reason: str
+    sequence: str | None = None  # the stop sequence that it came to
+    beside: dict[str, Any] = field(default_factory=dict)  # what the API says besides, by its own names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
     """The end of a stream as the provider reported it."""
 
     reason: FinishReason
+    stop: Stop | None = field(default=None, compare=False)  # None: nothing beyond the reason
     refused: bool = False  # the provider marked the text as a refusal
     word: str = field(default="", compare=False)  # the provider's own, if it is not known
 

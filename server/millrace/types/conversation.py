@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from millrace.types.tool_choice import ToolChoice
+from millrace.types.tool_choice import ToolChoice, ToolKey
 
 MESSAGE_SIZE = 300  # bytes of a message or a call in memory, beside its texts
 PARSED = 8  # bytes in memory per character of JSON, once it is parsed
@@ -19,17 +19,7 @@ Unread = tuple[tuple[Path, Any], ...]  # fields that Millrace does not read: whe
 
 # Of those: says what a provider should keep in its cache, so it cannot change the answer.
 CACHE_CONTROL = "cache_control"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Media:
-    """A part that is not text. It is passed to the model unchanged and never parsed."""
-
-    kind: str  # image, file or audio
-    fields: dict[str, str]  # image: url, detail; file: file_data, file_id, filename; audio: data, format
-
-
-Part = str | Media
+FAILED = "The tool failed: "  # in front of a result, for APIs that have no field for it
 
 
 class Api(StrEnum):
@@ -38,6 +28,9 @@ class Api(StrEnum):
     CHAT = "chat"  # OpenAI's chat completions
     RESPONSES = "responses"  # OpenAI's Responses
     MESSAGES = "messages"  # Anthropic's Messages
+
+
+_THOUGHTS = frozenset({"reasoning", "thinking", "redacted_thinking"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +44,58 @@ class Sealed:
     fields: dict[str, Any]  # the block or item, whole
     parts_before: int = 0  # parts of the message in front of it
     calls_before: int = 0  # tool calls of the message in front of it
+    maker: str = ""  # the model that wrote it, where it is known
+
+    @property
+    def is_thought(self) -> bool:
+        """Whether it is what the model thought, and nothing that it did or said."""
+        return self.kind in _THOUGHTS
+
+    @property
+    def kind(self) -> str:
+        """Its type, by its API's name."""
+        return str(self.fields.get("type", ""))
 
     @property
     def memory_bytes(self) -> int:
         """Bytes that it holds, about."""
         return MESSAGE_SIZE + memory_bytes_of(self.fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """A part that is not text. It is passed to the model unchanged and never parsed."""
+
+    kind: str  # image, file, audio; block: one that only one API understands
+    fields: dict[str, str]  # image: url, detail; file: file_data, file_id, filename; audio: data, format; block: text
+    sealed: Sealed | None = None  # of a block; other APIs get its `text`, if it has one
+
+    @property
+    def text(self) -> str:
+        """What other APIs get of a block; empty if it says nothing to them."""
+        return self.fields.get("text", "") if self.kind == "block" else ""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that it holds, about."""
+        return sum(map(getsizeof, self.fields.values())) + (0 if self.sealed is None else self.sealed.memory_bytes)
+
+
+Part = str | Media
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Native:
+    """What a request says that only the API of its client understands: it goes to that API alone."""
+
+    api: Api
+    fields: dict[str, Any] = field(default_factory=dict)  # of the body
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that it holds, about."""
+        return memory_bytes_of(self.fields) + memory_bytes_of(self.headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +109,11 @@ class ToolCall:
     is_custom: bool = False  # of a custom tool
     own_fields: dict[str, Any] = field(default_factory=dict)  # the provider's own fields beside it, such as a signature
 
+    @property
+    def tool(self) -> ToolKey:
+        """Which tool it calls."""
+        return self.namespace, self.name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
@@ -79,23 +124,29 @@ class Tool:
     parameters: dict[str, Any] | None = None  # a JSON schema
     strict: bool | None = None
     namespace: str = ""  # names are unique within one
+    namespace_description: str = ""
     is_custom: bool = False
     grammar: dict[str, Any] | None = None  # of a custom tool: the format of its text, as the Responses API has it
     hosted: Sealed | None = None  # one that the provider runs, as its API has it; `name` is its type then
-    unread: Unread = ()  # within the tool, as chat completions have it
+    unread: Unread = ()  # within the tool, as `unread_api` has it
+    unread_api: Api = Api.CHAT
+    path: str = field(default="", compare=False)  # of its schema in the request that brought it; empty: by its index
     _size: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
+
+    @property
+    def key(self) -> ToolKey:
+        """What tells it from other tools."""
+        return self.namespace, self.name
 
     @property
     def size(self) -> int:
         """Characters of its name and description, and bytes of its schema. Computed once, since it serializes that."""
         size = self._size
         if size is None:
-            size = len(self.name) + len(self.description or "") + _schema_size(self.parameters)
+            schemas = (self.parameters, self.grammar, None if self.hosted is None else self.hosted.fields)
+            size = sum(map(len, (self.name, self.description or "", self.namespace, self.namespace_description)))
             size += size_of_unread(self.unread)
-            if self.grammar is not None:
-                size += _schema_size(self.grammar)
-            if self.hosted is not None:
-                size += _schema_size(self.hosted.fields)
+            size += sum(_schema_size(schema) for schema in schemas if schema is not None)
             object.__setattr__(self, "_size", size)
         return size
 
@@ -108,17 +159,22 @@ class Message:
     parts: tuple[Part, ...] = ()
     calls: tuple[ToolCall, ...] = ()  # assistant only
     call_id: str | None = None  # tool only: the call that this is the result of
+    is_error: bool = False  # tool only: the call has failed
     reasoning: str = ""  # assistant only, as the provider sent it
     refusal: str = ""  # assistant only
     name: str = ""  # of who speaks, where a conversation has several of one role
     own_fields: dict[str, Any] = field(default_factory=dict)  # the provider's own fields, such as `reasoning_details`
-    sealed: tuple[Sealed, ...] = ()  # assistant only, in order
-    unread: Unread = ()  # within the message, as chat completions have it
+    sealed: tuple[Sealed, ...] = ()  # in order; a tool's message without a call has only these
+    tools: tuple[Tool, ...] = ()  # system only: tools that may be called from here on; `Prompt.tools` has them too
+    unread: Unread = ()  # fields of `unread_api`; parts are in `content`, calls in `tool_calls`
+    unread_api: Api = Api.CHAT
     unread_size: int = 0  # bytes of it, measured once by `with_unread`
 
-    def with_unread(self, unread: Unread) -> "Message":
-        """Return the message with these fields."""
-        return replace(self, unread=unread, unread_size=size_of_unread(unread)) if unread else self
+    def with_unread(self, unread: Unread, api: Api = Api.CHAT) -> "Message":
+        """Return the message with these fields of an API."""
+        if not unread:
+            return self
+        return replace(self, unread=unread, unread_api=api, unread_size=size_of_unread(unread))
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -131,20 +187,37 @@ class Message:
         return "".join(self.texts)
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether it has sealed blocks and nothing else, so that it says nothing to another API."""
+        is_more = self.parts or self.calls or self.refusal or self.call_id is not None
+        return bool(self.sealed) and not is_more
+
+    def in_words(self) -> "Message":
+        """Return it as APIs get it that have no field for a failed tool, and no blocks of another API."""
+        if not self.is_error and all(isinstance(part, str) or part.kind != "block" for part in self.parts):
+            return self
+        texts = (part if isinstance(part, str) or part.kind != "block" else part.text for part in self.parts)
+        parts = tuple(part for part in texts if part != "")
+        if self.is_error:
+            first, *rest = parts or ("",)
+            parts = (FAILED + first, *rest) if isinstance(first, str) else (FAILED, *parts)
+        return replace(self, parts=parts)
+
+    @property
     def size(self) -> int:
-        """Characters of its text, calls, reasoning and refusal. Media count nothing."""
+        """Characters of its text, calls, reasoning and refusal. Of media only the text of a block counts."""
         calls = sum(len(call.name) + len(call.arguments) for call in self.calls)
-        return sum(map(len, self.texts)) + calls + len(self.reasoning) + len(self.refusal)
+        texts = sum(len(part if isinstance(part, str) else part.text) for part in self.parts)
+        return texts + calls + len(self.reasoning) + len(self.refusal)
 
     @property
     def memory_bytes(self) -> int:
         """Bytes that it holds, media included, about."""
         held = MESSAGE_SIZE + sum(map(getsizeof, (self.reasoning, self.refusal, *self.texts)))
-        held += sum(
-            getsizeof(value) for part in self.parts if isinstance(part, Media) for value in part.fields.values()
-        )
+        held += sum(part.memory_bytes for part in self.parts if isinstance(part, Media))
         held += PARSED * self.unread_size + sum(sealed.memory_bytes for sealed in self.sealed)
         held += sum(MESSAGE_SIZE + getsizeof(call.arguments) for call in self.calls)
+        held += PARSED * sum(tool.size for tool in self.tools)
         return held + memory_bytes_of(self.own_fields) + sum(memory_bytes_of(call.own_fields) for call in self.calls)
 
 
@@ -263,10 +336,12 @@ class Prompt:
     verbosity: str | None = None
     reasoning_effort: str | None = None
     tools: tuple[Tool, ...] = ()
+    added_tools: int = 0  # the last of them, which messages have brought
     tool_choice: ToolChoice | None = None  # None: the client chose nothing, or there are no tools
     parallel_tool_calls: bool | None = None
     extras: dict[str, Any] = field(default_factory=dict)  # passed on under their own names: stop, seed, ...
     extras_size: int = 0  # bytes of them, if the reader has measured it
+    native: Native | None = None  # what only the API of the client understands
     _bytes: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
     _size: int | None = field(default=None, init=False, repr=False, compare=False)  # too
 
@@ -283,14 +358,34 @@ class Prompt:
 
     @property
     def sent(self) -> tuple[Message, ...]:
-        """The messages as they are sent: the context is put in front of the last user message."""
+        """The messages as they are sent: the context is put in front of the last user message.
+
+        A message that only brings tools is left out, since `tools` has them.
+        """
+        messages = self.messages
+        if self.added_tools:
+            messages = tuple(message for message in messages if message.parts or not message.tools)
         if not self.context:
-            return self.messages
-        at = max((at for at, message in enumerate(self.messages) if message.role == "user"), default=None)
+            return messages
+        at = max((at for at, message in enumerate(messages) if message.role == "user"), default=None)
         if at is None:
-            return (*self.messages, Message(role="user", parts=(self.context,)))
-        question = _with_context(self.context, self.messages[at])
-        return (*self.messages[:at], question, *self.messages[at + 1 :])
+            return (*messages, Message(role="user", parts=(self.context,)))
+        question = _with_context(self.context, messages[at])
+        return (*messages[:at], question, *messages[at + 1 :])
+
+    @property
+    def own_tools(self) -> tuple[Tool, ...]:
+        """The tools that the request itself has."""
+        return self.tools[: len(self.tools) - self.added_tools]
+
+    def with_tools_of_messages(self) -> "Prompt":
+        """Return it with the tools that its messages bring. Of two with the same name the later one counts."""
+        if not any(message.tools for message in self.messages):
+            return self
+        own = self.own_tools
+        brought = {tool.key: tool for message in self.messages for tool in message.tools}
+        added = [tool for key, tool in brought.items() if key not in {tool.key for tool in own}]
+        return replace(self, tools=(*own, *added), added_tools=len(added))
 
     @property
     def size(self) -> int:
@@ -305,7 +400,7 @@ class Prompt:
     def whole_size(self) -> int:
         """Characters of all of it: with media, with extras, and with the schema of its format."""
         media = (part for message in self.messages for part in message.parts if isinstance(part, Media))
-        fields = sum(len(value) for part in media for value in part.fields.values())
+        fields = sum(len(value) for part in media if part.kind != "block" for value in part.fields.values())
         extras = self.extras_size + sum(message.unread_size for message in self.messages)
         return self.size + fields + extras + len(self.context) + (self.format.size if self.format else 0)
 
@@ -316,7 +411,7 @@ class Prompt:
         if held is None:
             held = sum(message.memory_bytes for message in self.messages) + getsizeof(self.context)
             held += memory_bytes_of(self.extras) + memory_bytes_of((self.format and self.format.schema) or {})
-            held += PARSED * self.tools_size
+            held += PARSED * self.tools_size + (0 if self.native is None else self.native.memory_bytes)
             object.__setattr__(self, "_bytes", held)
         return held
 

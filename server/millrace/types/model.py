@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
+from millrace.types.conversation import Api
+
 # Names of the tier that every model has, and of what leaves the choice to the provider.
-STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "on_demand"})
+STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "standard_only", "on_demand"})
 
 
 class Tier(StrEnum):
@@ -23,10 +25,17 @@ class Price:
     input: Decimal
     output: Decimal
     cached_input: Decimal | None = None  # None: cached tokens cost as much as others
+    cache_write: Decimal | None = None  # of tokens written to the provider's cache; None: as much as others
+    cache_write_1h: Decimal | None = None  # of those to be kept for an hour; None: as much as others written
+
+    @property
+    def dearest_input(self) -> Decimal:
+        """The most that a token of input may cost: the provider may write all of it to its cache."""
+        return max(self.input, self.cache_write or self.input, self.cache_write_1h or self.input)
 
     def dearer(self, other: "Price") -> "Price":
-        """Return a price of the higher ones of two, without a discount for cached tokens."""
-        return Price(input=max(self.input, other.input), output=max(self.output, other.output))
+        """Return the most that tokens may cost at either price, without a discount for cached ones."""
+        return Price(input=max(self.dearest_input, other.dearest_input), output=max(self.output, other.output))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +45,7 @@ class Model:
     tier: Tier
     id: str  # the provider's name for it
     address: str  # of the server that runs it; a part of cache keys
+    api: Api = Api.CHAT
     price: Price  # of the standard service tier
     context_window: int  # tokens
     max_output_tokens: int | None = None  # the operator's cap of an answer; None: no cap

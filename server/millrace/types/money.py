@@ -79,4 +79,21 @@ class Entry:
     latency_ms: float
     trimmed_tokens: int = 0  # cut from the prompt
     key_id: str = ""  # the key whose limits it counts against
+    session: str = ""  # that the request belongs to; its own id if it names none, empty for embeddings
     booked: Decimal = Decimal(0)  # dollars; while it is open, what it has cost so far
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionBill:
+    """What the requests of one session have used and cost together. Times are Unix seconds."""
+
+    session: str
+    tenant: str
+    began_at: float
+    last_at: float
+    requests: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    cost: Decimal  # dollars
+    saved: Decimal  # dollars

@@ -6,7 +6,7 @@ from enum import StrEnum
 from sys import getsizeof
 from typing import Any, Self
 
-from millrace.types.conversation import Prompt
+from millrace.types.conversation import Prompt, Tool
 from millrace.types.model import Model, Price
 
 MERGE_TOKENS = 64  # of a merge window at most: what one turn of the loop joins
@@ -62,6 +62,10 @@ class Paths:
     max_cost: str = "millrace.max_cost_usd"
     check_schema: str = ""  # where the request has one
 
+    def of_tool(self, tool: Tool, index: int) -> str:
+        """Return the path of the schema of a tool, which is the one of this index."""
+        return tool.path or self.tool.format(index)
+
 
 RESPONSES_PATHS = Paths()
 
@@ -72,6 +76,7 @@ class Request:
 
     id: str
     tenant: str
+    session: str = ""  # the requests that belong together; its own id, if it names none and continues none
     model: str  # as requested: auto, small, large or a configured name, aliases resolved
     strategy: Strategy
     delivery: Delivery

@@ -137,6 +137,11 @@ class HttpAttempt:
         self.task = loop.create_task(self._run())
 
     @property
+    def input_usage(self) -> Usage | None:
+        """The input as the provider has reported it so far."""
+        return self._answer.input_usage
+
+    @property
     def service_tier(self) -> str:
         """The service tier that the provider reports, until then the one that it was asked for."""
         return self._answer.service_tier or self._sent_tier
@@ -270,7 +275,7 @@ class HttpAttempt:
             wanted = None
             if response.status in REFUSED_FIELD:
                 wanted = self._upstream.api.change_for(refusal.decode("utf-8", "replace"), sent)
-            if wanted is None or wanted in changes:
+            if wanted is None or wanted in changes or wanted.applied(quirks) == quirks:
                 raise self._refusals.of_status(response.status, retry_after(response.headers), refusal)
             changes.append(wanted)
             response.close()

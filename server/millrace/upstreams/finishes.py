@@ -5,6 +5,7 @@ from typing import Any
 
 from millrace.types import FinishReason
 
+MAX_WORD = 64  # characters of a provider's own word that are kept
 _NO_LETTER = re.compile(r"[^a-z0-9]+")
 _PREFIX = "finishreason"  # enums of Python and of Gemini leave it in front
 _REASONS = {

@@ -42,6 +42,11 @@ class AnswerReader(Protocol):
         ...
 
     @property
+    def input_usage(self) -> Usage | None:
+        """The same, as soon as the input has been reported."""
+        ...
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What of the answer is left out."""
         ...

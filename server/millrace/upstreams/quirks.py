@@ -1,4 +1,4 @@
-"""How providers of chat completions differ from OpenAI's, and what is learned from what they refuse. No I/O."""
+"""How providers differ from those whose API they have, and what is learned from what they refuse. No I/O."""
 
 import re
 from collections.abc import Mapping
@@ -13,8 +13,13 @@ LEARNED_S = 3600.0  # how long a deployment's refusal of a field is remembered
 
 # What a provider may do without: it changes how an answer is delivered or filed, not what is answered. Tools, the
 # format, `stop` and limits are never dropped.
+ENCRYPTED_REASONING = "reasoning.encrypted_content"  # of the Responses API's `include`
+REASONING_SUMMARY = "reasoning.summary"  # of the same API
 DROPPABLE = (
     "stream_options",
+    "include",
+    ENCRYPTED_REASONING,
+    REASONING_SUMMARY,
     "parallel_tool_calls",
     "store",
     "service_tier",
@@ -23,6 +28,9 @@ DROPPABLE = (
     "safety_identifier",
     CACHE_CONTROL,
 )
+SAMPLING = ("temperature", "top_p", "top_k")  # newer models of the Messages API refuse these
+_OF_MESSAGES_API = (*SAMPLING, "effort")
+SIGNED_THINKING = "signed thinking"  # in histories of that API
 ALL = frozenset({"*"})
 
 
@@ -32,6 +40,13 @@ class Reasoning(StrEnum):
     NO = "no"
     YES = "yes"  # where there is some
     CALLS = "calls"  # where there is some, and in every answer of a conversation with tool calls
+
+
+class Thinking(StrEnum):
+    """How a model of the Messages API is told to think."""
+
+    ADAPTIVE = "adaptive"  # it finds out how much
+    BUDGET = "budget"  # in at most so many tokens; older models take only this
 
 
 class CallIds(StrEnum):
@@ -58,6 +73,9 @@ class Quirks:
     empty_content: bool = False  # whether an answer that only calls has the content "", not null
     signatures: bool = False  # whether calls that another model made need a signature too
     own_fields: frozenset[str] = ALL  # which fields of a provider's own go back to it
+    thinking: Thinking = Thinking.ADAPTIVE  # Messages API only, as the next two
+    system_turns: bool = True  # whether instructions may stand between turns; else they are told in a user's words
+    output_limit: int | None = None  # the most tokens of output that may be asked for; None: not known
 
     def drops_within(self, name: object) -> bool:
         """Whether a field of a message, a call or a tool is not sent."""
@@ -120,15 +138,19 @@ class Change:
         """Return quirks with this difference."""
         if self.what in _WITH:
             return replace(quirks, **_WITH[self.what])
+        if limit := _LIMIT.fullmatch(self.what):
+            return replace(quirks, output_limit=int(limit[1]))
         name = self.what.removeprefix("without ")
-        if name in DROPPABLE:
+        if name in (*DROPPABLE, *_OF_MESSAGES_API):
             return replace(quirks, drop=quirks.drop | {name})
         return replace(quirks, drop_within=quirks.drop_within | {name})
 
     @property
     def is_of_the_provider(self) -> bool:
         """Whether it may be remembered: it is about a field that providers know, not one that a client made up."""
-        return self.what in _WITH or self.what.removeprefix("without ") in (*DROPPABLE, *OWN_FIELDS)
+        known = (*DROPPABLE, *_OF_MESSAGES_API, *OWN_FIELDS)
+        is_limit = self.what.startswith("with at most ")  # and not what the prompt leaves of the window
+        return self.what in _WITH or is_limit or self.what.removeprefix("without ") in known
 
 
 _WITH: Mapping[str, dict[str, Any]] = {
@@ -144,7 +166,11 @@ _WITH: Mapping[str, dict[str, Any]] = {
     "with ids of 40 characters": {"call_ids": CallIds.SHORT},
     "with names of tools": {"tool_names": True},
     "with empty content": {"empty_content": True},
+    "with thinking.budget_tokens": {"thinking": Thinking.BUDGET},
+    "with adaptive thinking": {"thinking": Thinking.ADAPTIVE},
+    "with system as user": {"system_turns": False},
 }
+_LIMIT = re.compile(r"with (?:at most|max_tokens) (\d+)(?: tokens)?")
 _WANTED = re.compile(r"missing|required|must be (passed|provided|included|present)")
 _OF_MESSAGES = {"role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning"}
 _OF_CALLS = {"id", "type", "function"}
@@ -184,10 +210,10 @@ def change_for(refusal: str, sent: Mapping[str, Any]) -> Change | None:
     droppable = [field for field in DROPPABLE if field in sent or _is_within(sent, field)]
     refused = [field for field in (*droppable, *sorted(own_fields)) if field in words]
     refused.sort(key=lambda field: not _is_quoted(refusal, field))
-    return next((Change(f"without {field}") for field in refused if _is_meant(refusal, field)), None)
+    return next((Change(f"without {field}") for field in refused if is_meant(refusal, field)), None)
 
 
-def _is_meant(refusal: str, field: str) -> bool:
+def is_meant(refusal: str, field: str) -> bool:
     """Whether a refusal means a field by its name, and has not merely the word."""
     return "_" in field or _is_unknown(refusal) or _is_quoted(refusal, field)
 

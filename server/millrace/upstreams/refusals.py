@@ -51,6 +51,9 @@ _STATUS_OF_WORDS = {
     "model_not_found": 404,
     "context_length_exceeded": 400,
     "invalid_request": 400,
+    "invalid_prompt": 400,  # this and the next two: of responses that failed
+    "policy": 400,
+    "image": 400,
     "badrequest": 400,
 }
 _NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_balance", "insufficient_credits")

@@ -47,6 +47,8 @@ class EventStream:
             and b"\r" not in chunk
         ):
             return [chunk[6:-2]]  # one event, as nearly all providers send one token
+        if chunk.startswith(b"event: ") and (data := self._alone(chunk)) is not None:
+            return [data]
         text = self._rest + chunk if self._rest else chunk
         if not self._started:
             if len(text) < len(_BOM) and _BOM.startswith(text):
@@ -60,6 +62,14 @@ class EventStream:
         events = [data for line in lines if (data := self._line(line)) is not None]
         self._check_size(self._size + len(self._rest))
         return events
+
+    def _alone(self, chunk: bytes) -> bytes | None:
+        """Return the data of a chunk that is one event with a name, as others send one token; None if it is not."""
+        name, _, data = chunk.partition(b"\ndata: ")
+        is_one = data.endswith(b"\n\n") and data.find(b"\n") == len(data) - 2 and b"\n" not in name
+        is_between = self._started and not (self._rest or self._data or self._is_error)
+        is_one = is_one and is_between and b"\r" not in chunk and name[6:].strip() != b"error"
+        return data[:-2] if is_one else None
 
     @staticmethod
     def _check_size(size: int) -> None:

@@ -27,13 +27,20 @@ _CACHED = (
 _REASONING = (
     "completion_tokens_details.reasoning_tokens",
     "output_tokens_details.reasoning_tokens",
+    "output_tokens_details.thinking_tokens",
     "reasoning_tokens",
     "thoughtsTokenCount",
     "thoughts_token_count",
 )
 # The Messages API counts these beside its `input_tokens`.
 _CACHE_READ, _CACHE_WRITE = ("cache_read_input_tokens",), ("cache_creation_input_tokens",)
-_KINDS = (_INPUT, _OUTPUT, _TOTAL, _CACHED, _REASONING, _CACHE_READ, _CACHE_WRITE)
+_CACHE_WRITE_1H = ("cache_creation.ephemeral_1h_input_tokens",)
+_WRITTEN = (  # a part of the input
+    "prompt_tokens_details.cache_write_tokens",
+    "input_tokens_details.cache_write_tokens",
+    "prompt_tokens_details.cache_creation_tokens",
+)
+_KINDS = (_INPUT, _OUTPUT, _TOTAL, _CACHED, _REASONING, _CACHE_READ, _CACHE_WRITE, _CACHE_WRITE_1H, _WRITTEN)
 _PATHS = tuple((names[0], tuple(tuple(name.split(".")) for name in names)) for names in _KINDS)
 _PLACES = (("usage",), ("x_groq", "usage"), ("usageMetadata",), ("usage_metadata",), ("message", "usage"))
 
@@ -61,13 +68,14 @@ class UsageReader:
 
         The output of an answer that is not empty cannot be 0.
         """
-        input_tokens, output_tokens, total, cached, reasoning, cache_read, cache_write = (
+        input_tokens, output_tokens, total, cached, reasoning, cache_read, cache_write, write_1h, written = (
             self._counts.get(names[0], 0) for names in _KINDS
         )
         if not cached and (cache_read or cache_write):  # counted beside the input, unless the total says otherwise
             cached = cache_read
-            if total != input_tokens + output_tokens:
+            if not total or total != input_tokens + output_tokens:
                 input_tokens += cache_read + cache_write
+        written = written or cache_write
         if not (input_tokens and (output_tokens or reasoning or is_empty)):
             return None
         beside = total - input_tokens - output_tokens
@@ -76,10 +84,15 @@ class UsageReader:
             output_tokens += beside
         elif reasoning > output_tokens:
             output_tokens += reasoning
+        input_tokens = _clamped(input_tokens, most)
+        cached = _clamped(cached, input_tokens)
+        written = _clamped(written, input_tokens - cached)
         return Usage(
-            input_tokens=_clamped(input_tokens, most),
+            input_tokens=input_tokens,
             output_tokens=_clamped(output_tokens, most),
-            cached_input_tokens=_clamped(cached, _clamped(input_tokens, most)),
+            cached_input_tokens=cached,
+            cache_write_tokens=written,
+            cache_write_1h_tokens=_clamped(write_1h, written),
             reasoning_tokens=_clamped(reasoning, _clamped(output_tokens, most)),
         )
 

@@ -30,6 +30,7 @@ from millrace.web.session import FAULT, Closed, Session
 from millrace.web.sse import SseResponse, WholeResponse
 from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION
 from millrace.wire import chunks, completions, documents, limits, reading, requests, responses as wire, stored_items
+from millrace.wire.sessions import naming, session_of
 
 T = TypeVar("T")
 ReadCreate = Callable[[dict[str, Any], Collection[str]], requests.Create]
@@ -46,7 +47,10 @@ async def websocket_responses(websocket: WebSocket) -> None:
     writer = websocket.scope["extensions"].get(EXTENSION) or AsgiWriter(websocket.send)
     negotiated = offered or websocket.query_params.get("millrace") == "1"
     state = websocket.state
-    session = Session(state.process, cast("FrameWriter", writer), state.principal, negotiated=negotiated)
+    headers = naming(websocket.headers)
+    session = Session(
+        state.process, cast("FrameWriter", writer), state.principal, negotiated=negotiated, headers=headers
+    )
     try:
         await session.run(cast("Any", websocket.receive))
     except Closed as end:
@@ -69,7 +73,7 @@ async def _close(websocket: WebSocket, writer: FrameWriter, code: int, reason: s
 
 async def create_response(request: Request) -> Response:
     """`POST /v1/responses`."""
-    create, run = await _started(request, requests.read_create)
+    create, run = await started(request, requests.read_create)
     if create.stream:
         return _events(request, run)
     return WholeResponse(run, partial(_response, run))
@@ -77,12 +81,12 @@ async def create_response(request: Request) -> Response:
 
 async def create_completion(request: Request) -> Response:
     """`POST /v1/chat/completions`."""
-    create, run = await _started(request, completions.read_completion)
+    create, run = await started(request, completions.read_completion)
     if not create.stream:
         return WholeResponse(run, partial(_completion, run))
     process = _process(request)
     shown = run.projection(in_chat(include_usage=create.include_usage))
-    return _stream(process, run, shown.event_log, chunks.ChatCodec(), partial(_completion, run))
+    return streamed(process, run, shown.event_log, chunks.ChatCodec(), partial(_completion, run))
 
 
 async def cancel(request: Request) -> Response:
@@ -151,18 +155,18 @@ async def tickets(request: Request) -> Response:
     return Response(msgspec.json.encode(answer), 201, {"Cache-Control": "no-store"}, media_type="application/json")
 
 
-async def _started(request: Request, read: ReadCreate) -> tuple[requests.Create, Run]:
+async def started(request: Request, read: ReadCreate) -> tuple[requests.Create, Run]:
     """Read a request's body, off the loop if it is long, and start it."""
     process, principal = _process(request), _principal(request)
 
-    def read_all(body: bytes) -> tuple[requests.Create, Repeat | None]:
+    def read_all(body: bytes) -> tuple[requests.Create, Repeat | None, str]:
         fields = reading.decode(body, "the body")
         create = read(fields, checks.NAMES)
-        return create, repeat_of(create, fields, principal)
+        return create, repeat_of(create, fields, principal), session_of(fields, request.headers)
 
     async with arriving(request, process) as arrival:
-        create, repeat = await _opened(request, arrival, process.max_message_bytes, read_all)
-        asked = process.intake.read(create, principal, arrival.held, negotiated=False)
+        create, repeat, session = await read_body(request, arrival, process.max_message_bytes, read_all)
+        asked = process.intake.read(create, principal, arrival.held, negotiated=False, session=session)
         try:
             return create, await process.intake.start(asked, principal, arrival.held, repeat)
         except asyncio.CancelledError:  # its client has gone; it still gets its row in the ledger
@@ -173,12 +177,18 @@ async def _started(request: Request, read: ReadCreate) -> tuple[requests.Create,
 def _events(request: Request, run: Run, start: int = 0) -> SseResponse:
     process = _process(request)
     shown = run.projection(in_responses(negotiated=False))
-    return _stream(process, run, shown.event_log, EventCodec(shown, sse=True), partial(_response, run), start)
+    return streamed(process, run, shown.event_log, EventCodec(shown, sse=True), partial(_response, run), start)
 
 
-def _stream(
-    process: Process, run: Run, event_log: EventLog, codec: Codec, make: Callable[[], bytes], start: int = 0
+def streamed(
+    process: Process,
+    run: Run,
+    event_log: EventLog,
+    codec: Codec,
+    make: Callable[[], bytes],
+    start: int = 0,
 ) -> SseResponse:
+    """Return a run as server-sent events; `make` returns the answer in one piece, or raises why there is none."""
     return SseResponse(
         run,
         event_log,
@@ -207,10 +217,11 @@ def _response(run: Run) -> bytes:
 async def opened(request: Request, limit: int, work: Callable[[bytes], T]) -> T:
     """Return what `work` makes of a request's body, which may be compressed, off the loop if it is long."""
     async with arriving(request, _process(request)) as arrival:
-        return await _opened(request, arrival, limit, work)
+        return await read_body(request, arrival, limit, work)
 
 
-async def _opened(request: Request, arrival: Arrival, limit: int, work: Callable[[bytes], T]) -> T:
+async def read_body(request: Request, arrival: Arrival, limit: int, work: Callable[[bytes], T]) -> T:
+    """Return what `work` makes of the body of a request on its way."""
     encoding = compressed.check_encoding(request.headers.get("content-encoding", ""))
     body = await arrival.body(limit)
     return await compressed.read(_principal(request).tenant, body, encoding, limit, work)

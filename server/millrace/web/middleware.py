@@ -38,7 +38,7 @@ class GateMiddleware:
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and _is_ambiguous(scope):
             error = MillraceError("invalid_request", "Content-Length and Transfer-Encoding: send only one of them")
-            answer = refusal(error)
+            answer = refusal(error, scope)
             answer.headers["Connection"] = "close"
             await answer(scope, receive, send)
             return
@@ -54,9 +54,9 @@ class GateMiddleware:
                     connection.enter_context(gate.connected(principal))
             except MillraceError as error:
                 if upgrade:
-                    await WebSocket(scope, receive, send).send_denial_response(refusal(error))
+                    await WebSocket(scope, receive, send).send_denial_response(refusal(error, scope))
                 else:
-                    await refusal(error)(scope, receive, send)
+                    await refusal(error, scope)(scope, receive, send)
                 return
             scope["state"]["principal"] = principal
             await self._app(scope, receive, send)
@@ -94,5 +94,6 @@ def head_of(scope: Scope, *, upgrade: bool) -> RequestHead:
         hosts=tuple(headers.getlist("host")),
         origins=tuple(headers.getlist("origin")),
         authorizations=tuple(headers.getlist("authorization")),
+        api_keys=tuple(headers.getlist("x-api-key")),
         subprotocols=tuple(scope.get("subprotocols", ())),
     )

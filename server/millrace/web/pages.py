@@ -19,8 +19,8 @@ from millrace.ports import Backlog
 from millrace.principal import Role
 from millrace.web.middleware import head_of
 from millrace.web.process import Process
-from millrace.web.refusals import PREFIX
-from millrace.wire import contracts, documents, responses as wire
+from millrace.web.refusals import PREFIX, is_of_anthropic
+from millrace.wire import contracts, documents, message_events, responses as wire
 
 PACKAGE = Path(__file__).parent.parent
 STATIC = next(folder for folder in (PACKAGE / "static", PACKAGE.parent.parent / "static") if folder.is_dir())
@@ -55,8 +55,11 @@ async def upgrade_needed(_: Request) -> Response:
 
 
 async def models(request: Request) -> Response:
-    """List the names a request may give as its model."""
+    """List the names a request may give as its model, in the form of the API that is asked."""
     process: Process = request.state.process
+    if is_of_anthropic(request.scope):
+        found = [message_events.MessageModel(name, name) for name in process.catalog.names]
+        return _json(message_events.MessageModels(found, found[0].id, found[-1].id))
     return _json(documents.ModelNames([documents.ModelName(name) for name in process.catalog.names]))
 
 
@@ -68,6 +71,8 @@ async def model(request: Request) -> Response:
         return await models(request)
     if name not in process.catalog.names:
         raise process.catalog.not_found(name)
+    if is_of_anthropic(request.scope):
+        return _json(message_events.MessageModel(name, name))
     return _json(documents.ModelName(name))
 
 

@@ -1,23 +1,39 @@
-"""Errors as HTTP responses: a status, headers that SDKs heed, and a JSON body."""
+"""Errors as HTTP responses: a status, headers that SDKs heed, and a JSON body in the form of the API that is asked."""
 
 import math
+import secrets
 from http import HTTPStatus
 
 import msgspec
 from msgspec import UNSET
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from millrace.errors import FailedWithUsage, MillraceError, internal_error
-from millrace.wire import documents, responses as wire
+from millrace.wire import documents, message_events, responses as wire
 
 PREFIX = "/v1/"  # of the API's paths; the page and its files are elsewhere
+MESSAGES, MODELS = "/v1/messages", "/v1/models"
 _CHALLENGE = 'Bearer realm="millrace"'
 
 
-def refusal(error: MillraceError) -> Response:
+def is_of_anthropic(scope: Scope) -> bool:
+    """Whether a request is one of Anthropic's API. The list of models is at the same path in both."""
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    if path == MODELS or path.startswith(f"{MODELS}/"):
+        return "anthropic-version" in Headers(scope=scope)
+    return path == MESSAGES or path.startswith(f"{MESSAGES}/")
+
+
+def refusal(error: MillraceError, scope: Scope) -> Response:
     """Return an error as a response that SDKs understand."""
+    return _refusal(error, scope, error.rule.status)
+
+
+def _refusal(error: MillraceError, scope: Scope, status: int) -> Response:
     headers = {"Cache-Control": "no-store", "X-Should-Retry": "true" if _may_retry(error) else "false"}
     if error.rule.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = _CHALLENGE
@@ -27,9 +43,13 @@ def refusal(error: MillraceError) -> Response:
         headers["Connection"] = "close"  # the rest of the body is not waited for
     if error.retry_after_ms is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
-    usage = msgspec.to_builtins(error.usage) if isinstance(error, FailedWithUsage) else UNSET
-    body = msgspec.json.encode(documents.Refused(wire.error_body(error), usage))
-    return Response(body, error.rule.status, headers, media_type="application/json")
+    if is_of_anthropic(scope):
+        headers["Request-Id"] = scope["state"].get("request_id") or f"req_{secrets.token_hex(16)}"
+        body = msgspec.json.encode(message_events.failed(error, headers["Request-Id"], status))
+    else:
+        usage = msgspec.to_builtins(error.usage) if isinstance(error, FailedWithUsage) else UNSET
+        body = msgspec.json.encode(documents.Refused(wire.error_body(error), usage))
+    return Response(body, status, headers, media_type="application/json")
 
 
 def _may_retry(error: MillraceError) -> bool:
@@ -37,15 +57,15 @@ def _may_retry(error: MillraceError) -> bool:
     return error.rule.retry and error.code != "deadline_exceeded"
 
 
-async def refused(_: Request, error: Exception) -> Response:
+async def refused(request: Request, error: Exception) -> Response:
     """Answer for an endpoint that raised a `MillraceError`."""
     assert isinstance(error, MillraceError)
-    return refusal(error)
+    return refusal(error, request.scope)
 
 
-async def crashed(_: Request, __: Exception) -> Response:
+async def crashed(request: Request, _: Exception) -> Response:
     """Answer for an endpoint at fault. The server logs it."""
-    return refusal(internal_error())
+    return refusal(internal_error(), request.scope)
 
 
 async def unrouted(request: Request, error: Exception) -> Response:
@@ -54,5 +74,9 @@ async def unrouted(request: Request, error: Exception) -> Response:
     if not request.url.path.startswith(PREFIX):
         return Response(error.detail, error.status_code, error.headers, media_type="text/plain")
     refused = MillraceError("invalid_request", f"{request.method} {request.url.path[:80]}: {error.detail}")
+    if is_of_anthropic(request.scope):
+        answer = _refusal(refused, request.scope, error.status_code)
+        answer.headers.update(error.headers or {})
+        return answer
     body = msgspec.json.encode({"error": wire.error_body(refused)})
     return Response(body, error.status_code, error.headers, media_type="application/json")

@@ -7,9 +7,10 @@ import asyncio
 import itertools
 import random
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from millrace import __version__, log
@@ -32,6 +33,7 @@ from millrace.web.websocket import HELD, TOO_BIG, UTF8
 from millrace.wire import limits, requests, responses
 from millrace.wire.limits import CloseCode
 from millrace.wire.reading import LONG, is_utf8
+from millrace.wire.sessions import session_of
 
 MAX_FRAMES_WHILE_PAUSED = 32  # frames that are read from a peer that does not read
 FAULT = internal_error().message  # why a session that crashed is closed
@@ -56,14 +58,24 @@ class _Frame:
     envelope: requests.Envelope | None = None
     create: requests.Create | None = None
     repeat: Repeat | None = None
+    session: str = ""  # that it names
     error: BaseException | None = None
 
 
 class Session:
     """One accepted connection, from its first frame to its last."""
 
-    def __init__(self, process: Process, writer: FrameWriter, principal: Principal, *, negotiated: bool) -> None:
+    def __init__(
+        self,
+        process: Process,
+        writer: FrameWriter,
+        principal: Principal,
+        *,
+        negotiated: bool,
+        headers: Mapping[str, str] = MappingProxyType({}),  # of the upgrade; some name a session
+    ) -> None:
         self._process = process
+        self._headers = headers
         self._principal = principal
         self._negotiated = negotiated
         self._dialect = in_responses(negotiated=negotiated)
@@ -218,6 +230,7 @@ class Session:
             if envelope.type == "response.create":
                 frame.create = requests.read_create(envelope.fields, checks.NAMES)
                 frame.repeat = repeat_of(frame.create, envelope.fields, self._principal)
+                frame.session = session_of(envelope.fields, self._headers)
                 frame.envelope = replace(envelope, fields={})  # what is long is not kept twice
         except (MillraceError, Closed) as error:
             frame.error = error.with_traceback(None)  # it would keep the bytes until the next collection
@@ -275,7 +288,9 @@ class Session:
         envelope, create, repeat = frame.envelope, frame.create, frame.repeat
         assert envelope is not None, "it could be read"
         assert create is not None, "it is one"
-        request = self._process.intake.read(create, self._principal, held, negotiated=self._negotiated)
+        request = self._process.intake.read(
+            create, self._principal, held, negotiated=self._negotiated, session=frame.session
+        )
         stream_id, event_id = envelope.stream_id, envelope.event_id  # `begin` must not keep the whole frame
 
         async def begin(held: Hold) -> tuple[Run, int]:

@@ -16,7 +16,6 @@ from millrace.web.websocket import EXTENSION
 from millrace.wire import limits
 
 MAX_PIECE = 64 * 1024  # bytes sent at once
-KEEP_ALIVE = b": still there\n\n"
 
 
 class HttpConnection(Protocol):
@@ -94,7 +93,7 @@ class SseResponse(Response):
             self._event_log.response.apply_backpressure()
 
     def sweep(self, now: float) -> None:
-        """Have a comment sent after a silence; give up a client that takes nothing. Called by the sweeper."""
+        """Have something sent after a silence; give up a client that takes nothing. Called by the sweeper."""
         unsent = 0 if self._connection is None else self._connection.unsent
         if not self._sending or unsent < self._unsent:
             self._moved_at = now
@@ -139,7 +138,7 @@ class SseResponse(Response):
             while piece := self._piece():
                 await self._send(send, piece)
             if self._is_silent:
-                await self._send(send, KEEP_ALIVE)
+                await self._send(send, self._codec.keep_alive)
             if not self._is_at_end:
                 await self._new_events.wait()
         if self._has_failed or self._event_log.is_broken:
@@ -151,7 +150,7 @@ class SseResponse(Response):
     async def _until_begun(self) -> None:
         """Wait for the first event. What fails before it is an HTTP error, which clients know how to repeat.
 
-        After a silence the stream begins with a comment, and what fails from then on is an error in the stream.
+        After a silence the stream begins without an event, and what fails from then on is an error in the stream.
         """
         while not self._event_log.is_begun and not self._is_silent:
             if self._is_at_end or self._run.is_over:
@@ -227,8 +226,8 @@ class WholeResponse(Response):
 
 
 def response_headers(run: Run) -> dict[str, str]:
-    """Return the headers of a run's answer."""
-    return {"Cache-Control": "no-store", "X-Request-Id": run.request.id}
+    """Return the headers of a run's answer. Its id stands under the names that OpenAI and Anthropic give it."""
+    return {"Cache-Control": "no-store", "X-Request-Id": run.request.id, "Request-Id": run.request.id}
 
 
 async def until_gone(task: "asyncio.Task[None]", receive: Receive) -> None:

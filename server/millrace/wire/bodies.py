@@ -1,12 +1,14 @@
 """The parts of Responses events: output items, usage and cost, errors, the response itself."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from millrace.errors import MillraceError
-from millrace.types import Charge, Statement, Tool, Usage, scores_of
+from millrace.types import Charge, Statement, Tool, ToolCall, Usage, scores_of
 from millrace.types.tool_choice import ToolChoice
+from millrace.wire.hosted import AnyAnswerItem, AnyClientItem
 
 
 class OutputText(Struct, tag="output_text", gc=False):
@@ -74,15 +76,29 @@ class FunctionCall(Struct, tag="function_call", gc=False):
     name: str
     arguments: str
     status: str
+    namespace: str | UnsetType = UNSET
 
 
-Item = OutputMessage | Reasoning | FunctionCall
+class CustomCall(Struct, tag="custom_tool_call", gc=False):
+    """The output item of one call of a custom tool. `input` is the text that the model wrote."""
+
+    id: str
+    call_id: str
+    name: str
+    input: str
+    status: str
+    namespace: str | UnsetType = UNSET
+
+
+CallItem = FunctionCall | CustomCall
+Item = OutputMessage | Reasoning | FunctionCall | CustomCall | AnyAnswerItem | AnyClientItem
 
 
 class InputDetails(Struct, gc=False):
-    """Input tokens that the provider had in its cache."""
+    """Input tokens that the provider had in its cache, and those that it has written there."""
 
     cached_tokens: int
+    cache_write_tokens: int | UnsetType = UNSET
 
 
 class OutputDetails(Struct, gc=False):
@@ -164,8 +180,40 @@ class ResponseBody(Struct, gc=False):
         return "".join(part.text for part in parts if isinstance(part, OutputText))
 
 
-def function_tool(tool: Tool) -> dict[str, Any]:
-    """Return a tool as the Responses API shows it."""
+def call_item(item_id: str, call: ToolCall, status: str) -> CallItem:
+    """Return a tool call as an item."""
+    make = CustomCall if call.is_custom else FunctionCall
+    return make(item_id, call.id, call.name, call.arguments, status, call.namespace or UNSET)
+
+
+def tools_of(tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    """Return tools as the Responses API shows them: those of a namespace as one."""
+    shown: list[dict[str, Any]] = []
+    inner: dict[str, list[dict[str, Any]]] = {}
+    for tool in tools:
+        if tool.hosted is not None:
+            shown.append(tool.hosted.fields)
+        elif not tool.namespace:
+            shown.append(_tool(tool))
+        else:
+            if tool.namespace not in inner:
+                inner[tool.namespace] = []
+                shown.append(
+                    {
+                        "type": "namespace",
+                        "name": tool.namespace,
+                        "description": tool.namespace_description,
+                        "tools": inner[tool.namespace],
+                    }
+                )
+            inner[tool.namespace].append(_tool(tool))
+    return shown
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    if tool.is_custom:
+        form = tool.grammar or {"type": "text"}
+        return {"type": "custom", "name": tool.name, "description": tool.description, "format": form}
     return {
         "type": "function",
         "name": tool.name,
@@ -179,6 +227,8 @@ def tool_choice(choice: ToolChoice | None) -> Any:
     """Return a tool choice as the Responses API shows it."""
     if choice is None:
         return "auto"
+    if choice.given is not None:
+        return choice.given
     return {"type": "function", "name": choice.name} if choice.mode == "function" else choice.mode
 
 
@@ -187,7 +237,7 @@ def usage_body(statement: Statement) -> UsageBody:
     usage = statement.usage
     return UsageBody(
         input_tokens=usage.input_tokens,
-        input_tokens_details=InputDetails(usage.cached_input_tokens),
+        input_tokens_details=InputDetails(usage.cached_input_tokens, usage.cache_write_tokens or UNSET),
         output_tokens=usage.output_tokens,
         output_tokens_details=OutputDetails(usage.reasoning_tokens),
         total_tokens=tokens(usage),

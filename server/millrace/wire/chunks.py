@@ -3,6 +3,7 @@
 The structs define the format. Only text deltas, one chunk per token, are written from a template, which is faster.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, cast
 
 import msgspec
@@ -10,9 +11,10 @@ import orjson
 from msgspec import UNSET, Struct, UnsetType
 
 from millrace.errors import FailedWithUsage, MillraceError
-from millrace.types import Scored, Statement
-from millrace.wire.completions import CalledFunction
-from millrace.wire.responses import Attempt, ErrorBody, InputDetails, OutputDetails, error_body, usage_body
+from millrace.types import Scored, Sealed, Statement
+from millrace.wire import carried
+from millrace.wire.completions import CalledCustom, CalledFunction
+from millrace.wire.responses import KEEP_ALIVE, Attempt, ErrorBody, InputDetails, OutputDetails, error_body, usage_body
 
 ChatFinish = Literal["stop", "length", "tool_calls", "content_filter"]
 S = TypeVar("S", bound=Struct)
@@ -26,13 +28,21 @@ class FunctionDelta(Struct, omit_defaults=True, gc=False):
     arguments: str | None = None
 
 
+class CustomDelta(Struct, omit_defaults=True, gc=False):
+    """The same of a custom tool's call, whose `input` is any text."""
+
+    name: str | None = None
+    input: str | None = None
+
+
 class CallDelta(Struct, omit_defaults=True, gc=False):
     """A piece of a tool call. `id` and `type` come with the first piece."""
 
     index: int
     id: str | None = None
-    type: Literal["function"] | None = None
+    type: Literal["function", "custom"] | None = None
     function: FunctionDelta | None = None
+    custom: CustomDelta | None = None
 
 
 class Delta(Struct, omit_defaults=True, gc=False):
@@ -101,12 +111,18 @@ class Broken(Struct, gc=False):
     usage: UsageOfCompletion | UnsetType = UNSET  # what the failed request cost
 
 
-class CallOfCompletion(Struct, gc=False):
-    """A tool call of the answer."""
+class CallOfCompletion(Struct, tag="function", gc=False):
+    """A function call of the answer."""
 
     id: str
     function: CalledFunction
-    type: Literal["function"] = "function"
+
+
+class CustomCallOfCompletion(Struct, tag="custom", gc=False):
+    """A call of a custom tool."""
+
+    id: str
+    custom: CalledCustom
 
 
 class CompletionMessage(Struct, kw_only=True, gc=False):
@@ -116,7 +132,7 @@ class CompletionMessage(Struct, kw_only=True, gc=False):
     content: str | None
     refusal: str | None = None
     reasoning_content: str | UnsetType = UNSET
-    tool_calls: list[CallOfCompletion] | UnsetType = UNSET
+    tool_calls: list[CallOfCompletion | CustomCallOfCompletion] | UnsetType = UNSET
 
 
 class CompletionChoice(Struct, gc=False):
@@ -148,6 +164,8 @@ class ChatCodec:
     """
 
     __slots__ = ("_prefix",)
+
+    keep_alive = KEEP_ALIVE
 
     def __init__(self) -> None:
         self._prefix = b""
@@ -200,6 +218,11 @@ def usage_of_completion(statement: Statement) -> UsageOfCompletion:
 def with_own_fields(written: S, own_fields: dict[str, Any]) -> S:
     """Return a part of a completion with the provider's own fields beside its own; it can only be encoded."""
     return cast("S", own_fields | msgspec.to_builtins(written)) if own_fields else written
+
+
+def with_sealed(written: S, sealed: Sequence[Sealed]) -> S:
+    """Return a part of a completion with the blocks of the answer that only their own API understands, as one word."""
+    return with_own_fields(written, {carried.FIELD: carried.write({}, {}, sealed)}) if sealed else written
 
 
 def _prefix(chunk: Chunk) -> bytes:

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from millrace.errors import invalid
-from millrace.types import Message, Part, Path, Paths, Prompt, ToolCall, Unread
-from millrace.wire import items
-from millrace.wire.items import MAX_ID, FunctionTool, Id, InputAudio, PlainText, RefusalPart, ToolName
+from millrace.types import Message, Part, Path, Paths, Prompt, Tool, ToolCall, Unread
+from millrace.types.tool_choice import ToolChoice
+from millrace.wire import carried, items
+from millrace.wire.items import MAX_ID, Id, InputAudio, PlainText, RefusalPart
 from millrace.wire.passed_on import OwnFieldsByPlace, by_index, parted, passed_on, placed, told, unread
 from millrace.wire.reading import convert
 from millrace.wire.requests import (
@@ -25,6 +26,7 @@ from millrace.wire.requests import (
     logprobs_of,
     named_extras,
 )
+from millrace.wire.tools import MAX_TOOLS, MOST, AnyText, Choice, ToolName, settled
 
 PATHS = Paths(
     input="messages",
@@ -111,6 +113,20 @@ class CallPart(Struct, tag="function"):
     function: CalledFunction
 
 
+class CalledCustom(Struct):
+    """The custom tool that is called, and the text that the model wrote."""
+
+    name: ToolName
+    input: str
+
+
+class CustomCallPart(Struct, tag="custom"):
+    """A call of a custom tool in an earlier answer."""
+
+    id: Id
+    custom: CalledCustom
+
+
 class AssistantMessage(Struct, tag="assistant", tag_field="role"):
     """An earlier answer: text, tool calls or a refusal, and its reasoning if the client has it."""
 
@@ -118,7 +134,8 @@ class AssistantMessage(Struct, tag="assistant", tag_field="role"):
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: Any = None  # another name of it, if it is a text
-    tool_calls: list[CallPart] | None = None
+    tool_calls: list[CallPart | CustomCallPart] | None = None
+    encrypted_content: Any = None  # what Millrace wrote there of blocks that only one API understands
     name: Name | None = None
 
 
@@ -133,7 +150,7 @@ ChatMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage 
 
 
 class ToolPart(Struct, tag="function"):
-    """A function the model may call. Other kinds of tools are not supported."""
+    """A function the model may call."""
 
     function: "Function"
 
@@ -147,8 +164,35 @@ class Function(Struct):
     strict: bool | None = None
 
 
+class GrammarText(Struct):
+    """A grammar, in lark or as a regular expression."""
+
+    syntax: str
+    definition: str
+
+
+class GrammarForm(Struct, tag="grammar"):
+    """Text that a grammar accepts. The provider sees to that; it is not checked here."""
+
+    grammar: GrammarText
+
+
+class Custom(Struct):
+    """A custom tool, and the format of its text."""
+
+    name: ToolName
+    description: str | None = None
+    format: AnyText | GrammarForm | None = None
+
+
+class CustomPart(Struct, tag="custom"):
+    """A tool that is called with a text."""
+
+    custom: Custom
+
+
 class ChosenName(Struct):
-    """The name of a function."""
+    """The name of a tool."""
 
     name: ToolName
 
@@ -157,6 +201,33 @@ class ChosenTool(Struct, tag="function"):
     """The function the model must call."""
 
     function: ChosenName
+
+
+class ChosenCustom(Struct, tag="custom"):
+    """The custom tool the model must call."""
+
+    custom: ChosenName
+
+
+class AllowedTool(Struct):
+    """A tool that may be called: a function or a custom tool."""
+
+    type: Literal["function", "custom"]
+    function: ChosenName | None = None
+    custom: ChosenName | None = None
+
+
+class Allowed(Struct):
+    """The only tools that may be called, and whether one must be."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[AllowedTool], Meta(max_length=MOST)]
+
+
+class AllowedTools(Struct, tag="allowed_tools"):
+    """A choice among some of the tools."""
+
+    allowed_tools: Allowed
 
 
 class NamedSchema(Struct):
@@ -192,8 +263,8 @@ class CompletionBody(Body, kw_only=True):
     frequency_penalty: Penalty | None = None
     logit_bias: dict[str, Bias] | None = None
     response_format: TextForm | ObjectForm | SchemaFormat | None = None
-    tools: Annotated[list[ToolPart], Meta(max_length=items.MAX_TOOLS)] | None = None
-    tool_choice: items.Choice | ChosenTool | None = None
+    tools: Annotated[list[ToolPart | CustomPart], Meta(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Choice | ChosenTool | ChosenCustom | AllowedTools | None = None
     reasoning_effort: Word | None = None
     verbosity: Word | None = None
     stream_options: StreamOptions | None = None
@@ -223,10 +294,7 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
     lost += [path for path, _ in left if path[0] not in ("messages", "tools")]
     messages = _messages(body.messages, by_index(left, "messages"), lost)
     items.check_answerable(messages, "messages")
-    tools, unplaced = items.read_tools([_tool(tool) for tool in body.tools or ()], by_index(left, "tools"))
-    lost += unplaced
-    chosen = body.tool_choice.function.name if isinstance(body.tool_choice, ChosenTool) else None
-    mode = None if isinstance(body.tool_choice, ChosenTool) else body.tool_choice
+    tools = _tools(body.tools or (), by_index(left, "tools"), lost)
     prompt = Prompt(
         messages=messages,
         temperature=body.temperature,
@@ -236,12 +304,14 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
         verbosity=body.verbosity,
         reasoning_effort=body.reasoning_effort,
         tools=tools,
-        tool_choice=items.read_choice(mode, chosen, tools, "tool_choice.function.name"),
-        parallel_tool_calls=body.parallel_tool_calls if tools else None,
+        tool_choice=_choice(body.tool_choice),
+        parallel_tool_calls=body.parallel_tool_calls,
         extras=passed | named_extras(body) | _extras(body),
     )
+    kind = "custom" if isinstance(body.tool_choice, ChosenCustom) else "function"
+    prompt = settled(prompt, f"tool_choice.{kind}.name", "tool_choice.allowed_tools.tools")
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    return create(body, prompt, checks, PATHS, include_usage=include_usage, not_passed_on=told(lost))
+    return create(body, prompt, checks, PATHS, include_usage=include_usage, store=body.store, not_passed_on=told(lost))
 
 
 def _messages(given: Sequence[ChatMessage], left: Mapping[int, Unread], lost: list[Path]) -> tuple[Message, ...]:
@@ -255,6 +325,7 @@ def _messages(given: Sequence[ChatMessage], left: Mapping[int, Unread], lost: li
         own_fields: OwnFieldsByPlace = {}
         if isinstance(message, AssistantMessage):
             lost += [("messages", index, *path) for path, _ in extras if path in _LOST_OF_ANSWERS]
+            lost += [("messages", index, carried.FIELD)] if carried.is_foreign(_word(message)) else []
             own_fields, extras = parted(extra for extra in extras if extra[0] not in _LOST_OF_ANSWERS)
         messages.append(_message(message, own_fields, f"messages[{index}]", calls).with_unread(extras))
     return tuple(messages)
@@ -285,22 +356,22 @@ def _assistant(message: AssistantMessage, own_fields: OwnFieldsByPlace, path: st
         role="assistant",
         parts=() if text == "" else _parts(text, path),
         calls=tuple(
-            ToolCall(
-                id=call.id,
-                name=call.function.name,
-                arguments=call.function.arguments,
-                own_fields=own_fields.get(("tool_calls", index), {}),
-            )
+            _call(call, own_fields.get(("tool_calls", index), {}))
             for index, call in enumerate(message.tool_calls or ())
         ),
         own_fields=own_fields.get((), {}),
         reasoning=message.reasoning_content or (other_name if isinstance(other_name, str) else ""),
         name=message.name or "",
         refusal=(message.refusal or "") + refusal,
+        sealed=carried.read(_word(message)).blocks,
     )
     if content is None and not turn.calls and not turn.refusal:
         raise invalid(f"{path}.content", f"{path}.content: missing; write the text, or send tool_calls or a refusal")
     return turn
+
+
+def _word(message: AssistantMessage) -> str:
+    return "" if message.encrypted_content is None else str(message.encrypted_content)
 
 
 def _parts(content: str | Sequence[UserPart], path: str) -> tuple[Part, ...]:
@@ -323,13 +394,52 @@ def _part(part: UserPart, path: str) -> Part:
             return items.media("audio", data=part.input_audio.data, format=part.input_audio.format)
 
 
-def _tool(part: ToolPart) -> FunctionTool:
-    return FunctionTool(
-        name=part.function.name,
-        description=part.function.description,
-        parameters=part.function.parameters,
-        strict=part.function.strict,
-    )
+def _call(call: CallPart | CustomCallPart, own_fields: dict[str, Any]) -> ToolCall:
+    if isinstance(call, CustomCallPart):
+        name, text = call.custom.name, call.custom.input
+        return ToolCall(id=call.id, name=name, arguments=text, is_custom=True, own_fields=own_fields)
+    return ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments, own_fields=own_fields)
+
+
+def _tools(given: Sequence[ToolPart | CustomPart], left: Mapping[int, Unread], lost: list[Path]) -> tuple[Tool, ...]:
+    """Return the tools. `left` was not read of each; the paths of what cannot be passed on are added to `lost`."""
+    tools: list[Tool] = []
+    for index, part in enumerate(given):
+        extras, unplaced = placed(left.get(index, ()), ("tools", index))
+        lost += unplaced
+        if isinstance(part, CustomPart):
+            tool = part.custom
+            form = tool.format if isinstance(tool.format, GrammarForm) else None
+            grammar = None
+            if form is not None:
+                syntax, definition = form.grammar.syntax, form.grammar.definition
+                grammar = {"type": "grammar", "syntax": syntax, "definition": definition}
+            lost += [("tools", index, *path) for path, _ in extras]
+            tools.append(Tool(name=tool.name, description=tool.description, is_custom=True, grammar=grammar))
+        else:
+            function = part.function
+            tools.append(
+                Tool(
+                    name=function.name,
+                    description=function.description,
+                    parameters=function.parameters,
+                    strict=function.strict,
+                    unread=extras,
+                )
+            )
+    return tuple(tools)
+
+
+def _choice(given: Choice | ChosenTool | ChosenCustom | AllowedTools | None) -> ToolChoice | None:
+    match given:
+        case ChosenTool():
+            return ToolChoice("function", given.function.name)
+        case ChosenCustom():
+            return ToolChoice("function", given.custom.name)
+        case AllowedTools():
+            names = (named.name for tool in given.allowed_tools.tools if (named := tool.function or tool.custom))
+            return ToolChoice(given.allowed_tools.mode, allowed=tuple(("", name) for name in names))
+    return None if given is None else ToolChoice(given)
 
 
 def _form(given: TextForm | ObjectForm | SchemaFormat | None) -> TextForm | ObjectForm | Schema | None:

@@ -9,7 +9,18 @@ import msgspec
 from msgspec import UNSET, Struct, inspect
 
 from millrace.errors import RULES
-from millrace.wire import chunks, completions, documents, embeddings, items, requests, responses as wire, stored_items
+from millrace.wire import (
+    chunks,
+    completions,
+    documents,
+    embeddings,
+    items,
+    message_events,
+    messages,
+    requests,
+    responses as wire,
+    stored_items,
+)
 
 Schema = dict[str, Any]
 
@@ -58,6 +69,8 @@ class Operation:
     parameters: dict[str, Schema] = field(default_factory=dict)  # of the query
     status: int = 200
     refusals: dict[int, type[Struct]] = field(default_factory=dict)  # answers with another status that are not errors
+    to_anthropic: type[Struct] | None = None  # the answer to a request with the header `anthropic-version`
+    refused: tuple[type[Struct], ...] = (documents.Refused,)  # errors
 
 
 UNTYPED = {items.MessageItem, items.ItemReference}  # clients may leave out their `type`
@@ -111,8 +124,39 @@ OPERATIONS = (
         embeddings.EmbeddingsAnswer,
         body=embeddings.EmbeddingsBody,
     ),
-    Operation("get", "/v1/models", "List the names a request may give as its model.", documents.ModelNames),
-    Operation("get", "/v1/models/{id}", "Look up one of these names.", documents.ModelName),
+    Operation(
+        "post",
+        "/v1/messages",
+        "Ask for a message, whole or as a stream.",
+        message_events.WholeMessage,
+        body=messages.MessagesBody,
+        streamed=get_args(message_events.Event),
+        refused=(message_events.MessageFailed,),
+    ),
+    Operation(
+        "post",
+        "/v1/messages/count_tokens",
+        "Count the tokens of a request.",
+        message_events.TokenCount,
+        body=messages.CountBody,
+        refused=(message_events.MessageFailed,),
+    ),
+    Operation(
+        "get",
+        "/v1/models",
+        "List the names a request may give as its model.",
+        documents.ModelNames,
+        to_anthropic=message_events.MessageModels,
+        refused=(documents.Refused, message_events.MessageFailed),
+    ),
+    Operation(
+        "get",
+        "/v1/models/{id}",
+        "Look up one of these names.",
+        documents.ModelName,
+        to_anthropic=message_events.MessageModel,
+        refused=(documents.Refused, message_events.MessageFailed),
+    ),
     Operation(
         "post",
         "/v1/tickets",
@@ -176,7 +220,8 @@ def openapi(version: str) -> Schema:
     """Return the OpenAPI 3.1 document of the HTTP endpoints."""
     sent: list[type[Struct]] = [documents.Refused]
     for endpoint in OPERATIONS:
-        sent += [endpoint.answer, *endpoint.streamed, *endpoint.refusals.values()]
+        sent += [endpoint.answer, *endpoint.streamed, *endpoint.refusals.values(), *endpoint.refused]
+        sent += [endpoint.to_anthropic] if endpoint.to_anthropic else []
     received = [endpoint.body for endpoint in OPERATIONS if endpoint.body]
     names, schemas = _schemas(sent, received)
     paths: dict[str, Schema] = {}
@@ -186,13 +231,14 @@ def openapi(version: str) -> Schema:
     return {
         "openapi": "3.1.0",
         "info": {**_ABOUT, "version": version},
-        "security": [{"key": []}, {}],
+        "security": [{"key": []}, {"named": []}, {}],
         "paths": paths,
         "components": {
             "schemas": schemas,
             "responses": {"Refused": refused},
             "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "Not needed while no key exists."}
+                "key": {"type": "http", "scheme": "bearer", "description": "Not needed while no key exists."},
+                "named": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same key."},
             },
         },
     }
@@ -215,7 +261,8 @@ def _described(endpoint: Operation, names: dict[type[Struct], str]) -> Schema:
         described["parameters"] = parameters
     if endpoint.body:
         described["requestBody"] = {"required": True, "content": {_JSON: {"schema": _ref(names[endpoint.body])}}}
-    content: Schema = {_JSON: {"schema": _ref(names[endpoint.answer])}}
+    answers = [endpoint.answer, *([endpoint.to_anthropic] if endpoint.to_anthropic else ())]
+    content: Schema = {_JSON: {"schema": _one_of(answers, names)}}
     if endpoint.streamed:
         content["text/event-stream"] = {
             "schema": {"type": "string", "description": "Server-sent events; the data of each is one JSON object."},
@@ -227,9 +274,16 @@ def _described(endpoint: Operation, names: dict[type[Struct], str]) -> Schema:
             str(status): {"description": _summary(shape), "content": {_JSON: {"schema": _ref(names[shape])}}}
             for status, shape in endpoint.refusals.items()
         },
-        "default": {"$ref": "#/components/responses/Refused"},
+        "default": {"$ref": "#/components/responses/Refused"}
+        if endpoint.refused == (documents.Refused,)
+        else {"description": "Refused.", "content": {_JSON: {"schema": _one_of(endpoint.refused, names)}}},
     }
     return described
+
+
+def _one_of(shapes: Sequence[type[Struct]], names: dict[type[Struct], str]) -> Schema:
+    schemas = [_ref(names[shape]) for shape in shapes]
+    return schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
 
 
 def _schemas(

@@ -1,24 +1,22 @@
 """The input of a Responses request: items as clients send them, and the messages that they become."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from millrace.errors import MillraceError, invalid
-from millrace.types import Media, Message, Part, Path, Sealed, Tool, ToolCall, Unread, moved
-from millrace.types.conversation import merged
-from millrace.types.tool_choice import ToolChoice
+from millrace.types import Api, Media, Message, Part, Path, Sealed, ToolCall, Unread
 from millrace.wire import carried
-from millrace.wire.passed_on import parted, placed
+from millrace.wire.hosted import AnswerItem, AnyAnswerItem, AnyClientItem, ClientItem, HostedItem
+from millrace.wire.passed_on import by_index, parted, placed
+from millrace.wire.tools import MAX_TOOLS, AnyTool, ToolName, read_tools
+from millrace.wire.turns import REFERENCE, assembled
 
 MAX_ID = 512  # characters of an id
 MAX_ITEMS = 2000  # of one request; a longer conversation uses `previous_response_id`
-MAX_TOOLS = 128
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
-ToolName = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
 class InputText(Struct, tag="input_text"):
@@ -86,18 +84,44 @@ class MessageItem(Struct, tag="message"):
 
 
 class CallItem(Struct, tag="function_call"):
-    """A tool call of an earlier answer. `arguments` is JSON as the model wrote it."""
+    """A function call of an earlier answer. `arguments` is JSON as the model wrote it."""
 
     call_id: Id
     name: ToolName
     arguments: str
+    namespace: str | None = None
 
 
 class CallOutputItem(Struct, tag="function_call_output"):
-    """The result of a tool call. `call_id` names a `function_call` before it or in the previous response."""
+    """The result of a tool call. `call_id` names a `function_call` before it or in the previous response.
+
+    What the call has said already is ignored: `name` and `namespace`.
+    """
 
     call_id: Id
     output: str | list[ContentPart]
+    name: str | None = None
+    namespace: str | None = None
+
+
+class CustomCallItem(Struct, tag="custom_tool_call"):
+    """A call of a custom tool in an earlier answer. `input` is the text that the model wrote."""
+
+    call_id: Id
+    name: ToolName
+    input: str
+    namespace: str | None = None
+
+
+class CustomOutputItem(CallOutputItem, tag="custom_tool_call_output"):
+    """The result of a custom tool's call. `call_id` names a `custom_tool_call` as above."""
+
+
+class AdditionalToolsItem(Struct, tag="additional_tools"):
+    """Tools that may be called from here on, in this conversation."""
+
+    tools: Annotated[list[AnyTool], Meta(max_length=MAX_TOOLS)]
+    role: Literal["developer", "system"] = "developer"
 
 
 class Words(Struct):
@@ -108,7 +132,7 @@ class Words(Struct):
 
 
 class ReasoningItem(Struct, tag="reasoning"):
-    """Reasoning. It belongs to the assistant's turn after it. Encrypted content is ignored, unless it is Millrace's."""
+    """Reasoning. It belongs to the assistant's turn after it. With encrypted content it goes back to its API whole."""
 
     summary: list[Words] | None = None
     content: list[Words] | None = None
@@ -121,28 +145,18 @@ class ItemReference(Struct, tag="item_reference"):
     id: Id
 
 
-Item = MessageItem | CallItem | CallOutputItem | ReasoningItem | ItemReference
-
-
-class FunctionTool(Struct, tag="function"):
-    """A function the model may call. `parameters` is a JSON schema. Other kinds of tools are not supported."""
-
-    name: ToolName
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class ChosenFunction(Struct, tag="function"):
-    """The function the model must call."""
-
-    name: ToolName
-
-
-Choice = Literal["auto", "none", "required"]
-
-
-REFERENCE = "item_reference"  # the role of a piece that stands for an item: its text is the id, its name the path
+Item = (
+    MessageItem
+    | CallItem
+    | CallOutputItem
+    | CustomCallItem
+    | CustomOutputItem
+    | ReasoningItem
+    | ItemReference
+    | AdditionalToolsItem
+    | AnyAnswerItem
+    | AnyClientItem
+)
 
 
 def with_types(given: Any) -> Any:
@@ -168,6 +182,11 @@ def extras_of(items: str | Sequence[Item], left: Mapping[int, Unread]) -> tuple[
     lost: list[Path] = []
     for index, found in left.items():
         item, extras = items[index], tuple((path, value) for path, value in found if path not in (("id",), ("status",)))
+        if isinstance(item, AdditionalToolsItem):
+            sent[index] = extras
+            continue
+        if _is_kept_whole(item):
+            continue
         sent[index], unplaced = placed(extras, ("input", index))
         lost += unplaced
         match item:
@@ -180,11 +199,6 @@ def extras_of(items: str | Sequence[Item], left: Mapping[int, Unread]) -> tuple[
             case MessageItem():
                 sent[index], unplaced = beside_refusals(item.content, sent[index], ("input", index))
                 lost += unplaced
-    lost += [
-        ("input", index, "encrypted_content")
-        for index, item in enumerate(items)
-        if isinstance(item, ReasoningItem) and carried.is_foreign(item.encrypted_content)
-    ]
     return sent, lost
 
 
@@ -206,41 +220,32 @@ def beside_refusals(content: object, extras: Unread, at: Path) -> tuple[Unread, 
     return tuple(sent), lost
 
 
-def has_references(messages: Iterable[Message]) -> bool:
-    """Whether some of these are references, so that all are still pieces."""
-    return any(message.role == REFERENCE for message in messages)
-
-
 def turns(
-    items: str | Sequence[Item], *, continued: bool, extras: Mapping[int, Unread] | None = None
+    items: str | Sequence[Item],
+    sent: Any,
+    *,
+    continued: bool,
+    extras: Mapping[int, Unread] | None = None,
+    lost: list[Path] | None = None,
 ) -> tuple[Message, ...]:
     """Return the messages that the items become. Reasoning, text and calls of one assistant turn are one message.
 
     If some items are references, it returns pieces, one of each item. Whoever knows what they refer to calls
     `assembled`. A call's output must follow its call. If the request is `continued`, or has references, the call may be
-    elsewhere. `extras` is what is passed on of each item, by its index. Raises `invalid_request`.
+    elsewhere. `sent` is what the client wrote, `extras` what is passed on of each item, by its index; the paths of what
+    cannot be passed on are added to `lost`. Raises `invalid_request`.
     """
     if isinstance(items, str):
         return (Message(role="user", parts=(items,)),)
     refers = any(isinstance(item, ItemReference) for item in items)
-    pieces = _pieces(items, extras or {}, continued=continued or refers)
+    lost = [] if lost is None else lost
+    pieces = _pieces(items, sent, extras or {}, lost, continued=continued or refers)
     return tuple(pieces) if refers else assembled(pieces)
 
 
-def assembled(pieces: Iterable[Message]) -> tuple[Message, ...]:
-    """Return the messages that pieces become."""
-    messages: list[Message | _AssistantTurn] = []
-    for piece in pieces:
-        if piece.role == "assistant":
-            _add_to_assistant(messages, piece)
-        else:
-            messages.append(piece)
-    return tuple(
-        message for one in messages for message in (one.messages() if isinstance(one, _AssistantTurn) else (one,))
-    )
-
-
-def _pieces(items: Sequence[Item], extras: Mapping[int, Unread], *, continued: bool) -> list[Message]:
+def _pieces(
+    items: Sequence[Item], sent: Sequence[Any], extras: Mapping[int, Unread], lost: list[Path], *, continued: bool
+) -> list[Message]:
     """Return one message of each item."""
     pieces: list[Message] = []
     calls: set[str] = set()
@@ -256,23 +261,49 @@ def _pieces(items: Sequence[Item], extras: Mapping[int, Unread], *, continued: b
                 parts, role = _message_parts(item, path), role_of(item.role)
                 pieces.append(Message(role=role, parts=parts).with_unread(extras.get(index, ())))
             case ReasoningItem():
-                words, own_fields = _reasoning(item), carried.read(item.encrypted_content).message
-                pieces.append(Message(role="assistant", reasoning=words, own_fields=own_fields))
-            case CallItem():
+                words, own = _reasoning(item), carried.read(item.encrypted_content)
+                sealed = own.blocks
+                if carried.is_foreign(item.encrypted_content):
+                    sealed = (Sealed(api=Api.RESPONSES, fields=sent[index]),)
+                pieces.append(Message(role="assistant", reasoning=words, own_fields=own.message, sealed=sealed))
+            case CallItem() | CustomCallItem():
                 calls.add(item.call_id)
                 beside, _ = parted(extras.get(index, ()))
                 own_fields = beside.get((), {}) | own_fields_of_calls[index].get(item.call_id, {})
-                call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments, own_fields=own_fields)
+                call = ToolCall(
+                    id=item.call_id,
+                    name=item.name,
+                    arguments=item.arguments if isinstance(item, CallItem) else item.input,
+                    namespace=item.namespace or "",
+                    is_custom=isinstance(item, CustomCallItem),
+                    own_fields=own_fields,
+                )
                 pieces.append(Message(role="assistant", calls=(call,)))
             case CallOutputItem():
                 if item.call_id not in calls and not continued:
-                    raise no_such_call(f"{path}.call_id", "function_call")
+                    kind = "custom_tool_call" if isinstance(item, CustomOutputItem) else "function_call"
+                    raise no_such_call(f"{path}.call_id", kind)
                 parts = parts_of(item.output, f"{path}.output")
                 result = Message(role="tool", parts=parts, call_id=item.call_id)
                 pieces.append(result.with_unread(extras.get(index, ())))
             case ItemReference():
                 pieces.append(Message(role=REFERENCE, parts=(item.id,), name=f"{path}.id"))
+            case AdditionalToolsItem():
+                left, at = by_index(extras.get(index, ()), "tools"), ("input", index, "tools")
+                tools, unplaced = read_tools(item.tools, sent[index]["tools"], left, at)
+                lost += unplaced
+                pieces.append(Message(role="system", tools=tools))
+            case AnswerItem() | ClientItem():
+                role = "assistant" if isinstance(item, AnswerItem) else "tool"
+                pieces.append(Message(role=role, sealed=(Sealed(api=Api.RESPONSES, fields=sent[index]),)))
     return pieces
+
+
+def _is_kept_whole(item: Item) -> bool:
+    """Whether an item goes back to its API as it came."""
+    return isinstance(item, HostedItem) or (
+        isinstance(item, ReasoningItem) and carried.is_foreign(item.encrypted_content)
+    )
 
 
 def role_of(given: str) -> str:
@@ -295,104 +326,11 @@ def no_such_call(path: str, kind: str) -> MillraceError:
 def check_answerable(messages: Iterable[Message], path: str) -> None:
     """Raise `invalid_request` if there is nothing to answer: no text, no media and no tool output."""
     answerable = (
-        message.call_id is not None or len(message.texts) < len(message.parts) or message.text.strip()
+        message.call_id is not None or message.sealed or len(message.texts) < len(message.parts) or message.text.strip()
         for message in messages
     )
     if not any(answerable):
         raise invalid(path, f"{path}: nothing to answer; write a question")
-
-
-def read_tools(given: Sequence[FunctionTool], left: Mapping[int, Unread]) -> tuple[tuple[Tool, ...], list[Path]]:
-    """Return the tools as `Prompt.tools` holds them, and the paths of what is not passed on. `left` was not read."""
-    tools: list[Tool] = []
-    lost: list[Path] = []
-    for index, tool in enumerate(given):
-        extras, unplaced = placed(left.get(index, ()), ("tools", index))
-        lost += unplaced
-        tools.append(
-            Tool(
-                name=tool.name,
-                description=tool.description,
-                parameters=tool.parameters,
-                strict=tool.strict,
-                unread=extras,
-            )
-        )
-    return tuple(tools), lost
-
-
-def read_choice(mode: Choice | None, function: str | None, tools: Sequence[Tool], path: str) -> ToolChoice | None:
-    """Return the tool choice, None if there is none. `path` is the path of the function's name in the request.
-
-    Raises `invalid_request` if the tools do not allow the choice.
-    """
-    if function is not None:
-        if function not in {tool.name for tool in tools}:
-            raise invalid(path, f"{path}: {function[:40]!r} is not one of the tools; name one of them, or write auto")
-        return ToolChoice("function", function)
-    if mode == "required" and not tools:
-        raise invalid("tool_choice", "tool_choice: required, but there are no tools; send tools, or write auto")
-    return ToolChoice(mode) if mode and tools else None  # providers refuse a tool choice without tools
-
-
-class _AssistantTurn:
-    """An assistant's turn, collected item by item."""
-
-    def __init__(self) -> None:
-        self.pieces: list[Message] = []
-        self.has_output = False  # text, a refusal or a call
-        self.has_calls = False
-
-    def add(self, piece: Message) -> bool:
-        """Add a piece and return True; return False if the piece begins another turn.
-
-        After text without calls only a call continues the turn, and what says nothing but carries the provider's own
-        fields. Once there is a call, everything does up to its output.
-        """
-        is_silent = not (piece.parts or piece.refusal or piece.reasoning)
-        if self.has_output and not self.has_calls and not piece.calls and not is_silent:
-            return False
-        self.pieces.append(piece)
-        self.has_calls = self.has_calls or bool(piece.calls)
-        self.has_output = self.has_output or bool(piece.parts or piece.calls or piece.refusal)
-        return True
-
-    def messages(self) -> tuple[Message, ...]:
-        """Return the turn as one message, or none if it has no output."""
-        message = Message(
-            role="assistant",
-            parts=tuple(part for piece in self.pieces for part in piece.parts),
-            calls=tuple(call for piece in self.pieces for call in piece.calls),
-            own_fields=merged(piece.own_fields for piece in self.pieces),
-            reasoning="".join(piece.reasoning for piece in self.pieces),
-            refusal="".join(piece.refusal for piece in self.pieces),
-            sealed=tuple(self._sealed()),
-        ).with_unread(tuple(self._extras()))
-        return (message,) if self.has_output else ()
-
-    def _sealed(self) -> Iterator[Sealed]:
-        parts = calls = 0
-        for piece in self.pieces:
-            for one in piece.sealed:
-                yield replace(one, parts_before=one.parts_before + parts, calls_before=one.calls_before + calls)
-            parts += len(piece.parts)
-            calls += len(piece.calls)
-
-    def _extras(self) -> Iterator[tuple[Path, Any]]:
-        parts = calls = 0
-        for piece in self.pieces:
-            yield from moved(piece.unread, content=parts, tool_calls=calls)
-            parts += len(piece.parts)
-            calls += len(piece.calls)
-
-
-def _add_to_assistant(messages: list[Message | _AssistantTurn], piece: Message) -> None:
-    """Add a piece to the last assistant turn, or begin a new turn with it."""
-    last = messages[-1] if messages else None
-    if isinstance(last, _AssistantTurn) and last.add(piece):
-        return
-    messages.append(turn := _AssistantTurn())
-    turn.add(piece)
 
 
 def _own_fields_of_calls(items: Sequence[Item]) -> list[dict[str, dict[str, Any]]]:

@@ -12,20 +12,6 @@ from msgspec import Struct
 from millrace.errors import invalid
 from millrace.types import Path, Unread
 
-# Of the Responses API; chat completions have no such field.
-RESPONSES_ONLY = frozenset(
-    {
-        "background",
-        "client_metadata",
-        "context_management",
-        "conversation",
-        "max_tool_calls",
-        "moderation",
-        "prompt",
-        "stream_options",
-        "truncation",
-    }
-)
 _OURS = frozenset({"millrace", "extra_body"})
 # What answers have and no request takes: SDKs send it back with their history.
 _OF_ANSWERS = frozenset(
@@ -123,6 +109,11 @@ def told(lost: Collection[Path]) -> tuple[str, ...]:
     """Return the paths of fields that are not passed on; those that differ in an index only are told together."""
     alike: dict[str, list[str]] = {}
     for path in lost:
-        written = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
-        alike.setdefault(_INDEX.sub("[]", written), []).append(written)
+        given = written(path)
+        alike.setdefault(_INDEX.sub("[]", given), []).append(given)
     return tuple(f"{first} and {len(rest)} more" if rest else first for first, *rest in alike.values())
+
+
+def written(path: Path) -> str:
+    """Return a path as errors and notes name it."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")

@@ -13,6 +13,7 @@ from millrace.wire import limits
 LONG = 16 * 1024  # bytes; reading more may take over 1 ms, so it runs off the event loop
 _AT_ONCE = 2**20  # bytes that are looked at at once: each step holds Python's lock
 MAX_DEPTH = 100  # of nested arrays and objects; encoding recurses, so a deeper value could overflow the stack
+MAX_NAMES = 12  # that an error message tells
 MAX_SHOWN = 60  # characters of a value in an error message
 
 _NAMES = {
@@ -136,7 +137,9 @@ def _explain(error: msgspec.ValidationError, given: Any, shape: Any, path: str) 
         return f"{path}{suffix}.{missing[1]}".lstrip("."), "missing"
     param = (path + suffix).lstrip(".")
     if bad := re.match(r"Invalid (enum )?value (.*)", message, re.DOTALL):
-        allowed = ", ".join(_allowed(given, shape, suffix))
+        names = _allowed(given, shape, suffix)
+        more = f" or {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+        allowed = ", ".join(names[:MAX_NAMES]) + more
         shown = bad[2][:MAX_SHOWN]
         return param, f"{shown} is not one of {allowed}" if bad[1] else f"{shown} is not supported; write {allowed}"
     message = re.sub(r"`([^`]+)`", lambda names: _type_names(names[1]), message)

@@ -17,15 +17,30 @@ import msgspec
 from msgspec import Meta, Struct
 
 from millrace.errors import MillraceError, invalid
-from millrace.types import RESPONSES_PATHS, CacheMode, Delivery, Format, Message, OnDisconnect, Paths, Prompt, Strategy
-from millrace.wire import items, limits
-from millrace.wire.items import MAX_ID, ChosenFunction, FunctionTool, Id, Item
+from millrace.types import (
+    RESPONSES_PATHS,
+    Api,
+    CacheMode,
+    Delivery,
+    Format,
+    Message,
+    Native,
+    OnDisconnect,
+    Paths,
+    Prompt,
+    Strategy,
+)
+from millrace.wire import items, limits, turns
+from millrace.wire.hosted import HostedTool
+from millrace.wire.items import MAX_ID, Id, Item
 from millrace.wire.options import MAX_TOKENS, GivenOptions, Metadata, Options, echoed, read_metadata
-from millrace.wire.passed_on import RESPONSES_ONLY, by_index, passed_on, told, unread
+from millrace.wire.passed_on import by_index, is_absent, passed_on, told, unread
 from millrace.wire.reading import convert, decode, json_name
+from millrace.wire.tools import MAX_TOOLS, AnyChoice, AnyTool, read_choice, read_tools, settled
 
 STREAM_ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{limits.STREAM_ID_CHARACTERS}}}")
 UNSUPPORTED = ("conversation", "prompt", "background")  # fields of the Responses API that are refused
+NATIVE = ("context_management", "max_tool_calls", "moderation", "truncation")  # that only providers with it understand
 LOGPROBS = "message.output_text.logprobs"  # of `include`
 ENCRYPTED_REASONING = "reasoning.encrypted_content"  # as well; every reasoning item has it
 TYPES = ("response.create", "response.cancel", "response.steer", "millrace.resume", "millrace.ping")
@@ -50,7 +65,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Create:
-    """A valid request of either dialect. None means the configured default."""
+    """A valid request of any dialect. None means the configured default."""
 
     model: str
     strategy: Strategy | None
@@ -136,23 +151,30 @@ class ReasoningOptions(Struct):
     effort: Word | None = None
     summary: Summary | None = None
     generate_summary: Summary | None = None  # the earlier name
+    context: Word | None = None
+    mode: Word | None = None
 
 
-class Body(Struct, kw_only=True):
-    """The fields that both dialects share."""
+class RequestBody(Struct, kw_only=True):
+    """The fields that all dialects share."""
 
     model: str = "auto"
-    temperature: SamplingTemperature | None = None
     top_p: TopP | None = None
     metadata: Metadata | None = None
     millrace: Options | None = None
+    stream: bool | None = None  # over HTTP
+
+
+class Body(RequestBody, kw_only=True):
+    """The fields that both dialects of OpenAI share."""
+
+    temperature: SamplingTemperature | None = None
     parallel_tool_calls: bool | None = None
     prompt_cache_key: Annotated[str, Meta(max_length=MAX_ID)] | None = None
     safety_identifier: Annotated[str, Meta(max_length=MAX_ID)] | None = None
     service_tier: Word | None = None
     user: Annotated[str, Meta(max_length=MAX_ID)] | None = None
     store: bool | None = None
-    stream: bool | None = None  # over HTTP
 
 
 class CreateBody(Body, kw_only=True):
@@ -163,10 +185,15 @@ class CreateBody(Body, kw_only=True):
     max_output_tokens: Tokens | None = None
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
-    tools: Annotated[list[FunctionTool], Meta(max_length=items.MAX_TOOLS)] | None = None
-    tool_choice: items.Choice | ChosenFunction | None = None
+    tools: Annotated[list[AnyTool], Meta(max_length=MAX_TOOLS)] | None = None
+    tool_choice: AnyChoice | None = None
     previous_response_id: Id | None = None
-    include: list[str] | None = None  # what else than these two is not passed on
+    include: list[str] | None = None
+    truncation: Any = None  # this and the next three only providers with this API understand
+    max_tool_calls: Any = None
+    context_management: Any = None
+    moderation: Any = None
+    client_metadata: Any = None  # names the session
     top_logprobs: TopLogprobs | None = None  # only with `LOGPROBS`
     generate: bool | None = None  # False: take the input, but call no model
 
@@ -271,21 +298,22 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
     if "input" in fields:
         fields = fields | {"input": items.with_types(fields["input"])}
     body = convert(fields, CreateBody)
-    passed, lost = passed_on(fields, _READ, lost=RESPONSES_ONLY)
-    include = body.include or ()
-    logprobs = LOGPROBS in include
-    lost += [("include", at) for at, name in enumerate(include) if name not in (LOGPROBS, ENCRYPTED_REASONING)]
+    passed, lost = passed_on(fields, _READ, lost=(*UNSUPPORTED, "stream_options"))
+    logprobs = LOGPROBS in (body.include or ())
     lost += [("top_logprobs",)] if body.top_logprobs and not logprobs else []
     left = [(path, value) for path, value in unread(fields, body) if len(path) > 1]
-    lost += [path for path, _ in left if path[0] not in ("input", "tools")]
+    whole = ["tool_choice"] if isinstance(body.tool_choice, HostedTool) else []  # goes on as it came, or not at all
+    lost += [path for path, _ in left if path[0] not in ("input", "tools", "reasoning", *whole)]
     extras, unplaced = items.extras_of(body.input, by_index(left, "input"))
     lost += unplaced
-    messages = items.turns(body.input, continued=body.previous_response_id is not None, extras=extras)
-    if body.generate is not False and not items.has_references(messages):
+    continued = body.previous_response_id is not None
+    messages = items.turns(body.input, fields["input"], continued=continued, extras=extras, lost=lost)
+    if body.generate is not False and not turns.has_references(messages):
         items.check_answerable(messages, "input")
     system = (Message(role="system", parts=(body.instructions,)),) if body.instructions else ()
-    tools, unplaced = items.read_tools(body.tools or (), by_index(left, "tools"))
+    tools, unplaced = read_tools(body.tools or (), fields.get("tools") or (), by_index(left, "tools"))
     lost += unplaced
+    native = _native(fields)
     prompt = Prompt(
         messages=(*system, *messages),
         temperature=body.temperature,
@@ -295,15 +323,13 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
         verbosity=body.text.verbosity if body.text else None,
         reasoning_effort=body.reasoning.effort if body.reasoning else None,
         tools=tools,
-        tool_choice=items.read_choice(
-            None if isinstance(body.tool_choice, ChosenFunction) else body.tool_choice,
-            body.tool_choice.name if isinstance(body.tool_choice, ChosenFunction) else None,
-            tools,
-            "tool_choice.name",
-        ),
-        parallel_tool_calls=body.parallel_tool_calls if tools else None,
+        tool_choice=read_choice(body.tool_choice, fields.get("tool_choice")),
+        native=Native(api=Api.RESPONSES, fields=native) if native else None,
+        parallel_tool_calls=body.parallel_tool_calls,
         extras=passed | named_extras(body) | (logprobs_of(body.top_logprobs) if logprobs else {}),
     )
+    if not continued and not turns.has_references(messages):  # else other messages may bring tools
+        prompt = settled(prompt)
     return create(
         body,
         prompt,
@@ -313,7 +339,16 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
         previous_response_id=body.previous_response_id,
         generate=body.generate is not False,
         reasoning_summary=body.reasoning is not None and _wants_summary(body.reasoning),
+        store=body.store,
     )
+
+
+def _native(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what only a provider with this API understands."""
+    native = {name: fields[name] for name in (*NATIVE, "include") if not is_absent(fields.get(name))}
+    given = fields.get("reasoning") or {}
+    reasoning = {name: value for name, value in given.items() if name != "effort" and value is not None}
+    return native | ({"reasoning": reasoning} if reasoning else {})
 
 
 def _wants_summary(asked: ReasoningOptions) -> bool:
@@ -332,9 +367,9 @@ def logprobs_of(top_logprobs: int | None) -> dict[str, Any]:
 
 
 def create(
-    body: Body, prompt: Prompt, checks: Collection[str], paths: Paths = RESPONSES_PATHS, **specific: Any
+    body: RequestBody, prompt: Prompt, checks: Collection[str], paths: Paths = RESPONSES_PATHS, **specific: Any
 ) -> Create:
-    """Return a request of either dialect. `specific` are the fields of `Create` that only one dialect has."""
+    """Return a request of any dialect. `specific` are the fields of `Create` that only one dialect has."""
     metadata = read_metadata(body.metadata)
     given = GivenOptions(body.millrace, metadata)
     options = given.options
@@ -354,7 +389,6 @@ def create(
         grace_ms=options.grace_ms,
         hedge_ms=options.hedge_ms,
         stream=bool(body.stream),
-        store=body.store,
         deadline_ms=options.deadline_ms,
         max_cost_usd=given.max_cost(),
         on_disconnect=options.on_disconnect or OnDisconnect.CANCEL,

@@ -14,7 +14,9 @@ from millrace.errors import MillraceError
 from millrace.types import Scored
 from millrace.wire.bodies import (
     Attempt as Attempt,
+    CallItem as CallItem,
     ContentPart as ContentPart,
+    CustomCall as CustomCall,
     ErrorBody as ErrorBody,
     FunctionCall as FunctionCall,
     IncompleteDetails as IncompleteDetails,
@@ -31,14 +33,16 @@ from millrace.wire.bodies import (
     SummaryText as SummaryText,
     UsageBody as UsageBody,
     attempt as attempt,
+    call_item as call_item,
     error_body as error_body,
-    function_tool as function_tool,
     output_text as output_text,
     tokens as tokens,
     tool_choice as tool_choice,
+    tools_of as tools_of,
     usage_body as usage_body,
 )
 
+KEEP_ALIVE = b": still there\n\n"  # a comment of a server-sent stream, which no client shows
 SUBPROTOCOL = "millrace.v1"
 _NO_LOGPROBS = b'"logprobs":[]'
 
@@ -203,6 +207,22 @@ class ArgumentsDone(Event, tag="response.function_call_arguments.done"):
     output_index: int = 0
 
 
+class InputDelta(Event, tag="response.custom_tool_call_input.delta"):
+    """A piece of the text that a custom tool is called with. It is not sent before the answer is accepted."""
+
+    item_id: str
+    delta: str
+    output_index: int = 0
+
+
+class InputDone(Event, tag="response.custom_tool_call_input.done"):
+    """The complete text that a custom tool is called with."""
+
+    item_id: str
+    input: str
+    output_index: int = 0
+
+
 class Completed(Event, tag="response.completed"):
     """Terminal: the answer is complete."""
 
@@ -250,6 +270,7 @@ class Route(Event, tag="millrace.route"):
     age_s: float | UnsetType = UNSET
     unchecked: list[str] | UnsetType = UNSET
     failed: list[ModelFailure] | UnsetType = UNSET
+    session: str | UnsetType = UNSET  # that the request belongs to, if it names or continues one
 
 
 class Revise(Event, tag="millrace.revise"):
@@ -374,6 +395,8 @@ ServerEvent = (
     | SummaryPartDone
     | ArgumentsDelta
     | ArgumentsDone
+    | InputDelta
+    | InputDone
     | Completed
     | Failed
     | Incomplete

@@ -31,6 +31,7 @@ WEATHER = {
     "name": "get_weather",
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
+NOTES = {"type": "namespace", "name": "notes", "description": "Notes", "tools": [{"type": "custom", "name": "note"}]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,7 @@ CONVERSATIONS = {
         body={"input": "What is a tailrace? [ttft.large=1.5]", "millrace": {"strategy": "race", "cache": "off"}}
     ),
     "called": Conversation(body={"input": "What is the weather in Paris? [tool=get_weather]", "tools": [WEATHER]}),
+    "customised": Conversation(body={"input": "Write it down. [tool=note]", "tools": [NOTES]}),
     "reasoned": Conversation(body={"input": "Why do mills grind? [reason=8] [tokens=12]"}),
     "summarised": Conversation(
         body={"input": "Why do wheels turn? [reason=8] [tokens=12]", "reasoning": {"summary": "auto"}}

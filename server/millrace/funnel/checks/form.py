@@ -24,7 +24,8 @@ async def unchecked(request: Request, schemas: SchemaValidator) -> tuple[str, ..
     Raises `invalid_request` with the path of a schema that nobody can use.
     """
     paths, form = request.paths, request.prompt.format
-    given = [(paths.tool.format(index), tool.parameters) for index, tool in enumerate(request.prompt.tools)]
+    tools = enumerate(request.prompt.tools)
+    given = [(paths.of_tool(tool, index), tool.parameters) for index, tool in tools]
     given += [(paths.schema, form.schema if form else None), (paths.check_schema, request.check_schema)]
     given = [(path, schema) for path, schema in given if schema is not None]
     if not given:

@@ -15,6 +15,7 @@ from millrace.types import (
     Format,
     Paths,
     Request,
+    Sealed,
     Tool,
     ToolCall,
     Verdict,
@@ -22,6 +23,8 @@ from millrace.types import (
     refusal_of,
 )
 from millrace.types.tool_choice import ToolChoice
+
+TOOLS_FOUND = "tool_search_output"  # the type of an item that has tools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,8 @@ class Candidate:
     schema: dict[str, Any] | None = None  # in addition to the format; not sent to the model
     tools: tuple[Tool, ...] = ()  # those offered to the model
     tool_choice: ToolChoice | None = None
+    has_items: bool = False  # of hosted tools: of what the provider did, or wants done
+    found_tools: bool = False  # the model has searched for tools, and may call what it found
     calls: tuple[ToolCall, ...] = ()
     refusal: str = ""  # text that the provider marked as one
     unchecked: tuple[str, ...] = ()  # paths of schemas, or of patterns in them, that are not applied
@@ -50,6 +55,8 @@ class Candidate:
             schema=request.check_schema,
             tools=request.prompt.tools,
             tool_choice=request.prompt.tool_choice,
+            has_items=any(isinstance(aside, Sealed) and not aside.is_thought for aside in asides),
+            found_tools=_found_tools(request, asides),
             calls=calls_of(asides),
             refusal=refusal_of(asides),
             unchecked=request.unchecked,
@@ -58,8 +65,16 @@ class Candidate:
         )
 
 
+def _found_tools(request: Request, asides: Sequence[Aside]) -> bool:
+    if not any(tool.hosted is not None for tool in request.prompt.tools):
+        return False
+    before = (one for message in request.prompt.messages for one in message.sealed)
+    sealed = (*before, *(aside for aside in asides if isinstance(aside, Sealed)))
+    return any(one.kind == TOOLS_FOUND for one in sealed)
+
+
 def _empty(candidate: Candidate) -> bool:
-    return not (candidate.text.strip() or candidate.calls or candidate.refusal)
+    return not (candidate.text.strip() or candidate.calls or candidate.refusal or candidate.has_items)
 
 
 def _cut_off(candidate: Candidate) -> bool:
@@ -79,7 +94,7 @@ def _unsure(candidate: Candidate) -> bool:
 
 async def _form(candidate: Candidate, form: Form) -> bool:
     text, paths = candidate.text, candidate.paths
-    if candidate.calls:  # the answer that must have the format comes after the calls
+    if candidate.calls or (candidate.has_items and not text):  # the answer that must have the format comes after these
         return False
     if candidate.format is not None and not await form.conforms(text, candidate.format.schema, paths.schema):
         return True
@@ -87,15 +102,19 @@ async def _form(candidate: Candidate, form: Form) -> bool:
 
 
 async def _tool_call(candidate: Candidate, form: Form) -> bool:
-    choice, called = candidate.tool_choice, {call.name for call in candidate.calls}
+    choice, called = candidate.tool_choice, {call.tool for call in candidate.calls}
     if choice is not None and not choice.satisfied_by(called):
         return True
-    offered = {tool.name: (index, tool) for index, tool in reversed([*enumerate(candidate.tools)])}
+    offered = {tool.key: (index, tool) for index, tool in reversed([*enumerate(candidate.tools)])}
     for call in candidate.calls:
-        if call.name not in offered:
+        if call.tool not in offered:
+            if candidate.found_tools:
+                continue
             return True
-        index, tool = offered[call.name]
-        if not await form.fits(call, tool.parameters, candidate.paths.tool.format(index)):
+        index, tool = offered[call.tool]
+        if tool.is_custom or tool.hosted is not None:  # any text will do
+            continue
+        if not await form.fits(call, tool.parameters, candidate.paths.of_tool(tool, index)):
             return True
     return False
 

@@ -8,6 +8,7 @@ from millrace.errors import UpstreamError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.facts import Routed
 from millrace.funnel.failures import failure_of
+from millrace.funnel.routing.pins import bound_to
 from millrace.types import Call, Failure, Message, Model, Part, Prompt, Request, SemanticMiss, Strategy
 
 
@@ -70,11 +71,17 @@ def choose(request: Request, catalog: Catalog, policy: Policy, wait: UpstreamErr
     The two models never run in parallel if tools may be called, nor if there is a budget: each call must fit what the
     one before has left of it.
 
+    A request that is bound to one model (`pins.py`) goes to that one alone, unless it is too long for it.
+
     `wait` is why the small model should not be asked now: its provider has named a later time. It is passed over then,
     unless it alone is wanted or the budget may not buy a large answer.
     """
     strategy, reason = request.strategy, "asked for"
-    if strategy is Strategy.AUTO:
+    bound = None if strategy in (Strategy.SMALL, Strategy.LARGE) else bound_to(request.prompt, catalog)
+    if bound is not None and (bound[0] is catalog.large or catalog.fits_small(request.input_tokens)):
+        model, reason = bound
+        strategy = Strategy.LARGE if model is catalog.large else Strategy.SMALL
+    elif strategy is Strategy.AUTO:
         fits = catalog.fits_small(request.input_tokens)
         strategy = Strategy.CASCADE if fits else Strategy.LARGE
         reason = "small first" if fits else f"{request.input_tokens} tokens do not fit {catalog.small.id}"

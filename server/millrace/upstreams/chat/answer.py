@@ -13,13 +13,13 @@ from millrace.upstreams.chat import chunks
 from millrace.upstreams.chat.chunks import Choice, Chunk, Delta
 from millrace.upstreams.chat.own_fields import OwnFieldsReader
 from millrace.upstreams.chat.tool_calls import CallReader
+from millrace.upstreams.finishes import MAX_WORD
 from millrace.upstreams.interning import SHORT
 from millrace.upstreams.provider_api import UnreadableError
 from millrace.upstreams.refusals import Refusals, error_of
+from millrace.upstreams.sent_tools import SentTools
 from millrace.upstreams.sse import ErrorEvent
 from millrace.upstreams.usage import UsageReader, reports
-
-MAX_WORD = 64  # characters of a provider's own word that are kept
 
 
 class ChatReader:
@@ -46,7 +46,8 @@ class ChatReader:
         self._wants_scores = wants_logprobs
         self._scores = b""  # that have come before their text
         self._usage = UsageReader()
-        self._calls = CallReader(model, tools)
+        self._sent = SentTools([*tools])
+        self._calls = CallReader(model, self._sent.functions)
         self._own_fields = OwnFieldsReader()
         self._text, self._thought, self._refusal = Characters(), Characters(), Characters()
 
@@ -69,6 +70,11 @@ class ChatReader:
     def usage(self) -> Usage | None:
         """What the provider has reported so far."""
         return self._usage.read(self._context_window, is_empty=not self.heard)
+
+    @property
+    def input_usage(self) -> Usage | None:
+        """The same, as soon as the input has been reported."""
+        return self._usage.read(self._context_window, is_empty=True)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -138,7 +144,8 @@ class ChatReader:
             placed.append((len(deltas), Thought(thought)))
         if refusal := self._refusal.flush():
             placed.append((len(deltas), Refusal(refusal)))
-        placed += [(len(deltas), piece) for piece in self._calls.end()]
+        calls = [self._sent.back(piece) for piece in self._calls.end()]
+        placed += [(len(deltas), piece) for piece in (*calls, *self._sent.rest()) if piece is not None]
         if own_fields := self._own_fields.end():
             placed.append((len(deltas), OwnFields(own_fields)))
         reason = finishes.reason(self._word) if self._word else FinishReason.STOP
@@ -237,7 +244,7 @@ class ChatReader:
     def _take_call(self, given: Any, after: int, placed: list[Placed]) -> None:
         piece = self._calls.read(given)
         self.heard += 1
-        if piece is not None:
+        if piece is not None and (piece := self._sent.back(piece)) is not None:
             placed.append((after, piece))
 
     def _add(self, at: int, aside: Aside, placed: list[Placed]) -> None:

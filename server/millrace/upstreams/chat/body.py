@@ -4,14 +4,17 @@ import hashlib
 import re
 import string
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import msgspec
 
-from millrace.types import Call, Format, Media, Message, Part, Prompt, Tool, ToolCall, Unread
+from millrace.types import Api, Call, Format, Media, Message, Part, Prompt, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice
+from millrace.upstreams import foreign
 from millrace.upstreams.quirks import ALL, CallIds, Quirks, Reasoning
+from millrace.upstreams.sent_tools import SentTools
 
 OPENAI = Quirks()
 SHORT_ID = 40  # characters of an id that OpenAI takes
@@ -21,6 +24,7 @@ _LETTERS = string.ascii_letters + string.digits
 # What Gemini takes for the signature of a call that it did not make.
 _UNSIGNED = {"extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}}
 _MEDIA = {"image": "image_url", "file": "file", "audio": "input_audio"}
+_OF_RESPONSES = {"defer_loading", "allowed_callers", "output_schema"}  # fields of tools that only Responses has
 # Fields that a client's extras must not set: a second cap, several answers, tools that the reader does not expect.
 _RESERVED = {"max_tokens", "max_completion_tokens", "n", "functions", "function_call"}
 _RESERVED |= {"tools", "tool_choice", "parallel_tool_calls", "modalities"}
@@ -29,9 +33,10 @@ _RESERVED |= {"tools", "tool_choice", "parallel_tool_calls", "modalities"}
 def fields_of(call: Call, quirks: Quirks = OPENAI) -> dict[str, Any]:
     """Return the fields of a request body. The client's extras never replace a field that Millrace sets."""
     prompt = call.prompt
+    tools = SentTools(prompt.tools, prompt.tool_choice)
     fields: dict[str, Any] = {
         "model": call.model.id,
-        "messages": _messages(prompt.sent, quirks),
+        "messages": _messages(prompt.sent, quirks, tools),
         quirks.max_tokens_field: call.sent_cap,
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -40,7 +45,7 @@ def fields_of(call: Call, quirks: Quirks = OPENAI) -> dict[str, Any]:
         "response_format": _response_format(prompt.format),
         "verbosity": prompt.verbosity,
         "reasoning_effort": prompt.reasoning_effort,
-        **_tools(prompt, quirks),
+        **_tools(prompt, quirks, tools),
     }
     fields = {name: value for name, value in fields.items() if value is not None}
     extras = {name: value for name, value in prompt.extras.items() if name not in _RESERVED | fields.keys()}
@@ -57,8 +62,11 @@ def left_out(call: Call, quirks: Quirks, fields: dict[str, Any]) -> list[str]:
         for own_fields in (message.own_fields, *(made.own_fields for made in message.calls)):
             names += own_fields.keys() - _sent_own_fields(own_fields, quirks).keys()
     names += [f"{one.role}.name" for one in prompt.messages if one.name and _drops(quirks, one.role, "name")]
-    unread = [message.unread for message in prompt.messages] + [tool.unread for tool in prompt.tools]
-    names += [str(path[-1]) for path, _ in chain.from_iterable(unread) if quirks.drops_within(path[-1])]
+    given = [(one.unread_api, one.unread) for one in prompt.messages]
+    given += [(tool.unread_api, tool.unread) for tool in prompt.tools]
+    unread = chain.from_iterable(unread for api, unread in given if api is Api.CHAT)
+    names += [str(path[-1]) for path, _ in unread if quirks.drops_within(path[-1]) or path[-1] in _OF_RESPONSES]
+    names += foreign.left_out(prompt, Api.CHAT)
     is_unpriced = prompt.service_tier != call.service_tier
     why = {"service_tier": f" {prompt.service_tier}: it has no price here" if is_unpriced else ""}
     return [f"without {name}{why.get(name, '')}" for name in dict.fromkeys(names)]
@@ -70,11 +78,11 @@ def request(call: Call, quirks: Quirks = OPENAI) -> tuple[dict[str, Any], bytes,
     return fields, msgspec.json.encode(fields), left_out(call, quirks, fields)
 
 
-def _with_unread(fields: dict[str, Any], extras: Unread, quirks: Quirks) -> dict[str, Any]:
-    """Return a message or a tool with the client's extras at their places."""
-    for path, value in extras:
+def _with_unread(fields: dict[str, Any], of: Message | Tool, quirks: Quirks) -> dict[str, Any]:
+    """Return a message or a tool with the client's extras at their places, if they are of this API."""
+    for path, value in of.unread if of.unread_api is Api.CHAT else ():
         *parents, name = path
-        if quirks.drops_within(name):
+        if quirks.drops_within(name) or name in _OF_RESPONSES:
             continue
         at: Any = fields
         for step in parents:
@@ -83,9 +91,19 @@ def _with_unread(fields: dict[str, Any], extras: Unread, quirks: Quirks) -> dict
     return fields
 
 
-def _messages(messages: Sequence[Message], quirks: Quirks) -> list[dict[str, Any]]:
+def _messages(messages: Sequence[Message], quirks: Quirks, tools: SentTools) -> list[dict[str, Any]]:
+    messages = [_plain(message, tools) for message in messages]
     names = {call.id: call.name for message in messages for call in message.calls}
-    return [_message(message, names, quirks) for message in messages]
+    return [_message(message.in_words(), names, quirks) for message in messages if not message.is_sealed]
+
+
+def _plain(message: Message, tools: SentTools) -> Message:
+    """Return a message with its calls as they are sent, and its text in one piece: sealed blocks may have parted it."""
+    if any(call.namespace or call.is_custom for call in message.calls):
+        message = replace(message, calls=tuple(map(tools.sent, message.calls)))
+    if message.sealed and len(message.texts) == len(message.parts) > 1:
+        message = replace(message, parts=(message.text,))
+    return message
 
 
 def _message(message: Message, names: Mapping[str, str], quirks: Quirks) -> dict[str, Any]:
@@ -105,7 +123,7 @@ def _message(message: Message, names: Mapping[str, str], quirks: Quirks) -> dict
     if thought := _thought(message, quirks, had_calls=bool(names)):
         fields |= dict.fromkeys(quirks.reasoning_fields, thought)
     fields = {name: value for name, value in fields.items() if not _drops(quirks, message.role, name)}
-    return _with_unread(_sent_own_fields(message.own_fields, quirks) | fields, message.unread, quirks)
+    return _with_unread(_sent_own_fields(message.own_fields, quirks) | fields, message, quirks)
 
 
 def _thought(message: Message, quirks: Quirks, *, had_calls: bool) -> str:
@@ -123,7 +141,8 @@ def _content(message: Message, quirks: Quirks) -> str | list[dict[str, Any]] | N
     first = message.parts[0]
     if len(message.parts) > 1 or not isinstance(first, str):
         return [_part(part) for part in message.parts]
-    has_extras = any(path[0] == "content" and not quirks.drops_within(path[-1]) for path, _ in message.unread)
+    extras = message.unread if message.unread_api is Api.CHAT else ()
+    has_extras = any(path[0] == "content" and not quirks.drops_within(path[-1]) for path, _ in extras)
     return [_part(first)] if has_extras else first
 
 
@@ -170,22 +189,26 @@ def _call_id(given: str, quirks: Quirks) -> str:
     return given
 
 
-def _tools(prompt: Prompt, quirks: Quirks) -> dict[str, Any]:
+def _tools(prompt: Prompt, quirks: Quirks, tools: SentTools) -> dict[str, Any]:
     """Return the fields about tools; none without tools, since providers refuse a `tool_choice` without them."""
-    if not prompt.tools:
+    sent = tools.functions
+    if not sent:
         return {}
     return {
-        "tools": [
-            _with_unread({"type": "function", "function": _function(tool)}, tool.unread, quirks)
-            for tool in prompt.tools
-        ],
-        "tool_choice": prompt.tool_choice and _tool_choice(prompt.tool_choice),
+        "tools": [_with_unread({"type": "function", "function": _function(tool)}, tool, quirks) for tool in sent],
+        "tool_choice": prompt.tool_choice and _tool_choice(prompt.tool_choice, tools),
         "parallel_tool_calls": prompt.parallel_tool_calls,
     }
 
 
-def _tool_choice(choice: ToolChoice) -> str | dict[str, Any]:
-    return {"type": "function", "function": {"name": choice.name}} if choice.mode == "function" else choice.mode
+def _tool_choice(choice: ToolChoice, tools: SentTools) -> str | dict[str, Any] | None:
+    if choice.mode == "hosted":
+        return None
+    if choice.mode != "function":
+        return choice.mode
+    name = tools.name_of((choice.namespace, choice.name))
+    is_sent = any(tool.name == name for tool in tools.functions)
+    return {"type": "function", "function": {"name": name}} if is_sent else None
 
 
 def _function(tool: Tool) -> dict[str, Any]:

@@ -1,0 +1,52 @@
+"""`millrace sessions`: what the latest sessions have cost, from the ledger."""
+
+import asyncio
+import sqlite3
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from millrace.assembly import kept_ledger
+from millrace.cli import configuration
+from millrace.cli.keys import data_dir_option
+from millrace.settings import IN_MEMORY, Fault
+from millrace.types import SessionBill
+
+DAY_S = 24 * 3600
+
+
+@click.command()
+@click.option("--days", type=click.IntRange(1), default=7, show_default=True, help="Only requests of so many days.")
+@click.option("--last", type=click.IntRange(1), default=20, show_default=True, help="So many sessions.")
+@configuration.config_option
+@data_dir_option
+def sessions(days: int, last: int, config: Path, data_dir: str | None) -> None:
+    """Show what the latest sessions have cost. A request that names no session, and continues none, is one alone."""
+    folder = configuration.load(config).server.data_dir if data_dir is None else data_dir
+    table = Table("session", "tenant", "last request", "requests", "input", "cached", "output", "cost", "saved")
+    for bill in _bills(folder, days, last):
+        counts = (bill.requests, bill.input_tokens, bill.cached_input_tokens, bill.output_tokens)
+        at = datetime.fromtimestamp(bill.last_at, UTC).strftime("%Y-%m-%d %H:%M")
+        cells = (bill.session, bill.tenant, at, *map(str, counts), f"${bill.cost:.6f}", f"${bill.saved:.6f}")
+        table.add_row(*map(Text, cells))
+    Console(soft_wrap=True).print(table)
+
+
+def _bills(folder: str, days: int, last: int) -> list[SessionBill]:
+    async def read() -> list[SessionBill]:
+        async with kept_ledger(folder) as ledger:
+            return await ledger.sessions(time.time() - days * DAY_S, last)
+
+    if folder == IN_MEMORY:
+        fault = Fault("server.data_dir", f"{IN_MEMORY!r} keeps nothing, so there is no ledger; name a folder")
+        configuration.exit_with_faults([fault], "no ledger")
+    try:
+        return asyncio.run(read())
+    except (OSError, ValueError, sqlite3.Error) as error:
+        fault = Fault("server.data_dir", f"{folder!r} cannot be used: {error}; name a writable folder")
+        configuration.exit_with_faults([fault], "cannot read")

@@ -1,0 +1,1 @@
+"""Tests of the upstream that speaks the Responses API."""
