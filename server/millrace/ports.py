@@ -178,6 +178,7 @@ class Embedder(Protocol):
 
     name: str  # vectors of two embedders cannot be compared
     dimensions: int
+    quick: bool  # it takes some tenths of a millisecond once it is loaded, so it may run on the loop
     strict: bool  # its hits are safe only under the strict guards
     threshold: float  # lowest cosine of a candidate
 
@@ -277,6 +278,10 @@ class Admission(Protocol):
 
 class Limiter(Protocol):
     """Rate limits and budgets of keys."""
+
+    def limits(self, principal: Principal) -> bool:
+        """Whether anything is limited, so that what a request is likely to cost is of interest."""
+        ...
 
     def admit(self, principal: Principal, likely_cost: Decimal, likely_tokens: int) -> Admission:
         """Reserve dollars and tokens for one request. The caller must settle the admission on every path.

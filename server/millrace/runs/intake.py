@@ -129,7 +129,7 @@ class Intake:
         request = prepared
         if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
             raise backlogged()
-        likely = choice.likely(request, self._catalog)
+        likely = choice.likely(request, self._catalog) if self._limiter.limits(principal) else choice.NOTHING
         admission = self._limiter.admit(principal, likely.cost, likely.tokens)
         return self._runs.start(request, admission, repeat, held=held)
 
