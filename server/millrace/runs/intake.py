@@ -27,7 +27,7 @@ from millrace.runs.kept import Repeat
 from millrace.runs.run import Run, bytes_while_running
 from millrace.runs.runs import Runs, deadline_exceeded
 from millrace.types import Delivery, Request
-from millrace.wire import items, turns
+from millrace.wire import turns
 from millrace.wire.requests import Create
 from millrace.wire.tools import settled
 
@@ -155,7 +155,7 @@ class Intake:
             prompt = replace(request.prompt, messages=messages)
             request = replace(request, prompt=prompt, session=session or request.session)
         if refers or request.previous_response_id is not None:  # now all messages are there
-            request = replace(request, prompt=settled(request.prompt, items.TOOL_CHOICE))
+            request = replace(request, prompt=settled(request.prompt))
         pins.check_able(request, self._catalog)
         if unchecked := await form.unchecked(request, self._schemas):
             request = replace(request, unchecked=unchecked)
