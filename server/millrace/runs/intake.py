@@ -150,8 +150,7 @@ class Intake:
             messages = await self._conversations.resolved(request, last)
             request = replace(request, prompt=replace(request.prompt, messages=messages))
         if request.previous_response_id is not None:
-            messages = await self._conversations.continued(request, last)
-            session = await self._conversations.session(request, last)
+            messages, session = await self._conversations.continued(request, last)
             prompt = replace(request.prompt, messages=messages)
             request = replace(request, prompt=prompt, session=session or request.session)
         if refers or request.previous_response_id is not None:  # now all messages are there
