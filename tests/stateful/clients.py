@@ -227,9 +227,9 @@ class HttpClient:
         self._others = others
         self._streamed = False
         self.document: Event = {}  # the answer, where it is not streamed
-        self.text = self.refusal = ""  # of a chat completion
+        self.text = self.refusal = ""  # of a chat completion; of a message both are its text
         self.finish: str | None = None
-        self._is_done = False
+        self._has_begun = self._is_done = False
 
     @property
     def is_here(self) -> bool:
@@ -276,6 +276,9 @@ class HttpClient:
     def _take(self, text: str) -> None:
         assert not self._others(text), f"another tenant's: {text}"
         event: Event = json.loads(text)
+        if "sequence_number" not in event:
+            self._take_of_message(event)
+            return
         if not self.response_id:
             assert event["response"]["metadata"]["mark"] == self._mark, f"another request's: {event}"
             self.response_id = event["response"]["id"]
@@ -286,9 +289,28 @@ class HttpClient:
     def _take_whole(self, text: str) -> None:
         assert not self._others(text), f"another tenant's: {text}"
         self.document = json.loads(text)
+        if self.document.get("type") == "message":
+            self.text = "".join(block.get("text", "") for block in self.document["content"])
+            self.finish = self.document["stop_reason"]
         for choice in self.document.get("choices", ()):
             self._add_content(choice["message"])
             self.finish = choice["finish_reason"]
+
+    def _take_of_message(self, event: Event) -> None:
+        """Take an event of the Messages API: one message, from its start to its stop, or to an error."""
+        assert not self._is_done, f"after the end: {event}"
+        match event["type"]:
+            case "message_start":
+                assert not self._has_begun, f"it has begun already: {event}"
+                self._has_begun = True
+            case "content_block_delta":
+                self.text += event["delta"].get("text", "")
+            case "message_delta":
+                self.finish = event["delta"]["stop_reason"]
+            case "message_stop" | "error" as kind:
+                assert (self.finish is None) == (kind == "error"), f"no end before the end: {event}"
+                self._is_done = True
+        assert self._has_begun or event["type"] in ("ping", "error"), f"it has not begun: {event}"
 
     def _take_chunk(self, text: str) -> None:
         assert not self._others(text), f"another tenant's: {text}"

@@ -118,6 +118,15 @@ class Machine(RuleBasedStateMachine):
         options = {"stream_options": {"include_usage": usage}} if stream else {}
         self.simulation.call(self._http_client(principal), HTTP["complete"], body_of(body | options))
 
+    @rule(who=WHICH, asks=ASKS | SHARED, stream=st.booleans(), has_tools=st.booleans())
+    def ask_for_a_message(self, who: int, asks: dict[str, Any], stream: bool, has_tools: bool) -> None:
+        """Ask in the dialect of the Messages API."""
+        principal = PRINCIPALS[who % len(PRINCIPALS)]
+        frame = self._frame(principal.tenant, asks, {}, None)
+        body = frame | {"messages": [{"role": "user", "content": frame.pop("input")}], "stream": stream}
+        tools = {"tools": [{"name": TOOL["name"], "input_schema": TOOL["parameters"]}]} if has_tools else {}
+        self.simulation.call(self._http_client(principal), HTTP["say"], body_of(body | tools | {"max_tokens": 500}))
+
     @something_received
     @rule(
         who=WHICH,

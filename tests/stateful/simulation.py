@@ -32,6 +32,7 @@ from millrace.runs.sweeper import Sweeper
 from millrace.stores.limits import MemoryLimiter
 from millrace.types import Model, Tier, Usage
 from millrace.web import drain, endpoints
+from millrace.web.messages import create_message
 from millrace.web.process import Process
 from millrace.web.refusals import refusal
 from millrace.web.session import Closed, Session
@@ -430,9 +431,12 @@ class Simulation:
         assert answer_of(response) in self._answers(*finishes), f"no model sent this: {response}"
 
     def _check_completion(self, http_client: HttpClient) -> None:
-        """Fail unless a chat completion with a finish reason is the whole answer of a model."""
+        """Fail unless a chat completion or a message with a finish reason is the whole answer of a model."""
         finish = http_client.finish
-        if finish is not None:
+        if finish in OF_A_MESSAGE:
+            texts = [sorted(text + refusal) for text, _, refusal, _ in self._answers(*OF_A_MESSAGE[finish])]
+            assert sorted(http_client.text) in texts, f"no model sent this: {http_client.text!r}"
+        elif finish is not None:
             wanted = {"stop": ("stop", "tool_calls"), "tool_calls": ("stop", "tool_calls")}.get(finish, (finish,))
             said = [(text, refusal) for text, _, refusal, _ in self._answers(*wanted)]
             assert (http_client.text, http_client.refusal) in said, f"no model sent this: {http_client.text!r}"
@@ -462,9 +466,16 @@ def body_of(frame: dict[str, Any]) -> bytes:
     return json.dumps({name: value for name, value in frame.items() if name not in ("type", "stream_id")}).encode()
 
 
+OF_A_MESSAGE = {  # finish reasons of models, by the stop reason that clients are told
+    "end_turn": ("stop", "tool_calls"),
+    "tool_use": ("stop", "tool_calls"),
+    "max_tokens": ("length",),
+    "refusal": ("stop", "tool_calls", "content_filter"),
+}
 HTTP = {
     "create": endpoints.create_response,
     "complete": endpoints.create_completion,
+    "say": create_message,
     "delete": endpoints.delete,
     "retrieve": endpoints.retrieve,
     "cancel": endpoints.cancel,

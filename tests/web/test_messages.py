@@ -103,6 +103,13 @@ REFUSED: list[tuple[str, Event, int, str, str]] = [
         "tools[0].input_schema",
     ),
     (
+        "a tool that no model runs",
+        body_of(MESSAGES, "x", tools=[{"type": "x_1", "name": "x"}], tool_choice={"type": "tool", "name": "x"}),
+        400,
+        "invalid_request_error",
+        "tool_choice",
+    ),
+    (
         "another bad schema",
         body_of(MESSAGES, "x", output_config={"format": {"type": "json_schema", "schema": {"type": 3}}}),
         400,
@@ -321,7 +328,7 @@ async def test_models_in_the_shape_of_the_api_that_is_asked(millrace: Running, h
 
 async def test_agents_look_whether_anybody_is_there(http: aiohttp.ClientSession) -> None:
     async with http.head("/") as answer:
-        assert answer.status == 200
+        assert answer.status == 200, await answer.text()
 
 
 async def test_a_repeat_is_billed_once(millrace: Running, http: aiohttp.ClientSession) -> None:
@@ -334,3 +341,30 @@ async def test_a_repeat_is_billed_once(millrace: Running, http: aiohttp.ClientSe
             await answer.read()
     assert ids[0] == ids[1]
     assert millrace.calls == 1
+
+
+async def test_what_a_message_was_made_from_is_listed_and_continued_as_a_response(http: aiohttp.ClientSession) -> None:
+    """Under the id of the request. What only the Messages API has is there as text, if it has one."""
+    document = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Wet."}}
+    search = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}}
+    use = {"type": "tool_use", "id": "t1", "name": "get_weather", "input": {}}
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "ErUB=="}
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": "no", "is_error": True}
+    hosted = {"type": "web_search_20250305", "name": "web_search"}
+    body = body_of(MESSAGES, ASKED, tools=[TOOL, hosted])
+    body["messages"] = [
+        {"role": "user", "content": [document, {"type": "text", "text": "?", "cache_control": {"type": "ephemeral"}}]},
+        {"role": "assistant", "content": [thought, search, use | {"cache_control": {"type": "ephemeral"}}]},
+        {"role": "user", "content": [result]},
+    ]
+    async with http.post(MESSAGES, json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        request_id = answer.headers["request-id"]
+    async with http.get(f"{RESPONSES}/{request_id}") as answer:
+        assert (await answer.json())["status"] == "completed"
+    async with http.get(f"{RESPONSES}/{request_id}/input_items?order=asc") as answer:
+        items = (await answer.json())["data"]
+    assert [part["text"] for part in items[0]["content"]] == ["Wet.", "?"]
+    assert items[-1]["output"] == "The tool failed: no"
+    async with http.post(RESPONSES, json={"input": "And?", "previous_response_id": request_id}) as answer:
+        assert (answer.status, (await answer.json())["status"]) == (200, "completed")

@@ -231,13 +231,14 @@ def openapi(version: str) -> Schema:
     return {
         "openapi": "3.1.0",
         "info": {**_ABOUT, "version": version},
-        "security": [{"key": []}, {}],
+        "security": [{"key": []}, {"named": []}, {}],
         "paths": paths,
         "components": {
             "schemas": schemas,
             "responses": {"Refused": refused},
             "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "Not needed while no key exists."}
+                "key": {"type": "http", "scheme": "bearer", "description": "Not needed while no key exists."},
+                "named": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same key."},
             },
         },
     }

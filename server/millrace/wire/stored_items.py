@@ -163,8 +163,9 @@ def listed(item_id: str, piece: Message) -> ListedItem:
 
 
 def _output(item_id: str, call_id: str, piece: Message) -> ListedOutput | ListedCustomOutput:
-    is_text = len(piece.parts) == 1 and isinstance(piece.parts[0], str)
-    output = piece.text if is_text else [_part(part) for part in piece.parts]
+    said = piece.in_words()
+    is_text = len(said.parts) == 1 and isinstance(said.parts[0], str)
+    output = said.text if is_text else [_part(part) for part in said.parts]
     make = ListedCustomOutput if item_id.startswith("ctco_") else ListedOutput
     return make(item_id, call_id, output, _DONE)
 
@@ -175,7 +176,7 @@ def _listed_words(item_id: str, piece: Message) -> ListedMessage | Reasoning:
         word = carried.write(piece.own_fields, {}, piece.sealed)
         return Reasoning(item_id, _DONE, words, encrypted_content=word)
     if piece.role != "assistant":
-        return ListedMessage(item_id, piece.role, [_part(part) for part in piece.parts], _DONE)
+        return ListedMessage(item_id, piece.role, [_part(part) for part in piece.in_words().parts], _DONE)
     said: list[ListedPart] = [OutputText(text) for text in piece.texts]
     refused: list[ListedPart] = [OutputRefusal(piece.refusal)] if piece.refusal else []
     return ListedMessage(item_id, piece.role, said + refused, _DONE)
@@ -193,10 +194,11 @@ def _pieces(message: Message) -> list[Message]:
         beside = [Message(role="assistant", sealed=(one,)) for one in message.sealed]
     of_text = tuple((path, value) for path, value in message.unread if path[0] == "content")
     of_calls = by_index(message.unread, "tool_calls")
-    said = Message(role="assistant", parts=message.parts, refusal=message.refusal).with_unread(of_text)
+    said = Message(role="assistant", parts=message.parts, refusal=message.refusal)
+    said = said.with_unread(of_text, message.unread_api)
     calls = [
         Message(role="assistant", calls=(call,)).with_unread(
-            tuple((("tool_calls", 0, *path), value) for path, value in of_calls.get(at, ()))
+            tuple((("tool_calls", 0, *path), value) for path, value in of_calls.get(at, ())), message.unread_api
         )
         for at, call in enumerate(message.calls)
     ]
