@@ -178,6 +178,7 @@ class Embedder(Protocol):
 
     name: str  # vectors of two embedders cannot be compared
     dimensions: int
+    quick: bool  # it takes some tenths of a millisecond once it is loaded, so it may run on the loop
     strict: bool  # its hits are safe only under the strict guards
     threshold: float  # lowest cosine of a candidate
 

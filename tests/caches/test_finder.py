@@ -98,7 +98,7 @@ class Counting:
 
     def __init__(self, embedder: Embedder) -> None:
         self.name, self.dimensions = embedder.name, embedder.dimensions
-        self.strict, self.threshold = True, embedder.threshold
+        self.quick, self.strict, self.threshold = True, True, embedder.threshold
         self.embedded: list[str] = []
         self._embedder = embedder
 

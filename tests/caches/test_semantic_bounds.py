@@ -24,7 +24,7 @@ NAMES = [first + second for first in "bdfgklmnprst" for second in ("arn", "elm",
 class Words:
     """Embeds a question by its words, each of which has a direction of its own."""
 
-    name, dimensions, strict, threshold = "words", 256, True, 0.9
+    name, dimensions, quick, strict, threshold = "words", 256, True, True, 0.9
 
     def embed(self, text: str) -> Vector:
         vector = np.zeros(self.dimensions, np.float32)

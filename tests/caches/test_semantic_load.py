@@ -32,6 +32,8 @@ KEPT = "How do I paint a fence?"
 class Gated(Hashing):
     """Says what it is asked to embed, and waits at the gate."""
 
+    quick = False
+
     def __init__(self) -> None:
         super().__init__()
         self.gate = threading.Event()

@@ -1,15 +1,22 @@
-"""The exact cache: all answers in SQLite, recent ones in memory too. Both expire by age and evict by size, LRU."""
+"""The exact cache: all answers in SQLite, recent ones in memory too. Both expire by age and evict by size, LRU.
 
+A filter in memory holds the keys of all that is on disk, so that a new question does not look there in vain.
+"""
+
+import asyncio
 import sqlite3
 from collections import OrderedDict
 
 import msgspec
 
+from millrace import log
+from millrace.caches.key_filter import KeyFilter
 from millrace.ports import Clock, Database
 from millrace.pruning import Pruner
 from millrace.types import Answer, StoredAnswer
 
 LOOKUP_S = 0.1  # for SQLite to answer; a model says its first word after about twice that time
+LEARN_S = 60.0  # to read the keys of all that is on disk, once
 OVERHEAD = 500  # bytes per entry in memory beside its JSON, about
 SHARE = 4  # an answer of more than this part of the bytes allowed is not kept: it would push out too many others
 
@@ -29,6 +36,7 @@ _INDEXES = (
 )
 _PUT = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
 _GET = "SELECT answer FROM answers WHERE key = ? AND stored_at > ?"
+_KEYS = "SELECT key FROM answers INDEXED BY answers_used"  # which has no answers to read over
 _TOUCH = "UPDATE answers SET used_at = ? WHERE key = ?"
 _DELETE = "DELETE FROM answers WHERE key = ?"
 
@@ -44,6 +52,9 @@ class SqliteExactCache:
         self._wall = wall
         self._hot: OrderedDict[bytes, tuple[StoredAnswer, int]] = OrderedDict()
         self._hot_bytes = 0
+        self._stored = KeyFilter()  # by this process
+        self._on_disk: KeyFilter | None = None  # all of them, once they are known
+        self._learning: asyncio.Task[None] | None = None
         self._pruner = Pruner(
             database.write, "answers", key="key", order="used_at", ttl_s=ttl_s, max_bytes=disk_bytes, wall=wall
         )
@@ -72,7 +83,14 @@ class SqliteExactCache:
         self._shrink(self._hot_bytes - size)
 
     async def find(self, key: bytes) -> StoredAnswer | None:
-        """Look in SQLite and keep a hit in memory. A database error is a miss, and so is a late answer."""
+        """Look in SQLite and keep a hit in memory. A database error is a miss, and so is a late answer.
+
+        What another process stores on the same disk meanwhile, as an older one does while it drains, may be missed.
+        """
+        if self._on_disk is not None and key not in self._on_disk:
+            return None
+        if self._learning is None:
+            self._learning = asyncio.get_running_loop().create_task(self._learn())
         after = self._wall() - self._ttl_s
         try:
             row = await self._database.read(
@@ -99,6 +117,7 @@ class SqliteExactCache:
         self._keep(key, stored, len(row))
         if len(row) > self._disk_bytes // SHARE:
             return
+        (self._on_disk or self._stored).add(key)
         values = (key, tenant, now, now, len(row), row)
         if self._database.write(lambda connection: connection.execute(_PUT, values), len(row), droppable=True):
             self._pruner.count(len(row))
@@ -106,6 +125,16 @@ class SqliteExactCache:
     def prune(self) -> None:
         """Queue the deletion of what has expired, or is more than the disk may hold. Call it at a start."""
         self._pruner.prune()
+
+    async def _learn(self) -> None:
+        """Learn which keys are on disk."""
+        try:
+            on_disk: KeyFilter = await asyncio.to_thread(self._database.scan, _keys, within_s=LEARN_S)
+        except (sqlite3.Error, TimeoutError) as error:  # each lookup goes to the disk then
+            log.get().warning("keys of the exact cache not read", exc_info=error)
+            return
+        on_disk.merge(self._stored)
+        self._on_disk = on_disk
 
     def _touch(self, key: bytes) -> None:
         now = self._wall()
@@ -126,6 +155,13 @@ class SqliteExactCache:
     def _drop(self, key: bytes) -> None:
         _, size = self._hot.pop(key, (None, 0))
         self._hot_bytes -= size
+
+
+def _keys(connection: sqlite3.Connection) -> KeyFilter:
+    found = KeyFilter()
+    for (key,) in connection.execute(_KEYS):
+        found.add(key)
+    return found
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

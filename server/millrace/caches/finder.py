@@ -6,11 +6,12 @@ MiniLM's vectors of the tokens before its layers, of which the leading direction
 6,097; `tests/measure_semantic.py --recall` measures it.
 
 The second aligns a question with each of these, token by token, because a vector cannot tell the many questions that
-differ from it in one word only from one that says the same in other words.
+differ from it in one word only from one that says the same in other words. A question of which two tokens have no
+likeness in the other says something else.
 """
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ _SPECIAL = 1000  # tokens before this one stand for no text
 _WORDS = 1995  # tokens before this one are no words or parts of words
 _COMMON = 20  # words that weigh about the same, as the most frequent do
 _SHARPNESS = 3  # exponent of the weight of a token in an alignment
+_LIKENESS = np.float32(0.3)  # cosine of a token with its likeness, at least
+_HEAVY = np.float32(0.05)  # part of the weight of the rarest token; what weighs less is grammar
+_MOST_UNLIKE = 1  # tokens of one side without a likeness; 99.5 % of the pairs that the guards let through have no more
 _SAMPLE = 6  # every sixth token tells the directions as well as all do
 _UNKNOWN = 100  # the token of what has none
 _CHUNK = 2048  # tokens whose vectors are in memory at once
@@ -39,6 +43,7 @@ class Finder:
 
     name = "finder-1"  # vectors of another version cannot be compared
     dimensions = HASHED + DIRECTIONS
+    quick = True
     strict = False
     threshold = 0.5  # 99 % of the partners at .70 or more of MiniLM are above it
     least = 0.65  # alignment of a candidate; of the pairs that the guards let through, 99.5 % are above it
@@ -73,7 +78,8 @@ class Finder:
     def align(self, asked: bytes, others: Sequence[bytes]) -> list[float]:
         """Return, for each of the others, how similar its tokens are to those of the question, at most 1.
 
-        That is the mean over all tokens of both sides of the cosine with the most similar one of the other side.
+        That is the mean over all tokens of both sides of the cosine with the most similar one of the other side. It is
+        0 if too many tokens of one side have no likeness on the other.
         """
         _, units, _, weights = self._loaded
         sides = [np.frombuffer(tokens, np.uint16) for tokens in others]
@@ -81,17 +87,27 @@ class Finder:
         mine, theirs = np.frombuffer(asked, np.uint16), np.concatenate(sides)
         cosines = units[mine].astype(np.float32) @ units[theirs].astype(np.float32).T
         my_weights, their_weights = weights[mine], weights[theirs]
-        forth = my_weights @ np.maximum.reduceat(cosines, begins, axis=1) / my_weights.sum()
-        back = np.add.reduceat(cosines.max(axis=0) * their_weights, begins) / np.add.reduceat(their_weights, begins)
-        means: list[float] = ((forth + back) / 2).tolist()
+        mine_at_best, theirs_at_best = np.maximum.reduceat(cosines, begins, axis=1), cosines.max(axis=0)
+        forth = my_weights @ mine_at_best / my_weights.sum()
+        back = np.add.reduceat(theirs_at_best * their_weights, begins) / np.add.reduceat(their_weights, begins)
+        least = _HEAVY * np.maximum(my_weights.max(), np.maximum.reduceat(their_weights, begins))
+        of_mine = ((mine_at_best < _LIKENESS) & (my_weights[:, None] >= least)).sum(axis=0)
+        is_unlike = (theirs_at_best < _LIKENESS) & (their_weights >= np.repeat(least, [*map(len, sides)]))
+        unlike = np.maximum(of_mine, np.add.reduceat(is_unlike.astype(np.int32), begins))
+        means: list[float] = np.where(unlike > _MOST_UNLIKE, 0, (forth + back) / 2).tolist()
         return means
 
     def _ids(self, text: str) -> list[int]:
-        return self._loaded[0].encode(text, add_special_tokens=False).ids or [_UNKNOWN]
+        return _ids(self._folder, text)
 
     @property
     def _loaded(self) -> tuple[Any, NDArray[np.float16], Array, Array]:
         return _load(self._folder)
+
+
+@lru_cache(64)  # of one question they are needed twice
+def _ids(folder: Path, text: str) -> list[int]:
+    return _load(folder)[0].encode(text, add_special_tokens=False).ids or [_UNKNOWN]
 
 
 @cache

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from millrace import log
 
 NEAREST = 32  # rows that a search returns, at most
-STEP = 32  # rows added to an index per step: about 15 ms
+STEP = 8  # rows added to an index per step: about 4 ms, which a lookup may have to wait
 
 _DELETED_SHARE = 0.25  # of all rows; above it the partition is compacted
 _FIRST_ROWS = 16
@@ -65,6 +65,11 @@ class Partition:
         vector: int = self._matrix.shape[1] * self._matrix.itemsize
         indexed = 0 if self._index is None else self._indexed * (vector + _LINK_BYTES)
         return self._rows * vector + indexed + self._entries_bytes
+
+    @property
+    def unindexed(self) -> int:
+        """Rows that each search looks at one by one."""
+        return self._rows if self._index is None else self._rows - self._indexed
 
     @property
     def needs_catch_up(self) -> bool:

@@ -5,8 +5,10 @@ candidates, which are aligned with the question. The guards read the best of the
 comparer, which runs a network, confirm that the questions are similar; without one, the cosine of the vectors does.
 
 SQLite holds all entries. The first lookup or store of a scope loads it into memory; the least recently used is dropped.
-One worker thread embeds, searches and changes the indexes, so that these never run concurrently and never block the
-loop. The cache must not delay an answer: a lookup has a deadline, few may wait, and stores wait behind lookups.
+One worker thread loads scopes, reads candidates and changes the indexes, so that these never run concurrently and never
+block the loop. A short question is embedded and searched for on the loop itself if that thread is idle: it takes half a
+millisecond, and handing it over and back as much again. The cache must not delay an answer: a lookup has a deadline,
+few may wait, and stores wait behind lookups.
 """
 
 import asyncio
@@ -65,7 +67,10 @@ _RECENT = 64 * 1024
 _RECENT_BYTES = 175  # in memory, of the reading and the vector of a question, per character
 _SELECT_S = 5.0  # for SQLite to read a scope; after that the scope stays unloaded
 _READ = 4  # candidates that the guards read, at most: a partner is among them in 97 % of lookups
-_STARTING_S = 3.0  # that a lookup may take while the comparer starts, once; it is ready after half a second
+_STARTING_S = 3.0  # that a lookup may take while embedder or comparer start, once; it takes them half a second
+_SHORT = 300  # characters of a question that may be looked up on the loop
+_FEW_ROWS = 8192  # that may be searched one by one there
+_QUEUED_BYTES = 600  # in memory, of an answer that waits to be stored, beside its text
 _ASIDE = 8  # the part of the memory that the recent questions may use, and that the answers still to be stored may
 _CLOSING_S = 2.0  # at shutdown, for stores still queued
 
@@ -92,7 +97,7 @@ class SqliteSemanticCache:
         disk_bytes: int = 512 * 2**20,
         deadline_s: float = 0.05,  # of a lookup; a small model sends its first token after about 0.2 s
         max_waiting: int = 32,  # lookups at once: as many as finish within the deadline
-        max_stores: int = 48,  # answers queued to be stored
+        max_stores: int = 10_000,  # answers queued to be stored, if their bytes allow it: some seconds' work
     ) -> None:
         self._database = database
         self._embedder = embedder
@@ -112,13 +117,15 @@ class SqliteSemanticCache:
         self._lock = threading.Lock()
         self._is_giving_way = False
         self._deadline_s = deadline_s
+        self._cold_deadline_s = max(deadline_s, _STARTING_S) if embedder.quick else deadline_s
         self._max_waiting = max_waiting
         self._waiting = 0
         self._may_store = threading.Semaphore(max_stores)
         self.skipped = 0  # answers not kept: too many were queued, or the shutdown had no time left
         self._closed = False
         self._worker = Worker("millrace-semantic")
-        # From here on only the worker thread reads and writes; it needs no lock.
+        # From here on only the worker thread reads and writes, or whoever has taken its place (`at_work`).
+        self._is_warm = False  # a question has been embedded: what that needs is loaded
         self._pruner = Pruner(
             database.write,
             "semantic_answers",
@@ -155,12 +162,16 @@ class SqliteSemanticCache:
         """Return the nearest answer on which every guard agrees, or why there is none, within the deadline."""
         if self._closed or self._waiting >= self._max_waiting:
             return SemanticMiss(reason="too many lookups at once", similarity=None)
+        found = self._found_at_once(scope, question)
+        if isinstance(found, SemanticMiss):
+            return found
         self._waiting += 1
-        lookup = self._worker.submit_lookup(lambda: _or_miss(lambda: self._find(scope, question)))
+        work = partial(self._find, scope, question) if found is None else partial(self._agreed, question, found)
+        lookup = self._worker.submit_lookup(lambda: _or_miss(work))
         try:
-            async with asyncio.timeout(self._deadline_s) as deadline:
-                found = await asyncio.wrap_future(lookup)
-                return await self._confirmed(question, found, deadline) if isinstance(found, list) else found
+            async with asyncio.timeout(self._deadline_s if self._is_warm else self._cold_deadline_s) as deadline:
+                read = await asyncio.wrap_future(lookup)
+                return await self._confirmed(question, read, deadline) if isinstance(read, list) else read
         except TimeoutError:  # the timeout has cancelled the lookup if the worker had not started it
             return _late(lookup)
         except (StoppedError, ComparingError):  # the comparer has said why
@@ -173,6 +184,7 @@ class SqliteSemanticCache:
         size = len(answer.text) + len(answer.reasoning)
         if self._closed or size > self._largest:
             return
+        size += _QUEUED_BYTES
         if self._queued_bytes + size > self._aside_bytes or not self._may_store.acquire(blocking=False):
             self.skipped += 1
             return
@@ -201,20 +213,42 @@ class SqliteSemanticCache:
         elif error is not None:
             log.get().error("semantic entry not kept", exc_info=error)
 
+    def _found_at_once(self, scope: bytes, text: str) -> SemanticMiss | list[tuple[float, Stored]] | None:
+        """Return a miss, or the candidates to read, without the worker. None if it is at work, or this would take long.
+
+        Nearly every new question ends here.
+        """
+        if len(text) > _SHORT or not self._embedder.quick or not self._worker.at_work.acquire(blocking=False):
+            return None
+        try:
+            partition = self._partitions.get(scope)
+            if partition is None or partition.unindexed > _FEW_ROWS or not self._is_warm:
+                return None
+            self._worker.note_lookup()
+            return _or_miss(lambda: self._candidates(scope, text))
+        finally:
+            self._worker.at_work.release()
+
     def _find(self, scope: bytes, text: str) -> Found | list[Stored]:
         """Return what is found, or those candidates that are still to be compared."""
+        candidates = self._candidates(scope, text)
+        return candidates if isinstance(candidates, SemanticMiss) else self._agreed(text, candidates)
+
+    def _candidates(self, scope: bytes, text: str) -> SemanticMiss | list[tuple[float, Stored]]:
+        """Return the candidates to read, the best first, or why there is none."""
         reason = self._contained(text)
         if reason is not None:
             return SemanticMiss(reason=reason, similarity=None)
         partition = self._partition(scope)
         near = partition.nearest(self._embed(text)) if len(partition) else []
+        self._is_warm = self._is_warm or bool(len(partition))
         after = self._wall() - self._ttl_s
         # Expired entries are gone already, unless the clock was set back.
         fresh = [(cosine, entry) for cosine, entry in near if entry.stored_at > after]
         candidates = self._best(text, [each for each in fresh if each[0] >= self._embedder.threshold])
         if not candidates:
             return SemanticMiss(reason="nothing near", similarity=fresh[0][0] if fresh else None)
-        return self._agreed(text, candidates)
+        return candidates
 
     def _best(self, text: str, candidates: list[tuple[float, Stored]]) -> list[tuple[float, Stored]]:
         """Return the candidates to read, the best first."""
@@ -267,6 +301,7 @@ class SqliteSemanticCache:
         if entry.size > self._largest:
             return
         vector = self._embed(question)
+        self._is_warm = True
         partition = self._partition(scope)
         partition.put(entry, vector)
         row = (entry.id, scope, tenant, now, question, self._blob(vector, entry.tokens), entry.answer)

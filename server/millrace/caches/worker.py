@@ -1,4 +1,7 @@
-"""One thread for work that must not run concurrently, with two queues: work that a caller waits for goes first."""
+"""One thread for work that must not run concurrently, with two queues: work that a caller waits for goes first.
+
+While much of it comes, the other gets a share of the time, because it takes the CPU from all that runs beside it.
+"""
 
 import threading
 import time
@@ -6,6 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
+
+SHARE = 0.1  # of the time, for work in the background while many lookups come
+MANY, WITHIN_S = 4, 0.05  # lookups, in seconds
 
 T = TypeVar("T")
 _Queue = deque[tuple["Future[Any]", Callable[[], Any]]]
@@ -23,6 +29,10 @@ class Worker:
         self._later: _Queue = deque()
         self._changed = threading.Condition()  # guards both queues and `_stop_at`
         self._stop_at: float | None = None  # monotonic; no work starts from then on
+        self._looked_up_at: deque[float] = deque(maxlen=MANY)  # when the latest lookups ended
+        self._later_from = 0.0  # when more work in the background has its turn, if many lookups come
+        self.at_work = threading.Lock()  # held while work is done; whoever takes it may do some elsewhere
+        self._is_lookup, self._began_at = False, time.monotonic()  # what runs now
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -31,8 +41,12 @@ class Worker:
         return self._put(self._first, work)
 
     def submit_background(self, work: Callable[[], T]) -> "Future[T]":
-        """Queue work that runs once nothing given to `first` is waiting."""
+        """Queue work that runs once no lookup is waiting, and in its share of the time."""
         return self._put(self._later, work)
+
+    def note_lookup(self) -> None:
+        """Note one that was done elsewhere."""
+        self._looked_up_at.append(time.monotonic())
 
     def stop(self, seconds: float) -> None:
         """Keep working for at most `seconds`, then fail the rest with `StoppedError`.
@@ -60,23 +74,45 @@ class Worker:
         return future
 
     def _run(self) -> None:
+        result: Any = None
         while (item := self._next()) is not None:
             future, work = item
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                future.set_result(work())
+                with self.at_work:
+                    result = work()
+                future.set_result(result)
             except BaseException as error:  # the thread must survive whatever the work raises
                 future.set_exception(error)
+            result = None
             del item, future, work  # or they would stay alive while the thread waits
 
     def _next(self) -> "tuple[Future[Any], Callable[[], Any]] | None":
+        now = time.monotonic()
+        if self._is_lookup:
+            self._looked_up_at.append(now)
+        else:
+            self._later_from = now + (now - self._began_at) * (1 / SHARE - 1)
         with self._changed:
-            self._changed.wait_for(lambda: self._first or self._later or self._stop_at is not None)
-            queue = self._first or self._later
-            if not queue or (self._stop_at is not None and time.monotonic() >= self._stop_at):
+            while (queue := self._queue(now := time.monotonic())) is None:
+                self._changed.wait(max(0.0, min(self._later_from, self._quiet_from) - now) if self._later else None)
+            if not queue or (self._stop_at is not None and now >= self._stop_at):
                 return None
+            self._is_lookup, self._began_at = queue is self._first, now
             return queue.popleft()
+
+    @property
+    def _quiet_from(self) -> float:
+        """When few lookups will have come lately, if no more do."""
+        return self._looked_up_at[0] + WITHIN_S if len(self._looked_up_at) == MANY else 0.0
+
+    def _queue(self, now: float) -> _Queue | None:
+        """Return the queue that has its turn, an empty one at the end; None if none has."""
+        if self._first or self._stop_at is not None:
+            return self._first or self._later
+        is_turn = now >= min(self._later_from, self._quiet_from)
+        return self._later if self._later and is_turn else None
 
 
 def _fail(future: "Future[Any]") -> None:

@@ -25,6 +25,7 @@ class Hashing:
     """The embedder that needs no extra package."""
 
     name = "hashing-1"
+    quick = True
     strict = True
     threshold = 0.5  # a rewording with the same content words must pass; the guards do the rest
 

@@ -81,6 +81,7 @@ class MiniLM:
 
     name = NAME
     dimensions = WIDTH
+    quick = False
     strict = False
     threshold = 0.85  # `tests/measure_semantic.py` prints hits and false hits under it
 

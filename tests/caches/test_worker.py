@@ -1,0 +1,71 @@
+"""The worker's queues: lookups first; the background has its share while many come, and all when few do."""
+
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+
+from millrace.caches import worker as workers
+from millrace.caches.worker import MANY, Worker
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    made = Worker("test")
+    yield made
+    made.stop(1.0)
+
+
+def test_a_lookup_overtakes_what_waits_in_the_background(worker: Worker) -> None:
+    gate, done = threading.Event(), list[str]()
+    first = worker.submit_background(lambda: gate.wait(10))
+    later = worker.submit_background(lambda: done.append("background"))
+    lookup = worker.submit_lookup(lambda: done.append("lookup"))
+    gate.set()
+    for future in (first, later, lookup):
+        future.result(10)
+    assert done == ["lookup", "background"]
+
+
+def test_while_many_lookups_come_the_background_rests_nine_times_as_long_as_it_works(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "WITHIN_S", 60.0)  # all of the test's lookups have come lately then
+    for _ in range(MANY):
+        worker.submit_lookup(lambda: None).result(10)
+    began: list[float] = []
+
+    def work() -> None:
+        began.append(time.monotonic())
+        time.sleep(0.02)
+
+    for future in [worker.submit_background(work) for _ in range(3)]:
+        future.result(10)
+    assert all(later - earlier >= 0.02 / workers.SHARE for earlier, later in pairwise(began))
+
+
+def test_few_lookups_do_not_hold_it_up(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "WITHIN_S", 60.0)
+    monkeypatch.setattr(workers, "SHARE", 1e-6)  # a rest would last for ever
+    for _ in range(MANY - 1):
+        worker.submit_lookup(lambda: None).result(10)
+    for future in [worker.submit_background(lambda: None) for _ in range(3)]:
+        future.result(10)
+
+
+def test_what_was_held_up_is_done_once_lookups_cease(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "SHARE", 1e-6)
+    for _ in range(MANY):
+        worker.submit_lookup(lambda: None).result(10)
+    for future in [worker.submit_background(lambda: None) for _ in range(3)]:
+        future.result(10)
+
+
+def test_nothing_is_done_while_somebody_else_is_at_work(worker: Worker) -> None:
+    with worker.at_work:
+        lookup = worker.submit_lookup(lambda: "found")
+        with pytest.raises(TimeoutError):
+            lookup.result(0.05)
+    assert lookup.result(10) == "found"
