@@ -83,8 +83,9 @@ def response(said: Said, tokens: Tokens) -> responses_wire.Answer:
 
 
 def message(said: Said) -> messages_wire.Answer:
-    """Return an answer as the Messages API has it; its server counts the tokens. Each begins with a thought."""
-    blocks = [messages_wire.thinking(said.thought) if said.thought else messages_wire.redacted(f"Emw{said.id:09}==")]
+    """Return an answer as the Messages API has it; its server counts the tokens. Each begins with a thought, shown or not."""
+    is_redacted = not said.thought and said.id % 2
+    blocks = [messages_wire.redacted(f"Emw{said.id:09}==") if is_redacted else messages_wire.thinking(said.thought)]
     blocks += [messages_wire.text(said.text)] if said.text else []
     blocks += [messages_wire.tool_use(*call.as_function) for call in said.calls]
     return messages_wire.Answer(content=tuple(blocks), stop_reason="tool_use" if said.calls else "end_turn")

@@ -39,4 +39,5 @@ AGENT = Agent(
     environ=exported("Claude Code"),
     logs=".claude/debug/*.txt",
     complaint=re.compile(r"\[(WARN|ERROR)\]"),
+    harmless=re.compile(r"Failed to save config with lock|\[Stall\] tool_dispatch_end|Request was aborted"),
 )

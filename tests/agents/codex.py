@@ -1,5 +1,6 @@
 """Codex CLI, over one WebSocket or over HTTP, with names of models that it knows or not."""
 
+import json
 import re
 import shlex
 from functools import partial
@@ -15,22 +16,24 @@ OVER_HTTP = "".join(line for line in RECIPE.splitlines(keepends=True) if "suppor
 
 
 def _call_of(action: Action, body: Fields) -> Call:
-    """Call the tool that this model name is given: a patch may be a custom tool, or a command."""
+    """Call what this model name is given: functions, a custom tool for patches, or one that runs JavaScript."""
     names = _names(body)
+    name, given = _tool_of(action, has_patches="exec_command" not in names or "apply_patch" in names)
+    if "exec_command" in names:
+        return Call(name, given)
+    return Call("exec", f"text(await tools.{name}({json.dumps(given)}))", "functions")
+
+
+def _tool_of(action: Action, *, has_patches: bool) -> tuple[str, Fields | str]:
     match action:
         case Read(file):
-            return _run(f"cat {file}", names)
+            return "exec_command", {"cmd": f"cat {file}"}
         case Run(command):
-            return _run(command, names)
+            return "exec_command", {"cmd": command}
+        case Edit(file, old, new) if has_patches:
+            return "apply_patch", f"*** Begin Patch\n*** Update File: {file}\n@@\n-{old}\n+{new}\n*** End Patch\n"
         case Edit(file, old, new):
-            patch = f"*** Begin Patch\n*** Update File: {file}\n@@\n-{old}\n+{new}\n*** End Patch\n"
-            if "apply_patch" in names:
-                return Call("apply_patch", patch)
-            return _run(f"sed -i {shlex.quote(f's#{old}#{new}#')} {file}", names)
-
-
-def _run(command: str, names: set[str]) -> Call:
-    return Call("exec_command", {"cmd": command})
+            return "exec_command", {"cmd": f"sed -i {shlex.quote(f's#{old}#{new}#')} {file}"}
 
 
 def _names(body: Fields) -> set[str]:
@@ -54,4 +57,5 @@ def agent(name: str, config: str, model: str) -> Agent:
         files={".codex/config.toml": config},
         environ={"RUST_LOG": "warn"},
         complaint=re.compile(r"\b(WARN|ERROR|warning|error)\b"),
+        harmless=re.compile("Unknown model|Model metadata for|curated plugin|failed to flush rollout"),
     )

@@ -126,7 +126,7 @@ async def modelling(api: str, call_of: CallOf) -> AsyncIterator[Model]:
     servers: dict[str, Any] = {
         "openai": lambda: chat_server.completing(model.chat),
         "responses": lambda: responses_server.responding(model.responses),
-        "anthropic": lambda: messages_server.messaging(model.messages),
+        "anthropic": lambda: messages_server.messaging(model.messages, most_output=128_000),
     }
     async with servers[api]() as server:
         model.server = server

@@ -1,6 +1,7 @@
 """What is run: an agent, and the API of the models behind Millrace."""
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -36,9 +37,10 @@ WS_UNKNOWN = codex.agent("codex-websocket-unknown", codex.RECIPE, "a-model-that-
 WS_KNOWN = codex.agent("codex-websocket-known", codex.RECIPE, "gpt-5.5")
 HTTP_UNKNOWN = codex.agent("codex-http-unknown", codex.OVER_HTTP, "a-model-that-codex-does-not-know")
 HTTP_KNOWN = codex.agent("codex-http-known", codex.OVER_HTTP, "gpt-5.5")
+WS_NEWEST = codex.agent("codex-websocket-newest", codex.RECIPE, "gpt-6.2-sol")
 CHAT = opencode.agent("opencode-chat", opencode.COMPATIBLE)
 RESPONSES = opencode.agent("opencode-responses", opencode.RESPONSES)
-AGENTS = (WS_UNKNOWN, WS_KNOWN, HTTP_UNKNOWN, HTTP_KNOWN, claude_code.AGENT, CHAT, RESPONSES)
+AGENTS = (WS_UNKNOWN, WS_KNOWN, WS_NEWEST, HTTP_UNKNOWN, HTTP_KNOWN, claude_code.AGENT, CHAT, RESPONSES)
 SCENARIOS = {one.name: one for agent in AGENTS for api in ("openai", "responses", "anthropic") for one in [Scenario(agent, api)]}
 
 
@@ -65,7 +67,9 @@ async def run(scenario: Scenario, folder: Path) -> list[str]:
         async with gateway(data, scenario.api, model.server.url) as ran:
             for number, prompt in enumerate(PROMPTS):
                 faults += await _phase(scenario.agent, model, number, prompt, home, work)
+                (folder / "asked.json").write_text(json.dumps(model.server.asked, indent=1), "utf-8")
         model.go(())
+        (folder / "asked.json").write_text(json.dumps(model.server.asked, indent=1), "utf-8")
         faults += faults_of(model, ran, scenario.agent, home)
     on_disk = {path.name: path.read_text("utf-8") for path in work.iterdir() if path.is_file()}
     if on_disk != DONE:
