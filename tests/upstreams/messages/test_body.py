@@ -131,6 +131,14 @@ def test_results_of_parallel_calls_and_words_after_them_are_one_turn() -> None:
     )
 
 
+def test_results_come_first_whatever_was_said_in_front_of_them() -> None:
+    """The API takes them nowhere else."""
+    told = Message(role="system", parts=("Be quick.",))
+    found = Message(role="tool", parts=("21",), call_id="toolu_1")
+    _, _, (_, blocks) = turns(ASKED, CALLED, told, found, ASKED, tools=(WEATHER,))
+    assert [block["type"] for block in blocks] == ["tool_result", "text", "text"]
+
+
 def test_ids_of_other_providers_are_replaced_in_calls_and_results() -> None:
     calls = Message(role="assistant", calls=(ToolCall(id="functions.f:0|x", name="f", arguments="{}"),))
     result = Message(role="tool", parts=("21",), call_id="functions.f:0|x")

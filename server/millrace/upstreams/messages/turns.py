@@ -15,6 +15,7 @@ from millrace.upstreams.sent_tools import SentTools
 Fields = dict[str, Any]
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_RESULT = "tool_result"
 _OF_A_CALL = ("caller",)  # fields of its own that the API takes back
 
 
@@ -67,11 +68,14 @@ class Turns:
         return self._quirks.system_turns and is_after_user and (follower is None or follower.role == "assistant")
 
     def _put(self, role: str, blocks: list[Fields]) -> None:
-        """Add blocks to the last turn, if it is of the same role: turns alternate."""
+        """Add blocks to the last turn, if it is of the same role: turns alternate. Results of tools come first."""
         if not blocks:
             return
         if self.turns and self.turns[-1]["role"] == role:
-            self.turns[-1]["content"] += blocks
+            content = self.turns[-1]["content"]
+            is_result = blocks[0]["type"] == _RESULT
+            at = sum(block["type"] == _RESULT for block in content) if is_result else len(content)
+            content[at:at] = blocks
         else:
             self.turns.append({"role": role, "content": blocks})
 
@@ -99,7 +103,7 @@ class Turns:
             yield _with(block, extras)
 
     def _result(self, message: Message) -> Fields:
-        fields: Fields = {"type": "tool_result", "tool_use_id": id_of(message.call_id or "")}
+        fields: Fields = {"type": _RESULT, "tool_use_id": id_of(message.call_id or "")}
         if parts := self._parts(message):
             fields["content"] = parts
         if message.is_error:
