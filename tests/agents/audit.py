@@ -16,8 +16,10 @@ PRICE = {"input": Decimal("0.15"), "read": Decimal("0.075"), "output": Decimal("
 def faults_of(model: Model, ran: Gateway, agent: Agent, home: Path) -> list[str]:
     """Return what was not as it must be."""
     faults = [*model.faults, *(f"the model refused: {words}" for words in model.server.refused)]
-    if model.turns != TURNS:
-        faults.append(f"{model.turns} turns were made of {TURNS}")
+    if (turns := model.kinds.count("turn")) != TURNS:
+        faults.append(f"{turns} turns were made of {TURNS}")
+    if (summaries := model.kinds.count("summary")) != bool(agent.compacts):
+        faults.append(f"the history was compacted {summaries} times")
     return [*faults, *_log(ran), *_bill(model, ran), *_complaints(agent, home)]
 
 

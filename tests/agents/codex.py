@@ -54,6 +54,7 @@ def agent(name: str, config: str, model: str) -> Agent:
         begin=partial(_command, model),
         go_on=lambda prompt: _command(model, prompt, "resume", "--last"),
         call_of=_call_of,
+        compacts="CONTEXT CHECKPOINT COMPACTION",
         files={".codex/config.toml": config},
         environ={"RUST_LOG": "warn"},
         complaint=re.compile(r"\b(WARN|ERROR|warning|error)\b"),

@@ -54,7 +54,8 @@ async def gateway(folder: Path, api: str, url: str) -> AsyncIterator[Gateway]:
     """Run one whose small and large model are of this API, at this URL."""
     settings = {"MILLRACE__SERVER__DATA_DIR": str(folder)}
     for name in ("SMALL", "LARGE"):
-        settings |= {f"MILLRACE__MODELS__{name}__UPSTREAM": api, f"MILLRACE__MODELS__{name}__BASE_URL": url}
+        model = f"MILLRACE__MODELS__{name}__"
+        settings |= {f"{model}UPSTREAM": api, f"{model}BASE_URL": url, f"{model}CONTEXT_WINDOW": "1000000"}
     log = folder / "millrace.log"
     ran = Gateway(folder)
     with log.open("wb") as file:

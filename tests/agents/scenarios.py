@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tests.agents.gateway import gateway
 from tests.agents.model import Model, modelling
 from tests.agents.work import BEGUN, DONE, PHASES, PROMPTS
 
-PATIENCE_S = 120  # of a process of an agent
+PATIENCE_S = 280  # of a process of an agent
 GONE_S = 20  # for the socket of a model, after Ctrl-C
 
 
@@ -63,7 +64,7 @@ async def run(scenario: Scenario, folder: Path) -> list[str]:
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text(text, "utf-8")
     faults: list[str] = []
-    async with modelling(scenario.api, scenario.agent.call_of) as model:
+    async with modelling(scenario.api, scenario.agent.call_of, scenario.agent.compacts) as model:
         async with gateway(data, scenario.api, model.server.url) as ran:
             for number, prompt in enumerate(PROMPTS):
                 faults += await _phase(scenario.agent, model, number, prompt, home, work)
@@ -99,11 +100,13 @@ async def _phase(agent: Agent, model: Model, number: int, prompt: str, home: Pat
                 if is_held := PHASES[number][-1].is_held:
                     await model.server.begun.wait()
                     os.killpg(process.pid, signal.SIGINT)
+                    stopped_at = asyncio.get_running_loop().time()
                 await process.wait()
             if is_held:
                 async with asyncio.timeout(GONE_S):
                     while model.server.left_at is None:
                         await asyncio.sleep(0.05)
+                print(f"the model was left {model.server.left_at - stopped_at:.3f} s after Ctrl-C")
             elif process.returncode:
                 faults.append(f"process {number} ended with {process.returncode}")
         except TimeoutError:
@@ -112,5 +115,5 @@ async def _phase(agent: Agent, model: Model, number: int, prompt: str, home: Pat
             if process.returncode is None:
                 os.killpg(process.pid, 9)
                 await process.wait()
-    print(f"process {number}: {time.monotonic() - started:.1f} s, exit code {process.returncode}, {model.turns} turns")
+    print(f"process {number}: {time.monotonic() - started:.1f} s, exit code {process.returncode}, {Counter(model.kinds)}")
     return faults

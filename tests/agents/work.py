@@ -48,6 +48,7 @@ class Turn:
     actions: tuple[Action, ...] = ()
     then: tuple[str, ...] = ()
     is_held: bool = False  # it comes to no end: its client must go
+    fills: bool = False  # it says that the window is full, so that the agent compacts its history, if it does that
 
 
 WIDE = "The wheel is 3 feet wide."
@@ -68,18 +69,18 @@ FIRST = (
 )
 SECOND = (
     Turn(thought="The race comes next.", actions=(Read("race.txt"),), then=("The race is 40 feet long.",)),
-    Turn(thought="A command that is not there.", actions=(Run("millwright --measure; false"),), then=("not found",)),
+    Turn(thought="A command that is not there.", actions=(Run("millwright --measure || echo lost-$((1+1)); false"),), then=("lost-2",)),
     Turn(actions=(Edit("race.txt", "The race is 40 feet long.", "The race is 48 feet long."),)),
     Turn(thought="Is it written?", actions=(Run("wc -c race.txt; echo $((6*8))-long"),), then=("48-long",)),
     Turn(thought="I log it.", actions=(Run('echo "$((4*4))" >> log.txt; echo "logged $((100+2))"'),), then=("logged 102",)),
     Turn(thought="Now I think for a very long time.", text="And I begin to write, but", is_held=True),
 )
 THIRD = (
-    Turn(thought="I go on where I was.", actions=(Read("log.txt"),), then=("16",)),
+    Turn(thought="I go on where I was.", actions=(Read("log.txt"),), fills=True),
     Turn(actions=(Run('echo "$((5*5))" >> log.txt; echo "logged $((100+3))"'),), then=("logged 103",)),
-    Turn(thought="A look at all.", actions=(Run("cat *.txt; echo $((2000+26)) >&2"),), then=("2026",)),
+    Turn(thought="A look at all.", actions=(Run("cat *.txt; echo year-$((2000+26)) >&2"),), then=("year-2026",)),
     Turn(thought="Five and two.", actions=(Run("echo five-$((2+3))"), Run("echo two-$((1+1))")), then=("five-5", "two-2")),
-    Turn(thought="One fails.", actions=(Run("echo $((70+7)) >&2; exit 9"),), then=("77",)),
+    Turn(thought="One fails.", actions=(Run("echo seventy-$((70+7)) >&2; exit 9"),), then=("seventy-77",)),
     Turn(thought="And one is right.", actions=(Run("test -s log.txt; echo right-$((9*9))"),), then=("right-81",)),
     Turn(thought="All is done.", text="Wheel and race are as they should be."),
 )
