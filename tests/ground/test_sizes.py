@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from millrace.dialects.chat import CompletionProjection
+from millrace.dialects.messages import MessagesProjection
 from millrace.dialects.responses import EventCodec, ResponsesProjection
 from millrace.funnel import checks, recall
 from millrace.funnel.bill import NOTHING
@@ -32,6 +33,7 @@ from millrace.types import (
     Tool,
 )
 from millrace.wire.chunks import ChatCodec
+from millrace.wire.message_events import MessagesCodec
 from tests.support.scripted_models import CATALOG, request
 
 
@@ -143,3 +145,24 @@ def test_a_chat_completions_log_too() -> None:
         response.say(aside)
     frames = event_log.frames(0, ChatCodec(), 10**9)
     assert sum(map(len, frames)) == pytest.approx(reader.size, rel=0.1)
+
+
+@pytest.mark.parametrize("api", [Api.RESPONSES, Api.MESSAGES])
+def test_logs_with_blocks_of_one_api_too(api: Api) -> None:
+    block = Sealed(api=api, fields={"type": "web_search_call", "id": "ws_1", "found": "x" * 50_000})
+    response = ResponseLog(request(said("x")), lambda: 0.0)
+    projection: Any = (
+        ResponsesProjection(response, 0, negotiated=True)
+        if api is Api.RESPONSES
+        else MessagesProjection(response, 0, model="m")
+    )
+    codec = EventCodec(projection) if api is Api.RESPONSES else MessagesCodec("r")
+    reader = Reader()
+    projection.event_log.join(reader)
+    response.subscribe(projection)
+    response.start()
+    response.commit()
+    response.say(block)
+    response.end(Ended(status=Status.COMPLETED, model="m", source=Source.LARGE, statement=NOTHING))
+    frames = projection.event_log.frames(0, codec, 10**9)
+    assert sum(map(len, frames)) == pytest.approx(reader.size, rel=0.15)
