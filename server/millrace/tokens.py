@@ -101,7 +101,8 @@ def _text(aside: Aside) -> str:
 
 
 def _schema(tool: Tool) -> str:
-    return "" if tool.parameters is None else msgspec.json.encode(tool.parameters).decode()
+    schemas = (tool.parameters, tool.grammar, None if tool.hosted is None else tool.hosted.fields)
+    return "".join(msgspec.json.encode(schema).decode() for schema in schemas if schema is not None)
 
 
 def estimate(size: int) -> int:

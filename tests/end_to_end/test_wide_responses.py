@@ -1,6 +1,7 @@
 """Tools of every kind over real sockets, with models that have chat completions alone."""
 
 import json
+from collections import deque
 from typing import Any
 
 import aiohttp
@@ -8,7 +9,9 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.support.http_client import RESPONSES
-from tests.support.server import Running
+from tests.support.responses_server import responding
+from tests.support.responses_wire import Answer, message, reasoning
+from tests.support.server import Running, configuration_for, serving
 from tests.support.wire_client import Event, check_response, wire_client
 
 DEPTH = {"type": "function", "name": "depth", "description": "d", "parameters": {"type": "object"}, "strict": False}
@@ -94,11 +97,43 @@ async def test_a_hosted_tool_is_left_out_and_told_unless_it_must_be_used(millrac
         told = [f"small-model without {name}" for name in ("web_search_call", "web_search", "truncation")]
         assert answered["metadata"]["millrace.notes"] == "; ".join(told)
         sent = millrace.small.calls[-1].body
-        assert [message["content"] for message in sent["messages"]] == ["?", "And?"]
+        assert [one["content"] for one in sent["messages"]] == ["?", "And?"]
         assert not {"tools", "tool_choice"} & sent.keys()
         status, refused = await post(http, "?", tools=[SEARCH], tool_choice={"type": "web_search"})
         assert (status, refused["error"]["param"]) == (400, "tool_choice")
         assert "cannot be made to use web_search" in refused["error"]["message"]
+
+
+SHELL = {
+    "type": "local_shell_call",
+    "id": "ls_1",
+    "call_id": "c1",
+    "status": "completed",
+    "action": {"command": ["ls"]},
+}
+
+
+async def test_items_of_hosted_tools_go_both_ways_with_a_model_of_the_api() -> None:
+    """An answer may have nothing else. It is not empty, and not from a cache when it is asked for again."""
+    answers = deque([Answer(items=(reasoning("Hm."), SHELL)), Answer(items=(message("Two files."),))])
+    configuration = configuration_for("http://127.0.0.1:1", "http://127.0.0.1:2")
+    async with responding(lambda _: answers.popleft()) as server:
+        for tier in ("small", "large"):
+            configuration["models"][tier] |= {"upstream": "responses", "base_url": server.url}
+        async with serving(configuration) as url, aiohttp.ClientSession(url) as http:
+            tools = [{"type": "local_shell"}]
+            _, first = await post(http, [user("ls")], tools=tools, store=False)
+            assert (first["metadata"]["millrace.route"], first["metadata"]["millrace.check"]) == ("small", "passed")
+            thought, shell = first["output"]
+            assert shell == SHELL
+            output = {"type": "local_shell_call_output", "id": "c1", "output": "a b"}
+            _, second = await post(http, [user("ls"), *first["output"], output], tools=tools, store=False)
+    assert server.refused == []
+    sent = server.asked[-1]["input"]
+    assert [item["type"] for item in sent] == ["message", "reasoning", "local_shell_call", "local_shell_call_output"]
+    assert sent[1]["encrypted_content"] in server.issued
+    assert "encrypted_content" in thought
+    assert second["output"][0]["content"][0]["text"] == "Two files."
 
 
 async def test_only_tools_that_are_allowed_are_sent(millrace: Running) -> None:
@@ -132,13 +167,13 @@ async def test_custom_tools_in_chat_completions_with_the_stock_sdk(millrace: Run
     asked: list[Any] = [{"role": "user", "content": "Go. [tool=exec]"}]
     async with AsyncOpenAI(base_url=f"{millrace.url}/v1", api_key="any") as client:
         whole = await client.chat.completions.create(model="auto", messages=asked, tools=tools, tool_choice="auto")
-        message = whole.choices[0].message
-        assert message.tool_calls is not None
-        (call,) = message.tool_calls
+        said = whole.choices[0].message
+        assert said.tool_calls is not None
+        (call,) = said.tool_calls
         assert call.type == "custom"
         assert (call.custom.name, call.custom.input) == ("exec", "simulated")
         result = {"role": "tool", "tool_call_id": call.id, "content": "done"}
-        history = [*asked, message.model_dump(exclude_none=True), result]
+        history = [*asked, said.model_dump(exclude_none=True), result]
         after = await client.chat.completions.create(model="auto", messages=history, tools=tools)
         assert "the tool said done" in (after.choices[0].message.content or "")
         chosen: Any = {"type": "custom", "custom": {"name": "exec"}}

@@ -140,3 +140,57 @@ def test_reasoning_and_tool_calls_are_output(store: Store) -> None:
     charge.outcome = Outcome.CANCELLED
     assert charge.usage.output_tokens == 3 + 12
     assert charge.usage.estimated
+
+
+EARLIEST = """
+CREATE TABLE entries (
+    request_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, opened_at REAL NOT NULL, status TEXT NOT NULL, source TEXT,
+    cache TEXT NOT NULL, strategy TEXT NOT NULL, failed_check TEXT, code TEXT, input_tokens INTEGER NOT NULL,
+    cached_input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, reasoning_tokens INTEGER NOT NULL,
+    estimated INTEGER NOT NULL, cost_nanodollars INTEGER NOT NULL, saved_nanodollars INTEGER NOT NULL, ttft_ms REAL,
+    latency_ms REAL NOT NULL, calls TEXT NOT NULL
+) STRICT
+"""
+OLD = """
+INSERT INTO entries VALUES (
+    'old', 't', 1, 'completed', 'small', 'miss', 'auto', NULL, NULL, 1, 0, 1, 0, 0, 5, 0, NULL, 1, '[]'
+)
+"""
+
+
+async def test_the_ledger_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Its rows belong to no session. What it lacks is added, in the order of the versions."""
+    with closing(sqlite3.connect(tmp_path / FILE)) as earlier:
+        earlier.execute(EARLIEST)
+        earlier.execute(OLD)
+        earlier.commit()
+    store = Store(str(tmp_path))
+    settle(store.bill(replace(REQUEST, session="ses_1")))
+    old, new = await store.rows()
+    assert (old["request_id"], old["session"], old["trimmed_tokens"]) == ("old", "", 0)
+    assert new["session"] == "ses_1"
+    (bill,) = await store.ledger.sessions(0.0, most=10)
+    assert (bill.session, bill.tenant, bill.requests) == ("ses_1", REQUEST.tenant, 1)
+    store.database.close()
+
+
+async def test_the_bills_of_sessions(tmp_path: Path) -> None:
+    """The latest first, each of its tenant; what is still open is not on them."""
+    store = Store(str(tmp_path))
+    for number, (session, tenant) in enumerate((("a", "t"), ("b", "t"), ("a", "u"), ("a", "t"))):
+        bill = store.bill(replace(REQUEST, id=f"resp_{number}", session=session, tenant=tenant))
+        call(bill, SMALL, StubAttempt(usage=USAGE))
+        settle(bill)
+    running = store.bill(replace(REQUEST, id="resp_9", session="c"))
+    call(running, SMALL, StubAttempt(usage=USAGE), Outcome.RUNNING)
+    await store.database.ready()
+    bills = await store.ledger.sessions(0.0, most=10)
+    cost = (USAGE.input_tokens * SMALL.price.input + USAGE.output_tokens * SMALL.price.output) / 10**6
+    assert sorted((bill.session, bill.tenant, bill.requests, bill.cost) for bill in bills) == [
+        ("a", "t", 2, 2 * cost),
+        ("a", "u", 1, cost),
+        ("b", "t", 1, cost),
+    ]
+    assert len(await store.ledger.sessions(0.0, most=1)) == 1
+    assert await store.ledger.sessions(2e9, most=10) == []
+    store.database.close()

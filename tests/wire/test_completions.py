@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from millrace.errors import MillraceError
-from millrace.types import Api, Format, Media, Message, Sealed, Strategy, Tool, ToolCall
+from millrace.types import Format, Media, Message, Strategy, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice
-from millrace.wire import carried, requests
+from millrace.wire import requests
 from millrace.wire.completions import PATHS, read_completion
 from millrace.wire.reading import decode
 from millrace.wire.requests import Create
@@ -273,12 +273,30 @@ def test_a_providers_own_fields_stay_with_their_message_and_their_call() -> None
     assert [made.own_fields for made in turn.calls] == [signed, {}]
 
 
-def test_what_only_one_api_understands_is_read_back_and_what_was_written_elsewhere_is_told() -> None:
-    sealed = Sealed(api=Api.MESSAGES, fields={"type": "thinking", "signature": "s"}, calls_before=1, maker="m")
-    said = {"role": "assistant", "content": "Yes.", "encrypted_content": carried.write({}, {}, [sealed])}
-    asked = {"role": "user", "content": "?"}
-    assert read(asked, said, asked).prompt.messages[1].sealed == (sealed,)
-    for word in ("gAAA", 5, None):
-        request = read(asked, said | {"encrypted_content": word}, asked)
-        assert request.prompt.messages[1].sealed == ()
-        assert request.not_passed_on == (() if word is None else ("messages[1].encrypted_content",))
+CUSTOM = {"type": "custom", "custom": {"name": "note", "description": "n"}}
+LARK = {"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: /a+/"}}
+
+
+def test_custom_tools_and_their_calls() -> None:
+    """A grammar is what the Responses API has too, in another form."""
+    call = {"id": "c", "type": "custom", "custom": {"name": "note", "input": "*{"}}
+    history = [ASKED, {"role": "assistant", "content": None, "tool_calls": [call]}, RESULT | {"tool_call_id": "c"}]
+    tools = [CUSTOM, {"type": "custom", "custom": {"name": "strict", "format": LARK}}]
+    chosen = {"type": "custom", "custom": {"name": "note"}}
+    prompt = read_completion({"messages": history, "tools": tools, "tool_choice": chosen}, ()).prompt
+    assert prompt.messages[1].calls == (ToolCall(id="c", name="note", arguments="*{", is_custom=True),)
+    assert [(tool.name, tool.is_custom, tool.grammar) for tool in prompt.tools] == [
+        ("note", True, None),
+        ("strict", True, {"type": "grammar", "syntax": "lark", "definition": "start: /a+/"}),
+    ]
+    assert prompt.tool_choice == ToolChoice("function", "note")
+
+
+def test_only_some_tools_are_allowed() -> None:
+    allowed = [{"type": "custom", "custom": {"name": "note"}}]
+    choice = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": allowed}}
+    asked = {"messages": [ASKED], "tools": [CUSTOM, TOOL], "tool_choice": choice}
+    assert read_completion(asked, ()).prompt.tool_choice == ToolChoice("required", allowed=(("", "note"),))
+    with pytest.raises(MillraceError) as caught:
+        read_completion(asked | {"tools": [TOOL]}, ())
+    assert caught.value.param == "tool_choice.allowed_tools.tools[0]"

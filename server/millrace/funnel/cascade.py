@@ -15,6 +15,7 @@ from millrace.funnel.response_log import ResponseLog
 from millrace.types import (
     PASSED,
     Answer,
+    Aside,
     Call,
     CallPiece,
     Finish,
@@ -22,6 +23,7 @@ from millrace.types import (
     Model,
     Outcome,
     Refusal,
+    Sealed,
     Source,
     Tier,
     Verdict,
@@ -163,9 +165,7 @@ def _result(response: ResponseLog, charge: OpenCharge, finish: Finish, verdict: 
     has_text = bool(text.strip())
     if cut and not (has_text or refusal_of(asides)):
         raise over_budget(response, f"{charge.model.id} was cut off before it wrote any text")
-    is_plain_text = (
-        has_text and not finish.refused and not any(isinstance(aside, Refusal | CallPiece) for aside in asides)
-    )
+    is_plain_text = has_text and not finish.refused and not any(map(_is_more_than_text, asides))
     answer = Answer(text=text, model=charge.model, usage=usage, check=check, reasoning=reasoning_of(asides))
     return Result(
         source=Source(charge.model.tier.value),
@@ -179,3 +179,8 @@ def _result(response: ResponseLog, charge: OpenCharge, finish: Finish, verdict: 
         check=check,
         answer=answer if verdict.passed and finish.reason is FinishReason.STOP and is_plain_text else None,
     )
+
+
+def _is_more_than_text(aside: Aside) -> bool:
+    """Whether an answer with it is not stored. What a hosted tool has found may be outdated later."""
+    return isinstance(aside, Refusal | CallPiece) or (isinstance(aside, Sealed) and not aside.is_thought)

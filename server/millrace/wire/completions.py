@@ -135,7 +135,6 @@ class AssistantMessage(Struct, tag="assistant", tag_field="role"):
     reasoning_content: str | None = None
     reasoning: Any = None  # another name of it, if it is a text
     tool_calls: list[CallPart | CustomCallPart] | None = None
-    encrypted_content: Any = None  # what Millrace wrote there of blocks that only one API understands
     name: Name | None = None
 
 
@@ -309,7 +308,7 @@ def read_completion(fields: dict[str, Any], checks: Collection[str]) -> Create:
         extras=passed | named_extras(body) | _extras(body),
     )
     kind = "custom" if isinstance(body.tool_choice, ChosenCustom) else "function"
-    prompt = settled(prompt, f"tool_choice.{kind}.name")
+    prompt = settled(prompt, f"tool_choice.{kind}.name", "tool_choice.allowed_tools.tools")
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
     return create(body, prompt, checks, PATHS, include_usage=include_usage, store=body.store, not_passed_on=told(lost))
 
@@ -325,7 +324,6 @@ def _messages(given: Sequence[ChatMessage], left: Mapping[int, Unread], lost: li
         own_fields: OwnFieldsByPlace = {}
         if isinstance(message, AssistantMessage):
             lost += [("messages", index, *path) for path, _ in extras if path in _LOST_OF_ANSWERS]
-            lost += [("messages", index, carried.FIELD)] if carried.is_foreign(_word(message)) else []
             own_fields, extras = parted(extra for extra in extras if extra[0] not in _LOST_OF_ANSWERS)
         messages.append(_message(message, own_fields, f"messages[{index}]", calls).with_unread(extras))
     return tuple(messages)
@@ -352,6 +350,7 @@ def _assistant(message: AssistantMessage, own_fields: OwnFieldsByPlace, path: st
     other_name = message.reasoning
     refusal = "" if not isinstance(content, list) else "".join(p.refusal for p in content if isinstance(p, RefusalPart))
     text = [part for part in content if isinstance(part, PlainText)] if isinstance(content, list) else content or ""
+    sealed, own = carried.taken(own_fields.get((), {}))
     turn = Message(
         role="assistant",
         parts=() if text == "" else _parts(text, path),
@@ -359,19 +358,15 @@ def _assistant(message: AssistantMessage, own_fields: OwnFieldsByPlace, path: st
             _call(call, own_fields.get(("tool_calls", index), {}))
             for index, call in enumerate(message.tool_calls or ())
         ),
-        own_fields=own_fields.get((), {}),
+        own_fields=own,
+        sealed=sealed,
         reasoning=message.reasoning_content or (other_name if isinstance(other_name, str) else ""),
         name=message.name or "",
         refusal=(message.refusal or "") + refusal,
-        sealed=carried.read(_word(message)).blocks,
     )
     if content is None and not turn.calls and not turn.refusal:
         raise invalid(f"{path}.content", f"{path}.content: missing; write the text, or send tool_calls or a refusal")
     return turn
-
-
-def _word(message: AssistantMessage) -> str:
-    return "" if message.encrypted_content is None else str(message.encrypted_content)
 
 
 def _parts(content: str | Sequence[UserPart], path: str) -> tuple[Part, ...]:

@@ -14,7 +14,6 @@ from millrace.wire.tools import MAX_TOOLS, AnyTool, ToolName, read_tools
 from millrace.wire.turns import REFERENCE, assembled
 
 MAX_ID = 512  # characters of an id
-TOOL_CHOICE = "tool_choice.name"  # where the tool's name is that must be called
 MAX_ITEMS = 2000  # of one request; a longer conversation uses `previous_response_id`
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]

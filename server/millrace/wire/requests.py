@@ -302,10 +302,8 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
     logprobs = LOGPROBS in (body.include or ())
     lost += [("top_logprobs",)] if body.top_logprobs and not logprobs else []
     left = [(path, value) for path, value in unread(fields, body) if len(path) > 1]
-    elsewhere = {"input", "tools", "reasoning"} | (
-        {"tool_choice"} if isinstance(body.tool_choice, HostedTool) else set()
-    )
-    lost += [path for path, _ in left if path[0] not in elsewhere]
+    whole = ["tool_choice"] if isinstance(body.tool_choice, HostedTool) else []  # goes on as it came, or not at all
+    lost += [path for path, _ in left if path[0] not in ("input", "tools", "reasoning", *whole)]
     extras, unplaced = items.extras_of(body.input, by_index(left, "input"))
     lost += unplaced
     continued = body.previous_response_id is not None
@@ -331,7 +329,7 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
         extras=passed | named_extras(body) | (logprobs_of(body.top_logprobs) if logprobs else {}),
     )
     if not continued and not turns.has_references(messages):  # else other messages may bring tools
-        prompt = settled(prompt, items.TOOL_CHOICE)
+        prompt = settled(prompt)
     return create(
         body,
         prompt,

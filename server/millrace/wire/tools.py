@@ -9,11 +9,11 @@ from msgspec import Meta, Struct
 from millrace.errors import invalid
 from millrace.types import Api, Path, Prompt, Sealed, Tool, Unread
 from millrace.types.tool_choice import ToolChoice, ToolKey
+from millrace.wire import limits
 from millrace.wire.hosted import AnyHostedTool, HostedTool, Mcp
 from millrace.wire.passed_on import placed, written
 
-MAX_TOOLS = 128  # of a request, and of a namespace
-MOST = 1024  # of a request, with all that its namespaces have
+MAX_TOOLS, MOST = limits.MAX_TOOLS, limits.MOST_TOOLS
 
 ToolName = Annotated[str, Meta(min_length=1, max_length=128)]
 Choice = Literal["auto", "none", "required"]
@@ -167,20 +167,22 @@ def _key(allowed: AllowedTool) -> ToolKey:
     return (allowed.name, "") if allowed.type == "namespace" else (allowed.server_label, allowed.type)
 
 
-def settled(prompt: Prompt, path: str) -> Prompt:
+def settled(prompt: Prompt, path: str = "tool_choice.name", allowed_at: str = "tool_choice.tools") -> Prompt:
     """Return a prompt whose messages are all there: with the tools that they bring, and a choice that fits all tools.
 
-    `path` is the path of a chosen tool's name in the request. Raises `invalid_request` if the tools do not allow the
-    choice.
+    `path` and `allowed_at` are the paths of a chosen tool's name, and of those allowed, in the request. Raises
+    `invalid_request` if the tools do not allow the choice.
     """
     prompt = prompt.with_tools_of_messages()
-    choice = prompt.tool_choice and _fitting(prompt.tool_choice, prompt.tools, path)
+    choice = prompt.tool_choice and _fitting(prompt.tool_choice, prompt.tools, path, allowed_at)
+    parallel = prompt.parallel_tool_calls
     if not prompt.tools:  # providers refuse fields about tools without tools
-        return replace(prompt, tool_choice=None, parallel_tool_calls=None)
-    return prompt if choice == prompt.tool_choice else replace(prompt, tool_choice=choice)
+        choice = parallel = None
+    is_settled = (choice, parallel) == (prompt.tool_choice, prompt.parallel_tool_calls)
+    return prompt if is_settled else replace(prompt, tool_choice=choice, parallel_tool_calls=parallel)
 
 
-def _fitting(choice: ToolChoice, tools: Sequence[Tool], path: str) -> ToolChoice:
+def _fitting(choice: ToolChoice, tools: Sequence[Tool], path: str, allowed_at: str) -> ToolChoice:
     """Return a choice with the namespace of the tool that it names, if there is only one of this name."""
     if choice.mode == "required" and not tools:
         raise invalid("tool_choice", "tool_choice: required, but there are no tools; send tools, or write auto")
@@ -201,7 +203,7 @@ def _fitting(choice: ToolChoice, tools: Sequence[Tool], path: str) -> ToolChoice
         if not name:
             found = [tool.key for tool in tools if tool.namespace == namespace]
         if not found:
-            at = f"tool_choice.tools[{index}]"
+            at = f"{allowed_at}[{index}]"
             raise invalid(at, f"{at}: {(name or namespace)[:40]!r} is not one of the tools; name those that you send")
         allowed += found
     return replace(choice, allowed=tuple(dict.fromkeys(allowed)))

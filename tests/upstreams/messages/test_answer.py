@@ -360,6 +360,35 @@ async def test_pings_are_silence_where_words_are_to_come(said: int, seconds: int
             await attempt.done
 
 
+async def test_a_paused_call_is_not_read_and_goes_on_when_resumed() -> None:
+    """The provider's writes get stuck; neither a pause nor the pings in it are taken for silence; no word is lost."""
+    start, begun, *_, end, delta, stop = Answer(content=(wire.text("a"),), pings=False).stream()
+    word = sse({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "x" * 1000}})
+    more = asyncio.Event()
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + body(start, begun, word))
+        await more.wait()
+        writer.write(body(sse(wire.PING), word) * 10_000 + body(end, delta, stop) + END)
+
+    unbounded = replace(CALL, model=replace(CALL.model, max_output_tokens=10**7, context_window=10**7))
+    async with scripted_provider(script, api=MESSAGES) as provider:
+        attempt = provider.upstream.open(unbounded)
+        await until(lambda: len(attempt.parts) == 1)
+        attempt.pause()
+        more.set()
+        stuck = [0]
+        while not (stuck[-1] and stuck[-20:] == [stuck[-1]] * 20):  # the same for 100 ms
+            await asyncio.sleep(0.005)
+            stuck.append(provider.lines[0].transport.get_write_buffer_size())
+        assert len("".join(attempt.parts)) < 2_000_000
+        provider.now += 3600
+        provider.upstream.sweep(provider.now)
+        attempt.resume()
+        provider.upstream.sweep(provider.now)
+        assert (await attempt.done, len("".join(attempt.parts))) == (STOP, 10_001_000)
+
+
 CUT = stream(*EVERYTHING, stop_reason="tool_use")
 LAST = CUT.index(b"event: message_stop")
 

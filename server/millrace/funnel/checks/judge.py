@@ -37,6 +37,7 @@ class Candidate:
     schema: dict[str, Any] | None = None  # in addition to the format; not sent to the model
     tools: tuple[Tool, ...] = ()  # those offered to the model
     tool_choice: ToolChoice | None = None
+    has_items: bool = False  # of hosted tools: of what the provider did, or wants done
     found_tools: bool = False  # the model has searched for tools, and may call what it found
     calls: tuple[ToolCall, ...] = ()
     refusal: str = ""  # text that the provider marked as one
@@ -54,6 +55,7 @@ class Candidate:
             schema=request.check_schema,
             tools=request.prompt.tools,
             tool_choice=request.prompt.tool_choice,
+            has_items=any(isinstance(aside, Sealed) and not aside.is_thought for aside in asides),
             found_tools=_found_tools(request, asides),
             calls=calls_of(asides),
             refusal=refusal_of(asides),
@@ -72,7 +74,7 @@ def _found_tools(request: Request, asides: Sequence[Aside]) -> bool:
 
 
 def _empty(candidate: Candidate) -> bool:
-    return not (candidate.text.strip() or candidate.calls or candidate.refusal)
+    return not (candidate.text.strip() or candidate.calls or candidate.refusal or candidate.has_items)
 
 
 def _cut_off(candidate: Candidate) -> bool:
@@ -92,7 +94,7 @@ def _unsure(candidate: Candidate) -> bool:
 
 async def _form(candidate: Candidate, form: Form) -> bool:
     text, paths = candidate.text, candidate.paths
-    if candidate.calls:  # the answer that must have the format comes after the calls
+    if candidate.calls or (candidate.has_items and not text):  # the answer that must have the format comes after these
         return False
     if candidate.format is not None and not await form.conforms(text, candidate.format.schema, paths.schema):
         return True

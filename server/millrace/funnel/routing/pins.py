@@ -46,5 +46,5 @@ def hosted_api(prompt: Prompt) -> Api | None:
     choice = prompt.tool_choice
     if choice is None or choice.mode != "hosted":
         return None
-    hosted = (tool.hosted.api for tool in prompt.tools if tool.hosted is not None)
-    return next(hosted, None)
+    hosted = {tool.name: tool.hosted.api for tool in reversed(prompt.tools) if tool.hosted is not None}
+    return hosted.get(choice.name) or next(iter(hosted.values()), None)  # some have another name in a choice

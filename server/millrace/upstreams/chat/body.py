@@ -92,9 +92,18 @@ def _with_unread(fields: dict[str, Any], of: Message | Tool, quirks: Quirks) -> 
 
 
 def _messages(messages: Sequence[Message], quirks: Quirks, tools: SentTools) -> list[dict[str, Any]]:
-    messages = [replace(message, calls=tuple(map(tools.sent, message.calls))) for message in messages]
+    messages = [_plain(message, tools) for message in messages]
     names = {call.id: call.name for message in messages for call in message.calls}
     return [_message(message.in_words(), names, quirks) for message in messages if not message.is_sealed]
+
+
+def _plain(message: Message, tools: SentTools) -> Message:
+    """Return a message with its calls as they are sent, and its text in one piece: sealed blocks may have parted it."""
+    if any(call.namespace or call.is_custom for call in message.calls):
+        message = replace(message, calls=tuple(map(tools.sent, message.calls)))
+    if message.sealed and len(message.texts) == len(message.parts) > 1:
+        message = replace(message, parts=(message.text,))
+    return message
 
 
 def _message(message: Message, names: Mapping[str, str], quirks: Quirks) -> dict[str, Any]:
