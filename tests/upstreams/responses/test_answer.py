@@ -266,6 +266,16 @@ async def test_a_function_that_requires_nothing_may_be_called_with_nothing() -> 
     assert (finish, calls_of(attempt.asides)) == (CALLED, (ToolCall(id="c", name="now", arguments="{}"),))
 
 
+async def test_arguments_are_not_made_up_for_a_call_that_was_cut_off() -> None:
+    """It may have been about to say more."""
+    cut = Answer(items=(wire.function_call("now", "", call_id="c"),), status="incomplete", reason="max_output_tokens")
+    attempt, finish = await answer(says(*streamed(cut.events())), OFFERED, RESPONSES)
+    assert (finish.reason, calls_of(attempt.asides)) == (
+        FinishReason.LENGTH,
+        (ToolCall(id="c", name="now", arguments=""),),
+    )
+
+
 async def test_what_stands_beside_a_call_is_kept_with_it() -> None:
     """It goes back with the call: which program made it, or that it may be answered later."""
     caller = {"type": "program", "caller_id": "prog_1"}

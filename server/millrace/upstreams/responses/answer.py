@@ -142,12 +142,12 @@ class ResponsesReader:
             placed.append((len(deltas), Thought(thought)))
         if refusal := self._refusal.flush():
             placed.append((len(deltas), Refusal(refusal)))
-        placed += [(len(deltas), piece) for piece in self._calls.end()]
-        if self._own_fields:
-            placed.append((len(deltas), OwnFields(self._own_fields)))
         reason = self._reason
         if reason is FinishReason.STOP and self._calls.any:
+            placed += [(len(deltas), piece) for piece in self._calls.end()]
             reason = FinishReason.TOOL_CALLS
+        if self._own_fields:
+            placed.append((len(deltas), OwnFields(self._own_fields)))
         return Finish(reason=reason, refused=self._refused, word=self._word)
 
     def truncated(self) -> UpstreamError:
@@ -330,7 +330,7 @@ class ResponsesReader:
         came |= {"message" for _, kind, _ in self._said if kind in (_TEXT, _REFUSAL)}
         has_thought = bool(self._thought_as)
         for index, item in enumerate(output):
-            if isinstance(item, dict) and item.get("type") not in came:
+            if isinstance(item, dict) and str(item.get("type")) not in came:
                 if has_thought:
                     self._thought_as.setdefault(_place_of(item, index), "shown")
                 self._take_item(item, index, deltas, placed)
