@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from millrace.errors import invalid
 from millrace.types import Api, Format, Message, Native, Part, Path, Paths, Prompt, Sealed, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice
-from millrace.wire import blocks, carried, items
+from millrace.wire import blocks, carried, items, limits
 from millrace.wire.blocks import Content
 from millrace.wire.passed_on import told, unread
 from millrace.wire.reading import convert
@@ -20,7 +20,7 @@ from millrace.wire.requests import Create, RequestBody, Tokens, Word, create
 from millrace.wire.tools import ToolName
 
 MAX_MESSAGES = 100_000
-MAX_TOOLS = 1024  # agents bring those of all their servers
+MAX_TOOLS = limits.MOST_TOOLS  # agents bring those of all their servers
 TIERS = {"auto": "auto", "standard_only": "default"}  # as other APIs name them
 HEADERS = ("anthropic-version", "anthropic-beta")  # of a request, for this API alone
 
