@@ -19,7 +19,8 @@ from millrace.wire.reading import convert
 from millrace.wire.requests import Create, RequestBody, Tokens, Word, create
 from millrace.wire.tools import ToolName
 
-MAX_MESSAGES = 100_000
+PATHS = Paths(input="messages", schema="output_config.format.schema", tool="tools[{}].input_schema")
+MAX_MESSAGES = 100_000  # of one request: there is no other way to go on with a conversation
 MAX_TOOLS = limits.MOST_TOOLS  # agents bring those of all their servers
 TIERS = {"auto": "auto", "standard_only": "default"}  # as other APIs name them
 HEADERS = ("anthropic-version", "anthropic-beta")  # of a request, for this API alone
@@ -146,9 +147,6 @@ def _create(
     )
     body.metadata = metadata
     return create(body, prompt, checks, replace(PATHS, schema=schema_path), not_passed_on=told(turns.lost))
-
-
-PATHS = Paths(input="messages", schema="output_config.format.schema", tool="tools[{}].input_schema")
 
 
 def _form(body: CountBody) -> tuple[Format | None, str]:
