@@ -6,6 +6,7 @@ per token. The bytes are estimates, and the program itself is not among them.
 Requests are counted by tenant, from their first byte to their end, and a tenant has its share: see `Shares`.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Self
 from millrace.errors import MillraceError
 
 RETRY_MS = 1000
+LOOK_S = 0.02  # for which it is known what is free, while plenty is
+PLENTY = 8  # the part of the limit that is
 SHORT = 64 * 1024  # bytes that a request holds; its text has less than a third of them
 
 
@@ -120,6 +123,8 @@ class MemoryBudget:
         self.accounts: list[Account] = []
         self.requests = Shares(lambda: self.limit - self.used, are_many)  # on their way and running
         self.add("requests", lambda: self.requests.used)
+        self._looked_at = 0.0
+        self._spare = 0  # bytes that were free then, beside what requests held
 
     @property
     def used(self) -> int:
@@ -146,6 +151,8 @@ class MemoryBudget:
 
         Caches give way before that. What runs already is never ended for it.
         """
+        if self._has_plenty(tenant, more):
+            return
         is_long = own + more > SHORT
         for account in self.accounts:
             lack = self.requests.lack(tenant, more, own, is_long=is_long)
@@ -155,6 +162,15 @@ class MemoryBudget:
                 account.give_way(lack)
         if self.requests.lack(tenant, more, own, is_long=is_long) > 0:
             raise full()
+
+    def _has_plenty(self, tenant: str, more: int) -> bool:
+        """Whether so much is free that all accounts need not be asked for a tenant's `more`."""
+        now = time.monotonic()
+        if now - self._looked_at > LOOK_S:
+            self._looked_at = now
+            self._spare = self.limit - self.used + self.requests.used
+        free = self._spare - self.requests.used
+        return free > self.limit // PLENTY and 4 * (self.requests.held(tenant) + more) < free
 
 
 def full() -> MillraceError:

@@ -279,6 +279,10 @@ class Admission(Protocol):
 class Limiter(Protocol):
     """Rate limits and budgets of keys."""
 
+    def limits(self, principal: Principal) -> bool:
+        """Whether anything is limited, so that what a request is likely to cost is of interest."""
+        ...
+
     def admit(self, principal: Principal, likely_cost: Decimal, likely_tokens: int) -> Admission:
         """Reserve dollars and tokens for one request. The caller must settle the admission on every path.
 

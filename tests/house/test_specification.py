@@ -113,6 +113,8 @@ NUMBERS = {
     "LEAST_RATE": ("1 s more for each {kib:g} KiB",),
     "MAX_REFUSED": ("abuse ({0:,} refused",),
     "REFUSED_WITHIN_S": (" frames within {0:g} s",),
+    "MAX_TOOLS": ("At most {0} tools, {0} in a namespace",),
+    "MOST_TOOLS": ("in a namespace, {0:,} together",),
     "PING_BYTES": ("any JSON of at most {kib:g} kB",),
     "KEPT_S": (
         "can be replayed while it runs and for up to {minutes:g} minutes after its end",

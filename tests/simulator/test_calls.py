@@ -107,6 +107,15 @@ async def test_who_is_called(small: Client, prompt: str, choice: Any, names: lis
     assert bool(completion["choices"][0]["message"]["content"]) == (not names)
 
 
+@pytest.mark.parametrize(("asked", "name"), [("now", "now"), ("depth", "sea__depth"), ("sea__depth", "sea__depth")])
+async def test_a_function_of_a_namespace_is_found_by_its_own_name(small: Client, asked: str, name: str) -> None:
+    """One without a namespace goes before it."""
+    names = ("sea__now", "sea__depth", "now")
+    tools = [{"type": "function", "function": {"name": each}} for each in names]
+    whole = await small.whole(f"[tool={asked}] hm", tools=tools)
+    assert [called_name for called_name, _ in called(whole)] == [name]
+
+
 async def test_a_call_may_come_where_nothing_was_offered(small: Client) -> None:
     """As a model may make one up."""
     assert called(await small.whole("[tool=made_up] hm")) == [("made_up", "{}")]

@@ -36,24 +36,16 @@ class Conversations:
         self._archive = archive
         self._max_bytes = max_bytes  # of all that the references of one request stand for
 
-    async def continued(self, request: Request, last: Run | None) -> tuple[Message, ...]:
-        """Return a request's messages after those of the conversation it continues; `last` is its lane's last run."""
-        before = await self._before(request, last)
+    async def continued(self, request: Request, last: Run | None) -> tuple[tuple[Message, ...], str]:
+        """Return a request's messages after those of the conversation it continues, and that one's session.
+
+        `last` is its lane's last run.
+        """
+        before, session = await self._before(request, last)
         own = 0 if request.instructions is None else 1  # instructions are not carried over
         messages = (*request.prompt.messages[:own], *before, *request.prompt.messages[own:])
         _check_calls(request.prompt.messages, messages)
-        return messages
-
-    async def session(self, request: Request, last: Run | None) -> str:
-        """Return the session of the response that a request continues; `last` is its lane's last run."""
-        previous_id = str(request.previous_response_id)
-        run = last if last is not None and last.request.id == previous_id else None
-        run = run or self._runs.find(request.tenant, previous_id)
-        if run is not None:
-            return run.request.session
-        stored = await self._archive.find(request.tenant, previous_id)
-        shown = None if stored is None else msgspec.json.decode(stored.body, type=_Shown)
-        return "" if shown is None else shown.metadata.get("millrace.session", previous_id)
+        return messages, session
 
     async def resolved(self, request: Request, last: Run | None) -> tuple[Message, ...]:
         """Return a request's messages with the items that it refers to; `last` is its lane's last run.
@@ -190,19 +182,20 @@ class Conversations:
         stored = await self._archive.find(tenant, response_id)
         return None if stored is None else _parted(stored)
 
-    async def _before(self, request: Request, last: Run | None) -> tuple[Message, ...]:
+    async def _before(self, request: Request, last: Run | None) -> tuple[tuple[Message, ...], str]:
         previous_id = str(request.previous_response_id)
         if last is not None and last.request.id == previous_id:
-            return _checked(last)
+            return _checked(last), last.request.session
         run = self._runs.find(request.tenant, previous_id)
         if run is not None and run.request.store is not False:
-            return _checked(run)
+            return _checked(run), run.request.session
         stored = await self._archive.find(request.tenant, previous_id)
         if stored is None:
             raise _unknown(previous_id, "is not kept (any more); send the whole conversation as input")
         if not stored.conversation:
             raise _unknown(previous_id, "has no answer to go on from")
-        return stored.conversation
+        shown = msgspec.json.decode(stored.body, type=_Shown)
+        return stored.conversation, shown.metadata.get("millrace.session", previous_id)
 
 
 def not_found(response_id: str) -> MillraceError:

@@ -129,7 +129,7 @@ class Intake:
         request = prepared
         if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
             raise backlogged()
-        likely = choice.likely(request, self._catalog)
+        likely = choice.likely(request, self._catalog) if self._limiter.limits(principal) else choice.NOTHING
         admission = self._limiter.admit(principal, likely.cost, likely.tokens)
         return self._runs.start(request, admission, repeat, held=held)
 
@@ -150,8 +150,7 @@ class Intake:
             messages = await self._conversations.resolved(request, last)
             request = replace(request, prompt=replace(request.prompt, messages=messages))
         if request.previous_response_id is not None:
-            messages = await self._conversations.continued(request, last)
-            session = await self._conversations.session(request, last)
+            messages, session = await self._conversations.continued(request, last)
             prompt = replace(request.prompt, messages=messages)
             request = replace(request, prompt=prompt, session=session or request.session)
         if refers or request.previous_response_id is not None:  # now all messages are there

@@ -77,6 +77,10 @@ class MemoryLimiter:
         today = midnight(wall())
         self._accounts = {key_id: Account(dollars, today) for key_id, dollars in spent.items()}
 
+    def limits(self, principal: Principal) -> bool:
+        """Whether anything is limited."""
+        return principal.limits != Limits() or principal.key_id in self._accounts
+
     def admit(self, principal: Principal, likely_cost: Decimal, likely_tokens: int) -> Admission:
         """Reserve dollars and tokens for one request.
 

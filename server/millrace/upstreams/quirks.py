@@ -29,7 +29,8 @@ DROPPABLE = (
     CACHE_CONTROL,
 )
 SAMPLING = ("temperature", "top_p", "top_k")  # newer models of the Messages API refuse these
-_OF_MESSAGES_API = (*SAMPLING, "effort")
+STRICT = "strict"  # of a tool: the model is held to its schema, which is checked here too
+_OF_MESSAGES_API = (*SAMPLING, "effort", STRICT)
 SIGNED_THINKING = "signed thinking"  # in histories of that API
 ALL = frozenset({"*"})
 

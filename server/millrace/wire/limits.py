@@ -34,6 +34,8 @@ STUCK_S = 30  # without a byte taken, after which a reader is given up; a settin
 MAX_REFUSED = 1000  # refused frames within
 REFUSED_WITHIN_S = 10.0
 SCHEMA_TURN_S = ports.SCHEMA_TURN_S  # that a schema waits for its turn, at most
+MAX_TOOLS = 128  # of a request, and of a namespace
+MOST_TOOLS = 1024  # of a request, with all that its namespaces have
 PING_BYTES = 1024  # of what a `millrace.ping` gets back
 
 KEPT_S = 600.0  # how long a response can be resumed, continued and repeated by key after its end

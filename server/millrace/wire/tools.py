@@ -9,11 +9,11 @@ from msgspec import Meta, Struct
 from millrace.errors import invalid
 from millrace.types import Api, Path, Prompt, Sealed, Tool, Unread
 from millrace.types.tool_choice import ToolChoice, ToolKey
+from millrace.wire import limits
 from millrace.wire.hosted import AnyHostedTool, HostedTool, Mcp
 from millrace.wire.passed_on import placed, written
 
-MAX_TOOLS = 128  # of a request, and of a namespace
-MOST = 1024  # of a request, with all that its namespaces have
+MAX_TOOLS, MOST = limits.MAX_TOOLS, limits.MOST_TOOLS
 
 ToolName = Annotated[str, Meta(min_length=1, max_length=128)]
 Choice = Literal["auto", "none", "required"]

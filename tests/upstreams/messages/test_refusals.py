@@ -133,6 +133,12 @@ LEARNED: dict[str, tuple[Any, Call, str, Any]] = {  # the server, what is asked,
         "without temperature",
         lambda body: body["top_p"] == 0.5,
     ),
+    "strict tools": (
+        refuses("tools.0.custom.input_schema: schema is too complex", lambda body: body["tools"][0].get("strict")),
+        call_of(tools=(Tool(name="f", strict=True),)),
+        "without strict",
+        lambda body: "strict" not in body["tools"][0],
+    ),
     "marks": (
         refuses("tools.0.cache_control: Extra inputs are not permitted", lambda body: "cache_control" in str(body)),
         call_of(tools=(Tool(name="f"),)),

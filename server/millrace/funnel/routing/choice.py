@@ -112,6 +112,9 @@ class Likely:
     tokens: int  # input and output, of all calls
 
 
+NOTHING = Likely(cost=pricing.ZERO, tokens=0)  # where nothing is limited
+
+
 def likely(request: Request, catalog: Catalog) -> Likely:
     """Return what is reserved for a request: one booking of each model that it may call. Input tokens are estimated.
 

@@ -10,7 +10,7 @@ from millrace.upstreams import foreign
 from millrace.upstreams.messages import marks
 from millrace.upstreams.messages.thinking import thinking_of
 from millrace.upstreams.messages.turns import Turns
-from millrace.upstreams.quirks import Quirks
+from millrace.upstreams.quirks import STRICT, Quirks
 from millrace.upstreams.sent_tools import SentTools
 
 Fields = dict[str, Any]
@@ -46,7 +46,7 @@ def _fields(call: Call, quirks: Quirks) -> tuple[Fields, list[str]]:
     fields: Fields = {
         "model": call.model.id,
         "max_tokens": most if quirks.output_limit is None else min(most, quirks.output_limit),
-        "tools": _tools(prompt, tools) or None,
+        "tools": _tools(prompt, tools, quirks) or None,
         "system": turns.system or None,
         "messages": turns.turns,
         "tool_choice": _tool_choice(prompt, tools),
@@ -91,25 +91,25 @@ def _given(call: Call) -> tuple[Fields, list[str]]:
     return fields, lost
 
 
-def _tools(prompt: Prompt, tools: SentTools) -> list[Fields]:
+def _tools(prompt: Prompt, tools: SentTools, quirks: Quirks) -> list[Fields]:
     """Return the definitions in the client's order, with those that the provider runs, as they came."""
     functions = iter(tools.functions)
     choice = prompt.tool_choice
     definitions: list[Fields] = []
     for tool in prompt.tools:
         if tool.hosted is None and (choice is None or choice.allows(tool.key)):
-            definitions.append(_function(next(functions)))
+            definitions.append(_function(next(functions), quirks))
         elif tool.hosted is not None and tool.hosted.api is Api.MESSAGES:
             definitions.append({**tool.hosted.fields})
     return definitions
 
 
-def _function(tool: Tool) -> Fields:
+def _function(tool: Tool, quirks: Quirks) -> Fields:
     fields: Fields = {
         "name": tool.name,
         "description": tool.description or None,
         "input_schema": {"type": "object"} | (tool.parameters or {"properties": {}}),
-        "strict": tool.strict or None,
+        "strict": (tool.strict and not quirks.drops_within(STRICT)) or None,
     }
     for path, value in tool.unread:
         if tool.unread_api is Api.MESSAGES or path[-1] == CACHE_CONTROL:

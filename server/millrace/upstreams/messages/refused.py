@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from millrace.upstreams.quirks import DROPPABLE, SAMPLING, SIGNED_THINKING, Change, is_meant
+from millrace.upstreams.quirks import DROPPABLE, SAMPLING, SIGNED_THINKING, STRICT, Change, is_meant
 
 # The words of a refusal, and what mends it.
 _MENDED = (
@@ -16,6 +16,7 @@ _MENDED = (
 )
 _LIMIT = re.compile(r"max_tokens: \d+ > (\d+), which is the maximum")
 _ROOM = re.compile(r"input length and `?max_tokens`? exceed context limit: (\d+) \+ \d+ > (\d+)")
+_OF_STRICT_TOOLS = re.compile(r"\bstrict\b|tools\.\d+\S*(input_schema|strict)|schema is too complex", re.IGNORECASE)
 _LEAST = 1
 
 
@@ -31,6 +32,8 @@ def change_for(refusal: str, sent: Mapping[str, Any]) -> Change | None:
     is_mended = (what for pattern, what in _MENDED if pattern.search(refusal))
     if what := next(is_mended, None):
         return Change(what)
+    if _OF_STRICT_TOOLS.search(refusal) and any(tool.get(STRICT) for tool in sent.get("tools", ())):
+        return Change(f"without {STRICT}")
     words = set(re.findall(r"[a-z_]+", refusal.lower()))
     names = [name for name in (*SAMPLING, *DROPPABLE) if name in words and (name in sent or name == "cache_control")]
     return next((Change(f"without {name}") for name in names if is_meant(refusal, name)), None)
