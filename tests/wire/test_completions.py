@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from millrace.errors import MillraceError
-from millrace.types import Format, Media, Message, Strategy, Tool, ToolCall
+from millrace.types import Api, Format, Media, Message, Sealed, Strategy, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice
-from millrace.wire import requests
+from millrace.wire import carried, requests
 from millrace.wire.completions import PATHS, read_completion
 from millrace.wire.reading import decode
 from millrace.wire.requests import Create
@@ -300,3 +300,14 @@ def test_only_some_tools_are_allowed() -> None:
     with pytest.raises(MillraceError) as caught:
         read_completion(asked | {"tools": [TOOL]}, ())
     assert caught.value.param == "tool_choice.allowed_tools.tools[0]"
+
+
+def test_what_only_one_api_understands_is_read_back_and_what_was_written_elsewhere_is_told() -> None:
+    sealed = Sealed(api=Api.MESSAGES, fields={"type": "thinking", "signature": "s"}, calls_before=1, maker="m")
+    said = {"role": "assistant", "content": "Yes.", "encrypted_content": carried.write({}, {}, [sealed])}
+    asked = {"role": "user", "content": "?"}
+    assert read(asked, said, asked).prompt.messages[1].sealed == (sealed,)
+    for word in ("gAAA", 5, None):
+        request = read(asked, said | {"encrypted_content": word}, asked)
+        assert request.prompt.messages[1].sealed == ()
+        assert request.not_passed_on == (() if word is None else ("messages[1].encrypted_content",))

@@ -13,7 +13,7 @@ from millrace.errors import FailedWithUsage, MillraceError
 from millrace.funnel.facts import Ended, Fact, Revised, Routed
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import Aside, CallPiece, OwnFields, Refusal, Request, Sealed, Status, Thought, ToolCall
-from millrace.wire import carried, chunks
+from millrace.wire import chunks
 from millrace.wire.chunks import CallDelta, Chunk, ChunkChoice, CustomDelta, Delta, FunctionDelta, LastChunk
 from millrace.wire.completions import CalledCustom, CalledFunction
 from millrace.wire.responses import error_body
@@ -61,7 +61,7 @@ class CompletionProjection(Projection):
                 self._add(Delta(tool_calls=[self._call(aside)]), len(aside.arguments))
             case OwnFields():
                 self._add(chunks.with_own_fields(Delta(), aside.fields))
-            case Sealed():  # their places are known at the end
+            case Sealed():
                 self._has_sealed = True
 
     def _call(self, piece: CallPiece) -> CallDelta:
@@ -90,9 +90,9 @@ class CompletionProjection(Projection):
                 )
             return
         self._open()
-        if fields := carried.beside(self._log.message().sealed if self._has_sealed else ()):
-            self._add(chunks.with_own_fields(Delta(), fields))
         self._model = fact.model or self._model
+        if self._has_sealed and (sealed := self._log.message().sealed):
+            self._add(chunks.with_sealed(Delta(), sealed))
         finish = [ChunkChoice(Delta(), finish_of(fact, calls=bool(self._calls)))]
         usage: chunks.UsageOfCompletion | UnsetType = UNSET
         if self._include_usage:
@@ -142,7 +142,7 @@ def completion_of(response: ResponseLog, created_at: int) -> chunks.Completion:
         model=ended.model or request.model,
         choices=[
             chunks.CompletionChoice(
-                chunks.with_own_fields(message, answer.own_fields | carried.beside(answer.sealed)),
+                chunks.with_sealed(chunks.with_own_fields(message, answer.own_fields), answer.sealed),
                 finish_of(ended, calls=bool(calls)),
                 logprobs=chunks.logprobs_of(response.scores()),
             )

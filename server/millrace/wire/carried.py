@@ -6,7 +6,7 @@ this field back as it is, and those that keep their conversations themselves dro
 
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,8 +14,7 @@ from msgspec import Struct
 
 from millrace.types import Api, Sealed
 
-IN_CHAT = "millrace_sealed"  # the field of a chat completion's message that has such a word
-THINKING = "thinking_blocks"  # the field that has signed thoughts there, by convention
+FIELD = "encrypted_content"  # its name; beside a message of chat completions too, for sealed blocks
 PREFIX = "mr1."  # what has another prefix was not written here, and is ignored
 
 
@@ -69,20 +68,3 @@ def read(given: str | None) -> Carried:
         return _decoder.decode(urlsafe_b64decode(given.removeprefix(PREFIX).encode()))
     except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError):
         return NOTHING
-
-
-def beside(sealed: Sequence[Sealed]) -> dict[str, Any]:
-    """Return the fields that carry sealed blocks beside a message of chat completions."""
-    thoughts = [one.fields for one in sealed if one.api is Api.MESSAGES and one.is_thought]
-    return ({THINKING: thoughts} if thoughts else {}) | ({IN_CHAT: write({}, {}, sealed)} if sealed else {})
-
-
-def taken(own_fields: dict[str, Any]) -> tuple[tuple[Sealed, ...], dict[str, Any]]:
-    """Return the sealed blocks that were written beside a message of chat completions, and its other own fields.
-
-    Thinking blocks without the word came from a model with chat completions, and go back as they are.
-    """
-    word = own_fields.get(IN_CHAT)
-    if not isinstance(word, str):
-        return (), own_fields
-    return read(word).blocks, {name: own_fields[name] for name in own_fields if name not in (IN_CHAT, THINKING)}
