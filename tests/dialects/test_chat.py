@@ -16,6 +16,7 @@ from millrace.errors import MillraceError
 from millrace.funnel.facts import Committed, Ended, Revised, Routed
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import (
+    Api,
     Aside,
     CallPiece,
     Charge,
@@ -24,6 +25,7 @@ from millrace.types import (
     Outcome,
     Prompt,
     Refusal,
+    Sealed,
     Statement,
     Status,
     Strategy,
@@ -31,6 +33,7 @@ from millrace.types import (
     Tier,
     Usage,
 )
+from millrace.wire import carried
 from millrace.wire.chunks import DONE, CallOfCompletion, ChatCodec, Chunk, Completion
 from tests.support import bills, facts
 from tests.support.facts import CALL, OTHER_CALL, REVISED
@@ -275,6 +278,21 @@ def test_a_completion_without_words(said: tuple[Said, ...], content: str | None,
     response.end(DONE_WELL)
     message = completion_of(response, 7).choices[0].message
     assert (message.content, message.refusal) == (content, refusal)
+
+
+SEALED = Sealed(api=Api.RESPONSES, fields={"type": "reasoning", "id": "rs_1", "encrypted_content": "gAAA"})
+
+
+def test_what_only_one_api_understands_comes_as_one_word_at_the_end() -> None:
+    """A client sends it back as it came, streamed or whole. What was taken back is not in it."""
+    taken_back = replace(SEALED, fields={"type": "reasoning", "id": "rs_0"})
+    said: tuple[Said, ...] = (taken_back, "No.", REVISED, Thought("Hm."), SEALED, "Yes.")
+    response, stream = shown_by(*said)
+    response.end(DONE_WELL)
+    (word,) = (delta["encrypted_content"] for delta in stream.deltas() if "encrypted_content" in delta)
+    assert [(one.api, one.fields) for one in carried.read(word).blocks] == [(SEALED.api, SEALED.fields)]
+    whole = json.loads(msgspec.json.encode(completion_of(response, 0)))
+    assert whole["choices"][0]["message"]["encrypted_content"] == word
 
 
 def test_the_stock_client_reads_it() -> None:

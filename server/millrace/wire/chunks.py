@@ -3,6 +3,7 @@
 The structs define the format. Only text deltas, one chunk per token, are written from a template, which is faster.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, cast
 
 import msgspec
@@ -10,7 +11,8 @@ import orjson
 from msgspec import UNSET, Struct, UnsetType
 
 from millrace.errors import FailedWithUsage, MillraceError
-from millrace.types import Scored, Statement
+from millrace.types import Scored, Sealed, Statement
+from millrace.wire import carried
 from millrace.wire.completions import CalledCustom, CalledFunction
 from millrace.wire.responses import KEEP_ALIVE, Attempt, ErrorBody, InputDetails, OutputDetails, error_body, usage_body
 
@@ -216,6 +218,11 @@ def usage_of_completion(statement: Statement) -> UsageOfCompletion:
 def with_own_fields(written: S, own_fields: dict[str, Any]) -> S:
     """Return a part of a completion with the provider's own fields beside its own; it can only be encoded."""
     return cast("S", own_fields | msgspec.to_builtins(written)) if own_fields else written
+
+
+def with_sealed(written: S, sealed: Sequence[Sealed]) -> S:
+    """Return a part of a completion with the blocks of the answer that only their own API understands, as one word."""
+    return with_own_fields(written, {carried.FIELD: carried.write({}, {}, sealed)}) if sealed else written
 
 
 def _prefix(chunk: Chunk) -> bytes:

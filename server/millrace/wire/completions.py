@@ -135,6 +135,7 @@ class AssistantMessage(Struct, tag="assistant", tag_field="role"):
     reasoning_content: str | None = None
     reasoning: Any = None  # another name of it, if it is a text
     tool_calls: list[CallPart | CustomCallPart] | None = None
+    encrypted_content: Any = None  # what Millrace wrote there of blocks that only one API understands
     name: Name | None = None
 
 
@@ -324,6 +325,7 @@ def _messages(given: Sequence[ChatMessage], left: Mapping[int, Unread], lost: li
         own_fields: OwnFieldsByPlace = {}
         if isinstance(message, AssistantMessage):
             lost += [("messages", index, *path) for path, _ in extras if path in _LOST_OF_ANSWERS]
+            lost += [("messages", index, carried.FIELD)] if carried.is_foreign(_word(message)) else []
             own_fields, extras = parted(extra for extra in extras if extra[0] not in _LOST_OF_ANSWERS)
         messages.append(_message(message, own_fields, f"messages[{index}]", calls).with_unread(extras))
     return tuple(messages)
@@ -361,10 +363,15 @@ def _assistant(message: AssistantMessage, own_fields: OwnFieldsByPlace, path: st
         reasoning=message.reasoning_content or (other_name if isinstance(other_name, str) else ""),
         name=message.name or "",
         refusal=(message.refusal or "") + refusal,
+        sealed=carried.read(_word(message)).blocks,
     )
     if content is None and not turn.calls and not turn.refusal:
         raise invalid(f"{path}.content", f"{path}.content: missing; write the text, or send tool_calls or a refusal")
     return turn
+
+
+def _word(message: AssistantMessage) -> str:
+    return "" if message.encrypted_content is None else str(message.encrypted_content)
 
 
 def _parts(content: str | Sequence[UserPart], path: str) -> tuple[Part, ...]:
