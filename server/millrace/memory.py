@@ -124,7 +124,7 @@ class MemoryBudget:
         self.requests = Shares(lambda: self.limit - self.used, are_many)  # on their way and running
         self.add("requests", lambda: self.requests.used)
         self._looked_at = 0.0
-        self._spare = 0  # bytes that were free then, beside what requests held
+        self._others = 0  # bytes of all accounts but that of requests, then
 
     @property
     def used(self) -> int:
@@ -168,8 +168,8 @@ class MemoryBudget:
         now = time.monotonic()
         if now - self._looked_at > LOOK_S:
             self._looked_at = now
-            self._spare = self.limit - self.used + self.requests.used
-        free = self._spare - self.requests.used
+            self._others = self.used - self.requests.used
+        free = self.limit - self._others - self.requests.used
         return free > self.limit // PLENTY and 4 * (self.requests.held(tenant) + more) < free
 
 

@@ -3,12 +3,13 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import wait
 from itertools import pairwise
 
 import pytest
 
 from millrace.caches import worker as workers
-from millrace.caches.worker import MANY, Worker
+from millrace.caches.worker import A_LITTLE, MANY, Worker
 
 
 @pytest.fixture
@@ -18,15 +19,20 @@ def worker() -> Iterator[Worker]:
     made.stop(1.0)
 
 
-def test_a_lookup_overtakes_what_waits_in_the_background(worker: Worker) -> None:
+@pytest.mark.parametrize(("waiting", "place"), [(1, 1), (A_LITTLE, A_LITTLE), (A_LITTLE + 1, 0), (20, 0)])
+def test_a_lookup_overtakes_what_waits_in_the_background_unless_that_is_little(
+    worker: Worker, waiting: int, place: int
+) -> None:
     gate, done = threading.Event(), list[str]()
     first = worker.submit_background(lambda: gate.wait(10))
-    later = worker.submit_background(lambda: done.append("background"))
-    lookup = worker.submit_lookup(lambda: done.append("lookup"))
+    while worker._later:
+        time.sleep(0.001)
+    stored = [worker.submit_background(lambda: done.append("stored")) for _ in range(waiting)]
+    lookup = worker.submit_lookup(lambda: done.append("looked up"))
     gate.set()
-    for future in (first, later, lookup):
-        future.result(10)
-    assert done == ["lookup", "background"]
+    first.result(10)
+    wait([*stored, lookup], 10)
+    assert done.index("looked up") == place
 
 
 def test_while_many_lookups_come_the_background_rests_nine_times_as_long_as_it_works(

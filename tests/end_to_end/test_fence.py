@@ -50,7 +50,7 @@ def breaking(owner: type, name: str, *, at: int = 0, of: str = "") -> Break:
 IN_RESPONSES: dict[str, Break] = {
     "the beginning": breaking(ResponsesProjection, "_show_fact"),
     "the first text": breaking(OutputItems, "text"),
-    "text in mid-stream": breaking(OutputItems, "text", at=3),
+    "text in mid-stream": breaking(ResponsesProjection, "text", at=3),
     "an item's end": breaking(OutputItems, "close"),
     "the terminal": breaking(ResponsesProjection, "_end"),
     "the encoding of the first delta": breaking(EventCodec, "delta"),
@@ -59,7 +59,7 @@ IN_RESPONSES: dict[str, Break] = {
 }
 IN_CHAT: dict[str, Break] = {
     "the beginning": breaking(CompletionProjection, "_open"),
-    "text in mid-stream": breaking(CompletionProjection, "_show_text", at=3),
+    "text in mid-stream": breaking(CompletionProjection, "text", at=3),
     "the terminal": breaking(CompletionProjection, "_end"),
     "the encoding of a delta": breaking(chunks.ChatCodec, "delta", at=3),
     "the encoding of the last chunk": breaking(chunks.ChatCodec, "event", at=1),

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 SHARE = 0.1  # of the time, for work in the background while many lookups come
 MANY, WITHIN_S = 4, 0.05  # lookups, in seconds
+A_LITTLE = 2  # pieces of work
 
 T = TypeVar("T")
 _Queue = deque[tuple["Future[Any]", Callable[[], Any]]]
@@ -37,8 +38,12 @@ class Worker:
         self._thread.start()
 
     def submit_lookup(self, work: Callable[[], T]) -> "Future[T]":
-        """Queue work before everything given to `later`. If its future is cancelled in time, it never starts."""
-        return self._put(self._first, work)
+        """Queue work before all in the background, but for a little where few lookups come: what it stores is found.
+
+        If its future is cancelled in time, it never starts.
+        """
+        is_calm = len(self._later) <= A_LITTLE and time.monotonic() >= self._quiet_from
+        return self._put(self._later if is_calm and self._later and not self._first else self._first, work)
 
     def submit_background(self, work: Callable[[], T]) -> "Future[T]":
         """Queue work that runs once no lookup is waiting, and in its share of the time."""
