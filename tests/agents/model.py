@@ -1,11 +1,11 @@
 """The scripted model: a real server of one of the three APIs, which counts, and checks what comes back to it."""
 
+import itertools
 import json
-import os.path
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.agents.answers import Call, Fields, Said, Tokens, chunks, message, response
@@ -43,6 +43,7 @@ class Model:
         self._left: deque[Turn] = deque()
         self._wanted: tuple[str, ...] = ()  # of the next request
         self._thoughts: list[Fields] = []  # that were given away, as they must come back
+        self._is_compacted = False  # since the last turn
         self._before = ""  # the text of the request before
         self._counted: list[Tokens] = []  # of all answers
 
@@ -74,7 +75,7 @@ class Model:
         """Answer a request of the Messages API, whose server counts by itself."""
         blocks = [block for one in body["messages"] if isinstance(one["content"], list) for block in one["content"]]
         reply = self._next(body, body["messages"], _thinking(blocks))
-        answer = message(reply.said)
+        answer = replace(message(reply.said), counts={"input_tokens": FULL} if reply.fills else {})
         self._given(reply, _thinking(answer.content))
         self.server.pause_before = len(answer.stream(body)) - 2 if reply.kind == "held" else -1
         return answer
@@ -93,6 +94,9 @@ class Model:
         self.kinds.append(reply.kind)
         if body["model"] != MODEL:
             self.faults.append(f"a {reply.kind} is asked of {body['model']}")
+        if self._is_compacted and reply.kind == "turn":  # the agent may have kept some of the latest
+            self._thoughts = self._thoughts[len(self._thoughts) - len(thoughts) :]
+            self._is_compacted = False
         if reply.kind in ("turn", "held") and thoughts != self._thoughts:  # not to the byte, or not all
             self.faults.append(f"thoughts before turn {len(self.kinds)}: {thoughts} instead of {self._thoughts}")
         return reply
@@ -101,10 +105,9 @@ class Model:
         if self._compacts and self._compacts in json.dumps(said_before[-1]):
             return Reply(Said(text=SUMMARY), "summary")
         if not body.get("tools"):
-            form = _schema_of(body)
-            return Reply(
-                Said(text=ASIDE if form is None else json.dumps(dict.fromkeys(form["properties"], ASIDE))), "aside"
-            )
+            schema = _schema_of(body)
+            words = ASIDE if schema is None else json.dumps(dict.fromkeys(schema["properties"], ASIDE))
+            return Reply(Said(text=words), "aside")
         asked = json.dumps(said_before, ensure_ascii=False)
         self.faults += [f"{text!r} did not come back" for text in self._wanted if text not in asked]
         if not self._left:
@@ -117,16 +120,16 @@ class Model:
         return Reply(said, "held" if turn.is_held else "turn", turn.fills)
 
     def _given(self, reply: Reply, thoughts: list[Fields]) -> None:
-        """Keep what must come back: the thoughts of all turns since the last summary."""
+        """Keep what must come back: the thoughts of all turns, if the agent has not compacted its history."""
         if reply.kind == "turn":
             self._thoughts += thoughts
-        elif reply.kind == "summary":
-            self._thoughts = []
+        self._is_compacted |= reply.kind == "summary"
 
     def _count(self, asked: list[Fields], reply: Reply) -> Tokens:
         """Count an answer; what a request has in common with the one before was in the cache."""
         text = json.dumps(asked)
-        common = len(os.path.commonprefix([text, self._before]))
+        pairs = zip(text, self._before, strict=False)
+        common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
         self._before = text
         words = json.dumps([reply.said.thought, reply.said.text, [call.as_function for call in reply.said.calls]])
         input_ = FULL if reply.fills else len(text) // CHARACTERS + 1
@@ -166,6 +169,6 @@ def _thinking(blocks: Sequence[Fields]) -> list[Fields]:
 
 def _schema_of(body: Fields) -> Any:
     """Return the schema of the answer that a request declares, if it does."""
-    forms = (body.get("response_format") or {}).get("json_schema"), (body.get("text") or {}).get("format")
-    form = next((one for one in (*forms, (body.get("output_config") or {}).get("format")) if one), {})
-    return form.get("schema")
+    declared = (body.get(name) or {} for name in ("response_format", "text", "output_config"))
+    forms = (one.get("json_schema") or one.get("format") for one in declared)
+    return next((form["schema"] for form in forms if form and "schema" in form), None)
