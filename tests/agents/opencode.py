@@ -34,5 +34,7 @@ def agent(name: str, provider: str) -> Agent:
         go_on=lambda prompt: _command(prompt, "--continue"),
         call_of=_call_of,
         files={".config/opencode/opencode.json": RECIPE.replace(COMPATIBLE, provider)},
+        keeps_words=provider
+        == RESPONSES,  # in chat completions it keeps that with the calls of tools, and nowhere else
         complaint=re.compile(r"^(WARN|ERROR)\b"),
     )

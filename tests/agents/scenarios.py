@@ -80,7 +80,9 @@ class Run:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
-        async with modelling(self._scenario.api, self._agent.call_of, self._agent.compacts) as model:
+        keeps_words = self._agent.keeps_words or self._scenario.api == "openai"
+        model = Model(self._agent.call_of, self._agent.compacts, keeps_words=keeps_words)
+        async with modelling(self._scenario.api, model):
             async with gateway(self._data, self._scenario.api, model.server.url) as ran:
                 for number in range(len(PHASES)):
                     await self._phase(number, model)
