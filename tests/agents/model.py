@@ -34,13 +34,13 @@ class Reply:
 class Model:
     """Says the turns one after the other. `faults` is what was not as it must be."""
 
-    def __init__(self, call_of: CallOf, compacts: str = "", *, keeps_words: bool = True) -> None:
+    def __init__(self, call_of: CallOf, compacts: str, keeps: Callable[[bool], bool]) -> None:
         self.faults: list[str] = []
         self.kinds: list[str] = []  # of all answers
         self.server: AnyServer
         self._call_of = call_of
         self._compacts = compacts  # what a request for a summary says at its end
-        self._keeps_words = keeps_words  # whether thoughts before words alone come back, too
+        self._keeps = keeps  # whether the thoughts of an answer come back, by whether it has calls
         self._left: deque[Turn] = deque()
         self._wanted: tuple[str, ...] = ()  # of the next request
         self._thoughts: list[Fields] = []  # that were given away, as they must come back
@@ -124,7 +124,7 @@ class Model:
 
     def _given(self, reply: Reply, thoughts: list[Fields]) -> None:
         """Keep what must come back: the thoughts of all turns, if the agent has not compacted its history."""
-        if reply.kind == "turn" and (self._keeps_words or reply.said.calls):
+        if reply.kind == "turn" and self._keeps(bool(reply.said.calls)):
             self._thoughts += thoughts
         self._is_compacted |= reply.kind == "summary"
 
