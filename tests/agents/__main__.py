@@ -1,7 +1,7 @@
 """`python -m tests.agents`: let coding agents work through Millrace, and say what was not as it must be.
 
-`--prepare` only installs them. Words choose scenarios by parts of their names: `python -m tests.agents codex openai`. Each
-runs in a network namespace of its own, which has the loopback interface alone.
+`--prepare` only installs them. Words choose scenarios by parts of their names: `python -m tests.agents codex http`.
+Each runs in a network namespace of its own, which has the loopback interface alone.
 """
 
 import argparse

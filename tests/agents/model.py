@@ -15,7 +15,7 @@ from tests.support.any_model import AnyServer
 from tests.support.messages_server import MessagesServer
 
 CHARACTERS = 4  # of a token
-FULL = 400_000  # tokens; more than the window of any model that the agents know
+FULL = 980_000  # tokens; as much as the window of any model that the agents know, or more
 MODEL = "small-fast-model"  # of the configuration; the large one is never needed
 ASIDE = "The wheel"  # what is said to a request without tools: for a title, say
 SUMMARY = "The wheel is 12 feet wide, the race is 48 feet long. A look at everything is left to do."
@@ -34,12 +34,13 @@ class Reply:
 class Model:
     """Says the turns one after the other. `faults` is what was not as it must be."""
 
-    def __init__(self, call_of: CallOf, compacts: str = "") -> None:
+    def __init__(self, call_of: CallOf, compacts: str, keeps: Callable[[bool], bool]) -> None:
         self.faults: list[str] = []
         self.kinds: list[str] = []  # of all answers
         self.server: AnyServer
         self._call_of = call_of
         self._compacts = compacts  # what a request for a summary says at its end
+        self._keeps = keeps  # whether the thoughts of an answer come back, by whether it has calls
         self._left: deque[Turn] = deque()
         self._wanted: tuple[str, ...] = ()  # of the next request
         self._thoughts: list[Fields] = []  # that were given away, as they must come back
@@ -98,7 +99,9 @@ class Model:
             self._thoughts = self._thoughts[len(self._thoughts) - len(thoughts) :]
             self._is_compacted = False
         if reply.kind in ("turn", "held") and thoughts != self._thoughts:  # not to the byte, or not all
-            self.faults.append(f"thoughts before turn {len(self.kinds)}: {thoughts} instead of {self._thoughts}")
+            missing = [thought for thought in self._thoughts if thought not in thoughts]
+            others = [thought for thought in thoughts if thought not in self._thoughts]
+            self.faults.append(f"answer {len(self.kinds)}: the thoughts {missing} did not come back, but {others}")
         return reply
 
     def _reply(self, body: Fields, said_before: list[Fields]) -> Reply:
@@ -121,7 +124,7 @@ class Model:
 
     def _given(self, reply: Reply, thoughts: list[Fields]) -> None:
         """Keep what must come back: the thoughts of all turns, if the agent has not compacted its history."""
-        if reply.kind == "turn":
+        if reply.kind == "turn" and self._keeps(bool(reply.said.calls)):
             self._thoughts += thoughts
         self._is_compacted |= reply.kind == "summary"
 
@@ -139,9 +142,8 @@ class Model:
 
 
 @asynccontextmanager
-async def modelling(api: str, call_of: CallOf, compacts: str = "") -> AsyncIterator[Model]:
-    """Run one on a free port; `api` is the word of a configuration."""
-    model = Model(call_of, compacts)
+async def modelling(api: str, model: Model) -> AsyncIterator[None]:
+    """Serve a model on a free port; `api` is the word of a configuration."""
     servers: dict[str, Any] = {
         "openai": lambda: chat_server.completing(model.chat),
         "responses": lambda: responses_server.responding(model.responses),
@@ -149,7 +151,7 @@ async def modelling(api: str, call_of: CallOf, compacts: str = "") -> AsyncItera
     }
     async with servers[api]() as server:
         model.server = server
-        yield model
+        yield
 
 
 def _tokens_of(usage: Fields) -> Tokens:

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.agents import claude_code, codex, opencode
@@ -80,7 +81,8 @@ class Run:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
-        async with modelling(self._scenario.api, self._agent.call_of, self._agent.compacts) as model:
+        model = Model(self._agent.call_of, self._agent.compacts, partial(self._agent.keeps, self._scenario.api))
+        async with modelling(self._scenario.api, model):
             async with gateway(self._data, self._scenario.api, model.server.url) as ran:
                 for number in range(len(PHASES)):
                     await self._phase(number, model)
