@@ -77,13 +77,15 @@ def put_together(events: list[Fields]) -> Fields:
 
 
 @asynccontextmanager
-async def behind(model: AbstractAsyncContextManager[Any], upstream: str, **models: Any) -> AsyncIterator[Behind]:
+async def behind(
+    model: AbstractAsyncContextManager[Any], upstream: str, *, cached: bool = False, **models: Any
+) -> AsyncIterator[Behind]:
     async with model as server:
         url = server[1] if isinstance(server, tuple) else server.url
         configuration = configuration_for(url, url)
         for one in configuration["models"].values():
             one |= {"upstream": upstream, "price": PRICE, "context_window": 200_000, **models}
-        configuration["cache"] = {"exact": False, "semantic": False}
+        configuration["cache"] = {"exact": cached, "semantic": False}
         async with serving(configuration) as address, aiohttp.ClientSession() as http:
             yield Behind(address, server[0] if isinstance(server, tuple) else server, http)
 
@@ -176,6 +178,17 @@ async def test_why_a_model_stopped(fields: Fields, reason: str, sequence: str | 
     assert (answer["stop_reason"], answer["stop_sequence"]) == (reason, sequence)
     assert answer.get("stop_details") == fields.get("stop_details")
     assert setting.model.asked[-1]["stop_sequences"] == ["END"]
+
+
+@pytest.mark.parametrize(("fields", "asked"), [(STOPS[0][0], 1), (STOPS[2][0], 2), (STOPS[3][0], 2)])
+async def test_an_answer_that_is_not_whole_by_itself_is_not_kept_in_the_cache(fields: Fields, asked: int) -> None:
+    """A cached one has no stop sequence, and a model cannot go on with one that it has paused."""
+    model = messaging(always(wire.text("Deep."), **fields))
+    async with behind(model, "anthropic", cached=True) as setting:
+        for _ in range(2):
+            answer = await setting.ask(QUESTION, stop_sequences=["END"])
+            assert answer["stop_reason"] == fields["stop_reason"]
+    assert len(setting.model.asked) == asked
 
 
 ERRORS = [

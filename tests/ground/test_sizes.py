@@ -16,7 +16,21 @@ from millrace.funnel.fingerprint import Keys, keys_of
 from millrace.funnel.recall import Recall
 from millrace.funnel.response_log import ResponseLog
 from millrace.tokens import LONG
-from millrace.types import CallPiece, Message, Prompt, Refusal, Request, Source, Status, Thought, Tool
+from millrace.types import (
+    Api,
+    CallPiece,
+    Media,
+    Message,
+    Native,
+    Prompt,
+    Refusal,
+    Request,
+    Sealed,
+    Source,
+    Status,
+    Thought,
+    Tool,
+)
 from millrace.wire.chunks import ChatCodec
 from tests.support.scripted_models import CATALOG, request
 
@@ -33,12 +47,24 @@ def test_a_schema_is_written_once_for_the_size_of_its_prompt(monkeypatch: pytest
         written.append(value)
         return 0
 
-    monkeypatch.setattr("millrace.types.conversation._schema_size", size)
+    monkeypatch.setattr("millrace.types.conversation._json_size", size)
     prompt = Prompt(messages=(said("four"),), tools=(Tool(name="t", parameters={"a": 1}),))
     assert [prompt.size for _ in range(3)] == [5, 5, 5]
     assert written == [{"a": 1}]
     assert replace(prompt, messages=()).size == 1
     assert prompt == replace(prompt)
+
+
+def test_what_only_one_api_understands_is_a_part_of_the_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written out for the model too, and that takes as long. Measured once."""
+    block = Sealed(api=Api.MESSAGES, fields={"data": "x" * LONG})
+    answer = Message(role="assistant", sealed=(block,))
+    part = Message(role="user", parts=(Media(kind="block", fields={}, sealed=block),))
+    native = Native(api=Api.MESSAGES, fields={"data": "x" * LONG})
+    prompts = [Prompt(messages=(answer,)), Prompt(messages=(part,)), Prompt(messages=(said("x"),), native=native)]
+    assert [prompt.whole_size > LONG for prompt in prompts] == [True] * 3
+    monkeypatch.setattr("millrace.types.conversation._json_size", pytest.fail)
+    assert [prompt.whole_size > LONG for prompt in prompts] == [True] * 3
 
 
 @pytest.mark.parametrize(

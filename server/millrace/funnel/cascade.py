@@ -31,6 +31,7 @@ from millrace.types import (
     refusal_of,
 )
 
+END_TURN = "end_turn"  # the word of the Messages API for an answer that is whole
 PREFIX_DELTAS = 40  # text deltas after which the beginning of an answer is judged
 
 CallContext = AbstractContextManager[OpenCharge]  # while entered, its deltas go to the log; leaving closes the socket
@@ -177,8 +178,13 @@ def _result(response: ResponseLog, charge: OpenCharge, finish: Finish, verdict: 
         capped_by_operator=charge.call.capped_by_operator,
         service_tier=charge.attempt.service_tier,
         check=check,
-        answer=answer if verdict.passed and finish.reason is FinishReason.STOP and is_plain_text else None,
+        answer=answer if verdict.passed and is_plain_text and _is_whole(finish) else None,
     )
+
+
+def _is_whole(finish: Finish) -> bool:
+    """Whether an answer is stored with this end. A stored one has no stop sequence, and nobody can go on with it."""
+    return finish.reason is FinishReason.STOP and (finish.stop is None or finish.stop.reason == END_TURN)
 
 
 def _is_more_than_text(aside: Aside) -> bool:

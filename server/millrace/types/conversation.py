@@ -45,6 +45,7 @@ class Sealed:
     parts_before: int = 0  # parts of the message in front of it
     calls_before: int = 0  # tool calls of the message in front of it
     maker: str = ""  # the model that wrote it, where it is known
+    _size: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
 
     @property
     def is_thought(self) -> bool:
@@ -57,9 +58,18 @@ class Sealed:
         return str(self.fields.get("type", ""))
 
     @property
+    def size(self) -> int:
+        """Bytes of it as JSON. Computed once, since it serializes that."""
+        size = self._size
+        if size is None:
+            size = _json_size(self.fields)
+            object.__setattr__(self, "_size", size)
+        return size
+
+    @property
     def memory_bytes(self) -> int:
         """Bytes that it holds, about."""
-        return MESSAGE_SIZE + memory_bytes_of(self.fields)
+        return MESSAGE_SIZE + PARSED * self.size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +101,21 @@ class Native:
     api: Api
     fields: dict[str, Any] = field(default_factory=dict)  # of the body
     headers: dict[str, str] = field(default_factory=dict)
+    _size: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
+
+    @property
+    def size(self) -> int:
+        """Bytes of it as JSON. Computed once, since it serializes that."""
+        size = self._size
+        if size is None:
+            size = _json_size(self.fields) + _json_size(self.headers)
+            object.__setattr__(self, "_size", size)
+        return size
 
     @property
     def memory_bytes(self) -> int:
         """Bytes that it holds, about."""
-        return memory_bytes_of(self.fields) + memory_bytes_of(self.headers)
+        return PARSED * self.size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,10 +163,10 @@ class Tool:
         """Characters of its name and description, and bytes of its schema. Computed once, since it serializes that."""
         size = self._size
         if size is None:
-            schemas = (self.parameters, self.grammar, None if self.hosted is None else self.hosted.fields)
             size = sum(map(len, (self.name, self.description or "", self.namespace, self.namespace_description)))
             size += size_of_unread(self.unread)
-            size += sum(_schema_size(schema) for schema in schemas if schema is not None)
+            size += sum(_json_size(schema) for schema in (self.parameters, self.grammar) if schema is not None)
+            size += 0 if self.hosted is None else self.hosted.size
             object.__setattr__(self, "_size", size)
         return size
 
@@ -318,7 +338,7 @@ class Format:
         """Bytes of its schema. Computed once, since it serializes that."""
         size = self._size
         if size is None:
-            size = _schema_size(self.schema)
+            size = 0 if self.schema is None else _json_size(self.schema)
             object.__setattr__(self, "_size", size)
         return size
 
@@ -398,10 +418,13 @@ class Prompt:
 
     @property
     def whole_size(self) -> int:
-        """Characters of all of it: with media, with extras, and with the schema of its format."""
-        media = (part for message in self.messages for part in message.parts if isinstance(part, Media))
+        """Characters of all of it: with media, extras and sealed blocks, and with the schema of its format."""
+        media = [part for message in self.messages for part in message.parts if isinstance(part, Media)]
         fields = sum(len(value) for part in media if part.kind != "block" for value in part.fields.values())
+        fields += sum(part.sealed.size for part in media if part.sealed is not None)
+        fields += sum(one.size for message in self.messages for one in message.sealed)
         extras = self.extras_size + sum(message.unread_size for message in self.messages)
+        extras += self.native.size if self.native else 0
         return self.size + fields + extras + len(self.context) + (self.format.size if self.format else 0)
 
     @property
@@ -421,8 +444,8 @@ class Prompt:
         return sum(tool.size for tool in self.tools)
 
 
-def _schema_size(schema: dict[str, Any] | None) -> int:
-    return 0 if schema is None else len(msgspec.json.encode(schema))
+def _json_size(fields: dict[str, Any]) -> int:
+    return len(msgspec.json.encode(fields))
 
 
 def size_of_unread(unread: Unread) -> int:

@@ -68,7 +68,7 @@ class _Events:
 
     def end(self) -> list[bytes]:
         rest = self._stream.feed(b"\n\n")
-        return [DONE if DONE.startswith(data) else data for data in rest]
+        return [DONE if data and DONE.startswith(data) else data for data in rest]
 
 
 class _Document:

@@ -146,7 +146,17 @@ def _create(
         native=Native(api=Api.MESSAGES, fields=_native(fields, body, effort), headers=dict(headers)),
     )
     body.metadata = metadata
-    return create(body, prompt, checks, replace(PATHS, schema=schema_path), not_passed_on=told(turns.lost))
+    lost = [*turns.lost, *_unread(fields, body)]
+    return create(body, prompt, checks, replace(PATHS, schema=schema_path), not_passed_on=told(lost))
+
+
+def _unread(fields: dict[str, Any], body: CountBody) -> Iterator[Path]:
+    """Yield the paths of what was not read of fields that are sent in words of another API, or made anew."""
+    for name in ("tool_choice", "output_format"):
+        yield from ((name, *path) for path, _ in unread(fields.get(name), getattr(body, name)))
+    if body.output_config is not None:
+        inner = unread(fields["output_config"].get("format"), body.output_config.format)
+        yield from (("output_config", "format", *path) for path, _ in inner)
 
 
 def _form(body: CountBody) -> tuple[Format | None, str]:

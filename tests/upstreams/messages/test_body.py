@@ -268,6 +268,21 @@ def test_an_answer_goes_back_in_the_order_in_which_it_came() -> None:
     assert notes == ["without encrypted reasoning"]
 
 
+def test_an_answer_of_sealed_blocks_alone_stays_an_answer() -> None:
+    """A model may pause before it says a word."""
+    search = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+    answer = Message(role="assistant", sealed=(sealed(thinking("Hm.")), sealed(search)))
+    assert turns(ASKED, answer)[1] == ("assistant", [thinking("Hm."), search])
+
+
+def test_another_speed_or_model_has_no_price_so_it_is_left_out_and_told() -> None:
+    native = Native(api=Api.MESSAGES, fields={"speed": "fast", "fallbacks": [{"model": "other"}], "top_k": 3})
+    fields, notes = sent(ASKED, native=native)
+    assert fields.keys().isdisjoint({"speed", "fallbacks"})
+    assert fields["top_k"] == 3
+    assert notes == ["without speed: it has no price here", "without fallbacks: it has no price here"]
+
+
 def test_text_with_citations_stands_for_the_same_text() -> None:
     """A block with them comes after its text, which may have been joined with the text before it."""
     cited = {"type": "text", "text": "It is wet.", "citations": [{"type": "char_location"}]}

@@ -21,6 +21,7 @@ _TIERS = {"auto": "auto", "default": "standard_only", "standard": "standard_only
 # Fields of the body that Millrace does not set, by which a client of another API may mean this one.
 _KNOWN = {"cache_control", "container", "context_management", "diagnostics", "fallbacks", "inference_geo"}
 _KNOWN |= {"mcp_servers", "metadata", "output_config", "speed", "thinking", "top_k"}
+_UNPRICED = ("speed", "fallbacks")  # ask for another speed or model, and what these cost is not known
 # Of chat completions, and sent under other names.
 _TRANSLATED = {"stop", "user", "safety_identifier", "service_tier"}
 _RESERVED = {"model", "messages", "system", "max_tokens", "stream", "tools", "tool_choice", "temperature", "top_p"}
@@ -88,7 +89,9 @@ def _given(call: Call) -> tuple[Fields, list[str]]:
         lost.append(f"service_tier {prompt.service_tier}: the API has no such tier")
     if prompt.native is not None and prompt.native.api is Api.MESSAGES:
         fields |= {name: value for name, value in prompt.native.fields.items() if name not in _RESERVED}
-    return fields, lost
+    unpriced = [name for name in _UNPRICED if fields.get(name, "standard") != "standard"]
+    fields = {name: value for name, value in fields.items() if name not in unpriced}
+    return fields, lost + [f"{name}: it has no price here" for name in unpriced]
 
 
 def _tools(prompt: Prompt, tools: SentTools, quirks: Quirks) -> list[Fields]:

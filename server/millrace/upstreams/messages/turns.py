@@ -45,7 +45,7 @@ class Turns:
             last["content"][-1]["text"] = last["content"][-1]["text"].rstrip()  # the model goes on from there
 
     def _add(self, message: Message, follower: Message | None) -> None:
-        if message.is_sealed:
+        if message.role == "tool" and message.is_sealed:
             self._put("user", [{**one.fields} for one in message.sealed if one.api is Api.MESSAGES])
             return
         if message.name:

@@ -30,6 +30,8 @@ class Input:
         if message.name:
             self.lost.append(f"{message.role}.name")
         self.lost += [name for name in message.own_fields if name != PHASE]
+        if message.reasoning and not any(one.is_thought for one in message.sealed):  # which are told by themselves
+            self.lost.append("reasoning")
         if message.is_error:
             message = message.in_words()
         if message.role == "assistant":
