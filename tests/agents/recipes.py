@@ -4,7 +4,7 @@ import re
 
 from tests.support.paths import REPOSITORY
 
-FENCED = re.compile(r"```\w*\n(.*?)```|\n\n((?: {4}.*\n)+)", re.DOTALL)
+FENCED = re.compile(r"```\w*\n(.*?)```|\n\n((?: {4}[^\n]*\n)+)", re.DOTALL)
 
 
 def recipe(client: str) -> str:
