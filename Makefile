@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 .NOTPARALLEL:  # one pip at a time
 .DELETE_ON_ERROR:
 
-.PHONY: demo test lint bench sequences stock locks clean
+.PHONY: demo test lint bench sequences stock agents locks clean
 
 demo: $(VENV)/.runtime $(VENV)/.weights
 	$(BIN)/python server demo --port $(PORT)
@@ -35,11 +35,14 @@ sequences: $(VENV)/.dev
 stock: $(VENV)/.dev
 	$(BIN)/python -m tests.stock
 
+agents: $(VENV)/.dev
+	$(BIN)/python -m tests.agents
+
 locks: $(VENV)/.dev
 	$(BIN)/python -m tests.locks
 
 clean:
-	rm -rf $(VENV) .venv-stock tests/stock/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* .millrace
+	rm -rf $(VENV) .venv-stock tests/stock/node_modules tests/agents/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* .millrace
 
 # hnswlib has no wheel. What it needs to be compiled is looked for before pip runs, whose own message is a page long.
 HEADER := import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))

@@ -19,6 +19,7 @@ class Agent:
     call_of: CallOf
     files: Mapping[str, str] = field(default_factory=dict)  # of its home
     compacts: str = ""  # what it asks for when the window is full; empty: it does not do that by itself
+    keeps: Callable[[str, bool], bool] = lambda _api, _has_calls: True  # the thoughts of an answer, by the model's API
     environ: Mapping[str, str] = field(default_factory=dict)
     logs: str = ""  # the files in its home that are its logs, beside what it prints
     complaint: re.Pattern[str] = NOTHING  # of its own logs; a line that is one

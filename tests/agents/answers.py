@@ -83,7 +83,7 @@ def response(said: Said, tokens: Tokens) -> responses_wire.Answer:
 
 
 def message(said: Said) -> messages_wire.Answer:
-    """Return an answer as the Messages API has it; its server counts the tokens. Each begins with a thought, shown or not."""
+    """Return an answer as the Messages API has it, whose server counts. Each begins with a thought, shown or not."""
     is_redacted = not said.thought and said.id % 2
     blocks = [messages_wire.redacted(f"Emw{said.id:09}==") if is_redacted else messages_wire.thinking(said.thought)]
     blocks += [messages_wire.text(said.text)] if said.text else []

@@ -36,8 +36,11 @@ AGENT = Agent(
     begin=_command,
     go_on=lambda prompt: _command(prompt, "--continue"),
     call_of=_call_of,
-    environ=exported("Claude Code"),
+    compacts="detailed summary of",
+    environ={**exported("Claude Code"), "CLAUDE_CODE_AUTO_COMPACT_WINDOW": "200000"},
     logs=".claude/debug/*.txt",
     complaint=re.compile(r"\[(WARN|ERROR)\]"),
-    harmless=re.compile(r"Failed to save config with lock|\[Stall\] tool_dispatch_end|Request was aborted"),
+    harmless=re.compile(
+        "Failed to save config with lock|tool_dispatch_end|Request was aborted|autocompact: fixed prefix"
+    ),
 )

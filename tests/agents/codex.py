@@ -58,5 +58,7 @@ def agent(name: str, config: str, model: str) -> Agent:
         files={".codex/config.toml": config},
         environ={"RUST_LOG": "warn"},
         complaint=re.compile(r"\b(WARN|ERROR|warning|error)\b"),
-        harmless=re.compile("Unknown model|Model metadata for|curated plugin|failed to flush rollout"),
+        harmless=re.compile(
+            "Unknown model|Model metadata for|curated plugin|failed to flush rollout|didn't complete gracefully"
+        ),
     )

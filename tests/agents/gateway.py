@@ -1,6 +1,7 @@
-"""`millrace serve` in a process of its own, with the configuration as it is shipped, at the address of the README."""
+"""`millrace serve` in a process, with the configuration as it is shipped, behind the address of the README."""
 
 import asyncio
+import re
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
@@ -11,9 +12,14 @@ from pathlib import Path
 from millrace.stores.database import FILE
 from tests.support.paths import REPOSITORY
 from tests.support.processes import ENVIRONMENT
+from tests.support.proxy import proxy_to
+from tests.support.waiting import until
 
-ADDRESS = "http://127.0.0.1:8000"
-PATIENCE_S = 30
+PORT = 8000  # of the README; what is said there is heard
+ITS_PORT = 8001
+WINDOW = "1000000"  # tokens; the agents believe in models of theirs, whose windows are wide
+PATIENCE_S = 60
+REFUSED = re.compile(rb'HTTP/1\.1 [45]\d\d.*|"type": ?"(?:error|response\.failed)".{0,300}')
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class Row:
     written: int
     output: int
     nanodollars: int
-    is_estimated: bool
+    is_estimated: int  # 1 if it is
 
 
 class Gateway:
@@ -38,7 +44,16 @@ class Gateway:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.log = ""
+        self.heard = bytearray()
+
+    @property
+    def log(self) -> str:
+        """What it has written until now."""
+        return (self.folder / "millrace.log").read_text("utf-8")
+
+    def refusals(self) -> list[str]:
+        """Return the answers of HTTP, and the events, that say that something went wrong."""
+        return [found.decode(errors="replace") for found in REFUSED.findall(self.heard)]
 
     def rows(self) -> list[Row]:
         """Return all requests, in the order in which they came."""
@@ -46,34 +61,33 @@ class Gateway:
         columns += ", output_tokens, cost_nanodollars, estimated"
         with closing(sqlite3.connect(self.folder / FILE)) as file:
             found = file.execute(f"SELECT {columns} FROM entries ORDER BY opened_at")  # noqa: S608 - names alone
-            return [Row(*row[:-1], is_estimated=bool(row[-1])) for row in found]
+            return [Row(*row) for row in found]
 
 
 @asynccontextmanager
 async def gateway(folder: Path, api: str, url: str) -> AsyncIterator[Gateway]:
-    """Run one whose small and large model are of this API, at this URL."""
-    settings = {"MILLRACE__SERVER__DATA_DIR": str(folder)}
+    """Run one whose small and large model are of this API, at this URL. The folder gets its database and its log."""
+    settings = {"MILLRACE__SERVER__DATA_DIR": str(folder), "MILLRACE__SERVER__PORT": str(ITS_PORT)}
     for name in ("SMALL", "LARGE"):
         model = f"MILLRACE__MODELS__{name}__"
-        settings |= {f"{model}UPSTREAM": api, f"{model}BASE_URL": url, f"{model}CONTEXT_WINDOW": "1000000"}
-    log = folder / "millrace.log"
+        settings |= {f"{model}UPSTREAM": api, f"{model}BASE_URL": url, f"{model}CONTEXT_WINDOW": WINDOW}
     ran = Gateway(folder)
-    with log.open("wb") as file:
+    address = f"http://127.0.0.1:{ITS_PORT}"
+    with (folder / "millrace.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "server", "serve", "--config", "millrace.toml"),
             cwd=REPOSITORY,
             env=ENVIRONMENT | settings,
-            stdout=file,
-            stderr=file,
+            stdout=log,
+            stderr=log,
         )
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            while ADDRESS not in log.read_text("utf-8"):
-                assert process.returncode is None, log.read_text("utf-8")
-                await asyncio.sleep(0.05)
-        yield ran
+        await until(lambda: address in ran.log or process.returncode is not None, PATIENCE_S)
+        assert process.returncode is None, ran.log
+        async with proxy_to(address, PORT) as proxy:
+            proxy.heard = ran.heard
+            yield ran
     finally:
         if process.returncode is None:
             process.terminate()
         await process.wait()
-        ran.log = log.read_text("utf-8")

@@ -1,11 +1,11 @@
 """The scripted model: a real server of one of the three APIs, which counts, and checks what comes back to it."""
 
+import itertools
 import json
-import os.path
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.agents.answers import Call, Fields, Said, Tokens, chunks, message, response
@@ -15,7 +15,7 @@ from tests.support.any_model import AnyServer
 from tests.support.messages_server import MessagesServer
 
 CHARACTERS = 4  # of a token
-FULL = 400_000  # tokens; more than the window of any model that the agents know
+FULL = 980_000  # tokens; as much as the window of any model that the agents know, or more
 MODEL = "small-fast-model"  # of the configuration; the large one is never needed
 ASIDE = "The wheel"  # what is said to a request without tools: for a title, say
 SUMMARY = "The wheel is 12 feet wide, the race is 48 feet long. A look at everything is left to do."
@@ -34,15 +34,17 @@ class Reply:
 class Model:
     """Says the turns one after the other. `faults` is what was not as it must be."""
 
-    def __init__(self, call_of: CallOf, compacts: str = "") -> None:
+    def __init__(self, call_of: CallOf, compacts: str, keeps: Callable[[bool], bool]) -> None:
         self.faults: list[str] = []
         self.kinds: list[str] = []  # of all answers
         self.server: AnyServer
         self._call_of = call_of
         self._compacts = compacts  # what a request for a summary says at its end
+        self._keeps = keeps  # whether the thoughts of an answer come back, by whether it has calls
         self._left: deque[Turn] = deque()
         self._wanted: tuple[str, ...] = ()  # of the next request
         self._thoughts: list[Fields] = []  # that were given away, as they must come back
+        self._is_compacted = False  # since the last turn
         self._before = ""  # the text of the request before
         self._counted: list[Tokens] = []  # of all answers
 
@@ -74,7 +76,7 @@ class Model:
         """Answer a request of the Messages API, whose server counts by itself."""
         blocks = [block for one in body["messages"] if isinstance(one["content"], list) for block in one["content"]]
         reply = self._next(body, body["messages"], _thinking(blocks))
-        answer = message(reply.said)
+        answer = replace(message(reply.said), counts={"input_tokens": FULL} if reply.fills else {})
         self._given(reply, _thinking(answer.content))
         self.server.pause_before = len(answer.stream(body)) - 2 if reply.kind == "held" else -1
         return answer
@@ -93,18 +95,22 @@ class Model:
         self.kinds.append(reply.kind)
         if body["model"] != MODEL:
             self.faults.append(f"a {reply.kind} is asked of {body['model']}")
+        if self._is_compacted and reply.kind == "turn":  # the agent may have kept some of the latest
+            self._thoughts = self._thoughts[len(self._thoughts) - len(thoughts) :]
+            self._is_compacted = False
         if reply.kind in ("turn", "held") and thoughts != self._thoughts:  # not to the byte, or not all
-            self.faults.append(f"thoughts before turn {len(self.kinds)}: {thoughts} instead of {self._thoughts}")
+            missing = [thought for thought in self._thoughts if thought not in thoughts]
+            others = [thought for thought in thoughts if thought not in self._thoughts]
+            self.faults.append(f"answer {len(self.kinds)}: the thoughts {missing} did not come back, but {others}")
         return reply
 
     def _reply(self, body: Fields, said_before: list[Fields]) -> Reply:
         if self._compacts and self._compacts in json.dumps(said_before[-1]):
             return Reply(Said(text=SUMMARY), "summary")
         if not body.get("tools"):
-            form = _schema_of(body)
-            return Reply(
-                Said(text=ASIDE if form is None else json.dumps(dict.fromkeys(form["properties"], ASIDE))), "aside"
-            )
+            schema = _schema_of(body)
+            words = ASIDE if schema is None else json.dumps(dict.fromkeys(schema["properties"], ASIDE))
+            return Reply(Said(text=words), "aside")
         asked = json.dumps(said_before, ensure_ascii=False)
         self.faults += [f"{text!r} did not come back" for text in self._wanted if text not in asked]
         if not self._left:
@@ -117,16 +123,16 @@ class Model:
         return Reply(said, "held" if turn.is_held else "turn", turn.fills)
 
     def _given(self, reply: Reply, thoughts: list[Fields]) -> None:
-        """Keep what must come back: the thoughts of all turns since the last summary."""
-        if reply.kind == "turn":
+        """Keep what must come back: the thoughts of all turns, if the agent has not compacted its history."""
+        if reply.kind == "turn" and self._keeps(bool(reply.said.calls)):
             self._thoughts += thoughts
-        elif reply.kind == "summary":
-            self._thoughts = []
+        self._is_compacted |= reply.kind == "summary"
 
     def _count(self, asked: list[Fields], reply: Reply) -> Tokens:
         """Count an answer; what a request has in common with the one before was in the cache."""
         text = json.dumps(asked)
-        common = len(os.path.commonprefix([text, self._before]))
+        pairs = zip(text, self._before, strict=False)
+        common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
         self._before = text
         words = json.dumps([reply.said.thought, reply.said.text, [call.as_function for call in reply.said.calls]])
         input_ = FULL if reply.fills else len(text) // CHARACTERS + 1
@@ -136,9 +142,8 @@ class Model:
 
 
 @asynccontextmanager
-async def modelling(api: str, call_of: CallOf, compacts: str = "") -> AsyncIterator[Model]:
-    """Run one on a free port; `api` is the word of a configuration."""
-    model = Model(call_of, compacts)
+async def modelling(api: str, model: Model) -> AsyncIterator[None]:
+    """Serve a model on a free port; `api` is the word of a configuration."""
     servers: dict[str, Any] = {
         "openai": lambda: chat_server.completing(model.chat),
         "responses": lambda: responses_server.responding(model.responses),
@@ -146,7 +151,7 @@ async def modelling(api: str, call_of: CallOf, compacts: str = "") -> AsyncItera
     }
     async with servers[api]() as server:
         model.server = server
-        yield model
+        yield
 
 
 def _tokens_of(usage: Fields) -> Tokens:
@@ -166,6 +171,6 @@ def _thinking(blocks: Sequence[Fields]) -> list[Fields]:
 
 def _schema_of(body: Fields) -> Any:
     """Return the schema of the answer that a request declares, if it does."""
-    forms = (body.get("response_format") or {}).get("json_schema"), (body.get("text") or {}).get("format")
-    form = next((one for one in (*forms, (body.get("output_config") or {}).get("format")) if one), {})
-    return form.get("schema")
+    declared = (body.get(name) or {} for name in ("response_format", "text", "output_config"))
+    forms = (one.get("json_schema") or one.get("format") for one in declared)
+    return next((form["schema"] for form in forms if form and "schema" in form), None)

@@ -4,21 +4,23 @@ import asyncio
 import json
 import os
 import signal
-import time
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.agents import claude_code, codex, opencode
 from tests.agents.agent import Agent
-from tests.agents.audit import faults_of
+from tests.agents.audit import bill_of, faults_of
 from tests.agents.environment import variables
 from tests.agents.gateway import gateway
 from tests.agents.model import Model, modelling
 from tests.agents.work import BEGUN, DONE, PHASES, PROMPTS
+from tests.support.waiting import until
 
-PATIENCE_S = 280  # of a process of an agent
+PATIENCE_S = 240  # of a process of an agent
 GONE_S = 20  # for the socket of a model, after Ctrl-C
+APIS = ("openai", "responses", "anthropic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,86 +36,100 @@ class Scenario:
         return f"{self.agent.name}-over-{self.api}"
 
 
-WS_UNKNOWN = codex.agent("codex-websocket-unknown", codex.RECIPE, "a-model-that-codex-does-not-know")
-WS_KNOWN = codex.agent("codex-websocket-known", codex.RECIPE, "gpt-5.5")
-HTTP_UNKNOWN = codex.agent("codex-http-unknown", codex.OVER_HTTP, "a-model-that-codex-does-not-know")
-HTTP_KNOWN = codex.agent("codex-http-known", codex.OVER_HTTP, "gpt-5.5")
-WS_NEWEST = codex.agent("codex-websocket-newest", codex.RECIPE, "gpt-6.2-sol")
-CHAT = opencode.agent("opencode-chat", opencode.COMPATIBLE)
-RESPONSES = opencode.agent("opencode-responses", opencode.RESPONSES)
-AGENTS = (WS_UNKNOWN, WS_KNOWN, WS_NEWEST, HTTP_UNKNOWN, HTTP_KNOWN, claude_code.AGENT, CHAT, RESPONSES)
-SCENARIOS = {one.name: one for agent in AGENTS for api in ("openai", "responses", "anthropic") for one in [Scenario(agent, api)]}
+UNKNOWN, KNOWN, NEWEST = "a-model-that-codex-does-not-know", "gpt-5.5", "gpt-6.2-sol"
+AGENTS = (
+    codex.agent("codex-websocket-unknown", codex.RECIPE, UNKNOWN),
+    codex.agent("codex-websocket-known", codex.RECIPE, KNOWN),
+    codex.agent("codex-websocket-newest", codex.RECIPE, NEWEST),
+    codex.agent("codex-http-unknown", codex.OVER_HTTP, UNKNOWN),
+    codex.agent("codex-http-known", codex.OVER_HTTP, KNOWN),
+    codex.agent("codex-http-newest", codex.OVER_HTTP, NEWEST),
+    claude_code.AGENT,
+    opencode.agent("opencode-chat", opencode.COMPATIBLE),
+    opencode.agent("opencode-responses", opencode.RESPONSES),
+)
+SCENARIOS = {scenario.name: scenario for agent in AGENTS for api in APIS for scenario in [Scenario(agent, api)]}
+SHORT = (  # each agent with chat completions, and with the API that it speaks itself
+    "codex-websocket-unknown-over-openai",
+    "codex-websocket-known-over-responses",
+    "codex-websocket-newest-over-responses",
+    "codex-http-known-over-openai",
+    "claude-code-over-openai",
+    "claude-code-over-anthropic",
+    "opencode-chat-over-openai",
+    "opencode-responses-over-responses",
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a process of an agent ended."""
+class Run:
+    """A scenario in an empty folder; `say` gets what happens. `faults` is what was not as it must be."""
 
-    code: int | None
-    printed: str
+    def __init__(self, scenario: Scenario, folder: Path, say: Callable[[str], None]) -> None:
+        self.faults: list[str] = []
+        self._scenario = scenario
+        self._agent = scenario.agent
+        self._folder = folder
+        self._home, self._work, self._data = (folder / name for name in ("home", "work", "data"))
+        self._say = say
 
+    async def through(self) -> None:
+        """Run all of it."""
+        for path in (self._home, self._work, self._data):
+            path.mkdir(parents=True)
+        texts = {self._work / name: text for name, text in BEGUN.items()}
+        texts |= {self._home / name: text for name, text in self._agent.files.items()}
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+        model = Model(self._agent.call_of, self._agent.compacts, partial(self._agent.keeps, self._scenario.api))
+        async with modelling(self._scenario.api, model):
+            async with gateway(self._data, self._scenario.api, model.server.url) as ran:
+                for number in range(len(PHASES)):
+                    await self._phase(number, model)
+            model.go(())
+            (self._folder / "asked.json").write_text(json.dumps(model.server.asked, indent=1), "utf-8")
+            self.faults += faults_of(model, ran, self._agent, self._home)
+            self._say(bill_of(ran.rows()))
+        on_disk = {path.name: path.read_text("utf-8") for path in self._work.iterdir() if path.is_file()}
+        if on_disk != DONE:
+            self.faults.append(f"the files are {on_disk}")
 
-async def run(scenario: Scenario, folder: Path) -> list[str]:
-    """Run one, whose files are left in an empty folder; return what was not as it must be."""
-    home, work, data = (folder / name for name in ("home", "work", "data"))
-    for path in (home, work, data):
-        path.mkdir(parents=True)
-    for name, text in BEGUN.items():
-        (work / name).write_text(text, "utf-8")
-    for name, text in scenario.agent.files.items():
-        (home / name).parent.mkdir(parents=True, exist_ok=True)
-        (home / name).write_text(text, "utf-8")
-    faults: list[str] = []
-    async with modelling(scenario.api, scenario.agent.call_of, scenario.agent.compacts) as model:
-        async with gateway(data, scenario.api, model.server.url) as ran:
-            for number, prompt in enumerate(PROMPTS):
-                faults += await _phase(scenario.agent, model, number, prompt, home, work)
-                (folder / "asked.json").write_text(json.dumps(model.server.asked, indent=1), "utf-8")
-        model.go(())
-        (folder / "asked.json").write_text(json.dumps(model.server.asked, indent=1), "utf-8")
-        faults += faults_of(model, ran, scenario.agent, home)
-    on_disk = {path.name: path.read_text("utf-8") for path in work.iterdir() if path.is_file()}
-    if on_disk != DONE:
-        faults.append(f"the files are {on_disk}")
-    return faults
-
-
-async def _phase(agent: Agent, model: Model, number: int, prompt: str, home: Path, work: Path) -> list[str]:
-    """Let a process of the agent do its share; return what was not as it must be."""
-    model.go(PHASES[number])
-    command = agent.go_on(prompt) if number else agent.begin(prompt)
-    log = home / f"printed-{number}.log"
-    faults: list[str] = []
-    started = time.monotonic()
-    with log.open("wb") as file:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            cwd=work,
-            env=variables(home) | dict(agent.environ),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=file,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # so that its children end with it
-        )
+    async def _phase(self, number: int, model: Model) -> None:
+        """Let a process of the agent do its share."""
+        model.go(PHASES[number])
+        now = asyncio.get_running_loop().time
+        began, before = now(), len(model.kinds)
+        log = self._home / f"printed-{number}.log"
+        process = await self._started(number, log)
         try:
             async with asyncio.timeout(PATIENCE_S):
-                if is_held := PHASES[number][-1].is_held:
+                if PHASES[number][-1].is_held:
                     await model.server.begun.wait()
                     os.killpg(process.pid, signal.SIGINT)
-                    stopped_at = asyncio.get_running_loop().time()
-                await process.wait()
-            if is_held:
-                async with asyncio.timeout(GONE_S):
-                    while model.server.left_at is None:
-                        await asyncio.sleep(0.05)
-                print(f"the model was left {model.server.left_at - stopped_at:.3f} s after Ctrl-C")
-            elif process.returncode:
-                faults.append(f"process {number} ended with {process.returncode}")
+                    stopped = now()
+                    await until(lambda: model.server.left_at is not None, GONE_S)
+                    self._say(f"the model was left {(model.server.left_at or 0) - stopped:.3f} s after Ctrl-C")
+                    await process.wait()
+                elif code := await process.wait():
+                    self.faults.append(f"process {number} ended with {code}: {log.read_text('utf-8')[-600:]}")
         except TimeoutError:
-            faults.append(f"process {number} was not done in {PATIENCE_S} s: {log.read_text('utf-8', 'replace')[-600:]}")
+            self.faults.append(f"process {number} was not done in time: {log.read_text('utf-8')[-600:]}")
         finally:
             if process.returncode is None:
-                os.killpg(process.pid, 9)
+                os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
-    print(f"process {number}: {time.monotonic() - started:.1f} s, exit code {process.returncode}, {Counter(model.kinds)}")
-    return faults
+        answers = len(model.kinds) - before
+        self._say(f"process {number}: {now() - began:.1f} s, {answers} answers, exit code {process.returncode}")
+
+    async def _started(self, number: int, log: Path) -> asyncio.subprocess.Process:
+        command = (self._agent.go_on if number else self._agent.begin)(PROMPTS[number])
+        with log.open("wb") as file:
+            return await asyncio.create_subprocess_exec(
+                *command,
+                cwd=self._work,
+                env=variables(self._home) | dict(self._agent.environ),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,  # so that its children end with it
+            )

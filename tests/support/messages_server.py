@@ -70,7 +70,7 @@ class MessagesServer:
             self.refused.append(refused.words)
             document = {"type": "error", "error": refused.error, "request_id": "req_1"}
             return web.json_response(document, status=refused.status, headers=refused.headers)
-        answer = replace(answer, usage=self._charged(body, answer))
+        answer = replace(answer, usage=self._charged(body, answer) | answer.counts)
         self.asked.append(body)
         self.heads.append(request.headers)
         self.answered.append(answer)

@@ -53,6 +53,7 @@ class Answer:
     stop_sequence: str | None = None
     stop_details: Fields | None = None
     usage: Fields = field(default_factory=lambda: {"input_tokens": 25, "output_tokens": 15})
+    counts: Fields = field(default_factory=dict)  # in place of what a server counts by itself
     error: Fields | None = None  # that ends the stream after the blocks
     pings: bool = True
     id: str = field(default_factory=lambda: f"msg_{next(_numbers):024x}")

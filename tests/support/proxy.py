@@ -12,6 +12,7 @@ class Proxy:
     def __init__(self, target: str | None) -> None:
         self.target = target
         self.url = ""
+        self.heard: bytearray | None = None  # if it is one, all that the server says is added to it
         self.connections = 0  # until now
         self._ends: set[asyncio.StreamWriter] = set()
 
@@ -33,7 +34,7 @@ class Proxy:
             try:
                 directions = (
                     asyncio.create_task(_copy(reader, far_writer)),
-                    asyncio.create_task(_copy(far_reader, writer)),
+                    asyncio.create_task(_copy(far_reader, writer, self.heard)),
                 )
                 await asyncio.wait(directions)
             finally:
@@ -44,19 +45,21 @@ class Proxy:
             self._ends.discard(writer)
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, heard: bytearray | None = None) -> None:
     with suppress(OSError):
         while chunk := await reader.read(65536):
+            if heard is not None:
+                heard += chunk
             writer.write(chunk)
             await writer.drain()
     writer.transport.abort()
 
 
 @asynccontextmanager
-async def proxy_to(target: str | None) -> AsyncIterator[Proxy]:
-    """Open a proxy on a free port; clients connect to its `url`."""
+async def proxy_to(target: str | None, port: int = 0) -> AsyncIterator[Proxy]:
+    """Open a proxy, on a free port if none is named; clients connect to its `url`."""
     proxy = Proxy(target)
-    server = await asyncio.start_server(proxy.relay, "127.0.0.1", 0)
+    server = await asyncio.start_server(proxy.relay, "127.0.0.1", port)
     proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield proxy

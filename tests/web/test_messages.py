@@ -368,3 +368,18 @@ async def test_what_a_message_was_made_from_is_listed_and_continued_as_a_respons
     assert items[-1]["output"] == "The tool failed: no"
     async with http.post(RESPONSES, json={"input": "And?", "previous_response_id": request_id}) as answer:
         assert (answer.status, (await answer.json())["status"]) == (200, "completed")
+
+
+async def test_marks_for_a_providers_cache_do_not_tell_requests_apart(
+    millrace: Running, http: aiohttp.ClientSession
+) -> None:
+    """The second one, whose marks are elsewhere, is answered from the cache."""
+    mark = {"cache_control": {"type": "ephemeral"}}
+    system, words = {"type": "text", "text": "Be brief."}, {"type": "text", "text": ASKED}
+    for first, second, cache in ((mark, {}, "miss"), ({}, mark, "exact")):
+        body = body_of(MESSAGES, ASKED, system=[system | first], cache_control=second or None)
+        body["messages"] = [{"role": "user", "content": [words | second]}]
+        async with http.post(MESSAGES, json=body) as answer:
+            metadata = (await answer.json())["metadata"]
+        assert (metadata["millrace.cache"], metadata.get("millrace.notes")) == (cache, None)
+    assert millrace.calls == 1

@@ -4,7 +4,9 @@ Text of an event that is no valid UTF-8 is decoded with `surrogateescape`, so th
 U+DCFF. Halves that a JSON escape brings are surrogates too. What never becomes a character is shown as U+FFFD.
 """
 
+import json
 import re
+from typing import Any
 
 _CUT = re.compile("[\ud800-\udfff]")
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -24,17 +26,35 @@ class Characters:
         """Return the whole characters of the pending half and a text."""
         text = self.pending + text
         self.pending = _tail(text)
-        return _whole(text.removesuffix(self.pending))
+        return whole(text.removesuffix(self.pending))
 
     def flush(self) -> str:
         """Return what is pending at the end of the answer, as U+FFFD."""
         text, self.pending = self.pending, ""
-        return _whole(text)
+        return whole(text)
 
 
 def is_cut(text: str) -> bool:
     """Whether a text has half characters."""
     return not text.isascii() and _CUT.search(text) is not None
+
+
+def whole(text: str) -> str:
+    """Return a text without half characters."""
+    if not is_cut(text):
+        return text
+    text = _PAIR.sub(lambda pair: pair[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le"), text)
+    text = _BYTES.sub(lambda run: run[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace"), text)
+    return _CUT.sub("\ufffd", text)
+
+
+def mended(given: Any) -> Any:
+    """Return a JSON value whose texts and names have no half characters.
+
+    It goes through JSON, which takes any depth that could be read.
+    """
+    text = json.dumps(given, ensure_ascii=False)
+    return json.loads(whole(text), strict=False) if is_cut(text) else given
 
 
 def _tail(text: str) -> str:
@@ -54,9 +74,3 @@ def _may_begin_a_character(raw: bytes) -> bool:
     except UnicodeDecodeError as error:
         return error.reason == "unexpected end of data" and error.start == 0
     return False
-
-
-def _whole(text: str) -> str:
-    text = _PAIR.sub(lambda pair: pair[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le"), text)
-    text = _BYTES.sub(lambda run: run[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace"), text)
-    return _CUT.sub("\ufffd", text)

@@ -13,6 +13,7 @@ import msgspec
 
 from millrace.errors import Rule, UpstreamError
 from millrace.ports import Clock
+from millrace.upstreams.characters import whole
 
 MAX_MESSAGE = 300  # characters of a provider's error message that clients see
 MAX_RETRY_AFTER_S = 86_400.0
@@ -87,7 +88,11 @@ class Refusals:
         return error
 
     def masked(self, words: str) -> str:
-        """Return a provider's words without any key. Before they are cut, or a part of the key is left."""
+        """Return a provider's words without any key, and without half characters.
+
+        It is done before they are cut, or a part of the key is left.
+        """
+        words = whole(words)
         return _ANY_KEY.sub("[key]", words.replace(self._key, "[key]") if self._key else words)
 
     def _error(self, status: int, fields: dict[str, Any], what: str) -> UpstreamError:

@@ -12,15 +12,16 @@ from msgspec import Meta, Struct
 from millrace.errors import invalid
 from millrace.types import Api, Format, Message, Native, Part, Path, Paths, Prompt, Sealed, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice
-from millrace.wire import blocks, carried, items
+from millrace.wire import blocks, carried, items, limits
 from millrace.wire.blocks import Content
 from millrace.wire.passed_on import told, unread
 from millrace.wire.reading import convert
 from millrace.wire.requests import Create, RequestBody, Tokens, Word, create
 from millrace.wire.tools import ToolName
 
-MAX_MESSAGES = 100_000
-MAX_TOOLS = 1024  # agents bring those of all their servers
+PATHS = Paths(input="messages", schema="output_config.format.schema", tool="tools[{}].input_schema")
+MAX_MESSAGES = 100_000  # of one request: there is no other way to go on with a conversation
+MAX_TOOLS = limits.MOST_TOOLS  # agents bring those of all their servers
 TIERS = {"auto": "auto", "standard_only": "default"}  # as other APIs name them
 HEADERS = ("anthropic-version", "anthropic-beta")  # of a request, for this API alone
 
@@ -156,9 +157,6 @@ def _unread(fields: dict[str, Any], body: CountBody) -> Iterator[Path]:
     if body.output_config is not None:
         inner = unread(fields["output_config"].get("format"), body.output_config.format)
         yield from (("output_config", "format", *path) for path, _ in inner)
-
-
-PATHS = Paths(input="messages", schema="output_config.format.schema", tool="tools[{}].input_schema")
 
 
 def _form(body: CountBody) -> tuple[Format | None, str]:

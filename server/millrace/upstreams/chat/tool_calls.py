@@ -13,6 +13,7 @@ import msgspec
 from millrace.errors import UpstreamError
 from millrace.json_text import is_json
 from millrace.types import CallPiece, Tool
+from millrace.upstreams.characters import Characters, is_cut, mended, whole
 from millrace.upstreams.chat.own_fields import Bound
 
 _EMPTY = "{}"
@@ -22,7 +23,19 @@ _READ = frozenset({"index", "id", "type", "function", "name", "arguments"})
 class _Call:
     """A call so far."""
 
-    __slots__ = ("_parts", "id", "ids", "known", "name", "number", "own_fields", "passed_on", "said_empty", "size")
+    __slots__ = (
+        "_parts",
+        "characters",
+        "id",
+        "ids",
+        "known",
+        "name",
+        "number",
+        "own_fields",
+        "passed_on",
+        "said_empty",
+        "size",
+    )
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -32,6 +45,7 @@ class _Call:
         self.passed_on = False  # its first piece, which has the name
         self.said_empty = False  # the server sent {}, which some do before the arguments
         self.size = 0  # characters of its arguments
+        self.characters = Characters()  # of its arguments
         self.own_fields: dict[str, Any] = {}  # fields of the provider's own that are not passed on yet
         self.known: dict[str, Any] = {}  # the latest of these fields, which some servers repeat with each piece
         self._parts: list[str] = []
@@ -110,7 +124,9 @@ class CallReader:
         """
         if any(not call.name for call in self._calls):
             raise self._error("called a tool without naming a function")
-        pieces = [_first_piece(call) for call in self._calls if not call.passed_on]
+        rests = ((call, call.characters.flush()) for call in self._calls)
+        pieces = [piece for call, rest in rests if rest and (piece := self._add(call, "", rest)) is not None]
+        pieces += [_first_piece(call) for call in self._calls if not call.passed_on]
         return pieces + [
             CallPiece(index=call.number, arguments=_EMPTY)
             for call in self._calls
@@ -175,6 +191,8 @@ class CallReader:
     def _add(self, call: _Call, name: str, arguments: str) -> CallPiece | None:
         if name and name != call.name and not call.passed_on:  # a name may come in pieces, or again with each piece
             call.name = call.name + name if self._begins_a_name(call.name + name) else call.name or name
+        if call.characters.pending or is_cut(arguments):
+            arguments = call.characters.join(arguments)
         if not call.size and arguments.strip() == _EMPTY:
             call.said_empty = True
             arguments = ""
@@ -222,11 +240,11 @@ def _index(given: Any) -> int | None:
 
 
 def _word(given: Any) -> str:
-    return given if isinstance(given, str) else str(given) if isinstance(given, int) else ""
+    return whole(given) if isinstance(given, str) else str(given) if isinstance(given, int) else ""
 
 
 def _text(arguments: Any) -> str:
     """Return arguments as JSON text; some servers send the object itself."""
     if arguments is None:
         return ""
-    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+    return arguments if isinstance(arguments, str) else msgspec.json.encode(mended(arguments)).decode()

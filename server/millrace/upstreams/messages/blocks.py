@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from millrace.types import CallPiece
+from millrace.upstreams.characters import Characters, is_cut, mended, whole
 from millrace.upstreams.messages import events
 from millrace.upstreams.messages.events import Delta
 
@@ -61,17 +62,17 @@ class Block:
             case "text":
                 return fields | {"text": "".join(self.pieces)} if fields.get("citations") and self.pieces else None
             case "thinking":
-                signature = "".join(self._signature) or fields.get("signature")
+                signature = whole("".join(self._signature)) or fields.get("signature")
                 if not signature:  # nobody could check it, so nobody takes it back
                     return None
                 return fields | {"thinking": "".join(self.pieces), "signature": signature}
         if self._json:
-            return fields | {"input": _value("".join(self._json), fields.get("input"))}
+            return fields | {"input": _value(whole("".join(self._json)), fields.get("input"))}
         return fields
 
     def _merge(self, data: bytes) -> bool:
         """Add the fields of a delta of a kind that is not known; texts are joined. Return whether there were any."""
-        delta = events.fields_of(data).get("delta")
+        delta = mended(events.fields_of(data).get("delta"))
         more = {name: value for name, value in delta.items() if name != "type"} if isinstance(delta, dict) else {}
         for name, value in more.items():
             before = self._fields.get(name)
@@ -83,7 +84,7 @@ class Block:
 class ToolBlock(Block):
     """A call of a client's tool."""
 
-    __slots__ = ("_id", "_name", "_number", "_own_fields", "_size")
+    __slots__ = ("_characters", "_id", "_name", "_number", "_own_fields", "_size")
 
     def __init__(self, given: dict[str, Any], number: int, ids: set[str]) -> None:
         super().__init__(given)
@@ -93,6 +94,7 @@ class ToolBlock(Block):
         self._name = name if isinstance(name, str) else ""
         self._number = number
         self._size = 0  # characters of its arguments so far
+        self._characters = Characters()
         self._own_fields = {key: value for key, value in given.items() if key not in _OF_A_CALL and value is not None}
 
     def begin(self) -> list[CallPiece]:
@@ -103,11 +105,15 @@ class ToolBlock(Block):
         """Take a piece of the arguments."""
         piece = delta.partial_json if isinstance(delta.partial_json, str) else ""
         self.has_grown = bool(piece)
+        if self._characters.pending or is_cut(piece):
+            piece = self._characters.join(piece)
         self._size += len(piece)
         return CallPiece(index=self._number, arguments=piece) if piece else None
 
     def end(self) -> list[CallPiece]:
         """Return what is left: a call may come whole with its beginning, and one without arguments has none."""
+        if rest := self._characters.flush():
+            return [CallPiece(index=self._number, arguments=rest)]
         if self._size:
             return []
         given = self._fields.get("input")

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from millrace.upstreams.characters import mended
 from millrace.upstreams.chat.chunks import UnreadableError, fields_of
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -45,6 +46,9 @@ class Event(Struct, gc=False):
     container: Any = None
 
 
+# Of a text, which may be cut anywhere: a later event may bring the rest of a character.
+_PIECES = ("text", "thinking", "signature", "partial_json")
+
 _decode = msgspec.json.Decoder(Event).decode
 
 
@@ -55,13 +59,16 @@ def read(data: bytes) -> Event:
     except _UNREADABLE:
         fields = fields_of(data)
     delta = fields.pop("delta", None)
-    known = {name: fields.get(name) for name in Event.__struct_fields__ if name != "delta"}
+    known = mended({name: fields.get(name) for name in Event.__struct_fields__ if name != "delta"})
     known["index"] = index if isinstance(index := known["index"], int | str) else None
     return Event(delta=_delta(delta), **known)
 
 
 def _delta(given: Any) -> Delta | None:
-    return Delta(**{name: given.get(name) for name in Delta.__struct_fields__}) if isinstance(given, dict) else None
+    if not isinstance(given, dict):
+        return None
+    fields = {name: given.get(name) for name in Delta.__struct_fields__}
+    return Delta(**{name: value if name in _PIECES else mended(value) for name, value in fields.items()})
 
 
 __all__ = ["Delta", "Event", "UnreadableError", "fields_of", "read"]

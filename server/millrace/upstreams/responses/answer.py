@@ -251,10 +251,11 @@ class ResponsesReader:
         item = event.item
         if not isinstance(item, dict):
             return
-        if item.get("type") in KINDS:
+        kind = str(item.get("type"))
+        if kind in KINDS:
             if item.get("name"):
                 self._add(self._calls.begin(item, event.output_index), deltas, placed)
-        elif item.get("type") != "message":
+        elif kind != "message":
             self._silent.add(_place_of(item, event.output_index))
 
     def _take_item_done(self, event: Event, deltas: list[str], placed: list[Placed]) -> None:
@@ -276,7 +277,7 @@ class ResponsesReader:
             self._has_annotations |= any(isinstance(part, dict) and bool(part.get("annotations")) for part in content)
             came = {kind for of, kind, _ in self._said if of == place}  # some servers do not say of which part
             for at, part in enumerate(content):
-                if isinstance(part, dict) and part.get("type") not in came:
+                if isinstance(part, dict) and str(part.get("type")) not in came:
                     self._take_part(part, place, at, deltas, placed)
         elif kind in KINDS:
             for piece in self._calls.whole(item, index):

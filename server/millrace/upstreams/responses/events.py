@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from millrace.upstreams.characters import mended
 from millrace.upstreams.chat import chunks
 
 # What ends an answer, by the status of a response object; the others mean that it goes on.
@@ -47,11 +48,13 @@ def read(data: bytes) -> Event:
         event = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         fields = chunks.fields_of(data)
+        delta = fields.pop("delta", None)  # of a text, which may be cut anywhere: the next one may have the rest
+        fields = mended(fields) | {"delta": delta if isinstance(delta, str) else mended(delta)}
         event = Event(**{name: _given(fields, name) for name in Event.__struct_fields__})
-    if event.type is None:
-        fields = chunks.fields_of(data)
-        if isinstance(fields.get("output"), list):
-            return Event(type=TERMINALS.get(str(fields.get("status"))), response=fields)
+    else:
+        fields = {} if event.type is not None else chunks.fields_of(data)
+    if event.type is None and isinstance(fields.get("output"), list):
+        return Event(type=TERMINALS.get(str(fields.get("status"))), response=fields)
     return event
 
 
