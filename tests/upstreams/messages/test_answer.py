@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -96,6 +97,14 @@ def test_every_block_at_its_place(written: Any, size: int) -> None:
     assert (finish.stop.api, finish.stop.reason) == (Api.MESSAGES, "tool_use")
     assert reader.usage == USAGE
     assert reader.service_tier == "standard"
+
+
+def test_a_server_need_not_say_of_which_kind_a_piece_is() -> None:
+    """That is known from its block."""
+    raw = stream(wire.thinking("Hm."), wire.text("It is wet."))
+    assert b'"type": "text_delta", ' in raw
+    text, asides, _, _ = read(re.sub(rb'"type": "(text|thinking)_delta", ', b"", raw))
+    assert (text, reasoning_of(asides)) == ("It is wet.", "Hm.")
 
 
 STOPS: list[tuple[str, FinishReason, str]] = [

@@ -251,6 +251,8 @@ class MessagesReader:
         block = self._open.get(index)
         if delta.thinking and isinstance(delta.thinking, str):
             self._think(delta.thinking, block, deltas, placed)
+        elif delta.text and isinstance(delta.text, str) and block is not None and block.kind == "text":
+            self._say(delta.text, index, deltas)  # of a server that does not say of which kind it is
         elif block is not None and (piece := block.take(delta, data)) is not None:
             self.heard += 1
             self._call([piece], deltas, placed)
