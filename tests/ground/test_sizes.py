@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from millrace.dialects.chat import CompletionProjection
+from millrace.dialects.event_log import Codec
+from millrace.dialects.messages import MessagesProjection
 from millrace.dialects.responses import EventCodec, ResponsesProjection
 from millrace.funnel import checks, recall
 from millrace.funnel.bill import NOTHING
@@ -32,6 +34,7 @@ from millrace.types import (
     Tool,
 )
 from millrace.wire.chunks import ChatCodec
+from millrace.wire.message_events import MessagesCodec
 from tests.support.scripted_models import CATALOG, request
 
 
@@ -143,3 +146,32 @@ def test_a_chat_completions_log_too() -> None:
         response.say(aside)
     frames = event_log.frames(0, ChatCodec(), 10**9)
     assert sum(map(len, frames)) == pytest.approx(reader.size, rel=0.1)
+
+
+@pytest.mark.parametrize("api", Api)
+def test_logs_with_blocks_of_one_api_too(api: Api) -> None:
+    """In the dialect of that API; chat completions carry those of another."""
+    block = Sealed(
+        api=Api.RESPONSES if api is Api.CHAT else api,
+        fields={"type": "web_search_call", "id": "ws_1", "found": "x" * 50_000},
+    )
+    response = ResponseLog(request(said("x")), lambda: 0.0)
+    projection: Any
+    codec: Codec
+    match api:
+        case Api.RESPONSES:
+            projection = ResponsesProjection(response, 0, negotiated=True)
+            codec = EventCodec(projection)
+        case Api.MESSAGES:
+            projection, codec = MessagesProjection(response, 0, model="m"), MessagesCodec("r")
+        case Api.CHAT:
+            projection, codec = CompletionProjection(response, 0, include_usage=True), ChatCodec()
+    reader = Reader()
+    projection.event_log.join(reader)
+    response.subscribe(projection)
+    response.start()
+    response.commit()
+    response.say(block)
+    response.end(Ended(status=Status.COMPLETED, model="m", source=Source.LARGE, statement=NOTHING))
+    frames = projection.event_log.frames(0, codec, 10**9)
+    assert sum(map(len, frames)) == pytest.approx(reader.size, rel=0.15)

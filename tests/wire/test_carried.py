@@ -1,5 +1,6 @@
 """A provider's own fields in a reasoning item: they come back as they were, or count as nothing."""
 
+from base64 import urlsafe_b64encode
 from typing import Any
 
 import pytest
@@ -35,6 +36,14 @@ def says(text: str) -> dict[str, Any]:
 @given(FIELDS, st.dictionaries(st.text(min_size=1), FIELDS.filter(bool), max_size=2))
 def test_what_is_written_is_read(message: dict[str, Any], calls: dict[str, dict[str, Any]]) -> None:
     assert carried.read(carried.write(message, calls)) == carried.Carried(message, calls)
+
+
+def test_a_word_is_nested_no_deeper_than_a_request() -> None:
+    """What goes through its fields later may recurse."""
+    for depth, is_read in ((50, True), (150, False), (5000, False)):
+        fields = '{"message": {"a": ' + "[" * depth + "]" * depth + "}}"
+        word = carried.PREFIX + urlsafe_b64encode(fields.encode()).decode()
+        assert (carried.read(word) != carried.NOTHING) is is_read
 
 
 @pytest.mark.parametrize("word", [None, "", "gAAAAAB-of-OpenAI", "mr1.", "mr1.!!!", "mr1.bm8=", "mr1.W10=", "mr1.ä"])

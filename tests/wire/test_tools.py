@@ -190,3 +190,11 @@ def test_what_only_this_api_has_of_a_request() -> None:
 
 def test_a_tool_is_known_by_its_namespace_and_name() -> None:
     assert Tool(name="a", namespace="n").key == ("n", "a") != Tool(name="a").key
+
+
+def test_what_an_mcp_server_is_told_in_secret_is_not_shown() -> None:
+    """Nor kept with the response. The provider is told."""
+    tool = MCP | {"authorization": "secret", "headers": {"x-key": "secret"}}
+    create = read_create({"input": "?", "tools": [tool]}, ())
+    assert create.prompt.tools[0].hosted == Sealed(api=Api.RESPONSES, fields=tool)
+    assert tools_of(create.prompt.tools) == [MCP]

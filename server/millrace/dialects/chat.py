@@ -92,7 +92,7 @@ class CompletionProjection(Projection):
         self._open()
         self._model = fact.model or self._model
         if self._has_sealed and (sealed := self._log.message().sealed):
-            self._add(chunks.with_sealed(Delta(), sealed))
+            self._add(chunks.with_sealed(Delta(), sealed), 4 * sum(one.size for one in sealed) // 3)  # in base64
         finish = [ChunkChoice(Delta(), finish_of(fact, calls=bool(self._calls)))]
         usage: chunks.UsageOfCompletion | UnsetType = UNSET
         if self._include_usage:

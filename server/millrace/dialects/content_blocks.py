@@ -111,7 +111,7 @@ class ContentBlocks:
             self._delta(wire.InputDelta(arguments), len(arguments))
             self._close()
         else:
-            self._begin(fields)
+            self._begin(fields, sealed.size)
             self._close()
 
     def _sign(self, signature: str) -> None:
@@ -125,11 +125,11 @@ class ContentBlocks:
         self._begin({"type": "tool_use", "id": call.id, "name": call.name, "input": {}})
         self._delta(wire.InputDelta(call.arguments), len(call.arguments))
 
-    def _begin(self, block: dict[str, Any]) -> None:
+    def _begin(self, block: dict[str, Any], characters: int = 0) -> None:
         self._close()
         self._index += 1
         self._open = str(block.get("type"))
-        self._add_event(wire.BlockStart(self._index, block))
+        self._add_event(wire.BlockStart(self._index, block), characters)
 
     def _close(self) -> None:
         """Close the open block, if there is one. Thoughts are always signed: some clients drop those that are not."""

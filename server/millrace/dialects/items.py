@@ -164,7 +164,7 @@ class OutputItems:
             self._add_reasoning()
         elif item_id not in self._order:
             self._whole[item_id] = block.fields
-            self._add(item_id, block.fields)
+            self._add(item_id, block.fields, block.size)
 
     def own_fields(self, own_fields: OwnFields) -> None:
         """Add fields of the provider's own. They are carried by the reasoning item."""
@@ -281,10 +281,10 @@ class OutputItems:
             return self._order.index(self.reasoning_id)
         return self._add(self.reasoning_id, wire.Reasoning(self.reasoning_id, "in_progress"))
 
-    def _add(self, item_id: str, item: AnyItem) -> int:
+    def _add(self, item_id: str, item: AnyItem, characters: int = 0) -> int:
         self._order.append(item_id)
         at = len(self._order) - 1
-        self._add_event(wire.ItemAdded(item=item, output_index=at))
+        self._add_event(wire.ItemAdded(item=item, output_index=at), characters)
         return at
 
 

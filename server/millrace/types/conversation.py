@@ -403,8 +403,9 @@ class Prompt:
         if not any(message.tools for message in self.messages):
             return self
         own = self.own_tools
+        known = {tool.key for tool in own}
         brought = {tool.key: tool for message in self.messages for tool in message.tools}
-        added = [tool for key, tool in brought.items() if key not in {tool.key for tool in own}]
+        added = [tool for key, tool in brought.items() if key not in known]
         return replace(self, tools=(*own, *added), added_tools=len(added))
 
     @property

@@ -186,13 +186,16 @@ def call_item(item_id: str, call: ToolCall, status: str) -> CallItem:
     return make(item_id, call.id, call.name, call.arguments, status, call.namespace or UNSET)
 
 
+_SECRET = ("authorization", "headers")  # of an MCP server: for the provider alone, which does not show them either
+
+
 def tools_of(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     """Return tools as the Responses API shows them: those of a namespace as one."""
     shown: list[dict[str, Any]] = []
     inner: dict[str, list[dict[str, Any]]] = {}
     for tool in tools:
         if tool.hosted is not None:
-            shown.append(tool.hosted.fields)
+            shown.append({name: value for name, value in tool.hosted.fields.items() if name not in _SECRET})
         elif not tool.namespace:
             shown.append(_tool(tool))
         else:

@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from millrace.errors import MillraceError
 from millrace.types import Api, Sealed
+from millrace.wire import reading
 
 FIELD = "encrypted_content"  # its name; beside a message of chat completions too, for sealed blocks
 PREFIX = "mr1."  # what has another prefix was not written here, and is ignored
@@ -45,7 +47,6 @@ class Carried(Struct, omit_defaults=True, frozen=True):
 
 
 NOTHING = Carried()
-_decoder = msgspec.json.Decoder(Carried)
 
 
 def write(message: Mapping[str, Any], calls: Mapping[str, dict[str, Any]], sealed: Iterable[Sealed] = ()) -> str:
@@ -61,10 +62,11 @@ def is_foreign(given: str | None) -> bool:
 
 
 def read(given: str | None) -> Carried:
-    """Return what a word carries; nothing if it was written elsewhere, or is damaged."""
+    """Return what a word carries; nothing if it was written elsewhere, or is damaged or nested too deep."""
     if not given or is_foreign(given):
         return NOTHING
     try:
-        return _decoder.decode(urlsafe_b64decode(given.removeprefix(PREFIX).encode()))
-    except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError):
+        fields = reading.decode(urlsafe_b64decode(given.removeprefix(PREFIX).encode()), FIELD)
+        return msgspec.convert(fields, Carried)
+    except (binascii.Error, ValueError, msgspec.ValidationError, MillraceError):
         return NOTHING

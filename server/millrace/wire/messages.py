@@ -82,7 +82,7 @@ class CountBody(RequestBody, kw_only=True):
     thinking: ThinkingConfig | None = None
     output_config: OutputConfig | None = None
     output_format: JsonSchema | None = None  # the earlier place of `output_config.format`
-    tools: Annotated[list[dict[str, Any]], Meta(max_length=MAX_TOOLS)] | None = None
+    tools: Annotated[list[dict[str, Any]], Meta(max_length=limits.MOST_TOOLS)] | None = None
     tool_choice: Choice | None = None
     service_tier: Literal["auto", "standard_only"] | None = None
 

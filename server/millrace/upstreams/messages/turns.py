@@ -25,7 +25,7 @@ class Turns:
     Blocks that the API would refuse, because they are empty, are left out.
     """
 
-    __slots__ = ("_quirks", "_tools", "lost", "system", "turns")
+    __slots__ = ("_quirks", "_results", "_tools", "lost", "system", "turns")
 
     def __init__(self, messages: Sequence[Message], tools: SentTools, quirks: Quirks) -> None:
         self.system: list[Fields] = []
@@ -33,6 +33,7 @@ class Turns:
         self.lost: list[str] = []
         self._tools = tools
         self._quirks = quirks
+        self._results = 0  # of tools, at the beginning of the last turn
         first = next((at for at, message in enumerate(messages) if message.role != "system"), len(messages))
         if first == len(messages):  # nobody asks anything, so the instructions are what is asked
             first = max(0, first - 1)
@@ -71,13 +72,14 @@ class Turns:
         """Add blocks to the last turn, if it is of the same role: turns alternate. Results of tools come first."""
         if not blocks:
             return
-        if self.turns and self.turns[-1]["role"] == role:
-            content = self.turns[-1]["content"]
-            is_result = blocks[0]["type"] == _RESULT
-            at = sum(block["type"] == _RESULT for block in content) if is_result else len(content)
-            content[at:at] = blocks
-        else:
-            self.turns.append({"role": role, "content": blocks})
+        if not self.turns or self.turns[-1]["role"] != role:
+            self.turns.append({"role": role, "content": []})
+            self._results = 0
+        content = self.turns[-1]["content"]
+        is_result = blocks[0]["type"] == _RESULT
+        at = self._results if is_result else len(content)
+        content[at:at] = blocks
+        self._results += is_result
 
     def _parts(self, message: Message) -> list[Fields]:
         """Return a block of each part, without those that are empty."""
