@@ -42,9 +42,7 @@ WS_NEWEST = codex.agent("codex-websocket-newest", codex.RECIPE, "gpt-6.2-sol")
 CHAT = opencode.agent("opencode-chat", opencode.COMPATIBLE)
 RESPONSES = opencode.agent("opencode-responses", opencode.RESPONSES)
 AGENTS = (WS_UNKNOWN, WS_KNOWN, WS_NEWEST, HTTP_UNKNOWN, HTTP_KNOWN, claude_code.AGENT, CHAT, RESPONSES)
-SCENARIOS = {
-    one.name: one for agent in AGENTS for api in ("openai", "responses", "anthropic") for one in [Scenario(agent, api)]
-}
+SCENARIOS = {one.name: one for agent in AGENTS for api in ("openai", "responses", "anthropic") for one in [Scenario(agent, api)]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +110,10 @@ async def _phase(agent: Agent, model: Model, number: int, prompt: str, home: Pat
             elif process.returncode:
                 faults.append(f"process {number} ended with {process.returncode}")
         except TimeoutError:
-            faults.append(
-                f"process {number} was not done in {PATIENCE_S} s: {log.read_text('utf-8', 'replace')[-600:]}"
-            )
+            faults.append(f"process {number} was not done in {PATIENCE_S} s: {log.read_text('utf-8', 'replace')[-600:]}")
         finally:
             if process.returncode is None:
                 os.killpg(process.pid, 9)
                 await process.wait()
-    print(
-        f"process {number}: {time.monotonic() - started:.1f} s, exit code {process.returncode}, {Counter(model.kinds)}"
-    )
+    print(f"process {number}: {time.monotonic() - started:.1f} s, exit code {process.returncode}, {Counter(model.kinds)}")
     return faults

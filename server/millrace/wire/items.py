@@ -294,6 +294,8 @@ def _pieces(
                 lost += unplaced
                 pieces.append(Message(role="system", tools=tools))
             case AnswerItem() | ClientItem():
+                if not isinstance(sent[index].get("id", ""), str | None):
+                    raise invalid(f"{path}.id", f"{path}.id: expected a string")
                 role = "assistant" if isinstance(item, AnswerItem) else "tool"
                 pieces.append(Message(role=role, sealed=(Sealed(api=Api.RESPONSES, fields=sent[index]),)))
     return pieces

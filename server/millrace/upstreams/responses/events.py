@@ -53,9 +53,8 @@ def read(data: bytes) -> Event:
         event = Event(**{name: _given(fields, name) for name in Event.__struct_fields__})
     else:
         fields = {} if event.type is not None else chunks.fields_of(data)
-    if event.type is None:
-        if isinstance(fields.get("output"), list):
-            return Event(type=TERMINALS.get(str(fields.get("status"))), response=fields)
+    if event.type is None and isinstance(fields.get("output"), list):
+        return Event(type=TERMINALS.get(str(fields.get("status"))), response=fields)
     return event
 
 
