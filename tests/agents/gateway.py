@@ -19,7 +19,7 @@ PORT = 8000  # of the README; what is said there is heard
 ITS_PORT = 8001
 WINDOW = "1000000"  # tokens; the agents believe in models of theirs, whose windows are wide
 PATIENCE_S = 60
-REFUSED = re.compile(rb'HTTP/1\.1 [45]\d\d.*|"type": ?"(?:error|response\.failed)".{0,300}')
+REFUSED = re.compile(rb'HTTP/1\.1 [45]\d\d.*|"type": ?"(?:error|response\.failed)".{0,300}|data: \{"error".{0,300}')
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,13 @@ interrupted, goes on in a second process, and compacts its history.
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests.agents import environment
 from tests.agents.__main__ import apart
+from tests.agents.gateway import Gateway
 from tests.agents.recipes import recipe
 from tests.agents.scenarios import SCENARIOS, SHORT
 from tests.agents.work import PHASES, TURNS
@@ -36,6 +38,22 @@ def test_the_script_is_as_long_as_it_must_be() -> None:
 
 def test_all_that_are_run_in_short_are_scenarios() -> None:
     assert set(SHORT) <= SCENARIOS.keys()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b'\x81\x7e{"type":"error","error":{}}',
+        b'event: error\ndata: {"type":"error"}',
+        b'data: {"type":"response.failed"}',
+        b'data: {"error":{"message":"No."}}',
+    ],
+)
+def test_whatever_is_refused_is_heard(said: bytes, tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path)
+    gateway.heard += b"HTTP/1.1 200 OK\r\n\r\n" + said
+    assert len(gateway.refusals()) == 1
 
 
 @pytest.mark.parametrize("client", ["Codex CLI", "Claude Code", "opencode"])

@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from millrace import tokens
+from millrace.errors import UpstreamError
 from millrace.types import CallPiece, Finish, FinishReason, Thought, Tool
 from millrace.types.request import MERGE_TOKENS
+from millrace.upstreams import attempt as attempts
 from millrace.upstreams.cap import OutputCap
+from millrace.upstreams.messages.api import MESSAGES
 from tests.support.http_client import CHAT, RESPONSES, body_of, data_of, lines_of, text_of_chunks
+from tests.support.messages_wire import sse
 from tests.support.provider import CALL, DONE, END, HEAD, MODEL, answer, body, event, says, scripted_provider, stay
 from tests.support.server import configuration_for, serving
 from tests.support.waiting import until
@@ -93,6 +97,26 @@ async def test_its_connection_is_closed_at_the_cut() -> None:
     async with scripted_provider(says(HEAD + body(event(WORDS)), then=stay)) as provider:
         attempt = provider.upstream.open(CALL)
         assert await attempt.done == CUT
+        await until(lambda: provider.left_at is not None)
+
+
+async def test_a_signature_without_end_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no tokens that could be counted, and is kept until its block ends."""
+    monkeypatch.setattr(attempts, "MAX_BYTES", 1024 * 1024)
+    delta = {"type": "signature_delta", "signature": "S" * 10_000}
+    start = {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}}
+    more = sse({"type": "content_block_delta", "index": 0, "delta": delta})
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + body(sse(start)))
+        while not writer.is_closing():
+            writer.write(body(more))
+            await writer.drain()
+
+    async with scripted_provider(script, api=MESSAGES) as provider:
+        attempt = provider.upstream.open(CALL)
+        with pytest.raises(UpstreamError, match="more than 1 MiB"):
+            await attempt.done
         await until(lambda: provider.left_at is not None)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from millrace.types import Message
+from millrace.types import Api, Message, Sealed
 from millrace.wire import carried
 from millrace.wire.requests import read_create
 
@@ -69,3 +69,15 @@ def test_an_item_without_words_may_come_at_the_end_of_its_turn() -> None:
     assert [turn.own_fields for turn in turns] == [DETAILS, {}, {}]
     (turn,) = messages(call("c"), reasoning(content=carries))
     assert (turn.own_fields, turn.calls[0].own_fields) == (DETAILS, SIGNED)
+
+
+@pytest.mark.parametrize("fields", [{}, {"type": None}, {"type": ["thinking"]}])
+def test_a_block_without_a_type_is_none(fields: dict[str, Any]) -> None:
+    word = carried.write({}, {}, [Sealed(api=Api.MESSAGES, fields=fields)])
+    assert carried.read(word).blocks == ()
+
+
+def test_a_block_whose_id_is_no_text_is_kept_as_it_is() -> None:
+    block = Sealed(api=Api.RESPONSES, fields={"type": "of_tomorrow", "id": ["x"]})
+    (turn,) = messages(reasoning("Hm.", carried.write({}, {}, [block])), says("a"))
+    assert [one.fields for one in turn.sealed] == [block.fields]

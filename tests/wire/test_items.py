@@ -138,6 +138,7 @@ FAULTS: list[tuple[list[Any], str, str]] = [
     ([{"type": "item_reference", "id": ""}], "input[0].id", "length >= 1"),
     ([ASKED, {"type": "item_reference", "id": 7}], "input[1].id", "a string"),
     ([ASKED, {"type": "item_reference"}], "input[1].id", "missing"),
+    ([ASKED, {"type": "web_search_call", "id": ["w"]}], "input[1].id", "a string"),
     ([{"role": "tool", "content": "x"}], "input[0].role", "assistant, developer, system, user"),
     ([{"content": "x"}], "input[0].role", "missing"),
     ([ASKED, OUTPUT], "input[1].call_id", "no function_call before it"),

@@ -363,6 +363,12 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
         "is not one of",
     ),
     ({"system": [{"type": "image"}]}, "system[0].type", "'image' is not one of text"),
+    ({"system": [{"type": "container_upload"}]}, "system[0].type", "'container_upload' is not one of text"),
+    (
+        {"messages": [ASKED, {"role": "system", "content": [{"type": "tool_reference", "tool_name": "f"}]}]},
+        "messages[1].content[0].type",
+        "'tool_reference' is not one of text",
+    ),
     ({"system": 3}, "system", "expected a string or an array"),
     ({"temperature": 1.5}, "temperature", "<= 1"),
     ({"tools": [{"name": "f"}]}, "tools[0].input_schema", "missing"),

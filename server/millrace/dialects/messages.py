@@ -34,8 +34,10 @@ class MessagesProjection(Projection):
     def _show_text(self, deltas: list[str]) -> None:
         self._open()
         self._blocks.text(deltas)
+        self._go_on()
 
     def _show_aside(self, aside: Aside) -> None:
+        self._is_plain = False  # text after it begins another block
         self._open()
         self._blocks.aside(aside)
 

@@ -41,6 +41,7 @@ RETRY_S = 0.1  # to wait before a transient fault is tried once more; up to twic
 MAX_ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
 ERROR_BODY_S = 2.0  # to read them
 REFUSED_FIELD = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
+MAX_BYTES = 128 * 1024 * 1024  # of one answer, as it comes: what only its API understands is kept, and has no cap
 LONG_PROMPT = 64 * 1024  # characters; encoding more takes over a millisecond
 
 
@@ -126,6 +127,7 @@ class HttpAttempt:
         self._template = Template()
         self._cap = OutputCap(call.most_output_tokens)
         self._is_cut = False  # it has passed its cap
+        self._bytes = 0  # of what was read, without plain text
         self._response: Response | None = None
         self._is_paused = False
         self.notes: tuple[str, ...] = ()  # how the call differs from what was asked
@@ -238,6 +240,9 @@ class HttpAttempt:
             self.parts.append(text)
             self.sink([text])
             return False
+        self._bytes += len(chunk)
+        if self._bytes > MAX_BYTES:
+            raise UpstreamError("upstream_error", f"{self._model} sent an answer of more than {MAX_BYTES >> 20} MiB")
         said = len(self.parts)
         events = self._body.feed(chunk)
         self._take(events)

@@ -155,7 +155,7 @@ def parts_of(
 
 def part_of(block: dict[str, Any], shapes: Shapes, path: str) -> tuple[Part, Unread]:
     """Return the part that a block becomes, and what was not read of it."""
-    if kind_of(block) in NATIVE:
+    if kind_of(block) in NATIVE and shapes is not OF_SYSTEM:
         return _native(block, ""), ()
     read_block = read(block, shapes, path)
     match read_block:

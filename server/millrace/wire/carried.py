@@ -43,6 +43,7 @@ class Carried(Struct, omit_defaults=True, frozen=True):
         return tuple(
             Sealed(api=one.api, fields=one.fields, parts_before=one.parts, calls_before=one.calls, maker=one.maker)
             for one in self.sealed
+            if isinstance(one.fields.get("type"), str)  # nothing else is one
         )
 
 

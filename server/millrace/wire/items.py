@@ -294,9 +294,15 @@ def _pieces(
                 lost += unplaced
                 pieces.append(Message(role="system", tools=tools))
             case AnswerItem() | ClientItem():
+                _check_id(sent[index], path)
                 role = "assistant" if isinstance(item, AnswerItem) else "tool"
                 pieces.append(Message(role=role, sealed=(Sealed(api=Api.RESPONSES, fields=sent[index]),)))
     return pieces
+
+
+def _check_id(item: dict[str, Any], path: str) -> None:
+    if not isinstance(item.get("id", ""), str | None):
+        raise invalid(f"{path}.id", f"{path}.id: expected a string")
 
 
 def _is_kept_whole(item: Item) -> bool:

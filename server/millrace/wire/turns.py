@@ -68,15 +68,15 @@ class _AssistantTurn:
     def _sealed(self) -> Iterator[Sealed]:
         """Yield all sealed blocks in order. One without a type stands for an item that is a piece of its own."""
         every = [one for piece in self.pieces for one in piece.sealed]
-        items = {one.fields.get("id"): one.fields for one in every if one.kind}
-        named = {one.fields.get("id") for one in every if not one.kind}
+        items = {_id(one): one.fields for one in every if one.kind}
+        named = {_id(one) for one in every if not one.kind}
         all_parts = sum(len(piece.parts) for piece in self.pieces)
         all_calls = sum(len(piece.calls) for piece in self.pieces)
         parts = calls = 0
         for piece in self.pieces:
             for one in piece.sealed:
-                fields = one.fields if one.kind else items.get(one.fields.get("id"))
-                if fields is not None and not (one.kind and one.fields.get("id") in named):
+                fields = one.fields if one.kind else items.get(_id(one))
+                if fields is not None and not (one.kind and _id(one) in named):
                     yield replace(
                         one,
                         fields=fields,
@@ -92,6 +92,11 @@ class _AssistantTurn:
             yield from moved(piece.unread, content=parts, tool_calls=calls)
             parts += len(piece.parts)
             calls += len(piece.calls)
+
+
+def _id(sealed: Sealed) -> str:
+    given = sealed.fields.get("id")
+    return given if isinstance(given, str) else ""
 
 
 def _add_to_assistant(messages: list[Message | _AssistantTurn], piece: Message) -> None:

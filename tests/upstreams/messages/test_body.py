@@ -110,6 +110,15 @@ def test_instructions_between_turns_stand_where_the_model_takes_them() -> None:
     assert turns(ASKED, told, ASKED) == [("user", [text("How deep is it?"), marked, text("How deep is it?")])]
 
 
+def test_a_block_at_the_end_whose_text_is_none() -> None:
+    """A client carries what it likes, and the provider may say what it thinks of it."""
+    block = sealed({"type": "text", "text": 5})
+    prompt = Prompt(messages=(ASKED, Message(role="assistant", sealed=(block,))))
+    _, raw, _ = MESSAGES.request(Call(model=BIG, prompt=prompt, room=190_000), Quirks())
+    content = json.loads(raw)["messages"][-1]["content"]
+    assert [{name: one[name] for name in block.fields} for one in content] == [block.fields]
+
+
 def test_instructions_alone_are_what_is_asked() -> None:
     """The API wants a turn."""
     fields, _ = sent(Message(role="system", parts=("Be brief.",)), Message(role="system", parts=("Tell a story.",)))

@@ -43,7 +43,8 @@ class Turns:
             self._add(messages[at], messages[at + 1] if at + 1 < len(messages) else None)
         last = self.turns[-1] if self.turns else None
         if last is not None and last["role"] == "assistant" and "text" in last["content"][-1]:
-            last["content"][-1]["text"] = last["content"][-1]["text"].rstrip()  # the model goes on from there
+            text = last["content"][-1]["text"]  # the model goes on from there
+            last["content"][-1]["text"] = text.rstrip() if isinstance(text, str) else text
 
     def _add(self, message: Message, follower: Message | None) -> None:
         if message.role == "tool" and message.is_sealed:
