@@ -38,13 +38,18 @@ class Carried(Struct, omit_defaults=True, frozen=True):
     sealed: list[Block] = []
 
     @property
-    def blocks(self) -> tuple[Sealed, ...]:
-        """The sealed blocks."""
+    def in_order(self) -> tuple[Sealed, ...]:
+        """The sealed blocks. Without a type is one that stands for an item of its own, and has nothing but its id."""
         return tuple(
             Sealed(api=one.api, fields=one.fields, parts_before=one.parts, calls_before=one.calls, maker=one.maker)
             for one in self.sealed
-            if isinstance(one.fields.get("type"), str)  # nothing else is one
+            if isinstance(one.fields.get("type", one.fields.get("id")), str)  # nothing else is one
         )
+
+    @property
+    def blocks(self) -> tuple[Sealed, ...]:
+        """The sealed blocks that are whole."""
+        return tuple(one for one in self.in_order if one.kind)
 
 
 NOTHING = Carried()

@@ -262,7 +262,7 @@ def _pieces(
                 pieces.append(Message(role=role, parts=parts).with_unread(extras.get(index, ())))
             case ReasoningItem():
                 words, own = _reasoning(item), carried.read(item.encrypted_content)
-                sealed = own.blocks
+                sealed = own.in_order
                 if carried.is_foreign(item.encrypted_content):
                     sealed = (Sealed(api=Api.RESPONSES, fields=sent[index]),)
                 pieces.append(Message(role="assistant", reasoning=words, own_fields=own.message, sealed=sealed))
