@@ -52,7 +52,9 @@ class Turn:
 
 
 WIDE = "The wheel is 3 feet wide."
-CHECK = 'grep -q "is 12 feet" notes.txt && echo "wheel is $((3*4))-wide" || { echo "wheel is not $((3*4))-wide"; exit 3; }'
+CHECK = (
+    'grep -q "is 12 feet" notes.txt && echo "wheel is $((3*4))-wide" || { echo "wheel is not $((3*4))-wide"; exit 3; }'
+)
 FIRST = (
     Turn(thought="I read both files at once.", actions=(Read("notes.txt"), Read("race.txt")), then=(WIDE, "40 feet")),
     Turn(text="Now I check it.", actions=(Run(CHECK),), then=("wheel is not 12-wide",)),
@@ -69,17 +71,27 @@ FIRST = (
 )
 SECOND = (
     Turn(thought="The race comes next.", actions=(Read("race.txt"),), then=("The race is 40 feet long.",)),
-    Turn(thought="A command that is not there.", actions=(Run("millwright --measure || echo lost-$((1+1)); false"),), then=("lost-2",)),
+    Turn(
+        thought="A command that is not there.",
+        actions=(Run("millwright --measure || echo lost-$((1+1)); false"),),
+        then=("lost-2",),
+    ),
     Turn(actions=(Edit("race.txt", "The race is 40 feet long.", "The race is 48 feet long."),)),
     Turn(thought="Is it written?", actions=(Run("wc -c race.txt; echo $((6*8))-long"),), then=("48-long",)),
-    Turn(thought="I log it.", actions=(Run('echo "$((4*4))" >> log.txt; echo "logged $((100+2))"'),), then=("logged 102",)),
+    Turn(
+        thought="I log it.",
+        actions=(Run('echo "$((4*4))" >> log.txt; echo "logged $((100+2))"'),),
+        then=("logged 102",),
+    ),
     Turn(thought="Now I think for a very long time.", text="And I begin to write, but", is_held=True),
 )
 THIRD = (
     Turn(thought="I go on where I was.", actions=(Read("log.txt"),), fills=True),
     Turn(actions=(Run('echo "$((5*5))" >> log.txt; echo "logged $((100+3))"'),), then=("logged 103",)),
     Turn(thought="A look at all.", actions=(Run("cat *.txt; echo year-$((2000+26)) >&2"),), then=("year-2026",)),
-    Turn(thought="Five and two.", actions=(Run("echo five-$((2+3))"), Run("echo two-$((1+1))")), then=("five-5", "two-2")),
+    Turn(
+        thought="Five and two.", actions=(Run("echo five-$((2+3))"), Run("echo two-$((1+1))")), then=("five-5", "two-2")
+    ),
     Turn(thought="One fails.", actions=(Run("echo seventy-$((70+7)) >&2; exit 9"),), then=("seventy-77",)),
     Turn(thought="And one is right.", actions=(Run("test -s log.txt; echo right-$((9*9))"),), then=("right-81",)),
     Turn(thought="All is done.", text="Wheel and race are as they should be."),

@@ -100,3 +100,12 @@ def test_a_tool_that_no_model_has_and_must_be_used_is_refused(models: Catalog, s
         check_able(request(strategy=strategy, **MUST_SEARCH), models)
     assert (caught.value.code, caught.value.param) == ("invalid_request", "tool_choice")
     assert "cannot be made to use web_search" in caught.value.message
+
+
+def test_a_conversation_that_nobody_can_compact_is_refused_at_its_input() -> None:
+    trigger = Sealed(api=Api.RESPONSES, fields={"type": "compaction_trigger"})
+    asked = request(ASKED, Message(role="assistant", sealed=(trigger,)))
+    check_able(asked, catalog(Api.CHAT, Api.RESPONSES))
+    with pytest.raises(MillraceError, match="summary in words") as raised:
+        check_able(asked, catalog(Api.CHAT, Api.MESSAGES))
+    assert raised.value.param == "input"

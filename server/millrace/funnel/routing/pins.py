@@ -4,6 +4,7 @@ from millrace.errors import invalid
 from millrace.funnel.catalog import Catalog
 from millrace.types import Api, Model, Prompt, Request, Strategy, Tier
 
+COMPACTION = "compaction_trigger"  # an item that asks for nothing but that
 _ONLY = {Strategy.SMALL: Tier.SMALL, Strategy.LARGE: Tier.LARGE}
 
 
@@ -27,13 +28,16 @@ def bound_to(prompt: Prompt, catalog: Catalog) -> tuple[Model, str] | None:
 
 
 def check_able(request: Request, catalog: Catalog) -> None:
-    """Raise `invalid_request` if a tool must be used that no model of the request's strategy has."""
-    needed = hosted_api(request.prompt)
-    if needed is None:
-        return
+    """Raise `invalid_request` if no model of the request's strategy has a tool that must be used, or can compact."""
     only = _ONLY.get(request.strategy)
     models = [model for model in catalog.models if only is None or model.tier is only]
-    if not any(model.api is needed for model in models):
+    apis = {model.api for model in models}
+    last = [sealed for message in request.prompt.messages[-1:] for sealed in message.sealed]
+    if last and last[-1].kind == COMPACTION and last[-1].api not in apis:
+        path = request.paths.input
+        raise invalid(path, f"{path}: no model here can compact a conversation; ask for a summary in words instead")
+    needed = hosted_api(request.prompt)
+    if needed is not None and needed not in apis:
         choice = request.prompt.tool_choice
         name = choice.name if choice else ""
         names = " and ".join(model.id for model in models)
