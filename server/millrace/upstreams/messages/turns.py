@@ -46,7 +46,7 @@ class Turns:
             last["content"][-1]["text"] = text.rstrip() if isinstance(text, str) else text
 
     def _add(self, message: Message, follower: Message | None) -> None:
-        if message.is_sealed:
+        if message.is_sealed and message.role == "tool":
             self._put("user", [{**one.fields} for one in message.sealed if one.api is Api.MESSAGES])
             return
         if message.name:
