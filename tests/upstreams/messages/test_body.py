@@ -442,6 +442,12 @@ def test_fields_of_another_api_stay_here_and_are_told() -> None:
     assert MESSAGES.headers("k", call) == {"anthropic-version": VERSION, "x-api-key": "k", "Authorization": "Bearer k"}
 
 
+def test_an_empty_header_of_a_client_names_no_version() -> None:
+    native = Native(api=Api.MESSAGES, headers={"anthropic-version": "", "anthropic-beta": ""})
+    call = Call(model=BIG, prompt=Prompt(messages=(ASKED,), native=native))
+    assert MESSAGES.headers(None, call) == {"anthropic-version": VERSION}
+
+
 @pytest.mark.parametrize(
     ("key", "headers"),
     [
