@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -469,3 +470,20 @@ def test_pieces_of_a_call_are_passed_on_as_they_come() -> None:
     _, asides, _, _ = read(stream(wire.tool_use("f", {"city": "Paris"}, "toolu_1"), stop_reason="tool_use"))
     assert asides[0] == CallPiece(index=0, id="toolu_1", name="f")
     assert len(asides) == 4
+
+
+def test_many_deltas_take_no_longer_than_their_bytes() -> None:
+    """Those of a kind that is not known, and citations: joined one by one they would take minutes."""
+    many = 100_000
+    new = {"type": "content_block_start", "index": 0, "content_block": {"type": "new", "text_of_it": "x" * 100}}
+    more = {"type": "content_block_delta", "index": 0, "delta": {"type": "new_delta", "text_of_it": "y" * 100}}
+    cited = {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": "It is."}}
+    cite = {"type": "content_block_delta", "index": 1, "delta": {"type": "citations_delta", "citation": {"n": 1}}}
+    ends = [sse({"type": "content_block_stop", "index": index}) for index in (0, 1)]
+    raw = b"".join([sse(new), sse(more) * many, ends[0], sse(cited), sse(cite) * many, ends[1]])
+    started = time.process_time()
+    _, asides, _, _ = read(raw + stream())
+    assert time.process_time() - started < 20
+    first, second = (aside.fields for aside in asides if isinstance(aside, Sealed))
+    assert first["text_of_it"] == "x" * 100 + "y" * 100 * many
+    assert len(second["citations"]) == many

@@ -32,7 +32,7 @@ from millrace.upstreams.messages.turns import Turns
 from millrace.upstreams.quirks import Quirks
 from millrace.upstreams.sent_tools import SentTools
 from tests.support.messages_server import check
-from tests.support.messages_wire import redacted, thinking
+from tests.support.messages_wire import redacted, server_tool_use, thinking
 from tests.support.provider import MODEL
 
 BIG = replace(MODEL, context_window=200_000, max_output_tokens=None)
@@ -115,8 +115,18 @@ def test_a_block_at_the_end_whose_text_is_none() -> None:
     block = sealed({"type": "text", "text": 5})
     prompt = Prompt(messages=(ASKED, Message(role="assistant", sealed=(block,))))
     _, raw, _ = MESSAGES.request(Call(model=BIG, prompt=prompt, room=190_000), Quirks())
-    content = json.loads(raw)["messages"][-1]["content"]
-    assert [{name: one[name] for name in block.fields} for one in content] == [block.fields]
+    last = json.loads(raw)["messages"][-1]
+    assert last["role"] == "assistant"
+    assert [{name: one[name] for name in block.fields} for one in last["content"]] == [block.fields]
+
+
+def test_an_answer_of_what_only_this_api_understands_stays_an_answer() -> None:
+    """One that thought and was stopped, or that paused while a tool of the provider ran."""
+    call, found = server_tool_use("web_search", {"query": "wells"})
+    for blocks in ([thinking("Hm.")], [redacted()], [call, found]):
+        answer = Message(role="assistant", sealed=tuple(map(sealed, blocks)))
+        assert turns(ASKED, answer) == [("user", [text("How deep is it?")]), ("assistant", blocks)]
+        assert [role for role, _ in turns(ASKED, answer, ASKED)] == ["user", "assistant", "user"]
 
 
 def test_instructions_alone_are_what_is_asked() -> None:
@@ -458,6 +468,12 @@ def test_fields_of_another_api_stay_here_and_are_told() -> None:
     assert notes == ["without truncation"]
     call = Call(model=BIG, prompt=Prompt(messages=(ASKED,), native=native))
     assert MESSAGES.headers("k", call) == {"anthropic-version": VERSION, "x-api-key": "k", "Authorization": "Bearer k"}
+
+
+def test_an_empty_header_of_a_client_names_no_version() -> None:
+    native = Native(api=Api.MESSAGES, headers={"anthropic-version": "", "anthropic-beta": ""})
+    call = Call(model=BIG, prompt=Prompt(messages=(ASKED,), native=native))
+    assert MESSAGES.headers(None, call) == {"anthropic-version": VERSION}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class Messages:
         native = call.prompt.native
         if native is not None and native.api is Api.MESSAGES:
             given = {name.lower(): value for name, value in native.headers.items()}
-            headers |= {name: value for name, value in given.items() if name in _OF_A_CLIENT}
+            headers |= {name: value for name, value in given.items() if name in _OF_A_CLIENT and value}
         return headers | _key_headers(key)
 
     def request(self, call: Call, quirks: Quirks) -> tuple[dict[str, Any], bytes, list[str]]:

@@ -20,7 +20,7 @@ class Block:
     So does text with citations, after the text itself, which it repeats.
     """
 
-    __slots__ = ("_fields", "_json", "_signature", "given_text", "has_grown", "kind", "pieces")
+    __slots__ = ("_fields", "_json", "_signature", "_texts", "given_text", "has_grown", "kind", "pieces")
 
     def __init__(self, given: dict[str, Any]) -> None:
         kind = given.get("type")
@@ -30,6 +30,7 @@ class Block:
         self._fields = given
         self._signature: list[str] = []
         self._json: list[str] = []
+        self._texts: dict[str, list[str]] = {}  # other fields that deltas bring, by name
         text = given.get(self.kind) if self.kind in ("text", "thinking") else ""
         self.given_text = text if isinstance(text, str) else ""  # that has come with its beginning
 
@@ -45,8 +46,9 @@ class Block:
         elif isinstance(delta.partial_json, str):
             self._json.append(delta.partial_json)
         elif delta.citation is not None:
-            before = self._fields.get("citations")
-            self._fields["citations"] = [*(before if isinstance(before, list) else ()), delta.citation]
+            if not isinstance(self._fields.get("citations"), list):
+                self._fields["citations"] = []
+            self._fields["citations"].append(delta.citation)
         else:
             self.has_grown = self._merge(data)
         return None
@@ -57,7 +59,7 @@ class Block:
 
     def sealed(self) -> dict[str, Any] | None:
         """Return the whole block; None if nothing of it is left to be told."""
-        fields = self._fields
+        fields = self._fields | {name: "".join(pieces) for name, pieces in self._texts.items()}
         match self.kind:
             case "text":
                 return fields | {"text": "".join(self.pieces)} if fields.get("citations") and self.pieces else None
@@ -76,8 +78,11 @@ class Block:
         more = {name: value for name, value in delta.items() if name != "type"} if isinstance(delta, dict) else {}
         for name, value in more.items():
             before = self._fields.get(name)
-            joined = before + value if isinstance(before, str) and isinstance(value, str) else value
-            self._fields[name] = joined
+            if isinstance(value, str):
+                self._texts.setdefault(name, [before] if isinstance(before, str) else []).append(value)
+            else:
+                self._texts.pop(name, None)
+                self._fields[name] = value
         return bool(more)
 
 
