@@ -32,7 +32,7 @@ from millrace.upstreams.messages.turns import Turns
 from millrace.upstreams.quirks import Quirks
 from millrace.upstreams.sent_tools import SentTools
 from tests.support.messages_server import check
-from tests.support.messages_wire import redacted, server_tool_use, thinking
+from tests.support.messages_wire import redacted, thinking
 from tests.support.provider import MODEL
 
 BIG = replace(MODEL, context_window=200_000, max_output_tokens=None)
@@ -118,15 +118,6 @@ def test_a_block_at_the_end_whose_text_is_none() -> None:
     last = json.loads(raw)["messages"][-1]
     assert last["role"] == "assistant"
     assert [{name: one[name] for name in block.fields} for one in last["content"]] == [block.fields]
-
-
-def test_an_answer_of_what_only_this_api_understands_stays_an_answer() -> None:
-    """One that thought and was stopped, or that paused while a tool of the provider ran."""
-    call, found = server_tool_use("web_search", {"query": "wells"})
-    for blocks in ([thinking("Hm.")], [redacted()], [call, found]):
-        answer = Message(role="assistant", sealed=tuple(map(sealed, blocks)))
-        assert turns(ASKED, answer) == [("user", [text("How deep is it?")]), ("assistant", blocks)]
-        assert [role for role, _ in turns(ASKED, answer, ASKED)] == ["user", "assistant", "user"]
 
 
 def test_instructions_alone_are_what_is_asked() -> None:
