@@ -7,7 +7,8 @@ from millrace.wire import limits
 
 SHARE = 0.15  # of the loop's time, for reading one connection
 BURST_S = 0.001  # that may be taken at once
-SHORT = 4096  # bytes; reading less takes about as long as asking the system for the CPU time of it
+SHORT = 512  # bytes; reading less takes about as long as asking the system for the CPU time of it
+SHORT_S = 0.0005  # that it takes at most; what a clock shows beyond that went to others, which is nobody's here
 
 
 class ReadingShare:
@@ -27,7 +28,8 @@ class ReadingShare:
     def end(self) -> float:
         """Note that they have been read; return the seconds until the connection may be read on."""
         now = time.monotonic()
-        return self.spend((now if self._is_short else time.thread_time()) - self._began, now)
+        spent = min(now - self._began, SHORT_S) if self._is_short else time.thread_time() - self._began
+        return self.spend(spent, now)
 
     def spend(self, seconds: float, now: float) -> float:
         """Count time that was taken up to `now`; return the seconds until the connection may be read on."""
