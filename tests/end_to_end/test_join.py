@@ -30,12 +30,18 @@ def rows(folder: Path) -> list[tuple[Any, ...]]:
         return connection.execute("SELECT status, cache, cost_nanodollars, calls FROM entries").fetchall()
 
 
-async def crowd(url: str, prompt: str, clients: AsyncExitStack) -> list[Any]:
-    """Ask the same a hundred times at once, over ten connections; return the streams."""
-    streams = []
+async def crowd(url: str, prompt: str, clients: AsyncExitStack, is_led: Callable[[], bool] = lambda: True) -> list[Any]:
+    """Ask the same a hundred times, over ten connections; return the streams.
+
+    All are asked at once, but for the first one where `is_led` tells that it has begun.
+    """
+    streams: list[Any] = []
     for _ in range(10):
         client = await clients.enter_async_context(Client(url))
-        streams += [client.stream(prompt, strategy="small") for _ in range(CROWD // 10)]
+        for _ in range(CROWD // 10):
+            streams.append(client.stream(prompt, strategy="small"))
+            if len(streams) == 1:
+                await until(is_led)
     return streams
 
 
@@ -59,8 +65,10 @@ async def test_when_the_leader_leaves_the_others_get_everything(start: Start, tm
     """At ten moments: never a second call, 99 whole answers, and the rows add up to what the model sent."""
     async with start(keeping(tmp_path)) as running:
         async with AsyncExitStack() as clients:
-            streams = await crowd(running.url, "talk [tokens=40] [ttft=0.3] [rate=100]", clients)
-            await until(lambda: running.small.stats.started == 1)
+            small = running.small.stats
+            streams = await crowd(
+                running.url, "talk [tokens=40] [ttft=0.3] [rate=100]", clients, lambda: small.started == 1
+            )
             await until(lambda: running.small.stats.tokens_sent >= moment * 4)
             leader = streams[0]
             leader.cancel()
