@@ -7,8 +7,6 @@ from millrace.wire import limits
 
 SHARE = 0.15  # of the loop's time, for reading one connection
 BURST_S = 0.001  # that may be taken at once
-SHORT = 512  # bytes; reading less takes about as long as asking the system for the CPU time of it
-SHORT_S = 0.0005  # that it takes at most; what a clock shows beyond that went to others, which is nobody's here
 
 
 class ReadingShare:
@@ -18,21 +16,17 @@ class ReadingShare:
         self._credit_s = BURST_S
         self._counted_at: float | None = None
         self._began = 0.0
-        self._is_short = True
 
-    def begin(self, size: int) -> None:
-        """Note that so many bytes begin to be read."""
-        self._is_short = size <= SHORT
-        self._began = time.monotonic() if self._is_short else time.thread_time()
+    def begin(self) -> None:
+        """Note that something begins to be read."""
+        self._began = time.thread_time()
 
     def end(self) -> float:
-        """Note that they have been read; return the seconds until the connection may be read on."""
-        now = time.monotonic()
-        spent = min(now - self._began, SHORT_S) if self._is_short else time.thread_time() - self._began
-        return self.spend(spent, now)
+        """Note that it has been read; return the seconds until the connection may be read on."""
+        return self.spend(time.thread_time() - self._began, time.monotonic())
 
     def spend(self, seconds: float, now: float) -> float:
-        """Count time that was taken up to `now`; return the seconds until the connection may be read on."""
+        """Count CPU time that was taken up to `now`; return the seconds until the connection may be read on."""
         if self._counted_at is not None:
             self._credit_s = min(BURST_S, self._credit_s + SHARE * (now - self._counted_at))
         self._counted_at = now

@@ -213,7 +213,7 @@ class Session:
         if len(data) > LONG:
             frame = await in_thread(self._principal.tenant, len(data), partial(self._open, data))
         else:
-            self._writer.share.begin(len(data))
+            self._writer.share.begin()
             frame = self._open(data)
         self._act(frame, held)
         if len(data) <= LONG and (wait := self._writer.share.end()):

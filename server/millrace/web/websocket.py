@@ -86,8 +86,8 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         self._reading = None
         if self.read_paused:
             return
+        self.share.begin()
         data = self._slices.take()
-        self.share.begin(len(data))
         self._too_big = self._too_big or self._slices.too_big
         if data:
             super().data_received(data)
