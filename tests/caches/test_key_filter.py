@@ -59,7 +59,7 @@ async def test_a_new_question_does_not_look_on_disk_and_an_old_one_is_found_ther
     database = SqliteDatabase(str(tmp_path))
     stored = cache(database, Wall(), memory_bytes=0)
     assert await stored.find(unknown) is None  # from now on it learns
-    await until(lambda: stored._on_disk is not None)
+    await until(lambda: stored._knows_all)
     stored.store(new, "tenant", answer("new"))
     looks.clear()
     assert await stored.find(unknown) is None

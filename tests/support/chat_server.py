@@ -8,6 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.support.scripted_http import serving
+
 Fields = dict[str, Any]
 Turn = Callable[[Fields], list[Fields]]  # the body of a request -> the chunks of the answer
 
@@ -56,14 +58,5 @@ def chunk(finish: str | None = None, usage: Fields | None = None, **delta: Any) 
 async def completing(turn: Turn) -> AsyncIterator[ChatServer]:
     """Run a server on a free port; its URL is that of a configuration."""
     server = ChatServer(turn)
-    application = web.Application(client_max_size=32 * 2**20)
-    application.router.add_post("/v1/chat/completions", server.answer)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.url = "http://{}:{}/v1".format(*runner.addresses[0])
+    async with serving(server, {"/v1/chat/completions": server.answer}):
         yield server
-    finally:
-        server.go_on.set()
-        await runner.cleanup()

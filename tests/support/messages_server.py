@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.support.messages_wire import Answer, Fields, signature_of
+from tests.support.scripted_http import serving
 
 Turn = Callable[[Fields], Answer]  # the body of a request -> what is answered
 
@@ -203,18 +204,8 @@ def tokens_of(block: Fields) -> int:
 async def messaging(turn: Turn, **options: Any) -> AsyncIterator[MessagesServer]:
     """Run a server on a free port; its URL is that of a configuration."""
     server = MessagesServer(turn, **options)
-    application = web.Application(client_max_size=32 * 2**20)
-    application.router.add_post("/v1/messages", server.answer)
-    application.router.add_post("/v1/messages/count_tokens", server.count)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.url = "http://{}:{}/v1".format(*runner.addresses[0])
+    async with serving(server, {"/v1/messages": server.answer, "/v1/messages/count_tokens": server.count}):
         yield server
-    finally:
-        server.go_on.set()
-        await runner.cleanup()
 
 
 def always(*content: Fields, **fields: Any) -> Turn:

@@ -9,6 +9,7 @@ from aiohttp import web
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
 from tests.support.responses_wire import Answer, Fields
+from tests.support.scripted_http import serving
 
 Turn = Callable[[Fields], Answer]  # the body of a request -> what is answered
 
@@ -139,17 +140,8 @@ class ResponsesServer:
 async def responding(turn: Turn) -> AsyncIterator[ResponsesServer]:
     """Run a server on a free port; its URL is that of a configuration."""
     server = ResponsesServer(turn)
-    application = web.Application(client_max_size=32 * 2**20)
-    application.router.add_post("/v1/responses", server.answer)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.url = "http://{}:{}/v1".format(*runner.addresses[0])
+    async with serving(server, {"/v1/responses": server.answer}):
         yield server
-    finally:
-        server.go_on.set()
-        await runner.cleanup()
 
 
 def always(*items: Fields, **fields: Any) -> Turn:

@@ -52,8 +52,8 @@ class SqliteExactCache:
         self._wall = wall
         self._hot: OrderedDict[bytes, tuple[StoredAnswer, int]] = OrderedDict()
         self._hot_bytes = 0
-        self._stored = KeyFilter()  # by this process
-        self._on_disk: KeyFilter | None = None  # all of them, once they are known
+        self._keys = KeyFilter()  # of what is on disk
+        self._knows_all = False  # until then, of what this process has stored
         self._learning: asyncio.Task[None] | None = None
         self._pruner = Pruner(
             database.write, "answers", key="key", order="used_at", ttl_s=ttl_s, max_bytes=disk_bytes, wall=wall
@@ -87,7 +87,7 @@ class SqliteExactCache:
 
         What another process stores on the same disk meanwhile, as an older one does while it drains, may be missed.
         """
-        if self._on_disk is not None and key not in self._on_disk:
+        if self._knows_all and key not in self._keys:
             return None
         if self._learning is None:
             self._learning = asyncio.get_running_loop().create_task(self._learn())
@@ -117,7 +117,7 @@ class SqliteExactCache:
         self._keep(key, stored, len(row))
         if len(row) > self._disk_bytes // SHARE:
             return
-        (self._on_disk or self._stored).add(key)
+        self._keys.add(key)
         values = (key, tenant, now, now, len(row), row)
         if self._database.write(lambda connection: connection.execute(_PUT, values), len(row), droppable=True):
             self._pruner.count(len(row))
@@ -129,12 +129,11 @@ class SqliteExactCache:
     async def _learn(self) -> None:
         """Learn which keys are on disk."""
         try:
-            on_disk: KeyFilter = await asyncio.to_thread(self._database.scan, _keys, within_s=LEARN_S)
+            self._keys.merge(await asyncio.to_thread(self._database.scan, _all_keys, within_s=LEARN_S))
         except (sqlite3.Error, TimeoutError) as error:  # each lookup goes to the disk then
             log.get().warning("keys of the exact cache not read", exc_info=error)
-            return
-        on_disk.merge(self._stored)
-        self._on_disk = on_disk
+        else:
+            self._knows_all = True
 
     def _touch(self, key: bytes) -> None:
         now = self._wall()
@@ -157,7 +156,7 @@ class SqliteExactCache:
         self._hot_bytes -= size
 
 
-def _keys(connection: sqlite3.Connection) -> KeyFilter:
+def _all_keys(connection: sqlite3.Connection) -> KeyFilter:
     found = KeyFilter()
     for (key,) in connection.execute(_KEYS):
         found.add(key)

@@ -15,17 +15,19 @@ class KeyFilter:
 
     def add(self, key: bytes) -> None:
         """Add a SHA-256."""
-        probed = int.from_bytes(key[:_PROBED])
-        for probe in _PROBES:
-            place = (probed >> probe) % BITS
+        for place in _places(key):
             self._bits[place >> 3] |= 1 << (place & 7)
 
     def __contains__(self, key: bytes) -> bool:
         """Whether a SHA-256 may be in it."""
-        probed = int.from_bytes(key[:_PROBED])
-        return all(self._bits[(place := (probed >> probe) % BITS) >> 3] & 1 << (place & 7) for probe in _PROBES)
+        return all(self._bits[place >> 3] & 1 << (place & 7) for place in _places(key))
 
     def merge(self, other: "KeyFilter") -> None:
         """Add all that another one holds."""
         both = int.from_bytes(self._bits) | int.from_bytes(other._bits)
         self._bits[:] = both.to_bytes(len(self._bits))
+
+
+def _places(key: bytes) -> list[int]:
+    probed = int.from_bytes(key[:_PROBED])
+    return [(probed >> probe) % BITS for probe in _PROBES]

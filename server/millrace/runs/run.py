@@ -62,7 +62,7 @@ class Run:
         self.state = State(Phase.RUNNING, clock())
         self.listeners = 0  # clients
         self.left_at: float | None = None  # when the last listener went away
-        self.is_limited = request.deadline_at is not None  # in its time or its cost
+        self.is_limited = False  # in its time or its cost
         self.was_abandoned = False  # it was cancelled because nobody listened any more
         self._clock = clock
         self._on_listener_gone = on_listener_gone

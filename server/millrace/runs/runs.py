@@ -59,7 +59,7 @@ class Runs:
         What is held for the request is the run's from now on.
         """
         run = Run(request, self._clock, int(self._wall()), self.kept.count, held and held.move())
-        run.is_limited = run.is_limited or (admission is not None and admission.limits_cost)
+        run.is_limited = request.deadline_at is not None or (admission is not None and admission.limits_cost)
         run.start(self._lead(run, admission, cancelled=cancelled), partial(self._on_task_done, run, admission, repeat))
         self._live[request.id] = run
         run.measure()

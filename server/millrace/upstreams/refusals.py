@@ -14,6 +14,7 @@ import msgspec
 from millrace.errors import Rule, UpstreamError
 from millrace.ports import Clock
 from millrace.upstreams.characters import whole
+from millrace.upstreams.finishes import MAX_WORD
 
 MAX_MESSAGE = 300  # characters of a provider's error message that clients see
 MAX_RETRY_AFTER_S = 86_400.0
@@ -79,6 +80,11 @@ class Refusals:
         error.billable = False
         error.retry_after_ms = self._retry_after_ms(retry_after or _delay(fields))
         return error
+
+    def tier(self, given: Any) -> str:
+        """Return the service tier that the provider says it has used; empty if it says none."""
+        is_told = isinstance(given, str) and given != "auto"  # which is a question, not an answer
+        return self.masked(given)[:MAX_WORD] if is_told else ""
 
     def of_event(self, given: Any, *, billable: bool) -> UpstreamError:
         """Return the error that came in place of an answer, or of its rest."""

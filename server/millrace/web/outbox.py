@@ -8,6 +8,7 @@ much waits, the connection is congested, and the models whose words only it list
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from itertools import count
 from typing import Any, Protocol
 
 from millrace import log
@@ -82,15 +83,9 @@ class Feed:
         outbox = self._outbox
         if number != self._at or not outbox.ready or len(deltas) > AT_ONCE:
             return False
-        delta = self._codec.delta
-        frames = (
-            [delta(text, number + at) for at, text in enumerate(deltas)]
-            if len(deltas) > 1
-            else [delta(deltas[0], number)]
-        )
+        outbox.put_all([*map(self._codec.delta, deltas, count(number))])
         self._at = number + len(deltas)
         self.waiting_bytes = 0
-        outbox.put_all(frames)
         return True
 
     def notify(self, size: int) -> None:
@@ -230,8 +225,7 @@ class Outbox:
         size = sum(map(len, frames))
         self._frames += frames
         self._bytes += size
-        if self._bytes >= limits.SOCKET_BYTES or len(self._frames) >= limits.MAX_FRAMES:
-            self.ready = False
+        self.ready = self.ready and self._has_room
         return size
 
     def flush(self) -> None:

@@ -103,9 +103,7 @@ class ResponsesReader:
     @property
     def service_tier(self) -> str:
         """The service tier that the provider says it has used; empty if it says none."""
-        given = self._service_tier
-        is_told = isinstance(given, str) and given != "auto"  # which is a question, not an answer
-        return self._refusals.masked(given)[:MAX_WORD] if is_told else ""
+        return self._refusals.tier(self._service_tier)
 
     def take(self, data: bytes, deltas: list[str], placed: list[Placed]) -> None:
         """Take the data of one event; append what it brings. Raises `UpstreamError`."""
