@@ -6,10 +6,10 @@ import importlib.util
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -63,6 +63,8 @@ LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, as
 
 KEPT_SHARE = 4  # of the memory budget, as a divisor: for responses that have ended
 QUEUE_SHARE = 4  # the same, at most, for what waits to be written to disk
+
+S = TypeVar("S")
 
 CLOCK, WALL = time.monotonic, time.time
 APIS: dict[str, ProviderApi] = {  # by the name of `upstream` in the settings
@@ -161,26 +163,23 @@ def claim(data_dir: str) -> Claim:
     return DataDirClaim(None) if data_dir == MEMORY else processes.claim(data_dir)
 
 
-@asynccontextmanager
-async def key_store(data_dir: str) -> AsyncIterator[KeyStore]:
+def key_store(data_dir: str) -> AbstractAsyncContextManager[KeyStore]:
     """Open the keys that are kept in a folder, which is created; no server is needed, or disturbed."""
-    database = await asyncio.to_thread(SqliteDatabase, data_dir)
-    try:
-        store = SqliteKeyStore(database)
-        await database.ready()
-        yield store
-    finally:
-        await asyncio.to_thread(database.close)
+    return _kept(data_dir, SqliteKeyStore)
+
+
+def kept_ledger(data_dir: str) -> AbstractAsyncContextManager[SqliteLedger]:
+    """Open the ledger that is kept in a folder; no server is needed, or disturbed."""
+    return _kept(data_dir, SqliteLedger)
 
 
 @asynccontextmanager
-async def kept_ledger(data_dir: str) -> AsyncIterator[SqliteLedger]:
-    """Open the ledger that is kept in a folder; no server is needed, or disturbed."""
+async def _kept(data_dir: str, store: Callable[[SqliteDatabase], S]) -> AsyncIterator[S]:
     database = await asyncio.to_thread(SqliteDatabase, data_dir)
     try:
-        ledger = SqliteLedger(database)
+        opened = store(database)
         await database.ready()
-        yield ledger
+        yield opened
     finally:
         await asyncio.to_thread(database.close)
 

@@ -1,14 +1,13 @@
 """A server of chat completions that follows a script, chunk by chunk."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
 
-from tests.support.scripted_http import serving
+from tests.support.scripted_http import ScriptedServer, serving
 
 Fields = dict[str, Any]
 Turn = Callable[[Fields], list[Fields]]  # the body of a request -> the chunks of the answer
@@ -16,36 +15,23 @@ Turn = Callable[[Fields], list[Fields]]  # the body of a request -> the chunks o
 USAGE: Fields = {"prompt_tokens": 40, "completion_tokens": 20, "total_tokens": 60}
 
 
-class ChatServer:
+class ChatServer(ScriptedServer):
     """One server. It remembers what it was asked."""
 
     def __init__(self, turn: Turn) -> None:
+        super().__init__()
         self.turn = turn
-        self.url = ""
-        self.asked: list[Fields] = []
-        self.refused: list[str] = []  # it refuses nothing
-        self.pause_before = -1  # the number of the chunk that waits for `go_on`
-        self.go_on = asyncio.Event()
-        self.begun = asyncio.Event()  # all chunks before it are written
-        self.left_at: float | None = None  # when a client was seen to have closed in mid-answer
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
         body = await request.json()
         self.asked.append(body)
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        try:
-            for number, chunk in enumerate(self.turn(body)):
-                if number == self.pause_before:
-                    self.begun.set()
-                    await self.go_on.wait()
-                await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
-            await response.write(b"data: [DONE]\n\n")
-        except (ConnectionError, asyncio.CancelledError):
-            self.left_at = asyncio.get_running_loop().time()
-            raise
-        return response
+        return await self.stream(request, self._events(body))
+
+    def _events(self, body: Fields) -> Iterator[bytes]:
+        for one in self.turn(body):
+            yield b"data: " + json.dumps(one).encode() + b"\n\n"
+        yield b"data: [DONE]\n\n"
 
 
 def chunk(finish: str | None = None, usage: Fields | None = None, **delta: Any) -> Fields:

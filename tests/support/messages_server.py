@@ -4,7 +4,6 @@ It counts the tokens of what it is asked and says by a measure of its own, a fou
 which of them a mark has put into its cache, and which of them it has found there.
 """
 
-import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.support.messages_wire import Answer, Fields, signature_of
-from tests.support.scripted_http import serving
+from tests.support.scripted_http import ScriptedServer, serving
 
 Turn = Callable[[Fields], Answer]  # the body of a request -> what is answered
 
@@ -42,20 +41,13 @@ class RefusedError(Exception):
         return {"type": self.kind, "message": self.words}
 
 
-class MessagesServer:
+class MessagesServer(ScriptedServer):
     """One server. It remembers what it was asked, and what it has refused."""
 
     def __init__(self, turn: Turn, *, key: str = "", most_output: int = 64_000) -> None:
+        super().__init__()
         self.turn = turn
-        self.url = ""  # with /v1, as a configuration has it
-        self.asked: list[Fields] = []  # bodies that were taken
-        self.heads: list[Any] = []  # and their headers
         self.answered: list[Answer] = []  # and the answers, with their usage
-        self.refused: list[str] = []
-        self.pause_before = -1  # the number of the event that waits for `go_on`
-        self.go_on = asyncio.Event()
-        self.begun = asyncio.Event()  # all events before it are written
-        self.left_at: float | None = None  # when a client was seen to have closed in mid-answer
         self._key = key
         self._most_output = most_output
         self._cached: set[bytes] = set()  # digests of prefixes
@@ -77,18 +69,7 @@ class MessagesServer:
         self.answered.append(answer)
         if not body.get("stream"):
             return web.json_response(answer.whole(body))
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-        await response.prepare(request)
-        try:
-            for number, event in enumerate(answer.stream(body)):
-                if number == self.pause_before:
-                    self.begun.set()
-                    await self.go_on.wait()
-                await response.write(event)
-        except (ConnectionError, asyncio.CancelledError):
-            self.left_at = asyncio.get_running_loop().time()
-            raise
-        return response
+        return await self.stream(request, answer.stream(body))
 
     async def count(self, request: web.Request) -> web.StreamResponse:
         """Count the tokens of a request."""

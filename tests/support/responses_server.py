@@ -1,6 +1,5 @@
 """A server of the Responses API that follows a script. It refuses what the real one refuses, in its words."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,7 +8,7 @@ from aiohttp import web
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
 from tests.support.responses_wire import Answer, Fields
-from tests.support.scripted_http import serving
+from tests.support.scripted_http import ScriptedServer, serving
 
 Turn = Callable[[Fields], Answer]  # the body of a request -> what is answered
 
@@ -40,20 +39,13 @@ class RefusedError(Exception):
         self.words, self.param, self.code, self.status = words, param, code, status
 
 
-class ResponsesServer:
+class ResponsesServer(ScriptedServer):
     """One server. It remembers what it was asked, what it has issued, and what it has refused."""
 
     def __init__(self, turn: Turn) -> None:
+        super().__init__()
         self.turn = turn
-        self.url = ""
-        self.asked: list[Fields] = []  # bodies that were taken
-        self.heads: list[Any] = []  # and their headers
-        self.refused: list[str] = []
         self.issued: set[str] = set()  # encrypted content
-        self.pause_before = -1  # the number of the event that waits for `go_on`
-        self.go_on = asyncio.Event()
-        self.begun = asyncio.Event()  # all events before it are written
-        self.left_at: float | None = None  # when a client was seen to have closed in mid-answer
 
     def check(self, body: Fields) -> None:
         """Raise `RefusedError` for what the API does not take."""
@@ -122,18 +114,7 @@ class ResponsesServer:
         self.issued |= {item["encrypted_content"] for item in answer.items if item.get("encrypted_content")}
         if not body.get("stream"):
             return web.json_response(answer.whole(body))
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-        await response.prepare(request)
-        try:
-            for number, event in enumerate(answer.stream(body)):
-                if number == self.pause_before:
-                    self.begun.set()
-                    await self.go_on.wait()
-                await response.write(event)
-        except (ConnectionError, asyncio.CancelledError):
-            self.left_at = asyncio.get_running_loop().time()
-            raise
-        return response
+        return await self.stream(request, answer.stream(body))
 
 
 @asynccontextmanager

@@ -1,28 +1,51 @@
-"""Runs scripted model servers over real HTTP."""
+"""Scripted model servers over real HTTP: what all of them remember, how they write a stream, and how they run."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 from aiohttp import web
 
+Fields = dict[str, Any]
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Scripted(Protocol):
-    """A server's script: where it runs, and what lets go whoever waits."""
+class ScriptedServer:
+    """One server. It remembers what it was asked."""
 
-    url: str
-    go_on: asyncio.Event
+    def __init__(self) -> None:
+        self.url = ""  # with /v1, as a configuration has it
+        self.asked: list[Fields] = []  # bodies that were taken
+        self.heads: list[Any] = []  # and their headers
+        self.refused: list[str] = []
+        self.pause_before = -1  # the number of the event that waits for `go_on`
+        self.go_on = asyncio.Event()
+        self.begun = asyncio.Event()  # all events before it are written
+        self.left_at: float | None = None  # when a client was seen to have closed in mid-answer
+
+    async def stream(self, request: web.Request, events: Iterable[bytes]) -> web.StreamResponse:
+        """Answer with server-sent events."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        await response.prepare(request)
+        try:
+            for number, event in enumerate(events):
+                if number == self.pause_before:
+                    self.begun.set()
+                    await self.go_on.wait()
+                await response.write(event)
+        except (ConnectionError, asyncio.CancelledError):
+            self.left_at = asyncio.get_running_loop().time()
+            raise
+        return response
 
 
-S = TypeVar("S", bound=Scripted)
+S = TypeVar("S", bound=ScriptedServer)
 
 
 @asynccontextmanager
 async def serving(server: S, routes: dict[str, Answer]) -> AsyncIterator[S]:
-    """Run a server on a free port, with what answers a POST to each path; its URL is that of a configuration."""
+    """Run a server on a free port, with what answers a POST to each path."""
     application = web.Application(client_max_size=32 * 2**20)
     for path, answer in routes.items():
         application.router.add_post(path, answer)
