@@ -299,7 +299,7 @@ async def test_a_request_that_only_warms_up_is_continued(millrace: Running) -> N
 
 
 async def test_a_cancel_while_the_conversation_is_read(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is honoured when it has been read from disk: a beginning, an end, no call; the lane goes on."""
+    """It is honoured without what is read: a beginning, an end, no call; the lane goes on."""
     reading, read_on = asyncio.Event(), asyncio.Event()
     find = SqliteArchive.find
 
@@ -318,9 +318,12 @@ async def test_a_cancel_while_the_conversation_is_read(millrace: Running, monkey
         await asyncio.wait_for(reading.wait(), 5)
         await client.send({"type": "response.cancel"})
         await client.send({"type": "millrace.ping"})
-        await client.until("millrace.pong")
+        events = await client.until("millrace.pong")  # the terminal may have come before it
         read_on.set()
-        assert check_response(await client.until(*TERMINALS))["status"] == "cancelled"
+        if not any(event["type"] in TERMINALS for event in events):
+            events += await client.until(*TERMINALS)
+        events = [event for event in events if event["type"] != "millrace.pong"]
+        assert check_response(events)["status"] == "cancelled"
         assert millrace.calls == calls
         check_response(await client.ask(NEXT, previous_response_id=first))
 

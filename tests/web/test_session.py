@@ -129,7 +129,7 @@ async def test_sixteen_run_sixtyfour_wait_and_the_next_is_refused(millrace: Runn
     """The limits of one connection; a refusal names its lane and event, and the others are answered."""
     async with wire_client(millrace.ws_url) as client:
         for number in range(80):
-            await client.create(f"{number} [ttft=0.4]", stream_id=f"l{number % 32}", millrace={"cache": "off"})
+            await client.create(f"{number} [ttft=1.2]", stream_id=f"l{number % 32}", millrace={"cache": "off"})
         await client.create("one too many", stream_id="l0", event_id="ev81")
         (error,) = [event for event in await client.until("error") if event["type"] == "error"]
         assert (error["status"], error["error"]["code"]) == (429, "queue_full")
