@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from millrace.memory import Hold
 from millrace.principal import Key, Principal
@@ -201,6 +201,13 @@ class Aligner(Protocol):
         ...
 
 
+class Likeness(NamedTuple):
+    """How alike two questions are."""
+
+    cosine: float
+    log_odds: float | None  # that one answer does for both, by a network that reads both; None if it was not asked
+
+
 class Comparer(Protocol):
     """Tells better than an `Embedder` how similar questions are, but takes milliseconds, elsewhere."""
 
@@ -213,8 +220,8 @@ class Comparer(Protocol):
         """Whether the first answer takes a while longer."""
         ...
 
-    def compare(self, question: str, others: Sequence[str]) -> "Future[list[float]]":
-        """Return the cosine of a question with each of the others, or fail. Never blocks."""
+    def compare(self, question: str, others: Sequence[str]) -> "Future[list[Likeness]]":
+        """Return how alike a question and each of the others are, or fail. Never blocks."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""MiniLM in a process of its own: what it computes takes nothing from the process that carries the tokens.
+"""MiniLM and the verifier in a process of their own: they take nothing from the process that carries the tokens.
 
 The process starts when something is first compared, and maps the weights, which only it uses. One thread here writes to
 it and reads its answers. What several lookups ask for meanwhile is answered together, which takes a fraction of the
@@ -18,6 +18,7 @@ import millrace
 from millrace import log
 from millrace.caches.embedders.weights import NAME, WeightsError
 from millrace.children.child import Child
+from millrace.ports import Likeness
 
 PROGRAM = "millrace.caches.embedders.program"
 START_S = 20.0  # to load the weights, on a busy machine
@@ -33,11 +34,11 @@ class ComparingError(RuntimeError):
 @dataclass(slots=True)
 class _Job:
     texts: list[str]  # the question, then the others
-    done: "Future[list[float]]" = field(default_factory=Future)
+    done: "Future[list[Likeness]]" = field(default_factory=Future)
 
 
 class MiniLMProcess:
-    """Compares questions by the cosine of their vectors."""
+    """Compares questions by the cosine of their vectors and, of those that are near, by reading both together."""
 
     name = NAME
     strict = False
@@ -57,8 +58,8 @@ class MiniLMProcess:
         """Whether the first answer takes a while longer, because the weights are still to be loaded."""
         return not self._is_ready and self._failed_at is None
 
-    def compare(self, question: str, others: Sequence[str]) -> "Future[list[float]]":
-        """Return the cosine of a question with each of the others. Fails with `ComparingError`. Never blocks."""
+    def compare(self, question: str, others: Sequence[str]) -> "Future[list[Likeness]]":
+        """Return how alike a question and each of the others are. Fails with `ComparingError`. Never blocks."""
         job = _Job([question, *others])
         with self._changed:
             if self._closed:
@@ -110,14 +111,14 @@ class MiniLMProcess:
                 size += len(jobs[-1].texts)
             return jobs
 
-    def _answers(self, groups: list[list[str]]) -> list[list[float]]:
+    def _answers(self, groups: list[list[str]]) -> list[list[Likeness]]:
         if self._failed_at is not None and time.monotonic() - self._failed_at < RETRY_S:
             raise ComparingError("it failed a moment ago")
         child = self._started()
         child.write(groups)
-        answers: list[list[float]] = child.read(ANSWER_S)
+        answers = child.read(ANSWER_S)
         self._failed_at = None
-        return answers
+        return [[Likeness(*each) for each in answer] for answer in answers]
 
     def _started(self) -> Child:
         with self._changed:

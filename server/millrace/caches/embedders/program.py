@@ -1,7 +1,8 @@
-"""The program of MiniLM's process: cosines of a question with others, one message after another.
+"""The program of MiniLM's process: how alike a question and others are, one message after another.
 
 A message is a list of groups of texts, of which the first is the question. All that is new in them is embedded
-together. The answer is a list of cosines for each group. Before the first message it says None, or why it cannot work.
+together, and so are all pairs that are near enough read. The answer is, for each group, a list of cosines and log odds.
+Before the first message it says None, or why it cannot work.
 """
 
 import resource
@@ -12,10 +13,12 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from millrace.caches.decision.verifier import Verifier
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.embedders.weights import Array, WeightsError
 from millrace.children.child import LENGTH
 
+NEAR = 0.7  # cosine of a pair that the verifier reads; none below it is served
 MOST_KEPT = 4096  # vectors of texts that were compared lately, about 2 KB each
 
 
@@ -45,15 +48,24 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     messages, answers = sys.stdin.buffer, sys.stdout.buffer
     try:
-        vectors = Vectors(MiniLM())
+        vectors, verifier = Vectors(MiniLM()), Verifier()
     except (WeightsError, ImportError, OSError) as error:
         _write(answers, str(error))
         return
-    vectors.of(["What is read once is quick to read again."])
+    _compared([["What is read once is quick to read again."] * 2], vectors, verifier)
     _write(answers, None)
     while groups := _read(messages):
-        found = vectors.of([text for group in groups for text in group])
-        _write(answers, [[float(found[group[0]] @ found[text]) for text in group[1:]] for group in groups])
+        _write(answers, _compared(groups, vectors, verifier))
+
+
+def _compared(groups: list[list[str]], vectors: Vectors, verifier: Verifier) -> list[list[tuple[float, float | None]]]:
+    found = vectors.of([text for group in groups for text in group])
+    pairs = [(group[0], text) for group in groups for text in group[1:]]
+    cosines = [float(found[a] @ found[b]) for a, b in pairs]
+    near = [pair for pair, cosine in zip(pairs, cosines, strict=True) if cosine >= NEAR]
+    log_odds = iter(verifier.judge_all(near) if near else ())
+    compared = iter([(cosine, next(log_odds) if cosine >= NEAR else None) for cosine in cosines])
+    return [[next(compared) for _ in group[1:]] for group in groups]
 
 
 def _read(file: BinaryIO) -> Any:

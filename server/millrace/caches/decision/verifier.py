@@ -1,0 +1,76 @@
+"""The verifier: a network that reads two questions together and tells whether one answer does for both.
+
+It is a cross-encoder (Nogueira and Cho 2019, arXiv 1901.04085), made from the layers of MiniLM and trained by
+`tests/training`. Its vectors of words are MiniLM's own, so that only its layers are in the package, in int8 with a
+scale for each row.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from millrace.caches.embedders.transformer import WIDTH, gelu, layer, layer_norm, linear, spans
+from millrace.caches.embedders.weights import WORDS, Array, installed, tensors, tokenizer
+
+FILE = Path(__file__).parent / "verifier.npz"
+MOST_TOKENS = 110  # of each question; the rest is not read
+
+_BEGIN, _BETWEEN = 101, 102  # the tokens [CLS] and [SEP]
+_SCALE = ".scale"  # after the name of a weight, the name of its scales
+
+
+class Verifier:
+    """The network and its tokenizer. Loading takes about 0.2 s, a pair of short questions about 8 ms."""
+
+    def __init__(self, folder: Path | None = None, file: Path = FILE) -> None:
+        """Load the layers, and the vectors of words from a folder. Raises `WeightsError` if these are not there."""
+        folder = folder or installed()
+        words = tensors(folder)
+        named = _loaded(file)
+        self._tokenizer = tokenizer(folder)
+        self._words = words[WORDS]
+        types = words["embeddings.token_type_embeddings.weight"]
+        self._positions = words["embeddings.position_embeddings.weight"] + types[0]
+        self._sides = named["sides"]  # (2, 384), added to the tokens of the first and the second question
+        self._norm = layer_norm(named, "embeddings.LayerNorm")
+        count = len({name.split(".")[2] for name in named if name.startswith("encoder.layer.")})
+        self._layers = [layer(named, f"encoder.layer.{index}") for index in range(count)]
+        self._hidden, self._last = linear(named, "hidden"), linear(named, "last")
+
+    def judge_all(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Return, for each pair, the logarithm of the odds that one answer does for both. The order does not matter."""
+        sides = [sorted((self._tokens(a), self._tokens(b))) for a, b in pairs]
+        rows = [[_BEGIN, *a, _BETWEEN, *b, _BETWEEN] for a, b in sides]
+        columns = spans(rows)
+        tokens = [token for row in rows for token in row]
+        positions = [position for row in rows for position in range(len(row))]
+        second = [
+            int(len(a) + 2 <= at < len(row) - 1)
+            for (a, _), row in zip(sides, rows, strict=True)
+            for at in range(len(row))
+        ]
+        x = self._norm(np.ascontiguousarray((self._words[tokens] + self._positions[positions] + self._sides[second]).T))
+        for each in self._layers:
+            x = each(x, columns)
+        pooled = np.empty((4 * WIDTH, len(rows)), np.float32)
+        for at, ((a, _), (begin, end)) in enumerate(zip(sides, columns, strict=True)):
+            middle = begin + 1 + len(a)
+            u, v = x[:, begin + 1 : middle].mean(axis=1), x[:, middle + 1 : end - 1].mean(axis=1)
+            pooled[:, at] = np.concatenate((u + v, np.abs(u - v), u * v, x[:, begin]))
+        logits: list[float] = self._last(gelu(self._hidden(pooled)))[0].tolist()
+        return logits
+
+    def _tokens(self, text: str) -> list[int]:
+        tokens: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids[:MOST_TOKENS]
+        return tokens or [_BETWEEN]
+
+
+def _loaded(file: Path) -> dict[str, Array]:
+    """Return the tensors of a file by name, in float32."""
+    with np.load(file) as stored:
+        return {
+            name: stored[name].astype(np.float32) * (stored[name + _SCALE][:, None] if name + _SCALE in stored else 1)
+            for name in stored.files
+            if not name.endswith(_SCALE)
+        }

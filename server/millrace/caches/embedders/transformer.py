@@ -1,0 +1,139 @@
+"""The layers of BERT (Devlin et al. 2018, arXiv 1810.04805) in numpy, of the width of MiniLM.
+
+Vectors of tokens are columns, so that the weights are used as they lie in the file, and the products are the shape that
+BLAS is quickest at. The tokens of all texts of a batch stand side by side; only attention looks at one text at a time.
+A batch of 16 short questions takes a quarter of the time per question.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from millrace.caches.embedders.weights import Array
+
+HEADS = 12
+WIDTH = 384
+
+_LAYER_NORM_EPSILON = np.float32(1e-12)
+# GELU(x) = x (1 + tanh(x (a + b x^2 + c x^4))) / 2, fitted to the definition with erf: within 2.6e-5 everywhere, with
+# half the operations of erf. Cosines change by about 5e-5. x^2 is capped at 16, since beyond it the negative c would
+# reverse the sign of the argument of tanh.
+_GELU = tuple(np.float32(c) for c in (0.79750787, 0.03700566, -0.00035151890))
+_GELU_LIMIT = np.float32(16)
+
+Spans = list[tuple[int, int]]  # the columns of each text
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A matrix and a bias."""
+
+    weight: Array  # (out, in)
+    bias: Array  # (out, 1)
+
+    def __call__(self, x: Array) -> Array:
+        """Multiply columns."""
+        out: Array = self.weight @ x
+        out += self.bias
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNorm:
+    """Normalisation of each column."""
+
+    gain: Array  # (384, 1)
+    bias: Array
+
+    def __call__(self, x: Array) -> Array:
+        """Normalise columns in place."""
+        x -= x.mean(axis=0)
+        variance = np.einsum("ij,ij->j", x, x) / np.float32(WIDTH)
+        x /= np.sqrt(variance + _LAYER_NORM_EPSILON)
+        x *= self.gain
+        x += self.bias
+        return x
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Attention, then two matrices; each adds to what came in and is normalised."""
+
+    query: Linear
+    key: Linear
+    value: Linear
+    attention_out: Linear
+    attention_norm: LayerNorm
+    feed_in: Linear  # (1536, 384)
+    feed_out: Linear
+    feed_norm: LayerNorm
+
+    def __call__(self, x: Array, spans: Spans) -> Array:
+        """Return the vectors of the tokens, which stand in columns, after this layer."""
+        attended = self.attention_out(_attend(self.query(x), self.key(x), self.value(x), spans))
+        attended += x
+        x = self.attention_norm(attended)
+        fed = self.feed_out(gelu(self.feed_in(x)))
+        fed += x
+        return self.feed_norm(fed)
+
+
+def _attend(query: Array, key: Array, value: Array, spans: Spans) -> Array:
+    """Return the concatenated outputs of all attention heads, shape (384, tokens) as each of the three."""
+    attended = np.empty_like(query)
+    for begin, end in spans:
+        q, k, v = (x[:, begin:end].reshape(HEADS, WIDTH // HEADS, end - begin) for x in (query, key, value))
+        weights: Array = q.transpose(0, 2, 1) @ k
+        weights *= np.float32((WIDTH // HEADS) ** -0.5)
+        weights -= weights.max(axis=-1, keepdims=True)
+        np.exp(weights, out=weights)
+        weights /= weights.sum(axis=-1, keepdims=True)
+        attended[:, begin:end] = (v @ weights.transpose(0, 2, 1)).reshape(WIDTH, end - begin)
+    return attended
+
+
+def gelu(x: Array) -> Array:
+    """Return GELU of each number."""
+    a, b, c = _GELU
+    square = np.minimum(np.square(x), _GELU_LIMIT)
+    curve: Array = c * square
+    curve += b
+    curve *= square
+    curve += a
+    curve *= x
+    np.tanh(curve, out=curve)
+    curve += 1
+    curve *= x
+    curve *= np.float32(0.5)
+    return curve
+
+
+def spans(rows: Sequence[Sequence[int]]) -> Spans:
+    """Return the columns of each text, given its tokens."""
+    ends = np.cumsum([len(row) for row in rows]).tolist()
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def linear(named: Mapping[str, Array], name: str) -> Linear:
+    """Return the matrix and bias of this name."""
+    return Linear(named[f"{name}.weight"], named[f"{name}.bias"][:, None])
+
+
+def layer_norm(named: Mapping[str, Array], name: str) -> LayerNorm:
+    """Return the normalisation of this name."""
+    return LayerNorm(named[f"{name}.weight"][:, None], named[f"{name}.bias"][:, None])
+
+
+def layer(named: Mapping[str, Array], name: str) -> Layer:
+    """Return the layer of this name."""
+    return Layer(
+        query=linear(named, f"{name}.attention.self.query"),
+        key=linear(named, f"{name}.attention.self.key"),
+        value=linear(named, f"{name}.attention.self.value"),
+        attention_out=linear(named, f"{name}.attention.output.dense"),
+        attention_norm=layer_norm(named, f"{name}.attention.output.LayerNorm"),
+        feed_in=linear(named, f"{name}.intermediate.dense"),
+        feed_out=linear(named, f"{name}.output.dense"),
+        feed_norm=layer_norm(named, f"{name}.output.LayerNorm"),
+    )
