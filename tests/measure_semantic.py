@@ -26,7 +26,8 @@ from millrace.caches.embedders import weights
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.finder import Finder
-from millrace.caches.guards import Question, agree, self_contained
+from millrace.caches.guards import Question, judge, self_contained
+from millrace.caches.objections import LITTLE, NEARLY_NOTHING
 from millrace.caches.partition import NEAREST, Partition, Stored
 from millrace.ports import Embedder
 
@@ -67,7 +68,9 @@ def objection(pair: Pair, embedder: Embedder, finder: Finder | None, network: Mi
         (aligned,) = finder.align(finder.tokens(pair.b), [finder.tokens(pair.a)])
         if aligned < finder.least:
             return f"not aligned ({aligned:.2f})"
-    differing = agree(Question.read(pair.a), Question.read(pair.b), (network or embedder).strict)
+    judgement = judge(Question.read(pair.a), Question.read(pair.b))
+    may_differ = NEARLY_NOTHING if (network or embedder).strict else LITTLE
+    differing = next((each.reason for each in judgement.objections if each.rule not in may_differ), None)
     if differing is not None or network is None:
         return differing
     first, second = network.embed_all([pair.a, pair.b])

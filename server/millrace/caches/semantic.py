@@ -28,8 +28,8 @@ import numpy as np
 from millrace import log
 from millrace.caches.embedders.process import ComparingError
 from millrace.caches.exact import SHARE
-from millrace.caches.guards import Question, agree, self_contained
-from millrace.caches.objections import shown_objection
+from millrace.caches.guards import Question, judge, self_contained
+from millrace.caches.objections import LITTLE, NEARLY_NOTHING, shown_objection
 from millrace.caches.partition import Partition, Stored, Vector
 from millrace.caches.recent import Recent
 from millrace.caches.worker import StoppedError, Worker
@@ -262,12 +262,13 @@ class SqliteSemanticCache:
     def _agreed(self, text: str, candidates: list[tuple[float, Stored]]) -> Found | list[Stored]:
         """Return a hit or those that pass all guards, or the objection to the nearest."""
         question = self._read(text)
-        strict = (self._comparer or self._embedder).strict
+        may_differ = NEARLY_NOTHING if (self._comparer or self._embedder).strict else LITTLE
         objections: list[str] = []
         agreed: list[Stored] = []
         for cosine, entry in candidates:
             # `shown_objection` needs this order: the stored question first.
-            objection = agree(self._read(entry.question), question, strict)
+            judgement = judge(self._read(entry.question), question)
+            objection = next((each for each in judgement.objections if each.rule not in may_differ), None)
             if objection is not None:
                 objections.append(shown_objection(objection, question, text))
             elif self._comparer is None:

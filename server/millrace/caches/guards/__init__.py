@@ -1,7 +1,22 @@
-"""Guards of the semantic cache: vectors find candidates, these rules decide. Pure functions of text, no model."""
+"""Guards of the semantic cache: vectors find candidates, these rules judge them. Pure functions of text, no model."""
 
-from millrace.caches.guards.agreement import agree
+from millrace.caches.guards.judgement import Judgement, Objection, judge
+from millrace.caches.guards.pairing import Pair, Pairing
 from millrace.caches.guards.question import Question
 from millrace.caches.guards.reference import self_contained
+from millrace.caches.guards.rules import RULES, Kind, Rule
+from millrace.caches.guards.words import Word
 
-__all__ = ["Question", "agree", "self_contained"]
+__all__ = [
+    "RULES",
+    "Judgement",
+    "Kind",
+    "Objection",
+    "Pair",
+    "Pairing",
+    "Question",
+    "Rule",
+    "Word",
+    "judge",
+    "self_contained",
+]

@@ -1,8 +1,9 @@
 """Numbers, ordinals, versions and units: `5 km`, `five kilometres` and `5km` are equal; `3.1` and `3.10` are not."""
 
 import re
+from itertools import pairwise
 
-from millrace.caches.guards.words import NUMBER, listed
+from millrace.caches.guards.words import NAME, NUMBER, listed
 
 _COUNTING = """
 zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
@@ -51,6 +52,9 @@ UNITS = {
         "terabyte": "tb terabyte terabytes",
         "dollar": "$ usd dollar dollars",
         "euro": "€ eur euro euros",
+        "yen": "¥ jpy yen",
+        "rupee": "₹ inr rupee rupees",
+        "degree": "° degree degrees",
         "percent": "% percent pct",
     }.items()
     for spelling in spellings.split()
@@ -60,6 +64,7 @@ _AFTER_A_NUMBER = {
     "m": "metre", "g": "gram", "l": "litre", "h": "hour", "s": "second", "c": "celsius", "f": "fahrenheit",
     "in": "inch", "min": "minute",
 }  # fmt: skip
+_ROMAN = {"ii": 2, "iii": 3, "iv": 4, "vi": 6, "vii": 7, "viii": 8, "ix": 9}  # "i", "v" and "x" are letters too
 _GROUPED = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
@@ -81,17 +86,22 @@ def _number(tokens: list[str], at: int) -> tuple[str, int]:
     token = tokens[at]
     if token[-1].isdigit():
         return _digits(tokens, at)
+    roman = _ROMAN.get(token.removeprefix(NAME))
+    if roman and at:
+        return f"{NUMBER}{roman}", 1
     value, taken = _spoken(tokens, at)
     if taken:
         return f"{NUMBER}{value}", taken
-    if token in _ORDINALS and not (at and tokens[at - 1] in {"per", "a"}):  # "a second" is a time
-        return f"{NUMBER}{_ORDINALS[token]}.", 1
+    ordinal = _ORDINALS.get(token.removeprefix(NAME))
+    if ordinal and not (at and tokens[at - 1] in {"per", "a"}):  # "a second" is a time
+        return f"{NUMBER}{ordinal}.", 1
     return "", 0
 
 
 def _digits(tokens: list[str], at: int) -> tuple[str, int]:
     written = tokens[at]
     plain = written.replace(",", "") if _GROUPED.fullmatch(written) else written
+    plain = f"0{plain}" if plain.startswith(".") else plain
     following = tokens[at + 1] if at + 1 < len(tokens) else ""
     if following in _ORDINAL_ENDINGS:
         return f"{NUMBER}{plain}.", 2
@@ -138,18 +148,32 @@ def _unit(token: str, before: list[str]) -> str:
     return UNITS.get(token, token)
 
 
+_MONEY = frozenset({"dollar", "euro", "pound", "yen", "rupee"})
+
+
 def _money_first(tokens: list[str]) -> list[str]:
     """Turn `$5` into `5 dollar`."""
     found = list(tokens)
     for at in range(len(found) - 1):
-        if found[at] in {"dollar", "euro", "pound"} and found[at + 1].startswith(NUMBER) and "." not in found[at]:
+        if found[at] in _MONEY and found[at + 1].startswith(NUMBER) and "." not in found[at]:
             found[at], found[at + 1] = found[at + 1], found[at]
     return found
 
 
-def differ(left: tuple[str, ...], right: tuple[str, ...]) -> str | None:
-    """Return the objection if two texts have different numbers, or the same in another order."""
-    if left == right:
+def differ(left: tuple[str, ...], right: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return both sides' numbers if they are not the same ones. Their order is `order`'s."""
+    if left == right or sorted(left) == sorted(right):
         return None
-    shown = (" ".join(number.strip(NUMBER).rstrip(".") for number in side) or "none" for side in (left, right))
-    return f"numbers differ: {' / '.join(shown)}"
+    return _shown(left), _shown(right)
+
+
+def _shown(numbers: tuple[str, ...]) -> str:
+    return " ".join(number.strip(NUMBER).rstrip(".") for number in numbers) or "none"
+
+
+def units(tokens: list[str]) -> tuple[str, ...]:
+    """Return the units that follow a number, in order."""
+    return tuple(token for before, token in pairwise(tokens) if before.startswith(NUMBER) and token in _NAMES)
+
+
+_NAMES = frozenset(UNITS.values()) | frozenset(_AFTER_A_NUMBER.values())

@@ -1,82 +1,151 @@
-"""Who does what to whom: the function words before each word, its article, and the order of shared words."""
+"""Who does what to whom: the order of the words that two texts share, their phrases, and the voice of their verbs."""
 
 from collections.abc import Sequence
 from itertools import combinations
 
+from millrace.caches.guards.pairing import FORM, SENSE, SYNONYM, Pair
 from millrace.caches.guards.questions import MAKES
 from millrace.caches.guards.words import Word, is_plural, listed, number_differs
 
-# A preposition must stand in both texts, since cooking a cat is not cooking for a cat. These few pairs are equal.
+# A few prepositions of one meaning stand for each other.
 PREPOSITIONS = {
     preposition: preposition
     for preposition in listed(
         "of in inside within on upon at for to into onto with as from by than before after until till since over above "
         "under below beneath against about regarding concerning except despite between among through via across per "
-        "behind beyond near toward towards like instead without along around besides unlike"
+        "behind beyond near toward towards like instead without along around besides unlike during if when because "
+        "while although whereas unless once versus"
     )
-} | {"upon": "on", "till": "until", "regarding": "about", "concerning": "about", "towards": "toward"}
-_FROM_TO = frozenset({"from", "to"})  # "to Paris from London" is "from London to Paris"
-_PARTICLES = listed("up down off out away back together apart")
-_BALANCED = frozenset({"difference", "differ", "compare", "comparison", "similarity", "similar", "both", "choose"})
+} | {"upon": "on", "till": "until", "regarding": "about", "concerning": "about", "towards": "toward", "onto": "on",
+     "into": "in", "within": "in"}  # fmt: skip
+CLAUSES = listed("if when because while although whereas unless once")
+_OPPOSED = {
+    frozenset(pair.split())
+    for pair in (
+        "from to|before after|with without|for against|over under|above below|on off|in from|up down|inside outside"
+        "|toward from|until after|since until|than as|like unlike|by to|by for|about by|of by|at to|despite because"
+        "|before since|before until|with against|instead with|besides except|in to|before during|after during"
+    ).split("|")
+}
+_PARTICLES = listed("up down off out away back together apart over")
+_CONTAINERS = listed(
+    "glass cup bottle box can bowl bag jar pot plate spoon tin carton barrel bucket mug pack packet tube basket case"
+)
+_NEAR = 3  # words of a compound, at most
 
 
-Pair = tuple[int, int]  # indices of one word in the left and the right text
+def turned(left: Sequence[Word], right: Sequence[Word], pairs: Sequence[Pair], *, loose: bool) -> tuple[int, int] | None:
+    """Return two words of the left text that the right one has in another order with another meaning.
 
-
-def differ(left: Sequence[Word], right: Sequence[Word], pairs: Sequence[Pair]) -> str | None:
-    """Compare the order of the words, then what stands before each. Every word of both texts must be in a pair."""
-    if _joints(left) != _joints(right):
-        return "and, or differ"
-    balanced = any(word.text in _BALANCED for word in left)
-    ordered = [(i, j) for i, j in sorted(pairs) if not _is_superlative(left, i)]
-    for (i, j), (k, m) in combinations(ordered, 2):
-        if j > m and not _may_swap((left[i], left[k]), right[j], balanced=balanced, apart=(k - i, j - m)):
-            return f"order differs: {left[i].text}, {left[k].text}"
-    objections = (_leads_differ(left[i], right[j]) or _articles_differ(left[i], right[j]) for i, j in pairs)
-    return next((objection for objection in objections if objection), None)
-
-
-def _leads_differ(left: Word, right: Word) -> str | None:
-    if left.lead == right.lead or _made(left.lead, right.lead) or _made(right.lead, left.lead):
+    `loose`: one of the texts is a few keywords, whose order means little.
+    """
+    rights = [pair.right for pair in pairs]
+    if all(a < b for a, b in zip(rights, rights[1:], strict=False)):
         return None
-    return f"{left.text}: {' '.join(left.lead) or 'nothing'} / {' '.join(right.lead) or 'nothing'} before it"
+    superlatives = {pair.left for pair in pairs if left[pair.left].text.endswith("est")}
+    for one, two in combinations(pairs, 2):
+        if one.right < two.right or (len(superlatives) == 1 and superlatives & {one.left, two.left}):
+            continue
+        if loose and not (left[one.left].named or left[two.left].named):
+            continue
+        if not (_may_swap(left, right, one, two) or _may_swap(right, left, _back(two), _back(one))):
+            return one.left, two.left
+    return None
+
+
+def _back(pair: Pair) -> Pair:
+    return Pair(pair.right, pair.left, pair.how)
+
+
+def _may_swap(left: Sequence[Word], right: Sequence[Word], one: Pair, two: Pair) -> bool:
+    """Whether a word before another in the left text may come after it in the right one."""
+    x, y, other_x, other_y = left[one.left], left[two.left], right[one.right], right[two.right]
+    if x.text in _PARTICLES or y.text in _PARTICLES:
+        return True
+    if (one.left + 1, two.right + 1) == (two.left, one.right) and y.joint and y.joint == other_x.joint:
+        return True
+    return (
+        _is_moved_phrase(left, right, one, two)
+        or _is_compound(right, x, y, other_x, other_y, two.right - one.right)
+        or _is_other_voice(left, right, one, two)
+    )
+
+
+def _is_moved_phrase(left: Sequence[Word], right: Sequence[Word], one: Pair, two: Pair) -> bool:
+    x, y, other_x, other_y = left[one.left], left[two.left], right[one.right], right[two.right]
+    if x.place and x.place == other_x.place and y.place == other_y.place and x.phrase != y.phrase:
+        both = y.place and "of" not in {x.place, y.place}
+        if both and y.phrase - x.phrase == 1 and other_x.phrase - other_y.phrase == 1:
+            return True
+        # At the beginning of one text, and at the end of the other.
+        if x.phrase == left[0].phrase and other_x.phrase == right[-1].phrase and left[0].place == x.place:
+            return True
+    # "Python: how do I ..." and "How do I ... in Python?"
+    return x.place == "" and other_x.place != "" and x.phrase < y.phrase and one.left == 0 and one.right == len(right) - 1
+
+
+def _is_compound(right: Sequence[Word], x: Word, y: Word, other_x: Word, other_y: Word, apart: int) -> bool:
+    """Whether `x of y` became `y x`, as in `the version of Python`, `the Python version`."""
+    if y.place not in {"of", "in", "for", "on"} or x.phrase == y.phrase or x.text in _CONTAINERS:
+        return False
+    return -_NEAR <= apart < 0 and other_x.phrase == other_y.phrase and not other_x.article and not other_x.joint
+
+
+def _is_other_voice(left: Sequence[Word], right: Sequence[Word], one: Pair, two: Pair) -> bool:
+    """Whether one of two words is a verb, passive in one text and active in the other, and the other its subject."""
+    for verb, noun in ((one, two), (two, one)):
+        a, b = left[verb.left], right[verb.right]
+        if a.passive != b.passive and verb.how in {"equal", FORM, SYNONYM, SENSE}:
+            return _role(left, verb.left, noun.left) == _role(right, verb.right, noun.right) != ""
+    return False
+
+
+def _role(words: Sequence[Word], verb: int, noun: int) -> str:
+    """Return whether a word is the "agent" or the "patient" of a verb, or an empty string for neither."""
+    is_passive, place = words[verb].passive, words[noun].place
+    if noun > verb:
+        if is_passive:
+            return "agent" if place == "by" else ""
+        return "patient" if words[noun].phrase == words[verb].phrase else ""
+    if place and words[noun].phrase != words[verb].phrase and place not in {"if", "when", "because"}:
+        return ""
+    return "patient" if is_passive else "agent"
+
+
+def role_differs(left: Sequence[Word], right: Sequence[Word], pairs: Sequence[Pair]) -> tuple[int, int] | None:
+    """Return a noun and its verb that has another voice in the right text, but whose noun has not moved with it."""
+    for verb in pairs:
+        if left[verb.left].passive == right[verb.right].passive:
+            continue
+        for noun in pairs:
+            if noun is not verb:
+                one, two = _role(left, verb.left, noun.left), _role(right, verb.right, noun.right)
+                if one and two and one != two:
+                    return noun.left, verb.left
+    return None
+
+
+def direction_differs(left: Sequence[Word], right: Sequence[Word], pairs: Sequence[Pair]) -> tuple[Word, Word] | None:
+    """Return a word whose preposition is the opposite in the other text: from Paris, to Paris."""
+    for pair in pairs:
+        a, b = left[pair.left], right[pair.right]
+        if a.place != b.place and frozenset((a.place, b.place)) in _OPPOSED and a.passive == b.passive:
+            return a, b
+    return None
+
+
+def leads_differ(left: Word, right: Word) -> bool:
+    """Whether other function words stand before a word."""
+    return not (left.lead == right.lead or _made(left.lead, right.lead) or _made(right.lead, left.lead))
 
 
 def _made(left: tuple[str, ...], right: tuple[str, ...]) -> bool:
     return left[:1] == (MAKES,) and right in {left[1:], ("is", *left[1:])}
 
 
-def _articles_differ(left: Word, right: Word) -> str | None:
+def articles_differ(left: Word, right: Word) -> bool:
     """Compare articles and number: `cats` is `a cat`, `the sun` is neither `a sun` nor `suns`, `iron` not `irons`."""
     if number_differs(left.text, right.text):
         plural, single = (left, right) if is_plural(left.text, right.text) else (right, left)
-        same = (not plural.article and single.article == "a") or (left.named and right.named)
-    else:
-        same = left.article == right.article or (left.named and "a" not in {left.article, right.article})
-    return None if same else f"a, the or number differ: {left.article} {left.text} / {right.article} {right.text}"
-
-
-def _joints(words: Sequence[Word]) -> list[str]:
-    return sorted(word.joint for word in words if word.joint)
-
-
-def _may_swap(left: tuple[Word, Word], other_x: Word, *, balanced: bool, apart: tuple[int, int]) -> bool:
-    """Whether two words may stand in either order."""
-    x, y = left
-    if x.text in _PARTICLES or y.text in _PARTICLES:
-        return True
-    if {x.place, y.place} == _FROM_TO:
-        return True
-    if apart == (1, 1) and y.joint and y.joint == other_x.joint:
-        return balanced or y.joint != "and"
-    return False
-
-
-def _is_superlative(words: Sequence[Word], at: int) -> bool:
-    """Whether a word is the only superlative: "what is the fastest x" is "which x is the fastest"."""
-    return words[at].text.endswith("est") and sum(word.text.endswith("est") for word in words) == 1
-
-
-def ends_differ(left: tuple[str, ...], right: tuple[str, ...]) -> str | None:
-    """Compare the function words that end two texts."""
-    return None if left == right else f"{' '.join(left) or 'nothing'} / {' '.join(right) or 'nothing'} at the end"
+        return not ((not plural.article and single.article == "a") or (left.named and right.named))
+    return not (left.article == right.article or (left.named and "a" not in {left.article, right.article}))

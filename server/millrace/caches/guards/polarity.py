@@ -3,46 +3,90 @@
 import re
 from dataclasses import dataclass
 
-from millrace.caches.guards.words import lemmas, listed
+from millrace.caches.guards.words import CLAUSAL, lemmas, listed
 
 NEGATIONS = listed(
-    "not no never none without neither nor nobody nothing nowhere hardly barely scarcely unless lack lacking non"
+    "not no never none without neither nor nobody nothing nowhere hardly barely scarcely unless lack lacking lacks non"
+) | {CLAUSAL}
+# A verb that reverses what follows it: "what to avoid eating" is not "what to eat".
+REVERSING = listed(
+    "avoid prevent stop quit refuse fail cease lack lose cancel undo reverse remove delete disable block ban exclude "
+    "except stopping avoiding deny reject skip ignore hate dislike never"
 )
 _PREFIXES = ("un", "in", "im", "il", "ir", "dis", "non", "mis", "de", "anti", "a")
-_PAIRS = """
-accept reject | allow block | allow deny | allow forbid | allow prevent | always never | ancient modern
-before after | above below | over under | add remove | advantage disadvantage | alive dead | arrive depart
-arrival departure | ask answer | asleep awake | attack defend | begin end | start stop | start finish | best worst
-better worse | big small | large small | black white | borrow lend | bottom top | bright dark | build destroy
-buy sell | calm angry | cause prevent | cheap expensive | clean dirty | close open | shut open | cold hot
-cool warm | come go | connect disconnect | civil criminal | create delete | create destroy | dark light
-day night | deep shallow | deposit withdraw | die live | download upload | dry wet | early late | easy hard
-easy difficult | empty full | enable disable | activate deactivate | encrypt decrypt | enter exit | entry exit
-even odd | export import | fail pass | fail succeed | failure success | false true | false correct | far near
-fast slow | fat thin | female male | woman man | girl boy | mother father | wife husband | daughter son
-sister brother | first last | follow lead | forget remember | freeze thaw | fresh stale | friend enemy
-front back | gain lose | give take | good bad | good evil | grow shrink | guilty innocent | happy sad | hard soft
-hate love | healthy sick | heavy light | hide show | high low | higher lower | highest lowest | hire fire
-horizontal vertical | include exclude | increase decrease | increase reduce | raise lower | inhale exhale
-inner outer | inside outside | internal external | join leave | join split | junior senior | kill save
-left right | legal illegal | less more | least most | fewest most | like dislike | lock unlock | long short
-loose tight | lose win | lose find | loud quiet | major minor | maximum minimum | max min | many few
-marry divorce | mute unmute | natural artificial | negative positive | new old | newest oldest | north south
-east west | off on | offline online | old young | open closed | optional required | optional mandatory
-past future | pediatric adult | child adult | permanent temporary | plus minus | poor rich | poverty wealth
-presence absence | present absent | private public | profit loss | protect expose | pull push | quick slow
-rare common | raw cooked | receive send | release hold | rise fall | rough smooth | safe dangerous | safe unsafe
-same different | save delete | save spend | sender receiver | sharp dull | shrink expand | sick well
-simple complex | sink float | sit stand | strong weak | sunrise sunset | sweet sour | taxable exempt | teach learn
-thick thin | tall short | together apart | up down | upgrade downgrade | upper lower | urban rural
-victory defeat | wide narrow | wild tame | with without | wrong right | buyer seller | employer employee
-landlord tenant | teacher student | input output | encode decode | compress extract | ascending descending
-fixed variable | gross net | indoor outdoor | cause cure | reduce raise
+# Prefixes of which either may begin the same word: introvert, extrovert.
+_RIVAL_PREFIXES = [
+    frozenset(pair.split("-"))
+    for pair in (
+        "intro-extro endo-exo macro-micro pre-post pre-suf hyper-hypo over-under in-ex im-ex inter-intra en-de con-dis"
+        " as-des ac-de pro-anti homo-hetero mono-poly mono-multi sub-super up-down on-off for-back fore-back ab-ad"
+        " maxi-mini uni-multi bi-uni tri-bi mono-di anti-pro inner-outer out-in ante-post infra-ultra ana-cata"
+    ).split()
+]
+# Each side of an equals sign is a set; any word of one is an opposite of any of the other.
+_OPPOSED = """
+accept approve = reject deny decline | allow permit enable = block deny forbid prevent disable prohibit ban
+always = never | ancient = modern | before = after | above over = below under beneath
+add insert = remove delete subtract | advantage benefit pro = disadvantage drawback con risk harm downside
+alive = dead | arrive arrival = depart departure leave | ask question = answer | asleep = awake | attack = defend
+begin start open launch = end stop finish close quit | best better good great = worst worse bad poor evil
+big large huge = small little tiny | black = white | borrow = lend | bottom = top | bright light = dark dim
+build construct create make = destroy demolish delete break | buy purchase = sell rent | calm = angry
+cause = prevent cure stop | cheap affordable = expensive costly | clean = dirty | close shut = open
+cold cool chilly freezing = hot warm heated boiling | come = go
+connect join attach pair = disconnect leave detach unpair | civil = criminal | day = night | deep = shallow
+deposit = withdraw | die = live | download = upload | dry = wet | early = late
+easy simple = hard difficult complex | empty = full | enter entry entrance = exit | even = odd | export = import
+pass succeed = fail | failure = success | false = true | correct right = wrong incorrect false | far = near close
+fast quick = slow | fat thick = thin | gain = lose | female woman girl = male man boy | mother = father
+wife = husband | daughter = son | sister = brother | first = last | follow = lead unfollow | forget = remember
+freeze = thaw melt boil | fresh = stale rotten | friend = enemy | front = back | give = take get receive
+grow = shrink | guilty = innocent | happy = sad | hard = soft | hate = love like | healthy well = sick ill
+heavy = light | hide = show | high tall = low short | hire employ = fire dismiss | horizontal = vertical
+include = exclude | increase raise boost maximize = decrease reduce lower minimize cut | inhale = exhale
+inner inside internal indoor = outer outside external outdoor | join merge combine = leave split divide separate
+junior = senior | kill = save | left = right | legal = illegal | less fewer = more | least fewest = most
+lock = unlock | long = short | loose = tight | win = lose | lose misplace = find | loud noisy = quiet silent
+major = minor | maximum = minimum | many = few | marry = divorce | natural organic = artificial synthetic
+negative = positive | new = old used | north = south east west | south = east west | east = west | off = on
+offline = online | old = young new | optional = required mandatory | past = future | adult = child pediatric kid
+permanent = temporary | plus = minus times | poor = rich | poverty = wealth | presence present = absence absent
+private = public | profit = loss | protect = expose | pull = push | rare = common | raw = cooked | receive = send
+release = hold | rise = fall set sink | rough = smooth | safe = dangerous unsafe | same = different
+save = delete spend waste | sender = receiver recipient | sharp = dull blunt | shrink = expand grow | sink = float
+sit = stand | strong = weak | sunrise = sunset | sweet = sour bitter salty | taxable = exempt | teach = learn
+together = apart | up = down | upgrade = downgrade | upper = lower | urban = rural | victory = defeat
+wide broad = narrow | wild = tame domestic | with = without | buyer customer = seller
+employer boss = employee worker | landlord = tenant | teacher = student pupil | doctor = patient | input = output
+encode = decode | encrypt = decrypt | compress zip = extract unzip decompress | ascending = descending
+fixed = variable | gross = net | solid = liquid gas | liquid = gas | speed accelerate = slow decelerate
+hardware = software | theory = practice | demand = supply | debit = credit | virtual = physical | active = passive
+single = married double multiple | odd = even | plural = singular | host = guest | question = answer
+predator = prey | parent = child | uncle = aunt | king = queen | prince = princess | bride = groom
+morning = evening night afternoon | breakfast = lunch dinner | lunch = dinner | summer = winter | spring = autumn
+yesterday = tomorrow | absolute = relative | concave = convex | domestic = foreign international | formal = informal
+hot = cold | implicit = explicit | local = global remote | manual = automatic | minimize = maximize
+objective = subjective | optimist = pessimist | qualitative = quantitative | static = dynamic | abstract = concrete
+asset = liability | attract = repel | ceiling = floor | comedy = tragedy | create = delete | dawn = dusk
+discount = surcharge | earn = spend | exhale = inhale | expire = renew | fiction = nonfiction | forward = backward
+import = export | inflate = deflate | innocent = guilty | lend = borrow | mute = unmute | numerator = denominator
+praise = criticize | prefix = suffix | push = pull | read = write | rear = front | reward = punishment
+rows row = column columns | stack = queue | sunny = rainy cloudy | thaw = freeze | tighten = loosen
+client = server | uncover = cover | vowel = consonant | bull = bear | acid = base alkaline | anode = cathode
+vein = artery | lossy = lossless | serial = parallel | singular = plural | wholesale = retail
+supervised = unsupervised | symmetric = asymmetric | inbound incoming = outbound outgoing
 """
-_OPPOSITES = frozenset(frozenset(pair.split()) for pair in re.split(r"[|\n]", _PAIRS) if pair.strip())
 
 
+def _sets(table: str) -> frozenset[frozenset[str]]:
+    pairs = (pair.split("=") for pair in re.split(r"[|\n]", table.strip()))
+    return frozenset(frozenset({a, b}) for one, other in pairs for a in one.split() for b in other.split() if a != b)
+
+
+_OPPOSITES = _sets(_OPPOSED)
 _INVERSION = 2  # content words of a subject that may stand between a verb and its `not`
+_SUFFIXES = (("ful", "less"), ("er", "ee"))
+_SHORTEST = 3  # letters of a stem that prefixes may begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +94,33 @@ class Negation:
     """One negation in a text."""
 
     after: int  # content words before it
-    finite: bool  # it negates a verb with a subject, not an infinitive
+    clausal: bool  # it negates a clause, wherever it stands in it: "isn't the fan on", "is the fan not on"
+    word: str  # the negation, "not" for every clausal one
 
 
 def opposite(left: str, right: str) -> bool:
     """Whether two words are opposites, by the table or by a prefix, as in `able` and `unable`."""
-    forms = [(one, other) for one in lemmas(left) for other in lemmas(right)]
-    return any(frozenset(pair) in _OPPOSITES or _prefixed(*pair) or _prefixed(*reversed(pair)) for pair in forms)
+    return any(
+        frozenset((one, other)) in _OPPOSITES or _prefixed(one, other) or _prefixed(other, one) or _rivals(one, other)
+        for one in _forms(left)
+        for other in _forms(right)
+    )
+
+
+def _forms(word: str) -> frozenset[str]:
+    """Return the lemmas of a word, and its first degree: `warm` of `warmest`."""
+    forms = lemmas(word)
+    return forms | stems(word) if word.endswith(("er", "est")) else forms
+
+
+def stems(word: str) -> frozenset[str]:
+    """Return what a word may be the second or third degree of: `big`, `bigg` of `bigger`."""
+    ending = next((end for end in ("est", "er") if word.endswith(end)), "")
+    stem = word.removesuffix(ending)
+    if not ending or len(stem) < _SHORTEST:
+        return frozenset()
+    found = {stem, f"{stem}e", f"{stem[:-1]}y" if stem[-1] == "i" else stem, stem[:-1] if stem[-1] == stem[-2] else stem}
+    return frozenset(found)
 
 
 def negated(word: str) -> bool:
@@ -64,26 +128,37 @@ def negated(word: str) -> bool:
     return word in NEGATIONS
 
 
-def differ(left: tuple[Negation, ...], right: tuple[Negation, ...], *, clauses: bool) -> str | None:
-    """Compare the number and the places of the negations of two texts.
+def differ(left: tuple[Negation, ...], right: tuple[Negation, ...], *, clauses: bool) -> bool:
+    """Whether the negations of two texts differ, in number, kind or place.
 
-    `Why doesn't the fan spin` has its negation a word earlier than `why is the fan not spinning`, so a place may differ
-    by a few words. It may not with several clauses or negations, or in `not to`: there another place negates another
-    word.
+    `Why doesn't the fan spin` has its negation a word earlier than `why is the fan not spinning`, so the place of one
+    that negates a clause may differ by a few words. It may not with several clauses or negations: there another place
+    negates another word.
     """
     if len(left) != len(right):
-        return "only one is negated"
+        return True
     tolerance = 0 if clauses or len(left) > 1 else _INVERSION
-    if all(
-        a.finite == b.finite and abs(a.after - b.after) <= tolerance * a.finite
+    return any(
+        a.clausal != b.clausal or a.word != b.word or abs(a.after - b.after) > tolerance * a.clausal
         for a, b in zip(left, right, strict=True)
-    ):
-        return None
-    return "negations differ"
+    )
 
 
 def _prefixed(word: str, other: str) -> bool:
     """Whether `other` is `word` with a negating prefix, or with -less for -ful."""
-    if any(other == prefix + word for prefix in _PREFIXES):
+    if len(word) >= _SHORTEST and any(other == prefix + word for prefix in _PREFIXES):
         return True
-    return word.endswith("ful") and other == word[:-3] + "less"
+    return any(word.endswith(one) and other == word.removesuffix(one) + two for one, two in _SUFFIXES)
+
+
+def _rivals(left: str, right: str) -> bool:
+    """Whether two words are the same after two prefixes that exclude each other."""
+    if left[-_SHORTEST:] != right[-_SHORTEST:]:
+        return False
+    return any(
+        left.startswith(one) and right.startswith(two) and left[len(one) :] == right[len(two) :]
+        for one, two in _RIVAL_ORDERED
+    )
+
+
+_RIVAL_ORDERED = [(one, two) for pair in _RIVAL_PREFIXES for one in pair for two in pair - {one}]

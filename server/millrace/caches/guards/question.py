@@ -4,60 +4,78 @@ import re
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from millrace.caches.guards import numbers, polarity, questions, synonyms, words
-from millrace.caches.guards.order import PREPOSITIONS
+from millrace.caches.guards import marks, numbers, polarity, questions, synonyms, vocabulary, words
+from millrace.caches.guards.marks import Marks
+from millrace.caches.guards.order import CLAUSES, PREPOSITIONS
 from millrace.caches.guards.polarity import Negation
 from millrace.caches.guards.questions import DOING, MAKES
-from millrace.caches.guards.words import NAME, NUMBER, POSSESSIVE, Word, listed
+from millrace.caches.guards.words import CLAUSAL, NAME, NUMBER, POSSESSIVE, Word, listed
+
+COMMAND, KEYWORDS, STATEMENT = "command", "keywords", "statement"
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the guards compare."""
+    """What the guards compare, and what a decision may use."""
 
-    words: tuple[Word, ...]  # in order
+    words: tuple[Word, ...]  # content words in order, with their lemmas
     kinds: tuple[str, ...]  # question words in order: how, why, what, if (yes or no) ...
+    shape: str  # of a text without any: "command", "keywords" or "statement"; else empty
     modals: frozenset[str]
-    tense: str  # past, present or empty
-    persons: tuple[str, ...]  # who speaks of whom: 1 for I and me, 2 for you; empty unless both occur
-    owner: str  # my, your or empty
+    tense: str  # past, present, future or empty
+    persons: tuple[str, ...]  # who speaks of whom: 1 for I and me, 2 for you, 1s for my, 2s for your
     negations: tuple[Negation, ...]
     clauses: bool  # several clauses, or a word like `every`: `not every` is not `every ... not`
     numbers: tuple[str, ...]
+    units: tuple[str, ...]  # that follow a number
+    quantifiers: tuple[str, ...]  # all, some, only ... and `and`, `or`
+    verbs: frozenset[str]  # be and have, if one of them is the verb of the text
     trailing: tuple[str, ...]  # function words at the end: "where are you from"
-    quoted: tuple[str, ...]  # quotations, code spans, text after a colon: must be equal
+    marks: Marks
     verbatim: tuple[str, ...] | None  # all tokens of code, or of a language other than English; else None
+    is_code: bool
     wording: bool  # it asks about words, so synonyms do not count
+    plain: tuple[str, ...]  # all tokens in lower case, with greetings and the like removed
 
     @property
     def kind(self) -> str:
-        """The first question word. Later ones may be relative pronouns."""
-        return self.kinds[0] if self.kinds else ""
+        """The first question word, later ones may be relative pronouns; the shape of a text without any."""
+        return self.kinds[0] if self.kinds else self.shape
 
     @classmethod
     def read(cls, text: str) -> "Question":
         """Parse a text."""
         plain = words.tokens(text)
-        tokens = questions.read(synonyms.one_word(" ".join(numbers.canonical(plain)))).split()
+        polite = questions.without_politeness(synonyms.one_word(" ".join(numbers.canonical(plain))))
+        tokens = questions.read(polite).split()
         while tokens and tokens[-1] in _STOPS:
             tokens.pop()
         content, negations, trailing = _content(tokens)
         if words.case_tells(text) and text != text.lower():
             content = _marked_plain(content, plain)
+        wording = any(not _WORDING.isdisjoint(word.lemmas) for word in content) or _quotes_words(plain)
+        read = marks.read(text, about_text=wording)
+        asked = polite.split()
+        is_code = bool(_CODE.search(text))
         return cls(
             words=content,
             kinds=questions.kinds(tokens),
+            shape=_shape(tokens, content),
             modals=questions.modals(tokens),
-            tense=questions.tense(tokens),
-            persons=questions.persons(tokens),
-            owner=questions.owners(tokens),
+            tense=questions.tense(tokens) or ("past" if any(word.past for word in content) else ""),
+            persons=questions.persons(asked),
             negations=negations,
-            clauses=bool((_CLAUSES | _SCOPES) & set(tokens[1:])),
+            clauses=not (_CLAUSES | _SCOPES).isdisjoint(tokens[1:]),
             numbers=tuple(token for token in tokens if token.startswith(NUMBER)),
+            units=numbers.units(tokens),
+            quantifiers=tuple(token for token in tokens if token in _QUANTIFIERS),
+            verbs=_verbs(tokens),
             trailing=trailing,
-            quoted=_quoted(text),
-            verbatim=_verbatim(text, plain),
-            wording=any(_WORDING & word.lemmas for word in content) or _quotes_words(plain),
+            marks=read,
+            verbatim=_verbatim(read, plain, is_code=is_code),
+            is_code=is_code,
+            wording=wording,
+            plain=tuple(token.removeprefix(NAME) for token in asked if token not in _STOPS),
         )
 
 
@@ -65,15 +83,16 @@ _CLAUSES = frozenset({"and", "or", "vs", "but", "while", "if", "because", "when"
 _SCOPES = listed(
     "all every each both many most much only even always also still some any few several everyone everything"
 )
+_QUANTIFIERS = listed(
+    "all every each some any no only both many much most few several half either neither and or even just always sometimes"
+)
 _CONJUNCTIONS = {"and": "and", "or": "or", "vs": "vs", "versus": "vs"}
 # Questions about words: with a synonym in its place they ask something else.
 _WORDING = listed(
     "translate translation spell spelling pronounce pronunciation rhyme synonym antonym conjugate plural grammar "
     "sentence rephrase paraphrase proofread meaning mean define definition word phrase etymology abbreviation "
-    "acronym stand letter syllable verb noun adjective"
-)
-_QUOTATION = re.compile(
-    r"\"([^\"]+)\"|“([^”]+)”|«([^»]+)»|`([^`]+)`|(?<!\w)'([^']+)'(?!\w)|:\s+(\S+\s+\S.*)", re.DOTALL
+    "acronym stand letter syllable verb noun adjective sentiment tone capitalize capitalization punctuation correct "
+    "proofread paragraph message review caption quote wording grammatical grammatically lowercase uppercase"
 )
 _CODE = re.compile(
     r"[{};\\]|==|!=|[-=]>|::|</|\(\)\s*[.:]|^\s*(?:def|class|import|from|SELECT|#include)\b.*\n", re.MULTILINE
@@ -85,6 +104,7 @@ _FOREIGN = listed(
     "posso meu minha em um uma och ve bir jak czy nie na w z og hvordan"
 )
 _ENGLISH = words.FUNCTION | polarity.NEGATIONS | set(PREPOSITIONS) | {"how", "why", "when", "where"}
+_AMBIGUOUS = _FOREIGN & _ENGLISH  # "in" and "me" tell nothing
 _STOPS = frozenset({".", ","})
 _FEW = 2  # words: so many foreign ones decide; a text of no more does not show its language
 
@@ -95,25 +115,67 @@ def _content(tokens: list[str]) -> tuple[tuple[Word, ...], tuple[Negation, ...],
     negations: list[Negation] = []
     lead: list[str] = []
     article = joint = place = ""
+    phrase = 0
+    be = helped = False  # a form of be, any auxiliary verb, since the clause began
     for at, token in enumerate(tokens):
+        before = tokens[at - 1] if at else ""
         if _is_content(token):
-            content.append(_word(token, tuple(lead), article, place, joint))
+            text = token.removeprefix(NAME)
+            passive = past = False
+            if not token.startswith(NUMBER) and words.inflection(text) == "past":
+                by = tokens[at + 1 : at + 2] == ["by"]
+                passive = (be and not article) or by
+                past = not (helped or article or passive) and text not in words.MAKERS and _may_be_finite(before)
+            content.append(_word(token, tuple(lead), article, place, phrase, joint, passive=passive, past=past))
             lead, article, joint = [], "", ""
             continue
         if polarity.negated(token):
-            negations.append(Negation(len(content), finite="to" not in tokens[max(at - 1, 0) : at + 2]))
+            negations.append(_negation(tokens, at, len(content)))
         article = _ARTICLES.get(token, article)
         joint = _CONJUNCTIONS.get(token, joint)
-        lead += _leading(token, tokens[at - 1] if at else "")
-        place = PREPOSITIONS.get(token, "") if token not in _ARTICLES else place
+        lead += _leading(token, before)
+        be, helped = be or token in _BE, helped or token in _HELPING
+        if token in CLAUSES or token in _STOPS or token in _CONJUNCTIONS:
+            be = be and token in _CONJUNCTIONS
+            helped = helped and token in _CONJUNCTIONS
+        if token in PREPOSITIONS:
+            place, phrase = PREPOSITIONS[token], phrase + 1
+        elif token not in _ARTICLES and token not in _CONJUNCTIONS and token not in _OWNERS:
+            phrase += bool(place)
+            place = ""
     return _joined(content), tuple(negations), tuple(lead)
 
 
+_BE = listed("is are was were am be been being get gets got")
+_HELPING = _BE | listed("do does did has have had can could may might will would shall should must ?how ?way ?want")
+_OWNERS = listed("my your our their his her its 's this that these those some any")
+
+
+def _may_be_finite(before: str) -> bool:
+    """Whether a verb after this token has a subject: a question word or a noun."""
+    return before in {"?who", "?what", "i", "you", "we", "they", "he", "she", "it", "that", "who", "which"} or (
+        bool(before) and _is_content(before)
+    )
+
+
+def _negation(tokens: list[str], at: int, after: int) -> Negation:
+    """Read `not` as one of the whole clause, unless it stands before what it negates: "is not voting a crime"."""
+    token, before, following = tokens[at], tokens[at - 1] if at else "", " ".join(tokens[at + 1 : at + 2])
+    if token == CLAUSAL:
+        return Negation(after, clausal=True, word="not")
+    if token == "not":
+        of_subject = following.endswith("ing") and before in _HELPING
+        clausal = not of_subject and "to" not in {before, following} and following not in _QUANTIFIERS
+        return Negation(after, clausal=clausal and bool(before) and not before.startswith("?"), word="not")
+    return Negation(after, clausal=False, word=_FREQUENCIES.get(token, token))
+
+
+_FREQUENCIES = {"lacks": "lack", "lacking": "lack"}
 _ARTICLES = {"a": "a", "an": "a", "the": "the"}
 # One form per auxiliary verb and tense, so that `do cats` is `does a cat`.
 _FORMS = {"is": "is", "are": "is", "am": "is", "was": "was", "were": "was", "does": "do", "has": "have", "could": "can"}
 _DO = frozenset({"do", "does", "did"})
-_NO_LEAD = frozenset({"a", "an", "the", ",", ".", "and", "or", "vs", "versus", "not"})
+_NO_LEAD = frozenset({"a", "an", "the", ",", ".", "and", "or", "vs", "versus", "not", CLAUSAL})
 
 
 def _leading(token: str, before: str) -> list[str]:
@@ -136,14 +198,17 @@ def _joined(content: list[Word]) -> tuple[Word, ...]:
         following = content[at + 1] if at + 1 < len(content) else None
         sole = word.text.endswith("est") or (following is not None and following.lead[:1] == ("of",))
         lead = found[-1].lead if word.joint and found and not word.lead else word.lead
-        found.append(replace(word, lead=lead, article="" if sole and word.article == "the" else word.article))
+        article = "" if sole and word.article == "the" else word.article
+        if lead != word.lead or article != word.article:
+            word = replace(word, lead=lead, article=article)
+        found.append(word)
     return tuple(found)
 
 
 def _marked_plain(content: tuple[Word, ...], plain: list[str]) -> tuple[Word, ...]:
     """Mark words as `plain` that would be capitalized if they were names. The first word of a sentence always is."""
     inside = {token for before, token in pairwise(plain) if before != "."}
-    return tuple(replace(word, plain=not word.named and word.text in inside) for word in content)
+    return tuple(replace(word, plain=True) if not word.named and word.text in inside else word for word in content)
 
 
 def _is_content(token: str) -> bool:
@@ -159,35 +224,108 @@ def _is_content(token: str) -> bool:
     )
 
 
-def _word(token: str, lead: tuple[str, ...], article: str, place: str, joint: str) -> Word:
+def _word(  # noqa: PLR0913 - what is known of it
+    token: str, lead: tuple[str, ...], article: str, place: str, phrase: int, joint: str, *, passive: bool, past: bool
+) -> Word:
     named = token.startswith(NAME)
     text = token.removeprefix(NAME)
-    meanings = frozenset[int]() if named else synonyms.meanings(text)
-    return Word(text, named, False, lead, article, place, joint, words.lemmas(text), meanings)  # noqa: FBT003 - see plain
+    senses, meanings = synonyms.meanings(text)
+    common = not token.startswith(NUMBER) and vocabulary.is_common(text)
+    return Word(
+        text,
+        named,
+        plain=False,  # see `_marked_plain`
+        lead=lead,
+        article=article,
+        place=place,
+        phrase=phrase,
+        joint=joint,
+        passive=passive,
+        past=past,
+        lemmas=words.lemmas(text),
+        senses=senses,
+        meanings=meanings,
+        common=common,
+    )
 
 
-def _quoted(text: str) -> tuple[str, ...]:
-    found = ("".join(groups) for groups in _QUOTATION.findall(text))
-    return tuple(" ".join(part.casefold().split()).rstrip(".?! ") for part in found)
+def _shape(tokens: list[str], content: tuple[Word, ...]) -> str:
+    """Return what a text without a question word looks like: a command, a few keywords or a statement."""
+    if not tokens or any(token.startswith("?") for token in tokens):
+        return ""
+    if tokens[0] in _COMMANDS and len(tokens) > 1:
+        return COMMAND
+    is_terse = all(_is_content(token) or token in PREPOSITIONS or token in {"and", "or", "vs"} for token in tokens)
+    return KEYWORDS if (is_terse or len(tokens) <= _TERSE) and content else STATEMENT
+
+
+_TERSE = 4  # tokens
+_COMMANDS = listed(
+    "write create make summarize convert translate generate find list give name show share define draw compose draft "
+    "rewrite rephrase correct fix solve calculate compute compare suggest recommend propose plan design build "
+    "implement sort count add subtract multiply divide simplify rate classify extract identify review analyze evaluate "
+    "predict tell explain describe outline imagine pretend act play render decode encode count search look call send "
+    "order book buy cancel set turn open close start stop delete remove change edit check read say sing recite "
+    "brainstorm improve shorten expand format parse answer complete continue choose pick select state prove"
+)
+
+
+def _verbs(tokens: list[str]) -> frozenset[str]:
+    """Return be or have if one of them is the verb of the text: "is Windows a virus", "does Windows have a virus"."""
+    found = set()
+    last_be = [at for at, token in enumerate(tokens) if token in _BE]
+    haves = [at for at, token in enumerate(tokens) if token in _HAVE]
+    following = {at: tokens[at + 1 : at + 4] for at in haves}
+    if any(not any(words.inflection(token) == "past" for token in after) for after in following.values()):
+        found.add("have")
+    if last_be and not any(words.inflection(token) in {"past", "ing"} for token in tokens[last_be[0] + 1 :]):
+        found.add("be")
+    return frozenset(found)
+
+
+_HAVE = listed("has have had having")
 
 
 def _quotes_words(tokens: list[str]) -> bool:
-    """Whether a text asks how something is said."""
-    return "say" in tokens and "how" in tokens
+    """Whether a text asks how something is said, or when a word is used."""
+    return ("say" in tokens and "how" in tokens) or ("use" in tokens and _GRAMMAR in " ".join(tokens))
 
 
-def _verbatim(text: str, tokens: list[str]) -> tuple[str, ...] | None:
-    if _CODE.search(text):
-        return tuple(text.split())
-    letters = [letter for letter in text if letter.isalpha()]
+_GRAMMAR = "in a sentence"
+
+
+def _verbatim(read: Marks, tokens: list[str], *, is_code: bool) -> tuple[str, ...] | None:
+    """Return what must be equal in a text that the other guards cannot read."""
+    if is_code:
+        return tuple(read.text.split())
+    letters = [letter for letter in read.text if letter.isalpha()]
     outside = sum(not letter.isascii() for letter in letters)
     if outside > _FOREIGN_SHARE * len(letters) or _is_foreign(tokens):
-        return tuple(token.removeprefix(NAME) for token in tokens if token not in {",", "."})
+        pieces = (piece.strip(_HARMLESS) for piece in read.text.split())
+        found = tuple(piece for piece in pieces if piece)
+        return found
     return None
 
 
+_HARMLESS = " .,;:?!\"'"
+
+
+def verbatim_differs(a: Question, b: Question) -> bool:
+    """Compare texts that must be equal; where one has no capitals at all, case does not count."""
+    left, right = a.verbatim or (), b.verbatim or ()
+    if left == right or a.is_code or b.is_code:
+        return left != right
+    if a.marks.is_lower or b.marks.is_lower:
+        return [piece.lower() for piece in left] != [piece.lower() for piece in right]
+    return left[1:] != right[1:] or left[:1] != right[:1] and left[0].lower() != right[0].lower()
+
+
 def _is_foreign(tokens: list[str]) -> bool:
-    plain = [token for token in tokens if token.isalpha()]
-    if sum(token in _FOREIGN for token in plain) >= _FEW:
+    plain = [token.removeprefix(NAME) for token in tokens if token.removeprefix(NAME).isalpha()]
+    foreign = sum(token in _FOREIGN and token not in _AMBIGUOUS for token in plain)
+    english = sum(token in _ENGLISH and token not in _AMBIGUOUS for token in plain)
+    if foreign >= _FEW and foreign > english:
         return True
-    return len(plain) > _FEW and not any(token in _ENGLISH or synonyms.is_common(token) for token in plain)
+    if english or len(plain) <= _FEW:
+        return False
+    return foreign > 0 or not any(vocabulary.is_common(token) for token in plain)

@@ -4,9 +4,10 @@ Works on tokens joined by single spaces. A question word that has been read is m
 """
 
 import re
+from collections.abc import Iterable
 
 _ME = r"(?: (?:me|us))?"
-_I = r"(?:i|you|we|one|someone|somebody|anyone|a person)"
+_I = r"(?:i|you|we|one|someone|somebody|anyone|a person|they|people)"
 _THE = r"(?: (?:the|a|an|some|any|my|your))?"
 _IS = r"(?: (?:is|are))?"  # not the past: "what was the price" is another question
 _WH = r"how|why|what|when|where|who|whom|whose|which"
@@ -16,33 +17,52 @@ DOING = "to-do"  # marks an activity: "to eat" in "is it safe to eat", "eating" 
 MAKES = "make-do"  # after `?why`: "what makes x y" is "why is x y" and "why does x y"
 _SAID = r"(?:safe|unsafe|legal|illegal|bad|good|healthy|unhealthy|dangerous|normal|rude)"
 _MADE = r"(?:author|writer|painter|inventor|composer|discoverer|founder|creator)"
-_TELL = r"(?:tell|explain|show|describe|teach|give|list|name|state|provide|define|outline|find|share)"
+_TELL = r"(?:tell|explain|show|describe|teach|give|list|name|state|provide|define|outline)"
+_HELLO = r"(?:hi|hello|hey|ok|okay|so|well|please|um|uh|hmm|(?:a )?(?:quick )?question|thanks|good (?:morning|afternoon|evening|day)|greetings|dear \S+)(?: (?:there|all|everyone|guys))?"
+_PREAMBLE = (
+    r"(?:i am )?sorry (?:to bother(?: you)?|for (?:bothering|the (?:trouble|dumb question)))|excuse me|i have (?:a|one) (?:\S+ )?question(?: [,.])?"
+    r"|i (?:just )?(?:was wondering|wanted to (?:ask|know))(?= [,.])|honestly|basically|actually|anyway|out of curiosity|just (?:curious|wondering)|i am curious"
+)
+_MATHS = r"(?:derivative|integral|value|sum|product|root|roots|solution|solutions|area|volume|limit|mean|median|average|factors|inverse|perimeter)"
 
 # Applied in order: politeness first, then whole frames, then single words.
 _SPACES = re.compile(r" +")
-_FRAMES = tuple(
-    (re.compile(rf"(?<!\S)(?:{pattern})(?:(?!\S)|(?<=\s))"), replacement)
-    for pattern, replacement in (
-        (r"^(?:(?:hi|hello|hey|ok|okay|so|well|please|(?:quick )?question|thanks)(?: there)?(?: [,.])* )+", ""),
-        (r"[ ,.]+(?:please|thanks|thank you)(?: in advance)?(?=[ ,.]*$)", ""),
-        (rf"^(?:(?:can|could|would|will) you|would you mind|i (?:need|want|would like) you to)"
-         rf"(?: (?:please|kindly|possibly))?(?= (?:help|{_TELL})\b) ", ""),
-        (rf"^{_TELL}(?: to)?{_ME}(?: know)?(?: (?:about|exactly))? (?=(?:{_WH})\b)", ""),
-        (r"^(?:do|does) (?:you|anyone|anybody|someone) know (?:if|whether) ", "?if "),
-        (rf"^(?:(?:tell|let|show){_ME}(?: know)?|i (?:am |was )?wonder(?:ing)?|i want to know) (?:if|whether) ",
-         "?if "),
-        (rf"^(?:(?:do|does) (?:you|anyone|anybody|someone) know|i (?:want|would like|need) to (?:know|learn|find out)"
-         rf"|i (?:am |was )?(?:wonder(?:ing)?|curious)|any ideas?|i do not know|i am not sure) (?:about )?"
-         rf"(?=(?:{_WH})\b)", ""),
-        (rf"^(?:help|guide|teach|show){_ME}(?: to)? (?={_TELL}\b)", ""),
+def _compiled(patterns: Iterable[tuple[str, str]]) -> tuple[tuple[re.Pattern[str], str], ...]:
+    return tuple(
+        (re.compile(rf"(?<!\S)(?:{pattern})(?:(?!\S)|(?<=\s))"), replacement) for pattern, replacement in patterns
+    )
+
+
+_POLITE_PATTERNS = (
+    (rf"^(?:(?:{_HELLO})(?: [,.]| -)* )+", ""),
+    (r"[ ,.]+(?:please|thanks|thank you|cheers|thx)(?: (?:in advance|so much|a lot))?(?=[ ,.]*$)", ""),
+    (r"[ ,.]+(?:for me|if (?:possible|you can))(?=[ ,.]*$)", ""),
+    (rf"^(?:{_PREAMBLE})[ ,.]*(?: but)?[ ,.]*", ""),
+    (rf"^(?:(?:can|could|would|will) (?:you|anyone|anybody|someone|somebody)|would you mind|i (?:need|want|would like) you to)"
+     rf"(?: (?:please|kindly|possibly))?(?= (?:help|advise|summarize|translate|write|convert|generate|create|compare|{_TELL})\b) ", ""),
+    (r"^please ", ""),
+    (rf"^(?:may|can|could) i (?:please )?(?:ask|know) (?:you )?(?=(?:{_WH}|if|whether)\b)", ""),
+    (rf"^(?:{_TELL}|advise)(?: to)?{_ME}(?: know)?(?: (?:about|exactly|on))? (?=(?:{_WH})\b)", ""),
+    (r"^(?:do|does) (?:you|anyone|anybody|someone) know (?:if|whether) ", "?if "),
+    (rf"^(?:(?:tell|let|show){_ME}(?: know)?|i (?:am |was )?(?:just )?wonder(?:ing)?|i (?:want|would like|need) to know|not sure) (?:if|whether) ",
+     "?if "),
+    (rf"^(?:(?:do|does) (?:you|anyone|anybody|someone) know|i (?:want|would like|need|am trying) to (?:know|learn|find out|figure out"
+     rf"|understand)|i (?:am |was )?(?:just )?(?:wonder(?:ing)?|curious)|any ideas?|i do n[o]?t know|i am not sure) (?:about )?"
+     rf"(?=(?:{_WH})\b)", ""),
+    (rf"^(?:help|guide|teach|show){_ME}(?: to)? (?={_TELL}\b)", ""),
+)
+_POLITE = _compiled(_POLITE_PATTERNS)
+_FRAMES = _compiled(
+    (
         (rf"^(?:please )?(?:help|assist){_ME}(?: to| with| in)? ", "?want "),
-        (r"^(?:i (?:want|need|would like|am trying|have|wish) to|i am looking to) ", "?want "),
+        (r"^(?:i (?:want|need|would like|am trying|have|wish) to|i am looking (?:to|for)) ", "?want "),
         (rf"^{_TELL}{_ME}(?: about)?{_THE}{_GOOD} {_WAYS}(?: to| for| of) ", "?how "),
+        (rf"^(?:is|are) there(?: (?:a|an|any|some|other|another))*{_GOOD} {_WAYS}(?: to| for| of|(?: that| in which)? {_I} (?:can|could))(?: {_I} to)?", "?way"),
         # How to do it.
         (rf"how (?:do|does|can|could|should|would|might|may|must|shall) {_I}(?: (?:go about|best|be able to|manage to"
          r"|able to|possibly))?", "?how"),
         (r"how to(?: (?:best|go about))?", "?how"),
-        (rf"(?:what{_IS}|is there|are there|which{_IS}){_THE}{_GOOD} {_WAYS}(?: (?:to|for|of)|(?: in which| that)?"
+        (rf"(?:what{_IS}|which{_IS}){_THE}{_GOOD} {_WAYS}(?: (?:to|for|of)|(?: in which| that)?"
          rf"(?: (?:can|could|should|do))? {_I}(?: (?:can|could|should))?)", "?how"),
         (rf"what (?:do|should|can|must) {_I} (?:(?:need|have) to )?do (?:in order )?to", "?how"),
         (rf"^(?:the )?(?:(?:best|good|right|correct) )?{_WAYS} (?:to|for|of)", "?how"),
@@ -69,7 +89,7 @@ _FRAMES = tuple(
         (r"how much (?:do|does|will|would) (.+) cost", r"?price \1"),
         (r"what (?:do|does|will|would) (.+) cost", r"?price \1"),
         (rf"what{_IS}{_THE} (?:price|cost)s? (?:of|for)|how (?:expensive|costly){_IS}", "?price"),
-        (r"how much (?:is|are)(?! #)", "?price"),
+        (r"how much (?:is|are)(?! #)", "?price~"),
         (r"how many (?:people|inhabitants|residents|persons)(?: are)?(?: there)?(?: (?:live|living|reside))? in",
          "?what is population of"),
         (r"how (?:large|big|high|great) is the population of", "?what is population of"),
@@ -79,13 +99,19 @@ _FRAMES = tuple(
         (rf"what{_IS}{_THE} (?:duration|time needed|time required)(?: of| to| for)", "?long"),
         (rf"\?long (?:do|does|will|would)(?: it)?(?: (?:take|takes))?(?: {_I}| me| us)?(?: (?:need|have))?(?: to)?"
          r"(?: takes?)?", "?long does"),
-        (r"how often|how frequently|how many times", "?often"),
+        (r"how often|how frequently|how many times (?:a|per|each|every)(?= (?:day|week|month|year)\b)", "?often"),
+        (r"how many times", "?times"),
         *(
-            (rf"what{_IS}{_THE} {noun} (?:of|between|from|to)|how (?:{adjective}) (?:is|are)", f"?{noun}")
-            for noun, adjective in (
-                ("height", "tall|high"), ("length", "long"), ("depth", "deep"), ("width", "wide|broad"),
-                ("weight", "heavy"), ("age", "old"), ("size", "big|large"), ("distance", "far"),
-                ("speed", "fast|quick"), ("temperature", "hot|warm"),
+            row
+            for noun, adjective, loose in (
+                ("height", "tall", "high"), ("length", "long", ""), ("depth", "deep", ""), ("width", "wide|broad", ""),
+                ("weight", "heavy", ""), ("age", "old", ""), ("size", "big|large", ""), ("distance", "far", ""),
+                ("speed", "fast|quick", ""), ("temperature", "", "hot|warm"),
+            )
+            for row in (
+                (rf"what{_IS}{_THE} {noun} (?:of|between|from|to){f'|how (?:{adjective}) (?:is|are)' if adjective else ''}",
+                 f"?{noun}"),
+                (rf"how (?:{loose or '[.]'}) (?:is|are)", f"?{noun}~"),  # a pepper may be hot, and prices high
             )
         ),
         # Differences.
@@ -101,9 +127,8 @@ _FRAMES = tuple(
         (rf"what is{_THE} (?:function|purpose|role|job) of (.+?)(?=[ .,]*$)", r"?what does \1 perform"),
         (r"when is the (best|right|ideal) time", r"?what is the \1 time"),
         # Whether.
-        (rf"^(?:is|are|am) (?:it|there|{_I}) (?:possible|{_THE} way) (?:for {_I} )?to(?: {_I})?", "?if can"),
-        (rf"^(?:is|am|are) {_I} (?:able|allowed|permitted) to", "?if can"),
-        (rf"^is it (?:allowed|permitted|ok|okay)(?: for {_I})? to", "?if can"),
+        (rf"^(?:is|are) it possible (?:for {_I} )?to(?: {_I})?|^(?:is|am|are) {_I} able to", "?if able"),
+        (rf"^(?:is|am|are) {_I} (?:allowed|permitted) to|^is it (?:allowed|permitted|ok|okay)(?: for {_I})? to", "?if allowed"),
         (rf"^(?:do|does) {_I} need(?= an?\b)", "?if required"),
         (rf"^(?:do|does) {_I} (?:need|have) to|^must {_I}", "?if must"),
         (r"^is (?:it )?(an? .+) (?:required|needed|necessary|mandatory)(?: to| for)?", r"?if required \1 to"),
@@ -112,8 +137,9 @@ _FRAMES = tuple(
         (r"^(?:is|are|was|were|do|does|did|has|have|had|can|could|may|might|will|would|shall|should|must|am)\b",
          r"?if \g<0>"),
         # What.
-        (rf"^{_TELL}{_ME} about|^(?:explain|describe|define|outline){_ME}|^{_TELL}{_ME} (?=the\b)", "?what is "),
-        (rf"^{_TELL}{_ME}", "?give"),  # "name a dog" is not "what is a dog"
+        (rf"^{_TELL}{_ME} about|^(?:explain|describe|outline){_ME}|^(?:define)(?: me)?(?! (?:an?|the)\b)"
+         rf"|^(?:tell|give|list|name|state|provide)(?: (?:me|us))? (?=the\b)|^(?:tell|give|show) (?:me|us) (?=(?:the|an?|some)\b)"
+         rf"|^(?:find|calculate|compute|evaluate) (?=the {_MATHS}\b)", "?what is "),
         (r"(?:what|which) city(?= is the capital\b)", "?what"),
         (rf"\?if is it ({_SAID})(?: for {_I})? to", rf"?if is \1 {DOING}"),
         (rf"\?if is (\w+ing) (.+) ({_SAID})(?=[ .,]*$)", rf"?if is \3 {DOING} \1 \2"),
@@ -124,28 +150,40 @@ _FRAMES = tuple(
     )
 )  # fmt: skip
 
-_ABLE, _ALLOWED = "able", "allowed"
 _MODALS = {
-    "can": {_ABLE, _ALLOWED},
-    "could": {_ABLE, _ALLOWED},
-    "may": {_ALLOWED},
-    "might": {"perhaps"},
-    "allowed": {_ALLOWED},
-    "should": {"should"},
-    "ought": {"should"},
-    "must": {"must"},
-    "will": {"will"},
-    "would": {"would"},
+    "can": "can",
+    "could": "can",
+    "able": "able",
+    "may": "allowed",
+    "might": "perhaps",
+    "allowed": "allowed",
+    "permitted": "allowed",
+    "should": "should",
+    "ought": "should",
+    "must": "must",
+    "shall": "will",
+    "will": "will",
+    "would": "would",
 }
+_SOFTLY_EQUAL = frozenset({frozenset({"can", "able"}), frozenset({"can", "allowed"}), frozenset({"will", "would"})})
 _PAST = frozenset({"was", "were", "did", "had"})
 _PERFECT = frozenset({"has", "have", "had"})  # only at the beginning of a question
 _PRESENT = frozenset({"is", "are", "am", "do", "does"})
 
 
+def without_politeness(text: str) -> str:
+    """Remove greetings, thanks and `can you tell me`, which no answer depends on."""
+    return _replaced(_POLITE, text)
+
+
 def read(text: str) -> str:
     """Replace the frame of a question by one marked word: `?how` for `what is the best way to`."""
+    return _replaced(_FRAMES, text)
+
+
+def _replaced(frames: Iterable[tuple[re.Pattern[str], str]], text: str) -> str:
     is_tidy = False
-    for pattern, replacement in _FRAMES:
+    for pattern, replacement in frames:
         text, found = pattern.subn(replacement, text)
         if found or not is_tidy:
             text, is_tidy = _SPACES.sub(" ", text).strip(), True
@@ -158,14 +196,25 @@ def kinds(tokens: list[str]) -> tuple[str, ...]:
 
 
 def modals(tokens: list[str]) -> frozenset[str]:
-    """Return the possible meanings of the modal verbs: `can` is able or allowed."""
-    return frozenset().union(*(_MODALS.get(token, set()) for token in tokens))
+    """Return the modal verbs, one name for each meaning."""
+    return frozenset(_MODALS[token] for token in tokens if token in _MODALS)
+
+
+def modals_differ(left: frozenset[str], right: frozenset[str]) -> bool | None:
+    """Return True if two texts have modal verbs that exclude each other, False if they may mean the same, else None."""
+    if left == right or left & right:
+        return None
+    if not (left and right):
+        return False
+    return not any(frozenset({a, b}) in _SOFTLY_EQUAL for a in left for b in right)
 
 
 def tense(tokens: list[str]) -> str:
-    """Return past or present if an auxiliary verb shows it, else an empty string."""
+    """Return past, future or present if an auxiliary verb shows it, else an empty string."""
     if _PAST & set(tokens) or (tokens[:1] == ["?if"] and _PERFECT & set(tokens[1:2])):
         return "past"
+    if "will" in tokens:
+        return "future"
     return "present" if _PRESENT & set(tokens) else ""
 
 
@@ -176,18 +225,64 @@ _OPEN = {
 }
 
 
-def kinds_agree(left: str, right: str) -> bool:
-    """Whether two question words may ask for the same."""
-    return left == right or right in _OPEN.get(left, ()) or left in _OPEN.get(right, ())
+_ALIKE = frozenset(
+    frozenset(pair.split())
+    for pair in ("how way", "if way", "how want", "how want", "way want", "what give", "often times", "how what-do")
+)
+_HOW_TO = frozenset({"how", "way", "want"})  # what a command or a few keywords may stand for
 
 
-def owners(tokens: list[str]) -> str:
-    """Return "my" or "your" if only one of the two occurs, else an empty string."""
-    mine, yours = bool({"my", "our"} & set(tokens)), "your" in tokens
-    return "" if mine == yours else ("my" if mine else "your")
+def kinds_differ(left: str, right: str) -> bool | None:
+    """Return True if two question words ask for different things, False if they may ask for the same, else None."""
+    if left == right or right in _OPEN.get(left, ()) or left in _OPEN.get(right, ()):
+        return None
+    if frozenset({left, right}) in _ALIKE or left.rstrip("~") == right.rstrip("~"):
+        return False
+    if left in _NO_KIND or right in _NO_KIND:
+        return "command" in {left, right} and not {left, right} & _HOW_TO and not {left, right} <= _NO_KIND
+    return True
+
+
+_NO_KIND = frozenset({"command", "keywords", "statement"})  # shapes of a text without a question word
 
 
 def persons(tokens: list[str]) -> tuple[str, ...]:
-    """Return the order of I and you if both occur: `do I love you` is not `do you love me`."""
-    found = tuple("1" if token in {"i", "me"} else "2" for token in tokens if token in {"i", "me", "you"})
-    return found if len(set(found)) > 1 else ()
+    """Return who speaks of whom, in order: `i`, `you` and their forms as subject or object, `my`, `your`."""
+    return tuple(_PERSONS[token] for token in tokens if token in _PERSONS)
+
+
+_PERSONS = (
+    dict.fromkeys(("i", "me", "we", "us", "myself", "ourselves"), "1")
+    | {"you": "2", "yourself": "2"}
+    | dict.fromkeys(("my", "our", "mine", "ours"), "1s")
+    | dict.fromkeys(("your", "yours"), "2s")
+)
+
+
+def persons_differ(left: tuple[str, ...], right: tuple[str, ...], *, of_business: bool) -> bool | None:
+    """Return True if two texts speak of different persons, False if they may speak of anybody, else None.
+
+    "How do you make tea" is "how do I make tea". "How do you charge customers" is not: the one asked does it.
+    """
+    if left == right:
+        return None
+    mine, yours = ({person[0] for person in side} for side in (left, right))
+    if not (mine and yours):
+        return False
+    if mine == yours:
+        return len(mine) > 1
+    if len(mine) == len(yours) == 1:
+        anybody = {person for side in (left, right) for person in side if len(person) == 1}
+        return of_business or len(anybody) <= 1
+    return True
+
+
+# What a company does, and whom or what it does it to: "can you refund an order" asks the company.
+BUSINESS = frozenset(
+    """
+    refund charge ship deliver offer sell accept support provide store handle process protect share collect hire
+    recruit verify bill invoice guarantee repair serve stock exchange cancel
+    delete track monitor sponsor customer client user visitor order payment password data information account employee
+    subscription policy advice refund delivery shipping warranty discount card product service complaint
+    """.split()
+)

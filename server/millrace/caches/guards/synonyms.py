@@ -1,12 +1,26 @@
-"""Words and phrases with the same meaning in a question. Chosen by hand; words with a second close meaning are not in.
+"""Words and phrases that may mean the same in a question, chosen by hand.
 
-Groups are not transitive: `make` may stand for `produce` and for `cook`, but `cook` not for `produce`.
+The words of a group in `_SAME` have one meaning, or share all that they have: one for another is no objection. Any
+other pair of synonyms is a soft one, since a dentist is a doctor and no physician. Groups are not transitive: `make`
+may stand for `produce` and for `cook`, but `cook` not for `produce`.
 """
 
 import re
+from functools import lru_cache
 
-from millrace.caches.guards.words import NAME, lemmas
+from millrace.caches.guards.words import NAME, lemmas, spelled
 
+_SAME = """
+automobile car | photo photograph | sofa couch | fridge refrigerator | diaper nappy | aubergine eggplant | film movie
+courgette zucchini | tv television telly | bike bicycle | motorbike motorcycle | lorry truck | cellphone smartphone mobile
+petrol gasoline | influenza flu | airplane aeroplane | trousers pants | begin commence start | teen teenager | buy purchase
+kid child | attorney lawyer | quickly rapidly fast | fast quick rapid | fastest quickest | big large | biggest largest
+maximum max | minimum min | cheap inexpensive | expensive costly pricey | difficult hard | easy simple | famous renowned
+mandatory compulsory obligatory | forbidden prohibited banned | yearly annual | frequently often | delete erase
+benefit advantage | drawback disadvantage downside | defrost thaw | reheat rewarm | approximately roughly | rubbish garbage trash
+cop police policeman | enrolment enrollment | signup registration | login signin | logout signout | reimbursement refund
+lawful legal | unlawful illegal | while whilst | colour color | website site | webpage page | repair mend fix | small little
+"""
 _GROUPS = """
 buy purchase | begin start commence | finish complete end | fix repair mend | problem issue | trouble problem issue
 illness sickness disease | kid child | teen teenager | car automobile | photo picture photograph | picture image
@@ -68,13 +82,12 @@ infect infection | allergic allergy | uninstall remove | delete erase | mobile h
 _MONTHS = (
     "january|february|march|april|may|june|july|august|september|october|november|december|spring|summer|autumn|winter"
 )
-_LANGUAGES = "(?:python|java|javascript|typescript|rust|ruby|php|perl|kotlin|swift|sql|excel|bash)"
 _PHRASES = tuple(
     (re.compile(rf"(?<!\S)(?:{pattern})(?:(?!\S)|(?<=\s))"), replacement)
     for pattern, replacement in (
         (r"log(?:ging|ged|s)? (?:in to|into|in|on to|onto|on)|sign(?:ing|ed|s)? (?:in to|into|in)", "login to"),
         (r"login to (?:to|into)", "login to"),
-        (r"log(?:ging|ged|s)? (?:out|off)|sign(?:ing|ed|s)? (?:out|off)", "logout"),
+        (r"log(?:ging|ged|s)? (?:out|off)|sign(?:ing|ed|s)? out", "logout"),
         (r"sign(?:ing|ed|s)? up|create an account", "signup"),
         (r"(?:switch|turn)(?:ed|ing)? ((?:the|a|an|my|your) (?:\S+ ){1,2})(on|off)", r"turn \2 \1"),
         (r"(?:switch|turn)(?:ed|ing)? on", "enable"),
@@ -107,41 +120,42 @@ _PHRASES = tuple(
         (r"post code|zip code|postal code", "postcode"),
         (r"(?:because|as a result) of", "because"),
         (r"(?:with|by) (?:the )?(?:help|means|use) of|by using|using", "with"),
-        (rf"with (?={NAME}?{_LANGUAGES}\b)", "in "),
         (r"in order to|so as to", "to"),
         (r"such as", "like"),
         (r"((?:convert|turn|transform|change)\w* (?:\S+ ){1,6})into", r"\1to"),
-        (rf"(a|an|my|the) ({NAME}?{_LANGUAGES}) (\w+)(?= ?[.,]|$)", r"\1 \3 in \2"),
         # "The app's language" is "the language of the app".
         (r"((?:the|an?|my|your) \S+|_\S+(?: _\S+)*) 's (date of birth|birth date|\w+)", r"the \2 of \1"),
         (r"prior to", "before"),
         (r"in spite of", "despite"),
         (r"instead of|rather than", "instead"),
-        (rf"{NAME}?united {NAME}?states(?: of {NAME}?america)?|{NAME}usa?|usa|{NAME}america", f"{NAME}usa"),
+        (rf"{NAME}?united {NAME}?states(?: of {NAME}?america)?|{NAME}usa?|usa", f"{NAME}usa"),
+        (rf"#(\d)\. ({NAME}?world {NAME}?war)", r"\2 #\1"),
+        (rf"{NAME}?ww (?=#)", f"{NAME}world {NAME}war "),
         (rf"{NAME}?united {NAME}?kingdom|{NAME}uk|uk", f"{NAME}uk"),
     )
 )
 
 
-def _indexed() -> dict[str, frozenset[int]]:
+def _indexed(groups: str) -> dict[str, frozenset[int]]:
     index: dict[str, frozenset[int]] = {}
-    for number, group in enumerate(re.split(r"[|\n]", _GROUPS.strip())):
+    for number, group in enumerate(re.split(r"[|\n]", groups.strip())):
         for word in group.split():
-            index[word] = index.get(word, frozenset()) | {number}
+            for spelling in {word, spelled(word)}:
+                index[spelling] = index.get(spelling, frozenset()) | {number}
     return index
 
 
-_INDEX = _indexed()
+_ONE_SENSE, _ALL = _indexed(_SAME), _indexed(f"{_SAME.strip()}\n{_GROUPS.strip()}")
 
 
-def meanings(word: str) -> frozenset[int]:
-    """Return the groups of a word and its lemmas. Words that share a group may stand for each other."""
-    return frozenset().union(*(_INDEX.get(lemma, frozenset()) for lemma in lemmas(word)))
-
-
-def is_common(word: str) -> bool:
-    """Whether the table has the word, so that it is not a name however it is written."""
-    return bool(meanings(word))
+@lru_cache(maxsize=4096)
+def meanings(word: str) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the groups of one meaning, and all groups, of a word and its lemmas."""
+    forms = lemmas(word)
+    return (
+        frozenset().union(*(_ONE_SENSE.get(form, frozenset()) for form in forms)),
+        frozenset().union(*(_ALL.get(form, frozenset()) for form in forms)),
+    )
 
 
 def one_word(text: str) -> str:

@@ -12,6 +12,7 @@ from functools import lru_cache
 NAME = "_"
 NUMBER = "#"
 POSSESSIVE = "'s"
+CLAUSAL = "nt"  # "not" that is known to negate a clause
 
 
 def listed(text: str) -> frozenset[str]:
@@ -29,9 +30,14 @@ class Word:
     lead: tuple[str, ...]  # function words before it, in order: be, have, prepositions, persons
     article: str  # "a", "the" or empty
     place: str  # the preposition of its phrase
+    phrase: int  # the number of its phrase: prepositions and clauses begin a new one
     joint: str  # "and", "or", "vs" if that joins it to the word before, else empty
+    passive: bool  # a participle after a form of be, or before `by`
+    past: bool  # a finite verb in the past, such as "fell" in "why Rome fell"
     lemmas: frozenset[str]
-    meanings: frozenset[int]  # groups of `synonyms`
+    senses: frozenset[int]  # groups of `synonyms` whose words have one meaning
+    meanings: frozenset[int]  # groups of `synonyms` of any kind
+    common: bool  # `vocabulary` has it
 
 
 # Function words. Prepositions are in `order`, negations in `polarity`, modals in `questions`.
@@ -52,11 +58,11 @@ _APOSTROPHES = str.maketrans({"’": "'", "ʼ": "'", "‘": "'", "`": "'", "´":
 _CONTRACTIONS = tuple(
     (re.compile(pattern, re.IGNORECASE), replacement)
     for pattern, replacement in (
-        (r"\bcan(?:'t|not|t)\b", "can not"),
-        (r"\bwon't\b", "will not"),
-        (r"\bshan't\b", "shall not"),
-        (r"n't\b", " not"),
-        (r"\b(do|does|did|is|are|was|were|has|have|had|would|could|should)nt\b", r"\1 not"),
+        (r"\bcan(?:'t|not|t)\b", f"can {CLAUSAL}"),
+        (r"\bwon't\b", f"will {CLAUSAL}"),
+        (r"\bshan't\b", f"shall {CLAUSAL}"),
+        (r"n't\b", f" {CLAUSAL}"),
+        (r"\b(do|does|did|is|are|was|were|has|have|had|would|could|should)nt\b", rf"\1 {CLAUSAL}"),
         (r"\blet's\b", "let us"),
         (r"\b(what|who|where|how|that|there|it|when|why|he|she|here)'s\b", r"\1 is"),
         (r"\b(what|where|how|that|who)s\b", r"\1 is"),
@@ -77,8 +83,8 @@ _DOTTED = re.compile(r"\b(?:[A-Za-z]\.){2,}")  # U.S., e.g.
 _TOKEN = re.compile(
     r"'s\b|[A-Za-z]\+\+|[CF]\#|\.NET\b|\bnode\.js\b"
     r"|[^\W\d_]+(?:_\w+)*"
-    r"|(?<![\w.)])-?\d+(?:[.,:]\d+)*"  # a sign, only if no operand is before it
-    r"|\d+(?:[.,:]\d+)*|[-+*/=<>%^&|~$€£@]|[,;]|[.?!\n]+",
+    r"|(?<![\w.)])-?(?:\d+(?:[.,:]\d+)*|\.\d+)"  # a sign, only if no operand is before it
+    r"|\d+(?:[.,:]\d+)*|[-+*/=<>%^&|~$€£¥₹@°]|[,;]|[.?!\n]+",
     re.IGNORECASE,
 )
 _NEVER_NAMES = listed("how what why when where which is are do does please tell i pc tv")  # "Hi, How do I"
@@ -164,9 +170,19 @@ _NOT_INFLECTED = listed(
     "drawers trunks blues premises quarters grounds remains sometimes whereas besides odds stairs tights papers "
     "morning evening during wedding ceiling spring string king ring thing wing sing bring hundred sacred naked wicked"
 )
+_NOT_IZE = (
+    "rais|prais|apprais|promis|compromis|premis|demis|exercis|excis|precis|concis|advis|devis|revis|supervis|televis"
+    "|improvis|practis|disguis|nois|pois|turquois|cruis|bruis|ris|aris|wis|likewis|otherwis|expertis|enterpris|surpris"
+    "|franchis|merchandis|paradis|advertis|treatis|chastis|circumcis|porpois|tortois"
+)
 _SPELLINGS = (
     (re.compile(r"isation"), "ization"),
-    (re.compile(r"is(e[ds]?|ing)$"), r"iz\1"),
+    (re.compile(rf"^(?!(?:{_NOT_IZE})(?:e|ing))(.*)is(e[ds]?|ing)$"), r"\1iz\2"),
+    (re.compile(r"lys(e[ds]?|ing)$"), r"lyz\1"),
+    (re.compile(r"^grey"), "gray"),
+    (re.compile(r"^jeweller"), "jeweler"),
+    (re.compile(r"^jewelery"), "jewelry"),
+    (re.compile(r"ramme(s?)$"), r"ram\1"),
     (re.compile(r"(?<=[a-z]{3})our(s|ed|ing|ite|ites)?$"), r"or\1"),
     (re.compile(r"tre(s?)$"), r"ter\1"),
     (re.compile(r"ogue(s?)$"), r"og\1"),
@@ -196,12 +212,12 @@ def lemmas(word: str) -> frozenset[str]:
 
 
 # "Who is the author of it" asks who wrote it, so these count as past.
-_MAKERS = listed("author writer painter inventor composer discoverer founder creator")
+MAKERS = listed("author writer painter inventor composer discoverer founder creator")
 
 
 def inflection(word: str) -> str:
     """Return "ing", "past" or an empty string: boring is not bored, and who owned it is not who owns it."""
-    if word in _PASTS or word in _MAKERS:
+    if word in _PASTS or word in MAKERS:
         return "past"
     ending = next((end for end in ("ing", "ed") if word.endswith(end) and len(lemmas(word)) > 1), "")
     return "past" if ending == "ed" else ending

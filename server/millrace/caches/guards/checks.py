@@ -1,0 +1,330 @@
+"""What each rule of the table looks for. A check returns the words of both sides that it objects to, or None."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from millrace.caches.guards import marks, numbers, order, polarity, questions
+from millrace.caches.guards.pairing import FORM, NUMBER_DIFFERS, SENSE, SHORT, TYPO, Pairing
+from millrace.caches.guards.question import COMMAND, KEYWORDS, Question, verbatim_differs
+from millrace.caches.guards.siblings import siblings
+from millrace.caches.guards.vocabulary import near
+from millrace.caches.guards.words import NUMBER, Word, inflection
+
+Said = tuple[str, str]  # the words of the left and the right text; empty where none are named
+_NOTHING = ("", "")
+
+
+# Hard, from the texts alone.
+
+
+def language(a: Question, b: Question) -> Said | None:
+    foreign = (a.verbatim is not None and not a.is_code) or (b.verbatim is not None and not b.is_code)
+    return _NOTHING if foreign and verbatim_differs(a, b) else None
+
+
+def code(a: Question, b: Question) -> Said | None:
+    return _NOTHING if (a.is_code or b.is_code) and verbatim_differs(a, b) else None
+
+
+def nothing_to_compare(a: Question, b: Question) -> Said | None:
+    return None if (a.words and b.words) or a.plain == b.plain else _NOTHING
+
+
+def signs(a: Question, b: Question) -> Said | None:
+    left, right = a.marks.signs, b.marks.signs
+    return None if left == right else _only(left, right)
+
+
+def indentation(a: Question, b: Question) -> Said | None:
+    return None if a.marks.indents == b.marks.indents else _NOTHING
+
+
+def letter_case(a: Question, b: Question) -> Said | None:
+    return marks.case_differs(a.marks, b.marks)
+
+
+def quoted(a: Question, b: Question) -> Said | None:
+    return marks.quotes_differ(a.marks, b.marks)
+
+
+def number(a: Question, b: Question) -> Said | None:
+    return numbers.differ(a.numbers, b.numbers)
+
+
+def unit(a: Question, b: Question) -> Said | None:
+    return _only(a.units, b.units) if a.units and b.units and sorted(a.units) != sorted(b.units) else None
+
+
+def negation(a: Question, b: Question) -> Said | None:
+    return _NOTHING if polarity.differ(a.negations, b.negations, clauses=a.clauses or b.clauses) else None
+
+
+def question_class(a: Question, b: Question) -> Said | None:
+    if questions.kinds_differ(a.kind, b.kind):
+        return _kind(a), _kind(b)
+    left, right = _later(a), _later(b)
+    return (" ".join(left), " ".join(right)) if left and right and left != right else None
+
+
+_LATER = frozenset({"how", "why", "when", "where", "many", "long"})  # a later "what" or "who" may be relative
+
+
+def _later(question: Question) -> list[str]:
+    return sorted(kind for kind in question.kinds[1:] if kind in _LATER)
+
+
+def _kind(question: Question) -> str:
+    return question.kind.rstrip("~")
+
+
+def modality(a: Question, b: Question) -> Said | None:
+    if not questions.modals_differ(a.modals, b.modals):
+        return None
+    return " ".join(sorted(a.modals)), " ".join(sorted(b.modals))
+
+
+def person(a: Question, b: Question) -> Said | None:
+    of_business = any(not questions.BUSINESS.isdisjoint(word.lemmas) for word in a.words)
+    return _NOTHING if questions.persons_differ(a.persons, b.persons, of_business=of_business) else None
+
+
+def tense(a: Question, b: Question) -> Said | None:
+    if "past" in {a.tense, b.tense} and a.tense != b.tense:
+        return (a.tense, b.tense) if a.tense and b.tense else None
+    return None
+
+
+def be_or_have(a: Question, b: Question) -> Said | None:
+    return ("be", "have") if a.verbs == {"be"} and b.verbs == {"have"} else (
+        ("have", "be") if a.verbs == {"have"} and b.verbs == {"be"} else None
+    )
+
+
+_SCALE = frozenset("all every each some any only both many much most few several half either neither no".split())
+
+
+def quantifier(a: Question, b: Question) -> Said | None:
+    left, right = ([word for word in side.quantifiers if word in _SCALE] for side in (a, b))
+    return _only(left, right) if left and right and Counter(left) != Counter(right) else (
+        ("only", "") if "only" in left and not right else ("", "only") if "only" in right and not left else None
+    )
+
+
+def conjunction(a: Question, b: Question) -> Said | None:
+    left, right = ({"and", "or"} & set(side.quantifiers) for side in (a, b))
+    return (" ".join(left), " ".join(right)) if left and right and left != right else None
+
+
+# Hard, from the words that the texts share and those that they do not.
+
+
+def opposites(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    return _first(
+        (x.text, y.text) for x in pairing.rest[0] for y in pairing.rest[1] if polarity.opposite(x.text, y.text)
+    )
+
+
+def reversing(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    left, right = ([word for word in rest if not polarity.REVERSING.isdisjoint(word.lemmas)] for rest in pairing.rest)
+    if left and right:
+        return None
+    return (left[0].text, "") if left else ("", right[0].text) if right else None
+
+
+def names(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    left, right = (_rare(rest) for rest in pairing.rest)
+    if left and right and (left[0].named or right[0].named):
+        return left[0].text, right[0].text
+    return _first(
+        (x.text, y.text) for x, y in pairing.replaced if (x.named or y.named) and not (x.common and y.common)
+    )
+
+
+def rare_words(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    left, right = (_rare(rest) for rest in pairing.rest)
+    return (left[0].text, right[0].text) if left and right else None
+
+
+def _rare(words: Iterable[Word]) -> list[Word]:
+    return [word for word in words if not word.common and not word.text.startswith(NUMBER)]
+
+
+def of_one_kind(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    return _first((x.text, y.text) for x in pairing.rest[0] for y in pairing.rest[1] if siblings(x.lemmas, y.lemmas))
+
+
+def alike(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    """Two words that differ in one letter, both of which are words."""
+    return _first(
+        (x.text, y.text)
+        for x, y in pairing.replaced
+        if x.common and y.common and len(x.text) > 3 and x.text[0] == y.text[0] and near(x.text, y.text)
+    )
+
+
+def degree(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    return _first(
+        (x.text, y.text)
+        for x in pairing.rest[0]
+        for y in pairing.rest[1]
+        if x.lemmas & polarity.stems(y.text) or y.lemmas & polarity.stems(x.text)
+    )
+
+
+def words_as_words(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    if not (a.wording or b.wording):
+        return None
+    if pairing.rest[0] and pairing.rest[1]:
+        return pairing.rest[0][0].text, pairing.rest[1][0].text
+    odd = next((pair for pair in pairing.pairs if pair.how in {"synonym", SENSE}), None)
+    return None if odd is None else (a.words[odd.left].text, b.words[odd.right].text)
+
+
+_TOPICS = frozenset("grammar operator statement keyword sentence english use used difference between mean".split())
+
+
+def grammar_as_topic(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    if pairing.rest != ((), ()) or _TOPICS.isdisjoint(a.plain) or _TOPICS.isdisjoint(b.plain):
+        return None
+    left, right = (Counter(side.plain) for side in (a, b))
+    left, right = left - right, right - left
+    return (min(left), min(right)) if left and right and a.kinds == b.kinds else None
+
+
+def form(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Boring is not bored; and who owned it is not who owns it."""
+    for pair in pairing.pairs:
+        if pair.how == FORM:
+            x, y = a.words[pair.left], b.words[pair.right]
+            forms = {inflection(x.text), inflection(y.text)}
+            if forms == {"ing", "past"} or (x.past != y.past and "past" in forms and a.tense != b.tense):
+                return x.text, y.text
+    return None
+
+
+def task(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Two commands whose verbs differ."""
+    if not (a.kind == b.kind == COMMAND):
+        return None
+    verbs = a.words[0], b.words[0]
+    left, right = pairing.rest
+    return (verbs[0].text, verbs[1].text) if verbs[0] in left and verbs[1] in right else None
+
+
+def direction(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    found = order.direction_differs(a.words, b.words, pairing.pairs)
+    return None if found is None else tuple(f"{word.place} {word.text}" for word in found)  # type: ignore[return-value]
+
+
+def word_order(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    loose = KEYWORDS in {a.shape, b.shape} and a.shape != b.shape
+    found = order.turned(a.words, b.words, pairing.pairs, loose=loose)
+    return None if found is None else _both(a, found)
+
+
+def roles(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    found = order.role_differs(a.words, b.words, pairing.pairs)
+    return None if found is None else _both(a, found)
+
+
+def _both(a: Question, places: tuple[int, int]) -> Said:
+    """Return two words, which both texts have."""
+    said = ", ".join(a.words[place].text for place in places)
+    return said, said
+
+
+# Soft.
+
+
+def replaced(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    return _first((x.text, y.text) for x, y in pairing.replaced)
+
+
+def one_sided(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    return (pairing.left[0].text, "") if pairing.left else ("", pairing.right[0].text) if pairing.right else None
+
+
+def several_senses(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    return _paired(a, b, pairing, SENSE)
+
+
+def typo(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    return _paired(a, b, pairing, TYPO)
+
+
+def abbreviation(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    return _paired(a, b, pairing, SHORT)
+
+
+def word_form(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    return _paired(a, b, pairing, FORM)
+
+
+def _paired(a: Question, b: Question, pairing: Pairing, how: str) -> Said | None:
+    return _first((a.words[pair.left].text, b.words[pair.right].text) for pair in pairing.pairs if pair.how == how)
+
+
+def grammar_words(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    pairs = ((a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs)
+    return _first((" ".join(x.lead), " ".join(y.lead)) for x, y in pairs if order.leads_differ(x, y))
+
+
+def article(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    pairs = ((a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs if pair.how in {"equal", NUMBER_DIFFERS})
+    return _first((_with_article(x), _with_article(y)) for x, y in pairs if order.articles_differ(x, y))
+
+
+def _with_article(word: Word) -> str:
+    return f"{word.article} {word.text}".strip()
+
+
+def ending(a: Question, b: Question, _pairing: Pairing) -> Said | None:
+    return None if a.trailing == b.trailing else (" ".join(a.trailing), " ".join(b.trailing))
+
+
+def frame(a: Question, b: Question, _pairing: Pairing) -> Said | None:
+    return None if a.kind == b.kind or questions.kinds_differ(a.kind, b.kind) is None else (_kind(a), _kind(b))
+
+
+def loose_modality(a: Question, b: Question, _pairing: Pairing) -> Said | None:
+    differs = questions.modals_differ(a.modals, b.modals)
+    return None if differs is None else (" ".join(sorted(a.modals)), " ".join(sorted(b.modals)))
+
+
+def anybody(a: Question, b: Question, _pairing: Pairing) -> Said | None:
+    return None if a.persons == b.persons else _NOTHING
+
+
+def tense_unclear(a: Question, b: Question, _pairing: Pairing) -> Said | None:
+    return None if a.tense == b.tense else (a.tense, b.tense)
+
+
+def capital(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    pairs = ((a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs if pair.how == "equal")
+    return _first((x.text, y.text) for x, y in pairs if x.named != y.named and (x.plain or y.plain))
+
+
+def voice(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    pairs = ((a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs)
+    return _first((x.text, y.text) for x, y in pairs if x.passive != y.passive)
+
+
+def loose_quantifier(a: Question, b: Question, _pairing: Pairing) -> Said | None:
+    left, right = Counter(a.quantifiers), Counter(b.quantifiers)
+    return None if left == right else _only(a.quantifiers, b.quantifiers)
+
+
+def moved(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    rights = [pair.right for pair in pairing.pairs]
+    return None if rights == sorted(rights) else _NOTHING
+
+
+def _only(left: Iterable[str], right: Iterable[str]) -> Said:
+    """Return what each side has and the other has not; all of both if only the order differs."""
+    one, other = Counter(left), Counter(right)
+    a, b = list((one - other).elements()), list((other - one).elements())
+    return (" ".join(a), " ".join(b)) if a or b else (" ".join(left), " ".join(right))
+
+
+def _first(found: Iterable[Said]) -> Said | None:
+    return next(iter(found), None)

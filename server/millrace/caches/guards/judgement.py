@@ -1,0 +1,65 @@
+"""What all rules say of two questions."""
+
+from dataclasses import dataclass
+
+from millrace.caches.guards.checks import Said
+from millrace.caches.guards.pairing import Pairing, pair
+from millrace.caches.guards.question import Question
+from millrace.caches.guards.rules import TEXT_RULES, WORD_RULES, Kind, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """What a rule says against serving the answer of one question for another."""
+
+    rule: str  # a name of `rules.RULES`
+    reason: str  # for users, with the words of both sides: "opposites: hot / cold"
+    said: Said = ("", "")  # these words, those of the left text first
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """All that rules have to say of two questions."""
+
+    hard: tuple[Objection, ...]  # never overruled
+    soft: tuple[Objection, ...]  # evidence for the decision; complete only if there is no hard one or `fully` was asked
+    pairing: Pairing  # the words that they share; empty if a hard objection came before it
+
+    @property
+    def objections(self) -> tuple[Objection, ...]:
+        """All of them, the hard ones first."""
+        return self.hard + self.soft
+
+
+def judge(a: Question, b: Question, *, fully: bool = False) -> Judgement:
+    """Return the objections to serving the answer of `a` for `b`, or of `b` for `a`: the order makes no difference.
+
+    Without `fully`, the first hard objection ends it.
+    """
+    hard: list[Objection] = []
+    for rule in TEXT_RULES:
+        said = rule.check(a, b)
+        if said is not None:
+            hard.append(_objection(rule, said))
+            if not fully:
+                return Judgement(tuple(hard), (), Pairing())
+    if a.verbatim is not None or b.verbatim is not None:
+        return Judgement(tuple(hard), (), Pairing())
+    pairing = pair(a.words, b.words)
+    soft: list[Objection] = []
+    for each in WORD_RULES:
+        said = each.check(a, b, pairing)
+        if said is None:
+            continue
+        if each.kind is Kind.SOFT:
+            soft.append(_objection(each, said))
+            continue
+        hard.append(_objection(each, said))
+        if not fully:
+            break
+    return Judgement(tuple(hard), tuple(soft), pairing)
+
+
+def _objection(rule: Rule, said: Said) -> Objection:
+    shown = " / ".join(words or "nothing" for words in said) if any(said) else ""
+    return Objection(rule.name, f"{rule.reason}: {shown}" if shown else rule.reason, said)

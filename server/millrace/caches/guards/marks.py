@@ -1,0 +1,222 @@
+"""What a text has beside words and numbers: signs, indentation, letter case of identifiers, quoted and pasted text.
+
+Two texts whose signs differ ask different things, whatever their words: `(a or b)`, `10⁵`, `👍`. Only what is known to
+be harmless is left out: the marks that end clauses, apostrophes, quotation marks, hyphens between words.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+_QUOTES = str.maketrans(
+    {
+        **dict.fromkeys("’ʼ‘´‛＇", "'"), **dict.fromkeys("“”„‟«»＂", '"'), **dict.fromkeys("–—―‐‑−", "-"),
+        **dict.fromkeys("？؟;", "?"), **dict.fromkeys("。．।॥", "."), **dict.fromkeys("，、،", ","),
+        **dict.fromkeys("！", "!"), **dict.fromkeys("；؛", ";"), **dict.fromkeys("：", ":"), "…": "...",
+        **dict.fromkeys("¿¡\u200b\ufeff\u00ad\u2060\ufe0f", None),
+    }
+)  # fmt: skip
+_SMILE = re.compile(r"(?:(?<=[.?!])|(?<=thanks)|(?<=thank you))\s*(?:[:;]-?\)|[🙂😊😀😃😄🙏])+\s*$", re.IGNORECASE)
+_BOLD = re.compile(r"\s*(\*\*|__|#+\s)(?!\s)(.*?)(\*\*|__)?\s*$")
+_PLAIN = re.compile(r"[A-Za-z0-9\s',]*[?.!]*")  # texts that have no sign at all, if no digit is before an apostrophe
+_SIGN = re.compile(r"[^\w\s]|[_²³¹⁰-₟¼-¾⅐-↋]")
+_BY_NUMBERS = frozenset("$€£¥₹%°")  # units, which are compared with the numbers
+_ENDS = frozenset(".?!")
+_PAUSES = frozenset(",;:")
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
+_ABBREVIATED = re.compile(r"(?:^|[^\w.])(?:[A-Za-z]\.)*[A-Za-z]$")
+_INSIDE = re.compile(r"\w+|\S")
+
+# A piece of text that is or may be code: letter case counts in it.
+_CHUNK = re.compile(r"[^\s,;()\[\]{}\"'`?!]+")
+_JOINED = re.compile(r"\w[._/\\:@#=]+\w|^[-/.~@#$\\]+\w")
+_MIXED = re.compile(r"\d[A-Za-z]|[A-Za-z]\d|[a-z][A-Z]")
+_UNIT = re.compile(r"\d\s?((?:[kKMGT]i?[bB](?:it|yte)?(?:ps)?|[mM](?:Wh?|w|V|A|g|m|Hz))(?:/s)?)\b", re.ASCII)
+_AS_UNIT = "unit "  # before the key of a unit
+_NO_IDENTIFIER = frozenset({"a", "i"})
+
+_QUOTATION = re.compile(r"\"([^\"]+)\"|`([^`]+)`|(?<!\w)'([^']+)'(?!\w)")
+_PASTED = re.compile(r":\s+(\S.*)|:\n(.*)", re.DOTALL)
+_ASKS = re.compile(
+    r"\?\s*$|^\W*(?:how|why|what|when|where|who|which|can|could|is|are|do|does|did|should|will)\b", re.IGNORECASE
+)
+_AFTER_QUESTION = re.compile(r"[?.]\s+(\S.*)$", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What two texts must have in common, whatever their words."""
+
+    text: str  # with plain quotes and dashes, no invisible characters
+    signs: tuple[str, ...]  # in order; a bracket with the word inside it
+    indents: tuple[int, ...]  # blanks before each line, if any has some
+    identifiers: dict[str, str]  # lower case -> as written, of pieces that may be code
+    quoted: tuple[str, ...]  # quotations and code spans
+    pasted: str  # the text after a colon, or what follows a question about a text
+    is_lower: bool  # no capital in it: letter case tells nothing
+
+
+def read(text: str, *, about_text: bool) -> Marks:
+    """Read the marks of a text; `about_text` says that it asks about words, tone or another property of a text."""
+    text = unicodedata.normalize("NFC", text).translate(_QUOTES).strip()
+    if not about_text:
+        text = _SMILE.sub("", text)
+    bold = _BOLD.fullmatch(text)
+    if bold and (bold[3] == bold[1] or bold[1].startswith("#")):
+        text = bold[2]
+    quoted = tuple("".join(groups) for groups in _QUOTATION.findall(text)) if '"' in text or "`" in text or "'" in text else ()
+    return Marks(
+        text=text,
+        signs=() if _PLAIN.fullmatch(text) else tuple(_signs(text)),
+        indents=_indents(text) if "\n" in text else (),
+        identifiers=_identifiers(text),
+        quoted=quoted,
+        pasted=_pasted(text, about_text=about_text),
+        is_lower=text == text.lower(),
+    )
+
+
+def _signs(text: str) -> list[str]:
+    found: list[str] = []
+    quotes = 0
+    body = len(text.rstrip(" .?!"))
+    for match in _SIGN.finditer(text):
+        sign, at = match[0], match.start()
+        before = text[at - 1] if at else " "
+        after = text[at + 1] if at + 1 < len(text) else " "
+        if sign == '"':
+            quotes += 1
+            harmless = not before.isdigit() or quotes % 2 == 0
+        elif at >= body:
+            harmless = True
+        elif sign in _ENDS or sign in _PAUSES:
+            harmless = _ends_clause(text, at, before, after)
+        elif sign == "'":
+            harmless = not before.isdigit() and (before.isalpha() or after.isalnum() or before in '.?!,"')
+        elif sign == "-":
+            harmless = _joins_words(text, at, before, after)
+        elif sign in _BY_NUMBERS:
+            harmless = before.isdigit() or after.isdigit() or (after == "." and sign != "%") or _digit_near(text, at)
+        else:
+            harmless = sign == "`"
+        if not harmless:
+            found.append(sign + _inside(text, at) if sign in _OPENING or sign in _CLOSING else sign)
+    return found
+
+
+def _ends_clause(text: str, at: int, before: str, after: str) -> bool:
+    sign = text[at]
+    if before.isdigit() and after.isdigit():
+        return True  # part of a number
+    if sign == "." and after.isdigit() and not before.isalnum():
+        return True  # .25
+    if sign == "." and (_ABBREVIATED.search(text[max(0, at - 8) : at]) or (before == "." and after.isspace())):
+        return True
+    if before.isspace() or not (after.isspace() or after in "\"')"):
+        return False
+    following = text[at + 1 :].lstrip(" \"')")[:1]
+    return sign in _PAUSES or not following.islower() or sign == "."
+
+
+def _joins_words(text: str, at: int, before: str, after: str) -> bool:
+    if before.isspace() and after.isspace():
+        left, right = text[:at].rstrip()[-1:], text[at:].lstrip("- ")[:1]
+        return left.isalpha() and right.isalpha() and not _single(text[:at].rstrip(), -1)
+    if not (before.isalnum() and after.isalnum()) or (before.isdigit() and after.isdigit()):
+        return False
+    return not (_single(text[:at], -1) and (after.isdigit() or _single(text[at + 1 :], 0)))
+
+
+def _single(text: str, end: int) -> bool:
+    """Whether a text begins (0) or ends (-1) with a word of one letter."""
+    words = text.replace("-", " ").split()
+    return bool(words) and len(words[end]) == 1 and words[end].isalpha()
+
+
+def _digit_near(text: str, at: int) -> bool:
+    return text[:at].rstrip()[-1:].isdigit() or text[at + 1 :].lstrip()[:1].isdigit()
+
+
+def _inside(text: str, at: int) -> str:
+    """Return the word next to a bracket, on its inner side."""
+    if text[at] in _OPENING:
+        found = _INSIDE.search(text, at + 1)
+        return found[0].lower() if found else ""
+    words = _INSIDE.findall(text[max(0, at - 40) : at])
+    return words[-1].lower() if words else ""
+
+
+def _indents(text: str) -> tuple[int, ...]:
+    lines = [line.expandtabs(4) for line in text.split("\n") if line.strip()]
+    indents = tuple(len(line) - len(line.lstrip()) for line in lines)
+    return indents if any(indents) else ()
+
+
+def _identifiers(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for chunk in _CHUNK.findall(text):
+        piece = chunk.rstrip(".:")
+        lower = piece.lower()
+        if lower == piece and not (_JOINED.search(piece) or len(piece) == 1):
+            if not piece.isalpha():
+                found.setdefault(lower, piece)
+        elif _JOINED.search(piece) or _MIXED.search(piece) or (len(piece) == 1 and lower not in _NO_IDENTIFIER):
+            found.setdefault(lower, piece)
+    for unit in _UNIT.findall(text):
+        found[f"{_AS_UNIT}{unit.lower()}"] = unit.replace("k", "K")
+    return found
+
+
+def case_differs(a: Marks, b: Marks) -> tuple[str, str] | None:
+    """Return an identifier that two texts write in different case, as each writes it."""
+    if a.identifiers == b.identifiers:
+        return None
+    for lower, left in a.identifiers.items():
+        right = b.identifiers.get(lower, left)
+        if left == right:
+            continue
+        if lower.startswith(_AS_UNIT):
+            if not ((left.islower() or right.islower()) and "b" in lower):  # "64 gb" are GB
+                return left, right
+        elif _is_other(left, right, casual=a.is_lower or b.is_lower):
+            return left, right
+    return None
+
+
+def _is_other(left: str, right: str, *, casual: bool) -> bool:
+    if len(left) == 1:
+        return not casual
+    if _JOINED.search(left):
+        return left[1:] != right[1:] or not left[0].isalpha()
+    if left[1:] == right[1:] or left.upper() == right or right.upper() == left:
+        return False
+    return not (casual and (left.islower() or right.islower()))
+
+
+def _pasted(text: str, *, about_text: bool) -> str:
+    match = _PASTED.search(text)
+    if match:
+        before, after = text[: match.start()], match[1] or match[2] or ""
+        if not _ASKS.search(after) or _ASKS.search(before) or "\n" in after:
+            return after if len(after.split()) > 1 or about_text else ""
+    match = _AFTER_QUESTION.search(text) if about_text else None
+    return match[1] if match else ""
+
+
+def quotes_differ(a: Marks, b: Marks) -> tuple[str, str] | None:
+    """Return what only one of two texts quotes or pastes; words that the other has without quotes are equal."""
+    left, right = _final(a.pasted), _final(b.pasted)
+    if left != right and (a.pasted or b.pasted):
+        return a.pasted, b.pasted
+    if len(a.quoted) == len(b.quoted) and a.quoted:
+        return next(((x, y) for x, y in zip(a.quoted, b.quoted, strict=True) if x.rstrip(".,?! ") != y.rstrip(".,?! ")), None)
+    for one, other in ((a, b), (b, a)):
+        for quote in one.quoted:
+            if not re.search(rf"(?<!\w){re.escape(quote.rstrip('.,?! '))}(?!\w)", other.text):
+                return (quote, "") if one is a else ("", quote)
+    return None
+
+
+def _final(pasted: str) -> str:
+    """One full stop at the end does not count: "ok." is "ok", and "ok!!!" is not."""
+    return re.sub(r"(?<=\w)\.$", "", pasted.strip())
