@@ -260,7 +260,7 @@ class SqliteSemanticCache:
     def _judged(self, text: str, candidates: list[tuple[float, Stored]]) -> Found | list[Stored]:
         """Return a hit, or those candidates that are still to be compared, or the objection to the nearest."""
         judged = self._decider.judged(text, candidates)
-        return _hit(judged) if isinstance(judged, Chosen) else judged
+        return _hit(judged, self._wall()) if isinstance(judged, Chosen) else judged
 
     async def _confirmed(self, text: str, agreed: list[Stored], deadline: asyncio.Timeout) -> Found:
         """Return the one that is most similar, if it is similar enough."""
@@ -271,7 +271,9 @@ class SqliteSemanticCache:
         chosen = self._decider.compared(agreed, cosines)
         if isinstance(chosen, SemanticMiss):
             return chosen
-        return await asyncio.wrap_future(self._worker.submit_lookup(lambda: _or_miss(lambda: _hit(chosen))))
+        return await asyncio.wrap_future(
+            self._worker.submit_lookup(lambda: _or_miss(lambda: _hit(chosen, self._wall())))
+        )
 
     def _store(self, scope: bytes, tenant: str, question: str, answer: Answer, now: float) -> None:
         if self._decider.reusable(question) is not None:
@@ -404,10 +406,15 @@ def _or_miss(work: Callable[[], T]) -> T | SemanticMiss:
         return SemanticMiss(reason="the lookup failed", similarity=None)
 
 
-def _hit(chosen: Chosen) -> SemanticHit:
+def _hit(chosen: Chosen, now: float) -> SemanticHit:
     entry = chosen.entry
-    answer = msgspec.json.decode(entry.answer, type=StoredAnswer)
-    return SemanticHit(answer=answer, similarity=chosen.similarity, entry_id=entry.id, question=entry.question)
+    return SemanticHit(
+        answer=msgspec.json.decode(entry.answer, type=StoredAnswer),
+        similarity=chosen.similarity,
+        entry_id=entry.id,
+        age_s=max(0.0, now - entry.stored_at),
+        question=entry.question,
+    )
 
 
 def _late(lookup: "Future[Found | list[Stored]]") -> Found:
