@@ -13,6 +13,8 @@ from millrace.principal import Key, Principal
 from millrace.types import (
     Answer,
     Aside,
+    CachedEntry,
+    CachedScope,
     Call,
     Embedded,
     Entry,
@@ -179,7 +181,6 @@ class Embedder(Protocol):
     name: str  # vectors of two embedders cannot be compared
     dimensions: int
     quick: bool  # it takes some tenths of a millisecond once it is loaded, so it may run on the loop
-    strict: bool  # its hits are safe only under the strict guards
     threshold: float  # lowest cosine of a candidate
 
     def embed(self, text: str) -> "NDArray[np.float32]":
@@ -212,8 +213,6 @@ class Comparer(Protocol):
     """Tells better than an `Embedder` how similar questions are, but takes milliseconds, elsewhere."""
 
     name: str
-    strict: bool
-    threshold: float
 
     @property
     def is_starting(self) -> bool:
@@ -234,6 +233,45 @@ class SemanticCache(Protocol):
 
     def store(self, scope: bytes, tenant: str, question: str, answer: Answer) -> None:
         """Store an answer. Never waits; the write to disk is queued."""
+        ...
+
+
+class SemanticEntries(Protocol):
+    """What the semantic cache keeps. `tenant=None` is for an operator, who may see and delete all.
+
+    Each method looks on the disk. It raises `TimeoutError` if that takes too long, `sqlite3.Error` if it cannot.
+    What is still to be written when it is called is written first.
+    """
+
+    async def entries(
+        self,
+        tenant: str | None,
+        containing: str = "",
+        *,
+        scope: bytes | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[CachedEntry]:
+        """Return entries that have not expired, in the order of their ids.
+
+        Only those of a tenant and of a scope, if they are given, whose question contains a text, whatever the case of
+        its ASCII letters, and whose id is greater than `after`: to go on, give the last id of the page before.
+        """
+        ...
+
+    async def entry(self, tenant: str | None, entry_id: str) -> CachedEntry | None:
+        """Return one entry that has not expired; None if the tenant has no such entry."""
+        ...
+
+    async def scopes(self, tenant: str | None, *, limit: int = 100) -> list[CachedScope]:
+        """Return the scopes with the most bytes, the largest first. Reads an index over all entries."""
+        ...
+
+    async def delete(self, tenant: str | None, *, entry_id: str | None = None, scope: bytes | None = None) -> int:
+        """Delete one entry, all of a scope, or all of a tenant; with nothing given all there are. Return how many.
+
+        When it returns they are served no more, and are gone from the disk. What is stored meanwhile may stay.
+        """
         ...
 
 

@@ -44,7 +44,6 @@ class Finder:
     name = "finder-1"  # vectors of another version cannot be compared
     dimensions = HASHED + DIRECTIONS
     quick = True
-    strict = False
     threshold = 0.5  # 99 % of the partners at .70 or more of MiniLM are above it
     least = 0.65  # alignment of a candidate; of the pairs that the guards let through, 99.5 % are above it
 

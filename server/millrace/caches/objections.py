@@ -7,9 +7,6 @@ import re
 
 from millrace.caches.guards import RULES, Objection, Question
 
-# Soft objections in spite of which an answer is served, until a decision weighs them all.
-LITTLE = frozenset({"article", "frame", "anybody", "typo", "abbreviation", "voice", "moved word", "capital"})
-NEARLY_NOTHING = frozenset({"article", "capital"})  # where vectors know no meaning
 _WORD = re.compile(r"\w+")
 
 

@@ -17,6 +17,7 @@ from millrace.types.answer import (
     Usage,
     Verdict,
 )
+from millrace.types.cached import CachedEntry, CachedScope
 from millrace.types.conversation import (
     CACHE_CONTROL,
     Api,
@@ -59,6 +60,8 @@ __all__ = [
     "Aside",
     "CacheMode",
     "CacheOutcome",
+    "CachedEntry",
+    "CachedScope",
     "Call",
     "CallPiece",
     "Charge",

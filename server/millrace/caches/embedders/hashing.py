@@ -26,7 +26,6 @@ class Hashing:
 
     name = "hashing-1"
     quick = True
-    strict = True
     threshold = 0.5  # a rewording with the same content words must pass; the guards do the rest
 
     def __init__(self, dimensions: int = DIMENSIONS) -> None:

@@ -21,8 +21,6 @@ class MiniLM:
     name = NAME
     dimensions = WIDTH
     quick = False
-    strict = False
-    threshold = 0.85  # `tests/measure_semantic.py` prints hits and false hits under it
 
     def __init__(self, folder: Path | None = None) -> None:
         """Load the installed weights, or a folder's. Raises `WeightsError` if they are not the published ones."""

@@ -41,8 +41,6 @@ class MiniLMProcess:
     """Compares questions by the cosine of their vectors and, of those that are near, by reading both together."""
 
     name = NAME
-    strict = False
-    threshold = 0.85  # `tests/measure_semantic.py` prints hits and false hits under it
 
     def __init__(self) -> None:
         self._waiting: deque[_Job] = deque()

@@ -95,18 +95,41 @@ def tense(a: Question, b: Question) -> Said | None:
 
 
 def be_or_have(a: Question, b: Question) -> Said | None:
-    return ("be", "have") if a.verbs == {"be"} and b.verbs == {"have"} else (
-        ("have", "be") if a.verbs == {"have"} and b.verbs == {"be"} else None
+    return (
+        ("be", "have")
+        if a.verbs == {"be"} and b.verbs == {"have"}
+        else (("have", "be") if a.verbs == {"have"} and b.verbs == {"be"} else None)
     )
 
 
-_SCALE = frozenset("all every each some any only both many much most few several half either neither no".split())
+_SCALE = frozenset(
+    [
+        "all",
+        "every",
+        "each",
+        "some",
+        "any",
+        "only",
+        "both",
+        "many",
+        "much",
+        "most",
+        "few",
+        "several",
+        "half",
+        "either",
+        "neither",
+        "no",
+    ]
+)
 
 
 def quantifier(a: Question, b: Question) -> Said | None:
     left, right = ([word for word in side.quantifiers if word in _SCALE] for side in (a, b))
-    return _only(left, right) if left and right and Counter(left) != Counter(right) else (
-        ("only", "") if "only" in left and not right else ("", "only") if "only" in right and not left else None
+    return (
+        _only(left, right)
+        if left and right and Counter(left) != Counter(right)
+        else (("only", "") if "only" in left and not right else ("", "only") if "only" in right and not left else None)
     )
 
 
@@ -135,9 +158,7 @@ def names(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
     left, right = (_rare(rest) for rest in pairing.rest)
     if left and right and (left[0].named or right[0].named):
         return left[0].text, right[0].text
-    return _first(
-        (x.text, y.text) for x, y in pairing.replaced if (x.named or y.named) and not (x.common and y.common)
-    )
+    return _first((x.text, y.text) for x, y in pairing.replaced if (x.named or y.named) and not (x.common and y.common))
 
 
 def rare_words(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
@@ -180,7 +201,21 @@ def words_as_words(a: Question, b: Question, pairing: Pairing) -> Said | None:
     return None if odd is None else (a.words[odd.left].text, b.words[odd.right].text)
 
 
-_TOPICS = frozenset("grammar operator statement keyword sentence english use used difference between mean".split())
+_TOPICS = frozenset(
+    [
+        "grammar",
+        "operator",
+        "statement",
+        "keyword",
+        "sentence",
+        "english",
+        "use",
+        "used",
+        "difference",
+        "between",
+        "mean",
+    ]
+)
 
 
 def grammar_as_topic(a: Question, b: Question, pairing: Pairing) -> Said | None:
@@ -270,7 +305,9 @@ def grammar_words(a: Question, b: Question, pairing: Pairing) -> Said | None:
 
 
 def article(a: Question, b: Question, pairing: Pairing) -> Said | None:
-    pairs = ((a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs if pair.how in {"equal", NUMBER_DIFFERS})
+    pairs = (
+        (a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs if pair.how in {"equal", NUMBER_DIFFERS}
+    )
     return _first((_with_article(x), _with_article(y)) for x, y in pairs if order.articles_differ(x, y))
 
 

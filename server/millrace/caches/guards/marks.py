@@ -64,7 +64,11 @@ def read(text: str, *, about_text: bool) -> Marks:
     bold = _BOLD.fullmatch(text)
     if bold and (bold[3] == bold[1] or bold[1].startswith("#")):
         text = bold[2]
-    quoted = tuple("".join(groups) for groups in _QUOTATION.findall(text)) if '"' in text or "`" in text or "'" in text else ()
+    quoted = (
+        tuple("".join(groups) for groups in _QUOTATION.findall(text))
+        if '"' in text or "`" in text or "'" in text
+        else ()
+    )
     return Marks(
         text=text,
         signs=() if _PLAIN.fullmatch(text) else tuple(_signs(text)),
@@ -209,7 +213,9 @@ def quotes_differ(a: Marks, b: Marks) -> tuple[str, str] | None:
     if left != right and (a.pasted or b.pasted):
         return a.pasted, b.pasted
     if len(a.quoted) == len(b.quoted) and a.quoted:
-        return next(((x, y) for x, y in zip(a.quoted, b.quoted, strict=True) if x.rstrip(".,?! ") != y.rstrip(".,?! ")), None)
+        return next(
+            ((x, y) for x, y in zip(a.quoted, b.quoted, strict=True) if x.rstrip(".,?! ") != y.rstrip(".,?! ")), None
+        )
     for one, other in ((a, b), (b, a)):
         for quote in one.quoted:
             if not re.search(rf"(?<!\w){re.escape(quote.rstrip('.,?! '))}(?!\w)", other.text):

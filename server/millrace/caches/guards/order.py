@@ -21,11 +21,37 @@ PREPOSITIONS = {
 CLAUSES = listed("if when because while although whereas unless once")
 _OPPOSED = {
     frozenset(pair.split())
-    for pair in (
-        "from to|before after|with without|for against|over under|above below|on off|in from|up down|inside outside"
-        "|toward from|until after|since until|than as|like unlike|by to|by for|about by|of by|at to|despite because"
-        "|before since|before until|with against|instead with|besides except|in to|before during|after during"
-    ).split("|")
+    for pair in [
+        "from to",
+        "before after",
+        "with without",
+        "for against",
+        "over under",
+        "above below",
+        "on off",
+        "in from",
+        "up down",
+        "inside outside",
+        "toward from",
+        "until after",
+        "since until",
+        "than as",
+        "like unlike",
+        "by to",
+        "by for",
+        "about by",
+        "of by",
+        "at to",
+        "despite because",
+        "before since",
+        "before until",
+        "with against",
+        "instead with",
+        "besides except",
+        "in to",
+        "before during",
+        "after during",
+    ]
 }
 _PARTICLES = listed("up down off out away back together apart over")
 _CONTAINERS = listed(
@@ -34,7 +60,9 @@ _CONTAINERS = listed(
 _NEAR = 3  # words of a compound, at most
 
 
-def turned(left: Sequence[Word], right: Sequence[Word], pairs: Sequence[Pair], *, loose: bool) -> tuple[int, int] | None:
+def turned(
+    left: Sequence[Word], right: Sequence[Word], pairs: Sequence[Pair], *, loose: bool
+) -> tuple[int, int] | None:
     """Return two words of the left text that the right one has in another order with another meaning.
 
     `loose`: one of the texts is a few keywords, whose order means little.
@@ -81,7 +109,9 @@ def _is_moved_phrase(left: Sequence[Word], right: Sequence[Word], one: Pair, two
         if x.phrase == left[0].phrase and other_x.phrase == right[-1].phrase and left[0].place == x.place:
             return True
     # "Python: how do I ..." and "How do I ... in Python?"
-    return x.place == "" and other_x.place != "" and x.phrase < y.phrase and one.left == 0 and one.right == len(right) - 1
+    return (
+        x.place == "" and other_x.place != "" and x.phrase < y.phrase and one.left == 0 and one.right == len(right) - 1
+    )
 
 
 def _is_compound(right: Sequence[Word], x: Word, y: Word, other_x: Word, other_y: Word, apart: int) -> bool:

@@ -17,11 +17,43 @@ _PREFIXES = ("un", "in", "im", "il", "ir", "dis", "non", "mis", "de", "anti", "a
 # Prefixes of which either may begin the same word: introvert, extrovert.
 _RIVAL_PREFIXES = [
     frozenset(pair.split("-"))
-    for pair in (
-        "intro-extro endo-exo macro-micro pre-post pre-suf hyper-hypo over-under in-ex im-ex inter-intra en-de con-dis"
-        " as-des ac-de pro-anti homo-hetero mono-poly mono-multi sub-super up-down on-off for-back fore-back ab-ad"
-        " maxi-mini uni-multi bi-uni tri-bi mono-di anti-pro inner-outer out-in ante-post infra-ultra ana-cata"
-    ).split()
+    for pair in [
+        "intro-extro",
+        "endo-exo",
+        "macro-micro",
+        "pre-post",
+        "pre-suf",
+        "hyper-hypo",
+        "over-under",
+        "in-ex",
+        "im-ex",
+        "inter-intra",
+        "en-de",
+        "con-dis",
+        "as-des",
+        "ac-de",
+        "pro-anti",
+        "homo-hetero",
+        "mono-poly",
+        "mono-multi",
+        "sub-super",
+        "up-down",
+        "on-off",
+        "for-back",
+        "fore-back",
+        "ab-ad",
+        "maxi-mini",
+        "uni-multi",
+        "bi-uni",
+        "tri-bi",
+        "mono-di",
+        "anti-pro",
+        "inner-outer",
+        "out-in",
+        "ante-post",
+        "infra-ultra",
+        "ana-cata",
+    ]
 ]
 # Each side of an equals sign is a set; any word of one is an opposite of any of the other.
 _OPPOSED = """
@@ -119,7 +151,12 @@ def stems(word: str) -> frozenset[str]:
     stem = word.removesuffix(ending)
     if not ending or len(stem) < _SHORTEST:
         return frozenset()
-    found = {stem, f"{stem}e", f"{stem[:-1]}y" if stem[-1] == "i" else stem, stem[:-1] if stem[-1] == stem[-2] else stem}
+    found = {
+        stem,
+        f"{stem}e",
+        f"{stem[:-1]}y" if stem[-1] == "i" else stem,
+        stem[:-1] if stem[-1] == stem[-2] else stem,
+    }
     return frozenset(found)
 
 

@@ -224,7 +224,7 @@ def _is_content(token: str) -> bool:
     )
 
 
-def _word(  # noqa: PLR0913 - what is known of it
+def _word(
     token: str, lead: tuple[str, ...], article: str, place: str, phrase: int, joint: str, *, passive: bool, past: bool
 ) -> Word:
     named = token.startswith(NAME)
@@ -317,7 +317,7 @@ def verbatim_differs(a: Question, b: Question) -> bool:
         return left != right
     if a.marks.is_lower or b.marks.is_lower:
         return [piece.lower() for piece in left] != [piece.lower() for piece in right]
-    return left[1:] != right[1:] or left[:1] != right[:1] and left[0].lower() != right[0].lower()
+    return left[1:] != right[1:] or (left[:1] != right[:1] and left[0].lower() != right[0].lower())
 
 
 def _is_foreign(tokens: list[str]) -> bool:

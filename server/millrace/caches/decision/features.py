@@ -1,0 +1,59 @@
+"""What is known of a pair of questions, as numbers that a decision weighs.
+
+Each is about 1 where it says something, and 0 where it says nothing. The order of the questions makes no difference.
+"""
+
+import math
+
+from millrace.caches.guards import Judgement, Question
+from millrace.caches.guards.pairing import EQUAL
+from millrace.ports import Likeness
+
+_STEPS = (0.8, 0.85, 0.9, 0.95)  # of the cosine, from each of which on it counts anew
+_SURE = 3.0  # log odds of the verifier at which it is rather sure
+_FEW, _SOME = 4, 12  # words
+
+
+def of_texts(a: Question, b: Question, judgement: Judgement) -> dict[str, float]:
+    """Return the features that need no network."""
+    pairing = judgement.pairing
+    words = len(a.words), len(b.words)
+    shared = sum(pair.how == EQUAL for pair in pairing.pairs)
+    left_out = [word for side in pairing.rest for word in side]
+    found = {f"objects: {each.rule}": 1.0 for each in judgement.soft}
+    found |= {
+        "objections": len(judgement.soft) / 3,
+        "none": float(not judgement.soft),
+        "shared": shared / max(*words, 1),
+        "paired otherwise": (len(pairing.pairs) - shared) / max(*words, 1),
+        "replaced": min(len(pairing.replaced), 3) / 2,
+        "added": min(len(pairing.left) + len(pairing.right), 4) / 2,
+        "added to one side": float(bool(pairing.left) != bool(pairing.right)),
+        "rare left out": min(sum(not word.common for word in left_out), 2) / 2,
+        "left out": len(left_out) / max(sum(words), 1),
+        "lengths": abs(words[0] - words[1]) / max(*words, 1),
+        "short": float(max(words) < _FEW),
+        "long": float(min(words) > _SOME),
+        "keywords": float((a.kind == "keywords") != (b.kind == "keywords")),
+        "no question": float(not (a.kinds or b.kinds)),
+        "other kind": float(a.kind != b.kind),
+    }
+    return found
+
+
+def of_networks(likeness: Likeness) -> dict[str, float]:
+    """Return the features that networks tell."""
+    log_odds = 0.0 if likeness.log_odds is None else likeness.log_odds
+    found = {f"cosine from {step}": max(0.0, likeness.cosine - step) / (1 - step) for step in _STEPS}
+    found |= {
+        "verifier": log_odds / _SURE,
+        "verifier for": max(0.0, log_odds) / _SURE,
+        "verifier sure": max(0.0, log_odds - 2) / _SURE,
+        "verifier and cosine": log_odds / _SURE * max(0.0, likeness.cosine - _STEPS[0]) / (1 - _STEPS[0]),
+    }
+    return found
+
+
+def logistic(log_odds: float) -> float:
+    """Return the probability of log odds."""
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, log_odds))))
