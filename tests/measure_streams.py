@@ -104,7 +104,7 @@ def ask(cache: Cache, text: str, stored: list[str], fold: int, count: Count) -> 
 @click.option("--threshold", type=float, help="another than the shipped one")
 @click.option("--only", help="only texts of this group are in the stream")
 @click.option("--show", type=int, default=0, help="print so many wrong pairs")
-def main(  # noqa: PLR0913 - options
+def main(
     file: Path, kinds: Path | None, seeds: int, verifiers: tuple[Path, ...], threshold: float | None, only: str | None,
     show: int,
 ) -> None:  # fmt: skip

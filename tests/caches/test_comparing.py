@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from millrace.caches import semantic
+from millrace.caches.decision.verifier import Verifier
 from millrace.caches.embedders import process, weights
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.embedders.process import ComparingError, MiniLMProcess
 from millrace.caches.embedders.program import MOST_KEPT, Vectors
+from millrace.ports import Likeness
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit, SemanticMiss
 from tests.support.logs import captured_logs
@@ -55,24 +57,28 @@ def is_running(pid: int) -> bool:
 
 
 @with_minilm
-def test_it_answers_with_the_cosines_of_the_network(comparer: MiniLMProcess) -> None:
+def test_it_answers_with_what_the_networks_say(comparer: MiniLMProcess) -> None:
     """Whether a text is new or was compared before, alone or beside others."""
     network = MiniLM()
     expected = [float(network.embed(ASKED) @ network.embed(text)) for text in (REWORDED, FAR)]
     assert comparer.is_starting
     first = comparer.compare(ASKED, [REWORDED, FAR])
     more = [comparer.compare(f"{ASKED} {number}", [FAR]) for number in range(40)]
-    assert np.allclose(first.result(PATIENCE_S), expected, atol=1e-5)
+    reworded, far = first.result(PATIENCE_S)
+    assert np.allclose([reworded.cosine, far.cosine], expected, atol=1e-5)
+    assert reworded.log_odds == pytest.approx(Verifier().judge_all([(ASKED, REWORDED)])[0], abs=1e-3)
+    assert far.log_odds is None  # too far apart to be read
     assert not comparer.is_starting
     assert len({future.result(PATIENCE_S)[0] for future in more}) > 30
-    assert np.allclose(comparer.compare(ASKED, [FAR, REWORDED]).result(PATIENCE_S), expected[::-1], atol=1e-5)
+    again = comparer.compare(ASKED, [FAR, REWORDED]).result(PATIENCE_S)
+    assert np.allclose([each.cosine for each in again], expected[::-1], atol=1e-5)
 
 
 @with_minilm
 def test_who_left_is_not_answered(comparer: MiniLMProcess) -> None:
     gone = [comparer.compare(ASKED, [FAR]) for _ in range(3)]
     left = [future.cancel() for future in gone]
-    assert comparer.compare(ASKED, [ASKED]).result(PATIENCE_S)[0] > 0.999
+    assert comparer.compare(ASKED, [ASKED]).result(PATIENCE_S)[0].cosine > 0.999
     assert any(left)
 
 
@@ -146,19 +152,21 @@ def test_the_vectors_that_are_kept_are_bounded() -> None:
 class Scripted:
     """Answers as it is told, when it is told."""
 
-    name, strict, threshold = "scripted", True, 0.9
+    name = "scripted"
 
     def __init__(self, *cosines: float) -> None:
         self.cosines = cosines
         self.is_starting = False
         self.asked: list[tuple[str, list[str]]] = []
-        self.late: list[Future[list[float]]] | None = None
+        self.late: list[Future[list[Likeness]]] | None = None
 
-    def compare(self, question: str, others: Sequence[str]) -> "Future[list[float]]":
+    def compare(self, question: str, others: Sequence[str]) -> "Future[list[Likeness]]":
         self.asked.append((question, list(others)))
-        future: Future[list[float]] = Future()
+        future: Future[list[Likeness]] = Future()
         if self.late is None:
-            future.set_result(list(self.cosines[: len(others)]))
+            future.set_result(
+                [Likeness(cosine, 4.0 if cosine >= 0.9 else -4.0) for cosine in self.cosines[: len(others)]]
+            )
         else:
             self.late.append(future)
         return future
@@ -182,7 +190,7 @@ async def test_only_what_the_guards_let_through_is_compared(database: SqliteData
     await cache.close()
 
 
-async def test_the_most_similar_is_served_and_only_if_it_is_similar_enough(database: SqliteDatabase) -> None:
+async def test_the_likeliest_is_served_and_only_if_it_is_likely_enough(database: SqliteDatabase) -> None:
     comparer = Scripted(0.91, 0.97, 0.92)
     cache = cache_of(database, Hashing(), None, comparer)
     kept = ["How do I reset my password?", "How can I reset my password?", "How could I reset my password?"]
@@ -194,7 +202,10 @@ async def test_the_most_similar_is_served_and_only_if_it_is_similar_enough(datab
     (_, others) = comparer.asked[0]
     assert found.question == others[min(1, len(others) - 1)]
     comparer.cosines = (0.89, 0.85, 0.8)
-    assert await cache.find(SCOPE, kept[0]) == SemanticMiss(reason="nothing near", similarity=0.89)
+    unsure = await cache.find(SCOPE, kept[0])
+    assert isinstance(unsure, SemanticMiss)
+    assert unsure.similarity == 0.89
+    assert unsure.reason.startswith("near (0.89), but only ")
     await cache.close()
 
 
