@@ -6,7 +6,6 @@ SCORES are what `tests.training.verifier` wrote for each fold. A pair counts onl
 and the hits that are printed are of weights that were fitted without it.
 """
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from millrace.caches.decision.mix import FILE, Weights
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.guards import Judgement, Question, judge
 from millrace.ports import Likeness
-from tests.training.pairs import ARGUABLE, FOLDS, fold_of
+from tests.training.pairs import ARGUABLE, FOLDS, fold_of, rows as read
 
 BATCH = 64
 RIDGE = 2.0  # of the weights, squared
@@ -179,7 +178,7 @@ def report(console: Console, pairs: Sequence[Scored], chances: Floats, title: st
 @click.option("--alone", type=float, default=0.9, show_default=True, help="the threshold without the networks")
 def main(scores: tuple[Path, ...], write: bool, threshold: float, alone: float) -> None:
     """See above."""
-    rows = [row for file in scores for line in file.open(encoding="utf-8") if (row := json.loads(line))["held"]]
+    rows = [row for file in scores for row in read(file) if row.get("held", True)]
     rows = list({(row["a"], row["b"], row["source"]): row for row in rows}.values())
     pairs = scored(rows)
     near = [pair for pair in pairs if pair.likeness.cosine >= NEAREST]

@@ -137,7 +137,7 @@ def save(weights: Weights, file: Path) -> None:
 @click.command(help=__doc__)
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--fold", type=int, help="train on all but this fold")
-@click.option("--scores", type=click.Path(path_type=Path), help="a file for the scores of all pairs, of JSON lines")
+@click.option("--scores", type=click.Path(path_type=Path), help="a file for the scores of the pairs of the fold, of JSON lines")
 @click.option("--out", type=click.Path(path_type=Path), default=FILE, help="a file for the weights; else the service's")
 @click.option("--layers", type=int, default=6, show_default=True)
 @click.option("--epochs", type=float, default=2.0, show_default=True)
@@ -153,12 +153,12 @@ def main(data: Path, fold: int | None, scores: Path | None, out: Path, layers: i
     click.echo(f"{time.monotonic() - began:.0f} s")
     save(weights, out)
     if scores is not None:
-        found = trainer.scores(weights, trainer.tokens((pair.a, pair.b) for pair in pairs))
+        held = [pair for pair in pairs if fold in pair.folds]
+        found = trainer.scores(weights, trainer.tokens((pair.a, pair.b) for pair in held))
         with scores.open("w", encoding="utf-8") as file:
-            for pair, score in zip(pairs, found, strict=True):
+            for pair, score in zip(held, found, strict=True):
                 row = {"a": pair.a, "b": pair.b, "same": pair.same, "source": pair.source, "kind": pair.kind}
-                held = fold in pair.folds
-                file.write(json.dumps(row | {"held": held, "log_odds": round(float(score), 4)}) + "\n")
+                file.write(json.dumps(row | {"log_odds": round(float(score), 4)}) + "\n")
 
 
 if __name__ == "__main__":
