@@ -3,7 +3,7 @@
     python -m tests.measure_semantic tests/data/paraphrases.jsonl [more.jsonl ...] [--rows N] [--hashing | --recall]
 
 A row is {"a", "b"} with "same" (true or false) or "duplicate" (1 or 0), and perhaps "kind". Each pair is a cache of
-one entry, `a`, asked for `b`. Nothing else decides: the threshold, the guards, and whether both stand by themselves.
+one entry, `a`, asked for `b`: whether both may be cached, the finder, the rules and the decision.
 
 With --recall, the cache has `b` of every row. Of the duplicates whose `b` MiniLM puts first, at a cosine of .70 or
 more, it is measured how many the finder finds.
@@ -22,14 +22,17 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from millrace.caches.decision.mix import probability, shipped
+from millrace.caches.decision.verifier import Verifier
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.minilm import MiniLM
+from millrace.caches.embedders.program import NEAR
 from millrace.caches.finder import Finder
 from millrace.caches.guards import Question, judge, self_contained
-from millrace.caches.objections import LITTLE, NEARLY_NOTHING
-from millrace.caches.partition import NEAREST, Partition, Stored
-from millrace.ports import Embedder
+from millrace.caches.partition import Partition, Stored
+from millrace.caches.segment import NEAREST
+from millrace.ports import Embedder, Likeness
 
 LEAST = 0.7  # cosine of a partner that the finder has to find
 BATCH = 32
@@ -49,13 +52,27 @@ class Pair:
         return cls(row["a"], row["b"], bool(row.get("same", row.get("duplicate"))), row.get("kind", ""))
 
 
+class Networks:
+    """Both that the service asks, in this process."""
+
+    def __init__(self) -> None:
+        self.minilm, self._verifier = MiniLM(), Verifier()
+
+    def likeness(self, pair: Pair) -> Likeness:
+        """Return what the service would be told."""
+        first, second = self.minilm.embed_all([pair.a, pair.b])
+        cosine = float(first @ second)
+        log_odds = self._verifier.judge_all([(pair.a, pair.b)])[0] if cosine >= NEAR else None
+        return Likeness(cosine, log_odds)
+
+
 def read(path: Path, rows: int | None = None) -> list[Pair]:
     """Return the pairs of a file, the first `rows` of them."""
     lines = path.read_text("utf-8").splitlines()[:rows]
     return [Pair.of(json.loads(line)) for line in lines]
 
 
-def objection(pair: Pair, embedder: Embedder, finder: Finder | None, network: MiniLM | None) -> str | None:
+def objection(pair: Pair, embedder: Embedder, finder: Finder | None, networks: Networks | None) -> str | None:
     """Return None where `a`'s answer would be served for `b`, else why it is not."""
     for text in (pair.a, pair.b):
         reason = self_contained(text)
@@ -68,14 +85,17 @@ def objection(pair: Pair, embedder: Embedder, finder: Finder | None, network: Mi
         (aligned,) = finder.align(finder.tokens(pair.b), [finder.tokens(pair.a)])
         if aligned < finder.least:
             return f"not aligned ({aligned:.2f})"
-    judgement = judge(Question.read(pair.a), Question.read(pair.b))
-    may_differ = NEARLY_NOTHING if (network or embedder).strict else LITTLE
-    differing = next((each.reason for each in judgement.objections if each.rule not in may_differ), None)
-    if differing is not None or network is None:
-        return differing
-    first, second = network.embed_all([pair.a, pair.b])
-    cosine = float(first @ second)
-    return None if cosine >= network.threshold else f"nothing near ({cosine:.2f})"
+    a, b = Question.read(pair.a), Question.read(pair.b)
+    judgement = judge(a, b)
+    if judgement.hard:
+        return judgement.hard[0].reason
+    weights = shipped()["networks" if networks else "alone"]
+    likeness = None if networks is None else networks.likeness(pair)
+    chance = probability(weights, a, b, judgement, likeness)
+    if chance >= weights.threshold:
+        return None
+    soft = ", ".join(each.reason for each in judgement.soft)
+    return f"only {chance:.0%} sure ({soft or likeness})"
 
 
 def recall(pairs: list[Pair], finder: Embedder, network: MiniLM, *, indexed: bool) -> list[float | None]:
@@ -84,8 +104,8 @@ def recall(pairs: list[Pair], finder: Embedder, network: MiniLM, *, indexed: boo
     partition = Partition(finder.dimensions, 0 if indexed else len(stored))
     for text in stored:
         partition.put(Stored(text, text, b"", 0.0), finder.embed(text))
-    while partition.needs_catch_up:
-        partition.catch_up()
+    while partition.needs_step:
+        partition.step()
     vectors = _embedded(network, stored)
     places = {text: place for place, text in enumerate(stored)}
     duplicates = [pair for pair in pairs if pair.same]
@@ -114,21 +134,23 @@ def share(served: Iterable[bool]) -> str:
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--rows", type=int, help="Only the first rows of each file.")
-@click.option("--hashing", is_flag=True, help="The embedder without weights, under the strict guards.")
+@click.option("--hashing", is_flag=True, help="Without MiniLM: the hashing embedder, and the stricter decision.")
 @click.option("--recall", "only_recall", is_flag=True, help="What the finder finds of what MiniLM puts first.")
 @click.option("--show", is_flag=True, help="Print what was served wrongly, and why the rest was not.")
 def main(paths: tuple[Path, ...], rows: int | None, hashing: bool, only_recall: bool, show: bool) -> None:
     """Print hit % of duplicates and false-hit % of others, by file and kind."""
     console = Console()
-    network = MiniLM() if weights.available() and not hashing else None
-    finder = Finder() if network else None
+    networks = Networks() if weights.available() and not hashing else None
+    finder = Finder() if networks else None
     embedder: Embedder = finder or Hashing()
-    judge = network or embedder
-    table = Table("file", "kind", "hits", "false hits", title=f"{judge.name}, cosine >= {judge.threshold}")
-    if network and finder and only_recall:
+    decision = shipped()["networks" if networks else "alone"]
+    table = Table(
+        "file", "kind", "hits", "false hits", title=f"{decision.version}, probability >= {decision.threshold}"
+    )
+    if networks and finder and only_recall:
         pairs = [pair for path in paths for pair in read(path, rows)]
         for how, indexed in (("row by row", False), ("by index", True)):
-            found = recall(pairs, finder, network, indexed=indexed)
+            found = recall(pairs, finder, networks.minilm, indexed=indexed)
             nearest = share(cosine is not None for cosine in found)
             candidates = share((cosine or 0) >= finder.threshold for cosine in found)
             console.print(f"{how}: {nearest} among the nearest {NEAREST}, {candidates} at {finder.threshold} or more")
@@ -136,7 +158,7 @@ def main(paths: tuple[Path, ...], rows: int | None, hashing: bool, only_recall: 
     for path in paths:
         pairs = read(path, rows)
         tracked = track(pairs, description=path.name, console=console)
-        reasons = [objection(pair, embedder, finder, network) for pair in tracked]
+        reasons = [objection(pair, embedder, finder, networks) for pair in tracked]
         for kind in [*sorted({pair.kind for pair in pairs} - {""}), "all"]:
             chosen = [(p.same, why is None) for p, why in zip(pairs, reasons, strict=True) if kind in ("all", p.kind)]
             hits, false_hits = ([served for same, served in chosen if same is wanted] for wanted in (True, False))

@@ -23,14 +23,15 @@ from millrace.caches.decider import Chosen, Decider
 from millrace.caches.decision.mix import shipped
 from millrace.caches.decision.verifier import FILE, Verifier
 from millrace.caches.embedders.minilm import MiniLM
+from millrace.caches.embedders.program import NEAR
 from millrace.caches.finder import Finder
-from millrace.caches.partition import NEAREST, Stored
+from millrace.caches.partition import Stored
+from millrace.caches.segment import NEAREST
 from millrace.ports import Likeness
 from millrace.types import SemanticMiss
 from tests.training.pairs import fold_of, rows
 
 READ = 4  # candidates, as in the service
-NEAR = 0.7  # cosine from which on the verifier is asked, as in the service
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,6 +25,7 @@ from millrace.caches.embedders.process import MiniLMProcess
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.finder import Finder
 from millrace.caches.semantic import SqliteSemanticCache
+from millrace.caches.snapshots import FOLDER
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
@@ -385,6 +387,7 @@ async def _semantic(
         hot_scopes=settings.cache.hot_scopes,
         memory_bytes=_share(settings, settings.cache.memory_bytes),
         disk_bytes=_share(settings, settings.cache.disk_bytes),
+        folder=None if settings.server.data_dir == MEMORY else Path(settings.server.data_dir) / FOLDER,
         deadline_s=LOOKUP_S,
         wall=WALL,
     )

@@ -113,6 +113,13 @@ class Database(Protocol):
         """
         ...
 
+    async def commit(self, operation: Callable[[sqlite3.Connection], Any], *, within_s: float) -> Any:
+        """Run an operation after all that are queued; return its result once it is committed, or raise its error.
+
+        Raises `TimeoutError` if it takes too long; then it is not done, unless it had begun.
+        """
+        ...
+
     async def read(self, operation: Callable[[sqlite3.Connection], Any], *, within_s: float) -> Any:
         """Look something up in what is committed. Raises `TimeoutError` if it takes too long."""
         ...

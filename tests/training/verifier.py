@@ -137,7 +137,9 @@ def save(weights: Weights, file: Path) -> None:
 @click.command(help=__doc__)
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--fold", type=int, help="train on all but this fold")
-@click.option("--scores", type=click.Path(path_type=Path), help="a file for the scores of the pairs of the fold, of JSON lines")
+@click.option(
+    "--scores", type=click.Path(path_type=Path), help="a file for the scores of the pairs of the fold, of JSON lines"
+)
 @click.option("--out", type=click.Path(path_type=Path), default=FILE, help="a file for the weights; else the service's")
 @click.option("--layers", type=int, default=6, show_default=True)
 @click.option("--epochs", type=float, default=2.0, show_default=True)

@@ -27,7 +27,7 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Candidate:
     """A candidate to which no rule objects for good."""
 
     entry: Stored
@@ -56,14 +56,14 @@ class Decider:
         """Characters of the questions that are kept."""
         return self._read.size
 
-    def judged(self, text: str, candidates: Sequence[tuple[float, Stored]]) -> Chosen | SemanticMiss | list[Judged]:
+    def judged(self, text: str, candidates: Sequence[tuple[float, Stored]]) -> Chosen | SemanticMiss | list[Candidate]:
         """Return the choice among candidates, the best first; or those that are still to be compared with the question.
 
         There must be one. A number is how similar the vectors are, or how well the tokens are aligned.
         """
         question = self._read(text)
         objections: list[str] = []
-        judged: list[Judged] = []
+        judged: list[Candidate] = []
         for similarity, entry in candidates:
             # `shown_objection` needs this order: the stored question first.
             stored = self._read(entry.question)
@@ -71,13 +71,13 @@ class Decider:
             if judgement.hard:
                 objections.append(shown_objection(judgement.hard[0], question, text))
             else:
-                judged.append(Judged(entry, similarity, stored, question, judgement))
+                judged.append(Candidate(entry, similarity, stored, question, judgement))
         if judged:
             return judged if self._compares else self._decided(text, judged, [None] * len(judged))
         nearest = candidates[0][0]
         return SemanticMiss(reason=f"near ({nearest:.2f}), but {objections[0]}", similarity=nearest)
 
-    def compared(self, text: str, judged: Sequence[Judged], likenesses: Sequence[Likeness]) -> Chosen | SemanticMiss:
+    def compared(self, text: str, judged: Sequence[Candidate], likenesses: Sequence[Likeness]) -> Chosen | SemanticMiss:
         """Return the choice among candidates that have been compared. There is a likeness for each.
 
         This may be called from any thread.
@@ -85,7 +85,7 @@ class Decider:
         return self._decided(text, judged, likenesses)
 
     def _decided(
-        self, text: str, judged: Sequence[Judged], likenesses: Sequence[Likeness | None]
+        self, text: str, judged: Sequence[Candidate], likenesses: Sequence[Likeness | None]
     ) -> Chosen | SemanticMiss:
         """Return the likeliest one, if it is likely enough."""
         chances = [
