@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from millrace.caches.guards import marks, numbers, order, polarity, questions
 from millrace.caches.guards.pairing import FORM, NUMBER_DIFFERS, SENSE, SHORT, TYPO, Pairing
-from millrace.caches.guards.question import COMMAND, KEYWORDS, Question, verbatim_differs
+from millrace.caches.guards.question import COMMAND, KEYWORDS, STRONG_WORDING, Question, verbatim_differs
 from millrace.caches.guards.siblings import siblings
 from millrace.caches.guards.vocabulary import near
 from millrace.caches.guards.words import NUMBER, Word, inflection
@@ -41,6 +41,10 @@ def indentation(a: Question, b: Question) -> Said | None:
 
 def letter_case(a: Question, b: Question) -> Said | None:
     return marks.case_differs(a.marks, b.marks)
+
+
+def identifier(a: Question, b: Question) -> Said | None:
+    return marks.identifiers_differ(a.marks, b.marks)
 
 
 def quoted(a: Question, b: Question) -> Said | None:
@@ -101,10 +105,13 @@ def be_or_have(a: Question, b: Question) -> Said | None:
 
 
 _SCALE = frozenset("all every each some any only both many much most few several half either neither no".split())
+_MILD = frozenset({"some", "any"})  # asked for or left out, they make little difference
 
 
 def quantifier(a: Question, b: Question) -> Said | None:
     left, right = ([word for word in side.quantifiers if word in _SCALE] for side in (a, b))
+    if set(left) | set(right) <= _MILD:
+        return None
     return _only(left, right) if left and right and Counter(left) != Counter(right) else (
         ("only", "") if "only" in left and not right else ("", "only") if "only" in right and not left else None
     )
@@ -136,7 +143,9 @@ def names(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
     if left and right and (left[0].named or right[0].named):
         return left[0].text, right[0].text
     return _first(
-        (x.text, y.text) for x, y in pairing.replaced if (x.named or y.named) and not (x.common and y.common)
+        (x.text, y.text)
+        for x, y in pairing.replaced
+        if (x.named and y.named) or ((x.named or y.named) and not (x.common and y.common))
     )
 
 
@@ -174,13 +183,15 @@ def degree(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
 def words_as_words(a: Question, b: Question, pairing: Pairing) -> Said | None:
     if not (a.wording or b.wording):
         return None
-    if pairing.rest[0] and pairing.rest[1]:
-        return pairing.rest[0][0].text, pairing.rest[1][0].text
+    left, right = ([word for word in rest if STRONG_WORDING.isdisjoint(word.lemmas)] for rest in pairing.rest)
+    if left and right:
+        return left[0].text, right[0].text
     odd = next((pair for pair in pairing.pairs if pair.how in {"synonym", SENSE}), None)
     return None if odd is None else (a.words[odd.left].text, b.words[odd.right].text)
 
 
-_TOPICS = frozenset("grammar operator statement keyword sentence english use used difference between mean".split())
+_TOPICS = frozenset("grammar operator statement keyword sentence english used between".split())
+_NEVER_TOPICS = frozenset("i you we they my your do does did is are the what which how me".split())
 
 
 def grammar_as_topic(a: Question, b: Question, pairing: Pairing) -> Said | None:
@@ -188,7 +199,10 @@ def grammar_as_topic(a: Question, b: Question, pairing: Pairing) -> Said | None:
         return None
     left, right = (Counter(side.plain) for side in (a, b))
     left, right = left - right, right - left
-    return (min(left), min(right)) if left and right and a.kinds == b.kinds else None
+    if a.kinds != b.kinds or (left.total(), right.total()) != (1, 1):
+        return None
+    x, y = min(left), min(right)
+    return None if x in _NEVER_TOPICS and y in _NEVER_TOPICS and "grammar" not in a.plain else (x, y)
 
 
 def form(a: Question, b: Question, pairing: Pairing) -> Said | None:
@@ -218,7 +232,8 @@ def direction(a: Question, b: Question, pairing: Pairing) -> Said | None:
 
 def word_order(a: Question, b: Question, pairing: Pairing) -> Said | None:
     loose = KEYWORDS in {a.shape, b.shape} and a.shape != b.shape
-    found = order.turned(a.words, b.words, pairing.pairs, loose=loose)
+    preambles = (a.preamble, b.preamble)
+    found = order.turned(a.words, b.words, pairing.pairs, loose=loose, preambles=preambles)
     return None if found is None else _both(a, found)
 
 

@@ -15,6 +15,7 @@ SENSE = "sense"  # synonyms that have other meanings too
 TYPO = "typo"  # one is a common word, the other is none and differs by one letter
 SHORT = "short"  # one is an abbreviation of the other
 
+_MOST_INITIALS = 6
 _LONG_ENOUGH = 4  # letters of a word that may be a typo
 _ABBREVIATIONS = frozenset(
     frozenset(pair.split())
@@ -141,17 +142,19 @@ def _pair_initials(  # noqa: PLR0913
     *,
     turned: bool = False,
 ) -> None:
-    """Pair `vpn` with each word of `virtual private network`."""
+    """Pair `vpn` with `virtual private network`, and `wifi` with `wi fi`."""
     for i in tuple(free_short):
-        letters = short[i].text
-        if not letters.isalpha() or not 1 < len(letters) <= 6:  # noqa: PLR2004
-            continue
-        for begin in range(len(free_long) - len(letters) + 1):
-            run = free_long[begin : begin + len(letters)]
-            if run[-1] - run[0] == len(run) - 1 and "".join(long[j].text[0] for j in run) == letters:
-                pairs.append(Pair(run[0], i, SHORT) if turned else Pair(i, run[0], SHORT))
+        text = short[i].text
+        for begin, size in ((begin, size) for size in (2, len(text)) for begin in range(len(free_long) - size + 1)):
+            run = free_long[begin : begin + size]
+            if not 1 < size <= _MOST_INITIALS or run[-1] - run[0] != size - 1:
+                continue
+            joined = "".join(long[j].text for j in run) == text
+            if joined or (size == len(text) and "".join(long[j].text[0] for j in run) == text):
+                how = EQUAL if joined else SHORT
+                pairs.append(Pair(run[0], i, how) if turned else Pair(i, run[0], how))
                 free_short.remove(i)
-                del free_long[begin : begin + len(letters)]
+                del free_long[begin : begin + size]
                 break
 
 

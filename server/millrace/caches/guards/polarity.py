@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from millrace.caches.guards.vocabulary import is_common
 from millrace.caches.guards.words import CLAUSAL, lemmas, listed
 
 NEGATIONS = listed(
@@ -10,8 +11,7 @@ NEGATIONS = listed(
 ) | {CLAUSAL}
 # A verb that reverses what follows it: "what to avoid eating" is not "what to eat".
 REVERSING = listed(
-    "avoid prevent stop quit refuse fail cease lack lose cancel undo reverse remove delete disable block ban exclude "
-    "except stopping avoiding deny reject skip ignore hate dislike never"
+    "avoid prevent stop quit refuse fail cease lack exclude except skip"
 )
 _PREFIXES = ("un", "in", "im", "il", "ir", "dis", "non", "mis", "de", "anti", "a")
 # Prefixes of which either may begin the same word: introvert, extrovert.
@@ -85,6 +85,8 @@ def _sets(table: str) -> frozenset[frozenset[str]]:
 
 _OPPOSITES = _sets(_OPPOSED)
 _INVERSION = 2  # content words of a subject that may stand between a verb and its `not`
+_SUPERLATIVES = listed("best worst most least first last")
+_NO_SUPERLATIVES = listed("forest interest harvest request contest protest honest modest invest conquest manifest arrest")
 _SUFFIXES = (("ful", "less"), ("er", "ee"))
 _SHORTEST = 3  # letters of a stem that prefixes may begin
 
@@ -111,6 +113,13 @@ def _forms(word: str) -> frozenset[str]:
     """Return the lemmas of a word, and its first degree: `warm` of `warmest`."""
     forms = lemmas(word)
     return forms | stems(word) if word.endswith(("er", "est")) else forms
+
+
+def superlative(word: str) -> bool:
+    """Whether a word is the highest degree of another: `biggest`, but not `guest`."""
+    if not word.endswith("st") or word in _NO_SUPERLATIVES:
+        return False
+    return word in _SUPERLATIVES or any(map(is_common, stems(word)))
 
 
 def stems(word: str) -> frozenset[str]:

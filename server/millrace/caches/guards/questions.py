@@ -5,6 +5,7 @@ Works on tokens joined by single spaces. A question word that has been read is m
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
 _ME = r"(?: (?:me|us))?"
 _I = r"(?:i|you|we|one|someone|somebody|anyone|a person|they|people)"
@@ -62,6 +63,9 @@ _FRAMES = _compiled(
         (rf"how (?:do|does|can|could|should|would|might|may|must|shall) {_I}(?: (?:go about|best|be able to|manage to"
          r"|able to|possibly))?", "?how"),
         (r"how to(?: (?:best|go about))?", "?how"),
+        (rf"(?:what|which) (?:is|are){_THE}(?: (?:best|most|very|safe|good|effective|easy|different|possible|other))*"
+         rf"(?: ((?:\w+est|cheap|\w+ive)))?(?: and \w+)? (?:ways|way|methods|method|tips|tricks|hacks|strategies|techniques|steps)"
+         rf"(?: (?:to|for|of|on)(?! (?:how|what)\b)|(?: in which| that)? {_I} (?:can|could|should|do))(?: {_I} to)?", r"?how \1"),
         (rf"(?:what{_IS}|which{_IS}){_THE}{_GOOD} {_WAYS}(?: (?:to|for|of)|(?: in which| that)?"
          rf"(?: (?:can|could|should|do))? {_I}(?: (?:can|could|should))?)", "?how"),
         (rf"what (?:do|should|can|must) {_I} (?:(?:need|have) to )?do (?:in order )?to", "?how"),
@@ -87,6 +91,7 @@ _FRAMES = _compiled(
         (r"(?:what|which) symptoms (?:do|does) (.+) cause(?=[ .,]*$)", r"?what are symptoms of \1"),
         # How much, how many, how long.
         (r"how much (?:do|does|will|would) (.+) cost", r"?price \1"),
+        (r"how much (?:do|does) (.+) weigh", r"?weight \1"),
         (r"what (?:do|does|will|would) (.+) cost", r"?price \1"),
         (rf"what{_IS}{_THE} (?:price|cost)s? (?:of|for)|how (?:expensive|costly){_IS}", "?price"),
         (r"how much (?:is|are)(?! #)", "?price~"),
@@ -126,6 +131,8 @@ _FRAMES = _compiled(
         (r"(?<=\S )do(?=[ .,]*$)", "perform"),
         (rf"what is{_THE} (?:function|purpose|role|job) of (.+?)(?=[ .,]*$)", r"?what does \1 perform"),
         (r"when is the (best|right|ideal) time", r"?what is the \1 time"),
+        (r"(?:do you know|are there|is there|can (?:you|anyone) (?:suggest|recommend)(?: me)?) (?:any|some|a)(?= (?:good|best)\b)",
+         "?what are"),
         # Whether.
         (rf"^(?:is|are) it possible (?:for {_I} )?to(?: {_I})?|^(?:is|am|are) {_I} able to", "?if able"),
         (rf"^(?:is|am|are) {_I} (?:allowed|permitted) to|^is it (?:allowed|permitted|ok|okay)(?: for {_I})? to", "?if allowed"),
@@ -248,11 +255,17 @@ _NO_KIND = frozenset({"command", "keywords", "statement"})  # shapes of a text w
 
 def persons(tokens: list[str]) -> tuple[str, ...]:
     """Return who speaks of whom, in order: `i`, `you` and their forms as subject or object, `my`, `your`."""
-    return tuple(_PERSONS[token] for token in tokens if token in _PERSONS)
+    return tuple(
+        _PERSONS[token]
+        for before, token in pairwise(("", *tokens))
+        if token in _PERSONS and not (token in {"me", "us"} and before in _TO_ME)
+    )
 
 
+_TO_ME = frozenset("for to tell give show help let teach send explain remind".split())
 _PERSONS = (
-    dict.fromkeys(("i", "me", "we", "us", "myself", "ourselves"), "1")
+    dict.fromkeys(("i", "we"), "1")
+    | {"me": "1o", "us": "1o"}
     | {"you": "2", "yourself": "2"}
     | dict.fromkeys(("my", "our", "mine", "ours"), "1s")
     | dict.fromkeys(("your", "yours"), "2s")
@@ -269,11 +282,14 @@ def persons_differ(left: tuple[str, ...], right: tuple[str, ...], *, of_business
     mine, yours = ({person[0] for person in side} for side in (left, right))
     if not (mine and yours):
         return False
+    if ("1o" in left) != ("1o" in right):  # "block someone", "someone blocked me"
+        return True
     if mine == yours:
         return len(mine) > 1
     if len(mine) == len(yours) == 1:
-        anybody = {person for side in (left, right) for person in side if len(person) == 1}
-        return of_business or len(anybody) <= 1
+        both_own = all(any(person.endswith("s") for person in side) for side in (left, right))
+        subjects = {person for side in (left, right) for person in side if not person.endswith("s")}
+        return of_business or (both_own and len(subjects) <= 1)
     return True
 
 

@@ -94,6 +94,13 @@ TEXT_RULES = (
         agrees=(("What is JavaScript?", "what is javascript"), ("HOW OLD IS ROME", "how old is Rome")),
     ),
     TextRule(
+        "identifier",
+        "identifiers, paths or addresses differ",
+        checks.identifier,
+        objects=(("What does np.sum do?", "What does np.cumsum do?"), ("Read http://a.example/x", "Read http://a.example/y")),
+        agrees=(("What does np.sum do?", "what does np.sum do"),),
+    ),
+    TextRule(
         "quoted",
         "quoted or pasted text differs",
         checks.quoted,
@@ -410,7 +417,7 @@ WORD_RULES = (
         Kind.SOFT,
         "and, or, all or some differ somewhat",
         checks.loose_quantifier,
-        objects=(("What are some good books?", "What are good books?"),),
+        objects=(("Do all owls hoot?", "Do owls hoot?"),),
         agrees=(("What are good books?", "what are good books"),),
     ),
     WordRule(
