@@ -34,6 +34,7 @@ _CONTAINERS = listed(
 )
 _HELPING = listed("do did can will should would must may might shall")
 _BALANCED = listed("difference differ compare comparison similarity similar both choose better best versus vs")
+_GENITIVE = listed("of in for on to with about")
 _NEAR = 3  # words of a compound, at most
 
 
@@ -57,7 +58,7 @@ def turned(
             continue
         if (one.left < preambles[0] <= two.left) or (two.right < preambles[1] <= one.right):
             continue
-        if balanced and left[two.left].part != left[one.left].part and right[two.right].part != right[one.right].part:
+        if balanced and (left[two.left].part != left[one.left].part or right[two.right].part != right[one.right].part):
             continue
         back = [_back(pair) for pair in pairs]
         if not (_may_swap(left, right, one, two, pairs) or _may_swap(right, left, _back(two), _back(one), back)):
@@ -99,7 +100,9 @@ def _is_moved_phrase(left: Sequence[Word], right: Sequence[Word], one: Pair, two
 
 def _is_compound(x: Word, y: Word, other_x: Word, other_y: Word, apart: int) -> bool:
     """Whether `x of y` became `y x`, as in `the version of Python`, `the Python version`."""
-    if y.place not in {"of", "in", "for", "on"} or x.phrase == y.phrase or x.text in _CONTAINERS:
+    if x.text.endswith("ing") and apart == -1 and not (y.place and x.phrase != y.phrase):  # biting nails, nail biting
+        return not other_x.article
+    if y.place not in _GENITIVE or x.phrase == y.phrase or x.text in _CONTAINERS:
         return False
     if (y.named and other_y.plain) or (y.plain and other_y.named):  # a swift response is none in Swift
         return False
@@ -140,7 +143,7 @@ def role_differs(left: Sequence[Word], right: Sequence[Word], pairs: Sequence[Pa
         if left[verb.left].passive == right[verb.right].passive:
             continue
         for noun in pairs:
-            if noun is not verb:
+            if noun is not verb and abs(noun.left - verb.left) <= _NEAR and abs(noun.right - verb.right) <= _NEAR:
                 one, two = _role(left, verb.left, noun.left), _role(right, verb.right, noun.right)
                 if one and two and one != two:
                     return noun.left, verb.left
@@ -153,6 +156,24 @@ def direction_differs(left: Sequence[Word], right: Sequence[Word], pairs: Sequen
         a, b = left[pair.left], right[pair.right]
         if a.lead != b.lead and a.passive == b.passive and any(frozenset((x, y)) in _OPPOSED for x in a.lead for y in b.lead):
             return a, b
+    return None
+
+
+# Pairs of prepositions, or of one and none, of which either changes what is asked of the same words.
+_TELLING = {
+    frozenset(pair.split("-"))
+    for pair in "for-to for- as- as-for as-in as-with with- at- about- at-by on-by in-by for-by to-by from- from-of".split()
+}
+
+
+def preposition_differs(left: Sequence[Word], right: Sequence[Word], pairs: Sequence[Pair]) -> tuple[Word, Word] | None:
+    """Return a word that follows a preposition which says something else in the other text, or is missing there."""
+    for pair in pairs:
+        a, b = left[pair.left], right[pair.right]
+        if a.lead != b.lead and a.passive == b.passive:
+            one, other = ([lead for lead in word.lead if lead in PREPOSITIONS] or [""] for word in (a, b))
+            if frozenset((one[-1], other[-1])) in _TELLING:
+                return a, b
     return None
 
 

@@ -65,7 +65,7 @@ class Question:
             kinds=questions.kinds(tokens),
             shape=_shape(tokens, content),
             modals=questions.modals(tokens),
-            tense=questions.tense(tokens) or questions.tense(asked) or ("past" if any(word.past for word in content) else ""),
+            tense=_tense(tokens, asked, content),
             persons=questions.persons(asked),
             negations=negations,
             preamble=_preamble(tokens),
@@ -109,7 +109,7 @@ STRONG_WORDING = listed(
 _WEAK_WORDING = listed("mean meaning define definition word phrase sentence stand message review correct paragraph quote")
 _SHORT = 3  # content words: of so few, "what does buy mean" asks about a word
 _CODE = re.compile(
-    r"[{};\\]|==|!=|[-=]>|::|</|\(\)\s*[.:]|^\s*(?:def|class|import|from|SELECT|#include)\b.*\n", re.MULTILINE
+    r"[{}\\]|[)\w];\s*(?:\n|$)|==|!=|[-=]>|::|</|\(\)\s*[.:]|^\s*(?:def|class|import|from|SELECT|#include)\b.*\n", re.MULTILINE
 )
 _FOREIGN_SHARE = 0.15  # of letters outside ASCII
 _FOREIGN = listed(
@@ -284,6 +284,15 @@ def _word(  # noqa: PLR0913 - what is known of it
         meanings=meanings,
         common=common,
     )
+
+
+def _tense(tokens: list[str], asked: list[str], content: tuple[Word, ...]) -> str:
+    """Return the tense that an auxiliary or a verb shows. Who is the founder of it asks who founded it, so it shows none."""
+    helped = "past" if "did" in asked else "present" if {"do", "does"} & set(asked) else ""
+    shown = questions.tense(tokens) or helped
+    if shown == "present" and not all(words.MAKERS.isdisjoint(word.lemmas) for word in content):
+        return ""
+    return shown or ("past" if any(word.past for word in content) else "")
 
 
 def _preamble(tokens: list[str]) -> int:

@@ -104,6 +104,7 @@ _FRAMES = _compiled(
         (rf"what{_IS}{_THE} (?:duration|time needed|time required)(?: of| to| for)", "?long"),
         (rf"\?long (?:do|does|will|would)(?: it)?(?: (?:take|takes))?(?: {_I}| me| us)?(?: (?:need|have))?(?: to)?"
          r"(?: takes?)?", "?long does"),
+        (r"how much(?= \w)(?! (?:is|are|was|do|does|did|can|could|will|would|should|it|time)\b)", "?much"),
         (r"how often|how frequently|how many times (?:a|per|each|every)(?= (?:day|week|month|year)\b)", "?often"),
         (r"how many times", "?times"),
         *(
@@ -172,7 +173,7 @@ _MODALS = {
     "will": "will",
     "would": "would",
 }
-_SOFTLY_EQUAL = frozenset({frozenset({"can", "able"}), frozenset({"can", "allowed"}), frozenset({"will", "would"})})
+_SOFTLY_EQUAL = frozenset({frozenset({"can", "able"}), frozenset({"will", "would"})})
 _PAST = frozenset({"was", "were", "did", "had"})
 _PERFECT = frozenset({"has", "have", "had"})  # only at the beginning of a question
 _PRESENT = frozenset({"is", "are", "am", "do", "does"})
@@ -212,7 +213,7 @@ def modals_differ(left: frozenset[str], right: frozenset[str]) -> bool | None:
     if left == right or left & right:
         return None
     if not (left and right):
-        return False
+        return "allowed" in left | right
     return not any(frozenset({a, b}) in _SOFTLY_EQUAL for a in left for b in right)
 
 
@@ -234,7 +235,7 @@ _OPEN = {
 
 _ALIKE = frozenset(
     frozenset(pair.split())
-    for pair in ("how way", "if way", "how want", "how want", "way want", "what give", "often times", "how what-do")
+    for pair in ("how way", "if way", "how want", "way want", "what give", "how what")
 )
 _HOW_TO = frozenset({"how", "way", "want"})  # what a command or a few keywords may stand for
 
@@ -266,7 +267,7 @@ _TO_ME = frozenset("for to tell give show help let teach send explain remind".sp
 _PERSONS = (
     dict.fromkeys(("i", "we"), "1")
     | {"me": "1o", "us": "1o"}
-    | {"you": "2", "yourself": "2"}
+    | {"you": "2"}
     | dict.fromkeys(("my", "our", "mine", "ours"), "1s")
     | dict.fromkeys(("your", "yours"), "2s")
 )
@@ -282,8 +283,6 @@ def persons_differ(left: tuple[str, ...], right: tuple[str, ...], *, of_business
     mine, yours = ({person[0] for person in side} for side in (left, right))
     if not (mine and yours):
         return False
-    if ("1o" in left) != ("1o" in right):  # "block someone", "someone blocked me"
-        return True
     if mine == yours:
         return len(mine) > 1
     if len(mine) == len(yours) == 1:
@@ -296,9 +295,9 @@ def persons_differ(left: tuple[str, ...], right: tuple[str, ...], *, of_business
 # What a company does, and whom or what it does it to: "can you refund an order" asks the company.
 BUSINESS = frozenset(
     """
-    refund charge ship deliver offer sell accept support provide store handle process protect share collect hire
-    recruit verify bill invoice guarantee repair serve stock exchange cancel
-    delete track monitor sponsor customer client user visitor order payment password data information account employee
+    refund charge ship deliver offer sell accept support store handle process protect share collect hire
+    recruit bill invoice guarantee repair serve stock 
+    sponsor customer client user visitor order payment password data information account employee
     subscription policy advice refund delivery shipping warranty discount card product service complaint
     """.split()
 )

@@ -205,6 +205,14 @@ WORD_RULES = (
         agrees=(("Where is Vienna?", "where is vienna"),),
     ),
     WordRule(
+        "longer name",
+        Kind.HARD,
+        "one names more",
+        checks.longer_name,
+        objects=(("where is kansas", "where is kansas city"),),
+        agrees=(("What is the capital of Peru?", "What is the capital city of Peru?"),),
+    ),
+    WordRule(
         "rare words",
         Kind.HARD,
         "words differ that may be names",
@@ -253,6 +261,22 @@ WORD_RULES = (
         agrees=(("What is the difference between a cat and a dog?", "what's the difference between a cat and a dog"),),
     ),
     WordRule(
+        "bare question",
+        Kind.HARD,
+        "only the question words differ",
+        checks.bare_question,
+        objects=(("How is soap made?", "What is soap made of?"),),
+        agrees=(("What is a good way to lose fat?", "How do I lose fat?"),),
+    ),
+    WordRule(
+        "object",
+        Kind.HARD,
+        "only one says",
+        checks.object_pronoun,
+        objects=(("How do I block someone?", "How do I know someone blocked me?"),),
+        agrees=(("Tell me how to block someone", "How do I block someone?"),),
+    ),
+    WordRule(
         "task",
         Kind.HARD,
         "tasks differ",
@@ -275,6 +299,14 @@ WORD_RULES = (
         checks.direction,
         objects=(("Flights from Rome", "Flights to Rome"), ("Songs by Adele", "Songs about Adele")),
         agrees=(("How do I get from Rome to Pisa?", "How do I get to Pisa from Rome?"),),
+    ),
+    WordRule(
+        "preposition",
+        Kind.HARD,
+        "only a preposition differs",
+        checks.preposition,
+        objects=(("Can I sue a friend?", "Can I sue for a friend?"), ("How do I apply to a bank?", "How do I apply for a bank?")),
+        agrees=(("How do I write better at school?", "How do I write better in school?"),),
     ),
     WordRule(
         "order",
@@ -345,8 +377,8 @@ WORD_RULES = (
         Kind.SOFT,
         "grammar words differ",
         checks.grammar_words,
-        objects=(("How do I apply to a bank?", "How do I apply for a bank?"),),
-        agrees=(("How do I apply to a bank?", "How can I apply to a bank?"),),
+        objects=(("How do I learn at school?", "How do I learn in school?"),),
+        agrees=(("How do I learn at school?", "How can I learn at school?"),),
     ),
     WordRule(
         "article",
