@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 from millrace.caches.guards import marks, numbers, order, polarity, questions
 from millrace.caches.guards.pairing import FORM, NUMBER_DIFFERS, SENSE, SHORT, TYPO, Pairing
-from millrace.caches.guards.question import COMMAND, KEYWORDS, Question, verbatim_differs
+from millrace.caches.guards.question import COMMAND, KEYWORDS, STRONG_WORDING, Question, verbatim_differs
 from millrace.caches.guards.siblings import siblings
-from millrace.caches.guards.vocabulary import near
+from millrace.caches.guards.vocabulary import alike as alike_in_spelling
 from millrace.caches.guards.words import NUMBER, Word, inflection
 
 Said = tuple[str, str]  # the words of the left and the right text; empty where none are named
@@ -41,6 +41,10 @@ def indentation(a: Question, b: Question) -> Said | None:
 
 def letter_case(a: Question, b: Question) -> Said | None:
     return marks.case_differs(a.marks, b.marks)
+
+
+def identifier(a: Question, b: Question) -> Said | None:
+    return marks.identifiers_differ(a.marks, b.marks)
 
 
 def quoted(a: Question, b: Question) -> Said | None:
@@ -95,41 +99,21 @@ def tense(a: Question, b: Question) -> Said | None:
 
 
 def be_or_have(a: Question, b: Question) -> Said | None:
-    return (
-        ("be", "have")
-        if a.verbs == {"be"} and b.verbs == {"have"}
-        else (("have", "be") if a.verbs == {"have"} and b.verbs == {"be"} else None)
+    return ("be", "have") if a.verbs == {"be"} and b.verbs == {"have"} else (
+        ("have", "be") if a.verbs == {"have"} and b.verbs == {"be"} else None
     )
 
 
-_SCALE = frozenset(
-    [
-        "all",
-        "every",
-        "each",
-        "some",
-        "any",
-        "only",
-        "both",
-        "many",
-        "much",
-        "most",
-        "few",
-        "several",
-        "half",
-        "either",
-        "neither",
-        "no",
-    ]
-)
+_SCALE = frozenset("all every each some any only both many much most few several half either neither no".split())
+_MILD = frozenset({"some", "any"})  # asked for or left out, they make little difference
 
 
 def quantifier(a: Question, b: Question) -> Said | None:
     left, right = ([word for word in side.quantifiers if word in _SCALE] for side in (a, b))
-    return (
-        _only(left, right)
-        if left and right and Counter(left) != Counter(right)
-        else (("only", "") if "only" in left and not right else ("", "only") if "only" in right and not left else None)
+    if set(left) | set(right) <= _MILD:
+        return None
+    return _only(left, right) if left and right and Counter(left) != Counter(right) else (
+        ("only", "") if "only" in left and not right else ("", "only") if "only" in right and not left else None
     )
 
 
@@ -141,10 +125,24 @@ def conjunction(a: Question, b: Question) -> Said | None:
 # Hard, from the words that the texts share and those that they do not.
 
 
-def opposites(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
-    return _first(
+def opposites(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    found = _first(
         (x.text, y.text) for x in pairing.rest[0] for y in pairing.rest[1] if polarity.opposite(x.text, y.text)
     )
+    return found or _particle(pairing.rest[0], b.words) or _turned(_particle(pairing.rest[1], a.words))
+
+
+_PARTICLES = {"off": "on", "on": "off", "out": "in", "in": "out", "up": "down", "down": "up", "over": "under"}
+
+
+def _particle(words: Iterable[Word], others: Iterable[Word]) -> Said | None:
+    """Find "off" against "on" before a word of the other text."""
+    leads = {lead for word in others for lead in word.lead}
+    return _first((word.text, _PARTICLES[word.text]) for word in words if _PARTICLES.get(word.text) in leads)
+
+
+def _turned(said: Said | None) -> Said | None:
+    return None if said is None else (said[1], said[0])
 
 
 def reversing(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
@@ -158,7 +156,28 @@ def names(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
     left, right = (_rare(rest) for rest in pairing.rest)
     if left and right and (left[0].named or right[0].named):
         return left[0].text, right[0].text
-    return _first((x.text, y.text) for x, y in pairing.replaced if (x.named or y.named) and not (x.common and y.common))
+    return _first(
+        (x.text, y.text)
+        for x, y in pairing.replaced
+        if (x.named and y.named) or (x.named and not y.common) or (y.named and not x.common)
+    )
+
+
+_PLACES = frozenset(
+    "city state county river lake bay island university college airport province republic".split()
+)
+
+
+def longer_name(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Kansas City is not Kansas."""
+    for words, side in ((pairing.rest[0], a.words), (pairing.rest[1], b.words)):
+        for word in words:
+            at = side.index(word)
+            around = [side[at - 1]] if at and not word.lead and not word.article else []
+            around += [side[at + 1]] if at + 1 < len(side) and not (side[at + 1].lead or side[at + 1].article) else []
+            if word.text in _PLACES and any(not near.common and not near.text.startswith(NUMBER) for near in around):
+                return (word.text, "") if side is a.words else ("", word.text)
+    return None
 
 
 def rare_words(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
@@ -179,7 +198,7 @@ def alike(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
     return _first(
         (x.text, y.text)
         for x, y in pairing.replaced
-        if x.common and y.common and len(x.text) > 3 and x.text[0] == y.text[0] and near(x.text, y.text)
+        if x.common and y.common and alike_in_spelling(x.text, y.text)
     )
 
 
@@ -195,27 +214,15 @@ def degree(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
 def words_as_words(a: Question, b: Question, pairing: Pairing) -> Said | None:
     if not (a.wording or b.wording):
         return None
-    if pairing.rest[0] and pairing.rest[1]:
-        return pairing.rest[0][0].text, pairing.rest[1][0].text
+    left, right = ([word for word in rest if STRONG_WORDING.isdisjoint(word.lemmas)] for rest in pairing.rest)
+    if left and right:
+        return left[0].text, right[0].text
     odd = next((pair for pair in pairing.pairs if pair.how in {"synonym", SENSE}), None)
     return None if odd is None else (a.words[odd.left].text, b.words[odd.right].text)
 
 
-_TOPICS = frozenset(
-    [
-        "grammar",
-        "operator",
-        "statement",
-        "keyword",
-        "sentence",
-        "english",
-        "use",
-        "used",
-        "difference",
-        "between",
-        "mean",
-    ]
-)
+_TOPICS = frozenset("grammar operator statement keyword sentence english used between".split())
+_NEVER_TOPICS = frozenset("i you we they my your do does did is are the what which how me".split())
 
 
 def grammar_as_topic(a: Question, b: Question, pairing: Pairing) -> Said | None:
@@ -223,7 +230,10 @@ def grammar_as_topic(a: Question, b: Question, pairing: Pairing) -> Said | None:
         return None
     left, right = (Counter(side.plain) for side in (a, b))
     left, right = left - right, right - left
-    return (min(left), min(right)) if left and right and a.kinds == b.kinds else None
+    if a.kinds != b.kinds or (left.total(), right.total()) != (1, 1):
+        return None
+    x, y = min(left), min(right)
+    return None if x in _NEVER_TOPICS and y in _NEVER_TOPICS and "grammar" not in a.plain else (x, y)
 
 
 def form(a: Question, b: Question, pairing: Pairing) -> Said | None:
@@ -235,6 +245,21 @@ def form(a: Question, b: Question, pairing: Pairing) -> Said | None:
             if forms == {"ing", "past"} or (x.past != y.past and "past" in forms and a.tense != b.tense):
                 return x.text, y.text
     return None
+
+
+def bare_question(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """How and what ask for different things of the same words."""
+    if {a.kind, b.kind} != {"how", "what"} or pairing.rest != ((), ()):
+        return None
+    return a.kind, b.kind
+
+
+def object_pronoun(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """ "Block someone" is not "someone blocked me"."""
+    if ("1o" in a.persons) == ("1o" in b.persons) or not (a.persons and b.persons):
+        return None
+    few = len(pairing.rest[0]) + len(pairing.rest[1]) <= 1
+    return (("me", "") if "1o" in a.persons else ("", "me")) if few else None
 
 
 def task(a: Question, b: Question, pairing: Pairing) -> Said | None:
@@ -251,10 +276,29 @@ def direction(a: Question, b: Question, pairing: Pairing) -> Said | None:
     return None if found is None else tuple(f"{word.place} {word.text}" for word in found)  # type: ignore[return-value]
 
 
+def preposition(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    if pairing.rest != ((), ()) or KEYWORDS in {a.shape, b.shape}:
+        return None
+    found = order.preposition_differs(a.words, b.words, pairing.pairs)
+    return None if found is None else tuple(" ".join((*word.lead, word.text)) for word in found)  # type: ignore[return-value]
+
+
 def word_order(a: Question, b: Question, pairing: Pairing) -> Said | None:
-    loose = KEYWORDS in {a.shape, b.shape} and a.shape != b.shape
-    found = order.turned(a.words, b.words, pairing.pairs, loose=loose)
+    loose = (KEYWORDS in {a.shape, b.shape} and a.shape != b.shape) or _is_reworded(a, b, pairing)
+    preambles = (a.preamble, b.preamble)
+    found = order.turned(a.words, b.words, pairing.pairs, loose=loose, preambles=preambles)
     return None if found is None else _both(a, found)
+
+
+_REWORDED = 3  # one of so many words of both sides has no pair: order means less then
+_QUESTION_REWORDED = 5
+
+
+def _is_reworded(a: Question, b: Question, pairing: Pairing) -> bool:
+    """Whether many words of both sides are others."""
+    left, right = pairing.rest
+    share = _QUESTION_REWORDED if a.kinds and b.kinds else _REWORDED
+    return share * len(left) >= len(a.words) and share * len(right) >= len(b.words)
 
 
 def roles(a: Question, b: Question, pairing: Pairing) -> Said | None:
@@ -305,9 +349,7 @@ def grammar_words(a: Question, b: Question, pairing: Pairing) -> Said | None:
 
 
 def article(a: Question, b: Question, pairing: Pairing) -> Said | None:
-    pairs = (
-        (a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs if pair.how in {"equal", NUMBER_DIFFERS}
-    )
+    pairs = ((a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs if pair.how in {"equal", NUMBER_DIFFERS})
     return _first((_with_article(x), _with_article(y)) for x, y in pairs if order.articles_differ(x, y))
 
 

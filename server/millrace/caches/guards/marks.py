@@ -25,6 +25,10 @@ _ENDS = frozenset(".?!")
 _PAUSES = frozenset(",;:")
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 _ABBREVIATED = re.compile(r"(?:^|[^\w.])(?:[A-Za-z]\.)*[A-Za-z]$")
+_WORD_END = re.compile(r"(?:^|[\s(])[A-Za-z]{2,}$")
+_WORD_BEGIN = re.compile(r"[A-Za-z]{2,}(?:$|[\s?.!,;)](?!\w))")
+# Not glued to what is before, and no part of a formula: "not (a or b)", "(x + 1)"; and the plural in "movie(s)".
+_IN_BRACKETS = re.compile(r"(?:(?<=\s)|^)\((?!\W*(?:not|and|or)\b)(?=[^()]*[A-Za-z]{3})(?:(?!\b(?:[A-Za-z]|and|or|not)\b)[\w\s.,:'\"-])+\)|(?<=\w)\((?:s|es)\)")
 _INSIDE = re.compile(r"\w+|\S")
 
 # A piece of text that is or may be code: letter case counts in it.
@@ -64,11 +68,7 @@ def read(text: str, *, about_text: bool) -> Marks:
     bold = _BOLD.fullmatch(text)
     if bold and (bold[3] == bold[1] or bold[1].startswith("#")):
         text = bold[2]
-    quoted = (
-        tuple("".join(groups) for groups in _QUOTATION.findall(text))
-        if '"' in text or "`" in text or "'" in text
-        else ()
-    )
+    quoted = tuple("".join(groups) for groups in _QUOTATION.findall(text)) if '"' in text or "`" in text or "'" in text else ()
     return Marks(
         text=text,
         signs=() if _PLAIN.fullmatch(text) else tuple(_signs(text)),
@@ -101,8 +101,10 @@ def _signs(text: str) -> list[str]:
             harmless = _joins_words(text, at, before, after)
         elif sign in _BY_NUMBERS:
             harmless = before.isdigit() or after.isdigit() or (after == "." and sign != "%") or _digit_near(text, at)
+        elif sign == "/":
+            harmless = _joins_plain_words(text, at)
         else:
-            harmless = sign == "`"
+            harmless = sign == "`" or (sign in "()" and _in_plain_brackets(text, at))
         if not harmless:
             found.append(sign + _inside(text, at) if sign in _OPENING or sign in _CLOSING else sign)
     return found
@@ -129,6 +131,17 @@ def _joins_words(text: str, at: int, before: str, after: str) -> bool:
     if not (before.isalnum() and after.isalnum()) or (before.isdigit() and after.isdigit()):
         return False
     return not (_single(text[:at], -1) and (after.isdigit() or _single(text[at + 1 :], 0)))
+
+
+def _joins_plain_words(text: str, at: int) -> bool:
+    """Whether a slash stands between two words, as in "tea/coffee", and not in a path."""
+    left, right = _WORD_END.search(text[:at]), _WORD_BEGIN.match(text[at + 1 :])
+    return left is not None and right is not None
+
+
+def _in_plain_brackets(text: str, at: int) -> bool:
+    """Whether a round bracket encloses words only, as in "WHO (World Health Organization)"."""
+    return any(match.start() <= at < match.end() for match in _IN_BRACKETS.finditer(text))
 
 
 def _single(text: str, end: int) -> bool:
@@ -169,6 +182,14 @@ def _identifiers(text: str) -> dict[str, str]:
     for unit in _UNIT.findall(text):
         found[f"{_AS_UNIT}{unit.lower()}"] = unit.replace("k", "K")
     return found
+
+
+def identifiers_differ(a: Marks, b: Marks) -> tuple[str, str] | None:
+    """Return two paths, addresses or dotted names that stand in each other's place."""
+    left, right = ([piece for piece in side.identifiers if _JOINED.search(piece)] for side in (a, b))
+    if not (left and right) or sorted(left) == sorted(right):
+        return None
+    return next(((x, y) for x, y in zip(left, right, strict=False) if x != y), None)
 
 
 def case_differs(a: Marks, b: Marks) -> tuple[str, str] | None:
@@ -213,9 +234,7 @@ def quotes_differ(a: Marks, b: Marks) -> tuple[str, str] | None:
     if left != right and (a.pasted or b.pasted):
         return a.pasted, b.pasted
     if len(a.quoted) == len(b.quoted) and a.quoted:
-        return next(
-            ((x, y) for x, y in zip(a.quoted, b.quoted, strict=True) if x.rstrip(".,?! ") != y.rstrip(".,?! ")), None
-        )
+        return next(((x, y) for x, y in zip(a.quoted, b.quoted, strict=True) if x.rstrip(".,?! ") != y.rstrip(".,?! ")), None)
     for one, other in ((a, b), (b, a)):
         for quote in one.quoted:
             if not re.search(rf"(?<!\w){re.escape(quote.rstrip('.,?! '))}(?!\w)", other.text):

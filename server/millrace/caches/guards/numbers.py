@@ -17,7 +17,8 @@ _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9,
 _SUFFIXES = {"k": 1000, "bn": 10**9}
 _ORDINALS = {word: value for value, word in enumerate(_RANKING.split(), start=1)}
 _ORDINAL_ENDINGS = frozenset({"st", "nd", "rd", "th"})
-_NOT_A_NUMBER = listed("which the this that any every each no another other does can should do")
+_BEFORE_ONE = listed("in for with only exactly than least most per at after within is are plus minus times and by")
+_AFTER_ONE = listed("of can does should do did is are was who that which would will could has have another")
 
 UNITS = {
     spelling: unit
@@ -113,7 +114,7 @@ def _digits(tokens: list[str], at: int) -> tuple[str, int]:
 
 def _spoken(tokens: list[str], at: int) -> tuple[int, int]:
     """Return the value of number words and their count: `one hundred and twenty five` is 125, in 5 tokens."""
-    if tokens[at] == "one" and (at == 0 or tokens[at - 1] in _NOT_A_NUMBER):
+    if tokens[at] == "one" and not _counts_one(tokens, at):
         return 0, 0
     total = current = taken = 0
     while at + taken < len(tokens):
@@ -128,6 +129,14 @@ def _spoken(tokens: list[str], at: int) -> tuple[int, int]:
             break
         taken += 1
     return total + current, taken
+
+
+def _counts_one(tokens: list[str], at: int) -> bool:
+    """Whether "one" is a number here, and not a pronoun."""
+    before, following = tokens[at - 1] if at else "", tokens[at + 1] if at + 1 < len(tokens) else ""
+    if following in _SCALES or following in UNITS or before in _TENS:
+        return True
+    return before in _BEFORE_ONE and following.isalpha() and following not in _AFTER_ONE
 
 
 def _counts(tokens: list[str], at: int) -> bool:

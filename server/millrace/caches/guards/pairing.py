@@ -15,6 +15,7 @@ SENSE = "sense"  # synonyms that have other meanings too
 TYPO = "typo"  # one is a common word, the other is none and differs by one letter
 SHORT = "short"  # one is an abbreviation of the other
 
+_MOST_INITIALS = 6
 _LONG_ENOUGH = 4  # letters of a word that may be a typo
 _ABBREVIATIONS = frozenset(
     frozenset(pair.split())
@@ -75,7 +76,7 @@ def pair(left: tuple[Word, ...], right: tuple[Word, ...]) -> Pairing:
     )
 
 
-def _pair_by(
+def _pair_by(  # noqa: PLR0913 - it works on the lists of its caller
     how: Callable[[Word, Word], str | None],
     left: tuple[Word, ...],
     right: tuple[Word, ...],
@@ -132,7 +133,7 @@ def _typo(a: Word, b: Word) -> str | None:
     return TYPO if a.text[0] == b.text[0] and a.text.isalpha() and b.text.isalpha() and near(a.text, b.text) else None
 
 
-def _pair_initials(
+def _pair_initials(  # noqa: PLR0913
     short: tuple[Word, ...],
     long: tuple[Word, ...],
     free_short: list[int],
@@ -141,26 +142,24 @@ def _pair_initials(
     *,
     turned: bool = False,
 ) -> None:
-    """Pair `vpn` with each word of `virtual private network`."""
+    """Pair `vpn` with `virtual private network`, and `wifi` with `wi fi`."""
     for i in tuple(free_short):
-        letters = short[i].text
-        if not letters.isalpha() or not 1 < len(letters) <= 6:  # noqa: PLR2004
-            continue
-        for begin in range(len(free_long) - len(letters) + 1):
-            run = free_long[begin : begin + len(letters)]
-            if run[-1] - run[0] == len(run) - 1 and "".join(long[j].text[0] for j in run) == letters:
-                pairs.append(Pair(run[0], i, SHORT) if turned else Pair(i, run[0], SHORT))
+        text = short[i].text
+        for begin, size in ((begin, size) for size in (2, len(text)) for begin in range(len(free_long) - size + 1)):
+            run = free_long[begin : begin + size]
+            if not 1 < size <= _MOST_INITIALS or run[-1] - run[0] != size - 1:
+                continue
+            joined = "".join(long[j].text for j in run) == text
+            if joined or (size == len(text) and "".join(long[j].text[0] for j in run) == text):
+                how = EQUAL if joined else SHORT
+                pairs.append(Pair(run[0], i, how) if turned else Pair(i, run[0], how))
                 free_short.remove(i)
-                del free_long[begin : begin + len(letters)]
+                del free_long[begin : begin + size]
                 break
 
 
 def _replaced(
-    left: tuple[Word, ...],
-    right: tuple[Word, ...],
-    free_left: Iterable[int],
-    free_right: Iterable[int],
-    pairs: list[Pair],
+    left: tuple[Word, ...], right: tuple[Word, ...], free_left: Iterable[int], free_right: Iterable[int], pairs: list[Pair]
 ) -> list[tuple[int, int]]:
     """Return which words stand in each other's place: after the same pair, or else in the order of their texts."""
     before_left = {i: max((pair.right for pair in pairs if pair.left < i), default=-1) for i in free_left}

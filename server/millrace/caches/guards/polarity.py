@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from millrace.caches.guards.vocabulary import is_common
 from millrace.caches.guards.words import CLAUSAL, lemmas, listed
 
 NEGATIONS = listed(
@@ -10,50 +11,17 @@ NEGATIONS = listed(
 ) | {CLAUSAL}
 # A verb that reverses what follows it: "what to avoid eating" is not "what to eat".
 REVERSING = listed(
-    "avoid prevent stop quit refuse fail cease lack lose cancel undo reverse remove delete disable block ban exclude "
-    "except stopping avoiding deny reject skip ignore hate dislike never"
+    "avoid prevent stop quit refuse fail cease lack exclude except skip"
 )
 _PREFIXES = ("un", "in", "im", "il", "ir", "dis", "non", "mis", "de", "anti", "a")
 # Prefixes of which either may begin the same word: introvert, extrovert.
 _RIVAL_PREFIXES = [
     frozenset(pair.split("-"))
-    for pair in [
-        "intro-extro",
-        "endo-exo",
-        "macro-micro",
-        "pre-post",
-        "pre-suf",
-        "hyper-hypo",
-        "over-under",
-        "in-ex",
-        "im-ex",
-        "inter-intra",
-        "en-de",
-        "con-dis",
-        "as-des",
-        "ac-de",
-        "pro-anti",
-        "homo-hetero",
-        "mono-poly",
-        "mono-multi",
-        "sub-super",
-        "up-down",
-        "on-off",
-        "for-back",
-        "fore-back",
-        "ab-ad",
-        "maxi-mini",
-        "uni-multi",
-        "bi-uni",
-        "tri-bi",
-        "mono-di",
-        "anti-pro",
-        "inner-outer",
-        "out-in",
-        "ante-post",
-        "infra-ultra",
-        "ana-cata",
-    ]
+    for pair in (
+        "intro-extro endo-exo macro-micro pre-post pre-suf hyper-hypo over-under in-ex im-ex inter-intra en-de con-dis"
+        " as-des ac-de pro-anti homo-hetero mono-poly mono-multi sub-super up-down on-off for-back fore-back ab-ad"
+        " maxi-mini uni-multi bi-uni tri-bi mono-di anti-pro inner-outer out-in ante-post infra-ultra ana-cata"
+    ).split()
 ]
 # Each side of an equals sign is a set; any word of one is an opposite of any of the other.
 _OPPOSED = """
@@ -117,6 +85,8 @@ def _sets(table: str) -> frozenset[frozenset[str]]:
 
 _OPPOSITES = _sets(_OPPOSED)
 _INVERSION = 2  # content words of a subject that may stand between a verb and its `not`
+_SUPERLATIVES = listed("best worst most least first last")
+_NO_SUPERLATIVES = listed("forest interest harvest request contest protest honest modest invest conquest manifest arrest")
 _SUFFIXES = (("ful", "less"), ("er", "ee"))
 _SHORTEST = 3  # letters of a stem that prefixes may begin
 
@@ -145,18 +115,20 @@ def _forms(word: str) -> frozenset[str]:
     return forms | stems(word) if word.endswith(("er", "est")) else forms
 
 
+def superlative(word: str) -> bool:
+    """Whether a word is the highest degree of another: `biggest`, but not `guest`."""
+    if not word.endswith("st") or word in _NO_SUPERLATIVES:
+        return False
+    return word in _SUPERLATIVES or any(map(is_common, stems(word)))
+
+
 def stems(word: str) -> frozenset[str]:
     """Return what a word may be the second or third degree of: `big`, `bigg` of `bigger`."""
     ending = next((end for end in ("est", "er") if word.endswith(end)), "")
     stem = word.removesuffix(ending)
     if not ending or len(stem) < _SHORTEST:
         return frozenset()
-    found = {
-        stem,
-        f"{stem}e",
-        f"{stem[:-1]}y" if stem[-1] == "i" else stem,
-        stem[:-1] if stem[-1] == stem[-2] else stem,
-    }
+    found = {stem, f"{stem}e", f"{stem[:-1]}y" if stem[-1] == "i" else stem, stem[:-1] if stem[-1] == stem[-2] else stem}
     return frozenset(found)
 
 

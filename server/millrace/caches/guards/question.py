@@ -25,6 +25,7 @@ class Question:
     tense: str  # past, present, future or empty
     persons: tuple[str, ...]  # who speaks of whom: 1 for I and me, 2 for you, 1s for my, 2s for your
     negations: tuple[Negation, ...]
+    preamble: int  # words before the clause that asks: "My tyre is flat, how do I fix it?"
     clauses: bool  # several clauses, or a word like `every`: `not every` is not `every ... not`
     numbers: tuple[str, ...]
     units: tuple[str, ...]  # that follow a number
@@ -53,8 +54,10 @@ class Question:
         content, negations, trailing = _content(tokens)
         if words.case_tells(text) and text != text.lower():
             content = _marked_plain(content, plain)
-        wording = any(not _WORDING.isdisjoint(word.lemmas) for word in content) or _quotes_words(plain)
-        read = marks.read(text, about_text=wording)
+        strong = any(not STRONG_WORDING.isdisjoint(word.lemmas) for word in content) or _quotes_words(plain)
+        weak = any(not _WEAK_WORDING.isdisjoint(word.lemmas) for word in content)
+        wording = strong or (weak and len(content) <= _SHORT)
+        read = marks.read(text, about_text=strong or weak)
         asked = polite.split()
         is_code = bool(_CODE.search(text))
         return cls(
@@ -62,13 +65,18 @@ class Question:
             kinds=questions.kinds(tokens),
             shape=_shape(tokens, content),
             modals=questions.modals(tokens),
-            tense=questions.tense(tokens) or ("past" if any(word.past for word in content) else ""),
+            tense=_tense(tokens, asked, content),
             persons=questions.persons(asked),
             negations=negations,
+            preamble=_preamble(tokens),
             clauses=not (_CLAUSES | _SCOPES).isdisjoint(tokens[1:]),
             numbers=tuple(token for token in tokens if token.startswith(NUMBER)),
             units=numbers.units(tokens),
-            quantifiers=tuple(token for token in tokens if token in _QUANTIFIERS),
+            quantifiers=tuple(
+                token
+                for before, token in pairwise(("", *tokens))
+                if token in _QUANTIFIERS and (token, before) not in _NO_QUANTIFIERS
+            ),
             verbs=_verbs(tokens),
             trailing=trailing,
             marks=read,
@@ -84,24 +92,40 @@ _SCOPES = listed(
     "all every each both many most much only even always also still some any few several everyone everything"
 )
 _QUANTIFIERS = listed(
-    "all every each some any no only both many much most few several half either neither and or even just always sometimes"
+    "all every each some any no only both many much most few several half either neither and or even just always "
+    "sometimes"
 )
+# "The most" is a degree, and "what are some" is "what are".
+_NO_QUANTIFIERS = {("most", before) for before in ("the", "is", "are", "my", "your")} | {
+    ("some", before) for before in ("is", "are", "of", "")
+}
 _CONJUNCTIONS = {"and": "and", "or": "or", "vs": "vs", "versus": "vs"}
 # Questions about words: with a synonym in its place they ask something else.
-_WORDING = listed(
-    "translate translation spell spelling pronounce pronunciation rhyme synonym antonym conjugate plural grammar "
-    "sentence rephrase paraphrase proofread meaning mean define definition word phrase etymology abbreviation "
-    "acronym stand letter syllable verb noun adjective sentiment tone capitalize capitalization punctuation correct "
-    "proofread paragraph message review caption quote wording grammatical grammatically lowercase uppercase"
+STRONG_WORDING = listed(
+    "translate translation spell spelling pronounce pronunciation rhyme synonym antonym conjugate plural rephrase "
+    "paraphrase proofread etymology acronym abbreviation letter syllable verb noun adjective sentiment tone capitalize "
+    "capitalization punctuation caption lowercase uppercase grammatical grammatically grammar"
 )
+_WEAK_WORDING = listed("mean meaning define definition word phrase sentence stand message review correct paragraph quote")
+_SHORT = 3  # content words: of so few, "what does buy mean" asks about a word
 _CODE = re.compile(
-    r"[{};\\]|==|!=|[-=]>|::|</|\(\)\s*[.:]|^\s*(?:def|class|import|from|SELECT|#include)\b.*\n", re.MULTILINE
+    r"[{}\\]|[)\w];\s*(?:\n|$)|==|!=|[-=]>|::|</|\(\)\s*[.:]|^\s*(?:def|class|import|from|SELECT|#include)\b.*\n", re.MULTILINE
 )
 _FOREIGN_SHARE = 0.15  # of letters outside ASCII
 _FOREIGN = listed(
-    "der das und ist nicht wie ich mein meine ein eine kann wo warum el la los las que como para por una mi es "
-    "puedo le les des est une du je mon ma pour comment het een niet voor mijn och att det jag il per che di della "
-    "posso meu minha em um uma och ve bir jak czy nie na w z og hvordan"
+    # German, Dutch, Swedish, Danish, Norwegian
+    "der das und ist nicht wie ich mein meine ein eine kann wo warum welche welcher welches wer wen wem wann kein keine "
+    "mit von zu auf im ins für oder sind wird werden haben hat sich dem den viel viele man muss darf soll gibt het een "
+    "niet voor mijn hoe wat waar waarom kan ik och att det jag hur vad är kan hvordan hva hvor jeg ikke og på til "
+    # French
+    "le les des est une du je mon ma pour comment quel quelle quels quelles où que qui quoi combien pourquoi dans avec "
+    "sur sans au aux ce cette il elle nous vous sont peut doit faire puis quand est-ce "
+    # Spanish, Portuguese, Italian
+    "el la los las como cómo para por una un mi es puedo qué que cuál cuáles dónde cuándo cuánto cuántos quién con en se "
+    "del al su sus está son ser hay debo puede lo per che di della posso come cosa dove quando quanto chi sono il gli "
+    "meu minha em um uma não quem onde qual quais são ao "
+    # Polish, Czech, Turkish
+    "ve bir jak czy nie na w z co gdzie kiedy kto ile jest są nasıl ne nedir mi kaç için"
 )
 _ENGLISH = words.FUNCTION | polarity.NEGATIONS | set(PREPOSITIONS) | {"how", "why", "when", "where"}
 _AMBIGUOUS = _FOREIGN & _ENGLISH  # "in" and "me" tell nothing
@@ -115,7 +139,7 @@ def _content(tokens: list[str]) -> tuple[tuple[Word, ...], tuple[Negation, ...],
     negations: list[Negation] = []
     lead: list[str] = []
     article = joint = place = ""
-    phrase = 0
+    phrase = part = 0
     be = helped = False  # a form of be, any auxiliary verb, since the clause began
     for at, token in enumerate(tokens):
         before = tokens[at - 1] if at else ""
@@ -126,7 +150,8 @@ def _content(tokens: list[str]) -> tuple[tuple[Word, ...], tuple[Negation, ...],
                 by = tokens[at + 1 : at + 2] == ["by"]
                 passive = (be and not article) or by
                 past = not (helped or article or passive) and text not in words.MAKERS and _may_be_finite(before)
-            content.append(_word(token, tuple(lead), article, place, phrase, joint, passive=passive, past=past))
+            part += bool(joint)
+            content.append(_word(token, tuple(lead), article, place, phrase, part, joint, passive=passive, past=past))
             lead, article, joint = [], "", ""
             continue
         if polarity.negated(token):
@@ -212,8 +237,10 @@ def _marked_plain(content: tuple[Word, ...], plain: list[str]) -> tuple[Word, ..
 
 
 def _is_content(token: str) -> bool:
-    if token.startswith((NAME, NUMBER)) or words.is_symbol(token):
+    if token.startswith((NAME, NUMBER)):
         return True
+    if words.is_symbol(token):  # `marks` compares signs
+        return False
     if token.startswith("?") or token == POSSESSIVE or token in words.FUNCTION or token in words.IDLE:
         return False
     return (
@@ -224,8 +251,17 @@ def _is_content(token: str) -> bool:
     )
 
 
-def _word(
-    token: str, lead: tuple[str, ...], article: str, place: str, phrase: int, joint: str, *, passive: bool, past: bool
+def _word(  # noqa: PLR0913 - what is known of it
+    token: str,
+    lead: tuple[str, ...],
+    article: str,
+    place: str,
+    phrase: int,
+    part: int,
+    joint: str,
+    *,
+    passive: bool,
+    past: bool,
 ) -> Word:
     named = token.startswith(NAME)
     text = token.removeprefix(NAME)
@@ -239,6 +275,7 @@ def _word(
         article=article,
         place=place,
         phrase=phrase,
+        part=part,
         joint=joint,
         passive=passive,
         past=past,
@@ -247,6 +284,22 @@ def _word(
         meanings=meanings,
         common=common,
     )
+
+
+def _tense(tokens: list[str], asked: list[str], content: tuple[Word, ...]) -> str:
+    """Return the tense that an auxiliary or a verb shows. Who is the founder of it asks who founded it, so it shows none."""
+    helped = "past" if "did" in asked else "present" if {"do", "does"} & set(asked) else ""
+    shown = questions.tense(tokens) or helped
+    if shown == "present" and not all(words.MAKERS.isdisjoint(word.lemmas) for word in content):
+        return ""
+    return shown or ("past" if any(word.past for word in content) else "")
+
+
+def _preamble(tokens: list[str]) -> int:
+    """Return the number of content words before the clause that asks."""
+    asks = next((at for at, token in enumerate(tokens) if token.startswith("?")), 0)
+    ends = [at for at, token in enumerate(tokens[:asks]) if token in _STOPS]
+    return sum(map(_is_content, tokens[: ends[-1]])) if ends else 0
 
 
 def _shape(tokens: list[str], content: tuple[Word, ...]) -> str:
@@ -317,7 +370,7 @@ def verbatim_differs(a: Question, b: Question) -> bool:
         return left != right
     if a.marks.is_lower or b.marks.is_lower:
         return [piece.lower() for piece in left] != [piece.lower() for piece in right]
-    return left[1:] != right[1:] or (left[:1] != right[:1] and left[0].lower() != right[0].lower())
+    return left[1:] != right[1:] or left[:1] != right[:1] and left[0].lower() != right[0].lower()
 
 
 def _is_foreign(tokens: list[str]) -> bool:
@@ -326,6 +379,7 @@ def _is_foreign(tokens: list[str]) -> bool:
     english = sum(token in _ENGLISH and token not in _AMBIGUOUS for token in plain)
     if foreign >= _FEW and foreign > english:
         return True
-    if english or len(plain) <= _FEW:
+    if english or len(plain) < _FEW:
         return False
-    return foreign > 0 or not any(vocabulary.is_common(token) for token in plain)
+    known = sum(vocabulary.is_common(token) for token in plain)
+    return (foreign > 0 and known < len(plain) - foreign) or (not known and len(plain) > _FEW)

@@ -5,6 +5,7 @@ Works on tokens joined by single spaces. A question word that has been read is m
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
 _ME = r"(?: (?:me|us))?"
 _I = r"(?:i|you|we|one|someone|somebody|anyone|a person|they|people)"
@@ -27,8 +28,6 @@ _MATHS = r"(?:derivative|integral|value|sum|product|root|roots|solution|solution
 
 # Applied in order: politeness first, then whole frames, then single words.
 _SPACES = re.compile(r" +")
-
-
 def _compiled(patterns: Iterable[tuple[str, str]]) -> tuple[tuple[re.Pattern[str], str], ...]:
     return tuple(
         (re.compile(rf"(?<!\S)(?:{pattern})(?:(?!\S)|(?<=\s))"), replacement) for pattern, replacement in patterns
@@ -40,25 +39,17 @@ _POLITE_PATTERNS = (
     (r"[ ,.]+(?:please|thanks|thank you|cheers|thx)(?: (?:in advance|so much|a lot))?(?=[ ,.]*$)", ""),
     (r"[ ,.]+(?:for me|if (?:possible|you can))(?=[ ,.]*$)", ""),
     (rf"^(?:{_PREAMBLE})[ ,.]*(?: but)?[ ,.]*", ""),
-    (
-        rf"^(?:(?:can|could|would|will) (?:you|anyone|anybody|someone|somebody)|would you mind|i (?:need|want|would like) you to)"
-        rf"(?: (?:please|kindly|possibly))?(?= (?:help|advise|summarize|translate|write|convert|generate|create|compare|{_TELL})\b) ",
-        "",
-    ),
+    (rf"^(?:(?:can|could|would|will) (?:you|anyone|anybody|someone|somebody)|would you mind|i (?:need|want|would like) you to)"
+     rf"(?: (?:please|kindly|possibly))?(?= (?:help|advise|summarize|translate|write|convert|generate|create|compare|{_TELL})\b) ", ""),
     (r"^please ", ""),
     (rf"^(?:may|can|could) i (?:please )?(?:ask|know) (?:you )?(?=(?:{_WH}|if|whether)\b)", ""),
     (rf"^(?:{_TELL}|advise)(?: to)?{_ME}(?: know)?(?: (?:about|exactly|on))? (?=(?:{_WH})\b)", ""),
     (r"^(?:do|does) (?:you|anyone|anybody|someone) know (?:if|whether) ", "?if "),
-    (
-        rf"^(?:(?:tell|let|show){_ME}(?: know)?|i (?:am |was )?(?:just )?wonder(?:ing)?|i (?:want|would like|need) to know|not sure) (?:if|whether) ",
-        "?if ",
-    ),
-    (
-        rf"^(?:(?:do|does) (?:you|anyone|anybody|someone) know|i (?:want|would like|need|am trying) to (?:know|learn|find out|figure out"
-        rf"|understand)|i (?:am |was )?(?:just )?(?:wonder(?:ing)?|curious)|any ideas?|i do n[o]?t know|i am not sure) (?:about )?"
-        rf"(?=(?:{_WH})\b)",
-        "",
-    ),
+    (rf"^(?:(?:tell|let|show){_ME}(?: know)?|i (?:am |was )?(?:just )?wonder(?:ing)?|i (?:want|would like|need) to know|not sure) (?:if|whether) ",
+     "?if "),
+    (rf"^(?:(?:do|does) (?:you|anyone|anybody|someone) know|i (?:want|would like|need|am trying) to (?:know|learn|find out|figure out"
+     rf"|understand)|i (?:am |was )?(?:just )?(?:wonder(?:ing)?|curious)|any ideas?|i do n[o]?t know|i am not sure) (?:about )?"
+     rf"(?=(?:{_WH})\b)", ""),
     (rf"^(?:help|guide|teach|show){_ME}(?: to)? (?={_TELL}\b)", ""),
 )
 _POLITE = _compiled(_POLITE_PATTERNS)
@@ -72,6 +63,9 @@ _FRAMES = _compiled(
         (rf"how (?:do|does|can|could|should|would|might|may|must|shall) {_I}(?: (?:go about|best|be able to|manage to"
          r"|able to|possibly))?", "?how"),
         (r"how to(?: (?:best|go about))?", "?how"),
+        (rf"(?:what|which) (?:is|are){_THE}(?: (?:best|most|very|safe|good|effective|easy|different|possible|other))*"
+         rf"(?: ((?:\w+est|cheap|\w+ive)))?(?: and \w+)? (?:ways|way|methods|method|tips|tricks|hacks|strategies|techniques|steps)"
+         rf"(?: (?:to|for|of|on)(?! (?:how|what)\b)|(?: in which| that)? {_I} (?:can|could|should|do))(?: {_I} to)?", r"?how \1"),
         (rf"(?:what{_IS}|which{_IS}){_THE}{_GOOD} {_WAYS}(?: (?:to|for|of)|(?: in which| that)?"
          rf"(?: (?:can|could|should|do))? {_I}(?: (?:can|could|should))?)", "?how"),
         (rf"what (?:do|should|can|must) {_I} (?:(?:need|have) to )?do (?:in order )?to", "?how"),
@@ -97,6 +91,7 @@ _FRAMES = _compiled(
         (r"(?:what|which) symptoms (?:do|does) (.+) cause(?=[ .,]*$)", r"?what are symptoms of \1"),
         # How much, how many, how long.
         (r"how much (?:do|does|will|would) (.+) cost", r"?price \1"),
+        (r"how much (?:do|does) (.+) weigh", r"?weight \1"),
         (r"what (?:do|does|will|would) (.+) cost", r"?price \1"),
         (rf"what{_IS}{_THE} (?:price|cost)s? (?:of|for)|how (?:expensive|costly){_IS}", "?price"),
         (r"how much (?:is|are)(?! #)", "?price~"),
@@ -109,6 +104,7 @@ _FRAMES = _compiled(
         (rf"what{_IS}{_THE} (?:duration|time needed|time required)(?: of| to| for)", "?long"),
         (rf"\?long (?:do|does|will|would)(?: it)?(?: (?:take|takes))?(?: {_I}| me| us)?(?: (?:need|have))?(?: to)?"
          r"(?: takes?)?", "?long does"),
+        (r"how much(?= \w)(?! (?:is|are|was|do|does|did|can|could|will|would|should|it|time)\b)", "?much"),
         (r"how often|how frequently|how many times (?:a|per|each|every)(?= (?:day|week|month|year)\b)", "?often"),
         (r"how many times", "?times"),
         *(
@@ -136,6 +132,8 @@ _FRAMES = _compiled(
         (r"(?<=\S )do(?=[ .,]*$)", "perform"),
         (rf"what is{_THE} (?:function|purpose|role|job) of (.+?)(?=[ .,]*$)", r"?what does \1 perform"),
         (r"when is the (best|right|ideal) time", r"?what is the \1 time"),
+        (r"(?:do you know|are there|is there|can (?:you|anyone) (?:suggest|recommend)(?: me)?) (?:any|some|a)(?= (?:good|best)\b)",
+         "?what are"),
         # Whether.
         (rf"^(?:is|are) it possible (?:for {_I} )?to(?: {_I})?|^(?:is|am|are) {_I} able to", "?if able"),
         (rf"^(?:is|am|are) {_I} (?:allowed|permitted) to|^is it (?:allowed|permitted|ok|okay)(?: for {_I})? to", "?if allowed"),
@@ -175,7 +173,7 @@ _MODALS = {
     "will": "will",
     "would": "would",
 }
-_SOFTLY_EQUAL = frozenset({frozenset({"can", "able"}), frozenset({"can", "allowed"}), frozenset({"will", "would"})})
+_SOFTLY_EQUAL = frozenset({frozenset({"can", "able"}), frozenset({"will", "would"})})
 _PAST = frozenset({"was", "were", "did", "had"})
 _PERFECT = frozenset({"has", "have", "had"})  # only at the beginning of a question
 _PRESENT = frozenset({"is", "are", "am", "do", "does"})
@@ -215,7 +213,7 @@ def modals_differ(left: frozenset[str], right: frozenset[str]) -> bool | None:
     if left == right or left & right:
         return None
     if not (left and right):
-        return False
+        return "allowed" in left | right
     return not any(frozenset({a, b}) in _SOFTLY_EQUAL for a in left for b in right)
 
 
@@ -237,7 +235,7 @@ _OPEN = {
 
 _ALIKE = frozenset(
     frozenset(pair.split())
-    for pair in ("how way", "if way", "how want", "how want", "way want", "what give", "often times", "how what-do")
+    for pair in ("how way", "if way", "how want", "way want", "what give", "how what")
 )
 _HOW_TO = frozenset({"how", "way", "want"})  # what a command or a few keywords may stand for
 
@@ -258,12 +256,18 @@ _NO_KIND = frozenset({"command", "keywords", "statement"})  # shapes of a text w
 
 def persons(tokens: list[str]) -> tuple[str, ...]:
     """Return who speaks of whom, in order: `i`, `you` and their forms as subject or object, `my`, `your`."""
-    return tuple(_PERSONS[token] for token in tokens if token in _PERSONS)
+    return tuple(
+        _PERSONS[token]
+        for before, token in pairwise(("", *tokens))
+        if token in _PERSONS and not (token in {"me", "us"} and before in _TO_ME)
+    )
 
 
+_TO_ME = frozenset("for to tell give show help let teach send explain remind".split())
 _PERSONS = (
-    dict.fromkeys(("i", "me", "we", "us", "myself", "ourselves"), "1")
-    | {"you": "2", "yourself": "2"}
+    dict.fromkeys(("i", "we"), "1")
+    | {"me": "1o", "us": "1o"}
+    | {"you": "2"}
     | dict.fromkeys(("my", "our", "mine", "ours"), "1s")
     | dict.fromkeys(("your", "yours"), "2s")
 )
@@ -282,66 +286,18 @@ def persons_differ(left: tuple[str, ...], right: tuple[str, ...], *, of_business
     if mine == yours:
         return len(mine) > 1
     if len(mine) == len(yours) == 1:
-        anybody = {person for side in (left, right) for person in side if len(person) == 1}
-        return of_business or len(anybody) <= 1
+        both_own = all(any(person.endswith("s") for person in side) for side in (left, right))
+        subjects = {person for side in (left, right) for person in side if not person.endswith("s")}
+        return of_business or (both_own and len(subjects) <= 1)
     return True
 
 
 # What a company does, and whom or what it does it to: "can you refund an order" asks the company.
 BUSINESS = frozenset(
-    [
-        "refund",
-        "charge",
-        "ship",
-        "deliver",
-        "offer",
-        "sell",
-        "accept",
-        "support",
-        "provide",
-        "store",
-        "handle",
-        "process",
-        "protect",
-        "share",
-        "collect",
-        "hire",
-        "recruit",
-        "verify",
-        "bill",
-        "invoice",
-        "guarantee",
-        "repair",
-        "serve",
-        "stock",
-        "exchange",
-        "cancel",
-        "delete",
-        "track",
-        "monitor",
-        "sponsor",
-        "customer",
-        "client",
-        "user",
-        "visitor",
-        "order",
-        "payment",
-        "password",
-        "data",
-        "information",
-        "account",
-        "employee",
-        "subscription",
-        "policy",
-        "advice",
-        "refund",
-        "delivery",
-        "shipping",
-        "warranty",
-        "discount",
-        "card",
-        "product",
-        "service",
-        "complaint",
-    ]
+    """
+    refund charge ship deliver offer sell accept support store handle process protect share collect hire
+    recruit bill invoice guarantee repair serve stock 
+    sponsor customer client user visitor order payment password data information account employee
+    subscription policy advice refund delivery shipping warranty discount card product service complaint
+    """.split()
 )

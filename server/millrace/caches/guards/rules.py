@@ -55,10 +55,7 @@ TEXT_RULES = (
         "language",
         "the wording differs, in another language than English",
         checks.language,
-        objects=(
-            ("Wie alt ist der Papst?", "Wie groß ist der Papst?"),
-            ("¿Cuántos años tiene?", "¿Cuántos anos tiene?"),
-        ),
+        objects=(("Wie alt ist der Papst?", "Wie groß ist der Papst?"), ("¿Cuántos años tiene?", "¿Cuántos anos tiene?")),
         agrees=(("Wie alt ist der Papst?", "wie alt ist der papst"), ("How old is he?", "How tall is he?")),
     ),
     TextRule(
@@ -79,11 +76,7 @@ TEXT_RULES = (
         "signs",
         "signs differ",
         checks.signs,
-        objects=(
-            ("What is √(9 + 7)?", "What is √9 + 7?"),
-            ("What does 😂 mean?", "What does 😢 mean?"),
-            ("Is x² even?", "Is x2 even?"),
-        ),
+        objects=(("What is √(9 + 7)?", "What is √9 + 7?"), ("What does 😂 mean?", "What does 😢 mean?"), ("Is x² even?", "Is x2 even?")),
         agrees=(("Is tap-water safe?", "Is tap water safe"), ("Hello - what is rain?", "Hello, what is rain?!")),
     ),
     TextRule(
@@ -101,6 +94,13 @@ TEXT_RULES = (
         agrees=(("What is JavaScript?", "what is javascript"), ("HOW OLD IS ROME", "how old is Rome")),
     ),
     TextRule(
+        "identifier",
+        "identifiers, paths or addresses differ",
+        checks.identifier,
+        objects=(("What does np.sum do?", "What does np.cumsum do?"), ("Read http://a.example/x", "Read http://a.example/y")),
+        agrees=(("What does np.sum do?", "what does np.sum do"),),
+    ),
+    TextRule(
         "quoted",
         "quoted or pasted text differs",
         checks.quoted,
@@ -112,10 +112,7 @@ TEXT_RULES = (
         "numbers differ",
         checks.number,
         objects=(("Is 14 prime?", "Is 41 prime?"), ("What is .5 in percent?", "What is 5 in percent?")),
-        agrees=(
-            ("How long is five miles?", "How long is 5 miles?"),
-            ("Who won the Second World War?", "Who won World War II?"),
-        ),
+        agrees=(("How long is five miles?", "How long is 5 miles?"), ("Who won the Second World War?", "Who won World War II?")),
     ),
     TextRule(
         "unit",
@@ -136,10 +133,7 @@ TEXT_RULES = (
         "question words differ",
         checks.question_class,
         objects=(("Why do owls hoot?", "When do owls hoot?"), ("Define a class in Java", "What is a class in Java?")),
-        agrees=(
-            ("How do I tie a tie?", "What's the best way to tie a tie?"),
-            ("reset iphone", "How do I reset an iPhone?"),
-        ),
+        agrees=(("How do I tie a tie?", "What's the best way to tie a tie?"), ("reset iphone", "How do I reset an iPhone?")),
     ),
     TextRule(
         "modality",
@@ -191,10 +185,7 @@ WORD_RULES = (
         Kind.HARD,
         "opposites",
         checks.opposites,
-        objects=(
-            ("What is the hottest planet?", "What is the coldest planet?"),
-            ("Are owls friendly?", "Are owls unfriendly?"),
-        ),
+        objects=(("What is the hottest planet?", "What is the coldest planet?"), ("Are owls friendly?", "Are owls unfriendly?")),
         agrees=(("Is the soup hot?", "Is the soup spicy?"),),
     ),
     WordRule(
@@ -212,6 +203,14 @@ WORD_RULES = (
         checks.names,
         objects=(("Where is Vienna?", "Where is Venice?"),),
         agrees=(("Where is Vienna?", "where is vienna"),),
+    ),
+    WordRule(
+        "longer name",
+        Kind.HARD,
+        "one names more",
+        checks.longer_name,
+        objects=(("where is kansas", "where is kansas city"),),
+        agrees=(("What is the capital of Peru?", "What is the capital city of Peru?"),),
     ),
     WordRule(
         "rare words",
@@ -262,6 +261,22 @@ WORD_RULES = (
         agrees=(("What is the difference between a cat and a dog?", "what's the difference between a cat and a dog"),),
     ),
     WordRule(
+        "bare question",
+        Kind.HARD,
+        "only the question words differ",
+        checks.bare_question,
+        objects=(("How is soap made?", "What is soap made of?"),),
+        agrees=(("What is a good way to lose fat?", "How do I lose fat?"),),
+    ),
+    WordRule(
+        "object",
+        Kind.HARD,
+        "only one says",
+        checks.object_pronoun,
+        objects=(("How do I block someone?", "How do I know someone blocked me?"),),
+        agrees=(("Tell me how to block someone", "How do I block someone?"),),
+    ),
+    WordRule(
         "task",
         Kind.HARD,
         "tasks differ",
@@ -286,18 +301,20 @@ WORD_RULES = (
         agrees=(("How do I get from Rome to Pisa?", "How do I get to Pisa from Rome?"),),
     ),
     WordRule(
+        "preposition",
+        Kind.HARD,
+        "only a preposition differs",
+        checks.preposition,
+        objects=(("Can I sue a friend?", "Can I sue for a friend?"), ("How do I apply to a bank?", "How do I apply for a bank?")),
+        agrees=(("How do I write better at school?", "How do I write better in school?"),),
+    ),
+    WordRule(
         "order",
         Kind.HARD,
         "the order of words differs",
         checks.word_order,
-        objects=(
-            ("Can a lawyer sue a judge?", "Can a judge sue a lawyer?"),
-            ("What is a house boat?", "What is a boat house?"),
-        ),
-        agrees=(
-            ("In Word, how do I open a file?", "How do I open a file in Word?"),
-            ("the version of Python", "the Python version"),
-        ),
+        objects=(("Can a lawyer sue a judge?", "Can a judge sue a lawyer?"), ("What is a house boat?", "What is a boat house?")),
+        agrees=(("In Word, how do I open a file?", "How do I open a file in Word?"), ("the version of Python", "the Python version")),
     ),
     WordRule(
         "roles",
@@ -305,10 +322,7 @@ WORD_RULES = (
         "who does it to whom differs",
         checks.roles,
         objects=(("Is the dog chased by the cat?", "Does the dog chase the cat?"),),
-        agrees=(
-            ("Who was Jaws directed by?", "Who directed Jaws?"),
-            ("What do pandas eat?", "What is eaten by pandas?"),
-        ),
+        agrees=(("Who was Jaws directed by?", "Who directed Jaws?"), ("What do pandas eat?", "What is eaten by pandas?")),
     ),
     WordRule(
         "replaced word",
@@ -363,8 +377,8 @@ WORD_RULES = (
         Kind.SOFT,
         "grammar words differ",
         checks.grammar_words,
-        objects=(("How do I apply to a bank?", "How do I apply for a bank?"),),
-        agrees=(("How do I apply to a bank?", "How can I apply to a bank?"),),
+        objects=(("How do I learn at school?", "How do I learn in school?"),),
+        agrees=(("How do I learn at school?", "How can I learn at school?"),),
     ),
     WordRule(
         "article",
@@ -435,7 +449,7 @@ WORD_RULES = (
         Kind.SOFT,
         "and, or, all or some differ somewhat",
         checks.loose_quantifier,
-        objects=(("What are some good books?", "What are good books?"),),
+        objects=(("Do all owls hoot?", "Do owls hoot?"),),
         agrees=(("What are good books?", "what are good books"),),
     ),
     WordRule(

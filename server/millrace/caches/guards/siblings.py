@@ -62,7 +62,7 @@ inch foot yard mile acre hectare
 plant animal fungus
 egg sperm
 question exclamation
-try catch finally throw
+try catch finally throw else
 """
 
 
@@ -79,7 +79,7 @@ _INDEX = _indexed()
 
 def siblings(left: frozenset[str], right: frozenset[str]) -> bool:
     """Whether two words, each given by its lemmas, are different ones of one kind."""
-    if not left.isdisjoint(right):
+    if not left.isdisjoint(right) or any(x.startswith(y) or y.startswith(x) for x in left for y in right):
         return False
     kinds = [kind for form in left for kind in _INDEX.get(form, ())]
     return bool(kinds) and any(kind in kinds for form in right for kind in _INDEX.get(form, ()))

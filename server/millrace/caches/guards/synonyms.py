@@ -8,7 +8,7 @@ may stand for `produce` and for `cook`, but `cook` not for `produce`.
 import re
 from functools import lru_cache
 
-from millrace.caches.guards.words import NAME, lemmas, spelled
+from millrace.caches.guards.words import CLAUSAL, NAME, lemmas, spelled
 
 _SAME = """
 automobile car | photo photograph | sofa couch | fridge refrigerator | diaper nappy | aubergine eggplant | film movie
@@ -102,6 +102,8 @@ _PHRASES = tuple(
         (r"find(?:ing)? out", "discover"),
         (r"tak(?:e|ing) (?:good )?care of", "care for"),
         (r"(?:lots|plenty|a lot|loads) of", "many"),
+        (r"(?:(?:am|is|are|was|be) )?(?:unable|not able) to", f"can {CLAUSAL}"),
+        (r"(?:why )?or (?:why )?not?(?= [.]|$)", ""),
         (r"(?:be )?able to", "can"),
         (r"(?<=times |twice ) ?a (day|week|month|year)", r"per \1"),
         (r"at (?:the )?most", "maximum"),

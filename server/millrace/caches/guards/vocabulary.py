@@ -22,6 +22,23 @@ def is_common(word: str) -> bool:
     return word in FUNCTION or not _common().isdisjoint(lemmas(word))
 
 
+_SAME_BEGINNING = 6  # letters that words which look alike share, if they differ in more than one
+_RELATED = ("ing", "er", "ers", "ed", "ly", "s", "or", "al")  # endings of words that are related
+
+
+def alike(left: str, right: str) -> bool:
+    """Whether two words are easily taken for each other: causal and casual, principal and principle."""
+    if left[0] != right[0] or min(len(left), len(right)) <= _SHORT:
+        return False
+    if near(left, right):
+        return True
+    begin = next((at for at, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), 0)
+    return begin > _SAME_BEGINNING and len(left) == len(right) and not left.endswith(_RELATED[:-1])
+
+
+_SHORT = 3  # letters
+
+
 def near(left: str, right: str) -> bool:
     """Whether two different words are one slip of the keys apart: one letter more, less or other, or two exchanged."""
     if len(left) > len(right):

@@ -31,6 +31,7 @@ class Word:
     article: str  # "a", "the" or empty
     place: str  # the preposition of its phrase
     phrase: int  # the number of its phrase: prepositions and clauses begin a new one
+    part: int  # how many of "and", "or", "vs" are before it
     joint: str  # "and", "or", "vs" if that joins it to the word before, else empty
     passive: bool  # a participle after a form of be, or before `by`
     past: bool  # a finite verb in the past, such as "fell" in "why Rome fell"
@@ -84,7 +85,7 @@ _TOKEN = re.compile(
     r"'s\b|[A-Za-z]\+\+|[CF]\#|\.NET\b|\bnode\.js\b"
     r"|[^\W\d_]+(?:_\w+)*"
     r"|(?<![\w.)])-?(?:\d+(?:[.,:]\d+)*|\.\d+)"  # a sign, only if no operand is before it
-    r"|\d+(?:[.,:]\d+)*|[-+*/=<>%^&|~$€£¥₹@°]|[,;]|[.?!\n]+",
+    r"|\d+(?:[.,:]\d+)*|[-+*/=<>%^&|~$€£¥₹@°]|[,;]|:(?=\s)|[.?!\n]+",
     re.IGNORECASE,
 )
 _NEVER_NAMES = listed("how what why when where which is are do does please tell i pc tv")  # "Hi, How do I"
@@ -109,7 +110,7 @@ def tokens(text: str) -> list[str]:
 
 
 def _plain(written: str) -> str:
-    if written in ",;":
+    if written in ",;:":
         return ","
     if written[0] in ".?!\n" and not written[1:].isalpha():
         return "."
@@ -177,7 +178,7 @@ _NOT_IZE = (
 )
 _SPELLINGS = (
     (re.compile(r"isation"), "ization"),
-    (re.compile(rf"^(?!(?:{_NOT_IZE})(?:e|ing))(.*)is(e[ds]?|ing)$"), r"\1iz\2"),
+    (re.compile(rf"^(?!(?:un|re|dis)?(?:{_NOT_IZE})(?:e|ing))(.*)is(e[ds]?|ing)$"), r"\1iz\2"),
     (re.compile(r"lys(e[ds]?|ing)$"), r"lyz\1"),
     (re.compile(r"^grey"), "gray"),
     (re.compile(r"^jeweller"), "jeweler"),
