@@ -3,7 +3,7 @@
     python -m tests.measure_semantic tests/data/paraphrases.jsonl [more.jsonl ...] [--rows N] [--hashing | --recall]
 
 A row is {"a", "b"} with "same" (true or false) or "duplicate" (1 or 0), and perhaps "kind". Each pair is a cache of
-one entry, `a`, asked for `b`. Nothing else decides: the threshold, the guards, and whether both stand by themselves.
+one entry, `a`, asked for `b`. Nothing else decides: the threshold, the guards, and whether both are reusable.
 
 With --recall, the cache has `b` of every row. Of the duplicates whose `b` MiniLM puts first, at a cosine of .70 or
 more, it is measured how many the finder finds.
@@ -26,8 +26,9 @@ from millrace.caches.embedders import weights
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.finder import Finder
-from millrace.caches.guards import Question, agree, self_contained
+from millrace.caches.guards import Question, agree
 from millrace.caches.partition import NEAREST, Partition, Stored
+from millrace.caches.reusable import reusable
 from millrace.ports import Embedder
 
 LEAST = 0.7  # cosine of a partner that the finder has to find
@@ -57,7 +58,7 @@ def read(path: Path, rows: int | None = None) -> list[Pair]:
 def objection(pair: Pair, embedder: Embedder, finder: Finder | None, network: MiniLM | None) -> str | None:
     """Return None where `a`'s answer would be served for `b`, else why it is not."""
     for text in (pair.a, pair.b):
-        reason = self_contained(text)
+        reason = reusable(text)
         if reason is not None:
             return reason
     found = float(embedder.embed(pair.a) @ embedder.embed(pair.b))

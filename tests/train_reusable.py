@@ -114,8 +114,6 @@ def example(row: Row) -> Example | None:
         return None
     if not row.why:
         return None if by_rule else Example.of(row.text, 0)
-    if any(part.general for part in parts) and not by_rule:
-        return None  # of an intent that asks for something personal, a text that asks how it is done
     why = row.why if row.why in CLASSES else by_rule
     return Example.of(row.text, CLASSES.index(why)) if why in CLASSES else None
 

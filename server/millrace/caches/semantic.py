@@ -28,10 +28,11 @@ import numpy as np
 from millrace import log
 from millrace.caches.embedders.process import ComparingError
 from millrace.caches.exact import SHARE
-from millrace.caches.guards import Question, agree, self_contained
+from millrace.caches.guards import Question, agree
 from millrace.caches.objections import shown_objection
 from millrace.caches.partition import Partition, Stored, Vector
 from millrace.caches.recent import Recent
+from millrace.caches.reusable import reusable
 from millrace.caches.worker import StoppedError, Worker
 from millrace.ports import Aligner, Clock, Comparer, Database, Embedder
 from millrace.pruning import Pruner
@@ -142,7 +143,7 @@ class SqliteSemanticCache:
         self._unwritten: dict[str, tuple[bytes, Stored, Vector]] = {}
         recent = min(_RECENT, self._aside_bytes // _RECENT_BYTES)
         self._embed: Recent[Vector] = Recent(embedder.embed, recent)
-        self._contained = Recent(self_contained, recent)
+        self._reusable = Recent(reusable, recent)
         self._read = Recent(Question.read, recent)
         database.write(_prepare)
 
@@ -236,7 +237,7 @@ class SqliteSemanticCache:
 
     def _candidates(self, scope: bytes, text: str) -> SemanticMiss | list[tuple[float, Stored]]:
         """Return the candidates to read, the best first, or why there is none."""
-        reason = self._contained(text)
+        reason = self._reusable(text)
         if reason is not None:
             return SemanticMiss(reason=reason, similarity=None)
         partition = self._partition(scope)
@@ -294,7 +295,7 @@ class SqliteSemanticCache:
         )
 
     def _store(self, scope: bytes, tenant: str, question: str, answer: Answer, now: float) -> None:
-        if self._contained(question) is not None:
+        if self._reusable(question) is not None:
             return
         encoded = msgspec.json.encode(answer.stored(now))
         entry = Stored(f"sem_{secrets.token_hex(12)}", question, encoded, now, self._tokens(question))

@@ -2,6 +2,5 @@
 
 from millrace.caches.guards.agreement import agree
 from millrace.caches.guards.question import Question
-from millrace.caches.guards.reference import self_contained
 
-__all__ = ["Question", "agree", "self_contained"]
+__all__ = ["Question", "agree"]

@@ -38,6 +38,35 @@ RULES: tuple[Rule, ...] = (
         kept=("I need advice on a hotel business", "How do I get an appointment at the embassy?"),
     ),
     rule(
+        "wanted no more, or to be done",
+        DONE,
+        "need needs want wanted",
+        r"\b(?:not|no longer|never)\b(?: \w+){0,2} (?:need|needs|want|wanted)\b.*\b(?:reservation|list"
+        r"|synced|paired|appointment|meeting|subscription|anymore)\b"
+        r"|^(?!how|why|what|does|do|if).*\bneeds? to be (?:frozen|locked|blocked|paid|closed|reset"
+        r"|cancell?ed|added|synced|deleted|clear(?:ed)?)\b",
+        general=True,
+        unless=r"\b(?:how|why|what|lose|weight|love|friend|live)\b",
+        refused=(
+            "I no longer want my reservation",
+            "my account needs to be frozen",
+            "i don't need the dinner reservation anymore",
+        ),
+        kept=("Why do people not want children anymore?", "What needs to be paid at closing?"),
+    ),
+    rule(
+        "tell someone",
+        DONE,
+        "let alert inform notify tell assure",
+        r"\b(?:let|alert|inform|notify|tell|assure) my (?:bank|boss|wife|husband|mom|mother|dad|father"
+        r"|friends?|team|manager|landlord|brother|sister|coworkers?)\b(?! (?:about|how|that i (?:am"
+        r"|was) (?:gay|pregnant)))",
+        general=True,
+        unless=r"\b(?:how|should|what|why|when|ways?|can i|if i|do i)\b",
+        refused=("i will be traveling to lima, alert my bank", "I'm leaving tomorrow and need to let my bank know"),
+        kept=("How do I tell my boss that I quit?", "Should I tell my parents about my grades?"),
+    ),
+    rule(
         "names, voices and songs, asked politely",
         DONE,
         "you your voice song german english spanish french language talk speak talking skip next",
@@ -168,7 +197,11 @@ RULES: tuple[Rule, ...] = (
         r"^(?:volume|brightness)(?: (?:up|down|to|at|level|higher|lower|\d).*)?$|^(?:speak |talk "
         r"|be )?(?:louder|quieter|softer|slower|faster)(?: please)?$"
         r"|^(?:mute|unmute|snooze|skip|next)(?: (?:it|this|that|please|song|track|one|alarm))*$"
-        r"|\bwhisper mode\b|^(?:a )?(?:\d+ \w+ )?(?:timer|alarm)(?: (?:for|at|in|on|off) .*)?$",
+        r"|\bwhisper mode\b"
+        r"|^(?:speak|talk|answer|respond)(?: to me| with me| back)?(?: in| using)? (?:spanish|german"
+        r"|french|english|italian|dutch|russian|chinese|mandarin|japanese|portuguese|hindi|tagalog|korean"
+        r"|arabic)(?: (?:please|now|only|from now on|to me))*$|^(?:a )?(?:\d+ \w+ )?(?:timer"
+        r"|alarm)(?: (?:for|at|in|on|off) .*)?$",
         refused=("volume up", "louder please", "mute", "turn whisper mode off", "timer for 5 minutes"),
         kept=("What is the loudest volume a human can bear?", "volume of a sphere"),
     ),
@@ -221,7 +254,7 @@ RULES: tuple[Rule, ...] = (
         unless="recommendation, review, club, report, about, of, on tape, summary, value, bank, "
         "by, in, matters, form, a house, a home, a used, a new car, business, a domain, "
         "property, land, vs, and hold, now pay, low, purchase order, price, agreement, control, law, cheap,"
-        "requirement, currency, best, numbers, a gun, stock, on margin, cookie, cover, pdf, online",
+        "requirement, currency, best, numbers, a gun, stock, on margin, cookie, cover, pdf",
         refused=(
             "Book a flight to Rome",
             "reserve a table for four",
@@ -285,7 +318,8 @@ RULES: tuple[Rule, ...] = (
         "my name to, name to, my limit to, to my account, all access, this account, my data, "
         "my messages, my booking, my request, my reservation, my purchase, the transaction, my transfer, "
         "the transfer, my timesheet, my expense report, the request, me a card, me a physical card, "
-        "me my card, factory settings, all settings, original settings, my settings",
+        "me my card, factory settings, all settings, original settings, factory set, factory default, "
+        "original config, original setting, original one, original set, my settings",
         unless="where, how, why, what, procedure, lost card, stolen card, on (?:facebook|instagram|gmail|snapchat"
         "|twitter|linkedin|google|amazon|netflix|whatsapp), direct deposit, report, in case",
         refused=(
@@ -396,8 +430,10 @@ RULES: tuple[Rule, ...] = (
     rule(
         "a seat, a bed, a ride",
         DONE,
-        "flight flights uber taxi cab hotel table reservation suv",
-        r"^(?:a |an |some |my |one )?(?:cheap |nice |hotel )?(?:flights?|uber|taxi|cab|hotel|room|table"
+        "flight flights uber taxi cab hotel table reservation suv reserve",
+        r"\b(?:reserve|reserved|reservation|table)\b.*\b(?:for|at) (?:\d+|two|three|four|five|six|seven"
+        r"|eight)\b|^(?:a |an |some |my |one )?(?:cheap |nice |hotel )?(?:flights?|uber|taxi|cab|hotel"
+        r"|room|table"
         r"|reservation|rental car|suv)\b.* (?:from|to|for (?:\d+|two|three|four|five|six)|at|tonight"
         r"|tomorrow)\b",
         unless=r"\b(?:how|why|what|best|vs|distance|duration|time|sql|html|delay|temperature|insurance|length"

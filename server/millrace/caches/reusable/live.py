@@ -7,8 +7,7 @@ from millrace.caches.reusable.rule import TIME, Rule, rule
 
 _DAYS = "monday|tuesday|wednesday|thursday|friday|saturday|sunday"
 _MONTHS = (
-    "january|february|march|april|may|june|july|august|september|october|november|december|spring|summer"
-    "|autumn|winter"
+    "january|february|march|april|may|june|july|august|september|october|november|december|spring|summer|autumn|winter"
 )
 _NOW = (
     r"(?:today|tonight|tomorrow|right now|now|currently|current|at the moment|this (?:morning|afternoon"
@@ -256,6 +255,17 @@ RULES: tuple[Rule, ...] = (
             "is my train running late",
         ),
         kept=("What causes traffic jams?", "How do I get more traffic to my website?", "What is a traffic light?"),
+    ),
+    rule(
+        "one flight",
+        TIME,
+        "flight boarding gate",
+        r"\bflight(?: number)? [a-z]{0,3} ?\d{2,4}\b|\b(?:when|what time) (?:is|does) (?:the )?boarding\b"
+        r"|\bboarding (?:time|scheduled)\b",
+        general=True,
+        unless=r"\b(?:crash|crashed|disappear\w*|happened to (?:malaysia|flight (?:370|mh370))|mh370|history|movie)\b",
+        refused=("what can you tell me about flight dl123", "has flight ba 12 left", "what time is boarding"),
+        kept=("What happened to Malaysia flight 370 when it crashed?", "What is boarding school like?"),
     ),
     rule(
         "news and scores",

@@ -112,7 +112,7 @@ RULES: tuple[Rule, ...] = (
         r"|^(?:(?:how (?:many|much|long|far)|what|when|where|which|the (?:last time|date|number of))\b.*"
         r"|(?:whether|if|that) )\b(?:i|we) (?:am|have|had|took|take|get|got|last|next|spent|owe|ordered"
         r"|bought|paid|used|earned|made|set|put|left|parked|booked|was|were|still)\b"
-        r"|^how much\b.*\bwill i (?:owe|get|earn|make)\b|\bdue (?:date )?for me\b|\bremember me\b"
+        r"|\bwhere i am\b|^how much\b.*\bwill i (?:owe|get|earn|make)\b|\bdue (?:date )?for me\b|\bremember me\b"
         r"|\babout me\b$|\bassigned to me\b",
         unless=r"\b(?:charged|options|choices|rights|\w+,? if i|what if|when i (?:have|am|was)|before i|after i"
         r"|once i|unless i|while i|how do i|should i|what do i do|wrong)\b|^what (?:do|am) i (?:do|need"
@@ -184,6 +184,18 @@ RULES: tuple[Rule, ...] = (
             "Why was my transfer declined?",
             "Are transfers between banks processed on weekends? How long do they take?",
         ),
+    ),
+    rule(
+        "fuel and pay",
+        ASKER,
+        "tank gas fuel payday pay paid",
+        r"\b(?:on|with) (?:my|this|the) (?:\w+ )?(?:gas|fuel|tank)(?: level| tank)?\b(?! (?:gauge|stove|cap))"
+        r"|\benough (?:gas|fuel)\b|\b(?:this amount of|run out of) (?:gas|fuel)\b|\bpay ?day\b(?! (?:loan"
+        r"|super|2|bar))|\bi (?:get|be) paid\b",
+        general=True,
+        unless=r"\b(?:how do|how can|what (?:do|should) i do|why|mean)\b",
+        refused=("can i make it to work on this tank", "do I have enough gas to get home", "when is payday"),
+        kept=("What is a payday loan?", "How do I get paid on YouTube?"),
     ),
     rule(
         "messages, lists and devices",

@@ -76,7 +76,7 @@ def deed(
     is enough.
     """
     either = verbs.replace(" ", "|")
-    pattern = rf"(?:^|, |\b(?:and|then|to|so) )(?:{either})\b"
+    pattern = rf"(?:^|, |\b(?:and|then) )(?:{either})\b"
     if objects:
         pattern += rf".*?\b(?:{_either(objects)})s?\b"
     excepted = rf"\b(?:{_either(unless)})s?\b" if unless else ""

@@ -118,7 +118,7 @@ def objection(text: str, parts: list[Sentence]) -> str | None:
     whole = plain.rstrip(" .?!,")
     if len(whole) < _SHORT and _REPLY.fullmatch(whole.replace(",", "")):
         return BEFORE
-    if _FOLLOW_UP.match(plain):
+    if _FOLLOW_UP.match(plain) or (len(parts) == 1 and parts[0].mood and _FOLLOW_UP.match(parts[0].rest)):
         return BEFORE
     if not _POINTERS.isdisjoint(said) and (_BACK.search(plain) or _dangles(plain)):
         return BEFORE
