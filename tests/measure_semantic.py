@@ -29,8 +29,9 @@ from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.embedders.program import NEAR
 from millrace.caches.finder import Finder
-from millrace.caches.guards import Question, judge, self_contained
+from millrace.caches.guards import Question, judge
 from millrace.caches.partition import Partition, Stored
+from millrace.caches.reusable import reusable
 from millrace.caches.segment import NEAREST
 from millrace.ports import Embedder, Likeness
 
@@ -75,7 +76,7 @@ def read(path: Path, rows: int | None = None) -> list[Pair]:
 def objection(pair: Pair, embedder: Embedder, finder: Finder | None, networks: Networks | None) -> str | None:
     """Return None where `a`'s answer would be served for `b`, else why it is not."""
     for text in (pair.a, pair.b):
-        reason = self_contained(text)
+        reason = reusable(text)
         if reason is not None:
             return reason
     found = float(embedder.embed(pair.a) @ embedder.embed(pair.b))

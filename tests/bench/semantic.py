@@ -23,8 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from millrace.caches.finder import Finder
-from millrace.caches.guards import Question, agree, self_contained
+from millrace.caches.guards import Question, agree
 from millrace.caches.partition import Partition, Stored
+from millrace.caches.reusable import reusable
 from millrace.stores.database import FILE
 from tests.bench import questions
 from tests.bench.pace import Pace
@@ -116,7 +117,7 @@ def rewordings(stored: list[str]) -> list[str]:
     good = (
         other
         for text, other in pairs
-        if self_contained(other) is None and agree(Question.read(text), Question.read(other), False) is None
+        if reusable(other) is None and agree(Question.read(text), Question.read(other), False) is None
     )
     return list(islice(good, 2 * HITS))
 

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from millrace.caches.decision.mix import Weights, probability
-from millrace.caches.guards import Judgement, Question, judge, self_contained
+from millrace.caches.guards import Judgement, Question, judge
 from millrace.caches.objections import shown_objection
 from millrace.caches.partition import Stored
 from millrace.caches.recent import Recent
+from millrace.caches.reusable import reusable
 from millrace.ports import Likeness
 from millrace.types import SemanticMiss
 
-VERSION = 1  # increase it when fewer questions may be stored than before: what is on disk is then read again
+VERSION = 2  # increase it when fewer questions may be stored than before: what is on disk is then read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Decider:
         self._compares = compares
         self._read = Recent(Question.read, recent)
         # Of a question: None, or why its answer is for this request only.
-        self.reusable = Recent(self_contained, recent)
+        self.reusable = Recent(reusable, recent)
 
     @property
     def size(self) -> int:

@@ -3,7 +3,6 @@
 from millrace.caches.guards.judgement import Judgement, Objection, judge
 from millrace.caches.guards.pairing import Pair, Pairing
 from millrace.caches.guards.question import Question
-from millrace.caches.guards.reference import self_contained
 from millrace.caches.guards.rules import RULES, Kind, Rule
 from millrace.caches.guards.words import Word
 
@@ -18,5 +17,4 @@ __all__ = [
     "Rule",
     "Word",
     "judge",
-    "self_contained",
 ]
