@@ -13,14 +13,20 @@ from millrace.principal import Key, Principal
 from millrace.types import (
     Answer,
     Aside,
+    CachedEntry,
     Call,
+    Decision,
+    Deleted,
     Embedded,
     Entry,
     Finish,
+    NearEntry,
     SemanticHit,
     SemanticMiss,
+    Served,
     StoredAnswer,
     StoredResponse,
+    TenantCache,
     Usage,
 )
 
@@ -113,6 +119,13 @@ class Database(Protocol):
 
     async def read(self, operation: Callable[[sqlite3.Connection], Any], *, within_s: float) -> Any:
         """Look something up in what is committed. Raises `TimeoutError` if it takes too long."""
+        ...
+
+    async def commit(self, operation: Callable[[sqlite3.Connection], Any], *, within_s: float) -> Any:
+        """Run an operation after all queued before it; return its result once it is committed, or raise its error.
+
+        Raises `TimeoutError` if it takes too long.
+        """
         ...
 
     def scan(self, operation: Callable[[sqlite3.Connection], Any], *, within_s: float) -> Any:
@@ -227,6 +240,59 @@ class SemanticCache(Protocol):
 
     def store(self, scope: bytes, tenant: str, question: str, answer: Answer) -> None:
         """Store an answer. Never waits; the write to disk is queued."""
+        ...
+
+
+class DeletedEntries(Protocol):
+    """What was deleted from the caches."""
+
+    def covers(self, entry_id: str, stored_at: float, tenant: str, scope: bytes | None = None) -> bool:
+        """Whether an entry was deleted, so that it must not be served. `scope` is None in the exact cache."""
+        ...
+
+
+class HitCounts(Protocol):
+    """How often the caches have answered, from the ledger."""
+
+    async def served(self, since: float, tenant: str | None) -> dict[str, Served]:
+        """Return the counts by tenant, of requests that were opened since then (Unix seconds)."""
+        ...
+
+    async def served_by(self, entry_id: str) -> int:
+        """Return how many requests an entry has answered."""
+        ...
+
+
+class CacheControl(Protocol):
+    """What an operator asks of the caches and does to them. `tenant`: only what is this tenant's."""
+
+    async def stats(self, tenant: str | None = None) -> list[TenantCache]:
+        """Return what the caches hold, by tenant."""
+        ...
+
+    async def search(
+        self, text: str, *, tenant: str | None = None, scope: bytes = b"", most: int = 10
+    ) -> list[NearEntry]:
+        """Return the stored questions nearest to a text, those that would be served first.
+
+        `scope` is the beginning of the digest of scopes. Nothing is searched for in the exact cache.
+        """
+        ...
+
+    async def entry(self, entry_id: str, *, tenant: str | None = None) -> list[CachedEntry]:
+        """Return an entry as each cache has it; nothing if there is none."""
+        ...
+
+    async def delete(self, entry_ids: Sequence[str], *, tenant: str | None = None) -> Deleted:
+        """Delete entries from both caches, also those that are still to be written. None of them is served again."""
+        ...
+
+    async def flush(self, *, tenant: str | None = None, scope: bytes | None = None) -> Deleted:
+        """Delete all that is stored until now, of one tenant or in one scope if these are given."""
+        ...
+
+    async def why(self, stored: str, asked: str) -> Decision:
+        """Return what the decision says of two questions."""
         ...
 
 

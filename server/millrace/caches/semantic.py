@@ -12,7 +12,6 @@ few may wait, and stores wait behind lookups.
 """
 
 import asyncio
-import secrets
 import sqlite3
 import threading
 import zlib
@@ -144,7 +143,7 @@ class SqliteSemanticCache:
         self._embed: Recent[Vector] = Recent(embedder.embed, recent)
         self._contained = Recent(self_contained, recent)
         self._read = Recent(Question.read, recent)
-        database.write(_prepare)
+        database.write(prepare)
 
     @property
     def bytes_used(self) -> int:
@@ -193,6 +192,11 @@ class SqliteSemanticCache:
             self._queued_bytes += size
         work = self._worker.submit_background(lambda: self._store(scope, tenant, question, answer, now))
         work.add_done_callback(partial(self._stored, size))
+
+    def forget(self, is_deleted: Callable[[bytes, str, float], bool]) -> None:
+        """Drop from memory soon what is deleted, by its scope, its id and when it was stored."""
+        if not self._closed:
+            self._worker.submit_background(lambda: self._forget(is_deleted)).add_done_callback(_log_failed_step)
 
     def prune(self) -> None:
         """Queue the deletion of what has expired. Call it at a start."""
@@ -297,7 +301,7 @@ class SqliteSemanticCache:
         if self._contained(question) is not None:
             return
         encoded = msgspec.json.encode(answer.stored(now))
-        entry = Stored(f"sem_{secrets.token_hex(12)}", question, encoded, now, self._tokens(question))
+        entry = Stored(answer.id, question, encoded, now, self._tokens(question))
         if entry.size > self._largest:
             return
         vector = self._embed(question)
@@ -390,6 +394,14 @@ class SqliteSemanticCache:
     def _tokens(self, question: str) -> bytes:
         return b"" if self._aligner is None else self._aligner.tokens(question)
 
+    def _forget(self, is_deleted: Callable[[bytes, str, float], bool]) -> None:
+        for scope, partition in self._partitions.items():
+            partition.discard(lambda entry, scope=scope: is_deleted(scope, entry.id, entry.stored_at))
+        for id_, (scope, entry, _) in tuple(self._unwritten.items()):
+            if is_deleted(scope, id_, entry.stored_at):
+                self._unwritten.pop(id_, None)
+        self._partitions_bytes = sum(partition.size for partition in self._partitions.values())
+
     def _queue_index_step(self, scope: bytes) -> None:
         """Queue the next step of a scope's index, if it needs one. Lookups run between two steps."""
         if self._partitions[scope].needs_catch_up and scope not in self._indexing and not self._closed:
@@ -444,7 +456,8 @@ def _log_failed_step(done: "Future[None]") -> None:
         log.get().error("semantic index not extended", exc_info=error)
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def prepare(connection: sqlite3.Connection) -> None:
+    """Make the table."""
     connection.execute(_TABLE)
     for index in _INDEXES:
         connection.execute(index)

@@ -316,6 +316,7 @@ class Bill:
         code: str | None,
         ttft_ms: float | None,
         latency_ms: float,
+        entry_id: str = "",
     ) -> Entry:
         """Close the bill: settle its row in the ledger and its admission. Once (PROTOCOL.md, What always holds, 5)."""
         assert not self._settled, "a bill is settled once"
@@ -330,6 +331,7 @@ class Bill:
                 code=code,
                 ttft_ms=ttft_ms,
                 latency_ms=latency_ms,
+                entry_id=entry_id,
             )
             self._ledger.settled(entry)
         finally:
@@ -358,6 +360,7 @@ class Bill:
         check: str | None = None,
         code: str | None = None,
         ttft_ms: float | None = None,
+        entry_id: str = "",
     ) -> Entry:
         return Entry(
             request_id=self._request.id,
@@ -375,6 +378,7 @@ class Bill:
             trimmed_tokens=self.trimmed_tokens,
             key_id=self._request.key_id,
             session=self._request.session,
+            entry_id=entry_id,
         )
 
 

@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS entries (
     epoch TEXT NOT NULL DEFAULT '',   -- the process that it belongs to
     booked_nanodollars INTEGER NOT NULL DEFAULT 0,  -- what an open one has cost so far, if its process drains
     session TEXT NOT NULL DEFAULT '', -- of requests that belong together; empty: none, or of an earlier version
+    entry_id TEXT NOT NULL DEFAULT '',-- of the stored answer that a cache gave; empty: none, or of an earlier version
     calls TEXT NOT NULL               -- JSON: the upstream calls, each with usage, cost and outcome
 ) STRICT
 """
@@ -48,6 +49,7 @@ _ADDED = {  # columns that tables of earlier versions lack
     "epoch": "TEXT NOT NULL DEFAULT ''",
     "booked_nanodollars": "INTEGER NOT NULL DEFAULT 0",
     "session": "TEXT NOT NULL DEFAULT ''",
+    "entry_id": "TEXT NOT NULL DEFAULT ''",
 }
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS entries_of_keys ON entries (opened_at) WHERE key_id != ''",
@@ -69,7 +71,7 @@ _COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
     " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars,"
     " saved_nanodollars, ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, booked_nanodollars, session,"
-    " calls"
+    " entry_id, calls"
 )
 _PLACEHOLDERS = ", ".join("?" for _ in _COLUMNS.split(","))
 _PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_PLACEHOLDERS})"  # noqa: S608 - names and question marks only
@@ -205,6 +207,7 @@ def _row(entry: Entry, epoch: str) -> tuple[Any, ...]:
         epoch,
         _nanodollars(entry.booked),
         entry.session,
+        entry.entry_id,
         json.dumps([_call(charge) for charge in statement.charges]),
     )
 
