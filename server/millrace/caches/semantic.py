@@ -25,10 +25,9 @@ import msgspec
 import numpy as np
 
 from millrace import log
+from millrace.caches.decider import Chosen, Decider
 from millrace.caches.embedders.process import ComparingError
 from millrace.caches.exact import SHARE
-from millrace.caches.guards import Question, agree, self_contained
-from millrace.caches.objections import shown_objection
 from millrace.caches.partition import Partition, Stored, Vector
 from millrace.caches.recent import Recent
 from millrace.caches.worker import StoppedError, Worker
@@ -141,14 +140,13 @@ class SqliteSemanticCache:
         self._unwritten: dict[str, tuple[bytes, Stored, Vector]] = {}
         recent = min(_RECENT, self._aside_bytes // _RECENT_BYTES)
         self._embed: Recent[Vector] = Recent(embedder.embed, recent)
-        self._contained = Recent(self_contained, recent)
-        self._read = Recent(Question.read, recent)
+        self._decider = Decider(embedder, comparer, recent)
         database.write(prepare)
 
     @property
     def bytes_used(self) -> int:
         """Bytes in memory, about."""
-        recent = max(self._embed.size, self._read.size) * _RECENT_BYTES
+        recent = max(self._embed.size, self._decider.size) * _RECENT_BYTES
         return self._partitions_bytes + self._queued_bytes + recent
 
     def give_way(self, size: int) -> None:
@@ -165,7 +163,7 @@ class SqliteSemanticCache:
         if isinstance(found, SemanticMiss):
             return found
         self._waiting += 1
-        work = partial(self._find, scope, question) if found is None else partial(self._agreed, question, found)
+        work = partial(self._find, scope, question) if found is None else partial(self._judged, question, found)
         lookup = self._worker.submit_lookup(lambda: _or_miss(work))
         try:
             async with asyncio.timeout(self._deadline_s if self._is_warm else self._cold_deadline_s) as deadline:
@@ -236,11 +234,11 @@ class SqliteSemanticCache:
     def _find(self, scope: bytes, text: str) -> Found | list[Stored]:
         """Return what is found, or those candidates that are still to be compared."""
         candidates = self._candidates(scope, text)
-        return candidates if isinstance(candidates, SemanticMiss) else self._agreed(text, candidates)
+        return candidates if isinstance(candidates, SemanticMiss) else self._judged(text, candidates)
 
     def _candidates(self, scope: bytes, text: str) -> SemanticMiss | list[tuple[float, Stored]]:
         """Return the candidates to read, the best first, or why there is none."""
-        reason = self._contained(text)
+        reason = self._decider.reusable(text)
         if reason is not None:
             return SemanticMiss(reason=reason, similarity=None)
         partition = self._partition(scope)
@@ -263,25 +261,10 @@ class SqliteSemanticCache:
             candidates = sorted((each for each in aligned if each[0] >= self._aligner.least), key=lambda each: -each[0])
         return candidates[:_READ]
 
-    def _agreed(self, text: str, candidates: list[tuple[float, Stored]]) -> Found | list[Stored]:
-        """Return a hit or those that pass all guards, or the objection to the nearest."""
-        question = self._read(text)
-        strict = (self._comparer or self._embedder).strict
-        objections: list[str] = []
-        agreed: list[Stored] = []
-        for cosine, entry in candidates:
-            # `shown_objection` needs this order: the stored question first.
-            objection = agree(self._read(entry.question), question, strict)
-            if objection is not None:
-                objections.append(shown_objection(objection, question, text))
-            elif self._comparer is None:
-                return _hit(cosine, entry)
-            else:
-                agreed.append(entry)
-        if agreed:
-            return agreed
-        nearest = candidates[0][0]
-        return SemanticMiss(reason=f"near ({nearest:.2f}), but {objections[0]}", similarity=nearest)
+    def _judged(self, text: str, candidates: list[tuple[float, Stored]]) -> Found | list[Stored]:
+        """Return a hit, or those candidates that are still to be compared, or the objection to the nearest."""
+        judged = self._decider.judged(text, candidates)
+        return _hit(judged) if isinstance(judged, Chosen) else judged
 
     async def _confirmed(self, text: str, agreed: list[Stored], deadline: asyncio.Timeout) -> Found:
         """Return the one that is most similar, if it is similar enough."""
@@ -289,16 +272,13 @@ class SqliteSemanticCache:
         if self._comparer.is_starting and not deadline.expired():
             deadline.reschedule(asyncio.get_running_loop().time() + max(self._deadline_s, _STARTING_S))
         cosines = await asyncio.wrap_future(self._comparer.compare(text, [entry.question for entry in agreed]))
-        cosine, index = max((cosine, -index) for index, cosine in enumerate(cosines))
-        if cosine < self._comparer.threshold:
-            return SemanticMiss(reason="nothing near", similarity=cosine)
-        entry = agreed[-index]
-        return await asyncio.wrap_future(
-            self._worker.submit_lookup(lambda: _or_miss(lambda: _hit(min(cosine, 1.0), entry)))
-        )
+        chosen = self._decider.compared(agreed, cosines)
+        if isinstance(chosen, SemanticMiss):
+            return chosen
+        return await asyncio.wrap_future(self._worker.submit_lookup(lambda: _or_miss(lambda: _hit(chosen))))
 
     def _store(self, scope: bytes, tenant: str, question: str, answer: Answer, now: float) -> None:
-        if self._contained(question) is not None:
+        if self._decider.reusable(question) is not None:
             return
         encoded = msgspec.json.encode(answer.stored(now))
         entry = Stored(answer.id, question, encoded, now, self._tokens(question))
@@ -436,9 +416,10 @@ def _or_miss(work: Callable[[], T]) -> T | SemanticMiss:
         return SemanticMiss(reason="the lookup failed", similarity=None)
 
 
-def _hit(cosine: float, entry: Stored) -> SemanticHit:
+def _hit(chosen: Chosen) -> SemanticHit:
+    entry = chosen.entry
     answer = msgspec.json.decode(entry.answer, type=StoredAnswer)
-    return SemanticHit(answer=answer, similarity=cosine, entry_id=entry.id, question=entry.question)
+    return SemanticHit(answer=answer, similarity=chosen.similarity, entry_id=entry.id, question=entry.question)
 
 
 def _late(lookup: "Future[Found | list[Stored]]") -> Found:
