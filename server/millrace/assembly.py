@@ -6,9 +6,10 @@ import importlib.util
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,11 +19,12 @@ from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
-from millrace.caches.embedders import weights
-from millrace.caches.embedders.hashing import Hashing
-from millrace.caches.embedders.process import MiniLMProcess
+from millrace.caches.decision import Judge
+from millrace.caches.deletions import Deletions, heeded_by_all
+from millrace.caches.embedders import chosen, weights
+from millrace.caches.embedders.chosen import Embedders
+from millrace.caches.entries import CacheEntries
 from millrace.caches.exact import SqliteExactCache
-from millrace.caches.finder import Finder
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
@@ -31,7 +33,7 @@ from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.memory import MemoryBudget
-from millrace.ports import Claim, Embedder, EmbeddingsUpstream, KeyStore, Upstream
+from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore, Upstream
 from millrace.principal import Limits
 from millrace.runs.conversations import Conversations
 from millrace.runs.embeddings import EmbeddingModel, Embeddings
@@ -39,10 +41,10 @@ from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
 from millrace.schemas import SchemaProcess
-from millrace.settings import EmbeddingsSettings, LimitsSettings, ModelSettings, PriceSettings, Settings
+from millrace.settings import CacheSettings, EmbeddingsSettings, LimitsSettings, ModelSettings, PriceSettings, Settings
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
-from millrace.stores.database import MEMORY, QUEUE_BYTES, SqliteDatabase
+from millrace.stores.database import FILE, MEMORY, QUEUE_BYTES, SqliteDatabase
 from millrace.stores.handover import Handover
 from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
@@ -92,12 +94,16 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         database = SqliteDatabase(settings.server.data_dir, queue_bytes=queue_bytes)
         parts.push_async_callback(asyncio.to_thread, database.close)
         exact = _exact(settings, database)
-        semantic, embedder = await _semantic(settings, database, parts)
+        embedders = chosen.installed()
+        parts.push_async_callback(asyncio.to_thread, embedders.close)
+        semantic = await _semantic(settings, database, embedders, parts)
+        caches = [cache for cache in (exact, semantic) if cache is not None]
+        deletions = Deletions(database, epoch, caches, ttl_s=settings.cache.ttl_s, wall=WALL)
         connections = await parts.enter_async_context(_connections(settings))
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
         catalog = _catalog(settings)
-        recall = Recall(catalog, exact, semantic, embedder)
+        recall = Recall(catalog, exact, semantic, embedders.name if semantic else "", deletions)
         keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=_limits(settings.limits))
         memory = MemoryBudget(settings.server.memory_bytes, lambda: keyring.are_many)
         schemas = SchemaProcess()
@@ -105,9 +111,9 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         funnel = _funnel(settings, connections, sweeper, memory, catalog, recall, ledger, schemas)
         keys, archive = SqliteKeyStore(database), _archive(settings, database)
         await database.ready()
-        for store in (exact, semantic, archive):
-            if store is not None:
-                store.prune()
+        await parts.enter_async_context(_heeded(deletions, present))
+        for store in (*caches, archive):
+            store.prune()
         gate = await _gate(settings, keyring, keys, parts)
         _count_caches(settings, memory, exact, semantic)
         memory.add("database queue", lambda: database.queued_bytes, queue_bytes)
@@ -136,6 +142,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             stuck_s=settings.server.stuck_s,
             max_message_bytes=settings.server.max_message_bytes,
             embeddings=_embeddings(settings, connections, limiter, ledger, database, memory),
+            cache=_entries(settings.cache, database, embedders, ledger, lambda _: deletions.read()),
         )
         gate.keyring.on_change = process.sweep_all_next
         memory.add("tickets", lambda: len(gate.tickets) * TICKET_BYTES, CAPACITY * TICKET_BYTES)
@@ -166,6 +173,37 @@ def claim(data_dir: str) -> Claim:
 def key_store(data_dir: str) -> AbstractAsyncContextManager[KeyStore]:
     """Open the keys that are kept in a folder, which is created; no server is needed, or disturbed."""
     return _kept(data_dir, SqliteKeyStore)
+
+
+@asynccontextmanager
+async def cache_control(data_dir: str, settings: CacheSettings) -> AsyncIterator[CacheControl]:
+    """Open the caches that are kept in a folder, beside a server or without one.
+
+    A deletion returns once all processes that use the folder heed it; it raises `TimeoutError` if one does not.
+    """
+
+    def opened(database: SqliteDatabase) -> CacheEntries:
+        heeded = partial(heeded_by_all, database, partial(processes.living, data_dir))
+        return _entries(settings, database, embedders, SqliteLedger(database), heeded)
+
+    if not await asyncio.to_thread(Path(data_dir, FILE).exists):
+        raise FileNotFoundError("it has no database yet")
+    embedders = chosen.installed()
+    try:
+        async with _kept(data_dir, opened) as control:
+            yield control
+    finally:
+        await asyncio.to_thread(embedders.close)
+
+
+@asynccontextmanager
+async def judge(settings: CacheSettings) -> AsyncIterator[Judge]:
+    """Open what decides two questions, and nothing else."""
+    embedders = chosen.installed()
+    try:
+        yield _judge(settings, embedders)
+    finally:
+        await asyncio.to_thread(embedders.close)
 
 
 def kept_ledger(data_dir: str) -> AbstractAsyncContextManager[SqliteLedger]:
@@ -296,6 +334,14 @@ async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: Asy
     )
 
 
+@asynccontextmanager
+async def _heeded(deletions: Deletions, present: Processes | None) -> AsyncIterator[None]:
+    """Heed what was deleted from the caches, and what other processes delete from now on."""
+    await deletions.begin(await asyncio.to_thread(present.others) if present else ())
+    async with _running(deletions.follow()):
+        yield
+
+
 def _hand_over(claimed: Claim, ledger: SqliteLedger) -> None:
     """Let the next process serve, and tell it from now on what the requests of this one cost."""
     ledger.wants_progress = True
@@ -359,27 +405,20 @@ def _archive(settings: Settings, database: SqliteDatabase) -> SqliteArchive:
 
 
 async def _semantic(
-    settings: Settings, database: SqliteDatabase, parts: AsyncExitStack
-) -> tuple[SqliteSemanticCache | None, str]:
-    """Return the semantic cache and its embedder's name, or None and no name where it is switched off."""
+    settings: Settings, database: SqliteDatabase, embedders: Embedders, parts: AsyncExitStack
+) -> SqliteSemanticCache | None:
+    """Return the semantic cache; None where it is switched off."""
+    log.get().info("semantic cache", embedder=embedders.name if settings.cache.semantic else "off")
     if not settings.cache.semantic:
-        log.get().info("semantic cache", embedder="off")
-        return None, ""
-    embedder: Embedder = Hashing()
-    finder = comparer = None
-    if weights.available():
-        embedder = finder = Finder()
-        comparer = MiniLMProcess()
-        parts.push_async_callback(asyncio.to_thread, comparer.close)
-        # A first lookup waits for it, the start does not.
-        await parts.enter_async_context(_running(asyncio.to_thread(finder.load)))
-    name = comparer.name if comparer else embedder.name
-    log.get().info("semantic cache", embedder=name)
+        return None
+    if embedders.finder is not None:  # a first lookup waits for it, the start does not
+        await parts.enter_async_context(_running(asyncio.to_thread(embedders.finder.load)))
     cache = SqliteSemanticCache(
         database,
-        embedder,
-        finder,
-        comparer,
+        embedders.embedder,
+        embedders.finder,
+        embedders.comparer,
+        threshold=settings.cache.semantic_threshold,
         ttl_s=settings.cache.ttl_s,
         index_above=settings.cache.index_above,
         hot_scopes=settings.cache.hot_scopes,
@@ -389,7 +428,21 @@ async def _semantic(
         wall=WALL,
     )
     parts.push_async_callback(cache.close)  # what it still has to store goes into the database
-    return cache, name
+    return cache
+
+
+def _entries(
+    settings: CacheSettings,
+    database: SqliteDatabase,
+    embedders: Embedders,
+    ledger: SqliteLedger,
+    heeded: Callable[[int], Awaitable[None]],
+) -> CacheEntries:
+    return CacheEntries(database, _judge(settings, embedders), ledger, heeded, ttl_s=settings.ttl_s, wall=WALL)
+
+
+def _judge(settings: CacheSettings, embedders: Embedders) -> Judge:
+    return Judge(embedders.embedder, embedders.finder, embedders.comparer, threshold=settings.semantic_threshold)
 
 
 def _model(tier: Tier, model: ModelSettings) -> Model:

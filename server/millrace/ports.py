@@ -291,6 +291,10 @@ class CacheControl(Protocol):
         """Delete all that is stored until now, of one tenant or in one scope if these are given."""
         ...
 
+    async def count(self, *, tenant: str | None = None, scope: bytes | None = None) -> Deleted:
+        """Return how many entries `flush` would delete."""
+        ...
+
     async def why(self, stored: str, asked: str) -> Decision:
         """Return what the decision says of two questions."""
         ...

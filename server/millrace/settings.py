@@ -151,6 +151,7 @@ class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     semantic: bool = True
     index_above: Count = 4000  # entries from which a scope of the semantic cache is indexed by hnswlib
     hot_scopes: Count = 256  # scopes of the semantic cache held in memory
+    semantic_threshold: Annotated[float, Meta(ge=0, le=1)] | None = None  # of a hit; None: the one that is shipped
     ttl_s: Seconds = 86_400
     memory_bytes: Count = 256 * 2**20  # of both caches together
     disk_bytes: Count = 2**30  # of both caches together

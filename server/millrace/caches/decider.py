@@ -28,11 +28,13 @@ class Chosen:
 class Decider:
     """Decides, and keeps what it has read of recent questions. Not thread-safe."""
 
-    def __init__(self, embedder: Embedder, comparer: Comparer | None, recent: int) -> None:
+    def __init__(
+        self, embedder: Embedder, comparer: Comparer | None, recent: int, threshold: float | None = None
+    ) -> None:
         """Keep the readings of recent questions with `recent` characters in all."""
         self._strict = (comparer or embedder).strict
         self._compares = comparer is not None
-        self._threshold = 0.0 if comparer is None else comparer.threshold
+        self._threshold = (comparer or embedder).threshold if threshold is None else threshold
         self._read = Recent(Question.read, recent)
         self.reusable = Recent(
             self_contained, recent
@@ -56,6 +58,8 @@ class Decider:
             objection = agree(self._read(entry.question), question, self._strict)
             if objection is not None:
                 objections.append(shown_objection(objection, question, text))
+            elif not self._compares and cosine < self._threshold:
+                objections.append("not similar enough")
             elif not self._compares:
                 return Chosen(entry, min(cosine, 1.0))
             else:

@@ -10,12 +10,14 @@ import json
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from millrace import log
 from millrace.ports import Clock, Database
 
 POLL_S = 0.25  # seconds between two reads
+HEED_S = 5.0  # for all processes to read a deletion
 READ_S = 2.0  # for SQLite to read what is new
 MOST_READ = 1000  # deletions at once
 
@@ -54,18 +56,30 @@ class Deletion:
     scope: bytes | None = None
 
 
+class Forgetful(Protocol):
+    """A cache with entries in memory."""
+
+    def forget(self, ids: Collection[str] | None) -> None:
+        """Drop entries from memory, soon; all of them with None."""
+        ...
+
+
 class Deletions:
     """The deletions that this process heeds."""
 
-    def __init__(self, database: Database, epoch: str, *, ttl_s: float, wall: Clock) -> None:
-        self.on_new: Callable[[Sequence[Deletion]], None] = lambda _: None  # what they cover may leave memory
+    def __init__(
+        self, database: Database, epoch: str, caches: Sequence[Forgetful], *, ttl_s: float, wall: Clock
+    ) -> None:
         self._database = database
         self._epoch = epoch
+        self._caches = caches
         self._ttl_s = ttl_s
         self._wall = wall
         self._number = 0
         self._entries: set[tuple[str, str | None]] = set()  # ids, and of whom
-        self._until: dict[tuple[str | None, bytes | None], float] = {}  # by tenant and scope: what was stored until then
+        self._until: dict[
+            tuple[str | None, bytes | None], float
+        ] = {}  # by tenant and scope: what was stored until then
         database.write(prepare)
 
     def covers(self, entry_id: str, stored_at: float, tenant: str, scope: bytes | None = None) -> bool:
@@ -93,7 +107,9 @@ class Deletions:
                 key = each.tenant, each.scope
                 self._until[key] = max(each.at, self._until.get(key, 0.0))
         self._number = number = rows[-1][0]
-        self.on_new(found)
+        ids = {each.entry_id for each in found if each.entry_id is not None}
+        for cache in self._caches:
+            cache.forget(ids if all(each.entry_id is not None for each in found) else None)
         self._database.write(lambda connection: connection.execute(_READ, (self._epoch, number)))
 
     async def begin(self, living: Collection[str]) -> None:
@@ -125,8 +141,17 @@ def add(connection: sqlite3.Connection, deletions: Sequence[Deletion]) -> int:
     return number
 
 
-def readers(connection: sqlite3.Connection, number: int) -> frozenset[str]:
-    """Return the epochs of the processes that heed a deletion."""
+async def heeded_by_all(database: Database, living: Callable[[], frozenset[str]], number: int) -> None:
+    """Return once all processes heed a deletion. Raises `TimeoutError`. `living` returns their epochs."""
+    try:
+        async with asyncio.timeout(HEED_S):
+            while await asyncio.to_thread(living) - await database.read(partial(_readers, number), within_s=READ_S):  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S / 5)  # another process cannot tell us
+    except TimeoutError:
+        raise TimeoutError(f"deleted, but a server has not read it within {HEED_S:g} s; restart it") from None
+
+
+def _readers(number: int, connection: sqlite3.Connection) -> frozenset[str]:
     return frozenset(epoch for (epoch,) in connection.execute(_READERS, (number,)))
 
 

@@ -6,6 +6,7 @@ A filter in memory holds the keys of all that is on disk, so that a new question
 import asyncio
 import sqlite3
 from collections import OrderedDict
+from collections.abc import Collection
 
 import msgspec
 
@@ -85,10 +86,11 @@ class SqliteExactCache:
         """Free so many bytes: answers leave memory, the least recently used first."""
         self._shrink(self._hot_bytes - size)
 
-    def forget(self) -> None:
-        """Empty the memory: some of it was deleted on disk."""
-        self._forgotten += 1
-        self._shrink(0)
+    def forget(self, ids: Collection[str] | None) -> None:
+        """Empty the memory if all was deleted; single entries are left, since nobody serves them any more."""
+        if ids is None:
+            self._forgotten += 1
+            self._shrink(0)
 
     async def find(self, key: bytes) -> StoredAnswer | None:
         """Look in SQLite and keep a hit in memory. A database error is a miss, and so is a late answer.

@@ -4,7 +4,7 @@ Not thread-safe: hnswlib's query and add must not run concurrently, so one threa
 takes rows in small steps; rows that are not in it yet are searched in the matrix.
 """
 
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass
 from sys import getsizeof
 from typing import Any
@@ -100,9 +100,9 @@ class Partition:
             self._remove(oldest.question)
         self._compact_if_sparse()  # once, after all removals
 
-    def discard(self, is_unwanted: Callable[[Stored], bool]) -> None:
-        """Remove the entries of which this is true."""
-        for entry in [entry for entry in self._entries.values() if is_unwanted(entry)]:
+    def discard(self, ids: Collection[str]) -> None:
+        """Remove the entries with these ids."""
+        for entry in [entry for entry in self._entries.values() if entry.id in ids]:
             self._remove(entry.question)
         self._compact_if_sparse()
 

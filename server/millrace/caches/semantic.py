@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
@@ -93,6 +93,7 @@ class SqliteSemanticCache:
         max_entries: int = 200_000,  # per scope; above it the oldest is dropped
         memory_bytes: int = 128 * 2**20,  # of all scopes in memory, their indexes and what waits to be stored
         disk_bytes: int = 512 * 2**20,
+        threshold: float | None = None,  # of similarity; None: the comparer's or the embedder's
         deadline_s: float = 0.05,  # of a lookup; a small model sends its first token after about 0.2 s
         max_waiting: int = 32,  # lookups at once: as many as finish within the deadline
         max_stores: int = 10_000,  # answers queued to be stored, if their bytes allow it: some seconds' work
@@ -140,7 +141,7 @@ class SqliteSemanticCache:
         self._unwritten: dict[str, tuple[bytes, Stored, Vector]] = {}
         recent = min(_RECENT, self._aside_bytes // _RECENT_BYTES)
         self._embed: Recent[Vector] = Recent(embedder.embed, recent)
-        self._decider = Decider(embedder, comparer, recent)
+        self._decider = Decider(embedder, comparer, recent, threshold)
         database.write(prepare)
 
     @property
@@ -191,10 +192,10 @@ class SqliteSemanticCache:
         work = self._worker.submit_background(lambda: self._store(scope, tenant, question, answer, now))
         work.add_done_callback(partial(self._stored, size))
 
-    def forget(self, is_deleted: Callable[[bytes, str, float], bool]) -> None:
-        """Drop from memory soon what is deleted, by its scope, its id and when it was stored."""
+    def forget(self, ids: Collection[str] | None) -> None:
+        """Drop entries from memory soon; all of them with None. What is on disk is loaded again when it is needed."""
         if not self._closed:
-            self._worker.submit_background(lambda: self._forget(is_deleted)).add_done_callback(_log_failed_step)
+            self._worker.submit_background(lambda: self._forget(ids)).add_done_callback(_log_failed_step)
 
     def prune(self) -> None:
         """Queue the deletion of what has expired. Call it at a start."""
@@ -374,12 +375,14 @@ class SqliteSemanticCache:
     def _tokens(self, question: str) -> bytes:
         return b"" if self._aligner is None else self._aligner.tokens(question)
 
-    def _forget(self, is_deleted: Callable[[bytes, str, float], bool]) -> None:
-        for scope, partition in self._partitions.items():
-            partition.discard(lambda entry, scope=scope: is_deleted(scope, entry.id, entry.stored_at))
-        for id_, (scope, entry, _) in tuple(self._unwritten.items()):
-            if is_deleted(scope, id_, entry.stored_at):
-                self._unwritten.pop(id_, None)
+    def _forget(self, ids: Collection[str] | None) -> None:
+        if ids is None:
+            self._partitions.clear()
+        else:  # one that was still to be stored when it was deleted has been written since
+            rows = [(each,) for each in ids]
+            self._database.write(lambda connection: connection.executemany(_DROP, rows), droppable=True)
+        for partition in self._partitions.values():
+            partition.discard(ids or ())
         self._partitions_bytes = sum(partition.size for partition in self._partitions.values())
 
     def _queue_index_step(self, scope: bytes) -> None:

@@ -305,7 +305,7 @@ class Bill:
             self._ledger.progressed(self._open_entry())
         return statement
 
-    def settle(
+    def settle(  # noqa: PLR0913 - the fields of a row
         self,
         statement: Statement,
         *,
@@ -331,9 +331,8 @@ class Bill:
                 code=code,
                 ttft_ms=ttft_ms,
                 latency_ms=latency_ms,
-                entry_id=entry_id,
             )
-            self._ledger.settled(entry)
+            self._ledger.settled(entry := replace(entry, entry_id=entry_id))
         finally:
             self._release(statement)
         return entry
@@ -360,7 +359,6 @@ class Bill:
         check: str | None = None,
         code: str | None = None,
         ttft_ms: float | None = None,
-        entry_id: str = "",
     ) -> Entry:
         return Entry(
             request_id=self._request.id,
@@ -378,7 +376,6 @@ class Bill:
             trimmed_tokens=self.trimmed_tokens,
             key_id=self._request.key_id,
             session=self._request.session,
-            entry_id=entry_id,
         )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from millrace import log
 from millrace.errors import EXITS, MillraceError, UpstreamError, without_traceback
 from millrace.funnel.bill import NOTHING, Bill, milliseconds, shown_charge
-from millrace.funnel.facts import Ended
+from millrace.funnel.facts import Ended, Routed
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import (
     PASSED,

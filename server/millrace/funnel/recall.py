@@ -58,7 +58,9 @@ class Recall:
         if isinstance(keys.scope, str):
             return SemanticMiss(reason=keys.scope, similarity=None)
         found = await self._semantic.find(keys.scope.digest, keys.scope.question)
-        if isinstance(found, SemanticHit) and self._is_deleted(found.entry_id, found.answer, request, keys.scope.digest):
+        if isinstance(found, SemanticHit) and self._is_deleted(
+            found.entry_id, found.answer, request, keys.scope.digest
+        ):
             return SemanticMiss(reason="the nearest one was deleted", similarity=found.similarity)
         return found
 

@@ -10,7 +10,7 @@ class Objection:
     """Why one stored answer may not do for another question."""
 
     rule: str  # its name
-    reason: str  # in plain words; may repeat words of both questions
+    reason: str  # in plain words; may repeat words of both questions; empty where the name says all
     is_hard: bool  # never overruled; a soft one is evidence for the decision
 
 

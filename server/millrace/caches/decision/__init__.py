@@ -1,0 +1,86 @@
+"""What the semantic cache decides of two questions, as one value with all its reasons.
+
+Provisional: the probability is MiniLM's cosine where the guards agree. The decision that is to come takes its place
+here, behind the same `Judge`.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from millrace.caches.guards import Question, agree, self_contained
+from millrace.ports import Aligner, Comparer, Embedder
+from millrace.types import Decision, Objection
+
+__all__ = ["Judge"]
+
+NOT_FOUND = "not found"  # the rule of a pair whose stored question is not looked at
+
+
+class Judge:
+    """Decides pairs by themselves, without a cache."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        aligner: Aligner | None = None,
+        comparer: Comparer | None = None,
+        *,
+        threshold: float | None = None,  # of the probability; None: the one that is shipped
+    ) -> None:
+        self.embedder = embedder
+        self.threshold = (comparer or embedder).threshold if threshold is None else threshold
+        self._aligner = aligner
+        self._comparer = comparer
+
+    async def decide(self, stored: str, asked: str) -> Decision:
+        """Return the decision on one pair. Raises `ComparingError` if MiniLM's process fails."""
+        (decision,) = await self.decide_all([(stored, asked)])
+        return decision
+
+    async def decide_all(self, pairs: Sequence[tuple[str, str]]) -> list[Decision]:
+        """Return the decision on each pair of a stored and an asked question."""
+        cosines = await self._cosines(pairs)
+        return [self._decided(stored, asked, cosine) for (stored, asked), cosine in zip(pairs, cosines, strict=True)]
+
+    async def _cosines(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        if self._comparer is None:
+            return [min(float(self.embedder.embed(a) @ self.embedder.embed(b)), 1.0) for a, b in pairs]
+        compared = [asyncio.wrap_future(self._comparer.compare(asked, [stored])) for stored, asked in pairs]
+        return [min(cosine, 1.0) for (cosine,) in await asyncio.gather(*compared)]
+
+    def _decided(self, stored: str, asked: str, cosine: float) -> Decision:
+        sides = (("the stored question", stored), ("the question", asked))
+        refused = tuple(f"{side}: {reason}" for side, text in sides if (reason := self_contained(text)) is not None)
+        objections = tuple(each for each in (self._not_found(stored, asked), self._objection(stored, asked)) if each)
+        is_ruled_out = bool(refused) or any(each.is_hard for each in objections)
+        probability = None if is_ruled_out else cosine
+        return Decision(
+            served=probability is not None and probability >= self.threshold,
+            refused=refused,
+            objections=objections,
+            cosine=cosine,
+            probability=probability,
+            threshold=self.threshold,
+        )
+
+    def _objection(self, stored: str, asked: str) -> Objection | None:
+        strict = (self._comparer or self.embedder).strict
+        reason = agree(Question.read(stored), Question.read(asked), strict)
+        if reason is None:
+            return None
+        rule, _, words = reason.partition(": ")
+        return Objection(rule=rule, reason=words, is_hard=True)
+
+    def _not_found(self, stored: str, asked: str) -> Objection | None:
+        """Say whether the stored question would not even be looked at."""
+        cosine = float(self.embedder.embed(stored) @ self.embedder.embed(asked))
+        if cosine < self.embedder.threshold:
+            reason = f"too far apart to be looked at ({cosine:.2f}, below {self.embedder.threshold:.2f})"
+            return Objection(rule=NOT_FOUND, reason=reason, is_hard=True)
+        if self._aligner is None:
+            return None
+        (aligned,) = self._aligner.align(self._aligner.tokens(asked), [self._aligner.tokens(stored)])
+        if aligned >= self._aligner.least:
+            return None
+        reason = f"too few words are alike ({aligned:.2f}, below {self._aligner.least:.2f})"
+        return Objection(rule=NOT_FOUND, reason=reason, is_hard=True)
