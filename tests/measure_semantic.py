@@ -27,7 +27,8 @@ from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.finder import Finder
 from millrace.caches.guards import Question, agree, self_contained
-from millrace.caches.partition import NEAREST, Partition, Stored
+from millrace.caches.partition import Partition, Stored
+from millrace.caches.segment import NEAREST
 from millrace.ports import Embedder
 
 LEAST = 0.7  # cosine of a partner that the finder has to find
@@ -81,8 +82,8 @@ def recall(pairs: list[Pair], finder: Embedder, network: MiniLM, *, indexed: boo
     partition = Partition(finder.dimensions, 0 if indexed else len(stored))
     for text in stored:
         partition.put(Stored(text, text, b"", 0.0), finder.embed(text))
-    while partition.needs_catch_up:
-        partition.catch_up()
+    while partition.needs_step:
+        partition.step()
     vectors = _embedded(network, stored)
     places = {text: place for place, text in enumerate(stored)}
     duplicates = [pair for pair in pairs if pair.same]

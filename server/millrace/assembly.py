@@ -26,6 +26,7 @@ from millrace.caches.embedders.chosen import Embedders
 from millrace.caches.entries import CacheEntries
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.semantic import SqliteSemanticCache
+from millrace.caches.snapshots import FOLDER
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
@@ -424,6 +425,7 @@ async def _semantic(
         hot_scopes=settings.cache.hot_scopes,
         memory_bytes=_share(settings, settings.cache.memory_bytes),
         disk_bytes=_share(settings, settings.cache.disk_bytes),
+        folder=None if settings.server.data_dir == MEMORY else Path(settings.server.data_dir) / FOLDER,
         deadline_s=LOOKUP_S,
         wall=WALL,
     )

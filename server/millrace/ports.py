@@ -14,12 +14,14 @@ from millrace.types import (
     Answer,
     Aside,
     CachedEntry,
+    CachedScope,
     Call,
     Decision,
     Deleted,
     Embedded,
     Entry,
     Finish,
+    KeptAnswer,
     NearEntry,
     SemanticHit,
     SemanticMiss,
@@ -114,6 +116,13 @@ class Database(Protocol):
         """Queue an operation that writes about `size` bytes. Never waits. False if it was dropped, being droppable.
 
         `on_written` is called once it is committed, on another thread.
+        """
+        ...
+
+    async def commit(self, operation: Callable[[sqlite3.Connection], Any], *, within_s: float) -> Any:
+        """Run an operation after all that are queued; return its result once it is committed, or raise its error.
+
+        Raises `TimeoutError` if it takes too long; then it is not done, unless it had begun.
         """
         ...
 
@@ -279,12 +288,12 @@ class CacheControl(Protocol):
         """
         ...
 
-    async def entry(self, entry_id: str, *, tenant: str | None = None) -> list[CachedEntry]:
-        """Return an entry as each cache has it; nothing if there is none."""
+    async def entry(self, entry_id: str, *, tenant: str | None = None) -> KeptAnswer | None:
+        """Return a stored answer by its id in either cache; None if there is none."""
         ...
 
     async def delete(self, entry_ids: Sequence[str], *, tenant: str | None = None) -> Deleted:
-        """Delete entries from both caches, also those that are still to be written. None of them is served again."""
+        """Delete answers from both caches, also those that are still to be written. None of them is served again."""
         ...
 
     async def flush(self, *, tenant: str | None = None, scope: bytes | None = None) -> Deleted:
@@ -297,6 +306,45 @@ class CacheControl(Protocol):
 
     async def why(self, stored: str, asked: str) -> Decision:
         """Return what the decision says of two questions."""
+        ...
+
+
+class SemanticEntries(Protocol):
+    """What the semantic cache keeps. `tenant=None` is for an operator, who may see and delete all.
+
+    Each method looks on the disk. It raises `TimeoutError` if that takes too long, `sqlite3.Error` if it cannot.
+    What is still to be written when it is called is written first.
+    """
+
+    async def entries(
+        self,
+        tenant: str | None,
+        containing: str = "",
+        *,
+        scope: bytes | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[CachedEntry]:
+        """Return entries that have not expired, in the order of their ids.
+
+        Only those of a tenant and of a scope, if they are given, whose question contains a text, whatever the case of
+        its ASCII letters, and whose id is greater than `after`: to go on, give the last id of the page before.
+        """
+        ...
+
+    async def entry(self, tenant: str | None, entry_id: str) -> CachedEntry | None:
+        """Return one entry that has not expired; None if the tenant has no such entry."""
+        ...
+
+    async def scopes(self, tenant: str | None, *, limit: int = 100) -> list[CachedScope]:
+        """Return the scopes with the most bytes, the largest first. Reads an index over all entries."""
+        ...
+
+    async def delete(self, tenant: str | None, *, entry_id: str | None = None, scope: bytes | None = None) -> int:
+        """Delete one entry, all of a scope, or all of a tenant; with nothing given all there are. Return how many.
+
+        When it returns they are served no more, and are gone from the disk. What is stored meanwhile may stay.
+        """
         ...
 
 

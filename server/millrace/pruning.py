@@ -36,6 +36,7 @@ class _Step:
     kept_bytes: int  # of all rows, as counted at the first step
     excess: int  # bytes still to evict
     is_last: bool
+    deleted: list[tuple[Any, ...]]  # keys
 
 
 class Pruner:
@@ -45,7 +46,7 @@ class Pruner:
     `stored_at` and (`order`, `size`): else every prune reads the whole table.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - most have a default
         self,
         write: Write,
         table: str,
@@ -56,12 +57,14 @@ class Pruner:
         order: str = "stored_at",  # column: the least go first
         size: str = "size",  # expression: bytes of a row
         max_bytes: int | None = None,  # None: rows go by age alone
+        on_deleted: Callable[[list[tuple[Any, ...]]], object] = lambda _: None,  # told keys, on the writing thread
     ) -> None:
         self.stores = 0
+        self.max_bytes = max_bytes  # may change at any time
         self._write = write
         self._ttl_s = ttl_s
         self._wall = wall
-        self._max_bytes = max_bytes
+        self._on_deleted = on_deleted
         self._room = 0 if max_bytes is None else max_bytes // 10  # bytes to store until the next prune; then known
         self._stored_bytes = 0  # since the last prune was queued
         self._is_pruning = False
@@ -90,7 +93,7 @@ class Pruner:
     @property
     def _has_passed(self) -> bool:
         """Whether the table may be larger than `max_bytes`."""
-        return self._max_bytes is not None and self._stored_bytes > self._room
+        return self.max_bytes is not None and self._stored_bytes > self._room
 
     def _queue_step(self, before: _Step | None) -> None:
         self._is_pruning = True  # before the write, because the step may be done before it returns
@@ -105,26 +108,27 @@ class Pruner:
         evicted = []
         for size, *row in connection.execute(self._least).fetchall() if excess > 0 else ():
             if excess > 0:
-                evicted.append(row)
+                evicted.append(tuple(row))
                 kept, excess = kept - size, excess - size
         connection.executemany(self._delete, evicted)
         is_last = len(expired) < STEP and (excess <= 0 or not evicted)  # other rows may have gone meanwhile
-        self._step = _Step(kept, excess, is_last)
+        self._step = _Step(kept, excess, is_last, expired + evicted)
 
     def _measure(self, connection: sqlite3.Connection) -> tuple[int, int]:
         """Return the bytes of all rows, and how many of them to evict."""
-        if self._max_bytes is None:
+        if self.max_bytes is None:
             return 0, 0
         kept: int = connection.execute(self._total).fetchone()[0]
-        return kept, kept - self._max_bytes * 9 // 10 if kept > self._max_bytes else 0
+        return kept, kept - self.max_bytes * 9 // 10 if kept > self.max_bytes else 0
 
     def _on_step(self) -> None:
         step, self._step = self._step, None
         self._is_pruning = False
         if step is None:  # it failed
             return
-        if self._max_bytes is not None:
-            self._room = max(0, self._max_bytes - step.kept_bytes)
+        self._on_deleted(step.deleted)
+        if self.max_bytes is not None:
+            self._room = max(0, self.max_bytes - step.kept_bytes)
         if not step.is_last:
             self._queue_step(step)
         elif self._has_passed:  # so much was stored meanwhile

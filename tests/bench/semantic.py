@@ -97,10 +97,10 @@ def write(data: Path, finder: Finder, stored: list[str]) -> None:
     """Write questions into the scope that was asked before."""
     mark = zlib.crc32(finder.name.encode()).to_bytes(4)
     with sqlite3.connect(data / FILE) as connection:
-        row = connection.execute("SELECT scope, tenant, answer FROM semantic_answers LIMIT 1").fetchone()
-        connection.execute("DELETE FROM semantic_answers")
+        row = connection.execute("SELECT scope, tenant, answer FROM semantic_entries LIMIT 1").fetchone()
+        connection.execute("DELETE FROM semantic_entries")
         connection.executemany(
-            "INSERT INTO semantic_answers VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO semantic_entries VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 (f"sem_{number:024x}", row[0], row[1], time.time(), text, mark + vector.tobytes(), row[2])
                 for number, text in enumerate(stored)
@@ -152,8 +152,8 @@ def find(finder: Finder, stored: list[str]) -> float:
     held = Partition(finder.dimensions, 4000)
     for text in stored:
         held.put(Stored(text, text, b"", 0.0), finder.embed(text))
-    while held.needs_catch_up:
-        held.catch_up()
+    while held.needs_step:
+        held.step()
     taken = []
     for text in islice(questions.new("asked"), 1000):
         began = time.perf_counter()

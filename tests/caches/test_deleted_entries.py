@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -23,14 +23,14 @@ class Memory:
     """A cache in memory."""
 
     def __init__(self) -> None:
-        self.forgotten: list[Collection[str] | None] = []
+        self.forgotten: list[list[tuple[str, bytes]] | None] = []
 
-    def forget(self, ids: Collection[str] | None) -> None:
-        self.forgotten.append(ids)
+    def forget(self, gone: list[tuple[str, bytes]] | None) -> None:
+        self.forgotten.append(gone)
 
 
 def all_ids(file: sqlite3.Connection) -> set[str]:
-    rows = file.execute("SELECT id FROM semantic_answers UNION ALL SELECT id FROM answers").fetchall()
+    rows = file.execute("SELECT id FROM semantic_entries UNION ALL SELECT id FROM answers").fetchall()
     return {entry_id for (entry_id,) in rows}
 
 
@@ -69,7 +69,7 @@ async def test_a_flush_empties_a_running_server(start: Start, tmp_path: Path, fl
         assert (await asked(http, ASKED))["millrace.cache"] == "miss"
         with closing(sqlite3.connect(tmp_path / FILE)) as file:
             await until(lambda: len(all_ids(file)) == 1)
-            await until(lambda: file.execute("SELECT count(*) FROM semantic_answers").fetchone() == (1,))
+            await until(lambda: file.execute("SELECT count(*) FROM semantic_entries").fetchone() == (1,))
         assert (await asked(http, SAME))["millrace.cache"] == "semantic"
 
 
@@ -80,7 +80,7 @@ async def test_a_flush_of_another_tenant_or_scope_takes_nothing(start: Start, tm
             assert (await beside(tmp_path, "flush", *flush, "--yes"))["semantic"] == 0
         assert (await asked(http, SAME))["millrace.cache"] == "semantic"
         entry_id = (await asked(http, ASKED))["millrace.entry_id"]
-        scope = (await beside(tmp_path, "show", entry_id))[0]["scope"]
+        scope = (await beside(tmp_path, "show", entry_id))["scope"]
         deleted = await beside(tmp_path, "flush", "--scope", scope, "--yes")
         assert (deleted["exact"], deleted["semantic"]) == (1, 1)
         assert (await asked(http, ASKED))["millrace.cache"] == "miss"
@@ -111,18 +111,18 @@ async def read_by(database: SqliteDatabase, *wanted: Deletion, epoch: str = "a")
 
 
 async def test_a_deletion_covers_one_tenant_one_scope_and_what_was_stored_before(database: SqliteDatabase) -> None:
-    one = Deletion(at=500.0, entry_id="ans_1", tenant="acme")
-    made, memory = await read_by(database, one)
-    assert made.covers("ans_1", 999.0, "acme")
+    made, memory = await read_by(database, Deletion(at=500.0, entry_id="ans_1", tenant="acme", scope=b"s"))
+    assert made.covers("ans_1", 500.0, "acme")
+    assert not made.covers("ans_1", 501.0, "acme")  # a newer answer to the same question
     assert not made.covers("ans_1", 400.0, "other")
     assert not made.covers("ans_2", 400.0, "acme")
-    assert memory.forgotten == [{"ans_1"}]
+    assert memory.forgotten == [[("ans_1", b"s")]]
     made, memory = await read_by(database, Deletion(at=500.0, tenant="acme", scope=b"s"))
     assert made.covers("ans_3", 500.0, "acme", b"s")
     for stored_at, tenant, scope in ((501.0, "acme", b"s"), (500.0, "other", b"s"), (500.0, "acme", b"t")):
         assert not made.covers("ans_3", stored_at, tenant, scope)
     assert not made.covers("ans_3", 500.0, "acme")
-    assert memory.forgotten == [{"ans_1"}, None]
+    assert memory.forgotten == [[("ans_1", b"s")], None]
     made, _ = await read_by(database, Deletion(at=600.0))
     assert made.covers("ans_4", 600.0, "whoever")
     assert not made.covers("ans_4", 601.0, "whoever")
@@ -135,7 +135,7 @@ async def test_an_entry_that_is_on_its_way_to_the_disk_is_not_served_after_a_res
     made = Deletions(database, "new", [], ttl_s=60.0, wall=lambda: 1000.0)
     await made.begin(())
     await database.ready()
-    assert made.covers("ans_1", 991.0, "acme")
+    assert made.covers("ans_1", 989.0, "acme")
     await Deletions(database, "next", [], ttl_s=60.0, wall=lambda: 1000.0).begin(())
     known = await database.commit(
         lambda connection: connection.execute("SELECT epoch FROM cache_deletions_read").fetchall(), within_s=10

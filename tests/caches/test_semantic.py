@@ -1,22 +1,18 @@
 """The semantic cache by itself: real SQLite, real hnswlib, both embedders; and what it is measured by."""
 
 import asyncio
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from millrace.caches import partition
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.embedders.process import MiniLMProcess
 from millrace.caches.finder import Finder
-from millrace.caches.partition import Partition, Stored, Vector
 from millrace.funnel.fingerprint import LONGEST_QUESTION, Scope, keys_of
 from millrace.ports import Embedder
 from millrace.stores.database import SqliteDatabase
@@ -34,6 +30,7 @@ from tests.measure_semantic import objection, read
 from tests.support.looks import look
 from tests.support.paths import REPOSITORY
 from tests.support.semantic_cache import ASKED, MODEL, OTHER_SCOPE, REWORDED, SCOPE, answer, cache_of, stored
+from tests.support.waiting import until
 
 Embedders = tuple[Embedder, Finder | None, MiniLMProcess | None]
 
@@ -101,7 +98,7 @@ async def test_a_miss_says_why(database: SqliteDatabase, embedders: Embedders) -
         assert isinstance(await cache.find(SCOPE, text), SemanticMiss)
     await cache.close()
     rows = await look(
-        database, lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
+        database, lambda connection: connection.execute("SELECT count(*) FROM semantic_entries").fetchone()
     )
     assert rows == (1,)
 
@@ -146,7 +143,7 @@ async def test_entries_expire(database: SqliteDatabase, embedders: Embedders) ->
     again.prune()
     assert isinstance(await again.find(SCOPE, ASKED), SemanticMiss)
     rows = await look(
-        database, lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
+        database, lambda connection: connection.execute("SELECT count(*) FROM semantic_entries").fetchone()
     )
     assert rows == (0,)
     await again.close()
@@ -162,7 +159,7 @@ async def test_the_same_question_is_replaced(database: SqliteDatabase, embedders
     assert isinstance(found, SemanticHit)
     assert found.answer.text == "second"
     rows = await look(
-        database, lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
+        database, lambda connection: connection.execute("SELECT count(*) FROM semantic_entries").fetchone()
     )
     assert rows == (1,)
     await cache.close()
@@ -176,7 +173,7 @@ async def test_a_cold_scope_comes_back(tmp_path: Path, embedders: Embedders) -> 
     await stored(cache)
     for scope in (OTHER_SCOPE, SCOPE, OTHER_SCOPE):
         assert isinstance(await cache.find(scope, REWORDED), SemanticHit) is (scope == SCOPE)
-        assert list(cache._partitions) == [scope]
+        assert list(cache._scopes.partitions) == [scope]
     await cache.close()
     database.close()
     database = SqliteDatabase(str(tmp_path))
@@ -188,21 +185,34 @@ async def test_a_cold_scope_comes_back(tmp_path: Path, embedders: Embedders) -> 
     database.close()
 
 
-async def test_what_is_not_on_disk_yet_comes_back_too(tmp_path: Path) -> None:
-    """A scope that was pushed out of memory while the disk was busy."""
+async def test_what_is_not_on_disk_yet_is_not_served(tmp_path: Path) -> None:
+    """It might be lost. It is served once it is written, also after its scope was pushed out of memory."""
     database, gate = SqliteDatabase(str(tmp_path)), threading.Event()
-    cache = cache_of(database, Hashing(), hot_scopes=1)
+    cache = cache_of(database, Hashing(), hot_scopes=1, deadline_s=0.2)
+    await cache.find(SCOPE, ASKED)
     await database.ready()
     database.write(lambda _: gate.wait(30))
     cache.store(SCOPE, "tenant", ASKED, answer("kept"))
-    await stored(cache)
-    for scope in (OTHER_SCOPE, SCOPE):
-        assert isinstance(await cache.find(scope, REWORDED), SemanticHit) is (scope == SCOPE)
+    for scope in (SCOPE, OTHER_SCOPE, SCOPE):
+        await until(lambda: bool(cache._scopes._unwritten))
+        assert isinstance(await cache.find(scope, REWORDED), SemanticMiss)
+    asked = asyncio.create_task(cache.find(SCOPE, REWORDED))
     gate.set()
+    assert isinstance(await asked, SemanticHit)
     await database.ready()
-    assert cache._unwritten == {}
+    assert cache._scopes._unwritten == {}
     await cache.close()
     database.close()
+
+
+async def test_what_could_not_be_written_is_forgotten(database: SqliteDatabase) -> None:
+    cache = cache_of(database, Hashing())
+    await cache.find(SCOPE, ASKED)
+    database.write(lambda connection: connection.execute("ALTER TABLE semantic_entries RENAME TO elsewhere"))
+    cache.store(SCOPE, "tenant", ASKED, answer("lost"))
+    await stored(cache)
+    assert len(cache._scopes.partitions[SCOPE]) == 0
+    await cache.close()
 
 
 async def test_a_scope_is_bounded(database: SqliteDatabase) -> None:
@@ -214,7 +224,7 @@ async def test_a_scope_is_bounded(database: SqliteDatabase) -> None:
     served = [isinstance(await cache.find(SCOPE, f"What is {number} squared?"), SemanticHit) for number in range(5)]
     assert served == [False, False, True, True, True]
     rows = await look(
-        database, lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
+        database, lambda connection: connection.execute("SELECT count(*) FROM semantic_entries").fetchone()
     )
     assert rows == (3,)
     await cache.close()
@@ -248,117 +258,12 @@ async def test_a_long_line_is_a_miss(database: SqliteDatabase) -> None:
 async def test_a_broken_table_is_a_miss(database: SqliteDatabase) -> None:
     """And a later store is tried again."""
     cache = cache_of(database, Hashing())
-    database.write(lambda connection: connection.execute("DROP TABLE semantic_answers"))
+    database.write(lambda connection: connection.execute("DROP TABLE semantic_entries"))
     await database.ready()
     assert await cache.find(SCOPE, ASKED) == SemanticMiss(reason="the lookup failed", similarity=None)
     cache.store(SCOPE, "tenant", ASKED, answer("lost"))
     await cache.close()
     cache.store(SCOPE, "tenant", ASKED, answer("too late"))
-
-
-# The partition.
-
-
-def vectors(count: int, dimensions: int = 24) -> Vector:
-    drawn = np.random.default_rng(7).normal(size=(count, dimensions)).astype(np.float32)
-    return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), np.float32)
-
-
-def entry(number: int) -> Stored:
-    return Stored(id=str(number), question=f"question {number}", answer=b"", stored_at=0.0)
-
-
-def filled(points: Vector, index_above: int) -> Partition:
-    found = Partition(points.shape[1], index_above)
-    for number, point in enumerate(points):
-        found.put(entry(number), point)
-    return found
-
-
-def ids(found: list[tuple[float, Stored]]) -> list[str]:
-    return [stored.id for _, stored in found]
-
-
-def test_flat_and_index_agree() -> None:
-    """Before, while and after the index catches up; with entries replaced and dropped."""
-    points = vectors(700)
-    flat, indexed = filled(points, 10_000), filled(points, 50)
-    asked = points + 0.05 * vectors(700)[::-1]
-    while indexed.needs_catch_up:
-        assert ids(indexed.nearest(asked[0]))[:4] == ids(flat.nearest(asked[0]))[:4]
-        indexed.catch_up()
-    for number in range(140):
-        for held in (flat, indexed):
-            held.drop(f"question {number}")
-    for number in (300, 301):
-        for held in (flat, indexed):
-            held.put(entry(number), points[number + 1])
-    agreed = [ids(indexed.nearest(point))[:1] == ids(flat.nearest(point))[:1] for point in asked]
-    assert sum(agreed) >= 0.99 * len(agreed)
-    assert not {stored for point in asked[:140] for stored in ids(indexed.nearest(point))} & set(map(str, range(140)))
-
-
-def test_a_partition_is_packed() -> None:
-    """More than a quarter dead: rows and index are begun anew, and nothing is lost."""
-    points = vectors(200)
-    held = filled(points, 20)
-    while held.needs_catch_up:
-        held.catch_up()
-    for number in range(60):
-        held.drop(f"question {number}")
-    assert len(held) == 140
-    assert held._rows < 200
-    assert held.needs_catch_up
-    while held.needs_catch_up:
-        assert ids(held.nearest(points[150]))[:1] == ["150"]
-        held.catch_up()
-    assert ids(held.nearest(points[150]))[:1] == ["150"]
-
-
-def test_expiry_with_an_index() -> None:
-    """Old rows leave the index; what is left is found, while it is begun anew too."""
-    points = vectors(200)
-    held = Partition(24, 20)
-    for number, point in enumerate(points):
-        held.put(Stored(str(number), f"question {number}", b"", float(number)), point)
-    while held.needs_catch_up:
-        held.catch_up()
-    held.expire(149.0)
-    assert len(held) == 50
-    assert held.needs_catch_up
-    while held.needs_catch_up:
-        assert ids(held.nearest(points[150]))[:1] == ["150"]
-        held.catch_up()
-    assert "149" not in ids(held.nearest(points[149]))
-    held.expire(1000.0)
-    assert held.nearest(points[0]) == []
-    held.put(entry(7), points[7])
-    assert ids(held.nearest(points[7])) == ["7"]
-
-
-def test_an_empty_and_a_tiny_partition() -> None:
-    """Fewer entries than candidates, with and without an index."""
-    points = vectors(3)
-    held = Partition(24, 0)
-    assert held.nearest(points[0]) == []
-    for number, point in enumerate(points):
-        held.put(entry(number), point)
-        while held.needs_catch_up:
-            held.catch_up()
-        assert ids(held.nearest(point))[0] == str(number)
-    held.drop("question 0")
-    assert "0" not in ids(held.nearest(points[0]))
-
-
-def test_without_hnswlib(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The matrix serves alone, and one warning says so."""
-    monkeypatch.setitem(sys.modules, "hnswlib", None)
-    monkeypatch.setattr(partition, "_warned", set())
-    points = vectors(60)
-    held = filled(points, 10)
-    held.catch_up()
-    assert not held.needs_catch_up
-    assert ids(held.nearest(points[33]))[0] == "33"
 
 
 # The scope.

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from millrace.caches import semantic
-from millrace.caches.partition import Partition, Stored, Vector
+from millrace.caches.partition import Partition, Stored
 from millrace.caches.recent import EACH, Recent
+from millrace.caches.segment import Vector
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit
@@ -59,7 +59,7 @@ async def filled(database: SqliteDatabase, count: int, size: int, *, scopes: int
 
 async def rows(database: SqliteDatabase, what: str = "count(*)") -> Any:
     def query(connection: sqlite3.Connection) -> Any:
-        return connection.execute(f"SELECT {what} FROM semantic_answers").fetchone()[0]  # noqa: S608 - of this test
+        return connection.execute(f"SELECT {what} FROM semantic_entries").fetchone()[0]  # noqa: S608 - of this test
 
     return await database.commit(query, within_s=5)  # after all that is queued
 
@@ -79,7 +79,7 @@ async def test_disk_is_bounded_in_bytes(database: SqliteDatabase) -> None:
     """The oldest go first, down to nine tenths."""
     cache = await filled(database, 200, 20_000, scopes=5, disk_bytes=MIB)
     async with asyncio.timeout(5):
-        while (size := await rows(database, f"sum({semantic._SIZE})")) > MIB:
+        while (size := await rows(database, "sum(size)")) > MIB:
             pass  # it is pruned in steps
     assert size > 0.7 * MIB
     assert await rows(database, "count(CASE WHEN question = 'What is a barn barn?' THEN 1 END)") == 0
@@ -113,7 +113,7 @@ async def test_of_a_scope_that_does_not_fit_into_memory_the_newest_entries_are_l
     assert isinstance(await narrow.find(scope(0), question(99)), SemanticHit)
     assert not isinstance(await narrow.find(scope(0), question(3)), SemanticHit)
     assert narrow.bytes_used <= MIB
-    assert len(narrow._partitions[scope(0)]) < 45
+    assert len(narrow._scopes.partitions[scope(0)]) < 45
     await narrow.close()
 
 
@@ -121,7 +121,7 @@ async def test_scopes_leave_memory_when_others_need_it(database: SqliteDatabase)
     cache = await filled(database, 40, 1000, scopes=20)
     before = cache.bytes_used
     cache.give_way(before)
-    await until(lambda: len(cache._partitions) == 1)
+    await until(lambda: len(cache._scopes.partitions) == 1)
     assert cache.bytes_used < before
     assert isinstance(await cache.find(scope(0), question(0)), SemanticHit)  # from the disk
     await cache.close()
@@ -135,7 +135,9 @@ def test_a_partition_at_its_bound_drops_few_entries_at_a_time() -> None:
     for number in range(2000):
         held.put(Stored(str(number), f"question {number}", b"", 0.0), rng.normal(size=384).astype(np.float32))
         while held.size > MIB:
-            held.drop(held.oldest().question)
+            held.evict()
+        while held.needs_step:
+            held.step()
         if number > 1000:
             sizes.append(len(held))
     assert min(sizes) > 0.6 * max(sizes)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from millrace.caches import semantic
+from millrace.caches import semantic, table
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.guards import Question, agree
 from millrace.caches.objections import shown_objection
@@ -66,7 +66,7 @@ def reasons(found: list[semantic.Found]) -> Counter[str]:
 
 async def kept(database: SqliteDatabase) -> int:
     (count,) = await look(
-        database, lambda connection: connection.execute("SELECT count(*) FROM semantic_answers").fetchone()
+        database, lambda connection: connection.execute("SELECT count(*) FROM semantic_entries").fetchone()
     )
     assert isinstance(count, int)
     return count
@@ -200,12 +200,12 @@ async def test_a_scope_that_cannot_be_loaded(
     cache.store(SCOPE, "tenant", ASKED, answer("So."))
     await stored(cache)
     await database.ready()
-    cache._partitions.clear()
+    cache._scopes.partitions.clear()
 
     def breaks(_: sqlite3.Connection) -> list[Any]:
         raise error
 
-    monkeypatch.setattr(cache, "_load", lambda _: database.scan(breaks, within_s=30))
+    monkeypatch.setattr(cache._table, "page", lambda *_: database.scan(breaks, within_s=30))
     found = await cache.find(SCOPE, ASKED)
     assert found == SemanticMiss(reason="the lookup failed", similarity=None)
     monkeypatch.undo()
@@ -217,7 +217,7 @@ async def test_a_database_that_hangs(
     database: SqliteDatabase, embedder: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker goes on after a while, and what it no longer waits for is not read."""
-    monkeypatch.setattr(semantic, "_SELECT_S", 0.02)
+    monkeypatch.setattr(table, "SELECT_S", 0.02)
     cache = cache_of(database, embedder)
     gate = threading.Event()
     scan = asyncio.create_task(asyncio.to_thread(database.scan, lambda _: gate.wait(30), within_s=30))
@@ -243,11 +243,11 @@ async def test_the_expired_crowd_out_nobody(database: SqliteDatabase, embedder: 
     found = await cache.find(SCOPE, "How do I reset the password 7?")
     assert isinstance(found, SemanticHit)
     assert found.answer.text == "fresh"
-    assert len(cache._partitions[SCOPE]) == 1
-    cache._pruner.stores = PRUNE_EVERY - 1
+    assert len(cache._scopes.partitions[SCOPE]) == 1
+    cache._table.pruner.stores = PRUNE_EVERY - 1
     cache.store(SCOPE, "tenant", KEPT, answer("fresh"))
     await stored(cache)
-    assert len(cache._partitions[b"o" * 32]) == 0
+    assert len(cache._scopes.partitions[b"o" * 32]) == 0
     await cache.close()
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,10 +34,10 @@ async def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def shown(folder: Path, *arguments: str) -> list[dict[str, object]]:
+def shown(folder: Path, *arguments: str) -> list[dict[str, Any]]:
     ended = cache_command(folder, *arguments, "--json")
     assert ended.exit_code == 0, ended.output
-    found: list[dict[str, object]] = json.loads(ended.stdout)
+    found: list[dict[str, Any]] = json.loads(ended.stdout)
     return found
 
 

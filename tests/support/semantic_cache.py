@@ -48,5 +48,7 @@ def cache_of(
 
 
 async def stored(cache: SqliteSemanticCache) -> None:
-    """Wait until all that was given to the cache is in it; lookups go before."""
+    """Wait until all that was given to the cache is in it and on disk; lookups go before."""
+    await asyncio.wrap_future(cache._worker.submit_background(lambda: None))
+    await cache._table._database.commit(lambda _: None, within_s=30.0)
     await asyncio.wrap_future(cache._worker.submit_background(lambda: None))

@@ -48,7 +48,7 @@ _FORGET = "DELETE FROM cache_deletions WHERE at <= ?"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deletion:
-    """One entry, or all that was stored until then. What is None stands for any."""
+    """One entry, or all, that was stored until then. What is None stands for any. The scope of one entry is a hint."""
 
     at: float  # Unix seconds
     entry_id: str | None = None
@@ -59,8 +59,8 @@ class Deletion:
 class Forgetful(Protocol):
     """A cache with entries in memory."""
 
-    def forget(self, ids: Collection[str] | None) -> None:
-        """Drop entries from memory, soon; all of them with None."""
+    def forget(self, gone: list[tuple[str, bytes]] | None) -> None:
+        """Drop entries of the semantic cache from memory, soon, by id and scope; all of both caches with None."""
         ...
 
 
@@ -76,7 +76,7 @@ class Deletions:
         self._ttl_s = ttl_s
         self._wall = wall
         self._number = 0
-        self._entries: set[tuple[str, str | None]] = set()  # ids, and of whom
+        self._entries: dict[tuple[str, str | None], float] = {}  # by id and tenant: what was stored until then
         self._until: dict[
             tuple[str | None, bytes | None], float
         ] = {}  # by tenant and scope: what was stored until then
@@ -86,7 +86,7 @@ class Deletions:
         """Whether an entry was deleted. `scope` is None in the exact cache."""
         if not (self._entries or self._until):
             return False
-        if (entry_id, None) in self._entries or (entry_id, tenant) in self._entries:
+        if any(stored_at <= self._entries.get((entry_id, whose), 0.0) for whose in (None, tenant)):
             return True
         scopes = (None,) if scope is None else (None, scope)
         return any(stored_at <= self._until.get((whose, where), 0.0) for whose in (None, tenant) for where in scopes)
@@ -102,14 +102,13 @@ class Deletions:
         found = [Deletion(at=at, entry_id=id_, tenant=tenant, scope=scope) for _, at, id_, tenant, scope in rows]
         for each in found:
             if each.entry_id is not None:
-                self._entries.add((each.entry_id, each.tenant))
+                self._entries[each.entry_id, each.tenant] = each.at
             else:
-                key = each.tenant, each.scope
-                self._until[key] = max(each.at, self._until.get(key, 0.0))
+                self._until[each.tenant, each.scope] = each.at
         self._number = number = rows[-1][0]
-        ids = {each.entry_id for each in found if each.entry_id is not None}
+        gone = [(each.entry_id, each.scope) for each in found if each.entry_id is not None and each.scope is not None]
         for cache in self._caches:
-            cache.forget(ids if all(each.entry_id is not None for each in found) else None)
+            cache.forget(gone if all(each.entry_id is not None for each in found) else None)
         self._database.write(lambda connection: connection.execute(_READ, (self._epoch, number)))
 
     async def begin(self, living: Collection[str]) -> None:

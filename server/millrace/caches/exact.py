@@ -86,9 +86,9 @@ class SqliteExactCache:
         """Free so many bytes: answers leave memory, the least recently used first."""
         self._shrink(self._hot_bytes - size)
 
-    def forget(self, ids: Collection[str] | None) -> None:
-        """Empty the memory if all was deleted; single entries are left, since nobody serves them any more."""
-        if ids is None:
+    def forget(self, gone: Collection[object] | None) -> None:
+        """Empty the memory with None; single answers are left, since nobody serves them any more."""
+        if gone is None:
             self._forgotten += 1
             self._shrink(0)
 

@@ -1,30 +1,20 @@
-"""The entries of one scope in memory: a matrix that is searched exactly and, above some size, an hnswlib index.
+"""The entries of one scope in memory, and the segments that find them. Not thread-safe: one thread owns a partition.
 
-Not thread-safe: hnswlib's query and add must not run concurrently, so one thread owns every partition. The index
-takes rows in small steps; rows that are not in it yet are searched in the matrix.
+A partition is filled at its end. What must be done beside that, so that lookups stay fast, is done in small steps:
+rows go into indexes, and a segment of which much is removed is emptied into the last one.
 """
 
-from collections.abc import Collection
+import heapq
+from collections import OrderedDict
 from dataclasses import dataclass
 from sys import getsizeof
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from millrace.caches.segment import NEAREST, Segment, Vector
 
-from millrace import log
+MOVED = 64  # entries that move to another segment per step
+CHANCES = 3  # hits that are counted of an entry; each lets it stay once more when its turn to go has come
 
-NEAREST = 32  # rows that a search returns, at most
-STEP = 8  # rows added to an index per step: about 4 ms, which a lookup may have to wait
-
-_DELETED_SHARE = 0.25  # of all rows; above it the partition is compacted
-_FIRST_ROWS = 16
-_LINKS, _EF_BUILD, _EF_SEARCH = 16, 100, 100  # hnswlib's M and ef
-
-_ENTRY_BYTES = 500  # in memory, of an entry beside its texts and its vector
-_LINK_BYTES = 4 * (2 * _LINKS + 1) + 40  # in the index, of a row beside its vector, about
-
-Vector = NDArray[np.float32]
+_ENTRY_BYTES = 700  # in memory, of an entry beside its texts and its vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,154 +34,156 @@ class Stored:
 
 
 class Partition:
-    """Entries by label. A label is a row of the matrix; it is not reused until compaction renumbers all rows."""
+    """Entries by id."""
 
     def __init__(self, dimensions: int, index_above: int) -> None:
-        self._matrix: Vector = np.zeros((_FIRST_ROWS, dimensions), np.float32)
-        self._rows = 0
-        self._entries: dict[int, Stored] = {}  # oldest first
-        self._entries_bytes = 0
-        self._labels: dict[str, int] = {}  # by question
+        self.segments: list[Segment] = []  # the last one is being filled
+        self.emptied: list[str] = []  # keys of the snapshots of segments that are no more
+        self._dimensions = dimensions
         self._index_above = index_above
-        self._index: Any = None
-        self._indexed = 0  # rows before this one are in the index unless deleted
         self._matrix_only = False
+        self._entries: OrderedDict[str, Stored] = OrderedDict()  # in the order in which they are to go
+        self._entries_bytes = 0
+        self._places: dict[str, tuple[Segment, int]] = {}  # segment and row of each entry
+        self._chances: dict[str, int] = {}  # of entries that were hit
+        self._oldest: list[tuple[float, str]] = []  # a heap of (stored_at, id), with some that are no more
+        self._unclaimed: dict[str, tuple[Segment, int]] = {}  # of restored segments, until the entries have come
 
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, id_: str) -> bool:
+        return id_ in self._entries
+
     @property
     def size(self) -> int:
-        """Bytes in memory, about. Rows of removed entries count until compaction."""
-        vector: int = self._matrix.shape[1] * self._matrix.itemsize
-        indexed = 0 if self._index is None else self._indexed * (vector + _LINK_BYTES)
-        return self._rows * vector + indexed + self._entries_bytes
+        """Bytes in memory, about. Rows of removed entries count until their segment is emptied."""
+        return self._entries_bytes + sum(segment.size for segment in self.segments)
 
     @property
     def unindexed(self) -> int:
         """Rows that each search looks at one by one."""
-        return self._rows if self._index is None else self._rows - self._indexed
+        return sum(segment.rows - segment.indexed for segment in self.segments)
 
     @property
-    def needs_catch_up(self) -> bool:
-        """Whether rows are missing from the index, so that `catch_up` has work to do."""
-        wanted = not self._matrix_only and (self._index is not None or len(self) > self._index_above)
-        return wanted and self._indexed < self._rows
+    def needs_step(self) -> bool:
+        """Whether `step` has work to do."""
+        return self._sparse is not None or self._unfinished is not None
 
-    def put(self, entry: Stored, vector: Vector) -> None:
-        """Add an entry; it replaces one with the same question."""
-        self.drop(entry.question)
-        if self._rows == len(self._matrix):
-            self._grow()
-        self._matrix[self._rows] = vector
-        self._entries[self._rows] = entry
+    def put(self, entry: Stored, vector: Vector, *, goes_first: bool = False) -> None:
+        """Add an entry; it replaces the one with the same id, and so with the same question.
+
+        It is the last one to go, or the first.
+        """
+        replaced = self._entries.pop(entry.id, None)
+        if replaced is not None:
+            self._entries_bytes -= replaced.size
+        elif (place := self._unclaimed.pop(entry.id, None)) is not None:
+            self._places[entry.id] = place
+        else:
+            self._append(entry.id, vector)
+        self._entries[entry.id] = entry
+        self._entries.move_to_end(entry.id, last=not goes_first)
         self._entries_bytes += entry.size
-        self._labels[entry.question] = self._rows
-        self._rows += 1
+        heapq.heappush(self._oldest, (entry.stored_at, entry.id))
+        if len(self._oldest) > 2 * len(self._entries) + MOVED:
+            self._oldest = [(each.stored_at, id_) for id_, each in self._entries.items()]
+            heapq.heapify(self._oldest)
 
-    def drop(self, question: str) -> None:
-        """Remove the entry with this question, if there is one."""
-        self._remove(question)
-        self._compact_if_sparse()
+    def drop(self, id_: str) -> None:
+        """Remove an entry, if it is there."""
+        entry = self._entries.pop(id_, None)
+        if entry is None:
+            return
+        self._entries_bytes -= entry.size
+        self._chances.pop(id_, None)
+        segment, row = self._places.pop(id_)
+        segment.remove(row)
+        if segment.is_sparse and segment.live <= MOVED:
+            self._move_from(segment)  # not worth a step of its own
 
     def expire(self, after: float) -> None:
         """Remove entries stored at `after` (Unix seconds) or before, which would take the place of fresh candidates."""
-        while self._entries and (oldest := self.oldest()).stored_at <= after:
-            self._remove(oldest.question)
-        self._compact_if_sparse()  # once, after all removals
+        while self._oldest and self._oldest[0][0] <= after:
+            stored_at, id_ = heapq.heappop(self._oldest)
+            if (entry := self._entries.get(id_)) is not None and entry.stored_at == stored_at:
+                self.drop(id_)
 
-    def discard(self, ids: Collection[str]) -> None:
-        """Remove the entries with these ids."""
-        for entry in [entry for entry in self._entries.values() if entry.id in ids]:
-            self._remove(entry.question)
-        self._compact_if_sparse()
+    def hit(self, id_: str) -> None:
+        """Note that an entry was served: it stays longer."""
+        if id_ in self._entries:
+            self._chances[id_] = min(CHANCES, self._chances.get(id_, 0) + 1)
 
-    def oldest(self) -> Stored:
-        """Return the entry that was added first."""
-        return next(iter(self._entries.values()))
+    def evict(self) -> Stored:
+        """Remove the entry that has been there longest without a hit, and return it. There must be one."""
+        while True:
+            id_ = next(iter(self._entries))
+            if not (chances := self._chances.pop(id_, 0)):
+                break
+            if chances > 1:
+                self._chances[id_] = chances - 1
+            self._entries.move_to_end(id_)
+        entry = self._entries[id_]
+        self.drop(id_)
+        return entry
 
     def nearest(self, vector: Vector) -> list[tuple[float, Stored]]:
         """Return up to `NEAREST` (cosine, entry), nearest first."""
-        indexed = self._by_index(vector)
-        found = self._by_row(vector, 0) if indexed is None else indexed + self._by_row(vector, self._indexed)
-        live = [(cosine, self._entries[label]) for cosine, label in found if label in self._entries]
+        found = [pair for segment in self.segments for pair in segment.nearest(vector)]
+        live = [(cosine, self._entries[id_]) for cosine, id_ in found if id_ in self._entries]
         return sorted(live, key=lambda pair: -pair[0])[:NEAREST]
 
-    def catch_up(self) -> None:
-        """Add up to `STEP` rows to the index, which is created on the first call."""
-        if self._index is None and not self._start_index():
-            return
-        end = min(self._indexed + STEP, self._rows)
-        labels = [label for label in range(self._indexed, end) if label in self._entries]
-        if end > self._index.get_max_elements():
-            self._index.resize_index(len(self._matrix))
-        if labels:
-            self._index.add_items(self._matrix[labels], labels, num_threads=1)
-        self._indexed = end
+    def step(self) -> None:
+        """Do a little of what is to be done."""
+        if (segment := self._unfinished) is not None:
+            self._matrix_only = not segment.index_step()
+        elif (segment := self._sparse) is not None:
+            self._move_from(segment)
 
-    def _remove(self, question: str) -> None:
-        label = self._labels.pop(question, None)
-        if label is None:
-            return
-        self._entries_bytes -= self._entries.pop(label).size
-        if label < self._indexed:
-            self._index.mark_deleted(label)
-        self._matrix[label] = 0  # cosine 0 with every question
+    def restore(self, segment: Segment) -> None:
+        """Take a segment from a snapshot. Its entries come later, by `put`; `claimed` tells that all have come."""
+        for row, id_ in enumerate(segment.ids):
+            if id_ is None or id_ in self._unclaimed:
+                segment.remove(row)
+            elif id_ in self._places:
+                other, other_row = self._places[id_]
+                other.remove(other_row)
+                self._places[id_] = segment, row
+            else:
+                self._unclaimed[id_] = segment, row
+        self.segments.insert(0, segment)
 
-    def _grow(self) -> None:
-        """Make room for more rows. The system gives memory for a row only once it is written."""
-        grown: Vector = np.zeros((self._rows + max(self._rows // 4, _FIRST_ROWS), self._matrix.shape[1]), np.float32)
-        grown[: self._rows] = self._matrix
-        self._matrix = grown
+    def claimed(self) -> None:
+        """Remove the rows whose entries have not come: these are no more."""
+        for segment, row in self._unclaimed.values():
+            segment.remove(row)
+        self._unclaimed.clear()
 
-    def _compact_if_sparse(self) -> None:
-        if self._rows - len(self) > _DELETED_SHARE * self._rows:
-            self._compact()
+    @property
+    def _sparse(self) -> Segment | None:
+        return next((each for each in self.segments if each.is_sparse and not self._unclaimed), None)
 
-    def _by_row(self, vector: Vector, begin: int) -> list[tuple[float, int]]:
-        """Search all rows from `begin` on."""
-        cosines = self._matrix[begin : self._rows] @ vector
-        best = np.argpartition(-cosines, NEAREST)[:NEAREST] if len(cosines) > NEAREST else np.arange(len(cosines))
-        return [(float(cosines[row]), begin + int(row)) for row in best]
-
-    def _by_index(self, vector: Vector) -> list[tuple[float, int]] | None:
-        """Search the indexed rows. None if the index cannot do it."""
-        if self._index is None or self._indexed < 2 * NEAREST:  # of fewer, too many may be deleted
+    @property
+    def _unfinished(self) -> Segment | None:
+        """Return a segment with rows that are not in an index, but should be."""
+        is_large = len(self._entries) > self._index_above or any(segment.has_index for segment in self.segments)
+        if self._matrix_only or not is_large:
             return None
-        try:
-            labels, distances = self._index.knn_query(vector, k=NEAREST, num_threads=1)
-        except RuntimeError:  # it reached fewer that are not deleted
-            return None
-        return [(1.0 - float(distance), int(label)) for label, distance in zip(labels[0], distances[0], strict=True)]
+        return next((segment for segment in self.segments if segment.indexed < segment.rows), None)
 
-    def _start_index(self) -> bool:
-        try:
-            import hnswlib  # noqa: PLC0415 - compiled and large; most scopes stay too small for an index
-        except ImportError:
-            _warn_once()
-            self._matrix_only = True
-            return False
-        self._index = hnswlib.Index(space="ip", dim=self._matrix.shape[1])
-        self._index.init_index(max_elements=len(self._matrix), M=_LINKS, ef_construction=_EF_BUILD)
-        self._index.set_ef(_EF_SEARCH)
-        self._indexed = 0
-        return True
+    def _append(self, id_: str, vector: Vector) -> None:
+        if not self.segments or self.segments[-1].is_full:
+            self.segments.append(Segment(self._dimensions))
+        self._places[id_] = self.segments[-1], self.segments[-1].add(id_, vector)
 
-    def _compact(self) -> None:
-        """Drop deleted rows and start the index again, because hnswlib still visits deleted rows in every search."""
-        live = list(self._entries)
-        matrix = np.zeros((max(len(live), _FIRST_ROWS), self._matrix.shape[1]), np.float32)
-        matrix[: len(live)] = self._matrix[live]
-        self._matrix, self._rows = matrix, len(live)
-        self._entries = dict(enumerate(self._entries.values()))
-        self._labels = {entry.question: label for label, entry in self._entries.items()}
-        self._index, self._indexed = None, 0
-
-
-_warned: set[str] = set()
-
-
-def _warn_once() -> None:
-    if not _warned:
-        _warned.add("hnswlib")
-        log.get().warning("hnswlib cannot be imported; large scopes are searched row by row, which is slow")
+    def _move_from(self, segment: Segment) -> None:
+        """Move some entries of a sparse segment to the last one, and drop it once it is empty."""
+        if segment is self.segments[-1]:
+            self.segments.append(Segment(self._dimensions))
+        left = ((row, id_) for row, id_ in enumerate(segment.ids) if id_ is not None)
+        for row, id_ in [pair for pair, _ in zip(left, range(MOVED), strict=False)]:
+            self._append(id_, segment.vector(row))
+            segment.remove(row)
+        if not segment.live:
+            self.segments.remove(segment)
+            self.emptied.append(segment.key)

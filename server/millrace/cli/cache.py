@@ -4,13 +4,14 @@ The commands work beside a running server and without one. What they delete no s
 """
 
 import asyncio
+import json
 import sqlite3
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 import msgspec
@@ -24,7 +25,7 @@ from millrace.cli.keys import data_dir_option
 from millrace.cli.tune import tune
 from millrace.ports import CacheControl
 from millrace.settings import IN_MEMORY, CacheSettings, Fault
-from millrace.types import CachedEntry, Decision, Deleted, NearEntry, Objection, TenantCache
+from millrace.types import Decision, Deleted, KeptAnswer, NearEntry, Objection, TenantCache
 
 T = TypeVar("T")
 NOTHING_FOUND = 1  # exit code
@@ -119,14 +120,14 @@ def search(
 @data_dir_option
 def show(*, entry_id: str, tenant: str | None, as_json: bool, config: Path, data_dir: str | None) -> None:
     """Show the entry that a hit names in `entry_id`: its question, its answer, and whom it has answered."""
-    held = _run(config, data_dir, lambda control: control.entry(entry_id, tenant=tenant))
-    if not held:
+    kept = _run(config, data_dir, lambda control: control.entry(entry_id, tenant=tenant))
+    if kept is None:
         _exit_without(entry_id)
     if as_json:
-        _print_json(held)
+        _print_json(kept)
         return
     table = Table.grid(padding=(0, 2))
-    for name, value in _fields(held):
+    for name, value in _fields(kept):
         table.add_row(Text(name, style="bold"), Text(value))
     _print(table)
 
@@ -247,7 +248,7 @@ def _run(config: Path, data_dir: str | None, work: Callable[[CacheControl], Awai
         configuration.exit_with_faults([fault], "cannot use the caches")
 
 
-def _exit_without(what: str) -> None:
+def _exit_without(what: str) -> NoReturn:
     click.echo(f"{what}: not stored; a hit names its entry in entry_id, and `millrace cache search` finds it", err=True)
     sys.exit(NOTHING_FOUND)
 
@@ -263,7 +264,7 @@ def _cells(each: NearEntry) -> tuple[str, ...]:
         because,
         _ago(each.stored_at),
         each.tenant,
-        each.scope[:SCOPE_SHOWN],
+        each.scope.hex()[:SCOPE_SHOWN],
         each.id,
     )
 
@@ -272,21 +273,17 @@ def _objection(each: Objection) -> str:
     return f"{each.rule}: {each.reason}" if each.reason else each.rule
 
 
-def _fields(held: list[CachedEntry]) -> list[tuple[str, str]]:
-    first = held[0]
+def _fields(kept: KeptAnswer) -> list[tuple[str, str]]:
     return [
-        ("id", first.id),
-        ("cache", ", ".join(each.cache.value for each in held)),
-        ("tenant", first.tenant),
-        *([("scope", first.scope), ("question", first.question)] if first.scope else []),
-        (
-            "stored",
-            f"{datetime.fromtimestamp(first.stored_at, UTC):%Y-%m-%d %H:%M:%S} UTC, {_ago(first.stored_at)} ago",
-        ),
-        ("hits", str(first.hits)),
-        ("size", f"{sum(each.size for each in held)} bytes"),
-        ("model", first.answer.model_id),
-        ("answer", first.answer.text),
+        ("id", ", ".join(kept.ids)),
+        ("cache", ", ".join(each.value for each in kept.caches)),
+        ("tenant", kept.tenant),
+        *([("scope", kept.scope.hex()), ("question", kept.question)] if kept.scope else []),
+        ("stored", f"{datetime.fromtimestamp(kept.stored_at, UTC):%Y-%m-%d %H:%M:%S} UTC, {_ago(kept.stored_at)} ago"),
+        ("hits", str(kept.hits)),
+        ("size", f"{kept.size} bytes"),
+        ("model", kept.answer.model_id),
+        ("answer", kept.answer.text),
     ]
 
 
@@ -321,4 +318,5 @@ def _print(what: Any) -> None:
 
 
 def _print_json(value: Any) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+    plain = msgspec.to_builtins(value, builtin_types=(bytes,))
+    click.echo(json.dumps(plain, indent=2, ensure_ascii=False, default=bytes.hex))

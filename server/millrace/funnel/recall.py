@@ -65,7 +65,10 @@ class Recall:
         return found
 
     def _is_deleted(self, entry_id: str, answer: StoredAnswer, request: Request, scope: bytes | None = None) -> bool:
-        return self._deleted is not None and self._deleted.covers(entry_id, answer.stored_at, request.tenant, scope)
+        if self._deleted is None:
+            return False
+        covers = partial(self._deleted.covers, stored_at=answer.stored_at, tenant=request.tenant, scope=scope)
+        return covers(entry_id) or covers(answer.id)
 
     def store(self, request: Request, keys: Keys, answer: Answer | None) -> None:
         """Store an answer in both caches, if there is one and the cache mode allows it."""

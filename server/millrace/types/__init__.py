@@ -17,7 +17,17 @@ from millrace.types.answer import (
     Usage,
     Verdict,
 )
-from millrace.types.cached import CachedEntry, Decision, Deleted, NearEntry, Objection, Served, TenantCache
+from millrace.types.cached import (
+    CachedEntry,
+    CachedScope,
+    Decision,
+    Deleted,
+    KeptAnswer,
+    NearEntry,
+    Objection,
+    Served,
+    TenantCache,
+)
 from millrace.types.conversation import (
     CACHE_CONTROL,
     Api,
@@ -61,6 +71,7 @@ __all__ = [
     "CacheMode",
     "CacheOutcome",
     "CachedEntry",
+    "CachedScope",
     "Call",
     "CallPiece",
     "Charge",
@@ -74,6 +85,7 @@ __all__ = [
     "FinishReason",
     "Format",
     "Media",
+    "KeptAnswer",
     "Message",
     "Model",
     "Native",

@@ -166,6 +166,7 @@ class SemanticHit:
     answer: StoredAnswer
     similarity: float  # cosine
     entry_id: str
+    age_s: float  # since the answer was stored
     question: str  # the stored one
 
 

@@ -28,17 +28,45 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedEntry:
-    """One stored answer. The same answer may be in both caches, under the same id."""
+    """One question and its answer, as they are on disk."""
 
-    id: str
-    cache: CacheOutcome  # exact or semantic
+    id: str  # `entry_id` of its hits; the same as long as scope and question are
     tenant: str
-    scope: str = ""  # hexadecimal; only of the semantic cache
+    scope: bytes  # SHA-256 of all of the request but the question
+    question: str
+    answer: StoredAnswer
+    stored_at: float  # Unix seconds
+    expires_at: float  # Unix seconds
+    used_at: float  # Unix seconds, of the last hit; of the store if there was none
+    hits: int  # since it was first stored
+    size: int  # bytes on disk, about
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachedScope:
+    """What one scope keeps."""
+
+    tenant: str
+    scope: bytes  # SHA-256 of all of the request but the question
+    entries: int
+    hits: int  # of its entries
+    size: int  # bytes on disk, about
+    used_at: float  # Unix seconds, of the last hit or store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptAnswer:
+    """One stored answer, in either cache or in both."""
+
+    ids: tuple[str, ...]  # in the semantic cache, in the exact one
+    caches: tuple[CacheOutcome, ...]
+    tenant: str
+    scope: bytes = b""  # only of the semantic cache
     question: str = ""  # only of the semantic cache; the exact one keeps no questions
     stored_at: float  # Unix seconds
     size: int  # bytes on disk, about
     answer: StoredAnswer
-    hits: int = 0  # requests that it has answered, as far as the ledger goes back
+    hits: int  # requests that it has answered, as far as the ledger goes back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +75,7 @@ class NearEntry:
 
     id: str
     tenant: str
-    scope: str  # hexadecimal
+    scope: bytes
     question: str
     stored_at: float  # Unix seconds
     decision: Decision

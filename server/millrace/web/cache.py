@@ -66,10 +66,10 @@ async def search(request: Request) -> wire.FoundEntries:
 async def show(request: Request) -> wire.ShownEntry:
     """`GET /v1/cache/entries/{id}`."""
     entry_id = request.path_params["id"]
-    held = await _process(request).cache.entry(entry_id, tenant=_principal(request).tenant)
-    if not held:
+    kept = await _process(request).cache.entry(entry_id, tenant=_principal(request).tenant)
+    if kept is None:
         raise _not_found(entry_id)
-    return wire.entry(held)
+    return wire.entry(kept)
 
 
 @_for_admins

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from millrace.types import CachedEntry, Decision, NearEntry, TenantCache
+from millrace.types import Decision, KeptAnswer, NearEntry, TenantCache
 
 
 class ExactStats(Struct):
@@ -85,10 +85,10 @@ class FoundEntries(Struct):
 
 
 class ShownEntry(Struct, kw_only=True):
-    """A stored answer, with the caches that have it. Only the semantic cache knows its scope and its question."""
+    """A stored answer, with the caches that have it, and its id in each. Only the semantic cache knows its question."""
 
     object: Literal["cache.entry"] = "cache.entry"
-    id: str
+    ids: list[str]
     tenant: str
     caches: list[str]
     scope: str | UnsetType = UNSET
@@ -137,25 +137,24 @@ def found(near: NearEntry) -> FoundEntry:
     return FoundEntry(
         id=near.id,
         tenant=near.tenant,
-        scope=near.scope,
+        scope=near.scope.hex(),
         question=near.question,
         stored_at=near.stored_at,
         decision=decision(near.decision),
     )
 
 
-def entry(held: list[CachedEntry]) -> ShownEntry:
-    """Return what is shown of an entry, given as each cache has it, the semantic one first."""
-    first = held[0]
+def entry(kept: KeptAnswer) -> ShownEntry:
+    """Return what is shown of a stored answer."""
     return ShownEntry(
-        id=first.id,
-        tenant=first.tenant,
-        caches=[each.cache.value for each in held],
-        scope=first.scope or UNSET,
-        question=first.question or UNSET,
-        stored_at=first.stored_at,
-        size=sum(each.size for each in held),
-        hits=first.hits,
-        model=first.answer.model_id,
-        answer=first.answer.text,
+        ids=[*kept.ids],
+        tenant=kept.tenant,
+        caches=[each.value for each in kept.caches],
+        scope=kept.scope.hex() or UNSET,
+        question=kept.question or UNSET,
+        stored_at=kept.stored_at,
+        size=kept.size,
+        hits=kept.hits,
+        model=kept.answer.model_id,
+        answer=kept.answer.text,
     )

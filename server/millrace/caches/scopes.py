@@ -1,0 +1,282 @@
+"""The scopes in memory: loaded from SQLite when they are asked, within bounds of bytes, dropped when others need room.
+
+All of it runs on one thread, or on whoever has taken its place. What takes long goes in small steps that are queued
+behind lookups: reading the rest of a large scope, and what its partition needs. A scope is searched meanwhile, with
+what is there, row by row where there is no index yet.
+
+An entry may be served once it is on disk. It is in memory before, and `written` tells when it may be served.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from millrace import log
+from millrace.caches.partition import Partition, Stored
+from millrace.caches.segment import Segment, State, Vector
+from millrace.caches.snapshots import Snapshots
+from millrace.caches.table import START, EntryTable, Start
+from millrace.caches.worker import StoppedError, Worker
+from millrace.ports import Clock
+
+SAVED_ABOVE, SAVED_SHARE = 1000, 0.25  # rows, and part of all, by which an index grows between two snapshots
+
+
+@dataclass(slots=True)
+class _Unwritten:
+    scope: bytes
+    entry: Stored
+    vector: Vector
+    done: "Future[bool]"  # whether it is on disk now
+
+
+class Scopes:
+    """Partitions by scope."""
+
+    def __init__(  # noqa: PLR0913 - bounds
+        self,
+        table: EntryTable,
+        snapshots: Snapshots | None,
+        worker: Worker,
+        *,
+        dimensions: int,
+        ttl_s: float,
+        wall: Clock,
+        index_above: int,
+        hot_scopes: int,
+        max_entries: int,
+        max_bytes: int,
+    ) -> None:
+        self.partitions: OrderedDict[bytes, Partition] = OrderedDict()  # the least recently used first
+        self.bytes_used = 0  # may be read anywhere
+        self._table = table
+        self._snapshots = snapshots
+        self._worker = worker
+        self._files = None if snapshots is None else Worker("millrace-snapshots")
+        self._dimensions = dimensions
+        self._ttl_s = ttl_s
+        self._wall = wall
+        self._index_above = index_above
+        self._hot_scopes = hot_scopes
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._copied_bytes = 0  # of an index that is being saved
+        self._stepping: set[bytes] = set()  # scopes whose next step is queued
+        self._rest: dict[bytes, Start] = {}  # of scopes that are not read to their end: where to go on
+        self._lock = threading.Lock()  # guards the next one
+        self._unwritten: dict[str, _Unwritten] = {}  # by id
+        self._hits: dict[str, int] = {}  # by id, not yet written
+        self._is_closed = False
+        if self._files is not None and self._snapshots is not None:
+            self._files.submit_background(self._snapshots.tidy).add_done_callback(_log_failed)
+
+    def stop(self, seconds: float) -> None:
+        """Begin nothing more. Blocks, as `Worker.stop` does."""
+        self._is_closed = True
+        if self._files is not None:
+            self._files.stop(seconds)
+
+    def background(self, work: Callable[[], object]) -> None:
+        """Queue work behind lookups. May be called on any thread."""
+        if not self._is_closed:
+            self._worker.submit_background(work).add_done_callback(_log_failed)
+
+    def partition(self, scope: bytes) -> Partition:
+        """Return a scope's fresh entries, the most recently used ones if they are many; the rest comes in steps."""
+        partition = self.partitions.get(scope)
+        is_new = partition is None
+        if partition is None:
+            partition = self._load(scope)
+        partition.expire(self._wall() - self._ttl_s)
+        self.partitions.move_to_end(scope)
+        if is_new:
+            self._fit(partition)
+        self._queue_step(scope)
+        return partition
+
+    def put(self, scope: bytes, tenant: str, entry: Stored, vector: Vector) -> None:
+        """Add an entry to memory, and queue it to be written."""
+        partition = self.partition(scope)
+        unwritten = _Unwritten(scope, entry, vector, self._table.put(scope, tenant, entry, vector))
+        with self._lock:
+            self._unwritten[entry.id] = unwritten
+        partition.put(entry, vector)
+        unwritten.done.add_done_callback(partial(self._on_written, unwritten))
+        if len(partition) > self._max_entries:
+            self._table.drop(partition.evict().id)
+        self._fit(partition)
+        self._queue_step(scope)
+
+    def add_renewed(self, scope: bytes, entry: Stored, vector: Vector) -> None:
+        """Add an entry that is on disk already."""
+        partition = self.partitions.get(scope)
+        if partition is not None and entry.id not in partition:
+            partition.put(entry, vector, goes_first=True)
+            self._fit(partition)
+            self._queue_step(scope)
+
+    def written(self, id_: str) -> "Future[bool] | None":
+        """Return what tells whether an entry is on disk; None if it is."""
+        with self._lock:
+            unwritten = self._unwritten.get(id_)
+        return None if unwritten is None else unwritten.done
+
+    def hit(self, scope: bytes, id_: str) -> None:
+        """Note that an entry was served."""
+        if (partition := self.partitions.get(scope)) is not None:
+            partition.hit(id_)
+        if not self._hits:
+            self.background(self._write_hits)
+        self._hits[id_] = self._hits.get(id_, 0) + 1
+
+    def forget(self, gone: list[tuple[str, bytes]]) -> None:
+        """Remove entries that are no longer on disk, by id and scope."""
+        for id_, scope in gone:
+            if (partition := self.partitions.get(scope)) is not None and self.written(id_) is None:
+                partition.drop(id_)
+                self._queue_step(scope)
+
+    def forget_all(self) -> None:
+        """Drop all scopes from memory; they are loaded again when they are asked for."""
+        self.partitions.clear()
+        self._rest.clear()
+        self.bytes_used = self._copied_bytes
+
+    def shrink(self, size: int) -> None:
+        """Drop the least recently used scopes until the rest has so many bytes, or is the latest one."""
+        sizes = {scope: partition.size for scope, partition in self.partitions.items()}
+        left = sum(sizes.values()) + self._copied_bytes
+        while len(self.partitions) > 1 and (left > size or len(self.partitions) > self._hot_scopes):
+            scope, _ = self.partitions.popitem(last=False)
+            self._rest.pop(scope, None)
+            left -= sizes[scope]
+        self.bytes_used = left
+
+    def _fit(self, latest: Partition) -> None:
+        """Keep to the bounds: scopes leave memory, then entries of the latest one. Their rows stay on disk."""
+        self.shrink(self._max_bytes)
+        others = self.bytes_used - latest.size
+        while self.bytes_used > self._max_bytes and len(latest):
+            latest.evict()
+            self.bytes_used = others + latest.size
+
+    def _load(self, scope: bytes) -> Partition:
+        # Looked at before SQLite: what is written in between is found twice rather than not at all.
+        with self._lock:
+            unwritten = [each for each in self._unwritten.values() if each.scope == scope]
+        partition = Partition(self._dimensions, self._index_above)
+        page = self._table.page(scope, START, self._max_bytes)
+        for entry, vector in reversed(page.entries):
+            partition.put(entry, vector)
+        for each in unwritten:
+            partition.put(each.entry, each.vector)
+        self.partitions[scope] = partition
+        if page.end is None:
+            return partition
+        if self._files is None or self._snapshots is None:
+            self._rest[scope] = page.end
+        else:
+            restore = partial(self._restore, self._snapshots, scope, partition, page.end)
+            self._files.submit_background(restore).add_done_callback(_log_failed)
+        return partition
+
+    def _restore(self, snapshots: Snapshots, scope: bytes, partition: Partition, start: Start) -> None:
+        """Load a scope's indexes, then have the rest of its rows read. Runs on the thread of the files."""
+        try:
+            for segment in snapshots.load(scope):
+                self._worker.submit_background(partial(partition.restore, segment)).result()
+        finally:
+            self.background(partial(self._read_on, scope, partition, start))
+
+    def _read_on(self, scope: bytes, partition: Partition, start: Start) -> None:
+        if self.partitions.get(scope) is partition:
+            self._rest[scope] = start
+            self._queue_step(scope)
+
+    def _on_written(self, unwritten: _Unwritten, done: "Future[bool]") -> None:
+        """Let an entry be served, or forget it. Runs on the thread that writes, too."""
+        id_ = unwritten.entry.id
+        with self._lock:
+            is_latest = self._unwritten.get(id_) is unwritten  # else a newer answer is still to be written
+            if is_latest:
+                del self._unwritten[id_]
+        if is_latest and not done.result():
+            self.background(partial(self.forget, [(id_, unwritten.scope)]))
+
+    def _write_hits(self) -> None:
+        hits, self._hits = self._hits, {}
+        self._table.count_hits(hits)
+
+    def _queue_step(self, scope: bytes) -> None:
+        """Queue the next step of a scope, if it needs one. Lookups run between two steps."""
+        needs_step = scope in self._rest or self.partitions[scope].needs_step
+        if needs_step and scope not in self._stepping and not self._is_closed:
+            self._stepping.add(scope)
+            self.background(partial(self._step, scope))
+
+    def _step(self, scope: bytes) -> None:
+        self._stepping.discard(scope)
+        partition = self.partitions.get(scope)
+        if partition is None:  # it was dropped meanwhile
+            return
+        start = self._rest.pop(scope, None)
+        if start is None:
+            partition.step()
+            self._save_if_grown(scope, partition)
+        else:
+            self._read_page(scope, partition, start)
+        self._fit(partition)
+        if scope in self.partitions:
+            self._queue_step(scope)
+
+    def _read_page(self, scope: bytes, partition: Partition, start: Start) -> None:
+        """Read some more rows of a scope. What is in memory already is newer than what is on disk."""
+        page = self._table.page(scope, start, self._max_bytes - partition.size)
+        for entry, vector in page.entries:
+            if entry.id not in partition:
+                partition.put(entry, vector, goes_first=True)
+        if page.end is not None:
+            self._rest[scope] = page.end
+        else:
+            partition.claimed()
+
+    def _save_if_grown(self, scope: bytes, partition: Partition) -> None:
+        if self._files is None or self._snapshots is None:
+            return
+        while partition.emptied:
+            self._files.submit_background(partial(self._snapshots.remove, scope, partition.emptied.pop()))
+        if self._copied_bytes:  # one at a time
+            return
+        for segment in partition.segments:
+            grown = segment.indexed - segment.saved
+            enough = 1 if segment.is_full else max(SAVED_ABOVE, SAVED_SHARE * segment.saved)
+            if segment.is_indexed and grown >= enough:
+                self._save(self._files, self._snapshots, scope, segment)
+                return
+
+    def _save(self, files: Worker, snapshots: Snapshots, scope: bytes, segment: Segment) -> None:
+        segment.saved = segment.indexed
+        self._copied_bytes = segment.size
+        save = partial(self._write, snapshots, scope, segment.key, segment.ids[:], segment.state())
+        files.submit_background(save).add_done_callback(partial(self._on_saved, segment))
+
+    def _write(self, snapshots: Snapshots, scope: bytes, key: str, ids: list[str | None], state: State) -> str:
+        key = snapshots.save(scope, key, ids, state)
+        self._table.pruner.max_bytes = self._table.max_bytes - snapshots.bytes_used
+        return key
+
+    def _on_saved(self, segment: Segment, done: "Future[str]") -> None:
+        self._copied_bytes = 0
+        _log_failed(done)
+        if done.exception() is None:
+            segment.key = done.result()
+
+
+def _log_failed(done: "Future[Any]") -> None:
+    error = done.exception()
+    if error is not None and not isinstance(error, StoppedError):
+        log.get().error("not done in the background", exc_info=error)

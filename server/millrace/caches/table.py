@@ -1,0 +1,227 @@
+"""The table of the semantic cache in SQLite. It is the truth: what is in memory is a part of it, found faster.
+
+An entry has the same id as long as its scope and its question are the same, so a newer answer takes the place of the
+older one. Entries go by age, then by rank: the time of the last use, and more for each hit, so that what is hit often
+outlives what is newer and never hit.
+"""
+
+import hashlib
+import sqlite3
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from millrace.caches import decider
+from millrace.caches.partition import Stored
+from millrace.caches.segment import Vector
+from millrace.caches.snapshots import PREFIX
+from millrace.ports import Clock, Database
+from millrace.pruning import Pruner
+
+PAGE = 256  # rows that are read at once
+SELECT_S = 5.0  # for SQLite to read a page; after that the scope stays unloaded
+
+_HITS = 8  # that count
+_BONUS = 0.125  # of the time to live, by which an entry outlives others for each hit
+_ROW_BYTES = 400  # on disk, of a row beside its texts and its vector: the key, the scope, and its places in the indexes
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS semantic_entries (
+    id TEXT PRIMARY KEY,              -- of scope and question: `entry_id`
+    scope BLOB NOT NULL,
+    tenant TEXT NOT NULL,
+    question TEXT NOT NULL,
+    answer BLOB NOT NULL,             -- JSON of a StoredAnswer
+    vector BLOB NOT NULL,             -- in float16, then the tokens
+    mark INTEGER NOT NULL,            -- of all that vector and tokens depend on
+    stored_at REAL NOT NULL,          -- Unix seconds
+    used_at REAL NOT NULL,            -- Unix seconds
+    hits INTEGER NOT NULL,
+    rank REAL NOT NULL,               -- Unix seconds; the least goes first
+    size INTEGER NOT NULL             -- bytes, about
+) STRICT
+"""
+_INDEXES = (
+    "CREATE INDEX IF NOT EXISTS semantic_entries_rank ON semantic_entries (rank, size)",
+    "CREATE INDEX IF NOT EXISTS semantic_entries_stored ON semantic_entries (stored_at)",
+    "CREATE INDEX IF NOT EXISTS semantic_entries_mark ON semantic_entries (mark)",
+    # Rows of a scope are read by rank, and not all of them: without this they would be sorted, answers and all.
+    "CREATE INDEX IF NOT EXISTS semantic_entries_scope ON semantic_entries (scope, rank, id)",
+    "CREATE INDEX IF NOT EXISTS semantic_entries_tenant ON semantic_entries (tenant, scope, size, hits, used_at)",
+    "DROP TABLE IF EXISTS semantic_answers",  # of an earlier version; a cache may begin anew
+)
+_PUT = f"""
+INSERT INTO semantic_entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)
+ON CONFLICT (id) DO UPDATE SET answer = excluded.answer, vector = excluded.vector, mark = excluded.mark,
+    stored_at = excluded.stored_at, used_at = excluded.used_at, size = excluded.size,
+    rank = excluded.rank + ? * min(hits, {_HITS})
+"""  # noqa: S608 - a number of this file
+_PAGE = f"""
+SELECT id, question, answer, stored_at, vector, rank FROM semantic_entries
+WHERE scope = ? AND (rank, id) < (?, ?) AND mark = ? AND stored_at > ? ORDER BY rank DESC, id DESC LIMIT {PAGE}
+"""  # noqa: S608 - a number of this file
+_HIT = f"""
+UPDATE semantic_entries SET hits = hits + ?, used_at = max(used_at, ?), rank = ? + ? * min(hits + ?, {_HITS})
+WHERE id = ?
+"""  # noqa: S608 - a number of this file
+_DROP = "DELETE FROM semantic_entries WHERE id = ?"
+_OUTDATED = """
+SELECT id, scope, question, answer, stored_at FROM semantic_entries WHERE mark < ? OR mark > ? LIMIT ?
+"""
+_RENEW = "UPDATE semantic_entries SET vector = ?, mark = ? WHERE id = ?"
+
+Start = tuple[float, str]
+START: Start = (float("inf"), "")  # of a scope: before its first row
+
+
+def kept_by(embedder: str) -> str:
+    """Return the name of all that vector and tokens depend on; those of another name cannot be compared."""
+    return f"{embedder} {decider.VERSION}"
+
+
+def mark_of(embedder: str) -> int:
+    """Return the number that stands for that name."""
+    return zlib.crc32(kept_by(embedder).encode())
+
+
+def entry_id(scope: bytes, question: str) -> str:
+    """Return the id of a question in a scope."""
+    text = question.encode("utf-8", "surrogatepass")
+    return PREFIX + hashlib.sha256(b"%d:%b%b" % (len(scope), scope, text)).hexdigest()[:24]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows of a scope, the highest rank first."""
+
+    entries: list[tuple[Stored, Vector]]
+    end: Start | None  # where the next page starts; None: there is none
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """An entry whose vector was made by another embedder, or another version of it."""
+
+    scope: bytes
+    entry: Stored  # without tokens
+
+
+class EntryTable:
+    """Reads and writes entries. `on_gone` is told, on the thread that writes, which entries were deleted for good."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        mark: int,
+        dimensions: int,
+        ttl_s: float,
+        max_bytes: int,
+        wall: Clock,
+        on_gone: Callable[[list[tuple[str, bytes]]], object],
+    ) -> None:
+        self.max_bytes = max_bytes  # of rows and indexes
+        self._database = database
+        self._mark = mark
+        self._dimensions = dimensions
+        self._ttl_s = ttl_s
+        self._wall = wall
+        self.pruner = Pruner(
+            database.write,
+            "semantic_entries",
+            key="id, scope",
+            order="rank",
+            ttl_s=ttl_s,
+            max_bytes=max_bytes,
+            wall=wall,
+            on_deleted=on_gone,
+        )
+        database.write(prepare)
+
+    def size(self, entry: Stored) -> int:
+        """Return the bytes of an entry on disk, about."""
+        texts = len(entry.question.encode("utf-8", "surrogatepass")) + len(entry.answer) + len(entry.tokens)
+        return texts + 2 * self._dimensions + _ROW_BYTES
+
+    def put(self, scope: bytes, tenant: str, entry: Stored, vector: Vector) -> "Future[bool]":
+        """Queue an entry to be written; return what tells, from the thread that writes, whether it is committed."""
+        size, now = self.size(entry), entry.stored_at
+        blob = vector.astype(np.float16).tobytes() + entry.tokens
+        values = (entry.id, scope, tenant, entry.question, entry.answer, blob, self._mark, now, now, now, size)
+        return self._written(_PUT, (*values, self._bonus), size)
+
+    def page(self, scope: bytes, start: Start, max_bytes: int) -> Page:
+        """Return the next rows of a scope that have not expired, as many as have so many bytes in memory. Blocks.
+
+        Raises `TimeoutError` or `sqlite3.Error`.
+        """
+        values = (scope, *start, self._mark, self._wall() - self._ttl_s)
+        rows = self._database.scan(lambda connection: connection.execute(_PAGE, values).fetchall(), within_s=SELECT_S)
+        entries: list[tuple[Stored, Vector]] = []
+        for id_, question, answer, stored_at, blob, _ in rows:
+            if len(blob) < 2 * self._dimensions:  # damaged
+                self.drop(id_)
+                continue
+            vector = np.frombuffer(blob, np.float16, self._dimensions).astype(np.float32)
+            entry = Stored(id_, question, answer, stored_at, blob[2 * self._dimensions :])
+            max_bytes -= entry.size + vector.nbytes
+            if max_bytes < 0:
+                return Page(entries, None)
+            entries.append((entry, vector))
+        return Page(entries, (rows[-1][5], rows[-1][0]) if len(rows) == PAGE else None)
+
+    def count_hits(self, hits: dict[str, int]) -> None:
+        """Queue the hits of entries to be written."""
+        now = self._wall()
+        values = [(count, now, now, self._bonus, count, id_) for id_, count in hits.items()]
+        self._database.write(lambda connection: connection.executemany(_HIT, values), droppable=True)
+
+    def drop(self, id_: str) -> None:
+        """Queue the deletion of an entry."""
+        self._database.write(lambda connection: connection.execute(_DROP, (id_,)), droppable=True)
+
+    def outdated(self, limit: int) -> list[Outdated]:
+        """Return some entries whose vectors cannot be compared. Blocks. Raises as `page` does."""
+        values = (self._mark, self._mark, limit)
+        rows = self._database.scan(
+            lambda connection: connection.execute(_OUTDATED, values).fetchall(), within_s=SELECT_S
+        )
+        return [Outdated(scope, Stored(id_, *rest)) for id_, scope, *rest in rows]
+
+    def renew(self, entry: Stored, vector: Vector) -> "Future[bool]":
+        """Queue a new vector to be written; the result is as that of `put`."""
+        blob = vector.astype(np.float16).tobytes() + entry.tokens
+        return self._written(_RENEW, (blob, self._mark, entry.id), len(blob))
+
+    def after_writes(self, call: Callable[[], object]) -> None:
+        """Have something called, on the thread that writes, once all is written that was queued; not if it is full."""
+        self._database.write(lambda _: None, droppable=True, on_written=call)
+
+    @property
+    def _bonus(self) -> float:
+        return _BONUS * self._ttl_s
+
+    def _written(self, statement: str, values: Sequence[Any], size: int) -> "Future[bool]":
+        done: Future[bool] = Future()
+        is_done = False
+
+        def operation(connection: sqlite3.Connection) -> None:  # it may run several times before it is committed
+            nonlocal is_done
+            is_done = False
+            connection.execute(statement, values)
+            is_done = True
+
+        if not self._database.write(operation, size, droppable=True, on_written=lambda: done.set_result(is_done)):
+            done.set_result(False)
+        return done
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Create what is missing."""
+    connection.execute(_TABLE)
+    for index in _INDEXES:
+        connection.execute(index)
