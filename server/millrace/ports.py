@@ -130,13 +130,6 @@ class Database(Protocol):
         """Look something up in what is committed. Raises `TimeoutError` if it takes too long."""
         ...
 
-    async def commit(self, operation: Callable[[sqlite3.Connection], Any], *, within_s: float) -> Any:
-        """Run an operation after all queued before it; return its result once it is committed, or raise its error.
-
-        Raises `TimeoutError` if it takes too long.
-        """
-        ...
-
     def scan(self, operation: Callable[[sqlite3.Connection], Any], *, within_s: float) -> Any:
         """Read many rows. Blocks, so never call it on the loop. Raises `TimeoutError` if it takes too long."""
         ...
