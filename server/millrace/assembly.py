@@ -19,12 +19,12 @@ from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
-from millrace.caches.decision import Judge
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders import chosen, weights
 from millrace.caches.embedders.chosen import Embedders
 from millrace.caches.entries import CacheEntries
 from millrace.caches.exact import SqliteExactCache
+from millrace.caches.pairs import Judge
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.caches.snapshots import FOLDER
 from millrace.funnel.calls import Caller

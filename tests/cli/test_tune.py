@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from millrace.caches.decision import Judge
+from millrace.caches.pairs import Judge
 from millrace.types import Decision
 from tests.support.cache_commands import cache_command
 from tests.support.server import configuration_for

@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 
 from millrace.caches import deletions, exact, table
-from millrace.caches.decision import Judge
 from millrace.caches.deletions import Deletion
+from millrace.caches.pairs import Judge
 from millrace.ports import Clock, Database, HitCounts
 from millrace.types import (
     CacheOutcome,

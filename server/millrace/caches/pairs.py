@@ -1,7 +1,6 @@
-"""What the semantic cache decides of two questions, as one value with all its reasons.
+"""What the semantic cache decides of two questions by themselves, as one value with all its reasons.
 
-Provisional: the probability is MiniLM's cosine where the guards agree. The decision that is to come takes its place
-here, behind the same `Judge`.
+The probability is the cosine where all guards agree.
 """
 
 import asyncio
@@ -11,13 +10,11 @@ from millrace.caches.guards import Question, agree, self_contained
 from millrace.ports import Aligner, Comparer, Embedder
 from millrace.types import Decision, Objection
 
-__all__ = ["Judge"]
-
 NOT_FOUND = "not found"  # the rule of a pair whose stored question is not looked at
 
 
 class Judge:
-    """Decides pairs by themselves, without a cache."""
+    """Decides pairs as a cache that has one of the two questions would decide on the other one."""
 
     def __init__(
         self,
