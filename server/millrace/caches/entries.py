@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from millrace.caches import deletions, exact, table
+from millrace.caches import deletions, exact, snapshots, table
 from millrace.caches.deletions import Deletion
 from millrace.caches.pairs import Judge
 from millrace.ports import Clock, Database, HitCounts
@@ -93,6 +93,7 @@ class CacheEntries:
         self, text: str, *, tenant: str | None = None, scope: bytes = b"", most: int = 10
     ) -> list[NearEntry]:
         """Return the stored questions nearest to a text: those that would be served first, then by cosine."""
+        await self._judge.prepare([text])
         nearest = await asyncio.to_thread(self._nearest, text, tenant, scope)
         decisions = await self._judge.decide_all([(question, text) for _, _, _, question, _ in nearest])
         found = [
@@ -174,7 +175,7 @@ class CacheEntries:
     async def _semantic(self, entry_id: str) -> list[tuple[Any, ...]]:
         """Return the rows of an id: of a question, or of the answer in it, for which all of them are looked at."""
         rows = await self._rows(_SEMANTIC.format(_BY_ID), entry_id, self._fresh_after)
-        if rows or entry_id.startswith(table.PREFIX):
+        if rows or entry_id.startswith(snapshots.PREFIX):
             return rows
         return await self._rows(_SEMANTIC.format(_BY_ANSWER), f'"id":"{entry_id}"', self._fresh_after)
 
@@ -187,7 +188,7 @@ class CacheEntries:
     def _nearest(self, text: str, tenant: str | None, scope: bytes) -> list[tuple[str, str, bytes, str, float]]:
         """Return id, tenant, scope, question and time of the stored questions whose vectors are nearest. Blocks."""
         asked = self._judge.embedder.embed(text)
-        given = [("stored_at > ?", (self._fresh_after,))]
+        given: list[tuple[str, tuple[Any, ...]]] = [("stored_at > ?", (self._fresh_after,))]
         given += [("tenant = ?", (tenant,))] if tenant is not None else []
         given += [("substr(scope, 1, ?) = ?", (len(scope), scope))] if scope else []
         query = _QUESTIONS.format(" AND ".join(condition for condition, _ in given))
@@ -205,13 +206,13 @@ class CacheEntries:
         return [row for _, row in self._database.scan(read, within_s=LOOK_S)]
 
     def _vectors(self, rows: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
-        """Yield the vector of each row; anew if another embedder has made it."""
+        """Yield the vector of each row; anew if another embedder has made it, or none where that takes a call."""
         embedder, mark = self._judge.embedder, table.mark_of(self._judge.embedder.name)
         for *_, question, _, made_by, blob in rows:
             if made_by == mark and len(blob) >= 2 * embedder.dimensions:
                 yield np.frombuffer(blob, np.float16, embedder.dimensions).astype(np.float32)
             else:
-                yield embedder.embed(question)
+                yield embedder.embed(question) if embedder.quick else np.zeros(embedder.dimensions, np.float32)
 
 
 def _decoded(answer: bytes) -> StoredAnswer:

@@ -4,7 +4,7 @@ The probability is the cosine where all guards agree.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from millrace.caches.guards import Question, agree, self_contained
 from millrace.ports import Aligner, Comparer, Embedder
@@ -22,22 +22,30 @@ class Judge:
         aligner: Aligner | None = None,
         comparer: Comparer | None = None,
         *,
+        prepare: Callable[[str], Awaitable[None]] | None = None,  # must be awaited before a text is embedded
         threshold: float | None = None,  # of the probability; None: the one that is shipped
     ) -> None:
         self.embedder = embedder
         self.threshold = (comparer or embedder).threshold if threshold is None else threshold
         self._aligner = aligner
         self._comparer = comparer
+        self._prepare = prepare
 
     async def decide(self, stored: str, asked: str) -> Decision:
-        """Return the decision on one pair. Raises `ComparingError` if MiniLM's process fails."""
+        """Return the decision on one pair. Raises `ComparingError`, or `EmbeddingError`."""
         (decision,) = await self.decide_all([(stored, asked)])
         return decision
 
     async def decide_all(self, pairs: Sequence[tuple[str, str]]) -> list[Decision]:
         """Return the decision on each pair of a stored and an asked question."""
+        await self.prepare(text for pair in pairs for text in pair)
         cosines = await self._cosines(pairs)
         return [self._decided(stored, asked, cosine) for (stored, asked), cosine in zip(pairs, cosines, strict=True)]
+
+    async def prepare(self, texts: Iterable[str]) -> None:
+        """Have texts embedded that `embedder` is to embed next. Raises `EmbeddingError`."""
+        if self._prepare is not None:
+            await asyncio.gather(*map(self._prepare, dict.fromkeys(texts)))
 
     async def _cosines(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         if self._comparer is None:
