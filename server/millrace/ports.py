@@ -1,6 +1,7 @@
 """The interfaces between the funnel and its adapters. Only `assembly` knows which adapter implements which."""
 
 import asyncio
+import math
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -228,8 +229,11 @@ class Comparer(Protocol):
         """Whether the first answer takes a while longer."""
         ...
 
-    def compare(self, question: str, others: Sequence[str]) -> "Future[list[float]]":
-        """Return the cosine of a question with each of the others, or fail. Never blocks."""
+    def compare(self, question: str, others: Sequence[str], by: float = math.inf) -> "Future[list[float]]":
+        """Return the cosine of a question with each of the others, or fail. Never blocks.
+
+        It is not begun at `by` (monotonic) or later, but fails with `TimeoutError` then.
+        """
         ...
 
 

@@ -191,7 +191,7 @@ async def embedder_upstream(settings: Settings) -> AsyncIterator[EmbeddingsUpstr
     """Open the embedder of the semantic cache and nothing else; None if none is configured."""
     embedder = settings.cache.embedder
     async with _connections(settings) as connections:
-        yield embedder and models.embeddings_upstream(embedder, connections, WALL, caches.CALL_S)
+        yield None if embedder is None else models.embeddings_upstream(embedder, connections, WALL, caches.CALL_S)
 
 
 @asynccontextmanager
@@ -213,8 +213,7 @@ async def _semantic(
     if semantic is None:
         yield None
         return
-    loading = bool if embedders.finder is None else embedders.finder.load
-    async with _running(asyncio.to_thread(loading)):
+    async with _running(asyncio.to_thread(embedders.load)):
         try:
             yield semantic
         finally:

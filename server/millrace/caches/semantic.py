@@ -14,7 +14,9 @@ few may wait, and stores wait behind lookups.
 """
 
 import asyncio
+import math
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from functools import partial
@@ -164,7 +166,7 @@ class SqliteSemanticCache:
             async with asyncio.timeout(self._deadline_s if self._is_warm else self._cold_deadline_s) as deadline:
                 if self._prepare is not None and (miss := await self._prepared(self._prepare, scope, question)):
                     return miss
-                lookup = self._worker.submit_lookup(lambda: _or_miss(work))
+                lookup = self._worker.submit_lookup(lambda: _or_miss(work), _end_of(deadline))
                 return await self._served(scope, question, await asyncio.wrap_future(lookup), deadline)
         except TimeoutError:  # the timeout has cancelled the lookup if the worker had not started it
             return _late(lookup)
@@ -319,14 +321,17 @@ class SqliteSemanticCache:
         # What is not on disk may be lost, and nobody could say later what was served.
         if written is not None and not await asyncio.shield(asyncio.wrap_future(written)):
             return SemanticMiss(reason="the lookup failed", similarity=None)
-        return await asyncio.wrap_future(self._worker.submit_lookup(lambda: _or_miss(lambda: self._hit(scope, chosen))))
+        hit = self._worker.submit_lookup(lambda: _or_miss(lambda: self._hit(scope, chosen)), _end_of(deadline))
+        return await asyncio.wrap_future(hit)
 
     async def _compared(self, text: str, agreed: list[Stored], deadline: asyncio.Timeout) -> Chosen | SemanticMiss:
         """Return the one that is most similar, if it is similar enough."""
         assert self._comparer is not None, "it is asked only if there is one"
         if self._comparer.is_starting and not deadline.expired():
             deadline.reschedule(asyncio.get_running_loop().time() + max(self._deadline_s, _STARTING_S))
-        cosines = await asyncio.wrap_future(self._comparer.compare(text, [entry.question for entry in agreed]))
+        cosines = await asyncio.wrap_future(
+            self._comparer.compare(text, [entry.question for entry in agreed], _end_of(deadline))
+        )
         return self._decider.compared(agreed, cosines)
 
     def _hit(self, scope: bytes, chosen: Chosen) -> SemanticHit:
@@ -370,6 +375,12 @@ class SqliteSemanticCache:
     def _shrink(self, size: int) -> None:
         self._is_giving_way = False
         self._scopes.shrink(self._scopes.bytes_used - size)
+
+
+def _end_of(deadline: asyncio.Timeout) -> float:
+    """Return when a deadline ends by the monotonic clock, which the loop's need not be."""
+    when = deadline.when()
+    return math.inf if when is None else time.monotonic() + when - asyncio.get_running_loop().time()
 
 
 def _or_miss(work: Callable[[], T]) -> T | SemanticMiss:

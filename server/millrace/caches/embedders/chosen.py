@@ -25,6 +25,11 @@ class Embedders:
         compared = self.comparer.name if self.comparer is not None else ""
         return f"{self.remote.name} {compared}".strip() if self.remote is not None else compared or self.embedder.name
 
+    def load(self) -> None:
+        """Load what a first lookup waits for otherwise. Blocks for about 0.2 s."""
+        if self.finder is not None:
+            self.finder.load()
+
     def close(self) -> None:
         """End the comparer's process. Blocks for a moment."""
         if self.comparer is not None:
