@@ -32,7 +32,14 @@ def test_a_line_is_added_to_the_shipped_file_and_nothing_else_changes() -> None:
         ("", "[cache]\nsemantic_threshold = 0.91\n"),
         ("[cache]\r\nexact = true\r\n", "[cache]\r\nexact = true\r\nsemantic_threshold = 0.91\r\n"),
         ('[cache.embedder]\nmodel = "x"\n', '[cache.embedder]\nmodel = "x"\n\n[cache]\nsemantic_threshold = 0.91\n'),
-        ("[cache]\n# semantic_threshold = 0.7\n", "[cache]\n# semantic_threshold = 0.7\nsemantic_threshold = 0.91\n"),
+        (
+            "[cache]\n# semantic_threshold = 0.7\nttl_s = 1\n",
+            "[cache]\n# semantic_threshold = 0.7\nsemantic_threshold = 0.91\nttl_s = 1\n",
+        ),
+        (
+            "[cache]\nttl_s = 1\n\n# [more]\n# x = 1\n",
+            "[cache]\nttl_s = 1\nsemantic_threshold = 0.91\n\n# [more]\n# x = 1\n",
+        ),
     ],
 )
 def test_comments_order_and_line_ends_are_kept(before: str, after: str) -> None:

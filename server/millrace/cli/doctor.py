@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -125,7 +126,7 @@ async def _find(upstream: EmbeddingsUpstream, loaded: Settings, within_s: float)
     subject, started = "cache embedder", time.monotonic()
     configured = loaded.cache.embedder
     assert configured is not None, "its upstream was opened"
-    body = {"model": configured.model, "input": [WORD]}
+    body: dict[str, object] = {"model": configured.model, "input": [WORD]}
     body |= {"dimensions": configured.dimensions} if configured.shortened else {}
     text, length, _ = await _vector(upstream, body, loaded, within_s)
     if not length:
@@ -142,7 +143,7 @@ async def _find(upstream: EmbeddingsUpstream, loaded: Settings, within_s: float)
 
 
 async def _vector(
-    upstream: EmbeddingsUpstream, body: dict[str, object], loaded: Settings, within_s: float
+    upstream: EmbeddingsUpstream, body: Mapping[str, object], loaded: Settings, within_s: float
 ) -> tuple[str, int, int | None]:
     """Have a word embedded; return what became of it, the length of the vector, 0 if there is none, and its tokens."""
     held, model = MemoryBudget(loaded.server.memory_bytes).hold(""), body["model"]

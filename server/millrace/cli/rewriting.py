@@ -58,6 +58,9 @@ def _set(lines: list[str], section: str, key: str, setting: str, end: str) -> No
         if found := own.match(lines[at]):
             lines[at] = f"{found[1]}{setting}{found[2] or ''}{end}"
             return
-    while not lines[close - 1].strip() and close > begin + 1:
-        close -= 1
-    lines.insert(close, setting + end)
+    # After the line that shows it as a comment, else after the last key of the section.
+    shown = re.compile(rf"^\s*#\s*{re.escape(key)}\s*=")
+    place = next((at for at in range(begin + 1, close) if shown.match(lines[at])), None)
+    if place is None:
+        place = max(at for at in range(begin, close) if lines[at].strip() and not lines[at].lstrip().startswith("#"))
+    lines.insert(place + 1, setting + end)
