@@ -14,7 +14,7 @@ from millrace.assembly import assembled
 from millrace.errors import MillraceError
 from millrace.ports import Claim
 from millrace.settings import Settings
-from millrace.web import endpoints, http1, pages, refusals
+from millrace.web import cache, endpoints, http1, pages, refusals
 from millrace.web.embeddings import create_embeddings
 from millrace.web.messages import count_tokens, create_message
 from millrace.web.middleware import middleware
@@ -51,6 +51,12 @@ def create_app(settings: Settings, claim: Claim | None = None) -> Starlette:
             Route("/v1/messages", create_message, methods=["POST"]),
             Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
             Route("/v1/embeddings", create_embeddings, methods=["POST"]),
+            Route("/v1/cache/stats", cache.stats),
+            Route("/v1/cache/entries", cache.search),
+            Route("/v1/cache/entries", cache.flush, methods=["DELETE"]),
+            Route("/v1/cache/entries/{id}", cache.show),
+            Route("/v1/cache/entries/{id}", cache.delete, methods=["DELETE"]),
+            Route("/v1/cache/why", cache.why, methods=["POST"]),
             Route("/v1/models", pages.models),
             Route("/v1/models/{id:path}", pages.model),
             Route("/v1/tickets", endpoints.tickets, methods=["POST"]),

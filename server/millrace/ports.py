@@ -1,6 +1,7 @@
 """The interfaces between the funnel and its adapters. Only `assembly` knows which adapter implements which."""
 
 import asyncio
+import math
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -16,13 +17,19 @@ from millrace.types import (
     CachedEntry,
     CachedScope,
     Call,
+    Decision,
+    Deleted,
     Embedded,
     Entry,
     Finish,
+    KeptAnswer,
+    NearEntry,
     SemanticHit,
     SemanticMiss,
+    Served,
     StoredAnswer,
     StoredResponse,
+    TenantCache,
     Usage,
 )
 
@@ -226,8 +233,11 @@ class Comparer(Protocol):
         """Whether the first answer takes a while longer."""
         ...
 
-    def compare(self, question: str, others: Sequence[str]) -> "Future[list[Likeness]]":
-        """Return how alike a question and each of the others are, or fail. Never blocks."""
+    def compare(self, question: str, others: Sequence[str], by: float = math.inf) -> "Future[list[Likeness]]":
+        """Return how alike a question and each of the others are, or fail. Never blocks.
+
+        It is not begun at `by` (monotonic) or later, but fails with `TimeoutError` then.
+        """
         ...
 
 
@@ -240,6 +250,63 @@ class SemanticCache(Protocol):
 
     def store(self, scope: bytes, tenant: str, question: str, answer: Answer) -> None:
         """Store an answer. Never waits; the write to disk is queued."""
+        ...
+
+
+class DeletedEntries(Protocol):
+    """What was deleted from the caches."""
+
+    def covers(self, entry_id: str, stored_at: float, tenant: str, scope: bytes | None = None) -> bool:
+        """Whether an entry was deleted, so that it must not be served. `scope` is None in the exact cache."""
+        ...
+
+
+class HitCounts(Protocol):
+    """How often the caches have answered, from the ledger."""
+
+    async def served(self, since: float, tenant: str | None) -> dict[str, Served]:
+        """Return the counts by tenant, of requests that were opened since then (Unix seconds)."""
+        ...
+
+    async def served_by(self, entry_id: str) -> int:
+        """Return how many requests an entry has answered."""
+        ...
+
+
+class CacheControl(Protocol):
+    """What an operator asks of the caches and does to them. `tenant`: only what is this tenant's."""
+
+    async def stats(self, tenant: str | None = None) -> list[TenantCache]:
+        """Return what the caches hold, by tenant."""
+        ...
+
+    async def search(
+        self, text: str, *, tenant: str | None = None, scope: bytes = b"", most: int = 10
+    ) -> list[NearEntry]:
+        """Return the stored questions nearest to a text, those that would be served first.
+
+        `scope` is the beginning of the digest of scopes. Nothing is searched for in the exact cache.
+        """
+        ...
+
+    async def entry(self, entry_id: str, *, tenant: str | None = None) -> KeptAnswer | None:
+        """Return a stored answer by its id in either cache; None if there is none."""
+        ...
+
+    async def delete(self, entry_ids: Sequence[str], *, tenant: str | None = None) -> Deleted:
+        """Delete answers from both caches, also those that are still to be written. None of them is served again."""
+        ...
+
+    async def flush(self, *, tenant: str | None = None, scope: bytes | None = None) -> Deleted:
+        """Delete all that is stored until now, of one tenant or in one scope if these are given."""
+        ...
+
+    async def count(self, *, tenant: str | None = None, scope: bytes | None = None) -> Deleted:
+        """Return how many entries `flush` would delete."""
+        ...
+
+    async def why(self, stored: str, asked: str) -> Decision:
+        """Return what the decision says of two questions."""
         ...
 
 

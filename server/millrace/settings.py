@@ -144,6 +144,18 @@ class FunnelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     concise_line: Line = BRIEFLY  # the instruction that `concise` adds
 
 
+class EmbedderSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model for embeddings that finds near questions in place of what is installed. What it costs is in no ledger."""
+
+    base_url: str
+    model: str
+    dimensions: Count  # of its vectors
+    shortened: bool = False  # whether the model is asked for vectors of that length
+    api_key_env: str | None = None
+    connect_timeout_s: Seconds = 10
+    timeout_s: Seconds = 0.5  # that a lookup waits for it, and so a question that has no near one
+
+
 class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The caches."""
 
@@ -151,6 +163,8 @@ class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     semantic: bool = True
     index_above: Count = 4000  # entries from which a scope of the semantic cache is indexed by hnswlib
     hot_scopes: Count = 256  # scopes of the semantic cache held in memory
+    semantic_threshold: Annotated[float, Meta(ge=0, le=1)] | None = None  # of a hit; None: the one that is shipped
+    embedder: EmbedderSettings | None = None
     ttl_s: Seconds = 86_400
     memory_bytes: Count = 256 * 2**20  # of both caches together
     disk_bytes: Count = 2**30  # of both caches together
@@ -328,6 +342,7 @@ def _invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterato
     if ids[0] == ids[1] is not None:
         yield Fault("models.large.model", f"{ids[1]!r} is also the small model's name; the two must differ")
     yield from _invalid_model(_at(tree, "models", "embeddings"), "models.embeddings", environ)
+    yield from _invalid_model(_at(tree, "cache", "embedder"), "cache.embedder", environ)
     if (embeddings := _at(tree, "models", "embeddings", "model")) in ids and embeddings is not None:
         yield Fault("models.embeddings.model", f"{embeddings!r} is also another model's name; they must differ")
     ids.append(embeddings)
@@ -401,6 +416,7 @@ def _example(path: str) -> str:
         "base_url": 'write base_url = "https://HOST/v1"',
         "model": "write the provider's name for the model",
         "input": 'write dollars per million tokens, such as "0.15"',
+        "dimensions": "write how many numbers its vectors have, such as 1536",
         "output": 'write dollars per million tokens, such as "0.60"',
     }
     return examples.get(key, f"add a section [{path}]")

@@ -1,8 +1,10 @@
 """MiniLM in its own process: what it answers, and what becomes of lookups when it is slow, killed or not right."""
 
 import asyncio
+import math
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -83,6 +85,26 @@ def test_who_left_is_not_answered(comparer: MiniLMProcess) -> None:
 
 
 @with_minilm
+def test_what_is_too_late_is_not_begun(comparer: MiniLMProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails, takes no place from others, and the process does not see it."""
+    begun: list[list[list[str]]] = []
+    answers = comparer._answers
+
+    def answered(groups: list[list[str]]) -> list[list[float]]:
+        begun.append(groups)
+        return answers(groups)
+
+    monkeypatch.setattr(comparer, "_answers", answered)
+    past = time.monotonic()
+    late = [comparer.compare(f"{FAR} {number}", [FAR] * 31, past) for number in range(5)]
+    assert comparer.compare(ASKED, [ASKED], past + PATIENCE_S).result(PATIENCE_S)[0] > 0.999
+    for future in late:
+        with pytest.raises(TimeoutError):
+            future.result(PATIENCE_S)
+    assert [group for groups in begun for group in groups] == [[ASKED, ASKED]]
+
+
+@with_minilm
 def test_a_process_that_was_killed_is_started_again(comparer: MiniLMProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while: meanwhile it is not tried again and again."""
     assert comparer.compare(ASKED, [FAR]).result(PATIENCE_S)
@@ -160,7 +182,7 @@ class Scripted:
         self.asked: list[tuple[str, list[str]]] = []
         self.late: list[Future[list[Likeness]]] | None = None
 
-    def compare(self, question: str, others: Sequence[str]) -> "Future[list[Likeness]]":
+    def compare(self, question: str, others: Sequence[str], by: float = math.inf) -> "Future[list[Likeness]]":
         self.asked.append((question, list(others)))
         future: Future[list[Likeness]] = Future()
         if self.late is None:

@@ -69,6 +69,20 @@ def test_what_was_held_up_is_done_once_lookups_cease(worker: Worker, monkeypatch
         future.result(10)
 
 
+def test_a_lookup_whose_time_has_passed_is_not_begun(worker: Worker) -> None:
+    """However long ago its turn would have come; others after it are."""
+    gate, done = threading.Event(), list[str]()
+    worker.submit_lookup(lambda: gate.wait(10))
+    late = worker.submit_lookup(lambda: done.append("late"), time.monotonic() + 0.01)
+    in_time = worker.submit_lookup(lambda: done.append("in time"), time.monotonic() + 30)
+    time.sleep(0.02)
+    gate.set()
+    in_time.result(10)
+    with pytest.raises(TimeoutError):
+        late.result(10)
+    assert done == ["in time"]
+
+
 def test_nothing_is_done_while_somebody_else_is_at_work(worker: Worker) -> None:
     with worker.at_work:
         lookup = worker.submit_lookup(lambda: "found")

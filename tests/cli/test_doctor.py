@@ -302,3 +302,25 @@ async def test_it_asks_one_word_and_no_more(tmp_path: Path) -> None:
     (body,) = bodies
     assert body["max_tokens"] <= 64
     assert len(json.dumps(body["messages"])) < 100
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "timeout_s", "state", "words"),
+    [
+        (256, 20, "fine", "embedder-model made a vector of 256 numbers in"),
+        (1536, 20, "wrong", "write dimensions = 256 in [cache.embedder], not 1536"),
+        (256, 0.0001, "note", "that is more than timeout_s (0.0001)"),
+    ],
+)
+async def test_the_embedder_of_the_cache_embeds_a_word(
+    tmp_path: Path, dimensions: int, timeout_s: float, state: str, words: str
+) -> None:
+    """The simulator makes vectors of 256 numbers."""
+    async with Simulator(without_delays(SMALL)) as simulator, configured(tmp_path) as config:
+        lines = [f'base_url = "{simulator.base_url}"', 'model = "embedder-model"', f"dimensions = {dimensions}"]
+        section = "\n".join(["", "[cache.embedder]", *lines, f"timeout_s = {timeout_s}", ""])
+        config.write_text(config.read_text() + section)
+        code, printed = await doctor(config)
+    found, text = row(printed, "cache embedder")
+    assert (found, code) == (state, int(state == "wrong"))
+    assert words in text

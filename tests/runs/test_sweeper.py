@@ -75,6 +75,7 @@ def process(keys: Keys) -> Process:
         gate=gate,
         backlog=nothing,
         memory=MemoryBudget(10**6),
+        cache=nothing,
         drain_s=1.0,
         max_age_s=1000.0,
         stuck_s=1000.0,

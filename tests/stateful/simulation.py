@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 from starlette.requests import Request
@@ -132,6 +132,7 @@ class Simulation:
             hand_over=lambda: None,
             gate=Gate(keyring, Tickets(clock, keyring.is_valid), Origins([]), max_connections=1000),
             backlog=RoomyDisk(),
+            cache=cast("Any", None),
             memory=MemoryBudget(2**30),
             drain_s=DRAIN_S,
             max_age_s=MAX_AGE_S,

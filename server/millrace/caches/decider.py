@@ -7,6 +7,8 @@ reason against it comes out.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from millrace.caches.decision.mix import Weights, probability
 from millrace.caches.guards import Judgement, Question, judge
 from millrace.caches.objections import shown_objection
@@ -41,12 +43,13 @@ class Candidate:
 class Decider:
     """Decides, and keeps what it has read of recent questions. Not thread-safe, but for `compared`."""
 
-    def __init__(self, weights: Weights, recent: int, *, compares: bool) -> None:
+    def __init__(self, weights: Weights, recent: int, *, compares: bool, threshold: float | None = None) -> None:
         """Keep the readings of recent questions with `recent` characters in all.
 
         `compares` says that candidates without a hard objection are compared by networks, which the weights expect.
+        `threshold` is of the probability, if not that of the weights.
         """
-        self._weights = weights
+        self._weights = weights if threshold is None else msgspec.structs.replace(weights, threshold=threshold)
         self._compares = compares
         self._read = Recent(Question.read, recent)
         # Of a question: None, or why its answer is for this request only.

@@ -6,6 +6,7 @@ A filter in memory holds the keys of all that is on disk, so that a new question
 import asyncio
 import sqlite3
 from collections import OrderedDict
+from collections.abc import Collection
 
 import msgspec
 
@@ -27,14 +28,16 @@ CREATE TABLE IF NOT EXISTS answers (
     stored_at REAL NOT NULL,          -- Unix seconds
     used_at REAL NOT NULL,
     size INTEGER NOT NULL,            -- bytes
-    answer BLOB NOT NULL              -- JSON of a StoredAnswer
+    answer BLOB NOT NULL,             -- JSON of a StoredAnswer
+    id TEXT                           -- of the answer; NULL: stored by an earlier version
 ) STRICT, WITHOUT ROWID
 """
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS answers_used ON answers (used_at, size)",
     "CREATE INDEX IF NOT EXISTS answers_stored ON answers (stored_at)",
+    "CREATE INDEX IF NOT EXISTS answers_id ON answers (id) WHERE id IS NOT NULL",
 )
-_PUT = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
+_PUT = "INSERT OR REPLACE INTO answers (key, tenant, stored_at, used_at, size, answer, id) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _GET = "SELECT answer FROM answers WHERE key = ? AND stored_at > ?"
 _KEYS = "SELECT key FROM answers INDEXED BY answers_used"  # which has no answers to read over
 _TOUCH = "UPDATE answers SET used_at = ? WHERE key = ?"
@@ -52,13 +55,14 @@ class SqliteExactCache:
         self._wall = wall
         self._hot: OrderedDict[bytes, tuple[StoredAnswer, int]] = OrderedDict()
         self._hot_bytes = 0
+        self._forgotten = 0  # times that memory was emptied
         self._keys = KeyFilter()  # of what is on disk
         self._knows_all = False  # until then, of what this process has stored
         self._learning: asyncio.Task[None] | None = None
         self._pruner = Pruner(
             database.write, "answers", key="key", order="used_at", ttl_s=ttl_s, max_bytes=disk_bytes, wall=wall
         )
-        database.write(_prepare)
+        database.write(prepare)
 
     def peek(self, key: bytes) -> StoredAnswer | None:
         """Look in memory."""
@@ -82,6 +86,12 @@ class SqliteExactCache:
         """Free so many bytes: answers leave memory, the least recently used first."""
         self._shrink(self._hot_bytes - size)
 
+    def forget(self, gone: Collection[object] | None) -> None:
+        """Empty the memory with None; single answers are left, since nobody serves them any more."""
+        if gone is None:
+            self._forgotten += 1
+            self._shrink(0)
+
     async def find(self, key: bytes) -> StoredAnswer | None:
         """Look in SQLite and keep a hit in memory. A database error is a miss, and so is a late answer.
 
@@ -91,7 +101,7 @@ class SqliteExactCache:
             return None
         if self._learning is None:
             self._learning = asyncio.get_running_loop().create_task(self._learn())
-        after = self._wall() - self._ttl_s
+        after, forgotten = self._wall() - self._ttl_s, self._forgotten
         try:
             row = await self._database.read(
                 lambda connection: connection.execute(_GET, (key, after)).fetchone(), within_s=LOOKUP_S
@@ -105,7 +115,8 @@ class SqliteExactCache:
         except msgspec.DecodeError:  # written by another version, or damaged
             self._database.write(lambda connection: connection.execute(_DELETE, (key,)), droppable=True)
             return None
-        self._keep(key, answer, len(row[0]))
+        if forgotten == self._forgotten:  # else it may have been read before it was deleted
+            self._keep(key, answer, len(row[0]))
         self._touch(key)
         return answer
 
@@ -118,7 +129,7 @@ class SqliteExactCache:
         if len(row) > self._disk_bytes // SHARE:
             return
         self._keys.add(key)
-        values = (key, tenant, now, now, len(row), row)
+        values = (key, tenant, now, now, len(row), row, stored.id)
         if self._database.write(lambda connection: connection.execute(_PUT, values), len(row), droppable=True):
             self._pruner.count(len(row))
 
@@ -163,7 +174,10 @@ def _all_keys(connection: sqlite3.Connection) -> KeyFilter:
     return found
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def prepare(connection: sqlite3.Connection) -> None:
+    """Make the table, or add to one of an earlier version what it lacks."""
     connection.execute(_TABLE)
+    if "id" not in {row[1] for row in connection.execute("PRAGMA table_info(answers)")}:
+        connection.execute("ALTER TABLE answers ADD COLUMN id TEXT")
     for index in _INDEXES:
         connection.execute(index)

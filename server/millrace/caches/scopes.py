@@ -143,6 +143,12 @@ class Scopes:
                 partition.drop(id_)
                 self._queue_step(scope)
 
+    def forget_all(self) -> None:
+        """Drop all scopes from memory; they are loaded again when they are asked for."""
+        self.partitions.clear()
+        self._rest.clear()
+        self.bytes_used = self._copied_bytes
+
     def shrink(self, size: int) -> None:
         """Drop the least recently used scopes until the rest has so many bytes, or is the latest one."""
         sizes = {scope: partition.size for scope, partition in self.partitions.items()}

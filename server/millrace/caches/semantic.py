@@ -14,9 +14,10 @@ few may wait, and stores wait behind lookups.
 """
 
 import asyncio
+import math
 import threading
-import zlib
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -25,10 +26,11 @@ from typing import TypeVar
 import msgspec
 
 from millrace import log
-from millrace.caches import decider
+from millrace.caches import table
 from millrace.caches.decider import Candidate, Chosen, Decider
 from millrace.caches.decision.mix import shipped
 from millrace.caches.embedders.process import ComparingError
+from millrace.caches.embedders.remote import EmbeddingError
 from millrace.caches.exact import SHARE
 from millrace.caches.listing import Gone, Listing
 from millrace.caches.partition import Stored
@@ -55,7 +57,7 @@ _SNAPSHOTS = 4  # the part of the disk that indexes may use, as a divisor
 _CLOSING_S = 2.0  # at shutdown, for stores still queued
 
 Found = SemanticHit | SemanticMiss
-Judged = Found | Chosen | list[Candidate]  # what the worker returns; a list is still to be compared
+Looked = Found | Chosen | list[Candidate]  # what the worker returns; a list is still to be compared
 T = TypeVar("T")
 
 
@@ -69,6 +71,7 @@ class SqliteSemanticCache:
         aligner: Aligner | None = None,
         comparer: Comparer | None = None,
         *,
+        prepare: Callable[[str], Awaitable[None]] | None = None,  # must be awaited before a text is embedded
         ttl_s: float,
         wall: Clock,
         folder: Path | None = None,  # of the indexes on disk; None: there are none
@@ -77,6 +80,7 @@ class SqliteSemanticCache:
         max_entries: int = 200_000,  # per scope; above it the least used is dropped
         memory_bytes: int = 128 * 2**20,  # of all scopes in memory, their indexes and what waits to be stored
         disk_bytes: int = 512 * 2**20,  # of all entries and indexes
+        threshold: float | None = None,  # of similarity; None: the comparer's or the embedder's
         deadline_s: float = 0.05,  # of a lookup; a small model sends its first token after about 0.2 s
         max_waiting: int = 32,  # lookups at once: as many as finish within the deadline
         max_stores: int = 10_000,  # answers queued to be stored, if their bytes allow it: some seconds' work
@@ -84,6 +88,8 @@ class SqliteSemanticCache:
         self._embedder = embedder
         self._aligner = aligner
         self._comparer = comparer
+        self._prepare = prepare
+        self._preparing: set[asyncio.Task[None]] = set()  # stores
         self._ttl_s = ttl_s
         self._wall = wall
         self._aside_bytes = memory_bytes // _ASIDE
@@ -105,11 +111,11 @@ class SqliteSemanticCache:
         recent = min(_RECENT, self._aside_bytes // _RECENT_BYTES)
         self._embed: Recent[Vector] = Recent(embedder.embed, recent)
         weights = shipped()["alone" if comparer is None else "networks"]
-        self._decider = Decider(weights, recent, compares=comparer is not None)
-        kept_by = f"{embedder.name} {decider.VERSION}"  # vectors of another name cannot be compared
+        self._decider = Decider(weights, recent, compares=comparer is not None, threshold=threshold)
+        kept_by = table.kept_by(embedder.name)
         self._table = EntryTable(
             database,
-            mark=zlib.crc32(kept_by.encode()),
+            mark=table.mark_of(embedder.name),
             dimensions=embedder.dimensions,
             ttl_s=ttl_s,
             max_bytes=disk_bytes,
@@ -157,13 +163,16 @@ class SqliteSemanticCache:
             return found
         self._waiting += 1
         work = partial(self._find, scope, question) if found is None else partial(self._judged, scope, question, found)
-        lookup = self._worker.submit_lookup(lambda: _or_miss(work))
+        lookup: Future[Looked] | None = None
         try:
             async with asyncio.timeout(self._deadline_s if self._is_warm else self._cold_deadline_s) as deadline:
+                if self._prepare is not None and (miss := await self._prepared(self._prepare, scope, question)):
+                    return miss
+                lookup = self._worker.submit_lookup(lambda: _or_miss(work), _end_of(deadline))
                 return await self._served(scope, question, await asyncio.wrap_future(lookup), deadline)
         except TimeoutError:  # the timeout has cancelled the lookup if the worker had not started it
             return _late(lookup)
-        except (StoppedError, ComparingError):  # the comparer has said why
+        except (StoppedError, ComparingError, EmbeddingError):  # the comparer and the embedder have said why
             return SemanticMiss(reason="the lookup failed", similarity=None)
         finally:
             self._waiting -= 1
@@ -180,8 +189,18 @@ class SqliteSemanticCache:
         now = self._wall()
         with self._lock:
             self._queued_bytes += size
-        work = self._worker.submit_background(lambda: self._store(scope, tenant, question, answer, now))
-        work.add_done_callback(partial(self._stored, size))
+        if self._prepare is None:
+            work = self._worker.submit_background(lambda: self._store(scope, tenant, question, answer, now))
+            work.add_done_callback(partial(self._stored, size))
+            return
+        store = partial(self._store, scope, tenant, question, answer, now)
+        task = asyncio.get_running_loop().create_task(self._prepared_store(self._prepare, question, store, size))
+        self._preparing.add(task)
+        task.add_done_callback(self._preparing.discard)
+
+    def forget(self, gone: Gone | None) -> None:
+        """Drop entries from memory soon, by id and scope; all with None. What is still on disk is loaded again."""
+        self._scopes.background(self._scopes.forget_all if gone is None else partial(self._scopes.forget, gone))
 
     def prune(self) -> None:
         """Queue the deletion of what has expired, and what is to be done in idle time. Call it at a start."""
@@ -191,8 +210,46 @@ class SqliteSemanticCache:
     async def close(self) -> None:
         """Store what is queued, for at most `_CLOSING_S`. Call it before the database is closed."""
         self._closed = True
+        if self._preparing:
+            _, late = await asyncio.wait(self._preparing, timeout=_CLOSING_S)
+            for task in late:
+                task.cancel()
         await asyncio.to_thread(self._scopes.stop, _CLOSING_S)
         await asyncio.to_thread(self._worker.stop, _CLOSING_S)
+
+    async def _prepared(
+        self, prepare: Callable[[str], Awaitable[None]], scope: bytes, text: str
+    ) -> SemanticMiss | None:
+        """Have a question embedded, unless there is nothing to find, which is returned."""
+        miss = await asyncio.wrap_future(
+            self._worker.submit_lookup(lambda: _or_miss(lambda: self._nothing_to_find(scope, text)))
+        )
+        if miss is None:
+            await prepare(text)
+        return miss
+
+    def _nothing_to_find(self, scope: bytes, text: str) -> SemanticMiss | None:
+        reason = self._decider.reusable(text)
+        if reason is None and not len(self._scopes.partition(scope)):
+            reason = "nothing near"
+        return None if reason is None else SemanticMiss(reason=reason, similarity=None)
+
+    async def _prepared_store(
+        self, prepare: Callable[[str], Awaitable[None]], question: str, store: Callable[[], None], size: int
+    ) -> None:
+        done: Future[None] = Future()
+        try:
+            reason = await asyncio.wrap_future(self._worker.submit_background(lambda: self._decider.reusable(question)))
+            if reason is None:
+                await prepare(question)
+                await asyncio.wrap_future(self._worker.submit_background(store))
+            done.set_result(None)
+        except (EmbeddingError, StoppedError, asyncio.CancelledError):  # the embedder has said why
+            done.set_exception(StoppedError())
+        except Exception as error:
+            done.set_exception(error)
+        finally:
+            self._stored(size, done)
 
     def _stored(self, size: int, done: "Future[None]") -> None:
         with self._lock:
@@ -220,7 +277,7 @@ class SqliteSemanticCache:
         finally:
             self._worker.at_work.release()
 
-    def _find(self, scope: bytes, text: str) -> Judged:
+    def _find(self, scope: bytes, text: str) -> Looked:
         candidates = self._candidates(scope, text)
         return candidates if isinstance(candidates, SemanticMiss) else self._judged(scope, text, candidates)
 
@@ -249,14 +306,14 @@ class SqliteSemanticCache:
             candidates = sorted((each for each in aligned if each[0] >= self._aligner.least), key=lambda each: -each[0])
         return candidates[:_READ]
 
-    def _judged(self, scope: bytes, text: str, candidates: list[tuple[float, Stored]]) -> Judged:
+    def _judged(self, scope: bytes, text: str, candidates: list[tuple[float, Stored]]) -> Looked:
         """Return a hit, the choice that is not on disk yet, those that are to be compared, or the objection."""
         judged = self._decider.judged(text, candidates)
         if isinstance(judged, Chosen) and self._scopes.written(judged.entry.id) is None:
             return self._hit(scope, judged)
         return judged
 
-    async def _served(self, scope: bytes, text: str, judged: Judged, deadline: asyncio.Timeout) -> Found:
+    async def _served(self, scope: bytes, text: str, judged: Looked, deadline: asyncio.Timeout) -> Found:
         """Return what the worker found; what is still to be compared, or to be written, once it is."""
         if isinstance(judged, list):
             judged = await self._compared(text, judged, deadline)
@@ -266,7 +323,8 @@ class SqliteSemanticCache:
         # What is not on disk may be lost, and nobody could say later what was served.
         if written is not None and not await asyncio.shield(asyncio.wrap_future(written)):
             return SemanticMiss(reason="the lookup failed", similarity=None)
-        return await asyncio.wrap_future(self._worker.submit_lookup(lambda: _or_miss(lambda: self._hit(scope, chosen))))
+        hit = self._worker.submit_lookup(lambda: _or_miss(lambda: self._hit(scope, chosen)), _end_of(deadline))
+        return await asyncio.wrap_future(hit)
 
     async def _compared(
         self, text: str, candidates: list[Candidate], deadline: asyncio.Timeout
@@ -276,7 +334,7 @@ class SqliteSemanticCache:
         if self._comparer.is_starting and not deadline.expired():
             deadline.reschedule(asyncio.get_running_loop().time() + max(self._deadline_s, _STARTING_S))
         stored = [each.entry.question for each in candidates]
-        likenesses = await asyncio.wrap_future(self._comparer.compare(text, stored))
+        likenesses = await asyncio.wrap_future(self._comparer.compare(text, stored, _end_of(deadline)))
         return self._decider.compared(text, candidates, likenesses)
 
     def _hit(self, scope: bytes, chosen: Chosen) -> SemanticHit:
@@ -304,6 +362,8 @@ class SqliteSemanticCache:
 
     def _renewed(self, entry: Stored) -> tuple[Stored, Vector] | None:
         """Return an entry of an earlier embedder or earlier rules as it would be stored today."""
+        if self._prepare is not None:  # nobody pays for what may never be asked again
+            return None
         if self._decider.reusable(entry.question) is not None:
             return None
         renewed = Stored(entry.id, entry.question, entry.answer, entry.stored_at, self._tokens(entry.question))
@@ -320,6 +380,12 @@ class SqliteSemanticCache:
         self._scopes.shrink(self._scopes.bytes_used - size)
 
 
+def _end_of(deadline: asyncio.Timeout) -> float:
+    """Return when a deadline ends by the monotonic clock, which the loop's need not be."""
+    when = deadline.when()
+    return math.inf if when is None else time.monotonic() + when - asyncio.get_running_loop().time()
+
+
 def _or_miss(work: Callable[[], T]) -> T | SemanticMiss:
     try:
         return work()
@@ -328,9 +394,9 @@ def _or_miss(work: Callable[[], T]) -> T | SemanticMiss:
         return SemanticMiss(reason="the lookup failed", similarity=None)
 
 
-def _late(lookup: "Future[Judged]") -> Found:
+def _late(lookup: "Future[Looked] | None") -> Found:
     """Return the result if the worker was in time and only the loop was late, else a miss."""
-    if lookup.done() and not lookup.cancelled() and lookup.exception() is None:
+    if lookup is not None and lookup.done() and not lookup.cancelled() and lookup.exception() is None:
         found = lookup.result()
         if isinstance(found, SemanticHit | SemanticMiss):
             return found

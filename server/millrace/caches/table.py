@@ -7,6 +7,7 @@ outlives what is newer and never hit.
 
 import hashlib
 import sqlite3
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from millrace.caches import decider
 from millrace.caches.partition import Stored
 from millrace.caches.segment import Vector
 from millrace.caches.snapshots import PREFIX
@@ -74,6 +76,16 @@ _RENEW = "UPDATE semantic_entries SET vector = ?, mark = ? WHERE id = ?"
 
 Start = tuple[float, str]
 START: Start = (float("inf"), "")  # of a scope: before its first row
+
+
+def kept_by(embedder: str) -> str:
+    """Return the name of all that vector and tokens depend on; those of another name cannot be compared."""
+    return f"{embedder} {decider.VERSION}"
+
+
+def mark_of(embedder: str) -> int:
+    """Return the number that stands for that name."""
+    return zlib.crc32(kept_by(embedder).encode())
 
 
 def entry_id(scope: bytes, question: str) -> str:

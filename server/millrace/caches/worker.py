@@ -3,6 +3,7 @@
 While much of it comes, the other gets a share of the time, because it takes the CPU from all that runs beside it.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -15,7 +16,8 @@ MANY, WITHIN_S = 4, 0.05  # lookups, in seconds
 A_LITTLE = 2  # pieces of work
 
 T = TypeVar("T")
-_Queue = deque[tuple["Future[Any]", Callable[[], Any]]]
+_Item = tuple["Future[Any]", Callable[[], Any], float]  # the last is when it is too late to begin, monotonic
+_Queue = deque[_Item]
 
 
 class StoppedError(RuntimeError):
@@ -37,17 +39,18 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def submit_lookup(self, work: Callable[[], T]) -> "Future[T]":
+    def submit_lookup(self, work: Callable[[], T], by: float = math.inf) -> "Future[T]":
         """Queue work before all in the background, but for a little where few lookups come: what it stores is found.
 
-        If its future is cancelled in time, it never starts.
+        If its future is cancelled in time, it never starts. If its turn comes at `by` (monotonic) or later, it fails
+        with `TimeoutError`.
         """
         is_calm = len(self._later) <= A_LITTLE and time.monotonic() >= self._quiet_from
-        return self._put(self._later if is_calm and self._later and not self._first else self._first, work)
+        return self._put(self._later if is_calm and self._later and not self._first else self._first, work, by)
 
     def submit_background(self, work: Callable[[], T]) -> "Future[T]":
         """Queue work that runs once no lookup is waiting, and in its share of the time."""
-        return self._put(self._later, work)
+        return self._put(self._later, work, math.inf)
 
     def note_lookup(self) -> None:
         """Note one that was done elsewhere."""
@@ -68,11 +71,11 @@ class Worker:
                 while queue:
                     _fail(queue.popleft()[0])
 
-    def _put(self, queue: _Queue, work: Callable[[], T]) -> "Future[T]":
+    def _put(self, queue: _Queue, work: Callable[[], T], by: float) -> "Future[T]":
         future: Future[T] = Future()
         with self._changed:
             if self._stop_at is None:
-                queue.append((future, work))
+                queue.append((future, work, by))
                 self._changed.notify()
                 return future
         _fail(future)
@@ -81,8 +84,11 @@ class Worker:
     def _run(self) -> None:
         result: Any = None
         while (item := self._next()) is not None:
-            future, work = item
+            future, work, by = item
             if not future.set_running_or_notify_cancel():
+                continue
+            if time.monotonic() >= by:
+                future.set_exception(TimeoutError())
                 continue
             try:
                 with self.at_work:
@@ -93,7 +99,7 @@ class Worker:
             result = None
             del item, future, work  # or they would stay alive while the thread waits
 
-    def _next(self) -> "tuple[Future[Any], Callable[[], Any]] | None":
+    def _next(self) -> _Item | None:
         now = time.monotonic()
         if self._is_lookup:
             self._looked_up_at.append(now)

@@ -11,14 +11,15 @@ from rich.console import Console
 from rich.text import Text
 
 from millrace import settings
-from millrace.settings import Fault, Settings, SettingsError
+from millrace.settings import CacheSettings, Fault, Settings, SettingsError
 
 BAD_CONFIG = 2  # exit code
+DEFAULT = Path("millrace.toml")
 
 config_option = click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("millrace.toml"),
+    default=DEFAULT,
     show_default=True,
     help="The TOML file; any key can also be set as MILLRACE__SECTION__KEY.",
 )
@@ -31,6 +32,11 @@ def load(config: Path, host: str | None = None, port: int | None = None) -> Sett
         return settings.load(config, os.environ, {path: text for path, text in flags.items() if text is not None})
     except SettingsError as error:
         exit_with_faults(error.faults, str(config))
+
+
+def cache_settings(config: Path) -> CacheSettings:
+    """Return the settings of the caches; those that are shipped where the default file does not exist."""
+    return CacheSettings() if config == DEFAULT and not config.exists() else load(config).cache
 
 
 def program() -> str:

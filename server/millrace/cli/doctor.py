@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -21,7 +22,7 @@ from millrace.errors import UpstreamError
 from millrace.memory import MemoryBudget
 from millrace.ports import EmbeddingsUpstream, Upstream
 from millrace.runs.embeddings import EmbeddingModel
-from millrace.settings import EmbeddingsSettings, ModelSettings, Settings, SettingsError
+from millrace.settings import EmbedderSettings, EmbeddingsSettings, ModelSettings, Settings, SettingsError
 from millrace.types import Call, Message, Model, Price, Prompt, Usage
 
 WRONG = 1  # exit code
@@ -68,11 +69,14 @@ async def _examine(loaded: Settings, config: Path, within_s: float) -> list[Find
     async with (
         assembly.upstreams(loaded) as upstreams,
         assembly.embeddings_upstream(loaded) as embeddings,
+        assembly.embedder_upstream(loaded) as embedder,
         asyncio.TaskGroup() as tasks,
     ):
         asked = [tasks.create_task(_ask(*pair, loaded, within_s)) for pair in upstreams]
         if embeddings is not None:
             asked.append(tasks.create_task(_embed(*embeddings, loaded, within_s)))
+        if embedder is not None:
+            asked.append(tasks.create_task(_find(embedder, loaded, within_s)))
     keys = await findings.keys(server, is_new=not await asyncio.to_thread(Path(server.data_dir).is_dir))
     local = [findings.folder(server), findings.lock(server), keys, findings.port(server)]
     read = Finding(subject="configuration", text=f"{config} has no faults")
@@ -110,26 +114,53 @@ async def _embed(model: EmbeddingModel, upstream: EmbeddingsUpstream, loaded: Se
     subject, started = "embeddings", time.monotonic()
     configured = loaded.models.embeddings
     assert configured is not None, "its upstream was opened"
-    held = MemoryBudget(loaded.server.memory_bytes).hold("")
-    call = upstream.open(msgspec.json.encode({"model": model.id, "input": WORD}), held)
-    text = f"{model.id} answered without a vector"
+    text, length, input_tokens = await _vector(upstream, {"model": model.id, "input": WORD}, loaded, within_s)
+    if not length:
+        return Finding(subject=subject, state=State.WRONG, text=text, advice=_advice(text, configured))
+    used = Usage(input_tokens=input_tokens or tokens.estimate(len(WORD)), estimated=input_tokens is None)
+    return Finding(subject=subject, text=f"{text} in {_bill(used, model.price, started)}")
+
+
+async def _find(upstream: EmbeddingsUpstream, loaded: Settings, within_s: float) -> Finding:
+    """Let the embedder of the semantic cache embed one word."""
+    subject, started = "cache embedder", time.monotonic()
+    configured = loaded.cache.embedder
+    assert configured is not None, "its upstream was opened"
+    body: dict[str, object] = {"model": configured.model, "input": [WORD]}
+    body |= {"dimensions": configured.dimensions} if configured.shortened else {}
+    text, length, _ = await _vector(upstream, body, loaded, within_s)
+    if not length:
+        return Finding(subject=subject, state=State.WRONG, text=text, advice=_advice(text, configured))
+    took_s = time.monotonic() - started
+    text = f"{text} in {took_s * 1000:.0f} ms"
+    if length != configured.dimensions:
+        advice = f"write dimensions = {length} in [cache.embedder], not {configured.dimensions}"
+        return Finding(subject=subject, state=State.WRONG, text=text, advice=advice)
+    if took_s > configured.timeout_s:
+        advice = f"that is more than timeout_s ({configured.timeout_s:g}): such lookups are misses; is it so each time?"
+        return Finding(subject=subject, state=State.NOTE, text=text, advice=advice)
+    return Finding(subject=subject, text=text)
+
+
+async def _vector(
+    upstream: EmbeddingsUpstream, body: Mapping[str, object], loaded: Settings, within_s: float
+) -> tuple[str, int, int | None]:
+    """Have a word embedded; return what became of it, the length of the vector, 0 if there is none, and its tokens."""
+    held, model = MemoryBudget(loaded.server.memory_bytes).hold(""), body["model"]
+    call = upstream.open(msgspec.json.encode(body), held)
     try:
         async with asyncio.timeout(within_s):
             embedded = await call.done
         (vector,) = msgspec.json.decode(b"".join(embedded.pieces), type=_Vectors).data
     except TimeoutError:
-        text = f"{model.id} did not end within {within_s:g} s"
+        return f"{model} did not end within {within_s:g} s", 0, None
     except UpstreamError as error:
-        text = error.message
+        return error.message, 0, None
     except ValueError:  # also what msgspec raises
-        pass
-    else:
-        if vector.embedding:
-            is_counted = embedded.input_tokens is not None
-            used = Usage(input_tokens=embedded.input_tokens or tokens.estimate(len(WORD)), estimated=not is_counted)
-            what = f"{model.id} made a vector of {len(vector.embedding)} numbers"
-            return Finding(subject=subject, text=f"{what} in {_bill(used, model.price, started)}")
-    return Finding(subject=subject, state=State.WRONG, text=text, advice=_advice(text, configured))
+        return f"{model} answered without a vector", 0, None
+    if not (length := len(vector.embedding)):
+        return f"{model} answered without a vector", 0, None
+    return f"{model} made a vector of {length} numbers", length, embedded.input_tokens
 
 
 def _bill(usage: Usage, price: Price, started: float) -> str:
@@ -139,7 +170,7 @@ def _bill(usage: Usage, price: Price, started: float) -> str:
     return f"{took_ms:.0f} ms ({counted}, ${pricing.cost(usage, price):.6f})"
 
 
-def _advice(text: str, model: ModelSettings | EmbeddingsSettings) -> str:
+def _advice(text: str, model: ModelSettings | EmbeddingsSettings | EmbedderSettings) -> str:
     """Return what to do about what a model or its server said."""
     key = f"the key in {model.api_key_env}" if model.api_key_env else "its key: name its variable in api_key_env"
     is_simulated = "127.0.0.1:900" in model.base_url  # as in the shipped configuration

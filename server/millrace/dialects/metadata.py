@@ -11,6 +11,8 @@ def metadata_of(request: Request, ended: Ended) -> dict[str, str]:
     added = {
         "millrace.cache": ended.cache.value,
         "millrace.route": ended.source.value if ended.source else "",
+        "millrace.entry_id": ended.entry_id or "",
+        "millrace.age_s": "" if ended.age_s is None else f"{ended.age_s:.0f}",
         "millrace.check": ended.check or "",
         "millrace.failed": "; ".join(failure.message for failure in ended.failed)[:MAX_METADATA_VALUE],
         "millrace.unchecked": ", ".join(request.unchecked)[:MAX_METADATA_VALUE],

@@ -305,7 +305,7 @@ class Bill:
             self._ledger.progressed(self._open_entry())
         return statement
 
-    def settle(
+    def settle(  # noqa: PLR0913 - the fields of a row
         self,
         statement: Statement,
         *,
@@ -316,6 +316,7 @@ class Bill:
         code: str | None,
         ttft_ms: float | None,
         latency_ms: float,
+        entry_id: str = "",
     ) -> Entry:
         """Close the bill: settle its row in the ledger and its admission. Once (PROTOCOL.md, What always holds, 5)."""
         assert not self._settled, "a bill is settled once"
@@ -331,7 +332,7 @@ class Bill:
                 ttft_ms=ttft_ms,
                 latency_ms=latency_ms,
             )
-            self._ledger.settled(entry)
+            self._ledger.settled(entry := replace(entry, entry_id=entry_id))
         finally:
             self._release(statement)
         return entry

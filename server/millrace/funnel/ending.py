@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from millrace import log
 from millrace.errors import EXITS, MillraceError, UpstreamError, without_traceback
 from millrace.funnel.bill import NOTHING, Bill, milliseconds, shown_charge
-from millrace.funnel.facts import Ended
+from millrace.funnel.facts import Ended, Routed
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import (
     PASSED,
@@ -42,6 +42,8 @@ class Result:
     capped_by_operator: int | None = None  # the operator's cap in tokens, if no other one was lower
     check: str | None = None  # `PASSED` or the failed check; None where nothing was judged
     cache: CacheOutcome = CacheOutcome.MISS
+    entry_id: str | None = None  # of the stored answer that a cache gave
+    age_s: float | None = None  # of that answer
     answer: Answer | None = None  # None: not to be stored
     service_tier: str = ""  # that the answer is charged at, if somebody named one
 
@@ -55,7 +57,7 @@ class Result:
         return cls(source=None, model=request.model, usage=Usage(), finish=FinishReason.STOP)
 
     @classmethod
-    def from_store(cls, stored: StoredAnswer, cache: CacheOutcome) -> "Result":
+    def from_store(cls, stored: StoredAnswer, routed: Routed) -> "Result":
         """Return the result of a cache hit. Only answers that stopped by themselves and failed no check are stored."""
         return cls(
             source=Source.CACHE,
@@ -63,7 +65,9 @@ class Result:
             usage=stored.usage,
             finish=FinishReason.STOP,
             check=stored.check,
-            cache=cache,
+            cache=routed.cache,
+            entry_id=routed.entry_id,
+            age_s=routed.age_s,
         )
 
 
@@ -77,6 +81,8 @@ def answered(response: ResponseLog, bill: Bill, result: Result) -> Ended:
         source=result.source,
         cache=result.cache,
         check=result.check,
+        entry_id=result.entry_id,
+        age_s=result.age_s,
         trimmed_tokens=bill.trimmed_tokens,
         failed=response.failed,
         statement=replace(
@@ -147,11 +153,13 @@ def settle(response: ResponseLog, bill: Bill, ended: Ended) -> None:
             cache=ended.cache,
             check=None if ended.check == PASSED else ended.check,
             code=code,
+            entry_id=ended.entry_id or "",
             ttft_ms=latency_ms if is_shown_at_end else milliseconds(response.started_at, response.first_text_at),
             latency_ms=latency_ms,
         )
     finally:
         response.end(ended)
+    found = {} if ended.age_s is None else {"entry_id": ended.entry_id, "age_s": round(ended.age_s, 1)}
     log.get().info(
         "settled",
         id=response.id,
@@ -160,6 +168,7 @@ def settle(response: ResponseLog, bill: Bill, ended: Ended) -> None:
         strategy=response.request.strategy.value,
         route=ended.source.value if ended.source else None,
         cache=ended.cache.value,
+        **found,
         check=ended.check,
         reason=response.reason,
         code=code,

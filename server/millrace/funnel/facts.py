@@ -56,7 +56,7 @@ class Routed:
     score: float | None = None  # the router's
     age_s: float | None = None
     similarity: float | None = None
-    entry_id: str | None = None
+    entry_id: str | None = None  # of the stored answer
     failed: tuple[Failure, ...] = ()  # models that were asked before, or are not asked now, because they failed
 
     @classmethod
@@ -78,7 +78,7 @@ class Routed:
             trimmed_tokens=request.trimmed_tokens,
             age_s=max(0.0, now - stored.stored_at),
             similarity=hit.similarity if hit else None,
-            entry_id=hit.entry_id if hit else None,
+            entry_id=hit.entry_id if hit else stored.id or None,
         )
 
     @property
@@ -124,6 +124,8 @@ class Ended:
     source: Source | None = None
     cache: CacheOutcome = CacheOutcome.MISS
     check: str | None = None  # `PASSED`, or the check that failed; None: nothing was judged
+    entry_id: str | None = None  # of the stored answer that a cache gave
+    age_s: float | None = None  # of that answer
     trimmed_tokens: int = 0  # cut from the prompt
     failed: tuple[Failure, ...] = ()  # models that failed before another one was asked
     statement: Statement

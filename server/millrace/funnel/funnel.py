@@ -174,12 +174,13 @@ class Funnel:
     def _from_cache(
         self, response: ResponseLog, stored: StoredAnswer, by: CacheOutcome, reason: str, hit: SemanticHit | None = None
     ) -> Result:
-        response.route(Routed.cached(response.request, stored, by, reason, self._wall(), hit))
+        routed = Routed.cached(response.request, stored, by, reason, self._wall(), hit)
+        response.route(routed)
         response.commit()
         if stored.reasoning:
             response.say(Thought(stored.reasoning))
         response.write([stored.text])
-        return Result.from_store(stored, by)
+        return Result.from_store(stored, routed)
 
     @contextmanager
     def _enter(self, response: ResponseLog, admission: Admission | None) -> Iterator[Bill]:

@@ -7,7 +7,7 @@ from millrace.funnel import checks
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.fingerprint import Keys, Scope, keys_of
 from millrace.funnel.offload import in_thread_if_long
-from millrace.ports import ExactCache, SemanticCache
+from millrace.ports import DeletedEntries, ExactCache, SemanticCache
 from millrace.types import Answer, CacheMode, Request, SemanticHit, SemanticMiss, StoredAnswer
 
 _READS = (CacheMode.ON, CacheMode.ONLY)
@@ -21,12 +21,18 @@ class Recall:
     """
 
     def __init__(
-        self, catalog: Catalog, exact: ExactCache | None, semantic: SemanticCache | None, embedder: str
+        self,
+        catalog: Catalog,
+        exact: ExactCache | None,
+        semantic: SemanticCache | None,
+        embedder: str,
+        deleted: DeletedEntries | None = None,
     ) -> None:
         self._models = catalog.models
         self._exact = exact
         self._semantic = semantic
         self._embedder = embedder  # its name; a part of every scope
+        self._deleted = deleted
 
     async def keys(self, request: Request) -> Keys:
         """Return the keys of a trimmed request; those of a long one are computed off the loop."""
@@ -40,7 +46,8 @@ class Recall:
             return None
         key = keys.exact
         # The second look in memory: during the read from SQLite an identical request may have been answered.
-        return self._exact.peek(key) or await self._exact.find(key) or self._exact.peek(key)
+        found = self._exact.peek(key) or await self._exact.find(key) or self._exact.peek(key)
+        return None if found is None or self._is_deleted(found.id, found, request) else found
 
     async def semantic(self, request: Request, keys: Keys) -> SemanticHit | SemanticMiss | None:
         """Return the stored answer to a near-identical question, or why there is none; None if it was not looked up."""
@@ -50,7 +57,18 @@ class Recall:
             return SemanticMiss(reason="the request asks for logprobs", similarity=None)
         if isinstance(keys.scope, str):
             return SemanticMiss(reason=keys.scope, similarity=None)
-        return await self._semantic.find(keys.scope.digest, keys.scope.question)
+        found = await self._semantic.find(keys.scope.digest, keys.scope.question)
+        if isinstance(found, SemanticHit) and self._is_deleted(
+            found.entry_id, found.answer, request, keys.scope.digest
+        ):
+            return SemanticMiss(reason="the nearest one was deleted", similarity=found.similarity)
+        return found
+
+    def _is_deleted(self, entry_id: str, answer: StoredAnswer, request: Request, scope: bytes | None = None) -> bool:
+        if self._deleted is None:
+            return False
+        covers = partial(self._deleted.covers, stored_at=answer.stored_at, tenant=request.tenant, scope=scope)
+        return covers(entry_id) or covers(answer.id)
 
     def store(self, request: Request, keys: Keys, answer: Answer | None) -> None:
         """Store an answer in both caches, if there is one and the cache mode allows it."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from millrace.pricing import NANODOLLAR
 from millrace.stores.database import SqliteDatabase
-from millrace.types import Charge, Entry, SessionBill
+from millrace.types import EMBEDDINGS, Charge, Entry, Served, SessionBill
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS entries (
     epoch TEXT NOT NULL DEFAULT '',   -- the process that it belongs to
     booked_nanodollars INTEGER NOT NULL DEFAULT 0,  -- what an open one has cost so far, if its process drains
     session TEXT NOT NULL DEFAULT '', -- of requests that belong together; empty: none, or of an earlier version
+    entry_id TEXT NOT NULL DEFAULT '',-- of the stored answer that a cache gave; empty: none, or of an earlier version
     calls TEXT NOT NULL               -- JSON: the upstream calls, each with usage, cost and outcome
 ) STRICT
 """
@@ -48,10 +49,12 @@ _ADDED = {  # columns that tables of earlier versions lack
     "epoch": "TEXT NOT NULL DEFAULT ''",
     "booked_nanodollars": "INTEGER NOT NULL DEFAULT 0",
     "session": "TEXT NOT NULL DEFAULT ''",
+    "entry_id": "TEXT NOT NULL DEFAULT ''",
 }
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS entries_of_keys ON entries (opened_at) WHERE key_id != ''",
     "CREATE INDEX IF NOT EXISTS entries_open ON entries (epoch) WHERE status = 'open'",
+    "CREATE INDEX IF NOT EXISTS entries_of_answers ON entries (entry_id) WHERE entry_id != ''",
 )
 _SPENT = """
 SELECT key_id, sum(CASE WHEN status = 'open' AND epoch IN ({living}) THEN booked_nanodollars ELSE cost_nanodollars END)
@@ -65,11 +68,16 @@ SELECT session, tenant, min(opened_at), max(opened_at), count(*), sum(input_toke
 FROM entries WHERE session != '' AND opened_at >= ? AND status != 'open'
 GROUP BY tenant, session ORDER BY max(opened_at) DESC LIMIT ?
 """
+_SERVED = """
+SELECT tenant, count(*), sum(cache = 'exact'), sum(cache = 'semantic'), sum(cache = 'joined')
+FROM entries WHERE opened_at >= ? AND strategy != ? GROUP BY tenant
+"""
+_SERVED_BY = "SELECT count(*) FROM entries WHERE entry_id = ? AND entry_id != ''"
 _COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
     " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars,"
     " saved_nanodollars, ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, booked_nanodollars, session,"
-    " calls"
+    " entry_id, calls"
 )
 _PLACEHOLDERS = ", ".join("?" for _ in _COLUMNS.split(","))
 _PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_PLACEHOLDERS})"  # noqa: S608 - names and question marks only
@@ -151,6 +159,19 @@ class SqliteLedger:
         rows = await self._scan(query, *living, opened_at, before, self._epoch or None)
         return {key_id: nanodollars * NANODOLLAR for key_id, nanodollars in rows}
 
+    async def served(self, since: float, tenant: str | None) -> dict[str, Served]:
+        """Return how many requests the caches have answered, by tenant, of those opened since then (Unix seconds)."""
+        return {
+            whose: Served(requests=requests, exact=exact, semantic=semantic, joined=joined)
+            for whose, requests, exact, semantic, joined in await self._scan(_SERVED, since, EMBEDDINGS)
+            if tenant in (None, whose)
+        }
+
+    async def served_by(self, entry_id: str) -> int:
+        """Return how many requests a stored answer has answered."""
+        ((count,),) = await self._scan(_SERVED_BY, entry_id)
+        return int(count)
+
     async def _scan(self, query: str, *values: float | str | None) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = await asyncio.to_thread(
             self._database.scan, lambda connection: connection.execute(query, values).fetchall(), within_s=SPENT_S
@@ -205,6 +226,7 @@ def _row(entry: Entry, epoch: str) -> tuple[Any, ...]:
         epoch,
         _nanodollars(entry.booked),
         entry.session,
+        entry.entry_id,
         json.dumps([_call(charge) for charge in statement.charges]),
     )
 

@@ -59,12 +59,7 @@ class Processes:
 
     def others(self) -> frozenset[str]:
         """Return the epochs of the other living processes. The files of dead ones are removed."""
-        prefix, suffix = PROCESS.split("{}")
-        found = set()
-        for path in self._folder.glob(PROCESS.format("*")):
-            if path != self._own and not _removed_if_dead(path):
-                found.add(path.name.removeprefix(prefix).removesuffix(suffix))
-        return frozenset(found)
+        return living(str(self._folder)) - {self.epoch}
 
     def leave(self) -> None:
         """Say that this process writes no more."""
@@ -72,6 +67,13 @@ class Processes:
             self._own.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def living(data_dir: str) -> frozenset[str]:
+    """Return the epochs of all processes that serve this data_dir, or still end what they run."""
+    prefix, suffix = PROCESS.split("{}")
+    alive = [path.name for path in Path(data_dir).glob(PROCESS.format("*")) if not _removed_if_dead(path)]
+    return frozenset(name.removeprefix(prefix).removesuffix(suffix) for name in alive)
 
 
 def claim(data_dir: str) -> DataDirClaim:

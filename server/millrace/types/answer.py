@@ -1,5 +1,6 @@
 """An answer: its finish reason and usage, its stored forms, what a cache lookup returns, and the verdict on it."""
 
+import secrets
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -98,15 +99,21 @@ class Failure:
     message: str
 
 
+def answer_id() -> str:
+    """Return an id for an answer that is to be stored."""
+    return f"ans_{secrets.token_hex(12)}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A complete answer that may be stored."""
+    """A complete answer that may be stored. Both caches store it under its `id`, so that it is deleted from both."""
 
     text: str
     model: Model
     usage: Usage
     check: str | None  # the value of `millrace.check`
     reasoning: str = ""
+    id: str = field(default_factory=answer_id, compare=False)
 
     def stored(self, at: float) -> "StoredAnswer":
         """Return it as a cache stores it; `at` in Unix seconds."""
@@ -117,6 +124,7 @@ class Answer:
             check=self.check,
             stored_at=at,
             reasoning=self.reasoning,
+            id=self.id,
         )
 
 
@@ -130,6 +138,7 @@ class StoredAnswer:
     check: str | None
     stored_at: float  # Unix seconds
     reasoning: str = ""
+    id: str = field(default="", compare=False)  # empty: stored by an earlier version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,6 +80,7 @@ class Entry:
     trimmed_tokens: int = 0  # cut from the prompt
     key_id: str = ""  # the key whose limits it counts against
     session: str = ""  # that the request belongs to; its own id if it names none, empty for embeddings
+    entry_id: str = ""  # of the stored answer that a cache gave
     booked: Decimal = Decimal(0)  # dollars; while it is open, what it has cost so far
 
 

@@ -8,7 +8,7 @@ from millrace.access.gate import Gate
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
 from millrace.memory import MemoryBudget
-from millrace.ports import Backlog, Clock
+from millrace.ports import Backlog, CacheControl, Clock
 from millrace.runs.conversations import Conversations
 from millrace.runs.embeddings import Embeddings
 from millrace.runs.intake import Intake
@@ -59,6 +59,7 @@ class Process:
     max_age_s: float  # of a connection
     stuck_s: float  # how long a peer may take no byte before it is given up
     max_message_bytes: int
+    cache: CacheControl
     embeddings: Embeddings | None = None  # None: no model for them is configured
     sessions: set[LiveSession] = field(default_factory=set)
     arrivals: set[OnItsWay] = field(default_factory=set)  # over HTTP

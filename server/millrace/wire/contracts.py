@@ -10,6 +10,7 @@ from msgspec import UNSET, Struct, inspect
 
 from millrace.errors import RULES
 from millrace.wire import (
+    cache,
     chunks,
     completions,
     documents,
@@ -140,6 +141,37 @@ OPERATIONS = (
         message_events.TokenCount,
         body=messages.CountBody,
         refused=(message_events.MessageFailed,),
+    ),
+    Operation("get", "/v1/cache/stats", "What the caches hold of the tenant. Admins only.", cache.CacheStats),
+    Operation(
+        "get",
+        "/v1/cache/entries",
+        "Search for the stored questions nearest to a text. Admins only.",
+        cache.FoundEntries,
+        parameters={
+            "query": {"type": "string", "description": "The text."},
+            "scope": {"type": "string", "description": "Only in scopes that begin so; hexadecimal."},
+            "limit": {"type": "integer", "description": "How many, 1 to 32; 10 by default."},
+        },
+    ),
+    Operation(
+        "delete",
+        "/v1/cache/entries",
+        "Delete all that the caches hold of the tenant, or in one scope. Admins only.",
+        cache.DeletedEntries,
+        parameters={
+            "tenant": {"type": "string", "description": "The tenant of the key."},
+            "scope": {"type": "string", "description": "Only in this scope; hexadecimal."},
+        },
+    ),
+    Operation("get", "/v1/cache/entries/{id}", "Show a stored answer. Admins only.", cache.ShownEntry),
+    Operation("delete", "/v1/cache/entries/{id}", "Delete it from both caches. Admins only.", cache.DeletedEntries),
+    Operation(
+        "post",
+        "/v1/cache/why",
+        "What the semantic cache decides of two questions. Admins only.",
+        cache.ShownDecision,
+        body=cache.Asked,
     ),
     Operation(
         "get",

@@ -5,6 +5,7 @@ it and reads its answers. What several lookups ask for meanwhile is answered tog
 time.
 """
 
+import math
 import os
 import threading
 import time
@@ -34,6 +35,7 @@ class ComparingError(RuntimeError):
 @dataclass(slots=True)
 class _Job:
     texts: list[str]  # the question, then the others
+    by: float  # monotonic; it is not begun then or later
     done: "Future[list[Likeness]]" = field(default_factory=Future)
 
 
@@ -56,9 +58,12 @@ class MiniLMProcess:
         """Whether the first answer takes a while longer, because the weights are still to be loaded."""
         return not self._is_ready and self._failed_at is None
 
-    def compare(self, question: str, others: Sequence[str]) -> "Future[list[Likeness]]":
-        """Return how alike a question and each of the others are. Fails with `ComparingError`. Never blocks."""
-        job = _Job([question, *others])
+    def compare(self, question: str, others: Sequence[str], by: float = math.inf) -> "Future[list[Likeness]]":
+        """Return how alike a question and each of the others are. Never blocks.
+
+        Fails with `ComparingError`, or with `TimeoutError` if its turn comes at `by` (monotonic) or later.
+        """
+        job = _Job([question, *others], by)
         with self._changed:
             if self._closed:
                 job.done.set_exception(ComparingError("closed"))
@@ -82,7 +87,7 @@ class MiniLMProcess:
 
     def _run(self) -> None:
         while jobs := self._next():
-            taken = [job for job in jobs if job.done.set_running_or_notify_cancel()]
+            taken = [job for job in jobs if _is_begun(job)]
             try:
                 answers = self._answers([job.texts for job in taken]) if taken else []
             except BaseException as error:  # the thread must survive
@@ -106,7 +111,7 @@ class MiniLMProcess:
             size = 0
             while self._waiting and not self._closed and (not jobs or size + len(self._waiting[0].texts) <= MOST_TEXTS):
                 jobs.append(self._waiting.popleft())
-                size += len(jobs[-1].texts)
+                size += len(jobs[-1].texts) if _is_wanted(jobs[-1]) else 0
             return jobs
 
     def _answers(self, groups: list[list[str]]) -> list[list[Likeness]]:
@@ -146,6 +151,20 @@ class MiniLMProcess:
         self._is_ready = False
         if child is not None:
             child.end()
+
+
+def _is_wanted(job: _Job) -> bool:
+    return not job.done.cancelled() and time.monotonic() < job.by
+
+
+def _is_begun(job: _Job) -> bool:
+    """Whether a job is begun: nobody has cancelled it, and it is not too late, which is told."""
+    if not job.done.set_running_or_notify_cancel():
+        return False
+    if time.monotonic() >= job.by:
+        job.done.set_exception(TimeoutError())
+        return False
+    return True
 
 
 def _path() -> str:

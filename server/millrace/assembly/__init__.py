@@ -1,9 +1,7 @@
 """The composition root: settings become the parts of one process. The only file that knows every adapter."""
 
 import asyncio
-import dataclasses
 import importlib.util
-import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -14,18 +12,19 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from millrace import log, pricing, tokens
+from millrace import tokens
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
+from millrace.assembly import caches, models
+from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders import weights
-from millrace.caches.embedders.hashing import Hashing
-from millrace.caches.embedders.process import MiniLMProcess
+from millrace.caches.embedders.chosen import Embedders
+from millrace.caches.entries import CacheEntries
 from millrace.caches.exact import SqliteExactCache
-from millrace.caches.finder import Finder
+from millrace.caches.pairs import Judge
 from millrace.caches.semantic import SqliteSemanticCache
-from millrace.caches.snapshots import FOLDER
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
@@ -33,7 +32,7 @@ from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.memory import MemoryBudget
-from millrace.ports import Claim, Embedder, EmbeddingsUpstream, KeyStore, Upstream
+from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore, Upstream
 from millrace.principal import Limits
 from millrace.runs.conversations import Conversations
 from millrace.runs.embeddings import EmbeddingModel, Embeddings
@@ -41,24 +40,17 @@ from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
 from millrace.schemas import SchemaProcess
-from millrace.settings import EmbeddingsSettings, LimitsSettings, ModelSettings, PriceSettings, Settings
+from millrace.settings import CacheSettings, LimitsSettings, ServerSettings, Settings
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
-from millrace.stores.database import MEMORY, QUEUE_BYTES, SqliteDatabase
+from millrace.stores.database import FILE, MEMORY, QUEUE_BYTES, SqliteDatabase
 from millrace.stores.handover import Handover
 from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
-from millrace.types import Api, Model, Price, Tier
-from millrace.upstreams.attempt import HttpUpstream, UpstreamEndpoint
-from millrace.upstreams.chat.api import CHAT
+from millrace.types import Model, Tier
 from millrace.upstreams.connections import Connections
-from millrace.upstreams.embeddings import EmbeddingsEndpoint, OpenAIEmbeddings
-from millrace.upstreams.messages.api import MESSAGES
-from millrace.upstreams.provider_api import ProviderApi
-from millrace.upstreams.quirks import PRESETS, CallIds, Quirks, Reasoning, Thinking
-from millrace.upstreams.responses.api import RESPONSES
 from millrace.web.process import Process
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
@@ -69,12 +61,6 @@ QUEUE_SHARE = 4  # the same, at most, for what waits to be written to disk
 S = TypeVar("S")
 
 CLOCK, WALL = time.monotonic, time.time
-APIS: dict[str, ProviderApi] = {  # by the name of `upstream` in the settings
-    "openai": CHAT,
-    "responses": RESPONSES,
-    "anthropic": MESSAGES,
-}
-_API = {"openai": Api.CHAT, "responses": Api.RESPONSES, "anthropic": Api.MESSAGES}
 
 
 @asynccontextmanager
@@ -93,23 +79,27 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         queue_bytes = min(QUEUE_BYTES, settings.server.memory_bytes // QUEUE_SHARE)
         database = SqliteDatabase(settings.server.data_dir, queue_bytes=queue_bytes)
         parts.push_async_callback(asyncio.to_thread, database.close)
-        exact = _exact(settings, database)
-        semantic, embedder = await _semantic(settings, database, parts)
-        connections = await parts.enter_async_context(_connections(settings))
-        sweeper = Sweeper(CLOCK)
-        ledger = SqliteLedger(database, epoch)
-        catalog = _catalog(settings)
-        recall = Recall(catalog, exact, semantic, embedder)
+        exact = caches.exact_cache(settings, database, WALL)
         keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=_limits(settings.limits))
         memory = MemoryBudget(settings.server.memory_bytes, lambda: keyring.are_many)
+        connections = await parts.enter_async_context(_connections(settings))
+        opened = caches.opened_embedders(settings.cache, connections, memory, WALL)
+        embedders = await parts.enter_async_context(opened)
+        semantic = await parts.enter_async_context(_semantic(settings, database, embedders))
+        in_use = [cache for cache in (exact, semantic) if cache is not None]
+        deletions = Deletions(database, epoch, in_use, ttl_s=settings.cache.ttl_s, wall=WALL)
+        sweeper = Sweeper(CLOCK)
+        ledger = SqliteLedger(database, epoch)
+        catalog = models.catalog(settings)
+        recall = Recall(catalog, exact, semantic, embedders.name if semantic else "", deletions)
         schemas = SchemaProcess()
         parts.push_async_callback(asyncio.to_thread, schemas.close)
         funnel = _funnel(settings, connections, sweeper, memory, catalog, recall, ledger, schemas)
         keys, archive = SqliteKeyStore(database), _archive(settings, database)
         await database.ready()
-        for store in (exact, semantic, archive):
-            if store is not None:
-                store.prune()
+        await parts.enter_async_context(_heeded(deletions, present))
+        for store in (*in_use, archive):
+            store.prune()
         gate = await _gate(settings, keyring, keys, parts)
         _count_caches(settings, memory, exact, semantic)
         memory.add("database queue", lambda: database.queued_bytes, queue_bytes)
@@ -138,6 +128,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             stuck_s=settings.server.stuck_s,
             max_message_bytes=settings.server.max_message_bytes,
             embeddings=_embeddings(settings, connections, limiter, ledger, database, memory),
+            cache=caches.cache_entries(settings.cache, database, embedders, ledger, lambda _: deletions.read(), WALL),
         )
         gate.keyring.on_change = process.sweep_all_next
         memory.add("tickets", lambda: len(gate.tickets) * TICKET_BYTES, CAPACITY * TICKET_BYTES)
@@ -153,7 +144,7 @@ def _count_caches(
     settings: Settings, memory: MemoryBudget, exact: SqliteExactCache | None, semantic: SqliteSemanticCache | None
 ) -> None:
     """Let the budget count the caches, which give way to requests."""
-    cache_bytes = _share(settings, settings.cache.memory_bytes)
+    cache_bytes = caches.share_of(settings, settings.cache.memory_bytes)
     if exact is not None:
         memory.add("exact cache", lambda: exact.bytes_used, cache_bytes, exact.give_way)
     if semantic is not None:
@@ -168,6 +159,65 @@ def claim(data_dir: str) -> Claim:
 def key_store(data_dir: str) -> AbstractAsyncContextManager[KeyStore]:
     """Open the keys that are kept in a folder, which is created; no server is needed, or disturbed."""
     return _kept(data_dir, SqliteKeyStore)
+
+
+@asynccontextmanager
+async def cache_control(data_dir: str, settings: CacheSettings) -> AsyncIterator[CacheControl]:
+    """Open the caches that are kept in a folder, beside a server or without one.
+
+    A deletion returns once all processes that use the folder heed it; it raises `TimeoutError` if one does not.
+    """
+    if not await asyncio.to_thread(Path(data_dir, FILE).exists):
+        raise FileNotFoundError("it has no database yet")
+    async with _embedders(settings) as embedders:
+
+        def opened(database: SqliteDatabase) -> CacheEntries:
+            heeded = partial(heeded_by_all, database, partial(processes.living, data_dir))
+            return caches.cache_entries(settings, database, embedders, SqliteLedger(database), heeded, WALL)
+
+        async with _kept(data_dir, opened) as control:
+            yield control
+
+
+@asynccontextmanager
+async def judge(settings: CacheSettings) -> AsyncIterator[Judge]:
+    """Open what decides two questions, and nothing else."""
+    async with _embedders(settings) as embedders:
+        yield caches.judge_of(settings, embedders)
+
+
+@asynccontextmanager
+async def embedder_upstream(settings: Settings) -> AsyncIterator[EmbeddingsUpstream | None]:
+    """Open the embedder of the semantic cache and nothing else; None if none is configured."""
+    embedder = settings.cache.embedder
+    async with _connections(settings) as connections:
+        yield None if embedder is None else models.embeddings_upstream(embedder, connections, WALL, caches.CALL_S)
+
+
+@asynccontextmanager
+async def _embedders(settings: CacheSettings) -> AsyncIterator[Embedders]:
+    memory = MemoryBudget(ServerSettings().memory_bytes)
+    async with Connections() as connections, caches.opened_embedders(settings, connections, memory, WALL) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def _semantic(
+    settings: Settings, database: SqliteDatabase, embedders: Embedders
+) -> AsyncIterator[SqliteSemanticCache | None]:
+    """Run the semantic cache, if it is on. A first lookup waits for what it needs to load, the start does not.
+
+    At the end, what it still has to store goes into the database.
+    """
+    semantic = caches.semantic_cache(settings, database, embedders, LOOKUP_S, WALL)
+    if semantic is None:
+        yield None
+        return
+    async with _running(asyncio.to_thread(embedders.load)):
+        try:
+            yield semantic
+        finally:
+            await semantic.close()
 
 
 def kept_ledger(data_dir: str) -> AbstractAsyncContextManager[SqliteLedger]:
@@ -191,8 +241,8 @@ async def upstreams(settings: Settings) -> AsyncIterator[list[tuple[Model, Upstr
     """Open the two models and nothing else, small first."""
     configured = (settings.models.small, settings.models.large)
     async with _connections(settings) as connections:
-        opened = [_upstream(connections, model) for model in configured]
-        yield list(zip(_catalog(settings).models, opened, strict=True))
+        opened = [models.upstream(connections, model, CLOCK) for model in configured]
+        yield list(zip(models.catalog(settings).models, opened, strict=True))
 
 
 @asynccontextmanager
@@ -200,7 +250,14 @@ async def embeddings_upstream(settings: Settings) -> AsyncIterator[tuple[Embeddi
     """Open the model for embeddings and nothing else; None if none is configured."""
     model = settings.models.embeddings
     async with _connections(settings) as connections:
-        yield None if model is None else (_embedding_model(model), _embeddings_upstream(model, connections))
+        yield (
+            None
+            if model is None
+            else (
+                models.embedding_model(model),
+                models.embeddings_upstream(model, connections, WALL, model.timeout_s),
+            )
+        )
 
 
 def optional_parts() -> dict[str, bool]:
@@ -219,8 +276,8 @@ def _funnel(
     schemas: SchemaProcess,
 ) -> Funnel:
     """Build the funnel with its upstreams. The sweeper looks after their stalls, and after the bills that grow."""
-    models = {Tier.SMALL: settings.models.small, Tier.LARGE: settings.models.large}
-    upstreams = {tier: _upstream(connections, model) for tier, model in models.items()}
+    configured = {Tier.SMALL: settings.models.small, Tier.LARGE: settings.models.large}
+    upstreams = {tier: models.upstream(connections, model, CLOCK) for tier, model in configured.items()}
     funnel = Funnel(
         catalog=catalog,
         caller=Caller(upstreams, schemas, Health(catalog.models, CLOCK, WALL)),
@@ -260,8 +317,8 @@ def _embeddings(
     if model is None:
         return None
     return Embeddings(
-        _embedding_model(model),
-        _embeddings_upstream(model, connections),
+        models.embedding_model(model),
+        models.embeddings_upstream(model, connections, WALL, model.timeout_s),
         limiter,
         ledger,
         database,
@@ -269,21 +326,6 @@ def _embeddings(
         WALL,
         max_running=settings.server.max_running,
     )
-
-
-def _embedding_model(model: EmbeddingsSettings) -> EmbeddingModel:
-    return EmbeddingModel(id=model.model, price=Price(input=model.price.input, output=pricing.ZERO))
-
-
-def _embeddings_upstream(model: EmbeddingsSettings, connections: Connections) -> EmbeddingsUpstream:
-    endpoint = EmbeddingsEndpoint(
-        base_url=model.base_url,
-        model=model.model,
-        api_key=os.environ[model.api_key_env] if model.api_key_env else None,
-        connect_timeout_s=model.connect_timeout_s,
-        timeout_s=model.timeout_s,
-    )
-    return OpenAIEmbeddings(connections, endpoint, WALL)
 
 
 async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: AsyncExitStack) -> Gate:
@@ -296,6 +338,14 @@ async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: Asy
         Origins(settings.server.origins),
         max_connections=settings.server.max_connections,
     )
+
+
+@asynccontextmanager
+async def _heeded(deletions: Deletions, present: Processes | None) -> AsyncIterator[None]:
+    """Heed what was deleted from the caches, and what other processes delete from now on."""
+    await deletions.begin(await asyncio.to_thread(present.others) if present else ())
+    async with _running(deletions.follow()):
+        yield
 
 
 def _hand_over(claimed: Claim, ledger: SqliteLedger) -> None:
@@ -324,121 +374,10 @@ async def _running(forever: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             await task
 
 
-def _catalog(settings: Settings) -> Catalog:
-    return Catalog(
-        _model(Tier.SMALL, settings.models.small),
-        _model(Tier.LARGE, settings.models.large),
-        settings.models.aliases,
-        settings.funnel.strategy,
-        embeddings=settings.models.embeddings.model if settings.models.embeddings else "",
-    )
-
-
 def _limits(settings: LimitsSettings) -> Limits:
     return Limits(**msgspec.structs.asdict(settings))
-
-
-def _exact(settings: Settings, database: SqliteDatabase) -> SqliteExactCache | None:
-    if not settings.cache.exact:
-        return None
-    return SqliteExactCache(
-        database,
-        ttl_s=settings.cache.ttl_s,
-        memory_bytes=_share(settings, settings.cache.memory_bytes),
-        disk_bytes=_share(settings, settings.cache.disk_bytes),
-        wall=WALL,
-    )
-
-
-def _share(settings: Settings, size: int) -> int:
-    """Return what one cache may use: half of it where there are two."""
-    return size // 2 if settings.cache.exact and settings.cache.semantic else size
 
 
 def _archive(settings: Settings, database: SqliteDatabase) -> SqliteArchive:
     ttl_s, disk_bytes = settings.server.store_ttl_s, settings.server.store_bytes
     return SqliteArchive(database, ttl_s=ttl_s, disk_bytes=disk_bytes, wall=WALL)
-
-
-async def _semantic(
-    settings: Settings, database: SqliteDatabase, parts: AsyncExitStack
-) -> tuple[SqliteSemanticCache | None, str]:
-    """Return the semantic cache and its embedder's name, or None and no name where it is switched off."""
-    if not settings.cache.semantic:
-        log.get().info("semantic cache", embedder="off")
-        return None, ""
-    embedder: Embedder = Hashing()
-    finder = comparer = None
-    if weights.available():
-        embedder = finder = Finder()
-        comparer = MiniLMProcess()
-        parts.push_async_callback(asyncio.to_thread, comparer.close)
-        # A first lookup waits for it, the start does not.
-        await parts.enter_async_context(_running(asyncio.to_thread(finder.load)))
-    name = comparer.name if comparer else embedder.name
-    log.get().info("semantic cache", embedder=name)
-    cache = SqliteSemanticCache(
-        database,
-        embedder,
-        finder,
-        comparer,
-        ttl_s=settings.cache.ttl_s,
-        index_above=settings.cache.index_above,
-        hot_scopes=settings.cache.hot_scopes,
-        memory_bytes=_share(settings, settings.cache.memory_bytes),
-        disk_bytes=_share(settings, settings.cache.disk_bytes),
-        folder=None if settings.server.data_dir == MEMORY else Path(settings.server.data_dir) / FOLDER,
-        deadline_s=LOOKUP_S,
-        wall=WALL,
-    )
-    parts.push_async_callback(cache.close)  # what it still has to store goes into the database
-    return cache, name
-
-
-def _model(tier: Tier, model: ModelSettings) -> Model:
-    return Model(
-        tier=tier,
-        id=model.model,
-        address=f"{model.upstream} {model.base_url}",
-        api=_API[model.upstream],
-        price=_price(model.price),
-        tier_prices={tier: _price(price) for tier, price in model.tier_prices.items()},
-        context_window=model.context_window,
-        max_output_tokens=model.max_output_tokens,
-        cap_tool_calls=model.cap_tool_calls,
-    )
-
-
-def _price(given: PriceSettings) -> Price:
-    return Price(**msgspec.structs.asdict(given))
-
-
-def _upstream(connections: Connections, model: ModelSettings) -> HttpUpstream:
-    return HttpUpstream(APIS[model.upstream], connections, _endpoint(model), CLOCK)
-
-
-def _endpoint(model: ModelSettings) -> UpstreamEndpoint:
-    return UpstreamEndpoint(
-        base_url=model.base_url,
-        api_key=os.environ[model.api_key_env] if model.api_key_env else None,
-        connect_timeout_s=model.connect_timeout_s,
-        first_token_timeout_s=model.first_token_timeout_s,
-        stall_timeout_s=model.stall_timeout_s,
-        quirks=_quirks(model),
-    )
-
-
-def _quirks(model: ModelSettings) -> Quirks:
-    read = {
-        "reasoning_content": ("reasoning", Reasoning),
-        "call_ids": ("call_ids", CallIds),
-        "thinking": ("thinking", Thinking),
-        "own_fields": ("own_fields", frozenset),
-        "drop": ("drop", frozenset),
-    }
-    changes: dict[str, Any] = {}
-    for key, value in msgspec.structs.asdict(model.quirks).items():
-        if value is not None:
-            name, kind = read.get(key, (key, type(value)))
-            changes[name] = kind(value)
-    return dataclasses.replace(PRESETS[model.provider], **changes)

@@ -1,0 +1,98 @@
+"""What the semantic cache decides of two questions by themselves, as one value with all its reasons.
+
+It is what a cache would decide that had one of the two and was asked the other.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from millrace.caches.decision.mix import probability, shipped
+from millrace.caches.guards import Judgement, Question, judge
+from millrace.caches.reusable import reusable
+from millrace.ports import Aligner, Comparer, Embedder, Likeness
+from millrace.types import Decision, Objection
+
+NOT_FOUND = "not found"  # the rule of a pair whose stored question is not looked at
+
+
+class Judge:
+    """Decides pairs as a cache that has one of the two questions would decide on the other one."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        aligner: Aligner | None = None,
+        comparer: Comparer | None = None,
+        *,
+        prepare: Callable[[str], Awaitable[None]] | None = None,  # must be awaited before a text is embedded
+        threshold: float | None = None,  # of the probability; None: the one that is shipped
+    ) -> None:
+        self.embedder = embedder
+        self._weights = shipped()["alone" if comparer is None else "networks"]
+        self.threshold = self._weights.threshold if threshold is None else threshold
+        self._aligner = aligner
+        self._comparer = comparer
+        self._prepare = prepare
+
+    async def decide(self, stored: str, asked: str) -> Decision:
+        """Return the decision on one pair. Raises `ComparingError`, or `EmbeddingError`."""
+        (decision,) = await self.decide_all([(stored, asked)])
+        return decision
+
+    async def decide_all(self, pairs: Sequence[tuple[str, str]]) -> list[Decision]:
+        """Return the decision on each pair of a stored and an asked question."""
+        await self.prepare(text for pair in pairs for text in pair)
+        likenesses = await self._likenesses(pairs)
+        return [self._decided(*pair, likeness) for pair, likeness in zip(pairs, likenesses, strict=True)]
+
+    async def prepare(self, texts: Iterable[str]) -> None:
+        """Have texts embedded that `embedder` is to embed next. Raises `EmbeddingError`."""
+        if self._prepare is not None:
+            await asyncio.gather(*map(self._prepare, dict.fromkeys(texts)))
+
+    async def _likenesses(self, pairs: Sequence[tuple[str, str]]) -> list[Likeness | None]:
+        if self._comparer is None:
+            return [None] * len(pairs)
+        compared = [asyncio.wrap_future(self._comparer.compare(asked, [stored])) for stored, asked in pairs]
+        return [likeness for (likeness,) in await asyncio.gather(*compared)]
+
+    def _decided(self, stored: str, asked: str, likeness: Likeness | None) -> Decision:
+        sides = (("the stored question", stored), ("the question", asked))
+        refused = tuple(f"{side}: {reason}" for side, text in sides if (reason := reusable(text)) is not None)
+        left, right = Question.read(stored), Question.read(asked)
+        judgement = judge(left, right, fully=True)
+        not_found = self._not_found(stored, asked)
+        objections = (*([] if not_found is None else [not_found]), *_told(judgement))
+        is_ruled_out = bool(refused) or any(each.is_hard for each in objections)
+        chance = None if is_ruled_out else probability(self._weights, left, right, judgement, likeness)
+        cosine = (
+            float(self.embedder.embed(stored) @ self.embedder.embed(asked)) if likeness is None else likeness.cosine
+        )
+        return Decision(
+            served=chance is not None and chance >= self.threshold,
+            refused=refused,
+            objections=objections,
+            cosine=min(cosine, 1.0),
+            probability=chance,
+            threshold=self.threshold,
+        )
+
+    def _not_found(self, stored: str, asked: str) -> Objection | None:
+        """Say whether the stored question would not even be looked at."""
+        cosine = float(self.embedder.embed(stored) @ self.embedder.embed(asked))
+        if cosine < self.embedder.threshold:
+            reason = f"too far apart to be looked at ({cosine:.2f}, below {self.embedder.threshold:.2f})"
+            return Objection(rule=NOT_FOUND, reason=reason, is_hard=True)
+        if self._aligner is None:
+            return None
+        (aligned,) = self._aligner.align(self._aligner.tokens(asked), [self._aligner.tokens(stored)])
+        if aligned >= self._aligner.least:
+            return None
+        reason = f"too few words are alike ({aligned:.2f}, below {self._aligner.least:.2f})"
+        return Objection(rule=NOT_FOUND, reason=reason, is_hard=True)
+
+
+def _told(judgement: Judgement) -> Iterable[Objection]:
+    for objections, is_hard in ((judgement.hard, True), (judgement.soft, False)):
+        for each in objections:
+            yield Objection(rule=each.rule, reason=each.reason, is_hard=is_hard)
