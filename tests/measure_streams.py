@@ -3,8 +3,9 @@
     python -m tests.measure_streams FILE [--kinds FILE] [--seeds N] [--verifier FILE ...]
 
 A row is {"text", "intent"}. The texts are shuffled; one half is stored, the other asked. An answer is right if both
-have one intent. --kinds sorts the intents into groups, each of which gets a row. With several --verifier, which were
-trained without the intents of a fold each, a question is judged by the one that has not seen its intent.
+have one intent. --kinds sorts the intents into groups, each of which gets a row. With several --verifier, of which the
+first was trained without the intents of the first fold and so on, only questions of these folds are asked, each of the
+verifier that has not seen its intent.
 """
 
 import json
@@ -123,6 +124,8 @@ def main(
         half = len(texts) // 2
         stored = [text for text in texts[:half] if cache.decider.reusable(text) is None]
         for text in texts[half:]:
+            if len(verifiers) > 1 and fold_of(intents[text]) >= len(verifiers):
+                continue
             count = counts.setdefault(group_of.get(intents[text], "other"), Count())
             count.asked += 1
             served = ask(cache, text, stored, fold_of(intents[text]), count)

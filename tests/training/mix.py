@@ -30,8 +30,16 @@ BATCH = 64
 RIDGE = 2.0  # of the weights, squared
 STEPS = 30
 NEAREST = 0.7  # cosine of a pair that the networks are asked about
-# How much a pair of a source counts; else 1.
-COUNTS = {"banking77": 0.3, "clinc150": 0.4, "noise": 0.3, "banking77_noise": 0.2, "clinc150_noise": 0.2, ARGUABLE: 0.0}
+# How much a pair of a source counts; else 1. The traps are few, and the worst to fall into.
+COUNTS = {
+    "adversarial": 3.0,
+    "banking77": 0.3,
+    "clinc150": 0.4,
+    "noise": 0.3,
+    "banking77_noise": 0.2,
+    "clinc150_noise": 0.2,
+    ARGUABLE: 0.0,
+}
 THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 Floats = NDArray[np.float64]
