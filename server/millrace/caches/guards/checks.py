@@ -371,11 +371,11 @@ def loose_modality(a: Question, b: Question, _pairing: Pairing) -> Said | None:
 
 
 def anybody(a: Question, b: Question, _pairing: Pairing) -> Said | None:
-    return None if a.persons == b.persons else _NOTHING
+    return None if questions.persons_differ(a.persons, b.persons, of_business=False) is None else _NOTHING
 
 
 def tense_unclear(a: Question, b: Question, _pairing: Pairing) -> Said | None:
-    return None if a.tense == b.tense else (a.tense, b.tense)
+    return None if a.tense == b.tense or {a.tense, b.tense} == {"present", ""} else (a.tense, b.tense)
 
 
 def capital(a: Question, b: Question, pairing: Pairing) -> Said | None:

@@ -34,7 +34,7 @@ _CONTAINERS = listed(
 )
 _HELPING = listed("do did can will should would must may might shall")
 _BALANCED = listed("difference differ compare comparison similarity similar both choose better best versus vs")
-_GENITIVE = listed("of in for on to with about")
+_GENITIVE = listed("of in for on about")
 _NEAR = 3  # words of a compound, at most
 
 

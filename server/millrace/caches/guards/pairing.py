@@ -99,13 +99,15 @@ def _equal(a: Word, b: Word) -> str | None:
 
 
 def _number(a: Word, b: Word) -> str | None:
-    if a.text[0] != b.text[0]:
+    if a.text[0] != b.text[0] or (a.named != b.named and (a.plain or b.plain)):  # Windows, a window
         return None
     differs = number_differs(a.text, b.text)
     return None if differs is None else NUMBER_DIFFERS if differs else EQUAL
 
 
 def _form(a: Word, b: Word) -> str | None:
+    if a.named != b.named and (a.plain or b.plain):
+        return None
     return FORM if not a.lemmas.isdisjoint(b.lemmas) else None
 
 

@@ -223,7 +223,7 @@ def tense(tokens: list[str]) -> str:
         return "past"
     if "will" in tokens:
         return "future"
-    return "present" if _PRESENT & set(tokens) else ""
+    return "present" if _PRESENT & set(tokens) or MAKES in tokens else ""
 
 
 # A specific question word agrees with the open one, `year` with `when`; two specific ones do not agree.
@@ -278,11 +278,9 @@ def persons_differ(left: tuple[str, ...], right: tuple[str, ...], *, of_business
 
     "How do you make tea" is "how do I make tea". "How do you charge customers" is not: the one asked does it.
     """
-    if left == right:
-        return None
     mine, yours = ({person[0] for person in side} for side in (left, right))
-    if not (mine and yours):
-        return False
+    if left == right or not (mine and yours):
+        return None
     if mine == yours:
         return len(mine) > 1
     if len(mine) == len(yours) == 1:
