@@ -159,7 +159,10 @@ def names(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
     return _first(
         (x.text, y.text)
         for x, y in pairing.replaced
-        if (x.named and y.named) or (x.named and not y.common) or (y.named and not x.common)
+        if (x.named and y.named)
+        or (x.named and not y.common)
+        or (y.named and not x.common)
+        or (x.named != y.named and not x.lemmas.isdisjoint(y.lemmas))  # Windows, a window
     )
 
 
@@ -211,12 +214,19 @@ def degree(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
     )
 
 
+_FEW_WORDS = 4  # content words: of so few in a question about words, each is one that is asked about
+
+
+def _said(words: list[Word]) -> str:
+    return words[0].text if words else ""
+
+
 def words_as_words(a: Question, b: Question, pairing: Pairing) -> Said | None:
     if not (a.wording or b.wording):
         return None
     left, right = ([word for word in rest if STRONG_WORDING.isdisjoint(word.lemmas)] for rest in pairing.rest)
-    if left and right:
-        return left[0].text, right[0].text
+    if (left and right) or ((left or right) and len(a.words) <= _FEW_WORDS):
+        return _said(left), _said(right)
     odd = next((pair for pair in pairing.pairs if pair.how in {"synonym", SENSE}), None)
     return None if odd is None else (a.words[odd.left].text, b.words[odd.right].text)
 

@@ -83,6 +83,7 @@ def read(text: str, *, about_text: bool) -> Marks:
 def _signs(text: str) -> list[str]:
     found: list[str] = []
     quotes = 0
+    plain_brackets = _plain_brackets(text) if "(" in text else frozenset()
     body = len(text.rstrip(" .?!"))
     for match in _SIGN.finditer(text):
         sign, at = match[0], match.start()
@@ -104,7 +105,7 @@ def _signs(text: str) -> list[str]:
         elif sign == "/":
             harmless = _joins_plain_words(text, at)
         else:
-            harmless = sign == "`" or (sign in "()" and _in_plain_brackets(text, at))
+            harmless = sign == "`" or at in plain_brackets
         if not harmless:
             found.append(sign + _inside(text, at) if sign in _OPENING or sign in _CLOSING else sign)
     return found
@@ -139,9 +140,9 @@ def _joins_plain_words(text: str, at: int) -> bool:
     return left is not None and right is not None
 
 
-def _in_plain_brackets(text: str, at: int) -> bool:
-    """Whether a round bracket encloses words only, as in "WHO (World Health Organization)"."""
-    return any(match.start() <= at < match.end() for match in _IN_BRACKETS.finditer(text))
+def _plain_brackets(text: str) -> frozenset[int]:
+    """Return the places of round brackets that enclose words only, as in "WHO (World Health Organization)"."""
+    return frozenset(at for match in _IN_BRACKETS.finditer(text) for at in (match.start(), match.end() - 1))
 
 
 def _single(text: str, end: int) -> bool:
