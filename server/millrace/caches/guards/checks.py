@@ -99,33 +99,12 @@ def tense(a: Question, b: Question) -> Said | None:
 
 
 def be_or_have(a: Question, b: Question) -> Said | None:
-    return (
-        ("be", "have")
-        if a.verbs == {"be"} and b.verbs == {"have"}
-        else (("have", "be") if a.verbs == {"have"} and b.verbs == {"be"} else None)
+    return ("be", "have") if a.verbs == {"be"} and b.verbs == {"have"} else (
+        ("have", "be") if a.verbs == {"have"} and b.verbs == {"be"} else None
     )
 
 
-_SCALE = frozenset(
-    [
-        "all",
-        "every",
-        "each",
-        "some",
-        "any",
-        "only",
-        "both",
-        "many",
-        "much",
-        "most",
-        "few",
-        "several",
-        "half",
-        "either",
-        "neither",
-        "no",
-    ]
-)
+_SCALE = frozenset("all every each some any only both many much most few several half either neither no".split())
 _MILD = frozenset({"some", "any"})  # asked for or left out, they make little difference
 
 
@@ -133,10 +112,8 @@ def quantifier(a: Question, b: Question) -> Said | None:
     left, right = ([word for word in side.quantifiers if word in _SCALE] for side in (a, b))
     if set(left) | set(right) <= _MILD:
         return None
-    return (
-        _only(left, right)
-        if left and right and Counter(left) != Counter(right)
-        else (("only", "") if "only" in left and not right else ("", "only") if "only" in right and not left else None)
+    return _only(left, right) if left and right and Counter(left) != Counter(right) else (
+        ("only", "") if "only" in left and not right else ("", "only") if "only" in right and not left else None
     )
 
 
@@ -182,25 +159,15 @@ def names(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
     return _first(
         (x.text, y.text)
         for x, y in pairing.replaced
-        if (x.named and y.named) or (x.named and not y.common) or (y.named and not x.common)
+        if (x.named and y.named)
+        or (x.named and not y.common)
+        or (y.named and not x.common)
+        or (x.named != y.named and not x.lemmas.isdisjoint(y.lemmas))  # Windows, a window
     )
 
 
 _PLACES = frozenset(
-    [
-        "city",
-        "state",
-        "county",
-        "river",
-        "lake",
-        "bay",
-        "island",
-        "university",
-        "college",
-        "airport",
-        "province",
-        "republic",
-    ]
+    "city state county river lake bay island university college airport province republic".split()
 )
 
 
@@ -232,7 +199,9 @@ def of_one_kind(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
 def alike(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
     """Two words that differ in one letter, both of which are words."""
     return _first(
-        (x.text, y.text) for x, y in pairing.replaced if x.common and y.common and alike_in_spelling(x.text, y.text)
+        (x.text, y.text)
+        for x, y in pairing.replaced
+        if x.common and y.common and alike_in_spelling(x.text, y.text)
     )
 
 
@@ -245,20 +214,25 @@ def degree(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
     )
 
 
+_FEW_WORDS = 4  # content words: of so few in a question about words, each is one that is asked about
+
+
+def _said(words: list[Word]) -> str:
+    return words[0].text if words else ""
+
+
 def words_as_words(a: Question, b: Question, pairing: Pairing) -> Said | None:
     if not (a.wording or b.wording):
         return None
     left, right = ([word for word in rest if STRONG_WORDING.isdisjoint(word.lemmas)] for rest in pairing.rest)
-    if left and right:
-        return left[0].text, right[0].text
+    if (left and right) or ((left or right) and len(a.words) <= _FEW_WORDS):
+        return _said(left), _said(right)
     odd = next((pair for pair in pairing.pairs if pair.how in {"synonym", SENSE}), None)
     return None if odd is None else (a.words[odd.left].text, b.words[odd.right].text)
 
 
-_TOPICS = frozenset(["grammar", "operator", "statement", "keyword", "sentence", "english", "used", "between"])
-_NEVER_TOPICS = frozenset(
-    ["i", "you", "we", "they", "my", "your", "do", "does", "did", "is", "are", "the", "what", "which", "how", "me"]
-)
+_TOPICS = frozenset("grammar operator statement keyword sentence english used between".split())
+_NEVER_TOPICS = frozenset("i you we they my your do does did is are the what which how me".split())
 
 
 def grammar_as_topic(a: Question, b: Question, pairing: Pairing) -> Said | None:
@@ -385,9 +359,7 @@ def grammar_words(a: Question, b: Question, pairing: Pairing) -> Said | None:
 
 
 def article(a: Question, b: Question, pairing: Pairing) -> Said | None:
-    pairs = (
-        (a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs if pair.how in {"equal", NUMBER_DIFFERS}
-    )
+    pairs = ((a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs if pair.how in {"equal", NUMBER_DIFFERS})
     return _first((_with_article(x), _with_article(y)) for x, y in pairs if order.articles_differ(x, y))
 
 
@@ -409,11 +381,11 @@ def loose_modality(a: Question, b: Question, _pairing: Pairing) -> Said | None:
 
 
 def anybody(a: Question, b: Question, _pairing: Pairing) -> Said | None:
-    return None if a.persons == b.persons else _NOTHING
+    return None if questions.persons_differ(a.persons, b.persons, of_business=False) is None else _NOTHING
 
 
 def tense_unclear(a: Question, b: Question, _pairing: Pairing) -> Said | None:
-    return None if a.tense == b.tense else (a.tense, b.tense)
+    return None if a.tense == b.tense or {a.tense, b.tense} == {"present", ""} else (a.tense, b.tense)
 
 
 def capital(a: Question, b: Question, pairing: Pairing) -> Said | None:

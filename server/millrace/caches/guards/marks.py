@@ -28,9 +28,7 @@ _ABBREVIATED = re.compile(r"(?:^|[^\w.])(?:[A-Za-z]\.)*[A-Za-z]$")
 _WORD_END = re.compile(r"(?:^|[\s(])[A-Za-z]{2,}$")
 _WORD_BEGIN = re.compile(r"[A-Za-z]{2,}(?:$|[\s?.!,;)](?!\w))")
 # Not glued to what is before, and no part of a formula: "not (a or b)", "(x + 1)"; and the plural in "movie(s)".
-_IN_BRACKETS = re.compile(
-    r"(?:(?<=\s)|^)\((?!\W*(?:not|and|or)\b)(?=[^()]*[A-Za-z]{3})(?:(?!\b(?:[A-Za-z]|and|or|not)\b)[\w\s.,:'\"-])+\)|(?<=\w)\((?:s|es)\)"
-)
+_IN_BRACKETS = re.compile(r"(?:(?<=\s)|^)\((?!\W*(?:not|and|or)\b)(?=[^()]*[A-Za-z]{3})(?:(?!\b(?:[A-Za-z]|and|or|not)\b)[\w\s.,:'\"-])+\)|(?<=\w)\((?:s|es)\)")
 _INSIDE = re.compile(r"\w+|\S")
 
 # A piece of text that is or may be code: letter case counts in it.
@@ -70,11 +68,7 @@ def read(text: str, *, about_text: bool) -> Marks:
     bold = _BOLD.fullmatch(text)
     if bold and (bold[3] == bold[1] or bold[1].startswith("#")):
         text = bold[2]
-    quoted = (
-        tuple("".join(groups) for groups in _QUOTATION.findall(text))
-        if '"' in text or "`" in text or "'" in text
-        else ()
-    )
+    quoted = tuple("".join(groups) for groups in _QUOTATION.findall(text)) if '"' in text or "`" in text or "'" in text else ()
     return Marks(
         text=text,
         signs=() if _PLAIN.fullmatch(text) else tuple(_signs(text)),
@@ -89,6 +83,7 @@ def read(text: str, *, about_text: bool) -> Marks:
 def _signs(text: str) -> list[str]:
     found: list[str] = []
     quotes = 0
+    plain_brackets = _plain_brackets(text) if "(" in text else frozenset()
     body = len(text.rstrip(" .?!"))
     for match in _SIGN.finditer(text):
         sign, at = match[0], match.start()
@@ -110,7 +105,7 @@ def _signs(text: str) -> list[str]:
         elif sign == "/":
             harmless = _joins_plain_words(text, at)
         else:
-            harmless = sign == "`" or (sign in "()" and _in_plain_brackets(text, at))
+            harmless = sign == "`" or at in plain_brackets
         if not harmless:
             found.append(sign + _inside(text, at) if sign in _OPENING or sign in _CLOSING else sign)
     return found
@@ -145,9 +140,9 @@ def _joins_plain_words(text: str, at: int) -> bool:
     return left is not None and right is not None
 
 
-def _in_plain_brackets(text: str, at: int) -> bool:
-    """Whether a round bracket encloses words only, as in "WHO (World Health Organization)"."""
-    return any(match.start() <= at < match.end() for match in _IN_BRACKETS.finditer(text))
+def _plain_brackets(text: str) -> frozenset[int]:
+    """Return the places of round brackets that enclose words only, as in "WHO (World Health Organization)"."""
+    return frozenset(at for match in _IN_BRACKETS.finditer(text) for at in (match.start(), match.end() - 1))
 
 
 def _single(text: str, end: int) -> bool:
@@ -240,9 +235,7 @@ def quotes_differ(a: Marks, b: Marks) -> tuple[str, str] | None:
     if left != right and (a.pasted or b.pasted):
         return a.pasted, b.pasted
     if len(a.quoted) == len(b.quoted) and a.quoted:
-        return next(
-            ((x, y) for x, y in zip(a.quoted, b.quoted, strict=True) if x.rstrip(".,?! ") != y.rstrip(".,?! ")), None
-        )
+        return next(((x, y) for x, y in zip(a.quoted, b.quoted, strict=True) if x.rstrip(".,?! ") != y.rstrip(".,?! ")), None)
     for one, other in ((a, b), (b, a)):
         for quote in one.quoted:
             if not re.search(rf"(?<!\w){re.escape(quote.rstrip('.,?! '))}(?!\w)", other.text):

@@ -76,7 +76,7 @@ def pair(left: tuple[Word, ...], right: tuple[Word, ...]) -> Pairing:
     )
 
 
-def _pair_by(
+def _pair_by(  # noqa: PLR0913 - it works on the lists of its caller
     how: Callable[[Word, Word], str | None],
     left: tuple[Word, ...],
     right: tuple[Word, ...],
@@ -99,13 +99,15 @@ def _equal(a: Word, b: Word) -> str | None:
 
 
 def _number(a: Word, b: Word) -> str | None:
-    if a.text[0] != b.text[0]:
+    if a.text[0] != b.text[0] or (a.named != b.named and (a.plain or b.plain)):  # Windows, a window
         return None
     differs = number_differs(a.text, b.text)
     return None if differs is None else NUMBER_DIFFERS if differs else EQUAL
 
 
 def _form(a: Word, b: Word) -> str | None:
+    if a.named != b.named and (a.plain or b.plain):
+        return None
     return FORM if not a.lemmas.isdisjoint(b.lemmas) else None
 
 
@@ -133,7 +135,7 @@ def _typo(a: Word, b: Word) -> str | None:
     return TYPO if a.text[0] == b.text[0] and a.text.isalpha() and b.text.isalpha() and near(a.text, b.text) else None
 
 
-def _pair_initials(
+def _pair_initials(  # noqa: PLR0913
     short: tuple[Word, ...],
     long: tuple[Word, ...],
     free_short: list[int],
@@ -159,11 +161,7 @@ def _pair_initials(
 
 
 def _replaced(
-    left: tuple[Word, ...],
-    right: tuple[Word, ...],
-    free_left: Iterable[int],
-    free_right: Iterable[int],
-    pairs: list[Pair],
+    left: tuple[Word, ...], right: tuple[Word, ...], free_left: Iterable[int], free_right: Iterable[int], pairs: list[Pair]
 ) -> list[tuple[int, int]]:
     """Return which words stand in each other's place: after the same pair, or else in the order of their texts."""
     before_left = {i: max((pair.right for pair in pairs if pair.left < i), default=-1) for i in free_left}

@@ -80,7 +80,7 @@ class Question:
             verbs=_verbs(tokens),
             trailing=trailing,
             marks=read,
-            verbatim=_verbatim(read, plain, is_code=is_code),
+            verbatim=_verbatim(text, read, plain, is_code=is_code),
             is_code=is_code,
             wording=wording,
             plain=tuple(token.removeprefix(NAME) for token in asked if token not in _STOPS),
@@ -106,14 +106,12 @@ STRONG_WORDING = listed(
     "paraphrase proofread etymology acronym abbreviation letter syllable verb noun adjective sentiment tone capitalize "
     "capitalization punctuation caption lowercase uppercase grammatical grammatically grammar"
 )
-_WEAK_WORDING = listed(
-    "mean meaning define definition word phrase sentence stand message review correct paragraph quote"
-)
+_WEAK_WORDING = listed("mean meaning define definition word phrase sentence stand message review correct paragraph quote")
 _SHORT = 3  # content words: of so few, "what does buy mean" asks about a word
 _CODE = re.compile(
-    r"[{}\\]|[)\w];\s*(?:\n|$)|==|!=|[-=]>|::|</|\(\)\s*[.:]|^\s*(?:def|class|import|from|SELECT|#include)\b.*\n",
-    re.MULTILINE,
+    r"[{}\\]|[)\w];\s*(?:\n|$)|==|!=|[-=]>|::|</|\(\)\s*[.:]|^\s*(?:def|class|import|from|SELECT|#include)\b.*\n", re.MULTILINE
 )
+_SPANISH = re.compile(r"[¿¡]")
 _FOREIGN_SHARE = 0.15  # of letters outside ASCII
 _FOREIGN = listed(
     # German, Dutch, Swedish, Danish, Norwegian
@@ -131,8 +129,9 @@ _FOREIGN = listed(
     "ve bir jak czy nie na w z co gdzie kiedy kto ile jest są nasıl ne nedir mi kaç için"
 )
 _ENGLISH = words.FUNCTION | polarity.NEGATIONS | set(PREPOSITIONS) | {"how", "why", "when", "where"}
-_AMBIGUOUS = _FOREIGN & _ENGLISH  # "in" and "me" tell nothing
+_AMBIGUOUS = (_FOREIGN & _ENGLISH) | listed("a an as do so on no all die was is we he or")  # they tell nothing
 _STOPS = frozenset({".", ","})
+_SELDOM = 3  # if fewer than one word in so many is known, a text is not English
 _FEW = 2  # words: so many foreign ones decide; a text of no more does not show its language
 
 
@@ -350,13 +349,13 @@ def _quotes_words(tokens: list[str]) -> bool:
 _GRAMMAR = "in a sentence"
 
 
-def _verbatim(read: Marks, tokens: list[str], *, is_code: bool) -> tuple[str, ...] | None:
+def _verbatim(text: str, read: Marks, tokens: list[str], *, is_code: bool) -> tuple[str, ...] | None:
     """Return what must be equal in a text that the other guards cannot read."""
     if is_code:
         return tuple(read.text.split())
     letters = [letter for letter in read.text if letter.isalpha()]
     outside = sum(not letter.isascii() for letter in letters)
-    if outside > _FOREIGN_SHARE * len(letters) or _is_foreign(tokens):
+    if outside > _FOREIGN_SHARE * len(letters) or _SPANISH.search(text) or _is_foreign(tokens):
         pieces = (piece.strip(_HARMLESS) for piece in read.text.split())
         found = tuple(piece for piece in pieces if piece)
         return found
@@ -373,7 +372,7 @@ def verbatim_differs(a: Question, b: Question) -> bool:
         return left != right
     if a.marks.is_lower or b.marks.is_lower:
         return [piece.lower() for piece in left] != [piece.lower() for piece in right]
-    return left[1:] != right[1:] or (left[:1] != right[:1] and left[0].lower() != right[0].lower())
+    return left[1:] != right[1:] or left[:1] != right[:1] and left[0].lower() != right[0].lower()
 
 
 def _is_foreign(tokens: list[str]) -> bool:
@@ -385,4 +384,4 @@ def _is_foreign(tokens: list[str]) -> bool:
     if english or len(plain) < _FEW:
         return False
     known = sum(vocabulary.is_common(token) for token in plain)
-    return (foreign > 0 and known < len(plain) - foreign) or (not known and len(plain) > _FEW)
+    return (foreign > 0 and known < len(plain) - foreign) or (_SELDOM * known < len(plain) and len(plain) > _FEW)
