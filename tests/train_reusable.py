@@ -2,9 +2,9 @@
 
     python -m tests.train_reusable --data FOLDER [--write]
 
-FOLDER has clinc150_test_intents.jsonl, clinc150_kinds.json, banking77_test_intents.jsonl, adversarial.jsonl,
-paraphrases.jsonl and swaps.jsonl, and may have qqp_dev.jsonl, which is only measured. tests/data/reusable.jsonl is
-trained on too, but for its rows with "held_out". What a rule refuses in the files of questions is not trained on: the
+FOLDER/semantic has clinc150_test_intents.jsonl, clinc150_kinds.json, banking77_test_intents.jsonl, adversarial.jsonl,
+paraphrases.jsonl and swaps.jsonl, and may have qqp_dev.jsonl, which is only measured; FOLDER/routing has mmlu.jsonl.
+tests/data/reusable.jsonl is trained on too, but for its rows with "held_out". What a rule refuses in the files of questions is not trained on: the
 rules know better there.
 
 Measured are rules and learned part together, each text by weights that were made without it: five folds of the texts,
@@ -26,13 +26,14 @@ from rich.table import Table
 from millrace.caches.reusable import said
 from millrace.caches.reusable.features import VERSION
 from millrace.caches.reusable.fitting import Example, fit
-from millrace.caches.reusable.learned import CLASSES, FILE, Weights
+from millrace.caches.reusable.learned import CLASSES, FILE, Weights, knows
 from millrace.caches.reusable.reading import sentences
-from millrace.caches.reusable.reusable import LONG, ruled
+from millrace.caches.reusable.reusable import ruled
 from millrace.caches.reusable.rule import ASKER, BEFORE, CHANCE, DONE, TIME
 from tests.support.paths import REPOSITORY
 
 OWN = REPOSITORY / "tests" / "data" / "reusable.jsonl"
+EXAMS, EXAM_WORDS = 1500, 30  # questions of mmlu that train, and words of one, at most
 FOLDS = 5
 SEED = 20261128
 THRESHOLD = 0.5
@@ -74,19 +75,23 @@ class Row:
 
 def read(folder: Path) -> list[Row]:
     """Return the texts that may train."""
-    kinds = json.loads((folder / "clinc150_kinds.json").read_text("utf-8"))
+    semantic = folder / "semantic"
+    kinds = json.loads((semantic / "clinc150_kinds.json").read_text("utf-8"))
     kind_of = {intent: kind for kind in ("one_answer", "slots", "never") for intent in kinds[kind]}
     rows = [
         Row(kind_of[row["intent"]], row["text"], MEANT.get(row["intent"], ""), row["intent"])
-        for row in _lines(folder / "clinc150_test_intents.jsonl")
+        for row in _lines(semantic / "clinc150_test_intents.jsonl")
         if row["intent"] in kind_of
     ]
-    rows += [Row("banking77", row["text"], "") for row in _lines(folder / "banking77_test_intents.jsonl")]
-    for row in _lines(folder / "adversarial.jsonl"):
+    rows += [Row("banking77", row["text"], "") for row in _lines(semantic / "banking77_test_intents.jsonl")]
+    for row in _lines(semantic / "adversarial.jsonl"):
         why = _NOT_REUSABLE if row["kind"] == "not_reusable" else ""
         rows += [Row("not_reusable" if why else "adversarial", row[side], why) for side in "ab"]
     for name in ("paraphrases", "swaps"):
-        rows += [Row(name, row[side], "") for row in _lines(folder / f"{name}.jsonl") for side in "ab"]
+        rows += [Row(name, row[side], "") for row in _lines(semantic / f"{name}.jsonl") for side in "ab"]
+    exams = [row["prompt"].split("\n")[0].strip() for row in _lines(folder / "routing" / "mmlu.jsonl")]
+    questions = [text for text in exams if text.endswith("?") and len(text.split()) <= EXAM_WORDS]
+    rows += [Row("mmlu", text, "") for text in random.Random(SEED).sample(questions, EXAMS)]
     own = (row for row in _lines(OWN) if "held_out" not in row)
     rows += [Row("own", row["text"], "" if row["reusable"] else WHY[row["why"]]) for row in own]
     return list({(row.text.lower(), bool(row.why)): row for row in rows}.values())
@@ -95,8 +100,12 @@ def read(folder: Path) -> list[Row]:
 _NOT_REUSABLE = "any"  # of a row that does not say why
 
 
+# Few rows stand for the many kinds of questions that are reusable.
+_WEIGHT = {"own": 3.0, "adversarial": 2.0, "paraphrases": 2.0, "swaps": 2.0}
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
 
 
 @cache
@@ -110,10 +119,10 @@ def example(row: Row) -> Example | None:
     """Return what is learned from a row: nothing where the rules and its label do not say the same."""
     by_rule = refusal(row.text)
     parts = sentences(row.text)
-    if sum(len(part.words) for part in parts) > LONG:
+    if not knows(parts):
         return None
     if not row.why:
-        return None if by_rule else Example.of(row.text, 0)
+        return None if by_rule else Example.of(row.text, 0, _WEIGHT.get(row.source, 1.0))
     why = row.why if row.why in CLASSES else by_rule
     return Example.of(row.text, CLASSES.index(why)) if why in CLASSES else None
 
@@ -142,9 +151,7 @@ def unseen(rows: Sequence[Row], examples: Sequence[Example | None], key: Callabl
 def likely(weights: Weights, text: str) -> float:
     """Return how likely a text is not reusable."""
     parts = sentences(text)
-    if not 0 < sum(len(part.words) for part in parts) <= LONG:
-        return 0.0
-    return 1 - float(weights.probabilities(parts)[0])
+    return 1 - float(weights.probabilities(parts)[0]) if knows(parts) else 0.0
 
 
 def share(refused: Iterable[bool]) -> str:
@@ -176,8 +183,8 @@ def main(data: Path, write: bool, show: str | None) -> None:
     weights = fit([each for each in examples if each is not None], threshold=THRESHOLD, shrink=SHRINK)
     held = [row["text"] for row in _lines(OWN) if "held_out" in row]
     judged = {"held out, not reusable": held}
-    if (data / "qqp_dev.jsonl").exists():
-        texts = [row["a"] for row in _lines(data / "qqp_dev.jsonl")]
+    if (data / "semantic" / "qqp_dev.jsonl").exists():
+        texts = [row["a"] for row in _lines(data / "semantic" / "qqp_dev.jsonl")]
         judged["qqp_dev, 500"] = random.Random(SEED).sample(texts, 500)
     for name, texts in judged.items():
         refused = [(refusal(text), likely(weights, text) > THRESHOLD) for text in texts]

@@ -8,8 +8,9 @@ import pytest
 from millrace.caches.reusable import features, learned
 from millrace.caches.reusable.fitting import Example, fit
 from millrace.caches.reusable.reading import sentences
+from millrace.caches.reusable.rule import DONE as DONE_REASON
 
-KEPT, DONE = 0, learned.CLASSES.index(learned.DONE)
+KEPT, DONE = 0, learned.CLASSES.index(DONE_REASON)
 FEW = [
     Example.of("water the plants", DONE),
     Example.of("mow the lawn please", DONE),

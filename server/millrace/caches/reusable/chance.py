@@ -9,8 +9,8 @@ RULES: tuple[Rule, ...] = (
         "coins and dice",
         CHANCE,
         "coin coins dice die heads tails d4 d6 d8 d10 d12 d20 2d6 dies roulette",
-        r"\b(?:flip|toss|roll|throw|cast|spin)\w*\b.*\b(?:coins?|dice|die|dies|\d*d\d+)\b|\bcoin (?:flip"
-        r"|toss)|\b(?:dice|die) roll"
+        r"\b(?:flip|toss|roll|throw|cast|spin)\w*\b.*\b(?:coins?|dice|die|dies|\d*d\d+)\b|^(?:a )?coin (?:flip"
+        r"|toss)$|\b(?:dice|die) roll"
         r"|\bheads or tails\b|\btails or heads\b|\bsided (?:dice|die)\b|^(?:a |some )?dice$",
         unless=r"\b(?:probability|chances?|odds|expected|simulat\w+ in|python|java|javascript|average|how many"
         r"|dough|sushi|tortilla)\b",
@@ -93,7 +93,8 @@ RULES: tuple[Rule, ...] = (
         r"|i'm )?bored\b|^(?:a |another |an? \w+ )?(?:bedtime )?(?:story|stories)$|^(?:sing|rap)\b"
         r"|\btruth or dare\b|^(?:give|tell|share|send|show) (?:me |us )?(?:an? |some )(?:\w+ )?(?:quote"
         r"|story|compliment|insult)\b",
-        unless=r"\b(?:how to|\w+est (?:\w+ )?(?:joke|pun|riddle)|what makes|joke (?:mean|about me)|write|explain"
+        unless=r"\b(?:how to|history of|\w+est (?:\w+ )?(?:joke|pun|riddle)|what makes|joke (?:mean|about me)"
+        r"|write|explain"
         r"|killing joke|why (?:is|do|are)|story of|story about)\b|^(?:are|is|do|does"
         r"|what is the (?:difference|definition|meaning))\b(?!.*\btrivia\b(?: about| on| of))",
         refused=(

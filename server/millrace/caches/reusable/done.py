@@ -153,7 +153,7 @@ RULES: tuple[Rule, ...] = (
         "hear stream forward move go change pull add include get fast find drop",
         "song, music, track, playlist, album, jazz, podcast, episode, video, movie, radio, tune, "
         "spotify, netflix, ahead, seconds, forward, channel, playing, tunes, beats, country hits",
-        unless="resume template, background music, from a video, lyrics, hair, stop music from",
+        unless="resume template, background music, from a video, lyrics, hair, stop music from, a podcast, sign",
         refused=("next song", "skip this track", "pause the music", "skip ahead thirty seconds", "shuffle my playlist"),
         kept=("How do I repeat a video on YouTube?", "resume format for nurses"),
     ),
@@ -207,11 +207,11 @@ RULES: tuple[Rule, ...] = (
     ),
     deed(
         "call",
-        "call dial facetime hang",
+        "call dial facetime",
         unless="a function, a method, a stored procedure, an api, by reference, by value, for "
         "papers, stack, center, option, of duty, to action, to prayer, it a day, it quits, "
         "volatile, a class, vs, number format, yourself a, yourself an",
-        refused=("Call mom", "dial 555 0134", "call a taxi", "hang up"),
+        refused=("Call mom", "dial 555 0134", "call a taxi"),
         kept=("call by reference explained", "call option vs put option", "call a function from another file"),
     ),
     deed(
@@ -254,7 +254,7 @@ RULES: tuple[Rule, ...] = (
         unless="recommendation, review, club, report, about, of, on tape, summary, value, bank, "
         "by, in, matters, form, a house, a home, a used, a new car, business, a domain, "
         "property, land, vs, and hold, now pay, low, purchase order, price, agreement, control, law, cheap,"
-        "requirement, currency, best, numbers, a gun, stock, on margin, cookie, cover, pdf",
+        "requirement, currency, best, numbers, a gun, stock, on margin, cookie, cover, pdf, checklist, or",
         refused=(
             "Book a flight to Rome",
             "reserve a table for four",
@@ -290,7 +290,7 @@ RULES: tuple[Rule, ...] = (
         "a transfer, a deposit, a donation, to savings, to checking, savings, checking, "
         "between my accounts, accounts, my card, this check, transit card, mortgage payment, car "
         "payment, \\d+ shares, bitcoin, to my landlord",
-        unless="how, why, make money, save money, make a fund, off debt, gap, stub, attention, "
+        unless="how, why, make money, save money, make a fund, off debt, fee, gap, stub, attention, "
         "401k, write, transfer rna, in python, money online, rent or buy, bill of, bill for, on a mortgage",
         refused=(
             "Pay my electricity bill",
@@ -353,7 +353,7 @@ RULES: tuple[Rule, ...] = (
     ),
     deed(
         "the assistant itself",
-        "call speak talk use change address refer whisper respond answer be shut stop slow speed "
+        "call speak talk use change address refer whisper respond answer be shut slow speed "
         "start switch reboot restart begin keep alter adopt rename try set make put leave enter "
         "turn reset lower raise adjust hear like",
         "me by, me from, calling me, calling you, your name, accent, voice, to me in, from "
@@ -372,14 +372,14 @@ RULES: tuple[Rule, ...] = (
             "use a British accent",
             "be quiet",
             "change your voice",
-            "stop talking",
         ),
         kept=("How do I speak louder in public?", "What is an accent mark?", "speak english fluently"),
     ),
     deed(
         "what it is doing",
         "stop cancel end undo ignore abort quit kill finish halt revert",
-        "the process, this process, the current, the task, this task, the last, previous, that "
+        "talking, speaking, processing, listening, the process, this process, the current, the task, "
+        "this task, the last, previous, that "
         "request, this request, the request, the action, that, this, what you, now, it",
         unless="hiccup, noise, happening, works, habit, bleeding, smoking, email, at the end of, python, "
         "in sql, git, my, commit, a gym",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +47,9 @@ def fit(examples: Sequence[Example], *, threshold: float, shrink: float, start: 
     begin = np.zeros((SIZE, len(CLASSES)), np.float32)
     if start is not None:
         begin += start.of_features * start.scale
-    weights = begin.copy()
-    mean, square = np.zeros_like(weights), np.zeros_like(weights)
+    weights: NDArray[np.floating[Any]] = begin.copy()
+    mean: NDArray[np.floating[Any]] = np.zeros_like(begin)
+    square: NDArray[np.floating[Any]] = np.zeros_like(begin)
     firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     for step in range(1, _STEPS + 1):  # Adam, over all examples at once
         scores = np.add.reduceat(weights[columns] * value, firsts, axis=0)
@@ -61,13 +63,13 @@ def fit(examples: Sequence[Example], *, threshold: float, shrink: float, start: 
     return Weights(np.round(weights / scale).astype(np.int8), scale, threshold)
 
 
-def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+def _softmax(scores: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    shares: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    shares: NDArray[np.floating[Any]] = powers / powers.sum(axis=1, keepdims=True)
     return shares
 
 
-def _summed(columns: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _summed(columns: NDArray[np.int64], values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     """Return the sum of the values of each feature, shape (SIZE, classes)."""
     sums = [np.bincount(columns, each, SIZE) for each in np.ascontiguousarray(values.T)]
     return np.stack(sums, axis=1).astype(np.float32)

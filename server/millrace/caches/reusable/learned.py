@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from millrace.caches.guards import words
 from millrace.caches.reusable import features
 from millrace.caches.reusable.reading import Sentence
 from millrace.caches.reusable.rule import ASKER, BEFORE, CHANCE, DONE, TIME
 
 CLASSES = ("", CHANCE, TIME, ASKER, DONE, BEFORE)  # the first is of requests whose answer may be kept
+LONG = 80  # words; of a longer text, such as a pasted document, the learned part knows nothing
 FILE = Path(__file__).with_name("weights.npz")
 
 
@@ -53,8 +55,32 @@ def load(path: Path = FILE) -> Weights:
 shipped = cache(load)
 
 
+_ENGLISH = words.listed(
+    "the a an is are was were do does did what how why when where which who can could will "
+    "would should i my me you your it to of in on for with "
+    "and or not please have has get be at from this that any some all"
+)
+_OTHER = words.listed(
+    "der das ist wie wer wen wo warum wieso kann darf soll muss ein eine einen und nicht "
+    "wird ich mein viele le les une est que qui où peut doit quel quelle "
+    "pourquoi comment combien du des sont el los las es qué quién cuál cuántos cómo cuánto "
+    "una se puede por cos'è um não il che"
+)
+
+
+def knows(parts: list[Sentence]) -> bool:
+    """Whether a text is one that the learned part was made for: not long, and in English as far as its words tell."""
+    said = [word for part in parts for word in part.words]
+    if not 0 < len(said) <= LONG:
+        return False
+    other = sum(not word.isascii() or word in _OTHER for word in said)
+    return not other or (any(word in _ENGLISH for word in said) and other * 3 < len(said))
+
+
 def objection(parts: list[Sentence]) -> str | None:
     """Return why a request is likely not to be reusable, or None."""
+    if not knows(parts):
+        return None
     weights = shipped()
     probabilities = weights.probabilities(parts)
     if 1 - probabilities[0] <= weights.threshold:

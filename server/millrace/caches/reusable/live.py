@@ -238,14 +238,16 @@ RULES: tuple[Rule, ...] = (
         r"|arrived?|arrives|landed|land|lands|leave|leaves|depart|departs|board|boarding|running|status"
         r"|cancell?ed)\b"
         r"|\bflight status\b|^(?:status|where is|track|what gate|which gate)\b.*\b(?:flight|train|bus"
-        r"|plane)\b|\bgate\b.*\bflight\b|^how (?:busy|crowded|full|long is the (?:wait|line|queue))\b"
+        r"|plane)\b|\bgate\b.*\bflight\b|^how (?:(?:busy|crowded|full) (?:is|will|does)"
+        r"|long is the (?:wait|line|queue))\b"
         r"|\bhow long (?:is|are) the (?:waits?|lines?|queues?)\b|^(?:is|are|will)\b.*\b(?:busy|crowded"
         r"|packed|full|running late|on time|booked up)\b(?:$| (?:at|on|after|before|around|right|now"
         r"|in the)\b)"
         r"|\bwait times?\b(?! (?:for (?:a|an|my) (?:transfer|refund|card|payment|visa)))"
         r"|\bhow long .*\b(?:to get|to drive|will it take)\b.*\b(?:right now|now|with traffic|from here"
         r"|in traffic)\b|\b(?:my|the) (?:commute|drive|way|route) (?:to work|home|looking|look)\b",
-        unless=r"\b(?:compensation|claim|rights|refund|what is a|why do|how are|train (?:a|an|my|your)"
+        unless=r"\b(?:compensation|claim|rights|refund|what is a|why do|how are|electric|good for|train (?:a|an"
+        r"|my|your)"
         r"|personal train\w*|model|full (?:time|of|stack|form|moon|frame)|is it full)\b",
         refused=(
             "How is traffic on I-95?",
@@ -279,7 +281,7 @@ RULES: tuple[Rule, ...] = (
         r"|agency|feed algorithm|source|sources|article))|^(?:\w+ )?(?:news|headlines)\b(?: (?:about|on"
         r"|from|in|for|please)\b|$)|^(?:what|which|any)\b.*\b(?:news|headlines)\b(?! (?:channel|paper"
         r"|sites?|websites?|apps?|agency|sources?|articles?|anchors?))|\bin the news\b|\bthe news\b$"
-        r"|\b(?:score|scores|result|results|outcome) (?:of|in|for|from) (?:the |last |today's "
+        r"|\b(?:score|scores|result|results|outcome) (?:of|in|for|from) (?!an? )(?:the |last |today's "
         r"|this )?.*\b(?:game|match|race|fight|cup|final|series|election)\b(?!.*\b(?:18|19|20)\d\d\b)"
         r"|^(?:what is|what was|give|get|check|who has|final)\b.*\bscores?\b(?!.*\b(?:credit|sat|gre|act"
         r"|toefl|ielts|good|average|apgar|film|movie|music|highest|perfect|need|means?|required|z|test|iq"

@@ -49,7 +49,8 @@ RULES: tuple[Rule, ...] = (
         rf"|^{_MINE} (?:[\w']+ ){{0,2}}?{_KEPT}(?: (?:please|now|status|balance|due date|total))*$"
         rf"|\b(?:status|balance|summary|overview|location|details|total|amount|name|date) (?:of|on|for) {_MINE}\b",
         unless=r"\b(?:how to|why|steps?|process|procedure|ways?|tips|ideas|advice|instructions?|tutorial|guide"
-        r"|takes?|needs?|requires?d?|have to|allow|my (?:kids|children)|charged|accepted|phone number"
+        r"|would|could|can|else|accepts?|reason|takes?|needs?|requires?d?|have to|allow|my (?:kids"
+        r"|children)|charged|accepted|phone number"
         r"|contact number|good for|point of|difference|now that|mean|means|best|better|recommend\w*|normal"
         r"|signs?|symptoms?|cause[sd]?|should|zodiac|if i|when i|options|supposed"
         r"|wrong with|happen(?:s|ed)? (?:to|if|when)|on my own|in my (?:life|opinion|case|situation|head"
@@ -137,7 +138,7 @@ RULES: tuple[Rule, ...] = (
         "near me",
         ASKER,
         "me here nearby nearest closest area around near local city town location",
-        r"\b(?:near|close to|around|by) (?:me|here|us|my)\b|\bnear(?:by|est)\b(?! (?:neighbou?rs?|integer"
+        r"\b(?:near|close to|around) (?:me|here|us|my)\b|\bnear(?:by|est)\b(?! (?:neighbou?rs?|integer"
         r"|whole|tenth|hundredth|thousand|star|galaxy|point|relative))"
         r"|\bclosest\b(?! (?:star|planet|galaxy|relatives?|living|friend|to the sun|synonym|match))"
         r"|\bin (?:my|this|our) (?:area|city|town|neighbou?rhood|state|country|region)\b|\bfrom here\b"

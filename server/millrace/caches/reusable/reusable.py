@@ -11,13 +11,11 @@ for _number, _rule in enumerate(RULES):
     for _word in _rule.words:
         _BY_WORD.setdefault(_word, []).append(_number)
 
-LONG = 80  # words; of a longer text, such as a pasted document, the learned part knows nothing
-
 
 def reusable(text: str) -> str | None:
     """Return None if the answer to a text may be kept and served to another asker, else the reason why not."""
     parts = sentences(text)
-    return said.objection(text, parts) or ruled(parts) or _learned(parts)
+    return said.objection(text, parts) or ruled(parts) or learned.objection(parts)
 
 
 def ruled(parts: list[Sentence]) -> str | None:
@@ -31,7 +29,3 @@ def ruled(parts: list[Sentence]) -> str | None:
             if RULES[number].refuses(part):
                 return RULES[number].reason
     return None
-
-
-def _learned(parts: list[Sentence]) -> str | None:
-    return learned.objection(parts) if sum(len(part.words) for part in parts) <= LONG else None

@@ -22,6 +22,7 @@ _EXPLETIVE = re.compile(
     r"|called)\b|\bit mean (?:for|by)\b|\bit (?:an?|the) (?:\w+ ){1,3}?to\b|\bit for (?:\w+ ){1,3}?to\b"
     r"|\bmake it (?:in|through|to|as|big)\b|\b(?:how|why) (?:do|would) they (?:\w+ ){2,}|\b(?:do|would"
     r"|did) they (?:\w+ )+(?:in|for|on) \w+|\b(?:how|why) (?:do|would) they \w+ \w+$|\bmaking it\b"
+    r"|\bworth it\b|\bhow \w+ is it to\b|\bwhy is it (?:\w+ )?\w+ (?:in|at|on|when|if|during)\b"
     r"|\bdo it yourself\b|\bnew to this\b|\bwould it be\b|\bif it (?:rains|snows)\b"
     rf"|(?<=\s)it (?:(?:is|was|will|would) )?(?:be )?(?:\w+ly )?{_AFTER_IT}\b|\bit's {_AFTER_IT}\b"
     r"|\bwhat does it mean (?:to|when|if)\b|\bas it (?:is|was)\b"
