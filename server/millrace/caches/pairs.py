@@ -36,11 +36,20 @@ class Judge:
         (decision,) = await self.decide_all([(stored, asked)])
         return decision
 
-    async def decide_all(self, pairs: Sequence[tuple[str, str]]) -> list[Decision]:
-        """Return the decision on each pair of a stored and an asked question."""
+    async def decide_all(self, pairs: Sequence[tuple[str, str]], *, all_compared: bool = True) -> list[Decision]:
+        """Return the decision on each pair of a stored and an asked question.
+
+        Without `all_compared`, those that are ruled out are not compared, which takes most of the time.
+        """
         await self.prepare(text for pair in pairs for text in pair)
-        cosines = await self._cosines(pairs)
-        return [self._decided(stored, asked, cosine) for (stored, asked), cosine in zip(pairs, cosines, strict=True)]
+        ruled_out = [self._ruled_out(*pair) for pair in pairs]
+        wanted = [all_compared or not any(reasons) for reasons in ruled_out]
+        compared = await self._cosines([pair for pair, is_wanted in zip(pairs, wanted, strict=True) if is_wanted])
+        cosines = iter(compared)
+        return [
+            self._decided(*reasons, next(cosines) if is_wanted else None)
+            for reasons, is_wanted in zip(ruled_out, wanted, strict=True)
+        ]
 
     async def prepare(self, texts: Iterable[str]) -> None:
         """Have texts embedded that `embedder` is to embed next. Raises `EmbeddingError`."""
@@ -53,12 +62,15 @@ class Judge:
         compared = [asyncio.wrap_future(self._comparer.compare(asked, [stored])) for stored, asked in pairs]
         return [min(cosine, 1.0) for (cosine,) in await asyncio.gather(*compared)]
 
-    def _decided(self, stored: str, asked: str, cosine: float) -> Decision:
+    def _ruled_out(self, stored: str, asked: str) -> tuple[tuple[str, ...], tuple[Objection, ...]]:
+        """Return which of the two is not reusable, and the objections, all of which are hard."""
         sides = (("the stored question", stored), ("the question", asked))
         refused = tuple(f"{side}: {reason}" for side, text in sides if (reason := self_contained(text)) is not None)
-        objections = tuple(each for each in (self._not_found(stored, asked), self._objection(stored, asked)) if each)
-        is_ruled_out = bool(refused) or any(each.is_hard for each in objections)
-        probability = None if is_ruled_out else cosine
+        objections = (self._not_found(stored, asked), self._objection(stored, asked))
+        return refused, tuple(each for each in objections if each is not None)
+
+    def _decided(self, refused: tuple[str, ...], objections: tuple[Objection, ...], cosine: float | None) -> Decision:
+        probability = None if refused or objections else cosine
         return Decision(
             served=probability is not None and probability >= self.threshold,
             refused=refused,

@@ -15,14 +15,13 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from millrace import assembly
 from millrace.cli import configuration
 from millrace.cli.keys import data_dir_option
-from millrace.cli.tune import tune
+from millrace.cli.tune import tune, wide
 from millrace.ports import CacheControl
 from millrace.settings import IN_MEMORY, CacheSettings, Fault
 from millrace.types import Decision, Deleted, KeptAnswer, NearEntry, Objection, TenantCache
@@ -314,7 +313,7 @@ def _ago(at: float) -> str:
 
 
 def _print(what: Any) -> None:
-    Console(soft_wrap=True, highlight=False).print(Text(what) if isinstance(what, str) else what)
+    wide().print(Text(what) if isinstance(what, str) else what)
 
 
 def _print_json(value: Any) -> None:
