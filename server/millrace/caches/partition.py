@@ -135,10 +135,10 @@ class Partition:
 
     def step(self) -> None:
         """Do a little of what is to be done."""
-        if (segment := self._unfinished) is not None:
-            self._matrix_only = not segment.index_step()
-        elif (segment := self._sparse) is not None:
+        if (segment := self._sparse) is not None:
             self._move_from(segment)
+        elif (segment := self._unfinished) is not None:
+            self._matrix_only = not segment.index_step()
 
     def restore(self, segment: Segment) -> None:
         """Take a segment from a snapshot. Its entries come later, by `put`; `claimed` tells that all have come."""
@@ -151,7 +151,7 @@ class Partition:
                 self._places[id_] = segment, row
             else:
                 self._unclaimed[id_] = segment, row
-        self.segments.insert(0, segment)
+        self.segments = [segment, *(each for each in self.segments if each.live)]
 
     def claimed(self) -> None:
         """Remove the rows whose entries have not come: these are no more."""

@@ -13,17 +13,20 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from millrace import log
 from millrace.caches.partition import Partition, Stored
-from millrace.caches.segment import Segment, State, Vector
+from millrace.caches.segment import Segment, Vector
 from millrace.caches.snapshots import Snapshots
 from millrace.caches.table import START, EntryTable, Start
 from millrace.caches.worker import StoppedError, Worker
 from millrace.ports import Clock
 
 SAVED_ABOVE, SAVED_SHARE = 1000, 0.25  # rows, and part of all, by which an index grows between two snapshots
+
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -71,8 +74,8 @@ class Scopes:
         self._unwritten: dict[str, _Unwritten] = {}  # by id
         self._hits: dict[str, int] = {}  # by id, not yet written
         self._is_closed = False
-        if self._files is not None and self._snapshots is not None:
-            self._files.submit_background(self._snapshots.tidy).add_done_callback(_log_failed)
+        if self._snapshots is not None:
+            self._with_files(self._snapshots.tidy)
 
     def stop(self, seconds: float) -> None:
         """Begin nothing more. Blocks, as `Worker.stop` does."""
@@ -177,20 +180,27 @@ class Scopes:
         self.partitions[scope] = partition
         if page.end is None:
             return partition
-        if self._files is None or self._snapshots is None:
+        if self._snapshots is None:
             self._rest[scope] = page.end
         else:
-            restore = partial(self._restore, self._snapshots, scope, partition, page.end)
-            self._files.submit_background(restore).add_done_callback(_log_failed)
+            self._with_files(partial(self._restore, self._snapshots, scope, partition, page.end))
         return partition
 
     def _restore(self, snapshots: Snapshots, scope: bytes, partition: Partition, start: Start) -> None:
         """Load a scope's indexes, then have the rest of its rows read. Runs on the thread of the files."""
         try:
             for segment in snapshots.load(scope):
-                self._worker.submit_background(partial(partition.restore, segment)).result()
+                if not self._worker.submit_background(partial(self._adopt, partition, segment)).result():
+                    break
         finally:
             self.background(partial(self._read_on, scope, partition, start))
+
+    def _adopt(self, partition: Partition, segment: Segment) -> bool:
+        """Let a partition have an index; False if there would be no room for its entries."""
+        if partition.size + segment.size > self._max_bytes // 2:
+            return False
+        partition.restore(segment)
+        return True
 
     def _read_on(self, scope: bytes, partition: Partition, start: Start) -> None:
         if self.partitions.get(scope) is partition:
@@ -245,35 +255,44 @@ class Scopes:
             partition.claimed()
 
     def _save_if_grown(self, scope: bytes, partition: Partition) -> None:
-        if self._files is None or self._snapshots is None:
+        if self._snapshots is None:
             return
         while partition.emptied:
-            self._files.submit_background(partial(self._snapshots.remove, scope, partition.emptied.pop()))
+            self._with_files(partial(self._snapshots.remove, scope, partition.emptied.pop()))
         if self._copied_bytes:  # one at a time
             return
         for segment in partition.segments:
             grown = segment.indexed - segment.saved
             enough = 1 if segment.is_full else max(SAVED_ABOVE, SAVED_SHARE * segment.saved)
             if segment.is_indexed and grown >= enough:
-                self._save(self._files, self._snapshots, scope, segment)
+                self._save(self._snapshots, scope, segment)
                 return
 
-    def _save(self, files: Worker, snapshots: Snapshots, scope: bytes, segment: Segment) -> None:
+    def _save(self, snapshots: Snapshots, scope: bytes, segment: Segment) -> None:
         segment.saved = segment.indexed
         self._copied_bytes = segment.size
-        save = partial(self._write, snapshots, scope, segment.key, segment.ids[:], segment.state())
-        files.submit_background(save).add_done_callback(partial(self._on_saved, segment))
+        save = partial(snapshots.save, scope, segment.key, segment.ids[:], segment.state())
+        saving = self._with_files(save)
+        saving.add_done_callback(lambda done: self.background(partial(self._saved, scope, segment, done)))
 
-    def _write(self, snapshots: Snapshots, scope: bytes, key: str, ids: list[str | None], state: State) -> str:
-        key = snapshots.save(scope, key, ids, state)
-        self._table.pruner.max_bytes = self._table.max_bytes - snapshots.bytes_used
-        return key
-
-    def _on_saved(self, segment: Segment, done: "Future[str]") -> None:
+    def _saved(self, scope: bytes, segment: Segment, done: "Future[str]") -> None:
         self._copied_bytes = 0
-        _log_failed(done)
         if done.exception() is None:
             segment.key = done.result()
+        if (partition := self.partitions.get(scope)) is not None:
+            self._save_if_grown(scope, partition)
+
+    def _with_files(self, work: Callable[[], T]) -> "Future[T]":
+        """Queue work on the thread of the snapshots; what they use then is not for rows."""
+        assert self._files is not None, "there are snapshots"
+        done = self._files.submit_background(work)
+        done.add_done_callback(self._on_files)
+        return done
+
+    def _on_files(self, done: "Future[Any]") -> None:
+        _log_failed(done)
+        if self._snapshots is not None:
+            self._table.pruner.max_bytes = self._table.max_bytes - self._snapshots.bytes_used
 
 
 def _log_failed(done: "Future[Any]") -> None:

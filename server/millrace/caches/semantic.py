@@ -203,7 +203,7 @@ class SqliteSemanticCache:
     def prune(self) -> None:
         """Queue the deletion of what has expired, and what is to be done in idle time. Call it at a start."""
         self._table.pruner.prune()
-        self._scopes.background(self._renewal.step)
+        self._table.after_writes(partial(self._scopes.background, self._renewal.step))
 
     async def close(self) -> None:
         """Store what is queued, for at most `_CLOSING_S`. Call it before the database is closed."""

@@ -60,10 +60,10 @@ ON CONFLICT (id) DO UPDATE SET answer = excluded.answer, vector = excluded.vecto
     stored_at = excluded.stored_at, used_at = excluded.used_at, size = excluded.size,
     rank = excluded.rank + ? * min(hits, {_HITS})
 """  # noqa: S608 - a number of this file
-_PAGE = f"""
+_PAGE = """
 SELECT id, question, answer, stored_at, vector, rank FROM semantic_entries
-WHERE scope = ? AND (rank, id) < (?, ?) AND mark = ? AND stored_at > ? ORDER BY rank DESC, id DESC LIMIT {PAGE}
-"""  # noqa: S608 - a number of this file
+WHERE scope = ? AND (rank, id) < (?, ?) AND mark = ? AND stored_at > ? ORDER BY rank DESC, id DESC LIMIT ?
+"""
 _HIT = f"""
 UPDATE semantic_entries SET hits = hits + ?, used_at = max(used_at, ?), rank = ? + ? * min(hits + ?, {_HITS})
 WHERE id = ?
@@ -159,7 +159,7 @@ class EntryTable:
 
         Raises `TimeoutError` or `sqlite3.Error`.
         """
-        values = (scope, *start, self._mark, self._wall() - self._ttl_s)
+        values = (scope, *start, self._mark, self._wall() - self._ttl_s, PAGE)
         rows = self._database.scan(lambda connection: connection.execute(_PAGE, values).fetchall(), within_s=SELECT_S)
         entries: list[tuple[Stored, Vector]] = []
         for id_, question, answer, stored_at, blob, _ in rows:

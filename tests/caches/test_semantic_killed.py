@@ -1,0 +1,81 @@
+"""A process that is killed while it writes loses nothing that it has served, and the next one starts.
+
+`MILLRACE_KILLS=50` kills that often.
+"""
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+from millrace.caches.semantic import SqliteSemanticCache
+from millrace.caches.snapshots import FOLDER
+from millrace.stores.database import SqliteDatabase
+from millrace.types import SemanticHit
+from tests.support.paths import REPOSITORY
+from tests.support.processes import ENVIRONMENT
+from tests.support.writing_cache import SCOPES, cache_in
+
+KILLS = int(os.environ.get("MILLRACE_KILLS", "5"))
+LONGEST_S = 1.5  # that a process may write
+PATIENCE_S = 30.0
+
+Served = dict[str, tuple[int, int]]  # by id: number of the scope, and of the question
+
+
+async def killed(folder: Path, choice: random.Random) -> Served:
+    """Have a process write, and kill it at some moment; return what it was served."""
+    command = [sys.executable, "-m", "tests.support.writing_cache", str(folder), str(choice.randrange(10**6))]
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, limit=2**24
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        ready = await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)
+        assert ready == b"ready\n", (await process.stderr.read()).decode()
+        reading = asyncio.create_task(process.stdout.read())
+        await asyncio.sleep(LONGEST_S * choice.random() ** 2)
+    finally:
+        process.kill()
+        await process.wait()
+    served: Served = {}
+    for line in (await reading).decode().splitlines(keepends=True):
+        if line.endswith("\n"):  # else it was killed while it said so
+            id_, scope, number, text = line.split()
+            assert text in ("shown", f"{number}_in_{scope}")
+            served[id_] = int(scope), int(number)
+    return served
+
+
+async def found_at_last(cache: SqliteSemanticCache, scope: bytes, question: str) -> SemanticHit:
+    """Return the hit once the scope is read so far; a large one is read in steps."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            found = await cache.find(scope, question)
+            if isinstance(found, SemanticHit):
+                return found
+            await asyncio.sleep(0.01)
+
+
+async def test_what_was_served_or_shown_is_there_after_a_kill(tmp_path: Path) -> None:
+    """With its question and its answer, listed and found; indexes that were being saved do no harm."""
+    choice = random.Random(11)
+    served: Served = {}
+    for _ in range(KILLS):
+        served |= await killed(tmp_path, choice)
+        database = SqliteDatabase(str(tmp_path))
+        cache = cache_in(tmp_path, database)
+        for id_, (scope, number) in served.items():
+            entry = await cache.listing.entry("tenant", id_)
+            assert entry is not None
+            assert (entry.scope, entry.question) == (SCOPES[scope], f"How do I paint fence {number}?")
+        for id_, (scope, number) in choice.sample(sorted(served.items()), min(len(served), 50)):
+            found = await found_at_last(cache, SCOPES[scope], f"how can I paint fence {number}")
+            assert (found.entry_id, found.answer.text) == (id_, f"{number} in {scope}")
+        await cache.close()
+        await asyncio.to_thread(database.close)
+    assert len(served) > 10 * KILLS
+    assert list((tmp_path / FOLDER).glob("*.index"))

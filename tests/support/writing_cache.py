@@ -1,0 +1,62 @@
+"""A program that stores and looks up without end, and says what it was served, until it is killed."""
+
+import asyncio
+import random
+import sys
+from pathlib import Path
+
+from millrace.caches import scopes, segment, table
+from millrace.caches.embedders.hashing import Hashing
+from millrace.caches.semantic import SqliteSemanticCache
+from millrace.caches.snapshots import FOLDER
+from millrace.stores.database import SqliteDatabase
+from millrace.types import SemanticHit
+from tests.support.semantic_cache import answer
+
+SCOPES = [bytes([number]) * 32 for number in range(3)]
+TTL_S = 10_000.0
+
+
+def cache_in(folder: Path, database: SqliteDatabase) -> SqliteSemanticCache:
+    """Return a cache whose scopes soon have several indexes, each of which is saved often."""
+    segment.ROWS, scopes.SAVED_ABOVE, table.PAGE = 300, 20, 10
+    cache = SqliteSemanticCache(
+        database,
+        Hashing(),
+        folder=folder / FOLDER,
+        ttl_s=TTL_S,
+        wall=lambda: 1000.0,
+        index_above=50,
+        hot_scopes=2,
+        deadline_s=1.0,
+    )
+    cache.prune()
+    return cache
+
+
+def say(*words: object) -> None:
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
+async def run(folder: Path, seed: int) -> None:
+    database = SqliteDatabase(str(folder))
+    cache = cache_in(folder, database)
+    await database.ready()
+    choice = random.Random(seed)
+    say("ready")
+    while True:
+        asked = [(choice.choice(SCOPES), choice.randrange(10**6)) for _ in range(20)]
+        for scope, number in asked:
+            cache.store(scope, "tenant", f"How do I paint fence {number}?", answer(f"{number} in {scope[0]}"))
+        await asyncio.sleep(choice.uniform(0.04, 0.08))  # they are stored once no lookups come; some wait to be written
+        for scope, number in asked:
+            found = await cache.find(scope, f"how can I paint fence {number}")
+            if isinstance(found, SemanticHit):
+                say(found.entry_id, scope[0], number, found.answer.text.replace(" ", "_"))
+        for entry in await cache.listing.entries("tenant", limit=3):  # what `cache show` says
+            say(entry.id, entry.scope[0], entry.question.split()[-1].rstrip("?"), "shown")
+
+
+if __name__ == "__main__":
+    asyncio.run(run(Path(sys.argv[1]), int(sys.argv[2])))
