@@ -1,6 +1,5 @@
 """`millrace cache tune`: how often the semantic cache would hit, and how often wrongly, on pairs of the user's own."""
 
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
@@ -67,7 +66,7 @@ def tune(*, pairs: Path, max_wrong: float | None, plot: Path | None, write: bool
         raise click.BadParameter("name a file that ends in .svg or .html", param_hint="--plot")
     read = _read(pairs)
     settings = configuration.cache_settings(config)
-    scores, shipped = asyncio.run(_scored(settings, read))
+    scores, shipped = configuration.run(_scored(settings, read))
     found = None if max_wrong is None else scores.least(max_wrong)
     if plot is not None:
         _draw(plot, scores, pairs.name, shipped, found)
