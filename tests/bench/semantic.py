@@ -111,7 +111,7 @@ def rewordings(stored: list[str]) -> list[str]:
     good = (
         other
         for text, other in pairs
-        if reusable(other) is None and agree(Question.read(text), Question.read(other), False) is None
+        if reusable(other) is None and not judge(Question.read(text), Question.read(other)).objections
     )
     return list(islice(good, 2 * HITS))
 

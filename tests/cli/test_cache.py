@@ -108,6 +108,15 @@ def test_a_folder_without_a_database_is_refused_and_nothing_is_made(tmp_path: Pa
     assert "GET /v1/cache/stats" in cache_command(Path(":memory:"), "stats").stderr
 
 
+def test_a_network_that_fails_is_told_in_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def decide_all(*_: object) -> None:
+        raise RuntimeError("MiniLM has no weights")
+
+    monkeypatch.setattr("millrace.caches.pairs.Judge.decide_all", decide_all)
+    for ended in (cache_command(folder, "search", CANCEL), cache_command(None, "why", CANCEL, TORTOISE)):
+        assert (ended.exit_code, ended.stderr) == (3, "not done: MiniLM has no weights\n")
+
+
 def test_why_needs_no_server_and_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each objection is named, with its kind."""
     monkeypatch.chdir(tmp_path)

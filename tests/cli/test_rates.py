@@ -42,17 +42,18 @@ def test_a_threshold_serves_what_reaches_it() -> None:
 
 def test_the_threshold_for_a_bound_is_the_lowest_one_that_is_certain() -> None:
     """At a step less, one wrong hit more makes the upper end of the interval pass the bound."""
-    scores = Scores([0.99] * 10, [number / 1000 for number in range(1000)])
+    scores = Scores([0.5, *[0.99] * 10], [number / 1000 for number in range(1000)])
     found = scores.least(0.02)
     assert found is not None
     assert found.wrong.high <= 0.02 < scores.at(found.threshold - 0.0011).wrong.high
-    assert found.hits.value == 1
+    assert found.hits.count == 10
 
 
-def test_where_all_may_be_served_the_threshold_is_nothing() -> None:
-    found = Scores([0.5], [None] * 500).least(0.01)
+def test_where_all_may_be_served_the_threshold_is_no_lower_than_the_hits_need() -> None:
+    found = Scores([0.81234, 0.9], [None] * 499 + [0.3]).least(0.02)
     assert found is not None
-    assert found.threshold == 0
+    assert (found.threshold, found.hits.count) == (0.8123, 2)
+    assert Scores([], [0.1] + [None] * 500).least(0.02) is not None
 
 
 def test_too_few_pairs_show_no_bound() -> None:

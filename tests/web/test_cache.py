@@ -14,6 +14,7 @@ from millrace.assembly import key_store
 from millrace.principal import Role
 from tests.support.cache_commands import asked
 from tests.support.frames import validate_answer
+from tests.support.logs import captured_logs
 from tests.support.server import Running, Start
 
 ASKED, SAME, FAR = "How do I reset my router?", "How can I reset my router?", "Which vegetables may a tortoise eat?"
@@ -110,6 +111,32 @@ async def test_it_tells_how_much_is_stored_and_what_is_near(millrace: Running) -
         _, shown = await told(http, "GET", f"/v1/cache/entries/{found['data'][0]['id']}")
         validate_answer("get", "/v1/cache/entries/{id}", 200, shown)
         assert shown["scope"] == found["data"][0]["scope"]
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions", "/v1/messages"])
+async def test_a_hit_names_its_entry_and_its_age_in_every_dialect(millrace: Running, path: str) -> None:
+    """Of either cache, also in the log; what a model answers has neither."""
+
+    def body(question: str) -> dict[str, Any]:
+        said = {"input": question} if path == "/v1/responses" else {"messages": [{"role": "user", "content": question}]}
+        return said | {"model": "auto"} | ({"max_tokens": 1000} if path == "/v1/messages" else {})
+
+    async with aiohttp.ClientSession(millrace.url) as http:
+        with captured_logs(level="info") as logs:
+            found = [(await told(http, "POST", path, body(each)))[1]["metadata"] for each in (ASKED, ASKED, SAME)]
+        fresh, exact, near = found
+        assert (fresh["millrace.cache"], exact["millrace.cache"], near["millrace.cache"]) == (
+            "miss",
+            "exact",
+            "semantic",
+        )
+        assert fresh.keys().isdisjoint({"millrace.entry_id", "millrace.age_s"})
+        for hit, prefix in ((exact, "ans_"), (near, "sem_")):
+            assert hit["millrace.entry_id"].startswith(prefix)
+            assert int(hit["millrace.age_s"]) >= 0
+            assert f'"entry_id": "{hit["millrace.entry_id"]}"' in logs.from_millrace.getvalue()
+            status, shown = await told(http, "GET", f"/v1/cache/entries/{hit['millrace.entry_id']}")
+            assert (status, shown["ids"]) == (200, [near["millrace.entry_id"], exact["millrace.entry_id"]])
 
 
 async def test_it_tells_why(millrace: Running) -> None:

@@ -9,7 +9,7 @@ from millrace import log
 from millrace.assembly.models import embeddings_upstream
 from millrace.caches.embedders import chosen
 from millrace.caches.embedders.chosen import Embedders
-from millrace.caches.embedders.remote import RemoteEmbedder
+from millrace.caches.embedders.remote import KEPT_BYTES, RemoteEmbedder
 from millrace.caches.entries import CacheEntries
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.pairs import Judge
@@ -40,6 +40,7 @@ async def opened_embedders(
             dimensions=settings.embedder.dimensions,
             shortened=settings.embedder.shortened,
         )
+        memory.add("question vectors", lambda: remote.bytes_used if remote else 0, KEPT_BYTES)
     embedders = chosen.installed(remote)
     try:
         yield embedders

@@ -5,6 +5,7 @@ It is what a cache would decide that had one of the two and was asked the other.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from millrace.caches.decision.mix import probability, shipped
 from millrace.caches.guards import Judgement, Question, judge
@@ -13,6 +14,22 @@ from millrace.ports import Aligner, Comparer, Embedder, Likeness
 from millrace.types import Decision, Objection
 
 NOT_FOUND = "not found"  # the rule of a pair whose stored question is not looked at
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A pair, and what is known of it before it is compared."""
+
+    stored: str
+    asked: str
+    refused: tuple[str, ...]  # why one of the two is not reusable
+    objections: tuple[Objection, ...]
+    questions: tuple[Question, Question]
+    judgement: Judgement
+
+    @property
+    def is_ruled_out(self) -> bool:
+        return bool(self.refused) or any(each.is_hard for each in self.objections)
 
 
 class Judge:
@@ -39,40 +56,46 @@ class Judge:
         (decision,) = await self.decide_all([(stored, asked)])
         return decision
 
-    async def decide_all(self, pairs: Sequence[tuple[str, str]]) -> list[Decision]:
-        """Return the decision on each pair of a stored and an asked question."""
+    async def decide_all(self, pairs: Sequence[tuple[str, str]], *, all_compared: bool = True) -> list[Decision]:
+        """Return the decision on each pair of a stored and an asked question.
+
+        Without `all_compared`, those that are ruled out are not compared, which takes most of the time.
+        """
         await self.prepare(text for pair in pairs for text in pair)
-        likenesses = await self._likenesses(pairs)
-        return [self._decided(*pair, likeness) for pair, likeness in zip(pairs, likenesses, strict=True)]
+        read = [self._read(*pair) for pair in pairs]
+        wanted = [each for each in read if all_compared or not each.is_ruled_out]
+        likenesses = iter(await self._likenesses(wanted))
+        return [
+            self._decided(each, next(likenesses) if all_compared or not each.is_ruled_out else None) for each in read
+        ]
 
     async def prepare(self, texts: Iterable[str]) -> None:
         """Have texts embedded that `embedder` is to embed next. Raises `EmbeddingError`."""
         if self._prepare is not None:
             await asyncio.gather(*map(self._prepare, dict.fromkeys(texts)))
 
-    async def _likenesses(self, pairs: Sequence[tuple[str, str]]) -> list[Likeness | None]:
+    async def _likenesses(self, pairs: Sequence[_Read]) -> list[Likeness | None]:
         if self._comparer is None:
             return [None] * len(pairs)
-        compared = [asyncio.wrap_future(self._comparer.compare(asked, [stored])) for stored, asked in pairs]
+        compared = [asyncio.wrap_future(self._comparer.compare(pair.asked, [pair.stored])) for pair in pairs]
         return [likeness for (likeness,) in await asyncio.gather(*compared)]
 
-    def _decided(self, stored: str, asked: str, likeness: Likeness | None) -> Decision:
+    def _read(self, stored: str, asked: str) -> _Read:
         sides = (("the stored question", stored), ("the question", asked))
         refused = tuple(f"{side}: {reason}" for side, text in sides if (reason := reusable(text)) is not None)
         left, right = Question.read(stored), Question.read(asked)
         judgement = judge(left, right, fully=True)
         not_found = self._not_found(stored, asked)
         objections = (*([] if not_found is None else [not_found]), *_told(judgement))
-        is_ruled_out = bool(refused) or any(each.is_hard for each in objections)
-        chance = None if is_ruled_out else probability(self._weights, left, right, judgement, likeness)
-        cosine = (
-            float(self.embedder.embed(stored) @ self.embedder.embed(asked)) if likeness is None else likeness.cosine
-        )
+        return _Read(stored, asked, refused, objections, (left, right), judgement)
+
+    def _decided(self, read: _Read, likeness: Likeness | None) -> Decision:
+        chance = None if read.is_ruled_out else probability(self._weights, *read.questions, read.judgement, likeness)
         return Decision(
             served=chance is not None and chance >= self.threshold,
-            refused=refused,
-            objections=objections,
-            cosine=min(cosine, 1.0),
+            refused=read.refused,
+            objections=read.objections,
+            cosine=None if likeness is None else min(likeness.cosine, 1.0),
             probability=chance,
             threshold=self.threshold,
         )

@@ -3,7 +3,6 @@
 The commands work beside a running server and without one. What they delete no server serves any more once they return.
 """
 
-import asyncio
 import json
 import sqlite3
 import sys
@@ -15,21 +14,19 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from millrace import assembly
 from millrace.cli import configuration
 from millrace.cli.keys import data_dir_option
-from millrace.cli.tune import tune
+from millrace.cli.tune import tune, wide
 from millrace.ports import CacheControl
 from millrace.settings import IN_MEMORY, CacheSettings, Fault
 from millrace.types import Decision, Deleted, KeptAnswer, NearEntry, Objection, TenantCache
 
 T = TypeVar("T")
 NOTHING_FOUND = 1  # exit code
-NOT_HEEDED = 3  # exit code
 LONGEST = 100  # characters of a question in a table
 SCOPE_SHOWN, SCOPE_BYTES = 12, 32  # characters of a scope in a table; bytes of a whole one
 
@@ -199,7 +196,7 @@ def why(*, a: str, b: str, as_json: bool, config: Path) -> None:
 
     No server and no stored answer is needed.
     """
-    decision = asyncio.run(_decided(configuration.cache_settings(config), a, b))
+    decision = configuration.run(_decided(configuration.cache_settings(config), a, b))
     if as_json:
         _print_json(decision)
         return
@@ -236,10 +233,10 @@ def _run(config: Path, data_dir: str | None, work: Callable[[CacheControl], Awai
             return await work(control)
 
     try:
-        return asyncio.run(run())
+        return configuration.run(run())
     except TimeoutError as error:
         click.echo(f"not done: {error}", err=True)
-        sys.exit(NOT_HEEDED)
+        sys.exit(configuration.NOT_DONE)
     except FileNotFoundError as error:
         advice = "start a server there first, or name its folder with --data-dir"
         configuration.exit_with_faults([Fault("server.data_dir", f"{folder!r}: {error}; {advice}")], "no cache")
@@ -314,7 +311,7 @@ def _ago(at: float) -> str:
 
 
 def _print(what: Any) -> None:
-    Console(soft_wrap=True, highlight=False).print(Text(what) if isinstance(what, str) else what)
+    wide().print(Text(what) if isinstance(what, str) else what)
 
 
 def _print_json(value: Any) -> None:

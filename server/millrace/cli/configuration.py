@@ -1,10 +1,12 @@
 """Reads the configuration, the first step of most commands, or reports all its faults and exits with 2."""
 
+import asyncio
 import os
 import shutil
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 from rich.console import Console
@@ -13,8 +15,10 @@ from rich.text import Text
 from millrace import settings
 from millrace.settings import CacheSettings, Fault, Settings, SettingsError
 
-BAD_CONFIG = 2  # exit code
+BAD_CONFIG, NOT_DONE = 2, 3  # exit codes
 DEFAULT = Path("millrace.toml")
+
+T = TypeVar("T")
 
 config_option = click.option(
     "--config",
@@ -37,6 +41,15 @@ def load(config: Path, host: str | None = None, port: int | None = None) -> Sett
 def cache_settings(config: Path) -> CacheSettings:
     """Return the settings of the caches; those that are shipped where the default file does not exist."""
     return CacheSettings() if config == DEFAULT and not config.exists() else load(config).cache
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run what asks a network or an embedder. Exits with `NOT_DONE` and its own words if that fails."""
+    try:
+        return asyncio.run(work)
+    except RuntimeError as error:
+        click.echo(f"not done: {error}", err=True)
+        sys.exit(NOT_DONE)
 
 
 def program() -> str:

@@ -63,19 +63,19 @@ class Scores:
     def least(self, max_wrong: float, decimals: int = 4) -> Point | None:
         """Return the lowest threshold at which even the upper end of the wrong rate is within a bound; None: none is.
 
-        It is rounded up.
+        It is no lower than the lowest score of a hit: below that, these pairs show nothing to be gained.
         """
         counts = range(self._other_count + 1)
         most = bisect_right(counts, max_wrong, key=lambda count: rate(count, self._other_count).high) - 1
         if most < 0:
             return None
-        if len(self._other) <= most:
-            return self.at(0.0)
-        passed = self._other[len(self._other) - most - 1]  # at this score there is one more than may be
-        threshold = round(passed, decimals)
-        if threshold <= passed:
-            threshold = round(threshold + 10**-decimals, decimals)
-        return self.at(threshold) if threshold <= 1 else None
+        step = 10.0**-decimals
+        threshold = round(min(self._same, default=1.0) - step / 2, decimals)
+        if len(self._other) > most:
+            passed = self._other[len(self._other) - most - 1]  # at this score there is one more than may be
+            while threshold <= passed:
+                threshold = round(max(threshold, passed) + step, decimals)
+        return self.at(max(0.0, threshold)) if threshold <= 1 else None
 
 
 def needed(max_wrong: float) -> int:

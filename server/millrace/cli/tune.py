@@ -1,6 +1,5 @@
 """`millrace cache tune`: how often the semantic cache would hit, and how often wrongly, on pairs of the user's own."""
 
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ AT_ONCE = 32  # pairs that are decided together
 STEPS = 200  # points of the plot
 ROWS = (*(share / 20 for share in range(8, 20)), 0.975, 0.99)  # thresholds of the table
 NO_THRESHOLD = 1  # exit code
+WIDTH = 250  # characters
 SECTION, KEY = "cache", "semantic_threshold"
 
 
@@ -66,7 +66,7 @@ def tune(*, pairs: Path, max_wrong: float | None, plot: Path | None, write: bool
         raise click.BadParameter("name a file that ends in .svg or .html", param_hint="--plot")
     read = _read(pairs)
     settings = configuration.cache_settings(config)
-    scores, shipped = asyncio.run(_scored(settings, read))
+    scores, shipped = configuration.run(_scored(settings, read))
     found = None if max_wrong is None else scores.least(max_wrong)
     if plot is not None:
         _draw(plot, scores, pairs.name, shipped, found)
@@ -106,7 +106,7 @@ async def _scored(settings: CacheSettings, pairs: Sequence[Pair]) -> tuple[Score
         batches = range(0, len(pairs), AT_ONCE)
         for begin in track(batches, "deciding", console=console, disable=not console.is_terminal):
             batch = [(pair.a, pair.b) for pair in pairs[begin : begin + AT_ONCE]]
-            found += [decision.probability for decision in await judge.decide_all(batch)]
+            found += [decision.probability for decision in await judge.decide_all(batch, all_compared=False)]
         scored = list(zip(pairs, found, strict=True))
         same, other = ([score for pair, score in scored if pair.same is wanted] for wanted in (True, False))
         return Scores(same, other), judge.threshold
@@ -122,9 +122,14 @@ def _print(scores: Scores, shipped: float, found: Point | None, path: Path) -> N
         marks = [name for name, at in (("set", shipped), ("found", found and found.threshold)) if at == threshold]
         cells = (f"{threshold:.4g} {' '.join(marks)}", *map(_shown, (point.hits, point.wrong, point.wrong_of_served)))
         table.add_row(*map(Text, cells), style="bold" if marks else None)
-    console = Console(soft_wrap=True, highlight=False)
+    console = wide()
     console.print(table)
     console.print("In brackets: counts, and the 95 % interval (Clopper-Pearson).", style="dim")
+
+
+def wide() -> Console:
+    """Return the terminal, or what is wide enough for a table where there is none."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
 def _shown(each: Rate) -> str:

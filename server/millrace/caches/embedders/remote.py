@@ -73,6 +73,11 @@ class RemoteEmbedder:
         self._calls: set[asyncio.Task[None]] = set()
         self._failed_at: float | None = None  # monotonic
 
+    @property
+    def bytes_used(self) -> int:
+        """Bytes in memory, of the vectors that are kept."""
+        return 4 * self.dimensions * len(self._kept)
+
     def embed(self, text: str) -> Vector:
         """Return the vector of a text that was prepared. Raises `EmbeddingError`. May be called on any thread."""
         vector = self._kept.get(text)
