@@ -90,14 +90,14 @@ def test_what_is_too_late_is_not_begun(comparer: MiniLMProcess, monkeypatch: pyt
     begun: list[list[list[str]]] = []
     answers = comparer._answers
 
-    def answered(groups: list[list[str]]) -> list[list[float]]:
+    def answered(groups: list[list[str]]) -> list[list[Likeness]]:
         begun.append(groups)
         return answers(groups)
 
     monkeypatch.setattr(comparer, "_answers", answered)
     past = time.monotonic()
     late = [comparer.compare(f"{FAR} {number}", [FAR] * 31, past) for number in range(5)]
-    assert comparer.compare(ASKED, [ASKED], past + PATIENCE_S).result(PATIENCE_S)[0] > 0.999
+    assert comparer.compare(ASKED, [ASKED], past + PATIENCE_S).result(PATIENCE_S)[0].cosine > 0.999
     for future in late:
         with pytest.raises(TimeoutError):
             future.result(PATIENCE_S)
@@ -256,7 +256,7 @@ async def test_a_comparer_that_still_starts_is_waited_for(
     asked = asyncio.create_task(cache.find(SCOPE, ASKED))
     await until(lambda: bool(comparer.late))
     await asyncio.sleep(0.1)  # twice the deadline
-    comparer.late[0].set_result([1.0])
+    comparer.late[0].set_result([Likeness(1.0, 4.0)])
     assert isinstance(await asked, SemanticHit)
     await cache.close()
 

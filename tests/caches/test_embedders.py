@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from millrace.caches.embedders import minilm, weights
+from millrace.caches.embedders import transformer, weights
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.embedders.weights import WeightsError
@@ -90,7 +90,7 @@ def test_hashing_finds_the_same_words() -> None:
     assert asked @ hashing.embed("Which vegetables may a tortoise eat?") < hashing.threshold
 
 
-def check_unit(embedder: Embedder, text: str) -> None:
+def check_unit(embedder: Embedder | MiniLM, text: str) -> None:
     vector = embedder.embed(text)
     assert vector.shape == (embedder.dimensions,)
     assert vector.dtype == np.float32
@@ -117,7 +117,7 @@ def test_the_approximations_are_near(network: MiniLM) -> None:
     """GELU by tanh against the one by erf, over all that float32 tells apart from 0 and x."""
     x = np.linspace(-12, 12, 4801, dtype=np.float32)
     exact = [value * (1 + math.erf(value / math.sqrt(2))) / 2 for value in x.tolist()]
-    assert np.abs(minilm._gelu(x) - exact).max() < 3e-5
+    assert np.abs(transformer.gelu(x) - exact).max() < 3e-5
 
 
 def test_one_thread_for_the_maths() -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.hashing import Hashing
-from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.embedders.process import MiniLMProcess
 from millrace.caches.finder import Finder
 from millrace.funnel.fingerprint import LONGEST_QUESTION, Scope, keys_of
@@ -26,7 +25,7 @@ from millrace.types import (
     SemanticMiss,
     Strategy,
 )
-from tests.measure_semantic import objection, read
+from tests.measure_semantic import Networks, objection, read
 from tests.support.looks import look
 from tests.support.paths import REPOSITORY
 from tests.support.semantic_cache import ASKED, MODEL, OTHER_SCOPE, REWORDED, SCOPE, answer, cache_of, stored
@@ -74,7 +73,7 @@ async def test_another_wording_is_served(database: SqliteDatabase, embedders: Em
         "small-model",
         3,
     )
-    assert (embedders[2] or embedders[0]).threshold <= found.similarity <= 1.0001
+    assert embedders[0].threshold <= found.similarity <= 1.0001
     assert found.question == ASKED
     assert found.entry_id.startswith("sem_")
     await cache.close()
@@ -322,10 +321,10 @@ def test_what_is_not_looked_for_by_meaning(messages: list[tuple[str, str]], reas
 
 
 def test_the_measurement(embedders: Embedders) -> None:
-    """30 paraphrases and 30 near misses: at least 20 hits with MiniLM, and never a near miss served."""
+    """30 paraphrases and 30 near misses: at least 24 hits with MiniLM, and never a near miss served."""
     pairs = read(REPOSITORY / "tests" / "data" / "paraphrases.jsonl")
     assert sum(pair.same for pair in pairs) == sum(not pair.same for pair in pairs) == 30
     embedder, finder, _ = embedders
-    served = [pair for pair in pairs if objection(pair, embedder, finder, MiniLM() if finder else None) is None]
+    served = [pair for pair in pairs if objection(pair, embedder, finder, Networks() if finder else None) is None]
     assert [pair for pair in served if not pair.same] == []
-    assert len(served) >= (0 if embedder.strict else 20)
+    assert len(served) >= (24 if finder else 5)

@@ -287,9 +287,9 @@ def test_no_word_of_the_stored_question() -> None:
     """Of all the near misses there are, both ways: no word behind the colon but the asker's own."""
     for pair in read(REPOSITORY / "tests" / "data" / "paraphrases.jsonl"):
         for kept_question, asked in ((pair.a, pair.b), (pair.b, pair.a)):
-            for objection in judge(Question.read(kept_question), Question.read(asked), fully=True).objections:
-                _, _, own = shown_objection(objection, Question.read(asked), asked).partition(": ")
+            for each in judge(Question.read(kept_question), Question.read(asked), fully=True).objections:
+                _, _, own = shown_objection(each, Question.read(asked), asked).partition(": ")
                 of_the_other = set(kept_question.lower().split()) - set(asked.lower().split())
                 assert not set(own.split()) & of_the_other
-    own = Objection("replaced word", "words differ: secret / fence", ("secret", "fence"))
-    assert shown_objection(own, Question.read("a gate"), "a gate") == "words differ"
+    theirs = Objection("replaced word", "words differ: secret / fence", ("secret", "fence"))
+    assert shown_objection(theirs, Question.read("a gate"), "a gate") == "words differ"

@@ -40,7 +40,7 @@ async def opened_embedders(
             dimensions=settings.embedder.dimensions,
             shortened=settings.embedder.shortened,
         )
-        memory.add("question vectors", lambda: remote.bytes_used if remote else 0, KEPT_BYTES)
+        memory.add("question vectors", lambda: remote.bytes_used, KEPT_BYTES)
     embedders = chosen.installed(remote)
     try:
         yield embedders

@@ -99,12 +99,33 @@ def tense(a: Question, b: Question) -> Said | None:
 
 
 def be_or_have(a: Question, b: Question) -> Said | None:
-    return ("be", "have") if a.verbs == {"be"} and b.verbs == {"have"} else (
-        ("have", "be") if a.verbs == {"have"} and b.verbs == {"be"} else None
+    return (
+        ("be", "have")
+        if a.verbs == {"be"} and b.verbs == {"have"}
+        else (("have", "be") if a.verbs == {"have"} and b.verbs == {"be"} else None)
     )
 
 
-_SCALE = frozenset("all every each some any only both many much most few several half either neither no".split())
+_SCALE = frozenset(
+    [
+        "all",
+        "every",
+        "each",
+        "some",
+        "any",
+        "only",
+        "both",
+        "many",
+        "much",
+        "most",
+        "few",
+        "several",
+        "half",
+        "either",
+        "neither",
+        "no",
+    ]
+)
 _MILD = frozenset({"some", "any"})  # asked for or left out, they make little difference
 
 
@@ -112,8 +133,10 @@ def quantifier(a: Question, b: Question) -> Said | None:
     left, right = ([word for word in side.quantifiers if word in _SCALE] for side in (a, b))
     if set(left) | set(right) <= _MILD:
         return None
-    return _only(left, right) if left and right and Counter(left) != Counter(right) else (
-        ("only", "") if "only" in left and not right else ("", "only") if "only" in right and not left else None
+    return (
+        _only(left, right)
+        if left and right and Counter(left) != Counter(right)
+        else (("only", "") if "only" in left and not right else ("", "only") if "only" in right and not left else None)
     )
 
 
@@ -167,7 +190,20 @@ def names(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
 
 
 _PLACES = frozenset(
-    "city state county river lake bay island university college airport province republic".split()
+    [
+        "city",
+        "state",
+        "county",
+        "river",
+        "lake",
+        "bay",
+        "island",
+        "university",
+        "college",
+        "airport",
+        "province",
+        "republic",
+    ]
 )
 
 
@@ -199,9 +235,7 @@ def of_one_kind(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
 def alike(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
     """Two words that differ in one letter, both of which are words."""
     return _first(
-        (x.text, y.text)
-        for x, y in pairing.replaced
-        if x.common and y.common and alike_in_spelling(x.text, y.text)
+        (x.text, y.text) for x, y in pairing.replaced if x.common and y.common and alike_in_spelling(x.text, y.text)
     )
 
 
@@ -231,8 +265,10 @@ def words_as_words(a: Question, b: Question, pairing: Pairing) -> Said | None:
     return None if odd is None else (a.words[odd.left].text, b.words[odd.right].text)
 
 
-_TOPICS = frozenset("grammar operator statement keyword sentence english used between".split())
-_NEVER_TOPICS = frozenset("i you we they my your do does did is are the what which how me".split())
+_TOPICS = frozenset(["grammar", "operator", "statement", "keyword", "sentence", "english", "used", "between"])
+_NEVER_TOPICS = frozenset(
+    ["i", "you", "we", "they", "my", "your", "do", "does", "did", "is", "are", "the", "what", "which", "how", "me"]
+)
 
 
 def grammar_as_topic(a: Question, b: Question, pairing: Pairing) -> Said | None:
@@ -359,7 +395,9 @@ def grammar_words(a: Question, b: Question, pairing: Pairing) -> Said | None:
 
 
 def article(a: Question, b: Question, pairing: Pairing) -> Said | None:
-    pairs = ((a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs if pair.how in {"equal", NUMBER_DIFFERS})
+    pairs = (
+        (a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs if pair.how in {"equal", NUMBER_DIFFERS}
+    )
     return _first((_with_article(x), _with_article(y)) for x, y in pairs if order.articles_differ(x, y))
 
 

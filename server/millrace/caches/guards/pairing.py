@@ -76,7 +76,7 @@ def pair(left: tuple[Word, ...], right: tuple[Word, ...]) -> Pairing:
     )
 
 
-def _pair_by(  # noqa: PLR0913 - it works on the lists of its caller
+def _pair_by(
     how: Callable[[Word, Word], str | None],
     left: tuple[Word, ...],
     right: tuple[Word, ...],
@@ -135,7 +135,7 @@ def _typo(a: Word, b: Word) -> str | None:
     return TYPO if a.text[0] == b.text[0] and a.text.isalpha() and b.text.isalpha() and near(a.text, b.text) else None
 
 
-def _pair_initials(  # noqa: PLR0913
+def _pair_initials(
     short: tuple[Word, ...],
     long: tuple[Word, ...],
     free_short: list[int],
@@ -161,7 +161,11 @@ def _pair_initials(  # noqa: PLR0913
 
 
 def _replaced(
-    left: tuple[Word, ...], right: tuple[Word, ...], free_left: Iterable[int], free_right: Iterable[int], pairs: list[Pair]
+    left: tuple[Word, ...],
+    right: tuple[Word, ...],
+    free_left: Iterable[int],
+    free_right: Iterable[int],
+    pairs: list[Pair],
 ) -> list[tuple[int, int]]:
     """Return which words stand in each other's place: after the same pair, or else in the order of their texts."""
     before_left = {i: max((pair.right for pair in pairs if pair.left < i), default=-1) for i in free_left}

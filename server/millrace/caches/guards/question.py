@@ -106,10 +106,13 @@ STRONG_WORDING = listed(
     "paraphrase proofread etymology acronym abbreviation letter syllable verb noun adjective sentiment tone capitalize "
     "capitalization punctuation caption lowercase uppercase grammatical grammatically grammar"
 )
-_WEAK_WORDING = listed("mean meaning define definition word phrase sentence stand message review correct paragraph quote")
+_WEAK_WORDING = listed(
+    "mean meaning define definition word phrase sentence stand message review correct paragraph quote"
+)
 _SHORT = 3  # content words: of so few, "what does buy mean" asks about a word
 _CODE = re.compile(
-    r"[{}\\]|[)\w];\s*(?:\n|$)|==|!=|[-=]>|::|</|\(\)\s*[.:]|^\s*(?:def|class|import|from|SELECT|#include)\b.*\n", re.MULTILINE
+    r"[{}\\]|[)\w];\s*(?:\n|$)|==|!=|[-=]>|::|</|\(\)\s*[.:]|^\s*(?:def|class|import|from|SELECT|#include)\b.*\n",
+    re.MULTILINE,
 )
 _SPANISH = re.compile(r"[¿¡]")
 _FOREIGN_SHARE = 0.15  # of letters outside ASCII
@@ -372,7 +375,7 @@ def verbatim_differs(a: Question, b: Question) -> bool:
         return left != right
     if a.marks.is_lower or b.marks.is_lower:
         return [piece.lower() for piece in left] != [piece.lower() for piece in right]
-    return left[1:] != right[1:] or left[:1] != right[:1] and left[0].lower() != right[0].lower()
+    return left[1:] != right[1:] or (left[:1] != right[:1] and left[0].lower() != right[0].lower())
 
 
 def _is_foreign(tokens: list[str]) -> bool:

@@ -28,6 +28,8 @@ _MATHS = r"(?:derivative|integral|value|sum|product|root|roots|solution|solution
 
 # Applied in order: politeness first, then whole frames, then single words.
 _SPACES = re.compile(r" +")
+
+
 def _compiled(patterns: Iterable[tuple[str, str]]) -> tuple[tuple[re.Pattern[str], str], ...]:
     return tuple(
         (re.compile(rf"(?<!\S)(?:{pattern})(?:(?!\S)|(?<=\s))"), replacement) for pattern, replacement in patterns
@@ -39,17 +41,25 @@ _POLITE_PATTERNS = (
     (r"[ ,.]+(?:please|thanks|thank you|cheers|thx)(?: (?:in advance|so much|a lot))?(?=[ ,.]*$)", ""),
     (r"[ ,.]+(?:for me|if (?:possible|you can))(?=[ ,.]*$)", ""),
     (rf"^(?:{_PREAMBLE})[ ,.]*(?: but)?[ ,.]*", ""),
-    (rf"^(?:(?:can|could|would|will) (?:you|anyone|anybody|someone|somebody)|would you mind|i (?:need|want|would like) you to)"
-     rf"(?: (?:please|kindly|possibly))?(?= (?:help|advise|summarize|translate|write|convert|generate|create|compare|{_TELL})\b) ", ""),
+    (
+        rf"^(?:(?:can|could|would|will) (?:you|anyone|anybody|someone|somebody)|would you mind|i (?:need|want|would like) you to)"
+        rf"(?: (?:please|kindly|possibly))?(?= (?:help|advise|summarize|translate|write|convert|generate|create|compare|{_TELL})\b) ",
+        "",
+    ),
     (r"^please ", ""),
     (rf"^(?:may|can|could) i (?:please )?(?:ask|know) (?:you )?(?=(?:{_WH}|if|whether)\b)", ""),
     (rf"^(?:{_TELL}|advise)(?: to)?{_ME}(?: know)?(?: (?:about|exactly|on))? (?=(?:{_WH})\b)", ""),
     (r"^(?:do|does) (?:you|anyone|anybody|someone) know (?:if|whether) ", "?if "),
-    (rf"^(?:(?:tell|let|show){_ME}(?: know)?|i (?:am |was )?(?:just )?wonder(?:ing)?|i (?:want|would like|need) to know|not sure) (?:if|whether) ",
-     "?if "),
-    (rf"^(?:(?:do|does) (?:you|anyone|anybody|someone) know|i (?:want|would like|need|am trying) to (?:know|learn|find out|figure out"
-     rf"|understand)|i (?:am |was )?(?:just )?(?:wonder(?:ing)?|curious)|any ideas?|i do n[o]?t know|i am not sure) (?:about )?"
-     rf"(?=(?:{_WH})\b)", ""),
+    (
+        rf"^(?:(?:tell|let|show){_ME}(?: know)?|i (?:am |was )?(?:just )?wonder(?:ing)?|i (?:want|would like|need) to know|not sure) (?:if|whether) ",
+        "?if ",
+    ),
+    (
+        rf"^(?:(?:do|does) (?:you|anyone|anybody|someone) know|i (?:want|would like|need|am trying) to (?:know|learn|find out|figure out"
+        rf"|understand)|i (?:am |was )?(?:just )?(?:wonder(?:ing)?|curious)|any ideas?|i do n[o]?t know|i am not sure) (?:about )?"
+        rf"(?=(?:{_WH})\b)",
+        "",
+    ),
     (rf"^(?:help|guide|teach|show){_ME}(?: to)? (?={_TELL}\b)", ""),
 )
 _POLITE = _compiled(_POLITE_PATTERNS)
@@ -234,8 +244,7 @@ _OPEN = {
 
 
 _ALIKE = frozenset(
-    frozenset(pair.split())
-    for pair in ("how way", "if way", "how want", "way want", "what give", "how what")
+    frozenset(pair.split()) for pair in ("how way", "if way", "how want", "way want", "what give", "how what")
 )
 _HOW_TO = frozenset({"how", "way", "want"})  # what a command or a few keywords may stand for
 
@@ -263,7 +272,7 @@ def persons(tokens: list[str]) -> tuple[str, ...]:
     )
 
 
-_TO_ME = frozenset("for to tell give show help let teach send explain remind".split())
+_TO_ME = frozenset(["for", "to", "tell", "give", "show", "help", "let", "teach", "send", "explain", "remind"])
 _PERSONS = (
     dict.fromkeys(("i", "we"), "1")
     | {"me": "1o", "us": "1o"}
@@ -292,10 +301,52 @@ def persons_differ(left: tuple[str, ...], right: tuple[str, ...], *, of_business
 
 # What a company does, and whom or what it does it to: "can you refund an order" asks the company.
 BUSINESS = frozenset(
-    """
-    refund charge ship deliver offer sell accept support store handle process protect share collect hire
-    recruit bill invoice guarantee repair serve stock 
-    sponsor customer client user visitor order payment password data information account employee
-    subscription policy advice refund delivery shipping warranty discount card product service complaint
-    """.split()
+    [
+        "refund",
+        "charge",
+        "ship",
+        "deliver",
+        "offer",
+        "sell",
+        "accept",
+        "support",
+        "store",
+        "handle",
+        "process",
+        "protect",
+        "share",
+        "collect",
+        "hire",
+        "recruit",
+        "bill",
+        "invoice",
+        "guarantee",
+        "repair",
+        "serve",
+        "stock",
+        "sponsor",
+        "customer",
+        "client",
+        "user",
+        "visitor",
+        "order",
+        "payment",
+        "password",
+        "data",
+        "information",
+        "account",
+        "employee",
+        "subscription",
+        "policy",
+        "advice",
+        "refund",
+        "delivery",
+        "shipping",
+        "warranty",
+        "discount",
+        "card",
+        "product",
+        "service",
+        "complaint",
+    ]
 )
