@@ -25,7 +25,7 @@ MODEL = Model(
     max_output_tokens=100,
 )
 ASKED = "How do I reset my password?"
-REWORDED = "what's the way to reset my password"
+REWORDED = "how can I reset my password"
 SCOPE, OTHER_SCOPE = b"s" * 32, b"o" * 32
 
 
