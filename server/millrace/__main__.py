@@ -1,8 +1,9 @@
-"""The command line: init, doctor, serve, demo, simulate, check-config, keys, sessions, ask, load."""
+"""The command line: init, doctor, serve, demo, simulate, check-config, keys, sessions, cache, ask, load."""
 
 import click
 
 from millrace import __version__
+from millrace.cli.cache import cache
 from millrace.cli.demo import demo
 from millrace.cli.doctor import doctor
 from millrace.cli.init import init
@@ -27,7 +28,7 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (ask, check_config, demo, doctor, init, keys, load, serve, sessions, simulate):
+for command in (ask, cache, check_config, demo, doctor, init, keys, load, serve, sessions, simulate):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.process import MiniLMProcess
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.finder import Finder
+from millrace.caches.guards import RULES, Rule
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
@@ -439,3 +440,8 @@ def _quirks(model: ModelSettings) -> Quirks:
             name, kind = read.get(key, (key, type(value)))
             changes[name] = kind(value)
     return dataclasses.replace(PRESETS[model.provider], **changes)
+
+
+def cache_rules() -> tuple[Rule, ...]:
+    """Return the rules by which the semantic cache keeps two questions apart."""
+    return tuple(RULES.values())

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from millrace.caches.finder import Finder
-from millrace.caches.guards import Question, agree, self_contained
+from millrace.caches.guards import Question, judge, self_contained
 from millrace.caches.partition import Partition, Stored
 from millrace.stores.database import FILE
 from tests.bench import questions
@@ -116,7 +116,7 @@ def rewordings(stored: list[str]) -> list[str]:
     good = (
         other
         for text, other in pairs
-        if self_contained(other) is None and agree(Question.read(text), Question.read(other), False) is None
+        if self_contained(other) is None and not judge(Question.read(text), Question.read(other)).objections
     )
     return list(islice(good, 2 * HITS))
 

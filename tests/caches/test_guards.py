@@ -71,7 +71,11 @@ STOP = [
     ("Is tea older than coffee?", "Is coffee older than tea?", "tea|coffee"),
     ("how do i sail from crete to malta", "how do i sail from malta to crete", "from|to"),
     ("Can a lawyer sue a judge?", "Can a judge sue a lawyer?", "order of words differs"),
-    ("What was built in Rome and sold in Paris?", "What was built in Paris and sold in Rome?", "order of words differs"),
+    (
+        "What was built in Rome and sold in Paris?",
+        "What was built in Paris and sold in Rome?",
+        "order of words differs",
+    ),
     ("Songs by Adele", "Songs about Adele", "by adele / about adele"),
     ("Do I love you?", "Do you love me?", "I and you differ"),
     # Question words, modals, tenses, inflections.

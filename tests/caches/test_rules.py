@@ -26,7 +26,7 @@ def rules_of(a: str, b: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("name", "wanted", "a", "b"), EXAMPLES)
-def test_an_example(name: str, wanted: bool, a: str, b: str) -> None:  # noqa: FBT001 - a parameter
+def test_an_example(name: str, wanted: bool, a: str, b: str) -> None:
     """In either direction."""
     assert (name in rules_of(a, b)) is wanted
     assert (name in rules_of(b, a)) is wanted

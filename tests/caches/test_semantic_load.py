@@ -291,5 +291,5 @@ def test_no_word_of_the_stored_question() -> None:
                 _, _, own = shown_objection(objection, Question.read(asked), asked).partition(": ")
                 of_the_other = set(kept_question.lower().split()) - set(asked.lower().split())
                 assert not set(own.split()) & of_the_other
-    own = Objection("replaced word", "words differ: secret / fence", ("secret", "fence"))
-    assert shown_objection(own, Question.read("a gate"), "a gate") == "words differ"
+    differing = Objection("replaced word", "words differ: secret / fence", ("secret", "fence"))
+    assert shown_objection(differing, Question.read("a gate"), "a gate") == "words differ"

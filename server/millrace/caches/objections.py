@@ -8,8 +8,11 @@ import re
 from millrace.caches.guards import RULES, Objection, Question
 
 # Soft objections in spite of which an answer is served, until a decision weighs them all.
-LITTLE = frozenset({"article", "frame", "anybody", "typo", "abbreviation", "voice", "moved word", "capital"})
-NEARLY_NOTHING = frozenset({"article", "capital"})  # where vectors know no meaning
+NEARLY_NOTHING = frozenset({"article", "capital", "frame", "anybody"})  # where vectors know no meaning
+LITTLE = NEARLY_NOTHING | {
+    *("typo", "abbreviation", "voice", "moved word", "grammar words", "word form", "ending", "senses"),
+    *("loose modality", "loose quantifier", "unclear tense"),
+}
 _WORD = re.compile(r"\w+")
 
 
@@ -19,6 +22,6 @@ def shown_objection(objection: Objection, asked: Question, text: str) -> str:
     That is the reason of its rule, and the words of the client's side if all of them stand in the client's question.
     """
     reason, said = RULES[objection.rule].reason, objection.said[1]
-    allowed = " ".join((text.lower(), *(word.text for word in asked.words), *asked.numbers, *asked.kinds, asked.kind))
+    allowed = " ".join((text.lower(), *(word.text for word in asked.words), *asked.numbers))
     shown = set(_WORD.findall(said.lower()))
     return f"{reason}: {said}" if shown and shown <= set(_WORD.findall(allowed)) else reason

@@ -28,7 +28,9 @@ _ABBREVIATED = re.compile(r"(?:^|[^\w.])(?:[A-Za-z]\.)*[A-Za-z]$")
 _WORD_END = re.compile(r"(?:^|[\s(])[A-Za-z]{2,}$")
 _WORD_BEGIN = re.compile(r"[A-Za-z]{2,}(?:$|[\s?.!,;)](?!\w))")
 # Not glued to what is before, and no part of a formula: "not (a or b)", "(x + 1)"; and the plural in "movie(s)".
-_IN_BRACKETS = re.compile(r"(?:(?<=\s)|^)\((?!\W*(?:not|and|or)\b)(?=[^()]*[A-Za-z]{3})(?:(?!\b(?:[A-Za-z]|and|or|not)\b)[\w\s.,:'\"-])+\)|(?<=\w)\((?:s|es)\)")
+_IN_BRACKETS = re.compile(
+    r"(?:(?<=\s)|^)\((?!\W*(?:not|and|or)\b)(?=[^()]*[A-Za-z]{3})(?:(?!\b(?:[A-Za-z]|and|or|not)\b)[\w\s.,:'\"-])+\)|(?<=\w)\((?:s|es)\)"
+)
 _INSIDE = re.compile(r"\w+|\S")
 
 # A piece of text that is or may be code: letter case counts in it.
@@ -68,7 +70,11 @@ def read(text: str, *, about_text: bool) -> Marks:
     bold = _BOLD.fullmatch(text)
     if bold and (bold[3] == bold[1] or bold[1].startswith("#")):
         text = bold[2]
-    quoted = tuple("".join(groups) for groups in _QUOTATION.findall(text)) if '"' in text or "`" in text or "'" in text else ()
+    quoted = (
+        tuple("".join(groups) for groups in _QUOTATION.findall(text))
+        if '"' in text or "`" in text or "'" in text
+        else ()
+    )
     return Marks(
         text=text,
         signs=() if _PLAIN.fullmatch(text) else tuple(_signs(text)),
@@ -235,7 +241,9 @@ def quotes_differ(a: Marks, b: Marks) -> tuple[str, str] | None:
     if left != right and (a.pasted or b.pasted):
         return a.pasted, b.pasted
     if len(a.quoted) == len(b.quoted) and a.quoted:
-        return next(((x, y) for x, y in zip(a.quoted, b.quoted, strict=True) if x.rstrip(".,?! ") != y.rstrip(".,?! ")), None)
+        return next(
+            ((x, y) for x, y in zip(a.quoted, b.quoted, strict=True) if x.rstrip(".,?! ") != y.rstrip(".,?! ")), None
+        )
     for one, other in ((a, b), (b, a)):
         for quote in one.quoted:
             if not re.search(rf"(?<!\w){re.escape(quote.rstrip('.,?! '))}(?!\w)", other.text):

@@ -1,7 +1,7 @@
 """Who does what to whom: the order of the words that two texts share, their phrases, and the voice of their verbs."""
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from millrace.caches.guards.pairing import FORM, SENSE, SYNONYM, Pair
 from millrace.caches.guards.polarity import superlative
@@ -22,11 +22,34 @@ PREPOSITIONS = {
 CLAUSES = listed("if when because while although whereas unless once")
 _OPPOSED = {
     frozenset(pair.split())
-    for pair in (
-        "from to|before after|with without|for against|over under|above below|on off|in from|up down|inside outside"
-        "|toward from|until after|since until|than as|like unlike|by to|by for|about by|despite because"
-        "|before since|before until|with against|instead with|besides except|before during|after during"
-    ).split("|")
+    for pair in [
+        "from to",
+        "before after",
+        "with without",
+        "for against",
+        "over under",
+        "above below",
+        "on off",
+        "in from",
+        "up down",
+        "inside outside",
+        "toward from",
+        "until after",
+        "since until",
+        "than as",
+        "like unlike",
+        "by to",
+        "by for",
+        "about by",
+        "despite because",
+        "before since",
+        "before until",
+        "with against",
+        "instead with",
+        "besides except",
+        "before during",
+        "after during",
+    ]
 }
 _PARTICLES = listed("up down off out away back together apart over")
 _CONTAINERS = listed(
@@ -47,7 +70,7 @@ def turned(
     question itself, as in "My tyre is flat, how do I fix it?"; they may stand anywhere in a text without a preamble.
     """
     rights = [pair.right for pair in pairs]
-    if all(a < b for a, b in zip(rights, rights[1:], strict=False)):
+    if all(a < b for a, b in pairwise(rights)):
         return None
     superlatives = {pair.left for pair in pairs if superlative(left[pair.left].text)}
     balanced = any(word.text in _BALANCED for word in left) and any(word.text in _BALANCED for word in right)
@@ -70,9 +93,7 @@ def _back(pair: Pair) -> Pair:
     return Pair(pair.right, pair.left, pair.how)
 
 
-def _may_swap(
-    left: Sequence[Word], right: Sequence[Word], one: Pair, two: Pair, pairs: Sequence[Pair]
-) -> bool:
+def _may_swap(left: Sequence[Word], right: Sequence[Word], one: Pair, two: Pair, pairs: Sequence[Pair]) -> bool:
     """Whether a word before another in the left text may come after it in the right one."""
     x, y, other_x, other_y = left[one.left], left[two.left], right[one.right], right[two.right]
     if x.text in _PARTICLES or y.text in _PARTICLES:
@@ -109,15 +130,15 @@ def _is_compound(x: Word, y: Word, other_x: Word, other_y: Word, apart: int) -> 
     return -_NEAR <= apart < 0 and other_x.phrase == other_y.phrase and not other_x.article and not other_x.joint
 
 
-def _is_other_voice(
-    left: Sequence[Word], right: Sequence[Word], one: Pair, two: Pair, pairs: Sequence[Pair]
-) -> bool:
+def _is_other_voice(left: Sequence[Word], right: Sequence[Word], one: Pair, two: Pair, pairs: Sequence[Pair]) -> bool:
     """Whether a verb is passive in one text only, and each of two words, if it is not that verb, has the same role."""
     for verb in pairs:
         if left[verb.left].passive == right[verb.right].passive or verb.how not in {"equal", FORM, SYNONYM, SENSE}:
             continue
         roles = [
-            (_role(left, verb.left, noun.left), _role(right, verb.right, noun.right)) for noun in (one, two) if noun is not verb
+            (_role(left, verb.left, noun.left), _role(right, verb.right, noun.right))
+            for noun in (one, two)
+            if noun is not verb
         ]
         if all(a == b for a, b in roles) and any(a for a, _ in roles):
             return True
@@ -133,7 +154,9 @@ def _role(words: Sequence[Word], verb: int, noun: int) -> str:
         return "patient" if words[noun].phrase == words[verb].phrase else ""
     if place and words[noun].phrase != words[verb].phrase and place not in {"if", "when", "because"}:
         return ""
-    is_fronted = any(not _HELPING.isdisjoint(word.lead) for word in words[noun + 1 : verb + 1])  # "which bread do owls eat"
+    is_fronted = any(
+        not _HELPING.isdisjoint(word.lead) for word in words[noun + 1 : verb + 1]
+    )  # "which bread do owls eat"
     return "patient" if is_passive or is_fronted else "agent"
 
 
@@ -154,7 +177,11 @@ def direction_differs(left: Sequence[Word], right: Sequence[Word], pairs: Sequen
     """Return a word whose preposition is the opposite in the other text: from Paris, to Paris."""
     for pair in pairs:
         a, b = left[pair.left], right[pair.right]
-        if a.lead != b.lead and a.passive == b.passive and any(frozenset((x, y)) in _OPPOSED for x in a.lead for y in b.lead):
+        if (
+            a.lead != b.lead
+            and a.passive == b.passive
+            and any(frozenset((x, y)) in _OPPOSED for x in a.lead for y in b.lead)
+        ):
             return a, b
     return None
 
@@ -162,7 +189,24 @@ def direction_differs(left: Sequence[Word], right: Sequence[Word], pairs: Sequen
 # Pairs of prepositions, or of one and none, of which either changes what is asked of the same words.
 _TELLING = {
     frozenset(pair.split("-"))
-    for pair in "for-to for- as- as-for as-in as-with with- at- about- at-by on-by in-by for-by to-by from- from-of".split()
+    for pair in [
+        "for-to",
+        "for-",
+        "as-",
+        "as-for",
+        "as-in",
+        "as-with",
+        "with-",
+        "at-",
+        "about-",
+        "at-by",
+        "on-by",
+        "in-by",
+        "for-by",
+        "to-by",
+        "from-",
+        "from-of",
+    ]
 }
 
 

@@ -10,18 +10,48 @@ NEGATIONS = listed(
     "not no never none without neither nor nobody nothing nowhere hardly barely scarcely unless lack lacking lacks non"
 ) | {CLAUSAL}
 # A verb that reverses what follows it: "what to avoid eating" is not "what to eat".
-REVERSING = listed(
-    "avoid prevent stop quit refuse fail cease lack exclude except skip"
-)
+REVERSING = listed("avoid prevent stop quit refuse fail cease lack exclude except skip")
 _PREFIXES = ("un", "in", "im", "il", "ir", "dis", "non", "mis", "de", "anti", "a")
 # Prefixes of which either may begin the same word: introvert, extrovert.
 _RIVAL_PREFIXES = [
     frozenset(pair.split("-"))
-    for pair in (
-        "intro-extro endo-exo macro-micro pre-post pre-suf hyper-hypo over-under in-ex im-ex inter-intra en-de con-dis"
-        " as-des ac-de pro-anti homo-hetero mono-poly mono-multi sub-super up-down on-off for-back fore-back ab-ad"
-        " maxi-mini uni-multi bi-uni tri-bi mono-di anti-pro inner-outer out-in ante-post infra-ultra ana-cata"
-    ).split()
+    for pair in [
+        "intro-extro",
+        "endo-exo",
+        "macro-micro",
+        "pre-post",
+        "pre-suf",
+        "hyper-hypo",
+        "over-under",
+        "in-ex",
+        "im-ex",
+        "inter-intra",
+        "en-de",
+        "con-dis",
+        "as-des",
+        "ac-de",
+        "pro-anti",
+        "homo-hetero",
+        "mono-poly",
+        "mono-multi",
+        "sub-super",
+        "up-down",
+        "on-off",
+        "for-back",
+        "fore-back",
+        "ab-ad",
+        "maxi-mini",
+        "uni-multi",
+        "bi-uni",
+        "tri-bi",
+        "mono-di",
+        "anti-pro",
+        "inner-outer",
+        "out-in",
+        "ante-post",
+        "infra-ultra",
+        "ana-cata",
+    ]
 ]
 # Each side of an equals sign is a set; any word of one is an opposite of any of the other.
 _OPPOSED = """
@@ -86,7 +116,9 @@ def _sets(table: str) -> frozenset[frozenset[str]]:
 _OPPOSITES = _sets(_OPPOSED)
 _INVERSION = 2  # content words of a subject that may stand between a verb and its `not`
 _SUPERLATIVES = listed("best worst most least first last")
-_NO_SUPERLATIVES = listed("forest interest harvest request contest protest honest modest invest conquest manifest arrest")
+_NO_SUPERLATIVES = listed(
+    "forest interest harvest request contest protest honest modest invest conquest manifest arrest"
+)
 _SUFFIXES = (("ful", "less"), ("er", "ee"))
 _SHORTEST = 3  # letters of a stem that prefixes may begin
 
@@ -128,7 +160,12 @@ def stems(word: str) -> frozenset[str]:
     stem = word.removesuffix(ending)
     if not ending or len(stem) < _SHORTEST:
         return frozenset()
-    found = {stem, f"{stem}e", f"{stem[:-1]}y" if stem[-1] == "i" else stem, stem[:-1] if stem[-1] == stem[-2] else stem}
+    found = {
+        stem,
+        f"{stem}e",
+        f"{stem[:-1]}y" if stem[-1] == "i" else stem,
+        stem[:-1] if stem[-1] == stem[-2] else stem,
+    }
     return frozenset(found)
 
 

@@ -55,7 +55,10 @@ TEXT_RULES = (
         "language",
         "the wording differs, in another language than English",
         checks.language,
-        objects=(("Wie alt ist der Papst?", "Wie groß ist der Papst?"), ("¿Cuántos años tiene?", "¿Cuántos anos tiene?")),
+        objects=(
+            ("Wie alt ist der Papst?", "Wie groß ist der Papst?"),
+            ("¿Cuántos años tiene?", "¿Cuántos anos tiene?"),
+        ),
         agrees=(("Wie alt ist der Papst?", "wie alt ist der papst"), ("How old is he?", "How tall is he?")),
     ),
     TextRule(
@@ -76,7 +79,11 @@ TEXT_RULES = (
         "signs",
         "signs differ",
         checks.signs,
-        objects=(("What is √(9 + 7)?", "What is √9 + 7?"), ("What does 😂 mean?", "What does 😢 mean?"), ("Is x² even?", "Is x2 even?")),
+        objects=(
+            ("What is √(9 + 7)?", "What is √9 + 7?"),
+            ("What does 😂 mean?", "What does 😢 mean?"),
+            ("Is x² even?", "Is x2 even?"),
+        ),
         agrees=(("Is tap-water safe?", "Is tap water safe"), ("Hello - what is rain?", "Hello, what is rain?!")),
     ),
     TextRule(
@@ -97,7 +104,10 @@ TEXT_RULES = (
         "identifier",
         "identifiers, paths or addresses differ",
         checks.identifier,
-        objects=(("What does np.sum do?", "What does np.cumsum do?"), ("Read http://a.example/x", "Read http://a.example/y")),
+        objects=(
+            ("What does np.sum do?", "What does np.cumsum do?"),
+            ("Read http://a.example/x", "Read http://a.example/y"),
+        ),
         agrees=(("What does np.sum do?", "what does np.sum do"),),
     ),
     TextRule(
@@ -112,7 +122,10 @@ TEXT_RULES = (
         "numbers differ",
         checks.number,
         objects=(("Is 14 prime?", "Is 41 prime?"), ("What is .5 in percent?", "What is 5 in percent?")),
-        agrees=(("How long is five miles?", "How long is 5 miles?"), ("Who won the Second World War?", "Who won World War II?")),
+        agrees=(
+            ("How long is five miles?", "How long is 5 miles?"),
+            ("Who won the Second World War?", "Who won World War II?"),
+        ),
     ),
     TextRule(
         "unit",
@@ -133,7 +146,10 @@ TEXT_RULES = (
         "question words differ",
         checks.question_class,
         objects=(("Why do owls hoot?", "When do owls hoot?"), ("Define a class in Java", "What is a class in Java?")),
-        agrees=(("How do I tie a tie?", "What's the best way to tie a tie?"), ("reset iphone", "How do I reset an iPhone?")),
+        agrees=(
+            ("How do I tie a tie?", "What's the best way to tie a tie?"),
+            ("reset iphone", "How do I reset an iPhone?"),
+        ),
     ),
     TextRule(
         "modality",
@@ -185,7 +201,10 @@ WORD_RULES = (
         Kind.HARD,
         "opposites",
         checks.opposites,
-        objects=(("What is the hottest planet?", "What is the coldest planet?"), ("Are owls friendly?", "Are owls unfriendly?")),
+        objects=(
+            ("What is the hottest planet?", "What is the coldest planet?"),
+            ("Are owls friendly?", "Are owls unfriendly?"),
+        ),
         agrees=(("Is the soup hot?", "Is the soup spicy?"),),
     ),
     WordRule(
@@ -305,7 +324,10 @@ WORD_RULES = (
         Kind.HARD,
         "only a preposition differs",
         checks.preposition,
-        objects=(("Can I sue a friend?", "Can I sue for a friend?"), ("How do I apply to a bank?", "How do I apply for a bank?")),
+        objects=(
+            ("Can I sue a friend?", "Can I sue for a friend?"),
+            ("How do I apply to a bank?", "How do I apply for a bank?"),
+        ),
         agrees=(("How do I write better at school?", "How do I write better in school?"),),
     ),
     WordRule(
@@ -313,8 +335,14 @@ WORD_RULES = (
         Kind.HARD,
         "the order of words differs",
         checks.word_order,
-        objects=(("Can a lawyer sue a judge?", "Can a judge sue a lawyer?"), ("What is a house boat?", "What is a boat house?")),
-        agrees=(("In Word, how do I open a file?", "How do I open a file in Word?"), ("the version of Python", "the Python version")),
+        objects=(
+            ("Can a lawyer sue a judge?", "Can a judge sue a lawyer?"),
+            ("What is a house boat?", "What is a boat house?"),
+        ),
+        agrees=(
+            ("In Word, how do I open a file?", "How do I open a file in Word?"),
+            ("the version of Python", "the Python version"),
+        ),
     ),
     WordRule(
         "roles",
@@ -322,7 +350,10 @@ WORD_RULES = (
         "who does it to whom differs",
         checks.roles,
         objects=(("Is the dog chased by the cat?", "Does the dog chase the cat?"),),
-        agrees=(("Who was Jaws directed by?", "Who directed Jaws?"), ("What do pandas eat?", "What is eaten by pandas?")),
+        agrees=(
+            ("Who was Jaws directed by?", "Who directed Jaws?"),
+            ("What do pandas eat?", "What is eaten by pandas?"),
+        ),
     ),
     WordRule(
         "replaced word",
