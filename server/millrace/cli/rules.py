@@ -4,6 +4,7 @@ import json
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from millrace import assembly
@@ -18,21 +19,12 @@ def rules(*, as_json: bool) -> None:
     """
     catalogue = assembly.cache_rules()
     if as_json:
-        rows = [
-            {
-                "name": rule.name,
-                "kind": rule.kind,
-                "reason": rule.reason,
-                "objects": rule.objects,
-                "agrees": rule.agrees,
-            }
-            for rule in catalogue
-        ]
+        fields = ("name", "kind", "reason", "objects", "agrees")
+        rows = [{field: getattr(rule, field) for field in fields} for rule in catalogue]
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
     table = Table("rule", "kind", "reason", "objects to", "but not to")
     for rule in catalogue:
-        table.add_row(
-            rule.name, rule.kind, rule.reason, *(" / ".join(pairs[0]) for pairs in (rule.objects, rule.agrees))
-        )
-    Console().print(table, markup=False)
+        examples = (" / ".join(pairs[0]) for pairs in (rule.objects, rule.agrees))
+        table.add_row(rule.name, rule.kind, rule.reason, *map(escape, examples))
+    Console().print(table)

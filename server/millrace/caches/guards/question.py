@@ -8,7 +8,7 @@ from millrace.caches.guards import marks, numbers, polarity, questions, synonyms
 from millrace.caches.guards.marks import Marks
 from millrace.caches.guards.order import CLAUSES, PREPOSITIONS
 from millrace.caches.guards.polarity import Negation
-from millrace.caches.guards.questions import DOING, MAKES
+from millrace.caches.guards.questions import ABLE, ALLOWED, DOING, MAKES
 from millrace.caches.guards.words import CLAUSAL, NAME, NUMBER, POSSESSIVE, Word, listed
 
 COMMAND, KEYWORDS, STATEMENT = "command", "keywords", "statement"
@@ -178,7 +178,7 @@ def _content(tokens: list[str]) -> tuple[tuple[Word, ...], tuple[Negation, ...],
 
 
 _BE = listed("is are was were am be been being get gets got")
-_HELPING = _BE | listed("do does did has have had can could may might will would shall should must ?how ?way ?want")
+_HELPING = _BE | listed("do does did has have had can could may might will would shall should must ?how ?way ?want ?if")
 _OWNERS = listed("my your our their his her its 's this that these those some any")
 
 
@@ -205,7 +205,19 @@ _NOT = "not"
 _FREQUENCIES = {"lacks": "lack", "lacking": "lack"}
 _ARTICLES = {"a": "a", "an": "a", "the": "the"}
 # One form per auxiliary verb and tense, so that `do cats` is `does a cat`.
-_FORMS = {"is": "is", "are": "is", "am": "is", "was": "was", "were": "was", "does": "do", "has": "have", "could": "can"}
+_FORMS = {
+    "is": "is",
+    "are": "is",
+    "am": "is",
+    "was": "was",
+    "were": "was",
+    "does": "do",
+    "has": "have",
+    "could": "can",
+} | {
+    ABLE: "can",
+    ALLOWED: "can",
+}
 _DO = frozenset({"do", "does", "did"})
 _NO_LEAD = frozenset({"a", "an", "the", ",", ".", "and", "or", "vs", "versus", "not", CLAUSAL})
 
@@ -254,7 +266,7 @@ def _is_content(token: str) -> bool:
     return (
         token not in PREPOSITIONS
         and token not in _CONJUNCTIONS
-        and token not in {DOING, MAKES}
+        and token not in {DOING, MAKES, ABLE, ALLOWED}
         and not polarity.negated(token)
     )
 

@@ -17,6 +17,7 @@ _WH = r"how|why|what|when|where|who|whom|whose|which"
 _GOOD = r"(?: (?:best|good|right|correct|proper|recommended))?"
 _WAYS = r"(?:way|ways|method|methods|procedure|process|steps?|instructions?)"
 DOING = "to-do"  # marks an activity: "to eat" in "is it safe to eat", "eating" in "is eating safe"
+ABLE, ALLOWED = "is-able", "is-allowed"  # after `?if`: "is it possible to", "is it allowed to"
 MAKES = "make-do"  # after `?why`: "what makes x y" is "why is x y" and "why does x y"
 _SAID = r"(?:safe|unsafe|legal|illegal|bad|good|healthy|unhealthy|dangerous|normal|rude)"
 _MADE = r"(?:author|writer|painter|inventor|composer|discoverer|founder|creator)"
@@ -158,9 +159,9 @@ _FRAMES = _compiled(
         (r"(?:do you know|are there|is there|can (?:you|anyone) (?:suggest|recommend)(?: me)?) (?:any|some|a)"
          r"(?= (?:good|best)\b)", "?what are"),
         # Whether.
-        (rf"^(?:is|are) it possible (?:for {_I} )?to(?: {_I})?|^(?:is|am|are) {_I} able to", "?if able"),
+        (rf"^(?:is|are) it possible (?:for {_I} )?to(?: {_I})?|^(?:is|am|are) {_I} able to", f"?if {ABLE}"),
         (rf"^(?:is|am|are) {_I} (?:allowed|permitted) to|^is it (?:allowed|permitted|ok|okay)(?: for {_I})? to",
-         "?if allowed"),
+         f"?if {ALLOWED}"),
         (rf"^(?:do|does) {_I} need(?= an?\b)", "?if required"),
         (rf"^(?:do|does) {_I} (?:need|have) to|^must {_I}", "?if must"),
         (r"^is (?:it )?(an? .+) (?:required|needed|necessary|mandatory)(?: to| for)?", r"?if required \1 to"),
@@ -186,7 +187,8 @@ _FRAMES = _compiled(
 _MODALS = {
     "can": "can",
     "could": "can",
-    "able": "able",
+    ABLE: "able",
+    ALLOWED: "allowed",
     "may": "allowed",
     "might": "perhaps",
     "allowed": "allowed",
