@@ -1,9 +1,10 @@
 """How often the semantic cache serves pairs of questions, and how often it should not have.
 
-    python -m tests.measure_semantic tests/data/paraphrases.jsonl [more.jsonl ...] [--rows N] [--hashing | --recall]
+    python -m tests.measure_semantic tests/data/paraphrases.jsonl [more.jsonl ...] [--rows N] [--hashing | --recall | --hard]
 
 A row is {"a", "b"} with "same" (true or false) or "duplicate" (1 or 0), and perhaps "kind". Each pair is a cache of
 one entry, `a`, asked for `b`. Nothing else decides: the threshold, the guards, and whether both stand by themselves.
+With --hard, only hard objections decide.
 
 With --recall, the cache has `b` of every row. Of the duplicates whose `b` MiniLM puts first, at a cosine of .70 or
 more, it is measured how many the finder finds.
@@ -78,6 +79,12 @@ def objection(pair: Pair, embedder: Embedder, finder: Finder | None, network: Mi
     return None if cosine >= network.threshold else f"nothing near ({cosine:.2f})"
 
 
+def hard_objection(pair: Pair) -> str | None:
+    """Return the first hard objection, if there is one."""
+    hard = judge(Question.read(pair.a), Question.read(pair.b)).hard
+    return hard[0].reason if hard else None
+
+
 def recall(pairs: list[Pair], finder: Embedder, network: MiniLM, *, indexed: bool) -> list[float | None]:
     """Return how near the finder has each partner that MiniLM puts first; None if it is not among its nearest."""
     stored = sorted({pair.b for pair in pairs})
@@ -116,15 +123,17 @@ def share(served: Iterable[bool]) -> str:
 @click.option("--rows", type=int, help="Only the first rows of each file.")
 @click.option("--hashing", is_flag=True, help="The embedder without weights, under the strict guards.")
 @click.option("--recall", "only_recall", is_flag=True, help="What the finder finds of what MiniLM puts first.")
+@click.option("--hard", is_flag=True, help="What hard objections alone leave.")
 @click.option("--show", is_flag=True, help="Print what was served wrongly, and why the rest was not.")
-def main(paths: tuple[Path, ...], rows: int | None, hashing: bool, only_recall: bool, show: bool) -> None:
+def main(paths: tuple[Path, ...], rows: int | None, hashing: bool, only_recall: bool, hard: bool, show: bool) -> None:
     """Print hit % of duplicates and false-hit % of others, by file and kind."""
     console = Console()
-    network = MiniLM() if weights.available() and not hashing else None
+    network = MiniLM() if weights.available() and not (hashing or hard) else None
     finder = Finder() if network else None
     embedder: Embedder = finder or Hashing()
-    judge = network or embedder
-    table = Table("file", "kind", "hits", "false hits", title=f"{judge.name}, cosine >= {judge.threshold}")
+    decider = network or embedder
+    title = "hard objections alone" if hard else f"{decider.name}, cosine >= {decider.threshold}"
+    table = Table("file", "kind", "hits", "false hits", title=title)
     if network and finder and only_recall:
         pairs = [pair for path in paths for pair in read(path, rows)]
         for how, indexed in (("row by row", False), ("by index", True)):
@@ -136,7 +145,7 @@ def main(paths: tuple[Path, ...], rows: int | None, hashing: bool, only_recall: 
     for path in paths:
         pairs = read(path, rows)
         tracked = track(pairs, description=path.name, console=console)
-        reasons = [objection(pair, embedder, finder, network) for pair in tracked]
+        reasons = [hard_objection(pair) if hard else objection(pair, embedder, finder, network) for pair in tracked]
         for kind in [*sorted({pair.kind for pair in pairs} - {""}), "all"]:
             chosen = [(p.same, why is None) for p, why in zip(pairs, reasons, strict=True) if kind in ("all", p.kind)]
             hits, false_hits = ([served for same, served in chosen if same is wanted] for wanted in (True, False))
