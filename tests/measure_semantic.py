@@ -1,6 +1,7 @@
 """How often the semantic cache serves pairs of questions, and how often it should not have.
 
-    python -m tests.measure_semantic tests/data/paraphrases.jsonl [more.jsonl ...] [--rows N] [--hashing | --recall | --hard]
+    python -m tests.measure_semantic tests/data/paraphrases.jsonl [more.jsonl ...] [--rows N]
+        [--hashing | --recall | --hard]
 
 A row is {"a", "b"} with "same" (true or false) or "duplicate" (1 or 0), and perhaps "kind". Each pair is a cache of
 one entry, `a`, asked for `b`. Nothing else decides: the threshold, the guards, and whether both stand by themselves.

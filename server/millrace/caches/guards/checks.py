@@ -250,7 +250,7 @@ def words_as_words(a: Question, b: Question, pairing: Pairing) -> Said | None:
     if not (a.wording or b.wording):
         return None
     left, right = ([word for word in rest if STRONG_WORDING.isdisjoint(word.lemmas)] for rest in pairing.rest)
-    if (left and right) or ((left or right) and len(a.words) <= _FEW_WORDS):
+    if (left and right) or ((left or right) and min(len(a.words), len(b.words)) <= _FEW_WORDS):
         return _said(left), _said(right)
     odd = next((pair for pair in pairing.pairs if pair.how in {"synonym", SENSE}), None)
     return None if odd is None else (a.words[odd.left].text, b.words[odd.right].text)
@@ -284,10 +284,12 @@ def form(a: Question, b: Question, pairing: Pairing) -> Said | None:
 
 
 def bare_question(a: Question, b: Question, pairing: Pairing) -> Said | None:
-    """How and what ask for different things of the same words."""
-    if {a.kind, b.kind} != {"how", "what"} or pairing.rest != ((), ()):
-        return None
-    return a.kind, b.kind
+    """Find how, what, or neither, asked of the same words; of other words they may ask for the same."""
+    kinds = {a.kind, b.kind}
+    if kinds == {"how", "what"}:
+        return (a.kind, b.kind) if pairing.rest == ((), ()) else None
+    is_reworded = pairing.rest[0] and pairing.rest[1]
+    return (a.kind, b.kind) if kinds in ({"how", "if"}, {"if", "what"}) and not is_reworded else None
 
 
 def object_pronoun(a: Question, b: Question, pairing: Pairing) -> Said | None:

@@ -261,7 +261,8 @@ _OPEN = {
 
 
 _ALIKE = frozenset(
-    frozenset(pair.split()) for pair in ("how way", "if way", "how want", "way want", "what give", "how what")
+    frozenset(pair.split())
+    for pair in ("how way", "if way", "how want", "way want", "what give", "how what", "how if", "if what")
 )
 _HOW_TO = frozenset({"how", "way", "want"})  # what a command or a few keywords may stand for
 
