@@ -303,7 +303,18 @@ def test_what_stands_by_itself(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["how " * 500, "what is the price of " * 90, "a" * 2000, "((((" * 500, "is it it " * 200]
+    "text",
+    [
+        "how " * 500,
+        "what is the price of " * 90,
+        "a" * 2000,
+        "((((" * 500,
+        "is it it " * 200,
+        "a/" * 900,
+        "- " * 900,
+        "(a b c " * 300,
+        '"' * 900,
+    ],
 )
 def test_reading_takes_no_time(text: str) -> None:
     """No text of the longest length makes a pattern run away."""
