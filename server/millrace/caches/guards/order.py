@@ -74,6 +74,7 @@ def turned(
         return None
     superlatives = {pair.left for pair in pairs if superlative(left[pair.left].text)}
     balanced = any(word.text in _BALANCED for word in left) and any(word.text in _BALANCED for word in right)
+    back = [_back(pair) for pair in pairs]
     for one, two in combinations(pairs, 2):
         if one.right < two.right or (len(superlatives) == 1 and superlatives & {one.left, two.left}):
             continue
@@ -83,7 +84,6 @@ def turned(
             continue
         if balanced and (left[two.left].part != left[one.left].part or right[two.right].part != right[one.right].part):
             continue
-        back = [_back(pair) for pair in pairs]
         if not (_may_swap(left, right, one, two, pairs) or _may_swap(right, left, _back(two), _back(one), back)):
             return one.left, two.left
     return None
