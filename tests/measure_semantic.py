@@ -1,9 +1,11 @@
 """How often the semantic cache serves pairs of questions, and how often it should not have.
 
-    python -m tests.measure_semantic tests/data/paraphrases.jsonl [more.jsonl ...] [--rows N] [--hashing | --recall]
+    python -m tests.measure_semantic tests/data/paraphrases.jsonl [more.jsonl ...] [--rows N]
+        [--hashing | --recall | --hard]
 
 A row is {"a", "b"} with "same" (true or false) or "duplicate" (1 or 0), and perhaps "kind". Each pair is a cache of
 one entry, `a`, asked for `b`: whether both may be cached, the finder, the rules and the decision.
+With --hard, only hard objections decide.
 
 With --recall, the cache has `b` of every row. Of the duplicates whose `b` MiniLM puts first, at a cosine of .70 or
 more, it is measured how many the finder finds.
@@ -99,6 +101,12 @@ def objection(pair: Pair, embedder: Embedder, finder: Finder | None, networks: N
     return f"only {chance:.0%} sure ({soft or likeness})"
 
 
+def hard_objection(pair: Pair) -> str | None:
+    """Return the first hard objection, if there is one."""
+    hard = judge(Question.read(pair.a), Question.read(pair.b)).hard
+    return hard[0].reason if hard else None
+
+
 def recall(pairs: list[Pair], finder: Embedder, network: MiniLM, *, indexed: bool) -> list[float | None]:
     """Return how near the finder has each partner that MiniLM puts first; None if it is not among its nearest."""
     stored = sorted({pair.b for pair in pairs})
@@ -137,17 +145,17 @@ def share(served: Iterable[bool]) -> str:
 @click.option("--rows", type=int, help="Only the first rows of each file.")
 @click.option("--hashing", is_flag=True, help="Without MiniLM: the hashing embedder, and the stricter decision.")
 @click.option("--recall", "only_recall", is_flag=True, help="What the finder finds of what MiniLM puts first.")
+@click.option("--hard", is_flag=True, help="What hard objections alone leave.")
 @click.option("--show", is_flag=True, help="Print what was served wrongly, and why the rest was not.")
-def main(paths: tuple[Path, ...], rows: int | None, hashing: bool, only_recall: bool, show: bool) -> None:
+def main(paths: tuple[Path, ...], rows: int | None, hashing: bool, only_recall: bool, hard: bool, show: bool) -> None:
     """Print hit % of duplicates and false-hit % of others, by file and kind."""
     console = Console()
-    networks = Networks() if weights.available() and not hashing else None
+    networks = Networks() if weights.available() and not (hashing or hard) else None
     finder = Finder() if networks else None
     embedder: Embedder = finder or Hashing()
     decision = shipped()["networks" if networks else "alone"]
-    table = Table(
-        "file", "kind", "hits", "false hits", title=f"{decision.version}, probability >= {decision.threshold}"
-    )
+    title = "hard objections alone" if hard else f"{decision.version}, probability >= {decision.threshold}"
+    table = Table("file", "kind", "hits", "false hits", title=title)
     if networks and finder and only_recall:
         pairs = [pair for path in paths for pair in read(path, rows)]
         for how, indexed in (("row by row", False), ("by index", True)):
@@ -159,7 +167,7 @@ def main(paths: tuple[Path, ...], rows: int | None, hashing: bool, only_recall: 
     for path in paths:
         pairs = read(path, rows)
         tracked = track(pairs, description=path.name, console=console)
-        reasons = [objection(pair, embedder, finder, networks) for pair in tracked]
+        reasons = [hard_objection(pair) if hard else objection(pair, embedder, finder, networks) for pair in tracked]
         for kind in [*sorted({pair.kind for pair in pairs} - {""}), "all"]:
             chosen = [(p.same, why is None) for p, why in zip(pairs, reasons, strict=True) if kind in ("all", p.kind)]
             hits, false_hits = ([served for same, served in chosen if same is wanted] for wanted in (True, False))

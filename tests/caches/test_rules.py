@@ -70,6 +70,7 @@ def test_marks_and_case_make_no_difference_in_another_language() -> None:
     [
         ("How do I reset my password?", "how do i resett my password"),
         ("How do I cancel a flight?", "How do I cancle a flight?"),
+        ("What is the tallest tree?", "waht is teh tallest tree"),
         ("How do I set up two factor authentication?", "How do I setup two-factor authentication?"),
         ("Where do bees sleep?", "Hi there, where do bees sleep? Thanks!"),
         ("Where do bees sleep?", "Sorry to bother you, but where do bees sleep?"),

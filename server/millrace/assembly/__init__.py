@@ -23,6 +23,7 @@ from millrace.caches.embedders import weights
 from millrace.caches.embedders.chosen import Embedders
 from millrace.caches.entries import CacheEntries
 from millrace.caches.exact import SqliteExactCache
+from millrace.caches.guards import RULES, Rule
 from millrace.caches.pairs import Judge
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.funnel.calls import Caller
@@ -381,3 +382,8 @@ def _limits(settings: LimitsSettings) -> Limits:
 def _archive(settings: Settings, database: SqliteDatabase) -> SqliteArchive:
     ttl_s, disk_bytes = settings.server.store_ttl_s, settings.server.store_bytes
     return SqliteArchive(database, ttl_s=ttl_s, disk_bytes=disk_bytes, wall=WALL)
+
+
+def cache_rules() -> tuple[Rule, ...]:
+    """Return the rules by which the semantic cache keeps two questions apart."""
+    return tuple(RULES.values())

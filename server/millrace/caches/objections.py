@@ -16,6 +16,6 @@ def shown_objection(objection: Objection, asked: Question, text: str) -> str:
     That is the reason of its rule, and the words of the client's side if all of them stand in the client's question.
     """
     reason, said = RULES[objection.rule].reason, objection.said[1]
-    allowed = " ".join((text.lower(), *(word.text for word in asked.words), *asked.numbers, *asked.kinds, asked.kind))
+    allowed = " ".join((text.lower(), *(word.text for word in asked.words), *asked.numbers))
     shown = set(_WORD.findall(said.lower()))
     return f"{reason}: {said}" if shown and shown <= set(_WORD.findall(allowed)) else reason

@@ -20,6 +20,7 @@ from rich.text import Text
 from millrace import assembly
 from millrace.cli import configuration
 from millrace.cli.keys import data_dir_option
+from millrace.cli.rules import rules
 from millrace.cli.tune import tune, wide
 from millrace.ports import CacheControl
 from millrace.settings import IN_MEMORY, CacheSettings, Fault
@@ -40,6 +41,7 @@ def cache() -> None:
 
 
 cache.add_command(tune)
+cache.add_command(rules)
 
 
 class Scope(click.ParamType[bytes]):

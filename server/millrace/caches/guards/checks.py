@@ -8,7 +8,7 @@ from millrace.caches.guards.pairing import FORM, NUMBER_DIFFERS, SENSE, SHORT, T
 from millrace.caches.guards.question import COMMAND, KEYWORDS, STRONG_WORDING, Question, verbatim_differs
 from millrace.caches.guards.siblings import siblings
 from millrace.caches.guards.vocabulary import alike as alike_in_spelling
-from millrace.caches.guards.words import NUMBER, Word, inflection
+from millrace.caches.guards.words import NUMBER, Word, inflection, listed
 
 Said = tuple[str, str]  # the words of the left and the right text; empty where none are named
 _NOTHING = ("", "")
@@ -18,52 +18,64 @@ _NOTHING = ("", "")
 
 
 def language(a: Question, b: Question) -> Said | None:
+    """Compare the wording of texts in languages that the rules do not know."""
     foreign = (a.verbatim is not None and not a.is_code) or (b.verbatim is not None and not b.is_code)
     return _NOTHING if foreign and verbatim_differs(a, b) else None
 
 
 def code(a: Question, b: Question) -> Said | None:
+    """Compare code, token by token and with its indentation."""
     return _NOTHING if (a.is_code or b.is_code) and verbatim_differs(a, b) else None
 
 
 def nothing_to_compare(a: Question, b: Question) -> Said | None:
+    """Refuse texts without a content word, unless they are equal."""
     return None if (a.words and b.words) or a.plain == b.plain else _NOTHING
 
 
 def signs(a: Question, b: Question) -> Said | None:
+    """Compare all that is neither letter nor digit nor blank, but for harmless marks."""
     left, right = a.marks.signs, b.marks.signs
     return None if left == right else _only(left, right)
 
 
 def indentation(a: Question, b: Question) -> Said | None:
+    """Compare the blanks before lines."""
     return None if a.marks.indents == b.marks.indents else _NOTHING
 
 
 def letter_case(a: Question, b: Question) -> Said | None:
+    """Compare the letter case of identifiers, options and units."""
     return marks.case_differs(a.marks, b.marks)
 
 
 def identifier(a: Question, b: Question) -> Said | None:
+    """Compare paths, addresses and dotted names."""
     return marks.identifiers_differ(a.marks, b.marks)
 
 
 def quoted(a: Question, b: Question) -> Said | None:
+    """Compare quotations, and the text that is pasted behind a colon."""
     return marks.quotes_differ(a.marks, b.marks)
 
 
 def number(a: Question, b: Question) -> Said | None:
+    """Compare the numbers, whatever their order, which is `word_order`'s."""
     return numbers.differ(a.numbers, b.numbers)
 
 
 def unit(a: Question, b: Question) -> Said | None:
+    """Compare the units behind numbers."""
     return _only(a.units, b.units) if a.units and b.units and sorted(a.units) != sorted(b.units) else None
 
 
 def negation(a: Question, b: Question) -> Said | None:
+    """Compare the negations: how many, of what, and where."""
     return _NOTHING if polarity.differ(a.negations, b.negations, clauses=a.clauses or b.clauses) else None
 
 
 def question_class(a: Question, b: Question) -> Said | None:
+    """Compare the question words."""
     if questions.kinds_differ(a.kind, b.kind):
         return _kind(a), _kind(b)
     left, right = _later(a), _later(b)
@@ -82,23 +94,27 @@ def _kind(question: Question) -> str:
 
 
 def modality(a: Question, b: Question) -> Said | None:
+    """Compare the modal verbs."""
     if not questions.modals_differ(a.modals, b.modals):
         return None
     return " ".join(sorted(a.modals)), " ".join(sorted(b.modals))
 
 
 def person(a: Question, b: Question) -> Said | None:
+    """Compare who is asked about."""
     of_business = any(not questions.BUSINESS.isdisjoint(word.lemmas) for word in a.words)
     return _NOTHING if questions.persons_differ(a.persons, b.persons, of_business=of_business) else None
 
 
 def tense(a: Question, b: Question) -> Said | None:
+    """Compare the tenses."""
     if "past" in {a.tense, b.tense} and a.tense != b.tense:
         return (a.tense, b.tense) if a.tense and b.tense else None
     return None
 
 
 def be_or_have(a: Question, b: Question) -> Said | None:
+    """Tell "is" from "has", as the only verb."""
     return (
         ("be", "have")
         if a.verbs == {"be"} and b.verbs == {"have"}
@@ -106,30 +122,12 @@ def be_or_have(a: Question, b: Question) -> Said | None:
     )
 
 
-_SCALE = frozenset(
-    [
-        "all",
-        "every",
-        "each",
-        "some",
-        "any",
-        "only",
-        "both",
-        "many",
-        "much",
-        "most",
-        "few",
-        "several",
-        "half",
-        "either",
-        "neither",
-        "no",
-    ]
-)
+_SCALE = listed("all every each some any only both many much most few several half either neither no")
 _MILD = frozenset({"some", "any"})  # asked for or left out, they make little difference
 
 
 def quantifier(a: Question, b: Question) -> Said | None:
+    """Compare "all", "some", "few" and the like."""
     left, right = ([word for word in side.quantifiers if word in _SCALE] for side in (a, b))
     if set(left) | set(right) <= _MILD:
         return None
@@ -141,6 +139,7 @@ def quantifier(a: Question, b: Question) -> Said | None:
 
 
 def conjunction(a: Question, b: Question) -> Said | None:
+    """Tell "and" from "or"."""
     left, right = ({"and", "or"} & set(side.quantifiers) for side in (a, b))
     return (" ".join(left), " ".join(right)) if left and right and left != right else None
 
@@ -149,6 +148,7 @@ def conjunction(a: Question, b: Question) -> Said | None:
 
 
 def opposites(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Find opposites among the words that only one text has."""
     found = _first(
         (x.text, y.text) for x in pairing.rest[0] for y in pairing.rest[1] if polarity.opposite(x.text, y.text)
     )
@@ -169,6 +169,7 @@ def _turned(said: Said | None) -> Said | None:
 
 
 def reversing(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    """Find a word that reverses the question, such as avoid, in one text only."""
     left, right = ([word for word in rest if not polarity.REVERSING.isdisjoint(word.lemmas)] for rest in pairing.rest)
     if left and right:
         return None
@@ -176,6 +177,7 @@ def reversing(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
 
 
 def names(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    """Find names that stand in each other's place."""
     left, right = (_rare(rest) for rest in pairing.rest)
     if left and right and (left[0].named or right[0].named):
         return left[0].text, right[0].text
@@ -189,22 +191,7 @@ def names(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
     )
 
 
-_PLACES = frozenset(
-    [
-        "city",
-        "state",
-        "county",
-        "river",
-        "lake",
-        "bay",
-        "island",
-        "university",
-        "college",
-        "airport",
-        "province",
-        "republic",
-    ]
-)
+_PLACES = listed("city state county river lake bay island university college airport province republic")
 
 
 def longer_name(a: Question, b: Question, pairing: Pairing) -> Said | None:
@@ -220,6 +207,7 @@ def longer_name(a: Question, b: Question, pairing: Pairing) -> Said | None:
 
 
 def rare_words(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    """Find a word on each side that is no common one."""
     left, right = (_rare(rest) for rest in pairing.rest)
     return (left[0].text, right[0].text) if left and right else None
 
@@ -229,6 +217,7 @@ def _rare(words: Iterable[Word]) -> list[Word]:
 
 
 def of_one_kind(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    """Find two words that exclude each other: cats and dogs."""
     return _first((x.text, y.text) for x in pairing.rest[0] for y in pairing.rest[1] if siblings(x.lemmas, y.lemmas))
 
 
@@ -240,6 +229,7 @@ def alike(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
 
 
 def degree(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    """Tell big from bigger and biggest."""
     return _first(
         (x.text, y.text)
         for x in pairing.rest[0]
@@ -256,22 +246,22 @@ def _said(words: list[Word]) -> str:
 
 
 def words_as_words(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Find other words, or synonyms, in a question about words."""
     if not (a.wording or b.wording):
         return None
     left, right = ([word for word in rest if STRONG_WORDING.isdisjoint(word.lemmas)] for rest in pairing.rest)
-    if (left and right) or ((left or right) and len(a.words) <= _FEW_WORDS):
+    if (left and right) or ((left or right) and min(len(a.words), len(b.words)) <= _FEW_WORDS):
         return _said(left), _said(right)
     odd = next((pair for pair in pairing.pairs if pair.how in {"synonym", SENSE}), None)
     return None if odd is None else (a.words[odd.left].text, b.words[odd.right].text)
 
 
-_TOPICS = frozenset(["grammar", "operator", "statement", "keyword", "sentence", "english", "used", "between"])
-_NEVER_TOPICS = frozenset(
-    ["i", "you", "we", "they", "my", "your", "do", "does", "did", "is", "are", "the", "what", "which", "how", "me"]
-)
+_TOPICS = listed("grammar operator statement keyword sentence english used between")
+_NEVER_TOPICS = listed("i you we they my your do does did is are the what which how me")
 
 
 def grammar_as_topic(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Find grammar words that are asked about: when to use may, when to use can."""
     if pairing.rest != ((), ()) or _TOPICS.isdisjoint(a.plain) or _TOPICS.isdisjoint(b.plain):
         return None
     left, right = (Counter(side.plain) for side in (a, b))
@@ -294,14 +284,16 @@ def form(a: Question, b: Question, pairing: Pairing) -> Said | None:
 
 
 def bare_question(a: Question, b: Question, pairing: Pairing) -> Said | None:
-    """How and what ask for different things of the same words."""
-    if {a.kind, b.kind} != {"how", "what"} or pairing.rest != ((), ()):
-        return None
-    return a.kind, b.kind
+    """Find how, what, or neither, asked of the same words; of other words they may ask for the same."""
+    kinds = {a.kind, b.kind}
+    if kinds == {"how", "what"}:
+        return (a.kind, b.kind) if pairing.rest == ((), ()) else None
+    is_reworded = pairing.rest[0] and pairing.rest[1]
+    return (a.kind, b.kind) if kinds in ({"how", "if"}, {"if", "what"}) and not is_reworded else None
 
 
 def object_pronoun(a: Question, b: Question, pairing: Pairing) -> Said | None:
-    """ "Block someone" is not "someone blocked me"."""
+    """Find "me" as an object in one text only: "block someone", "someone blocked me"."""
     if ("1o" in a.persons) == ("1o" in b.persons) or not (a.persons and b.persons):
         return None
     few = len(pairing.rest[0]) + len(pairing.rest[1]) <= 1
@@ -318,11 +310,13 @@ def task(a: Question, b: Question, pairing: Pairing) -> Said | None:
 
 
 def direction(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Find a word after opposite prepositions: "from Rome", "to Rome"."""
     found = order.direction_differs(a.words, b.words, pairing.pairs)
     return None if found is None else tuple(f"{word.place} {word.text}" for word in found)  # type: ignore[return-value]
 
 
 def preposition(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Find another preposition where all other words are the same."""
     if pairing.rest != ((), ()) or KEYWORDS in {a.shape, b.shape}:
         return None
     found = order.preposition_differs(a.words, b.words, pairing.pairs)
@@ -330,6 +324,7 @@ def preposition(a: Question, b: Question, pairing: Pairing) -> Said | None:
 
 
 def word_order(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Find two words in another order that means something else."""
     loose = (KEYWORDS in {a.shape, b.shape} and a.shape != b.shape) or _is_reworded(a, b, pairing)
     preambles = (a.preamble, b.preamble)
     found = order.turned(a.words, b.words, pairing.pairs, loose=loose, preambles=preambles)
@@ -348,6 +343,7 @@ def _is_reworded(a: Question, b: Question, pairing: Pairing) -> bool:
 
 
 def roles(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Find a verb in another voice whose subject has not moved."""
     found = order.role_differs(a.words, b.words, pairing.pairs)
     return None if found is None else _both(a, found)
 
@@ -362,26 +358,32 @@ def _both(a: Question, places: tuple[int, int]) -> Said:
 
 
 def replaced(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    """Find words that stand in each other's place."""
     return _first((x.text, y.text) for x, y in pairing.replaced)
 
 
 def one_sided(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    """Find a word that the other text lacks."""
     return (pairing.left[0].text, "") if pairing.left else ("", pairing.right[0].text) if pairing.right else None
 
 
 def several_senses(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Find synonyms that have other meanings too."""
     return _paired(a, b, pairing, SENSE)
 
 
 def typo(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Find a word that is no common one, and a letter away from one."""
     return _paired(a, b, pairing, TYPO)
 
 
 def abbreviation(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Find a word that is short for others."""
     return _paired(a, b, pairing, SHORT)
 
 
 def word_form(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Find other forms of a word."""
     return _paired(a, b, pairing, FORM)
 
 
@@ -390,11 +392,13 @@ def _paired(a: Question, b: Question, pairing: Pairing, how: str) -> Said | None
 
 
 def grammar_words(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Find a word after other grammar words."""
     pairs = ((a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs)
     return _first((" ".join(x.lead), " ".join(y.lead)) for x, y in pairs if order.leads_differ(x, y))
 
 
 def article(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Find a word with another article or number."""
     pairs = (
         (a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs if pair.how in {"equal", NUMBER_DIFFERS}
     )
@@ -406,42 +410,51 @@ def _with_article(word: Word) -> str:
 
 
 def ending(a: Question, b: Question, _pairing: Pairing) -> Said | None:
+    """Compare the grammar words at the end."""
     return None if a.trailing == b.trailing else (" ".join(a.trailing), " ".join(b.trailing))
 
 
 def frame(a: Question, b: Question, _pairing: Pairing) -> Said | None:
+    """Find question words that may ask for the same."""
     return None if a.kind == b.kind or questions.kinds_differ(a.kind, b.kind) is None else (_kind(a), _kind(b))
 
 
 def loose_modality(a: Question, b: Question, _pairing: Pairing) -> Said | None:
+    """Find modal verbs that may mean the same."""
     differs = questions.modals_differ(a.modals, b.modals)
     return None if differs is None else (" ".join(sorted(a.modals)), " ".join(sorted(b.modals)))
 
 
 def anybody(a: Question, b: Question, _pairing: Pairing) -> Said | None:
+    """Find "you" for "I"."""
     return None if questions.persons_differ(a.persons, b.persons, of_business=False) is None else _NOTHING
 
 
 def tense_unclear(a: Question, b: Question, _pairing: Pairing) -> Said | None:
+    """Find a tense that only one text shows."""
     return None if a.tense == b.tense or {a.tense, b.tense} == {"present", ""} else (a.tense, b.tense)
 
 
 def capital(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Find a word that only one text writes as a name."""
     pairs = ((a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs if pair.how == "equal")
     return _first((x.text, y.text) for x, y in pairs if x.named != y.named and (x.plain or y.plain))
 
 
 def voice(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Find a verb that is passive in one text only."""
     pairs = ((a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs)
     return _first((x.text, y.text) for x, y in pairs if x.passive != y.passive)
 
 
 def loose_quantifier(a: Question, b: Question, _pairing: Pairing) -> Said | None:
+    """Find "all", "and" or the like in one text only."""
     left, right = Counter(a.quantifiers), Counter(b.quantifiers)
     return None if left == right else _only(a.quantifiers, b.quantifiers)
 
 
 def moved(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
+    """Find words in another order."""
     rights = [pair.right for pair in pairing.pairs]
     return None if rights == sorted(rights) else _NOTHING
 

@@ -31,6 +31,7 @@ _WORD_BEGIN = re.compile(r"[A-Za-z]{2,}(?:$|[\s?.!,;)](?!\w))")
 _IN_BRACKETS = re.compile(
     r"(?:(?<=\s)|^)\((?!\W*(?:not|and|or)\b)(?=[^()]*[A-Za-z]{3})(?:(?!\b(?:[A-Za-z]|and|or|not)\b)[\w\s.,:'\"-])+\)|(?<=\w)\((?:s|es)\)"
 )
+_NEAR = 40  # characters beside a sign that are looked at
 _INSIDE = re.compile(r"\w+|\S")
 
 # A piece of text that is or may be code: letter case counts in it.
@@ -127,22 +128,23 @@ def _ends_clause(text: str, at: int, before: str, after: str) -> bool:
         return True
     if before.isspace() or not (after.isspace() or after in "\"')"):
         return False
-    following = text[at + 1 :].lstrip(" \"')")[:1]
+    following = text[at + 1 : at + _NEAR].lstrip(" \"')")[:1]
     return sign in _PAUSES or not following.islower() or sign == "."
 
 
 def _joins_words(text: str, at: int, before: str, after: str) -> bool:
     if before.isspace() and after.isspace():
-        left, right = text[:at].rstrip()[-1:], text[at:].lstrip("- ")[:1]
-        return left.isalpha() and right.isalpha() and not _single(text[:at].rstrip(), -1)
+        left, right = text[max(0, at - _NEAR) : at].rstrip(), text[at : at + _NEAR].lstrip("- ")
+        return left[-1:].isalpha() and right[:1].isalpha() and not _single(left, -1)
     if not (before.isalnum() and after.isalnum()) or (before.isdigit() and after.isdigit()):
         return False
-    return not (_single(text[:at], -1) and (after.isdigit() or _single(text[at + 1 :], 0)))
+    left, right = text[max(0, at - _NEAR) : at], text[at + 1 : at + _NEAR]
+    return not (_single(left, -1) and (after.isdigit() or _single(right, 0)))
 
 
 def _joins_plain_words(text: str, at: int) -> bool:
     """Whether a slash stands between two words, as in "tea/coffee", and not in a path."""
-    left, right = _WORD_END.search(text[:at]), _WORD_BEGIN.match(text[at + 1 :])
+    left, right = _WORD_END.search(text[max(0, at - _NEAR) : at]), _WORD_BEGIN.match(text[at + 1 : at + _NEAR])
     return left is not None and right is not None
 
 
@@ -158,7 +160,8 @@ def _single(text: str, end: int) -> bool:
 
 
 def _digit_near(text: str, at: int) -> bool:
-    return text[:at].rstrip()[-1:].isdigit() or text[at + 1 :].lstrip()[:1].isdigit()
+    before, after = text[max(0, at - _NEAR) : at].rstrip(), text[at + 1 : at + _NEAR].lstrip()
+    return before[-1:].isdigit() or after[:1].isdigit()
 
 
 def _inside(text: str, at: int) -> str:
@@ -166,7 +169,7 @@ def _inside(text: str, at: int) -> str:
     if text[at] in _OPENING:
         found = _INSIDE.search(text, at + 1)
         return found[0].lower() if found else ""
-    words = _INSIDE.findall(text[max(0, at - 40) : at])
+    words = _INSIDE.findall(text[max(0, at - _NEAR) : at])
     return words[-1].lower() if words else ""
 
 

@@ -1,7 +1,7 @@
 """Who does what to whom: the order of the words that two texts share, their phrases, and the voice of their verbs."""
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from millrace.caches.guards.pairing import FORM, SENSE, SYNONYM, Pair
 from millrace.caches.guards.polarity import superlative
@@ -70,10 +70,11 @@ def turned(
     question itself, as in "My tyre is flat, how do I fix it?"; they may stand anywhere in a text without a preamble.
     """
     rights = [pair.right for pair in pairs]
-    if all(a < b for a, b in zip(rights, rights[1:], strict=False)):
+    if all(a < b for a, b in pairwise(rights)):
         return None
     superlatives = {pair.left for pair in pairs if superlative(left[pair.left].text)}
     balanced = any(word.text in _BALANCED for word in left) and any(word.text in _BALANCED for word in right)
+    back = [_back(pair) for pair in pairs]
     for one, two in combinations(pairs, 2):
         if one.right < two.right or (len(superlatives) == 1 and superlatives & {one.left, two.left}):
             continue
@@ -83,7 +84,6 @@ def turned(
             continue
         if balanced and (left[two.left].part != left[one.left].part or right[two.right].part != right[one.right].part):
             continue
-        back = [_back(pair) for pair in pairs]
         if not (_may_swap(left, right, one, two, pairs) or _may_swap(right, left, _back(two), _back(one), back)):
             return one.left, two.left
     return None

@@ -20,14 +20,15 @@ _LONG_ENOUGH = 4  # letters of a word that may be a typo
 _ABBREVIATIONS = frozenset(
     frozenset(pair.split())
     for pair in """
-pic picture|info information|app application|db database|tv television|pc computer|js javascript|py python|k8s kubernetes
-repo repository|config configuration|docs documentation|dept department|govt government|mins minutes|approx approximately
-vs versus|temp temperature|max maximum|min minimum|avg average|acct account|pwd password|pw password|prof professor
-dr doctor|st street|ave avenue|uni university|lab laboratory|math mathematics|maths mathematics|math maths
-phd doctorate|postgres postgresql|mac macbook|exam examination|ad advertisement|photo photograph|memo memorandum
-fridge refrigerator|flu influenza|vet veterinarian|gym gymnasium|auto automobile|env environment|dir directory|admin administrator
-ref reference|num number|func function|param parameter|arg argument|char character|int integer|str string|bio biography|
-carbs carbohydrates|veg vegetables|meds medication|tech technology|biz business|stats statistics|specs specifications
+pic picture|info information|app application|db database|tv television|pc computer|js javascript|py python
+k8s kubernetes|repo repository|config configuration|docs documentation|dept department|govt government|mins minutes
+approx approximately|vs versus|temp temperature|max maximum|min minimum|avg average|acct account|pwd password
+pw password|prof professor|dr doctor|st street|ave avenue|uni university|lab laboratory|math mathematics
+maths mathematics|math maths|phd doctorate|postgres postgresql|mac macbook|exam examination|ad advertisement
+photo photograph|memo memorandum|fridge refrigerator|flu influenza|vet veterinarian|gym gymnasium|auto automobile
+env environment|dir directory|admin administrator|ref reference|num number|func function|param parameter
+arg argument|char character|int integer|str string|bio biography|carbs carbohydrates|veg vegetables|meds medication
+tech technology|biz business|stats statistics|specs specifications
 """.replace("\n", "|").split("|")
     if pair.strip()
 )
@@ -135,6 +136,11 @@ def _typo(a: Word, b: Word) -> str | None:
     return TYPO if a.text[0] == b.text[0] and a.text.isalpha() and b.text.isalpha() and near(a.text, b.text) else None
 
 
+def _runs(words: int, letters: int) -> list[tuple[int, int]]:
+    """Return where a word of so many letters may be found among free ones: two that make it, or one for each letter."""
+    return [(begin, size) for size in (2, letters) for begin in range(words - size + 1)]
+
+
 def _pair_initials(
     short: tuple[Word, ...],
     long: tuple[Word, ...],
@@ -147,7 +153,7 @@ def _pair_initials(
     """Pair `vpn` with `virtual private network`, and `wifi` with `wi fi`."""
     for i in tuple(free_short):
         text = short[i].text
-        for begin, size in ((begin, size) for size in (2, len(text)) for begin in range(len(free_long) - size + 1)):
+        for begin, size in _runs(len(free_long), len(text)):
             run = free_long[begin : begin + size]
             if not 1 < size <= _MOST_INITIALS or run[-1] - run[0] != size - 1:
                 continue

@@ -8,7 +8,7 @@ from millrace.caches.guards import marks, numbers, polarity, questions, synonyms
 from millrace.caches.guards.marks import Marks
 from millrace.caches.guards.order import CLAUSES, PREPOSITIONS
 from millrace.caches.guards.polarity import Negation
-from millrace.caches.guards.questions import DOING, MAKES
+from millrace.caches.guards.questions import ABLE, ALLOWED, DOING, MAKES
 from millrace.caches.guards.words import CLAUSAL, NAME, NUMBER, POSSESSIVE, Word, listed
 
 COMMAND, KEYWORDS, STATEMENT = "command", "keywords", "statement"
@@ -118,18 +118,19 @@ _SPANISH = re.compile(r"[¿¡]")
 _FOREIGN_SHARE = 0.15  # of letters outside ASCII
 _FOREIGN = listed(
     # German, Dutch, Swedish, Danish, Norwegian
-    "der das und ist nicht wie ich mein meine ein eine kann wo warum welche welcher welches wer wen wem wann kein keine "
-    "mit von zu auf im ins für oder sind wird werden haben hat sich dem den viel viele man muss darf soll gibt het een "
-    "niet voor mijn hoe wat waar waarom kan ik och att det jag hur vad är kan hvordan hva hvor jeg ikke og på til "
+    "der das und ist nicht wie ich mein meine ein eine kann wo warum welche welcher welches wer wen wem wann kein "
+    "keine mit von zu auf im ins für oder sind wird werden haben hat sich dem den viel viele man muss darf soll "
+    "gibt het een niet voor mijn hoe wat waar waarom kan ik och att det jag hur vad är kan hvordan hva hvor jeg "
+    "ikke og på til "
     # French
-    "le les des est une du je mon ma pour comment quel quelle quels quelles où que qui quoi combien pourquoi dans avec "
-    "sur sans au aux ce cette il elle nous vous sont peut doit faire puis quand est-ce "
+    "le les des est une du je mon ma pour comment quel quelle quels quelles où que qui quoi combien pourquoi dans "
+    "avec sur sans au aux ce cette il elle nous vous sont peut doit faire puis quand est-ce "
     # Spanish, Portuguese, Italian
-    "el la los las como cómo para por una un mi es puedo qué que cuál cuáles dónde cuándo cuánto cuántos quién con en se "
-    "del al su sus está son ser hay debo puede lo per che di della posso come cosa dove quando quanto chi sono il gli "
-    "meu minha em um uma não quem onde qual quais são ao "
+    "el la los las como cómo para por una un mi es puedo qué que cuál cuáles dónde cuándo cuánto cuántos quién con "
+    "en se del al su sus está son ser hay debo puede lo per che di della posso come cosa dove quando quanto chi "
+    "sono il gli meu minha em um uma não quem onde qual quais são ao "
     # Polish, Czech, Turkish
-    "ve bir jak czy nie na w z co gdzie kiedy kto ile jest są nasıl ne nedir mi kaç için"
+    "ve bir jak czy nie na w z co gdzie kiedy kto ile jest są nasıl ne nedir mi kaç için "
 )
 _ENGLISH = words.FUNCTION | polarity.NEGATIONS | set(PREPOSITIONS) | {"how", "why", "when", "where"}
 _AMBIGUOUS = (_FOREIGN & _ENGLISH) | listed("a an as do so on no all die was is we he or")  # they tell nothing
@@ -177,7 +178,7 @@ def _content(tokens: list[str]) -> tuple[tuple[Word, ...], tuple[Negation, ...],
 
 
 _BE = listed("is are was were am be been being get gets got")
-_HELPING = _BE | listed("do does did has have had can could may might will would shall should must ?how ?way ?want")
+_HELPING = _BE | listed("do does did has have had can could may might will would shall should must ?how ?way ?want ?if")
 _OWNERS = listed("my your our their his her its 's this that these those some any")
 
 
@@ -193,17 +194,30 @@ def _negation(tokens: list[str], at: int, after: int) -> Negation:
     token, before, following = tokens[at], tokens[at - 1] if at else "", " ".join(tokens[at + 1 : at + 2])
     if token == CLAUSAL:
         return Negation(after, clausal=True, word="not")
-    if token == "not":
+    if token == _NOT:
         of_subject = following.endswith("ing") and before in _HELPING
         clausal = not of_subject and "to" not in {before, following} and following not in _QUANTIFIERS
         return Negation(after, clausal=clausal and bool(before) and not before.startswith("?"), word="not")
     return Negation(after, clausal=False, word=_FREQUENCIES.get(token, token))
 
 
+_NOT = "not"
 _FREQUENCIES = {"lacks": "lack", "lacking": "lack"}
 _ARTICLES = {"a": "a", "an": "a", "the": "the"}
 # One form per auxiliary verb and tense, so that `do cats` is `does a cat`.
-_FORMS = {"is": "is", "are": "is", "am": "is", "was": "was", "were": "was", "does": "do", "has": "have", "could": "can"}
+_FORMS = {
+    "is": "is",
+    "are": "is",
+    "am": "is",
+    "was": "was",
+    "were": "was",
+    "does": "do",
+    "has": "have",
+    "could": "can",
+} | {
+    ABLE: "can",
+    ALLOWED: "can",
+}
 _DO = frozenset({"do", "does", "did"})
 _NO_LEAD = frozenset({"a", "an", "the", ",", ".", "and", "or", "vs", "versus", "not", CLAUSAL})
 
@@ -230,8 +244,9 @@ def _joined(content: list[Word]) -> tuple[Word, ...]:
         lead = found[-1].lead if word.joint and found and not word.lead else word.lead
         article = "" if sole and word.article == "the" else word.article
         if lead != word.lead or article != word.article:
-            word = replace(word, lead=lead, article=article)
-        found.append(word)
+            found.append(replace(word, lead=lead, article=article))
+        else:
+            found.append(word)
     return tuple(found)
 
 
@@ -251,7 +266,7 @@ def _is_content(token: str) -> bool:
     return (
         token not in PREPOSITIONS
         and token not in _CONJUNCTIONS
-        and token not in {DOING, MAKES}
+        and token not in {DOING, MAKES, ABLE, ALLOWED}
         and not polarity.negated(token)
     )
 
@@ -292,7 +307,7 @@ def _word(  # noqa: PLR0913 - what is known of it
 
 
 def _tense(tokens: list[str], asked: list[str], content: tuple[Word, ...]) -> str:
-    """Return the tense that an auxiliary or a verb shows. Who is the founder of it asks who founded it, so it shows none."""
+    """Return the tense that a verb shows. "Who is the founder of it" asks who founded it, so it shows none."""
     helped = "past" if "did" in asked else "present" if {"do", "does"} & set(asked) else ""
     shown = questions.tense(tokens) or helped
     if shown == "present" and not all(words.MAKERS.isdisjoint(word.lemmas) for word in content):
@@ -360,8 +375,7 @@ def _verbatim(text: str, read: Marks, tokens: list[str], *, is_code: bool) -> tu
     outside = sum(not letter.isascii() for letter in letters)
     if outside > _FOREIGN_SHARE * len(letters) or _SPANISH.search(text) or _is_foreign(tokens):
         pieces = (piece.strip(_HARMLESS) for piece in read.text.split())
-        found = tuple(piece for piece in pieces if piece)
-        return found
+        return tuple(piece for piece in pieces if piece)
     return None
 
 
@@ -375,7 +389,8 @@ def verbatim_differs(a: Question, b: Question) -> bool:
         return left != right
     if a.marks.is_lower or b.marks.is_lower:
         return [piece.lower() for piece in left] != [piece.lower() for piece in right]
-    return left[1:] != right[1:] or (left[:1] != right[:1] and left[0].lower() != right[0].lower())
+    first = [side[0].lower() for side in (left, right) if side]
+    return left[1:] != right[1:] or len(first) != 2 or first[0] != first[1]  # noqa: PLR2004
 
 
 def _is_foreign(tokens: list[str]) -> bool:

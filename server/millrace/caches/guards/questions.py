@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from itertools import pairwise
 
+from millrace.caches.guards.words import listed
+
 _ME = r"(?: (?:me|us))?"
 _I = r"(?:i|you|we|one|someone|somebody|anyone|a person|they|people)"
 _THE = r"(?: (?:the|a|an|some|any|my|your))?"
@@ -15,16 +17,24 @@ _WH = r"how|why|what|when|where|who|whom|whose|which"
 _GOOD = r"(?: (?:best|good|right|correct|proper|recommended))?"
 _WAYS = r"(?:way|ways|method|methods|procedure|process|steps?|instructions?)"
 DOING = "to-do"  # marks an activity: "to eat" in "is it safe to eat", "eating" in "is eating safe"
+ABLE, ALLOWED = "is-able", "is-allowed"  # after `?if`: "is it possible to", "is it allowed to"
 MAKES = "make-do"  # after `?why`: "what makes x y" is "why is x y" and "why does x y"
 _SAID = r"(?:safe|unsafe|legal|illegal|bad|good|healthy|unhealthy|dangerous|normal|rude)"
 _MADE = r"(?:author|writer|painter|inventor|composer|discoverer|founder|creator)"
 _TELL = r"(?:tell|explain|show|describe|teach|give|list|name|state|provide|define|outline)"
-_HELLO = r"(?:hi|hello|hey|ok|okay|so|well|please|um|uh|hmm|(?:a )?(?:quick )?question|thanks|good (?:morning|afternoon|evening|day)|greetings|dear \S+)(?: (?:there|all|everyone|guys))?"
-_PREAMBLE = (
-    r"(?:i am )?sorry (?:to bother(?: you)?|for (?:bothering|the (?:trouble|dumb question)))|excuse me|i have (?:a|one) (?:\S+ )?question(?: [,.])?"
-    r"|i (?:just )?(?:was wondering|wanted to (?:ask|know))(?= [,.])|honestly|basically|actually|anyway|out of curiosity|just (?:curious|wondering)|i am curious"
+_HELLO = (
+    r"(?:hi|hello|hey|ok|okay|so|well|please|um|uh|hmm|(?:a )?(?:quick )?question|thanks"
+    r"|good (?:morning|afternoon|evening|day)|greetings|dear \S+)(?: (?:there|all|everyone|guys))?"
 )
-_MATHS = r"(?:derivative|integral|value|sum|product|root|roots|solution|solutions|area|volume|limit|mean|median|average|factors|inverse|perimeter)"
+_PREAMBLE = (
+    r"(?:i am )?sorry (?:to bother(?: you)?|for (?:bothering|the (?:trouble|dumb question)))|excuse me"
+    r"|i have (?:a|one) (?:\S+ )?question(?: [,.])?|i (?:just )?(?:was wondering|wanted to (?:ask|know))(?= [,.])"
+    r"|honestly|basically|actually|anyway|out of curiosity|just (?:curious|wondering)|i am curious"
+)
+_MATHS = (
+    r"(?:derivative|integral|value|sum|product|roots?|solutions?|area|volume|limit|mean|median|average|factors|inverse"
+    r"|perimeter)"
+)
 
 # Applied in order: politeness first, then whole frames, then single words.
 _SPACES = re.compile(r" +")
@@ -42,8 +52,9 @@ _POLITE_PATTERNS = (
     (r"[ ,.]+(?:for me|if (?:possible|you can))(?=[ ,.]*$)", ""),
     (rf"^(?:{_PREAMBLE})[ ,.]*(?: but)?[ ,.]*", ""),
     (
-        rf"^(?:(?:can|could|would|will) (?:you|anyone|anybody|someone|somebody)|would you mind|i (?:need|want|would like) you to)"
-        rf"(?: (?:please|kindly|possibly))?(?= (?:help|advise|summarize|translate|write|convert|generate|create|compare|{_TELL})\b) ",
+        rf"^(?:(?:can|could|would|will) (?:you|anyone|anybody|someone|somebody)|would you mind"
+        rf"|i (?:need|want|would like) you to)(?: (?:please|kindly|possibly))?"
+        rf"(?= (?:help|advise|summarize|translate|write|convert|generate|create|compare|{_TELL})\b) ",
         "",
     ),
     (r"^please ", ""),
@@ -51,12 +62,14 @@ _POLITE_PATTERNS = (
     (rf"^(?:{_TELL}|advise)(?: to)?{_ME}(?: know)?(?: (?:about|exactly|on))? (?=(?:{_WH})\b)", ""),
     (r"^(?:do|does) (?:you|anyone|anybody|someone) know (?:if|whether) ", "?if "),
     (
-        rf"^(?:(?:tell|let|show){_ME}(?: know)?|i (?:am |was )?(?:just )?wonder(?:ing)?|i (?:want|would like|need) to know|not sure) (?:if|whether) ",
+        rf"^(?:(?:tell|let|show){_ME}(?: know)?|i (?:am |was )?(?:just )?wonder(?:ing)?"
+        r"|i (?:want|would like|need) to know|not sure) (?:if|whether) ",
         "?if ",
     ),
     (
-        rf"^(?:(?:do|does) (?:you|anyone|anybody|someone) know|i (?:want|would like|need|am trying) to (?:know|learn|find out|figure out"
-        rf"|understand)|i (?:am |was )?(?:just )?(?:wonder(?:ing)?|curious)|any ideas?|i do n[o]?t know|i am not sure) (?:about )?"
+        rf"^(?:(?:do|does) (?:you|anyone|anybody|someone) know"
+        rf"|i (?:want|would like|need|am trying) to (?:know|learn|find out|figure out|understand)"
+        rf"|i (?:am |was )?(?:just )?(?:wonder(?:ing)?|curious)|any ideas?|i do n[o]?t know|i am not sure) (?:about )?"
         rf"(?=(?:{_WH})\b)",
         "",
     ),
@@ -68,14 +81,16 @@ _FRAMES = _compiled(
         (rf"^(?:please )?(?:help|assist){_ME}(?: to| with| in)? ", "?want "),
         (r"^(?:i (?:want|need|would like|am trying|have|wish) to|i am looking (?:to|for)) ", "?want "),
         (rf"^{_TELL}{_ME}(?: about)?{_THE}{_GOOD} {_WAYS}(?: to| for| of) ", "?how "),
-        (rf"^(?:is|are) there(?: (?:a|an|any|some|other|another))*{_GOOD} {_WAYS}(?: to| for| of|(?: that| in which)? {_I} (?:can|could))(?: {_I} to)?", "?way"),
+        (rf"^(?:is|are) there(?: (?:a|an|any|some|other|another))*{_GOOD} {_WAYS}"
+         rf"(?: to| for| of|(?: that| in which)? {_I} (?:can|could))(?: {_I} to)?", "?way"),
         # How to do it.
         (rf"how (?:do|does|can|could|should|would|might|may|must|shall) {_I}(?: (?:go about|best|be able to|manage to"
          r"|able to|possibly))?", "?how"),
         (r"how to(?: (?:best|go about))?", "?how"),
         (rf"(?:what|which) (?:is|are){_THE}(?: (?:best|most|very|safe|good|effective|easy|different|possible|other))*"
-         rf"(?: ((?:\w+est|cheap|\w+ive)))?(?: and \w+)? (?:ways|way|methods|method|tips|tricks|hacks|strategies|techniques|steps)"
-         rf"(?: (?:to|for|of|on)(?! (?:how|what)\b)|(?: in which| that)? {_I} (?:can|could|should|do))(?: {_I} to)?", r"?how \1"),
+         rf"(?: ((?:\w+est|cheap|\w+ive)))?(?: and \w+)? (?:ways?|methods?|tips|tricks|hacks|strategies|steps)"
+         rf"(?: (?:to|for|of|on)(?! (?:how|what)\b)|(?: in which| that)? {_I} (?:can|could|should|do))(?: {_I} to)?",
+         r"?how \1"),
         (rf"(?:what{_IS}|which{_IS}){_THE}{_GOOD} {_WAYS}(?: (?:to|for|of)|(?: in which| that)?"
          rf"(?: (?:can|could|should|do))? {_I}(?: (?:can|could|should))?)", "?how"),
         (rf"what (?:do|should|can|must) {_I} (?:(?:need|have) to )?do (?:in order )?to", "?how"),
@@ -125,8 +140,7 @@ _FRAMES = _compiled(
                 ("speed", "fast|quick", ""), ("temperature", "", "hot|warm"),
             )
             for row in (
-                (rf"what{_IS}{_THE} {noun} (?:of|between|from|to){f'|how (?:{adjective}) (?:is|are)' if adjective else ''}",
-                 f"?{noun}"),
+                (rf"what{_IS}{_THE} {noun} (?:of|between|from|to)|how (?:{adjective or '[.]'}) (?:is|are)", f"?{noun}"),
                 (rf"how (?:{loose or '[.]'}) (?:is|are)", f"?{noun}~"),  # a pepper may be hot, and prices high
             )
         ),
@@ -142,11 +156,12 @@ _FRAMES = _compiled(
         (r"(?<=\S )do(?=[ .,]*$)", "perform"),
         (rf"what is{_THE} (?:function|purpose|role|job) of (.+?)(?=[ .,]*$)", r"?what does \1 perform"),
         (r"when is the (best|right|ideal) time", r"?what is the \1 time"),
-        (r"(?:do you know|are there|is there|can (?:you|anyone) (?:suggest|recommend)(?: me)?) (?:any|some|a)(?= (?:good|best)\b)",
-         "?what are"),
+        (r"(?:do you know|are there|is there|can (?:you|anyone) (?:suggest|recommend)(?: me)?) (?:any|some|a)"
+         r"(?= (?:good|best)\b)", "?what are"),
         # Whether.
-        (rf"^(?:is|are) it possible (?:for {_I} )?to(?: {_I})?|^(?:is|am|are) {_I} able to", "?if able"),
-        (rf"^(?:is|am|are) {_I} (?:allowed|permitted) to|^is it (?:allowed|permitted|ok|okay)(?: for {_I})? to", "?if allowed"),
+        (rf"^(?:is|are) it possible (?:for {_I} )?to(?: {_I})?|^(?:is|am|are) {_I} able to", f"?if {ABLE}"),
+        (rf"^(?:is|am|are) {_I} (?:allowed|permitted) to|^is it (?:allowed|permitted|ok|okay)(?: for {_I})? to",
+         f"?if {ALLOWED}"),
         (rf"^(?:do|does) {_I} need(?= an?\b)", "?if required"),
         (rf"^(?:do|does) {_I} (?:need|have) to|^must {_I}", "?if must"),
         (r"^is (?:it )?(an? .+) (?:required|needed|necessary|mandatory)(?: to| for)?", r"?if required \1 to"),
@@ -156,7 +171,8 @@ _FRAMES = _compiled(
          r"?if \g<0>"),
         # What.
         (rf"^{_TELL}{_ME} about|^(?:explain|describe|outline){_ME}|^(?:define)(?: me)?(?! (?:an?|the)\b)"
-         rf"|^(?:tell|give|list|name|state|provide)(?: (?:me|us))? (?=the\b)|^(?:tell|give|show) (?:me|us) (?=(?:the|an?|some)\b)"
+         rf"|^(?:tell|give|list|name|state|provide)(?: (?:me|us))? (?=the\b)"
+         rf"|^(?:tell|give|show) (?:me|us) (?=(?:the|an?|some)\b)"
          rf"|^(?:find|calculate|compute|evaluate) (?=the {_MATHS}\b)", "?what is "),
         (r"(?:what|which) city(?= is the capital\b)", "?what"),
         (rf"\?if is it ({_SAID})(?: for {_I})? to", rf"?if is \1 {DOING}"),
@@ -171,7 +187,8 @@ _FRAMES = _compiled(
 _MODALS = {
     "can": "can",
     "could": "can",
-    "able": "able",
+    ABLE: "able",
+    ALLOWED: "allowed",
     "may": "allowed",
     "might": "perhaps",
     "allowed": "allowed",
@@ -244,7 +261,8 @@ _OPEN = {
 
 
 _ALIKE = frozenset(
-    frozenset(pair.split()) for pair in ("how way", "if way", "how want", "way want", "what give", "how what")
+    frozenset(pair.split())
+    for pair in ("how way", "if way", "how want", "way want", "what give", "how what", "how if", "if what")
 )
 _HOW_TO = frozenset({"how", "way", "want"})  # what a command or a few keywords may stand for
 
@@ -272,7 +290,7 @@ def persons(tokens: list[str]) -> tuple[str, ...]:
     )
 
 
-_TO_ME = frozenset(["for", "to", "tell", "give", "show", "help", "let", "teach", "send", "explain", "remind"])
+_TO_ME = listed("for to tell give show help let teach send explain remind")
 _PERSONS = (
     dict.fromkeys(("i", "we"), "1")
     | {"me": "1o", "us": "1o"}

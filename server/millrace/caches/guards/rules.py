@@ -284,7 +284,7 @@ WORD_RULES = (
         Kind.HARD,
         "only the question words differ",
         checks.bare_question,
-        objects=(("How is soap made?", "What is soap made of?"),),
+        objects=(("How is soap made?", "What is soap made of?"), ("Is soap made of fat?", "What is soap made of?")),
         agrees=(("What is a good way to lose fat?", "How do I lose fat?"),),
     ),
     WordRule(

@@ -114,7 +114,26 @@ def _plain(written: str) -> str:
         return ","
     if written[0] in ".?!\n" and not written[1:].isalpha():
         return "."
-    return written.lower()
+    lower = written.lower()
+    return _SLIPS.get(lower, lower)
+
+
+# Slips of the keys in grammar words, which `vocabulary` cannot know from a name.
+_SLIPS = {
+    **dict.fromkeys(("teh", "hte", "thw", "tje"), "the"),
+    **dict.fromkeys(("waht", "whta", "wht", "wat"), "what"),
+    **dict.fromkeys(("hwo", "hpw", "hoow"), "how"),
+    **dict.fromkeys(("adn", "nad"), "and"),
+    **dict.fromkeys(("wich", "whcih", "wihch"), "which"),
+    **dict.fromkeys(("becuase", "becasue", "cuz", "coz"), "because"),
+    **dict.fromkeys(("wehn", "whne"), "when"),
+    **dict.fromkeys(("whre", "wher", "wehre"), "where"),
+    **dict.fromkeys(("shoud", "shuold", "shold"), "should"),
+    **dict.fromkeys(("cna", "acn"), "can"),
+    **dict.fromkeys(("taht", "thta"), "that"),
+    **dict.fromkeys(("wiht", "wtih"), "with"),
+    **dict.fromkeys(("deos", "doez"), "does"),
+}
 
 
 def case_tells(text: str) -> bool:
