@@ -111,11 +111,12 @@ RULES: tuple[Rule, ...] = (
         r"|did|would|can) you call me\b|^(?:what|how) do you (?:think )?(?:call|refer to|address"
         r"|know about) (?:me|my)\b|\bi (?:am|was) (?:called|named)\b"
         r"|^(?:(?:how (?:many|much|long|far)|what|when|where|which|the (?:last time|date|number of))\b.*"
-        r"|(?:whether|if|that) )\b(?:i|we) (?:am|have|had|took|take|get|got|last|next|spent|owe|ordered"
+        r"|whether )\b(?:i|we) (?:am|have|had|took|take|get|got|last|next|spent|owe|ordered"
         r"|bought|paid|used|earned|made|set|put|left|parked|booked|was|were|still)\b"
         r"|\bwhere i am\b|^how much\b.*\bwill i (?:owe|get|earn|make)\b|\bdue (?:date )?for me\b|\bremember me\b"
         r"|\babout me\b$|\bassigned to me\b",
-        unless=r"\b(?:charged|options|choices|rights|\w+,? if i|what if|when i (?:have|am|was)|before i|after i"
+        unless=r"\b(?:(?:as|because|since|while|that|who|and) i|charged|options|choices|rights|\w+,? if i|what if"
+        r"|when i (?:have|am|was)|before i|after i"
         r"|once i|unless i|while i|how do i|should i|what do i do|wrong)\b|^what (?:do|am) i (?:do|need"
         r"|missing|supposed|doing wrong)\b|\bi have (?:a|an|the flu|to)\b",
         refused=(

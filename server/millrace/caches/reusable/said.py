@@ -22,7 +22,8 @@ _EXPLETIVE = re.compile(
     r"|called)\b|\bit mean (?:for|by)\b|\bit (?:an?|the) (?:\w+ ){1,3}?to\b|\bit for (?:\w+ ){1,3}?to\b"
     r"|\bmake it (?:in|through|to|as|big)\b|\b(?:how|why) (?:do|would) they (?:\w+ ){2,}|\b(?:do|would"
     r"|did) they (?:\w+ )+(?:in|for|on) \w+|\b(?:how|why) (?:do|would) they \w+ \w+$|\bmaking it\b"
-    r"|\bworth it\b|\bhow \w+ is it to\b|\bwhy is it (?:\w+ )?\w+ (?:in|at|on|when|if|during)\b"
+    r"|\bworth it\b|\bhow is it to\b|\bdoes it mean (?:that|they|i|you|he|she)\b|\bhow \w+ is it to\b"
+    r"|\bwhy is it (?:\w+ )?\w+ (?:in|at|on|when|if|during)\b"
     r"|\bdo it yourself\b|\bnew to this\b|\bwould it be\b|\bif it (?:rains|snows)\b"
     rf"|(?<=\s)it (?:(?:is|was|will|would) )?(?:be )?(?:\w+ly )?{_AFTER_IT}\b|\bit's {_AFTER_IT}\b"
     r"|\bwhat does it mean (?:to|when|if)\b|\bas it (?:is|was)\b"
@@ -35,7 +36,8 @@ _CLAUSE = re.compile(r"[,;:.?!\n]|\b(?:and|but|if|when|because|so|or|while|after
 _POINTING = rf"(?:{_BE}|does|did|do|about|of|like|with|for|to|on|in|why|how|what|after|before|all|and|than|by)"
 _DEMONSTRATIVE = re.compile(
     r"\b(?:this|these)\b(?! (?:year|century|decade|ai|bot|app|assistant|chat|website|service|program"
-    r"|company|bank|platform)\b)(?![^.?!]*:\s*\S)|\bthose\b(?! who)|\bthat(?=[ ]*[.?!,]|[ ]*$)"
+    r"|company|bank|platform|card|account|phone|world|life)\b)(?![^.?!]*:\s*\S)|\bthose\b(?! who)"
+    r"|\bthat(?=[ ]*[.?!,]|[ ]*$)"
     rf"|(?:^|\b{_POINTING} )that\b(?! (?:a|an|the|i|you|we|they|he|she|it|there|people|some|my|your)\b)"
 )
 _BACK = re.compile(
