@@ -4,8 +4,8 @@
 
 FOLDER/semantic has clinc150_test_intents.jsonl, clinc150_kinds.json, banking77_test_intents.jsonl, adversarial.jsonl,
 paraphrases.jsonl and swaps.jsonl, and may have qqp_dev.jsonl, which is only measured; FOLDER/routing has mmlu.jsonl.
-tests/data/reusable.jsonl is trained on too, but for its rows with "held_out". What a rule refuses in the files of questions is not trained on: the
-rules know better there.
+tests/data/reusable.jsonl is trained on too, but for its rows with "held_out", and so are the examples of the rules. A
+question that is labelled as reusable and that a rule refuses is not trained on: the rule knows better.
 
 Measured are rules and learned part together, each text by weights that were made without it: five folds of the texts,
 and for clinc150's `never` also five folds of its intents.
@@ -28,7 +28,7 @@ from millrace.caches.reusable.features import VERSION
 from millrace.caches.reusable.fitting import Example, fit
 from millrace.caches.reusable.learned import CLASSES, FILE, Weights, knows
 from millrace.caches.reusable.reading import sentences
-from millrace.caches.reusable.reusable import ruled
+from millrace.caches.reusable.reusable import RULES, ruled
 from millrace.caches.reusable.rule import ASKER, BEFORE, CHANCE, DONE, TIME
 from tests.support.paths import REPOSITORY
 
@@ -36,7 +36,7 @@ OWN = REPOSITORY / "tests" / "data" / "reusable.jsonl"
 EXAMS, EXAM_WORDS = 1500, 30  # questions of mmlu that train, and words of one, at most
 FOLDS = 5
 SEED = 20261128
-THRESHOLD = 0.5
+THRESHOLD = 0.4
 SHRINK = 0.05
 WHY = {"chance": CHANCE, "time": TIME, "asker": ASKER, "done": DONE, "before": BEFORE}
 # What clinc150's intents that must never be kept ask for.
@@ -92,6 +92,8 @@ def read(folder: Path) -> list[Row]:
     exams = [row["prompt"].split("\n")[0].strip() for row in _lines(folder / "routing" / "mmlu.jsonl")]
     questions = [text for text in exams if text.endswith("?") and len(text.split()) <= EXAM_WORDS]
     rows += [Row("mmlu", text, "") for text in random.Random(SEED).sample(questions, EXAMS)]
+    rows += [Row("examples", text, rule.reason) for rule in RULES for text in rule.refused]
+    rows += [Row("examples", text, "") for rule in RULES for text in rule.kept]
     own = (row for row in _lines(OWN) if "held_out" not in row)
     rows += [Row("own", row["text"], "" if row["reusable"] else WHY[row["why"]]) for row in own]
     return list({(row.text.lower(), bool(row.why)): row for row in rows}.values())
@@ -101,7 +103,7 @@ _NOT_REUSABLE = "any"  # of a row that does not say why
 
 
 # Few rows stand for the many kinds of questions that are reusable.
-_WEIGHT = {"own": 3.0, "adversarial": 2.0, "paraphrases": 2.0, "swaps": 2.0}
+_WEIGHT = {"own": 3.0, "examples": 8.0, "adversarial": 2.0, "paraphrases": 2.0, "swaps": 2.0}
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -31,7 +31,8 @@ RULES: tuple[Rule, ...] = (
         r"|split|make|create|play|get|share|think|write|produce|provide|list|find|send|ask|surprise|decide"
         r"|what is)\b.*\b(?:random|randomly|arbitrary)\b"
         r"|^(?:shuffle|randomize)\b",
-        unless=r"\brandom (?:forest|forests|variables?|access|walks?|sampling|sample|effects?|error|noise|seed"
+        unless=r"\b(?:meaning|definition) of\b|\brandom (?:forest|forests|variables?|access|walks?|sampling"
+        r"|sample|effects?|error|noise|seed"
         r"|processe?s?|field|matrix|graph|number generators?|acts? of|house|state|search|module)\b"
         r"|\b(?:python|java|javascript|numpy|sql|c\+\+|excel|php|algorithm|function|code|program|script)\b",
         refused=("Pick a random number between 1 and 10", "random color please", "Could you give me a random word?"),

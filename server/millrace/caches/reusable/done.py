@@ -363,7 +363,8 @@ RULES: tuple[Rule, ...] = (
         "speak german, speak french, speak english, the language, your language, language to, "
         "whisper, yourself, speech, you max, "
         "what you are doing, that now, listening",
-        unless="accent mark, accent wall, accent color, accent chair, public, fluently, voice acting, "
+        unless="yourself a, yourself an, accent mark, accent wall, accent color, accent chair, public, "
+        "fluently, voice acting, "
         "passive voice, active voice, your period, write, up a, up at, start up, up with, "
         "essay, my voice, wake up, set up, up to, hand, in essays",
         refused=(

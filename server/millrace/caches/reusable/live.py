@@ -57,7 +57,8 @@ RULES: tuple[Rule, ...] = (
         "what to do now",
         TIME,
         "today tonight tomorrow now weekend",
-        r"^(?:what|where|which|how long)\b.*\b(?:i|we|to)\b.*\b(?:today|tonight|tomorrow|right now|this weekend)$",
+        r"^(?:what|where|which|how long)\b.*\b(?:i|we|to (?:do|get|see|eat|wear|watch))\b.*\b(?:today"
+        r"|tonight|tomorrow|right now|this weekend)$",
         general=True,
         refused=(
             "what should I wear tomorrow",

@@ -78,7 +78,7 @@ RULES: tuple[Rule, ...] = (
         rf"^(?:[\w']+ ){{0,6}}?{_MINE} (?:[\w'&]+ ){{0,3}}?{_KEPT}\b",
         moods="tell",
         unless=r"\b(?:how|why|mean|should|can i|steps?|process|tips|ideas|advice|instructions?|tutorial|guide|way"
-        r"|difference|write|improve|fix|draft|translate"
+        r"|difference|write|improve|fix|draft|strategies|translate"
         r"|correct|explain|suggest|recommend|name (?:for|ideas))\b|^(?:to )?(?:change|changing|report)\b",
         refused=(
             "tell me my card's pin",
@@ -111,11 +111,12 @@ RULES: tuple[Rule, ...] = (
         r"|did|would|can) you call me\b|^(?:what|how) do you (?:think )?(?:call|refer to|address"
         r"|know about) (?:me|my)\b|\bi (?:am|was) (?:called|named)\b"
         r"|^(?:(?:how (?:many|much|long|far)|what|when|where|which|the (?:last time|date|number of))\b.*"
-        r"|(?:whether|if|that) )\b(?:i|we) (?:am|have|had|took|take|get|got|last|next|spent|owe|ordered"
+        r"|whether )\b(?:i|we) (?:am|have|had|took|take|get|got|last|next|spent|owe|ordered"
         r"|bought|paid|used|earned|made|set|put|left|parked|booked|was|were|still)\b"
         r"|\bwhere i am\b|^how much\b.*\bwill i (?:owe|get|earn|make)\b|\bdue (?:date )?for me\b|\bremember me\b"
         r"|\babout me\b$|\bassigned to me\b",
-        unless=r"\b(?:charged|options|choices|rights|\w+,? if i|what if|when i (?:have|am|was)|before i|after i"
+        unless=r"\b(?:(?:as|because|since|while|that|who|and) i|charged|options|choices|rights|\w+,? if i|what if"
+        r"|when i (?:have|am|was)|before i|after i"
         r"|once i|unless i|while i|how do i|should i|what do i do|wrong)\b|^what (?:do|am) i (?:do|need"
         r"|missing|supposed|doing wrong)\b|\bi have (?:a|an|the flu|to)\b",
         refused=(
@@ -144,7 +145,8 @@ RULES: tuple[Rule, ...] = (
         r"|\bin (?:my|this|our) (?:area|city|town|neighbou?rhood|state|country|region)\b|\bfrom here\b"
         r"|\bwhere is here\b|\b(?:current|present|map|exact) location\b|\blocation (?:where|i am)\b",
         general=True,
-        unless=r"\bnearest (?:value|number|color)\b|\bk[- ]nearest\b",
+        unless=r"\bare you from\b|\b(?:nearest|closest)\b.*\b(?:to|near) (?!me\b|us\b|my\b|here\b|this\b"
+        r"|the place)\w|\bnearest (?:value|number|color)\b|\bk[- ]nearest\b",
         refused=(
             "Which pharmacy is near me?",
             "closest gas station",
@@ -185,6 +187,18 @@ RULES: tuple[Rule, ...] = (
             "Why was my transfer declined?",
             "Are transfers between banks processed on weekends? How long do they take?",
         ),
+    ),
+    rule(
+        "bills",
+        ASKER,
+        "bill bills payment",
+        r"^(?!how (?:do|can) i (?:pay|lower|reduce|read|get|set))(?=.*\b(?:minimum|lowest|least|latest"
+        r"|last day|when|due)\b).*\bmy (?:[\w&]+ ){0,3}?(?:bills?|payment)\b"
+        r"|^(?:what is |is there )?(?:the |a )?minimum (?:amount|payment)(?: due| on my| i)?\b(?! (?:wage|mean))",
+        general=True,
+        unless=r"\b(?:why|what happens|if i|can not|pending|declined|failed)\b",
+        refused=("what is the lowest amount i must pay on my phone bill", "where can i see when my water bill is due"),
+        kept=("How do I pay my electric bill?", "What happens if my bill is paid late?"),
     ),
     rule(
         "fuel and pay",
