@@ -16,7 +16,7 @@ CHANCES = 3  # hits that are counted of an entry; each lets it stay once more wh
 
 Places = dict[str, tuple[Segment, int]]  # segment and row, by id
 
-_ENTRY_BYTES = 700  # in memory, of an entry beside its texts and its vector
+_ENTRY_BYTES = 400  # in memory, of an entry beside its texts and its vector
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ SPARSE = 0.25  # of all rows; when more are removed, a segment is emptied
 
 _FIRST_ROWS = 16
 _FEW = 4  # rows to look for where an index does not reach more
-_LINKS, _EF_BUILD = 16, 100  # hnswlib's M and ef
-ALONE, TOGETHER = 100, 48  # ef of a search: in the only segment, and in one of several, which find more together
+_LINKS, _EF_BUILD = 16, 200  # hnswlib's M and ef
+ALONE, TOGETHER = 100, 64  # ef of a search: in the only segment, and in one of several, which find more together
 _LINK_BYTES = 4 * (2 * _LINKS + 1) + 40  # in the index, of a row beside its vector, about
 _ROW_BYTES = 24  # of a row beside its vector
 
