@@ -152,6 +152,25 @@ def test_without_hnswlib(monkeypatch: pytest.MonkeyPatch) -> None:
     assert numbers(held.nearest(points[33]))[0] == 33
 
 
+@pytest.mark.parametrize("dimensions", [64, 256])
+def test_none_of_many_that_are_much_alike_is_lost(dimensions: int, tmp_path: Path) -> None:
+    """All are as near to one, which an index links them with, and as far from each other; also after a start."""
+    rest = vectors(150, dimensions)
+    hub = rest[0].copy()
+    rest -= np.outer(rest @ hub, hub)
+    alike = hub + 0.8 * rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-6)
+    alike = np.asarray(alike / np.linalg.norm(alike, axis=1, keepdims=True), np.float32)
+    held = filled(alike, 10)
+    finish(held)
+    (made,) = held.segments
+    assert made.lost  # else the test shows nothing
+    assert [numbers(held.nearest(point))[0] for point in alike] == [*range(150)]
+    kept = snapshots(tmp_path, dimensions=dimensions)
+    kept.save(SCOPE, "", made.ids, made.lost, made.state())
+    (again,) = kept.load(SCOPE)
+    assert [max(again.nearest(point))[1] for point in alike] == [id_of(number) for number in range(150)]
+
+
 # Snapshots.
 
 
@@ -159,8 +178,10 @@ def indexed(points: Vector) -> Segment:
     made = Segment(points.shape[1])
     for number, point in enumerate(points):
         made.add(id_of(number), point)
-    while not made.is_indexed:
+    while made.indexed < made.rows:
         made.index_step()
+    while made.needs_check:
+        made.check_step()
     return made
 
 
@@ -174,8 +195,8 @@ def test_an_index_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     made = indexed(points[:90])
     made.remove(5)
     kept = snapshots(tmp_path)
-    key = kept.save(SCOPE, "", made.ids, made.state())
-    kept.save(OTHER, "", made.ids, made.state())
+    key = kept.save(SCOPE, "", made.ids, made.lost, made.state())
+    kept.save(OTHER, "", made.ids, made.lost, made.state())
     assert kept.bytes_used == sum(path.stat().st_size for path in tmp_path.iterdir())
     (again,) = snapshots(tmp_path).load(SCOPE)
     assert (again.key, again.rows, again.live, again.is_indexed) == (key, 90, 89, True)
@@ -191,7 +212,7 @@ def test_a_snapshot_with_any_byte_flipped_is_deleted_and_never_loaded(
 ) -> None:
     made = indexed(vectors(20, 4))
     kept = snapshots(tmp_path, dimensions=4)
-    kept.save(SCOPE, "", made.ids, made.state())
+    kept.save(SCOPE, "", made.ids, made.lost, made.state())
     (path,) = tmp_path.iterdir()
     sound = path.read_bytes()
     header = 36 + int.from_bytes(sound[32:36])
@@ -209,7 +230,7 @@ def test_a_snapshot_with_any_byte_flipped_is_deleted_and_never_loaded(
 def test_a_snapshot_that_was_cut_is_deleted(tmp_path: Path, keep: int) -> None:
     made = indexed(vectors(20))
     kept = snapshots(tmp_path)
-    kept.save(SCOPE, "", made.ids, made.state())
+    kept.save(SCOPE, "", made.ids, made.lost, made.state())
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:keep])
     assert list(kept.load(SCOPE)) == []
@@ -219,7 +240,7 @@ def test_a_snapshot_that_was_cut_is_deleted(tmp_path: Path, keep: int) -> None:
 @pytest.mark.parametrize("other", [{"embedder": "e 2"}, {"dimensions": 25}])
 def test_a_snapshot_of_another_embedder_is_deleted(tmp_path: Path, other: dict[str, object]) -> None:
     made = indexed(vectors(20))
-    snapshots(tmp_path).save(SCOPE, "", made.ids, made.state())
+    snapshots(tmp_path).save(SCOPE, "", made.ids, made.lost, made.state())
     assert list(snapshots(tmp_path, **other).load(SCOPE)) == []  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
@@ -228,7 +249,7 @@ def test_snapshots_are_bounded_in_bytes(tmp_path: Path) -> None:
     """The latest ones stay; what was not written to its end goes too, once nobody can be writing it."""
     made = indexed(vectors(20))
     kept = snapshots(tmp_path)
-    keys = [kept.save(SCOPE, "", made.ids, made.state()) for _ in range(4)]
+    keys = [kept.save(SCOPE, "", made.ids, made.lost, made.state()) for _ in range(4)]
     size = kept.bytes_used // 4
     for age, key in enumerate(reversed(keys)):
         path = kept._path(SCOPE, key)

@@ -221,3 +221,20 @@ async def test_indexes_count_as_bytes_on_disk(database: SqliteDatabase, tmp_path
     assert 0 < used <= 500_000
     assert cache._table.pruner.max_bytes == 2_000_000 - used
     await cache.close()
+
+
+async def test_a_page_of_large_answers_is_short(
+    database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more of them are in memory at once than a page may have; all are read in the end."""
+    monkeypatch.setattr(table, "PAGE_BYTES", 100_000)
+    cache = opened(database, tmp_path)
+    for number in range(20):
+        cache.store(SCOPE, "tenant", question(number), answer("x" * 30_000))
+    await stored(cache)
+    await cache.close()
+    cache = opened(database, tmp_path)
+    assert len(await first_rows(cache)) == 3
+    await cache.find(SCOPE, question(0))
+    await until(lambda: len(cache._scopes.partitions[SCOPE]) == 20)
+    await cache.close()

@@ -115,7 +115,7 @@ async def test_what_is_found_counts_though_the_loop_was_late(database: SqliteDat
     asked = asyncio.create_task(cache.find(SCOPE, REWORDED))
     await asyncio.sleep(0)  # it has asked the worker
     cache._worker.submit_lookup(lambda: None).result(30)  # the loop stands still until the worker is done
-    time.sleep(0.6)
+    time.sleep(0.6)  # noqa: ASYNC251 - and until the deadline has passed
     assert isinstance(await asked, SemanticHit)
     await cache.close()
 

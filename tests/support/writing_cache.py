@@ -20,8 +20,9 @@ TTL_S = 10_000.0
 
 
 def question(number: int) -> str:
-    """Return one that has a word of its own."""
-    return f"How do I paint a {hashlib.sha256(b'%d' % number).hexdigest()[:9].translate(LETTERS)}?"
+    """Return one that has most of its words for itself: an index may lose some of many that differ in one word only."""
+    letters = hashlib.sha256(b"%d" % number).hexdigest().translate(LETTERS)
+    return f"How do I {letters[:7]} a {letters[10:18]} {letters[20:28]} with a {letters[30:38]}?"
 
 
 def cache_in(folder: Path, database: SqliteDatabase) -> SqliteSemanticCache:

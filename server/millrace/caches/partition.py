@@ -16,7 +16,7 @@ CHANCES = 3  # hits that are counted of an entry; each lets it stay once more wh
 
 Places = dict[str, tuple[Segment, int]]  # segment and row, by id
 
-_ENTRY_BYTES = 700  # in memory, of an entry beside its texts and its vector
+_ENTRY_BYTES = 400  # in memory, of an entry beside its texts and its vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Partition:
     @property
     def needs_step(self) -> bool:
         """Whether `step` has work to do."""
-        return self._sparse is not None or self._unfinished is not None
+        return (self._sparse or self._unfinished or self._unchecked) is not None
 
     def put(self, entry: Stored, vector: Vector, *, goes_first: bool = False) -> None:
         """Add an entry; it replaces the one with the same id, and so with the same question.
@@ -142,6 +142,8 @@ class Partition:
             self._move_from(segment)
         elif (segment := self._unfinished) is not None:
             self._matrix_only = not segment.index_step()
+        elif (segment := self._unchecked) is not None:
+            segment.check_step()
 
     def restore(self, segment: Segment, places: Places) -> None:
         """Take a segment from a snapshot, with its places by id. These are changed.
@@ -174,6 +176,10 @@ class Partition:
         if self._matrix_only or not is_large:
             return None
         return next((segment for segment in self.segments if segment.indexed < segment.rows), None)
+
+    @property
+    def _unchecked(self) -> Segment | None:
+        return next((segment for segment in self.segments if segment.needs_check), None)
 
     def _append(self, id_: str, vector: Vector) -> None:
         if not self.segments or self.segments[-1].is_full:

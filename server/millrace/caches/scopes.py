@@ -273,7 +273,7 @@ class Scopes:
     def _save(self, snapshots: Snapshots, scope: bytes, segment: Segment) -> None:
         segment.saved = segment.indexed
         self._copied_bytes = segment.size
-        save = partial(snapshots.save, scope, segment.key, segment.ids[:], segment.state())
+        save = partial(snapshots.save, scope, segment.key, segment.ids[:], segment.lost[:], segment.state())
         saving = self._with_files(save)
         saving.add_done_callback(lambda done: self.background(partial(self._saved, scope, segment, done)))
 

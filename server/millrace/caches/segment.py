@@ -15,12 +15,15 @@ from millrace import log
 ROWS = 32_768  # at most; an index of so many is copied in some 10 ms
 NEAREST = 32  # rows that a search returns, at most
 STEP = 8  # rows added to an index per step: about 4 ms, which a lookup may have to wait
+CHECKED = 16  # rows per step that are looked for in the index
+MOST_LOST = 1024  # rows that an index does not find and that are searched one by one
 SPARSE = 0.25  # of all rows; when more are removed, a segment is emptied
 
 _FIRST_ROWS = 16
+_NEARLY = 1e-4  # of a cosine: so near is as good as the same
 _FEW = 4  # rows to look for where an index does not reach more
-_LINKS, _EF_BUILD = 16, 100  # hnswlib's M and ef
-ALONE, TOGETHER = 100, 48  # ef of a search: in the only segment, and in one of several, which find more together
+_LINKS, _EF_BUILD = 16, 200  # hnswlib's M and ef
+ALONE, TOGETHER = 100, 64  # ef of a search: in the only segment, and in one of several, which find more together
 _LINK_BYTES = 4 * (2 * _LINKS + 1) + 40  # in the index, of a row beside its vector, about
 _ROW_BYTES = 24  # of a row beside its vector
 
@@ -42,15 +45,22 @@ class Segment:
         self._first = 0  # row of the segment that is the first one in the matrix
         self._index: Any = None
         self._reachable = 0  # rows that are in the index and not removed
+        self.lost: list[int] = []  # rows that are in the index, but not found there: of many that are much alike
+        self._lost_matrix: Vector = np.zeros((0, dimensions), np.float32)
+        self._checked = 0  # rows before this one were looked for
+        self._is_checked_again = False
 
     @classmethod
-    def restored(cls, state: State, ids: list[str | None], dimensions: int) -> "Segment":
+    def restored(cls, state: State, ids: list[str | None], lost: list[int], dimensions: int) -> "Segment":
         """Return one as it was saved. Raises whatever hnswlib raises; the state must be exactly what was saved."""
         segment = cls(dimensions)
         segment._index = _hnswlib().Index(state)
         segment.ids = ids
         segment.live = segment._reachable = len(ids) - ids.count(None)
-        segment.indexed = segment.saved = segment._first = len(ids)
+        segment.indexed = segment.saved = segment._first = segment._checked = len(ids)
+        segment._is_checked_again = segment.is_full
+        for row in lost:
+            segment._lose(row)
         return segment
 
     @property
@@ -70,8 +80,13 @@ class Segment:
 
     @property
     def is_indexed(self) -> bool:
-        """Whether all rows are in the index."""
-        return self._index is not None and self.indexed == len(self.ids)
+        """Whether all rows are in the index, and were looked for there."""
+        return self._index is not None and self._checked == len(self.ids)
+
+    @property
+    def needs_check(self) -> bool:
+        """Whether rows of the index are to be looked for."""
+        return self._checked < self.indexed
 
     @property
     def has_index(self) -> bool:
@@ -122,6 +137,8 @@ class Segment:
         found = self._by_index(vector, effort) if self._reachable else []
         if self.indexed < len(self.ids):
             found += self._by_row(vector)
+        if self.lost:
+            found += zip((self._lost_matrix @ vector).tolist(), self.lost, strict=True)
         return [(cosine, id_) for cosine, row in found if (id_ := self.ids[row]) is not None]
 
     def index_step(self) -> bool:
@@ -138,6 +155,22 @@ class Segment:
             self._matrix, self._first = np.zeros((_FIRST_ROWS, self._dimensions), np.float32), end
         return True
 
+    def check_step(self) -> None:
+        """Look for some rows of the index with their own vectors. What it does not find is searched beside it.
+
+        Of vectors that are all about as much alike, hnswlib's rule links each with the same few, and those with it no
+        more: it is never reached. Rows that come later can cut one off, so those of a full index are looked for again.
+        """
+        end = min(self._checked + CHECKED, self.indexed)
+        for row in range(self._checked, end):
+            if self.ids[row] is not None and len(self.lost) < MOST_LOST and not self._is_found(row):
+                self._lose(row)
+        self._checked = end
+        if end == ROWS and not self._is_checked_again:
+            self._is_checked_again = True
+            self.lost, self._checked = [], 0
+            self._lost_matrix = self._lost_matrix[:0]
+
     def state(self) -> State:
         """Return a copy of the index, to be saved."""
         (state,) = self._index.__getstate__()
@@ -151,6 +184,16 @@ class Segment:
         )
         grown[:kept] = self._matrix[self.indexed - self._first : row - self._first]
         self._matrix, self._first = grown, self.indexed
+
+    def _is_found(self, row: int) -> bool:
+        vector = self.vector(row)
+        least = float(vector @ vector) - _NEARLY
+        return any(found == row or cosine >= least for cosine, found in self._by_index(vector, TOGETHER))
+
+    def _lose(self, row: int) -> None:
+        self.lost.append(row)
+        own = np.zeros(self._dimensions, np.float32) if self.ids[row] is None else self.vector(row)
+        self._lost_matrix = np.concatenate((self._lost_matrix, own[None]))
 
     def _begin_index(self) -> bool:
         try:

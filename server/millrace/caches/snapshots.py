@@ -40,6 +40,7 @@ class _Header(msgspec.Struct, kw_only=True):
     dimensions: int
     rows: int
     last_row: str  # its id
+    lost: list[int]  # rows that the index does not find
     parameters: dict[str, Any]  # of hnswlib
     arrays: dict[str, tuple[str, int]]  # dtype and length, in the order in which they follow; then the ids
 
@@ -70,7 +71,7 @@ class Snapshots:
                 used += size
         self.bytes_used = used
 
-    def save(self, scope: bytes, key: str, ids: list[str | None], state: State) -> str:
+    def save(self, scope: bytes, key: str, ids: list[str | None], lost: list[int], state: State) -> str:
         """Write one index in place of the one with this key, if there is one; return its key. Raises `OSError`."""
         key = key or secrets.token_hex(8)
         path = self._path(scope, key)
@@ -81,6 +82,7 @@ class Snapshots:
             dimensions=self._dimensions,
             rows=len(ids),
             last_row=next((id_ for id_ in reversed(ids) if id_ is not None), ""),
+            lost=lost,
             parameters={name: value for name, value in state.items() if name not in arrays},
             arrays={name: (array.dtype.str, len(array)) for name, array in arrays.items()},
         )
@@ -148,7 +150,7 @@ class Snapshots:
         removed = PREFIX + none.hex()
         if len(ids) != header.rows:
             raise ValueError("it is damaged")
-        return Segment.restored(state, [None if id_ == removed else id_ for id_ in ids], self._dimensions)
+        return Segment.restored(state, [None if id_ == removed else id_ for id_ in ids], header.lost, self._dimensions)
 
 
 def _write(path: Path, parts: Sequence[Buffer]) -> None:

@@ -8,7 +8,7 @@ outlives what is newer and never hit.
 import hashlib
 import sqlite3
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from millrace.caches.snapshots import PREFIX
 from millrace.ports import Clock, Database
 from millrace.pruning import Pruner
 
-PAGE = 256  # rows that are read at once
+PAGE, PAGE_BYTES = 256, 4 * 2**20  # rows that are read at once, at most
 SELECT_S = 5.0  # for SQLite to read a page; after that the scope stays unloaded
 
 _HITS = 8  # that count
@@ -160,19 +160,35 @@ class EntryTable:
         Raises `TimeoutError` or `sqlite3.Error`.
         """
         values = (scope, *start, self._mark, self._wall() - self._ttl_s, PAGE)
-        rows = self._database.scan(lambda connection: connection.execute(_PAGE, values).fetchall(), within_s=SELECT_S)
+        rows, is_last = self._database.scan(
+            lambda connection: self._first(connection.execute(_PAGE, values), max_bytes), within_s=SELECT_S
+        )
         entries: list[tuple[Stored, Vector]] = []
         for id_, question, answer, stored_at, blob, _ in rows:
             if len(blob) < 2 * self._dimensions:  # damaged
                 self.drop(id_)
                 continue
             vector = np.frombuffer(blob, np.float16, self._dimensions).astype(np.float32)
-            entry = Stored(id_, question, answer, stored_at, blob[2 * self._dimensions :])
-            max_bytes -= entry.size + vector.nbytes
-            if max_bytes < 0:
-                return Page(entries, None)
-            entries.append((entry, vector))
-        return Page(entries, (rows[-1][5], rows[-1][0]) if len(rows) == PAGE else None)
+            entries.append((Stored(id_, question, answer, stored_at, blob[2 * self._dimensions :]), vector))
+        return Page(entries, None if is_last or not rows else (rows[-1][5], rows[-1][0]))
+
+    def _first(self, rows: Iterable[tuple[Any, ...]], max_bytes: int) -> tuple[list[tuple[Any, ...]], bool]:
+        """Return the first rows, as many as have so many bytes in memory, and whether no page should follow.
+
+        No other is read: an answer may have megabytes.
+        """
+        found: list[tuple[Any, ...]] = []
+        left, page = max_bytes, PAGE_BYTES
+        for row in rows:
+            id_, question, answer, stored_at, blob, _ = row
+            size = Stored(id_, question, answer, stored_at, blob).size + 4 * self._dimensions
+            if size > left:
+                return found, True
+            found.append(row)
+            left, page = left - size, page - size
+            if page < 0:
+                return found, False
+        return found, len(found) < PAGE
 
     def count_hits(self, hits: dict[str, int]) -> None:
         """Queue the hits of entries to be written."""
