@@ -53,11 +53,20 @@ def _stat(pid: int) -> list[str]:
 
 def pss(pid: int) -> int:
     """Return the KiB of memory of one process, shared pages in proportion."""
+    return _kib(pid, "Pss:")
+
+
+def rss(pid: int) -> int:
+    """Return the KiB of memory of one process, shared pages in full."""
+    return _kib(pid, "Rss:")
+
+
+def _kib(pid: int, which: str) -> int:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return sum(int(line.split()[1]) for line in lines if line.startswith(which))
 
 
 @asynccontextmanager

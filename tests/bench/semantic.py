@@ -1,32 +1,32 @@
 """`python -m tests.bench.semantic`: what the semantic cache costs, in time and memory, and how fast it answers.
 
 A new server is asked until it has made 10,000 lookups, each of which a model answers. Then a scope of 100,000 stored
-questions is written to its disk, loaded again, and asked for rewordings of them.
+questions is written to its disk, loaded again, and asked for rewordings of them. Last the cache is asked without a
+server: one scope of as many questions at a pace, then 10,000 scopes of 20 that are not in memory. What the finder
+finds is measured by `python -m tests.measure_semantic --recall`.
 """
 
 import asyncio
-import sqlite3
-import statistics
+import json
 import subprocess
+import sys
 import tempfile
 import time
-import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 
 import click
-import numpy as np
 import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from millrace.caches.embedders.process import MiniLMProcess
 from millrace.caches.finder import Finder
 from millrace.caches.guards import Question, agree, self_contained
-from millrace.caches.partition import Partition, Stored
-from millrace.stores.database import FILE
-from tests.bench import questions
+from millrace.stores.database import SqliteDatabase
+from tests.bench import questions, semantic_store
 from tests.bench.pace import Pace
 from tests.bench.processes import OTHER_CORES, Clients, Measured, port_of, pss, started
 from tests.bench.rounds import set_pace
@@ -93,21 +93,15 @@ async def begin(folder: Path, provider: int, clients: Clients, lookups: int) -> 
         ]
 
 
-def write(data: Path, finder: Finder, stored: list[str]) -> None:
-    """Write questions into the scope that was asked before."""
-    mark = zlib.crc32(finder.name.encode()).to_bytes(4)
-    with sqlite3.connect(data / FILE) as connection:
-        row = connection.execute("SELECT scope, tenant, answer FROM semantic_entries LIMIT 1").fetchone()
-        connection.execute("DELETE FROM semantic_entries")
-        connection.executemany(
-            "INSERT INTO semantic_entries VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                (f"sem_{number:024x}", row[0], row[1], time.time(), text, mark + vector.tobytes(), row[2])
-                for number, text in enumerate(stored)
-                for vector in (finder.embed(text).astype(np.float16),)
-            ),
-        )
-    connection.close()
+async def write(data: Path, stored: list[str]) -> None:
+    """Write questions into the scope that was asked before, in place of what it has."""
+    database, finder, comparer = SqliteDatabase(str(data)), Finder(), MiniLMProcess()
+    cache = semantic_store.opened(database, data, finder, comparer)
+    (row, *_) = await cache.listing.entries(None, limit=1)
+    await cache.listing.delete(None)
+    await semantic_store.fill(database, cache, ((row.scope, text) for text in stored), row.tenant)
+    await cache.close()
+    await asyncio.to_thread(database.close)
 
 
 def rewordings(stored: list[str]) -> list[str]:
@@ -147,24 +141,17 @@ async def hit(folder: Path, provider: int, clients: Clients, asked: list[str]) -
         ]
 
 
-def find(finder: Finder, stored: list[str]) -> float:
-    """Return the median milliseconds to find candidates for a new question."""
-    held = Partition(finder.dimensions, 4000)
-    for text in stored:
-        held.put(Stored(text, text, b"", 0.0), finder.embed(text))
-    while held.needs_step:
-        held.step()
-    taken = []
-    for text in islice(questions.new("asked"), 1000):
-        began = time.perf_counter()
-        held.nearest(finder.embed(text))
-        taken.append(1000 * (time.perf_counter() - began))
-    return statistics.median(taken)
+async def small(folder: Path) -> Figures:
+    """Measure very many small scopes, in a process that has nothing else in memory. Return figures."""
+    await semantic_store.fill_small(folder)
+    arguments = ("-m", semantic_store.__name__, str(folder))
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=subprocess.PIPE)
+    output, _ = await process.communicate()
+    return [(what, figure) for what, figure in json.loads(output)]
 
 
 async def bench(lookups: int, count: int, console: Console) -> Figures:
     """Run all; return the figures."""
-    finder = Finder()
     stored = list(islice(questions.new("stored"), count))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -177,23 +164,33 @@ async def bench(lookups: int, count: int, console: Console) -> Figures:
             console.print(f"asking {lookups} new questions")
             figures = await begin(folder, provider_port, clients, lookups)
             console.print(f"storing {count} questions")
-            await asyncio.to_thread(write, folder / "data", finder, stored)
+            await write(folder / "data", stored)
             asked = await asyncio.to_thread(rewordings, stored)
             console.print(f"asking for {len(asked)} of them in other words, once they are loaded and indexed")
             figures += await hit(folder, provider_port, clients, asked)
-    console.print("finding candidates among them")
-    return [*figures, ("candidates found, p50 ms", find(finder, stored))]
+    with tempfile.TemporaryDirectory() as name:
+        console.print("looking up in a cache of them, without a server")
+        (Path(name) / "large").mkdir()
+        figures += await semantic_store.large(Path(name) / "large", stored, asked[:HITS])
+        console.print(f"looking up in {semantic_store.SCOPES} small scopes")
+        (Path(name) / "small").mkdir()
+        figures += await small(Path(name) / "small")
+    return figures
 
 
 @click.command()
 @click.option("--lookups", default=10_000, show_default=True, help="New questions, before the memory is measured.")
 @click.option("--stored", default=100_000, show_default=True, help="Questions in the scope that is asked for hits.")
-def main(lookups: int, stored: int) -> None:
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Write all figures to this file.")
+def main(lookups: int, stored: int, file: Path | None) -> None:
     """Measure the semantic cache alone. Some minutes."""
     uvloop.install()
     table = Table("", "", title=f"semantic cache, {lookups} lookups, {stored} stored")
-    for what, figure in asyncio.run(bench(lookups, stored, Console(stderr=True))):
+    figures = asyncio.run(bench(lookups, stored, Console(stderr=True)))
+    for what, figure in figures:
         table.add_row(what, f"{figure:.2f}")
+    if file is not None:
+        file.write_text(json.dumps({"lookups": lookups, "stored": stored, "figures": dict(figures)}, indent=1))
     Console().print(table)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from millrace.caches import segment
-from millrace.caches.partition import Partition, Stored
+from millrace.caches.partition import Partition, Stored, places_in
 from millrace.caches.segment import Segment, Vector
 from millrace.caches.snapshots import PREFIX, Snapshots
 
@@ -248,7 +248,8 @@ def test_restored_segments_take_their_entries_and_drop_the_others() -> None:
     held = Partition(DIMENSIONS, 10)
     for number in range(90, 100):
         held.put(entry(number), points[number])
-    held.restore(indexed(points))
+    restored = indexed(points)
+    held.restore(restored, places_in(restored))
     assert numbers(held.nearest(points[95]))[0] == 95
     assert set(numbers(held.nearest(points[20]))) <= set(range(90, 100))  # the others are still to come
     for number in range(30, 90):

@@ -16,11 +16,11 @@ from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit
 from tests.support.paths import REPOSITORY
 from tests.support.processes import ENVIRONMENT
-from tests.support.writing_cache import SCOPES, cache_in
+from tests.support.writing_cache import SCOPES, cache_in, question
 
 KILLS = int(os.environ.get("MILLRACE_KILLS", "5"))
 LONGEST_S = 1.5  # that a process may write
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 Served = dict[str, tuple[int, int]]  # by id: number of the scope, and of the question
 
@@ -45,16 +45,16 @@ async def killed(folder: Path, choice: random.Random) -> Served:
     for line in (await reading).decode().splitlines(keepends=True):
         if line.endswith("\n"):  # else it was killed while it said so
             id_, scope, number, text = line.split()
-            assert text in ("shown", f"{number}_in_{scope}")
+            assert text in ("shown", number)
             served[id_] = int(scope), int(number)
     return served
 
 
-async def found_at_last(cache: SqliteSemanticCache, scope: bytes, question: str) -> SemanticHit:
+async def found_at_last(cache: SqliteSemanticCache, scope: bytes, text: str) -> SemanticHit:
     """Return the hit once the scope is read so far; a large one is read in steps."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
-            found = await cache.find(scope, question)
+            found = await cache.find(scope, text)
             if isinstance(found, SemanticHit):
                 return found
             await asyncio.sleep(0.01)
@@ -71,11 +71,13 @@ async def test_what_was_served_or_shown_is_there_after_a_kill(tmp_path: Path) ->
         for id_, (scope, number) in served.items():
             entry = await cache.listing.entry("tenant", id_)
             assert entry is not None
-            assert (entry.scope, entry.question) == (SCOPES[scope], f"How do I paint fence {number}?")
-        for id_, (scope, number) in choice.sample(sorted(served.items()), min(len(served), 50)):
-            found = await found_at_last(cache, SCOPES[scope], f"how can I paint fence {number}")
-            assert (found.entry_id, found.answer.text) == (id_, f"{number} in {scope}")
+            assert (entry.scope, entry.question) == (SCOPES[scope], question(number))
+        for id_, (scope, number) in sorted(
+            choice.sample(sorted(served.items()), min(len(served), 30)), key=lambda each: each[1]
+        ):
+            found = await found_at_last(cache, SCOPES[scope], question(number))
+            assert (found.entry_id, found.answer.text) == (id_, str(number))
         await cache.close()
         await asyncio.to_thread(database.close)
-    assert len(served) > 10 * KILLS
+    assert len(served) > KILLS
     assert list((tmp_path / FOLDER).glob("*.index"))

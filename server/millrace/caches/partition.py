@@ -9,10 +9,12 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from sys import getsizeof
 
-from millrace.caches.segment import NEAREST, Segment, Vector
+from millrace.caches.segment import ALONE, NEAREST, TOGETHER, Segment, Vector
 
 MOVED = 64  # entries that move to another segment per step
 CHANCES = 3  # hits that are counted of an entry; each lets it stay once more when its turn to go has come
+
+Places = dict[str, tuple[Segment, int]]  # segment and row, by id
 
 _ENTRY_BYTES = 700  # in memory, of an entry beside its texts and its vector
 
@@ -44,10 +46,10 @@ class Partition:
         self._matrix_only = False
         self._entries: OrderedDict[str, Stored] = OrderedDict()  # in the order in which they are to go
         self._entries_bytes = 0
-        self._places: dict[str, tuple[Segment, int]] = {}  # segment and row of each entry
+        self._places: Places = {}  # of each entry
         self._chances: dict[str, int] = {}  # of entries that were hit
         self._oldest: list[tuple[float, str]] = []  # a heap of (stored_at, id), with some that are no more
-        self._unclaimed: dict[str, tuple[Segment, int]] = {}  # of restored segments, until the entries have come
+        self._unclaimed: Places = {}  # of restored segments, until the entries have come
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -129,7 +131,8 @@ class Partition:
 
     def nearest(self, vector: Vector) -> list[tuple[float, Stored]]:
         """Return up to `NEAREST` (cosine, entry), nearest first."""
-        found = [pair for segment in self.segments for pair in segment.nearest(vector)]
+        effort = ALONE if len(self.segments) == 1 else TOGETHER
+        found = [pair for segment in self.segments for pair in segment.nearest(vector, effort)]
         live = [(cosine, self._entries[id_]) for cosine, id_ in found if id_ in self._entries]
         return sorted(live, key=lambda pair: -pair[0])[:NEAREST]
 
@@ -140,17 +143,18 @@ class Partition:
         elif (segment := self._unfinished) is not None:
             self._matrix_only = not segment.index_step()
 
-    def restore(self, segment: Segment) -> None:
-        """Take a segment from a snapshot. Its entries come later, by `put`; `claimed` tells that all have come."""
-        for row, id_ in enumerate(segment.ids):
-            if id_ is None or id_ in self._unclaimed:
-                segment.remove(row)
-            elif id_ in self._places:
-                other, other_row = self._places[id_]
-                other.remove(other_row)
-                self._places[id_] = segment, row
-            else:
-                self._unclaimed[id_] = segment, row
+    def restore(self, segment: Segment, places: Places) -> None:
+        """Take a segment from a snapshot, with its places by id. These are changed.
+
+        Its entries come later, by `put`; `claimed` tells that all have come.
+        """
+        for id_ in places.keys() & self._unclaimed.keys():
+            segment.remove(places.pop(id_)[1])
+        for id_ in places.keys() & self._places.keys():
+            other, row = self._places[id_]
+            other.remove(row)
+            self._places[id_] = places.pop(id_)
+        self._unclaimed |= places
         self.segments = [segment, *(each for each in self.segments if each.live)]
 
     def claimed(self) -> None:
@@ -187,3 +191,8 @@ class Partition:
         if not segment.live:
             self.segments.remove(segment)
             self.emptied.append(segment.key)
+
+
+def places_in(segment: Segment) -> Places:
+    """Return where each of a segment's rows is; it takes some milliseconds."""
+    return {id_: (segment, row) for row, id_ in enumerate(segment.ids) if id_ is not None}

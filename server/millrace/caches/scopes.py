@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from millrace import log
-from millrace.caches.partition import Partition, Stored
+from millrace.caches.partition import Partition, Places, Stored, places_in
 from millrace.caches.segment import Segment, Vector
 from millrace.caches.snapshots import Snapshots
 from millrace.caches.table import START, EntryTable, Start
@@ -190,16 +190,18 @@ class Scopes:
         """Load a scope's indexes, then have the rest of its rows read. Runs on the thread of the files."""
         try:
             for segment in snapshots.load(scope):
-                if not self._worker.submit_background(partial(self._adopt, partition, segment)).result():
+                if not self._worker.submit_background(
+                    partial(self._adopt, partition, segment, places_in(segment))
+                ).result():
                     break
         finally:
             self.background(partial(self._read_on, scope, partition, start))
 
-    def _adopt(self, partition: Partition, segment: Segment) -> bool:
+    def _adopt(self, partition: Partition, segment: Segment, places: Places) -> bool:
         """Let a partition have an index; False if there would be no room for its entries."""
         if partition.size + segment.size > self._max_bytes // 2:
             return False
-        partition.restore(segment)
+        partition.restore(segment, places)
         return True
 
     def _read_on(self, scope: bytes, partition: Partition, start: Start) -> None:

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from millrace import log
 
-ROWS = 16_384  # at most; an index of so many is copied in some 10 ms
+ROWS = 32_768  # at most; an index of so many is copied in some 10 ms
 NEAREST = 32  # rows that a search returns, at most
 STEP = 8  # rows added to an index per step: about 4 ms, which a lookup may have to wait
 SPARSE = 0.25  # of all rows; when more are removed, a segment is emptied
 
 _FIRST_ROWS = 16
 _FEW = 4  # rows to look for where an index does not reach more
-_LINKS, _EF_BUILD, _EF_SEARCH = 16, 100, 100  # hnswlib's M and ef
+_LINKS, _EF_BUILD = 16, 100  # hnswlib's M and ef
+ALONE, TOGETHER = 100, 48  # ef of a search: in the only segment, and in one of several, which find more together
 _LINK_BYTES = 4 * (2 * _LINKS + 1) + 40  # in the index, of a row beside its vector, about
 _ROW_BYTES = 24  # of a row beside its vector
 
@@ -113,9 +114,12 @@ class Segment:
             return np.asarray(self._index.get_items([row])[0], np.float32)
         return np.array(self._matrix[row - self._first])
 
-    def nearest(self, vector: Vector) -> list[tuple[float, str]]:
-        """Return up to `NEAREST` (cosine, id) of the indexed rows and as many of the others, in any order."""
-        found = self._by_index(vector) if self._reachable else []
+    def nearest(self, vector: Vector, effort: int = ALONE) -> list[tuple[float, str]]:
+        """Return up to `NEAREST` (cosine, id) of the indexed rows and as many of the others, in any order.
+
+        `effort` is hnswlib's ef.
+        """
+        found = self._by_index(vector, effort) if self._reachable else []
         if self.indexed < len(self.ids):
             found += self._by_row(vector)
         return [(cosine, id_) for cosine, row in found if (id_ := self.ids[row]) is not None]
@@ -156,7 +160,6 @@ class Segment:
             return False
         self._index = hnswlib.Index(space="ip", dim=self._dimensions)
         self._index.init_index(max_elements=ROWS, M=_LINKS, ef_construction=_EF_BUILD)
-        self._index.set_ef(_EF_SEARCH)
         self.indexed = 0
         return True
 
@@ -165,7 +168,8 @@ class Segment:
         best = np.argpartition(-cosines, NEAREST)[:NEAREST] if len(cosines) > NEAREST else np.arange(len(cosines))
         return [(float(cosines[row]), self.indexed + int(row)) for row in best]
 
-    def _by_index(self, vector: Vector) -> list[tuple[float, int]]:
+    def _by_index(self, vector: Vector, effort: int) -> list[tuple[float, int]]:
+        self._index.set_ef(effort)
         for count in (NEAREST, _FEW):
             try:
                 labels, distances = self._index.knn_query(vector, k=min(count, self._reachable), num_threads=1)

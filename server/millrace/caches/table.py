@@ -27,7 +27,7 @@ SELECT_S = 5.0  # for SQLite to read a page; after that the scope stays unloaded
 
 _HITS = 8  # that count
 _BONUS = 0.125  # of the time to live, by which an entry outlives others for each hit
-_ROW_BYTES = 400  # on disk, of a row beside its texts and its vector: the key, the scope, and its places in the indexes
+_ROW_BYTES = 600  # on disk, of a row beside its texts and its vector: the key, the scope, and its places in the indexes
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS semantic_entries (
