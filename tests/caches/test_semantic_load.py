@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,12 +108,13 @@ async def test_a_caller_that_leaves(database: SqliteDatabase, embedder: Gated) -
 
 async def test_what_is_found_counts_though_the_loop_was_late(database: SqliteDatabase, embedder: Gated) -> None:
     """The deadline is for the worker."""
-    cache = cache_of(database, embedder, deadline_s=0.0)
+    cache = cache_of(database, embedder, deadline_s=0.5)
     cache.store(SCOPE, "tenant", ASKED, answer("So."))
     await stored(cache)
     asked = asyncio.create_task(cache.find(SCOPE, REWORDED))
     await asyncio.sleep(0)  # it has asked the worker
     cache._worker.submit_lookup(lambda: None).result(30)  # the loop stands still until the worker is done
+    time.sleep(0.6)  # noqa: ASYNC251 - and until the deadline has passed
     assert isinstance(await asked, SemanticHit)
     await cache.close()
 
