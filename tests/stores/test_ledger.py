@@ -48,6 +48,7 @@ async def test_a_row_is_open_before_and_settled_after(store: Store) -> None:
         "latency_ms": 80.0,
         "trimmed_tokens": 0,
         "key_id": "",
+        "entry_id": "",
         "epoch": "",
         "booked_nanodollars": 0,
         "session": "",
