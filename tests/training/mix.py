@@ -182,7 +182,7 @@ def report(console: Console, pairs: Sequence[Scored], chances: Floats, title: st
 @click.command(help=__doc__)
 @click.argument("scores", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--write", is_flag=True, help="write the weights that the service uses")
-@click.option("--threshold", type=float, default=0.84, show_default=True)
+@click.option("--threshold", type=float, default=0.8, show_default=True)
 @click.option("--alone", type=float, default=0.83, show_default=True, help="the threshold without the networks")
 def main(scores: tuple[Path, ...], write: bool, threshold: float, alone: float) -> None:
     """See above."""

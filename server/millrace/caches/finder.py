@@ -6,7 +6,7 @@ MiniLM's vectors of the tokens before its layers, of which the leading direction
 6,097; `tests/measure_semantic.py --recall` measures it.
 
 The second aligns a question with each of these, token by token, because a vector cannot tell the many questions that
-differ from it in one word only from one that says the same in other words. A question of which two tokens have no
+differ from it in one word only from one that says the same in other words. A question of which three tokens have no
 likeness in the other says something else.
 """
 
@@ -32,7 +32,7 @@ _COMMON = 20  # words that weigh about the same, as the most frequent do
 _SHARPNESS = 3  # exponent of the weight of a token in an alignment
 _LIKENESS = np.float32(0.3)  # cosine of a token with its likeness, at least
 _HEAVY = np.float32(0.05)  # part of the weight of the rarest token; what weighs less is grammar
-_MOST_UNLIKE = 1  # tokens of one side without a likeness; 99.5 % of the pairs that the guards let through have no more
+_MOST_UNLIKE = 2  # tokens of one side without a likeness; 98 % of the pairs that are served have no more
 _SAMPLE = 6  # every sixth token tells the directions as well as all do
 _UNKNOWN = 100  # the token of what has none
 _CHUNK = 2048  # tokens whose vectors are in memory at once
@@ -45,7 +45,7 @@ class Finder:
     dimensions = HASHED + DIRECTIONS
     quick = True
     threshold = 0.5  # 99 % of the partners at .70 or more of MiniLM are above it
-    least = 0.65  # alignment of a candidate; of the pairs that the guards let through, 99.5 % are above it
+    least = 0.65  # alignment of a candidate; of the pairs that would be served, 96 % are above it
 
     def __init__(self, folder: Path | None = None) -> None:
         """Look for the installed weights, or those in a folder. Raises `WeightsError` if there are none."""
