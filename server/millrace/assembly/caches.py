@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 from millrace import log
@@ -41,12 +40,7 @@ async def opened_embedders(
             dimensions=settings.embedder.dimensions,
             shortened=settings.embedder.shortened,
         )
-<<<<<<< HEAD
         memory.add("question vectors", lambda: remote.bytes_used, KEPT_BYTES)
-=======
-    if remote is not None:
-        memory.add("question vectors", partial(_bytes_used, remote), KEPT_BYTES)
->>>>>>> wip-control
     embedders = chosen.installed(remote)
     try:
         yield embedders
@@ -54,10 +48,6 @@ async def opened_embedders(
         if remote is not None:
             await remote.close()
         await asyncio.to_thread(embedders.close)
-
-
-def _bytes_used(remote: RemoteEmbedder) -> int:
-    return remote.bytes_used
 
 
 def exact_cache(settings: Settings, database: SqliteDatabase, wall: Clock) -> SqliteExactCache | None:
