@@ -44,6 +44,13 @@ def test_no_feature_of_the_networks_speaks_against_what_they_say() -> None:
         assert all(found <= log_odds[cosine, more] + 0.05 for c, more in log_odds if c == cosine and more > said)
 
 
+def test_what_the_verifier_was_not_asked_about_is_not_served() -> None:
+    """However little the rules object: the weights have not learned what its silence means."""
+    a, b = Question.read("What is a hard drive?"), Question.read("What is a difficult drive?")
+    assert not judge(a, b).soft
+    assert probability(shipped()["networks"], a, b, judge(a, b), Likeness(0.68, None)) == 0
+
+
 def test_every_soft_rule_has_been_weighed() -> None:
     """Else its objection would rule out whatever it objects to."""
     soft = {f"objects: {rule.name}" for rule in RULES.values() if rule.kind is Kind.SOFT}

@@ -42,8 +42,9 @@ def of_texts(a: Question, b: Question, judgement: Judgement) -> dict[str, float]
 
 
 def of_networks(likeness: Likeness) -> dict[str, float]:
-    """Return the features that networks tell."""
-    log_odds = 0.0 if likeness.log_odds is None else likeness.log_odds
+    """Return the features that networks tell, if both were asked."""
+    log_odds = likeness.log_odds
+    assert log_odds is not None, "the verifier was asked"
     found = {f"cosine from {step}": max(0.0, likeness.cosine - step) / (1 - step) for step in _STEPS}
     found |= {
         "verifier": log_odds / _SURE,

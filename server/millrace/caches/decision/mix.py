@@ -40,10 +40,13 @@ def shipped() -> dict[str, Weights]:
 def probability(weights: Weights, a: Question, b: Question, judgement: Judgement, likeness: Likeness | None) -> float:
     """Return the probability that one answer does for both. There must be no hard objection.
 
-    Texts that are compared as they stand, such as code, are alike if there is none.
+    Texts that are compared as they stand, such as code, are alike if there is none. Those that are too far apart for
+    the verifier to read are not.
     """
     if a.verbatim is not None or b.verbatim is not None:
         return 1.0
+    if likeness is not None and likeness.log_odds is None:
+        return 0.0
     found = features.of_texts(a, b, judgement)
     if likeness is not None:
         found |= features.of_networks(likeness)
