@@ -14,8 +14,6 @@ from millrace.principal import Key, Principal
 from millrace.types import (
     Answer,
     Aside,
-    CachedEntry,
-    CachedScope,
     Call,
     Decision,
     Deleted,
@@ -220,7 +218,9 @@ class Likeness(NamedTuple):
     """How alike two questions are."""
 
     cosine: float
-    log_odds: float | None  # that one answer does for both, by a network that reads both; None if it was not asked
+    log_odds: (
+        float | None
+    )  # that one answer does for both, by a network that reads both; None: they are too far apart to ask it
 
 
 class Comparer(Protocol):
@@ -307,45 +307,6 @@ class CacheControl(Protocol):
 
     async def why(self, stored: str, asked: str) -> Decision:
         """Return what the decision says of two questions."""
-        ...
-
-
-class SemanticEntries(Protocol):
-    """What the semantic cache keeps. `tenant=None` is for an operator, who may see and delete all.
-
-    Each method looks on the disk. It raises `TimeoutError` if that takes too long, `sqlite3.Error` if it cannot.
-    What is still to be written when it is called is written first.
-    """
-
-    async def entries(
-        self,
-        tenant: str | None,
-        containing: str = "",
-        *,
-        scope: bytes | None = None,
-        after: str | None = None,
-        limit: int = 100,
-    ) -> list[CachedEntry]:
-        """Return entries that have not expired, in the order of their ids.
-
-        Only those of a tenant and of a scope, if they are given, whose question contains a text, whatever the case of
-        its ASCII letters, and whose id is greater than `after`: to go on, give the last id of the page before.
-        """
-        ...
-
-    async def entry(self, tenant: str | None, entry_id: str) -> CachedEntry | None:
-        """Return one entry that has not expired; None if the tenant has no such entry."""
-        ...
-
-    async def scopes(self, tenant: str | None, *, limit: int = 100) -> list[CachedScope]:
-        """Return the scopes with the most bytes, the largest first. Reads an index over all entries."""
-        ...
-
-    async def delete(self, tenant: str | None, *, entry_id: str | None = None, scope: bytes | None = None) -> int:
-        """Delete one entry, all of a scope, or all of a tenant; with nothing given all there are. Return how many.
-
-        When it returns they are served no more, and are gone from the disk. What is stored meanwhile may stay.
-        """
         ...
 
 

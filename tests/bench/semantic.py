@@ -32,6 +32,7 @@ from tests.bench.pace import Pace
 from tests.bench.processes import OTHER_CORES, Clients, Measured, port_of, pss, started
 from tests.bench.rounds import set_pace
 from tests.bench.targets import configuration, free_port, millrace
+from tests.support.looks import look
 
 Figures = list[tuple[str, float]]
 
@@ -98,15 +99,16 @@ async def write(data: Path, stored: list[str]) -> None:
     """Write questions into the scope that was asked before, in place of what it has."""
     database, finder, comparer = SqliteDatabase(str(data)), Finder(), MiniLMProcess()
     cache = semantic_store.opened(database, data, finder, comparer)
-    (row, *_) = await cache.listing.entries(None, limit=1)
-    await cache.listing.delete(None)
-    await semantic_store.fill(database, cache, ((row.scope, text) for text in stored), row.tenant)
+    first = "SELECT scope, tenant FROM semantic_entries LIMIT 1"
+    scope, tenant = await look(database, lambda connection: connection.execute(first).fetchone())
+    await look(database, lambda connection: connection.execute("DELETE FROM semantic_entries"))
+    await semantic_store.fill(database, cache, ((scope, text) for text in stored), tenant)
     await cache.close()
     await asyncio.to_thread(database.close)
 
 
 def rewordings(stored: list[str]) -> list[str]:
-    """Return questions that the guards take for stored ones."""
+    """Return questions that the rules take for stored ones."""
     pairs = ((text, text.replace("how do i", "how can i")) for text in stored if text.startswith("how do i"))
     good = (
         other

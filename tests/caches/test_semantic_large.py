@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from millrace.caches.semantic import SqliteSemanticCache
 from millrace.caches.snapshots import FOLDER
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit, SemanticMiss
-from tests.support.semantic_cache import SCOPE, answer, cache_of, stored
+from tests.support.looks import look
+from tests.support.semantic_cache import SCOPE, answer, cache_of, questions, stored
 from tests.support.waiting import until
 
 COUNT = 300
@@ -200,7 +202,7 @@ async def test_what_is_hit_often_stays_on_disk_longer_than_what_is_newer(
             await stored(cache)
     await stored(cache)
     await settled(cache)
-    kept = {entry.question for entry in await cache.listing.entries("tenant", limit=COUNT)}
+    kept = await look(database, partial(questions, "tenant"))
     assert question(0) in kept
     assert question(1) not in kept
     assert question(COUNT - 1) in kept

@@ -6,13 +6,15 @@
 import asyncio
 import os
 import random
+from functools import partial
 from pathlib import Path
 
 from millrace.caches.embedders.hashing import Hashing
 from millrace.funnel.fingerprint import Scope, keys_of
 from millrace.stores.database import SqliteDatabase
 from millrace.types import CacheMode, Delivery, Message, Prompt, Request, SemanticHit, Strategy
-from tests.support.semantic_cache import MODEL, answer, cache_of, stored
+from tests.support.looks import look
+from tests.support.semantic_cache import MODEL, answer, cache_of, control_of, questions, stored
 
 TENANTS, LOOKUPS = map(int, os.environ.get("MILLRACE_TENANTS", "40x2000").split("x"))
 ASKED = [
@@ -50,6 +52,7 @@ async def test_no_lookup_crosses_between_tenants(tmp_path: Path) -> None:
     cache = cache_of(
         database, Hashing(), folder=tmp_path / "semantic", index_above=3, hot_scopes=TENANTS // 2, max_waiting=AT_ONCE
     )
+    control = control_of(database, [cache])
     scopes = {f"tenant {number}": scope_of(f"tenant {number}") for number in range(TENANTS)}
     kept = {(tenant, question) for tenant in scopes for question, _ in ASKED if choice.random() < 0.5}
     for number, (tenant, question) in enumerate(sorted(kept)):
@@ -75,13 +78,12 @@ async def test_no_lookup_crosses_between_tenants(tmp_path: Path) -> None:
         await asyncio.gather(*(ask() for _ in range(AT_ONCE)))
         if begin // AT_ONCE % 8 == 0:
             tenant, question = choice.choice(sorted(kept))
-            await cache.listing.delete(tenant, scope=scopes[tenant])
+            await control.flush(tenant=tenant, scope=scopes[tenant])
             kept -= {(tenant, other) for other, _ in ASKED}
             cache.store(scopes[tenant], tenant, question, answer(f"{tenant}: {question}"))
             kept.add((tenant, question))
             await stored(cache)
-            listed = await cache.listing.entries(tenant)
-            assert [(each.tenant, each.question) for each in listed] == [(tenant, question)]
+            assert await look(database, partial(questions, tenant)) == [question]
     assert min(outcomes.values()) > LOOKUPS // 8
     await cache.close()
     await asyncio.to_thread(database.close)

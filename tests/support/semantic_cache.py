@@ -1,19 +1,20 @@
 """A semantic cache on a database, and a question in two wordings."""
 
 import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
+from millrace.caches.deletions import Deletions, Forgetful
+from millrace.caches.embedders.hashing import Hashing
+from millrace.caches.entries import CacheEntries
+from millrace.caches.pairs import Judge
 from millrace.caches.semantic import SqliteSemanticCache
-from millrace.ports import Aligner, Comparer, Embedder
+from millrace.ports import Aligner, Clock, Comparer, Embedder
 from millrace.stores.database import SqliteDatabase
-from millrace.types import (
-    Answer,
-    Model,
-    Price,
-    Tier,
-    Usage,
-)
+from millrace.stores.ledger import SqliteLedger
+from millrace.types import Answer, Model, Price, Tier, Usage
 from tests.support.looks import ready
 
 MODEL = Model(
@@ -47,8 +48,36 @@ def cache_of(
     return cache
 
 
+async def nothing() -> None:
+    """Do nothing."""
+
+
+def control_of(
+    database: SqliteDatabase,
+    caches: Sequence[Forgetful] = (),
+    *,
+    ttl_s: float = 60.0,
+    wall: Clock = lambda: 1000.0,
+    then: Callable[[], Awaitable[None]] = nothing,
+) -> CacheEntries:
+    """Return what an operator asks of caches in this process. `then` is awaited once they have heeded a deletion."""
+    deletions = Deletions(database, "epoch", caches, ttl_s=ttl_s, wall=wall)
+
+    async def heeded(_: int) -> None:
+        await deletions.read()
+        await then()
+
+    return CacheEntries(database, Judge(Hashing()), SqliteLedger(database), heeded, ttl_s=ttl_s, wall=wall)
+
+
 async def stored(cache: SqliteSemanticCache) -> None:
     """Wait until all that was given to the cache is in it and on disk; lookups go before."""
     await asyncio.wrap_future(cache._worker.submit_background(lambda: None))
     await cache._table._database.commit(lambda _: None, within_s=30.0)
     await asyncio.wrap_future(cache._worker.submit_background(lambda: None))
+
+
+def questions(tenant: str, connection: sqlite3.Connection) -> list[str]:
+    """Return the stored questions of a tenant."""
+    rows = connection.execute("SELECT question FROM semantic_entries WHERE tenant = ?", (tenant,))
+    return [question for (question,) in rows]

@@ -10,9 +10,10 @@ from millrace.caches import scopes, segment, table
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.caches.snapshots import FOLDER
+from millrace.caches.table import entry_id
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit
-from tests.support.semantic_cache import answer
+from tests.support.semantic_cache import answer, control_of
 
 SCOPES = [bytes([number]) * 32 for number in range(3)]
 LETTERS = str.maketrans("0123456789abcdef", "bcdfghjklmnprstv")
@@ -50,6 +51,7 @@ def say(*words: object) -> None:
 async def run(folder: Path, seed: int) -> None:
     database = SqliteDatabase(str(folder))
     cache = cache_in(folder, database)
+    control = control_of(database, ttl_s=TTL_S)
     await database.ready()
     choice = random.Random(seed)
     say("ready")
@@ -62,8 +64,10 @@ async def run(folder: Path, seed: int) -> None:
             found = await cache.find(scope, question(number))
             if isinstance(found, SemanticHit):
                 say(found.entry_id, scope[0], number, found.answer.text)
-        for entry in await cache.listing.entries("tenant", limit=3):  # what `cache show` says
-            say(entry.id, entry.scope[0], entry.answer.text, "shown")
+        for scope, number in asked[:3]:
+            kept = await control.entry(entry_id(scope, question(number)))  # what `cache show` says
+            if kept is not None:
+                say(kept.ids[0], scope[0], number, kept.answer.text)
 
 
 if __name__ == "__main__":

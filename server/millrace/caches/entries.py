@@ -144,14 +144,15 @@ class CacheEntries:
         In the exact cache a scope has the answers that are in the semantic cache too.
         """
         made = Deletion(at=self._wall(), tenant=tenant, scope=scope)
-        number = await self._database.commit(lambda connection: deletions.add(connection, [made]), within_s=COMMIT_S)
-        await self._heeded(number)
-        total = Deleted(exact=0, semantic=0, number=number)
+        total = Deleted(exact=0, semantic=0, number=await self._announced(made))
         while True:
             step: Deleted = await self._database.commit(partial(_flush, made), within_s=COMMIT_S)
             total = replace(total, exact=total.exact + step.exact, semantic=total.semantic + step.semantic)
             if not (step.exact or step.semantic):
-                return total
+                break
+        if scope is not None:  # the exact cache knows no scopes: what it has read meanwhile leaves its memory
+            await self._announced(made)
+        return total
 
     async def count(self, *, tenant: str | None = None, scope: bytes | None = None) -> Deleted:
         """Return how many answers each cache has of a tenant or in a scope, for `flush` to delete."""
@@ -171,6 +172,12 @@ class CacheEntries:
     @property
     def _fresh_after(self) -> float:
         return self._wall() - self._ttl_s
+
+    async def _announced(self, made: Deletion) -> int:
+        """Write a deletion, and return its number once it is heeded."""
+        number: int = await self._database.commit(partial(deletions.add, deletions=[made]), within_s=COMMIT_S)
+        await self._heeded(number)
+        return number
 
     async def _semantic(self, entry_id: str) -> list[tuple[Any, ...]]:
         """Return the rows of an id: of a question, or of the answer in it, for which all of them are looked at."""

@@ -32,7 +32,6 @@ from millrace.caches.decision.mix import shipped
 from millrace.caches.embedders.process import ComparingError
 from millrace.caches.embedders.remote import EmbeddingError
 from millrace.caches.exact import SHARE
-from millrace.caches.listing import Gone, Listing
 from millrace.caches.partition import Stored
 from millrace.caches.recent import Recent
 from millrace.caches.renewal import Renewal
@@ -139,7 +138,6 @@ class SqliteSemanticCache:
             max_bytes=scopes_bytes,
         )
         self._renewal = Renewal(self._table, self._renewed, self._scopes.background, self._scopes.add_renewed)
-        self.listing = Listing(database, ttl_s=ttl_s, wall=wall, on_gone=self._forgotten)
 
     @property
     def bytes_used(self) -> int:
@@ -198,7 +196,7 @@ class SqliteSemanticCache:
         self._preparing.add(task)
         task.add_done_callback(self._preparing.discard)
 
-    def forget(self, gone: Gone | None) -> None:
+    def forget(self, gone: list[tuple[str, bytes]] | None) -> None:
         """Drop entries from memory soon, by id and scope; all with None. What is still on disk is loaded again."""
         self._scopes.background(self._scopes.forget_all if gone is None else partial(self._scopes.forget, gone))
 
@@ -371,9 +369,6 @@ class SqliteSemanticCache:
 
     def _tokens(self, question: str) -> bytes:
         return b"" if self._aligner is None else self._aligner.tokens(question)
-
-    async def _forgotten(self, gone: Gone) -> None:
-        await asyncio.wrap_future(self._worker.submit_lookup(lambda: self._scopes.forget(gone)))
 
     def _shrink(self, size: int) -> None:
         self._is_giving_way = False

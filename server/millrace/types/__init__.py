@@ -18,8 +18,6 @@ from millrace.types.answer import (
     Verdict,
 )
 from millrace.types.cached import (
-    CachedEntry,
-    CachedScope,
     Decision,
     Deleted,
     KeptAnswer,
@@ -70,8 +68,6 @@ __all__ = [
     "Aside",
     "CacheMode",
     "CacheOutcome",
-    "CachedEntry",
-    "CachedScope",
     "Call",
     "CallPiece",
     "Charge",
