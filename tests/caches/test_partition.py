@@ -226,6 +226,18 @@ def test_a_snapshot_with_any_byte_flipped_is_deleted_and_never_loaded(
         assert not path.exists()
 
 
+def test_what_is_copied_counts_only_while_indexes_are_loaded(tmp_path: Path) -> None:
+    """Also where the reader has no room for the rest of them."""
+    made = indexed(vectors(20))
+    kept = snapshots(tmp_path)
+    for _ in range(2):
+        kept.save(SCOPE, "", made.ids, made.lost, made.state())
+    for _ in kept.load(SCOPE):
+        assert kept.copied_bytes > 0
+        break
+    assert kept.copied_bytes == 0
+
+
 @pytest.mark.parametrize("keep", [0, 10, 40, 200, -1])
 def test_a_snapshot_that_was_cut_is_deleted(tmp_path: Path, keep: int) -> None:
     made = indexed(vectors(20))

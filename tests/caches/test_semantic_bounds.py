@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from millrace.caches.partition import Partition, Stored
+from millrace.caches.partition import EXPIRED, Partition, Stored
 from millrace.caches.recent import EACH, Recent
 from millrace.caches.segment import Vector
 from millrace.caches.semantic import SqliteSemanticCache
@@ -156,3 +156,28 @@ def test_recent_results_are_bounded_by_the_length_of_their_texts() -> None:
     assert (len(recent), recent.size) == (3, 330)
     assert recent("e" * 1000) == 1000
     assert (len(recent), recent.size) == (0, 0)
+
+
+async def test_a_scope_that_leaves_memory_as_it_grows_is_counted_no_more(database: SqliteDatabase) -> None:
+    """As when an entry of it is embedded again that no longer fits: it is the least recently used one."""
+    cache = await filled(database, 4, 10_000, scopes=2, memory_bytes=100_000)
+    await cache.find(scope(1), question(1))
+    kept = cache._scopes
+    assert list(kept.partitions) == [scope(0), scope(1)]
+    more = Stored("sem_0", "What is more?", b"x" * 40_000, 1000.0)
+    work = cache._worker.submit_background(lambda: kept.add_renewed(scope(0), more, Words().embed(more.question)))
+    await asyncio.wrap_future(work)
+    assert list(kept.partitions) == [scope(1)]
+    assert kept.bytes_used == kept.partitions[scope(1)].size
+    await cache.close()
+
+
+def test_very_many_that_have_expired_go_in_parts() -> None:
+    """The loop itself looks up, and must not wait until all are gone. Those that are served are looked at anyway."""
+    partition = Partition(256, 10**6)
+    for number in range(EXPIRED + 1):
+        partition.put(Stored(str(number), "q", b"", float(number)), Words().embed("q"))
+    partition.expire(1000.0)
+    assert len(partition) == 1
+    partition.expire(1000.0)
+    assert not len(partition)

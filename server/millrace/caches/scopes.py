@@ -97,7 +97,7 @@ class Scopes:
         partition.expire(self._wall() - self._ttl_s)
         self.partitions.move_to_end(scope)
         if is_new:
-            self._fit(partition)
+            self._fit()
         self._queue_step(scope)
         return partition
 
@@ -111,7 +111,7 @@ class Scopes:
         unwritten.done.add_done_callback(partial(self._on_written, unwritten))
         if len(partition) > self._max_entries:
             self._table.drop(partition.evict().id)
-        self._fit(partition)
+        self._fit()
         self._queue_step(scope)
 
     def add_renewed(self, scope: bytes, entry: Stored, vector: Vector) -> None:
@@ -119,7 +119,7 @@ class Scopes:
         partition = self.partitions.get(scope)
         if partition is not None and entry.id not in partition:
             partition.put(entry, vector, goes_first=True)
-            self._fit(partition)
+            self._fit()
             self._queue_step(scope)
 
     def written(self, id_: str) -> "Future[bool] | None":
@@ -159,9 +159,10 @@ class Scopes:
             left -= sizes[scope]
         self.bytes_used = left
 
-    def _fit(self, latest: Partition) -> None:
+    def _fit(self) -> None:
         """Keep to the bounds: scopes leave memory, then entries of the latest one. Their rows stay on disk."""
         self.shrink(self._max_bytes)
+        latest = next(reversed(self.partitions.values()))
         others = self.bytes_used - latest.size
         while self.bytes_used > self._max_bytes and len(latest):
             latest.evict()
@@ -225,8 +226,10 @@ class Scopes:
 
     def _queue_step(self, scope: bytes) -> None:
         """Queue the next step of a scope, if it needs one. Lookups run between two steps."""
-        needs_step = scope in self._rest or self.partitions[scope].needs_step
-        if needs_step and scope not in self._stepping and not self._is_closed:
+        partition = self.partitions.get(scope)
+        if partition is None or scope in self._stepping or self._is_closed:
+            return
+        if scope in self._rest or partition.needs_step:
             self._stepping.add(scope)
             self.background(partial(self._step, scope))
 
@@ -241,9 +244,8 @@ class Scopes:
             self._save_if_grown(scope, partition)
         else:
             self._read_page(scope, partition, start)
-        self._fit(partition)
-        if scope in self.partitions:
-            self._queue_step(scope)
+        self._fit()
+        self._queue_step(scope)
 
     def _read_page(self, scope: bytes, partition: Partition, start: Start) -> None:
         """Read some more rows of a scope. What is in memory already is newer than what is on disk."""

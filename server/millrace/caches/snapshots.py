@@ -103,9 +103,19 @@ class Snapshots:
 
     def load(self, scope: bytes) -> Iterator[Segment]:
         """Yield all sound indexes of a scope, the oldest first; delete the others."""
+        try:
+            yield from self._sound(scope)
+        finally:  # also where no more of them are wanted
+            self.copied_bytes = 0
+
+    def remove(self, scope: bytes, key: str) -> None:
+        """Delete one index, if it is there."""
+        self._delete(self._path(scope, key))
+
+    def _sound(self, scope: bytes) -> Iterator[Segment]:
         for path in sorted(self._folder.glob(f"{scope.hex()}-*{_SUFFIX}"), key=_status):
+            self.copied_bytes = 2 * _status(path)[1]
             try:
-                self.copied_bytes = 2 * _status(path)[1]
                 segment = self._read(path)
             except (OSError, ValueError, KeyError, TypeError, RuntimeError, msgspec.DecodeError) as error:
                 log.get().warning("an index is built again", why=str(error) or type(error).__name__)
@@ -117,11 +127,6 @@ class Snapshots:
                 with suppress(OSError):
                     os.utime(path)  # the least recently used go first
                 yield segment
-        self.copied_bytes = 0
-
-    def remove(self, scope: bytes, key: str) -> None:
-        """Delete one index, if it is there."""
-        self._delete(self._path(scope, key))
 
     def _delete(self, path: Path) -> None:
         _delete(path)
