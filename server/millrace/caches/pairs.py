@@ -62,7 +62,7 @@ class Judge:
         Without `all_compared`, those that are ruled out are not compared, which takes most of the time.
         """
         await self.prepare(text for pair in pairs for text in pair)
-        read = [self._read(*pair) for pair in pairs]
+        read = await asyncio.to_thread(lambda: [self._read(*pair) for pair in pairs])  # long texts take a second
         wanted = [each for each in read if all_compared or not each.is_ruled_out]
         likenesses = iter(await self._likenesses(wanted))
         return [

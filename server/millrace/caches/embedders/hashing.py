@@ -1,7 +1,8 @@
 """An embedder without weights: words, word pairs and letter triples, hashed to the same vector in every process.
 
 The hashing trick of Weinberger et al. 2009 (arXiv 0902.2206): the hash of a feature gives its index and its sign, so
-that collisions cancel out on average. It knows no meaning and only finds candidates; the strict guards decide.
+that collisions cancel out on average. It knows no meaning and only finds candidates; where it stands alone,
+the decision is stricter.
 """
 
 import re

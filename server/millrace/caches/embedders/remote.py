@@ -48,7 +48,6 @@ class RemoteEmbedder:
     """Implements `ports.Embedder` for texts that were prepared. All but `embed` is for the loop."""
 
     quick = False
-    strict = True
     threshold = 0.5  # cosine; models differ, and the rest of the decision is made on what is found
 
     def __init__(
