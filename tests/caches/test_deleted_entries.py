@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -143,6 +144,19 @@ async def test_an_entry_that_is_on_its_way_to_the_disk_is_not_served_after_a_res
         lambda connection: connection.execute("SELECT entry_id FROM cache_deletions").fetchall(), within_s=10
     )
     assert ({epoch for (epoch,) in known}, left) == ({"next"}, [("ans_1",)])
+    database.close()
+
+
+async def test_a_deletion_leaves_memory_once_nothing_is_left_that_it_covers(database: SqliteDatabase) -> None:
+    now = [1000.0]
+    made = Deletions(database, "a", [], ttl_s=60.0, wall=lambda: now[0])
+    for number in range(3):
+        each = Deletion(at=now[0], entry_id=f"ans_{number}")
+        await database.commit(partial(add, deletions=[each]), within_s=10)
+        await made.read()
+        now[0] += 60.0
+    assert not made.covers("ans_0", 1000.0, "acme")
+    assert made.covers("ans_1", 1060.0, "acme")
     database.close()
 
 

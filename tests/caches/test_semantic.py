@@ -282,14 +282,14 @@ def request_of(*messages: tuple[str, str], **fields: Any) -> Request:
     return Request(**(whole | fields))
 
 
-def scope_of(request: Request, embedder_name: str = "e") -> Scope:
-    scope = keys_of(request, [MODEL], ["empty"], embedder_name).scope
+def scope_of(request: Request) -> Scope:
+    scope = keys_of(request, [MODEL], ["empty"]).scope
     assert isinstance(scope, Scope)
     return scope
 
 
 def test_the_scope_is_all_but_the_question() -> None:
-    """The question is not in it; system prompt, earlier turns, tenant, model, strategy and embedder are."""
+    """The question is not in it; system prompt, earlier turns, tenant, model and strategy are."""
     first = scope_of(request_of(("system", "Be kind."), ("user", "  Why do owls hoot?\n")))
     assert first.question == "Why do owls hoot?"
     assert scope_of(request_of(("system", "Be kind."), ("user", "How tall is Oslo?"))).digest == first.digest
@@ -301,7 +301,6 @@ def test_the_scope_is_all_but_the_question() -> None:
         scope_of(request_of(("system", "Be kind."), ("user", "x"), tenant="u")),
         scope_of(request_of(("system", "Be kind."), ("user", "x"), model="large")),
         scope_of(request_of(("system", "Be kind."), ("user", "x"), strategy=Strategy.RACE)),
-        scope_of(request_of(("system", "Be kind."), ("user", "x")), "another"),
     ]
     assert len({scope.digest for scope in [first, *others]}) == 1 + len(others)
 
@@ -315,7 +314,7 @@ def test_the_scope_is_all_but_the_question() -> None:
     ],
 )
 def test_what_is_not_looked_for_by_meaning(messages: list[tuple[str, str]], reason: str) -> None:
-    scope = keys_of(request_of(*messages), [MODEL], [], "e").scope
+    scope = keys_of(request_of(*messages), [MODEL], []).scope
     assert isinstance(scope, str)
     assert reason in scope
 

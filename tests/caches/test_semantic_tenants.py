@@ -40,7 +40,7 @@ def scope_of(tenant: str) -> bytes:
         prompt=prompt,
         metadata={},
     )
-    scope = keys_of(request, [MODEL], [], "hashing").scope
+    scope = keys_of(request, [MODEL], []).scope
     assert isinstance(scope, Scope)
     return scope.digest
 

@@ -66,7 +66,7 @@ def key(request: Request = REQUEST, **prompt: Any) -> bytes:
 
 def keys(request: Request = REQUEST, **prompt: Any) -> Keys:
     changed = replace(request, prompt=replace(request.prompt, **prompt))
-    return keys_of(changed, (SMALL, LARGE), ("empty", "form"), "an embedder")
+    return keys_of(changed, (SMALL, LARGE), ("empty", "form"))
 
 
 def key_of(text: str) -> bytes:
@@ -74,7 +74,7 @@ def key_of(text: str) -> bytes:
 
 
 def key_by(small: Model = SMALL, large: Model = LARGE, checks: tuple[str, ...] = ("empty", "form")) -> bytes:
-    return keys_of(REQUEST, (small, large), checks, "an embedder").exact
+    return keys_of(REQUEST, (small, large), checks).exact
 
 
 DIFFERENT: dict[str, bytes] = {

@@ -22,7 +22,7 @@ ASKED = Message(role="user", parts=("How deep is it?",))
 
 
 def keys(asked: Request) -> Keys:
-    return keys_of(asked, CATALOG.models, ("empty", "form"), "an embedder")
+    return keys_of(asked, CATALOG.models, ("empty", "form"))
 
 
 def user(*parts: Part) -> Message:

@@ -89,9 +89,9 @@ async def test_the_keys_of_a_long_request_are_made_off_the_loop(
         return keys_of(*args)
 
     monkeypatch.setattr(recall, "keys_of", watched)
-    keys = await Recall(CATALOG, None, None, "").keys(asked)
+    keys = await Recall(CATALOG, None, None).keys(asked)
     assert [thread is threading.current_thread() for thread in made_by] == [not off]
-    assert keys == keys_of(asked, CATALOG.models, checks.selected(asked), "")
+    assert keys == keys_of(asked, CATALOG.models, checks.selected(asked))
 
 
 class Reader:

@@ -108,7 +108,7 @@ class Simulation:
         self.funnel = Funnel(
             catalog=CATALOG,
             caller=UpstreamCaller({Tier.SMALL: upstream, Tier.LARGE: upstream}, InlineSchemas(), health),
-            recall=Recall(CATALOG, MemoryExactCache(), None, ""),
+            recall=Recall(CATALOG, MemoryExactCache(), None),
             ledger=self.ledger,
             wall=self._wall,
             policy=Policy(context_budget=None, grace_ms=200, hedge_ms=300, concise_line="Be brief."),

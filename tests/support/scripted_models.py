@@ -148,7 +148,7 @@ class ScriptedFunnel:
         self.funnel = Funnel(
             catalog=CATALOG,
             caller=Caller({Tier.SMALL: small, Tier.LARGE: large}, InlineSchemas(), health),
-            recall=Recall(CATALOG, exact, None, ""),
+            recall=Recall(CATALOG, exact, None),
             ledger=SqliteLedger(database),
             wall=lambda: 1_700_000_000.0,
             policy=POLICY,

@@ -92,7 +92,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
         catalog = models.catalog(settings)
-        recall = Recall(catalog, exact, semantic, embedders.name if semantic else "", deletions)
+        recall = Recall(catalog, exact, semantic, deletions)
         schemas = SchemaProcess()
         parts.push_async_callback(asyncio.to_thread, schemas.close)
         funnel = _funnel(settings, connections, sweeper, memory, catalog, recall, ledger, schemas)

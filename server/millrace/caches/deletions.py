@@ -99,6 +99,8 @@ class Deletions:
             self._heed(rows)
 
     def _heed(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        kept_after = self._wall() - 2 * self._ttl_s
+        self._entries = {key: at for key, at in self._entries.items() if at > kept_after}
         found = [Deletion(at=at, entry_id=id_, tenant=tenant, scope=scope) for _, at, id_, tenant, scope in rows]
         for each in found:
             if each.entry_id is not None:

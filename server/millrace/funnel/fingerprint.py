@@ -60,8 +60,8 @@ class Keys:
     scope: Scope | str  # a string: why the semantic cache is not used for this request
 
 
-def keys_of(request: Request, models: Iterable[Model], checks: Iterable[str], embedder: str) -> Keys:
-    """Return both keys. `checks` names the checks that will run, `embedder` the embedder, a part of every scope.
+def keys_of(request: Request, models: Iterable[Model], checks: Iterable[str]) -> Keys:
+    """Return both keys. `checks` names the checks that will run.
 
     Left out: id, metadata, delivery, cache mode, budget. Normalised: the order of JSON keys, defaults, a string as one
     text part, Unicode to NFC, leading and trailing white space of the last user message. Nothing within a text is
@@ -84,9 +84,7 @@ def keys_of(request: Request, models: Iterable[Model], checks: Iterable[str], em
     if (asked := _asked(prompt.messages[:-1])) is not None:
         before[asked] = _turn(prompt.messages[asked], trimmed=True)
     beside = [last.name, *_extras(last.unread, last.unread_api)]  # beside the text of the question
-    digest = _digest(
-        "scope", settings, embedder, *context, *history, *before, *([_json(beside)] if any(beside) else ())
-    )
+    digest = _digest("scope", settings, *context, *history, *before, *([_json(beside)] if any(beside) else ()))
     return Keys(exact=exact, scope=Scope(digest=digest, question=question))
 
 

@@ -25,18 +25,16 @@ class Recall:
         catalog: Catalog,
         exact: ExactCache | None,
         semantic: SemanticCache | None,
-        embedder: str,
         deleted: DeletedEntries | None = None,
     ) -> None:
         self._models = catalog.models
         self._exact = exact
         self._semantic = semantic
-        self._embedder = embedder  # its name; a part of every scope
         self._deleted = deleted
 
     async def keys(self, request: Request) -> Keys:
         """Return the keys of a trimmed request; those of a long one are computed off the loop."""
-        work = partial(keys_of, request, self._models, checks.selected(request), self._embedder)
+        work = partial(keys_of, request, self._models, checks.selected(request))
         own = 0 if request.check_schema is None else tokens.LONG + 1  # of unknown size
         return await in_thread_if_long(request.tenant, request.prompt.whole_size + own, work)
 

@@ -21,7 +21,7 @@ class Embedders:
 
     @property
     def name(self) -> str:
-        """The name that is a part of every scope."""
+        """What finds and compares, in words."""
         compared = self.comparer.name if self.comparer is not None else ""
         return f"{self.remote.name} {compared}".strip() if self.remote is not None else compared or self.embedder.name
 
