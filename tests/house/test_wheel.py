@@ -66,7 +66,8 @@ def test_the_wheel_brings_two_packages_and_nothing_generic(wheel: Path) -> None:
     """No `server`, `client`, `static` or `tests` in anyone's site-packages; the page and the notices are in."""
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"millrace", "millrace_client"}
-    assert {"millrace/static/index.html", "millrace/caches/reusable/weights.npz"} <= set(names)
+    caches = ("decision/verifier.npz", "decision/mix.json", "guards/common.txt", "reusable/weights.npz")
+    assert {"millrace/static/index.html", *(f"millrace/caches/{name}" for name in caches)} <= set(names)
     with zipfile.ZipFile(wheel) as file:
         assert file.read("millrace/cli/millrace.toml") == (REPOSITORY / "millrace.toml").read_bytes()
     assert {"LICENSE", "NOTICE"} <= {name.rpartition("/")[2] for name in names}

@@ -11,7 +11,9 @@ import pytest
 
 from millrace.access import keys
 from millrace.assembly import key_store
+from millrace.caches import deletions
 from millrace.principal import Role
+from millrace.stores.processes import Processes
 from tests.support.cache_commands import asked
 from tests.support.frames import validate_answer
 from tests.support.logs import captured_logs
@@ -81,6 +83,21 @@ async def test_an_admin_sees_and_deletes_what_is_the_tenants_own(start: Start, t
         status, deleted = await told(own, "DELETE", f"/v1/cache/entries/{entry_id}")
         assert (status, deleted["exact"], deleted["semantic"]) == (200, 1, 1)
         assert (await asked(own, SAME))["millrace.cache"] == "miss"
+
+
+async def test_it_answers_once_the_other_processes_on_the_data_dir_heed_a_deletion_too(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an older one that drains."""
+    monkeypatch.setattr(deletions, "HEED_S", 0.3)
+    async with keyed(start, tmp_path, ("acme", Role.ADMIN)) as (http,):
+        other = Processes(str(tmp_path), "other")
+        status, said = await told(http, "DELETE", "/v1/cache/entries?tenant=acme")
+        assert (status, said["error"]["code"]) == (503, "overloaded")
+        assert "has not read it" in said["error"]["message"]
+        other.leave()
+        status, _ = await told(http, "DELETE", "/v1/cache/entries?tenant=acme")
+        assert status == 200
 
 
 async def test_what_is_deleted_is_not_served_from_the_answer_on(millrace: Running) -> None:

@@ -129,7 +129,9 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             stuck_s=settings.server.stuck_s,
             max_message_bytes=settings.server.max_message_bytes,
             embeddings=_embeddings(settings, connections, limiter, ledger, database, memory),
-            cache=caches.cache_entries(settings.cache, database, embedders, ledger, lambda _: deletions.read(), WALL),
+            cache=caches.cache_entries(
+                settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
+            ),
         )
         gate.keyring.on_change = process.sweep_all_next
         memory.add("tickets", lambda: len(gate.tickets) * TICKET_BYTES, CAPACITY * TICKET_BYTES)
@@ -347,6 +349,13 @@ async def _heeded(deletions: Deletions, present: Processes | None) -> AsyncItera
     await deletions.begin(await asyncio.to_thread(present.others) if present else ())
     async with _running(deletions.follow()):
         yield
+
+
+async def _heed(deletions: Deletions, database: SqliteDatabase, present: Processes | None, number: int) -> None:
+    """Heed a deletion; return once the other processes on the data_dir do too. Raises `TimeoutError`."""
+    await deletions.read()
+    if present is not None:
+        await heeded_by_all(database, present.others, number)
 
 
 def _hand_over(claimed: Claim, ledger: SqliteLedger) -> None:

@@ -1,8 +1,8 @@
-"""The semantic cache: near questions are found by vector, and served only where every guard agrees.
+"""The semantic cache: near questions are found by vector, and served only where rules and a decision allow it.
 
 A lookup goes from the cheap to the dear, and most end early. A vector that takes part of a millisecond finds
-candidates, which are aligned with the question. The guards read the best of these. Only where they agree must the
-comparer, which runs a network, confirm that the questions are similar; without one, the cosine of the vectors does.
+candidates, which are aligned with the question. The rules read the best of these. The comparer, which runs networks, is
+asked only about those to which no rule objects for good; without one, a stricter decision is made of what rules tell.
 
 Here is how a lookup goes and how long it may take. `decider.py` decides, `scopes.py` keeps what is in memory,
 `table.py` what is on disk.
@@ -46,7 +46,7 @@ from millrace.types import Answer, SemanticHit, SemanticMiss, StoredAnswer
 # Characters, at most, of recent questions whose vector and reading are kept, since a store follows most misses.
 _RECENT = 64 * 1024
 _RECENT_BYTES = 175  # in memory, of the reading and the vector of a question, per character
-_READ = 4  # candidates that the guards read, at most: a partner is among them in 97 % of lookups
+_READ = 4  # candidates that the rules read, at most: a partner is among them in 97 % of lookups
 _STARTING_S = 3.0  # that a lookup may take while embedder or comparer start, once; it takes them half a second
 _SHORT = 300  # characters of a question that may be looked up on the loop
 _FEW_ROWS = 8192  # that may be searched one by one there
@@ -79,7 +79,7 @@ class SqliteSemanticCache:
         max_entries: int = 200_000,  # per scope; above it the least used is dropped
         memory_bytes: int = 128 * 2**20,  # of all scopes in memory, their indexes and what waits to be stored
         disk_bytes: int = 512 * 2**20,  # of all entries and indexes
-        threshold: float | None = None,  # of similarity; None: the comparer's or the embedder's
+        threshold: float | None = None,  # of the probability that an answer does; None: the shipped one
         deadline_s: float = 0.05,  # of a lookup; a small model sends its first token after about 0.2 s
         max_waiting: int = 32,  # lookups at once: as many as finish within the deadline
         max_stores: int = 10_000,  # answers queued to be stored, if their bytes allow it: some seconds' work
@@ -153,7 +153,7 @@ class SqliteSemanticCache:
             self._worker.submit_background(lambda: self._shrink(size))
 
     async def find(self, scope: bytes, question: str) -> Found:
-        """Return the nearest answer on which every guard agrees, or why there is none, within the deadline."""
+        """Return the nearest answer that may be served, or why there is none, within the deadline."""
         if self._closed or self._waiting >= self._max_waiting:
             return SemanticMiss(reason="too many lookups at once", similarity=None)
         found = self._found_at_once(scope, question)

@@ -33,8 +33,9 @@ def _for_admins(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
             raise MillraceError("forbidden", "the caches: ask with an admin's key (`millrace keys add --role admin`)")
         try:
             body = msgspec.json.encode(await endpoint(request))
-        except TimeoutError:
-            raise MillraceError("overloaded", "the disk is too slow; try again", retry_after_ms=1000) from None
+        except TimeoutError as error:
+            message = str(error) or "the disk is too slow; try again"
+            raise MillraceError("overloaded", message, retry_after_ms=1000) from None
         return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
     return answered

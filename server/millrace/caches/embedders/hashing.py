@@ -27,7 +27,7 @@ class Hashing:
 
     name = "hashing-1"
     quick = True
-    threshold = 0.5  # a rewording with the same content words must pass; the guards do the rest
+    threshold = 0.5  # a rewording with the same content words must pass; the rules and the decision do the rest
 
     def __init__(self, dimensions: int = DIMENSIONS) -> None:
         self.dimensions = dimensions
