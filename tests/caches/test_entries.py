@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from millrace.caches.entries import CacheEntries
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.stores.database import SqliteDatabase
+from millrace.stores.writer import Operation
 from millrace.types import SemanticHit, SemanticMiss
 from tests.support.semantic_cache import ASKED, OTHER_SCOPE, REWORDED, SCOPE, answer, cache_of, control_of, stored
 
@@ -130,3 +132,22 @@ async def test_what_is_looked_up_while_its_scope_is_flushed_is_not_in_the_memory
     assert (deleted.exact, deleted.semantic) == (1, 1)
     assert exact.peek(KEY) is None
     assert await exact.find(KEY) is None
+
+
+async def test_a_search_lets_other_reads_run_between_its_batches(
+    cache: SqliteSemanticCache, control: CacheEntries, database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And finds the same: a scope that is asked meanwhile is loaded by the thread that it reads on."""
+    monkeypatch.setattr(entries, "BATCH", 2)
+    reads: list[int] = []
+    scan = database.scan
+
+    def counted(operation: Operation, *, within_s: float) -> Any:
+        found = scan(operation, within_s=within_s)
+        reads.append(len(found))
+        return found
+
+    monkeypatch.setattr(database, "scan", counted)
+    found = await control.search("How can I paint fence 3?")
+    assert reads == [6, 2, 2, 2]
+    assert (len(found), found[0].question, found[0].decision.served) == (6, "How do I paint fence 3?", True)

@@ -8,6 +8,7 @@ id of its question. It goes from both.
 """
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
@@ -36,7 +37,7 @@ LOOK_S = 60.0  # for SQLite to read over all entries
 COMMIT_S = 30.0  # for a step of a deletion to be on disk
 STEP = 500  # rows that a step deletes, so that other writes wait for none of them long
 CONSIDERED = 32  # nearest questions that the decision is asked about
-BATCH = 4096  # rows whose vectors are in memory at once
+BATCH = 4096  # rows that are read at once; other scans, as of a scope that is asked, run in between
 
 _EXACT = "SELECT tenant, stored_at, size, answer FROM answers WHERE id = ? AND stored_at > ?"
 _SEMANTIC = (
@@ -48,7 +49,10 @@ _SEMANTIC_STATS = """
 SELECT tenant, count(*), sum(size), count(DISTINCT scope), min(stored_at) FROM semantic_entries WHERE stored_at > ?
 GROUP BY tenant
 """
-_QUESTIONS = "SELECT id, tenant, scope, question, stored_at, mark, vector FROM semantic_entries WHERE {}"
+_QUESTIONS = """
+SELECT id, tenant, scope, question, stored_at, mark, vector FROM semantic_entries
+WHERE rowid IN (SELECT value FROM json_each(?))
+"""
 
 
 class CacheEntries:
@@ -187,8 +191,12 @@ class CacheEntries:
         return await self._rows(_SEMANTIC.format(_BY_ANSWER), f'"id":"{entry_id}"', self._fresh_after)
 
     async def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = await asyncio.to_thread(
-            self._database.scan, lambda connection: connection.execute(query, values).fetchall(), within_s=LOOK_S
+        return await asyncio.to_thread(self._scan, query, *values)
+
+    def _scan(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return rows. Blocks."""
+        rows: list[tuple[Any, ...]] = self._database.scan(
+            lambda connection: connection.execute(query, values).fetchall(), within_s=LOOK_S
         )
         return rows
 
@@ -198,19 +206,16 @@ class CacheEntries:
         given: list[tuple[str, tuple[Any, ...]]] = [("stored_at > ?", (self._fresh_after,))]
         given += [("tenant = ?", (tenant,))] if tenant is not None else []
         given += [("substr(scope, 1, ?) = ?", (len(scope), scope))] if scope else []
-        query = _QUESTIONS.format(" AND ".join(condition for condition, _ in given))
+        where = " AND ".join(condition for condition, _ in given)
         values = [value for _, those in given for value in those]
-
-        def read(connection: sqlite3.Connection) -> list[tuple[float, tuple[Any, ...]]]:
-            best: list[tuple[float, tuple[Any, ...]]] = []
-            rows = connection.execute(query, values)
-            while batch := rows.fetchmany(BATCH):
-                cosines = np.stack([*self._vectors(batch)]) @ asked
-                best += [(float(cosine), row[:5]) for cosine, row in zip(cosines, batch, strict=True)]
-                best = sorted(best, key=lambda each: -each[0])[:CONSIDERED]
-            return best
-
-        return [row for _, row in self._database.scan(read, within_s=LOOK_S)]
+        numbers = [number for (number,) in self._scan(f"SELECT rowid FROM semantic_entries WHERE {where}", *values)]  # noqa: S608
+        best: list[tuple[float, tuple[Any, ...]]] = []
+        for begin in range(0, len(numbers), BATCH):
+            batch = self._scan(_QUESTIONS, json.dumps(numbers[begin : begin + BATCH]))
+            near = (float(vector @ asked) for vector in self._vectors(batch))
+            best += [(cosine, row[:5]) for cosine, row in zip(near, batch, strict=True)]
+            best = sorted(best, key=lambda each: -each[0])[:CONSIDERED]
+        return [row for _, row in best]
 
     def _vectors(self, rows: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
         """Yield the vector of each row; anew if another embedder has made it, or none where that takes a call."""

@@ -51,7 +51,7 @@ _INDEXES = (
     "CREATE INDEX IF NOT EXISTS semantic_entries_mark ON semantic_entries (mark)",
     # Rows of a scope are read by rank, and not all of them: without this they would be sorted, answers and all.
     "CREATE INDEX IF NOT EXISTS semantic_entries_scope ON semantic_entries (scope, rank, id)",
-    "CREATE INDEX IF NOT EXISTS semantic_entries_tenant ON semantic_entries (tenant, scope, size, hits, used_at)",
+    "CREATE INDEX IF NOT EXISTS semantic_entries_tenant ON semantic_entries (tenant, scope, size, stored_at)",
     "DROP TABLE IF EXISTS semantic_answers",  # of an earlier version; a cache may begin anew
 )
 _PUT = f"""
