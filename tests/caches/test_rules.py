@@ -92,7 +92,7 @@ def test_a_rewording_has_no_hard_objection(a: str, b: str) -> None:
 
 
 def test_reading_and_judging_are_quick() -> None:
-    """They run on the event loop. Ten words take a third of a millisecond to read on a free core."""
+    """They share a process with the event loop. Ten words take a third of a millisecond to read on a free core."""
     texts = [f"{pair.a} and what else may matter for the answer" for pair in NEAR]
     read_s = median(_timed(Question.read, text) for text in texts)
     pairs = [(Question.read(pair.a), Question.read(pair.b)) for pair in NEAR]
