@@ -67,7 +67,9 @@ def control_of(
         await deletions.read()
         await then()
 
-    return CacheEntries(database, Judge(Hashing()), SqliteLedger(database), heeded, ttl_s=ttl_s, wall=wall)
+    control = CacheEntries(database, Judge(Hashing()), SqliteLedger(database), heeded, ttl_s=ttl_s, wall=wall)
+    ready(database)
+    return control
 
 
 async def stored(cache: SqliteSemanticCache) -> None:
