@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 import click
+import msgspec
 import uvloop
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +28,7 @@ from millrace.caches.finder import Finder
 from millrace.caches.guards import Question, judge
 from millrace.caches.reusable import reusable
 from millrace.stores.database import SqliteDatabase
+from millrace.types import StoredAnswer
 from tests.bench import questions, semantic_store
 from tests.bench.pace import Pace
 from tests.bench.processes import OTHER_CORES, Clients, Measured, port_of, pss, started
@@ -99,10 +101,11 @@ async def write(data: Path, stored: list[str]) -> None:
     """Write questions into the scope that was asked before, in place of what it has."""
     database, finder, comparer = SqliteDatabase(str(data)), Finder(), MiniLMProcess()
     cache = semantic_store.opened(database, data, finder, comparer)
-    first = "SELECT scope, tenant FROM semantic_entries LIMIT 1"
-    scope, tenant = await look(database, lambda connection: connection.execute(first).fetchone())
+    first = "SELECT scope, tenant, answer FROM semantic_entries LIMIT 1"
+    scope, tenant, answer = await look(database, lambda connection: connection.execute(first).fetchone())
     await look(database, lambda connection: connection.execute("DELETE FROM semantic_entries"))
-    await semantic_store.fill(database, cache, ((scope, text) for text in stored), tenant)
+    given = msgspec.json.decode(answer, type=StoredAnswer)
+    await semantic_store.fill(database, cache, ((scope, text) for text in stored), tenant, given)
     await cache.close()
     await asyncio.to_thread(database.close)
 
