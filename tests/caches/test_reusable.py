@@ -67,6 +67,10 @@ def test_the_reason_is_true(text: str, reason: str) -> None:
         "Where is my order?",
         "When is our appointment?",
         "Which pharmacy is near me?",
+        "Summarise our conversation",
+        "Summarize the discussion so far",
+        "Where is our chat about taxes?",
+        "Wer bin ich?",
     ],
 )
 def test_what_depends_on_something_else(text: str) -> None:

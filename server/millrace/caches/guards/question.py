@@ -195,7 +195,9 @@ def _negation(tokens: list[str], at: int, after: int) -> Negation:
     if token == CLAUSAL:
         return Negation(after, clausal=True, word="not")
     if token == _NOT:
-        of_subject = following.endswith("ing") and before in _HELPING
+        # "My card is not working" has its subject before the verb.
+        has_subject = at > 1 and (_is_content(tokens[at - 2]) or tokens[at - 2] in words.FUNCTION)
+        of_subject = following.endswith("ing") and before in _HELPING and not has_subject
         clausal = not of_subject and "to" not in {before, following} and following not in _QUANTIFIERS
         return Negation(after, clausal=clausal and bool(before) and not before.startswith("?"), word="not")
     return Negation(after, clausal=False, word=_FREQUENCIES.get(token, token))
