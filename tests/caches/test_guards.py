@@ -279,3 +279,13 @@ def test_reading_takes_no_time(text: str) -> None:
     began = time.perf_counter()
     Question.read(text)
     assert time.perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize("piece", ["\n", "A B ", "( "], ids=["lines", "names", "brackets"])
+def test_time_grows_with_the_length_and_no_faster(piece: str) -> None:
+    def cpu_s(length: int) -> float:
+        began = time.thread_time()
+        Question.read(piece * (length // len(piece)))
+        return time.thread_time() - began
+
+    assert min(cpu_s(16_000) for _ in range(2)) < 20 * min(cpu_s(2000) for _ in range(5)) + 0.02

@@ -111,7 +111,7 @@ _WEAK_WORDING = listed(
 )
 _SHORT = 3  # content words: of so few, "what does buy mean" asks about a word
 _CODE = re.compile(
-    r"[{}\\]|[)\w];\s*(?:\n|$)|==|!=|[-=]>|::|</|\(\)\s*[.:]|^\s*(?:def|class|import|from|SELECT|#include)\b.*\n",
+    r"[{}\\]|[)\w];\s*(?:\n|$)|==|!=|[-=]>|::|</|\(\)\s*[.:]|^[^\S\n]*(?:def|class|import|from|SELECT|#include)\b.*\n",
     re.MULTILINE,
 )
 _SPANISH = re.compile(r"[¿¡]")

@@ -127,7 +127,7 @@ _PHRASES = tuple(
         (r"such as", "like"),
         (r"((?:convert|turn|transform|change)\w* (?:\S+ ){1,6})into", r"\1to"),
         # "The app's language" is "the language of the app".
-        (r"((?:the|an?|my|your) \S+|_\S+(?: _\S+)*) 's (date of birth|birth date|\w+)", r"the \2 of \1"),
+        (r"((?:the|an?|my|your) \S+|_\S+(?: _\S+){0,7}) 's (date of birth|birth date|\w+)", r"the \2 of \1"),
         (r"prior to", "before"),
         (r"in spite of", "despite"),
         (r"instead of|rather than", "instead"),
