@@ -100,7 +100,7 @@ async def write(data: Path, stored: list[str]) -> None:
     cache = semantic_store.opened(database, data, finder, comparer)
     (row, *_) = await cache.listing.entries(None, limit=1)
     await cache.listing.delete(None)
-    await semantic_store.fill(database, cache, ((row.scope, text) for text in stored), row.tenant)
+    await semantic_store.fill(database, cache, ((row.scope, text) for text in stored), row.tenant, row.answer)
     await cache.close()
     await asyncio.to_thread(database.close)
 

@@ -25,7 +25,7 @@ from millrace.caches.partition import Stored
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.caches.table import entry_id
 from millrace.stores.database import SqliteDatabase
-from millrace.types import Answer, Model, Price, SemanticHit, Tier, Usage
+from millrace.types import Answer, Model, Price, SemanticHit, StoredAnswer, Tier, Usage
 from tests.bench import questions
 from tests.bench.processes import rss
 from tests.support.waiting import until
@@ -72,10 +72,14 @@ def opened(database: SqliteDatabase, folder: Path, finder: Finder, comparer: Min
 
 
 async def fill(
-    database: SqliteDatabase, cache: SqliteSemanticCache, rows: Iterable[tuple[bytes, str]], tenant: str = TENANT
+    database: SqliteDatabase,
+    cache: SqliteSemanticCache,
+    rows: Iterable[tuple[bytes, str]],
+    tenant: str = TENANT,
+    stored: StoredAnswer | None = None,
 ) -> None:
-    """Write rows as the cache does, but not through memory."""
-    finder, answer = Finder(), msgspec.json.encode(ANSWER.stored(time.time()))
+    """Write rows as the cache does, but not through memory; all with the same answer."""
+    finder, answer = Finder(), msgspec.json.encode(stored or ANSWER.stored(time.time()))
     embedded = lru_cache(EACH)(finder.embed)
     for number, (scope, text) in enumerate(rows):
         entry = Stored(entry_id(scope, text), text, answer, time.time(), finder.tokens(text))

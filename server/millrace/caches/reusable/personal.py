@@ -198,7 +198,7 @@ RULES: tuple[Rule, ...] = (
         general=True,
         unless=r"\b(?:why|what happens|if i|can not|pending|declined|failed)\b",
         refused=("what is the lowest amount i must pay on my phone bill", "where can i see when my water bill is due"),
-        kept=("How do I pay my electric bill?", "What happens if my bill is paid late?"),
+        kept=("How do I read a water bill?", "What happens if my bill is paid late?"),
     ),
     rule(
         "fuel and pay",
