@@ -1,6 +1,7 @@
 """MiniLM in its own process: what it answers, and what becomes of lookups when it is slow, killed or not right."""
 
 import asyncio
+import contextlib
 import math
 import os
 import signal
@@ -102,6 +103,36 @@ def test_what_is_too_late_is_not_begun(comparer: MiniLMProcess, monkeypatch: pyt
         with pytest.raises(TimeoutError):
             future.result(PATIENCE_S)
     assert [group for groups in begun for group in groups] == [[ASKED, ASKED]]
+
+
+def test_of_a_rush_as_many_are_answered_as_can_be_in_time(
+    comparer: MiniLMProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that came first; where all were answered together, all would be late."""
+    text_s, deadline_s = 0.02, 0.2
+
+    def answered(groups: list[list[str]]) -> list[list[Likeness]]:
+        time.sleep(text_s * sum(map(len, groups)))
+        return [[Likeness(1.0, 1.0)] for _ in groups]
+
+    def in_time(rush: int) -> list[bool]:
+        by = time.monotonic() + deadline_s
+        ended: list[float] = [math.inf] * rush
+        jobs = [comparer.compare(ASKED, [FAR], by) for _ in range(rush)]
+        for at, job in enumerate(jobs):
+            with contextlib.suppress(TimeoutError):
+                job.result(PATIENCE_S)
+                ended[at] = time.monotonic()
+        return [end <= by + text_s for end in ended]
+
+    monkeypatch.setattr(comparer, "_answers", answered)
+    for _ in range(8):
+        assert in_time(1) == [True]
+    rush = in_time(16)
+    assert 2 <= sum(rush) <= 5
+    assert rush == sorted(rush, reverse=True)
+    comparer._text_s = 10.0  # it was stopped for a while
+    assert any(in_time(1)[0] for _ in range(80))
 
 
 @with_minilm

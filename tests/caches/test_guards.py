@@ -37,6 +37,8 @@ PASS = [
     ("How do I sort a list in Python?", "how to sort a list using python"),
     ("Which symptoms does measles cause?", "What are the symptoms of measles?"),
     ("Wie setze ich mein Passwort zurück?", "wie setze ich mein passwort zurück"),
+    ("My card is not working", "my card isn't working"),
+    ("Why has my payment been declined?", "Why was my payment declined?"),
 ]
 
 STOP = [
@@ -90,6 +92,16 @@ STOP = [
     ("Fix: x = a if b else c", "Fix: x = b if a else c", "quoted or pasted text differs"),
     ("for (;;) { a(); }", "for (;;) { b(); }", "code"),
     ("Wie setze ich mein Passwort zurück?", "Wie setze ich meine PIN zurück?", "another language"),
+    ("How do I back up photos automatically?", "How do I back up photos manually?", "opposites"),
+    ("how do i publicly share an album", "how do i privately share an album", "opposites"),
+    ("Explain recursion briefly", "Explain recursion in detail", "opposites"),
+    ("Explain blockchain for beginners", "Explain blockchain for experts", "opposites"),
+    ("iphone 12 battery life", "iphone 12 pro battery life", "one names more"),
+    ("How do I reset a Pixel 6?", "How do I reset a Pixel 6a?", "numbers differ"),
+    ("my card is about to expire", "my card has expired", "tenses differ"),
+    ("my payment is being processed", "my payment has been processed", "tenses differ"),
+    ("my flight has been cancelled", "my flight might be cancelled", "tenses differ"),
+    ("Is the pool open on weekdays?", "Is the pool open on weekends?", "things of one kind"),
 ]
 
 
@@ -190,6 +202,8 @@ SOFT = [
     ("What is a good lawnmower?", "What is a good lawnmower for steep hills?", "only one says: nothing / steep"),
     ("how do i make soup", "how do i make vegan soup", "only one says: nothing / vegan"),
     ("Where can I buy a coat?", "Where can I rent a coat?", "opposites"),
+    ("What is big data?", "What is large data?", "words differ that may mean the same"),
+    ("What is a healthy fast food?", "What is a healthy quick food?", "words differ that may mean the same"),
 ]
 
 
@@ -236,11 +250,11 @@ def test_the_first_hard_objection_ends_it() -> None:
 
 def test_how_words_were_paired() -> None:
     """The decision reads it."""
-    a = Question.read("How do I fix a red sofa in my flat?")
-    b = Question.read("How can I repair couches in my hous?")
+    a = Question.read("How do I buy a red sofa in my flat?")
+    b = Question.read("How can I purchase couches in my hous?")
     pairing = judge(a, b, fully=True).pairing
     assert [(a.words[each.left].text, b.words[each.right].text, each.how) for each in pairing.pairs] == [
-        ("fix", "repair", "synonym"),
+        ("buy", "purchase", "synonym"),
         ("sofa", "couches", "synonym"),
     ]
     assert [(x.text, y.text) for x, y in pairing.replaced] == [("red", "hous")] or pairing.rest[1][0].text == "hous"
@@ -265,3 +279,13 @@ def test_reading_takes_no_time(text: str) -> None:
     began = time.perf_counter()
     Question.read(text)
     assert time.perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize("piece", ["\n", "A B ", "( "], ids=["lines", "names", "brackets"])
+def test_time_grows_with_the_length_and_no_faster(piece: str) -> None:
+    def cpu_s(length: int) -> float:
+        began = time.thread_time()
+        Question.read(piece * (length // len(piece)))
+        return time.thread_time() - began
+
+    assert min(cpu_s(16_000) for _ in range(2)) < 20 * min(cpu_s(2000) for _ in range(5)) + 0.02

@@ -107,6 +107,12 @@ async def test_an_answer_that_comes_late_is_there_for_the_store() -> None:
         assert len(server.asked) == 1
 
 
+def large(answer: dict[str, Any]) -> dict[str, Any]:
+    for datum in answer["data"]:
+        datum["embedding"] = [1e39 * number for number in datum["embedding"]]
+    return answer
+
+
 def packed(answer: dict[str, Any]) -> dict[str, Any]:
     for datum in answer["data"]:
         numbers = datum["embedding"]
@@ -116,8 +122,8 @@ def packed(answer: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "change",
-    [packed, lambda answer: answer | {"data": answer["data"][::-1]}],
-    ids=["base64", "another order"],
+    [packed, lambda answer: answer | {"data": answer["data"][::-1]}, large],
+    ids=["base64", "another order", "large numbers"],
 )
 async def test_providers_answer_in_their_own_ways(change: Any) -> None:
     async with embedding() as (server, embedder):
@@ -137,9 +143,10 @@ async def test_providers_answer_in_their_own_ways(change: Any) -> None:
         ({"dimensions": 32}, "vectors have 32 numbers, not 64; correct"),
         ({"change": lambda answer: answer | {"data": answer["data"][1:]}}, "0 vectors came for 1 texts"),
         ({"change": lambda _: {"data": [{"embedding": [0.0] * 64}]}}, "without a direction"),
+        ({"change": lambda _: {"data": [{"embedding": [1e200] * 64}]}}, "without a direction"),
         ({"change": lambda _: {"data": "none"}}, "no embeddings"),
     ],
-    ids=["500", "401", "dimensions", "too few", "zero", "another shape"],
+    ids=["500", "401", "dimensions", "too few", "zero", "huge", "another shape"],
 )
 async def test_a_failure_is_said_once_and_rests_for_a_while(
     fault: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch

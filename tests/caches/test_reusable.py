@@ -67,6 +67,10 @@ def test_the_reason_is_true(text: str, reason: str) -> None:
         "Where is my order?",
         "When is our appointment?",
         "Which pharmacy is near me?",
+        "Summarise our conversation",
+        "Summarize the discussion so far",
+        "Where is our chat about taxes?",
+        "Wer bin ich?",
     ],
 )
 def test_what_depends_on_something_else(text: str) -> None:
@@ -121,10 +125,19 @@ def test_written_requests_are_judged_as_they_are_labelled() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["how " * 500, "what is the price of " * 90, "a" * 2000, "((((" * 500, "is it it " * 200, "my list, " * 200]
+    "text",
+    [
+        "how " * 500,
+        "what is the price of " * 90,
+        "a" * 2000,
+        "((((" * 500,
+        "is it it " * 200,
+        "my list, " * 200,
+        "\t" * 20_000,
+    ],
 )
 def test_reading_takes_no_time(text: str) -> None:
     """No text of the longest length makes a pattern run away."""
-    began = time.perf_counter()
+    began = time.thread_time()
     reusable(text)
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5

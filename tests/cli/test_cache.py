@@ -8,7 +8,7 @@ import pytest
 
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.exact import SqliteExactCache
-from millrace.stores.database import SqliteDatabase
+from millrace.stores.database import FILE, SqliteDatabase
 from tests.support.cache_commands import cache_command
 from tests.support.semantic_cache import answer, cache_of, stored
 
@@ -106,6 +106,13 @@ def test_a_folder_without_a_database_is_refused_and_nothing_is_made(tmp_path: Pa
     assert "it has no database yet; start a server there first" in ended.stderr
     assert [*tmp_path.iterdir()] == []
     assert "GET /v1/cache/stats" in cache_command(Path(":memory:"), "stats").stderr
+
+
+def test_a_damaged_database_is_told_from_a_folder_that_cannot_be_written(folder: Path) -> None:
+    (folder / FILE).write_bytes(b"no database" * 1000)
+    ended = cache_command(folder, "stats")
+    assert ended.exit_code == 2
+    assert "restore its database from a backup, or move it away" in ended.stderr
 
 
 def test_a_network_that_fails_is_told_in_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

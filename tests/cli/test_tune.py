@@ -1,5 +1,6 @@
 """`millrace cache tune`: what it measures, draws and writes."""
 
+import codecs
 import json
 import tomllib
 import xml.etree.ElementTree as ET
@@ -114,6 +115,26 @@ def test_a_file_that_cannot_be_used_is_refused(
     ended = tune(config, pairs_of(tmp_path, *rows))
     assert ended.exit_code == 2
     assert says in " ".join(ended.stderr.replace("│", " ").split())
+
+
+def test_what_is_not_utf_8_is_refused_with_its_line(tmp_path: Path, config: Path) -> None:
+    file = pairs_of(tmp_path)
+    file.write_bytes(file.read_bytes() + b'\n{"a": "caf\xe9", "b": "y", "same": true}\n')
+    ended = tune(config, file)
+    assert ended.exit_code == 2
+    assert f"line {len(file.read_bytes().splitlines())}" in ended.stderr
+
+
+def test_a_file_may_begin_with_a_mark_and_have_any_separator_in_its_texts(tmp_path: Path, config: Path) -> None:
+    """As editors on Windows write it, and as JSON allows."""
+    file = pairs_of(tmp_path)
+    rows = (
+        file.read_bytes().replace(b"\n", b"\r\n")
+        + b"\r\n"
+        + '{"a": "x\u2028y", "b": "far 0", "same": false}\r\n'.encode()
+    )
+    file.write_bytes(codecs.BOM_UTF8 + rows)
+    assert tune(config, file).exit_code == 0
 
 
 @pytest.mark.parametrize("options", [("--write",), ("--max-wrong", "0"), ("--plot", "curve.png")])

@@ -243,8 +243,7 @@ def _run(config: Path, data_dir: str | None, work: Callable[[CacheControl], Awai
         advice = "start a server there first, or name its folder with --data-dir"
         configuration.exit_with_faults([Fault("server.data_dir", f"{folder!r}: {error}; {advice}")], "no cache")
     except (OSError, ValueError, sqlite3.Error) as error:
-        fault = Fault("server.data_dir", f"{folder!r} cannot be used: {error}; name a writable folder")
-        configuration.exit_with_faults([fault], "cannot use the caches")
+        configuration.exit_with_faults([configuration.unusable(folder, error)], "cannot use the caches")
 
 
 def _exit_without(what: str) -> NoReturn:

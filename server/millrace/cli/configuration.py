@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import sqlite3
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -50,6 +51,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except RuntimeError as error:
         click.echo(f"not done: {error}", err=True)
         sys.exit(NOT_DONE)
+
+
+def unusable(folder: str, error: Exception) -> Fault:
+    """Return the fault of a `data_dir` that could not be read or written."""
+    is_damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+    advice = "restore its database from a backup, or move it away" if is_damaged else "name a writable folder"
+    return Fault("server.data_dir", f"{folder!r} cannot be used: {error}; {advice}")
 
 
 def program() -> str:

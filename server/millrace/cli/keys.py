@@ -160,8 +160,7 @@ def _run(data_dir: str, work: Callable[[KeyStore], Awaitable[T]]) -> T:
     try:
         return asyncio.run(run())
     except (OSError, ValueError, sqlite3.Error) as error:
-        fault = Fault("server.data_dir", f"{data_dir!r} cannot be used: {error}; name a writable folder")
-        configuration.exit_with_faults([fault], "cannot store")
+        configuration.exit_with_faults([configuration.unusable(data_dir, error)], "cannot store")
 
 
 def _day(seconds: float) -> str:

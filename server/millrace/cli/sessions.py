@@ -48,5 +48,4 @@ def _bills(folder: str, days: int, last: int) -> list[SessionBill]:
     try:
         return asyncio.run(read())
     except (OSError, ValueError, sqlite3.Error) as error:
-        fault = Fault("server.data_dir", f"{folder!r} cannot be used: {error}; name a writable folder")
-        configuration.exit_with_faults([fault], "cannot read")
+        configuration.exit_with_faults([configuration.unusable(folder, error)], "cannot read")

@@ -1,5 +1,6 @@
 """`millrace cache tune`: how often the semantic cache would hit, and how often wrongly, on pairs of the user's own."""
 
+import codecs
 import os
 import sys
 from collections.abc import Sequence
@@ -82,12 +83,13 @@ def tune(*, pairs: Path, max_wrong: float | None, plot: Path | None, write: bool
 
 def _read(path: Path) -> list[Pair]:
     pairs = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    # Only a line feed ends a line: JSON may have the other line separators in its strings.
+    for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         if not line.strip():
             continue
         try:
             row = msgspec.json.decode(line, type=_Row)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise click.BadParameter(f"{path}, line {number}: {error}", param_hint="PAIRS") from None
         same = row.same if row.same is not None else row.duplicate
         if same is None:

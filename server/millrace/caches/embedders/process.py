@@ -2,7 +2,8 @@
 
 The process starts when something is first compared, and maps the weights, which only it uses. One thread here writes to
 it and reads its answers. What several lookups ask for meanwhile is answered together, which takes a fraction of the
-time.
+time: as many as are likely to be answered before the first of them is too late. In a rush some are answered in time,
+where all together would be answered too late.
 """
 
 import math
@@ -26,6 +27,8 @@ START_S = 20.0  # to load the weights, on a busy machine
 ANSWER_S = 20.0  # for an answer; 32 long texts take about 3
 RETRY_S = 10.0  # after a process that failed, until the next one
 MOST_TEXTS = 32  # that are answered together
+LEARNED = 0.2  # how much the latest answer counts in what an answer is likely to take
+DOUBTED = 0.9  # what becomes of that when something is not begun because of it, or nothing might ever be begun again
 
 
 class ComparingError(RuntimeError):
@@ -52,6 +55,7 @@ class MiniLMProcess:
         self._child: Child | None = None
         self._is_ready = False  # it has loaded the weights
         self._failed_at: float | None = None  # monotonic
+        self._text_s = 0.0  # that an answer takes, per text, lately; only the thread changes it
 
     @property
     def is_starting(self) -> bool:
@@ -87,7 +91,8 @@ class MiniLMProcess:
 
     def _run(self) -> None:
         while jobs := self._next():
-            taken = [job for job in jobs if _is_begun(job)]
+            taken = [job for job in jobs if self._is_begun(job)]
+            begun_at = time.monotonic()
             try:
                 answers = self._answers([job.texts for job in taken]) if taken else []
             except BaseException as error:  # the thread must survive
@@ -97,6 +102,9 @@ class MiniLMProcess:
             else:
                 for job, answer in zip(taken, answers, strict=True):
                     job.done.set_result(answer)
+                if taken and math.isfinite(taken[0].by):
+                    took_s = (time.monotonic() - begun_at) / sum(len(job.texts) for job in taken)
+                    self._text_s += LEARNED * (took_s - self._text_s)
             del jobs, taken  # or their texts would stay in memory while the thread waits
         self._end()
         for job in self._waiting:
@@ -108,11 +116,31 @@ class MiniLMProcess:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             jobs: list[_Job] = []
-            size = 0
-            while self._waiting and not self._closed and (not jobs or size + len(self._waiting[0].texts) <= MOST_TEXTS):
+            size, by = 0, math.inf
+            while self._waiting and not self._closed and (not jobs or self._fits(self._waiting[0], size, by)):
                 jobs.append(self._waiting.popleft())
-                size += len(jobs[-1].texts) if _is_wanted(jobs[-1]) else 0
+                if not jobs[-1].done.cancelled() and self._is_in_time(jobs[-1]):
+                    size, by = size + len(jobs[-1].texts), min(by, jobs[-1].by)
             return jobs
+
+    def _fits(self, job: _Job, size: int, by: float) -> bool:
+        """Whether a job may be answered together with others of so many texts, the first of which is due then."""
+        size += len(job.texts)
+        return size <= MOST_TEXTS and time.monotonic() + size * self._text_s < by
+
+    def _is_in_time(self, job: _Job) -> bool:
+        return time.monotonic() + len(job.texts) * self._text_s < job.by
+
+    def _is_begun(self, job: _Job) -> bool:
+        """Whether a job is begun: nobody has cancelled it, and it is not likely to be too late, which is told."""
+        if not job.done.set_running_or_notify_cancel():
+            return False
+        if self._is_in_time(job):
+            return True
+        if time.monotonic() < job.by:
+            self._text_s *= DOUBTED
+        job.done.set_exception(TimeoutError())
+        return False
 
     def _answers(self, groups: list[list[str]]) -> list[list[Likeness]]:
         if self._failed_at is not None and time.monotonic() - self._failed_at < RETRY_S:
@@ -151,20 +179,6 @@ class MiniLMProcess:
         self._is_ready = False
         if child is not None:
             child.end()
-
-
-def _is_wanted(job: _Job) -> bool:
-    return not job.done.cancelled() and time.monotonic() < job.by
-
-
-def _is_begun(job: _Job) -> bool:
-    """Whether a job is begun: nobody has cancelled it, and it is not too late, which is told."""
-    if not job.done.set_running_or_notify_cancel():
-        return False
-    if time.monotonic() >= job.by:
-        job.done.set_exception(TimeoutError())
-        return False
-    return True
 
 
 def _path() -> str:

@@ -176,12 +176,13 @@ def _unit(numbers: list[float] | str, dimensions: int) -> Vector:
         packed = base64.b64decode(numbers)
         if len(packed) % struct.calcsize("f"):
             raise ValueError("the answer has a vector that cannot be read")
-        vector = np.frombuffer(packed, "<f4").astype(np.float32)
+        vector = np.frombuffer(packed, "<f4").astype(np.float64)
     else:
-        vector = np.array(numbers, np.float32)
+        vector = np.array(numbers, np.float64)
     if len(vector) != dimensions:
         raise ValueError(f"vectors have {len(vector)} numbers, not {dimensions}; correct [cache.embedder] dimensions")
-    length = float(np.linalg.norm(vector))
+    with np.errstate(over="ignore"):
+        length = float(np.linalg.norm(vector))
     if not 0 < length < float("inf"):
         raise ValueError("the answer has a vector without a direction")
-    return vector / np.float32(length)
+    return (vector / length).astype(np.float32)

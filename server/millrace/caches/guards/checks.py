@@ -194,14 +194,21 @@ def names(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
 _PLACES = listed("city state county river lake bay island university college airport province republic")
 
 
+# What follows the name of a product, or its number.
+_MODELS = listed("pro plus max mini ultra lite turbo slim air zero premium")
+
+
 def longer_name(a: Question, b: Question, pairing: Pairing) -> Said | None:
-    """Kansas City is not Kansas."""
+    """Kansas City is not Kansas, and an iPhone 12 Pro no iPhone 12."""
     for words, side in ((pairing.rest[0], a.words), (pairing.rest[1], b.words)):
         for word in words:
             at = side.index(word)
             around = [side[at - 1]] if at and not word.lead and not word.article else []
             around += [side[at + 1]] if at + 1 < len(side) and not (side[at + 1].lead or side[at + 1].article) else []
-            if word.text in _PLACES and any(not near.common and not near.text.startswith(NUMBER) for near in around):
+            before = side[at - 1] if at and not word.lead and not word.article else None
+            is_model = before is not None and (before.named or not before.common) and word.text in _MODELS
+            is_place = word.text in _PLACES and any(not x.common and not x.text.startswith(NUMBER) for x in around)
+            if is_model or is_place:
                 return (word.text, "") if side is a.words else ("", word.text)
     return None
 

@@ -29,7 +29,7 @@ _WORD_END = re.compile(r"(?:^|[\s(])[A-Za-z]{2,}$")
 _WORD_BEGIN = re.compile(r"[A-Za-z]{2,}(?:$|[\s?.!,;)](?!\w))")
 # Not glued to what is before, and no part of a formula: "not (a or b)", "(x + 1)"; and the plural in "movie(s)".
 _IN_BRACKETS = re.compile(
-    r"(?:(?<=\s)|^)\((?!\W*(?:not|and|or)\b)(?=[^()]*[A-Za-z]{3})(?:(?!\b(?:[A-Za-z]|and|or|not)\b)[\w\s.,:'\"-])+\)|(?<=\w)\((?:s|es)\)"
+    r"(?:(?<=\s)|^)\((?!\W{0,9}(?:not|and|or)\b)(?=[^()]*[A-Za-z]{3})(?:(?!\b(?:[A-Za-z]|and|or|not)\b)[\w\s.,:'\"-])+\)|(?<=\w)\((?:s|es)\)"
 )
 _NEAR = 40  # characters beside a sign that are looked at
 _INSIDE = re.compile(r"\w+|\S")

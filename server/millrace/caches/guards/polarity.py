@@ -104,6 +104,8 @@ praise = criticize | prefix = suffix | push = pull | read = write | rear = front
 rows row = column columns | stack = queue | sunny = rainy cloudy | thaw = freeze | tighten = loosen
 client = server | uncover = cover | vowel = consonant | bull = bear | acid = base alkaline | anode = cathode
 vein = artery | lossy = lossless | serial = parallel | singular = plural | wholesale = retail
+brief short concise = detail detailed depth thorough long length | funny humorous = serious | layman plain = scientific
+part partial = full whole entire complete | beginner novice = expert professional advanced | simple = technical
 supervised = unsupervised | symmetric = asymmetric | inbound incoming = outbound outgoing
 """
 
@@ -142,8 +144,11 @@ def opposite(left: str, right: str) -> bool:
 
 
 def _forms(word: str) -> frozenset[str]:
-    """Return the lemmas of a word, and its first degree: `warm` of `warmest`."""
+    """Return the lemmas of a word, its first degree, and its adjective: `warm` of `warmest` and of `warmly`."""
     forms = lemmas(word)
+    if word.endswith("ly"):
+        stem = word.removesuffix("ly")
+        forms |= {stem, stem.removesuffix("al"), f"{stem}l", f"{stem}le", f"{stem.removesuffix('i')}y"}
     return forms | stems(word) if word.endswith(("er", "est")) else forms
 
 

@@ -111,7 +111,7 @@ _WEAK_WORDING = listed(
 )
 _SHORT = 3  # content words: of so few, "what does buy mean" asks about a word
 _CODE = re.compile(
-    r"[{}\\]|[)\w];\s*(?:\n|$)|==|!=|[-=]>|::|</|\(\)\s*[.:]|^\s*(?:def|class|import|from|SELECT|#include)\b.*\n",
+    r"[{}\\]|[)\w];\s*(?:\n|$)|==|!=|[-=]>|::|</|\(\)\s*[.:]|^[^\S\n]*(?:def|class|import|from|SELECT|#include)\b.*\n",
     re.MULTILINE,
 )
 _SPANISH = re.compile(r"[¿¡]")
@@ -195,7 +195,9 @@ def _negation(tokens: list[str], at: int, after: int) -> Negation:
     if token == CLAUSAL:
         return Negation(after, clausal=True, word="not")
     if token == _NOT:
-        of_subject = following.endswith("ing") and before in _HELPING
+        # "My card is not working" has its subject before the verb.
+        has_subject = at > 1 and (_is_content(tokens[at - 2]) or tokens[at - 2] in words.FUNCTION)
+        of_subject = following.endswith("ing") and before in _HELPING and not has_subject
         clausal = not of_subject and "to" not in {before, following} and following not in _QUANTIFIERS
         return Negation(after, clausal=clausal and bool(before) and not before.startswith("?"), word="not")
     return Negation(after, clausal=False, word=_FREQUENCIES.get(token, token))

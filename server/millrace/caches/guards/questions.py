@@ -203,6 +203,8 @@ _MODALS = {
 _SOFTLY_EQUAL = frozenset({frozenset({"can", "able"}), frozenset({"will", "would"})})
 _PAST = frozenset({"was", "were", "did", "had"})
 _PERFECT = frozenset({"has", "have", "had"})  # only at the beginning of a question
+_SOON = re.compile(r"\b(?:is|am|are) (?:about|going|due) to\b")
+_DONE = re.compile(r"\b(?:has|have) (?:(?:nt|not|just|already|now|been) )*(?:been |\w+ed\b)")
 _PRESENT = frozenset({"is", "are", "am", "do", "does"})
 
 
@@ -248,8 +250,11 @@ def tense(tokens: list[str]) -> str:
     """Return past, future or present if an auxiliary verb shows it, else an empty string."""
     if _PAST & set(tokens) or (tokens[:1] == ["?if"] and _PERFECT & set(tokens[1:2])):
         return "past"
-    if "will" in tokens:
+    might = "might" in tokens and not any(token.startswith("?") for token in tokens)
+    if "will" in tokens or might or _SOON.search(" ".join(tokens)):
         return "future"
+    if tokens[:1] != ["?if"] and _DONE.search(" ".join(tokens)):
+        return "past"
     return "present" if _PRESENT & set(tokens) or MAKES in tokens else ""
 
 

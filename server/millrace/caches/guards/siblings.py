@@ -5,7 +5,8 @@ monday tuesday wednesday thursday friday saturday sunday | january february marc
 october november december | spring summer autumn fall winter | morning noon afternoon evening night midnight |
 breakfast lunch dinner brunch supper | red orange yellow green blue purple pink brown black white gray violet
 turquoise beige | north south east west northern southern eastern western | once twice thrice | single double triple
-quadruple half third quarter | hourly daily weekly monthly quarterly yearly | second minute hour day week month year
+quadruple half third quarter | hourly daily weekly monthly quarterly yearly |
+weekday workday weekend holiday | second minute hour day week month year
 decade century | dog cat horse cow pig sheep goat rabbit hamster fish bird snake lizard turtle spider ant bee wasp
 mouse rat tiger lion elephant bear wolf fox deer monkey ape gorilla whale shark dolphin octopus frog toad duck goose
 chicken turkey owl eagle parrot pigeon squirrel raccoon bat hedgehog snail worm crab lobster shrimp puppy kitten

@@ -14,14 +14,13 @@ _SAME = """
 automobile car | photo photograph | sofa couch | fridge refrigerator | diaper nappy | aubergine eggplant | film movie
 courgette zucchini | tv television telly | bike bicycle | motorbike motorcycle | lorry truck
 cellphone smartphone mobile | petrol gasoline | influenza flu | airplane aeroplane | trousers pants
-begin commence start | teen teenager | buy purchase | kid child | attorney lawyer | quickly rapidly fast
-fast quick rapid | fastest quickest | big large | biggest largest | maximum max | minimum min | cheap inexpensive
-expensive costly pricey | difficult hard | easy simple | famous renowned | mandatory compulsory obligatory
-forbidden prohibited banned | yearly annual | frequently often | delete erase | benefit advantage
+teen teenager | buy purchase | kid child | attorney lawyer | quickly rapidly fast
+fastest quickest | biggest largest | maximum max | minimum min | cheap inexpensive
+expensive costly pricey | famous renowned | mandatory compulsory obligatory
+forbidden prohibited banned | yearly annual | frequently often | delete erase
 drawback disadvantage downside | defrost thaw | reheat rewarm | approximately roughly | rubbish garbage trash
 cop police policeman | enrolment enrollment | signup registration | login signin | logout signout
-reimbursement refund | lawful legal | unlawful illegal | while whilst | colour color | website site | webpage page
-repair mend fix | small little
+reimbursement refund | lawful legal | unlawful illegal | while whilst | colour color | webpage page
 """
 _GROUPS = """
 buy purchase | begin start commence | finish complete end | fix repair mend | problem issue | trouble problem issue
@@ -128,7 +127,7 @@ _PHRASES = tuple(
         (r"such as", "like"),
         (r"((?:convert|turn|transform|change)\w* (?:\S+ ){1,6})into", r"\1to"),
         # "The app's language" is "the language of the app".
-        (r"((?:the|an?|my|your) \S+|_\S+(?: _\S+)*) 's (date of birth|birth date|\w+)", r"the \2 of \1"),
+        (r"((?:the|an?|my|your) \S+|_\S+(?: _\S+){0,7}) 's (date of birth|birth date|\w+)", r"the \2 of \1"),
         (r"prior to", "before"),
         (r"in spite of", "despite"),
         (r"instead of|rather than", "instead"),

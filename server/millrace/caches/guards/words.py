@@ -84,6 +84,7 @@ _DOTTED = re.compile(r"\b(?:[A-Za-z]\.){2,}")  # U.S., e.g.
 _TOKEN = re.compile(
     r"'s\b|[A-Za-z]\+\+|[CF]\#|\.NET\b|\bnode\.js\b"
     r"|[^\W\d_]+(?:_\w+)*"
+    r"|\d+[ai]\b"  # of a model or a version: not an article, nor "I"
     r"|(?<![\w.)])-?(?:\d+(?:[.,:]\d+)*|\.\d+)"  # a sign, only if no operand is before it
     r"|\d+(?:[.,:]\d+)*|[-+*/=<>%^&|~$€£¥₹@°]|[,;]|:(?=\s)|[.?!\n]+",
     re.IGNORECASE,

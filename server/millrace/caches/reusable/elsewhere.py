@@ -31,8 +31,9 @@ RULES: tuple[Rule, ...] = (
     rule(
         "what is mine, in German, French and Spanish",
         ASKER,
-        "mein meine meinen meinem meiner mon ma mes mi mis",
-        r"^(?!wie \w+ ich |wie (?:kann|ändere|setze|lösche|kündige|soll|sperre|aktiviere|finde)|warum"
+        "mein meine meinen meinem meiner mon ma mes mi mis bin heiße suis estoy",
+        r"^wo bin ich$|^wer bin ich$|^wie heiße ich$|^(?:où|qui) suis-je$|^dónde estoy$"
+        r"|^(?!wie \w+ ich |wie (?:kann|ändere|setze|lösche|kündige|soll|sperre|aktiviere|finde)|warum"
         r"|wieso|comment|pourquoi|cómo|por qué|¿cómo|¿por).*"
         r"\b(?:mein(?:e[nmrs]?)? (?:kontostand|termine?|bestellung|konto|paket|kalender|flug|rechnung"
         r"|gehalt|guthaben|nachrichten|standort|name|passwort)"
@@ -40,7 +41,7 @@ RULES: tuple[Rule, ...] = (
         r"|messages|agenda|nom)"
         r"|mis? (?:saldo|pedidos?|citas?|cuenta|paquete|calendario|vuelo|factura|sueldo|mensajes|agenda"
         r"|nombre|ubicación))\b",
-        refused=("Wie ist mein Kontostand?", "Où est ma commande ?", "¿Cuál es mi saldo?"),
+        refused=("Wie ist mein Kontostand?", "Wo bin ich?", "Où est ma commande ?", "¿Cuál es mi saldo?"),
         kept=("Wie setze ich mein Passwort zurück?", "Comment puis-je fermer mon compte ?", "¿Cómo cambio mi nombre?"),
     ),
     rule(

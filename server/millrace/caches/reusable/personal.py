@@ -269,6 +269,18 @@ RULES: tuple[Rule, ...] = (
         kept=("How do I track an order?", "What does order status processing mean?"),
     ),
     rule(
+        "how I look, and what I think",
+        ASKER,
+        "look see hear guess",
+        r"^how do (?:i|we) look(?: (?:today|tonight|now|in (?:this|my)\b.*))?$"
+        r"|^do (?:i|we) look (?!for|up|after|at|into)"
+        r"|^(?:see|hear) (?:(?:me|us)(?: now)?$|what i am\b|my (?:screen|face|camera|video|room|cursor|desktop)\b)"
+        r"|^guess (?:my|what i|who i|how \w+ i|where i)\b",
+        general=True,
+        refused=("how do I look today", "Can you see my screen?", "guess my age", "do I look fat"),
+        kept=("How do I look up a word?", "How do I see my screen time?", "Can owls see me at night?"),
+    ),
+    rule(
         "what I hear and see",
         ASKER,
         "song track music playing listening artist singing sings who what",

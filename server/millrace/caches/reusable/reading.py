@@ -28,7 +28,7 @@ _BARE = (
 _SHORTENED = re.compile(r"\b(?:(?:what|where|how|that|who|when)s|im|iam|id|u|ya|wanna|gotta|gonna|cannot)\b")
 _ENDS = re.compile(
     r"(?:, |\b(?:so|and|but) )(?=(?:please|can you|could you|will you|would you|(?:i )?need you to|i want you to)\b)|"
-    r"[.?!;]+(?=\s|$)|[?!]+|:(?=\s)|\n+|\s+[-–—]\s+"
+    r"[.?!;]+(?=\s|$)|[?!]+|:(?=\s)|\n+|(?<=\s)[-–—]\s+"
 )
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 

@@ -50,6 +50,7 @@ _BACK = re.compile(
     r"|aforementioned|earlier (?:answer|question|message|reply)|(?:said|mentioned|asked|told you"
     r"|wrote) earlier|(?:as )?(?:i|you) (?:just )?(?:said|mentioned|suggested|wrote|gave))\b"
     r"|\byour (?:last|previous|first) (?:answer|reply|message|point|response)\b|\bsame (?:for|with|in|as before)\b"
+    r"|\bour (?:conversation|chat|discussion)\b|\b(?:conversation|chat|discussion|said|talk) so far\b"
     r"|\b(?:again|once more|one more time|one more|same thing|(?<!or )something else|(?<!or )anything else"
     r"|what else|below)[ .?!]*$"
 )
@@ -59,7 +60,7 @@ _POINTERS = words.listed(
     "that that's one ones option none above below "
     "former latter rest following other previous previously aforementioned "
     "earlier said mentioned suggested wrote gave your same again "
-    "more else once thing"
+    "more else once thing conversation chat discussion far"
 )
 _REPLY = re.compile(
     r"(?:(?:oh|well|um|hmm|ai|so|and|but|i think|i guess|i would say|my answer is|the answer is|answer"
