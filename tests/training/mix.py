@@ -186,7 +186,7 @@ def report(console: Console, pairs: Sequence[Scored], chances: Floats, title: st
 @click.option("--alone", type=float, default=0.83, show_default=True, help="the threshold without the networks")
 def main(scores: tuple[Path, ...], write: bool, threshold: float, alone: float) -> None:
     """See above."""
-    rows = [row for file in scores for row in read(file) if row.get("held", True)]
+    rows = [row for file in scores for row in read(file)]
     rows = list({(row["a"], row["b"], row["source"]): row for row in rows}.values())
     pairs = scored(rows)
     near = [pair for pair in pairs if pair.likeness.cosine >= NEAREST]

@@ -77,21 +77,17 @@ class Decider:
             else:
                 judged.append(Candidate(entry, similarity, stored, question, judgement))
         if judged:
-            return judged if self._compares else self._decided(text, judged, [None] * len(judged))
+            return judged if self._compares else self.compared(text, judged, [None] * len(judged))
         nearest = candidates[0][0]
         return SemanticMiss(reason=f"near ({nearest:.2f}), but {objections[0]}", similarity=nearest)
 
-    def compared(self, text: str, judged: Sequence[Candidate], likenesses: Sequence[Likeness]) -> Chosen | SemanticMiss:
-        """Return the choice among candidates that have been compared. There is a likeness for each.
+    def compared(
+        self, text: str, judged: Sequence[Candidate], likenesses: Sequence[Likeness | None]
+    ) -> Chosen | SemanticMiss:
+        """Return the likeliest of the candidates, if it is likely enough. There is a likeness for each, or None.
 
         This may be called from any thread.
         """
-        return self._decided(text, judged, likenesses)
-
-    def _decided(
-        self, text: str, judged: Sequence[Candidate], likenesses: Sequence[Likeness | None]
-    ) -> Chosen | SemanticMiss:
-        """Return the likeliest one, if it is likely enough."""
         chances = [
             probability(self._weights, each.stored, each.asked, each.judgement, likeness)
             for each, likeness in zip(judged, likenesses, strict=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from millrace.caches.embedders.transformer import WIDTH, gelu, layer, layer_norm, linear, spans
-from millrace.caches.embedders.weights import WORDS, Array, installed, tensors, tokenizer
+from millrace.caches.embedders.transformer import WIDTH, embedding, gelu, layer, layer_norm, linear, spans
+from millrace.caches.embedders.weights import Array, installed, tensors, tokenizer
 
 FILE = Path(__file__).parent / "verifier.npz"
 MOST_TOKENS = 110  # of each question; the rest is not read
@@ -26,12 +26,9 @@ class Verifier:
     def __init__(self, folder: Path | None = None, file: Path = FILE) -> None:
         """Load the layers, and the vectors of words from a folder. Raises `WeightsError` if these are not there."""
         folder = folder or installed()
-        words = tensors(folder)
+        self._embedding = embedding(tensors(folder))
         named = _loaded(file)
         self._tokenizer = tokenizer(folder)
-        self._words = words[WORDS]
-        types = words["embeddings.token_type_embeddings.weight"]
-        self._positions = words["embeddings.position_embeddings.weight"] + types[0]
         self._sides = named["sides"]  # (2, 384), added to the tokens of the first and the second question
         self._norm = layer_norm(named, "embeddings.LayerNorm")
         count = len({name.split(".")[2] for name in named if name.startswith("encoder.layer.")})
@@ -43,14 +40,12 @@ class Verifier:
         sides = [sorted((self._tokens(a), self._tokens(b))) for a, b in pairs]
         rows = [[_BEGIN, *a, _BETWEEN, *b, _BETWEEN] for a, b in sides]
         columns = spans(rows)
-        tokens = [token for row in rows for token in row]
-        positions = [position for row in rows for position in range(len(row))]
         second = [
             int(len(a) + 2 <= at < len(row) - 1)
             for (a, _), row in zip(sides, rows, strict=True)
             for at in range(len(row))
         ]
-        x = self._norm(np.ascontiguousarray((self._words[tokens] + self._positions[positions] + self._sides[second]).T))
+        x = self._norm(np.ascontiguousarray((self._embedding(rows) + self._sides[second]).T))
         for each in self._layers:
             x = each(x, columns)
         pooled = np.empty((4 * WIDTH, len(rows)), np.float32)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from millrace.caches.embedders.transformer import WIDTH, layer, layer_norm, spans
-from millrace.caches.embedders.weights import NAME, WORDS, Array, check, installed, tensors, tokenizer
+from millrace.caches.embedders.transformer import WIDTH, embedding, layer, layer_norm, spans
+from millrace.caches.embedders.weights import NAME, Array, check, installed, tensors, tokenizer
 
 LAYERS = 6
 
@@ -28,10 +28,7 @@ class MiniLM:
         check(folder)
         self._tokenizer = tokenizer(folder)
         named = tensors(folder)
-        self._words = named[WORDS]
-        # Every token has type 0, so the vector of that type is added to every position here, once.
-        types = named["embeddings.token_type_embeddings.weight"]
-        self._positions = named["embeddings.position_embeddings.weight"] + types[0]
+        self._embedding = embedding(named)
         self._norm = layer_norm(named, "embeddings.LayerNorm")
         self._layers = [layer(named, f"encoder.layer.{index}") for index in range(LAYERS)]
 
@@ -44,9 +41,7 @@ class MiniLM:
         """Return a vector of unit length for each text, shape (texts, 384)."""
         rows = [self._tokenizer.encode(text).ids for text in texts]
         columns = spans(rows)
-        tokens = [token for row in rows for token in row]
-        positions = [position for row in rows for position in range(len(row))]
-        x = self._norm(np.ascontiguousarray((self._words[tokens] + self._positions[positions]).T))
+        x = self._norm(np.ascontiguousarray(self._embedding(rows).T))
         for each in self._layers:
             x = each(x, columns)
         means: Array = np.stack([x[:, begin:end].mean(axis=1) for begin, end in columns])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from millrace.caches.embedders.weights import Array
+from millrace.caches.embedders.weights import WORDS, Array
 
 HEADS = 12
 WIDTH = 384
@@ -23,6 +23,21 @@ _GELU = tuple(np.float32(c) for c in (0.79750787, 0.03700566, -0.00035151890))
 _GELU_LIMIT = np.float32(16)
 
 Spans = list[tuple[int, int]]  # the columns of each text
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """The vectors of words and of places in a text."""
+
+    words: Array  # one row per token
+    places: Array
+
+    def __call__(self, rows: Sequence[Sequence[int]]) -> Array:
+        """Return a row for each token of all texts, one text after the other."""
+        tokens = [token for row in rows for token in row]
+        places = [place for row in rows for place in range(len(row))]
+        embedded: Array = self.words[tokens] + self.places[places]
+        return embedded
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +128,13 @@ def spans(rows: Sequence[Sequence[int]]) -> Spans:
     """Return the columns of each text, given its tokens."""
     ends = np.cumsum([len(row) for row in rows]).tolist()
     return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def embedding(named: Mapping[str, Array]) -> Embedding:
+    """Return MiniLM's vectors of words and places, from the tensors of its file."""
+    # Every token has type 0, so the vector of that type is added to every place here, once.
+    types = named["embeddings.token_type_embeddings.weight"]
+    return Embedding(named[WORDS], named["embeddings.position_embeddings.weight"] + types[0])
 
 
 def linear(named: Mapping[str, Array], name: str) -> Linear:
