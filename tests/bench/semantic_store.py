@@ -11,7 +11,6 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable
-from decimal import Decimal
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -25,9 +24,10 @@ from millrace.caches.partition import Stored
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.caches.table import entry_id
 from millrace.stores.database import SqliteDatabase
-from millrace.types import Answer, Model, Price, SemanticHit, StoredAnswer, Tier, Usage
+from millrace.types import Answer, SemanticHit, StoredAnswer, Usage
 from tests.bench import questions
 from tests.bench.processes import rss
+from tests.support.semantic_cache import MODEL
 from tests.support.waiting import until
 
 Figures = list[tuple[str, float]]
@@ -41,14 +41,6 @@ NEAR = 10  # one in so many has a near candidate
 LOOKUPS = 4000
 SCOPES, EACH = 10_000, 20
 COLD = 2000  # scopes that are asked
-MODEL = Model(
-    tier=Tier.SMALL,
-    id="small-model",
-    address="http://x",
-    price=Price(input=Decimal(1), output=Decimal(1)),
-    context_window=1000,
-    max_output_tokens=100,
-)
 ANSWER = Answer(text="So. " * 60, model=MODEL, usage=Usage(input_tokens=7, output_tokens=60), check="passed")
 
 

@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from millrace.errors import MillraceError, invalid
-from millrace.principal import Principal, Role
+from millrace.principal import Role
 from millrace.types import TenantCache
 from millrace.web.endpoints import opened
-from millrace.web.process import Process
+from millrace.web.process import principal_of, process_of
 from millrace.wire import cache as wire
 from millrace.wire.reading import convert, decode
 
@@ -29,7 +29,7 @@ def _for_admins(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
 
     @wraps(endpoint)
     async def answered(request: Request) -> Response:
-        if _principal(request).role is not Role.ADMIN:
+        if principal_of(request).role is not Role.ADMIN:
             raise MillraceError("forbidden", "the caches: ask with an admin's key (`millrace keys add --role admin`)")
         try:
             body = msgspec.json.encode(await endpoint(request))
@@ -44,8 +44,8 @@ def _for_admins(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
 @_for_admins
 async def stats(request: Request) -> wire.CacheStats:
     """`GET /v1/cache/stats`."""
-    tenant = _principal(request).tenant
-    held = await _process(request).cache.stats(tenant)
+    tenant = principal_of(request).tenant
+    held = await process_of(request).cache.stats(tenant)
     return wire.stats(held[0] if held else TenantCache(tenant=tenant))
 
 
@@ -58,8 +58,8 @@ async def search(request: Request) -> wire.FoundEntries:
         raise invalid("query", f"query: write a question of at most {MAX_QUERY} characters")
     if not (limit.isascii() and limit.isdigit() and len(limit) <= len(str(MAX_FOUND)) and 1 <= int(limit) <= MAX_FOUND):
         raise invalid("limit", f"limit: expected a number from 1 to {MAX_FOUND}")
-    tenant, scope = _principal(request).tenant, _scope(given.get("scope", ""))
-    near = await _process(request).cache.search(text, tenant=tenant, scope=scope, most=int(limit))
+    tenant, scope = principal_of(request).tenant, _scope(given.get("scope", ""))
+    near = await process_of(request).cache.search(text, tenant=tenant, scope=scope, most=int(limit))
     return wire.FoundEntries([wire.found(each) for each in near])
 
 
@@ -67,7 +67,7 @@ async def search(request: Request) -> wire.FoundEntries:
 async def show(request: Request) -> wire.ShownEntry:
     """`GET /v1/cache/entries/{id}`."""
     entry_id = request.path_params["id"]
-    kept = await _process(request).cache.entry(entry_id, tenant=_principal(request).tenant)
+    kept = await process_of(request).cache.entry(entry_id, tenant=principal_of(request).tenant)
     if kept is None:
         raise _not_found(entry_id)
     return wire.entry(kept)
@@ -77,7 +77,7 @@ async def show(request: Request) -> wire.ShownEntry:
 async def delete(request: Request) -> wire.DeletedEntries:
     """`DELETE /v1/cache/entries/{id}`: from both caches."""
     entry_id = request.path_params["id"]
-    deleted = await _process(request).cache.delete([entry_id], tenant=_principal(request).tenant)
+    deleted = await process_of(request).cache.delete([entry_id], tenant=principal_of(request).tenant)
     if not (deleted.exact or deleted.semantic):
         raise _not_found(entry_id)
     return wire.DeletedEntries(exact=deleted.exact, semantic=deleted.semantic)
@@ -86,7 +86,7 @@ async def delete(request: Request) -> wire.DeletedEntries:
 @_for_admins
 async def flush(request: Request) -> wire.DeletedEntries:
     """`DELETE /v1/cache/entries?tenant=...`, or `?scope=...`: all that is stored until now."""
-    given, own = request.query_params, _principal(request).tenant
+    given, own = request.query_params, principal_of(request).tenant
     if given.get("tenant", own) != own:
         raise MillraceError("forbidden", f"tenant: this key is of {own!r}; `millrace cache flush` deletes of any")
     if not ({"tenant", "scope"} & given.keys()):
@@ -94,7 +94,7 @@ async def flush(request: Request) -> wire.DeletedEntries:
     scope = _scope(given["scope"]) if "scope" in given else None
     if scope is not None and 2 * len(scope) != SCOPE_CHARACTERS:
         raise invalid("scope", f"scope: write all {SCOPE_CHARACTERS} characters, as an entry shows them")
-    deleted = await _process(request).cache.flush(tenant=own, scope=scope)
+    deleted = await process_of(request).cache.flush(tenant=own, scope=scope)
     return wire.DeletedEntries(exact=deleted.exact, semantic=deleted.semantic)
 
 
@@ -109,7 +109,7 @@ async def why(request: Request) -> wire.ShownDecision:
     for name, text in (("a", asked.a), ("b", asked.b)):
         if not 0 < len(text) <= MAX_QUERY:
             raise invalid(name, f"{name}: write a question of at most {MAX_QUERY} characters")
-    return wire.decision(await _process(request).cache.why(asked.a, asked.b))
+    return wire.decision(await process_of(request).cache.why(asked.a, asked.b))
 
 
 def _scope(text: str) -> bytes:
@@ -121,13 +121,3 @@ def _scope(text: str) -> bytes:
 
 def _not_found(entry_id: str) -> MillraceError:
     return MillraceError("entry_not_found", f"no entry {entry_id[:80]!r} is stored; hits name theirs in entry_id")
-
-
-def _process(request: Request) -> Process:
-    process: Process = request.state.process
-    return process
-
-
-def _principal(request: Request) -> Principal:
-    principal: Principal = request.state.principal
-    return principal

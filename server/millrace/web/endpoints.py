@@ -17,7 +17,6 @@ from millrace.dialects.event_log import Codec, EventLog
 from millrace.dialects.responses import EventCodec, body_of, in_responses
 from millrace.errors import EXITS, FailedWithUsage, invalid
 from millrace.funnel import checks
-from millrace.principal import Principal
 from millrace.runs.conversations import not_found
 from millrace.runs.intake import repeat_of
 from millrace.runs.kept import Repeat
@@ -25,7 +24,7 @@ from millrace.runs.run import Run
 from millrace.web import compressed
 from millrace.web.arrivals import Arrival, arriving
 from millrace.web.outbox import AsgiWriter, FrameWriter
-from millrace.web.process import Process
+from millrace.web.process import Process, principal_of, process_of
 from millrace.web.session import FAULT, Closed, Session
 from millrace.web.sse import SseResponse, WholeResponse
 from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION
@@ -84,7 +83,7 @@ async def create_completion(request: Request) -> Response:
     create, run = await started(request, completions.read_completion)
     if not create.stream:
         return WholeResponse(run, partial(_completion, run))
-    process = _process(request)
+    process = process_of(request)
     shown = run.projection(in_chat(include_usage=create.include_usage))
     return streamed(process, run, shown.event_log, chunks.ChatCodec(), partial(_completion, run))
 
@@ -98,7 +97,7 @@ async def cancel(request: Request) -> Response:
 
 async def retrieve(request: Request) -> Response:
     """`GET /v1/responses/{id}`: as it is, or its events after a number (`?stream=true&starting_after=N`)."""
-    process, principal = _process(request), _principal(request)
+    process, principal = process_of(request), principal_of(request)
     response_id = request.path_params["id"]
     if request.query_params.get("stream", "false").lower() not in ("true", "1"):
         body = await process.conversations.body(principal.tenant, response_id)
@@ -117,7 +116,9 @@ async def input_items(request: Request) -> Response:
         raise invalid("order", "order: write asc or desc")
     if not (limit.isascii() and limit.isdigit() and len(limit) <= MAX_DIGITS and 1 <= int(limit) <= MAX_PAGE):
         raise invalid("limit", f"limit: expected a number from 1 to {MAX_PAGE}")
-    pieces = await _process(request).conversations.input_items(_principal(request).tenant, request.path_params["id"])
+    pieces = await process_of(request).conversations.input_items(
+        principal_of(request).tenant, request.path_params["id"]
+    )
     ids = [*pieces] if order == "asc" else [*pieces][::-1]
     if after is not None and after not in pieces:
         raise invalid("after", f"after: {after[:80]!r} is no item of this list")
@@ -135,7 +136,7 @@ async def input_items(request: Request) -> Response:
 async def delete(request: Request) -> Response:
     """`DELETE /v1/responses/{id}`."""
     response_id = request.path_params["id"]
-    await _process(request).conversations.delete(_principal(request).tenant, response_id)
+    await process_of(request).conversations.delete(principal_of(request).tenant, response_id)
     return Response(msgspec.json.encode(wire.Deleted(id=response_id)), media_type="application/json")
 
 
@@ -157,7 +158,7 @@ async def tickets(request: Request) -> Response:
 
 async def started(request: Request, read: ReadCreate) -> tuple[requests.Create, Run]:
     """Read a request's body, off the loop if it is long, and start it."""
-    process, principal = _process(request), _principal(request)
+    process, principal = process_of(request), principal_of(request)
 
     def read_all(body: bytes) -> tuple[requests.Create, Repeat | None, str]:
         fields = reading.decode(body, "the body")
@@ -175,7 +176,7 @@ async def started(request: Request, read: ReadCreate) -> tuple[requests.Create, 
 
 
 def _events(request: Request, run: Run, start: int = 0) -> SseResponse:
-    process = _process(request)
+    process = process_of(request)
     shown = run.projection(in_responses(negotiated=False))
     return streamed(process, run, shown.event_log, EventCodec(shown, sse=True), partial(_response, run), start)
 
@@ -216,7 +217,7 @@ def _response(run: Run) -> bytes:
 
 async def opened(request: Request, limit: int, work: Callable[[bytes], T]) -> T:
     """Return what `work` makes of a request's body, which may be compressed, off the loop if it is long."""
-    async with arriving(request, _process(request)) as arrival:
+    async with arriving(request, process_of(request)) as arrival:
         return await read_body(request, arrival, limit, work)
 
 
@@ -224,12 +225,12 @@ async def read_body(request: Request, arrival: Arrival, limit: int, work: Callab
     """Return what `work` makes of the body of a request on its way."""
     encoding = compressed.check_encoding(request.headers.get("content-encoding", ""))
     body = await arrival.body(limit)
-    return await compressed.read(_principal(request).tenant, body, encoding, limit, work)
+    return await compressed.read(principal_of(request).tenant, body, encoding, limit, work)
 
 
 def _found(request: Request) -> Run:
     response_id = request.path_params["id"]
-    run = _process(request).conversations.run(_principal(request).tenant, response_id)
+    run = process_of(request).conversations.run(principal_of(request).tenant, response_id)
     if run is None:
         raise not_found(response_id)
     return run
@@ -241,13 +242,3 @@ def _after(given: str | None) -> int:
     if not (given.isascii() and given.isdigit() and len(given) <= MAX_DIGITS):
         raise invalid("starting_after", "starting_after: expected the number of the last event that was seen")
     return int(given)
-
-
-def _process(request: Request) -> Process:
-    process: Process = request.state.process
-    return process
-
-
-def _principal(request: Request) -> Principal:
-    principal: Principal = request.state.principal
-    return principal

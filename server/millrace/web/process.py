@@ -4,11 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from starlette.requests import Request
+
 from millrace.access.gate import Gate
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
 from millrace.memory import MemoryBudget
 from millrace.ports import Backlog, CacheControl, Clock
+from millrace.principal import Principal
 from millrace.runs.conversations import Conversations
 from millrace.runs.embeddings import Embeddings
 from millrace.runs.intake import Intake
@@ -91,3 +94,15 @@ class Process:
     def _end_if_revoked(self, run: Run) -> None:
         if not self.gate.keyring.is_valid(run.request.key_id):
             run.cancel()
+
+
+def process_of(request: Request) -> Process:
+    """Return what the connections of the process that serves a request share."""
+    process: Process = request.state.process
+    return process
+
+
+def principal_of(request: Request) -> Principal:
+    """Return who asks."""
+    principal: Principal = request.state.principal
+    return principal
