@@ -15,18 +15,26 @@ from millrace.types import (
     Answer,
     Aside,
     Call,
+    Change,
     Decision,
     Deleted,
     Embedded,
     Entry,
     Finish,
+    Judged,
     KeptAnswer,
+    Lesson,
+    Lever,
     NearEntry,
+    Request,
+    Says,
     SemanticHit,
     SemanticMiss,
     Served,
+    Steering,
     StoredAnswer,
     StoredResponse,
+    Strategy,
     TenantCache,
     Usage,
 )
@@ -250,6 +258,58 @@ class SemanticCache(Protocol):
 
     def store(self, scope: bytes, tenant: str, question: str, answer: Answer) -> None:
         """Store an answer. Never waits; the write to disk is queued."""
+        ...
+
+
+class Learner(Protocol):
+    """A semantic cache that goes on learning which questions have one answer."""
+
+    def teach(self, lessons: Sequence[Lesson]) -> None:
+        """Learn from pairs that were judged. Never waits."""
+        ...
+
+    def steer(self, tenant: str, scope: bytes, steering: Steering) -> None:
+        """Serve more or less freely from now on, in a scope; an empty one stands for new scopes of the tenant."""
+        ...
+
+
+class AskAgain(Protocol):
+    """Has a request answered once more, at the operator's cost."""
+
+    async def __call__(self, request: Request, strategy: Strategy | None = None) -> str | None:
+        """Return the text of a new answer from a model, by another strategy if one is given.
+
+        None if there is no money for it, or no whole answer.
+        """
+        ...
+
+
+class AnswerJudge(Protocol):
+    """Tells whether two answers to one question say the same."""
+
+    name: str
+
+    async def says(self, question: str, earlier: str, fresh: str) -> Says:
+        """Return whether either answer does in place of the other. It may take long, raise, or never return."""
+        ...
+
+
+class EvidenceStore(Protocol):
+    """Keeps what was judged, and how the levers were steered by it."""
+
+    async def add(self, judged: Sequence[Judged], changes: Sequence[Change] = ()) -> None:
+        """Store all of it or nothing; return once it is on disk. A sample that is stored already is left as it is.
+
+        Raises `TimeoutError` if that takes too long; then nothing is stored.
+        """
+        ...
+
+    async def judged(self, lever: Lever | None, since: float, most: int, tenant: str | None = None) -> list[Judged]:
+        """Return what was judged last, of samples taken since then (Unix seconds), the oldest first."""
+        ...
+
+    async def steered(self) -> list[Change]:
+        """Return the last change of each scope."""
         ...
 
 

@@ -164,10 +164,27 @@ class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     index_above: Count = 4000  # entries from which a scope of the semantic cache is indexed by hnswlib
     hot_scopes: Count = 256  # scopes of the semantic cache held in memory
     semantic_threshold: Annotated[float, Meta(ge=0, le=1)] | None = None  # of a hit; None: the one that is shipped
+    max_wrong_hit_rate: Annotated[float, Meta(gt=0, lt=1)] = 0.01  # of semantic hits; what evidence steers by
     embedder: EmbedderSettings | None = None
     ttl_s: Seconds = 86_400
     memory_bytes: Count = 256 * 2**20  # of both caches together
     disk_bytes: Count = 2**30  # of both caches together
+
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class EvidenceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often answers are asked for once more to be judged, by whom, and for how much."""
+
+    judged: bool = True  # False: nothing is sampled, judged or learned
+    hit_share: Share = 0.1  # of semantic hits that are answered once more
+    small_share: Share = 0.01  # of answers of the small model, for which the large one is asked too
+    large_share: Share = 0.01  # of requests that went to the large model at once, for which the small one is asked too
+    dollars_per_day: Decimal = Decimal(1)  # for all of that, of a UTC day
+    model_judge: Literal["none", "small", "large"] = "none"  # a model that judges what other judges leave open
+    checked_share: Share = 0.05  # of what a judge has decided, of which a dearer one is asked too
+    keep_days: Count = 30
 
 
 class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -187,6 +204,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     server: ServerSettings = ServerSettings()
     funnel: FunnelSettings = FunnelSettings()
     cache: CacheSettings = CacheSettings()
+    evidence: EvidenceSettings = EvidenceSettings()
     limits: LimitsSettings = LimitsSettings()
 
 

@@ -253,7 +253,7 @@ async def test_the_likeliest_is_served_and_only_if_it_is_likely_enough(database:
     found = await cache.find(SCOPE, kept[0])
     assert isinstance(found, SemanticHit)
     (_, others) = comparer.asked[0]
-    assert found.question == others[min(1, len(others) - 1)]
+    assert found.near.question == others[min(1, len(others) - 1)]
     comparer.cosines = (0.89, 0.85, 0.8)
     unsure = await cache.find(SCOPE, kept[0])
     assert isinstance(unsure, SemanticMiss)

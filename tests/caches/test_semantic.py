@@ -74,7 +74,7 @@ async def test_another_wording_is_served(database: SqliteDatabase, embedders: Em
         3,
     )
     assert embedders[0].threshold <= found.similarity <= 1.0001
-    assert found.question == ASKED
+    assert found.near.question == ASKED
     assert found.entry_id.startswith("sem_")
     await cache.close()
 

@@ -343,7 +343,7 @@ class SqliteSemanticCache:
             similarity=chosen.similarity,
             entry_id=entry.id,
             age_s=max(0.0, self._wall() - entry.stored_at),
-            question=entry.question,
+            near=chosen.near,
         )
 
     def _store(self, scope: bytes, tenant: str, question: str, answer: Answer, now: float) -> None:

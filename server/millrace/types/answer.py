@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from millrace.types.conversation import Api, Message
+from millrace.types.evidence import NearAnswer
 from millrace.types.model import Model
 
 
@@ -167,7 +168,7 @@ class SemanticHit:
     similarity: float  # cosine
     entry_id: str
     age_s: float  # since the answer was stored
-    question: str  # the stored one
+    near: NearAnswer  # the same, as it was weighed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +177,7 @@ class SemanticMiss:
 
     reason: str
     similarity: float | None  # cosine of the nearest question; None if nothing was compared
+    near: tuple[NearAnswer, ...] = ()  # that were compared, the likeliest first
 
 
 PASSED = "passed"  # the value of `check` where checks ran and none failed

@@ -1,0 +1,1 @@
+"""What background judging has found about cheap answers, and what follows from it."""

@@ -1,0 +1,208 @@
+"""Takes samples of what the funnel does, has them judged, and passes on what follows. No request waits for it.
+
+The funnel calls it and goes on: what it is told waits in a bounded queue, and is left out where that is full. One task
+works through the queue while few requests run. What was judged is on disk before anybody learns it or is shown it, and
+the disk keeps a sample once. What waits or is being judged when the process dies is lost, and was never counted.
+"""
+
+import asyncio
+import random
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from millrace import log
+from millrace.evidence.judging import Panel
+from millrace.evidence.trust import Trust, wrong_entries
+from millrace.ports import AskAgain, Clock, EvidenceStore
+from millrace.types import (
+    Judged,
+    Lever,
+    NearAnswer,
+    Request,
+    Sample,
+    Source,
+    StoredAnswer,
+    Strategy,
+)
+
+WAITING = 256  # samples
+WAITING_BYTES = 8 * 2**20  # of their answers
+REMEMBERED = 20_000  # judged samples that a start reads
+BATCH = 16  # samples that are stored together at most
+BUSY_S = 0.05  # between two looks whether few requests run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """With what probability answers are asked for once more."""
+
+    hits: float
+    small: float
+    large: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A sample, and the two answers; one may be still to be asked for."""
+
+    sample: Sample
+    request: Request
+    earlier: str
+    fresh: str | None = None  # None: to be asked for
+    strategy: Strategy | None = None  # by which it is asked for; None: that of the request
+
+    @property
+    def size(self) -> int:
+        return len(self.earlier) + len(self.fresh or "") + self.request.memory_bytes
+
+
+class Evidence:
+    """What the funnel tells of its answers."""
+
+    def __init__(  # noqa: PLR0913 - its parts
+        self,
+        store: EvidenceStore,
+        panel: Panel,
+        trust: Trust,
+        ask: AskAgain,
+        remove: Callable[[str, Sequence[str]], Awaitable[object]],  # stored answers of a tenant, from all caches
+        shares: Shares,
+        *,
+        wall: Clock,
+        is_busy: Callable[[], bool] = lambda: False,
+        chance: random.Random | None = None,
+    ) -> None:
+        self.left_out = 0  # samples, because too much waited
+        self._store = store
+        self._panel = panel
+        self._trust = trust
+        self._ask = ask
+        self._remove = remove
+        self._shares = shares
+        self._wall = wall
+        self._is_busy = is_busy
+        self._chance = chance or random.Random()
+        self._waiting: deque[_Waiting] = deque()
+        self._bytes = 0
+        self._more = asyncio.Event()
+
+    def near_miss(self, request: Request, scope: bytes, near: Sequence[NearAnswer], fresh: str) -> None:
+        """Take stored answers that were not served, and the model's, to be compared. It costs no call."""
+        if not _may_sample(request):
+            return
+        for each in near:
+            lever = Lever.SEMANTIC if each.is_off else Lever.NEAR_MISS
+            sample = self._of_pair(lever, request, scope, each, 1.0)
+            self._add(_Waiting(sample, request, _text(each), fresh))
+
+    def hit(self, request: Request, scope: bytes, near: NearAnswer) -> None:
+        """Take a hit with the probability that its scope needs; the question is asked once more then."""
+        share = self._trust.share(request.tenant, scope, self._shares.hits)
+        if _may_sample(request) and _may_ask(request) and self._chance.random() < share:
+            sample = self._of_pair(Lever.SEMANTIC, request, scope, near, share)
+            self._add(_Waiting(sample, request, _text(near)))
+
+    def answered(self, request: Request, source: Source, text: str) -> None:
+        """Take an answer of the small model, or of the large one that was asked at once; the other one is asked too."""
+        small = source is Source.SMALL
+        share = self._shares.small if small else self._shares.large
+        if not (_may_sample(request) and _may_ask(request)) or self._chance.random() >= share:
+            return
+        lever, other = (Lever.SMALL, Strategy.LARGE) if small else (Lever.LARGE, Strategy.SMALL)
+        self._add(_Waiting(self._of(lever, request, share), request, text, None, other))
+
+    def escalated(self, request: Request, check: str, small: str, large: str) -> None:
+        """Take an answer that a check took back, and the one in its place. It costs no call."""
+        if _may_sample(request) and small.strip():
+            sample = replace(self._of(Lever.CHECK, request, 1.0), detail=check)
+            self._add(_Waiting(sample, request, small, large))
+
+    async def begin(self, since: float) -> None:
+        """Take over what was found before, of samples taken since then (Unix seconds). Raises `TimeoutError`."""
+        judged = await self._store.judged(None, since, REMEMBERED)
+        await asyncio.to_thread(self._trust.restore, judged, await self._store.steered())
+
+    async def run(self) -> None:
+        """Judge what comes, until cancelled."""
+        while True:
+            await self._more.wait()
+            while self._is_busy():  # noqa: ASYNC110 - nobody tells when few run
+                await asyncio.sleep(BUSY_S)
+            batch = [self._take() for _ in range(min(BATCH, len(self._waiting)))]
+            if not self._waiting:
+                self._more.clear()
+            try:
+                await self._judge(batch)
+            except Exception as error:
+                log.get().error("evidence not kept", samples=len(batch), exc_info=error)
+
+    async def _judge(self, batch: Sequence[_Waiting]) -> None:
+        judged = [each for waiting in batch if (each := await self._judged(waiting)) is not None]
+        if not judged:
+            return
+        changes = await asyncio.to_thread(self._trust.changes, judged, self._wall())
+        await self._store.add(judged, changes)
+        await asyncio.to_thread(self._trust.learn, judged, changes)
+        for tenant, entry_ids in wrong_entries(judged).items():
+            await self._remove(tenant, entry_ids)
+
+    async def _judged(self, waiting: _Waiting) -> Judged | None:
+        """Return what the judges say; None if there is nothing to compare, or no judge can tell."""
+        fresh = waiting.fresh
+        if fresh is None and (fresh := await self._ask(waiting.request, waiting.strategy)) is None:
+            return None
+        question = waiting.request.prompt.messages[-1].text
+        opinions = await self._panel.opinions(waiting.sample, question, waiting.earlier, fresh)
+        return Judged(sample=waiting.sample, opinions=opinions) if opinions else None
+
+    def _of_pair(self, lever: Lever, request: Request, scope: bytes, near: NearAnswer, probability: float) -> Sample:
+        return replace(
+            self._of(lever, request, probability),
+            scope=scope,
+            entry_id=near.entry_id,
+            asked_id=near.asked_id,
+            log_odds=near.log_odds,
+            features=near.features,
+        )
+
+    def _of(self, lever: Lever, request: Request, probability: float) -> Sample:
+        return Sample(
+            id=f"smp_{secrets.token_hex(8)}",
+            lever=lever,
+            tenant=request.tenant,
+            request_id=request.id,
+            taken_at=self._wall(),
+            probability=probability,
+        )
+
+    def _add(self, waiting: _Waiting) -> None:
+        if len(self._waiting) >= WAITING or self._bytes + waiting.size > WAITING_BYTES:
+            self.left_out += 1
+            return
+        self._waiting.append(waiting)
+        self._bytes += waiting.size
+        self._more.set()
+
+    def _take(self) -> _Waiting:
+        waiting = self._waiting.popleft()
+        self._bytes -= waiting.size
+        return waiting
+
+
+def _may_sample(request: Request) -> bool:
+    return request.evidence
+
+
+def _may_ask(request: Request) -> bool:
+    """Whether a request may be asked once more: what it does twice, or was to be kept once, is not."""
+    prompt = request.prompt
+    has_media = any(not isinstance(part, str) for message in prompt.messages for part in message.parts)
+    return not (prompt.tools or has_media or request.store)
+
+
+def _text(near: NearAnswer) -> str:
+    return msgspec.json.decode(near.answer, type=StoredAnswer).text

@@ -1,0 +1,234 @@
+"""Steers the semantic cache by what was judged: a promise about wrong hits, kept by a closed loop for each scope.
+
+A scope becomes stricter when the rate of wrong hits passes what is promised, or when enough hits were judged and its
+upper bound still does. It is off when even the lower bound passes it; what it would serve is still found, the model
+answers, and the comparison says when it may serve again. It becomes freer while its upper bound keeps the promise, and
+questions that it nearly served have mostly had the same answer. A new scope begins as its tenant stands.
+
+Not thread-safe, but for `share`.
+"""
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from millrace.evidence.rates import ErrorCounts, rate
+from millrace.ports import Learner
+from millrace.types import Change, Judged, JudgeErrors, Lesson, Lever, Rate, Says, Steering
+
+WINDOW = 1000  # judged hits of a scope that count: older ones say little of today
+NEAR_WINDOW = 500  # near misses of a scope that are remembered
+SCOPES = 10_000  # that are remembered
+ENOUGH = 300  # judged hits from which on the upper bound must keep the promise
+FEW = 30  # judged hits from which on an estimate counts
+PAUSE = 100  # judged hits between two changes
+BACK = 50  # bets of a scope that is off, until it may serve again
+STEP, FREER = 0.5, 0.25  # in log odds
+STRICTEST, FREEST = 4.0, -1.5
+BAND = 0.5  # of log odds below what is needed, in which near misses show what being freer would serve
+BAND_FEW = 20  # near misses in it
+BAND_WRONG = 5.0  # their rate may be so many times that promised, since they would be few of all hits
+SUREST = 6.0  # log ratio of a verdict
+DOUBT = 0.02  # of a judge's error at least
+
+Place = tuple[str, bytes]  # tenant and scope; an empty scope is the whole tenant
+
+
+@dataclass(slots=True)
+class _Scope:
+    """What is known of one scope, or of all of a tenant."""
+
+    steering: Steering
+    hits: deque[Judged] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    near: deque[Judged] = field(default_factory=lambda: deque(maxlen=NEAR_WINDOW))
+    since: int = 0  # judged hits since the last change
+    is_proven: bool = False
+
+
+class Trust:
+    """All scopes, and what teaches the semantic cache."""
+
+    def __init__(self, learner: Learner | None, *, limit: float, needed: float, eagerness: float = 2.5) -> None:
+        """Keep the rate of wrong hits below `limit`. `needed` is the log odds that a hit needs as shipped.
+
+        Until a scope has proven that it does, `eagerness` times as many of its hits are judged.
+        """
+        self.limit = limit
+        self._learner = learner
+        self._needed = needed
+        self._eagerness = eagerness
+        self._errors = ErrorCounts()
+        self._scopes: OrderedDict[Place, _Scope] = OrderedDict()
+
+    @property
+    def errors(self) -> JudgeErrors:
+        """The errors of whoever judges first."""
+        return self._errors.errors("")
+
+    def share(self, tenant: str, scope: bytes, share: float) -> float:
+        """Return with what probability a hit is judged. May be called from any thread."""
+        known = self._scopes.get((tenant, scope))
+        return share if known is not None and known.is_proven else min(1.0, share * self._eagerness)
+
+    def restore(self, judged: Sequence[Judged], changes: Iterable[Change]) -> None:
+        """Take over what was found before, at a start."""
+        for change in changes:
+            self._apply(change)
+        self._count(judged)
+        for place in list(self._scopes):
+            self._is_proven(place)
+        self._teach(judged)
+
+    def changes(self, judged: Sequence[Judged], now: float) -> list[Change]:
+        """Count what was judged, and return what is to change by it."""
+        self._count(judged)
+        places = dict.fromkeys(
+            place for each in judged if each.sample.lever is Lever.SEMANTIC for place in _places(each)
+        )
+        return [change for place in places if (change := self._change(place, now)) is not None]
+
+    def learn(self, judged: Sequence[Judged], changes: Iterable[Change]) -> None:
+        """Teach what was judged, and steer. Both are on disk by now."""
+        for change in changes:
+            self._apply(change)
+        self._teach(judged)
+
+    def rate(self, tenant: str, scope: bytes) -> Rate:
+        """Return how often what the scope serves now was wrong."""
+        known = self._scopes.get((tenant, scope))
+        return self._rate(known) if known is not None else Rate(judged=0, effective=0.0)
+
+    def steering(self, tenant: str, scope: bytes) -> Steering:
+        """Return how a scope is steered now."""
+        for place in ((tenant, scope), (tenant, b"")):
+            if place in self._scopes:
+                return self._scopes[place].steering
+        return Steering()
+
+    def _count(self, judged: Iterable[Judged]) -> None:
+        for each in judged:
+            self._errors.add(each)
+            if each.sample.lever not in (Lever.SEMANTIC, Lever.NEAR_MISS):
+                continue
+            for place in _places(each):
+                known = self._known(place)
+                if each.sample.lever is Lever.SEMANTIC:
+                    known.hits.append(each)
+                    known.since += 1
+                else:
+                    known.near.append(each)
+
+    def _known(self, place: Place) -> _Scope:
+        known = self._scopes.get(place)
+        if known is None:
+            known = self._scopes[place] = _Scope(self.steering(*place))
+            if len(self._scopes) > SCOPES:
+                self._scopes.popitem(last=False)
+        self._scopes.move_to_end(place)
+        return known
+
+    def _rate(self, known: _Scope) -> Rate:
+        """Return the rate of what would be served today."""
+        needed = self._needed + known.steering.strictness
+        return rate((each for each in known.hits if each.sample.log_odds >= needed), self.errors)
+
+    def _is_proven(self, place: Place) -> Rate:
+        known = self._scopes[place]
+        found = self._rate(known)
+        known.is_proven = found.upper is not None and found.upper <= self.limit
+        return found
+
+    def _change(self, place: Place, now: float) -> Change | None:
+        found = self._is_proven(place)
+        known = self._scopes[place]
+        if found.estimate is None or found.lower is None or found.upper is None:
+            return None
+        steering = known.steering
+        strictness, limit = steering.strictness, self.limit
+        because = f"{found.estimate:.2%} of {found.judged:,} judged hits wrong ({found.lower:.2%} to {found.upper:.2%})"
+        if steering.is_off:
+            if known.since < BACK or found.estimate > limit or found.lower > limit:
+                return None
+            strictness, is_off = min(strictness + STEP, STRICTEST), False
+            because = f"on again: {because}"
+        elif found.lower > limit:
+            is_off, because = True, f"off: {because}"
+        elif known.since < min(PAUSE, FEW if found.estimate > limit else PAUSE):
+            return None
+        elif (found.estimate > limit and found.judged >= FEW) or (found.judged >= ENOUGH and found.upper > limit):
+            if strictness >= STRICTEST:
+                return None
+            strictness, is_off, because = min(strictness + STEP, STRICTEST), False, f"stricter: {because}"
+        elif found.upper <= limit and strictness > FREEST and self._may_be_freer(known):
+            strictness, is_off, because = max(strictness - FREER, FREEST), False, f"freer: {because}"
+        else:
+            return None
+        return Change(
+            at=now,
+            tenant=place[0],
+            scope=place[1],
+            steering=Steering(strictness=strictness, is_off=is_off),
+            reason=because,
+        )
+
+    def _may_be_freer(self, known: _Scope) -> bool:
+        needed = self._needed + known.steering.strictness
+        band = [each for each in known.near if needed - BAND <= each.sample.log_odds < needed]
+        found = rate(band, self.errors)
+        return len(band) >= BAND_FEW and found.estimate is not None and found.estimate <= BAND_WRONG * self.limit
+
+    def _apply(self, change: Change) -> None:
+        known = self._known((change.tenant, change.scope))
+        if change.steering.is_off != known.steering.is_off:
+            known.hits.clear()  # what was served before says nothing of what would be now, and the other way round
+        known.steering, known.since = change.steering, 0
+        if self._learner is not None:
+            self._learner.steer(change.tenant, change.scope, change.steering)
+
+    def _teach(self, judged: Sequence[Judged]) -> None:
+        if self._learner is None:
+            return
+        errors = self.errors
+        lessons = [
+            Lesson(
+                scope=each.sample.scope,
+                tenant=each.sample.tenant,
+                asked_id=each.sample.asked_id,
+                entry_id=each.sample.entry_id,
+                features=each.sample.features,
+                log_ratio=log_ratio(each, errors),
+                weight=1 / each.sample.probability,
+            )
+            for each in judged
+            if each.sample.lever in (Lever.SEMANTIC, Lever.NEAR_MISS)
+        ]
+        if lessons:
+            self._learner.teach(lessons)
+
+
+def log_ratio(judged: Judged, errors: JudgeErrors) -> float:
+    """Return how much likelier what was said is if both answers are the same, as a logarithm.
+
+    It is sure where several judges have spoken, and bounded all the same.
+    """
+    says = judged.opinions[-1].says
+    if len(judged.opinions) > 1:
+        return SUREST if says is Says.SAME else -SUREST
+    misses, alarms = (min(0.4, max(DOUBT, share)) for share in (errors.misses, errors.alarms))
+    found = math.log((1 - alarms) / misses) if says is Says.SAME else -math.log((1 - misses) / alarms)
+    return max(-SUREST, min(SUREST, found))
+
+
+def wrong_entries(judged: Iterable[Judged]) -> dict[str, list[str]]:
+    """Return the stored answers that were served, or would have been, and were found wrong, by tenant."""
+    found: dict[str, list[str]] = {}
+    for each in judged:
+        if each.sample.lever is Lever.SEMANTIC and each.opinions[-1].says is Says.DIFFERENT:
+            found.setdefault(each.sample.tenant, []).append(each.sample.entry_id)
+    return found
+
+
+def _places(judged: Judged) -> tuple[Place, Place]:
+    sample = judged.sample
+    return (sample.tenant, sample.scope), (sample.tenant, b"")
