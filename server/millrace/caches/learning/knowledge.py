@@ -99,7 +99,7 @@ class Knowledge:
     def _fitted(self, lessons: Sequence[Lesson]) -> Weights:
         shipped = self._shipped
         known = [shipped.log_odds(lesson.features) for lesson in lessons]
-        return shipped.changed(fitted(lessons, known))
+        return shipped.changed(fitted(lessons, known, self._needed))
 
 
 def log_odds_of(probability: float) -> float:
