@@ -110,13 +110,11 @@ async def test_all_is_stored_or_nothing(database: SqliteDatabase) -> None:
 async def test_a_row_of_another_version_is_passed_over(database: SqliteDatabase) -> None:
     store = kept(database)
     await store.add([judged(str(number), taken_at=NOW) for number in range(4)])
-    spoilt = (
-        "UPDATE judged SET lever = 'later' WHERE id = 'smp_0'",
-        "UPDATE judged SET features = x'00' WHERE id = 'smp_1'",
-        "UPDATE judged SET opinions = '[[1]]' WHERE id = 'smp_2'",
-    )
-    for statement in spoilt:
-        await look(database, lambda connection, statement=statement: connection.execute(statement))
+    spoil = """
+        UPDATE judged SET lever = iif(id = 'smp_0', 'later', lever), features = iif(id = 'smp_1', x'00', features),
+            opinions = iif(id = 'smp_2', '[[1]]', opinions)
+    """
+    await look(database, lambda connection: connection.execute(spoil))
     assert [each.sample.id for each in await store.judged(None, 0.0, 10)] == ["smp_3"]
 
 
