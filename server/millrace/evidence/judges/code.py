@@ -11,6 +11,9 @@ import orjson
 _BLOCK = re.compile(r"^[ \t]*```[ \t]*([\w+#-]*)[^\n]*\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 _SPAN = re.compile(r"`([^`\n]+)`")
 _PYTHON = frozenset({"python", "py", "python3"})
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_NAMING = frozenset("def function class const let var func fn sub as # / -- * . struct type".split())
+_FEWEST_TOKENS = 6  # of code in which one token makes the difference
 LONGEST = 2000  # characters of code that is parsed: more takes over a millisecond
 
 
@@ -43,12 +46,25 @@ def compared(one: tuple[str, str], two: tuple[str, str]) -> Match:
         return Match.EQUAL
     if max(len(one[1]), len(two[1])) > LONGEST:
         return Match.UNKNOWN
+    if {one[0], two[0]} == {"sql"} and one[1].lower().split() == two[1].lower().split():
+        return Match.EQUAL
     values = _json(one[1]), _json(two[1])
     if None not in values:
         return Match.EQUAL if values[0] == values[1] else Match.OTHER
     if {one[0], two[0]} & _PYTHON:
         return _compared_python(one[1], two[1])
-    return Match.UNKNOWN
+    return _compared_tokens(one[1], two[1])
+
+
+def _compared_tokens(one: str, two: str) -> Match:
+    """Tell apart two programs of which one token differs, unless that is a name that it gives."""
+    left, right = _TOKEN.findall(one), _TOKEN.findall(two)
+    if len(left) != len(right):
+        return Match.UNKNOWN
+    others = [at for at, token in enumerate(left) if token != right[at]]
+    if len(others) != 1 or len(left) < _FEWEST_TOKENS:
+        return Match.UNKNOWN
+    return Match.UNKNOWN if left[others[0] - 1] in _NAMING else Match.OTHER
 
 
 def _json(code: str) -> tuple[Any] | None:
@@ -84,9 +100,7 @@ def _tree(code: str) -> tuple[str, str] | None:
 
 
 _NUMBER = re.compile(r"Constant\(value=-?[\d.]+(?:e[+-]?\d+)?\)")
-_OPERATOR = re.compile(
-    r"\b(?:Add|Sub|Mult|Div|FloorDiv|Mod|Pow|Eq|NotEq|Lt|LtE|Gt|GtE|Is|IsNot|In|NotIn|And|Or)\(\)"
-)
+_OPERATOR = re.compile(r"\b(?:Add|Sub|Mult|Div|FloorDiv|Mod|Pow|Eq|NotEq|Lt|LtE|Gt|GtE|Is|IsNot|In|NotIn|And|Or)\(\)")
 
 
 def _blurred(dumped: str) -> str:

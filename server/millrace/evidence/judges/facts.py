@@ -12,19 +12,21 @@ from millrace.evidence.judges.lexicon import (
     ASKS_NUMBER,
     ASKS_OR,
     ASKS_ORDER,
+    ASKS_SEQUENCE,
     NEGATIONS,
     OPPOSITES,
     asks_yes_or_no,
 )
 from millrace.evidence.judges.numbers import numbers
 from millrace.evidence.judges.plain import LONGEST, is_cjk, plain, words
-from millrace.evidence.judges.reading import Reading, own_numbers, stem
+from millrace.evidence.judges.reading import Reading, differing, own_numbers, stem
 from millrace.types import Says
 
 SHORT = 30  # words of a short answer
 ONE_FACT = 14  # words of an answer that states one fact, at most
 _FEW = 3  # words in which two answers differ that are otherwise the same
 _MOST_COMMON = 0.6  # share of words that such answers have in common
+_COPIED = 0.8  # share of words that a copy has in common
 _LITTLE_ELSE = 4  # words that an answer may add to what another one states
 _JOINTS = frozenset("and & or und oder et ou y o 和 与 或".split())
 _TITLES = frozenset("dr prof professor mr mrs ms sir king queen president saint st herr frau".split())
@@ -48,7 +50,8 @@ class Pair:
     """Two answers to one question."""
 
     def __init__(self, question: str, earlier: str, fresh: str) -> None:
-        self.left, self.right = Reading(earlier), Reading(fresh)
+        self.texts = differing(earlier, fresh)  # without the sentences that both have
+        self.left, self.right = map(Reading, self.texts)
         self._asked = plain(question).lower()
         self._asked_words = frozenset(words(self._asked))
         self._asked_stems = frozenset(map(stem, self._asked_words))
@@ -82,13 +85,37 @@ class Pair:
             return True
         if self.left.refuses:
             return False
-        if self._code not in (None, Match.EQUAL) or self._is_reordered:
+        if self._code not in (None, Match.EQUAL) or self._is_reordered or self._is_edited_copy:
             return True
         left, right = (self._polarity(answer) for answer in (self.left, self.right))
         if left is not None and right is not None:
             return left != right
-        is_negated = any(answer.negations(SHORT) % 2 for answer in (self.left, self.right))
-        return self.is_short and (self._has_opposites or (is_negated and self._negated_once))
+        return self.is_short and (self._has_opposites or self._negates_once)
+
+    @property
+    def adds_numbers(self) -> bool:
+        """Whether one of them has a number that the other one lacks."""
+        return bool(self._own_numbers.left or self._own_numbers.right)
+
+    @property
+    def adds_names(self) -> bool:
+        """Whether one of them has a name that the other one lacks."""
+        return bool((self.left.names ^ self.right.names) - self._asked_words)
+
+    @property
+    def has_cjk(self) -> bool:
+        """Whether something is in Chinese, Japanese or Korean."""
+        return any(is_cjk(word) for answer in (self.left, self.right) for word in answer.words)
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether both are written in ASCII, as most English is."""
+        return self.left.folded.isascii() and self.right.folded.isascii()
+
+    @property
+    def same_polarity(self) -> bool:
+        """Whether both begin with yes, or both with no."""
+        return self.left.yes is not None and self.left.yes == self.right.yes
 
     @property
     def is_short(self) -> bool:
@@ -96,12 +123,30 @@ class Pair:
         return self._longest <= SHORT
 
     @property
+    def shortest(self) -> int:
+        """The words of the shorter one."""
+        return min(len(self.left.words), len(self.right.words))
+
+    @property
     def _longest(self) -> int:
         return max(len(self.left.words), len(self.right.words))
 
     @property
-    def _negated_once(self) -> bool:
+    def _negates_once(self) -> bool:
         return self.left.negations(SHORT) % 2 != self.right.negations(SHORT) % 2
+
+    @property
+    def _is_edited_copy(self) -> bool:
+        """Whether one is a copy of the other in which something may have been changed that matters."""
+        if self._longest <= SHORT // 2 or self._common < _COPIED * self._longest:
+            return False
+        left, right = self.left, self.right
+        is_negated = left.negations(len(left.words)) != right.negations(len(right.words))
+        if is_negated or self._own_numbers.left or self._own_numbers.right or self._has_opposites:
+            return True
+        kept = frozenset(left.content).intersection(right.content)
+        one, two = ([word for word in answer.content if word in kept] for answer in (left, right))
+        return sorted(one) == sorted(two) and one != two
 
     @property
     def _yes_against_no(self) -> bool:
@@ -117,8 +162,9 @@ class Pair:
         if not asks_yes_or_no(self._asked) or len(answer.words) > SHORT:
             return None
         is_opposite = any(
-            not OPPOSITES.get(word, frozenset()).isdisjoint(self._asked_words) for word in answer.words
-        ) and not any(word in OPPOSITES and word in answer.words for word in self._asked_words)
+            word not in answer.words and not OPPOSITES[word].isdisjoint(answer.words)
+            for word in self._asked_words & OPPOSITES.keys()
+        )
         content = {word for word in map(stem, self._asked_words) if len(word) > _FEW or is_cjk(word)}
         restated = len(content.intersection(answer.content)) + is_opposite
         if restated < _RESTATED * len(content) or restated < 1:
@@ -175,9 +221,26 @@ class Pair:
             len(self.left.numbers) == len(self.right.numbers) or not self._share_numbers
         ):
             return True
-        if ASKS_ORDER.search(self._asked) and self._is_reordered and self._longest <= ONE_FACT:
+        if ASKS_SEQUENCE.search(self._asked) and self._is_reordered and self._has_items:
+            return True
+        if self._other_command:
             return True
         return self._longest <= ONE_FACT and ASKS_NAME.search(self._asked) is not None and self._other_name
+
+    @property
+    def _has_items(self) -> bool:
+        """Whether both are lists of three or more."""
+        return all(max(answer.prose.count(","), answer.prose.count("\n")) > 1 for answer in (self.left, self.right))
+
+    @property
+    def _other_command(self) -> bool:
+        """Whether one sentence names two commands that differ in what the program is given."""
+        left, right = self.left.spans, self.right.spans
+        if len(left) != 1 or len(right) != 1 or left == right or self._longest > ONE_FACT:
+            return False
+        prose = [answer.folded.replace(answer.spans[0].lower(), "") for answer in (self.left, self.right)]
+        one, two = left[0].split(), right[0].split()
+        return prose[0] == prose[1] and one[0] == two[0] and len(one) == len(two)
 
     @property
     def _share_numbers(self) -> bool:
@@ -186,6 +249,8 @@ class Pair:
     @property
     def _other_name(self) -> bool:
         """Whether they name one thing each, and another one."""
+        if self._share_numbers:
+            return False
         names = [(answer.names | answer.first_subject) - self._asked_words for answer in (self.left, self.right)]
         own = [names[0] - names[1] - _TITLES, names[1] - names[0] - _TITLES]
         if all(own) and (names[0].isdisjoint(names[1]) or len(own[0]) == len(own[1])) and not _alike(*own):
@@ -207,7 +272,7 @@ class Pair:
         if not self._nearly_alike or self._are_lists:
             return False
         kept = frozenset(self.left.content).intersection(self.right.content)
-        if len(kept - self._asked_stems) <= 1 and ASKS_NAME.search(self._asked):
+        if len(kept - self._asked_stems) <= 1 and ASKS_NAME.search(self._asked) and not ASKS_OR.search(self._asked):
             return False  # "Canberra is the capital", "the capital is Canberra"
         left, right = ([word for word in answer.content if word in kept] for answer in (self.left, self.right))
         # "Press it to start", "to start, press it"
@@ -229,12 +294,14 @@ class Pair:
         left, right = self.left, self.right
         if self._code is Match.EQUAL and len(left.words) + len(right.words) <= SHORT:
             return True
-        if self._code is not None or not self.is_short or self._own_numbers.left or self._own_numbers.right:
+        if self._code is not None or not self.is_short or self.adds_numbers:
             return False
         if left.refuses and right.refuses:
             return True
         if set(left.spans) != set(right.spans):
             return False
+        if left.spans and self._longest <= ONE_FACT:
+            return True
         if left.numbers and right.numbers and ASKS_NUMBER.search(self._asked):
             return True
         one = [word for word in left.content if word not in self._asked_stems]

@@ -63,10 +63,13 @@ ASKS_ORDER = re.compile(
     r"\b(?:order|steps?|rank(?:ed|ing)?|sequence|first|last|oldest|largest|smallest|from|by|outwards|"
     r"reihenfolge|schritte|ordre|étapes|orden|pasos)\b|顺序|步骤"
 )
+ASKS_SEQUENCE = re.compile(
+    r"\b(?:order|steps?|rank(?:ed|ing)?|sequence|outwards|first|reihenfolge|schritte|ordre|étapes|orden|pasos)\b|顺序|步骤"
+)
 ASKS_NUMBER = re.compile(
     r"\bhow\s(?:many|much|far|long|old|tall|big|high|fast|often|late|soon|deep|heavy|wide)\b|\bwhen\b|"
     r"\b(?:what|which)(?:\sis|'s)?\s(?:the\s)?(?:\w+\s){0,2}(?:year|time|date|day|price|cost|rate|fee|population|speed|"
-    r"temperature|distance|number|version|deadline|release|limit|percentage|terms)\b|\bcosts?\b|\d%|"
+    r"temperature|point|distance|number|version|deadline|release|limit|percentage|terms)\b|\bcosts?\b|\d%|"
     r"\bwie\s(?:viele?|hoch|lange?|weit|alt|groß|oft|schnell|teuer)\b|\bwann\b|\bkostet\b|\bcombien\b|\bquand\b|"
     r"\b(?:prix|superficie)\b|\bcuánt[oa]s?\b|\bcuándo\b|\bprecio\b|多少|几|什么时候|多久|多大|价"
 )

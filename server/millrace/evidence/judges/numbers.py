@@ -68,8 +68,7 @@ _UNITS = {
             "year years jahr jahre jahren an ans année années año años 年": 12.0,
         },
         "data": {"kb": 1e3, "mb megabyte megabytes": 1e6, "gb gigabyte gigabytes": 1e9, "tb terabyte terabytes": 1e12},
-        "celsius": {"°c celsius": 1.0}, "fahrenheit": {"°f fahrenheit": 1.0},
-        "degrees": {"° degree degrees grad degrés grados 度": 1.0},
+        "temperature": {"°c celsius": 1.0, "°f fahrenheit": 0.0, "° degree degrees grad degrés grados 度": 1.0},
         "percent": {"% percent pct prozent": 1.0},
         "dollar": {"$ usd dollar dollars": 1.0}, "euro": {"€ eur euro euros": 1.0},
         "sterling": {"£ gbp": 1.0}, "yuan": {"元 块 cny rmb": 1.0}, "yen": {"¥ jpy yen": 1.0},
@@ -103,6 +102,7 @@ _UNIT = re.compile(
 )
 _DEGREES_OF = re.compile(r"\s(celsius|fahrenheit)\b")
 _AND = re.compile(r"(?:,|\s)*(?:and|und|et|y)?\s*")
+_NEAR = 0.05  # how far apart two numbers are that "about" makes equal
 _MOST = 64  # numbers of a text that are read
 _HALF_DAY = 12 * 60  # minutes
 
@@ -117,7 +117,7 @@ class Number:
     def equals(self, other: "Number") -> bool:
         """Whether both may be the same."""
         if self.dimension != other.dimension and self.dimension and other.dimension:
-            return {self.dimension, other.dimension} in _ALIKE and self._meets(other)
+            return False
         return self._meets(other) or self._bare_meets(other)
 
     def _meets(self, other: "Number") -> bool:
@@ -133,18 +133,23 @@ class Number:
 
     def compares_with(self, other: "Number") -> bool:
         """Whether they measure the same kind of thing, so that one can contradict the other."""
-        return self.dimension == other.dimension or not (self.dimension and other.dimension)
+        return self.is_like(other) or not (self.dimension and other.dimension)
 
-    def is_near(self, other: "Number") -> bool:
-        """Whether "about" makes them equal."""
-        return any(abs(one - two) <= _NEAR * max(abs(one), abs(two)) for one in self.values for two in other.values)
+    def is_like(self, other: "Number") -> bool:
+        """Whether both have no unit, or units of one kind."""
+        return self.dimension == other.dimension or {self.dimension, other.dimension} <= _MONEY
+
+    def is_near(self, other: "Number", within: float = _NEAR) -> bool:
+        """Whether they are equal, give or take a share of them."""
+        return any(abs(one - two) <= within * max(abs(one), abs(two)) for one in self.values for two in other.values)
 
 
-_NEAR = 0.05
-_ALIKE = ({"degrees", "celsius"}, {"degrees", "fahrenheit"})
+_MONEY = frozenset({"dollar", "euro", "sterling", "yuan", "yen"})
+_SAME = 0.005  # how far apart two numbers of one answer are that say one thing in two units
 _FACTORS: dict[str, set[float]] = {"clock": {1.0, 60.0}, "day": {1.0}}
 for _dimension, _factor in _UNITS.values():
-    _FACTORS.setdefault(_dimension, set()).add(_factor)
+    if _factor:
+        _FACTORS.setdefault(_dimension, set()).add(_factor)
 
 
 def numbers(text: str) -> list[Number]:
@@ -163,11 +168,16 @@ def numbers(text: str) -> list[Number]:
         dimension, factor, end = _unit(text, end, match["money"] or "")
         if match["word"] == "one" and not dimension:
             continue  # "one of them"
-        number = Number(tuple(value * factor for value in values), dimension)
+        if dimension == "temperature" and not factor:
+            number = Number(tuple((value - 32) * 5 / 9 for value in values), dimension)
+        else:
+            number = Number(tuple(value * factor for value in values), dimension)
         if dimension == last == "time" and ends >= 0 and (gap := _AND.match(text, ends)) and gap.end() >= match.start():
             # "1 hour and 30 minutes"
-            found[-1] = Number(tuple(one + two for one, two in zip(found[-1].values, number.values, strict=False)), "time")
-        else:
+            found[-1] = Number(
+                tuple(one + two for one, two in zip(found[-1].values, number.values, strict=False)), "time"
+            )
+        elif not (dimension and any(number.dimension == one.dimension and number.is_near(one, _SAME) for one in found)):
             found.append(number)
         ends, last = end, dimension
     return found

@@ -16,6 +16,7 @@ _SUBJECT = re.compile(
 )
 _SENTENCE_END = re.compile(r"(?:^|[.!?:\n])[\"'(\s]*$")
 _GERMAN = frozenset("der die das und ist nicht wird ein eine sie zu mit für".split())
+_SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。！？])")
 _SHORTEST_STEM = 5
 
 
@@ -24,6 +25,18 @@ def stem(word: str) -> str:
     if len(word) <= _SHORTEST_STEM:
         return word[:-1] if len(word) > 3 and word.endswith("s") else word  # noqa: PLR2004
     return word[: max(_SHORTEST_STEM, len(word) - 3)]
+
+
+def differing(left: str, right: str) -> tuple[str, str]:
+    """Return two answers without the sentences that both have: these say nothing of a difference."""
+    if "```" in left or "```" in right:
+        return left, right
+    parts = [_SENTENCES.split(text.strip()) for text in (left, right)]
+    both = {part.strip() for part in parts[0]} & {part.strip() for part in parts[1]}
+    if not both:
+        return left, right
+    one, two = (" ".join(part for part in those if part.strip() not in both) for those in parts)
+    return (one, two) if one.strip() and two.strip() else (left, right)
 
 
 class Reading:
@@ -70,7 +83,7 @@ class Reading:
         for match in _CAPITAL.finditer(self.prose):
             if match[0][0].isupper() and (len(self.words) <= 3 or not self._begins(match.start())):  # noqa: PLR2004
                 found.add(match[0].lower().removesuffix("'s"))
-        return frozenset(found - FUNCTION - YES - NO)
+        return frozenset(name for name in found - FUNCTION - YES - NO if len(name) > 1)
 
     def _begins(self, at: int) -> bool:
         return _SENTENCE_END.search(self.prose, max(0, at - 4), at) is not None
@@ -110,7 +123,7 @@ class OwnNumbers:
     @property
     def contradict(self) -> bool:
         """Whether there are two with one unit, or both without any."""
-        return any(one.dimension == two.dimension for one in self.left for two in self.right)
+        return any(one.is_like(two) for one in self.left for two in self.right)
 
 
 def own_numbers(asked: Sequence[Number], left: Reading, right: Reading) -> OwnNumbers:
