@@ -17,8 +17,8 @@ MAX_OUTPUT_TOKENS = 200  # some models think before they say one word
 RUBRIC = """\
 You compare two answers to one question. Say whether a user who gets one of them is served as well as by the other.
 
-same: both state the same facts and give the same advice. Wording, order, length, formatting and language of politeness \
-do not matter.
+same: both state the same facts and give the same advice. Wording, order, length, formatting and politeness do not \
+matter.
 different: they contradict each other in a number, a date, a name, yes or no, a condition, a step or code; or one \
 answers the question and the other does not, or answers another one.
 unsure: you cannot tell, or one leaves out something that may matter.

@@ -91,7 +91,8 @@ _by = r"[,.'\u00a0\u202f ]"  # between thousands
 _NUMBER = re.compile(
     rf"(?P<sign>(?<![\w)])-)?(?P<money>[$€£¥])?\s?(?<![A-Za-z\d])"
     rf"(?P<digits>\d{{1,3}}(?:{_by}\d{{3}})+(?!\d)(?:[.,]\d+)?|\d+(?:[.,]\d+)*)"
-    rf"|\b(?P<word>{'|'.join(sorted(_WORDS, key=len, reverse=True))})(?:[- ](?P<ones>one|two|three|four|five|six|seven|eight|nine))?\b"
+    rf"|\b(?P<word>{'|'.join(sorted(_WORDS, key=len, reverse=True))})"
+    r"(?:[- ](?P<ones>one|two|three|four|five|six|seven|eight|nine))?\b"
 )
 _SCALE = re.compile(rf"\s?({'|'.join(sorted(_SCALES, key=len, reverse=True))})(?![a-zäöüéß])")
 _latin = [unit for unit in _UNITS if unit[-1].isalpha() and unit[-1] < "\u2e80"]

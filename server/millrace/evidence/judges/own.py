@@ -65,7 +65,8 @@ class OwnJudge:
                 done.set_result(said)
 
         def run() -> None:
-            said, failed = None, None
+            said: object = None
+            failed: Exception | None = None
             try:
                 said = self._function(*texts)
             except StopIteration:
