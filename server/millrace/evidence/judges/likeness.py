@@ -47,7 +47,7 @@ class LikenessJudge:
         compared = self._comparer.compare(pair.texts[0][:READ], [pair.texts[1][:READ]], self._clock() + self._wait_s)
         try:
             likeness = (await asyncio.wrap_future(compared))[0]
-        except TimeoutError:
+        except Exception:  # its process has said why
             return Says.UNSURE
         return judged(pair, likeness)
 

@@ -56,7 +56,8 @@ def verdict(reply: str) -> Says:
             found = json.loads(text)
         except ValueError:
             return Says.UNSURE
-        text = str(found.get("verdict", "")) if len(found) == 1 else ""
+        said = found.get("verdict") if len(found) == 1 else None
+        text = said if isinstance(said, str) else ""
     match = _REPLY.match(text)
     return Says(match[1]) if match else Says.UNSURE
 

@@ -90,7 +90,7 @@ _spelled = "|".join(sorted([*_WORDS, *_SCALES], key=len, reverse=True))
 _by = r"[,.'\u00a0\u202f ]"  # between thousands
 _NUMBER = re.compile(
     rf"(?P<sign>(?<![\w)])-)?(?P<money>[$€£¥])?\s?(?<![A-Za-z\d])"
-    rf"(?P<digits>\d{{1,3}}(?:{_by}\d{{3}})+(?!\d)(?:[.,]\d+)?|\d+(?:[.,]\d+)*)"
+    rf"(?P<digits>\d{{1,3}}(?:{_by}\d{{3}}){{1,6}}(?!\d)(?:[.,]\d{{1,15}})?|\d{{1,20}}(?:[.,]\d{{1,20}}){{0,4}})"
     rf"|\b(?P<word>{'|'.join(sorted(_WORDS, key=len, reverse=True))})"
     r"(?:[- ](?P<ones>one|two|three|four|five|six|seven|eight|nine))?\b"
 )
