@@ -1,6 +1,6 @@
 """What the built-in judges of answers say of labelled pairs, and how often they are wrong. It calls no model.
 
-    python -m tests.measure_judges
+    python -m tests.measure_judges [PART ...]
 
 A miss is "same" of what differs, an alarm "different" of what is the same. Of the pairs (tests/data/answers.jsonl) the
 part `thresholds` is what rules and thresholds were made with, the part `errors` was written afterwards. Each judge is
@@ -9,10 +9,12 @@ asked of every pair; the panel is whoever speaks first. Without MiniLM's weights
 
 import asyncio
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from click import echo
 
@@ -26,6 +28,7 @@ from tests.support.paths import REPOSITORY
 
 PAIRS = REPOSITORY / "tests" / "data" / "answers.jsonl"
 TAIL = 0.05
+PARAGRAPH = 350  # characters; two of them have about 200 tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +76,14 @@ def row(name: str, pairs: Sequence[Labelled], says: Sequence[Says]) -> str:
 
 def share(count: int, of: int) -> str:
     """Return a share and its upper bound."""
+    if not of:
+        return "-"
     return f"{count} of {of} = {count / of:.1%} (at most {upper(count, of, TAIL):.1%})"
 
 
-async def measured(judges: Sequence[AnswerJudge]) -> None:
+async def measured(judges: Sequence[AnswerJudge], parts: Sequence[str]) -> None:
     """Print the tables."""
-    for part in ("thresholds", "errors"):
+    for part in parts:
         pairs = labelled(part)
         opinions = [await said(judge, pairs) for judge in judges]
         echo(f"\n{part}\n\n| judge | said | misses | alarms | unsure |\n|---|---|---|---|---|")
@@ -97,7 +102,11 @@ async def measured(judges: Sequence[AnswerJudge]) -> None:
 
 def cost(judges: Sequence[AnswerJudge]) -> None:
     """Print what `equal` and `facts` take together for answers of about 200 tokens."""
-    pairs = [pair for pair in labelled() if min(len(pair.earlier), len(pair.fresh)) >= 700] or labelled()
+    long = [pair for pair in labelled() if min(len(pair.earlier), len(pair.fresh)) >= PARAGRAPH]
+    pairs = [
+        replace(one, earlier=f"{one.earlier} {two.earlier}", fresh=f"{one.fresh} {two.fresh}")
+        for one, two in pairwise(long)
+    ]
     best = float("inf")
     for _ in range(20):
         begun = time.process_time()
@@ -116,7 +125,7 @@ def main() -> None:
         if embedders.comparer is not None:
             embedders.comparer.compare("ready?", ["ready!"]).result(60)
             judges.append(LikenessJudge(embedders.comparer, a_minute=10**6, wait_s=60.0))
-        asyncio.run(measured(judges))
+        asyncio.run(measured(judges, sys.argv[1:] or ("errors", "thresholds")))
         cost(judges)
     finally:
         embedders.close()
