@@ -26,6 +26,7 @@ from millrace.caches.decision.verifier import FILE, Verifier
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.embedders.program import NEAR
 from millrace.caches.finder import Finder
+from millrace.caches.learning.knowledge import Knowledge
 from millrace.caches.partition import Stored
 from millrace.caches.segment import NEAREST
 from millrace.ports import Likeness
@@ -55,10 +56,8 @@ class Cache:
         self._found = {text: self._finder.embed(text) for text in track(texts, "finder")}
         self._tokens = {text: self._finder.tokens(text) for text in texts}
         self._vectors = {text: network.embed(text) for text in track(texts, "MiniLM")}
-        weights = shipped()["networks"]
-        if threshold is not None:
-            weights = type(weights)(weights.version, threshold, weights.bias, weights.weights)
-        self.decider = Decider(weights, 2**30, compares=True)
+        self.decider = Decider(2**30, compares=True)
+        self.guidance = Knowledge(shipped()["networks"], threshold).guidance("", b"", "")
         self._verifiers = verifiers
         self._log_odds: dict[tuple[str, str], float] = {}
 
@@ -89,12 +88,12 @@ def ask(cache: Cache, text: str, stored: list[str], fold: int, count: Count) -> 
         count.refused += 1
         return None
     candidates = cache.candidates(text, stored)
-    judged = cache.decider.judged(text, candidates) if candidates else None
+    judged = cache.decider.judged(text, candidates, cache.guidance) if candidates else None
     if not isinstance(judged, list):
         return None
     count.compared += 1
     likenesses = [cache.likeness(text, each.entry.question, fold) for each in judged]
-    chosen: Chosen | SemanticMiss = cache.decider.compared(text, judged, likenesses)
+    chosen: Chosen | SemanticMiss = cache.decider.compared(text, judged, likenesses, cache.guidance)
     return chosen.entry.question if isinstance(chosen, Chosen) else None
 
 

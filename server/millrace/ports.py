@@ -252,8 +252,8 @@ class Comparer(Protocol):
 class SemanticCache(Protocol):
     """Answers, found by the meaning of the question, within a scope."""
 
-    async def find(self, scope: bytes, question: str) -> SemanticHit | SemanticMiss:
-        """Return the nearest answer that passes every guard, or why there is none."""
+    async def find(self, scope: bytes, question: str, tenant: str = "") -> SemanticHit | SemanticMiss:
+        """Return the nearest answer that passes every guard, or why there is none. The tenant is whose scope it is."""
         ...
 
     def store(self, scope: bytes, tenant: str, question: str, answer: Answer) -> None:

@@ -17,6 +17,7 @@ from millrace.types import (
     CacheOutcome,
     CallPiece,
     Delivery,
+    NearAnswer,
     Refusal,
     Sealed,
     SemanticHit,
@@ -430,7 +431,10 @@ def test_a_stored_answer_is_routed_with_its_age() -> None:
     exact = Routed.cached(request(), stored, CacheOutcome.EXACT, "asked before", 1005.0, None)
     assert (exact.model, exact.age_s, exact.similarity, exact.entry_id) == ("large-model", 5.0, None, None)
     assert Routed.cached(request(), stored, CacheOutcome.EXACT, "asked before", 990.0, None).age_s == 0.0
-    hit = SemanticHit(answer=stored, similarity=0.9, entry_id="sem_1", age_s=1.0, question="?")
+    weighed = NearAnswer(
+        entry_id="sem_1", asked_id="sem_2", question="?", answer=b"", log_odds=2.0, features={}, similarity=0.9
+    )
+    hit = SemanticHit(answer=stored, similarity=0.9, entry_id="sem_1", age_s=1.0, near=weighed)
     near = Routed.cached(request(), stored, CacheOutcome.SEMANTIC, "near", 1005.0, hit)
     assert (near.cache, near.similarity, near.entry_id) == (CacheOutcome.SEMANTIC, 0.9, "sem_1")
 

@@ -7,16 +7,16 @@ reason against it comes out.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
-
-from millrace.caches.decision.mix import Weights, probability
+from millrace.caches.decision import mix
+from millrace.caches.decision.features import logistic
 from millrace.caches.guards import Judgement, Question, judge
+from millrace.caches.learning.knowledge import AS_STRANGERS, Guidance
 from millrace.caches.objections import shown_objection
 from millrace.caches.partition import Stored
 from millrace.caches.recent import Recent
 from millrace.caches.reusable import reusable
 from millrace.ports import Likeness
-from millrace.types import SemanticMiss
+from millrace.types import NearAnswer, SemanticMiss
 
 VERSION = 2  # increase it when fewer questions may be stored than before: what is on disk is then read again
 
@@ -26,7 +26,7 @@ class Chosen:
     """The entry to serve."""
 
     entry: Stored
-    similarity: float  # cosine, at most 1
+    near: NearAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +38,40 @@ class Candidate:
     stored: Question
     asked: Question
     judgement: Judgement
+    known: float  # by how much verdicts change its log odds
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """A candidate, and the log odds that its answer does, all things known."""
+
+    candidate: Candidate
+    log_odds: float
+    features: dict[str, float]
+    similarity: float  # cosine
+
+    def near(self, asked_id: str, *, is_off: bool = False) -> NearAnswer:
+        entry = self.candidate.entry
+        return NearAnswer(
+            entry_id=entry.id,
+            asked_id=asked_id,
+            question=entry.question,
+            answer=entry.answer,
+            log_odds=self.log_odds,
+            features=self.features,
+            similarity=self.similarity,
+            is_off=is_off,
+        )
 
 
 class Decider:
     """Decides, and keeps what it has read of recent questions. Not thread-safe, but for `compared`."""
 
-    def __init__(self, weights: Weights, recent: int, *, compares: bool, threshold: float | None = None) -> None:
+    def __init__(self, recent: int, *, compares: bool) -> None:
         """Keep the readings of recent questions with `recent` characters in all.
 
         `compares` says that candidates without a hard objection are compared by networks, which the weights expect.
-        `threshold` is of the probability, if not that of the weights.
         """
-        self._weights = weights if threshold is None else msgspec.structs.replace(weights, threshold=threshold)
         self._compares = compares
         self._read = Recent(Question.read, recent)
         # Of a question: None, or why its answer is for this request only.
@@ -60,10 +82,13 @@ class Decider:
         """Characters of the questions that are kept."""
         return self._read.size
 
-    def judged(self, text: str, candidates: Sequence[tuple[float, Stored]]) -> Chosen | SemanticMiss | list[Candidate]:
+    def judged(
+        self, text: str, candidates: Sequence[tuple[float, Stored]], guidance: Guidance
+    ) -> Chosen | SemanticMiss | list[Candidate]:
         """Return the choice among candidates, the best first; or those that are still to be compared with the question.
 
-        There must be one. A number is how similar the vectors are, or how well the tokens are aligned.
+        There must be one. A number is how similar the vectors are, or how well the tokens are aligned. What is known
+        well enough to have the same answer need not be compared.
         """
         question = self._read(text)
         objections: list[str] = []
@@ -75,29 +100,48 @@ class Decider:
             if judgement.hard:
                 objections.append(shown_objection(judgement.hard[0], question, text))
             else:
-                judged.append(Candidate(entry, similarity, stored, question, judgement))
+                known = guidance.known(entry.id)
+                judged.append(Candidate(entry, similarity, stored, question, judgement, known))
         if judged:
-            return judged if self._compares else self.compared(text, judged, [None] * len(judged))
+            best = max(judged, key=lambda each: each.known)
+            if AS_STRANGERS + best.known >= guidance.needed:
+                weighed = _Weighed(best, AS_STRANGERS + best.known, {}, min(1.0, best.similarity))
+                return _choice([weighed], guidance, text)
+            return judged if self._compares else self.compared(text, judged, [None] * len(judged), guidance)
         nearest = candidates[0][0]
         return SemanticMiss(reason=f"near ({nearest:.2f}), but {objections[0]}", similarity=nearest)
 
     def compared(
-        self, text: str, judged: Sequence[Candidate], likenesses: Sequence[Likeness | None]
+        self, text: str, judged: Sequence[Candidate], likenesses: Sequence[Likeness | None], guidance: Guidance
     ) -> Chosen | SemanticMiss:
         """Return the likeliest of the candidates, if it is likely enough. There is a likeness for each, or None.
 
         This may be called from any thread.
         """
-        chances = [
-            probability(self._weights, each.stored, each.asked, each.judgement, likeness)
-            for each, likeness in zip(judged, likenesses, strict=True)
-        ]
-        best = max(range(len(judged)), key=chances.__getitem__)
-        likeness = likenesses[best]
-        similarity = min(1.0, judged[best].similarity if likeness is None else likeness.cosine)
-        if chances[best] >= self._weights.threshold:
-            return Chosen(judged[best].entry, similarity)
-        objections = judged[best].judgement.soft
-        why = f" ({shown_objection(objections[0], judged[best].asked, text)})" if objections else ""
-        reason = f"near ({similarity:.2f}), but only {chances[best]:.0%} sure to ask the same{why}"
-        return SemanticMiss(reason=reason, similarity=similarity)
+        weighed = [_weigh(each, likeness, guidance) for each, likeness in zip(judged, likenesses, strict=True)]
+        return _choice(sorted(weighed, key=lambda each: -each.log_odds), guidance, text)
+
+
+def _weigh(candidate: Candidate, likeness: Likeness | None, guidance: Guidance) -> _Weighed:
+    found = mix.features_of(candidate.stored, candidate.asked, candidate.judgement, likeness)
+    log_odds = mix.log_odds(guidance.weights, candidate.stored, candidate.asked, found)
+    if candidate.known and not found and log_odds < AS_STRANGERS:  # too far apart to be compared
+        log_odds = AS_STRANGERS
+    similarity = min(1.0, candidate.similarity if likeness is None else likeness.cosine)
+    return _Weighed(candidate, log_odds + candidate.known, found, similarity)
+
+
+def _choice(weighed: Sequence[_Weighed], guidance: Guidance, text: str) -> Chosen | SemanticMiss:
+    """Return the first one, or why it is not served."""
+    best = weighed[0]
+    is_enough = best.log_odds >= guidance.needed
+    if is_enough and not guidance.is_off:
+        return Chosen(best.candidate.entry, best.near(guidance.asked_id))
+    near = [best.near(guidance.asked_id, is_off=is_enough), *(each.near(guidance.asked_id) for each in weighed[1:])]
+    if is_enough:
+        why = "too many answers to near questions were wrong lately"
+    else:
+        objections = best.candidate.judgement.soft
+        shown = f" ({shown_objection(objections[0], best.candidate.asked, text)})" if objections else ""
+        why = f"only {logistic(best.log_odds):.0%} sure to ask the same{shown}"
+    return SemanticMiss(reason=f"near ({best.similarity:.2f}), but {why}", similarity=best.similarity, near=tuple(near))

@@ -58,6 +58,11 @@ class Partition:
     def __contains__(self, id_: str) -> bool:
         return id_ in self._entries
 
+    def likeness(self, id_: str, vector: Vector) -> tuple[float, Stored]:
+        """Return the cosine of an entry, which must be there, and the entry."""
+        segment, row = self._places[id_]
+        return float(segment.vector(row) @ vector), self._entries[id_]
+
     @property
     def size(self) -> int:
         """Bytes in memory, about. Rows of removed entries count until their segment is emptied."""

@@ -17,7 +17,7 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,8 @@ from millrace.caches.decision.mix import shipped
 from millrace.caches.embedders.process import ComparingError
 from millrace.caches.embedders.remote import EmbeddingError
 from millrace.caches.exact import SHARE
-from millrace.caches.partition import Stored
+from millrace.caches.learning.knowledge import Guidance, Knowledge
+from millrace.caches.partition import Partition, Stored
 from millrace.caches.recent import Recent
 from millrace.caches.renewal import Renewal
 from millrace.caches.scopes import Scopes
@@ -41,7 +42,7 @@ from millrace.caches.snapshots import Snapshots
 from millrace.caches.table import EntryTable, entry_id
 from millrace.caches.worker import StoppedError, Worker
 from millrace.ports import Aligner, Clock, Comparer, Database, Embedder
-from millrace.types import Answer, SemanticHit, SemanticMiss, StoredAnswer
+from millrace.types import Answer, Lesson, SemanticHit, SemanticMiss, Steering, StoredAnswer
 
 # Characters, at most, of recent questions whose vector and reading are kept, since a store follows most misses.
 _RECENT = 64 * 1024
@@ -110,7 +111,8 @@ class SqliteSemanticCache:
         recent = min(_RECENT, self._aside_bytes // _RECENT_BYTES)
         self._embed: Recent[Vector] = Recent(embedder.embed, recent)
         weights = shipped()["alone" if comparer is None else "networks"]
-        self._decider = Decider(weights, recent, compares=comparer is not None, threshold=threshold)
+        self._knowledge = Knowledge(weights, threshold)
+        self._decider = Decider(recent, compares=comparer is not None)
         kept_by = table.kept_by(embedder.name)
         self._table = EntryTable(
             database,
@@ -152,7 +154,7 @@ class SqliteSemanticCache:
             self._is_giving_way = True
             self._worker.submit_background(lambda: self._shrink(size))
 
-    async def find(self, scope: bytes, question: str) -> Found:
+    async def find(self, scope: bytes, question: str, tenant: str = "") -> Found:
         """Return the nearest answer that may be served, or why there is none, within the deadline."""
         if self._closed or self._waiting >= self._max_waiting:
             return SemanticMiss(reason="too many lookups at once", similarity=None)
@@ -160,14 +162,15 @@ class SqliteSemanticCache:
         if isinstance(found, SemanticMiss):
             return found
         self._waiting += 1
-        work = partial(self._find, scope, question) if found is None else partial(self._judged, scope, question, found)
+        asked = (scope, question, tenant)
+        work = partial(self._find, *asked) if found is None else partial(self._judged, *asked, found)
         lookup: Future[Looked] | None = None
         try:
             async with asyncio.timeout(self._deadline_s if self._is_warm else self._cold_deadline_s) as deadline:
                 if self._prepare is not None and (miss := await self._prepared(self._prepare, scope, question)):
                     return miss
                 lookup = self._worker.submit_lookup(lambda: _or_miss(work), _end_of(deadline))
-                return await self._served(scope, question, await asyncio.wrap_future(lookup), deadline)
+                return await self._served(*asked, await asyncio.wrap_future(lookup), deadline)
         except TimeoutError:  # the timeout has cancelled the lookup if the worker had not started it
             return _late(lookup)
         except (StoppedError, ComparingError, EmbeddingError):  # the comparer and the embedder have said why
@@ -195,6 +198,14 @@ class SqliteSemanticCache:
         task = asyncio.get_running_loop().create_task(self._prepared_store(self._prepare, question, store, size))
         self._preparing.add(task)
         task.add_done_callback(self._preparing.discard)
+
+    def teach(self, lessons: Sequence[Lesson]) -> None:
+        """Learn soon, from pairs that were judged."""
+        self._scopes.background(partial(self._knowledge.teach, lessons))
+
+    def steer(self, tenant: str, scope: bytes, steering: Steering) -> None:
+        """Serve more or less freely soon, in a scope; an empty one stands for new scopes of the tenant."""
+        self._scopes.background(partial(self._knowledge.steer, tenant, scope, steering))
 
     def forget(self, gone: list[tuple[str, bytes]] | None) -> None:
         """Drop entries from memory soon, by id and scope; all with None. What is still on disk is loaded again."""
@@ -275,9 +286,9 @@ class SqliteSemanticCache:
         finally:
             self._worker.at_work.release()
 
-    def _find(self, scope: bytes, text: str) -> Looked:
+    def _find(self, scope: bytes, text: str, tenant: str) -> Looked:
         candidates = self._candidates(scope, text)
-        return candidates if isinstance(candidates, SemanticMiss) else self._judged(scope, text, candidates)
+        return candidates if isinstance(candidates, SemanticMiss) else self._judged(scope, text, tenant, candidates)
 
     def _candidates(self, scope: bytes, text: str) -> SemanticMiss | list[tuple[float, Stored]]:
         """Return the candidates to read, the best first, or why there is none."""
@@ -291,6 +302,9 @@ class SqliteSemanticCache:
         # Expired entries are gone already, unless the clock was set back.
         fresh = [(cosine, entry) for cosine, entry in near if entry.stored_at > after]
         candidates = self._best(text, [each for each in fresh if each[0] >= self._embedder.threshold])
+        aliases = self._aliases(scope, text, partition, after)
+        known = {entry.id for _, entry in aliases}
+        candidates = [*aliases, *(each for each in candidates if each[1].id not in known)]
         if not candidates:
             return SemanticMiss(reason="nothing near", similarity=fresh[0][0] if fresh else None)
         return candidates
@@ -304,17 +318,23 @@ class SqliteSemanticCache:
             candidates = sorted((each for each in aligned if each[0] >= self._aligner.least), key=lambda each: -each[0])
         return candidates[:_READ]
 
-    def _judged(self, scope: bytes, text: str, candidates: list[tuple[float, Stored]]) -> Looked:
+    def _aliases(self, scope: bytes, text: str, partition: Partition, after: float) -> list[tuple[float, Stored]]:
+        """Return entries that were judged to have the answer, however far they are."""
+        ids = self._knowledge.aliases(scope, entry_id(scope, text), partition.__contains__)
+        found = [partition.likeness(each, self._embed(text)) for each in ids]
+        return [each for each in found if each[1].stored_at > after]
+
+    def _judged(self, scope: bytes, text: str, tenant: str, candidates: list[tuple[float, Stored]]) -> Looked:
         """Return a hit, the choice that is not on disk yet, those that are to be compared, or the objection."""
-        judged = self._decider.judged(text, candidates)
+        judged = self._decider.judged(text, candidates, self._guidance(scope, text, tenant))
         if isinstance(judged, Chosen) and self._scopes.written(judged.entry.id) is None:
             return self._hit(scope, judged)
         return judged
 
-    async def _served(self, scope: bytes, text: str, judged: Looked, deadline: asyncio.Timeout) -> Found:
+    async def _served(self, scope: bytes, text: str, tenant: str, judged: Looked, deadline: asyncio.Timeout) -> Found:
         """Return what the worker found; what is still to be compared, or to be written, once it is."""
         if isinstance(judged, list):
-            judged = await self._compared(text, judged, deadline)
+            judged = await self._compared(scope, text, tenant, judged, deadline)
         if not isinstance(judged, Chosen):
             return judged
         chosen, written = judged, self._scopes.written(judged.entry.id)
@@ -325,7 +345,7 @@ class SqliteSemanticCache:
         return await asyncio.wrap_future(hit)
 
     async def _compared(
-        self, text: str, candidates: list[Candidate], deadline: asyncio.Timeout
+        self, scope: bytes, text: str, tenant: str, candidates: list[Candidate], deadline: asyncio.Timeout
     ) -> Chosen | SemanticMiss:
         """Return the likeliest one, if it is likely enough once the networks have compared it."""
         assert self._comparer is not None, "it is asked only if there is one"
@@ -333,14 +353,17 @@ class SqliteSemanticCache:
             deadline.reschedule(asyncio.get_running_loop().time() + max(self._deadline_s, _STARTING_S))
         stored = [each.entry.question for each in candidates]
         likenesses = await asyncio.wrap_future(self._comparer.compare(text, stored, _end_of(deadline)))
-        return self._decider.compared(text, candidates, likenesses)
+        return self._decider.compared(text, candidates, likenesses, self._guidance(scope, text, tenant))
+
+    def _guidance(self, scope: bytes, text: str, tenant: str) -> Guidance:
+        return self._knowledge.guidance(tenant, scope, entry_id(scope, text))
 
     def _hit(self, scope: bytes, chosen: Chosen) -> SemanticHit:
         entry = chosen.entry
         self._scopes.hit(scope, entry.id)
         return SemanticHit(
             answer=msgspec.json.decode(entry.answer, type=StoredAnswer),
-            similarity=chosen.similarity,
+            similarity=chosen.near.similarity,
             entry_id=entry.id,
             age_s=max(0.0, self._wall() - entry.stored_at),
             near=chosen.near,

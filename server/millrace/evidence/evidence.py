@@ -88,7 +88,13 @@ class Evidence:
         self._chance = chance or random.Random()
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
+        self._at_work = 0  # samples that are judged now
         self._more = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """The number of samples that are still to be judged."""
+        return len(self._waiting) + self._at_work
 
     def near_miss(self, request: Request, scope: bytes, near: Sequence[NearAnswer], fresh: str) -> None:
         """Take stored answers that were not served, and the model's, to be compared. It costs no call."""
@@ -135,10 +141,13 @@ class Evidence:
             batch = [self._take() for _ in range(min(BATCH, len(self._waiting)))]
             if not self._waiting:
                 self._more.clear()
+            self._at_work = len(batch)
             try:
                 await self._judge(batch)
             except Exception as error:
                 log.get().error("evidence not kept", samples=len(batch), exc_info=error)
+            finally:
+                self._at_work = 0
 
     async def _judge(self, batch: Sequence[_Waiting]) -> None:
         judged = [each for waiting in batch if (each := await self._judged(waiting)) is not None]

@@ -55,7 +55,7 @@ class Recall:
             return SemanticMiss(reason="the request asks for logprobs", similarity=None)
         if isinstance(keys.scope, str):
             return SemanticMiss(reason=keys.scope, similarity=None)
-        found = await self._semantic.find(keys.scope.digest, keys.scope.question)
+        found = await self._semantic.find(keys.scope.digest, keys.scope.question, request.tenant)
         if isinstance(found, SemanticHit) and self._is_deleted(
             found.entry_id, found.answer, request, keys.scope.digest
         ):

@@ -4,6 +4,7 @@ Each is about 1 where it says something, and 0 where it says nothing. The order 
 """
 
 import math
+import zlib
 
 from millrace.caches.guards import Judgement, Question
 from millrace.caches.guards.pairing import EQUAL
@@ -12,6 +13,8 @@ from millrace.ports import Likeness
 _STEPS = (0.8, 0.85, 0.9, 0.95)  # of the cosine, from each of which on it counts anew
 _SURE = 3.0  # log odds of the verifier at which it is rather sure
 _FEW, _SOME = 4, 12  # words
+LEARNED = "~"  # the names of features begin with it that only learning weighs
+_BUCKETS = 1 << 20  # for words that differ: none is kept as it is
 
 
 def of_texts(a: Question, b: Question, judgement: Judgement) -> dict[str, float]:
@@ -39,6 +42,15 @@ def of_texts(a: Question, b: Question, judgement: Judgement) -> dict[str, float]
         "other kind": float(a.kind != b.kind),
     }
     return found
+
+
+def of_differences(judgement: Judgement) -> dict[str, float]:
+    """Return which words differ, as hashes: what a tenant learns of them holds for other pairs too."""
+    pairing = judgement.pairing
+    replaced = [" / ".join(sorted((a.text, b.text))) for a, b in pairing.replaced]
+    alone = [word.text for side in (pairing.left, pairing.right) for word in side]
+    named = {f"{LEARNED}{zlib.crc32(each.encode()) % _BUCKETS:05x}": 1.0 for each in (*replaced, *alone)}
+    return named | {LEARNED: 1.0}  # that of any pair
 
 
 def of_networks(likeness: Likeness) -> dict[str, float]:

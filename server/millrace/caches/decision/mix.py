@@ -1,7 +1,8 @@
 """The decision: the probability that one answer does for two questions, from all that is known of them.
 
 It is a logistic regression, so that it is quick, says how sure it is, and can go on learning. Its weights come from
-`tests/training`: one set for where the networks are asked, a stricter one for where they are not installed.
+`tests/training`: one set for where the networks are asked, a stricter one for where they are not installed. Features
+that only learning weighs, which words differ, count nothing until then.
 """
 
 from functools import cache
@@ -14,6 +15,7 @@ from millrace.caches.guards import Judgement, Question
 from millrace.ports import Likeness
 
 FILE = "mix.json"
+SURE = 30.0  # log odds of what is certain
 _UNHEARD = -3.0  # weight of an objection that the weights were not trained with: it is as good as a hard one
 
 
@@ -28,7 +30,17 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def log_odds(self, found: dict[str, float]) -> float:
         """Return the logarithm of the odds that one answer does."""
         weights = self.weights
-        return self.bias + sum(value * weights.get(name, _UNHEARD) for name, value in found.items() if value)
+        return self.bias + sum(
+            value * weights.get(name, 0.0 if name.startswith(features.LEARNED) else _UNHEARD)
+            for name, value in found.items()
+            if value
+        )
+
+    def changed(self, by: dict[str, float]) -> "Weights":
+        """Return them with other weights of some features."""
+        weights = self.weights
+        changed = {name: weights.get(name, 0.0 if name.startswith(features.LEARNED) else _UNHEARD) for name in by}
+        return msgspec.structs.replace(self, weights=weights | {name: changed[name] + by[name] for name in by})
 
 
 @cache
@@ -37,17 +49,33 @@ def shipped() -> dict[str, Weights]:
     return msgspec.json.decode((files(__package__) / FILE).read_bytes(), type=dict[str, Weights])
 
 
-def probability(weights: Weights, a: Question, b: Question, judgement: Judgement, likeness: Likeness | None) -> float:
-    """Return the probability that one answer does for both. There must be no hard objection.
+def features_of(a: Question, b: Question, judgement: Judgement, likeness: Likeness | None) -> dict[str, float]:
+    """Return all features of a pair that has no hard objection; none where there is nothing to weigh.
 
-    Texts that are compared as they stand, such as code, are alike if there is none. Those that are too far apart for
-    the verifier to read are not.
+    Texts that are compared as they stand, such as code, are alike if there is no objection. Those that are too far
+    apart for the verifier to read are not.
     """
-    if a.verbatim is not None or b.verbatim is not None:
-        return 1.0
-    if likeness is not None and likeness.log_odds is None:
-        return 0.0
-    found = features.of_texts(a, b, judgement)
-    if likeness is not None:
-        found |= features.of_networks(likeness)
+    if is_certain(a, b) or (likeness is not None and likeness.log_odds is None):
+        return {}
+    found = features.of_texts(a, b, judgement) | features.of_differences(judgement)
+    return found if likeness is None else found | features.of_networks(likeness)
+
+
+def is_certain(a: Question, b: Question) -> bool:
+    """Whether two texts are compared as they stand."""
+    return a.verbatim is not None or b.verbatim is not None
+
+
+def log_odds(weights: Weights, a: Question, b: Question, found: dict[str, float]) -> float:
+    """Return the log odds that one answer does for both, from their `features_of`."""
+    if is_certain(a, b):
+        return SURE
+    return weights.log_odds(found) if found else -SURE
+
+
+def probability(weights: Weights, a: Question, b: Question, judgement: Judgement, likeness: Likeness | None) -> float:
+    """Return the probability that one answer does for both. There must be no hard objection."""
+    found = features_of(a, b, judgement, likeness)
+    if not found:
+        return float(is_certain(a, b))
     return features.logistic(weights.log_odds(found))
