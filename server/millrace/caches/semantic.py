@@ -328,7 +328,8 @@ class SqliteSemanticCache:
         """Return a hit, the choice that is not on disk yet, those that are to be compared, or the objection."""
         judged = self._decider.judged(text, candidates, self._guidance(scope, text, tenant))
         if isinstance(judged, Chosen) and self._scopes.written(judged.entry.id) is None:
-            return self._hit(scope, judged)
+            self._scopes.hit(scope, judged.entry.id)
+            return self._hit(judged)
         return judged
 
     async def _served(self, scope: bytes, text: str, tenant: str, judged: Looked, deadline: asyncio.Timeout) -> Found:
@@ -341,8 +342,8 @@ class SqliteSemanticCache:
         # What is not on disk may be lost, and nobody could say later what was served.
         if written is not None and not await asyncio.shield(asyncio.wrap_future(written)):
             return SemanticMiss(reason="the lookup failed", similarity=None)
-        hit = self._worker.submit_lookup(lambda: _or_miss(lambda: self._hit(scope, chosen)), _end_of(deadline))
-        return await asyncio.wrap_future(hit)
+        self._worker.submit_lookup(lambda: _or_miss(lambda: self._scopes.hit(scope, chosen.entry.id)))
+        return self._hit(chosen)
 
     async def _compared(
         self, scope: bytes, text: str, tenant: str, candidates: list[Candidate], deadline: asyncio.Timeout
@@ -365,9 +366,8 @@ class SqliteSemanticCache:
     def _guidance(self, scope: bytes, text: str, tenant: str) -> Guidance:
         return self._knowledge.guidance(tenant, scope, entry_id(scope, text))
 
-    def _hit(self, scope: bytes, chosen: Chosen) -> SemanticHit:
+    def _hit(self, chosen: Chosen) -> SemanticHit:
         entry = chosen.entry
-        self._scopes.hit(scope, entry.id)
         return SemanticHit(
             answer=msgspec.json.decode(entry.answer, type=StoredAnswer),
             similarity=chosen.near.similarity,
