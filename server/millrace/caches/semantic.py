@@ -342,8 +342,8 @@ class SqliteSemanticCache:
         # What is not on disk may be lost, and nobody could say later what was served.
         if written is not None and not await asyncio.shield(asyncio.wrap_future(written)):
             return SemanticMiss(reason="the lookup failed", similarity=None)
-        self._worker.submit_lookup(lambda: _or_miss(lambda: self._scopes.hit(scope, chosen.entry.id)))
-        return self._hit(chosen)
+        self._scopes.background(lambda: self._scopes.hit(scope, chosen.entry.id))
+        return _or_miss(lambda: self._hit(chosen))
 
     async def _compared(
         self, scope: bytes, text: str, tenant: str, candidates: list[Candidate], deadline: asyncio.Timeout
