@@ -93,8 +93,11 @@ def ask(cache: Cache, text: str, stored: list[str], fold: int, count: Count) -> 
         return None
     count.compared += 1
     likenesses = [cache.likeness(text, each.entry.question, fold) for each in judged]
-    chosen: Chosen | SemanticMiss = cache.decider.compared(text, judged, likenesses, cache.guidance)
-    return chosen.entry.question if isinstance(chosen, Chosen) else None
+    for many in (1, len(judged)):
+        chosen: Chosen | SemanticMiss = cache.decider.compared(text, judged[:many], likenesses[:many], cache.guidance)
+        if isinstance(chosen, Chosen):
+            return chosen.entry.question
+    return None
 
 
 @click.command(help=__doc__)

@@ -141,8 +141,8 @@ def save(weights: Weights, file: Path) -> None:
     "--scores", type=click.Path(path_type=Path), help="a file for the scores of the pairs of the fold, of JSON lines"
 )
 @click.option("--out", type=click.Path(path_type=Path), default=FILE, help="a file for the weights; else the service's")
-@click.option("--layers", type=int, default=6, show_default=True)
-@click.option("--epochs", type=float, default=2.0, show_default=True)
+@click.option("--layers", type=int, default=4, show_default=True)
+@click.option("--epochs", type=float, default=2.5, show_default=True)
 def main(data: Path, fold: int | None, scores: Path | None, out: Path, layers: int, epochs: float) -> None:
     """See above."""
     torch.manual_seed(7)

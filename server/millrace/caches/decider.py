@@ -18,7 +18,7 @@ from millrace.caches.reusable import reusable
 from millrace.ports import Likeness
 from millrace.types import NearAnswer, SemanticMiss
 
-VERSION = 2  # increase it when fewer questions may be stored than before: what is on disk is then read again
+VERSION = 3  # increase it when fewer questions may be stored than before: what is on disk is then read again
 
 
 @dataclass(frozen=True, slots=True)

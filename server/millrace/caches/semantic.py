@@ -41,7 +41,7 @@ from millrace.caches.segment import Vector
 from millrace.caches.snapshots import Snapshots
 from millrace.caches.table import EntryTable, entry_id
 from millrace.caches.worker import StoppedError, Worker
-from millrace.ports import Aligner, Clock, Comparer, Database, Embedder
+from millrace.ports import Aligner, Clock, Comparer, Database, Embedder, Likeness
 from millrace.types import Answer, Lesson, SemanticHit, SemanticMiss, Steering, StoredAnswer
 
 # Characters, at most, of recent questions whose vector and reading are kept, since a store follows most misses.
@@ -328,7 +328,8 @@ class SqliteSemanticCache:
         """Return a hit, the choice that is not on disk yet, those that are to be compared, or the objection."""
         judged = self._decider.judged(text, candidates, self._guidance(scope, text, tenant))
         if isinstance(judged, Chosen) and self._scopes.written(judged.entry.id) is None:
-            return self._hit(scope, judged)
+            self._scopes.hit(scope, judged.entry.id)
+            return self._hit(judged)
         return judged
 
     async def _served(self, scope: bytes, text: str, tenant: str, judged: Looked, deadline: asyncio.Timeout) -> Found:
@@ -341,8 +342,8 @@ class SqliteSemanticCache:
         # What is not on disk may be lost, and nobody could say later what was served.
         if written is not None and not await asyncio.shield(asyncio.wrap_future(written)):
             return SemanticMiss(reason="the lookup failed", similarity=None)
-        hit = self._worker.submit_lookup(lambda: _or_miss(lambda: self._hit(scope, chosen)), _end_of(deadline))
-        return await asyncio.wrap_future(hit)
+        self._scopes.background(lambda: self._scopes.hit(scope, chosen.entry.id))
+        return _or_miss(lambda: self._hit(chosen))
 
     async def _compared(
         self, scope: bytes, text: str, tenant: str, candidates: list[Candidate], deadline: asyncio.Timeout
@@ -351,16 +352,22 @@ class SqliteSemanticCache:
         assert self._comparer is not None, "it is asked only if there is one"
         if self._comparer.is_starting and not deadline.expired():
             deadline.reschedule(asyncio.get_running_loop().time() + max(self._deadline_s, _STARTING_S))
-        stored = [each.entry.question for each in candidates]
-        likenesses = await asyncio.wrap_future(self._comparer.compare(text, stored, _end_of(deadline)))
-        return self._decider.compared(text, candidates, likenesses, self._guidance(scope, text, tenant))
+        guidance, by = self._guidance(scope, text, tenant), _end_of(deadline)
+        likenesses: list[Likeness] = []
+        # Of those that are served most are the first one, and comparing all takes twice as long.
+        for part in filter(None, (candidates[:1], candidates[1:])):
+            stored = [each.entry.question for each in part]
+            likenesses += await asyncio.wrap_future(self._comparer.compare(text, stored, by))
+            judged = self._decider.compared(text, candidates[: len(likenesses)], likenesses, guidance)
+            if isinstance(judged, Chosen):
+                break
+        return judged
 
     def _guidance(self, scope: bytes, text: str, tenant: str) -> Guidance:
         return self._knowledge.guidance(tenant, scope, entry_id(scope, text))
 
-    def _hit(self, scope: bytes, chosen: Chosen) -> SemanticHit:
+    def _hit(self, chosen: Chosen) -> SemanticHit:
         entry = chosen.entry
-        self._scopes.hit(scope, entry.id)
         return SemanticHit(
             answer=msgspec.json.decode(entry.answer, type=StoredAnswer),
             similarity=chosen.near.similarity,

@@ -21,7 +21,7 @@ _SCALE = ".scale"  # after the name of a weight, the name of its scales
 
 
 class Verifier:
-    """The network and its tokenizer. Loading takes about 0.2 s, a pair of short questions about 8 ms."""
+    """The network and its tokenizer. Loading takes about 0.2 s, a pair of short questions about 6 ms."""
 
     def __init__(self, folder: Path | None = None, file: Path = FILE) -> None:
         """Load the layers, and the vectors of words from a folder. Raises `WeightsError` if these are not there."""

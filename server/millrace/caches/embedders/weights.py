@@ -7,6 +7,7 @@ safetensors, is a length, a header in JSON, and the numbers.
 import hashlib
 import importlib.util
 import mmap
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,9 @@ def tensors(folder: Path) -> dict[str, Array]:
         raise WeightsError(f"{folder / _FILE} is not a file of weights ({error}); reinstall them") from None
 
 
+@cache  # it takes 9 MB
 def tokenizer(folder: Path) -> Any:
-    """Return the tokenizer, which cuts texts after `MAX_TOKENS`. Blocks for about 50 ms."""
+    """Return the tokenizer, which cuts texts after `MAX_TOKENS`. The first time this blocks for about 50 ms."""
     from tokenizers import Tokenizer  # noqa: PLC0415 - an extra, needed only together with the weights
 
     made = Tokenizer.from_file(str(folder / "tokenizer.json"))
