@@ -36,7 +36,8 @@ from millrace.types import (
 from tests.support import scripted_models
 
 SCOPE, TENANT = b"scope", "tenant"
-AT_ONCE = 16  # samples
+AT_ONCE = 128  # samples that wait
+LOOK_S = 0.0005
 EXACT, REFUSED, MISS, OFF, RIGHT, WRONG = "exact", "refused", "miss", "off", "right", "wrong"
 
 Found = Chosen | SemanticMiss
@@ -157,9 +158,9 @@ class Stream:
             self._now = now
             self.outcomes.append(self._outcome(text, asked[text], evidence if self.learns else None))
             while evidence.waiting >= AT_ONCE:  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(0)
+                await asyncio.sleep(LOOK_S)
         while evidence.waiting:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0)
+            await asyncio.sleep(LOOK_S)
         judging.cancel()
         return self
 

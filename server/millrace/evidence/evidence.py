@@ -32,7 +32,7 @@ from millrace.types import (
 WAITING = 256  # samples
 WAITING_BYTES = 8 * 2**20  # of their answers
 REMEMBERED = 20_000  # judged samples that a start reads
-BATCH = 16  # samples that are stored together at most
+BATCH = 64  # samples that are stored together at most
 BUSY_S = 0.05  # between two looks whether few requests run
 
 

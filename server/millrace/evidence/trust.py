@@ -11,7 +11,7 @@ Not thread-safe, but for `share`.
 import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from millrace.evidence.rates import ErrorCounts, rate
 from millrace.ports import Learner
@@ -21,9 +21,8 @@ WINDOW = 1000  # judged hits of a scope that count: older ones say little of tod
 NEAR_WINDOW = 500  # near misses of a scope that are remembered
 SCOPES = 10_000  # that are remembered
 ENOUGH = 300  # judged hits from which on the upper bound must keep the promise
-FEW = 30  # judged hits from which on an estimate counts
-PAUSE = 100  # judged hits between two changes
-BACK = 50  # bets of a scope that is off, until it may serve again
+FEW = 10  # judged hits from which on the lower bound counts
+PAUSE = 60  # judged hits before a change, unless it is that nothing is served
 STEP, FREER = 0.5, 0.25  # in log odds
 STRICTEST, FREEST = 4.0, -1.5
 BAND = 0.5  # of log odds below what is needed, in which near misses show what being freer would serve
@@ -140,37 +139,34 @@ class Trust:
         return found
 
     def _change(self, place: Place, now: float) -> Change | None:
-        found = self._is_proven(place)
-        known = self._scopes[place]
+        found, known = self._is_proven(place), self._scopes[place]
+        decided = self._decided(known, found)
+        if decided is None or decided[1] == known.steering:
+            return None
+        word, steering = decided
+        reason = f"{word}: {found.estimate:.2%} of {found.judged:,} judged hits wrong"
+        reason += f" ({found.lower:.2%} to {found.upper:.2%})"
+        return Change(at=now, tenant=place[0], scope=place[1], steering=steering, reason=reason)
+
+    def _decided(self, known: _Scope, found: Rate) -> tuple[str, Steering] | None:
+        """Return how to steer a scope by what was found of it, and the word for it; None: as before."""
         if found.estimate is None or found.lower is None or found.upper is None:
             return None
-        steering = known.steering
-        strictness, limit = steering.strictness, self.limit
-        because = f"{found.estimate:.2%} of {found.judged:,} judged hits wrong ({found.lower:.2%} to {found.upper:.2%})"
-        if steering.is_off:
-            if known.since < BACK or found.estimate > limit or found.lower > limit:
-                return None
-            strictness, is_off = min(strictness + STEP, STRICTEST), False
-            because = f"on again: {because}"
-        elif found.lower > limit:
-            is_off, because = True, f"off: {because}"
-        elif known.since < min(PAUSE, FEW if found.estimate > limit else PAUSE):
-            return None
-        elif (found.estimate > limit and found.judged >= FEW) or (found.judged >= ENOUGH and found.upper > limit):
-            if strictness >= STRICTEST:
-                return None
-            strictness, is_off, because = min(strictness + STEP, STRICTEST), False, f"stricter: {because}"
-        elif found.upper <= limit and strictness > FREEST and self._may_be_freer(known):
-            strictness, is_off, because = max(strictness - FREER, FREEST), False, f"freer: {because}"
-        else:
-            return None
-        return Change(
-            at=now,
-            tenant=place[0],
-            scope=place[1],
-            steering=Steering(strictness=strictness, is_off=is_off),
-            reason=because,
-        )
+        steering, limit = known.steering, self.limit
+        stricter = min(steering.strictness + STEP, STRICTEST)
+        is_wrong = found.estimate > limit
+        decided = None
+        if found.lower > limit and found.judged >= FEW and not steering.is_off:
+            decided = "off", replace(steering, is_off=True)
+        elif known.since < PAUSE:
+            pass
+        elif steering.is_off:
+            decided = "still off" if is_wrong else "on again", Steering(strictness=stricter, is_off=is_wrong)
+        elif is_wrong or (found.judged >= ENOUGH and found.upper > limit):
+            decided = "stricter", Steering(strictness=stricter)
+        elif found.upper <= limit and self._may_be_freer(known):
+            decided = "freer", Steering(strictness=max(steering.strictness - FREER, FREEST))
+        return decided
 
     def _may_be_freer(self, known: _Scope) -> bool:
         needed = self._needed + known.steering.strictness

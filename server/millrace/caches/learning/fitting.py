@@ -5,7 +5,7 @@ changes of the weights are held near zero by a ridge, so that few verdicts chang
 with the diagonal of the Hessian, which some dozens of steps of some numpy calls carry far enough.
 
 What is fitted ranks pairs better. It must not serve more of them by itself, since how many are served is steered by
-what comes of it. So it is shifted until it serves as many of the lessons as the shipped weights do.
+what comes of it. So it is shifted until it serves no more of the lessons than the shipped weights do.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,8 @@ def fitted(lessons: Sequence[Lesson], log_odds: Sequence[float], needed: float) 
         change += PACE * gradient / curvature
     z = base + np.bincount(row_at, value_at * change[column_at], len(lessons))
     kept = {name: float(change[at]) for name, at in names.items() if abs(change[at]) >= SMALLEST}
-    return kept | {LEARNED: kept.get(LEARNED, 0.0) + needed - _served(z, weight, float(weight[base >= needed].sum()))}
+    shift = min(0.0, needed - _served(z, weight, float(weight[base >= needed].sum())))
+    return kept | {LEARNED: kept.get(LEARNED, 0.0) + shift}
 
 
 def _served(z: Floats, weight: Floats, share: float) -> float:

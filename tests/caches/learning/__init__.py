@@ -1,0 +1,1 @@
+"""What the semantic cache learns."""
