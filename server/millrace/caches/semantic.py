@@ -357,8 +357,8 @@ class SqliteSemanticCache:
         # Of those that are served most are the first one, and comparing all takes twice as long.
         for part in filter(None, (candidates[:1], candidates[1:])):
             stored = [each.entry.question for each in part]
-            found = await asyncio.wrap_future(self._comparer.compare(text, stored, by))
-            likenesses += found
+            compared = await asyncio.wrap_future(self._comparer.compare(text, stored, by))
+            likenesses += compared
             judged = self._decider.compared(text, candidates[: len(likenesses)], likenesses, guidance)
             if isinstance(judged, Chosen):
                 break
