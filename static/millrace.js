@@ -56,6 +56,7 @@ const OPTIONS = /** @type {Record<string, string>} */ ({
   deadlineMs: "deadline_ms",
   onDisconnect: "on_disconnect",
   concise: "concise",
+  evidence: "evidence",
   idempotencyKey: "idempotency_key",
   graceMs: "grace_ms",
   hedgeMs: "hedge_ms",

@@ -8,7 +8,7 @@ the disk keeps a sample once. What waits or is being judged when the process die
 import asyncio
 import random
 import secrets
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,8 +22,11 @@ from millrace.types import (
     Judged,
     Lever,
     NearAnswer,
+    Opinion,
+    Rating,
     Request,
     Sample,
+    Says,
     Source,
     StoredAnswer,
     Strategy,
@@ -33,6 +36,8 @@ WAITING = 256  # samples
 WAITING_BYTES = 8 * 2**20  # of their answers
 REMEMBERED = 20_000  # judged samples that a start reads
 BATCH = 16  # samples that are stored together at most
+HITS = 1000  # the last ones, of which feedback may teach something
+FEEDBACK = "feedback"  # the judge, where a person has spoken
 BUSY_S = 0.05  # between two looks whether few requests run
 
 
@@ -88,6 +93,8 @@ class Evidence:
         self._chance = chance or random.Random()
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
+        self._hits: OrderedDict[tuple[str, str], Sample] = OrderedDict()  # by tenant and response
+        self._rated: list[Judged] = []  # by people
         self._at_work = 0  # samples that are judged now
         self._more = asyncio.Event()
 
@@ -107,10 +114,28 @@ class Evidence:
 
     def hit(self, request: Request, scope: bytes, near: NearAnswer) -> None:
         """Take a hit with the probability that its scope needs; the question is asked once more then."""
+        if not _may_sample(request):
+            return
         share = self._trust.share(request.tenant, scope, self._shares.hits)
-        if _may_sample(request) and _may_ask(request) and self._chance.random() < share:
-            sample = self._of_pair(Lever.SEMANTIC, request, scope, near, share)
+        sample = self._of_pair(Lever.SEMANTIC, request, scope, near, share)
+        self._hits[request.tenant, request.id] = sample
+        if len(self._hits) > HITS:
+            self._hits.popitem(last=False)
+        if _may_ask(request) and self._chance.random() < share:
             self._add(_Waiting(sample, request, _text(near)))
+
+    def feedback(self, tenant: str, response_id: str, rating: Rating) -> None:
+        """Take what a person says of a hit, if it is still known. It teaches, but no rate counts it: it is not random.
+
+        Whoever speaks first of a response is heard.
+        """
+        sample = self._hits.pop((tenant, response_id), None)
+        if sample is None or len(self._rated) >= WAITING:
+            return
+        says = Says.SAME if rating is Rating.UP else Says.DIFFERENT
+        opinions = (Opinion(judge=FEEDBACK, says=says),)
+        self._rated.append(Judged(sample=replace(sample, id=_sample_id(), probability=0.0), opinions=opinions))
+        self._more.set()
 
     def answered(self, request: Request, source: Source, text: str) -> None:
         """Take an answer of the small model, or of the large one that was asked at once; the other one is asked too."""
@@ -150,7 +175,8 @@ class Evidence:
                 self._at_work = 0
 
     async def _judge(self, batch: Sequence[_Waiting]) -> None:
-        judged = [each for waiting in batch if (each := await self._judged(waiting)) is not None]
+        judged, self._rated = self._rated, []
+        judged += [each for waiting in batch if (each := await self._judged(waiting)) is not None]
         if not judged:
             return
         changes = await asyncio.to_thread(self._trust.changes, judged, self._wall())
@@ -180,7 +206,7 @@ class Evidence:
 
     def _of(self, lever: Lever, request: Request, probability: float) -> Sample:
         return Sample(
-            id=f"smp_{secrets.token_hex(8)}",
+            id=_sample_id(),
             lever=lever,
             tenant=request.tenant,
             request_id=request.id,
@@ -200,6 +226,10 @@ class Evidence:
         waiting = self._waiting.popleft()
         self._bytes -= waiting.size
         return waiting
+
+
+def _sample_id() -> str:
+    return f"smp_{secrets.token_hex(8)}"
 
 
 def _may_sample(request: Request) -> bool:

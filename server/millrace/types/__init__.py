@@ -52,6 +52,7 @@ from millrace.types.conversation import (
     refusal_of,
 )
 from millrace.types.evidence import (
+    EVIDENCE_TENANT,
     Change,
     Judged,
     JudgeErrors,
@@ -65,7 +66,7 @@ from millrace.types.evidence import (
     Steering,
 )
 from millrace.types.model import STANDARD_TIERS, Model, Price, Tier
-from millrace.types.money import EMBEDDINGS, Charge, Entry, Outcome, SessionBill, Statement, Status
+from millrace.types.money import EMBEDDINGS, Answered, Charge, Entry, Outcome, SessionBill, Statement, Status
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
 from millrace.types.scored import Scored, joined, scores_of, scores_size
 from millrace.types.tool_choice import ToolChoice
@@ -73,10 +74,12 @@ from millrace.types.tool_choice import ToolChoice
 __all__ = [
     "CACHE_CONTROL",
     "EMBEDDINGS",
+    "EVIDENCE_TENANT",
     "PASSED",
     "RESPONSES_PATHS",
     "STANDARD_TIERS",
     "Answer",
+    "Answered",
     "Api",
     "Aside",
     "CacheMode",
