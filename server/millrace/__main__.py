@@ -1,4 +1,4 @@
-"""The command line: init, doctor, serve, demo, simulate, check-config, keys, cache, sessions, ask, load."""
+"""The command line: init, doctor, serve, demo, simulate, check-config, keys, cache, evidence, sessions, ask, load."""
 
 import click
 
@@ -6,6 +6,7 @@ from millrace import __version__
 from millrace.cli.cache import cache
 from millrace.cli.demo import demo
 from millrace.cli.doctor import doctor
+from millrace.cli.evidence import evidence
 from millrace.cli.init import init
 from millrace.cli.keys import keys
 from millrace.cli.serve import check_config, serve
@@ -28,7 +29,7 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (ask, cache, check_config, demo, doctor, init, keys, load, serve, sessions, simulate):
+for command in (ask, cache, check_config, demo, doctor, evidence, init, keys, load, serve, sessions, simulate):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from millrace.types import (
     Deleted,
     Embedded,
     Entry,
+    Feedback,
     Finish,
     Judged,
     KeptAnswer,
@@ -310,6 +311,17 @@ class EvidenceStore(Protocol):
 
     async def steered(self) -> list[Change]:
         """Return the last change of each scope."""
+        ...
+
+
+class FeedbackStore(Protocol):
+    """Keeps what people say of responses."""
+
+    async def add_feedback(self, feedback: Feedback) -> bool:
+        """Store it, once for each response and key; return when it is on disk. False: the key has said it already.
+
+        Raises `TimeoutError` if that takes too long; then nothing is stored.
+        """
         ...
 
 

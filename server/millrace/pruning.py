@@ -40,10 +40,10 @@ class _Step:
 
 
 class Pruner:
-    """Prunes one table. It needs the columns `stored_at` (Unix seconds) and, under `max_bytes`, `size` (bytes).
+    """Prunes one table. It needs the columns `since` (Unix seconds) and, under `max_bytes`, `size` (bytes).
 
     A table that is larger than `max_bytes` is cut to nine tenths of it, or each store would evict again. Index both
-    `stored_at` and (`order`, `size`): else every prune reads the whole table.
+    `since` and (`order`, `size`): else every prune reads the whole table.
     """
 
     def __init__(  # noqa: PLR0913 - most have a default
@@ -54,6 +54,7 @@ class Pruner:
         key: str,  # columns of the primary key
         ttl_s: float,
         wall: Callable[[], float],
+        since: str = "stored_at",  # column
         order: str = "stored_at",  # column: the least go first
         size: str = "size",  # expression: bytes of a row
         max_bytes: int | None = None,  # None: rows go by age alone
@@ -71,7 +72,7 @@ class Pruner:
         self._step: _Step | None = None
         # SQL cannot bind names of tables and columns. They come from the code, never from a request.
         placeholders = ", ".join("?" for _ in key.split(","))
-        self._expired = f"SELECT {key} FROM {table} WHERE stored_at <= ? LIMIT {STEP}"  # noqa: S608
+        self._expired = f"SELECT {key} FROM {table} WHERE {since} <= ? LIMIT {STEP}"  # noqa: S608
         self._least = f"SELECT {size}, {key} FROM {table} ORDER BY {order} LIMIT {STEP}"  # noqa: S608
         self._total = f"SELECT coalesce(sum({size}), 0) FROM {table}"  # noqa: S608
         self._delete = f"DELETE FROM {table} WHERE ({key}) = ({placeholders})"  # noqa: S608

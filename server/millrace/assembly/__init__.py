@@ -26,6 +26,7 @@ from millrace.caches.exact import SqliteExactCache
 from millrace.caches.guards import RULES, Rule
 from millrace.caches.pairs import Judge
 from millrace.caches.semantic import SqliteSemanticCache
+from millrace.evidence.report import Promises, Reports
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
@@ -41,10 +42,11 @@ from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
 from millrace.schemas import SchemaProcess
-from millrace.settings import CacheSettings, LimitsSettings, ServerSettings, Settings
+from millrace.settings import CacheSettings, EvidenceSettings, LimitsSettings, ServerSettings, Settings
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
 from millrace.stores.database import FILE, MEMORY, QUEUE_BYTES, SqliteDatabase
+from millrace.stores.evidence import SqliteEvidence
 from millrace.stores.handover import Handover
 from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
@@ -96,10 +98,10 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         schemas = SchemaProcess()
         parts.push_async_callback(asyncio.to_thread, schemas.close)
         funnel = _funnel(settings, connections, sweeper, memory, catalog, recall, ledger, schemas)
-        keys, archive = SqliteKeyStore(database), _archive(settings, database)
+        keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
         await database.ready()
         await parts.enter_async_context(_heeded(deletions, present))
-        for store in (*in_use, archive):
+        for store in (*in_use, archive, judged):
             store.prune()
         gate = await _gate(settings, keyring, keys, parts)
         _count_caches(settings, memory, exact, semantic)
@@ -128,6 +130,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             max_age_s=settings.server.max_age_s,
             stuck_s=settings.server.stuck_s,
             max_message_bytes=settings.server.max_message_bytes,
+            reports=_reports(settings.evidence, settings.cache, judged, ledger),
             embeddings=_embeddings(settings, connections, limiter, ledger, database, memory),
             cache=caches.cache_entries(
                 settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
@@ -180,6 +183,21 @@ async def cache_control(data_dir: str, settings: CacheSettings) -> AsyncIterator
 
         async with _kept(data_dir, opened) as control:
             yield control
+
+
+@asynccontextmanager
+async def evidence_reports(data_dir: str, evidence: EvidenceSettings, cache: CacheSettings) -> AsyncIterator[Reports]:
+    """Open what was judged in a folder, to be reported on; no server is needed, or disturbed."""
+    if not await asyncio.to_thread(Path(data_dir, FILE).exists):
+        raise FileNotFoundError("it has no database yet")
+
+    def opened(database: SqliteDatabase) -> Reports:
+        return _reports(
+            evidence, cache, SqliteEvidence(database, keep_days=evidence.keep_days, wall=WALL), SqliteLedger(database)
+        )
+
+    async with _kept(data_dir, opened) as reports:
+        yield reports
 
 
 @asynccontextmanager
@@ -391,6 +409,19 @@ def _limits(settings: LimitsSettings) -> Limits:
 def _archive(settings: Settings, database: SqliteDatabase) -> SqliteArchive:
     ttl_s, disk_bytes = settings.server.store_ttl_s, settings.server.store_bytes
     return SqliteArchive(database, ttl_s=ttl_s, disk_bytes=disk_bytes, wall=WALL)
+
+
+def _judged(settings: Settings, database: SqliteDatabase) -> SqliteEvidence:
+    return SqliteEvidence(database, keep_days=settings.evidence.keep_days, wall=WALL)
+
+
+def _reports(evidence: EvidenceSettings, cache: CacheSettings, judged: SqliteEvidence, ledger: SqliteLedger) -> Reports:
+    promises = Promises(
+        judged=evidence.judged,
+        max_wrong_hit_rate=cache.max_wrong_hit_rate,
+        dollars_per_day=evidence.dollars_per_day,
+    )
+    return Reports(judged, ledger, promises, WALL)
 
 
 def cache_rules() -> tuple[Rule, ...]:

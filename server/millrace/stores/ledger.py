@@ -10,7 +10,17 @@ from typing import Any
 
 from millrace.pricing import NANODOLLAR
 from millrace.stores.database import SqliteDatabase
-from millrace.types import EMBEDDINGS, EVIDENCE_TENANT, Answered, CacheOutcome, Charge, Entry, Served, SessionBill
+from millrace.types import (
+    EMBEDDINGS,
+    EVIDENCE_TENANT,
+    Answered,
+    CacheOutcome,
+    Charge,
+    Entry,
+    EvidenceCost,
+    Served,
+    SessionBill,
+)
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -57,6 +67,7 @@ _INDEXES = (
     "CREATE INDEX IF NOT EXISTS entries_of_keys ON entries (opened_at) WHERE key_id != ''",
     "CREATE INDEX IF NOT EXISTS entries_open ON entries (epoch) WHERE status = 'open'",
     "CREATE INDEX IF NOT EXISTS entries_of_answers ON entries (entry_id) WHERE entry_id != ''",
+    f"CREATE INDEX IF NOT EXISTS entries_of_evidence ON entries (opened_at) WHERE tenant = '{EVIDENCE_TENANT}'",
 )
 _SPENT = """
 SELECT key_id, sum(CASE WHEN status = 'open' AND epoch IN ({living}) THEN booked_nanodollars ELSE cost_nanodollars END)
@@ -78,6 +89,10 @@ _SERVED_BY = "SELECT count(*) FROM entries WHERE entry_id = ? AND entry_id != ''
 _ANSWERED = """
 SELECT cache, entry_id, stored_id FROM entries WHERE request_id = ? AND tenant = ? AND status != 'open' AND strategy != ?
 """
+# The tenant is written out, as in its index.
+_EVIDENCE = f"""
+SELECT count(*), coalesce(sum(cost_nanodollars), 0) FROM entries WHERE tenant = '{EVIDENCE_TENANT}' AND opened_at >= ?
+"""  # noqa: S608 - a name of our own
 _COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
     " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars,"
@@ -191,6 +206,11 @@ class SqliteLedger:
             return None
         cache, *entry_ids = row
         return Answered(cache=CacheOutcome(cache), entry_ids=tuple(filter(None, entry_ids)))
+
+    async def evidence_cost(self, since: float) -> EvidenceCost:
+        """Return the cost of what evidence has asked since then (Unix seconds); what is open counts at its highest."""
+        ((requests, nanodollars),) = await self._scan(_EVIDENCE, since)
+        return EvidenceCost(requests=requests, dollars=nanodollars * NANODOLLAR)
 
     async def _scan(self, query: str, *values: float | str | None) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = await asyncio.to_thread(

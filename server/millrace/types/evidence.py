@@ -1,6 +1,7 @@
 """What judging has found about cheap answers: samples, what judges say of them, rates, and what follows."""
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 
 EVIDENCE_TENANT = "(evidence)"  # in the ledger, of the calls that evidence makes at the operator's cost
@@ -135,3 +136,39 @@ class Change:
     scope: bytes  # empty: of new scopes of the tenant
     steering: Steering
     reason: str
+
+
+class Rating(StrEnum):
+    """What somebody thinks of an answer."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """What somebody says of a response. A better answer is not kept, but whether there was one is."""
+
+    tenant: str
+    response_id: str
+    key_id: str  # who says it; empty where no key is needed
+    rating: Rating
+    has_better: bool
+    at: float  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackCounts:
+    """How often feedback was given."""
+
+    up: int = 0
+    down: int = 0
+    better: int = 0  # with a better answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceCost:
+    """What evidence has cost: requests that were asked again and calls of judges, and their dollars."""
+
+    requests: int
+    dollars: Decimal

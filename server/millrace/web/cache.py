@@ -1,22 +1,16 @@
 """The endpoints under /v1/cache: admins look into the caches of their tenant, and delete from them."""
 
 import binascii
-from collections.abc import Awaitable, Callable
-from functools import wraps
 
-import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
 
 from millrace.errors import MillraceError, invalid
-from millrace.principal import Role
 from millrace.types import TenantCache
+from millrace.web.admins import for_admins
 from millrace.web.endpoints import opened
 from millrace.web.process import principal_of, process_of
 from millrace.wire import cache as wire
 from millrace.wire.reading import convert, decode
-
-Endpoint = Callable[[Request], Awaitable[msgspec.Struct]]
 
 MAX_BODY = 64 * 1024  # bytes, of two questions
 MAX_QUERY = 2000  # characters; a longer question is in no semantic cache
@@ -24,24 +18,7 @@ MAX_FOUND = 32
 SCOPE_CHARACTERS = 64  # hexadecimal, of a whole digest
 
 
-def _for_admins(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
-    """Refuse all others, and answer with JSON that nobody keeps."""
-
-    @wraps(endpoint)
-    async def answered(request: Request) -> Response:
-        if principal_of(request).role is not Role.ADMIN:
-            raise MillraceError("forbidden", "the caches: ask with an admin's key (`millrace keys add --role admin`)")
-        try:
-            body = msgspec.json.encode(await endpoint(request))
-        except TimeoutError as error:
-            message = str(error) or "the disk is too slow; try again"
-            raise MillraceError("overloaded", message, retry_after_ms=1000) from None
-        return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
-
-    return answered
-
-
-@_for_admins
+@for_admins
 async def stats(request: Request) -> wire.CacheStats:
     """`GET /v1/cache/stats`."""
     tenant = principal_of(request).tenant
@@ -49,7 +26,7 @@ async def stats(request: Request) -> wire.CacheStats:
     return wire.stats(held[0] if held else TenantCache(tenant=tenant))
 
 
-@_for_admins
+@for_admins
 async def search(request: Request) -> wire.FoundEntries:
     """`GET /v1/cache/entries?query=...`: the stored questions nearest to a text."""
     given = request.query_params
@@ -63,7 +40,7 @@ async def search(request: Request) -> wire.FoundEntries:
     return wire.FoundEntries([wire.found(each) for each in near])
 
 
-@_for_admins
+@for_admins
 async def show(request: Request) -> wire.ShownEntry:
     """`GET /v1/cache/entries/{id}`."""
     entry_id = request.path_params["id"]
@@ -73,7 +50,7 @@ async def show(request: Request) -> wire.ShownEntry:
     return wire.entry(kept)
 
 
-@_for_admins
+@for_admins
 async def delete(request: Request) -> wire.DeletedEntries:
     """`DELETE /v1/cache/entries/{id}`: from both caches."""
     entry_id = request.path_params["id"]
@@ -83,7 +60,7 @@ async def delete(request: Request) -> wire.DeletedEntries:
     return wire.DeletedEntries(exact=deleted.exact, semantic=deleted.semantic)
 
 
-@_for_admins
+@for_admins
 async def flush(request: Request) -> wire.DeletedEntries:
     """`DELETE /v1/cache/entries?tenant=...`, or `?scope=...`: all that is stored until now."""
     given, own = request.query_params, principal_of(request).tenant
@@ -98,7 +75,7 @@ async def flush(request: Request) -> wire.DeletedEntries:
     return wire.DeletedEntries(exact=deleted.exact, semantic=deleted.semantic)
 
 
-@_for_admins
+@for_admins
 async def why(request: Request) -> wire.ShownDecision:
     """`POST /v1/cache/why`: what the decision says of two questions."""
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from starlette.requests import Request
 
 from millrace.access.gate import Gate
+from millrace.evidence.report import Reports
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
 from millrace.memory import MemoryBudget
@@ -63,6 +64,7 @@ class Process:
     stuck_s: float  # how long a peer may take no byte before it is given up
     max_message_bytes: int
     cache: CacheControl
+    reports: Reports
     embeddings: Embeddings | None = None  # None: no model for them is configured
     sessions: set[LiveSession] = field(default_factory=set)
     arrivals: set[OnItsWay] = field(default_factory=set)  # over HTTP

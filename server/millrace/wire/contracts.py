@@ -15,6 +15,7 @@ from millrace.wire import (
     completions,
     documents,
     embeddings,
+    evidence,
     items,
     message_events,
     messages,
@@ -172,6 +173,13 @@ OPERATIONS = (
         "What the semantic cache decides of two questions. Admins only.",
         cache.ShownDecision,
         body=cache.Asked,
+    ),
+    Operation(
+        "get",
+        "/v1/evidence",
+        "How often cheap answers to the tenant were right. Admins only.",
+        evidence.EvidenceReport,
+        parameters={"since": {"type": "string", "description": "How long ago, such as 12h or 7d, the default."}},
     ),
     Operation(
         "get",
