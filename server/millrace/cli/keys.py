@@ -71,7 +71,7 @@ def keys() -> None:
 @click.option("--no-evidence", is_flag=True, help="Never sample or judge the key's requests.")
 @configuration.config_option
 @data_dir_option
-def add(  # noqa: PLR0913 - the options of a command
+def add(
     tenant: str,
     role: str,
     name: str,
@@ -88,7 +88,9 @@ def add(  # noqa: PLR0913 - the options of a command
     if not tenant or not tenant.isprintable():
         raise click.BadParameter("write a name", param_hint="--tenant")
     if tenant == EVIDENCE_TENANT:
-        raise click.BadParameter(f"{tenant!r} is what evidence is booked under; write another name", param_hint="--tenant")
+        raise click.BadParameter(
+            f"{tenant!r} is what evidence is booked under; write another name", param_hint="--tenant"
+        )
     key, text = make(
         tenant=tenant,
         role=Role(role),

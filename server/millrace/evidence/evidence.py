@@ -37,6 +37,7 @@ WAITING_BYTES = 8 * 2**20  # of their answers
 REMEMBERED = 20_000  # judged samples that a start reads
 BATCH = 16  # samples that are stored together at most
 HITS = 1000  # the last ones, of which feedback may teach something
+HIT_BYTES = 4000  # of a hit that is known, with its features, about
 FEEDBACK = "feedback"  # the judge, where a person has spoken
 BUSY_S = 0.05  # between two looks whether few requests run
 
@@ -102,6 +103,11 @@ class Evidence:
     def waiting(self) -> int:
         """The number of samples that are still to be judged."""
         return len(self._waiting) + self._at_work
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes of what waits, and of the hits that are known, about."""
+        return self._bytes + HIT_BYTES * len(self._hits)
 
     def near_miss(self, request: Request, scope: bytes, near: Sequence[NearAnswer], fresh: str) -> None:
         """Take stored answers that were not served, and the model's, to be compared. It costs no call."""

@@ -28,9 +28,7 @@ class Sampling:
         with _guarded(request):
             self.evidence.hit(request, keys.scope.digest, hit.near)
 
-    def answer(
-        self, request: Request, keys: Keys, miss: SemanticMiss | None, choice: Choice, result: Result
-    ) -> None:
+    def answer(self, request: Request, keys: Keys, miss: SemanticMiss | None, choice: Choice, result: Result) -> None:
         """Tell of a model's answer, if it is whole and passed its checks."""
         if self.evidence is None or result.answer is None:
             return

@@ -115,7 +115,8 @@ def _again(request: Request, strategy: Strategy | None) -> Request:
 def _bounded(asked: Request, models: Sequence[Model], output_tokens: int) -> Request:
     """Return the request with a cap on its output, and the most that it may cost then."""
     prompt = asked.prompt
-    capped = replace(prompt, max_output_tokens=min(output_tokens, prompt.max_output_tokens or output_tokens))
+    output_tokens = min(output_tokens, prompt.max_output_tokens or output_tokens)
+    capped = replace(prompt, max_output_tokens=output_tokens)
     # No provider counts more tokens than a text has bytes.
     input_tokens = prompt.whole_size * (1 if all(message.text.isascii() for message in prompt.messages) else 4)
     input_tokens += pricing.FRAMING * (len(prompt.messages) + 1)

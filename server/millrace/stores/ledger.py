@@ -87,7 +87,8 @@ FROM entries WHERE opened_at >= ? AND strategy != ? AND tenant != ? GROUP BY ten
 """
 _SERVED_BY = "SELECT count(*) FROM entries WHERE entry_id = ? AND entry_id != ''"
 _ANSWERED = """
-SELECT cache, entry_id, stored_id FROM entries WHERE request_id = ? AND tenant = ? AND status != 'open' AND strategy != ?
+SELECT cache, entry_id, stored_id FROM entries
+WHERE request_id = ? AND tenant = ? AND status != 'open' AND strategy != ?
 """
 # The tenant is written out, as in its index.
 _EVIDENCE = f"""
@@ -184,7 +185,9 @@ class SqliteLedger:
         """Return how many requests the caches have answered, by tenant, of those opened since then (Unix seconds)."""
         return {
             whose: Served(requests=requests, exact=exact, semantic=semantic, joined=joined)
-            for whose, requests, exact, semantic, joined in await self._scan(_SERVED, since, EMBEDDINGS, EVIDENCE_TENANT)
+            for whose, requests, exact, semantic, joined in await self._scan(
+                _SERVED, since, EMBEDDINGS, EVIDENCE_TENANT
+            )
             if tenant in (None, whose)
         }
 
