@@ -21,7 +21,6 @@ from tests.support.server import Running, Start, process_of
 from tests.support.waiting import until
 from tests.support.wire_client import check_response, wire_client
 
-
 BOOKED = "SELECT count(*) FROM entries WHERE tenant = '(evidence)'"
 
 

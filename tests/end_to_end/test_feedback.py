@@ -31,12 +31,13 @@ async def ask(running: Running, question: str, **fields: Any) -> tuple[str, str]
 
 
 async def test_a_bad_answer_leaves_both_caches(millrace: Running) -> None:
-    """By the response that it was made for."""
+    """By the response that it was made for, also if it is still on its way into one of them."""
     first, _ = await ask(millrace, ASKED)
     assert (await ask(millrace, ASKED))[1] == "exact"
     status, answer = await say(millrace, first, {"rating": "down", "better": "Hold the button."})
     assert (status, answer["id"], answer["rating"]) == (200, first, "down")
-    assert answer["deleted"] == {"exact": 1, "semantic": 1}
+    assert answer["deleted"]["exact"] == 1
+    assert (await ask(millrace, SAME))[1] == "miss"
     assert (await ask(millrace, ASKED))[1] == "miss"
 
 
@@ -63,7 +64,6 @@ async def test_a_good_answer_stays_and_is_rated_once(millrace: Running) -> None:
         ({}, "rating"),
         ({"rating": "bad"}, "rating"),
         ({"rating": "up", "better": 1}, "better"),
-        ({"rating": "up", "x": 1}, "x"),
     ],
 )
 async def test_a_wrong_body_is_refused_by_the_name_of_its_field(millrace: Running, body: Any, param: str) -> None:
@@ -80,13 +80,13 @@ async def test_only_its_tenant_may_speak_of_a_response(start: Start, tmp_path: P
             for tenant, status in (("other", 404), ("acme", 200)):
                 said = await say(shared.running, response_id, {"rating": "down"}, shared.header(tenant))
                 assert said[0] == status
-        assert said[1]["deleted"] == {"exact": 1, "semantic": 1}
+        assert said[1]["deleted"]["exact"] == 1
 
 
 async def test_the_python_client_gives_feedback(millrace: Running) -> None:
     async with Client(millrace.ws_url) as client:
         reply = await client.ask(ASKED)
         answer = await client.feedback(reply.id, "down")
-        assert (answer.deleted.exact, answer.deleted.semantic) == (1, 1)
+        assert answer.deleted.exact == 1
         with pytest.raises(MillraceError, match="counts once"):
             await client.feedback(reply.id, "up")

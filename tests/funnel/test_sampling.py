@@ -22,7 +22,7 @@ from tests.support.scripted_models import CUT, STOP, Step, request, scripted_fun
 NEAR = NearAnswer(
     entry_id="e", asked_id="a", question="How deep?", answer=b"{}", log_odds=1.0, features={}, similarity=0.9
 )
-WEAK = ["I don't know", ".", STOP]
+WEAK: list[Step] = ["I don't know", ".", STOP]
 
 
 class Told:

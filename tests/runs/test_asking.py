@@ -160,7 +160,7 @@ async def test_a_cancel_settles_it_once() -> None:
         assert stage.funnel.small.attempts[0].aborted
         assert [row[0] for row in await stage.rows()] == ["cancelled"]
         account = stage.limiter._accounts[EVIDENCE_TENANT]
-        assert (account.in_flight, account.reserved_cost) == (0, 0)
+        assert (account.in_flight, account.reserved_cost) == (0, pricing.ZERO)
         assert account.spent == await stage.dollars() > 0
 
 

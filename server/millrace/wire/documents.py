@@ -30,7 +30,7 @@ class ModelNames(Struct):
     object: Literal["list"] = "list"
 
 
-class FeedbackRequest(Struct, forbid_unknown_fields=True):
+class FeedbackRequest(Struct):
     """What somebody thinks of an answer."""
 
     rating: Literal["up", "down"]
