@@ -12,7 +12,9 @@ _BLOCK = re.compile(r"^[ \t]*```[ \t]*([\w+#-]*)[^\n]*\n(.*?)(?:^[ \t]*```[ \t]*
 _SPAN = re.compile(r"`([^`\n]+)`")
 _PYTHON = frozenset({"python", "py", "python3"})
 _TOKEN = re.compile(r"\w+|[^\w\s]")
-_NAMING = frozenset("def function class const let var func fn sub as # / -- * . struct type".split())
+_NAMING = frozenset(
+    ["def", "function", "class", "const", "let", "var", "func", "fn", "sub", "as", "type", "struct", "#", "/", "-", "*"]
+)
 _FEWEST_TOKENS = 6  # of code in which one token makes the difference
 LONGEST = 2000  # characters of code that is parsed: more takes over a millisecond
 
@@ -119,7 +121,7 @@ class _Renaming(ast.NodeTransformer):
         )
         self._names = {name: f"_{number}" for number, name in enumerate(bound)}
 
-    def visit_Name(self, node: ast.Name) -> ast.Name:  # noqa: N802 - of ast
+    def visit_Name(self, node: ast.Name) -> ast.Name:
         node.id = self._names.get(node.id, node.id)
         return node
 
@@ -127,7 +129,7 @@ class _Renaming(ast.NodeTransformer):
         node.arg = self._names.get(node.arg, node.arg)
         return node
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:  # noqa: N802 - of ast
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         if len(node.body) > 1 and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
         self.generic_visit(node)

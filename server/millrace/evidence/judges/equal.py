@@ -12,7 +12,7 @@ class EqualJudge:
 
     name = "equal"
 
-    async def says(self, question: str, earlier: str, fresh: str) -> Says:  # noqa: ARG002 - a judge is given it
+    async def says(self, question: str, earlier: str, fresh: str) -> Says:
         """Return whether both are written alike; it cannot say that two answers differ."""
         if earlier == fresh:
             return Says.SAME

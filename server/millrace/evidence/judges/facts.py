@@ -13,7 +13,10 @@ from millrace.evidence.judges.lexicon import (
     ASKS_OR,
     ASKS_ORDER,
     ASKS_SEQUENCE,
+    ENGLISH,
+    HEDGES,
     NEGATIONS,
+    NO,
     OPPOSITES,
     asks_yes_or_no,
 )
@@ -28,8 +31,11 @@ _FEW = 3  # words in which two answers differ that are otherwise the same
 _MOST_COMMON = 0.6  # share of words that such answers have in common
 _COPIED = 0.8  # share of words that a copy has in common
 _LITTLE_ELSE = 4  # words that an answer may add to what another one states
-_JOINTS = frozenset("and & or und oder et ou y o 和 与 或".split())
-_TITLES = frozenset("dr prof professor mr mrs ms sir king queen president saint st herr frau".split())
+_JOINTS = frozenset(["and", "&", "or", "und", "oder", "et", "ou", "y", "o", "和", "与", "或"])
+_TITLES = frozenset(
+    ["dr", "prof", "professor", "mr", "mrs", "ms", "sir", "king", "queen", "president", "saint", "st", "herr"]
+)
+_ENGLISH = 0.1  # share of words that are common in English alone
 _FEW_NAMES = 2  # words of a name
 _RESTATED = 0.5  # share of the words of a question that an answer repeats
 
@@ -73,7 +79,8 @@ class Pair:
     def contradict(self) -> bool:
         """Whether they contradict each other."""
         if self.left.refuses or self.right.refuses:
-            return self.left.refuses != self.right.refuses
+            other = self.right if self.left.refuses else self.left
+            return not (self.left.refuses and self.right.refuses) and not other.negations(SHORT)
         if self.left.blocks or self.right.blocks:
             return self._code is Match.OTHER
         return self._yes_against_no or self._nearly_alike_contradict or self._short_contradict
@@ -90,7 +97,7 @@ class Pair:
         left, right = (self._polarity(answer) for answer in (self.left, self.right))
         if left is not None and right is not None:
             return left != right
-        return self.is_short and (self._has_opposites or self._negates_once)
+        return self.is_short and (self._has_opposites or self._is_negated_otherwise)
 
     @property
     def adds_numbers(self) -> bool:
@@ -108,9 +115,17 @@ class Pair:
         return any(is_cjk(word) for answer in (self.left, self.right) for word in answer.words)
 
     @property
-    def is_ascii(self) -> bool:
-        """Whether both are written in ASCII, as most English is."""
-        return self.left.folded.isascii() and self.right.folded.isascii()
+    def has_words_replaced(self) -> bool:
+        """Whether they are the same but for a few words that stand in place of others."""
+        return self._nearly_alike and bool(self._only_left) and bool(self._only_right)
+
+    @property
+    def is_english(self) -> bool:
+        """Whether both seem to be in English."""
+        return all(
+            sum(word in ENGLISH for word in answer.words) > _ENGLISH * len(answer.words)
+            for answer in (self.left, self.right)
+        )
 
     @property
     def same_polarity(self) -> bool:
@@ -132,8 +147,8 @@ class Pair:
         return max(len(self.left.words), len(self.right.words))
 
     @property
-    def _negates_once(self) -> bool:
-        return self.left.negations(SHORT) % 2 != self.right.negations(SHORT) % 2
+    def _is_negated_otherwise(self) -> bool:
+        return not NEGATIONS.isdisjoint((*self._only_left, *self._only_right))
 
     @property
     def _is_edited_copy(self) -> bool:
@@ -159,7 +174,8 @@ class Pair:
         """Return whether an answer means yes or no: it begins so, or it restates the question, or the opposite."""
         if answer.yes is not None:
             return answer.yes
-        if not asks_yes_or_no(self._asked) or len(answer.words) > SHORT:
+        is_plain = HEDGES.isdisjoint(answer.words) and NO.isdisjoint(answer.words)
+        if not asks_yes_or_no(self._asked) or len(answer.words) > SHORT or not is_plain:
             return None
         is_opposite = any(
             word not in answer.words and not OPPOSITES[word].isdisjoint(answer.words)
@@ -202,7 +218,8 @@ class Pair:
         if self._own_numbers.may_contradict or self._has_opposites:
             return True
         left, right = self._only_left, self._only_right
-        if (not NEGATIONS.isdisjoint(left)) != (not NEGATIONS.isdisjoint(right)):
+        negated = [NEGATIONS.intersection(own) for own in (left, right)]
+        if bool(negated[0]) != bool(negated[1]) and max(len(left), len(right)) <= 1 and not self.same_polarity:
             return True
         names = self.left.names.intersection(left), self.right.names.intersection(right)
         if all(names) and not _alike(*names):
@@ -252,7 +269,7 @@ class Pair:
         if self._share_numbers:
             return False
         names = [(answer.names | answer.first_subject) - self._asked_words for answer in (self.left, self.right)]
-        own = [names[0] - names[1] - _TITLES, names[1] - names[0] - _TITLES]
+        own = [names[0] - _TITLES - set(self.right.words), names[1] - _TITLES - set(self.left.words)]
         if all(own) and (names[0].isdisjoint(names[1]) or len(own[0]) == len(own[1])) and not _alike(*own):
             return True
         rest = [
@@ -292,22 +309,18 @@ class Pair:
     def _agree(self) -> bool:
         """Whether short answers state the same and little else."""
         left, right = self.left, self.right
-        if self._code is Match.EQUAL and len(left.words) + len(right.words) <= SHORT:
-            return True
-        if self._code is not None or not self.is_short or self.adds_numbers:
+        if self._code is not None:
+            return self._code is Match.EQUAL and len(left.words) + len(right.words) <= SHORT
+        if not self.is_short or self.adds_numbers or set(left.spans) != set(right.spans):
             return False
-        if left.refuses and right.refuses:
+        states_one = (left.spans and self._longest <= ONE_FACT) or (
+            left.numbers and right.numbers and ASKS_NUMBER.search(self._asked)
+        )
+        if states_one or (left.refuses and right.refuses):
             return True
-        if set(left.spans) != set(right.spans):
-            return False
-        if left.spans and self._longest <= ONE_FACT:
-            return True
-        if left.numbers and right.numbers and ASKS_NUMBER.search(self._asked):
-            return True
-        one = [word for word in left.content if word not in self._asked_stems]
-        two = [word for word in right.content if word not in self._asked_stems]
-        if sorted(set(one)) == sorted(set(two)):
-            has_any = bool(one or left.numbers or left.spans or left.yes is not None)
+        one, two = ([word for word in answer.content if word not in self._asked_stems] for answer in (left, right))
+        if set(one) == set(two):
+            has_any = bool(one or left.numbers or left.yes is not None)
             return has_any and (one == two or self._are_lists)
         return self._covers(left, one, two) or self._covers(right, two, one)
 

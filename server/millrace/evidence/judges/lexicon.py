@@ -9,8 +9,8 @@ def _listed(text: str) -> frozenset[str]:
 
 FUNCTION = _listed(
     "a an the this that these those it it's its is are was were be been being am do does did has have had having i i'm "
-    "you you're you'll we we're they there here and or of in on at to for from with by as so then than into onto under our "
-    "your my their his her he she us them which who whom whose what where when how will would can could may might "
+    "you you're you'll we we're they there here and or of in on at to for from with by as so then than into onto under "
+    "our your my their his her he she us them which who whom whose what where when how will would can could may might "
     "should shall must about around roughly approximately just also currently please sure here's that's answer "
     "der die das den dem des ein eine einen einem einer ist sind war waren wird werden wurde und oder von vom zu zum "
     "zur im in am an auf für mit bei es er sie wir ihr sich hat haben etwa rund beträgt als auch ihre ihr ihren "
@@ -19,6 +19,7 @@ FUNCTION = _listed(
     "el los las lo una unos unas es son era fue del al se su sus con por para en que o "
     "的 是 了 在 呢 吗 就 都 也 我 们 这 那 它 他 她 有"
 )
+ENGLISH = _listed("the of and to is are it that you with for this your from which")
 YES = _listed("yes yeah yep correct true ja jawohl oui si sí")
 NO = _listed("no nope nein non incorrect false")
 _YES_CJK = re.compile(r"^(?:是的|是[，,。.]|对|可以|能[，,。.]|会[，,。.]|支持|当然)")
@@ -35,8 +36,9 @@ HEDGES = _listed(
 )
 OPPOSITES: dict[str, frozenset[str]] = {}
 for _pair in """
-on off|left right|up down|before after|above below|over under|increase decrease|increases decreases|more less|most least|
-always never|allowed forbidden|allowed prohibited|open closed|open shut|opens closes|enabled disabled|enable disable|
+on off|left right|up down|before after|above below|over under|increase decrease|increases decreases|more less|
+most least|always never|allowed forbidden|allowed prohibited|open closed|open shut|opens closes|
+enabled disabled|enable disable|
 true false|first last|minimum maximum|min max|input output|optional mandatory|optional required|safe dangerous|
 hot cold|rise fall|rises falls|raise lower|raises lowers|faster slower|higher lower|larger smaller|longer shorter|
 early late|buyer seller|customer seller|inside outside|import export|possible impossible|same different|north south|
@@ -55,8 +57,8 @@ ABOUT = re.compile(
 )
 # Questions whose answer is a name.
 ASKS_NAME = re.compile(
-    r"\b(?:who|whom|whose|which|where|name|what(?:'s|\s+is|\s+are|\s+was)|wer|wie heißt|welche[rsnm]?|wo|qui|quelle?s?|où|"
-    r"quién(?:es)?|cuál(?:es)?|dónde)\b|谁|哪|什么"
+    r"\b(?:who|whom|whose|which|where|name|what(?:'s|\s+is|\s+are|\s+was)|wer|wie heißt|welche[rsnm]?|wo|qui|quelle?s?|"
+    r"où|quién(?:es)?|cuál(?:es)?|dónde)\b|谁|哪|什么"
 )
 ASKS_OR = re.compile(r"\b(?:or|oder|ou|o|isn't|aren't|don't|doesn't|can't|won't|mind|not|nicht|pas)\b|还是")
 ASKS_ORDER = re.compile(
@@ -80,9 +82,9 @@ _ASKS_YES_OR_NO = re.compile(
 _REFUSES = re.compile(
     r"(?:i\s(?:can't|cannot|can\snot|do\snot|don't|am\snot|was\snot|won't|will\snot)|i'm\s(?:not|unable)|"
     r"i\sam\s(?:not\s)?(?:un)?able|i'd\srather\snot)"
-    r"\s?(?:\w+\s){0,2}(?:help|assist|access|able|know|sure|provide|look\sup|see|open|browse|answer|information|joke|"
+    r"\s?(?:\w+\s){0,2}(?:help|assist|access|able|know|sure|provide|look\sup|see|open|browse|answer|give|tell|recommend|process|translate|check|information|joke|"
     r"have\s(?:any\s)?(?:access|information|real)|to\s)|"
-    r"(?:habe\sich|ich\shabe)\skeine|kann\sich\snicht|ich\skann\s(?:\w+\s){0,4}nicht|ich\sweiß\s(?:\w+\s)?nicht|"
+    r"(?:habe\sich|ich\shabe)\skeine|kann\sich\snicht|ich\skann\s(?:\w+\s){0,7}nicht|ich\sweiß\s(?:\w+\s)?nicht|"
     r"je\sn'ai\spas|je\sne\s(?:peux|sais|suis)|no\s(?:tengo\sacceso|puedo|sé)|我(?:无法|不能|不知道|没有办法)"
 )
 _OPENING = 160  # characters in which a refusal is

@@ -17,8 +17,8 @@ MAX_OUTPUT_TOKENS = 200  # some models think before they say one word
 RUBRIC = """\
 You compare two answers to one question. Say whether a user who gets one of them is served as well as by the other.
 
-same: both state the same facts and give the same advice. Wording, order, length, formatting and language of politeness \
-do not matter.
+same: both state the same facts and give the same advice. Wording, order, length, formatting and politeness do not \
+matter.
 different: they contradict each other in a number, a date, a name, yes or no, a condition, a step or code; or one \
 answers the question and the other does not, or answers another one.
 unsure: you cannot tell, or one leaves out something that may matter.
@@ -56,7 +56,8 @@ def verdict(reply: str) -> Says:
             found = json.loads(text)
         except ValueError:
             return Says.UNSURE
-        text = str(found.get("verdict", "")) if len(found) == 1 else ""
+        said = found.get("verdict") if len(found) == 1 else None
+        text = said if isinstance(said, str) else ""
     match = _REPLY.match(text)
     return Says(match[1]) if match else Says.UNSURE
 

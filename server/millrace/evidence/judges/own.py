@@ -18,6 +18,7 @@ GROUP = "millrace.judges"
 WITHIN_S = 20.0  # that one may take
 AT_ONCE = 2  # calls of one judge in threads, also of those that hang; more are not begun
 
+TAKEN = frozenset({"equal", "facts", "likeness", "model", "feedback"})  # names
 Function = Callable[[str, str, str], Any]  # of the question, the earlier and the fresh answer
 
 _SAYS: dict[bool | None, Says] = {True: Says.SAME, False: Says.DIFFERENT, None: Says.UNSURE}
@@ -65,7 +66,8 @@ class OwnJudge:
                 done.set_result(said)
 
         def run() -> None:
-            said, failed = None, None
+            said: object = None
+            failed: Exception | None = None
             try:
                 said = self._function(*texts)
             except StopIteration:
@@ -90,31 +92,23 @@ class OwnJudge:
 def own_judges(found: Iterable[EntryPoint] | None = None) -> list[OwnJudge]:
     """Return the judges that are installed, by name. One that cannot be loaded is left out with a warning."""
     judges: dict[str, OwnJudge] = {}
+    broken: dict[str, str] = {}
     for point in sorted(entry_points(group=GROUP) if found is None else found, key=lambda point: point.name):
-        why = ""
         try:
             function = point.load()
         except Exception as error:
-            why = type(error).__name__
+            broken[f"{point.name} = {point.value}"] = type(error).__name__
+            continue
+        if not callable(function):
+            broken[f"{point.name} = {point.value}"] = "no function"
+        elif point.name in TAKEN or point.name in judges:
+            broken[f"{point.name} = {point.value}"] = "the name is taken"
         else:
-            if not callable(function):
-                why = "it is no function"
-            elif point.name in RESERVED or point.name in judges:
-                why = "its name is taken"
-            else:
-                judges[point.name] = OwnJudge(point.name, function)
-        if why:
-            log.get().warning(
-                "a judge of yours is left out",
-                judge=point.name,
-                value=point.value,
-                error=why,
-                remedy=f"correct or uninstall the distribution that has it in [project.entry-points.{GROUP!r}]",
-            )
+            judges[point.name] = OwnJudge(point.name, function)
+    if broken:
+        remedy = f"correct or uninstall the distributions that have them in their entry points {GROUP!r}"
+        log.get().warning("judges of yours are left out", judges=broken, remedy=remedy)
     return list(judges.values())
-
-
-RESERVED = frozenset({"equal", "facts", "likeness", "model", "feedback"})
 
 
 def _is_async(function: Callable[..., object]) -> bool:

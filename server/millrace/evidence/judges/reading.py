@@ -15,7 +15,7 @@ _SUBJECT = re.compile(
     r"((?:[^\W\d_a-z][\w'-]+\s){1,3})(?:is|was|are|were|has|ist|war|hat|est|était|a|es|fue|wrote|made|\w+ed)\b"
 )
 _SENTENCE_END = re.compile(r"(?:^|[.!?:\n])[\"'(\s]*$")
-_GERMAN = frozenset("der die das und ist nicht wird ein eine sie zu mit für".split())
+_GERMAN = frozenset(["der", "die", "das", "und", "ist", "nicht", "wird", "ein", "eine", "sie", "zu", "mit", "für"])
 _SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。！？])")
 _SHORTEST_STEM = 5
 
