@@ -319,10 +319,7 @@ class EndedRequests(Protocol):
     """How requests were answered, from the ledger."""
 
     async def answered(self, tenant: str, response_id: str) -> Answered | None:
-        """Return where the answer of a tenant's response came from, and where it went; None if none has ended.
-
-        Raises `TimeoutError` if that takes too long.
-        """
+        """Return where an answer came from and went; None if it has not ended. Raises `TimeoutError` if late."""
         ...
 
 

@@ -26,7 +26,14 @@ GROUND = {
     "types",
 }
 ADAPTERS = {"caches", "schemas", "stores", "upstreams"}  # see ports and ground; only assembly sees them
-NO_IO = {"access", "dialects", "evidence", "funnel", "runs", "wire"}  # what goes in and out is for the web and the adapters
+NO_IO = {
+    "access",
+    "dialects",
+    "evidence",
+    "funnel",
+    "runs",
+    "wire",
+}  # what goes in and out is for the web and the adapters
 
 # The rooms, highest first. A room may import those below it and the ground, which is below them all.
 ROOMS = [
