@@ -56,6 +56,7 @@ const OPTIONS = /** @type {Record<string, string>} */ ({
   deadlineMs: "deadline_ms",
   onDisconnect: "on_disconnect",
   concise: "concise",
+  evidence: "evidence",
   idempotencyKey: "idempotency_key",
   graceMs: "grace_ms",
   hedgeMs: "hedge_ms",
@@ -114,6 +115,7 @@ const GONE = "the server process that ran this response is gone; send the reques
  * @property {number} [deadlineMs]
  * @property {"cancel" | "detach"} [onDisconnect]
  * @property {boolean} [concise]
+ * @property {boolean} [evidence] false: not sampled and judged
  * @property {string} [idempotencyKey]
  * @property {number} [graceMs]
  * @property {number} [hedgeMs]

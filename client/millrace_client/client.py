@@ -5,18 +5,21 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, Literal, Self
+from urllib.parse import quote, urlsplit, urlunsplit
 
+import aiohttp
+import msgspec
 from websockets.exceptions import WebSocketException
 
 from millrace.errors import MillraceError
-from millrace.wire import responses as wire
+from millrace.wire import documents, responses as wire
 from millrace.wire.limits import CloseCode
 from millrace.wire.options import Options
 from millrace_client.connection import Connection, open_connection
-from millrace_client.stream import Reply, Stream, lost_error
+from millrace_client.stream import Reply, Stream, error_of, lost_error
 
 DEFAULT_URL = "ws://127.0.0.1:8000"
 PATH = "/v1/responses"
@@ -146,6 +149,25 @@ class Client:
         if self._connection is None:
             raise self._fatal or lost_error("there is no connection right now")
         return await self._connection.ping()
+
+    async def feedback(
+        self, response_id: str, rating: Literal["up", "down"], better: str | None = None
+    ) -> documents.FeedbackAnswer:
+        """Say what you think of an answer, once for each key. It goes over HTTP, with the `api_key` if there is one.
+
+        Raises `MillraceError`, also if the server cannot be reached.
+        """
+        head = {} if self._api_key is None else {"Authorization": f"Bearer {self._api_key}"}
+        body = msgspec.json.encode(documents.FeedbackRequest(rating, better))
+        address = f"{self.url.replace('ws', 'http', 1)}/{quote(response_id, safe='')}/feedback"
+        try:
+            async with aiohttp.ClientSession(headers=head) as session, session.post(address, data=body) as answer:
+                given, status = await answer.read(), answer.status
+        except aiohttp.ClientError as error:
+            raise lost_error(f"the feedback was not sent: {error}") from None
+        if status == HTTPStatus.OK:
+            return msgspec.json.decode(given, type=documents.FeedbackAnswer)
+        raise error_of(msgspec.json.decode(given, type=documents.Refused).error)
 
     def lane_freed(self) -> None:
         """Send unsent requests while lanes are free; called by the connection."""

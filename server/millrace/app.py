@@ -14,7 +14,7 @@ from millrace.assembly import assembled
 from millrace.errors import MillraceError
 from millrace.ports import Claim
 from millrace.settings import Settings
-from millrace.web import cache, endpoints, evidence, http1, pages, refusals
+from millrace.web import cache, endpoints, evidence, feedback, http1, pages, refusals
 from millrace.web.embeddings import create_embeddings
 from millrace.web.messages import count_tokens, create_message
 from millrace.web.middleware import middleware
@@ -47,6 +47,7 @@ def create_app(settings: Settings, claim: Claim | None = None) -> Starlette:
             Route("/v1/responses/{id}", endpoints.delete, methods=["DELETE"]),
             Route("/v1/responses/{id}/input_items", endpoints.input_items),
             Route("/v1/responses/{id}/cancel", endpoints.cancel, methods=["POST"]),
+            Route("/v1/responses/{id}/feedback", feedback.give, methods=["POST"]),
             Route("/v1/chat/completions", endpoints.create_completion, methods=["POST"]),
             Route("/v1/messages", create_message, methods=["POST"]),
             Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),

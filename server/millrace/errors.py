@@ -28,7 +28,7 @@ RULES: dict[str, Rule] = {
     **_rules(403, "permission_error", "forbidden", "forbidden_model"),
     **_rules(404, "invalid_request_error", "model_not_found", "previous_response_not_found", "response_not_found"),
     **_rules(404, "invalid_request_error", "item_not_found", "entry_not_found"),
-    **_rules(409, "invalid_request_error", "idempotency_mismatch"),
+    **_rules(409, "invalid_request_error", "idempotency_mismatch", "feedback_exists"),
     **_rules(413, "invalid_request_error", "message_too_big"),
     **_rules(415, "invalid_request_error", "unsupported_encoding"),
     **_rules(429, "rate_limit_error", "rate_limit_exceeded", "too_many_in_flight", "queue_full", retry=True),

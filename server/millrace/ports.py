@@ -13,6 +13,7 @@ from millrace.memory import Hold
 from millrace.principal import Key, Principal
 from millrace.types import (
     Answer,
+    Answered,
     Aside,
     Call,
     Change,
@@ -311,6 +312,14 @@ class EvidenceStore(Protocol):
 
     async def steered(self) -> list[Change]:
         """Return the last change of each scope."""
+        ...
+
+
+class EndedRequests(Protocol):
+    """How requests were answered, from the ledger."""
+
+    async def answered(self, tenant: str, response_id: str) -> Answered | None:
+        """Return where an answer came from and went; None if it has not ended. Raises `TimeoutError` if late."""
         ...
 
 

@@ -39,6 +39,7 @@ class Principal:
     tenant: str
     role: Role
     limits: Limits
+    evidence: bool = True  # whether its requests may be sampled and judged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

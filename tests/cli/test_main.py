@@ -128,6 +128,7 @@ def test_help_and_version() -> None:
             "check-config",
             "demo",
             "doctor",
+            "evidence",
             "init",
             "keys",
             "load",

@@ -76,6 +76,7 @@ def process(keys: Keys) -> Process:
         backlog=nothing,
         memory=MemoryBudget(10**6),
         cache=nothing,
+        feedbacks=nothing,
         reports=nothing,
         drain_s=1.0,
         max_age_s=1000.0,

@@ -133,6 +133,7 @@ class Simulation:
             gate=Gate(keyring, Tickets(clock, keyring.is_valid), Origins([]), max_connections=1000),
             backlog=RoomyDisk(),
             cache=cast("Any", None),
+            feedbacks=cast("Any", None),
             reports=cast("Any", None),
             memory=MemoryBudget(2**30),
             drain_s=DRAIN_S,

@@ -57,8 +57,10 @@ class ServerProcess:
 
 
 @asynccontextmanager
-async def server_process(folder: Path, drain_s: float) -> AsyncIterator[ServerProcess]:
-    """Run `python server serve` on a free port."""
+async def server_process(
+    folder: Path, drain_s: float, evidence: str = "judged = false"
+) -> AsyncIterator[ServerProcess]:
+    """Run `python server serve` on a free port; `evidence` is its [evidence], so that nothing is asked by chance."""
     async with Simulator(without_delays(SMALL)) as small, Simulator(without_delays(LARGE)) as large:
         models = "".join(
             f'[models.{name}]\nupstream = "openai"\nbase_url = "{simulator.base_url}"\nmodel = "{name}-model"\n'
@@ -66,7 +68,8 @@ async def server_process(folder: Path, drain_s: float) -> AsyncIterator[ServerPr
             for name, simulator in (("small", small), ("large", large))
         )
         config = folder / "millrace.toml"
-        config.write_text(f'[server]\nport = 0\ndata_dir = "{folder}"\ndrain_s = {drain_s}\n{models}')
+        server = f'[server]\nport = 0\ndata_dir = "{folder}"\ndrain_s = {drain_s}\n'
+        config.write_text(f"{server}{models}[evidence]\n{evidence}\n")
         arguments = ("serve", "--config", str(config))
         with spawn("server", *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             try:

@@ -31,11 +31,12 @@ def make(
     role: Role,
     name: str = "",
     limits: Limits = UNLIMITED,
+    evidence: bool = True,
     created_at: float,
 ) -> tuple[Key, str]:
     """Return a new key and its text, which is shown once and never stored. `created_at` is in Unix seconds."""
     key_id, secret = secrets.token_hex(6), secrets.token_hex(32)
-    principal = Principal(key_id=key_id, tenant=tenant, role=role, limits=limits)
+    principal = Principal(key_id=key_id, tenant=tenant, role=role, limits=limits, evidence=evidence)
     key = Key(principal=principal, name=name, digest=digest(secret), created_at=created_at)
     return key, f"mr_{key_id}_{secret}"
 

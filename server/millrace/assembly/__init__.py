@@ -17,7 +17,7 @@ from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
-from millrace.assembly import caches, models
+from millrace.assembly import caches, evidence, models
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.chosen import Embedders
@@ -36,8 +36,10 @@ from millrace.funnel.routing.choice import Policy
 from millrace.memory import MemoryBudget
 from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore, Upstream
 from millrace.principal import Limits
+from millrace.runs.asking import Asking
 from millrace.runs.conversations import Conversations
 from millrace.runs.embeddings import EmbeddingModel, Embeddings
+from millrace.runs.feedback import Feedbacks
 from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
@@ -94,10 +96,18 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
         catalog = models.catalog(settings)
-        recall = Recall(catalog, exact, semantic, deletions)
         schemas = SchemaProcess()
         parts.push_async_callback(asyncio.to_thread, schemas.close)
-        funnel = _funnel(settings, connections, sweeper, memory, catalog, recall, ledger, schemas)
+        funnel = _funnel(
+            settings,
+            connections,
+            sweeper,
+            memory,
+            catalog,
+            Recall(catalog, exact, semantic, deletions),
+            ledger,
+            schemas,
+        )
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
         await database.ready()
         await parts.enter_async_context(_heeded(deletions, present))
@@ -105,14 +115,27 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             store.prune()
         gate = await _gate(settings, keyring, keys, parts)
         _count_caches(settings, memory, exact, semantic)
-        memory.add("database queue", lambda: database.queued_bytes, queue_bytes)
-        memory.add("schemas that wait, and reports", lambda: schemas.bytes_used)
+        _count_queues(memory, database, queue_bytes, schemas)
         runs = Runs(funnel, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
         conversations = Conversations(runs, archive, max_bytes=settings.server.max_message_bytes)
         runs.on_end = conversations.remember
         handover = Handover(ledger, present, WALL)
         limiter = MemoryLimiter(CLOCK, WALL, await handover.begin(midnight(WALL())))
         await parts.enter_async_context(_running(handover.follow(limiter.count)))
+        cache = caches.cache_entries(
+            settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
+        )
+        learned = evidence.evidence_of(
+            settings,
+            judged,
+            semantic,
+            embedders,
+            Asking(funnel, catalog, limiter, CLOCK, settings.evidence.dollars_per_day),
+            lambda tenant, entry_ids: cache.delete(entry_ids, tenant=tenant),
+            lambda: evidence.is_busy(funnel, database, settings.server.max_running),
+            WALL,
+        )
+        end_judging = await parts.enter_async_context(evidence.judging(learned, funnel, memory))
         process = Process(
             funnel=funnel,
             catalog=catalog,
@@ -122,7 +145,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             clock=CLOCK,
             wall=WALL,
             epoch=epoch,
-            hand_over=partial(_hand_over, claimed, ledger),
+            hand_over=partial(_hand_over, claimed, ledger, end_judging),
             gate=gate,
             backlog=database,
             memory=memory,
@@ -132,18 +155,26 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             max_message_bytes=settings.server.max_message_bytes,
             reports=_reports(settings.evidence, settings.cache, judged, ledger),
             embeddings=_embeddings(settings, connections, limiter, ledger, database, memory),
-            cache=caches.cache_entries(
-                settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
-            ),
+            cache=cache,
+            feedbacks=Feedbacks(ledger, judged, cache, learned, WALL),
         )
         gate.keyring.on_change = process.sweep_all_next
-        memory.add("tickets", lambda: len(gate.tickets) * TICKET_BYTES, CAPACITY * TICKET_BYTES)
-        memory.add("ended responses", lambda: runs.kept.size, settings.server.memory_bytes // KEPT_SHARE)
+        _count_kept(memory, gate, runs, settings.server.memory_bytes // KEPT_SHARE)
         sweeper.add(runs.sweep)
         sweeper.add(process.sweep)
         await parts.enter_async_context(_running(sweeper.run()))
         parts.push_async_callback(runs.stop)
         yield process
+
+
+def _count_queues(memory: MemoryBudget, database: SqliteDatabase, queue_bytes: int, schemas: SchemaProcess) -> None:
+    memory.add("database queue", lambda: database.queued_bytes, queue_bytes)
+    memory.add("schemas that wait, and reports", lambda: schemas.bytes_used)
+
+
+def _count_kept(memory: MemoryBudget, gate: Gate, runs: Runs, kept_bytes: int) -> None:
+    memory.add("tickets", lambda: len(gate.tickets) * TICKET_BYTES, CAPACITY * TICKET_BYTES)
+    memory.add("ended responses", lambda: runs.kept.size, kept_bytes)
 
 
 def _count_caches(
@@ -376,8 +407,9 @@ async def _heed(deletions: Deletions, database: SqliteDatabase, present: Process
         await heeded_by_all(database, present.others, number)
 
 
-def _hand_over(claimed: Claim, ledger: SqliteLedger) -> None:
+def _hand_over(claimed: Claim, ledger: SqliteLedger, end_judging: Callable[[], None]) -> None:
     """Let the next process serve, and tell it from now on what the requests of this one cost."""
+    end_judging()  # the next one has the operator's money for it
     ledger.wants_progress = True
     claimed.release()
 

@@ -22,6 +22,7 @@ from millrace.cli import configuration
 from millrace.ports import KeyStore
 from millrace.principal import Limits, Role
 from millrace.settings import IN_MEMORY, Fault, ServerSettings
+from millrace.types import EVIDENCE_TENANT
 
 T = TypeVar("T")
 NO_SUCH_KEY = 1  # exit code
@@ -67,9 +68,18 @@ def keys() -> None:
 @click.option("--in-flight", type=click.IntRange(1), help="Requests at once.")
 @click.option("--dollars-per-day", type=Dollars(), help="A day of UTC.")
 @click.option("--connections", type=click.IntRange(1), help="WebSockets at once.")
+@click.option("--no-evidence", is_flag=True, help="Never sample or judge the key's requests.")
 @configuration.config_option
 @data_dir_option
-def add(tenant: str, role: str, name: str, config: Path, data_dir: str | None, **limits: int | Decimal | None) -> None:
+def add(
+    tenant: str,
+    role: str,
+    name: str,
+    no_evidence: bool,  # noqa: FBT001 - as click gives it
+    config: Path,
+    data_dir: str | None,
+    **limits: int | Decimal | None,
+) -> None:
     """Make a key and print it once. Only its hash is stored.
 
     Standard output holds only the key, so it can be piped. Limits that are not given come from [limits].
@@ -77,10 +87,15 @@ def add(tenant: str, role: str, name: str, config: Path, data_dir: str | None, *
     tenant = tenant.strip()
     if not tenant or not tenant.isprintable():
         raise click.BadParameter("write a name", param_hint="--tenant")
+    if tenant == EVIDENCE_TENANT:
+        raise click.BadParameter(
+            f"{tenant!r} is what evidence is booked under; write another name", param_hint="--tenant"
+        )
     key, text = make(
         tenant=tenant,
         role=Role(role),
         name=name,
+        evidence=not no_evidence,
         limits=Limits(**limits),  # type: ignore[arg-type]  # the options above have its names
         created_at=time.time(),
     )
@@ -95,7 +110,7 @@ def add(tenant: str, role: str, name: str, config: Path, data_dir: str | None, *
 @data_dir_option
 def list_(config: Path, data_dir: str | None) -> None:
     """List all keys. Their secrets are not stored, so they are not shown."""
-    table = Table("id", "tenant", "role", "name", "created", "revoked", "limits")
+    table = Table("id", "tenant", "role", "name", "created", "revoked", "limits", "evidence")
     for key in _in_store(config, data_dir, lambda store: store.load()):
         owner = key.principal
         revoked = "" if key.revoked_at is None else _day(key.revoked_at)
@@ -107,6 +122,7 @@ def list_(config: Path, data_dir: str | None) -> None:
             _day(key.created_at),
             revoked,
             _limits_text(owner.limits),
+            "" if owner.evidence else "none",
         )
         table.add_row(*map(Text, cells))
     Console(soft_wrap=True).print(table)

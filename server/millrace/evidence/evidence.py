@@ -8,7 +8,7 @@ the disk keeps a sample once. What waits or is being judged when the process die
 import asyncio
 import random
 import secrets
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,11 +19,15 @@ from millrace.evidence.judging import Panel
 from millrace.evidence.trust import Trust, wrong_entries
 from millrace.ports import AskAgain, Clock, EvidenceStore
 from millrace.types import (
+    CacheMode,
     Judged,
     Lever,
     NearAnswer,
+    Opinion,
+    Rating,
     Request,
     Sample,
+    Says,
     Source,
     StoredAnswer,
     Strategy,
@@ -33,6 +37,10 @@ WAITING = 256  # samples
 WAITING_BYTES = 8 * 2**20  # of their answers
 REMEMBERED = 20_000  # judged samples that a start reads
 BATCH = 64  # samples that are stored together at most
+HITS = 1000  # the last ones, of which feedback may teach something
+HIT_BYTES = 4000  # of a hit that is known, with its features, about
+FEEDBACK = "feedback"  # the judge, where a person has spoken
+ASKING = 4  # questions that are asked once more at the same time
 BUSY_S = 0.05  # between two looks whether few requests run
 
 
@@ -88,13 +96,21 @@ class Evidence:
         self._chance = chance or random.Random()
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
+        self._hits: OrderedDict[tuple[str, str], Sample] = OrderedDict()  # by tenant and response
+        self._rated: list[Judged] = []  # by people
         self._at_work = 0  # samples that are judged now
         self._more = asyncio.Event()
+        self._asking = asyncio.Semaphore(ASKING)
 
     @property
     def waiting(self) -> int:
         """The number of samples that are still to be judged."""
         return len(self._waiting) + self._at_work
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes of what waits, and of the hits that are known, about."""
+        return self._bytes + HIT_BYTES * len(self._hits)
 
     def near_miss(self, request: Request, scope: bytes, near: Sequence[NearAnswer], fresh: str) -> None:
         """Take stored answers that were not served, and the model's, to be compared. It costs no call."""
@@ -107,10 +123,28 @@ class Evidence:
 
     def hit(self, request: Request, scope: bytes, near: NearAnswer) -> None:
         """Take a hit with the probability that its scope needs; the question is asked once more then."""
+        if not _may_sample(request):
+            return
         share = self._trust.share(request.tenant, scope, self._shares.hits)
-        if _may_sample(request) and _may_ask(request) and self._chance.random() < share:
-            sample = self._of_pair(Lever.SEMANTIC, request, scope, near, share)
+        sample = self._of_pair(Lever.SEMANTIC, request, scope, near, share)
+        self._hits[request.tenant, request.id] = sample
+        if len(self._hits) > HITS:
+            self._hits.popitem(last=False)
+        if _may_ask(request) and self._chance.random() < share:
             self._add(_Waiting(sample, request, _text(near)))
+
+    def feedback(self, tenant: str, response_id: str, rating: Rating) -> None:
+        """Take what a person says of a hit, if it is still known. It teaches, but no rate counts it: it is not random.
+
+        Whoever speaks first of a response is heard.
+        """
+        sample = self._hits.pop((tenant, response_id), None)
+        if sample is None or len(self._rated) >= WAITING:
+            return
+        says = Says.SAME if rating is Rating.UP else Says.DIFFERENT
+        opinions = (Opinion(judge=FEEDBACK, says=says),)
+        self._rated.append(Judged(sample=replace(sample, id=_sample_id(), probability=0.0), opinions=opinions))
+        self._more.set()
 
     def answered(self, request: Request, source: Source, text: str) -> None:
         """Take an answer of the small model, or of the large one that was asked at once; the other one is asked too."""
@@ -150,7 +184,8 @@ class Evidence:
                 self._at_work = 0
 
     async def _judge(self, batch: Sequence[_Waiting]) -> None:
-        judged = [each for waiting in batch if (each := await self._judged(waiting)) is not None]
+        judged, self._rated = self._rated, []
+        judged += [each for each in await asyncio.gather(*map(self._judged, batch)) if each is not None]
         if not judged:
             return
         changes = await asyncio.to_thread(self._trust.changes, judged, self._wall())
@@ -162,7 +197,10 @@ class Evidence:
     async def _judged(self, waiting: _Waiting) -> Judged | None:
         """Return what the judges say; None if there is nothing to compare, or no judge can tell."""
         fresh = waiting.fresh
-        if fresh is None and (fresh := await self._ask(waiting.request, waiting.strategy)) is None:
+        if fresh is None:
+            async with self._asking:
+                fresh = await self._ask(waiting.request, waiting.strategy)
+        if fresh is None:
             return None
         question = waiting.request.prompt.messages[-1].text
         opinions = await self._panel.opinions(waiting.sample, question, waiting.earlier, fresh)
@@ -180,7 +218,7 @@ class Evidence:
 
     def _of(self, lever: Lever, request: Request, probability: float) -> Sample:
         return Sample(
-            id=f"smp_{secrets.token_hex(8)}",
+            id=_sample_id(),
             lever=lever,
             tenant=request.tenant,
             request_id=request.id,
@@ -202,15 +240,22 @@ class Evidence:
         return waiting
 
 
+def _sample_id() -> str:
+    return f"smp_{secrets.token_hex(8)}"
+
+
 def _may_sample(request: Request) -> bool:
     return request.evidence
 
 
 def _may_ask(request: Request) -> bool:
-    """Whether a request may be asked once more: what it does twice, or was to be kept once, is not."""
+    """Whether a request may be asked once more.
+
+    Not if something would be done twice, if it was to be kept once, or if it wants no model.
+    """
     prompt = request.prompt
     has_media = any(not isinstance(part, str) for message in prompt.messages for part in message.parts)
-    return not (prompt.tools or has_media or request.store)
+    return not (prompt.tools or has_media or request.store or request.cache is CacheMode.ONLY)
 
 
 def _text(near: NearAnswer) -> str:

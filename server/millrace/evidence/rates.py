@@ -104,6 +104,8 @@ def rate(judged: Iterable[Judged], errors: JudgeErrors) -> Rate:
     seen, unchecked = Weighted(), 0.0
     count, since = 0, None
     for each in judged:
+        if not each.sample.is_random:
+            continue
         count += 1
         since = each.sample.taken_at if since is None else min(since, each.sample.taken_at)
         first, last = each.opinions[0], each.opinions[-1]

@@ -83,7 +83,10 @@ class Trust:
         """Count what was judged, and return what is to change by it."""
         self._count(judged)
         places = dict.fromkeys(
-            place for each in judged if each.sample.lever is Lever.SEMANTIC for place in _places(each)
+            place
+            for each in judged
+            if each.sample.lever is Lever.SEMANTIC and each.sample.is_random
+            for place in _places(each)
         )
         return [change for place in places if (change := self._change(place, now)) is not None]
 
@@ -108,7 +111,7 @@ class Trust:
     def _count(self, judged: Iterable[Judged]) -> None:
         for each in judged:
             self._errors.add(each)
-            if each.sample.lever not in (Lever.SEMANTIC, Lever.NEAR_MISS):
+            if each.sample.lever not in (Lever.SEMANTIC, Lever.NEAR_MISS) or not each.sample.is_random:
                 continue
             for place in _places(each):
                 known = self._known(place)
@@ -194,7 +197,7 @@ class Trust:
                 entry_id=each.sample.entry_id,
                 features=each.sample.features,
                 log_ratio=log_ratio(each, errors),
-                weight=1 / each.sample.probability,
+                weight=1 / each.sample.probability if each.sample.is_random else 1.0,
             )
             for each in judged
             if each.sample.lever in (Lever.SEMANTIC, Lever.NEAR_MISS)

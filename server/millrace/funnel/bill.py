@@ -29,13 +29,15 @@ _NOT_SHOWN = (Outcome.LOST, Outcome.REVISED, Outcome.FAILED)
 class OpenCharge:
     """One upstream call on an open bill: what it has used so far, and its outcome."""
 
-    def __init__(self, call: Call, attempt: Attempt, input_tokens: int) -> None:
+    def __init__(self, call: Call, attempt: Attempt, input_tokens: int, *, whole: bool = False) -> None:
+        """`whole`: all that it may cost is booked at once, so nothing is booked later."""
         self.call = call
         self.attempt = attempt
         self.outcome = Outcome.RUNNING
         self.billable = True
         self.finish_word = ""  # the provider's own for the end, if it is not known
-        self.booked_tokens = pricing.booking(call, input_tokens).output_tokens  # of output
+        booking = (pricing.worst_case if whole else pricing.booking)(call, input_tokens)
+        self.booked_tokens = booking.output_tokens  # of output
         self._input_tokens = input_tokens
         self._charged_before = Usage()  # to earlier payers of this call
         self._seen_parts = self._seen_asides = self._measured = 0
@@ -221,7 +223,7 @@ class Bill:
 
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Add a call. The row in the ledger is opened before a byte of the first call can have been sent."""
-        charge = OpenCharge(call, attempt, self.input_tokens)
+        charge = OpenCharge(call, attempt, self.input_tokens, whole=self._request.asked_again)
         self._add(charge)
         return charge
 
@@ -317,6 +319,7 @@ class Bill:
         ttft_ms: float | None,
         latency_ms: float,
         entry_id: str = "",
+        stored_id: str = "",
     ) -> Entry:
         """Close the bill: settle its row in the ledger and its admission. Once (PROTOCOL.md, What always holds, 5)."""
         assert not self._settled, "a bill is settled once"
@@ -332,7 +335,7 @@ class Bill:
                 ttft_ms=ttft_ms,
                 latency_ms=latency_ms,
             )
-            self._ledger.settled(entry := replace(entry, entry_id=entry_id))
+            self._ledger.settled(entry := replace(entry, entry_id=entry_id, stored_id=stored_id))
         finally:
             self._release(statement)
         return entry

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from millrace.errors import UpstreamError, without_traceback
 from millrace.funnel import checks
@@ -53,6 +54,7 @@ async def keep_or_escalate(
     """
     small, large = catalog.models
     failure: UpstreamError | None = None
+    taken_back: str | None = None
     try:
         with call as charge:
             finish, verdict = await _small_answer(response, charge, caller)
@@ -60,6 +62,7 @@ async def keep_or_escalate(
                 response.commit()
                 return _result(response, charge, finish, verdict, _check_name(response, verdict))
             charge.outcome, reason = Outcome.REVISED, str(verdict.check)
+            taken_back = None if finish is None else "".join(charge.attempt.parts)
             if not affords(large, response, payer):  # then the text is kept, although a check failed
                 charge.outcome = Outcome.CANCELLED if finish is None else Outcome.ANSWERED
                 why = (
@@ -75,7 +78,8 @@ async def keep_or_escalate(
     if failure is not None:
         response.route(_in_place_of(small, failure, large, response))
     call = caller.call(large, response, payer)
-    return await keep(response, caller, call, escalated_by=verdict.check, other=failure)
+    result = await keep(response, caller, call, escalated_by=verdict.check, other=failure)
+    return replace(result, taken_back=taken_back)
 
 
 async def keep(

@@ -45,6 +45,7 @@ class Result:
     entry_id: str | None = None  # of the stored answer that a cache gave
     age_s: float | None = None  # of that answer
     answer: Answer | None = None  # None: not to be stored
+    taken_back: str | None = None  # the small model's answer, where a check took it back and it had ended
     service_tier: str = ""  # that the answer is charged at, if somebody named one
 
     def joined(self) -> "Result":
@@ -83,6 +84,7 @@ def answered(response: ResponseLog, bill: Bill, result: Result) -> Ended:
         check=result.check,
         entry_id=result.entry_id,
         age_s=result.age_s,
+        stored_id=result.answer.id if result.answer else "",
         trimmed_tokens=bill.trimmed_tokens,
         failed=response.failed,
         statement=replace(
@@ -154,6 +156,7 @@ def settle(response: ResponseLog, bill: Bill, ended: Ended) -> None:
             check=None if ended.check == PASSED else ended.check,
             code=code,
             entry_id=ended.entry_id or "",
+            stored_id=ended.stored_id,
             ttft_ms=latency_ms if is_shown_at_end else milliseconds(response.started_at, response.first_text_at),
             latency_ms=latency_ms,
         )

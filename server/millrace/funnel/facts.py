@@ -126,6 +126,7 @@ class Ended:
     check: str | None = None  # `PASSED`, or the check that failed; None: nothing was judged
     entry_id: str | None = None  # of the stored answer that a cache gave
     age_s: float | None = None  # of that answer
+    stored_id: str = ""  # of this answer, if it may have gone into the caches
     trimmed_tokens: int = 0  # cut from the prompt
     failed: tuple[Failure, ...] = ()  # models that failed before another one was asked
     statement: Statement

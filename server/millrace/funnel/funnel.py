@@ -8,13 +8,13 @@ semantic  near-identical question answered before?            free
 route     too long for small? then large at once              (routing/)
 small     stream it; check it; keep it or take it back        (cascade.py; race.py)
 large     when small cannot take it, was weak, failed or late
-store     write the answer back, off the hot path             (recall.py)
+store     write the answer back, off the hot path             (recall.py; evidence may take it: sampling.py)
 settle    one ledger row, whatever happened                   (ending.py)
 """
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 
 from millrace import log
@@ -25,16 +25,16 @@ from millrace.funnel.calls import Caller
 from millrace.funnel.cascade import cascade, keep
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.ending import Result, answered, cancelled, failed, settle
-from millrace.funnel.facts import Routed
 from millrace.funnel.fingerprint import Keys
 from millrace.funnel.flight import Flight
 from millrace.funnel.race import hedge, race
-from millrace.funnel.recall import Recall
+from millrace.funnel.recall import Recall, served
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import Choice, Policy, choose
+from millrace.funnel.sampling import Sampling
 from millrace.memory import Shares
 from millrace.ports import Admission, Clock, Ledger
-from millrace.types import CacheMode, CacheOutcome, Call, SemanticHit, StoredAnswer, Strategy, Thought, Tier
+from millrace.types import Answer, CacheMode, CacheOutcome, Call, SemanticHit, Strategy, Tier
 
 # What requests in one flight have in common: the exact key, `commits_early`, and the service tier, which is paid for.
 FlightKey = tuple[bytes, bool, str]
@@ -56,24 +56,26 @@ class Funnel:
         are_many: Callable[[], bool] = lambda: False,  # tenants, who share `max_running`
     ) -> None:
         self.health = caller.health  # how the models fare
+        self.sampling = Sampling(catalog)  # what evidence is told
         self._catalog = catalog
         self._caller = caller
         self._recall = recall
         self._ledger = ledger
         self._wall = wall
         self._policy = policy
-        self._max_running = max_running
         self._running: dict[ResponseLog, Bill] = {}
-        self._places = Shares(lambda: self._max_running - len(self._running), are_many)
+        self._places = Shares(lambda: max_running - self.running, are_many)
         self._flights: dict[FlightKey, Flight] = {}
 
     @property
     def running(self) -> int:
-        """The number of requests in the funnel."""
-        return len(self._running)
+        """The number of clients' requests in the funnel."""
+        return self._places.used
 
-    async def answer(self, response: ResponseLog, admission: Admission | None = None) -> None:
+    async def answer(self, response: ResponseLog, admission: Admission | None = None) -> Answer | None:
         """Take one request through all stages. Whatever happens, settle its bill and end its log, exactly once.
+
+        Return a model's answer that is whole and passed its checks; None if there is no such one.
 
         Raises `overloaded` before it starts. Afterwards an error is the terminal of the response, never raised
         (PROTOCOL.md, What always holds, 1); only a cancel is raised again, once the bill is settled.
@@ -81,7 +83,9 @@ class Funnel:
         with self._enter(response, admission) as bill:
             try:
                 response.start()
-                ended = answered(response, bill, await self._trim_to_join(response, bill))
+                result = await self._trim_to_join(response, bill)
+                ended = answered(response, bill, result)
+                return result.answer
             except asyncio.CancelledError:
                 ended = cancelled(response, bill)
                 raise
@@ -94,6 +98,7 @@ class Funnel:
                     raise
             finally:
                 settle(response, bill, ended)
+            return None
 
     def drop(self, response: ResponseLog, admission: Admission | None = None) -> None:
         """End a request that was cancelled while it was queued. It still gets its events and its row in the ledger."""
@@ -120,7 +125,7 @@ class Funnel:
             return Result.ready(response.request)
         keys = await self._recall.keys(response.request)
         if stored := await self._recall.exact(response.request, keys):
-            return self._from_cache(response, stored, CacheOutcome.EXACT, "answered before")
+            return served(response, stored, CacheOutcome.EXACT, "answered before", self._wall())
         if response.request.cache is not CacheMode.ON or response.request.max_cost is not None:
             return await self._semantic_to_store(keys, response, bill)
         request = response.request
@@ -135,7 +140,9 @@ class Funnel:
         request = response.request
         found = await self._recall.semantic(request, keys)
         if isinstance(found, SemanticHit):
-            return self._from_cache(response, found.answer, CacheOutcome.SEMANTIC, "asked before in other words", found)
+            self.sampling.hit(request, keys, found)
+            why = "asked before in other words"
+            return served(response, found.answer, CacheOutcome.SEMANTIC, why, self._wall(), found)
         if request.cache is CacheMode.ONLY:
             message = "millrace.cache: no cached answer matches this request; use 'on' to call a model"
             raise MillraceError("response_not_found", message)
@@ -143,6 +150,7 @@ class Funnel:
         response.route(choice.routed(request, found))
         result = await self._small_and_large(choice, response, payer)
         self._recall.store(request, keys, result.answer)
+        self.sampling.answer(request, keys, found, choice, result)
         return result
 
     async def _small_and_large(self, choice: Choice, response: ResponseLog, payer: Payer) -> Result:
@@ -171,26 +179,16 @@ class Funnel:
         if self._flights.get(flight_key) is flight:  # else it was removed before, and another one may have its place
             del self._flights[flight_key]
 
-    def _from_cache(
-        self, response: ResponseLog, stored: StoredAnswer, by: CacheOutcome, reason: str, hit: SemanticHit | None = None
-    ) -> Result:
-        routed = Routed.cached(response.request, stored, by, reason, self._wall(), hit)
-        response.route(routed)
-        response.commit()
-        if stored.reasoning:
-            response.say(Thought(stored.reasoning))
-        response.write([stored.text])
-        return Result.from_store(stored, routed)
-
     @contextmanager
     def _enter(self, response: ResponseLog, admission: Admission | None) -> Iterator[Bill]:
         with closing(self._bill(response, admission)) as bill:
-            if self._places.lack(tenant := response.request.tenant, 1) > 0:
+            tenant, is_own = response.request.tenant, response.request.asked_again
+            if not is_own and self._places.lack(tenant, 1) > 0:
                 message = f"{self._places.held(tenant)} of your requests are running already; try again in a second"
                 raise MillraceError("overloaded", message, retry_after_ms=1000)
             self._running[response] = bill
             try:
-                with self._places.one(tenant):
+                with nullcontext() if is_own else self._places.one(tenant):
                     yield bill
             finally:
                 del self._running[response]

@@ -5,10 +5,22 @@ from functools import partial
 from millrace import tokens
 from millrace.funnel import checks
 from millrace.funnel.catalog import Catalog
+from millrace.funnel.ending import Result
+from millrace.funnel.facts import Routed
 from millrace.funnel.fingerprint import Keys, Scope, keys_of
 from millrace.funnel.offload import in_thread_if_long
+from millrace.funnel.response_log import ResponseLog
 from millrace.ports import DeletedEntries, ExactCache, SemanticCache
-from millrace.types import Answer, CacheMode, Request, SemanticHit, SemanticMiss, StoredAnswer
+from millrace.types import (
+    Answer,
+    CacheMode,
+    CacheOutcome,
+    Request,
+    SemanticHit,
+    SemanticMiss,
+    StoredAnswer,
+    Thought,
+)
 
 _READS = (CacheMode.ON, CacheMode.ONLY)
 _WRITES = (CacheMode.ON, CacheMode.REFRESH)
@@ -76,3 +88,21 @@ class Recall:
             self._exact.store(keys.exact, request.tenant, answer)
         if self._semantic is not None and isinstance(keys.scope, Scope):
             self._semantic.store(keys.scope.digest, request.tenant, keys.scope.question, answer)
+
+
+def served(
+    response: ResponseLog,
+    stored: StoredAnswer,
+    by: CacheOutcome,
+    reason: str,
+    now: float,
+    hit: SemanticHit | None = None,
+) -> Result:
+    """Write a stored answer into a response; `now` in Unix seconds, `hit` if it came from the semantic cache."""
+    routed = Routed.cached(response.request, stored, by, reason, now, hit)
+    response.route(routed)
+    response.commit()
+    if stored.reasoning:
+        response.say(Thought(stored.reasoning))
+    response.write([stored.text])
+    return Result.from_store(stored, routed)

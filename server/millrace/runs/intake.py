@@ -93,6 +93,7 @@ class Intake:
             checks=create.checks,
             check_schema=create.check_schema,
             concise=create.concise,
+            evidence=create.evidence and principal.evidence,
             reasoning_summary=create.reasoning_summary,
             paths=create.paths,
             not_passed_on=tuple(f"without {name}" for name in create.not_passed_on),

@@ -23,12 +23,14 @@ CREATE TABLE IF NOT EXISTS keys (
     tokens_per_minute INTEGER,
     in_flight INTEGER,
     dollars_per_day TEXT,         -- decimal
-    connections INTEGER
+    connections INTEGER,
+    evidence INTEGER NOT NULL DEFAULT 1  -- whether its requests may be sampled and judged
 ) STRICT
 """
+_ADDED = "ALTER TABLE keys ADD COLUMN evidence INTEGER NOT NULL DEFAULT 1"  # which tables of earlier versions lack
 _COLUMNS = (
     "id, tenant, role, name, digest, created_at, revoked_at,"
-    " requests_per_minute, tokens_per_minute, in_flight, dollars_per_day, connections"
+    " requests_per_minute, tokens_per_minute, in_flight, dollars_per_day, connections, evidence"
 )
 _ADD = f"INSERT INTO keys ({_COLUMNS}) VALUES ({', '.join('?' for _ in _COLUMNS.split(','))})"  # noqa: S608 - names only
 _LOAD = f"SELECT {_COLUMNS} FROM keys ORDER BY created_at, id"  # noqa: S608 - names only
@@ -42,7 +44,7 @@ class SqliteKeyStore:
         self._database = database
         self._rows: list[tuple[Any, ...]] = []
         self._keys: list[Key] = []
-        database.write(lambda connection: connection.execute(_TABLE))
+        database.write(_prepare)
 
     async def load(self) -> list[Key]:
         """Return all keys, also revoked ones, oldest first; the same list object if nothing has changed."""
@@ -67,6 +69,12 @@ class SqliteKeyStore:
         return changed == 1
 
 
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute(_TABLE)
+    if "evidence" not in {row[1] for row in connection.execute("PRAGMA table_info(keys)")}:
+        connection.execute(_ADDED)
+
+
 def _row(key: Key) -> tuple[Any, ...]:
     owner = key.principal
     limits = owner.limits
@@ -83,11 +91,13 @@ def _row(key: Key) -> tuple[Any, ...]:
         limits.in_flight,
         None if limits.dollars_per_day is None else str(limits.dollars_per_day),
         limits.connections,
+        int(owner.evidence),
     )
 
 
 def _key(row: tuple[Any, ...]) -> Key:
-    key_id, tenant, role, name, digest, created_at, revoked_at, requests, tokens, in_flight, dollars, connections = row
+    key_id, tenant, role, name, digest, created_at, revoked_at, *limited, evidence = row
+    requests, tokens, in_flight, dollars, connections = limited
     limits = Limits(
         requests_per_minute=requests,
         tokens_per_minute=tokens,
@@ -95,5 +105,5 @@ def _key(row: tuple[Any, ...]) -> Key:
         dollars_per_day=None if dollars is None else Decimal(dollars),
         connections=connections,
     )
-    principal = Principal(key_id=key_id, tenant=tenant, role=Role(role), limits=limits)
+    principal = Principal(key_id=key_id, tenant=tenant, role=Role(role), limits=limits, evidence=bool(evidence))
     return Key(principal=principal, name=name, digest=digest, created_at=created_at, revoked_at=revoked_at)

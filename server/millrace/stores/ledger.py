@@ -10,7 +10,17 @@ from typing import Any
 
 from millrace.pricing import NANODOLLAR
 from millrace.stores.database import SqliteDatabase
-from millrace.types import EMBEDDINGS, EVIDENCE_TENANT, Charge, Entry, EvidenceCost, Served, SessionBill
+from millrace.types import (
+    EMBEDDINGS,
+    EVIDENCE_TENANT,
+    Answered,
+    CacheOutcome,
+    Charge,
+    Entry,
+    EvidenceCost,
+    Served,
+    SessionBill,
+)
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -39,6 +49,7 @@ CREATE TABLE IF NOT EXISTS entries (
     booked_nanodollars INTEGER NOT NULL DEFAULT 0,  -- what an open one has cost so far, if its process drains
     session TEXT NOT NULL DEFAULT '', -- of requests that belong together; empty: none, or of an earlier version
     entry_id TEXT NOT NULL DEFAULT '',-- of the stored answer that a cache gave; empty: none, or of an earlier version
+    stored_id TEXT NOT NULL DEFAULT '',-- of the answer, if it may have gone into the caches
     calls TEXT NOT NULL               -- JSON: the upstream calls, each with usage, cost and outcome
 ) STRICT
 """
@@ -50,6 +61,7 @@ _ADDED = {  # columns that tables of earlier versions lack
     "booked_nanodollars": "INTEGER NOT NULL DEFAULT 0",
     "session": "TEXT NOT NULL DEFAULT ''",
     "entry_id": "TEXT NOT NULL DEFAULT ''",
+    "stored_id": "TEXT NOT NULL DEFAULT ''",
 }
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS entries_of_keys ON entries (opened_at) WHERE key_id != ''",
@@ -71,9 +83,13 @@ GROUP BY tenant, session ORDER BY max(opened_at) DESC LIMIT ?
 """
 _SERVED = """
 SELECT tenant, count(*), sum(cache = 'exact'), sum(cache = 'semantic'), sum(cache = 'joined')
-FROM entries WHERE opened_at >= ? AND strategy != ? GROUP BY tenant
+FROM entries WHERE opened_at >= ? AND strategy != ? AND tenant != ? GROUP BY tenant
 """
 _SERVED_BY = "SELECT count(*) FROM entries WHERE entry_id = ? AND entry_id != ''"
+_ANSWERED = """
+SELECT cache, entry_id, stored_id FROM entries
+WHERE request_id = ? AND tenant = ? AND status != 'open' AND strategy != ?
+"""
 # The tenant is written out, as in its index.
 _EVIDENCE = f"""
 SELECT count(*), coalesce(sum(cost_nanodollars), 0) FROM entries WHERE tenant = '{EVIDENCE_TENANT}' AND opened_at >= ?
@@ -82,11 +98,12 @@ _COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
     " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars,"
     " saved_nanodollars, ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, booked_nanodollars, session,"
-    " entry_id, calls"
+    " entry_id, stored_id, calls"
 )
 _PLACEHOLDERS = ", ".join("?" for _ in _COLUMNS.split(","))
 _PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_PLACEHOLDERS})"  # noqa: S608 - names and question marks only
 ROW_BYTES = 1100  # of a row that waits to be written, about
+ANSWERED_S = 2.0  # for SQLite to find one row, after all that waits
 SPENT_S = 60.0  # for SQLite to add up a day
 
 Spent = dict[str, Decimal]  # dollars by key
@@ -168,7 +185,9 @@ class SqliteLedger:
         """Return how many requests the caches have answered, by tenant, of those opened since then (Unix seconds)."""
         return {
             whose: Served(requests=requests, exact=exact, semantic=semantic, joined=joined)
-            for whose, requests, exact, semantic, joined in await self._scan(_SERVED, since, EMBEDDINGS)
+            for whose, requests, exact, semantic, joined in await self._scan(
+                _SERVED, since, EMBEDDINGS, EVIDENCE_TENANT
+            )
             if tenant in (None, whose)
         }
 
@@ -176,6 +195,20 @@ class SqliteLedger:
         """Return how many requests a stored answer has answered."""
         ((count,),) = await self._scan(_SERVED_BY, entry_id)
         return int(count)
+
+    async def answered(self, tenant: str, response_id: str) -> Answered | None:
+        """Return where the answer of a tenant's response came from, and where it went; None if none has ended.
+
+        Looks after all that waits to be written. Raises `TimeoutError` if that takes too long.
+        """
+        values = (response_id, tenant, EMBEDDINGS)
+        row = await self._database.commit(
+            lambda connection: connection.execute(_ANSWERED, values).fetchone(), within_s=ANSWERED_S
+        )
+        if row is None:
+            return None
+        cache, *entry_ids = row
+        return Answered(cache=CacheOutcome(cache), entry_ids=tuple(filter(None, entry_ids)))
 
     async def evidence_cost(self, since: float) -> EvidenceCost:
         """Return the cost of what evidence has asked since then (Unix seconds); what is open counts at its highest."""
@@ -237,6 +270,7 @@ def _row(entry: Entry, epoch: str) -> tuple[Any, ...]:
         _nanodollars(entry.booked),
         entry.session,
         entry.entry_id,
+        entry.stored_id,
         json.dumps([_call(charge) for charge in statement.charges]),
     )
 

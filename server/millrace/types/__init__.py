@@ -70,7 +70,7 @@ from millrace.types.evidence import (
     Steering,
 )
 from millrace.types.model import STANDARD_TIERS, Model, Price, Tier
-from millrace.types.money import EMBEDDINGS, Charge, Entry, Outcome, SessionBill, Statement, Status
+from millrace.types.money import EMBEDDINGS, Answered, Charge, Entry, Outcome, SessionBill, Statement, Status
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
 from millrace.types.scored import Scored, joined, scores_of, scores_size
 from millrace.types.tool_choice import ToolChoice
@@ -83,6 +83,7 @@ __all__ = [
     "RESPONSES_PATHS",
     "STANDARD_TIERS",
     "Answer",
+    "Answered",
     "Api",
     "Aside",
     "CacheMode",

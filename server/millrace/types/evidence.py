@@ -49,12 +49,17 @@ class Sample:
     scope: bytes = b""  # of the semantic cache
     request_id: str
     taken_at: float  # Unix seconds
-    probability: float  # with which it was taken
+    probability: float  # with which it was taken; 0: not at random
     entry_id: str = ""  # of the stored answer
     asked_id: str = ""
     log_odds: float = 0.0  # as it was decided
     features: dict[str, float] = field(default_factory=dict)
     detail: str = ""  # the check
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it was taken at random, so that it stands for others. What people say of an answer does not."""
+        return self.probability > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

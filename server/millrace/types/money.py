@@ -81,7 +81,16 @@ class Entry:
     key_id: str = ""  # the key whose limits it counts against
     session: str = ""  # that the request belongs to; its own id if it names none, empty for embeddings
     entry_id: str = ""  # of the stored answer that a cache gave
+    stored_id: str = ""  # of the answer, if it may have gone into the caches
     booked: Decimal = Decimal(0)  # dollars; while it is open, what it has cost so far
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """Where the answer of a request that has ended came from, and where it went."""
+
+    cache: CacheOutcome
+    entry_ids: tuple[str, ...]  # of stored answers: the one that a cache gave, and its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

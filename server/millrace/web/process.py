@@ -15,6 +15,7 @@ from millrace.ports import Backlog, CacheControl, Clock
 from millrace.principal import Principal
 from millrace.runs.conversations import Conversations
 from millrace.runs.embeddings import Embeddings
+from millrace.runs.feedback import Feedbacks
 from millrace.runs.intake import Intake
 from millrace.runs.run import Run
 from millrace.runs.runs import Runs
@@ -64,6 +65,7 @@ class Process:
     stuck_s: float  # how long a peer may take no byte before it is given up
     max_message_bytes: int
     cache: CacheControl
+    feedbacks: Feedbacks
     reports: Reports
     embeddings: Embeddings | None = None  # None: no model for them is configured
     sessions: set[LiveSession] = field(default_factory=set)

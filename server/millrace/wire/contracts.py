@@ -113,6 +113,13 @@ OPERATIONS = (
     Operation("post", "/v1/responses/{id}/cancel", "Stop a response that runs.", wire.ResponseBody),
     Operation(
         "post",
+        "/v1/responses/{id}/feedback",
+        "Say what you think of an answer.",
+        documents.FeedbackAnswer,
+        body=documents.FeedbackRequest,
+    ),
+    Operation(
+        "post",
         "/v1/chat/completions",
         "Ask for a chat completion, whole or as a stream.",
         chunks.Completion,

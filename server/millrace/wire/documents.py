@@ -30,6 +30,29 @@ class ModelNames(Struct):
     object: Literal["list"] = "list"
 
 
+class FeedbackRequest(Struct):
+    """What somebody thinks of an answer."""
+
+    rating: Literal["up", "down"]
+    better: str | None = None
+
+
+class FeedbackDeleted(Struct):
+    """How many entries of the caches had the answer, on disk; none is served again."""
+
+    exact: int
+    semantic: int
+
+
+class FeedbackAnswer(Struct, kw_only=True):
+    """That the feedback is kept."""
+
+    object: Literal["response.feedback"] = "response.feedback"
+    id: str
+    rating: Literal["up", "down"]
+    deleted: FeedbackDeleted
+
+
 class TicketRequest(Struct):
     """The page that the ticket is for. The default is the `Origin` of the request."""
 

@@ -55,6 +55,7 @@ class Options(Struct, kw_only=True):
     deadline_ms: Annotated[int, Meta(ge=1, le=MAX_DEADLINE_MS)] | None = None
     on_disconnect: OnDisconnect | None = None
     concise: bool | None = None
+    evidence: bool | None = None  # false: the request is not sampled and judged
     idempotency_key: Name | None = None
     grace_ms: Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)] | None = None
     hedge_ms: Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)] | None = None

@@ -93,6 +93,7 @@ class Create:
     check_schema: dict[str, Any] | None = None
     paths: Paths = RESPONSES_PATHS
     concise: bool = False
+    evidence: bool = True
     reasoning_summary: bool = False  # asked for, whichever kind
     not_passed_on: tuple[str, ...] = ()  # paths of fields that have no place in the provider's API
 
@@ -398,6 +399,7 @@ def create(
         checks=names,
         check_schema=schema,
         concise=bool(options.concise),
+        evidence=options.evidence is not False,
         paths=_with_options(paths, given.path("max_cost_usd"), schema_path),
         **specific,
     )

@@ -1,0 +1,92 @@
+"""Evidence of one process: who judges, how it asks again, and what learns of it."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from millrace import log
+from millrace.caches.decision.mix import shipped
+from millrace.caches.embedders.chosen import Embedders
+from millrace.caches.learning.knowledge import log_odds_of
+from millrace.evidence.evidence import WAITING_BYTES, Evidence, Shares
+from millrace.evidence.judges import judges_of, own_judges
+from millrace.evidence.judging import Panel
+from millrace.evidence.trust import Trust
+from millrace.funnel.funnel import Funnel
+from millrace.memory import MemoryBudget
+from millrace.ports import AskAgain, Backlog, Clock, EvidenceStore, Learner
+from millrace.settings import Settings
+
+FEW = 4  # running requests beside which samples are judged in any case
+BUSY_SHARE = 8  # of the places for requests, as a divisor: with more running, evidence waits
+BACKLOG_S = 1.0  # for which the first write has waited; with more, evidence waits
+BEGIN_AGAIN_S = 1.0
+
+
+def evidence_of(
+    settings: Settings,
+    store: EvidenceStore,
+    learner: Learner | None,
+    embedders: Embedders,
+    ask: AskAgain,
+    remove: Callable[[str, Sequence[str]], Awaitable[object]],
+    is_busy: Callable[[], bool],
+    wall: Clock,
+) -> Evidence | None:
+    """Return what is told of answers and has them judged; None where that is switched off."""
+    chosen = settings.evidence
+    if not chosen.judged:
+        return None
+    judges = judges_of(embedders.comparer, ask, own_judges(), chosen.model_judge)
+    threshold = settings.cache.semantic_threshold
+    if threshold is None:
+        threshold = shipped()["alone" if embedders.comparer is None else "networks"].threshold
+    return Evidence(
+        store,
+        Panel(judges, chosen.checked_share),
+        Trust(learner, limit=settings.cache.max_wrong_hit_rate, needed=log_odds_of(threshold)),
+        ask,
+        remove,
+        Shares(hits=chosen.hit_share, small=chosen.small_share, large=chosen.large_share),
+        wall=wall,
+        is_busy=is_busy,
+    )
+
+
+def is_busy(funnel: Funnel, backlog: Backlog, max_running: int) -> bool:
+    """Whether so many requests run, or so much waits for the disk, that evidence should wait."""
+    return funnel.running > max(FEW, max_running // BUSY_SHARE) or backlog.is_full or backlog.oldest_s > BACKLOG_S
+
+
+@asynccontextmanager
+async def judging(evidence: Evidence | None, funnel: Funnel, memory: MemoryBudget) -> AsyncIterator[Callable[[], None]]:
+    """Have samples judged, once what was found before is known. Yield what ends it early."""
+    if evidence is None:
+        yield lambda: None
+        return
+    memory.add("samples that wait", lambda: evidence.bytes_used, 2 * WAITING_BYTES)
+    funnel.sampling.evidence = evidence
+    task = asyncio.get_running_loop().create_task(_judging(evidence))
+
+    def end() -> None:
+        funnel.sampling.evidence = None
+        task.cancel()
+
+    try:
+        yield end
+    finally:
+        end()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _judging(evidence: Evidence) -> None:
+    while True:
+        try:
+            await evidence.begin(0.0)  # all that is kept
+            break
+        except (TimeoutError, OSError, sqlite3.Error) as error:  # without it nobody knows how the scopes are steered
+            log.get().warning("what was judged before was not read", error=str(error))
+            await asyncio.sleep(BEGIN_AGAIN_S)
+    await evidence.run()

@@ -1,0 +1,60 @@
+"""Tells evidence what became of a request. None of it may fail the request, or have it wait."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from millrace import log
+from millrace.errors import EXITS
+from millrace.evidence.evidence import Evidence
+from millrace.funnel.catalog import Catalog
+from millrace.funnel.ending import Result
+from millrace.funnel.fingerprint import Keys, Scope
+from millrace.funnel.routing.choice import Choice
+from millrace.funnel.routing.pins import bound_to
+from millrace.types import Answer, Request, SemanticHit, SemanticMiss, Source, Strategy
+
+
+class Sampling:
+    """What the funnel has to tell: hits, and answers of models beside those that might have done instead."""
+
+    def __init__(self, catalog: Catalog, evidence: Evidence | None = None) -> None:
+        self.evidence = evidence  # None: nothing is judged
+        self._catalog = catalog
+
+    def hit(self, request: Request, keys: Keys, hit: SemanticHit) -> None:
+        """Tell of a stored answer that is served to a near question."""
+        if self.evidence is None or not isinstance(keys.scope, Scope):
+            return
+        with _guarded(request):
+            self.evidence.hit(request, keys.scope.digest, hit.near)
+
+    def answer(self, request: Request, keys: Keys, miss: SemanticMiss | None, choice: Choice, result: Result) -> None:
+        """Tell of a model's answer, if it is whole and passed its checks."""
+        if self.evidence is None or result.answer is None:
+            return
+        with _guarded(request):
+            self._tell(self.evidence, request, choice, result, result.answer)
+            if miss is not None and miss.near and isinstance(keys.scope, Scope):
+                self.evidence.near_miss(request, keys.scope.digest, miss.near, result.answer.text)
+
+    def _tell(self, evidence: Evidence, request: Request, choice: Choice, result: Result, answer: Answer) -> None:
+        if result.source is Source.SMALL:
+            evidence.answered(request, Source.SMALL, answer.text)
+        elif result.taken_back is not None and result.check is not None:
+            evidence.escalated(request, result.check, result.taken_back, answer.text)
+        elif choice.strategy is Strategy.LARGE and choice.passed_over is None and self._small_might_do(request):
+            evidence.answered(request, Source.LARGE, answer.text)
+
+    def _small_might_do(self, request: Request) -> bool:
+        """Whether the small model could have been asked too."""
+        return self._catalog.fits_small(request.input_tokens) and bound_to(request.prompt, self._catalog) is None
+
+
+@contextmanager
+def _guarded(request: Request) -> Iterator[None]:
+    try:
+        yield
+    except EXITS:
+        raise
+    except BaseException as error:
+        log.get().error("evidence not told", id=request.id, exc_info=error)

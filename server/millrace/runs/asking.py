@@ -1,0 +1,125 @@
+"""Asks a question once more, for evidence: at the operator's cost, and never for more than a day may cost.
+
+What the answer may cost at most is reserved before a model is called, and booked in the ledger. So neither the answers
+that run together nor a process that dies can pass the limit.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+from millrace import pricing
+from millrace.errors import MillraceError
+from millrace.funnel.catalog import Catalog
+from millrace.funnel.funnel import Funnel
+from millrace.funnel.response_log import ResponseLog
+from millrace.ports import Admission, Clock, Limiter
+from millrace.principal import Limits, Principal, Role
+from millrace.runs.ids import response_id
+from millrace.types import (
+    EVIDENCE_TENANT,
+    CacheMode,
+    Call,
+    Delivery,
+    Model,
+    Request,
+    Strategy,
+    Usage,
+)
+from millrace.types.request import MERGE_TOKENS
+
+ASK_S = 120.0  # that an answer may take
+OUTPUT = (4096, 1024, 256)  # tokens of an answer, the most that the money buys; a longer one is cut: it does not count
+_IN_TURN = {Strategy.RACE: Strategy.CASCADE, Strategy.HEDGE: Strategy.CASCADE}  # two calls at once cost more
+
+
+class Asking:
+    """Has requests answered once more, within the dollars of a UTC day. It is `ports.AskAgain`."""
+
+    def __init__(
+        self, funnel: Funnel, catalog: Catalog, limiter: Limiter, clock: Clock, dollars_per_day: Decimal
+    ) -> None:
+        self._funnel = funnel
+        self._catalog = catalog
+        self._limiter = limiter
+        self._clock = clock
+        self._principal = Principal(
+            key_id=EVIDENCE_TENANT,
+            tenant=EVIDENCE_TENANT,
+            role=Role.USE,
+            limits=Limits(dollars_per_day=dollars_per_day),
+        )
+
+    async def __call__(self, request: Request, strategy: Strategy | None = None) -> str | None:
+        """Return the text of a new answer from a model, by another strategy if one is given.
+
+        None if there is no money for it, if a model rests, or if the answer is not whole. A cancel is passed on, once
+        what the answer has cost is settled.
+        """
+        asked = _again(request, strategy)
+        models = self._models(asked.strategy)
+        if any(self._funnel.health.wait(model.tier) is not None for model in models):
+            return None
+        for output_tokens in OUTPUT:
+            bounded = _bounded(asked, models, output_tokens)
+            try:
+                admission = self._limiter.admit(self._principal, bounded.max_cost or pricing.ZERO, 0)
+            except MillraceError:  # so much is not left
+                continue
+            try:
+                return await self._answer(bounded, admission)
+            finally:
+                admission.settle(pricing.ZERO, 0)  # the funnel has done it, unless it is at fault
+        return None
+
+    async def _answer(self, asked: Request, admission: Admission) -> str | None:
+        response = ResponseLog(asked, self._clock)
+        try:
+            async with asyncio.timeout(ASK_S):
+                answer = await self._funnel.answer(response, admission)
+        except TimeoutError:
+            return None
+        is_same = not response.request.trimmed_tokens  # else another question was answered
+        return answer.text if answer is not None and is_same else None
+
+    def _models(self, strategy: Strategy) -> tuple[Model, ...]:
+        """Return the models that may be called."""
+        catalog = self._catalog
+        return {Strategy.SMALL: (catalog.small,), Strategy.LARGE: (catalog.large,)}.get(strategy, catalog.models)
+
+
+def _again(request: Request, strategy: Strategy | None) -> Request:
+    """Return a request that asks the same of the models, and has nothing else in common with it."""
+    prompt, strategy = request.prompt, strategy or request.strategy
+    return Request(
+        id=response_id(),
+        tenant=EVIDENCE_TENANT,
+        key_id=EVIDENCE_TENANT,
+        model=request.model,
+        strategy=_IN_TURN.get(strategy, strategy),
+        delivery=Delivery.FINAL,
+        cache=CacheMode.OFF,
+        prompt=replace(prompt, messages=prompt.sent, context=""),  # it has been trimmed
+        metadata={},
+        context_budget=request.context_budget,
+        evidence=False,
+        asked_again=True,
+        checks=request.checks,
+        check_schema=request.check_schema,
+        paths=request.paths,
+        unchecked=request.unchecked,
+    )
+
+
+def _bounded(asked: Request, models: Sequence[Model], output_tokens: int) -> Request:
+    """Return the request with a cap on its output, and the most that it may cost then."""
+    prompt = asked.prompt
+    output_tokens = min(output_tokens, prompt.max_output_tokens or output_tokens)
+    capped = replace(prompt, max_output_tokens=output_tokens)
+    # No provider counts more tokens than a text has bytes.
+    input_tokens = prompt.whole_size * (1 if all(message.text.isascii() for message in prompt.messages) else 4)
+    input_tokens += pricing.FRAMING * (len(prompt.messages) + 1)
+    usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens + MERGE_TOKENS)
+    costs = (pricing.cost(usage, Call(model=model, prompt=capped).dearest) for model in models)
+    return replace(asked, prompt=capped, max_cost=sum(costs, pricing.ZERO))
