@@ -51,7 +51,7 @@ class Plane:
         trust = Trust(self, limit=0.01, needed=1.0)
         panel = Panel([ErringJudge("sure", 0.0, random.Random(1))], 0.0)
         self.evidence = Evidence(
-            self.store, panel, trust, self._ask, self._remove, shares, wall=lambda: 50.0, is_busy=is_busy
+            self.store, panel, trust, self._ask, self._remove, shares, wall=lambda: 50.0, is_busy=is_busy, gather_s=0.0
         )
 
     def teach(self, lessons: Sequence[Lesson]) -> None:

@@ -124,7 +124,7 @@ async def test_a_request_that_was_queued_or_is_refused_costs_no_place(monkeypatc
     dropped, broken, refused = Reserved(), Reserved(), Reserved()
     async with scripted_funnel(["Two.", STOP]) as stage:
         stage.funnel.drop(log_of(), dropped)
-        monkeypatch.setattr(stage.funnel, "_max_running", 0)
+        monkeypatch.setattr(stage.funnel._places, "lack", lambda *_: 1)
         with pytest.raises(MillraceError, match="are running already"):
             await stage.funnel.answer(log_of(), refused)
         monkeypatch.setattr(Bill, "_entry", lambda *_, **__: 1 / 0)

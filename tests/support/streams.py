@@ -148,6 +148,7 @@ class Stream:
             Shares(hits=self.hit_share, small=0.0, large=0.0),
             wall=lambda: float(self._now),
             chance=random.Random(f"samples {self.seed}"),
+            gather_s=0.0,
         )
         judging = asyncio.create_task(evidence.run())
         asked = {

@@ -41,6 +41,7 @@ HITS = 1000  # the last ones, of which feedback may teach something
 HIT_BYTES = 4000  # of a hit that is known, with its features, about
 FEEDBACK = "feedback"  # the judge, where a person has spoken
 ASKING = 4  # questions that are asked once more at the same time
+GATHER_S = 1.0  # for which samples wait for others: together they take less time
 BUSY_S = 0.05  # between two looks whether few requests run
 
 
@@ -83,6 +84,7 @@ class Evidence:
         wall: Clock,
         is_busy: Callable[[], bool] = lambda: False,
         chance: random.Random | None = None,
+        gather_s: float = GATHER_S,
     ) -> None:
         self.left_out = 0  # samples, because too much waited
         self._store = store
@@ -93,6 +95,7 @@ class Evidence:
         self._shares = shares
         self._wall = wall
         self._is_busy = is_busy
+        self._gather_s = gather_s
         self._chance = chance or random.Random()
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
@@ -170,6 +173,7 @@ class Evidence:
         """Judge what comes, until cancelled."""
         while True:
             await self._more.wait()
+            await asyncio.sleep(self._gather_s)
             while self._is_busy():  # noqa: ASYNC110 - nobody tells when few run
                 await asyncio.sleep(BUSY_S)
             batch = [self._take() for _ in range(min(BATCH, len(self._waiting)))]

@@ -13,8 +13,8 @@ from millrace.types import Lesson, Steering
 
 PAIRS = 50_000  # that are remembered in all, some 300 bytes each
 TENANTS, LESSONS = 64, 2000  # that are remembered: tenants, and lessons of each
-FIT_EVERY = 100  # new lessons of a tenant
 FIT_FROM = 100  # lessons of a tenant
+FIT_SHARE = 4  # of its lessons, as a divisor, that are new when the weights are fitted again
 ALIASES = 4  # questions known to have the same answer that are looked at, beside those that are near
 AS_STRANGERS = -2.0  # log odds of a pair before it is compared: what is known must outweigh it
 
@@ -88,7 +88,7 @@ class Knowledge:
         while len(self._tenants) > TENANTS:
             self._tenants.popitem(last=False)
         for tenant in self._tenants.values():
-            if tenant.new >= FIT_EVERY and len(tenant.lessons) >= FIT_FROM:
+            if tenant.new >= max(FIT_FROM, len(tenant.lessons) // FIT_SHARE):
                 tenant.weights = self._fitted(tenant.lessons)
                 tenant.new = 0
 

@@ -13,7 +13,8 @@ from millrace.evidence.judges.plain import LONGEST
 from millrace.ports import Clock, Comparer, Likeness
 from millrace.types import Says
 
-A_MINUTE = 30  # pairs that are compared
+A_MINUTE = 12  # pairs that are compared: some hundredth of a core
+AT_ONCE = 3  # after a while without any
 READ = 600  # characters of each answer that are compared
 WAIT_S = 2.0  # for its turn
 
@@ -36,13 +37,16 @@ class LikenessJudge:
         self._clock = clock
         self._wait_s = wait_s
         self._a_minute = a_minute
-        self._left = float(a_minute)  # pairs that may be compared now
+        self._left = float(min(AT_ONCE, a_minute))  # pairs that may be compared now
         self._at = clock()
 
     async def says(self, question: str, earlier: str, fresh: str) -> Says:
-        """Return whether both mean the same; it cannot tell while the process is busy, or once it was asked enough."""
+        """Return whether both mean the same.
+
+        It cannot tell while the process is busy or has not been needed for a lookup yet, or once it was asked enough.
+        """
         pair = Pair(question, earlier[:LONGEST], fresh[:LONGEST])
-        if pair.contradict or not self._may_compare():
+        if self._comparer.is_starting or pair.contradict or not self._may_compare():
             return Says.UNSURE
         compared = self._comparer.compare(pair.texts[0][:READ], [pair.texts[1][:READ]], self._clock() + self._wait_s)
         try:
@@ -53,7 +57,7 @@ class LikenessJudge:
 
     def _may_compare(self) -> bool:
         now = self._clock()
-        self._left = min(self._a_minute, self._left + (now - self._at) * self._a_minute / 60)
+        self._left = min(AT_ONCE, self._a_minute, self._left + (now - self._at) * self._a_minute / 60)
         self._at = now
         if self._left < 1:
             return False
