@@ -73,6 +73,7 @@ async def run(folder: Path, seed: int) -> None:
         nothing,
         Shares(hits=1.0, small=1.0, large=1.0),
         wall=time.time,
+        gather_s=0.0,
     )
     await database.ready()
     await evidence.begin(0.0)
