@@ -311,7 +311,7 @@ class EvidenceStore(Protocol):
         ...
 
     async def steered(self) -> list[Change]:
-        """Return the last change of each scope."""
+        """Return the changes that are kept, the oldest first; the last one of a scope says how it is steered."""
         ...
 
 
@@ -325,6 +325,10 @@ class EndedRequests(Protocol):
 
 class FeedbackStore(Protocol):
     """Keeps what people say of responses."""
+
+    async def has_feedback(self, tenant: str, response_id: str, key_id: str) -> bool:
+        """Whether the key has said something of the response. Raises `TimeoutError` if that takes too long."""
+        ...
 
     async def add_feedback(self, feedback: Feedback) -> bool:
         """Store it, once for each response and key; return when it is on disk. False: the key has said it already.

@@ -38,7 +38,7 @@ async def test_a_bad_answer_leaves_both_caches(millrace: Running) -> None:
     assert (status, answer["id"], answer["rating"]) == (200, first, "down")
     assert answer["deleted"]["exact"] == 1
     assert (await ask(millrace, SAME))[1] == "miss"
-    assert (await ask(millrace, ASKED))[1] == "miss"
+    assert (await ask(millrace, ASKED))[1] != "exact"  # it may have the new answer to the same
 
 
 @pytest.mark.parametrize(("question", "cache"), [(ASKED, "exact"), (SAME, "semantic")])
@@ -53,8 +53,9 @@ async def test_so_does_one_that_a_cache_gave(millrace: Running, question: str, c
 async def test_a_good_answer_stays_and_is_rated_once(millrace: Running) -> None:
     first, _ = await ask(millrace, ASKED)
     assert (await say(millrace, first, {"rating": "up"}))[0] == 200
-    status, refused = await say(millrace, first, {"rating": "up"})
-    assert (status, refused["error"]["code"]) == (409, "feedback_exists")
+    for rating in ("up", "down"):
+        status, refused = await say(millrace, first, {"rating": rating})
+        assert (status, refused["error"]["code"]) == (409, "feedback_exists")
     assert (await ask(millrace, ASKED))[1] == "exact"
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
+from millrace.evidence import trust as module
 from millrace.evidence.trust import ENOUGH, FREER, PAUSE, STEP, WINDOW, Trust, log_ratio, wrong_entries
 from millrace.types import Change, Judged, Lesson, Lever, Opinion, Sample, Says, Steering
 
@@ -177,6 +180,53 @@ def test_what_was_judged_before_is_taken_over_at_a_start() -> None:
     assert after.steering("t", b"s") == before.steering("t", b"s") == Steering(strictness=0.5)
     assert after.rate("t", b"s") == before.rate("t", b"s")
     assert len(pupil.lessons) == len(rows)
+
+
+def at(found: Judged, when: float) -> Judged:
+    """Return it as if its sample was taken then."""
+    return replace(found, sample=replace(found.sample, taken_at=when))
+
+
+def test_a_start_counts_nothing_that_was_judged_before_a_scope_was_off() -> None:
+    """Nor do hits of before a change bring the next one: a restart must not change how a scope is steered."""
+    wrong = [at(judged(DIFFERENT, DIFFERENT, log_odds=9.0), 1.0)] * 40
+    right = [at(judged(SAME, log_odds=9.0), 3.0)] * 50
+    changes = [
+        Change(at=2.0, tenant="t", scope=b"s", steering=Steering(is_off=True), reason="off"),
+        Change(at=4.0, tenant="t", scope=b"s", steering=Steering(strictness=STEP), reason="on again"),
+    ]
+    later = [at(judged(SAME, log_odds=9.0), 5.0)] * 20
+    pupil = Pupil()
+    trust = Trust(pupil, limit=0.01, needed=NEEDED)
+    trust.restore([*KNOWN[:2000], *later, *wrong, *right], changes)
+    found = trust.rate("t", b"s")
+    assert (found.judged, found.estimate) == (20, 0.0)
+    assert [each for each in pupil.steered if each[1] == b"s"] == [("t", b"s", Steering(strictness=STEP))]
+    assert not told(trust, [at(judged(SAME, log_odds=9.0), 6.0)] * 10)
+
+
+def test_a_scope_stands_as_its_tenant_until_it_has_changed_itself() -> None:
+    """As the cache sees it. A scope that was right meanwhile soon serves again, whatever its tenant's others do."""
+    trust = trusted()
+    told(trust, [judged(SAME)] * 100)
+    trust.learn([], [Change(at=8.0, tenant="t", scope=b"", steering=Steering(is_off=True), reason="off")])
+    assert trust.steering("t", b"s").is_off
+    (change,) = told(trust, [judged(SAME)] * 10)
+    assert change.reason.startswith("on again: ")
+    assert trust.steering("t", b"s") == change.steering
+    assert trust.steering("t", b"new").is_off
+
+
+def test_what_is_remembered_of_all_scopes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scopes that were not heard of longest lose their record; how they are steered stays."""
+    monkeypatch.setattr(module, "KEPT", 100)
+    trust = trusted()
+    trust.learn([], [Change(at=0.0, tenant="t", scope=b"s", steering=Steering(strictness=STEP), reason="")])
+    told(trust, [judged(SAME, log_odds=9.0)] * 30)
+    told(trust, [judged(SAME, log_odds=9.0, scope=b"busy", tenant="u")] * 40)
+    assert trust.rate("t", b"s").judged == 0
+    assert trust.steering("t", b"s") == Steering(strictness=STEP)
+    assert trust.rate("u", b"busy").judged == 40
 
 
 def test_entries_that_were_served_and_wrong_are_to_be_removed() -> None:

@@ -126,7 +126,7 @@ async def test_each_scope_is_steered_as_it_was_changed_last(database: SqliteData
     await store.add([], [first])
     await store.add([], [of_all])
     await store.add([], [second])
-    assert await store.steered() == [of_all, second]
+    assert await store.steered() == [first, of_all, second]
     assert await store.changes(0.0, 10) == [second, of_all, first]
     assert await store.changes(NOW - 1, 10) == [of_all, first]
     assert await store.changes(0.0, 1, "acme") == [second]
@@ -191,6 +191,7 @@ async def test_feedback_counts_once_for_each_response_and_key(database: SqliteDa
     store = kept(database)
     assert await store.add_feedback(said("resp_1"))
     assert not await store.add_feedback(said("resp_1", up=False))
+    assert [await store.has_feedback("acme", "resp_1", key) for key in ("k1", "k2")] == [True, False]
     assert await store.add_feedback(said("resp_1", "k2", up=False))
     assert await store.add_feedback(said("resp_1", tenant="other"))
     assert await store.feedback(0.0) == FeedbackCounts(up=2, down=1, better=1)

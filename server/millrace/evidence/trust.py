@@ -3,7 +3,7 @@
 A scope becomes stricter when the rate of wrong hits passes what is promised, or when enough hits were judged and its
 upper bound still does. It is off when even the lower bound passes it; what it would serve is still found, the model
 answers, and the comparison says when it may serve again. It becomes freer while its upper bound keeps the promise, and
-questions that it nearly served have mostly had the same answer. A new scope begins as its tenant stands.
+questions that it nearly served have mostly had the same answer. Until it changes, a scope stands as its tenant.
 
 Not thread-safe, but for `share`.
 """
@@ -20,6 +20,7 @@ from millrace.types import Change, Judged, JudgeErrors, Lesson, Lever, Rate, Say
 WINDOW = 1000  # judged hits of a scope that count: older ones say little of today
 NEAR_WINDOW = 500  # near misses of a scope that are remembered
 SCOPES = 10_000  # that are remembered
+KEPT = 50_000  # judged samples of all scopes that are, some 600 bytes each: those of scopes long unused go first
 ENOUGH = 300  # judged hits from which on the upper bound must keep the promise
 FEW = 10  # judged hits from which on the lower bound counts
 PAUSE = 60  # judged hits before a change, unless it is that nothing is served
@@ -31,6 +32,8 @@ BAND_WRONG = 5.0  # their rate may be so many times that promised, since they wo
 SUREST = 6.0  # log ratio of a verdict
 DOUBT = 0.02  # of a judge's error at least
 
+_NONE: dict[str, float] = {}
+
 Place = tuple[str, bytes]  # tenant and scope; an empty scope is the whole tenant
 
 
@@ -38,7 +41,7 @@ Place = tuple[str, bytes]  # tenant and scope; an empty scope is the whole tenan
 class _Scope:
     """What is known of one scope, or of all of a tenant."""
 
-    steering: Steering
+    steering: Steering | None = None  # None: as its tenant
     hits: deque[Judged] = field(default_factory=lambda: deque(maxlen=WINDOW))
     near: deque[Judged] = field(default_factory=lambda: deque(maxlen=NEAR_WINDOW))
     since: int = 0  # judged hits since the last change
@@ -59,6 +62,7 @@ class Trust:
         self._eagerness = eagerness
         self._errors = ErrorCounts()
         self._scopes: OrderedDict[Place, _Scope] = OrderedDict()
+        self._kept = 0  # judged samples
 
     @property
     def errors(self) -> JudgeErrors:
@@ -71,10 +75,17 @@ class Trust:
         return share if known is not None and known.is_proven else min(1.0, share * self._eagerness)
 
     def restore(self, judged: Sequence[Judged], changes: Iterable[Change]) -> None:
-        """Take over what was found before, at a start."""
-        for change in changes:
+        """Take over what was found before, in the order in which it was. `changes` are all that are kept, by age."""
+        later = deque(changes)
+        steered = {(change.tenant, change.scope): change.steering for change in later}
+        for each in sorted(judged, key=lambda each: each.sample.taken_at):
+            while later and later[0].at < each.sample.taken_at:
+                self._apply(later.popleft())
+            self._count([each])
+        for change in later:
             self._apply(change)
-        self._count(judged)
+        for (tenant, scope), steering in steered.items():
+            self._steer(tenant, scope, steering)
         for place in list(self._scopes):
             self._is_proven(place)
         self._teach(judged)
@@ -94,18 +105,20 @@ class Trust:
         """Teach what was judged, and steer. Both are on disk by now."""
         for change in changes:
             self._apply(change)
+            self._steer(change.tenant, change.scope, change.steering)
         self._teach(judged)
 
     def rate(self, tenant: str, scope: bytes) -> Rate:
         """Return how often what the scope serves now was wrong."""
-        known = self._scopes.get((tenant, scope))
-        return self._rate(known) if known is not None else Rate(judged=0, effective=0.0)
+        place = tenant, scope
+        return self._rate(place) if place in self._scopes else Rate(judged=0, effective=0.0)
 
     def steering(self, tenant: str, scope: bytes) -> Steering:
         """Return how a scope is steered now."""
         for place in ((tenant, scope), (tenant, b"")):
-            if place in self._scopes:
-                return self._scopes[place].steering
+            known = self._scopes.get(place)
+            if known is not None and known.steering is not None:
+                return known.steering
         return Steering()
 
     def _count(self, judged: Iterable[Judged]) -> None:
@@ -113,49 +126,60 @@ class Trust:
             self._errors.add(each)
             if each.sample.lever not in (Lever.SEMANTIC, Lever.NEAR_MISS) or not each.sample.is_random:
                 continue
+            light = replace(each, sample=replace(each.sample, features=_NONE))
             for place in _places(each):
                 known = self._known(place)
-                if each.sample.lever is Lever.SEMANTIC:
-                    known.hits.append(each)
-                    known.since += 1
-                else:
-                    known.near.append(each)
+                is_hit = each.sample.lever is Lever.SEMANTIC
+                window = known.hits if is_hit else known.near
+                self._kept += len(window) != window.maxlen
+                window.append(light)
+                known.since += is_hit
+        for known in self._scopes.values():  # the least recently used first
+            if self._kept <= KEPT:
+                break
+            self._forget(known.hits, known.near)
+
+    def _forget(self, *windows: deque[Judged]) -> None:
+        for window in windows:
+            self._kept -= len(window)
+            window.clear()
 
     def _known(self, place: Place) -> _Scope:
         known = self._scopes.get(place)
         if known is None:
-            known = self._scopes[place] = _Scope(self.steering(*place))
+            known = self._scopes[place] = _Scope()
             if len(self._scopes) > SCOPES:
-                self._scopes.popitem(last=False)
+                _, old = self._scopes.popitem(last=False)
+                self._forget(old.hits, old.near)
         self._scopes.move_to_end(place)
         return known
 
-    def _rate(self, known: _Scope) -> Rate:
+    def _rate(self, place: Place) -> Rate:
         """Return the rate of what would be served today."""
-        needed = self._needed + known.steering.strictness
-        return rate((each for each in known.hits if each.sample.log_odds >= needed), self.errors)
+        needed = self._needed + self.steering(*place).strictness
+        return rate((each for each in self._scopes[place].hits if each.sample.log_odds >= needed), self.errors)
 
     def _is_proven(self, place: Place) -> Rate:
         known = self._scopes[place]
-        found = self._rate(known)
+        found = self._rate(place)
         known.is_proven = found.upper is not None and found.upper <= self.limit
         return found
 
     def _change(self, place: Place, now: float) -> Change | None:
-        found, known = self._is_proven(place), self._scopes[place]
-        decided = self._decided(known, found)
-        if decided is None or decided[1] == known.steering:
+        found, steering = self._is_proven(place), self.steering(*place)
+        decided = self._decided(self._scopes[place], steering, found)
+        if decided is None or decided[1] == steering:
             return None
         word, steering = decided
         reason = f"{word}: {found.estimate:.2%} of {found.judged:,} judged hits wrong"
         reason += f" ({found.lower:.2%} to {found.upper:.2%})"
         return Change(at=now, tenant=place[0], scope=place[1], steering=steering, reason=reason)
 
-    def _decided(self, known: _Scope, found: Rate) -> tuple[str, Steering] | None:
+    def _decided(self, known: _Scope, steering: Steering, found: Rate) -> tuple[str, Steering] | None:
         """Return how to steer a scope by what was found of it, and the word for it; None: as before."""
         if found.estimate is None or found.lower is None or found.upper is None:
             return None
-        steering, limit = known.steering, self.limit
+        limit = self.limit
         stricter = min(steering.strictness + STEP, STRICTEST)
         is_wrong = found.estimate > limit
         decided = None
@@ -167,23 +191,27 @@ class Trust:
             decided = "still off" if is_wrong else "on again", Steering(strictness=stricter, is_off=is_wrong)
         elif is_wrong or (found.judged >= ENOUGH and found.upper > limit):
             decided = "stricter", Steering(strictness=stricter)
-        elif found.upper <= limit and self._may_be_freer(known):
+        elif found.upper <= limit and self._may_be_freer(known, steering):
             decided = "freer", Steering(strictness=max(steering.strictness - FREER, FREEST))
         return decided
 
-    def _may_be_freer(self, known: _Scope) -> bool:
-        needed = self._needed + known.steering.strictness
+    def _may_be_freer(self, known: _Scope, steering: Steering) -> bool:
+        needed = self._needed + steering.strictness
         band = [each for each in known.near if needed - BAND <= each.sample.log_odds < needed]
         found = rate(band, self.errors)
         return len(band) >= BAND_FEW and found.estimate is not None and found.estimate <= BAND_WRONG * self.limit
 
     def _apply(self, change: Change) -> None:
         known = self._known((change.tenant, change.scope))
-        if change.steering.is_off != known.steering.is_off:
-            known.hits.clear()  # what was served before says nothing of what would be now, and the other way round
+        if change.steering.is_off != self.steering(change.tenant, change.scope).is_off:
+            self._forget(
+                known.hits
+            )  # what was served before says nothing of what would be now, and the other way round
         known.steering, known.since = change.steering, 0
+
+    def _steer(self, tenant: str, scope: bytes, steering: Steering) -> None:
         if self._learner is not None:
-            self._learner.steer(change.tenant, change.scope, change.steering)
+            self._learner.steer(tenant, scope, steering)
 
     def _teach(self, judged: Sequence[Judged]) -> None:
         if self._learner is None:

@@ -36,7 +36,9 @@ class Feedbacks:
             if answered is None:
                 message = f"{response_id[:80]!r} is not a response of yours that has ended"
                 raise MillraceError("response_not_found", message, param="response_id")
-            if rating is Rating.DOWN and answered.entry_ids:  # first, so that a repeat after a failure does it again
+            given = await self._store.has_feedback(principal.tenant, response_id, principal.key_id)
+            # Before it is kept, so that a repeat after a failure does it again.
+            if rating is Rating.DOWN and answered.entry_ids and not given:
                 deleted = await self._cache.delete(answered.entry_ids, tenant=principal.tenant)
             feedback = Feedback(
                 tenant=principal.tenant,
@@ -46,7 +48,7 @@ class Feedbacks:
                 has_better=has_better,
                 at=self._wall(),
             )
-            is_first = await self._store.add_feedback(feedback)
+            is_first = not given and await self._store.add_feedback(feedback)
         except TimeoutError:
             message = "the feedback could not be kept in time; send it again"
             raise MillraceError("overloaded", message, retry_after_ms=1000) from None

@@ -82,9 +82,10 @@ _CHANGE = """
 INSERT OR REPLACE INTO steering_changes (at, tenant, scope, strictness, is_off, reason) VALUES (?, ?, ?, ?, ?, ?)
 """
 _CHANGED = "at, tenant, scope, strictness, is_off, reason FROM steering_changes"
-_STEERED = f"SELECT max(id), {_CHANGED} GROUP BY tenant, scope ORDER BY max(id)"
+_STEERED = f"SELECT id, {_CHANGED} ORDER BY id"
 _CHANGES = f"SELECT id, {_CHANGED} WHERE at >= ? AND (tenant = ? OR ? IS NULL) ORDER BY id DESC LIMIT ?"
 _FEEDBACK = "INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_GIVEN = "SELECT 1 FROM feedback WHERE tenant = ? AND response_id = ? AND key_id = ?"
 _COUNTS = """
 SELECT coalesce(sum(rating = 'up'), 0), coalesce(sum(rating = 'down'), 0), coalesce(sum(has_better), 0)
 FROM feedback WHERE at >= ? AND (tenant = ? OR ? IS NULL)
@@ -157,12 +158,23 @@ class SqliteEvidence:
         return await asyncio.to_thread(self._judged, query, (self._since(since), *wanted.values(), most))
 
     async def steered(self) -> list[Change]:
-        """Return the last change of each scope."""
+        """Return all changes, the oldest first; the last one of a scope says how it is steered."""
         return [_change(row) for row in await self._scan(_STEERED)]
 
     async def changes(self, since: float, most: int, tenant: str | None = None) -> list[Change]:
         """Return the last changes since then (Unix seconds), the newest first."""
         return [_change(row) for row in await self._scan(_CHANGES, self._since(since), tenant, tenant, most)]
+
+    async def has_feedback(self, tenant: str, response_id: str, key_id: str) -> bool:
+        """Whether the key has said something of the response. Looks after all that waits to be written.
+
+        Raises `TimeoutError` if that takes too long.
+        """
+        values = (tenant, response_id, key_id)
+        found = await self._database.commit(
+            lambda connection: connection.execute(_GIVEN, values).fetchone(), within_s=FEEDBACK_S
+        )
+        return found is not None
 
     async def add_feedback(self, feedback: Feedback) -> bool:
         """Store what somebody says of a response; False, and nothing is stored, if the key has said it already.
