@@ -18,7 +18,7 @@ from millrace.principal import Limits, Principal, Role
 from millrace.runs.asking import OUTPUT, Asking, _again
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import DAY_S, MemoryLimiter
-from millrace.types import EVIDENCE_TENANT, CacheMode, Call, Delivery, Entry, Model, Request, Strategy, Usage
+from millrace.types import EVIDENCE_TENANT, CacheMode, Call, Delivery, Entry, Model, Request, Strategy, Tier, Usage
 from tests.support.bills import StubAttempt
 from tests.support.looks import look
 from tests.support.scripted_models import (
@@ -200,9 +200,21 @@ async def test_what_was_trimmed_is_not_trimmed_again_and_its_context_is_sent() -
 async def test_a_model_that_rests_is_not_asked() -> None:
     late = UpstreamError("upstream_overloaded", "later", retry_after_ms=60_000)
     async with asking([late]) as stage:
+        stage.funnel.funnel.health.failed(Tier.SMALL, "upstream_overloaded", 60_000)
+        assert await stage.ask(request(strategy=Strategy.SMALL)) is None
+        assert len(stage.funnel.small.attempts) == 0
+
+
+async def test_a_model_that_fails_is_left_alone_and_tenants_are_not_told() -> None:
+    """Their requests go where they would have gone."""
+    late = UpstreamError("upstream_overloaded", "later", retry_after_ms=60_000)
+    async with asking([late]) as stage:
+        before = stage.funnel.funnel.health.reports()
         assert await stage.ask(request(strategy=Strategy.SMALL)) is None
         assert await stage.ask(request(strategy=Strategy.SMALL)) is None
         assert len(stage.funnel.small.attempts) == 1
+        assert stage.funnel.funnel.health.reports() == before
+        assert stage.funnel.funnel.health.wait(Tier.SMALL) is None
 
 
 def test_the_copy_has_nothing_of_its_client() -> None:

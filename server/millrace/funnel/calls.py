@@ -54,7 +54,8 @@ class Caller:
                     charge.finish_word = finish.word
                 if charge.outcome is Outcome.RUNNING:
                     charge.outcome = Outcome.FAILED
-                self._note(model.tier, attempt, error)
+                if not response.request.asked_again:  # else it would steer what tenants get
+                    self._note(model.tier, attempt, error)
         finally:
             attempt.abort()
 

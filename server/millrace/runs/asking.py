@@ -5,12 +5,13 @@ that run together nor a process that dies can pass the limit.
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 
 from millrace import pricing
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, UpstreamError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.response_log import ResponseLog
@@ -30,6 +31,7 @@ from millrace.types import (
 from millrace.types.request import MERGE_TOKENS
 
 ASK_S = 120.0  # that an answer may take
+REST_S = 60.0  # for which nothing is asked after a model has failed; tenants are not told of it
 OUTPUT = (4096, 1024, 256)  # tokens of an answer, the most that the money buys; a longer one is cut: it does not count
 _IN_TURN = {Strategy.RACE: Strategy.CASCADE, Strategy.HEDGE: Strategy.CASCADE}  # two calls at once cost more
 
@@ -44,6 +46,7 @@ class Asking:
         self._catalog = catalog
         self._limiter = limiter
         self._clock = clock
+        self._rests_until = -math.inf  # by the clock
         self._principal = Principal(
             key_id=EVIDENCE_TENANT,
             tenant=EVIDENCE_TENANT,
@@ -59,7 +62,8 @@ class Asking:
         """
         asked = _again(request, strategy)
         models = self._models(asked.strategy)
-        if any(self._funnel.health.wait(model.tier) is not None for model in models):
+        is_resting = self._clock() < self._rests_until
+        if is_resting or any(self._funnel.health.wait(model.tier) is not None for model in models):
             return None
         for output_tokens in OUTPUT:
             bounded = _bounded(asked, models, output_tokens)
@@ -80,6 +84,9 @@ class Asking:
                 answer = await self._funnel.answer(response, admission)
         except TimeoutError:
             return None
+        ended = response.ended
+        if ended is not None and (ended.failed or isinstance(ended.error, UpstreamError)):
+            self._rests_until = self._clock() + REST_S
         is_same = not response.request.trimmed_tokens  # else another question was answered
         return answer.text if answer is not None and is_same else None
 
