@@ -4,7 +4,10 @@ It says "different" of answers that contradict each other in these, "same" of th
 and leaves all others to the next judge. It understands no language, so it would rather not tell.
 """
 
+import asyncio
 from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
 
 from millrace.evidence.judges.code import Match, compared
 from millrace.evidence.judges.lexicon import (
@@ -25,6 +28,7 @@ from millrace.evidence.judges.plain import LONGEST, is_cjk, plain, words
 from millrace.evidence.judges.reading import Reading, differing, own_numbers, stem
 from millrace.types import Says
 
+AT_ONCE = 1000  # characters of a question and two answers that are read on the loop: more takes up to a millisecond
 SHORT = 30  # words of a short answer
 ONE_FACT = 14  # words of an answer that states one fact, at most
 _FEW = 3  # words in which two answers differ that are otherwise the same
@@ -40,6 +44,9 @@ _FEW_NAMES = 2  # words of a name
 _RESTATED = 0.5  # share of the words of a question that an answer repeats
 
 
+T = TypeVar("T")
+
+
 class FactsJudge:
     """Compares what short answers state."""
 
@@ -49,7 +56,7 @@ class FactsJudge:
         """Return whether both state the same facts."""
         if max(len(earlier), len(fresh)) > LONGEST:
             return Says.UNSURE
-        return Pair(question, earlier, fresh).says
+        return await of_pair(lambda pair: pair.says, question, earlier, fresh)
 
 
 class Pair:
@@ -351,3 +358,11 @@ def _alike(left: frozenset[str], right: frozenset[str]) -> bool:
         if len(initials) > 1 and sorted(short.replace(".", "")) == initials:
             return True
     return min(len(one), len(two)) <= 2 or one[:4] == two[:4]  # noqa: PLR2004 - letters
+
+
+async def of_pair(work: Callable[[Pair], T], question: str, earlier: str, fresh: str) -> T:
+    """Return what is found of two answers: in a thread if they are long. No more of a question is read than of them."""
+    question = question[:LONGEST]
+    if len(question) + len(earlier) + len(fresh) <= AT_ONCE:
+        return work(Pair(question, earlier, fresh))
+    return await asyncio.to_thread(lambda: work(Pair(question, earlier, fresh)))

@@ -8,7 +8,7 @@ nearly the same vector, so nothing is "same" in which the facts leave a doubt.
 import asyncio
 import time
 
-from millrace.evidence.judges.facts import Pair
+from millrace.evidence.judges.facts import Pair, of_pair
 from millrace.evidence.judges.plain import LONGEST
 from millrace.ports import Clock, Comparer, Likeness
 from millrace.types import Says
@@ -45,8 +45,9 @@ class LikenessJudge:
 
         It cannot tell while the process is busy or has not been needed for a lookup yet, or once it was asked enough.
         """
-        pair = Pair(question, earlier[:LONGEST], fresh[:LONGEST])
-        if self._comparer.is_starting or pair.contradict or not self._may_compare():
+        texts = question, earlier[:LONGEST], fresh[:LONGEST]
+        pair, contradict = await of_pair(lambda pair: (pair, pair.contradict), *texts)
+        if self._comparer.is_starting or contradict or not self._may_compare():
             return Says.UNSURE
         compared = self._comparer.compare(pair.texts[0][:READ], [pair.texts[1][:READ]], self._clock() + self._wait_s)
         try:
