@@ -108,3 +108,6 @@ def test_what_is_known_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         learned.teach([lesson(str(n), tenant=name, scope=name.encode(), features={"x": 1.0}) for n in range(5)])
     assert learned.guidance("a", b"a", "asked").known("0") == 0.0
     assert learned.guidance("c", b"c", "asked").known("0") == 3.0
+    monkeypatch.setattr(module, "ALL_LESSONS", 8)
+    learned.teach([lesson(tenant="c", features={"x": 1.0})])
+    assert [(name, len(each.lessons)) for name, each in learned._tenants.items()] == [("b", 0), ("c", 6)]

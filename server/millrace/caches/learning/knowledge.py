@@ -13,6 +13,7 @@ from millrace.types import Lesson, Steering
 
 PAIRS = 50_000  # that are remembered in all, some 300 bytes each
 TENANTS, LESSONS = 64, 2000  # that are remembered: tenants, and lessons of each
+ALL_LESSONS = 16_000  # of all tenants, some 3 kB each; those of tenants long not taught go first
 FIT_FROM = 100  # lessons of a tenant
 FIT_SHARE = 4  # of its lessons, as a divisor, that are new when the weights are fitted again
 ALIASES = 4  # questions known to have the same answer that are looked at, beside those that are near
@@ -87,7 +88,12 @@ class Knowledge:
             self._count -= self._pairs.popitem(last=False)[1].count
         while len(self._tenants) > TENANTS:
             self._tenants.popitem(last=False)
-        for tenant in self._tenants.values():
+        all_lessons = sum(len(tenant.lessons) for tenant in self._tenants.values())
+        for tenant in self._tenants.values():  # the one that was taught last comes last
+            if all_lessons > ALL_LESSONS:
+                all_lessons -= len(tenant.lessons)
+                tenant.lessons.clear()
+                tenant.new = 0
             if tenant.new >= max(FIT_FROM, len(tenant.lessons) // FIT_SHARE):
                 tenant.weights = self._fitted(tenant.lessons)
                 tenant.new = 0
