@@ -19,6 +19,7 @@ from millrace.types import (
     Media,
     Message,
     NearAnswer,
+    Rating,
     Request,
     Says,
     Source,
@@ -202,6 +203,26 @@ async def test_nothing_is_judged_without_a_second_answer() -> None:
     assert plane.events == []
 
 
+async def test_what_people_say_of_a_hit_is_stored_taught_and_heeded_once() -> None:
+    """An answer that somebody found wrong is removed. What nobody was served is not known."""
+    plane = Plane(shares=Shares(hits=0.0, small=0.0, large=0.0))
+    asked = request()
+    plane.evidence.hit(asked, b"scope", near("yes"))
+    for response_id in ("resp_other", asked.id, asked.id):
+        plane.evidence.feedback(asked.tenant, response_id, Rating.DOWN)
+    task = asyncio.create_task(plane.evidence.run())
+    while len(plane.events) < 3:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0)
+    task.cancel()
+    assert plane.events == ["stored", "taught 1", f"removed {asked.tenant} sem_1"]
+    (found,) = plane.store.rows
+    assert (found.sample.is_random, found.opinions[0].judge, found.opinions[0].says) == (
+        False,
+        "feedback",
+        Says.DIFFERENT,
+    )
+
+
 async def test_what_is_not_on_disk_is_not_learned() -> None:
     """Nor is anything removed for it. The next ones are judged."""
 
@@ -221,6 +242,36 @@ async def test_what_is_not_on_disk_is_not_learned() -> None:
     store.full = False
     plane.evidence.hit(request(), b"scope", near("yes"))
     assert len(await plane.judged()) == 1
+
+
+async def test_a_start_reads_hits_also_where_near_misses_are_many() -> None:
+    """Each lever has its own share of what is read."""
+    asked: list[tuple[Lever | None, int]] = []
+
+    class Counting(MemoryStore):
+        async def judged(self, lever: Lever | None, since: float, most: int, tenant: str | None = None) -> list[Judged]:
+            asked.append((lever, most))
+            return await super().judged(lever, since, most, tenant)
+
+    await Plane(store=Counting()).evidence.begin(0.0)
+    assert asked == [(lever, module.REMEMBERED) for lever in Lever]
+
+
+async def test_what_cannot_be_removed_keeps_nothing_else_from_it() -> None:
+    """One tenant's deletion may be late."""
+    plane = Plane(answer="no")
+    removed: list[str] = []
+
+    async def remove(tenant: str, entry_ids: Sequence[str]) -> None:
+        if tenant == "late":
+            raise TimeoutError
+        removed.append(tenant)
+
+    plane.evidence._remove = remove
+    for tenant in ("late", "acme"):
+        plane.evidence.hit(request(tenant=tenant), b"scope", near("yes"))
+    assert len(await plane.judged()) == 2
+    assert removed == ["acme"]
 
 
 async def test_it_waits_while_many_requests_run() -> None:

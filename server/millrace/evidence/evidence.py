@@ -35,7 +35,7 @@ from millrace.types import (
 
 WAITING = 256  # samples
 WAITING_BYTES = 8 * 2**20  # of their answers
-REMEMBERED = 20_000  # judged samples that a start reads
+REMEMBERED = 10_000  # judged samples of each lever that a start reads: of one there may be many more than of others
 BATCH = 64  # samples that are stored together at most
 HITS = 1000  # the last ones, of which feedback may teach something
 HIT_BYTES = 4000  # of a hit that is known, with its features, about
@@ -166,7 +166,7 @@ class Evidence:
 
     async def begin(self, since: float) -> None:
         """Take over what was found before, of samples taken since then (Unix seconds). Raises `TimeoutError`."""
-        judged = await self._store.judged(None, since, REMEMBERED)
+        judged = [each for lever in Lever for each in await self._store.judged(lever, since, REMEMBERED)]
         await asyncio.to_thread(self._trust.restore, judged, await self._store.steered())
 
     async def run(self) -> None:
@@ -196,7 +196,10 @@ class Evidence:
         await self._store.add(judged, changes)
         await asyncio.to_thread(self._trust.learn, judged, changes)
         for tenant, entry_ids in wrong_entries(judged).items():
-            await self._remove(tenant, entry_ids)
+            try:
+                await self._remove(tenant, entry_ids)
+            except Exception as error:  # those of other tenants are still to be removed
+                log.get().error("a wrong answer was not removed", entries=len(entry_ids), exc_info=error)
 
     async def _judged(self, waiting: _Waiting) -> Judged | None:
         """Return what the judges say; None if there is nothing to compare, or no judge can tell."""
