@@ -34,10 +34,32 @@ def test_a_key_is_added_shown_once_listed_and_revoked(tmp_path: Path) -> None:
     assert (again.exit_code, "no such key that is still good" in again.stderr) == (1, True)
 
 
+def test_a_key_opts_out_of_evidence(tmp_path: Path) -> None:
+    add_key(tmp_path, "--tenant", "acme", "--name", "first")
+    add_key(tmp_path, "--tenant", "acme", "--name", "second", "--no-evidence")
+    listed = keys_command(tmp_path, "list").stdout
+    ((wants,), (wants_not,)) = ([line for line in listed.splitlines() if name in line] for name in ("first", "second"))
+    assert "none" in wants_not
+    assert "none" not in wants
+
+
+def test_keys_of_an_earlier_version_are_judged_as_before(tmp_path: Path) -> None:
+    """Its table lacks the column."""
+    text = add_key(tmp_path, "--tenant", "acme", "--name", "old")
+    with closing(sqlite3.connect(tmp_path / FILE)) as file:
+        file.execute("ALTER TABLE keys DROP COLUMN evidence")
+    add_key(tmp_path, "--tenant", "acme", "--no-evidence")
+    with closing(sqlite3.connect(tmp_path / FILE)) as file:
+        found = file.execute("SELECT id, evidence FROM keys ORDER BY created_at").fetchall()
+    assert [evidence for _, evidence in found] == [1, 0]
+    assert found[0][0] == text.split("_")[1]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ("add",),
+        ("add", "--tenant", "(evidence)"),
         ("add", "--tenant", " "),
         ("add", "--tenant", "a", "--role", "root"),
         ("add", "--tenant", "a", "--in-flight", "0"),

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from millrace.access import keys
@@ -166,3 +167,53 @@ async def test_a_killed_server_has_spent_what_it_booked(tmp_path: Path) -> None:
         booked.append(dollars_of(tmp_path))
     assert most / 2 < booked[0] <= most
     assert booked[1] <= most
+
+
+async def test_a_server_that_drains_ends_what_it_asks_again_and_settles_it(tmp_path: Path) -> None:
+    """At once: the next process has the day's money for it."""
+    async with server_process(tmp_path, 10.0, "small_share = 1\njudged = true") as server:
+        async with wire_client(server.ws_url) as client:
+            await client.ask("How deep is it? [tokens.large=100000] [rate.large=20] [tokens.small=5]", model="small")
+            await until(lambda: dollars_of(tmp_path) > 0, 20.0)
+        server.stop()
+        await server.exited()
+    with closing(sqlite3.connect(tmp_path / FILE)) as file:
+        rows = file.execute("SELECT status, source FROM entries WHERE tenant = ?", (EVIDENCE_TENANT,)).fetchall()
+    assert [status for status, _ in rows] == ["cancelled"]
+    assert 0 < dollars_of(tmp_path) < Decimal("0.01")
+
+
+async def test_what_people_say_of_a_hit_is_stored_as_a_verdict(start: Start) -> None:
+    """Taken with no probability, so that it is in no rate."""
+    kept = "SELECT probability, opinions FROM judged WHERE lever = 'semantic'"
+    async with told(start, hit_share=0, small_share=0, large_share=0) as running, wire_client(running.ws_url) as client:
+        await client.ask("How do I reset my router?")
+        hit = (await client.ask("How can I reset my router?"))[-1]["response"]
+        assert hit["metadata"]["millrace.cache"] == "semantic"
+        address = f"{running.url}/v1/responses/{hit['id']}/feedback"
+        async with aiohttp.ClientSession() as session, session.post(address, json={"rating": "up"}) as answer:
+            assert answer.status == 200
+        async with asyncio.timeout(10):
+            while not (found := await rows(running, kept)):  # noqa: ASYNC110 - the disk tells nobody
+                await asyncio.sleep(0.01)
+    assert found == [(0.0, '[["feedback","same",1.0]]')]
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "messages"])
+@pytest.mark.parametrize("opts_out", [True, False])
+async def test_a_request_opts_out_in_each_dialect(
+    start: Start, monkeypatch: pytest.MonkeyPatch, path: str, opts_out: bool
+) -> None:
+    judged_by(monkeypatch, SameJudge())
+    body = {
+        "model": "small",
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": "How deep is the mill pond?"}],
+        "millrace": {"evidence": not opts_out},
+    }
+    async with told(start) as running, wire_client(running.ws_url):
+        async with aiohttp.ClientSession() as session, session.post(f"{running.url}/v1/{path}", json=body) as answer:
+            assert answer.status == 200
+        evidence = process_of(running).funnel.sampling.evidence
+        assert evidence is not None
+        assert evidence.waiting == (not opts_out)
