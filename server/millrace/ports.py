@@ -327,14 +327,11 @@ class FeedbackStore(Protocol):
     """Keeps what people say of responses."""
 
     async def has_feedback(self, tenant: str, response_id: str, key_id: str) -> bool:
-        """Whether the key has said something of the response. Raises `TimeoutError` if that takes too long."""
+        """Whether the key has said something of the response. Raises `TimeoutError` if late."""
         ...
 
     async def add_feedback(self, feedback: Feedback) -> bool:
-        """Store it, once for each response and key; return when it is on disk. False: the key has said it already.
-
-        Raises `TimeoutError` if that takes too long; then nothing is stored.
-        """
+        """Store it on disk; False if the key has said something already. Raises `TimeoutError` if nothing is stored."""
         ...
 
 

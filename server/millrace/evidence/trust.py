@@ -18,6 +18,7 @@ from millrace.ports import Learner
 from millrace.types import Change, Judged, JudgeErrors, Lesson, Lever, Rate, Says, Steering
 
 WINDOW = 1000  # judged hits of a scope that count: older ones say little of today
+RECENT = 60  # of these: if most answers went stale, all of them would tell it late
 NEAR_WINDOW = 500  # near misses of a scope that are remembered
 SCOPES = 10_000  # that are remembered
 KEPT = 50_000  # judged samples of all scopes that are, some 600 bytes each: those of scopes long unused go first
@@ -154,10 +155,11 @@ class Trust:
         self._scopes.move_to_end(place)
         return known
 
-    def _rate(self, place: Place) -> Rate:
-        """Return the rate of what would be served today."""
+    def _rate(self, place: Place, last: int = WINDOW) -> Rate:
+        """Return the rate of the last hits that would be served today."""
         needed = self._needed + self.steering(*place).strictness
-        return rate((each for each in self._scopes[place].hits if each.sample.log_odds >= needed), self.errors)
+        hits = self._scopes[place].hits
+        return rate([each for each in hits if each.sample.log_odds >= needed][-last:], self.errors)
 
     def _is_proven(self, place: Place) -> Rate:
         known = self._scopes[place]
@@ -167,6 +169,9 @@ class Trust:
 
     def _change(self, place: Place, now: float) -> Change | None:
         found, steering = self._is_proven(place), self.steering(*place)
+        recent = self._rate(place, RECENT)
+        if recent.lower is not None and recent.lower > self.limit:
+            found = recent
         decided = self._decided(self._scopes[place], steering, found)
         if decided is None or decided[1] == steering:
             return None
