@@ -61,7 +61,7 @@ async def test_before_anything_was_judged_all_is_null(millrace: Running) -> None
     async with aiohttp.ClientSession(millrace.url) as http:
         status, report = await told(http, "GET", "/v1/evidence")
     validate_answer("get", "/v1/evidence", 200, report)
-    assert (status, report["judges_now"], report["near_misses"]["estimate"]) == (200, True, None)
+    assert (status, report["judges_now"], report["near_misses"]["estimate"]) == (200, False, None)
 
 
 async def test_a_period_that_is_none_is_refused(millrace: Running) -> None:
