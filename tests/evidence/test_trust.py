@@ -208,6 +208,7 @@ def test_a_start_counts_nothing_that_was_judged_before_a_scope_was_off() -> None
     later = [at(judged(SAME, log_odds=9.0), 5.0)] * 20
     pupil = Pupil()
     trust = Trust(pupil, limit=0.01, needed=NEEDED)
+    trust.steer(changes)
     trust.restore([*KNOWN[:2000], *later, *wrong, *right], changes)
     found = trust.rate("t", b"s")
     assert (found.judged, found.estimate) == (20, 0.0)

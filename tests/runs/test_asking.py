@@ -15,7 +15,7 @@ from millrace import pricing
 from millrace.errors import MillraceError, UpstreamError
 from millrace.funnel.bill import Bill
 from millrace.principal import Limits, Principal, Role
-from millrace.runs.asking import OUTPUT, Asking, _again
+from millrace.runs.asking import AT_ONCE, OUTPUT, Asking, _again
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import DAY_S, MemoryLimiter
 from millrace.types import EVIDENCE_TENANT, CacheMode, Call, Delivery, Entry, Model, Request, Strategy, Tier, Usage
@@ -130,6 +130,26 @@ async def test_the_dollars_of_a_day_are_never_passed() -> None:
         stage.wall.now += DAY_S
         await stage.ask(request(strategy=Strategy.SMALL))
         assert len(stage.funnel.small.attempts) == calls + 1
+
+
+async def test_few_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples are judged together, and live requests need the models more."""
+    at_work: list[int] = []
+    go_on = asyncio.Event()
+
+    async def asked(*_: object) -> None:
+        at_work.append(1)
+        await go_on.wait()
+
+    async with asking(["Two.", STOP]) as stage:
+        monkeypatch.setattr(stage.ask, "_asked", asked)
+        tasks = [asyncio.create_task(stage.ask(request())) for _ in range(3 * AT_ONCE)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(at_work) == AT_ONCE
+        go_on.set()
+        await asyncio.gather(*tasks)
+        assert len(at_work) == 3 * AT_ONCE
 
 
 async def test_nothing_is_asked_without_money() -> None:

@@ -40,7 +40,6 @@ BATCH = 64  # samples that are stored together at most
 HITS = 1000  # the last ones, of which feedback may teach something
 HIT_BYTES = 4000  # of a hit that is known, with its features, about
 FEEDBACK = "feedback"  # the judge, where a person has spoken
-ASKING = 4  # questions that are asked once more at the same time
 GATHER_S = 1.0  # for which samples wait for others: together they take less time
 BUSY_S = 0.05  # between two looks whether few requests run
 
@@ -103,7 +102,6 @@ class Evidence:
         self._rated: list[Judged] = []  # by people
         self._at_work = 0  # samples that are judged now
         self._more = asyncio.Event()
-        self._asking = asyncio.Semaphore(ASKING)
 
     @property
     def waiting(self) -> int:
@@ -166,8 +164,10 @@ class Evidence:
 
     async def begin(self, since: float) -> None:
         """Take over what was found before, of samples taken since then (Unix seconds). Raises `TimeoutError`."""
+        changes = await self._store.steered()
+        self._trust.steer(changes)  # first, since requests are served meanwhile
         judged = [each for lever in Lever for each in await self._store.judged(lever, since, REMEMBERED)]
-        await asyncio.to_thread(self._trust.restore, judged, await self._store.steered())
+        await asyncio.to_thread(self._trust.restore, judged, changes)
 
     async def run(self) -> None:
         """Judge what comes, until cancelled."""
@@ -205,8 +205,7 @@ class Evidence:
         """Return what the judges say; None if there is nothing to compare, or no judge can tell."""
         fresh = waiting.fresh
         if fresh is None:
-            async with self._asking:
-                fresh = await self._ask(waiting.request, waiting.strategy)
+            fresh = await self._ask(waiting.request, waiting.strategy)
         if fresh is None:
             return None
         question = waiting.request.prompt.messages[-1].text

@@ -75,18 +75,20 @@ class Trust:
         known = self._scopes.get((tenant, scope))
         return share if known is not None and known.is_proven else min(1.0, share * self._eagerness)
 
+    def steer(self, changes: Iterable[Change]) -> None:
+        """Have the cache serve as it did before a start. `changes` are all that are kept, the oldest first."""
+        for (tenant, scope), steering in {(each.tenant, each.scope): each.steering for each in changes}.items():
+            self._steer(tenant, scope, steering)
+
     def restore(self, judged: Sequence[Judged], changes: Iterable[Change]) -> None:
-        """Take over what was found before, in the order in which it was. `changes` are all that are kept, by age."""
+        """Take over what was found before, in the order in which it was. `changes` as for `steer`."""
         later = deque(changes)
-        steered = {(change.tenant, change.scope): change.steering for change in later}
         for each in sorted(judged, key=lambda each: each.sample.taken_at):
             while later and later[0].at < each.sample.taken_at:
                 self._apply(later.popleft())
             self._count([each])
         for change in later:
             self._apply(change)
-        for (tenant, scope), steering in steered.items():
-            self._steer(tenant, scope, steering)
         for place in list(self._scopes):
             self._is_proven(place)
         self._teach(judged)

@@ -30,6 +30,7 @@ from millrace.types import (
 )
 from millrace.types.request import MERGE_TOKENS
 
+AT_ONCE = 4  # answers, for samples and for the model that judges together
 ASK_S = 120.0  # that an answer may take
 REST_S = 60.0  # for which nothing is asked after a model has failed; tenants are not told of it
 OUTPUT = (4096, 1024, 256)  # tokens of an answer, the most that the money buys; a longer one is cut: it does not count
@@ -46,6 +47,7 @@ class Asking:
         self._catalog = catalog
         self._limiter = limiter
         self._clock = clock
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self._rests_until = -math.inf  # by the clock
         self._principal = Principal(
             key_id=EVIDENCE_TENANT,
@@ -60,6 +62,10 @@ class Asking:
         None if there is no money for it, if a model rests, or if the answer is not whole. A cancel is passed on, once
         what the answer has cost is settled.
         """
+        async with self._turns:
+            return await self._asked(request, strategy)
+
+    async def _asked(self, request: Request, strategy: Strategy | None) -> str | None:
         asked = _again(request, strategy)
         models = self._models(asked.strategy)
         is_resting = self._clock() < self._rests_until
