@@ -75,9 +75,14 @@ class Reports:
         self._costs = costs
         self._promises = promises
         self._wall = wall
+        self._turn = asyncio.Lock()  # a report takes up to some seconds of a core
 
     async def report(self, since: float, tenant: str | None = None) -> wire.EvidenceReport:
         """Report on what was judged since then (Unix seconds). Raises `TimeoutError` if the disk is too slow."""
+        async with self._turn:
+            return await self._report(since, tenant)
+
+    async def _report(self, since: float, tenant: str | None) -> wire.EvidenceReport:
         kept, now = self._kept, self._wall()
         judged = {lever: await kept.judged(lever, since, MOST, tenant) for lever in Lever}
         of_all = judged if tenant is None else {lever: await kept.judged(lever, since, MOST) for lever in Lever}
