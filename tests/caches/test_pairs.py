@@ -3,7 +3,7 @@
 import threading
 
 from millrace.caches.embedders.hashing import Hashing
-from millrace.caches.pairs import Judge
+from millrace.caches.pairs import PairJudge
 from millrace.caches.segment import Vector
 
 
@@ -22,7 +22,7 @@ class Told(Hashing):
 async def test_judging_leaves_the_event_loop() -> None:
     """Of two long texts it takes a second."""
     embedder = Told()
-    decision = await Judge(embedder).decide("How do I reset my password?", "how do I reset my password")
+    decision = await PairJudge(embedder).decide("How do I reset my password?", "how do I reset my password")
     assert decision.served
     assert embedder.threads.isdisjoint({threading.current_thread()})
     assert embedder.threads

@@ -119,7 +119,7 @@ def test_a_network_that_fails_is_told_in_one_line(folder: Path, monkeypatch: pyt
     async def decide_all(*_: object) -> None:
         raise RuntimeError("MiniLM has no weights")
 
-    monkeypatch.setattr("millrace.caches.pairs.Judge.decide_all", decide_all)
+    monkeypatch.setattr("millrace.caches.pairs.PairJudge.decide_all", decide_all)
     for ended in (cache_command(folder, "search", CANCEL), cache_command(None, "why", CANCEL, TORTOISE)):
         assert (ended.exit_code, ended.stderr) == (3, "not done: MiniLM has no weights\n")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from millrace.caches.pairs import Judge
+from millrace.caches.pairs import PairJudge
 from millrace.types import Decision
 from tests.support.cache_commands import cache_command
 from tests.support.server import configuration_for
@@ -22,12 +22,12 @@ SCORES = {"same": 0.9, "likely": 0.55, "near": 0.6, "far": None}
 def decisions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first word of a pair's `b` says how it is decided."""
 
-    async def decide_all(judge: Judge, pairs: list[tuple[str, str]], *, all_compared: bool) -> list[Decision]:
+    async def decide_all(judge: PairJudge, pairs: list[tuple[str, str]], *, all_compared: bool) -> list[Decision]:
         assert not all_compared, "it takes long"
         scores = [SCORES[b.split()[0]] for _, b in pairs]
         return [Decision(served=False, probability=score, threshold=judge.threshold) for score in scores]
 
-    monkeypatch.setattr(Judge, "decide_all", decide_all)
+    monkeypatch.setattr(PairJudge, "decide_all", decide_all)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 from millrace.caches.deletions import Deletions, Forgetful
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.entries import CacheEntries
-from millrace.caches.pairs import Judge
+from millrace.caches.pairs import PairJudge
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.ports import Aligner, Clock, Comparer, Embedder
 from millrace.stores.database import SqliteDatabase
@@ -67,7 +67,7 @@ def control_of(
         await deletions.read()
         await then()
 
-    control = CacheEntries(database, Judge(Hashing()), SqliteLedger(database), heeded, ttl_s=ttl_s, wall=wall)
+    control = CacheEntries(database, PairJudge(Hashing()), SqliteLedger(database), heeded, ttl_s=ttl_s, wall=wall)
     ready(database)
     return control
 

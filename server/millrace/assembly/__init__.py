@@ -24,7 +24,7 @@ from millrace.caches.embedders.chosen import Embedders
 from millrace.caches.entries import CacheEntries
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.guards import RULES, Rule
-from millrace.caches.pairs import Judge
+from millrace.caches.pairs import PairJudge
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.evidence.report import Promises, Reports
 from millrace.funnel.calls import Caller
@@ -232,7 +232,7 @@ async def evidence_reports(data_dir: str, evidence: EvidenceSettings, cache: Cac
 
 
 @asynccontextmanager
-async def judge(settings: CacheSettings) -> AsyncIterator[Judge]:
+async def judge(settings: CacheSettings) -> AsyncIterator[PairJudge]:
     """Open what decides two questions, and nothing else."""
     async with _embedders(settings) as embedders:
         yield caches.judge_of(settings, embedders)

@@ -12,7 +12,7 @@ from millrace.caches.embedders.chosen import Embedders
 from millrace.caches.embedders.remote import KEPT_BYTES, RemoteEmbedder
 from millrace.caches.entries import CacheEntries
 from millrace.caches.exact import SqliteExactCache
-from millrace.caches.pairs import Judge
+from millrace.caches.pairs import PairJudge
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.caches.snapshots import FOLDER
 from millrace.memory import MemoryBudget
@@ -106,9 +106,9 @@ def cache_entries(
     return CacheEntries(database, judge_of(settings, embedders), ledger, heeded, ttl_s=settings.ttl_s, wall=wall)
 
 
-def judge_of(settings: CacheSettings, embedders: Embedders) -> Judge:
+def judge_of(settings: CacheSettings, embedders: Embedders) -> PairJudge:
     """Return what decides two questions by themselves."""
-    return Judge(
+    return PairJudge(
         embedders.embedder,
         embedders.finder,
         embedders.comparer,

@@ -20,7 +20,7 @@ import numpy as np
 
 from millrace.caches import deletions, exact, snapshots, table
 from millrace.caches.deletions import Deletion
-from millrace.caches.pairs import Judge
+from millrace.caches.pairs import PairJudge
 from millrace.ports import Clock, Database, HitCounts
 from millrace.types import (
     CacheOutcome,
@@ -61,7 +61,7 @@ class CacheEntries:
     def __init__(
         self,
         database: Database,
-        judge: Judge,
+        judge: PairJudge,
         hits: HitCounts,
         heeded: Callable[[int], Awaitable[None]],  # returns once the deletion of a number is heeded wherever it must be
         *,

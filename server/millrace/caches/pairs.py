@@ -32,7 +32,7 @@ class _Read:
         return bool(self.refused) or any(each.is_hard for each in self.objections)
 
 
-class Judge:
+class PairJudge:
     """Decides pairs as a cache that has one of the two questions would decide on the other one."""
 
     def __init__(
