@@ -49,6 +49,7 @@ async def test_a_row_is_open_before_and_settled_after(store: Store) -> None:
         "trimmed_tokens": 0,
         "key_id": "",
         "entry_id": "",
+        "stored_id": "",
         "epoch": "",
         "booked_nanodollars": 0,
         "session": "",
