@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
+from millrace.evidence import trust as trust_of
 from millrace.evidence.trust import ENOUGH, FREER, PAUSE, STEP, WINDOW, Trust, log_ratio, wrong_entries
 from millrace.types import Change, Judged, Lesson, Lever, Opinion, Sample, Says, Steering
 
@@ -183,3 +186,17 @@ def test_entries_that_were_served_and_wrong_are_to_be_removed() -> None:
     """Near misses are not: nobody was served them."""
     found = [judged(DIFFERENT), judged(DIFFERENT, SAME), judged(DIFFERENT, lever=Lever.NEAR_MISS), judged(SAME)]
     assert wrong_entries(found) == {"t": ["entry"]}
+
+
+def test_what_is_remembered_is_bounded_over_all_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those judged last are remembered, and how the others are steered."""
+    monkeypatch.setattr(trust_of, "HELD", 500)
+    trust = trusted()
+    told(trust, [judged(DIFFERENT, DIFFERENT, scope=b"bad", tenant="bad") for _ in range(20)])
+    assert trust.steering("bad", b"bad").is_off
+    for number in range(100):
+        told(trust, [judged(SAME, scope=b"%d" % number, tenant=f"{number}") for _ in range(10)])
+    held = [len(each.hits) for each in trust._scopes.values()]
+    assert 400 < sum(held) == trust._held <= 500
+    assert trust.rate("99", b"99").judged == 10
+    assert trust.steering("bad", b"bad").is_off

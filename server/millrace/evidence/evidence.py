@@ -20,6 +20,7 @@ from millrace.evidence.trust import Trust, wrong_entries
 from millrace.ports import AskAgain, Clock, EvidenceStore
 from millrace.types import (
     CacheMode,
+    Change,
     Judged,
     Lever,
     NearAnswer,
@@ -102,8 +103,9 @@ class Evidence:
         self._hits: OrderedDict[tuple[str, str], Sample] = OrderedDict()  # by tenant and response
         self._rated: list[Judged] = []  # by people
         self._at_work = 0  # samples that are judged now
+        self._found: tuple[list[Judged], list[Change]] | None = None  # what is still to be written
+        self._wrong: dict[str, list[str]] = {}  # entries that are still to be removed, by tenant
         self._more = asyncio.Event()
-        self._asking = asyncio.Semaphore(ASKING)
 
     @property
     def waiting(self) -> int:
@@ -168,6 +170,7 @@ class Evidence:
         """Take over what was found before, of samples taken since then (Unix seconds). Raises `TimeoutError`."""
         judged = await self._store.judged(None, since, REMEMBERED)
         await asyncio.to_thread(self._trust.restore, judged, await self._store.steered())
+        self._drop(judged[-BATCH:])  # the process may have died before it did so
 
     async def run(self) -> None:
         """Judge what comes, until cancelled."""
@@ -176,38 +179,66 @@ class Evidence:
             await asyncio.sleep(self._gather_s)
             while self._is_busy():  # noqa: ASYNC110 - nobody tells when few run
                 await asyncio.sleep(BUSY_S)
-            batch = [self._take() for _ in range(min(BATCH, len(self._waiting)))]
-            if not self._waiting:
-                self._more.clear()
-            self._at_work = len(batch)
             try:
-                await self._judge(batch)
+                await self._judge_some()
+            except TimeoutError:  # the disk, or another process that is to hear of it, is late
+                log.get().warning("evidence waits for the disk")
             except Exception as error:
-                log.get().error("evidence not kept", samples=len(batch), exc_info=error)
+                self._found = None
+                log.get().error("evidence not kept", exc_info=error)
             finally:
                 self._at_work = 0
+            if self._waiting or self._rated or self._found or self._wrong:
+                self._more.set()
 
-    async def _judge(self, batch: Sequence[_Waiting]) -> None:
-        judged, self._rated = self._rated, []
-        judged += [each for each in await asyncio.gather(*map(self._judged, batch)) if each is not None]
-        if not judged:
-            return
-        changes = await asyncio.to_thread(self._trust.changes, judged, self._wall())
-        await self._store.add(judged, changes)
-        await asyncio.to_thread(self._trust.learn, judged, changes)
-        for tenant, entry_ids in wrong_entries(judged).items():
+    async def _judge_some(self) -> None:
+        """Judge some samples, keep what is found, and only then do what follows. Raises `TimeoutError`: go on later."""
+        self._more.clear()
+        if self._found is None:
+            batch = self._batch()
+            self._at_work = len(batch)
+            judged, self._rated = self._rated, []
+            judged += [each for each in await asyncio.gather(*map(self._judged, batch)) if each is not None]
+            self._found = judged, await asyncio.to_thread(self._trust.changes, judged, self._wall())
+        judged, changes = self._found
+        if judged:
+            await self._store.add(judged, changes)
+            await asyncio.to_thread(self._trust.learn, judged, changes)
+        self._found = None
+        self._drop(judged)
+        while self._wrong:
+            tenant, entry_ids = next(iter(self._wrong.items()))
             await self._remove(tenant, entry_ids)
+            del self._wrong[tenant]
+
+    def _drop(self, judged: Sequence[Judged]) -> None:
+        """Have what was found wrong removed."""
+        for tenant, entry_ids in wrong_entries(judged).items():
+            self._wrong.setdefault(tenant, []).extend(entry_ids)
+            self._more.set()
+
+    def _batch(self) -> list[_Waiting]:
+        """Take samples to be judged together; few are to be asked for, since all wait for the slowest of them."""
+        batch: list[_Waiting] = []
+        asked = 0
+        while self._waiting and len(batch) < BATCH and asked < ASKING:
+            batch.append(self._take())
+            asked += batch[-1].fresh is None
+        return batch
 
     async def _judged(self, waiting: _Waiting) -> Judged | None:
-        """Return what the judges say; None if there is nothing to compare, or no judge can tell."""
-        fresh = waiting.fresh
-        if fresh is None:
-            async with self._asking:
+        """Return what the judges say; None if there is nothing to compare, no judge can tell, or something is broken."""
+        try:
+            fresh = waiting.fresh
+            if fresh is None:
                 fresh = await self._ask(waiting.request, waiting.strategy)
-        if fresh is None:
+            if fresh is None:
+                return None
+            question = waiting.request.prompt.messages[-1].text
+            opinions = await self._panel.opinions(waiting.sample, question, waiting.earlier, fresh)
+        except Exception as error:
+            log.get().error("a sample was not judged", exc_info=error)
             return None
-        question = waiting.request.prompt.messages[-1].text
-        opinions = await self._panel.opinions(waiting.sample, question, waiting.earlier, fresh)
         return Judged(sample=waiting.sample, opinions=opinions) if opinions else None
 
     def _of_pair(self, lever: Lever, request: Request, scope: bytes, near: NearAnswer, probability: float) -> Sample:

@@ -20,6 +20,7 @@ from millrace.types import Change, Judged, JudgeErrors, Lesson, Lever, Rate, Say
 WINDOW = 1000  # judged hits of a scope that count: older ones say little of today
 NEAR_WINDOW = 500  # near misses of a scope that are remembered
 SCOPES = 10_000  # that are remembered
+HELD = 50_000  # judged samples that are remembered in all; each counts for its scope and for its tenant
 ENOUGH = 300  # judged hits from which on the upper bound must keep the promise
 FEW = 10  # judged hits from which on the lower bound counts
 PAUSE = 60  # judged hits before a change, unless it is that nothing is served
@@ -59,6 +60,7 @@ class Trust:
         self._eagerness = eagerness
         self._errors = ErrorCounts()
         self._scopes: OrderedDict[Place, _Scope] = OrderedDict()
+        self._held = 0
 
     @property
     def errors(self) -> JudgeErrors:
@@ -113,20 +115,40 @@ class Trust:
             self._errors.add(each)
             if each.sample.lever not in (Lever.SEMANTIC, Lever.NEAR_MISS) or not each.sample.is_random:
                 continue
+            counted = replace(each, sample=replace(each.sample, features={}))  # they take most of the memory
             for place in _places(each):
                 known = self._known(place)
                 if each.sample.lever is Lever.SEMANTIC:
-                    known.hits.append(each)
+                    self._hold(known.hits, counted)
                     known.since += 1
                 else:
-                    known.near.append(each)
+                    self._hold(known.near, counted)
+        if self._held > HELD:
+            self._forget()
+
+    def _hold(self, those: deque[Judged], judged: Judged) -> None:
+        self._held += len(those) != those.maxlen
+        those.append(judged)
+
+    def _forget(self) -> None:
+        """Forget what was judged of the scopes that nobody has judged for longest. How they are steered stays."""
+        for known in self._scopes.values():
+            if self._held <= HELD:
+                break
+            self._clear(known.hits)
+            self._clear(known.near)
+
+    def _clear(self, those: deque[Judged]) -> None:
+        self._held -= len(those)
+        those.clear()
 
     def _known(self, place: Place) -> _Scope:
         known = self._scopes.get(place)
         if known is None:
             known = self._scopes[place] = _Scope(self.steering(*place))
             if len(self._scopes) > SCOPES:
-                self._scopes.popitem(last=False)
+                _, gone = self._scopes.popitem(last=False)
+                self._held -= len(gone.hits) + len(gone.near)
         self._scopes.move_to_end(place)
         return known
 
@@ -180,7 +202,7 @@ class Trust:
     def _apply(self, change: Change) -> None:
         known = self._known((change.tenant, change.scope))
         if change.steering.is_off != known.steering.is_off:
-            known.hits.clear()  # what was served before says nothing of what would be now, and the other way round
+            self._clear(known.hits)  # what was served before says nothing of what would be now, and the other way round
         known.steering, known.since = change.steering, 0
         if self._learner is not None:
             self._learner.steer(change.tenant, change.scope, change.steering)

@@ -4,6 +4,7 @@ It says "different" of answers that contradict each other in these, "same" of th
 and leaves all others to the next judge. It understands no language, so it would rather not tell.
 """
 
+import asyncio
 from collections import Counter
 
 from millrace.evidence.judges.code import Match, compared
@@ -45,11 +46,16 @@ class FactsJudge:
 
     name = "facts"
 
+    def __init__(self) -> None:
+        self._one = asyncio.Lock()
+
     async def says(self, question: str, earlier: str, fresh: str) -> Says:
         """Return whether both state the same facts."""
         if max(len(earlier), len(fresh)) > LONGEST:
             return Says.UNSURE
-        return Pair(question, earlier, fresh).says
+        async with self._one:  # each takes about a millisecond, and the loop has more to do than these
+            await asyncio.sleep(0)
+            return Pair(question, earlier, fresh).says
 
 
 class Pair:
