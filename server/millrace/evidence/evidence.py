@@ -174,13 +174,17 @@ class Evidence:
 
     async def run(self) -> None:
         """Judge what comes, until cancelled."""
+        have_waited = False
         while True:
             await self._more.wait()
-            await asyncio.sleep(self._gather_s)
+            if not have_waited:
+                await asyncio.sleep(self._gather_s)
+            have_waited = False
             while self._is_busy():  # noqa: ASYNC110 - nobody tells when few run
                 await asyncio.sleep(BUSY_S)
             try:
                 await self._judge_some()
+                have_waited = bool(self._waiting)
             except TimeoutError:  # the disk, or another process that is to hear of it, is late
                 log.get().warning("evidence waits for the disk")
             except Exception as error:
@@ -227,7 +231,7 @@ class Evidence:
         return batch
 
     async def _judged(self, waiting: _Waiting) -> Judged | None:
-        """Return what the judges say; None if there is nothing to compare, no judge can tell, or something is broken."""
+        """Return what the judges say; None if there is nothing to compare, nobody can tell, or something is broken."""
         try:
             fresh = waiting.fresh
             if fresh is None:
