@@ -21,7 +21,7 @@ NEAR = (
     "How can I reset my router",
     "how can i reset my router?",
 )
-FAR = "How would I go about getting my router reset?"
+FAR = "How do I factory reset my router?"
 WRONG, RIGHT = "Hold the reset button for 90 seconds.", "Hold the reset button for 10 seconds."
 PAUSE_S = 0.02  # between two questions
 PATIENCE_S = 45.0
