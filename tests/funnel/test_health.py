@@ -56,6 +56,17 @@ def test_a_model_fails_until_it_answers_and_is_unsteady_for_a_minute(clocked: Cl
     assert clocked.report(Tier.LARGE).condition is Condition.UNKNOWN
 
 
+def test_a_model_seems_to_fail_for_a_while_unless_it_answers(clocked: Clocked) -> None:
+    assert not clocked.health.is_failing(Tier.SMALL, 10)
+    clocked.health.failed(Tier.SMALL, "answered HTTP 503")
+    assert clocked.health.is_failing(Tier.SMALL, 10)
+    clocked.now += 11
+    assert not clocked.health.is_failing(Tier.SMALL, 10)
+    clocked.health.failed(Tier.SMALL, "answered HTTP 503")
+    clocked.health.answered(Tier.SMALL)
+    assert not clocked.health.is_failing(Tier.SMALL, 10)
+
+
 def test_the_record_is_bounded(clocked: Clocked) -> None:
     """However many failures there are, and however many kinds of them."""
     for number in range(10_000):

@@ -94,6 +94,13 @@ class Health:
         message = f"{record.model.id} {cause}"
         return UpstreamError("upstream_overloaded", message, retry_after_ms=round(left_s * 1000), cause=cause)
 
+    def is_failing(self, tier: Tier, within_s: float) -> bool:
+        """Whether a model has failed since its last answer, so many seconds ago at most."""
+        record = self._records[tier]
+        if record.failing_since is None or record.failed_at is None:
+            return False
+        return abs(self._wall() - record.failed_at) < within_s  # the clock may have been set back
+
     def reports(self) -> list[Report]:
         """Return how each model fares."""
         return [self._report(record) for record in self._records.values()]

@@ -30,6 +30,7 @@ from millrace.types import (
 from millrace.types.request import MERGE_TOKENS
 
 ASK_S = 120.0  # that an answer may take
+REST_S = 10.0  # for which a model that has failed is left to others
 OUTPUT = (4096, 1024, 256)  # tokens of an answer, the most that the money buys; a longer one is cut: it does not count
 _IN_TURN = {Strategy.RACE: Strategy.CASCADE, Strategy.HEDGE: Strategy.CASCADE}  # two calls at once cost more
 
@@ -59,7 +60,8 @@ class Asking:
         """
         asked = _again(request, strategy)
         models = self._models(asked.strategy)
-        if any(self._funnel.health.wait(model.tier) is not None for model in models):
+        health = self._funnel.health
+        if any(health.wait(each.tier) is not None or health.is_failing(each.tier, REST_S) for each in models):
             return None
         for output_tokens in OUTPUT:
             bounded = _bounded(asked, models, output_tokens)
