@@ -143,6 +143,16 @@ def test_the_record_ages() -> None:
     assert trust.rate("t", b"s").estimate == 0.0
 
 
+def test_a_long_good_record_does_not_hide_that_hits_went_bad() -> None:
+    """Of a thousand judged hits five wrong ones are few; of the last sixty they are many."""
+    trust = trusted()
+    told(trust, [judged(SAME, log_odds=9.0)] * WINDOW)
+    assert not trust.steering("t", b"s").is_off
+    found = [judged(SAME, log_odds=9.0), judged(DIFFERENT, DIFFERENT, log_odds=9.0)] * 5
+    (change, *_) = told(trust, [*found, *[judged(SAME, log_odds=9.0)] * 10])
+    assert change.steering.is_off
+
+
 def test_a_new_scope_begins_as_its_tenant_stands_and_tenants_never_meet() -> None:
     """What one tenant's scopes have shown holds for its next one, and for nobody else's."""
     trust = trusted()

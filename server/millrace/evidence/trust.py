@@ -18,6 +18,7 @@ from millrace.ports import Learner
 from millrace.types import Change, Judged, JudgeErrors, Lesson, Lever, Rate, Says, Steering
 
 WINDOW = 1000  # judged hits of a scope that count: older ones say little of today
+RECENT = 60  # of these: if most answers went stale, all of them would tell it late
 NEAR_WINDOW = 500  # near misses of a scope that are remembered
 SCOPES = 10_000  # that are remembered
 HELD = 50_000  # judged samples that are remembered in all; each counts for its scope and for its tenant
@@ -152,10 +153,10 @@ class Trust:
         self._scopes.move_to_end(place)
         return known
 
-    def _rate(self, known: _Scope) -> Rate:
-        """Return the rate of what would be served today."""
+    def _rate(self, known: _Scope, last: int = WINDOW) -> Rate:
+        """Return the rate of the last hits that would be served today."""
         needed = self._needed + known.steering.strictness
-        return rate((each for each in known.hits if each.sample.log_odds >= needed), self.errors)
+        return rate([each for each in known.hits if each.sample.log_odds >= needed][-last:], self.errors)
 
     def _is_proven(self, place: Place) -> Rate:
         known = self._scopes[place]
@@ -165,6 +166,9 @@ class Trust:
 
     def _change(self, place: Place, now: float) -> Change | None:
         found, known = self._is_proven(place), self._scopes[place]
+        recent = self._rate(known, RECENT)
+        if recent.lower is not None and recent.lower > self.limit:
+            found = recent
         decided = self._decided(known, found)
         if decided is None or decided[1] == known.steering:
             return None
