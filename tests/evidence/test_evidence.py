@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from millrace.evidence import evidence as module
-from millrace.evidence.evidence import WAITING, Evidence, Shares
+from millrace.evidence.evidence import ASKING, WAITING, Evidence, Shares
 from millrace.evidence.judging import Panel
 from millrace.evidence.trust import Trust
 from millrace.types import (
@@ -19,6 +19,7 @@ from millrace.types import (
     Media,
     Message,
     NearAnswer,
+    Prompt,
     Rating,
     Request,
     Says,
@@ -31,6 +32,7 @@ from millrace.types import (
 )
 from tests.support.scripted_models import request
 from tests.support.streams import ErringJudge, MemoryStore
+from tests.support.waiting import until
 
 ALL = Shares(hits=1.0, small=1.0, large=1.0)
 
@@ -44,10 +46,17 @@ class Plane:
         shares: Shares = ALL,
         store: MemoryStore | None = None,
         is_busy: Callable[[], bool] = lambda: False,
+        *,
+        late: int = 0,  # times that another process is late to hear of what is removed
+        late_answers: bool = False,  # no answer comes before `go_on`
     ) -> None:
         self.events: list[str] = []
         self.asked: list[tuple[str, Strategy | None]] = []
         self._answer = answer
+        self._late = late
+        self.go_on = asyncio.Event()
+        if not late_answers:
+            self.go_on.set()
         self.store = store or Noting(self.events)
         trust = Trust(self, limit=0.01, needed=1.0)
         panel = Panel([ErringJudge("sure", 0.0, random.Random(1))], 0.0)
@@ -73,9 +82,13 @@ class Plane:
 
     async def _ask(self, request: Request, strategy: Strategy | None = None) -> str | None:
         self.asked.append((request.id, strategy))
+        await self.go_on.wait()
         return self._answer
 
     async def _remove(self, tenant: str, entry_ids: Sequence[str]) -> None:
+        if self._late:
+            self._late -= 1
+            raise TimeoutError
         self.events.append(f"removed {tenant} {' '.join(entry_ids)}")
 
 
@@ -224,7 +237,7 @@ async def test_what_people_say_of_a_hit_is_stored_taught_and_heeded_once() -> No
 
 
 async def test_what_is_not_on_disk_is_not_learned() -> None:
-    """Nor is anything removed for it. The next ones are judged."""
+    """Nor is anything removed for it. It is kept until the disk takes it."""
 
     class Full(MemoryStore):
         full = True
@@ -241,7 +254,52 @@ async def test_what_is_not_on_disk_is_not_learned() -> None:
     assert plane.events == []
     store.full = False
     plane.evidence.hit(request(), b"scope", near("yes"))
+    assert len(await plane.judged()) == 2
+    assert plane.events.count("removed anonymous sem_1") == 2
+
+
+async def test_what_could_not_be_removed_is_removed_later() -> None:
+    """Another process may be late to hear of it."""
+    plane = Plane(answer="no", late=1)
+    plane.evidence.hit(request(), b"scope", near("yes"))
     assert len(await plane.judged()) == 1
+    assert plane.events == ["stored", "taught 1"]
+    plane.evidence.hit(request(), b"scope", near("no"))
+    await plane.judged()
+    assert plane.events[2:] == ["stored", "taught 1", "removed anonymous sem_1"]
+
+
+async def test_a_start_removes_what_was_found_wrong_before_a_process_died() -> None:
+    store = MemoryStore()
+    before = Plane(answer="no", store=store)
+    before.evidence.hit(request(), b"scope", near("yes"))
+    await before.judged()
+    plane = Plane(store=store)
+    await plane.evidence.begin(0.0)
+    task = asyncio.create_task(plane.evidence.run())
+    await until(lambda: plane.events == ["taught 1", "removed anonymous sem_1"])
+    task.cancel()
+
+
+async def test_a_sample_that_cannot_be_judged_takes_no_other_along() -> None:
+    plane = Plane()
+    plane.evidence.near_miss(request(prompt=Prompt(messages=())), b"scope", [near("yes")], "yes")
+    plane.evidence.near_miss(request(), b"scope", [near("yes")], "yes")
+    assert len(await plane.judged()) == 1
+
+
+async def test_few_wait_for_a_model_that_does_not_answer() -> None:
+    """What needs no call is judged beside them."""
+    plane = Plane(late_answers=True)
+    plane.evidence.near_miss(request(), b"scope", [near("yes")], "yes")
+    for number in range(10):
+        plane.evidence.hit(request(id=f"resp_{number}"), b"scope", near("yes"))
+    task = asyncio.create_task(plane.evidence.run())
+    await until(lambda: len(plane.asked) == ASKING)
+    assert plane.evidence.waiting == 11
+    plane.go_on.set()
+    await until(lambda: len(plane.store.rows) == 11)
+    task.cancel()
 
 
 async def test_a_start_reads_hits_also_where_near_misses_are_many() -> None:

@@ -113,6 +113,14 @@ async def test_only_a_whole_answer_counts(steps: Sequence[Step]) -> None:
         assert len(await stage.rows()) == 1
 
 
+async def test_a_model_that_fails_is_left_to_those_who_wait_for_an_answer() -> None:
+    """A provider that refuses calls, without saying for how long, has the less left for them."""
+    async with asking([UpstreamError("upstream_overloaded", "answered HTTP 429")]) as stage:
+        for _ in range(5):
+            assert await stage.ask(request(strategy=Strategy.SMALL)) is None
+        assert len(stage.funnel.small.attempts) == 1
+
+
 async def test_the_dollars_of_a_day_are_never_passed() -> None:
     """Not by all that may run together, each to its cap; and the next day there are more."""
     words: list[Step] = [" mill"] * 5000

@@ -118,6 +118,15 @@ async def test_a_row_of_another_version_is_passed_over(database: SqliteDatabase)
     assert [each.sample.id for each in await store.judged(None, 0.0, 10)] == ["smp_3"]
 
 
+async def test_a_damaged_probability_is_passed_over(database: SqliteDatabase) -> None:
+    """What a sample stands for is one divided by it."""
+    store = kept(database)
+    damaged = Opinion(judge="judge", says=Says.SAME, probability=0.0)
+    rows = [replace(judged("1", taken_at=NOW), opinions=(damaged,)), judged("2", probability=1e-320, taken_at=NOW)]
+    await store.add([*rows, judged("3", probability=0.0, taken_at=NOW)])
+    assert [each.sample.id for each in await store.judged(None, 0.0, 10)] == ["smp_3"]
+
+
 async def test_each_scope_is_steered_as_it_was_changed_last(database: SqliteDatabase) -> None:
     """Whatever the clock said then; the changes are listed, the newest first."""
     store = kept(database)

@@ -20,6 +20,7 @@ from millrace.evidence.trust import Trust, wrong_entries
 from millrace.ports import AskAgain, Clock, EvidenceStore
 from millrace.types import (
     CacheMode,
+    Change,
     Judged,
     Lever,
     NearAnswer,
@@ -41,6 +42,7 @@ HITS = 1000  # the last ones, of which feedback may teach something
 HIT_BYTES = 4000  # of a hit that is known, with its features, about
 FEEDBACK = "feedback"  # the judge, where a person has spoken
 GATHER_S = 1.0  # for which samples wait for others: together they take less time
+ASKING = 4  # answers that a batch asks for, since all of it waits for the slowest one
 BUSY_S = 0.05  # between two looks whether few requests run
 
 
@@ -101,6 +103,8 @@ class Evidence:
         self._hits: OrderedDict[tuple[str, str], Sample] = OrderedDict()  # by tenant and response
         self._rated: list[Judged] = []  # by people
         self._at_work = 0  # samples that are judged now
+        self._found: tuple[list[Judged], list[Change]] | None = None  # what is still to be written
+        self._wrong: dict[str, list[str]] = {}  # entries that are still to be removed, by tenant
         self._more = asyncio.Event()
 
     @property
@@ -166,50 +170,89 @@ class Evidence:
         """Take over what was found before, of samples taken since then (Unix seconds). Raises `TimeoutError`."""
         changes = await self._store.steered()
         self._trust.steer(changes)  # first, since requests are served meanwhile
-        judged = [each for lever in Lever for each in await self._store.judged(lever, since, REMEMBERED)]
-        await asyncio.to_thread(self._trust.restore, judged, changes)
+        found = {lever: await self._store.judged(lever, since, REMEMBERED) for lever in Lever}
+        await asyncio.to_thread(self._trust.restore, [each for judged in found.values() for each in judged], changes)
+        self._drop(found[Lever.SEMANTIC][-BATCH:])  # the process may have died before it did so
 
     async def run(self) -> None:
         """Judge what comes, until cancelled."""
+        have_waited = False
         while True:
             await self._more.wait()
-            await asyncio.sleep(self._gather_s)
+            if not have_waited:
+                await asyncio.sleep(self._gather_s)
+            have_waited = False
             while self._is_busy():  # noqa: ASYNC110 - nobody tells when few run
                 await asyncio.sleep(BUSY_S)
-            batch = [self._take() for _ in range(min(BATCH, len(self._waiting)))]
-            if not self._waiting:
-                self._more.clear()
-            self._at_work = len(batch)
             try:
-                await self._judge(batch)
+                await self._judge_some()
+                have_waited = bool(self._waiting)
+            except TimeoutError:  # the disk, or another process that is to hear of it, is late
+                log.get().warning("evidence waits for the disk")
             except Exception as error:
-                log.get().error("evidence not kept", samples=len(batch), exc_info=error)
+                self._found = None
+                log.get().error("evidence not kept", exc_info=error)
             finally:
                 self._at_work = 0
+            if self._waiting or self._rated or self._found or self._wrong:
+                self._more.set()
 
-    async def _judge(self, batch: Sequence[_Waiting]) -> None:
-        judged, self._rated = self._rated, []
-        judged += [each for each in await asyncio.gather(*map(self._judged, batch)) if each is not None]
-        if not judged:
-            return
-        changes = await asyncio.to_thread(self._trust.changes, judged, self._wall())
-        await self._store.add(judged, changes)
-        await asyncio.to_thread(self._trust.learn, judged, changes)
-        for tenant, entry_ids in wrong_entries(judged).items():
+    async def _judge_some(self) -> None:
+        """Judge some samples, keep what is found, and only then do what follows. Raises `TimeoutError`: go on later."""
+        self._more.clear()
+        if self._found is None:
+            batch = self._batch()
+            self._at_work = len(batch)
+            judged, self._rated = self._rated, []
+            judged += [each for each in await asyncio.gather(*map(self._judged, batch)) if each is not None]
+            self._found = judged, await asyncio.to_thread(self._trust.changes, judged, self._wall())
+        judged, changes = self._found
+        if judged:
+            await self._store.add(judged, changes)
+            await asyncio.to_thread(self._trust.learn, judged, changes)
+        self._found = None
+        self._drop(judged)
+        await self._remove_wrong()
+
+    async def _remove_wrong(self) -> None:
+        """Remove what was found wrong. What cannot be removed in time keeps nothing else from it, and comes again."""
+        wrong, self._wrong = self._wrong, {}
+        for tenant, entry_ids in wrong.items():
             try:
                 await self._remove(tenant, entry_ids)
-            except Exception as error:  # those of other tenants are still to be removed
+            except TimeoutError:
+                self._wrong[tenant] = entry_ids
+            except Exception as error:
                 log.get().error("a wrong answer was not removed", entries=len(entry_ids), exc_info=error)
 
+    def _drop(self, judged: Sequence[Judged]) -> None:
+        """Have what was found wrong removed."""
+        for tenant, entry_ids in wrong_entries(judged).items():
+            self._wrong.setdefault(tenant, []).extend(entry_ids)
+            self._more.set()
+
+    def _batch(self) -> list[_Waiting]:
+        """Take samples to be judged together."""
+        batch: list[_Waiting] = []
+        asked = 0
+        while self._waiting and len(batch) < BATCH and asked < ASKING:
+            batch.append(self._take())
+            asked += batch[-1].fresh is None
+        return batch
+
     async def _judged(self, waiting: _Waiting) -> Judged | None:
-        """Return what the judges say; None if there is nothing to compare, or no judge can tell."""
-        fresh = waiting.fresh
-        if fresh is None:
-            fresh = await self._ask(waiting.request, waiting.strategy)
-        if fresh is None:
+        """Return what the judges say; None if there is nothing to compare, nobody can tell, or something is broken."""
+        try:
+            fresh = waiting.fresh
+            if fresh is None:
+                fresh = await self._ask(waiting.request, waiting.strategy)
+            if fresh is None:
+                return None
+            question = waiting.request.prompt.messages[-1].text
+            opinions = await self._panel.opinions(waiting.sample, question, waiting.earlier, fresh)
+        except Exception as error:
+            log.get().error("a sample was not judged", exc_info=error)
             return None
-        question = waiting.request.prompt.messages[-1].text
-        opinions = await self._panel.opinions(waiting.sample, question, waiting.earlier, fresh)
         return Judged(sample=waiting.sample, opinions=opinions) if opinions else None
 
     def _of_pair(self, lever: Lever, request: Request, scope: bytes, near: NearAnswer, probability: float) -> Sample:

@@ -211,9 +211,7 @@ class Trust:
     def _apply(self, change: Change) -> None:
         known = self._known((change.tenant, change.scope))
         if change.steering.is_off != self.steering(change.tenant, change.scope).is_off:
-            self._forget(
-                known.hits
-            )  # what was served before says nothing of what would be now, and the other way round
+            self._forget(known.hits)  # what was served before says nothing of what is now, and the other way round
         known.steering, known.since = change.steering, 0
 
     def _steer(self, tenant: str, scope: bytes, steering: Steering) -> None:

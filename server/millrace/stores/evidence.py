@@ -22,6 +22,7 @@ READ_S = 60.0  # for SQLite to read many rows
 SAMPLES = 200_000  # that are kept; some 100 MB
 SCOPES = 10_000  # whose last change is kept however old it is
 DAY_S = 86_400
+LEAST = 1e-9  # probability; a sample that was taken with less would outweigh all others
 
 _TABLES = (
     """
@@ -281,7 +282,9 @@ def _judged(row: tuple[Any, ...]) -> Judged | None:
     except (ValueError, msgspec.MsgspecError):
         return None
     opinion = [Opinion(judge=judge, says=says, probability=asked) for judge, says, asked in said]
-    return Judged(sample=sample, opinions=tuple(opinion)) if opinion else None
+    chances = [each.probability for each in opinion] + [probability] * sample.is_random
+    is_whole = bool(opinion) and all(LEAST <= each <= 1 for each in chances)
+    return Judged(sample=sample, opinions=tuple(opinion)) if is_whole else None
 
 
 def _change_row(change: Change) -> tuple[Any, ...]:
