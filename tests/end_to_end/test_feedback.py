@@ -46,7 +46,9 @@ async def test_so_does_one_that_a_cache_gave(millrace: Running, question: str, c
     await ask(millrace, ASKED)
     again, by = await ask(millrace, question)
     assert by == cache
-    assert (await say(millrace, again, {"rating": "down"}))[1]["deleted"] == {"exact": 1, "semantic": 1}
+    deleted = (await say(millrace, again, {"rating": "down"}))[1]["deleted"]
+    assert deleted["exact"] == 1
+    assert deleted["semantic"] == 1 or cache == "exact"  # then it may be still on its way into the semantic one
     assert (await ask(millrace, ASKED))[1] == "miss"
 
 
