@@ -434,7 +434,7 @@ def test_a_stored_answer_is_routed_with_its_age() -> None:
     weighed = NearAnswer(
         entry_id="sem_1", asked_id="sem_2", question="?", answer=b"", log_odds=2.0, features={}, similarity=0.9
     )
-    hit = SemanticHit(answer=stored, similarity=0.9, entry_id="sem_1", age_s=1.0, near=weighed)
+    hit = SemanticHit(answer=stored, age_s=1.0, near=weighed)
     near = Routed.cached(request(), stored, CacheOutcome.SEMANTIC, "near", 1005.0, hit)
     assert (near.cache, near.similarity, near.entry_id) == (CacheOutcome.SEMANTIC, 0.9, "sem_1")
 

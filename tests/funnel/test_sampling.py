@@ -92,7 +92,7 @@ async def test_a_near_answer_is_told_beside_the_fresh_one() -> None:
 @pytest.mark.parametrize("mode", [CacheMode.ON, CacheMode.ONLY])
 async def test_a_hit_is_told_and_nothing_else(mode: CacheMode) -> None:
     stored = StoredAnswer(text="Two.", model_id="m", usage=Usage(), check=None, stored_at=0.0)
-    hit = SemanticHit(answer=stored, similarity=0.9, entry_id="e", age_s=1.0, near=NEAR)
+    hit = SemanticHit(answer=stored, age_s=1.0, near=NEAR)
     assert await told_of(["Two.", STOP], hit, cache=mode) == [("hit", "e", 32)]
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from millrace import log
-from millrace.caches.decision.mix import shipped
+from millrace.caches.decision.mix import weights_for
 from millrace.caches.embedders.chosen import Embedders
 from millrace.caches.learning.knowledge import log_odds_of
 from millrace.evidence.evidence import WAITING_BYTES, Evidence, Shares
@@ -40,7 +40,7 @@ def evidence_of(
     judges = judges_of(embedders.comparer, ask, own_judges(), chosen.model_judge)
     threshold = settings.cache.semantic_threshold
     if threshold is None:
-        threshold = shipped()["alone" if embedders.comparer is None else "networks"].threshold
+        threshold = weights_for(embedders.comparer).threshold
     return Evidence(
         store,
         Panel(judges, chosen.checked_share),

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from millrace.caches.decision.mix import probability, shipped
+from millrace.caches.decision.mix import probability, weights_for
 from millrace.caches.guards import Judgement, Question, judge
 from millrace.caches.reusable import reusable
 from millrace.ports import Aligner, Comparer, Embedder, Likeness
@@ -45,7 +45,7 @@ class PairJudge:
         threshold: float | None = None,  # of the probability; None: the one that is shipped
     ) -> None:
         self.embedder = embedder
-        self._weights = shipped()["alone" if comparer is None else "networks"]
+        self._weights = weights_for(comparer)
         self.threshold = self._weights.threshold if threshold is None else threshold
         self._aligner = aligner
         self._comparer = comparer

@@ -28,7 +28,7 @@ import msgspec
 from millrace import log
 from millrace.caches import table
 from millrace.caches.decider import Candidate, Chosen, Decider
-from millrace.caches.decision.mix import shipped
+from millrace.caches.decision.mix import weights_for
 from millrace.caches.embedders.process import ComparingError
 from millrace.caches.embedders.remote import EmbeddingError
 from millrace.caches.exact import SHARE
@@ -110,8 +110,7 @@ class SqliteSemanticCache:
         self._is_warm = False  # a question has been embedded: what that needs is loaded
         recent = min(_RECENT, self._aside_bytes // _RECENT_BYTES)
         self._embed: Recent[Vector] = Recent(embedder.embed, recent)
-        weights = shipped()["alone" if comparer is None else "networks"]
-        self._knowledge = Knowledge(weights, threshold)
+        self._knowledge = Knowledge(weights_for(comparer), threshold)
         self._decider = Decider(recent, compares=comparer is not None)
         kept_by = table.kept_by(embedder.name)
         self._table = EntryTable(
@@ -371,8 +370,6 @@ class SqliteSemanticCache:
         entry = chosen.entry
         return SemanticHit(
             answer=msgspec.json.decode(entry.answer, type=StoredAnswer),
-            similarity=chosen.near.similarity,
-            entry_id=entry.id,
             age_s=max(0.0, self._wall() - entry.stored_at),
             near=chosen.near,
         )

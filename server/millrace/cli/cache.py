@@ -4,7 +4,6 @@ The commands work beside a running server and without one. What they delete no s
 """
 
 import json
-import sqlite3
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -23,7 +22,7 @@ from millrace.cli.keys import data_dir_option
 from millrace.cli.rules import rules
 from millrace.cli.tune import tune, wide
 from millrace.ports import CacheControl
-from millrace.settings import IN_MEMORY, CacheSettings, Fault
+from millrace.settings import CacheSettings
 from millrace.types import Decision, Deleted, KeptAnswer, NearEntry, Objection, TenantCache
 
 T = TypeVar("T")
@@ -226,24 +225,14 @@ def _run(config: Path, data_dir: str | None, work: Callable[[CacheControl], Awai
         folder, settings = loaded.server.data_dir, loaded.cache
     else:
         folder, settings = data_dir, CacheSettings()
-    if folder == IN_MEMORY:
-        message = f"{IN_MEMORY!r} keeps nothing on disk; ask the server itself: GET /v1/cache/stats"
-        configuration.exit_with_faults([Fault("server.data_dir", message)], "no cache")
 
     async def run() -> T:
         async with assembly.cache_control(folder, settings) as control:
             return await work(control)
 
-    try:
-        return configuration.run(run())
-    except TimeoutError as error:
-        click.echo(f"not done: {error}", err=True)
-        sys.exit(configuration.NOT_DONE)
-    except FileNotFoundError as error:
-        advice = "start a server there first, or name its folder with --data-dir"
-        configuration.exit_with_faults([Fault("server.data_dir", f"{folder!r}: {error}; {advice}")], "no cache")
-    except (OSError, ValueError, sqlite3.Error) as error:
-        configuration.exit_with_faults([configuration.unusable(folder, error)], "cannot use the caches")
+    return configuration.run_on(
+        folder, run, endpoint="/v1/cache/stats", nothing="no cache", unable="cannot use the caches"
+    )
 
 
 def _exit_without(what: str) -> NoReturn:

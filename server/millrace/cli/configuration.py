@@ -5,7 +5,7 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from millrace import settings
-from millrace.settings import CacheSettings, Fault, Settings, SettingsError
+from millrace.settings import IN_MEMORY, CacheSettings, Fault, Settings, SettingsError
 
 BAD_CONFIG, NOT_DONE = 2, 3  # exit codes
 DEFAULT = Path("millrace.toml")
@@ -51,6 +51,27 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except RuntimeError as error:
         click.echo(f"not done: {error}", err=True)
         sys.exit(NOT_DONE)
+
+
+def run_on(folder: str, work: Callable[[], Coroutine[Any, Any, T]], *, endpoint: str, nothing: str, unable: str) -> T:
+    """Run what reads a `data_dir`, or exit with why it cannot.
+
+    `endpoint` is where a server that keeps nothing on disk tells the same. `nothing` and `unable` head the faults:
+    there is no database, and it cannot be used.
+    """
+    if folder == IN_MEMORY:
+        message = f"{IN_MEMORY!r} keeps nothing on disk; ask the server itself: GET {endpoint}"
+        exit_with_faults([Fault("server.data_dir", message)], nothing)
+    try:
+        return run(work())
+    except TimeoutError as error:
+        click.echo(f"not done: {str(error) or 'the disk is too slow; try again'}", err=True)
+        sys.exit(NOT_DONE)
+    except FileNotFoundError as error:
+        advice = "start a server there first, or name its folder with --data-dir"
+        exit_with_faults([Fault("server.data_dir", f"{folder!r}: {error}; {advice}")], nothing)
+    except (OSError, ValueError, sqlite3.Error) as error:
+        exit_with_faults([unusable(folder, error)], unable)
 
 
 def unusable(folder: str, error: Exception) -> Fault:

@@ -1,7 +1,5 @@
 """`millrace evidence`: how often cheap answers were right, what it cost to know, and what changed by it."""
 
-import sqlite3
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,7 +16,7 @@ from millrace.cli import configuration
 from millrace.cli.cache import json_option, tenant_option
 from millrace.cli.keys import data_dir_option
 from millrace.cli.tune import wide
-from millrace.settings import IN_MEMORY, CacheSettings, EvidenceSettings, Fault
+from millrace.settings import CacheSettings, EvidenceSettings
 from millrace.wire import evidence as wire
 
 UNKNOWN = "not known yet"
@@ -65,24 +63,14 @@ def _report(config: Path, data_dir: str | None, ago_s: float, tenant: str | None
         folder, evidence_settings, cache_settings = loaded.server.data_dir, loaded.evidence, loaded.cache
     else:
         folder, evidence_settings, cache_settings = data_dir, EvidenceSettings(), CacheSettings()
-    if folder == IN_MEMORY:
-        message = f"{IN_MEMORY!r} keeps nothing on disk; ask the server itself: GET /v1/evidence"
-        configuration.exit_with_faults([Fault("server.data_dir", message)], "no evidence")
 
     async def run() -> wire.EvidenceReport:
         async with assembly.evidence_reports(folder, evidence_settings, cache_settings) as reports:
             return await reports.report(time.time() - ago_s, tenant)
 
-    try:
-        return configuration.run(run())
-    except TimeoutError as error:
-        click.echo(f"not done: {str(error) or 'the disk is too slow; try again'}", err=True)
-        sys.exit(configuration.NOT_DONE)
-    except FileNotFoundError as error:
-        advice = "start a server there first, or name its folder with --data-dir"
-        configuration.exit_with_faults([Fault("server.data_dir", f"{folder!r}: {error}; {advice}")], "no evidence")
-    except (OSError, ValueError, sqlite3.Error) as error:
-        configuration.exit_with_faults([configuration.unusable(folder, error)], "cannot read the evidence")
+    return configuration.run_on(
+        folder, run, endpoint="/v1/evidence", nothing="no evidence", unable="cannot read the evidence"
+    )
 
 
 def _parts(report: wire.EvidenceReport) -> Iterator[Any]:

@@ -98,7 +98,7 @@ class Evidence:
         self._is_busy = is_busy
         self._gather_s = gather_s
         self._chance = chance or random.Random()
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[tuple[int, _Waiting]] = deque()  # with its bytes
         self._bytes = 0
         self._hits: OrderedDict[tuple[str, str], Sample] = OrderedDict()  # by tenant and response
         self._rated: list[Judged] = []  # by people
@@ -119,7 +119,7 @@ class Evidence:
 
     def near_miss(self, request: Request, scope: bytes, near: Sequence[NearAnswer], fresh: str) -> None:
         """Take stored answers that were not served, and the model's, to be compared. It costs no call."""
-        if not _may_sample(request):
+        if not request.evidence:
             return
         for each in near:
             lever = Lever.SEMANTIC if each.is_off else Lever.NEAR_MISS
@@ -128,7 +128,7 @@ class Evidence:
 
     def hit(self, request: Request, scope: bytes, near: NearAnswer) -> None:
         """Take a hit with the probability that its scope needs; the question is asked once more then."""
-        if not _may_sample(request):
+        if not request.evidence:
             return
         share = self._trust.share(request.tenant, scope, self._shares.hits)
         sample = self._of_pair(Lever.SEMANTIC, request, scope, near, share)
@@ -155,14 +155,14 @@ class Evidence:
         """Take an answer of the small model, or of the large one that was asked at once; the other one is asked too."""
         small = source is Source.SMALL
         share = self._shares.small if small else self._shares.large
-        if not (_may_sample(request) and _may_ask(request)) or self._chance.random() >= share:
+        if not _may_ask(request) or self._chance.random() >= share:
             return
         lever, other = (Lever.SMALL, Strategy.LARGE) if small else (Lever.LARGE, Strategy.SMALL)
         self._add(_Waiting(self._of(lever, request, share), request, text, None, other))
 
     def escalated(self, request: Request, check: str, small: str, large: str) -> None:
         """Take an answer that a check took back, and the one in its place. It costs no call."""
-        if _may_sample(request) and small.strip():
+        if request.evidence and small.strip():
             sample = replace(self._of(Lever.CHECK, request, 1.0), detail=check)
             self._add(_Waiting(sample, request, small, large))
 
@@ -276,16 +276,17 @@ class Evidence:
         )
 
     def _add(self, waiting: _Waiting) -> None:
-        if len(self._waiting) >= WAITING or self._bytes + waiting.size > WAITING_BYTES:
+        size = waiting.size
+        if len(self._waiting) >= WAITING or self._bytes + size > WAITING_BYTES:
             self.left_out += 1
             return
-        self._waiting.append(waiting)
-        self._bytes += waiting.size
+        self._waiting.append((size, waiting))
+        self._bytes += size
         self._more.set()
 
     def _take(self) -> _Waiting:
-        waiting = self._waiting.popleft()
-        self._bytes -= waiting.size
+        size, waiting = self._waiting.popleft()
+        self._bytes -= size
         return waiting
 
 
@@ -293,18 +294,14 @@ def _sample_id() -> str:
     return f"smp_{secrets.token_hex(8)}"
 
 
-def _may_sample(request: Request) -> bool:
-    return request.evidence
-
-
 def _may_ask(request: Request) -> bool:
     """Whether a request may be asked once more.
 
-    Not if something would be done twice, if it was to be kept once, or if it wants no model.
+    Not if it opted out, if something would be done twice, if it was to be kept once, or if it wants no model.
     """
     prompt = request.prompt
     has_media = any(not isinstance(part, str) for message in prompt.messages for part in message.parts)
-    return not (prompt.tools or has_media or request.store or request.cache is CacheMode.ONLY)
+    return request.evidence and not (prompt.tools or has_media or request.store or request.cache is CacheMode.ONLY)
 
 
 def _text(near: NearAnswer) -> str:

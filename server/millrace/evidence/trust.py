@@ -62,13 +62,9 @@ class Trust:
         self._needed = needed
         self._eagerness = eagerness
         self._errors = ErrorCounts()
+        self.errors = self._errors.errors("")  # of whoever judges first; as of what was counted last
         self._scopes: OrderedDict[Place, _Scope] = OrderedDict()
         self._kept = 0  # judged samples
-
-    @property
-    def errors(self) -> JudgeErrors:
-        """The errors of whoever judges first."""
-        return self._errors.errors("")
 
     def share(self, tenant: str, scope: bytes, share: float) -> float:
         """Return with what probability a hit is judged. May be called from any thread."""
@@ -89,6 +85,7 @@ class Trust:
             self._count([each])
         for change in later:
             self._apply(change)
+        self.errors = self._errors.errors("")
         for place in list(self._scopes):
             self._is_proven(place)
         self._teach(judged)
@@ -96,6 +93,7 @@ class Trust:
     def changes(self, judged: Sequence[Judged], now: float) -> list[Change]:
         """Count what was judged, and return what is to change by it."""
         self._count(judged)
+        self.errors = self._errors.errors("")
         places = dict.fromkeys(
             place
             for each in judged
@@ -221,7 +219,6 @@ class Trust:
     def _teach(self, judged: Sequence[Judged]) -> None:
         if self._learner is None:
             return
-        errors = self.errors
         lessons = [
             Lesson(
                 scope=each.sample.scope,
@@ -229,7 +226,7 @@ class Trust:
                 asked_id=each.sample.asked_id,
                 entry_id=each.sample.entry_id,
                 features=each.sample.features,
-                log_ratio=log_ratio(each, errors),
+                log_ratio=log_ratio(each, self.errors),
                 weight=1 / each.sample.probability if each.sample.is_random else 1.0,
             )
             for each in judged

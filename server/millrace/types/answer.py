@@ -165,10 +165,18 @@ class SemanticHit:
     """A stored answer to the same question in other words."""
 
     answer: StoredAnswer
-    similarity: float  # cosine
-    entry_id: str
     age_s: float  # since the answer was stored
     near: NearAnswer  # the same, as it was weighed
+
+    @property
+    def similarity(self) -> float:
+        """The cosine."""
+        return self.near.similarity
+
+    @property
+    def entry_id(self) -> str:
+        """The id of the entry."""
+        return self.near.entry_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import msgspec
 
 from millrace.caches.decision import features
 from millrace.caches.guards import Judgement, Question
-from millrace.ports import Likeness
+from millrace.ports import Comparer, Likeness
 
 FILE = "mix.json"
 SURE = 30.0  # log odds of what is certain
@@ -47,6 +47,11 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def shipped() -> dict[str, Weights]:
     """Return the weights in the package: "networks", and "alone" for where there are none."""
     return msgspec.json.decode((files(__package__) / FILE).read_bytes(), type=dict[str, Weights])
+
+
+def weights_for(comparer: Comparer | None) -> Weights:
+    """Return the shipped weights for where there is a comparer, or none."""
+    return shipped()["alone" if comparer is None else "networks"]
 
 
 def features_of(a: Question, b: Question, judgement: Judgement, likeness: Likeness | None) -> dict[str, float]:

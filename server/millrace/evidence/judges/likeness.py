@@ -45,9 +45,11 @@ class LikenessJudge:
 
         It cannot tell while the process is busy or has not been needed for a lookup yet, or once it was asked enough.
         """
+        if self._comparer.is_starting:
+            return Says.UNSURE
         texts = question, earlier[:LONGEST], fresh[:LONGEST]
         pair, contradict = await of_pair(lambda pair: (pair, pair.contradict), *texts)
-        if self._comparer.is_starting or contradict or not self._may_compare():
+        if contradict or not self._may_compare():
             return Says.UNSURE
         compared = self._comparer.compare(pair.texts[0][:READ], [pair.texts[1][:READ]], self._clock() + self._wait_s)
         try:
