@@ -54,6 +54,8 @@ async def test_an_answer_that_a_command_deletes_is_served_by_neither_cache_of_a_
         hit = await asked(http, question)
         assert hit["millrace.cache"] == ("exact" if question == ASKED else "semantic")
         assert float(hit["millrace.age_s"]) >= 0
+        with closing(sqlite3.connect(tmp_path / FILE)) as file:  # the command beside the server reads the disk
+            await until(lambda: hit["millrace.entry_id"] in all_ids(file))
         assert (await beside(tmp_path, "delete", hit["millrace.entry_id"]))["exact"] == 1
         assert (await asked(http, question))["millrace.cache"] == "miss"
         with closing(sqlite3.connect(tmp_path / FILE)) as file:

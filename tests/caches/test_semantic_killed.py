@@ -6,48 +6,31 @@
 import asyncio
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.caches.snapshots import FOLDER
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit
-from tests.support.paths import REPOSITORY
-from tests.support.processes import ENVIRONMENT
+from tests.support.killed import PATIENCE_S, killed
 from tests.support.semantic_cache import control_of
 from tests.support.writing_cache import SCOPES, TTL_S, cache_in, question
 
 KILLS = int(os.environ.get("MILLRACE_KILLS", "5"))
 LONGEST_S = 1.5  # that a process may write
-PATIENCE_S = 20.0
 
 Served = dict[str, tuple[int, int]]  # by id: number of the scope, and of the question
 
 
-async def killed(folder: Path, choice: random.Random) -> Served:
+async def served_until_killed(folder: Path, choice: random.Random) -> Served:
     """Have a process write, and kill it at some moment; return what it was served."""
-    command = [sys.executable, "-m", "tests.support.writing_cache", str(folder), str(choice.randrange(10**6))]
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, limit=2**24
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        ready = await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)
-        assert ready == b"ready\n", (await process.stderr.read()).decode()
-        reading = asyncio.create_task(process.stdout.read())
-        await asyncio.sleep(LONGEST_S * choice.random() ** 2)
-    finally:
-        process.kill()
-        await process.wait()
+    async with killed("tests.support.writing_cache", folder, choice, LONGEST_S) as lines:
+        pass
     served: Served = {}
-    for line in (await reading).decode().splitlines(keepends=True):
-        if line.endswith("\n"):  # else it was killed while it said so
-            id_, scope, number, text = line.split()
-            assert text == number
-            served[id_] = int(scope), int(number)
+    for line in lines:
+        id_, scope, number, text = line.split()
+        assert text == number
+        served[id_] = int(scope), int(number)
     return served
 
 
@@ -65,7 +48,7 @@ async def test_what_was_served_or_shown_is_there_after_a_kill(tmp_path: Path) ->
     choice = random.Random(11)
     served: Served = {}
     for _ in range(KILLS):
-        served |= await killed(tmp_path, choice)
+        served |= await served_until_killed(tmp_path, choice)
         database = SqliteDatabase(str(tmp_path))
         cache = cache_in(tmp_path, database)
         control = control_of(database, ttl_s=TTL_S)

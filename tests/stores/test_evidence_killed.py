@@ -7,8 +7,6 @@ import asyncio
 import json
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -16,12 +14,10 @@ from click.testing import CliRunner
 from millrace.__main__ import main
 from millrace.stores.database import SqliteDatabase
 from tests.support.judging_process import kept_in
-from tests.support.paths import REPOSITORY
-from tests.support.processes import ENVIRONMENT
+from tests.support.killed import killed
 
 KILLS = int(os.environ.get("MILLRACE_KILLS", "5"))
 LONGEST_S = 1.0  # that a process may judge
-PATIENCE_S = 20.0
 ALL = 10**6
 
 Shown = dict[str, tuple[str, str]]  # by id of the sample: the request, and what was said
@@ -34,28 +30,14 @@ def printed(folder: Path) -> int:
     return sum(each["false_alarms"]["judged"] for each in json.loads(ended.stdout)["checks"])
 
 
-async def killed(folder: Path, choice: random.Random) -> tuple[Shown, int]:
+async def shown_until_killed(folder: Path, choice: random.Random) -> tuple[Shown, int]:
     """Have a process judge, and kill it at some moment; return what it showed, and how much was printed."""
-    command = [sys.executable, "-m", "tests.support.judging_process", str(folder), str(choice.randrange(10**9))]
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, limit=2**24
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        ready = await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)
-        assert ready == b"ready\n", (await process.stderr.read()).decode()
-        reading = asyncio.create_task(process.stdout.read())
-        await asyncio.sleep(LONGEST_S * choice.random() ** 2)
+    async with killed("tests.support.judging_process", folder, choice, LONGEST_S) as lines:
         count = await asyncio.to_thread(printed, folder)
-    finally:
-        process.kill()
-        await process.wait()
     shown: Shown = {}
-    for line in (await reading).decode().splitlines(keepends=True):
-        if line.endswith("\n"):  # else it was killed while it said so
-            id_, request_id, says = line.split()
-            shown[id_] = request_id, says
+    for line in lines:
+        id_, request_id, says = line.split()
+        shown[id_] = request_id, says
     return shown, count
 
 
@@ -64,7 +46,7 @@ async def test_what_was_shown_is_there_after_a_kill_and_nothing_twice(tmp_path: 
     choice = random.Random(5)
     shown: Shown = {}
     for _ in range(KILLS):
-        said, count = await killed(tmp_path, choice)
+        said, count = await shown_until_killed(tmp_path, choice)
         shown |= said
         database = SqliteDatabase(str(tmp_path))
         kept = await kept_in(database).judged(None, 0.0, ALL)
