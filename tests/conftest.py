@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from millrace import app, assembly, log
+from millrace.caches import semantic
 from millrace.stores.database import MEMORY
 from tests.support.bills import Store
 from tests.support.server import Running, Start, started
@@ -30,6 +31,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def lookups_may_take_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine is no reason for a miss; what is about the deadline sets its own."""
     monkeypatch.setattr(assembly, "LOOKUP_S", 30.0)
+    monkeypatch.setattr(semantic, "_STARTING_S", 30.0)
 
 
 @pytest.fixture

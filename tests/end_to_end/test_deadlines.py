@@ -43,7 +43,7 @@ async def test_a_deadline_before_and_after_the_first_word(
 async def test_a_deadline_passes_in_the_queue(millrace: Running) -> None:
     """The time in the lane counts; no model is asked for what is late already, and the lane goes on."""
     async with wire_client(millrace.ws_url) as client:
-        await client.create("x [ttft=0.6]", stream_id="a")
+        await client.create("x [ttft=4]", stream_id="a")
         await client.create("y", stream_id="a", millrace={"deadline_ms": 300})
         await client.create("z", stream_id="a")
         first, second, third = [check_response(await client.until(*TERMINALS)) for _ in range(3)]
