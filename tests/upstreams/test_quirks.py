@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 import pytest
 
-from millrace import settings
 from millrace.errors import UpstreamError
+from millrace.settings import sections
 from millrace.types import Call, Format, Message, Prompt, ToolCall
 from millrace.upstreams.chat import body as chat
 from millrace.upstreams.quirks import DROPPABLE, LEARNED_S, PRESETS, Quirks, change_for
@@ -39,7 +39,7 @@ def sent(call: Call, **quirks: Any) -> dict[str, Any]:
 
 def test_every_preset_has_a_name_in_the_settings() -> None:
     """And no other."""
-    assert set(get_args(settings.Provider)) == set(PRESETS)
+    assert set(get_args(sections.Provider)) == set(PRESETS)
 
 
 def test_what_a_preset_may_change() -> None:

@@ -1,0 +1,5 @@
+"""Time."""
+
+from collections.abc import Callable
+
+Clock = Callable[[], float]  # seconds

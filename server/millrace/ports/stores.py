@@ -1,0 +1,89 @@
+"""Responses, keys, limits and bills."""
+
+from decimal import Decimal
+from typing import Protocol
+
+from millrace.principal import Key, Principal
+from millrace.types import Entry, StoredResponse
+
+
+class Archive(Protocol):
+    """Responses of requests with `store: true`."""
+
+    def store(self, response: StoredResponse) -> None:
+        """Store a response. Never waits; the write to disk is queued."""
+        ...
+
+    async def find(self, tenant: str, response_id: str) -> StoredResponse | None:
+        """Return a response of this tenant; None if it is not stored. Raises `overloaded` if the disk is late."""
+        ...
+
+    async def delete(self, tenant: str, response_id: str) -> bool:
+        """Delete a response on disk; False if there was none. Raises `overloaded` if the disk is late."""
+        ...
+
+
+class KeyStore(Protocol):
+    """Stores API keys. Other processes may add and revoke keys at any time."""
+
+    async def load(self) -> list[Key]:
+        """Return all keys, revoked ones included, oldest first. Returns the same list object if nothing has changed."""
+        ...
+
+    async def add(self, key: Key) -> None:
+        """Store a new key; return when it is on disk."""
+        ...
+
+    async def revoke(self, key_id: str, at: float) -> bool:
+        """Mark a key as revoked at Unix seconds; False if there is no such key or it was revoked before."""
+        ...
+
+
+class Admission(Protocol):
+    """The reservation of an admitted request, until its cost is known."""
+
+    limits_cost: bool  # dollars may run out while the request runs
+
+    def reserve_more(self, cost: Decimal, tokens: int) -> Decimal:
+        """Reserve up to `cost` dollars more, and the tokens that they buy; return the dollars that there were left."""
+        ...
+
+    def settle(self, cost: Decimal, tokens: int) -> None:
+        """Replace the reservation by what was used, in dollars and tokens. Only the first call has an effect."""
+        ...
+
+
+class Limiter(Protocol):
+    """Rate limits and budgets of keys."""
+
+    def limits(self, principal: Principal) -> bool:
+        """Whether anything is limited, so that what a request is likely to cost is of interest."""
+        ...
+
+    def admit(self, principal: Principal, likely_cost: Decimal, likely_tokens: int) -> Admission:
+        """Reserve dollars and tokens for one request. The caller must settle the admission on every path.
+
+        Raises `too_many_in_flight`, `rate_limit_exceeded` or `budget_exceeded`.
+        """
+        ...
+
+
+class Ledger(Protocol):
+    """Stores bills. Rows are written in order, off the event loop."""
+
+    def opened(self, entry: Entry) -> None:
+        """Record that a request began, or that more is booked for it: what it counts as if the process dies."""
+        ...
+
+    @property
+    def wants_progress(self) -> bool:
+        """Whether another process counts what this one spends, so that `progressed` is of use."""
+        ...
+
+    def progressed(self, entry: Entry) -> None:
+        """Record what an open request has cost so far."""
+        ...
+
+    def settled(self, entry: Entry) -> None:
+        """Record how it ended and what it cost."""
+        ...

@@ -1,0 +1,72 @@
+"""Calls of model providers."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from millrace.memory import Hold
+from millrace.types import Aside, Call, Embedded, Finish, Usage
+
+Sink = Callable[[list[str]], None]  # receives the text deltas of one read; must not raise
+
+
+class Attempt(Protocol):
+    """One upstream call that is being read. Text deltas go to `sink` and other deltas to `aside`, synchronously."""
+
+    sink: Sink
+    aside: Callable[[Aside], None]  # receives one delta that is not text, in order with the text; must not raise
+    done: asyncio.Future[Finish]  # fails with UpstreamError
+    parts: list[str]  # all text deltas so far
+    asides: list[Aside]  # all other deltas so far
+    sent: bool  # the request has been sent; before that the provider charges nothing
+    usage: Usage | None  # as the provider reported it at the end; None until then
+    notes: tuple[str, ...]  # how the call differs from what was asked
+    retried_after: str  # why it was tried once more; empty if it was not
+
+    @property
+    def input_usage(self) -> Usage | None:
+        """The input as the provider has reported it, which some do at the beginning; None until then."""
+        ...
+
+    @property
+    def service_tier(self) -> str:
+        """The service tier that the provider reports, until then the one asked for; empty where nobody names one."""
+        ...
+
+    def abort(self) -> None:
+        """Close the socket at once and cancel `done`, if the call has not ended. Idempotent.
+
+        Must not wait: the socket is closed within 250 ms of a cancel (PROTOCOL.md, What always holds, 7).
+        """
+        ...
+
+    def pause(self) -> None:
+        """Stop reading until `resume`."""
+        ...
+
+    def resume(self) -> None:
+        """Read again."""
+        ...
+
+
+class Upstream(Protocol):
+    """The API of a model provider."""
+
+    def open(self, call: Call) -> Attempt:
+        """Start a call. Returns at once; `sink` is not called before the caller next awaits."""
+        ...
+
+
+class EmbeddingsCall(Protocol):
+    """One call for embeddings."""
+
+    sent: bool  # the request has been sent; before that the provider charges nothing
+    done: asyncio.Future[Embedded]  # fails with UpstreamError; cancelling it closes the socket
+
+
+class EmbeddingsUpstream(Protocol):
+    """The API of a provider of embeddings."""
+
+    def open(self, body: bytes, held: Hold) -> EmbeddingsCall:
+        """Start a call with a body in the provider's form. What it has read is counted in `held`."""
+        ...

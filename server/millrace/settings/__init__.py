@@ -1,0 +1,39 @@
+"""The configuration: its sections, and how a file and the environment become them."""
+
+from millrace.settings.faults import Fault, SettingsError
+from millrace.settings.reading import ENV_PREFIX, build, load, section_of
+from millrace.settings.sections import (
+    IN_MEMORY,
+    CacheSettings,
+    EmbedderSettings,
+    EmbeddingsSettings,
+    EvidenceSettings,
+    LimitsSettings,
+    ModelSettings,
+    ModelsSettings,
+    PriceSettings,
+    QuirksSettings,
+    ServerSettings,
+    Settings,
+)
+
+__all__ = [
+    "ENV_PREFIX",
+    "IN_MEMORY",
+    "CacheSettings",
+    "EmbedderSettings",
+    "EmbeddingsSettings",
+    "EvidenceSettings",
+    "Fault",
+    "LimitsSettings",
+    "ModelSettings",
+    "ModelsSettings",
+    "PriceSettings",
+    "QuirksSettings",
+    "ServerSettings",
+    "Settings",
+    "SettingsError",
+    "build",
+    "load",
+    "section_of",
+]

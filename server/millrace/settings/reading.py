@@ -1,0 +1,160 @@
+"""A TOML file and `MILLRACE__SECTION__KEY` variables become frozen `Settings`. All faults are reported at once.
+
+msgspec stops at the first fault, so the tree is walked here, field by field, and msgspec converts only the leaves.
+"""
+
+import copy
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import NODEFAULT, Struct
+
+from millrace.settings.faults import Fault, Override, SettingsError, at, join, listed, origin, split
+from millrace.settings.sections import PriceSettings, Settings
+from millrace.settings.values import invalid_values
+from millrace.types import Strategy
+
+ENV_PREFIX = "MILLRACE__"
+NO_FLAGS: Mapping[str, str] = {}
+MAX_PRICE = 1_000_000  # dollars per million tokens
+
+_TYPE_NAMES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text in quotes",
+    "decimal": 'dollars such as "0.15"',
+    "object": "a section",
+    "array": "a list in brackets",
+}
+_VALUE_NAMES = {str: "a string", bool: "a boolean", list: "an array"}
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ, flags: Mapping[str, str] = NO_FLAGS) -> Settings:
+    """Read a TOML file, the environment and flags (`server.port` -> text). Raises `SettingsError` with all faults."""
+    try:
+        tree = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(
+            [Fault(str(path), "no such file; name one with --config FILE, or write one: millrace init")]
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError([Fault(str(path), f"not read as TOML: {error}")]) from None
+    return build(tree, environ, flags)
+
+
+def build(
+    tree: dict[str, Any], environ: Mapping[str, str] = os.environ, flags: Mapping[str, str] = NO_FLAGS
+) -> Settings:
+    """Build settings from a parsed file, the environment and flags. Each takes precedence over the one before it."""
+    faults: list[Fault] = []
+    tree = copy.deepcopy(tree)
+    for name, text in environ.items():
+        if name.startswith(ENV_PREFIX):
+            _override(tree, name.removeprefix(ENV_PREFIX).lower().split("__"), Override(text, name), faults)
+    for path, text in flags.items():
+        keys = path.split(".")
+        _override(tree, keys, Override(text, f"--{keys[-1]}"), faults)
+    values = _walk(tree, Settings, "", faults)
+    for fault in invalid_values(tree, environ):
+        value = at(tree, *fault.path.split("."))
+        faults.append(Fault(fault.path + origin(value), fault.message))
+    if faults:
+        raise SettingsError(faults)
+    return msgspec.convert(values, Settings)
+
+
+def _override(tree: dict[str, Any], keys: list[str], value: Override, faults: list[Fault]) -> None:
+    *sections, key = keys
+    for section in sections:
+        subtree = tree.setdefault(section, {})
+        if not isinstance(subtree, dict):
+            faults.append(Fault(value.origin, f"{section} is not a section, so it has no key {key}"))
+            return
+        tree = subtree
+    tree[key] = value
+
+
+def _walk(tree: Any, shape: type[Struct], path: str, faults: list[Fault]) -> dict[str, Any]:
+    """Check one section against its struct. Return the valid values."""
+    if not isinstance(tree, dict):
+        faults.append(Fault(path + origin(tree), f"expected a section, got {_value_name(tree)}; write [{path}]"))
+        return {}
+    fields = {field.name: field for field in msgspec.structs.fields(shape)}
+    for name in (key for key in tree if key not in fields):
+        near = difflib.get_close_matches(name, fields, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(fields)}"
+        faults.append(Fault(join(path, name), f"unknown key{origin(tree[name])}; {hint}"))
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        field_path = join(path, name)
+        if name not in tree:
+            if field.required:
+                faults.append(Fault(field_path, f"missing; {_example(field_path)}"))
+        elif field.type == dict[str, PriceSettings] and isinstance(tree[name], dict):
+            values[name] = {
+                key: _walk(section, PriceSettings, join(field_path, key), faults) for key, section in tree[name].items()
+            }
+        elif (section := section_of(field.type)) is not None:
+            values[name] = _walk(tree[name], section, field_path, faults)
+        else:
+            values[name] = _leaf(tree[name], field.type, field_path, faults)
+    return values
+
+
+def section_of(kind: Any) -> type[Struct] | None:
+    """Return the struct of a section, which may be optional; None if the key is none, or a table of sections."""
+    kinds = (kind, *get_args(kind)) if get_origin(kind) is not dict else ()
+    return next((each for each in kinds if isinstance(each, type) and issubclass(each, Struct)), None)
+
+
+def _leaf(value: Any, kind: Any, path: str, faults: list[Fault]) -> Any:
+    try:
+        if isinstance(value, Override):
+            is_list = get_origin(kind) is tuple  # written as "a, b"
+            converted = msgspec.convert(split(value) if is_list else str(value), kind, strict=False)
+        else:
+            converted = msgspec.convert(value, kind)
+        if isinstance(converted, Decimal) and not (converted.is_finite() and 0 <= converted <= MAX_PRICE):
+            raise msgspec.ValidationError("expected `decimal`")
+        return converted
+    except msgspec.ValidationError as error:
+        faults.append(Fault(path + origin(value), _expected(value, kind, str(error))))
+        return NODEFAULT
+
+
+def _expected(value: Any, kind: Any, message: str) -> str:
+    if isinstance(kind, type) and issubclass(kind, Strategy):
+        return f"{value!r} is not one of {listed(Strategy)}"
+    for choice in (kind, *get_args(kind)):
+        if get_origin(choice) is Literal:
+            return f"{value!r} is not one of {listed(get_args(choice))}"
+    if expected := re.match(r"[Ee]xpected `(\w+)[^`]*`( [<>=]+ [\d.]+)?", message):
+        name = _TYPE_NAMES.get(expected[1], expected[1])
+        return f"expected {name}{expected[2] or ''}, got {value!r}"
+    return f"expected {_TYPE_NAMES['decimal']}, got {value!r}"
+
+
+def _example(path: str) -> str:
+    key = path.rpartition(".")[2]
+    examples = {
+        "price": 'write dollars per million tokens: price = { input = "0.15", output = "0.60" }',
+        "upstream": 'write upstream = "openai", "responses" or "anthropic"',
+        "base_url": 'write base_url = "https://HOST/v1"',
+        "model": "write the provider's name for the model",
+        "input": 'write dollars per million tokens, such as "0.15"',
+        "dimensions": "write how many numbers its vectors have, such as 1536",
+        "output": 'write dollars per million tokens, such as "0.60"',
+    }
+    return examples.get(key, f"add a section [{path}]")
+
+
+def _value_name(value: Any) -> str:
+    return next((name for kind, name in _VALUE_NAMES.items() if isinstance(value, kind)), "a number")

@@ -1,0 +1,191 @@
+"""The sections of the configuration, as frozen structs with their defaults."""
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from millrace.types import Strategy
+from millrace.wire import limits
+
+IN_MEMORY = ":memory:"  # a data_dir that stores nothing
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=1)]
+Wait = Annotated[int, Meta(ge=0, le=60_000)]
+Seconds = Annotated[float, Meta(gt=0)]
+Line = Annotated[str, Meta(min_length=1)]
+
+Provider = Literal[
+    "auto", "openai", "azure", "gemini", "xai", "deepseek", "mistral", "groq", "kimi", "openrouter", "together", "vllm",
+    "ollama", "llamacpp",
+]  # fmt: skip
+
+BRIEFLY = "Answer as briefly as the question allows: no preamble, no repetition of the question, no closing remarks."
+
+
+class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to listen, where to store data, and the limits of the process."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    data_dir: str = ".millrace"  # ":memory:" stores nothing
+    memory_bytes: Annotated[int, Meta(ge=16 * 2**20)] = 2**30  # of all stores, queues and caches in memory
+    max_running: Count = 4096  # requests at once in this process
+    max_connections: Count = 10_000  # WebSockets at once in this process
+    origins: tuple[str, ...] = ()  # pages that may connect, such as "https://app.example"
+    handshake_timeout_s: Seconds = 10  # for the complete head of a request to arrive
+    max_message_bytes: Annotated[int, Meta(ge=1024, le=64 * 2**20)] = limits.MAX_MESSAGE_BYTES
+    upstream_client: Literal["httptools", "aiohttp"] = "httptools"  # a proxy is always reached over aiohttp
+    max_age_s: Seconds = limits.MAX_AGE_S  # of a connection
+    stuck_s: Seconds = limits.STUCK_S  # for which a client may read nothing, or send a message (`LEAST_RATE`)
+    drain_s: Annotated[float, Meta(ge=0)] = 30  # for running requests to end at shutdown
+    store_ttl_s: Seconds = 30 * 86_400  # how long a response with `store: true` is kept
+    store_bytes: Count = 2**30  # of all stored responses
+
+
+class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Dollars per million tokens."""
+
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal | None = None
+    cache_write: Decimal | None = None  # of input that the provider writes to its cache
+    cache_write_1h: Decimal | None = None  # to be kept for an hour
+
+
+class QuirksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the provider of a model differs from the preset of its name. A key that is left out is the preset's."""
+
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    reasoning_content: Literal["no", "yes", "calls"] | None = None  # of earlier answers: whether it goes back
+    reasoning_fields: tuple[Literal["reasoning_content", "reasoning"], ...] | None = None  # under which names
+    system_role: Literal["system", "developer"] | None = None
+    call_ids: Literal["any", "short", "nine"] | None = None  # which ids of tool calls it takes
+    tool_names: bool | None = None  # whether the result of a call repeats the function's name
+    empty_content: bool | None = None  # whether an answer that only calls has the content "", not null
+    signatures: bool | None = None  # whether calls that another model made need a thought signature
+    own_fields: tuple[str, ...] | None = None  # which fields of a provider's own go back to it; "*": all
+    thinking: Literal["adaptive", "budget"] | None = None  # Messages API: how it is told to think
+    system_turns: bool | None = None  # Messages API: whether instructions may stand between turns
+    output_limit: Count | None = None  # Messages API: the most tokens of output that may be asked for
+    drop: tuple[str, ...] | None = None  # fields that are not sent, such as "stream_options" and "assistant.name"
+
+
+class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One upstream model."""
+
+    upstream: Literal["openai", "responses", "anthropic"]  # its API: chat completions, OpenAI's Responses, or Messages
+    base_url: str
+    model: str
+    price: PriceSettings  # of the standard service tier
+    tier_prices: dict[str, PriceSettings] = {}  # of others, such as "flex"; a tier without a price is not asked for
+    api_key_env: str | None = None
+    context_window: Count = 128_000  # tokens
+    max_output_tokens: Count | None = None  # of an answer; None: no cap
+    cap_tool_calls: bool = False  # whether the cap also holds where a tool may be called: it cuts the call's arguments
+    provider: Provider = "auto"
+    quirks: QuirksSettings = QuirksSettings()
+    connect_timeout_s: Seconds = 10
+    first_token_timeout_s: Seconds = 60
+    stall_timeout_s: Seconds = 30  # between two reads
+
+
+class EmbeddingsPriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Dollars per million tokens."""
+
+    input: Decimal
+
+
+class EmbeddingsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The model that `POST /v1/embeddings` is passed on to."""
+
+    base_url: str
+    model: str
+    price: EmbeddingsPriceSettings
+    api_key_env: str | None = None
+    connect_timeout_s: Seconds = 10
+    timeout_s: Seconds = 60  # for the whole answer
+
+
+class ModelsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The two models, and other names clients may use for them. The alias `*` is any name that is not known."""
+
+    small: ModelSettings
+    large: ModelSettings
+    embeddings: EmbeddingsSettings | None = None
+    aliases: dict[str, str] = {}
+
+
+class FunnelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How requests are routed."""
+
+    strategy: Strategy = Strategy.AUTO
+    context_budget: Count | None = None  # tokens of context and history; None: what the models take
+    grace_ms: Wait = 300  # race: how long after the small model's first token the large one can still win
+    hedge_ms: Wait = 800  # hedge: how long small may be silent before large is started too
+    concise_line: Line = BRIEFLY  # the instruction that `concise` adds
+
+
+class EmbedderSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model for embeddings that finds near questions in place of what is installed. What it costs is in no ledger."""
+
+    base_url: str
+    model: str
+    dimensions: Count  # of its vectors
+    shortened: bool = False  # whether the model is asked for vectors of that length
+    api_key_env: str | None = None
+    connect_timeout_s: Seconds = 10
+    timeout_s: Seconds = 0.5  # that a lookup waits for it, and so a question that has no near one
+
+
+class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The caches."""
+
+    exact: bool = True
+    semantic: bool = True
+    index_above: Count = 4000  # entries from which a scope of the semantic cache is indexed by hnswlib
+    hot_scopes: Count = 256  # scopes of the semantic cache held in memory
+    semantic_threshold: Annotated[float, Meta(ge=0, le=1)] | None = None  # of a hit; None: the one that is shipped
+    max_wrong_hit_rate: Annotated[float, Meta(gt=0, lt=1)] = 0.01  # of semantic hits; what evidence steers by
+    embedder: EmbedderSettings | None = None
+    ttl_s: Seconds = 86_400
+    memory_bytes: Count = 256 * 2**20  # of both caches together
+    disk_bytes: Count = 2**30  # of both caches together
+
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class EvidenceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often answers are asked for once more to be judged, by whom, and for how much."""
+
+    judged: bool = True  # False: nothing is sampled, judged or learned
+    hit_share: Share = 0.1  # of semantic hits that are answered once more
+    small_share: Share = 0.01  # of answers of the small model, for which the large one is asked too
+    large_share: Share = 0.01  # of requests that went to the large model at once, for which the small one is asked too
+    dollars_per_day: Decimal = Decimal(1)  # for all of that, of a UTC day
+    model_judge: Literal["none", "small", "large"] = "none"  # a model that judges what other judges leave open
+    checked_share: Share = 0.05  # of what a judge has decided, of which a dearer one is asked too
+    keep_days: Count = 30
+
+
+class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Default limits: they apply where a key sets none of its own. A limit that is left out is unlimited."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    in_flight: Count | None = None
+    dollars_per_day: Decimal | None = None
+    connections: Count | None = None
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole configuration."""
+
+    models: ModelsSettings
+    server: ServerSettings = ServerSettings()
+    funnel: FunnelSettings = FunnelSettings()
+    cache: CacheSettings = CacheSettings()
+    evidence: EvidenceSettings = EvidenceSettings()
+    limits: LimitsSettings = LimitsSettings()

@@ -1,0 +1,77 @@
+"""Faults of values that have the right type and still cannot work."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from millrace.access.origins import parse
+from millrace.settings.faults import Fault, Override, at, listed, split
+from millrace.types import STANDARD_TIERS
+
+RESERVED = ("auto", "small", "large")
+
+
+def invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield faults of values that have the right type and still cannot work."""
+    origins = at(tree, "server", "origins")
+    for origin in split(origins) if isinstance(origins, Override) else origins if isinstance(origins, list) else ():
+        if isinstance(origin, str) and parse(origin) is None:
+            yield Fault("server.origins", f'{origin!r} is no origin; write it as browsers do: "https://app.example"')
+    for tier in ("small", "large"):
+        yield from _invalid_model(at(tree, "models", tier), f"models.{tier}", environ)
+    ids = [at(tree, "models", tier, "model") for tier in ("small", "large")]
+    if ids[0] == ids[1] is not None:
+        yield Fault("models.large.model", f"{ids[1]!r} is also the small model's name; the two must differ")
+    yield from _invalid_model(at(tree, "models", "embeddings"), "models.embeddings", environ)
+    yield from _invalid_model(at(tree, "cache", "embedder"), "cache.embedder", environ)
+    if (embeddings := at(tree, "models", "embeddings", "model")) in ids and embeddings is not None:
+        yield Fault("models.embeddings.model", f"{embeddings!r} is also another model's name; they must differ")
+    ids.append(embeddings)
+    names = [*RESERVED, *(id_ for id_ in ids if isinstance(id_, str))]
+    aliases = at(tree, "models", "aliases")
+    for alias, target in aliases.items() if isinstance(aliases, dict) else ():
+        if alias in names:
+            yield Fault(f"models.aliases.{alias}", f"{alias!r} is the name of a model; choose another alias")
+        if alias == "*" and target == embeddings is not None:
+            yield Fault('models.aliases."*"', f"{target!r} makes embeddings; write one of {listed(RESERVED)}")
+        if isinstance(target, str) and target not in names:
+            yield Fault(f"models.aliases.{alias}", f"{target!r} names no model; write one of {listed(names)}")
+
+
+def _invalid_model(model: Any, path: str, environ: Mapping[str, str]) -> Iterator[Fault]:
+    url = at(model, "base_url")
+    if isinstance(url, str) and _has_credentials(url):
+        advice = "put the key in a variable that api_key_env names"
+        yield Fault(f"{path}.base_url", f"a user or password in a URL is not sent; write https://HOST/v1, and {advice}")
+    elif isinstance(url, str) and not _is_http(url):
+        yield Fault(f"{path}.base_url", f"{url!r} is not a URL; write http://HOST[:PORT]/v1 or https://...")
+    name = at(model, "model")
+    if name in (*RESERVED, ""):
+        yield Fault(f"{path}.model", f"{name!r} is not a provider's model name; write the provider's own")
+    tiers = at(model, "tier_prices")
+    for tier in tiers if isinstance(tiers, dict) else ():
+        if tier in STANDARD_TIERS:
+            yield Fault(f"{path}.tier_prices.{tier}", f"{tier!r} is charged at the model's price; write it there")
+    variable = at(model, "api_key_env")
+    key = environ.get(variable) if isinstance(variable, str) else "-"
+    if not key:
+        advice = f"run: export {variable}=... (or leave api_key_env out)"
+        yield Fault(f"{path}.api_key_env", f"the variable {variable} is not set; {advice}")
+    elif not (key.isascii() and key.isprintable()) or key != key.strip():
+        yield Fault(f"{path}.api_key_env", f"the variable {variable} holds white space, or characters that no key has")
+
+
+def _has_credentials(url: str) -> bool:
+    """Whether a URL has a user or a password, which faults must not repeat. If it cannot be split, an @ says so."""
+    if not _is_http(url):
+        return "@" in url
+    return "@" in urlsplit(url).netloc
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_plain = not (parts.query or parts.fragment) and url.isprintable() and " " not in url
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and is_plain
+    except ValueError:
+        return False
