@@ -12,6 +12,7 @@ from millrace.funnel.facts import Committed, Revised
 from millrace.funnel.fingerprint import keys_of
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import choose, likely
+from millrace.funnel.routing.router import Router
 from millrace.stores.database import SqliteDatabase
 from millrace.types import (
     CacheOutcome,
@@ -164,11 +165,11 @@ async def test_concise_is_the_last_system_text(messages: Any, sent: Any) -> None
 @pytest.mark.parametrize(("fields", "word"), [({"tools": (DEPTH,)}, "tools"), ({"max_cost": 1}, "max_cost_usd")])
 def test_nothing_races_with_tools_or_a_budget(strategy: Strategy, fields: Any, word: str) -> None:
     """It is led as a cascade, and the reason says so."""
-    choice = choose(request(strategy=strategy, **fields), CATALOG, POLICY)
+    choice = choose(request(strategy=strategy, **fields), CATALOG, POLICY, Router())
     assert (choice.strategy, choice.first) == (Strategy.CASCADE, SMALL)
     assert word in choice.reason
     assert strategy.value in choice.reason
-    assert choose(request(strategy=strategy), CATALOG, POLICY).strategy is strategy
+    assert choose(request(strategy=strategy), CATALOG, POLICY, Router()).strategy is strategy
 
 
 async def test_a_winner_of_a_race_has_thought_before_it_spoke() -> None:

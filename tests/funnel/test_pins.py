@@ -9,6 +9,7 @@ from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.routing.choice import choose
 from millrace.funnel.routing.pins import check_able
+from millrace.funnel.routing.router import Router
 from millrace.types import Api, Message, Sealed, Strategy, Tool
 from millrace.types.tool_choice import ToolChoice
 from tests.support.scripted_models import LARGE, POLICY, SMALL, request
@@ -49,7 +50,7 @@ def test_a_history_that_only_one_model_can_read_goes_to_that_one(
     models: Catalog, sealed: tuple[Sealed, ...], strategy: Strategy, asked: Strategy
 ) -> None:
     """Whatever the strategy; that model alone is asked, so nothing falls back to another."""
-    choice = choose(request(*after(*sealed), strategy=asked), models, POLICY)
+    choice = choose(request(*after(*sealed), strategy=asked), models, POLICY, Router())
     if strategy is Strategy.CASCADE:
         assert choice.strategy is (Strategy.CASCADE if asked is Strategy.AUTO else asked)
         return
@@ -61,14 +62,14 @@ def test_a_history_that_only_one_model_can_read_goes_to_that_one(
 def test_a_client_that_names_a_model_gets_that_one() -> None:
     """What that one cannot read is left out, and told."""
     models = catalog(Api.CHAT, Api.MESSAGES)
-    choice = choose(request(*after(SIGNED), strategy=Strategy.SMALL), models, POLICY)
+    choice = choose(request(*after(SIGNED), strategy=Strategy.SMALL), models, POLICY, Router())
     assert (choice.strategy, choice.reason) == (Strategy.SMALL, "asked for")
 
 
 def test_what_the_small_model_cannot_take_goes_to_the_large_one() -> None:
     models = catalog(Api.MESSAGES, Api.CHAT)
     long = replace(request(*after(SIGNED), strategy=Strategy.AUTO), input_tokens=200_000)
-    assert choose(long, models, POLICY).strategy is Strategy.LARGE
+    assert choose(long, models, POLICY, Router()).strategy is Strategy.LARGE
 
 
 SEARCH = Tool(name="web_search", hosted=Sealed(api=Api.RESPONSES, fields={"type": "web_search"}))
@@ -79,13 +80,13 @@ def test_a_tool_that_must_be_used_goes_to_the_model_that_has_it() -> None:
     models = catalog(Api.CHAT, Api.RESPONSES)
     asked = request(strategy=Strategy.AUTO, **MUST_SEARCH)
     check_able(asked, models)
-    choice = choose(asked, models, POLICY)
+    choice = choose(asked, models, POLICY, Router())
     assert (choice.strategy, choice.reason) == (
         Strategy.LARGE,
         "large-model: it alone has the tool that must be used",
     )
     offered = request(strategy=Strategy.AUTO, tools=(SEARCH,))  # it may be used, so others can do without
-    assert choose(offered, models, POLICY).strategy is Strategy.CASCADE
+    assert choose(offered, models, POLICY, Router()).strategy is Strategy.CASCADE
 
 
 @pytest.mark.parametrize(

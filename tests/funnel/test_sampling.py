@@ -37,10 +37,10 @@ class Told:
     def hit(self, request: Request, scope: bytes, near: NearAnswer) -> None:
         self.all.append(("hit", near.entry_id, len(scope)))
 
-    def answered(self, request: Request, source: Source, text: str) -> None:
+    def answered(self, request: Request, source: Source, text: str, *_: object, **__: object) -> None:
         self.all.append(("answered", source, text))
 
-    def escalated(self, request: Request, check: str, small: str, large: str) -> None:
+    def escalated(self, request: Request, check: str, small: str, large: str, *_: object) -> None:
         self.all.append(("escalated", check, small, large))
 
 

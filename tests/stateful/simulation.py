@@ -22,6 +22,7 @@ from millrace.funnel.funnel import Funnel
 from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
+from millrace.funnel.routing.router import Router
 from millrace.memory import MemoryBudget
 from millrace.principal import Key, Limits, Principal, Role
 from millrace.runs.conversations import Conversations
@@ -112,6 +113,7 @@ class Simulation:
             ledger=self.ledger,
             wall=self._wall,
             policy=Policy(context_budget=None, grace_ms=200, hedge_ms=300, concise_line="Be brief."),
+            router=Router(),
             max_running=MAX_RUNNING,
         )
         self.runs = Runs(self.funnel, clock, self._wall, kept_bytes=KEPT_BYTES)

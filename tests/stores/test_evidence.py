@@ -220,7 +220,18 @@ async def test_no_text_has_a_column(database: SqliteDatabase) -> None:
     )
     assert {name for (name,) in named} == {
         *("id", "lever", "tenant", "scope", "request_id", "taken_at", "probability", "entry_id", "asked_id"),
-        *("log_odds", "features", "detail", "opinions", "response_id", "key_id", "rating", "has_better", "at"),
+        *(
+            "log_odds",
+            "features",
+            "prompt_features",
+            "detail",
+            "opinions",
+            "response_id",
+            "key_id",
+            "rating",
+            "has_better",
+            "at",
+        ),
     }
 
 

@@ -16,6 +16,7 @@ from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import Policy
+from millrace.funnel.routing.router import Router
 from millrace.ports import ExactCache, Sink
 from millrace.stores.database import MEMORY, SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
@@ -152,6 +153,7 @@ class ScriptedFunnel:
             ledger=SqliteLedger(database),
             wall=lambda: 1_700_000_000.0,
             policy=POLICY,
+            router=Router(),
             max_running=100,
         )
 

@@ -18,6 +18,7 @@ from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.assembly import caches, evidence, models
+from millrace.assembly.funnel import embeddings_of, funnel_of
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.chosen import Embedders
@@ -27,18 +28,14 @@ from millrace.caches.guards import RULES, Rule
 from millrace.caches.pairs import PairJudge
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.evidence.report import Promises, Reports
-from millrace.funnel.calls import Caller
-from millrace.funnel.catalog import Catalog
-from millrace.funnel.funnel import Funnel
-from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
-from millrace.funnel.routing.choice import Policy
+from millrace.funnel.routing.router import Router
 from millrace.memory import MemoryBudget
 from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore, Upstream
 from millrace.principal import Limits
 from millrace.runs.asking import Asking
 from millrace.runs.conversations import Conversations
-from millrace.runs.embeddings import EmbeddingModel, Embeddings
+from millrace.runs.embeddings import EmbeddingModel
 from millrace.runs.feedback import Feedbacks
 from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
@@ -54,7 +51,7 @@ from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
-from millrace.types import Model, Tier
+from millrace.types import Model
 from millrace.upstreams.connections import Connections
 from millrace.web.process import Process
 
@@ -98,7 +95,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         catalog = models.catalog(settings)
         schemas = SchemaProcess()
         parts.push_async_callback(asyncio.to_thread, schemas.close)
-        funnel = _funnel(
+        funnel = funnel_of(
             settings,
             connections,
             sweeper,
@@ -107,6 +104,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             Recall(catalog, exact, semantic, deletions),
             ledger,
             schemas,
+            Router(),
         )
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
         await database.ready()
@@ -154,7 +152,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             stuck_s=settings.server.stuck_s,
             max_message_bytes=settings.server.max_message_bytes,
             reports=_reports(settings.evidence, settings.cache, judged, ledger),
-            embeddings=_embeddings(settings, connections, limiter, ledger, database, memory),
+            embeddings=embeddings_of(settings, connections, limiter, ledger, database, memory),
             cache=cache,
             feedbacks=Feedbacks(ledger, judged, cache, learned, WALL),
         )
@@ -317,67 +315,8 @@ def optional_parts() -> dict[str, bool]:
     return {"MiniLM": weights.available(), "hnswlib": importlib.util.find_spec("hnswlib") is not None}
 
 
-def _funnel(
-    settings: Settings,
-    connections: Connections,
-    sweeper: Sweeper,
-    memory: MemoryBudget,
-    catalog: Catalog,
-    recall: Recall,
-    ledger: SqliteLedger,
-    schemas: SchemaProcess,
-) -> Funnel:
-    """Build the funnel with its upstreams. The sweeper looks after their stalls, and after the bills that grow."""
-    configured = {Tier.SMALL: settings.models.small, Tier.LARGE: settings.models.large}
-    upstreams = {tier: models.upstream(connections, model, CLOCK) for tier, model in configured.items()}
-    funnel = Funnel(
-        catalog=catalog,
-        caller=Caller(upstreams, schemas, Health(catalog.models, CLOCK, WALL)),
-        recall=recall,
-        ledger=ledger,
-        wall=WALL,
-        policy=Policy(
-            context_budget=settings.funnel.context_budget,
-            grace_ms=settings.funnel.grace_ms,
-            hedge_ms=settings.funnel.hedge_ms,
-            concise_line=settings.funnel.concise_line,
-        ),
-        max_running=settings.server.max_running,
-        are_many=memory.are_many,
-    )
-    sweeper.add(funnel.meter)
-    for upstream in upstreams.values():
-        sweeper.add(upstream.sweep)
-    memory.add("upstream buffers", lambda: sum(upstream.bytes_used for upstream in upstreams.values()))
-    return funnel
-
-
 def _connections(settings: Settings) -> Connections:
     return Connections(pulls=settings.server.upstream_client == "aiohttp")
-
-
-def _embeddings(
-    settings: Settings,
-    connections: Connections,
-    limiter: MemoryLimiter,
-    ledger: SqliteLedger,
-    database: SqliteDatabase,
-    memory: MemoryBudget,
-) -> Embeddings | None:
-    """Build what passes on requests for embeddings, if a model for them is configured."""
-    model = settings.models.embeddings
-    if model is None:
-        return None
-    return Embeddings(
-        models.embedding_model(model),
-        models.embeddings_upstream(model, connections, WALL, model.timeout_s),
-        limiter,
-        ledger,
-        database,
-        memory,
-        WALL,
-        max_running=settings.server.max_running,
-    )
 
 
 async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: AsyncExitStack) -> Gate:

@@ -17,7 +17,7 @@ import msgspec
 from millrace import log
 from millrace.evidence.judging import Panel
 from millrace.evidence.trust import Trust, wrong_entries
-from millrace.ports import AskAgain, Clock, EvidenceStore
+from millrace.ports import AskAgain, Clock, EvidenceStore, Student
 from millrace.types import (
     CacheMode,
     Change,
@@ -43,6 +43,7 @@ HIT_BYTES = 4000  # of a hit that is known, with its features, about
 FEEDBACK = "feedback"  # the judge, where a person has spoken
 GATHER_S = 1.0  # for which samples wait for others: together they take less time
 ASKING = 4  # answers that a batch asks for, since all of it waits for the slowest one
+NONE: dict[str, float] = {}
 BUSY_S = 0.05  # between two looks whether few requests run
 
 
@@ -86,6 +87,7 @@ class Evidence:
         is_busy: Callable[[], bool] = lambda: False,
         chance: random.Random | None = None,
         gather_s: float = GATHER_S,
+        students: Sequence[Student] = (),  # who learn from it, beside the semantic cache
     ) -> None:
         self.left_out = 0  # samples, because too much waited
         self._store = store
@@ -97,6 +99,7 @@ class Evidence:
         self._wall = wall
         self._is_busy = is_busy
         self._gather_s = gather_s
+        self._students = students
         self._chance = chance or random.Random()
         self._waiting: deque[tuple[int, _Waiting]] = deque()  # with its bytes
         self._bytes = 0
@@ -151,19 +154,39 @@ class Evidence:
         self._rated.append(Judged(sample=replace(sample, id=_sample_id(), probability=0.0), opinions=opinions))
         self._more.set()
 
-    def answered(self, request: Request, source: Source, text: str) -> None:
-        """Take an answer of the small model, or of the large one that was asked at once; the other one is asked too."""
+    def answered(
+        self,
+        request: Request,
+        source: Source,
+        text: str,
+        features: dict[str, float] = NONE,
+        prompt_features: bytes = b"",
+    ) -> None:
+        """Take an answer of the small model, or of the large one that was asked at once; the other one is asked too.
+
+        `features` are those of the answer, `prompt_features` are what the router knows of the prompt.
+        """
         small = source is Source.SMALL
         share = self._shares.small if small else self._shares.large
         if not _may_ask(request) or self._chance.random() >= share:
             return
         lever, other = (Lever.SMALL, Strategy.LARGE) if small else (Lever.LARGE, Strategy.SMALL)
-        self._add(_Waiting(self._of(lever, request, share), request, text, None, other))
+        sample = replace(self._of(lever, request, share), features=features, prompt_features=prompt_features)
+        self._add(_Waiting(sample, request, text, None, other))
 
-    def escalated(self, request: Request, check: str, small: str, large: str) -> None:
+    def escalated(
+        self,
+        request: Request,
+        check: str,
+        small: str,
+        large: str,
+        features: dict[str, float] = NONE,
+        prompt_features: bytes = b"",
+    ) -> None:
         """Take an answer that a check took back, and the one in its place. It costs no call."""
         if request.evidence and small.strip():
-            sample = replace(self._of(Lever.CHECK, request, 1.0), detail=check)
+            sample = self._of(Lever.CHECK, request, 1.0)
+            sample = replace(sample, detail=check, features=features, prompt_features=prompt_features)
             self._add(_Waiting(sample, request, small, large))
 
     async def begin(self, since: float) -> None:
@@ -171,7 +194,9 @@ class Evidence:
         changes = await self._store.steered()
         self._trust.steer(changes)  # first, since requests are served meanwhile
         found = {lever: await self._store.judged(lever, since, REMEMBERED) for lever in Lever}
-        await asyncio.to_thread(self._trust.restore, [each for judged in found.values() for each in judged], changes)
+        judged = [each for some in found.values() for each in some]
+        await asyncio.to_thread(self._trust.restore, judged, changes)
+        await self._teach(judged)
         self._drop(found[Lever.SEMANTIC][-BATCH:])  # the process may have died before it did so
 
     async def run(self) -> None:
@@ -210,9 +235,18 @@ class Evidence:
         if judged:
             await self._store.add(judged, changes)
             await asyncio.to_thread(self._trust.learn, judged, changes)
+            await self._teach(judged)
         self._found = None
         self._drop(judged)
         await self._remove_wrong()
+
+    async def _teach(self, judged: Sequence[Judged]) -> None:
+        """Have all learn from it who do. One who fails keeps nobody else from it."""
+        for student in self._students:
+            try:
+                await asyncio.to_thread(student.learn, judged)
+            except Exception as error:
+                log.get().error("nothing was learned", student=type(student).__name__, exc_info=error)
 
     async def _remove_wrong(self) -> None:
         """Remove what was found wrong. What cannot be removed in time keeps nothing else from it, and comes again."""

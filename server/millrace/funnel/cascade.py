@@ -55,6 +55,7 @@ async def keep_or_escalate(
     small, large = catalog.models
     failure: UpstreamError | None = None
     taken_back: str | None = None
+    verdicts: tuple[tuple[Tier, Verdict], ...] = ()
     try:
         with call as charge:
             finish, verdict = await _small_answer(response, charge, caller)
@@ -62,6 +63,7 @@ async def keep_or_escalate(
                 response.commit()
                 return _result(response, charge, finish, verdict, _check_name(response, verdict))
             charge.outcome, reason = Outcome.REVISED, str(verdict.check)
+            verdicts = ((Tier.SMALL, verdict),)
             taken_back = None if finish is None else "".join(charge.attempt.parts)
             if not affords(large, response, payer):  # then the text is kept, although a check failed
                 charge.outcome = Outcome.CANCELLED if finish is None else Outcome.ANSWERED
@@ -79,7 +81,7 @@ async def keep_or_escalate(
         response.route(_in_place_of(small, failure, large, response))
     call = caller.call(large, response, payer)
     result = await keep(response, caller, call, escalated_by=verdict.check, other=failure)
-    return replace(result, taken_back=taken_back)
+    return replace(result, taken_back=taken_back, verdicts=(*verdicts, *result.verdicts))
 
 
 async def keep(
@@ -182,6 +184,7 @@ def _result(response: ResponseLog, charge: OpenCharge, finish: Finish, verdict: 
         capped_by_operator=charge.call.capped_by_operator,
         service_tier=charge.attempt.service_tier,
         check=check,
+        verdicts=() if check is None else ((charge.model.tier, verdict),),
         answer=answer if verdict.passed and is_plain_text and _is_whole(finish) else None,
     )
 

@@ -18,7 +18,9 @@ from millrace.types import (
     Status,
     Stop,
     StoredAnswer,
+    Tier,
     Usage,
+    Verdict,
 )
 
 _HALTED = {  # error code -> reason of an incomplete answer, of which a part was seen
@@ -47,6 +49,7 @@ class Result:
     answer: Answer | None = None  # None: not to be stored
     taken_back: str | None = None  # the small model's answer, where a check took it back and it had ended
     service_tier: str = ""  # that the answer is charged at, if somebody named one
+    verdicts: tuple[tuple[Tier, Verdict], ...] = ()  # of each whole answer that was judged
 
     def joined(self) -> "Result":
         """Return the result for a request that joined another one's flight."""

@@ -50,6 +50,7 @@ class Routed:
     reason: str
     tier: Tier | None = None
     cache: CacheOutcome = CacheOutcome.MISS
+    shown: str = ""  # what the router saw; may repeat words of the question
     missed: str = ""  # why the semantic cache did not answer; may repeat words of the question
     trimmed_tokens: int = 0  # cut from the prompt
     max_output_tokens: int | None = None  # the operator's cap of the model's answer, if no other one is lower
@@ -84,7 +85,8 @@ class Routed:
     @property
     def explanation(self) -> str:
         """The reason, and why the semantic cache did not answer."""
-        return f"{self.reason}; cache: {self.missed}" if self.missed else self.reason
+        said = f"{self.reason} ({self.shown})" if self.shown else self.reason
+        return f"{said}; cache: {self.missed}" if self.missed else said
 
     def joined(self) -> "Routed":
         """Return the fact for a request that joined a flight."""

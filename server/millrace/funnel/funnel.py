@@ -31,6 +31,7 @@ from millrace.funnel.race import hedge, race
 from millrace.funnel.recall import Recall, served
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import Choice, Policy, choose
+from millrace.funnel.routing.router import Router
 from millrace.funnel.sampling import Sampling
 from millrace.memory import Shares
 from millrace.ports import Admission, Clock, Ledger
@@ -43,7 +44,7 @@ FlightKey = tuple[bytes, bool, str]
 class Funnel:
     """Takes requests through the stages. Knows nothing of frames and does no I/O of its own."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         *,
         catalog: Catalog,
@@ -52,17 +53,19 @@ class Funnel:
         ledger: Ledger,
         wall: Clock,  # Unix seconds
         policy: Policy,
+        router: Router,
         max_running: int,
         are_many: Callable[[], bool] = lambda: False,  # tenants, who share `max_running`
     ) -> None:
         self.health = caller.health  # how the models fare
-        self.sampling = Sampling(catalog)  # what evidence is told
+        self.sampling = Sampling(catalog, router)  # what evidence is told
         self._catalog = catalog
         self._caller = caller
         self._recall = recall
         self._ledger = ledger
         self._wall = wall
         self._policy = policy
+        self._router = router
         self._running: dict[ResponseLog, Bill] = {}
         self._places = Shares(lambda: max_running - self.running, are_many)
         self._flights: dict[FlightKey, Flight] = {}
@@ -146,7 +149,7 @@ class Funnel:
         if request.cache is CacheMode.ONLY:
             message = "millrace.cache: no cached answer matches this request; use 'on' to call a model"
             raise MillraceError("response_not_found", message)
-        choice = choose(request, self._catalog, self._policy, self._caller.health.wait(Tier.SMALL))
+        choice = choose(request, self._catalog, self._policy, self._router, self._caller.health.wait(Tier.SMALL))
         response.route(choice.routed(request, found))
         result = await self._small_and_large(choice, response, payer)
         self._recall.store(request, keys, result.answer)
@@ -157,10 +160,9 @@ class Funnel:
         """Stages small and large, as the strategy says."""
         caller, catalog = self._caller, self._catalog
         match choice.strategy:
-            case Strategy.SMALL | Strategy.LARGE:
+            case Strategy.SMALL | Strategy.LARGE as strategy:
                 call = caller.call(choice.first, response, payer)
-                is_judged = choice.strategy is Strategy.LARGE
-                return await keep(response, caller, call, judged=is_judged, other=choice.passed_over)
+                return await keep(response, caller, call, judged=strategy is Strategy.LARGE, other=choice.passed_over)
             case Strategy.RACE:
                 return await race(response, payer, caller, catalog, grace_s=choice.grace_s)
             case Strategy.HEDGE:

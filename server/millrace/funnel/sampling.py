@@ -1,4 +1,4 @@
-"""Tells evidence what became of a request. None of it may fail the request, or have it wait."""
+"""Tells evidence and the router what became of a request. None of it may fail the request, or have it wait."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,15 +11,17 @@ from millrace.funnel.ending import Result
 from millrace.funnel.fingerprint import Keys, Scope
 from millrace.funnel.routing.choice import Choice
 from millrace.funnel.routing.pins import bound_to
-from millrace.types import Answer, Request, SemanticHit, SemanticMiss, Source, Strategy
+from millrace.funnel.routing.router import Router
+from millrace.types import Answer, Request, SemanticHit, SemanticMiss, Source, Strategy, Tier
 
 
 class Sampling:
     """What the funnel has to tell: hits, and answers of models beside those that might have done instead."""
 
-    def __init__(self, catalog: Catalog, evidence: Evidence | None = None) -> None:
+    def __init__(self, catalog: Catalog, router: Router, evidence: Evidence | None = None) -> None:
         self.evidence = evidence  # None: nothing is judged
         self._catalog = catalog
+        self._router = router
 
     def hit(self, request: Request, keys: Keys, hit: SemanticHit) -> None:
         """Tell of a stored answer that is served to a near question."""
@@ -29,7 +31,10 @@ class Sampling:
             self.evidence.hit(request, keys.scope.digest, hit.near)
 
     def answer(self, request: Request, keys: Keys, miss: SemanticMiss | None, choice: Choice, result: Result) -> None:
-        """Tell of a model's answer, if it is whole and passed its checks."""
+        """Tell the router what the checks say of the answers, and evidence of one that is whole and passed them."""
+        if choice.advice is not None and result.verdicts:
+            with _guarded(request):
+                self._router.judged(request, choice.advice, result.verdicts)
         if self.evidence is None or result.answer is None:
             return
         with _guarded(request):
@@ -38,12 +43,14 @@ class Sampling:
                 self.evidence.near_miss(request, keys.scope.digest, miss.near, result.answer.text)
 
     def _tell(self, evidence: Evidence, request: Request, choice: Choice, result: Result, answer: Answer) -> None:
+        prompt = choice.advice.features if choice.advice else b""
+        features = next((verdict.features for tier, verdict in result.verdicts if tier is Tier.SMALL), {})
         if result.source is Source.SMALL:
-            evidence.answered(request, Source.SMALL, answer.text)
+            evidence.answered(request, Source.SMALL, answer.text, features, prompt)
         elif result.taken_back is not None and result.check is not None:
-            evidence.escalated(request, result.check, result.taken_back, answer.text)
+            evidence.escalated(request, result.check, result.taken_back, answer.text, features, prompt)
         elif choice.strategy is Strategy.LARGE and choice.passed_over is None and self._small_might_do(request):
-            evidence.answered(request, Source.LARGE, answer.text)
+            evidence.answered(request, Source.LARGE, answer.text, prompt_features=prompt)
 
     def _small_might_do(self, request: Request) -> bool:
         """Whether the small model could have been asked too."""
@@ -57,4 +64,4 @@ def _guarded(request: Request) -> Iterator[None]:
     except EXITS:
         raise
     except BaseException as error:
-        log.get().error("evidence not told", id=request.id, exc_info=error)
+        log.get().error("what became of it was not told", id=request.id, exc_info=error)

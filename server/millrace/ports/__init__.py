@@ -14,7 +14,7 @@ from millrace.ports.caches import (
 )
 from millrace.ports.clock import Clock
 from millrace.ports.database import Backlog, Claim, Database
-from millrace.ports.evidence import AnswerJudge, AskAgain, EndedRequests, EvidenceStore, FeedbackStore
+from millrace.ports.evidence import AnswerJudge, AskAgain, EndedRequests, EvidenceStore, FeedbackStore, Student
 from millrace.ports.schemas import SCHEMA_TURN_S, SchemaReport, SchemaValidator
 from millrace.ports.stores import Admission, Archive, KeyStore, Ledger, Limiter
 from millrace.ports.upstream import Attempt, EmbeddingsCall, EmbeddingsUpstream, Sink, Upstream
@@ -51,5 +51,6 @@ __all__ = [
     "SchemaValidator",
     "SemanticCache",
     "Sink",
+    "Student",
     "Upstream",
 ]

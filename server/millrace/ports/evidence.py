@@ -27,6 +27,14 @@ class AnswerJudge(Protocol):
         ...
 
 
+class Student(Protocol):
+    """Learns from what was judged."""
+
+    def learn(self, judged: Sequence[Judged]) -> None:
+        """Learn from it. Called on another thread, once it is on disk; after a start, with what is kept."""
+        ...
+
+
 class EvidenceStore(Protocol):
     """Keeps what was judged, and how the levers were steered by it."""
 

@@ -170,6 +170,33 @@ class EvidenceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     keep_days: Count = 30
 
 
+class RouterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whom `auto` asks first, and which promise it keeps. Without a promise the small model is asked first."""
+
+    large_share: Share | None = None  # of requests that the large model is asked first for
+    keep_quality: Annotated[float, Meta(gt=0, le=1)] | None = None  # of the large model's, that is kept
+    spend_per_day: Decimal | None = None  # dollars of a UTC day; an aim of routing, not a limit
+    confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.95  # with which `keep_quality` is kept
+    learns: bool = True  # False: what was learned is used as it is
+
+
+class ChecksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The checks of answers."""
+
+    off: tuple[str, ...] = ()  # names of checks that never run
+    repair: bool = True  # whether the same model may correct its answer once, where that is cheaper
+
+
+class GuardsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What no answer may hold."""
+
+    secrets: bool = False  # keys and passwords of well-known forms
+    cards: bool = False  # numbers of payment cards
+    addresses: bool = False  # of mail
+    patterns: tuple[str, ...] = ()  # regular expressions
+    words: tuple[str, ...] = ()
+
+
 class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Default limits: they apply where a key sets none of its own. A limit that is left out is unlimited."""
 
@@ -188,4 +215,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     funnel: FunnelSettings = FunnelSettings()
     cache: CacheSettings = CacheSettings()
     evidence: EvidenceSettings = EvidenceSettings()
+    router: RouterSettings = RouterSettings()
+    checks: ChecksSettings = ChecksSettings()
+    guards: GuardsSettings = GuardsSettings()
     limits: LimitsSettings = LimitsSettings()

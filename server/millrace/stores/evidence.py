@@ -39,7 +39,8 @@ CREATE TABLE IF NOT EXISTS judged (
     log_odds REAL NOT NULL,
     features BLOB NOT NULL,     -- MessagePack: numbers by name
     detail TEXT NOT NULL,       -- the check; empty: none
-    opinions TEXT NOT NULL      -- JSON: judge, what it says, the probability with which it was asked; cheapest first
+    opinions TEXT NOT NULL,     -- JSON: judge, what it says, the probability with which it was asked; cheapest first
+    prompt_features BLOB NOT NULL DEFAULT x'' -- hashed words and numbers, for the router
 ) STRICT
 """,
     """
@@ -73,7 +74,10 @@ CREATE TABLE IF NOT EXISTS feedback (
 )
 _COLUMNS = (
     "id, lever, tenant, scope, request_id, taken_at, probability, entry_id, asked_id, log_odds, features, detail,"
-    " opinions"
+    " opinions, prompt_features"
+)
+_ADDED = (
+    "ALTER TABLE judged ADD COLUMN prompt_features BLOB NOT NULL DEFAULT x''"  # which tables of earlier versions lack
 )
 # Only an id that is there already is passed over: a number that is none fails.
 _ADD = f"""
@@ -238,6 +242,8 @@ def _whole(connection: sqlite3.Connection) -> Iterator[None]:
 def _prepare(connection: sqlite3.Connection) -> None:
     for statement in _TABLES:
         connection.execute(statement)
+    if "prompt_features" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(judged)")}:
+        connection.execute(_ADDED)
 
 
 def _judged_row(judged: Judged) -> tuple[Any, ...]:
@@ -256,13 +262,14 @@ def _judged_row(judged: Judged) -> tuple[Any, ...]:
         msgspec.msgpack.encode(sample.features),
         sample.detail,
         msgspec.json.encode([(each.judge, each.says, each.probability) for each in judged.opinions]).decode(),
+        sample.prompt_features,
     )
 
 
 def _judged(row: tuple[Any, ...]) -> Judged | None:
     """Return what a row says; None if another version wrote it, or it is damaged."""
     id_, lever, tenant, scope, request_id, taken_at, probability, entry_id, asked_id, log_odds, *blobs = row
-    features, detail, opinions = blobs
+    features, detail, opinions, prompt_features = blobs
     try:
         sample = Sample(
             id=id_,
@@ -277,6 +284,7 @@ def _judged(row: tuple[Any, ...]) -> Judged | None:
             log_odds=log_odds,
             features=msgspec.msgpack.decode(features, type=dict[str, float]),
             detail=detail,
+            prompt_features=prompt_features,
         )
         said = msgspec.json.decode(opinions, type=_Opinions)
     except (ValueError, msgspec.MsgspecError):

@@ -72,6 +72,7 @@ from millrace.types.evidence import (
 from millrace.types.model import STANDARD_TIERS, Model, Price, Tier
 from millrace.types.money import EMBEDDINGS, Answered, Charge, Entry, Outcome, SessionBill, Statement, Status
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
+from millrace.types.routing import Advice, Label, LabelSource
 from millrace.types.scored import Scored, joined, scores_of, scores_size
 from millrace.types.tool_choice import ToolChoice
 
@@ -82,6 +83,7 @@ __all__ = [
     "PASSED",
     "RESPONSES_PATHS",
     "STANDARD_TIERS",
+    "Advice",
     "Answer",
     "Answered",
     "Api",
@@ -107,6 +109,8 @@ __all__ = [
     "JudgeErrors",
     "Judged",
     "KeptAnswer",
+    "Label",
+    "LabelSource",
     "Lesson",
     "Lever",
     "Media",

@@ -196,6 +196,8 @@ class Verdict:
     """The result of the checks on an answer; `check` names the one that failed."""
 
     check: str | None = None
+    reason: str = ""  # why it failed, in a few words of ours; holds nothing that a client or a model wrote
+    features: dict[str, float] = field(default_factory=dict, compare=False)  # of the answer, that can be learned from
 
     @property
     def passed(self) -> bool:

@@ -53,8 +53,9 @@ class Sample:
     entry_id: str = ""  # of the stored answer
     asked_id: str = ""
     log_odds: float = 0.0  # as it was decided
-    features: dict[str, float] = field(default_factory=dict)
+    features: dict[str, float] = field(default_factory=dict)  # of a pair of questions, or of the small answer
     detail: str = ""  # the check
+    prompt_features: bytes = b""  # what the router knows of the prompt, packed
 
     @property
     def is_random(self) -> bool:

@@ -9,7 +9,8 @@ from millrace.funnel.catalog import Catalog
 from millrace.funnel.facts import Routed
 from millrace.funnel.failures import failure_of
 from millrace.funnel.routing.pins import bound_to
-from millrace.types import Call, Failure, Message, Model, Part, Prompt, Request, SemanticMiss, Strategy
+from millrace.funnel.routing.router import Router
+from millrace.types import Advice, Call, Failure, Message, Model, Part, Prompt, Request, SemanticMiss, Strategy, Tier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class Choice:
     hedge_s: float
     passed_over: UpstreamError | None = None  # why the small model is not called, although it would be
     failed: tuple[Failure, ...] = ()  # the same, as clients are told it
+    advice: Advice | None = None  # of the router, where it was asked
 
     def routed(self, request: Request, miss: SemanticMiss | None) -> Routed:
         """Return the choice as a fact of the log; `miss` says why the semantic cache did not answer."""
@@ -58,15 +60,16 @@ class Choice:
             trimmed_tokens=request.trimmed_tokens,
             max_output_tokens=Call(model=self.first, prompt=request.prompt).capped_by_operator,
             similarity=miss.similarity if miss else None,
+            score=self.advice.score if self.advice else None,
+            shown=self.advice.shown if self.advice else "",
             failed=self.failed,
         )
 
 
-def choose(request: Request, catalog: Catalog, policy: Policy, wait: UpstreamError | None = None) -> Choice:
-    """Return the requested strategy. Under `auto` small goes first, unless the trimmed prompt does not fit it.
-
-    A long prompt is not a hard one: nothing that was measured on prompts alone says how hard a question is. So the
-    cascade judges the answer instead.
+def choose(
+    request: Request, catalog: Catalog, policy: Policy, router: Router, wait: UpstreamError | None = None
+) -> Choice:
+    """Return the requested strategy. Under `auto` the router says whom to ask first, if the prompt fits both models.
 
     The two models never run in parallel if tools may be called, nor if there is a budget: each call must fit what the
     one before has left of it.
@@ -77,14 +80,18 @@ def choose(request: Request, catalog: Catalog, policy: Policy, wait: UpstreamErr
     unless it alone is wanted or the budget may not buy a large answer.
     """
     strategy, reason = request.strategy, "asked for"
+    advice: Advice | None = None
     bound = None if strategy in (Strategy.SMALL, Strategy.LARGE) else bound_to(request.prompt, catalog)
     if bound is not None and (bound[0] is catalog.large or catalog.fits_small(request.input_tokens)):
         model, reason = bound
         strategy = Strategy.LARGE if model is catalog.large else Strategy.SMALL
     elif strategy is Strategy.AUTO:
-        fits = catalog.fits_small(request.input_tokens)
-        strategy = Strategy.CASCADE if fits else Strategy.LARGE
-        reason = "small first" if fits else f"{request.input_tokens} tokens do not fit {catalog.small.id}"
+        if catalog.fits_small(request.input_tokens):
+            advice = router.advise(request)
+            strategy = Strategy.CASCADE if advice.tier is Tier.SMALL else Strategy.LARGE
+            reason = advice.reason
+        else:
+            strategy, reason = Strategy.LARGE, f"{request.input_tokens} tokens do not fit {catalog.small.id}"
     elif strategy in (Strategy.RACE, Strategy.HEDGE) and (request.prompt.tools or request.max_cost is not None):
         reason = f"no {strategy} with {'tools' if request.prompt.tools else 'max_cost_usd'}; small first"
         strategy = Strategy.CASCADE
@@ -101,6 +108,7 @@ def choose(request: Request, catalog: Catalog, policy: Policy, wait: UpstreamErr
         hedge_s=(policy.hedge_ms if request.hedge_ms is None else request.hedge_ms) / 1000,
         passed_over=passed_over,
         failed=() if passed_over is None else (failure_of(catalog.small, passed_over),),
+        advice=advice,
     )
 
 

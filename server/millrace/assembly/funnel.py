@@ -1,0 +1,85 @@
+"""The funnel of one process, with its models; and what passes on requests for embeddings."""
+
+import time
+
+from millrace.assembly import models
+from millrace.funnel.calls import Caller
+from millrace.funnel.catalog import Catalog
+from millrace.funnel.funnel import Funnel
+from millrace.funnel.health import Health
+from millrace.funnel.recall import Recall
+from millrace.funnel.routing.choice import Policy
+from millrace.funnel.routing.router import Router
+from millrace.memory import MemoryBudget
+from millrace.runs.embeddings import Embeddings
+from millrace.runs.sweeper import Sweeper
+from millrace.schemas import SchemaProcess
+from millrace.settings import Settings
+from millrace.stores.database import SqliteDatabase
+from millrace.stores.ledger import SqliteLedger
+from millrace.stores.limits import MemoryLimiter
+from millrace.types import Tier
+from millrace.upstreams.connections import Connections
+
+CLOCK, WALL = time.monotonic, time.time
+
+
+def funnel_of(  # noqa: PLR0913, PLR0917 - its parts
+    settings: Settings,
+    connections: Connections,
+    sweeper: Sweeper,
+    memory: MemoryBudget,
+    catalog: Catalog,
+    recall: Recall,
+    ledger: SqliteLedger,
+    schemas: SchemaProcess,
+    router: Router,
+) -> Funnel:
+    """Build the funnel with its upstreams. The sweeper looks after their stalls, and after the bills that grow."""
+    configured = {Tier.SMALL: settings.models.small, Tier.LARGE: settings.models.large}
+    upstreams = {tier: models.upstream(connections, model, CLOCK) for tier, model in configured.items()}
+    funnel = Funnel(
+        catalog=catalog,
+        caller=Caller(upstreams, schemas, Health(catalog.models, CLOCK, WALL)),
+        recall=recall,
+        ledger=ledger,
+        wall=WALL,
+        policy=Policy(
+            context_budget=settings.funnel.context_budget,
+            grace_ms=settings.funnel.grace_ms,
+            hedge_ms=settings.funnel.hedge_ms,
+            concise_line=settings.funnel.concise_line,
+        ),
+        router=router,
+        max_running=settings.server.max_running,
+        are_many=memory.are_many,
+    )
+    sweeper.add(funnel.meter)
+    for upstream in upstreams.values():
+        sweeper.add(upstream.sweep)
+    memory.add("upstream buffers", lambda: sum(upstream.bytes_used for upstream in upstreams.values()))
+    return funnel
+
+
+def embeddings_of(
+    settings: Settings,
+    connections: Connections,
+    limiter: MemoryLimiter,
+    ledger: SqliteLedger,
+    database: SqliteDatabase,
+    memory: MemoryBudget,
+) -> Embeddings | None:
+    """Build what passes on requests for embeddings, if a model for them is configured."""
+    model = settings.models.embeddings
+    if model is None:
+        return None
+    return Embeddings(
+        models.embedding_model(model),
+        models.embeddings_upstream(model, connections, WALL, model.timeout_s),
+        limiter,
+        ledger,
+        database,
+        memory,
+        WALL,
+        max_running=settings.server.max_running,
+    )
