@@ -11,6 +11,7 @@ from typing import Any
 from millrace.errors import UpstreamError
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
+from millrace.funnel.checks import Checks
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
@@ -148,7 +149,7 @@ class ScriptedFunnel:
         health = Health(CATALOG.models, time.monotonic, time.time)
         self.funnel = Funnel(
             catalog=CATALOG,
-            caller=Caller({Tier.SMALL: small, Tier.LARGE: large}, InlineSchemas(), health),
+            caller=Caller({Tier.SMALL: small, Tier.LARGE: large}, Checks(InlineSchemas()), health),
             recall=Recall(CATALOG, exact, None),
             ledger=SqliteLedger(database),
             wall=lambda: 1_700_000_000.0,

@@ -8,18 +8,19 @@ from dataclasses import replace
 from millrace import pricing
 from millrace.errors import MillraceError, UpstreamError
 from millrace.funnel.bill import OpenCharge, Payer
+from millrace.funnel.checks import Checks
 from millrace.funnel.health import Health
 from millrace.funnel.response_log import ResponseLog
-from millrace.ports import Attempt, SchemaValidator, Upstream
+from millrace.ports import Attempt, Upstream
 from millrace.types import Call, Finish, Model, Outcome, Tier
 
 
 class Caller:
-    """Opens calls to the configured models, and notes how they fare. `schemas` checks what they answer."""
+    """Opens calls to the configured models, and notes how they fare. `checks` judges what they answer."""
 
-    def __init__(self, upstreams: Mapping[Tier, Upstream], schemas: SchemaValidator, health: Health) -> None:
+    def __init__(self, upstreams: Mapping[Tier, Upstream], checks: Checks, health: Health) -> None:
         self._upstreams = upstreams
-        self.schemas = schemas
+        self.checks = checks
         self.health = health
 
     @contextmanager

@@ -61,7 +61,7 @@ async def keep_or_escalate(
             finish, verdict = await _small_answer(response, charge, caller)
             if finish is not None and (verdict.passed or response.committed or _cut_by_budget(charge, finish)):
                 response.commit()
-                return _result(response, charge, finish, verdict, _check_name(response, verdict))
+                return _result(response, charge, finish, verdict, _check_name(response, caller, verdict))
             charge.outcome, reason = Outcome.REVISED, str(verdict.check)
             verdicts = ((Tier.SMALL, verdict),)
             taken_back = None if finish is None else "".join(charge.attempt.parts)
@@ -112,7 +112,7 @@ async def keep(
         if not judged:
             return _result(response, charge, finish, Verdict(), None)
         verdict = await _judge(response, charge, caller, finish)
-        return _result(response, charge, finish, verdict, escalated_by or _check_name(response, verdict))
+        return _result(response, charge, finish, verdict, escalated_by or _check_name(response, caller, verdict))
 
 
 def _in_place_of(small: Model, failure: UpstreamError, large: Model, response: ResponseLog) -> Routed:
@@ -138,7 +138,7 @@ async def _small_answer(response: ResponseLog, charge: OpenCharge, caller: Calle
     beginning = response.after_deltas(PREFIX_DELTAS - len(attempt.parts))
     await asyncio.wait((attempt.done, beginning), return_when=asyncio.FIRST_COMPLETED)
     if not attempt.done.done():
-        verdict = checks.judge_beginning(_candidate(response, charge, None), checks.selected(request))
+        verdict = caller.checks.judge_beginning(_candidate(response, charge, None), caller.checks.selected(request))
         if not verdict.passed:
             return None, verdict
         if request.commits_early:
@@ -153,12 +153,12 @@ def _candidate(response: ResponseLog, charge: OpenCharge, finish: Finish | None)
 
 async def _judge(response: ResponseLog, charge: OpenCharge, caller: Caller, finish: Finish) -> Verdict:
     candidate = _candidate(response, charge, finish)
-    return await checks.judge(candidate, caller.schemas, checks.selected(response.request))
+    return await caller.checks.judge(candidate, caller.checks.selected(response.request), charge.model.tier)
 
 
-def _check_name(response: ResponseLog, verdict: Verdict) -> str | None:
+def _check_name(response: ResponseLog, caller: Caller, verdict: Verdict) -> str | None:
     """Return what `millrace.check` says: nothing where no check was wanted."""
-    return verdict.check or (PASSED if checks.selected(response.request) else None)
+    return verdict.check or (PASSED if caller.checks.selected(response.request) else None)
 
 
 def _cut_by_budget(charge: OpenCharge, finish: Finish) -> bool:

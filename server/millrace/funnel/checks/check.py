@@ -37,6 +37,7 @@ class Check:
     of_a_beginning: Fails | None = None  # of an answer that is not complete; None: a beginning says nothing
     breaks: Breaks | None = None  # in place of `fails`, for what is slow
     needs: Needs = Needs.ANY
+    only_if_named: bool = False  # by the request
 
     def is_about(self, candidate: Candidate) -> bool:
         """Whether the check says anything of an answer."""

@@ -1,0 +1,76 @@
+"""All checks of a process: those of the table, the user's own, and the learned one."""
+
+from collections.abc import Collection, Sequence
+
+from millrace.funnel.checks import judge as judging
+from millrace.funnel.checks.candidate import Candidate
+from millrace.funnel.checks.features import features_of
+from millrace.funnel.checks.judge import ON_LOOP
+from millrace.funnel.checks.lessons import Lessons
+from millrace.funnel.checks.own import OwnCheck
+from millrace.funnel.checks.table import LEARNED, NAMES
+from millrace.funnel.offload import in_thread_if_over
+from millrace.ports import SchemaValidator
+from millrace.types import Request, Tier, Verdict
+
+
+class Checks:
+    """Judges answers. `off` are the names of checks that never run."""
+
+    def __init__(
+        self,
+        schemas: SchemaValidator,
+        *,
+        off: Collection[str] = (),
+        own: Sequence[OwnCheck] = (),
+        lessons: Lessons | None = None,  # None: nothing is judged, so nothing is learned
+    ) -> None:
+        self.schemas = schemas
+        self.lessons = lessons
+        self._own = {check.name: check for check in own if check.name not in off}
+        self._off = frozenset(off)
+        self.names = (*(name for name in NAMES if name not in off), *self._own)  # that a request may name
+
+    @property
+    def students(self) -> tuple[Lessons, ...]:
+        """Who learn from evidence."""
+        return () if self.lessons is None else (self.lessons,)
+
+    def selected(self, request: Request) -> tuple[str, ...]:
+        """Return the names of the checks that run for a request, cheapest first."""
+        return judging.selected(request, self.names)
+
+    async def judge(self, candidate: Candidate, names: Collection[str], tier: Tier = Tier.SMALL) -> Verdict:
+        """Judge a complete answer by the named checks, the user's own after those of the table, the learned one last.
+
+        The learned check knows the small model's answers alone.
+        """
+        if not names:
+            return Verdict()
+        lessons, tenant = self.lessons, candidate.tenant
+        standing = judging.AS_SHIPPED if lessons is None else lessons.standing(tenant)
+        verdict = await judging.judge(candidate, self.schemas, names, standing)
+        features = dict(verdict.features)
+        failed, reason = verdict.check, verdict.reason
+        for name, check in self._own.items():
+            if failed is None and name in names and not candidate.calls:
+                said = await check.fails(candidate.question, candidate.text)
+                features[name] = float(bool(said))
+                if said and standing.acts(name):
+                    failed, reason = name, said
+        if lessons is not None and tier is Tier.SMALL and features and candidate.text.strip():
+            size = len(candidate.text) + len(candidate.question)
+            features |= await in_thread_if_over(ON_LOOP, size, lambda: features_of(candidate))
+            model = lessons.model(tenant) if LEARNED in names else None
+            if model is not None:
+                is_flagged = model.flags(features)
+                features[LEARNED] = float(is_flagged)
+                if is_flagged and failed is None and standing.acts(LEARNED):
+                    failed, reason = LEARNED, f"likely wrong: {model.probability(features):.2f}"
+        return Verdict(check=failed, reason=reason, features=features)
+
+    def judge_beginning(self, candidate: Candidate, names: Collection[str]) -> Verdict:
+        """Judge the beginning of an answer that is not complete."""
+        lessons = self.lessons
+        standing = judging.AS_SHIPPED if lessons is None else lessons.standing(candidate.tenant)
+        return judging.judge_beginning(candidate, names, standing)
