@@ -162,7 +162,7 @@ def _digest_of_settings(settings: _Settings, request: Request | None = None) -> 
                 **settings._asdict(),
                 "version": VERSION,
                 "check_schema": request and _schema(request.check_schema),
-                "check_pattern": request and request.check_pattern,
+                **_pattern(request),
                 "format": _format(prompt.format),
                 "tools": [
                     [
@@ -181,6 +181,10 @@ def _digest_of_settings(settings: _Settings, request: Request | None = None) -> 
             }
         )
     )
+
+
+def _pattern(request: Request | None) -> dict[str, str]:
+    return {} if request is None or request.check_pattern is None else {"check_pattern": request.check_pattern}
 
 
 _digest_of_plain = lru_cache(1024)(_digest_of_settings)

@@ -67,8 +67,8 @@ def arithmetic(candidate: Candidate) -> str:
 def final_answer(candidate: Candidate) -> str:
     """Say whether the number that was asked for is missing."""
     read = candidate.read
-    if read.asked is None or read.parts[1]:
-        return ""
+    if read.asked is None or read.parts[1] or not numerals.written(candidate.question):
+        return ""  # "how much" of something that is not computed may have an answer in words
     prose = read.prose
     if not re.search(r"\d", prose) and not _SPELLED.search(prose):
         return "no number is given, though one was asked for"
@@ -144,7 +144,7 @@ def rounded(candidate: Candidate) -> str:
     if read.asked is None or read.result is None or read.result.is_whole:
         return ""
     asked = numerals.written(candidate.question)
-    return "whole numbers give a fraction" if all(number == int(number) for number in asked) else ""
+    return "whole numbers give a fraction" if asked and all(number == int(number) for number in asked) else ""
 
 
 def _forms(number: float) -> set[float]:
