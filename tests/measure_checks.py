@@ -2,9 +2,9 @@
 
     python -m tests.measure_checks FOLDER
 
-FOLDER has `gsm8k.jsonl`: rows of a prompt, both models' answers and whether they are right. Prints each rule, the learned
-check by cross-validation, and how many requests the large model must answer so that 80 % of its lead is kept: with the
-learned check alone, and with the router's score beside it, both of which have not seen the row that they score.
+FOLDER has `gsm8k.jsonl`: rows of a prompt, both models' answers and whether they are right. Prints each rule, the
+learned check by cross-validation, and how many requests the large model must answer so that 80 % of its lead is kept:
+with the learned check alone, and with the router's score beside it. Neither has seen the row that it scores.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from click import echo
 from numpy.typing import NDArray
 
 from millrace.funnel.checks import NAMES, Candidate
@@ -49,7 +50,8 @@ def judged(row: dict[str, Any], model: str) -> tuple[dict[str, bool], Candidate]
 def rates(flags: list[bool], wrong: Array) -> tuple[float, float]:
     """Return the shares of the wrong and of the right answers that are flagged."""
     flagged = np.array(flags, float)
-    return float(flagged[wrong == 1].mean()), float(flagged[wrong == 0].mean())
+    catch, alarms = (float(some.mean()) if len(some) else 0.0 for some in (flagged[wrong == 1], flagged[wrong == 0]))
+    return catch, alarms
 
 
 def auc(scores: Array, wrong: Array) -> float:
@@ -118,8 +120,8 @@ def measured(rows: list[dict[str, Any]], shuffles: int = SHUFFLES) -> dict[str, 
         gain = heads[:, 1] - 1 / (1 + np.exp(scores))
         beside += gain / shuffles
         shares.append((share_of_large(scores, small, large), share_of_large(gain, small, large)))
-        print(f"\rshuffle {seed + 1} of {shuffles}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+        echo(f"\rshuffle {seed + 1} of {shuffles}", nl=False, err=True)
+    echo(err=True)
     return {
         "rows": len(rows),
         "wrong": float(wrong.mean()),
@@ -135,18 +137,19 @@ def measured(rows: list[dict[str, Any]], shuffles: int = SHUFFLES) -> dict[str, 
 
 def main() -> None:
     """Print them."""
-    if len(sys.argv) != 2:  # noqa: PLR2004
+    if len(sys.argv) != 2:
         sys.exit(__doc__)
     found = measured(rows_of(Path(sys.argv[1])))
-    print(f"{found['rows']} answers, {found['wrong']:.1%} wrong; all rules take {found['cost_ms']:.2f} ms each\n")
-    print("| rule | small: catch | false alarms | large: catch | false alarms |\n|---|---|---|---|---|")
+    echo(f"{found['rows']} answers, {found['wrong']:.1%} wrong; all rules take {found['cost_ms']:.2f} ms each\n")
+    echo("| rule | small: catch | false alarms | large: catch | false alarms |\n|---|---|---|---|---|")
     for name, by_model in found["rules"].items():
         cells = " | ".join(f"{share:.1%}" for model in ("small", "large") for share in by_model[model])
-        print(f"| {name} | {cells} |")
-    print(f"\nlearned check: AUC {found['auc']:.3f}, 95 % [{found['auc_interval'][0]:.3f}, {found['auc_interval'][1]:.3f}]")
+        echo(f"| {name} | {cells} |")
+    low, high = found["auc_interval"]
+    echo(f"\nlearned check: AUC {found['auc']:.3f}, 95 % [{low:.3f}, {high:.3f}]")
     low, high = found["share_interval"]
-    print(f"large calls for {KEPT:.0%} of the lead: learned check alone {found['share_alone']:.1%}")
-    print(f"router and checks together {found['share']:.1%}, 95 % [{low:.1%}, {high:.1%}]")
+    echo(f"large calls for {KEPT:.0%} of the lead: learned check alone {found['share_alone']:.1%}")
+    echo(f"router and checks together {found['share']:.1%}, 95 % [{low:.1%}, {high:.1%}]")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from millrace.caches.pairs import PairJudge
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.evidence.report import Promises, Reports
 from millrace.funnel.checks import Checks
+from millrace.funnel.checks.table import HARD
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.router import Router
 from millrace.memory import MemoryBudget
@@ -403,7 +404,7 @@ def _reports(evidence: EvidenceSettings, cache: CacheSettings, judged: SqliteEvi
         max_wrong_hit_rate=cache.max_wrong_hit_rate,
         dollars_per_day=evidence.dollars_per_day,
     )
-    return Reports(judged, ledger, promises, WALL)
+    return Reports(judged, ledger, promises, WALL, HARD)
 
 
 def cache_rules() -> tuple[Rule, ...]:

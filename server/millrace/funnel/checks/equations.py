@@ -17,6 +17,7 @@ MOST = 60  # equations of a text that are recomputed
 _LONGEST = 160  # characters of a side
 
 _TEX = (
+    (re.compile(r"https?://\S+|\S+[&?]\w+=\S*"), " "),
     (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"((\1)/(\2))"),
     (re.compile(r"\\(?:text|mathrm|mathbf|boxed|textbf)\s*\{([^{}]*)\}"), r" \1 "),
     (re.compile(r"\\(?:times|cdot)\b|\\\*|[×·⋅∗]"), " * "),
@@ -57,9 +58,14 @@ class Recheck:
 
     checked: int = 0
     wrong: int = 0
-    operands: frozenset[float] = frozenset()  # numbers with which something is computed
-    results: frozenset[float] = frozenset()  # numbers that a computed side is equal to
-    last: float | None = None  # the last of them
+    steps: tuple[
+        tuple[tuple[float, ...], float | None], ...
+    ] = ()  # of each: its operands, and its result if it has one
+
+    @property
+    def results(self) -> list[float]:
+        """The results, in order."""
+        return [result for _, result in self.steps if result is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,21 @@ class _Equation:
     left: Side
     right: Side
     holds: bool
-    written: str  # without blanks
+
+    @property
+    def written(self) -> str:
+        """Both sides, without blanks and units."""
+        return f"{self.left.text}={self.right.text}"
+
+    @property
+    def operands(self) -> tuple[float, ...]:
+        """The numbers with which something is computed."""
+        return tuple(number for side in (self.left, self.right) if side.is_computed for number in side.numbers)
+
+    @property
+    def result(self) -> float | None:
+        """The number that it comes to; None if its right side is computed."""
+        return None if self.right.is_computed else self.right.numbers[0]
 
 
 def recheck(prose: str, asked: str = "") -> Recheck:
@@ -84,15 +104,10 @@ def recheck(prose: str, asked: str = "") -> Recheck:
                 found += (each for each in _equations(sentence) if each.written not in asked_of)
         if len(found) >= MOST:
             break
-    results = [value for each in found if not each.right.is_computed for value in each.right.numbers[:1]]
     return Recheck(
         checked=len(found),
         wrong=sum(not each.holds for each in found),
-        operands=frozenset(
-            value for each in found for side in (each.left, each.right) if side.is_computed for value in side.numbers
-        ),
-        results=frozenset(results),
-        last=results[-1] if results else None,
+        steps=tuple((each.operands, each.result) for each in found),
     )
 
 
@@ -123,8 +138,7 @@ def _equations(sentence: str) -> Iterator[_Equation]:
             continue
         if len((left.units | right.units) & _TWO_UNITS) > 1:
             continue
-        written = f"{before}={after}".replace(" ", "")
-        yield _Equation(left, right, _agree(left, right), written[:40])
+        yield _Equation(left, right, _agree(left, right))
 
 
 def _agree(left: Side, right: Side) -> bool:
@@ -139,14 +153,8 @@ def _agree(left: Side, right: Side) -> bool:
 
 def _meet(one: Interval, other: Interval, scale: float, left: Side, right: Side) -> bool:
     low, high = one[0] * scale, one[1] * scale
-    slack = 1e-9 * max(abs(low), abs(high), 1.0)
-    if right.is_whole and (left.has_division or left.has_percent or low != high):
-        slack += 1.0 - 1e-6  # rounded to a whole number, up or down
-    elif not right.is_computed:
-        slack += _written_slack(other)
-    return low - slack <= other[1] and other[0] <= high + slack
-
-
-def _written_slack(value: Interval) -> float:
-    """Return how far a number may be off that was cut off instead of rounded."""
-    return (value[1] - value[0]) / 2
+    above = below = 1e-12 * max(abs(low), abs(high)) + 1e-9
+    if not right.is_computed and (left.has_division or left.has_percent or low != high):
+        above += right.last_place * (1 - 1e-6)  # cut off
+        below += right.last_place * (1 if right.is_whole or other[0] < 0 else 0.5)  # rounded; of things also up
+    return low - above <= other[1] and other[0] <= high + below

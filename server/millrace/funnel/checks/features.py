@@ -31,7 +31,7 @@ def _numbers(candidate: Candidate) -> dict[str, float]:
         "n.longer": math.log1p(length) - math.log1p(asked),
         "n.lines": math.log1p(prose.count("\n")) / 3,
         "n.equations": math.log1p(found.checked) / 2,
-        "n.results": math.log1p(len(found.results)) / 2,
+        "n.results": math.log1p(len({*found.results})) / 2,
         "n.fractions": min(sum(not value.is_integer() for value in found.results), 6) / 3,
         "n.digits": sum(map(str.isdigit, prose)) / max(length, 1),
         "n.variables": float(bool(_VARIABLE.search(prose))),

@@ -14,7 +14,7 @@ _LONG = 12  # words of a text whose language is told
 _LETTERS = 24  # of a text whose script is told
 _MOST = 1500  # characters of each text that are read
 _SHARE = 0.85  # of the letters that are of one script
-_CLEAR = 4  # times as many function words of one language as of any other
+_CLEAR = 3  # times as many function words of one language as of any other
 _LEAST_WORDS = 4  # function words that tell a language
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
@@ -36,13 +36,13 @@ _FUNCTION = {
     language: frozenset(words.split())
     for language, words in {
         "English": "the of and to is are it that you with for this your from which was be have has not on at "
-        "by an they",
+        "by an they what how why does do can i my we their has",
         "German": "der die das und ist nicht ein eine den dem mit für auf zu von sie ich wird sind auch des "
-        "im bei oder",
+        "im bei oder es mir mich ihr man hat aber wenn als wie warum bitte noch nur kann einen einer",
         "French": "le les des et est une dans pour que qui vous sur pas avec ce cette sont plus au aux du il elle ne",
         "Spanish": "el los las y es una que por para con del se su lo como más pero son al esta este muy no un hay",
         "Italian": "il gli e è una che per con del della sono non di si come più le dei nella questo anche alla lo",
-        "Portuguese": "o os as e é uma que para com do da não em se por dos das são mais como ao pelo um está",
+        "Portuguese": "o os as e é uma que para com do da não em se por são mais como ao pelo um está",
         "Dutch": "de het een en is van niet voor met op zijn dat te die aan ook er bij naar wordt deze om je",
     }.items()
 }

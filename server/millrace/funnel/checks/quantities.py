@@ -119,12 +119,16 @@ def unknown_numbers(candidate: Candidate) -> str:
     read = candidate.read
     if read.asked is None or not read.equations.checked:
         return ""
-    asked = numerals.written(candidate.question) | numerals.spelled(candidate.question)
-    known = {form for number in asked for form in _forms(number)} | read.equations.results | _COMMON
-    others = {round(number, 6) for number in read.equations.operands} - known
-    if not others or others <= _made_of(sorted(asked | read.equations.results)[:_MOST]):
-        return ""
-    return "it computes with a number that the question does not have"
+    given = numerals.written(candidate.question) | numerals.spelled(candidate.question)
+    known = {form for number in given for form in _forms(number)} | _COMMON
+    for operands, result in read.equations.steps:
+        others = {round(number, 6) for number in operands} - known
+        if others and not others <= _made_of(sorted(given)[:_MOST]):
+            return "it computes with a number that the question does not have"
+        if result is not None:
+            known.add(round(result, 6))
+            given.add(result)
+    return ""
 
 
 def _made_of(numbers: list[float]) -> set[float]:

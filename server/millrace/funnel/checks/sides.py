@@ -25,6 +25,8 @@ class Side:
     has_percent: bool
     units: frozenset[str]
     numbers: tuple[float, ...]
+    text: str  # without blanks
+    last_place: float  # of a lone number, what its last digit counts: 0.1 of 2.5
 
 
 def left_side(text: str) -> Side:
@@ -174,4 +176,6 @@ def _side(tokens: list[Token]) -> Side:
         has_percent=any(text.endswith("%") for text in numbers),
         units=frozenset(parsed.units),
         numbers=tuple(sum(number(text, european=False)) / 2 for text in numbers),
+        text="".join(token.text for token in tokens if token.kind in {"number", "sign"}),
+        last_place=10.0 ** -len(numbers[0].rstrip("% ").partition(".")[2]) if len(numbers) == 1 else 0.0,
     )

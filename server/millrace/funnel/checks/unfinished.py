@@ -8,7 +8,7 @@ import re
 from millrace.funnel.checks.candidate import Candidate
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z#*\"'(])|\n+")
-_ENDED = re.compile(r"[.!?…;。！？؟।)\]}\"'”’»*_`|>~]$|^[#=\-*_\s]+$")
+_ENDED = re.compile(r"[.!?…;。！？؟।)\]}\"'”’»_`|>~]$|\S\*$|^[#=\-*_\s]+$")
 _INNER_END = re.compile(r"[.!?]\s+[A-Z]")
 _UNWORKED = re.compile(r"[=:]\W{0,4}[\d.,]{1,20}(?:\s?[-+*/×÷]\s?[\d.,]{1,20}){0,20}\s?[-+*/×÷]\s?[\d.,]{0,20}$")
 _OPEN_SIGN = re.compile(r"(?:\s[-+*/]|[=×÷(\[{<,&])$")
