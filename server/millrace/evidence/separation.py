@@ -8,6 +8,7 @@ each are exact ones of a simple sample of the effective size (Clopper and Pearso
 The features of a sample say which checks flagged its answer: 1 or 0 under the name of a check, which has no dot.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -35,9 +36,9 @@ class Separation:
 
     @property
     def is_good(self) -> bool:
-        """Whether it separates, for sure: by its bounds."""
-        catch, alarms = self.catch.lower, self.false_alarms.upper
-        return self.is_known and catch is not None and alarms is not None and catch - alarms >= LEAST
+        """Whether it separates, for sure."""
+        lower, _ = self.difference
+        return self.is_known and lower >= LEAST
 
     @property
     def is_bad(self) -> bool:
@@ -46,10 +47,19 @@ class Separation:
         Its catch does not exceed its false alarms by `LEAST`, nor are wrong answers flagged `TIMES` as often as right
         ones. The second keeps checks that flag little and are right: a rare fault has a small catch.
         """
-        catch, alarms = self.catch.upper, self.false_alarms.lower
-        if not self.is_known or catch is None or alarms is None:
+        if not self.is_known:
             return False
-        return catch - alarms < LEAST and catch < TIMES * alarms
+        _, upper = self.difference
+        return upper < LEAST and (self.catch.upper or 0.0) < TIMES * (self.false_alarms.lower or 0.0)
+
+    @property
+    def difference(self) -> tuple[float, float]:
+        """The bounds of 95 % each of the catch less the false alarms (Newcombe 1998, the hybrid method)."""
+        catch, alarms = self.catch, self.false_alarms
+        one, low, high = catch.estimate or 0.0, catch.lower or 0.0, catch.upper or 0.0
+        other, least, most = alarms.estimate or 0.0, alarms.lower or 0.0, alarms.upper or 0.0
+        difference = one - other
+        return difference - math.hypot(one - low, most - other), difference + math.hypot(high - one, other - least)
 
 
 def separations(judged: Iterable[Judged]) -> dict[str, Separation]:

@@ -5,7 +5,6 @@ from collections.abc import Collection, Sequence
 from millrace.funnel.checks import judge as judging
 from millrace.funnel.checks.candidate import Candidate
 from millrace.funnel.checks.features import features_of
-from millrace.funnel.checks.judge import ON_LOOP
 from millrace.funnel.checks.lessons import Lessons
 from millrace.funnel.checks.own import OwnCheck
 from millrace.funnel.checks.table import LEARNED, NAMES
@@ -59,8 +58,8 @@ class Checks:
                 if said and standing.acts(name):
                     failed, reason = name, said
         if lessons is not None and tier is Tier.SMALL and features and candidate.text.strip():
-            size = len(candidate.text) + len(candidate.question)
-            features |= await in_thread_if_over(ON_LOOP, size, lambda: features_of(candidate))
+            work = judging.work_of(candidate)
+            features |= await in_thread_if_over(judging.ON_LOOP, work, lambda: features_of(candidate))
             model = lessons.model(tenant) if LEARNED in names else None
             if model is not None:
                 is_flagged = model.flags(features)

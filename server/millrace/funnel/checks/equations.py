@@ -153,7 +153,7 @@ def _agree(left: Side, right: Side) -> bool:
 
 def _meet(one: Interval, other: Interval, scale: float, left: Side, right: Side) -> bool:
     low, high = one[0] * scale, one[1] * scale
-    above = below = 1e-12 * max(abs(low), abs(high)) + 1e-9
+    above = below = 1e-14 * max(abs(low), abs(high)) + 1e-9
     if not right.is_computed and (left.has_division or left.has_percent or low != high):
         above += right.last_place * (1 - 1e-6)  # cut off
         below += right.last_place * (1 if right.is_whole or other[0] < 0 else 0.5)  # rounded; of things also up

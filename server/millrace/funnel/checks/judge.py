@@ -16,7 +16,8 @@ from millrace.funnel.offload import in_thread_if_over
 from millrace.ports import SchemaValidator
 from millrace.types import Request, Verdict
 
-ON_LOOP = 600  # characters of a question and an answer that are read on the event loop: some 0.7 ms
+ON_LOOP = 2000  # characters of a question and an answer that are read on the event loop: some 0.7 ms
+EQUATION = 300  # characters that take as long as an equation
 NONE: frozenset[str] = frozenset()
 
 
@@ -66,8 +67,7 @@ async def judge(
 
     The verdict's features say of each check that looked at the text whether it fails: 1 or 0.
     """
-    size = len(candidate.text) + len(candidate.question) + (ON_LOOP if code.is_slow(candidate) else 0)
-    found = await in_thread_if_over(ON_LOOP, size, lambda: reasons(candidate, names))
+    found = await in_thread_if_over(ON_LOOP, work_of(candidate), lambda: reasons(candidate, names))
     features = {name: float(bool(reason)) for name, reason in found.items()}
     for name, reason in found.items():
         if reason and standing.acts(name):
@@ -79,6 +79,12 @@ async def judge(
             if reason:
                 return Verdict(check=check.name, reason=reason, features=features)
     return Verdict(features=features)
+
+
+def work_of(candidate: Candidate) -> int:
+    """Return how long an answer takes to be read, in characters of plain text."""
+    equations = EQUATION * candidate.text.count("=")
+    return len(candidate.text) + len(candidate.question) + equations + (ON_LOOP if code.is_slow(candidate) else 0)
 
 
 def reasons(candidate: Candidate, names: Iterable[str]) -> dict[str, str]:
