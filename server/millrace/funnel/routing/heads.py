@@ -21,14 +21,16 @@ from millrace.funnel.routing.features import ALWAYS, LENGTH, SLOTS, VERSION, WID
 
 PRIOR_LABELS = 300  # until so many have come, the length decides more than the words
 HORIZON = 20_000  # labels after which what was learned counts e times less
-_LENGTH = 1.0  # weight of the length for the gain, at first
+_LENGTH = 1.5  # weight of the length for the gain, at first
 _USUAL = (1.0, 0.3)  # of the intercepts, common and gain, at first
-_STIFF = 30.0  # most curvature of the intercept: it follows within some hundred labels
+_TOGETHER = 2.0  # words come together, so that a weight alone has less to learn than its curvature says
+_STIFF = 50.0  # most curvature of the intercept: it follows within some hundred labels
 _STEPS = 4  # of Newton's method
 _FORM = 1  # of the dump
 _HEAD = struct.Struct("<BBQI")  # form, version of the features, labels, slots
 
 PRECISION = np.full((2, WIDTH), 4.0, np.float32)  # of the prior: of what is common, and of the gain
+PRECISION[0] = 6.0
 PRECISION[:, ALWAYS] = 1.0
 MEAN = np.zeros((2, WIDTH), np.float32)
 MEAN[1, LENGTH] = _LENGTH
@@ -81,7 +83,7 @@ class Heads:
     def _step(self, features: Features, sign: float, right: float, weight: float) -> None:
         slots, values = features.slots, features.values
         odds = float(np.array([1.0, sign]) @ (self._weights[:, slots] @ values))
-        steps = values / (self._curvature[slots] + PRECISION[:, slots])  # common, gain
+        steps = values / (_TOGETHER * self._curvature[slots] + PRECISION[:, slots])  # common, gain
         error = _error_after(odds, right, weight * float((steps @ values).sum()))
         steps[1] *= sign
         self._weights[:, slots] -= weight * error * steps
