@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 DRAWS = 1_000
 LEVEL = 0.95
 SEED = 15  # of the draws: the same file always gives the same intervals
-_ROUNDING = 1e-9  # of sums
+ROUNDING = 1e-9  # of sums
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -77,7 +77,7 @@ class Curve:
         return float(np.interp(share, self.shares, self.quality))
 
     def _least(self, rising: Floats, wanted: float) -> float:
-        reached = np.flatnonzero(rising >= wanted - _ROUNDING)
+        reached = np.flatnonzero(rising >= wanted - ROUNDING)
         if not len(reached):
             return float("nan")
         at = int(reached[0])
@@ -95,7 +95,7 @@ class Ranked:
         self.order = np.argsort(-scores, kind="stable")
         self.scores = scores[self.order]
         self.small, self.large = small[self.order], large[self.order]
-        self._ends = np.flatnonzero(np.append(np.diff(self.scores) != 0, True))  # of each group of equal scores
+        self.ends = np.flatnonzero(np.append(np.diff(self.scores) != 0, True))  # of each group of equal scores
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -104,8 +104,8 @@ class Ranked:
         """Return the curve. `counts` is how often each request occurs, in this order; None: once."""
         counts = np.ones(len(self), np.int64) if counts is None else counts
         total = counts.sum()
-        large = np.cumsum(counts)[self._ends] / total
-        gained = np.cumsum(counts * (self.large - self.small))[self._ends] / total
+        large = np.cumsum(counts)[self.ends] / total
+        gained = np.cumsum(counts * (self.large - self.small))[self.ends] / total
         small = float((counts * self.small).sum() / total)
         return Curve(np.concatenate([[0.0], large]), small + np.concatenate([[0.0], gained]))
 
