@@ -124,22 +124,28 @@ class Promises:
         gain: float,
         probability: float,
         *,
-        failed: bool = False,
+        failed: bool | None = None,
         large: float | None = None,
     ) -> None:
         """Count a request that both models answered; `probability` is the one with which it was taken for that.
 
-        `gain` of the large answer: 1 if it alone is right, -1 if the small one alone is, else 0. `failed`: the checks
-        failed the small answer, or would have, so that its user gets the large one. `large`: whether the large answer
-        is right, from 0 to 1. None: nobody knows, so it is taken for right; what counts is then that the small answer
-        does in its place. The score must be what it was before anything was learned from the pair.
+        `tier` was asked first. `gain` of the large answer: 1 if it alone is right, -1 if the small one alone is, else
+        0. The score must be what it was before anything was learned from the pair.
+
+        `failed`: whether the checks failed the small answer, or would have, so that its user gets the large one; None:
+        they have not, or nobody has asked them. `large`: whether the large answer is right, from 0 to 1. None: nobody
+        knows, so it is taken for right; what counts is then that the small answer does in its place.
         """
         if probability <= 0:
             return  # it was not taken at random
-        loop = self._loop(place)
-        right = (1.0 if gain >= 0 else 0.0) if large is None else large
-        loss = 0.0 if failed else gain
-        loop.pairs.add(Pair(rank=loop.recent.rank(score), loss=loss, large=right, weight=1 / probability))
+        loop, weight = self._loop(place), 1 / probability
+        right = float(gain >= 0) if large is None else large
+        if failed and tier is Tier.SMALL:
+            loop.pairs.add_failed(right, weight)
+        else:
+            loss, is_checked = 0.0 if failed else gain, tier is Tier.SMALL or failed is not None
+            rank = loop.recent.rank(score)
+            loop.pairs.add(Pair(rank=rank, loss=loss, large=right, weight=weight, is_checked=is_checked))
         if self._promised.keep_quality is not None:
             loop.small_share = loop.pairs.small_share(self._promised.keep_quality, self._promised.confidence)
 

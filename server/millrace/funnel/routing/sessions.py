@@ -51,9 +51,7 @@ class Sessions:
         """`clock` in seconds."""
         self._catalog = catalog
         self._clock = clock
-        self._tenants: OrderedDict[str, OrderedDict[str, _Session]] = (
-            OrderedDict()
-        )  # the least recently used ones first
+        self._tenants: OrderedDict[str, OrderedDict[str, _Session]] = OrderedDict()  # the oldest first
 
     def hold(self, request: Request, wanted: Tier) -> tuple[Tier, str]:
         """Return whom to ask first, and why if it is not who is wanted; empty if it is.

@@ -2,7 +2,7 @@
 
 At each request, what is left of the day is divided among the requests that are still expected: so many of them go to
 the large model as can be paid. What is expected comes from the hours of earlier days, scaled by how busy this day is;
-without an earlier day, from the last hour. What a request of each tier costs is learned as it goes, with its
+without an earlier day, from the last hour, and the money is spent evenly over the day. What a request of each tier costs is learned as it goes, with its
 escalations. The small model alone costs too: money for it is kept back, and the large model is asked no more as soon as
 only that is left.
 """
@@ -21,6 +21,7 @@ FIRST = 0.1  # of requests go to the large model while it is not known what they
 MEMORY = 40  # requests that a mean cost is of
 NEW_DAY = 0.3  # how much of what is expected comes from the last day
 RESERVED, RESERVED_FIRST = 1.25, 1.6  # times the requests expected: of money for the small model, and on a first day
+BURST = 0.01  # of the money of a first day, which is else spent evenly over it
 RUNNING = 4096  # requests that have not settled; more are not looked at
 FORGOTTEN_S = 900  # after which a request that has not settled is not waited for
 
@@ -61,6 +62,10 @@ class Spending(Struct):
             self._remember()
         self.day, self.spent, self.today = day, 0.0, [0.0] * SLOTS
         self.began = _slot(now) if not self.usual else 0
+
+    def elapsed(self, now: float) -> float:
+        """Return the part of the day that has passed since its first request."""
+        return (now % DAY - self.began * SLOT) / (DAY - self.began * SLOT)
 
     def expected(self, now: float) -> float:
         """Return how many requests are expected of the rest of the day."""
@@ -111,12 +116,15 @@ class SpendingLoop:
             return FIRST if may_spend else 0.0, f"{spent}; what a request costs is not known yet"
         small, large = state.small.mean, state.large.mean
         coming = state.expected(now)
-        left = self._dollars * AIM - state.spent - self._owed(now)
+        gone = state.spent + self._owed(now)
+        left = self._dollars * AIM - gone
         if left < coming * small:
             return 0.0, f"{spent}; even the small model alone may pass it" if left <= 0 else f"{spent}; small only"
         reserved = coming * (RESERVED if state.usual else RESERVED_FIRST) * small
         if left < reserved + large:
             return 0.0, f"{spent}; the rest is kept for the small model"
+        if not state.usual and gone > self._dollars * (state.elapsed(now) + BURST):
+            return 0.0, f"{spent}; small only for now, since no earlier day is known"
         if large <= small:
             return 1.0, f"{spent}; the large model costs no more"
         share = min(max((left / max(coming, 1.0) - small) / (large - small), 0.0), 1.0)
