@@ -1,0 +1,169 @@
+"""Keeps a session at the large model where that is better or cheaper than to go back to the small one.
+
+A session goes up at once: the router wants it, a tool has failed, a call repeats, small answers fail their checks, or
+its history is nearly too long for the small model. It comes down slowly: after some turns in a row for which the small
+model would do, and only if that pays. A provider keeps a prompt in its cache for some minutes, and what is read from
+there costs a fraction. Who leaves a model and returns after that pays its whole history at the full price.
+
+A session is never kept below what the router wants: a promise of quality rests on that. What binds a request to one
+model (`pins.py`) comes before the router, and so before this.
+"""
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from millrace import pricing
+from millrace.funnel.catalog import Catalog
+from millrace.ports import Clock
+from millrace.types import Model, Prompt, Request, Tier, Usage
+
+TENANTS, SESSIONS = 256, 512  # that are known at once, and of each tenant
+CACHED_S = 300.0  # for which providers keep a prompt in their cache after its last use
+CACHEABLE = 1024  # tokens; shorter prompts are not cached
+DOWN_AFTER = 2  # turns in a row for which the small model would do
+ESCALATED = 2  # small answers in a row that failed their checks, until the session goes up
+NEARLY = 0.75  # of what fits the small model: as much as a few turns with tools bring
+OUTPUT = 400  # tokens of an answer, about
+GAP_S = 60.0  # between two turns, until a session has two
+_NEW = 0.3  # how much of a running mean comes from the last turn
+_WANTED = 0.3  # how often the large model is wanted, until the session shows it
+
+
+@dataclass(slots=True)
+class _Session:
+    tier: Tier
+    at: float
+    tokens: int  # of its last prompt
+    turns: int = 0
+    unwanted: int = 0  # turns in a row for which the small model would do
+    escalated: int = 0  # small answers in a row that failed their checks
+    wanted: float = _WANTED  # how often the large model is: a running mean
+    gap: float = GAP_S  # seconds between two turns: a running mean
+    growth: float = 0.0  # tokens from turn to turn: a running mean
+    used: dict[Tier, tuple[float, int]] = field(default_factory=dict)  # when a model was asked last, and how much
+
+
+class Sessions:
+    """The sessions of all tenants. A look takes some microseconds."""
+
+    def __init__(self, catalog: Catalog, clock: Clock) -> None:
+        """`clock` in seconds."""
+        self._catalog = catalog
+        self._clock = clock
+        self._tenants: OrderedDict[str, OrderedDict[str, _Session]] = OrderedDict()  # the oldest first
+
+    def hold(self, request: Request, wanted: Tier) -> tuple[Tier, str]:
+        """Return whom to ask first, and why if it is not who is wanted; empty if it is.
+
+        It is called once for each request that the router routes: it counts a turn.
+        """
+        now = self._clock()
+        session = self._session(request, wanted, now)
+        why = self._why_up(request, session)
+        session.wanted += _NEW * ((wanted is Tier.LARGE or bool(why)) - session.wanted)
+        tier, reason = wanted, ""
+        if wanted is Tier.LARGE or why:
+            session.unwanted = 0
+            tier, reason = Tier.LARGE, "" if wanted is Tier.LARGE else why
+        elif session.tier is Tier.LARGE:
+            session.unwanted += 1
+            if session.unwanted < DOWN_AFTER:
+                tier, reason = Tier.LARGE, "the session stays at the large model for now"
+            elif not self._pays(session, request.input_tokens, now):
+                tier, reason = Tier.LARGE, "the session stays: its history is in the large model's prompt cache"
+        session.tier = tier
+        session.used[tier] = now, request.input_tokens
+        return tier, reason
+
+    def escalated(self, request: Request) -> None:
+        """Count a small answer of a session that failed its checks, so that the large model was asked too."""
+        session = self._tenants.get(request.tenant, OrderedDict()).get(request.session)
+        if session is not None:
+            session.escalated += 1
+            session.used[Tier.LARGE] = self._clock(), request.input_tokens
+
+    def passed(self, request: Request) -> None:
+        """Count a small answer of a session that passed its checks."""
+        session = self._tenants.get(request.tenant, OrderedDict()).get(request.session)
+        if session is not None:
+            session.escalated = 0
+
+    def _why_up(self, request: Request, session: _Session) -> str:
+        """Return why the large model should be asked, whatever the last message says; empty: it need not."""
+        if last_tool_failed(request.prompt):
+            return "up: the last tool failed"
+        if repeats_a_call(request.prompt):
+            return "up: the last call repeats the one before"
+        if session.escalated >= ESCALATED:
+            return f"up: the last {session.escalated} small answers failed their checks"
+        if not self._catalog.fits_small(math.ceil(request.input_tokens / NEARLY)):
+            return f"up: its history is nearly too long for {self._catalog.small.id}"
+        return ""
+
+    def _pays(self, session: _Session, tokens: int, now: float) -> bool:
+        """Whether it costs less to go down, until the large model is wanted again, than to stay."""
+        small, large = self._catalog.models
+        rest = max(session.turns, 2)  # of the session, in turns: as many as there were
+        turns = min((1 - session.wanted) / max(session.wanted, 0.01), rest)
+        returns = 1 - (1 - session.wanted) ** rest
+        growth = round(session.growth)
+        is_kept = session.gap < CACHED_S
+        at_large, at_small = (_cost(model, tokens, tokens - growth if is_kept else 0) for model in (large, small))
+        is_kept_away = session.gap * (turns + 1) < CACHED_S
+        on_return = _cost(large, tokens, tokens - round(growth * (turns + 1)) if is_kept_away else 0)
+        first = _cost(small, tokens, self._cached(session, Tier.SMALL, now))
+        stay = (turns + returns) * at_large
+        go = first + max(turns - 1, 0.0) * at_small + returns * on_return
+        return go < stay
+
+    def _cached(self, session: _Session, tier: Tier, now: float) -> int:
+        """Return how many tokens of its history a model's provider has in its cache, about."""
+        at, tokens = session.used.get(tier, (-math.inf, 0))
+        return tokens if now - at < CACHED_S else 0
+
+    def _session(self, request: Request, wanted: Tier, now: float) -> _Session:
+        sessions = self._tenants.setdefault(request.tenant, OrderedDict())
+        self._tenants.move_to_end(request.tenant)
+        if len(self._tenants) > TENANTS:
+            self._tenants.popitem(last=False)
+        session = sessions.get(request.session)
+        if session is None:
+            session = sessions[request.session] = _Session(wanted, now, request.input_tokens)
+            if len(sessions) > SESSIONS:
+                sessions.popitem(last=False)
+        else:
+            sessions.move_to_end(request.session)
+            first = session.turns == 1
+            session.gap += (1.0 if first else _NEW) * (now - session.at - session.gap)
+            grown = max(request.input_tokens - session.tokens, 0)
+            session.growth += (1.0 if first else _NEW) * (grown - session.growth)
+            session.at, session.tokens = now, request.input_tokens
+        session.turns += 1
+        return session
+
+
+def last_tool_failed(prompt: Prompt) -> bool:
+    """Whether the tools' results that a prompt ends with have one that is marked as an error."""
+    for message in reversed(prompt.messages):
+        if message.call_id is None:
+            return False
+        if message.is_error:
+            return True
+    return False
+
+
+def repeats_a_call(prompt: Prompt) -> bool:
+    """Whether the last two answers that call tools call the same ones with the same arguments: it goes in circles."""
+    called = [message.calls for message in prompt.messages if message.calls][-2:]
+    if len(called) < 2 or prompt.messages[-1].call_id is None:  # noqa: PLR2004 - two are compared
+        return False
+    before, last = ([(call.tool, call.arguments) for call in calls] for calls in called)
+    return before == last
+
+
+def _cost(model: Model, tokens: int, cached: int) -> float:
+    """Return the dollars of a turn."""
+    cached = max(cached, 0) if cached >= CACHEABLE else 0
+    usage = Usage(input_tokens=tokens, cached_input_tokens=min(cached, tokens), output_tokens=OUTPUT)
+    return float(pricing.cost(usage, model.price))
