@@ -145,6 +145,7 @@ class Replay:
         gain, probability = large - small, 1.0 if escalated else self._shadow
         self.promises.judged(PLACE, score, tier, gain, probability, failed=failed, large=float(large))
         if not escalated and self._learns:
+            self._labels += 1
             self._heads.learn(row.features, float(small), float(large))
 
     def _fails(self, right: bool) -> bool:  # noqa: FBT001
@@ -280,22 +281,13 @@ class Show:
 def shows(rows: list[Row]) -> dict[str, Show]:
     """Return all that is measured."""
     found: dict[str, Show] = {}
-    for q, shadow, knows in (
-        (0.9, 0.02, False),
-        (0.95, 0.02, False),
-        (0.97, 0.02, False),
-        (0.97, 0.1, False),
-        (0.97, 0.02, True),
-        (0.97, 0.1, True),
-    ):
-        name = f"keep {q} from {shadow:.0%}{', all checked' if knows else ''}"
-        options = {"shadow": shadow, "knows_failed": knows}
-        found[name] = Show(quality, Promised(keep_quality=q), lambda got, q=q: got["kept"] >= q, options)  # type: ignore[misc]
-    for q, shadow in ((0.9, 0.1), (0.95, 0.1)):
-        keeps = lambda got: got["within 500"] > got["before"] + 0.1  # noqa: E731
-        found[f"worse, keep {q} from {shadow:.0%}"] = Show(
-            worse, Promised(keep_quality=q), keeps, {"shadow": shadow, "knows_failed": True}
-        )
+    kinds = [(0.95, 0.02, True, False), (0.95, 0.02, True, True), (0.97, 0.1, True, False), (0.97, 0.1, True, True)]
+    for q, shadow, checks, knows in [*kinds, (0.9, 0.1, False, False), (0.95, 0.1, False, False)]:
+        name = f"keep {q}, {shadow:.0%} judged{', all checked' * knows}{', no checks' * (not checks)}"
+        options = {"shadow": shadow, "knows_failed": knows, "checks": checks}
+        found[name] = Show(quality, Promised(keep_quality=q), partial(_kept, q), options)
+    options = {"shadow": 0.1, "knows_failed": True}
+    found["worse, keep 0.95, 10% judged"] = Show(worse, Promised(keep_quality=0.95), _answers, options)
     for part in (0.1, 0.3, 0.6):
         keeps = partial(_near, part)
         found[f"share {part}"] = Show(share, Promised(large_share=part), keeps, {"shadow": 0.02})
@@ -306,6 +298,14 @@ def shows(rows: list[Row]) -> dict[str, Show]:
         keeps = lambda got: got["highest day"] <= 1.02  # noqa: E731
         found[f"money{words}"] = Show(spending, Promised(spend_per_day=dollars_a_day), keeps, options)
     return found
+
+
+def _kept(promised: float, got: dict[str, float]) -> bool:
+    return got["kept"] >= promised
+
+
+def _answers(got: dict[str, float]) -> bool:
+    return got["within 500"] > got["before"] + 0.1
 
 
 def _near(part: float, got: dict[str, float]) -> bool:

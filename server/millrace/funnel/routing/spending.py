@@ -2,8 +2,8 @@
 
 At each request, what is left of the day is divided among the requests that are still expected: so many of them go to
 the large model as can be paid. What is expected comes from the hours of earlier days, scaled by how busy this day is;
-without an earlier day, from the last hour, and the money is spent evenly over the day. What a request of each tier costs is learned as it goes, with its
-escalations. The small model alone costs too: money for it is kept back, and the large model is asked no more as soon as
+without an earlier day, from the last hour, and the money is spent evenly over the day. What a request of each tier
+costs is learned as it goes, with its escalations. The small model alone costs too: money for it is kept back, and the large model is asked no more as soon as
 only that is left.
 """
 
