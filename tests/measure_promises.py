@@ -88,7 +88,7 @@ class Replay:
         checks: bool = True,
         learns: bool = True,
     ) -> None:
-        """`shadow`: the share of answers that are judged. `knows_failed`: checks run over all small answers of pairs."""
+        """`shadow`: the share of answers that are judged. `knows_failed`: checks judge all small answers of pairs."""
         self._checks = checks
         self._learns = learns
         self.chance = np.random.default_rng(seed)
@@ -148,7 +148,7 @@ class Replay:
             self._labels += 1
             self._heads.learn(row.features, float(small), float(large))
 
-    def _fails(self, right: bool) -> bool:  # noqa: FBT001
+    def _fails(self, right: bool) -> bool:
         return bool(self.chance.random() < (ALARMS if right else CATCHES))
 
 
@@ -202,8 +202,10 @@ def share(promised: Promised, rows: list[Row], seed: int, **options: Any) -> dic
 
 
 def spending(promised: Promised, rows: list[Row], seed: int, *, dearer: str = "", **options: Any) -> dict[str, float]:
-    """Return what the days cost, in parts of what was promised. `dearer`: whose price is three times as high from noon
-    of the sixth day on."""
+    """Return what the days cost, in parts of what was promised.
+
+    `dearer`: whose price is three times as high from noon of the sixth day on.
+    """
     assert promised.spend_per_day is not None
     replay = Replay(promised, seed, **options)
     chance, running = replay.chance, list[tuple[float, int, Tier, float]]()
@@ -294,9 +296,8 @@ def shows(rows: list[Row]) -> dict[str, Show]:
     for dearer, checks in (("", True), ("", False), ("large", False), ("both", False), ("both", True)):
         words = f"{', no checks' * (not checks)}{f', {dearer} three times as dear' if dearer else ''}"
         dollars_a_day = a_day(rows, checks=checks, share=1.6 if dearer and checks else LARGE_SHARE)
-        options = {"shadow": 0.0, "dearer": dearer, "checks": checks, "learns": False}
-        keeps = lambda got: got["highest day"] <= 1.02  # noqa: E731
-        found[f"money{words}"] = Show(spending, Promised(spend_per_day=dollars_a_day), keeps, options)
+        of_money: dict[str, Any] = {"shadow": 0.0, "dearer": dearer, "checks": checks, "learns": False}
+        found[f"money{words}"] = Show(spending, Promised(spend_per_day=dollars_a_day), _pays, of_money)
     return found
 
 
@@ -306,6 +307,10 @@ def _kept(promised: float, got: dict[str, float]) -> bool:
 
 def _answers(got: dict[str, float]) -> bool:
     return got["within 500"] > got["before"] + 0.1
+
+
+def _pays(got: dict[str, float]) -> bool:
+    return got["highest day"] <= 1.02
 
 
 def _near(part: float, got: dict[str, float]) -> bool:

@@ -18,7 +18,7 @@ from millrace.funnel.catalog import Catalog
 from millrace.ports import Clock
 from millrace.types import Model, Prompt, Request, Tier, Usage
 
-TENANTS, SESSIONS = 256, 512  # that are known at once, and of each tenant
+TENANTS, SESSIONS = 256, 512  # that are known at once; sessions of each tenant, about 500 bytes each
 CACHED_S = 300.0  # for which providers keep a prompt in their cache after its last use
 CACHEABLE = 1024  # tokens; shorter prompts are not cached
 DOWN_AFTER = 2  # turns in a row for which the small model would do
@@ -27,7 +27,7 @@ NEARLY = 0.75  # of what fits the small model: as much as a few turns with tools
 OUTPUT = 400  # tokens of an answer, about
 GAP_S = 60.0  # between two turns, until a session has two
 _NEW = 0.3  # how much of a running mean comes from the last turn
-_WANTED = 0.3  # how often the large model is wanted, until the session shows it
+_RISES, _SEEN = 0.2, 4.0  # how often the large model is wanted after a turn without; as if seen in so many turns
 
 
 @dataclass(slots=True)
@@ -38,7 +38,9 @@ class _Session:
     turns: int = 0
     unwanted: int = 0  # turns in a row for which the small model would do
     escalated: int = 0  # small answers in a row that failed their checks
-    wanted: float = _WANTED  # how often the large model is: a running mean
+    easy: float = _SEEN  # turns after one for which the small model would do, with those assumed
+    rose: float = _SEEN * _RISES  # those of them for which the large one is wanted
+    last_was_easy: bool = False
     gap: float = GAP_S  # seconds between two turns: a running mean
     growth: float = 0.0  # tokens from turn to turn: a running mean
     used: dict[Tier, tuple[float, int]] = field(default_factory=dict)  # when a model was asked last, and how much
@@ -61,9 +63,13 @@ class Sessions:
         now = self._clock()
         session = self._session(request, wanted, now)
         why = self._why_up(request, session)
-        session.wanted += _NEW * ((wanted is Tier.LARGE or bool(why)) - session.wanted)
+        is_up = wanted is Tier.LARGE or bool(why)
+        if session.last_was_easy:
+            session.easy += 1
+            session.rose += is_up
+        session.last_was_easy = not is_up
         tier, reason = wanted, ""
-        if wanted is Tier.LARGE or why:
+        if is_up:
             session.unwanted = 0
             tier, reason = Tier.LARGE, "" if wanted is Tier.LARGE else why
         elif session.tier is Tier.LARGE:
@@ -105,16 +111,15 @@ class Sessions:
         """Whether it costs less to go down, until the large model is wanted again, than to stay."""
         small, large = self._catalog.models
         rest = max(session.turns, 2)  # of the session, in turns: as many as there were
-        turns = min((1 - session.wanted) / max(session.wanted, 0.01), rest)
-        returns = 1 - (1 - session.wanted) ** rest
+        rises = session.rose / session.easy
+        turns = min(1 / rises, rest)  # until the large model is wanted again
+        returns = 1 - (1 - rises) ** rest
         growth = round(session.growth)
         is_kept = session.gap < CACHED_S
         at_large, at_small = (_cost(model, tokens, tokens - growth if is_kept else 0) for model in (large, small))
-        is_kept_away = session.gap * (turns + 1) < CACHED_S
-        on_return = _cost(large, tokens, tokens - round(growth * (turns + 1)) if is_kept_away else 0)
-        first = _cost(small, tokens, self._cached(session, Tier.SMALL, now))
-        stay = (turns + returns) * at_large
-        go = first + max(turns - 1, 0.0) * at_small + returns * on_return
+        on_return = _cost(large, tokens, tokens - round(growth * turns) if session.gap * turns < CACHED_S else 0)
+        stay = _cost(large, tokens, self._cached(session, Tier.LARGE, now)) + (turns - 1 + returns) * at_large
+        go = _cost(small, tokens, self._cached(session, Tier.SMALL, now)) + (turns - 1) * at_small + returns * on_return
         return go < stay
 
     def _cached(self, session: _Session, tier: Tier, now: float) -> int:
