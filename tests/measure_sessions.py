@@ -23,6 +23,7 @@ from rich.table import Table
 
 from millrace import pricing
 from millrace.funnel.catalog import Catalog
+from millrace.funnel.routing.promises import Threshold
 from millrace.funnel.routing.sessions import Sessions
 from millrace.types import Price, Strategy, Tier, Usage
 from tests.support.clock import ManualClock
@@ -123,31 +124,50 @@ def alone(turns: list[Turn], threshold: float) -> Iterator[Tier]:
     return (Tier.LARGE if turn.score >= threshold else Tier.SMALL for turn in turns)
 
 
-def held(turns: list[Turn], threshold: float) -> Iterator[Tier]:
-    """Route the turns of a session together."""
-    clock = ManualClock()
-    sessions = Sessions(Catalog(SMALL_PRICED, LARGE_PRICED, {}, Strategy.AUTO), clock)
-    asked = request(session="one")
-    for turn, wanted in zip(turns, alone(turns, threshold), strict=True):
-        clock.now = turn.at
-        yield sessions.hold(replace(asked, input_tokens=turn.tokens), wanted)[0]
+class Held:
+    """Routes the turns of sessions together. Sessions follow each other."""
+
+    def __init__(self, threshold: Threshold) -> None:
+        self._clock = ManualClock()
+        self._sessions = Sessions(Catalog(SMALL_PRICED, LARGE_PRICED, {}, Strategy.AUTO), self._clock)
+        self._threshold = threshold
+        self._number = 0
+
+    def tiers(self, turns: list[Turn]) -> Iterator[Tier]:
+        """Return whom each turn of a session is put to."""
+        self._number += 1
+        asked = request(session=f"session {self._number}")
+        for turn, wanted in zip(turns, alone(turns, self._threshold.value), strict=True):
+            self._clock.now = turn.at
+            asked = replace(asked, input_tokens=turn.tokens)
+            yield self._sessions.hold(asked, wanted, turn.score, self._threshold)[0]
+
+
+def bill_of(sessions: list[list[Turn]], threshold: Threshold) -> Sum:
+    """Return what sessions cost that are kept at a model."""
+    held, total = Held(threshold), Sum()
+    for turns in sessions:
+        bill(turns, held.tiers(turns), total)
+    return total
 
 
 def compare(sessions: list[list[Turn]]) -> dict[str, Sum]:
     """Return what routing alone costs, and keeping sessions at the same threshold and at the same quality."""
-    found = {"each turn alone": Sum(), "sessions, same threshold": Sum()}
+    each = Sum()
     for turns in sessions:
-        bill(turns, alone(turns, THRESHOLD), found["each turn alone"])
-        bill(turns, held(turns, THRESHOLD), found["sessions, same threshold"])
-    low, high = THRESHOLD, 2.0
-    for _ in range(12):
-        middle, total = (low + high) / 2, Sum()
-        for turns in sessions:
-            bill(turns, held(turns, middle), total)
-        if total.right >= found["each turn alone"].right:
-            low, found["sessions, same quality"] = middle, total
+        bill(turns, alone(turns, THRESHOLD), each)
+    found = {
+        "each turn alone": each,
+        "sessions, same threshold": bill_of(sessions, Threshold(THRESHOLD, "")),
+        "sessions, promise of quality": bill_of(sessions, Threshold(THRESHOLD, "", binds=True)),
+    }
+    low, high = -1.0, 2.0
+    for _ in range(10):
+        total = bill_of(sessions, Threshold((low + high) / 2, ""))
+        if total.right >= each.right:
+            low, found["sessions, same quality"] = (low + high) / 2, total
         else:
-            high = middle
+            high = (low + high) / 2
     return found
 
 
