@@ -1,0 +1,176 @@
+"""`millrace calibrate`: what routing would do for requests of the user's own, and the threshold for a promise."""
+
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from millrace.cli import calibrated, configuration, labelled
+from millrace.cli.labelled import Asked
+from millrace.cli.rewriting import write_setting
+from millrace.funnel.routing.calibration import Pairs, Rule, chosen, keeping, scored, with_share, within
+from millrace.funnel.routing.curves import Floats, Ranked
+from millrace.funnel.routing.features import features_of
+from millrace.funnel.routing.heads import Heads
+from millrace.settings import Settings
+from millrace.settings.sections import RouterSettings
+
+ENOUGH = 500  # pairs
+SECTION = "router"
+PROMISES = ("large_share", "keep_quality", "spend_per_day")
+IMPOSSIBLE = 1  # exit code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """The promise that is asked for; at most one."""
+
+    large_share: float | None
+    keep_quality: float | None
+    budget: float | None
+
+    @property
+    def given(self) -> list[str]:
+        """The options that are set."""
+        named = {"--large-share": self.large_share, "--keep-quality": self.keep_quality, "--budget": self.budget}
+        return [name for name, value in named.items() if value is not None]
+
+    @property
+    def key(self) -> str:
+        """The setting that it is written to."""
+        return "large_share" if self.keep_quality is None else "keep_quality"
+
+
+@click.command()
+@click.argument("pairs", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--large-share", type=click.FloatRange(0, 1), help="Find the threshold for a share of large calls: 0.3.")
+@click.option(
+    "--keep-quality",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Find the fewest large calls that keep so much of the large model's quality: 0.95.",
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(0, min_open=True),
+    help="Find the most large calls for so many dollars per 1,000 such requests, at the configured prices: 2.5.",
+)
+@click.option("--prompts-only", is_flag=True, help="PAIRS has no labels: set a share by the length of prompts.")
+@click.option("--write", is_flag=True, help="Set the promise that was asked for in the configuration file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@configuration.config_option
+def calibrate(
+    *,
+    pairs: Path,
+    large_share: float | None,
+    keep_quality: float | None,
+    budget: float | None,
+    prompts_only: bool,
+    write: bool,
+    as_json: bool,
+    config: Path,
+) -> None:
+    """Measure on PAIRS what routing between the two models is worth, and find the threshold for a promise.
+
+    PAIRS is a file of JSON Lines: {"prompt": "...", "small_correct": true, "large_correct": false}. Instead of
+    `prompt` a row may have `messages` and `tools` of a chat completion. `subject` groups the table of topics;
+    `small_answer` and `large_answer` tell --budget how long answers are. No server is needed, and no model is called.
+
+    The router learns from four fifths of the rows and is measured on the others, in turn. Take 500 pairs or more, of
+    your own traffic: what is learned from other prompts does not carry over.
+    """
+    wish = _Wish(large_share=large_share, keep_quality=keep_quality, budget=budget)
+    _check(wish, prompts_only=prompts_only, write=write)
+    settings = configuration.load(config) if config.exists() or budget is not None else None
+    if write:
+        _check_writable(config, wish.key)
+    asked = labelled.read(pairs, labels=not prompts_only)
+    console = Console(stderr=True, highlight=False)
+    if len(asked) < ENOUGH:
+        console.print(f"{len(asked)} pairs are few; take {ENOUGH} or more before you rely on this", style="yellow")
+    router, length = _scores(asked, console, prompts_only=prompts_only)
+    small, large = (np.array([getattr(row, model) for row in asked], float) for model in ("small", "large"))
+    ranked = Ranked(router, small, large)
+    costs = labelled.costs(asked, settings.models)[:, ranked.order] if settings and budget is not None else None
+    rule = _rule(wish, settings, costs)
+    found = None if rule is None else chosen(ranked, rule, costs)
+    report = None if prompts_only else calibrated.report(pairs.name, asked, router, length, found)
+    if as_json:
+        calibrated.print_json(report, found)
+    elif report is not None:
+        calibrated.print_report(report, found)
+    if found is not None and not as_json:
+        calibrated.print_chosen(found, _in_words(wish, _confidence(settings)), labels=not prompts_only)
+    if write and found is not None:
+        value = keep_quality if keep_quality is not None else large_share
+        write_setting(config, SECTION, wish.key, round(found.share.value, 4) if value is None else value)
+
+
+def _check(wish: _Wish, *, prompts_only: bool, write: bool) -> None:
+    if len(wish.given) > 1:
+        raise click.UsageError(f"{' and '.join(wish.given)} exclude each other; give one")
+    if write and not wish.given:
+        raise click.UsageError("--write sets a promise; give --large-share, --keep-quality or --budget too")
+    if prompts_only and wish.large_share is None:
+        raise click.UsageError("--prompts-only needs --large-share: prompts without labels tell nothing of quality")
+
+
+def _check_writable(config: Path, key: str) -> None:
+    """Refuse to write a second promise beside one that the file has."""
+    router = tomllib.loads(config.read_text("utf-8")).get(SECTION, {}) if config.exists() else {}
+    others = [name for name in PROMISES if name in router and name != key]
+    if others:
+        raise click.UsageError(
+            f"{config}: [{SECTION}] {others[0]} is set, and only one promise can be: remove it first"
+        )
+
+
+def _scores(asked: list[Asked], console: Console, *, prompts_only: bool) -> tuple[Floats, Floats]:
+    """Return the scores of rows by the router, and by their length alone, which is the router without labels."""
+    silent = not console.is_terminal
+    features = [features_of(row.prompt) for row in track(asked, "reading prompts", console=console, disable=silent)]
+    length = scored(Heads(), features)
+    if prompts_only:
+        return length, length
+    pairs = Pairs(
+        features=features,
+        small=np.array([row.small for row in asked], float),
+        large=np.array([row.large for row in asked], float),
+        keys=[tuple((each.role, each.text) for each in row.prompt.messages) for row in asked],
+    )
+    return pairs.cross_validated(lambda folds: track(folds, "learning", console=console, disable=silent)), length
+
+
+def _rule(wish: _Wish, settings: Settings | None, costs: Floats | None) -> Rule | None:
+    if wish.large_share is not None:
+        return with_share(wish.large_share)
+    if wish.keep_quality is not None:
+        return keeping(wish.keep_quality, _confidence(settings))
+    if wish.budget is None or costs is None:
+        return None
+    least, most = (1_000 * float(each.mean()) for each in costs)
+    if wish.budget < least:
+        click.echo(f"the small model alone costs ${least:.4g} for 1,000 such requests; nothing is found", err=True)
+        sys.exit(IMPOSSIBLE)
+    if wish.budget >= most:
+        click.echo(f"the large model alone costs ${most:.4g} for 1,000 such requests: the budget buys all", err=True)
+    return within(wish.budget, costs)
+
+
+def _confidence(settings: Settings | None) -> float:
+    return (settings.router if settings else RouterSettings()).confidence
+
+
+def _in_words(wish: _Wish, confidence: float) -> str:
+    if wish.keep_quality is not None:
+        kept = (
+            f"{100 * wish.keep_quality:g} % of the large model's quality, kept with {100 * confidence:g} % confidence"
+        )
+        return f"the fewest large calls for {kept}; more pairs need less margin"
+    if wish.budget is not None:
+        return f"the most large calls for ${wish.budget:g} per 1,000 such requests, without those that checks add"
+    return f"{100 * (wish.large_share or 0):g} % of requests to the large model"
