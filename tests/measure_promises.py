@@ -29,15 +29,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from millrace.funnel.routing.features import Features, features_of_text
+from millrace.funnel.routing.features import Features, features_of
 from millrace.funnel.routing.heads import Heads
 from millrace.funnel.routing.promises import Place, Promised, Promises
-from millrace.types import Tier
+from millrace.types import Message, Prompt, Tier
 from tests.support.clock import ManualClock
 
 PLACE: Place = ("tenant", "auto")
 CATCHES, ALARMS = 0.8, 0.1  # of the checks
-LABELS = 300  # until which the length of the prompt is the score
 WEAK = 0.3  # weight of a check's verdict, as a label
 DAYS, REQUESTS, DAY = 10, 2000, 86_400  # requests of a day, about
 PRICES = {Tier.SMALL: (0.15, 0.60), Tier.LARGE: (2.50, 10.0)}  # dollars per million tokens of input and output
@@ -62,7 +61,7 @@ def rows_of(folder: Path) -> list[Row]:
 def row_of(row: dict[str, Any]) -> Row:
     """Read one row."""
     right = {Tier.SMALL: bool(row["small_correct"]), Tier.LARGE: bool(row["large_correct"])}
-    return Row(features_of_text(row["prompt"]), len(row["prompt"]), right)
+    return Row(features_of(Prompt(messages=(Message(role="user", parts=(row["prompt"],)),))), len(row["prompt"]), right)
 
 
 @dataclass
@@ -96,16 +95,12 @@ class Replay:
         self.promises = Promises(promised, self.clock)
         self.seen = Seen()
         self._heads = Heads()
-        self._labels = 0
         self._shadow = shadow
         self._knows_failed = knows_failed
 
     def score(self, row: Row) -> float:
         """Return the gain that is expected of the large model."""
-        if self._labels < LABELS or not self._learns:
-            return math.log1p(row.length) / 20
-        small, large = self._heads.scores(row.features)
-        return large - small
+        return self._heads.gain(row.features) if self._learns else row.length
 
     def ask(self, row: Row, *, small_right: bool | None = None) -> tuple[Tier, bool]:
         """Answer a request. Return who was asked first, and whether that was escalated."""
@@ -134,7 +129,6 @@ class Replay:
         small = tier is Tier.SMALL
         if self._learns and self._checks:
             self._heads.learn(row.features, passed if small else None, None if small else passed, WEAK)
-            self._labels += 1
         return failed
 
     def _judge(self, row: Row, right: dict[Tier, bool], tier: Tier, score: float, *, escalated: bool) -> None:
@@ -145,7 +139,6 @@ class Replay:
         gain, probability = large - small, 1.0 if escalated else self._shadow
         self.promises.judged(PLACE, score, tier, gain, probability, failed=failed, large=float(large))
         if not escalated and self._learns:
-            self._labels += 1
             self._heads.learn(row.features, float(small), float(large))
 
     def _fails(self, right: bool) -> bool:

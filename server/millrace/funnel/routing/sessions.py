@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 
 from millrace import pricing
 from millrace.funnel.catalog import Catalog
+from millrace.funnel.routing.features import is_call_repeated, last_tool_failed
 from millrace.funnel.routing.promises import Threshold
 from millrace.ports import Clock
-from millrace.types import Model, Prompt, Request, Tier, Usage
+from millrace.types import Model, Request, Tier, Usage
 
 TENANTS, SESSIONS = 256, 512  # that are known at once; sessions of each tenant, about 500 bytes each
 CACHED_S = 300.0  # for which providers keep a prompt in their cache after its last use
@@ -123,10 +124,11 @@ class Sessions:
 
     def _why_up(self, request: Request, session: _Session) -> str:
         """Return why the large model should be asked, whatever the last message says; empty: it need not."""
-        if last_tool_failed(request.prompt):
+        messages = request.prompt.messages
+        if last_tool_failed(messages):
             return "up: the last tool failed"
-        if repeats_a_call(request.prompt):
-            return "up: the last call repeats the one before"
+        if messages and messages[-1].role == "tool" and is_call_repeated(messages):
+            return "up: the last tool call repeats an earlier one"
         if session.escalated >= ESCALATED:
             return f"up: the last {session.escalated} small answers failed their checks"
         if not self._catalog.fits_small(math.ceil(request.input_tokens / NEARLY)):
@@ -203,25 +205,6 @@ class Sessions:
             session.at, session.tokens = now, request.input_tokens
         session.turns += 1
         return session
-
-
-def last_tool_failed(prompt: Prompt) -> bool:
-    """Whether the tools' results that a prompt ends with have one that is marked as an error."""
-    for message in reversed(prompt.messages):
-        if message.call_id is None:
-            return False
-        if message.is_error:
-            return True
-    return False
-
-
-def repeats_a_call(prompt: Prompt) -> bool:
-    """Whether the last two answers that call tools call the same ones with the same arguments: it goes in circles."""
-    called = [message.calls for message in prompt.messages if message.calls][-2:]
-    if len(called) < 2 or prompt.messages[-1].call_id is None:  # noqa: PLR2004 - two are compared
-        return False
-    before, last = ([(call.tool, call.arguments) for call in calls] for calls in called)
-    return before == last
 
 
 def _cost(model: Model, tokens: int, cached: int) -> float:
