@@ -39,12 +39,17 @@ class Running:
 
 
 def configuration_for(small_url: str, large_url: str, **server: Any) -> dict[str, Any]:
-    """Return a whole configuration; `server` goes into its [server]. Nothing is asked again by chance."""
+    """Return a whole configuration; `server` goes into its [server]. Nothing is asked again or hedged by chance."""
     models = {
         name: {"upstream": "openai", "base_url": url, "model": f"{name}-model", "price": dict(PRICES[name])}
         for name, url in (("small", small_url), ("large", large_url))
     }
-    return {"server": {"port": 0, "data_dir": ":memory:"} | server, "models": models, "evidence": {"judged": False}}
+    return {
+        "server": {"port": 0, "data_dir": ":memory:"} | server,
+        "models": models,
+        "funnel": {"hedge_share": 0},
+        "evidence": {"judged": False},
+    }
 
 
 @contextlib.asynccontextmanager

@@ -7,6 +7,7 @@ from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.health import Health
+from millrace.funnel.hedging import Hedging
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.funnel.routing.router import Router
@@ -40,7 +41,13 @@ def funnel_of(  # noqa: PLR0913, PLR0917 - its parts
     upstreams = {tier: models.upstream(connections, model, CLOCK) for tier, model in configured.items()}
     funnel = Funnel(
         catalog=catalog,
-        caller=Caller(upstreams, schemas, Health(catalog.models, CLOCK, WALL)),
+        caller=Caller(
+            upstreams,
+            schemas,
+            Health(catalog.models, CLOCK, WALL),
+            Hedging(CLOCK, settings.funnel.hedge_share),
+            repairs=settings.checks.repair,
+        ),
         recall=recall,
         ledger=ledger,
         wall=WALL,

@@ -188,6 +188,10 @@ class Payer(Protocol):
         """Return the output tokens that the rest of the budget buys; None if there is no budget."""
         ...
 
+    def reserve(self, call: Call) -> bool:
+        """Reserve what a call may cost that was not thought of at first. False: the budget of the key has no more."""
+        ...
+
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Add a call."""
         ...
@@ -219,11 +223,21 @@ class Bill:
         """Return the output tokens that `max_cost` buys for one more call, if all others run to their caps."""
         if self._request.max_cost is None:
             return None
-        return pricing.output_bought(self._request.max_cost - self.worst_case, call, self.input_tokens)
+        input_tokens = self.input_tokens + call.added_tokens
+        return pricing.output_bought(self._request.max_cost - self.worst_case, call, input_tokens)
+
+    def reserve(self, call: Call) -> bool:
+        """Reserve what a call may cost that was not thought of at first. False: the budget of the key has no more."""
+        if self._admission is None:
+            return True
+        usage = pricing.booking(call, self.input_tokens + call.added_tokens)
+        cost = pricing.cost(usage, call.dearest)
+        return self._admission.reserve_more(cost, usage.input_tokens + usage.output_tokens) >= cost
 
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Add a call. The row in the ledger is opened before a byte of the first call can have been sent."""
-        charge = OpenCharge(call, attempt, self.input_tokens, whole=self._request.asked_again)
+        input_tokens = self.input_tokens + call.added_tokens
+        charge = OpenCharge(call, attempt, input_tokens, whole=self._request.asked_again)
         self._add(charge)
         return charge
 

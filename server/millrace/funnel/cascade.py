@@ -38,11 +38,6 @@ PREFIX_DELTAS = 40  # text deltas after which the beginning of an answer is judg
 CallContext = AbstractContextManager[OpenCharge]  # while entered, its deltas go to the log; leaving closes the socket
 
 
-async def cascade(response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog) -> Result:
-    """Call the small model; call the large one if the small one fails, or fails a check before it is committed."""
-    return await keep_or_escalate(response, payer, caller, catalog, caller.call(catalog.small, response, payer))
-
-
 async def keep_or_escalate(
     response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog, call: CallContext
 ) -> Result:
