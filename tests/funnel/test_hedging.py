@@ -59,7 +59,7 @@ async def hedged(
 
 def outcomes(response: ResponseLog) -> list[tuple[str, Outcome]]:
     assert response.ended is not None
-    return [(charge.tier.value, charge.outcome) for charge in response.ended.statement.charges]
+    return [(str(charge.tier), charge.outcome) for charge in response.ended.statement.charges]
 
 
 def text_of(response: ResponseLog) -> str:

@@ -51,7 +51,8 @@ def test_calls_that_were_left_keep_the_percentile_where_it_is() -> None:
                 each.add_silent(at, p95 + 0.05)
     real = 1.64  # of this distribution
     kept, sunk = ttft.quantile(0.95), dropped.quantile(0.95)
-    assert kept is not None and sunk is not None
+    assert kept is not None
+    assert sunk is not None
     assert kept == pytest.approx(real, rel=0.2)
     assert sunk < 0.7 * real
 

@@ -12,8 +12,8 @@ import pytest
 
 from millrace.access import keys
 from millrace.assembly import key_store
-from millrace.principal import Role
 from millrace.funnel.ttft import LEAST
+from millrace.principal import Role
 from millrace.stores.database import FILE
 from tests.support.frames import validate_answer
 from tests.support.http_client import RESPONSES, body_of
