@@ -33,6 +33,7 @@ class Contender:
         self.model = model
         self.exit_stack = ExitStack()
         self._response = response
+        self._caller = caller
         self._charge = self.exit_stack.enter_context(caller.unattached(model, response, payer))
         self._attempt = self._charge.attempt
         self._attempt.sink = self._on_text
@@ -72,11 +73,11 @@ class Contender:
     def attached(self) -> Iterator[OpenCharge]:
         """Attach it to the response: first the buffered deltas, then the new ones. Leaving closes its socket."""
         with self.exit_stack:
-            self._response.attach(self._attempt)
+            self._caller.attach(self._response, self._charge)
             for aside in self._attempt.asides:  # they came before the text, at which reading stopped
-                self._response.say(aside)
+                self._attempt.aside(aside)
             if self._attempt.parts:
-                self._response.write(list(self._attempt.parts))
+                self._attempt.sink(list(self._attempt.parts))
             if not self._response.paused:
                 self._attempt.resume()
             yield self._charge

@@ -35,6 +35,7 @@ class Check:
     kind: Kind
     fails: Fails | None = None  # of a complete answer; may take 0.1 ms for 1,500 characters
     of_a_beginning: Fails | None = None  # of an answer that is not complete; None: a beginning says nothing
+    may_begin: Callable[[str], bool] | None = None  # whether a text so far may still become such a beginning; None: yes
     breaks: Breaks | None = None  # in place of `fails`, for what is slow
     needs: Needs = Needs.ANY
 
