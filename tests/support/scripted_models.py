@@ -11,6 +11,8 @@ from typing import Any
 from millrace.errors import UpstreamError
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
+from millrace.funnel.checks.guards import Guards
+from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.health import Health
 from millrace.funnel.hedging import Hedging
@@ -155,6 +157,7 @@ class ScriptedFunnel:
         large: ScriptedUpstream,
         database: SqliteDatabase,
         exact: ExactCache | None = None,
+        guards: Guards | None = None,
         hedging: Hedging | None = None,
         *,
         repairs: bool = False,
@@ -163,8 +166,16 @@ class ScriptedFunnel:
         health = Health(CATALOG.models, time.monotonic, time.time)
         self.funnel = Funnel(
             catalog=CATALOG,
-            caller=Caller({Tier.SMALL: small, Tier.LARGE: large}, InlineSchemas(), health, hedging, repairs=repairs),
-            recall=Recall(CATALOG, exact, None),
+            caller=Caller(
+                {Tier.SMALL: small, Tier.LARGE: large},
+                InlineSchemas(),
+                health,
+                LearnedOpenings(time.time),
+                guards,
+                hedging,
+                repairs=repairs,
+            ),
+            recall=Recall(CATALOG, exact, None, guards=guards),
             ledger=SqliteLedger(database),
             wall=lambda: 1_700_000_000.0,
             policy=POLICY,
@@ -184,12 +195,13 @@ async def scripted_funnel(
     small: Sequence[Step],
     large: Sequence[Step] = ("Large.", STOP),
     exact: Callable[[SqliteDatabase], ExactCache] | None = None,
+    guards: Guards | None = None,
 ) -> AsyncIterator[ScriptedFunnel]:
     """Build a funnel; `exact` makes a cache."""
     database = SqliteDatabase(MEMORY)
     try:
         yield ScriptedFunnel(
-            ScriptedUpstream(small), ScriptedUpstream(large), database, exact(database) if exact else None
+            ScriptedUpstream(small), ScriptedUpstream(large), database, exact(database) if exact else None, guards
         )
     finally:
         await asyncio.to_thread(database.close)

@@ -28,6 +28,8 @@ from millrace.caches.guards import RULES, Rule
 from millrace.caches.pairs import PairJudge
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.evidence.report import Promises, Reports
+from millrace.funnel.checks.guards import Guards
+from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.router import Router
 from millrace.memory import MemoryBudget
@@ -92,19 +94,21 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         deletions = Deletions(database, epoch, in_use, ttl_s=settings.cache.ttl_s, wall=WALL)
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
-        catalog = models.catalog(settings)
-        schemas = SchemaProcess()
+        catalog, schemas = models.catalog(settings), SchemaProcess()
         parts.push_async_callback(asyncio.to_thread, schemas.close)
+        guards, openings = Guards.of(**msgspec.structs.asdict(settings.guards)), LearnedOpenings(WALL)
         funnel = funnel_of(
             settings,
             connections,
             sweeper,
             memory,
             catalog,
-            Recall(catalog, exact, semantic, deletions),
+            Recall(catalog, exact, semantic, deletions, guards),
             ledger,
             schemas,
             Router(),
+            openings,
+            guards,
         )
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
         await database.ready()
@@ -132,6 +136,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             lambda tenant, entry_ids: cache.delete(entry_ids, tenant=tenant),
             lambda: evidence.is_busy(funnel, database, settings.server.max_running),
             WALL,
+            students=(openings,),
         )
         end_judging = await parts.enter_async_context(evidence.judging(learned, funnel, memory))
         process = Process(

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from millrace import pricing, tokens
+from millrace.funnel.checks.watch import Watch
 from millrace.ports import Admission, Attempt, Ledger
 from millrace.types import (
     CacheOutcome,
@@ -34,6 +35,7 @@ class OpenCharge:
         self.call = call
         self.attempt = attempt
         self.outcome = Outcome.RUNNING
+        self.watch: Watch | None = None  # the guards at work on it, if any are on
         self.billable = True
         self.finish_word = ""  # the provider's own for the end, if it is not known
         booking = (pricing.worst_case if whole else pricing.booking)(call, input_tokens)

@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from millrace import pricing
 from millrace.errors import MillraceError, UpstreamError
 from millrace.funnel.bill import OpenCharge, Payer
+from millrace.funnel.checks.guards import Guards
+from millrace.funnel.checks.openings import LearnedOpenings
+from millrace.funnel.checks.watch import Watch
 from millrace.funnel.health import Health
 from millrace.funnel.hedging import Hedging
 from millrace.funnel.response_log import ResponseLog
@@ -25,9 +28,10 @@ class Turn:
 
 
 class Caller:
-    """Opens calls to the configured models, and notes how they fare. `schemas` checks what they answer.
+    """Opens calls to the configured models, and notes how they fare. `schemas` and `openings` check what they answer.
 
-    `hedging` decides whether a silent call gets company, `repairs` whether a model may correct its answer once.
+    `guards` watch it while it comes. `hedging` decides whether a silent call gets company, `repairs` whether a model
+    may correct its answer once.
     """
 
     def __init__(
@@ -35,6 +39,8 @@ class Caller:
         upstreams: Mapping[Tier, Upstream],
         schemas: SchemaValidator,
         health: Health,
+        openings: LearnedOpenings,
+        guards: Guards | None = None,
         hedging: Hedging | None = None,
         *,
         repairs: bool = False,
@@ -42,6 +48,8 @@ class Caller:
         self._upstreams = upstreams
         self.schemas = schemas
         self.health = health
+        self.openings = openings
+        self._guards = guards
         self.hedging = hedging or Hedging(time.monotonic)
         self.repairs = repairs
 
@@ -49,7 +57,7 @@ class Caller:
     def call(self, model: Model, response: ResponseLog, payer: Payer, turn: Turn | None = None) -> Iterator[OpenCharge]:
         """Open a call whose deltas go into the response. Leaving the block closes its socket."""
         with self.unattached(model, response, payer, turn) as charge:
-            response.attach(charge.attempt)
+            self.attach(response, charge)
             yield charge
 
     @contextmanager
@@ -87,6 +95,16 @@ class Caller:
             first_delta.left()
             attempt.abort()
 
+    def attach(self, response: ResponseLog, charge: OpenCharge) -> None:
+        """Have the deltas of a call go into the response, as far as the guards let them pass.
+
+        Under `prefix` text is shown for good once its beginning is committed, so it is held back from the beginning.
+        """
+        response.attach(charge.attempt)
+        if self._guards is not None:
+            holds = response.committed or response.request.commits_early
+            charge.watch = Watch(self._guards, charge.attempt, holds=holds)
+
     def _note(self, tier: Tier, attempt: Attempt, error: UpstreamError | None) -> None:
         """Note how the model fared, unless it was dropped before a word."""
         if attempt.retried_after:
@@ -95,6 +113,15 @@ class Caller:
             self.health.failed(tier, error.cause, error.retry_after_ms if error.rule.retry else None)
         elif attempt.parts or attempt.asides or (attempt.done.done() and not attempt.done.cancelled()):
             self.health.answered(tier)
+
+
+async def end_of(charge: OpenCharge) -> Finish:
+    """Wait for the end of a call, or for a guard that stops it. Raises `UpstreamError`."""
+    watch = charge.watch
+    if watch is None:
+        return await charge.attempt.done
+    await asyncio.wait((charge.attempt.done, watch.stopped), return_when=asyncio.FIRST_COMPLETED)
+    return watch.stopped.result() if watch.stopped.done() else watch.end(charge.attempt.done.result())
 
 
 def plan(model: Model, response: ResponseLog, payer: Payer, turn: Turn | None = None) -> Call:

@@ -7,8 +7,10 @@ from dataclasses import replace
 from millrace.errors import UpstreamError, without_traceback
 from millrace.funnel import checks
 from millrace.funnel.bill import OpenCharge, Payer
-from millrace.funnel.calls import Caller, affords, over_budget
+from millrace.funnel.calls import Caller, affords, end_of, over_budget
 from millrace.funnel.catalog import Catalog
+from millrace.funnel.checks import openings
+from millrace.funnel.checks.beginning import Beginning
 from millrace.funnel.ending import Result
 from millrace.funnel.facts import Revised, Routed
 from millrace.funnel.failures import after_a_check, failure_of, none_left
@@ -33,7 +35,7 @@ from millrace.types import (
 )
 
 END_TURN = "end_turn"  # the word of the Messages API for an answer that is whole
-PREFIX_DELTAS = 40  # text deltas after which the beginning of an answer is judged
+GUARD = "guard"  # the value of `millrace.check` where a guard ended the answer
 
 CallContext = AbstractContextManager[OpenCharge]  # while entered, its deltas go to the log; leaving closes the socket
 
@@ -59,8 +61,11 @@ async def keep_or_escalate(
                 return _result(response, charge, finish, verdict, _check_name(response, verdict))
             charge.outcome, reason = Outcome.REVISED, str(verdict.check)
             verdicts = ((Tier.SMALL, verdict),)
-            taken_back = None if finish is None else "".join(charge.attempt.parts)
+            is_guarded = verdict.check == GUARD  # then nobody may see the text, a judge neither
+            taken_back = None if finish is None or is_guarded else "".join(charge.attempt.parts)
             if not affords(large, response, payer):  # then the text is kept, although a check failed
+                if is_guarded:
+                    response.revise(Revised(from_model=small.id, to_model=large.id, reason=reason))
                 charge.outcome = Outcome.CANCELLED if finish is None else Outcome.ANSWERED
                 why = (
                     f"{small.id} failed the check {reason!r}, and what is left of it does not buy a call of {large.id}"
@@ -96,7 +101,7 @@ async def keep(
     response.commit()
     with call as charge:
         try:
-            finish = await charge.attempt.done
+            finish = await end_of(charge)
         except UpstreamError as error:
             if other is not None:
                 is_small = charge.model.tier is Tier.SMALL
@@ -104,10 +109,11 @@ async def keep(
             if escalated_by is not None:
                 raise after_a_check(escalated_by, error) from None
             raise
-        if not judged:
+        if not (judged or finish.guard):
             return _result(response, charge, finish, Verdict(), None)
         verdict = await _judge(response, charge, caller, finish)
-        return _result(response, charge, finish, verdict, escalated_by or _check_name(response, verdict))
+        check = GUARD if finish.guard else escalated_by or _check_name(response, verdict)
+        return _result(response, charge, finish, verdict, check)
 
 
 def _in_place_of(small: Model, failure: UpstreamError, large: Model, response: ResponseLog) -> Routed:
@@ -126,19 +132,32 @@ def _in_place_of(small: Model, failure: UpstreamError, large: Model, response: R
 
 async def _small_answer(response: ResponseLog, charge: OpenCharge, caller: Caller) -> tuple[Finish | None, Verdict]:
     """Wait for the small model's answer and judge it. `Finish` is None if its beginning already failed a check."""
-    attempt, request = charge.attempt, response.request
-    if request.prompt.tools:  # text before a call says nothing about the call, and no call is shown before it is judged
-        finish = await attempt.done
-        return finish, await _judge(response, charge, caller, finish)
-    beginning = response.after_deltas(PREFIX_DELTAS - len(attempt.parts))
-    await asyncio.wait((attempt.done, beginning), return_when=asyncio.FIRST_COMPLETED)
-    if not attempt.done.done():
-        verdict = checks.judge_beginning(_candidate(response, charge, None), checks.selected(request))
-        if not verdict.passed:
-            return None, verdict
-        if request.commits_early:
-            response.commit()
-    finish = await attempt.done
+    attempt, request, failed = charge.attempt, response.request, asyncio.get_running_loop().create_future()
+    if not request.prompt.tools:  # else no call is shown before it is judged, and text before it says nothing about it
+        names = checks.selected(request)
+        beginning = Beginning(names, caller.openings, request.tenant, lambda: _candidate(response, charge, None))
+
+        def look() -> bool:
+            try:
+                verdict = beginning.verdict(attempt.parts)
+            except Exception as error:  # the reader of the attempt must not get it
+                failed.set_exception(error)
+                return True
+            if verdict is None:
+                return False
+            if not verdict.passed:
+                failed.set_result(verdict)
+            elif request.commits_early:
+                response.commit()
+            return True
+
+        if not (attempt.parts and look()):
+            response.after_each_read(look)
+    stopped = () if charge.watch is None else (charge.watch.stopped,)
+    await asyncio.wait((attempt.done, failed, *stopped), return_when=asyncio.FIRST_COMPLETED)
+    if failed.done() and not attempt.done.done():
+        return None, failed.result()
+    finish = await end_of(charge)
     return finish, await _judge(response, charge, caller, finish)
 
 
@@ -147,8 +166,13 @@ def _candidate(response: ResponseLog, charge: OpenCharge, finish: Finish | None)
 
 
 async def _judge(response: ResponseLog, charge: OpenCharge, caller: Caller, finish: Finish) -> Verdict:
-    candidate = _candidate(response, charge, finish)
-    return await checks.judge(candidate, caller.schemas, checks.selected(response.request))
+    if finish.guard:
+        return Verdict(check=GUARD, reason=f"it holds what the guard {finish.guard!r} forbids")
+    candidate, names = _candidate(response, charge, finish), checks.selected(response.request)
+    verdict = await checks.judge(candidate, caller.schemas, names)
+    if verdict.passed and openings.NAME in names:
+        verdict = caller.openings.judge(candidate)
+    return replace(verdict, features=verdict.features | openings.features_of(candidate.text, candidate.tenant))
 
 
 def _check_name(response: ResponseLog, verdict: Verdict) -> str | None:

@@ -28,6 +28,7 @@ class Contender:
         self.model = model
         self.exit_stack = ExitStack()
         self._response = response
+        self._caller = caller
         self._charge = self.exit_stack.enter_context(caller.unattached(model, response, payer))
         self._attempt = self._charge.attempt
         self._attempt.sink = self._on_text
@@ -97,11 +98,11 @@ class Contender:
         if self._is_attached:
             return
         self._is_attached = True
-        self._response.attach(self._attempt)
+        self._caller.attach(self._response, self._charge)
         for aside in self._attempt.asides:  # they came before the text, at which reading stopped
-            self._response.say(aside)
+            self._attempt.aside(aside)
         if self._attempt.parts:
-            self._response.write(list(self._attempt.parts))
+            self._attempt.sink(list(self._attempt.parts))
         if not self._response.paused:
             self._attempt.resume()
 
