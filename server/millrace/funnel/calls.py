@@ -129,7 +129,7 @@ def plan(model: Model, response: ResponseLog, payer: Payer, turn: Turn | None = 
 
     `turn` is one more turn of its conversation. Raises `budget_exceeded` if that is less than one token.
     """
-    call = _uncut(model, response, turn)
+    call = uncut(model, response, turn)
     output_tokens = payer.affordable(call)
     if output_tokens is None or output_tokens >= call.max_output_tokens:
         return call
@@ -140,11 +140,11 @@ def plan(model: Model, response: ResponseLog, payer: Payer, turn: Turn | None = 
 
 def affords(model: Model, response: ResponseLog, payer: Payer) -> bool:
     """Whether the budget buys at least one output token of a model."""
-    output_tokens = payer.affordable(_uncut(model, response))
+    output_tokens = payer.affordable(uncut(model, response))
     return output_tokens is None or output_tokens >= 1
 
 
-def _uncut(model: Model, response: ResponseLog, turn: Turn | None = None) -> Call:
+def uncut(model: Model, response: ResponseLog, turn: Turn | None = None) -> Call:
     """Return a call of a model before the budget caps it."""
     request = response.request
     turn = turn or Turn(prompt=request.prompt)

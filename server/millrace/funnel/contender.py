@@ -4,7 +4,7 @@ A delta is meaningful if it is not only white space.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from millrace.errors import UpstreamError
@@ -35,16 +35,17 @@ class Contender:
         self._first_text: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_attached = False
 
-    async def lead(self, silent_s: float) -> bool:
+    async def lead(self, silent_s: float, on_begin: Callable[[], None] = lambda: None) -> bool:
         """Let it be attached as soon as it begins. Return whether it has begun, or has ended, within so many seconds.
 
-        If it has not, it leads no more. What a model thinks, or does, is a begin too.
+        If it has not, it leads no more. What a model thinks, or does, is a begin too. `on_begin` is called before.
         """
         attempt, begun = self._attempt, self._first_text
         noted = attempt.on_begin
 
         def attach() -> None:
             noted()
+            on_begin()
             self._attach()
             if not begun.done():
                 begun.set_result(None)
@@ -55,6 +56,12 @@ class Contender:
             return True
         attempt.on_begin = noted
         return False
+
+    async def ends(self, within_s: float) -> bool:
+        """Return whether it has ended within so many seconds. It is read on, and not attached before."""
+        self._attempt.sink = _buffered
+        await asyncio.wait((self._attempt.done,), timeout=within_s)
+        return self._attempt.done.done()
 
     def has_failed(self) -> bool:
         """Whether it has ended without a meaningful delta, or with an error."""
@@ -80,10 +87,10 @@ class Contender:
         """The operator's cap of its answer, if no other one is lower."""
         return self._charge.call.capped_by_operator
 
-    def lose(self) -> None:
-        """Close its socket at once. What it has cost stays on the bill, as LOST, unless it failed by itself."""
+    def lose(self, outcome: Outcome = Outcome.LOST) -> None:
+        """Close its socket at once. Its cost stays on the bill, with this outcome, unless it failed by itself."""
         if self.error is None:
-            self._charge.outcome = Outcome.LOST
+            self._charge.outcome = outcome
         self.exit_stack.close()
 
     @contextmanager
@@ -129,3 +136,7 @@ async def wait_for_text(*contenders: Contender, timeout_s: float | None = None) 
                 running = [contender for contender in contenders if not contender.has_failed()]
                 futures = [future for contender in running for future in contender.futures]
                 await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _buffered(_: object) -> None:
+    """Leave the text where it is, in the attempt."""

@@ -99,6 +99,17 @@ class ResponseLog:
         return self.first_text_at is not None and self.request.delivery.shows(committed=self.committed)
 
     @property
+    def waiting(self) -> "list[ResponseLog]":
+        """The logs of the requests that wait for it: those that follow it, if it is the log of a flight."""
+        return self.followers or [self]
+
+    @property
+    def deadline_at(self) -> float | None:
+        """When the last of those who wait must have an answer, by the clock; None if one of them has all the time."""
+        deadlines = [log.request.deadline_at for log in self.waiting]
+        return max((each for each in deadlines if each is not None), default=None) if None not in deadlines else None
+
+    @property
     def size(self) -> int:
         """Bytes of its facts, about. Only the facts since the last look are looked at, so that no token pays for it."""
         count, size = self._measured

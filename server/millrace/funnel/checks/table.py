@@ -21,8 +21,8 @@ TABLE = (
         may_begin=words.DOUBT.may_begin,
     ),
     Check(name="opening", kind=Kind.FIRM),  # it is learned from evidence: `openings.py`
-    Check(name="form", kind=Kind.HARD, breaks=declared.form),
-    Check(name="tool_call", kind=Kind.HARD, breaks=declared.tool_call),
+    Check(name="form", kind=Kind.HARD, breaks=declared.form, is_mendable=True),
+    Check(name="tool_call", kind=Kind.HARD, breaks=declared.tool_call, is_mendable=True),
 )
 CHECKS = {check.name: check for check in TABLE}
 NAMES = tuple(CHECKS)
