@@ -32,7 +32,7 @@ _PLACES = {
 }
 _AT_THE_END = (_op.AT_END, _op.AT_END_STRING)
 _BEGINNINGS = (_op.AT_BEGINNING, _op.AT_BEGINNING_STRING)
-_REPEATS = (_op.MAX_REPEAT, _op.MIN_REPEAT, _op.POSSESSIVE_REPEAT)
+_REPEATS = {_op.MAX_REPEAT: "", _op.MIN_REPEAT: "?", _op.POSSESSIVE_REPEAT: "+"}
 _NEVER = "(?!)"
 
 Tree = Any  # of `re._parser`: a sequence of (operation, argument)
@@ -90,10 +90,10 @@ def _node(node: Node, place: "Callable[[Any], str]") -> str:
     if operation is _op.SUBPATTERN:
         return _group(argument, _written(argument[3], place))
     if operation is _op.ATOMIC_GROUP:
-        return f"(?:{_written(argument, place)})"
+        return f"(?>{_written(argument, place)})"
     if operation in _REPEATS:
         least, most, inner = argument
-        return f"(?:{_written(inner, place)}){_times(least, most)}{'?' if operation is _op.MIN_REPEAT else ''}"
+        return f"(?:{_written(inner, place)}){_times(least, most)}{_REPEATS[operation]}"
     if operation in (_op.ASSERT, _op.ASSERT_NOT, _op.AT):
         return place(node)
     return _character(node)
@@ -228,6 +228,6 @@ def _widest(tree: Tree) -> int | None:
 
 def _has(tree: Tree, operations: Sequence[Any]) -> bool:
     """Whether one of these operations is anywhere in a tree."""
-    if isinstance(tree, (list, tuple)) or hasattr(tree, "data"):
-        return any(part in operations if isinstance(part, type(_op.AT)) else _has(part, operations) for part in tree)
+    if isinstance(tree, list | tuple | _parser.SubPattern):
+        return any(any(part is operation for operation in operations) or _has(part, operations) for part in tree)
     return False
