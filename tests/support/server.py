@@ -39,7 +39,7 @@ class Running:
 
 
 def configuration_for(small_url: str, large_url: str, **server: Any) -> dict[str, Any]:
-    """Return a whole configuration; `server` goes into its [server]. Nothing is asked again or hedged by chance."""
+    """Return a whole configuration; `server` goes into its [server]. Nothing is asked again by chance."""
     models = {
         name: {"upstream": "openai", "base_url": url, "model": f"{name}-model", "price": dict(PRICES[name])}
         for name, url in (("small", small_url), ("large", large_url))
@@ -48,6 +48,7 @@ def configuration_for(small_url: str, large_url: str, **server: Any) -> dict[str
         "server": {"port": 0, "data_dir": ":memory:"} | server,
         "models": models,
         "funnel": {"hedge_share": 0},
+        "checks": {"repair": False},
         "evidence": {"judged": False},
     }
 
