@@ -221,7 +221,7 @@ def test_form(text: str, form_: Format, check: str | None) -> None:
 
 def test_the_first_failed_check_is_the_one_named() -> None:
     """Cheapest first, in the order that is told to clients."""
-    assert NAMES == ("empty", "cut_off", "refusal", "unsure", "form", "tool_call")
+    assert NAMES == ("empty", "cut_off", "refusal", "unsure", "opening", "form", "tool_call")
     cut = Finish(reason=FinishReason.LENGTH, refused=True)
     assert judged(" ", cut, OBJECT) == "empty"
     assert judged("I don't know", cut, OBJECT) == "cut_off"
@@ -233,7 +233,7 @@ def test_the_first_failed_check_is_the_one_named() -> None:
 
 @pytest.mark.parametrize(
     ("text", "check"),
-    [("I'm sorry, but I can't help", "refusal"), ("I'm not sure, but", "unsure"), ("Paris is", None), ("", None)],
+    [("I'm sorry, but I can't help you.", "refusal"), ("I'm not sure, but", "unsure"), ("Paris is", None), ("", None)],
 )
 def test_a_beginning_is_judged_by_its_words_alone(text: str, check: str | None) -> None:
     """It can be neither empty, nor cut off, nor of a form."""

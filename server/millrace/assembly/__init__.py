@@ -28,6 +28,8 @@ from millrace.caches.guards import RULES, Rule
 from millrace.caches.pairs import PairJudge
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.evidence.report import Promises, Reports
+from millrace.funnel.checks.guards import Guards
+from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.report import RouterReports
 from millrace.memory import MemoryBudget
@@ -95,20 +97,22 @@ async def assembled(  # noqa: PLR0915 - all parts
         deletions = Deletions(database, epoch, in_use, ttl_s=settings.cache.ttl_s, wall=WALL)
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
-        catalog = models.catalog(settings)
+        catalog, schemas = models.catalog(settings), SchemaProcess()
         chosen = router.router_of(settings.router, catalog, CLOCK, WALL)
-        schemas = SchemaProcess()
         parts.push_async_callback(asyncio.to_thread, schemas.close)
+        guards, openings = Guards.of(**msgspec.structs.asdict(settings.guards)), LearnedOpenings(WALL)
         funnel = funnel_of(
             settings,
             connections,
             sweeper,
             memory,
             catalog,
-            Recall(catalog, exact, semantic, deletions),
+            Recall(catalog, exact, semantic, deletions, guards),
             ledger,
             schemas,
             chosen,
+            openings,
+            guards,
         )
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
         routed = SqliteRouter(database, wall=WALL)
@@ -137,7 +141,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             lambda tenant, entry_ids: cache.delete(entry_ids, tenant=tenant),
             lambda: evidence.is_busy(funnel, database, settings.server.max_running),
             WALL,
-            students=(chosen,),
+            students=(chosen, openings),
         )
         end_learning = await parts.enter_async_context(router.learning(chosen, routed, memory))
         end_judging = await parts.enter_async_context(evidence.judging(learned, funnel, memory))

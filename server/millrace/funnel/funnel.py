@@ -22,12 +22,12 @@ from millrace.errors import EXITS, MillraceError, internal_error
 from millrace.funnel import prompt
 from millrace.funnel.bill import Bill, Payer
 from millrace.funnel.calls import Caller
-from millrace.funnel.cascade import cascade, keep
+from millrace.funnel.cascade import keep
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.ending import Result, answered, cancelled, failed, settle
 from millrace.funnel.fingerprint import Keys
 from millrace.funnel.flight import Flight
-from millrace.funnel.race import hedge, race
+from millrace.funnel.race import cascade, hedge, race
 from millrace.funnel.recall import Recall, served
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import Choice, Policy, choose
@@ -57,7 +57,7 @@ class Funnel:
         max_running: int,
         are_many: Callable[[], bool] = lambda: False,  # tenants, who share `max_running`
     ) -> None:
-        self.health = caller.health  # how the models fare
+        self.health, self.hedging = caller.health, caller.hedging  # how the models fare
         self._router, self.sampling = router, Sampling(catalog, router)  # who is told what became of requests
         self._catalog = catalog
         self._caller = caller
