@@ -234,7 +234,7 @@ def test_the_first_failed_check_is_the_one_named() -> None:
 
 @pytest.mark.parametrize(
     ("text", "check"),
-    [("I'm sorry, but I can't help", "refusal"), ("I'm not sure, but", "unsure"), ("Paris is", None), ("", None)],
+    [("I'm sorry, but I can't help you.", "refusal"), ("I'm not sure, but", "unsure"), ("Paris is", None), ("", None)],
 )
 def test_a_beginning_is_judged_by_its_words_alone(text: str, check: str | None) -> None:
     """It can be neither empty, nor cut off, nor of a form."""

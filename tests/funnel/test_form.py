@@ -29,6 +29,9 @@ class Reporting:
         self.asked.append((text, schema, tenant))
         return True
 
+    async def faults(self, text: str, schema: bytes | None, tenant: str) -> tuple[str, ...]:
+        return ()
+
 
 ODD = {"odd": 1}
 FORMAT = Format(kind="json_schema", name="answer", schema=ODD)

@@ -354,45 +354,32 @@ async def test_a_response_that_follows_another_steers_it() -> None:
     assert attempt.steps == ["pause", "resume"]
 
 
-# Deltas that are waited for
+# What looks at each read
 
 
-async def test_a_wait_for_deltas_ends_with_the_last_of_them() -> None:
-    """Deltas count, not reads; those that came before do not."""
-    response = log_of()
-    response.write(["a", "b", "c"])
-    reached = response.after_deltas(3)
-    response.write(["d", "e"])
-    assert not reached.done()
-    response.write(["f", "g"])
-    assert reached.done()
-    response.write(["h"])
+async def test_what_looks_at_each_read_looks_until_it_has_seen_enough() -> None:
+    response, looks = log_of(), list[int]()
 
+    def look() -> bool:
+        looks.append(len(response.facts))
+        return len(looks) == 2
 
-@pytest.mark.parametrize("deltas", [0, -1])
-async def test_a_wait_for_no_delta_is_over_at_once(deltas: int) -> None:
-    response = log_of()
-    assert response.after_deltas(deltas).done()
     response.write(["a"])
+    response.after_each_read(look)
+    for deltas in (["b", "c"], ["d"], ["e"]):
+        response.write(deltas)
+    assert looks == [3, 4]
 
 
-async def test_a_wait_that_was_given_up_harms_no_read() -> None:
-    response = log_of()
-    reached = response.after_deltas(1)
-    reached.cancel()
+async def test_nothing_looks_at_the_reads_of_another_attempt() -> None:
+    """It is about the attempt that was attached when it began."""
+    response, looks = log_of(), list[None]()
+    response.attach(ManualAttempt())
+    response.after_each_read(lambda: looks.append(None) is None)  # type: ignore[func-returns-value]
+    response.detach()
+    response.attach(ManualAttempt())
     response.write(["a"])
-    assert response.facts == ["a"]
-
-
-async def test_a_new_wait_counts_from_where_it_begins() -> None:
-    response = log_of()
-    response.after_deltas(1)
-    response.write(["a"])
-    reached = response.after_deltas(2)
-    response.write(["b"])
-    assert not reached.done()
-    response.write(["c"])
-    assert reached.done()
+    assert looks == []
 
 
 # Metering

@@ -22,6 +22,7 @@ class ManualAttempt:
         self.number = number
         self.sink: Sink = _nowhere
         self.aside: Callable[[Aside], None] = _nowhere
+        self.on_begin: Callable[[], None] = _nothing
         self.done: asyncio.Future[Finish] = loop.create_future()
         self.parts: list[str] = []
         self.asides: list[Aside] = []
@@ -108,6 +109,7 @@ class ManualAttempt:
         if isinstance(step, str | Aside) and self._is_full(step):
             step = CUT
         if isinstance(step, str):
+            self._note_begin(step)
             self.parts.append(step)
             self.sink([step])
         elif isinstance(step, Finish):
@@ -119,8 +121,13 @@ class ManualAttempt:
             self.was_refused = not step.billable
             self.done.set_exception(step)
         else:
+            self._note_begin()
             self.asides.append(step)
             self.aside(step)
+
+    def _note_begin(self, text: str = ".") -> None:
+        if not self.asides and not self.text.strip() and text.strip():
+            self.on_begin()
 
     def _is_full(self, step: str | Aside) -> bool:
         more = ([*self.parts, step], self.asides) if isinstance(step, str) else (self.parts, [*self.asides, step])
@@ -145,3 +152,7 @@ def filtered() -> Finish:
 
 def _nowhere(_: object) -> None:
     """Take words nobody wants."""
+
+
+def _nothing() -> None:
+    """Nobody wants to know when it begins."""

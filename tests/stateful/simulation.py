@@ -19,6 +19,7 @@ from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
 from millrace.funnel.calls import Caller as UpstreamCaller
 from millrace.funnel.checks import Checks
+from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
@@ -109,12 +110,17 @@ class Simulation:
         health = Health(CATALOG.models, clock, self._wall)
         self.funnel = Funnel(
             catalog=CATALOG,
-            caller=UpstreamCaller({Tier.SMALL: upstream, Tier.LARGE: upstream}, Checks(InlineSchemas()), health),
+            caller=UpstreamCaller(
+                {Tier.SMALL: upstream, Tier.LARGE: upstream},
+                Checks(InlineSchemas()),
+                health,
+                LearnedOpenings(self._wall),
+            ),
             recall=Recall(CATALOG, MemoryExactCache(), None),
             ledger=self.ledger,
             wall=self._wall,
             policy=Policy(context_budget=None, grace_ms=200, hedge_ms=300, concise_line="Be brief."),
-            router=Router(),
+            router=Router(self._wall),
             max_running=MAX_RUNNING,
         )
         self.runs = Runs(self.funnel, clock, self._wall, kept_bytes=KEPT_BYTES)
@@ -138,6 +144,7 @@ class Simulation:
             cache=cast("Any", None),
             feedbacks=cast("Any", None),
             reports=cast("Any", None),
+            router_reports=cast("Any", None),
             memory=MemoryBudget(2**30),
             drain_s=DRAIN_S,
             max_age_s=MAX_AGE_S,

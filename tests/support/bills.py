@@ -62,6 +62,7 @@ class StubAttempt:
         self.parts = [" mill"] * words
         self.asides: list[Aside] = []
         self.aside: Callable[[Aside], None] = self.asides.append
+        self.on_begin: Callable[[], None] = lambda: None
         self.sent = True
         self.notes: tuple[str, ...] = ()
         self.retried_after = ""

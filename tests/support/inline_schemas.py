@@ -6,6 +6,7 @@ import jsonschema_rs
 import msgspec
 
 from millrace.ports import SchemaReport
+from millrace.schemas import worker
 
 
 class InlineSchemas:
@@ -20,3 +21,6 @@ class InlineSchemas:
         except (msgspec.DecodeError, RecursionError):
             return False
         return schema is None or jsonschema_rs.is_valid(msgspec.json.decode(schema), value)
+
+    async def faults(self, text: str, schema: bytes | None, tenant: str) -> tuple[str, ...]:
+        return tuple(worker._faults(text.encode(), schema))

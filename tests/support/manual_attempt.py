@@ -14,6 +14,7 @@ class ManualAttempt:
     def __init__(self) -> None:
         self.sink: Sink = _nowhere
         self.aside: Callable[[Aside], None] = _nowhere
+        self.on_begin: Callable[[], None] = _nothing
         self.done: asyncio.Future[Finish] = asyncio.get_running_loop().create_future()
         self.parts: list[str] = []
         self.asides: list[Aside] = []
@@ -27,10 +28,12 @@ class ManualAttempt:
 
     def read(self, *deltas: str) -> None:
         """Let these deltas come in one read."""
+        self._note_begin("".join(deltas))
         self.parts += deltas
         self.sink([*deltas])
 
     def read_aside(self, aside: Aside) -> None:
+        self._note_begin()
         self.asides.append(aside)
         self.aside(aside)
 
@@ -41,6 +44,10 @@ class ManualAttempt:
 
     def fail(self, code: str = "upstream_error") -> None:
         self.done.set_exception(UpstreamError(code, "it broke"))
+
+    def _note_begin(self, text: str = ".") -> None:
+        if not self.asides and not "".join(self.parts).strip() and text.strip():
+            self.on_begin()
 
     def abort(self) -> None:
         self.done.cancel()
@@ -54,3 +61,7 @@ class ManualAttempt:
 
 def _nowhere(_: object) -> None:
     """Take words before anybody listens."""
+
+
+def _nothing() -> None:
+    """Nobody wants to know when it begins."""

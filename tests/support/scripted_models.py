@@ -12,8 +12,11 @@ from millrace.errors import UpstreamError
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import Checks
+from millrace.funnel.checks.guards import Guards
+from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.health import Health
+from millrace.funnel.hedging import Hedging
 from millrace.funnel.recall import Recall
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import Policy
@@ -80,6 +83,7 @@ class ScriptedAttempt:
         self.call = call
         self.sink: Sink = _nowhere
         self.aside: Callable[[Aside], None] = _nowhere
+        self.on_begin: Callable[[], None] = _nothing
         self.done: asyncio.Future[Finish] = asyncio.get_running_loop().create_future()
         self.parts: list[str] = []
         self.asides: list[Aside] = []
@@ -101,6 +105,7 @@ class ScriptedAttempt:
             if len(self.parts) == self.call.max_output_tokens:
                 step = CUT  # noqa: PLW2901 - no model says more than it may
             if isinstance(step, str):
+                self._note_begin(step)
                 self.parts.append(step)
                 self.sink([step])
             elif isinstance(step, Finish):
@@ -111,8 +116,13 @@ class ScriptedAttempt:
                 self.done.set_exception(step)
                 return
             else:
+                self._note_begin()
                 self.asides.append(step)
                 self.aside(step)
+
+    def _note_begin(self, text: str = ".") -> None:
+        if not self.asides and not "".join(self.parts).strip() and text.strip():
+            self.on_begin()
 
     def abort(self) -> None:
         self.aborted = True
@@ -143,18 +153,34 @@ class ScriptedFunnel:
     """A funnel with two scripted models."""
 
     def __init__(
-        self, small: ScriptedUpstream, large: ScriptedUpstream, database: SqliteDatabase, exact: ExactCache | None
+        self,
+        small: ScriptedUpstream,
+        large: ScriptedUpstream,
+        database: SqliteDatabase,
+        exact: ExactCache | None = None,
+        guards: Guards | None = None,
+        hedging: Hedging | None = None,
+        *,
+        repairs: bool = False,
     ) -> None:
         self.small, self.large = small, large
         health = Health(CATALOG.models, time.monotonic, time.time)
         self.funnel = Funnel(
             catalog=CATALOG,
-            caller=Caller({Tier.SMALL: small, Tier.LARGE: large}, Checks(InlineSchemas()), health),
-            recall=Recall(CATALOG, exact, None),
+            caller=Caller(
+                {Tier.SMALL: small, Tier.LARGE: large},
+                Checks(InlineSchemas()),
+                health,
+                LearnedOpenings(time.time),
+                guards,
+                hedging,
+                repairs=repairs,
+            ),
+            recall=Recall(CATALOG, exact, None, guards=guards),
             ledger=SqliteLedger(database),
             wall=lambda: 1_700_000_000.0,
             policy=POLICY,
-            router=Router(),
+            router=Router(time.time),
             max_running=100,
         )
 
@@ -170,12 +196,13 @@ async def scripted_funnel(
     small: Sequence[Step],
     large: Sequence[Step] = ("Large.", STOP),
     exact: Callable[[SqliteDatabase], ExactCache] | None = None,
+    guards: Guards | None = None,
 ) -> AsyncIterator[ScriptedFunnel]:
     """Build a funnel; `exact` makes a cache."""
     database = SqliteDatabase(MEMORY)
     try:
         yield ScriptedFunnel(
-            ScriptedUpstream(small), ScriptedUpstream(large), database, exact(database) if exact else None
+            ScriptedUpstream(small), ScriptedUpstream(large), database, exact(database) if exact else None, guards
         )
     finally:
         await asyncio.to_thread(database.close)
@@ -183,3 +210,7 @@ async def scripted_funnel(
 
 def _nowhere(_: object) -> None:
     """Take words before anybody listens."""
+
+
+def _nothing() -> None:
+    """Nobody wants to know when it begins."""

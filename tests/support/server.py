@@ -44,7 +44,13 @@ def configuration_for(small_url: str, large_url: str, **server: Any) -> dict[str
         name: {"upstream": "openai", "base_url": url, "model": f"{name}-model", "price": dict(PRICES[name])}
         for name, url in (("small", small_url), ("large", large_url))
     }
-    return {"server": {"port": 0, "data_dir": ":memory:"} | server, "models": models, "evidence": {"judged": False}}
+    return {
+        "server": {"port": 0, "data_dir": ":memory:"} | server,
+        "models": models,
+        "funnel": {"hedge_share": 0},
+        "checks": {"repair": False},
+        "evidence": {"judged": False},
+    }
 
 
 @contextlib.asynccontextmanager

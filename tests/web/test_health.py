@@ -12,6 +12,7 @@ import pytest
 
 from millrace.access import keys
 from millrace.assembly import key_store
+from millrace.funnel.ttft import LEAST
 from millrace.principal import Role
 from millrace.stores.database import FILE
 from tests.support.frames import validate_answer
@@ -81,6 +82,26 @@ async def test_it_shows_how_each_model_fares_and_stays_ready(millrace: Running) 
         assert small["causes"]["answered HTTP 500"] == 1
         async with http.get("/readyz") as answer:
             assert await answer.json() == {"status": "ready"}
+
+
+async def test_it_shows_how_soon_each_model_begins_and_what_became_of_hedges(start: Start) -> None:
+    """Once enough calls are known; over real HTTP, whoever is asked."""
+    async with start() as running, aiohttp.ClientSession(running.url) as http:
+
+        async def ready() -> Any:
+            async with http.get("/readyz?verbose") as answer:
+                return await answer.json()
+
+        said = await ready()
+        assert [model["ttft_p95_ms"] for model in said["models"]] == [None, None]
+        assert said["hedges"] == {"made": 0, "won": 0, "refused": 0, "off": 0, "is_off": False}
+        for number in range(LEAST):
+            question = {"input": f"x {number} [ttft=0.02]", "model": "large"}
+            async with http.post("/v1/responses", json=question) as answer:
+                assert answer.status == 200
+        small, large = (await ready())["models"]
+        assert small["ttft_p50_ms"] is None
+        assert 20 <= large["ttft_p50_ms"] <= large["ttft_p95_ms"]
 
 
 async def test_it_shows_what_waits_for_the_disk(start: Start, tmp_path: Path) -> None:

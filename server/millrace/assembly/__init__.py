@@ -4,7 +4,7 @@ import asyncio
 import importlib.util
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
-from millrace.assembly import caches, evidence, models
+from millrace.assembly import caches, evidence, models, router
 from millrace.assembly.funnel import checks_of, embeddings_of, funnel_of
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders import weights
@@ -29,9 +29,11 @@ from millrace.caches.pairs import PairJudge
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.evidence.report import Promises, Reports
 from millrace.funnel.checks import Checks
+from millrace.funnel.checks.guards import Guards
+from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.checks.table import HARD
 from millrace.funnel.recall import Recall
-from millrace.funnel.routing.router import Router
+from millrace.funnel.routing.report import RouterReports
 from millrace.memory import MemoryBudget
 from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore, Upstream
 from millrace.principal import Limits
@@ -43,7 +45,7 @@ from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
 from millrace.schemas import SchemaProcess
-from millrace.settings import CacheSettings, EvidenceSettings, LimitsSettings, ServerSettings, Settings
+from millrace.settings import CacheSettings, EvidenceSettings, LimitsSettings, RouterSettings, ServerSettings, Settings
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
 from millrace.stores.database import FILE, MEMORY, QUEUE_BYTES, SqliteDatabase
@@ -53,6 +55,7 @@ from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
+from millrace.stores.router import SqliteRouter
 from millrace.types import Model
 from millrace.upstreams.connections import Connections
 from millrace.web.process import Process
@@ -68,7 +71,9 @@ CLOCK, WALL = time.monotonic, time.time
 
 
 @asynccontextmanager
-async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIterator[Process]:
+async def assembled(  # noqa: PLR0915 - all parts
+    settings: Settings, claimed: Claim | None = None
+) -> AsyncIterator[Process]:
     """Build a process's parts, run them, and take them down in order: what is settled last is still written.
 
     `claimed` is the right to serve data_dir; without it, it is claimed here. It is released at the end.
@@ -94,21 +99,25 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         deletions = Deletions(database, epoch, in_use, ttl_s=settings.cache.ttl_s, wall=WALL)
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
-        catalog = models.catalog(settings)
-        schemas = _schemas(parts)
+        catalog, schemas = models.catalog(settings), _schemas(parts)
         checks = checks_of(settings, schemas)
+        chosen = router.router_of(settings.router, catalog, CLOCK, WALL)
+        guards, openings = Guards.of(**msgspec.structs.asdict(settings.guards)), LearnedOpenings(WALL)
         funnel = funnel_of(
             settings,
             connections,
             sweeper,
             memory,
             catalog,
-            Recall(catalog, exact, semantic, deletions, checks.selected),
+            Recall(catalog, exact, semantic, deletions, guards, checks.selected),
             ledger,
             checks,
-            Router(),
+            chosen,
+            openings,
+            guards,
         )
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
+        routed = SqliteRouter(database, wall=WALL)
         await database.ready()
         await parts.enter_async_context(_heeded(deletions, present))
         for store in (*in_use, archive, judged):
@@ -134,8 +143,9 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             lambda tenant, entry_ids: cache.delete(entry_ids, tenant=tenant),
             lambda: evidence.is_busy(funnel, database, settings.server.max_running),
             WALL,
-            students=checks.students,
+            students=(chosen, openings, *checks.students),
         )
+        end_learning = await parts.enter_async_context(router.learning(chosen, routed, memory))
         end_judging = await parts.enter_async_context(evidence.judging(learned, funnel, memory))
         process = Process(
             funnel=funnel,
@@ -146,7 +156,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             clock=CLOCK,
             wall=WALL,
             epoch=epoch,
-            hand_over=partial(_hand_over, claimed, ledger, end_judging),
+            hand_over=partial(_hand_over, claimed, ledger, (end_judging, end_learning)),
             gate=gate,
             backlog=database,
             memory=memory,
@@ -155,9 +165,10 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             stuck_s=settings.server.stuck_s,
             max_message_bytes=settings.server.max_message_bytes,
             reports=_reports(settings.evidence, settings.cache, judged, ledger),
+            router_reports=router.reports_of(settings.router, routed, WALL),
             embeddings=embeddings_of(settings, connections, limiter, ledger, database, memory),
             cache=cache,
-            feedbacks=Feedbacks(ledger, judged, cache, learned, WALL),
+            feedbacks=Feedbacks(ledger, judged, cache, learned, WALL, chosen),
         )
         gate.keyring.on_change = process.sweep_all_next
         _count_kept(memory, gate, runs, settings.server.memory_bytes // KEPT_SHARE)
@@ -236,6 +247,24 @@ async def evidence_reports(data_dir: str, evidence: EvidenceSettings, cache: Cac
         return _reports(
             evidence, cache, SqliteEvidence(database, keep_days=evidence.keep_days, wall=WALL), SqliteLedger(database)
         )
+
+    async with _kept(data_dir, opened) as reports:
+        yield reports
+
+
+@asynccontextmanager
+async def router_reports(
+    data_dir: str, settings: RouterSettings, *, create: bool = False
+) -> AsyncIterator[RouterReports]:
+    """Open what the router has learned in a folder, to be shown and changed; no server is needed, or disturbed.
+
+    `create`: where no server was started yet, its database is made.
+    """
+    if not create and not await asyncio.to_thread(Path(data_dir, FILE).exists):
+        raise FileNotFoundError("it has no database yet")
+
+    def opened(database: SqliteDatabase) -> RouterReports:
+        return router.reports_of(settings, SqliteRouter(database, wall=WALL), WALL)
 
     async with _kept(data_dir, opened) as reports:
         yield reports
@@ -358,9 +387,10 @@ async def _heed(deletions: Deletions, database: SqliteDatabase, present: Process
         await heeded_by_all(database, present.others, number)
 
 
-def _hand_over(claimed: Claim, ledger: SqliteLedger, end_judging: Callable[[], None]) -> None:
+def _hand_over(claimed: Claim, ledger: SqliteLedger, ends: Iterable[Callable[[], None]]) -> None:
     """Let the next process serve, and tell it from now on what the requests of this one cost."""
-    end_judging()  # the next one has the operator's money for it
+    for end in ends:  # the next one has the operator's money for judging, and learns from what is judged
+        end()
     ledger.wants_progress = True
     claimed.release()
 

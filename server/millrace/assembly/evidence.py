@@ -34,7 +34,7 @@ def evidence_of(  # noqa: PLR0913, PLR0917 - its parts
     wall: Clock,
     students: Sequence[Student] = (),
 ) -> Evidence | None:
-    """Return what is told of answers and has them judged; None where that is switched off."""
+    """Return what is told of answers and has them judged; None where that is switched off. `students` learn from it."""
     chosen = settings.evidence
     if not chosen.judged:
         return None

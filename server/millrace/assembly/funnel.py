@@ -6,10 +6,13 @@ from millrace.assembly import models
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import Checks
+from millrace.funnel.checks.guards import Guards
 from millrace.funnel.checks.lessons import Lessons
+from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.checks.own import own_checks
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.health import Health
+from millrace.funnel.hedging import Hedging
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.funnel.routing.router import Router
@@ -37,13 +40,23 @@ def funnel_of(  # noqa: PLR0913, PLR0917 - its parts
     ledger: SqliteLedger,
     checks: Checks,
     router: Router,
+    openings: LearnedOpenings,
+    guards: Guards | None,
 ) -> Funnel:
     """Build the funnel with its upstreams. The sweeper looks after their stalls, and after the bills that grow."""
     configured = {Tier.SMALL: settings.models.small, Tier.LARGE: settings.models.large}
     upstreams = {tier: models.upstream(connections, model, CLOCK) for tier, model in configured.items()}
     funnel = Funnel(
         catalog=catalog,
-        caller=Caller(upstreams, checks, Health(catalog.models, CLOCK, WALL)),
+        caller=Caller(
+            upstreams,
+            checks,
+            Health(catalog.models, CLOCK, WALL),
+            openings,
+            guards,
+            Hedging(CLOCK, settings.funnel.hedge_share),
+            repairs=settings.checks.repair,
+        ),
         recall=recall,
         ledger=ledger,
         wall=WALL,

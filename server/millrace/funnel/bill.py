@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from millrace import pricing, tokens
+from millrace.funnel.checks.watch import Watch
 from millrace.ports import Admission, Attempt, Ledger
 from millrace.types import (
     CacheOutcome,
@@ -34,6 +35,7 @@ class OpenCharge:
         self.call = call
         self.attempt = attempt
         self.outcome = Outcome.RUNNING
+        self.watch: Watch | None = None  # the guards at work on it, if any are on
         self.billable = True
         self.finish_word = ""  # the provider's own for the end, if it is not known
         booking = (pricing.worst_case if whole else pricing.booking)(call, input_tokens)
@@ -188,6 +190,10 @@ class Payer(Protocol):
         """Return the output tokens that the rest of the budget buys; None if there is no budget."""
         ...
 
+    def reserve(self, call: Call) -> bool:
+        """Reserve what a call may cost that was not thought of at first. False: the budget of the key has no more."""
+        ...
+
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Add a call."""
         ...
@@ -219,11 +225,21 @@ class Bill:
         """Return the output tokens that `max_cost` buys for one more call, if all others run to their caps."""
         if self._request.max_cost is None:
             return None
-        return pricing.output_bought(self._request.max_cost - self.worst_case, call, self.input_tokens)
+        input_tokens = self.input_tokens + call.added_tokens
+        return pricing.output_bought(self._request.max_cost - self.worst_case, call, input_tokens)
+
+    def reserve(self, call: Call) -> bool:
+        """Reserve what a call may cost that was not thought of at first. False: the budget of the key has no more."""
+        if self._admission is None:
+            return True
+        usage = pricing.booking(call, self.input_tokens + call.added_tokens)
+        cost = pricing.cost(usage, call.dearest)
+        return self._admission.reserve_more(cost, usage.input_tokens + usage.output_tokens) >= cost
 
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Add a call. The row in the ledger is opened before a byte of the first call can have been sent."""
-        charge = OpenCharge(call, attempt, self.input_tokens, whole=self._request.asked_again)
+        input_tokens = self.input_tokens + call.added_tokens
+        charge = OpenCharge(call, attempt, input_tokens, whole=self._request.asked_again)
         self._add(charge)
         return charge
 

@@ -1,17 +1,22 @@
 """Small, then large: stream the small model's text, run the checks on it, keep it or take it back."""
 
 import asyncio
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
 
 from millrace.errors import UpstreamError, without_traceback
 from millrace.funnel import checks
+from millrace.funnel.at_hand import AtHand, in_time
 from millrace.funnel.bill import OpenCharge, Payer
-from millrace.funnel.calls import Caller, affords, over_budget
+from millrace.funnel.calls import Caller, Turn, affords, end_of, over_budget
 from millrace.funnel.catalog import Catalog
+from millrace.funnel.checks import openings
+from millrace.funnel.checks.beginning import Beginning
+from millrace.funnel.contender import start
 from millrace.funnel.ending import Result
 from millrace.funnel.facts import Revised, Routed
 from millrace.funnel.failures import after_a_check, failure_of, none_left
+from millrace.funnel.repair import repair
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import (
     PASSED,
@@ -33,14 +38,21 @@ from millrace.types import (
 )
 
 END_TURN = "end_turn"  # the word of the Messages API for an answer that is whole
-PREFIX_DELTAS = 40  # text deltas after which the beginning of an answer is judged
+GUARD = "guard"  # the value of `millrace.check` where a guard ended the answer
 
 CallContext = AbstractContextManager[OpenCharge]  # while entered, its deltas go to the log; leaving closes the socket
 
 
-async def cascade(response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog) -> Result:
-    """Call the small model; call the large one if the small one fails, or fails a check before it is committed."""
-    return await keep_or_escalate(response, payer, caller, catalog, caller.call(catalog.small, response, payer))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Weak:
+    """What came of a call to the small model whose answer is not kept."""
+
+    reason: str  # the check that it failed, or the code of its error
+    verdict: Verdict = field(default_factory=Verdict)
+    failure: UpstreamError | None = None
+    taken_back: str | None = None  # the text, if it had ended and somebody may see it
+    turn: Turn | None = None  # in which the model may correct its answer
+    at_hand: AtHand | None = None  # the answer, if it is better than none
 
 
 async def keep_or_escalate(
@@ -50,12 +62,41 @@ async def keep_or_escalate(
 
     An answer that failed a check is kept all the same if its text is committed, since committed text is never taken
     back (PROTOCOL.md, What always holds, 9), or if the budget cut it, since then nothing is left to pay the large
-    model with. The small model's socket is closed before the large model is called.
+    model with. Otherwise the small model may correct it once (`repair.py`). The small model's socket is closed before
+    the next call. At the deadline of the request its answer may be given all the same (`at_hand.py`).
     """
     small, large = catalog.models
-    failure: UpstreamError | None = None
-    taken_back: str | None = None
-    verdicts: tuple[tuple[Tier, Verdict], ...] = ()
+    answer = await _kept(response, payer, caller, catalog, call)
+    if isinstance(answer, _Weak) and answer.turn is not None:
+        response.revise(Revised(from_model=small.id, to_model=small.id, reason=answer.reason))
+        again = caller.call(small, response, payer, answer.turn)
+        answer = await _kept(response, payer, caller, catalog, again, is_again=True)
+    if isinstance(answer, Result):
+        return answer
+    response.revise(Revised(from_model=small.id, to_model=large.id, reason=answer.reason))
+    if answer.failure is not None:
+        response.route(_in_place_of(small, answer.failure, large, response))
+    verdicts = () if answer.failure is not None else ((Tier.SMALL, answer.verdict),)
+    with ExitStack() as calls:
+        call = caller.call(large, response, payer)
+        if answer.at_hand is not None:
+            contender = start(calls, large, response, payer, caller)
+            if not await in_time(response, contender):
+                contender.lose(Outcome.CANCELLED)
+                return _given(response, caller, answer.at_hand, large)
+            call = contender.attached()
+        result = await keep(response, caller, call, escalated_by=answer.verdict.check, other=answer.failure)
+    return replace(result, taken_back=answer.taken_back, verdicts=(*verdicts, *result.verdicts))
+
+
+async def _kept(
+    response: ResponseLog, payer: Payer, caller: Caller, catalog: Catalog, call: CallContext, *, is_again: bool = False
+) -> Result | _Weak:
+    """Return the small model's answer if it is kept, else what is wrong with it; `is_again`: it is the corrected one.
+
+    Raises the model's error, or `budget_exceeded`, if the large model cannot be called.
+    """
+    small, large = catalog.models
     try:
         with call as charge:
             finish, verdict = await _small_answer(response, charge, caller)
@@ -63,25 +104,38 @@ async def keep_or_escalate(
                 response.commit()
                 return _result(response, charge, finish, verdict, _check_name(response, caller, verdict))
             charge.outcome, reason = Outcome.REVISED, str(verdict.check)
-            verdicts = ((Tier.SMALL, verdict),)
-            taken_back = None if finish is None else "".join(charge.attempt.parts)
+            is_guarded = verdict.check == GUARD  # then nobody may see the text, a judge neither
             if not affords(large, response, payer):  # then the text is kept, although a check failed
+                if is_guarded:
+                    response.revise(Revised(from_model=small.id, to_model=large.id, reason=reason))
                 charge.outcome = Outcome.CANCELLED if finish is None else Outcome.ANSWERED
                 why = (
                     f"{small.id} failed the check {reason!r}, and what is left of it does not buy a call of {large.id}"
                 )
                 raise over_budget(response, why)
+            turn = None
+            if finish is not None and not is_again:
+                candidate = _candidate(response, charge, finish)
+                turn = await repair(response, charge, candidate, verdict, payer, caller, catalog)
+            return _Weak(
+                reason=reason,
+                verdict=verdict,
+                taken_back=None if finish is None or is_guarded else "".join(charge.attempt.parts),
+                turn=turn,
+                at_hand=AtHand.of(response, charge, finish, verdict),
+            )
     except UpstreamError as error:
         if response.committed or not affords(large, response, payer):
             raise
         without_traceback(error)  # it stays in a local name, and its frames would wait for the collector
-        failure, reason, verdict = error, error.code, Verdict()
-    response.revise(Revised(from_model=small.id, to_model=large.id, reason=reason))
-    if failure is not None:
-        response.route(_in_place_of(small, failure, large, response))
-    call = caller.call(large, response, payer)
-    result = await keep(response, caller, call, escalated_by=verdict.check, other=failure)
-    return replace(result, taken_back=taken_back, verdicts=(*verdicts, *result.verdicts))
+        return _Weak(reason=error.code, failure=error)
+
+
+def _given(response: ResponseLog, caller: Caller, at_hand: AtHand, large: Model) -> Result:
+    """Give the small answer that is at hand, since the deadline has come."""
+    at_hand.give(response, large)
+    verdict = at_hand.verdict
+    return _result(response, at_hand.charge, at_hand.finish, verdict, _check_name(response, caller, verdict))
 
 
 async def keep(
@@ -101,7 +155,7 @@ async def keep(
     response.commit()
     with call as charge:
         try:
-            finish = await charge.attempt.done
+            finish = await end_of(charge)
         except UpstreamError as error:
             if other is not None:
                 is_small = charge.model.tier is Tier.SMALL
@@ -109,10 +163,11 @@ async def keep(
             if escalated_by is not None:
                 raise after_a_check(escalated_by, error) from None
             raise
-        if not judged:
+        if not (judged or finish.guard):
             return _result(response, charge, finish, Verdict(), None)
         verdict = await _judge(response, charge, caller, finish)
-        return _result(response, charge, finish, verdict, escalated_by or _check_name(response, caller, verdict))
+        check = GUARD if finish.guard else escalated_by or _check_name(response, caller, verdict)
+        return _result(response, charge, finish, verdict, check)
 
 
 def _in_place_of(small: Model, failure: UpstreamError, large: Model, response: ResponseLog) -> Routed:
@@ -131,19 +186,34 @@ def _in_place_of(small: Model, failure: UpstreamError, large: Model, response: R
 
 async def _small_answer(response: ResponseLog, charge: OpenCharge, caller: Caller) -> tuple[Finish | None, Verdict]:
     """Wait for the small model's answer and judge it. `Finish` is None if its beginning already failed a check."""
-    attempt, request = charge.attempt, response.request
-    if request.prompt.tools:  # text before a call says nothing about the call, and no call is shown before it is judged
-        finish = await attempt.done
-        return finish, await _judge(response, charge, caller, finish)
-    beginning = response.after_deltas(PREFIX_DELTAS - len(attempt.parts))
-    await asyncio.wait((attempt.done, beginning), return_when=asyncio.FIRST_COMPLETED)
-    if not attempt.done.done():
-        verdict = caller.checks.judge_beginning(_candidate(response, charge, None), caller.checks.selected(request))
-        if not verdict.passed:
-            return None, verdict
-        if request.commits_early:
-            response.commit()
-    finish = await attempt.done
+    attempt, request, failed = charge.attempt, response.request, asyncio.get_running_loop().create_future()
+    if not request.prompt.tools:  # else no call is shown before it is judged, and text before it says nothing about it
+        names = caller.checks.selected(request)
+        beginning = Beginning(
+            names, caller.checks, caller.openings, request.tenant, lambda: _candidate(response, charge, None)
+        )
+
+        def look() -> bool:
+            try:
+                verdict = beginning.verdict(attempt.parts)
+            except Exception as error:  # the reader of the attempt must not get it
+                failed.set_exception(error)
+                return True
+            if verdict is None:
+                return False
+            if not verdict.passed:
+                failed.set_result(verdict)
+            elif request.commits_early:
+                response.commit()
+            return True
+
+        if not (attempt.parts and look()):
+            response.after_each_read(look)
+    stopped = () if charge.watch is None else (charge.watch.stopped,)
+    await asyncio.wait((attempt.done, failed, *stopped), return_when=asyncio.FIRST_COMPLETED)
+    if failed.done() and not attempt.done.done():
+        return None, failed.result()
+    finish = await end_of(charge)
     return finish, await _judge(response, charge, caller, finish)
 
 
@@ -152,8 +222,15 @@ def _candidate(response: ResponseLog, charge: OpenCharge, finish: Finish | None)
 
 
 async def _judge(response: ResponseLog, charge: OpenCharge, caller: Caller, finish: Finish) -> Verdict:
-    candidate = _candidate(response, charge, finish)
-    return await caller.checks.judge(candidate, caller.checks.selected(response.request), charge.model.tier)
+    if finish.guard:
+        return Verdict(check=GUARD, reason=f"it holds what the guard {finish.guard!r} forbids")
+    candidate, names = _candidate(response, charge, finish), caller.checks.selected(response.request)
+    verdict = await caller.checks.judge(candidate, names, charge.model.tier)
+    features = verdict.features | openings.features_of(candidate.text, candidate.tenant)
+    if verdict.passed and openings.NAME in names:
+        verdict = caller.openings.judge(candidate)
+        features[openings.NAME] = float(not verdict.passed)
+    return replace(verdict, features=features)
 
 
 def _check_name(response: ResponseLog, caller: Caller, verdict: Verdict) -> str | None:

@@ -43,6 +43,10 @@ class Flight:
         """Return what the payer's budget buys: None, since requests with a budget do not share a flight."""
         return self._participants[0].bill.affordable(call)
 
+    def reserve(self, call: Call) -> bool:
+        """Reserve what one more call may cost within the limits of the payer's key."""
+        return self._participants[0].bill.reserve(call)
+
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Charge a new upstream call to the present payer."""
         return self._participants[0].bill.open(call, attempt)

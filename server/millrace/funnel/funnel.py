@@ -22,12 +22,12 @@ from millrace.errors import EXITS, MillraceError, internal_error
 from millrace.funnel import prompt
 from millrace.funnel.bill import Bill, Payer
 from millrace.funnel.calls import Caller
-from millrace.funnel.cascade import cascade, keep
+from millrace.funnel.cascade import keep
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.ending import Result, answered, cancelled, failed, settle
 from millrace.funnel.fingerprint import Keys
 from millrace.funnel.flight import Flight
-from millrace.funnel.race import hedge, race
+from millrace.funnel.race import cascade, hedge, race
 from millrace.funnel.recall import Recall, served
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import Choice, Policy, choose
@@ -57,15 +57,14 @@ class Funnel:
         max_running: int,
         are_many: Callable[[], bool] = lambda: False,  # tenants, who share `max_running`
     ) -> None:
-        self.health, self.checks = caller.health, caller.checks  # how the models fare; what judges their answers
-        self.sampling = Sampling(catalog, router)  # what evidence is told
+        self.health, self.hedging, self.checks = caller.health, caller.hedging, caller.checks  # of the models
+        self._router, self.sampling = router, Sampling(catalog, router)  # who is told what became of requests
         self._catalog = catalog
         self._caller = caller
         self._recall = recall
         self._ledger = ledger
         self._wall = wall
         self._policy = policy
-        self._router = router
         self._running: dict[ResponseLog, Bill] = {}
         self._places = Shares(lambda: max_running - self.running, are_many)
         self._flights: dict[FlightKey, Flight] = {}
@@ -101,6 +100,7 @@ class Funnel:
                     raise
             finally:
                 settle(response, bill, ended)
+                self.sampling.settled(response.request, ended)
             return None
 
     def drop(self, response: ResponseLog, admission: Admission | None = None) -> None:

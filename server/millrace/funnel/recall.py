@@ -6,6 +6,7 @@ from functools import partial
 from millrace import tokens
 from millrace.funnel import checks
 from millrace.funnel.catalog import Catalog
+from millrace.funnel.checks.guards import Guards
 from millrace.funnel.ending import Result
 from millrace.funnel.facts import Routed
 from millrace.funnel.fingerprint import Keys, Scope, keys_of
@@ -39,6 +40,7 @@ class Recall:
         exact: ExactCache | None,
         semantic: SemanticCache | None,
         deleted: DeletedEntries | None = None,
+        guards: Guards | None = None,
         selected: Callable[[Request], tuple[str, ...]] = checks.selected,  # the checks that run for a request
     ) -> None:
         self._selected = selected
@@ -46,10 +48,11 @@ class Recall:
         self._exact = exact
         self._semantic = semantic
         self._deleted = deleted
+        self._guards = () if guards is None else (guards.signature,)  # a stored answer was watched by these
 
     async def keys(self, request: Request) -> Keys:
         """Return the keys of a trimmed request; those of a long one are computed off the loop."""
-        work = partial(keys_of, request, self._models, self._selected(request))
+        work = partial(keys_of, request, self._models, (*self._selected(request), *self._guards))
         own = 0 if request.check_schema is None else tokens.LONG + 1  # of unknown size
         return await in_thread_if_long(request.tenant, request.prompt.whole_size + own, work)
 

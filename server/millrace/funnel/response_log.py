@@ -5,7 +5,7 @@ Requests in one flight follow the log of the flight, which has the words of all;
 
 import asyncio
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Protocol
@@ -86,8 +86,7 @@ class ResponseLog:
     is_metered: bool = False  # somebody has been shown what it costs
     meter_due_at: float = math.inf  # a second after the start, and after the last one
     _measured: tuple[int, int] = (0, 0)  # facts, and their bytes
-    _missing_deltas: int = 0  # until `_enough_deltas` is done
-    _enough_deltas: asyncio.Future[None] | None = None
+    _on_read: Callable[[], bool] | None = None  # called after each read of text, until it returns true
 
     @property
     def id(self) -> str:
@@ -98,6 +97,17 @@ class ResponseLog:
     def seen(self) -> bool:
         """Whether a client that keeps up has seen any text of the answer."""
         return self.first_text_at is not None and self.request.delivery.shows(committed=self.committed)
+
+    @property
+    def waiting(self) -> "list[ResponseLog]":
+        """The logs of the requests that wait for it: those that follow it, if it is the log of a flight."""
+        return self.followers or [self]
+
+    @property
+    def deadline_at(self) -> float | None:
+        """When the last of those who wait must have an answer, by the clock; None if one of them has all the time."""
+        deadlines = [log.request.deadline_at for log in self.waiting]
+        return max((each for each in deadlines if each is not None), default=None) if None not in deadlines else None
 
     @property
     def size(self) -> int:
@@ -218,22 +228,16 @@ class ResponseLog:
                 follower._show_text(deltas)
             except BaseException as error:
                 self._lose(follower, error)
-        if self._missing_deltas > 0:
-            self._missing_deltas -= len(deltas)
-            if self._missing_deltas <= 0 and self._enough_deltas is not None and not self._enough_deltas.done():
-                self._enough_deltas.set_result(None)
+        if self._on_read is not None and self._on_read():
+            self._on_read = None
 
     def say(self, aside: Aside) -> None:
         """Append a delta that is not text."""
         self._append(aside)
 
-    def after_deltas(self, count: int) -> asyncio.Future[None]:
-        """Return a future that is done once `count` more text deltas have come."""
-        self._missing_deltas = count
-        self._enough_deltas = asyncio.get_running_loop().create_future()
-        if count <= 0:
-            self._enough_deltas.set_result(None)
-        return self._enough_deltas
+    def after_each_read(self, look: Callable[[], bool]) -> None:
+        """Call `look` after each read of text, until it returns true. It must not raise."""
+        self._on_read = look
 
     def commit(self) -> None:
         """Promise that the text so far and all later text is final. Idempotent.
@@ -307,7 +311,7 @@ class ResponseLog:
         """Append no more of its attempt. Log and attempt refer to each other until then. Idempotent."""
         if self.attempt is not None:
             self.attempt.sink = self.attempt.aside = _discard
-            self.attempt = None
+            self.attempt = self._on_read = None
 
     def _append(self, fact: Fact) -> None:
         self.facts.append(fact)

@@ -28,3 +28,10 @@ class SchemaValidator(Protocol):
         If it waits too long, nothing is checked but that it is JSON.
         """
         ...
+
+    async def faults(self, text: str, schema: bytes | None, tenant: str) -> tuple[str, ...]:
+        """Return what is wrong with a text, as `matches` judges it: each with its path, and what is expected there.
+
+        Repeats no value of the text. Empty if nothing is, or if it takes or waits too long.
+        """
+        ...

@@ -15,6 +15,7 @@ class Attempt(Protocol):
 
     sink: Sink
     aside: Callable[[Aside], None]  # receives one delta that is not text, in order with the text; must not raise
+    on_begin: Callable[[], None]  # called once, before the first delta that is more than white space; must not raise
     done: asyncio.Future[Finish]  # fails with UpstreamError
     parts: list[str]  # all text deltas so far
     asides: list[Aside]  # all other deltas so far

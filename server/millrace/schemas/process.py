@@ -42,6 +42,7 @@ class _Job:
     cpu_s: float
     schemas: list[bytes]
     text: str | None
+    explains: bool  # what is wrong with the text, instead of whether it conforms
     done: "Future[list[Any] | None]" = field(default_factory=Future)
 
 
@@ -108,6 +109,11 @@ class SchemaProcess:
             return await asyncio.to_thread(is_json, text)
         return answer == [True]
 
+    async def faults(self, text: str, schema: bytes | None, tenant: str) -> tuple[str, ...]:
+        """Return what is wrong with a text, each with its path; empty if nothing is, or if it takes too long."""
+        answer = await self._ask([] if schema is None else [schema], text, tenant, explains=True)
+        return tuple(answer[0]) if answer else ()
+
     def close(self) -> None:
         """End the process. What still waits is not answered in time."""
         with self._changed:
@@ -126,10 +132,12 @@ class SchemaProcess:
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
 
-    async def _ask(self, schemas: list[bytes], text: str | None, tenant: str) -> list[Any] | None:
+    async def _ask(
+        self, schemas: list[bytes], text: str | None, tenant: str, *, explains: bool = False
+    ) -> list[Any] | None:
         """Return the answers that came in time, in order; None if its turn did not come in time, or never does."""
         size = sum(map(len, schemas)) + len(text or "")
-        job = _Job(size, CPU_S + CPU_S_PER_MIB * size / 2**20, schemas, text)
+        job = _Job(size, CPU_S + CPU_S_PER_MIB * size / 2**20, schemas, text, explains)
         with self._changed:
             if self._closed:
                 return None
@@ -201,7 +209,7 @@ class SchemaProcess:
             schemas = job.schemas[len(answers) :] if text is None else job.schemas
             try:
                 process = self._started()
-                process.write([job.cpu_s, schemas, text])
+                process.write([job.cpu_s, schemas, text, job.explains])
                 while len(answers) < expected and not is_full:
                     answer, is_full = process.read(MAX_WAIT_S)
                     answers.append(answer)

@@ -1,9 +1,10 @@
 """The program of the schema process: compiles schemas and validates texts, one job after another.
 
 It runs by its path and imports nothing of Millrace, so that it starts quickly and stays small. A job is the CPU seconds
-it may take, schemas as JSON, and a text or None. The process is killed by its own timer when a job takes longer,
-because neither a compilation nor a validation can be interrupted. Compiled schemas are kept while the process occupies
-at most `MAX_RESIDENT` bytes; above that it says that this was its last answer, and ends.
+it may take, schemas as JSON, a text or None, and whether to say what is wrong with the text. The process is killed by
+its own timer when a job takes longer, because neither a compilation nor a validation can be interrupted. Compiled
+schemas are kept while the process occupies at most `MAX_RESIDENT` bytes; above that it says that this was its last
+answer, and ends.
 """
 
 import os
@@ -16,6 +17,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,6 +28,9 @@ MAX_RESIDENT = 96 * 2**20  # bytes of this process; some 25 MiB of them are Pyth
 MAX_ADDRESSES = 2**30  # bytes; a hard limit, at which an allocation fails and the process ends
 REGEX_BYTES = 2**20  # of one compiled pattern
 MAX_PATHS = 8  # of patterns that are not checked; there may be thousands
+MAX_FAULTS = 8  # of a text that are told
+FAULT_CHARACTERS = 300  # of one that are told
+THE_VALUE = "the value"  # stands for any value of a text in what is told of it
 NICENESS = 5  # streams go first
 LENGTH = struct.Struct("!I")  # before each message; as in `millrace.children.child`
 
@@ -54,9 +59,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     jobs, answers = sys.stdin.buffer, sys.stdout.buffer
     while job := _read(jobs):
-        seconds, schemas, text = job
+        seconds, schemas, text, explains = job
         signal.setitimer(signal.ITIMER_PROF, seconds)
-        for answer in _answers(schemas, text):
+        for answer in _answers(schemas, text, explains=explains):
             is_last = _resident() > MAX_RESIDENT
             _write(answers, [answer, is_last])
             if is_last:
@@ -64,8 +69,14 @@ def main() -> None:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _answers(schemas: list[bytes], text: bytes | None) -> Iterator[Any]:
-    """Yield, for each schema, what is wrong with it and what is not checked; for a text, whether it conforms."""
+def _answers(schemas: list[bytes], text: bytes | None, *, explains: bool) -> Iterator[Any]:
+    """Yield, for each schema, what is wrong with it and what is not checked; for a text, whether it conforms.
+
+    If it `explains`: what is wrong with the text.
+    """
+    if text is not None and explains:
+        yield _faults(text, schemas[0] if schemas else None)
+        return
     if text is not None:
         yield _conforms(text, schemas[0] if schemas else None)
         return
@@ -82,6 +93,17 @@ def _conforms(text: bytes, schema: bytes | None) -> bool:
     except (msgspec.DecodeError, RecursionError):
         return False
     return schema is None or bool(_compiled(schema)[0].is_valid(value))
+
+
+def _faults(text: bytes, schema: bytes | None) -> list[str]:
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return [f"it is not JSON: {error}"[:FAULT_CHARACTERS]]
+    if schema is None:
+        return []
+    faults = islice(_compiled(schema)[0].iter_errors(value), MAX_FAULTS)
+    return [f"at {_shown(('$', *each.instance_path))}: {each.message}"[:FAULT_CHARACTERS] for each in faults]
 
 
 @lru_cache(maxsize=512)
@@ -105,7 +127,7 @@ def _compiled(encoded: bytes) -> tuple[Any, list[str]]:
 
 def _validator(schema: Any) -> Any:
     # A client's schema must never make this server fetch a URL.
-    return jsonschema_rs.validator_for(schema, retriever=_no_fetch, pattern_options=_LINEAR)
+    return jsonschema_rs.validator_for(schema, retriever=_no_fetch, pattern_options=_LINEAR, mask=THE_VALUE)
 
 
 def _no_fetch(uri: str) -> Any:

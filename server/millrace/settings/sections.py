@@ -123,7 +123,8 @@ class FunnelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     strategy: Strategy = Strategy.AUTO
     context_budget: Count | None = None  # tokens of context and history; None: what the models take
     grace_ms: Wait = 300  # race: how long after the small model's first token the large one can still win
-    hedge_ms: Wait = 800  # hedge: how long small may be silent before large is started too
+    hedge_ms: Wait = 800  # hedge: how long small may be silent, until its p95 TTFT is known
+    hedge_share: Annotated[float, Meta(ge=0, le=0.5)] = 0.1  # of requests that may be hedged without being asked for it
     concise_line: Line = BRIEFLY  # the instruction that `concise` adds
 
 

@@ -6,12 +6,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from millrace.access.origins import parse
+from millrace.funnel.checks.guards import BadPatternError, usable, word_pattern
 from millrace.funnel.checks.own import GROUP
 from millrace.funnel.checks.table import NAMES
 from millrace.settings.faults import Fault, Override, at, listed, split
 from millrace.types import STANDARD_TIERS
 
 RESERVED = ("auto", "small", "large")
+PROMISES = ("large_share", "keep_quality", "spend_per_day")  # of the router
 
 
 def invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator[Fault]:
@@ -32,6 +34,7 @@ def invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator
     ids.append(embeddings)
     names = [*RESERVED, *(id_ for id_ in ids if isinstance(id_, str))]
     yield from _invalid_checks(at(tree, "checks", "off"))
+    yield from _unusable_guards(tree)
     aliases = at(tree, "models", "aliases")
     for alias, target in aliases.items() if isinstance(aliases, dict) else ():
         if alias in names:
@@ -40,6 +43,20 @@ def invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator
             yield Fault('models.aliases."*"', f"{target!r} makes embeddings; write one of {listed(RESERVED)}")
         if isinstance(target, str) and target not in names:
             yield Fault(f"models.aliases.{alias}", f"{target!r} names no model; write one of {listed(names)}")
+    promised = [name for name in PROMISES if at(tree, "router", name) is not None]
+    for name in promised[1:]:
+        yield Fault(f"router.{name}", f"the router keeps one promise, and {promised[0]} is one; leave out all but one")
+
+
+def _unusable_guards(tree: dict[str, Any]) -> Iterator[Fault]:
+    for key, written in (("patterns", usable), ("words", word_pattern)):
+        found = at(tree, "guards", key)
+        for each in split(found) if isinstance(found, Override) else found if isinstance(found, list) else ():
+            try:
+                if isinstance(each, str):
+                    written(each)
+            except BadPatternError as error:
+                yield Fault(f"guards.{key}", f"{each!r} {error}")
 
 
 def _invalid_checks(off: Any) -> Iterator[Fault]:

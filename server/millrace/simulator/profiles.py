@@ -16,6 +16,8 @@ class Profile:
     tokens_per_s: float  # 0: no pacing, all tokens at once
     jitter: float = 0.1  # a fraction of ttft_s and of the time of a token, 0 to 1
     strength: Strength = "strong"
+    stall_share: float = 0.0  # of calls that stay silent for `stall_s` before they begin; two of one question differ
+    stall_s: tuple[float, float] = (4.0, 20.0)  # from, to
 
 
 SMALL = Profile("small", "small-fast-model", ttft_s=0.15, tokens_per_s=80, strength="weak")

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from dataclasses import asdict
 from itertools import count
+from random import Random
 from typing import Any, NamedTuple, Self
 
 import orjson
@@ -43,6 +44,7 @@ class Simulator:
         self._seed = seed
         self._cache = PromptCache()
         self._numbers = count(1)
+        self._stalls = Random(f"stall\0{seed}\0{profile.name}")
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runner: web.AppRunner | None = None
         self._host = ""
@@ -127,6 +129,8 @@ class Simulator:
     ) -> web.StreamResponse:
         if script.fault and script.fault.replaces:
             return await deliver_instead(script.fault, question.directives.ttft, call)
+        if self._stalls.random() < self.profile.stall_share:
+            await asyncio.sleep(self._stalls.uniform(*self.profile.stall_s))
         envelope = self._envelope(question, script, call)
         deliver = deliver_stream if question.body.stream else deliver_whole
         return await deliver(request, script, envelope, call)

@@ -89,6 +89,7 @@ class Finish:
     stop: Stop | None = field(default=None, compare=False)  # None: nothing beyond the reason
     refused: bool = False  # the provider marked the text as a refusal
     word: str = field(default="", compare=False)  # the provider's own, if it is not known
+    guard: str = ""  # that ended it; empty: none did
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

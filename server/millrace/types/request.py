@@ -142,6 +142,7 @@ class Call:
     prompt: Prompt
     cap: int | None = None  # output tokens that the budget buys, if no other cap is lower
     room: int | None = None  # tokens that the prompt leaves of the model's window; None: it is not counted yet
+    added_tokens: int = 0  # of the prompt, about, beside those of the request's own
 
     @property
     def service_tier(self) -> str:

@@ -112,6 +112,7 @@ class HttpAttempt:
         loop = asyncio.get_running_loop()
         self.sink: Sink = _discard
         self.aside: Callable[[Aside], None] = _discard
+        self.on_begin: Callable[[], None] = _nothing
         self.done: asyncio.Future[Finish] = loop.create_future()
         self.parts: list[str] = []
         self.asides: list[Aside] = []
@@ -127,6 +128,7 @@ class HttpAttempt:
         self._template = Template()
         self._cap = OutputCap(call.most_output_tokens)
         self._is_cut = False  # it has passed its cap
+        self._has_begun = False  # as `on_begin` counts it
         self._bytes = 0  # of what was read, without plain text
         self._response: Response | None = None
         self._is_paused = False
@@ -363,11 +365,19 @@ class HttpAttempt:
                 return
             if isinstance(run, list):
                 if texts := self._fitting_texts(run):
+                    if not self._has_begun and any(map(str.strip, texts)):
+                        self._begin()
                     self.parts += texts
                     self.sink(texts)
             elif (aside := self._fitting_aside(run)) is not None:
+                if not self._has_begun:
+                    self._begin()
                 self.asides.append(aside)
                 self.aside(aside)
+
+    def _begin(self) -> None:
+        self._has_begun = True
+        self.on_begin()
 
     def _fitting_texts(self, texts: list[str]) -> list[str]:
         cap = self._cap
@@ -440,3 +450,7 @@ class HttpAttempt:
 
 def _discard(_: object) -> None:
     """Take what arrives before the caller has set `sink` and `aside`."""
+
+
+def _nothing() -> None:
+    """Nobody wants to know when it begins."""

@@ -1,5 +1,6 @@
 """What needs no key, and what is no response: the page's files, health, models, contracts."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -91,7 +92,9 @@ async def readyz(request: Request) -> Response:
     process: Process = request.state.process
     readiness = documents.Readiness("draining" if process.intake.closed else "ready")
     if _is_verbose(request, process):
-        readiness.models = [_model(report) for report in process.funnel.health.reports()]
+        hedging = process.funnel.hedging
+        readiness.models = [_model(each, *hedging.ttft_ms(each.model.tier)) for each in process.funnel.health.reports()]
+        readiness.hedges = documents.Hedges(**dataclasses.asdict(hedging.report()))
     return _json(readiness, 503 if process.intake.closed else 200)
 
 
@@ -114,7 +117,7 @@ def _is_verbose(request: Request, process: Process) -> bool:
     return True
 
 
-def _model(report: Report) -> documents.ModelHealth:
+def _model(report: Report, ttft_p50_ms: float | None, ttft_p95_ms: float | None) -> documents.ModelHealth:
     return documents.ModelHealth(
         tier=report.model.tier.value,
         model=report.model.id,
@@ -126,6 +129,8 @@ def _model(report: Report) -> documents.ModelHealth:
         failures_last_minute=report.last_minute,
         failures_last_5_minutes=report.last_minutes,
         causes=report.causes,
+        ttft_p50_ms=ttft_p50_ms,
+        ttft_p95_ms=ttft_p95_ms,
     )
 
 

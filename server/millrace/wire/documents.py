@@ -109,7 +109,8 @@ class ModelHealth(Struct, kw_only=True):
     """How a model fares, as its last calls show. Times are Unix seconds.
 
     `unknown`: not called yet. `ok`. `degraded`: it answers again, but failed within the last minute. `failing`: it has
-    failed since its last answer. `causes` counts its failures since the start of the process.
+    failed since its last answer. `causes` counts its failures since the start of the process. `ttft_p50_ms` and
+    `ttft_p95_ms` are of its last calls, to the first delta; null while too few are known.
     """
 
     tier: str
@@ -122,6 +123,22 @@ class ModelHealth(Struct, kw_only=True):
     failures_last_minute: int
     failures_last_5_minutes: int
     causes: dict[str, int]
+    ttft_p50_ms: float | None
+    ttft_p95_ms: float | None
+
+
+class Hedges(Struct, kw_only=True):
+    """Calls that were started because another one was silent, since the start of the process.
+
+    `won`: by such a call. `refused`: not started, for lack of budget. `off`: not started, because both models were
+    slow, which they are now if `is_off`.
+    """
+
+    made: int
+    won: int
+    refused: int
+    off: int
+    is_off: bool
 
 
 class Readiness(Struct):
@@ -129,3 +146,4 @@ class Readiness(Struct):
 
     status: Literal["ready", "draining"]
     models: list[ModelHealth] | UnsetType = UNSET  # with `?verbose`
+    hedges: Hedges | UnsetType = UNSET  # with `?verbose`

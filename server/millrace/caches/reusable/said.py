@@ -54,13 +54,19 @@ _BACK = re.compile(
     r"|\b(?:again|once more|one more time|one more|same thing|(?<!or )something else|(?<!or )anything else"
     r"|what else|below)[ .?!]*$"
 )
+# A place that nobody has named: "if I go there", "restaurants around here"; not "what is there to see", "hi there".
+_PLACE = re.compile(
+    r"\b(?:go|going|goes|went|come|comes|coming|travel|travell?ing|visiting|move|moving|drive|driving|fly|flying|walk"
+    r"|get|getting|eat|eating|stay|staying|live|living|work|working|sold|allowed|legal|weather|like|around|near|from"
+    r"|to|over|up|down) (?:here|there)(?=\s*(?:[,.?!;]|$))"
+)
 _SENTENCE = re.compile(r"[.?!\n]|, ")
 _POINTERS = words.listed(
     "it it's its itself they them their theirs he him his she her hers this these those "
     "that that's one ones option none above below "
     "former latter rest following other previous previously aforementioned "
     "earlier said mentioned suggested wrote gave your same again "
-    "more else once thing conversation chat discussion far"
+    "more else once here there thing conversation chat discussion far"
 )
 _REPLY = re.compile(
     r"(?:(?:oh|well|um|hmm|ai|so|and|but|i think|i guess|i would say|my answer is|the answer is|answer"
@@ -131,7 +137,7 @@ def objection(text: str, parts: list[Sentence]) -> str | None:
         return BEFORE
     if _FOLLOW_UP.match(plain) or (len(parts) == 1 and parts[0].mood and _FOLLOW_UP.match(parts[0].rest)):
         return BEFORE
-    if not _POINTERS.isdisjoint(said) and (_BACK.search(plain) or _dangles(plain)):
+    if not _POINTERS.isdisjoint(said) and (_BACK.search(plain) or _PLACE.search(plain) or _dangles(plain)):
         return BEFORE
     return None if said - _GRAMMAR or _ABOUT_YOU.match(plain) else NO_TOPIC
 

@@ -23,9 +23,11 @@ def refusal(candidate: Candidate) -> str:
     """Say whether the answer is a refusal."""
     if candidate.refusal or (candidate.finish is not None and candidate.finish.refused):
         return "the provider marked it as a refusal"
-    return "it refuses" if not candidate.calls and words.refuses(candidate.text) else ""
+    refuses = words.refuses(candidate.text, is_whole=candidate.finish is not None)
+    return "it refuses" if not candidate.calls and refuses else ""
 
 
 def unsure(candidate: Candidate) -> str:
     """Say whether the answer does not know. With a tool call, "I don't know, let me look it up" is not a doubt."""
-    return "it says that it does not know" if not candidate.calls and words.is_unsure(candidate.text) else ""
+    is_unsure = words.is_unsure(candidate.text, is_whole=candidate.finish is not None)
+    return "it says that it does not know" if not candidate.calls and is_unsure else ""

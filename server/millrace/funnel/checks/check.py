@@ -35,9 +35,11 @@ class Check:
     kind: Kind
     fails: Fails | None = None  # of a complete answer; may take 0.1 ms for 1,500 characters
     of_a_beginning: Fails | None = None  # of an answer that is not complete; None: a beginning says nothing
+    may_begin: Callable[[str], bool] | None = None  # whether a text so far may still become such a beginning; None: yes
     breaks: Breaks | None = None  # in place of `fails`, for what is slow
     needs: Needs = Needs.ANY
     only_if_named: bool = False  # by the request
+    is_mendable: bool = False  # the model may mend it once it is told what is wrong
 
     def is_about(self, candidate: Candidate) -> bool:
         """Whether the check says anything of an answer."""

@@ -75,6 +75,12 @@ class Form:
             return False
         return parameters is None or await self.conforms(call.arguments, parameters, path)
 
+    async def faults(self, text: str, schema: dict[str, object] | None, path: str) -> tuple[str, ...]:
+        """Return what is wrong with a text that does not conform, each with its path, and what is expected there."""
+        is_left_out = schema is not None and path in self._left_out
+        encoded = None if is_left_out else OBJECT if schema is None else msgspec.json.encode(schema)
+        return await self._schemas.faults(text, encoded, self._tenant)
+
     async def _is_object(self, text: str) -> bool:
         if len(text) > SHORT:
             return await self._schemas.matches(text, OBJECT, self._tenant)

@@ -1,6 +1,6 @@
 """All checks, cheapest first."""
 
-from millrace.funnel.checks import answers, code, declared, language, quantities, repeats, style, unfinished
+from millrace.funnel.checks import answers, code, declared, language, quantities, repeats, style, unfinished, words
 from millrace.funnel.checks.check import Check, Kind, Needs
 
 _HARD, _FIRM, _SOFT = Kind.HARD, Kind.FIRM, Kind.SOFT
@@ -9,8 +9,21 @@ _TEXT, _PROSE = Needs.TEXT, Needs.PROSE
 TABLE = (
     Check(name="empty", kind=_HARD, fails=answers.empty),
     Check(name="cut_off", kind=_HARD, fails=answers.cut_off),
-    Check(name="refusal", kind=_FIRM, fails=answers.refusal, of_a_beginning=answers.refusal),
-    Check(name="unsure", kind=_FIRM, fails=answers.unsure, of_a_beginning=answers.unsure),
+    Check(
+        name="refusal",
+        kind=_FIRM,
+        fails=answers.refusal,
+        of_a_beginning=answers.refusal,
+        may_begin=words.REFUSAL.may_begin,
+    ),
+    Check(
+        name="unsure",
+        kind=_FIRM,
+        fails=answers.unsure,
+        of_a_beginning=answers.unsure,
+        may_begin=words.DOUBT.may_begin,
+    ),
+    Check(name="opening", kind=_FIRM),  # it is learned from evidence: `openings.py`
     Check(name="loop", kind=_HARD, fails=repeats.loop, needs=_TEXT),
     Check(name="echo", kind=_FIRM, fails=repeats.echo, needs=_PROSE),
     Check(name="unfinished", kind=_FIRM, fails=unfinished.unfinished, needs=_PROSE),
@@ -26,9 +39,9 @@ TABLE = (
     Check(name="rounded", kind=_SOFT, fails=quantities.rounded, needs=_PROSE),
     Check(name="unused_numbers", kind=_SOFT, fails=quantities.unused_numbers, needs=_PROSE),
     Check(name="unknown_numbers", kind=_SOFT, fails=quantities.unknown_numbers, needs=_PROSE),
-    Check(name="form", kind=_HARD, breaks=declared.form),
-    Check(name="pattern", kind=_HARD, breaks=declared.pattern),
-    Check(name="tool_call", kind=_HARD, breaks=declared.tool_call),
+    Check(name="form", kind=_HARD, breaks=declared.form, is_mendable=True),
+    Check(name="pattern", kind=_HARD, breaks=declared.pattern, is_mendable=True),
+    Check(name="tool_call", kind=_HARD, breaks=declared.tool_call, is_mendable=True),
 )
 LEARNED = "learned"  # the check that evidence teaches
 CHECKS = {check.name: check for check in TABLE}

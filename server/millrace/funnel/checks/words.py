@@ -5,6 +5,9 @@ contains or quotes such words ("'I don't know' in French is ...") does not match
 """
 
 import re
+from collections.abc import Iterable
+
+from millrace.funnel.checks.growing import begun, sure
 
 _HEAD = 300  # characters that count as the beginning
 _APOSTROPHES = str.maketrans({"’": "'", "ʼ": "'", "`": "'"})
@@ -48,20 +51,40 @@ _DOUBTS = (
     r"not sure\s*(?:[.,;!?…]|$)",
     r"(?:no idea|unsure|unknown|don't know|i dunno|dunno|hard to say)\s*(?:[.;!?…]|$)",
 )
-_REFUSAL = re.compile(f"{_LEAD}(?:{'|'.join(_REFUSALS)})", re.IGNORECASE)
-_UNSURE = re.compile(f"{_LEAD}(?:{'|'.join(_DOUBTS)})", re.IGNORECASE)
 
 
-def refuses(text: str) -> bool:
+class Openings:
+    """Ways in which an answer may begin, and what can be said of an answer while it grows."""
+
+    def __init__(self, phrases: Iterable[str]) -> None:
+        pattern = f"(?i:{_LEAD}(?:{'|'.join(phrases)}))"
+        self._whole = re.compile(pattern)
+        self._sure = sure(pattern)
+        self._begun = begun(pattern)
+
+    def begin(self, text: str, *, is_whole: bool = True) -> bool:
+        """Whether a text begins in such a way; if it is not whole, whether it does however it goes on."""
+        return _match(self._whole if is_whole else self._sure, text)
+
+    def may_begin(self, text: str) -> bool:
+        """Whether a text that goes on may still come to begin in such a way. It takes some 0.02 ms."""
+        return len(text) < _HEAD and (not text.strip() or _match(self._begun, text))
+
+
+REFUSAL = Openings(_REFUSALS)
+DOUBT = Openings(_DOUBTS)
+
+
+def refuses(text: str, *, is_whole: bool = True) -> bool:
     """Whether the answer is a refusal."""
-    return _begins_with(_REFUSAL, text)
+    return REFUSAL.begin(text, is_whole=is_whole)
 
 
-def is_unsure(text: str) -> bool:
+def is_unsure(text: str, *, is_whole: bool = True) -> bool:
     """Whether the answer says that it does not know."""
-    return _begins_with(_UNSURE, text)
+    return DOUBT.begin(text, is_whole=is_whole)
 
 
-def _begins_with(pattern: re.Pattern[str], text: str) -> bool:
+def _match(pattern: re.Pattern[str], text: str) -> bool:
     head = text[:_HEAD].translate(_APOSTROPHES)
     return _QUOTE.match(head) is None and pattern.match(head) is not None
