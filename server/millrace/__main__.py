@@ -1,4 +1,4 @@
-"""The command line: init, doctor, serve, demo, simulate, check-config, keys, cache, evidence, sessions, ask, load."""
+"""The command line: the commands of a server, of what it keeps, and of a client."""
 
 import click
 
@@ -9,6 +9,7 @@ from millrace.cli.doctor import doctor
 from millrace.cli.evidence import evidence
 from millrace.cli.init import init
 from millrace.cli.keys import keys
+from millrace.cli.router import router
 from millrace.cli.serve import check_config, serve
 from millrace.cli.sessions import sessions
 from millrace.cli.simulate import simulate
@@ -29,7 +30,7 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (ask, cache, check_config, demo, doctor, evidence, init, keys, load, serve, sessions, simulate):
+for command in (ask, cache, check_config, demo, doctor, evidence, init, keys, load, router, serve, sessions, simulate):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -189,6 +189,9 @@ OPERATIONS = (
         parameters={"since": {"type": "string", "description": "How long ago, such as 12h or 7d, the default."}},
     ),
     Operation(
+        "get", "/v1/router", "What the router has learned of the tenant's requests. Admins only.", router.RouterReport
+    ),
+    Operation(
         "get",
         "/v1/models",
         "List the names a request may give as its model.",
