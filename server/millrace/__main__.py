@@ -1,9 +1,10 @@
-"""The command line: the commands of a server, of what it keeps, and of a client."""
+"""The command line: the server and what is done beside it, and the commands of a client."""
 
 import click
 
 from millrace import __version__
 from millrace.cli.cache import cache
+from millrace.cli.calibrate import calibrate
 from millrace.cli.demo import demo
 from millrace.cli.doctor import doctor
 from millrace.cli.evidence import evidence
@@ -30,7 +31,22 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (ask, cache, check_config, demo, doctor, evidence, init, keys, load, router, serve, sessions, simulate):
+for command in (
+    ask,
+    cache,
+    calibrate,
+    check_config,
+    demo,
+    doctor,
+    evidence,
+    init,
+    keys,
+    load,
+    router,
+    serve,
+    sessions,
+    simulate,
+):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def test_the_plot_needs_nothing_else(tmp_path: Path, config: Path, name: str) ->
     [
         ([{"a": "x", "b": "same", "same": True}], "pairs of both kinds are needed"),
         ([{"a": "x", "b": "same"}], 'line 1: add "same"'),
-        ([{"a": "x"}], "line 1: Object missing required field `b`"),
+        ([{"a": "x"}], "line 1: b: missing"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(

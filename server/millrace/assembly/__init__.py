@@ -238,9 +238,14 @@ async def evidence_reports(data_dir: str, evidence: EvidenceSettings, cache: Cac
 
 
 @asynccontextmanager
-async def router_reports(data_dir: str, settings: RouterSettings) -> AsyncIterator[RouterReports]:
-    """Open what the router has learned in a folder, to be shown and changed; no server is needed, or disturbed."""
-    if not await asyncio.to_thread(Path(data_dir, FILE).exists):
+async def router_reports(
+    data_dir: str, settings: RouterSettings, *, create: bool = False
+) -> AsyncIterator[RouterReports]:
+    """Open what the router has learned in a folder, to be shown and changed; no server is needed, or disturbed.
+
+    `create`: where no server was started yet, its database is made.
+    """
+    if not create and not await asyncio.to_thread(Path(data_dir, FILE).exists):
         raise FileNotFoundError("it has no database yet")
 
     def opened(database: SqliteDatabase) -> RouterReports:

@@ -31,6 +31,13 @@ def rate(count: int, of: int) -> Rate:
     return Rate(count, of, intervals.lower(count, of, tail), intervals.upper(count, of, tail))
 
 
+def shown(each: Rate) -> str:
+    """Return a rate in words: percent, and in brackets the count and the interval."""
+    if not each.of:
+        return "-"
+    return f"{100 * each.value:.1f} % ({each.count}/{each.of}; {100 * each.low:.1f}-{100 * each.high:.1f})"
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """What a threshold would serve: of the pairs with one answer, of the others; and the wrong ones of all served."""

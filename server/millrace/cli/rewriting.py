@@ -2,15 +2,33 @@
 
 import os
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
+
+from millrace.settings import ENV_PREFIX
+
+NOT_WRITTEN = 1  # exit code
 _HEADER = re.compile(r"^\s*\[")
 
 
 class RewritingError(ValueError):
     """The file is written in a way in which the key cannot be set without changing more."""
+
+
+def write_setting(config: Path, section: str, key: str, value: float) -> None:
+    """Set a number for a command, and say so; or say why it is not written, and exit with `NOT_WRITTEN`."""
+    try:
+        set_key(config, section, key, value)
+    except (OSError, RewritingError) as error:
+        click.echo(f"{config}: not written: {error}", err=True)
+        sys.exit(NOT_WRITTEN)
+    click.echo(f"{config}: [{section}] {key} = {value!r}; it holds from the next start of the server", err=True)
+    if (variable := f"{ENV_PREFIX}{section.upper()}__{key.upper()}") in os.environ:
+        click.echo(f"{variable} is set too, and overrides it", err=True)
 
 
 def set_key(path: Path, section: str, key: str, value: float) -> None:

@@ -1,7 +1,5 @@
 """`millrace cache tune`: how often the semantic cache would hit, and how often wrongly, on pairs of the user's own."""
 
-import codecs
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +14,10 @@ from rich.text import Text
 
 from millrace import assembly
 from millrace.cli import configuration, curve
-from millrace.cli.rates import Point, Rate, Scores, needed
-from millrace.cli.rewriting import RewritingError, set_key
-from millrace.settings import ENV_PREFIX, CacheSettings
+from millrace.cli.rates import Point, Scores, needed, shown
+from millrace.cli.rewriting import write_setting
+from millrace.cli.rows import refused, rows
+from millrace.settings import CacheSettings
 
 AT_ONCE = 32  # pairs that are decided together
 STEPS = 200  # points of the plot
@@ -78,22 +77,15 @@ def tune(*, pairs: Path, max_wrong: float | None, plot: Path | None, write: bool
     if max_wrong is not None and found is None:
         _exit_without(max_wrong, sum(not pair.same for pair in read))
     if write and found is not None:
-        _write(config, found.threshold)
+        write_setting(config, SECTION, KEY, found.threshold)
 
 
 def _read(path: Path) -> list[Pair]:
     pairs = []
-    # Only a line feed ends a line: JSON may have the other line separators in its strings.
-    for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = msgspec.json.decode(line, type=_Row)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise click.BadParameter(f"{path}, line {number}: {error}", param_hint="PAIRS") from None
+    for number, row in rows(path, _Row):
         same = row.same if row.same is not None else row.duplicate
         if same is None:
-            raise click.BadParameter(f'{path}, line {number}: add "same": true or false', param_hint="PAIRS")
+            raise refused(path, number, 'add "same": true or false')
         pairs.append(Pair(row.a, row.b, bool(same)))
     if not any(pair.same for pair in pairs) or all(pair.same for pair in pairs):
         raise click.BadParameter(f"{path}: pairs of both kinds are needed, same and not", param_hint="PAIRS")
@@ -122,7 +114,7 @@ def _print(scores: Scores, shipped: float, found: Point | None, path: Path) -> N
     for threshold in sorted(points):
         point = points[threshold]
         marks = [name for name, at in (("set", shipped), ("found", found and found.threshold)) if at == threshold]
-        cells = (f"{threshold:.4g} {' '.join(marks)}", *map(_shown, (point.hits, point.wrong, point.wrong_of_served)))
+        cells = (f"{threshold:.4g} {' '.join(marks)}", *map(shown, (point.hits, point.wrong, point.wrong_of_served)))
         table.add_row(*map(Text, cells), style="bold" if marks else None)
     console = wide()
     console.print(table)
@@ -132,12 +124,6 @@ def _print(scores: Scores, shipped: float, found: Point | None, path: Path) -> N
 def wide() -> Console:
     """Return the terminal, or what is wide enough for a table where there is none."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-
-
-def _shown(each: Rate) -> str:
-    if not each.of:
-        return "-"
-    return f"{100 * each.value:.1f} % ({each.count}/{each.of}; {100 * each.low:.1f}-{100 * each.high:.1f})"
 
 
 def _print_json(scores: Scores, shipped: float, found: Point | None) -> None:
@@ -160,14 +146,3 @@ def _exit_without(max_wrong: float, others: int) -> None:
         words += f": {others} pairs that are not the same cannot show it, {least} or more can"
     click.echo(f"{words}; nothing is written", err=True)
     sys.exit(NO_THRESHOLD)
-
-
-def _write(config: Path, threshold: float) -> None:
-    try:
-        set_key(config, SECTION, KEY, threshold)
-    except (OSError, RewritingError) as error:
-        click.echo(f"{config}: not written: {error}", err=True)
-        sys.exit(NO_THRESHOLD)
-    click.echo(f"{config}: [{SECTION}] {KEY} = {threshold!r}; it holds from the next start of the server", err=True)
-    if (variable := f"{ENV_PREFIX}{SECTION.upper()}__{KEY.upper()}") in os.environ:
-        click.echo(f"{variable} is set too, and overrides it", err=True)

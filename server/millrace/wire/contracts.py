@@ -21,6 +21,7 @@ from millrace.wire import (
     messages,
     requests,
     responses as wire,
+    router,
     stored_items,
 )
 

@@ -10,13 +10,13 @@ from typing import Protocol
 
 from millrace.evidence import intervals
 from millrace.evidence.rates import TAIL, Weighted
-from millrace.funnel.routing.heads import PRIOR_LABELS
-from millrace.funnel.routing.learned import Learned
+from millrace.funnel.routing.heads import PRIOR_LABELS, Heads
+from millrace.funnel.routing.learned import Count, Learned
 from millrace.funnel.routing.learning import ALL
 from millrace.funnel.routing.pairs import Pair
 from millrace.funnel.routing.promises import Promises
 from millrace.ports import RouterStore
-from millrace.types import KeptState, StateVersion
+from millrace.types import KeptState, LabelSource, StateVersion
 from millrace.wire import router as wire
 
 SHARES = tuple(tenth / 10 for tenth in range(11))  # of requests, for the large model
@@ -90,6 +90,22 @@ class RouterReports:
                 learned.learnt = current.learnt
             state, note = await asyncio.to_thread(learned.dumped), f"restored from {number}"
             saved = await self._kept.save(tenant, state, learned.labels, after=newest.version, anew=True, note=note)
+            if saved is not None:
+                return saved.number
+
+    async def replace(self, tenant: str, heads: Heads, at: float, note: str) -> int:
+        """Have a tenant's requests scored by these heads, which have learned from pairs; return the state's number.
+
+        What else is known of the tenant stays, and the present state stays as a snapshot. `at` in Unix seconds. Raises
+        `TimeoutError`.
+        """
+        while True:
+            newest = await self._kept.load(tenant)
+            learned = _read(newest) or Learned()
+            learned.heads = heads
+            learned.counts = {LabelSource.SHADOW: Count(heads.labels, heads.labels, at, at)}
+            state, after = await asyncio.to_thread(learned.dumped), None if newest is None else newest.version
+            saved = await self._kept.save(tenant, state, learned.labels, after=after, anew=True, note=note)
             if saved is not None:
                 return saved.number
 
