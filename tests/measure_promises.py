@@ -29,15 +29,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from millrace.funnel.routing.features import Features, features_of_text
+from millrace.funnel.routing.features import Features, features_of
 from millrace.funnel.routing.heads import Heads
 from millrace.funnel.routing.promises import Place, Promised, Promises
-from millrace.types import Tier
+from millrace.types import Message, Prompt, Tier
 from tests.support.clock import ManualClock
 
 PLACE: Place = ("tenant", "auto")
 CATCHES, ALARMS = 0.8, 0.1  # of the checks
-LABELS = 300  # until which the length of the prompt is the score
 WEAK = 0.3  # weight of a check's verdict, as a label
 DAYS, REQUESTS, DAY = 10, 2000, 86_400  # requests of a day, about
 PRICES = {Tier.SMALL: (0.15, 0.60), Tier.LARGE: (2.50, 10.0)}  # dollars per million tokens of input and output
@@ -62,7 +61,7 @@ def rows_of(folder: Path) -> list[Row]:
 def row_of(row: dict[str, Any]) -> Row:
     """Read one row."""
     right = {Tier.SMALL: bool(row["small_correct"]), Tier.LARGE: bool(row["large_correct"])}
-    return Row(features_of_text(row["prompt"]), len(row["prompt"]), right)
+    return Row(features_of(Prompt(messages=(Message(role="user", parts=(row["prompt"],)),))), len(row["prompt"]), right)
 
 
 @dataclass
@@ -88,7 +87,7 @@ class Replay:
         checks: bool = True,
         learns: bool = True,
     ) -> None:
-        """`shadow`: the share of answers that are judged. `knows_failed`: checks run over all small answers of pairs."""
+        """`shadow`: the share of answers that are judged. `knows_failed`: checks judge all small answers of pairs."""
         self._checks = checks
         self._learns = learns
         self.chance = np.random.default_rng(seed)
@@ -96,16 +95,12 @@ class Replay:
         self.promises = Promises(promised, self.clock)
         self.seen = Seen()
         self._heads = Heads()
-        self._labels = 0
         self._shadow = shadow
         self._knows_failed = knows_failed
 
     def score(self, row: Row) -> float:
         """Return the gain that is expected of the large model."""
-        if self._labels < LABELS or not self._learns:
-            return math.log1p(row.length) / 20
-        small, large = self._heads.scores(row.features)
-        return large - small
+        return self._heads.gain(row.features) if self._learns else row.length
 
     def ask(self, row: Row, *, small_right: bool | None = None) -> tuple[Tier, bool]:
         """Answer a request. Return who was asked first, and whether that was escalated."""
@@ -134,7 +129,6 @@ class Replay:
         small = tier is Tier.SMALL
         if self._learns and self._checks:
             self._heads.learn(row.features, passed if small else None, None if small else passed, WEAK)
-            self._labels += 1
         return failed
 
     def _judge(self, row: Row, right: dict[Tier, bool], tier: Tier, score: float, *, escalated: bool) -> None:
@@ -147,7 +141,7 @@ class Replay:
         if not escalated and self._learns:
             self._heads.learn(row.features, float(small), float(large))
 
-    def _fails(self, right: bool) -> bool:  # noqa: FBT001
+    def _fails(self, right: bool) -> bool:
         return bool(self.chance.random() < (ALARMS if right else CATCHES))
 
 
@@ -201,8 +195,10 @@ def share(promised: Promised, rows: list[Row], seed: int, **options: Any) -> dic
 
 
 def spending(promised: Promised, rows: list[Row], seed: int, *, dearer: str = "", **options: Any) -> dict[str, float]:
-    """Return what the days cost, in parts of what was promised. `dearer`: whose price is three times as high from noon
-    of the sixth day on."""
+    """Return what the days cost, in parts of what was promised.
+
+    `dearer`: whose price is three times as high from noon of the sixth day on.
+    """
     assert promised.spend_per_day is not None
     replay = Replay(promised, seed, **options)
     chance, running = replay.chance, list[tuple[float, int, Tier, float]]()
@@ -280,32 +276,34 @@ class Show:
 def shows(rows: list[Row]) -> dict[str, Show]:
     """Return all that is measured."""
     found: dict[str, Show] = {}
-    for q, shadow, knows in (
-        (0.9, 0.02, False),
-        (0.95, 0.02, False),
-        (0.97, 0.02, False),
-        (0.97, 0.1, False),
-        (0.97, 0.02, True),
-        (0.97, 0.1, True),
-    ):
-        name = f"keep {q} from {shadow:.0%}{', all checked' if knows else ''}"
-        options = {"shadow": shadow, "knows_failed": knows}
-        found[name] = Show(quality, Promised(keep_quality=q), lambda got, q=q: got["kept"] >= q, options)  # type: ignore[misc]
-    for q, shadow in ((0.9, 0.1), (0.95, 0.1)):
-        keeps = lambda got: got["within 500"] > got["before"] + 0.1  # noqa: E731
-        found[f"worse, keep {q} from {shadow:.0%}"] = Show(
-            worse, Promised(keep_quality=q), keeps, {"shadow": shadow, "knows_failed": True}
-        )
+    kinds = [(0.95, 0.02, True, False), (0.95, 0.02, True, True), (0.97, 0.1, True, False), (0.97, 0.1, True, True)]
+    for q, shadow, checks, knows in [*kinds, (0.9, 0.1, False, False), (0.95, 0.1, False, False)]:
+        name = f"keep {q}, {shadow:.0%} judged{', all checked' * knows}{', no checks' * (not checks)}"
+        options = {"shadow": shadow, "knows_failed": knows, "checks": checks}
+        found[name] = Show(quality, Promised(keep_quality=q), partial(_kept, q), options)
+    options = {"shadow": 0.1, "knows_failed": True}
+    found["worse, keep 0.95, 10% judged"] = Show(worse, Promised(keep_quality=0.95), _answers, options)
     for part in (0.1, 0.3, 0.6):
         keeps = partial(_near, part)
         found[f"share {part}"] = Show(share, Promised(large_share=part), keeps, {"shadow": 0.02})
     for dearer, checks in (("", True), ("", False), ("large", False), ("both", False), ("both", True)):
         words = f"{', no checks' * (not checks)}{f', {dearer} three times as dear' if dearer else ''}"
         dollars_a_day = a_day(rows, checks=checks, share=1.6 if dearer and checks else LARGE_SHARE)
-        options = {"shadow": 0.0, "dearer": dearer, "checks": checks, "learns": False}
-        keeps = lambda got: got["highest day"] <= 1.02  # noqa: E731
-        found[f"money{words}"] = Show(spending, Promised(spend_per_day=dollars_a_day), keeps, options)
+        of_money: dict[str, Any] = {"shadow": 0.0, "dearer": dearer, "checks": checks, "learns": False}
+        found[f"money{words}"] = Show(spending, Promised(spend_per_day=dollars_a_day), _pays, of_money)
     return found
+
+
+def _kept(promised: float, got: dict[str, float]) -> bool:
+    return got["kept"] >= promised
+
+
+def _answers(got: dict[str, float]) -> bool:
+    return got["within 500"] > got["before"] + 0.1
+
+
+def _pays(got: dict[str, float]) -> bool:
+    return got["highest day"] <= 1.02
 
 
 def _near(part: float, got: dict[str, float]) -> bool:

@@ -9,6 +9,7 @@ from millrace.settings.faults import Fault, Override, at, listed, split
 from millrace.types import STANDARD_TIERS
 
 RESERVED = ("auto", "small", "large")
+PROMISES = ("large_share", "keep_quality", "spend_per_day")  # of the router
 
 
 def invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator[Fault]:
@@ -36,6 +37,9 @@ def invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator
             yield Fault('models.aliases."*"', f"{target!r} makes embeddings; write one of {listed(RESERVED)}")
         if isinstance(target, str) and target not in names:
             yield Fault(f"models.aliases.{alias}", f"{target!r} names no model; write one of {listed(names)}")
+    promised = [name for name in PROMISES if at(tree, "router", name) is not None]
+    for name in promised[1:]:
+        yield Fault(f"router.{name}", f"the router keeps one promise, and {promised[0]} is one; leave out all but one")
 
 
 def _invalid_model(model: Any, path: str, environ: Mapping[str, str]) -> Iterator[Fault]:

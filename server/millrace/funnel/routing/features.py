@@ -91,8 +91,8 @@ def features_of(prompt: Prompt) -> Features:
     around = (
         _about(math.log1p(len(users)), 0.7, 0.7),
         _about(math.log1p(len(prompt.tools)), 0.0, 1.5),
-        float(_last_tool_failed(messages)),
-        float(_is_call_repeated(messages)),
+        float(last_tool_failed(messages)),
+        float(is_call_repeated(messages)),
         _about(math.log1p(max(prompt.size + len(prompt.context) - len(text), 0)), 4.0, 4.0),
     )
     return _features(text, around)
@@ -149,16 +149,16 @@ def _first(word: str) -> str:
     return word[0]
 
 
-def _last_tool_failed(messages: Sequence[Message]) -> bool:
-    """Return whether the last message is a tool's result that is, or begins like, a failure."""
+def last_tool_failed(messages: Sequence[Message]) -> bool:
+    """Whether the last message is a tool's result that is, or begins like, a failure."""
     last = messages[-1] if messages else None
     if last is None or last.role != "tool":
         return False
     return last.is_error or any(_FAILED.search(text[:_FAILED_WITHIN]) for text in last.texts[:1])
 
 
-def _is_call_repeated(messages: Sequence[Message]) -> bool:
-    """Return whether the last tool call is one of those shortly before it: the model goes round in circles."""
+def is_call_repeated(messages: Sequence[Message]) -> bool:
+    """Whether the last tool call is one of those shortly before it: the model goes round in circles."""
     calls = (call for message in reversed(messages) for call in reversed(message.calls))
     recent = [(call.name, call.arguments) for call in itertools.islice(calls, CALLS)]
     return bool(recent) and recent[0] in recent[1:]

@@ -141,7 +141,7 @@ class Learning:
                 if abs(now - looked_at) >= LOOK_S:
                     looked_at = now
                     await self._look(store)
-                await self._read(store)
+                await self.read(store)
                 await asyncio.to_thread(self.teach)
                 if abs(now - saved_at) >= SAVE_S:
                     saved_at = now
@@ -154,7 +154,7 @@ class Learning:
     async def end(self, store: RouterStore) -> None:
         """Learn what waits, and keep it, for the last time."""
         try:
-            await self._read(store)
+            await self.read(store)
             await asyncio.to_thread(self.teach, WAITING)
             await self.keep(store)
         except Exception as error:  # also late
@@ -200,7 +200,7 @@ class Learning:
             if learned is not None and learned.version == read[tenant] != version:
                 await self._read_again(store, tenant)
 
-    async def _read(self, store: RouterStore) -> None:
+    async def read(self, store: RouterStore) -> None:
         """Read what is kept of those who wait for it."""
         for tenant in [tenant for tenant, learned in self._tenants.items() if not learned.is_read]:
             costs = self._tenants[tenant].costs

@@ -43,6 +43,7 @@ class Threshold:
 
     value: float
     reason: str  # in one line; holds nothing that a client wrote
+    binds: bool = False  # whether the promise breaks if the small model is asked for a score that reaches it
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +201,15 @@ class Promises:
         if not loop.small_share:
             least = min(loop.pairs.least(quality, self._promised.confidence), MOST_PAIRS)
             doing = f"of {least} or more" if labels < least else "that say it would not keep it"
-            return Threshold(-math.inf, f"large, to keep {quality:g} of its quality: {labels} labels {doing}")
+            return Threshold(
+                -math.inf, f"large, to keep {quality:g} of its quality: {labels} labels {doing}", binds=True
+            )
         trust = loop.drift.trust
         value = loop.recent.score_of(1 - loop.small_share * trust)
         reason = f"keeps {quality:g} of quality: {labels} labels"
         if trust < 1:
             reason += f"; checks fail {loop.drift.rate:.0%} of small answers, {loop.drift.usual:.0%} before"
-        return Threshold(value, reason)
+        return Threshold(value, reason, binds=True)
 
     def _loop(self, place: Place) -> _Loop:
         loop = self._places.get(place)

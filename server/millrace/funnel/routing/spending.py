@@ -2,9 +2,9 @@
 
 At each request, what is left of the day is divided among the requests that are still expected: so many of them go to
 the large model as can be paid. What is expected comes from the hours of earlier days, scaled by how busy this day is;
-without an earlier day, from the last hour, and the money is spent evenly over the day. What a request of each tier costs is learned as it goes, with its
-escalations. The small model alone costs too: money for it is kept back, and the large model is asked no more as soon as
-only that is left.
+without an earlier day, from the last hour, and the money is spent evenly over the day. What a request of each tier
+costs is learned as it goes, with its escalations. The small model alone costs too: money for it is kept back, and the
+large model is asked no more as soon as only that is left.
 """
 
 from collections import deque
@@ -18,9 +18,9 @@ SLOTS = 96  # of a day
 SLOT = DAY // SLOTS
 AIM = 0.995  # of the money: what runs when it is spent costs something still
 FIRST = 0.1  # of requests go to the large model while it is not known what they cost
-MEMORY = 40  # requests that a mean cost is of
+MEMORY = 150  # requests that a mean cost is of
 NEW_DAY = 0.3  # how much of what is expected comes from the last day
-RESERVED, RESERVED_FIRST = 1.25, 1.6  # times the requests expected: of money for the small model, and on a first day
+RESERVED, RESERVED_FIRST = 1.4, 4.0  # times the requests expected: of money for the small model, and on a first day
 BURST = 0.01  # of the money of a first day, which is else spent evenly over it
 RUNNING = 4096  # requests that have not settled; more are not looked at
 FORGOTTEN_S = 900  # after which a request that has not settled is not waited for
