@@ -8,9 +8,12 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import pytest
 from click.testing import CliRunner
 
 from millrace.__main__ import main
+from millrace.assembly import evidence as wiring
+from millrace.types import Says
 from millrace.wire.router import RouterReport
 from tests.support.frames import validate_answer
 from tests.support.processes import server_process
@@ -70,8 +73,18 @@ async def test_labels_arrive_and_survive_a_restart_and_a_kill(tmp_path: Path) ->
         await until_kept(tmp_path, "check", 11)
 
 
-async def test_pairs_that_were_judged_are_labels(start: Start, tmp_path: Path) -> None:
+class SameJudge:
+    """Takes all answers for the same."""
+
+    name = "agreeable"
+
+    async def says(self, question: str, earlier: str, fresh: str) -> Says:
+        return Says.SAME
+
+
+async def test_pairs_that_were_judged_are_labels(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The small model's answer is asked of the large one too, and compared."""
+    monkeypatch.setattr(wiring, "judges_of", lambda *_: [SameJudge()])
 
     def configure(configuration: dict[str, Any]) -> None:
         configuration["server"]["data_dir"] = str(tmp_path)
@@ -79,7 +92,7 @@ async def test_pairs_that_were_judged_are_labels(start: Start, tmp_path: Path) -
 
     async with start(configure) as running:
         await ask(running.ws_url, 0, 3)
-        await until_kept(tmp_path, "shadow", 1)
+        await until_kept(tmp_path, "shadow", 3)
 
 
 async def test_an_admin_reads_it_and_a_freeze_is_heeded(start: Start, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ async def test_tenants_never_meet() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"evidence": False}, {"asked_again": True}])
-async def test_a_request_that_opts_out_or_is_asked_again_teaches_nothing(fields: dict[str, bool]) -> None:
+async def test_a_request_that_opts_out_or_is_asked_again_teaches_nothing(fields: dict[str, Any]) -> None:
     router = promising()
     each = asked(**fields)
     advice = router.advise(each)
