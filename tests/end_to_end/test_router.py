@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from millrace.__main__ import main
 from millrace.assembly import evidence as wiring
-from millrace.types import Says
+from millrace.funnel.routing.learning import Learning
+from millrace.types import LabelSource, Says
 from millrace.wire.router import RouterReport
 from tests.support.frames import validate_answer
 from tests.support.processes import server_process
@@ -67,7 +68,7 @@ async def test_labels_arrive_and_survive_a_restart_and_a_kill(tmp_path: Path) ->
         await until_kept(tmp_path, "check", 10)
         running.process.send_signal(signal.SIGKILL)
         await running.exited()
-    assert labels(tmp_path)["check"] == 10
+    assert (await asyncio.to_thread(labels, tmp_path))["check"] == 10
     async with server_process(tmp_path, drain_s=0) as running:
         await ask(running.ws_url, 10, 1)
         await until_kept(tmp_path, "check", 11)
@@ -104,7 +105,8 @@ async def test_an_admin_reads_it_and_a_freeze_is_heeded(start: Start, tmp_path: 
         await until_kept(tmp_path, "check", 2)
         await read(running)
         await asyncio.to_thread(CliRunner().invoke, main, ["router", "freeze", "--data-dir", str(tmp_path)])
-        learning = running_router(running).learning
+        async with wire_client(running.ws_url):
+            learning: Learning = process_of(running).funnel.sampling.router.learning
         async with asyncio.timeout(PATIENCE_S):
             while not learning.frozen:  # noqa: ASYNC110 - the disk tells nobody
                 await asyncio.sleep(0.05)
@@ -112,11 +114,7 @@ async def test_an_admin_reads_it_and_a_freeze_is_heeded(start: Start, tmp_path: 
         async with asyncio.timeout(PATIENCE_S):
             while learning.waiting:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.05)
-        assert learning.known("anonymous").counts["check"].labels == 2
-
-
-def running_router(running: Running) -> Any:
-    return process_of(running).funnel.sampling.router
+        assert learning.known("anonymous").counts[LabelSource.CHECK].labels == 2
 
 
 async def read(running: Running) -> None:
