@@ -66,6 +66,7 @@ async def test_it_shows_what_was_learned_and_from_how_many_labels(tmp_path: Path
     assert [each.large_share for each in place.outlook] == [tenth / 10 for tenth in range(11)]
     assert (place.outlook[0].quality, place.outlook[-1].quality) == (0.5, 1.0)
     assert place.outlook[0].lower < 0.5 < place.outlook[0].upper
+    assert place.outlook[-1].lower == 1.0
 
 
 async def test_it_is_of_one_tenant_where_one_is_named(tmp_path: Path) -> None:

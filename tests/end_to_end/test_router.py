@@ -8,9 +8,13 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import pytest
 from click.testing import CliRunner
 
 from millrace.__main__ import main
+from millrace.assembly import evidence as wiring
+from millrace.funnel.routing.learning import Learning
+from millrace.types import LabelSource, Says
 from millrace.wire.router import RouterReport
 from tests.support.frames import validate_answer
 from tests.support.processes import server_process
@@ -64,14 +68,24 @@ async def test_labels_arrive_and_survive_a_restart_and_a_kill(tmp_path: Path) ->
         await until_kept(tmp_path, "check", 10)
         running.process.send_signal(signal.SIGKILL)
         await running.exited()
-    assert labels(tmp_path)["check"] == 10
+    assert (await asyncio.to_thread(labels, tmp_path))["check"] == 10
     async with server_process(tmp_path, drain_s=0) as running:
         await ask(running.ws_url, 10, 1)
         await until_kept(tmp_path, "check", 11)
 
 
-async def test_pairs_that_were_judged_are_labels(start: Start, tmp_path: Path) -> None:
+class SameJudge:
+    """Takes all answers for the same."""
+
+    name = "agreeable"
+
+    async def says(self, question: str, earlier: str, fresh: str) -> Says:
+        return Says.SAME
+
+
+async def test_pairs_that_were_judged_are_labels(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The small model's answer is asked of the large one too, and compared."""
+    monkeypatch.setattr(wiring, "judges_of", lambda *_: [SameJudge()])
 
     def configure(configuration: dict[str, Any]) -> None:
         configuration["server"]["data_dir"] = str(tmp_path)
@@ -79,7 +93,7 @@ async def test_pairs_that_were_judged_are_labels(start: Start, tmp_path: Path) -
 
     async with start(configure) as running:
         await ask(running.ws_url, 0, 3)
-        await until_kept(tmp_path, "shadow", 1)
+        await until_kept(tmp_path, "shadow", 3)
 
 
 async def test_an_admin_reads_it_and_a_freeze_is_heeded(start: Start, tmp_path: Path) -> None:
@@ -91,7 +105,8 @@ async def test_an_admin_reads_it_and_a_freeze_is_heeded(start: Start, tmp_path: 
         await until_kept(tmp_path, "check", 2)
         await read(running)
         await asyncio.to_thread(CliRunner().invoke, main, ["router", "freeze", "--data-dir", str(tmp_path)])
-        learning = running_router(running).learning
+        async with wire_client(running.ws_url):
+            learning: Learning = process_of(running).funnel.sampling.router.learning
         async with asyncio.timeout(PATIENCE_S):
             while not learning.frozen:  # noqa: ASYNC110 - the disk tells nobody
                 await asyncio.sleep(0.05)
@@ -99,11 +114,7 @@ async def test_an_admin_reads_it_and_a_freeze_is_heeded(start: Start, tmp_path: 
         async with asyncio.timeout(PATIENCE_S):
             while learning.waiting:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.05)
-        assert learning.known("anonymous").counts["check"].labels == 2
-
-
-def running_router(running: Running) -> Any:
-    return process_of(running).funnel.sampling.router
+        assert learning.known("anonymous").counts[LabelSource.CHECK].labels == 2
 
 
 async def read(running: Running) -> None:

@@ -100,7 +100,7 @@ async def test_tenants_never_meet() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"evidence": False}, {"asked_again": True}])
-async def test_a_request_that_opts_out_or_is_asked_again_teaches_nothing(fields: dict[str, bool]) -> None:
+async def test_a_request_that_opts_out_or_is_asked_again_teaches_nothing(fields: dict[str, Any]) -> None:
     router = promising()
     each = asked(**fields)
     advice = router.advise(each)
@@ -111,8 +111,10 @@ async def test_a_request_that_opts_out_or_is_asked_again_teaches_nothing(fields:
 
 async def test_a_router_that_may_not_learn_scores_and_keeps_its_promise() -> None:
     router = Router(ManualClock(), Promises(Promised(large_share=1.0), ManualClock()), learns=False)
-    advice = router.advise(asked())
-    assert (advice.features, advice.tier) == (b"", Tier.LARGE)
+    before = router.advise(asked())
+    await taught(router, WORDS[0], FAILED, times=50)
+    after = router.advise(asked())
+    assert (after.tier, after.score, after.labels) == (Tier.LARGE, before.score, 0)
 
 
 def test_an_error_means_the_large_model(monkeypatch: pytest.MonkeyPatch) -> None:

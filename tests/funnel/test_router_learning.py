@@ -26,7 +26,13 @@ def router() -> Router:
 
 def pair(of: Router, id_: str, says: str, lever: Lever = Lever.SMALL, **fields: Any) -> Judged:
     memo = of.advise(asked()).features
-    known = {"lever": lever, "tenant": TENANT, "probability": 0.01, "prompt_features": memo, "taken_at": 1000.0}
+    known: dict[str, Any] = {
+        "lever": lever,
+        "tenant": TENANT,
+        "probability": 0.01,
+        "prompt_features": memo,
+        "taken_at": 1000.0,
+    }
     return judged(id_, says, **known | fields)
 
 

@@ -64,9 +64,10 @@ class Lesson:
 class Learning:
     """What is known of the tenants, and what is still to be learned."""
 
-    def __init__(self, promises: Promises, wall: Clock) -> None:
+    def __init__(self, promises: Promises, wall: Clock, *, learns: bool = True) -> None:
         self.frozen: frozenset[str] = frozenset()  # tenants; `ALL`
         self.left_out = 0  # lessons, because too many waited
+        self._learns = learns
         self._promises = promises
         self._wall = wall
         self._tenants: OrderedDict[str, Learned] = OrderedDict()  # the least recently used one first
@@ -86,6 +87,10 @@ class Learning:
     def waiting(self) -> int:
         """The number of lessons that wait."""
         return len(self._waiting)
+
+    def is_frozen(self, tenant: str) -> bool:
+        """Whether a tenant learns nothing now."""
+        return not self._learns or tenant in self.frozen or ALL in self.frozen
 
     def known(self, tenant: str) -> Learned:
         """Return what is known of a tenant: nothing, until it was read. It is from now on."""
@@ -263,7 +268,7 @@ class Learning:
         if isinstance(said, Judged) and not is_counted:
             self._promise(said, memo)
         features = Features.unpacked(memo.features)
-        if features is None or lesson.tenant in self.frozen or ALL in self.frozen:
+        if features is None or self.is_frozen(lesson.tenant):
             return
         label = self._label(learned, said)
         if label is not None:
