@@ -113,39 +113,44 @@ def one_by_one(pairs: Pairs) -> Heads:
     return heads
 
 
-def came_true(pairs: Pairs, rule: Rule, splits: int) -> list[Came]:
-    """Return what became of thresholds that were found on one half, on the other half."""
+def halves(pairs: Pairs, splits: int) -> list[tuple[Ranked, Pairs, Floats]]:
+    """Return the rows of one half, ranked by scores that were cross-validated; the other rows, and their scores."""
     found = []
     for seed in _progress(range(splits), "halves"):
         rows = np.random.default_rng(1_000 + seed).permutation(len(pairs.small))
         known, other = part(pairs, rows[: len(rows) // 2]), part(pairs, rows[len(rows) // 2 :])
-        said = chosen(Ranked(known.cross_validated(), known.small, known.large), rule)
-        goes = scored(known.fit(), other.features) >= said.threshold
-        quality = float(np.where(goes, other.large, other.small).mean())
-        share, kept = float(goes.mean()), quality / float(other.large.mean())
-        found.append(
-            Came(
-                share=said.share.low <= share <= said.share.high,
-                quality=said.quality.low <= quality <= said.quality.high,
-                kept=said.kept.low <= kept <= said.kept.high,
-            )
-        )
+        ranked = Ranked(known.cross_validated(), known.small, known.large)
+        found.append((ranked, other, scored(known.fit(), other.features)))
     return found
 
 
+def came_true(ranked: Ranked, other: Pairs, scores: Floats, rule: Rule) -> Came:
+    """Return what became of the threshold of one half on the other one."""
+    said = chosen(ranked, rule)
+    goes = scores >= said.threshold
+    quality = float(np.where(goes, other.large, other.small).mean())
+    share, kept = float(goes.mean()), quality / float(other.large.mean())
+    return Came(
+        share=said.share.low <= share <= said.share.high,
+        quality=said.quality.low <= quality <= said.quality.high,
+        kept=said.kept.low <= kept <= said.kept.high,
+    )
+
+
 def milliseconds(texts: Sequence[str]) -> tuple[float, float]:
-    """Return the median and the 99th percentile of what features and score take."""
+    """Return the median and the 99th percentile of the processor time that features and score take."""
     heads, took = Heads(), []
     for text in texts:
         prompt = Prompt(messages=(Message(role="user", parts=(text,)),))
-        begin = time.perf_counter()
+        begin = time.process_time()
         heads.gain(features_of(prompt))
-        took.append(1_000 * (time.perf_counter() - begin))
+        took.append(1_000 * (time.process_time() - begin))
     return float(np.median(took)), float(np.quantile(took, 0.99))
 
 
 def main(folder: Path, *, quick: bool) -> None:
     """Print all figures."""
+    _print_time(folder)
     times, draws, splits = (2, 4, 3) if quick else (FOLDS_AGAIN, DRAWS, SPLITS)
     for name in ("mmlu", "gsm8k"):
         pairs = pairs_of(folder / f"{name}.jsonl")
@@ -159,11 +164,16 @@ def main(folder: Path, *, quick: bool) -> None:
             echo(f"  {FEW} labels, {how}: APGR {found.mean():.3f} (mean of {draws}; {ends[0]:.3f} to {ends[1]:.3f})")
     pairs = pairs_of(folder / "mmlu.jsonl")
     echo(f"mmlu: threshold found on one half, measured on the other, {splits} splits; within the printed interval:")
+    split = halves(pairs, splits)
     for name, rule in RULES.items():
-        came = came_true(pairs, rule, splits)
+        came = [came_true(*half, rule) for half in split]
         counts = (sum(each.share for each in came), sum(each.quality for each in came), sum(each.kept for each in came))
         echo(f"  {name:16} share {counts[0]}, quality {counts[1]}, part of the large model's {counts[2]}")
-    short = [text for text in map(str, pairs.keys) if 350 <= len(text) <= 450]
+
+
+def _print_time(folder: Path) -> None:
+    keys = pairs_of(folder / "mmlu.jsonl").keys
+    short = [text for text in map(str, keys) if 350 <= len(text) <= 450]
     for size, texts in (("400 characters", short), ("1 MB", [" ".join([*short] * 20)[: 10**6]] * 50)):
         middle, most = milliseconds(texts)
         echo(f"features and score of {size}: p50 {middle:.3f} ms, p99 {most:.3f} ms")

@@ -47,8 +47,13 @@ async def learning(router: Router, store: RouterStore, memory: MemoryBudget) -> 
     memory.add("the router", lambda: router.bytes_used, TENANTS * SIZE + 2 * WAITING_BYTES)
     task = asyncio.get_running_loop().create_task(_learning(router, store))
 
+    has_ended = False
+
     def end() -> None:
-        task.cancel()
+        nonlocal has_ended
+        if not has_ended:  # a second cancel would interrupt what is kept at the end
+            has_ended = True
+            task.cancel()
 
     try:
         yield end

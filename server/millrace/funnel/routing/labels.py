@@ -26,7 +26,7 @@ ASSUMED = 20.0  # pairs for which that counts
 LAST = 500.0  # pairs that count: older ones say little of today
 APART = 0.1  # by how much answers that passed are right more often, or a check teaches nothing
 
-VERDICT = 0.3  # labels for which the verdict of a check counts
+VERDICT = 0.6  # labels for which the verdict of a check counts
 RATED = 0.5  # the same, for what a person says
 MOST = 3.0  # the same, for a pair that stands for many requests
 CHECKED = 0.3  # the same, for a pair of which a check has spoken already

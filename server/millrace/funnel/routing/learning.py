@@ -64,9 +64,10 @@ class Lesson:
 class Learning:
     """What is known of the tenants, and what is still to be learned."""
 
-    def __init__(self, promises: Promises, wall: Clock) -> None:
+    def __init__(self, promises: Promises, wall: Clock, *, learns: bool = True) -> None:
         self.frozen: frozenset[str] = frozenset()  # tenants; `ALL`
         self.left_out = 0  # lessons, because too many waited
+        self._learns = learns
         self._promises = promises
         self._wall = wall
         self._tenants: OrderedDict[str, Learned] = OrderedDict()  # the least recently used one first
@@ -86,6 +87,10 @@ class Learning:
     def waiting(self) -> int:
         """The number of lessons that wait."""
         return len(self._waiting)
+
+    def is_frozen(self, tenant: str) -> bool:
+        """Whether a tenant learns nothing now."""
+        return not self._learns or tenant in self.frozen or ALL in self.frozen
 
     def known(self, tenant: str) -> Learned:
         """Return what is known of a tenant: nothing, until it was read. It is from now on."""
@@ -141,7 +146,7 @@ class Learning:
                 if abs(now - looked_at) >= LOOK_S:
                     looked_at = now
                     await self._look(store)
-                await self._read(store)
+                await self.read(store)
                 await asyncio.to_thread(self.teach)
                 if abs(now - saved_at) >= SAVE_S:
                     saved_at = now
@@ -154,7 +159,7 @@ class Learning:
     async def end(self, store: RouterStore) -> None:
         """Learn what waits, and keep it, for the last time."""
         try:
-            await self._read(store)
+            await self.read(store)
             await asyncio.to_thread(self.teach, WAITING)
             await self.keep(store)
         except Exception as error:  # also late
@@ -200,7 +205,7 @@ class Learning:
             if learned is not None and learned.version == read[tenant] != version:
                 await self._read_again(store, tenant)
 
-    async def _read(self, store: RouterStore) -> None:
+    async def read(self, store: RouterStore) -> None:
         """Read what is kept of those who wait for it."""
         for tenant in [tenant for tenant, learned in self._tenants.items() if not learned.is_read]:
             costs = self._tenants[tenant].costs
@@ -263,7 +268,7 @@ class Learning:
         if isinstance(said, Judged) and not is_counted:
             self._promise(said, memo)
         features = Features.unpacked(memo.features)
-        if features is None or lesson.tenant in self.frozen or ALL in self.frozen:
+        if features is None or self.is_frozen(lesson.tenant):
             return
         label = self._label(learned, said)
         if label is not None:

@@ -122,12 +122,12 @@ def _outlook(pairs: Sequence[Pair], large_share: float, saved: float | None) -> 
     seen = Weighted()
     for pair in pairs:
         seen.add(pair.weight, counts=pair.loss > 0 and pair.rank < 1 - large_share)
-    lost, size = seen.share, seen.effective
+    lost, size, is_large = seen.share, seen.effective, large_share >= 1
     return wire.ShownOutlook(
         large_share=large_share,
         quality=1 - lost,
-        lower=1 - intervals.upper(lost * size, size, TAIL),
-        upper=1 - intervals.lower(lost * size, size, TAIL),
+        lower=1.0 if is_large else 1 - intervals.upper(lost * size, size, TAIL),
+        upper=1.0 if is_large else 1 - intervals.lower(lost * size, size, TAIL),
         saved=None if saved is None else saved * (1 - large_share),
     )
 

@@ -54,11 +54,13 @@ class Router:
         *,
         learns: bool = True,
     ) -> None:
-        """`wall` in Unix seconds. Without `sessions` each request is routed by itself."""
+        """`wall` in Unix seconds. Without `sessions` each request is routed by itself.
+
+        `learns`: False, as if all were frozen: scores stay as they are, and promises are kept on.
+        """
         self.promises = promises or Promises(Promised(), wall)
-        self.learning = Learning(self.promises, wall)
+        self.learning = Learning(self.promises, wall, learns=learns)
         self._sessions = sessions
-        self._learns = learns
         self._wall = wall
         self._routed: OrderedDict[tuple[str, str], _Routed] = OrderedDict()  # by tenant and request, the oldest first
         self._bytes = 0  # of these, about
@@ -102,8 +104,6 @@ class Router:
 
     def learn(self, judged: Sequence[Judged]) -> None:
         """Learn from what was judged. It is a `ports.Student`, so it is called on another thread."""
-        if not self._learns:
-            return
         self.learning.count_errors(judged)
         for each in sorted(judged, key=lambda each: each.sample.taken_at):
             sample = each.sample
@@ -130,7 +130,7 @@ class Router:
             tier, held = self._sessions.hold(request, tier)
         self.promises.routed(place, score, tier)
         memo = b""
-        if self._learns and request.evidence:
+        if request.evidence:
             memo = msgspec.msgpack.encode(Memo(request.model, score, tier, features.packed()))
         self._remember(request, _Routed(place, tier, memo))
         reason = _reason(score, threshold, learned)
