@@ -43,7 +43,7 @@ def test_without_a_promise_the_small_model_is_asked_first() -> None:
     assert (threshold.value, threshold.reason) == (math.inf, "small first: nothing is promised")
 
 
-@given(some.lists(SCORES, max_size=1200))
+@given(some.lists(SCORES, max_size=600))
 def test_quantiles_are_those_of_the_last_requests(scores: list[float]) -> None:
     found = Recent()
     for score in scores:
@@ -57,7 +57,7 @@ def test_quantiles_are_those_of_the_last_requests(scores: list[float]) -> None:
         assert sum(score > found.score_of(share) for score in last) <= round(share * len(last))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=10)
 @given(some.floats(0, 1), some.lists(SCORES, min_size=1, max_size=5), some.integers(0, 2**32))
 def test_a_share_is_kept_whatever_the_scores_are(share: float, different: list[float], seed: int) -> None:
     """A few scores that tie, which then drift: a threshold alone cannot split those that tie."""
@@ -120,7 +120,7 @@ def test_labels_that_say_that_too_much_would_be_lost_keep_the_large_model() -> N
     assert promised.threshold(HERE).reason.endswith("500 labels that say it would not keep it")
 
 
-@settings(deadline=None, max_examples=5)
+@settings(deadline=None, max_examples=2)
 @given(some.integers(0, 2**32))
 def test_a_small_share_that_would_break_the_promise_is_found_seldom(seed: int) -> None:
     """Of 40 places in which each small answer loses a little too much, few are wrong at any time of 300 labels."""
