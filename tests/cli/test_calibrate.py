@@ -1,5 +1,6 @@
 """`millrace calibrate`: what it measures, finds, writes and refuses."""
 
+import asyncio
 import json
 import random
 import tomllib
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from millrace import assembly
 from millrace.__main__ import main
+from millrace.settings import RouterSettings
 from tests.support.server import configuration_for
 
 EASY = ("name the capital of", "spell the word", "say hello to", "give a rhyme for")
@@ -20,7 +23,7 @@ THINGS = ("peru", "cats", "glass", "rivers", "moons", "tea", "wood", "kings", "s
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "millrace.toml"
-    lines = ["# ours"]
+    lines = ["# ours", "[server]", f"data_dir = {json.dumps(str(tmp_path / 'data'))}"]
     for (name, model), price in zip(
         configuration_for("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1")["models"].items(), (1, 10), strict=True
     ):
@@ -145,6 +148,32 @@ def test_a_budget_is_written_as_the_share_that_it_buys(tmp_path: Path, config: P
     pairs = written(tmp_path, rows_of(600, answers=True))
     found = in_json(config, pairs, "--budget", "0.6", "--write")["chosen"]
     assert tomllib.loads(config.read_text())["router"] == {"large_share": round(found["share"]["value"], 4)}
+
+
+def test_what_was_learned_is_taken_up_and_what_was_there_stays_as_a_snapshot(tmp_path: Path, config: Path) -> None:
+    pairs = written(tmp_path, rows_of(600))
+    for number in (1, 2):
+        ended = calibrate(config, pairs, "--large-share", "0.3", "--write", "--tenant", "acme")
+        assert ended.exit_code == 0, ended.output
+        assert f"what was learned is snapshot {number} of 'acme'" in ended.stderr
+
+    async def shown() -> Any:
+        async with assembly.router_reports(str(tmp_path / "data"), RouterSettings()) as reports:
+            return await reports.report()
+
+    (tenant,) = asyncio.run(shown()).tenants
+    assert (tenant.tenant, tenant.labels, tenant.by_length) == ("acme", 600, False)
+    assert [(each.number, each.note) for each in tenant.snapshots] == [
+        (2, "calibrated by pairs.jsonl"),
+        (1, "calibrated by pairs.jsonl"),
+    ]
+
+
+def test_prompts_without_labels_teach_nothing(tmp_path: Path, config: Path) -> None:
+    ended = calibrate(config, written(tmp_path, rows_of(20)), "--prompts-only", "--large-share", "0.3", "--write")
+    assert ended.exit_code == 0, ended.output
+    assert tomllib.loads(config.read_text())["router"] == {"large_share": 0.3}
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_second_promise_is_not_written(tmp_path: Path, config: Path) -> None:

@@ -30,6 +30,11 @@ def test_words_and_pairs_of_words_are_read_and_numbers_are_folded_to_their_lengt
     }
 
 
+def test_scripts_without_spaces_are_read_letter_by_letter() -> None:
+    assert {"東", "京", "東 京", "abc"} <= words_of(features_of(asked("東京abcの天気")))
+    assert words_of(features_of(asked("날씨 어때"))) == {"날씨", "어때", "날씨 어때"}
+
+
 def test_only_the_last_user_message_counts_for_words_and_length() -> None:
     alone = features_of(asked("what is a monad"))
     before = (Message(role="system", parts=("zebra " * 500,)), Message(role="assistant", parts=("giraffe",)))

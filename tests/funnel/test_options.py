@@ -1,5 +1,6 @@
 """What a request may ask of the funnel: which checks, short answers, tools; and what becomes of what is no text."""
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -165,11 +166,11 @@ async def test_concise_is_the_last_system_text(messages: Any, sent: Any) -> None
 @pytest.mark.parametrize(("fields", "word"), [({"tools": (DEPTH,)}, "tools"), ({"max_cost": 1}, "max_cost_usd")])
 def test_nothing_races_with_tools_or_a_budget(strategy: Strategy, fields: Any, word: str) -> None:
     """It is led as a cascade, and the reason says so."""
-    choice = choose(request(strategy=strategy, **fields), CATALOG, POLICY, Router())
+    choice = choose(request(strategy=strategy, **fields), CATALOG, POLICY, Router(time.time))
     assert (choice.strategy, choice.first) == (Strategy.CASCADE, SMALL)
     assert word in choice.reason
     assert strategy.value in choice.reason
-    assert choose(request(strategy=strategy), CATALOG, POLICY, Router()).strategy is strategy
+    assert choose(request(strategy=strategy), CATALOG, POLICY, Router(time.time)).strategy is strategy
 
 
 async def test_a_winner_of_a_race_has_thought_before_it_spoke() -> None:

@@ -1,5 +1,6 @@
 """What binds a request to one model: blocks of its history that no other can read, and a tool that it must use."""
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -50,7 +51,7 @@ def test_a_history_that_only_one_model_can_read_goes_to_that_one(
     models: Catalog, sealed: tuple[Sealed, ...], strategy: Strategy, asked: Strategy
 ) -> None:
     """Whatever the strategy; that model alone is asked, so nothing falls back to another."""
-    choice = choose(request(*after(*sealed), strategy=asked), models, POLICY, Router())
+    choice = choose(request(*after(*sealed), strategy=asked), models, POLICY, Router(time.time))
     if strategy is Strategy.CASCADE:
         assert choice.strategy is (Strategy.CASCADE if asked is Strategy.AUTO else asked)
         return
@@ -62,14 +63,14 @@ def test_a_history_that_only_one_model_can_read_goes_to_that_one(
 def test_a_client_that_names_a_model_gets_that_one() -> None:
     """What that one cannot read is left out, and told."""
     models = catalog(Api.CHAT, Api.MESSAGES)
-    choice = choose(request(*after(SIGNED), strategy=Strategy.SMALL), models, POLICY, Router())
+    choice = choose(request(*after(SIGNED), strategy=Strategy.SMALL), models, POLICY, Router(time.time))
     assert (choice.strategy, choice.reason) == (Strategy.SMALL, "asked for")
 
 
 def test_what_the_small_model_cannot_take_goes_to_the_large_one() -> None:
     models = catalog(Api.MESSAGES, Api.CHAT)
     long = replace(request(*after(SIGNED), strategy=Strategy.AUTO), input_tokens=200_000)
-    assert choose(long, models, POLICY, Router()).strategy is Strategy.LARGE
+    assert choose(long, models, POLICY, Router(time.time)).strategy is Strategy.LARGE
 
 
 SEARCH = Tool(name="web_search", hosted=Sealed(api=Api.RESPONSES, fields={"type": "web_search"}))
@@ -80,13 +81,13 @@ def test_a_tool_that_must_be_used_goes_to_the_model_that_has_it() -> None:
     models = catalog(Api.CHAT, Api.RESPONSES)
     asked = request(strategy=Strategy.AUTO, **MUST_SEARCH)
     check_able(asked, models)
-    choice = choose(asked, models, POLICY, Router())
+    choice = choose(asked, models, POLICY, Router(time.time))
     assert (choice.strategy, choice.reason) == (
         Strategy.LARGE,
         "large-model: it alone has the tool that must be used",
     )
     offered = request(strategy=Strategy.AUTO, tools=(SEARCH,))  # it may be used, so others can do without
-    assert choose(offered, models, POLICY, Router()).strategy is Strategy.CASCADE
+    assert choose(offered, models, POLICY, Router(time.time)).strategy is Strategy.CASCADE
 
 
 @pytest.mark.parametrize(

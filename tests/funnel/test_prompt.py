@@ -262,7 +262,7 @@ async def test_a_long_prompt_is_no_hard_one(millrace: Running, tools: list[Any])
         assert check_response(events, negotiated=True)["metadata"]["millrace.check"] == "passed"
         weak = check_response(await client.ask(f"{long} [weak] [tokens=0]", tools=tools), negotiated=True)
     route = next(event for event in events if event["type"] == "millrace.route")
-    assert (route["tier"], route["reason"].partition(";")[0]) == ("small", "small first")
+    assert (route["tier"], route["reason"].partition(";")[0]) == ("small", "small first: nothing is promised")
     assert (weak["metadata"]["millrace.check"], weak["metadata"]["millrace.route"]) == ("empty", "large")
 
 

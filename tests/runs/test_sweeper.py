@@ -78,6 +78,7 @@ def process(keys: Keys) -> Process:
         cache=nothing,
         feedbacks=nothing,
         reports=nothing,
+        router_reports=nothing,
         drain_s=1.0,
         max_age_s=1000.0,
         stuck_s=1000.0,

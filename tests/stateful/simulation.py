@@ -113,7 +113,7 @@ class Simulation:
             ledger=self.ledger,
             wall=self._wall,
             policy=Policy(context_budget=None, grace_ms=200, hedge_ms=300, concise_line="Be brief."),
-            router=Router(),
+            router=Router(self._wall),
             max_running=MAX_RUNNING,
         )
         self.runs = Runs(self.funnel, clock, self._wall, kept_bytes=KEPT_BYTES)
@@ -137,6 +137,7 @@ class Simulation:
             cache=cast("Any", None),
             feedbacks=cast("Any", None),
             reports=cast("Any", None),
+            router_reports=cast("Any", None),
             memory=MemoryBudget(2**30),
             drain_s=DRAIN_S,
             max_age_s=MAX_AGE_S,

@@ -153,7 +153,7 @@ class ScriptedFunnel:
             ledger=SqliteLedger(database),
             wall=lambda: 1_700_000_000.0,
             policy=POLICY,
-            router=Router(),
+            router=Router(time.time),
             max_running=100,
         )
 

@@ -4,7 +4,7 @@ import asyncio
 import importlib.util
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
-from millrace.assembly import caches, evidence, models
+from millrace.assembly import caches, evidence, models, router
 from millrace.assembly.funnel import embeddings_of, funnel_of
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders import weights
@@ -29,7 +29,7 @@ from millrace.caches.pairs import PairJudge
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.evidence.report import Promises, Reports
 from millrace.funnel.recall import Recall
-from millrace.funnel.routing.router import Router
+from millrace.funnel.routing.report import RouterReports
 from millrace.memory import MemoryBudget
 from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore, Upstream
 from millrace.principal import Limits
@@ -41,7 +41,7 @@ from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
 from millrace.schemas import SchemaProcess
-from millrace.settings import CacheSettings, EvidenceSettings, LimitsSettings, ServerSettings, Settings
+from millrace.settings import CacheSettings, EvidenceSettings, LimitsSettings, RouterSettings, ServerSettings, Settings
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
 from millrace.stores.database import FILE, MEMORY, QUEUE_BYTES, SqliteDatabase
@@ -51,6 +51,7 @@ from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
+from millrace.stores.router import SqliteRouter
 from millrace.types import Model
 from millrace.upstreams.connections import Connections
 from millrace.web.process import Process
@@ -66,7 +67,9 @@ CLOCK, WALL = time.monotonic, time.time
 
 
 @asynccontextmanager
-async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIterator[Process]:
+async def assembled(  # noqa: PLR0915 - all parts
+    settings: Settings, claimed: Claim | None = None
+) -> AsyncIterator[Process]:
     """Build a process's parts, run them, and take them down in order: what is settled last is still written.
 
     `claimed` is the right to serve data_dir; without it, it is claimed here. It is released at the end.
@@ -93,6 +96,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
         catalog = models.catalog(settings)
+        chosen = router.router_of(settings.router, catalog, CLOCK, WALL)
         schemas = SchemaProcess()
         parts.push_async_callback(asyncio.to_thread, schemas.close)
         funnel = funnel_of(
@@ -104,9 +108,10 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             Recall(catalog, exact, semantic, deletions),
             ledger,
             schemas,
-            Router(),
+            chosen,
         )
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
+        routed = SqliteRouter(database, wall=WALL)
         await database.ready()
         await parts.enter_async_context(_heeded(deletions, present))
         for store in (*in_use, archive, judged):
@@ -132,7 +137,9 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             lambda tenant, entry_ids: cache.delete(entry_ids, tenant=tenant),
             lambda: evidence.is_busy(funnel, database, settings.server.max_running),
             WALL,
+            students=(chosen,),
         )
+        end_learning = await parts.enter_async_context(router.learning(chosen, routed, memory))
         end_judging = await parts.enter_async_context(evidence.judging(learned, funnel, memory))
         process = Process(
             funnel=funnel,
@@ -143,7 +150,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             clock=CLOCK,
             wall=WALL,
             epoch=epoch,
-            hand_over=partial(_hand_over, claimed, ledger, end_judging),
+            hand_over=partial(_hand_over, claimed, ledger, (end_judging, end_learning)),
             gate=gate,
             backlog=database,
             memory=memory,
@@ -152,9 +159,10 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             stuck_s=settings.server.stuck_s,
             max_message_bytes=settings.server.max_message_bytes,
             reports=_reports(settings.evidence, settings.cache, judged, ledger),
+            router_reports=router.reports_of(settings.router, routed, WALL),
             embeddings=embeddings_of(settings, connections, limiter, ledger, database, memory),
             cache=cache,
-            feedbacks=Feedbacks(ledger, judged, cache, learned, WALL),
+            feedbacks=Feedbacks(ledger, judged, cache, learned, WALL, chosen),
         )
         gate.keyring.on_change = process.sweep_all_next
         _count_kept(memory, gate, runs, settings.server.memory_bytes // KEPT_SHARE)
@@ -224,6 +232,24 @@ async def evidence_reports(data_dir: str, evidence: EvidenceSettings, cache: Cac
         return _reports(
             evidence, cache, SqliteEvidence(database, keep_days=evidence.keep_days, wall=WALL), SqliteLedger(database)
         )
+
+    async with _kept(data_dir, opened) as reports:
+        yield reports
+
+
+@asynccontextmanager
+async def router_reports(
+    data_dir: str, settings: RouterSettings, *, create: bool = False
+) -> AsyncIterator[RouterReports]:
+    """Open what the router has learned in a folder, to be shown and changed; no server is needed, or disturbed.
+
+    `create`: where no server was started yet, its database is made.
+    """
+    if not create and not await asyncio.to_thread(Path(data_dir, FILE).exists):
+        raise FileNotFoundError("it has no database yet")
+
+    def opened(database: SqliteDatabase) -> RouterReports:
+        return router.reports_of(settings, SqliteRouter(database, wall=WALL), WALL)
 
     async with _kept(data_dir, opened) as reports:
         yield reports
@@ -346,9 +372,10 @@ async def _heed(deletions: Deletions, database: SqliteDatabase, present: Process
         await heeded_by_all(database, present.others, number)
 
 
-def _hand_over(claimed: Claim, ledger: SqliteLedger, end_judging: Callable[[], None]) -> None:
+def _hand_over(claimed: Claim, ledger: SqliteLedger, ends: Iterable[Callable[[], None]]) -> None:
     """Let the next process serve, and tell it from now on what the requests of this one cost."""
-    end_judging()  # the next one has the operator's money for it
+    for end in ends:  # the next one has the operator's money for judging, and learns from what is judged
+        end()
     ledger.wants_progress = True
     claimed.release()
 

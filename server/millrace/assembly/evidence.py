@@ -14,7 +14,7 @@ from millrace.evidence.judging import Panel
 from millrace.evidence.trust import Trust
 from millrace.funnel.funnel import Funnel
 from millrace.memory import MemoryBudget
-from millrace.ports import AskAgain, Backlog, Clock, EvidenceStore, Learner
+from millrace.ports import AskAgain, Backlog, Clock, EvidenceStore, Learner, Student
 from millrace.settings import Settings
 
 FEW = 4  # running requests beside which samples are judged in any case
@@ -23,7 +23,7 @@ BACKLOG_S = 1.0  # for which the first write has waited; with more, evidence wai
 BEGIN_AGAIN_S = 1.0
 
 
-def evidence_of(
+def evidence_of(  # noqa: PLR0913, PLR0917 - its parts
     settings: Settings,
     store: EvidenceStore,
     learner: Learner | None,
@@ -32,6 +32,7 @@ def evidence_of(
     remove: Callable[[str, Sequence[str]], Awaitable[object]],
     is_busy: Callable[[], bool],
     wall: Clock,
+    students: Sequence[Student] = (),
 ) -> Evidence | None:
     """Return what is told of answers and has them judged; None where that is switched off."""
     chosen = settings.evidence
@@ -50,6 +51,7 @@ def evidence_of(
         Shares(hits=chosen.hit_share, small=chosen.small_share, large=chosen.large_share),
         wall=wall,
         is_busy=is_busy,
+        students=students,
     )
 
 

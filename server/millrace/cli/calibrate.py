@@ -1,15 +1,19 @@
 """`millrace calibrate`: what routing would do for requests of the user's own, and the threshold for a promise."""
 
 import sys
+import time
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from millrace import assembly
 from millrace.cli import calibrated, configuration, labelled
 from millrace.cli.labelled import Asked
 from millrace.cli.rewriting import write_setting
@@ -17,8 +21,7 @@ from millrace.funnel.routing.calibration import Pairs, Rule, chosen, keeping, sc
 from millrace.funnel.routing.curves import Floats, Ranked
 from millrace.funnel.routing.features import features_of
 from millrace.funnel.routing.heads import Heads
-from millrace.settings import Settings
-from millrace.settings.sections import RouterSettings
+from millrace.settings import RouterSettings, Settings
 
 ENOUGH = 500  # pairs
 SECTION = "router"
@@ -45,6 +48,11 @@ class _Wish:
         """The setting that it is written to."""
         return "large_share" if self.keep_quality is None else "keep_quality"
 
+    def value(self, large_share: float) -> float:
+        """Return what is written there. A budget becomes the share that it buys."""
+        asked = self.large_share if self.keep_quality is None else self.keep_quality
+        return round(large_share, 4) if asked is None else asked
+
 
 @click.command()
 @click.argument("pairs", type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -60,19 +68,21 @@ class _Wish:
     help="Find the most large calls for so many dollars per 1,000 such requests, at the configured prices: 2.5.",
 )
 @click.option("--prompts-only", is_flag=True, help="PAIRS has no labels: set a share by the length of prompts.")
-@click.option("--write", is_flag=True, help="Set the promise that was asked for in the configuration file.")
+@click.option(
+    "--write", is_flag=True, help="Set the promise in the configuration, and have the router take up what it learned."
+)
+@click.option("--tenant", default="anonymous", show_default=True, help="Whose requests PAIRS are, for --write.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @configuration.config_option
 def calibrate(
     *,
     pairs: Path,
-    large_share: float | None,
-    keep_quality: float | None,
-    budget: float | None,
     prompts_only: bool,
     write: bool,
+    tenant: str,
     as_json: bool,
     config: Path,
+    **wished: float | None,
 ) -> None:
     """Measure on PAIRS what routing between the two models is worth, and find the threshold for a promise.
 
@@ -83,19 +93,20 @@ def calibrate(
     The router learns from four fifths of the rows and is measured on the others, in turn. Take 500 pairs or more, of
     your own traffic: what is learned from other prompts does not carry over.
     """
-    wish = _Wish(large_share=large_share, keep_quality=keep_quality, budget=budget)
+    wish = _Wish(**wished)
     _check(wish, prompts_only=prompts_only, write=write)
-    settings = configuration.load(config) if config.exists() or budget is not None else None
+    settings = configuration.load(config) if config.exists() or write or wish.budget is not None else None
     if write:
         _check_writable(config, wish.key)
     asked = labelled.read(pairs, labels=not prompts_only)
     console = Console(stderr=True, highlight=False)
     if len(asked) < ENOUGH:
         console.print(f"{len(asked)} pairs are few; take {ENOUGH} or more before you rely on this", style="yellow")
-    router, length = _scores(asked, console, prompts_only=prompts_only)
-    small, large = (np.array([getattr(row, model) for row in asked], float) for model in ("small", "large"))
-    ranked = Ranked(router, small, large)
-    costs = labelled.costs(asked, settings.models)[:, ranked.order] if settings and budget is not None else None
+    given = _pairs(asked, console)
+    length = scored(Heads(), given.features)
+    router = length if prompts_only else _cross_validated(given, console)
+    ranked = Ranked(router, given.small, given.large)
+    costs = labelled.costs(asked, settings.models)[:, ranked.order] if settings and wish.budget else None
     rule = _rule(wish, settings, costs)
     found = None if rule is None else chosen(ranked, rule, costs)
     report = None if prompts_only else calibrated.report(pairs.name, asked, router, length, found)
@@ -105,9 +116,10 @@ def calibrate(
         calibrated.print_report(report, found)
     if found is not None and not as_json:
         calibrated.print_chosen(found, _in_words(wish, _confidence(settings)), labels=not prompts_only)
-    if write and found is not None:
-        value = keep_quality if keep_quality is not None else large_share
-        write_setting(config, SECTION, wish.key, round(found.share.value, 4) if value is None else value)
+    if write and settings and found is not None:
+        write_setting(config, SECTION, wish.key, wish.value(found.share.value))
+        if not prompts_only:
+            _store(settings, tenant, given.fit(), f"calibrated by {pairs.name}")
 
 
 def _check(wish: _Wish, *, prompts_only: bool, write: bool) -> None:
@@ -129,20 +141,35 @@ def _check_writable(config: Path, key: str) -> None:
         )
 
 
-def _scores(asked: list[Asked], console: Console, *, prompts_only: bool) -> tuple[Floats, Floats]:
-    """Return the scores of rows by the router, and by their length alone, which is the router without labels."""
-    silent = not console.is_terminal
-    features = [features_of(row.prompt) for row in track(asked, "reading prompts", console=console, disable=silent)]
-    length = scored(Heads(), features)
-    if prompts_only:
-        return length, length
-    pairs = Pairs(
-        features=features,
+def _pairs(asked: list[Asked], console: Console) -> Pairs:
+    rows = track(asked, "reading prompts", console=console, disable=not console.is_terminal)
+    return Pairs(
+        features=[features_of(row.prompt) for row in rows],
         small=np.array([row.small for row in asked], float),
         large=np.array([row.large for row in asked], float),
         keys=[tuple((each.role, each.text) for each in row.prompt.messages) for row in asked],
     )
-    return pairs.cross_validated(lambda folds: track(folds, "learning", console=console, disable=silent)), length
+
+
+def _cross_validated(pairs: Pairs, console: Console) -> Floats:
+    def tracked(folds: Iterable[NDArray[np.int64]]) -> Iterable[NDArray[np.int64]]:
+        return track(folds, "learning", console=console, disable=not console.is_terminal)
+
+    return pairs.cross_validated(tracked)
+
+
+def _store(settings: Settings, tenant: str, heads: Heads, note: str) -> None:
+    """Have the router of a tenant take up what was learned; a running server does so within seconds."""
+    folder = settings.server.data_dir
+
+    async def store() -> int:
+        async with assembly.router_reports(folder, settings.router, create=True) as reports:
+            return await reports.replace(tenant, heads, time.time(), note)
+
+    number = configuration.run_on(
+        folder, store, endpoint="/v1/router", nothing="not stored", unable="what was learned is not stored"
+    )
+    click.echo(f"{folder}: what was learned is snapshot {number} of {tenant!r}; `millrace router` shows it", err=True)
 
 
 def _rule(wish: _Wish, settings: Settings | None, costs: Floats | None) -> Rule | None:

@@ -58,14 +58,13 @@ class Funnel:
         are_many: Callable[[], bool] = lambda: False,  # tenants, who share `max_running`
     ) -> None:
         self.health = caller.health  # how the models fare
-        self.sampling = Sampling(catalog, router)  # what evidence is told
+        self._router, self.sampling = router, Sampling(catalog, router)  # who is told what became of requests
         self._catalog = catalog
         self._caller = caller
         self._recall = recall
         self._ledger = ledger
         self._wall = wall
         self._policy = policy
-        self._router = router
         self._running: dict[ResponseLog, Bill] = {}
         self._places = Shares(lambda: max_running - self.running, are_many)
         self._flights: dict[FlightKey, Flight] = {}
@@ -101,6 +100,7 @@ class Funnel:
                     raise
             finally:
                 settle(response, bill, ended)
+                self.sampling.settled(response.request, ended)
             return None
 
     def drop(self, response: ResponseLog, admission: Admission | None = None) -> None:

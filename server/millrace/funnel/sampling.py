@@ -8,6 +8,7 @@ from millrace.errors import EXITS
 from millrace.evidence.evidence import Evidence
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.ending import Result
+from millrace.funnel.facts import Ended
 from millrace.funnel.fingerprint import Keys, Scope
 from millrace.funnel.routing.choice import Choice
 from millrace.funnel.routing.pins import bound_to
@@ -21,7 +22,7 @@ class Sampling:
     def __init__(self, catalog: Catalog, router: Router, evidence: Evidence | None = None) -> None:
         self.evidence = evidence  # None: nothing is judged
         self._catalog = catalog
-        self._router = router
+        self.router = router
 
     def hit(self, request: Request, keys: Keys, hit: SemanticHit) -> None:
         """Tell of a stored answer that is served to a near question."""
@@ -34,13 +35,18 @@ class Sampling:
         """Tell the router what the checks say of the answers, and evidence of one that is whole and passed them."""
         if choice.advice is not None and result.verdicts:
             with _guarded(request):
-                self._router.judged(request, choice.advice, result.verdicts)
+                self.router.judged(request, choice.advice, result.verdicts)
         if self.evidence is None or result.answer is None:
             return
         with _guarded(request):
             self._tell(self.evidence, request, choice, result, result.answer)
             if miss is not None and miss.near and isinstance(keys.scope, Scope):
                 self.evidence.near_miss(request, keys.scope.digest, miss.near, result.answer.text)
+
+    def settled(self, request: Request, ended: Ended) -> None:
+        """Tell the router what a request has cost, once it has ended."""
+        with _guarded(request):
+            self.router.spent(request, ended.statement)
 
     def _tell(self, evidence: Evidence, request: Request, choice: Choice, result: Result, answer: Answer) -> None:
         prompt = choice.advice.features if choice.advice else b""

@@ -15,6 +15,7 @@ from millrace.ports.caches import (
 from millrace.ports.clock import Clock
 from millrace.ports.database import Backlog, Claim, Database
 from millrace.ports.evidence import AnswerJudge, AskAgain, EndedRequests, EvidenceStore, FeedbackStore, Student
+from millrace.ports.router import RouterStore
 from millrace.ports.schemas import SCHEMA_TURN_S, SchemaReport, SchemaValidator
 from millrace.ports.stores import Admission, Archive, KeyStore, Ledger, Limiter
 from millrace.ports.upstream import Attempt, EmbeddingsCall, EmbeddingsUpstream, Sink, Upstream
@@ -47,6 +48,7 @@ __all__ = [
     "Ledger",
     "Likeness",
     "Limiter",
+    "RouterStore",
     "SchemaReport",
     "SchemaValidator",
     "SemanticCache",

@@ -2,6 +2,7 @@
 
 from millrace.errors import MillraceError
 from millrace.evidence.evidence import Evidence
+from millrace.funnel.routing.router import Router
 from millrace.ports import CacheControl, Clock, EndedRequests, FeedbackStore
 from millrace.principal import Principal
 from millrace.types import Deleted, Feedback, Rating
@@ -17,12 +18,14 @@ class Feedbacks:
         cache: CacheControl,
         evidence: Evidence | None,  # None: nothing is judged
         wall: Clock,
+        router: Router | None = None,  # None: it learns nothing
     ) -> None:
         self._ended = ended
         self._store = store
         self._cache = cache
         self._evidence = evidence
         self._wall = wall
+        self._router = router
 
     async def give(self, principal: Principal, response_id: str, rating: Rating, *, has_better: bool) -> Deleted:
         """Keep what somebody says of a response; return what was deleted of it from the caches.
@@ -57,4 +60,6 @@ class Feedbacks:
             raise MillraceError("feedback_exists", message, param="response_id")
         if self._evidence is not None and principal.evidence:
             self._evidence.feedback(principal.tenant, response_id, rating)
+        if self._router is not None and principal.evidence:
+            self._router.feedback(principal.tenant, response_id, rating)
         return deleted

@@ -13,6 +13,7 @@ from millrace.settings.sections import (
     ModelsSettings,
     PriceSettings,
     QuirksSettings,
+    RouterSettings,
     ServerSettings,
     Settings,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "ModelsSettings",
     "PriceSettings",
     "QuirksSettings",
+    "RouterSettings",
     "ServerSettings",
     "Settings",
     "SettingsError",

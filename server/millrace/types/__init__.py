@@ -72,7 +72,7 @@ from millrace.types.evidence import (
 from millrace.types.model import STANDARD_TIERS, Model, Price, Tier
 from millrace.types.money import EMBEDDINGS, Answered, Charge, Entry, Outcome, SessionBill, Statement, Status
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
-from millrace.types.routing import Advice, Label, LabelSource
+from millrace.types.routing import Advice, KeptState, Label, LabelSource, StateVersion
 from millrace.types.scored import Scored, joined, scores_of, scores_size
 from millrace.types.tool_choice import ToolChoice
 
@@ -109,6 +109,7 @@ __all__ = [
     "JudgeErrors",
     "Judged",
     "KeptAnswer",
+    "KeptState",
     "Label",
     "LabelSource",
     "Lesson",
@@ -142,6 +143,7 @@ __all__ = [
     "Served",
     "SessionBill",
     "Source",
+    "StateVersion",
     "Statement",
     "Status",
     "Steering",

@@ -1,4 +1,4 @@
-"""What the router says of a request, and what it learns from."""
+"""What the router says of a request, what it learns from, and how its state is kept."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,7 +13,7 @@ class Advice:
     tier: Tier
     reason: str  # in one line; holds nothing that a client wrote
     shown: str = ""  # what clients are told beside it; may repeat words of the question
-    score: float | None = None  # the expected gain of the large model: p_large - p_small; None: the prior decided
+    score: float | None = None  # the expected gain of the large model: p_large - p_small; None: nothing was scored
     threshold: float | None = None  # gain from which on the large model is asked first
     labels: int = 0  # that the score was learned from
     features: bytes = b""  # of the prompt, packed; empty: nothing can be learned from it
@@ -29,11 +29,29 @@ class LabelSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """Whether the models' answers to a prompt were right: from 0, wrong, to 1. None: not known."""
+    """How likely it is that the models' answers to a prompt were right: from 0 to 1. None: not known."""
 
-    tenant: str
-    features: bytes  # of the prompt, packed
     small: float | None
     large: float | None
-    weight: float  # how many requests it stands for
+    weight: float  # how many labels it counts for
     source: LabelSource
+
+
+@dataclass(frozen=True, slots=True)
+class StateVersion:
+    """Which state of a tenant is kept: its number, and how often what is kept under it was replaced."""
+
+    number: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptState:
+    """What is kept of one tenant's router."""
+
+    tenant: str
+    version: StateVersion
+    saved_at: float  # Unix seconds
+    labels: int  # that were learned
+    state: bytes | None  # None: it is damaged, or another version of Millrace wrote it
+    note: str = ""  # why it was kept, if not because something was learned

@@ -10,6 +10,7 @@ from millrace.access.gate import Gate
 from millrace.evidence.report import Reports
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
+from millrace.funnel.routing.report import RouterReports
 from millrace.memory import MemoryBudget
 from millrace.ports import Backlog, CacheControl, Clock
 from millrace.principal import Principal
@@ -67,6 +68,7 @@ class Process:
     cache: CacheControl
     feedbacks: Feedbacks
     reports: Reports
+    router_reports: RouterReports
     embeddings: Embeddings | None = None  # None: no model for them is configured
     sessions: set[LiveSession] = field(default_factory=set)
     arrivals: set[OnItsWay] = field(default_factory=set)  # over HTTP

@@ -21,6 +21,7 @@ from millrace.wire import (
     messages,
     requests,
     responses as wire,
+    router,
     stored_items,
 )
 
@@ -187,6 +188,9 @@ OPERATIONS = (
         "How often cheap answers to the tenant were right. Admins only.",
         evidence.EvidenceReport,
         parameters={"since": {"type": "string", "description": "How long ago, such as 12h or 7d, the default."}},
+    ),
+    Operation(
+        "get", "/v1/router", "What the router has learned of the tenant's requests. Admins only.", router.RouterReport
     ),
     Operation(
         "get",

@@ -19,7 +19,7 @@ from millrace.types import Message, Prompt
 VERSION = 1  # of the features; heads that were learned with others are of no use
 SLOTS = 65_536  # for words and pairs of words
 WORDS = 400  # of a message that are read: its first and last ones
-SPAN = 4_000  # characters of a message that are read at either end
+SPAN = 2_000  # characters of a message that are read at either end
 CALLS = 20  # the last tool calls, among which one may be repeated
 LONG = 9  # letters of a long word
 NUMBERS = (
@@ -47,7 +47,8 @@ WIDTH = SLOTS + len(NUMBERS)
 _SCALE = 0.2  # of numbers beside words: the values of all words of a message have the norm 1
 _MOST = 3.0  # a number lies within so many of its usual deviations; the length may pass that
 _HEAD = 5  # bytes in front of packed features: version, and the count of slots
-_WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]")
+_UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"  # scripts
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W\d_{_UNSPACED}]+|\d+|[^\w\s]")  # without spaces each letter is a word
 _FAILED = re.compile(r"\b(?:error|failed|failure|exception|traceback|not found|denied)\b", re.IGNORECASE)
 _FAILED_WITHIN = 300  # characters of a tool's result in which a failure is named
 

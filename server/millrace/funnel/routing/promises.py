@@ -159,6 +159,16 @@ class Promises:
         if loop.drift.has_risen:  # what was judged before is true of a model that is no more
             loop.pairs, loop.drift, loop.small_share = Pairs(), Drift(), 0.0
 
+    @property
+    def places(self) -> list[Place]:
+        """All that are known."""
+        return list(self._places)
+
+    def pairs(self, place: Place) -> list[Pair]:
+        """Return the last judged pairs of a place, the oldest first."""
+        loop = self._places.get(place)
+        return [] if loop is None else loop.pairs.all
+
     def outlook(self, place: Place) -> list[Outlook]:
         """Return what would come of each share of requests for the large model; empty without judged pairs."""
         return [Outlook(1 - small, kept) for small, kept in self._loop(place).pairs.losses()]
