@@ -409,3 +409,12 @@ def test_any_name_is_not_that_of_embeddings() -> None:
     aliases = {"mine": "e", "*": "e"}
     (fault,) = faults_of(lambda: build(("models.embeddings", EMBEDDINGS), ("models.aliases", aliases)))
     assert "makes embeddings" in fault.message
+
+
+def test_two_promises_of_the_router_are_a_fault_of_each_but_the_first() -> None:
+    """They would pull at one threshold."""
+    changes = (("router.keep_quality", 0.9), ("router.spend_per_day", "20"), ("router.large_share", 0.3))
+    faults = faults_of(lambda: build(*changes))
+    assert [fault.path for fault in faults] == ["router.keep_quality", "router.spend_per_day"]
+    assert "large_share is one; leave out all but one" in faults[0].message
+    assert build(changes[1]).router.spend_per_day == Decimal(20)

@@ -1,0 +1,112 @@
+"""The promise of dollars a day: how the money of a day of UTC is divided among its requests."""
+
+import math
+import random
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+
+from millrace.funnel.routing.promises import Place, Promised, Promises
+from millrace.funnel.routing.spending import DAY, FORGOTTEN_S, Spending, SpendingLoop
+from millrace.types import Tier
+from tests.support.clock import ManualClock
+
+HERE: Place = ("tenant", "auto")
+NOON = DAY // 2
+COSTS = {Tier.SMALL: 0.0006, Tier.LARGE: 0.01}
+Busy = Callable[[float], float]  # how busy a part of the day is, from 0 to 1
+
+
+def even(_: float) -> float:
+    return 1.0
+
+
+def by_hours(part: float) -> float:
+    """Few requests at night, most in the afternoon."""
+    return math.exp(1.2 * math.sin((part - 0.4) * 2 * math.pi)) / 3.4
+
+
+def spend(
+    dollars: str, *, days: int = 3, size: int = 500, busy: Busy = by_hours, dearer: float = 1.0, seed: int = 1
+) -> list[float]:
+    """Return what days cost. In the middle of the last but one all costs rise."""
+    clock, chance = ManualClock(0.0), random.Random(seed)
+    promised = Promises(Promised(spend_per_day=Decimal(dollars)), clock)
+    spent = [0.0] * days
+    for at in sorted(chance.uniform(0, days * DAY) for _ in range(days * size * 3)):
+        if chance.random() > busy(at % DAY / DAY):
+            continue
+        clock.now, score = at, chance.random()
+        tier = Tier.LARGE if score >= promised.threshold(HERE).value else Tier.SMALL
+        promised.routed(HERE, score, tier)
+        cost = COSTS[tier] * chance.uniform(0.2, 1.8) * (dearer if at > (days - 1.5) * DAY else 1.0)
+        promised.spent(HERE, tier, Decimal(str(cost)))
+        spent[int(at // DAY)] += cost
+    return spent
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("dearer", [1.0, 3.0])
+@pytest.mark.parametrize("busy", [even, by_hours])
+def test_a_day_is_never_over_by_two_percent_and_later_ones_are_near(busy: Busy, dearer: float, seed: int) -> None:
+    days = spend("2.5", busy=busy, dearer=dearer, seed=seed)
+    assert max(days) <= 2.5 * 1.02
+    assert days[-1] >= 2.5 * 0.9
+
+
+def test_money_for_more_than_the_traffic_costs_goes_to_the_large_model() -> None:
+    (day,) = spend("1000", days=1, size=500)
+    assert day > 0.8 * 500 * COSTS[Tier.LARGE]
+
+
+def test_where_even_the_small_model_alone_passes_it_that_is_said() -> None:
+    loop = SpendingLoop(0.01)
+    for at in range(100):
+        loop.routed(Tier.SMALL, at * 60.0)
+        loop.settled(Tier.SMALL, 0.001, at * 60.0)
+    loop.settled(Tier.LARGE, 0.01, 6000.0)
+    share, reason = loop.share(6000.0)
+    assert (share, reason) == (0.0, "0.11 of 0.01 dollars; even the small model alone may pass it")
+
+
+def test_requests_that_run_are_reckoned_with_until_they_are_forgotten() -> None:
+    """Else a burst of requests would all find the same money."""
+    loop = SpendingLoop(1.0, Spending(day=0))
+    for tier, cost in COSTS.items():
+        loop.settled(tier, cost, NOON)
+    for _ in range(100):
+        loop.routed(Tier.LARGE, NOON)
+    assert loop.share(NOON)[0] == 0.0
+    assert loop.share(NOON + FORGOTTEN_S + 1)[0] > 0.0
+
+
+def test_what_was_not_routed_counts_but_teaches_no_cost() -> None:
+    loop = SpendingLoop(10.0)
+    loop.settled(None, 7.0, 0.0)
+    assert (loop.state.spent, loop.state.small.count, loop.state.large.count) == (7.0, 0, 0)
+
+
+def test_a_new_day_of_utc_begins_with_nothing_spent() -> None:
+    loop = SpendingLoop(10.0)
+    loop.routed(Tier.SMALL, DAY - 1)
+    loop.settled(Tier.SMALL, 7.0, DAY - 1)
+    loop.share(DAY + 0.0)
+    assert (loop.state.day, loop.state.spent) == (1, 0.0)
+
+
+def test_a_price_that_rises_threefold_is_learned_within_two_hundred_requests() -> None:
+    loop = SpendingLoop(10.0)
+    for cost in (1.0, 3.0):
+        for _ in range(500):
+            loop.settled(Tier.LARGE, cost, 0.0)
+    assert loop.state.large.mean == pytest.approx(3.0, rel=0.05)
+
+
+def test_the_hours_of_earlier_days_say_what_is_expected() -> None:
+    loop = SpendingLoop(10.0)
+    for hour in (9, 15, 15, 15):
+        loop.routed(Tier.SMALL, hour * 3600.0)
+    loop.state.turn(DAY)
+    assert loop.state.expected(DAY) == pytest.approx(4, abs=0.5)
+    assert loop.state.expected(DAY + 18 * 3600) == pytest.approx(0, abs=0.1)
