@@ -23,9 +23,9 @@ from millrace.funnel.checks.features import features_of
 from millrace.funnel.checks.judge import reasons
 from millrace.funnel.checks.learned import FOLDS, matrix, out_of_fold
 from millrace.funnel.checks.table import CHECKS
-from millrace.funnel.routing.features import features_of_text
+from millrace.funnel.routing.features import features_of as features_of_prompt
 from millrace.funnel.routing.heads import Heads
-from millrace.types import Finish, FinishReason
+from millrace.types import Finish, FinishReason, Message, Prompt
 
 STOP = Finish(reason=FinishReason.STOP)
 SHUFFLES = 5
@@ -78,7 +78,8 @@ def bootstrap(of: Any, *arrays: Array) -> tuple[float, float]:
 
 def routed(prompts: list[str], small: Array, large: Array, seed: int) -> Array:
     """Return the router's estimate that the large model is right, and the gain, of prompts that it has not seen."""
-    features = [features_of_text(prompt) for prompt in prompts]
+    asked = [Prompt(messages=(Message(role="user", parts=(prompt,)),)) for prompt in prompts]
+    features = [features_of_prompt(prompt) for prompt in asked]
     order = np.random.default_rng(seed).permutation(len(prompts))
     found = np.zeros((len(prompts), 2))
     for fold in range(FOLDS):

@@ -5,7 +5,8 @@ if judges say that the large model's differs. Answers that passed were sampled w
 taken back were nearly all judged, so each stands for 1/probability others (Horvitz and Thompson 1952); bounds of 95 %
 each are exact ones of a simple sample of the effective size (Clopper and Pearson 1934; Kish 1965).
 
-The features of a sample say which checks flagged its answer: 1 or 0 under the name of a check, which has no dot.
+The features of a sample say which checks flagged its answer: 1 or 0 under the name of a check, which is an identifier;
+other features are not.
 """
 
 import math
@@ -71,7 +72,7 @@ def separations(judged: Iterable[Judged]) -> dict[str, Separation]:
             continue
         side = wrong if is_wrong(each) else right
         for name, value in each.sample.features.items():
-            if "." not in name:
+            if name.isidentifier():
                 side.setdefault(name, _Counted()).add(each, flagged=value > 0)
     names = sorted({*wrong, *right})
     return {

@@ -1,6 +1,6 @@
 """What the learned check knows of an answer: which checks it fails, some numbers, its words, hashed. No word is kept.
 
-A name without a dot is that of a check. `n.` are numbers, `w.` the slots of words and pairs of words.
+A name that is an identifier is that of a check. `n.` are numbers, `w.` the slots of words and pairs of words.
 """
 
 import itertools
@@ -11,6 +11,7 @@ import zlib
 from millrace.funnel.checks.candidate import Candidate
 
 SLOTS = 256
+KINDS = ("n.", "w.")
 WORDS = 600  # of an answer that are hashed: its first and its last ones
 _WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]")
 _VARIABLE = re.compile(r"\b[b-hj-z]\b")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from millrace import log
 from millrace.evidence.separation import LEVERS, is_wrong, separations
+from millrace.funnel.checks.features import KINDS
 from millrace.funnel.checks.judge import AS_SHIPPED, Standing
 from millrace.funnel.checks.learned import Labelled, Model, learned
 from millrace.funnel.checks.table import CHECKS, HARD, LEARNED
@@ -88,7 +89,12 @@ def standing_of(judged: Sequence[Judged] | deque[Judged]) -> Standing:
     )
 
 
+def _is_learned_from(name: str) -> bool:
+    """Whether it is one of a bounded number of features, and not what was learned."""
+    return name.startswith(KINDS) or (name.isidentifier() and name != LEARNED)
+
+
 def labelled(judged: Judged) -> Labelled:
     """Return what is learned from a judged answer. What the learned check itself said is no feature."""
-    features = {name: value for name, value in judged.sample.features.items() if name != LEARNED}
+    features = {name: value for name, value in judged.sample.features.items() if _is_learned_from(name)}
     return Labelled(features, is_wrong(judged), 1 / judged.sample.probability)
