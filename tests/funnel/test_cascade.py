@@ -84,7 +84,7 @@ async def test_each_delivery_streams_as_it_says(millrace: Running, delivery: str
         ("Simulated words come one by one, and nothing else does.", 1),
         ("I would say that it turns. It turns all day long, and all night too.", 2),
         ("Well, hmm, the wheel turns. It turns all day long, and all night too.", 5),
-        ("As an old language " + "- " * 60, 40),
+        ("* - " * 40 + "the end", 40),
     ],
 )
 async def test_a_prefix_is_held_while_it_may_become_a_weak_one(millrace: Running, answer: str, held: int) -> None:
@@ -267,7 +267,7 @@ async def test_a_silent_model_is_given_up(start: Any, fault: str) -> None:
         response = check_response(await client.ask(f"talk [fault={fault}]", millrace={"strategy": "small"}))
         assert response["error"]["code"] == "upstream_timeout"
         await until(lambda: running.small.stats.aborted == 1)
-        response = check_response(await client.ask(f"talk [fault.small={fault}]"))
+        response = check_response(await client.ask(f"talk [fault.small={fault}]", millrace={"delivery": "commit"}))
         assert response["metadata"]["millrace.route"] == "large"
 
 

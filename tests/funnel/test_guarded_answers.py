@@ -9,14 +9,14 @@ import pytest
 from millrace.caches.exact import SqliteExactCache
 from millrace.dialects.responses import body_of
 from millrace.errors import UpstreamError
-from millrace.funnel.checks.guards import Guards
 from millrace.types import CacheOutcome, CallPiece, Delivery, Finish, FinishReason, Message, Status, Strategy, Tool
+from tests.support.planted import guards_with
 from tests.support.scripted_models import CALLED, STOP, request, scripted_funnel
 
 KEY = "AKIAABCDEFGHIJKLMNOP"
 SAYS_IT = ("The", " key", " is", " AK", "IAABCDEFG", "HIJKLMNOP", ",", " and", " more", STOP)
 SAYS_IT_NOT = ("Keys", " are", " kept", " elsewhere", ".", STOP)
-SECRETS = Guards.of(secrets=True, cards=False, addresses=False, patterns=(), words=())
+SECRETS = guards_with(secrets=True)
 FIRST = "AKIA"
 
 
@@ -102,7 +102,7 @@ async def test_a_call_with_it_is_never_shown() -> None:
 
 
 async def test_it_is_not_stored_and_stored_answers_of_other_guards_are_not_served() -> None:
-    words = Guards.of(secrets=False, cards=False, addresses=False, patterns=(), words=("elsewhere",))
+    words = guards_with(words=("elsewhere",))
 
     def exact(of: Any) -> SqliteExactCache:
         return SqliteExactCache(of, memory_bytes=10**6, disk_bytes=10**6, ttl_s=100.0, wall=lambda: 1_700_000_000.0)

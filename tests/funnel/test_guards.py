@@ -16,10 +16,9 @@ from millrace.funnel.checks.guards import (
     usable,
     word_pattern,
 )
-from tests.support.planted import KINDS, planted
+from tests.support.planted import KINDS, guards_with, planted
 
-ALL = Guards.of(secrets=True, cards=True, addresses=True, patterns=(), words=())
-assert ALL is not None
+ALL = guards_with(secrets=True, cards=True, addresses=True)
 
 CLEAN = [
     "The risk-averse use a task-oriented approach, as in sk-learn-like-names-with-many-hyphens.",
@@ -66,8 +65,7 @@ def test_the_last_digit_of_a_card_checks_the_others(number: str) -> None:
 
 
 def test_words_are_found_in_any_case_and_not_within_others() -> None:
-    guards = Guards.of(secrets=False, cards=False, addresses=False, patterns=(), words=["Project Nightingale", "C++"])
-    assert guards is not None
+    guards = guards_with(words=["Project Nightingale", "C++"])
     for text in ("project  nightingale", "(PROJECT\nNightingale)", "in C++, too", "c++"):
         assert guards.find(text, 0, is_whole=True), text
     for text in ("Project Nightingales", "Projects Nightingale", "ABC++"):
@@ -75,9 +73,7 @@ def test_words_are_found_in_any_case_and_not_within_others() -> None:
 
 
 def test_the_flags_of_a_pattern_are_its_own() -> None:
-    patterns = ["(?i)acme-[0-9]{6}", "SECRET"]
-    guards = Guards.of(secrets=False, cards=False, addresses=False, patterns=[*map(str, patterns)], words=())
-    assert guards is not None
+    guards = guards_with(patterns=["(?i)acme-[0-9]{6}", "SECRET"])
     assert guards.find("ACME-123456", 0, is_whole=True)
     assert guards.find("secret", 0, is_whole=True) is None
 
@@ -107,9 +103,5 @@ def test_a_word_that_is_none_is_refused(word: str) -> None:
 
 def test_without_a_guard_there_are_none_and_others_are_others() -> None:
     assert Guards.of(secrets=False, cards=False, addresses=False, patterns=(), words=()) is None
-    one, other = (
-        Guards.of(secrets=True, cards=False, addresses=False, patterns=(), words=words) for words in ((), ("a",))
-    )
-    assert one is not None
-    assert other is not None
-    assert one.signature != other.signature
+    assert guards_with(secrets=True).signature != guards_with(secrets=True, words=("a",)).signature
+    assert guards_with(words=("a",)).signature != guards_with(words=("b",)).signature

@@ -5,17 +5,15 @@ from typing import Any
 
 import pytest
 
-from millrace.funnel.checks.guards import Guards
 from millrace.funnel.checks.watch import Watch
 from millrace.types import CallPiece, Finish, FinishReason, OwnFields, Refusal, Scored, Thought
 from tests.support.manual_attempt import ManualAttempt
-from tests.support.planted import KINDS, in_pieces, planted
+from tests.support.planted import KINDS, guards_with, in_pieces, planted
 
 STOP = Finish(reason=FinishReason.STOP)
-ALL = Guards.of(
+ALL = guards_with(
     secrets=True, cards=True, addresses=True, patterns=[r"\bACME-[0-9]{2,6}\b"], words=["Project Nightingale"]
 )
-assert ALL is not None
 KEY = "AKIAABCDEFGHIJKLMNOP"
 PROSE = (
     "The miller waits beside the water: 12 sacks at $4.50 each, risk-free. Skip 3, ask again at 10:30; "
@@ -76,7 +74,7 @@ async def test_clean_text_passes_whole_and_in_order(*, holds: bool) -> None:
 
 async def test_clean_words_are_held_back_for_one_more_at_most() -> None:
     attempt, _, passed = watched(holds=True)
-    words = (" James", " runs", " three", " sprints", ".", " Then", " he", " rests")
+    words = (" James", " runs", " three", " sprints", " a", " week", " then", " rests")
     for many, word in enumerate(words):
         attempt.read(word)
         assert text_of(passed).startswith("".join(words[:many]))

@@ -106,6 +106,10 @@ FAULTY: list[tuple[str, Any, str, str]] = [  # key, value, the fault's path, wor
     ("models.small.api_key_env", "SMALL_KEY", "models.small.api_key_env", "export SMALL_KEY="),
     ("models.aliases.fast", "smal", "models.aliases.fast", "'smal' names no model; write one of auto, small, large"),
     ("models.aliases", {"fast": 1}, "models.aliases", "expected a text in quotes"),
+    ("guards.patterns", ["ACME-[0-9]+"], "guards.patterns", "'ACME-[0-9]+' may match any number of characters"),
+    ("guards.patterns", ["a{65}"], "guards.patterns", "may match 65 characters, and a guard holds back 64 at most"),
+    ("guards.patterns", ["("], "guards.patterns", "'(' is no regular expression"),
+    ("guards.words", [""], "guards.words", "'' is empty; write a word, or some"),
     *(
         ("models.large.price.input", price, "models.large.price.input", 'expected dollars such as "0.15", got ')
         for price in PRICELESS

@@ -2,6 +2,9 @@
 
 import random
 import string
+from typing import Any
+
+from millrace.funnel.checks.guards import Guards
 
 _LETTERS = string.ascii_letters + string.digits
 KINDS = 11
@@ -28,6 +31,14 @@ def planted(rng: random.Random, kind: int) -> str:
         f"{some(8, string.ascii_lowercase)}.x@{some(6, string.ascii_lowercase)}.example",
     )
     return kinds[kind]
+
+
+def guards_with(**chosen: Any) -> Guards:
+    """Return guards of which these are on."""
+    off: dict[str, Any] = {"secrets": False, "cards": False, "addresses": False, "patterns": (), "words": ()}
+    guards = Guards.of(**off | chosen)
+    assert guards is not None
+    return guards
 
 
 def card(digits: str) -> str:
