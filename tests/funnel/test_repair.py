@@ -112,7 +112,7 @@ async def test_what_is_not_json_is_said_to_be_none() -> None:
     """Also where any object will do, and where a check of the client's own has the schema."""
     for fields in ({"format": Format(kind="json_object")}, {"check_schema": SCHEMA}):
         async with repairing(("depth: 2", STOP), (RIGHT, STOP)) as funnel:
-            response = await funnel.ask(request(**fields))  # type: ignore[arg-type]
+            response = await funnel.ask(request(**fields))
         assert outcomes(response)[-1] == ("small", Outcome.ANSWERED)
         assert "- it is not JSON" in last_words(funnel)[-1][1]
 
