@@ -49,14 +49,14 @@ def test_hits_are_counted_wrong_and_other_levers_right() -> None:
         assert rate.upper is not None
         assert 0.8 < rate.lower < 0.9 < rate.upper < 1
     (check,) = told.checks
-    assert (check.check, check.false_alarms.judged, check.false_alarms.estimate) == ("unsure", 3, 1.0)
+    assert (check.check, check.needless.judged, check.needless.estimate) == ("unsure", 3, 1.0)
 
 
 def test_each_check_has_its_own_false_alarms() -> None:
     alarms = many(4, "same", lever=Lever.CHECK, detail="refusal")
     told = reported(*alarms, *many(6, "different", lever=Lever.CHECK, detail="unsure"))
-    assert [(each.check, each.false_alarms.judged) for each in told.checks] == [("refusal", 4), ("unsure", 6)]
-    refusal, unsure = (each.false_alarms.estimate for each in told.checks)
+    assert [(each.check, each.needless.judged) for each in told.checks] == [("refusal", 4), ("unsure", 6)]
+    refusal, unsure = (each.needless.estimate for each in told.checks)
     assert refusal is not None
     assert unsure is not None
     assert refusal > unsure

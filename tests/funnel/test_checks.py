@@ -133,7 +133,7 @@ GOOD = [
     "我不知道。",
     '```python\nraise ValueError("I don\'t know")\n```',
     "Many people would say: sorry, I cannot answer. But the answer is simple: add one. " * 3,
-    "The halting problem cannot be decided by any program. I'm not sure who coined the name. " * 6,
+    "The halting problem cannot be decided by any program. I'm not sure who coined the name. " * 3,
     "x" * 400 + " I don't know.",
 ]
 
@@ -221,7 +221,8 @@ def test_form(text: str, form_: Format, check: str | None) -> None:
 
 def test_the_first_failed_check_is_the_one_named() -> None:
     """Cheapest first, in the order that is told to clients."""
-    assert NAMES == ("empty", "cut_off", "refusal", "unsure", "opening", "form", "tool_call")
+    assert NAMES[:4] == ("empty", "cut_off", "refusal", "unsure")
+    assert NAMES[-5:] == ("form", "pattern", "tool_call", "opening", "learned")
     cut = Finish(reason=FinishReason.LENGTH, refused=True)
     assert judged(" ", cut, OBJECT) == "empty"
     assert judged("I don't know", cut, OBJECT) == "cut_off"

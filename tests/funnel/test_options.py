@@ -93,7 +93,7 @@ async def test_reasoning_is_stored_with_the_answer() -> None:
 
     async with scripted_funnel([Thought("Deep "), Thought("or not?"), "Two metres.", STOP], exact=keeping) as funnel:
         await funnel.ask(asked := request())
-        stored = kept[0].peek(keys_of(asked, CATALOG.models, checks.NAMES).exact)
+        stored = kept[0].peek(keys_of(asked, CATALOG.models, checks.selected(asked)).exact)
     assert stored is not None
     assert (stored.text, stored.reasoning) == ("Two metres.", "Deep or not?")
 

@@ -132,7 +132,7 @@ async def test_only_the_named_checks_run() -> None:
     assert (await checks.judge(candidate, InlineSchemas(), ("unsure",))).check == "unsure"
     assert (await checks.judge(candidate, InlineSchemas(), ())).passed
     assert checks.judge_beginning(candidate, ("empty", "form")).passed
-    assert checks.selected(request()) == NAMES
+    assert {*NAMES} - {*checks.selected(request())} == {"citations"}  # which only runs where it is named
     assert checks.selected(request(checks=("form", "empty"))) == ("empty", "form")
     assert checks.selected(request(checks=())) == ()
     assert checks.selected(request(checks=("empty",), check_schema={})) == ("empty", "form")

@@ -18,7 +18,7 @@ from millrace.access.origins import Origins
 from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
 from millrace.funnel.calls import Caller as UpstreamCaller
-from millrace.funnel.checks.openings import LearnedOpenings
+from millrace.funnel.checks import Checks
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
@@ -109,9 +109,7 @@ class Simulation:
         health = Health(CATALOG.models, clock, self._wall)
         self.funnel = Funnel(
             catalog=CATALOG,
-            caller=UpstreamCaller(
-                {Tier.SMALL: upstream, Tier.LARGE: upstream}, InlineSchemas(), health, LearnedOpenings(self._wall)
-            ),
+            caller=UpstreamCaller({Tier.SMALL: upstream, Tier.LARGE: upstream}, Checks(InlineSchemas()), health),
             recall=Recall(CATALOG, MemoryExactCache(), None),
             ledger=self.ledger,
             wall=self._wall,

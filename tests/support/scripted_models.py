@@ -11,6 +11,7 @@ from typing import Any
 from millrace.errors import UpstreamError
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
+from millrace.funnel.checks import Checks
 from millrace.funnel.checks.guards import Guards
 from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.funnel import Funnel
@@ -156,7 +157,10 @@ class ScriptedFunnel:
         self.funnel = Funnel(
             catalog=CATALOG,
             caller=Caller(
-                {Tier.SMALL: small, Tier.LARGE: large}, InlineSchemas(), health, LearnedOpenings(time.time), guards
+                {Tier.SMALL: small, Tier.LARGE: large},
+                Checks(InlineSchemas(), openings=LearnedOpenings(time.time)),
+                health,
+                guards,
             ),
             recall=Recall(CATALOG, exact, None, guards=guards),
             ledger=SqliteLedger(database),

@@ -18,7 +18,7 @@ from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.assembly import caches, evidence, models
-from millrace.assembly.funnel import embeddings_of, funnel_of
+from millrace.assembly.funnel import checks_of, embeddings_of, funnel_of, guards_of
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.chosen import Embedders
@@ -28,8 +28,8 @@ from millrace.caches.guards import RULES, Rule
 from millrace.caches.pairs import PairJudge
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.evidence.report import Promises, Reports
-from millrace.funnel.checks.guards import Guards
-from millrace.funnel.checks.openings import LearnedOpenings
+from millrace.funnel.checks import Checks
+from millrace.funnel.checks.table import HARD
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.router import Router
 from millrace.memory import MemoryBudget
@@ -94,20 +94,19 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         deletions = Deletions(database, epoch, in_use, ttl_s=settings.cache.ttl_s, wall=WALL)
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
-        catalog, schemas = models.catalog(settings), SchemaProcess()
-        parts.push_async_callback(asyncio.to_thread, schemas.close)
-        guards, openings = Guards.of(**msgspec.structs.asdict(settings.guards)), LearnedOpenings(WALL)
+        catalog = models.catalog(settings)
+        schemas = _schemas(parts)
+        checks, guards = checks_of(settings, schemas), guards_of(settings)
         funnel = funnel_of(
             settings,
             connections,
             sweeper,
             memory,
             catalog,
-            Recall(catalog, exact, semantic, deletions, guards),
+            Recall(catalog, exact, semantic, deletions, checks.selected, guards),
             ledger,
-            schemas,
+            checks,
             Router(),
-            openings,
             guards,
         )
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
@@ -117,7 +116,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             store.prune()
         gate = await _gate(settings, keyring, keys, parts)
         _count_caches(settings, memory, exact, semantic)
-        _count_queues(memory, database, queue_bytes, schemas)
+        _count_queues(memory, database, queue_bytes, schemas, checks)
         runs = Runs(funnel, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
         conversations = Conversations(runs, archive, max_bytes=settings.server.max_message_bytes)
         runs.on_end = conversations.remember
@@ -136,7 +135,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             lambda tenant, entry_ids: cache.delete(entry_ids, tenant=tenant),
             lambda: evidence.is_busy(funnel, database, settings.server.max_running),
             WALL,
-            students=(openings,),
+            students=checks.students,
         )
         end_judging = await parts.enter_async_context(evidence.judging(learned, funnel, memory))
         process = Process(
@@ -170,9 +169,18 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         yield process
 
 
-def _count_queues(memory: MemoryBudget, database: SqliteDatabase, queue_bytes: int, schemas: SchemaProcess) -> None:
+def _count_queues(
+    memory: MemoryBudget, database: SqliteDatabase, queue_bytes: int, schemas: SchemaProcess, checks: Checks
+) -> None:
     memory.add("database queue", lambda: database.queued_bytes, queue_bytes)
     memory.add("schemas that wait, and reports", lambda: schemas.bytes_used)
+    memory.add("what checks have learned", lambda: 0 if checks.lessons is None else checks.lessons.bytes_used)
+
+
+def _schemas(parts: AsyncExitStack) -> SchemaProcess:
+    schemas = SchemaProcess()
+    parts.push_async_callback(asyncio.to_thread, schemas.close)
+    return schemas
 
 
 def _count_kept(memory: MemoryBudget, gate: Gate, runs: Runs, kept_bytes: int) -> None:
@@ -397,7 +405,7 @@ def _reports(evidence: EvidenceSettings, cache: CacheSettings, judged: SqliteEvi
         max_wrong_hit_rate=cache.max_wrong_hit_rate,
         dollars_per_day=evidence.dollars_per_day,
     )
-    return Reports(judged, ledger, promises, WALL)
+    return Reports(judged, ledger, promises, WALL, HARD)
 
 
 def cache_rules() -> tuple[Rule, ...]:

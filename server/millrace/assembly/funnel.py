@@ -2,20 +2,25 @@
 
 import time
 
+import msgspec
+
 from millrace.assembly import models
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
+from millrace.funnel.checks import Checks
 from millrace.funnel.checks.guards import Guards
+from millrace.funnel.checks.lessons import Lessons
 from millrace.funnel.checks.openings import LearnedOpenings
+from millrace.funnel.checks.own import own_checks
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.funnel.routing.router import Router
 from millrace.memory import MemoryBudget
+from millrace.ports import SchemaValidator
 from millrace.runs.embeddings import Embeddings
 from millrace.runs.sweeper import Sweeper
-from millrace.schemas import SchemaProcess
 from millrace.settings import Settings
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
@@ -34,9 +39,8 @@ def funnel_of(  # noqa: PLR0913, PLR0917 - its parts
     catalog: Catalog,
     recall: Recall,
     ledger: SqliteLedger,
-    schemas: SchemaProcess,
+    checks: Checks,
     router: Router,
-    openings: LearnedOpenings,
     guards: Guards | None,
 ) -> Funnel:
     """Build the funnel with its upstreams. The sweeper looks after their stalls, and after the bills that grow."""
@@ -44,7 +48,7 @@ def funnel_of(  # noqa: PLR0913, PLR0917 - its parts
     upstreams = {tier: models.upstream(connections, model, CLOCK) for tier, model in configured.items()}
     funnel = Funnel(
         catalog=catalog,
-        caller=Caller(upstreams, schemas, Health(catalog.models, CLOCK, WALL), openings, guards),
+        caller=Caller(upstreams, checks, Health(catalog.models, CLOCK, WALL), guards),
         recall=recall,
         ledger=ledger,
         wall=WALL,
@@ -63,6 +67,23 @@ def funnel_of(  # noqa: PLR0913, PLR0917 - its parts
         sweeper.add(upstream.sweep)
     memory.add("upstream buffers", lambda: sum(upstream.bytes_used for upstream in upstreams.values()))
     return funnel
+
+
+def checks_of(settings: Settings, schemas: SchemaValidator) -> Checks:
+    """Build what judges answers, with the checks that are installed. It learns where evidence judges."""
+    learns = settings.evidence.judged
+    return Checks(
+        schemas,
+        off=settings.checks.off,
+        own=own_checks(),
+        lessons=Lessons() if learns else None,
+        openings=LearnedOpenings(WALL) if learns else None,
+    )
+
+
+def guards_of(settings: Settings) -> Guards | None:
+    """Build the guards that are on; None if none is."""
+    return Guards.of(**msgspec.structs.asdict(settings.guards))
 
 
 def embeddings_of(

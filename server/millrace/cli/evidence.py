@@ -81,6 +81,8 @@ def _parts(report: wire.EvidenceReport) -> Iterator[Any]:
     for title, rows in (("tenant", report.semantic.tenants), ("scope", report.semantic.scopes)):
         if rows:
             yield _hits(title, rows)
+    if report.checks:
+        yield _checks(report.checks)
     if report.judges:
         yield _judges(report.judges)
     if report.changes:
@@ -100,7 +102,6 @@ def _levers(report: wire.EvidenceReport) -> Table:
     rows += [("near misses", "not served, but the answer was the same", report.near_misses, "")]
     rows += [("small", "the large model said the same", report.small, "")]
     rows += [("large", "the small model said the same", report.large, "")]
-    rows += [(f"check: {each.check}", "false alarms", each.false_alarms, "") for each in report.checks]
     for lever, counted, rate, note in rows:
         table.add_row(*map(Text, (lever, f"{rate.judged:,}", counted, *_rate(rate), note)))
     return table
@@ -115,6 +116,20 @@ def _hits(title: str, rows: list[wire.ShownHits]) -> Table:
         cells = (*place, f"{each.wrong.judged:,}", *_rate(each.wrong), f"{each.strictness:+.2f}", note)
         table.add_row(*map(Text, cells))
     return table
+
+
+def _checks(checks: list[wire.ShownCheck]) -> Table:
+    table = Table("check", "of wrong answers it flags", "of right ones", "took back", "needlessly", "")
+    for each in checks:
+        rates = [_bounded(rate) for rate in (each.catch, each.false_alarms)]
+        note = f"off for {', '.join(each.off)}: does not separate" if each.off else ""
+        table.add_row(*map(Text, (each.check, *rates, f"{each.needless.judged:,}", _bounded(each.needless), note)))
+    return table
+
+
+def _bounded(rate: wire.ShownRate) -> str:
+    share, bounds, _ = _rate(rate)
+    return f"{share}, {bounds}" if bounds else share
 
 
 def _judges(judges: list[wire.ShownJudge]) -> Table:

@@ -5,7 +5,7 @@ The errors of judges are counted over all tenants, as they are where the cache i
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain
@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from millrace.evidence import intervals
 from millrace.evidence.rates import TAIL, errors_of, first_errors, rate
+from millrace.evidence.separation import separations
 from millrace.ports import Clock, EvidenceStore
 from millrace.types import (
     Change,
@@ -31,6 +32,7 @@ LARGEST = 20  # tenants and scopes that are told apart
 CHANGES = 50  # that are shown
 MANY = 1_000_000  # judged hits; what needs more will not be known
 DAY_S = 86_400
+NOTHING = Rate(judged=0, effective=0.0)
 _UNERRING = JudgeErrors(judge="", compared=0, misses=0.0, misses_upper=0.0, alarms=0.0, alarms_upper=0.0)
 
 K = TypeVar("K")
@@ -70,7 +72,15 @@ class Promises:
 class Reports:
     """Reads what is kept, and reports on it."""
 
-    def __init__(self, kept: KeptEvidence, costs: EvidenceCosts, promises: Promises, wall: Clock) -> None:
+    def __init__(
+        self,
+        kept: KeptEvidence,
+        costs: EvidenceCosts,
+        promises: Promises,
+        wall: Clock,
+        never_off: Collection[str] = (),  # checks that are not switched off
+    ) -> None:
+        self._never_off = never_off
         self._kept = kept
         self._costs = costs
         self._promises = promises
@@ -101,6 +111,7 @@ class Reports:
                 promises=self._promises,
                 since=since,
                 tenant=tenant,
+                never_off=self._never_off,
             )
         )
 
@@ -125,6 +136,7 @@ def report(  # noqa: PLR0913 - what there is to report
     promises: Promises,
     since: float,
     tenant: str | None = None,
+    never_off: Collection[str] = (),  # checks that are not switched off
 ) -> wire.EvidenceReport:
     """Return the report. Takes some milliseconds for each thousand samples."""
 
@@ -139,10 +151,7 @@ def report(  # noqa: PLR0913 - what there is to report
         near_misses=same(Lever.NEAR_MISS),
         small=same(Lever.SMALL),
         large=same(Lever.LARGE),
-        checks=[
-            wire.ShownCheck(check=check, false_alarms=_same(rate(of, errors)))
-            for check, of in sorted(_grouped(judged[Lever.CHECK], lambda each: each.sample.detail).items())
-        ],
+        checks=_checks([*judged[Lever.SMALL], *judged[Lever.CHECK]], errors, never_off),
         judges=_judges([*chain(*judged.values())]),
         changes=[_change(each) for each in changes],
         cost=cost,
@@ -196,6 +205,27 @@ def _semantic(
         tenants=[hits(place, of) for place, of in _largest(by_tenant)],
         scopes=[hits(place, of) for place, of in _largest(by_scope)],
     )
+
+
+def _checks(judged: Sequence[Judged], errors: JudgeErrors, never_off: Collection[str]) -> list[wire.ShownCheck]:
+    took_back = _grouped((each for each in judged if each.sample.detail), lambda each: each.sample.detail)
+    known = separations(judged)
+    off: dict[str, list[str]] = {}
+    by_tenant = _grouped(judged, lambda each: (each.sample.tenant, b""))
+    for (tenant, _), of in _largest(by_tenant):
+        for name, each in separations(of).items():
+            if each.is_bad and name not in never_off:
+                off.setdefault(name, []).append(tenant)
+    return [
+        wire.ShownCheck(
+            check=name,
+            catch=_shown(known[name].catch if name in known else NOTHING),
+            false_alarms=_shown(known[name].false_alarms if name in known else NOTHING),
+            needless=_same(rate(took_back.get(name, []), errors)),
+            off=off.get(name, []),
+        )
+        for name in sorted({*known, *took_back})
+    ]
 
 
 def _judges(judged: Sequence[Judged]) -> list[wire.ShownJudge]:

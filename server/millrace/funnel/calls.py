@@ -8,33 +8,27 @@ from dataclasses import replace
 from millrace import pricing
 from millrace.errors import MillraceError, UpstreamError
 from millrace.funnel.bill import OpenCharge, Payer
+from millrace.funnel.checks import Checks
 from millrace.funnel.checks.guards import Guards
-from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.checks.watch import Watch
 from millrace.funnel.health import Health
 from millrace.funnel.response_log import ResponseLog
-from millrace.ports import Attempt, SchemaValidator, Upstream
+from millrace.ports import Attempt, Upstream
 from millrace.types import Call, Finish, Model, Outcome, Tier
 
 
 class Caller:
-    """Opens calls to the configured models, and notes how they fare. `schemas` and `openings` check what they answer.
+    """Opens calls to the configured models, and notes how they fare.
 
-    `guards` watch it while it comes.
+    `checks` judges what they answer, `guards` watch it while it comes.
     """
 
     def __init__(
-        self,
-        upstreams: Mapping[Tier, Upstream],
-        schemas: SchemaValidator,
-        health: Health,
-        openings: LearnedOpenings,
-        guards: Guards | None = None,
+        self, upstreams: Mapping[Tier, Upstream], checks: Checks, health: Health, guards: Guards | None = None
     ) -> None:
         self._upstreams = upstreams
-        self.schemas = schemas
+        self.checks = checks
         self.health = health
-        self.openings = openings
         self._guards = guards
 
     @contextmanager

@@ -9,7 +9,6 @@ from millrace.funnel import checks
 from millrace.funnel.bill import OpenCharge, Payer
 from millrace.funnel.calls import Caller, affords, end_of, over_budget
 from millrace.funnel.catalog import Catalog
-from millrace.funnel.checks import openings
 from millrace.funnel.checks.beginning import Beginning
 from millrace.funnel.ending import Result
 from millrace.funnel.facts import Revised, Routed
@@ -63,7 +62,7 @@ async def keep_or_escalate(
             finish, verdict = await _small_answer(response, charge, caller)
             if finish is not None and (verdict.passed or response.committed or _cut_by_budget(charge, finish)):
                 response.commit()
-                return _result(response, charge, finish, verdict, _check_name(response, verdict))
+                return _result(response, charge, finish, verdict, _check_name(response, caller, verdict))
             charge.outcome, reason = Outcome.REVISED, str(verdict.check)
             verdicts = ((Tier.SMALL, verdict),)
             is_guarded = verdict.check == GUARD  # then nobody may see the text, a judge neither
@@ -117,7 +116,7 @@ async def keep(
         if not (judged or finish.guard):
             return _result(response, charge, finish, Verdict(), None)
         verdict = await _judge(response, charge, caller, finish)
-        check = GUARD if finish.guard else escalated_by or _check_name(response, verdict)
+        check = GUARD if finish.guard else escalated_by or _check_name(response, caller, verdict)
         return _result(response, charge, finish, verdict, check)
 
 
@@ -139,8 +138,7 @@ async def _small_answer(response: ResponseLog, charge: OpenCharge, caller: Calle
     """Wait for the small model's answer and judge it. `Finish` is None if its beginning already failed a check."""
     attempt, request, failed = charge.attempt, response.request, asyncio.get_running_loop().create_future()
     if not request.prompt.tools:  # else no call is shown before it is judged, and text before it says nothing about it
-        names = checks.selected(request)
-        beginning = Beginning(names, caller.openings, request.tenant, lambda: _candidate(response, charge, None))
+        beginning = Beginning(caller.checks, request, lambda: _candidate(response, charge, None))
 
         def look() -> bool:
             try:
@@ -173,16 +171,13 @@ def _candidate(response: ResponseLog, charge: OpenCharge, finish: Finish | None)
 async def _judge(response: ResponseLog, charge: OpenCharge, caller: Caller, finish: Finish) -> Verdict:
     if finish.guard:
         return Verdict(check=GUARD, reason=f"it holds what the guard {finish.guard!r} forbids")
-    candidate, names = _candidate(response, charge, finish), checks.selected(response.request)
-    verdict = await checks.judge(candidate, caller.schemas, names)
-    if verdict.passed and openings.NAME in names:
-        verdict = caller.openings.judge(candidate)
-    return replace(verdict, features=verdict.features | openings.features_of(candidate.text, candidate.tenant))
+    candidate = _candidate(response, charge, finish)
+    return await caller.checks.judge(candidate, caller.checks.selected(response.request), charge.model.tier)
 
 
-def _check_name(response: ResponseLog, verdict: Verdict) -> str | None:
+def _check_name(response: ResponseLog, caller: Caller, verdict: Verdict) -> str | None:
     """Return what `millrace.check` says: nothing where no check was wanted."""
-    return verdict.check or (PASSED if checks.selected(response.request) else None)
+    return verdict.check or (PASSED if caller.checks.selected(response.request) else None)
 
 
 def _cut_by_budget(charge: OpenCharge, finish: Finish) -> bool:

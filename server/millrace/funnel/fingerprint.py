@@ -148,7 +148,7 @@ def _settings(request: Request, models: tuple[Model, ...], checks: Iterable[str]
         parallel_tool_calls=prompt.parallel_tool_calls,
     )
     more = (prompt.tools, prompt.extras, prompt.format, prompt.tool_choice, prompt.native)
-    if any(more) or request.check_schema is not None:
+    if any(more) or request.check_schema is not None or request.check_pattern is not None:
         return _digest_of_settings(settings, request)
     return _digest_of_plain(settings)
 
@@ -162,6 +162,7 @@ def _digest_of_settings(settings: _Settings, request: Request | None = None) -> 
                 **settings._asdict(),
                 "version": VERSION,
                 "check_schema": request and _schema(request.check_schema),
+                **_pattern(request),
                 "format": _format(prompt.format),
                 "tools": [
                     [
@@ -180,6 +181,10 @@ def _digest_of_settings(settings: _Settings, request: Request | None = None) -> 
             }
         )
     )
+
+
+def _pattern(request: Request | None) -> dict[str, str]:
+    return {} if request is None or request.check_pattern is None else {"check_pattern": request.check_pattern}
 
 
 _digest_of_plain = lru_cache(1024)(_digest_of_settings)

@@ -57,7 +57,7 @@ class Funnel:
         max_running: int,
         are_many: Callable[[], bool] = lambda: False,  # tenants, who share `max_running`
     ) -> None:
-        self.health = caller.health  # how the models fare
+        self.health, self.checks = caller.health, caller.checks  # how the models fare; what judges their answers
         self.sampling = Sampling(catalog, router)  # what evidence is told
         self._catalog = catalog
         self._caller = caller

@@ -79,6 +79,11 @@ async def in_thread_if_long(tenant: str, characters: int, work: Callable[[], T])
     return await asyncio.to_thread(work) if characters > tokens.LONG else work()
 
 
+async def in_thread_if_over(limit: int, characters: int, work: Callable[[], T]) -> T:
+    """Return what `work` returns. It runs in a thread if it reads more than `limit` characters. It must be bounded."""
+    return await asyncio.to_thread(work) if characters > limit else work()
+
+
 def _turns_on(thread: ThreadPoolExecutor) -> Turns:
     of_loop = _turns.setdefault(asyncio.get_running_loop(), {})
     return of_loop.setdefault(thread, Turns(thread))

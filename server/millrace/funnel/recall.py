@@ -1,5 +1,6 @@
 """Both caches: looks up earlier answers by the whole request or by meaning, and stores new ones."""
 
+from collections.abc import Callable
 from functools import partial
 
 from millrace import tokens
@@ -39,8 +40,10 @@ class Recall:
         exact: ExactCache | None,
         semantic: SemanticCache | None,
         deleted: DeletedEntries | None = None,
+        selected: Callable[[Request], tuple[str, ...]] = checks.selected,  # the checks that run for a request
         guards: Guards | None = None,
     ) -> None:
+        self._selected = selected
         self._models = catalog.models
         self._exact = exact
         self._semantic = semantic
@@ -49,7 +52,7 @@ class Recall:
 
     async def keys(self, request: Request) -> Keys:
         """Return the keys of a trimmed request; those of a long one are computed off the loop."""
-        work = partial(keys_of, request, self._models, (*checks.selected(request), *self._guards))
+        work = partial(keys_of, request, self._models, (*self._selected(request), *self._guards))
         own = 0 if request.check_schema is None else tokens.LONG + 1  # of unknown size
         return await in_thread_if_long(request.tenant, request.prompt.whole_size + own, work)
 

@@ -120,6 +120,7 @@ def _again(request: Request, strategy: Strategy | None) -> Request:
         asked_again=True,
         checks=request.checks,
         check_schema=request.check_schema,
+        check_pattern=request.check_pattern,
         paths=request.paths,
         unchecked=request.unchecked,
     )

@@ -92,6 +92,7 @@ class Intake:
             context_version=create.context_version,
             checks=create.checks,
             check_schema=create.check_schema,
+            check_pattern=create.check_pattern,
             concise=create.concise,
             evidence=create.evidence and principal.evidence,
             reasoning_summary=create.reasoning_summary,

@@ -1,11 +1,14 @@
 """Faults of values that have the right type and still cannot work."""
 
 from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
 from typing import Any
 from urllib.parse import urlsplit
 
 from millrace.access.origins import parse
 from millrace.funnel.checks.guards import BadPatternError, usable, word_pattern
+from millrace.funnel.checks.own import GROUP
+from millrace.funnel.checks.table import NAMES
 from millrace.settings.faults import Fault, Override, at, listed, split
 from millrace.types import STANDARD_TIERS
 
@@ -30,6 +33,7 @@ def invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator
     ids.append(embeddings)
     names = [*RESERVED, *(id_ for id_ in ids if isinstance(id_, str))]
     yield from _unusable_guards(tree)
+    yield from _invalid_checks(at(tree, "checks", "off"))
     aliases = at(tree, "models", "aliases")
     for alias, target in aliases.items() if isinstance(aliases, dict) else ():
         if alias in names:
@@ -38,6 +42,16 @@ def invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator
             yield Fault('models.aliases."*"', f"{target!r} makes embeddings; write one of {listed(RESERVED)}")
         if isinstance(target, str) and target not in names:
             yield Fault(f"models.aliases.{alias}", f"{target!r} names no model; write one of {listed(names)}")
+
+
+def _invalid_checks(off: Any) -> Iterator[Fault]:
+    """Yield the names that no check has, of those that are switched off."""
+    if not isinstance(off, list | Override):
+        return
+    names = (*NAMES, *sorted(point.name for point in entry_points(group=GROUP)))
+    for name in split(off) if isinstance(off, Override) else off:
+        if isinstance(name, str) and name not in names:
+            yield Fault("checks.off", f"{name!r} is no check; write names of {listed(names)}")
 
 
 def _unusable_guards(tree: dict[str, Any]) -> Iterator[Fault]:

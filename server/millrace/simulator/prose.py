@@ -71,8 +71,12 @@ def markdown(rng: Random) -> str:
 
 
 def tokens(rng: Random, count: int) -> Iterator[str]:
-    """Yield exactly `count` tokens of generated text."""
-    return islice(chain.from_iterable(map(split, _sentences(rng))), count)
+    """Yield exactly `count` tokens of generated text. The last of several ends a sentence."""
+    last = ""
+    for last in islice(chain.from_iterable(map(split, _sentences(rng))), max(count - 1, min(count, 1))):
+        yield last
+    if count > 1:
+        yield " ..." if last.endswith(".") else "."
 
 
 def _sentences(rng: Random) -> Iterator[str]:

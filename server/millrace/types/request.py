@@ -61,6 +61,7 @@ class Paths:
     tool: str = "tools[{}].parameters"  # with a tool's index
     max_cost: str = "millrace.max_cost_usd"
     check_schema: str = ""  # where the request has one
+    check_pattern: str = ""  # the same
 
     def of_tool(self, tool: Tool, index: int) -> str:
         """Return the path of the schema of a tool, which is the one of this index."""
@@ -105,6 +106,7 @@ class Request:
     asked_again: bool = False  # at the operator's cost: it takes no place, and all it may cost is booked at once
     checks: tuple[str, ...] | None = None  # names of the checks to run; None: all
     check_schema: dict[str, Any] | None = None  # the answer must be JSON that matches it; not sent to the model
+    check_pattern: str | None = None  # a regular expression that the answer must match; not sent to the model
     not_passed_on: tuple[str, ...] = ()  # "without FIELD": it has no place in a provider's API
     unchecked: tuple[str, ...] = ()  # paths of schemas, or of patterns in them, that are not checked here
     concise: bool = False
@@ -118,10 +120,10 @@ class Request:
 
     def kept(self, *, continued: bool) -> Self:
         """Return it as it is kept after its end: without its context, and with its messages only to be continued."""
-        if continued and not (self.prompt.context or self.context or self.check_schema):
+        if continued and not (self.prompt.context or self.context or self.check_schema or self.check_pattern):
             return self
         prompt = replace(self.prompt, context="", messages=self.prompt.messages if continued else ())
-        return replace(self, prompt=prompt, context=(), check_schema=None)
+        return replace(self, prompt=prompt, context=(), check_schema=None, check_pattern=None)
 
     @property
     def commits_early(self) -> bool:

@@ -16,7 +16,6 @@ from millrace.dialects.chat import completion_of, in_chat
 from millrace.dialects.event_log import Codec, EventLog
 from millrace.dialects.responses import EventCodec, body_of, in_responses
 from millrace.errors import EXITS, FailedWithUsage, invalid
-from millrace.funnel import checks
 from millrace.runs.conversations import not_found
 from millrace.runs.intake import repeat_of
 from millrace.runs.kept import Repeat
@@ -162,7 +161,7 @@ async def started(request: Request, read: ReadCreate) -> tuple[requests.Create, 
 
     def read_all(body: bytes) -> tuple[requests.Create, Repeat | None, str]:
         fields = reading.decode(body, "the body")
-        create = read(fields, checks.NAMES)
+        create = read(fields, process.funnel.checks.names)
         return create, repeat_of(create, fields, principal), session_of(fields, request.headers)
 
     async with arriving(request, process) as arrival:

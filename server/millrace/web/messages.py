@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from millrace import tokens
 from millrace.dialects.messages import in_messages, message_of
-from millrace.funnel import checks
 from millrace.funnel.offload import in_thread_if_long
 from millrace.runs.run import Run
 from millrace.web.arrivals import arriving
@@ -44,7 +43,7 @@ async def count_tokens(request: Request) -> Response:
     read = _reader(request, read_count)
 
     def read_all(body: bytes) -> Create:
-        return read(decode(body, "the body"), checks.NAMES)
+        return read(decode(body, "the body"), process.funnel.checks.names)
 
     async with arriving(request, process) as arrival:
         asked = await read_body(request, arrival, process.max_message_bytes, read_all)

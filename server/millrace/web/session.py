@@ -16,7 +16,6 @@ from typing import Any
 from millrace import __version__, log
 from millrace.dialects.responses import in_responses
 from millrace.errors import EXITS, MillraceError, internal_error
-from millrace.funnel import checks
 from millrace.funnel.offload import in_thread
 from millrace.memory import Hold
 from millrace.principal import Principal
@@ -228,7 +227,7 @@ class Session:
             frame.envelope = envelope = requests.open_frame(data)
             requests.check_ids(envelope)
             if envelope.type == "response.create":
-                frame.create = requests.read_create(envelope.fields, checks.NAMES)
+                frame.create = requests.read_create(envelope.fields, self._process.funnel.checks.names)
                 frame.repeat = repeat_of(frame.create, envelope.fields, self._principal)
                 frame.session = session_of(envelope.fields, self._headers)
                 frame.envelope = replace(envelope, fields={})  # what is long is not kept twice

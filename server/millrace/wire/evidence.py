@@ -54,10 +54,17 @@ class ShownSemantic(Struct, kw_only=True):
 
 
 class ShownCheck(Struct, kw_only=True):
-    """How often the large model said the same as the small answer that a check took back."""
+    """How well a check tells wrong answers of the small model from right ones, whether it acts or only looks on.
+
+    `catch` is the share of the wrong answers that it flags, `false_alarms` that of the right ones. `needless`: how
+    often the large model said the same as the answer that it took back. For the tenants in `off` it is switched off.
+    """
 
     check: str
+    catch: ShownRate
     false_alarms: ShownRate
+    needless: ShownRate
+    off: list[str]
 
 
 class ShownJudge(Struct, kw_only=True):

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from msgspec import Meta, Struct
 
@@ -13,6 +13,7 @@ from millrace.wire.reading import convert, json_name
 MAX_TOKENS = 10**9
 MAX_WAIT_MS = 60_000  # of grace_ms and hedge_ms
 MAX_DEADLINE_MS = 3_600_000
+MAX_REGEX = 1000  # characters
 MAX_COST, LEAST_COST = Decimal(1_000_000), Decimal("1e-9")  # dollars; LEAST_COST is the precision of bills
 MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE = (
     32,
@@ -30,10 +31,21 @@ class ContextChunk(Struct):
     text: str
 
 
-class SchemaCheck(Struct):
-    """A check against a schema: the answer must be JSON that matches it. The models do not see the schema."""
+class DeclaredCheck(Struct):
+    """A check against a schema, as JSON that matches it, or against a regular expression. The models see neither."""
 
-    json_schema: dict[str, Any]
+    json_schema: dict[str, Any] | None = None
+    regex: Annotated[str, Meta(min_length=1, max_length=MAX_REGEX)] | None = None
+
+
+class NamedChecks(NamedTuple):
+    """The checks that a request names: their names (None: all), a schema and a pattern, and where these are."""
+
+    names: tuple[str, ...] | None = None
+    schema: dict[str, Any] | None = None
+    schema_path: str = ""
+    pattern: str | None = None
+    pattern_path: str = ""
 
 
 class Options(Struct, kw_only=True):
@@ -50,7 +62,7 @@ class Options(Struct, kw_only=True):
     context: list[str | ContextChunk] | None = None  # most relevant first
     context_version: Name | None = None  # version of the knowledge base that the context comes from
     context_budget: Annotated[int, Meta(ge=0, le=MAX_TOKENS)] | None = None  # tokens of context and history
-    checks: list[str | SchemaCheck] | None = None  # run only these
+    checks: list[str | DeclaredCheck] | None = None  # run only these
     max_cost_usd: float | Annotated[str, Meta(max_length=40)] | None = None  # a number or a decimal string
     deadline_ms: Annotated[int, Meta(ge=1, le=MAX_DEADLINE_MS)] | None = None
     on_disconnect: OnDisconnect | None = None
@@ -100,23 +112,30 @@ class GivenOptions:
         """Return the chunks, most relevant first."""
         return tuple(chunk if isinstance(chunk, str) else chunk.text for chunk in self.options.context or ())
 
-    def checks(self, available: Collection[str]) -> tuple[tuple[str, ...] | None, dict[str, Any] | None, str]:
-        """Return the names of the checks to run (None: all), the schema to check, and its path in the request."""
+    def checks(self, available: Collection[str]) -> NamedChecks:
+        """Return the checks to run. Raises `invalid_request`."""
         if (given := self.options.checks) is None:
-            return None, None, ""
+            return NamedChecks()
         names: list[str] = []
-        schema, schema_path = None, ""
+        found = NamedChecks()
         for index, check in enumerate(given):
             path = f"{self.path('checks')}[{index}]"
             if isinstance(check, str):
                 if check not in available:
                     raise invalid(path, f"{path}: {check[:40]!r} is not one of {', '.join(available)}")
                 names.append(check)
-            elif schema is None:
-                schema, schema_path = check.json_schema, f"{path}.json_schema"
+                continue
+            if (check.json_schema is None) == (check.regex is None):
+                raise invalid(path, f"{path}: write a name, or an object with either json_schema or regex")
+            if check.json_schema is not None:
+                if found.schema is not None:
+                    raise invalid(path, f"{path}: a second schema; combine both in one with allOf")
+                found = found._replace(schema=check.json_schema, schema_path=f"{path}.json_schema")
             else:
-                raise invalid(path, f"{path}: a second schema; combine both in one with allOf")
-        return tuple(dict.fromkeys(names)), schema, schema_path
+                if found.pattern is not None:
+                    raise invalid(path, f"{path}: a second regex; combine both in one")
+                found = found._replace(pattern=check.regex, pattern_path=f"{path}.regex")
+        return found._replace(names=tuple(dict.fromkeys(names)))
 
 
 def read_metadata(given: dict[str, Any] | None) -> dict[str, str]:

@@ -33,7 +33,7 @@ from millrace.types import (
 from millrace.wire import items, limits, turns
 from millrace.wire.hosted import HostedTool
 from millrace.wire.items import MAX_ID, Id, Item
-from millrace.wire.options import MAX_TOKENS, GivenOptions, Metadata, Options, echoed, read_metadata
+from millrace.wire.options import MAX_TOKENS, GivenOptions, Metadata, NamedChecks, Options, echoed, read_metadata
 from millrace.wire.passed_on import by_index, is_absent, passed_on, told, unread
 from millrace.wire.reading import convert, decode, json_name
 from millrace.wire.tools import MAX_TOOLS, AnyChoice, AnyTool, read_choice, read_tools, settled
@@ -91,6 +91,7 @@ class Create:
     context_version: str | None = None
     checks: tuple[str, ...] | None = None
     check_schema: dict[str, Any] | None = None
+    check_pattern: str | None = None
     paths: Paths = RESPONSES_PATHS
     concise: bool = False
     evidence: bool = True
@@ -374,7 +375,7 @@ def create(
     metadata = read_metadata(body.metadata)
     given = GivenOptions(body.millrace, metadata)
     options = given.options
-    names, schema, schema_path = given.checks(checks)
+    named = given.checks(checks)
     if prompt.extras:
         prompt = replace(prompt, extras_size=len(msgspec.json.encode(prompt.extras)))
     _ = prompt.whole_size  # of schemas it is computed once: here, since a long request is read off the loop
@@ -396,20 +397,22 @@ def create(
         idempotency_key=options.idempotency_key,
         cache_scope=options.cache_scope or "",
         context_version=options.context_version,
-        checks=names,
-        check_schema=schema,
+        checks=named.names,
+        check_schema=named.schema,
+        check_pattern=named.pattern,
         concise=bool(options.concise),
         evidence=options.evidence is not False,
-        paths=_with_options(paths, given.path("max_cost_usd"), schema_path),
+        paths=_with_options(paths, given.path("max_cost_usd"), named),
         **specific,
     )
 
 
-def _with_options(paths: Paths, max_cost: str, check_schema: str) -> Paths:
-    """Return the paths with those of two options. Nearly all requests give neither."""
-    if (max_cost, check_schema) == (paths.max_cost, paths.check_schema):
+def _with_options(paths: Paths, max_cost: str, named: NamedChecks) -> Paths:
+    """Return the paths with those of some options. Nearly all requests give none of them."""
+    given = (max_cost, named.schema_path, named.pattern_path)
+    if given == (paths.max_cost, paths.check_schema, paths.check_pattern):
         return paths
-    return replace(paths, max_cost=max_cost, check_schema=check_schema)
+    return replace(paths, max_cost=max_cost, check_schema=named.schema_path, check_pattern=named.pattern_path)
 
 
 def form_of(given: TextForm | ObjectForm | SchemaForm | None) -> Format | None:

@@ -3,11 +3,12 @@
 import re
 
 
-def _listed(text: str) -> frozenset[str]:
+def listed(text: str) -> frozenset[str]:
+    """Return the words of a text."""
     return frozenset(text.split())
 
 
-FUNCTION = _listed(
+FUNCTION = listed(
     "a an the this that these those it it's its is are was were be been being am do does did has have had having i i'm "
     "you you're you'll we we're they there here and or of in on at to for from with by as so then than into onto under "
     "our your my their his her he she us them which who whom whose what where when how will would can could may might "
@@ -19,18 +20,18 @@ FUNCTION = _listed(
     "el los las lo una unos unas es son era fue del al se su sus con por para en que o "
     "的 是 了 在 呢 吗 就 都 也 我 们 这 那 它 他 她 有"
 )
-ENGLISH = _listed("the of and to is are it that you with for this your from which")
-YES = _listed("yes yeah yep correct true ja jawohl oui si sí")
-NO = _listed("no nope nein non incorrect false")
+ENGLISH = listed("the of and to is are it that you with for this your from which")
+YES = listed("yes yeah yep correct true ja jawohl oui si sí")
+NO = listed("no nope nein non incorrect false")
 _YES_CJK = re.compile(r"^(?:是的|是[，,。.]|对|可以|能[，,。.]|会[，,。.]|支持|当然)")
 _NO_CJK = re.compile(r"^(?:不|没有|并不|否)")
-NEGATIONS = _listed(
+NEGATIONS = listed(
     "not no never none nothing neither nor cannot can't don't doesn't didn't isn't aren't wasn't weren't won't "
     "wouldn't shouldn't couldn't hasn't haven't without nicht kein keine keinen keiner keinem nie ohne "
     "ne n'est n'a pas jamais sans aucun aucune nunca sin ningún ninguna ni 不 没 无 未 非"
 )
 # After these, "yes" and "no" are not the whole answer.
-HEDGES = _listed(
+HEDGES = listed(
     "but unless only if however although though usually sometimes partly depends aber nur wenn teilweise "
     "mais seulement sauf pero solo salvo 但 除 只"
 )

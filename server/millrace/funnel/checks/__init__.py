@@ -1,7 +1,8 @@
-"""Checks of an answer, cheapest first. `judge` stops at the first that fails."""
+"""Checks of an answer, cheapest first: rules, what a request declares, the user's own, and a learned one."""
 
 from millrace.funnel.checks.candidate import Candidate
+from millrace.funnel.checks.checks import Checks
 from millrace.funnel.checks.judge import judge, judge_beginning, selected
 from millrace.funnel.checks.table import NAMES
 
-__all__ = ["NAMES", "Candidate", "judge", "judge_beginning", "selected"]
+__all__ = ["NAMES", "Candidate", "Checks", "judge", "judge_beginning", "selected"]

@@ -1,9 +1,10 @@
 """An answer that is to be judged, and what is known of its request."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
+from millrace.funnel.checks.answer_text import AnswerText
 from millrace.types import (
     RESPONSES_PATHS,
     Aside,
@@ -30,6 +31,7 @@ class Candidate:
     finish: Finish | None
     format: Format | None = None
     schema: dict[str, Any] | None = None  # in addition to the format; not sent to the model
+    pattern: str | None = None  # a regular expression that the text must match; not sent to the model
     tools: tuple[Tool, ...] = ()  # those offered to the model
     tool_choice: ToolChoice | None = None
     has_items: bool = False  # of hosted tools: of what the provider did, or wants done
@@ -41,6 +43,11 @@ class Candidate:
     tenant: str = ""
     question: str = ""  # the text of the last message of the user
     context: str = ""  # the chunks that were sent with it
+    read: AnswerText = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make ready what reads the text."""
+        object.__setattr__(self, "read", AnswerText(self.text, self.question))
 
     @classmethod
     def of(cls, request: Request, text: str, asides: Sequence[Aside], finish: Finish | None) -> Self:
@@ -50,6 +57,7 @@ class Candidate:
             finish=finish,
             format=request.prompt.format,
             schema=request.check_schema,
+            pattern=request.check_pattern,
             tools=request.prompt.tools,
             tool_choice=request.prompt.tool_choice,
             has_items=any(isinstance(aside, Sealed) and not aside.is_thought for aside in asides),

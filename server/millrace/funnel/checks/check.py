@@ -38,6 +38,7 @@ class Check:
     may_begin: Callable[[str], bool] | None = None  # whether a text so far may still become such a beginning; None: yes
     breaks: Breaks | None = None  # in place of `fails`, for what is slow
     needs: Needs = Needs.ANY
+    only_if_named: bool = False  # by the request
 
     def is_about(self, candidate: Candidate) -> bool:
         """Whether the check says anything of an answer."""

@@ -27,6 +27,7 @@ async def unchecked(request: Request, schemas: SchemaValidator) -> tuple[str, ..
     tools = enumerate(request.prompt.tools)
     given = [(paths.of_tool(tool, index), tool.parameters) for index, tool in tools]
     given += [(paths.schema, form.schema if form else None), (paths.check_schema, request.check_schema)]
+    given += [(paths.check_pattern, pattern_schema(request.check_pattern))]
     given = [(path, schema) for path, schema in given if schema is not None]
     if not given:
         return ()
@@ -39,6 +40,11 @@ async def unchecked(request: Request, schemas: SchemaValidator) -> tuple[str, ..
             raise invalid(path, f"{path}: not a usable JSON schema: {report.error}")
         found += [f"{path}.{inner}" if inner else path for inner in report.unchecked]
     return tuple(found)
+
+
+def pattern_schema(pattern: str | None) -> dict[str, object] | None:
+    """Return the schema of texts that match a pattern."""
+    return None if pattern is None else {"type": "string", "pattern": pattern}
 
 
 def _encoded(schemas: Sequence[object]) -> list[bytes]:

@@ -1,45 +1,107 @@
-"""The verdict of the checks on an answer."""
+"""The verdict of the checks on an answer.
 
-from collections.abc import Iterable
+All checks that need nothing but the text look at it, also after one has failed: so it becomes known of each what it
+catches, and the learned check has all that they say. The verdict names the first that fails and may take it back.
+"""
 
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from millrace.funnel.checks import code
 from millrace.funnel.checks.candidate import Candidate
+from millrace.funnel.checks.check import Check, Kind
 from millrace.funnel.checks.form import Form
 from millrace.funnel.checks.table import CHECKS, NAMES
+from millrace.funnel.offload import in_thread_if_over
 from millrace.ports import SchemaValidator
 from millrace.types import Request, Verdict
 
+ON_LOOP = 2000  # characters of a question and an answer that are read on the event loop: some 0.7 ms
+EQUATION = 300  # characters that take as long as an equation
+NONE: frozenset[str] = frozenset()
 
-def selected(request: Request) -> tuple[str, ...]:
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What evidence says of the checks of a tenant."""
+
+    off: frozenset[str] = NONE  # that do not separate wrong answers from right ones
+    proven: frozenset[str] = NONE  # soft ones that do
+
+    def acts(self, name: str) -> bool:
+        """Whether an answer is taken back that fails the check."""
+        check = CHECKS.get(name)
+        if check is not None and check.kind is Kind.HARD:
+            return True
+        return name in self.proven if check is not None and check.kind is Kind.SOFT else name not in self.off
+
+
+AS_SHIPPED = Standing()
+
+
+def selected(request: Request, available: Iterable[str] = NAMES) -> tuple[str, ...]:
     """Return the names of the checks that run for a request, cheapest first: those it names, else all.
 
-    A `check_schema` adds `form`.
+    A schema or a pattern of its own adds `form` or `pattern`.
     """
     if request.checks is None:
-        return NAMES
-    wanted = {*request.checks, *(("form",) if request.check_schema is not None else ())}
-    return tuple(name for name in NAMES if name in wanted)
+        return tuple(name for name in available if name not in _ONLY_IF_NAMED)
+    wanted = {*request.checks}
+    if request.check_schema is not None:
+        wanted.add("form")
+    if request.check_pattern is not None:
+        wanted.add("pattern")
+    return tuple(name for name in available if name in wanted)
 
 
-async def judge(candidate: Candidate, schemas: SchemaValidator, names: Iterable[str] = NAMES) -> Verdict:
-    """Judge a complete answer by the named checks."""
+_ONLY_IF_NAMED = frozenset(check.name for check in CHECKS.values() if check.only_if_named)
+
+
+async def judge(
+    candidate: Candidate,
+    schemas: SchemaValidator,
+    names: Collection[str] = NAMES,
+    standing: Standing = AS_SHIPPED,
+) -> Verdict:
+    """Judge a complete answer by the named checks of the table.
+
+    The verdict's features say of each check that looked at the text whether it fails: 1 or 0.
+    """
+    found = await in_thread_if_over(ON_LOOP, work_of(candidate), lambda: reasons(candidate, names))
+    features = {name: float(bool(reason)) for name, reason in found.items()}
+    for name, reason in found.items():
+        if reason and standing.acts(name):
+            return Verdict(check=name, reason=reason, features=features)
     form = Form(schemas, candidate.tenant, candidate.unchecked)
-    for check in (CHECKS[name] for name in names):
-        if not check.is_about(candidate):
-            continue
-        if check.breaks is not None:
+    for check in _named(names):
+        if check.breaks is not None and check.is_about(candidate):
             reason = await check.breaks(candidate, form)
-        else:
-            reason = check.fails(candidate) if check.fails is not None else ""
-        if reason:
-            return Verdict(check=check.name, reason=reason)
-    return Verdict()
+            if reason:
+                return Verdict(check=check.name, reason=reason, features=features)
+    return Verdict(features=features)
 
 
-def judge_beginning(candidate: Candidate, names: Iterable[str] = NAMES) -> Verdict:
+def work_of(candidate: Candidate) -> int:
+    """Return how long an answer takes to be read, in characters of plain text."""
+    equations = EQUATION * candidate.text.count("=")
+    return len(candidate.text) + len(candidate.question) + equations + (ON_LOOP if code.is_slow(candidate) else 0)
+
+
+def reasons(candidate: Candidate, names: Iterable[str]) -> dict[str, str]:
+    """Return why an answer fails the named checks that need nothing but the text; empty where it passes."""
+    checks = (check for check in _named(names) if check.fails is not None and check.is_about(candidate))
+    return {check.name: check.fails(candidate) for check in checks if check.fails is not None}
+
+
+def judge_beginning(candidate: Candidate, names: Iterable[str] = NAMES, standing: Standing = AS_SHIPPED) -> Verdict:
     """Judge the beginning of an answer that is not complete."""
-    for check in (CHECKS[name] for name in names):
-        if check.of_a_beginning is not None and check.is_about(candidate):
+    for check in _named(names):
+        if check.of_a_beginning is not None and check.is_about(candidate) and standing.acts(check.name):
             reason = check.of_a_beginning(candidate)
             if reason:
                 return Verdict(check=check.name, reason=reason)
     return Verdict()
+
+
+def _named(names: Iterable[str]) -> list[Check]:
+    return [CHECKS[name] for name in names if name in CHECKS]

@@ -1,0 +1,99 @@
+"""What evidence has taught of the checks, each tenant by itself: which of them separate, and the learned check.
+
+Nothing of it is stored: after a start evidence teaches all that is kept once more.
+"""
+
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from millrace import log
+from millrace.evidence.separation import LEVERS, is_wrong, separations
+from millrace.funnel.checks.judge import AS_SHIPPED, Standing
+from millrace.funnel.checks.learned import Labelled, Model, learned
+from millrace.funnel.checks.openings import FEATURE
+from millrace.funnel.checks.table import CHECKS, HARD, LEARNED
+from millrace.types import Judged
+
+KEPT = 1500  # judged answers of a tenant: the last ones
+TENANTS = 256  # that are known; of more, those are forgotten of whom nothing was judged for longest
+MORE = 0.1  # share of new answers after which the check is learned once more
+JUDGED_BYTES = 12_000  # of a judged answer with its features, about
+
+
+@dataclass(slots=True)
+class _Tenant:
+    judged: deque[Judged] = field(default_factory=lambda: deque(maxlen=KEPT))
+    standing: Standing = AS_SHIPPED
+    model: Model | None = None
+    new: int = 0  # judged answers since the check was learned
+
+
+class Lessons:
+    """A `ports.Student`. `learn` is called on a thread of its own; what others read is replaced, never changed."""
+
+    def __init__(self, learn_model: Callable[[Sequence[Labelled]], Model | None] = learned) -> None:
+        self._learn_model = learn_model
+        self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
+
+    def standing(self, tenant: str) -> Standing:
+        """Return which checks of a tenant act."""
+        known = self._tenants.get(tenant)
+        return AS_SHIPPED if known is None else known.standing
+
+    def model(self, tenant: str) -> Model | None:
+        """Return the learned check of a tenant; None until enough is known."""
+        known = self._tenants.get(tenant)
+        return None if known is None else known.model
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes of what is known, about."""
+        return JUDGED_BYTES * sum(len(known.judged) for known in [*self._tenants.values()])
+
+    def learn(self, judged: Sequence[Judged]) -> None:
+        """Learn from what was judged of the small model's answers."""
+        by_tenant: defaultdict[str, list[Judged]] = defaultdict(list)
+        for each in judged:
+            sample = each.sample
+            if sample.lever in LEVERS and sample.is_random and sample.features:
+                by_tenant[sample.tenant].append(each)
+        for name, some in by_tenant.items():
+            known = self._tenants.setdefault(name, _Tenant())
+            self._tenants.move_to_end(name)
+            known.judged.extend(sorted(some, key=lambda each: each.sample.taken_at))
+            known.new += len(some)
+            self._renew(name, known)
+        while len(self._tenants) > TENANTS:
+            self._tenants.popitem(last=False)
+
+    def _renew(self, name: str, known: _Tenant) -> None:
+        before, known.standing = known.standing, standing_of(known.judged)
+        for check in sorted(known.standing.off - before.off):
+            log.get().warning("a check is switched off: it does not separate", check=check, tenant=name)
+        for check in sorted(before.off - known.standing.off):
+            log.get().info("a check is switched on again", check=check, tenant=name)
+        for check in sorted(known.standing.proven - before.proven):
+            log.get().info("a check separates, and acts from now on", check=check, tenant=name)
+        if known.model is None or known.new >= MORE * len(known.judged):
+            known.model = self._learn_model([labelled(each) for each in known.judged])
+            known.new = 0
+
+
+def standing_of(judged: Sequence[Judged] | deque[Judged]) -> Standing:
+    """Return which checks act, by what was judged of one tenant."""
+    known = separations(judged)
+    return Standing(
+        off=frozenset(name for name, each in known.items() if each.is_bad and name not in HARD),
+        proven=frozenset(name for name, each in known.items() if each.is_good and name in CHECKS),
+    )
+
+
+def labelled(judged: Judged) -> Labelled:
+    """Return what is learned from a judged answer. What the learned check itself said is no feature.
+
+    Nor is the opening, which is learned by itself.
+    """
+    found = judged.sample.features.items()
+    features = {name: value for name, value in found if name != LEARNED and not name.startswith(FEATURE)}
+    return Labelled(features, is_wrong(judged), 1 / judged.sample.probability)
