@@ -21,6 +21,8 @@ const VERDICTS = /** @type {Record<string, string>} */ ({
   cut_off: "was cut off",
   refusal: "refused",
   unsure: "was unsure",
+  opening: "began as wrong answers do",
+  guard: "said what a guard forbids",
   loop: "went round in circles",
   echo: "repeated the question",
   unfinished: "stopped in the middle of a sentence",

@@ -25,30 +25,25 @@ from websockets.typing import Subprotocol
 from millrace import log
 from millrace.funnel import checks
 from millrace.funnel.checks.beginning import MOST_DELTAS, Beginning
-from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.simulator import prose
 from millrace.simulator.easy_questions import EASY_ANSWERS
 from millrace.simulator.hard_questions import HARD_ANSWERS, REFUSED, UNKNOWN, UNSURE
 from millrace.types import Finish, FinishReason
 from tests.support.inline_schemas import InlineSchemas
+from tests.support.scripted_models import request
 from tests.support.server import started
 
 PER_S = 50  # tokens
 ROWS = 500
 LANES = 16  # connections
 Figures = dict[str, float]
+CHECKS = checks.Checks(InlineSchemas())
 
 
 def held(text: str) -> tuple[int, str | None]:
     """Return how many tokens come before the first is shown, and the check that the beginning failed by then."""
     said: list[str] = []
-    beginning = Beginning(
-        checks.NAMES,
-        checks.Checks(InlineSchemas()),
-        LearnedOpenings(lambda: 0.0),
-        "",
-        lambda: checks.Candidate(text="".join(said), finish=None),
-    )
+    beginning = Beginning(CHECKS, request(), lambda: checks.Candidate(text="".join(said), finish=None))
     for token in prose.split(text):
         said.append(token)
         verdict = beginning.verdict(said)

@@ -104,6 +104,8 @@ ENDS: dict[str, tuple[str, dict[str, Any], str]] = {
 async def test_however_it_ends_it_is_told_again(millrace: Running, name: str, *, negotiated: bool) -> None:
     """Revised, with thoughts and calls, refused, broken, late, over its budget."""
     directives, fields, status = ENDS[name]
+    if name == "escalated" and not negotiated:
+        fields = {"millrace": {"delivery": "commit"}}  # else its words stand when the small model breaks
     for cut in (1, 2, 4, 7, 12, 19, 33):
         events = await cut_and_resume(millrace, cut, f"go on {directives}", negotiated=negotiated, **fields)
         assert events[-1]["response"]["status"] == status

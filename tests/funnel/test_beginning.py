@@ -8,7 +8,6 @@ from millrace import tokens
 from millrace.funnel import checks
 from millrace.funnel.checks import words
 from millrace.funnel.checks.beginning import MOST_DELTAS, Beginning
-from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.simulator import prose
 from millrace.simulator.easy_questions import EASY_ANSWERS
 from millrace.types import Delivery, Refusal, Status
@@ -33,7 +32,7 @@ FINE = [
 ]
 
 
-def judged_after(text: str, names: tuple[str, ...] = checks.NAMES) -> tuple[int, checks.Candidate, str | None]:
+def judged_after(text: str, names: tuple[str, ...] | None = None) -> tuple[int, checks.Candidate, str | None]:
     """Return after how many tokens a beginning was judged, what was judged, and what it failed."""
     deltas = [*prose.split(text)]
     said: list[str] = []
@@ -41,7 +40,7 @@ def judged_after(text: str, names: tuple[str, ...] = checks.NAMES) -> tuple[int,
     def candidate() -> checks.Candidate:
         return checks.Candidate(text="".join(said), finish=None)
 
-    beginning = Beginning(names, checks.Checks(InlineSchemas()), LearnedOpenings(lambda: 0.0), "tenant", candidate)
+    beginning = Beginning(checks.Checks(InlineSchemas()), request(checks=names), candidate)
     for delta in deltas:
         said.append(delta)
         verdict = beginning.verdict(said)

@@ -222,7 +222,7 @@ def test_form(text: str, form_: Format, check: str | None) -> None:
 def test_the_first_failed_check_is_the_one_named() -> None:
     """Cheapest first, in the order that is told to clients."""
     assert NAMES[:4] == ("empty", "cut_off", "refusal", "unsure")
-    assert NAMES[-4:] == ("form", "pattern", "tool_call", "learned")
+    assert NAMES[-5:] == ("form", "pattern", "tool_call", "opening", "learned")
     cut = Finish(reason=FinishReason.LENGTH, refused=True)
     assert judged(" ", cut, OBJECT) == "empty"
     assert judged("I don't know", cut, OBJECT) == "cut_off"

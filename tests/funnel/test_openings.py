@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from millrace.funnel.checks.candidate import Candidate
-from millrace.funnel.checks.openings import KEPT_S, OPENINGS, TENANTS, LearnedOpenings, features_of
+from millrace.funnel.checks.openings import KEPT_S, OPENINGS, TENANTS, LearnedOpenings, opening_of
 from millrace.types import Delivery, Finish, FinishReason, Judged, Lever, Opinion, Sample, Says
 from tests.support.scripted_models import STOP, request, scripted_funnel
 
@@ -15,7 +15,7 @@ GUESS = "It’s hard to tell, but roughly 12."
 
 
 def judged(text: str, says: Says, *, tenant: str = "a", lever: Lever = Lever.SMALL, at: float = 0.0) -> Judged:
-    features = msgspec.msgpack.decode(msgspec.msgpack.encode(features_of(text, tenant)))  # as it is kept
+    features = msgspec.msgpack.decode(msgspec.msgpack.encode(opening_of(text, tenant)))  # as it is kept
     sample = Sample(
         id="s", lever=lever, tenant=tenant, request_id="r", taken_at=at, probability=0.01, features=features
     )
@@ -63,11 +63,11 @@ def test_tenants_do_not_learn_from_each_other() -> None:
     openings = taught([judged(GUESS, WRONG)] * 30)
     assert fails(openings, GUESS, "a")
     assert not fails(openings, GUESS, "b")
-    assert not features_of(GUESS, "a").keys() & features_of(GUESS, "b").keys()
+    assert not opening_of(GUESS, "a").keys() & opening_of(GUESS, "b").keys()
 
 
 def test_what_is_kept_has_no_word_of_the_answer() -> None:
-    assert not any(word in str(features_of(GUESS, "a")) for word in ("hard", "tell", "roughly"))
+    assert not any(word in str(opening_of(GUESS, "a")) for word in ("hard", "tell", "roughly"))
 
 
 def test_a_weak_opening_is_forgotten_a_month_after_it_was_last_judged() -> None:
@@ -100,7 +100,8 @@ async def test_an_answer_with_a_weak_opening_is_taken_back() -> None:
     async with scripted_funnel(("It's hard", " to tell", ", but roughly", " 12", STOP), ("13.", STOP)) as funnel:
         for _ in range(2):
             response = await funnel.ask(request(delivery=Delivery.PREFIX))
-            openings = funnel.funnel._caller.openings
+            openings = funnel.funnel._caller.checks.openings
+            assert openings is not None
             openings.learn([judged(GUESS, WRONG, tenant="anonymous", at=2e9)] * 10)
     assert response.ended is not None
     assert (response.message().text, response.ended.check) == ("13.", "opening")

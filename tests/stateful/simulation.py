@@ -19,7 +19,6 @@ from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
 from millrace.funnel.calls import Caller as UpstreamCaller
 from millrace.funnel.checks import Checks
-from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
@@ -110,12 +109,7 @@ class Simulation:
         health = Health(CATALOG.models, clock, self._wall)
         self.funnel = Funnel(
             catalog=CATALOG,
-            caller=UpstreamCaller(
-                {Tier.SMALL: upstream, Tier.LARGE: upstream},
-                Checks(InlineSchemas()),
-                health,
-                LearnedOpenings(self._wall),
-            ),
+            caller=UpstreamCaller({Tier.SMALL: upstream, Tier.LARGE: upstream}, Checks(InlineSchemas()), health),
             recall=Recall(CATALOG, MemoryExactCache(), None),
             ledger=self.ledger,
             wall=self._wall,

@@ -169,9 +169,8 @@ class ScriptedFunnel:
             catalog=CATALOG,
             caller=Caller(
                 {Tier.SMALL: small, Tier.LARGE: large},
-                Checks(InlineSchemas()),
+                Checks(InlineSchemas(), openings=LearnedOpenings(time.time)),
                 health,
-                LearnedOpenings(time.time),
                 guards,
                 hedging,
                 repairs=repairs,

@@ -18,7 +18,7 @@ from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.assembly import caches, evidence, models, router
-from millrace.assembly.funnel import checks_of, embeddings_of, funnel_of
+from millrace.assembly.funnel import checks_of, embeddings_of, funnel_of, guards_of
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.chosen import Embedders
@@ -29,8 +29,6 @@ from millrace.caches.pairs import PairJudge
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.evidence.report import Promises, Reports
 from millrace.funnel.checks import Checks
-from millrace.funnel.checks.guards import Guards
-from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.checks.table import HARD
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.report import RouterReports
@@ -100,20 +98,18 @@ async def assembled(  # noqa: PLR0915 - all parts
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
         catalog, schemas = models.catalog(settings), _schemas(parts)
-        checks = checks_of(settings, schemas)
+        checks, guards = checks_of(settings, schemas), guards_of(settings)
         chosen = router.router_of(settings.router, catalog, CLOCK, WALL)
-        guards, openings = Guards.of(**msgspec.structs.asdict(settings.guards)), LearnedOpenings(WALL)
         funnel = funnel_of(
             settings,
             connections,
             sweeper,
             memory,
             catalog,
-            Recall(catalog, exact, semantic, deletions, guards, checks.selected),
+            Recall(catalog, exact, semantic, deletions, checks.selected, guards),
             ledger,
             checks,
             chosen,
-            openings,
             guards,
         )
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
@@ -143,7 +139,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             lambda tenant, entry_ids: cache.delete(entry_ids, tenant=tenant),
             lambda: evidence.is_busy(funnel, database, settings.server.max_running),
             WALL,
-            students=(chosen, openings, *checks.students),
+            students=(chosen, *checks.students),
         )
         end_learning = await parts.enter_async_context(router.learning(chosen, routed, memory))
         end_judging = await parts.enter_async_context(evidence.judging(learned, funnel, memory))

@@ -2,6 +2,8 @@
 
 import time
 
+import msgspec
+
 from millrace.assembly import models
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
@@ -40,7 +42,6 @@ def funnel_of(  # noqa: PLR0913, PLR0917 - its parts
     ledger: SqliteLedger,
     checks: Checks,
     router: Router,
-    openings: LearnedOpenings,
     guards: Guards | None,
 ) -> Funnel:
     """Build the funnel with its upstreams. The sweeper looks after their stalls, and after the bills that grow."""
@@ -52,7 +53,6 @@ def funnel_of(  # noqa: PLR0913, PLR0917 - its parts
             upstreams,
             checks,
             Health(catalog.models, CLOCK, WALL),
-            openings,
             guards,
             Hedging(CLOCK, settings.funnel.hedge_share),
             repairs=settings.checks.repair,
@@ -79,8 +79,19 @@ def funnel_of(  # noqa: PLR0913, PLR0917 - its parts
 
 def checks_of(settings: Settings, schemas: SchemaValidator) -> Checks:
     """Build what judges answers, with the checks that are installed. It learns where evidence judges."""
-    lessons = Lessons() if settings.evidence.judged else None
-    return Checks(schemas, off=settings.checks.off, own=own_checks(), lessons=lessons)
+    learns = settings.evidence.judged
+    return Checks(
+        schemas,
+        off=settings.checks.off,
+        own=own_checks(),
+        lessons=Lessons() if learns else None,
+        openings=LearnedOpenings(WALL) if learns else None,
+    )
+
+
+def guards_of(settings: Settings) -> Guards | None:
+    """Build the guards that are on; None if none is."""
+    return Guards.of(**msgspec.structs.asdict(settings.guards))
 
 
 def embeddings_of(

@@ -11,7 +11,6 @@ from millrace.errors import MillraceError, UpstreamError
 from millrace.funnel.bill import OpenCharge, Payer
 from millrace.funnel.checks import Checks
 from millrace.funnel.checks.guards import Guards
-from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.checks.watch import Watch
 from millrace.funnel.health import Health
 from millrace.funnel.hedging import Hedging
@@ -29,7 +28,7 @@ class Turn:
 
 
 class Caller:
-    """Opens calls to the configured models, and notes how they fare. `checks` and `openings` judge what they answer.
+    """Opens calls to the configured models, and notes how they fare. `checks` judges what they answer.
 
     `guards` watch it while it comes. `hedging` decides whether a silent call gets company, `repairs` whether a model
     may correct its answer once.
@@ -40,7 +39,6 @@ class Caller:
         upstreams: Mapping[Tier, Upstream],
         checks: Checks,
         health: Health,
-        openings: LearnedOpenings,
         guards: Guards | None = None,
         hedging: Hedging | None = None,
         *,
@@ -49,7 +47,6 @@ class Caller:
         self._upstreams = upstreams
         self.checks = checks
         self.health = health
-        self.openings = openings
         self._guards = guards
         self.hedging = hedging or Hedging(time.monotonic)
         self.repairs = repairs

@@ -10,7 +10,6 @@ from millrace.funnel.at_hand import AtHand, in_time
 from millrace.funnel.bill import OpenCharge, Payer
 from millrace.funnel.calls import Caller, Turn, affords, end_of, over_budget
 from millrace.funnel.catalog import Catalog
-from millrace.funnel.checks import openings
 from millrace.funnel.checks.beginning import Beginning
 from millrace.funnel.contender import start
 from millrace.funnel.ending import Result
@@ -188,10 +187,7 @@ async def _small_answer(response: ResponseLog, charge: OpenCharge, caller: Calle
     """Wait for the small model's answer and judge it. `Finish` is None if its beginning already failed a check."""
     attempt, request, failed = charge.attempt, response.request, asyncio.get_running_loop().create_future()
     if not request.prompt.tools:  # else no call is shown before it is judged, and text before it says nothing about it
-        names = caller.checks.selected(request)
-        beginning = Beginning(
-            names, caller.checks, caller.openings, request.tenant, lambda: _candidate(response, charge, None)
-        )
+        beginning = Beginning(caller.checks, request, lambda: _candidate(response, charge, None))
 
         def look() -> bool:
             try:
@@ -224,13 +220,8 @@ def _candidate(response: ResponseLog, charge: OpenCharge, finish: Finish | None)
 async def _judge(response: ResponseLog, charge: OpenCharge, caller: Caller, finish: Finish) -> Verdict:
     if finish.guard:
         return Verdict(check=GUARD, reason=f"it holds what the guard {finish.guard!r} forbids")
-    candidate, names = _candidate(response, charge, finish), caller.checks.selected(response.request)
-    verdict = await caller.checks.judge(candidate, names, charge.model.tier)
-    features = verdict.features | openings.features_of(candidate.text, candidate.tenant)
-    if verdict.passed and openings.NAME in names:
-        verdict = caller.openings.judge(candidate)
-        features[openings.NAME] = float(not verdict.passed)
-    return replace(verdict, features=features)
+    candidate = _candidate(response, charge, finish)
+    return await caller.checks.judge(candidate, caller.checks.selected(response.request), charge.model.tier)
 
 
 def _check_name(response: ResponseLog, caller: Caller, verdict: Verdict) -> str | None:

@@ -40,8 +40,8 @@ class Recall:
         exact: ExactCache | None,
         semantic: SemanticCache | None,
         deleted: DeletedEntries | None = None,
-        guards: Guards | None = None,
         selected: Callable[[Request], tuple[str, ...]] = checks.selected,  # the checks that run for a request
+        guards: Guards | None = None,
     ) -> None:
         self._selected = selected
         self._models = catalog.models

@@ -33,8 +33,8 @@ def invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator
         yield Fault("models.embeddings.model", f"{embeddings!r} is also another model's name; they must differ")
     ids.append(embeddings)
     names = [*RESERVED, *(id_ for id_ in ids if isinstance(id_, str))]
-    yield from _invalid_checks(at(tree, "checks", "off"))
     yield from _unusable_guards(tree)
+    yield from _invalid_checks(at(tree, "checks", "off"))
     aliases = at(tree, "models", "aliases")
     for alias, target in aliases.items() if isinstance(aliases, dict) else ():
         if alias in names:
@@ -48,6 +48,16 @@ def invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator
         yield Fault(f"router.{name}", f"the router keeps one promise, and {promised[0]} is one; leave out all but one")
 
 
+def _invalid_checks(off: Any) -> Iterator[Fault]:
+    """Yield the names that no check has, of those that are switched off."""
+    if not isinstance(off, list | Override):
+        return
+    names = (*NAMES, *sorted(point.name for point in entry_points(group=GROUP)))
+    for name in split(off) if isinstance(off, Override) else off:
+        if isinstance(name, str) and name not in names:
+            yield Fault("checks.off", f"{name!r} is no check; write names of {listed(names)}")
+
+
 def _unusable_guards(tree: dict[str, Any]) -> Iterator[Fault]:
     for key, written in (("patterns", usable), ("words", word_pattern)):
         found = at(tree, "guards", key)
@@ -57,16 +67,6 @@ def _unusable_guards(tree: dict[str, Any]) -> Iterator[Fault]:
                     written(each)
             except BadPatternError as error:
                 yield Fault(f"guards.{key}", f"{each!r} {error}")
-
-
-def _invalid_checks(off: Any) -> Iterator[Fault]:
-    """Yield the names that no check has, of those that are switched off."""
-    if not isinstance(off, list | Override):
-        return
-    names = (*NAMES, *sorted(point.name for point in entry_points(group=GROUP)))
-    for name in split(off) if isinstance(off, Override) else off:
-        if isinstance(name, str) and name not in names:
-            yield Fault("checks.off", f"{name!r} is no check; write names of {listed(names)}")
 
 
 def _invalid_model(model: Any, path: str, environ: Mapping[str, str]) -> Iterator[Fault]:

@@ -6,10 +6,11 @@ from millrace.funnel.checks import judge as judging
 from millrace.funnel.checks.candidate import Candidate
 from millrace.funnel.checks.features import features_of
 from millrace.funnel.checks.lessons import Lessons
+from millrace.funnel.checks.openings import LearnedOpenings, opening_of
 from millrace.funnel.checks.own import OwnCheck
-from millrace.funnel.checks.table import LEARNED, NAMES
+from millrace.funnel.checks.table import CHECKS, LEARNED, NAMES, OPENING
 from millrace.funnel.offload import in_thread_if_over
-from millrace.ports import SchemaValidator
+from millrace.ports import SchemaValidator, Student
 from millrace.types import Request, Tier, Verdict
 
 
@@ -23,17 +24,19 @@ class Checks:
         off: Collection[str] = (),
         own: Sequence[OwnCheck] = (),
         lessons: Lessons | None = None,  # None: nothing is judged, so nothing is learned
+        openings: LearnedOpenings | None = None,  # the same
     ) -> None:
         self.schemas = schemas
         self.lessons = lessons
+        self.openings = openings
         self._own = {check.name: check for check in own if check.name not in off}
         self._off = frozenset(off)
         self.names = (*(name for name in NAMES if name not in off), *self._own)  # that a request may name
 
     @property
-    def students(self) -> tuple[Lessons, ...]:
+    def students(self) -> tuple[Student, ...]:
         """Who learn from evidence."""
-        return () if self.lessons is None else (self.lessons,)
+        return tuple(each for each in (self.lessons, self.openings) if each is not None)
 
     def selected(self, request: Request) -> tuple[str, ...]:
         """Return the names of the checks that run for a request, cheapest first."""
@@ -57,6 +60,13 @@ class Checks:
                 features[name] = float(bool(said))
                 if said and standing.acts(name):
                     failed, reason = name, said
+        if self.openings is not None and tier is Tier.SMALL:
+            features |= opening_of(candidate.text, tenant)
+            if OPENING in names and not candidate.calls:
+                opening = self.openings.judge(candidate)
+                features[OPENING] = float(not opening.passed)
+                if failed is None and not opening.passed and standing.acts(OPENING):
+                    failed, reason = opening.check, opening.reason
         if lessons is not None and tier is Tier.SMALL and features and candidate.text.strip():
             work = judging.work_of(candidate)
             features |= await in_thread_if_over(judging.ON_LOOP, work, lambda: features_of(candidate))
@@ -72,4 +82,18 @@ class Checks:
         """Judge the beginning of an answer that is not complete."""
         lessons = self.lessons
         standing = judging.AS_SHIPPED if lessons is None else lessons.standing(candidate.tenant)
-        return judging.judge_beginning(candidate, names, standing)
+        verdict = judging.judge_beginning(candidate, names, standing)
+        if verdict.passed and self.openings is not None and OPENING in names and standing.acts(OPENING):
+            return self.openings.judge(candidate)
+        return verdict
+
+    def may_begin_badly(self, text: str, names: Collection[str], tenant: str) -> bool:
+        """Whether a text that goes on may still come to begin in a way that `judge_beginning` takes back."""
+        of_beginnings = (CHECKS[name] for name in names if name in CHECKS)
+        if any(
+            check.may_begin is None or check.may_begin(text)
+            for check in of_beginnings
+            if check.of_a_beginning is not None
+        ):
+            return True
+        return self.openings is not None and OPENING in names and self.openings.may_begin(text, tenant)

@@ -95,6 +95,9 @@ def _is_learned_from(name: str) -> bool:
 
 
 def labelled(judged: Judged) -> Labelled:
-    """Return what is learned from a judged answer. What the learned check itself said is no feature."""
+    """Return what is learned from a judged answer. What the learned check itself said is no feature.
+
+    Nor is the opening, which is learned by itself.
+    """
     features = {name: value for name, value in judged.sample.features.items() if _is_learned_from(name)}
     return Labelled(features, is_wrong(judged), 1 / judged.sample.probability)

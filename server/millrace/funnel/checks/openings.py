@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 from millrace.evidence.intervals import lower
+from millrace.evidence.separation import LEVERS, is_wrong
 from millrace.funnel.checks.candidate import Candidate
+from millrace.funnel.checks.table import OPENING
 from millrace.ports import Clock
-from millrace.types import Judged, Lever, Sample, Says, Verdict
+from millrace.types import Judged, Sample, Verdict
 
-NAME = "opening"
 WORDS = 5  # of an opening at most
 TAIL = 0.001  # in which share of cases the bound may be wrong: many openings are looked at
 WRONG = 0.5  # above which share of wrong answers an opening is weak
@@ -26,7 +27,7 @@ LEAST = 10  # wrong answers; fewer are never enough
 KEPT_S = 30 * 86_400
 OPENINGS = 4096  # of a tenant
 TENANTS = 256
-_FEATURE = "opening:"
+FEATURE = "o."  # how the names of its features begin
 _HEAD = 200  # characters in which the first words are looked for
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _LAST_WORD = re.compile(r"[\w']+\Z")
@@ -63,10 +64,10 @@ class LearnedOpenings:
         """Learn from answers of the small model that were judged."""
         learned: set[str] = set()
         for each in judged:
-            sample, says = each.sample, each.opinions[-1].says if each.opinions else Says.UNSURE
-            openings = [name for name in sample.features if name.startswith(_FEATURE)]
-            if sample.lever in (Lever.SMALL, Lever.CHECK) and openings and says is not Says.UNSURE:
-                self._count(sample, openings, is_wrong=says is Says.DIFFERENT)
+            sample = each.sample
+            openings = [name for name in sample.features if name.startswith(FEATURE)]
+            if sample.lever in LEVERS and sample.is_random and openings:
+                self._count(sample, openings, is_wrong=is_wrong(each))
                 learned.add(sample.tenant)
         for tenant in learned & self._counts.keys():
             self._publish(tenant)
@@ -79,7 +80,7 @@ class LearnedOpenings:
         now = self._wall()
         found = _openings(candidate.text, candidate.tenant, is_whole=candidate.finish is not None)
         if any(weak.get(opening, now) > now for opening in found):
-            return Verdict(check=NAME, reason="most answers that began with the same words were wrong")
+            return Verdict(check=OPENING, reason="most answers that began with the same words were wrong")
         return Verdict()
 
     def may_begin(self, text: str, tenant: str) -> bool:
@@ -118,7 +119,7 @@ class LearnedOpenings:
         self._weak[tenant], self._begun[tenant] = weak, begun
 
 
-def features_of(text: str, tenant: str) -> dict[str, float]:
+def opening_of(text: str, tenant: str) -> dict[str, float]:
     """Return how a complete answer begins, as features that evidence keeps."""
     return dict.fromkeys(_openings(text, tenant, is_whole=True), 1.0)
 
@@ -134,4 +135,4 @@ def _openings(text: str, tenant: str, *, is_whole: bool) -> list[str]:
 
 def _hashed(words: str, many: int, tenant: str) -> str:
     key = hashlib.sha256(tenant.encode()).digest()
-    return f"{_FEATURE}{many}:{hashlib.blake2b(words.encode(), digest_size=6, key=key).hexdigest()}"
+    return f"{FEATURE}{many}:{hashlib.blake2b(words.encode(), digest_size=6, key=key).hexdigest()}"

@@ -23,7 +23,6 @@ TABLE = (
         of_a_beginning=answers.unsure,
         may_begin=words.DOUBT.may_begin,
     ),
-    Check(name="opening", kind=_FIRM),  # it is learned from evidence: `openings.py`
     Check(name="loop", kind=_HARD, fails=repeats.loop, needs=_TEXT),
     Check(name="echo", kind=_FIRM, fails=repeats.echo, needs=_PROSE),
     Check(name="unfinished", kind=_FIRM, fails=unfinished.unfinished, needs=_PROSE),
@@ -44,6 +43,7 @@ TABLE = (
     Check(name="tool_call", kind=_HARD, breaks=declared.tool_call, is_mendable=True),
 )
 LEARNED = "learned"  # the check that evidence teaches
+OPENING = "opening"  # the first words that evidence has shown to be those of wrong answers
 CHECKS = {check.name: check for check in TABLE}
-NAMES = (*CHECKS, LEARNED)
+NAMES = (*CHECKS, OPENING, LEARNED)
 HARD = frozenset(check.name for check in TABLE if check.kind is Kind.HARD)
