@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from millrace.funnel.routing.promises import Place, Promised, Promises
-from millrace.funnel.routing.spending import DAY, FORGOTTEN_S, Spending, SpendingLoop
+from millrace.funnel.routing.spending import DAY, FORGOTTEN_S, SLOTS, Spending, SpendingLoop
 from millrace.types import Tier
 from tests.support.clock import ManualClock
 
@@ -19,7 +19,7 @@ Busy = Callable[[float], float]  # how busy a part of the day is, from 0 to 1
 
 
 def even(_: float) -> float:
-    return 1.0
+    return 1 / 3
 
 
 def by_hours(part: float) -> float:
@@ -72,7 +72,7 @@ def test_where_even_the_small_model_alone_passes_it_that_is_said() -> None:
 
 def test_requests_that_run_are_reckoned_with_until_they_are_forgotten() -> None:
     """Else a burst of requests would all find the same money."""
-    loop = SpendingLoop(1.0, Spending(day=0))
+    loop = SpendingLoop(1.0, Spending(day=0, usual=[1.0] * SLOTS))
     for tier, cost in COSTS.items():
         loop.settled(tier, cost, NOON)
     for _ in range(100):
@@ -105,6 +105,7 @@ def test_a_price_that_rises_threefold_is_learned_within_two_hundred_requests() -
 
 def test_the_hours_of_earlier_days_say_what_is_expected() -> None:
     loop = SpendingLoop(10.0)
+    loop.state.turn(0.0)
     for hour in (9, 15, 15, 15):
         loop.routed(Tier.SMALL, hour * 3600.0)
     loop.state.turn(DAY)

@@ -10,11 +10,11 @@ import math
 from msgspec import Struct, field
 
 TENTHS = 10
-LEAST = 200  # answers before which nothing is compared
+LEAST, LEAST_OF_TENTH = 200, 50  # answers, in all and of a tenth, before which nothing is compared
 MEMORY = 5000  # answers of a tenth that its rate is a mean of, at most
 WORSE = 1.6  # times the odds so far: the least that is looked for
 WARNS, ALARMS = 2.0, 8.0  # of the sum: from where on the promise is tightened, and where nothing known holds any more
-_PRIOR = 30.0  # answers that the rate of all stands for in that of a tenth
+_PRIOR = 5.0  # answers that the rate of all stands for in that of a tenth
 
 
 class Drift(Struct):
@@ -50,7 +50,7 @@ class Drift(Struct):
         tenth = min(int(rank * TENTHS), TENTHS - 1)
         total = self.total
         self.rate += (failed - self.rate) / min(total + 1, 100.0)
-        if total >= LEAST:
+        if total >= LEAST and self.answers[tenth] >= LEAST_OF_TENTH:
             usual = (self.failed[tenth] + _PRIOR * self.usual) / (self.answers[tenth] + _PRIOR)
             usual = min(max(usual, 0.005), 0.9)
             worse = usual * WORSE / (1 - usual + usual * WORSE)

@@ -105,8 +105,8 @@ class Pairs:
         """Return how many pairs it takes at least, if there is no loss in any of them."""
         pairs = self._pairs
         large = sum(pair.large for pair in pairs) / len(pairs) if pairs else 1.0
-        win = math.log1p(float(_STAKES[-1]) * (1 - quality) * max(large, 0.1))
-        return math.ceil((-math.log(1 - confidence) - float(_ODDS[-1])) / win) if win else LAST
+        wins = np.log1p(_STAKES * (1 - quality) * max(large, 0.1))[:, None] * np.arange(LAST) + _ODDS[:, None]
+        return int((np.logaddexp.reduce(wins, axis=0) < -math.log(1 - confidence)).sum())
 
     def _columns(self) -> tuple[NDArray[np.float64], ...]:
         """Return ranks, losses, whether the large answers are right, and weights of which the greatest is 1."""

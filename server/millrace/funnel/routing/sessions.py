@@ -5,7 +5,7 @@ model and comes back later pays the whole history at the full price. So a switch
 
 A session goes up at once if a tool has failed, a call repeats, small answers fail their checks, or its history is
 nearly too long for the small model; and if the router wants it, but where its history is not in the large model's cache
-a higher score is needed, for two turns at most. It comes down slowly: after some turns in a row for which the small
+a higher score is needed, for some turns at most. It comes down slowly: after some turns in a row for which the small
 model would do, if it costs less to go and to come back than to stay.
 
 Where a promise of quality rests on the threshold, no session is kept below what the router wants. What binds a request
@@ -31,7 +31,7 @@ ESCALATED = 2  # small answers in a row that failed their checks, until the sess
 NEARLY = 0.75  # of what fits the small model: as much as a few turns with tools bring
 RUN = 3  # turns that a session stays up, about: what going up costs is divided among them
 DEARER = 3.0  # times the threshold, that a score must reach at most
-WAITS = 4  # turns in a row that a session is kept below what the router wants
+WAITS = 4  # turns that a session is kept below what the router wants, until it goes up
 OUTPUT = 400  # tokens of an answer, about
 GAP_S = 60.0  # between two turns, until a session has two
 _NEW, _NEW_COST = 0.3, 0.02  # how much of a running mean comes from the last turn
@@ -44,7 +44,7 @@ class _Session:
     at: float
     tokens: int  # of its last prompt
     turns: int = 0
-    waited: int = 0  # turns in a row that it was kept below what the router wants
+    waited: int = 0  # turns since it was last up that it was kept below what the router wants
     unwanted: int = 0  # turns in a row for which the small model would do
     escalated: int = 0  # small answers in a row that failed their checks
     easy: float = _SEEN  # turns after one for which the small model would do, with those assumed

@@ -18,7 +18,8 @@ SLOTS = 96  # of a day
 SLOT = DAY // SLOTS
 AIM = 0.995  # of the money: what runs when it is spent costs something still
 FIRST = 0.1  # of requests go to the large model while it is not known what they cost
-MEMORY = 150  # requests that a mean cost is of
+MEMORY, FEW = 150, 20  # requests that a mean cost is of
+CHANGED = 1.6  # times the mean cost
 NEW_DAY = 0.3  # how much of what is expected comes from the last day
 RESERVED, RESERVED_FIRST = 1.4, 4.0  # times the requests expected: of money for the small model, and on a first day
 BURST = 0.01  # of the money of a first day, which is else spent evenly over it
@@ -30,12 +31,16 @@ class Cost(Struct):
     """What a request costs that a tier was asked first for."""
 
     mean: float = 0.0  # dollars
-    count: int = 0
+    count: int = 0  # that it is of, at most `MEMORY`
+    lately: float = 0.0  # the mean of few
 
     def add(self, dollars: float) -> None:
-        """Add a request."""
-        self.count += 1
-        self.mean += (dollars - self.mean) / min(self.count, MEMORY)
+        """Add a request. Where the last few differ much from those before, the price has changed: these count alone."""
+        self.count = min(self.count + 1, MEMORY)
+        self.mean += (dollars - self.mean) / self.count
+        self.lately += (dollars - self.lately) / min(self.count, FEW)
+        if self.count >= 2 * FEW and not 1 / CHANGED < self.lately / max(self.mean, 1e-12) < CHANGED:
+            self.mean, self.count = self.lately, FEW
 
 
 class Spending(Struct):
