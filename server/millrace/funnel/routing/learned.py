@@ -84,6 +84,11 @@ class Learned:
     keep_anew: bool = False  # what is kept must not be replaced: it could not be read
 
     @property
+    def is_taught(self) -> bool:
+        """Whether it has heads of its own."""
+        return self.heads is not _NOTHING
+
+    @property
     def labels(self) -> int:
         """For how many labels all that was learned counts."""
         return int(sum(count.weight for count in self.counts.values()))

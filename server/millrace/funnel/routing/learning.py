@@ -71,6 +71,7 @@ class Learning:
         self._promises = promises
         self._wall = wall
         self._tenants: OrderedDict[str, Learned] = OrderedDict()  # the least recently used one first
+        self._taught = 0  # tenants who have heads of their own
         self._unread = Learned()  # of tenants for whom there is no place
         self._lock = Lock()  # of the queue, which two threads fill
         self._waiting: deque[Lesson] = deque()
@@ -81,7 +82,7 @@ class Learning:
     @property
     def bytes_used(self) -> int:
         """Bytes of what is known and of what waits, about."""
-        return self._bytes + SIZE * min(len(self._tenants), TENANTS)
+        return self._bytes + SIZE * self._taught
 
     @property
     def waiting(self) -> int:
@@ -119,6 +120,7 @@ class Learning:
 
     def teach(self, most: int = AT_ONCE) -> None:
         """Learn some of what waits, of tenants that were read. Called on one thread at a time, off the loop."""
+        self._taught = sum(learned.is_taught for learned in list(self._tenants.values()))
         for lesson in self._taken(most):
             learned = self._tenants.get(lesson.tenant)
             if learned is None or not learned.is_read:
