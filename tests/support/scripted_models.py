@@ -13,11 +13,12 @@ from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.health import Health
+from millrace.funnel.pools import Pool
 from millrace.funnel.recall import Recall
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import Policy
 from millrace.funnel.routing.router import Router
-from millrace.ports import ExactCache, Sink
+from millrace.ports import Clock, ExactCache, Sink, Upstream
 from millrace.stores.database import MEMORY, SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
 from millrace.types import (
@@ -25,6 +26,7 @@ from millrace.types import (
     CacheMode,
     Call,
     Delivery,
+    Deployment,
     Finish,
     FinishReason,
     Message,
@@ -138,6 +140,12 @@ class ScriptedUpstream:
         return self.attempts[-1]
 
 
+def health_of(small: Upstream, large: Upstream, clock: Clock, wall: Clock = time.time) -> Health:
+    """Return the health of the two models, which have one deployment each."""
+    pools = [Pool(model, [(Deployment(), upstream)], clock) for model, upstream in ((SMALL, small), (LARGE, large))]
+    return Health(pools, CATALOG, clock, wall)
+
+
 class ScriptedFunnel:
     """A funnel with two scripted models."""
 
@@ -145,10 +153,10 @@ class ScriptedFunnel:
         self, small: ScriptedUpstream, large: ScriptedUpstream, database: SqliteDatabase, exact: ExactCache | None
     ) -> None:
         self.small, self.large = small, large
-        health = Health(CATALOG.models, time.monotonic, time.time)
+        health = health_of(small, large, time.monotonic)
         self.funnel = Funnel(
             catalog=CATALOG,
-            caller=Caller({Tier.SMALL: small, Tier.LARGE: large}, InlineSchemas(), health),
+            caller=Caller(health, InlineSchemas(), CATALOG),
             recall=Recall(CATALOG, exact, None),
             ledger=SqliteLedger(database),
             wall=lambda: 1_700_000_000.0,

@@ -19,6 +19,7 @@ from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.assembly import caches, evidence, models
 from millrace.assembly.funnel import embeddings_of, funnel_of
+from millrace.assembly.models import Served
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.chosen import Embedders
@@ -31,7 +32,7 @@ from millrace.evidence.report import Promises, Reports
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.router import Router
 from millrace.memory import MemoryBudget
-from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore, Upstream
+from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore
 from millrace.principal import Limits
 from millrace.runs.asking import Asking
 from millrace.runs.conversations import Conversations
@@ -51,7 +52,6 @@ from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
-from millrace.types import Model
 from millrace.upstreams.connections import Connections
 from millrace.web.process import Process
 
@@ -106,6 +106,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             schemas,
             Router(),
         )
+        parts.callback(funnel.health.close)
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
         await database.ready()
         await parts.enter_async_context(_heeded(deletions, present))
@@ -287,12 +288,10 @@ async def _kept(data_dir: str, store: Callable[[SqliteDatabase], S]) -> AsyncIte
 
 
 @asynccontextmanager
-async def upstreams(settings: Settings) -> AsyncIterator[list[tuple[Model, Upstream]]]:
-    """Open the two models and nothing else, small first."""
-    configured = (settings.models.small, settings.models.large)
+async def served(settings: Settings) -> AsyncIterator[list[Served]]:
+    """Open the deployments of all models and nothing else, those of the small one first."""
     async with _connections(settings) as connections:
-        opened = [models.upstream(connections, model, CLOCK) for model in configured]
-        yield list(zip(models.catalog(settings).models, opened, strict=True))
+        yield models.served(settings, models.catalog(settings), connections, CLOCK)
 
 
 @asynccontextmanager

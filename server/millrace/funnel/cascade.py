@@ -19,6 +19,7 @@ from millrace.types import (
     Aside,
     Call,
     CallPiece,
+    Delivery,
     Finish,
     FinishReason,
     Model,
@@ -95,13 +96,18 @@ async def keep(
 ) -> Result:
     """Keep the answer of a call, whatever the checks say: no other model is left, so all its text is committed.
 
+    Where a client can take words back, or has been shown none, that is at the end: if a deployment breaks off, another
+    one can answer in its place (`tries.py`).
+
     `escalated_by` is the check that the small model's answer failed, `other` why the other model has failed. An error
     says so too.
     """
-    response.commit()
+    if response.request.delivery not in (Delivery.SPECULATE, Delivery.FINAL):
+        response.commit()
     with call as charge:
         try:
             finish = await charge.attempt.done
+            response.commit()
         except UpstreamError as error:
             if other is not None:
                 is_small = charge.model.tier is Tier.SMALL

@@ -39,7 +39,7 @@ class Recall:
         semantic: SemanticCache | None,
         deleted: DeletedEntries | None = None,
     ) -> None:
-        self._models = catalog.models
+        self._models = catalog.identities
         self._exact = exact
         self._semantic = semantic
         self._deleted = deleted

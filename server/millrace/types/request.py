@@ -140,6 +140,8 @@ class Call:
     prompt: Prompt
     cap: int | None = None  # output tokens that the budget buys, if no other cap is lower
     room: int | None = None  # tokens that the prompt leaves of the model's window; None: it is not counted yet
+    deployment: str = ""  # the label of the one that is asked
+    once: bool = False  # a transient fault is not tried once more there: another deployment is, or nothing
 
     @property
     def service_tier(self) -> str:
