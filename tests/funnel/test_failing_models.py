@@ -81,6 +81,12 @@ class Served:
         async with self.http.get("/readyz?verbose") as answer:
             return {model["tier"]: model for model in (await answer.json())["models"]}
 
+    async def asks_again(self) -> None:
+        """Wait until the small model is not left alone any more."""
+        async with asyncio.timeout(30):
+            while not (await self.health())["small"]["can_be_asked"]:  # noqa: ASYNC110 - over HTTP
+                await asyncio.sleep(0.01)
+
     async def ask(self, wire: str, **options: Any) -> dict[str, Any]:
         """Ask on one wire; return the metadata, the error and the usage that it ended with."""
         asked = {"cache": "off", "strategy": "cascade", **options}
@@ -313,9 +319,7 @@ async def test_a_model_that_named_a_later_time_is_left_alone_until_then() -> Non
         assert "small-model answered HTTP 429, not to be asked for 1 s more" in route["failed"][0]["message"]
         assert passed_over["metadata"]["millrace.failed"] == route["failed"][0]["message"]
         await until(lambda: len(served.small.requests) == 2)
-        async with asyncio.timeout(30):
-            while (await served.health())["small"]["deployments"][0]["breaker"] != "closed":
-                await asyncio.sleep(0.01)
+        await served.asks_again()
         assert (await served.ask("chat"))["metadata"]["millrace.route"] == "small"
         served.small.script = refusing(429, "slow", Retry_After="60")
         await served.ask("chat")

@@ -93,8 +93,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
         catalog = models.catalog(settings)
-        schemas = SchemaProcess()
-        parts.push_async_callback(asyncio.to_thread, schemas.close)
+        schemas = _schemas(parts)
         funnel = funnel_of(
             settings,
             connections,
@@ -312,6 +311,12 @@ async def embeddings_upstream(settings: Settings) -> AsyncIterator[tuple[Embeddi
 def optional_parts() -> dict[str, bool]:
     """Return which of the packages that Millrace can do without are installed."""
     return {"MiniLM": weights.available(), "hnswlib": importlib.util.find_spec("hnswlib") is not None}
+
+
+def _schemas(parts: AsyncExitStack) -> SchemaProcess:
+    schemas = SchemaProcess()
+    parts.push_async_callback(asyncio.to_thread, schemas.close)
+    return schemas
 
 
 def _connections(settings: Settings) -> Connections:

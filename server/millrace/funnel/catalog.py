@@ -16,7 +16,7 @@ NO_CHAINS: Mapping[Tier, Sequence[Model]] = MappingProxyType({})
 class Catalog:
     """The two configured models, those that stand in for them, their names and their aliases."""
 
-    def __init__(  # noqa: PLR0913 - its parts
+    def __init__(
         self,
         small: Model,
         large: Model,

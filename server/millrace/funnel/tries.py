@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 
 from millrace import log
-from millrace.errors import EXITS, MillraceError, UpstreamError, internal_error
+from millrace.errors import EXITS, UpstreamError, internal_error
 from millrace.funnel.bill import OpenCharge, Payer
 from millrace.funnel.facts import Revised, Routed
 from millrace.funnel.failures import failure_of, is_of_the_request, none_left
@@ -28,17 +28,17 @@ Plan = Callable[[Model], Call | None]  # returns a call of a model; None if the 
 class Tries:
     """The calls as one `Attempt`. `charge` is that of the present one."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - its parts
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         response: ResponseLog,
         payer: Payer,
         health: Health,
+        *,
         first: Call,
         models: Iterator[Model],
         plan: Plan,
         key: Hashable | None,
         other_than: str,
-        *,
         is_bound: bool,
         tells: bool,
     ) -> None:

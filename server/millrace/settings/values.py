@@ -19,7 +19,7 @@ def invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator
         if isinstance(origin, str) and parse(origin) is None:
             yield Fault("server.origins", f'{origin!r} is no origin; write it as browsers do: "https://app.example"')
     more = at(tree, "models", "more")
-    stand_ins = {name: model for name, model in more.items()} if isinstance(more, dict) else {}
+    stand_ins: dict[str, Any] = more if isinstance(more, dict) else {}
     yield from _invalid_stand_ins(stand_ins)
     for tier in ("small", "large"):
         model = at(tree, "models", tier)
