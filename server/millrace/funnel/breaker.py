@@ -84,12 +84,12 @@ class Breaker:
         self.state = State.PROBING
         return True
 
-    def probed(self, error: str, for_s: float | None = None) -> None:
-        """Note how the probe ended: it was answered, unless there is an error."""
+    def probed(self, error: str, since: float, for_s: float | None = None) -> None:
+        """Note how the probe ended that began at `since`: it was answered, unless there is an error."""
         if not error:
             self.state, self._closed_at, self._in_a_row = State.CLOSED, self._clock(), 0
             self._recent.clear()
             return
         self.open(error, for_s)
         if for_s is None:
-            self._next_probe_at = self._clock() + PROBE_EVERY_S
+            self._next_probe_at = max(self._clock(), since + PROBE_EVERY_S)

@@ -103,12 +103,12 @@ class Health:
             if failure is not None and not is_of_the_request(failure):
                 error, retry_after_s = failure.cause, (failure.retry_after_ms or 0) / 1000 or None
         elif now - since > pool.probe_s:
-            error = f"sent no first word to a probe within {pool.probe_s:.1f} s"
-        elif not (attempt.parts or attempt.asides):
+            error = "did not answer a probe in time"
+        else:
             return
         attempt.abort()
         place.probe = None
-        place.breaker.probed(error, retry_after_s)
+        place.breaker.probed(error, since, retry_after_s)
         if not error:
             self._answers(place)
 

@@ -26,7 +26,7 @@ TIMES_SLOWEST = 2.0  # of the slowest first words lately, at least
 FIRST_WORDS, ENOUGH = 64, 8  # the latest ones; fewer do not tell what is slow
 PROBE = Prompt(messages=(Message(role="user", parts=("Answer with one word: ready",)),), max_output_tokens=16)
 SOON_MS = 1000  # when to come again, at the earliest, where no deployment takes a call
-PROBE_S = (1.0, 10.0)  # for its first word: at least, and where it is not known how long a first word takes
+PROBE_S = (1.0, 10.0)  # that a probe may take: at least, and where it is not known how long a first word takes
 
 
 class Waiting(Protocol):
@@ -46,7 +46,7 @@ class Place:
         self.upstream = upstream
         self.breaker = Breaker(clock)
         self.running = 0  # calls
-        self.asked = 0  # calls since the start
+        self.turn = 0.0  # from which on it is its turn again, where nobody has more to do than others
         self.waiting: dict[Waiting, float] = {}  # calls without a word yet, and when they began
         self.spoke_at = -math.inf  # when a call last had its first word
         self.probe: tuple[Attempt, float] | None = None  # one that runs, and since when
@@ -69,11 +69,6 @@ class Place:
             cause=error.cause,
         )
 
-    @property
-    def load(self) -> tuple[float, float]:
-        """What it would have to do with one call more, by its weight; and what it has had."""
-        return (self.running + 1) / self.deployment.weight, self.asked / self.deployment.weight
-
 
 class Pool:
     """One model and its deployments."""
@@ -84,6 +79,7 @@ class Pool:
         self._clock = clock
         self._weight = sum(place.deployment.weight for place in self.places)
         self._kept: OrderedDict[Hashable, Place] = OrderedDict()
+        self._turn = 0.0  # of the last call
         self._retries = RETRIES
         self._first_words: deque[float] = deque(maxlen=FIRST_WORDS)  # seconds until they came
 
@@ -106,7 +102,7 @@ class Pool:
             return None
         if len(self.places) == 1:
             return able[0]
-        best = min(able, key=_load)
+        best = min(able, key=self._load)
         if key is None:
             return best
         kept = self._kept.get(key)
@@ -117,6 +113,16 @@ class Pool:
         if len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)
         return kept
+
+    def take(self, place: Place) -> None:
+        """Count a call that a deployment has got."""
+        place.running += 1
+        self._turn = max(self._turn, place.turn)
+        place.turn = self._turn + 1 / place.deployment.weight
+
+    def _load(self, place: Place) -> tuple[float, float]:
+        """Return what a deployment has to do, by its weight, and when it is its turn (start-time fair queueing)."""
+        return place.running / place.deployment.weight, max(self._turn, place.turn)
 
     def _has_room(self, place: Place) -> bool:
         total = sum(each.running for each in self.places) + 1
@@ -148,20 +154,18 @@ class Pool:
     def silent_s(self, place: Place) -> float:
         """Return for how many seconds a deployment has been silent, if that is much longer than its calls take; or 0.
 
-        No call that waits has had a word, and no other one has had its first word since the oldest of them began.
+        Calls wait for their first word, and none has had one since.
         """
         if len(place.waiting) < SILENT_CALLS:
             return 0.0
-        began_at = next(iter(place.waiting.values()))
-        silent_s = self._clock() - began_at
-        is_silent = place.spoke_at < began_at and silent_s > max(SILENT_S, TIMES_SLOWEST * self._slowest_s)
-        return silent_s if is_silent else 0.0
+        silent_s = self._clock() - max(next(iter(place.waiting.values())), place.spoke_at)
+        return silent_s if silent_s > max(SILENT_S, TIMES_SLOWEST * self._slowest_s) else 0.0
 
     @property
     def probe_s(self) -> float:
-        """Seconds that a probe waits for its first word."""
+        """Seconds that a probe may take, to its end: a deployment may also stop in mid-stream."""
         least, unknown = PROBE_S
-        return max(least, TIMES_SLOWEST * self._slowest_s) if self._slowest_s < math.inf else unknown
+        return max(least, 2 * TIMES_SLOWEST * self._slowest_s) if self._slowest_s < math.inf else unknown
 
     def open_probe(self, place: Place) -> None:
         """Start a probe: the cheapest request that shows whether the model answers. What it costs is in no ledger."""
@@ -191,7 +195,3 @@ def _take_note(done: asyncio.Future[Finish]) -> None:
     """Read the error of a probe that nobody looks at any more, or asyncio logs it."""
     if not done.cancelled():
         done.exception()
-
-
-def _load(place: Place) -> tuple[float, float]:
-    return place.load

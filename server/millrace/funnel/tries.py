@@ -206,8 +206,7 @@ class Tries:
         self._tried.add(place)
         self._response.asked.add(place.model.name)
         self._place = place
-        place.running += 1
-        place.asked += 1
+        self._health.pools[place.model.name].take(place)
 
     def _start(self, place: Place) -> None:
         self._timer = None
