@@ -161,6 +161,18 @@ def test_a_deployment_is_silent_whose_calls_wait_much_longer_than_others() -> No
     assert clocked.pool.silent_s(place) == pytest.approx(SILENT_S + 0.1)
 
 
+def test_calls_from_before_a_probe_was_answered_do_not_make_it_silent() -> None:
+    """They may be lost; those that came since are answered."""
+    clocked = Clocked(1, 1)
+    spoken(clocked, 0.5)
+    place = clocked.place(1)
+    place.waiting = {Idle(): clocked.now for _ in range(5)}
+    clocked.now += 10
+    place.breaker.probed("", clocked.now)
+    clocked.now += 50
+    assert clocked.pool.silent_s(place) == 0
+
+
 @pytest.mark.parametrize("why", ["few wait", "slow model", "too little is known"])
 def test_and_not_if_that_may_be_as_it_should(why: str) -> None:
     clocked = Clocked(1, 1)

@@ -32,7 +32,7 @@ class Breaker:
         self._clock = clock
         self._in_a_row = 0  # failures
         self._recent: deque[tuple[float, bool]] = deque(maxlen=RATE_CALLS)  # when a call ended, and whether it failed
-        self._closed_at = -math.inf
+        self.closed_at = -math.inf  # when a probe was answered last
         self._next_probe_at = 0.0
         self._is_asked_for = False  # the provider has named the time
 
@@ -55,13 +55,13 @@ class Breaker:
 
     def succeeded(self, began_at: float) -> None:
         """Note a call that the deployment has answered."""
-        if self.is_closed and began_at >= self._closed_at:
+        if self.is_closed and began_at >= self.closed_at:
             self._in_a_row = 0
             self._recent.append((self._clock(), False))
 
     def failed(self, began_at: float, cause: str) -> bool:
         """Note a call that has failed; return whether that opens the breaker."""
-        if not self.is_closed or began_at < self._closed_at:
+        if not self.is_closed or began_at < self.closed_at:
             return False
         now = self._clock()
         self._in_a_row += 1
@@ -87,7 +87,7 @@ class Breaker:
     def probed(self, error: str, since: float, for_s: float | None = None) -> None:
         """Note how the probe ended that began at `since`: it was answered, unless there is an error."""
         if not error:
-            self.state, self._closed_at, self._in_a_row = State.CLOSED, self._clock(), 0
+            self.state, self.closed_at, self._in_a_row = State.CLOSED, self._clock(), 0
             self._recent.clear()
             return
         self.open(error, for_s)

@@ -15,7 +15,7 @@ from millrace.funnel.health import Health
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.tries import Tries
 from millrace.ports import Attempt, SchemaValidator
-from millrace.types import Call, Model, Outcome, Request
+from millrace.types import Call, Delivery, Model, Outcome, Request
 
 LONG_PREFIX = 4096  # characters of a system prompt from which on providers cache it: about 1024 tokens
 
@@ -83,6 +83,17 @@ class Caller:
                     charge.outcome = Outcome.FAILED
         finally:
             tries.abort()
+
+    def may_take_back(self, model: Model, request: Request) -> bool:
+        """Whether a model's words stay open until their end, so that somebody else can answer in its place.
+
+        What a hosted tool has done is shown as it comes, once it is final.
+        """
+        is_open = request.delivery in (Delivery.SPECULATE, Delivery.FINAL)
+        if not is_open or any(tool.hosted is not None for tool in request.prompt.tools):
+            return False
+        has_places = len(self.health.pools[model.name].places) > 1
+        return has_places or next(chain_of(model, request, self._catalog), None) is not None
 
     def _key(self, model: Model, request: Request) -> Hashable | None:
         """Return what should stay with its deployment: a session, or a prefix that providers cache."""

@@ -19,7 +19,6 @@ from millrace.types import (
     Aside,
     Call,
     CallPiece,
-    Delivery,
     Finish,
     FinishReason,
     Model,
@@ -96,15 +95,15 @@ async def keep(
 ) -> Result:
     """Keep the answer of a call, whatever the checks say: no other model is left, so all its text is committed.
 
-    Where a client can take words back, or has been shown none, that is at the end: if a deployment breaks off, another
-    one can answer in its place (`tries.py`).
+    Where a client can take words back, or is shown none, that is at the end: if a deployment breaks off, another one
+    can answer in its place (`tries.py`).
 
     `escalated_by` is the check that the small model's answer failed, `other` why the other model has failed. An error
     says so too.
     """
-    if response.request.delivery not in (Delivery.SPECULATE, Delivery.FINAL):
-        response.commit()
     with call as charge:
+        if not caller.may_take_back(charge.call.model, response.request):
+            response.commit()
         try:
             finish = await charge.attempt.done
             response.commit()

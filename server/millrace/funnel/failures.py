@@ -18,10 +18,12 @@ def none_left(*errors: UpstreamError) -> UpstreamError:
     shown = next((error for error in reversed(errors) if _is_of_use(error)), errors[-1])
     if len(errors) == 1:
         return shown
+    said = dict.fromkeys(error.message for error in errors)
+    messages = [one for one in said if not any(one in other for other in said if other != one)]
     waits_ms = [each.retry_after_ms for each in errors if each.retry_after_ms is not None and each.rule.retry]
     return UpstreamError(
         shown.code,
-        "; ".join(dict.fromkeys(error.message for error in errors)),
+        "; ".join(messages),
         retry_after_ms=min(waits_ms) if waits_ms and shown.rule.retry else shown.retry_after_ms,
         rule=shown.rule,
         cause="; ".join(dict.fromkeys(error.cause for error in errors)),

@@ -6,10 +6,9 @@ neither an answer nor a failure.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 
 from millrace import log
-from millrace.errors import UpstreamError
+from millrace.errors import RULES, UpstreamError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.failures import is_of_the_request
 from millrace.funnel.pools import Place, Pool
@@ -18,7 +17,10 @@ from millrace.ports import Clock
 from millrace.types import Finish, Tier
 
 WARN_EVERY_S = 60.0  # for one deployment and one cause
+MEND_S = 30.0  # between two probes of one whose operator must act, such as one with a wrong key
 REST_S = 1.0  # for which a deployment is left alone that is overloaded and names no time, where there are others
+
+TOO_MANY = RULES["rate_limit_exceeded"].status  # HTTP
 
 
 class Health:
@@ -49,7 +51,7 @@ class Health:
             breaker.succeeded(began_at)
         elif error.rule.retry and error.retry_after_ms is not None:
             self._open(place, error.cause, error.retry_after_ms / 1000)
-        elif error.rule.status == HTTPStatus.TOO_MANY_REQUESTS and len(self.pools[place.model.name].places) > 1:
+        elif error.rule.status == TOO_MANY and len(self.pools[place.model.name].places) > 1:
             self._open(place, error.cause, REST_S)
         elif breaker.failed(began_at, error.cause):
             self._say_open(place)
@@ -101,7 +103,8 @@ class Health:
         if attempt.done.done():
             failure = _failure(attempt.done)
             if failure is not None and not is_of_the_request(failure):
-                error, retry_after_s = failure.cause, (failure.retry_after_ms or 0) / 1000 or None
+                error = failure.cause
+                retry_after_s = (failure.retry_after_ms or 0) / 1000 or None if failure.rule.retry else MEND_S
         elif now - since > pool.probe_s:
             error = "did not answer a probe in time"
         else:

@@ -154,11 +154,12 @@ class Pool:
     def silent_s(self, place: Place) -> float:
         """Return for how many seconds a deployment has been silent, if that is much longer than its calls take; or 0.
 
-        Calls wait for their first word, and none has had one since.
+        Calls wait for their first word, and none has had one since. Those from before its last probe do not count.
         """
-        if len(place.waiting) < SILENT_CALLS:
+        waiting = [began_at for began_at in place.waiting.values() if began_at >= place.breaker.closed_at]
+        if len(waiting) < SILENT_CALLS:
             return 0.0
-        silent_s = self._clock() - max(next(iter(place.waiting.values())), place.spoke_at)
+        silent_s = self._clock() - max(waiting[0], place.spoke_at)
         return silent_s if silent_s > max(SILENT_S, TIMES_SLOWEST * self._slowest_s) else 0.0
 
     @property

@@ -200,6 +200,7 @@ class Tries:
             model = next((model for model in self._models if model.name not in self._response.asked), None)
             if model is None:
                 return None
+            self._health.pools[model.name].earn()
             call, retry = self._plan(model), False
 
     def _reserve(self, place: Place) -> None:
