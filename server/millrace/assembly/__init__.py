@@ -19,6 +19,7 @@ from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.assembly import caches, evidence, models
 from millrace.assembly.funnel import embeddings_of, funnel_of
+from millrace.assembly.models import Served
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.chosen import Embedders
@@ -33,7 +34,7 @@ from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.router import Router
 from millrace.memory import MemoryBudget
-from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore, Upstream
+from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore
 from millrace.principal import Limits
 from millrace.runs.asking import Asking
 from millrace.runs.conversations import Conversations
@@ -53,7 +54,6 @@ from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
-from millrace.types import Model
 from millrace.upstreams.connections import Connections
 from millrace.web.process import Process
 
@@ -94,8 +94,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
         deletions = Deletions(database, epoch, in_use, ttl_s=settings.cache.ttl_s, wall=WALL)
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
-        catalog, schemas = models.catalog(settings), SchemaProcess()
-        parts.push_async_callback(asyncio.to_thread, schemas.close)
+        catalog, schemas = models.catalog(settings), _schemas(parts)
         guards, openings = Guards.of(**msgspec.structs.asdict(settings.guards)), LearnedOpenings(WALL)
         funnel = funnel_of(
             settings,
@@ -110,6 +109,7 @@ async def assembled(settings: Settings, claimed: Claim | None = None) -> AsyncIt
             openings,
             guards,
         )
+        parts.callback(funnel.health.close)
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
         await database.ready()
         await parts.enter_async_context(_heeded(deletions, present))
@@ -292,12 +292,10 @@ async def _kept(data_dir: str, store: Callable[[SqliteDatabase], S]) -> AsyncIte
 
 
 @asynccontextmanager
-async def upstreams(settings: Settings) -> AsyncIterator[list[tuple[Model, Upstream]]]:
-    """Open the two models and nothing else, small first."""
-    configured = (settings.models.small, settings.models.large)
+async def served(settings: Settings) -> AsyncIterator[list[Served]]:
+    """Open the deployments of all models and nothing else, those of the small one first."""
     async with _connections(settings) as connections:
-        opened = [models.upstream(connections, model, CLOCK) for model in configured]
-        yield list(zip(models.catalog(settings).models, opened, strict=True))
+        yield models.served(settings, models.catalog(settings), connections, CLOCK)
 
 
 @asynccontextmanager
@@ -318,6 +316,12 @@ async def embeddings_upstream(settings: Settings) -> AsyncIterator[tuple[Embeddi
 def optional_parts() -> dict[str, bool]:
     """Return which of the packages that Millrace can do without are installed."""
     return {"MiniLM": weights.available(), "hnswlib": importlib.util.find_spec("hnswlib") is not None}
+
+
+def _schemas(parts: AsyncExitStack) -> SchemaProcess:
+    schemas = SchemaProcess()
+    parts.push_async_callback(asyncio.to_thread, schemas.close)
+    return schemas
 
 
 def _connections(settings: Settings) -> Connections:

@@ -41,7 +41,7 @@ class Recall:
         deleted: DeletedEntries | None = None,
         guards: Guards | None = None,
     ) -> None:
-        self._models = catalog.models
+        self._models = catalog.identities
         self._exact = exact
         self._semantic = semantic
         self._deleted = deleted
