@@ -15,6 +15,7 @@ RECENT = 32  # calls that say how it is now
 RECENT_S = 120.0
 LEAST_RECENT = RECENT // 2
 SLOW = 2.0  # times its usual median: it is slow
+SLOW_S = 0.1  # and so many seconds more: less may come from a process that is busy itself
 HALF_LIFE_S = 900.0  # in which what is usual moves half the way to what is recent
 FOLLOW_S = 1.0  # between two such steps
 
@@ -58,7 +59,9 @@ class Ttft:
     def is_slow(self, now: float) -> bool | None:
         """Whether the recent median is twice the usual one; None if it was not called enough of late to tell."""
         recent = self._recent(now)
-        return None if recent is None or self._usual is None else recent >= SLOW * self._usual
+        if recent is None or self._usual is None:
+            return None
+        return recent >= max(SLOW * self._usual, self._usual + SLOW_S)
 
     def _recent(self, now: float) -> float | None:
         calls = self._calls
