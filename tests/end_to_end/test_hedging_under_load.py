@@ -19,6 +19,6 @@ async def test_a_stalled_provider_does_not_show_and_an_overloaded_one_is_left_al
         assert stalled.failed == 0
         assert sum(seconds >= STALL_S for seconds in stalled.ttft_s) <= hedges["refused"] + hedges["off"]
         assert hedges["won"] >= 1
-        on.slow_down(8)
+        on.slow_down(40)
         await send(on, 60, 30, "slow")
         assert (await on.hedges())["is_off"]
