@@ -13,7 +13,8 @@
  * @typedef {"in_progress" | "completed" | "incomplete" | "cancelled" | "failed"} Status
  * @typedef {{id: string, status: Status, model: string, metadata: Record<string, string>, output: Item[],
  *   usage: Usage | null, error: Fault | null, incomplete_details: {reason: string} | null}} Response
- * @typedef {{model: string, tokens: number, cost_usd: number, outcome: string, estimated: boolean}} Attempt
+ * @typedef {{model: string, tokens: number, cost_usd: number, outcome: string, estimated: boolean,
+ *   deployment?: string}} Attempt
  *
  * @typedef {{sequence_number: number, stream_id?: string}} Numbered
  * @typedef {Numbered & {type: "response.created" | "response.in_progress", response: Response}} Began

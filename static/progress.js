@@ -22,6 +22,9 @@ import { verdict } from "./sentences.js";
 export const STEPS = /** @type {const} */ (["exact", "join", "semantic", "small", "check", "large"]);
 const CACHES = /** @type {const} */ (["exact", "join", "semantic"]);
 
+/** The strategies that ask both models. */
+const RACES = ["race", "hedge"];
+
 /** The notes of stages that the request has passed. */
 const MISS_NOTES = { exact: "miss", join: "no match", semantic: "miss" };
 
@@ -43,6 +46,8 @@ export class Progress {
   /** @type {Record<Tier, string>} The names of the two models; empty before they are known. */
   names;
   #revised = false;
+  /** @type {Map<string, Tier>} The tiers of the models that routes have named. */
+  #tiers = new Map();
 
   /**
    * @param {string} cacheMode The option `cache`: on, off, refresh or only.
@@ -94,13 +99,22 @@ export class Progress {
     const previous = this.route?.tier;
     this.route = route;
     this.cache = route.cache;
-    if (route.tier) this.names[route.tier] = route.model;
-    if (this.#revised && route.tier) this.#showFailedOver(route.tier);
+    if (route.tier) this.#tiers.set((this.names[route.tier] = route.model), route.tier);
+    if (route.tier && previous === route.tier && !RACES.includes(route.strategy)) this.#showStandIn(route);
+    else if (this.#revised && route.tier) this.#showFailedOver(route.tier);
     else if (previous && route.tier) this.#endRace(route.tier, route.failed !== undefined);
     else if (route.cache === "exact") this.#set("exact", "answered", "answered");
     else if (route.cache === "semantic") this.#showSemanticHit(route);
     else if (route.cache === "joined") this.#showJoined(route);
     else this.#showMiss(route);
+  }
+
+  /**
+   * Another deployment of the model is asked, or another model in its place.
+   * @param {Route} route
+   */
+  #showStandIn({ tier }) {
+    if (tier) this.#set(tier, "working", "asked elsewhere");
   }
 
   /** @param {Route} route */
@@ -165,7 +179,8 @@ export class Progress {
   }
 
   /** @param {Revise} revise */
-  #applyRevise({ reason, to_model }) {
+  #applyRevise({ reason, from_model, to_model }) {
+    if (from_model === to_model) return; // another deployment of it answers
     this.#revised = true;
     this.names.large = to_model;
     this.#set("small", "weak", "taken back");
@@ -213,7 +228,7 @@ export class Progress {
    * @returns {Tier}
    */
   #tierOf(model) {
-    return model === this.names.small ? "small" : "large";
+    return this.#tiers.get(model) ?? (model === this.names.small ? "small" : "large");
   }
 
   /** @param {string | undefined} check The result of the check. */

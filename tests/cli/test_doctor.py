@@ -77,12 +77,13 @@ def _free_port() -> int:
         return port
 
 
-async def doctor(config: Path, *arguments: str) -> tuple[int, str]:
+async def doctor(config: Path, *arguments: str, **environ: str) -> tuple[int, str]:
     """Run it; return its exit code, and what it prints with single spaces."""
     command = [sys.executable, str(REPOSITORY / "server"), "doctor", "--config", str(config), *arguments]
     run = subprocess.run
+    env = ENVIRONMENT | environ
     ended = await asyncio.to_thread(
-        run, command, cwd=config.parent, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE_S * 2
+        run, command, cwd=config.parent, env=env, capture_output=True, text=True, timeout=PATIENCE_S * 2
     )
     assert ended.stderr == ""
     return ended.returncode, ended.stdout
@@ -107,6 +108,57 @@ async def test_where_all_is_well_it_says_what_each_model_took_and_cost(tmp_path:
     assert row(printed, "keys")[1].startswith("none: only this machine has access")
     assert f"Nothing is wrong. Next: millrace serve --config {config}" in printed
     assert not (tmp_path / "data").exists()  # looking makes nothing
+
+
+async def test_each_deployment_is_asked_and_those_that_a_server_leaves_alone_are_named(tmp_path: Path) -> None:
+    """With the address and the key that are its own."""
+    async with provider(refusing(401, "no")) as locked, configured(tmp_path) as config:
+        port = int(re.findall(r"port = (\d+)", config.read_text())[0])
+        given = config.read_text().replace(
+            "[models.large]",
+            f"""fallback = ["spare"]
+[[models.small.deployments]]
+region = "eu"
+[[models.small.deployments]]
+base_url = "{locked}"
+api_key_env = "OF_US"
+region = "us"
+[models.more.spare]
+upstream = "openai"
+base_url = "{locked}"
+model = "spare-model"
+price = {{ input = "1", output = "2" }}
+[models.large]""",
+        )
+        config.write_text(given)
+        code, printed = await doctor(config, OF_US="sk-us")
+        assert code == 1
+        assert row(printed, "small model at eu")[0] == "fine"
+        state, text = row(printed, "small model at us")
+        assert (state, "refused the key (HTTP 401)" in text, "check the key in OF_US" in text) == ("wrong", True, True)
+        assert row(printed, "spare model")[0] == "wrong"
+        async with left_alone(port):
+            code, printed = await doctor(config, OF_US="sk-us")
+        state, text = row(printed, "small model eu")
+        assert (state, text.startswith("the running server leaves it alone: answered HTTP 500")) == ("note", True)
+
+
+@asynccontextmanager
+async def left_alone(port: int) -> AsyncIterator[None]:
+    """Run what answers like a server that leaves a deployment alone."""
+    deployments = [{"label": "eu", "breaker": "open", "why": "answered HTTP 500"}, {"label": "us", "breaker": "closed"}]
+    models = [{"name": "small", "deployments": deployments}]
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"models": models, "epoch": "e", "version": "1"})
+
+    runner = web.AppRunner(_application(answer), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
 
 
 async def test_a_model_of_the_messages_api_wants_a_price_for_what_it_writes_to_its_cache(tmp_path: Path) -> None:

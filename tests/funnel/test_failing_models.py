@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from millrace.funnel import breaker
 from tests.support.http_client import CHAT, RESPONSES, body_of, events_of, lines_of
 from tests.support.logs import captured_logs
 from tests.support.provider import (
@@ -80,6 +81,12 @@ class Served:
         async with self.http.get("/readyz?verbose") as answer:
             return {model["tier"]: model for model in (await answer.json())["models"]}
 
+    async def asks_again(self) -> None:
+        """Wait until the small model is not left alone any more."""
+        async with asyncio.timeout(30):
+            while not (await self.health())["small"]["can_be_asked"]:  # noqa: ASYNC110 - over HTTP
+                await asyncio.sleep(0.01)
+
     async def ask(self, wire: str, **options: Any) -> dict[str, Any]:
         """Ask on one wire; return the metadata, the error and the usage that it ended with."""
         asked = {"cache": "off", "strategy": "cascade", **options}
@@ -137,7 +144,10 @@ FAILURES = {  # of the small model: code, words, and the cause in the log
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_when_small_fails_and_large_answers_every_wire_says_which_and_why(failure: str) -> None:
+async def test_when_small_fails_and_large_answers_every_wire_says_which_and_why(
+    failure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "FAILURES", 100)  # or it is not asked by the last wire
     script, code, words, cause = FAILURES[failure]
     with captured_logs() as logs:
         async with behind(script, LARGE_ANSWERS) as served:
@@ -296,8 +306,11 @@ async def test_a_retry_is_told_and_not_billed() -> None:
 
 
 async def test_a_model_that_named_a_later_time_is_left_alone_until_then() -> None:
-    """A cascade goes to the large model at once, and says so; whoever wants the small model alone may ask it."""
-    small = one_after_another(refusing(429, "slow", Retry_After="0.6"), answering("Small."))
+    """A cascade goes to the large model at once, and says so; whoever wants the small model alone is told the time.
+
+    Then it is asked one word first.
+    """
+    small = one_after_another(refusing(429, "slow", Retry_After="0.6"), answering("ready"), answering("Small."))
     async with behind(small, LARGE_ANSWERS) as served:
         assert (await served.ask("chat"))["metadata"]["millrace.failed"] == "small-model answered HTTP 429: slow"
         passed_over = await served.ask("ws negotiated")
@@ -306,14 +319,16 @@ async def test_a_model_that_named_a_later_time_is_left_alone_until_then() -> Non
         assert route["tier"] == "large"
         assert "small-model answered HTTP 429, not to be asked for 1 s more" in route["failed"][0]["message"]
         assert passed_over["metadata"]["millrace.failed"] == route["failed"][0]["message"]
-        await asyncio.sleep(0.7)
+        await until(lambda: len(served.small.requests) == 2)
+        await served.asks_again()
         assert (await served.ask("chat"))["metadata"]["millrace.route"] == "small"
         served.small.script = refusing(429, "slow", Retry_After="60")
         await served.ask("chat")
         calls = served.calls
-        assert (await served.ask("responses", strategy="small"))["error"]["retry_after_ms"] == 60_000
-        assert (await served.ask("responses", strategy="small"))["error"]["retry_after_ms"] == 60_000
-        assert served.calls == (calls[0] + 2, calls[1])
+        error = (await served.ask("responses", strategy="small"))["error"]
+        assert 30_000 < error["retry_after_ms"] <= 60_000
+        assert error["message"].startswith("small-model answered HTTP 429, not to be asked for ")
+        assert served.calls == calls
         served.large.script = refusing(500, "it burns")
         both = (await served.ask("responses"))["error"]["message"]
         assert both.startswith("small-model answered HTTP 429, not to be asked for ")

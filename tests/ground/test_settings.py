@@ -334,12 +334,11 @@ def test_the_callers_tree_is_left_alone() -> None:
     [
         ("models.small.model", "large"),
         ("models.large.model", ""),
-        ("models.large.model", "small-model"),
         ("models.small.price.input", "1e400"),
     ],
 )
 def test_a_name_or_price_that_cannot_be_meant(path: str, value: str) -> None:
-    """A model may not be called like a tier or like the other one; a price has a bound."""
+    """A model may not be called like a tier; a price has a bound."""
     given = configuration_for("http://a", "http://b")
     *sections, key = path.split(".")
     section: Any = given
@@ -418,3 +417,58 @@ def test_two_promises_of_the_router_are_a_fault_of_each_but_the_first() -> None:
     assert [fault.path for fault in faults] == ["router.keep_quality", "router.spend_per_day"]
     assert "large_share is one; leave out all but one" in faults[0].message
     assert build(changes[1]).router.spend_per_day == Decimal(20)
+
+
+def pooled(**small: Any) -> dict[str, Any]:
+    given = configuration_for("http://a/v1", "http://b/v1")
+    given["models"]["small"] |= small
+    return given
+
+
+def test_the_places_of_a_model_have_what_its_section_has() -> None:
+    """What they leave out is the model's; a label is the region, with a number among equals, or a number."""
+    places = [{"api_key_env": "K"}, {"region": "eu", "weight": 2}, {"region": "eu", "base_url": "http://c/v1"}]
+    small = settings.build(pooled(deployments=places), {"K": "sk"}).models.small
+    found = [(label, weight, place.base_url, place.api_key_env) for label, weight, place in small.places()]
+    assert found == [
+        ("1", 1.0, "http://a/v1", "K"),
+        ("eu-1", 2.0, "http://a/v1", None),
+        ("eu-2", 1.0, "http://c/v1", None),
+    ]
+    assert [label for label, _, _ in settings.build(pooled(), {}).models.small.places()] == [""]
+    assert [label for label, _, _ in settings.build(pooled(deployments=[{}]), {}).models.small.places()] == [""]
+
+
+def test_one_provider_name_at_two_addresses_is_fine() -> None:
+    given = configuration_for("http://a/v1", "http://b/v1")
+    given["models"]["large"]["model"] = given["models"]["small"]["model"]
+    assert settings.build(given, {}).models.large.model == "small-model"
+
+
+SPARE = {"upstream": "openai", "base_url": "http://c/v1", "model": "spare", "price": {"input": "1", "output": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("small", "more", "fault"),
+    [
+        ({"deployments": [{"weight": 0}]}, {}, "models.small.deployments[0].weight: expected a number > 0"),
+        ({"deployments": [{"url": "http://a"}]}, {}, "models.small.deployments[0].url: unknown key"),
+        ({"deployments": [{"api_key_env": "NONE"}]}, {}, "models.small.deployments[0].api_key_env: the variable NONE"),
+        ({"deployments": [{"base_url": "a"}]}, {}, "models.small.deployments[0].base_url: 'a' is not a URL"),
+        ({"deployments": {}}, {}, "models.small.deployments: expected a list of sections; write [[...]] over each"),
+        ({"base_url": "", "deployments": [{}]}, {}, "models.small.deployments[0].base_url: missing; write base_url"),
+        ({"base_url": ""}, {}, "models.small.base_url: missing; write base_url"),
+        ({"fallback": ["spar"]}, {"spare": SPARE}, "models.small.fallback: 'spar' names no other model; write one of"),
+        ({"fallback": ["small"]}, {}, "models.small.fallback: 'small' names no other model; write one of large"),
+        ({"fallback": ["spare", "spare"]}, {"spare": SPARE}, "models.small.fallback: 'spare' is named twice"),
+        ({}, {"large": SPARE}, "models.more.large: 'large' is the name of another model; choose another one"),
+        ({}, {"spare": SPARE | {"fallback": ["large"]}}, "models.more.spare.fallback: a model that stands in has no"),
+        ({}, {"spare": SPARE | {"model": 7}}, "models.more.spare.model: expected a text in quotes, got 7"),
+    ],
+)
+def test_a_fault_of_pools_and_chains_is_named(small: dict[str, Any], more: dict[str, Any], fault: str) -> None:
+    given = pooled(**small)
+    given["models"]["more"] = more
+    with pytest.raises(SettingsError) as error:
+        settings.build(given, {})
+    assert [str(each)[: len(fault)] for each in error.value.faults] == [fault]

@@ -211,6 +211,18 @@ test("the large model wins a race, also against one that failed", async () => {
   }
 });
 
+test("another deployment, and a model that stands in, are shown at the stage whose model failed", async () => {
+  const { progress, route, end } = await asked();
+  await route({ ...SMALL, strategy: "auto" });
+  await route({ ...SMALL, strategy: "auto", reason: "s at 1 failed: answered HTTP 500; asked at 2" });
+  await route({ model: "o", tier: "small", strategy: "auto", failed: [{ model: "s", code: "x", message: "m" }] });
+  assert.deepEqual([progress.mode, progress.steps.small.note], ["cascade", "asked elsewhere"]);
+  const attempts = [attempt("s", "failed"), attempt("s", "failed"), attempt("o", "answered")];
+  await end("completed", { cache: "miss", route: "small", check: "passed" }, attempts);
+  assert.deepEqual(progress.steps.small, { state: "answered", note: "answered" });
+  assert.deepEqual([progress.mode, progress.steps.large.state], ["cascade", "idle"]);
+});
+
 test("the winner's weak words are taken back, and the closed model is asked again", async () => {
   const { progress, answer, route, revise, end } = await asked();
   await route({ ...SMALL, strategy: "race" });

@@ -228,7 +228,8 @@ async def test_what_was_trimmed_is_not_trimmed_again_and_its_context_is_sent() -
 async def test_a_model_that_rests_is_not_asked() -> None:
     late = UpstreamError("upstream_overloaded", "later", retry_after_ms=60_000)
     async with asking([late]) as stage:
-        stage.funnel.funnel.health.failed(Tier.SMALL, "upstream_overloaded", 60_000)
+        health = stage.funnel.funnel.health
+        health.failed(health.pools["small"].places[0], late, 0.0)
         assert await stage.ask(request(strategy=Strategy.SMALL)) is None
         assert len(stage.funnel.small.attempts) == 0
 

@@ -105,6 +105,23 @@ async def test_refusals(simulator: Simulator, fault: str, status: int, code: str
     assert (simulator.stats.failed, simulator.stats.tokens_sent) == (1, 0)
 
 
+async def test_all_calls_fail_from_now_on(simulator: Simulator) -> None:
+    """Until it is told that they do not; a call that asks for a fault of its own gets that."""
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{simulator.port}") as http:
+
+        async def status(prompt: str) -> int:
+            body = {"messages": [{"role": "user", "content": prompt}], "max_tokens": 1}
+            async with http.post("/v1/chat/completions", json=body) as answer:
+                return answer.status
+
+        for fault, first, second in (("429", 429, 529), ("error", 500, 529), ("", 200, 529)):
+            async with http.post("/fault", data=fault) as answer:
+                assert answer.status == 200
+            assert (await status("Hello. [ttft=0]"), await status("Hello. [fault=overloaded]")) == (first, second)
+        async with http.post("/fault", data="sunspots") as answer:
+            assert (answer.status, "unknown fault" in await answer.text()) == (400, True)
+
+
 async def test_a_refusal_can_be_slow(simulator: Simulator) -> None:
     start = time.monotonic()
     reader, writer = await send(simulator, "[fault=error] [ttft=0.2]")

@@ -20,7 +20,6 @@ from millrace.errors import MillraceError
 from millrace.funnel.calls import Caller as UpstreamCaller
 from millrace.funnel.checks import Checks
 from millrace.funnel.funnel import Funnel
-from millrace.funnel.health import Health
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.funnel.routing.router import Router
@@ -32,7 +31,7 @@ from millrace.runs.run import Run
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
 from millrace.stores.limits import MemoryLimiter
-from millrace.types import Model, Tier, Usage
+from millrace.types import Model, Usage
 from millrace.web import drain, endpoints
 from millrace.web.messages import create_message
 from millrace.web.process import Process
@@ -45,7 +44,7 @@ from tests.stateful.expectations import Received, answer_of
 from tests.stateful.models import ManualAttempt, ManualUpstream
 from tests.stateful.stores import MemoryArchive, MemoryExactCache, MemoryLedger, RoomyDisk
 from tests.support.inline_schemas import InlineSchemas
-from tests.support.scripted_models import CATALOG, STOP
+from tests.support.scripted_models import CATALOG, STOP, health_of
 
 WALL = 1_700_000_000.0
 BEAT_S = 1.0
@@ -106,10 +105,10 @@ class Simulation:
         self.drain: asyncio.Task[None] | None = None
         clock = self.loop.time
         upstream = ManualUpstream(self.attempts)
-        health = Health(CATALOG.models, clock, self._wall)
+        health = health_of(upstream, upstream, clock, self._wall)
         self.funnel = Funnel(
             catalog=CATALOG,
-            caller=UpstreamCaller({Tier.SMALL: upstream, Tier.LARGE: upstream}, Checks(InlineSchemas()), health),
+            caller=UpstreamCaller(health, Checks(InlineSchemas()), CATALOG),
             recall=Recall(CATALOG, MemoryExactCache(), None),
             ledger=self.ledger,
             wall=self._wall,

@@ -17,11 +17,12 @@ from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.health import Health
 from millrace.funnel.hedging import Hedging
+from millrace.funnel.pools import Pool
 from millrace.funnel.recall import Recall
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import Policy
 from millrace.funnel.routing.router import Router
-from millrace.ports import ExactCache, Sink
+from millrace.ports import Clock, ExactCache, Sink, Upstream
 from millrace.stores.database import MEMORY, SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
 from millrace.types import (
@@ -29,6 +30,7 @@ from millrace.types import (
     CacheMode,
     Call,
     Delivery,
+    Deployment,
     Finish,
     FinishReason,
     Message,
@@ -149,6 +151,12 @@ class ScriptedUpstream:
         return self.attempts[-1]
 
 
+def health_of(small: Upstream, large: Upstream, clock: Clock, wall: Clock = time.time) -> Health:
+    """Return the health of the two models, which have one deployment each."""
+    pools = [Pool(model, [(Deployment(), upstream)], clock) for model, upstream in ((SMALL, small), (LARGE, large))]
+    return Health(pools, CATALOG, clock, wall)
+
+
 class ScriptedFunnel:
     """A funnel with two scripted models."""
 
@@ -164,13 +172,13 @@ class ScriptedFunnel:
         repairs: bool = False,
     ) -> None:
         self.small, self.large = small, large
-        health = Health(CATALOG.models, time.monotonic, time.time)
+        health = health_of(small, large, time.monotonic)
         self.funnel = Funnel(
             catalog=CATALOG,
             caller=Caller(
-                {Tier.SMALL: small, Tier.LARGE: large},
-                Checks(InlineSchemas(), openings=LearnedOpenings(time.time)),
                 health,
+                Checks(InlineSchemas(), openings=LearnedOpenings(time.time)),
+                CATALOG,
                 guards,
                 hedging,
                 repairs=repairs,

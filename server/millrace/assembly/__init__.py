@@ -19,6 +19,7 @@ from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.assembly import caches, evidence, models, router
 from millrace.assembly.funnel import checks_of, embeddings_of, funnel_of, guards_of
+from millrace.assembly.models import Served
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.chosen import Embedders
@@ -33,7 +34,7 @@ from millrace.funnel.checks.table import HARD
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.report import RouterReports
 from millrace.memory import MemoryBudget
-from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore, Upstream
+from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore
 from millrace.principal import Limits
 from millrace.runs.asking import Asking
 from millrace.runs.conversations import Conversations
@@ -54,7 +55,6 @@ from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
 from millrace.stores.router import SqliteRouter
-from millrace.types import Model
 from millrace.upstreams.connections import Connections
 from millrace.web.process import Process
 
@@ -112,6 +112,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             chosen,
             guards,
         )
+        parts.callback(funnel.health.close)
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
         routed = SqliteRouter(database, wall=WALL)
         await database.ready()
@@ -324,12 +325,10 @@ async def _kept(data_dir: str, store: Callable[[SqliteDatabase], S]) -> AsyncIte
 
 
 @asynccontextmanager
-async def upstreams(settings: Settings) -> AsyncIterator[list[tuple[Model, Upstream]]]:
-    """Open the two models and nothing else, small first."""
-    configured = (settings.models.small, settings.models.large)
+async def served(settings: Settings) -> AsyncIterator[list[Served]]:
+    """Open the deployments of all models and nothing else, those of the small one first."""
     async with _connections(settings) as connections:
-        opened = [models.upstream(connections, model, CLOCK) for model in configured]
-        yield list(zip(models.catalog(settings).models, opened, strict=True))
+        yield models.served(settings, models.catalog(settings), connections, CLOCK)
 
 
 @asynccontextmanager

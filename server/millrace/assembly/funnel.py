@@ -1,6 +1,7 @@
 """The funnel of one process, with its models; and what passes on requests for embeddings."""
 
 import time
+from itertools import groupby
 
 import msgspec
 
@@ -15,6 +16,7 @@ from millrace.funnel.checks.own import own_checks
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.health import Health
 from millrace.funnel.hedging import Hedging
+from millrace.funnel.pools import Pool
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.funnel.routing.router import Router
@@ -26,7 +28,6 @@ from millrace.settings import Settings
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter
-from millrace.types import Tier
 from millrace.upstreams.connections import Connections
 
 CLOCK, WALL = time.monotonic, time.time
@@ -44,15 +45,23 @@ def funnel_of(  # noqa: PLR0913, PLR0917 - its parts
     router: Router,
     guards: Guards | None,
 ) -> Funnel:
-    """Build the funnel with its upstreams. The sweeper looks after their stalls, and after the bills that grow."""
-    configured = {Tier.SMALL: settings.models.small, Tier.LARGE: settings.models.large}
-    upstreams = {tier: models.upstream(connections, model, CLOCK) for tier, model in configured.items()}
+    """Build the funnel with its upstreams.
+
+    The sweeper looks after their stalls, after deployments that are left alone, and after the bills that grow.
+    """
+    served = models.served(settings, catalog, connections, CLOCK)
+    upstreams = [each.upstream for each in served]
+    pools = [
+        Pool(model, [(each.deployment, each.upstream) for each in places], CLOCK)
+        for model, places in groupby(served, key=lambda each: each.model)
+    ]
+    health = Health(pools, catalog, CLOCK, WALL)
     funnel = Funnel(
         catalog=catalog,
         caller=Caller(
-            upstreams,
+            health,
             checks,
-            Health(catalog.models, CLOCK, WALL),
+            catalog,
             guards,
             Hedging(CLOCK, settings.funnel.hedge_share),
             repairs=settings.checks.repair,
@@ -71,9 +80,10 @@ def funnel_of(  # noqa: PLR0913, PLR0917 - its parts
         are_many=memory.are_many,
     )
     sweeper.add(funnel.meter)
-    for upstream in upstreams.values():
+    sweeper.add(health.sweep)
+    for upstream in upstreams:
         sweeper.add(upstream.sweep)
-    memory.add("upstream buffers", lambda: sum(upstream.bytes_used for upstream in upstreams.values()))
+    memory.add("upstream buffers", lambda: sum(upstream.bytes_used for upstream in upstreams))
     return funnel
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -11,7 +11,7 @@ from millrace.funnel.catalog import Catalog
 from millrace.ports import Clock, EmbeddingsUpstream
 from millrace.runs.embeddings import EmbeddingModel
 from millrace.settings import EmbedderSettings, EmbeddingsSettings, ModelSettings, PriceSettings, Settings
-from millrace.types import Api, Model, Price, Tier
+from millrace.types import Api, Deployment, Model, Price, Tier
 from millrace.upstreams.attempt import HttpUpstream, UpstreamEndpoint
 from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
@@ -50,25 +50,54 @@ def embeddings_upstream(
 
 def catalog(settings: Settings) -> Catalog:
     """Return all models that are configured, and their other names."""
+    models = settings.models
+    both = {"small": _model(Tier.SMALL, models.small), "large": _model(Tier.LARGE, models.large)}
+    chains = {
+        tier: tuple(both[name] if name in both else _model(tier, models.more[name], name) for name in first.fallback)
+        for tier, first in ((Tier.SMALL, models.small), (Tier.LARGE, models.large))
+    }
     return Catalog(
-        _model(Tier.SMALL, settings.models.small),
-        _model(Tier.LARGE, settings.models.large),
-        settings.models.aliases,
+        both["small"],
+        both["large"],
+        models.aliases,
         settings.funnel.strategy,
-        embeddings=settings.models.embeddings.model if settings.models.embeddings else "",
+        embeddings=models.embeddings.model if models.embeddings else "",
+        chains=chains,
     )
 
 
-def upstream(connections: Connections, model: ModelSettings, clock: Clock) -> HttpUpstream:
-    """Return the API of a model."""
-    return HttpUpstream(APIS[model.upstream], connections, _endpoint(model), clock)
+class Served(NamedTuple):
+    """One deployment of a model: the section of the model as it is there, and its API."""
+
+    model: Model
+    section: ModelSettings
+    deployment: Deployment
+    upstream: HttpUpstream
 
 
-def _model(tier: Tier, model: ModelSettings) -> Model:
+def served(settings: Settings, catalog: Catalog, connections: Connections, clock: Clock) -> list[Served]:
+    """Return the deployments of all models that may be asked, those of the small and the large one first."""
+    sections = {"small": settings.models.small, "large": settings.models.large} | settings.models.more
+    by_name = {model.name: model for model in catalog.identities}
+    return [
+        Served(
+            model=model,
+            section=section,
+            deployment=Deployment(label=label, weight=weight),
+            upstream=HttpUpstream(APIS[section.upstream], connections, _endpoint(section), clock),
+        )
+        for name, model in by_name.items()
+        for label, weight, section in sections[name].places()
+    ]
+
+
+def _model(tier: Tier, model: ModelSettings, name: str = "") -> Model:
+    _, _, first = next(model.places())  # the caches know the model by it: deployments may come and go
     return Model(
         tier=tier,
         id=model.model,
-        address=f"{model.upstream} {model.base_url}",
+        own_name=name,
+        address=f"{model.upstream} {model.base_url or first.base_url}",
         api=_API[model.upstream],
         price=_price(model.price),
         tier_prices={tier: _price(price) for tier, price in model.tier_prices.items()},

@@ -23,7 +23,7 @@ from millrace.memory import MemoryBudget
 from millrace.ports import EmbeddingsUpstream, Upstream
 from millrace.runs.embeddings import EmbeddingModel
 from millrace.settings import EmbedderSettings, EmbeddingsSettings, ModelSettings, Settings, SettingsError
-from millrace.types import Call, Message, Model, Price, Prompt, Usage
+from millrace.types import Call, Deployment, Message, Model, Price, Prompt, Usage
 
 WRONG = 1  # exit code
 QUESTION = "Answer with one word: ready"
@@ -67,26 +67,29 @@ def doctor(config: Path, timeout: float) -> None:
 async def _examine(loaded: Settings, config: Path, within_s: float) -> list[Finding]:
     server = loaded.server
     async with (
-        assembly.upstreams(loaded) as upstreams,
+        assembly.served(loaded) as served,
         assembly.embeddings_upstream(loaded) as embeddings,
         assembly.embedder_upstream(loaded) as embedder,
         asyncio.TaskGroup() as tasks,
     ):
-        asked = [tasks.create_task(_ask(*pair, loaded, within_s)) for pair in upstreams]
+        asked = [tasks.create_task(_ask(*each, within_s)) for each in served]
         if embeddings is not None:
             asked.append(tasks.create_task(_embed(*embeddings, loaded, within_s)))
         if embedder is not None:
             asked.append(tasks.create_task(_find(embedder, loaded, within_s)))
     keys = await findings.keys(server, is_new=not await asyncio.to_thread(Path(server.data_dir).is_dir))
     local = [findings.folder(server), findings.lock(server), keys, findings.port(server)]
+    local += await asyncio.to_thread(findings.left_alone, server)
     read = Finding(subject="configuration", text=f"{config} has no faults")
     return [read, *(task.result() for task in asked), *local, *findings.parts(loaded)]
 
 
-async def _ask(model: Model, upstream: Upstream, loaded: Settings, within_s: float) -> Finding:
-    """Ask a model one word."""
-    subject, started = f"{model.tier} model", time.monotonic()
-    configured = loaded.models.small if model.tier == "small" else loaded.models.large
+async def _ask(
+    model: Model, configured: ModelSettings, deployment: Deployment, upstream: Upstream, within_s: float
+) -> Finding:
+    """Ask a deployment of a model one word."""
+    place = f" at {deployment.label}" if deployment.label else ""
+    subject, started = f"{model.name} model{place}", time.monotonic()
     prompt = Prompt(messages=(Message(role="user", parts=(QUESTION,)),), max_output_tokens=CAP)
     attempt = upstream.open(Call(model=model, prompt=prompt))
     try:

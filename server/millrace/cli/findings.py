@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from millrace import assembly
 from millrace.access.origins import LOOPBACK
@@ -138,11 +139,33 @@ def _taken(server: ServerSettings, error: OSError) -> Finding:
     return Finding(subject="port", state=State.WRONG, text=text, advice="stop it, or name another [server] port")
 
 
+def left_alone(server: ServerSettings) -> list[Finding]:
+    """Look which deployments the Millrace that listens there leaves alone, if it says so without a key."""
+    with suppress(OSError, ValueError, KeyError, TypeError), _asked(server, "readyz?verbose") as answer:
+        models = json.loads(answer.read(1_000_000))["models"]
+        return [
+            Finding(
+                subject=f"{model['name']} model {deployment['label']}".rstrip(),
+                state=State.NOTE,
+                text=f"the running server leaves it alone: {deployment['why']}",
+                advice="it is asked again once it answers; see its row above",
+            )
+            for model in models
+            for deployment in model["deployments"]
+            if deployment["breaker"] != "closed"
+        ]
+    return []
+
+
+def _asked(server: ServerSettings, path: str) -> Any:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104 - what the user wrote
+    url = f"http://[{host}]:{server.port}/{path}" if ":" in host else f"http://{host}:{server.port}/{path}"
+    return urllib.request.urlopen(url, timeout=LOOK_S)  # noqa: S310
+
+
 def _millrace_at(server: ServerSettings) -> str | None:
     """Return the version of the Millrace that listens there, if one does."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104 - what the user wrote
-    url = f"http://[{host}]:{server.port}/healthz" if ":" in host else f"http://{host}:{server.port}/healthz"
-    with suppress(OSError, ValueError, KeyError, TypeError), urllib.request.urlopen(url, timeout=LOOK_S) as answer:  # noqa: S310
+    with suppress(OSError, ValueError, KeyError, TypeError), _asked(server, "healthz") as answer:
         health = json.loads(answer.read(10_000))
         return str(health["version"]) if health["epoch"] else None
     return None

@@ -33,8 +33,11 @@ def check_config(config: Path) -> None:
     """Check a configuration file: print its faults, or the models that it names."""
     loaded = configuration.load(config)
     table = Table("", "model", "at", "$ / M input", "$ / M output", title=Text(f"{config}: fine"))
-    for name, model in (("small", loaded.models.small), ("large", loaded.models.large)):
-        table.add_row(name, model.model, model.base_url, f"{model.price.input}", f"{model.price.output}")
+    models = {"small": loaded.models.small, "large": loaded.models.large} | loaded.models.more
+    for name, model in models.items():
+        for label, _, place in model.places():
+            named = f"{name} {label}".strip()
+            table.add_row(named, place.model, place.base_url, f"{place.price.input}", f"{place.price.output}")
     Console().print(table)
 
 

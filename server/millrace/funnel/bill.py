@@ -28,19 +28,27 @@ _NOT_SHOWN = (Outcome.LOST, Outcome.REVISED, Outcome.FAILED)
 
 
 class OpenCharge:
-    """One upstream call on an open bill: what it has used so far, and its outcome."""
+    """One upstream call on an open bill: what it has used so far, and its outcome.
+
+    If it fails and another call is made in its place, it becomes that one (`Payer.open_again`).
+    """
 
     def __init__(self, call: Call, attempt: Attempt, input_tokens: int, *, whole: bool = False) -> None:
         """`whole`: all that it may cost is booked at once, so nothing is booked later."""
-        self.call = call
         self.attempt = attempt
+        self._input_tokens = input_tokens
+        self._is_whole = whole
+        self.begin(call)
+
+    def begin(self, call: Call) -> None:
+        """Become a call that has used nothing yet."""
+        self.call = call
         self.outcome = Outcome.RUNNING
         self.watch: Watch | None = None  # the guards at work on it, if any are on
         self.billable = True
         self.finish_word = ""  # the provider's own for the end, if it is not known
-        booking = (pricing.worst_case if whole else pricing.booking)(call, input_tokens)
+        booking = (pricing.worst_case if self._is_whole else pricing.booking)(call, self._input_tokens)
         self.booked_tokens = booking.output_tokens  # of output
-        self._input_tokens = input_tokens
         self._charged_before = Usage()  # to earlier payers of this call
         self._seen_parts = self._seen_asides = self._measured = 0
         self._max_output_tokens = call.max_output_tokens
@@ -167,12 +175,13 @@ class OpenCharge:
             outcome=outcome,
             service_tier=self.attempt.service_tier,
             finish_word=self.finish_word,
+            deployment=self.call.deployment,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a payer that left owes for a call that another bill has taken over."""
+    """What a call has cost that is not open on this bill any more: another bill has taken it over, or it has failed."""
 
     so_far: Charge
 
@@ -196,6 +205,10 @@ class Payer(Protocol):
 
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Add a call."""
+        ...
+
+    def open_again(self, charge: OpenCharge, call: Call) -> None:
+        """Add a call in place of one that has failed. What that one has cost stays."""
         ...
 
 
@@ -242,6 +255,12 @@ class Bill:
         charge = OpenCharge(call, attempt, input_tokens, whole=self._request.asked_again)
         self._add(charge)
         return charge
+
+    def open_again(self, charge: OpenCharge, call: Call) -> None:
+        """Add a call in place of one that has failed: its charge stays, and the `OpenCharge` is the new call's."""
+        self._charges.insert(self._charges.index(charge), Share(charge.so_far))
+        charge.begin(call)
+        self._write_open_row()
 
     def hand_over(self, successor: "Bill") -> None:
         """Move running calls to another bill; a `Share` of what they have used so far stays on this one.

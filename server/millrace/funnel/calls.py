@@ -1,22 +1,28 @@
-"""One upstream call for one response: opened, charged, attached to the log, and closed on every path."""
+"""The calls of models for one response: opened, charged, attached to the log, and closed on every path."""
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from millrace import pricing
 from millrace.errors import MillraceError, UpstreamError
 from millrace.funnel.bill import OpenCharge, Payer
+from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import Checks
 from millrace.funnel.checks.guards import Guards
 from millrace.funnel.checks.watch import Watch
+from millrace.funnel.fallback import chain_of
 from millrace.funnel.health import Health
 from millrace.funnel.hedging import Hedging
 from millrace.funnel.response_log import ResponseLog
-from millrace.ports import Attempt, Upstream
-from millrace.types import Call, Finish, Model, Outcome, Prompt, Tier
+from millrace.funnel.tries import Tries
+from millrace.ports import Attempt
+from millrace.types import Call, Delivery, Finish, Model, Outcome, Prompt, Request
+
+LONG_PREFIX = 4096  # characters of a system prompt from which on providers cache it: about 1024 tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +34,7 @@ class Turn:
 
 
 class Caller:
-    """Opens calls to the configured models, and notes how they fare. `checks` judges what they answer.
+    """Calls the configured models, and notes how they fare. `checks` judges what they answer.
 
     `guards` watch it while it comes. `hedging` decides whether a silent call gets company, `repairs` whether a model
     may correct its answer once.
@@ -36,17 +42,17 @@ class Caller:
 
     def __init__(
         self,
-        upstreams: Mapping[Tier, Upstream],
-        checks: Checks,
         health: Health,
+        checks: Checks,
+        catalog: Catalog,
         guards: Guards | None = None,
         hedging: Hedging | None = None,
         *,
         repairs: bool = False,
     ) -> None:
-        self._upstreams = upstreams
-        self.checks = checks
         self.health = health
+        self.checks = checks
+        self._catalog = catalog
         self._guards = guards
         self.hedging = hedging or Hedging(time.monotonic)
         self.repairs = repairs
@@ -54,44 +60,68 @@ class Caller:
     @contextmanager
     def call(self, model: Model, response: ResponseLog, payer: Payer, turn: Turn | None = None) -> Iterator[OpenCharge]:
         """Open a call whose deltas go into the response. Leaving the block closes its socket."""
-        with self.unattached(model, response, payer, turn) as charge:
+        with self._opened(model, response, payer, turn, tells=True) as charge:
             self.attach(response, charge)
             yield charge
 
     @contextmanager
     def unattached(
-        self, model: Model, response: ResponseLog, payer: Payer, turn: Turn | None = None
+        self, model: Model, response: ResponseLog, payer: Payer, turn: Turn | None = None, *, other_than: str = ""
     ) -> Iterator[OpenCharge]:
         """Open a call whose deltas stay in its attempt until it is attached. Raises `budget_exceeded`.
+
+        `other_than` is the label of a deployment (`Call.deployment`) that is asked only if there is no other.
+        """
+        with self._opened(model, response, payer, turn, other_than=other_than) as charge:
+            yield charge
+
+    @contextmanager
+    def _opened(
+        self,
+        model: Model,
+        response: ResponseLog,
+        payer: Payer,
+        turn: Turn | None = None,
+        *,
+        other_than: str = "",
+        tells: bool = False,
+    ) -> Iterator[OpenCharge]:
+        """Open a call. If it fails before its first word, others are made in its place (`tries.py`).
 
         Leaving the block, also by a cancel or an error, closes the socket at once: `abort` does not wait, so that a
         cancel ends the call within 250 ms (PROTOCOL.md, What always holds, 7). The outcome is set on the same paths,
         because the bill is settled next. A block that accepts or rejects an answer sets the outcome itself, so a call
         that is still RUNNING here was cancelled or has failed.
         """
-        call = plan(model, response, payer, turn)
-        attempt = self._upstreams[model.tier].open(call)
-        first_delta = self.hedging.opened(response.request, model.tier)
-        attempt.on_begin = first_delta.came
+        request = response.request
+        tries = Tries(
+            response,
+            payer,
+            self.health,
+            first=plan(model, response, payer, turn),
+            models=chain_of(model, request, self._catalog),
+            plan=partial(_planned, response, payer, turn),
+            key=self._key(model, request),
+            other_than=other_than,
+            is_bound=any(message.sealed for message in request.prompt.messages),
+            tells=tells,
+        )
+        first_delta = self.hedging.opened(request, model.tier)
+        tries.on_begin = first_delta.came
         try:
-            charge = payer.open(call, attempt)
+            charge = tries.start()
             try:
                 yield charge
             except asyncio.CancelledError:
                 charge.outcome = Outcome.CANCELLED
                 raise
             finally:
-                if (error := error_of(attempt)) is not None:
-                    charge.billable = error.billable
-                elif (finish := _finish(attempt)) is not None:
-                    charge.finish_word = finish.word
+                tries.conclude()
                 if charge.outcome is Outcome.RUNNING:
                     charge.outcome = Outcome.FAILED
-                if not response.request.asked_again:  # else it would steer what tenants get
-                    self._note(model.tier, attempt, error)
         finally:
             first_delta.left()
-            attempt.abort()
+            tries.abort()
 
     def attach(self, response: ResponseLog, charge: OpenCharge) -> None:
         """Have the deltas of a call go into the response, as far as the guards let them pass.
@@ -103,14 +133,26 @@ class Caller:
             holds = response.committed or response.request.commits_early
             charge.watch = Watch(self._guards, charge.attempt, holds=holds)
 
-    def _note(self, tier: Tier, attempt: Attempt, error: UpstreamError | None) -> None:
-        """Note how the model fared, unless it was dropped before a word."""
-        if attempt.retried_after:
-            self.health.failed(tier, attempt.retried_after)
-        if error is not None:
-            self.health.failed(tier, error.cause, error.retry_after_ms if error.rule.retry else None)
-        elif attempt.parts or attempt.asides or (attempt.done.done() and not attempt.done.cancelled()):
-            self.health.answered(tier)
+    def may_take_back(self, model: Model, request: Request) -> bool:
+        """Whether a model's words stay open until their end, so that somebody else can answer in its place.
+
+        What a hosted tool has done is shown as it comes, once it is final. Guards hold back what is final.
+        """
+        is_open = self._guards is None and request.delivery in (Delivery.SPECULATE, Delivery.FINAL)
+        if not is_open or any(tool.hosted is not None for tool in request.prompt.tools):
+            return False
+        has_places = len(self.health.pools[model.name].places) > 1
+        return has_places or next(chain_of(model, request, self._catalog), None) is not None
+
+    def _key(self, model: Model, request: Request) -> Hashable | None:
+        """Return what should stay with its deployment: a session, or a prefix that providers cache."""
+        if len(self.health.pools[model.name].places) == 1:
+            return None
+        if request.session not in ("", request.id):
+            return request.tenant, request.session
+        beginning = request.prompt.messages[:1]
+        texts = tuple(part for message in beginning for part in message.parts if isinstance(part, str))
+        return (request.tenant, hash(texts)) if sum(map(len, texts)) >= LONG_PREFIX else None
 
 
 async def end_of(charge: OpenCharge) -> Finish:
@@ -134,6 +176,11 @@ def plan(model: Model, response: ResponseLog, payer: Payer, turn: Turn | None = 
     if output_tokens < 1:
         raise over_budget(response, f"what is left of it does not buy one output token of {model.id}")
     return replace(call, cap=output_tokens)
+
+
+def _planned(response: ResponseLog, payer: Payer, turn: Turn | None, model: Model) -> Call | None:
+    output_tokens = payer.affordable(uncut(model, response, turn))
+    return plan(model, response, payer, turn) if output_tokens is None or output_tokens >= 1 else None
 
 
 def affords(model: Model, response: ResponseLog, payer: Payer) -> bool:
@@ -163,8 +210,3 @@ def error_of(attempt: Attempt) -> UpstreamError | None:
         return None
     error = attempt.done.exception()
     return error if isinstance(error, UpstreamError) else None
-
-
-def _finish(attempt: Attempt) -> Finish | None:
-    done = attempt.done
-    return None if not done.done() or done.cancelled() or done.exception() is not None else done.result()

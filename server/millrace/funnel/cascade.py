@@ -84,7 +84,7 @@ async def keep_or_escalate(
                 contender.lose(Outcome.CANCELLED)
                 return _given(response, caller, answer.at_hand, large)
             call = contender.attached()
-        result = await keep(response, caller, call, escalated_by=answer.verdict.check, other=answer.failure)
+        result = await keep(response, caller, call, large, escalated_by=answer.verdict.check, other=answer.failure)
     return replace(result, taken_back=answer.taken_back, verdicts=(*verdicts, *result.verdicts))
 
 
@@ -141,6 +141,7 @@ async def keep(
     response: ResponseLog,
     caller: Caller,
     call: CallContext,
+    model: Model,
     *,
     judged: bool = True,
     escalated_by: str | None = None,
@@ -148,13 +149,18 @@ async def keep(
 ) -> Result:
     """Keep the answer of a call, whatever the checks say: no other model is left, so all its text is committed.
 
+    Where a client can take words back, or is shown none, that is at the end: if a deployment breaks off, another one
+    can answer in its place (`tries.py`).
+
     `escalated_by` is the check that the small model's answer failed, `other` why the other model has failed. An error
     says so too.
     """
-    response.commit()
+    if not caller.may_take_back(model, response.request):
+        response.commit()  # before it is attached, so that guards hold back what is shown for good
     with call as charge:
         try:
             finish = await end_of(charge)
+            response.commit()
         except UpstreamError as error:
             if other is not None:
                 is_small = charge.model.tier is Tier.SMALL

@@ -1,6 +1,7 @@
 """The model names that clients may use, and the strategy that each selects."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from millrace.errors import MillraceError
 from millrace.types import Model, Strategy, Tier
@@ -9,14 +10,26 @@ ROOM = 1024  # tokens that a prompt leaves for the answer of a model without a c
 ANY = "*"  # the alias of every name that is not known
 
 
+NO_CHAINS: Mapping[Tier, Sequence[Model]] = MappingProxyType({})
+
+
 class Catalog:
-    """The two configured models, their names and their aliases."""
+    """The two configured models, those that stand in for them, their names and their aliases."""
 
     def __init__(
-        self, small: Model, large: Model, aliases: Mapping[str, str], default: Strategy, *, embeddings: str = ""
+        self,
+        small: Model,
+        large: Model,
+        aliases: Mapping[str, str],
+        default: Strategy,
+        *,
+        embeddings: str = "",
+        chains: Mapping[Tier, Sequence[Model]] = NO_CHAINS,
     ) -> None:
+        """`chains` are the models that stand in for one, in the order in which they are asked."""
         self.small = small
         self.large = large
+        self._chains = chains
         self._embeddings = embeddings  # the name of the model for embeddings, if there is one
         self._aliases = aliases
         self._strategies = {
@@ -24,13 +37,23 @@ class Catalog:
             Tier.SMALL.value: Strategy.SMALL,
             Tier.LARGE.value: Strategy.LARGE,
             small.id: Strategy.SMALL,
-            large.id: Strategy.LARGE,
+            large.id: Strategy.LARGE if large.id != small.id else default,  # one name for both leaves the choice
         }
 
     @property
     def models(self) -> tuple[Model, Model]:
         """Small, then large."""
         return self.small, self.large
+
+    @property
+    def identities(self) -> tuple[Model, ...]:
+        """All models whose answers a request may get."""
+        stand_ins = [model for tier in Tier for model in self.chain(tier) if model.stands_in]
+        return (*self.models, *stand_ins)
+
+    def chain(self, tier: Tier) -> Sequence[Model]:
+        """Return the models that are asked where the one of a tier cannot answer, in order."""
+        return self._chains.get(tier, ())
 
     @property
     def names(self) -> list[str]:
@@ -49,11 +72,11 @@ class Catalog:
             models = [self.large]
         else:
             models = [self.small, self.large]
-        return min(map(_input_limit, models))
+        return min(map(input_limit_of, models))
 
     def fits_small(self, input_tokens: int) -> bool:
         """Whether a prompt of so many tokens, with an answer, fits the small model."""
-        return input_tokens <= _input_limit(self.small)
+        return input_tokens <= input_limit_of(self.small)
 
     def resolve(self, name: str, requested: Strategy | None) -> tuple[str, Strategy]:
         """Return the name without aliases, and the strategy: the requested one, else that of the name.
@@ -87,7 +110,7 @@ class Catalog:
         return MillraceError("model_not_found", message, param="model")
 
 
-def _input_limit(model: Model) -> int:
+def input_limit_of(model: Model) -> int:
     """Return the most tokens of a prompt that leave room for an answer."""
     room = min(ROOM, model.context_window // 2) if model.max_output_tokens is None else model.max_output_tokens
     return max(model.context_window - room, 1)

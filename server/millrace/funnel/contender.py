@@ -24,12 +24,12 @@ class Contender:
     One that is alone may lead: it is attached as soon as it begins, before its first delta is passed on.
     """
 
-    def __init__(self, model: Model, response: ResponseLog, payer: Payer, caller: Caller) -> None:
+    def __init__(self, model: Model, response: ResponseLog, payer: Payer, caller: Caller, other_than: str = "") -> None:
         self.model = model
         self.exit_stack = ExitStack()
         self._response = response
         self._caller = caller
-        self._charge = self.exit_stack.enter_context(caller.unattached(model, response, payer))
+        self._charge = self.exit_stack.enter_context(caller.unattached(model, response, payer, other_than=other_than))
         self._attempt = self._charge.attempt
         self._attempt.sink = self._on_text
         self._first_text: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -71,6 +71,11 @@ class Contender:
     def has_text(self) -> bool:
         """Whether it has sent a meaningful delta and has not failed."""
         return self._first_text.done() and not self.has_failed()
+
+    @property
+    def deployment(self) -> str:
+        """The label of the one that is asked."""
+        return self._charge.call.deployment
 
     @property
     def error(self) -> UpstreamError | None:
@@ -119,9 +124,11 @@ class Contender:
             self._attempt.pause()
 
 
-def start(contenders: ExitStack, model: Model, response: ResponseLog, payer: Payer, caller: Caller) -> Contender:
-    """Start a call that is closed with the others."""
-    contender = Contender(model, response, payer, caller)
+def start(
+    contenders: ExitStack, model: Model, response: ResponseLog, payer: Payer, caller: Caller, *, other_than: str = ""
+) -> Contender:
+    """Start a call that is closed with the others; `other_than`: a deployment that is not asked if there is another."""
+    contender = Contender(model, response, payer, caller, other_than)
     contenders.push(contender.exit_stack)
     return contender
 

@@ -1,4 +1,4 @@
-"""What clients are told when models fail: which one, why, and, when none is left, both causes."""
+"""What clients are told when models fail: which one, why, and, when none is left, all causes."""
 
 from millrace.errors import UpstreamError
 from millrace.types import Failure, Model
@@ -9,19 +9,24 @@ def failure_of(model: Model, error: UpstreamError) -> Failure:
     return Failure(model=model.id, code=error.code, message=error.message)
 
 
-def none_left(small: UpstreamError, large: UpstreamError) -> UpstreamError:
-    """Return the error of a request that both models failed. Its message has both causes.
+def none_left(*errors: UpstreamError) -> UpstreamError:
+    """Return the error of a request that all models failed, or all deployments of one. Its message has all causes.
 
-    Code and status are the large model's, which takes whatever the small one does, unless only the small one's tell the
-    caller what to do. The request may be repeated once either of them can be asked again.
+    Code and status are the last one's, which takes whatever those before do, unless only an earlier one's tell the
+    caller what to do. The request may be repeated once one of them can be asked again.
     """
-    shown = small if _is_of_use(small) and not _is_of_use(large) else large
-    waits_ms = [each.retry_after_ms for each in (small, large) if each.retry_after_ms is not None and each.rule.retry]
+    shown = next((error for error in reversed(errors) if _is_of_use(error)), errors[-1])
+    if len(errors) == 1:
+        return shown
+    said = dict.fromkeys(error.message for error in errors)
+    messages = [one for one in said if not any(one in other for other in said if other != one)]
+    waits_ms = [each.retry_after_ms for each in errors if each.retry_after_ms is not None and each.rule.retry]
     return UpstreamError(
         shown.code,
-        f"{small.message}; {large.message}",
+        "; ".join(messages),
         retry_after_ms=min(waits_ms) if waits_ms and shown.rule.retry else shown.retry_after_ms,
         rule=shown.rule,
+        cause="; ".join(dict.fromkeys(error.cause for error in errors)),
     )
 
 
@@ -35,6 +40,11 @@ def after_a_check(check: str, large: UpstreamError) -> UpstreamError:
     )
 
 
+def is_of_the_request(error: UpstreamError) -> bool:
+    """Whether the request is at fault, so that no other deployment of the model would take it either."""
+    return error.rule.type == "invalid_request_error"
+
+
 def _is_of_use(error: UpstreamError) -> bool:
     """Whether it tells the caller what to do: to come again, or to change the request. Else the operator must act."""
-    return error.rule.retry or error.rule.type == "invalid_request_error"
+    return error.rule.retry or is_of_the_request(error)

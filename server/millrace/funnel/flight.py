@@ -51,6 +51,10 @@ class Flight:
         """Charge a new upstream call to the present payer."""
         return self._participants[0].bill.open(call, attempt)
 
+    def open_again(self, charge: OpenCharge, call: Call) -> None:
+        """Charge a call in place of one that has failed to the present payer, who has that one's charge."""
+        self._participants[0].bill.open_again(charge, call)
+
     async def join(self, response: ResponseLog, bill: Bill) -> Result:
         """Join the flight and wait for its end. The first participant starts it. Raises the error of the generation.
 

@@ -158,11 +158,11 @@ class Funnel:
 
     async def _small_and_large(self, choice: Choice, response: ResponseLog, payer: Payer) -> Result:
         """Stages small and large, as the strategy says."""
-        caller, catalog = self._caller, self._catalog
+        caller, catalog, first = self._caller, self._catalog, choice.first
         match choice.strategy:
             case Strategy.SMALL | Strategy.LARGE as strategy:
-                call = caller.call(choice.first, response, payer)
-                return await keep(response, caller, call, judged=strategy is Strategy.LARGE, other=choice.passed_over)
+                call, judged = caller.call(first, response, payer), strategy is Strategy.LARGE
+                return await keep(response, caller, call, first, judged=judged, other=choice.passed_over)
             case Strategy.RACE:
                 return await race(response, payer, caller, catalog, grace_s=choice.grace_s)
             case Strategy.HEDGE:

@@ -1,156 +1,156 @@
-"""How the models fare: when each one answered last, and when and why it failed. In memory, since the start, bounded.
+"""How the models fare, by deployment: what is noted of their calls, when they are left alone, and how they are probed.
 
-A call that was dropped, because its client left or the other model was faster, is neither an answer nor a failure.
+In memory, since the start, bounded. A call that was dropped, because its client left or the other model was faster, is
+neither an answer nor a failure.
 """
 
-import math
-from collections import Counter, deque
-from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import StrEnum
+import asyncio
+from collections.abc import Mapping, Sequence
 
 from millrace import log
-from millrace.errors import UpstreamError
+from millrace.errors import RULES, UpstreamError
+from millrace.funnel.catalog import Catalog
+from millrace.funnel.failures import is_of_the_request
+from millrace.funnel.pools import Place, Pool
+from millrace.funnel.record import Record, Report, report_of
 from millrace.ports import Clock
-from millrace.types import Model, Tier
+from millrace.types import Finish, Tier
 
-MINUTE_S, MINUTES_S = 60.0, 300.0  # over which failures are counted
-WARN_EVERY_S = 60.0  # for one model and one cause
-MOST_WAIT_S = 60.0  # for which a model is passed over, however long it asks to be left alone
-MAX_CAUSES = 32  # that are counted by name; there are fewer, unless a server answers with hundreds of statuses
+WARN_EVERY_S = 60.0  # for one deployment and one cause
+MEND_S = 30.0  # between two probes of one whose operator must act, such as one with a wrong key
+REST_S = 1.0  # for which a deployment is left alone that is overloaded and names no time, where there are others
 
-_SLOT_S = 5.0
-_OTHER = "other"
-
-
-class Condition(StrEnum):
-    """What its last calls say of a model."""
-
-    UNKNOWN = "unknown"  # it has not been called
-    OK = "ok"
-    DEGRADED = "degraded"  # it has answered last, but failed within the last minute
-    FAILING = "failing"  # it has failed since its last answer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """How one model fares. Times are Unix seconds."""
-
-    model: Model
-    condition: Condition
-    failing_since: float | None
-    answered_at: float | None
-    failed_at: float | None
-    cause: str  # of the last failure; empty if there was none
-    last_minute: int  # failures
-    last_minutes: int
-    causes: dict[str, int]  # failures since the start, the most frequent first
+TOO_MANY = RULES["rate_limit_exceeded"].status  # HTTP
 
 
 class Health:
-    """A record of each model's calls. Takes microseconds per call, and nothing per token."""
+    """A record of each deployment's calls, and its breaker. Takes microseconds per call, and nothing per token."""
 
-    def __init__(self, models: Iterable[Model], clock: Clock, wall: Clock) -> None:
-        self._records = {model.tier: _Record(model) for model in models}
+    def __init__(self, pools: Sequence[Pool], catalog: Catalog, clock: Clock, wall: Clock) -> None:
+        self.pools: Mapping[str, Pool] = {pool.model.name: pool for pool in pools}
+        self._catalog = catalog
+        self._records = {place: Record() for pool in pools for place in pool.places}
         self._clock = clock
         self._wall = wall
         self._warnings = log.Throttle(clock, WARN_EVERY_S)
 
-    def answered(self, tier: Tier) -> None:
-        """Note that a model has answered, or begun to."""
-        record = self._records[tier]
-        if record.failing_since is not None:
-            record.failing_since = record.waits_until = None
-            if self._warnings.passes((tier, None)) is not None:
-                log.get().info("model answers again", tier=tier.value, model=record.model.id)
-        record.answered_at = self._wall()
+    def answered(self, place: Place, began_at: float) -> None:
+        """Note that a deployment has answered a call, or begun to."""
+        place.breaker.succeeded(began_at)
+        self._answers(place)
 
-    def failed(self, tier: Tier, cause: str, retry_after_ms: int | None = None) -> None:
-        """Note that a model has failed, and warn of it once a minute a cause; `retry_after_ms`: when it may be asked.
+    def failed(self, place: Place, error: UpstreamError, began_at: float) -> None:
+        """Note that a call has failed, and warn of it once a minute a cause. It may open the breaker.
 
         The cause holds nothing that a client or a provider wrote.
         """
-        record, now, wall = self._records[tier], self._clock(), self._wall()
-        record.failed_at, record.cause = wall, cause
-        if record.failing_since is None:
-            record.failing_since = wall
-        record.failures.add(now)
-        record.causes[cause if cause in record.causes or len(record.causes) < MAX_CAUSES else _OTHER] += 1
-        if retry_after_ms is not None:
-            until = now + min(retry_after_ms / 1000, MOST_WAIT_S)
-            record.waits_until = max(until, record.waits_until or until)
-        left_out = self._warnings.passes((tier, cause))
+        self.retried(place, error.cause)
+        place.error = error
+        breaker = place.breaker
+        if is_of_the_request(error):
+            breaker.succeeded(began_at)
+        elif error.rule.retry and error.retry_after_ms is not None:
+            self._open(place, error.cause, error.retry_after_ms / 1000)
+        elif error.rule.status == TOO_MANY and len(self.pools[place.model.name].places) > 1:
+            self._open(place, error.cause, REST_S)
+        elif breaker.failed(began_at, error.cause):
+            self._say_open(place)
+
+    def retried(self, place: Place, cause: str) -> None:
+        """Note a fault that was tried once more, and warn of it once a minute a cause."""
+        self._records[place].failed(cause, self._clock(), self._wall())
+        left_out = self._warnings.passes((place, cause))
         if left_out is not None:
             more = {"left_out": left_out} if left_out else {}
-            log.get().warning("model failed", tier=tier.value, model=record.model.id, cause=cause, **more)
+            log.get().warning("model failed", **_names(place), cause=cause, **more)
 
     def wait(self, tier: Tier) -> UpstreamError | None:
-        """Return why a model should not be asked now: its provider has named a later time. None if it may be."""
-        record = self._records[tier]
-        left_s = 0.0 if record.waits_until is None else record.waits_until - self._clock()
-        if left_s <= 0:
+        """Return why no model of a tier can be asked now; None if one can."""
+        first, *others = self._chain(tier)
+        if any(pool.can_be_asked for pool in (first, *others)):
             return None
-        cause = f"{record.cause}, not to be asked for {math.ceil(left_s)} s more"
-        message = f"{record.model.id} {cause}"
-        return UpstreamError("upstream_overloaded", message, retry_after_ms=round(left_s * 1000), cause=cause)
+        return first.unavailable()
+
+    def _chain(self, tier: Tier) -> list[Pool]:
+        """Return the pools of a tier: that of its model, and those of the models that stand in for it alone."""
+        head = self._catalog.small if tier is Tier.SMALL else self._catalog.large
+        stand_ins = [model for model in self._catalog.chain(tier) if model.stands_in]
+        return [self.pools[model.name] for model in (head, *stand_ins)]
+
+    def sweep(self, now: float) -> None:
+        """Probe what is left alone, and leave alone what is silent. The sweeper calls it regularly."""
+        for pool in self.pools.values():
+            for place in pool.places:
+                if place.probe is not None:
+                    self._look_at_probe(pool, place, now)
+                elif place.breaker.begins_probe():
+                    pool.open_probe(place)
+                elif place.waiting and place.breaker.is_closed and (silent_s := pool.silent_s(place)):
+                    self._leave(place, silent_s)
+
+    def close(self) -> None:
+        """Close the probes that run."""
+        for pool in self.pools.values():
+            for place in pool.places:
+                if place.probe is not None:
+                    place.probe[0].abort()
+                    place.probe = None
+
+    def _look_at_probe(self, pool: Pool, place: Place, now: float) -> None:
+        assert place.probe is not None, "it has one"
+        attempt, since = place.probe
+        error, retry_after_s = "", None
+        if attempt.done.done():
+            failure = _failure(attempt.done)
+            if failure is not None and not is_of_the_request(failure):
+                error = failure.cause
+                retry_after_s = (failure.retry_after_ms or 0) / 1000 or None if failure.rule.retry else MEND_S
+        elif now - since > pool.probe_s:
+            error = "did not answer a probe in time"
+        else:
+            return
+        attempt.abort()
+        place.probe = None
+        place.breaker.probed(error, since, retry_after_s)
+        if not error:
+            self._answers(place)
+
+    def _answers(self, place: Place) -> None:
+        record = self._records[place]
+        if record.answered(self._wall()) and self._warnings.passes((place, None)) is not None:
+            log.get().info("model answers again", **_names(place))
+
+    def _open(self, place: Place, cause: str, for_s: float | None) -> None:
+        was_closed = place.breaker.is_closed
+        place.breaker.open(cause, for_s)
+        if was_closed:
+            self._say_open(place)
+
+    def _say_open(self, place: Place) -> None:
+        if self._warnings.passes((place, "open")) is not None:
+            log.get().info("model left alone", **_names(place), cause=place.breaker.cause)
+
+    def _leave(self, place: Place, silent_s: float) -> None:
+        """Leave a silent deployment alone. Its calls go elsewhere, if there is anybody else to ask."""
+        cause = f"sent no first word of {len(place.waiting)} calls for {silent_s:.0f} s"
+        error = UpstreamError("upstream_timeout", f"{place.model.id} {cause}", cause="sent no first word of any call")
+        place.error = error
+        self.retried(place, error.cause)
+        self._open(place, error.cause, None)
+        for waiting in tuple(place.waiting):
+            waiting.move(error)
 
     def reports(self) -> list[Report]:
-        """Return how each model fares."""
-        return [self._report(record) for record in self._records.values()]
-
-    def _report(self, record: "_Record") -> Report:
+        """Return how each model fares, those that stand in for others last."""
         now = self._clock()
-        last_minute = record.failures.within(now, MINUTE_S)
-        return Report(
-            model=record.model,
-            condition=_condition(record, last_minute),
-            failing_since=record.failing_since,
-            answered_at=record.answered_at,
-            failed_at=record.failed_at,
-            cause=record.cause,
-            last_minute=last_minute,
-            last_minutes=record.failures.within(now, MINUTES_S),
-            causes=dict(record.causes.most_common()),
-        )
+        return [report_of(pool, [self._records[place] for place in pool.places], now) for pool in self.pools.values()]
 
 
-class _Failures:
-    """Counts the failures of the last five minutes, in slots of some seconds."""
-
-    def __init__(self) -> None:
-        self._slots: deque[list[int]] = deque(maxlen=int(MINUTES_S / _SLOT_S) + 1)  # [number of the slot, failures]
-
-    def add(self, now: float) -> None:
-        """Count one."""
-        slot = int(now // _SLOT_S)
-        if self._slots and self._slots[-1][0] == slot:
-            self._slots[-1][1] += 1
-        else:
-            self._slots.append([slot, 1])
-
-    def within(self, now: float, seconds: float) -> int:
-        """Return how many there were in the last seconds, to within a slot."""
-        first = (now - seconds) // _SLOT_S
-        return sum(count for slot, count in self._slots if slot > first)
+def _failure(done: asyncio.Future[Finish]) -> UpstreamError | None:
+    error = None if done.cancelled() else done.exception()
+    return error if isinstance(error, UpstreamError) else None
 
 
-class _Record:
-    """What is known of one model."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.answered_at: float | None = None
-        self.failed_at: float | None = None
-        self.failing_since: float | None = None
-        self.cause = ""
-        self.causes: Counter[str] = Counter()
-        self.failures = _Failures()
-        self.waits_until: float | None = None  # by the clock
-
-
-def _condition(record: _Record, last_minute: int) -> Condition:
-    if record.failing_since is not None:
-        return Condition.FAILING
-    if last_minute:
-        return Condition.DEGRADED
-    return Condition.UNKNOWN if record.answered_at is None else Condition.OK
+def _names(place: Place) -> dict[str, str]:
+    label = {"deployment": place.deployment.label} if place.deployment.label else {}
+    return {"tier": place.model.tier.value, "model": place.model.id, **label}

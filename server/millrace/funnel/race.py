@@ -59,7 +59,7 @@ async def hedge(
         is_alone = await first.lead(after_s) or not may_be_hedged(request) or not hedging.grants(asked_for=asked_for)
         if is_alone or not payer.reserve(plan(small, response, payer)):
             return await keep_or_escalate(response, payer, caller, catalog, first.attached())
-        running = [first, start(contenders, small, response, payer, caller)]
+        running = [first, start(contenders, small, response, payer, caller, other_than=first.deployment)]
         await wait_for_text(*running, timeout_s=after_s)
         if all(map(_is_silent, running)) and hedging.grants(asked_for=asked_for):
             running.append(start(contenders, large, response, payer, caller))
@@ -115,7 +115,7 @@ async def _answer(
     is_small = winner.model is catalog.small
     if is_small and (failure is None or _may_be_repeated(failure)):
         return await keep_or_escalate(response, payer, caller, catalog, winner.attached())
-    return await keep(response, caller, winner.attached(), other=failure)
+    return await keep(response, caller, winner.attached(), winner.model, other=failure)
 
 
 def _may_be_repeated(error: UpstreamError) -> bool:

@@ -44,7 +44,7 @@ class Recall:
         guards: Guards | None = None,
     ) -> None:
         self._selected = selected
-        self._models = catalog.models
+        self._models = catalog.identities
         self._exact = exact
         self._semantic = semantic
         self._deleted = deleted

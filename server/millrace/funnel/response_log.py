@@ -79,6 +79,7 @@ class ResponseLog:
     halt: MillraceError | None = None  # why the server stopped it; None if a client did
     ended: Ended | None = None
     attempt: Attempt | None = None  # the one whose deltas are appended now
+    asked: set[str] = field(default_factory=set)  # names of the models that were asked for it
     _source: "ResponseLog | None" = None  # the log of the flight that it follows
     _is_joined: bool = False  # another request had started the flight
     _over: asyncio.Future[bool] | None = None  # see `follow`

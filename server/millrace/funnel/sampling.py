@@ -33,6 +33,8 @@ class Sampling:
 
     def answer(self, request: Request, keys: Keys, miss: SemanticMiss | None, choice: Choice, result: Result) -> None:
         """Tell the router what the checks say of the answers, and evidence of one that is whole and passed them."""
+        if result.answer is not None and result.answer.model.stands_in:
+            return  # it says nothing of the two
         if choice.advice is not None and result.verdicts:
             with _guarded(request):
                 self.router.judged(request, choice.advice, result.verdicts)

@@ -19,10 +19,26 @@ class Attempt(Protocol):
     done: asyncio.Future[Finish]  # fails with UpstreamError
     parts: list[str]  # all text deltas so far
     asides: list[Aside]  # all other deltas so far
-    sent: bool  # the request has been sent; before that the provider charges nothing
-    usage: Usage | None  # as the provider reported it at the end; None until then
-    notes: tuple[str, ...]  # how the call differs from what was asked
-    retried_after: str  # why it was tried once more; empty if it was not
+
+    @property
+    def sent(self) -> bool:
+        """Whether the request has been sent; before that the provider charges nothing."""
+        ...
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage as the provider reported it at the end; None until then."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the call differs from what was asked."""
+        ...
+
+    @property
+    def retried_after(self) -> str:
+        """Why it was tried once more; empty if it was not."""
+        ...
 
     @property
     def input_usage(self) -> Usage | None:

@@ -5,6 +5,7 @@ from millrace.settings.reading import ENV_PREFIX, build, load, section_of
 from millrace.settings.sections import (
     IN_MEMORY,
     CacheSettings,
+    DeploymentSettings,
     EmbedderSettings,
     EmbeddingsSettings,
     EvidenceSettings,
@@ -22,6 +23,7 @@ __all__ = [
     "ENV_PREFIX",
     "IN_MEMORY",
     "CacheSettings",
+    "DeploymentSettings",
     "EmbedderSettings",
     "EmbeddingsSettings",
     "EvidenceSettings",

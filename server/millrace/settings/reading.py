@@ -17,7 +17,7 @@ import msgspec
 from msgspec import NODEFAULT, Struct
 
 from millrace.settings.faults import Fault, Override, SettingsError, at, join, listed, origin, split
-from millrace.settings.sections import PriceSettings, Settings
+from millrace.settings.sections import Settings
 from millrace.settings.values import invalid_values
 from millrace.types import Strategy
 
@@ -98,11 +98,13 @@ def _walk(tree: Any, shape: type[Struct], path: str, faults: list[Fault]) -> dic
         if name not in tree:
             if field.required:
                 faults.append(Fault(field_path, f"missing; {_example(field_path)}"))
-        elif field.type == dict[str, PriceSettings] and isinstance(tree[name], dict):
+        elif (section := _section_in(field.type, dict)) is not None and isinstance(tree[name], dict):
             values[name] = {
-                key: _walk(section, PriceSettings, join(field_path, key), faults) for key, section in tree[name].items()
+                key: _walk(each, section, join(field_path, key), faults) for key, each in tree[name].items()
             }
-        elif (section := section_of(field.type)) is not None:
+        elif (section := _section_in(field.type, tuple)) is not None and isinstance(tree[name], list):
+            values[name] = [_walk(each, section, f"{field_path}[{at}]", faults) for at, each in enumerate(tree[name])]
+        elif (section := section_of(field.type)) is not None and get_origin(field.type) is not tuple:
             values[name] = _walk(tree[name], section, field_path, faults)
         else:
             values[name] = _leaf(tree[name], field.type, field_path, faults)
@@ -110,8 +112,14 @@ def _walk(tree: Any, shape: type[Struct], path: str, faults: list[Fault]) -> dic
 
 
 def section_of(kind: Any) -> type[Struct] | None:
-    """Return the struct of a section, which may be optional; None if the key is none, or a table of sections."""
+    """Return the struct of a section, which may be optional, or of each section in a list; None if the key is none."""
     kinds = (kind, *get_args(kind)) if get_origin(kind) is not dict else ()
+    return next((each for each in kinds if isinstance(each, type) and issubclass(each, Struct)), None)
+
+
+def _section_in(kind: Any, container: type) -> type[Struct] | None:
+    """Return the struct of the sections in a table or a list of them; None if it is none."""
+    kinds = get_args(kind) if get_origin(kind) is container else ()
     return next((each for each in kinds if isinstance(each, type) and issubclass(each, Struct)), None)
 
 
@@ -133,6 +141,8 @@ def _leaf(value: Any, kind: Any, path: str, faults: list[Fault]) -> Any:
 def _expected(value: Any, kind: Any, message: str) -> str:
     if isinstance(kind, type) and issubclass(kind, Strategy):
         return f"{value!r} is not one of {listed(Strategy)}"
+    if _section_in(kind, tuple) is not None:
+        return "expected a list of sections; write [[...]] over each"
     for choice in (kind, *get_args(kind)):
         if get_origin(choice) is Literal:
             return f"{value!r} is not one of {listed(get_args(choice))}"

@@ -1,9 +1,11 @@
 """The sections of the configuration, as frozen structs with their defaults."""
 
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from millrace.types import Strategy
 from millrace.wire import limits
@@ -72,11 +74,22 @@ class QuirksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     drop: tuple[str, ...] | None = None  # fields that are not sent, such as "stream_options" and "assistant.name"
 
 
+class DeploymentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of the places where a model is served. What is left out is that of the model's section."""
+
+    base_url: str = ""
+    api_key_env: str | None = None
+    weight: Annotated[float, Meta(gt=0)] = 1  # its share of the calls, beside the weights of the others
+    region: str = ""  # its name in attempts, log and health; without one it is a number
+
+
 class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One upstream model."""
 
     upstream: Literal["openai", "responses", "anthropic"]  # its API: chat completions, OpenAI's Responses, or Messages
-    base_url: str
+    base_url: str = ""  # may be left out if each deployment has its own
+    deployments: tuple[DeploymentSettings, ...] = ()  # none: it is served at `base_url` alone
+    fallback: tuple[str, ...] = ()  # names of the models that are asked where this one cannot answer, in order
     model: str
     price: PriceSettings  # of the standard service tier
     tier_prices: dict[str, PriceSettings] = {}  # of others, such as "flex"; a tier without a price is not asked for
@@ -89,6 +102,21 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     connect_timeout_s: Seconds = 10
     first_token_timeout_s: Seconds = 60
     stall_timeout_s: Seconds = 30  # between two reads
+
+    def places(self) -> "Iterator[tuple[str, float, ModelSettings]]":
+        """Yield where it is served: a label, the weight, and the section as it is there.
+
+        The label is the region, with a number if others have the same, or else a number; empty where there is one only.
+        """
+        regions = [each.region for each in self.deployments]
+        for number, each in enumerate(self.deployments, 1):
+            label = each.region or ("" if len(regions) == 1 else str(number))
+            if each.region and regions.count(each.region) > 1:
+                label = f"{each.region}-{regions[:number].count(each.region)}"
+            base_url, key = each.base_url or self.base_url, each.api_key_env or self.api_key_env
+            yield label, each.weight, replace(self, base_url=base_url, api_key_env=key)
+        if not self.deployments:
+            yield "", 1.0, self
 
 
 class EmbeddingsPriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,6 +141,7 @@ class ModelsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     small: ModelSettings
     large: ModelSettings
+    more: dict[str, ModelSettings] = {}  # that stand in for these two, by the name that `fallback` has
     embeddings: EmbeddingsSettings | None = None
     aliases: dict[str, str] = {}
 

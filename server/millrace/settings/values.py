@@ -1,6 +1,6 @@
 """Faults of values that have the right type and still cannot work."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from millrace.types import STANDARD_TIERS
 
 RESERVED = ("auto", "small", "large")
 PROMISES = ("large_share", "keep_quality", "spend_per_day")  # of the router
+_WRITE_URL = 'write base_url = "https://HOST/v1"'
 
 
 def invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator[Fault]:
@@ -22,11 +23,16 @@ def invalid_values(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator
     for origin in split(origins) if isinstance(origins, Override) else origins if isinstance(origins, list) else ():
         if isinstance(origin, str) and parse(origin) is None:
             yield Fault("server.origins", f'{origin!r} is no origin; write it as browsers do: "https://app.example"')
+    more = at(tree, "models", "more")
+    stand_ins: dict[str, Any] = more if isinstance(more, dict) else {}
+    yield from _invalid_stand_ins(stand_ins)
     for tier in ("small", "large"):
-        yield from _invalid_model(at(tree, "models", tier), f"models.{tier}", environ)
+        model = at(tree, "models", tier)
+        yield from _invalid_place(model, f"models.{tier}", environ)
+        yield from _invalid_fallback(model, tier, [*(name for name in ("small", "large") if name != tier), *stand_ins])
+    for name, model in stand_ins.items():
+        yield from _invalid_place(model, f"models.more.{name}", environ)
     ids = [at(tree, "models", tier, "model") for tier in ("small", "large")]
-    if ids[0] == ids[1] is not None:
-        yield Fault("models.large.model", f"{ids[1]!r} is also the small model's name; the two must differ")
     yield from _invalid_model(at(tree, "models", "embeddings"), "models.embeddings", environ)
     yield from _invalid_model(at(tree, "cache", "embedder"), "cache.embedder", environ)
     if (embeddings := at(tree, "models", "embeddings", "model")) in ids and embeddings is not None:
@@ -69,8 +75,42 @@ def _unusable_guards(tree: dict[str, Any]) -> Iterator[Fault]:
                 yield Fault(f"guards.{key}", f"{each!r} {error}")
 
 
+def _invalid_stand_ins(stand_ins: Mapping[str, Any]) -> Iterator[Fault]:
+    for name, model in stand_ins.items():
+        if name in (*RESERVED, ""):
+            yield Fault(f"models.more.{name}", f"{name!r} is the name of another model; choose another one")
+        if at(model, "fallback"):
+            advice = "list all models in the fallback of small or large, in the order in which they are asked"
+            yield Fault(f"models.more.{name}.fallback", f"a model that stands in has no fallback of its own; {advice}")
+
+
+def _invalid_fallback(model: Any, tier: str, names: Sequence[str]) -> Iterator[Fault]:
+    """Yield faults of a chain of models."""
+    given = at(model, "fallback")
+    chain = split(given) if isinstance(given, Override) else given if isinstance(given, list) else []
+    for place, name in enumerate(chain):
+        if isinstance(name, str) and name not in names:
+            advice = f"write one of {listed(names)}, or add a section [models.more.{name}]"
+            yield Fault(f"models.{tier}.fallback", f"{name!r} names no other model; {advice}")
+        elif name in chain[:place]:
+            yield Fault(f"models.{tier}.fallback", f"{name!r} is named twice; write it once")
+
+
+def _invalid_place(model: Any, path: str, environ: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield faults of a model, and of where it is served."""
+    yield from _invalid_model(model, path, environ)
+    given = at(model, "deployments")
+    deployments = given if isinstance(given, list) else []
+    for number, deployment in enumerate(deployments):
+        yield from _invalid_model(deployment, f"{path}.deployments[{number}]", environ)
+        if not at(model, "base_url") and isinstance(deployment, dict) and not at(deployment, "base_url"):
+            yield Fault(f"{path}.deployments[{number}].base_url", f"missing; {_WRITE_URL}, here or in [{path}]")
+    if isinstance(model, dict) and not deployments and not at(model, "base_url"):
+        yield Fault(f"{path}.base_url", f"missing; {_WRITE_URL}")
+
+
 def _invalid_model(model: Any, path: str, environ: Mapping[str, str]) -> Iterator[Fault]:
-    url = at(model, "base_url")
+    url = at(model, "base_url") or None
     if isinstance(url, str) and _has_credentials(url):
         advice = "put the key in a variable that api_key_env names"
         yield Fault(f"{path}.base_url", f"a user or password in a URL is not sent; write https://HOST/v1, and {advice}")

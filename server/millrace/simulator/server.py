@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import count
 from random import Random
 from typing import Any, NamedTuple, Self
@@ -41,6 +41,7 @@ class Simulator:
         self.profile = profile
         self.stats = Stats()
         self.calls: deque[Received] = deque(maxlen=_CALLS_KEPT)
+        self.fault: Fault | None = None  # of every call that asks for none
         self._seed = seed
         self._cache = PromptCache()
         self._numbers = count(1)
@@ -100,6 +101,7 @@ class Simulator:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/stats", self._stats)
         app.router.add_post("/stats/reset", self._reset_stats)
+        app.router.add_post("/fault", self._set_fault)
         app.on_shutdown.append(self._cancel_calls)
         return app
 
@@ -109,6 +111,7 @@ class Simulator:
             document = decode(raw)
             question = read_question(document, request.headers.get(HEADER, ""), self.profile.name)
             script = compose(self.profile, question, self._seed)
+            script = replace(script, fault=script.fault or self.fault)
         except BadRequestError as error:
             return json_response(error.body(), 400)
         self.calls.append(Received(document, "Authorization" in request.headers))
@@ -179,6 +182,15 @@ class Simulator:
 
     async def _reset_stats(self, request: web.Request) -> web.Response:
         self.stats.reset()
+        return await self._stats(request)
+
+    async def _set_fault(self, request: web.Request) -> web.Response:
+        """Set the fault of all calls by its name, as a directive has it; an empty body ends it."""
+        try:
+            text = (await request.text()).strip()
+            self.fault = Fault.parse(text) if text else None
+        except BadRequestError as error:
+            return json_response(error.body(), 400)
         return await self._stats(request)
 
     async def _cancel_calls(self, _app: web.Application) -> None:

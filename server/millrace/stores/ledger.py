@@ -277,7 +277,11 @@ def _row(entry: Entry, epoch: str) -> tuple[Any, ...]:
 
 def _call(charge: Charge) -> dict[str, Any]:
     usage = charge.usage
-    named = {"service_tier": charge.service_tier, "finish_reason": charge.finish_word}
+    named = {
+        "service_tier": charge.service_tier,
+        "finish_reason": charge.finish_word,
+        "deployment": charge.deployment,
+    }
     return {
         "model": charge.model,
         "tier": charge.tier,

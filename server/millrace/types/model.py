@@ -42,9 +42,10 @@ class Price:
 class Model:
     """One configured model: its name, tier, address, price and limits."""
 
-    tier: Tier
+    tier: Tier  # for which it answers
     id: str  # the provider's name for it
-    address: str  # of the server that runs it; a part of cache keys
+    own_name: str = ""  # of its section in [models.more]; empty for the small and the large one
+    address: str  # of the server that runs it, or of the first that does; a part of cache keys
     api: Api = Api.CHAT
     price: Price  # of the standard service tier
     context_window: int  # tokens
@@ -52,6 +53,24 @@ class Model:
     cap_tool_calls: bool = False  # whether the cap also holds where a tool may be called
     tier_prices: Mapping[str, Price] = field(default_factory=dict, hash=False)  # of other service tiers
 
+    @property
+    def name(self) -> str:
+        """The name of its section: small, large, or one of [models.more]."""
+        return self.own_name or self.tier.value
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether it is neither the small nor the large model, but answers in place of one."""
+        return bool(self.own_name)
+
     def price_at(self, service_tier: str) -> Price | None:
         """Return the price of a service tier; None if it has none of its own."""
         return self.price if service_tier in STANDARD_TIERS else self.tier_prices.get(service_tier)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """One of the places where a model is served."""
+
+    label: str = ""  # for ledger, log and health: a region or a number; empty where the model has no other
+    weight: float = 1.0  # its share of the calls, beside the weights of the others

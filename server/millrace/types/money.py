@@ -45,6 +45,7 @@ class Charge:
     outcome: Outcome
     service_tier: str = ""  # that it is charged at, as the provider names it; empty if nobody named one
     finish_word: str = ""  # the provider's own for the end, if it is not known
+    deployment: str = ""  # the label of the one that was asked; empty where the model has no other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

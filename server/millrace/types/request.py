@@ -143,6 +143,8 @@ class Call:
     cap: int | None = None  # output tokens that the budget buys, if no other cap is lower
     room: int | None = None  # tokens that the prompt leaves of the model's window; None: it is not counted yet
     added_tokens: int = 0  # of the prompt, about, beside those of the request's own
+    deployment: str = ""  # the label of the one that is asked
+    once: bool = False  # a transient fault is not tried once more there: another deployment is, or nothing
 
     @property
     def service_tier(self) -> str:

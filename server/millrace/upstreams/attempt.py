@@ -299,18 +299,20 @@ class HttpAttempt:
 
         Nothing of the first try is billed: the provider refused it, or no byte of a response came. A connection that
         was kept alive and brings none was closed before the request arrived. A provider that names a later time is not
-        asked again. Nor is one that is silent: it may still work on the first try, so both would be billed.
+        asked again. Nor is one that is silent: it may still work on the first try, so both would be billed. With
+        `Call.once` only a stale connection is tried again.
         """
         self._refused = b""
         try:
             response = await self._upstream.post(self._call, body, self, new=False)
         except FAULTS as error:
             is_stale = self.is_reused and self.sent and not isinstance(error, ConnectError)
-            why = "" if is_stale else transient(error)
+            why = "" if is_stale or self._call.once else transient(error)
             if not self._may_retry or not (is_stale or why):
                 raise
         else:
-            if not self._may_retry or response.status not in TRANSIENT or is_not_now(response.headers):
+            is_final = not self._may_retry or self._call.once or response.status not in TRANSIENT
+            if is_final or is_not_now(response.headers):
                 return response
             refusal = self._refusals.of_status(response.status, None, await self._error_body(response))
             if not refusal.rule.retry or refusal.retry_after_ms is not None:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -14,7 +15,7 @@ from starlette.websockets import WebSocket
 
 from millrace import __version__
 from millrace.errors import MillraceError
-from millrace.funnel.health import Report
+from millrace.funnel.record import Fared, PlaceReport, Report
 from millrace.memory import MemoryBudget
 from millrace.ports import Backlog
 from millrace.principal import Role
@@ -88,7 +89,10 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Report whether new requests are taken. A failing model does not change that: the other one may answer."""
+    """Report whether new requests are taken. Failing models do not change that.
+
+    Others may answer, or a cache, and a replica has the same providers.
+    """
     process: Process = request.state.process
     readiness = documents.Readiness("draining" if process.intake.closed else "ready")
     if _is_verbose(request, process):
@@ -120,18 +124,38 @@ def _is_verbose(request: Request, process: Process) -> bool:
 def _model(report: Report, ttft_p50_ms: float | None, ttft_p95_ms: float | None) -> documents.ModelHealth:
     return documents.ModelHealth(
         tier=report.model.tier.value,
+        name=report.model.name,
         model=report.model.id,
-        status=report.condition.value,
-        failing_since=report.failing_since,
-        last_answer_at=report.answered_at,
-        last_failure_at=report.failed_at,
-        last_cause=report.cause or None,
-        failures_last_minute=report.last_minute,
-        failures_last_5_minutes=report.last_minutes,
-        causes=report.causes,
+        can_be_asked=report.can_be_asked,
+        deployments=[_deployment(place) for place in report.places],
+        **_fared(report.fared),
         ttft_p50_ms=ttft_p50_ms,
         ttft_p95_ms=ttft_p95_ms,
     )
+
+
+def _deployment(place: PlaceReport) -> documents.DeploymentHealth:
+    return documents.DeploymentHealth(
+        label=place.label,
+        weight=place.weight,
+        running=place.running,
+        breaker=place.breaker.value,
+        why=place.why or None,
+        **_fared(place.fared),
+    )
+
+
+def _fared(fared: Fared) -> dict[str, Any]:
+    return {
+        "status": fared.condition.value,
+        "failing_since": fared.failing_since,
+        "last_answer_at": fared.answered_at,
+        "last_failure_at": fared.failed_at,
+        "last_cause": fared.cause or None,
+        "failures_last_minute": fared.last_minute,
+        "failures_last_5_minutes": fared.last_minutes,
+        "causes": fared.causes,
+    }
 
 
 def _memory(budget: MemoryBudget) -> documents.Memory:

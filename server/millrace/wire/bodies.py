@@ -115,6 +115,7 @@ class Attempt(Struct, gc=False):
     cost_usd: float
     outcome: str
     estimated: bool = False
+    deployment: str | UnsetType = UNSET  # the label of the one that was asked, where the model has several
 
 
 class UsageBody(Struct, gc=False):
@@ -255,7 +256,14 @@ def usage_body(statement: Statement) -> UsageBody:
 
 def attempt(charge: Charge) -> Attempt:
     """Return one charge as the wire shows it."""
-    return Attempt(charge.model, tokens(charge.usage), float(charge.cost), charge.outcome, charge.usage.estimated)
+    return Attempt(
+        charge.model,
+        tokens(charge.usage),
+        float(charge.cost),
+        charge.outcome,
+        charge.usage.estimated,
+        charge.deployment or UNSET,
+    )
 
 
 def tokens(usage: Usage) -> int:

@@ -105,16 +105,13 @@ class Health(Struct):
     disk: Disk | UnsetType = UNSET  # with `?verbose`
 
 
-class ModelHealth(Struct, kw_only=True):
-    """How a model fares, as its last calls show. Times are Unix seconds.
+class Fared(Struct, kw_only=True):
+    """How a model or a deployment fares, as its last calls show. Times are Unix seconds.
 
-    `unknown`: not called yet. `ok`. `degraded`: it answers again, but failed within the last minute. `failing`: it has
-    failed since its last answer. `causes` counts its failures since the start of the process. `ttft_p50_ms` and
-    `ttft_p95_ms` are of its last calls, to the first delta; null while too few are known.
+    `unknown`: not called yet. `ok`. `degraded`: it answers again, but failed within the last minute, or a deployment of
+    it fails. `failing`: it has failed since its last answer. `causes` counts failures since the start of the process.
     """
 
-    tier: str
-    model: str
     status: Literal["unknown", "ok", "degraded", "failing"]
     failing_since: float | None
     last_answer_at: float | None
@@ -123,6 +120,33 @@ class ModelHealth(Struct, kw_only=True):
     failures_last_minute: int
     failures_last_5_minutes: int
     causes: dict[str, int]
+
+
+class DeploymentHealth(Fared, kw_only=True):
+    """How a deployment fares. Its `breaker` is `closed` if it is asked.
+
+    Else it is `open`, or `half_open` while it is asked one word to see whether it answers again; `why` says why.
+    """
+
+    label: str
+    weight: float
+    running: int
+    breaker: Literal["closed", "open", "half_open"]
+    why: str | None
+
+
+class ModelHealth(Fared, kw_only=True):
+    """How a model fares: it fails if all its deployments do. `can_be_asked`: the breaker of one of them is closed.
+
+    `name` is that of its section, and `tier` the one for which it answers. `ttft_p50_ms` and `ttft_p95_ms` are of the
+    last calls for this tier, to the first delta; null while too few are known.
+    """
+
+    tier: str
+    name: str
+    model: str
+    can_be_asked: bool
+    deployments: list[DeploymentHealth]
     ttft_p50_ms: float | None
     ttft_p95_ms: float | None
 

@@ -76,8 +76,8 @@ def choose(
 
     A request that is bound to one model (`pins.py`) goes to that one alone, unless it is too long for it.
 
-    `wait` is why the small model should not be asked now: its provider has named a later time. It is passed over then,
-    unless it alone is wanted or the budget may not buy a large answer.
+    `wait` is why the small model cannot be asked now, nor any that stands in for it. It is passed over then, unless it
+    alone is wanted or the budget may not buy a large answer.
     """
     strategy, reason = request.strategy, "asked for"
     advice: Advice | None = None
@@ -126,17 +126,18 @@ NOTHING = Likely(cost=pricing.ZERO, tokens=0)  # where nothing is limited
 def likely(request: Request, catalog: Catalog) -> Likely:
     """Return what is reserved for a request: one booking of each model that it may call. Input tokens are estimated.
 
+    Of the models that may stand in for one another, the dearest is booked.
     An answer that outgrows its booking books more while it runs. The cost is at most the request's `max_cost`.
     """
     models = {Strategy.SMALL: (catalog.small,), Strategy.LARGE: (catalog.large,)}.get(request.strategy, catalog.models)
     input_tokens = tokens.estimate(request.prompt.size + sum(map(len, request.context)))
-    calls = [Call(model=model, prompt=request.prompt) for model in models]
-    usages = [pricing.booking(call, input_tokens) for call in calls]
-    cost = sum((pricing.cost(usage, call.price) for call, usage in zip(calls, usages, strict=True)), pricing.ZERO)
-    return Likely(
-        cost=cost if request.max_cost is None else min(cost, request.max_cost),
-        tokens=sum(usage.input_tokens + usage.output_tokens for usage in usages),
-    )
+    cost, used = pricing.ZERO, 0
+    for model in models:
+        calls = [Call(model=one, prompt=request.prompt) for one in (model, *catalog.chain(model.tier))]
+        usages = [pricing.booking(call, input_tokens) for call in calls]
+        cost += max(pricing.cost(usage, call.price) for call, usage in zip(calls, usages, strict=True))
+        used += max(usage.input_tokens + usage.output_tokens for usage in usages)
+    return Likely(cost=cost if request.max_cost is None else min(cost, request.max_cost), tokens=used)
 
 
 def _with_line(parts: tuple[Part, ...], line: str) -> tuple[Part, ...]:
