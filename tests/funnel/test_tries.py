@@ -88,14 +88,15 @@ async def test_another_deployment_answers(error: UpstreamError, delivery: Delive
 
 
 async def test_each_deployment_is_asked_once_and_then_all_causes_are_told() -> None:
-    async with pooled_funnel([DOWN], [SLOW], [DOWN]) as pooled:
+    async with pooled_funnel([BAD_KEY], [SLOW], [DOWN]) as pooled:
         response = await pooled.ask(alone())
         assert pooled.calls("small") == [1, 1, 1]
     assert response.ended is not None
     error = response.ended.error
     assert error is not None
     assert error.message == (
-        "small-model at 1 answered HTTP 500; small-model at 2 sent no first token within 60 s; "
+        "small-model at 1: the provider of small-model refused the key; "
+        "small-model at 2 sent no first token within 60 s; "
         "small-model at 3 answered HTTP 500"
     )
     assert error.code == "upstream_error"
@@ -356,3 +357,14 @@ def _silence(pooled: PooledFunnel) -> None:
         return attempt
 
     provider.open = open_silent  # type: ignore[method-assign]
+
+
+async def test_a_call_that_cannot_be_made_ends_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of ours in the middle of it must not have it wait for ever."""
+    async with pooled_funnel([DOWN], HELLO) as pooled:
+        monkeypatch.setattr(pooled.providers["small"][1], "open", None)
+        async with asyncio.timeout(30):
+            response = await pooled.ask(alone())
+    assert response.ended is not None
+    assert response.ended.error is not None
+    assert response.ended.error.code == "internal_error"

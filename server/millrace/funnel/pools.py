@@ -61,9 +61,10 @@ class Place:
         """Return an error of it whose message says which of several deployments it is."""
         if not self.deployment.label:
             return error
+        rest = error.message.removeprefix(self.model.id)
         return UpstreamError(
             error.code,
-            f"{self.name}{error.message.removeprefix(self.model.id)}",
+            f"{self.name}{rest}" if rest != error.message else f"{self.name}: {rest}",
             retry_after_ms=error.retry_after_ms,
             rule=error.rule,
             cause=error.cause,
