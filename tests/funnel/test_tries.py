@@ -346,6 +346,25 @@ async def test_calls_that_wait_for_a_silent_deployment_go_elsewhere(monkeypatch:
     pooled.health.close()
 
 
+async def test_a_call_that_waits_where_others_fail_goes_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It alone is not enough to call a deployment silent, but that is left alone already."""
+    monkeypatch.setattr("millrace.funnel.pools.SILENT_S", 0.05)
+    async with pooled_funnel(HELLO, HELLO) as pooled:
+        for number in range(20):
+            await pooled.ask(alone(id=f"warm_{number}"))
+        _silence(pooled)
+        first, _ = pooled.health.pools["small"].places
+        task = asyncio.create_task(pooled.ask(alone(id="resp", cache=CacheMode.OFF)))
+        async with asyncio.timeout(30):
+            while not task.done():
+                await asyncio.sleep(0.02)
+                if first.waiting and first.breaker.is_closed:
+                    first.breaker.open("stopped in mid-stream", 60)
+                pooled.health.sweep(asyncio.get_running_loop().time())
+    assert text_of(task.result()) == "Hello. How are you?"
+    assert [deployment for _, deployment, _ in charges_of(task.result())] in (["1", "2"], ["2"])
+
+
 def _silence(pooled: PooledFunnel) -> None:
     """Have the first deployment take calls and say nothing."""
     provider = pooled.providers["small"][0]
@@ -368,3 +387,27 @@ async def test_a_call_that_cannot_be_made_ends_the_request(monkeypatch: pytest.M
     assert response.ended is not None
     assert response.ended.error is not None
     assert response.ended.error.code == "internal_error"
+
+
+async def test_one_that_leaves_between_two_calls_owes_the_first_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another request rides along, and pays for the call that answers both."""
+    monkeypatch.setattr(tries, "RETRY_S", 0.5)
+    monkeypatch.setattr("millrace.funnel.tries.random.uniform", lambda _, most: most)
+    async with pooled_funnel([SLOW], HELLO) as pooled:
+        second_place = pooled.health.pools["small"].places[1]
+        logs = [ResponseLog(alone(id=f"resp_{number}"), asyncio.get_running_loop().time) for number in (1, 2)]
+        first, second = (asyncio.create_task(pooled.funnel.answer(response)) for response in logs)
+        async with asyncio.timeout(30):
+            while second_place.running == 0:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            first.cancel()
+            await second
+        assert pooled.calls("small") == [1, 1]
+        assert second_place.running == 0
+    left, stayed = logs
+    assert charges_of(left) == [("small-model", "1", "failed"), ("small-model", "2", "cancelled")]
+    assert charges_of(stayed) == [("small-model", "2", "answered")]
+    assert left.ended is not None
+    assert left.ended.statement.charges[0].usage.input_tokens > 0
+    assert left.ended.statement.charges[1].usage.output_tokens == 0
+    assert text_of(stayed) == "Hello. How are you?"
