@@ -88,14 +88,15 @@ async def test_another_deployment_answers(error: UpstreamError, delivery: Delive
 
 
 async def test_each_deployment_is_asked_once_and_then_all_causes_are_told() -> None:
-    async with pooled_funnel([DOWN], [SLOW], [DOWN]) as pooled:
+    async with pooled_funnel([BAD_KEY], [SLOW], [DOWN]) as pooled:
         response = await pooled.ask(alone())
         assert pooled.calls("small") == [1, 1, 1]
     assert response.ended is not None
     error = response.ended.error
     assert error is not None
     assert error.message == (
-        "small-model at 1 answered HTTP 500; small-model at 2 sent no first token within 60 s; "
+        "small-model at 1: the provider of small-model refused the key; "
+        "small-model at 2 sent no first token within 60 s; "
         "small-model at 3 answered HTTP 500"
     )
     assert error.code == "upstream_error"
@@ -345,6 +346,25 @@ async def test_calls_that_wait_for_a_silent_deployment_go_elsewhere(monkeypatch:
     pooled.health.close()
 
 
+async def test_a_call_that_waits_where_others_fail_goes_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It alone is not enough to call a deployment silent, but that is left alone already."""
+    monkeypatch.setattr("millrace.funnel.pools.SILENT_S", 0.05)
+    async with pooled_funnel(HELLO, HELLO) as pooled:
+        for number in range(20):
+            await pooled.ask(alone(id=f"warm_{number}"))
+        _silence(pooled)
+        first, _ = pooled.health.pools["small"].places
+        task = asyncio.create_task(pooled.ask(alone(id="resp", cache=CacheMode.OFF)))
+        async with asyncio.timeout(30):
+            while not task.done():
+                await asyncio.sleep(0.02)
+                if first.waiting and first.breaker.is_closed:
+                    first.breaker.open("stopped in mid-stream", 60)
+                pooled.health.sweep(asyncio.get_running_loop().time())
+    assert text_of(task.result()) == "Hello. How are you?"
+    assert [deployment for _, deployment, _ in charges_of(task.result())] in (["1", "2"], ["2"])
+
+
 def _silence(pooled: PooledFunnel) -> None:
     """Have the first deployment take calls and say nothing."""
     provider = pooled.providers["small"][0]
@@ -356,3 +376,38 @@ def _silence(pooled: PooledFunnel) -> None:
         return attempt
 
     provider.open = open_silent  # type: ignore[method-assign]
+
+
+async def test_a_call_that_cannot_be_made_ends_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of ours in the middle of it must not have it wait for ever."""
+    async with pooled_funnel([DOWN], HELLO) as pooled:
+        monkeypatch.setattr(pooled.providers["small"][1], "open", None)
+        async with asyncio.timeout(30):
+            response = await pooled.ask(alone())
+    assert response.ended is not None
+    assert response.ended.error is not None
+    assert response.ended.error.code == "internal_error"
+
+
+async def test_one_that_leaves_between_two_calls_owes_the_first_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another request rides along, and pays for the call that answers both."""
+    monkeypatch.setattr(tries, "RETRY_S", 0.5)
+    monkeypatch.setattr("millrace.funnel.tries.random.uniform", lambda _, most: most)
+    async with pooled_funnel([SLOW], HELLO) as pooled:
+        second_place = pooled.health.pools["small"].places[1]
+        logs = [ResponseLog(alone(id=f"resp_{number}"), asyncio.get_running_loop().time) for number in (1, 2)]
+        first, second = (asyncio.create_task(pooled.funnel.answer(response)) for response in logs)
+        async with asyncio.timeout(30):
+            while second_place.running == 0:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            first.cancel()
+            await second
+        assert pooled.calls("small") == [1, 1]
+        assert second_place.running == 0
+    left, stayed = logs
+    assert charges_of(left) == [("small-model", "1", "failed"), ("small-model", "2", "cancelled")]
+    assert charges_of(stayed) == [("small-model", "2", "answered")]
+    assert left.ended is not None
+    assert left.ended.statement.charges[0].usage.input_tokens > 0
+    assert left.ended.statement.charges[1].usage.output_tokens == 0
+    assert text_of(stayed) == "Hello. How are you?"

@@ -20,6 +20,7 @@ WARN_EVERY_S = 60.0  # for one deployment and one cause
 MEND_S = 30.0  # between two probes of one whose operator must act, such as one with a wrong key
 REST_S = 1.0  # for which a deployment is left alone that is overloaded and names no time, where there are others
 
+_SILENT = UpstreamError("upstream_timeout", "sent no first word of any call")
 TOO_MANY = RULES["rate_limit_exceeded"].status  # HTTP
 
 
@@ -85,8 +86,8 @@ class Health:
                     self._look_at_probe(pool, place, now)
                 elif place.breaker.begins_probe():
                     pool.open_probe(place)
-                elif place.waiting and place.breaker.is_closed and (silent_s := pool.silent_s(place)):
-                    self._leave(place, silent_s)
+                if place.waiting:
+                    self._look_at_silence(pool, place, now)
 
     def close(self) -> None:
         """Close the probes that run."""
@@ -130,15 +131,23 @@ class Health:
         if self._warnings.passes((place, "open")) is not None:
             log.get().info("model left alone", **_names(place), cause=place.breaker.cause)
 
-    def _leave(self, place: Place, silent_s: float) -> None:
-        """Leave a silent deployment alone. Its calls go elsewhere, if there is anybody else to ask."""
-        cause = f"sent no first word of {len(place.waiting)} calls for {silent_s:.0f} s"
-        error = UpstreamError("upstream_timeout", f"{place.model.id} {cause}", cause="sent no first word of any call")
-        place.error = error
-        self.retried(place, error.cause)
-        self._open(place, error.cause, None)
-        for waiting in tuple(place.waiting):
-            waiting.move(error)
+    def _look_at_silence(self, pool: Pool, place: Place, now: float) -> None:
+        """Leave a silent deployment alone. Its calls go elsewhere, if there is anybody else to ask.
+
+        So do those that have waited too long where the breaker is open for another reason.
+        """
+        patience_s = pool.patience_s
+        if place.breaker.is_closed:
+            if not pool.silent_s(place):
+                return
+            patience_s = 0.0
+            place.error = _SILENT
+            self.retried(place, _SILENT.cause)
+            self._open(place, _SILENT.cause, None)
+        error = UpstreamError(_SILENT.code, f"{place.model.id} {_SILENT.cause}", cause=_SILENT.cause)
+        for waiting, began_at in tuple(place.waiting.items()):
+            if now - began_at > patience_s:
+                waiting.move(error)
 
     def reports(self) -> list[Report]:
         """Return how each model fares, those that stand in for others last."""

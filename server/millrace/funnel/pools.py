@@ -61,9 +61,10 @@ class Place:
         """Return an error of it whose message says which of several deployments it is."""
         if not self.deployment.label:
             return error
+        rest = error.message.removeprefix(self.model.id)
         return UpstreamError(
             error.code,
-            f"{self.name}{error.message.removeprefix(self.model.id)}",
+            f"{self.name}{rest}" if rest != error.message else f"{self.name}: {rest}",
             retry_after_ms=error.retry_after_ms,
             rule=error.rule,
             cause=error.cause,
@@ -160,7 +161,12 @@ class Pool:
         if len(waiting) < SILENT_CALLS:
             return 0.0
         silent_s = self._clock() - max(waiting[0], place.spoke_at)
-        return silent_s if silent_s > max(SILENT_S, TIMES_SLOWEST * self._slowest_s) else 0.0
+        return silent_s if silent_s > self.patience_s else 0.0
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds after which a first word is much later than it should be."""
+        return max(SILENT_S, TIMES_SLOWEST * self._slowest_s)
 
     @property
     def probe_s(self) -> float:

@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from millrace import log
 from millrace.errors import EXITS, UpstreamError, internal_error
@@ -178,7 +179,7 @@ class Tries:
     def move(self, error: UpstreamError) -> None:
         """Go elsewhere, if there is anybody else to ask."""
         if self._is_waiting and not self.done.done():
-            self._fail_over(error, is_silent=True)
+            self._guarded(partial(self._next, error, is_silent=True))
 
     @property
     def _is_waiting(self) -> bool:
@@ -259,20 +260,21 @@ class Tries:
             self._leave()
             self.done.set_result(done.result())
         elif isinstance(error, UpstreamError):
-            self._fail_over(error)
+            self._guarded(partial(self._next, error))
         else:
             self._end(error)
 
-    def _fail_over(self, error: UpstreamError, *, is_silent: bool = False) -> None:
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Take a step. If it crashes, the request ends, which would wait for ever otherwise."""
         try:
-            self._next(error, is_silent=is_silent)
+            step()
         except EXITS:
             raise
-        except BaseException as fault:  # else the request would wait for ever
-            log.get().error("retry crashed", id=self._response.id, exc_info=fault)
+        except BaseException as error:
+            log.get().error("retry crashed", id=self._response.id, exc_info=error)
             self._end(internal_error())
 
-    def _next(self, error: UpstreamError, *, is_silent: bool) -> None:
+    def _next(self, error: UpstreamError, *, is_silent: bool = False) -> None:
         """Make another call in place of one that has failed, or end with all errors.
 
         `is_silent`: it has not failed, and is waited for if there is nobody else.
@@ -281,14 +283,12 @@ class Tries:
         assert place is not None, "a call has failed"
         has_begun = bool(self.parts or self.asides)
         is_final = has_begun and (response.attempt is not self or response.committed)
-        told = place.named(error)
-        errors = [*self._errors, told]
+        before_it, self._errors = self._errors, [*self._errors, place.named(error)]
         self.charge.outcome, self.charge.billable = Outcome.FAILED, error.billable
-        self._errors = [*errors]
         call = None if is_of_the_request(error) else self._plan(before.model)
         found = None if is_final else self._choose(call, retry=True)
         if found is None and is_silent:
-            self.charge.outcome, self.charge.billable, self._errors = Outcome.RUNNING, True, errors[:-1]
+            self.charge.outcome, self.charge.billable, self._errors = Outcome.RUNNING, True, before_it
             return
         if not is_silent:
             self._note(place, error)
@@ -310,7 +310,7 @@ class Tries:
         self._tell(error, was_at)
         self._reserve(place)
         delay_s = random.uniform(0, RETRY_S * 2 ** (len(self._tried) - 2))
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._start, place)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._guarded, partial(self._start, place))
 
     def _tell(self, error: UpstreamError, failed: str) -> None:
         """Tell the log who answers in place of what has failed, and why."""
