@@ -77,14 +77,28 @@ class Chosen:
 def chosen(ranked: Ranked, rule: Rule, costs: Floats | None = None, draws: int = DRAWS) -> Chosen:
     """Return the threshold that a rule finds. `costs` are dollars of each row, in its order: (small and large, rows).
 
-    The intervals are of a bootstrap in pairs: the rule finds a threshold in one sample, and another one is put to it.
+    The intervals are of a bootstrap in pairs: the rule finds a threshold in one sample, another one is put to it, and
+    what comes of the second differs from what the first has shown.
     """
-    groups = rule(ranked, np.ones(len(ranked), np.int64))
-    found = [_outcome(ranked, rule(ranked, seen), fresh, costs) for seen, fresh in pairwise(ranked.drawn(draws + 1))]
-    share, quality, kept, dollars = map(
-        interval, _outcome(ranked, groups, np.ones(len(ranked), np.int64), costs), np.array(found).T
+    once = np.ones(len(ranked), np.int64)
+    groups = rule(ranked, once)
+    expected = _outcome(ranked, groups, once, costs)
+    differences = []
+    for seen, fresh in pairwise(ranked.drawn(draws + 1)):
+        found = rule(ranked, seen)
+        differences.append(_outcome(ranked, found, fresh, costs) - _outcome(ranked, found, seen, costs))
+    share, quality, kept, dollars = map(interval, expected, (expected + np.array(differences)).T)
+    return Chosen(
+        threshold_after(ranked, groups),
+        _within_one(share),
+        _within_one(quality),
+        kept,
+        None if costs is None else dollars,
     )
-    return Chosen(threshold_after(ranked, groups), share, quality, kept, None if costs is None else dollars)
+
+
+def _within_one(each: Interval) -> Interval:
+    return Interval(each.value, max(each.low, 0.0), min(each.high, 1.0))
 
 
 def with_share(share: float) -> Rule:
@@ -137,7 +151,7 @@ def threshold_after(ranked: Ranked, groups: int) -> float:
     return float((last + first) / 2)
 
 
-def _outcome(ranked: Ranked, groups: int, counts: Counts, costs: Floats | None) -> tuple[float, float, float, float]:
+def _outcome(ranked: Ranked, groups: int, counts: Counts, costs: Floats | None) -> Floats:
     """Return share, quality, the part of the large model's that it is, and dollars for 1,000 requests."""
     total = counts.sum()
     sent = 0 if groups == 0 else int(ranked.ends[groups - 1]) + 1
@@ -147,7 +161,7 @@ def _outcome(ranked: Ranked, groups: int, counts: Counts, costs: Floats | None) 
 
     quality, large = mean(ranked.small, ranked.large), mean(ranked.large, ranked.large)
     kept = quality / large if large else math.nan
-    return float(counts[:sent].sum() / total), quality, kept, 0.0 if costs is None else 1_000 * mean(*costs)
+    return np.array([counts[:sent].sum() / total, quality, kept, 0.0 if costs is None else 1_000 * mean(*costs)])
 
 
 def _large_shares(ranked: Ranked, counts: Counts) -> Floats:

@@ -126,6 +126,6 @@ def interval(value: float, drawn: Floats) -> Interval:
     """Return a value with the interval that holds `LEVEL` of what was drawn."""
     known = drawn[np.isfinite(drawn)]
     if not len(known):
-        return Interval(value, float("nan"), float("nan"))
+        return Interval(float(value), float("nan"), float("nan"))
     low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(low), float(high))
+    return Interval(float(value), float(low), float(high))
