@@ -79,9 +79,8 @@ async def test_a_large_answer_is_told_where_the_small_model_could_have_been_aske
 
 
 async def test_an_answer_that_a_check_took_back_is_told_beside_the_one_in_its_place() -> None:
-    ((what, check, small, large),) = await told_of(WEAK)
-    assert (what, small, large) == ("escalated", "I don't know.", "Large.")
-    assert check
+    ((what, check, small, large),) = await told_of(["Two", CUT])
+    assert (what, check, small, large) == ("escalated", "cut_off", "Two", "Large.")
 
 
 async def test_a_near_answer_is_told_beside_the_fresh_one() -> None:
