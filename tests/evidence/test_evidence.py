@@ -12,6 +12,7 @@ from millrace.evidence.evidence import ASKING, WAITING, Evidence, Shares
 from millrace.evidence.judging import Panel
 from millrace.evidence.trust import Trust
 from millrace.types import (
+    PASSED,
     Change,
     Judged,
     Lesson,
@@ -61,7 +62,16 @@ class Plane:
         trust = Trust(self, limit=0.01, needed=1.0)
         panel = Panel([ErringJudge("sure", 0.0, random.Random(1))], 0.0)
         self.evidence = Evidence(
-            self.store, panel, trust, self._ask, self._remove, shares, wall=lambda: 50.0, is_busy=is_busy, gather_s=0.0
+            self.store,
+            panel,
+            trust,
+            self._ask,
+            self._remove,
+            shares,
+            wall=lambda: 50.0,
+            is_busy=is_busy,
+            gather_s=0.0,
+            checked=self._checked,
         )
 
     def teach(self, lessons: Sequence[Lesson]) -> None:
@@ -84,6 +94,9 @@ class Plane:
         self.asked.append((request.id, strategy))
         await self.go_on.wait()
         return self._answer
+
+    async def _checked(self, request: Request, text: str) -> str:
+        return "unsure" if text == "no" else PASSED
 
     async def _remove(self, tenant: str, entry_ids: Sequence[str]) -> None:
         if self._late:
@@ -157,6 +170,15 @@ async def test_the_other_model_is_asked_for_answers_of_either() -> None:
     plane.evidence.answered(request(), Source.LARGE, "yes")
     assert [each.sample.lever for each in await plane.judged()] == [Lever.SMALL, Lever.LARGE]
     assert [strategy for _, strategy in plane.asked] == [Strategy.LARGE, Strategy.SMALL]
+
+
+@pytest.mark.parametrize(("answer", "detail"), [("yes", PASSED), ("no", "unsure")])
+async def test_a_small_answer_that_nobody_was_given_is_checked_too(answer: str, detail: str) -> None:
+    """So that it is known who would have been given the large model's all the same."""
+    plane = Plane(answer=answer)
+    plane.evidence.answered(request(), Source.LARGE, "yes")
+    plane.evidence.answered(request(), Source.SMALL, "yes")
+    assert [each.sample.detail for each in await plane.judged()] == [detail, ""]
 
 
 async def test_an_answer_that_a_check_took_back_is_judged_by_the_one_in_its_place() -> None:

@@ -12,10 +12,12 @@ from millrace.evidence.evidence import WAITING_BYTES, Evidence, Shares
 from millrace.evidence.judges import judges_of, own_judges
 from millrace.evidence.judging import Panel
 from millrace.evidence.trust import Trust
+from millrace.funnel.checks import Candidate, Checks
 from millrace.funnel.funnel import Funnel
 from millrace.memory import MemoryBudget
 from millrace.ports import AskAgain, Backlog, Clock, EvidenceStore, Learner, Student
 from millrace.settings import Settings
+from millrace.types import PASSED, Finish, FinishReason, Request
 
 FEW = 4  # running requests beside which samples are judged in any case
 BUSY_SHARE = 8  # of the places for requests, as a divisor: with more running, evidence waits
@@ -33,6 +35,7 @@ def evidence_of(  # noqa: PLR0913, PLR0917 - its parts
     is_busy: Callable[[], bool],
     wall: Clock,
     students: Sequence[Student] = (),
+    checked: Callable[[Request, str], Awaitable[str]] | None = None,
 ) -> Evidence | None:
     """Return what is told of answers and has them judged; None where that is switched off. `students` learn from it."""
     chosen = settings.evidence
@@ -52,7 +55,19 @@ def evidence_of(  # noqa: PLR0913, PLR0917 - its parts
         wall=wall,
         is_busy=is_busy,
         students=students,
+        checked=checked,
     )
+
+
+def checked_by(checks: Checks) -> Callable[[Request, str], Awaitable[str]]:
+    """Return what tells which check an answer of the small model fails that nobody was given, or `PASSED`."""
+
+    async def checked(request: Request, text: str) -> str:
+        candidate = Candidate.of(request, text, (), Finish(reason=FinishReason.STOP))
+        verdict = await checks.judge(candidate, checks.selected(request))
+        return verdict.check or PASSED
+
+    return checked
 
 
 def is_busy(funnel: Funnel, backlog: Backlog, max_running: int) -> bool:

@@ -88,6 +88,7 @@ class Evidence:
         chance: random.Random | None = None,
         gather_s: float = GATHER_S,
         students: Sequence[Student] = (),  # who learn from it, beside the semantic cache
+        checked: Callable[[Request, str], Awaitable[str]] | None = None,  # what the checks say of a small answer
     ) -> None:
         self.left_out = 0  # samples, because too much waited
         self._store = store
@@ -100,6 +101,7 @@ class Evidence:
         self._is_busy = is_busy
         self._gather_s = gather_s
         self._students = students
+        self._checked = checked
         self._chance = chance or random.Random()
         self._waiting: deque[tuple[int, _Waiting]] = deque()  # with its bytes
         self._bytes = 0
@@ -278,16 +280,19 @@ class Evidence:
         """Return what the judges say; None if there is nothing to compare, nobody can tell, or something is broken."""
         try:
             fresh = waiting.fresh
+            sample = waiting.sample
             if fresh is None:
                 fresh = await self._ask(waiting.request, waiting.strategy)
+                if fresh is not None and sample.lever is Lever.LARGE and self._checked is not None:
+                    sample = replace(sample, detail=await self._checked(waiting.request, fresh))
             if fresh is None:
                 return None
             question = waiting.request.prompt.messages[-1].text
-            opinions = await self._panel.opinions(waiting.sample, question, waiting.earlier, fresh)
+            opinions = await self._panel.opinions(sample, question, waiting.earlier, fresh)
         except Exception as error:
             log.get().error("a sample was not judged", exc_info=error)
             return None
-        return Judged(sample=waiting.sample, opinions=opinions) if opinions else None
+        return Judged(sample=sample, opinions=opinions) if opinions else None
 
     def _of_pair(self, lever: Lever, request: Request, scope: bytes, near: NearAnswer, probability: float) -> Sample:
         return replace(

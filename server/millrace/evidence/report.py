@@ -208,7 +208,7 @@ def _semantic(
 
 
 def _checks(judged: Sequence[Judged], errors: JudgeErrors, never_off: Collection[str]) -> list[wire.ShownCheck]:
-    took_back = _grouped((each for each in judged if each.sample.detail), lambda each: each.sample.detail)
+    took_back = _grouped((each for each in judged if each.sample.lever is Lever.CHECK), lambda each: each.sample.detail)
     known = separations(judged)
     off: dict[str, list[str]] = {}
     by_tenant = _grouped(judged, lambda each: (each.sample.tenant, b""))

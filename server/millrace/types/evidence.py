@@ -54,7 +54,7 @@ class Sample:
     asked_id: str = ""
     log_odds: float = 0.0  # as it was decided
     features: dict[str, float] = field(default_factory=dict)  # of a pair of questions, or of the small answer
-    detail: str = ""  # the check
+    detail: str = ""  # the check that the small answer failed; `PASSED` if it would have passed all
     prompt_features: bytes = b""  # what the router knows of the prompt, packed
 
     @property

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from msgspec import Struct
 
 from millrace.evidence.trust import log_ratio
-from millrace.types import Judged, JudgeErrors, Label, LabelSource, Lever, Rating, Says, Tier
+from millrace.funnel.checks.table import HARD
+from millrace.types import PASSED, Judged, JudgeErrors, Label, LabelSource, Lever, Rating, Says, Tier
 
 NO_CHECK = ""  # in place of the check that an answer failed
-HARD = frozenset({"empty", "cut_off", "form", "tool_call"})  # checks that hardly err
 RIGHT, HARD_RIGHT, SOFT_RIGHT = 0.9, 0.1, 0.3  # of answers that passed or failed, until pairs tell
 ASSUMED = 20.0  # pairs for which that counts
 LAST = 500.0  # pairs that count: older ones say little of today
@@ -97,8 +97,9 @@ def of_judged(judged: Judged, errors: JudgeErrors) -> Label | None:
     if sample.lever not in (Lever.SMALL, Lever.LARGE, Lever.CHECK) or not sample.is_random:
         return None
     is_check = sample.lever is Lever.CHECK
+    has_failed = sample.detail not in ("", PASSED)
     same = 1 / (1 + math.exp(-log_ratio(judged, errors)))
-    small, large = FAILED_AND_DIFFERENT if is_check else DIFFERENT
+    small, large = FAILED_AND_DIFFERENT if has_failed else DIFFERENT
     return Label(
         small=same * BOTH + (1 - same) * small,
         large=same * BOTH + (1 - same) * large,

@@ -23,7 +23,7 @@ from millrace.funnel.routing.labels import Checked, Rated
 from millrace.funnel.routing.learned import SIZE, Learned
 from millrace.funnel.routing.promises import Promises
 from millrace.ports import Clock, RouterStore
-from millrace.types import Judged, Label, Lever, Says, Tier
+from millrace.types import PASSED, Judged, Label, Says, Tier
 
 TENANTS = 64  # whose state is in memory
 ASKING = 1024  # tenants that may wait for theirs
@@ -285,8 +285,7 @@ class Learning:
     def _promise(self, judged: Judged, memo: Memo) -> None:
         """Tell the promises of a pair: whoever has the small answer loses what the two differ in."""
         sample = judged.sample
-        is_check = sample.lever is Lever.CHECK
         gain = float(judged.opinions[-1].says is Says.DIFFERENT)
         place = sample.tenant, memo.model
-        failed = True if is_check else None
+        failed = None if not sample.detail else sample.detail != PASSED
         self._promises.judged(place, memo.score, memo.tier, gain, sample.probability, failed=failed)

@@ -127,7 +127,7 @@ class Router:
         score, threshold = learned.heads.gain(features), self.promises.threshold(place)
         tier, held = Tier.LARGE if score >= threshold.value else Tier.SMALL, ""
         if self._sessions is not None:
-            tier, held = self._sessions.hold(request, tier)
+            tier, held = self._sessions.hold(request, tier, score, threshold)
         self.promises.routed(place, score, tier)
         memo = b""
         if request.evidence:
