@@ -17,6 +17,7 @@ from millrace.types import (
     Usage,
 )
 from tests.support.bills import LARGE, REQUEST, SMALL, USAGE, Store, StubAttempt, call, settle
+from tests.support.manual_attempt import ManualAttempt
 
 
 @pytest.mark.parametrize(
@@ -144,3 +145,14 @@ def test_milliseconds() -> None:
     """Of two readings; None where one was never taken."""
     assert milliseconds(1.0, 1.25) == 250.0
     assert milliseconds(None, 1.0) is milliseconds(1.0, None) is None
+
+
+async def test_a_call_that_runs_on_after_all_is_counted_to_its_end() -> None:
+    attempt = ManualAttempt()
+    charge = OpenCharge(Call(model=SMALL, prompt=REQUEST.prompt), attempt, input_tokens=10)
+    charge.outcome = Outcome.FAILED
+    assert charge.usage.output_tokens == 0
+    charge.run_on()
+    attempt.read("It", " is", " deep")
+    charge.outcome = Outcome.CANCELLED
+    assert charge.usage.output_tokens == 3

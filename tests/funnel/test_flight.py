@@ -374,10 +374,17 @@ async def test_the_budget_of_a_shared_call_is_the_payers(generation: SharedGener
     """Requests with a budget do not share a flight; the question goes to the payer's bill all the same."""
     payer = generation.requests[0]
     budget = Bill(request(max_cost=Decimal("0.0001")), LARGE.price, generation.ledger, 0.0)
-    generation.flight._participants[0] = generation.flight._participants[0]._replace(bill=budget)
+    generation.flight._payer = budget
     call = Call(model=SMALL, prompt=payer.response.request.prompt)
     assert generation.flight.affordable(call) == budget.affordable(call)
     assert generation.flight.affordable(call) is not None
+
+
+async def test_a_call_that_fails_while_the_last_one_leaves_is_still_the_last_ones(generation: SharedGeneration) -> None:
+    """What it would cost to ask elsewhere is asked before the work is cancelled."""
+    last = generation.requests[0]
+    await generation.leave(last)
+    assert generation.flight.affordable(Call(model=SMALL, prompt=last.response.request.prompt)) is None
 
 
 async def test_a_call_that_has_ended_is_not_handed_over(generation: SharedGeneration) -> None:

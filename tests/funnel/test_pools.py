@@ -182,3 +182,11 @@ def test_and_not_if_that_may_be_as_it_should(why: str) -> None:
     place.waiting = {Idle(): clocked.now for _ in range(2 if why == "few wait" else 3)}
     clocked.now += 50
     assert clocked.pool.silent_s(place) == 0
+
+
+def test_a_call_beside_another_one_leaves_the_session_where_it_is() -> None:
+    """Its prompt is cached there, whichever of the two wins."""
+    clocked = Clocked(1, 1)
+    first = label(clocked.pool.choose("session"))
+    assert label(clocked.pool.choose("session", other_than=first)) != first
+    assert label(clocked.pool.choose("session")) == first

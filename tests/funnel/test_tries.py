@@ -9,6 +9,7 @@ import pytest
 from millrace.errors import Rule, UpstreamError
 from millrace.funnel import tries
 from millrace.funnel.breaker import FAILURES
+from millrace.funnel.ending import Result
 from millrace.funnel.facts import Committed, Revised, Routed
 from millrace.funnel.pools import RETRIES
 from millrace.funnel.response_log import ResponseLog
@@ -216,6 +217,56 @@ async def test_one_that_lacks_what_the_request_needs_is_passed_over(need: str) -
     async with pooled_funnel([DOWN], more={lacking: HELLO, able: ("{}", STOP)}) as pooled:
         await pooled.ask(request(*messages, strategy=Strategy.SMALL, **fields))
         assert (pooled.calls("small"), pooled.calls("lacking"), pooled.calls("able")) == ([1], [0], [1])
+
+
+async def test_nothing_is_learned_from_one_that_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither what a check said of it, nor its words, where the large model answers in the end."""
+    results: list[Result] = []
+    other = stand_in("other")
+    async with pooled_funnel([DOWN], more={other: ("It is 3 x 60 = 190 m deep.", STOP)}) as pooled:
+        monkeypatch.setattr(pooled.funnel.sampling, "answer", lambda *told: results.append(told[-1]))
+        response = await pooled.ask(request())
+    (result,) = results
+    assert result.taken_back is None
+    assert [tier for tier, _ in result.verdicts] == [Tier.LARGE]
+    (revised,) = [fact for fact in response.facts if isinstance(fact, Revised)]
+    assert (revised.from_model, revised.to_model) == ("other-model", "large-model")
+
+
+@pytest.mark.parametrize("strategy", [Strategy.HEDGE, Strategy.RACE])
+async def test_whoever_stands_in_is_told_where_calls_may_run_beside_one_another(strategy: Strategy) -> None:
+    other = stand_in("other")
+    async with pooled_funnel([DOWN], large=[[SLOW]], more={other: HELLO}) as pooled:
+        response = await pooled.ask(request(strategy=strategy, hedge_ms=10_000))
+    last = routes_of(response)[-1]
+    assert (last.model, text_of(response)) == ("other-model", "Hello. How are you?")
+    if strategy is Strategy.HEDGE:  # there was no second call
+        assert last.reason == "small-model failed: answered HTTP 500; other-model stands in"
+        assert [failure.model for failure in last.failed] == ["small-model"]
+
+
+class Spent:
+    """What is reserved for a request of a key whose budget has no more."""
+
+    limits_cost = True
+
+    def reserve_more(self, _cost: Decimal, _tokens: int) -> Decimal:
+        return Decimal(0)
+
+    def settle(self, cost: Decimal, tokens: int) -> None:
+        self.settled = (cost, tokens)
+
+
+@pytest.mark.parametrize(("error", "calls"), [(SLOW, [1, 0]), (DOWN, [1, 1])], ids=["charged", "not charged"])
+async def test_what_is_reserved_pays_for_one_call(error: UpstreamError, calls: list[int]) -> None:
+    """Where one that may be charged has failed, the next one needs as much again."""
+    spent = Spent()
+    async with pooled_funnel([error], HELLO) as pooled:
+        response = ResponseLog(alone(), asyncio.get_running_loop().time)
+        await pooled.funnel.answer(response, spent)
+        assert pooled.calls("small") == calls
+    assert response.ended is not None
+    assert spent.settled[0] == response.ended.statement.cost
 
 
 async def test_functions_and_schemas_go_anywhere() -> None:

@@ -54,6 +54,10 @@ class OpenCharge:
         self._max_output_tokens = call.max_output_tokens
         self._final_output: int | None = None  # tokens, once the call has ended and they were counted
 
+    def run_on(self) -> None:
+        """Count as running again, after all: no other call is made in place of it."""
+        self.outcome, self.billable, self._final_output = Outcome.RUNNING, True, None
+
     @property
     def model(self) -> Model:
         """The model that was called."""

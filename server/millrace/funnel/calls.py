@@ -66,13 +66,14 @@ class Caller:
 
     @contextmanager
     def unattached(
-        self, model: Model, response: ResponseLog, payer: Payer, turn: Turn | None = None, *, other_than: str = ""
+        self, model: Model, response: ResponseLog, payer: Payer, *, other_than: str = "", tells: bool = False
     ) -> Iterator[OpenCharge]:
         """Open a call whose deltas stay in its attempt until it is attached. Raises `budget_exceeded`.
 
-        `other_than` is the label of a deployment (`Call.deployment`) that is asked only if there is no other.
+        `other_than` is the label of a deployment (`Call.deployment`) that is asked only if there is no other. `tells`:
+        it is the only call, so the log is told who stands in.
         """
-        with self._opened(model, response, payer, turn, other_than=other_than) as charge:
+        with self._opened(model, response, payer, other_than=other_than, tells=tells) as charge:
             yield charge
 
     @contextmanager

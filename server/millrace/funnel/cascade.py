@@ -46,10 +46,11 @@ CallContext = AbstractContextManager[OpenCharge]  # while entered, its deltas go
 class _Weak:
     """What came of a call to the small model whose answer is not kept."""
 
+    model: Model  # the small one, or one that stands in for it
     reason: str  # the check that it failed, or the code of its error
     verdict: Verdict = field(default_factory=Verdict)
     failure: UpstreamError | None = None
-    taken_back: str | None = None  # the text, if it had ended and somebody may see it
+    taken_back: str | None = None  # the text, if it had ended and evidence may see it
     turn: Turn | None = None  # in which the model may correct its answer
     at_hand: AtHand | None = None  # the answer, if it is better than none
 
@@ -67,19 +68,19 @@ async def keep_or_escalate(
     small, large = catalog.models
     answer = await _kept(response, payer, caller, catalog, call)
     if isinstance(answer, _Weak) and answer.turn is not None:
-        response.revise(Revised(from_model=small.id, to_model=small.id, reason=answer.reason))
-        again = caller.call(small, response, payer, answer.turn)
+        response.revise(Revised(from_model=answer.model.id, to_model=answer.model.id, reason=answer.reason))
+        again = caller.call(answer.model, response, payer, answer.turn)
         answer = await _kept(response, payer, caller, catalog, again, is_again=True)
     if isinstance(answer, Result):
         return answer
-    response.revise(Revised(from_model=small.id, to_model=large.id, reason=answer.reason))
+    response.revise(Revised(from_model=answer.model.id, to_model=large.id, reason=answer.reason))
     if answer.failure is not None:
         response.route(_in_place_of(small, answer.failure, large, response))
-    verdicts = () if answer.failure is not None else ((Tier.SMALL, answer.verdict),)
+    verdicts = () if answer.failure is not None else _verdicts(answer.model, answer.verdict)
     with ExitStack() as calls:
         call = caller.call(large, response, payer)
         if answer.at_hand is not None:
-            contender = start(calls, large, response, payer, caller)
+            contender = start(calls, large, response, payer, caller, is_alone=True)
             if not await in_time(response, contender):
                 contender.lose(Outcome.CANCELLED)
                 return _given(response, caller, answer.at_hand, large)
@@ -106,20 +107,21 @@ async def _kept(
             is_guarded = verdict.check == GUARD  # then nobody may see the text, a judge neither
             if not affords(large, response, payer):  # then the text is kept, although a check failed
                 if is_guarded:
-                    response.revise(Revised(from_model=small.id, to_model=large.id, reason=reason))
+                    response.revise(Revised(from_model=charge.model.id, to_model=large.id, reason=reason))
                 charge.outcome = Outcome.CANCELLED if finish is None else Outcome.ANSWERED
-                why = (
-                    f"{small.id} failed the check {reason!r}, and what is left of it does not buy a call of {large.id}"
-                )
+                failed = f"{charge.model.id} failed the check {reason!r}"
+                why = f"{failed}, and what is left of it does not buy a call of {large.id}"
                 raise over_budget(response, why)
             turn = None
             if finish is not None and not is_again:
                 candidate = _candidate(response, charge, finish)
                 turn = await repair(response, charge, candidate, verdict, payer, caller, catalog)
+            is_told = finish is not None and not (is_guarded or charge.model.stands_in)
             return _Weak(
+                model=charge.model,
                 reason=reason,
                 verdict=verdict,
-                taken_back=None if finish is None or is_guarded else "".join(charge.attempt.parts),
+                taken_back="".join(charge.attempt.parts) if is_told else None,
                 turn=turn,
                 at_hand=AtHand.of(response, charge, finish, verdict),
             )
@@ -127,7 +129,7 @@ async def _kept(
         if response.committed or not affords(large, response, payer):
             raise
         without_traceback(error)  # it stays in a local name, and its frames would wait for the collector
-        return _Weak(reason=error.code, failure=error)
+        return _Weak(model=small, reason=error.code, failure=error)
 
 
 def _given(response: ResponseLog, caller: Caller, at_hand: AtHand, large: Model) -> Result:
@@ -258,9 +260,14 @@ def _result(response: ResponseLog, charge: OpenCharge, finish: Finish, verdict: 
         capped_by_operator=charge.call.capped_by_operator,
         service_tier=charge.attempt.service_tier,
         check=check,
-        verdicts=() if check is None else ((charge.model.tier, verdict),),
+        verdicts=() if check is None else _verdicts(charge.model, verdict),
         answer=answer if verdict.passed and is_plain_text and _is_whole(finish) else None,
     )
+
+
+def _verdicts(model: Model, verdict: Verdict) -> tuple[tuple[Tier, Verdict], ...]:
+    """Return what is learned of the small or the large model. One that stands in says nothing of them."""
+    return () if model.stands_in else ((model.tier, verdict),)
 
 
 def _is_whole(finish: Finish) -> bool:

@@ -24,12 +24,22 @@ class Contender:
     One that is alone may lead: it is attached as soon as it begins, before its first delta is passed on.
     """
 
-    def __init__(self, model: Model, response: ResponseLog, payer: Payer, caller: Caller, other_than: str = "") -> None:
+    def __init__(
+        self,
+        model: Model,
+        response: ResponseLog,
+        payer: Payer,
+        caller: Caller,
+        *,
+        other_than: str = "",
+        is_alone: bool = False,
+    ) -> None:
         self.model = model
         self.exit_stack = ExitStack()
         self._response = response
         self._caller = caller
-        self._charge = self.exit_stack.enter_context(caller.unattached(model, response, payer, other_than=other_than))
+        call = caller.unattached(model, response, payer, other_than=other_than, tells=is_alone)
+        self._charge = self.exit_stack.enter_context(call)
         self._attempt = self._charge.attempt
         self._attempt.sink = self._on_text
         self._first_text: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -71,6 +81,11 @@ class Contender:
     def has_text(self) -> bool:
         """Whether it has sent a meaningful delta and has not failed."""
         return self._first_text.done() and not self.has_failed()
+
+    @property
+    def answering(self) -> Model:
+        """The model that is asked now: `model`, or one that stands in for it."""
+        return self._charge.model
 
     @property
     def deployment(self) -> str:
@@ -125,10 +140,20 @@ class Contender:
 
 
 def start(
-    contenders: ExitStack, model: Model, response: ResponseLog, payer: Payer, caller: Caller, *, other_than: str = ""
+    contenders: ExitStack,
+    model: Model,
+    response: ResponseLog,
+    payer: Payer,
+    caller: Caller,
+    *,
+    other_than: str = "",
+    is_alone: bool = False,
 ) -> Contender:
-    """Start a call that is closed with the others; `other_than`: a deployment that is not asked if there is another."""
-    contender = Contender(model, response, payer, caller, other_than)
+    """Start a call that is closed with the others; `other_than`: a deployment that is not asked if there is another.
+
+    `is_alone`: no other call runs, so the log is told of each deployment and model that takes its place.
+    """
+    contender = Contender(model, response, payer, caller, other_than=other_than, is_alone=is_alone)
     contenders.push(contender.exit_stack)
     return contender
 

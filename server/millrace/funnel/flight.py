@@ -35,25 +35,26 @@ class Flight:
     def __init__(self, first: ResponseLog, generate: Generate, on_end: "Callable[[Flight], None]") -> None:
         self.response = ResponseLog(first.request, first.clock)
         self._participants: list[Participant] = []  # the first one pays
+        self._payer: Bill  # its bill; once nobody is left, that of the last one, until the task has ended
         self._generate = generate
         self._on_end = on_end  # idempotent: called by `_leave`, and again when the task has ended
         self._task: asyncio.Task[Result] | None = None
 
     def affordable(self, call: Call) -> int | None:
         """Return what the payer's budget buys: None, since requests with a budget do not share a flight."""
-        return self._participants[0].bill.affordable(call)
+        return self._payer.affordable(call)
 
     def reserve(self, call: Call) -> bool:
         """Reserve what one more call may cost within the limits of the payer's key."""
-        return self._participants[0].bill.reserve(call)
+        return self._payer.reserve(call)
 
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Charge a new upstream call to the present payer."""
-        return self._participants[0].bill.open(call, attempt)
+        return self._payer.open(call, attempt)
 
     def open_again(self, charge: OpenCharge, call: Call) -> None:
         """Charge a call in place of one that has failed to the present payer, who has that one's charge."""
-        self._participants[0].bill.open_again(charge, call)
+        self._payer.open_again(charge, call)
 
     async def join(self, response: ResponseLog, bill: Bill) -> Result:
         """Join the flight and wait for its end. The first participant starts it. Raises the error of the generation.
@@ -65,6 +66,7 @@ class Flight:
         participant = Participant(response, bill, response.follow(self.response, is_joined=is_joined))
         self._participants.append(participant)
         if self._task is None:
+            self._payer = bill
             self._task = asyncio.get_running_loop().create_task(self._generate(self.response, self))
             self._task.add_done_callback(self._ended)
         task = self._task
@@ -112,4 +114,5 @@ class Flight:
             task.cancel()
             await asyncio.wait((task,))
         elif was_payer:
-            participant.bill.hand_over(self._participants[0].bill)
+            self._payer = self._participants[0].bill
+            participant.bill.hand_over(self._payer)

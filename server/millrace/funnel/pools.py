@@ -104,7 +104,7 @@ class Pool:
         if len(self.places) == 1:
             return able[0]
         best = min(able, key=self._load)
-        if key is None:
+        if key is None or other_than:  # what is asked beside another one moves nothing
             return best
         kept = self._kept.get(key)
         if kept is None or kept not in able or not (is_bound or self._has_room(kept)):

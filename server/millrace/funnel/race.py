@@ -55,7 +55,7 @@ async def hedge(
     if request.hedge_ms is None:
         after_s = hedging.trigger_s or after_s
     with ExitStack() as contenders:
-        first = start(contenders, small, response, payer, caller)
+        first = start(contenders, small, response, payer, caller, is_alone=True)
         is_alone = await first.lead(after_s) or not may_be_hedged(request) or not hedging.grants(asked_for=asked_for)
         if is_alone or not payer.reserve(plan(small, response, payer)):
             return await keep_or_escalate(response, payer, caller, catalog, first.attached())
@@ -86,8 +86,8 @@ def _decide(response: ResponseLog, what: str, winner: Contender, losers: Sequenc
     response.route(
         Routed(
             strategy=response.request.strategy,
-            model=winner.model.id,
-            tier=winner.model.tier,
+            model=winner.answering.id,
+            tier=winner.answering.tier,
             reason=f"won the {what}: {why}" if failed else f"won the {what}: the first word; {why}",
             trimmed_tokens=response.request.trimmed_tokens,
             max_output_tokens=winner.capped_by_operator,

@@ -45,7 +45,8 @@ class Tries:
     ) -> None:
         """`first` is the call of the model that is wanted, `models` are those that may be asked in its place.
 
-        `key` is what should stay with its deployment (`Pool.choose`). `tells`: whether the log is told who stands in.
+        `key` is what should stay with its deployment (`Pool.choose`). `tells`: whether the log is told who stands in;
+        it may be set later.
         """
         self.done: asyncio.Future[Finish] = asyncio.get_running_loop().create_future()
         self.parts: list[str] = []
@@ -62,13 +63,14 @@ class Tries:
         self._key = key
         self._other_than = other_than
         self._is_bound = is_bound
-        self._tells = tells
+        self.tells = tells
         self._attempt: Attempt | None = None
         self._place: Place | None = None  # where it is asked; None once that call has ended
         self._began_at = 0.0
         self._tried: set[Place] = set()
         self._errors: list[UpstreamError] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._is_last = False  # the budget of the key has nothing left for a further call
         self._head = first.model
         self.call = first
         self.charge = OpenCharge(first, self, 0)  # of nothing, until a call is made
@@ -286,9 +288,12 @@ class Tries:
         before_it, self._errors = self._errors, [*self._errors, place.named(error)]
         self.charge.outcome, self.charge.billable = Outcome.FAILED, error.billable
         call = None if is_of_the_request(error) else self._plan(before.model)
-        found = None if is_final else self._choose(call, retry=True)
+        found = None if is_final or self._is_last else self._choose(call, retry=True)
+        if found is not None and self.charge.so_far.cost and not self._payer.reserve(found[1]):
+            found, self._is_last = None, True  # what is reserved pays for one call
         if found is None and is_silent:
-            self.charge.outcome, self.charge.billable, self._errors = Outcome.RUNNING, True, before_it
+            self.charge.run_on()
+            self._errors = before_it
             return
         if not is_silent:
             self._note(place, error)
@@ -316,7 +321,7 @@ class Tries:
     def _tell(self, error: UpstreamError, failed: str) -> None:
         """Tell the log who answers in place of what has failed, and why."""
         response, call = self._response, self.call
-        if not self._tells:
+        if not self.tells:
             return
         is_other = call.model is not self._head
         failures = (failure_of(self._head, error),) if is_other else ()
