@@ -15,6 +15,7 @@ class Idle:
 
     def __init__(self) -> None:
         self.moved: UpstreamError | None = None
+        self.is_paused = False
 
     def move(self, error: UpstreamError) -> None:
         self.moved = error
@@ -173,13 +174,14 @@ def test_calls_from_before_a_probe_was_answered_do_not_make_it_silent() -> None:
     assert clocked.pool.silent_s(place) == 0
 
 
-@pytest.mark.parametrize("why", ["few wait", "slow model", "too little is known"])
+@pytest.mark.parametrize("why", ["few wait", "slow model", "too little is known", "one is not read"])
 def test_and_not_if_that_may_be_as_it_should(why: str) -> None:
     clocked = Clocked(1, 1)
     if why != "too little is known":
         spoken(clocked, 30.0 if why == "slow model" else 0.5)
     place = clocked.place(1)
     place.waiting = {Idle(): clocked.now for _ in range(2 if why == "few wait" else 3)}
+    next(iter(place.waiting)).is_paused = why == "one is not read"
     clocked.now += 50
     assert clocked.pool.silent_s(place) == 0
 

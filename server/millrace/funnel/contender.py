@@ -126,7 +126,7 @@ class Contender:
             return
         self._is_attached = True
         self._caller.attach(self._response, self._charge)
-        for aside in self._attempt.asides:  # they came before the text, at which reading stopped
+        for aside in self._attempt.asides:  # before the text, at which reading stopped, or that is shown whole
             self._attempt.aside(aside)
         if self._attempt.parts:
             self._attempt.sink(list(self._attempt.parts))

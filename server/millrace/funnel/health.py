@@ -145,8 +145,8 @@ class Health:
             self.retried(place, _SILENT.cause)
             self._open(place, _SILENT.cause, None)
         error = UpstreamError(_SILENT.code, f"{place.model.id} {_SILENT.cause}", cause=_SILENT.cause)
-        for waiting, began_at in tuple(place.waiting.items()):
-            if now - began_at > patience_s:
+        for waiting, since in tuple(place.waiting.items()):
+            if now - since > patience_s and not waiting.is_paused:
                 waiting.move(error)
 
     def reports(self) -> list[Report]:

@@ -32,6 +32,8 @@ PROBE_S = (1.0, 10.0)  # that a probe may take: at least, and where it is not kn
 class Waiting(Protocol):
     """A call that has no word yet, and can be made elsewhere."""
 
+    is_paused: bool  # it is not read, so that it cannot have one
+
     def move(self, error: UpstreamError) -> None:
         """Go elsewhere, if there is anybody else to ask."""
         ...
@@ -47,7 +49,7 @@ class Place:
         self.breaker = Breaker(clock)
         self.running = 0  # calls
         self.turn = 0.0  # from which on it is its turn again, where nobody has more to do than others
-        self.waiting: dict[Waiting, float] = {}  # calls without a word yet, and when they began
+        self.waiting: dict[Waiting, float] = {}  # calls without a word yet, and since when they are read
         self.spoke_at = -math.inf  # when a call last had its first word
         self.probe: tuple[Attempt, float] | None = None  # one that runs, and since when
         self.error: UpstreamError | None = None  # the last one
@@ -157,10 +159,11 @@ class Pool:
 
         Calls wait for their first word, and none has had one since. Those from before its last probe do not count.
         """
-        waiting = [began_at for began_at in place.waiting.values() if began_at >= place.breaker.closed_at]
+        calls = [since for call, since in place.waiting.items() if not call.is_paused]
+        waiting = [since for since in calls if since >= place.breaker.closed_at]
         if len(waiting) < SILENT_CALLS:
             return 0.0
-        silent_s = self._clock() - max(waiting[0], place.spoke_at)
+        silent_s = self._clock() - max(min(waiting), place.spoke_at)
         return silent_s if silent_s > self.patience_s else 0.0
 
     @property

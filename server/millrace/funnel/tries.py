@@ -54,7 +54,7 @@ class Tries:
         self._sink: Sink = _discard
         self._aside: Callable[[Aside], None] = _discard
         self.on_begin: Callable[[], None] = _nothing
-        self._is_paused = False
+        self.is_paused = False
         self._response = response
         self._payer = payer
         self._health = health
@@ -144,13 +144,15 @@ class Tries:
 
     def pause(self) -> None:
         """Read no more."""
-        self._is_paused = True
+        self.is_paused = True
         if self._attempt is not None:
             self._attempt.pause()
 
     def resume(self) -> None:
         """Read on."""
-        self._is_paused = False
+        if self.is_paused and self._place is not None and self._is_waiting:
+            self._place.waiting[self] = self._response.clock()  # it could not speak before
+        self.is_paused = False
         if self._attempt is not None:
             self._attempt.resume()
 
@@ -221,7 +223,7 @@ class Tries:
         self.parts, self.asides = attempt.parts, attempt.asides
         attempt.sink, attempt.aside = self._first_text, self._first_aside
         attempt.on_begin = self._begin
-        if self._is_paused:
+        if self.is_paused:
             attempt.pause()
         attempt.done.add_done_callback(self._ended)
 
@@ -252,6 +254,8 @@ class Tries:
 
     def _ended(self, done: asyncio.Future[Finish]) -> None:
         """Go on after the end of a call, unless somebody has seen to it already."""
+        if not done.cancelled():
+            done.exception()  # asyncio logs one that nobody has read
         attempt, place = self._attempt, self._place
         if self.done.done() or attempt is None or place is None or done is not attempt.done:
             return
