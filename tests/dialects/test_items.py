@@ -210,8 +210,13 @@ async def test_thoughts_come_back_as_they_were_shown(millrace: Running, summary:
     assert sent[1:] == millrace.small.calls[-1].body["messages"][1:]
 
 
-@pytest.mark.parametrize("negotiated", [False, True])
-@pytest.mark.parametrize("delivery", [delivery for delivery in DELIVERIES if delivery != "prefix"])
+@pytest.mark.parametrize(
+    ("delivery", "negotiated"),
+    [
+        ("speculate", True),
+        *((delivery, negotiated) for delivery in ("commit", "final") for negotiated in (False, True)),
+    ],
+)
 async def test_thoughts_are_taken_back_with_their_words(millrace: Running, delivery: str, *, negotiated: bool) -> None:
     """Each item that had some gets its revise; what stands is the large model's alone."""
     asked = "Why? [reason=5] [tokens=30] [fault.small=hangup@25] [rate=500]"

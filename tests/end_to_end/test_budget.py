@@ -81,7 +81,9 @@ async def test_without_one_token_nothing_is_opened(strategy: Strategy) -> None:
     assert response.ended.statement.cost == 0
 
 
-@pytest.mark.parametrize(("words", "bought"), [(["I don't know.", STOP], 40), (["I don't know. "] * 70 + [STOP], 60)])
+@pytest.mark.parametrize(
+    ("words", "bought"), [(["It is 3 x 60 = 190 m deep.", STOP], 40), (["I don't know. "] * 70 + [STOP], 60)]
+)
 async def test_weak_words_stand_where_the_large_model_cannot_be_paid(words: list[Any], bought: int) -> None:
     """They are not taken back: nothing could take their place."""
     async with scripted_funnel(words) as funnel:

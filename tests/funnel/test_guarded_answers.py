@@ -11,6 +11,7 @@ from millrace.dialects.responses import body_of
 from millrace.errors import UpstreamError
 from millrace.types import CacheOutcome, CallPiece, Delivery, Finish, FinishReason, Message, Status, Strategy, Tool
 from tests.support.planted import guards_with
+from tests.support.pooled_models import pooled_funnel
 from tests.support.scripted_models import CALLED, STOP, request, scripted_funnel
 
 KEY = "AKIAABCDEFGHIJKLMNOP"
@@ -131,3 +132,30 @@ async def test_a_clean_answer_is_what_it_was(reason: FinishReason) -> None:
     async with scripted_funnel(steps, steps, guards=SECRETS) as funnel:
         response = await funnel.ask(request(Message(role="user", parts=("Where?",)), strategy=Strategy.SMALL))
     assert response.message().text == "Keys are kept elsewhere."
+
+
+DOWN = UpstreamError("upstream_error", "it broke", billable=False)
+
+
+async def test_an_answer_of_another_deployment_is_watched_to_its_end() -> None:
+    """What is held back to the end of it passes on then."""
+    mail = guards_with(addresses=True)
+    async with pooled_funnel([DOWN], ("It", " is", " kept", " elsewhere", STOP), guards=mail) as pooled:
+        response = await pooled.ask(request(delivery=Delivery.PREFIX))
+        assert pooled.calls("small") == [1, 1]
+    assert response.message().text == "It is kept elsewhere"
+    whole = ("Write", " to", " me", "@example.co", STOP)
+    async with pooled_funnel([DOWN], whole, large=[SAYS_IT_NOT], guards=mail) as pooled:
+        response = await pooled.ask(request(delivery=Delivery.SPECULATE))
+    assert response.message().text == "Keys are kept elsewhere."
+
+
+@pytest.mark.parametrize("delivery", [Delivery.SPECULATE, Delivery.COMMIT])
+async def test_an_answer_in_place_of_one_that_broke_off_is_watched_too(delivery: Delivery) -> None:
+    async with pooled_funnel(["The", " key", DOWN], SAYS_IT, large=[SAYS_IT_NOT], guards=SECRETS) as pooled:
+        response = await pooled.ask(request(delivery=delivery))
+        assert pooled.calls("small") == [1, 1]
+    assert response.ended is not None
+    assert (response.ended.status, response.ended.check) == (Status.COMPLETED, "guard")
+    assert response.message().text == "Keys are kept elsewhere."
+    assert not any("AKIAABC" in fact for fact in response.facts if isinstance(fact, str))

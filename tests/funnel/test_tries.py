@@ -9,7 +9,7 @@ import pytest
 from millrace.errors import Rule, UpstreamError
 from millrace.funnel import tries
 from millrace.funnel.breaker import FAILURES
-from millrace.funnel.facts import Revised, Routed
+from millrace.funnel.facts import Committed, Revised, Routed
 from millrace.funnel.pools import RETRIES
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import (
@@ -133,6 +133,19 @@ async def test_words_that_can_be_taken_back_are(delivery: Delivery, strategy: St
     assert (revised.from_model, revised.to_model, revised.reason) == ("small-model", "small-model", "upstream_error")
     assert [outcome for _, _, outcome in charges_of(response)] == ["failed", "answered"]
     assert response.ended.statement.charges[0].usage.output_tokens == 0  # the provider charges nothing for this one
+
+
+async def test_the_beginning_of_an_answer_in_place_of_one_that_broke_off_is_judged() -> None:
+    """A plain client is shown it as soon as its beginning will do, and a weak one is left at once."""
+    unsure = ("I", " don't", " know", ",", " but", " so", STOP)
+    async with pooled_funnel(["I", DOWN], ("Two ", "metres, ", "about.", STOP)) as pooled:
+        response = await pooled.ask(request(delivery=Delivery.PREFIX))
+    assert text_of(response) == "Two metres, about."
+    assert response.facts.index(Committed()) < response.facts.index("about.")
+    async with pooled_funnel(["I", DOWN], unsure) as pooled:
+        response = await pooled.ask(request())
+        assert pooled.providers["small"][1].attempts[0].parts != [*unsure[:-1]]
+    assert text_of(response) == "Large."
 
 
 async def test_the_models_of_a_chain_are_asked_in_order() -> None:

@@ -11,9 +11,11 @@ from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest import mock
 
 import aiohttp
 
+from millrace.funnel import breaker
 from tests.grammar.provider import Provider, providing
 from tests.grammar.stream import BROKEN, SHARE_BROKEN, Stream, stream
 from tests.grammar.truth import Truth, truth
@@ -23,6 +25,7 @@ from tests.support.wire_client import wire_client
 
 STRATEGIES = ("small", "large", "cascade")
 AT_ONCE = 24
+WHOLE = {"delivery": "commit"}  # else words of a stream that breaks off stand, where they cannot be taken back
 Ask = Callable[[str, dict[str, Any]], Awaitable[Got]]
 
 
@@ -126,6 +129,7 @@ async def _asking(
 ) -> AsyncIterator[list[Ask]]:
     """Run both providers and a server; yield a way to ask over each wire."""
     async with AsyncExitStack() as stack:
+        stack.enter_context(mock.patch.multiple(breaker, FAILURES=10**9, RATE=2.0))  # it would leave both alone
         providers: list[Provider] = [
             await stack.enter_async_context(providing(streams, seed + at)) for at, streams in enumerate((small, large))
         ]
@@ -134,12 +138,12 @@ async def _asking(
         url = await stack.enter_async_context(serving(configuration))
         http = await stack.enter_async_context(aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)))
         yield [
-            lambda question, options: _over_socket(url, question, options, negotiated=False),
+            lambda question, options: _over_socket(url, question, options | WHOLE, negotiated=False),
             lambda question, options: _over_socket(url, question, options, negotiated=True),
-            lambda question, options: over_responses(http, question, options, stream=True),
-            lambda question, options: over_responses(http, question, options, stream=False),
-            lambda question, options: over_chat(http, question, options, stream=True),
-            lambda question, options: over_chat(http, question, options, stream=False),
+            lambda question, options: over_responses(http, question, options | WHOLE, stream=True),
+            lambda question, options: over_responses(http, question, options | WHOLE, stream=False),
+            lambda question, options: over_chat(http, question, options | WHOLE, stream=True),
+            lambda question, options: over_chat(http, question, options | WHOLE, stream=False),
         ]
 
 

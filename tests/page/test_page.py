@@ -94,7 +94,7 @@ async def test_an_answer_streams_and_the_cache_gives_it_again(page: Page) -> Non
 async def test_weak_words_are_taken_back_before_the_eyes(page: Page) -> None:
     assert UNSURE in HARD
     await ask(page, f"{UNSURE} [ttft.large=2] [rate.large=200]")
-    await expect(page.locator("#revised del")).to_have_text("I don't know why the sky is dark at night.")
+    await expect(page.locator("#revised del")).to_have_text(re.compile(r"^I don't know\b"))
     await expect(page.locator("#revised")).to_contain_text("small-model was unsure. large-model answers instead.")
     await expect(page.locator("#answer")).to_have_text("")
     await screenshot(page, "revise")

@@ -10,6 +10,7 @@ from typing import Any
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import Checks
+from millrace.funnel.checks.guards import Guards
 from millrace.funnel.funnel import Funnel
 from millrace.funnel.health import Health
 from millrace.funnel.pools import Pool
@@ -34,6 +35,7 @@ class PooledFunnel:
         more: Sequence[Model],
         chains: Mapping[Tier, Sequence[Model]],
         database: SqliteDatabase,
+        guards: Guards | None = None,
     ) -> None:
         self.catalog = Catalog(SMALL, LARGE, {}, Strategy.AUTO, chains=chains)
         self.providers = {name: [ScriptedUpstream(script) for script in each] for name, each in scripts.items()}
@@ -51,8 +53,8 @@ class PooledFunnel:
         self.health = Health(pools, self.catalog, time.monotonic, time.time)
         self.funnel = Funnel(
             catalog=self.catalog,
-            caller=Caller(self.health, Checks(InlineSchemas()), self.catalog),
-            recall=Recall(self.catalog, None, None),
+            caller=Caller(self.health, Checks(InlineSchemas()), self.catalog, guards),
+            recall=Recall(self.catalog, None, None, guards=guards),
             ledger=SqliteLedger(database),
             wall=time.time,
             policy=POLICY,
@@ -77,6 +79,7 @@ async def pooled_funnel(
     large: Sequence[Script] = (("Large.", STOP),),
     more: Mapping[Model, Script] | None = None,
     chain: Mapping[Tier, Sequence[Model]] | None = None,
+    guards: Guards | None = None,
 ) -> AsyncIterator[PooledFunnel]:
     """Build a funnel whose small model has a deployment for each script. `more` are models that stand in for it.
 
@@ -86,7 +89,7 @@ async def pooled_funnel(
     scripts = {"small": small, "large": large, **{model.name: [script] for model, script in others.items()}}
     database = SqliteDatabase(MEMORY)
     try:
-        yield PooledFunnel(scripts, [*others], chain or {Tier.SMALL: [*others]}, database)
+        yield PooledFunnel(scripts, [*others], chain or {Tier.SMALL: [*others]}, database, guards)
     finally:
         await asyncio.to_thread(database.close)
 

@@ -69,6 +69,17 @@ async def test_deltas_are_the_same_whether_an_event_is_parsed_or_like_the_one_be
     assert (finish, attempt.usage) == (STOP, Usage(input_tokens=5, output_tokens=2))
 
 
+async def test_an_answer_begins_with_its_first_word() -> None:
+    """Not with white space before it, even if both come in events of one form."""
+    pieces = (HEAD, *(body(event(text)) for text in ("\n\n", " ", "Two", " metres")), body(event(finish="stop"), DONE))
+    async with scripted_provider(says(*pieces, END)) as provider:
+        attempt = provider.upstream.open(CALL)
+        begun: list[str] = []
+        attempt.on_begin = lambda: begun.append("".join(attempt.parts))
+        await attempt.done
+    assert begun == ["\n\n "]
+
+
 async def test_a_character_may_come_in_two_halves() -> None:
     """The words of one read go to the sink in one call; half a character waits for its other half."""
     more, heard = asyncio.Event(), list[list[str]]()

@@ -36,6 +36,7 @@ class OpenCharge:
     def __init__(self, call: Call, attempt: Attempt, input_tokens: int, *, whole: bool = False) -> None:
         """`whole`: all that it may cost is booked at once, so nothing is booked later."""
         self.attempt = attempt
+        self.watch: Watch | None = None  # the guards at work on it, if any are on
         self._input_tokens = input_tokens
         self._is_whole = whole
         self.begin(call)
@@ -44,7 +45,6 @@ class OpenCharge:
         """Become a call that has used nothing yet."""
         self.call = call
         self.outcome = Outcome.RUNNING
-        self.watch: Watch | None = None  # the guards at work on it, if any are on
         self.billable = True
         self.finish_word = ""  # the provider's own for the end, if it is not known
         booking = (pricing.worst_case if self._is_whole else pricing.booking)(call, self._input_tokens)

@@ -261,6 +261,13 @@ class ResponseLog:
         self.detach()
         self._append(revised)
 
+    def begin_again(self, revised: Revised, attempt: Attempt) -> None:
+        """Take back all text so far of an attempt that answers anew. What looks at its text goes on looking."""
+        look = self._on_read
+        self.revise(revised)
+        self.attach(attempt)
+        self._on_read = look
+
     def may_meter(self, now: float) -> bool:
         """Whether a `Metered` may be sent: at most one a second (PROTOCOL.md, Once negotiated)."""
         return self.metered_at is None or now - self.metered_at >= limits.USAGE_EVERY_S

@@ -298,15 +298,16 @@ class Tries:
             return
         was_at = place.name
         place, self.call = found
-        if has_begun:
-            response.revise(Revised(from_model=before.model.id, to_model=self.call.model.id, reason=error.code))
         attempt = self._attempt
         self._payer.open_again(self.charge, self.call)
         self._attempt, self.parts, self.asides = None, [], []
         if attempt is not None:
             attempt.abort()
         if has_begun:
-            response.attach(self)
+            revised = Revised(from_model=before.model.id, to_model=self.call.model.id, reason=error.code)
+            response.begin_again(revised, self)
+            if self.charge.watch is not None:
+                self.charge.watch.begin(self)
         self._tell(error, was_at)
         self._reserve(place)
         delay_s = random.uniform(0, RETRY_S * 2 ** (len(self._tried) - 2))

@@ -234,7 +234,11 @@ class HttpAttempt:
     def _take_chunk(self, chunk: bytes) -> bool:
         """Take what one read brings of the body; return whether no more is wanted. The hot path."""
         cap, template = self._cap, self._template
-        if (text := template.text_of(chunk)) and (free_bytes := cap.free_bytes + template.size - len(chunk)) >= 0:
+        if (
+            self._has_begun
+            and (text := template.text_of(chunk))
+            and (free_bytes := cap.free_bytes + template.size - len(chunk)) >= 0
+        ):
             cap.free_bytes = free_bytes
             cap.uncounted.append(text)
             self._answer.heard += 1

@@ -70,10 +70,14 @@ class Watch:
         """`holds`: what passes on is shown for good."""
         self.stopped: asyncio.Future[Finish] = asyncio.get_running_loop().create_future()  # by a guard
         self._guards = guards
+        self._holds = holds
+        self.begin(attempt)
+
+    def begin(self, attempt: Attempt) -> None:
+        """Watch an attempt, whose text begins now. Called again where it begins anew."""
         self._write: Callable[[list[str]], None] = attempt.sink
         self._say: Callable[[Aside], None] = attempt.aside
-        self._holds = holds
-        self._streams: dict[Key, _Stream] = {TEXT: _Stream(guards)}
+        self._streams: dict[Key, _Stream] = {TEXT: _Stream(self._guards)}
         self._text = self._streams[TEXT]
         self._held: deque[_Held] = deque()
         attempt.sink, attempt.aside = self.text, self.aside
