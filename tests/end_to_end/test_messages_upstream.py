@@ -251,9 +251,7 @@ async def test_an_error_in_mid_stream_is_billed_with_the_input_that_was_reported
     async with behind(in_turn(broken, broken, whole), tmp_path) as setting:
         with pytest.raises(APIStatusError) as raised:
             await setting.client.responses.create(model="small", input="How deep?", instructions=LONG)
-        escalated: Any = await setting.client.responses.create(
-            model="auto", input="How deep?", instructions=LONG, extra_body={"millrace": {"delivery": "commit"}}
-        )
+        escalated: Any = await setting.client.responses.create(model="auto", input="How deep?", instructions=LONG)
     failed = raised.value.response.json()
     usage, reported = failed["usage"], setting.model.answered[0].usage
     assert (raised.value.status_code, failed["error"]["code"]) == (529, "upstream_overloaded")

@@ -49,7 +49,7 @@ async def ask(url: str, first: int, count: int) -> list[dict[str, Any]]:
     routes = []
     async with wire_client(url, negotiated=True) as client:
         for number in range(first, first + count):
-            events = await client.ask(f"How deep is pond number {number}?", millrace={"cache": "off"})
+            events = await client.ask(f"Tell me of pond number {number}.", millrace={"cache": "off"})
             check_response(events, negotiated=True)
             routes += [event for event in events if event["type"] == "millrace.route"][:1]
     return routes

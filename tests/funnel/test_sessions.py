@@ -92,6 +92,9 @@ def test_trouble_with_tools_goes_up_on_purpose(messages: tuple[Message, ...], wh
 
 def test_tools_that_do_well_are_no_reason_to_go_up() -> None:
     assert Conversation().turn(Tier.SMALL, ASKED, CALLED, DONE) == (Tier.SMALL, "")
+    again = Message(role="assistant", calls=(replace(CALL, id="call_2"),))
+    changed = Message(role="tool", parts=("2 passed",), call_id="call_2")  # it looks at what it has changed
+    assert Conversation().turn(Tier.SMALL, ASKED, CALLED, DONE, again, changed) == (Tier.SMALL, "")
 
 
 def test_a_history_that_is_nearly_too_long_goes_up_while_it_can_be_moved_at_less() -> None:

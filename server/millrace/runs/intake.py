@@ -56,7 +56,16 @@ class Intake:
         self._schemas = schemas
         self._clock = clock
 
-    def read(self, create: Create, principal: Principal, held: Hold, *, negotiated: bool, session: str = "") -> Request:
+    def read(
+        self,
+        create: Create,
+        principal: Principal,
+        held: Hold,
+        *,
+        negotiated: bool,
+        session: str = "",
+        streamed: bool = True,
+    ) -> Request:
         """Return the request that a client's fields mean. Raises what is wrong with them, without I/O.
 
         `session` is the one that it names; without one it begins a session of its own. What it will hold while it runs
@@ -73,7 +82,7 @@ class Intake:
             key_id=principal.key_id,
             model=model,
             strategy=strategy,
-            delivery=_delivery(create, negotiated=negotiated),
+            delivery=_delivery(create, negotiated=negotiated, streamed=streamed),
             cache=create.cache,
             prompt=create.prompt,
             metadata=create.metadata,
@@ -195,9 +204,12 @@ def draining() -> MillraceError:
     )
 
 
-def _delivery(create: Create, *, negotiated: bool) -> Delivery:
-    """Return the delivery asked for. A client that did not negotiate is never shown words that may be taken back."""
-    if create.delivery is None and create.prompt.format is not None:
+def _delivery(create: Create, *, negotiated: bool, streamed: bool) -> Delivery:
+    """Return the delivery asked for. A client that did not negotiate is never shown words that may be taken back.
+
+    Who gets the answer in one piece sees none before its end, so until then it may be taken back.
+    """
+    if create.delivery is None and (create.prompt.format is not None or not streamed):
         return Delivery.COMMIT
     asked = create.delivery or Delivery.SPECULATE
     return Delivery.PREFIX if asked is Delivery.SPECULATE and not negotiated else asked

@@ -166,7 +166,9 @@ async def started(request: Request, read: ReadCreate) -> tuple[requests.Create, 
 
     async with arriving(request, process) as arrival:
         create, repeat, session = await read_body(request, arrival, process.max_message_bytes, read_all)
-        asked = process.intake.read(create, principal, arrival.held, negotiated=False, session=session)
+        asked = process.intake.read(
+            create, principal, arrival.held, negotiated=False, session=session, streamed=create.stream
+        )
         try:
             return create, await process.intake.start(asked, principal, arrival.held, repeat)
         except asyncio.CancelledError:  # its client has gone; it still gets its row in the ledger

@@ -158,7 +158,14 @@ def last_tool_failed(messages: Sequence[Message]) -> bool:
 
 
 def is_call_repeated(messages: Sequence[Message]) -> bool:
-    """Whether the last tool call is one of those shortly before it: the model goes round in circles."""
+    """Whether the last tool call is one of those shortly before it, with the same result: the model goes in circles.
+
+    With another result it looked at what it had changed, such as by running the tests once more.
+    """
     calls = (call for message in reversed(messages) for call in reversed(message.calls))
-    recent = [(call.name, call.arguments) for call in itertools.islice(calls, CALLS)]
-    return bool(recent) and recent[0] in recent[1:]
+    recent = [*itertools.islice(calls, CALLS)]
+    if not any((call.name, call.arguments) == (recent[0].name, recent[0].arguments) for call in recent[1:]):
+        return False
+    results = {message.call_id: message.text for message in messages if message.role == "tool"}
+    said = [(call.name, call.arguments, results.get(call.id)) for call in recent]
+    return said[0] in said[1:]
