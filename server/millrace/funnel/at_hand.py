@@ -14,7 +14,7 @@ from millrace.funnel.facts import Revised, Routed
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import Delivery, Finish, Model, Verdict
 
-MARGIN_S = 0.05  # before the deadline, at which the request would be halted
+MARGIN_S = 0.1  # before the deadline, at which the request would be halted; a busy loop may wake so much later
 DEADLINE = "deadline"  # the reason of the revise
 
 
