@@ -82,7 +82,8 @@ class Guards:
         self.guards = tuple(guards)
         self._pattern = "|".join(f"(?:{guard.pattern})" for guard in self.guards)
         self._begun = begun(self._pattern)
-        self._any = re.compile(f"(?:{sure(self._pattern).pattern})|(?:{self._begun.pattern})")
+        self._sure = sure(self._pattern)
+        self._any = re.compile(f"(?:{self._sure.pattern})|(?:{self._begun.pattern})")
 
     @classmethod
     def of(
@@ -103,7 +104,9 @@ class Guards:
 
     def is_clean(self, text: str, at: int) -> bool:
         """Whether nothing that begins at `at` or later is a match, or may become one. Runs for every read."""
-        return self._any.search(text, at) is None
+        if len(text) - at <= WIDEST:
+            return self._any.search(text, at) is None
+        return self._sure.search(text, at) is None and self.open_from(text, at) == len(text)
 
     def find(self, text: str, at: int, *, is_whole: bool) -> Hit | None:
         """Return the first match of any guard, as `Guard.find`."""
@@ -111,8 +114,11 @@ class Guards:
         return min(hits, key=lambda hit: hit.at, default=None)
 
     def open_from(self, text: str, at: int) -> int:
-        """Return from where on the text may still become a match; its length where nothing may."""
-        match = self._begun.search(text, at)
+        """Return from where on the text may still become a match; its length where nothing may.
+
+        What began further back than a match is wide is decided, so a long text is not searched as a whole.
+        """
+        match = self._begun.search(text, max(at, len(text) - WIDEST))
         return len(text) if match is None else match.start()
 
 
