@@ -105,3 +105,16 @@ def test_without_a_guard_there_are_none_and_others_are_others() -> None:
     assert Guards.of(secrets=False, cards=False, addresses=False, patterns=(), words=()) is None
     assert guards_with(secrets=True).signature != guards_with(secrets=True, words=("a",)).signature
     assert guards_with(words=("a",)).signature != guards_with(words=("b",)).signature
+
+
+@pytest.mark.parametrize("escape", [r"\n", r"\t", r"\r"])
+def test_white_space_that_json_or_code_escapes_comes_before_a_word_too(escape: str) -> None:
+    """In the arguments of a call a new line is written so."""
+    text = f'{{"text": "first{escape}%s"}}'
+    words = guards_with(words=["Project Nightingale"])
+    for guards, found in ((ALL, "AKIA" + "Q" * 16), (ALL, "ghp_" + "a1" * 18), (words, "Project Nightingale")):
+        whole = text % found
+        hit = guards.find(whole, 0, is_whole=False)
+        assert hit is not None, whole
+        assert whole[hit.at :].startswith(found)
+    assert words.find(r"C:\trunk\nProject Nightingales", 0, is_whole=True) is None

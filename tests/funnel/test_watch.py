@@ -156,3 +156,20 @@ async def test_calls_are_read_each_for_itself() -> None:
         attempt.read_aside(CallPiece(index=1, id="call_2", name="look", arguments="a "))
     attempt.read_aside(CallPiece(index=0, arguments='"'))
     assert watch.stopped.done()
+
+
+@pytest.mark.parametrize("holds", [True, False])
+async def test_reasoning_in_fields_of_a_providers_own_is_watched_but_not_their_signatures(*, holds: bool) -> None:
+    said = {"type": "reasoning.text", "text": "Is it Project Nightingale?", "signature": "/Project Nightingale/"}
+    attempt, watch, passed = watched(holds=holds)
+    attempt.read("Fine! ")
+    attempt.read_aside(OwnFields({"reasoning_details": [said]}))
+    assert watch.end(STOP).reason is FinishReason.CONTENT_FILTER
+    assert text_of(passed) == "Fine! "
+    assert len(passed) == 1
+
+    attempt, watch, passed = watched(holds=holds)
+    signed = OwnFields({"reasoning_details": [said | {"text": "Is it?"}]})
+    attempt.read_aside(signed)
+    assert watch.end(STOP) == STOP
+    assert passed == [signed]

@@ -15,21 +15,23 @@ from millrace.funnel.checks.growing import begun, looks_elsewhere, scoped, sure,
 WIDEST = 64  # characters of a match at most
 CONTEXT = 4  # characters before a text that the expressions below look at
 _KEY = r"[A-Za-z0-9_-]"
+_ESCAPE = r"(?<=\\[bfnrt])"  # white space in JSON and in code, such as \n: its letter begins no word
+_START = rf"(?:(?<![A-Za-z0-9])|{_ESCAPE})"
 
 # Keys and passwords of well-known forms. A match is long enough to tell; that the key goes on does not matter.
 _SECRETS = (
-    rf"(?<![A-Za-z0-9])sk-(?={_KEY}{{0,60}}?[0-9]){_KEY}{{20}}",  # with a digit: "sk-" may begin words with hyphens
-    r"(?<![A-Za-z0-9])(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{16}",
-    r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])",
-    r"(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9]{30}",
-    r"(?<![A-Za-z0-9])github_pat_[A-Za-z0-9_]{22}",
-    r"(?<![A-Za-z0-9])glpat-[A-Za-z0-9_-]{20}",
-    r"(?<![A-Za-z0-9])xox[abeoprs]-[A-Za-z0-9-]{10}",
-    r"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{35}",
-    r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30}",
-    r"(?<![A-Za-z0-9])npm_[A-Za-z0-9]{36}",
-    rf"(?<![A-Za-z0-9])eyJ{_KEY}{{10,56}}\.eyJ{_KEY}",  # a JSON Web Token: two objects in base64, RFC 7519
-    rf"(?<![A-Za-z0-9])eyJ(?:hbGciOi|0eXAiOi|raWQiOi){_KEY}{{54}}",  # one with a long header
+    rf"{_START}sk-(?={_KEY}{{0,60}}?[0-9]){_KEY}{{20}}",  # with a digit: "sk-" may begin words with hyphens
+    _START + r"(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{16}",
+    _START + r"(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])",
+    _START + r"gh[pousr]_[A-Za-z0-9]{30}",
+    _START + r"github_pat_[A-Za-z0-9_]{22}",
+    _START + r"glpat-[A-Za-z0-9_-]{20}",
+    _START + r"xox[abeoprs]-[A-Za-z0-9-]{10}",
+    _START + r"AIza[A-Za-z0-9_-]{35}",
+    _START + r"hf_[A-Za-z0-9]{30}",
+    _START + r"npm_[A-Za-z0-9]{36}",
+    rf"{_START}eyJ{_KEY}{{10,56}}\.eyJ{_KEY}",  # a JSON Web Token: two objects in base64, RFC 7519
+    rf"{_START}eyJ(?:hbGciOi|0eXAiOi|raWQiOi){_KEY}{{54}}",  # one with a long header
     r"-----BEGIN (?:[A-Z]{2,9} ){0,2}PRIVATE KEY(?: BLOCK)?-----",  # RFC 7468; the key follows
 )
 _CARDS = (
@@ -80,7 +82,8 @@ class Guards:
         self.guards = tuple(guards)
         self._pattern = "|".join(f"(?:{guard.pattern})" for guard in self.guards)
         self._begun = begun(self._pattern)
-        self._any = re.compile(f"(?:{sure(self._pattern).pattern})|(?:{self._begun.pattern})")
+        self._sure = sure(self._pattern)
+        self._any = re.compile(f"(?:{self._sure.pattern})|(?:{self._begun.pattern})")
 
     @classmethod
     def of(
@@ -101,7 +104,9 @@ class Guards:
 
     def is_clean(self, text: str, at: int) -> bool:
         """Whether nothing that begins at `at` or later is a match, or may become one. Runs for every read."""
-        return self._any.search(text, at) is None
+        if len(text) - at <= WIDEST:
+            return self._any.search(text, at) is None
+        return self._sure.search(text, at) is None and self.open_from(text, at) == len(text)
 
     def find(self, text: str, at: int, *, is_whole: bool) -> Hit | None:
         """Return the first match of any guard, as `Guard.find`."""
@@ -109,8 +114,11 @@ class Guards:
         return min(hits, key=lambda hit: hit.at, default=None)
 
     def open_from(self, text: str, at: int) -> int:
-        """Return from where on the text may still become a match; its length where nothing may."""
-        match = self._begun.search(text, at)
+        """Return from where on the text may still become a match; its length where nothing may.
+
+        What began further back than a match is wide is decided, so a long text is not searched as a whole.
+        """
+        match = self._begun.search(text, max(at, len(text) - WIDEST))
         return len(text) if match is None else match.start()
 
 
@@ -139,7 +147,7 @@ def word_pattern(word: str) -> str:
     parts = word.split()
     if not parts:
         raise BadPatternError("is empty; write a word, or some")
-    pattern = r"(?i:(?<!\w)" + r"\s{1,3}".join(map(re.escape, parts)) + r"(?!\w))"
+    pattern = rf"(?i:(?:(?<!\w)|{_ESCAPE})" + r"\s{1,3}".join(map(re.escape, parts)) + r"(?!\w))"
     if (widest(pattern) or 0) > WIDEST:
         raise BadPatternError(f"is too long: a guard holds back {WIDEST} characters at most")
     return pattern

@@ -7,15 +7,17 @@ before.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from millrace.funnel.checks.guards import CONTEXT, WIDEST, Guards, Hit
 from millrace.ports import Attempt
-from millrace.types import Aside, CallPiece, Finish, FinishReason, Refusal, Scored, Thought
+from millrace.types import Aside, CallPiece, Finish, FinishReason, OwnFields, Refusal, Scored, Thought
 
 Key = tuple[str, int]  # of a stream: what it is, and the index of a call
 TEXT: Key = ("text", 0)
+WORDS = ("text", "summary", "thinking")  # of the fields of a provider's own; the others are signatures and the like
 
 
 class _Stream:
@@ -172,4 +174,19 @@ def _said(aside: Aside) -> tuple[Key | None, str]:
             return ("refusal", 0), aside.text
         case CallPiece():
             return ("call", aside.index), aside.arguments
+        case OwnFields():
+            said = "\n".join(_words(aside.fields))
+            return ("fields", 0) if said else None, said
     return None, ""
+
+
+def _words(fields: Any, name: str = "") -> Iterator[str]:
+    """Yield what the model said of fields of a provider's own, such as its reasoning once more."""
+    if isinstance(fields, dict):
+        for key, value in fields.items():
+            yield from _words(value, key)
+    elif isinstance(fields, list | tuple):
+        for value in fields:
+            yield from _words(value, name)
+    elif isinstance(fields, str) and name in WORDS:
+        yield fields
