@@ -7,6 +7,7 @@ from millrace.funnel.routing.curves import Curve
 
 WIDTH, HEIGHT = 61, 17
 STEPS = 4  # of the axes
+LEAST_HEIGHT = 0.1  # of the axis of quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,9 @@ def drawn(lines: Sequence[Line], share: float | None = None) -> list[str]:
     columns = [at / (WIDTH - 1) for at in range(WIDTH)]
     heights = [[line.curve.at(column) for column in columns] for line in lines]
     low, high = min(map(min, heights)), max(map(max, heights))
-    step = (high - low) / (HEIGHT - 1) or 1.0
+    if high - low < LEAST_HEIGHT:
+        low, high = max(0.0, high - LEAST_HEIGHT), max(high, LEAST_HEIGHT)
+    step = (high - low) / (HEIGHT - 1)
     cells = [[" "] * WIDTH for _ in range(HEIGHT)]
     if share is not None:
         for row in cells:

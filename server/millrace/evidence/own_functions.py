@@ -36,6 +36,12 @@ class OwnFunction:
                     said = await self._function(*texts)
                 else:
                     said = await self._in_thread(*texts)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self._failed(type(error).__name__)  # its own doing: nobody has cancelled the request
+            return None
         except Exception as error:
             self._failed(type(error).__name__)
             return None

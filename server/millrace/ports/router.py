@@ -31,7 +31,7 @@ class RouterStore(Protocol):
         ...
 
     async def load_promises(self) -> bytes | None:
-        """Return how the promises are kept; None if nothing is known. Raises `TimeoutError`."""
+        """Return how the promises are kept; None if nothing is known, empty if it is damaged. Raises `TimeoutError`."""
         ...
 
     async def save_promises(self, state: bytes) -> None:

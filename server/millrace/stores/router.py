@@ -159,9 +159,11 @@ class SqliteRouter:
         return changed
 
     async def load_promises(self) -> bytes | None:
-        """Return how the promises are kept; None if nothing is known, or it is damaged. Raises `TimeoutError`."""
+        """Return how the promises are kept; None if nothing is known, empty if it is damaged. Raises `TimeoutError`."""
         row = await self._one("SELECT sha256, state FROM router_promises")
-        return row[1] if row is not None and hashlib.sha256(row[1]).digest() == row[0] else None
+        if row is None:
+            return None
+        return row[1] if hashlib.sha256(row[1]).digest() == row[0] else b""
 
     async def save_promises(self, state: bytes) -> None:
         """Keep how the promises are kept. Raises `TimeoutError`."""

@@ -82,7 +82,11 @@ def nonsense(question: str, earlier: str, fresh: str) -> Any:
     return "same"
 
 
-@pytest.mark.parametrize("function", [raises, stops, nonsense])
+async def cancels(question: str, earlier: str, fresh: str) -> bool:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("function", [raises, stops, nonsense, cancels])
 async def test_one_that_fails_says_nothing_and_is_logged_once_without_texts(function: Any) -> None:
     judge = OwnJudge("mine", function)
     with captured_logs() as logs:

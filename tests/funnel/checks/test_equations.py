@@ -121,3 +121,9 @@ def test_a_rounded_quotient_is_right(one: int, other: int, places: int) -> None:
 @given(st.text(alphabet="0123456789 +-*/=().,%$x^aé\n", max_size=80) | st.text(max_size=60))
 def test_nothing_raises(text: str) -> None:
     assert recheck(text, text).checked >= 0
+
+
+def test_a_line_that_no_person_writes_is_not_read() -> None:
+    """It would hold the interpreter for a while."""
+    assert recheck(f"{'1+' * 30_000}1 = 2").checked == 0
+    assert recheck("1 + 1 = 3\n" + "7" * 60_000 + " = 1").wrong == 1

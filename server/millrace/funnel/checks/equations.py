@@ -15,6 +15,7 @@ from millrace.funnel.checks.sides import Side, left_side, right_side
 
 MOST = 60  # equations of a text that are recomputed
 _LONGEST = 160  # characters of a side
+_LONGEST_LINE = 4000  # characters; the expressions below may take the square of it
 
 _TEX = (
     (re.compile(r"https?://\S+|\S+[&?]\w+=\S*"), " "),
@@ -96,9 +97,10 @@ def recheck(prose: str, asked: str = "") -> Recheck:
         return Recheck()
     asked_of = _plain(asked).replace(" ", "")
     found: list[_Equation] = []
-    for line in _plain(prose).splitlines():
-        if "=" not in line and "≈" not in line:
+    for written in prose.splitlines():
+        if ("=" not in written and "≈" not in written) or len(written) > _LONGEST_LINE:
             continue
+        line = _plain(written)
         for sentence in _SENTENCE.split(line):
             if not _DOUBTED.search(sentence):
                 found += (each for each in _equations(sentence) if each.written not in asked_of)
