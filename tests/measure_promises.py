@@ -8,7 +8,8 @@ with 0.8 and a right one with 0.1, of whichever model has answered, and from pai
 answer that fails is replaced by the large one. Nothing is known at the start of a replay.
 
 Of money, rows are drawn again and again for ten days, by a clock that the replay sets. A day has its hours, and days
-differ. Costs are those of lengths of answers that differ a lot, and what runs has not settled yet.
+differ. Costs are those of lengths of answers that differ a lot, and what runs has not settled yet. A day fits if the
+small model alone, with its escalations, does not pass its money: on others nothing that a router does keeps it.
 """
 
 import json
@@ -40,6 +41,7 @@ CATCHES, ALARMS = 0.8, 0.1  # of the checks
 WEAK = 0.3  # weight of a check's verdict, as a label
 DAYS, REQUESTS, DAY = 10, 2000, 86_400  # requests of a day, about
 PRICES = {Tier.SMALL: (0.15, 0.60), Tier.LARGE: (2.50, 10.0)}  # dollars per million tokens of input and output
+ROOM = 0.95  # of the money: what the small model alone costs at most on a day that has room for the large one
 LARGE_SHARE = 0.3  # that the money of a day pays for, about
 
 
@@ -238,6 +240,7 @@ def spending(promised: Promised, rows: list[Row], seed: int, *, dearer: str = ""
     return {
         "highest day": float(parts.max()),
         "highest day that fits": float(parts[fits].max(initial=0.0)),
+        "highest day with room": float(parts[least <= ROOM].max(initial=0.0)),
         "days that do not fit": float((~fits).sum()),
         "highest of small alone": float(least.max()),
         "first day": float(parts[0]),

@@ -2,11 +2,12 @@
 
 At each request, what is left of the day is divided among the requests that are still expected: so many of them go to
 the large model as can be paid. What is expected comes from the hours of earlier days, scaled by how busy this day is;
-without an earlier day, from the last hour, and the money is spent evenly over the day. What a request of each tier
-costs is learned as it goes, with its escalations. The small model alone costs too, and so do its escalations: money
-for them is kept back, and the large model is asked no more as soon as only that is left. More is kept back the less the
-rest of the day is known: as much more as forecasts at this hour were wrong on earlier days, and as costs scatter. As
-the day ends, that comes to nothing.
+without an earlier day, from the last hour, and the money is let out late, since most of the traffic may still come: by
+the square of the part of the day that has passed. What a request of each tier costs is learned as it goes.
+
+The small model alone costs too, and so do its escalations: money for them is kept back, and the large model is asked no
+more as soon as only that is left. More is kept back the less the rest of the day is known: as much more as forecasts at
+this hour were wrong on earlier days, and as costs scatter. As the day ends, that comes to nothing.
 """
 
 import math
@@ -31,7 +32,7 @@ SURE = 2.5  # standard deviations that are reckoned with, of the requests to com
 WRONG, WRONG_DAYS = 0.3, 2.0  # the error of a forecast, as a part of it, and the days for which that is assumed
 NEW_ERROR = 0.1  # how much of what is known of errors comes from the last day, at least
 RESERVED_FIRST = 4.0  # times the requests expected on a first day: of money for the small model
-BURST = 0.01  # of the money of a first day, which is else spent evenly over it
+BURST = 0.01  # of the money of a first day, that may be spent as it begins
 RUNNING = 4096  # requests of a tier that have not settled; more are not looked at
 FORGOTTEN_S = 900  # after which a request that has not settled is not waited for
 
@@ -178,7 +179,7 @@ class SpendingLoop:
         dearest = state.large.peak - self._dollars * (MOST - AIM)
         if left < reserved + max(large, dearest):
             return 0.0, f"{spent}; the rest is kept for the small model"
-        if not state.usual and gone > self._dollars * (state.elapsed(now) + BURST):
+        if not state.usual and gone > self._dollars * (state.elapsed(now) ** 2 + BURST):
             return 0.0, f"{spent}; small only for now, since no earlier day is known"
         if large <= small:
             return 1.0, f"{spent}; the large model costs no more"
