@@ -8,7 +8,8 @@ with 0.8 and a right one with 0.1, of whichever model has answered, and from pai
 answer that fails is replaced by the large one. Nothing is known at the start of a replay.
 
 Of money, rows are drawn again and again for ten days, by a clock that the replay sets. A day has its hours, and days
-differ. Costs are those of lengths of answers that differ a lot, and what runs has not settled yet.
+differ. Costs are those of lengths of answers that differ a lot, and what runs has not settled yet. A day fits if the
+small model alone, with its escalations, does not pass its money: on others nothing that a router does keeps it.
 """
 
 import json
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import partial
+from functools import cached_property, partial
 from heapq import heappop, heappush
 from multiprocessing import get_context
 from pathlib import Path
@@ -40,6 +41,7 @@ CATCHES, ALARMS = 0.8, 0.1  # of the checks
 WEAK = 0.3  # weight of a check's verdict, as a label
 DAYS, REQUESTS, DAY = 10, 2000, 86_400  # requests of a day, about
 PRICES = {Tier.SMALL: (0.15, 0.60), Tier.LARGE: (2.50, 10.0)}  # dollars per million tokens of input and output
+ROOM = 0.95  # of the money: what the small model alone costs at most on a day that has room for the large one
 LARGE_SHARE = 0.3  # that the money of a day pays for, about
 
 
@@ -47,9 +49,18 @@ LARGE_SHARE = 0.3  # that the money of a day pays for, about
 class Row:
     """A request, and whether each model answers it rightly."""
 
-    features: Features
-    length: int
+    prompt: str
     right: dict[Tier, bool]
+
+    @property
+    def length(self) -> int:
+        """Characters."""
+        return len(self.prompt)
+
+    @cached_property
+    def features(self) -> Features:
+        """What the heads learn from."""
+        return features_of(Prompt(messages=(Message(role="user", parts=(self.prompt,)),)))
 
 
 def rows_of(folder: Path) -> list[Row]:
@@ -61,7 +72,7 @@ def rows_of(folder: Path) -> list[Row]:
 def row_of(row: dict[str, Any]) -> Row:
     """Read one row."""
     right = {Tier.SMALL: bool(row["small_correct"]), Tier.LARGE: bool(row["large_correct"])}
-    return Row(features_of(Prompt(messages=(Message(role="user", parts=(row["prompt"],)),))), len(row["prompt"]), right)
+    return Row(row["prompt"], right)
 
 
 @dataclass
@@ -88,7 +99,7 @@ class Replay:
         learns: bool = True,
     ) -> None:
         """`shadow`: the share of answers that are judged. `knows_failed`: checks judge all small answers of pairs."""
-        self._checks = checks
+        self.checks = checks
         self._learns = learns
         self.chance = np.random.default_rng(seed)
         self.clock = ManualClock(0.0)
@@ -123,11 +134,11 @@ class Replay:
         return tier, escalated
 
     def _check(self, row: Row, right: dict[Tier, bool], tier: Tier, score: float) -> bool:
-        failed = self._checks and self._fails(right[tier])
+        failed = self.checks and self._fails(right[tier])
         self.promises.flagged(PLACE, tier, failed, score)
         passed = 0.0 if failed else 1.0
         small = tier is Tier.SMALL
-        if self._learns and self._checks:
+        if self._learns and self.checks:
             self._heads.learn(row.features, passed if small else None, None if small else passed, WEAK)
         return failed
 
@@ -202,7 +213,8 @@ def spending(promised: Promised, rows: list[Row], seed: int, *, dearer: str = ""
     assert promised.spend_per_day is not None
     replay = Replay(promised, seed, **options)
     chance, running = replay.chance, list[tuple[float, int, Tier, float]]()
-    spent, small_only, all_large = ([0.0] * DAYS for _ in range(3))
+    failing = np.random.default_rng([seed, 1])  # of what the checks would have said of small answers that nobody got
+    spent, floor, ceiling = ([0.0] * DAYS for _ in range(3))
     for number, now in enumerate(arrivals(chance)):
         row = rows[chance.integers(len(rows))]
         is_dearer = now >= 5.5 * DAY
@@ -215,14 +227,22 @@ def spending(promised: Promised, rows: list[Row], seed: int, *, dearer: str = ""
         due = cost[tier] + (cost[Tier.LARGE] if escalated else 0.0)
         heappush(running, (now + chance.lognormal(1.5, 0.8), number, tier, due))
         day = int(now // DAY)
+        fails = ALARMS if row.right[Tier.SMALL] else CATCHES
+        would = replay.checks and failing.random() < fails if tier is Tier.LARGE else escalated
         spent[day] += due
-        small_only[day] += cost[Tier.SMALL]
-        all_large[day] += cost[Tier.LARGE]
+        floor[day] += cost[Tier.SMALL] + (cost[Tier.LARGE] if would else 0.0)
+        ceiling[day] += cost[Tier.LARGE]
     aim = float(promised.spend_per_day)
-    parts = np.array(spent) / aim
-    could = np.minimum(np.array(all_large) / aim, 1.0)  # not more than the traffic is worth
+    parts, least = np.array(spent) / aim, np.array(floor) / aim
+    could = np.minimum(np.array(ceiling) / aim, 1.0)  # not more than the traffic is worth
+    could = np.where(least > 1, 1.0, could)
+    fits = least <= 1  # days that the small model alone, with its escalations, does not pass
     return {
         "highest day": float(parts.max()),
+        "highest day that fits": float(parts[fits].max(initial=0.0)),
+        "highest day with room": float(parts[least <= ROOM].max(initial=0.0)),
+        "days that do not fit": float((~fits).sum()),
+        "highest of small alone": float(least.max()),
         "first day": float(parts[0]),
         "highest later day": float(parts[1:].max()),
         "mean of later days": float(parts[1:].mean()),
@@ -303,7 +323,7 @@ def _answers(got: dict[str, float]) -> bool:
 
 
 def _pays(got: dict[str, float]) -> bool:
-    return got["highest day"] <= 1.02
+    return got["highest day that fits"] <= 1.02
 
 
 def _near(part: float, got: dict[str, float]) -> bool:

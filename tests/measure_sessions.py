@@ -4,9 +4,9 @@
 
 The history of a session grows with each turn. Each model's provider keeps a prompt in its cache for five minutes after
 its last use, and sells what is read from there at a tenth. Hard turns come in runs. The router's score of a turn is
-noisy, so that routing alone flips between the models. Whether an answer is right is drawn from how hard its turn is,
-once for each model, so that both ways of routing meet the same turns. Sessions are measured at the threshold of routing
-alone, and at the one at which as many answers are right as there: that is what a promise makes of the former.
+noisy, so that routing alone flips between the models. An answer counts as much as it is likely to be right, by how hard
+its turn is: drawing that would only add noise, of several percent of the bill. Sessions are measured at the threshold
+of routing alone, and at the one at which as many answers are right as there: a promise makes that of the former.
 """
 
 import json
@@ -66,7 +66,7 @@ class Turn:
     tokens: int  # of its prompt
     output: int  # tokens
     score: float  # the gain that the router expects of the large model
-    right: dict[Tier, bool]
+    is_hard: bool
 
 
 class PromptCache:
@@ -87,7 +87,7 @@ class Sum:
     """What sessions have cost, and what they got."""
 
     dollars: float = 0.0
-    right: int = 0
+    right: float = 0.0  # answers, that are expected to be
     large: int = 0
     switches: int = 0
 
@@ -97,9 +97,8 @@ def session(chance: np.random.Generator, kind: Kind) -> list[Turn]:
     turns, now, tokens, hard = list[Turn](), 0.0, FIRST, False
     for _ in range(TURNS):
         hard = bool(chance.random() < (kind.stays if hard else kind.becomes))
-        right = {tier: bool(chance.random() < RIGHT[tier, hard]) for tier in Tier}
         score = float(chance.normal(0.35 if hard else 0.05, 0.15))
-        turns.append(Turn(now, tokens, int(chance.lognormal(5.5, 0.7)), score, right))
+        turns.append(Turn(now, tokens, int(chance.lognormal(5.5, 0.7)), score, hard))
         now += kind.gap * float(chance.lognormal(0, 0.5))
         tokens += int(GROWTH * chance.lognormal(-0.2, 0.6))
     return turns
@@ -113,7 +112,7 @@ def bill(turns: list[Turn], tiers: Iterator[Tier], total: Sum) -> None:
         cached = caches[tier].charge(turn)
         usage = Usage(input_tokens=turn.tokens, cached_input_tokens=cached, output_tokens=turn.output)
         total.dollars += float(pricing.cost(usage, MODELS[tier].price))
-        total.right += turn.right[tier]
+        total.right += RIGHT[tier, turn.is_hard]
         total.large += tier is Tier.LARGE
         total.switches += last is not None and tier is not last
         last = tier

@@ -2,6 +2,8 @@
 
 import math
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
@@ -189,6 +191,48 @@ def test_checks_that_fail_more_small_answers_than_before_tighten_quality_and_the
     assert any("of small answers, " in reason and reason.endswith("% before") for reason in reasons)
     assert promised.threshold(HERE).value == -math.inf
     assert promised.threshold(HERE).reason.startswith("large, to keep 0.9 of its quality: 0 labels of")
+
+
+def test_labels_that_are_dropped_while_they_are_looked_at_stay_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are looked at on another thread than the one that drops them."""
+    promised, chance, look = kept(Promised(keep_quality=0.9)), random.Random(1), Pairs.small_share
+    judge(promised, chance, 200, loss=0.0)
+    small_answers(promised, chance, 2000, 0.3)
+
+    def slow(pairs: Pairs, quality: float, confidence: float) -> float:
+        found = look(pairs, quality, confidence)
+        monkeypatch.setattr(Pairs, "small_share", look)
+        small_answers(promised, chance, 1000, 0.9)
+        return found
+
+    monkeypatch.setattr(Pairs, "small_share", slow)
+    judge(promised, chance, 1, loss=0.0)
+    assert promised.threshold(HERE).value == -math.inf
+
+
+def test_what_was_judged_is_looked_at_once_and_not_by_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    promised = kept(Promised(keep_quality=0.95))
+    judge(promised, random.Random(1), 500, loss=0.5)
+    monkeypatch.setattr(Pairs, "least", None)
+    assert promised.threshold(HERE).value == -math.inf
+
+
+def test_it_is_dumped_while_requests_of_many_are_routed() -> None:
+    promised, ended = kept(Promised(large_share=0.5)), threading.Event()
+
+    def requests() -> None:
+        while not ended.is_set():
+            for number in range(20):
+                promised.routed((f"tenant {number}", "auto"), 0.5, Tier.SMALL)
+
+    with ThreadPoolExecutor() as pool:
+        routing = pool.submit(requests)
+        try:
+            dumped = [promised.dumped() for _ in range(200)]
+        finally:
+            ended.set()
+        routing.result()
+    assert all(kept(Promised(large_share=0.5)).restored(each) for each in dumped)
 
 
 def test_checks_that_fail_as_many_as_before_tighten_nothing() -> None:

@@ -1,5 +1,6 @@
 """Sessions: up fast, down slowly, and no switch that does not pay with its cold prompt cache."""
 
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.routing import sessions
 from millrace.funnel.routing.promises import Threshold
+from millrace.funnel.routing.runs import Run, Runs
 from millrace.funnel.routing.sessions import Sessions
 from millrace.types import Message, Request, Strategy, Tier, ToolCall
-from tests.measure_sessions import THRESHOLD, Kind, Sum, alone, bill, bill_of, session
+from tests.measure_sessions import Kind, compare, session
 from tests.support.clock import ManualClock
 from tests.support.scripted_models import LARGE, SMALL, request
 
@@ -46,22 +48,28 @@ def test_a_session_goes_up_as_soon_as_that_is_wanted() -> None:
     assert talk.turn(Tier.LARGE) == (Tier.LARGE, "")
 
 
-def test_it_does_not_come_down_for_one_easy_turn() -> None:
+def test_after_trouble_it_does_not_come_down_for_one_easy_turn() -> None:
     """Such as the one that says: commit it."""
     talk = Conversation(gap=10)
-    talk.turn(Tier.LARGE)
+    talk.turn(Tier.SMALL, ASKED, CALLED, replace(DONE, is_error=True))
     assert talk.turn(Tier.SMALL) == (Tier.LARGE, "the session stays at the large model for now")
     assert talk.turn(Tier.SMALL)[0] is Tier.SMALL
 
 
 def test_it_stays_where_its_history_would_be_cold_when_it_returns() -> None:
     talk = Conversation(gap=150)
-    talk.turn(Tier.LARGE)
-    talk.turn(Tier.SMALL)
-    assert talk.turn(Tier.SMALL) == (
-        Tier.LARGE,
-        "the session stays: its history is in the large model's prompt cache",
-    )
+    for _ in range(4):
+        talk.turn(Tier.SMALL)
+        talk.turn(Tier.LARGE)
+    assert talk.turn(Tier.SMALL) == (Tier.LARGE, sessions.STAYS)
+
+
+def test_nothing_is_worth_staying_for_while_the_caches_of_both_are_warm() -> None:
+    talk = Conversation(gap=10)
+    for _ in range(4):
+        talk.turn(Tier.SMALL)
+        talk.turn(Tier.LARGE)
+    assert talk.turn(Tier.SMALL) == (Tier.SMALL, "")
 
 
 def test_it_comes_down_in_the_end() -> None:
@@ -117,44 +125,46 @@ def test_small_answers_that_fail_their_checks_in_a_row_go_up() -> None:
     assert talk.turn(Tier.SMALL) == (Tier.LARGE, "up: the last 2 small answers failed their checks")
 
 
-def dear(talk: Conversation) -> None:
-    """Have going up cost little until now: the history was short."""
-    talk._tokens = 2000
-    for _ in range(3):
-        talk.turn(Tier.SMALL)
-        talk.turn(Tier.LARGE, score=0.3, threshold=Threshold(0.2, ""))
-        for _ in range(40):
-            talk.turn(Tier.SMALL)
+def many_turns(talk: Conversation, threshold: Threshold | None) -> None:
+    """Have a turn of the large model cost as much as a history of 20,000 tokens that is not in its cache."""
+    for _ in range(200):
+        talk._tokens = 20_000
+        talk.turn(Tier.SMALL, score=0.1, threshold=threshold)
+
+
+def test_a_turn_that_costs_more_than_usual_needs_a_higher_score_and_one_that_costs_less_a_lower_one() -> None:
+    talk, threshold = Conversation(gap=10, tokens=20_000), Threshold(0.2, "")
+    many_turns(talk, threshold)
     talk._tokens = 60_000
-
-
-def test_a_switch_that_is_dearer_than_usual_needs_a_higher_score() -> None:
-    talk, threshold = Conversation(gap=400), Threshold(0.2, "")
-    dear(talk)
-    stays = "the session stays: to bring its history to the large model costs too much"
-    assert talk.turn(Tier.LARGE, score=0.25, threshold=threshold) == (Tier.SMALL, stays)
+    assert talk.turn(Tier.LARGE, score=0.22, threshold=threshold) == (Tier.SMALL, sessions.DEAR)
     assert talk.turn(Tier.LARGE, score=0.2 * sessions.DEARER, threshold=threshold) == (Tier.LARGE, "")
-
-
-def test_it_waits_for_some_turns_at_most() -> None:
-    talk, threshold = Conversation(gap=400), Threshold(0.2, "")
-    dear(talk)
-    tiers = [talk.turn(Tier.LARGE, score=0.2, threshold=threshold)[0] for _ in range(sessions.WAITS + 1)]
-    assert tiers[0] is Tier.SMALL
-    assert Tier.LARGE in tiers
+    assert talk.turn(Tier.SMALL, score=0.15, threshold=threshold) == (Tier.LARGE, sessions.CHEAP)
 
 
 @pytest.mark.parametrize("threshold", [Threshold(0.2, "", binds=True), Threshold(-0.2, ""), None])
 def test_no_session_is_kept_below_a_promise_of_quality(threshold: Threshold | None) -> None:
-    talk = Conversation(gap=400)
-    dear(talk)
-    assert talk.turn(Tier.LARGE, score=0.25, threshold=threshold) == (Tier.LARGE, "")
+    talk = Conversation(gap=10, tokens=20_000)
+    many_turns(talk, threshold)
+    talk._tokens = 60_000
+    assert talk.turn(Tier.LARGE, score=0.22, threshold=threshold) == (Tier.LARGE, "")
+
+
+@pytest.mark.parametrize(("repeats", "low", "high"), [(0.5, 0.2, 0.4), (0.0, 0.0, 0.08)])
+def test_turns_before_count_as_far_as_scores_follow_each_other(repeats: float, low: float, high: float) -> None:
+    chance, found, run, score = random.Random(1), Runs(), Run(), 0.0
+    for _ in range(4000):
+        score = repeats * score + chance.gauss(0, 1)
+        found.expected(run, score + chance.gauss(0, 0.7))
+    assert low <= found.follows < high
+    assert found.expected(Run(carried=1.0), 0.5) == pytest.approx(0.5 + found.follows, abs=0.01)
 
 
 def test_tenants_never_meet_and_their_sessions_are_bounded() -> None:
     held = Sessions(Catalog(PRICED[0], PRICED[1], {}, Strategy.AUTO), ManualClock())
     mine = request(session="one", input_tokens=30_000)
-    held.hold(mine, Tier.LARGE)
+    held.hold(mine, Tier.SMALL)
+    for _ in range(sessions.ESCALATED):
+        held.escalated(mine)
     other = replace(mine, tenant="another")
     assert held.hold(other, Tier.SMALL)[0] is Tier.SMALL
     for number in range(sessions.SESSIONS):
@@ -165,13 +175,17 @@ def test_tenants_never_meet_and_their_sessions_are_bounded() -> None:
     assert held.hold(mine, Tier.SMALL)[0] is Tier.SMALL
 
 
-def test_sessions_that_flip_cost_less_together_at_no_less_quality() -> None:
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [(Kind(150.0, stays=0.4, becomes=0.4), 0.75), (Kind(10.0), 1.0)],
+    ids=["a person, whose turns flip", "an agent"],
+)
+def test_sessions_cost_less_together_at_no_less_quality(kind: Kind, part: float) -> None:
     """As `measure_sessions` has it, with fewer sessions."""
-    chance, each = np.random.default_rng(1), Sum()
-    turns = [session(chance, Kind(150.0, stays=0.4, becomes=0.4)) for _ in range(12)]
-    for one in turns:
-        bill(one, alone(one, THRESHOLD), each)
-    held = bill_of(turns, Threshold(THRESHOLD, ""))
-    assert held.dollars < 0.85 * each.dollars
-    assert held.right >= each.right * 0.995
-    assert held.switches < each.switches / 2
+    chance = np.random.default_rng(1)
+    found = compare([session(chance, kind) for _ in range(12)])
+    alone, together = found["each turn alone"], found["sessions, same quality"]
+    assert together.right >= alone.right
+    assert together.dollars < part * alone.dollars
+    assert found["sessions, promise of quality"].dollars < 1.02 * alone.dollars
+    assert found["sessions, promise of quality"].right >= alone.right

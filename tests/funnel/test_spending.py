@@ -81,6 +81,43 @@ def test_requests_that_run_are_reckoned_with_until_they_are_forgotten() -> None:
     assert loop.share(NOON + FORGOTTEN_S + 1)[0] > 0.0
 
 
+def test_the_dearest_answer_is_not_asked_for_when_it_would_pass_the_money() -> None:
+    loop = SpendingLoop(10.0, Spending(day=0, usual=[1.0] * SLOTS))
+    late = DAY - 600.0
+    for cost in (0.1, 0.1, 1.0, 0.1, 0.1):
+        loop.settled(Tier.LARGE, cost, late)
+    loop.settled(Tier.SMALL, 0.001, late)
+    loop.state.spent = 9.0
+    assert loop.share(late)[0] > 0.0
+    loop.state.spent = 9.5
+    assert loop.share(late) == (0.0, "9.50 of 10.00 dollars; the rest is kept for the small model")
+
+
+def test_more_is_kept_back_the_less_the_traffic_is_known_and_the_longer_the_day() -> None:
+    def kept_back(sizes: list[int]) -> list[float]:
+        loop = SpendingLoop(10.0)
+        for day, size in enumerate(sizes):
+            for at in range(size):
+                loop.routed(Tier.SMALL, (day + at / size) * DAY)
+        today = len(sizes) * DAY
+        loop.state.turn(today)
+        return [loop.state.at_most(now) - loop.state.expected(now) for now in (today, today + NOON, today + DAY - 60)]
+
+    steady, wild = kept_back([400] * 12), kept_back([200, 600] * 6)
+    assert steady[0] < wild[0] / 2
+    assert steady[0] > steady[1] > steady[2] >= 0.0
+    assert steady[2] < 1.0
+
+
+def test_what_was_spent_before_the_state_was_read_counts_on() -> None:
+    loop = SpendingLoop(10.0)
+    loop.settled(Tier.SMALL, 2.0, NOON)
+    loop.take_over(Spending(day=0, spent=3.0), NOON)
+    assert loop.state.spent == 5.0
+    loop.take_over(Spending(day=0, spent=3.0), DAY + 0.0)
+    assert loop.state.spent == 0.0
+
+
 def test_what_was_not_routed_counts_but_teaches_no_cost() -> None:
     loop = SpendingLoop(10.0)
     loop.settled(None, 7.0, 0.0)

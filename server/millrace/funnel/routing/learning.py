@@ -176,11 +176,7 @@ class Learning:
             if self._tenants[tenant].is_read and not self._tenants[tenant].is_new:
                 del self._tenants[tenant]
         if changed:
-            try:
-                promises = await asyncio.to_thread(self._promises.dumped)
-            except RuntimeError:  # they changed meanwhile
-                return
-            await store.save_promises(promises)
+            await store.save_promises(await asyncio.to_thread(self._promises.dumped))
 
     async def _keep(self, store: RouterStore, tenant: str, learned: Learned) -> None:
         learned.is_new = False

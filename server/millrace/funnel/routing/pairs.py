@@ -48,6 +48,8 @@ class Pairs:
 
     def __init__(self, pairs: Sequence[Pair] = ()) -> None:
         self._pairs = deque(pairs, LAST)
+        self.allowed = 0.0  # share of requests, that the small model may be asked first for: as `decide` has found
+        self.needed: int | None = None  # pairs at least; None: `decide` was not called
         self._failed = [0.0, 0.0]  # weight of failed small answers that are still to be added, and of right large ones
 
     @property
@@ -79,6 +81,11 @@ class Pairs:
             total, right = self._failed
             self._pairs.append(Pair(rank=0.0, loss=0.0, large=right / total, weight=total))
             self._failed = [0.0, 0.0]
+
+    def decide(self, quality: float, confidence: float) -> None:
+        """Find `allowed` and `needed` of the pairs that there are."""
+        self.allowed = self.small_share(quality, confidence)
+        self.needed = None if self.allowed else self.least(quality, confidence)
 
     def small_share(self, quality: float, confidence: float) -> float:
         """Return the largest share of requests, by rank, that the small model may be asked first for; 0: none."""

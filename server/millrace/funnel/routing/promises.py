@@ -9,6 +9,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from decimal import Decimal
+from threading import Lock
 
 import msgspec
 from msgspec import Struct
@@ -77,16 +78,20 @@ class _Loop:
         self.pairs = Pairs()
         self.drift = Drift()
         self.share = ShareLoop(share)
-        self.small_share = 0.0  # of requests, that `keep_quality` allows the small model
 
 
 class Promises:
-    """The thresholds of all places. All but `judged` is called on the event loop; that one takes a millisecond."""
+    """The thresholds of all places.
+
+    All but `judged`, `dumped` and `restored` is called on the event loop. These are called on other threads, one at a
+    time, and take a millisecond or more.
+    """
 
     def __init__(self, promised: Promised, wall: Clock) -> None:
         """`wall` is in Unix seconds."""
         self._promised = promised
         self._wall = wall
+        self._lock = Lock()  # of the places, which two threads look up
         self._places: OrderedDict[Place, _Loop] = OrderedDict()  # the least recently used one first
         self._spending = SpendingLoop(float(promised.spend_per_day or 0))
 
@@ -140,15 +145,16 @@ class Promises:
         if probability <= 0:
             return  # it was not taken at random
         loop, weight = self._loop(place), 1 / probability
+        pairs = loop.pairs  # which the event loop may drop meanwhile, with what was found of them
         right = float(gain >= 0) if large is None else large
         if failed and tier is Tier.SMALL:
-            loop.pairs.add_failed(right, weight)
+            pairs.add_failed(right, weight)
         else:
             loss, is_checked = 0.0 if failed else gain, tier is Tier.SMALL or failed is not None
             rank = loop.recent.rank(score)
-            loop.pairs.add(Pair(rank=rank, loss=loss, large=right, weight=weight, is_checked=is_checked))
+            pairs.add(Pair(rank=rank, loss=loss, large=right, weight=weight, is_checked=is_checked))
         if self._promised.keep_quality is not None:
-            loop.small_share = loop.pairs.small_share(self._promised.keep_quality, self._promised.confidence)
+            pairs.decide(self._promised.keep_quality, self._promised.confidence)
 
     def flagged(self, place: Place, tier: Tier, failed: bool, score: float | None = None) -> None:  # noqa: FBT001
         """Count what the checks say of an answer. It can tighten `keep_quality`, and loosens nothing."""
@@ -157,12 +163,12 @@ class Promises:
         loop = self._loop(place)
         loop.drift.judged(0.0 if score is None else loop.recent.rank(score), failed=failed)
         if loop.drift.has_risen:  # what was judged before is true of a model that is no more
-            loop.pairs, loop.drift, loop.small_share = Pairs(), Drift(), 0.0
+            loop.pairs, loop.drift = Pairs(), Drift()
 
     @property
     def places(self) -> list[Place]:
         """All that are known."""
-        return list(self._places)
+        return [place for place, _ in self._loops()]
 
     def pairs(self, place: Place) -> list[Pair]:
         """Return the last judged pairs of a place, the oldest first."""
@@ -176,8 +182,8 @@ class Promises:
     def dumped(self) -> bytes:
         """Return all that was learned."""
         places = [
-            _PlaceState(place, loop.recent.requests, loop.share.aim, loop.pairs.all, loop.drift, loop.small_share)
-            for place, loop in self._places.items()
+            _PlaceState(place, loop.recent.requests, loop.share.aim, loop.pairs.all, loop.drift, loop.pairs.allowed)
+            for place, loop in self._loops()
         ]
         return msgspec.msgpack.encode(_State(VERSION, places, self._spending.state))
 
@@ -192,31 +198,38 @@ class Promises:
         for each in state.places:
             loop = self._loop(each.place)
             loop.recent, loop.pairs, loop.drift = Recent(each.requests), Pairs(each.pairs), each.drift
-            loop.share.aim, loop.small_share = each.aim, each.small_share
-        self._spending.state = state.spending
+            loop.share.aim, loop.pairs.allowed = each.aim, each.small_share
+        self._spending.take_over(state.spending, self._wall())
         return True
 
     def _quality(self, loop: _Loop, quality: float) -> Threshold:
         labels = len(loop.pairs)
-        if not loop.small_share:
-            least = min(loop.pairs.least(quality, self._promised.confidence), MOST_PAIRS)
+        if not loop.pairs.allowed:
+            if loop.pairs.needed is None:
+                loop.pairs.decide(quality, self._promised.confidence)
+            least = min(loop.pairs.needed or 0, MOST_PAIRS)
             doing = f"of {least} or more" if labels < least else "that say it would not keep it"
             return Threshold(
                 -math.inf, f"large, to keep {quality:g} of its quality: {labels} labels {doing}", binds=True
             )
         trust = loop.drift.trust
-        value = loop.recent.score_of(1 - loop.small_share * trust)
+        value = loop.recent.score_of(1 - loop.pairs.allowed * trust)
         reason = f"keeps {quality:g} of quality: {labels} labels"
         if trust < 1:
             reason += f"; checks fail {loop.drift.rate:.0%} of small answers, {loop.drift.usual:.0%} before"
         return Threshold(value, reason, binds=True)
 
     def _loop(self, place: Place) -> _Loop:
-        loop = self._places.get(place)
-        if loop is None:
-            loop = self._places[place] = _Loop(self._promised.large_share or 0.0)
-            if len(self._places) > PLACES:
-                self._places.popitem(last=False)
-        else:
-            self._places.move_to_end(place)
-        return loop
+        with self._lock:
+            loop = self._places.get(place)
+            if loop is None:
+                loop = self._places[place] = _Loop(self._promised.large_share or 0.0)
+                if len(self._places) > PLACES:
+                    self._places.popitem(last=False)
+            else:
+                self._places.move_to_end(place)
+            return loop
+
+    def _loops(self) -> list[tuple[Place, _Loop]]:
+        with self._lock:
+            return list(self._places.items())

@@ -1,12 +1,14 @@
-"""Keeps a session at the large model where that is better or cheaper than to go back to the small one.
+"""Routes the turns of a session together: by what each model costs for a turn, with what the other turns say of it.
 
-A provider keeps a prompt in its cache for some minutes, and what is read from there costs a fraction. Whoever leaves a
-model and comes back later pays the whole history at the full price. So a switch is made only if it pays with that.
+A provider keeps a prompt in its cache for some minutes, and what is read from there costs a fraction. So the price of a
+turn depends on who was asked when. What the large model costs more for a turn is reckoned from what both models have
+in their caches of the session now, and from what it spares later to have it there: the sooner the large model is wanted
+again, the more. The threshold is the gain that pays for what it costs more on average. Where it costs more than that, a
+higher score is needed, where it costs less, a lower one does, and where it costs nothing it is asked outright. If the
+caches are warm for both, little is left of that, and each turn is routed by its score.
 
-A session goes up at once if a tool has failed, a call repeats, small answers fail their checks, or its history is
-nearly too long for the small model; and if the router wants it, but where its history is not in the large model's cache
-a higher score is needed, for some turns at most. It comes down slowly: after some turns in a row for which the small
-model would do, if it costs less to go and to come back than to stay.
+The turns before count too (`runs.py`). A session goes up at once, and stays for a turn more, if a tool has failed, a
+call repeats, small answers fail their checks, or its history is nearly too long for the small model.
 
 Where a promise of quality rests on the threshold, no session is kept below what the router wants. What binds a request
 to one model (`pins.py`) comes before the router, and so before this.
@@ -20,22 +22,27 @@ from millrace import pricing
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.routing.features import is_call_repeated, last_tool_failed
 from millrace.funnel.routing.promises import Threshold
+from millrace.funnel.routing.runs import Run, Runs
 from millrace.ports import Clock
 from millrace.types import Model, Request, Tier, Usage
 
 TENANTS, SESSIONS = 256, 512  # that are known at once; sessions of each tenant, about 500 bytes each
 CACHED_S = 300.0  # for which providers keep a prompt in their cache after its last use
 CACHEABLE = 1024  # tokens; shorter prompts are not cached
-DOWN_AFTER = 2  # turns in a row for which the small model would do
 ESCALATED = 2  # small answers in a row that failed their checks, until the session goes up
 NEARLY = 0.75  # of what fits the small model: as much as a few turns with tools bring
-RUN = 3  # turns that a session stays up, about: what going up costs is divided among them
 DEARER = 3.0  # times the threshold, that a score must reach at most
-WAITS = 4  # turns that a session is kept below what the router wants, until it goes up
+AHEAD = 10_000  # tokens that the price of one is a mean of
+FAR = 12  # turns that are looked ahead
+SPREAD = 3.4  # how sharply the time of a next turn is known: of gaps that scatter by a factor of about 1.6
 OUTPUT = 400  # tokens of an answer, about
 GAP_S = 60.0  # between two turns, until a session has two
 _NEW, _NEW_COST = 0.3, 0.02  # how much of a running mean comes from the last turn
-_RISES, _SEEN = 0.2, 4.0  # how often the large model is wanted after a turn without; as if seen in so many turns
+TROUBLE = 2  # turns that a session stays up for, after trouble
+_RISES, _STAYS, _SEEN = 0.2, 0.6, 4.0  # how often the large model is wanted after a turn without, and with, as if seen
+STAYS = "the session stays: its history is in the large model's prompt cache"
+CHEAP = "the large model costs little more than the small one for this turn"
+DEAR = "the session stays: to bring its history to the large model costs too much"
 
 
 @dataclass(slots=True)
@@ -44,21 +51,28 @@ class _Session:
     at: float
     tokens: int  # of its last prompt
     turns: int = 0
-    waited: int = 0  # turns since it was last up that it was kept below what the router wants
-    unwanted: int = 0  # turns in a row for which the small model would do
+    trouble: int = 0  # turns for which it stays up, after trouble that was a reason to go up
     escalated: int = 0  # small answers in a row that failed their checks
-    easy: float = _SEEN  # turns after one for which the small model would do, with those assumed
-    rose: float = _SEEN * _RISES  # those of them for which the large one is wanted
-    last_was_easy: bool = False
+    was_up: bool | None = None  # whether the large model was wanted for its last turn
+    seen: dict[bool, list[float]] = field(  # turns after one for which it was wanted, or not; and so again
+        default_factory=lambda: {False: [_SEEN, _SEEN * _RISES], True: [_SEEN, _SEEN * _STAYS]}
+    )
     gap: float = GAP_S  # seconds between two turns: a running mean
+    run: Run = field(default_factory=Run)
     growth: float = 0.0  # tokens from turn to turn: a running mean
     used: dict[Tier, tuple[float, int]] = field(default_factory=dict)  # when a model was asked last, and how much
+
+    def chance_up(self, *, is_up: bool) -> float:
+        """Return how likely the large model is wanted for the turn after one for which it was, or was not."""
+        turns, up = self.seen[is_up]
+        return up / turns
 
 
 @dataclass(slots=True)
 class _Tenant:
+    runs: Runs = field(default_factory=Runs)
     sessions: OrderedDict[str, _Session] = field(default_factory=OrderedDict)  # the oldest first
-    going_up: float | None = None  # dollars that a turn costs more which goes up: a running mean
+    extra: float | None = None  # dollars that a turn costs more at the large model: a running mean
 
 
 class Sessions:
@@ -82,25 +96,20 @@ class Sessions:
         tenant = self._tenant(request.tenant)
         session = self._session(tenant, request, wanted, now)
         why = self._why_up(request, session)
-        is_up = wanted is Tier.LARGE or bool(why)
-        tier, reason = wanted, ""
-        if is_up and not why and self._is_dear(tenant, session, request, score, threshold, now):
-            session.waited += 1
-            is_up, tier = False, Tier.SMALL
-            reason = "the session stays: to bring its history to the large model costs too much"
-        elif is_up:
-            session.waited = session.unwanted = 0
+        is_up, tier, reason = wanted is Tier.LARGE or bool(why), wanted, ""
+        session.trouble = TROUBLE if why else session.trouble - 1
+        weighed = self._weighed(tenant, session, request, wanted, score, threshold, now)
+        if why:
             tier, reason = Tier.LARGE, "" if wanted is Tier.LARGE else why
-        elif session.tier is Tier.LARGE:
-            session.unwanted += 1
-            if session.unwanted < DOWN_AFTER:
-                tier, reason = Tier.LARGE, "the session stays at the large model for now"
-            elif not self._pays(session, request.input_tokens, now):
-                tier, reason = Tier.LARGE, "the session stays: its history is in the large model's prompt cache"
-        if session.last_was_easy:
-            session.easy += 1
-            session.rose += is_up
-        session.last_was_easy = not is_up
+        elif session.trouble > 0:
+            tier, reason = Tier.LARGE, "" if wanted is Tier.LARGE else "the session stays at the large model for now"
+        elif session.turns > 1:
+            tier, reason = weighed
+        if session.was_up is not None:
+            seen = session.seen[session.was_up]
+            seen[0] += 1
+            seen[1] += is_up
+        session.was_up = is_up
         session.tier = tier
         session.used[tier] = now, request.input_tokens
         return tier, reason
@@ -135,48 +144,66 @@ class Sessions:
             return f"up: its history is nearly too long for {self._catalog.small.id}"
         return ""
 
-    def _is_dear(
+    def _weighed(
         self,
         tenant: _Tenant,
         session: _Session,
         request: Request,
+        wanted: Tier,
         score: float | None,
         threshold: Threshold | None,
         now: float,
-    ) -> bool:
-        """Whether going up costs so much more than it does on average that the score is too low for that.
+    ) -> tuple[Tier, str]:
+        """Return whom to ask at the prices of this turn, and why if it is not who is wanted.
 
-        The threshold is the gain at which an average switch pays; a dearer one needs more.
+        The threshold is the gain at which an average turn of the large model pays; a dearer one needs more.
         """
-        if session.turns == 1 or score is None or threshold is None:
-            return False
-        tokens, growth = request.input_tokens, round(session.growth)
-        small, large = self._catalog.models
-        first = _cost(large, tokens, self._cached(session, Tier.LARGE, now))
-        first -= _cost(small, tokens, self._cached(session, Tier.SMALL, now))
-        later = _cost(large, tokens, tokens - growth) - _cost(small, tokens, tokens - growth)
-        extra = (first + (RUN - 1) * later) / RUN
-        usual = tenant.going_up
-        tenant.going_up = extra if usual is None else usual + _NEW_COST * (extra - usual)
-        may_wait = session.tier is Tier.SMALL and session.waited < WAITS and not threshold.binds
-        if not may_wait or usual is None or usual <= 0 or not 0 < threshold.value < math.inf:
-            return False
-        return score < threshold.value * min(max(extra / usual, 1.0), DEARER)
+        extra = self._extra(session, request.input_tokens, is_wanted=wanted is Tier.LARGE, now=now)
+        usual = tenant.extra
+        expected = score if score is None else tenant.runs.expected(session.run, score)
+        paid = max(extra, 0.0)
+        tenant.extra = paid if usual is None else usual + _NEW_COST * (paid - usual)
+        if extra <= 0:
+            return Tier.LARGE, "" if wanted is Tier.LARGE else STAYS
+        if expected is None or threshold is None or threshold.binds or not usual or not 0 < threshold.value < math.inf:
+            return wanted, ""
+        tier = Tier.LARGE if expected >= threshold.value * min(paid / usual, DEARER) else Tier.SMALL
+        if tier is wanted:
+            return tier, ""
+        return tier, CHEAP if tier is Tier.LARGE else DEAR
 
-    def _pays(self, session: _Session, tokens: int, now: float) -> bool:
-        """Whether it costs less to go down, until the large model is wanted again, than to stay."""
+    def _extra(self, session: _Session, tokens: int, *, is_wanted: bool, now: float) -> float:
+        """Return how many dollars the large model costs more than the small one, with what is spared later.
+
+        Whoever is asked keeps its cache. That is worth what its next turn costs less for it.
+        """
         small, large = self._catalog.models
-        rest = max(session.turns, 2)  # of the session, in turns: as many as there were
-        rises = session.rose / session.easy
-        turns = min(1 / rises, rest)  # until the large model is wanted again
-        returns = 1 - (1 - rises) ** rest
-        growth = round(session.growth)
-        is_kept = session.gap < CACHED_S
-        at_large, at_small = (_cost(model, tokens, tokens - growth if is_kept else 0) for model in (large, small))
-        on_return = _cost(large, tokens, tokens - round(growth * turns) if session.gap * turns < CACHED_S else 0)
-        stay = _cost(large, tokens, self._cached(session, Tier.LARGE, now)) + (turns - 1 + returns) * at_large
-        go = _cost(small, tokens, self._cached(session, Tier.SMALL, now)) + (turns - 1) * at_small + returns * on_return
-        return go < stay
+        extra = _cost(large, tokens, self._cached(session, Tier.LARGE, now))
+        extra -= _cost(small, tokens, self._cached(session, Tier.SMALL, now))
+        chance = session.chance_up(is_up=is_wanted)
+        up, stays_down = session.chance_up(is_up=False), 1 - session.chance_up(is_up=True)
+        extra -= self._spared(session, large, Tier.LARGE, tokens, (chance, up), now)
+        return extra + self._spared(session, small, Tier.SMALL, tokens, (1 - chance, stays_down), now)
+
+    def _spared(
+        self, session: _Session, model: Model, tier: Tier, tokens: int, chances: tuple[float, float], now: float
+    ) -> float:
+        """Return how many dollars a model's next turn costs less if it is asked now too.
+
+        `chances` are those that it is wanted at the next turn, and at each one after that if not before.
+        """
+        at, had = session.used.get(tier, (-math.inf, 0))
+        a_token = _cost(model, AHEAD, 0) - _cost(model, AHEAD, AHEAD)
+        if a_token <= 0:
+            return 0.0
+        spared, left, chance = 0.0, 1.0, chances[0]
+        for turn in range(1, min(max(session.turns, 2), FAR) + 1):
+            after = turn * session.gap
+            kept = _kept(after) * tokens - _kept(now - at + after) * min(had, tokens)
+            spared += left * chance * max(kept, 0.0)
+            left *= 1 - chance
+            chance = chances[1]
+        return spared * a_token / AHEAD
 
     def _cached(self, session: _Session, tier: Tier, now: float) -> int:
         """Return how many tokens of its history a model's provider has in its cache, about."""
@@ -205,6 +232,11 @@ class Sessions:
             session.at, session.tokens = now, request.input_tokens
         session.turns += 1
         return session
+
+
+def _kept(seconds: float) -> float:
+    """Return how likely a prompt is still cached that will have been used so many seconds ago, about."""
+    return 1 / (1 + (seconds / CACHED_S) ** SPREAD) if seconds < math.inf else 0.0
 
 
 def _cost(model: Model, tokens: int, cached: int) -> float:
