@@ -41,7 +41,6 @@ const VERDICTS = /** @type {Record<string, string>} */ ({
   form: "broke the requested format",
   pattern: "broke the requested pattern",
   tool_call: "called a tool in a wrong way",
-  opening: "began like a weak answer",
   learned: "is likely wrong",
 });
 
