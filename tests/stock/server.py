@@ -37,7 +37,7 @@ async def serving() -> AsyncIterator[str]:
 @contextlib.asynccontextmanager
 async def _started(*arguments: str) -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "server", *arguments, cwd=REPOSITORY, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-m", "tests.stock.patient", *arguments, cwd=REPOSITORY, stderr=asyncio.subprocess.PIPE
     )
     assert process.stderr is not None
     telling: asyncio.Task[None] | None = None
