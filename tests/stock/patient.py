@@ -5,5 +5,5 @@ from unittest import mock
 from millrace.__main__ import main
 from millrace.funnel.breaker import Breaker
 
-with mock.patch.object(Breaker, "open", lambda *_: None):
+with mock.patch.object(Breaker, "open", return_value=None):
     main()
