@@ -19,7 +19,7 @@ from tests.agents.work import BEGUN, DONE, PHASES, PROMPTS
 from tests.support.waiting import until
 
 PATIENCE_S = 240  # of a process of an agent
-GONE_S = 20  # for the socket of a model, after Ctrl-C
+GONE_S = 60  # for the socket of a model, after Ctrl-C
 APIS = ("openai", "responses", "anthropic")
 
 
