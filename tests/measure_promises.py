@@ -2,7 +2,7 @@
 
     python -m tests.measure_promises FOLDER [--replays N] [--jobs N] [--only NAME] [--json FILE]
 
-FOLDER has files of rows {"prompt", "small_correct", "large_correct"}, as `/work/shared/data/routing` has. A replay is a
+FOLDER has files of rows {"prompt", "small_correct", "large_correct"}. A replay is a
 shuffle of all rows, each of which is asked once; the router learns as it would: from checks that fail a wrong answer
 with 0.8 and a right one with 0.1, of whichever model has answered, and from pairs that are judged by chance. A small
 answer that fails is replaced by the large one. Nothing is known at the start of a replay.

@@ -30,6 +30,7 @@ from millrace.types import (
     Strategy,
     Tool,
     Usage,
+    Verdict,
 )
 from tests.support.scripted_models import request
 from tests.support.streams import ErringJudge, MemoryStore
@@ -71,7 +72,7 @@ class Plane:
             wall=lambda: 50.0,
             is_busy=is_busy,
             gather_s=0.0,
-            checked=self._checked,
+            measured=self._measured,
         )
 
     def teach(self, lessons: Sequence[Lesson]) -> None:
@@ -95,8 +96,8 @@ class Plane:
         await self.go_on.wait()
         return self._answer
 
-    async def _checked(self, request: Request, text: str) -> str:
-        return "unsure" if text == "no" else PASSED
+    async def _measured(self, request: Request, text: str) -> Verdict:
+        return Verdict(check="unsure" if text == "no" else None, features={"unsure": float(text == "no")})
 
     async def _remove(self, tenant: str, entry_ids: Sequence[str]) -> None:
         if self._late:
@@ -191,6 +192,7 @@ async def test_an_answer_that_a_check_took_back_is_judged_by_the_one_in_its_plac
         "refusal",
         Says.DIFFERENT,
     )
+    assert found.sample.features == {"unsure": 1.0, "refusal": 1.0}  # of all checks, that one among them
 
 
 TOOLS = request(tools=(Tool(name="f"),))

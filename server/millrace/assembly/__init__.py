@@ -141,7 +141,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             lambda: evidence.is_busy(funnel, database, settings.server.max_running),
             WALL,
             students=(chosen, *checks.students),
-            checked=evidence.checked_by(checks),
+            measured=evidence.measured_by(checks),
         )
         end_learning = await parts.enter_async_context(router.learning(chosen, routed, memory))
         end_judging = await parts.enter_async_context(evidence.judging(learned, funnel, memory))

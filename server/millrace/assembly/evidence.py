@@ -17,7 +17,7 @@ from millrace.funnel.funnel import Funnel
 from millrace.memory import MemoryBudget
 from millrace.ports import AskAgain, Backlog, Clock, EvidenceStore, Learner, Student
 from millrace.settings import Settings
-from millrace.types import PASSED, Finish, FinishReason, Request
+from millrace.types import Finish, FinishReason, Request, Verdict
 
 FEW = 4  # running requests beside which samples are judged in any case
 BUSY_SHARE = 8  # of the places for requests, as a divisor: with more running, evidence waits
@@ -35,7 +35,7 @@ def evidence_of(  # noqa: PLR0913, PLR0917 - its parts
     is_busy: Callable[[], bool],
     wall: Clock,
     students: Sequence[Student] = (),
-    checked: Callable[[Request, str], Awaitable[str]] | None = None,
+    measured: Callable[[Request, str], Awaitable[Verdict]] | None = None,
 ) -> Evidence | None:
     """Return what is told of answers and has them judged; None where that is switched off. `students` learn from it."""
     chosen = settings.evidence
@@ -55,19 +55,18 @@ def evidence_of(  # noqa: PLR0913, PLR0917 - its parts
         wall=wall,
         is_busy=is_busy,
         students=students,
-        checked=checked,
+        measured=measured,
     )
 
 
-def checked_by(checks: Checks) -> Callable[[Request, str], Awaitable[str]]:
-    """Return what tells which check an answer of the small model fails that nobody was given, or `PASSED`."""
+def measured_by(checks: Checks) -> Callable[[Request, str], Awaitable[Verdict]]:
+    """Return what tells what all checks say of a whole answer of the small model."""
 
-    async def checked(request: Request, text: str) -> str:
+    async def measured(request: Request, text: str) -> Verdict:
         candidate = Candidate.of(request, text, (), Finish(reason=FinishReason.STOP))
-        verdict = await checks.judge(candidate, checks.selected(request))
-        return verdict.check or PASSED
+        return await checks.judge(candidate, checks.selected(request), measures=True)
 
-    return checked
+    return measured
 
 
 def is_busy(funnel: Funnel, backlog: Backlog, max_running: int) -> bool:

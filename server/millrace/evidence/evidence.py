@@ -19,6 +19,7 @@ from millrace.evidence.judging import Panel
 from millrace.evidence.trust import Trust, wrong_entries
 from millrace.ports import AskAgain, Clock, EvidenceStore, Student
 from millrace.types import (
+    PASSED,
     CacheMode,
     Change,
     Judged,
@@ -32,6 +33,7 @@ from millrace.types import (
     Source,
     StoredAnswer,
     Strategy,
+    Verdict,
 )
 
 WAITING = 256  # samples
@@ -43,7 +45,6 @@ HIT_BYTES = 4000  # of a hit that is known, with its features, about
 FEEDBACK = "feedback"  # the judge, where a person has spoken
 GATHER_S = 1.0  # for which samples wait for others: together they take less time
 ASKING = 4  # answers that a batch asks for, since all of it waits for the slowest one
-NONE: dict[str, float] = {}
 BUSY_S = 0.05  # between two looks whether few requests run
 
 
@@ -88,7 +89,7 @@ class Evidence:
         chance: random.Random | None = None,
         gather_s: float = GATHER_S,
         students: Sequence[Student] = (),  # who learn from it, beside the semantic cache
-        checked: Callable[[Request, str], Awaitable[str]] | None = None,  # what the checks say of a small answer
+        measured: Callable[[Request, str], Awaitable[Verdict]] | None = None,  # by all checks: a small answer
     ) -> None:
         self.left_out = 0  # samples, because too much waited
         self._store = store
@@ -101,7 +102,7 @@ class Evidence:
         self._is_busy = is_busy
         self._gather_s = gather_s
         self._students = students
-        self._checked = checked
+        self._measured = measured
         self._chance = chance or random.Random()
         self._waiting: deque[tuple[int, _Waiting]] = deque()  # with its bytes
         self._bytes = 0
@@ -156,39 +157,24 @@ class Evidence:
         self._rated.append(Judged(sample=replace(sample, id=_sample_id(), probability=0.0), opinions=opinions))
         self._more.set()
 
-    def answered(
-        self,
-        request: Request,
-        source: Source,
-        text: str,
-        features: dict[str, float] = NONE,
-        prompt_features: bytes = b"",
-    ) -> None:
+    def answered(self, request: Request, source: Source, text: str, prompt_features: bytes = b"") -> None:
         """Take an answer of the small model, or of the large one that was asked at once; the other one is asked too.
 
-        `features` are those of the answer, `prompt_features` are what the router knows of the prompt.
+        `prompt_features` are what the router knows of the prompt.
         """
         small = source is Source.SMALL
         share = self._shares.small if small else self._shares.large
         if not _may_ask(request) or self._chance.random() >= share:
             return
         lever, other = (Lever.SMALL, Strategy.LARGE) if small else (Lever.LARGE, Strategy.SMALL)
-        sample = replace(self._of(lever, request, share), features=features, prompt_features=prompt_features)
+        sample = replace(self._of(lever, request, share), prompt_features=prompt_features)
         self._add(_Waiting(sample, request, text, None, other))
 
-    def escalated(
-        self,
-        request: Request,
-        check: str,
-        small: str,
-        large: str,
-        features: dict[str, float] = NONE,
-        prompt_features: bytes = b"",
-    ) -> None:
+    def escalated(self, request: Request, check: str, small: str, large: str, prompt_features: bytes = b"") -> None:
         """Take an answer that a check took back, and the one in its place. It costs no call."""
         if request.evidence and small.strip():
             sample = self._of(Lever.CHECK, request, 1.0)
-            sample = replace(sample, detail=check, features=features, prompt_features=prompt_features)
+            sample = replace(sample, detail=check, prompt_features=prompt_features)
             self._add(_Waiting(sample, request, small, large))
 
     async def begin(self, since: float) -> None:
@@ -283,12 +269,13 @@ class Evidence:
             sample = waiting.sample
             if fresh is None:
                 fresh = await self._ask(waiting.request, waiting.strategy)
-                if fresh is not None and sample.lever is Lever.LARGE and self._checked is not None:
-                    sample = replace(sample, detail=await self._checked(waiting.request, fresh))
             if fresh is None:
                 return None
             question = waiting.request.prompt.messages[-1].text
             opinions = await self._panel.opinions(sample, question, waiting.earlier, fresh)
+            if opinions and self._measured is not None and sample.lever in _OF_SMALL:
+                small = fresh if sample.lever is Lever.LARGE else waiting.earlier
+                sample = _with(sample, await self._measured(waiting.request, small))
         except Exception as error:
             log.get().error("a sample was not judged", exc_info=error)
             return None
@@ -327,6 +314,19 @@ class Evidence:
         size, waiting = self._waiting.popleft()
         self._bytes -= size
         return waiting
+
+
+_OF_SMALL = frozenset({Lever.SMALL, Lever.CHECK, Lever.LARGE})  # samples of which one answer is the small model's
+
+
+def _with(sample: Sample, verdict: Verdict) -> Sample:
+    """Return a sample with what the checks say of its small answer."""
+    match sample.lever:
+        case Lever.LARGE:  # nobody was given it
+            return replace(sample, detail=verdict.check or PASSED)
+        case Lever.CHECK:  # which may have seen what is not in the text
+            return replace(sample, features=verdict.features | {sample.detail: 1.0})
+    return replace(sample, features=verdict.features)
 
 
 def _sample_id() -> str:

@@ -13,7 +13,7 @@ from millrace.funnel.fingerprint import Keys, Scope
 from millrace.funnel.routing.choice import Choice
 from millrace.funnel.routing.pins import bound_to
 from millrace.funnel.routing.router import Router
-from millrace.types import Answer, Request, SemanticHit, SemanticMiss, Source, Strategy, Tier
+from millrace.types import Answer, Request, SemanticHit, SemanticMiss, Source, Strategy
 
 
 class Sampling:
@@ -52,13 +52,12 @@ class Sampling:
 
     def _tell(self, evidence: Evidence, request: Request, choice: Choice, result: Result, answer: Answer) -> None:
         prompt = choice.advice.features if choice.advice else b""
-        features = next((verdict.features for tier, verdict in result.verdicts if tier is Tier.SMALL), {})
         if result.source is Source.SMALL:
-            evidence.answered(request, Source.SMALL, answer.text, features, prompt)
+            evidence.answered(request, Source.SMALL, answer.text, prompt)
         elif result.taken_back is not None and result.check is not None:
-            evidence.escalated(request, result.check, result.taken_back, answer.text, features, prompt)
+            evidence.escalated(request, result.check, result.taken_back, answer.text, prompt)
         elif choice.strategy is Strategy.LARGE and choice.passed_over is None and self._small_might_do(request):
-            evidence.answered(request, Source.LARGE, answer.text, prompt_features=prompt)
+            evidence.answered(request, Source.LARGE, answer.text, prompt)
 
     def _small_might_do(self, request: Request) -> bool:
         """Whether the small model could have been asked too."""

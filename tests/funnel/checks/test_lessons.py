@@ -140,11 +140,11 @@ async def test_an_answer_that_the_learned_check_doubts_is_named_for_it_for_its_t
     checks = Checks(InlineSchemas(), lessons=lessons)
     names = checks.names
 
-    async def verdict(text: str, tenant: str, tier: Tier = Tier.SMALL) -> Any:
-        return await checks.judge(Candidate(text=text, finish=STOP, question=SUM, tenant=tenant), names, tier)
+    async def verdict(text: str, tenant: str, tier: Tier = Tier.SMALL, **how: bool) -> Any:
+        return await checks.judge(Candidate(text=text, finish=STOP, question=SUM, tenant=tenant), names, tier, **how)
 
     good, bad = "Tom has 31 apples left.", "Well, Tom has perhaps 31 apples or so left, who knows."
-    known = {text: (await verdict(text, "acme")).features for text in (good, bad)}
+    known = {text: (await verdict(text, "acme", measures=True)).features for text in (good, bad)}
     assert (await verdict(bad, "acme")).passed
     lessons.learn([sample(at, wrong=at % 3 == 0, features=known[bad if at % 3 == 0 else good]) for at in range(300)])
     doubted = await verdict(bad, "acme")
@@ -158,11 +158,13 @@ async def test_an_answer_that_the_learned_check_doubts_is_named_for_it_for_its_t
 async def test_the_features_say_of_each_check_whether_it_fails_and_hold_no_text() -> None:
     checks = Checks(InlineSchemas(), lessons=Lessons())
     candidate = Candidate(text="So 3 * 12 = 38 apples, I think.", finish=STOP, question=SUM)
-    verdict = await checks.judge(candidate, checks.names)
+    verdict = await checks.judge(candidate, checks.names, measures=True)
     assert verdict.check == "arithmetic"
     assert (verdict.features["arithmetic"], verdict.features["hedging"], verdict.features["refusal"]) == (1, 1, 0)
     assert "apples" not in repr(verdict.features)
     assert {name.split(".")[0] for name in verdict.features} <= {*NAMES, "n", "w"}
+    judged = await checks.judge(candidate, checks.names)  # as on the way of a request
+    assert (judged.check, judged.reason, judged.features) == (verdict.check, verdict.reason, {})
 
 
 def test_memory_is_bounded() -> None:

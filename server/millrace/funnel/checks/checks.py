@@ -42,41 +42,46 @@ class Checks:
         """Return the names of the checks that run for a request, cheapest first."""
         return judging.selected(request, self.names)
 
-    async def judge(self, candidate: Candidate, names: Collection[str], tier: Tier = Tier.SMALL) -> Verdict:
+    async def judge(
+        self, candidate: Candidate, names: Collection[str], tier: Tier = Tier.SMALL, *, measures: bool = False
+    ) -> Verdict:
         """Judge a complete answer by the named checks, the user's own after those of the table, the learned one last.
 
-        The learned check knows the small model's answers alone.
+        The learned check knows the small model's answers alone, by what all others say of them. `measures`: also those
+        look at it that may not take it back, and the verdict's features say what is known of the answer.
         """
         if not names:
             return Verdict()
         lessons, tenant = self.lessons, candidate.tenant
         standing = judging.AS_SHIPPED if lessons is None else lessons.standing(tenant)
-        verdict = await judging.judge(candidate, self.schemas, names, standing)
+        model = lessons.model(tenant) if lessons is not None and tier is Tier.SMALL and LEARNED in names else None
+        measures = measures or (model is not None and standing.acts(LEARNED))
+        verdict = await judging.judge(candidate, self.schemas, names, standing, measures=measures)
         features = dict(verdict.features)
         failed, reason = verdict.check, verdict.reason
         for name, check in self._own.items():
-            if failed is None and name in names and not candidate.calls:
+            if failed is None and name in names and not candidate.calls and (measures or standing.acts(name)):
                 said = await check.fails(candidate.question, candidate.text)
                 features[name] = float(bool(said))
                 if said and standing.acts(name):
                     failed, reason = name, said
         if self.openings is not None and tier is Tier.SMALL:
-            features |= opening_of(candidate.text, tenant)
-            if OPENING in names and not candidate.calls:
+            if measures:
+                features |= opening_of(candidate.text, tenant)
+            if OPENING in names and not candidate.calls and (measures or failed is None):
                 opening = self.openings.judge(candidate)
                 features[OPENING] = float(not opening.passed)
                 if failed is None and not opening.passed and standing.acts(OPENING):
                     failed, reason = opening.check, opening.reason
-        if lessons is not None and tier is Tier.SMALL and features and candidate.text.strip():
+        if measures and lessons is not None and tier is Tier.SMALL and features and candidate.text.strip():
             work = judging.work_of(candidate)
             features |= await in_thread_if_over(judging.ON_LOOP, work, lambda: features_of(candidate))
-            model = lessons.model(tenant) if LEARNED in names else None
             if model is not None:
                 is_flagged = model.flags(features)
                 features[LEARNED] = float(is_flagged)
                 if is_flagged and failed is None and standing.acts(LEARNED):
                     failed, reason = LEARNED, f"likely wrong: {model.probability(features):.2f}"
-        return Verdict(check=failed, reason=reason, features=features)
+        return Verdict(check=failed, reason=reason, features=features if measures else {})
 
     def judge_beginning(self, candidate: Candidate, names: Collection[str]) -> Verdict:
         """Judge the beginning of an answer that is not complete."""

@@ -1,10 +1,12 @@
 """The verdict of the checks on an answer.
 
-All checks that need nothing but the text look at it, also after one has failed: so it becomes known of each what it
-catches, and the learned check has all that they say. The verdict names the first that fails and may take it back.
+The verdict names the first check that fails and may take an answer back; on a request's way nothing looks at it after
+that, nor what may not take it back. Where answers are measured, all checks that need nothing but the text look at it:
+so it becomes known of each what it catches, and the learned check has all that they say.
 """
 
-from collections.abc import Collection, Iterable
+import itertools
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from millrace.funnel.checks import code
@@ -62,13 +64,21 @@ async def judge(
     schemas: SchemaValidator,
     names: Collection[str] = NAMES,
     standing: Standing = AS_SHIPPED,
+    *,
+    measures: bool = True,
 ) -> Verdict:
     """Judge a complete answer by the named checks of the table.
 
-    The verdict's features say of each check that looked at the text whether it fails: 1 or 0.
+    `measures`: all of them look at the text, and the verdict's features say of each whether it fails: 1 or 0.
     """
-    found = await in_thread_if_over(ON_LOOP, work_of(candidate), lambda: reasons(candidate, names))
-    features = {name: float(bool(reason)) for name, reason in found.items()}
+
+    def read() -> dict[str, str]:
+        if measures:
+            return reasons(candidate, names)
+        return first_reason(candidate, [name for name in names if standing.acts(name)])
+
+    found = await in_thread_if_over(ON_LOOP, work_of(candidate), read)
+    features = {name: float(bool(reason)) for name, reason in found.items()} if measures else {}
     for name, reason in found.items():
         if reason and standing.acts(name):
             return Verdict(check=name, reason=reason, features=features)
@@ -89,8 +99,18 @@ def work_of(candidate: Candidate) -> int:
 
 def reasons(candidate: Candidate, names: Iterable[str]) -> dict[str, str]:
     """Return why an answer fails the named checks that need nothing but the text; empty where it passes."""
-    checks = (check for check in _named(names) if check.fails is not None and check.is_about(candidate))
-    return {check.name: check.fails(candidate) for check in checks if check.fails is not None}
+    return dict(_reasons(candidate, names))
+
+
+def first_reason(candidate: Candidate, names: Iterable[str]) -> dict[str, str]:
+    """Return the same of the first check that it fails, alone; no other is named."""
+    return dict(itertools.islice(((name, reason) for name, reason in _reasons(candidate, names) if reason), 1))
+
+
+def _reasons(candidate: Candidate, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for check in _named(names):
+        if check.fails is not None and check.is_about(candidate):
+            yield check.name, check.fails(candidate)
 
 
 def judge_beginning(candidate: Candidate, names: Iterable[str] = NAMES, standing: Standing = AS_SHIPPED) -> Verdict:
