@@ -16,9 +16,7 @@ from pathlib import Path
 from random import Random
 
 import click
-from rich.console import Console
 from rich.progress import Progress, TaskID, track
-from rich.table import Table
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
@@ -32,6 +30,7 @@ from millrace.types import Finish, FinishReason
 from tests.support.inline_schemas import InlineSchemas
 from tests.support.scripted_models import request
 from tests.support.server import started
+from tests.support.tables import print_figures
 
 PER_S = 50  # tokens
 ROWS = 500
@@ -174,15 +173,7 @@ def main(folder: Path, requests: int, *, as_json: bool) -> None:
     given = [row["small_answer"] for row in Random(0).sample(rows, min(ROWS, len(rows)))]
     figures = {"GSM8K": of_beginnings(given), "simulator": of_beginnings(simulated(ROWS))}
     figures |= asyncio.run(_over_sockets(requests))
-    if as_json:
-        click.echo(json.dumps(figures, indent=1))
-        return
-    for name, found in figures.items():
-        table = Table(title=name)
-        for column in found:
-            table.add_column(column, justify="right")
-        table.add_row(*(f"{value:g}" if float(value).is_integer() else f"{value:.2f}" for value in found.values()))
-        Console(width=120).print(table)
+    print_figures(figures, as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,7 @@ from typing import Any
 from unittest.mock import patch
 
 import click
-from rich.console import Console
 from rich.progress import Progress, TaskID, track
-from rich.table import Table
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
@@ -33,6 +31,7 @@ from millrace.simulator import answers, prose
 from tests.support.manual_attempt import ManualAttempt
 from tests.support.planted import KINDS, in_pieces, planted
 from tests.support.server import started
+from tests.support.tables import print_figures
 
 GUARDS: dict[str, Any] = {
     "secrets": True,
@@ -220,15 +219,7 @@ def main(folder: Path, many: int, clean: int, *, as_json: bool) -> None:
         return figures | await over_sockets(texts, many, clean)
 
     figures = asyncio.run(run())
-    if as_json:
-        click.echo(json.dumps(figures, indent=1))
-        return
-    for name, found in figures.items():
-        table = Table(title=name)
-        for column in found:
-            table.add_column(column, justify="right")
-        table.add_row(*(f"{value:g}" if float(value).is_integer() else f"{value:.2f}" for value in found.values()))
-        Console(width=120).print(table)
+    print_figures(figures, as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ import asyncio
 import importlib.util
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -18,6 +18,7 @@ from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.assembly import caches, evidence, models, router
+from millrace.assembly.background import running
 from millrace.assembly.funnel import checks_of, embeddings_of, funnel_of, guards_of
 from millrace.assembly.models import Served
 from millrace.caches.deletions import Deletions, heeded_by_all
@@ -127,7 +128,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         runs.on_end = conversations.remember
         handover = Handover(ledger, present, WALL)
         limiter = MemoryLimiter(CLOCK, WALL, await handover.begin(midnight(WALL())))
-        await parts.enter_async_context(_running(handover.follow(limiter.count)))
+        await parts.enter_async_context(running(handover.follow(limiter.count)))
         cache = caches.cache_entries(
             settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
         )
@@ -172,7 +173,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         _count_kept(memory, gate, runs, settings.server.memory_bytes // KEPT_SHARE)
         sweeper.add(runs.sweep)
         sweeper.add(process.sweep)
-        await parts.enter_async_context(_running(sweeper.run()))
+        await parts.enter_async_context(running(sweeper.run()))
         parts.push_async_callback(runs.stop)
         yield process
 
@@ -302,7 +303,7 @@ async def _semantic(
     if semantic is None:
         yield None
         return
-    async with _running(asyncio.to_thread(embedders.load)):
+    async with running(asyncio.to_thread(embedders.load)):
         try:
             yield semantic
         finally:
@@ -359,7 +360,7 @@ def _connections(settings: Settings) -> Connections:
 async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: AsyncExitStack) -> Gate:
     """Build the gate, with the keys as they are now and, while the process runs, as they change."""
     keyring.replace(await keys.load())
-    await parts.enter_async_context(_running(follow(keyring, keys)))
+    await parts.enter_async_context(running(follow(keyring, keys)))
     return Gate(
         keyring,
         Tickets(CLOCK, keyring.is_valid),
@@ -372,7 +373,7 @@ async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: Asy
 async def _heeded(deletions: Deletions, present: Processes | None) -> AsyncIterator[None]:
     """Heed what was deleted from the caches, and what other processes delete from now on."""
     await deletions.begin(await asyncio.to_thread(present.others) if present else ())
-    async with _running(deletions.follow()):
+    async with running(deletions.follow()):
         yield
 
 
@@ -398,17 +399,6 @@ def _present(data_dir: str, epoch: str, parts: AsyncExitStack) -> Processes | No
     present = Processes(data_dir, epoch)
     parts.callback(present.leave)
     return present
-
-
-@asynccontextmanager
-async def _running(forever: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.get_running_loop().create_task(forever)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def _limits(settings: LimitsSettings) -> Limits:

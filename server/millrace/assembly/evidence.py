@@ -1,10 +1,9 @@
 """Evidence of one process: who judges, how it asks again, and what learns of it."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
-from millrace import log
+from millrace.assembly.background import begun, running
 from millrace.caches.decision.mix import weights_for
 from millrace.caches.embedders.chosen import Embedders
 from millrace.caches.learning.knowledge import log_odds_of
@@ -22,7 +21,6 @@ from millrace.types import Finish, FinishReason, Request, Verdict
 FEW = 4  # running requests beside which samples are judged in any case
 BUSY_SHARE = 8  # of the places for requests, as a divisor: with more running, evidence waits
 BACKLOG_S = 1.0  # for which the first write has waited; with more, evidence waits
-BEGIN_AGAIN_S = 1.0
 
 
 def evidence_of(  # noqa: PLR0913, PLR0917 - its parts
@@ -82,26 +80,19 @@ async def judging(evidence: Evidence | None, funnel: Funnel, memory: MemoryBudge
         return
     memory.add("samples that wait", lambda: evidence.bytes_used, 2 * WAITING_BYTES)
     funnel.sampling.evidence = evidence
-    task = asyncio.get_running_loop().create_task(_judging(evidence))
+    async with running(_judging(evidence)) as end_task:
 
-    def end() -> None:
-        funnel.sampling.evidence = None
-        task.cancel()
+        def end() -> None:
+            funnel.sampling.evidence = None
+            end_task()
 
-    try:
-        yield end
-    finally:
-        end()
-        with suppress(asyncio.CancelledError):
-            await task
+        try:
+            yield end
+        finally:
+            end()
 
 
 async def _judging(evidence: Evidence) -> None:
-    while True:
-        try:
-            await evidence.begin(0.0)  # all that is kept
-            break
-        except Exception as error:  # without it nobody knows how the scopes are steered
-            log.get().warning("what was judged before was not read", error=str(error))
-            await asyncio.sleep(BEGIN_AGAIN_S)
+    # All that is kept: without it nobody knows how the scopes are steered.
+    await begun(lambda: evidence.begin(0.0), "what was judged before was not read")
     await evidence.run()

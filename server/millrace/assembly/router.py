@@ -1,10 +1,9 @@
 """The router of one process: its promises, and what has it learn and keeps what it has learned."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
-from millrace import log
+from millrace.assembly.background import begun, running
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.routing.learned import SIZE
 from millrace.funnel.routing.learning import TENANTS, WAITING_BYTES
@@ -16,8 +15,6 @@ from millrace.memory import MemoryBudget
 from millrace.ports import Clock, RouterStore
 from millrace.settings import RouterSettings
 from millrace.stores.router import SqliteRouter
-
-BEGIN_AGAIN_S = 1.0
 
 
 def promises_of(settings: RouterSettings, wall: Clock) -> Promises:
@@ -45,32 +42,12 @@ def reports_of(settings: RouterSettings, store: SqliteRouter, wall: Clock) -> Ro
 async def learning(router: Router, store: RouterStore, memory: MemoryBudget) -> AsyncIterator[Callable[[], None]]:
     """Have the router learn, and keep what it has learned. Yield what ends it early."""
     memory.add("the router", lambda: router.bytes_used, TENANTS * SIZE + 2 * WAITING_BYTES)
-    task = asyncio.get_running_loop().create_task(_learning(router, store))
-
-    has_ended = False
-
-    def end() -> None:
-        nonlocal has_ended
-        if not has_ended:  # a second cancel would interrupt what is kept at the end
-            has_ended = True
-            task.cancel()
-
-    try:
+    async with running(_learning(router, store)) as end:
         yield end
-    finally:
-        end()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def _learning(router: Router, store: RouterStore) -> None:
-    while True:
-        try:
-            await router.learning.begin(store)
-            break
-        except Exception as error:
-            log.get().warning("how promises were kept was not read", error=str(error))
-            await asyncio.sleep(BEGIN_AGAIN_S)
+    await begun(lambda: router.learning.begin(store), "how promises were kept was not read")
     try:
         await router.learning.run(store)
     finally:

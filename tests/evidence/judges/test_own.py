@@ -17,20 +17,11 @@ from millrace.evidence.judges.own import AT_ONCE, OwnJudge
 from millrace.types import Says
 from tests.evidence.judges.test_likeness import FixedComparer
 from tests.evidence.judges.test_model import Asked
+from tests.support.distributions import installed
 from tests.support.logs import captured_logs
 from tests.support.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "evidence-judges.md").read_text("utf-8")
-
-
-def installed(site: Path, name: str, points: dict[str, str], code: str) -> None:
-    """Install a distribution of one module, as pip would, with entry points."""
-    (site / f"{name}.py").write_text(code, "utf-8")
-    info = site / f"{name}-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n", "utf-8")
-    lines = [f"{point} = {value}" for point, value in points.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[millrace.judges]", *lines, ""]), "utf-8")
 
 
 @pytest.fixture
@@ -44,7 +35,7 @@ async def test_the_example_of_the_page_runs_as_printed(site: Path) -> None:
     (toml,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     points: dict[str, str] = tomllib.loads(toml)["project"]["entry-points"]["millrace.judges"]
-    installed(site, "sku_judge", points, code)
+    installed(site, "sku_judge", "millrace.judges", points, code)
     (judge,) = own_judges()
     assert judge.name == "sku"
     assert await judge.says("Which?", "Take SKU-12.", "SKU-12 fits.") is Says.SAME
@@ -61,7 +52,7 @@ def test_a_broken_judge_does_not_stop_the_start_and_the_warning_says_which(site:
         "facts": "some_judges:fine",
         "ok": "some_judges:fine",
     }
-    installed(site, "some_judges", points, code)
+    installed(site, "some_judges", "millrace.judges", points, code)
     with captured_logs() as logs:
         assert [judge.name for judge in own_judges()] == ["ok"]
     for name in ("gone", "word", "facts"):

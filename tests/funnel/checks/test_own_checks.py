@@ -14,6 +14,7 @@ from millrace.funnel.checks.own import OwnCheck, own_checks
 from millrace.funnel.checks.table import NAMES, TABLE
 from millrace.settings import SettingsError, build
 from millrace.types import Finish, FinishReason
+from tests.support.distributions import installed
 from tests.support.inline_schemas import InlineSchemas
 from tests.support.logs import captured_logs
 from tests.support.paths import REPOSITORY
@@ -21,16 +22,6 @@ from tests.support.paths import REPOSITORY
 PAGE = (REPOSITORY / "docs" / "checks.md").read_text("utf-8")
 STOP = Finish(reason=FinishReason.STOP)
 ASKED = "Where is ORD-77?"
-
-
-def installed(site: Path, name: str, points: dict[str, str], code: str) -> None:
-    """Install a distribution of one module, as pip would, with entry points."""
-    (site / f"{name}.py").write_text(code, "utf-8")
-    info = site / f"{name}-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n", "utf-8")
-    lines = [f"{point} = {value}" for point, value in points.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[millrace.checks]", *lines, ""]), "utf-8")
 
 
 async def judged(check: OwnCheck, text: str, question: str = ASKED) -> str | None:
@@ -43,7 +34,7 @@ async def test_the_example_of_the_page_runs_as_printed(tmp_path: Path, monkeypat
     (toml,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     code, _ = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     points: dict[str, str] = tomllib.loads(toml)["project"]["entry-points"]["millrace.checks"]
-    installed(tmp_path, "order_check", points, code)
+    installed(tmp_path, "order_check", "millrace.checks", points, code)
     (check,) = own_checks()
     assert check.name == "order_number"
     assert await judged(check, "ORD-77 is on its way.") is None
