@@ -1,11 +1,11 @@
 """What clients of chat completions send: the same requests in another form, with faults in that form's paths."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
+from msgspec import structs
 
 from millrace.errors import MillraceError
 from millrace.types import Api, Format, Media, Message, Sealed, Strategy, Tool, ToolCall
@@ -258,7 +258,7 @@ def test_both_dialects_mean_the_same(role: str, texts: list[str]) -> None:
     here = read({"role": role, "content": [{"type": "text", "text": text} for text in texts]}, ASKED)
     parts = [{"type": "input_text", "text": text} for text in texts]
     there = requests.read_create({"input": [{"role": role, "content": parts}, ASKED]}, CHECKS)
-    assert replace(here, paths=there.paths) == there
+    assert structs.replace(here, paths=there.paths) == there
 
 
 def test_a_providers_own_fields_stay_with_their_message_and_their_call() -> None:

@@ -8,7 +8,7 @@ import itertools
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -230,7 +230,7 @@ class Session:
                 frame.create = requests.read_create(envelope.fields, self._process.funnel.checks.names)
                 frame.repeat = repeat_of(frame.create, envelope.fields, self._principal)
                 frame.session = session_of(envelope.fields, self._headers)
-                frame.envelope = replace(envelope, fields={})  # what is long is not kept twice
+                frame.envelope = envelope.without_fields()  # what is long is not kept twice
         except (MillraceError, Closed) as error:
             frame.error = error.with_traceback(None)  # it would keep the bytes until the next collection
         except EXITS:

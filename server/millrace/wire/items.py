@@ -331,12 +331,13 @@ def no_such_call(path: str, kind: str) -> MillraceError:
 
 def check_answerable(messages: Iterable[Message], path: str) -> None:
     """Raise `invalid_request` if there is nothing to answer: no text, no media and no tool output."""
-    answerable = (
-        message.call_id is not None or message.sealed or len(message.texts) < len(message.parts) or message.text.strip()
-        for message in messages
-    )
-    if not any(answerable):
-        raise invalid(path, f"{path}: nothing to answer; write a question")
+    for message in messages:
+        if message.call_id is not None or message.sealed:
+            return
+        for part in message.parts:
+            if not isinstance(part, str) or part.strip():
+                return
+    raise invalid(path, f"{path}: nothing to answer; write a question")
 
 
 def _own_fields_of_calls(items: Sequence[Item]) -> list[dict[str, dict[str, Any]]]:

@@ -86,6 +86,8 @@ class GivenOptions:
     def __init__(self, given: Options | None, metadata: dict[str, str]) -> None:
         self.options = given or Options()
         self._in_metadata: set[str] = set()
+        if not metadata:
+            return
         for name, kind in _KINDS.items():
             if getattr(self.options, name) is None and (text := metadata.get(PREFIX + name)) is not None:
                 self._in_metadata.add(name)
@@ -110,7 +112,8 @@ class GivenOptions:
 
     def context(self) -> tuple[str, ...]:
         """Return the chunks, most relevant first."""
-        return tuple(chunk if isinstance(chunk, str) else chunk.text for chunk in self.options.context or ())
+        given = self.options.context
+        return tuple(chunk if isinstance(chunk, str) else chunk.text for chunk in given) if given else ()
 
     def checks(self, available: Collection[str]) -> NamedChecks:
         """Return the checks to run. Raises `invalid_request`."""
@@ -156,6 +159,8 @@ def read_metadata(given: dict[str, Any] | None) -> dict[str, str]:
 
 def echoed(metadata: dict[str, str]) -> dict[str, str]:
     """Return the metadata that the response repeats: all but the options."""
+    if not metadata:
+        return {}
     return {name: value for name, value in metadata.items() if not name.startswith(PREFIX)}
 
 

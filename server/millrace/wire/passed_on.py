@@ -19,6 +19,7 @@ _OF_ANSWERS = frozenset(
 )
 OwnFieldsByPlace = dict[Path, dict[str, Any]]  # () is the answer, ("tool_calls", 0) its first call
 _INDEX = re.compile(r"\[\d+\]")
+_NESTED = (Struct, list)  # what may have fields that were not read
 
 
 def passed_on(
@@ -54,13 +55,13 @@ def unread(given: Any, read: Any, at: Path = ()) -> Iterator[tuple[Path, Any]]:
         for name, value in given.items():
             if name in known:
                 inner = getattr(read, name)
-                if isinstance(inner, Struct | list):
+                if isinstance(inner, _NESTED):
                     yield from unread(value, inner, (*at, name))
             elif name != tag and value is not None:
                 yield (*at, name), value
     elif isinstance(read, list):
         for index, (value, inner) in enumerate(zip(given, read, strict=True)):
-            if isinstance(inner, Struct | list):
+            if isinstance(inner, _NESTED):
                 yield from unread(value, inner, (*at, index))
 
 

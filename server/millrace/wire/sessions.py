@@ -16,13 +16,17 @@ _IN_METADATA = ("session_id", "thread_id")
 
 def session_of(fields: Mapping[str, Any], headers: Mapping[str, str]) -> str:
     """Return the name of the session; empty if the client names none. `headers` are found by names in lower case."""
-    named = (
-        fields.get("prompt_cache_key"),
-        *(headers.get(name) for name in HEADERS),
-        _of_user(_get(fields.get("metadata"), "user_id")),
-        *(_get(fields.get("client_metadata"), name) for name in _IN_METADATA),
-    )
-    return next((name[:MAX] for name in named if isinstance(name, str) and name), "")
+    named: list[Any] = [fields.get("prompt_cache_key")]
+    if headers:
+        named += [headers.get(name) for name in HEADERS]
+    if "metadata" in fields:
+        named.append(_of_user(_get(fields["metadata"], "user_id")))
+    if "client_metadata" in fields:
+        named += [_get(fields["client_metadata"], name) for name in _IN_METADATA]
+    for name in named:
+        if isinstance(name, str) and name:
+            return name[:MAX]
+    return ""
 
 
 def naming(headers: Mapping[str, str]) -> dict[str, str]:

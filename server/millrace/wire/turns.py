@@ -12,7 +12,10 @@ REFERENCE = "item_reference"  # the role of a piece that stands for an item: its
 
 def has_references(messages: Iterable[Message]) -> bool:
     """Whether some of these are references, so that all are still pieces."""
-    return any(message.role == REFERENCE for message in messages)
+    for message in messages:  # noqa: SIM110 - asked again and again of each request, and a generator costs more
+        if message.role == REFERENCE:
+            return True
+    return False
 
 
 def assembled(pieces: Iterable[Message]) -> tuple[Message, ...]:
