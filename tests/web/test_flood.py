@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from millrace.web.flood import BURST_S, SHARE, FloodMeter, ReadingShare
+from millrace.web.flood import BURST_S, EXACT_S, SHARE, FloodMeter, ReadingShare
 from millrace.wire import limits
 
 
@@ -45,9 +45,22 @@ def test_too_many_in_too_short_a_time_is_abuse() -> None:
 
 
 def test_what_is_counted_is_time_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    used = 5.0
+    """From the first piece on that may have taken too much; that one is free, and so are those that are short."""
+    used, now = 5.0, 100.0
     monkeypatch.setattr(time, "thread_time", lambda: used)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     share = ReadingShare()
-    share.begin()
-    used += BURST_S + SHARE
-    assert share.end() == pytest.approx(1.0, rel=0.01)
+
+    def took(clock_s: float, cpu_s: float) -> float:
+        nonlocal used, now
+        share.begin()
+        used, now = used + cpu_s, now + clock_s
+        return share.end()
+
+    assert took(BURST_S / 2, BURST_S / 2) == 0
+    assert took(10.0, 10.0) == 0  # as if the machine had been busy
+    assert took(0.5, 0.0) == 0  # and so it was
+    assert took(0.5, BURST_S + SHARE) == pytest.approx(1.0, rel=0.01)
+    now += 1.0 + EXACT_S  # the wait, and a while longer
+    assert took(10.0, 0.0) == 0
+    assert took(0.5, BURST_S + SHARE) == pytest.approx(1.0, rel=0.01)
