@@ -15,15 +15,13 @@ class LanesModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.lanes = Lanes()
-        self.count = 0
         self.joined: list[Place] = []  # all that are in, oldest first
         self.running: list[Place] = []
 
     @rule(lane=st.none() | st.integers(0, 40), burst=st.integers(1, 40), spread=st.booleans())
     def join(self, lane: int | None, burst: int, *, spread: bool) -> None:
         for index in range(burst):
-            self.count += 1
-            place = Place(self.count, None if lane is None else str(lane + index * spread))
+            place = Place(None if lane is None else str(lane + index * spread))
             named = {other.stream_id for other in self.joined} - {None}
             in_lane = any(other.stream_id == place.stream_id for other in self.joined)
             must_wait = in_lane or len(self.running) >= limits.MAX_RUNNING

@@ -1,7 +1,6 @@
 """The requests of one connection: each waits for its turn in its lane, is shown to its end, and can be cancelled."""
 
 import asyncio
-import itertools
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ class Job:
     request: Request | None = None  # None: a replay
     waiting_bytes: int = 0  # while it waits for its turn
     task: asyncio.Task[None] | None = None
-    beginning: asyncio.Timeout | None = None  # while `begin` runs, which a cancel interrupts
+    is_beginning: bool = False  # `begin` runs, and a cancel interrupts it
     run: Run | None = None  # a replay listens, and may be cancelled, while it still waits
     is_cancelled: bool = False
     is_listening: bool = False
@@ -75,7 +74,6 @@ class Jobs:
         self._refuse = refuse
         self._lanes = Lanes()
         self._jobs: dict[Place, Job] = {}
-        self._numbers = itertools.count()
         self._ended: deque[str] = deque(maxlen=REMEMBERED)
         self._last: dict[str | None, str] = {}  # ids of runs by lane, the latest at the end
         self._waiting_bytes = 0
@@ -92,7 +90,7 @@ class Jobs:
 
     def add(self, job: Job, stream_id: str | None) -> None:
         """Let a job wait for its turn. Raises `queue_full` or `websocket_stream_limit_reached`."""
-        place = Place(next(self._numbers), stream_id)
+        place = Place(stream_id)
         size = job.request.memory_bytes if job.request is not None and self._lanes.must_wait(place) else 0
         if size and self._waiting_bytes and self._waiting_bytes + size > limits.QUEUED_BYTES:
             message = f"{self._waiting_bytes} bytes of requests wait on this connection already"
@@ -114,9 +112,9 @@ class Jobs:
             job.is_cancelled = True
             if job.run is not None:
                 job.run.cancel()
-            elif job.beginning is not None:
-                job.beginning.reschedule(0)
-                job.beginning = None
+            elif job.is_beginning and job.task is not None:
+                job.is_beginning = False
+                job.task.cancel()
             self._start_cancelled(place.stream_id)
 
     def halt(self, error: MillraceError, *, also_detached: bool = True) -> None:
@@ -207,18 +205,17 @@ class Jobs:
 
     async def _begun(self, job: Job) -> tuple[Run, int]:
         """Begin a job. A request that is cancelled before its run has begun gets its terminal at once."""
-        try:
-            if job.request is None:
+        if job.request is None:
+            return await job.begin(job.held)
+        if not job.is_cancelled:
+            job.is_beginning = True
+            try:
                 return await job.begin(job.held)
-            if not job.is_cancelled:
-                async with asyncio.timeout(None) as job.beginning:
-                    return await job.begin(job.held)
-        except TimeoutError:
-            if not job.is_cancelled:
-                raise
-        finally:
-            job.beginning = None
-        assert job.request is not None, "a replay is not interrupted"
+            except asyncio.CancelledError:
+                if not job.is_cancelled or (job.task is not None and job.task.uncancel()):
+                    raise  # the connection ends
+            finally:
+                job.is_beginning = False
         return self._process.intake.drop(job.request, job.held), 0
 
     async def _show(self, place: Place, run: Run, start: int) -> None:
@@ -226,13 +223,15 @@ class Jobs:
         if run.stream_id is None and not run.is_shown():
             run.stream_id = place.stream_id
         projection = run.projection(self._dialect)
-        feed = Feed(projection.event_log, self._outbox, EventCodec(projection, place.stream_id), start)
+        feed = Feed(projection.event_log, self._outbox, EventCodec(projection, place.stream_id), start, run.done)
         try:
-            await asyncio.wait((run.done, feed.finished), return_when=asyncio.FIRST_COMPLETED)
-            if not feed.finished.done() or run.response.ended is not None:
-                await run.wait()  # else it is this view of it that has failed
             await feed.finished
+            await run.wait()  # it is over; raises why it never became a response
             self._remember(place.stream_id, run)
+        except MillraceError:  # this view of it has failed
+            if run.response.ended is not None:
+                await run.wait()
+            raise
         finally:
             feed.close()
 

@@ -6,11 +6,10 @@ from millrace.errors import MillraceError
 from millrace.wire import limits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """A request's place: its number on this connection, and its lane (None: the default one)."""
+    """A request's place in its lane (None: the default one)."""
 
-    number: int
     stream_id: str | None
 
 
@@ -27,13 +26,14 @@ class Lanes:
             raise MillraceError(
                 "queue_full", f"{limits.MAX_QUEUED} requests wait on this connection already", retry_after_ms=1000
             )
-        busy = {other.stream_id for other in (*self.running.values(), *self.waiting)} - {None}
-        if place.stream_id is not None and place.stream_id not in busy and len(busy) >= limits.MAX_LANES:
-            raise MillraceError(
-                "websocket_stream_limit_reached",
-                f"{limits.MAX_LANES} lanes of this connection are busy; wait for one to end, or use one of them",
-                param="stream_id",
-            )
+        if place.stream_id is not None:
+            busy = {other.stream_id for other in (*self.running.values(), *self.waiting)} - {None}
+            if place.stream_id not in busy and len(busy) >= limits.MAX_LANES:
+                raise MillraceError(
+                    "websocket_stream_limit_reached",
+                    f"{limits.MAX_LANES} lanes of this connection are busy; wait for one to end, or use one of them",
+                    param="stream_id",
+                )
         self.waiting.append(place)
 
     def must_wait(self, place: Place) -> bool:
@@ -57,7 +57,7 @@ class Lanes:
 
     def leave(self, place: Place) -> None:
         """Remove a request, running or waiting. Idempotent."""
-        if self.running.get(place.stream_id) == place:
+        if self.running.get(place.stream_id) is place:
             del self.running[place.stream_id]
         elif place in self.waiting:
             self.waiting.remove(place)

@@ -55,18 +55,30 @@ class FrameWriter(Protocol):
 class Feed:
     """One response shown on one connection, from an event's number on. A listener of its event log."""
 
-    __slots__ = ("_at", "_codec", "_outbox", "event_log", "finished", "waiting_bytes")
+    __slots__ = ("_at", "_codec", "_outbox", "_over", "event_log", "finished", "waiting_bytes")
 
-    def __init__(self, event_log: EventLog, outbox: "Outbox", codec: Codec, start: int = 0) -> None:
+    def __init__(
+        self,
+        event_log: EventLog,
+        outbox: "Outbox",
+        codec: Codec,
+        start: int = 0,
+        over: asyncio.Future[None] | None = None,  # done when nothing happens to the response any more
+    ) -> None:
         self.event_log = event_log
-        self.finished = asyncio.get_running_loop().create_future()  # done when its last frame has been written
+        # Done when its last frame has been written and `over` is done, or when that is done and no frame will come.
+        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting_bytes = 0  # not yet written, about
         self._outbox = outbox
         self._codec = codec
         self._at = start
+        self._over = over
+        if over is not None:
+            over.add_done_callback(self._end)
         outbox.feeds.add(self)
         event_log.join(self)
-        self.notify(0)
+        if event_log.is_begun or event_log.is_finished:
+            self.notify(0)
 
     @property
     def ready(self) -> bool:
@@ -116,7 +128,7 @@ class Feed:
         if self.event_log.ends_at(self._at) and not self.finished.done():
             if self.event_log.is_broken:
                 self.fail()
-            else:
+            elif self._over is None or self._over.done():
                 self.finished.set_result(None)
         return bool(frames)
 
@@ -127,8 +139,15 @@ class Feed:
         self._outbox.forget(self)
         self.event_log.leave(self)
 
+    def _end(self, _over: asyncio.Future[None]) -> None:
+        """Finish if all has been written, or if there is nothing to write."""
+        if not self.finished.done() and (self.event_log.ends_at(self._at) or not self.event_log.is_finished):
+            self.finished.set_result(None)
+
     def close(self) -> None:
         """Stop listening. Idempotent."""
+        if self._over is not None:
+            self._over.remove_done_callback(self._end)
         self._outbox.forget(self)
         self.event_log.leave(self)
         if not self.finished.done():
