@@ -106,7 +106,7 @@ class Intake:
             evidence=create.evidence and principal.evidence,
             reasoning_summary=create.reasoning_summary,
             paths=create.paths,
-            not_passed_on=tuple(f"without {name}" for name in create.not_passed_on),
+            not_passed_on=tuple([f"without {name}" for name in create.not_passed_on]),
         )
         self._make_room(request, held)
         return request

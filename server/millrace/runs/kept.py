@@ -30,6 +30,7 @@ class _Item:
 
     run: Run
     repeat: Repeat | None
+    calls: "list[_Place]"  # that it made
     size: int = 0
     lanes: int = 0  # of connections, that have shown it last
 
@@ -80,10 +81,10 @@ class Kept:
 
     def add(self, run: Run, repeat: Repeat | None) -> None:
         """Keep a run that has ended; a tenant's latest one always stays."""
-        item = self._items[run.request.id] = _Item(run, repeat)
+        item = self._items[run.request.id] = _Item(run, repeat, _calls_of(run))
         shelf = self._shelves.setdefault(run.request.tenant, _Shelf())
         (shelf.plain if repeat is None else shelf.keyed)[run.request.id] = item
-        self._calls |= dict.fromkeys(_calls_of(run), run.request.id)
+        self._calls |= dict.fromkeys(item.calls, run.request.id)
         self.count(run)
 
     def find(self, response_id: str) -> Run | None:
@@ -133,7 +134,7 @@ class Kept:
         self._shares.count(tenant, -item.size)
         for items in shelf.all:
             items.pop(response_id, None)
-        for call in _calls_of(item.run):
+        for call in item.calls:
             if self._calls.get(call) == response_id:
                 del self._calls[call]
         if not any(shelf.all):

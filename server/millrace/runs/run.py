@@ -81,9 +81,10 @@ class Run:
     @property
     def size(self) -> int:
         """Bytes that it keeps, about. A listener that comes later in another dialect adds to them."""
-        event_logs = [projection.event_log for projection in self._projections.values()]
-        shown = sum(event_log.log_bytes + len(event_log.written) * TEXT_SIZE for event_log in event_logs)
-        return RUN_SIZE + self.response.size + shown + self.asked_bytes
+        size = RUN_SIZE + self.response.size + self.asked_bytes
+        for projection in self._projections.values():
+            size += projection.event_log.log_bytes + len(projection.event_log.written) * TEXT_SIZE
+        return size
 
     @property
     def has_answer(self) -> bool:

@@ -62,7 +62,6 @@ class Runs:
         run.is_limited = request.deadline_at is not None or (admission is not None and admission.limits_cost)
         run.start(self._lead(run, admission, cancelled=cancelled), partial(self._on_task_done, run, admission, repeat))
         self._live[request.id] = run
-        run.measure()
         if repeat is not None:
             self._repeats[repeat.place] = (repeat, run)
         _halt_if_late(run, self._clock())  # it may have waited in its lane for all the time it had
