@@ -93,9 +93,9 @@ async def test_what_was_put_while_the_peer_does_not_keep_up_is_written_all_the_s
     outbox.put(b"1")
     await asyncio.sleep(0)
     assert writer.batches == [[b"1"]]
-    assert (outbox.unsent, outbox.ready, outbox.writable.is_set()) == (7, False, False)
+    assert (outbox.unsent, outbox.ready, outbox.is_writable) == (7, False, False)
     writer.on_resume()
-    assert (outbox.ready, outbox.writable.is_set()) == (True, True)
+    assert (outbox.ready, outbox.is_writable) == (True, True)
 
 
 @pytest.mark.parametrize("frames", [[b"x" * limits.SOCKET_BYTES], [b"x"] * limits.MAX_FRAMES])
@@ -442,16 +442,16 @@ async def check_deliveries(steps: list[tuple[str, int, list[str]]]) -> None:
                     sent[which].event_log.event((str(which),))
                 case "put":
                     outbox.put(b"put")
-                case "pause" if outbox.writable.is_set():
+                case "pause" if outbox.is_writable:
                     writer.on_pause()
-                case "resume" if not outbox.writable.is_set():
+                case "resume" if not outbox.is_writable:
                     writer.on_resume()
                 case "turn":
-                    paused, waiting = not outbox.writable.is_set(), [*outbox._frames]
+                    paused, waiting = not outbox.is_writable, [*outbox._frames]
                     await asyncio.sleep(0)
                     assert len(writer.batches) <= before + 1
                     assert not paused or [frame for batch in writer.batches[before:] for frame in batch] == waiting
-            if step in ("text", "event") and not outbox.writable.is_set():
+            if step in ("text", "event") and not outbox.is_writable:
                 assert outbox.congested or sum(feed.waiting_bytes for feed in sent) <= 60
             assert all(feed.event_log.response.paused is outbox.congested for feed in sent)
         for feed in sent:

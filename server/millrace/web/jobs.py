@@ -1,7 +1,7 @@
 """The requests of one connection: each waits for its turn in its lane, is shown to its end, and can be cancelled."""
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -74,7 +74,7 @@ class Jobs:
         self._refuse = refuse
         self._lanes = Lanes()
         self._jobs: dict[Place, Job] = {}
-        self._ended: deque[str] = deque(maxlen=REMEMBERED)
+        self._ended: list[str] = []
         self._last: dict[str | None, str] = {}  # ids of runs by lane, the latest at the end
         self._waiting_bytes = 0
         self._is_released = False
@@ -198,6 +198,7 @@ class Jobs:
                 job.held.close()
             self._lanes.leave(place)
             self._ended.append(job.shown_id)
+            del self._ended[:-REMEMBERED]
             if not self._is_released:
                 del self._jobs[place]
             self._start_cancelled(place.stream_id)

@@ -53,7 +53,7 @@ class Liveness:
     @property
     def is_idle(self) -> bool:
         """Whether a look once in a while is enough: no end is in sight, and the peer keeps up."""
-        return self.closing is None and self._outbox.writable.is_set()
+        return self.closing is None and self._outbox.is_writable
 
     def sweep(self, now: float) -> None:
         """See whether it is time to close, or to give up on a peer that takes nothing."""
@@ -63,7 +63,7 @@ class Liveness:
             self._close_when_idle(self.closing, now)
         elif now - self._opened_at >= self._process.max_age_s:
             self.start_closing(now + self._process.drain_s)
-        if self._outbox.writable.is_set():
+        if self._outbox.is_writable:
             self._moved_at, self._unsent = now, 0
         else:
             self._give_up_if_stuck(now)

@@ -188,27 +188,28 @@ class Outbox:
         "_frames",
         "_turn",
         "_turns",
+        "_waited_for",
         "_writer",
         "congested",
         "feeds",
+        "is_writable",
         "on_crash",
         "on_full",
         "ready",
-        "writable",
     )
 
     def __init__(self, writer: FrameWriter, turn: Turn | None = None) -> None:
         self.feeds: set[Feed] = set()
         self.congested = False
         self.ready = True  # more can be written: the socket is not full, nor is this turn's write
-        self.writable = asyncio.Event()  # clear while the socket is full
-        self.writable.set()
+        self.is_writable = True  # the socket is not full
         self.on_crash: Callable[[BaseException], None] = _raise  # called when frames could not be written
         self.on_full: Callable[[], None] = _ignore  # called when the peer does not keep up any more
         self._writer = writer
         self._turn = turn or Turn()  # of all connections
         self._frames: list[bytes] = []
         self._bytes = 0
+        self._waited_for: asyncio.Event | None = None  # for what `until_writable` waits; it holds most of a kilobyte
         self._turns: dict[Feed, None] = {}  # those with something to write, in the order of their turns
         writer.on_pause = self._pause
         writer.on_resume = self._resume
@@ -233,6 +234,12 @@ class Outbox:
         """Whether the peer has closed its side."""
         return self._writer.is_half_closed
 
+    async def until_writable(self) -> None:
+        """Wait while the socket is full."""
+        if not self.is_writable:
+            self._waited_for = self._waited_for or asyncio.Event()
+            await self._waited_for.wait()
+
     def put(self, frame: bytes) -> None:
         """Send one frame, after all those before it."""
         self.put_all([frame])
@@ -250,7 +257,7 @@ class Outbox:
     def flush(self) -> None:
         """Write the frames of this turn of the loop, then take those that did not fit into it."""
         frames, self._frames, self._bytes = self._frames, [], 0
-        self.ready = self.writable.is_set()
+        self.ready = self.is_writable
         try:
             if frames:
                 self._writer.write_frames(frames)
@@ -291,7 +298,7 @@ class Outbox:
         """
         waiting_bytes = sum(feed.waiting_bytes for feed in self._turns)
         bound = limits.WAITING_BYTES // 2 if self.congested else limits.WAITING_BYTES
-        congested = not self.writable.is_set() and waiting_bytes > bound
+        congested = not self.is_writable and waiting_bytes > bound
         if congested is not self.congested:
             self.congested = congested
             for feed in tuple(self.feeds):
@@ -299,12 +306,15 @@ class Outbox:
 
     def _pause(self) -> None:
         self.ready = False
-        self.writable.clear()
+        self.is_writable = False
         self.on_full()
         self._update_congestion()
 
     def _resume(self) -> None:
-        self.writable.set()
+        self.is_writable = True
+        if self._waited_for is not None:
+            self._waited_for.set()
+            self._waited_for = None
         self.ready = self._has_room
         self._take_turns()
 

@@ -144,7 +144,7 @@ class Session:
         """Do what is due. Called by the sweeper."""
         if self._liveness.is_idle:
             self._process.busy.discard(self)
-        if not self._outbox.writable.is_set() and self._outbox.is_half_closed:
+        if not self._outbox.is_writable and self._outbox.is_half_closed:
             self._peer_lost()  # while it is paused nobody reads the end of its stream
         if self._writer.is_late(now, self._process.stuck_s):
             self.close(CloseCode.POLICY, "a message came too slowly")
@@ -181,12 +181,12 @@ class Session:
 
     async def _wait_while_paused(self) -> None:
         """Read on while the peer keeps up. One that does not may still send a few frames: it may want to cancel."""
-        if self._outbox.writable.is_set():
+        if self._outbox.is_writable:
             self._read_while_paused = 0
             return
         self._read_while_paused += 1
         if self._read_while_paused > MAX_FRAMES_WHILE_PAUSED:
-            await self._outbox.writable.wait()
+            await self._outbox.until_writable()
 
     def _refuse_too_big(self, given: TooBig) -> None:
         """Refuse a frame that is too long, and close if nobody could know whose it was, or too much of it is to come.
