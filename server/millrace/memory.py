@@ -51,7 +51,7 @@ class Shares:
     def count(self, tenant: str, more: int) -> None:
         """Count so many bytes more, or less, whether they fit or not."""
         self.used += more
-        held = self.held(tenant) + more
+        held = self._held.get(tenant, 0) + more
         if held:
             self._held[tenant] = held
         else:
@@ -99,8 +99,9 @@ class Hold:
 
     def count(self, size: int) -> None:
         """Hold so many bytes from now on, whether they fit or not."""
-        self._budget.requests.count(self._tenant, size - self.size)
-        self.size = size
+        if size != self.size:
+            self._budget.requests.count(self._tenant, size - self.size)
+            self.size = size
 
     def move(self, size: int | None = None) -> Self:
         """Hand so many bytes over to a new hold, without a gap; by default all. It has no more than there are."""

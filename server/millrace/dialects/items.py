@@ -23,6 +23,8 @@ class AddEvent(Protocol):
 class _OpenPart:
     """A content part that is still growing."""
 
+    __slots__ = ("deltas", "index")
+
     def __init__(self, index: int) -> None:
         self.index = index  # within its item
         self.deltas: list[str] = []
@@ -35,6 +37,8 @@ class _OpenPart:
 
 class _OpenCall:
     """A tool call that is still growing."""
+
+    __slots__ = ("arguments", "first", "index", "item_id")
 
     def __init__(self, item_id: str, first: CallPiece) -> None:
         self.item_id = item_id
@@ -61,6 +65,28 @@ class OutputItems:
     The deltas of the text part are not kept here: `shown_text` returns them as one, since the last revise.
     With `summarised` the reasoning is the item's summary, not its content: many clients show nothing else.
     """
+
+    __slots__ = (
+        "_add_event",
+        "_add_text",
+        "_call_own_fields",
+        "_calls",
+        "_has_sealed",
+        "_has_text",
+        "_hexadecimal",
+        "_order",
+        "_own_fields",
+        "_reasoning",
+        "_refusal",
+        "_sealed",
+        "_shown_text",
+        "_summarised",
+        "_text",
+        "_whole",
+        "_whole_text",
+        "message_id",
+        "reasoning_id",
+    )
 
     def __init__(
         self,
@@ -182,8 +208,8 @@ class OutputItems:
                 part.deltas.clear()
         return revised
 
-    def close(self, status: str, sealed: Sequence[Sealed] = ()) -> None:
-        """Add the `*.done` events of all items. An answer without any item gets an empty text part.
+    def close(self, status: str, sealed: Sequence[Sealed] = ()) -> list[AnyItem]:
+        """Add the `*.done` events of all items, and return these. An answer without any gets an empty text part.
 
         `sealed` are the blocks of the answer that only their own API understands.
         """
@@ -191,8 +217,10 @@ class OutputItems:
             self.text([])
         self._sealed = sealed
         self._whole_text = self._shown_text()
-        for at, (item_id, item) in enumerate(zip(self._order, self.items(status), strict=True)):
+        items = self.items(status)
+        for at, (item_id, item) in enumerate(zip(self._order, items, strict=True)):
             self._close(at, item_id, item)
+        return items
 
     def items(self, status: str) -> list[AnyItem]:
         """Return all items with what they have so far."""
@@ -232,13 +260,13 @@ class OutputItems:
         ]
 
     def _parts(self) -> list[wire.Part]:
-        parts: list[tuple[int, wire.Part]] = []
+        parts: list[wire.Part] = []
         if self._text is not None:
             text = self._shown_text() if self._whole_text is None else self._whole_text
-            parts.append((self._text.index, wire.output_text(text)))
-        if self._refusal is not None:
-            parts.append((self._refusal.index, wire.OutputRefusal(self._refusal.text)))
-        return [part for _, part in sorted(parts, key=lambda placed: placed[0])]
+            parts.append(wire.output_text(text))
+        if self._refusal is not None:  # one of the two is part 0, the other part 1
+            parts.insert(self._refusal.index, wire.OutputRefusal(self._refusal.text))
+        return parts
 
     def _close(self, at: int, item_id: str, item: AnyItem) -> None:
         match item:
@@ -271,7 +299,7 @@ class OutputItems:
     def _open_part(self, part: wire.Part) -> _OpenPart:
         if self.message_id not in self._order:
             self._add(self.message_id, wire.OutputMessage(self.message_id, "in_progress", []))
-        opened = _OpenPart(sum(other is not None for other in (self._text, self._refusal)))
+        opened = _OpenPart((self._text is not None) + (self._refusal is not None))
         at = self._order.index(self.message_id)
         self._add_event(wire.PartAdded(item_id=self.message_id, part=part, output_index=at, content_index=opened.index))
         return opened
@@ -315,7 +343,7 @@ def _item_id(block: Sealed) -> str | None:
 def _length(part: wire.Part) -> int:
     if isinstance(part, wire.OutputRefusal):
         return len(part.refusal)
-    return len(part.text) + sum(memoryview(scores).nbytes for scores in part.logprobs)
+    return len(part.text) + sum([memoryview(scores).nbytes for scores in part.logprobs])
 
 
 def _part_done(part: wire.Part, item_id: str, at: int, index: int) -> wire.Event:

@@ -142,20 +142,20 @@ class ResponsesProjection(Projection):
     def _end(self, fact: Ended) -> None:
         item_status = "completed" if fact.status is Status.COMPLETED else "incomplete"
         if fact.accepted and fact.source is not None:  # without a source it is `generate: false` and has no answer
-            self.output.close(item_status, self._response.message().sealed if self.output.has_sealed else ())
+            items = self.output.close(item_status, self._response.message().sealed if self.output.has_sealed else ())
+        else:
+            items = self.output.items(item_status)
         if not self._has_usage or self._response.may_meter(self._response.clock()):
             self._meter(Metered(fact.statement))
         status = "incomplete" if fact.status is Status.INCOMPLETE else fact.status.value
         body = self._body(status, fact.model or self._request.model)
-        body.output = self.output.items(item_status)
+        body.output = items
         body.usage = wire.usage_body(fact.statement)
         body.error = None if fact.status is not Status.FAILED or fact.error is None else wire.error_body(fact.error)
         body.incomplete_details = wire.IncompleteDetails(fact.reason) if fact.reason else None
         body.metadata = metadata_of(self._request, fact)
         body.service_tier = service_tier_of(self._request, fact) or UNSET
-        self.event_log.event(
-            _TERMINALS[fact.status](response=body), repeated=self._echoed + sum(map(length, body.output))
-        )
+        self.event_log.event(_TERMINALS[fact.status](response=body), repeated=self._echoed + sum(map(length, items)))
         self.event_log.finish()
 
     def _show_fault(self, error: MillraceError) -> None:
