@@ -38,15 +38,9 @@ class ResponsesProjection(Projection):
         self._created_at = created_at
         self._negotiated = negotiated
         self._has_usage = False  # a `millrace.usage` has been sent
-        self.output = OutputItems(
-            request.id,
-            self.event_log.event,
-            self.event_log.text,
-            partial(self.event_log.text_since, wire.Revise),
-            summarised=request.reasoning_summary,
-        )
+        self.output = OutputItems(request.id, self.event_log, summarised=request.reasoning_summary)
         tools = request.prompt.own_tools
-        self._tools = [Raw(wire.encode(tool)) for tool in wire.tools_of(tools)]  # encoded once: every body repeats them
+        self._tools = tuple([Raw(wire.encode(tool)) for tool in wire.tools_of(tools)])  # once: every body repeats them
         self._echoed = len(request.instructions or "") + sum(tool.size for tool in tools)  # characters that it repeats
 
     @property
@@ -135,7 +129,7 @@ class ResponsesProjection(Projection):
                 tokens=wire.tokens(statement.usage),
                 cost_usd=float(statement.cost),
                 saved_usd=float(statement.saved),
-                attempts=[wire.attempt(charge) for charge in statement.charges],
+                attempts=tuple([wire.attempt(charge) for charge in statement.charges]),
             )
         )
 
@@ -187,7 +181,7 @@ class ResponsesProjection(Projection):
             previous_response_id=request.previous_response_id,
             store=request.store,
             service_tier=prompt.service_tier or UNSET,
-            tools=[*self._tools],
+            tools=self._tools,
             tool_choice=wire.tool_choice(prompt.tool_choice),
             parallel_tool_calls=prompt.parallel_tool_calls is not False,
         )

@@ -68,7 +68,7 @@ class ResponseLog:
     clock: Clock
     facts: list[Fact | str] = field(default_factory=list)  # while it follows a flight, only what is its own
     subscribers: list[Subscriber] = field(default_factory=list)
-    followers: "list[ResponseLog]" = field(default_factory=list)  # of the requests, if it is the log of a flight
+    followers: "tuple[ResponseLog, ...]" = ()  # of the requests, if it is the log of a flight
     started_at: float | None = None
     first_text_at: float | None = None  # of the text that is shown
     cache: CacheOutcome = CacheOutcome.MISS  # of the last `Routed`
@@ -79,7 +79,7 @@ class ResponseLog:
     halt: MillraceError | None = None  # why the server stopped it; None if a client did
     ended: Ended | None = None
     attempt: Attempt | None = None  # the one whose deltas are appended now
-    asked: set[str] = field(default_factory=set)  # names of the models that were asked for it
+    asked: frozenset[str] = frozenset()  # names of the models that were asked for it
     _source: "ResponseLog | None" = None  # the log of the flight that it follows
     _is_joined: bool = False  # another request had started the flight
     _over: asyncio.Future[bool] | None = None  # see `follow`
@@ -100,9 +100,9 @@ class ResponseLog:
         return self.first_text_at is not None and self.request.delivery.shows(committed=self.committed)
 
     @property
-    def waiting(self) -> "list[ResponseLog]":
+    def waiting(self) -> "tuple[ResponseLog, ...]":
         """The logs of the requests that wait for it: those that follow it, if it is the log of a flight."""
-        return self.followers or [self]
+        return self.followers or (self,)
 
     @property
     def deadline_at(self) -> float | None:
@@ -156,7 +156,7 @@ class ResponseLog:
                     self._show_text(fact)
                 else:
                     self._show(self._own(fact))
-            flight.followers = [*flight.followers, self]
+            flight.followers = (*flight.followers, self)
             flight.apply_backpressure()
         except BaseException:
             self.leave()
@@ -168,7 +168,7 @@ class ResponseLog:
         flight = self._source
         assert flight is not None, "it follows one"
         self.facts, self._source, self._over = [*self._all()], None, None
-        flight.followers = [other for other in flight.followers if other is not self]
+        flight.followers = tuple([other for other in flight.followers if other is not self])
         flight.apply_backpressure()
 
     def _own(self, fact: Fact) -> Fact:
@@ -382,7 +382,7 @@ class ResponseLog:
         if isinstance(error, EXITS):
             raise error
         log.get().error("participant crashed", id=follower.id, exc_info=error)
-        self.followers = [other for other in self.followers if other is not follower]
+        self.followers = tuple([other for other in self.followers if other is not follower])
         if follower._over is not None and not follower._over.done():
             follower._over.set_result(True)
 

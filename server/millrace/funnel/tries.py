@@ -225,7 +225,7 @@ class Tries:
 
     def _reserve(self, place: Place) -> None:
         self._tried.add(place)
-        self._response.asked.add(place.model.name)
+        self._response.asked |= {place.model.name}
         self._place = place
         self._health.pools[place.model.name].take(place)
 
