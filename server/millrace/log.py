@@ -3,21 +3,29 @@
 A fault (`exc_info`) is logged in one line: its type, and where it was raised. Its message may quote a prompt, so only
 the operating system's and SQLite's are logged. At most one warning or error of a kind (of a model and a cause, where it
 names them) is logged a second; the next one says how many were left out.
+
+A server's lines of level info, one for each request, are written together ten times a second: a write lets another
+thread have the interpreter, and costs more than the line. All others are written at once, after those that wait.
 """
 
+import asyncio
+import atexit
 import json
 import logging
 import re
 import sqlite3
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, MutableMapping
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TextIO
 
+import orjson
 import structlog
 
+TOGETHER_S = 0.1  # that a line waits for others, where they are written together
 EVERY_S = 1.0  # from one line of a kind to the next, at least
 KINDS = 256  # that are remembered
 FRAMES = 6  # of a traceback, the innermost ones
@@ -48,9 +56,67 @@ class Throttle:
         return left_out
 
 
-def configure(*, level: str = "info") -> None:
-    """Configure structlog to write to standard error."""
+class Lines:
+    """Writes lines to a file, in order; with `together` those of level info wait, if there is a loop, for more.
+
+    They wait no longer than for a line of another level or `flush`. The methods may be called in any thread.
+    """
+
+    def __init__(self, file: TextIO, *, together: bool = False) -> None:
+        self._file = file
+        self._together = together
+        self._lines: list[str] = []
+        self._loop: asyncio.AbstractEventLoop | None = None  # that is going to write what waits
+        self._lock = threading.Lock()
+
+    def info(self, line: str) -> None:
+        """Write a line, soon."""
+        if not self._together:
+            self.warning(line)
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.warning(line)
+            return
+        with self._lock:
+            is_due = bool(self._lines) and self._loop is loop
+            self._lines.append(line)
+            self._loop = loop
+        if not is_due:
+            loop.call_later(TOGETHER_S, self.flush)
+
+    def warning(self, line: str) -> None:
+        """Write a line now."""
+        with self._lock:
+            self._lines.append(line)
+        self.flush()
+
+    debug = info
+    error = critical = warning
+
+    def flush(self) -> None:
+        """Write what waits now."""
+        with self._lock:
+            if self._lines:
+                text = "\n".join((*self._lines, ""))
+                self._lines.clear()
+                self._file.write(text)
+                self._file.flush()
+
+
+class _Log:
+    """What `get` returns, made once for each configuration."""
+
+    lines: Lines | None = None
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+def configure(*, level: str = "info", together: bool = False) -> None:
+    """Configure structlog to write to standard error; with `together` as a server does, which has many lines."""
+    flush()
     renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else _as_json
+    lines = _Log.lines = Lines(sys.stderr, together=together)
     structlog.configure(
         processors=[
             _throttled(Throttle()),
@@ -60,15 +126,24 @@ def configure(*, level: str = "info") -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=lambda: lines,
         cache_logger_on_first_use=False,
     )
+    _Log.logger = structlog.get_logger().bind()
 
 
 def get() -> structlog.stdlib.BoundLogger:
     """Return the logger."""
-    logger: structlog.stdlib.BoundLogger = structlog.get_logger()
-    return logger
+    return _Log.logger
+
+
+def flush() -> None:
+    """Write what waits to be written together. Called at the end of the process, too."""
+    if _Log.lines is not None:
+        _Log.lines.flush()
+
+
+atexit.register(flush)
 
 
 def quiet_others() -> None:
@@ -124,11 +199,17 @@ def _throttled(throttle: Throttle) -> Callable[[Any, str, MutableMapping[str, An
     return throttled
 
 
+_PLAIN = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _json = json.JSONEncoder(sort_keys=True, default=repr)
 
 
 def _as_json(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
-    return _json.encode(event)
+    """Write an event as JSON in ASCII, so that nothing in it controls a terminal. What is plain is written fast."""
+    try:
+        line = orjson.dumps(event, option=_PLAIN)
+    except TypeError:
+        return _json.encode(event)
+    return line.decode() if line.isascii() else _json.encode(event)
 
 
 def _fault(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

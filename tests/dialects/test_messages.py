@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import given, strategies as st
+from msgspec.structs import replace as fact_with
 
 from millrace.dialects.event_log import EventLog
 from millrace.dialects.messages import MessagesProjection, message_of
@@ -44,7 +45,7 @@ USAGE = Usage(
 CHARGE = Charge(model="small-model", tier=Tier.SMALL, usage=USAGE, cost=Decimal("0.25"), outcome=Outcome.ANSWERED)
 STATEMENT = Statement(usage=USAGE, cost=Decimal("0.25"), saved=Decimal("0.5"), charges=(CHARGE,))
 REQUEST = replace(bills.REQUEST, metadata={"app": "test"}, input_tokens=90)
-DONE_WELL = replace(facts.DONE_WELL, statement=STATEMENT)
+DONE_WELL = fact_with(facts.DONE_WELL, statement=STATEMENT)
 EMPTY = carried.write({}, {})
 
 
@@ -237,7 +238,7 @@ def test_nothing_is_shown_before_it_stands(delivery: Delivery) -> None:
     response.commit()
     tell(response, Thought("So."), *CALL, "er")
     assert not any(event.get("content_block", {}).get("type") == "tool_use" for event in stream.events())
-    response.end(replace(DONE_WELL, model="large-model"))
+    response.end(fact_with(DONE_WELL, model="large-model"))
     assert [(block["type"], block.get("text")) for block in put_together(stream.events())] == [
         ("text", "strong"),
         ("thinking", None),
@@ -303,7 +304,7 @@ def test_the_input_of_a_call_is_as_the_model_wrote_it() -> None:
 
 
 def stopped(word: str, sequence: str | None = None, **fields: Any) -> Ended:
-    return replace(DONE_WELL, stop=Stop(api=Api.MESSAGES, reason=word, sequence=sequence), **fields)
+    return fact_with(DONE_WELL, stop=Stop(api=Api.MESSAGES, reason=word, sequence=sequence), **fields)
 
 
 CUT: dict[str, Any] = {"status": Status.INCOMPLETE, "reason": "max_output_tokens"}
@@ -312,14 +313,14 @@ ENDS: list[tuple[Ended, tuple[Said, ...], tuple[str, str | None]]] = [
     (DONE_WELL, (), ("end_turn", None)),
     (DONE_WELL, CALL, ("tool_use", None)),
     (DONE_WELL, (Refusal("No."),), ("refusal", None)),
-    (replace(DONE_WELL, **CUT), ("a",), ("max_tokens", None)),
-    (replace(DONE_WELL, **CUT), CALL, ("max_tokens", None)),
-    (replace(DONE_WELL, **CUT | {"reason": "budget_exceeded"}), ("a",), ("max_tokens", None)),
-    (replace(DONE_WELL, **CUT | {"reason": "content_filter"}), ("a",), ("refusal", None)),
+    (fact_with(DONE_WELL, **CUT), ("a",), ("max_tokens", None)),
+    (fact_with(DONE_WELL, **CUT), CALL, ("max_tokens", None)),
+    (fact_with(DONE_WELL, **CUT | {"reason": "budget_exceeded"}), ("a",), ("max_tokens", None)),
+    (fact_with(DONE_WELL, **CUT | {"reason": "content_filter"}), ("a",), ("refusal", None)),
     (stopped("stop_sequence", "END"), ("a",), ("stop_sequence", "END")),
     (stopped("pause_turn"), ("a",), ("pause_turn", None)),
     (stopped("model_context_window_exceeded", **CUT), ("a",), ("model_context_window_exceeded", None)),
-    (replace(DONE_WELL, stop=Stop(api=Api.CHAT, reason="eos")), ("a",), ("end_turn", None)),
+    (fact_with(DONE_WELL, stop=Stop(api=Api.CHAT, reason="eos")), ("a",), ("end_turn", None)),
 ]
 
 
@@ -342,18 +343,18 @@ def test_what_the_api_says_beside_its_end_is_told() -> None:
     edits: dict[str, Any] = {"applied_edits": []}
     beside = {"stop_details": details, "container": container, "context_management": edits}
     response, stream = shown_by("a")
-    response.end(replace(DONE_WELL, stop=Stop(api=Api.MESSAGES, reason="refusal", beside=beside)))
+    response.end(fact_with(DONE_WELL, stop=Stop(api=Api.MESSAGES, reason="refusal", beside=beside)))
     assert beside.items() <= whole(response).items()
     delta = stream.events()[-2]
     assert (delta["delta"]["stop_details"], delta["delta"]["container"]) == (details, container)
     assert delta["context_management"] == edits
 
 
-BROKEN = replace(DONE_WELL, status=Status.FAILED, error=MillraceError("upstream_truncated", "it broke off"))
-HALTED = replace(
+BROKEN = fact_with(DONE_WELL, status=Status.FAILED, error=MillraceError("upstream_truncated", "it broke off"))
+HALTED = fact_with(
     DONE_WELL, status=Status.INCOMPLETE, reason="deadline", error=MillraceError("deadline_exceeded", "too late")
 )
-CANCELLED = replace(DONE_WELL, status=Status.CANCELLED, reason="cancelled")
+CANCELLED = fact_with(DONE_WELL, status=Status.CANCELLED, reason="cancelled")
 FAILS = [(BROKEN, "api_error", "upstream_truncated"), (HALTED, "timeout_error", "deadline_exceeded")]
 FAILS += [(CANCELLED, "invalid_request_error", "cancelled")]
 

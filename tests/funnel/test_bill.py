@@ -122,8 +122,9 @@ async def test_what_was_reserved_is_settled_with_the_bill(store: Store) -> None:
     call(bill, SMALL, StubAttempt(usage=Usage(input_tokens=10, output_tokens=5)), Outcome.REVISED)
     call(bill, LARGE, StubAttempt(usage=Usage(input_tokens=10, output_tokens=7)))
     assert settled.settled == []
+    cost = bill.statement().cost
     settle(bill)
-    assert settled.settled == [(bill.statement().cost, 32)]
+    assert settled.settled == [(cost, 32)]
     Bill(REQUEST, LARGE.price, store.ledger, 0.0, voided).close()
     bill.close()
     assert voided.settled == [(Decimal(0), 0)]

@@ -1,12 +1,12 @@
 """The log of one response: order, replay, steering, commit and revise, and what has been seen when."""
 
 import math
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
+from msgspec.structs import replace
 
 from millrace.errors import MillraceError
 from millrace.funnel.bill import NOTHING

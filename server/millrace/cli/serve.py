@@ -23,7 +23,7 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
     """Serve the models of a configuration file."""
     loaded = configuration.load(config, host, port)
     advice = keys.check_access(loaded.server)
-    log.configure()
+    log.configure(together=True)
     until_interrupted(_serve(loaded, advice, claim(loaded.server)))
 
 

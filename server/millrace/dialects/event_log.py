@@ -91,7 +91,10 @@ class EventLog:
     @property
     def congested(self) -> bool | None:
         """Whether all listeners are congested; None if there are none."""
-        return all(listener.congested for listener in self._listeners) if self._listeners else None
+        for listener in self._listeners:
+            if not listener.congested:
+                return False
+        return True if self._listeners else None
 
     @property
     def is_begun(self) -> bool:
@@ -152,8 +155,12 @@ class EventLog:
             self.written.append(event)
         else:
             self._waiting.append(event)
-        self.log_bytes += EVENT_SIZE + characters
-        self._notify(EVENT_SIZE + characters + repeated)
+        size = EVENT_SIZE + characters
+        self.log_bytes += size
+        if self._untold is None:
+            self._notify(size + repeated)
+        else:
+            self._untold += size + repeated
 
     def finish(self) -> None:
         """Note that no event will follow."""
@@ -182,14 +189,13 @@ class EventLog:
     def text_since(self, kind: type) -> str:
         """Return all text since the last event of a kind, as it was shown or is going to be."""
         shown: list[str] = []
-        for event_or_texts in chain(reversed(self._waiting), reversed(self.written)):
-            if isinstance(event_or_texts, kind):
-                break
-            if isinstance(event_or_texts, list):
-                shown += reversed(event_or_texts)
-            elif isinstance(event_or_texts, str):
+        for event_or_texts in chain(self.written, self._waiting):
+            if isinstance(event_or_texts, str):  # nearly all are
                 shown.append(event_or_texts)
-        shown.reverse()
+            elif isinstance(event_or_texts, list):
+                shown += event_or_texts
+            elif isinstance(event_or_texts, kind):
+                shown.clear()
         return joined(shown)
 
     def ends_at(self, number: int) -> bool:

@@ -4,24 +4,21 @@ An answer has at most one reasoning item and one message item; each tool call is
 only the Responses API has, but its reasoning. That, and the blocks of other APIs, are carried by the reasoning item.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
+from millrace.dialects.event_log import EventLog
 from millrace.types import Api, CallPiece, OwnFields, Refusal, Sealed, Thought, ToolCall, joined
 from millrace.wire import carried, responses as wire
 
 AnyItem = Any  # a struct of `wire.Item`, or the fields of an item that is shown as it came
 
 
-class AddEvent(Protocol):
-    """Adds an event with so many characters of new text, and of text that earlier events have too."""
-
-    def __call__(self, event: Any, characters: int = 0, *, repeated: int = 0) -> None: ...  # noqa: D102 - documented above
-
-
 class _OpenPart:
     """A content part that is still growing."""
+
+    __slots__ = ("deltas", "index")
 
     def __init__(self, index: int) -> None:
         self.index = index  # within its item
@@ -35,6 +32,8 @@ class _OpenPart:
 
 class _OpenCall:
     """A tool call that is still growing."""
+
+    __slots__ = ("arguments", "first", "index", "item_id")
 
     def __init__(self, item_id: str, first: CallPiece) -> None:
         self.item_id = item_id
@@ -56,31 +55,41 @@ class _OpenCall:
 
 
 class OutputItems:
-    """The items of one answer. `add_event` takes events, `add_text` the deltas of the text part, in one order.
+    """The items of one answer, which adds their events to a log.
 
-    The deltas of the text part are not kept here: `shown_text` returns them as one, since the last revise.
+    The deltas of the text part are not kept here, since the log has them.
     With `summarised` the reasoning is the item's summary, not its content: many clients show nothing else.
     """
 
-    def __init__(
-        self,
-        response_id: str,
-        add_event: AddEvent,
-        add_text: Callable[[list[str]], None],
-        shown_text: Callable[[], str],
-        *,
-        summarised: bool = False,
-    ) -> None:
+    __slots__ = (
+        "_call_own_fields",
+        "_calls",
+        "_has_sealed",
+        "_has_text",
+        "_hexadecimal",
+        "_log",
+        "_order",
+        "_own_fields",
+        "_reasoning",
+        "_refusal",
+        "_sealed",
+        "_summarised",
+        "_text_index",
+        "_whole",
+        "_whole_text",
+        "message_id",
+        "reasoning_id",
+    )
+
+    def __init__(self, response_id: str, event_log: EventLog, *, summarised: bool = False) -> None:
         hexadecimal = response_id.removeprefix("resp_")
         self.message_id = "msg_" + hexadecimal
         self.reasoning_id = "rs_" + hexadecimal
         self._hexadecimal = hexadecimal
-        self._add_event = add_event
-        self._add_text = add_text
-        self._shown_text = shown_text
+        self._log = event_log
         self._summarised = summarised
         self._order: list[str] = []  # item ids by output index
-        self._text: _OpenPart | None = None
+        self._text_index: int | None = None  # within its item, once there is one
         self._has_text = False  # since the last revise
         self._whole_text: str | None = None  # once it is closed, so that all events share one string
         self._refusal: _OpenPart | None = None
@@ -105,31 +114,31 @@ class OutputItems:
     @property
     def text_at(self) -> tuple[int, int]:
         """The output index and the content index of the text part."""
-        assert self._text is not None, "it is open"
-        return self._order.index(self.message_id), self._text.index
+        assert self._text_index is not None, "it is open"
+        return self._order.index(self.message_id), self._text_index
 
     def text(self, deltas: list[str]) -> None:
         """Add text deltas."""
-        if self._text is None:
-            self._text = self._open_part(wire.OutputText(""))
+        if self._text_index is None:
+            self._text_index = self._open_part(wire.OutputText(""))
         self._has_text = True
-        self._add_text(deltas)
+        self._log.text(deltas)
 
     def refusal(self, refusal: Refusal) -> None:
         """Add a delta of a refusal."""
         if self._refusal is None:
-            self._refusal = self._open_part(wire.OutputRefusal(""))
+            self._refusal = _OpenPart(self._open_part(wire.OutputRefusal("")))
         self._refusal.deltas.append(refusal.text)
         at, part = self._order.index(self.message_id), self._refusal.index
         event = wire.RefusalDelta(item_id=self.message_id, delta=refusal.text, output_index=at, content_index=part)
-        self._add_event(event, len(refusal.text))
+        self._log.event(event, len(refusal.text))
 
     def reasoning(self, thought: Thought) -> None:
         """Add a delta of the reasoning."""
         if self._reasoning is None:
             self._reasoning = _OpenPart(0)
             at = self._add_reasoning()
-            self._add_event(
+            self._log.event(
                 wire.SummaryPartAdded(item_id=self.reasoning_id, part=wire.SummaryText(""), output_index=at)
                 if self._summarised
                 else wire.PartAdded(item_id=self.reasoning_id, part=wire.ReasoningText(""), output_index=at)
@@ -137,7 +146,7 @@ class OutputItems:
         self._reasoning.deltas.append(thought.text)
         at = self._order.index(self.reasoning_id)
         delta = wire.SummaryDelta if self._summarised else wire.ReasoningDelta
-        self._add_event(delta(item_id=self.reasoning_id, delta=thought.text, output_index=at), len(thought.text))
+        self._log.event(delta(item_id=self.reasoning_id, delta=thought.text, output_index=at), len(thought.text))
 
     def call(self, piece: CallPiece) -> None:
         """Add a delta of a tool call."""
@@ -154,7 +163,7 @@ class OutputItems:
             call.arguments.deltas.append(piece.arguments)
             delta = wire.InputDelta if call.first.is_custom else wire.ArgumentsDelta
             event = delta(item_id=call.item_id, delta=piece.arguments, output_index=call.index)
-            self._add_event(event, len(piece.arguments))
+            self._log.event(event, len(piece.arguments))
 
     def sealed(self, block: Sealed) -> None:
         """Add a block that only its own API understands. Its place is known once the answer is complete."""
@@ -182,21 +191,23 @@ class OutputItems:
                 part.deltas.clear()
         return revised
 
-    def close(self, status: str, sealed: Sequence[Sealed] = ()) -> None:
-        """Add the `*.done` events of all items. An answer without any item gets an empty text part.
+    def close(self, status: str, sealed: Sequence[Sealed] = ()) -> tuple[AnyItem, ...]:
+        """Add the `*.done` events of all items, and return these. An answer without any gets an empty text part.
 
         `sealed` are the blocks of the answer that only their own API understands.
         """
         if self.is_empty:
             self.text([])
         self._sealed = sealed
-        self._whole_text = self._shown_text()
-        for at, (item_id, item) in enumerate(zip(self._order, self.items(status), strict=True)):
+        self._whole_text = self._log.text_since(wire.Revise)
+        items = self.items(status)
+        for at, (item_id, item) in enumerate(zip(self._order, items, strict=True)):
             self._close(at, item_id, item)
+        return items
 
-    def items(self, status: str) -> list[AnyItem]:
+    def items(self, status: str) -> tuple[AnyItem, ...]:
         """Return all items with what they have so far."""
-        return [self._item(item_id, status) for item_id in self._order]
+        return tuple([self._item(item_id, status) for item_id in self._order])
 
     def _item(self, item_id: str, status: str) -> AnyItem:
         if item_id == self.message_id:
@@ -205,9 +216,9 @@ class OutputItems:
             word = carried.write(self._own_fields, self._call_own_fields, self._carried())
             item = wire.Reasoning(item_id, status, encrypted_content=word)
             if self._reasoning is not None and self._summarised:
-                item.summary = [wire.SummaryText(self._reasoning.text)]
+                item.summary = (wire.SummaryText(self._reasoning.text),)
             elif self._reasoning is not None:
-                item.content = [wire.ReasoningText(self._reasoning.text)]
+                item.content = (wire.ReasoningText(self._reasoning.text),)
             return item
         if item_id in self._whole:
             return self._whole[item_id]
@@ -231,50 +242,50 @@ class OutputItems:
             for block in self._sealed
         ]
 
-    def _parts(self) -> list[wire.Part]:
-        parts: list[tuple[int, wire.Part]] = []
-        if self._text is not None:
-            text = self._shown_text() if self._whole_text is None else self._whole_text
-            parts.append((self._text.index, wire.output_text(text)))
-        if self._refusal is not None:
-            parts.append((self._refusal.index, wire.OutputRefusal(self._refusal.text)))
-        return [part for _, part in sorted(parts, key=lambda placed: placed[0])]
+    def _parts(self) -> tuple[wire.Part, ...]:
+        parts: list[wire.Part] = []
+        if self._text_index is not None:
+            text = self._log.text_since(wire.Revise) if self._whole_text is None else self._whole_text
+            parts.append(wire.output_text(text))
+        if self._refusal is not None:  # one of the two is part 0, the other part 1
+            parts.insert(self._refusal.index, wire.OutputRefusal(self._refusal.text))
+        return tuple(parts)
 
     def _close(self, at: int, item_id: str, item: AnyItem) -> None:
         match item:
             case wire.OutputMessage():
                 for index, part in enumerate(item.content):
                     size = _length(part)
-                    self._add_event(_part_done(part, item_id, at, index), repeated=size)
-                    self._add_event(
+                    self._log.event(_part_done(part, item_id, at, index), repeated=size)
+                    self._log.event(
                         wire.PartDone(item_id=item_id, part=part, output_index=at, content_index=index), repeated=size
                     )
             case wire.Reasoning(summary=[part]):
                 size = len(part.text)
-                self._add_event(wire.SummaryDone(item_id=item_id, text=part.text, output_index=at), repeated=size)
-                self._add_event(wire.SummaryPartDone(item_id=item_id, part=part, output_index=at), repeated=size)
+                self._log.event(wire.SummaryDone(item_id=item_id, text=part.text, output_index=at), repeated=size)
+                self._log.event(wire.SummaryPartDone(item_id=item_id, part=part, output_index=at), repeated=size)
             case wire.Reasoning(content=[reasoning]):
                 size = len(reasoning.text)
-                self._add_event(
+                self._log.event(
                     wire.ReasoningDone(item_id=item_id, text=reasoning.text, output_index=at), repeated=size
                 )
-                self._add_event(wire.PartDone(item_id=item_id, part=reasoning, output_index=at), repeated=size)
+                self._log.event(wire.PartDone(item_id=item_id, part=reasoning, output_index=at), repeated=size)
             case wire.FunctionCall():
                 done = wire.ArgumentsDone(item_id=item_id, name=item.name, arguments=item.arguments, output_index=at)
-                self._add_event(done, repeated=len(item.arguments))
+                self._log.event(done, repeated=len(item.arguments))
             case wire.CustomCall():
-                self._add_event(
+                self._log.event(
                     wire.InputDone(item_id=item_id, input=item.input, output_index=at), repeated=len(item.input)
                 )
-        self._add_event(wire.ItemDone(item=item, output_index=at), repeated=length(item))
+        self._log.event(wire.ItemDone(item=item, output_index=at), repeated=length(item))
 
-    def _open_part(self, part: wire.Part) -> _OpenPart:
+    def _open_part(self, part: wire.Part) -> int:
         if self.message_id not in self._order:
-            self._add(self.message_id, wire.OutputMessage(self.message_id, "in_progress", []))
-        opened = _OpenPart(sum(other is not None for other in (self._text, self._refusal)))
+            self._add(self.message_id, wire.OutputMessage(self.message_id, "in_progress", ()))
+        index = (self._text_index is not None) + (self._refusal is not None)
         at = self._order.index(self.message_id)
-        self._add_event(wire.PartAdded(item_id=self.message_id, part=part, output_index=at, content_index=opened.index))
-        return opened
+        self._log.event(wire.PartAdded(item_id=self.message_id, part=part, output_index=at, content_index=index))
+        return index
 
     def _add_reasoning(self) -> int:
         if self.reasoning_id in self._order:
@@ -284,7 +295,7 @@ class OutputItems:
     def _add(self, item_id: str, item: AnyItem, characters: int = 0) -> int:
         self._order.append(item_id)
         at = len(self._order) - 1
-        self._add_event(wire.ItemAdded(item=item, output_index=at), characters)
+        self._log.event(wire.ItemAdded(item=item, output_index=at), characters)
         return at
 
 
@@ -315,7 +326,7 @@ def _item_id(block: Sealed) -> str | None:
 def _length(part: wire.Part) -> int:
     if isinstance(part, wire.OutputRefusal):
         return len(part.refusal)
-    return len(part.text) + sum(memoryview(scores).nbytes for scores in part.logprobs)
+    return len(part.text) + sum([memoryview(scores).nbytes for scores in part.logprobs])
 
 
 def _part_done(part: wire.Part, item_id: str, at: int, index: int) -> wire.Event:

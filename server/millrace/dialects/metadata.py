@@ -7,21 +7,29 @@ from millrace.wire.options import MAX_METADATA_VALUE
 
 def metadata_of(request: Request, ended: Ended) -> dict[str, str]:
     """Return the request's metadata and Millrace's own, without empty values."""
-    cap = ended.statement.max_output_tokens  # the operator's; a client knows its own
-    added = {
-        "millrace.cache": ended.cache.value,
-        "millrace.route": ended.source.value if ended.source else "",
-        "millrace.entry_id": ended.entry_id or "",
-        "millrace.age_s": "" if ended.age_s is None else f"{ended.age_s:.0f}",
-        "millrace.check": ended.check or "",
-        "millrace.failed": "; ".join(failure.message for failure in ended.failed)[:MAX_METADATA_VALUE],
-        "millrace.unchecked": ", ".join(request.unchecked)[:MAX_METADATA_VALUE],
-        "millrace.session": shown_session(request),
-        "millrace.notes": "; ".join((*request.not_passed_on, *ended.statement.notes))[:MAX_METADATA_VALUE],
-        "millrace.trimmed_tokens": str(ended.trimmed_tokens or ""),
-        "millrace.max_output_tokens": str(cap or "") if ended.reason == "max_output_tokens" else "",
-    }
-    return request.metadata | {name: value for name, value in added.items() if value}
+    statement = ended.statement
+    added = {**request.metadata, "millrace.cache": ended.cache.value}
+    if ended.source:
+        added["millrace.route"] = ended.source.value
+    if ended.entry_id:
+        added["millrace.entry_id"] = ended.entry_id
+    if ended.age_s is not None:
+        added["millrace.age_s"] = f"{ended.age_s:.0f}"
+    if ended.check:
+        added["millrace.check"] = ended.check
+    if ended.failed:
+        added["millrace.failed"] = "; ".join([failure.message for failure in ended.failed])[:MAX_METADATA_VALUE]
+    if request.unchecked:
+        added["millrace.unchecked"] = ", ".join(request.unchecked)[:MAX_METADATA_VALUE]
+    if session := shown_session(request):
+        added["millrace.session"] = session
+    if notes := (*request.not_passed_on, *statement.notes):
+        added["millrace.notes"] = "; ".join(notes)[:MAX_METADATA_VALUE]
+    if ended.trimmed_tokens:
+        added["millrace.trimmed_tokens"] = str(ended.trimmed_tokens)
+    if statement.max_output_tokens and ended.reason == "max_output_tokens":  # the operator's; a client knows its own
+        added["millrace.max_output_tokens"] = str(statement.max_output_tokens)
+    return added
 
 
 def shown_session(request: Request) -> str:

@@ -38,15 +38,9 @@ class ResponsesProjection(Projection):
         self._created_at = created_at
         self._negotiated = negotiated
         self._has_usage = False  # a `millrace.usage` has been sent
-        self.output = OutputItems(
-            request.id,
-            self.event_log.event,
-            self.event_log.text,
-            partial(self.event_log.text_since, wire.Revise),
-            summarised=request.reasoning_summary,
-        )
+        self.output = OutputItems(request.id, self.event_log, summarised=request.reasoning_summary)
         tools = request.prompt.own_tools
-        self._tools = [Raw(wire.encode(tool)) for tool in wire.tools_of(tools)]  # encoded once: every body repeats them
+        self._tools = tuple([Raw(wire.encode(tool)) for tool in wire.tools_of(tools)])  # once: every body repeats them
         self._echoed = len(request.instructions or "") + sum(tool.size for tool in tools)  # characters that it repeats
 
     @property
@@ -135,27 +129,27 @@ class ResponsesProjection(Projection):
                 tokens=wire.tokens(statement.usage),
                 cost_usd=float(statement.cost),
                 saved_usd=float(statement.saved),
-                attempts=[wire.attempt(charge) for charge in statement.charges],
+                attempts=tuple([wire.attempt(charge) for charge in statement.charges]),
             )
         )
 
     def _end(self, fact: Ended) -> None:
         item_status = "completed" if fact.status is Status.COMPLETED else "incomplete"
         if fact.accepted and fact.source is not None:  # without a source it is `generate: false` and has no answer
-            self.output.close(item_status, self._response.message().sealed if self.output.has_sealed else ())
+            items = self.output.close(item_status, self._response.message().sealed if self.output.has_sealed else ())
+        else:
+            items = self.output.items(item_status)
         if not self._has_usage or self._response.may_meter(self._response.clock()):
             self._meter(Metered(fact.statement))
         status = "incomplete" if fact.status is Status.INCOMPLETE else fact.status.value
         body = self._body(status, fact.model or self._request.model)
-        body.output = self.output.items(item_status)
+        body.output = items
         body.usage = wire.usage_body(fact.statement)
         body.error = None if fact.status is not Status.FAILED or fact.error is None else wire.error_body(fact.error)
         body.incomplete_details = wire.IncompleteDetails(fact.reason) if fact.reason else None
         body.metadata = metadata_of(self._request, fact)
         body.service_tier = service_tier_of(self._request, fact) or UNSET
-        self.event_log.event(
-            _TERMINALS[fact.status](response=body), repeated=self._echoed + sum(map(length, body.output))
-        )
+        self.event_log.event(_TERMINALS[fact.status](response=body), repeated=self._echoed + sum(map(length, items)))
         self.event_log.finish()
 
     def _show_fault(self, error: MillraceError) -> None:
@@ -187,7 +181,7 @@ class ResponsesProjection(Projection):
             previous_response_id=request.previous_response_id,
             store=request.store,
             service_tier=prompt.service_tier or UNSET,
-            tools=[*self._tools],
+            tools=self._tools,
             tool_choice=wire.tool_choice(prompt.tool_choice),
             parallel_tool_calls=prompt.parallel_tool_calls is not False,
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from millrace.funnel.facts import Committed, Ended, Fact, Revised, grouped
+from millrace.funnel.facts import Committed, Ended, Fact, Metered, Revised, Routed, Started, grouped
 from millrace.types import Aside, CallPiece, Delivery, OwnFields, Refusal, Sealed, Thought, joined
 
 
@@ -51,19 +51,8 @@ class Visibility:
     def fact(self, fact: Fact) -> None:
         """Handle a fact that is an aside or decides about visibility. Others are ignored."""
         match fact:
-            case Thought() | Sealed() if self._has_calls:  # stays behind them
-                self._until_accepted.append(fact)
-            case Sealed() if self.passes_text and not (fact.is_thought or self._is_final):  # it could not be taken back
-                self._until_accepted.append(fact)
-            case Thought() | Refusal() | Sealed() if self.passes_text:
-                self._show_aside(fact)
-            case Thought() | Refusal() | Sealed():
-                self._held_back.append(fact)
-            case CallPiece() | OwnFields():
-                self._has_calls = self._has_calls or isinstance(fact, CallPiece)
-                self._until_accepted.append(fact)
-            case Revised():
-                self._drop()
+            case Started() | Routed() | Metered():
+                pass
             case Committed():
                 self._is_final = True
                 if self._delivery.shows(committed=True):
@@ -72,8 +61,25 @@ class Visibility:
                 self._release()
                 for aside in self._until_accepted:
                     self._show_aside(aside)
-            case Ended():
+            case Revised() | Ended():
                 self._drop()
+            case _:
+                self._aside(fact)
+
+    def _aside(self, aside: Aside) -> None:
+        """Show an aside, or hold it back."""
+        match aside:
+            case Thought() | Sealed() if self._has_calls:  # stays behind them
+                self._until_accepted.append(aside)
+            case Sealed() if self.passes_text and not (aside.is_thought or self._is_final):  # could not be taken back
+                self._until_accepted.append(aside)
+            case Thought() | Refusal() | Sealed() if self.passes_text:
+                self._show_aside(aside)
+            case Thought() | Refusal() | Sealed():
+                self._held_back.append(aside)
+            case CallPiece() | OwnFields():
+                self._has_calls = self._has_calls or isinstance(aside, CallPiece)
+                self._until_accepted.append(aside)
 
     def _drop(self) -> None:
         """Drop what is held back."""
@@ -83,8 +89,10 @@ class Visibility:
 
     def _release(self) -> None:
         """Pass on what was held back, adjacent text as one delta, and from now on everything at once."""
-        held_back, self._held_back = self._held_back, []
         self.passes_text = True
+        if not self._held_back:
+            return
+        held_back, self._held_back = self._held_back, []
         for group in grouped(held_back):
             if isinstance(group, list):
                 self._show_text([joined(group)])

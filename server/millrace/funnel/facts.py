@@ -1,12 +1,15 @@
 """The facts of a response: what its log holds, in order.
 
-A text delta is a plain `str`, any other fact a small frozen value, so that no object is made per token.
+A text delta is a plain `str`, any other fact a small frozen value, so that no object is made per token. They are
+structs, which are made ten times faster than dataclasses.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from sys import getsizeof
 from typing import overload
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.errors import MillraceError
 from millrace.types import (
@@ -36,13 +39,11 @@ FACT_SIZE = 150  # a fact, beside its text
 SLOT_SIZE = 8  # a place in a list
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """The request runs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Routed:
+class Routed(Struct, frozen=True, kw_only=True):
     """Which model or cache is going to answer, and why."""
 
     strategy: Strategy
@@ -93,8 +94,7 @@ class Routed:
         return replace(self, cache=CacheOutcome.JOINED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revised:
+class Revised(Struct, frozen=True, kw_only=True):
     """All text so far is taken back; that of another model follows."""
 
     from_model: str
@@ -102,20 +102,17 @@ class Revised:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(Struct, frozen=True):
     """All text since the last `Revised`, and all later text, is final."""
 
 
-@dataclass(frozen=True, slots=True)
-class Metered:
+class Metered(Struct, frozen=True):
     """What the response has used and cost so far."""
 
     statement: Statement
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(Struct, frozen=True, kw_only=True):
     """How the response ended. The last fact."""
 
     status: Status

@@ -7,7 +7,7 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import chain
 from typing import Protocol
 
 from millrace import log
@@ -68,7 +68,7 @@ class ResponseLog:
     clock: Clock
     facts: list[Fact | str] = field(default_factory=list)  # while it follows a flight, only what is its own
     subscribers: list[Subscriber] = field(default_factory=list)
-    followers: "list[ResponseLog]" = field(default_factory=list)  # of the requests, if it is the log of a flight
+    followers: "tuple[ResponseLog, ...]" = ()  # of the requests, if it is the log of a flight
     started_at: float | None = None
     first_text_at: float | None = None  # of the text that is shown
     cache: CacheOutcome = CacheOutcome.MISS  # of the last `Routed`
@@ -79,7 +79,7 @@ class ResponseLog:
     halt: MillraceError | None = None  # why the server stopped it; None if a client did
     ended: Ended | None = None
     attempt: Attempt | None = None  # the one whose deltas are appended now
-    asked: set[str] = field(default_factory=set)  # names of the models that were asked for it
+    asked: frozenset[str] = frozenset()  # names of the models that were asked for it
     _source: "ResponseLog | None" = None  # the log of the flight that it follows
     _is_joined: bool = False  # another request had started the flight
     _over: asyncio.Future[bool] | None = None  # see `follow`
@@ -100,9 +100,9 @@ class ResponseLog:
         return self.first_text_at is not None and self.request.delivery.shows(committed=self.committed)
 
     @property
-    def waiting(self) -> "list[ResponseLog]":
+    def waiting(self) -> "tuple[ResponseLog, ...]":
         """The logs of the requests that wait for it: those that follow it, if it is the log of a flight."""
-        return self.followers or [self]
+        return self.followers or (self,)
 
     @property
     def deadline_at(self) -> float | None:
@@ -114,8 +114,9 @@ class ResponseLog:
     def size(self) -> int:
         """Bytes of its facts, about. Only the facts since the last look are looked at, so that no token pays for it."""
         count, size = self._measured
-        size += sizes_of(islice(self.facts, count, None))
-        self._measured = len(self.facts), size
+        if count < len(self.facts):
+            size += sizes_of(self.facts[count:])
+            self._measured = len(self.facts), size
         return size + (0 if self._source is None else self._source.size)
 
     def subscribe(self, subscriber: Subscriber) -> None:
@@ -155,7 +156,7 @@ class ResponseLog:
                     self._show_text(fact)
                 else:
                     self._show(self._own(fact))
-            flight.followers = [*flight.followers, self]
+            flight.followers = (*flight.followers, self)
             flight.apply_backpressure()
         except BaseException:
             self.leave()
@@ -167,7 +168,7 @@ class ResponseLog:
         flight = self._source
         assert flight is not None, "it follows one"
         self.facts, self._source, self._over = [*self._all()], None, None
-        flight.followers = [other for other in flight.followers if other is not self]
+        flight.followers = tuple([other for other in flight.followers if other is not self])
         flight.apply_backpressure()
 
     def _own(self, fact: Fact) -> Fact:
@@ -176,9 +177,12 @@ class ResponseLog:
 
     def _all(self) -> Iterator[Fact | str]:
         """Yield all facts so far, those of the flight among them."""
-        of_flight = () if self._source is None else self._source.facts
-        shared = (fact if isinstance(fact, str) else self._own(fact) for fact in of_flight)
-        return chain(self.facts, shared)
+        if self._source is None:
+            return iter(self.facts)
+        of_flight = self._source.facts
+        if not self._is_joined:
+            return chain(self.facts, of_flight)
+        return chain(self.facts, (fact if isinstance(fact, str) else self._own(fact) for fact in of_flight))
 
     def apply_backpressure(self) -> None:
         """Pause reading the model if all subscribers are congested; resume it if one is not.
@@ -188,9 +192,7 @@ class ResponseLog:
         A log that follows a flight has no attempt: its `paused` is its vote in the flight's log. So `paused` is set
         first, and then the flight's log counts its votes again.
         """
-        votes = [congested for subscriber in self.subscribers if (congested := subscriber.congested) is not None]
-        votes += [follower.paused for follower in self.followers]
-        paused = bool(votes) and all(votes)
+        paused = self._must_pause()
         if paused is self.paused:
             return
         self.paused = paused
@@ -200,6 +202,20 @@ class ResponseLog:
             self.attempt.resume()
         if self._source is not None:
             self._source.apply_backpressure()
+
+    def _must_pause(self) -> bool:
+        """Whether there is a vote, and none to read on."""
+        is_congested = False
+        for follower in self.followers:
+            if not follower.paused:
+                return False
+            is_congested = True
+        for subscriber in self.subscribers:
+            congested = subscriber.congested
+            if congested is False:
+                return False
+            is_congested = is_congested or congested is not None
+        return is_congested
 
     def start(self) -> None:
         """Append that the request runs."""
@@ -276,7 +292,7 @@ class ResponseLog:
         """Send what it has used and cost so far. Not stored: later subscribers get the next one."""
         self.metered_at = self.clock()
         self.meter_due_at = self.metered_at + limits.USAGE_EVERY_S
-        self._pass_on(Metered(statement))
+        self._show(Metered(statement))
 
     def end(self, ended: Ended) -> None:
         """Append the end. Nothing is appended after it (PROTOCOL.md, What always holds, 1)."""
@@ -293,7 +309,9 @@ class ResponseLog:
     def message(self) -> Message:
         """Return the answer so far: all text and asides since the last `Revised`."""
         facts = self.standing()
-        asides = [fact for fact in facts if isinstance(fact, Aside)]
+        asides = [
+            fact for fact in facts if not isinstance(fact, str) and isinstance(fact, Aside)
+        ]  # nearly all are text
         parts, sealed = _in_order(facts, (self.ended and self.ended.model) or "")
         return Message(
             role="assistant",
@@ -312,8 +330,8 @@ class ResponseLog:
     def standing(self) -> list[Fact | str]:
         """Return all facts since the last `Revised`."""
         facts = [*self._all()]
-        revised = max((at for at, fact in enumerate(facts) if isinstance(fact, Revised)), default=-1)
-        return facts[revised + 1 :]
+        revised = [at for at, fact in enumerate(facts) if isinstance(fact, Revised)]
+        return facts[revised[-1] + 1 :] if revised else facts
 
     def detach(self) -> None:
         """Append no more of its attempt. Log and attempt refer to each other until then. Idempotent."""
@@ -353,9 +371,6 @@ class ResponseLog:
                 self.first_text_at = None
             case Refusal() if self.first_text_at is None:
                 self.first_text_at = self.clock()
-        self._pass_on(fact)
-
-    def _pass_on(self, fact: Fact) -> None:
         for subscriber in self.subscribers:
             try:
                 subscriber.fact(fact)
@@ -367,7 +382,7 @@ class ResponseLog:
         if isinstance(error, EXITS):
             raise error
         log.get().error("participant crashed", id=follower.id, exc_info=error)
-        self.followers = [other for other in self.followers if other is not follower]
+        self.followers = tuple([other for other in self.followers if other is not follower])
         if follower._over is not None and not follower._over.done():
             follower._over.set_result(True)
 

@@ -73,7 +73,7 @@ class Tries:
         self._is_last = False  # the budget of the key has nothing left for a further call
         self._head = first.model
         self.call = first
-        self.charge = OpenCharge(first, self, 0)  # of nothing, until a call is made
+        self._charge: OpenCharge | None = OpenCharge(first, self, 0)  # of nothing, until a call is made
 
     def start(self) -> OpenCharge:
         """Make the first call; return its charge, which will be that of each further call. Called once."""
@@ -83,12 +83,18 @@ class Tries:
             self._end(none_left(*self._errors))
             return self.charge
         place, self.call = found
-        self.charge = self._payer.open(self.call, self)
+        self._charge = self._payer.open(self.call, self)
         if self.call.model is not self._head:
             self._tell(self._errors[0], self._head.id)
         self._reserve(place)
         self._start(place)
         return self.charge
+
+    @property
+    def charge(self) -> OpenCharge:
+        """That of the present call, until `abort`."""
+        assert self._charge is not None, "it has not been aborted"
+        return self._charge
 
     @property
     def sink(self) -> Sink:
@@ -157,13 +163,21 @@ class Tries:
             self._attempt.resume()
 
     def abort(self) -> None:
-        """Close the socket at once, and make no further call. Idempotent."""
+        """Close the socket at once, and make no further call. Idempotent.
+
+        What it refers to refers to it: attempt, charge, listeners. That ends here, or all would wait for the collector.
+        """
         self.done.cancel()
         if self._timer is not None:
             self._timer.cancel()
-        if self._attempt is not None:
-            self._attempt.abort()
+        if (attempt := self._attempt) is not None:
+            attempt.abort()
+            attempt.sink = attempt.aside = _discard
+            attempt.on_begin = _nothing
         self._leave()
+        self._charge = None
+        self._sink = self._aside = _discard
+        self.on_begin = _nothing
 
     def conclude(self) -> None:
         """Note how the present call has ended; one that still runs is dropped."""
@@ -211,7 +225,7 @@ class Tries:
 
     def _reserve(self, place: Place) -> None:
         self._tried.add(place)
-        self._response.asked.add(place.model.name)
+        self._response.asked |= {place.model.name}
         self._place = place
         self._health.pools[place.model.name].take(place)
 

@@ -1,4 +1,7 @@
-"""The parts of Responses events: output items, usage and cost, errors, the response itself."""
+"""The parts of Responses events: output items, usage and cost, errors, the response itself.
+
+What is a list in JSON is a tuple where the server makes it: empty, it is no object, and the collector skips it.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,14 +18,14 @@ class OutputText(Struct, tag="output_text", gc=False):
     """Text of an answer."""
 
     text: str
-    annotations: list[Any] = []
-    logprobs: list[Any] = []
+    annotations: Sequence[Any] = ()
+    logprobs: Sequence[Any] = ()
 
 
 def output_text(text: str) -> OutputText:
     """Return a text part, with the log-probabilities of its text. They are written as they came, and never decoded."""
     scores = scores_of(text)
-    return OutputText(str(text), logprobs=[Raw(scores)] if scores else [])
+    return OutputText(str(text), logprobs=(Raw(scores),) if scores else ())
 
 
 class OutputRefusal(Struct, tag="refusal", gc=False):
@@ -39,7 +42,7 @@ class OutputMessage(Struct, tag="message", gc=False):
 
     id: str
     status: str
-    content: list[Part]
+    content: Sequence[Part]
     role: str = "assistant"
 
 
@@ -63,8 +66,8 @@ class Reasoning(Struct, tag="reasoning", gc=False):
 
     id: str
     status: str
-    content: list[ReasoningText] = []
-    summary: list[SummaryText] = []
+    content: Sequence[ReasoningText] = ()
+    summary: Sequence[SummaryText] = ()
     encrypted_content: str | UnsetType = UNSET  # opaque; clients send it back
 
 
@@ -128,7 +131,7 @@ class UsageBody(Struct, gc=False):
     total_tokens: int
     cost_usd: float
     saved_usd: float
-    attempts: list[Attempt] = []
+    attempts: Sequence[Attempt] = ()
     estimated: bool = False  # at least one of these numbers is an estimate
     trimmed_tokens: int | UnsetType = UNSET  # cut from the prompt
     max_output_tokens: int | UnsetType = UNSET  # the operator's cap of the answer, if no other one was lower
@@ -159,7 +162,7 @@ class ResponseBody(Struct, gc=False):
     model: str
     metadata: dict[str, str]
     object: str = "response"
-    output: list[Item] = []
+    output: Sequence[Item] = ()
     usage: UsageBody | None = None
     error: ErrorBody | None = None
     incomplete_details: IncompleteDetails | None = None
@@ -170,7 +173,7 @@ class ResponseBody(Struct, gc=False):
     previous_response_id: str | None = None
     parallel_tool_calls: bool = True
     tool_choice: Any = "auto"
-    tools: list[Any] = []
+    tools: Sequence[Any] = ()
     store: bool | None = None
     service_tier: str | UnsetType = UNSET  # that the provider used; before it is known, the one asked for
 
@@ -247,7 +250,7 @@ def usage_body(statement: Statement) -> UsageBody:
         total_tokens=tokens(usage),
         cost_usd=float(statement.cost),
         saved_usd=float(statement.saved),
-        attempts=[attempt(charge) for charge in statement.charges],
+        attempts=tuple([attempt(charge) for charge in statement.charges]),
         estimated=usage.estimated or any(charge.usage.estimated for charge in statement.charges),
         trimmed_tokens=statement.trimmed_tokens or UNSET,
         max_output_tokens=statement.max_output_tokens or UNSET,

@@ -81,7 +81,7 @@ class UsageOfCompletion(Struct, kw_only=True, gc=False):
     completion_tokens_details: OutputDetails
     cost_usd: float
     saved_usd: float
-    attempts: list[Attempt]
+    attempts: Sequence[Attempt]
     estimated: bool  # at least one of these numbers is an estimate
     trimmed_tokens: int | UnsetType = UNSET  # cut from the prompt
     max_output_tokens: int | UnsetType = UNSET  # the operator's cap of the answer, if no other one was lower

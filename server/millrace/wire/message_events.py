@@ -3,6 +3,7 @@
 The structs define the format. Only text deltas, one event per token, are written from a template, which is faster.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -60,7 +61,7 @@ class MessageUsage(Struct, kw_only=True, gc=False):
     service_tier: str | UnsetType = UNSET  # that the provider used
     cost_usd: float | UnsetType = UNSET
     saved_usd: float | UnsetType = UNSET
-    attempts: list[Attempt] | UnsetType = UNSET
+    attempts: Sequence[Attempt] | UnsetType = UNSET
     estimated: bool | UnsetType = UNSET  # at least one of these numbers is an estimate
     trimmed_tokens: int | UnsetType = UNSET  # cut from the prompt
     max_output_tokens: int | UnsetType = UNSET  # the operator's cap of the answer, if no other one was lower

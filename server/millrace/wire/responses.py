@@ -4,6 +4,7 @@ The structs define the format: the server encodes them, the client decodes them.
 token, is written from a template (`DeltaWriter`), which is faster. Its struct decodes it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -89,7 +90,7 @@ class TextDelta(Event, tag="response.output_text.delta"):
     delta: str
     output_index: int = 0
     content_index: int = 0
-    logprobs: list[Any] = []
+    logprobs: Sequence[Any] = ()
 
 
 class TextDone(Event, tag="response.output_text.done"):
@@ -99,7 +100,7 @@ class TextDone(Event, tag="response.output_text.done"):
     text: str
     output_index: int = 0
     content_index: int = 0
-    logprobs: list[Any] = []
+    logprobs: Sequence[Any] = ()
 
 
 class PartDone(Event, tag="response.content_part.done"):
@@ -291,7 +292,7 @@ class UsageSoFar(Event, tag="millrace.usage"):
     tokens: int
     cost_usd: float
     saved_usd: float
-    attempts: list[Attempt]
+    attempts: Sequence[Attempt]
 
 
 class ConnectionLimits(Struct, gc=False):
