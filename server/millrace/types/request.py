@@ -150,7 +150,7 @@ class Call:
     def service_tier(self) -> str:
         """The service tier that is asked for; empty without one, and where the model has no price for it."""
         asked = self.prompt.service_tier
-        return "" if self.model.price_at(asked) is None else asked
+        return asked if asked and self.model.price_at(asked) is not None else ""
 
     @property
     def price(self) -> Price:
@@ -165,16 +165,20 @@ class Call:
     @property
     def operator_cap(self) -> int | None:
         """The cap of the model's configuration. None where a tool may be called: it would cut the call's arguments."""
-        may_call = bool(self.prompt.tools) and (
-            self.prompt.tool_choice is None or self.prompt.tool_choice.mode != "none"
-        )
-        return None if may_call and not self.model.cap_tool_calls else self.model.max_output_tokens
+        cap = self.model.max_output_tokens
+        if cap is None or self.model.cap_tool_calls or not self.prompt.tools:
+            return cap
+        may_call = self.prompt.tool_choice is None or self.prompt.tool_choice.mode != "none"
+        return None if may_call else cap
 
     @property
     def sent_cap(self) -> int | None:
         """The lowest cap that somebody has set: the operator, the client or the budget. None: nobody has."""
-        caps = [cap for cap in (self.operator_cap, self.prompt.max_output_tokens, self.cap) if cap is not None]
-        return min(*caps, self.most) if caps else None
+        lowest: int | None = None
+        for cap in (self.operator_cap, self.prompt.max_output_tokens, self.cap):
+            if cap is not None and (lowest is None or cap < lowest):
+                lowest = cap
+        return None if lowest is None else min(lowest, self.most)
 
     @property
     def max_output_tokens(self) -> int:
