@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from typing import Any
 
 from millrace import log
 from millrace.errors import EXITS, UpstreamError
@@ -99,7 +100,7 @@ class HttpUpstream:
         for attempt in [attempt for attempt in self._attempts.values() if now - attempt.last_event_at > shortest_s]:
             attempt.expire_if_silent(now)
 
-    def post(self, call: Call, body: bytes, attempt: "HttpAttempt", *, new: bool) -> Coroutine[None, None, Response]:
+    def post(self, call: Call, body: bytes, attempt: "HttpAttempt", *, new: bool) -> Coroutine[Any, Any, Response]:
         """Send a request and return the response, whose body is not read yet; `new`: on a new connection."""
         headers = HEADERS | self.api.headers(self.endpoint.api_key, call)
         timeout_s = self.endpoint.connect_timeout_s

@@ -46,7 +46,9 @@ class PushingConnections:
         """Send a request; return its response once the head has come. Raises `ConnectError` or `ResponseError`."""
         address = _address(url)
         head = _head(address, headers, len(body))
-        connection = await self._connection(address.key, connect_timeout_s, new=new)
+        connection = None if new else self._kept(address.key)
+        if connection is None:
+            connection = await self._connected(address.key, connect_timeout_s)
         call.is_reused = connection.uses > 0
         exchange = connection.ask(head, body)
         call.sent = True
@@ -57,19 +59,16 @@ class PushingConnections:
             raise
         return exchange
 
-    async def _connection(self, key: _Key, connect_timeout_s: float, *, new: bool) -> Connection:
-        """Return a connection for an address, one that was used before unless a `new` one is asked for.
-
-        Raises `ConnectError`.
-        """
-        if not new and (idle := self._idle.get(key)):
-            now = time.monotonic()
-            while idle:
-                since, connection = idle.pop()
-                if now - since < KEPT_S and not connection.is_lost and not connection.transport.is_closing():
-                    return connection
-                connection.abort()
-        return await self._connected(key, connect_timeout_s)
+    def _kept(self, key: _Key) -> Connection | None:
+        """Return a connection that was used before, if there is one."""
+        idle = self._idle.get(key)
+        now = time.monotonic()
+        while idle:
+            since, connection = idle.pop()
+            if now - since < KEPT_S and not connection.is_lost and not connection.transport.is_closing():
+                return connection
+            connection.abort()
+        return None
 
     def close(self) -> None:
         """Close all connections."""
@@ -78,6 +77,7 @@ class PushingConnections:
         self._idle.clear()
 
     async def _connected(self, key: _Key, connect_timeout_s: float) -> Connection:
+        """Return a new connection. Raises `ConnectError`."""
         scheme, host, port = key
         loop = asyncio.get_running_loop()
 
