@@ -110,38 +110,6 @@ class HttpUpstream:
 class HttpAttempt:
     """One call, read by one task. Text goes to `sink`, anything else to `aside`, the end to `done`."""
 
-    __slots__ = (
-        "_answer",
-        "_body",
-        "_bytes",
-        "_call",
-        "_cap",
-        "_has_begun",
-        "_is_cut",
-        "_is_paused",
-        "_may_retry",
-        "_model",
-        "_refusals",
-        "_refused",
-        "_response",
-        "_sent_tier",
-        "_template",
-        "_upstream",
-        "aside",
-        "asides",
-        "done",
-        "is_reused",
-        "last_event_at",
-        "notes",
-        "on_begin",
-        "parts",
-        "retried_after",
-        "sent",
-        "sink",
-        "task",
-        "usage",
-    )
-
     def __init__(self, upstream: HttpUpstream, call: Call) -> None:
         loop = asyncio.get_running_loop()
         self.sink: Sink = _discard

@@ -23,8 +23,6 @@ class _Splitter(Protocol):
 class BodyReader:
     """Takes the chunks of one body. Both methods raise `UpstreamError` for a page, or for too long an event."""
 
-    __slots__ = ("_head", "_model", "_splitter")
-
     def __init__(self, model: str) -> None:
         self._model = model
         self._head = b""  # white space, until the body shows what it is
