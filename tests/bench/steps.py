@@ -77,7 +77,7 @@ class Upstream(HttpUpstream):
     async def post(self, call: Call, body: bytes, attempt: HttpAttempt, *, new: bool) -> Any:
         """Return the response once its head has been fed."""
         exchange = self.connection.ask(b"", body)
-        await exchange.head
+        await exchange.begun()
         return exchange
 
     connection: Connection

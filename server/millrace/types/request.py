@@ -1,6 +1,6 @@
 """An accepted request with its options, and one call to an upstream."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from sys import getsizeof
@@ -145,12 +145,13 @@ class Call:
     added_tokens: int = 0  # of the prompt, about, beside those of the request's own
     deployment: str = ""  # the label of the one that is asked
     once: bool = False  # a transient fault is not tried once more there: another deployment is, or nothing
+    _sent_cap: int | None = field(default=-1, init=False, repr=False, compare=False)  # -1: it is not computed yet
 
     @property
     def service_tier(self) -> str:
         """The service tier that is asked for; empty without one, and where the model has no price for it."""
         asked = self.prompt.service_tier
-        return "" if self.model.price_at(asked) is None else asked
+        return asked if asked and self.model.price_at(asked) is not None else ""
 
     @property
     def price(self) -> Price:
@@ -165,16 +166,21 @@ class Call:
     @property
     def operator_cap(self) -> int | None:
         """The cap of the model's configuration. None where a tool may be called: it would cut the call's arguments."""
-        may_call = bool(self.prompt.tools) and (
-            self.prompt.tool_choice is None or self.prompt.tool_choice.mode != "none"
-        )
-        return None if may_call and not self.model.cap_tool_calls else self.model.max_output_tokens
+        cap = self.model.max_output_tokens
+        if cap is None or self.model.cap_tool_calls or not self.prompt.tools:
+            return cap
+        may_call = self.prompt.tool_choice is None or self.prompt.tool_choice.mode != "none"
+        return None if may_call else cap
 
     @property
     def sent_cap(self) -> int | None:
         """The lowest cap that somebody has set: the operator, the client or the budget. None: nobody has."""
-        caps = [cap for cap in (self.operator_cap, self.prompt.max_output_tokens, self.cap) if cap is not None]
-        return min(*caps, self.most) if caps else None
+        sent_cap = self._sent_cap
+        if sent_cap == -1:
+            caps = [cap for cap in (self.operator_cap, self.prompt.max_output_tokens, self.cap) if cap is not None]
+            sent_cap = min(*caps, self.most) if caps else None
+            object.__setattr__(self, "_sent_cap", sent_cap)
+        return sent_cap
 
     @property
     def max_output_tokens(self) -> int:
@@ -189,7 +195,8 @@ class Call:
     @property
     def capped_by_operator(self) -> int | None:
         """The operator's cap, if it is the lowest one."""
-        return self.operator_cap if self.operator_cap == self.sent_cap else None
+        cap = self.operator_cap
+        return cap if cap is not None and cap == self.sent_cap else None
 
     @property
     def most(self) -> int:

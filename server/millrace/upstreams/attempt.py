@@ -3,11 +3,11 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 from millrace import log
 from millrace.errors import EXITS, UpstreamError
@@ -40,6 +40,7 @@ DRAIN_S = 1.0  # to read the rest of a finished answer's body, so that the conne
 RETRY_S = 0.1  # to wait before a transient fault is tried once more; up to twice as long
 MAX_ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
 ERROR_BODY_S = 2.0  # to read them
+ACCEPTED = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
 REFUSED_FIELD = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 MAX_BYTES = 128 * 1024 * 1024  # of one answer, as it comes: what only its API understands is kept, and has no cap
 LONG_PROMPT = 64 * 1024  # characters; encoding more takes over a millisecond
@@ -78,7 +79,7 @@ class HttpUpstream:
         self.wall = wall
         self._url = api.url(endpoint.base_url)
         self.learned = Learned(endpoint.quirks)
-        self._attempts: set[HttpAttempt] = set()
+        self._attempts: dict[asyncio.Future[None], HttpAttempt] = {}  # by their tasks
         self._shortest_s = min(endpoint.first_token_timeout_s, endpoint.stall_timeout_s)
 
     @property
@@ -89,20 +90,21 @@ class HttpUpstream:
     def open(self, call: Call) -> "HttpAttempt":
         """Start a call on a task of its own."""
         attempt = HttpAttempt(self, call)
-        self._attempts.add(attempt)
-        attempt.task.add_done_callback(lambda _: self._attempts.discard(attempt))
+        self._attempts[attempt.task] = attempt
+        attempt.task.add_done_callback(self._attempts.pop)
         return attempt
 
     def sweep(self, now: float) -> None:
         """Time out calls that have been silent too long. The sweeper calls it regularly, nearly always in vain."""
-        for attempt in [attempt for attempt in self._attempts if now - attempt.last_event_at > self._shortest_s]:
+        shortest_s = self._shortest_s
+        for attempt in [attempt for attempt in self._attempts.values() if now - attempt.last_event_at > shortest_s]:
             attempt.expire_if_silent(now)
 
-    async def post(self, call: Call, body: bytes, attempt: "HttpAttempt", *, new: bool) -> Response:
+    def post(self, call: Call, body: bytes, attempt: "HttpAttempt", *, new: bool) -> Coroutine[Any, Any, Response]:
         """Send a request and return the response, whose body is not read yet; `new`: on a new connection."""
         headers = HEADERS | self.api.headers(self.endpoint.api_key, call)
         timeout_s = self.endpoint.connect_timeout_s
-        return await self._connections.post(self._url, body, headers, attempt, connect_timeout_s=timeout_s, new=new)
+        return self._connections.post(self._url, body, headers, attempt, connect_timeout_s=timeout_s, new=new)
 
 
 class HttpAttempt:
@@ -138,7 +140,7 @@ class HttpAttempt:
         self._refused = b""  # the body of an error response, as far as it is read
         self._call = call
         self._sent_tier = call.service_tier
-        self.task = loop.create_task(self._run())
+        self.task: asyncio.Task[None] = loop.create_task(self._run())
 
     @property
     def input_usage(self) -> Usage | None:
@@ -272,14 +274,15 @@ class HttpAttempt:
             quirks, self.notes = self._upstream.learned.quirks(self._upstream.clock())
             for change in changes:
                 quirks = change.applied(quirks)
-            self.notes += tuple(change.what for change in changes)
-            make = partial(self._upstream.api.request, self._call, quirks)
-            is_long = self._call.prompt.whole_size > LONG_PROMPT
-            sent, body, left_out = await asyncio.to_thread(make) if is_long else make()
-            self.notes = tuple(dict.fromkeys((*self.notes, *left_out, *self._retry_notes)))
+            make = self._upstream.api.request
+            if self._call.prompt.whole_size > LONG_PROMPT:
+                sent, body, left_out = await asyncio.to_thread(make, self._call, quirks)
+            else:
+                sent, body, left_out = make(self._call, quirks)
+            self._note(*[change.what for change in changes], *left_out, *self._retry_notes)
             self._sent_tier = str(sent.get("service_tier", ""))
             response = self._response = await self._respond(body)
-            if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+            if response.status in ACCEPTED:
                 self._learn(changes)
                 return response
             refusal = await self._error_body(response)
@@ -291,6 +294,11 @@ class HttpAttempt:
             changes.append(wanted)
             response.close()
             self.sent = self.is_reused = False
+
+    def _note(self, *notes: str) -> None:
+        """Add to the notes what they do not have yet."""
+        if notes:
+            self.notes = tuple(dict.fromkeys((*self.notes, *notes)))
 
     def _learn(self, changes: list[Change]) -> None:
         """Remember what a refused request needed, now that it is accepted with that."""
@@ -450,7 +458,7 @@ class HttpAttempt:
         lacking = self._answer.notes
         if self._call.prompt.wants_logprobs and self.parts and not self._answer.has_scores:
             lacking += ("without logprobs",)
-        self.notes = tuple(dict.fromkeys((*self.notes, *lacking)))
+        self._note(*lacking)
         self.done.set_result(finish)
 
 

@@ -53,21 +53,13 @@ class BodyReader:
         return self._splitter.end() if self._splitter is not None else []
 
 
-class _Events:
+class _Events(EventStream):
     """Server-sent events."""
 
-    def __init__(self) -> None:
-        self._stream = EventStream()
-
-    @property
-    def is_between(self) -> bool:
-        return self._stream.is_between
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        return self._stream.feed(chunk)
+    __slots__ = ()
 
     def end(self) -> list[bytes]:
-        rest = self._stream.feed(b"\n\n")
+        rest = self.feed(b"\n\n")
         return [DONE if data and DONE.startswith(data) else data for data in rest]
 
 

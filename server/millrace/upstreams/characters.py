@@ -31,7 +31,7 @@ class Characters:
     def flush(self) -> str:
         """Return what is pending at the end of the answer, as U+FFFD."""
         text, self.pending = self.pending, ""
-        return whole(text)
+        return whole(text) if text else ""
 
 
 def is_cut(text: str) -> bool:

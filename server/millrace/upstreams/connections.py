@@ -1,8 +1,8 @@
 """Requests to providers: over connections of our own, or over aiohttp through a proxy or where a setting says so."""
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from functools import lru_cache
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -23,21 +23,19 @@ class Connections:
         self._pushing = PushingConnections()
         self._pulling: PullingConnections | None = None  # made when it is needed
 
-    async def post(
+    def post(
         self, url: str, body: bytes, headers: Mapping[str, str], call: Traced, *, connect_timeout_s: float, new: bool
-    ) -> Response:
+    ) -> Coroutine[Any, Any, Response]:
         """Send a request and return the response, whose body is not read yet; `new`: not on a pooled connection.
 
         Raises one of `FAULTS`.
         """
         proxy = _proxy_of(url)
         if not self._pulls and proxy is None:
-            return await self._pushing.post(url, body, headers, call, connect_timeout_s=connect_timeout_s, new=new)
+            return self._pushing.post(url, body, headers, call, connect_timeout_s=connect_timeout_s, new=new)
         if self._pulling is None:
             self._pulling = PullingConnections()
-        return await self._pulling.post(
-            url, body, headers, call, proxy=proxy, connect_timeout_s=connect_timeout_s, new=new
-        )
+        return self._pulling.post(url, body, headers, call, proxy=proxy, connect_timeout_s=connect_timeout_s, new=new)
 
     async def __aenter__(self) -> Self:
         return self

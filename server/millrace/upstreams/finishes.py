@@ -23,12 +23,14 @@ _BROKEN = "error abort aborted cancelled canceled network_error failed timeout i
 
 
 def _plain(word: str) -> str:
-    return _NO_LETTER.sub("", word.lower()).removeprefix(_PREFIX)
+    return _PLAIN.get(word) or _NO_LETTER.sub("", word.lower()).removeprefix(_PREFIX)
 
 
+_PLAIN: dict[str, str] = {}  # of the words below, as they stand there: nearly all that come
 _BY_WORD = {_plain(word): reason for reason, words in _REASONS.items() for word in words.split()}
 _STOP_WORDS = frozenset(map(_plain, _STOPPED.split()))
 _BROKEN_WORDS = frozenset(map(_plain, _BROKEN.split()))
+_PLAIN |= {word: _plain(word) for words in (*_REASONS.values(), _STOPPED, _BROKEN) for word in words.split()}
 
 
 def is_word(given: Any) -> bool:

@@ -12,7 +12,9 @@ _SIGNED = ("thinking", "redacted_thinking")
 
 def left_out(prompt: Prompt, api: Api) -> list[str]:
     """Return the names of what a request in this API does not have; each once, in their order."""
-    names = [name for message in prompt.messages for name in _of_message(message, api)]
+    names: list[str] = []
+    for message in prompt.messages:
+        names += _of_message(message, api)
     for tool in prompt.tools:
         names += [tool.name] if _is_foreign(tool.hosted, api) else []
         names += [str(path[-1]) for path, _ in tool.unread if tool.unread_api is not api]
@@ -21,7 +23,7 @@ def left_out(prompt: Prompt, api: Api) -> list[str]:
         names += ["tool_choice"] if any(_is_foreign(hosted, api) for hosted in chosen) else []
     if prompt.native is not None and prompt.native.api is not api:
         names += _of_native(prompt.native)
-    return [name for name in dict.fromkeys(names) if name != CACHE_CONTROL]
+    return names and [name for name in dict.fromkeys(names) if name != CACHE_CONTROL]
 
 
 def told(sealed: Sealed) -> str:
@@ -30,14 +32,13 @@ def told(sealed: Sealed) -> str:
     return "signed thinking" if kind in _SIGNED else "encrypted reasoning" if kind == "reasoning" else kind
 
 
-def _of_message(message: Message, api: Api) -> Iterator[str]:
-    """Yield the names of one message's blocks and fields. A block that has a text is sent as that."""
+def _of_message(message: Message, api: Api) -> list[str]:
+    """Return the names of one message's blocks and fields. A block that has a text is sent as that."""
     blocks = [part.sealed for part in message.parts if isinstance(part, Media) and not part.text]
-    for sealed in (*blocks, *message.sealed):
-        if sealed is not None and sealed.api is not api:
-            yield told(sealed)
-    if message.unread_api is not api:
-        yield from (str(path[-1]) for path, _ in message.unread)
+    names = [told(sealed) for sealed in (*blocks, *message.sealed) if sealed is not None and sealed.api is not api]
+    if message.unread and message.unread_api is not api:
+        names += [str(path[-1]) for path, _ in message.unread]
+    return names
 
 
 def _of_native(native: Native) -> Iterator[str]:

@@ -6,6 +6,7 @@ httptools parses (llhttp). Nothing is awaited between the bytes of a read and th
 import asyncio
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import cast
 
 import httptools
@@ -14,6 +15,9 @@ from multidict import CIMultiDict
 from millrace.upstreams.exchange import READ_BYTES, ResponseError, Take
 
 MAX_HEAD = 128 * 1024  # bytes of all headers
+# Those that are kept, of dozens: they say how the body ends and is packed, and whether to ask again.
+_KEPT = frozenset({b"content-length", b"transfer-encoding", b"content-encoding"})
+_KEPT |= {b"retry-after", b"retry-after-ms", b"x-should-retry"}
 
 
 class Exchange:
@@ -23,25 +27,26 @@ class Exchange:
         "_connection",
         "_decoder",
         "_early",
+        "_fault",
         "_head_bytes",
         "_is_informational",
+        "_is_over",
         "_is_reusable",
         "_is_wanted",
         "_parser",
-        "_pushed",
         "_take",
-        "head",
+        "_waiter",
         "headers",
         "status",
-        "whole",
     )
 
     def __init__(self, connection: "Connection") -> None:
-        loop = asyncio.get_running_loop()
-        self.status = 0
-        self.headers: CIMultiDict[str] = CIMultiDict()
-        self.head: asyncio.Future[None] = loop.create_future()  # done once status and headers have come
-        self.whole: asyncio.Future[None] = loop.create_future()  # done at the end of the body
+        self.status = 0  # until the head has come
+        self.headers: CIMultiDict[str] = CIMultiDict()  # those that somebody reads
+        self._is_over = False  # the body has come to its end, or there is a fault
+        self._fault: Exception | None = None
+        # What is waited for: first the head, then that the reader has had enough, then the end of the body.
+        self._waiter: asyncio.Future[None] | None = None
         self._connection = connection
         # It refers back to this: it goes once the exchange is over, and does not wait for the collector.
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
@@ -52,7 +57,10 @@ class Exchange:
         self._early: list[bytes] = []  # of the body, before anybody reads it
         self._is_wanted = True  # the body
         self._take: Take | None = None
-        self._pushed: asyncio.Future[None] | None = None  # done once the reader has had enough
+
+    def begun(self) -> asyncio.Future[None]:
+        """Return what is done once the head has come, or fails with `ResponseError`. To be asked for at once."""
+        return self._waiting()
 
     async def push(self, take: Take) -> None:
         """Push the body to a reader, until it has had enough or the body ends.
@@ -64,38 +72,44 @@ class Exchange:
             if take(data):
                 self._is_wanted = False
                 return
-        if self.whole.done():
-            self.whole.result()
-            return
-        self._take, self._pushed = take, asyncio.get_running_loop().create_future()
-        await self._pushed
+        if not self._is_over:
+            self._take = take
+            await self._waiting()
+        elif self._fault is not None:
+            raise self._fault
 
     async def finish(self, within_s: float) -> None:
         """Read the rest of the body, and nobody gets it, so that the connection can carry another request."""
         self._early.clear()
         self._stop(None)
-        self.resume()
-        if not self.whole.done():
-            await asyncio.wait((self.whole,), timeout=within_s)
+        if not self._is_over:
+            self._connection.resume()
+            with suppress(ResponseError, TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await self._waiting()
+
+    def _waiting(self) -> asyncio.Future[None]:
+        self._waiter = asyncio.get_running_loop().create_future()
+        return self._waiter
 
     def pause(self) -> None:
         """Read no more, so that the provider must wait. Once the body has ended, the connection may be another's."""
-        if not self.whole.done():
+        if not self._is_over:
             self._connection.pause()
 
     def resume(self) -> None:
         """Read on."""
-        if not self.whole.done():
+        if not self._is_over:
             self._connection.resume()
 
     def close(self) -> None:
         """Close the connection, unless the response is complete: then it is free for another request."""
-        if not self.whole.done() or self.whole.exception() is not None:
+        if not self._is_over or self._fault is not None:
             self._connection.abort()
 
     def feed(self, data: bytes) -> None:
         """Take what has come from the socket."""
-        if not self.head.done():
+        if not self.status:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD + len(data):
                 self.fail(ResponseError("its headers are too long", is_readable=False))
@@ -106,43 +120,42 @@ class Exchange:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._is_reusable = False
-            if not self.whole.done():
+            if not self._is_over:
                 self.fail(ResponseError(str(error), is_readable=False))
-        if self._parser is None and self.whole.done():
+        if self._is_over:
             self._connection.release(is_reusable=self._is_reusable)
 
     def lost(self) -> None:
         """Note the end of the connection. It ends a body that has no other end."""
-        if self.whole.done():
+        if self._is_over:
             return
         has_end = "content-length" in self.headers or "chunked" in self.headers.get("transfer-encoding", "").lower()
-        if self.head.done() and not self.head.cancelled() and self.head.exception() is None and not has_end:
+        if self.status and not has_end:
             self._end()
         else:
             self.fail(ResponseError("the connection was closed"))
 
     def on_message_begin(self) -> None:
         """Note a second response to one request; called by the parser. Nobody asked for it."""
-        if self.whole.done():
+        if self._is_over:
             self._is_reusable = False
 
     def fail(self, error: Exception) -> None:
         """End the exchange; whoever waits for it gets the error."""
         self._parser = self._take = None
-        for future in (self.head, self._pushed, self.whole):
-            if future is not None and not future.done():
-                future.set_exception(error)
-                future.exception()  # nobody may wait for it any more
+        if not self._is_over:
+            self._is_over, self._fault = True, error
+        self._wake(error)
         self._connection.abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Note a header; called by the parser. Trailers are left alone."""
-        if not self.head.done():
+        if not self.status and name.lower() in _KEPT:
             self.headers.add(name.decode("latin-1"), value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
         """Note the status; called by the parser."""
-        if self.whole.done() or self._parser is None:
+        if self._parser is None:
             return
         status = self._parser.get_status_code()
         if 100 <= status < 200:  # noqa: PLR2004 - RFC 9110, 15.2
@@ -152,8 +165,7 @@ class Exchange:
         self.status = status
         if self.headers.get("content-encoding", "identity").lower() in ("gzip", "x-gzip", "deflate"):
             self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        if not self.head.done():
-            self.head.set_result(None)
+        self._wake()
 
     def on_body(self, data: bytes) -> None:
         """Push a piece of the body; called by the parser."""
@@ -161,7 +173,7 @@ class Exchange:
             if self._take is not None and self._decoder is None:  # as nearly always
                 if self._take(data):
                     self._stop(None)
-            elif not self.whole.done():
+            elif not self._is_over:
                 self._push(data)
         except zlib.error:
             self.fail(ResponseError("its content encoding cannot be read", is_readable=False))
@@ -191,7 +203,7 @@ class Exchange:
         if self._is_informational:
             self._is_informational = False
             return
-        if self.whole.done() or self._parser is None:
+        if self._parser is None:
             return
         self._is_reusable = self._parser.should_keep_alive()  # known only within this call
         if self._decoder is not None and self._is_wanted and not self._decoder.eof:
@@ -202,16 +214,22 @@ class Exchange:
     def _stop(self, error: BaseException | None) -> None:
         """Push no more."""
         self._take, self._is_wanted = None, False
-        if self._pushed is not None and not self._pushed.done():
-            if error is None:
-                self._pushed.set_result(None)
-            else:
-                self._pushed.set_exception(error)
+        self._wake(error)
 
     def _end(self) -> None:
         self._parser = None
-        self.whole.set_result(None)
+        self._is_over = True
         self._stop(None)
+
+    def _wake(self, error: BaseException | None = None) -> None:
+        """Wake whoever waits."""
+        if self._waiter is None or self._waiter.done():
+            return
+        if error is None:
+            self._waiter.set_result(None)
+        else:
+            self._waiter.set_exception(error)
+            self._waiter.exception()  # who has waited may be cancelled by now
 
 
 class Connection(asyncio.Protocol):

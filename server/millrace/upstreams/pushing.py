@@ -7,7 +7,8 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Mapping
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from urllib.parse import urlsplit
 
 import aiohappyeyeballs
@@ -23,6 +24,14 @@ NEXT_ADDRESS_S = 0.25  # until the next address of a name is tried beside the fi
 _Key = tuple[str, str, int]  # scheme, host, port
 
 
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """What of a URL its connections and the heads of its requests need."""
+
+    key: _Key  # what two URLs must have in common to share a connection
+    lines: str  # the first two of a head
+
+
 class PushingConnections:
     """The connections to all providers. Must be made in a running loop."""
 
@@ -35,32 +44,31 @@ class PushingConnections:
         self, url: str, body: bytes, headers: Mapping[str, str], call: Traced, *, connect_timeout_s: float, new: bool
     ) -> Exchange:
         """Send a request; return its response once the head has come. Raises `ConnectError` or `ResponseError`."""
-        head = _head(url, headers, len(body))
-        connection = await self._connection(url, connect_timeout_s, new=new)
+        address = _address(url)
+        head = _head(address, headers, len(body))
+        connection = None if new else self._kept(address.key)
+        if connection is None:
+            connection = await self._connected(address.key, connect_timeout_s)
         call.is_reused = connection.uses > 0
         exchange = connection.ask(head, body)
         call.sent = True
         try:
-            await exchange.head
+            await exchange.begun()
         except BaseException:
             connection.abort()
             raise
         return exchange
 
-    async def _connection(self, url: str, connect_timeout_s: float, *, new: bool) -> Connection:
-        """Return a connection for a URL, one that was used before unless a `new` one is asked for.
-
-        Raises `ConnectError`.
-        """
-        key = key_of(url)
-        if not new and (idle := self._idle.get(key)):
-            now = time.monotonic()
-            while idle:
-                since, connection = idle.pop()
-                if now - since < KEPT_S and not connection.is_lost and not connection.transport.is_closing():
-                    return connection
-                connection.abort()
-        return await self._connected(key, connect_timeout_s)
+    def _kept(self, key: _Key) -> Connection | None:
+        """Return a connection that was used before, if there is one."""
+        idle = self._idle.get(key)
+        now = time.monotonic()
+        while idle:
+            since, connection = idle.pop()
+            if now - since < KEPT_S and not connection.is_lost and not connection.transport.is_closing():
+                return connection
+            connection.abort()
+        return None
 
     def close(self) -> None:
         """Close all connections."""
@@ -69,6 +77,7 @@ class PushingConnections:
         self._idle.clear()
 
     async def _connected(self, key: _Key, connect_timeout_s: float) -> Connection:
+        """Return a new connection. Raises `ConnectError`."""
         scheme, host, port = key
         loop = asyncio.get_running_loop()
 
@@ -119,18 +128,17 @@ class PushingConnections:
                 idle.popleft()[1].abort()
 
 
-def key_of(url: str) -> _Key:
-    """Return what two URLs must have in common to share a connection."""
+@lru_cache
+def _address(url: str) -> _Address:
     parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def _head(url: str, headers: Mapping[str, str], length: int) -> bytes:
-    parts = urlsplit(url)
+    key = parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    lines = [f"POST {target} HTTP/1.1", f"Host: {parts.netloc.rpartition('@')[2]}", f"Content-Length: {length}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    return _Address(key, f"POST {target} HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n")
+
+
+def _head(address: _Address, headers: Mapping[str, str], length: int) -> bytes:
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return f"{address.lines}Content-Length: {length}\r\n{lines}\r\n".encode("latin-1")
 
 
 @cache

@@ -254,6 +254,8 @@ class Learned:
 
     def quirks(self, now: float) -> tuple[Quirks, tuple[str, ...]]:
         """Return the quirks as they are known now, and what was learned of them."""
+        if not self._until:
+            return self._quirks, ()
         self._until = {change: until for change, until in self._until.items() if until > now}
         quirks = self._quirks
         for change in self._until:

@@ -31,6 +31,7 @@ _PASSED_ON = {
 _OF_THE_OPERATOR = (HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE)
 _OURS = {408: "upstream_timeout", 504: "upstream_timeout"} | dict.fromkeys((429, 503, 529), "upstream_overloaded")
 _ANY_KEY = re.compile(r"\b(?:sk|gsk|xai|pplx|nvapi|hf|AIza)[-_]?[\w-]{20,}")  # also one of a gateway behind it
+_SHORTEST_KEY = 22  # characters of what that finds
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _STATUS_OF_WORDS = {
     "rate_limit": 429,
@@ -83,7 +84,7 @@ class Refusals:
 
     def tier(self, given: Any) -> str:
         """Return the service tier that the provider says it has used; empty if it says none."""
-        is_told = isinstance(given, str) and given != "auto"  # which is a question, not an answer
+        is_told = isinstance(given, str) and given not in ("", "auto")  # which is a question, not an answer
         return self.masked(given)[:MAX_WORD] if is_told else ""
 
     def of_event(self, given: Any, *, billable: bool) -> UpstreamError:
@@ -99,7 +100,9 @@ class Refusals:
         It is done before they are cut, or a part of the key is left.
         """
         words = whole(words)
-        return _ANY_KEY.sub("[key]", words.replace(self._key, "[key]") if self._key else words)
+        if self._key:
+            words = words.replace(self._key, "[key]")
+        return words if len(words) < _SHORTEST_KEY else _ANY_KEY.sub("[key]", words)
 
     def _error(self, status: int, fields: dict[str, Any], what: str) -> UpstreamError:
         code, words = self.masked(_code(fields)), self.masked(_words(fields))[:MAX_MESSAGE]

@@ -34,10 +34,18 @@ _CLOSING = re.compile(r'"\s*\}?\s*$')
 class SentTools:
     """The tools of one prompt as functions. Those that the provider runs are left out, and those not allowed."""
 
+    __slots__ = ("_inputs", "_names", "_tools", "functions")
+
     def __init__(self, tools: Sequence[Tool], choice: ToolChoice | None = None) -> None:
-        offered = [tool for tool in tools if tool.hosted is None]
-        self._tools: dict[str, Tool] = {tool.name: tool for tool in reversed(offered) if not tool.namespace}
+        self._tools: dict[str, Tool] = {}
         self._names: dict[ToolKey, str] = {}
+        self._inputs: dict[int, _Input] = {}  # of calls of custom tools, by their indices
+        self.functions: tuple[Tool, ...] = ()
+        if tools:
+            self._offer([tool for tool in tools if tool.hosted is None], choice)
+
+    def _offer(self, offered: Sequence[Tool], choice: ToolChoice | None) -> None:
+        self._tools = {tool.name: tool for tool in reversed(offered) if not tool.namespace}
         for tool in offered:
             if tool.namespace and tool.key not in self._names:
                 name = self._names[tool.key] = self._unique(*tool.key)
@@ -45,7 +53,6 @@ class SentTools:
         sent = [tool for tool in offered if choice is None or choice.allows(tool.key)]
         told: set[str] = set()  # namespaces that a function has described
         self.functions = tuple(self._function(tool, told) for tool in sent)
-        self._inputs: dict[int, _Input] = {}  # of calls of custom tools, by their indices
 
     def name_of(self, tool: ToolKey) -> str:
         """Return the name under which a tool is sent, also one that is not offered any more."""

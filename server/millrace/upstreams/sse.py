@@ -58,6 +58,9 @@ class EventStream:
             text = text.removeprefix(_BOM)
         if b"\r" in text:
             text = self._normalized(text)
+        elif not (self._data or self._is_error) and (events := _whole_events(text)) is not None:
+            self._rest = b""
+            return events
         *lines, self._rest = text.split(b"\n")
         events = [data for line in lines if (data := self._line(line)) is not None]
         self._check_size(self._size + len(self._rest))
@@ -96,3 +99,14 @@ class EventStream:
         elif line.startswith(b"event:"):
             self._is_error = line[6:].strip() == b"error"
         return None
+
+
+def _whole_events(text: bytes) -> list[bytes] | None:
+    """Return the data of a text of whole events with a line of data each, as most reads bring; None if it is not."""
+    if not (text.startswith(b"data: ") and text.endswith(b"\n\n")):
+        return None
+    events = text[6:-2].split(b"\n\ndata: ")
+    for data in events:
+        if b"\n" in data or len(data) > MAX_EVENT:
+            return None
+    return events

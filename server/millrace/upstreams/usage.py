@@ -41,7 +41,12 @@ _WRITTEN = (  # a part of the input
     "prompt_tokens_details.cache_creation_tokens",
 )
 _KINDS = (_INPUT, _OUTPUT, _TOTAL, _CACHED, _REASONING, _CACHE_READ, _CACHE_WRITE, _CACHE_WRITE_1H, _WRITTEN)
-_PATHS = tuple((names[0], tuple(tuple(name.split(".")) for name in names)) for names in _KINDS)
+_NAMES = tuple(names[0] for names in _KINDS)  # of the kinds
+_PATHS = {names[0]: tuple(tuple(name.split(".")) for name in names) for names in _KINDS}
+_KINDS_IN: dict[str, list[str]] = {}  # a field of a `usage` object -> the kinds that may be counted there
+for _name, _paths in _PATHS.items():
+    for _field in dict.fromkeys(path[0] for path in _paths):
+        _KINDS_IN.setdefault(_field, []).append(_name)
 _PLACES = (("usage",), ("x_groq", "usage"), ("usageMetadata",), ("usage_metadata",), ("message", "usage"))
 
 
@@ -55,9 +60,11 @@ class UsageReader:
 
     def take(self, given: Any) -> None:
         """Take a `usage` object. What is no object, and counts that are no positive numbers, are ignored."""
-        if isinstance(given, dict):
-            for name, paths in _PATHS:
-                for path in paths:
+        if not isinstance(given, dict):
+            return
+        for field in given:
+            for name in _KINDS_IN.get(field, ()):
+                for path in _PATHS[name]:
                     count = given.get(path[0])
                     if count is not None and (count := _number(_at(count, path[1:]))):
                         self._counts[name] = count
@@ -68,9 +75,10 @@ class UsageReader:
 
         The output of an answer that is not empty cannot be 0.
         """
-        input_tokens, output_tokens, total, cached, reasoning, cache_read, cache_write, write_1h, written = (
-            self._counts.get(names[0], 0) for names in _KINDS
-        )
+        counts = self._counts
+        input_tokens, output_tokens, total, cached, reasoning, cache_read, cache_write, write_1h, written = [
+            counts.get(name, 0) for name in _NAMES
+        ]
         if not cached and (cache_read or cache_write):  # counted beside the input, unless the total says otherwise
             cached = cache_read
             if not total or total != input_tokens + output_tokens:
@@ -84,16 +92,18 @@ class UsageReader:
             output_tokens += beside
         elif reasoning > output_tokens:
             output_tokens += reasoning
-        input_tokens = _clamped(input_tokens, most)
+        input_tokens, output_tokens = _clamped(input_tokens, most), _clamped(output_tokens, most)
+        if not (cached or written or write_1h or reasoning):
+            return Usage(input_tokens=input_tokens, output_tokens=output_tokens)
         cached = _clamped(cached, input_tokens)
         written = _clamped(written, input_tokens - cached)
         return Usage(
             input_tokens=input_tokens,
-            output_tokens=_clamped(output_tokens, most),
+            output_tokens=output_tokens,
             cached_input_tokens=cached,
             cache_write_tokens=written,
             cache_write_1h_tokens=_clamped(write_1h, written),
-            reasoning_tokens=_clamped(reasoning, _clamped(output_tokens, most)),
+            reasoning_tokens=_clamped(reasoning, output_tokens),
         )
 
 
@@ -122,6 +132,8 @@ def _at(given: Any, path: Iterable[str]) -> Any:
 
 def _number(given: Any) -> float:
     """Return a count as a number: some servers send floats or digits in quotes. 0 if it is none."""
+    if type(given) is int:  # as nearly always
+        return min(given, MAX_TOKENS) if given > 0 else 0
     if isinstance(given, str) and given.isascii() and given.isdigit():
         given = float(given[:20])
     is_count = isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < float("inf")

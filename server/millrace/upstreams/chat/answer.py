@@ -1,6 +1,6 @@
 """Reads one answer from the events of a chat completion: text, asides, usage and the end. No I/O."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from millrace.errors import UpstreamError
@@ -17,7 +17,6 @@ from millrace.upstreams.finishes import MAX_WORD
 from millrace.upstreams.interning import SHORT
 from millrace.upstreams.provider_api import UnreadableError
 from millrace.upstreams.refusals import Refusals, error_of
-from millrace.upstreams.sent_tools import SentTools
 from millrace.upstreams.sse import ErrorEvent
 from millrace.upstreams.usage import UsageReader, reports
 
@@ -28,7 +27,7 @@ class ChatReader:
     def __init__(
         self,
         model: str,
-        tools: Iterable[Tool],
+        tools: Sequence[Tool],
         refusals: Refusals,
         context_window: int,
         *,
@@ -46,9 +45,9 @@ class ChatReader:
         self._wants_scores = wants_logprobs
         self._scores = b""  # that have come before their text
         self._usage = UsageReader()
-        self._sent = SentTools([*tools])
-        self._calls = CallReader(model, self._sent.functions)
-        self._own_fields = OwnFieldsReader()
+        self._tools = tools
+        self._calls: CallReader | None = None  # made with the first call, as most answers have none
+        self._own_fields: OwnFieldsReader | None = None  # the same
         self._text, self._thought, self._refusal = Characters(), Characters(), Characters()
 
     @property
@@ -64,7 +63,7 @@ class ChatReader:
     @property
     def is_half_said(self) -> bool:
         """Whether a call is incomplete."""
-        return self._calls.is_half_said
+        return self._calls is not None and self._calls.is_half_said
 
     @property
     def usage(self) -> Usage | None:
@@ -79,7 +78,7 @@ class ChatReader:
     @property
     def notes(self) -> tuple[str, ...]:
         """What of the answer is left out."""
-        return tuple(filter(None, (self._own_fields.note, self._calls.note)))
+        return tuple(read.note for read in (self._own_fields, self._calls) if read is not None and read.note)
 
     @property
     def service_tier(self) -> str:
@@ -142,14 +141,14 @@ class ChatReader:
             placed.append((len(deltas), Thought(thought)))
         if refusal := self._refusal.flush():
             placed.append((len(deltas), Refusal(refusal)))
-        calls = [self._sent.back(piece) for piece in self._calls.end()]
-        placed += [(len(deltas), piece) for piece in (*calls, *self._sent.rest()) if piece is not None]
-        if own_fields := self._own_fields.end():
+        if self._calls is not None:
+            placed += [(len(deltas), piece) for piece in self._calls.end()]
+        if self._own_fields is not None and (own_fields := self._own_fields.end()):
             placed.append((len(deltas), OwnFields(own_fields)))
         reason = finishes.reason(self._word) if self._word else FinishReason.STOP
-        if self._calls.any and reason is FinishReason.STOP:  # some servers send `stop` after a tool call
+        if self._calls is not None and reason is FinishReason.STOP:  # some servers send `stop` after a tool call
             reason = FinishReason.TOOL_CALLS
-        elif reason is FinishReason.TOOL_CALLS and not self._calls.any:
+        elif reason is FinishReason.TOOL_CALLS and self._calls is None:
             if not self.heard:
                 message = f"{self._model} ended with finish_reason {self._word[:40]}, but called none"
                 raise UpstreamError("upstream_error", message, cause="ended with a call, but called no tool")
@@ -178,10 +177,10 @@ class ChatReader:
     def _take_finish(self, choice: Choice) -> None:
         if choice.error is not None:
             raise self._refusals.of_event(choice.error, billable=bool(self.heard))
-        given = (choice.finish_reason, choice.finishReason)
-        word = next((word for word in given if finishes.is_word(word)), "")
-        if word:
-            self._word = self._refusals.masked(word)
+        for word in (choice.finish_reason, choice.finishReason):
+            if finishes.is_word(word):
+                self._word = self._refusals.masked(word)
+                return
 
     def _take_scores(self, logprobs: Any) -> None:
         if self._wants_scores and (scores := chunks.scores_of(logprobs)):
@@ -237,12 +236,16 @@ class ChatReader:
             self._take_call(delta.function_call, after, placed)
         for name in chunks.OWN_FIELDS:
             if field := getattr(delta, name):
+                if self._own_fields is None:
+                    self._own_fields = OwnFieldsReader()
                 self._own_fields.take(name, field)
 
     def _take_call(self, given: Any, after: int, placed: list[Placed]) -> None:
+        if self._calls is None:
+            self._calls = CallReader(self._model, self._tools)
         piece = self._calls.read(given)
         self.heard += 1
-        if piece is not None and (piece := self._sent.back(piece)) is not None:
+        if piece is not None:
             placed.append((after, piece))
 
     def _add(self, at: int, aside: Aside, placed: list[Placed]) -> None:

@@ -5,7 +5,6 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import msgspec
@@ -48,10 +47,12 @@ def fields_of(call: Call, quirks: Quirks = OPENAI) -> dict[str, Any]:
         **_tools(prompt, quirks, tools),
     }
     fields = {name: value for name, value in fields.items() if value is not None}
-    extras = {name: value for name, value in prompt.extras.items() if name not in _RESERVED | fields.keys()}
-    if not call.service_tier:  # what another one costs is not known
-        extras.pop("service_tier", None)
-    return {name: value for name, value in (fields | extras).items() if name not in quirks.drop}
+    if prompt.extras:
+        extras = {name: value for name, value in prompt.extras.items() if name not in _RESERVED | fields.keys()}
+        if not call.service_tier:  # what another one costs is not known
+            extras.pop("service_tier", None)
+        fields |= extras
+    return {name: value for name, value in fields.items() if name not in quirks.drop} if quirks.drop else fields
 
 
 def left_out(call: Call, quirks: Quirks, fields: dict[str, Any]) -> list[str]:
@@ -59,14 +60,18 @@ def left_out(call: Call, quirks: Quirks, fields: dict[str, Any]) -> list[str]:
     prompt = call.prompt
     names = [name for name, value in prompt.extras.items() if fields.get(name) is not value]
     for message in prompt.messages:
-        for own_fields in (message.own_fields, *(made.own_fields for made in message.calls)):
-            names += own_fields.keys() - _sent_own_fields(own_fields, quirks).keys()
+        if message.own_fields or message.calls:
+            for own_fields in (message.own_fields, *(made.own_fields for made in message.calls)):
+                names += own_fields.keys() - _sent_own_fields(own_fields, quirks).keys()
     names += [f"{one.role}.name" for one in prompt.messages if one.name and _drops(quirks, one.role, "name")]
-    given = [(one.unread_api, one.unread) for one in prompt.messages]
-    given += [(tool.unread_api, tool.unread) for tool in prompt.tools]
-    unread = chain.from_iterable(unread for api, unread in given if api is Api.CHAT)
-    names += [str(path[-1]) for path, _ in unread if quirks.drops_within(path[-1]) or path[-1] in _OF_RESPONSES]
+    given: tuple[Message | Tool, ...] = (*prompt.messages, *prompt.tools)
+    for one in given:
+        if one.unread and one.unread_api is Api.CHAT:
+            last = [path[-1] for path, _ in one.unread]
+            names += [str(name) for name in last if quirks.drops_within(name) or name in _OF_RESPONSES]
     names += foreign.left_out(prompt, Api.CHAT)
+    if not names:
+        return []
     is_unpriced = prompt.service_tier != call.service_tier
     why = {"service_tier": f" {prompt.service_tier}: it has no price here" if is_unpriced else ""}
     return [f"without {name}{why.get(name, '')}" for name in dict.fromkeys(names)]
@@ -80,7 +85,9 @@ def request(call: Call, quirks: Quirks = OPENAI) -> tuple[dict[str, Any], bytes,
 
 def _with_unread(fields: dict[str, Any], of: Message | Tool, quirks: Quirks) -> dict[str, Any]:
     """Return a message or a tool with the client's extras at their places, if they are of this API."""
-    for path, value in of.unread if of.unread_api is Api.CHAT else ():
+    if not of.unread or of.unread_api is not Api.CHAT:
+        return fields
+    for path, value in of.unread:
         *parents, name = path
         if quirks.drops_within(name) or name in _OF_RESPONSES:
             continue
@@ -99,7 +106,7 @@ def _messages(messages: Sequence[Message], quirks: Quirks, tools: SentTools) -> 
 
 def _plain(message: Message, tools: SentTools) -> Message:
     """Return a message with its calls as they are sent, and its text in one piece: sealed blocks may have parted it."""
-    if any(call.namespace or call.is_custom for call in message.calls):
+    if message.calls and any(call.namespace or call.is_custom for call in message.calls):
         message = replace(message, calls=tuple(map(tools.sent, message.calls)))
     if message.sealed and len(message.texts) == len(message.parts) > 1:
         message = replace(message, parts=(message.text,))
@@ -122,8 +129,11 @@ def _message(message: Message, names: Mapping[str, str], quirks: Quirks) -> dict
         fields["refusal"] = message.refusal
     if thought := _thought(message, quirks, had_calls=bool(names)):
         fields |= dict.fromkeys(quirks.reasoning_fields, thought)
-    fields = {name: value for name, value in fields.items() if not _drops(quirks, message.role, name)}
-    return _with_unread(_sent_own_fields(message.own_fields, quirks) | fields, message, quirks)
+    if quirks.drop:
+        fields = {name: value for name, value in fields.items() if not _drops(quirks, message.role, name)}
+    if message.own_fields:
+        fields = _sent_own_fields(message.own_fields, quirks) | fields
+    return _with_unread(fields, message, quirks)
 
 
 def _thought(message: Message, quirks: Quirks, *, had_calls: bool) -> str:
@@ -141,8 +151,9 @@ def _content(message: Message, quirks: Quirks) -> str | list[dict[str, Any]] | N
     first = message.parts[0]
     if len(message.parts) > 1 or not isinstance(first, str):
         return [_part(part) for part in message.parts]
-    extras = message.unread if message.unread_api is Api.CHAT else ()
-    has_extras = any(path[0] == "content" and not quirks.drops_within(path[-1]) for path, _ in extras)
+    if not message.unread or message.unread_api is not Api.CHAT:
+        return first
+    has_extras = any(path[0] == "content" and not quirks.drops_within(path[-1]) for path, _ in message.unread)
     return [_part(first)] if has_extras else first
 
 

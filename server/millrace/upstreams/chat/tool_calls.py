@@ -4,7 +4,7 @@ Indexes, ids and names may be missing, repeated, late or wrong, so no single one
 complete JSON decides with them: nothing can be added to a complete call.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from secrets import token_hex
 from typing import Any
 
@@ -15,6 +15,7 @@ from millrace.json_text import is_json
 from millrace.types import CallPiece, Tool
 from millrace.upstreams.characters import Characters, is_cut, mended, whole
 from millrace.upstreams.chat.own_fields import Bound
+from millrace.upstreams.sent_tools import SentTools
 
 _EMPTY = "{}"
 _READ = frozenset({"index", "id", "type", "function", "name", "arguments"})
@@ -71,13 +72,17 @@ class _Call:
 
 
 class CallReader:
-    """Reads `delta.tool_calls`. The calls of an answer are numbered in the order in which they begin."""
+    """Reads `delta.tool_calls`. The calls of an answer are numbered in the order in which they begin.
 
-    __slots__ = ("_by_index", "_calls", "_model", "_room", "_tools")
+    What it returns are calls of the tools that are meant, not of the functions as which those were sent.
+    """
 
-    def __init__(self, model: str, tools: Iterable[Tool]) -> None:
+    __slots__ = ("_by_index", "_calls", "_model", "_room", "_sent", "_tools")
+
+    def __init__(self, model: str, tools: Sequence[Tool]) -> None:
         self._model = model
-        self._tools = {tool.name: tool for tool in tools}
+        self._sent = SentTools(tools)
+        self._tools = {tool.name: tool for tool in self._sent.functions}
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}  # the server's index -> its latest call
         self._room = Bound()
@@ -115,7 +120,8 @@ class CallReader:
             if not call.id and not any(other.id == id_ for other in self._calls):
                 call.id = id_
         self._take_own_fields(call, given)
-        return self._add(call, name, arguments)
+        piece = self._add(call, name, arguments)
+        return piece and self._sent.back(piece)
 
     def end(self) -> list[CallPiece]:
         """Return what the end of the answer adds. Raises `upstream_error` for a call without a name.
@@ -127,11 +133,13 @@ class CallReader:
         rests = ((call, call.characters.flush()) for call in self._calls)
         pieces = [piece for call, rest in rests if rest and (piece := self._add(call, "", rest)) is not None]
         pieces += [_first_piece(call) for call in self._calls if not call.passed_on]
-        return pieces + [
+        pieces += [
             CallPiece(index=call.number, arguments=_EMPTY)
             for call in self._calls
             if not call.size and (call.said_empty or not self._requires_arguments(call.name))
         ]
+        meant = [self._sent.back(piece) for piece in pieces]
+        return [piece for piece in (*meant, *self._sent.rest()) if piece is not None]
 
     def _call(self, index: int | None, id_: str, name: str, arguments: str) -> _Call:
         """Return the call that a piece continues, or a new one."""
