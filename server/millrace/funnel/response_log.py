@@ -293,7 +293,7 @@ class ResponseLog:
     def message(self) -> Message:
         """Return the answer so far: all text and asides since the last `Revised`."""
         facts = self.standing()
-        asides = [fact for fact in facts if isinstance(fact, Aside)]
+        asides = [fact for fact in facts if not isinstance(fact, str) and isinstance(fact, Aside)]
         parts, sealed = _in_order(facts, (self.ended and self.ended.model) or "")
         return Message(
             role="assistant",

@@ -165,16 +165,18 @@ class Call:
     @property
     def operator_cap(self) -> int | None:
         """The cap of the model's configuration. None where a tool may be called: it would cut the call's arguments."""
-        may_call = bool(self.prompt.tools) and (
-            self.prompt.tool_choice is None or self.prompt.tool_choice.mode != "none"
-        )
-        return None if may_call and not self.model.cap_tool_calls else self.model.max_output_tokens
+        prompt, model = self.prompt, self.model
+        may_call = prompt.tools and (prompt.tool_choice is None or prompt.tool_choice.mode != "none")
+        return None if may_call and not model.cap_tool_calls else model.max_output_tokens
 
     @property
     def sent_cap(self) -> int | None:
         """The lowest cap that somebody has set: the operator, the client or the budget. None: nobody has."""
-        caps = [cap for cap in (self.operator_cap, self.prompt.max_output_tokens, self.cap) if cap is not None]
-        return min(*caps, self.most) if caps else None
+        lowest = self.operator_cap
+        for cap in (self.prompt.max_output_tokens, self.cap):
+            if cap is not None and (lowest is None or cap < lowest):
+                lowest = cap
+        return None if lowest is None else min(lowest, self.most)
 
     @property
     def max_output_tokens(self) -> int:
