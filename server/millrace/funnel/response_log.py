@@ -176,9 +176,12 @@ class ResponseLog:
 
     def _all(self) -> Iterator[Fact | str]:
         """Yield all facts so far, those of the flight among them."""
-        of_flight = () if self._source is None else self._source.facts
-        shared = (fact if isinstance(fact, str) else self._own(fact) for fact in of_flight)
-        return chain(self.facts, shared)
+        if self._source is None:
+            return iter(self.facts)
+        of_flight: Iterable[Fact | str] = self._source.facts
+        if self._is_joined:
+            of_flight = (fact if isinstance(fact, str) else self._own(fact) for fact in of_flight)
+        return chain(self.facts, of_flight)
 
     def apply_backpressure(self) -> None:
         """Pause reading the model if all subscribers are congested; resume it if one is not.
@@ -312,8 +315,10 @@ class ResponseLog:
     def standing(self) -> list[Fact | str]:
         """Return all facts since the last `Revised`."""
         facts = [*self._all()]
-        revised = max((at for at, fact in enumerate(facts) if isinstance(fact, Revised)), default=-1)
-        return facts[revised + 1 :]
+        for at in range(len(facts) - 1, -1, -1):
+            if isinstance(facts[at], Revised):
+                return facts[at + 1 :]
+        return facts
 
     def detach(self) -> None:
         """Append no more of its attempt. Log and attempt refer to each other until then. Idempotent."""
