@@ -14,7 +14,7 @@ settle    one ledger row, whatever happened                   (ending.py)
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 
 from millrace import log
@@ -189,11 +189,10 @@ class Funnel:
                 message = f"{self._places.held(tenant)} of your requests are running already; try again in a second"
                 raise MillraceError("overloaded", message, retry_after_ms=1000)
             self._running[response] = bill
-            self._places.count(tenant, 0 if is_own else 1)
             try:
-                yield bill
+                with nullcontext() if is_own else self._places.one(tenant):
+                    yield bill
             finally:
-                self._places.count(tenant, 0 if is_own else -1)
                 del self._running[response]
 
     def _bill(self, response: ResponseLog, admission: Admission | None) -> Bill:
