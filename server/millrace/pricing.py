@@ -13,13 +13,15 @@ FRAMING = 4  # approximate tokens that providers add to each message
 
 def cost(usage: Usage, price: Price) -> Decimal:
     """Return dollars, exact to 1e-9."""
-    cached_price = price.input if price.cached_input is None else price.cached_input
-    write_price = price.input if price.cache_write is None else price.cache_write
-    hour_price = write_price if price.cache_write_1h is None else price.cache_write_1h
     plain = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
-    dollars = plain * price.input + usage.cached_input_tokens * cached_price + usage.output_tokens * price.output
-    dollars += (usage.cache_write_tokens - usage.cache_write_1h_tokens) * write_price
-    dollars += usage.cache_write_1h_tokens * hour_price
+    dollars = plain * price.input + usage.output_tokens * price.output
+    if usage.cached_input_tokens:
+        dollars += usage.cached_input_tokens * (price.input if price.cached_input is None else price.cached_input)
+    if usage.cache_write_tokens:
+        write_price = price.input if price.cache_write is None else price.cache_write
+        hour_price = write_price if price.cache_write_1h is None else price.cache_write_1h
+        dollars += (usage.cache_write_tokens - usage.cache_write_1h_tokens) * write_price
+        dollars += usage.cache_write_1h_tokens * hour_price
     return (dollars / MILLION).quantize(NANODOLLAR)
 
 

@@ -47,6 +47,8 @@ def count(text: str, most: float = math.inf) -> int:
     splitting expression recurses once per character of a run of white space, and panics after some hundred thousand.
     """
     encode = encoding().encode_ordinary
+    if len(text) <= PIECE:
+        return len(encode(text))
     counted = 0
     for at in range(0, len(text), PIECE):
         counted += len(encode(text[at : at + PIECE]))
@@ -60,10 +62,17 @@ def count_message(message: Message, most: float = math.inf) -> int:
 
     Stops once there are more than `most`, and returns how many were counted until then.
     """
-    counted = sum(MEDIA for part in message.parts if isinstance(part, Media) and not part.text)
-    calls = (text for call in message.calls for text in (call.name, call.arguments))
-    texts = (part if isinstance(part, str) else part.text for part in message.parts)
-    for text in (*texts, message.reasoning, message.refusal, *calls):
+    counted, texts = 0, []
+    for part in message.parts:
+        text = part if isinstance(part, str) else part.text
+        if text:
+            texts.append(text)
+        elif isinstance(part, Media):
+            counted += MEDIA
+    texts += filter(None, (message.reasoning, message.refusal))
+    for call in message.calls:
+        texts += call.name, call.arguments
+    for text in texts:
         if counted > most:
             break
         counted += count(text, most - counted)

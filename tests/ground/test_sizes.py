@@ -84,14 +84,15 @@ async def test_the_keys_of_a_long_request_are_made_off_the_loop(
     """They are the same ones."""
     made_by: list[threading.Thread] = []
 
-    def watched(*args: Any) -> Keys:
+    def watched(*args: Any, **named: Any) -> Keys:
         made_by.append(threading.current_thread())
-        return keys_of(*args)
+        return keys_of(*args, **named)
 
     monkeypatch.setattr(recall, "keys_of", watched)
     keys = await Recall(CATALOG, None, None).keys(asked)
     assert [thread is threading.current_thread() for thread in made_by] == [not off]
-    assert keys == keys_of(asked, CATALOG.models, checks.selected(asked))
+    assert keys == keys_of(asked, CATALOG.models, checks.selected(asked), has_scope=False)
+    assert keys.exact == keys_of(asked, CATALOG.models, checks.selected(asked)).exact
 
 
 class Reader:

@@ -47,11 +47,10 @@ class OpenCharge:
         self.outcome = Outcome.RUNNING
         self.billable = True
         self.finish_word = ""  # the provider's own for the end, if it is not known
-        booking = (pricing.worst_case if self._is_whole else pricing.booking)(call, self._input_tokens)
-        self.booked_tokens = booking.output_tokens  # of output
-        self._charged_before = Usage()  # to earlier payers of this call
+        self._max_output_tokens = most = call.max_output_tokens
+        self.booked_tokens = most if self._is_whole else min(most, pricing.BOOKED)  # of output
+        self._charged_before = NOTHING.usage  # to earlier payers of this call
         self._seen_parts = self._seen_asides = self._measured = 0
-        self._max_output_tokens = call.max_output_tokens
         self._final_output: int | None = None  # tokens, once the call has ended and they were counted
 
     def run_on(self) -> None:
@@ -66,7 +65,7 @@ class OpenCharge:
     @property
     def price(self) -> Price:
         """The price of the service tier that the call is charged at; of the standard one where that has no price."""
-        return self.model.price_at(self.attempt.service_tier) or self.model.price
+        return self.model.price_of(self.attempt.service_tier)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -82,8 +81,8 @@ class OpenCharge:
 
         A call that is closed early has reported its input, if at all.
         """
-        if self.attempt.usage is not None:
-            return self.attempt.usage
+        if (usage := self.attempt.usage) is not None:
+            return usage
         if not (self.billable and self.attempt.sent):
             return Usage()
         output_tokens = self._output_tokens
@@ -170,14 +169,14 @@ class OpenCharge:
         return tokens.count_output(self.attempt.parts, self.attempt.asides)
 
     def _charge(self, usage: Usage, outcome: Outcome) -> Charge:
-        model = self.model
+        model, service_tier = self.model, self.attempt.service_tier
         return Charge(
             model=model.id,
             tier=model.tier,
             usage=usage,
-            cost=pricing.cost(usage, self.price),
+            cost=pricing.cost(usage, model.price_of(service_tier)),
             outcome=outcome,
-            service_tier=self.attempt.service_tier,
+            service_tier=service_tier,
             finish_word=self.finish_word,
             deployment=self.call.deployment,
         )
@@ -318,8 +317,19 @@ class Bill:
     def _write_open_row(self) -> None:
         self._ledger.opened(self._open_entry())
 
-    def statement(self, shown: Usage | None = None, *, answered: bool = True) -> Statement:
-        """Return what was used and spent so far. `shown` is the usage of the answer; default: of `shown_charge`."""
+    def statement(
+        self,
+        shown: Usage | None = None,
+        *,
+        answered: bool = True,
+        max_output_tokens: int | None = None,
+        service_tier: str | None = None,
+    ) -> Statement:
+        """Return what was used and spent so far.
+
+        `shown` and `service_tier` are those of the answer; default: of `shown_charge`. `max_output_tokens` is the
+        operator's cap, if it held for the answer.
+        """
         charges = tuple(charge.so_far for charge in self._charges)
         last = shown_charge(charges) if charges else None
         usage = shown or (last.usage if last else Usage())
@@ -335,8 +345,9 @@ class Bill:
             saved=saved,
             charges=charges,
             trimmed_tokens=self.trimmed_tokens,
+            max_output_tokens=max_output_tokens,
             notes=tuple(f"{charge.model.id} {note}" for charge in calls for note in charge.notes),
-            service_tier=last.service_tier if last else "",
+            service_tier=service_tier if service_tier is not None else last.service_tier if last else "",
         )
 
     def progress(self) -> Statement:
@@ -373,8 +384,10 @@ class Bill:
                 code=code,
                 ttft_ms=ttft_ms,
                 latency_ms=latency_ms,
+                entry_id=entry_id,
+                stored_id=stored_id,
             )
-            self._ledger.settled(entry := replace(entry, entry_id=entry_id, stored_id=stored_id))
+            self._ledger.settled(entry)
         finally:
             self._release(statement)
         return entry
@@ -391,7 +404,7 @@ class Bill:
             used = sum(charge.usage.input_tokens + charge.usage.output_tokens for charge in statement.charges)
             self._admission.settle(statement.cost, used)
 
-    def _entry(
+    def _entry(  # noqa: PLR0913 - the fields of a row
         self,
         status: Status,
         statement: Statement,
@@ -402,6 +415,8 @@ class Bill:
         check: str | None = None,
         code: str | None = None,
         ttft_ms: float | None = None,
+        entry_id: str = "",
+        stored_id: str = "",
     ) -> Entry:
         return Entry(
             request_id=self._request.id,
@@ -419,6 +434,8 @@ class Bill:
             trimmed_tokens=self.trimmed_tokens,
             key_id=self._request.key_id,
             session=self._request.session,
+            entry_id=entry_id,
+            stored_id=stored_id,
         )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -57,24 +57,21 @@ class Caller:
         self.hedging = hedging or Hedging(time.monotonic)
         self.repairs = repairs
 
-    @contextmanager
-    def call(self, model: Model, response: ResponseLog, payer: Payer, turn: Turn | None = None) -> Iterator[OpenCharge]:
+    def call(
+        self, model: Model, response: ResponseLog, payer: Payer, turn: Turn | None = None
+    ) -> AbstractContextManager[OpenCharge]:
         """Open a call whose deltas go into the response. Leaving the block closes its socket."""
-        with self._opened(model, response, payer, turn, tells=True) as charge:
-            self.attach(response, charge)
-            yield charge
+        return self._opened(model, response, payer, turn, tells=True, attaches=True)
 
-    @contextmanager
     def unattached(
         self, model: Model, response: ResponseLog, payer: Payer, *, other_than: str = "", tells: bool = False
-    ) -> Iterator[OpenCharge]:
+    ) -> AbstractContextManager[OpenCharge]:
         """Open a call whose deltas stay in its attempt until it is attached. Raises `budget_exceeded`.
 
         `other_than` is the label of a deployment (`Call.deployment`) that is asked only if there is no other. `tells`:
         it is the only call, so the log is told who stands in.
         """
-        with self._opened(model, response, payer, other_than=other_than, tells=tells) as charge:
-            yield charge
+        return self._opened(model, response, payer, other_than=other_than, tells=tells)
 
     @contextmanager
     def _opened(
@@ -86,6 +83,7 @@ class Caller:
         *,
         other_than: str = "",
         tells: bool = False,
+        attaches: bool = False,
     ) -> Iterator[OpenCharge]:
         """Open a call. If it fails before its first word, others are made in its place (`tries.py`).
 
@@ -112,6 +110,8 @@ class Caller:
         try:
             charge = tries.start()
             try:
+                if attaches:
+                    self.attach(response, charge)
                 yield charge
             except asyncio.CancelledError:
                 charge.outcome = Outcome.CANCELLED
@@ -193,9 +193,9 @@ def affords(model: Model, response: ResponseLog, payer: Payer) -> bool:
 def uncut(model: Model, response: ResponseLog, turn: Turn | None = None) -> Call:
     """Return a call of a model before the budget caps it."""
     request = response.request
-    turn = turn or Turn(prompt=request.prompt)
-    room = pricing.room(model, len(turn.prompt.messages), request.input_tokens + turn.tokens)
-    return Call(model=model, prompt=turn.prompt, room=room, added_tokens=turn.tokens)
+    prompt, added_tokens = (request.prompt, 0) if turn is None else (turn.prompt, turn.tokens)
+    room = pricing.room(model, len(prompt.messages), request.input_tokens + added_tokens)
+    return Call(model=model, prompt=prompt, room=room, added_tokens=added_tokens)
 
 
 def over_budget(response: ResponseLog, reason: str) -> MillraceError:

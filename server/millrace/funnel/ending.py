@@ -90,10 +90,8 @@ def answered(response: ResponseLog, bill: Bill, result: Result) -> Ended:
         stored_id=result.answer.id if result.answer else "",
         trimmed_tokens=bill.trimmed_tokens,
         failed=response.failed,
-        statement=replace(
-            bill.statement(result.usage),
-            max_output_tokens=result.capped_by_operator,
-            service_tier=result.service_tier,
+        statement=bill.statement(
+            result.usage, max_output_tokens=result.capped_by_operator, service_tier=result.service_tier
         ),
     )
 

@@ -60,8 +60,11 @@ class Keys:
     scope: Scope | str  # a string: why the semantic cache is not used for this request
 
 
-def keys_of(request: Request, models: Iterable[Model], checks: Iterable[str]) -> Keys:
-    """Return both keys. `checks` names the checks that will run.
+OFF = "the semantic cache is off"
+
+
+def keys_of(request: Request, models: Iterable[Model], checks: Iterable[str], *, has_scope: bool = True) -> Keys:
+    """Return both keys. `checks` names the checks that will run. `has_scope`: whether the semantic cache is on.
 
     Left out: id, metadata, delivery, cache mode, budget. Normalised: the order of JSON keys, defaults, a string as one
     text part, Unicode to NFC, leading and trailing white space of the last user message. Nothing within a text is
@@ -75,6 +78,8 @@ def keys_of(request: Request, models: Iterable[Model], checks: Iterable[str]) ->
     version = ("version", request.context_version or "")  # of the client's knowledge base
     history, chunks = ("cut", request.cut_history), (prompt.context, request.cut_context)
     exact = _digest("exact", settings, "context", *chunks, *version, *history, *turns)
+    if not has_scope:
+        return Keys(exact=exact, scope=OFF)
     question = _nfc(prompt.messages[-1].text).strip()
     if objection := _objection(prompt, question):
         return Keys(exact=exact, scope=objection)
@@ -199,11 +204,10 @@ def _asked(messages: Sequence[Message]) -> int | None:
 
 
 def _turn(message: Message, *, trimmed: bool = False) -> bytes:
-    parts = [
-        _nfc(part) if isinstance(part, str) else part
-        for part in message.parts
-        if message.role != "system" or not _differs_each_time(part)
-    ]
+    given: Sequence[Part] = message.parts
+    if message.role == "system":
+        given = [part for part in given if not _differs_each_time(part)]
+    parts = [_nfc(part) if isinstance(part, str) else part for part in given]
     if trimmed and isinstance(first := parts[0], str):
         parts[0] = first.lstrip()
     if trimmed and isinstance(last := parts[-1], str):
@@ -224,19 +228,25 @@ def _turn(message: Message, *, trimmed: bool = False) -> bytes:
         if message.calls
         else "[]"
     )
-    return _digest(
+    fields: list[str | bytes] = [
         message.role,
         message.name,
         "null" if message.call_id is None else _json(message.call_id),
         calls,
         message.reasoning,
         message.refusal,
-        *((_json(own_fields),) if (own_fields := _own(message.own_fields)) else ()),
-        *chain.from_iterable(map(_part, parts)),
-        *chain.from_iterable(_sealed(sealed) for sealed in message.sealed),
-        *chain.from_iterable(("extra", extra) for extra in _extras(message.unread, message.unread_api)),
-        *(("is_error",) if message.is_error else ()),
-    )
+    ]
+    if own_fields := _own(message.own_fields):
+        fields.append(_json(own_fields))
+    for part in parts:
+        fields += _part(part)
+    for sealed in message.sealed:
+        fields += _sealed(sealed)
+    for extra in _extras(message.unread, message.unread_api):
+        fields += "extra", extra
+    if message.is_error:
+        fields.append("is_error")
+    return _digest(*fields)
 
 
 def _differs_each_time(part: Part) -> bool:
@@ -244,10 +254,12 @@ def _differs_each_time(part: Part) -> bool:
 
 
 def _own(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name not in _NOT_OF_THE_ANSWER}
+    return fields and {name: value for name, value in fields.items() if name not in _NOT_OF_THE_ANSWER}
 
 
 def _extras(extras: Unread, api: Api = Api.CHAT) -> list[str]:
+    if not extras:
+        return []
     counted = [(path, value) for path, value in extras if path[-1] not in _NOT_OF_THE_ANSWER]
     whose = [api.value] if counted and api is not Api.CHAT else []
     return whose + sorted(_json([path, value]) for path, value in counted)

@@ -35,7 +35,7 @@ from millrace.funnel.routing.router import Router
 from millrace.funnel.sampling import Sampling
 from millrace.memory import Shares
 from millrace.ports import Admission, Clock, Ledger
-from millrace.types import Answer, CacheMode, CacheOutcome, Call, SemanticHit, Strategy, Tier
+from millrace.types import Answer, CacheMode, CacheOutcome, SemanticHit, Strategy, Tier
 
 # What requests in one flight have in common: the exact key, `commits_early`, and the service tier, which is paid for.
 FlightKey = tuple[bytes, bool, str]
@@ -196,5 +196,5 @@ class Funnel:
                 del self._running[response]
 
     def _bill(self, response: ResponseLog, admission: Admission | None) -> Bill:
-        baseline = Call(model=self._catalog.large, prompt=response.request.prompt).price
+        baseline = self._catalog.large.price_of(response.request.prompt.service_tier)
         return Bill(response.request, baseline, self._ledger, self._wall(), admission)

@@ -14,7 +14,7 @@ from millrace.funnel.failures import is_of_the_request
 from millrace.funnel.pools import Place, Pool
 from millrace.funnel.record import Record, Report, report_of
 from millrace.ports import Clock
-from millrace.types import Finish, Tier
+from millrace.types import Finish, Model, Tier
 
 WARN_EVERY_S = 60.0  # for one deployment and one cause
 MEND_S = 30.0  # between two probes of one whose operator must act, such as one with a wrong key
@@ -29,7 +29,7 @@ class Health:
 
     def __init__(self, pools: Sequence[Pool], catalog: Catalog, clock: Clock, wall: Clock) -> None:
         self.pools: Mapping[str, Pool] = {pool.model.name: pool for pool in pools}
-        self._catalog = catalog
+        self._of_tier = {tier: [self.pools[model.name] for model in _models_of(tier, catalog)] for tier in Tier}
         self._records = {place: Record() for pool in pools for place in pool.places}
         self._clock = clock
         self._wall = wall
@@ -67,16 +67,11 @@ class Health:
 
     def wait(self, tier: Tier) -> UpstreamError | None:
         """Return why no model of a tier can be asked now; None if one can."""
-        first, *others = self._chain(tier)
-        if any(pool.can_be_asked for pool in (first, *others)):
-            return None
-        return first.unavailable()
-
-    def _chain(self, tier: Tier) -> list[Pool]:
-        """Return the pools of a tier: that of its model, and those of the models that stand in for it alone."""
-        head = self._catalog.small if tier is Tier.SMALL else self._catalog.large
-        stand_ins = [model for model in self._catalog.chain(tier) if model.stands_in]
-        return [self.pools[model.name] for model in (head, *stand_ins)]
+        pools = self._of_tier[tier]
+        for pool in pools:
+            if pool.can_be_asked:
+                return None
+        return pools[0].unavailable()
 
     def sweep(self, now: float) -> None:
         """Probe what is left alone, and leave alone what is silent. The sweeper calls it regularly."""
@@ -153,6 +148,12 @@ class Health:
         """Return how each model fares, those that stand in for others last."""
         now = self._clock()
         return [report_of(pool, [self._records[place] for place in pool.places], now) for pool in self.pools.values()]
+
+
+def _models_of(tier: Tier, catalog: Catalog) -> list[Model]:
+    """Return the model of a tier, and those that stand in for it alone."""
+    head = catalog.small if tier is Tier.SMALL else catalog.large
+    return [head, *(model for model in catalog.chain(tier) if model.stands_in)]
 
 
 def _failure(done: asyncio.Future[Finish]) -> UpstreamError | None:

@@ -68,10 +68,12 @@ def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: in
         )
         message = f"{path}: {subject} have at least {fixed_tokens} tokens; the models take {limit}; shorten them"
         raise MillraceError("context_too_long", message, param=path)
+    if not (turns or context or prompt.context):  # most requests
+        return Trimmed(prompt=prompt, input_tokens=fixed_tokens, cut_tokens=0, cut_history=b"", cut_context=b"")
     left = limit - fixed_tokens if budget is None else min(budget, limit - fixed_tokens)
     kept_chunks = _fitting(context, left)
     block = _block(context[:kept_chunks]) if kept_chunks else ""
-    kept = _newest(messages, turns, left - tokens.count(block))
+    kept, kept_tokens = _newest(messages, turns, left - tokens.count(block))
     sent = sorted({*fixed, *(at for turn in kept for at in turn)})
     cut = [at for turn in turns[: len(turns) - len(kept)] for at in turn]
     result = prompt
@@ -79,7 +81,7 @@ def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: in
         result = replace(prompt, messages=tuple(messages[at] for at in sent), context=block)
     return Trimmed(
         prompt=result,
-        input_tokens=tokens.count_prompt(result) if block or turns else fixed_tokens,
+        input_tokens=tokens.count_prompt(result) if block else fixed_tokens + kept_tokens,
         cut_tokens=_count(messages, cut) + sum(map(tokens.count, context[kept_chunks:])),
         cut_history=digest_of_messages([messages[at] for at in cut]),
         cut_context=digest_of_chunks(context[kept_chunks:]),
@@ -113,18 +115,22 @@ def _turns(messages: tuple[Message, ...]) -> list[list[int]]:
         if not turns or (message.role == "user" and last_result < at):
             turns.append([])
         turns[-1].append(at)
-        last_result = max([last_result, *(results.get(call.id, -1) for call in message.calls)])
+        for call in message.calls:
+            last_result = max(last_result, results.get(call.id, -1))
     return turns
 
 
-def _newest(messages: tuple[Message, ...], turns: list[list[int]], budget: int) -> list[list[int]]:
+def _newest(messages: tuple[Message, ...], turns: list[list[int]], budget: int) -> tuple[list[list[int]], int]:
+    """Return the newest turns that fit, and their tokens."""
     kept: list[list[int]] = []
+    kept_tokens = 0
     for turn in reversed(turns):
-        budget -= _count(messages, turn)
-        if budget < 0:
+        counted = _count(messages, turn)
+        if kept_tokens + counted > budget:
             break
         kept.append(turn)
-    return kept
+        kept_tokens += counted
+    return kept, kept_tokens
 
 
 def _count(messages: tuple[Message, ...], indices: list[int]) -> int:

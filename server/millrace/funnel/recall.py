@@ -52,7 +52,8 @@ class Recall:
 
     async def keys(self, request: Request) -> Keys:
         """Return the keys of a trimmed request; those of a long one are computed off the loop."""
-        work = partial(keys_of, request, self._models, (*self._selected(request), *self._guards))
+        judged_by = (*self._selected(request), *self._guards)
+        work = partial(keys_of, request, self._models, judged_by, has_scope=self._semantic is not None)
         own = 0 if request.check_schema is None else tokens.LONG + 1  # of unknown size
         return await in_thread_if_long(request.tenant, request.prompt.whole_size + own, work)
 

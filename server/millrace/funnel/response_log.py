@@ -179,10 +179,10 @@ class ResponseLog:
         """Yield all facts so far, those of the flight among them."""
         if self._source is None:
             return iter(self.facts)
-        of_flight = self._source.facts
-        if not self._is_joined:
-            return chain(self.facts, of_flight)
-        return chain(self.facts, (fact if isinstance(fact, str) else self._own(fact) for fact in of_flight))
+        of_flight: Iterable[Fact | str] = self._source.facts
+        if self._is_joined:
+            of_flight = (fact if isinstance(fact, str) else self._own(fact) for fact in of_flight)
+        return chain(self.facts, of_flight)
 
     def apply_backpressure(self) -> None:
         """Pause reading the model if all subscribers are congested; resume it if one is not.
@@ -309,9 +309,7 @@ class ResponseLog:
     def message(self) -> Message:
         """Return the answer so far: all text and asides since the last `Revised`."""
         facts = self.standing()
-        asides = [
-            fact for fact in facts if not isinstance(fact, str) and isinstance(fact, Aside)
-        ]  # nearly all are text
+        asides = [fact for fact in facts if not isinstance(fact, str) and isinstance(fact, Aside)]
         parts, sealed = _in_order(facts, (self.ended and self.ended.model) or "")
         return Message(
             role="assistant",
@@ -330,8 +328,10 @@ class ResponseLog:
     def standing(self) -> list[Fact | str]:
         """Return all facts since the last `Revised`."""
         facts = [*self._all()]
-        revised = [at for at, fact in enumerate(facts) if isinstance(fact, Revised)]
-        return facts[revised[-1] + 1 :] if revised else facts
+        for at in range(len(facts) - 1, -1, -1):
+            if isinstance(facts[at], Revised):
+                return facts[at + 1 :]
+        return facts
 
     def detach(self) -> None:
         """Append no more of its attempt. Log and attempt refer to each other until then. Idempotent."""

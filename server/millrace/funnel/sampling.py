@@ -1,8 +1,5 @@
 """Tells evidence and the router what became of a request. None of it may fail the request, or have it wait."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from millrace import log
 from millrace.errors import EXITS
 from millrace.evidence.evidence import Evidence
@@ -64,11 +61,16 @@ class Sampling:
         return self._catalog.fits_small(request.input_tokens) and bound_to(request.prompt, self._catalog) is None
 
 
-@contextmanager
-def _guarded(request: Request) -> Iterator[None]:
-    try:
-        yield
-    except EXITS:
-        raise
-    except BaseException as error:
-        log.get().error("what became of it was not told", id=request.id, exc_info=error)
+class _guarded:  # noqa: N801 - used like a function
+    """Log what is raised, and go on. Twice per request, which is why it is no generator."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        if error is None or isinstance(error, EXITS):
+            return False
+        log.get().error("what became of it was not told", id=self._request.id, exc_info=error)
+        return True

@@ -73,13 +73,14 @@ class Tries:
         self._is_last = False  # the budget of the key has nothing left for a further call
         self._head = first.model
         self.call = first
-        self._charge: OpenCharge | None = OpenCharge(first, self, 0)  # of nothing, until a call is made
+        self._charge: OpenCharge | None = None  # until it is started, and once it is closed
 
     def start(self) -> OpenCharge:
         """Make the first call; return its charge, which will be that of each further call. Called once."""
         self._health.pools[self._head.name].earn()
         found = self._choose(self.call)
         if found is None:
+            self._charge = OpenCharge(self.call, self, 0)  # of nothing, since no call is made
             self._end(none_left(*self._errors))
             return self.charge
         place, self.call = found
@@ -213,8 +214,9 @@ class Tries:
                 if place is not None and (not retry or pool.has_retry):
                     if retry:
                         pool.spend()
-                    is_once = len(pool.places) > 1 or not pool.has_retry
-                    return place, replace(call, deployment=place.deployment.label, once=is_once)
+                    label, is_once = place.deployment.label, len(pool.places) > 1 or not pool.has_retry
+                    as_planned = label == call.deployment and is_once is call.once
+                    return place, call if as_planned else replace(call, deployment=label, once=is_once)
                 if not retry:
                     self._errors.append(pool.unavailable())
             model = next((model for model in self._models if model.name not in self._response.asked), None)

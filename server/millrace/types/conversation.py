@@ -226,9 +226,12 @@ class Message:
     @property
     def size(self) -> int:
         """Characters of its text, calls, reasoning and refusal. Of media only the text of a block counts."""
-        calls = sum(len(call.name) + len(call.arguments) for call in self.calls)
-        texts = sum(len(part if isinstance(part, str) else part.text) for part in self.parts)
-        return texts + calls + len(self.reasoning) + len(self.refusal)
+        size = len(self.reasoning) + len(self.refusal)
+        for part in self.parts:
+            size += len(part if isinstance(part, str) else part.text)
+        for call in self.calls:
+            size += len(call.name) + len(call.arguments)
+        return size
 
     @property
     def memory_bytes(self) -> int:
@@ -364,6 +367,7 @@ class Prompt:
     native: Native | None = None  # what only the API of the client understands
     _bytes: int | None = field(default=None, init=False, repr=False, compare=False)  # computed on first use
     _size: int | None = field(default=None, init=False, repr=False, compare=False)  # too
+    _whole_size: int | None = field(default=None, init=False, repr=False, compare=False)  # too
 
     @property
     def service_tier(self) -> str:
@@ -419,14 +423,20 @@ class Prompt:
 
     @property
     def whole_size(self) -> int:
-        """Characters of all of it: with media, extras and sealed blocks, and with the schema of its format."""
-        media = [part for message in self.messages for part in message.parts if isinstance(part, Media)]
-        fields = sum(len(value) for part in media if part.kind != "block" for value in part.fields.values())
-        fields += sum(part.sealed.size for part in media if part.sealed is not None)
-        fields += sum(one.size for message in self.messages for one in message.sealed)
-        extras = self.extras_size + sum(message.unread_size for message in self.messages)
-        extras += self.native.size if self.native else 0
-        return self.size + fields + extras + len(self.context) + (self.format.size if self.format else 0)
+        """Characters of all of it: media, extras, sealed blocks and the schema of its format too. Computed once."""
+        whole = self._whole_size
+        if whole is None:
+            whole = self.size + self.extras_size + len(self.context)
+            for message in self.messages:
+                whole += message.unread_size + sum(one.size for one in message.sealed)
+                for part in message.parts:
+                    if not isinstance(part, str):
+                        whole += 0 if part.kind == "block" else sum(map(len, part.fields.values()))
+                        whole += 0 if part.sealed is None else part.sealed.size
+            whole += self.native.size if self.native else 0
+            whole += self.format.size if self.format else 0
+            object.__setattr__(self, "_whole_size", whole)
+        return whole
 
     @property
     def memory_bytes(self) -> int:

@@ -67,6 +67,10 @@ class Model:
         """Return the price of a service tier; None if it has none of its own."""
         return self.price if service_tier in STANDARD_TIERS else self.tier_prices.get(service_tier)
 
+    def price_of(self, service_tier: str) -> Price:
+        """Return the price of a service tier; of the standard one where it has none of its own."""
+        return self.price_at(service_tier) or self.price
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
