@@ -226,6 +226,24 @@ async def test_memory_is_bounded_and_the_least_recent_goes_first() -> None:
     await asyncio.to_thread(database.close)
 
 
+async def test_uses_within_a_second_are_one_on_disk() -> None:
+    """What is asked again and again is not written again and again; a later use is."""
+    database, wall = SqliteDatabase(":memory:"), Wall()
+    tier = cache(database, wall)
+    tier.store(b"k", "t", answer("x"))
+
+    async def used_at() -> float:
+        used: float = (await look(database, lambda db: db.execute("SELECT used_at FROM answers").fetchone()))[0]
+        return used
+
+    first = wall.now
+    for passed, seen in ((0.25, 0.0), (0.25, 0.0), (0.5, 1.0), (0.5, 1.0), (2.0, 3.5), (-3.0, 0.5)):
+        wall.now += passed
+        assert tier.peek(b"k") is not None
+        assert await used_at() == first + seen
+    await asyncio.to_thread(database.close)
+
+
 async def test_disk_is_bounded() -> None:
     """Past disk_bytes the least recently used rows are deleted, by a tenth at a time, or each store would evict."""
     database, wall = SqliteDatabase(":memory:"), Wall()

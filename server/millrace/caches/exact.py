@@ -7,6 +7,7 @@ import asyncio
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import msgspec
 
@@ -19,6 +20,7 @@ from millrace.types import Answer, StoredAnswer
 LOOKUP_S = 0.1  # for SQLite to answer; a model says its first word after about twice that time
 LEARN_S = 60.0  # to read the keys of all that is on disk, once
 OVERHEAD = 500  # bytes per entry in memory beside its JSON, about
+TOUCH_S = 1.0  # after which another use of an answer is written down; what goes first was not used for much longer
 SHARE = 4  # an answer of more than this part of the bytes allowed is not kept: it would push out too many others
 
 _TABLE = """
@@ -44,6 +46,15 @@ _TOUCH = "UPDATE answers SET used_at = ? WHERE key = ?"
 _DELETE = "DELETE FROM answers WHERE key = ?"
 
 
+@dataclass(slots=True)
+class _Hot:
+    """An answer in memory."""
+
+    answer: StoredAnswer
+    size: int  # bytes, about
+    used_at: float  # Unix seconds; as on disk
+
+
 class SqliteExactCache:
     """Answers by the key of the whole request. The key includes the tenant."""
 
@@ -53,7 +64,7 @@ class SqliteExactCache:
         self._memory_bytes = memory_bytes
         self._disk_bytes = disk_bytes
         self._wall = wall
-        self._hot: OrderedDict[bytes, tuple[StoredAnswer, int]] = OrderedDict()
+        self._hot: OrderedDict[bytes, _Hot] = OrderedDict()
         self._hot_bytes = 0
         self._forgotten = 0  # times that memory was emptied
         self._keys = KeyFilter()  # of what is on disk
@@ -69,13 +80,15 @@ class SqliteExactCache:
         cached = self._hot.get(key)
         if cached is None:
             return None
-        answer, _ = cached
-        if answer.stored_at <= self._wall() - self._ttl_s:
+        now = self._wall()
+        if cached.answer.stored_at <= now - self._ttl_s:
             self._drop(key)
             return None
         self._hot.move_to_end(key)
-        self._touch(key)
-        return answer
+        if abs(now - cached.used_at) >= TOUCH_S:  # also after the clock was set back
+            cached.used_at = now
+            self._touch(key, now)
+        return cached.answer
 
     @property
     def bytes_used(self) -> int:
@@ -101,7 +114,8 @@ class SqliteExactCache:
             return None
         if self._learning is None:
             self._learning = asyncio.get_running_loop().create_task(self._learn())
-        after, forgotten = self._wall() - self._ttl_s, self._forgotten
+        now, forgotten = self._wall(), self._forgotten
+        after = now - self._ttl_s
         try:
             row = await self._database.read(
                 lambda connection: connection.execute(_GET, (key, after)).fetchone(), within_s=LOOKUP_S
@@ -116,8 +130,8 @@ class SqliteExactCache:
             self._database.write(lambda connection: connection.execute(_DELETE, (key,)), droppable=True)
             return None
         if forgotten == self._forgotten:  # else it may have been read before it was deleted
-            self._keep(key, answer, len(row[0]))
-        self._touch(key)
+            self._keep(key, answer, len(row[0]), now)
+        self._touch(key, now)
         return answer
 
     def store(self, key: bytes, tenant: str, answer: Answer) -> None:
@@ -125,7 +139,7 @@ class SqliteExactCache:
         now = self._wall()
         stored = answer.stored(now)
         row = msgspec.json.encode(stored)
-        self._keep(key, stored, len(row))
+        self._keep(key, stored, len(row), now)
         if len(row) > self._disk_bytes // SHARE:
             return
         self._keys.add(key)
@@ -146,15 +160,14 @@ class SqliteExactCache:
         else:
             self._knows_all = True
 
-    def _touch(self, key: bytes) -> None:
-        now = self._wall()
+    def _touch(self, key: bytes, now: float) -> None:
         self._database.write(lambda connection: connection.execute(_TOUCH, (now, key)), droppable=True)
 
-    def _keep(self, key: bytes, answer: StoredAnswer, size: int) -> None:
+    def _keep(self, key: bytes, answer: StoredAnswer, size: int, now: float) -> None:
         self._drop(key)
         if size > self._memory_bytes // SHARE:
             return
-        self._hot[key] = (answer, size + OVERHEAD)
+        self._hot[key] = _Hot(answer, size + OVERHEAD, now)
         self._hot_bytes += size + OVERHEAD
         self._shrink(self._memory_bytes)
 
@@ -163,8 +176,8 @@ class SqliteExactCache:
             self._drop(next(iter(self._hot)))
 
     def _drop(self, key: bytes) -> None:
-        _, size = self._hot.pop(key, (None, 0))
-        self._hot_bytes -= size
+        if (dropped := self._hot.pop(key, None)) is not None:
+            self._hot_bytes -= dropped.size
 
 
 def _all_keys(connection: sqlite3.Connection) -> KeyFilter:

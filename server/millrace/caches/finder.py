@@ -10,8 +10,10 @@ differ from it in one word only from one that says the same in other words. A qu
 likeness in the other says something else.
 """
 
+import re
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millrace.caches.embedders.hashing import Hashing
-from millrace.caches.embedders.weights import WORDS, Array, installed, tensors, tokenizer
+from millrace.caches.embedders.weights import MAX_TOKENS, WORDS, Array, installed, tensors, tokenizer
 
 HASHED = 160  # dimensions of the first part
 DIRECTIONS = 96  # of the second
@@ -35,7 +37,9 @@ _HEAVY = np.float32(0.05)  # part of the weight of the rarest token; what weighs
 _MOST_UNLIKE = 2  # tokens of one side without a likeness; 98 % of the pairs that are served have no more
 _SAMPLE = 6  # every sixth token tells the directions as well as all do
 _UNKNOWN = 100  # the token of what has none
+_TOKEN_BYTES = 2  # of a token, as an entry keeps it
 _CHUNK = 2048  # tokens whose vectors are in memory at once
+_PIECE = re.compile(r"[a-z0-9]+|[^a-z0-9\s]")  # of a plain text in lower case: each has its own tokens
 
 
 class Finder:
@@ -59,8 +63,8 @@ class Finder:
 
     def embed(self, text: str) -> Array:
         """Return a vector of unit length, shape (256,)."""
-        tokens = self._ids(text)
-        _, units, lengths, _ = self._loaded
+        ids, units, lengths, _ = self._loaded
+        tokens = np.array(ids(text))
         meaning: Array = lengths[tokens] @ units[tokens].astype(np.float32)
         length = float(meaning @ meaning) ** 0.5
         if length == 0:
@@ -72,7 +76,8 @@ class Finder:
 
     def tokens(self, text: str) -> bytes:
         """Return what `align` needs of a text."""
-        return np.array(sorted(set(self._ids(text)))[-MOST_ALIGNED:], np.uint16).tobytes()
+        ids, _, _, _ = self._loaded
+        return np.array(sorted(set(ids(text)))[-MOST_ALIGNED:], np.uint16).tobytes()
 
     def align(self, asked: bytes, others: Sequence[bytes]) -> list[float]:
         """Return, for each of the others, how similar its tokens are to those of the question, at most 1.
@@ -81,9 +86,9 @@ class Finder:
         0 if too many tokens of one side have no likeness on the other.
         """
         _, units, _, weights = self._loaded
-        sides = [np.frombuffer(tokens, np.uint16) for tokens in others]
-        begins = np.cumsum([0, *map(len, sides[:-1])])
-        mine, theirs = np.frombuffer(asked, np.uint16), np.concatenate(sides)
+        sizes = [len(tokens) // _TOKEN_BYTES for tokens in others]
+        begins = [*accumulate(sizes[:-1], initial=0)]
+        mine, theirs = np.frombuffer(asked, np.uint16), np.frombuffer(b"".join(others), np.uint16)
         cosines = units[mine].astype(np.float32) @ units[theirs].astype(np.float32).T
         my_weights, their_weights = weights[mine], weights[theirs]
         mine_at_best, theirs_at_best = np.maximum.reduceat(cosines, begins, axis=1), cosines.max(axis=0)
@@ -91,33 +96,47 @@ class Finder:
         back = np.add.reduceat(theirs_at_best * their_weights, begins) / np.add.reduceat(their_weights, begins)
         least = _HEAVY * np.maximum(my_weights.max(), np.maximum.reduceat(their_weights, begins))
         of_mine = ((mine_at_best < _LIKENESS) & (my_weights[:, None] >= least)).sum(axis=0)
-        is_unlike = (theirs_at_best < _LIKENESS) & (their_weights >= np.repeat(least, [*map(len, sides)]))
+        is_unlike = (theirs_at_best < _LIKENESS) & (their_weights >= np.repeat(least, sizes))
         unlike = np.maximum(of_mine, np.add.reduceat(is_unlike.astype(np.int32), begins))
         means: list[float] = np.where(unlike > _MOST_UNLIKE, 0, (forth + back) / 2).tolist()
         return means
 
-    def _ids(self, text: str) -> list[int]:
-        return _ids(self._folder, text)
-
     @property
-    def _loaded(self) -> tuple[Any, NDArray[np.float16], Array, Array]:
+    def _loaded(self) -> "tuple[_Ids, NDArray[np.float16], Array, Array]":
         return _load(self._folder)
 
 
-@lru_cache(64)  # of one question they are needed twice
-def _ids(folder: Path, text: str) -> list[int]:
-    return _load(folder)[0].encode(text, add_special_tokens=False).ids or [_UNKNOWN]
+class _Ids:
+    """The tokens of a text. The words of a plain text are kept, since most come again and again."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._recent = lru_cache(64)(self._read)  # of one question they are needed twice
+        self._of_piece = lru_cache(4096)(self._encoded)
+
+    def __call__(self, text: str) -> list[int]:
+        return self._recent(text)
+
+    def _read(self, text: str) -> list[int]:
+        # The tokenizer cuts such a text as `_PIECE` does, but for its special tokens, which are in brackets.
+        if text.isascii() and text.isprintable() and "[" not in text and len(text) <= MAX_TOKENS:
+            return [*chain.from_iterable(map(self._of_piece, _PIECE.findall(text.lower())))] or [_UNKNOWN]
+        return self._encoded(text) or [_UNKNOWN]
+
+    def _encoded(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
 
 
 @cache
-def _load(folder: Path) -> tuple[Any, NDArray[np.float16], Array, Array]:
-    """Return the tokenizer and, for each token, a unit vector, its length in a sum, and its weight in an alignment."""
+def _load(folder: Path) -> tuple[_Ids, NDArray[np.float16], Array, Array]:
+    """Return the tokens of texts and, for each, a unit vector, its length in a sum, and its weight in an alignment."""
     words = tensors(folder)[WORDS]
     # Words are numbered by falling frequency, so the logarithm of the number tells how rare one is (Zipf's law).
     ranks = np.maximum(0, np.arange(len(words), dtype=np.float32) - _WORDS)
     rarity = np.log(_COMMON + ranks) - np.float32(2.5)
     units, lengths = _reduced(words)
-    return tokenizer(folder), units, lengths * rarity, rarity**_SHARPNESS
+    return _Ids(tokenizer(folder)), units, lengths * rarity, rarity**_SHARPNESS
 
 
 def _reduced(words: Array) -> tuple[NDArray[np.float16], Array]:

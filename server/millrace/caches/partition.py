@@ -140,10 +140,10 @@ class Partition:
         self.drop(id_)
         return entry
 
-    def nearest(self, vector: Vector) -> list[tuple[float, Stored]]:
-        """Return up to `NEAREST` (cosine, entry), nearest first."""
+    def nearest(self, vector: Vector, least: float = -1.0) -> list[tuple[float, Stored]]:
+        """Return up to `NEAREST` (cosine, entry), nearest first. Those further than `least` need not all be there."""
         effort = ALONE if len(self.segments) == 1 else TOGETHER
-        found = [pair for segment in self.segments for pair in segment.nearest(vector, effort)]
+        found = [pair for segment in self.segments for pair in segment.nearest(vector, effort, least)]
         live = [(cosine, self._entries[id_]) for cosine, id_ in found if id_ in self._entries]
         return sorted(live, key=lambda pair: -pair[0])[:NEAREST]
 

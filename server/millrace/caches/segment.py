@@ -129,14 +129,14 @@ class Segment:
             return np.asarray(self._index.get_items([row])[0], np.float32)
         return np.array(self._matrix[row - self._first])
 
-    def nearest(self, vector: Vector, effort: int = ALONE) -> list[tuple[float, str]]:
+    def nearest(self, vector: Vector, effort: int = ALONE, least: float = -1.0) -> list[tuple[float, str]]:
         """Return up to `NEAREST` (cosine, id) of the indexed rows and as many of the others, in any order.
 
-        `effort` is hnswlib's ef.
+        Of the others only the nearest one may be further than `least`. `effort` is hnswlib's ef.
         """
         found = self._by_index(vector, effort) if self._reachable else []
         if self.indexed < len(self.ids):
-            found += self._by_row(vector)
+            found += self._by_row(vector, least)
         if self.lost:
             found += zip((self._lost_matrix @ vector).tolist(), self.lost, strict=True)
         return [(cosine, id_) for cosine, row in found if (id_ := self.ids[row]) is not None]
@@ -206,10 +206,14 @@ class Segment:
         self.indexed = 0
         return True
 
-    def _by_row(self, vector: Vector) -> list[tuple[float, int]]:
+    def _by_row(self, vector: Vector, least: float) -> list[tuple[float, int]]:
         cosines = self._matrix[self.indexed - self._first : len(self.ids) - self._first] @ vector
-        best = np.argpartition(-cosines, NEAREST)[:NEAREST] if len(cosines) > NEAREST else np.arange(len(cosines))
-        return [(float(cosines[row]), self.indexed + int(row)) for row in best]
+        (best,) = np.nonzero(cosines >= least)
+        if len(best) > NEAREST:
+            best = best[np.argpartition(-cosines[best], NEAREST)[:NEAREST]]
+        elif not len(best):
+            best = np.array([cosines.argmax()])
+        return list(zip(cosines[best].tolist(), (self.indexed + best).tolist(), strict=True))
 
     def _by_index(self, vector: Vector, effort: int) -> list[tuple[float, int]]:
         self._index.set_ef(effort)

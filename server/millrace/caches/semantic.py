@@ -295,7 +295,7 @@ class SqliteSemanticCache:
         if reason is not None:
             return SemanticMiss(reason=reason, similarity=None)
         partition = self._scopes.partition(scope)
-        near = partition.nearest(self._embed(text)) if len(partition) else []
+        near = partition.nearest(self._embed(text), self._embedder.threshold) if len(partition) else []
         self._is_warm = self._is_warm or bool(len(partition))
         after = self._wall() - self._ttl_s
         # Expired entries are gone already, unless the clock was set back.

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 SHARE = 0.1  # of the time, for work in the background while many lookups come
 MANY, WITHIN_S = 4, 0.05  # lookups, in seconds
+REST_S = 0.02  # that the other queue rests at once, at least: to wake the thread costs as much as a small piece of work
 A_LITTLE = 2  # pieces of work
 
 T = TypeVar("T")
@@ -34,6 +35,8 @@ class Worker:
         self._stop_at: float | None = None  # monotonic; no work starts from then on
         self._looked_up_at: deque[float] = deque(maxlen=MANY)  # when the latest lookups ended
         self._later_from = 0.0  # when more work in the background has its turn, if many lookups come
+        self._owed_s = 0.0  # rest that is not long enough yet to be taken
+        self._is_resting = False  # the thread wakes by itself when the background has its turn
         self.at_work = threading.Lock()  # held while work is done; whoever takes it may do some elsewhere
         self._is_lookup, self._began_at = False, time.monotonic()  # what runs now
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -76,7 +79,8 @@ class Worker:
         with self._changed:
             if self._stop_at is None:
                 queue.append((future, work, by))
-                self._changed.notify()
+                if queue is self._first or not self._is_resting:
+                    self._changed.notify()
                 return future
         _fail(future)
         return future
@@ -104,10 +108,14 @@ class Worker:
         if self._is_lookup:
             self._looked_up_at.append(now)
         else:
-            self._later_from = now + (now - self._began_at) * (1 / SHARE - 1)
+            self._owed_s += (now - self._began_at) * (1 / SHARE - 1)
+            if self._owed_s >= REST_S:
+                self._later_from, self._owed_s = now + self._owed_s, 0.0
         with self._changed:
             while (queue := self._queue(now := time.monotonic())) is None:
+                self._is_resting = bool(self._later)
                 self._changed.wait(max(0.0, min(self._later_from, self._quiet_from) - now) if self._later else None)
+            self._is_resting = False
             if not queue or (self._stop_at is not None and now >= self._stop_at):
                 return None
             self._is_lookup, self._began_at = queue is self._first, now

@@ -41,8 +41,8 @@ class Hashing:
             more, weighing = _kept(word) if len(word) <= _LONG else _of_word(word)
             hashes += more
             weights += weighing
-        counts = Counter(hashes)
-        if len(counts) < len(hashes):  # twice the same counts as the root of two
+        if len(set(hashes)) < len(hashes):  # twice the same counts as the root of two
+            counts = Counter(hashes)
             weights = [weight * counts[hashed] ** -0.5 for hashed, weight in zip(hashes, weights, strict=True)]
         vector = np.zeros(self.dimensions, np.float32)
         if hashes:

@@ -4,9 +4,9 @@ Works on tokens joined by single spaces. A question word that has been read is m
 """
 
 import re
-from collections.abc import Iterable
 from itertools import pairwise
 
+from millrace.caches.guards.phrases import Groups, grouped
 from millrace.caches.guards.words import listed
 
 _ME = r"(?: (?:me|us))?"
@@ -40,12 +40,6 @@ _MATHS = (
 _SPACES = re.compile(r" +")
 
 
-def _compiled(patterns: Iterable[tuple[str, str]]) -> tuple[tuple[re.Pattern[str], str], ...]:
-    return tuple(
-        (re.compile(rf"(?<!\S)(?:{pattern})(?:(?!\S)|(?<=\s))"), replacement) for pattern, replacement in patterns
-    )
-
-
 _POLITE_PATTERNS = (
     (rf"^(?:(?:{_HELLO})(?: [,.]| -)* )+", ""),
     (r"[ ,.]+(?:please|thanks|thank you|cheers|thx)(?: (?:in advance|so much|a lot))?(?=[ ,.]*$)", ""),
@@ -75,8 +69,8 @@ _POLITE_PATTERNS = (
     ),
     (rf"^(?:help|guide|teach|show){_ME}(?: to)? (?={_TELL}\b)", ""),
 )
-_POLITE = _compiled(_POLITE_PATTERNS)
-_FRAMES = _compiled(
+_POLITE = grouped(_POLITE_PATTERNS)
+_FRAMES = grouped(
     (
         (rf"^(?:please )?(?:help|assist){_ME}(?: to| with| in)? ", "?want "),
         (r"^(?:i (?:want|need|would like|am trying|have|wish) to|i am looking (?:to|for)) ", "?want "),
@@ -218,12 +212,15 @@ def read(text: str) -> str:
     return _replaced(_FRAMES, text)
 
 
-def _replaced(frames: Iterable[tuple[re.Pattern[str], str]], text: str) -> str:
+def _replaced(groups: Groups, text: str) -> str:
     is_tidy = False
-    for pattern, replacement in frames:
-        text, found = pattern.subn(replacement, text)
-        if found or not is_tidy:
-            text, is_tidy = _SPACES.sub(" ", text).strip(), True
+    for any_of_them, frames in groups:
+        if is_tidy and any_of_them.search(text) is None:
+            continue
+        for pattern, replacement in frames:
+            text, found = pattern.subn(replacement, text)
+            if found or not is_tidy:
+                text, is_tidy = _SPACES.sub(" ", text).strip(), True
     return text
 
 

@@ -8,6 +8,7 @@ may stand for `produce` and for `cook`, but `cook` not for `produce`.
 import re
 from functools import lru_cache
 
+from millrace.caches.guards.phrases import grouped
 from millrace.caches.guards.words import CLAUSAL, NAME, lemmas, spelled
 
 _SAME = """
@@ -83,9 +84,8 @@ infect infection | allergic allergy | uninstall remove | delete erase | mobile h
 _MONTHS = (
     "january|february|march|april|may|june|july|august|september|october|november|december|spring|summer|autumn|winter"
 )
-_PHRASES = tuple(
-    (re.compile(rf"(?<!\S)(?:{pattern})(?:(?!\S)|(?<=\s))"), replacement)
-    for pattern, replacement in (
+_PHRASES = grouped(
+    (
         (r"log(?:ging|ged|s)? (?:in to|into|in|on to|onto|on)|sign(?:ing|ed|s)? (?:in to|into|in)", "login to"),
         (r"login to (?:to|into)", "login to"),
         (r"log(?:ging|ged|s)? (?:out|off)|sign(?:ing|ed|s)? out", "logout"),
@@ -163,6 +163,8 @@ def meanings(word: str) -> tuple[frozenset[int], frozenset[int]]:
 
 def one_word(text: str) -> str:
     """Replace phrases of the same meaning by one word; `text` is tokens joined by single spaces."""
-    for pattern, replacement in _PHRASES:
-        text = pattern.sub(replacement, text)
+    for any_of_them, phrases in _PHRASES:
+        if any_of_them.search(text) is not None:
+            for pattern, replacement in phrases:
+                text = pattern.sub(replacement, text)
     return text

@@ -80,6 +80,7 @@ _CONTRACTIONS = tuple(
 )
 # Those that match in a text without an apostrophe, as most texts are.
 _BARE = tuple(pair for pair in _CONTRACTIONS if pair[0].search("cannot dont whats im ive e-mail wi-fi"))
+_ANY_BARE = re.compile("|".join(pattern.pattern for pattern, _ in _BARE), re.IGNORECASE)
 _DOTTED = re.compile(r"\b(?:[A-Za-z]\.){2,}")  # U.S., e.g.
 _TOKEN = re.compile(
     r"'s\b|[A-Za-z]\+\+|[CF]\#|\.NET\b|\bnode\.js\b"
@@ -99,7 +100,7 @@ def tokens(text: str) -> list[str]:
     """Return the tokens of a text, with contractions expanded and names marked."""
     text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES)
     text = _DOTTED.sub(lambda match: match[0].replace(".", ""), text)
-    for pattern, replacement in _CONTRACTIONS if "'" in text else _BARE:
+    for pattern, replacement in _CONTRACTIONS if "'" in text else _BARE if _ANY_BARE.search(text) else ():
         text = pattern.sub(replacement, text)
     names_marked = case_tells(text)
     found: list[str] = []
