@@ -8,6 +8,7 @@ from millrace import pricing, tokens
 from millrace.funnel.checks.watch import Watch
 from millrace.ports import Admission, Attempt, Ledger
 from millrace.types import (
+    NO_STORY,
     CacheOutcome,
     Call,
     Charge,
@@ -20,6 +21,7 @@ from millrace.types import (
     Source,
     Statement,
     Status,
+    Story,
     Usage,
 )
 
@@ -177,6 +179,7 @@ class OpenCharge:
             usage=usage,
             cost=pricing.cost(usage, self.price),
             outcome=outcome,
+            price=self.price,
             service_tier=self.attempt.service_tier,
             finish_word=self.finish_word,
             deployment=self.call.deployment,
@@ -359,6 +362,7 @@ class Bill:
         latency_ms: float,
         entry_id: str = "",
         stored_id: str = "",
+        story: Story = NO_STORY,
     ) -> Entry:
         """Close the bill: settle its row in the ledger and its admission. Once (PROTOCOL.md, What always holds, 5)."""
         assert not self._settled, "a bill is settled once"
@@ -374,7 +378,7 @@ class Bill:
                 ttft_ms=ttft_ms,
                 latency_ms=latency_ms,
             )
-            self._ledger.settled(entry := replace(entry, entry_id=entry_id, stored_id=stored_id))
+            self._ledger.settled(entry := replace(entry, entry_id=entry_id, stored_id=stored_id, story=story))
         finally:
             self._release(statement)
         return entry
@@ -418,6 +422,10 @@ class Bill:
             trimmed_tokens=self.trimmed_tokens,
             key_id=self._request.key_id,
             session=self._request.session,
+            user=self._request.user,
+            tag=self._request.tag,
+            batch=self._request.batch,
+            baseline=self._baseline,
         )
 
 
