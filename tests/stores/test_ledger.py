@@ -6,32 +6,49 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from millrace.stores.database import FILE
 from millrace.types import (
     CacheOutcome,
     CallPiece,
+    Judgement,
+    Near,
     Outcome,
+    Scores,
     Source,
+    Story,
     Thought,
+    Tier,
     Usage,
 )
 from tests.support.bills import LARGE, REQUEST, SMALL, USAGE, Store, StubAttempt, call, settle
 
+STORY = Story(
+    near=(Near(entry_id="ans_1", similarity=0.9, log_odds=-1.0),),
+    scores=Scores(tier=Tier.SMALL, score=0.1, threshold=None, labels=0, reason="small first"),
+    judgements=(Judgement(tier=Tier.SMALL, check=None),),
+)
+
 
 async def test_a_row_is_open_before_and_settled_after(store: Store) -> None:
     """The open row holds the worst case; settling replaces it, and there is never a second one."""
-    bill = store.bill()
+    bill = store.bill(replace(REQUEST, user="someone", tag="night"))
     assert await store.rows() == []
     call(bill, SMALL, StubAttempt(usage=USAGE))
     (row,) = await store.rows()
     assert (row["request_id"], row["status"], row["estimated"], row["source"]) == ("resp_1", "open", 1, None)
     assert (row["input_tokens"], row["output_tokens"]) == (10, 100)
     assert row["cost_nanodollars"] == 10 * 150 + 100 * 600
-    settle(bill)
+    assert row["story"] == ""
+    settle(bill, story=STORY)
     (row,) = await store.rows()
     counts = {"input_tokens": 8, "cached_input_tokens": 0, "output_tokens": 20, "reasoning_tokens": 0, "estimated": 0}
     counts["cost_nanodollars"] = 8 * 150 + 20 * 600
-    assert json.loads(row.pop("calls")) == [counts | {"model": "small-model", "tier": "small", "outcome": "answered"}]
+    made = counts | {"model": "small-model", "tier": "small", "outcome": "answered"}
+    assert json.loads(row.pop("calls")) == [made | {"price": {"input": "0.15", "output": "0.60"}}]
+    assert json.loads(row.pop("baseline")) == {"input": "2.50", "output": "10.00"}
+    assert msgspec.json.decode(row.pop("story"), type=Story) == STORY
     assert row == counts | {
         "cache_write_tokens": 0,
         "request_id": "resp_1",
@@ -53,6 +70,9 @@ async def test_a_row_is_open_before_and_settled_after(store: Store) -> None:
         "epoch": "",
         "booked_nanodollars": 0,
         "session": "",
+        "end_user": "someone",
+        "tag": "night",
+        "batch": "",
     }
 
 

@@ -143,6 +143,7 @@ BOTH_WAYS: dict[str, tuple[Any, str, Any]] = {
     "deadline_ms": (3_600_000, "3600000", 3_600_000),
     "on_disconnect": ("detach", "detach", OnDisconnect.DETACH),
     "concise": (True, "true", True),
+    "tag": ("t" * 64, "t" * 64, "t" * 64),
     "evidence": (False, "false", False),
     "idempotency_key": ("k" * 256, "k" * 256, "k" * 256),
     "grace_ms": (0, "0", 0),

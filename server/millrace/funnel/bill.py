@@ -8,6 +8,7 @@ from millrace import pricing, tokens
 from millrace.funnel.checks.watch import Watch
 from millrace.ports import Admission, Attempt, Ledger
 from millrace.types import (
+    NO_STORY,
     CacheOutcome,
     Call,
     Charge,
@@ -20,6 +21,7 @@ from millrace.types import (
     Source,
     Statement,
     Status,
+    Story,
     Usage,
 )
 
@@ -170,12 +172,14 @@ class OpenCharge:
 
     def _charge(self, usage: Usage, outcome: Outcome) -> Charge:
         model, service_tier = self.model, self.attempt.service_tier
+        price = model.price_of(service_tier)
         return Charge(
             model=model.id,
             tier=model.tier,
             usage=usage,
-            cost=pricing.cost(usage, model.price_of(service_tier)),
+            cost=pricing.cost(usage, price),
             outcome=outcome,
+            price=price,
             service_tier=service_tier,
             finish_word=self.finish_word,
             deployment=self.call.deployment,
@@ -370,6 +374,7 @@ class Bill:
         latency_ms: float,
         entry_id: str = "",
         stored_id: str = "",
+        story: Story = NO_STORY,
     ) -> Entry:
         """Close the bill: settle its row in the ledger and its admission. Once (PROTOCOL.md, What always holds, 5)."""
         assert not self._settled, "a bill is settled once"
@@ -386,6 +391,7 @@ class Bill:
                 latency_ms=latency_ms,
                 entry_id=entry_id,
                 stored_id=stored_id,
+                story=story,
             )
             self._ledger.settled(entry)
         finally:
@@ -417,6 +423,7 @@ class Bill:
         ttft_ms: float | None = None,
         entry_id: str = "",
         stored_id: str = "",
+        story: Story = NO_STORY,
     ) -> Entry:
         return Entry(
             request_id=self._request.id,
@@ -436,6 +443,11 @@ class Bill:
             session=self._request.session,
             entry_id=entry_id,
             stored_id=stored_id,
+            story=story,
+            user=self._request.user,
+            tag=self._request.tag,
+            batch=self._request.batch,
+            baseline=self._baseline,
         )
 
 

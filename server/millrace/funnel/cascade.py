@@ -228,8 +228,10 @@ def _candidate(response: ResponseLog, charge: OpenCharge, finish: Finish | None)
 async def _judge(response: ResponseLog, charge: OpenCharge, caller: Caller, finish: Finish) -> Verdict:
     if finish.guard:
         return Verdict(check=GUARD, reason=f"it holds what the guard {finish.guard!r} forbids")
-    candidate = _candidate(response, charge, finish)
-    return await caller.checks.judge(candidate, caller.checks.selected(response.request), charge.model.tier)
+    candidate, tier = _candidate(response, charge, finish), charge.model.tier
+    verdict = await caller.checks.judge(candidate, caller.checks.selected(response.request), tier)
+    response.judged = (*response.judged, (tier, verdict))
+    return verdict
 
 
 def _check_name(response: ResponseLog, caller: Caller, verdict: Verdict) -> str | None:

@@ -13,11 +13,16 @@ from millrace.types import (
     CacheOutcome,
     Delivery,
     FinishReason,
+    Judgement,
+    Near,
     Request,
+    Scores,
+    SemanticHit,
     Source,
     Status,
     Stop,
     StoredAnswer,
+    Story,
     Tier,
     Usage,
     Verdict,
@@ -139,6 +144,35 @@ def _unanswered(
     )
 
 
+def _story(response: ResponseLog, ended: Ended) -> Story:
+    """Return what each stage decided."""
+    found, advice = response.found, response.advice
+    hit, near = (
+        ("", ())
+        if found is None
+        else (found.entry_id, (found.near,))
+        if isinstance(found, SemanticHit)
+        else ("", found.near)
+    )
+    return Story(
+        near=tuple(
+            Near(entry_id=one.entry_id, similarity=one.similarity, log_odds=one.log_odds, is_off=one.is_off)
+            for one in near
+        ),
+        hit=hit,
+        scores=None
+        if advice is None or advice.score is None
+        else Scores(
+            tier=advice.tier, score=advice.score, threshold=advice.threshold, labels=advice.labels, reason=advice.reason
+        ),
+        route=response.reason or "",
+        judgements=tuple(
+            Judgement(tier=tier, check=verdict.check, reason=verdict.reason) for tier, verdict in response.judged
+        ),
+        failed=tuple((failure.model, failure.code) for failure in ended.failed),
+    )
+
+
 def settle(response: ResponseLog, bill: Bill, ended: Ended) -> None:
     """Close the bill, then the log. A fault in the first must not cost the client its terminal event.
 
@@ -158,6 +192,7 @@ def settle(response: ResponseLog, bill: Bill, ended: Ended) -> None:
             code=code,
             entry_id=ended.entry_id or "",
             stored_id=ended.stored_id,
+            story=_story(response, ended),
             ttft_ms=latency_ms if is_shown_at_end else milliseconds(response.started_at, response.first_text_at),
             latency_ms=latency_ms,
         )

@@ -141,7 +141,7 @@ class Funnel:
     async def _semantic_to_store(self, keys: Keys, response: ResponseLog, payer: Payer) -> Result:
         """Stages semantic, route, small, large and store: once for all requests in a flight."""
         request = response.request
-        found = await self._recall.semantic(request, keys)
+        found = response.found = await self._recall.semantic(request, keys)
         if isinstance(found, SemanticHit):
             self.sampling.hit(request, keys, found)
             why = "asked before in other words"
@@ -150,7 +150,7 @@ class Funnel:
             message = "millrace.cache: no cached answer matches this request; use 'on' to call a model"
             raise MillraceError("response_not_found", message)
         choice = choose(request, self._catalog, self._policy, self._router, self._caller.health.wait(Tier.SMALL))
-        response.route(choice.routed(request, found))
+        response.route(choice.routed(request, found), choice.advice)
         result = await self._small_and_large(choice, response, payer)
         self._recall.store(request, keys, result.answer)
         self.sampling.answer(request, keys, found, choice, result)

@@ -15,6 +15,7 @@ from millrace.errors import EXITS, MillraceError
 from millrace.funnel.facts import Committed, Ended, Fact, Metered, Revised, Routed, Started, grouped, sizes_of
 from millrace.ports import Attempt, Clock
 from millrace.types import (
+    Advice,
     Aside,
     CacheOutcome,
     CallPiece,
@@ -23,7 +24,11 @@ from millrace.types import (
     Refusal,
     Request,
     Sealed,
+    SemanticHit,
+    SemanticMiss,
     Statement,
+    Tier,
+    Verdict,
     calls_of,
     joined,
     own_fields_of,
@@ -80,6 +85,9 @@ class ResponseLog:
     ended: Ended | None = None
     attempt: Attempt | None = None  # the one whose deltas are appended now
     asked: frozenset[str] = frozenset()  # names of the models that were asked for it
+    found: SemanticHit | SemanticMiss | None = None  # by the semantic cache
+    advice: Advice | None = None  # of the router
+    judged: tuple[tuple[Tier, Verdict], ...] = ()  # by the checks: whole answers
     _source: "ResponseLog | None" = None  # the log of the flight that it follows
     _is_joined: bool = False  # another request had started the flight
     _over: asyncio.Future[bool] | None = None  # see `follow`
@@ -168,6 +176,7 @@ class ResponseLog:
         flight = self._source
         assert flight is not None, "it follows one"
         self.facts, self._source, self._over = [*self._all()], None, None
+        self.found, self.advice, self.judged = flight.found, flight.advice, flight.judged
         flight.followers = tuple([other for other in flight.followers if other is not self])
         flight.apply_backpressure()
 
@@ -223,8 +232,9 @@ class ResponseLog:
         self.meter_due_at = self.started_at + limits.USAGE_EVERY_S
         self._append(Started())
 
-    def route(self, routed: Routed) -> None:
-        """Append which model or cache is going to answer."""
+    def route(self, routed: Routed, advice: Advice | None = None) -> None:
+        """Append which model or cache is going to answer. `advice` is what the router said, where it was asked."""
+        self.advice = advice or self.advice
         self._append(routed)
 
     def attach(self, attempt: Attempt) -> None:

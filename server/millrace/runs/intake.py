@@ -65,16 +65,18 @@ class Intake:
         negotiated: bool,
         session: str = "",
         streamed: bool = True,
+        batch: str = "",
     ) -> Request:
         """Return the request that a client's fields mean. Raises what is wrong with them, without I/O.
 
-        `session` is the one that it names; without one it begins a session of its own. What it will hold while it runs
+        `session` is the one that it names; without one it begins a session of its own. `batch` is the id of the batch
+        that it is a line of. What it will hold while it runs
         is held from now on. Raises `overloaded` if that does not fit.
         """
         if self.closed:
             raise draining()
         model, strategy = self._catalog.resolve(create.model, create.strategy)
-        request_id = response_id()
+        request_id, extras = response_id(), create.prompt.extras
         request = Request(
             id=request_id,
             session=session or request_id,
@@ -103,6 +105,9 @@ class Intake:
             check_schema=create.check_schema,
             check_pattern=create.check_pattern,
             concise=create.concise,
+            user=str(extras.get("safety_identifier") or extras.get("user") or ""),
+            tag=create.tag,
+            batch=batch,
             evidence=create.evidence and principal.evidence,
             reasoning_summary=create.reasoning_summary,
             paths=create.paths,

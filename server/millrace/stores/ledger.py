@@ -5,8 +5,12 @@ import json
 import math
 import sqlite3
 from collections.abc import Collection
+from dataclasses import fields
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from millrace.pricing import NANODOLLAR
 from millrace.stores.database import SqliteDatabase
@@ -18,8 +22,11 @@ from millrace.types import (
     Charge,
     Entry,
     EvidenceCost,
+    Price,
     Served,
     SessionBill,
+    Status,
+    Story,
 )
 
 _TABLE = """
@@ -50,6 +57,11 @@ CREATE TABLE IF NOT EXISTS entries (
     session TEXT NOT NULL DEFAULT '', -- of requests that belong together; empty: none, or of an earlier version
     entry_id TEXT NOT NULL DEFAULT '',-- of the stored answer that a cache gave; empty: none, or of an earlier version
     stored_id TEXT NOT NULL DEFAULT '',-- of the answer, if it may have gone into the caches
+    end_user TEXT NOT NULL DEFAULT '',-- as the client names it
+    tag TEXT NOT NULL DEFAULT '',     -- what its cost is put down to, as the client names it
+    batch TEXT NOT NULL DEFAULT '',   -- the batch that it is a line of
+    baseline TEXT NOT NULL DEFAULT '',-- JSON: the large model's price, when it began; empty: of an earlier version
+    story TEXT NOT NULL DEFAULT '',   -- JSON: what each stage decided (types/story.py); empty: it has not ended
     calls TEXT NOT NULL               -- JSON: the upstream calls, each with usage, cost and outcome
 ) STRICT
 """
@@ -62,6 +74,11 @@ _ADDED = {  # columns that tables of earlier versions lack
     "session": "TEXT NOT NULL DEFAULT ''",
     "entry_id": "TEXT NOT NULL DEFAULT ''",
     "stored_id": "TEXT NOT NULL DEFAULT ''",
+    "end_user": "TEXT NOT NULL DEFAULT ''",
+    "tag": "TEXT NOT NULL DEFAULT ''",
+    "batch": "TEXT NOT NULL DEFAULT ''",
+    "baseline": "TEXT NOT NULL DEFAULT ''",
+    "story": "TEXT NOT NULL DEFAULT ''",
 }
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS entries_of_keys ON entries (opened_at) WHERE key_id != ''",
@@ -98,11 +115,11 @@ _COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
     " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars,"
     " saved_nanodollars, ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, booked_nanodollars, session,"
-    " entry_id, stored_id, calls"
+    " entry_id, stored_id, end_user, tag, batch, baseline, story, calls"
 )
 _PLACEHOLDERS = ", ".join("?" for _ in _COLUMNS.split(","))
 _PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_PLACEHOLDERS})"  # noqa: S608 - names and question marks only
-ROW_BYTES = 1100  # of a row that waits to be written, about
+ROW_BYTES = 1500  # of a row that waits to be written, about
 ANSWERED_S = 2.0  # for SQLite to find one row, after all that waits
 SPENT_S = 60.0  # for SQLite to add up a day
 
@@ -271,6 +288,11 @@ def _row(entry: Entry, epoch: str) -> tuple[Any, ...]:
         entry.session,
         entry.entry_id,
         entry.stored_id,
+        entry.user,
+        entry.tag,
+        entry.batch,
+        "" if entry.baseline is None else _prices(entry.baseline),
+        "" if entry.status is Status.OPEN else _story(entry.story),
         json.dumps([_call(charge) for charge in statement.charges]),
     )
 
@@ -294,8 +316,25 @@ def _call(charge: Charge) -> dict[str, Any]:
         "reasoning_tokens": usage.reasoning_tokens,
         "estimated": usage.estimated,
         "cost_nanodollars": _nanodollars(charge.cost),
+        **({} if charge.price is None else {"price": _price(charge.price)}),
         **{name: word for name, word in named.items() if word},  # of the provider; nothing where all is as usual
     }
+
+
+@lru_cache(maxsize=64)
+def _prices(price: Price) -> str:
+    return json.dumps(_price(price))
+
+
+@lru_cache(maxsize=64)
+def _price(price: Price) -> dict[str, str]:
+    """Return what is known of a price, as decimals of dollars per million tokens."""
+    by_name = {one.name: getattr(price, one.name) for one in fields(Price)}
+    return {name: str(dollars) for name, dollars in by_name.items() if dollars is not None}
+
+
+def _story(story: Story) -> str:
+    return msgspec.json.encode(story).decode()
 
 
 def _nanodollars(dollars: Decimal) -> int:

@@ -74,12 +74,14 @@ from millrace.types.money import EMBEDDINGS, Answered, Charge, Entry, Outcome, S
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
 from millrace.types.routing import Advice, KeptState, Label, LabelSource, StateVersion
 from millrace.types.scored import Scored, joined, scores_of, scores_size
+from millrace.types.story import NO_STORY, Judgement, Near, Scores, Story
 from millrace.types.tool_choice import ToolChoice
 
 __all__ = [
     "CACHE_CONTROL",
     "EMBEDDINGS",
     "EVIDENCE_TENANT",
+    "NO_STORY",
     "PASSED",
     "RESPONSES_PATHS",
     "STANDARD_TIERS",
@@ -109,6 +111,7 @@ __all__ = [
     "Format",
     "JudgeErrors",
     "Judged",
+    "Judgement",
     "KeptAnswer",
     "KeptState",
     "Label",
@@ -119,6 +122,7 @@ __all__ = [
     "Message",
     "Model",
     "Native",
+    "Near",
     "NearAnswer",
     "NearEntry",
     "Objection",
@@ -138,6 +142,7 @@ __all__ = [
     "Sample",
     "Says",
     "Scored",
+    "Scores",
     "Sealed",
     "SemanticHit",
     "SemanticMiss",
@@ -151,6 +156,7 @@ __all__ = [
     "Stop",
     "StoredAnswer",
     "StoredResponse",
+    "Story",
     "Strategy",
     "TenantCache",
     "Thought",

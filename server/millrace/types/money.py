@@ -6,8 +6,9 @@ from enum import StrEnum
 from typing import Literal
 
 from millrace.types.answer import CacheOutcome, Source, Usage
-from millrace.types.model import Tier
+from millrace.types.model import Price, Tier
 from millrace.types.request import Strategy
+from millrace.types.story import NO_STORY, Story
 
 EMBEDDINGS: Literal["embeddings"] = "embeddings"  # the tier and the strategy of requests for embeddings
 
@@ -43,6 +44,7 @@ class Charge:
     usage: Usage
     cost: Decimal  # dollars, exact to 1e-9
     outcome: Outcome
+    price: Price | None = None  # that it is charged at; None: not known any more
     service_tier: str = ""  # that it is charged at, as the provider names it; empty if nobody named one
     finish_word: str = ""  # the provider's own for the end, if it is not known
     deployment: str = ""  # the label of the one that was asked; empty where the model has no other
@@ -84,6 +86,11 @@ class Entry:
     entry_id: str = ""  # of the stored answer that a cache gave
     stored_id: str = ""  # of the answer, if it may have gone into the caches
     booked: Decimal = Decimal(0)  # dollars; while it is open, what it has cost so far
+    user: str = ""  # the end user, as the client names it (`safety_identifier`, `user`); empty if it does not
+    tag: str = ""  # `metadata["millrace.tag"]`; empty without one
+    batch: str = ""  # the id of the batch that it is a line of; empty if it is none
+    baseline: Price | None = None  # of the large model, when the request began; None: nothing is compared to it
+    story: Story = NO_STORY  # what each stage decided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

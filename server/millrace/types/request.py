@@ -103,6 +103,9 @@ class Request:
     cache_scope: str = ""  # requests share cached answers only within one scope
     context_version: str | None = None  # replaces the chunks in the key of the semantic cache
     evidence: bool = True  # whether it may be sampled and judged
+    user: str = ""  # the end user, as the client names it; empty if it does not
+    tag: str = ""  # what its cost is put down to, as the client names it; empty without one
+    batch: str = ""  # the id of the batch that it is a line of; empty if it is none
     asked_again: bool = False  # at the operator's cost: it takes no place, and all it may cost is booked at once
     checks: tuple[str, ...] | None = None  # names of the checks to run; None: all
     check_schema: dict[str, Any] | None = None  # the answer must be JSON that matches it; not sent to the model

@@ -67,6 +67,7 @@ class Options(Struct, kw_only=True):
     deadline_ms: Annotated[int, Meta(ge=1, le=MAX_DEADLINE_MS)] | None = None
     on_disconnect: OnDisconnect | None = None
     concise: bool | None = None
+    tag: Annotated[str, Meta(min_length=1, max_length=64)] | None = None  # what its cost is put down to
     evidence: bool | None = None  # false: the request is not sampled and judged
     idempotency_key: Name | None = None
     grace_ms: Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)] | None = None

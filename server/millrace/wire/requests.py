@@ -97,6 +97,7 @@ class Create(Struct, frozen=True, kw_only=True):  # no format: a struct of so ma
     check_pattern: str | None = None
     paths: Paths = RESPONSES_PATHS
     concise: bool = False
+    tag: str = ""
     evidence: bool = True
     reasoning_summary: bool = False  # asked for, whichever kind
     not_passed_on: tuple[str, ...] = ()  # paths of fields that have no place in the provider's API
@@ -405,6 +406,7 @@ def create(
         check_schema=named.schema,
         check_pattern=named.pattern,
         concise=bool(options.concise),
+        tag=options.tag or "",
         evidence=options.evidence is not False,
         paths=_with_options(paths, given.path("max_cost_usd"), named),
         **specific,
