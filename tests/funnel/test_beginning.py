@@ -1,5 +1,7 @@
 """When the beginning of an answer is judged: as soon as more text can change nothing."""
 
+import re
+import string
 from typing import Any
 
 import pytest
@@ -84,6 +86,19 @@ def test_no_cut_of_an_answer_is_judged_otherwise_than_the_whole(text: str, tail:
             elif not opening.may_begin(whole[:size]):
                 assert not is_weak
                 break
+
+
+def test_no_answer_is_passed_over_by_its_first_two_characters_that_may_come_to_be_weak(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    firsts = [f" {one}{other}" for one in string.printable for other in string.printable]
+
+    def that_may() -> set[str]:
+        return {first for first in firsts if words.REFUSAL.may_begin(first) or words.DOUBT.may_begin(first)}
+
+    found = that_may()
+    monkeypatch.setattr(words, "_MAY_BEGIN", re.compile(""))
+    assert found == that_may()
 
 
 def test_an_answer_that_never_tells_is_judged_after_forty_deltas() -> None:

@@ -16,13 +16,17 @@ class AnswerText:
     def __init__(self, text: str, question: str) -> None:
         self._text = text
         self._question = question[-READ:]
+        self._parts: tuple[str, list[tuple[str, str]]] | None = None
 
-    @cached_property
+    @property
     def parts(self) -> tuple[str, list[tuple[str, str]]]:
         """The answer without its code blocks, and these: language and code. Of a very long answer no block is known."""
-        return parted(self._text) if len(self._text) <= LONGEST else (self._text, [])
+        parts = self._parts
+        if parts is None:
+            parts = self._parts = parted(self._text) if len(self._text) <= LONGEST else (self._text, [])
+        return parts
 
-    @cached_property
+    @property
     def prose(self) -> str:
         """The answer without its code blocks; of a long one its beginning and its end."""
         prose = self.parts[0]

@@ -49,6 +49,12 @@ class Candidate:
         """Make ready what reads the text."""
         object.__setattr__(self, "read", AnswerText(self.text, self.question))
 
+    @property
+    def is_declared(self) -> bool:
+        """Whether its request declares what it must be, or it calls."""
+        is_shaped = self.format is not None or self.schema is not None or self.pattern is not None
+        return is_shaped or self.tool_choice is not None or bool(self.calls)
+
     @classmethod
     def of(cls, request: Request, text: str, asides: Sequence[Aside], finish: Finish | None) -> Self:
         """Return the candidate for what a model has sent so far."""
@@ -60,10 +66,8 @@ class Candidate:
             pattern=request.check_pattern,
             tools=request.prompt.tools,
             tool_choice=request.prompt.tool_choice,
-            has_items=any(isinstance(aside, Sealed) and not aside.is_thought for aside in asides),
-            found_tools=_found_tools(request, asides),
-            calls=calls_of(asides),
-            refusal=refusal_of(asides),
+            **(_beside(asides) if asides else {}),
+            found_tools=bool(request.prompt.tools) and _found_tools(request, asides),
             unchecked=request.unchecked,
             paths=request.paths,
             tenant=request.tenant,
@@ -72,9 +76,20 @@ class Candidate:
         )
 
 
+def _beside(asides: Sequence[Aside]) -> dict[str, Any]:
+    """Return what there is beside the text."""
+    return {
+        "has_items": any(isinstance(aside, Sealed) and not aside.is_thought for aside in asides),
+        "calls": calls_of(asides),
+        "refusal": refusal_of(asides),
+    }
+
+
 def _question(request: Request) -> str:
-    messages = reversed(request.prompt.messages)
-    return next((message.text for message in messages if message.role == "user"), "")
+    for message in reversed(request.prompt.messages):
+        if message.role == "user":
+            return message.text
+    return ""
 
 
 def _found_tools(request: Request, asides: Sequence[Aside]) -> bool:

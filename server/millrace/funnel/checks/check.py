@@ -41,11 +41,17 @@ class Check:
     only_if_named: bool = False  # by the request
     is_mendable: bool = False  # the model may mend it once it is told what is wrong
 
-    def is_about(self, candidate: Candidate) -> bool:
-        """Whether the check says anything of an answer."""
-        if self.needs is Needs.ANY:
-            return True
-        if candidate.calls or not candidate.text.strip():
-            return False
-        declared = candidate.tools or candidate.format is not None or candidate.schema is not None
-        return self.needs is Needs.TEXT or not declared
+    def is_about(self, met: Needs) -> bool:
+        """Whether the check says anything of an answer that meets these needs."""
+        return self.needs in _MET[met]
+
+
+_MET = {Needs.ANY: {Needs.ANY}, Needs.TEXT: {Needs.ANY, Needs.TEXT}, Needs.PROSE: {*Needs}}
+
+
+def met(candidate: Candidate) -> Needs:
+    """Return the most that an answer meets of what checks need."""
+    if candidate.calls or not candidate.text.strip():
+        return Needs.ANY
+    declared = candidate.tools or candidate.format is not None or candidate.schema is not None
+    return Needs.TEXT if declared else Needs.PROSE

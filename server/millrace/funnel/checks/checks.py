@@ -8,7 +8,7 @@ from millrace.funnel.checks.features import features_of
 from millrace.funnel.checks.lessons import Lessons
 from millrace.funnel.checks.openings import LearnedOpenings, opening_of
 from millrace.funnel.checks.own import OwnCheck
-from millrace.funnel.checks.table import CHECKS, LEARNED, NAMES, OPENING
+from millrace.funnel.checks.table import LEARNED, NAMES, OPENING
 from millrace.funnel.offload import in_thread_if_over
 from millrace.ports import SchemaValidator, Student
 from millrace.types import Request, Tier, Verdict
@@ -32,6 +32,7 @@ class Checks:
         self._own = {check.name: check for check in own if check.name not in off}
         self._off = frozenset(off)
         self.names = (*(name for name in NAMES if name not in off), *self._own)  # that a request may name
+        self._usual = judging.usual(self.names)
 
     @property
     def students(self) -> tuple[Student, ...]:
@@ -40,7 +41,7 @@ class Checks:
 
     def selected(self, request: Request) -> tuple[str, ...]:
         """Return the names of the checks that run for a request, cheapest first."""
-        return judging.selected(request, self.names)
+        return self._usual if request.checks is None else judging.selected(request, self.names)
 
     async def judge(
         self, candidate: Candidate, names: Collection[str], tier: Tier = Tier.SMALL, *, measures: bool = False
@@ -94,11 +95,7 @@ class Checks:
 
     def may_begin_badly(self, text: str, names: Collection[str], tenant: str) -> bool:
         """Whether a text that goes on may still come to begin in a way that `judge_beginning` takes back."""
-        of_beginnings = (CHECKS[name] for name in names if name in CHECKS)
-        if any(
-            check.may_begin is None or check.may_begin(text)
-            for check in of_beginnings
-            if check.of_a_beginning is not None
-        ):
-            return True
+        for check in judging.of_beginnings(tuple(names)):
+            if check.may_begin is None or check.may_begin(text):
+                return True
         return self.openings is not None and OPENING in names and self.openings.may_begin(text, tenant)

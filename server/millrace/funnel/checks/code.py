@@ -33,10 +33,9 @@ _ABOUT_FAULTS = re.compile(
 
 def code(candidate: Candidate) -> str:
     """Say whether a block of code does not parse. Takes some milliseconds for a long one."""
-    blocks = candidate.read.parts[1]
     if "```" not in candidate.text or _ABOUT_FAULTS.search(candidate.question):
         return ""
-    for language, text in blocks[:MOST]:
+    for language, text in candidate.read.parts[1][:MOST]:
         if len(text) <= LONGEST and text.strip() and not _PARTIAL.search(text) and not _parses(language, text):
             return f"a block of {_named(language)} does not parse"
     return ""

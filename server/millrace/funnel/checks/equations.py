@@ -69,6 +69,9 @@ class Recheck:
         return [result for _, result in self.steps if result is not None]
 
 
+NOTHING = Recheck()
+
+
 @dataclass(frozen=True, slots=True)
 class _Equation:
     left: Side
@@ -94,7 +97,7 @@ class _Equation:
 def recheck(prose: str, asked: str = "") -> Recheck:
     """Recompute the equations of an answer without its code, but for those that its question has."""
     if "=" not in prose and "≈" not in prose:
-        return Recheck()
+        return NOTHING
     asked_of = _plain(asked).replace(" ", "")
     found: list[_Equation] = []
     for written in prose.splitlines():

@@ -5,13 +5,13 @@ that, nor what may not take it back. Where answers are measured, all checks that
 so it becomes known of each what it catches, and the learned check has all that they say.
 """
 
-import itertools
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from millrace.funnel.checks import code
 from millrace.funnel.checks.candidate import Candidate
-from millrace.funnel.checks.check import Check, Kind
+from millrace.funnel.checks.check import Check, Fails, Kind, Needs, met
 from millrace.funnel.checks.form import Form
 from millrace.funnel.checks.table import CHECKS, NAMES
 from millrace.funnel.offload import in_thread_if_over
@@ -20,6 +20,7 @@ from millrace.types import Request, Verdict
 
 ON_LOOP = 2000  # characters of a question and an answer that are read on the event loop: some 0.7 ms
 EQUATION = 300  # characters that take as long as an equation
+LISTS = 256  # of checks that are kept: they depend on the names, on what evidence says and on what answers meet
 NONE: frozenset[str] = frozenset()
 
 
@@ -47,13 +48,18 @@ def selected(request: Request, available: Iterable[str] = NAMES) -> tuple[str, .
     A schema or a pattern of its own adds `form` or `pattern`.
     """
     if request.checks is None:
-        return tuple(name for name in available if name not in _ONLY_IF_NAMED)
+        return usual(available)
     wanted = {*request.checks}
     if request.check_schema is not None:
         wanted.add("form")
     if request.check_pattern is not None:
         wanted.add("pattern")
     return tuple(name for name in available if name in wanted)
+
+
+def usual(available: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the checks that run for a request that names none."""
+    return tuple(name for name in available if name not in _ONLY_IF_NAMED)
 
 
 _ONLY_IF_NAMED = frozenset(check.name for check in CHECKS.values() if check.only_if_named)
@@ -71,23 +77,23 @@ async def judge(
 
     `measures`: all of them look at the text, and the verdict's features say of each whether it fails: 1 or 0.
     """
+    names = tuple(names)
 
     def read() -> dict[str, str]:
-        if measures:
-            return reasons(candidate, names)
-        return first_reason(candidate, [name for name in names if standing.acts(name)])
+        return reasons(candidate, names) if measures else first_reason(candidate, names, standing)
 
     found = await in_thread_if_over(ON_LOOP, work_of(candidate), read)
     features = {name: float(bool(reason)) for name, reason in found.items()} if measures else {}
     for name, reason in found.items():
         if reason and standing.acts(name):
             return Verdict(check=name, reason=reason, features=features)
-    form = Form(schemas, candidate.tenant, candidate.unchecked)
-    for check in _named(names):
-        if check.breaks is not None and check.is_about(candidate):
-            reason = await check.breaks(candidate, form)
-            if reason:
-                return Verdict(check=check.name, reason=reason, features=features)
+    if candidate.is_declared:
+        form, needs = Form(schemas, candidate.tenant, candidate.unchecked), met(candidate)
+        for check in _named(names):
+            if check.breaks is not None and check.is_about(needs):
+                reason = await check.breaks(candidate, form)
+                if reason:
+                    return Verdict(check=check.name, reason=reason, features=features)
     return Verdict(features=features)
 
 
@@ -99,28 +105,43 @@ def work_of(candidate: Candidate) -> int:
 
 def reasons(candidate: Candidate, names: Iterable[str]) -> dict[str, str]:
     """Return why an answer fails the named checks that need nothing but the text; empty where it passes."""
-    return dict(_reasons(candidate, names))
+    return {name: fails(candidate) for name, fails in _of_text(tuple(names), None, met(candidate))}
 
 
-def first_reason(candidate: Candidate, names: Iterable[str]) -> dict[str, str]:
-    """Return the same of the first check that it fails, alone; no other is named."""
-    return dict(itertools.islice(((name, reason) for name, reason in _reasons(candidate, names) if reason), 1))
-
-
-def _reasons(candidate: Candidate, names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for check in _named(names):
-        if check.fails is not None and check.is_about(candidate):
-            yield check.name, check.fails(candidate)
+def first_reason(candidate: Candidate, names: Iterable[str], standing: Standing) -> dict[str, str]:
+    """Return the same of the first check that it fails and that acts, alone; no other is named."""
+    for name, fails in _of_text(tuple(names), standing, met(candidate)):
+        reason = fails(candidate)
+        if reason:
+            return {name: reason}
+    return {}
 
 
 def judge_beginning(candidate: Candidate, names: Iterable[str] = NAMES, standing: Standing = AS_SHIPPED) -> Verdict:
     """Judge the beginning of an answer that is not complete."""
-    for check in _named(names):
-        if check.of_a_beginning is not None and check.is_about(candidate) and standing.acts(check.name):
+    needs = met(candidate)
+    for check in of_beginnings(tuple(names)):
+        if check.of_a_beginning is not None and check.is_about(needs) and standing.acts(check.name):
             reason = check.of_a_beginning(candidate)
             if reason:
                 return Verdict(check=check.name, reason=reason)
     return Verdict()
+
+
+@lru_cache(LISTS)
+def of_beginnings(names: tuple[str, ...]) -> tuple[Check, ...]:
+    """Return the named checks that look at the beginning of an answer."""
+    return tuple(check for check in _named(names) if check.of_a_beginning is not None)
+
+
+@lru_cache(LISTS)
+def _of_text(names: tuple[str, ...], standing: Standing | None, needs: Needs) -> tuple[tuple[str, Fails], ...]:
+    """Return the named checks that need nothing but the text; with a standing those that act."""
+    return tuple(
+        (check.name, check.fails)
+        for check in _named(names)
+        if check.fails is not None and check.is_about(needs) and (standing is None or standing.acts(check.name))
+    )
 
 
 def _named(names: Iterable[str]) -> list[Check]:

@@ -46,6 +46,12 @@ _FUNCTION = {
         "Dutch": "de het een en is van niet voor met op zijn dat te die aan ook er bij naar wordt deze om je",
     }.items()
 }
+_LANGUAGES_OF = {
+    word: tuple(language for language, known in _FUNCTION.items() if word in known)
+    for word in frozenset().union(*_FUNCTION.values())
+}
+_NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _SCRIPTS = {
     "CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean", "CYRILLIC": "Cyrillic",
     "ARABIC": "Arabic", "HEBREW": "Hebrew", "GREEK": "Greek", "DEVANAGARI": "Devanagari", "THAI": "Thai",
@@ -55,18 +61,27 @@ _SCRIPTS = {
 
 def language(candidate: Candidate) -> str:
     """Say whether the answer is in another script or language than its question, which asks for none."""
-    if _TRANSLATES.search(candidate.question) or "```" in candidate.question:
+    found = _differ(_read(candidate.question), candidate.read.prose)
+    # What the question asks for is looked at last: it takes longest, and seldom do the two differ.
+    return "" if not found or "```" in candidate.question or _TRANSLATES.search(candidate.question) else found
+
+
+def _differ(asked: str, prose: str) -> str:
+    """Say whether the two are in different scripts or languages."""
+    one = _script(asked)
+    if one is None:
         return ""
-    asked, said = _read(candidate.question), _read(candidate.read.prose)
-    one, other = _script(asked), _script(said)
-    if one is None or other is None:
+    said = _read(prose)
+    other = _script(said)
+    if other is None:
         return ""
     if one != other and {one, other} != {"Chinese", "Japanese"}:
         return f"the question is in {one} script, the answer in {other}"
-    spoken, written = _language(asked), _language(said)
-    if spoken is None or written is None or spoken == written:
+    spoken = _language(asked)
+    if spoken is None:
         return ""
-    return f"the question is in {spoken}, the answer in {written}"
+    written = _language(said)
+    return "" if written is None or spoken == written else f"the question is in {spoken}, the answer in {written}"
 
 
 def _read(text: str) -> str:
@@ -74,26 +89,32 @@ def _read(text: str) -> str:
 
 
 def _script(text: str) -> str | None:
-    letters = [letter for letter in text if letter.isalpha()]
+    latin = len(text.encode("ascii", "ignore").translate(None, _NO_LETTERS))
     if text.isascii():
-        return "Latin" if len(letters) >= _LETTERS else None
-    counts: Counter[str] = Counter()
-    for letter, count in Counter(letters).items():
-        script = "LATIN" if letter.isascii() else unicodedata.name(letter, "?").split()[0]
+        return "Latin" if latin >= _LETTERS else None
+    others = {letter: count for letter, count in Counter(_NOT_ASCII.findall(text)).items() if letter.isalpha()}
+    letters = latin + sum(others.values())
+    counts = Counter({"Latin": latin})
+    for letter, count in others.items():
+        script = unicodedata.name(letter, "?").split()[0]
         counts[_SCRIPTS.get(script, script)] += count
     dense = counts["Chinese"] + counts["Japanese"] + counts["Korean"]  # one letter says as much as a few others
-    if len(letters) + 2 * dense < _LETTERS:
+    if letters + 2 * dense < _LETTERS:
         return None
     if counts["Japanese"]:
         counts["Japanese"] += counts.pop("Chinese", 0)
     [(script, most)] = counts.most_common(1)
-    return script if most >= _SHARE * len(letters) else None
+    return script if most >= _SHARE * letters else None
 
 
 def _language(text: str) -> str | None:
-    words = [word.lower() for word in _WORD.findall(text)]
+    words = _WORD.findall(text)
     if len(words) < _LONG:
         return None
-    counts = Counter({name: sum(word in known for word in words) for name, known in _FUNCTION.items()})
-    (name, most), (_, second) = counts.most_common(2)
-    return name if most >= max(_LEAST_WORDS, _CLEAR * second) and most >= len(words) / 8 else None
+    counts = dict.fromkeys(_FUNCTION, 0)
+    for word in words:
+        for name in _LANGUAGES_OF.get(word.lower(), ()):
+            counts[name] += 1
+    second, most = sorted(counts.values())[-2:]
+    is_clear = most >= max(_LEAST_WORDS, _CLEAR * second) and most >= len(words) / 8
+    return max(counts, key=counts.__getitem__) if is_clear else None

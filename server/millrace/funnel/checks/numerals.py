@@ -53,10 +53,8 @@ class Result:
 
 def asked_for(question: str) -> str | None:
     """Return what is asked for, such as "many apples did he eat"; empty if it is not named; None if no number is."""
-    if _HOW_TO.search(question):
-        return None
     last = deque(_ASKED.finditer(question), 1)
-    if not last:
+    if not last or _HOW_TO.search(question):
         return None
     [asked] = last
     if asked["kind"] and "?" not in question[asked.start() :]:

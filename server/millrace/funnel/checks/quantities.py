@@ -79,8 +79,8 @@ def final_answer(candidate: Candidate) -> str:
 
 def impossible(candidate: Candidate) -> str:
     """Say whether a number of whole things is negative or a fraction."""
-    asked, result = candidate.read.asked, candidate.read.result
-    if asked is None or result is None or not asked.startswith("many "):
+    asked = candidate.read.asked
+    if asked is None or not asked.startswith("many ") or (result := candidate.read.result) is None:
         return ""
     things = _LETTERS.findall(asked)[1:6]
     if not things or _MEASURED & {*things[:3]} or _AVERAGED.search(asked):
@@ -95,8 +95,8 @@ def impossible(candidate: Candidate) -> str:
 
 def units(candidate: Candidate) -> str:
     """Say whether the result is in another unit than the one asked for."""
-    asked, result = candidate.read.asked, candidate.read.result
-    if asked is None or result is None or not asked.startswith("many "):
+    asked = candidate.read.asked
+    if asked is None or not asked.startswith("many ") or (result := candidate.read.result) is None:
         return ""
     wanted = next((_UNITS[word] for word in _LETTERS.findall(asked)[1:3] if word in _UNITS), None)
     given = _UNITS.get(result.unit)

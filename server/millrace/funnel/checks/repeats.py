@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from itertools import islice
 
 from millrace.funnel.checks.candidate import Candidate
 
@@ -21,17 +22,15 @@ _ASKS_REPEAT = re.compile(
 
 def loop(candidate: Candidate) -> str:
     """Say whether the end of the text goes round: one piece of it, again and again. Tables and rulers do not."""
-    if _ASKS_REPEAT.search(candidate.question):
-        return ""
     tail = " ".join(candidate.read.prose.split())[-_SPAN:]
     period = _period(tail)
     if period is None:
         return ""
     length, times = period
     piece = tail[-length:]
-    if not _LETTERS.search(piece):  # a ruler, digits
+    if times < (_TIMES if length >= _LEAST else _TIMES_SHORT) or not _LETTERS.search(piece):  # a ruler, digits
         return ""
-    return "it repeats the same words to its end" if times >= (_TIMES if length >= _LEAST else _TIMES_SHORT) else ""
+    return "" if _ASKS_REPEAT.search(candidate.question) else "it repeats the same words to its end"
 
 
 def _period(text: str) -> tuple[int, int] | None:
@@ -49,11 +48,14 @@ def _period(text: str) -> tuple[int, int] | None:
 
 def echo(candidate: Candidate) -> str:
     """Say whether the answer says nothing but what the question says."""
-    asked = _WORD.findall(candidate.question.lower())
-    said = _WORD.findall(candidate.text.lower())
-    if len(said) < _FEW or len(asked) < _FEW or _ASKS_REPEAT.search(candidate.question):
+    if "?" not in candidate.question:  # it quotes a passage, as an answer may
         return ""
-    if len(said) < len(asked) / 2 or "?" not in candidate.question:  # it quotes a passage, as an answer may
+    asked = _WORD.findall(candidate.question.lower())
+    most = int(len(asked) / _ECHO) + 1  # words of an answer that says no more than its question
+    said = [match[0] for match in islice(_WORD.finditer(candidate.text.lower()), most + 1)]
+    if len(asked) < _FEW or not _FEW <= len(said) <= most:
         return ""
     both = sum((Counter(asked) & Counter(said)).values())
-    return "it repeats the question" if both >= _ECHO * len(said) and both >= _ECHO * len(asked) else ""
+    if both < _ECHO * max(len(said), len(asked)) or _ASKS_REPEAT.search(candidate.question):
+        return ""
+    return "it repeats the question"

@@ -23,7 +23,7 @@ _INTERJECTION = (
     rf"|my apologies|apologies|i apologi[sz]e|(?:{_I_AM} )?{_HOW}(?:sorry|afraid)"
     r"|as an? (?:\w+[ -]){0,3}(?:ai|assistant|model))"
 )
-_LEAD = rf"\W*(?:{_INTERJECTION}[ ,.;:!–—…-]*(?:(?:but|however|that)\b[ ,]*)?){{0,3}}"
+_LEAD = rf"\W*+(?:{_INTERJECTION}[ ,.;:!–—…-]*(?:(?:but|however|that)\b[ ,]*)?){{0,3}}"
 _DEED = (
     r"(?:help(?! but| \w+ing)|give(?! up)|assist|comply|answer|provide|discuss|do (?:that|this)|fulfil|create|generate"
     r"|engage|share|support|continue|talk about|respond|write|offer|participate)"
@@ -51,6 +51,14 @@ _DOUBTS = (
     r"not sure\s*(?:[.,;!?…]|$)",
     r"(?:no idea|unsure|unknown|don't know|i dunno|dunno|hard to say)\s*(?:[.;!?…]|$)",
 )
+
+
+# The first two characters of all of these. Most answers have others, and are not matched any further.
+_FIRST_TWO = (
+    r"10|a[cfps]|c[ou]|d[ou]|en|fr|g[or]|h[aeimo]|i[ ']|ju|my|no|oh|qu|re|s[iot]|t[hor]|u[hmn]|ve|we|yo"
+    r"|.?\Z|.?[^\x00-\x7f]"  # not known yet, or letters that may be another case of one of them
+)
+_MAY_BEGIN = re.compile(rf"(?is:\W*+(?:{_FIRST_TWO}))")
 
 
 class Openings:
@@ -86,5 +94,7 @@ def is_unsure(text: str, *, is_whole: bool = True) -> bool:
 
 
 def _match(pattern: re.Pattern[str], text: str) -> bool:
-    head = text[:_HEAD].translate(_APOSTROPHES)
-    return _QUOTE.match(head) is None and pattern.match(head) is not None
+    head = text[:_HEAD]
+    if not head.isascii() or "`" in head:
+        head = head.translate(_APOSTROPHES)
+    return _MAY_BEGIN.match(head) is not None and _QUOTE.match(head) is None and pattern.match(head) is not None
