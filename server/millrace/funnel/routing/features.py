@@ -105,18 +105,21 @@ def _features(text: str, around: Sequence[float]) -> Features:
     if len(words) > WORDS:
         words = words[: WORDS // 2] + words[-WORDS // 2 :]
     counts: dict[int, int] = {}
-    terms: dict[int, str] = {}
-    for term in itertools.chain(words, map(" ".join, itertools.pairwise(words))):
+    terms: list[str] = []  # the first one of each slot
+    for term in (*words, *map(" ".join, itertools.pairwise(words))):
         slot = zlib.crc32(term.encode("utf-8", "replace")) % SLOTS
-        counts[slot] = counts.get(slot, 0) + 1
-        terms.setdefault(slot, term)
+        if slot in counts:
+            counts[slot] += 1
+        else:
+            counts[slot] = 1
+            terms.append(term)
     values = np.log1p(np.fromiter(counts.values(), np.float32, len(counts)))
     norm = float(np.sqrt(values @ values)) or 1.0
     numbers = np.array([*_numbers(text, read, found), *around, 1 / _SCALE], np.float32) * _SCALE
     return Features(
         slots=np.concatenate([np.fromiter(counts, np.uint32, len(counts)), _OWN]),
         values=np.concatenate([values / norm, numbers]),
-        terms=(*terms.values(), *NUMBERS),
+        terms=(*terms, *NUMBERS),
     )
 
 
@@ -134,19 +137,15 @@ def _numbers(text: str, read: str, found: list[str]) -> tuple[float, ...]:
         _about(sum(map(read.count, "+-*/=<>^%")) / size, 0.02, 0.04),
         _about(math.log1p(len(figures)), 1.0, 1.0),
         _about(read.count("?"), 1.0, 1.5),
-        _about(sum(len(word) >= LONG for word in words) / count, 0.1, 0.1),
+        _about(len([word for word in words if len(word) >= LONG]) / count, 0.1, 0.1),
         _about(letters / count, 5.0, 1.0),
-        _about(sum(map(str.isupper, map(_first, words))) / count, 0.15, 0.15),
+        _about(len([word for word in words if word[0].isupper()]) / count, 0.15, 0.15),
         float("```" in read),
     )
 
 
 def _about(value: float, usual: float, deviation: float) -> float:
     return min(max((value - usual) / deviation, -_MOST), _MOST)
-
-
-def _first(word: str) -> str:
-    return word[0]
 
 
 def last_tool_failed(messages: Sequence[Message]) -> bool:

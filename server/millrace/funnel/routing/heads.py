@@ -75,21 +75,21 @@ class Heads:
         if weight <= 0 or (small is None and large is None):
             return
         self._curvature *= 1 - 1 / HORIZON
-        for sign, right in ((-1.0, small), (1.0, large)):
-            if right is not None:
-                self._step(features, sign, right, weight)
-        self.labels += 1
-
-    def _step(self, features: Features, sign: float, right: float, weight: float) -> None:
         slots, values = features.slots, features.values
-        odds = float(np.array([1.0, sign]) @ (self._weights[:, slots] @ values))
-        steps = values / (_TOGETHER * self._curvature[slots] + PRECISION[:, slots])  # common, gain
-        error = _error_after(odds, right, weight * float((steps @ values).sum()))
-        steps[1] *= sign
-        self._weights[:, slots] -= weight * error * steps
-        after = error + right
-        self._curvature[slots] += weight * after * (1 - after) * values * values
-        self._curvature[ALWAYS] = min(self._curvature[ALWAYS], _STIFF)
+        weights, curvature, precision = self._weights[:, slots], self._curvature[slots], PRECISION[:, slots]
+        for sign, right in ((-1.0, small), (1.0, large)):
+            if right is None:
+                continue
+            common, gain = (weights @ values).tolist()
+            steps = values / (_TOGETHER * curvature + precision)  # common, gain
+            error = _error_after(common + sign * gain, right, weight * float((steps @ values).sum()))
+            steps[1] *= sign
+            weights -= weight * error * steps
+            after = error + right
+            curvature += weight * after * (1 - after) * values * values
+            curvature[-1] = min(curvature[-1], _STIFF)  # of the intercept, which is the last of the features
+        self._weights[:, slots], self._curvature[slots] = weights, curvature
+        self.labels += 1
 
     @classmethod
     def learned(cls, weights: NDArray[np.float32], curvature: NDArray[np.float32], labels: int) -> "Heads":

@@ -133,14 +133,15 @@ class Router:
         if request.evidence:
             memo = msgspec.msgpack.encode(Memo(request.model, score, tier, features.packed()))
         self._remember(request, _Routed(place, tier, memo))
-        reason = _reason(score, threshold, learned)
+        labels = learned.labels
+        reason = _reason(score, threshold, labels)
         return Advice(
             tier=tier,
             reason=f"{held}; {reason}" if held else reason,
-            shown=_shown(learned, features),
+            shown=_shown(learned, features) if labels else "",
             score=score,
             threshold=threshold.value if math.isfinite(threshold.value) else None,
-            labels=learned.labels,
+            labels=labels,
             features=memo,
         )
 
@@ -156,20 +157,18 @@ def _place(request: Request) -> Place:
     return request.tenant, request.model
 
 
-def _reason(score: float, threshold: Threshold, learned: Learned) -> str:
+def _reason(score: float, threshold: Threshold, labels: int) -> str:
     """Return in one line why the score leads where it does."""
     limit = threshold.value
     against = "" if math.isinf(limit) else f" {'>=' if score >= limit else '<'} {limit:.3f}"
-    if learned.is_prior:
-        known = f"by length first: {learned.labels} labels of {PRIOR_LABELS}"
+    if labels < PRIOR_LABELS:
+        known = f"by length first: {labels} labels of {PRIOR_LABELS}"
     else:
-        known = f"from {learned.labels:,} labels"
+        known = f"from {labels:,} labels"
     return f"{threshold.reason}; score {score:.3f}{against}, {known}"
 
 
 def _shown(learned: Learned, features: Features) -> str:
     """Return what of the prompt moved the score most, in words that may be the client's own."""
-    if not learned.labels:
-        return ""
     found = learned.heads.reasons(features, SHOWN)
     return ", ".join(f"{term!r} for {'large' if share > 0 else 'small'}" for term, share in found)

@@ -82,6 +82,10 @@ class Sessions:
         """`clock` in seconds."""
         self._catalog = catalog
         self._clock = clock
+        self._cheaper = {  # dollars that `AHEAD` tokens cost less if they are read from the cache
+            tier: _cost(model, AHEAD, 0) - _cost(model, AHEAD, AHEAD)
+            for tier, model in zip((Tier.SMALL, Tier.LARGE), catalog.models, strict=True)
+        }
         self._tenants: OrderedDict[str, _Tenant] = OrderedDict()  # the oldest first
 
     def hold(
@@ -182,19 +186,17 @@ class Sessions:
         extra -= _cost(small, tokens, self._cached(session, Tier.SMALL, now))
         chance = session.chance_up(is_up=is_wanted)
         up, stays_down = session.chance_up(is_up=False), 1 - session.chance_up(is_up=True)
-        extra -= self._spared(session, large, Tier.LARGE, tokens, (chance, up), now)
-        return extra + self._spared(session, small, Tier.SMALL, tokens, (1 - chance, stays_down), now)
+        extra -= self._spared(session, Tier.LARGE, tokens, (chance, up), now)
+        return extra + self._spared(session, Tier.SMALL, tokens, (1 - chance, stays_down), now)
 
-    def _spared(
-        self, session: _Session, model: Model, tier: Tier, tokens: int, chances: tuple[float, float], now: float
-    ) -> float:
+    def _spared(self, session: _Session, tier: Tier, tokens: int, chances: tuple[float, float], now: float) -> float:
         """Return how many dollars a model's next turn costs less if it is asked now too.
 
         `chances` are those that it is wanted at the next turn, and at each one after that if not before.
         """
         at, had = session.used.get(tier, (-math.inf, 0))
-        a_token = _cost(model, AHEAD, 0) - _cost(model, AHEAD, AHEAD)
-        if a_token <= 0:
+        cheaper = self._cheaper[tier]
+        if cheaper <= 0:
             return 0.0
         spared, left, chance = 0.0, 1.0, chances[0]
         for turn in range(1, min(max(session.turns, 2), FAR) + 1):
@@ -203,7 +205,7 @@ class Sessions:
             spared += left * chance * max(kept, 0.0)
             left *= 1 - chance
             chance = chances[1]
-        return spared * a_token / AHEAD
+        return spared * cheaper / AHEAD
 
     def _cached(self, session: _Session, tier: Tier, now: float) -> int:
         """Return how many tokens of its history a model's provider has in its cache, about."""
