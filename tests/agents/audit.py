@@ -21,7 +21,7 @@ def faults_of(model: Model, ran: Gateway, agent: Agent, home: Path) -> list[str]
     if agent.compacts and "summary" not in model.kinds:
         faults.append("the history was not compacted")
     faults += [f"Millrace refused: {answer}" for answer in ran.refusals()]
-    faults += [line for line in ran.log.splitlines() if line.startswith("{") and '"level": "info"' not in line]
+    faults += [line for line in ran.log.splitlines() if line.startswith("{") and '"level":"info"' not in line]
     return [*faults, *_bill(model, ran.rows()), *_complaints(agent, home)]
 
 

@@ -127,8 +127,8 @@ def test_a_cause_is_logged_once_a_minute(clocked: Clocked, logs: CapturedLogs) -
                 clocked.failed(cause, label)
     told = lines(logs, "model failed")
     assert len(told) == 4
-    assert all('"level": "warning"' in line and "left_out" not in line for line in told)
-    assert sum('"deployment": "eu"' in line and "HTTP 503" in line for line in told) == 1
+    assert all('"level":"warning"' in line and "left_out" not in line for line in told)
+    assert sum('"deployment":"eu"' in line and "HTTP 503" in line for line in told) == 1
     clocked.now += 59
     clocked.failed("answered HTTP 503")
     assert len(lines(logs, "model failed")) == 4
@@ -140,7 +140,7 @@ def test_the_next_line_of_a_cause_says_how_many_were_left_out(clocked: Clocked, 
     clocked.now += 61
     with captured_logs() as later:  # the log's own throttle goes by a real clock
         clocked.failed("answered HTTP 503")
-    assert '"left_out": 4' in later.from_millrace.getvalue()
+    assert '"left_out":4' in later.from_millrace.getvalue()
     assert "left_out" not in logs.from_millrace.getvalue()
 
 

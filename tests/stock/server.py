@@ -68,7 +68,7 @@ async def _ready(address: str) -> None:
 async def _pass_on(stream: asyncio.StreamReader) -> None:
     """Show what the server complains of."""
     async for line in stream:
-        if b'"level": "info"' not in line:
+        if b'"level":"info"' not in line:
             sys.stderr.write(line.decode(errors="replace"))
 
 

@@ -151,7 +151,7 @@ async def test_a_hit_names_its_entry_and_its_age_in_every_dialect(millrace: Runn
         for hit, prefix in ((exact, "ans_"), (near, "sem_")):
             assert hit["millrace.entry_id"].startswith(prefix)
             assert int(hit["millrace.age_s"]) >= 0
-            assert f'"entry_id": "{hit["millrace.entry_id"]}"' in logs.from_millrace.getvalue()
+            assert f'"entry_id":"{hit["millrace.entry_id"]}"' in logs.from_millrace.getvalue()
             status, shown = await told(http, "GET", f"/v1/cache/entries/{hit['millrace.entry_id']}")
             assert (status, shown["ids"]) == (200, [near["millrace.entry_id"], exact["millrace.entry_id"]])
 
