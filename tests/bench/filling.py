@@ -12,8 +12,7 @@ from tests.bench.targets import Target, serving
 
 BATCH_S = 1.0
 CONNECTIONS = 16
-QUIET_S = 1.0  # without CPU time, after which all is stored
-FILLING = Target(name="filling", caches=True, fields={"model": "small"})
+FILLING = Target(name="filling", caches=True, fields={"model": "auto"})  # as it is asked later: one scope
 
 
 async def fill(folder: Path, count: int, provider_port: int, clients: Clients, progress: Progress) -> Path:
@@ -30,10 +29,7 @@ async def fill(folder: Path, count: int, provider_port: int, clients: Clients, p
             asked += int((await clients.do("burst", seconds=BATCH_S, asking=asking))["asked"])
             await clients.do("close")
             progress.update(task, completed=asked)
-        before = -1.0
-        while server.cpu_s - before > 0.1 * QUIET_S:
-            before = server.cpu_s
-            await asyncio.sleep(QUIET_S)
+        await server.rests()
         server.process.terminate()
         await server.process.wait()
     return folder / "data"

@@ -16,6 +16,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, OTHER_CORES = {CORES[0]}, set(CORES[1:]) or {CORES[0]}
 START_S = 30.0
+QUIET_S = 1.0  # of which a process that rests uses at most a tenth
 
 
 class Measured:
@@ -33,6 +34,13 @@ class Measured:
     def kib(self) -> int:
         """KiB of memory, shared pages in proportion (PSS)."""
         return sum(map(pss, self._pids()))
+
+    async def rests(self) -> None:
+        """Wait until it does nothing: what it began in idle time, such as an index, is done."""
+        before = -1.0
+        while self.cpu_s - before > 0.1 * QUIET_S:
+            before = self.cpu_s
+            await asyncio.sleep(QUIET_S)
 
     def _pids(self) -> Iterator[int]:
         waiting = [self.process.pid]

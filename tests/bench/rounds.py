@@ -63,6 +63,7 @@ class Round:
         await set_pace(provider_port, Pace(20))
         await self._clients.do("open", port=port, connections=32, negotiated=self._target.negotiated)
         await self._clients.do("burst", seconds=0.5, asking=self._asking())  # warm up
+        await server.rests()
         firsts = {
             f"first_at_{at_once}": await self._clients.do(
                 "firsts", at_once=at_once, rounds=rounds, every_s=0.05, asking=self._asking()
