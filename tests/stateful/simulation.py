@@ -20,12 +20,14 @@ from millrace.errors import MillraceError
 from millrace.funnel.calls import Caller as UpstreamCaller
 from millrace.funnel.checks import Checks
 from millrace.funnel.funnel import Funnel
+from millrace.funnel.funnels import Funnels
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.funnel.routing.router import Router
-from millrace.memory import MemoryBudget
+from millrace.memory import MemoryBudget, Shares
 from millrace.principal import Key, Limits, Principal, Role
 from millrace.runs.conversations import Conversations
+from millrace.runs.embeddings import Embeddings
 from millrace.runs.intake import Intake
 from millrace.runs.run import Run
 from millrace.runs.runs import Runs
@@ -107,6 +109,7 @@ class Simulation:
         clock = self.loop.time
         upstream = ManualUpstream(self.attempts)
         health = health_of(upstream, upstream, clock, self._wall)
+        self.places = Shares(lambda: MAX_RUNNING - self.places.used, lambda: False)
         self.funnel = Funnel(
             catalog=CATALOG,
             caller=UpstreamCaller(health, Checks(InlineSchemas()), CATALOG),
@@ -115,19 +118,20 @@ class Simulation:
             wall=self._wall,
             policy=Policy(context_budget=None, grace_ms=200, hedge_ms=300, concise_line="Be brief."),
             router=Router(self._wall),
-            max_running=MAX_RUNNING,
+            places=self.places,
         )
-        self.runs = Runs(self.funnel, clock, self._wall, kept_bytes=KEPT_BYTES)
+        self.funnels = Funnels(self.funnel)
+        self.runs = Runs(self.funnels, clock, self._wall, kept_bytes=KEPT_BYTES)
         conversations = Conversations(self.runs, MemoryArchive())
         self.runs.on_end = conversations.remember
         self.limiter = MemoryLimiter(clock, self._wall, {})
+        memory = MemoryBudget(2**30)
         keyring = Keyring(may_be_open=False)
         keyring.replace([Key(principal=one, name="", digest=b"", created_at=WALL) for one in PRINCIPALS])
         self.process = Process(
-            funnel=self.funnel,
-            catalog=CATALOG,
+            funnel=self.funnels,
             runs=self.runs,
-            intake=Intake(CATALOG, self.runs, conversations, self.limiter, RoomyDisk(), InlineSchemas(), clock),
+            intake=Intake(self.funnels, self.runs, conversations, self.limiter, RoomyDisk(), InlineSchemas(), clock),
             conversations=conversations,
             clock=clock,
             wall=self._wall,
@@ -139,14 +143,18 @@ class Simulation:
             feedbacks=cast("Any", None),
             reports=cast("Any", None),
             router_reports=cast("Any", None),
-            memory=MemoryBudget(2**30),
+            reload=cast("Any", None),
+            embeddings=Embeddings(
+                None, self.limiter, self.ledger, RoomyDisk(), memory, self._wall, max_running=MAX_RUNNING
+            ),
+            memory=memory,
             drain_s=DRAIN_S,
             max_age_s=MAX_AGE_S,
             stuck_s=STUCK_S,
             max_message_bytes=2**20,
         )
         self.sweeper = Sweeper(clock, BEAT_S)
-        for tick in (self.funnel.meter, self.runs.sweep, self.process.sweep):
+        for tick in (self.funnels.meter, self.runs.sweep, self.process.sweep):
             self.sweeper.add(tick)
         self._sweeping = self.loop.create_task(self.sweeper.run())
 

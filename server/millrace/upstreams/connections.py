@@ -1,6 +1,6 @@
 """Requests to providers: over connections of our own, or over aiohttp through a proxy or where a setting says so."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Self
 from urllib.parse import urlsplit
@@ -9,7 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 from millrace.errors import UpstreamError
 from millrace.upstreams.exchange import ConnectError, Response, ResponseError, Traced
 from millrace.upstreams.pulling import PullingConnections
-from millrace.upstreams.pushing import PushingConnections
+from millrace.upstreams.pushing import PushingConnections, key_of
 
 CLOSED = "closed the connection before it answered"
 FAULTS = (ConnectError, ResponseError)
@@ -38,6 +38,10 @@ class Connections:
         return await self._pulling.post(
             url, body, headers, call, proxy=proxy, connect_timeout_s=connect_timeout_s, new=new
         )
+
+    def close_idle(self, but: Collection[str]) -> None:
+        """Close the idle connections but those to the hosts of some URLs. Those of aiohttp close by themselves."""
+        self._pushing.close_idle({key_of(url) for url in but})
 
     async def __aenter__(self) -> Self:
         return self

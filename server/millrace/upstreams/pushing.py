@@ -6,7 +6,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from urllib.parse import urlsplit
 
@@ -67,6 +67,12 @@ class PushingConnections:
         for connection in tuple(self._open):
             connection.abort()
         self._idle.clear()
+
+    def close_idle(self, but: Collection[_Key]) -> None:
+        """Close the idle connections, but those to some hosts."""
+        for key in self._idle.keys() - but:
+            for _, connection in self._idle.pop(key):
+                connection.abort()
 
     async def _connected(self, key: _Key, connect_timeout_s: float) -> Connection:
         scheme, host, port = key

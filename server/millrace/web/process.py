@@ -1,6 +1,6 @@
 """What all connections of one process share, and the sweep over them."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,8 +8,7 @@ from starlette.requests import Request
 
 from millrace.access.gate import Gate
 from millrace.evidence.report import Reports
-from millrace.funnel.catalog import Catalog
-from millrace.funnel.funnel import Funnel
+from millrace.funnel.funnels import Funnels
 from millrace.funnel.routing.report import RouterReports
 from millrace.memory import MemoryBudget
 from millrace.ports import Backlog, CacheControl, Clock
@@ -23,6 +22,7 @@ from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Rounds, call_each
 from millrace.web.outbox import Turn
 from millrace.web.sse import SseResponse
+from millrace.wire.reload import Reloaded
 
 
 class LiveSession(Protocol):
@@ -49,8 +49,7 @@ class OnItsWay(Protocol):
 class Process:
     """What every connection of this process shares."""
 
-    funnel: Funnel
-    catalog: Catalog
+    funnel: Funnels
     runs: Runs
     intake: Intake
     conversations: Conversations
@@ -69,7 +68,8 @@ class Process:
     feedbacks: Feedbacks
     reports: Reports
     router_reports: RouterReports
-    embeddings: Embeddings | None = None  # None: no model for them is configured
+    reload: Callable[[], Awaitable[Reloaded]]  # reads the configuration anew
+    embeddings: Embeddings
     sessions: set[LiveSession] = field(default_factory=set)
     arrivals: set[OnItsWay] = field(default_factory=set)  # over HTTP
     streams: set[SseResponse] = field(default_factory=set)  # over HTTP
@@ -94,8 +94,7 @@ class Process:
         call_each(tuple(self.arrivals), lambda arrival: arrival.sweep(now))
         call_each(tuple(self.streams), lambda stream: stream.sweep(now))
         call_each(self.run_rounds.next(self.runs.running), self._end_if_revoked)
-        if self.embeddings is not None:
-            self.embeddings.end_revoked(self.gate.keyring.is_valid)
+        self.embeddings.end_revoked(self.gate.keyring.is_valid)
 
     def _end_if_revoked(self, run: Run) -> None:
         if not self.gate.keyring.is_valid(run.request.key_id):

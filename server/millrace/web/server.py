@@ -2,7 +2,10 @@
 
 import asyncio
 import importlib.util
+import os
+import signal
 import socket
+import threading
 from types import FrameType
 
 import uvicorn
@@ -12,6 +15,23 @@ from millrace.web.drain import POLL_S, drain
 
 class Server(uvicorn.Server):
     """uvicorn, except that the first signal drains before the sockets are closed, and a second one stops now."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and read the configuration anew at each SIGHUP from then on, on platforms that have it."""
+        self._had_terminal = _has_terminal()
+        self._reloads: set[asyncio.Task[object]] = set()
+        await super().startup(sockets)
+        if self.started and hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
+
+    def _hang_up(self) -> None:
+        """Reload. If it was the terminal that has hung up, stop as at any other signal."""
+        if self._had_terminal and not _has_terminal():
+            self.handle_exit(signal.SIGTERM, None)
+            return
+        reload = asyncio.get_running_loop().create_task(self.lifespan.state["process"].reload())
+        self._reloads.add(reload)
+        reload.add_done_callback(self._reloads.discard)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note a signal; uvicorn looks at these flags."""
@@ -27,6 +47,15 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         if self.force_exit:  # uvicorn skips it then, but what was spent must still be written
             await self.lifespan.shutdown()
+
+
+def _has_terminal() -> bool:
+    """Whether the process has a terminal that can close."""
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDWR | os.O_NOCTTY))
+    except (OSError, AttributeError):
+        return False
+    return True
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
