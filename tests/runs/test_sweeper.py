@@ -46,6 +46,9 @@ class Keys:
         self.asked += 1
         return not self.revoked
 
+    def may_stay(self, _: object) -> bool:
+        return not self.revoked
+
 
 class Failing:
     def sweep(self, now: float) -> None:
