@@ -17,21 +17,27 @@ class Server(uvicorn.Server):
     """uvicorn, except that the first signal drains before the sockets are closed, and a second one stops now."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and read the configuration anew at each SIGHUP from then on, on platforms that have it."""
-        self._had_terminal = _has_terminal()
+        """Start, and read the configuration anew at each SIGHUP, on platforms that have it."""
+        hangup = getattr(signal, "SIGHUP", None)
         self._reloads: set[asyncio.Task[object]] = set()
+        self._is_reload_due = False
+        if hangup is not None and threading.current_thread() is threading.main_thread():
+            self._heeds_terminal = signal.getsignal(hangup) is not signal.SIG_IGN and _has_terminal()  # `nohup` ignores
+            asyncio.get_running_loop().add_signal_handler(hangup, self._hang_up)
         await super().startup(sockets)
-        if self.started and hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
+        if self._is_reload_due and self.started:
+            self._hang_up()
 
     def _hang_up(self) -> None:
         """Reload. If it was the terminal that has hung up, stop as at any other signal."""
-        if self._had_terminal and not _has_terminal():
+        if self._heeds_terminal and not _has_terminal():
             self.handle_exit(signal.SIGTERM, None)
-            return
-        reload = asyncio.get_running_loop().create_task(self.lifespan.state["process"].reload())
-        self._reloads.add(reload)
-        reload.add_done_callback(self._reloads.discard)
+        elif not self.started:
+            self._is_reload_due = True
+        else:
+            reload = asyncio.get_running_loop().create_task(self.lifespan.state["process"].reload())
+            self._reloads.add(reload)
+            reload.add_done_callback(self._reloads.discard)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note a signal; uvicorn looks at these flags."""
