@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from decimal import Decimal
+from functools import partial
 from typing import Any, cast
 from unittest.mock import patch
 
@@ -17,12 +18,7 @@ from millrace.access.keys import Keyring
 from millrace.access.origins import Origins
 from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
-from millrace.funnel.calls import Caller as UpstreamCaller
-from millrace.funnel.checks import Checks
-from millrace.funnel.funnel import Funnel
 from millrace.funnel.funnels import Funnels
-from millrace.funnel.recall import Recall
-from millrace.funnel.routing.choice import Policy
 from millrace.funnel.routing.router import Router
 from millrace.memory import MemoryBudget, Shares
 from millrace.principal import Key, Limits, Principal, Role
@@ -43,10 +39,10 @@ from millrace.wire.limits import CloseCode
 from tests.stateful.clients import ConnectionChecker, Faults, HttpClient, WebSocketClient
 from tests.stateful.clock import ManualLoop
 from tests.stateful.expectations import Received, answer_of
-from tests.stateful.models import ManualAttempt, ManualUpstream
+from tests.stateful.models import ManualAttempt, ManualUpstream, funnel_of
 from tests.stateful.stores import MemoryArchive, MemoryExactCache, MemoryLedger, RoomyDisk
 from tests.support.inline_schemas import InlineSchemas
-from tests.support.scripted_models import CATALOG, STOP, health_of
+from tests.support.scripted_models import CATALOG, STOP
 
 WALL = 1_700_000_000.0
 BEAT_S = 1.0
@@ -107,20 +103,11 @@ class Simulation:
         self._alone = True  # no act waits for others
         self.drain: asyncio.Task[None] | None = None
         clock = self.loop.time
-        upstream = ManualUpstream(self.attempts)
-        health = health_of(upstream, upstream, clock, self._wall)
         self.places = Shares(lambda: MAX_RUNNING - self.places.used, lambda: False)
-        self.funnel = Funnel(
-            catalog=CATALOG,
-            caller=UpstreamCaller(health, Checks(InlineSchemas()), CATALOG),
-            recall=Recall(CATALOG, MemoryExactCache(), None),
-            ledger=self.ledger,
-            wall=self._wall,
-            policy=Policy(context_budget=None, grace_ms=200, hedge_ms=300, concise_line="Be brief."),
-            router=Router(self._wall),
-            places=self.places,
-        )
-        self.funnels = Funnels(self.funnel)
+        upstream = ManualUpstream(self.attempts)
+        parts = (upstream, MemoryExactCache(), self.ledger, self.places, Router(self._wall), clock, self._wall)
+        self._new_funnel = partial(funnel_of, *parts)
+        self.funnels = Funnels(self._new_funnel())
         self.runs = Runs(self.funnels, clock, self._wall, kept_bytes=KEPT_BYTES)
         conversations = Conversations(self.runs, MemoryArchive())
         self.runs.on_end = conversations.remember
@@ -206,6 +193,13 @@ class Simulation:
         }
         self.act(lambda: self._call(http_client, endpoint, scope, body))
 
+    def reload(self) -> None:
+        """Have what begins from now on take another funnel."""
+        funnel, earlier = self._new_funnel(), self.funnels.earlier
+        funnel.health.take_over(self.funnels.health)
+        self.funnels.replace(funnel)
+        earlier[:] = [each for each in earlier if each.bills]
+
     def begin_drain(self) -> None:
         if self.drain is None:
             self.act(self._drain)
@@ -232,7 +226,7 @@ class Simulation:
         for client in self.clients:
             if client.task is not None and client.task.done():
                 client.task.result()
-        assert self.funnel.running <= len(self.runs.running) <= self.funnel.running + 1
+        assert self.funnels.running <= len(self.runs.running) <= self.funnels.running + 1
         calls = Counter(attempt.question for attempt in self.attempts if attempt.is_open)
         for question, count in calls.items():
             wanted = self.live(question)
@@ -387,8 +381,8 @@ class Simulation:
 
     def _check_nothing_left(self) -> None:
         assert not self.runs.running, "something still runs"
-        assert self.funnel.running == 0
-        assert not self.funnel._flights
+        assert self.funnels.running == 0
+        assert not any(funnel._flights or funnel.bills for funnel in (self.funnels.current, *self.funnels.earlier))
         assert not self.process.sessions
         assert not self.process.streams
         assert not any(attempt.is_open for attempt in self.attempts), "a call is left open"
