@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -108,14 +109,14 @@ async def test_what_cannot_change_is_named_and_the_rest_holds() -> None:
     """It is named again until the restart."""
     async with live_server() as live:
         live.configuration["server"]["port"] = 1
-        live.configuration["cache"] = {"ttl_s": 5, "max_wrong_hit_rate": 0.005}
+        live.configuration["cache"] = {"memory_bytes": 10**6, "max_wrong_hit_rate": 0.005}
         live.models["aliases"] = {"fast": "small"}
         outcome = await live.reload()
         assert outcome["changed"] == ["models.aliases.fast", "cache.max_wrong_hit_rate"]
-        assert outcome["needs_restart"] == ["server.port", "cache.ttl_s"]
+        assert outcome["needs_restart"] == ["server.port", "cache.memory_bytes"]
         assert "fast" in [name["id"] for name in (await live.get("/v1/models"))["data"]]
         again = await live.reload()
-        assert (again["changed"], again["needs_restart"]) == ([], ["server.port", "cache.ttl_s"])
+        assert (again["changed"], again["needs_restart"]) == ([], ["server.port", "cache.memory_bytes"])
         evidence = await live.get("/v1/evidence")
         assert evidence["semantic"]["promised"] == 0.005
 
@@ -140,6 +141,41 @@ async def test_a_model_that_has_changed_does_not_get_the_answers_of_the_one_befo
         assert "other-model" not in names
         ready = await live.get("/readyz?verbose=true")
         assert [model["model"] for model in ready["models"]] == ["small-model", "large-model"]
+
+
+async def test_caches_go_off_and_on_and_forget_sooner() -> None:
+    """What they hold stays. One that was off at the start is not there."""
+    async with live_server(cache={"semantic": False}) as live, wire_client(live.running.ws_url) as client:
+
+        async def is_cached() -> bool:
+            return not (await usage_of(client, "What is a millrace?"))["cost_usd"]
+
+        assert [await is_cached(), await is_cached()] == [False, True]
+        live.configuration["cache"] = {"semantic": True, "exact": False}
+        outcome = await live.reload()
+        assert (outcome["changed"], outcome["needs_restart"]) == (["cache.exact"], ["cache.semantic"])
+        assert not await is_cached()
+        live.configuration["cache"] = {"semantic": False}
+        await live.reload()
+        assert await is_cached()
+        live.configuration["cache"]["ttl_s"] = 0.001
+        assert (await live.reload())["changed"] == ["cache.ttl_s"]
+        assert [await is_cached(), await is_cached()] == [False, False]
+
+
+async def test_what_evidence_may_cost_changes() -> None:
+    async with live_server(evidence={"judged": True}) as live:
+        asking: Any = live.configuration["evidence"]
+        asking |= {"dollars_per_day": "0.5", "small_share": 0, "model_judge": "large"}
+        wanted = ["evidence.small_share", "evidence.dollars_per_day", "evidence.model_judge"]
+        assert (await live.reload())["changed"] == wanted
+        process = process_of(live.running)
+        evidence = process.funnel.current.sampling.evidence
+        assert evidence is not None
+        assert (evidence._shares.small, evidence._shares.hits) == (0, 0.1)
+        assert evidence._ask._principal.limits.dollars_per_day == Decimal("0.5")  # type: ignore[attr-defined]
+        assert [judge.name for judge in evidence._panel._judges][-1] == "model"
+        assert process.reports.promises.dollars_per_day == Decimal("0.5")
 
 
 async def test_a_model_that_moves_is_left_when_its_last_request_has_ended() -> None:

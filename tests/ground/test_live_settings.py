@@ -32,7 +32,7 @@ def test_every_section_that_changes_exists() -> None:
         ("cache.semantic", False, True),
         ("evidence.dollars_per_day", "0", True),
         ("evidence.judged", True, False),
-        ("cache.ttl_s", 5, False),
+        ("cache.ttl_s", 5, True),
         ("cache.memory_bytes", 10**6, False),
         ("server.host", "0.0.0.0", False),
         ("server.max_running", 5, False),

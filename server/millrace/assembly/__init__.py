@@ -175,6 +175,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             asking,
             learned,
             embedders,
+            caches.renewal(exact, semantic, deletions, cache),
             reports,
             router_reports,
             WALL,

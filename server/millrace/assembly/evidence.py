@@ -40,13 +40,11 @@ def evidence_of(  # noqa: PLR0913, PLR0917 - its parts
     chosen = settings.evidence
     if not chosen.judged:
         return None
-    threshold = settings.cache.semantic_threshold
-    if threshold is None:
-        threshold = weights_for(embedders.comparer).threshold
+    limit, needed = steered_by(settings.cache, embedders)
     return Evidence(
         store,
         panel_of(chosen, embedders, ask),
-        Trust(learner, limit=settings.cache.max_wrong_hit_rate, needed=log_odds_of(threshold)),
+        Trust(learner, limit=limit, needed=needed),
         ask,
         remove,
         shares_of(chosen),
@@ -66,6 +64,14 @@ def panel_of(settings: EvidenceSettings, embedders: Embedders, ask: AskAgain) ->
 def shares_of(settings: EvidenceSettings) -> Shares:
     """Return with what probability answers are asked for once more."""
     return Shares(hits=settings.hit_share, small=settings.small_share, large=settings.large_share)
+
+
+def steered_by(settings: CacheSettings, embedders: Embedders) -> tuple[float, float]:
+    """Return what rate of wrong hits is promised, and the log odds that a hit needs as configured."""
+    threshold = settings.semantic_threshold
+    if threshold is None:
+        threshold = weights_for(embedders.comparer).threshold
+    return settings.max_wrong_hit_rate, log_odds_of(threshold)
 
 
 def promises_of(evidence: EvidenceSettings, cache: CacheSettings) -> Promises:

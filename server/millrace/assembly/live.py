@@ -21,7 +21,7 @@ from millrace.ports import Clock
 from millrace.principal import Limits
 from millrace.runs.asking import Asking
 from millrace.runs.embeddings import Embeddings
-from millrace.settings import Fault, LimitsSettings, Settings, SettingsError
+from millrace.settings import CacheSettings, Fault, LimitsSettings, Settings, SettingsError
 from millrace.settings.changes import Source, merged
 from millrace.stores.reloads import SqliteReloads
 from millrace.upstreams.connections import Connections
@@ -42,6 +42,7 @@ class LiveSettings:
         asking: Asking,
         evidence: Evidence | None,
         embedders: Embedders,
+        renew_caches: Callable[[CacheSettings], None],
         reports: Reports,
         router_reports: RouterReports,
         wall: Clock,
@@ -56,6 +57,7 @@ class LiveSettings:
         self._asking = asking
         self._evidence = evidence
         self._embedders = embedders
+        self._renew_caches = renew_caches
         self._reports = reports
         self._router_reports = router_reports
         self._wall = wall
@@ -92,7 +94,7 @@ class LiveSettings:
         configured = self._funnels.built(settings)
         served = models.served_embeddings(settings, self._connections, self._wall)
         panel = judging.panel_of(settings.evidence, self._embedders, self._asking)
-        shares, limit = judging.shares_of(settings.evidence), settings.cache.max_wrong_hit_rate
+        shares, steered = judging.shares_of(settings.evidence), judging.steered_by(settings.cache, self._embedders)
         promises = judging.promises_of(settings.evidence, settings.cache)
 
         def begin() -> None:
@@ -100,7 +102,8 @@ class LiveSettings:
             self._embeddings.served = served
             self._asking.limit(settings.evidence.dollars_per_day)
             if self._evidence is not None:
-                self._evidence.renew(panel, shares, limit)
+                self._evidence.renew(panel, shares, *steered)
+            self._renew_caches(settings.cache)
             self._reports.promises = promises
             self._router_reports.promises = lambda: routing.promises_of(settings.router, self._wall)
             self._router_reports.learns = settings.router.learns
