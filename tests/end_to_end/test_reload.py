@@ -103,6 +103,23 @@ async def test_a_bad_configuration_is_refused_with_all_its_faults_and_changes_no
         for _ in range(2):
             assert (await client.ask("Hello"))[-1]["type"] == "response.completed"
         assert "fast" not in [name["id"] for name in (await live.get("/v1/models"))["data"]]
+        configuration = (await live.get("/readyz?verbose=true"))["configuration"]
+        assert configuration["refused_at"] > configuration["read_at"]
+
+
+async def test_a_server_that_fails_while_it_reads_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("sk-secret")
+
+    async with live_server() as live, wire_client(live.running.ws_url) as client:
+        monkeypatch.setattr("millrace.assembly.live.merged", fail)
+        with captured_logs() as logs:
+            outcome = await live.reload()
+        assert [fault["path"] for fault in outcome["faults"]] == ["configuration"]
+        assert "sk-secret" not in logs.text + str(outcome)
+        assert (await client.ask("Hello"))[-1]["type"] == "response.completed"
+        monkeypatch.undo()
+        assert (await live.reload())["faults"] == []
 
 
 async def test_what_cannot_change_is_named_and_the_rest_holds() -> None:
@@ -115,6 +132,8 @@ async def test_what_cannot_change_is_named_and_the_rest_holds() -> None:
         assert outcome["changed"] == ["models.aliases.fast", "cache.max_wrong_hit_rate"]
         assert outcome["needs_restart"] == ["server.port", "cache.memory_bytes"]
         assert "fast" in [name["id"] for name in (await live.get("/v1/models"))["data"]]
+        configuration = (await live.get("/readyz?verbose=true"))["configuration"]
+        assert (configuration["refused_at"], configuration["needs_restart"]) == (None, outcome["needs_restart"])
         again = await live.reload()
         assert (again["changed"], again["needs_restart"]) == ([], ["server.port", "cache.memory_bytes"])
         evidence = await live.get("/v1/evidence")

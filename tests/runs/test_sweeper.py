@@ -81,7 +81,7 @@ def process(keys: Keys) -> Process:
         cache=nothing,
         feedbacks=nothing,
         reports=nothing,
-        reload=nothing,
+        settings=nothing,
         embeddings=embeddings,
         router_reports=nothing,
         drain_s=1.0,

@@ -200,7 +200,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             reports=reports,
             router_reports=router_reports,
             embeddings=embeddings,
-            reload=live_settings.reload,
+            settings=live_settings,
             cache=cache,
             feedbacks=Feedbacks(ledger, judged, cache, learned, WALL, chosen),
         )

@@ -25,6 +25,7 @@ from millrace.settings import CacheSettings, Fault, LimitsSettings, Settings, Se
 from millrace.settings.changes import Source, merged
 from millrace.stores.reloads import SqliteReloads
 from millrace.upstreams.connections import Connections
+from millrace.wire.documents import Configuration
 from millrace.wire.reload import Reloaded, ReloadFault
 
 
@@ -62,32 +63,40 @@ class LiveSettings:
         self._router_reports = router_reports
         self._wall = wall
         self._turn = asyncio.Lock()
+        self.state = Configuration(read_at=wall(), refused_at=None, needs_restart=[])
 
     async def reload(self) -> Reloaded:
         """Read the configuration and change what can change. A bad one changes nothing. It is told in the log too."""
         source = self._source or _NO_FILE
         async with self._turn:
-            try:
-                reloaded = await self._reloaded(source)
-            except SettingsError as error:
-                log.get().error("configuration refused", file=source.name, faults=[*map(str, error.faults)])
-                faults = [ReloadFault(path=fault.path, message=fault.message) for fault in error.faults]
-                return Reloaded(read=source.name, faults=faults)
-            except Exception as error:
-                log.get().error("configuration not read", file=source.name, exc_info=error)
-                message = "the server failed while it read it, and goes on as before; look at its log"
-                return Reloaded(read=source.name, faults=[ReloadFault(path="configuration", message=message)])
-        changed, restart = reloaded.changed, reloaded.needs_restart
-        log.get().info("configuration read", file=source.name, changed=changed, needs_restart=restart)
+            reloaded = await self._reloaded(source)
+            if reloaded.faults:
+                self.state.refused_at = self._wall()
+            else:
+                self.state = Configuration(self._wall(), None, reloaded.needs_restart)
         return reloaded
 
     async def _reloaded(self, source: Source) -> Reloaded:
+        try:
+            changed, restart = await self._changed(source)
+        except SettingsError as error:
+            log.get().error("configuration refused", file=source.name, faults=[*map(str, error.faults)])
+            faults = [ReloadFault(path=fault.path, message=fault.message) for fault in error.faults]
+            return Reloaded(read=source.name, faults=faults)
+        except Exception as error:
+            log.get().error("configuration not read", file=source.name, exc_info=error)
+            message = "the server failed while it read it, and goes on as before; look at its log"
+            return Reloaded(read=source.name, faults=[ReloadFault(path="configuration", message=message)])
+        log.get().info("configuration read", file=source.name, changed=changed, needs_restart=restart)
+        return Reloaded(read=source.name, changed=changed, needs_restart=restart)
+
+    async def _changed(self, source: Source) -> tuple[list[str], list[str]]:
         found = merged(self._started, self._now, await asyncio.to_thread(source.read))
         if found.changed:
             begin = await asyncio.to_thread(self._prepared, found.settings)
             begin()
             self._now = found.settings
-        return Reloaded(read=source.name, changed=found.changed, needs_restart=found.restart)
+        return found.changed, found.restart
 
     def _prepared(self, settings: Settings) -> Callable[[], None]:
         """Build what new settings need, which changes nothing, and return what has the process work by them."""

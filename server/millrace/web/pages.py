@@ -98,6 +98,7 @@ async def readyz(request: Request) -> Response:
     if _is_verbose(request, process):
         hedging = process.funnel.hedging
         readiness.models = [_model(each, *hedging.ttft_ms(each.model.tier)) for each in process.funnel.health.reports()]
+        readiness.configuration = process.settings.state
         readiness.hedges = documents.Hedges(**dataclasses.asdict(hedging.report()))
     return _json(readiness, 503 if process.intake.closed else 200)
 

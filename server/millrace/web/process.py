@@ -1,6 +1,6 @@
 """What all connections of one process share, and the sweep over them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -22,7 +22,21 @@ from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Rounds, call_each
 from millrace.web.outbox import Turn
 from millrace.web.sse import SseResponse
+from millrace.wire.documents import Configuration
 from millrace.wire.reload import Reloaded
+
+
+class LiveSettings(Protocol):
+    """The settings of the process."""
+
+    @property
+    def state(self) -> Configuration:
+        """By which settings it runs."""
+        ...
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration anew. With faults nothing changes."""
+        ...
 
 
 class LiveSession(Protocol):
@@ -68,7 +82,7 @@ class Process:
     feedbacks: Feedbacks
     reports: Reports
     router_reports: RouterReports
-    reload: Callable[[], Awaitable[Reloaded]]  # reads the configuration anew
+    settings: LiveSettings
     embeddings: Embeddings
     sessions: set[LiveSession] = field(default_factory=set)
     arrivals: set[OnItsWay] = field(default_factory=set)  # over HTTP

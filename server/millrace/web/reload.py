@@ -10,4 +10,4 @@ from millrace.wire.reload import Reloaded
 @for_admins
 async def reload(request: Request) -> Reloaded:
     """`POST /v1/reload`. A configuration with faults changes nothing, and is no error of the request."""
-    return await process_of(request).reload()
+    return await process_of(request).settings.reload()

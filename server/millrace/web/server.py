@@ -35,7 +35,7 @@ class Server(uvicorn.Server):
         elif not self.started:
             self._is_reload_due = True
         else:
-            reload = asyncio.get_running_loop().create_task(self.lifespan.state["process"].reload())
+            reload = asyncio.get_running_loop().create_task(self.lifespan.state["process"].settings.reload())
             self._reloads.add(reload)
             reload.add_done_callback(self._reloads.discard)
 
