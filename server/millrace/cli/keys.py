@@ -19,6 +19,7 @@ from millrace.access.keys import make, new_secret
 from millrace.access.origins import LOOPBACK
 from millrace.assembly import key_store
 from millrace.cli import configuration
+from millrace.cli.tune import wide
 from millrace.ports import KeyStore
 from millrace.principal import Key, Limits, Role
 from millrace.settings import IN_MEMORY, Fault, ServerSettings
@@ -132,6 +133,7 @@ def add(
 def list_(config: Path, data_dir: str | None) -> None:
     """List all keys. Their secrets are not stored, so they are not shown."""
     table = Table("id", "tenant", "role", "name", "created", "revoked", "old secret", "limits", "evidence")
+    table.columns[0].no_wrap = True  # it is what the other commands want
     for key in _in_store(config, data_dir, lambda store: store.load()):
         owner = key.principal
         revoked = "" if key.revoked_at is None else _day(key.revoked_at)
@@ -147,7 +149,7 @@ def list_(config: Path, data_dir: str | None) -> None:
             "" if owner.evidence else "none",
         )
         table.add_row(*map(Text, cells))
-    Console(soft_wrap=True).print(table)
+    wide().print(table)
 
 
 @keys.command()
