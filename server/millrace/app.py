@@ -14,7 +14,8 @@ from millrace.assembly import assembled
 from millrace.errors import MillraceError
 from millrace.ports import Claim
 from millrace.settings import Settings
-from millrace.web import cache, endpoints, evidence, feedback, http1, pages, refusals, router
+from millrace.settings.changes import Source
+from millrace.web import cache, endpoints, evidence, feedback, http1, pages, refusals, reload, router
 from millrace.web.embeddings import create_embeddings
 from millrace.web.messages import count_tokens, create_message
 from millrace.web.middleware import middleware
@@ -30,12 +31,15 @@ GRACE_S = 10  # for what still runs once the server has drained
 KEEP_ALIVE_S = 75  # of an idle connection over HTTP, unless `handshake_timeout_s` is less; clients keep theirs for 5 s
 
 
-def create_app(settings: Settings, claim: Claim | None = None) -> Starlette:
-    """Return the application; its parts come to life with its lifespan, which claims data_dir if `claim` is None."""
+def create_app(settings: Settings, claim: Claim | None = None, source: Source | None = None) -> Starlette:
+    """Return the application; its parts come to life with its lifespan, which claims data_dir if `claim` is None.
+
+    `source` is where the settings come from, to be read anew.
+    """
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Process]]:
-        async with assembled(settings, claim) as process:
+        async with assembled(settings, claim, source) as process:
             yield {"process": process}
 
     app = Starlette(
@@ -60,6 +64,7 @@ def create_app(settings: Settings, claim: Claim | None = None) -> Starlette:
             Route("/v1/cache/why", cache.why, methods=["POST"]),
             Route("/v1/evidence", evidence.report),
             Route("/v1/router", router.report),
+            Route("/v1/reload", reload.reload, methods=["POST"]),
             Route("/v1/models", pages.models),
             Route("/v1/models/{id:path}", pages.model),
             Route("/v1/tickets", endpoints.tickets, methods=["POST"]),
@@ -69,7 +74,7 @@ def create_app(settings: Settings, claim: Claim | None = None) -> Starlette:
             Route("/openapi.json", pages.openapi),
         ],
         lifespan=lifespan,
-        middleware=middleware(settings.server.origins),
+        middleware=middleware(),
         exception_handlers={
             MillraceError: refusals.refused,
             HTTPException: refusals.unrouted,
@@ -80,12 +85,12 @@ def create_app(settings: Settings, claim: Claim | None = None) -> Starlette:
     return app
 
 
-def server(settings: Settings, claim: Claim | None = None) -> Server:
-    """Return the server for these settings, not yet running; `claim` as for `create_app`."""
+def server(settings: Settings, claim: Claim | None = None, source: Source | None = None) -> Server:
+    """Return the server for these settings, not yet running; `claim` and `source` as for `create_app`."""
     sys.setswitchinterval(SWITCH_S)
     server = Server(
         uvicorn.Config(
-            create_app(settings, claim),
+            create_app(settings, claim, source),
             host=settings.server.host,
             port=settings.server.port,
             http=http1.timed(

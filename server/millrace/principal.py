@@ -40,6 +40,7 @@ class Principal:
     role: Role
     limits: Limits
     evidence: bool = True  # whether its requests may be sampled and judged
+    rotations: int = 0  # of its key, as of the secret that it came with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,3 +52,12 @@ class Key:
     digest: bytes  # SHA-256 of the secret
     created_at: float  # Unix seconds
     revoked_at: float | None = None  # Unix seconds; a revoked key stays stored
+    earlier: "EarlierSecret | None" = None  # the secret before the last rotation
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierSecret:
+    """The secret that a key had before it was rotated."""
+
+    digest: bytes  # SHA-256 of it
+    until: float  # Unix seconds, from which on it is refused

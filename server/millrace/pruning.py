@@ -63,7 +63,7 @@ class Pruner:
         self.stores = 0
         self.max_bytes = max_bytes  # may change at any time
         self._write = write
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s  # may change at any time
         self._wall = wall
         self._on_deleted = on_deleted
         self._room = 0 if max_bytes is None else max_bytes // 10  # bytes to store until the next prune; then known
@@ -103,7 +103,7 @@ class Pruner:
 
     def _run_step(self, before: _Step | None, connection: sqlite3.Connection) -> None:
         """Delete some rows. The operation may be repeated, so it changes nothing but `_step`."""
-        expired = connection.execute(self._expired, (self._wall() - self._ttl_s,)).fetchall()
+        expired = connection.execute(self._expired, (self._wall() - self.ttl_s,)).fetchall()
         connection.executemany(self._delete, expired)
         kept, excess = self._measure(connection) if before is None else (before.kept_bytes, before.excess)
         evicted = []

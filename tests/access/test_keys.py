@@ -7,21 +7,23 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from millrace.access import keys
 from millrace.access.keys import ANONYMOUS, Keyring
 from millrace.assembly import key_store
 from millrace.errors import MillraceError
-from millrace.principal import Key, Limits, Role
+from millrace.principal import EarlierSecret, Key, Limits, Role
 from tests.support.keys import WITHIN_S, add_key, keys_command
 from tests.support.server import Running, Start
-from tests.support.wire_client import wire_client
+from tests.support.wire_client import TERMINALS, wire_client
 
 KEY = re.compile(r"mr_[0-9a-f]{12}_[0-9a-f]{64}")
 
@@ -83,6 +85,78 @@ def test_a_keys_own_limits_go_before_the_configured() -> None:
     key, text = made(limits=Limits(in_flight=2))
     defaults = Limits(in_flight=9, dollars_per_day=Decimal(5))
     assert ring(key, defaults=defaults).owner(text).limits == Limits(in_flight=2, dollars_per_day=Decimal(5))
+
+
+def rotate(key: Key, until: float) -> tuple[Key, str]:
+    """Return a key as it is stored after a rotation, and its new text."""
+    digest, text = keys.new_secret(key.principal.key_id)
+    owner = replace(key.principal, rotations=key.principal.rotations + 1)
+    return replace(key, principal=owner, digest=digest, earlier=EarlierSecret(key.digest, until)), text
+
+
+def test_after_a_rotation_both_secrets_are_good_until_the_grace_is_over() -> None:
+    """For one key: the same id, whose limits and budgets go on."""
+    now = [100.0]
+    key, old = made(limits=Limits(in_flight=2))
+    keyring = ring(key, wall=lambda: now[0])
+    came_before = keyring.owner(old)
+    rotated, new = rotate(key, until=200.0)
+    keyring.replace([rotated])
+    assert keyring.owner(new) == rotated.principal
+    assert keyring.owner(old) == came_before == key.principal
+    assert keyring.owner(new).key_id == keyring.owner(old).key_id
+    assert keyring.may_stay(came_before)
+    now[0] = 200.0
+    assert keyring.owner(new) == rotated.principal
+    with pytest.raises(MillraceError, match="this key was rotated; send the new one"):
+        keyring.owner(old)
+    assert not keyring.may_stay(came_before)
+    assert keyring.may_stay(rotated.principal)
+
+
+def test_a_second_rotation_ends_the_first_secret_at_once() -> None:
+    first, texts = made()
+    second, new = rotate(first, until=1e12)
+    third, newest = rotate(second, until=1e12)
+    keyring = ring(third)
+    assert [keyring.owner(text).rotations for text in (new, newest)] == [1, 2]
+    with pytest.raises(MillraceError, match="unknown key"):
+        keyring.owner(texts)
+    assert not keyring.may_stay(first.principal)
+
+
+def test_a_revoked_key_is_refused_with_either_secret() -> None:
+    key, old = made()
+    rotated, new = rotate(key, until=1e12)
+    keyring = ring(replace(rotated, revoked_at=1.0))
+    for text in (old, new):
+        with pytest.raises(MillraceError, match="this key is revoked"):
+            keyring.owner(text)
+    assert not keyring.may_stay(rotated.principal)
+
+
+def test_default_limits_change_while_a_key_keeps_its_own() -> None:
+    key, text = made(limits=Limits(in_flight=2))
+    keyring = ring(key, defaults=Limits(requests_per_minute=1))
+    came_before = keyring.owner(text)
+    keyring.set_defaults(Limits(in_flight=9, tokens_per_minute=5))
+    wanted = Limits(in_flight=2, tokens_per_minute=5)
+    assert keyring.owner(text).limits == keyring.with_limits(came_before).limits == wanted
+    assert keyring.with_limits(ANONYMOUS) is ANONYMOUS
+
+
+async def test_a_rotation_is_stored(tmp_path: Path) -> None:
+    key, _ = made()
+    digest, _ = keys.new_secret(key.principal.key_id)
+    async with key_store(str(tmp_path)) as store:
+        await store.add(key)
+        assert await store.rotate(key.principal.key_id, digest, 7.0)
+        assert not await store.rotate("nothing", digest, 7.0)
+        (found,) = await store.load()
+        assert (found.digest, found.earlier) == (digest, EarlierSecret(key.digest, 7.0))
+        assert found.principal == replace(key.principal, rotations=1)
+        await store.revoke(key.principal.key_id, 8.0)
+        assert not await store.rotate(key.principal.key_id, digest, 9.0)
 
 
 async def test_what_is_stored_comes_back(tmp_path: Path) -> None:
@@ -203,3 +277,34 @@ async def test_a_key_connects_and_a_refusal_is_json_before_the_upgrade(start: St
         for path in ("/", "/healthz", "/readyz"):
             async with http.get(f"{running.url}{path}") as response:
                 assert response.status == 200
+
+
+async def test_a_rotated_key_goes_on_and_an_old_connection_closes_when_the_grace_is_over(
+    start: Start, tmp_path: Path
+) -> None:
+    """What runs on it is not cut; it takes no new request."""
+    old = await asyncio.to_thread(add_key, tmp_path)
+    async with (
+        keyed(start, tmp_path) as (running, status),
+        wire_client(running.ws_url, additional_headers={"Authorization": f"Bearer {old}"}) as client,
+    ):
+        new = (await asyncio.to_thread(keys_command, tmp_path, "rotate", old, "--grace", "1h")).stdout.strip()
+        assert new.split("_")[1] == old.split("_")[1]
+        assert await becomes(status, new, 200) < WITHIN_S
+        assert await status(old) == 200
+        await client.create("Tell me. [tokens=60] [rate=15]", model="small")
+        await client.until("response.output_text.delta")
+        newest = (await asyncio.to_thread(keys_command, tmp_path, "rotate", old, "--grace", "0")).stdout.strip()
+        assert await becomes(status, old, 401) < WITHIN_S
+        assert await becomes(status, newest, 200) < WITHIN_S
+        assert (await client.until(*TERMINALS))[-1]["type"] == "response.completed"
+        with pytest.raises(ConnectionClosed):
+            await client.until("response.completed")
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(f"{running.url}/v1/models", headers={"Authorization": f"Bearer {new}"}) as answer,
+        ):
+            assert (answer.status, (await answer.json())["error"]["message"]) == (
+                401,
+                "Authorization: this key was rotated; send the new one",
+            )

@@ -34,6 +34,49 @@ def test_a_key_is_added_shown_once_listed_and_revoked(tmp_path: Path) -> None:
     assert (again.exit_code, "no such key that is still good" in again.stderr) == (1, True)
 
 
+def test_a_key_is_rotated_by_its_id_or_its_name(tmp_path: Path) -> None:
+    """The new key alone is on standard output; the list says until when the old one is good."""
+    old = add_key(tmp_path, "--tenant", "acme", "--name", "ci")
+    rotated = keys_command(tmp_path, "rotate", "ci", "--grace", "24h")
+    new = rotated.stdout.strip()
+    assert KEY.fullmatch(new)
+    assert (new[:16], new != old) == (old[:16], True)
+    assert "the new key of 'acme' (use); it is not shown again. The old one works until 20" in rotated.stderr
+    assert "good until 20" in keys_command(tmp_path, "list").stdout
+    again = keys_command(tmp_path, "rotate", old, "--grace", "0")
+    assert "is refused from now on" in again.stderr
+    assert "The one before that, which still worked, is refused from now on" in again.stderr
+    assert "ended 20" in keys_command(tmp_path, "list").stdout
+
+
+def test_what_cannot_be_rotated(tmp_path: Path) -> None:
+    """No such key, a name of two, a revoked one."""
+    for _ in range(2):
+        add_key(tmp_path, "--tenant", "acme", "--name", "ci")
+    revoked = add_key(tmp_path, "--tenant", "acme", "--name", "gone").split("_")[1]
+    keys_command(tmp_path, "revoke", revoked)
+    for named, words in (
+        ("nothing", "no such key that is still good"),
+        ("ci", "2 keys have this name; write the id of one: "),
+        (revoked, "no such key that is still good"),
+        ("gone", "no such key that is still good"),
+        ("", "no such key that is still good"),
+    ):
+        result = keys_command(tmp_path, "rotate", named)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert words in result.stderr
+
+
+def test_keys_of_an_earlier_version_can_be_rotated(tmp_path: Path) -> None:
+    """Its table lacks the columns."""
+    text = add_key(tmp_path, "--tenant", "acme")
+    with closing(sqlite3.connect(tmp_path / FILE)) as file:
+        for column in ("rotations", "earlier_digest", "earlier_until"):
+            file.execute(f"ALTER TABLE keys DROP COLUMN {column}")
+    assert keys_command(tmp_path, "rotate", text).exit_code == 0
+    assert "good until" in keys_command(tmp_path, "list").stdout
+
+
 def test_a_key_opts_out_of_evidence(tmp_path: Path) -> None:
     add_key(tmp_path, "--tenant", "acme", "--name", "first")
     add_key(tmp_path, "--tenant", "acme", "--name", "second", "--no-evidence")
@@ -65,6 +108,8 @@ def test_keys_of_an_earlier_version_are_judged_as_before(tmp_path: Path) -> None
         ("add", "--tenant", "a", "--in-flight", "0"),
         *(("add", "--tenant", "a", "--dollars-per-day", amount) for amount in ("-1", "nan", "inf", "cheap")),
         ("revoke",),
+        ("rotate",),
+        *(("rotate", "ci", "--grace", time) for time in ("24", "-1h", "1.5h", "1y", "h", "400d", "")),
     ],
 )
 def test_a_wrong_call_adds_nothing(tmp_path: Path, arguments: tuple[str, ...]) -> None:

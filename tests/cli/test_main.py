@@ -133,6 +133,7 @@ def test_help_and_version() -> None:
             "init",
             "keys",
             "load",
+            "reload",
             "router",
             "serve",
             "sessions",

@@ -214,6 +214,6 @@ async def test_a_request_opts_out_in_each_dialect(
     async with told(start) as running, wire_client(running.ws_url):
         async with aiohttp.ClientSession() as session, session.post(f"{running.url}/v1/{path}", json=body) as answer:
             assert answer.status == 200
-        evidence = process_of(running).funnel.sampling.evidence
+        evidence = process_of(running).funnel.current.sampling.evidence
         assert evidence is not None
         assert evidence.waiting == (not opts_out)

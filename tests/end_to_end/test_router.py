@@ -106,7 +106,7 @@ async def test_an_admin_reads_it_and_a_freeze_is_heeded(start: Start, tmp_path: 
         await read(running)
         await asyncio.to_thread(CliRunner().invoke, main, ["router", "freeze", "--data-dir", str(tmp_path)])
         async with wire_client(running.ws_url):
-            learning: Learning = process_of(running).funnel.sampling.router.learning
+            learning: Learning = process_of(running).funnel.current.sampling.router.learning
         async with asyncio.timeout(PATIENCE_S):
             while not learning.frozen:  # noqa: ASYNC110 - the disk tells nobody
                 await asyncio.sleep(0.05)

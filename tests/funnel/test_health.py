@@ -1,6 +1,7 @@
 """How the models fare, by deployment: what is counted, for how long, how often it is logged, and who is left alone."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from millrace.funnel.catalog import Catalog
 from millrace.funnel.health import Health
 from millrace.funnel.pools import Place, Pool
 from millrace.funnel.record import MAX_CAUSES, Condition, Report
-from millrace.types import Deployment, Strategy, Tier
+from millrace.types import Deployment, Model, Strategy, Tier
 from tests.support.logs import CapturedLogs, captured_logs
 from tests.support.scripted_models import LARGE, SMALL, STOP, ScriptedUpstream
 
@@ -239,3 +240,77 @@ async def test_a_request_that_is_at_fault_opens_nothing(clocked: Clocked) -> Non
     for _ in range(FAILURES):
         clocked.health.failed(place, error("sent no first token within 60 s"), began_at)
     assert place.breaker.is_closed
+
+
+class Successor:
+    """The health of the same models after a change, whose small one is at some of the places it was at, and others."""
+
+    def __init__(self, before: Clocked, *labels: str, model: Model = SMALL) -> None:
+        known = {place.deployment.label: place.upstream for place in before.health.pools["small"].places}
+        places = [(Deployment(label=label), known.get(label, ScriptedUpstream(["Ready.", STOP]))) for label in labels]
+        large = before.health.pools["large"].places[0]
+        pools = [
+            Pool(model, places, before.clock),
+            Pool(LARGE, [(Deployment(), large.upstream)], before.clock),
+        ]
+        self.health = Health(pools, CATALOG, before.clock, lambda: WALL)
+        self.health.take_over(before.health)
+
+
+@pytest.fixture
+def apart() -> Clocked:
+    """Each deployment with an upstream of its own."""
+    clocked = Clocked()
+    for place in clocked.health.places:
+        place.upstream = ScriptedUpstream(["Ready.", STOP])
+    return clocked
+
+
+def test_what_is_known_of_deployments_that_stay_goes_on(apart: Clocked) -> None:
+    """Their record, their breaker, their load, and who is bound to them. Others begin anew."""
+    for _ in range(FAILURES):
+        apart.failed("is down", "eu")
+    apart.answered("us")
+    before = apart.health.pools["small"]
+    assert label_of(before.choose("session")) == "us"
+    before.take(apart.place("us"))
+    after = Successor(apart, "us", "new", "eu", model=replace(SMALL, price=LARGE.price)).health
+    us, new, eu = after.pools["small"].places
+    assert [place.breaker.state for place in (us, new, eu)] == [State.CLOSED, State.CLOSED, State.OPEN]
+    assert (us.running, new.running) == (1, 0)
+    assert us.model.price == LARGE.price
+    assert label_of(after.pools["small"].choose("session")) == "us"
+    small = after.reports()[0]
+    assert [place.fared.condition for place in small.places] == [Condition.OK, Condition.UNKNOWN, Condition.FAILING]
+
+
+def test_another_model_at_the_same_place_begins_anew(apart: Clocked) -> None:
+    for _ in range(FAILURES):
+        apart.failed("is down", "eu")
+    after = Successor(apart, "eu", model=replace(SMALL, id="other-model")).health
+    (eu,) = after.pools["small"].places
+    assert eu.breaker.state is State.CLOSED
+
+
+async def test_a_probe_of_a_deployment_that_stays_goes_on(apart: Clocked) -> None:
+    """And one of a deployment that goes is closed with the health that began it."""
+    for label in ("eu", "us"):
+        for _ in range(FAILURES):
+            apart.failed("is down", label)
+    apart.health.sweep(apart.now)
+    after = Successor(apart, "eu").health
+    probes = {place.deployment.label: place.probe for place in apart.health.places}
+    apart.health.close(after.places)
+    (eu,) = after.pools["small"].places
+    assert eu.probe is not None
+    assert eu.probe is probes["eu"]
+    assert probes["us"] is not None
+    assert probes["us"][0].done.cancelled()
+    await eu.probe[0].done
+    after.sweep(apart.now)
+    assert eu.breaker.state is State.CLOSED
+
+
+def label_of(place: Place | None) -> str:
+    assert place is not None
+    return place.deployment.label

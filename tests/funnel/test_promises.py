@@ -318,3 +318,30 @@ def test_what_is_damaged_or_of_another_version_is_not_restored(damaged: bytes) -
     other[1] = promises.VERSION + 1
     assert not promised.restored(bytes(other))
     assert promised.threshold(HERE).value == -math.inf
+
+
+def test_another_promise_holds_from_now_on_and_what_is_known_stays() -> None:
+    promised = kept(Promised(large_share=0.5))
+    for number in range(100):
+        route(promised, number / 100)
+    promised.promise(Promised(large_share=1.0))
+    assert promised.threshold(HERE).reason.startswith("100% to the large model")
+    assert {route(promised, score / 100) for score in range(100)} == {Tier.LARGE}
+    promised.promise(Promised())
+    assert promised.threshold(HERE).value == math.inf
+    promised.promise(Promised(spend_per_day=Decimal(0)))
+    assert promised.threshold(HERE).reason.startswith("0.00 of 0.00 dollars")
+    promised.promise(Promised(large_share=0.0))
+    assert route(promised, 1.0) is Tier.SMALL
+    assert promised.places == [HERE]
+
+
+def test_a_promise_of_quality_is_decided_by_the_pairs_that_are_known() -> None:
+    promised, chance = kept(Promised(large_share=1.0)), random.Random(0)
+    judge(promised, chance, 1500, loss=0.0)
+    promised.promise(Promised(keep_quality=0.9))
+    promised.threshold(HERE)
+    assert promised.threshold(HERE).value > -math.inf
+    promised.promise(Promised(keep_quality=0.9999))
+    promised.threshold(HERE)
+    assert promised.threshold(HERE).value == -math.inf

@@ -104,6 +104,12 @@ FAULTY: list[tuple[str, Any, str, str]] = [  # key, value, the fault's path, wor
     ("funnel.strategy", "cheapest", "funnel.strategy", "'cheapest' is not one of auto, cascade, small, large"),
     ("funnel.strategy", ["auto"], "funnel.strategy", "is not one of auto, cascade, small, large"),
     ("models.small.api_key_env", "SMALL_KEY", "models.small.api_key_env", "export SMALL_KEY="),
+    (
+        "models.small.api_key_env",
+        "sk-secret",
+        "models.small.api_key_env",
+        "the name of the variable that holds the key",
+    ),
     ("models.aliases.fast", "smal", "models.aliases.fast", "'smal' names no model; write one of auto, small, large"),
     ("models.aliases", {"fast": 1}, "models.aliases", "expected a text in quotes"),
     ("guards.patterns", ["ACME-[0-9]+"], "guards.patterns", "'ACME-[0-9]+' may match any number of characters"),

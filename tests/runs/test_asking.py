@@ -14,6 +14,7 @@ import pytest
 from millrace import pricing
 from millrace.errors import MillraceError, UpstreamError
 from millrace.funnel.bill import Bill
+from millrace.funnel.funnels import Funnels
 from millrace.principal import Limits, Principal, Role
 from millrace.runs.asking import AT_ONCE, OUTPUT, Asking, _again
 from millrace.stores.ledger import SqliteLedger
@@ -23,7 +24,6 @@ from tests.support.bills import StubAttempt
 from tests.support.looks import look
 from tests.support.scripted_models import (
     CALLED,
-    CATALOG,
     CUT,
     SMALL,
     STOP,
@@ -76,7 +76,7 @@ async def asking(
     wall = Clock()
     async with scripted_funnel(small, large) as funnel:
         limiter = MemoryLimiter(lambda: 0.0, wall, {})
-        yield Stage(funnel, limiter, Asking(funnel.funnel, CATALOG, limiter, lambda: 0.0, Decimal(dollars)), wall)
+        yield Stage(funnel, limiter, Asking(Funnels(funnel.funnel), limiter, lambda: 0.0, Decimal(dollars)), wall)
 
 
 def cost(model: Model, output: int) -> Decimal:

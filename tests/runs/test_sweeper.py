@@ -46,6 +46,9 @@ class Keys:
         self.asked += 1
         return not self.revoked
 
+    def may_stay(self, _: object) -> bool:
+        return not self.revoked
+
 
 class Failing:
     def sweep(self, now: float) -> None:
@@ -62,9 +65,9 @@ def process(keys: Keys) -> Process:
     nothing: Any = None
     gate: Any = SimpleNamespace(keyring=keys)
     known: Any = SimpleNamespace(running=[])
+    embeddings: Any = SimpleNamespace(end_revoked=lambda _: None)
     return Process(
         funnel=nothing,
-        catalog=nothing,
         runs=known,
         intake=nothing,
         conversations=nothing,
@@ -78,6 +81,8 @@ def process(keys: Keys) -> Process:
         cache=nothing,
         feedbacks=nothing,
         reports=nothing,
+        settings=nothing,
+        embeddings=embeddings,
         router_reports=nothing,
         drain_s=1.0,
         max_age_s=1000.0,

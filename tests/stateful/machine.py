@@ -320,6 +320,10 @@ class Machine(RuleBasedStateMachine):
         """Let what comes next happen at once, in one turn of the loop or a few turns apart."""
         self.simulation.together, self.simulation.apart = acts, apart
 
+    @rule()
+    def reload(self) -> None:
+        self.simulation.act(self.simulation.reload)
+
     @precondition(lambda self: self._count > 8)
     @rule(sure=st.sampled_from([False, False, True]))
     def drain(self, sure: bool) -> None:

@@ -6,9 +6,17 @@ from collections.abc import Callable
 
 from millrace import pricing, tokens
 from millrace.errors import UpstreamError
-from millrace.ports import Sink
+from millrace.funnel.calls import Caller
+from millrace.funnel.checks import Checks
+from millrace.funnel.funnel import Funnel
+from millrace.funnel.recall import Recall
+from millrace.funnel.routing.choice import Policy
+from millrace.funnel.routing.router import Router
+from millrace.memory import Shares
+from millrace.ports import Clock, ExactCache, Ledger, Sink
 from millrace.types import Aside, Call, Finish, FinishReason, Usage, calls_of, reasoning_of, refusal_of
-from tests.support.scripted_models import CUT
+from tests.support.inline_schemas import InlineSchemas
+from tests.support.scripted_models import CATALOG, CUT, health_of
 
 Step = str | Aside | Finish | UpstreamError
 
@@ -156,3 +164,25 @@ def _nowhere(_: object) -> None:
 
 def _nothing() -> None:
     """Nobody wants to know when it begins."""
+
+
+def funnel_of(
+    upstream: "ManualUpstream",
+    exact: ExactCache,
+    ledger: Ledger,
+    places: Shares,
+    router: Router,
+    clock: Clock,
+    wall: Clock,
+) -> Funnel:
+    """Return a funnel whose models are worked by hand."""
+    return Funnel(
+        catalog=CATALOG,
+        caller=Caller(health_of(upstream, upstream, clock, wall), Checks(InlineSchemas()), CATALOG),
+        recall=Recall(CATALOG, exact, None),
+        ledger=ledger,
+        wall=wall,
+        policy=Policy(context_budget=None, grace_ms=200, hedge_ms=300, concise_line="Be brief."),
+        router=router,
+        places=places,
+    )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from decimal import Decimal
+from functools import partial
 from typing import Any, cast
 from unittest.mock import patch
 
@@ -17,15 +18,12 @@ from millrace.access.keys import Keyring
 from millrace.access.origins import Origins
 from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError
-from millrace.funnel.calls import Caller as UpstreamCaller
-from millrace.funnel.checks import Checks
-from millrace.funnel.funnel import Funnel
-from millrace.funnel.recall import Recall
-from millrace.funnel.routing.choice import Policy
+from millrace.funnel.funnels import Funnels
 from millrace.funnel.routing.router import Router
-from millrace.memory import MemoryBudget
+from millrace.memory import MemoryBudget, Shares
 from millrace.principal import Key, Limits, Principal, Role
 from millrace.runs.conversations import Conversations
+from millrace.runs.embeddings import Embeddings
 from millrace.runs.intake import Intake
 from millrace.runs.run import Run
 from millrace.runs.runs import Runs
@@ -41,10 +39,10 @@ from millrace.wire.limits import CloseCode
 from tests.stateful.clients import ConnectionChecker, Faults, HttpClient, WebSocketClient
 from tests.stateful.clock import ManualLoop
 from tests.stateful.expectations import Received, answer_of
-from tests.stateful.models import ManualAttempt, ManualUpstream
+from tests.stateful.models import ManualAttempt, ManualUpstream, funnel_of
 from tests.stateful.stores import MemoryArchive, MemoryExactCache, MemoryLedger, RoomyDisk
 from tests.support.inline_schemas import InlineSchemas
-from tests.support.scripted_models import CATALOG, STOP, health_of
+from tests.support.scripted_models import CATALOG, STOP
 
 WALL = 1_700_000_000.0
 BEAT_S = 1.0
@@ -105,29 +103,22 @@ class Simulation:
         self._alone = True  # no act waits for others
         self.drain: asyncio.Task[None] | None = None
         clock = self.loop.time
+        self.places = Shares(lambda: MAX_RUNNING - self.places.used, lambda: False)
         upstream = ManualUpstream(self.attempts)
-        health = health_of(upstream, upstream, clock, self._wall)
-        self.funnel = Funnel(
-            catalog=CATALOG,
-            caller=UpstreamCaller(health, Checks(InlineSchemas()), CATALOG),
-            recall=Recall(CATALOG, MemoryExactCache(), None),
-            ledger=self.ledger,
-            wall=self._wall,
-            policy=Policy(context_budget=None, grace_ms=200, hedge_ms=300, concise_line="Be brief."),
-            router=Router(self._wall),
-            max_running=MAX_RUNNING,
-        )
-        self.runs = Runs(self.funnel, clock, self._wall, kept_bytes=KEPT_BYTES)
+        parts = (upstream, MemoryExactCache(), self.ledger, self.places, Router(self._wall), clock, self._wall)
+        self._new_funnel = partial(funnel_of, *parts)
+        self.funnels = Funnels(self._new_funnel())
+        self.runs = Runs(self.funnels, clock, self._wall, kept_bytes=KEPT_BYTES)
         conversations = Conversations(self.runs, MemoryArchive())
         self.runs.on_end = conversations.remember
         self.limiter = MemoryLimiter(clock, self._wall, {})
+        memory = MemoryBudget(2**30)
         keyring = Keyring(may_be_open=False)
         keyring.replace([Key(principal=one, name="", digest=b"", created_at=WALL) for one in PRINCIPALS])
         self.process = Process(
-            funnel=self.funnel,
-            catalog=CATALOG,
+            funnel=self.funnels,
             runs=self.runs,
-            intake=Intake(CATALOG, self.runs, conversations, self.limiter, RoomyDisk(), InlineSchemas(), clock),
+            intake=Intake(self.funnels, self.runs, conversations, self.limiter, RoomyDisk(), InlineSchemas(), clock),
             conversations=conversations,
             clock=clock,
             wall=self._wall,
@@ -139,14 +130,18 @@ class Simulation:
             feedbacks=cast("Any", None),
             reports=cast("Any", None),
             router_reports=cast("Any", None),
-            memory=MemoryBudget(2**30),
+            settings=cast("Any", None),
+            embeddings=Embeddings(
+                None, self.limiter, self.ledger, RoomyDisk(), memory, self._wall, max_running=MAX_RUNNING
+            ),
+            memory=memory,
             drain_s=DRAIN_S,
             max_age_s=MAX_AGE_S,
             stuck_s=STUCK_S,
             max_message_bytes=2**20,
         )
         self.sweeper = Sweeper(clock, BEAT_S)
-        for tick in (self.funnel.meter, self.runs.sweep, self.process.sweep):
+        for tick in (self.funnels.meter, self.runs.sweep, self.process.sweep):
             self.sweeper.add(tick)
         self._sweeping = self.loop.create_task(self.sweeper.run())
 
@@ -198,6 +193,13 @@ class Simulation:
         }
         self.act(lambda: self._call(http_client, endpoint, scope, body))
 
+    def reload(self) -> None:
+        """Have what begins from now on take another funnel."""
+        funnel, earlier = self._new_funnel(), self.funnels.earlier
+        funnel.health.take_over(self.funnels.health)
+        self.funnels.replace(funnel)
+        earlier[:] = [each for each in earlier if each.bills]
+
     def begin_drain(self) -> None:
         if self.drain is None:
             self.act(self._drain)
@@ -224,7 +226,7 @@ class Simulation:
         for client in self.clients:
             if client.task is not None and client.task.done():
                 client.task.result()
-        assert self.funnel.running <= len(self.runs.running) <= self.funnel.running + 1
+        assert self.funnels.running <= len(self.runs.running) <= self.funnels.running + 1
         calls = Counter(attempt.question for attempt in self.attempts if attempt.is_open)
         for question, count in calls.items():
             wanted = self.live(question)
@@ -379,8 +381,8 @@ class Simulation:
 
     def _check_nothing_left(self) -> None:
         assert not self.runs.running, "something still runs"
-        assert self.funnel.running == 0
-        assert not self.funnel._flights
+        assert self.funnels.running == 0
+        assert not any(funnel._flights or funnel.bills for funnel in (self.funnels.current, *self.funnels.earlier))
         assert not self.process.sessions
         assert not self.process.streams
         assert not any(attempt.is_open for attempt in self.attempts), "a call is left open"

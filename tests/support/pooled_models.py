@@ -17,6 +17,7 @@ from millrace.funnel.pools import Pool
 from millrace.funnel.recall import Recall
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.router import Router
+from millrace.memory import Shares
 from millrace.stores.database import MEMORY, SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
 from millrace.types import Deployment, Model, Request, Strategy, Tier
@@ -59,7 +60,7 @@ class PooledFunnel:
             wall=time.time,
             policy=POLICY,
             router=Router(time.time),
-            max_running=100,
+            places=Shares(lambda: 100, lambda: False),
         )
 
     def calls(self, name: str) -> list[int]:

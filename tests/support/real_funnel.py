@@ -18,4 +18,4 @@ async def real_funnel() -> AsyncIterator[tuple[Funnel, Simulator, Simulator]]:
         Simulator(without_delays(LARGE)) as large,
         assembled(settings.build(configuration_for(small.base_url, large.base_url), {})) as process,
     ):
-        yield process.funnel, small, large
+        yield process.funnel.current, small, large

@@ -22,6 +22,7 @@ from millrace.funnel.recall import Recall
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import Policy
 from millrace.funnel.routing.router import Router
+from millrace.memory import Shares
 from millrace.ports import Clock, ExactCache, Sink, Upstream
 from millrace.stores.database import MEMORY, SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
@@ -188,7 +189,7 @@ class ScriptedFunnel:
             wall=lambda: 1_700_000_000.0,
             policy=POLICY,
             router=Router(time.time),
-            max_running=100,
+            places=Shares(lambda: 100, lambda: False),
         )
 
     async def ask(self, asked: Request) -> ResponseLog:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from millrace import app, settings
+from millrace.settings.changes import Source
 from millrace.simulator import LARGE, SMALL, Simulator
 from millrace.web.process import Process
 from millrace.web.websocket import BatchingWebSocket
@@ -60,8 +61,12 @@ async def serving(
     connections: set[Any] | None = None,
     environ: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[str]:
-    """Run a server in this loop; yield its URL. `ws` is uvicorn's choice of a WebSocket protocol."""
-    server = app.server(settings.build(configuration, environ))
+    """Run a server in this loop; yield its URL. `ws` is uvicorn's choice of a WebSocket protocol.
+
+    A reload reads what `configuration` holds then.
+    """
+    source = Source("configuration", lambda: settings.build(configuration, environ))
+    server = app.server(source.read(), source=source)
     stopped = asyncio.Event()
     patched: Any = server
     patched.main_loop = stopped.wait  # its own looks ten times a second

@@ -38,7 +38,7 @@ class Gate:
         self.draining = False
         self.keyring = keyring
         self.tickets = tickets
-        self._origins = origins
+        self.origins = origins  # may change at any time
         self._max_connections = max_connections
         self._connections: Counter[str] = Counter()  # open ones by key id
         self._places = Shares(lambda: self._max_connections - self.connections, lambda: keyring.are_many)
@@ -105,7 +105,7 @@ class Gate:
             raise self._forbidden(", ".join(head.origins))
 
     def _is_allowed(self, origin: str) -> bool:
-        return origin in self._origins or (self.keyring.auth_is_off and is_loopback(origin))
+        return origin in self.origins or (self.keyring.auth_is_off and is_loopback(origin))
 
     def _forbidden(self, origin: str) -> MillraceError:
         return MillraceError("forbidden", f"Origin: {origin[:80]!r} is not in [server] origins")

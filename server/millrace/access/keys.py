@@ -9,12 +9,13 @@ import hashlib
 import hmac
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from millrace import log
 from millrace.errors import MillraceError
-from millrace.ports import KeyStore
+from millrace.ports import Clock, KeyStore
 from millrace.principal import Key, Limits, Principal, Role
 from millrace.wire import limits
 
@@ -35,10 +36,16 @@ def make(
     created_at: float,
 ) -> tuple[Key, str]:
     """Return a new key and its text, which is shown once and never stored. `created_at` is in Unix seconds."""
-    key_id, secret = secrets.token_hex(6), secrets.token_hex(32)
+    key_id = secrets.token_hex(6)
+    hashed, text = new_secret(key_id)
     principal = Principal(key_id=key_id, tenant=tenant, role=role, limits=limits, evidence=evidence)
-    key = Key(principal=principal, name=name, digest=digest(secret), created_at=created_at)
-    return key, f"mr_{key_id}_{secret}"
+    return Key(principal=principal, name=name, digest=hashed, created_at=created_at), text
+
+
+def new_secret(key_id: str) -> tuple[bytes, str]:
+    """Return the hash of a new secret of a key, and the text that its owner sends."""
+    secret = secrets.token_hex(32)
+    return digest(secret), f"mr_{key_id}_{secret}"
 
 
 def digest(secret: str) -> bytes:
@@ -53,8 +60,10 @@ class Keyring:
     it stays on, even if the store loses its keys.
     """
 
-    def __init__(self, *, may_be_open: bool, defaults: Limits = UNLIMITED) -> None:
-        self._keys: dict[str, Key] = {}
+    def __init__(self, *, may_be_open: bool, defaults: Limits = UNLIMITED, wall: Clock = time.time) -> None:
+        self._stored: tuple[Key, ...] = ()
+        self._keys: dict[str, Key] = {}  # the same with the default limits
+        self._wall = wall
         self._open = may_be_open
         self._tenants: set[str] = set()
         self._defaults = defaults
@@ -72,20 +81,52 @@ class Keyring:
 
     def replace(self, keys: Iterable[Key]) -> None:
         """Take over the keys of the store. Revoked keys count too: they also turn auth on."""
-        self._keys = {key.principal.key_id: self._with_defaults(key) for key in keys}
+        self._stored = tuple(keys)
+        self._keys = {key.principal.key_id: self._with_defaults(key) for key in self._stored}
         self._tenants = {key.principal.tenant for key in self._keys.values() if key.revoked_at is None}
         self._open = self._open and not self._keys
         self.on_change()
+
+    def set_defaults(self, defaults: Limits) -> None:
+        """Set the limits of keys that have none of their own; they hold from the next request on."""
+        self._defaults = defaults
+        self.replace(self._stored)
 
     def owner(self, text: str) -> Principal:
         """Return the principal of a key. Raises `unauthorized`."""
         found = _KEY.fullmatch(text)
         key = self._keys.get(found[1]) if found else None
-        if found is None or key is None or not hmac.compare_digest(key.digest, digest(found[2])):
+        owner = None if found is None or key is None else self._owner(key, digest(found[2]))
+        if key is None or owner is None:
             raise MillraceError("unauthorized", 'Authorization: unknown key; send "Bearer mr_..." as it was shown')
         if key.revoked_at is not None:
             raise MillraceError("unauthorized", "Authorization: this key is revoked; ask for a new one")
-        return key.principal
+        if not self.may_stay(owner):
+            raise MillraceError("unauthorized", "Authorization: this key was rotated; send the new one")
+        return owner
+
+    def _owner(self, key: Key, sent: bytes) -> Principal | None:
+        """Return who sends a secret of a key, which may be the one before its rotation; None if it is neither."""
+        if hmac.compare_digest(key.digest, sent):
+            return key.principal
+        if key.earlier is not None and hmac.compare_digest(key.earlier.digest, sent):
+            return replace(key.principal, rotations=key.principal.rotations - 1)
+        return None
+
+    def may_stay(self, principal: Principal) -> bool:
+        """Whether a principal may still send requests: its key is valid, and so is the secret that it came with."""
+        if not self.is_valid(principal.key_id):
+            return False
+        key = self._keys.get(principal.key_id)
+        if key is None or key.principal.rotations <= principal.rotations:
+            return True
+        is_last = key.principal.rotations == principal.rotations + 1
+        return is_last and key.earlier is not None and self._wall() < key.earlier.until
+
+    def with_limits(self, principal: Principal) -> Principal:
+        """Return a principal with the limits that its key has now."""
+        key = self._keys.get(principal.key_id)
+        return principal if key is None else key.principal
 
     def is_valid(self, key_id: str) -> bool:
         """Whether an admitted principal may stay: its key is not revoked, or, for the empty id, auth is still off."""

@@ -39,7 +39,8 @@ class Origins:
     """The allow-list. Origins are compared by scheme, host and port. There are no wildcards."""
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
-        self._allowed = {origin for text in allowed if (origin := parse(text)) is not None}
+        self.texts = tuple(allowed)
+        self._allowed = {origin for text in self.texts if (origin := parse(text)) is not None}
 
     def __contains__(self, text: str) -> bool:
         origin = parse(text)

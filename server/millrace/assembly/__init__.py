@@ -10,16 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
 from millrace import tokens
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
-from millrace.assembly import caches, evidence, models, router
+from millrace.assembly import caches, evidence as judging, models, router
 from millrace.assembly.background import running
-from millrace.assembly.funnel import checks_of, embeddings_of, funnel_of, guards_of
+from millrace.assembly.funnel import Common, LiveFunnels
+from millrace.assembly.live import LiveSettings, asked, heeding, limits_of
 from millrace.assembly.models import Served
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders import weights
@@ -29,23 +28,26 @@ from millrace.caches.exact import SqliteExactCache
 from millrace.caches.guards import RULES, Rule
 from millrace.caches.pairs import PairJudge
 from millrace.caches.semantic import SqliteSemanticCache
-from millrace.evidence.report import Promises, Reports
+from millrace.evidence.report import Reports
 from millrace.funnel.checks import Checks
+from millrace.funnel.checks.lessons import Lessons
+from millrace.funnel.checks.openings import LearnedOpenings
+from millrace.funnel.checks.own import own_checks
 from millrace.funnel.checks.table import HARD
-from millrace.funnel.recall import Recall
+from millrace.funnel.hedging import Hedging
 from millrace.funnel.routing.report import RouterReports
-from millrace.memory import MemoryBudget
+from millrace.memory import MemoryBudget, Shares
 from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore
-from millrace.principal import Limits
 from millrace.runs.asking import Asking
 from millrace.runs.conversations import Conversations
-from millrace.runs.embeddings import EmbeddingModel
+from millrace.runs.embeddings import EmbeddingModel, Embeddings
 from millrace.runs.feedback import Feedbacks
 from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
 from millrace.schemas import SchemaProcess
-from millrace.settings import CacheSettings, EvidenceSettings, LimitsSettings, RouterSettings, ServerSettings, Settings
+from millrace.settings import CacheSettings, EvidenceSettings, RouterSettings, ServerSettings, Settings
+from millrace.settings.changes import Source
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
 from millrace.stores.database import FILE, MEMORY, QUEUE_BYTES, SqliteDatabase
@@ -55,9 +57,11 @@ from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
+from millrace.stores.reloads import SqliteReloads
 from millrace.stores.router import SqliteRouter
 from millrace.upstreams.connections import Connections
 from millrace.web.process import Process
+from millrace.wire.reload import Reloaded
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
 
@@ -71,11 +75,12 @@ CLOCK, WALL = time.monotonic, time.time
 
 @asynccontextmanager
 async def assembled(  # noqa: PLR0915 - all parts
-    settings: Settings, claimed: Claim | None = None
+    settings: Settings, claimed: Claim | None = None, source: Source | None = None
 ) -> AsyncIterator[Process]:
     """Build a process's parts, run them, and take them down in order: what is settled last is still written.
 
-    `claimed` is the right to serve data_dir; without it, it is claimed here. It is released at the end.
+    `claimed` is the right to serve data_dir; without it, it is claimed here. It is released at the end. `source` is
+    where the settings come from, to be read anew.
     """
     await asyncio.to_thread(tokens.encoding)
     epoch = secrets.token_hex(8)
@@ -88,7 +93,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         database = SqliteDatabase(settings.server.data_dir, queue_bytes=queue_bytes)
         parts.push_async_callback(asyncio.to_thread, database.close)
         exact = caches.exact_cache(settings, database, WALL)
-        keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=_limits(settings.limits))
+        keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=limits_of(settings.limits))
         memory = MemoryBudget(settings.server.memory_bytes, lambda: keyring.are_many)
         connections = await parts.enter_async_context(_connections(settings))
         opened = caches.opened_embedders(settings.cache, connections, memory, WALL)
@@ -98,22 +103,24 @@ async def assembled(  # noqa: PLR0915 - all parts
         deletions = Deletions(database, epoch, in_use, ttl_s=settings.cache.ttl_s, wall=WALL)
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
-        catalog, schemas = models.catalog(settings), _schemas(parts)
-        checks, guards = checks_of(settings, schemas), guards_of(settings)
-        chosen = router.router_of(settings.router, catalog, CLOCK, WALL)
-        funnel = funnel_of(
-            settings,
-            connections,
-            sweeper,
-            memory,
-            catalog,
-            Recall(catalog, exact, semantic, deletions, checks.selected, guards),
-            ledger,
-            checks,
-            chosen,
-            guards,
+        schemas, learns = _schemas(parts), settings.evidence.judged
+        common = Common(
+            connections=connections,
+            exact=exact,
+            semantic=semantic,
+            deleted=deletions,
+            ledger=ledger,
+            schemas=schemas,
+            own_checks=tuple(own_checks()),
+            lessons=Lessons() if learns else None,
+            openings=LearnedOpenings(WALL) if learns else None,
+            hedging=Hedging(CLOCK, settings.funnel.hedge_share),
+            router=router.router_of(settings.router, models.catalog(settings), CLOCK, WALL),
+            places=_places(settings.server.max_running, memory),
         )
-        parts.callback(funnel.health.close)
+        live = LiveFunnels(settings, common)
+        parts.callback(live.close)
+        funnels, chosen, checks = live.funnels, common.router, live.funnels.checks
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
         routed = SqliteRouter(database, wall=WALL)
         await database.ready()
@@ -123,7 +130,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         gate = await _gate(settings, keyring, keys, parts)
         _count_caches(settings, memory, exact, semantic)
         _count_queues(memory, database, queue_bytes, schemas, checks)
-        runs = Runs(funnel, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
+        runs = Runs(funnels, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
         conversations = Conversations(runs, archive, max_bytes=settings.server.max_message_bytes)
         runs.on_end = conversations.remember
         handover = Handover(ledger, present, WALL)
@@ -132,30 +139,57 @@ async def assembled(  # noqa: PLR0915 - all parts
         cache = caches.cache_entries(
             settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
         )
-        learned = evidence.evidence_of(
+        asking = Asking(funnels, limiter, CLOCK, settings.evidence.dollars_per_day)
+        learned = judging.evidence_of(
             settings,
             judged,
             semantic,
             embedders,
-            Asking(funnel, catalog, limiter, CLOCK, settings.evidence.dollars_per_day),
+            asking,
             lambda tenant, entry_ids: cache.delete(entry_ids, tenant=tenant),
-            lambda: evidence.is_busy(funnel, database, settings.server.max_running),
+            lambda: judging.is_busy(funnels, database, settings.server.max_running),
             WALL,
             students=(chosen, *checks.students),
-            measured=evidence.measured_by(checks),
+            measured=judging.measured_by(funnels),
         )
         end_learning = await parts.enter_async_context(router.learning(chosen, routed, memory))
-        end_judging = await parts.enter_async_context(evidence.judging(learned, funnel, memory))
+        end_judging = await parts.enter_async_context(judging.judging(learned, funnels, memory))
+        embeddings = Embeddings(
+            models.served_embeddings(settings, connections, WALL),
+            limiter,
+            ledger,
+            database,
+            memory,
+            WALL,
+            max_running=settings.server.max_running,
+        )
+        reports = _reports(settings.evidence, settings.cache, judged, ledger)
+        router_reports = router.reports_of(settings.router, routed, WALL)
+        live_settings = LiveSettings(
+            settings,
+            source,
+            live,
+            connections,
+            gate,
+            embeddings,
+            asking,
+            learned,
+            embedders,
+            caches.renewal(exact, semantic, deletions, cache),
+            reports,
+            router_reports,
+            WALL,
+        )
+        end_reloads = await parts.enter_async_context(heeding(live_settings, SqliteReloads(database)))
         process = Process(
-            funnel=funnel,
-            catalog=catalog,
+            funnel=funnels,
             runs=runs,
-            intake=Intake(catalog, runs, conversations, limiter, database, schemas, CLOCK),
+            intake=Intake(funnels, runs, conversations, limiter, database, schemas, CLOCK, gate.keyring.with_limits),
             conversations=conversations,
             clock=CLOCK,
             wall=WALL,
             epoch=epoch,
-            hand_over=partial(_hand_over, claimed, ledger, (end_judging, end_learning)),
+            hand_over=partial(_hand_over, claimed, ledger, (end_judging, end_learning, end_reloads)),
             gate=gate,
             backlog=database,
             memory=memory,
@@ -163,14 +197,18 @@ async def assembled(  # noqa: PLR0915 - all parts
             max_age_s=settings.server.max_age_s,
             stuck_s=settings.server.stuck_s,
             max_message_bytes=settings.server.max_message_bytes,
-            reports=_reports(settings.evidence, settings.cache, judged, ledger),
-            router_reports=router.reports_of(settings.router, routed, WALL),
-            embeddings=embeddings_of(settings, connections, limiter, ledger, database, memory),
+            reports=reports,
+            router_reports=router_reports,
+            embeddings=embeddings,
+            settings=live_settings,
             cache=cache,
             feedbacks=Feedbacks(ledger, judged, cache, learned, WALL, chosen),
         )
         gate.keyring.on_change = process.sweep_all_next
         _count_kept(memory, gate, runs, settings.server.memory_bytes // KEPT_SHARE)
+        memory.add("upstream buffers", lambda: live.bytes_used)
+        for tick in (funnels.meter, live.sweep_health, live.sweep_upstreams, live.drop_ended):
+            sweeper.add(tick)
         sweeper.add(runs.sweep)
         sweeper.add(process.sweep)
         await parts.enter_async_context(running(sweeper.run()))
@@ -184,6 +222,19 @@ def _count_queues(
     memory.add("database queue", lambda: database.queued_bytes, queue_bytes)
     memory.add("schemas that wait, and reports", lambda: schemas.bytes_used)
     memory.add("what checks have learned", lambda: 0 if checks.lessons is None else checks.lessons.bytes_used)
+
+
+def _places(max_running: int, memory: MemoryBudget) -> Shares:
+    places = Shares(lambda: max_running - places.used, memory.are_many)
+    return places
+
+
+async def reloaded(data_dir: str) -> Reloaded:
+    """Have the server on a folder read its settings anew. Raises `FileNotFoundError` without one, or `TimeoutError`."""
+    if not await asyncio.to_thread(processes.is_served, data_dir):
+        raise FileNotFoundError("no server uses it")
+    async with _kept(data_dir, SqliteReloads) as reloads:
+        return await asked(reloads)
 
 
 def _schemas(parts: AsyncExitStack) -> SchemaProcess:
@@ -401,10 +452,6 @@ def _present(data_dir: str, epoch: str, parts: AsyncExitStack) -> Processes | No
     return present
 
 
-def _limits(settings: LimitsSettings) -> Limits:
-    return Limits(**msgspec.structs.asdict(settings))
-
-
 def _archive(settings: Settings, database: SqliteDatabase) -> SqliteArchive:
     ttl_s, disk_bytes = settings.server.store_ttl_s, settings.server.store_bytes
     return SqliteArchive(database, ttl_s=ttl_s, disk_bytes=disk_bytes, wall=WALL)
@@ -415,12 +462,7 @@ def _judged(settings: Settings, database: SqliteDatabase) -> SqliteEvidence:
 
 
 def _reports(evidence: EvidenceSettings, cache: CacheSettings, judged: SqliteEvidence, ledger: SqliteLedger) -> Reports:
-    promises = Promises(
-        judged=evidence.judged,
-        max_wrong_hit_rate=cache.max_wrong_hit_rate,
-        dollars_per_day=evidence.dollars_per_day,
-    )
-    return Reports(judged, ledger, promises, WALL, HARD)
+    return Reports(judged, ledger, judging.promises_of(evidence, cache), WALL, HARD)
 
 
 def cache_rules() -> tuple[Rule, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from millrace import log
 from millrace.assembly.models import embeddings_upstream
+from millrace.caches.deletions import Deletions
 from millrace.caches.embedders import chosen
 from millrace.caches.embedders.chosen import Embedders
 from millrace.caches.embedders.remote import KEPT_BYTES, RemoteEmbedder
@@ -104,6 +105,22 @@ def cache_entries(
 ) -> CacheEntries:
     """Return what an operator asks of the caches. `heeded` returns once a deletion is heeded wherever it must be."""
     return CacheEntries(database, judge_of(settings, embedders), ledger, heeded, ttl_s=settings.ttl_s, wall=wall)
+
+
+def renewal(
+    exact: SqliteExactCache | None, semantic: SqliteSemanticCache | None, deletions: Deletions, entries: CacheEntries
+) -> Callable[[CacheSettings], None]:
+    """Return what has the caches go by other settings, as far as they can change."""
+
+    def renew(settings: CacheSettings) -> None:
+        if exact is not None:
+            exact.keep_for(settings.ttl_s)
+        if semantic is not None:
+            semantic.renew(settings.ttl_s, settings.semantic_threshold)
+        deletions.ttl_s = settings.ttl_s
+        entries.renew(settings.ttl_s, settings.semantic_threshold)
+
+    return renew
 
 
 def judge_of(settings: CacheSettings, embedders: Embedders) -> PairJudge:

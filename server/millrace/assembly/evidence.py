@@ -10,12 +10,13 @@ from millrace.caches.learning.knowledge import log_odds_of
 from millrace.evidence.evidence import WAITING_BYTES, Evidence, Shares
 from millrace.evidence.judges import judges_of, own_judges
 from millrace.evidence.judging import Panel
+from millrace.evidence.report import Promises
 from millrace.evidence.trust import Trust
-from millrace.funnel.checks import Candidate, Checks
-from millrace.funnel.funnel import Funnel
+from millrace.funnel.checks import Candidate
+from millrace.funnel.funnels import Funnels
 from millrace.memory import MemoryBudget
 from millrace.ports import AskAgain, Backlog, Clock, EvidenceStore, Learner, Student
-from millrace.settings import Settings
+from millrace.settings import CacheSettings, EvidenceSettings, Settings
 from millrace.types import Finish, FinishReason, Request, Verdict
 
 FEW = 4  # running requests beside which samples are judged in any case
@@ -39,17 +40,14 @@ def evidence_of(  # noqa: PLR0913, PLR0917 - its parts
     chosen = settings.evidence
     if not chosen.judged:
         return None
-    judges = judges_of(embedders.comparer, ask, own_judges(), chosen.model_judge)
-    threshold = settings.cache.semantic_threshold
-    if threshold is None:
-        threshold = weights_for(embedders.comparer).threshold
+    limit, needed = steered_by(settings.cache, embedders)
     return Evidence(
         store,
-        Panel(judges, chosen.checked_share),
-        Trust(learner, limit=settings.cache.max_wrong_hit_rate, needed=log_odds_of(threshold)),
+        panel_of(chosen, embedders, ask),
+        Trust(learner, limit=limit, needed=needed),
         ask,
         remove,
-        Shares(hits=chosen.hit_share, small=chosen.small_share, large=chosen.large_share),
+        shares_of(chosen),
         wall=wall,
         is_busy=is_busy,
         students=students,
@@ -57,33 +55,64 @@ def evidence_of(  # noqa: PLR0913, PLR0917 - its parts
     )
 
 
-def measured_by(checks: Checks) -> Callable[[Request, str], Awaitable[Verdict]]:
+def panel_of(settings: EvidenceSettings, embedders: Embedders, ask: AskAgain) -> Panel:
+    """Return the judges."""
+    judges = judges_of(embedders.comparer, ask, own_judges(), settings.model_judge)
+    return Panel(judges, settings.checked_share)
+
+
+def shares_of(settings: EvidenceSettings) -> Shares:
+    """Return with what probability answers are asked for once more."""
+    return Shares(hits=settings.hit_share, small=settings.small_share, large=settings.large_share)
+
+
+def steered_by(settings: CacheSettings, embedders: Embedders) -> tuple[float, float]:
+    """Return what rate of wrong hits is promised, and the log odds that a hit needs as configured."""
+    threshold = settings.semantic_threshold
+    if threshold is None:
+        threshold = weights_for(embedders.comparer).threshold
+    return settings.max_wrong_hit_rate, log_odds_of(threshold)
+
+
+def promises_of(evidence: EvidenceSettings, cache: CacheSettings) -> Promises:
+    """Return what the operator has set, to be reported."""
+    return Promises(
+        judged=evidence.judged,
+        max_wrong_hit_rate=cache.max_wrong_hit_rate,
+        dollars_per_day=evidence.dollars_per_day,
+    )
+
+
+def measured_by(funnels: Funnels) -> Callable[[Request, str], Awaitable[Verdict]]:
     """Return what tells what all checks say of a whole answer of the small model."""
 
     async def measured(request: Request, text: str) -> Verdict:
+        checks = funnels.checks
         candidate = Candidate.of(request, text, (), Finish(reason=FinishReason.STOP))
         return await checks.judge(candidate, checks.selected(request), measures=True)
 
     return measured
 
 
-def is_busy(funnel: Funnel, backlog: Backlog, max_running: int) -> bool:
+def is_busy(funnels: Funnels, backlog: Backlog, max_running: int) -> bool:
     """Whether so many requests run, or so much waits for the disk, that evidence should wait."""
-    return funnel.running > max(FEW, max_running // BUSY_SHARE) or backlog.is_full or backlog.oldest_s > BACKLOG_S
+    return funnels.running > max(FEW, max_running // BUSY_SHARE) or backlog.is_full or backlog.oldest_s > BACKLOG_S
 
 
 @asynccontextmanager
-async def judging(evidence: Evidence | None, funnel: Funnel, memory: MemoryBudget) -> AsyncIterator[Callable[[], None]]:
+async def judging(
+    evidence: Evidence | None, funnels: Funnels, memory: MemoryBudget
+) -> AsyncIterator[Callable[[], None]]:
     """Have samples judged, once what was found before is known. Yield what ends it early."""
     if evidence is None:
         yield lambda: None
         return
     memory.add("samples that wait", lambda: evidence.bytes_used, 2 * WAITING_BYTES)
-    funnel.sampling.evidence = evidence
+    funnels.tell(evidence)
     async with running(_judging(evidence)) as end_task:
 
         def end() -> None:
-            funnel.sampling.evidence = None
+            funnels.tell(None)
             end_task()
 
         try:

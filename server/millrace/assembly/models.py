@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -32,6 +33,16 @@ _API = {"openai": Api.CHAT, "responses": Api.RESPONSES, "anthropic": Api.MESSAGE
 def embedding_model(model: EmbeddingsSettings) -> EmbeddingModel:
     """Return the model that requests for embeddings are passed on to."""
     return EmbeddingModel(id=model.model, price=Price(input=model.price.input, output=pricing.ZERO))
+
+
+def served_embeddings(
+    settings: Settings, connections: Connections, wall: Clock
+) -> tuple[EmbeddingModel, EmbeddingsUpstream] | None:
+    """Return the model for embeddings and its API, if one is configured."""
+    model = settings.models.embeddings
+    if model is None:
+        return None
+    return embedding_model(model), embeddings_upstream(model, connections, wall, model.timeout_s)
 
 
 def embeddings_upstream(
@@ -75,16 +86,32 @@ class Served(NamedTuple):
     upstream: HttpUpstream
 
 
-def served(settings: Settings, catalog: Catalog, connections: Connections, clock: Clock) -> list[Served]:
-    """Return the deployments of all models that may be asked, those of the small and the large one first."""
+def served(
+    settings: Settings, catalog: Catalog, connections: Connections, clock: Clock, before: Iterable[Served] = ()
+) -> list[Served]:
+    """Return the deployments of all models that may be asked, those of the small and the large one first.
+
+    One that was there `before`, and has not changed, keeps its upstream, and what that has learned.
+    """
     sections = {"small": settings.models.small, "large": settings.models.large} | settings.models.more
     by_name = {model.name: model for model in catalog.identities}
+    known = [*before]
+
+    def upstream(model: Model, section: ModelSettings) -> HttpUpstream:
+        api, endpoint = APIS[section.upstream], _endpoint(section)
+        for each in known:
+            is_same_model = (each.model.name, each.model.id) == (model.name, model.id)
+            if is_same_model and (each.upstream.api, each.upstream.endpoint) == (api, endpoint):
+                known.remove(each)
+                return each.upstream
+        return HttpUpstream(api, connections, endpoint, clock)
+
     return [
         Served(
             model=model,
             section=section,
             deployment=Deployment(label=label, weight=weight),
-            upstream=HttpUpstream(APIS[section.upstream], connections, _endpoint(section), clock),
+            upstream=upstream(model, section),
         )
         for name, model in by_name.items()
         for label, weight, section in sections[name].places()

@@ -17,15 +17,19 @@ from millrace.settings import RouterSettings
 from millrace.stores.router import SqliteRouter
 
 
-def promises_of(settings: RouterSettings, wall: Clock) -> Promises:
-    """Return what is promised, of which nothing is known yet."""
-    promised = Promised(
+def promised_of(settings: RouterSettings) -> Promised:
+    """Return what is promised."""
+    return Promised(
         large_share=settings.large_share,
         keep_quality=settings.keep_quality,
         spend_per_day=settings.spend_per_day,
         confidence=settings.confidence,
     )
-    return Promises(promised, wall)
+
+
+def promises_of(settings: RouterSettings, wall: Clock) -> Promises:
+    """Return the promises, of whose keeping nothing is known yet."""
+    return Promises(promised_of(settings), wall)
 
 
 def router_of(settings: RouterSettings, catalog: Catalog, clock: Clock, wall: Clock) -> Router:

@@ -73,7 +73,7 @@ class Deletions:
         self._database = database
         self._epoch = epoch
         self._caches = caches
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s  # may change at any time
         self._wall = wall
         self._number = 0
         self._entries: dict[tuple[str, str | None], float] = {}  # by id and tenant: what was stored until then
@@ -99,7 +99,7 @@ class Deletions:
             self._heed(rows)
 
     def _heed(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        kept_after = self._wall() - 2 * self._ttl_s
+        kept_after = self._wall() - 2 * self.ttl_s
         self._entries = {key: at for key, at in self._entries.items() if at > kept_after}
         found = [Deletion(at=at, entry_id=id_, tenant=tenant, scope=scope) for _, at, id_, tenant, scope in rows]
         for each in found:
@@ -118,7 +118,7 @@ class Deletions:
 
         `living` are the epochs of the other processes. A deletion is kept longer than the entries that it covers.
         """
-        before, epochs = self._wall() - 2 * self._ttl_s, json.dumps([self._epoch, *living])
+        before, epochs = self._wall() - 2 * self.ttl_s, json.dumps([self._epoch, *living])
         self._database.write(lambda connection: connection.execute(_FORGET, (before,)))
         self._database.write(lambda connection: connection.execute(_LEAVE, (epochs,)))
         await self.read()

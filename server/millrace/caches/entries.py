@@ -77,6 +77,11 @@ class CacheEntries:
         for prepare in (deletions.prepare, exact.prepare, table.prepare):
             database.write(prepare)
 
+    def renew(self, ttl_s: float, threshold: float | None) -> None:
+        """Look at entries of so long, and decide from this probability on, as the caches do."""
+        self._ttl_s = ttl_s
+        self._judge.decide_by(threshold)
+
     async def stats(self, tenant: str | None = None) -> list[TenantCache]:
         """Return what the caches hold, and how often they have answered within the life of an entry, by tenant."""
         found: dict[str, TenantCache] = {}

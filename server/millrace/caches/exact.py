@@ -75,6 +75,10 @@ class SqliteExactCache:
         )
         database.write(prepare)
 
+    def keep_for(self, ttl_s: float) -> None:
+        """Serve answers for so long from now on, also those that are stored."""
+        self._ttl_s = self._pruner.ttl_s = ttl_s
+
     def peek(self, key: bytes) -> StoredAnswer | None:
         """Look in memory."""
         cached = self._hot.get(key)

@@ -46,10 +46,14 @@ class PairJudge:
     ) -> None:
         self.embedder = embedder
         self._weights = weights_for(comparer)
-        self.threshold = self._weights.threshold if threshold is None else threshold
+        self.decide_by(threshold)
         self._aligner = aligner
         self._comparer = comparer
         self._prepare = prepare
+
+    def decide_by(self, threshold: float | None) -> None:
+        """Serve from another probability on; None: the shipped one."""
+        self.threshold = self._weights.threshold if threshold is None else threshold
 
     async def decide(self, stored: str, asked: str) -> Decision:
         """Return the decision on one pair. Raises `ComparingError`, or `EmbeddingError`."""

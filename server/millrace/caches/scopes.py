@@ -61,7 +61,7 @@ class Scopes:
         self._worker = worker
         self._files = None if snapshots is None else Worker("millrace-snapshots")
         self._dimensions = dimensions
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s  # may change at any time
         self._wall = wall
         self._index_above = index_above
         self._hot_scopes = hot_scopes
@@ -94,7 +94,7 @@ class Scopes:
         is_new = partition is None
         if partition is None:
             partition = self._load(scope)
-        partition.expire(self._wall() - self._ttl_s)
+        partition.expire(self._wall() - self.ttl_s)
         self.partitions.move_to_end(scope)
         if is_new:
             self._fit()

@@ -140,6 +140,14 @@ class SqliteSemanticCache:
         )
         self._renewal = Renewal(self._table, self._renewed, self._scopes.background, self._scopes.add_renewed)
 
+    def renew(self, ttl_s: float, threshold: float | None) -> None:
+        """Serve answers for so long, also stored ones, and from this probability on; None: the shipped one."""
+        self._ttl_s = self._scopes.ttl_s = ttl_s
+        self._table.keep_for(ttl_s)
+        if self._snapshots is not None:
+            self._snapshots.ttl_s = ttl_s
+        self._knowledge.decide_by(threshold)
+
     @property
     def bytes_used(self) -> int:
         """Bytes in memory, about."""

@@ -56,7 +56,7 @@ class Snapshots:
         self._embedder = embedder
         self._dimensions = dimensions
         self._max_bytes = max_bytes
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s  # may change at any time
 
     def tidy(self) -> None:
         """Count what is there; delete what is too old or not written to its end, and the oldest of what is too much."""
@@ -64,7 +64,7 @@ class Snapshots:
         files = [(path, _status(path)) for path in self._folder.glob("*")] if self._folder.is_dir() else []
         for path, (changed_at, size) in sorted(files, key=lambda file: file[1], reverse=True):
             is_partial = path.suffix == _PARTIAL
-            is_kept = now - changed_at < (_STALE_S if is_partial else self._ttl_s)
+            is_kept = now - changed_at < (_STALE_S if is_partial else self.ttl_s)
             if not is_kept or (not is_partial and used + size > self._max_bytes):
                 _delete(path)
             elif not is_partial:

@@ -142,6 +142,10 @@ class EntryTable:
         )
         database.write(prepare)
 
+    def keep_for(self, ttl_s: float) -> None:
+        """Keep entries for so long from now on."""
+        self._ttl_s = self.pruner.ttl_s = ttl_s
+
     def size(self, entry: Stored) -> int:
         """Return the bytes of an entry on disk, about."""
         texts = len(entry.question.encode("utf-8", "surrogatepass")) + len(entry.answer) + len(entry.tokens)

@@ -32,11 +32,16 @@ config_option = click.option(
 
 def load(config: Path, host: str | None = None, port: int | None = None) -> Settings:
     """Return the settings from a file, the environment and these flags. Exits if they have faults."""
-    flags = {"server.host": host, "server.port": None if port is None else str(port)}
     try:
-        return settings.load(config, os.environ, {path: text for path, text in flags.items() if text is not None})
+        return read(config, host, port)
     except SettingsError as error:
         exit_with_faults(error.faults, str(config))
+
+
+def read(config: Path, host: str | None = None, port: int | None = None) -> Settings:
+    """Return the same. Raises `SettingsError` with all faults."""
+    flags = {"server.host": host, "server.port": None if port is None else str(port)}
+    return settings.load(config, os.environ, {path: text for path, text in flags.items() if text is not None})
 
 
 def cache_settings(config: Path) -> CacheSettings:

@@ -1,4 +1,4 @@
-"""`millrace keys`: add, list, revoke. A running server applies changes within two seconds."""
+"""`millrace keys`: add, list, rotate, revoke. A running server applies changes within two seconds."""
 
 import asyncio
 import sqlite3
@@ -8,28 +8,50 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from millrace.access.keys import make
+from millrace.access.keys import make, new_secret
 from millrace.access.origins import LOOPBACK
 from millrace.assembly import key_store
 from millrace.cli import configuration
+from millrace.cli.tune import wide
 from millrace.ports import KeyStore
-from millrace.principal import Limits, Role
+from millrace.principal import Key, Limits, Role
 from millrace.settings import IN_MEMORY, Fault, ServerSettings
 from millrace.types import EVIDENCE_TENANT
 
 T = TypeVar("T")
 NO_SUCH_KEY = 1  # exit code
+DAY_S = 86_400
+MOST_GRACE_S = 365 * DAY_S
 
 data_dir_option = click.option(
     "--data-dir", type=click.Path(file_okay=False), help="The server's data folder; --config is not read then."
 )
+
+
+class Duration(click.ParamType[float]):
+    """A time such as 24h."""
+
+    name = "time"
+    units: ClassVar = {"s": 1, "m": 60, "h": 3600, "d": DAY_S}
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return its seconds."""
+        if isinstance(value, float):
+            return value
+        number, unit = (value[:-1], value[-1:]) if value[-1:] in self.units else (value, "s")
+        if not (number.isascii() and number.isdigit()) or (unit == "s" and value not in ("0", f"{number}s")):
+            self.fail(f"{value!r} is no time such as 24h: write a number and one of s, m, h, d; or 0", param, ctx)
+        seconds = float(number) * self.units[unit]
+        if seconds > MOST_GRACE_S:
+            self.fail(f"{value!r} is longer than {MOST_GRACE_S // DAY_S} days", param, ctx)
+        return seconds
 
 
 class Dollars(click.ParamType[Decimal]):
@@ -50,7 +72,7 @@ class Dollars(click.ParamType[Decimal]):
 
 @click.group()
 def keys() -> None:
-    """Add, list and revoke keys. The first key turns authentication on."""
+    """Add, list, rotate and revoke keys. The first key turns authentication on."""
 
 
 @keys.command()
@@ -110,7 +132,8 @@ def add(
 @data_dir_option
 def list_(config: Path, data_dir: str | None) -> None:
     """List all keys. Their secrets are not stored, so they are not shown."""
-    table = Table("id", "tenant", "role", "name", "created", "revoked", "limits", "evidence")
+    table = Table("id", "tenant", "role", "name", "created", "revoked", "old secret", "limits", "evidence")
+    table.columns[0].no_wrap = True  # it is what the other commands want
     for key in _in_store(config, data_dir, lambda store: store.load()):
         owner = key.principal
         revoked = "" if key.revoked_at is None else _day(key.revoked_at)
@@ -121,11 +144,42 @@ def list_(config: Path, data_dir: str | None) -> None:
             key.name,
             _day(key.created_at),
             revoked,
+            _earlier_text(key),
             _limits_text(owner.limits),
             "" if owner.evidence else "none",
         )
         table.add_row(*map(Text, cells))
-    Console(soft_wrap=True).print(table)
+    wide().print(table)
+
+
+@keys.command()
+@click.argument("named", metavar="ID|NAME")
+@click.option("--grace", type=Duration(), default="24h", show_default=True, help="For the old one: 30m, 24h, 7d, or 0.")
+@configuration.config_option
+@data_dir_option
+def rotate(named: str, grace: float, config: Path, data_dir: str | None) -> None:
+    """Give a key a new secret and print the key once. The old one works until the grace is over.
+
+    It stays the same key: its limits, its budget and its rows in the ledger go on. A key has one old secret: if it was
+    rotated before, the secret before that is refused from now on.
+    """
+
+    async def rotated(store: KeyStore) -> tuple[Key, str, float]:
+        key = _named(await store.load(), named)
+        digest, text = new_secret(key.principal.key_id)
+        until = time.time() + grace
+        if not await store.rotate(key.principal.key_id, digest, until):
+            raise click.ClickException(f"{named}: it was revoked just now")
+        return key, text, until
+
+    key, text, until = _in_store(config, data_dir, rotated)
+    click.echo(text)
+    owner = key.principal
+    ends = f"works until {_day(until)} UTC" if grace else "is refused from now on"
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text(f"the new key of {owner.tenant!r} ({owner.role}); it is not shown again. The old one {ends}"))
+    if key.earlier is not None and key.earlier.until > time.time():
+        console.print(Text("The one before that, which still worked, is refused from now on", style="yellow"))
 
 
 @keys.command()
@@ -177,6 +231,27 @@ def _run(data_dir: str, work: Callable[[KeyStore], Awaitable[T]]) -> T:
         return asyncio.run(run())
     except (OSError, ValueError, sqlite3.Error) as error:
         configuration.exit_with_faults([configuration.unusable(data_dir, error)], "cannot store")
+
+
+def _named(stored: list[Key], named: str) -> Key:
+    """Return the key with an id, or the valid one with a name. Exits if there is none, or more than one."""
+    key_id = named.removeprefix("mr_").partition("_")[0]  # the full text of a key is accepted too
+    valid = [key for key in stored if key.revoked_at is None]
+    found = [key for key in valid if key.principal.key_id == key_id] or [key for key in valid if key.name == named]
+    if named and len(found) == 1:
+        return found[0]
+    if named and found:
+        ids = ", ".join(key.principal.key_id for key in found)
+        click.echo(f"{named}: {len(found)} keys have this name; write the id of one: {ids}", err=True)
+    else:
+        click.echo(f"{named}: there is no such key that is still good; see millrace keys list", err=True)
+    sys.exit(NO_SUCH_KEY)
+
+
+def _earlier_text(key: Key) -> str:
+    if key.earlier is None:
+        return ""
+    return f"{'good until' if key.earlier.until > time.time() else 'ended'} {_day(key.earlier.until)}"
 
 
 def _day(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """`millrace serve` and `millrace check-config`."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,9 +11,10 @@ from rich.text import Text
 
 from millrace import __version__, app, log
 from millrace.cli import configuration, keys
-from millrace.cli.serving import address, claim, listen, run, until_interrupted
+from millrace.cli.serving import address, claim, listen, run, survive_hang_ups, until_interrupted
 from millrace.ports import Claim
 from millrace.settings import Settings
+from millrace.settings.changes import Source
 
 
 @click.command()
@@ -20,11 +22,13 @@ from millrace.settings import Settings
 @click.option("--host", help="Overrides [server] host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Overrides [server] port; 0: any free port.")
 def serve(config: Path, host: str | None, port: int | None) -> None:
-    """Serve the models of a configuration file."""
+    """Serve the models of a configuration file. On SIGHUP it is read anew, as at `millrace reload`."""
     loaded = configuration.load(config, host, port)
     advice = keys.check_access(loaded.server)
     log.configure(together=True)
-    until_interrupted(_serve(loaded, advice, claim(loaded.server)))
+    survive_hang_ups()
+    source = Source(str(config.absolute()), partial(configuration.read, config, host, port))
+    until_interrupted(_serve(loaded, advice, claim(loaded.server), source))
 
 
 @click.command("check-config")
@@ -41,10 +45,10 @@ def check_config(config: Path) -> None:
     Console().print(table)
 
 
-async def _serve(loaded: Settings, advice: str, claimed: Claim) -> None:
+async def _serve(loaded: Settings, advice: str, claimed: Claim, source: Source) -> None:
     with listen(loaded.server) as listener:
         _announce(address(listener), advice)
-        await run(app.server(loaded, claimed), listener)
+        await run(app.server(loaded, claimed, source), listener)
 
 
 def _announce(host_port: str, advice: str) -> None:

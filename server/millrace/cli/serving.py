@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import signal
 import socket
 import sys
 from collections.abc import Coroutine
@@ -24,6 +25,13 @@ def until_interrupted(running: Coroutine[Any, Any, None]) -> None:
     """Run until it ends or Ctrl-C, which is no error."""
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=app.new_loop) as runner:
         runner.run(running)
+
+
+def survive_hang_ups() -> None:
+    """Have a SIGHUP that comes before the server heeds it do nothing: it is about to begin by the newest settings."""
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) is signal.SIG_DFL:
+        signal.signal(hangup, lambda *_: None)
 
 
 def claim(server: ServerSettings) -> Claim:

@@ -113,6 +113,11 @@ class Evidence:
         self._wrong: dict[str, list[str]] = {}  # entries that are still to be removed, by tenant
         self._more = asyncio.Event()
 
+    def renew(self, panel: Panel, shares: Shares, limit: float, needed: float) -> None:
+        """Take samples with other probabilities, for other judges, to keep another promise (`Trust`)."""
+        self._panel, self._shares = panel, shares
+        self._trust.limit, self._trust.needed = limit, needed
+
     @property
     def waiting(self) -> int:
         """The number of samples that are still to be judged."""

@@ -83,7 +83,7 @@ class Reports:
         self._never_off = never_off
         self._kept = kept
         self._costs = costs
-        self._promises = promises
+        self.promises = promises  # may change at any time
         self._wall = wall
         self._turn = asyncio.Lock()  # a report takes up to some seconds of a core
 
@@ -108,7 +108,7 @@ class Reports:
                 changes=changes,
                 feedback=feedback,
                 cost=cost,
-                promises=self._promises,
+                promises=self.promises,
                 since=since,
                 tenant=tenant,
                 never_off=self._never_off,
@@ -121,7 +121,7 @@ class Reports:
             requests=spent.requests,
             cost_usd=float(spent.dollars),
             today_usd=float(today.dollars),
-            most_per_day_usd=float(self._promises.dollars_per_day),
+            most_per_day_usd=float(self.promises.dollars_per_day),
         )
 
 

@@ -57,9 +57,8 @@ class Trust:
 
         Until a scope has proven that it does, `eagerness` times as many of its hits are judged.
         """
-        self.limit = limit
+        self.limit, self.needed = limit, needed  # may change at any time
         self._learner = learner
-        self._needed = needed
         self._eagerness = eagerness
         self._errors = ErrorCounts()
         self.errors = self._errors.errors("")  # of whoever judges first; as of what was counted last
@@ -157,7 +156,7 @@ class Trust:
 
     def _rate(self, place: Place, last: int = WINDOW) -> Rate:
         """Return the rate of the last hits that would be served today."""
-        needed = self._needed + self.steering(*place).strictness
+        needed = self.needed + self.steering(*place).strictness
         hits = self._scopes[place].hits
         return rate([each for each in hits if each.sample.log_odds >= needed][-last:], self.errors)
 
@@ -201,7 +200,7 @@ class Trust:
         return decided
 
     def _may_be_freer(self, known: _Scope, steering: Steering) -> bool:
-        needed = self._needed + steering.strictness
+        needed = self.needed + steering.strictness
         band = [each for each in known.near if needed - BAND <= each.sample.log_odds < needed]
         found = rate(band, self.errors)
         return len(band) >= BAND_FEW and found.estimate is not None and found.estimate <= BAND_WRONG * self.limit

@@ -93,6 +93,11 @@ class Catalog:
             raise self.not_found(name)
         return name, requested or self._strategies[name]
 
+    def check_known(self, name: str) -> None:
+        """Raise `model_not_found` for a name that no model has, as `resolve` returns them."""
+        if name not in self._strategies:
+            raise self.not_found(name)
+
     def embeddings_model(self, name: str) -> str:
         """Return the name of the model for embeddings that a request means. Raises `model_not_found`.
 

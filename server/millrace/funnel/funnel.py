@@ -13,7 +13,7 @@ settle    one ledger row, whatever happened                   (ending.py)
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 
@@ -44,7 +44,7 @@ FlightKey = tuple[bytes, bool, str]
 class Funnel:
     """Takes requests through the stages. Knows nothing of frames and does no I/O of its own."""
 
-    def __init__(  # noqa: PLR0913 - its parts
+    def __init__(
         self,
         *,
         catalog: Catalog,
@@ -54,24 +54,23 @@ class Funnel:
         wall: Clock,  # Unix seconds
         policy: Policy,
         router: Router,
-        max_running: int,
-        are_many: Callable[[], bool] = lambda: False,  # tenants, who share `max_running`
+        places: Shares,  # of requests that may run, which all funnels of a process share
     ) -> None:
         self.health, self.hedging, self.checks = caller.health, caller.hedging, caller.checks  # of the models
         self._router, self.sampling = router, Sampling(catalog, router)  # who is told what became of requests
-        self._catalog = catalog
+        self.catalog = catalog
         self._caller = caller
         self._recall = recall
         self._ledger = ledger
         self._wall = wall
         self._policy = policy
-        self._running: dict[ResponseLog, Bill] = {}
-        self._places = Shares(lambda: max_running - self.running, are_many)
+        self.bills: dict[ResponseLog, Bill] = {}  # of what runs in this one
+        self._places = places
         self._flights: dict[FlightKey, Flight] = {}
 
     @property
     def running(self) -> int:
-        """The number of clients' requests in the funnel."""
+        """The number of clients' requests in all funnels of the process."""
         return self._places.used
 
     async def answer(self, response: ResponseLog, admission: Admission | None = None) -> Answer | None:
@@ -111,13 +110,13 @@ class Funnel:
 
     def meter(self, now: float) -> None:
         """Send every running response its cost so far, at most once a second. Called by the sweeper."""
-        for response, bill in self._running.items():
+        for response, bill in self.bills.items():
             if now >= response.meter_due_at and (response.is_metered or self._ledger.wants_progress):
                 response.meter(bill.progress())
 
     def covers(self, response: ResponseLog) -> bool:
         """Book more for an answer that has outgrown what is booked. False: its key's budget has no more."""
-        bill = self._running.get(response)
+        bill = self.bills.get(response)
         return bill is None or bill.book_more()
 
     async def _trim_to_join(self, response: ResponseLog, bill: Bill) -> Result:
@@ -149,7 +148,7 @@ class Funnel:
         if request.cache is CacheMode.ONLY:
             message = "millrace.cache: no cached answer matches this request; use 'on' to call a model"
             raise MillraceError("response_not_found", message)
-        choice = choose(request, self._catalog, self._policy, self._router, self._caller.health.wait(Tier.SMALL))
+        choice = choose(request, self.catalog, self._policy, self._router, self._caller.health.wait(Tier.SMALL))
         response.route(choice.routed(request, found), choice.advice)
         result = await self._small_and_large(choice, response, payer)
         self._recall.store(request, keys, result.answer)
@@ -158,7 +157,7 @@ class Funnel:
 
     async def _small_and_large(self, choice: Choice, response: ResponseLog, payer: Payer) -> Result:
         """Stages small and large, as the strategy says."""
-        caller, catalog, first = self._caller, self._catalog, choice.first
+        caller, catalog, first = self._caller, self.catalog, choice.first
         match choice.strategy:
             case Strategy.SMALL | Strategy.LARGE as strategy:
                 call, judged = caller.call(first, response, payer), strategy is Strategy.LARGE
@@ -173,7 +172,7 @@ class Funnel:
     async def _trim(self, response: ResponseLog, bill: Bill) -> None:
         request, policy = response.request, self._policy
         budget = policy.context_budget if request.context_budget is None else request.context_budget
-        limit = self._catalog.input_limit(request.strategy)
+        limit = self.catalog.input_limit(request.strategy)
         request = response.request = await prompt.trimmed(request, policy.prompt_for(request), budget, limit)
         bill.input_tokens, bill.trimmed_tokens = request.input_tokens, request.trimmed_tokens
 
@@ -188,13 +187,13 @@ class Funnel:
             if not is_own and self._places.lack(tenant, 1) > 0:
                 message = f"{self._places.held(tenant)} of your requests are running already; try again in a second"
                 raise MillraceError("overloaded", message, retry_after_ms=1000)
-            self._running[response] = bill
+            self.bills[response] = bill
             try:
                 with nullcontext() if is_own else self._places.one(tenant):
                     yield bill
             finally:
-                del self._running[response]
+                del self.bills[response]
 
     def _bill(self, response: ResponseLog, admission: Admission | None) -> Bill:
-        baseline = self._catalog.large.price_of(response.request.prompt.service_tier)
+        baseline = self.catalog.large.price_of(response.request.prompt.service_tier)
         return Bill(response.request, baseline, self._ledger, self._wall(), admission)

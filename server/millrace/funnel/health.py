@@ -5,7 +5,7 @@ neither an answer nor a failure.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from millrace import log
 from millrace.errors import RULES, UpstreamError
@@ -34,6 +34,15 @@ class Health:
         self._clock = clock
         self._wall = wall
         self._warnings = log.Throttle(clock, WARN_EVERY_S)
+
+    def take_over(self, before: "Health") -> None:
+        """Go on from what is known of the deployments that stay."""
+        for name, pool in self.pools.items():
+            if name in before.pools:
+                pool.take_over(before.pools[name])
+        places = [place for pool in self.pools.values() for place in pool.places]
+        self._records = {place: before._records.get(place) or Record() for place in places}
+        self._warnings = before._warnings
 
     def answered(self, place: Place, began_at: float) -> None:
         """Note that a deployment has answered a call, or begun to."""
@@ -84,13 +93,17 @@ class Health:
                 if place.waiting:
                     self._look_at_silence(pool, place, now)
 
-    def close(self) -> None:
-        """Close the probes that run."""
-        for pool in self.pools.values():
-            for place in pool.places:
-                if place.probe is not None:
-                    place.probe[0].abort()
-                    place.probe = None
+    @property
+    def places(self) -> Collection[Place]:
+        """All deployments."""
+        return self._records.keys()
+
+    def close(self, stays: Collection[Place] = ()) -> None:
+        """Close the probes that run, but those of deployments that stay."""
+        for place in self.places:
+            if place.probe is not None and place not in stays:
+                place.probe[0].abort()
+                place.probe = None
 
     def _look_at_probe(self, pool: Pool, place: Place, now: float) -> None:
         assert place.probe is not None, "it has one"

@@ -4,6 +4,7 @@ The trigger, the cancelled loser and the bound on the share of calls follow Dean
 (2013). A hedge helps against a call that is stuck. It harms where everything is slow, so there are none then.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from millrace.funnel.ttft import Ttft
@@ -36,6 +37,11 @@ class Hedging:
         self._saved = 0.0  # hedges
         self._ttft = {tier: Ttft() for tier in Tier}
         self._made = self._won = self._refused = self._off = 0
+
+    def renew(self, share: float, changed: Iterable[Tier]) -> None:
+        """Hedge such a share from now on. How soon a tier begins is learned anew if its model has changed."""
+        self._share = share
+        self._ttft |= {tier: Ttft() for tier in changed}
 
     def opened(self, request: Request, tier: Tier) -> "FirstDelta":
         """Take the time of a call that is opened now."""

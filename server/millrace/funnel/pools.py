@@ -86,6 +86,18 @@ class Pool:
         self._retries = RETRIES
         self._first_words: deque[float] = deque(maxlen=FIRST_WORDS)  # seconds until they came
 
+    def take_over(self, before: "Pool") -> None:
+        """Go on from what is known of the same model. A deployment that stays is the one that was there before."""
+        if before.model.id != self.model.id:
+            return
+        stays = {place.upstream: place for place in before.places}
+        for at, place in enumerate(self.places):
+            if (same := stays.get(place.upstream)) is not None:
+                same.model, same.deployment = place.model, place.deployment
+                self.places[at] = same
+        self._turn, self._retries, self._first_words = before._turn, before._retries, before._first_words
+        self._kept = OrderedDict((key, place) for key, place in before._kept.items() if place in self.places)
+
     @property
     def can_be_asked(self) -> bool:
         """Whether a deployment takes calls."""

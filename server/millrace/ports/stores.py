@@ -38,6 +38,13 @@ class KeyStore(Protocol):
         """Mark a key as revoked at Unix seconds; False if there is no such key or it was revoked before."""
         ...
 
+    async def rotate(self, key_id: str, digest: bytes, until: float) -> bool:
+        """Give a key another secret, by its hash; the present one is refused from Unix seconds `until` on.
+
+        False if there is no such key or it is revoked.
+        """
+        ...
+
 
 class Admission(Protocol):
     """The reservation of an admitted request, until its cost is known."""

@@ -12,8 +12,7 @@ from decimal import Decimal
 
 from millrace import pricing
 from millrace.errors import MillraceError, UpstreamError
-from millrace.funnel.catalog import Catalog
-from millrace.funnel.funnel import Funnel
+from millrace.funnel.funnels import Funnels
 from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Admission, Clock, Limiter
 from millrace.principal import Limits, Principal, Role
@@ -40,15 +39,16 @@ _IN_TURN = {Strategy.RACE: Strategy.CASCADE, Strategy.HEDGE: Strategy.CASCADE}  
 class Asking:
     """Has requests answered once more, within the dollars of a UTC day. It is `ports.AskAgain`."""
 
-    def __init__(
-        self, funnel: Funnel, catalog: Catalog, limiter: Limiter, clock: Clock, dollars_per_day: Decimal
-    ) -> None:
+    def __init__(self, funnel: Funnels, limiter: Limiter, clock: Clock, dollars_per_day: Decimal) -> None:
         self._funnel = funnel
-        self._catalog = catalog
         self._limiter = limiter
         self._clock = clock
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._rests_until = -math.inf  # by the clock
+        self.limit(dollars_per_day)
+
+    def limit(self, dollars_per_day: Decimal) -> None:
+        """Spend at most so much a day from now on."""
         self._principal = Principal(
             key_id=EVIDENCE_TENANT,
             tenant=EVIDENCE_TENANT,
@@ -98,7 +98,7 @@ class Asking:
 
     def _models(self, strategy: Strategy) -> tuple[Model, ...]:
         """Return the models that may be called."""
-        catalog = self._catalog
+        catalog = self._funnel.catalog
         return {Strategy.SMALL: (catalog.small,), Strategy.LARGE: (catalog.large,)}.get(strategy, catalog.models)
 
 

@@ -36,14 +36,18 @@ class EmbeddingModel:
     id: str
     price: Price
 
+    def charge(self, usage: Usage, outcome: Outcome) -> Charge:
+        """Return what a call costs."""
+        cost = pricing.cost(usage, self.price)
+        return Charge(model=self.id, tier=EMBEDDINGS, usage=usage, cost=cost, outcome=outcome)
+
 
 class Embeddings:
-    """All requests for embeddings in this process."""
+    """All requests for embeddings in this process. Each is charged at the price that it began with."""
 
     def __init__(
         self,
-        model: EmbeddingModel,
-        upstream: EmbeddingsUpstream,
+        served: tuple[EmbeddingModel, EmbeddingsUpstream] | None,
         limiter: Limiter,
         ledger: Ledger,
         backlog: Backlog,
@@ -52,8 +56,7 @@ class Embeddings:
         *,
         max_running: int,
     ) -> None:
-        self._model = model
-        self._upstream = upstream
+        self.served = served  # None: no model is configured; may change at any time, which changes no call that runs
         self._limiter = limiter
         self._ledger = ledger
         self._backlog = backlog
@@ -83,22 +86,25 @@ class Embeddings:
     async def _called(
         self, request_id: str, asked: EmbeddingsAsked, body: bytes, principal: Principal, held: Hold
     ) -> AsyncIterator[Embedded]:
+        if self.served is None:
+            raise not_served()
         if self._backlog.is_full:
             raise backlogged()
         if self._places.lack(principal.tenant, 1) > 0:
             raise full()
-        likely = self._charge(Usage(input_tokens=asked.tokens, estimated=True), Outcome.RUNNING)
+        model, upstream = self.served
+        likely = model.charge(Usage(input_tokens=asked.tokens, estimated=True), Outcome.RUNNING)
         admission = self._limiter.admit(principal, likely.cost, asked.tokens)
         try:
             row = _Row(request_id, principal, self._wall, self._ledger, admission, likely)
-            call = self._upstream.open(body, held)
+            call = upstream.open(body, held)
         except BaseException:
             admission.settle(pricing.ZERO, 0)
             raise
         self._calls[call] = principal.key_id
         try:
             with self._places.one(principal.tenant):
-                yield await self._settled(call, row)
+                yield await self._settled(call, row, model)
         finally:
             del self._calls[call]
             self._halted.pop(call, None)
@@ -124,7 +130,7 @@ class Embeddings:
             self._halted[call] = error
             call.done.cancel()
 
-    async def _settled(self, call: EmbeddingsCall, row: "_Row") -> Embedded:
+    async def _settled(self, call: EmbeddingsCall, row: "_Row", model: EmbeddingModel) -> Embedded:
         """Return what a call brings, and close its row."""
         status, code, is_billable = Status.CANCELLED, "cancelled", True
         tokens: int | None = None
@@ -147,11 +153,7 @@ class Embeddings:
         finally:
             usage = row.likely.usage if tokens is None else Usage(input_tokens=tokens)
             outcome = _OUTCOMES.get(status, Outcome.FAILED)
-            row.settle(self._charge(usage if is_billable and call.sent else Usage(), outcome), status, code or None)
-
-    def _charge(self, usage: Usage, outcome: Outcome) -> Charge:
-        cost = pricing.cost(usage, self._model.price)
-        return Charge(model=self._model.id, tier=EMBEDDINGS, usage=usage, cost=cost, outcome=outcome)
+            row.settle(model.charge(usage if is_billable and call.sent else Usage(), outcome), status, code or None)
 
 
 class _Row:
@@ -203,6 +205,12 @@ class _Row:
             latency_ms=latency_ms,
             key_id=self._principal.key_id,
         )
+
+
+def not_served() -> MillraceError:
+    """Return the error of a server without a model for embeddings."""
+    message = "model: no model for embeddings is configured; add [models.embeddings] to the server's configuration"
+    return MillraceError("model_not_found", message, param="model")
 
 
 def new_id() -> str:

@@ -6,6 +6,7 @@ What is refused here never becomes a response.
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 import msgspec
 
 from millrace.errors import MillraceError
-from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import form
+from millrace.funnel.funnels import Funnels
 from millrace.funnel.offload import in_thread_if_long
 from millrace.funnel.routing import choice, pins
 from millrace.memory import Hold
@@ -39,16 +40,19 @@ class Intake:
 
     def __init__(
         self,
-        catalog: Catalog,
+        funnels: Funnels,
         runs: Runs,
         conversations: Conversations,
         limiter: Limiter,
         backlog: Backlog,
         schemas: SchemaValidator,
         clock: Clock,
+        with_limits: Callable[[Principal], Principal] = lambda principal: principal,
     ) -> None:
+        """`with_limits` returns a principal with the limits that its key has now; a connection may be old."""
         self.closed = False
-        self._catalog = catalog
+        self._with_limits = with_limits
+        self._funnels = funnels
         self._runs = runs
         self._conversations = conversations
         self._limiter = limiter
@@ -75,7 +79,7 @@ class Intake:
         """
         if self.closed:
             raise draining()
-        model, strategy = self._catalog.resolve(create.model, create.strategy)
+        model, strategy = self._funnels.catalog.resolve(create.model, create.strategy)
         request_id, extras = response_id(), create.prompt.extras
         request = Request(
             id=request_id,
@@ -145,7 +149,9 @@ class Intake:
         request = prepared
         if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
             raise backlogged()
-        likely = choice.likely(request, self._catalog) if self._limiter.limits(principal) else choice.NOTHING
+        catalog, principal = self._funnels.catalog, self._with_limits(principal)
+        catalog.check_known(request.model)  # else it is configured no more, since the request was read
+        likely = choice.likely(request, catalog) if self._limiter.limits(principal) else choice.NOTHING
         admission = self._limiter.admit(principal, likely.cost, likely.tokens)
         return self._runs.start(request, admission, repeat, held=held)
 
@@ -171,7 +177,7 @@ class Intake:
             request = replace(request, prompt=prompt, session=session or request.session)
         if refers or request.previous_response_id is not None:  # now all messages are there
             request = replace(request, prompt=settled(request.prompt))
-        pins.check_able(request, self._catalog)
+        pins.check_able(request, self._funnels.catalog)
         if unchecked := await form.unchecked(request, self._schemas):
             request = replace(request, unchecked=unchecked)
         return await self._completed(request)

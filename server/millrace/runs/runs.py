@@ -11,7 +11,7 @@ from millrace import log
 from millrace.errors import EXITS, MillraceError, internal_error
 from millrace.funnel.bill import NOTHING
 from millrace.funnel.facts import Ended
-from millrace.funnel.funnel import Funnel
+from millrace.funnel.funnels import Funnels
 from millrace.memory import Hold
 from millrace.ports import Admission, Clock
 from millrace.pricing import ZERO
@@ -25,7 +25,7 @@ from millrace.wire import limits
 class Runs:
     """The runs of this process, by response id."""
 
-    def __init__(self, funnel: Funnel, clock: Clock, wall: Clock, *, kept_bytes: int) -> None:
+    def __init__(self, funnel: Funnels, clock: Clock, wall: Clock, *, kept_bytes: int) -> None:
         self.kept = Kept(kept_bytes, self._forget_repeat)
         self._rounds: Rounds[Run] = Rounds()
         self._funnel = funnel

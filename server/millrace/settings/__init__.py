@@ -1,7 +1,7 @@
 """The configuration: its sections, and how a file and the environment become them."""
 
 from millrace.settings.faults import Fault, SettingsError
-from millrace.settings.reading import ENV_PREFIX, build, load, section_of
+from millrace.settings.reading import ENV_PREFIX, build, data_dir_of, load, section_of
 from millrace.settings.sections import (
     IN_MEMORY,
     CacheSettings,
@@ -38,6 +38,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "build",
+    "data_dir_of",
     "load",
     "section_of",
 ]

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import NODEFAULT, Struct
 
 from millrace.settings.faults import Fault, Override, SettingsError, at, join, listed, origin, split
-from millrace.settings.sections import Settings
+from millrace.settings.sections import ServerSettings, Settings
 from millrace.settings.values import invalid_values
 from millrace.types import Strategy
 
@@ -39,15 +39,24 @@ _VALUE_NAMES = {str: "a string", bool: "a boolean", list: "an array"}
 
 def load(path: Path, environ: Mapping[str, str] = os.environ, flags: Mapping[str, str] = NO_FLAGS) -> Settings:
     """Read a TOML file, the environment and flags (`server.port` -> text). Raises `SettingsError` with all faults."""
+    return build(_tree(path), environ, flags)
+
+
+def _tree(path: Path) -> dict[str, Any]:
     try:
-        tree = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise SettingsError(
             [Fault(str(path), "no such file; name one with --config FILE, or write one: millrace init")]
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError([Fault(str(path), f"not read as TOML: {error}")]) from None
-    return build(tree, environ, flags)
+
+
+def data_dir_of(path: Path, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the folder that a configuration names, whatever else is wrong with it. Raises `SettingsError`."""
+    named = environ.get(f"{ENV_PREFIX}SERVER__DATA_DIR") or at(_tree(path), "server", "data_dir")
+    return named if isinstance(named, str) else ServerSettings().data_dir
 
 
 def build(

@@ -125,7 +125,10 @@ def _invalid_model(model: Any, path: str, environ: Mapping[str, str]) -> Iterato
             yield Fault(f"{path}.tier_prices.{tier}", f"{tier!r} is charged at the model's price; write it there")
     variable = at(model, "api_key_env")
     key = environ.get(variable) if isinstance(variable, str) else "-"
-    if not key:
+    if not key and not str(variable).isidentifier():  # it may be the key itself, which is not repeated
+        advice = 'write the name of the variable that holds the key: api_key_env = "OPENAI_API_KEY"'
+        yield Fault(f"{path}.api_key_env", f"it is no name of a variable; {advice}")
+    elif not key:
         advice = f"run: export {variable}=... (or leave api_key_env out)"
         yield Fault(f"{path}.api_key_env", f"the variable {variable} is not set; {advice}")
     elif not (key.isascii() and key.isprintable()) or key != key.strip():

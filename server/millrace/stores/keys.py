@@ -4,7 +4,7 @@ import sqlite3
 from decimal import Decimal
 from typing import Any
 
-from millrace.principal import Key, Limits, Principal, Role
+from millrace.principal import EarlierSecret, Key, Limits, Principal, Role
 from millrace.stores.database import SqliteDatabase
 
 LOAD_S = 5.0  # for SQLite to read all keys
@@ -24,21 +24,34 @@ CREATE TABLE IF NOT EXISTS keys (
     in_flight INTEGER,
     dollars_per_day TEXT,         -- decimal
     connections INTEGER,
-    evidence INTEGER NOT NULL DEFAULT 1  -- whether its requests may be sampled and judged
+    evidence INTEGER NOT NULL DEFAULT 1, -- whether its requests may be sampled and judged
+    rotations INTEGER NOT NULL DEFAULT 0,
+    earlier_digest BLOB,          -- SHA-256 of the secret before the last rotation
+    earlier_until REAL            -- Unix seconds, from which on it is refused
 ) STRICT
 """
-_ADDED = "ALTER TABLE keys ADD COLUMN evidence INTEGER NOT NULL DEFAULT 1"  # which tables of earlier versions lack
+_ADDED = {  # which tables of earlier versions lack
+    "evidence": "INTEGER NOT NULL DEFAULT 1",
+    "rotations": "INTEGER NOT NULL DEFAULT 0",
+    "earlier_digest": "BLOB",
+    "earlier_until": "REAL",
+}
 _COLUMNS = (
     "id, tenant, role, name, digest, created_at, revoked_at,"
-    " requests_per_minute, tokens_per_minute, in_flight, dollars_per_day, connections, evidence"
+    " requests_per_minute, tokens_per_minute, in_flight, dollars_per_day, connections, evidence,"
+    " rotations, earlier_digest, earlier_until"
 )
 _ADD = f"INSERT INTO keys ({_COLUMNS}) VALUES ({', '.join('?' for _ in _COLUMNS.split(','))})"  # noqa: S608 - names only
 _LOAD = f"SELECT {_COLUMNS} FROM keys ORDER BY created_at, id"  # noqa: S608 - names only
 _REVOKE = "UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
+_ROTATE = (
+    "UPDATE keys SET earlier_digest = digest, earlier_until = ?, digest = ?, rotations = rotations + 1"
+    " WHERE id = ? AND revoked_at IS NULL"
+)
 
 
 class SqliteKeyStore:
-    """The table of keys. `add` and `revoke` return once the change is committed."""
+    """The table of keys. Changes return once they are committed."""
 
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
@@ -68,11 +81,20 @@ class SqliteKeyStore:
         )
         return changed == 1
 
+    async def rotate(self, key_id: str, digest: bytes, until: float) -> bool:
+        """Give a key another secret, by its hash; the present one is refused from Unix seconds `until` on."""
+        changed: int = await self._database.commit(
+            lambda connection: connection.execute(_ROTATE, (until, digest, key_id)).rowcount, within_s=COMMIT_S
+        )
+        return changed == 1
+
 
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute(_TABLE)
-    if "evidence" not in {row[1] for row in connection.execute("PRAGMA table_info(keys)")}:
-        connection.execute(_ADDED)
+    known = {row[1] for row in connection.execute("PRAGMA table_info(keys)")}
+    for column, kind in _ADDED.items():
+        if column not in known:
+            connection.execute(f"ALTER TABLE keys ADD COLUMN {column} {kind}")
 
 
 def _row(key: Key) -> tuple[Any, ...]:
@@ -92,11 +114,14 @@ def _row(key: Key) -> tuple[Any, ...]:
         None if limits.dollars_per_day is None else str(limits.dollars_per_day),
         limits.connections,
         int(owner.evidence),
+        owner.rotations,
+        None if key.earlier is None else key.earlier.digest,
+        None if key.earlier is None else key.earlier.until,
     )
 
 
 def _key(row: tuple[Any, ...]) -> Key:
-    key_id, tenant, role, name, digest, created_at, revoked_at, *limited, evidence = row
+    key_id, tenant, role, name, digest, created_at, revoked_at, *limited, evidence, rotations, earlier, until = row
     requests, tokens, in_flight, dollars, connections = limited
     limits = Limits(
         requests_per_minute=requests,
@@ -105,5 +130,19 @@ def _key(row: tuple[Any, ...]) -> Key:
         dollars_per_day=None if dollars is None else Decimal(dollars),
         connections=connections,
     )
-    principal = Principal(key_id=key_id, tenant=tenant, role=Role(role), limits=limits, evidence=bool(evidence))
-    return Key(principal=principal, name=name, digest=digest, created_at=created_at, revoked_at=revoked_at)
+    principal = Principal(
+        key_id=key_id,
+        tenant=tenant,
+        role=Role(role),
+        limits=limits,
+        evidence=bool(evidence),
+        rotations=rotations,
+    )
+    return Key(
+        principal=principal,
+        name=name,
+        digest=digest,
+        created_at=created_at,
+        revoked_at=revoked_at,
+        earlier=None if earlier is None else EarlierSecret(earlier, until),
+    )

@@ -76,6 +76,20 @@ def living(data_dir: str) -> frozenset[str]:
     return frozenset(name.removeprefix(prefix).removesuffix(suffix) for name in alive)
 
 
+def is_served(data_dir: str) -> bool:
+    """Whether a process serves this data_dir, as far as this place has locks."""
+    path = Path(data_dir) / SERVICE
+    if not path.exists():
+        return False
+    try:
+        descriptor = _locked(path)
+    except BlockingIOError:
+        return True
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is None
+
+
 def claim(data_dir: str) -> DataDirClaim:
     """Take the right to serve a data_dir, which is created if needed. Raises `DataDirInUseError` within a second or so.
 

@@ -87,6 +87,11 @@ class HttpUpstream:
         """Bytes of what is read ahead for all calls, about."""
         return len(self._attempts) * (READ_BYTES + KERNEL_BYTES)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call runs."""
+        return not self._attempts
+
     def open(self, call: Call) -> "HttpAttempt":
         """Start a call on a task of its own."""
         attempt = HttpAttempt(self, call)

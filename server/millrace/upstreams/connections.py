@@ -1,6 +1,6 @@
 """Requests to providers: over connections of our own, or over aiohttp through a proxy or where a setting says so."""
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from functools import lru_cache
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -36,6 +36,10 @@ class Connections:
         if self._pulling is None:
             self._pulling = PullingConnections()
         return self._pulling.post(url, body, headers, call, proxy=proxy, connect_timeout_s=connect_timeout_s, new=new)
+
+    def close_idle(self, but: Collection[str]) -> None:
+        """Close the idle connections but those to the hosts of some URLs. Those of aiohttp close by themselves."""
+        self._pushing.close_idle(but)
 
     async def __aenter__(self) -> Self:
         return self

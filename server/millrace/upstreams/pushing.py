@@ -6,7 +6,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from urllib.parse import urlsplit
@@ -75,6 +75,12 @@ class PushingConnections:
         for connection in tuple(self._open):
             connection.abort()
         self._idle.clear()
+
+    def close_idle(self, but: Collection[str]) -> None:
+        """Close the idle connections, but those to the hosts of some URLs."""
+        for key in self._idle.keys() - {_address(url).key for url in but}:
+            for _, connection in self._idle.pop(key):
+                connection.abort()
 
     async def _connected(self, key: _Key, connect_timeout_s: float) -> Connection:
         """Return a new connection. Raises `ConnectError`."""

@@ -20,16 +20,14 @@ async def drain(process: Process) -> None:
     process.hand_over()
     spread_s = min(limits.SPREAD_S, SPREAD_PER_SESSION_S * len(process.sessions))
     give_up_at = process.clock() + process.drain_s
-    embeddings = process.embeddings
-    while process.sessions or process.streams or process.runs.running or (embeddings and embeddings.running):
+    while process.sessions or process.streams or process.runs.running or process.embeddings.running:
         now = process.clock()
         for session in tuple(process.sessions):  # in each round: one may have been accepted just before
             session.start_closing(give_up_at, spread_s)
         if now >= give_up_at:
             for run in process.runs.running:  # those of HTTP, and those nobody listens to
                 run.halt(draining())
-            if embeddings is not None:
-                embeddings.end_all(draining())
+            process.embeddings.end_all(draining())
         if now >= give_up_at + FLUSH_S + spread_s:
             for stream in tuple(process.streams):
                 stream.give_up(draining())

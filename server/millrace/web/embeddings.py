@@ -8,8 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from millrace.errors import MillraceError
-from millrace.runs.embeddings import new_id
+from millrace.runs.embeddings import new_id, not_served
 from millrace.runs.intake import draining
 from millrace.web.endpoints import opened
 from millrace.web.process import Process
@@ -21,10 +20,9 @@ from millrace.wire.reading import decode
 async def create_embeddings(request: Request) -> Response:
     """Pass a request on to the model for embeddings."""
     process: Process = request.state.process
-    if process.embeddings is None:
-        message = "model: no model for embeddings is configured; add [models.embeddings] to the server's configuration"
-        raise MillraceError("model_not_found", message, param="model")
-    embeddings, catalog = process.embeddings, process.catalog
+    embeddings, catalog = process.embeddings, process.funnel.catalog
+    if embeddings.served is None:
+        raise not_served()
 
     def read(body: bytes) -> tuple[EmbeddingsAsked, bytes]:
         asked = read_embeddings(decode(body, "the body"))

@@ -1,10 +1,11 @@
-"""When a WebSocket is to be closed: its key is revoked, its peer takes nothing, it is old, or the server drains."""
+"""When a WebSocket is to be closed: its key is revoked or rotated, its peer takes nothing, it is old, or all drain."""
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from millrace.errors import slow_consumer
+from millrace.principal import Principal
 from millrace.runs.intake import draining
 from millrace.web.jobs import Jobs
 from millrace.web.outbox import Outbox
@@ -35,7 +36,7 @@ class Liveness:
         process: Process,
         outbox: Outbox,
         jobs: Jobs,
-        key_id: str,
+        principal: Principal,
         *,
         close: Close,
         announce: "Callable[[Closing], None]",  # called when no new requests are taken any more
@@ -44,7 +45,7 @@ class Liveness:
         self._process = process
         self._outbox = outbox
         self._jobs = jobs
-        self._key_id = key_id
+        self._principal = principal
         self._close = close
         self._announce = announce
         self._opened_at = process.clock()
@@ -57,11 +58,12 @@ class Liveness:
 
     def sweep(self, now: float) -> None:
         """See whether it is time to close, or to give up on a peer that takes nothing."""
-        if not self._process.gate.keyring.is_valid(self._key_id):
+        keyring = self._process.gate.keyring
+        if not keyring.is_valid(self._principal.key_id):
             self._close(CloseCode.POLICY, "this key is no longer valid")
         elif self.closing is not None:
             self._close_when_idle(self.closing, now)
-        elif now - self._opened_at >= self._process.max_age_s:
+        elif now - self._opened_at >= self._process.max_age_s or not keyring.may_stay(self._principal):
             self.start_closing(now + self._process.drain_s)
         if self._outbox.is_writable:
             self._moved_at, self._unsent = now, 0

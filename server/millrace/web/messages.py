@@ -47,7 +47,7 @@ async def count_tokens(request: Request) -> Response:
 
     async with arriving(request, process) as arrival:
         asked = await read_body(request, arrival, process.max_message_bytes, read_all)
-        process.catalog.resolve(asked.model, asked.strategy)
+        process.funnel.catalog.resolve(asked.model, asked.strategy)
         count = partial(tokens.count_prompt, asked.prompt)
         counted = await in_thread_if_long(request.state.principal.tenant, asked.prompt.size, count)
     return Response(

@@ -4,7 +4,6 @@ An endpoint finds who asks as `state.principal`. The page, health and contracts 
 """
 
 import re
-from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
 from starlette.datastructures import Headers
@@ -15,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from millrace.access.gate import Gate, RequestHead
-from millrace.access.origins import serialised
+from millrace.access.origins import Origins, serialised
 from millrace.errors import MillraceError
 from millrace.web.refusals import PREFIX, refusal
 
@@ -62,16 +61,35 @@ class GateMiddleware:
             await self._app(scope, receive, send)
 
 
-def middleware(origins: Sequence[str]) -> list[Middleware]:
-    """Return the middleware of an application whose pages come from these origins."""
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=[serialised(origin) for origin in origins],
-        allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["*"],  # SDKs send many of their own; no cookie is among them
-        expose_headers=["Retry-After"],
-    )
-    return [*([cors] if origins else []), Middleware(GateMiddleware)]
+class CorsMiddleware:
+    """CORS for the pages on the gate's list, which may change at any time."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._origins = Origins()
+        self._with_cors: ASGIApp = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, with CORS if there are such pages."""
+        if scope["type"] != "lifespan" and (origins := scope["state"]["process"].gate.origins) is not self._origins:
+            self._origins, self._with_cors = origins, self._for(origins)
+        await self._with_cors(scope, receive, send)
+
+    def _for(self, origins: Origins) -> ASGIApp:
+        if not origins.texts:
+            return self._app
+        return CORSMiddleware(
+            self._app,
+            allow_origins=[serialised(origin) for origin in origins.texts],
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],  # SDKs send many of their own; no cookie is among them
+            expose_headers=["Retry-After"],
+        )
+
+
+def middleware() -> list[Middleware]:
+    """Return the middleware of an application."""
+    return [Middleware(CorsMiddleware), Middleware(GateMiddleware)]
 
 
 def _is_ambiguous(scope: Scope) -> bool:

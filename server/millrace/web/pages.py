@@ -60,9 +60,9 @@ async def models(request: Request) -> Response:
     """List the names a request may give as its model, in the form of the API that is asked."""
     process: Process = request.state.process
     if is_of_anthropic(request.scope):
-        found = [message_events.MessageModel(name, name) for name in process.catalog.names]
+        found = [message_events.MessageModel(name, name) for name in process.funnel.catalog.names]
         return _json(message_events.MessageModels(found, found[0].id, found[-1].id))
-    return _json(documents.ModelNames([documents.ModelName(name) for name in process.catalog.names]))
+    return _json(documents.ModelNames([documents.ModelName(name) for name in process.funnel.catalog.names]))
 
 
 async def model(request: Request) -> Response:
@@ -71,8 +71,8 @@ async def model(request: Request) -> Response:
     name = request.path_params["id"]
     if not name:  # `/v1/models/`
         return await models(request)
-    if name not in process.catalog.names:
-        raise process.catalog.not_found(name)
+    if name not in process.funnel.catalog.names:
+        raise process.funnel.catalog.not_found(name)
     if is_of_anthropic(request.scope):
         return _json(message_events.MessageModel(name, name))
     return _json(documents.ModelName(name))
@@ -98,6 +98,7 @@ async def readyz(request: Request) -> Response:
     if _is_verbose(request, process):
         hedging = process.funnel.hedging
         readiness.models = [_model(each, *hedging.ttft_ms(each.model.tier)) for each in process.funnel.health.reports()]
+        readiness.configuration = process.settings.state
         readiness.hedges = documents.Hedges(**dataclasses.asdict(hedging.report()))
     return _json(readiness, 503 if process.intake.closed else 200)
 

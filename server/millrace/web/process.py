@@ -8,8 +8,7 @@ from starlette.requests import Request
 
 from millrace.access.gate import Gate
 from millrace.evidence.report import Reports
-from millrace.funnel.catalog import Catalog
-from millrace.funnel.funnel import Funnel
+from millrace.funnel.funnels import Funnels
 from millrace.funnel.routing.report import RouterReports
 from millrace.memory import MemoryBudget
 from millrace.ports import Backlog, CacheControl, Clock
@@ -23,6 +22,21 @@ from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Rounds, call_each
 from millrace.web.outbox import Turn
 from millrace.web.sse import SseResponse
+from millrace.wire.documents import Configuration
+from millrace.wire.reload import Reloaded
+
+
+class LiveSettings(Protocol):
+    """The settings of the process."""
+
+    @property
+    def state(self) -> Configuration:
+        """By which settings it runs."""
+        ...
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration anew. With faults nothing changes."""
+        ...
 
 
 class LiveSession(Protocol):
@@ -49,8 +63,7 @@ class OnItsWay(Protocol):
 class Process:
     """What every connection of this process shares."""
 
-    funnel: Funnel
-    catalog: Catalog
+    funnel: Funnels
     runs: Runs
     intake: Intake
     conversations: Conversations
@@ -69,7 +82,8 @@ class Process:
     feedbacks: Feedbacks
     reports: Reports
     router_reports: RouterReports
-    embeddings: Embeddings | None = None  # None: no model for them is configured
+    settings: LiveSettings
+    embeddings: Embeddings
     sessions: set[LiveSession] = field(default_factory=set)
     arrivals: set[OnItsWay] = field(default_factory=set)  # over HTTP
     streams: set[SseResponse] = field(default_factory=set)  # over HTTP
@@ -94,8 +108,7 @@ class Process:
         call_each(tuple(self.arrivals), lambda arrival: arrival.sweep(now))
         call_each(tuple(self.streams), lambda stream: stream.sweep(now))
         call_each(self.run_rounds.next(self.runs.running), self._end_if_revoked)
-        if self.embeddings is not None:
-            self.embeddings.end_revoked(self.gate.keyring.is_valid)
+        self.embeddings.end_revoked(self.gate.keyring.is_valid)
 
     def _end_if_revoked(self, run: Run) -> None:
         if not self.gate.keyring.is_valid(run.request.key_id):

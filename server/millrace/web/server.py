@@ -2,7 +2,10 @@
 
 import asyncio
 import importlib.util
+import os
+import signal
 import socket
+import threading
 from types import FrameType
 
 import uvicorn
@@ -12,6 +15,29 @@ from millrace.web.drain import POLL_S, drain
 
 class Server(uvicorn.Server):
     """uvicorn, except that the first signal drains before the sockets are closed, and a second one stops now."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and read the configuration anew at each SIGHUP, on platforms that have it."""
+        hangup = getattr(signal, "SIGHUP", None)
+        self._reloads: set[asyncio.Task[object]] = set()
+        self._is_reload_due = False
+        if hangup is not None and threading.current_thread() is threading.main_thread():
+            self._heeds_terminal = signal.getsignal(hangup) is not signal.SIG_IGN and _has_terminal()  # `nohup` ignores
+            asyncio.get_running_loop().add_signal_handler(hangup, self._hang_up)
+        await super().startup(sockets)
+        if self._is_reload_due and self.started:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Reload. If it was the terminal that has hung up, stop as at any other signal."""
+        if self._heeds_terminal and not _has_terminal():
+            self.handle_exit(signal.SIGTERM, None)
+        elif not self.started:
+            self._is_reload_due = True
+        else:
+            reload = asyncio.get_running_loop().create_task(self.lifespan.state["process"].settings.reload())
+            self._reloads.add(reload)
+            reload.add_done_callback(self._reloads.discard)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note a signal; uvicorn looks at these flags."""
@@ -27,6 +53,15 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         if self.force_exit:  # uvicorn skips it then, but what was spent must still be written
             await self.lifespan.shutdown()
+
+
+def _has_terminal() -> bool:
+    """Whether the process has a terminal that can close."""
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDWR | os.O_NOCTTY))
+    except (OSError, AttributeError):
+        return False
+    return True
 
 
 def new_loop() -> asyncio.AbstractEventLoop:

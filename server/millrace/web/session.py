@@ -83,7 +83,7 @@ class Session:
         self._outbox = Outbox(writer, process.turn)
         self._jobs = Jobs(process, self._outbox, self._dialect, self._refuse)
         self._liveness = Liveness(
-            process, self._outbox, self._jobs, principal.key_id, close=self.close, announce=self._announce
+            process, self._outbox, self._jobs, principal, close=self.close, announce=self._announce
         )
         self._read_while_paused = 0  # frames
         self._has_lanes = False  # a frame has named one

@@ -19,6 +19,7 @@ from millrace.wire import (
     items,
     message_events,
     messages,
+    reload,
     requests,
     responses as wire,
     router,
@@ -192,6 +193,7 @@ OPERATIONS = (
     Operation(
         "get", "/v1/router", "What the router has learned of the tenant's requests. Admins only.", router.RouterReport
     ),
+    Operation("post", "/v1/reload", "Read the configuration anew. Admins only.", reload.Reloaded),
     Operation(
         "get",
         "/v1/models",

@@ -165,9 +165,18 @@ class Hedges(Struct, kw_only=True):
     is_off: bool
 
 
+class Configuration(Struct):
+    """By which settings it runs. Times are Unix seconds."""
+
+    read_at: float  # those that hold, at the start or by a reload
+    refused_at: float | None  # the last reload, if it had faults
+    needs_restart: list[str]  # keys that were read then and do not hold yet
+
+
 class Readiness(Struct):
     """Whether new requests are accepted."""
 
     status: Literal["ready", "draining"]
     models: list[ModelHealth] | UnsetType = UNSET  # with `?verbose`
     hedges: Hedges | UnsetType = UNSET  # with `?verbose`
+    configuration: Configuration | UnsetType = UNSET  # with `?verbose`

@@ -44,11 +44,15 @@ class Knowledge:
     def __init__(self, weights: Weights, threshold: float | None = None) -> None:
         """Begin with the shipped weights; `threshold` is of the probability, if not theirs."""
         self._shipped = weights
-        self._needed = log_odds_of(weights.threshold if threshold is None else threshold)
+        self.decide_by(threshold)
         self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
         self._pairs: OrderedDict[bytes, KnownPairs] = OrderedDict()  # by scope, the least recently used first
         self._count = 0  # of all pairs
         self._steering: dict[tuple[str, bytes], Steering] = {}
+
+    def decide_by(self, threshold: float | None) -> None:
+        """Serve from another probability on; None: the shipped one. What was fitted is fitted anew in time."""
+        self._needed = log_odds_of(self._shipped.threshold if threshold is None else threshold)
 
     def guidance(self, tenant: str, scope: bytes, asked_id: str) -> Guidance:
         """Return what a decision goes by."""

@@ -67,7 +67,7 @@ class Learning:
     def __init__(self, promises: Promises, wall: Clock, *, learns: bool = True) -> None:
         self.frozen: frozenset[str] = frozenset()  # tenants; `ALL`
         self.left_out = 0  # lessons, because too many waited
-        self._learns = learns
+        self.learns = learns  # may change at any time
         self._promises = promises
         self._wall = wall
         self._tenants: OrderedDict[str, Learned] = OrderedDict()  # the least recently used one first
@@ -91,7 +91,7 @@ class Learning:
 
     def is_frozen(self, tenant: str) -> bool:
         """Whether a tenant learns nothing now."""
-        return not self._learns or tenant in self.frozen or ALL in self.frozen
+        return not self.learns or tenant in self.frozen or ALL in self.frozen
 
     def known(self, tenant: str) -> Learned:
         """Return what is known of a tenant: nothing, until it was read. It is from now on."""

@@ -95,6 +95,16 @@ class Promises:
         self._places: OrderedDict[Place, _Loop] = OrderedDict()  # the least recently used one first
         self._spending = SpendingLoop(float(promised.spend_per_day or 0))
 
+    def promise(self, promised: Promised) -> None:
+        """Promise something else from now on. What is known of the places stays."""
+        before, self._promised = self._promised, promised
+        self._spending.dollars = float(promised.spend_per_day or 0)
+        for _, loop in self._loops():
+            if promised.large_share != before.large_share:
+                loop.share = ShareLoop(promised.large_share or 0.0)
+            if (promised.keep_quality, promised.confidence) != (before.keep_quality, before.confidence):
+                loop.pairs.allowed, loop.pairs.needed = 0.0, None  # until the next look at the pairs
+
     def threshold(self, place: Place) -> Threshold:
         """Return the score from which on the large model is asked first, and why it is that one."""
         loop, promised = self._loop(place), self._promised

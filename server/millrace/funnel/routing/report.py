@@ -54,12 +54,12 @@ class RouterReports:
     def __init__(self, kept: KeptRouter, promises: Callable[[], Promises], *, learns: bool) -> None:
         """`promises` makes those of the configuration, of which nothing is known yet."""
         self._kept = kept
-        self._promises = promises
-        self._learns = learns
+        self.promises = promises  # may change at any time
+        self.learns = learns  # may change at any time
 
     async def report(self, tenant: str | None = None) -> wire.RouterReport:
         """Report on one tenant, or on all. Raises `TimeoutError` if the disk is too slow."""
-        frozen, promises = await self._kept.frozen(), self._promises()
+        frozen, promises = await self._kept.frozen(), self.promises()
         if (state := await self._kept.load_promises()) is not None:
             await asyncio.to_thread(promises.restored, state)
         names = await self._kept.tenants() if tenant is None else [tenant]
@@ -69,7 +69,7 @@ class RouterReports:
             states = await self._kept.snapshots(name)
             is_frozen = name in frozen or ALL in frozen
             shown.append(await asyncio.to_thread(_tenant, name, states, promises, is_frozen=is_frozen))
-        return wire.RouterReport(learns_now=self._learns, tenant=tenant, tenants=shown)
+        return wire.RouterReport(learns_now=self.learns, tenant=tenant, tenants=shown)
 
     async def freeze(self, tenant: str | None, *, frozen: bool) -> bool:
         """Have a tenant, or all, learn nothing, or learn again; False if it was so. Raises `TimeoutError`."""

@@ -17,6 +17,7 @@ import msgspec
 
 from millrace import log
 from millrace.errors import EXITS
+from millrace.funnel.catalog import Catalog
 from millrace.funnel.routing.features import Features, features_of
 from millrace.funnel.routing.heads import PRIOR_LABELS
 from millrace.funnel.routing.labels import NO_CHECK, Checked, Rated
@@ -64,6 +65,13 @@ class Router:
         self._wall = wall
         self._routed: OrderedDict[tuple[str, str], _Routed] = OrderedDict()  # by tenant and request, the oldest first
         self._bytes = 0  # of these, about
+
+    def renew(self, catalog: Catalog, promised: Promised, *, learns: bool) -> None:
+        """Route by other prices and keep another promise from now on. What was learned stays."""
+        if self._sessions is not None:
+            self._sessions.catalog = catalog
+        self.promises.promise(promised)
+        self.learning.learns = learns
 
     @property
     def bytes_used(self) -> int:

@@ -80,7 +80,7 @@ class Sessions:
 
     def __init__(self, catalog: Catalog, clock: Clock) -> None:
         """`clock` in seconds."""
-        self._catalog = catalog
+        self.catalog = catalog  # may change at any time
         self._clock = clock
         self._cheaper = {  # dollars that `AHEAD` tokens cost less if they are read from the cache
             tier: _cost(model, AHEAD, 0) - _cost(model, AHEAD, AHEAD)
@@ -144,8 +144,8 @@ class Sessions:
             return "up: the last tool call repeats an earlier one"
         if session.escalated >= ESCALATED:
             return f"up: the last {session.escalated} small answers failed their checks"
-        if not self._catalog.fits_small(math.ceil(request.input_tokens / NEARLY)):
-            return f"up: its history is nearly too long for {self._catalog.small.id}"
+        if not self.catalog.fits_small(math.ceil(request.input_tokens / NEARLY)):
+            return f"up: its history is nearly too long for {self.catalog.small.id}"
         return ""
 
     def _weighed(
@@ -181,7 +181,7 @@ class Sessions:
 
         Whoever is asked keeps its cache. That is worth what its next turn costs less for it.
         """
-        small, large = self._catalog.models
+        small, large = self.catalog.models
         extra = _cost(large, tokens, self._cached(session, Tier.LARGE, now))
         extra -= _cost(small, tokens, self._cached(session, Tier.SMALL, now))
         chance = session.chance_up(is_up=is_wanted)

@@ -150,7 +150,7 @@ class SpendingLoop:
     def __init__(self, dollars: float, state: Spending | None = None) -> None:
         """`dollars` of a day."""
         self.state = state or Spending()
-        self._dollars = dollars
+        self.dollars = dollars
         self._running: dict[Tier, deque[float]] = {tier: deque(maxlen=RUNNING) for tier in Tier}  # since when
 
     def take_over(self, kept: Spending, now: float) -> None:
@@ -164,22 +164,22 @@ class SpendingLoop:
         """Return the share of requests for the large model, and why. `now` in Unix seconds."""
         state = self.state
         state.turn(now)
-        spent = f"{state.spent:.2f} of {self._dollars:.2f} dollars"
+        spent = f"{state.spent:.2f} of {self.dollars:.2f} dollars"
         if not (state.small.count and state.large.count):
-            may_spend = self._dollars > state.spent
+            may_spend = self.dollars > state.spent
             return FIRST if may_spend else 0.0, f"{spent}; what a request costs is not known yet"
         small, large = state.small.mean, state.large.mean
         coming = state.expected(now)
         gone = state.spent + self._owed(now)
-        left = self._dollars * AIM - gone
+        left = self.dollars * AIM - gone
         if left < coming * small:
             return 0.0, f"{spent}; even the small model alone may pass it"
         most = state.at_most(now)
         reserved = most * small + SURE * math.sqrt(most) * state.small.deviation
-        dearest = state.large.peak - self._dollars * (MOST - AIM)
+        dearest = state.large.peak - self.dollars * (MOST - AIM)
         if left < reserved + max(large, dearest):
             return 0.0, f"{spent}; the rest is kept for the small model"
-        if not state.usual and gone > self._dollars * (state.elapsed(now) ** 2 + BURST):
+        if not state.usual and gone > self.dollars * (state.elapsed(now) ** 2 + BURST):
             return 0.0, f"{spent}; small only for now, since no earlier day is known"
         if large <= small:
             return 1.0, f"{spent}; the large model costs no more"
