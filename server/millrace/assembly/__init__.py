@@ -19,6 +19,7 @@ from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.assembly import caches, evidence, models, router
 from millrace.assembly.background import running
+from millrace.assembly.batches import running_batches
 from millrace.assembly.funnel import checks_of, embeddings_of, funnel_of, guards_of
 from millrace.assembly.models import Served
 from millrace.caches.deletions import Deletions, heeded_by_all
@@ -48,6 +49,7 @@ from millrace.schemas import SchemaProcess
 from millrace.settings import CacheSettings, EvidenceSettings, LimitsSettings, RouterSettings, ServerSettings, Settings
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
+from millrace.stores.batches import SqliteBatches
 from millrace.stores.database import FILE, MEMORY, QUEUE_BYTES, SqliteDatabase
 from millrace.stores.evidence import SqliteEvidence
 from millrace.stores.handover import Handover
@@ -115,7 +117,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         )
         parts.callback(funnel.health.close)
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
-        routed = SqliteRouter(database, wall=WALL)
+        routed, batch_store = SqliteRouter(database, wall=WALL), SqliteBatches(database, wall=WALL)
         await database.ready()
         await parts.enter_async_context(_heeded(deletions, present))
         for store in (*in_use, archive, judged):
@@ -146,16 +148,36 @@ async def assembled(  # noqa: PLR0915 - all parts
         )
         end_learning = await parts.enter_async_context(router.learning(chosen, routed, memory))
         end_judging = await parts.enter_async_context(evidence.judging(learned, funnel, memory))
+        intake = Intake(catalog, runs, conversations, limiter, database, schemas, CLOCK)
+        embeddings = embeddings_of(settings, connections, limiter, ledger, database, memory)
+        batches = await parts.enter_async_context(
+            running_batches(
+                settings,
+                database,
+                batch_store,
+                ledger,
+                present,
+                keyring,
+                funnel,
+                catalog,
+                intake,
+                runs,
+                embeddings,
+                memory,
+                CLOCK,
+                WALL,
+            )
+        )
         process = Process(
             funnel=funnel,
             catalog=catalog,
             runs=runs,
-            intake=Intake(catalog, runs, conversations, limiter, database, schemas, CLOCK),
+            intake=intake,
             conversations=conversations,
             clock=CLOCK,
             wall=WALL,
             epoch=epoch,
-            hand_over=partial(_hand_over, claimed, ledger, (end_judging, end_learning)),
+            hand_over=partial(_hand_over, claimed, ledger, (end_judging, end_learning, batches.close)),
             gate=gate,
             backlog=database,
             memory=memory,
@@ -165,7 +187,8 @@ async def assembled(  # noqa: PLR0915 - all parts
             max_message_bytes=settings.server.max_message_bytes,
             reports=_reports(settings.evidence, settings.cache, judged, ledger),
             router_reports=router.reports_of(settings.router, routed, WALL),
-            embeddings=embeddings_of(settings, connections, limiter, ledger, database, memory),
+            embeddings=embeddings,
+            batches=batches,
             cache=cache,
             feedbacks=Feedbacks(ledger, judged, cache, learned, WALL, chosen),
         )
@@ -175,6 +198,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         sweeper.add(process.sweep)
         await parts.enter_async_context(running(sweeper.run()))
         parts.push_async_callback(runs.stop)
+        parts.callback(batches.close)  # before the runs of their lines are cancelled
         yield process
 
 

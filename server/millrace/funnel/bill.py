@@ -418,6 +418,7 @@ class Bill:
             trimmed_tokens=self.trimmed_tokens,
             key_id=self._request.key_id,
             session=self._request.session,
+            batch=self._request.batch,
         )
 
 

@@ -1,5 +1,6 @@
 """The interfaces between the funnel and its adapters. Only `assembly` knows which adapter implements which."""
 
+from millrace.ports.batches import BatchBills, BatchDisk, BatchStore, FileLine
 from millrace.ports.caches import (
     Aligner,
     CacheControl,
@@ -29,6 +30,9 @@ __all__ = [
     "AskAgain",
     "Attempt",
     "Backlog",
+    "BatchBills",
+    "BatchDisk",
+    "BatchStore",
     "CacheControl",
     "Claim",
     "Clock",
@@ -42,6 +46,7 @@ __all__ = [
     "EvidenceStore",
     "ExactCache",
     "FeedbackStore",
+    "FileLine",
     "HitCounts",
     "KeyStore",
     "Learner",

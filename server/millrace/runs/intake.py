@@ -48,6 +48,7 @@ class Intake:
         clock: Clock,
     ) -> None:
         self.closed = False
+        self.taken = 0  # requests that were read
         self._catalog = catalog
         self._runs = runs
         self._conversations = conversations
@@ -73,6 +74,7 @@ class Intake:
         """
         if self.closed:
             raise draining()
+        self.taken += 1
         model, strategy = self._catalog.resolve(create.model, create.strategy)
         request_id = response_id()
         request = Request(

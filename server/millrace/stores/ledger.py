@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS entries (
     session TEXT NOT NULL DEFAULT '', -- of requests that belong together; empty: none, or of an earlier version
     entry_id TEXT NOT NULL DEFAULT '',-- of the stored answer that a cache gave; empty: none, or of an earlier version
     stored_id TEXT NOT NULL DEFAULT '',-- of the answer, if it may have gone into the caches
+    batch TEXT NOT NULL DEFAULT '',   -- that it is a line of; empty: none
     calls TEXT NOT NULL               -- JSON: the upstream calls, each with usage, cost and outcome
 ) STRICT
 """
@@ -62,11 +63,13 @@ _ADDED = {  # columns that tables of earlier versions lack
     "session": "TEXT NOT NULL DEFAULT ''",
     "entry_id": "TEXT NOT NULL DEFAULT ''",
     "stored_id": "TEXT NOT NULL DEFAULT ''",
+    "batch": "TEXT NOT NULL DEFAULT ''",
 }
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS entries_of_keys ON entries (opened_at) WHERE key_id != ''",
     "CREATE INDEX IF NOT EXISTS entries_open ON entries (epoch) WHERE status = 'open'",
     "CREATE INDEX IF NOT EXISTS entries_of_answers ON entries (entry_id) WHERE entry_id != ''",
+    "CREATE INDEX IF NOT EXISTS entries_of_batches ON entries (batch, opened_at) WHERE batch != ''",
     f"CREATE INDEX IF NOT EXISTS entries_of_evidence ON entries (opened_at) WHERE tenant = '{EVIDENCE_TENANT}'",
 )
 _SPENT = """
@@ -94,11 +97,18 @@ WHERE request_id = ? AND tenant = ? AND status != 'open' AND strategy != ?
 _EVIDENCE = f"""
 SELECT count(*), coalesce(sum(cost_nanodollars), 0) FROM entries WHERE tenant = '{EVIDENCE_TENANT}' AND opened_at >= ?
 """  # noqa: S608 - a name of our own
+_BATCH_COST = """
+SELECT coalesce(sum(cost_nanodollars), 0), coalesce(sum(saved_nanodollars), 0) FROM entries
+WHERE batch = ? AND batch != ''
+"""
+_BATCHES_COST = """
+SELECT coalesce(sum(cost_nanodollars), 0) FROM entries WHERE batch != '' AND opened_at >= ?
+"""
 _COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
     " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars,"
     " saved_nanodollars, ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, booked_nanodollars, session,"
-    " entry_id, stored_id, calls"
+    " entry_id, stored_id, batch, calls"
 )
 _PLACEHOLDERS = ", ".join("?" for _ in _COLUMNS.split(","))
 _PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_PLACEHOLDERS})"  # noqa: S608 - names and question marks only
@@ -215,6 +225,16 @@ class SqliteLedger:
         ((requests, nanodollars),) = await self._scan(_EVIDENCE, since)
         return EvidenceCost(requests=requests, dollars=nanodollars * NANODOLLAR)
 
+    async def batch_cost(self, batch_id: str) -> tuple[Decimal, Decimal]:
+        """Return what a batch has cost and saved, in dollars; what is open counts at its highest."""
+        ((cost, saved),) = await self._scan(_BATCH_COST, batch_id)
+        return cost * NANODOLLAR, saved * NANODOLLAR
+
+    async def batches_cost(self, since: float) -> Decimal:
+        """Return the dollars of all requests of batches that were opened since then (Unix seconds)."""
+        ((cost,),) = await self._scan(_BATCHES_COST, since)
+        return int(cost) * NANODOLLAR
+
     async def _scan(self, query: str, *values: float | str | None) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = await asyncio.to_thread(
             self._database.scan, lambda connection: connection.execute(query, values).fetchall(), within_s=SPENT_S
@@ -271,6 +291,7 @@ def _row(entry: Entry, epoch: str) -> tuple[Any, ...]:
         entry.session,
         entry.entry_id,
         entry.stored_id,
+        entry.batch,
         json.dumps([_call(charge) for charge in statement.charges]),
     )
 

@@ -17,6 +17,7 @@ from millrace.types.answer import (
     Usage,
     Verdict,
 )
+from millrace.types.batches import Batch, BatchFault, BatchStatus, FilePurpose, KeptFile
 from millrace.types.cached import (
     Decision,
     Deleted,
@@ -88,6 +89,9 @@ __all__ = [
     "Answered",
     "Api",
     "Aside",
+    "Batch",
+    "BatchFault",
+    "BatchStatus",
     "CacheMode",
     "CacheOutcome",
     "Call",
@@ -104,12 +108,14 @@ __all__ = [
     "Failure",
     "Feedback",
     "FeedbackCounts",
+    "FilePurpose",
     "Finish",
     "FinishReason",
     "Format",
     "JudgeErrors",
     "Judged",
     "KeptAnswer",
+    "KeptFile",
     "KeptState",
     "Label",
     "LabelSource",

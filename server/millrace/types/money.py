@@ -83,6 +83,7 @@ class Entry:
     session: str = ""  # that the request belongs to; its own id if it names none, empty for embeddings
     entry_id: str = ""  # of the stored answer that a cache gave
     stored_id: str = ""  # of the answer, if it may have gone into the caches
+    batch: str = ""  # that it is a line of
     booked: Decimal = Decimal(0)  # dollars; while it is open, what it has cost so far
 
 

@@ -93,6 +93,7 @@ class Request:
     grace_ms: int | None = None
     hedge_ms: int | None = None
     key_id: str = ""  # the key whose limits it counts against; empty: no limits
+    batch: str = ""  # that it is a line of; empty: none
     instructions: str | None = None  # also the first message; not carried over to the next request
     previous_response_id: str | None = None
     store: bool | None = None
