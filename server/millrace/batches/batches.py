@@ -17,7 +17,7 @@ from millrace.ports import BatchBills, BatchStore, Clock
 from millrace.principal import Principal
 from millrace.types import Batch, BatchStatus, FilePurpose
 from millrace.wire import limits
-from millrace.wire.batches import BatchBody
+from millrace.wire.batches import BatchBody, in_flight_of
 
 WINDOW_S = 24 * 3600.0  # the only one that there is
 PRUNE_EVERY_S = 3600.0
@@ -77,6 +77,7 @@ class Batches:
             metadata=asked.metadata or {},
             created_at=now,
             expires_at=now + WINDOW_S,
+            in_flight=in_flight_of(asked.metadata or {}),
             keep_s=None if asked.output_expires_after is None else asked.output_expires_after.seconds,
         )
         await self._store.put(batch)

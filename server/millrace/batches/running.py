@@ -76,6 +76,10 @@ class Runner:
 
     async def _start_next(self, work: Work, running: set[asyncio.Task[None]]) -> bool:
         """Start the next line, once its turn has come. False if there is none, or none is to be started any more."""
+        most = work.batch.in_flight
+        if most is not None and len(running) >= most:
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            return True
         line = await work.next()
         if line is None:
             if running:  # one of those may be asked again

@@ -69,6 +69,7 @@ class Batch:
     created_at: float
     expires_at: float  # what has not run by then never does
     keep_s: float | None = None  # for which its output is kept, if less than usual
+    in_flight: int | None = None  # requests at once, at most
     status: BatchStatus = BatchStatus.VALIDATING
     total: int = 0  # requests
     completed: int = 0

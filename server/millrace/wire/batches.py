@@ -16,6 +16,8 @@ from millrace.wire.reading import MAX_SHOWN, convert, json_name
 Endpoint = Literal["/v1/chat/completions", "/v1/responses", "/v1/embeddings"]
 ENDPOINTS: tuple[str, ...] = get_args(Endpoint)
 CHAT, RESPONSES, EMBEDDINGS = ENDPOINTS
+IN_FLIGHT = "millrace.in_flight"  # in the metadata of a batch
+MAX_DIGITS = 6
 MAX_CUSTOM_ID = 512  # characters
 LONGEST_EXPIRY_S, SHORTEST_EXPIRY_S = 30 * 86_400, 3_600
 MAX_FILES, MAX_BATCHES = 10_000, 100  # of a page
@@ -197,6 +199,15 @@ def read_batch(fields: dict[str, Any]) -> BatchBody:
     body = convert(fields, BatchBody)
     read_metadata(body.metadata)
     return body
+
+
+def in_flight_of(metadata: dict[str, str]) -> int | None:
+    """Return how many requests of a batch may run at once, if its metadata says so. Raises `invalid_request`."""
+    if (given := metadata.get(IN_FLIGHT)) is None:
+        return None
+    if not (given.isascii() and given.isdigit() and len(given) <= MAX_DIGITS and int(given) > 0):
+        raise invalid(f"metadata.{IN_FLIGHT}", f"metadata.{IN_FLIGHT}: expected a number such as 4")
+    return int(given)
 
 
 def read_line(text: bytes, endpoint: str) -> BatchLine:
