@@ -6,6 +6,7 @@ none is started at all.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from millrace.ports import Clock
@@ -39,8 +40,8 @@ class Pace:
         self._max_running = max_running
         self._own_taken = 0
         self._visits = 0
-        self._visited_at = clock() - QUIET_S
-        self._started_at = clock() - SPACE_S
+        self._visited_at = -math.inf
+        self._started_at = -math.inf
         self._freed = asyncio.Event()
 
     def why_not(self) -> str:

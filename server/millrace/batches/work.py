@@ -98,7 +98,8 @@ class Work:
             await self._append(batch.error_file_id, bytes(piece))
         for number, _ in bad:
             self._ended[number] = True
-        self.batch = replace(batch, total=total, completed=completed, failed=failed + len(bad))
+        # It may have been cancelled meanwhile.
+        self.batch = replace(self.batch, total=total, completed=completed, failed=failed + len(bad))
 
     async def next(self) -> Line | None:
         """Return the next line to be run; None if there is none now."""
