@@ -158,6 +158,7 @@ async def assembled(  # noqa: PLR0915 - all parts
                 ledger,
                 present,
                 keyring,
+                connections,
                 funnel,
                 catalog,
                 intake,

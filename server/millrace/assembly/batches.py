@@ -8,11 +8,14 @@ from pathlib import Path
 
 from millrace.access.keys import Keyring
 from millrace.assembly.background import running
+from millrace.assembly.funnel import guards_of
+from millrace.assembly.models import provider_batches
 from millrace.batches.asking import Asker
 from millrace.batches.batches import Batches
 from millrace.batches.budget import Budget
 from millrace.batches.files import Files
 from millrace.batches.pace import Pace
+from millrace.batches.provided import Provided
 from millrace.batches.running import Runner
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
@@ -27,6 +30,7 @@ from millrace.stores.batches import SqliteBatches
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.processes import Processes
+from millrace.upstreams.connections import Connections
 
 FOLDER = "files"  # in data_dir
 BACKLOG_S = 1.0  # for which the first write has waited; with more, batches wait
@@ -41,6 +45,7 @@ async def running_batches(  # noqa: PLR0913, PLR0917 - its parts
     ledger: SqliteLedger,
     present: Processes | None,
     keyring: Keyring,
+    connections: Connections,
     funnel: Funnel,
     catalog: Catalog,
     intake: Intake,
@@ -86,12 +91,16 @@ async def running_batches(  # noqa: PLR0913, PLR0917 - its parts
             budget=budget,
             on_taken=pace.count_own,
         )
+        # Guards look at answers on their way; those of a provider's batch are not sent there while a guard is on.
+        guarded = guards_of(settings) is not None
+        providers = {} if guarded else await provider_batches(settings, catalog, connections, clock, parts)
         runner = Runner(
             files=files,
             store=store,
             bills=ledger,
             asker=asker,
             budget=budget,
+            provided=Provided(providers, disk, asker),
             pace=pace,
             principal_of=keyring.principal,
             clock=clock,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -17,13 +18,14 @@ from millrace.funnel.checks import Checks
 from millrace.funnel.offload import in_thread
 from millrace.funnel.routing import choice
 from millrace.memory import Hold, MemoryBudget
+from millrace.ports import Said, said
 from millrace.principal import Principal
 from millrace.runs.embeddings import Embeddings, new_id
 from millrace.runs.ids import response_id
 from millrace.runs.intake import Intake, repeat_of
 from millrace.runs.kept import Kept, Repeat
 from millrace.runs.run import Run
-from millrace.types import Batch, Request, Status
+from millrace.types import BATCH_TIER, Batch, CacheMode, Call, Model, Request, Status, Strategy
 from millrace.wire import responses as wire
 from millrace.wire.batches import CHAT, EMBEDDINGS, BadLineError, read_line
 from millrace.wire.completions import read_completion
@@ -32,6 +34,7 @@ from millrace.wire.embeddings import EmbeddingsAsked, read_embeddings
 from millrace.wire.reading import LONG, decode
 from millrace.wire.requests import Create, read_create
 from millrace.wire.sessions import session_of
+from millrace.wire.turns import has_references
 
 # Nothing is wrong with the request, there is only no room for it: it is asked again later, as often as it takes.
 LATER = frozenset({429, 503, 529})
@@ -104,15 +107,40 @@ class Asker:
         self._budget = budget
         self._on_taken = on_taken
 
-    async def answer(self, batch: Batch, principal: Principal, text: bytes) -> LineAnswer:
-        """Return what becomes of a line. Raises `NotNowError`."""
+    def call_of(self, batch: Batch, text: bytes) -> Call | None:
+        """Return the one call that a line means, if it is one model that is to answer it and nothing else matters."""
+        try:
+            line = read_line(text, batch.endpoint)
+            create = self._read(batch.endpoint, decode(line.body, "body"))
+            _, strategy = self._catalog.resolve(create.model, create.strategy)
+        except (BadLineError, MillraceError):  # it is told when the line is run
+            return None
+        model = {Strategy.SMALL: self._catalog.small, Strategy.LARGE: self._catalog.large}.get(strategy)
+        prompt = create.prompt
+        is_plain = (
+            create.generate
+            and create.cache is not CacheMode.ONLY
+            and not create.concise
+            and not (create.context or create.context_budget)
+            and not (create.deadline_ms or create.max_cost_usd or create.idempotency_key)
+            and create.previous_response_id is None
+            and not (prompt.service_tier or has_references(prompt.messages))
+        )
+        return Call(model=model, prompt=prompt) if model is not None and is_plain else None
+
+    async def answer(
+        self, batch: Batch, principal: Principal, text: bytes, said_before: bytes | None = None
+    ) -> LineAnswer:
+        """Return what becomes of a line; the call of its model gets what was said before. Raises `NotNowError`."""
         try:
             line = read_line(text, batch.endpoint)
         except BadLineError as bad:  # it was found out before, unless the file was changed
             return refused(bad.error, bad.custom_id, is_line=True)
-        ask = self._embed if batch.endpoint == EMBEDDINGS else self._run
         try:
-            answer = await ask(batch, principal, line.body)
+            if batch.endpoint == EMBEDDINGS:
+                answer = await self._embed(batch, principal, line.body)
+            else:
+                answer = await self._run(batch, principal, line.body, said_before)
         except MillraceError as error:
             answer = refused(error)
         if answer.error is not None and answer.error.rule.status in LATER and answer.error.rule.retry:
@@ -120,11 +148,14 @@ class Asker:
             raise NotNowError(answer.error.message, None if retry_ms is None else retry_ms / 1000)
         return replace(answer, custom_id=line.custom_id)
 
-    async def _run(self, batch: Batch, principal: Principal, body: bytes) -> LineAnswer:
+    async def _run(self, batch: Batch, principal: Principal, body: bytes, said_before: bytes | None) -> LineAnswer:
         principal = behind_visitors(principal)
         held = self._memory.hold(principal.tenant)
         try:
-            asked, repeat = await self._read(batch, principal, body, held)
+            asked, repeat = await self._request(batch, principal, body, held)
+            if said_before is not None:
+                asked = _in_provider_batch(asked)
+                said.set(Said(self._model_of(asked).id, said_before))  # for this line alone: it has a task of its own
             likely, cost = self._reserved(choice.likely(asked, self._catalog).cost), pricing.ZERO
             try:
                 with _later_if_spent(asked.max_cost):
@@ -142,15 +173,14 @@ class Asker:
         finally:
             held.close()
 
-    async def _read(self, batch: Batch, principal: Principal, body: bytes, held: Hold) -> tuple[Request, Repeat | None]:
+    async def _request(
+        self, batch: Batch, principal: Principal, body: bytes, held: Hold
+    ) -> tuple[Request, Repeat | None]:
         """Return the request that a line asks for. It is read elsewhere if it is long."""
-        names = self._checks.names
 
         def read() -> tuple[Create, Repeat | None, str]:
             fields = decode(body, "body")
-            if fields.get("stream"):
-                raise invalid("stream", "stream: an answer in a batch comes whole; leave it out")
-            create = (read_completion if batch.endpoint == CHAT else read_create)(fields, names)
+            create = self._read(batch.endpoint, fields)
             return create, repeat_of(create, fields, principal), session_of(fields, {})
 
         is_long = len(body) > LONG
@@ -158,6 +188,14 @@ class Asker:
         self._on_taken()
         asked = self._intake.read(create, principal, held, negotiated=False, session=session, streamed=False)
         return replace(asked, batch=batch.id), repeat
+
+    def _read(self, endpoint: str, fields: dict[str, Any]) -> Create:
+        if fields.get("stream"):
+            raise invalid("stream", "stream: an answer in a batch comes whole; leave it out")
+        return (read_completion if endpoint == CHAT else read_create)(fields, self._checks.names)
+
+    def _model_of(self, asked: Request) -> Model:
+        return self._catalog.small if asked.strategy is Strategy.SMALL else self._catalog.large
 
     async def _embed(self, batch: Batch, principal: Principal, body: bytes) -> LineAnswer:
         embeddings, principal = self._embeddings, behind_visitors(principal)
@@ -215,6 +253,12 @@ def refused(error: MillraceError, custom_id: str | None = None, *, is_line: bool
         error=error,
         is_line=is_line,
     )
+
+
+def _in_provider_batch(asked: Request) -> Request:
+    """Return a request whose answer a provider's batch has brought: it is paid for, so no cache answers it."""
+    prompt = replace(asked.prompt, extras={**asked.prompt.extras, "service_tier": BATCH_TIER})
+    return replace(asked, prompt=prompt, cache=CacheMode.OFF if asked.cache is CacheMode.OFF else CacheMode.REFRESH)
 
 
 def behind_visitors(principal: Principal) -> Principal:

@@ -10,6 +10,7 @@ from functools import partial
 from millrace import log
 from millrace.batches.budget import Budget
 from millrace.batches.files import Files, file_not_found, new_file_id
+from millrace.batches.provided import files_of
 from millrace.batches.running import Runner
 from millrace.batches.work import Work
 from millrace.errors import EXITS, MillraceError, invalid
@@ -138,6 +139,7 @@ class Batches:
         self._budget.begin(await self._bills.batches_cost(self._budget.day))
         is_alone = not await self._others()
         in_use = {file_id for batch in batches for file_id in (batch.output_file_id, batch.error_file_id)}
+        in_use |= {file_id for batch in batches for file_id in files_of(batch)}
         await self.files.begin(alone=is_alone, in_use=frozenset(in_use))
 
     async def run(self) -> None:

@@ -10,6 +10,7 @@ from millrace.batches.asking import Asker, LineAnswer, NotNowError, refused
 from millrace.batches.budget import Budget
 from millrace.batches.files import Files
 from millrace.batches.pace import LOOK_S, TURN, Pace
+from millrace.batches.provided import Provided, said_in
 from millrace.batches.work import Line, Work
 from millrace.errors import EXITS, MillraceError, internal_error
 from millrace.ports import BatchBills, BatchStore, Clock
@@ -32,6 +33,7 @@ class Runner:
         bills: BatchBills,
         asker: Asker,
         budget: Budget,
+        provided: Provided,
         pace: Pace,
         principal_of: Callable[[str], Principal | None],  # by key; None: it is revoked
         clock: Clock,
@@ -43,6 +45,7 @@ class Runner:
         self._bills = bills
         self._asker = asker
         self._budget = budget
+        self._provided = provided
         self._pace = pace
         self._principal_of = principal_of
         self._clock = clock
@@ -58,7 +61,9 @@ class Runner:
             return
         if work.batch.status is BatchStatus.VALIDATING:
             await work.reach(BatchStatus.IN_PROGRESS)
+        await self._provided.send(work)
         running: set[asyncio.Task[None]] = set()
+        following = asyncio.get_running_loop().create_task(self._follow(work))
         try:
             while work.fault is None and await self._start_next(work, running):
                 pass
@@ -67,12 +72,21 @@ class Runner:
             if work.fault is not None:
                 raise work.fault
         finally:
-            for task in running:
+            tasks = {following, *running}
+            for task in tasks:
                 task.cancel()
-            if running:
-                await asyncio.wait(running)
+            await asyncio.wait(tasks)
         if not self.is_closed:
             await self._finish(work)
+
+    async def _follow(self, work: Work) -> None:
+        """Have the lines back that providers answer."""
+        try:
+            await self._provided.follow(work)
+        except EXITS:
+            raise
+        except BaseException as error:  # the batch begins again from what is on disk
+            work.fault = error
 
     async def _start_next(self, work: Work, running: set[asyncio.Task[None]]) -> bool:
         """Start the next line, once its turn has come. False if there is none, or none is to be started any more."""
@@ -84,6 +98,10 @@ class Runner:
         if line is None:
             if running:  # one of those may be asked again
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            if not running and work.is_elsewhere and not (self.is_closed or self._is_ending(work)):
+                work.waits_for = work.provider_waits_for
+                await self._pace.wait(LONG_LOOK_S)
+                return True
             return bool(running) or bool(work.again)
         if not await self._may_start(work):
             return False
@@ -133,7 +151,9 @@ class Runner:
         if principal is None:
             return None
         try:
-            answer = await self._asker.answer(work.batch, principal, line.text)
+            written = await work.said(line)
+            said_before = None if written is None else said_in(written)
+            answer = await self._asker.answer(work.batch, principal, line.text, said_before)
         except NotNowError as later:
             self._later(work, line, later.why, later.after_s)
             return None
@@ -185,6 +205,8 @@ class Runner:
             end = BatchStatus.COMPLETED
         if end is not BatchStatus.CANCELLED:
             await work.reach(BatchStatus.FINALIZING)
+        if end is not BatchStatus.COMPLETED:
+            await self._provided.cancel(work.batch)
         await self._store.written()
         cost, saved = await self._bills.batch_cost(batch.id)
         made = []
@@ -207,6 +229,7 @@ class Runner:
         for file in made:
             self._files.shares.count(file.tenant, file.size)
         work.batch = ended
+        await self._provided.forget(ended)
         log.get().info(
             "batch ended",
             id=batch.id,

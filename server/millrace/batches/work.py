@@ -6,7 +6,7 @@ killed knows at its next start which lines have their answer.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -16,7 +16,7 @@ from millrace import log
 from millrace.batches.asking import LineAnswer
 from millrace.errors import MillraceError, invalid
 from millrace.ports import BatchDisk, BatchStore, FileLine
-from millrace.types import Batch, BatchStatus
+from millrace.types import Batch, BatchStatus, ProvidedPart
 from millrace.wire import limits
 from millrace.wire.batches import BadLineError, LineEnded, LineError, LineResponse, line_id, line_of, read_line
 
@@ -29,6 +29,9 @@ EXPIRED = MillraceError(
     "deadline_exceeded",
     "This request could not be executed before the completion window expired.",
 )
+
+
+_PENDING, _TAKEN, _ENDED, _ASIDE = range(4)  # of a line: to be read, on its way, done, with a provider
 
 
 @dataclass(slots=True)
@@ -50,6 +53,7 @@ class Work:
         self.rests_until = 0.0  # by the clock
         self.failures = 0  # since the last answer
         self.answers = 0  # in this process
+        self.provider_waits_for = ""  # what the lines wait for that a provider answers
         self.fault: BaseException | None = None  # why what became of a line was not written
         self._disk = disk
         self._store = store
@@ -60,7 +64,8 @@ class Work:
     def _begin(self) -> None:
         self.fault = None
         self.again: deque[Line] = deque()  # those that are asked once more
-        self._ended = bytearray(limits.BATCH_LINES + 1)  # by number of the line: whether nothing is to be done any more
+        self._states = bytearray(limits.BATCH_LINES + 1)  # by number of the line
+        self._said: dict[int, tuple[str, int, int]] = {}  # where a provider's answer is: file, start, size
         self._ahead: deque[Line] = deque()
         self._at, self._number = 0, 1  # of the next line that is read
         self._is_read = False
@@ -82,7 +87,7 @@ class Work:
             nonlocal total
             if line.text is None or line.text.strip():
                 total += 1
-                if (fault := _fault(line, batch.endpoint, first)) is not None and not self._ended[line.number]:
+                if (fault := _fault(line, batch.endpoint, first)) is not None and self._states[line.number] != _ENDED:
                     bad.append((line.number, fault))
             return True
 
@@ -97,7 +102,7 @@ class Work:
         if piece:
             await self._append(batch.error_file_id, bytes(piece))
         for number, _ in bad:
-            self._ended[number] = True
+            self._states[number] = _ENDED
         # It may have been cancelled meanwhile.
         self.batch = replace(self.batch, total=total, completed=completed, failed=failed + len(bad))
 
@@ -119,7 +124,7 @@ class Work:
             response = LineResponse(status_code=answer.status, request_id=answer.request_id, body=Raw(answer.body))
             written = self._written(line.number, answer.custom_id, response=response, is_answered=is_answered)
         await self._append(batch.output_file_id if is_answered else batch.error_file_id, written)
-        self._ended[line.number] = True
+        self._states[line.number] = _ENDED
         self.answers += is_answered
         batch = self.batch  # others may have ended meanwhile
         self.batch = replace(
@@ -138,7 +143,7 @@ class Work:
         error = LineError(code="batch_expired", message=EXPIRED.message)
 
         def look(line: FileLine) -> bool:
-            if (line.text is None or line.text.strip()) and not self._ended[line.number]:
+            if (line.text is None or line.text.strip()) and self._states[line.number] != _ENDED:
                 pieces.append(self._written(line.number, _custom_id(line, batch.endpoint), error=error))
             return True
 
@@ -148,6 +153,61 @@ class Work:
             await self._append(batch.error_file_id, b"".join(some))
             count += len(some)
         self.batch = replace(self.batch, failed=self.batch.failed + count)
+
+    async def pending(self) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield the lines that have not been looked at: their numbers and texts."""
+        at, number = 0, 1
+        while True:
+            found: list[tuple[int, bytes]] = []
+            size, is_end = 0, True
+
+            def look(line: FileLine, found: list[tuple[int, bytes]] = found) -> bool:
+                nonlocal at, number, size, is_end
+                at, number = line.end, line.number + 1
+                if self._is_pending(line):
+                    found.append((line.number, line.text or b""))
+                    size += len(line.text or b"")
+                is_end = size < AHEAD_BYTES and len(found) < AHEAD_LINES
+                return is_end
+
+            await self._disk.lines(self.batch.input_file_id, look, at, number)
+            for each in found:
+                yield each
+            if is_end:
+                return
+
+    def _is_pending(self, line: FileLine) -> bool:
+        is_new = line.number < len(self._states) and self._states[line.number] == _PENDING
+        return is_new and line.text is not None and bool(line.text.strip())
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether a provider has some of its lines."""
+        return _ASIDE in self._states
+
+    def set_aside(self, numbers: Iterable[int]) -> None:
+        """Leave lines to a provider."""
+        for number in numbers:
+            if self._states[number] == _PENDING:
+                self._states[number] = _ASIDE
+
+    def give_back(self, numbers: Iterable[int], said: Mapping[int, tuple[str, int, int]]) -> None:
+        """Take lines back from a provider, and where its answers are."""
+        for number in numbers:
+            if self._states[number] == _ASIDE:
+                self._states[number] = _PENDING
+        self._said |= said
+        self._at, self._number, self._is_read = 0, 1, False
+
+    async def said(self, line: Line) -> bytes | None:
+        """Return the line in which a provider has answered one; None if none has, or if it was no use before."""
+        place = self._said.pop(line.number, None)
+        return None if place is None else await self._disk.read(*place)
+
+    async def provide(self, parts: tuple[ProvidedPart, ...]) -> None:
+        """Keep which of its lines providers have."""
+        self.batch = replace(self.batch, provided=parts)
+        await self._store.put(self.batch)
 
     async def reach(self, status: BatchStatus) -> None:
         """Keep that it has reached a status."""
@@ -169,8 +229,8 @@ class Work:
             number = line_of(line.text) if line.is_whole and line.text is not None else None
             if line.is_whole:
                 whole = line.end
-            if number is not None and number < len(self._ended) and not self._ended[number]:
-                self._ended[number] = True
+            if number is not None and number < len(self._states) and self._states[number] != _ENDED:
+                self._states[number] = _ENDED
                 count += 1
             return True
 
@@ -186,9 +246,10 @@ class Work:
         def look(line: FileLine) -> bool:
             nonlocal size, was_stopped
             self._at, self._number = line.end, line.number + 1
-            if line.number < len(self._ended) and not self._ended[line.number] and line.text and line.text.strip():
-                found.append(Line(line.number, line.text))
-                size += len(line.text)
+            if self._is_pending(line):
+                self._states[line.number] = _TAKEN
+                found.append(Line(line.number, line.text or b""))
+                size += len(line.text or b"")
             was_stopped = size >= AHEAD_BYTES or len(found) >= AHEAD_LINES
             return not was_stopped
 

@@ -1,6 +1,6 @@
 """The interfaces between the funnel and its adapters. Only `assembly` knows which adapter implements which."""
 
-from millrace.ports.batches import BatchBills, BatchDisk, BatchStore, FileLine
+from millrace.ports.batches import BatchBills, BatchDisk, BatchStore, FileLine, ProviderBatch, ProviderBatches
 from millrace.ports.caches import (
     Aligner,
     CacheControl,
@@ -19,7 +19,7 @@ from millrace.ports.evidence import AnswerJudge, AskAgain, EndedRequests, Eviden
 from millrace.ports.router import RouterStore
 from millrace.ports.schemas import SCHEMA_TURN_S, SchemaReport, SchemaValidator
 from millrace.ports.stores import Admission, Archive, KeyStore, Ledger, Limiter
-from millrace.ports.upstream import Attempt, EmbeddingsCall, EmbeddingsUpstream, Sink, Upstream
+from millrace.ports.upstream import Attempt, EmbeddingsCall, EmbeddingsUpstream, Said, Sink, Upstream, said
 
 __all__ = [
     "SCHEMA_TURN_S",
@@ -53,11 +53,15 @@ __all__ = [
     "Ledger",
     "Likeness",
     "Limiter",
+    "ProviderBatch",
+    "ProviderBatches",
     "RouterStore",
+    "Said",
     "SchemaReport",
     "SchemaValidator",
     "SemanticCache",
     "Sink",
     "Student",
     "Upstream",
+    "said",
 ]

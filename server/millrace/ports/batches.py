@@ -1,10 +1,11 @@
 """Files of batches on disk, and what is known of files and batches."""
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
-from millrace.types import Batch, FilePurpose, KeptFile
+from millrace.types import Batch, Call, FilePurpose, KeptFile
 
 
 class FileLine(NamedTuple):
@@ -50,6 +51,39 @@ class BatchDisk(Protocol):
 
     async def remove_all_but(self, file_ids: Collection[str]) -> None:
         """Remove all other files."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderBatch:
+    """A batch that a provider runs, as it stands."""
+
+    id: str
+    has_ended: bool
+    output_file_id: str | None  # of answers, once there are some
+
+
+class ProviderBatches(Protocol):
+    """The batches of a model's provider. Each method that waits may raise `UpstreamError`."""
+
+    def line(self, call: Call, custom_id: str) -> bytes:
+        """Return the line that stands for a call in a file of the provider, with its end."""
+        ...
+
+    async def start(self, disk: BatchDisk, file_id: str, name: str) -> str:
+        """Have a file run; return the id of the provider's batch. The one of that name, if there is one already."""
+        ...
+
+    async def look(self, batch_id: str) -> ProviderBatch:
+        """Return how a batch stands."""
+        ...
+
+    async def bring(self, output_file_id: str, disk: BatchDisk, file_id: str) -> None:
+        """Bring the answers of a batch into a file."""
+        ...
+
+    async def cancel(self, batch_id: str) -> None:
+        """Have the provider run no more of a batch."""
         ...
 
 

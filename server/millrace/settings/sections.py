@@ -93,6 +93,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     model: str
     price: PriceSettings  # of the standard service tier
     tier_prices: dict[str, PriceSettings] = {}  # of others, such as "flex"; a tier without a price is not asked for
+    batch: bool = False  # whether its provider has OpenAI's batch API, for lines of batches that ask this model alone
+    price_batch: PriceSettings | None = None  # of these; None: half of the price
     api_key_env: str | None = None
     context_window: Count = 128_000  # tokens
     max_output_tokens: Count | None = None  # of an answer; None: no cap

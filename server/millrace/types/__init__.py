@@ -17,7 +17,7 @@ from millrace.types.answer import (
     Usage,
     Verdict,
 )
-from millrace.types.batches import Batch, BatchFault, BatchStatus, FilePurpose, KeptFile
+from millrace.types.batches import Batch, BatchFault, BatchStatus, FilePurpose, KeptFile, ProvidedPart
 from millrace.types.cached import (
     Decision,
     Deleted,
@@ -70,7 +70,7 @@ from millrace.types.evidence import (
     Says,
     Steering,
 )
-from millrace.types.model import STANDARD_TIERS, Deployment, Model, Price, Tier
+from millrace.types.model import BATCH_TIER, STANDARD_TIERS, Deployment, Model, Price, Tier
 from millrace.types.money import EMBEDDINGS, Answered, Charge, Entry, Outcome, SessionBill, Statement, Status
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
 from millrace.types.routing import Advice, KeptState, Label, LabelSource, StateVersion
@@ -78,6 +78,7 @@ from millrace.types.scored import Scored, joined, scores_of, scores_size
 from millrace.types.tool_choice import ToolChoice
 
 __all__ = [
+    "BATCH_TIER",
     "CACHE_CONTROL",
     "EMBEDDINGS",
     "EVIDENCE_TENANT",
@@ -137,6 +138,7 @@ __all__ = [
     "Paths",
     "Price",
     "Prompt",
+    "ProvidedPart",
     "Rate",
     "Rating",
     "Refusal",

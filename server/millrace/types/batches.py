@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
+from millrace.types.model import Tier
+
 
 class FilePurpose(StrEnum):
     """What a file is for."""
@@ -55,6 +57,15 @@ class BatchFault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProvidedPart:
+    """The lines of a batch that one model's provider answers, in a batch of its own."""
+
+    tier: Tier  # of the model
+    provider_id: str = ""  # of the provider's batch; empty: it is not made yet
+    is_done: bool = False  # its answers are on the disk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """A batch at one moment. Times are Unix seconds."""
 
@@ -80,3 +91,4 @@ class Batch:
     has_errors: bool = False
     reached: dict[BatchStatus, float] = field(default_factory=dict)  # when it reached each status
     fault: BatchFault | None = None
+    provided: tuple[ProvidedPart, ...] | None = None  # None: not looked for yet
