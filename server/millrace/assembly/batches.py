@@ -34,7 +34,6 @@ from millrace.upstreams.connections import Connections
 
 FOLDER = "files"  # in data_dir
 BACKLOG_S = 1.0  # for which the first write has waited; with more, batches wait
-WORK_BYTES = 4 * 2**20  # of a batch that is run, about
 
 
 @asynccontextmanager
@@ -108,6 +107,6 @@ async def running_batches(  # noqa: PLR0913, PLR0917 - its parts
         )
         batches = Batches(runner, files, store, ledger, budget, others, wall)
         await batches.begin()
-        memory.add("batches", lambda: batches.unfinished * WORK_BYTES)
+        memory.add("batches", lambda: batches.bytes_used)
         await parts.enter_async_context(running(batches.run()))
         yield batches

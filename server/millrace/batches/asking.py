@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -133,7 +134,8 @@ class Asker:
     ) -> LineAnswer:
         """Return what becomes of a line; the call of its model gets what was said before. Raises `NotNowError`."""
         try:
-            line = read_line(text, batch.endpoint)
+            read = partial(read_line, text, batch.endpoint)
+            line = read() if len(text) <= LONG else await in_thread(batch.tenant, len(text), read)
         except BadLineError as bad:  # it was found out before, unless the file was changed
             return refused(bad.error, bad.custom_id, is_line=True)
         try:

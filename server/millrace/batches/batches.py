@@ -51,9 +51,9 @@ class Batches:
         self._tenants: dict[str, asyncio.Task[None]] = {}
 
     @property
-    def unfinished(self) -> int:
-        """How many batches are not done."""
-        return len(self._works)
+    def bytes_used(self) -> int:
+        """Bytes that batches hold in memory, about."""
+        return sum(work.bytes_used for work in self._works.values())
 
     async def create(self, principal: Principal, asked: BatchBody) -> Batch:
         """Take a new batch. Raises `file_not_found`, `queue_full`, or what is wrong with its fields."""
@@ -117,6 +117,9 @@ class Batches:
         """Cancel a batch: what runs of it ends, nothing more is started. Idempotent while it is not done."""
         batch = await self.find(tenant, batch_id)
         work = self._works.get(batch.id)
+        if work is None and not batch.status.is_final:
+            message = "an earlier process of this server still runs this batch, until it ends; try again"
+            raise MillraceError("overloaded", message, retry_after_ms=1000)
         if work is None:
             raise invalid("batch_id", f"batch_id: it cannot be cancelled, since it is {batch.status}")
         if work.batch.status in (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS):

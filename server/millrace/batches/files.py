@@ -21,7 +21,7 @@ class Upload:
 
     def __init__(self, files: "Files", tenant: str) -> None:
         self.id = new_file_id()
-        self.size = 0  # bytes
+        self.size = self.written = 0  # bytes
         self._files = files
         self._tenant = tenant
         self._waiting = bytearray()
@@ -54,8 +54,10 @@ class Upload:
         return await self._files.keep(self.id, self._tenant, FilePurpose.BATCH, name, self.size, expires_after_s)
 
     async def _write(self) -> None:
-        self._files.check_fits(self._tenant, self.size)
+        self._files.check_fits(self._tenant, len(self._waiting))
         piece, self._waiting = bytes(self._waiting), bytearray()
+        self._files.shares.count(self._tenant, len(piece))  # until it is kept, or given up
+        self.written += len(piece)
         try:
             await self._files.disk.append(self.name_on_disk, piece)
         except OSError as error:
@@ -104,6 +106,7 @@ class Files:
         try:
             yield upload
         finally:
+            self.shares.count(tenant, -upload.written)
             await self.disk.remove([upload.name_on_disk])
 
     def check_fits(self, tenant: str, size: int) -> None:

@@ -8,6 +8,7 @@ hand. What the provider does not answer is asked as usual.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 
@@ -15,8 +16,10 @@ from millrace import log
 from millrace.batches.asking import Asker
 from millrace.batches.work import Work
 from millrace.errors import MillraceError
+from millrace.funnel.offload import in_thread
 from millrace.ports import BatchDisk, FileLine, ProviderBatches
 from millrace.types import Batch, ProvidedPart, Tier
+from millrace.wire.reading import LONG
 
 PIECE = 2**20  # bytes that are written at once
 FIRST_LOOK_S, LAST_LOOK_S = 1.0, 60.0  # from one look at a provider's batch to the next, which grows
@@ -80,10 +83,11 @@ class Provided:
         await self._disk.remove([sent_id(batch, tier) for tier in self._providers])  # of an earlier try
         waiting = {tier: bytearray() for tier in self._providers}
         async for number, text in work.pending():
-            call = self._asker.call_of(batch, text)
-            if call is not None and call.model.tier in self._providers:
-                tier = call.model.tier
-                waiting[tier] += self._providers[tier].line(call, str(number))
+            made = partial(self._made, batch, number, text)
+            line = made() if len(text) <= LONG else await in_thread(batch.tenant, len(text), made)
+            if line is not None:
+                tier = line[0]
+                waiting[tier] += line[1]
                 found.add(tier)
                 if len(waiting[tier]) >= PIECE:
                     await self._disk.append(sent_id(batch, tier), bytes(waiting[tier]))
@@ -95,6 +99,12 @@ class Provided:
         for tier in found:
             await self._disk.sync(sent_id(batch, tier))
         return sorted(found)
+
+    def _made(self, batch: Batch, number: int, text: bytes) -> tuple[Tier, bytes] | None:
+        """Return the model that a line asks alone, and what its provider gets; None if it stays here."""
+        call = self._asker.call_of(batch, text)
+        provider = None if call is None else self._providers.get(call.model.tier)
+        return None if call is None or provider is None else (call.model.tier, provider.line(call, str(number)))
 
     async def _numbers(self, file_id: str) -> list[int]:
         found: list[int] = []

@@ -61,7 +61,8 @@ class Runner:
             return
         if work.batch.status is BatchStatus.VALIDATING:
             await work.reach(BatchStatus.IN_PROGRESS)
-        await self._provided.send(work)
+        if not (self.is_closed or self._is_ending(work)):
+            await self._provided.send(work)
         running: set[asyncio.Task[None]] = set()
         following = asyncio.get_running_loop().create_task(self._follow(work))
         try:
@@ -102,7 +103,7 @@ class Runner:
                 work.waits_for = work.provider_waits_for
                 await self._pace.wait(LONG_LOOK_S)
                 return True
-            return bool(running) or bool(work.again)
+            return bool(running) or work.has_more
         if not await self._may_start(work):
             return False
         self._pace.start()
@@ -113,7 +114,7 @@ class Runner:
 
     async def _may_start(self, work: Work) -> bool:
         """Wait for the turn of a batch; False if it is to end, or this process."""
-        while not self.is_closed and not self._is_ending(work):
+        while work.fault is None and not self.is_closed and not self._is_ending(work):
             rests = work.waits_for if self._clock() < work.rests_until else ""
             why = rests or self._budget.why_not() or self._pace.why_not()
             if not why:
@@ -199,6 +200,8 @@ class Runner:
             end = BatchStatus.CANCELLED
             work.batch = replace(batch, fault=BatchFault(code="cancelled", message="the key was revoked"))
         elif batch.completed + batch.failed < batch.total:
+            if self._wall() < batch.expires_at:
+                raise RuntimeError("a line was left out")  # all that is not on the disk begins again
             end = BatchStatus.EXPIRED
             await work.expire()
         else:

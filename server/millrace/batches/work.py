@@ -22,14 +22,10 @@ from millrace.wire.batches import BadLineError, LineEnded, LineError, LineRespon
 
 AHEAD_BYTES = 2**20  # of lines that are read before their turn; one alone may be longer
 AHEAD_LINES = 64
-PIECE = 2**20  # bytes of lines that cannot be run, written at once
+SAID_BYTES = 200  # of the place of a provider's answer, about
 DISK_AGAIN_S = 1.0
 NOTE_EVERY_S = 1.0
-EXPIRED = MillraceError(
-    "deadline_exceeded",
-    "This request could not be executed before the completion window expired.",
-)
-
+EXPIRED = "This request could not be executed before the completion window expired."  # in OpenAI's words
 
 _PENDING, _TAKEN, _ENDED, _ASIDE = range(4)  # of a line: to be read, on its way, done, with a provider
 
@@ -69,6 +65,8 @@ class Work:
         self._ahead: deque[Line] = deque()
         self._at, self._number = 0, 1  # of the next line that is read
         self._is_read = False
+        self._is_given_back = False  # a provider has; so the file is read once more
+        self._ahead_bytes = 0  # of the lines that were read last
 
     async def examine(self) -> None:
         """Find out what is to be done: what has ended already, and which lines cannot be run at all.
@@ -79,7 +77,8 @@ class Work:
         batch = self.batch
         completed = await self._read_ended(batch.output_file_id)
         failed = await self._read_ended(batch.error_file_id)
-        bad: list[tuple[int, BadLineError]] = []
+        bad: list[int] = []
+        written = bytearray()
         first: dict[str, int] = {}  # line by custom_id
         total = 0
 
@@ -87,22 +86,19 @@ class Work:
             nonlocal total
             if line.text is None or line.text.strip():
                 total += 1
-                if (fault := _fault(line, batch.endpoint, first)) is not None and self._states[line.number] != _ENDED:
-                    bad.append((line.number, fault))
+                fault = _fault(line, batch.endpoint, first)
+                if fault is not None and not self._has_ended(line.number):
+                    error = LineError(code=fault.error.code, message=fault.error.message, param=fault.error.param)
+                    written.extend(self._written(line.number, fault.custom_id, error=error))
+                    bad.append(line.number)
             return True
 
         await self._disk.lines(batch.input_file_id, look)
-        piece = bytearray()
-        for number, fault in bad:
-            answer = LineError(code=fault.error.code, message=fault.error.message, param=fault.error.param)
-            piece += self._written(number, fault.custom_id, error=answer)
-            if len(piece) >= PIECE:
-                await self._append(batch.error_file_id, bytes(piece))
-                piece.clear()
-        if piece:
-            await self._append(batch.error_file_id, bytes(piece))
-        for number, _ in bad:
-            self._states[number] = _ENDED
+        if bad:
+            await self._append(batch.error_file_id, bytes(written))
+        for number in bad:
+            if number < len(self._states):
+                self._states[number] = _ENDED
         # It may have been cancelled meanwhile.
         self.batch = replace(self.batch, total=total, completed=completed, failed=failed + len(bad))
 
@@ -110,19 +106,34 @@ class Work:
         """Return the next line to be run; None if there is none now."""
         if self.again:
             return self.again.popleft()
-        while not self._ahead and not self._is_read:
+        while not self._ahead:
+            if self._is_given_back:
+                self._at, self._number, self._is_read, self._is_given_back = 0, 1, False, False
+            if self._is_read:
+                return None
             await self._read_ahead()
-        return self._ahead.popleft() if self._ahead else None
+        return self._ahead.popleft()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are lines to be run now that `next` may not have seen."""
+        return bool(self.again) or self._is_given_back
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes that it holds, about."""
+        return len(self._states) + self._ahead_bytes + SAID_BYTES * len(self._said)
 
     async def ended(self, line: Line, answer: LineAnswer) -> None:
         """Write what became of a line. It waits for a full disk as long as it takes."""
         batch, is_answered = self.batch, answer.error is None
+        custom_id = answer.custom_id or _custom_id(line.text, batch.endpoint)
         if answer.is_line and answer.error is not None:
             error = LineError(code=answer.error.code, message=answer.error.message, param=answer.error.param)
-            written = self._written(line.number, answer.custom_id, error=error)
+            written = self._written(line.number, custom_id, error=error)
         else:
             response = LineResponse(status_code=answer.status, request_id=answer.request_id, body=Raw(answer.body))
-            written = self._written(line.number, answer.custom_id, response=response, is_answered=is_answered)
+            written = self._written(line.number, custom_id, response=response, is_answered=is_answered)
         await self._append(batch.output_file_id if is_answered else batch.error_file_id, written)
         self._states[line.number] = _ENDED
         self.answers += is_answered
@@ -140,11 +151,11 @@ class Work:
         """Write for each line that has not ended that its time is over."""
         batch, count = self.batch, 0
         pieces: list[bytes] = []
-        error = LineError(code="batch_expired", message=EXPIRED.message)
+        error = LineError(code="batch_expired", message=EXPIRED)
 
         def look(line: FileLine) -> bool:
-            if (line.text is None or line.text.strip()) and self._states[line.number] != _ENDED:
-                pieces.append(self._written(line.number, _custom_id(line, batch.endpoint), error=error))
+            if (line.text is None or line.text.strip()) and not self._has_ended(line.number):
+                pieces.append(self._written(line.number, _custom_id(line.text, batch.endpoint), error=error))
             return True
 
         await self._disk.lines(batch.input_file_id, look)
@@ -176,6 +187,9 @@ class Work:
             if is_end:
                 return
 
+    def _has_ended(self, number: int) -> bool:
+        return number < len(self._states) and self._states[number] == _ENDED
+
     def _is_pending(self, line: FileLine) -> bool:
         is_new = line.number < len(self._states) and self._states[line.number] == _PENDING
         return is_new and line.text is not None and bool(line.text.strip())
@@ -197,7 +211,7 @@ class Work:
             if self._states[number] == _ASIDE:
                 self._states[number] = _PENDING
         self._said |= said
-        self._at, self._number, self._is_read = 0, 1, False
+        self._is_given_back = True
 
     async def said(self, line: Line) -> bytes | None:
         """Return the line in which a provider has answered one; None if none has, or if it was no use before."""
@@ -255,6 +269,7 @@ class Work:
 
         await self._disk.lines(self.batch.input_file_id, look, self._at, self._number)
         self._ahead.extend(found)
+        self._ahead_bytes = size
         self._is_read = not was_stopped
 
     async def _append(self, file_id: str, data: bytes) -> None:
@@ -304,8 +319,8 @@ def _fault(line: FileLine, endpoint: str, first: dict[str, int]) -> BadLineError
     return BadLineError(error, custom_id)
 
 
-def _custom_id(line: FileLine, endpoint: str) -> str | None:
+def _custom_id(text: bytes | None, endpoint: str) -> str | None:
     try:
-        return read_line(line.text or b"", endpoint).custom_id
+        return read_line(text or b"", endpoint).custom_id
     except BadLineError as fault:
         return fault.custom_id
