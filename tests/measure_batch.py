@@ -25,7 +25,7 @@ from tests.support.processes import ENVIRONMENT
 from tests.support.tables import print_figures
 
 PORTS = {"small": 9401, "large": 9402}
-READY_S = 20.0
+READY_S = 60.0
 
 
 @asynccontextmanager
