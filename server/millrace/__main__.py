@@ -16,6 +16,7 @@ from millrace.cli.serve import check_config, serve
 from millrace.cli.sessions import sessions
 from millrace.cli.simulate import simulate
 from millrace_client.__main__ import ask
+from millrace_client.batch.command import batch
 from millrace_client.commands import CONTEXT
 from millrace_client.load.command import load
 
@@ -34,6 +35,7 @@ def main(context: click.Context) -> None:
 
 for command in (
     ask,
+    batch,
     cache,
     calibrate,
     check_config,

@@ -15,7 +15,7 @@ from millrace.errors import MillraceError
 from millrace.ports import Claim
 from millrace.settings import Settings
 from millrace.settings.changes import Source
-from millrace.web import cache, endpoints, evidence, feedback, http1, pages, refusals, reload, router
+from millrace.web import batches, cache, endpoints, evidence, feedback, files, http1, pages, refusals, reload, router
 from millrace.web.embeddings import create_embeddings
 from millrace.web.messages import count_tokens, create_message
 from millrace.web.middleware import middleware
@@ -56,6 +56,15 @@ def create_app(settings: Settings, claim: Claim | None = None, source: Source | 
             Route("/v1/messages", create_message, methods=["POST"]),
             Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
             Route("/v1/embeddings", create_embeddings, methods=["POST"]),
+            Route("/v1/files", files.upload, methods=["POST"]),
+            Route("/v1/files", files.listed),
+            Route("/v1/files/{id}", files.show),
+            Route("/v1/files/{id}", files.delete, methods=["DELETE"]),
+            Route("/v1/files/{id}/content", files.content),
+            Route("/v1/batches", batches.create, methods=["POST"]),
+            Route("/v1/batches", batches.listed),
+            Route("/v1/batches/{id}", batches.show),
+            Route("/v1/batches/{id}/cancel", batches.cancel, methods=["POST"]),
             Route("/v1/cache/stats", cache.stats),
             Route("/v1/cache/entries", cache.search),
             Route("/v1/cache/entries", cache.flush, methods=["DELETE"]),

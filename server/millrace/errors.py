@@ -28,6 +28,7 @@ RULES: dict[str, Rule] = {
     **_rules(403, "permission_error", "forbidden", "forbidden_model"),
     **_rules(404, "invalid_request_error", "model_not_found", "previous_response_not_found", "response_not_found"),
     **_rules(404, "invalid_request_error", "item_not_found", "entry_not_found"),
+    **_rules(404, "invalid_request_error", "file_not_found", "batch_not_found"),
     **_rules(409, "invalid_request_error", "idempotency_mismatch", "feedback_exists"),
     **_rules(413, "invalid_request_error", "message_too_big"),
     **_rules(415, "invalid_request_error", "unsupported_encoding"),

@@ -28,6 +28,7 @@ GROUND = {
 ADAPTERS = {"caches", "schemas", "stores", "upstreams"}  # see ports and ground; only assembly sees them
 NO_IO = {
     "access",
+    "batches",
     "dialects",
     "evidence",
     "funnel",
@@ -44,6 +45,7 @@ ROOMS = [
     "settings",
     "web",
     "access",
+    "batches",
     "runs",
     "dialects",
     "funnel",

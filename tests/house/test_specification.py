@@ -127,6 +127,9 @@ NUMBERS = {
     "SILENT_S": ("nothing to send for {0:g} s",),
     "LINGER_S": ("stays open for at least {article} second",),
     "SPREAD_S": ("spread over up to {words} seconds",),
+    "BATCH_BYTES": ("at most {mb:g} MB",),
+    "BATCH_LINES": ("and {0:,} lines; more",),
+    "BATCHES_WAITING": ("a queue of {0} batches",),
     "RELEASED_S": ("socket is closed within {ms:g} ms of a cancel",),
 }
 
@@ -139,6 +142,7 @@ def phrases(name: str, value: float) -> list[str]:
             value,
             kib=value / 1024,
             mib=value / 2**20,
+            mb=value / 10**6,
             ms=value * 1000,
             minutes=value / 60,
             waiting=(limits.SOCKET_BYTES + limits.WAITING_BYTES) / 1024,

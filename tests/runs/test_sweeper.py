@@ -84,6 +84,7 @@ def process(keys: Keys) -> Process:
         settings=nothing,
         embeddings=embeddings,
         router_reports=nothing,
+        batches=nothing,
         drain_s=1.0,
         max_age_s=1000.0,
         stuck_s=1000.0,

@@ -130,6 +130,7 @@ class Simulation:
             feedbacks=cast("Any", None),
             reports=cast("Any", None),
             router_reports=cast("Any", None),
+            batches=cast("Any", None),
             settings=cast("Any", None),
             embeddings=Embeddings(
                 None, self.limiter, self.ledger, RoomyDisk(), memory, self._wall, max_running=MAX_RUNNING

@@ -56,6 +56,7 @@ def _answers() -> dict[tuple[str, str, str], jsonschema_rs.Draft202012Validator]
         for path, methods in document["paths"].items()
         for method, endpoint in methods.items()
         for status, answer in endpoint["responses"].items()
+        if "$ref" in answer or "application/json" in answer["content"]
     }
 
 

@@ -128,6 +128,12 @@ class Keyring:
         key = self._keys.get(principal.key_id)
         return principal if key is None else key.principal
 
+    def principal(self, key_id: str) -> Principal | None:
+        """Return the principal of an id, or None if it may not stay: see `is_valid`."""
+        if not self.is_valid(key_id):
+            return None
+        return self._keys[key_id].principal if key_id else ANONYMOUS
+
     def is_valid(self, key_id: str) -> bool:
         """Whether an admitted principal may stay: its key is not revoked, or, for the empty id, auth is still off."""
         if not key_id:

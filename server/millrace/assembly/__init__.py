@@ -17,6 +17,7 @@ from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.assembly import caches, evidence as judging, models, router
 from millrace.assembly.background import running
+from millrace.assembly.batches import running_batches
 from millrace.assembly.funnel import Common, LiveFunnels
 from millrace.assembly.live import LiveSettings, asked, heeding, limits_of
 from millrace.assembly.models import Served
@@ -50,6 +51,7 @@ from millrace.settings import CacheSettings, EvidenceSettings, RouterSettings, S
 from millrace.settings.changes import Source
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
+from millrace.stores.batches import SqliteBatches
 from millrace.stores.database import FILE, MEMORY, QUEUE_BYTES, SqliteDatabase
 from millrace.stores.evidence import SqliteEvidence
 from millrace.stores.handover import Handover
@@ -122,7 +124,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         parts.callback(live.close)
         funnels, chosen, checks = live.funnels, common.router, live.funnels.checks
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
-        routed = SqliteRouter(database, wall=WALL)
+        routed, batch_store = SqliteRouter(database, wall=WALL), SqliteBatches(database, wall=WALL)
         await database.ready()
         await parts.enter_async_context(_heeded(deletions, present))
         for store in (*in_use, archive, judged):
@@ -181,15 +183,34 @@ async def assembled(  # noqa: PLR0915 - all parts
             WALL,
         )
         end_reloads = await parts.enter_async_context(heeding(live_settings, SqliteReloads(database)))
+        intake = Intake(funnels, runs, conversations, limiter, database, schemas, CLOCK, gate.keyring.with_limits)
+        batches = await parts.enter_async_context(
+            running_batches(
+                settings,
+                database,
+                batch_store,
+                ledger,
+                present,
+                keyring,
+                connections,
+                funnels,
+                intake,
+                runs,
+                embeddings,
+                memory,
+                CLOCK,
+                WALL,
+            )
+        )
         process = Process(
             funnel=funnels,
             runs=runs,
-            intake=Intake(funnels, runs, conversations, limiter, database, schemas, CLOCK, gate.keyring.with_limits),
+            intake=intake,
             conversations=conversations,
             clock=CLOCK,
             wall=WALL,
             epoch=epoch,
-            hand_over=partial(_hand_over, claimed, ledger, (end_judging, end_learning, end_reloads)),
+            hand_over=partial(_hand_over, claimed, ledger, (end_judging, end_learning, end_reloads, batches.close)),
             gate=gate,
             backlog=database,
             memory=memory,
@@ -201,6 +222,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             router_reports=router_reports,
             embeddings=embeddings,
             settings=live_settings,
+            batches=batches,
             cache=cache,
             feedbacks=Feedbacks(ledger, judged, cache, learned, WALL, chosen),
         )
@@ -213,6 +235,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         sweeper.add(process.sweep)
         await parts.enter_async_context(running(sweeper.run()))
         parts.push_async_callback(runs.stop)
+        parts.callback(batches.close)  # before the runs of their lines are cancelled
         yield process
 
 

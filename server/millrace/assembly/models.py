@@ -3,22 +3,24 @@
 import dataclasses
 import os
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
 
 import msgspec
 
 from millrace import pricing
 from millrace.funnel.catalog import Catalog
-from millrace.ports import Clock, EmbeddingsUpstream
+from millrace.ports import Clock, EmbeddingsUpstream, ProviderBatches
 from millrace.runs.embeddings import EmbeddingModel
 from millrace.settings import EmbedderSettings, EmbeddingsSettings, ModelSettings, PriceSettings, Settings
-from millrace.types import Api, Deployment, Model, Price, Tier
+from millrace.types import BATCH_TIER, Api, Deployment, Model, Price, Tier
 from millrace.upstreams.attempt import HttpUpstream, UpstreamEndpoint
 from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
 from millrace.upstreams.embeddings import EmbeddingsEndpoint, OpenAIEmbeddings
 from millrace.upstreams.messages.api import MESSAGES
 from millrace.upstreams.provider_api import ProviderApi
+from millrace.upstreams.provider_batches import OpenAIBatches
 from millrace.upstreams.quirks import PRESETS, CallIds, Quirks, Reasoning, Thinking
 from millrace.upstreams.responses.api import RESPONSES
 
@@ -127,11 +129,34 @@ def _model(tier: Tier, model: ModelSettings, name: str = "") -> Model:
         address=f"{model.upstream} {model.base_url or first.base_url}",
         api=_API[model.upstream],
         price=_price(model.price),
-        tier_prices={tier: _price(price) for tier, price in model.tier_prices.items()},
+        tier_prices={tier: _price(price) for tier, price in model.tier_prices.items()} | _batch_price(model),
         context_window=model.context_window,
         max_output_tokens=model.max_output_tokens,
         cap_tool_calls=model.cap_tool_calls,
     )
+
+
+def _batch_price(model: ModelSettings) -> dict[str, Price]:
+    """Return the price of what the provider answers in a batch: half of the usual one, if it has none of its own."""
+    if not model.batch:
+        return {}
+    if model.price_batch is not None:
+        return {BATCH_TIER: _price(model.price_batch)}
+    halved = {name: price and price / 2 for name, price in msgspec.structs.asdict(model.price).items()}
+    return {BATCH_TIER: Price(**halved)}
+
+
+async def provider_batches(
+    settings: Settings, catalog: Catalog, connections: Connections, clock: Clock, parts: AsyncExitStack
+) -> dict[Tier, ProviderBatches]:
+    """Return the batch APIs of the models that have one, by the model's tier. The first deployment of each is asked."""
+    found: dict[Tier, ProviderBatches] = {}
+    for each in served(settings, catalog, connections, clock):
+        if each.section.batch and not each.model.own_name and each.model.tier not in found:
+            provider = OpenAIBatches(each.upstream, each.model.id)
+            parts.push_async_callback(provider.close)
+            found[each.model.tier] = provider
+    return found
 
 
 def _price(given: PriceSettings) -> Price:

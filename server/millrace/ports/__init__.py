@@ -1,5 +1,6 @@
 """The interfaces between the funnel and its adapters. Only `assembly` knows which adapter implements which."""
 
+from millrace.ports.batches import BatchBills, BatchDisk, BatchStore, FileLine, ProviderBatch, ProviderBatches
 from millrace.ports.caches import (
     Aligner,
     CacheControl,
@@ -18,7 +19,7 @@ from millrace.ports.evidence import AnswerJudge, AskAgain, EndedRequests, Eviden
 from millrace.ports.router import RouterStore
 from millrace.ports.schemas import SCHEMA_TURN_S, SchemaReport, SchemaValidator
 from millrace.ports.stores import Admission, Archive, KeyStore, Ledger, Limiter
-from millrace.ports.upstream import Attempt, EmbeddingsCall, EmbeddingsUpstream, Sink, Upstream
+from millrace.ports.upstream import Attempt, EmbeddingsCall, EmbeddingsUpstream, Said, Sink, Upstream, said
 
 __all__ = [
     "SCHEMA_TURN_S",
@@ -29,6 +30,9 @@ __all__ = [
     "AskAgain",
     "Attempt",
     "Backlog",
+    "BatchBills",
+    "BatchDisk",
+    "BatchStore",
     "CacheControl",
     "Claim",
     "Clock",
@@ -42,17 +46,22 @@ __all__ = [
     "EvidenceStore",
     "ExactCache",
     "FeedbackStore",
+    "FileLine",
     "HitCounts",
     "KeyStore",
     "Learner",
     "Ledger",
     "Likeness",
     "Limiter",
+    "ProviderBatch",
+    "ProviderBatches",
     "RouterStore",
+    "Said",
     "SchemaReport",
     "SchemaValidator",
     "SemanticCache",
     "Sink",
     "Student",
     "Upstream",
+    "said",
 ]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Protocol
 
 from millrace.memory import Hold
@@ -72,6 +73,24 @@ class Upstream(Protocol):
     def open(self, call: Call) -> Attempt:
         """Start a call. Returns at once; `sink` is not called before the caller next awaits."""
         ...
+
+
+class Said:
+    """A whole answer that a provider has given already, in a batch of its own: the next call of its model gets it."""
+
+    def __init__(self, model: str, body: bytes) -> None:
+        self._model = model
+        self._body: bytes | None = body
+
+    def take(self, model: str) -> bytes | None:
+        """Return the answer if it is of a model; once, for another call wants another answer."""
+        body = None
+        if model == self._model:
+            body, self._body = self._body, None
+        return body
+
+
+said: ContextVar[Said | None] = ContextVar("said", default=None)  # of the request whose task this is
 
 
 class EmbeddingsCall(Protocol):

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 
 from millrace import log, pricing
 from millrace.errors import MillraceError, UpstreamError
@@ -68,23 +69,24 @@ class Embeddings:
 
     @asynccontextmanager
     async def answered(
-        self, request_id: str, asked: EmbeddingsAsked, body: bytes, principal: Principal
+        self, request_id: str, asked: EmbeddingsAsked, body: bytes, principal: Principal, *, batch: str = ""
     ) -> AsyncIterator[list[bytes]]:
         """Yield the pieces of the answer, held until they are sent. `body` is the request as the provider gets it.
 
-        Raises what refuses it here, or the provider's error. It is settled on every way.
+        `batch` is the one that it is a line of. Raises what refuses it here, or the provider's error. It is settled on
+        every way.
         """
         held = self._memory.hold(principal.tenant)
         try:
             held.resize(len(body))
-            async with self._called(request_id, asked, body, principal, held) as embedded:
+            async with self._called(request_id, asked, body, principal, held, batch) as embedded:
                 yield embedded.pieces
         finally:
             held.close()
 
     @asynccontextmanager
     async def _called(
-        self, request_id: str, asked: EmbeddingsAsked, body: bytes, principal: Principal, held: Hold
+        self, request_id: str, asked: EmbeddingsAsked, body: bytes, principal: Principal, held: Hold, batch: str
     ) -> AsyncIterator[Embedded]:
         if self.served is None:
             raise not_served()
@@ -96,7 +98,7 @@ class Embeddings:
         likely = model.charge(Usage(input_tokens=asked.tokens, estimated=True), Outcome.RUNNING)
         admission = self._limiter.admit(principal, likely.cost, asked.tokens)
         try:
-            row = _Row(request_id, principal, self._wall, self._ledger, admission, likely)
+            row = _Row(request_id, principal, self._wall, self._ledger, admission, likely, batch)
             call = upstream.open(body, held)
         except BaseException:
             admission.settle(pricing.ZERO, 0)
@@ -108,6 +110,13 @@ class Embeddings:
         finally:
             del self._calls[call]
             self._halted.pop(call, None)
+
+    def cost(self, tokens: int) -> Decimal:
+        """Return what so many tokens cost, in dollars; nothing if no model for embeddings is configured."""
+        if self.served is None:
+            return pricing.ZERO
+        model, _ = self.served
+        return model.charge(Usage(input_tokens=tokens), Outcome.ANSWERED).cost
 
     @property
     def running(self) -> int:
@@ -160,9 +169,17 @@ class _Row:
     """The row of one request in the ledger, and what is reserved for it. Opened at once, settled once."""
 
     def __init__(
-        self, request_id: str, principal: Principal, wall: Clock, ledger: Ledger, admission: Admission, likely: Charge
+        self,
+        request_id: str,
+        principal: Principal,
+        wall: Clock,
+        ledger: Ledger,
+        admission: Admission,
+        likely: Charge,
+        batch: str,
     ) -> None:
         self.likely = likely
+        self._batch = batch
         self._id = request_id
         self._principal = principal
         self._wall = wall
@@ -204,6 +221,7 @@ class _Row:
             ttft_ms=None,
             latency_ms=latency_ms,
             key_id=self._principal.key_id,
+            batch=self._batch,
         )
 
 

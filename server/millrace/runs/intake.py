@@ -51,6 +51,7 @@ class Intake:
     ) -> None:
         """`with_limits` returns a principal with the limits that its key has now; a connection may be old."""
         self.closed = False
+        self.taken = 0  # requests that were read
         self._with_limits = with_limits
         self._funnels = funnels
         self._runs = runs
@@ -79,6 +80,7 @@ class Intake:
         """
         if self.closed:
             raise draining()
+        self.taken += 1
         model, strategy = self._funnels.catalog.resolve(create.model, create.strategy)
         request_id, extras = response_id(), create.prompt.extras
         request = Request(

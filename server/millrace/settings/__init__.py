@@ -4,6 +4,7 @@ from millrace.settings.faults import Fault, SettingsError
 from millrace.settings.reading import ENV_PREFIX, build, data_dir_of, load, section_of
 from millrace.settings.sections import (
     IN_MEMORY,
+    BatchSettings,
     CacheSettings,
     DeploymentSettings,
     EmbedderSettings,
@@ -22,6 +23,7 @@ from millrace.settings.sections import (
 __all__ = [
     "ENV_PREFIX",
     "IN_MEMORY",
+    "BatchSettings",
     "CacheSettings",
     "DeploymentSettings",
     "EmbedderSettings",

@@ -93,6 +93,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     model: str
     price: PriceSettings  # of the standard service tier
     tier_prices: dict[str, PriceSettings] = {}  # of others, such as "flex"; a tier without a price is not asked for
+    batch: bool = False  # whether its provider has OpenAI's batch API, for lines of batches that ask this model alone
+    price_batch: PriceSettings | None = None  # of these; None: half of the price
     api_key_env: str | None = None
     context_window: Count = 128_000  # tokens
     max_output_tokens: Count | None = None  # of an answer; None: no cap
@@ -237,6 +239,17 @@ class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     connections: Count | None = None
 
 
+class BatchSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Batches: files of requests that run behind those of visitors."""
+
+    in_flight: Count = 16  # requests of all batches at once while no visitor asks; half as many beside visitors
+    dollars_per_day: Decimal | None = (
+        None  # of all batches, of a UTC day; then they wait. None: their keys' limits hold
+    )
+    keep_days: Count = 30  # files, and how batches ended
+    disk_bytes: Count = 10 * 2**30  # of all files
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration."""
 
@@ -249,3 +262,4 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     checks: ChecksSettings = ChecksSettings()
     guards: GuardsSettings = GuardsSettings()
     limits: LimitsSettings = LimitsSettings()
+    batch: BatchSettings = BatchSettings()

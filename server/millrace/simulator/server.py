@@ -12,6 +12,7 @@ from aiohttp import web
 
 from millrace import tokens
 from millrace.simulator import embeddings
+from millrace.simulator.batches import BatchDesk
 from millrace.simulator.directives import HEADER
 from millrace.simulator.faults import Fault, Kind
 from millrace.simulator.profiles import Profile
@@ -43,6 +44,7 @@ class Simulator:
         self.calls: deque[Received] = deque(maxlen=_CALLS_KEPT)
         self.fault: Fault | None = None  # of every call that asks for none
         self._seed = seed
+        self.batches = BatchDesk()
         self._cache = PromptCache()
         self._numbers = count(1)
         self._stalls = Random(f"stall\0{seed}\0{profile.name}")
@@ -67,6 +69,7 @@ class Simulator:
             await runner.cleanup()
             raise
         self._runner, self._host = runner, host
+        self.batches.url = f"http://{host}:{self.port}"
 
     async def stop(self) -> None:
         """Close every connection, including those with a running stream."""
@@ -95,6 +98,7 @@ class Simulator:
 
     def _application(self) -> web.Application:
         app = web.Application(client_max_size=_MAX_BODY)
+        self.batches.add_routes(app)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/embeddings", self._embeddings)
         app.router.add_get("/v1/models", self._models)

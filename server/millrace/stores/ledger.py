@@ -84,6 +84,7 @@ _INDEXES = (
     "CREATE INDEX IF NOT EXISTS entries_of_keys ON entries (opened_at) WHERE key_id != ''",
     "CREATE INDEX IF NOT EXISTS entries_open ON entries (epoch) WHERE status = 'open'",
     "CREATE INDEX IF NOT EXISTS entries_of_answers ON entries (entry_id) WHERE entry_id != ''",
+    "CREATE INDEX IF NOT EXISTS entries_of_batches ON entries (batch, opened_at) WHERE batch != ''",
     f"CREATE INDEX IF NOT EXISTS entries_of_evidence ON entries (opened_at) WHERE tenant = '{EVIDENCE_TENANT}'",
 )
 _SPENT = """
@@ -111,6 +112,13 @@ WHERE request_id = ? AND tenant = ? AND status != 'open' AND strategy != ?
 _EVIDENCE = f"""
 SELECT count(*), coalesce(sum(cost_nanodollars), 0) FROM entries WHERE tenant = '{EVIDENCE_TENANT}' AND opened_at >= ?
 """  # noqa: S608 - a name of our own
+_BATCH_COST = """
+SELECT coalesce(sum(cost_nanodollars), 0), coalesce(sum(saved_nanodollars), 0) FROM entries
+WHERE batch = ? AND batch != ''
+"""
+_BATCHES_COST = """
+SELECT coalesce(sum(cost_nanodollars), 0) FROM entries WHERE batch != '' AND opened_at >= ?
+"""
 _COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
     " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars,"
@@ -231,6 +239,16 @@ class SqliteLedger:
         """Return the cost of what evidence has asked since then (Unix seconds); what is open counts at its highest."""
         ((requests, nanodollars),) = await self._scan(_EVIDENCE, since)
         return EvidenceCost(requests=requests, dollars=nanodollars * NANODOLLAR)
+
+    async def batch_cost(self, batch_id: str) -> tuple[Decimal, Decimal]:
+        """Return what a batch has cost and saved, in dollars; what is open counts at its highest."""
+        ((cost, saved),) = await self._scan(_BATCH_COST, batch_id)
+        return cost * NANODOLLAR, saved * NANODOLLAR
+
+    async def batches_cost(self, since: float) -> Decimal:
+        """Return the dollars of all requests of batches that were opened since then (Unix seconds)."""
+        ((cost,),) = await self._scan(_BATCHES_COST, since)
+        return int(cost) * NANODOLLAR
 
     async def _scan(self, query: str, *values: float | str | None) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = await asyncio.to_thread(

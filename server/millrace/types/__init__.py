@@ -17,6 +17,7 @@ from millrace.types.answer import (
     Usage,
     Verdict,
 )
+from millrace.types.batches import Batch, BatchFault, BatchStatus, FilePurpose, KeptFile, ProvidedPart
 from millrace.types.cached import (
     Decision,
     Deleted,
@@ -69,7 +70,7 @@ from millrace.types.evidence import (
     Says,
     Steering,
 )
-from millrace.types.model import STANDARD_TIERS, Deployment, Model, Price, Tier
+from millrace.types.model import BATCH_TIER, STANDARD_TIERS, Deployment, Model, Price, Tier
 from millrace.types.money import EMBEDDINGS, Answered, Charge, Entry, Outcome, SessionBill, Statement, Status
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
 from millrace.types.routing import Advice, KeptState, Label, LabelSource, StateVersion
@@ -78,6 +79,7 @@ from millrace.types.story import NO_STORY, Judgement, Near, Scores, Story
 from millrace.types.tool_choice import ToolChoice
 
 __all__ = [
+    "BATCH_TIER",
     "CACHE_CONTROL",
     "EMBEDDINGS",
     "EVIDENCE_TENANT",
@@ -90,6 +92,9 @@ __all__ = [
     "Answered",
     "Api",
     "Aside",
+    "Batch",
+    "BatchFault",
+    "BatchStatus",
     "CacheMode",
     "CacheOutcome",
     "Call",
@@ -106,6 +111,7 @@ __all__ = [
     "Failure",
     "Feedback",
     "FeedbackCounts",
+    "FilePurpose",
     "Finish",
     "FinishReason",
     "Format",
@@ -113,6 +119,7 @@ __all__ = [
     "Judged",
     "Judgement",
     "KeptAnswer",
+    "KeptFile",
     "KeptState",
     "Label",
     "LabelSource",
@@ -135,6 +142,7 @@ __all__ = [
     "Paths",
     "Price",
     "Prompt",
+    "ProvidedPart",
     "Rate",
     "Rating",
     "Refusal",

@@ -10,6 +10,8 @@ from millrace.types.conversation import Api
 # Names of the tier that every model has, and of what leaves the choice to the provider.
 STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "standard_only", "on_demand"})
 
+BATCH_TIER = "batch"  # that answers of a provider's batch are charged at; no request may ask for it
+
 
 class Tier(StrEnum):
     """Which of the two models: the fast, cheap one or the strong, expensive one."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from millrace import log
 from millrace.errors import EXITS, UpstreamError
-from millrace.ports import Clock, Sink
+from millrace.ports import Clock, Sink, said
 from millrace.types import Aside, Call, CallPiece, Finish, FinishReason, OwnFields, Refusal, Sealed, Usage
 from millrace.types.scored import cut
 from millrace.upstreams import asides
@@ -29,6 +29,7 @@ from millrace.upstreams.exchange import KERNEL_BYTES, READ_BYTES, TRANSIENT, Con
 from millrace.upstreams.provider_api import ProviderApi, UnreadableError
 from millrace.upstreams.quirks import PRESETS, Change, Learned, Quirks
 from millrace.upstreams.refusals import Refusals
+from millrace.upstreams.said import SaidResponse
 from millrace.upstreams.template import Template
 
 HEADERS = {
@@ -106,7 +107,14 @@ class HttpUpstream:
             attempt.expire_if_silent(now)
 
     def post(self, call: Call, body: bytes, attempt: "HttpAttempt", *, new: bool) -> Coroutine[Any, Any, Response]:
-        """Send a request and return the response, whose body is not read yet; `new`: on a new connection."""
+        """Send a request and return the response, whose body is not read yet; `new`: on a new connection.
+
+        Where its provider has answered already, in a batch, nothing is sent.
+        """
+        before = said.get()
+        if before is not None and (answer := before.take(call.model.id)) is not None:
+            attempt.sent = True
+            return SaidResponse.of(answer)
         headers = HEADERS | self.api.headers(self.endpoint.api_key, call)
         timeout_s = self.endpoint.connect_timeout_s
         return self._connections.post(self._url, body, headers, attempt, connect_timeout_s=timeout_s, new=new)

@@ -51,6 +51,16 @@ class Arrival:
         self._is_whole = True
         return bytes(body)
 
+    async def pieces(self, limit: int) -> AsyncIterator[bytes]:
+        """Yield the pieces of a body that is not kept in memory; raise as `body` does."""
+        async for piece in self._request.stream():
+            self._come += len(piece)
+            if self._come > limit:
+                raise MillraceError("message_too_big", f"the body is longer than {limit} bytes")
+            if piece:
+                yield piece
+        self._is_whole = True
+
     def sweep(self, now: float) -> None:
         """Give up a body that is late, and a request whose client has gone. Called by the sweeper."""
         if not self._is_whole:

@@ -44,6 +44,13 @@ class TimedHttp(H11Protocol):
         """Close the connection at once; what was not sent is lost."""
         self.transport.abort()
 
+    def expect_longer(self, bytes_: int) -> None:
+        """Give the body that comes now the time that so many bytes may take."""
+        if self._awaited is h11.SEND_BODY and self._timer is not None:
+            self._timer.cancel()
+            longest_s = self.body_timeout_s + bytes_ / limits.LEAST_RATE
+            self._timer = self.loop.call_later(longest_s, self.transport.abort)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer, or drop the connection where there are too many."""
         super().connection_made(transport)

@@ -7,6 +7,7 @@ from typing import Protocol
 from starlette.requests import Request
 
 from millrace.access.gate import Gate
+from millrace.batches.batches import Batches
 from millrace.evidence.report import Reports
 from millrace.funnel.funnels import Funnels
 from millrace.funnel.routing.report import RouterReports
@@ -83,6 +84,7 @@ class Process:
     reports: Reports
     router_reports: RouterReports
     settings: LiveSettings
+    batches: Batches
     embeddings: Embeddings
     sessions: set[LiveSession] = field(default_factory=set)
     arrivals: set[OnItsWay] = field(default_factory=set)  # over HTTP

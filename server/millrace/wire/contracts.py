@@ -10,6 +10,7 @@ from msgspec import UNSET, Struct, inspect
 
 from millrace.errors import RULES
 from millrace.wire import (
+    batches,
     cache,
     chunks,
     completions,
@@ -73,8 +74,17 @@ class Operation:
     parameters: dict[str, Schema] = field(default_factory=dict)  # of the query
     status: int = 200
     refusals: dict[int, type[Struct]] = field(default_factory=dict)  # answers with another status that are not errors
+    takes: str = _JSON  # the form of the body
+    gives: str = _JSON  # the form of the answer; of another one it is a line
     to_anthropic: type[Struct] | None = None  # the answer to a request with the header `anthropic-version`
     refused: tuple[type[Struct], ...] = (documents.Refused,)  # errors
+
+
+def _paged(default: int, most: int) -> dict[str, Schema]:
+    return {
+        "limit": {"type": "integer", "description": f"How many, 1 to {most}; {default} by default."},
+        "after": {"type": "string", "description": "The id of the one after which to go on."},
+    }
 
 
 UNTYPED = {items.MessageItem, items.ItemReference}  # clients may leave out their `type`
@@ -152,6 +162,44 @@ OPERATIONS = (
         body=messages.CountBody,
         refused=(message_events.MessageFailed,),
     ),
+    Operation(
+        "post",
+        "/v1/files",
+        "Upload a file of requests, for a batch.",
+        batches.FileObject,
+        body=batches.FileForm,
+        takes="multipart/form-data",
+    ),
+    Operation(
+        "get",
+        "/v1/files",
+        "List the files of the tenant.",
+        batches.FileObjects,
+        parameters=_paged(batches.MAX_FILES, batches.MAX_FILES)
+        | {
+            "order": {"type": "string", "description": "desc (the default): the newest first; or asc."},
+            "purpose": {"type": "string", "description": "Only those: batch, or batch_output."},
+        },
+    ),
+    Operation("get", "/v1/files/{id}", "Look up a file.", batches.FileObject),
+    Operation("delete", "/v1/files/{id}", "Delete a file.", batches.FileDeleted),
+    Operation(
+        "get",
+        "/v1/files/{id}/content",
+        "Read a file, JSON Lines.",
+        batches.LineEnded,
+        gives="application/octet-stream",
+    ),
+    Operation("post", "/v1/batches", "Run a file of requests.", batches.BatchObject, body=batches.BatchBody),
+    Operation(
+        "get",
+        "/v1/batches",
+        "List the batches of the tenant.",
+        batches.BatchObjects,
+        parameters=_paged(20, batches.MAX_BATCHES),
+    ),
+    Operation("get", "/v1/batches/{id}", "How a batch stands.", batches.BatchObject),
+    Operation("post", "/v1/batches/{id}/cancel", "Start no more of a batch.", batches.BatchObject),
     Operation("get", "/v1/cache/stats", "What the caches hold of the tenant. Admins only.", cache.CacheStats),
     Operation(
         "get",
@@ -313,9 +361,15 @@ def _described(endpoint: Operation, names: dict[type[Struct], str]) -> Schema:
     if parameters:
         described["parameters"] = parameters
     if endpoint.body:
-        described["requestBody"] = {"required": True, "content": {_JSON: {"schema": _ref(names[endpoint.body])}}}
+        described["requestBody"] = {
+            "required": True,
+            "content": {endpoint.takes: {"schema": _ref(names[endpoint.body])}},
+        }
     answers = [endpoint.answer, *([endpoint.to_anthropic] if endpoint.to_anthropic else ())]
     content: Schema = {_JSON: {"schema": _one_of(answers, names)}}
+    if endpoint.gives != _JSON:
+        lines = {"type": "string", "description": "A line for each request; each is one JSON object."}
+        content = {endpoint.gives: {"schema": lines, "x-item-schema": _one_of(answers, names)}}
     if endpoint.streamed:
         content["text/event-stream"] = {
             "schema": {"type": "string", "description": "Server-sent events; the data of each is one JSON object."},

@@ -47,6 +47,10 @@ SILENT_S = 15.0  # without an event, after which a server-sent stream gets a com
 LINGER_S = 1.0  # how long a connection stays open at least during a drain
 SPREAD_S = 4.0  # over which connections close during a drain, at most
 
+BATCH_BYTES = 200 * 10**6  # of a file
+BATCH_LINES = 50_000  # of a file
+BATCHES_WAITING = 64  # of a tenant, that are not done
+
 RELEASED_S = 0.25  # from a cancel or a disconnect until the upstream's socket is closed; tests check it
 
 

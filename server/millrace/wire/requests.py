@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 
 from millrace.errors import MillraceError, invalid
 from millrace.types import (
+    BATCH_TIER,
     RESPONSES_PATHS,
     Api,
     CacheMode,
@@ -381,6 +382,8 @@ def create(
     given = GivenOptions(body.millrace, metadata)
     options = given.options
     named = given.checks(checks)
+    if prompt.service_tier == BATCH_TIER:
+        raise invalid("service_tier", 'service_tier: "batch" is of batches; upload a file instead: POST /v1/files')
     if prompt.extras:
         prompt = replace(prompt, extras_size=len(msgspec.json.encode(prompt.extras)))
     _ = prompt.whole_size  # of schemas it is computed once: here, since a long request is read off the loop

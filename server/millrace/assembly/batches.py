@@ -1,0 +1,111 @@
+"""Batches of one process: where their files are, who runs them, and when."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from millrace.access.keys import Keyring
+from millrace.assembly.background import running
+from millrace.assembly.models import provider_batches
+from millrace.batches.asking import Asker
+from millrace.batches.batches import Batches
+from millrace.batches.budget import Budget
+from millrace.batches.files import Files
+from millrace.batches.pace import Pace
+from millrace.batches.provided import Provided
+from millrace.batches.running import Runner
+from millrace.funnel.checks.guards import Guards
+from millrace.funnel.funnels import Funnels
+from millrace.memory import MemoryBudget
+from millrace.ports import Clock
+from millrace.runs.embeddings import Embeddings
+from millrace.runs.intake import Intake
+from millrace.runs.runs import Runs
+from millrace.settings import IN_MEMORY, Settings
+from millrace.stores.batch_disk import FolderBatchDisk
+from millrace.stores.batches import SqliteBatches
+from millrace.stores.database import SqliteDatabase
+from millrace.stores.ledger import SqliteLedger
+from millrace.stores.processes import Processes
+from millrace.upstreams.connections import Connections
+
+FOLDER = "files"  # in data_dir
+BACKLOG_S = 1.0  # for which the first write has waited; with more, batches wait
+
+
+@asynccontextmanager
+async def running_batches(  # noqa: PLR0913, PLR0917 - its parts
+    settings: Settings,
+    database: SqliteDatabase,
+    store: SqliteBatches,
+    ledger: SqliteLedger,
+    present: Processes | None,
+    keyring: Keyring,
+    connections: Connections,
+    funnels: Funnels,
+    intake: Intake,
+    runs: Runs,
+    embeddings: Embeddings,
+    memory: MemoryBudget,
+    clock: Clock,
+    wall: Clock,
+) -> AsyncIterator[Batches]:
+    """Run batches meanwhile. A data_dir that keeps nothing has its files in a folder that is removed at the end."""
+    chosen, server = settings.batch, settings.server
+    async with AsyncExitStack() as parts:
+        folder = Path(server.data_dir, FOLDER)
+        if server.data_dir == IN_MEMORY:
+            folder = Path(
+                parts.enter_context(tempfile.TemporaryDirectory(prefix="millrace-", ignore_cleanup_errors=True))
+            )
+        disk = FolderBatchDisk(folder, longest=server.max_message_bytes)
+        parts.push_async_callback(asyncio.to_thread, disk.close)
+        files = Files(
+            disk, store, wall, keep_days=chosen.keep_days, most_bytes=chosen.disk_bytes, are_many=memory.are_many
+        )
+        budget = Budget(chosen.dollars_per_day, wall)
+        pace = Pace(
+            lambda: intake.taken,
+            lambda: funnels.running,
+            lambda: database.is_full or database.oldest_s > BACKLOG_S,
+            clock,
+            in_flight=chosen.in_flight,
+            max_running=server.max_running,
+        )
+
+        async def others() -> bool:
+            return present is not None and bool(await asyncio.to_thread(present.others))
+
+        asker = Asker(
+            intake=intake,
+            kept=runs.kept,
+            embeddings=embeddings,
+            funnels=funnels,
+            memory=memory,
+            budget=budget,
+            on_taken=pace.count_own,
+        )
+        # Guards look at answers on their way; those of a provider's batch are not sent there while a guard is on.
+        guarded = Guards.of(**msgspec.structs.asdict(settings.guards)) is not None
+        providers = {} if guarded else await provider_batches(settings, funnels.catalog, connections, clock, parts)
+        runner = Runner(
+            files=files,
+            store=store,
+            bills=ledger,
+            asker=asker,
+            budget=budget,
+            provided=Provided(providers, disk, asker),
+            pace=pace,
+            principal_of=keyring.principal,
+            clock=clock,
+            wall=wall,
+        )
+        batches = Batches(runner, files, store, ledger, budget, others, wall)
+        await batches.begin()
+        memory.add("batches", lambda: batches.bytes_used)
+        await parts.enter_async_context(running(batches.run()))
+        yield batches
