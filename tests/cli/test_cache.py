@@ -20,7 +20,7 @@ NOW = 1_000.0
 @pytest.fixture
 async def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with two answers of one tenant and one of another, each in both caches."""
-    monkeypatch.setattr("millrace.assembly.WALL", lambda: NOW)
+    monkeypatch.setattr("millrace.assembly.opened.WALL", lambda: NOW)
     database = SqliteDatabase(str(tmp_path))
     cache = cache_of(database, Hashing())
     exact = SqliteExactCache(database, ttl_s=60.0, memory_bytes=2**20, disk_bytes=2**20, wall=lambda: NOW)

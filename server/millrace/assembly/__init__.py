@@ -1,14 +1,11 @@
 """The composition root: settings become the parts of one process. The only file that knows every adapter."""
 
 import asyncio
-import importlib.util
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
-from typing import TypeVar
 
 from millrace import tokens
 from millrace.access.gate import Gate
@@ -19,40 +16,46 @@ from millrace.assembly import caches, evidence as judging, models, router
 from millrace.assembly.background import running
 from millrace.assembly.batches import running_batches
 from millrace.assembly.funnel import Common, LiveFunnels
-from millrace.assembly.live import LiveSettings, asked, heeding, limits_of
-from millrace.assembly.models import Served
+from millrace.assembly.live import LiveSettings, heeding, limits_of
+from millrace.assembly.opened import (
+    cache_control,
+    cache_rules,
+    embedder_upstream,
+    embeddings_upstream,
+    evidence_reports,
+    judge,
+    kept_ledger,
+    key_store,
+    optional_parts,
+    reloaded,
+    router_reports,
+    served,
+)
 from millrace.caches.deletions import Deletions, heeded_by_all
-from millrace.caches.embedders import weights
 from millrace.caches.embedders.chosen import Embedders
-from millrace.caches.entries import CacheEntries
 from millrace.caches.exact import SqliteExactCache
-from millrace.caches.guards import RULES, Rule
-from millrace.caches.pairs import PairJudge
 from millrace.caches.semantic import SqliteSemanticCache
-from millrace.evidence.report import Reports
 from millrace.funnel.checks import Checks
 from millrace.funnel.checks.lessons import Lessons
 from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.checks.own import own_checks
-from millrace.funnel.checks.table import HARD
 from millrace.funnel.hedging import Hedging
-from millrace.funnel.routing.report import RouterReports
 from millrace.memory import MemoryBudget, Shares
-from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore
+from millrace.ports import Claim, KeyStore
 from millrace.runs.asking import Asking
 from millrace.runs.conversations import Conversations
-from millrace.runs.embeddings import EmbeddingModel, Embeddings
+from millrace.runs.embeddings import Embeddings
 from millrace.runs.feedback import Feedbacks
 from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
 from millrace.schemas import SchemaProcess
-from millrace.settings import CacheSettings, EvidenceSettings, RouterSettings, ServerSettings, Settings
+from millrace.settings import Settings
 from millrace.settings.changes import Source
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
 from millrace.stores.batches import SqliteBatches
-from millrace.stores.database import FILE, MEMORY, QUEUE_BYTES, SqliteDatabase
+from millrace.stores.database import MEMORY, QUEUE_BYTES, SqliteDatabase
 from millrace.stores.evidence import SqliteEvidence
 from millrace.stores.handover import Handover
 from millrace.stores.keys import SqliteKeyStore
@@ -61,16 +64,29 @@ from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
 from millrace.stores.reloads import SqliteReloads
 from millrace.stores.router import SqliteRouter
-from millrace.upstreams.connections import Connections
 from millrace.web.process import Process
-from millrace.wire.reload import Reloaded
+
+__all__ = [
+    "assembled",
+    "cache_control",
+    "cache_rules",
+    "claim",
+    "embedder_upstream",
+    "embeddings_upstream",
+    "evidence_reports",
+    "judge",
+    "kept_ledger",
+    "key_store",
+    "optional_parts",
+    "reloaded",
+    "router_reports",
+    "served",
+]
 
 LOOKUP_S = 0.25  # a lookup takes some 10 ms, and a few may wait; above this, asking a model is as fast
 
 KEPT_SHARE = 4  # of the memory budget, as a divisor: for responses that have ended
 QUEUE_SHARE = 4  # the same, at most, for what waits to be written to disk
-
-S = TypeVar("S")
 
 CLOCK, WALL = time.monotonic, time.time
 
@@ -97,7 +113,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         exact = caches.exact_cache(settings, database, WALL)
         keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=limits_of(settings.limits))
         memory = MemoryBudget(settings.server.memory_bytes, lambda: keyring.are_many)
-        connections = await parts.enter_async_context(_connections(settings))
+        connections = await parts.enter_async_context(models.connections_of(settings))
         opened = caches.opened_embedders(settings.cache, connections, memory, WALL)
         embedders = await parts.enter_async_context(opened)
         semantic = await parts.enter_async_context(_semantic(settings, database, embedders))
@@ -165,7 +181,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             WALL,
             max_running=settings.server.max_running,
         )
-        reports = _reports(settings.evidence, settings.cache, judged, ledger)
+        reports = judging.reports_of(settings.evidence, settings.cache, judged, ledger, WALL)
         router_reports = router.reports_of(settings.router, routed, WALL)
         live_settings = LiveSettings(
             settings,
@@ -252,14 +268,6 @@ def _places(max_running: int, memory: MemoryBudget) -> Shares:
     return places
 
 
-async def reloaded(data_dir: str) -> Reloaded:
-    """Have the server on a folder read its settings anew. Raises `FileNotFoundError` without one, or `TimeoutError`."""
-    if not await asyncio.to_thread(processes.is_served, data_dir):
-        raise FileNotFoundError("no server uses it")
-    async with _kept(data_dir, SqliteReloads) as reloads:
-        return await asked(reloads)
-
-
 def _schemas(parts: AsyncExitStack) -> SchemaProcess:
     schemas = SchemaProcess()
     parts.push_async_callback(asyncio.to_thread, schemas.close)
@@ -287,84 +295,6 @@ def claim(data_dir: str) -> Claim:
     return DataDirClaim(None) if data_dir == MEMORY else processes.claim(data_dir)
 
 
-def key_store(data_dir: str) -> AbstractAsyncContextManager[KeyStore]:
-    """Open the keys that are kept in a folder, which is created; no server is needed, or disturbed."""
-    return _kept(data_dir, SqliteKeyStore)
-
-
-@asynccontextmanager
-async def cache_control(data_dir: str, settings: CacheSettings) -> AsyncIterator[CacheControl]:
-    """Open the caches that are kept in a folder, beside a server or without one.
-
-    A deletion returns once all processes that use the folder heed it; it raises `TimeoutError` if one does not.
-    """
-    if not await asyncio.to_thread(Path(data_dir, FILE).exists):
-        raise FileNotFoundError("it has no database yet")
-    async with _embedders(settings) as embedders:
-
-        def opened(database: SqliteDatabase) -> CacheEntries:
-            heeded = partial(heeded_by_all, database, partial(processes.living, data_dir))
-            return caches.cache_entries(settings, database, embedders, SqliteLedger(database), heeded, WALL)
-
-        async with _kept(data_dir, opened) as control:
-            yield control
-
-
-@asynccontextmanager
-async def evidence_reports(data_dir: str, evidence: EvidenceSettings, cache: CacheSettings) -> AsyncIterator[Reports]:
-    """Open what was judged in a folder, to be reported on; no server is needed, or disturbed."""
-    if not await asyncio.to_thread(Path(data_dir, FILE).exists):
-        raise FileNotFoundError("it has no database yet")
-
-    def opened(database: SqliteDatabase) -> Reports:
-        return _reports(
-            evidence, cache, SqliteEvidence(database, keep_days=evidence.keep_days, wall=WALL), SqliteLedger(database)
-        )
-
-    async with _kept(data_dir, opened) as reports:
-        yield reports
-
-
-@asynccontextmanager
-async def router_reports(
-    data_dir: str, settings: RouterSettings, *, create: bool = False
-) -> AsyncIterator[RouterReports]:
-    """Open what the router has learned in a folder, to be shown and changed; no server is needed, or disturbed.
-
-    `create`: where no server was started yet, its database is made.
-    """
-    if not create and not await asyncio.to_thread(Path(data_dir, FILE).exists):
-        raise FileNotFoundError("it has no database yet")
-
-    def opened(database: SqliteDatabase) -> RouterReports:
-        return router.reports_of(settings, SqliteRouter(database, wall=WALL), WALL)
-
-    async with _kept(data_dir, opened) as reports:
-        yield reports
-
-
-@asynccontextmanager
-async def judge(settings: CacheSettings) -> AsyncIterator[PairJudge]:
-    """Open what decides two questions, and nothing else."""
-    async with _embedders(settings) as embedders:
-        yield caches.judge_of(settings, embedders)
-
-
-@asynccontextmanager
-async def embedder_upstream(settings: Settings) -> AsyncIterator[EmbeddingsUpstream | None]:
-    """Open the embedder of the semantic cache and nothing else; None if none is configured."""
-    embedder = settings.cache.embedder
-    async with _connections(settings) as connections:
-        yield None if embedder is None else models.embeddings_upstream(embedder, connections, WALL, caches.CALL_S)
-
-
-@asynccontextmanager
-async def _embedders(settings: CacheSettings) -> AsyncIterator[Embedders]:
-    memory = MemoryBudget(ServerSettings().memory_bytes)
-    async with Connections() as connections, caches.opened_embedders(settings, connections, memory, WALL) as opened:
-        yield opened
-
-
 @asynccontextmanager
 async def _semantic(
     settings: Settings, database: SqliteDatabase, embedders: Embedders
@@ -382,53 +312,6 @@ async def _semantic(
             yield semantic
         finally:
             await semantic.close()
-
-
-def kept_ledger(data_dir: str) -> AbstractAsyncContextManager[SqliteLedger]:
-    """Open the ledger that is kept in a folder; no server is needed, or disturbed."""
-    return _kept(data_dir, SqliteLedger)
-
-
-@asynccontextmanager
-async def _kept(data_dir: str, store: Callable[[SqliteDatabase], S]) -> AsyncIterator[S]:
-    database = await asyncio.to_thread(SqliteDatabase, data_dir)
-    try:
-        opened = store(database)
-        await database.ready()
-        yield opened
-    finally:
-        await asyncio.to_thread(database.close)
-
-
-@asynccontextmanager
-async def served(settings: Settings) -> AsyncIterator[list[Served]]:
-    """Open the deployments of all models and nothing else, those of the small one first."""
-    async with _connections(settings) as connections:
-        yield models.served(settings, models.catalog(settings), connections, CLOCK)
-
-
-@asynccontextmanager
-async def embeddings_upstream(settings: Settings) -> AsyncIterator[tuple[EmbeddingModel, EmbeddingsUpstream] | None]:
-    """Open the model for embeddings and nothing else; None if none is configured."""
-    model = settings.models.embeddings
-    async with _connections(settings) as connections:
-        yield (
-            None
-            if model is None
-            else (
-                models.embedding_model(model),
-                models.embeddings_upstream(model, connections, WALL, model.timeout_s),
-            )
-        )
-
-
-def optional_parts() -> dict[str, bool]:
-    """Return which of the packages that Millrace can do without are installed."""
-    return {"MiniLM": weights.available(), "hnswlib": importlib.util.find_spec("hnswlib") is not None}
-
-
-def _connections(settings: Settings) -> Connections:
-    return Connections(pulls=settings.server.upstream_client == "aiohttp")
 
 
 async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: AsyncExitStack) -> Gate:
@@ -482,12 +365,3 @@ def _archive(settings: Settings, database: SqliteDatabase) -> SqliteArchive:
 
 def _judged(settings: Settings, database: SqliteDatabase) -> SqliteEvidence:
     return SqliteEvidence(database, keep_days=settings.evidence.keep_days, wall=WALL)
-
-
-def _reports(evidence: EvidenceSettings, cache: CacheSettings, judged: SqliteEvidence, ledger: SqliteLedger) -> Reports:
-    return Reports(judged, ledger, judging.promises_of(evidence, cache), WALL, HARD)
-
-
-def cache_rules() -> tuple[Rule, ...]:
-    """Return the rules by which the semantic cache keeps two questions apart."""
-    return tuple(RULES.values())

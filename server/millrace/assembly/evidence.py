@@ -10,13 +10,16 @@ from millrace.caches.learning.knowledge import log_odds_of
 from millrace.evidence.evidence import WAITING_BYTES, Evidence, Shares
 from millrace.evidence.judges import judges_of, own_judges
 from millrace.evidence.judging import Panel
-from millrace.evidence.report import Promises
+from millrace.evidence.report import Promises, Reports
 from millrace.evidence.trust import Trust
 from millrace.funnel.checks import Candidate
+from millrace.funnel.checks.table import HARD
 from millrace.funnel.funnels import Funnels
 from millrace.memory import MemoryBudget
 from millrace.ports import AskAgain, Backlog, Clock, EvidenceStore, Learner, Student
 from millrace.settings import CacheSettings, EvidenceSettings, Settings
+from millrace.stores.evidence import SqliteEvidence
+from millrace.stores.ledger import SqliteLedger
 from millrace.types import Finish, FinishReason, Request, Verdict
 
 FEW = 4  # running requests beside which samples are judged in any case
@@ -81,6 +84,13 @@ def promises_of(evidence: EvidenceSettings, cache: CacheSettings) -> Promises:
         max_wrong_hit_rate=cache.max_wrong_hit_rate,
         dollars_per_day=evidence.dollars_per_day,
     )
+
+
+def reports_of(
+    evidence: EvidenceSettings, cache: CacheSettings, judged: SqliteEvidence, ledger: SqliteLedger, wall: Clock
+) -> Reports:
+    """Return what reports on what was judged."""
+    return Reports(judged, ledger, promises_of(evidence, cache), wall, HARD)
 
 
 def measured_by(funnels: Funnels) -> Callable[[Request, str], Awaitable[Verdict]]:

@@ -61,6 +61,11 @@ def embeddings_upstream(
     return OpenAIEmbeddings(connections, endpoint, wall)
 
 
+def connections_of(settings: Settings) -> Connections:
+    """Return what sends requests to models."""
+    return Connections(pulls=settings.server.upstream_client == "aiohttp")
+
+
 def catalog(settings: Settings) -> Catalog:
     """Return all models that are configured, and their other names."""
     models = settings.models
