@@ -73,6 +73,20 @@ def test_beside_visitors_it_has_half_of_them_and_starts_now_and_then(world: Worl
     assert world.start() == 4
 
 
+def test_the_later_the_loop_is_the_longer_the_next_one_waits_beside_visitors(world: World) -> None:
+    world.pace.note_late(0.1)
+    assert world.start() == 8  # nobody else waits
+    for _ in range(8):
+        world.pace.end()
+    world.running = 1
+    world.now += 1.0
+    assert world.pace.why_not() is TURN
+    world.now += 1.1
+    assert world.pace.why_not() == ""
+    world.pace.note_late(0.001)
+    assert world.pace.why_not() == ""
+
+
 def test_a_visitor_that_runs_long_is_there_all_the_time(world: World) -> None:
     world.running = 1
     for _ in range(10):
