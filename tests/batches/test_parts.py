@@ -1,18 +1,23 @@
 """The parts of batches by themselves: pace, budget, disk."""
 
 import os
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from millrace.batches.asking import behind_visitors
 from millrace.batches.budget import Budget
 from millrace.batches.pace import QUIET_S, SPACE_S, TURN, Pace
+from millrace.batches.work import Work
 from millrace.ports import FileLine
 from millrace.principal import Limits, Principal, Role
 from millrace.stores.batch_disk import FolderBatchDisk
+from millrace.types import Batch
 from millrace.wire.batches import line_id, line_of
+from tests.support.batches import CHAT, chat, jsonl
 
 
 class World:
@@ -66,6 +71,20 @@ def test_beside_visitors_it_has_half_of_them_and_starts_now_and_then(world: Worl
     assert world.pace.own == 4
     world.now += QUIET_S
     assert world.start() == 4
+
+
+def test_the_later_the_loop_is_the_longer_the_next_one_waits_beside_visitors(world: World) -> None:
+    world.pace.note_late(0.1)
+    assert world.start() == 8  # nobody else waits
+    for _ in range(8):
+        world.pace.end()
+    world.running = 1
+    world.now += 1.0
+    assert world.pace.why_not() is TURN
+    world.now += 1.1
+    assert world.pace.why_not() == ""
+    world.pace.note_late(0.001)
+    assert world.pace.why_not() == ""
 
 
 def test_a_visitor_that_runs_long_is_there_all_the_time(world: World) -> None:
@@ -175,4 +194,52 @@ async def test_an_append_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert await disk.sync("f") == 6
     await disk.remove_all_but([])
     assert await disk.sync("f") == 0
+    disk.close()
+
+
+class _GivesBack(FolderBatchDisk):
+    """A provider gives lines back in the middle of a read."""
+
+    work: Work | None = None
+
+    async def lines(self, file_id: str, look: Callable[[FileLine], bool], start: int = 0, number: int = 1) -> None:
+        await super().lines(file_id, look, start, number)
+        if self.work is not None:
+            work, self.work = self.work, None
+            work.give_back([1, 2], {2: ("came", 0, 3)})
+
+
+async def test_a_line_that_is_given_back_while_others_are_read_is_not_left_out(tmp_path: Path) -> None:
+    disk = _GivesBack(tmp_path, longest=1000)
+    await disk.append("in", jsonl(chat(str(number), "Hello") for number in range(3)))
+    await disk.append("came", b"abcdef")
+    batch = Batch(
+        id="batch_1",
+        tenant="t",
+        key_id="",
+        endpoint=CHAT,
+        input_file_id="in",
+        output_file_id="out",
+        error_file_id="err",
+        metadata={},
+        created_at=0.0,
+        expires_at=1.0,
+    )
+    nothing: Any = None
+    work = Work(batch, disk, nothing, lambda: 0.0)
+    await work.examine()
+    work.set_aside([1, 2, 3])
+    disk.work = work
+    first, second = await work.next(), await work.next()
+    assert first is not None
+    assert second is not None
+    assert [first.number, second.number] == [1, 2]
+    assert [await work.said(first), await work.said(second)] == [None, b"abc"]
+    assert (await work.next(), work.has_more, work.is_elsewhere) == (None, False, True)
+    work.give_back([3], {})
+    assert work.has_more
+    third = await work.next()
+    assert third is not None
+    assert third.number == 3
+    assert (await work.next(), work.has_more, work.is_elsewhere) == (None, False, False)
     disk.close()

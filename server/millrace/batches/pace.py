@@ -1,8 +1,8 @@
 """How many requests of batches may run now: they go behind those of visitors, which come first everywhere.
 
 While no visitor asks, `in_flight` of them run side by side. Once one does, half as many, and a new one only now and
-then, since each takes the event loop for about as long as a visitor may wait for a first word. When many visitors ask,
-none is started at all.
+then, since each takes the event loop for about as long as a visitor may wait for a first word. The later the loop is,
+for whatever reason, the longer the next one waits. When many visitors ask, none is started at all.
 """
 
 import asyncio
@@ -13,6 +13,8 @@ from millrace.ports import Clock
 
 QUIET_S = 10.0  # after the last request of a visitor; then there are none
 SPACE_S = 0.05  # from one request of a batch to the next beside visitors
+LATE_S = 0.005  # of a look that was due; with more the loop is busy, and what is started would make visitors wait
+RESTS = 20  # times as long as the loop was late nothing is started beside visitors
 BUSY_SHARE = 2  # of the places of the process, as a divisor: with more visitors nothing of a batch is started
 TURN = "its turn"  # which comes soon; nobody needs to be told
 LOOK_S = 0.02  # from one look to the next while nothing may be started
@@ -42,6 +44,7 @@ class Pace:
         self._visits = 0
         self._visited_at = -math.inf
         self._started_at = -math.inf
+        self._rests_until = -math.inf
         self._freed = asyncio.Event()
 
     def why_not(self) -> str:
@@ -58,7 +61,7 @@ class Pace:
             return "many requests of others run"
         if self.own >= (max(1, self.in_flight // 2) if has_visitors else self.in_flight):
             return TURN
-        if has_visitors and now - self._started_at < SPACE_S:
+        if has_visitors and (now - self._started_at < SPACE_S or now < self._rests_until):
             return TURN
         return ""
 
@@ -79,8 +82,14 @@ class Pace:
 
     async def wait(self, seconds: float = LOOK_S) -> None:
         """Wait until one has ended, or for so many seconds."""
+        began_at = self._clock()
         try:
             async with asyncio.timeout(seconds):
                 await self._freed.wait()
         except TimeoutError:
-            pass
+            self.note_late(self._clock() - began_at - seconds)
+
+    def note_late(self, seconds: float) -> None:
+        """Note by how much the loop was late."""
+        if seconds > LATE_S:
+            self._rests_until = max(self._rests_until, self._clock() + RESTS * seconds)
