@@ -106,7 +106,9 @@ class Setup:
 def setups(only: Iterable[str] = ()) -> list[Setup]:
     """Return all runs: without levers, each alone, all together. `only`: these alone, beside none and all."""
     wanted = [lever for lever in LEVERS if not only or lever.name in only]
-    alone = [Setup(lever.name, tuple(each for each in LEVERS if each.name in (lever.needs, lever.name))) for lever in wanted]
+    alone = [
+        Setup(lever.name, tuple(each for each in LEVERS if each.name in (lever.needs, lever.name))) for lever in wanted
+    ]
     return [Setup(NONE, ()), *alone, Setup(ALL, LEVERS)]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, product
@@ -14,20 +15,10 @@ from millrace.simulator.book import UNFOUNDED
 from tests.savings.mix import Mix
 from tests.support.paths import REPOSITORY
 
+_WORDS: dict[str, list[str]] = tomllib.loads((Path(__file__).parent / "words.toml").read_text("utf-8"))
 UNSURE = ("I'm not sure.", "I don't know the answer to that.", "I'm not sure how to work that out.")
 REFUSED = ("I can't help with that.", "I'm sorry, but I can't answer that.")
-_COLOURS = "amber azure black blond brown coral cream green ivory khaki lilac mauve ochre olive pearl plum red rose rust teal".split()
-_BEASTS = "badger beaver bison crane eagle ferret gull hare heron ibex jackal kite lynx marten newt otter owl puffin raven seal stoat swan tern viper vole wolf wren yak zebra adder".split()
-_PLACES = "bay brook cliff cove dale delta dune fen fjord ford glen grove hill lake marsh moor mount pass peak pond reef ridge river shore spit".split()
-_METALS = "iron copper zinc tin lead nickel cobalt silver gold platinum tungsten titanium chromium mercury aluminium".split()
-_PROPERTIES = ("melting point", "density", "colour when polished", "symbol", "price by weight", "hardness", "largest mine")
 _EVERYDAY = ("everyday", "service", "forum")  # files of pairs, whose questions are asked alone
-_SYSTEMS = "a message queue|a search index|a payment service|a build cache|a chat server|a feature store|a billing job|a map server".split("|")
-_SHAPES = "cone|torus|spherical cap|frustum|paraboloid|ellipsoid|octahedron|pyramid".split("|")
-_QUANTITIES = "volume|surface|centre of mass|moment of inertia|mean curvature|inscribed sphere".split("|")
-_DESIGNS = "B-trees and LSM trees|threads and coroutines|polling and webhooks|monoliths and services|REST and gRPC|UDP and TCP".split("|")
-_USES = "a chat server|a game lobby|a bank ledger|a sensor network|a search index|a booking site|a mail archive|a stock ticker".split("|")
-_TROUBLES = "loses its clock|is split in two|runs out of memory|gets each message twice|restarts half way|must move to another region".split("|")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +135,7 @@ class Pages:
         return f"{other} {rest}".strip()
 
     def _all_facts(self) -> Iterator[str]:
-        made = [*product(_COLOURS, _BEASTS, _PLACES)]
+        made = [*product(_WORDS["colours"], _WORDS["beasts"], _WORDS["places"])]
         self._random.shuffle(made)
         return (f"It is the {colour} {beast} of the {place}." for colour, beast, place in made)
 
@@ -153,16 +144,19 @@ class Pages:
         folder = REPOSITORY / "tests" / "data" / "pairs"
         lines = [line for name in _EVERYDAY for line in (folder / f"{name}.jsonl").read_text("utf-8").splitlines()]
         texts = [*dict.fromkeys(json.loads(line)["a"] for line in lines)]
-        texts += [f"What is the {what} of {metal}?" for what, metal in product(_PROPERTIES, _METALS)]
+        texts += [f"What is the {what} of {metal}?" for what, metal in product(_WORDS["properties"], _WORDS["metals"])]
         yield from self._of_half(texts)
         for number in count(self._half, 2):
-            place = f"{self._random.choice(_COLOURS)} {self._random.choice(_PLACES)}"
+            place = f"{self._random.choice(_WORDS['colours'])} {self._random.choice(_WORDS['places'])}"
             yield f"What is the postal code of house {number} at the {place}?"
 
     def _hard_texts(self) -> Iterator[str]:
-        texts = [f"Explain what to do when {system} {trouble}." for system, trouble in product(_SYSTEMS, _TROUBLES)]
-        texts += [f"Derive the {what} of a {shape}." for what, shape in product(_QUANTITIES, _SHAPES)]
-        texts += [f"Compare {designs} for {use}." for designs, use in product(_DESIGNS, _USES)]
+        texts = [
+            f"Explain what to do when {system} {trouble}."
+            for system, trouble in product(_WORDS["systems"], _WORDS["troubles"])
+        ]
+        texts += [f"Derive the {what} of a {shape}." for what, shape in product(_WORDS["quantities"], _WORDS["shapes"])]
+        texts += [f"Compare {designs} for {use}." for designs, use in product(_WORDS["designs"], _WORDS["uses"])]
         yield from self._of_half(texts)
         for number in count(3 + self._half, 2):
             yield f"Prove that there are infinitely many primes of the form {2 * number} k + 1."

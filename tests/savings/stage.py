@@ -101,14 +101,9 @@ async def run(
     calibrated: Calibrated | None = None,
     on_done: Callable[[], object] = lambda: None,
 ) -> Ran:
-    """Do one run. The folder is made anew."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    large_share = None
-    if setup.routes and calibrated is not None:
-        shutil.copytree(calibrated.data_dir, folder / "data")
-        large_share = calibrated.large_share
+    """Do one run, in a folder of its own."""
     book = folder / "answers.jsonl"
+    large_share = _prepare(folder, setup, calibrated)
     book.write_text(workload.book(), "utf-8")
     speaking = ("--answers", str(book), "--speed", str(mix.speed), "--stalls", str(mix.stalls.share))
     async with _started(folder, *(("simulate", "--profile", name, "--port", "0", *speaking) for name in MODELS)) as two:
@@ -120,36 +115,54 @@ async def run(
         return Ran(setup, answered, folder, {name: await _stats(url) for name, url in zip(MODELS, two, strict=True)})
 
 
+def _prepare(folder: Path, setup: Setup, calibrated: Calibrated | None) -> float | None:
+    """Make the folder of a run; return the share of large calls that is promised, if one is."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if not setup.routes or calibrated is None:
+        return None
+    shutil.copytree(calibrated.data_dir, folder / "data")
+    return calibrated.large_share
+
+
 @asynccontextmanager
 async def _started(folder: Path, *commands: tuple[str, ...]) -> AsyncIterator[list[str]]:
     """Run commands of Millrace; yield the address that each prints. At the end they are told to stop, and do."""
-    processes, outputs = [], []
+    started: list[Program] = []
     try:
-        for command in commands:
-            said = folder / f"{'-'.join(command[:3]).replace('/', '')[:40]}.log"
-            with said.open("wb") as output:
-                program = [sys.executable, str(REPOSITORY / "server"), *command]
-                processes.append(
-                    subprocess.Popen(program, cwd=folder, env=ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT)
-                )
-            outputs.append(said)
-        yield [await _address(*each) for each in zip(processes, outputs, strict=True)]
-        for process in processes:
-            process.send_signal(signal.SIGTERM)
-        for process in processes:
-            await asyncio.to_thread(process.wait, PATIENCE_S)
+        started += [Program(folder / f"{number} {command[0]}.log", command) for number, command in enumerate(commands)]
+        yield [await program.address() for program in started]
+        for program in started:
+            program.process.send_signal(signal.SIGTERM)
+        for program in started:
+            await asyncio.to_thread(program.process.wait, PATIENCE_S)
     finally:
-        for process in processes:
-            process.kill()
+        for program in started:
+            program.process.kill()
 
 
-async def _address(process: "subprocess.Popen[bytes]", said: Path) -> str:
-    async with asyncio.timeout(PATIENCE_S):
-        while not (found := _ADDRESS.search(said.read_text("utf-8", "replace"))):
-            if process.poll() is not None:
-                raise RuntimeError(f"it ended: {said.read_text('utf-8', 'replace')[-2000:]}")
-            await asyncio.sleep(0.05)
-    return found[0]
+class Program:
+    """A command of Millrace that runs, and what it says, in a file: a pipe that nobody reads would stop it."""
+
+    def __init__(self, said: Path, command: tuple[str, ...]) -> None:
+        self._said = said
+        program = [sys.executable, str(REPOSITORY / "server"), *command]
+        with said.open("wb") as output:
+            self.process = subprocess.Popen(program, env=ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT)
+
+    async def address(self) -> str:
+        """Return the address that it prints. Raises `RuntimeError` if it ends."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not (found := _ADDRESS.search(self.said)):
+                if self.process.poll() is not None:
+                    raise RuntimeError(f"it ended: {self.said[-2000:]}")
+                await asyncio.sleep(0.05)
+        return found[0]
+
+    @property
+    def said(self) -> str:
+        """What it has printed so far."""
+        return self._said.read_text("utf-8", "replace")
 
 
 async def _stats(url: str) -> dict[str, Any]:
