@@ -15,16 +15,17 @@ _WORD = re.compile(r"[^\W_]+|[-+*/%=]")
 
 def find(prompt: str, strength: Strength) -> str | None:
     """Return the prepared answer to a prompt, or None. Case, punctuation and spaces are ignored."""
-    return _ANSWERS[strength].get(_normalise(prompt))
+    return _ANSWERS[strength].get(normalise(prompt))
 
 
-def _normalise(text: str) -> str:
+def normalise(text: str) -> str:
+    """Return what two wordings of a prompt have in common that differ in case, punctuation and spaces alone."""
     return " ".join(_WORD.findall(text.casefold().replace("'", "").replace("’", "")))
 
 
 def _answers(strength: Strength) -> dict[str, str]:
     hard = {question: getattr(answers, strength) for question, answers in HARD_ANSWERS.items()}
-    return {_normalise(question): answer for question, answer in (EASY_ANSWERS | hard).items()}
+    return {normalise(question): answer for question, answer in (EASY_ANSWERS | hard).items()}
 
 
 _ANSWERS: dict[Strength, dict[str, str]] = {"weak": _answers("weak"), "strong": _answers("strong")}

@@ -1,7 +1,7 @@
 """The two simulated models: a fast weak one and a slow strong one."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 Strength = Literal["weak", "strong"]
 
@@ -18,6 +18,12 @@ class Profile:
     strength: Strength = "strong"
     stall_share: float = 0.0  # of calls that stay silent for `stall_s` before they begin; two of one question differ
     stall_s: tuple[float, float] = (4.0, 20.0)  # from, to
+
+    def at(self, speed: float) -> Self:
+        """Return a profile that is so many times as fast, its stalls too."""
+        begin, end = self.stall_s
+        stall_s = begin / speed, end / speed
+        return replace(self, ttft_s=self.ttft_s / speed, tokens_per_s=self.tokens_per_s * speed, stall_s=stall_s)
 
 
 SMALL = Profile("small", "small-fast-model", ttft_s=0.15, tokens_per_s=80, strength="weak")

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -96,6 +96,20 @@ class Question:
         return without_directives(_last_user_text(self.body.messages))
 
     @property
+    def prompts(self) -> Iterator[str]:
+        """What may be the question, without directives: all user messages and their last paragraphs, the last first.
+
+        Before a question there may be its context. Where an answer is to be corrected, the question stands before that.
+        """
+        texts = (each.text for each in reversed(self.body.messages) if each.role == "user")
+        return (without_directives(part) for text in texts for part in (text, text.rpartition("\n\n")[2]))
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """The system messages."""
+        return tuple(each.text for each in self.body.messages if each.role in ("system", "developer"))
+
+    @property
     def conversation(self) -> str:
         """All messages without directives, as one text: it seeds the answer."""
         turns = (
@@ -134,16 +148,16 @@ class Question:
         declared = self.body.response_format or ResponseFormat()
         if declared.json_schema is not None or self.body.tools or self.results:
             return declared
-        schema = schema_in(self._instructions)
+        schema = schema_in(self._asking)
         return declared if schema is None else ResponseFormat("json_schema", JsonSchema(schema))
 
     @property
     def is_fenced(self) -> bool:
         """Whether a document is to be written into a code block."""
-        return self.body.response_format is None and is_fenced(self._instructions)
+        return self.body.response_format is None and is_fenced(self._asking)
 
     @property
-    def _instructions(self) -> list[str]:
+    def _asking(self) -> list[str]:
         return [message.text for message in self.body.messages if message.role not in ("assistant", "tool")]
 
     @property

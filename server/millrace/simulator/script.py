@@ -7,6 +7,7 @@ from itertools import count
 from random import Random
 
 from millrace.simulator import answers, prose
+from millrace.simulator.book import Book
 from millrace.simulator.documents import write_arguments, write_document, write_wrong_document
 from millrace.simulator.faults import Fault
 from millrace.simulator.hard_questions import REFUSED, UNKNOWN, UNSURE
@@ -58,10 +59,13 @@ class Script:
         return self.deltas[: self.fault.after] if self.fault else self.deltas
 
 
-def compose(profile: Profile, question: Question, seed: int) -> Script:
-    """Return the script of an answer; the same for the same conversation, profile and seed."""
+NO_BOOK = Book()
+
+
+def compose(profile: Profile, question: Question, seed: int, book: Book = NO_BOOK) -> Script:
+    """Return the script of an answer; the same for the same conversation, profile, seed and book."""
     key = f"{seed}\0{profile.name}\0{question.conversation}"
-    deltas = tuple(_deltas(profile, question, key))
+    deltas = tuple(_deltas(profile, question, key, book))
     sent = deltas[: question.limit]
     complete = "tool_calls" if question.functions else "stop"
     return Script(
@@ -72,14 +76,14 @@ def compose(profile: Profile, question: Question, seed: int) -> Script:
     )
 
 
-def _deltas(profile: Profile, question: Question, key: str) -> Iterator[Delta]:
+def _deltas(profile: Profile, question: Question, key: str, book: Book) -> Iterator[Delta]:
     """Yield reasoning, then text or a refusal, then tool calls. With tool calls, text needs the directive `tokens`."""
     directives = question.directives
     for thought in prose.tokens(_random(f"reason\0{key}"), directives.reason):
         yield {"reasoning_content": thought}
     kind = "refusal" if directives.refuse else "content"
     if not question.functions or directives.tokens is not None:
-        for token in _tokens(profile, question, _random(key)):
+        for token in _tokens(profile, question, _random(key), book):
             yield {kind: token}
     weak = directives.weak and profile.strength == "weak"
     for index, function in enumerate(question.functions):
@@ -88,25 +92,27 @@ def _deltas(profile: Profile, question: Question, key: str) -> Iterator[Delta]:
             yield call_piece(index, piece)
 
 
-def _tokens(profile: Profile, question: Question, rng: Random) -> Iterator[str]:
+def _tokens(profile: Profile, question: Question, rng: Random, book: Book) -> Iterator[str]:
     count = question.directives.tokens
-    return prose.split(_text(profile, question, rng)) if count is None else prose.tokens(rng, count)
+    return prose.split(_text(profile, question, rng, book)) if count is None else prose.tokens(rng, count)
 
 
-def _text(profile: Profile, question: Question, rng: Random) -> str:
+def _text(profile: Profile, question: Question, rng: Random, book: Book) -> str:
     if question.directives.refuse:
         return REFUSED
     weak = question.directives.weak and profile.strength == "weak"
     response_format = question.format
     if response_format.type == "text":
-        return rng.choice((UNSURE, UNKNOWN, REFUSED)) if weak else _prose(profile, question, rng)
+        return rng.choice((UNSURE, UNKNOWN, REFUSED)) if weak else _prose(profile, question, rng, book)
     if weak:
         return write_wrong_document(response_format)
-    document = write_document(response_format, _prose(profile, question, rng))
+    document = write_document(response_format, _prose(profile, question, rng, book))
     return f"```json\n{document}\n```" if question.is_fenced else document
 
 
-def _prose(profile: Profile, question: Question, rng: Random) -> str:
+def _prose(profile: Profile, question: Question, rng: Random, book: Book) -> str:
+    if (page := book.find(question.prompts)) is not None:
+        return page.answer(profile.strength, question.instructions, question.conversation)
     if question.results:
         return f"Simulated: the tool said {', and '.join(question.results)}"
     answer = answers.find(question.prompt, profile.strength)

@@ -13,12 +13,13 @@ from aiohttp import web
 from millrace import tokens
 from millrace.simulator import embeddings
 from millrace.simulator.batches import BatchDesk
+from millrace.simulator.book import Book
 from millrace.simulator.directives import HEADER
 from millrace.simulator.faults import Fault, Kind
 from millrace.simulator.profiles import Profile
 from millrace.simulator.prompt_cache import PromptCache
 from millrace.simulator.question import Question, decode, read_question
-from millrace.simulator.script import Script, compose
+from millrace.simulator.script import NO_BOOK, Script, compose
 from millrace.simulator.sending import deliver_instead, deliver_stream, deliver_whole, json_response
 from millrace.simulator.shapes import BadRequestError, Envelope, Usage
 from millrace.simulator.stats import Call, Stats
@@ -38,8 +39,9 @@ class Received(NamedTuple):
 class Simulator:
     """One provider with one model, on its own port."""
 
-    def __init__(self, profile: Profile, *, seed: int = 0) -> None:
+    def __init__(self, profile: Profile, *, seed: int = 0, book: Book = NO_BOOK) -> None:
         self.profile = profile
+        self._book = book
         self.stats = Stats()
         self.calls: deque[Received] = deque(maxlen=_CALLS_KEPT)
         self.fault: Fault | None = None  # of every call that asks for none
@@ -114,7 +116,7 @@ class Simulator:
         try:
             document = decode(raw)
             question = read_question(document, request.headers.get(HEADER, ""), self.profile.name)
-            script = compose(self.profile, question, self._seed)
+            script = compose(self.profile, question, self._seed, self._book)
             script = replace(script, fault=script.fault or self.fault)
         except BadRequestError as error:
             return json_response(error.body(), 400)

@@ -55,7 +55,7 @@ class PushingConnections:
         try:
             await exchange.begun()
         except BaseException:
-            connection.abort()
+            exchange.close()  # its answer may be whole by now, and then the connection is another request's
             raise
         return exchange
 
