@@ -8,8 +8,11 @@ from millrace.cli.calibrate import calibrate
 from millrace.cli.demo import demo
 from millrace.cli.doctor import doctor
 from millrace.cli.evidence import evidence
+from millrace.cli.explain import explain
 from millrace.cli.init import init
 from millrace.cli.keys import keys
+from millrace.cli.ledger import ledger
+from millrace.cli.ledger_export import export
 from millrace.cli.router import router
 from millrace.cli.serve import check_config, serve
 from millrace.cli.sessions import sessions
@@ -39,8 +42,10 @@ for command in (
     demo,
     doctor,
     evidence,
+    explain,
     init,
     keys,
+    ledger,
     load,
     router,
     serve,
@@ -48,6 +53,7 @@ for command in (
     simulate,
 ):
     main.add_command(command)
+ledger.add_command(export)
 
 if __name__ == "__main__":
     main()

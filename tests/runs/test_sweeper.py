@@ -76,6 +76,7 @@ def process(keys: Keys) -> Process:
         backlog=nothing,
         memory=MemoryBudget(10**6),
         cache=nothing,
+        ledger=nothing,
         feedbacks=nothing,
         reports=nothing,
         router_reports=nothing,

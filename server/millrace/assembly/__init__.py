@@ -35,7 +35,7 @@ from millrace.funnel.checks.table import HARD
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.report import RouterReports
 from millrace.memory import MemoryBudget
-from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore
+from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore, Rows
 from millrace.principal import Limits
 from millrace.runs.asking import Asking
 from millrace.runs.conversations import Conversations
@@ -97,7 +97,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         in_use = [cache for cache in (exact, semantic) if cache is not None]
         deletions = Deletions(database, epoch, in_use, ttl_s=settings.cache.ttl_s, wall=WALL)
         sweeper = Sweeper(CLOCK)
-        ledger = SqliteLedger(database, epoch)
+        ledger = SqliteLedger(database, epoch, keep_days=settings.ledger.keep_days, wall=WALL)
         catalog, schemas = models.catalog(settings), _schemas(parts)
         checks, guards = checks_of(settings, schemas), guards_of(settings)
         chosen = router.router_of(settings.router, catalog, CLOCK, WALL)
@@ -118,7 +118,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         routed = SqliteRouter(database, wall=WALL)
         await database.ready()
         await parts.enter_async_context(_heeded(deletions, present))
-        for store in (*in_use, archive, judged):
+        for store in (*in_use, archive, judged, ledger):
             store.prune()
         gate = await _gate(settings, keyring, keys, parts)
         _count_caches(settings, memory, exact, semantic)
@@ -167,6 +167,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             router_reports=router.reports_of(settings.router, routed, WALL),
             embeddings=embeddings_of(settings, connections, limiter, ledger, database, memory),
             cache=cache,
+            ledger=ledger.rows,
             feedbacks=Feedbacks(ledger, judged, cache, learned, WALL, chosen),
         )
         gate.keyring.on_change = process.sweep_all_next
@@ -313,6 +314,15 @@ async def _semantic(
 def kept_ledger(data_dir: str) -> AbstractAsyncContextManager[SqliteLedger]:
     """Open the ledger that is kept in a folder; no server is needed, or disturbed."""
     return _kept(data_dir, SqliteLedger)
+
+
+@asynccontextmanager
+async def ledger_rows(data_dir: str) -> AsyncIterator[Rows]:
+    """Open the rows of the ledger that is kept in a folder, to be read and deleted, beside a server or without one."""
+    if not await asyncio.to_thread(Path(data_dir, FILE).exists):
+        raise FileNotFoundError("it has no database yet")
+    async with kept_ledger(data_dir) as ledger:
+        yield ledger.rows
 
 
 @asynccontextmanager

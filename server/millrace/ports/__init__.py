@@ -17,7 +17,7 @@ from millrace.ports.database import Backlog, Claim, Database
 from millrace.ports.evidence import AnswerJudge, AskAgain, EndedRequests, EvidenceStore, FeedbackStore, Student
 from millrace.ports.router import RouterStore
 from millrace.ports.schemas import SCHEMA_TURN_S, SchemaReport, SchemaValidator
-from millrace.ports.stores import Admission, Archive, KeyStore, Ledger, Limiter
+from millrace.ports.stores import Admission, Archive, KeyStore, Ledger, Limiter, Rows
 from millrace.ports.upstream import Attempt, EmbeddingsCall, EmbeddingsUpstream, Sink, Upstream
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "Likeness",
     "Limiter",
     "RouterStore",
+    "Rows",
     "SchemaReport",
     "SchemaValidator",
     "SemanticCache",

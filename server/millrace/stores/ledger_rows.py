@@ -64,6 +64,13 @@ class LedgerRows:
         rows = await self._scan(lambda connection: connection.execute(query, (request_id, tenant)).fetchall())
         return (rows[0][0], _entry(*rows[0][1:])) if rows else None
 
+    async def beginning(self, text: str) -> list[Entry]:
+        """Return up to two rows whose id begins so."""
+        query = f"{_ROWS} request_id >= ? AND request_id < ? LIMIT 2"
+        values = (text, text + chr(0x10FFFF))
+        rows = await self._scan(lambda connection: connection.execute(query, values).fetchall())
+        return [_entry(*row[1:]) for row in rows]
+
     async def latest(self, selection: Selection, most: int, before: float = math.inf) -> tuple[list[Entry], int]:
         """Return the rows that have ended last, the latest first, and the number to go on from with `after`.
 
