@@ -80,7 +80,7 @@ def story(row: LedgerEntry) -> Iterator[Any]:
     if row.story.near:
         yield _section("Near questions, the likeliest first", _near(row))
     if row.calls:
-        yield _section("Calls, in ms since the request began", calls_table(row))
+        yield _section("Calls", calls_table(row))
     if row.story.verdicts:
         yield _section("What the checks said", _grid(_verdicts(row)))
     if row.story.failed:
@@ -90,8 +90,9 @@ def story(row: LedgerEntry) -> Iterator[Any]:
 
 
 def _facts(row: LedgerEntry) -> Iterator[tuple[str, str]]:
-    for name in ("tenant", "key_id", "user", "tag", "session", "batch"):
-        yield name.replace("_id", ""), getattr(row, name)
+    yield from (("tenant", row.tenant), ("key", row.key_id), ("user", row.user), ("tag", row.tag))
+    yield "session", "" if row.session == row.id else row.session
+    yield "batch", row.batch
     yield "asked", _asked(row)
     yield "trimmed", _trimmed(row)
     yield "exact cache", "answered it" if row.cache == "exact" else ""
@@ -154,8 +155,9 @@ def _router(row: LedgerEntry) -> str:
     scores = row.story.scores
     if scores is None:
         return ""
+    because = "" if scores.reason == row.reason else f"; {scores.reason}"
     against = "no score is enough" if scores.threshold is None else f"large from {scores.threshold:+.3f}"
-    return f"{scores.tier} first: score {scores.score:+.3f}, {against}, from {scores.labels:,} labels; {scores.reason}"
+    return f"{scores.tier} first: score {scores.score:+.3f}, {against}, from {scores.labels:,} labels{because}"
 
 
 def _verdicts(row: LedgerEntry) -> Iterator[tuple[str, str]]:
@@ -168,14 +170,14 @@ def _bill(row: LedgerEntry) -> Iterator[tuple[str, str]]:
     parts = " + ".join(cents(call.cost_usd) for call in row.calls)
     total = f"{cents(row.cost_usd)} ¢"
     yield "cost", f"{parts} = {total}" if len(row.calls) > 1 else total
-    if row.baseline is not None:
+    if row.baseline is not None and row.status in ("completed", "incomplete"):
         would = cents(row.cost_usd + row.saved_usd)
         yield "saved", f"{cents(row.saved_usd)} ¢, of {would} ¢ that the large model would have cost untrimmed"
     yield "", "estimated in part: a provider has not reported its usage" if row.estimated else ""
 
 
 def _section(title: str, part: Any) -> Group:
-    return Group(Text(), Text(title, style="bold"), Padding(part, (0, 0, 0, 2)))
+    return Group(Text(), Text(title, style="bold"), Padding(part, (0, 0, 0, 2), expand=False))
 
 
 def _grid(pairs: Any) -> Table:

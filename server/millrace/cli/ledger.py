@@ -92,7 +92,10 @@ def tail(  # noqa: PLR0913 - the options of a command
     request is one line of JSON.
     """
     selection = Selection(tenant=tenant, user=user, tag=tag, status=None if status is None else Status(status))
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console, is_cut = Console(highlight=False), sys.stdout.isatty()
+
+    def write(text: Text) -> None:
+        console.print(text, no_wrap=True, overflow="ellipsis" if is_cut else "ignore", crop=is_cut)
 
     def show(rows: list[Entry]) -> None:
         for row in rows:
@@ -100,13 +103,13 @@ def tail(  # noqa: PLR0913 - the options of a command
             if as_json:
                 click.echo(wire.encoded(shown))
             else:
-                console.print(line(shown), no_wrap=True, overflow="ellipsis", crop=sys.stdout.isatty())
+                write(line(shown))
         sys.stdout.flush()
 
     async def run(rows: Rows) -> None:
         found, number = await rows.latest(selection, last)
         if not as_json:
-            console.print(Text(HEAD, style="bold"), no_wrap=True, overflow="ellipsis", crop=sys.stdout.isatty())
+            write(Text(HEAD, style="bold"))
         show(found[::-1])
         while follow:
             found, number = await rows.after(number, selection, PAGE)
@@ -235,11 +238,15 @@ def calls_table(row: wire.LedgerEntry) -> Table:
         used = f"{call.input_tokens:,}" + (f" ({call.cached_input_tokens:,})" if call.cached_input_tokens else "")
         cells = (
             *(str(number), name, call.outcome),
-            *(f"{whole(length)} ms" for length in (call.started_ms, call.ttft_ms, call.lasted_ms)),
+            *(_ms(length) for length in (call.started_ms, call.ttft_ms, call.lasted_ms)),
             *(f"~{used}" if call.estimated else used, f"{call.output_tokens:,}", cents(call.cost_usd)),
         )
         table.add_row(*map(Text, cells))
     return table
+
+
+def _ms(length: float | None) -> str:
+    return "" if length is None else f"{whole(length)} ms"
 
 
 def _fields(row: wire.LedgerEntry) -> list[tuple[str, str, str]]:
@@ -260,8 +267,8 @@ def _fields(row: wire.LedgerEntry) -> list[tuple[str, str, str]]:
         ("output", f"{row.output_tokens:,} tokens{reasoned}", ""),
         ("cost", f"{cents(row.cost_usd)} ¢", "bold"),
         ("saved", f"{cents(row.saved_usd)} ¢", "red" if row.saved_usd < 0 else "green"),
-        ("first word", "" if row.ttft_ms is None else f"{whole(row.ttft_ms)} ms", ""),
-        ("whole", "" if row.latency_ms is None else f"{whole(row.latency_ms)} ms", ""),
+        ("first word", _ms(row.ttft_ms), ""),
+        ("whole", _ms(row.latency_ms), ""),
         ("from entry", row.entry_id, ""),
         ("kept as entry", row.stored_id, ""),
     ]
