@@ -1,12 +1,13 @@
 """The terminal commands: `millrace ask` and `millrace load`; `python client "question"`, `python client load`."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 from rich.console import Console
@@ -35,7 +36,7 @@ REDRAW_S = 1 / 30
 
 
 @click.command(context_settings=CONTEXT)
-@click.argument("question")
+@click.argument("question", required=False)
 @click.option("--url", default=DEFAULT_URL, envvar="MILLRACE_URL", show_default=True, help="The server.")
 @click.option("--api-key", envvar="MILLRACE_API_KEY", help="The API key, if the server needs one.  [MILLRACE_API_KEY]")
 @click.option("--model", default="auto", show_default=True, help="auto, small, large, or a configured name.")
@@ -44,9 +45,10 @@ REDRAW_S = 1 / 30
 @click.option("--cache", type=click.Choice([*map(str, CacheMode)]), help="How to use the caches.")
 @click.option("--system", help="A system prompt.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Limit the tokens of the answer.")
+@click.option("--repro", type=click.File("rb"), help="Send what `millrace explain --redacted-repro` has written.")
 def ask(  # noqa: PLR0913 - the options of a command
     *,
-    question: str,
+    question: str | None,
     url: str,
     api_key: str | None,
     model: str,
@@ -55,6 +57,7 @@ def ask(  # noqa: PLR0913 - the options of a command
     cache: str | None,
     system: str | None,
     max_tokens: int | None,
+    repro: BinaryIO | None,
 ) -> None:
     """Ask QUESTION and stream the answer. Ctrl-C stops it and prints what it cost.
 
@@ -63,10 +66,30 @@ def ask(  # noqa: PLR0913 - the options of a command
     """
     options: dict[str, Any] = {"model": model, "strategy": strategy, "delivery": delivery, "cache": cache}
     options |= {"instructions": system, "max_output_tokens": max_tokens}
-    sys.exit(asyncio.run(_ask(url, api_key, question, options)))
+    if (question is None) == (repro is None):
+        raise click.UsageError("write a QUESTION, or name a file with --repro")
+    asked: Any = question
+    if repro is not None:
+        given = _read(repro)
+        asked = given.pop("input")
+        options = {**given.pop("millrace", {}), **given} | {name: value for name, value in options.items() if value}
+        options["model"] = model if model != "auto" else given.get("model", model)
+    sys.exit(asyncio.run(_ask(url, api_key, asked, options)))
 
 
-async def _ask(url: str, api_key: str | None, question: str, options: Mapping[str, Any]) -> int:
+def _read(repro: BinaryIO) -> dict[str, Any]:
+    try:
+        given = json.load(repro)
+        if isinstance(given, dict) and isinstance(given.get("input"), list):
+            return given
+    except ValueError:
+        pass
+    raise click.BadParameter(
+        f"{repro.name} is no request; write one with: millrace explain ID --redacted-repro FILE", param_hint="--repro"
+    )
+
+
+async def _ask(url: str, api_key: str | None, question: str | list[dict[str, Any]], options: Mapping[str, Any]) -> int:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         async with Client(url, api_key=api_key, negotiate=sys.stdout.isatty()) as client:

@@ -8,8 +8,11 @@ from millrace.cli.calibrate import calibrate
 from millrace.cli.demo import demo
 from millrace.cli.doctor import doctor
 from millrace.cli.evidence import evidence
+from millrace.cli.explain import explain
 from millrace.cli.init import init
 from millrace.cli.keys import keys
+from millrace.cli.ledger import ledger
+from millrace.cli.ledger_export import export
 from millrace.cli.reload import reload
 from millrace.cli.router import router
 from millrace.cli.serve import check_config, serve
@@ -42,8 +45,10 @@ for command in (
     demo,
     doctor,
     evidence,
+    explain,
     init,
     keys,
+    ledger,
     load,
     reload,
     router,
@@ -52,6 +57,7 @@ for command in (
     simulate,
 ):
     main.add_command(command)
+ledger.add_command(export)
 
 if __name__ == "__main__":
     main()

@@ -15,7 +15,20 @@ from millrace.errors import MillraceError
 from millrace.ports import Claim
 from millrace.settings import Settings
 from millrace.settings.changes import Source
-from millrace.web import batches, cache, endpoints, evidence, feedback, files, http1, pages, refusals, reload, router
+from millrace.web import (
+    batches,
+    cache,
+    endpoints,
+    evidence,
+    feedback,
+    files,
+    http1,
+    ledger,
+    pages,
+    refusals,
+    reload,
+    router,
+)
 from millrace.web.embeddings import create_embeddings
 from millrace.web.messages import count_tokens, create_message
 from millrace.web.middleware import middleware
@@ -72,6 +85,8 @@ def create_app(settings: Settings, claim: Claim | None = None, source: Source | 
             Route("/v1/cache/entries/{id}", cache.delete, methods=["DELETE"]),
             Route("/v1/cache/why", cache.why, methods=["POST"]),
             Route("/v1/evidence", evidence.report),
+            Route("/v1/ledger", ledger.rows),
+            Route("/v1/ledger/{id}", ledger.show),
             Route("/v1/router", router.report),
             Route("/v1/reload", reload.reload, methods=["POST"]),
             Route("/v1/models", pages.models),

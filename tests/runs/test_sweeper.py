@@ -79,6 +79,7 @@ def process(keys: Keys) -> Process:
         backlog=nothing,
         memory=MemoryBudget(10**6),
         cache=nothing,
+        ledger=nothing,
         feedbacks=nothing,
         reports=nothing,
         settings=nothing,

@@ -127,6 +127,7 @@ class Simulation:
             gate=Gate(keyring, Tickets(clock, keyring.is_valid), Origins([]), max_connections=1000),
             backlog=RoomyDisk(),
             cache=cast("Any", None),
+            ledger=cast("Any", None),
             feedbacks=cast("Any", None),
             reports=cast("Any", None),
             router_reports=cast("Any", None),

@@ -73,6 +73,7 @@ async def test_a_row_is_open_before_and_settled_after(store: Store) -> None:
         "end_user": "someone",
         "tag": "night",
         "batch": "",
+        "shape": "",
     }
 
 

@@ -26,6 +26,7 @@ from millrace.assembly.opened import (
     judge,
     kept_ledger,
     key_store,
+    ledger_rows,
     optional_parts,
     reloaded,
     router_reports,
@@ -77,6 +78,7 @@ __all__ = [
     "judge",
     "kept_ledger",
     "key_store",
+    "ledger_rows",
     "optional_parts",
     "reloaded",
     "router_reports",
@@ -120,7 +122,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         in_use = [cache for cache in (exact, semantic) if cache is not None]
         deletions = Deletions(database, epoch, in_use, ttl_s=settings.cache.ttl_s, wall=WALL)
         sweeper = Sweeper(CLOCK)
-        ledger = SqliteLedger(database, epoch)
+        ledger = SqliteLedger(database, epoch, keep_days=settings.ledger.keep_days, wall=WALL)
         schemas, learns = _schemas(parts), settings.evidence.judged
         common = Common(
             connections=connections,
@@ -143,7 +145,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         routed, batch_store = SqliteRouter(database, wall=WALL), SqliteBatches(database, wall=WALL)
         await database.ready()
         await parts.enter_async_context(_heeded(deletions, present))
-        for store in (*in_use, archive, judged):
+        for store in (*in_use, archive, judged, ledger):
             store.prune()
         gate = await _gate(settings, keyring, keys, parts)
         _count_caches(settings, memory, exact, semantic)
@@ -240,6 +242,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             settings=live_settings,
             batches=batches,
             cache=cache,
+            ledger=ledger.rows,
             feedbacks=Feedbacks(ledger, judged, cache, learned, WALL, chosen),
         )
         gate.keyring.on_change = process.sweep_all_next

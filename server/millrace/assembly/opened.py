@@ -21,7 +21,7 @@ from millrace.caches.pairs import PairJudge
 from millrace.evidence.report import Reports
 from millrace.funnel.routing.report import RouterReports
 from millrace.memory import MemoryBudget
-from millrace.ports import CacheControl, EmbeddingsUpstream, KeyStore
+from millrace.ports import CacheControl, EmbeddingsUpstream, KeyStore, Rows
 from millrace.runs.embeddings import EmbeddingModel
 from millrace.settings import CacheSettings, EvidenceSettings, RouterSettings, ServerSettings, Settings
 from millrace.stores import processes
@@ -46,6 +46,15 @@ def key_store(data_dir: str) -> AbstractAsyncContextManager[KeyStore]:
 def kept_ledger(data_dir: str) -> AbstractAsyncContextManager[SqliteLedger]:
     """Open the ledger that is kept in a folder; no server is needed, or disturbed."""
     return _kept(data_dir, SqliteLedger)
+
+
+@asynccontextmanager
+async def ledger_rows(data_dir: str) -> AsyncIterator[Rows]:
+    """Open the rows of the ledger that is kept in a folder, to be read and deleted, beside a server or without one."""
+    if not await asyncio.to_thread(Path(data_dir, FILE).exists):
+        raise FileNotFoundError("it has no database yet")
+    async with kept_ledger(data_dir) as ledger:
+        yield ledger.rows
 
 
 @asynccontextmanager

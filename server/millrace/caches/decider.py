@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from millrace.caches.decision import mix
 from millrace.caches.decision.features import logistic
-from millrace.caches.guards import Judgement, Question, judge
+from millrace.caches.guards import RULES, Judgement, Question, judge
 from millrace.caches.learning.knowledge import AS_STRANGERS, Guidance
 from millrace.caches.objections import shown_objection
 from millrace.caches.partition import Stored
@@ -91,14 +91,15 @@ class Decider:
         well enough to have the same answer need not be compared.
         """
         question = self._read(text)
-        objections: list[str] = []
+        objections: list[tuple[str, str]] = []  # as it is shown, and by its rule alone
         judged: list[Candidate] = []
         for similarity, entry in candidates:
             # `shown_objection` needs this order: the stored question first.
             stored = self._read(entry.question)
             judgement = judge(stored, question)
             if judgement.hard:
-                objections.append(shown_objection(judgement.hard[0], question, text))
+                hard = judgement.hard[0]
+                objections.append((shown_objection(hard, question, text), RULES[hard.rule].reason))
             else:
                 known = guidance.known(entry.id)
                 judged.append(Candidate(entry, similarity, stored, question, judgement, known))
@@ -108,8 +109,8 @@ class Decider:
                 weighed = _Weighed(best, AS_STRANGERS + best.known, {}, min(1.0, best.similarity))
                 return _choice([weighed], guidance, text)
             return judged if self._compares else self.compared(text, judged, [None] * len(judged), guidance)
-        nearest = candidates[0][0]
-        return SemanticMiss(reason=f"near ({nearest:.2f}), but {objections[0]}", similarity=nearest)
+        nearest, (shown, kind) = candidates[0][0], objections[0]
+        return SemanticMiss(reason=f"near ({nearest:.2f}), but {shown}", similarity=nearest, kind=kind)
 
     def compared(
         self, text: str, judged: Sequence[Candidate], likenesses: Sequence[Likeness | None], guidance: Guidance
@@ -139,9 +140,10 @@ def _choice(weighed: Sequence[_Weighed], guidance: Guidance, text: str) -> Chose
         return Chosen(best.candidate.entry, best.near(guidance.asked_id))
     near = [best.near(guidance.asked_id, is_off=is_enough), *(each.near(guidance.asked_id) for each in weighed[1:])]
     if is_enough:
-        why = "too many answers to near questions were wrong lately"
+        why = kind = "too many answers to near questions were wrong lately"
     else:
-        objections = best.candidate.judgement.soft
+        kind, objections = "not sure enough to ask the same", best.candidate.judgement.soft
         shown = f" ({shown_objection(objections[0], best.candidate.asked, text)})" if objections else ""
         why = f"only {logistic(best.log_odds):.0%} sure to ask the same{shown}"
-    return SemanticMiss(reason=f"near ({best.similarity:.2f}), but {why}", similarity=best.similarity, near=tuple(near))
+    reason = f"near ({best.similarity:.2f}), but {why}"
+    return SemanticMiss(reason=reason, similarity=best.similarity, near=tuple(near), kind=kind)

@@ -164,7 +164,7 @@ class SqliteSemanticCache:
     async def find(self, scope: bytes, question: str, tenant: str = "") -> Found:
         """Return the nearest answer that may be served, or why there is none, within the deadline."""
         if self._closed or self._waiting >= self._max_waiting:
-            return SemanticMiss(reason="too many lookups at once", similarity=None)
+            return _miss("too many lookups at once")
         found = self._found_at_once(scope, question)
         if isinstance(found, SemanticMiss):
             return found
@@ -181,7 +181,7 @@ class SqliteSemanticCache:
         except TimeoutError:  # the timeout has cancelled the lookup if the worker had not started it
             return _late(lookup)
         except (StoppedError, ComparingError, EmbeddingError):  # the comparer and the embedder have said why
-            return SemanticMiss(reason="the lookup failed", similarity=None)
+            return _miss("the lookup failed")
         finally:
             self._waiting -= 1
 
@@ -248,7 +248,7 @@ class SqliteSemanticCache:
         reason = self._decider.reusable(text)
         if reason is None and not len(self._scopes.partition(scope)):
             reason = "nothing near"
-        return None if reason is None else SemanticMiss(reason=reason, similarity=None)
+        return None if reason is None else _miss(reason)
 
     async def _prepared_store(
         self, prepare: Callable[[str], Awaitable[None]], question: str, store: Callable[[], None], size: int
@@ -301,7 +301,7 @@ class SqliteSemanticCache:
         """Return the candidates to read, the best first, or why there is none."""
         reason = self._decider.reusable(text)
         if reason is not None:
-            return SemanticMiss(reason=reason, similarity=None)
+            return _miss(reason)
         partition = self._scopes.partition(scope)
         near = partition.nearest(self._embed(text), self._embedder.threshold) if len(partition) else []
         self._is_warm = self._is_warm or bool(len(partition))
@@ -313,7 +313,7 @@ class SqliteSemanticCache:
         known = {entry.id for _, entry in aliases}
         candidates = [*aliases, *(each for each in candidates if each[1].id not in known)]
         if not candidates:
-            return SemanticMiss(reason="nothing near", similarity=fresh[0][0] if fresh else None)
+            return _miss("nothing near", fresh[0][0] if fresh else None)
         return candidates
 
     def _best(self, text: str, candidates: list[tuple[float, Stored]]) -> list[tuple[float, Stored]]:
@@ -348,7 +348,7 @@ class SqliteSemanticCache:
         chosen, written = judged, self._scopes.written(judged.entry.id)
         # What is not on disk may be lost, and nobody could say later what was served.
         if written is not None and not await asyncio.shield(asyncio.wrap_future(written)):
-            return SemanticMiss(reason="the lookup failed", similarity=None)
+            return _miss("the lookup failed")
         self._scopes.background(lambda: self._scopes.hit(scope, chosen.entry.id))
         return _or_miss(lambda: self._hit(chosen))
 
@@ -411,6 +411,11 @@ class SqliteSemanticCache:
         self._scopes.shrink(self._scopes.bytes_used - size)
 
 
+def _miss(reason: str, similarity: float | None = None) -> SemanticMiss:
+    """Return a miss for a reason that holds no word of a question."""
+    return SemanticMiss(reason=reason, similarity=similarity, kind=reason)
+
+
 def _end_of(deadline: asyncio.Timeout) -> float:
     """Return when a deadline ends by the monotonic clock, which the loop's need not be."""
     when = deadline.when()
@@ -422,7 +427,7 @@ def _or_miss(work: Callable[[], T]) -> T | SemanticMiss:
         return work()
     except BaseException as error:  # also a panic of the tokenizer; a model can still answer
         log.get().error("semantic lookup failed", exc_info=error)
-        return SemanticMiss(reason="the lookup failed", similarity=None)
+        return _miss("the lookup failed")
 
 
 def _late(lookup: "Future[Looked] | None") -> Found:
@@ -431,4 +436,4 @@ def _late(lookup: "Future[Looked] | None") -> Found:
         found = lookup.result()
         if isinstance(found, SemanticHit | SemanticMiss):
             return found
-    return SemanticMiss(reason="the lookup took too long", similarity=None)
+    return _miss("the lookup took too long")

@@ -18,6 +18,7 @@ from millrace.types import (
     Outcome,
     Price,
     Request,
+    Shape,
     Source,
     Statement,
     Status,
@@ -54,6 +55,9 @@ class OpenCharge:
         self._charged_before = NOTHING.usage  # to earlier payers of this call
         self._seen_parts = self._seen_asides = self._measured = 0
         self._final_output: int | None = None  # tokens, once the call has ended and they were counted
+        self.began_at: float | None = None  # by the clock of the response, as the other two
+        self.spoke_at: float | None = None  # its first word
+        self.ended_at: float | None = None
 
     def run_on(self) -> None:
         """Count as running again, after all: no other call is made in place of it."""
@@ -183,6 +187,9 @@ class OpenCharge:
             service_tier=service_tier,
             finish_word=self.finish_word,
             deployment=self.call.deployment,
+            began_at=self.began_at,
+            spoke_at=self.spoke_at,
+            ended_at=self.ended_at,
         )
 
 
@@ -375,6 +382,8 @@ class Bill:
         entry_id: str = "",
         stored_id: str = "",
         story: Story = NO_STORY,
+        shape: Shape | None = None,
+        began_at: float | None = None,
     ) -> Entry:
         """Close the bill: settle its row in the ledger and its admission. Once (PROTOCOL.md, What always holds, 5)."""
         assert not self._settled, "a bill is settled once"
@@ -392,6 +401,8 @@ class Bill:
                 entry_id=entry_id,
                 stored_id=stored_id,
                 story=story,
+                shape=shape,
+                began_at=began_at,
             )
             self._ledger.settled(entry)
         finally:
@@ -424,6 +435,8 @@ class Bill:
         entry_id: str = "",
         stored_id: str = "",
         story: Story = NO_STORY,
+        shape: Shape | None = None,
+        began_at: float | None = None,
     ) -> Entry:
         return Entry(
             request_id=self._request.id,
@@ -444,6 +457,8 @@ class Bill:
             entry_id=entry_id,
             stored_id=stored_id,
             story=story,
+            shape=shape,
+            began_at=began_at,
             user=self._request.user,
             tag=self._request.tag,
             batch=self._request.batch,

@@ -7,6 +7,7 @@ from millrace.errors import EXITS, MillraceError, UpstreamError, without_traceba
 from millrace.funnel.bill import NOTHING, Bill, milliseconds, shown_charge
 from millrace.funnel.facts import Ended, Routed
 from millrace.funnel.response_log import ResponseLog
+from millrace.funnel.shape import shape_of
 from millrace.types import (
     PASSED,
     Answer,
@@ -18,6 +19,7 @@ from millrace.types import (
     Request,
     Scores,
     SemanticHit,
+    SemanticMiss,
     Source,
     Status,
     Stop,
@@ -160,6 +162,7 @@ def _story(response: ResponseLog, ended: Ended) -> Story:
             for one in near
         ),
         hit=hit,
+        missed=found.kind if isinstance(found, SemanticMiss) else "",
         scores=None
         if advice is None or advice.score is None
         else Scores(
@@ -193,6 +196,8 @@ def settle(response: ResponseLog, bill: Bill, ended: Ended) -> None:
             entry_id=ended.entry_id or "",
             stored_id=ended.stored_id,
             story=_story(response, ended),
+            shape=shape_of(response.request),
+            began_at=response.started_at,
             ttft_ms=latency_ms if is_shown_at_end else milliseconds(response.started_at, response.first_text_at),
             latency_ms=latency_ms,
         )

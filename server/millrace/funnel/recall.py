@@ -71,14 +71,14 @@ class Recall:
         if self._semantic is None or request.cache not in _READS:
             return None
         if request.prompt.wants_logprobs:
-            return SemanticMiss(reason="the request asks for logprobs", similarity=None)
+            return _miss("the request asks for logprobs")
         if isinstance(keys.scope, str):
-            return SemanticMiss(reason=keys.scope, similarity=None)
+            return _miss(keys.scope)
         found = await self._semantic.find(keys.scope.digest, keys.scope.question, request.tenant)
         if isinstance(found, SemanticHit) and self._is_deleted(
             found.entry_id, found.answer, request, keys.scope.digest
         ):
-            return SemanticMiss(reason="the nearest one was deleted", similarity=found.similarity)
+            return _miss("the nearest one was deleted", found.similarity)
         return found
 
     def _is_deleted(self, entry_id: str, answer: StoredAnswer, request: Request, scope: bytes | None = None) -> bool:
@@ -95,6 +95,10 @@ class Recall:
             self._exact.store(keys.exact, request.tenant, answer)
         if self._semantic is not None and isinstance(keys.scope, Scope):
             self._semantic.store(keys.scope.digest, request.tenant, keys.scope.question, answer)
+
+
+def _miss(reason: str, similarity: float | None = None) -> SemanticMiss:
+    return SemanticMiss(reason=reason, similarity=similarity, kind=reason)
 
 
 def served(

@@ -233,7 +233,7 @@ class Tries:
 
     def _start(self, place: Place) -> None:
         self._timer = None
-        self._began_at = self._response.clock()
+        self.charge.began_at = self._began_at = self._response.clock()
         attempt = self._attempt = place.upstream.open(self.call)
         place.waiting[self] = self._began_at
         self.parts, self.asides = attempt.parts, attempt.asides
@@ -246,6 +246,8 @@ class Tries:
     def _leave(self) -> None:
         """Count the present call no more. Idempotent."""
         if self._place is not None:
+            if self._charge is not None and self._attempt is not None:
+                self._charge.ended_at = self._response.clock()
             self._place.running -= 1
             self._place.waiting.pop(self, None)
             self._place = None
@@ -266,6 +268,7 @@ class Tries:
         attempt, place = self._attempt, self._place
         if attempt is not None and place is not None and place.waiting.pop(self, None) is not None:
             attempt.sink, attempt.aside = self._sink, self._aside
+            self.charge.spoke_at = self._response.clock()
             self._health.pools[place.model.name].spoke(place, self._began_at)
 
     def _ended(self, done: asyncio.Future[Finish]) -> None:

@@ -1,10 +1,11 @@
 """Responses, keys, limits and bills."""
 
+import math
 from decimal import Decimal
 from typing import Protocol
 
 from millrace.principal import Key, Principal
-from millrace.types import Entry, StoredResponse
+from millrace.types import Entry, Selection, StoredResponse
 
 
 class Archive(Protocol):
@@ -72,6 +73,38 @@ class Limiter(Protocol):
 
         Raises `too_many_in_flight`, `rate_limit_exceeded` or `budget_exceeded`.
         """
+        ...
+
+
+class Rows(Protocol):
+    """Reads the rows of the ledger. Numbers go up in the order in which requests end."""
+
+    async def find(self, request_id: str, tenant: str | None = None) -> tuple[int, Entry] | None:
+        """Return the number of a row and the row, open or not; None if there is none, or it is not of this tenant."""
+        ...
+
+    async def beginning(self, text: str) -> list[Entry]:
+        """Return up to two rows whose id begins so."""
+        ...
+
+    async def latest(self, selection: Selection, most: int, before: float = math.inf) -> tuple[list[Entry], int]:
+        """Return the rows that have ended last, the latest first, and the number to go on from with `after`."""
+        ...
+
+    async def after(self, number: int, selection: Selection, most: int) -> tuple[list[Entry], int]:
+        """Return rows that have ended since a number, in that order, and the number to go on from."""
+        ...
+
+    async def extent(self, selection: Selection) -> tuple[int, int]:
+        """Return how many rows are selected, and a number after which they all are."""
+        ...
+
+    async def count_before(self, opened_before: float) -> int:
+        """Return how many rows `delete_before` would delete."""
+        ...
+
+    async def delete_before(self, opened_before: float) -> int:
+        """Delete some rows opened before then (Unix seconds) that have ended; return how many, 0 at the end."""
         ...
 
 

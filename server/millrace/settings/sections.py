@@ -202,6 +202,12 @@ class EvidenceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     keep_days: Count = 30
 
 
+class LedgerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every request has cost, and why."""
+
+    keep_days: Annotated[int, Meta(ge=31)] = 400  # a start reads from it what a month's budget has left
+
+
 class RouterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whom `auto` asks first, and which promise it keeps. Without a promise the small model is asked first."""
 
@@ -258,6 +264,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     funnel: FunnelSettings = FunnelSettings()
     cache: CacheSettings = CacheSettings()
     evidence: EvidenceSettings = EvidenceSettings()
+    ledger: LedgerSettings = LedgerSettings()
     router: RouterSettings = RouterSettings()
     checks: ChecksSettings = ChecksSettings()
     guards: GuardsSettings = GuardsSettings()

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import math
+import re
 import sqlite3
+import time
 from collections.abc import Collection
 from dataclasses import fields
 from decimal import Decimal
@@ -12,8 +14,11 @@ from typing import Any
 
 import msgspec
 
+from millrace.ports import Clock
 from millrace.pricing import NANODOLLAR
+from millrace.pruning import Pruner
 from millrace.stores.database import SqliteDatabase
+from millrace.stores.ledger_rows import LedgerRows
 from millrace.types import (
     EMBEDDINGS,
     EVIDENCE_TENANT,
@@ -25,8 +30,8 @@ from millrace.types import (
     Price,
     Served,
     SessionBill,
+    Shape,
     Status,
-    Story,
 )
 
 _TABLE = """
@@ -62,6 +67,7 @@ CREATE TABLE IF NOT EXISTS entries (
     batch TEXT NOT NULL DEFAULT '',   -- the batch that it is a line of
     baseline TEXT NOT NULL DEFAULT '',-- JSON: the large model's price, when it began; empty: of an earlier version
     story TEXT NOT NULL DEFAULT '',   -- JSON: what each stage decided (types/story.py); empty: it has not ended
+    shape TEXT NOT NULL DEFAULT '',   -- JSON: what the request looked like (types/story.py); empty: not known
     calls TEXT NOT NULL               -- JSON: the upstream calls, each with usage, cost and outcome
 ) STRICT
 """
@@ -79,8 +85,10 @@ _ADDED = {  # columns that tables of earlier versions lack
     "batch": "TEXT NOT NULL DEFAULT ''",
     "baseline": "TEXT NOT NULL DEFAULT ''",
     "story": "TEXT NOT NULL DEFAULT ''",
+    "shape": "TEXT NOT NULL DEFAULT ''",
 }
 _INDEXES = (
+    "CREATE INDEX IF NOT EXISTS entries_by_time ON entries (opened_at)",
     "CREATE INDEX IF NOT EXISTS entries_of_keys ON entries (opened_at) WHERE key_id != ''",
     "CREATE INDEX IF NOT EXISTS entries_open ON entries (epoch) WHERE status = 'open'",
     "CREATE INDEX IF NOT EXISTS entries_of_answers ON entries (entry_id) WHERE entry_id != ''",
@@ -91,7 +99,6 @@ _SPENT = """
 SELECT key_id, sum(CASE WHEN status = 'open' AND epoch IN ({living}) THEN booked_nanodollars ELSE cost_nanodollars END)
 FROM entries WHERE key_id != '' AND opened_at >= ? AND opened_at < ? AND epoch IS NOT ? GROUP BY key_id
 """
-_KILL = "UPDATE entries SET status = 'killed', estimated = 1 WHERE status = 'open' AND epoch NOT IN ({living})"
 _FIRST_OPEN = "SELECT min(opened_at) FROM entries WHERE status = 'open' AND epoch IN ({living})"
 _SESSIONS = """
 SELECT session, tenant, min(opened_at), max(opened_at), count(*), sum(input_tokens), sum(cached_input_tokens),
@@ -123,13 +130,21 @@ _COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
     " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars,"
     " saved_nanodollars, ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, booked_nanodollars, session,"
-    " entry_id, stored_id, end_user, tag, batch, baseline, story, calls"
+    " entry_id, stored_id, end_user, tag, batch, baseline, story, shape, calls"
 )
+_KILLED = {"status": "'killed'", "estimated": "1"}
 _PLACEHOLDERS = ", ".join("?" for _ in _COLUMNS.split(","))
 _PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_PLACEHOLDERS})"  # noqa: S608 - names and question marks only
-ROW_BYTES = 1500  # of a row that waits to be written, about
+# Whatever ends becomes the newest row, so that who follows them misses none: a row that is replaced gets a new rowid.
+_KILL = (
+    f"INSERT OR REPLACE INTO entries ({_COLUMNS})"  # noqa: S608 - names of our own
+    f" SELECT {re.sub('status|estimated', lambda name: _KILLED[name[0]], _COLUMNS)}"
+    " FROM entries WHERE status = 'open' AND epoch NOT IN ({living})"
+)
+ROW_BYTES = 1800  # of a row that waits to be written, about
 ANSWERED_S = 2.0  # for SQLite to find one row, after all that waits
 SPENT_S = 60.0  # for SQLite to add up a day
+DAY_S = 86_400
 
 Spent = dict[str, Decimal]  # dollars by key
 
@@ -137,10 +152,19 @@ Spent = dict[str, Decimal]  # dollars by key
 class SqliteLedger:
     """Queues the entries of one process, the `epoch`, to be written. Only their progress may be dropped."""
 
-    def __init__(self, database: SqliteDatabase, epoch: str = "") -> None:
+    def __init__(
+        self, database: SqliteDatabase, epoch: str = "", *, keep_days: int | None = None, wall: Clock = time.time
+    ) -> None:
+        """`keep_days`: after so many days rows are deleted; None: not by this process."""
         self.wants_progress = False  # set once another process may count what this one spends
+        self.rows = LedgerRows(database)
         self._database = database
         self._epoch = epoch
+        self._pruner: Pruner | None = None
+        if keep_days is not None:
+            self._pruner = Pruner(
+                database.write, "entries", key="request_id", since="opened_at", ttl_s=keep_days * DAY_S, wall=wall
+            )
         database.write(_prepare)
 
     def opened(self, entry: Entry) -> None:
@@ -154,6 +178,13 @@ class SqliteLedger:
     def settled(self, entry: Entry) -> None:
         """Write the settled row in place of the open one."""
         self._put(entry)
+        if self._pruner is not None:
+            self._pruner.count(0)
+
+    def prune(self) -> None:
+        """Queue the deletion of what is too old. Call it at a start."""
+        if self._pruner is not None:
+            self._pruner.prune()
 
     def close_left(self, living: Collection[str]) -> None:
         """Close what dead processes left open as killed, at its highest cost. `living` are the epochs of the others."""
@@ -257,9 +288,23 @@ class SqliteLedger:
         return rows
 
     def _put(self, entry: Entry, *, droppable: bool = False) -> None:
-        self._database.write(
-            lambda connection: connection.execute(_PUT, _row(entry, self._epoch)), ROW_BYTES, droppable=droppable
-        )
+        self._database.write(_Put(entry, self._epoch), ROW_BYTES, droppable=droppable)
+
+
+class _Put:
+    """Writes one row. It is encoded on the writer's thread, once, however often the write is tried."""
+
+    __slots__ = ("_entry", "_epoch", "_row")
+
+    def __init__(self, entry: Entry, epoch: str) -> None:
+        self._entry: Entry | None = entry
+        self._epoch = epoch
+        self._row: tuple[Any, ...] = ()
+
+    def __call__(self, connection: sqlite3.Connection) -> None:
+        if self._entry is not None:
+            self._row, self._entry = _row(self._entry, self._epoch), None
+        connection.execute(_PUT, self._row)
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
@@ -310,13 +355,19 @@ def _row(entry: Entry, epoch: str) -> tuple[Any, ...]:
         entry.tag,
         entry.batch,
         "" if entry.baseline is None else _prices(entry.baseline),
-        "" if entry.status is Status.OPEN else _story(entry.story),
-        json.dumps([_call(charge) for charge in statement.charges]),
+        "" if entry.status is Status.OPEN else msgspec.json.encode(entry.story).decode(),
+        "" if entry.shape is None else _shape(entry.shape),
+        json.dumps([_call(charge, entry.began_at) for charge in statement.charges]),
     )
 
 
-def _call(charge: Charge) -> dict[str, Any]:
+def _call(charge: Charge, began_at: float | None) -> dict[str, Any]:
     usage = charge.usage
+    times = {
+        "started_ms": _milliseconds(began_at, charge.began_at),  # since the request's own start
+        "ttft_ms": _milliseconds(charge.began_at, charge.spoke_at),
+        "lasted_ms": _milliseconds(charge.began_at, charge.ended_at),
+    }
     named = {
         "service_tier": charge.service_tier,
         "finish_reason": charge.finish_word,
@@ -336,7 +387,21 @@ def _call(charge: Charge) -> dict[str, Any]:
         "cost_nanodollars": _nanodollars(charge.cost),
         **({} if charge.price is None else {"price": _price(charge.price)}),
         **{name: word for name, word in named.items() if word},  # of the provider; nothing where all is as usual
+        **{name: length for name, length in times.items() if length is not None},
     }
+
+
+def _milliseconds(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None else round((end - start) * 1000, 1)
+
+
+_DEFAULTS = {one.name: one.default for one in fields(Shape)}
+
+
+def _shape(shape: Shape) -> str:
+    """Return what is not as usual."""
+    by_name = {name: getattr(shape, name) for name in _DEFAULTS}
+    return json.dumps({name: value for name, value in by_name.items() if value != _DEFAULTS[name]})
 
 
 @lru_cache(maxsize=64)
@@ -349,10 +414,6 @@ def _price(price: Price) -> dict[str, str]:
     """Return what is known of a price, as decimals of dollars per million tokens."""
     by_name = {one.name: getattr(price, one.name) for one in fields(Price)}
     return {name: str(dollars) for name, dollars in by_name.items() if dollars is not None}
-
-
-def _story(story: Story) -> str:
-    return msgspec.json.encode(story).decode()
 
 
 def _nanodollars(dollars: Decimal) -> int:

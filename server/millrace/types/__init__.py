@@ -71,11 +71,11 @@ from millrace.types.evidence import (
     Steering,
 )
 from millrace.types.model import BATCH_TIER, STANDARD_TIERS, Deployment, Model, Price, Tier
-from millrace.types.money import EMBEDDINGS, Answered, Charge, Entry, Outcome, SessionBill, Statement, Status
+from millrace.types.money import EMBEDDINGS, Answered, Charge, Entry, Outcome, Selection, SessionBill, Statement, Status
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
 from millrace.types.routing import Advice, KeptState, Label, LabelSource, StateVersion
 from millrace.types.scored import Scored, joined, scores_of, scores_size
-from millrace.types.story import NO_STORY, Judgement, Near, Scores, Story
+from millrace.types.story import NO_STORY, Judgement, Near, Scores, Shape, Story
 from millrace.types.tool_choice import ToolChoice
 
 __all__ = [
@@ -152,10 +152,12 @@ __all__ = [
     "Scored",
     "Scores",
     "Sealed",
+    "Selection",
     "SemanticHit",
     "SemanticMiss",
     "Served",
     "SessionBill",
+    "Shape",
     "Source",
     "StateVersion",
     "Statement",

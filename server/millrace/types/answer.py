@@ -187,6 +187,7 @@ class SemanticMiss:
     reason: str
     similarity: float | None  # cosine of the nearest question; None if nothing was compared
     near: tuple[NearAnswer, ...] = ()  # that were compared, the likeliest first
+    kind: str = field(default="", compare=False)  # the reason without a word of a question, for the ledger
 
 
 PASSED = "passed"  # the value of `check` where checks ran and none failed

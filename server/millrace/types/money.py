@@ -8,7 +8,7 @@ from typing import Literal
 from millrace.types.answer import CacheOutcome, Source, Usage
 from millrace.types.model import Price, Tier
 from millrace.types.request import Strategy
-from millrace.types.story import NO_STORY, Story
+from millrace.types.story import NO_STORY, Shape, Story
 
 EMBEDDINGS: Literal["embeddings"] = "embeddings"  # the tier and the strategy of requests for embeddings
 
@@ -48,6 +48,9 @@ class Charge:
     service_tier: str = ""  # that it is charged at, as the provider names it; empty if nobody named one
     finish_word: str = ""  # the provider's own for the end, if it is not known
     deployment: str = ""  # the label of the one that was asked; empty where the model has no other
+    began_at: float | None = None  # on the process's clock, as all times of a call; None: it was not sent
+    spoke_at: float | None = None  # when its first word came
+    ended_at: float | None = None  # None: it still runs, or went on for another request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +94,8 @@ class Entry:
     batch: str = ""  # the id of the batch that it is a line of; empty if it is none
     baseline: Price | None = None  # of the large model, when the request began; None: nothing is compared to it
     story: Story = NO_STORY  # what each stage decided
+    shape: Shape | None = None  # of the request; None: it has not ended, or was for embeddings
+    began_at: float | None = None  # on the process's clock, as the times of its calls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +104,18 @@ class Answered:
 
     cache: CacheOutcome
     entry_ids: tuple[str, ...]  # of stored answers: the one that a cache gave, and its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which rows of the ledger are wanted. What is None selects nothing by itself."""
+
+    tenant: str | None = None
+    user: str | None = None
+    tag: str | None = None
+    status: Status | None = None
+    since: float | None = None  # opened at or after it, in Unix seconds
+    until: float | None = None  # opened before it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

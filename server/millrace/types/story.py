@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from millrace.types.model import Tier
 
+MOST_MESSAGES = 32  # of a request whose sizes are kept one by one
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Near:
@@ -44,6 +46,7 @@ class Story:
 
     near: tuple[Near, ...] = ()  # the likeliest first
     hit: str = ""  # the entry of the semantic cache that was served
+    missed: str = ""  # why the semantic cache served nothing, without a word of a question; empty: it was not asked
     scores: Scores | None = None
     route: str = ""  # why the model was asked that was asked first; holds nothing that a client wrote
     judgements: tuple[Judgement, ...] = ()
@@ -51,3 +54,37 @@ class Story:
 
 
 NO_STORY = Story()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a request looked like, as it was sent on after trimming: how much of what, and its options. No text.
+
+    Another request of the same shape can be made of it (`millrace explain --redacted-repro`). Sizes are characters.
+    """
+
+    model: str  # as requested
+    delivery: str
+    cache: str  # its mode
+    messages: tuple[tuple[str, int], ...]  # role and size; of more than `MOST_MESSAGES` the last ones
+    earlier: int = 0  # messages before those
+    earlier_size: int = 0
+    media: int = 0  # parts of `messages` that are not text
+    context: int = 0  # size of the chunks
+    tools: tuple[int, ...] = ()  # the size of each: name, description and schema
+    tool_choice: str = ""  # its mode
+    format: str = ""  # its kind
+    format_size: int = 0
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    reasoning_effort: str = ""
+    verbosity: str = ""
+    parallel_tool_calls: bool | None = None
+    service_tier: str = ""
+    store: bool | None = None
+    concise: bool = False
+    context_budget: int | None = None
+    max_cost: str = ""  # dollars
+    checks: tuple[str, ...] | None = None  # names
+    cut: tuple[str, ...] = ()  # what trimming has cut of: history, context

@@ -12,7 +12,7 @@ from millrace.evidence.report import Reports
 from millrace.funnel.funnels import Funnels
 from millrace.funnel.routing.report import RouterReports
 from millrace.memory import MemoryBudget
-from millrace.ports import Backlog, CacheControl, Clock
+from millrace.ports import Backlog, CacheControl, Clock, Rows
 from millrace.principal import Principal
 from millrace.runs.conversations import Conversations
 from millrace.runs.embeddings import Embeddings
@@ -80,6 +80,7 @@ class Process:
     stuck_s: float  # how long a peer may take no byte before it is given up
     max_message_bytes: int
     cache: CacheControl
+    ledger: Rows
     feedbacks: Feedbacks
     reports: Reports
     router_reports: RouterReports

@@ -18,6 +18,7 @@ from millrace.wire import (
     embeddings,
     evidence,
     items,
+    ledger,
     message_events,
     messages,
     reload,
@@ -238,6 +239,18 @@ OPERATIONS = (
         evidence.EvidenceReport,
         parameters={"since": {"type": "string", "description": "How long ago, such as 12h or 7d, the default."}},
     ),
+    Operation(
+        "get",
+        "/v1/ledger",
+        "What requests have cost and why, in the order in which they have ended. Admins only.",
+        ledger.LedgerEntries,
+        parameters={
+            "after": {"type": "string", "description": "The id of the row to go on from."},
+            "limit": {"type": "integer", "description": f"How many, 1 to {ledger.MAX_LIMIT}; 100 by default."},
+            "order": {"type": "string", "description": "desc, the latest first, or asc; desc by default."},
+        },
+    ),
+    Operation("get", "/v1/ledger/{id}", "What one request has cost and why. Admins only.", ledger.LedgerEntry),
     Operation(
         "get", "/v1/router", "What the router has learned of the tenant's requests. Admins only.", router.RouterReport
     ),

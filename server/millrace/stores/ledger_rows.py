@@ -1,0 +1,222 @@
+"""Rows of the ledger as they are read: one, the latest, those after one; and what is deleted by hand.
+
+The order is that in which requests have ended: every row that ends is the newest one, whichever process wrote it
+(`ledger.py`), so who goes on from the number that was seen last misses none.
+"""
+
+import asyncio
+import json
+import math
+import sqlite3
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import msgspec
+
+from millrace.pricing import NANODOLLAR
+from millrace.stores.database import SqliteDatabase
+from millrace.types import (
+    NO_STORY,
+    CacheOutcome,
+    Charge,
+    Entry,
+    Outcome,
+    Price,
+    Selection,
+    Shape,
+    Source,
+    Statement,
+    Status,
+    Story,
+    Usage,
+)
+
+READ_S = 60.0  # for SQLite to read some rows
+STEP, STEP_S = 500, 60.0  # rows that are deleted at once, and the seconds that this may take
+
+T = TypeVar("T")
+
+_NAMES = (
+    "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
+    " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars,"
+    " saved_nanodollars, ttft_ms, latency_ms, trimmed_tokens, key_id, session, entry_id, stored_id, end_user, tag,"
+    " batch, baseline, story, shape, calls"
+)
+# Names of our own and question marks only, in all of them.
+_ROWS = f"SELECT rowid, {_NAMES} FROM entries WHERE"  # noqa: S608
+_TOP = "SELECT coalesce(max(rowid), 0) FROM entries"
+# The newest row stays: else its number would be given once more, and who follows the rows would miss one.
+_OLD = "opened_at < ? AND status != 'open' AND rowid < (SELECT max(rowid) FROM entries)"
+_COUNT_OLD = f"SELECT count(*) FROM entries WHERE {_OLD}"  # noqa: S608
+_DELETE_OLD = f"DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries WHERE {_OLD} LIMIT {STEP})"  # noqa: S608
+
+
+class LedgerRows:
+    """Reads the rows of a ledger, in a server or beside it."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+
+    async def find(self, request_id: str, tenant: str | None = None) -> tuple[int, Entry] | None:
+        """Return the number of a row and the row, open or not; None if there is none, or it is not of this tenant."""
+        query = f"{_ROWS} request_id = ? AND tenant = coalesce(?, tenant)"
+        rows = await self._scan(lambda connection: connection.execute(query, (request_id, tenant)).fetchall())
+        return (rows[0][0], _entry(*rows[0][1:])) if rows else None
+
+    async def beginning(self, text: str) -> list[Entry]:
+        """Return up to two rows whose id begins so."""
+        query = f"{_ROWS} request_id >= ? AND request_id < ? LIMIT 2"
+        values = (text, text + chr(0x10FFFF))
+        rows = await self._scan(lambda connection: connection.execute(query, values).fetchall())
+        return [_entry(*row[1:]) for row in rows]
+
+    async def latest(self, selection: Selection, most: int, before: float = math.inf) -> tuple[list[Entry], int]:
+        """Return the rows that have ended last, the latest first, and the number to go on from with `after`.
+
+        `before`: only rows with lower numbers.
+        """
+        where, values = _where(selection)
+        query = f"{_ROWS} {where} AND rowid < ? ORDER BY rowid DESC LIMIT ?"
+
+        def read(connection: sqlite3.Connection) -> tuple[list[Any], int]:
+            ((top,),) = connection.execute(_TOP).fetchall()
+            return connection.execute(query, (*values, min(top + 1, before), most)).fetchall(), top
+
+        rows, top = await self._scan(read)
+        return [_entry(*row[1:]) for row in rows], top
+
+    async def after(self, number: int, selection: Selection, most: int) -> tuple[list[Entry], int]:
+        """Return rows that have ended since a number, in that order, and the number to go on from."""
+        where, values = _where(selection)
+        query = f"{_ROWS} {where} AND rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?"
+
+        def read(connection: sqlite3.Connection) -> tuple[list[Any], int]:
+            # The top comes first: an open row below it that ends between both reads gets a number above it.
+            ((top,),) = connection.execute(_TOP).fetchall()
+            return connection.execute(query, (*values, number, top, most)).fetchall(), top
+
+        rows, top = await self._scan(read)
+        return [_entry(*row[1:]) for row in rows], rows[-1][0] if len(rows) == most else top
+
+    async def extent(self, selection: Selection) -> tuple[int, int]:
+        """Return how many rows are selected, and a number after which they all are."""
+        where, values = _where(selection)
+        query = f"SELECT count(*), coalesce(min(rowid), 1) - 1 FROM entries WHERE {where}"  # noqa: S608
+        count, number = await self._scan(lambda connection: connection.execute(query, values).fetchone())
+        return count, number
+
+    async def count_before(self, opened_before: float) -> int:
+        """Return how many rows `delete_before` would delete."""
+        (count,) = await self._scan(lambda connection: connection.execute(_COUNT_OLD, (opened_before,)).fetchone())
+        return int(count)
+
+    async def delete_before(self, opened_before: float) -> int:
+        """Delete some of the rows that were opened before then (Unix seconds) and have ended; return how many.
+
+        None are left once it returns 0. Raises `TimeoutError` if the disk is too slow, or locked.
+        """
+        deleted: int = await self._database.commit(
+            lambda connection: connection.execute(_DELETE_OLD, (opened_before,)).rowcount, within_s=STEP_S
+        )
+        return deleted
+
+    async def _scan(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        found: T = await asyncio.to_thread(self._database.scan, read, within_s=READ_S)
+        return found
+
+
+def _where(selection: Selection) -> tuple[str, list[Any]]:
+    """Return the condition and its values."""
+    wanted = {
+        "tenant = ?": selection.tenant,
+        "end_user = ?": selection.user,
+        "tag = ?": selection.tag,
+        "status = ?": selection.status,
+        "opened_at >= ?": selection.since,
+        "opened_at < ?": selection.until,
+    }
+    given = {condition: value for condition, value in wanted.items() if value is not None}
+    return " AND ".join(("status != 'open'", *given)), list(given.values())
+
+
+def _entry(*row: Any) -> Entry:
+    named = dict(zip(_NAMES.replace(",", "").split(), row, strict=True))
+    usage = Usage(
+        input_tokens=named["input_tokens"],
+        output_tokens=named["output_tokens"],
+        cached_input_tokens=named["cached_input_tokens"],
+        cache_write_tokens=named["cache_write_tokens"],
+        reasoning_tokens=named["reasoning_tokens"],
+        estimated=bool(named["estimated"]),
+    )
+    return Entry(
+        request_id=named["request_id"],
+        tenant=named["tenant"],
+        opened_at=named["opened_at"],
+        status=Status(named["status"]),
+        source=Source(named["source"]) if named["source"] else None,
+        cache=CacheOutcome(named["cache"]),
+        strategy=named["strategy"],
+        check=named["failed_check"],
+        code=named["code"],
+        statement=Statement(
+            usage=usage,
+            cost=named["cost_nanodollars"] * NANODOLLAR,
+            saved=named["saved_nanodollars"] * NANODOLLAR,
+            charges=tuple(map(_charge, json.loads(named["calls"]))),
+            trimmed_tokens=named["trimmed_tokens"],
+        ),
+        ttft_ms=named["ttft_ms"],
+        latency_ms=named["latency_ms"],
+        trimmed_tokens=named["trimmed_tokens"],
+        key_id=named["key_id"],
+        session=named["session"],
+        entry_id=named["entry_id"],
+        stored_id=named["stored_id"],
+        user=named["end_user"],
+        tag=named["tag"],
+        batch=named["batch"],
+        baseline=_price(json.loads(named["baseline"])) if named["baseline"] else None,
+        story=_decoded(named["story"], Story) or NO_STORY,
+        shape=_decoded(named["shape"], Shape),
+        began_at=0.0,  # its calls have their times from then on
+    )
+
+
+def _charge(call: dict[str, Any]) -> Charge:
+    names = ("started_ms", "ttft_ms", "lasted_ms")
+    began_at, first, lasted = (None if (length := call.get(name)) is None else length / 1000 for name in names)
+    return Charge(
+        model=call["model"],
+        tier=call["tier"],
+        usage=Usage(
+            input_tokens=call["input_tokens"],
+            output_tokens=call["output_tokens"],
+            cached_input_tokens=call["cached_input_tokens"],
+            cache_write_tokens=call.get("cache_write_tokens", 0),
+            cache_write_1h_tokens=call.get("cache_write_1h_tokens", 0),
+            reasoning_tokens=call["reasoning_tokens"],
+            estimated=call["estimated"],
+        ),
+        cost=call["cost_nanodollars"] * NANODOLLAR,
+        outcome=Outcome(call["outcome"]),
+        price=_price(call["price"]) if "price" in call else None,
+        service_tier=call.get("service_tier", ""),
+        finish_word=call.get("finish_reason", ""),
+        deployment=call.get("deployment", ""),
+        began_at=began_at,
+        spoke_at=None if began_at is None or first is None else began_at + first,
+        ended_at=None if began_at is None or lasted is None else began_at + lasted,
+    )
+
+
+def _price(named: dict[str, str]) -> Price:
+    return Price(**{name: Decimal(dollars) for name, dollars in named.items()})
+
+
+def _decoded(text: str, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(text, type=kind) if text else None
+    except msgspec.DecodeError:  # of another version
+        return None
