@@ -10,7 +10,7 @@ from millrace import pricing
 from millrace.funnel.catalog import Catalog
 from millrace.ports import Clock, EmbeddingsUpstream
 from millrace.runs.embeddings import EmbeddingModel
-from millrace.settings import EmbedderSettings, EmbeddingsSettings, ModelSettings, PriceSettings, Settings
+from millrace.settings import EmbedderSettings, EmbeddingsSettings, ModelSettings, Settings
 from millrace.types import Api, Deployment, Model, Price, Tier
 from millrace.upstreams.attempt import HttpUpstream, UpstreamEndpoint
 from millrace.upstreams.chat.api import CHAT
@@ -99,16 +99,12 @@ def _model(tier: Tier, model: ModelSettings, name: str = "") -> Model:
         own_name=name,
         address=f"{model.upstream} {model.base_url or first.base_url}",
         api=_API[model.upstream],
-        price=_price(model.price),
-        tier_prices={tier: _price(price) for tier, price in model.tier_prices.items()},
+        price=model.price.read(),
+        tier_prices={tier: price.read() for tier, price in model.tier_prices.items()},
         context_window=model.context_window,
         max_output_tokens=model.max_output_tokens,
         cap_tool_calls=model.cap_tool_calls,
     )
-
-
-def _price(given: PriceSettings) -> Price:
-    return Price(**msgspec.structs.asdict(given))
 
 
 def _endpoint(model: ModelSettings) -> UpstreamEndpoint:
