@@ -17,6 +17,7 @@ from millrace.funnel.funnel import Funnel
 from millrace.funnel.health import Health
 from millrace.funnel.hedging import Hedging
 from millrace.funnel.pools import Pool
+from millrace.funnel.prefixes import Prefixes
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.funnel.routing.router import Router
@@ -65,6 +66,7 @@ def funnel_of(  # noqa: PLR0913, PLR0917 - its parts
             guards,
             Hedging(CLOCK, settings.funnel.hedge_share),
             repairs=settings.checks.repair,
+            prefixes=Prefixes(CLOCK),
         ),
         recall=recall,
         ledger=ledger,

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -26,6 +27,7 @@ APIS: dict[str, ProviderApi] = {  # by the name of `upstream` in the settings
     "responses": RESPONSES,
     "anthropic": MESSAGES,
 }
+OPENAI = "api.openai.com"
 _API = {"openai": Api.CHAT, "responses": Api.RESPONSES, "anthropic": Api.MESSAGES}
 
 
@@ -131,4 +133,8 @@ def _quirks(model: ModelSettings) -> Quirks:
         if value is not None:
             name, kind = read.get(key, (key, type(value)))
             changes[name] = kind(value)
-    return dataclasses.replace(PRESETS[model.provider], **changes)
+    quirks = dataclasses.replace(PRESETS[model.provider], **changes)
+    if model.prefix_cache is not None:
+        return dataclasses.replace(quirks, cache_key=model.prefix_cache, marks=model.prefix_cache)
+    is_openai = model.provider == "auto" and urlsplit(model.base_url).hostname == OPENAI
+    return dataclasses.replace(quirks, cache_key=True) if is_openai else quirks

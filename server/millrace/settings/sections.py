@@ -118,6 +118,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_output_tokens: Count | None = None  # of an answer; None: no cap
     cap_tool_calls: bool = False  # whether the cap also holds where a tool may be called: it cuts the call's arguments
     provider: Provider = "auto"
+    prefix_cache: bool | None = None  # prompts are made easy to find in the provider's cache; None: where it is known
     quirks: QuirksSettings = QuirksSettings()
     connect_timeout_s: Seconds = 10
     first_token_timeout_s: Seconds = 60
