@@ -39,9 +39,9 @@ class PromptCache:
         total = count_tokens(chars, len(messages))
         if total < CACHEABLE_TOKENS:
             return total, 0
+        head, medium = TOKENS_PER_MESSAGE * CHARS_PER_TOKEN, " " * (MEDIA_TOKENS * CHARS_PER_TOKEN)
         parts = [
-            f"{message.role:{TOKENS_PER_MESSAGE * CHARS_PER_TOKEN}}{text}"
-            + " " * (files * MEDIA_TOKENS * CHARS_PER_TOKEN)
+            f"{message.role:{head}}{text}{medium * files}"
             for message, text, files in zip(messages, texts, media, strict=True)
         ]
         # A provider never reports a whole prompt as cached.
