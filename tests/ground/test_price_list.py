@@ -47,7 +47,7 @@ def test_a_price_is_looked_up_where_none_is_given(given: dict[str, Any]) -> None
 def test_what_is_configured_counts_more_than_the_list() -> None:
     """A price that is given is taken as it is, without the list's service tiers; one of a tier replaces the list's."""
     large = settings.build(models(price=GIVEN), {}).models.large
-    assert (large.price.input, large.price.source) == (1, "")
+    assert (large.price.output, large.price.source) == (Decimal(2), "")
     assert not large.tier_prices
     large = settings.build(models(tier_prices={"priority": GIVEN}), {}).models.large
     assert (large.price.input, large.tier_prices["priority"].output) == dollars("2", "2")

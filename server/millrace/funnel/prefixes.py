@@ -84,7 +84,8 @@ def _key(request: Request) -> str:
             if message.role != "system" or sum(map(len, beginning)) >= _BEGINNING:
                 break
         name = "\0" + "\0".join(beginning)[:_BEGINNING]
-    return hashlib.blake2b(f"{request.tenant}\0{name}".encode(errors="replace"), digest_size=16).hexdigest()
+    whose = f"{len(request.tenant)}\0{request.tenant}{name}"
+    return hashlib.blake2b(whose.encode(errors="replace"), digest_size=16).hexdigest()
 
 
 def _texts(messages: Iterable[Message]) -> list[str]:
