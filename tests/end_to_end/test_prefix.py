@@ -1,5 +1,6 @@
 """The turns of a conversation: each begins with the bytes of the last, the provider finds them, the bill says so."""
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -13,8 +14,10 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from click.testing import CliRunner
 from openai import AsyncOpenAI
 
+from millrace.__main__ import main
 from millrace.simulator.prompt_cache import PromptCache
 from millrace.stores.database import FILE
 from tests.support import messages_wire, responses_wire
@@ -233,11 +236,16 @@ async def test_a_prompt_that_nobody_repeats_is_not_written_to_the_cache(tmp_path
 
 
 async def test_the_share_that_was_read_from_caches_is_shown(tmp_path: Path) -> None:
-    """Of each model, to admins."""
+    """Of each model, to admins; and of each session by the command."""
     async with behind("chat", tmp_path) as setting:
-        answers = await talk(setting)
+        answers = await talk(setting, extra_headers={"session-id": "ours"})
         async with aiohttp.ClientSession() as session, session.get(f"{setting.url}/readyz?verbose") as response:
             small, large = (await response.json())["models"]
     assert (small["input_tokens"], small["cached_input_tokens"]) == (0, 0)
     assert large["input_tokens"] == sum(answer.usage.prompt_tokens for answer in answers)
-    assert large["cached_input_tokens"] == sum(answer.usage.prompt_tokens_details.cached_tokens for answer in answers)
+    cached = sum(answer.usage.prompt_tokens_details.cached_tokens for answer in answers)
+    assert large["cached_input_tokens"] == cached > 0
+    runner = CliRunner(env={"COLUMNS": "250"})
+    shown = await asyncio.to_thread(runner.invoke, main, ["sessions", "--data-dir", str(tmp_path)])
+    (line,) = [line for line in shown.stdout.splitlines() if "ours" in line]
+    assert f"{cached} ({cached / large['input_tokens']:.0%})" in line

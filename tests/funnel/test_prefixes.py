@@ -1,7 +1,9 @@
-"""Beginnings of prompts in providers' caches: their keys, what is worth keeping, and cuts that leave them as they are."""
+"""Beginnings of prompts in providers' caches: their keys, what is worth keeping, and cuts that leave them alone."""
 
 import re
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -23,13 +25,11 @@ def said(role: str, text: str) -> Message:
     return Message(role=role, parts=(text,))
 
 
-def asked(*messages: Message, tenant: str = "a", session: str = "", **fields: object) -> Request:
+def asked(*messages: Message, tenant: str = "a", session: str = "", **fields: Any) -> Request:
     """Return a request that is long enough; without a session it is its own, as of a client that names none."""
     request_id = f"resp_{id(messages)}"
-    prompt = Prompt(messages=messages, **fields)  # type: ignore[arg-type]
-    return replace(
-        REQUEST, id=request_id, tenant=tenant, session=session or request_id, prompt=prompt, input_tokens=5000
-    )
+    prompt, session = Prompt(messages=messages, **fields), session or request_id
+    return replace(REQUEST, id=request_id, tenant=tenant, session=session, prompt=prompt, input_tokens=5000)
 
 
 QUESTION, ANSWER, NEXT = said("user", "How deep?"), said("assistant", "Deep."), said("user", "And wide?")
@@ -145,7 +145,7 @@ def test_a_history_that_grows_begins_with_the_same_turn_for_several_turns() -> N
         if trimmed.cut_tokens:
             assert sum(tokens.count_message(one) for one in kept[:-1]) >= 0.6 * budget
         messages.append(said("assistant", f"Answer {number}: " + "word " * 40))
-    moves = sum(one != other for one, other in zip(begins, begins[1:], strict=False))
+    moves = sum(one != other for one, other in pairwise(begins))
     assert 10 <= moves <= 25, begins  # turn by turn it would be about fifty
 
 
