@@ -16,7 +16,7 @@ LEAST = 768  # tokens as counted here; providers keep prompts of 1024 of their o
 LONG = 3072  # characters of a system prompt that are about as many
 KEPT_S = 300.0  # for which providers keep it after its last use
 MOST = 10_000  # system prompts that are remembered
-_BEGINNING = 4096  # characters that tell conversations apart which nobody has named
+_BEGINNING = 1024  # characters that tell conversations apart which nobody has named
 _UNNAMED = "resp_"  # begins the session of those: the id of their first response
 _TOO_MUCH = 1.5  # steps that are cut beyond what must be, at most
 SHORT = Prefix(is_read_again=False)
@@ -85,7 +85,7 @@ def _key(request: Request) -> str:
                 break
         name = "\0" + "\0".join(beginning)[:_BEGINNING]
     whose = f"{len(request.tenant)}\0{request.tenant}{name}"
-    return hashlib.blake2b(whose.encode(errors="replace"), digest_size=16).hexdigest()
+    return hashlib.sha256(whose.encode(errors="replace")).hexdigest()[:32]
 
 
 def _texts(messages: Iterable[Message]) -> list[str]:
