@@ -106,10 +106,7 @@ async def test_where_all_is_well_it_says_what_each_model_took_and_cost(tmp_path:
         state, text = row(printed, f"{tier} model")
         assert state == "fine"
         assert re.search(rf"{tier}-model answered in \d+ ms \(\d+ tokens, \$0\.0000\d\d\)", text)
-        assert (
-            row(printed, f"{tier} price")[1]
-            == f"{tier} price $1 in, $2 out for a million tokens; from the configuration"
-        )
+        assert row(printed, f"{tier} price")[1].endswith("$1 in, $2 out for a million tokens; from the configuration")
     assert row(printed, "data_dir")[0] == row(printed, "port")[0] == row(printed, "lock")[0] == "fine"
     assert row(printed, "keys")[1].startswith("none: only this machine has access")
     assert f"Nothing is wrong. Next: millrace serve --config {config}" in printed
@@ -119,12 +116,10 @@ async def test_where_all_is_well_it_says_what_each_model_took_and_cost(tmp_path:
 def test_each_price_is_told_with_where_it_comes_from() -> None:
     """Of a list too, with long input and service tiers."""
     listed = {"upstream": "openai", "base_url": "http://a/v1", "model": "gemini-2.5-pro", "provider": "gemini"}
-    noted = {"upstream": "openai", "base_url": "http://b/v1", "model": "b"}
-    noted["price"] = {"input": "1", "output": "2", "cache_write": "1.25", "source": "our contract"}
-    found = {
-        each.subject: each.text
-        for each in findings.prices(settings.build({"models": {"small": listed, "large": noted}}, {}))
-    }
+    price = {"input": "1", "output": "2", "cache_write": "1.25", "source": "our contract"}
+    noted = {"upstream": "openai", "base_url": "http://b/v1", "model": "b", "price": price}
+    loaded = settings.build({"models": {"small": listed, "large": noted}}, {})
+    found = {each.subject: each.text for each in findings.prices(loaded)}
     assert found["large price"] == "$1 in, $2 out, $1.25 written to the cache for a million tokens; from our contract"
     assert found["small price"].startswith(
         "$1.25 in, $10 out, $0.125 cached for a million tokens; $2.5 in, $15 out, $0.25 cached above 200000 tokens of"
