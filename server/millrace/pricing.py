@@ -12,7 +12,9 @@ FRAMING = 4  # approximate tokens that providers add to each message
 
 
 def cost(usage: Usage, price: Price) -> Decimal:
-    """Return dollars, exact to 1e-9."""
+    """Return dollars, exact to 1e-9. How long the input is decides what all of it costs, where the price has steps."""
+    if price.steps:
+        price = price.at(usage.input_tokens)
     plain = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
     dollars = plain * price.input + usage.output_tokens * price.output
     if usage.cached_input_tokens:
@@ -42,8 +44,9 @@ def booking(call: Call, input_tokens: int) -> Usage:
 
 def output_bought(dollars: Decimal, call: Call, input_tokens: int) -> int:
     """Return how many output tokens the money buys after the input: at most the call's cap, at least 0."""
-    price, cap = call.dearest, call.max_output_tokens
-    left = dollars * MILLION - (input_tokens + FRAMING * len(call.prompt.messages)) * price.input
+    sent, cap = input_tokens + FRAMING * len(call.prompt.messages), call.max_output_tokens
+    price = call.dearest.at(sent)
+    left = dollars * MILLION - sent * price.input
     if left < 0:
         return 0
     return cap if cap * price.output <= left else int(left // price.output)

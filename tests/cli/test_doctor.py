@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from millrace import settings
+from millrace.cli import findings
 from millrace.simulator import LARGE, SMALL, Simulator
 from tests.support import messages_server, messages_wire, responses_wire as wire
 from tests.support.paths import REPOSITORY
@@ -104,10 +106,25 @@ async def test_where_all_is_well_it_says_what_each_model_took_and_cost(tmp_path:
         state, text = row(printed, f"{tier} model")
         assert state == "fine"
         assert re.search(rf"{tier}-model answered in \d+ ms \(\d+ tokens, \$0\.0000\d\d\)", text)
+        assert row(printed, f"{tier} price")[1].endswith("$1 in, $2 out for a million tokens; from the configuration")
     assert row(printed, "data_dir")[0] == row(printed, "port")[0] == row(printed, "lock")[0] == "fine"
     assert row(printed, "keys")[1].startswith("none: only this machine has access")
     assert f"Nothing is wrong. Next: millrace serve --config {config}" in printed
     assert not (tmp_path / "data").exists()  # looking makes nothing
+
+
+def test_each_price_is_told_with_where_it_comes_from() -> None:
+    """Of a list too, with long input and service tiers."""
+    listed = {"upstream": "openai", "base_url": "http://a/v1", "model": "gemini-2.5-pro", "provider": "gemini"}
+    price = {"input": "1", "output": "2", "cache_write": "1.25", "source": "our contract"}
+    noted = {"upstream": "openai", "base_url": "http://b/v1", "model": "b", "price": price}
+    loaded = settings.build({"models": {"small": listed, "large": noted}}, {})
+    found = {each.subject: each.text for each in findings.prices(loaded)}
+    assert found["large price"] == "$1 in, $2 out, $1.25 written to the cache for a million tokens; from our contract"
+    assert found["small price"].startswith(
+        "$1.25 in, $10 out, $0.125 cached for a million tokens; $2.5 in, $15 out, $0.25 cached above 200000 tokens of"
+        " input; others for batch; from genai-prices "
+    )
 
 
 async def test_each_deployment_is_asked_and_those_that_a_server_leaves_alone_are_named(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ SCHEMA: Any = {
 }
 WEATHER: Any = {"type": "function", "name": "get_weather", "parameters": SCHEMA}
 CHAT_WEATHER: Any = {"type": "function", "function": {"name": "get_weather", "parameters": SCHEMA}}
-LONG = "Plain words of a long system prompt, which is the same for every request. " * 10
+LONG = "Plain words of a long system prompt, which is the same for every request. " * 90
 
 
 @dataclass

@@ -362,36 +362,49 @@ async def test_many_streams_at_once(small: Client) -> None:
 # --- the prompt cache
 
 
-async def test_a_long_opening_is_cached_the_second_time(small: Client) -> None:
-    system = {"role": "system", "content": "x" * 1200}
+async def cached(client: Client, messages: list[dict[str, Any]], **fields: Any) -> int:
+    usage = (await client.whole("", messages=messages, **fields))["usage"]
+    return int(usage["prompt_tokens_details"]["cached_tokens"])
+
+
+async def test_what_two_prompts_begin_with_is_cached_in_steps_of_128_tokens(small: Client) -> None:
+    """However much follows, whose turn it is in, and where it differs within a message."""
+    system = {"role": "system", "content": "x" * 4800}
     turns = [system, {"role": "user", "content": "one"}]
-    usages = []
-    for content in ("two", "three"):
-        usages.append((await small.whole("", messages=turns))["usage"])
-        turns = [*turns, {"role": "assistant", "content": "ok"}, {"role": "user", "content": content}]
-    usages.append((await small.whole("", messages=[system, {"role": "user", "content": "other"}]))["usage"])
-    cached = [usage["prompt_tokens_details"]["cached_tokens"] for usage in usages]
-    whole_first_turn = usages[0]["prompt_tokens"]
-    assert cached == [0, whole_first_turn, 1200 // 4 + 4]
+    found = [await cached(small, turns)]
+    turns = [*turns, {"role": "assistant", "content": "y" * 800}, {"role": "user", "content": "two"}]
+    found += [await cached(small, turns), await cached(small, [*turns, {"role": "user", "content": "three"}])]
+    found.append(await cached(small, [system | {"content": "x" * 4500 + "other"}]))
+    assert found == [0, 9 * 128, 11 * 128, 8 * 128]
 
 
-async def test_a_short_opening_is_never_cached(small: Client) -> None:
-    messages = [{"role": "system", "content": "x" * (252 * 4 - 1)}, {"role": "user", "content": "hm"}]
-    shorter = [{"role": "system", "content": "x" * (251 * 4)}, {"role": "user", "content": "hm"}]
-    for turns, expected in ((messages, 256), (shorter, 0)):
-        await small.whole("", messages=turns)
-        usage = (await small.whole("", messages=turns))["usage"]
-        assert usage["prompt_tokens_details"]["cached_tokens"] == expected
+async def test_a_short_beginning_is_never_cached(small: Client) -> None:
+    """Of less than 1024 tokens."""
+    for chars, expected in ((4096 - 16, 1024), (4096 - 17 - 512, 0)):
+        turns = [{"role": "system", "content": "x" * chars}, {"role": "user", "content": "hm" * 300}]
+        assert await cached(small, turns) == 0
+        other = [turns[0], {"role": "user", "content": "other"}]
+        assert await cached(small, other) == expected
+
+
+async def test_requests_with_other_keys_share_nothing(small: Client) -> None:
+    """The key says which of them are sent to the same place."""
+    messages = [{"role": "system", "content": "x" * 4800}, {"role": "user", "content": "hm"}]
+    keys = ("", "a", "a", "b", "")
+    assert [await cached(small, messages, prompt_cache_key=key) for key in keys] == [0, 0, 1152, 0, 1152]
+
+
+async def test_a_whole_prompt_is_never_cached(small: Client) -> None:
+    """The same again is read up to the last step."""
+    messages = [{"role": "user", "content": "x" * (4 * 1276)}]
+    assert [await cached(small, messages) for _ in range(2)] == [0, 9 * 128]
 
 
 async def test_the_cache_forgets_the_oldest(small: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("millrace.simulator.prompt_cache.CAPACITY", 4)
-    cached = []
-    for letter in "abca":  # two openings each: the first message, and both
-        messages = [{"role": "system", "content": letter * 1200}, {"role": "user", "content": "hm"}]
-        usage = (await small.whole("", messages=messages))["usage"]
-        cached.append(usage["prompt_tokens_details"]["cached_tokens"])
-    assert cached == [0, 0, 0, 0]
+    """A prompt of ten steps takes ten places."""
+    monkeypatch.setattr("millrace.simulator.prompt_cache.CAPACITY", 20)
+    prompts = [[{"role": "system", "content": letter * 5200}] for letter in "abca"]
+    assert [await cached(small, messages) for messages in prompts] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -24,7 +24,7 @@ class ChatServer(ScriptedServer):
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
-        body = await request.json()
+        body = await self.body_of(request)
         self.asked.append(body)
         return await self.stream(request, self._events(body))
 

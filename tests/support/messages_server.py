@@ -54,7 +54,7 @@ class MessagesServer(ScriptedServer):
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
-        body = await request.json()
+        body = await self.body_of(request)
         try:
             self._check_key(request)
             check(body, self._most_output)

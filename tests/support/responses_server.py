@@ -100,7 +100,7 @@ class ResponsesServer(ScriptedServer):
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
-        body = await request.json()
+        body = await self.body_of(request)
         try:
             self.check(body)
         except RefusedError as refused:

@@ -17,12 +17,19 @@ class ScriptedServer:
     def __init__(self) -> None:
         self.url = ""  # with /v1, as a configuration has it
         self.asked: list[Fields] = []  # bodies that were taken
+        self.bodies: list[bytes] = []  # and all bodies as they came
         self.heads: list[Any] = []  # and their headers
         self.refused: list[str] = []
         self.pause_before = -1  # the number of the event that waits for `go_on`
         self.go_on = asyncio.Event()
         self.begun = asyncio.Event()  # all events before it are written
         self.left_at: float | None = None  # when a client was seen to have closed in mid-answer
+
+    async def body_of(self, request: web.Request) -> Fields:
+        """Read the body of a request."""
+        self.bodies.append(await request.read())
+        body: Fields = await request.json()
+        return body
 
     async def stream(self, request: web.Request, events: Iterable[bytes]) -> web.StreamResponse:
         """Answer with server-sent events."""

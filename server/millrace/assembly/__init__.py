@@ -41,6 +41,7 @@ from millrace.funnel.checks.lessons import Lessons
 from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.checks.own import own_checks
 from millrace.funnel.hedging import Hedging
+from millrace.funnel.prefixes import Prefixes
 from millrace.memory import MemoryBudget, Shares
 from millrace.ports import Claim, KeyStore
 from millrace.runs.asking import Asking
@@ -135,6 +136,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             lessons=Lessons() if learns else None,
             openings=LearnedOpenings(WALL) if learns else None,
             hedging=Hedging(CLOCK, settings.funnel.hedge_share),
+            prefixes=Prefixes(CLOCK),
             router=router.router_of(settings.router, models.catalog(settings), CLOCK, WALL),
             places=_places(settings.server.max_running, memory),
         )

@@ -20,6 +20,7 @@ from millrace.funnel.funnels import Funnels
 from millrace.funnel.health import Health
 from millrace.funnel.hedging import Hedging
 from millrace.funnel.pools import Pool
+from millrace.funnel.prefixes import Prefixes
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.funnel.routing.router import Router
@@ -46,6 +47,7 @@ class Common:
     lessons: Lessons | None  # None: nothing is judged, so nothing is learned
     openings: LearnedOpenings | None  # the same
     hedging: Hedging
+    prefixes: Prefixes
     router: Router
     places: Shares  # of requests that may run
 
@@ -98,7 +100,15 @@ class LiveFunnels:
         checks, guards = self._checks(settings), Guards.of(**msgspec.structs.asdict(settings.guards))
         funnel = Funnel(
             catalog=catalog,
-            caller=Caller(health, checks, catalog, guards, common.hedging, repairs=settings.checks.repair),
+            caller=Caller(
+                health,
+                checks,
+                catalog,
+                guards,
+                common.hedging,
+                repairs=settings.checks.repair,
+                prefixes=common.prefixes,
+            ),
             recall=Recall(
                 catalog,
                 common.exact if settings.cache.exact else None,

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -12,7 +13,7 @@ from millrace import pricing
 from millrace.funnel.catalog import Catalog
 from millrace.ports import Clock, EmbeddingsUpstream, ProviderBatches
 from millrace.runs.embeddings import EmbeddingModel
-from millrace.settings import EmbedderSettings, EmbeddingsSettings, ModelSettings, PriceSettings, Settings
+from millrace.settings import EmbedderSettings, EmbeddingsSettings, ModelSettings, Settings
 from millrace.types import BATCH_TIER, Api, Deployment, Model, Price, Tier
 from millrace.upstreams.attempt import HttpUpstream, UpstreamEndpoint
 from millrace.upstreams.chat.api import CHAT
@@ -29,6 +30,7 @@ APIS: dict[str, ProviderApi] = {  # by the name of `upstream` in the settings
     "responses": RESPONSES,
     "anthropic": MESSAGES,
 }
+OPENAI = "api.openai.com"
 _API = {"openai": Api.CHAT, "responses": Api.RESPONSES, "anthropic": Api.MESSAGES}
 
 
@@ -133,8 +135,8 @@ def _model(tier: Tier, model: ModelSettings, name: str = "") -> Model:
         own_name=name,
         address=f"{model.upstream} {model.base_url or first.base_url}",
         api=_API[model.upstream],
-        price=_price(model.price),
-        tier_prices={tier: _price(price) for tier, price in model.tier_prices.items()} | _batch_price(model),
+        price=model.price.read(),
+        tier_prices={tier: price.read() for tier, price in model.tier_prices.items()} | _batch_price(model),
         context_window=model.context_window,
         max_output_tokens=model.max_output_tokens,
         cap_tool_calls=model.cap_tool_calls,
@@ -145,10 +147,7 @@ def _batch_price(model: ModelSettings) -> dict[str, Price]:
     """Return the price of what the provider answers in a batch: half of the usual one, if it has none of its own."""
     if not model.batch:
         return {}
-    if model.price_batch is not None:
-        return {BATCH_TIER: _price(model.price_batch)}
-    halved = {name: price and price / 2 for name, price in msgspec.structs.asdict(model.price).items()}
-    return {BATCH_TIER: Price(**halved)}
+    return {BATCH_TIER: model.price.read().half if model.price_batch is None else model.price_batch.read()}
 
 
 async def provider_batches(
@@ -162,10 +161,6 @@ async def provider_batches(
             parts.push_async_callback(provider.close)
             found[each.model.tier] = provider
     return found
-
-
-def _price(given: PriceSettings) -> Price:
-    return Price(**msgspec.structs.asdict(given))
 
 
 def _endpoint(model: ModelSettings) -> UpstreamEndpoint:
@@ -192,4 +187,8 @@ def _quirks(model: ModelSettings) -> Quirks:
         if value is not None:
             name, kind = read.get(key, (key, type(value)))
             changes[name] = kind(value)
-    return dataclasses.replace(PRESETS[model.provider], **changes)
+    quirks = dataclasses.replace(PRESETS[model.provider], **changes)
+    if model.prefix_cache is not None:
+        return dataclasses.replace(quirks, cache_key=model.prefix_cache, marks=model.prefix_cache)
+    is_openai = model.provider == "auto" and urlsplit(model.base_url).hostname == OPENAI
+    return dataclasses.replace(quirks, cache_key=True) if is_openai else quirks

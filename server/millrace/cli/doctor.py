@@ -81,7 +81,7 @@ async def _examine(loaded: Settings, config: Path, within_s: float) -> list[Find
     local = [findings.folder(server), findings.lock(server), keys, findings.port(server)]
     local += await asyncio.to_thread(findings.left_alone, server)
     read = Finding(subject="configuration", text=f"{config} has no faults")
-    return [read, *(task.result() for task in asked), *local, *findings.parts(loaded)]
+    return [read, *(task.result() for task in asked), *findings.prices(loaded), *local, *findings.parts(loaded)]
 
 
 async def _ask(

@@ -18,7 +18,7 @@ from millrace import assembly
 from millrace.access.origins import LOOPBACK
 from millrace.cli import configuration
 from millrace.principal import Key
-from millrace.settings import IN_MEMORY, ServerSettings, Settings
+from millrace.settings import IN_MEMORY, ModelSettings, PriceSettings, ServerSettings, Settings
 
 LOCK = "millrace.lock"  # in data_dir; the process that serves has locked it, and its pid is in it
 LITTLE_DISK, NO_DISK = 2 * 2**30, 100 * 2**20  # bytes
@@ -190,6 +190,37 @@ def _listening_inodes(port: int) -> Iterator[str]:
                 columns = line.split()
                 if columns[1].endswith(f":{port:04X}") and columns[3] == "0A":
                     yield f"socket:[{columns[9]}]"
+
+
+def prices(settings: Settings) -> list[Finding]:
+    """Tell what each model costs, and where that price comes from."""
+    models = settings.models
+    sections = {"small": models.small, "large": models.large} | models.more
+    return [
+        Finding(
+            subject=f"{name} price",
+            text=f"{_dollars(model.price)}{_others(model)}; from {model.price.source or 'the configuration'}",
+        )
+        for name, model in sections.items()
+    ]
+
+
+def _dollars(price: PriceSettings) -> str:
+    """Return a price in words."""
+    read = price.read()
+    told = [
+        f"${step.input} in, ${step.output} out"
+        + ("" if step.cached_input is None else f", ${step.cached_input} cached")
+        + ("" if step.cache_write is None else f", ${step.cache_write} written to the cache")
+        + (f" above {step.above_tokens} tokens of input" if step.above_tokens else " for a million tokens")
+        for step in (read, *read.steps)
+    ]
+    return "; ".join(told)
+
+
+def _others(model: ModelSettings) -> str:
+    tiers = ", ".join(model.tier_prices)
+    return f"; others for {tiers}" if tiers else ""
 
 
 def parts(settings: Settings) -> list[Finding]:

@@ -13,7 +13,7 @@ from millrace.cli.rows import refused, rows
 from millrace.errors import MillraceError
 from millrace.funnel.routing.curves import Floats
 from millrace.settings import ModelSettings, ModelsSettings
-from millrace.types import Message, Price, Prompt, Usage
+from millrace.types import Message, Prompt, Usage
 from millrace.wire.completions import read_completion
 
 OUTPUT = 256  # tokens that are assumed for an answer that a row does not have
@@ -89,4 +89,4 @@ def _cost(row: Asked, at: int, model: ModelSettings) -> float:
         output_tokens=OUTPUT if answer is None else tokens.count(answer),
         estimated=True,
     )
-    return float(pricing.cost(usage, Price(**msgspec.structs.asdict(model.price))))
+    return float(pricing.cost(usage, model.price.read()))

@@ -26,11 +26,15 @@ DAY_S = 24 * 3600
 @configuration.config_option
 @data_dir_option
 def sessions(days: int, last: int, config: Path, data_dir: str | None) -> None:
-    """Show what the latest sessions have cost. A request that names no session, and continues none, is one alone."""
+    """Show what the latest sessions have cost. A request that names no session, and continues none, is one alone.
+
+    `cached` is the input that providers have read from their prompt caches, and its share.
+    """
     folder = configuration.load(config).server.data_dir if data_dir is None else data_dir
     table = Table("session", "tenant", "last request", "requests", "input", "cached", "output", "cost", "saved")
     for bill in _bills(folder, days, last):
-        counts = (bill.requests, bill.input_tokens, bill.cached_input_tokens, bill.output_tokens)
+        share = f" ({bill.cached_input_tokens / bill.input_tokens:.0%})" if bill.cached_input_tokens else ""
+        counts = (bill.requests, bill.input_tokens, f"{bill.cached_input_tokens}{share}", bill.output_tokens)
         at = datetime.fromtimestamp(bill.last_at, UTC).strftime("%Y-%m-%d %H:%M")
         cells = (bill.session, bill.tenant, at, *map(str, counts), f"${bill.cost:.6f}", f"${bill.saved:.6f}")
         table.add_row(*map(Text, cells))

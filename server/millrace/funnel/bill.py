@@ -70,8 +70,15 @@ class OpenCharge:
 
     @property
     def price(self) -> Price:
-        """The price of the service tier that the call is charged at; of the standard one where that has no price."""
-        return self.model.price_of(self.attempt.service_tier)
+        """The price that the call is charged at: of its service tier, if that has one, and of its length.
+
+        The model is that of the beginning, and so is its price, whatever is configured since.
+        """
+        price = self.model.price_of(self.attempt.service_tier)
+        if not price.steps:
+            return price
+        reported = self.attempt.usage or self.attempt.input_usage
+        return price.at(self._input_tokens if reported is None else reported.input_tokens)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -175,8 +182,7 @@ class OpenCharge:
         return tokens.count_output(self.attempt.parts, self.attempt.asides)
 
     def _charge(self, usage: Usage, outcome: Outcome) -> Charge:
-        model, service_tier = self.model, self.attempt.service_tier
-        price = model.price_of(service_tier)
+        model, service_tier, price = self.model, self.attempt.service_tier, self.price
         return Charge(
             model=model.id,
             tier=model.tier,

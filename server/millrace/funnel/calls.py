@@ -17,11 +17,13 @@ from millrace.funnel.checks.watch import Watch
 from millrace.funnel.fallback import chain_of
 from millrace.funnel.health import Health
 from millrace.funnel.hedging import Hedging
+from millrace.funnel.prefixes import Prefixes
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.tries import Tries
 from millrace.ports import Attempt
-from millrace.types import Call, Delivery, Finish, Model, Outcome, Prompt, Request
+from millrace.types import Call, Delivery, Finish, Model, Outcome, Prefix, Prompt, Request
 
+UNKNOWN = Prefix()
 LONG_PREFIX = 4096  # characters of a system prompt from which on providers cache it: about 1024 tokens
 
 
@@ -49,6 +51,7 @@ class Caller:
         hedging: Hedging | None = None,
         *,
         repairs: bool = False,
+        prefixes: Prefixes | None = None,
     ) -> None:
         self.health = health
         self.checks = checks
@@ -56,6 +59,7 @@ class Caller:
         self._guards = guards
         self.hedging = hedging or Hedging(time.monotonic)
         self.repairs = repairs
+        self._prefixes = prefixes or Prefixes(time.monotonic)
 
     def call(
         self, model: Model, response: ResponseLog, payer: Payer, turn: Turn | None = None
@@ -93,6 +97,8 @@ class Caller:
         that is still RUNNING here was cancelled or has failed.
         """
         request = response.request
+        if response.prefix is None:
+            response.prefix = self._prefixes.of(request)
         tries = Tries(
             response,
             payer,
@@ -195,7 +201,8 @@ def uncut(model: Model, response: ResponseLog, turn: Turn | None = None) -> Call
     request = response.request
     prompt, added_tokens = (request.prompt, 0) if turn is None else (turn.prompt, turn.tokens)
     room = pricing.room(model, len(prompt.messages), request.input_tokens + added_tokens)
-    return Call(model=model, prompt=prompt, room=room, added_tokens=added_tokens)
+    prefix = response.prefix or UNKNOWN
+    return Call(model=model, prompt=prompt, prefix=prefix, room=room, added_tokens=added_tokens)
 
 
 def over_budget(response: ResponseLog, reason: str) -> MillraceError:

@@ -84,6 +84,7 @@ class Pool:
         self._kept: OrderedDict[Hashable, Place] = OrderedDict()
         self._turn = 0.0  # of the last call
         self._retries = RETRIES
+        self.input_tokens = self.cached_input_tokens = 0  # of its answers, and those read from the provider's cache
         self._first_words: deque[float] = deque(maxlen=FIRST_WORDS)  # seconds until they came
 
     def take_over(self, before: "Pool") -> None:

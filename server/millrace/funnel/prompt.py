@@ -12,6 +12,7 @@ from millrace import log, tokens
 from millrace.errors import MillraceError
 from millrace.funnel.fingerprint import digest_of_chunks, digest_of_messages
 from millrace.funnel.offload import in_thread_if_long
+from millrace.funnel.prefixes import steady
 from millrace.types import Message, Prompt, Request
 
 HEADING = "Context, most relevant first:"
@@ -51,6 +52,8 @@ def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: in
 
     Context chunks go in first, the most relevant ones, as many as fit; then the newest turns. A turn is a user's
     message and all that follows it, so a tool call is never separated from its result. The last turn is the question.
+    Where turns are cut, up to about a quarter of the budget more is cut than must be: so the next requests can begin
+    with the same turn, which the provider has in its cache.
     Raises `context_too_long`, for the field at `path`, if the rest alone is too long.
     """
     messages = prompt.messages
@@ -73,9 +76,15 @@ def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: in
     left = limit - fixed_tokens if budget is None else min(budget, limit - fixed_tokens)
     kept_chunks = _fitting(context, left)
     block = _block(context[:kept_chunks]) if kept_chunks else ""
-    kept, kept_tokens = _newest(messages, turns, left - tokens.count(block))
+    room = left - tokens.count(block)
+    newest = _newest(messages, turns, room)
+    first = len(turns) - len(newest) + 1  # that fits
+    if first:
+        sizes = [sum(messages[at].size for at in turn) for turn in turns]
+        first = steady(sizes, first, min(limit if budget is None else budget, 2 * room))
+    kept, kept_tokens = turns[first:], newest[len(turns) - first]
     sent = sorted({*fixed, *(at for turn in kept for at in turn)})
-    cut = [at for turn in turns[: len(turns) - len(kept)] for at in turn]
+    cut = [at for turn in turns[:first] for at in turn]
     result = prompt
     if cut or block or prompt.context:
         result = replace(prompt, messages=tuple(messages[at] for at in sent), context=block)
@@ -120,17 +129,15 @@ def _turns(messages: tuple[Message, ...]) -> list[list[int]]:
     return turns
 
 
-def _newest(messages: tuple[Message, ...], turns: list[list[int]], budget: int) -> tuple[list[list[int]], int]:
-    """Return the newest turns that fit, and their tokens."""
-    kept: list[list[int]] = []
-    kept_tokens = 0
+def _newest(messages: tuple[Message, ...], turns: list[list[int]], budget: int) -> list[int]:
+    """Return the tokens of no turn, of the newest one, of the two newest ones, and so on: of as many as fit."""
+    sums = [0]
     for turn in reversed(turns):
         counted = _count(messages, turn)
-        if kept_tokens + counted > budget:
+        if sums[-1] + counted > budget:
             break
-        kept.append(turn)
-        kept_tokens += counted
-    return kept, kept_tokens
+        sums.append(sums[-1] + counted)
+    return sums
 
 
 def _count(messages: tuple[Message, ...], indices: list[int]) -> int:

@@ -59,6 +59,8 @@ class Report:
     can_be_asked: bool
     fared: Fared
     places: tuple[PlaceReport, ...]
+    input_tokens: int  # of its answers, since the start
+    cached_input_tokens: int  # of these, read from the provider's cache
 
 
 class Record:
@@ -111,7 +113,14 @@ def report_of(pool: Pool, records: Sequence[Record], now: float) -> Report:
     """Return how a model fares, from the records of its deployments."""
     all_fared = [record.fared(now) for record in records]
     places = [_place_report(place, fared) for place, fared in zip(pool.places, all_fared, strict=True)]
-    return Report(model=pool.model, can_be_asked=pool.can_be_asked, fared=_together(all_fared), places=tuple(places))
+    return Report(
+        model=pool.model,
+        can_be_asked=pool.can_be_asked,
+        fared=_together(all_fared),
+        places=tuple(places),
+        input_tokens=pool.input_tokens,
+        cached_input_tokens=pool.cached_input_tokens,
+    )
 
 
 def _place_report(place: Place, fared: Fared) -> PlaceReport:

@@ -21,6 +21,7 @@ from millrace.types import (
     CallPiece,
     Failure,
     Message,
+    Prefix,
     Refusal,
     Request,
     Sealed,
@@ -87,6 +88,7 @@ class ResponseLog:
     asked: frozenset[str] = frozenset()  # names of the models that were asked for it
     found: SemanticHit | SemanticMiss | None = None  # by the semantic cache
     advice: Advice | None = None  # of the router
+    prefix: Prefix | None = None  # of its calls, once one is made
     judged: tuple[tuple[Tier, Verdict], ...] = ()  # by the checks: whole answers
     _source: "ResponseLog | None" = None  # the log of the flight that it follows
     _is_joined: bool = False  # another request had started the flight

@@ -363,6 +363,10 @@ class Tries:
 
     def _finished(self, place: Place, finish: Finish) -> None:
         self.charge.finish_word = finish.word
+        if (usage := self.usage) is not None:
+            pool = self._health.pools[place.model.name]
+            pool.input_tokens += usage.input_tokens
+            pool.cached_input_tokens += usage.cached_input_tokens
         self._note(place, None)
 
     def _note(self, place: Place, error: UpstreamError | None) -> None:

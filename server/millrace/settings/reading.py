@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import NODEFAULT, Struct
 
+from millrace.settings import price_list
 from millrace.settings.faults import Fault, Override, SettingsError, at, join, listed, origin, split
 from millrace.settings.sections import ServerSettings, Settings
 from millrace.settings.values import invalid_values
@@ -71,6 +72,7 @@ def build(
     for path, text in flags.items():
         keys = path.split(".")
         _override(tree, keys, Override(text, f"--{keys[-1]}"), faults)
+    faults += price_list.fill(tree)
     values = _walk(tree, Settings, "", faults)
     for fault in invalid_values(tree, environ):
         value = at(tree, *fault.path.split("."))
@@ -94,7 +96,8 @@ def _override(tree: dict[str, Any], keys: list[str], value: Override, faults: li
 def _walk(tree: Any, shape: type[Struct], path: str, faults: list[Fault]) -> dict[str, Any]:
     """Check one section against its struct. Return the valid values."""
     if not isinstance(tree, dict):
-        faults.append(Fault(path + origin(tree), f"expected a section, got {_value_name(tree)}; write [{path}]"))
+        advice = f'{price_list.WRITE}, or price = "auto"' if path.endswith(".price") else f"write [{path}]"
+        faults.append(Fault(path + origin(tree), f"expected a section, got {_value_name(tree)}; {advice}"))
         return {}
     fields = {field.name: field for field in msgspec.structs.fields(shape)}
     for name in (key for key in tree if key not in fields):
@@ -164,7 +167,6 @@ def _expected(value: Any, kind: Any, message: str) -> str:
 def _example(path: str) -> str:
     key = path.rpartition(".")[2]
     examples = {
-        "price": 'write dollars per million tokens: price = { input = "0.15", output = "0.60" }',
         "upstream": 'write upstream = "openai", "responses" or "anthropic"',
         "base_url": 'write base_url = "https://HOST/v1"',
         "model": "write the provider's name for the model",

@@ -5,9 +5,9 @@ from decimal import Decimal
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
-from millrace.types import Strategy
+from millrace.types import Price, Strategy
 from millrace.wire import limits
 
 IN_MEMORY = ":memory:"  # a data_dir that stores nothing
@@ -46,6 +46,17 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     store_bytes: Count = 2**30  # of all stored responses
 
 
+class StepSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all tokens of a call cost whose input is longer than so many tokens."""
+
+    above_tokens: Count
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal | None = None
+    cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+
+
 class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Dollars per million tokens."""
 
@@ -54,6 +65,15 @@ class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cached_input: Decimal | None = None
     cache_write: Decimal | None = None  # of input that the provider writes to its cache
     cache_write_1h: Decimal | None = None  # to be kept for an hour
+    steps: tuple[StepSettings, ...] = ()  # of longer input
+    source: str = ""  # where it comes from, which `millrace doctor` shows; empty: the configuration
+
+    def read(self) -> Price:
+        """Return the price."""
+        fields = asdict(self)
+        steps = sorted((Price(**asdict(step)) for step in self.steps), key=lambda step: step.above_tokens)
+        del fields["source"]
+        return Price(**fields | {"steps": tuple(steps)})
 
 
 class QuirksSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,7 +111,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     deployments: tuple[DeploymentSettings, ...] = ()  # none: it is served at `base_url` alone
     fallback: tuple[str, ...] = ()  # names of the models that are asked where this one cannot answer, in order
     model: str
-    price: PriceSettings  # of the standard service tier
+    price: PriceSettings  # of the standard service tier; "auto", or nothing: it is looked up (`price_list.py`)
     tier_prices: dict[str, PriceSettings] = {}  # of others, such as "flex"; a tier without a price is not asked for
     batch: bool = False  # whether its provider has OpenAI's batch API, for lines of batches that ask this model alone
     price_batch: PriceSettings | None = None  # of these; None: half of the price
@@ -100,6 +120,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_output_tokens: Count | None = None  # of an answer; None: no cap
     cap_tool_calls: bool = False  # whether the cap also holds where a tool may be called: it cuts the call's arguments
     provider: Provider = "auto"
+    prefix_cache: bool | None = None  # prompts are made easy to find in the provider's cache; None: where it is known
     quirks: QuirksSettings = QuirksSettings()
     connect_timeout_s: Seconds = 10
     first_token_timeout_s: Seconds = 60
@@ -125,6 +146,7 @@ class EmbeddingsPriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_
     """Dollars per million tokens."""
 
     input: Decimal
+    source: str = ""  # where it comes from
 
 
 class EmbeddingsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

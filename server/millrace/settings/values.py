@@ -123,6 +123,9 @@ def _invalid_model(model: Any, path: str, environ: Mapping[str, str]) -> Iterato
     for tier in tiers if isinstance(tiers, dict) else ():
         if tier in STANDARD_TIERS:
             yield Fault(f"{path}.tier_prices.{tier}", f"{tier!r} is charged at the model's price; write it there")
+    prices = {f"tier_prices.{tier}": price for tier, price in tiers.items()} if isinstance(tiers, dict) else {}
+    for place, price in ({"price": at(model, "price")} | prices).items():
+        yield from _equal_steps(at(price, "steps"), f"{path}.{place}.steps")
     variable = at(model, "api_key_env")
     key = environ.get(variable) if isinstance(variable, str) else "-"
     if not key and not str(variable).isidentifier():  # it may be the key itself, which is not repeated
@@ -133,6 +136,13 @@ def _invalid_model(model: Any, path: str, environ: Mapping[str, str]) -> Iterato
         yield Fault(f"{path}.api_key_env", f"the variable {variable} is not set; {advice}")
     elif not (key.isascii() and key.isprintable()) or key != key.strip():
         yield Fault(f"{path}.api_key_env", f"the variable {variable} holds white space, or characters that no key has")
+
+
+def _equal_steps(steps: Any, path: str) -> Iterator[Fault]:
+    bounds = [at(step, "above_tokens") for step in steps] if isinstance(steps, list) else []
+    for place, bound in enumerate(bounds):
+        if bound is not None and bound in bounds[:place]:
+            yield Fault(f"{path}[{place}].above_tokens", f"{bound} is the bound of an earlier step too; write it once")
 
 
 def _has_credentials(url: str) -> bool:

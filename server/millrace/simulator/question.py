@@ -79,6 +79,7 @@ class Body(msgspec.Struct, frozen=True):
     tool_choice: Literal["none", "auto", "required"] | Chosen | None = None
     parallel_tool_calls: bool | None = None
     service_tier: str | None = None
+    prompt_cache_key: str = ""
     logprobs: bool | None = None
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
 

@@ -145,7 +145,8 @@ class Simulator:
         return await deliver(request, script, envelope, call)
 
     def _envelope(self, question: Question, script: Script, call: Call) -> Envelope:
-        prompt, cached = self._cache.charge(question.body.messages, question.body.tools or ())
+        asked = question.body
+        prompt, cached = self._cache.charge(asked.messages, asked.tools or (), asked.prompt_cache_key)
         call.charge(prompt)
         wants_usage = question.wants_usage and script.fault != Fault(Kind.NO_USAGE)
         usage = (

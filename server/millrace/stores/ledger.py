@@ -410,10 +410,15 @@ def _prices(price: Price) -> str:
 
 
 @lru_cache(maxsize=64)
-def _price(price: Price) -> dict[str, str]:
-    """Return what is known of a price, as decimals of dollars per million tokens."""
+def _price(price: Price) -> dict[str, Any]:
+    """Return what is known of a price, as decimals of dollars per million tokens; a bound is a whole number."""
     by_name = {one.name: getattr(price, one.name) for one in fields(Price)}
-    return {name: str(dollars) for name, dollars in by_name.items() if dollars is not None}
+    steps, bound = by_name.pop("steps"), by_name.pop("above_tokens")
+    return {
+        **{name: str(dollars) for name, dollars in by_name.items() if dollars is not None},
+        **({"above_tokens": bound} if bound else {}),
+        **({"steps": [_price(step) for step in steps]} if steps else {}),
+    }
 
 
 def _nanodollars(dollars: Decimal) -> int:

@@ -9,7 +9,6 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any, TypeVar
 
 import msgspec
@@ -211,8 +210,8 @@ def _charge(call: dict[str, Any]) -> Charge:
     )
 
 
-def _price(named: dict[str, str]) -> Price:
-    return Price(**{name: Decimal(dollars) for name, dollars in named.items()})
+def _price(named: dict[str, Any]) -> Price:
+    return msgspec.convert(named, Price, strict=False)
 
 
 def _decoded(text: str, kind: type[T]) -> T | None:

@@ -72,7 +72,17 @@ from millrace.types.evidence import (
 )
 from millrace.types.model import BATCH_TIER, STANDARD_TIERS, Deployment, Model, Price, Tier
 from millrace.types.money import EMBEDDINGS, Answered, Charge, Entry, Outcome, Selection, SessionBill, Statement, Status
-from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
+from millrace.types.request import (
+    RESPONSES_PATHS,
+    CacheMode,
+    Call,
+    Delivery,
+    OnDisconnect,
+    Paths,
+    Prefix,
+    Request,
+    Strategy,
+)
 from millrace.types.routing import Advice, KeptState, Label, LabelSource, StateVersion
 from millrace.types.scored import Scored, joined, scores_of, scores_size
 from millrace.types.story import NO_STORY, Judgement, Near, Scores, Shape, Story
@@ -140,6 +150,7 @@ __all__ = [
     "Part",
     "Path",
     "Paths",
+    "Prefix",
     "Price",
     "Prompt",
     "ProvidedPart",

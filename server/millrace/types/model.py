@@ -1,7 +1,7 @@
 """The models that may answer a request, and their prices."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 
@@ -29,6 +29,29 @@ class Price:
     cached_input: Decimal | None = None  # None: cached tokens cost as much as others
     cache_write: Decimal | None = None  # of tokens written to the provider's cache; None: as much as others
     cache_write_1h: Decimal | None = None  # of those to be kept for an hour; None: as much as others written
+    above_tokens: int = 0  # of input, cached or not: this is the price of a call that has more of them
+    steps: tuple["Price", ...] = ()  # of calls with longer input, by their `above_tokens`; all of a call costs as much
+
+    def at(self, input_tokens: int) -> "Price":
+        """Return the price of a call with so many tokens of input."""
+        price = self
+        for step in self.steps:
+            if input_tokens > step.above_tokens:
+                price = step
+        return price
+
+    @property
+    def half(self) -> "Price":
+        """Half of it, as providers charge for batches."""
+        return Price(
+            input=self.input / 2,
+            output=self.output / 2,
+            cached_input=self.cached_input and self.cached_input / 2,
+            cache_write=self.cache_write and self.cache_write / 2,
+            cache_write_1h=self.cache_write_1h and self.cache_write_1h / 2,
+            above_tokens=self.above_tokens,
+            steps=tuple(step.half for step in self.steps),
+        )
 
     @property
     def dearest_input(self) -> Decimal:
@@ -37,7 +60,19 @@ class Price:
 
     def dearer(self, other: "Price") -> "Price":
         """Return the most that tokens may cost at either price, without a discount for cached ones."""
-        return Price(input=max(self.dearest_input, other.dearest_input), output=max(self.output, other.output))
+        if not (self.steps or other.steps):
+            return self._dearer(other)
+        bounds = sorted({step.above_tokens for step in (*self.steps, *other.steps)})
+        return replace(
+            self._dearer(other), steps=tuple(self.at(bound + 1)._dearer(other.at(bound + 1), bound) for bound in bounds)
+        )
+
+    def _dearer(self, other: "Price", above_tokens: int = 0) -> "Price":
+        return Price(
+            input=max(self.dearest_input, other.dearest_input),
+            output=max(self.output, other.output),
+            above_tokens=above_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

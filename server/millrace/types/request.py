@@ -138,11 +138,20 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prefix:
+    """How the beginning of a prompt is kept in the provider's cache, where the client does not say it."""
+
+    key: str = ""  # that it is found by, where the provider takes one; it tells nothing of tenant or prompt
+    is_read_again: bool = True  # most likely, so that it pays to have it kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One upstream call: a prompt for one model, and the caps on its output."""
 
     model: Model
     prompt: Prompt
+    prefix: Prefix = Prefix()
     cap: int | None = None  # output tokens that the budget buys, if no other cap is lower
     room: int | None = None  # tokens that the prompt leaves of the model's window; None: it is not counted yet
     added_tokens: int = 0  # of the prompt, about, beside those of the request's own

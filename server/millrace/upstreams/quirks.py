@@ -15,6 +15,7 @@ LEARNED_S = 3600.0  # how long a deployment's refusal of a field is remembered
 # format, `stop` and limits are never dropped.
 ENCRYPTED_REASONING = "reasoning.encrypted_content"  # of the Responses API's `include`
 REASONING_SUMMARY = "reasoning.summary"  # of the same API
+CACHE_KEY = "prompt_cache_key"
 DROPPABLE = (
     "stream_options",
     "include",
@@ -23,7 +24,7 @@ DROPPABLE = (
     "parallel_tool_calls",
     "store",
     "service_tier",
-    "prompt_cache_key",
+    CACHE_KEY,
     "user",
     "safety_identifier",
     CACHE_CONTROL,
@@ -77,6 +78,8 @@ class Quirks:
     thinking: Thinking = Thinking.ADAPTIVE  # Messages API only, as the next two
     system_turns: bool = True  # whether instructions may stand between turns; else they are told in a user's words
     output_limit: int | None = None  # the most tokens of output that may be asked for; None: not known
+    cache_key: bool = False  # whether it takes a `prompt_cache_key`, so that one is made where the client gives none
+    marks: bool = True  # whether prompts are marked for its cache, where the client sets no mark
 
     def drops_within(self, name: object) -> bool:
         """Whether a field of a message, a call or a tool is not sent."""
@@ -85,7 +88,11 @@ class Quirks:
 
 _PLAIN = Quirks(reasoning=Reasoning.NO, own_fields=frozenset())
 _NEW_OPENAI = replace(
-    _PLAIN, max_tokens_field="max_completion_tokens", call_ids=CallIds.SHORT, drop=frozenset({CACHE_CONTROL})
+    _PLAIN,
+    max_tokens_field="max_completion_tokens",
+    call_ids=CallIds.SHORT,
+    drop=frozenset({CACHE_CONTROL}),
+    cache_key=True,
 )
 _OPEN_MODELS = Quirks(reasoning_fields=("reasoning", "reasoning_content"))
 PRESETS: Mapping[str, Quirks] = {

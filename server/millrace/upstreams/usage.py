@@ -39,6 +39,7 @@ _WRITTEN = (  # a part of the input
     "prompt_tokens_details.cache_write_tokens",
     "input_tokens_details.cache_write_tokens",
     "prompt_tokens_details.cache_creation_tokens",
+    "prompt_tokens_details.cache_creation_input_tokens",  # Qwen
 )
 _KINDS = (_INPUT, _OUTPUT, _TOTAL, _CACHED, _REASONING, _CACHE_READ, _CACHE_WRITE, _CACHE_WRITE_1H, _WRITTEN)
 _NAMES = tuple(names[0] for names in _KINDS)  # of the kinds

@@ -132,6 +132,8 @@ def _model(report: Report, ttft_p50_ms: float | None, ttft_p95_ms: float | None)
         **_fared(report.fared),
         ttft_p50_ms=ttft_p50_ms,
         ttft_p95_ms=ttft_p95_ms,
+        input_tokens=report.input_tokens,
+        cached_input_tokens=report.cached_input_tokens,
     )
 
 

@@ -139,7 +139,8 @@ class ModelHealth(Fared, kw_only=True):
     """How a model fares: it fails if all its deployments do. `can_be_asked`: the breaker of one of them is closed.
 
     `name` is that of its section, and `tier` the one for which it answers. `ttft_p50_ms` and `ttft_p95_ms` are of the
-    last calls for this tier, to the first delta; null while too few are known.
+    last calls for this tier, to the first delta; null while too few are known. `input_tokens` are those of its answers
+    since the start of the process, `cached_input_tokens` those of them that were read from the provider's prompt cache.
     """
 
     tier: str
@@ -149,6 +150,8 @@ class ModelHealth(Fared, kw_only=True):
     deployments: list[DeploymentHealth]
     ttft_p50_ms: float | None
     ttft_p95_ms: float | None
+    input_tokens: int
+    cached_input_tokens: int
 
 
 class Hedges(Struct, kw_only=True):

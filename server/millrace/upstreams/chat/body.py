@@ -12,7 +12,7 @@ import msgspec
 from millrace.types import Api, Call, Format, Media, Message, Part, Prompt, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice
 from millrace.upstreams import foreign
-from millrace.upstreams.quirks import ALL, CallIds, Quirks, Reasoning
+from millrace.upstreams.quirks import ALL, CACHE_KEY, CallIds, Quirks, Reasoning
 from millrace.upstreams.sent_tools import SentTools
 
 OPENAI = Quirks()
@@ -52,6 +52,8 @@ def fields_of(call: Call, quirks: Quirks = OPENAI) -> dict[str, Any]:
         if not call.service_tier:  # what another one costs is not known
             extras.pop("service_tier", None)
         fields |= extras
+    if quirks.cache_key and call.prefix.key:
+        fields.setdefault(CACHE_KEY, call.prefix.key)
     return {name: value for name, value in fields.items() if name not in quirks.drop} if quirks.drop else fields
 
 

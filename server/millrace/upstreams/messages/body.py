@@ -32,7 +32,7 @@ def request(call: Call, quirks: Quirks) -> tuple[Fields, bytes, list[str]]:
     fields, notes = _fields(call, quirks)
     if CACHE_CONTROL in quirks.drop:
         fields = marks.without_marks(fields)
-    else:
+    elif quirks.marks and call.prefix.is_read_again:
         marks.mark(fields, is_last_stable=not call.prompt.context)
     return fields, msgspec.json.encode(fields), [*dict.fromkeys(notes)]
 

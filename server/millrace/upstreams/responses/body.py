@@ -8,7 +8,15 @@ import msgspec
 
 from millrace.types import Api, Call, Format, Prompt, Tool
 from millrace.types.tool_choice import ToolChoice
-from millrace.upstreams.quirks import DROPPABLE, ENCRYPTED_REASONING, REASONING_SUMMARY, Change, Quirks, is_meant
+from millrace.upstreams.quirks import (
+    CACHE_KEY,
+    DROPPABLE,
+    ENCRYPTED_REASONING,
+    REASONING_SUMMARY,
+    Change,
+    Quirks,
+    is_meant,
+)
 from millrace.upstreams.responses.items import ENCRYPTED, Input, with_unread
 from millrace.upstreams.responses.reasoning import reasoning_of
 
@@ -51,6 +59,8 @@ def request(call: Call, quirks: Quirks) -> tuple[dict[str, Any], bytes, list[str
             lost.append(name)
         elif name not in _MERGED:
             fields.setdefault(name, value)
+    if quirks.cache_key and call.prefix.key:
+        fields.setdefault(CACHE_KEY, call.prefix.key)
     fields = {name: value for name, value in fields.items() if name not in quirks.drop}
     return fields, msgspec.json.encode(fields), [f"without {name}" for name in dict.fromkeys(lost)]
 
