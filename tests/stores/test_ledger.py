@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from millrace.pricing import NANODOLLAR
 from millrace.stores.database import FILE
 from millrace.types import (
     CacheOutcome,
@@ -217,3 +218,18 @@ async def test_the_bills_of_sessions(tmp_path: Path) -> None:
     assert len(await store.ledger.sessions(0.0, most=1)) == 1
     assert await store.ledger.sessions(2e9, most=10) == []
     store.database.close()
+
+
+async def test_what_batches_have_cost(store: Store) -> None:
+    """One of them, and all since a time; what is open counts at its highest."""
+    for number, batch in enumerate(["batch_1", "batch_1", "batch_2", ""]):
+        bill = store.bill(replace(REQUEST, id=f"resp_{number}", batch=batch))
+        call(bill, SMALL, StubAttempt(usage=USAGE))
+        if number:
+            settle(bill)
+    settled, highest = (8 * 150 + 20 * 600) * NANODOLLAR, (10 * 150 + 100 * 600) * NANODOLLAR
+    assert (await store.ledger.batch_cost("batch_1"))[0] == settled + highest
+    assert (await store.ledger.batch_cost("batch_2"))[1] == (8 * (2500 - 150) + 20 * (10_000 - 600)) * NANODOLLAR
+    assert (await store.ledger.batch_cost(""))[0] == 0
+    assert await store.ledger.batches_cost(1_700_000_000.0) == 2 * settled + highest
+    assert await store.ledger.batches_cost(1_700_000_001.0) == 0
