@@ -216,7 +216,7 @@ async def test_a_repro_has_the_shape_of_the_request_and_none_of_its_text(
         ],
         "tools": [{"type": "function", "function": {"name": SECRET, "parameters": schema}}],
         "temperature": 0.5,
-        "max_completion_tokens": 50,
+        "max_completion_tokens": 500,
         "user": "ann",
         "millrace": {"tag": "night", "cache": "off", "delivery": "final"},
     }
@@ -233,7 +233,7 @@ async def test_a_repro_has_the_shape_of_the_request_and_none_of_its_text(
     assert "ann" not in text
     kinds = [item.get("role") or item["type"] for item in repro["input"]]
     assert kinds == ["system", "user", "function_call", "function_call_output", "user"]
-    assert (repro["temperature"], repro["max_output_tokens"], len(repro["tools"])) == (0.5, 50, 1)
+    assert (repro["temperature"], repro["max_output_tokens"], len(repro["tools"])) == (0.5, 500, 1)
     assert repro["millrace"] == {"strategy": "small", "delivery": "final", "cache": "off"}
     filler = sum(tokens.count(item.get("content") or item.get("output") or "") for item in repro["input"])
     assert filler == pytest.approx(request.input_tokens, rel=0.5)
