@@ -12,6 +12,7 @@ answered must have one row that has ended.
 import asyncio
 import itertools
 import json
+import logging
 import resource
 import sqlite3
 import statistics
@@ -33,7 +34,7 @@ from millrace import log
 from millrace.stores.database import FILE
 from tests.support.processes import ServerProcess, server_process
 
-DISK_MB = 96
+DISK_MB = 768
 QUESTION = "Tell me about mill {}. [ttft=0.05] [rate=300] [tokens=30]"
 PATIENCE_S = 60.0
 WARM_UP_S = 3.0
@@ -94,6 +95,9 @@ async def measured(*, seconds: float, pairs: int, rate: float) -> Measured:
                     async with _hindered(phase, running, is_tmpfs=is_tmpfs):
                         await _loaded(http, load, seconds, rate, numbers)
                         load.waiting = answered() - _ended(folder)
+                    p99 = (load.p99(times) * 1000 for times in (load.first_s, load.whole_s))
+                    waited = f"{load.waiting} rows waited"
+                    click.echo(f"{phase}: p99 {next(p99):.0f} ms, whole {next(p99):.0f} ms; {waited}", err=True)
                     await _caught_up(folder, answered())
         with closing(sqlite3.connect(folder / FILE)) as file:
             ((rows, ids, left),) = file.execute(
@@ -201,6 +205,7 @@ async def _caught_up(folder: Path, count: int) -> None:
 def main(seconds: float, pairs: int, rate: float, as_json: bool) -> None:
     """Measure, and print a table."""
     log.configure(level="error")
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # a call that is given up is none of its business
     found = asyncio.run(measured(seconds=seconds, pairs=pairs, rate=rate))
     if as_json:
         click.echo(json.dumps(asdict(found)))

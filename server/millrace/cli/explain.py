@@ -101,6 +101,7 @@ def _facts(row: LedgerEntry) -> Iterator[tuple[str, str]]:
     yield "router", _router(row)
     yield "strategy", row.strategy
     yield "because", row.reason
+    yield "failed check", row.failed_check or ""
     yield "answered by", who(row)
     yield "took", f"first word {whole(row.ttft_ms)} ms, whole {whole(row.latency_ms)} ms" if row.latency_ms else ""
     yield "from entry", row.entry_id

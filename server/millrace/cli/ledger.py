@@ -101,7 +101,7 @@ def tail(  # noqa: PLR0913 - the options of a command
         for row in rows:
             shown = wire.entry(row)
             if as_json:
-                click.echo(wire.encoded(shown))
+                click.echo(msgspec.json.encode(shown))
             else:
                 write(line(shown))
         sys.stdout.flush()
@@ -115,12 +115,16 @@ def tail(  # noqa: PLR0913 - the options of a command
             found, number = await rows.after(number, selection, PAGE)
             show(found)
             if len(found) < PAGE:
-                await asyncio.sleep(POLL_S)
+                await _pause()
 
     try:
         on_rows(config, data_dir, until_the_reader_goes(run))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+async def _pause() -> None:
+    await asyncio.sleep(POLL_S)
 
 
 @ledger.command()
@@ -226,7 +230,7 @@ async def named(rows: Rows, text: str) -> Entry:
 
 def json_of(row: wire.LedgerEntry) -> str:
     """Return a row as JSON for people."""
-    return msgspec.json.format(wire.encoded(row), indent=2).decode()
+    return msgspec.json.format(msgspec.json.encode(row), indent=2).decode()
 
 
 def calls_table(row: wire.LedgerEntry) -> Table:

@@ -1,13 +1,13 @@
 """`millrace ledger export`: the ledger as a file, row by row, so that it may be of any length. Dollars stay exact."""
 
 import csv
-import importlib
 import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from importlib import import_module, util
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,7 +61,7 @@ def export(
     Parquet needs pyarrow: pip install pyarrow. docs/ledger.md describes the columns.
     """
     if form == "parquet":
-        if importlib.util.find_spec("pyarrow") is None:
+        if util.find_spec("pyarrow") is None:
             raise click.UsageError("parquet needs pyarrow, which is not installed: pip install pyarrow; or take jsonl")
         if output is None and sys.stdout.isatty():
             raise click.UsageError("parquet is no text; name a file with -o")
@@ -128,7 +128,7 @@ def _writer(form: str, file: BinaryIO) -> Iterator[Write]:
 
 
 def _write_lines(file: BinaryIO, rows: list[LedgerEntry]) -> None:
-    file.writelines(wire.encoded(row) + b"\n" for row in rows)
+    file.writelines(msgspec.json.encode(row) + b"\n" for row in rows)
 
 
 def _cell(name: str, value: Any) -> str:
@@ -142,12 +142,12 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _json(value: Any) -> str:
-    return msgspec.json.Encoder(decimal_format="number").encode(value).decode()
+    return msgspec.json.encode(value).decode()
 
 
 @contextmanager
 def _parquet(file: BinaryIO) -> Iterator[Write]:
-    arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     kinds = (
         dict.fromkeys(TIMES, arrow.timestamp("ms", tz="UTC"))
         | dict.fromkeys(DOLLARS, arrow.decimal128(18, 9))

@@ -74,12 +74,14 @@ def _input(row: Entry, shape: Shape, characters: float, lacks: list[str]) -> lis
         lacks.append(f"how its first {shape.earlier} messages were divided")
     messages = [*before, *((role, _filler(size, characters)) for role, size in shape.messages)]
     calls = 0
-    for role, text in messages:
+    for at, (role, text) in enumerate(messages):
         if role == "tool":
             calls += 1
-            items.append({"type": "function_call", "call_id": f"call_{calls}", "name": CALLED, "arguments": "{}"})
+            called = messages[at - 1] if at else ("", "")  # what it says is the arguments of its calls, mostly
+            arguments = json.dumps({"text": called[1]} if called[0] == "assistant" else {})
+            items.append({"type": "function_call", "call_id": f"call_{calls}", "name": CALLED, "arguments": arguments})
             items.append({"type": "function_call_output", "call_id": f"call_{calls}", "output": text})
-        elif text or role != "assistant":
+        elif role != "assistant" or (text and messages[at + 1 : at + 2] and messages[at + 1][0] != "tool"):
             items.append({"role": role, "content": text or _words(1)})
     return items
 

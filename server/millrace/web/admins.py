@@ -11,8 +11,6 @@ from millrace.errors import MillraceError
 from millrace.principal import Role
 from millrace.web.process import principal_of
 
-_ENCODER = msgspec.json.Encoder(decimal_format="number")  # all their digits
-
 Endpoint = Callable[[Request], Awaitable[msgspec.Struct]]
 
 
@@ -24,7 +22,7 @@ def for_admins(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         if principal_of(request).role is not Role.ADMIN:
             raise MillraceError("forbidden", "ask with an admin's key (`millrace keys add --role admin`)")
         try:
-            body = _ENCODER.encode(await endpoint(request))
+            body = msgspec.json.encode(await endpoint(request))
         except TimeoutError as error:
             message = str(error) or "the disk is too slow; try again"
             raise MillraceError("overloaded", message, retry_after_ms=1000) from None

@@ -1,21 +1,19 @@
 """A row of the ledger as JSON: `GET /v1/ledger`, `millrace ledger ... --json` and `millrace ledger export`.
 
-Dollars are exact decimals, times are Unix seconds, and lengths of time milliseconds. What is not known is null.
+Dollars are exact decimals, as strings; times are Unix seconds, and lengths of time milliseconds. What is not known is
+null.
 """
 
 import math
 from dataclasses import fields
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from millrace.types import Charge, Entry, Outcome, Price, Shape, Status, Story
 
 MAX_LIMIT = 1000  # rows of one answer
-
-Dollars = Annotated[Decimal, Meta(extra_json_schema={"type": "number", "format": None})]
 
 
 class ShownCall(Struct, kw_only=True):
@@ -38,8 +36,8 @@ class ShownCall(Struct, kw_only=True):
     output_tokens: int
     reasoning_tokens: int
     estimated: bool
-    cost_usd: Dollars
-    price: dict[str, Dollars] | None
+    cost_usd: Decimal
+    price: dict[str, Decimal] | None
     service_tier: str
     finish_reason: str
 
@@ -117,13 +115,13 @@ class LedgerEntry(Struct, kw_only=True):
     reasoning_tokens: int
     estimated: bool
     trimmed_tokens: int
-    cost_usd: Dollars
-    saved_usd: Dollars
+    cost_usd: Decimal
+    saved_usd: Decimal
     ttft_ms: float | None
     latency_ms: float | None
     entry_id: str
     stored_id: str
-    baseline: dict[str, Dollars] | None
+    baseline: dict[str, Decimal] | None
     calls: list[ShownCall]
     story: ShownStory
     shape: dict[str, Any] | None
@@ -137,14 +135,6 @@ class LedgerEntries(Struct, kw_only=True):
     first_id: str | None
     last_id: str | None
     has_more: bool
-
-
-_ENCODER = msgspec.json.Encoder(decimal_format="number")
-
-
-def encoded(shown: Struct) -> bytes:
-    """Return the JSON, with dollars as numbers of all their digits."""
-    return _ENCODER.encode(shown)
 
 
 def entry(row: Entry) -> LedgerEntry:
