@@ -14,6 +14,7 @@ from tests.accounting.recorder import RecordedCall
 
 Call = dict[str, Any]
 NOTHING = (0, 0, 0)
+AROUND_S = 0.25  # PROTOCOL.md, What always holds, 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,16 @@ def read(file: Path) -> list[Row]:
 
 
 def audit(
-    asks: Iterable[Ask], unsent: frozenset[int], rows: list[Row], recorded: dict[str, list[RecordedCall]]
+    asks: Iterable[Ask],
+    unsent: frozenset[int],
+    rows: list[Row],
+    recorded: dict[str, list[RecordedCall]],
+    around_s: float = AROUND_S,
 ) -> Audit:
-    """Compare all. `recorded` is by tier. `unsent` are the numbers of requests that may have had no chance of a row."""
+    """Compare all. `recorded` is by tier. `unsent` are the numbers of requests that may have had no chance of a row.
+
+    `around_s` is how long before the model saw an abort Millrace may have read its last word.
+    """
     found = Audit(rows=len(rows))
     by_tag: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -79,7 +87,7 @@ def audit(
         for question, own in of_question.items():
             ours = [call for row in own for call in row.calls if call["tier"] == tier]
             said = f"question {question} ({names[question]}), {tier}"
-            _compare(said, ours, theirs.pop(question, []), found)
+            _compare(said, ours, theirs.pop(question, []), found, around_s)
         found.deviations += [f"{tier}: calls of question {question}, and no row" for question in theirs]
     return found
 
@@ -99,35 +107,39 @@ def _one_each(ask: Ask, own: list[Row], found: Audit, *, may_lack: bool) -> None
         found.deviations.append(f"{ask.tag} ({ask.kind.name}) has {len(own)} rows, not {wanted}")
 
 
-def _compare(said: str, ours: list[Call], theirs: list[RecordedCall], found: Audit) -> None:
+def _compare(said: str, ours: list[Call], theirs: list[RecordedCall], found: Audit, around_s: float) -> None:
     """Compare what the ledger has of one question at one model to what that has counted.
 
     Each call with reported usage is one that came to its end at the model, to the token. If what is left was estimated,
     it lies between what the model had sent a while before it saw the end, and all that it has sent. The shares of
-    those who have paid for one call together are that call, to the token, if it came to its end.
+    those who have paid for one call together have its output, to the token, if its usage was reported.
     """
     exact = [call for call in ours if not call["estimated"] and _tokens(call) != NOTHING]
     estimated = [call for call in ours if call["estimated"]]
     found.exact_calls += len(exact)
     found.estimated_calls += len(estimated)
-    left = [*theirs]
+    left, last_shares = [*theirs], list[Call]()
     for call in exact:
-        if (same := next((each for each in left if each.reports and each.tokens == _tokens(call)), None)) is None:
-            known = ", ".join(str(each.tokens) for each in left) or "nothing"
-            found.deviations.append(f"{said}: {_tokens(call)} tokens in the ledger, {known} at the model")
-        else:
+        if (same := next((each for each in left if each.reports and each.tokens == _tokens(call)), None)) is not None:
             left.remove(same)
-    paid = [each for each in left if each.tokens != NOTHING]
+        elif estimated:
+            last_shares.append(call)
+        else:
+            found.deviations.append(f"{said}: {_tokens(call)} tokens in the ledger, {_known(left)} at the model")
     if not estimated:
-        if paid:
-            known = ", ".join(f"{each.tokens} ({each.how})" for each in paid)
-            found.deviations.append(f"{said}: {known} tokens at the model, nothing in the ledger")
+        if paid := [each for each in left if each.tokens != NOTHING]:
+            found.deviations.append(f"{said}: {_known(paid)} tokens at the model, nothing in the ledger")
         return
-    counted = sum(call["output_tokens"] for call in estimated)
-    least, most = sum(each.least for each in left), sum(each.most for each in left)
+    counted = sum(call["output_tokens"] for call in (*estimated, *last_shares))
+    most = sum(each.most for each in left)
+    least = most if last_shares else sum(each.least(around_s) for each in left)
     found.around.append(most - counted)
     if not least <= counted <= most:
         found.deviations.append(f"{said}: {counted} output tokens in the ledger, {least} to {most} at the model")
+
+
+def _known(calls: list[RecordedCall]) -> str:
+    return ", ".join(f"{each.tokens} ({each.how})" for each in calls) or "nothing"
 
 
 def _tokens(call: Call) -> tuple[int, int, int]:

@@ -16,7 +16,6 @@ from millrace.simulator.script import Script
 from millrace.simulator.shapes import Envelope
 from millrace.simulator.stats import Call, Stats
 
-AROUND_S = 0.25  # of an abort
 _NUMBER = re.compile(r"\bquestion (\d+)\b")
 
 
@@ -58,10 +57,9 @@ class RecordedCall(Call):
         """How it has ended."""
         return "finished" if self.has_finished else "broken off"
 
-    @property
-    def least(self) -> int:
-        """Tokens that were sent by a quarter of a second before its end."""
-        return sum(at <= self.ended_at - AROUND_S for at in self.sent_at)
+    def least(self, around_s: float) -> int:
+        """Return how many tokens were sent until so long before its end."""
+        return sum(at <= self.ended_at - around_s for at in self.sent_at)
 
     @property
     def most(self) -> int:

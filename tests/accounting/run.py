@@ -8,13 +8,13 @@ from pathlib import Path
 
 from millrace.simulator import LARGE, SMALL
 from millrace.stores.database import FILE
-from tests.accounting.audit import Audit, audit, read
+from tests.accounting.audit import AROUND_S, Audit, audit, read
 from tests.accounting.clients import Clients
 from tests.accounting.kinds import DRAINED, Ask, Asks
 from tests.accounting.recorder import RecordingSimulator
 from tests.savings.stage import Program
 
-AT_ONCE = 96  # requests
+AT_ONCE = 64  # requests
 DRAINING = 24  # requests that run when the server is told to stop
 DRAIN_S = 1.0
 SETTINGS = """
@@ -43,7 +43,9 @@ judged = false
 """
 
 
-async def phase(folder: Path, count: int, seed: int, on_done: Callable[[int], object] = lambda _: None) -> Audit:
+async def phase(
+    folder: Path, count: int, seed: int, on_done: Callable[[int], object] = lambda _: None, around_s: float = AROUND_S
+) -> Audit:
     """Send so many requests and more to a server in a new folder; return what became of them."""
     profiles = (replace(each, ttft_s=0.0, tokens_per_s=0.0) for each in (SMALL, LARGE))
     small, large = map(RecordingSimulator, profiles)
@@ -67,7 +69,9 @@ async def phase(folder: Path, count: int, seed: int, on_done: Callable[[int], ob
     rows = await asyncio.to_thread(read, folder / "data" / FILE)
     # One that was left at once may have left before its request had come in.
     unsent = frozenset(ask.number for ask, end in ends if end == "left")
-    found = audit([*(ask for ask, _ in ends), *late], unsent, rows, {"small": small.recorded, "large": large.recorded})
+    found = audit(
+        [*(ask for ask, _ in ends), *late], unsent, rows, {"small": small.recorded, "large": large.recorded}, around_s
+    )
     found.deviations += [
         f"{ask.tag} ({ask.kind.name}): {end}" for ask, end in ends if end in ("no end", "connection lost")
     ]
