@@ -10,6 +10,7 @@ from millrace.cli.doctor import doctor
 from millrace.cli.evidence import evidence
 from millrace.cli.init import init
 from millrace.cli.keys import keys
+from millrace.cli.levers import levers
 from millrace.cli.router import router
 from millrace.cli.serve import check_config, serve
 from millrace.cli.sessions import sessions
@@ -41,6 +42,7 @@ for command in (
     evidence,
     init,
     keys,
+    levers,
     load,
     router,
     serve,

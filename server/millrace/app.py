@@ -14,7 +14,7 @@ from millrace.assembly import assembled
 from millrace.errors import MillraceError
 from millrace.ports import Claim
 from millrace.settings import Settings
-from millrace.web import cache, endpoints, evidence, feedback, http1, pages, refusals, router
+from millrace.web import cache, endpoints, evidence, feedback, http1, levers, pages, refusals, router
 from millrace.web.embeddings import create_embeddings
 from millrace.web.messages import count_tokens, create_message
 from millrace.web.middleware import middleware
@@ -60,6 +60,7 @@ def create_app(settings: Settings, claim: Claim | None = None) -> Starlette:
             Route("/v1/cache/why", cache.why, methods=["POST"]),
             Route("/v1/evidence", evidence.report),
             Route("/v1/router", router.report),
+            Route("/v1/levers", levers.report),
             Route("/v1/models", pages.models),
             Route("/v1/models/{id:path}", pages.model),
             Route("/v1/tickets", endpoints.tickets, methods=["POST"]),

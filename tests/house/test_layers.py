@@ -16,6 +16,7 @@ GROUND = {
     "children",
     "errors",
     "json_text",
+    "levers",
     "log",
     "memory",
     "pricing",
@@ -28,6 +29,7 @@ GROUND = {
 ADAPTERS = {"caches", "schemas", "stores", "upstreams"}  # see ports and ground; only assembly sees them
 NO_IO = {
     "access",
+    "accounts",
     "dialects",
     "evidence",
     "funnel",
@@ -46,6 +48,7 @@ ROOMS = [
     "access",
     "runs",
     "dialects",
+    "accounts",
     "funnel",
     "evidence",
     "wire",

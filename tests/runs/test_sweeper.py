@@ -79,6 +79,7 @@ def process(keys: Keys) -> Process:
         feedbacks=nothing,
         reports=nothing,
         router_reports=nothing,
+        levers=nothing,
         drain_s=1.0,
         max_age_s=1000.0,
         stuck_s=1000.0,

@@ -139,6 +139,7 @@ class Simulation:
             feedbacks=cast("Any", None),
             reports=cast("Any", None),
             router_reports=cast("Any", None),
+            levers=cast("Any", None),
             memory=MemoryBudget(2**30),
             drain_s=DRAIN_S,
             max_age_s=MAX_AGE_S,

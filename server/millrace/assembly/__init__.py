@@ -17,6 +17,7 @@ from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
+from millrace.accounts.reports import LeversReports
 from millrace.assembly import caches, evidence, models, router
 from millrace.assembly.background import running
 from millrace.assembly.funnel import checks_of, embeddings_of, funnel_of, guards_of
@@ -54,8 +55,10 @@ from millrace.stores.handover import Handover
 from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
+from millrace.stores.past import SqlitePast
 from millrace.stores.processes import DataDirClaim, Processes
 from millrace.stores.router import SqliteRouter
+from millrace.types import Price
 from millrace.upstreams.connections import Connections
 from millrace.web.process import Process
 
@@ -165,6 +168,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             max_message_bytes=settings.server.max_message_bytes,
             reports=_reports(settings.evidence, settings.cache, judged, ledger),
             router_reports=router.reports_of(settings.router, routed, WALL),
+            levers=LeversReports(SqlitePast(database), WALL, catalog.large.price),
             embeddings=embeddings_of(settings, connections, limiter, ledger, database, memory),
             cache=cache,
             feedbacks=Feedbacks(ledger, judged, cache, learned, WALL, chosen),
@@ -313,6 +317,23 @@ async def _semantic(
 def kept_ledger(data_dir: str) -> AbstractAsyncContextManager[SqliteLedger]:
     """Open the ledger that is kept in a folder; no server is needed, or disturbed."""
     return _kept(data_dir, SqliteLedger)
+
+
+@asynccontextmanager
+async def levers_reports(data_dir: str, standard: Price | None) -> AsyncIterator[LeversReports]:
+    """Open what past requests have cost and saved; no server is needed, or disturbed.
+
+    `standard` is the large model's price today, for rows of an earlier version.
+    """
+    if not await asyncio.to_thread(Path(data_dir, FILE).exists):
+        raise FileNotFoundError("it has no database yet")
+    async with _kept(data_dir, _past) as past:
+        yield LeversReports(past, WALL, standard)
+
+
+def _past(database: SqliteDatabase) -> SqlitePast:
+    SqliteLedger(database)  # which adds what a table of an earlier version lacks
+    return SqlitePast(database)
 
 
 @asynccontextmanager

@@ -17,15 +17,18 @@ from millrace.types import (
     Answer,
     CacheMode,
     CacheOutcome,
+    LookedUp,
     Request,
     SemanticHit,
     SemanticMiss,
     StoredAnswer,
     Thought,
+    entry_id,
 )
 
 _READS = (CacheMode.ON, CacheMode.ONLY)
 _WRITES = (CacheMode.ON, CacheMode.REFRESH)
+DIGEST = 8  # bytes of a key that are kept in the ledger
 
 
 class Recall:
@@ -95,6 +98,18 @@ class Recall:
             self._exact.store(keys.exact, request.tenant, answer)
         if self._semantic is not None and isinstance(keys.scope, Scope):
             self._semantic.store(keys.scope.digest, request.tenant, keys.scope.question, answer)
+
+
+def looked_up(request: Request, keys: Keys) -> LookedUp:
+    """Return what the ledger keeps of the keys: enough to tell which requests are the same."""
+    scope = keys.scope if isinstance(keys.scope, Scope) else None
+    return LookedUp(
+        mode=request.cache,
+        key=keys.exact[:DIGEST].hex(),
+        scope="" if scope is None else scope.digest[:DIGEST].hex(),
+        entry_id="" if scope is None else entry_id(scope.digest, scope.question),
+        input_tokens=request.input_tokens,
+    )
 
 
 def served(

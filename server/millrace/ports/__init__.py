@@ -17,7 +17,7 @@ from millrace.ports.database import Backlog, Claim, Database
 from millrace.ports.evidence import AnswerJudge, AskAgain, EndedRequests, EvidenceStore, FeedbackStore, Student
 from millrace.ports.router import RouterStore
 from millrace.ports.schemas import SCHEMA_TURN_S, SchemaReport, SchemaValidator
-from millrace.ports.stores import Admission, Archive, KeyStore, Ledger, Limiter
+from millrace.ports.stores import Admission, Archive, KeyStore, Ledger, Limiter, PastRequests
 from millrace.ports.upstream import Attempt, EmbeddingsCall, EmbeddingsUpstream, Sink, Upstream
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "Ledger",
     "Likeness",
     "Limiter",
+    "PastRequests",
     "RouterStore",
     "SchemaReport",
     "SchemaValidator",

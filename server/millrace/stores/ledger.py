@@ -90,7 +90,10 @@ _SPENT = """
 SELECT key_id, sum(CASE WHEN status = 'open' AND epoch IN ({living}) THEN booked_nanodollars ELSE cost_nanodollars END)
 FROM entries WHERE key_id != '' AND opened_at >= ? AND opened_at < ? AND epoch IS NOT ? GROUP BY key_id
 """
-_KILL = "UPDATE entries SET status = 'killed', estimated = 1 WHERE status = 'open' AND epoch NOT IN ({living})"
+_KILL = """
+UPDATE entries SET status = 'killed', estimated = 1, saved_nanodollars = -cost_nanodollars
+WHERE status = 'open' AND epoch NOT IN ({living})
+"""
 _FIRST_OPEN = "SELECT min(opened_at) FROM entries WHERE status = 'open' AND epoch IN ({living})"
 _SESSIONS = """
 SELECT session, tenant, min(opened_at), max(opened_at), count(*), sum(input_tokens), sum(cached_input_tokens),
@@ -317,6 +320,7 @@ def _call(charge: Charge) -> dict[str, Any]:
         "estimated": usage.estimated,
         "cost_nanodollars": _nanodollars(charge.cost),
         **({} if charge.price is None else {"price": _price(charge.price)}),
+        **({} if charge.standard is None else {"standard": _price(charge.standard)}),
         **{name: word for name, word in named.items() if word},  # of the provider; nothing where all is as usual
     }
 

@@ -18,6 +18,7 @@ from millrace.types.answer import (
     Verdict,
 )
 from millrace.types.cached import (
+    SEMANTIC_PREFIX,
     Decision,
     Deleted,
     KeptAnswer,
@@ -25,6 +26,7 @@ from millrace.types.cached import (
     Objection,
     Served,
     TenantCache,
+    entry_id,
 )
 from millrace.types.conversation import (
     CACHE_CONTROL,
@@ -71,10 +73,11 @@ from millrace.types.evidence import (
 )
 from millrace.types.model import STANDARD_TIERS, Deployment, Model, Price, Tier
 from millrace.types.money import EMBEDDINGS, Answered, Charge, Entry, Outcome, SessionBill, Statement, Status
+from millrace.types.past import Past, PastCall
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
 from millrace.types.routing import Advice, KeptState, Label, LabelSource, StateVersion
 from millrace.types.scored import Scored, joined, scores_of, scores_size
-from millrace.types.story import NO_STORY, Judgement, Near, Scores, Story
+from millrace.types.story import NO_STORY, Judgement, LookedUp, Near, Scores, Story
 from millrace.types.tool_choice import ToolChoice
 
 __all__ = [
@@ -84,6 +87,7 @@ __all__ = [
     "NO_STORY",
     "PASSED",
     "RESPONSES_PATHS",
+    "SEMANTIC_PREFIX",
     "STANDARD_TIERS",
     "Advice",
     "Answer",
@@ -118,6 +122,7 @@ __all__ = [
     "LabelSource",
     "Lesson",
     "Lever",
+    "LookedUp",
     "Media",
     "Message",
     "Model",
@@ -131,6 +136,8 @@ __all__ = [
     "Outcome",
     "OwnFields",
     "Part",
+    "Past",
+    "PastCall",
     "Path",
     "Paths",
     "Price",
@@ -168,6 +175,7 @@ __all__ = [
     "Usage",
     "Verdict",
     "calls_of",
+    "entry_id",
     "joined",
     "moved",
     "own_fields_of",

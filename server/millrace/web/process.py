@@ -7,6 +7,7 @@ from typing import Protocol
 from starlette.requests import Request
 
 from millrace.access.gate import Gate
+from millrace.accounts.reports import LeversReports
 from millrace.evidence.report import Reports
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.funnel import Funnel
@@ -69,6 +70,7 @@ class Process:
     feedbacks: Feedbacks
     reports: Reports
     router_reports: RouterReports
+    levers: LeversReports
     embeddings: Embeddings | None = None  # None: no model for them is configured
     sessions: set[LiveSession] = field(default_factory=set)
     arrivals: set[OnItsWay] = field(default_factory=set)  # over HTTP
