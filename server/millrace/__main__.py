@@ -11,6 +11,7 @@ from millrace.cli.evidence import evidence
 from millrace.cli.init import init
 from millrace.cli.keys import keys
 from millrace.cli.levers import levers
+from millrace.cli.replay import replay
 from millrace.cli.router import router
 from millrace.cli.serve import check_config, serve
 from millrace.cli.sessions import sessions
@@ -44,6 +45,7 @@ for command in (
     keys,
     levers,
     load,
+    replay,
     router,
     serve,
     sessions,

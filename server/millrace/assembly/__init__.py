@@ -58,7 +58,6 @@ from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.past import SqlitePast
 from millrace.stores.processes import DataDirClaim, Processes
 from millrace.stores.router import SqliteRouter
-from millrace.types import Price
 from millrace.upstreams.connections import Connections
 from millrace.web.process import Process
 
@@ -317,23 +316,6 @@ async def _semantic(
 def kept_ledger(data_dir: str) -> AbstractAsyncContextManager[SqliteLedger]:
     """Open the ledger that is kept in a folder; no server is needed, or disturbed."""
     return _kept(data_dir, SqliteLedger)
-
-
-@asynccontextmanager
-async def levers_reports(data_dir: str, standard: Price | None) -> AsyncIterator[LeversReports]:
-    """Open what past requests have cost and saved; no server is needed, or disturbed.
-
-    `standard` is the large model's price today, for rows of an earlier version.
-    """
-    if not await asyncio.to_thread(Path(data_dir, FILE).exists):
-        raise FileNotFoundError("it has no database yet")
-    async with _kept(data_dir, _past) as past:
-        yield LeversReports(past, WALL, standard)
-
-
-def _past(database: SqliteDatabase) -> SqlitePast:
-    SqliteLedger(database)  # which adds what a table of an earlier version lacks
-    return SqlitePast(database)
 
 
 @asynccontextmanager

@@ -19,7 +19,6 @@ from millrace.cli.cache import json_option, tenant_option
 from millrace.cli.evidence import Ago
 from millrace.cli.keys import data_dir_option
 from millrace.cli.tune import wide
-from millrace.types import Price
 from millrace.wire import evidence, levers as wire
 
 GROUPS = 20  # that are shown; --json has them all
@@ -77,16 +76,13 @@ def reading(what: str) -> Progress:
 
 
 def _report(config: Path, data_dir: str | None, ago_s: float, tenant: str | None, by: str | None) -> wire.LeversReport:
-    folder, standard = data_dir, None
-    if folder is None:
-        loaded = configuration.load(config)
-        folder, price = loaded.server.data_dir, loaded.models.large.price
-        standard = Price(input=price.input, output=price.output)
+    loaded = configuration.load(config) if data_dir is None else None
+    folder = loaded.server.data_dir if loaded is not None else str(data_dir)
 
     async def run() -> wire.LeversReport:
         with reading("reading the ledger") as progress:
             bar = progress.add_task("", total=None)
-            async with assembly.levers_reports(folder, standard) as reports:
+            async with assembly.levers_reports(folder, loaded) as reports:
                 return await reports.report(
                     time.time() - ago_s,
                     tenant,

@@ -14,8 +14,8 @@ from millrace.types import NO_STORY, CacheOutcome, Outcome, Past, PastCall, Pric
 READ_S = 60.0  # for SQLite to read some rows, or to find which there are
 _FOUND = "SELECT rowid FROM entries WHERE opened_at >= ? AND status != 'open'{} ORDER BY opened_at"
 _ROWS = """
-SELECT rowid, request_id, tenant, opened_at, status, source, cache, strategy, code, input_tokens, cached_input_tokens,
-    cache_write_tokens, output_tokens, estimated, cost_nanodollars, saved_nanodollars, latency_ms, trimmed_tokens,
+SELECT rowid, request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,
+    cached_input_tokens, cache_write_tokens, output_tokens, estimated, cost_nanodollars, saved_nanodollars, latency_ms, trimmed_tokens,
     key_id, end_user, tag, stored_id, baseline, calls, {story}
 FROM entries WHERE rowid IN ({marks})
 """
@@ -84,6 +84,7 @@ def _past(row: tuple[Any, ...]) -> Past:
         source,
         cache,
         strategy,
+        check,
         code,
         input_tokens,
         cached,
@@ -111,6 +112,7 @@ def _past(row: tuple[Any, ...]) -> Past:
         cache=_CACHE[cache],
         strategy=strategy,
         code=code,
+        check=check,
         usage=Usage(
             input_tokens=input_tokens,
             output_tokens=output_tokens,

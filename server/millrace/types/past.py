@@ -34,6 +34,7 @@ class Past:
     cache: CacheOutcome
     strategy: str
     code: str | None
+    check: str | None  # that an answer failed, if one did
     usage: Usage  # of the answer shown
     cost: int
     saved: int
