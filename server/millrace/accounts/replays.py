@@ -91,7 +91,6 @@ def _notes(replay: Replay, was: Rules, tried: Rules, *, has_judged: bool) -> lis
     elif tried.checks_off != was.checks_off:
         notes.append("Another check may take back what the one that is off here did; nobody has asked it.")
     if replay.as_they_were:
-        notes.append(
-            f"{replay.as_they_were:,} rows are taken as they are: failed, no requests, or of an earlier version."
-        )
+        why = "failed, not for the funnel, or of an earlier version"
+        notes.append(f"{replay.as_they_were:,} rows are taken as they are: {why}.")
     return notes

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from millrace import assembly
+from millrace.assembly import accounts
 from millrace.cli import configuration, waterfall
 from millrace.cli.cache import json_option, tenant_option
 from millrace.cli.evidence import Ago
@@ -82,7 +82,7 @@ def _report(config: Path, data_dir: str | None, ago_s: float, tenant: str | None
     async def run() -> wire.LeversReport:
         with reading("reading the ledger") as progress:
             bar = progress.add_task("", total=None)
-            async with assembly.levers_reports(folder, loaded) as reports:
+            async with accounts.levers_reports(folder, loaded) as reports:
                 return await reports.report(
                     time.time() - ago_s,
                     tenant,

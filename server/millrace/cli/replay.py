@@ -14,7 +14,8 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from millrace import assembly, settings
+from millrace import settings
+from millrace.assembly import accounts
 from millrace.cli import configuration
 from millrace.cli.cache import json_option, tenant_option
 from millrace.cli.evidence import Ago
@@ -130,11 +131,11 @@ def _report(
     async def run() -> wire.ReplayReport:
         with reading("reading the ledger twice") as progress:
             bar = progress.add_task("", total=None)
-            async with assembly.replays(folder, now) as replays:
+            async with accounts.replays(folder, now) as replays:
                 return await replays.report(
                     time.time() - ago_s,
-                    assembly.rules_of(now),
-                    assembly.rules_of(tried),
+                    accounts.rules_of(now),
+                    accounts.rules_of(tried),
                     shown,
                     tenant,
                     lambda read, of_all: progress.update(bar, completed=read, total=of_all),

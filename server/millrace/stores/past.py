@@ -15,8 +15,8 @@ READ_S = 60.0  # for SQLite to read some rows, or to find which there are
 _FOUND = "SELECT rowid FROM entries WHERE opened_at >= ? AND status != 'open'{} ORDER BY opened_at"
 _ROWS = """
 SELECT rowid, request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,
-    cached_input_tokens, cache_write_tokens, output_tokens, estimated, cost_nanodollars, saved_nanodollars, latency_ms, trimmed_tokens,
-    key_id, end_user, tag, stored_id, baseline, calls, {story}
+    cached_input_tokens, cache_write_tokens, output_tokens, estimated, cost_nanodollars, saved_nanodollars,
+    latency_ms, trimmed_tokens, key_id, end_user, tag, stored_id, baseline, calls, {story}
 FROM entries WHERE rowid IN ({marks})
 """
 _STATUS = {each.value: each for each in Status}
