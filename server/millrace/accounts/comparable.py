@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from millrace import pricing
-from millrace.types import Outcome, Past, Price, Tier, Usage
+from millrace.types import Outcome, Past, Price, Scores, Tier, Usage
 
 FEW = 20  # answers of a size, below which all sizes together count
-RIDGE, STEPS = 1.0, 30  # of the fit of escalations
+RIDGE, STEPS = 4.0, 30  # of the fit of escalations
 MOST_PAIRS = 200_000
 
 
@@ -60,11 +60,11 @@ class Comparable:
     prices: dict[Tier, Price]
     _means: dict[tuple[str, int], _Mean] = field(default_factory=dict)  # by tier and size of the prompt
     _all: dict[str, _Mean] = field(default_factory=dict)
-    _scores: list[float] = field(default_factory=list)  # of requests that the small model was asked first for
+    _doubts: list[float] = field(default_factory=list)  # of requests that the small model was asked first for
     _escalated: list[bool] = field(default_factory=list)  # whether the large model answered these
     _fit: tuple[float, float] | None = None
     log_odds: list[float] = field(default_factory=list)  # of the likeliest stored question, where there was one
-    all_scores: list[float] = field(default_factory=list)
+    all_scores: list[Scores] = field(default_factory=list)
     _reported: int = 0  # tokens of prompts, by their providers
     _counted: int = 0  # the same, as counted here
 
@@ -87,9 +87,9 @@ class Comparable:
                 self._counted += asked.input_tokens
             scores = row.story.scores
             if scores is not None and len(self.all_scores) < MOST_PAIRS:
-                self.all_scores.append(scores.score)
+                self.all_scores.append(scores)
                 if scores.tier is Tier.SMALL and any(call.outcome is Outcome.ANSWERED for call in row.calls):
-                    self._scores.append(scores.score)
+                    self._doubts.append(_doubt(scores))
                     self._escalated.append(is_escalated(row))
             if row.story.near and len(self.log_odds) < MOST_PAIRS:
                 self.log_odds.append(row.story.near[0].log_odds)
@@ -117,16 +117,16 @@ class Comparable:
         variance = mean.variance * per_token**2
         return Estimate(value, variance, (tier.value, size), variance / mean.count)
 
-    def escalated(self, score: float | None) -> float:
+    def escalated(self, scores: Scores | None) -> float:
         """Return how likely the small model's answer is taken back, or does not come."""
         if not self._escalated:
             return 0.0
-        if score is None:
+        if scores is None:
             return sum(self._escalated) / len(self._escalated)
         if self._fit is None:
-            self._fit = _logistic(self._scores, self._escalated)
+            self._fit = _logistic(self._doubts, self._escalated)
         bias, slope = self._fit
-        return 1 / (1 + math.exp(-max(min(bias + slope * score, 30.0), -30.0)))
+        return 1 / (1 + math.exp(-max(min(bias + slope * _doubt(scores), 30.0), -30.0)))
 
     @property
     def reported(self) -> float:
@@ -146,21 +146,26 @@ def is_escalated(row: Past) -> bool:
     return answered == Tier.LARGE and any(call.tier == Tier.SMALL for call in row.calls)
 
 
-def _logistic(scores: list[float], escalated: list[bool]) -> tuple[float, float]:
-    """Return bias and slope, by Newton's method; a ridge on the slope keeps it near none without evidence."""
-    x, y = np.array(scores), np.array(escalated, float)
-    middle, spread = float(x.mean()), float(x.std()) or 1.0
-    z = (x - middle) / spread
-    bias, slope = math.log((y.sum() + 0.5) / (len(y) - y.sum() + 0.5)), 0.0
+def _doubt(scores: Scores) -> float:
+    """Return the log odds that the small model's answer is wrong, as far as the router knew; else its score."""
+    if scores.small is None:
+        return scores.score
+    small = min(max(scores.small, 1e-9), 1 - 1e-9)
+    return math.log((1 - small) / small)
+
+
+def _logistic(doubts: list[float], escalated: list[bool]) -> tuple[float, float]:
+    """Return bias and slope, by Newton's method. Without evidence the slope is 1: doubts are log odds already."""
+    x, y = np.array(doubts), np.array(escalated, float)
+    bias, slope = math.log((y.sum() + 0.5) / (len(y) - y.sum() + 0.5)) - float(x.mean()), 1.0
     for _ in range(STEPS):
-        p = 1 / (1 + np.exp(-np.clip(bias + slope * z, -30, 30)))
+        p = 1 / (1 + np.exp(-np.clip(bias + slope * x, -30, 30)))
         weight = p * (1 - p)
-        hessian = np.array(
-            [[weight.sum() + 1e-9, (weight * z).sum()], [(weight * z).sum(), (weight * z * z).sum() + RIDGE]]
-        )
-        gradient = np.array([(y - p).sum(), ((y - p) * z).sum() - RIDGE * slope])
+        across = (weight * x).sum()
+        hessian = np.array([[weight.sum() + 1e-9, across], [across, (weight * x * x).sum() + RIDGE]])
+        gradient = np.array([(y - p).sum(), ((y - p) * x).sum() - RIDGE * (slope - 1)])
         step = np.linalg.solve(hessian, gradient)
         bias, slope = bias + float(step[0]), slope + float(step[1])
         if abs(step).max() < 1e-8:  # noqa: PLR2004 - far below what shows
             break
-    return bias - slope * middle / spread, slope / spread
+    return bias, slope

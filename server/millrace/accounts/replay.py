@@ -88,7 +88,7 @@ class _Seen:
     """What is known of a question from the requests before: it may not have been looked up, or scored, again."""
 
     near: tuple[Near, ...] = ()
-    score: float | None = None
+    scores: Scores | None = None
 
 
 @dataclass(slots=True)
@@ -193,7 +193,7 @@ class Replay:
             strictness = self.was.steered.steering(row.tenant, asked.scope).strictness
             self._needed = story.needed - strictness
         if story.scores is not None:
-            seen.score = story.scores.score
+            seen.scores = story.scores
             self._threshold[row.tenant] = _threshold(story.scores, self.was.rules.promised)
 
     def _decided(self, row: Past, asked: LookedUp, side: _Side) -> _Decided:
@@ -239,7 +239,8 @@ class Replay:
             return first or (Tier.LARGE if row.strategy == Strategy.LARGE else Tier.SMALL)
         if scores is None and first is not None:
             return first  # it was bound to that one, or did not fit
-        score = scores.score if scores is not None else self._score(row)
+        likely = scores or self._scores(row)
+        score = 0.0 if likely is None else likely.score
         if side.promises is None:
             if scores is not None:
                 return scores.tier
@@ -253,16 +254,16 @@ class Replay:
         side.promises.routed(place, score, tier)
         return tier
 
-    def _score(self, row: Past) -> float:
-        """Return the score that a request that was not scored would have had: that of its question, or of any."""
+    def _scores(self, row: Past) -> Scores | None:
+        """Return the scores that a request that was not scored would have had: that of its question, or of any."""
         asked = row.story.looked_up
         name = "" if asked is None else asked.entry_id or asked.key
         near = [each.entry_id for each in self._seen[name].near] if name in self._seen else []
         for other in (name, *near):
-            if other in self._seen and (score := self._seen[other].score) is not None:
-                return score
+            if other in self._seen and (found := self._seen[other].scores) is not None:
+                return found
         scores = self.comparable.all_scores
-        return scores[int(_draw(name, "score") * len(scores))] if scores else 0.0
+        return scores[int(_draw(name, "score") * len(scores))] if scores else None
 
     def _otherwise(self, row: Past, asked: LookedUp, decided: _Decided) -> None:
         figures, kind = self.replayed, decided.kind
@@ -281,9 +282,8 @@ class Replay:
         if tier is Tier.LARGE:
             self._estimate(large, 1.0)
             return
-        score = row.story.scores.score if row.story.scores is not None else self._score(row)
         may_escalate = row.strategy not in (Strategy.SMALL, Strategy.LARGE)
-        chance = self.comparable.escalated(score) if may_escalate else 0.0
+        chance = self.comparable.escalated(row.story.scores or self._scores(row)) if may_escalate else 0.0
         self._estimate(small, 1.0)
         self._estimate(large, chance)
         figures.escalated += chance

@@ -17,6 +17,7 @@ from millrace.wire import (
     embeddings,
     evidence,
     items,
+    levers,
     message_events,
     messages,
     requests,
@@ -191,6 +192,16 @@ OPERATIONS = (
     ),
     Operation(
         "get", "/v1/router", "What the router has learned of the tenant's requests. Admins only.", router.RouterReport
+    ),
+    Operation(
+        "get",
+        "/v1/levers",
+        "What each lever took off the tenant's bill, and what was wasted. Admins only.",
+        levers.LeversReport,
+        parameters={
+            "since": {"type": "string", "description": "How long ago, such as 12h or 7d, the default."},
+            "by": {"type": "string", "enum": [*levers.BY], "description": "Also a bill for each of these."},
+        },
     ),
     Operation(
         "get",
