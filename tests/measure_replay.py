@@ -42,7 +42,7 @@ async def measured(asked: list[Asked], seed: int, cases: tuple[str, ...]) -> Non
     """Print all figures."""
     console = Console(width=140)
     with TemporaryDirectory() as folder:
-        now = await ran(Path(folder, "was"), asked, shows=True, **WAS)
+        now = await ran(Path(folder, "was"), asked, shows=True, sections=WAS)
         same = await replayed(now)
         exact = same.happened == same.replayed
         console.print(f"{len(asked)} requests, seed {seed}; replayed unchanged: {'the ledger' if exact else 'DIFFERS'}")
@@ -50,7 +50,7 @@ async def measured(asked: list[Asked], seed: int, cases: tuple[str, ...]) -> Non
         for name in cases or CASES:
             sections = CASES[name]
             said = (await replayed(now, lambda was, by=sections: tried(was, by))).replayed  # type: ignore[misc]
-            again = await ran(Path(folder, name.replace(" ", "_")), asked, shows=True, **sections)
+            again = await ran(Path(folder, name.replace(" ", "_")), asked, shows=True, sections=sections)
             real = (await replayed(again)).happened
             _rows(table, name, same.happened, said, real)
         console.print(table)

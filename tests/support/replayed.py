@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -18,6 +18,7 @@ from millrace.simulator import EASY, LARGE, SMALL, Simulator
 from millrace.wire import replay as wire
 from tests.support.server import configuration_for, serving, without_delays
 
+Sections = Mapping[str, dict[str, Any]]  # of a configuration
 AT_ONCE = 4  # requests
 _WORDS = (
     "harbour ledger copper meadow signal orchard lantern granite velvet compass furnace glacier pepper saddle marble "
@@ -73,7 +74,7 @@ def _fresh(rng: Random, number: int) -> Asked:
     return Asked("", f"{text} [tokens={rng.randint(20, 40) + 3 * length}]{weak}" if not weak else text + weak)
 
 
-def changed(folder: Path, small: Simulator, large: Simulator, **sections: dict[str, Any]) -> dict[str, Any]:
+def changed(folder: Path, small: Simulator, large: Simulator, sections: Sections) -> dict[str, Any]:
     """Return a configuration; `sections` are merged into it."""
     configuration = configuration_for(small.base_url, large.base_url, data_dir=str(folder))
     configuration["evidence"] = {"judged": True, "hit_share": 0.3, "dollars_per_day": "100"}
@@ -82,10 +83,10 @@ def changed(folder: Path, small: Simulator, large: Simulator, **sections: dict[s
     return configuration
 
 
-async def ran(folder: Path, asked: Sequence[Asked], *, shows: bool = False, **sections: dict[str, Any]) -> Settings:
+async def ran(folder: Path, asked: Sequence[Asked], *, sections: Sections, shows: bool = False) -> Settings:
     """Send all requests to a server under these settings, and return these."""
     async with Simulator(without_delays(SMALL)) as small, Simulator(without_delays(LARGE)) as large:
-        configuration = changed(folder, small, large, **sections)
+        configuration = changed(folder, small, large, sections)
         waiting = iter(track(asked, "asking", transient=True, disable=not shows))
         async with serving(configuration) as url, aiohttp.ClientSession(url) as session:
 

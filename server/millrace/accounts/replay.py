@@ -88,6 +88,7 @@ class _Seen:
     """What is known of a question from the requests before: it may not have been looked up, or scored, again."""
 
     near: tuple[Near, ...] = ()
+    is_hit: bool = False  # then nobody looked at others than the one that was served
     scores: Scores | None = None
 
 
@@ -180,15 +181,16 @@ class Replay:
             self._keys[asked.entry_id] = asked.key
         seen = self._seen.setdefault(asked.entry_id or asked.key, _Seen())
         stored_at = self.now - (story.age_s or 0.0)
-        if actual is Kind.EXACT:
+        if actual is Kind.EXACT and not self.was.world.knows(asked.key):
             for side in (self.was, self.tried):
                 side.world.was_there(asked.key, stored_at)
         if story.near:
-            seen.near = story.near
+            seen.near, seen.is_hit = story.near, bool(story.hit)
             self._families.join(asked.entry_id, [near.entry_id for near in story.near])
+            new = [near.entry_id for near in story.near if not self.was.world.knows_entry(near.entry_id)]
             for side in (self.was, self.tried):
-                for near in story.near:
-                    side.world.entry_was_there(near.entry_id, stored_at if story.hit else self.now)
+                for entry_id in new:
+                    side.world.entry_was_there(entry_id, stored_at if story.hit else self.now)
         if story.needed is not None:
             strictness = self.was.steered.steering(row.tenant, asked.scope).strictness
             self._needed = story.needed - strictness
@@ -223,9 +225,12 @@ class Replay:
         if side is was:
             return None
         known, new = {each.entry_id for each in near} | {asked.entry_id}, 0
+        is_gone = bool(near) and self._seen[asked.entry_id].is_hit and not side.world.has_entry(near[0].entry_id, now)
         for entry_id in self._families.of(asked.entry_id) if near else ():
-            if entry_id in known or was.world.has_entry(entry_id, now) or not side.world.has_entry(entry_id, now):
+            if entry_id in known or not side.world.has_entry(entry_id, now):
                 continue
+            if was.world.has_entry(entry_id, now) and not is_gone:
+                continue  # it was compared, and was not near
             if _draw(asked.entry_id, entry_id) < self.comparable.served(needed):
                 return _Decided(Kind.SEMANTIC)
             if (new := new + 1) >= MOST_NEW:

@@ -27,6 +27,14 @@ class World:
         if entry_id:
             self._semantic[entry_id] = at
 
+    def knows(self, key: str) -> bool:
+        """Whether an answer was ever in the exact cache."""
+        return key in self._exact
+
+    def knows_entry(self, entry_id: str) -> bool:
+        """Whether an entry was ever in the semantic cache."""
+        return entry_id in self._semantic
+
     def was_there(self, key: str, at: float) -> None:
         """Take note of an answer of the exact cache that was stored before the window."""
         self._exact.setdefault(key, at)

@@ -52,7 +52,7 @@ class Step:
 def steps(bill: wire.ShownBill) -> list[Step]:
     """Return the lines of a bill, from what it would have been to what was paid."""
     changes = [
-        (each.lever, "saving", each.requests, -each.saved_usd, each.saved_ms)
+        (each.lever, "saving", each.requests, -each.saved_usd or 0.0, each.saved_ms)
         for each in bill.savings
         if each.saved_usd or each.lever in _ALWAYS
     ]
