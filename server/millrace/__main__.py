@@ -13,7 +13,9 @@ from millrace.cli.init import init
 from millrace.cli.keys import keys
 from millrace.cli.ledger import ledger
 from millrace.cli.ledger_export import export
+from millrace.cli.levers import levers
 from millrace.cli.reload import reload
+from millrace.cli.replay import replay
 from millrace.cli.router import router
 from millrace.cli.serve import check_config, serve
 from millrace.cli.sessions import sessions
@@ -51,6 +53,9 @@ for command in (
     ledger,
     load,
     reload,
+    levers,
+    load,
+    replay,
     router,
     serve,
     sessions,

@@ -22,9 +22,8 @@ from millrace.caches.exact import SqliteExactCache
 from millrace.caches.finder import Finder
 from millrace.caches.partition import Stored
 from millrace.caches.semantic import SqliteSemanticCache
-from millrace.caches.table import entry_id
 from millrace.stores.database import SqliteDatabase
-from millrace.types import Answer, SemanticHit, StoredAnswer, Usage
+from millrace.types import Answer, SemanticHit, StoredAnswer, Usage, entry_id
 from tests.bench import questions
 from tests.bench.processes import rss
 from tests.support.semantic_cache import MODEL

@@ -12,10 +12,9 @@ import pytest
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.process import ComparingError
 from millrace.caches.semantic import SqliteSemanticCache
-from millrace.caches.table import entry_id
 from millrace.ports import Likeness
 from millrace.stores.database import SqliteDatabase
-from millrace.types import Lesson, SemanticHit, SemanticMiss, Steering
+from millrace.types import Lesson, SemanticHit, SemanticMiss, Steering, entry_id
 from tests.support.semantic_cache import SCOPE, answer, cache_of, stored
 
 STORED = "How do I reset my password?"

@@ -69,7 +69,7 @@ def _decide(
         return SemanticMiss(reason="", similarity=None, near=tuple(weighed))
     if guidance.is_off:
         return SemanticMiss(reason="", similarity=None, near=(replace(best, is_off=True), *weighed[1:]))
-    return Chosen(entries[best.entry_id], best)
+    return Chosen(entries[best.entry_id], best, guidance.needed)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ GROUND = {
     "children",
     "errors",
     "json_text",
+    "levers",
     "log",
     "memory",
     "pricing",
@@ -29,6 +30,7 @@ ADAPTERS = {"caches", "schemas", "stores", "upstreams"}  # see ports and ground;
 NO_IO = {
     "access",
     "batches",
+    "accounts",
     "dialects",
     "evidence",
     "funnel",
@@ -48,6 +50,7 @@ ROOMS = [
     "batches",
     "runs",
     "dialects",
+    "accounts",
     "funnel",
     "evidence",
     "wire",

@@ -86,6 +86,7 @@ def process(keys: Keys) -> Process:
         embeddings=embeddings,
         router_reports=nothing,
         batches=nothing,
+        levers=nothing,
         drain_s=1.0,
         max_age_s=1000.0,
         stuck_s=1000.0,

@@ -137,6 +137,7 @@ class Simulation:
                 None, self.limiter, self.ledger, RoomyDisk(), memory, self._wall, max_running=MAX_RUNNING
             ),
             memory=memory,
+            levers=cast("Any", None),
             drain_s=DRAIN_S,
             max_age_s=MAX_AGE_S,
             stuck_s=STUCK_S,

@@ -10,9 +10,8 @@ from millrace.caches import scopes, segment, table
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.caches.snapshots import FOLDER
-from millrace.caches.table import entry_id
 from millrace.stores.database import SqliteDatabase
-from millrace.types import SemanticHit
+from millrace.types import SemanticHit, entry_id
 from tests.support.semantic_cache import answer, control_of
 
 SCOPES = [bytes([number]) * 32 for number in range(3)]

@@ -12,6 +12,7 @@ from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
+from millrace.accounts.reports import LeversReports
 from millrace.assembly import caches, evidence as judging, models, router
 from millrace.assembly.background import running
 from millrace.assembly.batches import running_batches
@@ -63,6 +64,7 @@ from millrace.stores.handover import Handover
 from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
+from millrace.stores.past import SqlitePast
 from millrace.stores.processes import DataDirClaim, Processes
 from millrace.stores.reloads import SqliteReloads
 from millrace.stores.router import SqliteRouter
@@ -243,6 +245,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             embeddings=embeddings,
             settings=live_settings,
             batches=batches,
+            levers=LeversReports(SqlitePast(database), WALL, funnels.catalog.large.price),
             cache=cache,
             ledger=ledger.rows,
             feedbacks=Feedbacks(ledger, judged, cache, learned, WALL, chosen),

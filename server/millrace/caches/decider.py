@@ -27,6 +27,7 @@ class Chosen:
 
     entry: Stored
     near: NearAnswer
+    needed: float  # log odds
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ def _choice(weighed: Sequence[_Weighed], guidance: Guidance, text: str) -> Chose
     best = weighed[0]
     is_enough = best.log_odds >= guidance.needed
     if is_enough and not guidance.is_off:
-        return Chosen(best.candidate.entry, best.near(guidance.asked_id))
+        return Chosen(best.candidate.entry, best.near(guidance.asked_id), guidance.needed)
     near = [best.near(guidance.asked_id, is_off=is_enough), *(each.near(guidance.asked_id) for each in weighed[1:])]
     if is_enough:
         why = kind = "too many answers to near questions were wrong lately"
@@ -146,4 +147,4 @@ def _choice(weighed: Sequence[_Weighed], guidance: Guidance, text: str) -> Chose
         shown = f" ({shown_objection(objections[0], best.candidate.asked, text)})" if objections else ""
         why = f"only {logistic(best.log_odds):.0%} sure to ask the same{shown}"
     reason = f"near ({best.similarity:.2f}), but {why}"
-    return SemanticMiss(reason=reason, similarity=best.similarity, near=tuple(near), kind=kind)
+    return SemanticMiss(reason=reason, similarity=best.similarity, near=tuple(near), kind=kind, needed=guidance.needed)

@@ -39,10 +39,10 @@ from millrace.caches.renewal import Renewal
 from millrace.caches.scopes import Scopes
 from millrace.caches.segment import Vector
 from millrace.caches.snapshots import Snapshots
-from millrace.caches.table import EntryTable, entry_id
+from millrace.caches.table import EntryTable
 from millrace.caches.worker import StoppedError, Worker
 from millrace.ports import Aligner, Clock, Comparer, Database, Embedder, Likeness
-from millrace.types import Answer, Lesson, SemanticHit, SemanticMiss, Steering, StoredAnswer
+from millrace.types import Answer, Lesson, SemanticHit, SemanticMiss, Steering, StoredAnswer, entry_id
 
 # Characters, at most, of recent questions whose vector and reading are kept, since a store follows most misses.
 _RECENT = 64 * 1024
@@ -380,6 +380,7 @@ class SqliteSemanticCache:
             answer=msgspec.json.decode(entry.answer, type=StoredAnswer),
             age_s=max(0.0, self._wall() - entry.stored_at),
             near=chosen.near,
+            needed=chosen.needed,
         )
 
     def _store(self, scope: bytes, tenant: str, question: str, answer: Answer, now: float) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from millrace import log
 from millrace.caches.segment import Segment, State
+from millrace.types import SEMANTIC_PREFIX
 
 VERSION = 1
 FOLDER = "semantic"  # of the data_dir
@@ -29,7 +30,7 @@ _ID = 12  # bytes of an id without its prefix; zeros for a row that was removed
 _CHUNK = 2**20  # bytes hashed or written at once
 _STALE_S = 3600.0  # after which a partial file is no longer written by anyone
 
-PREFIX = "sem_"  # of ids
+PREFIX = SEMANTIC_PREFIX  # of ids
 
 Buffer: TypeAlias = bytes | memoryview
 

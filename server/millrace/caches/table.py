@@ -5,7 +5,6 @@ older one. Entries go by age, then by rank: the time of the last use, and more f
 outlives what is newer and never hit.
 """
 
-import hashlib
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +17,6 @@ import numpy as np
 from millrace.caches import decider
 from millrace.caches.partition import Stored
 from millrace.caches.segment import Vector
-from millrace.caches.snapshots import PREFIX
 from millrace.ports import Clock, Database
 from millrace.pruning import Pruner
 
@@ -86,12 +84,6 @@ def kept_by(embedder: str) -> str:
 def mark_of(embedder: str) -> int:
     """Return the number that stands for that name."""
     return zlib.crc32(kept_by(embedder).encode())
-
-
-def entry_id(scope: bytes, question: str) -> str:
-    """Return the id of a question in a scope."""
-    text = question.encode("utf-8", "surrogatepass")
-    return PREFIX + hashlib.sha256(b"%d:%b%b" % (len(scope), scope, text)).hexdigest()[:24]
 
 
 @dataclass(frozen=True, slots=True)

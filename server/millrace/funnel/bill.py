@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
 
-from millrace import pricing, tokens
+from millrace import levers, pricing, tokens
 from millrace.funnel.checks.watch import Watch
 from millrace.ports import Admission, Attempt, Ledger
 from millrace.types import (
@@ -190,6 +190,7 @@ class OpenCharge:
             cost=pricing.cost(usage, price),
             outcome=outcome,
             price=price,
+            standard=None if price is model.price else model.price,
             service_tier=service_tier,
             finish_word=self.finish_word,
             deployment=self.call.deployment,
@@ -233,7 +234,7 @@ class Payer(Protocol):
 
 
 class Bill:
-    """What one request has used and cost. `baseline` is the large model's price, which savings are compared to."""
+    """What one request has used and cost. `baseline` is the large model's standard price: what is saved is compared."""
 
     def __init__(
         self, request: Request, baseline: Price, ledger: Ledger, opened_at: float, admission: Admission | None = None
@@ -247,6 +248,12 @@ class Bill:
         self._opened_at = opened_at
         self._charges: list[OpenCharge | Share] = []
         self._settled = False
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether a call has ended whose answer is kept."""
+        charges = (charge for charge in self._charges if isinstance(charge, OpenCharge))
+        return any(charge.outcome is Outcome.ANSWERED for charge in charges)
 
     @property
     def worst_case(self) -> Decimal:
@@ -345,21 +352,20 @@ class Bill:
         """Return what was used and spent so far.
 
         `shown` and `service_tier` are those of the answer; default: of `shown_charge`. `max_output_tokens` is the
-        operator's cap, if it held for the answer.
+        operator's cap, if it held for the answer. `answered`: it is compared with what it would have cost.
         """
         charges = tuple(charge.so_far for charge in self._charges)
         last = shown_charge(charges) if charges else None
         usage = shown or (last.usage if last else Usage())
         cost = sum((charge.cost for charge in charges), pricing.ZERO)
-        untrimmed = usage
-        if self.trimmed_tokens:
-            untrimmed = replace(usage, input_tokens=usage.input_tokens + self.trimmed_tokens)
-        saved = pricing.cost(untrimmed, self._baseline) - cost if answered else pricing.ZERO
+        baseline = pricing.ZERO
+        if answered and not self._request.asked_again:
+            baseline = levers.compared(usage, self.trimmed_tokens, charges, self._baseline)
         calls = [charge for charge in self._charges if isinstance(charge, OpenCharge)]
         return Statement(
             usage=usage,
             cost=cost,
-            saved=saved,
+            saved=baseline - cost,
             charges=charges,
             trimmed_tokens=self.trimmed_tokens,
             max_output_tokens=max_output_tokens,

@@ -98,7 +98,10 @@ def answered(response: ResponseLog, bill: Bill, result: Result) -> Ended:
         trimmed_tokens=bill.trimmed_tokens,
         failed=response.failed,
         statement=bill.statement(
-            result.usage, max_output_tokens=result.capped_by_operator, service_tier=result.service_tier
+            result.usage,
+            answered=result.source is not None,
+            max_output_tokens=result.capped_by_operator,
+            service_tier=result.service_tier,
         ),
     )
 
@@ -126,7 +129,7 @@ def _unanswered(
     response: ResponseLog, bill: Bill, status: Status, *, reason: str | None = None, error: MillraceError | None = None
 ) -> Ended:
     try:
-        statement = bill.statement(answered=False)
+        statement = bill.statement(answered=status is Status.INCOMPLETE and bill.has_answer)
     except EXITS:
         raise
     except BaseException as error_of_bill:  # a broken bill must not cost the client its terminal event
@@ -157,6 +160,9 @@ def _story(response: ResponseLog, ended: Ended) -> Story:
         else ("", found.near)
     )
     return Story(
+        looked_up=response.looked_up,
+        age_s=ended.age_s,
+        needed=None if found is None else found.needed,
         near=tuple(
             Near(entry_id=one.entry_id, similarity=one.similarity, log_odds=one.log_odds, is_off=one.is_off)
             for one in near
@@ -166,7 +172,13 @@ def _story(response: ResponseLog, ended: Ended) -> Story:
         scores=None
         if advice is None or advice.score is None
         else Scores(
-            tier=advice.tier, score=advice.score, threshold=advice.threshold, labels=advice.labels, reason=advice.reason
+            tier=advice.tier,
+            score=advice.score,
+            small=advice.small,
+            large=advice.large,
+            threshold=advice.threshold,
+            labels=advice.labels,
+            reason=advice.reason,
         ),
         route=response.reason or "",
         judgements=tuple(

@@ -28,7 +28,7 @@ from millrace.funnel.ending import Result, answered, cancelled, failed, settle
 from millrace.funnel.fingerprint import Keys
 from millrace.funnel.flight import Flight
 from millrace.funnel.race import cascade, hedge, race
-from millrace.funnel.recall import Recall, served
+from millrace.funnel.recall import Recall, looked_up, served
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import Choice, Policy, choose
 from millrace.funnel.routing.router import Router
@@ -126,6 +126,7 @@ class Funnel:
             response.commit()
             return Result.ready(response.request)
         keys = await self._recall.keys(response.request)
+        response.looked_up = looked_up(response.request, keys)
         if stored := await self._recall.exact(response.request, keys):
             return served(response, stored, CacheOutcome.EXACT, "answered before", self._wall())
         if response.request.cache is not CacheMode.ON or response.request.max_cost is not None:
@@ -195,5 +196,4 @@ class Funnel:
                 del self.bills[response]
 
     def _bill(self, response: ResponseLog, admission: Admission | None) -> Bill:
-        baseline = self.catalog.large.price_of(response.request.prompt.service_tier)
-        return Bill(response.request, baseline, self._ledger, self._wall(), admission)
+        return Bill(response.request, self.catalog.large.price, self._ledger, self._wall(), admission)

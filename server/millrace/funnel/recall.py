@@ -17,15 +17,18 @@ from millrace.types import (
     Answer,
     CacheMode,
     CacheOutcome,
+    LookedUp,
     Request,
     SemanticHit,
     SemanticMiss,
     StoredAnswer,
     Thought,
+    entry_id,
 )
 
 _READS = (CacheMode.ON, CacheMode.ONLY)
 _WRITES = (CacheMode.ON, CacheMode.REFRESH)
+DIGEST = 8  # bytes of a key that are kept in the ledger
 
 
 class Recall:
@@ -99,6 +102,18 @@ class Recall:
 
 def _miss(reason: str, similarity: float | None = None) -> SemanticMiss:
     return SemanticMiss(reason=reason, similarity=similarity, kind=reason)
+
+
+def looked_up(request: Request, keys: Keys) -> LookedUp:
+    """Return what the ledger keeps of the keys: enough to tell which requests are the same."""
+    scope = keys.scope if isinstance(keys.scope, Scope) else None
+    return LookedUp(
+        mode=request.cache,
+        key=keys.exact[:DIGEST].hex(),
+        scope="" if scope is None else scope.digest[:DIGEST].hex(),
+        entry_id="" if scope is None else entry_id(scope.digest, scope.question),
+        input_tokens=request.input_tokens,
+    )
 
 
 def served(

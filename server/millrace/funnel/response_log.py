@@ -20,6 +20,7 @@ from millrace.types import (
     CacheOutcome,
     CallPiece,
     Failure,
+    LookedUp,
     Message,
     Prefix,
     Refusal,
@@ -86,6 +87,7 @@ class ResponseLog:
     ended: Ended | None = None
     attempt: Attempt | None = None  # the one whose deltas are appended now
     asked: frozenset[str] = frozenset()  # names of the models that were asked for it
+    looked_up: LookedUp | None = None  # in both caches
     found: SemanticHit | SemanticMiss | None = None  # by the semantic cache
     advice: Advice | None = None  # of the router
     prefix: Prefix | None = None  # of its calls, once one is made

@@ -1,11 +1,12 @@
 """Responses, keys, limits and bills."""
 
 import math
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Protocol
 
 from millrace.principal import Key, Principal
-from millrace.types import Entry, Selection, StoredResponse
+from millrace.types import Entry, Past, Selection, StoredResponse
 
 
 class Archive(Protocol):
@@ -126,4 +127,16 @@ class Ledger(Protocol):
 
     def settled(self, entry: Entry) -> None:
         """Record how it ended and what it cost."""
+        ...
+
+
+class PastRequests(Protocol):
+    """The requests in the ledger that have ended. Everything raises `TimeoutError` if the disk is too slow."""
+
+    async def ended(self, since: float, tenant: str | None = None) -> Sequence[int]:
+        """Return the numbers of the requests that were opened since then (Unix seconds), the oldest first."""
+        ...
+
+    async def read(self, numbers: Sequence[int], *, stories: bool = False) -> list[Past]:
+        """Return the requests of these numbers in their order; without those that are gone meanwhile."""
         ...

@@ -207,6 +207,8 @@ class _Row:
         )
 
     def _entry(self, charge: Charge, status: Status, code: str | None = None, latency_ms: float = 0.0) -> Entry:
+        # No other model could have answered: nothing is saved, and what brought nothing is wasted.
+        saved = pricing.ZERO if status in (Status.OPEN, Status.COMPLETED) else -charge.cost
         return Entry(
             request_id=self._id,
             tenant=self._principal.tenant,
@@ -217,7 +219,7 @@ class _Row:
             strategy=EMBEDDINGS,
             check=None,
             code=code,
-            statement=Statement(usage=charge.usage, cost=charge.cost, saved=pricing.ZERO, charges=(charge,)),
+            statement=Statement(usage=charge.usage, cost=charge.cost, saved=saved, charges=(charge,)),
             ttft_ms=None,
             latency_ms=latency_ms,
             key_id=self._principal.key_id,

@@ -132,13 +132,13 @@ _COLUMNS = (
     " saved_nanodollars, ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, booked_nanodollars, session,"
     " entry_id, stored_id, end_user, tag, batch, baseline, story, shape, calls"
 )
-_KILLED = {"status": "'killed'", "estimated": "1"}
+_KILLED = {"status": "'killed'", "estimated": "1", "saved_nanodollars": "-cost_nanodollars"}
 _PLACEHOLDERS = ", ".join("?" for _ in _COLUMNS.split(","))
 _PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_PLACEHOLDERS})"  # noqa: S608 - names and question marks only
 # Whatever ends becomes the newest row, so that who follows them misses none: a row that is replaced gets a new rowid.
 _KILL = (
     f"INSERT OR REPLACE INTO entries ({_COLUMNS})"  # noqa: S608 - names of our own
-    f" SELECT {re.sub('status|estimated', lambda name: _KILLED[name[0]], _COLUMNS)}"
+    f" SELECT {re.sub('|'.join(_KILLED), lambda name: _KILLED[name[0]], _COLUMNS)}"
     " FROM entries WHERE status = 'open' AND epoch NOT IN ({living})"
 )
 ROW_BYTES = 1800  # of a row that waits to be written, about
@@ -386,6 +386,7 @@ def _call(charge: Charge, began_at: float | None) -> dict[str, Any]:
         "estimated": usage.estimated,
         "cost_nanodollars": _nanodollars(charge.cost),
         **({} if charge.price is None else {"price": _price(charge.price)}),
+        **({} if charge.standard is None else {"standard": _price(charge.standard)}),
         **{name: word for name, word in named.items() if word},  # of the provider; nothing where all is as usual
         **{name: length for name, length in times.items() if length is not None},
     }

@@ -19,6 +19,7 @@ from millrace.types.answer import (
 )
 from millrace.types.batches import Batch, BatchFault, BatchStatus, FilePurpose, KeptFile, ProvidedPart
 from millrace.types.cached import (
+    SEMANTIC_PREFIX,
     Decision,
     Deleted,
     KeptAnswer,
@@ -26,6 +27,7 @@ from millrace.types.cached import (
     Objection,
     Served,
     TenantCache,
+    entry_id,
 )
 from millrace.types.conversation import (
     CACHE_CONTROL,
@@ -72,6 +74,7 @@ from millrace.types.evidence import (
 )
 from millrace.types.model import BATCH_TIER, STANDARD_TIERS, Deployment, Model, Price, Tier
 from millrace.types.money import EMBEDDINGS, Answered, Charge, Entry, Outcome, Selection, SessionBill, Statement, Status
+from millrace.types.past import Past, PastCall
 from millrace.types.request import (
     RESPONSES_PATHS,
     CacheMode,
@@ -85,7 +88,7 @@ from millrace.types.request import (
 )
 from millrace.types.routing import Advice, KeptState, Label, LabelSource, StateVersion
 from millrace.types.scored import Scored, joined, scores_of, scores_size
-from millrace.types.story import NO_STORY, Judgement, Near, Scores, Shape, Story
+from millrace.types.story import NO_STORY, Judgement, LookedUp, Near, Scores, Shape, Story
 from millrace.types.tool_choice import ToolChoice
 
 __all__ = [
@@ -96,6 +99,7 @@ __all__ = [
     "NO_STORY",
     "PASSED",
     "RESPONSES_PATHS",
+    "SEMANTIC_PREFIX",
     "STANDARD_TIERS",
     "Advice",
     "Answer",
@@ -135,6 +139,7 @@ __all__ = [
     "LabelSource",
     "Lesson",
     "Lever",
+    "LookedUp",
     "Media",
     "Message",
     "Model",
@@ -148,6 +153,8 @@ __all__ = [
     "Outcome",
     "OwnFields",
     "Part",
+    "Past",
+    "PastCall",
     "Path",
     "Paths",
     "Prefix",
@@ -189,6 +196,7 @@ __all__ = [
     "Usage",
     "Verdict",
     "calls_of",
+    "entry_id",
     "joined",
     "moved",
     "own_fields_of",

@@ -168,6 +168,7 @@ class SemanticHit:
     answer: StoredAnswer
     age_s: float  # since the answer was stored
     near: NearAnswer  # the same, as it was weighed
+    needed: float | None = None  # log odds that it needed
 
     @property
     def similarity(self) -> float:
@@ -188,6 +189,7 @@ class SemanticMiss:
     similarity: float | None  # cosine of the nearest question; None if nothing was compared
     near: tuple[NearAnswer, ...] = ()  # that were compared, the likeliest first
     kind: str = field(default="", compare=False)  # the reason without a word of a question, for the ledger
+    needed: float | None = None  # log odds that a hit needs; None: nothing was compared
 
 
 PASSED = "passed"  # the value of `check` where checks ran and none failed

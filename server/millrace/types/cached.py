@@ -1,8 +1,17 @@
 """What an operator sees of the caches: their entries, what they hold by tenant, and a decision with its reasons."""
 
+import hashlib
 from dataclasses import dataclass
 
 from millrace.types.answer import CacheOutcome, StoredAnswer
+
+SEMANTIC_PREFIX = "sem_"  # of the ids of entries of the semantic cache
+
+
+def entry_id(scope: bytes, question: str) -> str:
+    """Return the id of a question in a scope."""
+    text = question.encode("utf-8", "surrogatepass")
+    return SEMANTIC_PREFIX + hashlib.sha256(b"%d:%b%b" % (len(scope), scope, text)).hexdigest()[:24]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,7 @@ class Charge:
     cost: Decimal  # dollars, exact to 1e-9
     outcome: Outcome
     price: Price | None = None  # that it is charged at; None: not known any more
+    standard: Price | None = None  # of the standard service tier, where it is charged at another one
     service_tier: str = ""  # that it is charged at, as the provider names it; empty if nobody named one
     finish_word: str = ""  # the provider's own for the end, if it is not known
     deployment: str = ""  # the label of the one that was asked; empty where the model has no other
@@ -59,7 +60,7 @@ class Statement:
 
     usage: Usage  # of the answer shown
     cost: Decimal  # dollars, of all calls
-    saved: Decimal  # dollars, compared to the large model alone; negative if the funnel cost more
+    saved: Decimal  # dollars: what it would have cost (`levers.py`) less `cost`; negative if the funnel cost more
     charges: tuple[Charge, ...]
     trimmed_tokens: int = 0  # cut from the prompt
     max_output_tokens: int | None = None  # the operator's cap, if it held for the answer shown

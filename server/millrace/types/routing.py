@@ -14,6 +14,8 @@ class Advice:
     reason: str  # in one line; holds nothing that a client wrote
     shown: str = ""  # what clients are told beside it; may repeat words of the question
     score: float | None = None  # the expected gain of the large model: p_large - p_small; None: nothing was scored
+    small: float | None = None  # p_small
+    large: float | None = None  # p_large
     threshold: float | None = None  # gain from which on the large model is asked first
     labels: int = 0  # that the score was learned from
     features: bytes = b""  # of the prompt, packed; empty: nothing can be learned from it

@@ -6,6 +6,7 @@ It stands in the ledger, so that a request can be explained, and decided again u
 from dataclasses import dataclass
 
 from millrace.types.model import Tier
+from millrace.types.request import CacheMode
 
 MOST_MESSAGES = 32  # of a request whose sizes are kept one by one
 
@@ -21,11 +22,24 @@ class Near:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LookedUp:
+    """What both caches were asked, by digests: they tell which requests are the same, and nothing else."""
+
+    mode: CacheMode
+    key: str  # of the exact cache: hexadecimal, its first 8 bytes
+    scope: str = ""  # of the semantic cache, the same; empty: the request is not for it
+    entry_id: str = ""  # that the semantic cache has, or would have, for the question
+    input_tokens: int = 0  # of the prompt once it is trimmed, as counted here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
     """What the router made of a prompt."""
 
     tier: Tier  # that it asked first
     score: float  # p_large - p_small
+    small: float | None = None  # p_small: how likely the small model's answer is right, as far as was learned
+    large: float | None = None  # p_large; None, both: of an earlier version
     threshold: float | None  # score from which on the large model was asked first; None: no score was enough
     labels: int  # that the score was learned from
     reason: str
@@ -44,6 +58,9 @@ class Judgement:
 class Story:
     """What each stage decided. What a stage did not come to is empty."""
 
+    looked_up: LookedUp | None = None  # None: the caches were not asked, or the row is of an earlier version
+    age_s: float | None = None  # of the stored answer that was served
+    needed: float | None = None  # log odds that a hit of the semantic cache needed; None: nothing was weighed
     near: tuple[Near, ...] = ()  # the likeliest first
     hit: str = ""  # the entry of the semantic cache that was served
     missed: str = ""  # why the semantic cache served nothing, without a word of a question; empty: it was not asked

@@ -7,6 +7,7 @@ from typing import Protocol
 from starlette.requests import Request
 
 from millrace.access.gate import Gate
+from millrace.accounts.reports import LeversReports
 from millrace.batches.batches import Batches
 from millrace.evidence.report import Reports
 from millrace.funnel.funnels import Funnels
@@ -86,6 +87,7 @@ class Process:
     router_reports: RouterReports
     settings: LiveSettings
     batches: Batches
+    levers: LeversReports
     embeddings: Embeddings
     sessions: set[LiveSession] = field(default_factory=set)
     arrivals: set[OnItsWay] = field(default_factory=set)  # over HTTP

@@ -19,6 +19,7 @@ from millrace.wire import (
     evidence,
     items,
     ledger,
+    levers,
     message_events,
     messages,
     reload,
@@ -255,6 +256,16 @@ OPERATIONS = (
         "get", "/v1/router", "What the router has learned of the tenant's requests. Admins only.", router.RouterReport
     ),
     Operation("post", "/v1/reload", "Read the configuration anew. Admins only.", reload.Reloaded),
+    Operation(
+        "get",
+        "/v1/levers",
+        "What each lever took off the tenant's bill, and what was wasted. Admins only.",
+        levers.LeversReport,
+        parameters={
+            "since": {"type": "string", "description": "How long ago, such as 12h or 7d, the default."},
+            "by": {"type": "string", "enum": [*levers.BY], "description": "Also a bill for each of these."},
+        },
+    ),
     Operation(
         "get",
         "/v1/models",

@@ -132,7 +132,8 @@ class Router:
         if request.asked_again:  # by evidence: nobody is promised anything, and nothing is learned
             return Advice(tier=Tier.SMALL, reason="small first")
         place, features, learned = _place(request), features_of(request.prompt), self.learning.known(request.tenant)
-        score, threshold = learned.heads.gain(features), self.promises.threshold(place)
+        small, large = learned.heads.scores(features)
+        score, threshold = large - small, self.promises.threshold(place)
         tier, held = Tier.LARGE if score >= threshold.value else Tier.SMALL, ""
         if self._sessions is not None:
             tier, held = self._sessions.hold(request, tier, score, threshold)
@@ -148,6 +149,8 @@ class Router:
             reason=f"{held}; {reason}" if held else reason,
             shown=_shown(learned, features) if labels else "",
             score=score,
+            small=small,
+            large=large,
             threshold=threshold.value if math.isfinite(threshold.value) else None,
             labels=labels,
             features=memo,

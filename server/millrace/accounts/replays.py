@@ -1,0 +1,96 @@
+"""Reads a window twice: once for what is comparable, once to decide it again."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from millrace.accounts.comparable import Comparable
+from millrace.accounts.replay import Replay, Rules
+from millrace.accounts.steered import Steered
+from millrace.evidence.rates import first_errors, rate
+from millrace.ports import Clock, PastRequests
+from millrace.types import Change, Judged, Lever, Price, Tier
+from millrace.wire import replay as wire
+
+PAGE = 500  # requests that are read at once
+MOST_JUDGED = 50_000
+ENOUGH = 30  # judged answers of the small model, from which on quality is told
+
+Progress = Callable[[int, int], None]  # requests that were read, and all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What judging has found, the oldest first; the changes are all that are kept."""
+
+    judged: Sequence[Judged] = ()
+    changes: Sequence[Change] = ()
+
+
+class Replays:
+    """Replays of any window under other settings."""
+
+    def __init__(
+        self,
+        past: PastRequests,
+        known: Callable[[], Awaitable[Known]],
+        wall: Clock,
+        prices: dict[Tier, Price],
+    ) -> None:
+        """`prices` are those of today, of the small and the large model, where no row tells them."""
+        self._past = past
+        self._known = known
+        self._wall = wall
+        self._prices = prices
+
+    async def report(
+        self,
+        since: float,
+        was: Rules,
+        tried: Rules,
+        settings: list[wire.ShownSetting],
+        tenant: str | None = None,
+        on_read: Progress = lambda read, of_all: None,
+    ) -> wire.ReplayReport:
+        """Replay the requests that were opened since then (Unix seconds). Raises `TimeoutError`."""
+        until, known = self._wall(), await self._known()
+        numbers = await self._past.ended(since, tenant)
+        comparable = Comparable(dict(self._prices))
+        steered = [
+            Steered(known.judged, known.changes, limit=rules.limit, needed=rules.needed, since=since)
+            for rules in (was, tried)
+        ]
+        replay = Replay.of(comparable, was, tried, steered)
+        for at, take in enumerate((comparable.learn, replay.add)):
+            for begin in range(0, len(numbers), PAGE):
+                take(await self._past.read(numbers[begin : begin + PAGE], stories=True))
+                on_read(at * len(numbers) + min(begin + PAGE, len(numbers)), 2 * len(numbers))
+        judged = [each for each in known.judged if each.sample.lever is Lever.SMALL]
+        small_wrong = rate(judged, first_errors(known.judged)).estimate if len(judged) >= ENOUGH else None
+        return wire.ReplayReport(
+            since=since,
+            until=until,
+            tenant=tenant,
+            settings=settings,
+            requests=replay.requests,
+            otherwise=replay.otherwise,
+            as_they_were=replay.as_they_were,
+            happened=replay.happened.shown(replay.requests, small_wrong),
+            replayed=replay.replayed.shown(replay.requests, small_wrong),
+            notes=_notes(replay, was, tried, has_judged=any(each.sample.taken_at >= since for each in known.judged)),
+        )
+
+
+def _notes(replay: Replay, was: Rules, tried: Rules, *, has_judged: bool) -> list[str]:
+    notes = []
+    if replay.otherwise:
+        notes.append("What a model would have been paid that was not asked is estimated from comparable requests.")
+    if tried.limit != was.limit and not has_judged:
+        notes.append("No hit was judged in this window, so the bound of wrong hits steers nothing.")
+    if was.checks_off - tried.checks_off:
+        notes.append("What a check that was off would have taken back is not known: nothing is, here.")
+    elif tried.checks_off != was.checks_off:
+        notes.append("Another check may take back what the one that is off here did; nobody has asked it.")
+    if replay.as_they_were:
+        why = "failed, not for the funnel, or of an earlier version"
+        notes.append(f"{replay.as_they_were:,} rows are taken as they are: {why}.")
+    return notes

@@ -1,0 +1,87 @@
+"""Opens the ledger of a folder to look back at it, and makes rules of settings."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from millrace.accounts.replay import Rules
+from millrace.accounts.replays import MOST_JUDGED, Known, Replays
+from millrace.accounts.reports import LeversReports
+from millrace.accounts.world import CacheRules
+from millrace.assembly.models import catalog
+from millrace.caches.decision.mix import shipped
+from millrace.caches.embedders import weights
+from millrace.caches.learning.knowledge import log_odds_of
+from millrace.funnel.routing.promises import Promised
+from millrace.settings import Settings
+from millrace.stores.database import FILE, SqliteDatabase
+from millrace.stores.evidence import SqliteEvidence
+from millrace.stores.ledger import SqliteLedger
+from millrace.stores.past import SqlitePast
+from millrace.types import Tier
+
+WALL = time.time
+
+
+@asynccontextmanager
+async def levers_reports(data_dir: str, settings: Settings | None) -> AsyncIterator[LeversReports]:
+    """Open what past requests have cost and saved; no server is needed, or disturbed.
+
+    `settings` have the large model's price today, for rows of an earlier version.
+    """
+    standard = None if settings is None else catalog(settings).large.price
+    async with _opened(data_dir) as database:
+        yield LeversReports(SqlitePast(database), WALL, standard)
+
+
+@asynccontextmanager
+async def replays(data_dir: str, settings: Settings) -> AsyncIterator[Replays]:
+    """Open what past requests were decided by, to be decided again; no server is needed, or disturbed."""
+    async with _opened(data_dir) as database:
+        evidence = SqliteEvidence(database, keep_days=settings.evidence.keep_days, wall=WALL)
+        await database.ready()
+
+        async def known() -> Known:
+            return Known(
+                judged=await evidence.judged(None, 0.0, MOST_JUDGED),
+                changes=await evidence.steered(),
+            )
+
+        small, large = catalog(settings).models
+        prices = {Tier.SMALL: small.price, Tier.LARGE: large.price}
+        yield Replays(SqlitePast(database), known, WALL, prices)
+
+
+def rules_of(settings: Settings) -> Rules:
+    """Return what requests are decided by."""
+    cache, router = settings.cache, settings.router
+    threshold = cache.semantic_threshold
+    if threshold is None:
+        threshold = shipped()["networks" if weights.available() else "alone"].threshold
+    return Rules(
+        cache=CacheRules(exact=cache.exact, semantic=cache.semantic, ttl_s=cache.ttl_s),
+        needed=log_odds_of(threshold),
+        limit=cache.max_wrong_hit_rate,
+        promised=Promised(
+            large_share=router.large_share,
+            keep_quality=router.keep_quality,
+            spend_per_day=router.spend_per_day,
+            confidence=router.confidence,
+        ),
+        checks_off=frozenset(settings.checks.off),
+    )
+
+
+@asynccontextmanager
+async def _opened(data_dir: str) -> AsyncIterator[SqliteDatabase]:
+    if not await asyncio.to_thread(Path(data_dir, FILE).exists):
+        raise FileNotFoundError("it has no database yet")
+    database = await asyncio.to_thread(SqliteDatabase, data_dir)
+    try:
+        SqliteLedger(database)  # which adds what a table of an earlier version lacks
+        await database.ready()
+        yield database
+    finally:
+        await asyncio.to_thread(database.close)

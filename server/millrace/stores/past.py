@@ -1,0 +1,159 @@
+"""The rows of the ledger as what they were: requests that have ended, read back for whoever looks at many of them."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from millrace.stores.database import SqliteDatabase
+from millrace.types import NO_STORY, CacheOutcome, Outcome, Past, PastCall, Price, Status, Story, Usage
+
+READ_S = 60.0  # for SQLite to read some rows, or to find which there are
+_FOUND = "SELECT rowid FROM entries WHERE opened_at >= ? AND status != 'open'{} ORDER BY opened_at"
+_ROWS = """
+SELECT rowid, request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,
+    cached_input_tokens, cache_write_tokens, output_tokens, estimated, cost_nanodollars, saved_nanodollars,
+    latency_ms, trimmed_tokens, key_id, end_user, tag, stored_id, baseline, calls, {story}
+FROM entries WHERE rowid IN ({marks})
+"""
+_STATUS = {each.value: each for each in Status}
+_CACHE = {each.value: each for each in CacheOutcome}
+_OUTCOME = {each.value: each for each in Outcome}
+
+
+class _Call(msgspec.Struct):
+    """A call, as the column `calls` has it."""
+
+    model: str
+    tier: str
+    outcome: str
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    cost_nanodollars: int
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    estimated: bool = False
+    price: msgspec.Raw = msgspec.Raw()
+    standard: msgspec.Raw = msgspec.Raw()
+    service_tier: str = ""
+
+
+_calls = msgspec.json.Decoder(list[_Call]).decode
+_story = msgspec.json.Decoder(Story).decode
+
+
+class SqlitePast:
+    """Reads what has ended. Everything raises `TimeoutError` if the disk is too slow."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+
+    async def ended(self, since: float, tenant: str | None = None) -> Sequence[int]:
+        """Return the numbers of the requests that were opened since then (Unix seconds), the oldest first."""
+        whose = () if tenant is None else (tenant,)
+        query = _FOUND.format(" AND tenant = ?" if whose else "")
+        return await self._scan(lambda connection: [row[0] for row in connection.execute(query, (since, *whose))])
+
+    async def read(self, numbers: Sequence[int], *, stories: bool = False) -> list[Past]:
+        """Return the requests of these numbers in their order; without those that are gone meanwhile."""
+        marks = ", ".join("?" * len(numbers))
+        query = _ROWS.format(story="story" if stories else "''", marks=marks)
+
+        def rows(connection: sqlite3.Connection) -> list[Past]:
+            found = {row[0]: row for row in connection.execute(query, numbers)}
+            return [_past(found[number]) for number in numbers if number in found]
+
+        return await self._scan(rows)
+
+    async def _scan(self, work: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
+        found: list[Any] = await asyncio.to_thread(self._database.scan, work, within_s=READ_S)
+        return found
+
+
+def _past(row: tuple[Any, ...]) -> Past:
+    (
+        _,
+        request_id,
+        tenant,
+        opened_at,
+        status,
+        source,
+        cache,
+        strategy,
+        check,
+        code,
+        input_tokens,
+        cached,
+        written,
+        output_tokens,
+        estimated,
+        cost,
+        saved,
+        latency_ms,
+        trimmed_tokens,
+        key_id,
+        user,
+        tag,
+        stored_id,
+        baseline,
+        calls,
+        story,
+    ) = row
+    return Past(
+        request_id=request_id,
+        tenant=tenant,
+        opened_at=opened_at,
+        status=_STATUS[status],
+        source=source,
+        cache=_CACHE[cache],
+        strategy=strategy,
+        code=code,
+        check=check,
+        usage=Usage(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cached_input_tokens=cached,
+            cache_write_tokens=written,
+            estimated=bool(estimated),
+        ),
+        cost=cost,
+        saved=saved,
+        latency_ms=latency_ms,
+        trimmed_tokens=trimmed_tokens,
+        calls=[] if calls == "[]" else [_call(each) for each in _calls(calls)],
+        baseline=_price(baseline.encode()) if baseline else None,
+        key_id=key_id,
+        user=user,
+        tag=tag,
+        stored_id=stored_id,
+        story=_story(story) if story else NO_STORY,
+    )
+
+
+def _call(call: _Call) -> PastCall:
+    return PastCall(
+        model=call.model,
+        tier=call.tier,
+        usage=Usage(
+            input_tokens=call.input_tokens,
+            output_tokens=call.output_tokens,
+            cached_input_tokens=call.cached_input_tokens,
+            cache_write_tokens=call.cache_write_tokens,
+            cache_write_1h_tokens=call.cache_write_1h_tokens,
+            estimated=call.estimated,
+        ),
+        cost=call.cost_nanodollars,
+        outcome=_OUTCOME[call.outcome],
+        price=_price(bytes(call.price)) if call.price else None,
+        standard=_price(bytes(call.standard)) if call.standard else None,
+        service_tier=call.service_tier,
+    )
+
+
+@lru_cache(maxsize=256)
+def _price(written: bytes) -> Price:
+    return msgspec.json.decode(written, type=Price)

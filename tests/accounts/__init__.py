@@ -1,0 +1,1 @@
+"""Tests of what looks back at the ledger."""

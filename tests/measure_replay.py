@@ -1,0 +1,84 @@
+"""How well a replay predicts: a workload is run under some settings, replayed under others, and run again under those.
+
+    python -m tests.measure_replay [--requests 5000] [--seed 1]
+
+Wanted: unchanged, the ledger to the nanodollar; changed, the cost within 5 %, hit rate and split within 2 points.
+"""
+
+import asyncio
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+from msgspec.structs import replace
+from rich.console import Console
+from rich.table import Table
+
+from millrace import log
+from millrace.settings import Settings
+from millrace.wire import replay as wire
+from tests.support.replayed import Asked, ran, replayed, workload
+
+WAS: dict[str, dict[str, Any]] = {"cache": {"max_wrong_hit_rate": 0.2}, "router": {"large_share": 0.5}}
+CASES: dict[str, dict[str, dict[str, Any]]] = {
+    "share 0.5 -> 0.3": {"cache": {"max_wrong_hit_rate": 0.2}, "router": {"large_share": 0.3}},
+    "bound 0.2 -> 0.005": {"cache": {"max_wrong_hit_rate": 0.005}, "router": {"large_share": 0.5}},
+    "both": {"cache": {"max_wrong_hit_rate": 0.005}, "router": {"large_share": 0.3}},
+    "threshold 0.999, share 0.3": {
+        "cache": {"max_wrong_hit_rate": 0.2, "semantic_threshold": 0.999},
+        "router": {"large_share": 0.3},
+    },
+    "no exact cache": {"cache": {"max_wrong_hit_rate": 0.2, "exact": False}, "router": {"large_share": 0.5}},
+}
+
+
+def tried(now: Settings, sections: dict[str, dict[str, Any]]) -> Settings:
+    """Return the settings with others of some sections."""
+    return replace(now, **{name: replace(getattr(now, name), **values) for name, values in sections.items()})
+
+
+async def measured(asked: list[Asked], seed: int, cases: tuple[str, ...]) -> None:
+    """Print all figures."""
+    console = Console(width=140)
+    with TemporaryDirectory() as folder:
+        now = await ran(Path(folder, "was"), asked, shows=True, sections=WAS)
+        same = await replayed(now)
+        exact = same.happened == same.replayed
+        console.print(f"{len(asked)} requests, seed {seed}; replayed unchanged: {'the ledger' if exact else 'DIFFERS'}")
+        table = Table("changed", "", "happened", "replayed", "run again", "off by", "wanted")
+        for name in cases or CASES:
+            sections = CASES[name]
+            said = (await replayed(now, lambda was, by=sections: tried(was, by))).replayed  # type: ignore[misc]
+            again = await ran(Path(folder, name.replace(" ", "_")), asked, shows=True, sections=sections)
+            real = (await replayed(again)).happened
+            _rows(table, name, same.happened, said, real)
+        console.print(table)
+
+
+def _rows(table: Table, name: str, was: wire.ShownFigures, said: wire.ShownFigures, real: wire.ShownFigures) -> None:
+    off = 100 * (said.cost_usd / real.cost_usd - 1)
+    bounds = f"{said.cost_usd:.4f} ({said.low_usd:.4f}-{said.high_usd:.4f})"
+    table.add_row(name, "dollars", f"{was.cost_usd:.4f}", bounds, f"{real.cost_usd:.4f}", f"{off:+.2f} %", "5 %")
+    for what in ("hit_rate", "large_share"):
+        before, predicted, found = (getattr(each, what) for each in (was, said, real))
+        points = f"{100 * (predicted - found):+.2f}"
+        table.add_row("", what, f"{before:.2%}", f"{predicted:.2%}", f"{found:.2%}", points, "2 points")
+    counts = [f"{each.exact}/{each.semantic}/{each.joined}" for each in (was, said, real)]
+    table.add_row("", "exact/semantic/joined", *counts)
+    table.add_row("", "escalated", *(f"{each.escalated:.0f}" for each in (was, said, real)))
+    table.add_row("", "wrong hits", *(f"{each.wrong_hits:.1f}" for each in (was, said, real)), end_section=True)
+
+
+@click.command()
+@click.option("--requests", default=5000, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+@click.option("--case", "cases", multiple=True, type=click.Choice([*CASES]), help="Only these changes.")
+def main(requests: int, seed: int, cases: tuple[str, ...]) -> None:
+    """Run, replay, and run again."""
+    log.configure(level="error")
+    asyncio.run(measured(workload(requests, seed), seed, cases))
+
+
+if __name__ == "__main__":
+    main()
