@@ -9,18 +9,29 @@ from dataclasses import fields
 from decimal import Decimal
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, convert
 
 from millrace.types import Charge, Entry, Outcome, Price, Shape, Status, Story
 
 MAX_LIMIT = 1000  # rows of one answer
 
 
+class ShownPrice(Struct, kw_only=True, omit_defaults=True):
+    """Dollars per million tokens; what is left out costs as much as other input. `steps` are prices of longer input."""
+
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal | None = None
+    cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+    above_tokens: int = 0
+    steps: "list[ShownPrice]" = []
+
+
 class ShownCall(Struct, kw_only=True):
     """One call of a model. `started_ms` counts from the start of the request, the other two from that of the call.
 
-    `price` is in dollars per million tokens. `outcome`: answered, revised (taken back), lost (a race), failed or
-    cancelled.
+    `outcome`: answered, revised (taken back), lost (a race), failed or cancelled.
     """
 
     model: str
@@ -37,7 +48,7 @@ class ShownCall(Struct, kw_only=True):
     reasoning_tokens: int
     estimated: bool
     cost_usd: Decimal
-    price: dict[str, Decimal] | None
+    price: ShownPrice | None
     service_tier: str
     finish_reason: str
 
@@ -121,7 +132,7 @@ class LedgerEntry(Struct, kw_only=True):
     latency_ms: float | None
     entry_id: str
     stored_id: str
-    baseline: dict[str, Decimal] | None
+    baseline: ShownPrice | None
     calls: list[ShownCall]
     story: ShownStory
     shape: dict[str, Any] | None
@@ -244,9 +255,8 @@ def _shape(shape: Shape) -> dict[str, Any]:
     return {name: value for name, (value, default) in by_name.items() if value != default}
 
 
-def _price(price: Price) -> dict[str, Decimal]:
-    by_name = {one.name: getattr(price, one.name) for one in fields(Price)}
-    return {name: dollars for name, dollars in by_name.items() if dollars is not None}
+def _price(price: Price) -> ShownPrice:
+    return convert(price, ShownPrice, from_attributes=True)
 
 
 def _dollars(dollars: Decimal) -> Decimal:
