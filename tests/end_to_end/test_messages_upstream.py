@@ -250,7 +250,7 @@ async def test_an_error_in_mid_stream_is_billed_with_the_input_that_was_reported
     whole = Answer(content=(wire.text("It is deep."),))
     async with behind(in_turn(broken, broken, whole), tmp_path) as setting:
         with pytest.raises(APIStatusError) as raised:
-            await setting.client.responses.create(model="small", input="How deep?", instructions=LONG)
+            await setting.client.responses.create(model="small", input="How deep?", instructions=LONG, tools=[WEATHER])
         escalated: Any = await setting.client.responses.create(model="auto", input="How deep?", instructions=LONG)
     failed = raised.value.response.json()
     usage, reported = failed["usage"], setting.model.answered[0].usage
