@@ -38,8 +38,11 @@ class Asked:
     text: str
 
 
-def workload(count: int, seed: int) -> list[Asked]:
-    """Return a fifth of repeats, a sixth of rewordings, and fresh questions: the longer, the more often hard ones."""
+def workload(count: int, seed: int, hard: float = 0.5) -> list[Asked]:
+    """Return a fifth of repeats, a sixth of rewordings, and fresh questions.
+
+    The longer, the more often these are hard: about `hard` of the longest ones.
+    """
     rng = Random(seed)
     made: list[Asked] = []
     reworded: list[Asked] = []
@@ -54,7 +57,7 @@ def workload(count: int, seed: int) -> list[Asked]:
             made.append(Asked(f"Team {number // 40}.", question))
             reworded.append(made[-1])
         else:
-            made.append(_fresh(rng, number))
+            made.append(_fresh(rng, number, hard))
     return made
 
 
@@ -63,10 +66,10 @@ def _reworded(rng: Random, asked: Asked) -> Asked:
     return Asked(asked.topic, words if rng.random() < 0.5 else f"{words}?")
 
 
-def _fresh(rng: Random, number: int) -> Asked:
+def _fresh(rng: Random, number: int, hard: float) -> Asked:
     length = rng.randint(4, 60)
     text = f"Item {number}: " + " ".join(rng.choice(WORDS) for _ in range(length))
-    weak = " [weak]" if rng.random() < 0.02 + 0.5 * length / 60 else ""
+    weak = " [weak]" if rng.random() < hard * (0.04 + length / 60) else ""
     return Asked("", f"{text} [tokens={rng.randint(20, 40) + 3 * length}]{weak}" if not weak else text + weak)
 
 
