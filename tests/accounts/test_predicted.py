@@ -15,7 +15,7 @@ WAS: dict[str, dict[str, Any]] = {
 
 
 async def test_other_settings_are_predicted(tmp_path: Path) -> None:
-    asked = workload(150, seed=3)
+    asked = workload(100, seed=3, hard=0.0)
     now = await ran(tmp_path / "was", asked, sections=WAS)
     same = await replayed(now)
     assert same.happened == same.replayed

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import aiohttp
 from rich.progress import track
 
-from millrace import settings
+from millrace import assembly, settings
 from millrace.assembly.accounts import replays, rules_of
 from millrace.settings import Settings
 from millrace.simulator import EASY, LARGE, SMALL, Simulator
@@ -19,16 +20,14 @@ from millrace.wire import replay as wire
 from tests.support.server import configuration_for, serving, without_delays
 
 Sections = Mapping[str, dict[str, Any]]  # of a configuration
-AT_ONCE = 4  # requests
+AT_ONCE = 8  # requests
 _WORDS = (
     "harbour ledger copper meadow signal orchard lantern granite velvet compass furnace glacier pepper saddle marble "
     "thunder walnut canyon ribbon anchor beacon cobalt dagger ember falcon garnet hazel indigo jasper kettle"
 )
 WORDS = tuple(_WORDS.split())
-PAIRS = (  # questions that are near, with different answers
-    ("How do I reset my password?", "What's the way to reset my password?"),
-    ("How can I cancel my subscription?", "how do i cancel my subscription"),
-)
+# The simulated models answer these anew in each wording, so a stored answer is wrong for another one.
+FICKLE = ("How do I reset my password?", "How can I cancel my subscription?", "Where can I see my last invoice?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +38,11 @@ class Asked:
     text: str
 
 
-def workload(count: int, seed: int) -> list[Asked]:
-    """Return a fifth of repeats, a sixth of rewordings, and fresh questions: the longer, the more often hard ones."""
+def workload(count: int, seed: int, hard: float = 0.5) -> list[Asked]:
+    """Return a fifth of repeats, a sixth of rewordings, and fresh questions.
+
+    The longer, the more often these are hard: about `hard` of the longest ones.
+    """
     rng = Random(seed)
     made: list[Asked] = []
     reworded: list[Asked] = []
@@ -51,26 +53,23 @@ def workload(count: int, seed: int) -> list[Asked]:
         elif reworded and chance < 0.35:
             made.append(_reworded(rng, rng.choice(reworded[-100:])))
         elif chance < 0.45:
-            question = rng.choice(EASY if rng.random() < 0.9 else [pair[0] for pair in PAIRS])
+            question = rng.choice(EASY if rng.random() < 0.88 else FICKLE)
             made.append(Asked(f"Team {number // 40}.", question))
             reworded.append(made[-1])
         else:
-            made.append(_fresh(rng, number))
+            made.append(_fresh(rng, number, hard))
     return made
 
 
 def _reworded(rng: Random, asked: Asked) -> Asked:
-    for one, other in PAIRS:
-        if asked.text == one:
-            return Asked(asked.topic, other)
     words = asked.text.lower().rstrip("?.!")
     return Asked(asked.topic, words if rng.random() < 0.5 else f"{words}?")
 
 
-def _fresh(rng: Random, number: int) -> Asked:
+def _fresh(rng: Random, number: int, hard: float) -> Asked:
     length = rng.randint(4, 60)
     text = f"Item {number}: " + " ".join(rng.choice(WORDS) for _ in range(length))
-    weak = " [weak]" if rng.random() < 0.02 + 0.5 * length / 60 else ""
+    weak = " [weak]" if rng.random() < hard * (0.04 + length / 60) else ""
     return Asked("", f"{text} [tokens={rng.randint(20, 40) + 3 * length}]{weak}" if not weak else text + weak)
 
 
@@ -84,7 +83,15 @@ def changed(folder: Path, small: Simulator, large: Simulator, sections: Sections
 
 
 async def ran(folder: Path, asked: Sequence[Asked], *, sections: Sections, shows: bool = False) -> Settings:
-    """Send all requests to a server under these settings, and return these."""
+    """Send all requests to a server under these settings, and return these.
+
+    A lookup may take as long as it wants: how many are late is the machine's doing, and differs from run to run.
+    """
+    with patch.object(assembly, "LOOKUP_S", 60.0):
+        return await _ran(folder, asked, sections, shows=shows)
+
+
+async def _ran(folder: Path, asked: Sequence[Asked], sections: Sections, *, shows: bool) -> Settings:
     async with Simulator(without_delays(SMALL)) as small, Simulator(without_delays(LARGE)) as large:
         configuration = changed(folder, small, large, sections)
         waiting = iter(track(asked, "asking", transient=True, disable=not shows))

@@ -19,7 +19,6 @@ from millrace.assembly import accounts
 from millrace.cli import configuration
 from millrace.cli.cache import json_option, tenant_option
 from millrace.cli.evidence import Ago
-from millrace.cli.keys import data_dir_option
 from millrace.cli.levers import reading
 from millrace.cli.tune import wide
 from millrace.settings import Settings, SettingsError
@@ -53,7 +52,9 @@ _LISTED = "\n".join(f"  {path:<26} {what}" for path, what in SETTINGS.items())
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="A setting to try; may be given again.")
 @json_option
 @configuration.config_option
-@data_dir_option
+@click.option(
+    "--data-dir", type=click.Path(file_okay=False), help="The server's data folder, if not that of the configuration."
+)
 def replay(
     *,
     ago_s: float,

@@ -2,9 +2,10 @@
 
 import asyncio
 import sqlite3
+from array import array
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,6 +20,8 @@ SELECT rowid, request_id, tenant, opened_at, status, source, cache, strategy, fa
     latency_ms, trimmed_tokens, key_id, end_user, tag, stored_id, baseline, calls, {story}
 FROM entries WHERE rowid IN ({marks})
 """
+T = TypeVar("T")
+
 _STATUS = {each.value: each for each in Status}
 _CACHE = {each.value: each for each in CacheOutcome}
 _OUTCOME = {each.value: each for each in Outcome}
@@ -56,7 +59,11 @@ class SqlitePast:
         """Return the numbers of the requests that were opened since then (Unix seconds), the oldest first."""
         whose = () if tenant is None else (tenant,)
         query = _FOUND.format(" AND tenant = ?" if whose else "")
-        return await self._scan(lambda connection: [row[0] for row in connection.execute(query, (since, *whose))])
+
+        def numbers(connection: sqlite3.Connection) -> "array[int]":  # of a million, 8 MB
+            return array("q", (row[0] for row in connection.execute(query, (since, *whose))))
+
+        return await self._scan(numbers)
 
     async def read(self, numbers: Sequence[int], *, stories: bool = False) -> list[Past]:
         """Return the requests of these numbers in their order; without those that are gone meanwhile."""
@@ -64,13 +71,13 @@ class SqlitePast:
         query = _ROWS.format(story="story" if stories else "''", marks=marks)
 
         def rows(connection: sqlite3.Connection) -> list[Past]:
-            found = {row[0]: row for row in connection.execute(query, numbers)}
+            found = {row[0]: row for row in connection.execute(query, [*numbers])}
             return [_past(found[number]) for number in numbers if number in found]
 
         return await self._scan(rows)
 
-    async def _scan(self, work: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
-        found: list[Any] = await asyncio.to_thread(self._database.scan, work, within_s=READ_S)
+    async def _scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        found: T = await asyncio.to_thread(self._database.scan, work, within_s=READ_S)
         return found
 
 
