@@ -8,7 +8,7 @@ from pathlib import Path
 
 from millrace.simulator import LARGE, SMALL
 from millrace.stores.database import FILE
-from tests.accounting.audit import AROUND_S, Audit, audit, read
+from tests.accounting.audit import AROUND_S, Around, Audit, audit, read
 from tests.accounting.clients import Clients
 from tests.accounting.kinds import DRAINED, Ask, Asks
 from tests.accounting.recorder import RecordingSimulator
