@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 .NOTPARALLEL:  # one pip at a time
 .DELETE_ON_ERROR:
 
-.PHONY: demo test lint bench sequences stock agents locks clean
+.PHONY: demo test lint bench bench-savings sequences stock agents locks clean
 
 demo: $(VENV)/.runtime $(VENV)/.weights
 	$(BIN)/python server demo --port $(PORT)
@@ -28,6 +28,9 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev $(VENV)/.weights
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench_floods
+
+bench-savings: $(VENV)/.dev $(VENV)/.weights
+	$(BIN)/python -m tests.savings
 
 sequences: $(VENV)/.dev
 	$(BIN)/python -m tests.stateful --sequences 20000 --sockets 500

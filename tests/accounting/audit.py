@@ -2,8 +2,9 @@
 
 import json
 import sqlite3
+from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.accounting.recorder import RecordedCall
 
 Call = dict[str, Any]
 NOTHING = (0, 0, 0)
+LOOK_BACK_S = 2.0
 AROUND_S = 0.25  # PROTOCOL.md, What always holds, 7
 
 
@@ -26,6 +28,26 @@ class Row:
     cache: str
     cost: int  # nanodollars
     calls: list[Call]
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """How long before the end of a call its last words may have been sent that Millrace has not read.
+
+    A machine with too much to do keeps either process from its work: as long as a ping took in the two seconds before.
+    """
+
+    seconds: float
+    pings: Sequence[tuple[float, float]] = ()  # when each was sent, and how long it took, in order
+
+    def of(self, call: RecordedCall) -> float:
+        """Return the seconds for one call."""
+        first = bisect_left(self.pings, (call.ended_at - LOOK_BACK_S, 0.0))
+        last = bisect_left(self.pings, (call.ended_at, 0.0))
+        return self.seconds + max((took for _, took in self.pings[first:last]), default=0.0)
+
+
+AT_ONCE = Around(AROUND_S)
 
 
 @dataclass(slots=True)
@@ -62,11 +84,11 @@ def audit(
     unsent: frozenset[int],
     rows: list[Row],
     recorded: dict[str, list[RecordedCall]],
-    around_s: float = AROUND_S,
+    around: Around = AT_ONCE,
 ) -> Audit:
     """Compare all. `recorded` is by tier. `unsent` are the numbers of requests that may have had no chance of a row.
 
-    `around_s` is how long before the model saw an abort Millrace may have read its last word.
+    `around` is how long before the model saw an abort Millrace may have read its last word.
     """
     found = Audit(rows=len(rows))
     by_tag: defaultdict[str, list[Row]] = defaultdict(list)
@@ -87,7 +109,7 @@ def audit(
         for question, own in of_question.items():
             ours = [call for row in own for call in row.calls if call["tier"] == tier]
             said = f"question {question} ({names[question]}), {tier}"
-            _compare(said, ours, theirs.pop(question, []), found, around_s)
+            _compare(said, ours, theirs.pop(question, []), found, around)
         found.deviations += [f"{tier}: calls of question {question}, and no row" for question in theirs]
     return found
 
@@ -107,7 +129,7 @@ def _one_each(ask: Ask, own: list[Row], found: Audit, *, may_lack: bool) -> None
         found.deviations.append(f"{ask.tag} ({ask.kind.name}) has {len(own)} rows, not {wanted}")
 
 
-def _compare(said: str, ours: list[Call], theirs: list[RecordedCall], found: Audit, around_s: float) -> None:
+def _compare(said: str, ours: list[Call], theirs: list[RecordedCall], found: Audit, around: Around) -> None:
     """Compare what the ledger has of one question at one model to what that has counted.
 
     Each call with reported usage is one that came to its end at the model, to the token. If what is left was estimated,
@@ -132,7 +154,7 @@ def _compare(said: str, ours: list[Call], theirs: list[RecordedCall], found: Aud
         return
     counted = sum(call["output_tokens"] for call in (*estimated, *last_shares))
     most = sum(each.most for each in left)
-    least = most if last_shares else sum(each.least(around_s) for each in left)
+    least = most if last_shares else sum(each.least(around.of(each)) for each in left)
     found.around.append(most - counted)
     if not least <= counted <= most:
         found.deviations.append(f"{said}: {counted} output tokens in the ledger, {least} to {most} at the model")

@@ -1,6 +1,7 @@
 """The clients: they send requests, cancel some, leave some, and say how each ended for them."""
 
 import asyncio
+import time
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from tests.accounting.kinds import Ask, Way
 
 CONNECTIONS = 8
 PATIENCE_S = 60.0
+PING_S = 0.05
 
 
 class Clients:
@@ -34,6 +36,15 @@ class Clients:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    async def ping_on(self, late: list[tuple[float, float]]) -> None:
+        """Ping the server until cancelled; note when each ping was sent (monotonic) and how long it took."""
+        async with Client(self._url.replace("http", "ws", 1)) as client:
+            while True:
+                sent_at = time.monotonic()
+                await client.ping()
+                late.append((sent_at, time.monotonic() - sent_at))
+                await asyncio.sleep(PING_S)
 
     async def ask(self, ask: Ask) -> str:
         """Send a request; return how it ended: a status, a code, or `left`."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from millrace.simulator import LARGE, SMALL
 from millrace.stores.database import FILE
-from tests.accounting.audit import AROUND_S, Audit, audit, read
+from tests.accounting.audit import AROUND_S, Around, Audit, audit, read
 from tests.accounting.clients import Clients
 from tests.accounting.kinds import DRAINED, Ask, Asks
 from tests.accounting.recorder import RecordingSimulator
@@ -49,6 +49,7 @@ async def phase(
     """Send so many requests and more to a server in a new folder; return what became of them."""
     profiles = (replace(each, ttft_s=0.0, tokens_per_s=0.0) for each in (SMALL, LARGE))
     small, large = map(RecordingSimulator, profiles)
+    late_by: list[tuple[float, float]] = []
     async with small, large:
         config = folder / "millrace.toml"
         text = SETTINGS.format(folder=folder, drain_s=DRAIN_S, small=small.base_url, large=large.base_url)
@@ -56,6 +57,7 @@ async def phase(
         program = await asyncio.to_thread(Program, folder / "server.log", ("serve", "--config", str(config)))
         try:
             async with Clients(await program.address()) as clients:
+                pinging = asyncio.create_task(clients.ping_on(late_by))
                 asked, ends = await _all(clients, count, seed, on_done)
                 late = [ask for _ in range(DRAINING) for ask in asked.of(DRAINED)]
                 tasks = [asyncio.create_task(clients.ask(ask)) for ask in late]
@@ -63,15 +65,17 @@ async def phase(
                     await asyncio.sleep(0.01)
                 program.process.send_signal(signal.SIGTERM)
                 await asyncio.wait(tasks)
+                pinging.cancel()
+                await asyncio.gather(pinging, return_exceptions=True)  # the server may have closed its connection
             code = await asyncio.to_thread(program.process.wait, 60)
         finally:
             program.process.kill()
     rows = await asyncio.to_thread(read, folder / "data" / FILE)
     # One that was left at once may have left before its request had come in.
     unsent = frozenset(ask.number for ask, end in ends if end == "left")
-    found = audit(
-        [*(ask for ask, _ in ends), *late], unsent, rows, {"small": small.recorded, "large": large.recorded}, around_s
-    )
+    recorded = {"small": small.recorded, "large": large.recorded}
+    around = Around(around_s, late_by)
+    found = audit([*(ask for ask, _ in ends), *late], unsent, rows, recorded, around)
     found.deviations += [
         f"{ask.tag} ({ask.kind.name}): {end}" for ask, end in ends if end in ("no end", "connection lost")
     ]

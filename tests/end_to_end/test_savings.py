@@ -152,6 +152,7 @@ def _check_report(found: list[Figures], bars: dict[str, Decimal]) -> None:
     plot = report.svg(found[0], bars, found)
     assert plot.startswith("<svg")
     assert plot.count("<rect") >= len(bars) // 2
+    assert f"| {ALL} | {float(found[1].bill / found[0].bill):.1%} |" in report.markdown(found, bars)
     body = json.loads(report.as_json(MIX, found, bars, 0.4))
     assert [each["name"] for each in body["runs"]] == [NONE, ALL]
     assert len(body["promises"]) == 3

@@ -36,8 +36,11 @@ HERE = Path(__file__).parent
 )
 @click.option("--requests", type=click.IntRange(1), help="In place of the mix's.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write all figures to this file.")
+@click.option("--markdown", type=click.Path(path_type=Path), help="Write the table of the README to this file.")
 @click.option("--plot", type=click.Path(path_type=Path), default=Path("savings.svg"), show_default=True)
-def main(file: Path, levers: tuple[str, ...], requests: int | None, output: Path | None, plot: Path) -> None:
+def main(
+    *, file: Path, levers: tuple[str, ...], requests: int | None, output: Path | None, markdown: Path | None, plot: Path
+) -> None:
     """See above."""
     log.configure(level="error")
     try:
@@ -53,6 +56,8 @@ def main(file: Path, levers: tuple[str, ...], requests: int | None, output: Path
     console.print(f"plot: {plot}")
     if output is not None:
         output.write_bytes(report.as_json(mix, found, bars, large_share))
+    if markdown is not None:
+        markdown.write_text(report.markdown(found, bars), "utf-8")
     if any(one.faults for one in found) or not all(holds for _, holds in report.promises(found).values()):
         raise SystemExit(1)
 

@@ -55,6 +55,22 @@ def show(console: Console, mix: Mix, found: Sequence[Figures], bars: dict[str, D
             console.print(Text(f"{one.name}: {fault}", style="bold red"))
 
 
+def markdown(found: Sequence[Figures], bars: dict[str, Decimal]) -> str:
+    """Return the table of the README, and what each lever took off."""
+    off = found[0]
+    quantiles = "p50 / p95 / p99, s"
+    heads = "levers", "bill", "right", f"TTFT {quantiles}", f"total {quantiles}", "hits: exact, semantic", "wrong hits"
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for one in found:
+        ttft, total = (" / ".join(f"{each:.1f}" for each in times.values()) for times in (one.ttft_s, one.total_s))
+        hits = ", ".join(f"{one.cache.get(name, 0) / one.requests:.1%}" for name in ("exact", "semantic"))
+        name = " + ".join(one.levers) if len(one.levers) == len("ab") else one.name
+        share = f"{float(one.bill / off.bill):.1%}"
+        lines.append(f"| {name} | {share} | {one.quality:.1%} | {ttft} | {total} | {hits} | {one.wrong_hits} |")
+    taken = ", ".join(f"{name} {float(each / off.bill):.1%}" for name, each in bars.items() if each)
+    return "\n".join([*lines, "", taken, ""])
+
+
 def _steps(off: Figures, bars: dict[str, Decimal]) -> Iterator[tuple[str, float, float, float]]:
     """Yield each bar: its name, where it begins and ends, both in dollars, and what it takes off."""
     left = float(off.bill)

@@ -145,7 +145,7 @@ def _model(tier: Tier, model: ModelSettings, name: str = "") -> Model:
 
 def _batch_price(model: ModelSettings) -> dict[str, Price]:
     """Return the price of what the provider answers in a batch: half of the usual one, if it has none of its own."""
-    if not model.batch:
+    if not model.batch or (model.price_batch is None and BATCH_TIER in model.tier_prices):
         return {}
     return {BATCH_TIER: model.price.read().half if model.price_batch is None else model.price_batch.read()}
 
