@@ -320,7 +320,7 @@ def asking(url: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_ctrl_c_cancels_and_says_what_it_cost(demo: str) -> None:
-    """Exit code 130, and a line with the bill of what came until then. It has bought no answer, so all of it is lost."""
+    """Exit code 130, and a line with the bill of what came until then, which has bought no answer, so it is lost."""
     with asking(demo) as client:
         client.send_signal(signal.SIGINT)
         _, err = client.communicate(timeout=PATIENCE_S)
