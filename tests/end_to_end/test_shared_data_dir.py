@@ -140,5 +140,6 @@ async def test_a_budget_holds_over_a_rolling_restart(tmp_path: Path) -> None:
                 await asyncio.sleep(0.5)
                 question = f"Say {number}. [tokens=2]"
                 last = (await other.ask(question, model="small"))[-1]
-                codes.append(last["error"]["code"] if last["type"] == "error" else last["type"])
+                error = last.get("response", last).get("error")
+                codes.append(error["code"] if error else last["type"])
             assert codes[-1] == "budget_exceeded"

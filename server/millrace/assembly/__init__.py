@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
 from millrace import tokens
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
@@ -19,6 +17,7 @@ from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.assembly import caches, evidence, models, router
 from millrace.assembly.background import running
+from millrace.assembly.budgets import limiting, limits_of
 from millrace.assembly.funnel import checks_of, embeddings_of, funnel_of, guards_of
 from millrace.assembly.models import Served
 from millrace.caches.deletions import Deletions, heeded_by_all
@@ -36,7 +35,6 @@ from millrace.funnel.recall import Recall
 from millrace.funnel.routing.report import RouterReports
 from millrace.memory import MemoryBudget
 from millrace.ports import CacheControl, Claim, EmbeddingsUpstream, KeyStore
-from millrace.principal import Limits
 from millrace.runs.asking import Asking
 from millrace.runs.conversations import Conversations
 from millrace.runs.embeddings import EmbeddingModel
@@ -45,7 +43,7 @@ from millrace.runs.intake import Intake
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Sweeper
 from millrace.schemas import SchemaProcess
-from millrace.settings import CacheSettings, EvidenceSettings, LimitsSettings, RouterSettings, ServerSettings, Settings
+from millrace.settings import CacheSettings, EvidenceSettings, RouterSettings, ServerSettings, Settings
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
 from millrace.stores.database import FILE, MEMORY, QUEUE_BYTES, SqliteDatabase
@@ -53,9 +51,9 @@ from millrace.stores.evidence import SqliteEvidence
 from millrace.stores.handover import Handover
 from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
-from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
 from millrace.stores.router import SqliteRouter
+from millrace.stores.spending import SqliteSpending
 from millrace.upstreams.connections import Connections
 from millrace.web.process import Process
 
@@ -88,7 +86,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         database = SqliteDatabase(settings.server.data_dir, queue_bytes=queue_bytes)
         parts.push_async_callback(asyncio.to_thread, database.close)
         exact = caches.exact_cache(settings, database, WALL)
-        keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=_limits(settings.limits))
+        keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=limits_of(settings.limits))
         memory = MemoryBudget(settings.server.memory_bytes, lambda: keyring.are_many)
         connections = await parts.enter_async_context(_connections(settings))
         opened = caches.opened_embedders(settings.cache, connections, memory, WALL)
@@ -98,6 +96,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         deletions = Deletions(database, epoch, in_use, ttl_s=settings.cache.ttl_s, wall=WALL)
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
+        spending = SqliteSpending(database)
         catalog, schemas = models.catalog(settings), _schemas(parts)
         checks, guards = checks_of(settings, schemas), guards_of(settings)
         chosen = router.router_of(settings.router, catalog, CLOCK, WALL)
@@ -126,9 +125,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         runs = Runs(funnel, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
         conversations = Conversations(runs, archive, max_bytes=settings.server.max_message_bytes)
         runs.on_end = conversations.remember
-        handover = Handover(ledger, present, WALL)
-        limiter = MemoryLimiter(CLOCK, WALL, await handover.begin(midnight(WALL())))
-        await parts.enter_async_context(running(handover.follow(limiter.count)))
+        handover = Handover(ledger, spending, present, WALL)
+        limiter = await parts.enter_async_context(limiting(settings, spending, handover, memory, CLOCK, WALL))
         cache = caches.cache_entries(
             settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
         )
@@ -399,10 +397,6 @@ def _present(data_dir: str, epoch: str, parts: AsyncExitStack) -> Processes | No
     present = Processes(data_dir, epoch)
     parts.callback(present.leave)
     return present
-
-
-def _limits(settings: LimitsSettings) -> Limits:
-    return Limits(**msgspec.structs.asdict(settings))
 
 
 def _archive(settings: Settings, database: SqliteDatabase) -> SqliteArchive:

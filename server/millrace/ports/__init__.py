@@ -17,12 +17,13 @@ from millrace.ports.database import Backlog, Claim, Database
 from millrace.ports.evidence import AnswerJudge, AskAgain, EndedRequests, EvidenceStore, FeedbackStore, Student
 from millrace.ports.router import RouterStore
 from millrace.ports.schemas import SCHEMA_TURN_S, SchemaReport, SchemaValidator
-from millrace.ports.stores import Admission, Archive, KeyStore, Ledger, Limiter
+from millrace.ports.stores import Admission, Admitted, Archive, KeyStore, Ledger, Limiter
 from millrace.ports.upstream import Attempt, EmbeddingsCall, EmbeddingsUpstream, Sink, Upstream
 
 __all__ = [
     "SCHEMA_TURN_S",
     "Admission",
+    "Admitted",
     "Aligner",
     "AnswerJudge",
     "Archive",

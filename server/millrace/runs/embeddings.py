@@ -88,9 +88,10 @@ class Embeddings:
         if self._places.lack(principal.tenant, 1) > 0:
             raise full()
         likely = self._charge(Usage(input_tokens=asked.tokens, estimated=True), Outcome.RUNNING)
-        admission = self._limiter.admit(principal, likely.cost, asked.tokens)
+        await self._limiter.prepare(principal, asked.user)
+        admission = self._limiter.admit(principal, likely.cost, asked.tokens, asked.user)
         try:
-            row = _Row(request_id, principal, self._wall, self._ledger, admission, likely)
+            row = _Row(request_id, principal, self._wall, self._ledger, admission, likely, asked.user)
             call = self._upstream.open(body, held)
         except BaseException:
             admission.settle(pricing.ZERO, 0)
@@ -158,10 +159,18 @@ class _Row:
     """The row of one request in the ledger, and what is reserved for it. Opened at once, settled once."""
 
     def __init__(
-        self, request_id: str, principal: Principal, wall: Clock, ledger: Ledger, admission: Admission, likely: Charge
+        self,
+        request_id: str,
+        principal: Principal,
+        wall: Clock,
+        ledger: Ledger,
+        admission: Admission,
+        likely: Charge,
+        user: str,
     ) -> None:
         self.likely = likely
         self._id = request_id
+        self._user = user
         self._principal = principal
         self._wall = wall
         self._ledger = ledger
@@ -202,6 +211,7 @@ class _Row:
             ttft_ms=None,
             latency_ms=latency_ms,
             key_id=self._principal.key_id,
+            user=self._user,
         )
 
 

@@ -4,11 +4,13 @@ from millrace.settings.faults import Fault, SettingsError
 from millrace.settings.reading import ENV_PREFIX, build, load, section_of
 from millrace.settings.sections import (
     IN_MEMORY,
+    BudgetsSettings,
     CacheSettings,
     DeploymentSettings,
     EmbedderSettings,
     EmbeddingsSettings,
     EvidenceSettings,
+    LimitSettings,
     LimitsSettings,
     ModelSettings,
     ModelsSettings,
@@ -22,12 +24,14 @@ from millrace.settings.sections import (
 __all__ = [
     "ENV_PREFIX",
     "IN_MEMORY",
+    "BudgetsSettings",
     "CacheSettings",
     "DeploymentSettings",
     "EmbedderSettings",
     "EmbeddingsSettings",
     "EvidenceSettings",
     "Fault",
+    "LimitSettings",
     "LimitsSettings",
     "ModelSettings",
     "ModelsSettings",

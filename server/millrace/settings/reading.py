@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import NODEFAULT, Struct
 
+from millrace.settings.budgets import invalid_budgets, whole_shares
 from millrace.settings.faults import Fault, Override, SettingsError, at, join, listed, origin, split
 from millrace.settings.sections import Settings
 from millrace.settings.values import invalid_values
@@ -62,8 +63,9 @@ def build(
     for path, text in flags.items():
         keys = path.split(".")
         _override(tree, keys, Override(text, f"--{keys[-1]}"), faults)
+    whole_shares(tree)
     values = _walk(tree, Settings, "", faults)
-    for fault in invalid_values(tree, environ):
+    for fault in (*invalid_values(tree, environ), *invalid_budgets(tree, environ)):
         value = at(tree, *fault.path.split("."))
         faults.append(Fault(fault.path + origin(value), fault.message))
     if faults:

@@ -250,6 +250,26 @@ class ModelFailure(Struct, gc=False):
     message: str
 
 
+class BudgetSoFar(Struct, kw_only=True, gc=False):
+    """The scarcest budget of a request, which has reached a step."""
+
+    step: str  # warn, small or cache
+    account: str  # whose it is: key, tenant, user or tag
+    period: str  # day or month, of UTC
+    left_usd: float
+    limit_usd: float
+    resets_at: int  # Unix seconds
+
+
+class Notice(Event, tag="millrace.notice"):
+    """A budget has reached a step: told once for a key, a budget, its period and a step."""
+
+    response_id: str
+    code: str  # "budget"; a newer server may send others
+    message: str
+    budget: BudgetSoFar
+
+
 class Route(Event, tag="millrace.route"):
     """Which model or cache answers, and why. `age_s` is the age of a cached answer; `score` is null as yet.
 
@@ -272,6 +292,7 @@ class Route(Event, tag="millrace.route"):
     unchecked: list[str] | UnsetType = UNSET
     failed: list[ModelFailure] | UnsetType = UNSET
     session: str | UnsetType = UNSET  # that the request belongs to, if it names or continues one
+    budget: BudgetSoFar | UnsetType = UNSET  # of the request, if one has reached a step
 
 
 class Revise(Event, tag="millrace.revise"):
@@ -401,6 +422,7 @@ ServerEvent = (
     | Completed
     | Failed
     | Incomplete
+    | Notice
     | Route
     | Revise
     | UsageSoFar

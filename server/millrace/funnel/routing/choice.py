@@ -79,7 +79,7 @@ def choose(
     `wait` is why the small model cannot be asked now, nor any that stands in for it. It is passed over then, unless it
     alone is wanted or the budget may not buy a large answer.
     """
-    strategy, reason = request.strategy, "asked for"
+    strategy, reason = request.strategy, "its budget runs out" if request.budget_is_low else "asked for"
     advice: Advice | None = None
     bound = None if strategy in (Strategy.SMALL, Strategy.LARGE) else bound_to(request.prompt, catalog)
     if bound is not None and (bound[0] is catalog.large or catalog.fits_small(request.input_tokens)):
