@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from enum import StrEnum
 
+from millrace.types.budget import AccountKind, AccountName
+
 
 class Role(StrEnum):
     """What a key may do."""
@@ -44,13 +46,16 @@ class LimitRules:
     tag: Limits = UNLIMITED  # of each tag of a tenant that is not named
     tags: Mapping[str, Limits] = field(default_factory=dict)
 
-    def of_tenant(self, name: str) -> Limits:
-        """Return the limits of a tenant."""
-        return self.tenants.get(name, self.tenant)
-
-    def of_tag(self, name: str) -> Limits:
-        """Return the limits of a tag, which hold for each tenant by itself."""
-        return self.tags.get(name, self.tag)
+    def of(self, name: AccountName) -> Limits:
+        """Return the limits of an account that is no key's. Those of a tag hold for each tenant by itself."""
+        match name.kind:
+            case AccountKind.TENANT:
+                return self.tenants.get(name.tenant, self.tenant)
+            case AccountKind.TAG:
+                return self.tags.get(name.name, self.tag)
+            case AccountKind.USER:
+                return self.user
+        return UNLIMITED
 
 
 NO_RULES = LimitRules()

@@ -124,6 +124,7 @@ def test_help_and_version() -> None:
         commands = result.stdout.partition("Commands:\n")[2]
         assert re.findall(r"^  (\S+)", commands, re.MULTILINE) == [
             "ask",
+            "budgets",
             "cache",
             "calibrate",
             "check-config",

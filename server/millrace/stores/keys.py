@@ -24,13 +24,17 @@ CREATE TABLE IF NOT EXISTS keys (
     in_flight INTEGER,
     dollars_per_day TEXT,         -- decimal
     connections INTEGER,
-    evidence INTEGER NOT NULL DEFAULT 1  -- whether its requests may be sampled and judged
+    evidence INTEGER NOT NULL DEFAULT 1,  -- whether its requests may be sampled and judged
+    dollars_per_month TEXT        -- decimal
 ) STRICT
 """
-_ADDED = "ALTER TABLE keys ADD COLUMN evidence INTEGER NOT NULL DEFAULT 1"  # which tables of earlier versions lack
+_ADDED = {  # columns that tables of earlier versions lack
+    "evidence": "INTEGER NOT NULL DEFAULT 1",
+    "dollars_per_month": "TEXT",
+}
 _COLUMNS = (
     "id, tenant, role, name, digest, created_at, revoked_at,"
-    " requests_per_minute, tokens_per_minute, in_flight, dollars_per_day, connections, evidence"
+    " requests_per_minute, tokens_per_minute, in_flight, dollars_per_day, connections, evidence, dollars_per_month"
 )
 _ADD = f"INSERT INTO keys ({_COLUMNS}) VALUES ({', '.join('?' for _ in _COLUMNS.split(','))})"  # noqa: S608 - names only
 _LOAD = f"SELECT {_COLUMNS} FROM keys ORDER BY created_at, id"  # noqa: S608 - names only
@@ -71,8 +75,10 @@ class SqliteKeyStore:
 
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute(_TABLE)
-    if "evidence" not in {row[1] for row in connection.execute("PRAGMA table_info(keys)")}:
-        connection.execute(_ADDED)
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(keys)")}
+    for name, kind in _ADDED.items():
+        if name not in columns:
+            connection.execute(f"ALTER TABLE keys ADD COLUMN {name} {kind}")
 
 
 def _row(key: Key) -> tuple[Any, ...]:
@@ -89,21 +95,31 @@ def _row(key: Key) -> tuple[Any, ...]:
         limits.requests_per_minute,
         limits.tokens_per_minute,
         limits.in_flight,
-        None if limits.dollars_per_day is None else str(limits.dollars_per_day),
+        _text(limits.dollars_per_day),
         limits.connections,
         int(owner.evidence),
+        _text(limits.dollars_per_month),
     )
 
 
 def _key(row: tuple[Any, ...]) -> Key:
-    key_id, tenant, role, name, digest, created_at, revoked_at, *limited, evidence = row
+    key_id, tenant, role, name, digest, created_at, revoked_at, *limited, evidence, monthly = row
     requests, tokens, in_flight, dollars, connections = limited
     limits = Limits(
         requests_per_minute=requests,
         tokens_per_minute=tokens,
         in_flight=in_flight,
-        dollars_per_day=None if dollars is None else Decimal(dollars),
+        dollars_per_day=_dollars(dollars),
+        dollars_per_month=_dollars(monthly),
         connections=connections,
     )
     principal = Principal(key_id=key_id, tenant=tenant, role=Role(role), limits=limits, evidence=bool(evidence))
     return Key(principal=principal, name=name, digest=digest, created_at=created_at, revoked_at=revoked_at)
+
+
+def _text(dollars: Decimal | None) -> str | None:
+    return None if dollars is None else str(dollars)
+
+
+def _dollars(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)

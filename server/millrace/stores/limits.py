@@ -29,6 +29,7 @@ from millrace.types.budget import (
     Spent,
     Step,
     Steps,
+    step_at,
 )
 
 MOST_ACCOUNTS = 10_000  # of end users and tags, in memory
@@ -210,11 +211,12 @@ class MemoryLimiter:
         tenant, rules = principal.tenant, self._rules
         found = [(AccountName(AccountKind.KEY, tenant, principal.key_id), principal.limits)]
         if self._has_rules and tenant != EVIDENCE_TENANT:
-            found.append((AccountName(AccountKind.TENANT, tenant), rules.of_tenant(tenant)))
+            names = [AccountName(AccountKind.TENANT, tenant)]
             if user:
-                found.append((AccountName(AccountKind.USER, tenant, user), rules.user))
+                names.append(AccountName(AccountKind.USER, tenant, user))
             if tag:
-                found.append((AccountName(AccountKind.TAG, tenant, tag), rules.of_tag(tag)))
+                names.append(AccountName(AccountKind.TAG, tenant, tag))
+            found += [(name, rules.of(name)) for name in names]
         return [each for each in found if each[1] != UNLIMITED]
 
     def _held(self, principal: Principal, user: str, tag: str) -> Held:
@@ -262,17 +264,10 @@ class MemoryLimiter:
         found: Budget | None = None
         for account, limits in held:
             for budget in account.budgets(limits):
-                step = self._step_at(budget[1], budget[2])
+                step = step_at(self._steps, budget[1], budget[2])
                 if step is not None and (found is None or RANKS[step] > RANKS[found.step]):
                     found = self._of(account, budget, step)
         return found
-
-    def _step_at(self, spent: Decimal, limit: Decimal) -> Step | None:
-        reached = None
-        for share, step in self._steps:
-            if spent >= share * limit:
-                reached = step
-        return reached
 
     def _of(self, account: Account, budget: tuple[Period, Decimal, Decimal], step: Step) -> Budget:
         period, spent, limit = budget
@@ -288,7 +283,7 @@ class MemoryLimiter:
     def _note(self, account: Account, limits: Limits, *, tells: bool = True) -> None:
         """Tell the operator of a step that an account has reached."""
         for period, spent, limit in account.budgets(limits):
-            step = self._step_at(spent, limit)
+            step = step_at(self._steps, spent, limit)
             if step is not None and _is_next(account.reached, period, self._today, step) and tells:
                 began_at, resets_at = self._today.begins(period), self._today.ends(period)
                 self.on_reached(

@@ -60,6 +60,15 @@ RANKS = {step: rank for rank, step in enumerate(Step, 1)}
 Steps = tuple[tuple[Decimal, Step], ...]  # from which share of a budget on, ascending
 
 
+def step_at(steps: Steps, spent: Decimal, limit: Decimal) -> Step | None:
+    """Return the step that a budget has reached, if there is one."""
+    reached = None
+    for share, step in steps:
+        if spent >= share * limit:
+            reached = step
+    return reached
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """How far a request's scarcest budget is spent, and so what is done with the request."""
