@@ -321,3 +321,21 @@ async def test_a_step_that_was_reached_before_the_start_is_not_told_to_the_opera
     assert bench.reached == []
     bench.limiter.count(AccountName(AccountKind.KEY, "acme", "k"), Decimal("0.5"))
     assert [each.step for each in bench.reached] == [Step.SMALL]
+
+
+def test_a_request_gets_the_rest_of_a_budget_that_is_less_than_it_is_likely_to_cost() -> None:
+    """As soon as nobody else has reserved of it; with less than it takes to begin, it is refused."""
+    bench = Bench(Limits(dollars_per_day=Decimal(10)))
+    running = bench.admit("6")
+    running.settle(Decimal(5), 0)
+    running = bench.admit("4", least_cost=Decimal(1))
+    assert bench.refused("6", least_cost=Decimal(1)).code == "rate_limit_exceeded"
+    running.settle(Decimal(3), 0)
+    rest = bench.admit("6", least_cost=Decimal(1))
+    assert rest.rest is not None
+    assert (rest.rest.dollars, rest.rest.of) == (2, "what is left of this key's dollars a day")
+    assert bench.held() == {(1, 0, Decimal(2))}
+    assert rest.reserve_more(Decimal(1), 10) == 0
+    rest.settle(Decimal("1.5"), 0)
+    assert bench.refused("6", least_cost=Decimal(1)).code == "budget_exceeded"
+    assert bench.held() == {(0, 0, Decimal(0))}

@@ -6,7 +6,7 @@ from typing import Protocol
 from millrace.errors import MillraceError
 from millrace.principal import Key, Principal
 from millrace.types import Entry, StoredResponse
-from millrace.types.budget import Budget, Left, Step
+from millrace.types.budget import Budget, Left, Rest, Step
 
 
 class Archive(Protocol):
@@ -59,6 +59,7 @@ class Admitted(Admission, Protocol):
     """An admission, and what its limits say of the request."""
 
     budget: Budget | None  # the scarcest of its budgets, if that has reached a step
+    rest: Rest | None  # what it may cost at most, where that is less than it is likely to
 
     def used_up(self) -> MillraceError:
         """Return the error of a request that has used all there is of a budget."""
@@ -92,13 +93,15 @@ class Limiter(Protocol):
         user: str = "",
         tag: str = "",
         *,
+        least_cost: Decimal | None = None,
         browns_out: bool = False,
         in_frames: bool = False,
     ) -> Admitted:
         """Reserve dollars and tokens for one request. The caller must settle the admission on every path.
 
-        `browns_out`: it may be answered by the caches alone, where a budget is spent. `in_frames`: its client is told
-        of a step in frames. Raises `too_many_in_flight`, `rate_limit_exceeded` or `budget_exceeded`.
+        `least_cost`: with so much of a budget it can begin, to be cut where the rest of that ends. `browns_out`: it may
+        be answered by the caches alone, where a budget is spent. `in_frames`: its client is told of a step in frames.
+        Raises `too_many_in_flight`, `rate_limit_exceeded` or `budget_exceeded`.
         """
         ...
 

@@ -25,8 +25,17 @@ def admitted(
     asked = replace(request, strategy=Strategy.SMALL) if step is Step.SMALL else request
     likely = choice.likely(asked, catalog)
     admission = limiter.admit(
-        principal, likely.cost, likely.tokens, user, tag, browns_out=True, in_frames=request.in_frames
+        principal,
+        likely.cost,
+        likely.tokens,
+        user,
+        tag,
+        least_cost=likely.least,
+        browns_out=True,
+        in_frames=request.in_frames,
     )
     if admission.budget is not None:
         request = replace(request, budget=admission.budget)
+    if (rest := admission.rest) is not None:  # no call of it may cost more, so it needs no more from here on
+        request = replace(request, max_cost=rest.dollars, rest=rest)
     return request, admission

@@ -26,6 +26,7 @@ from millrace.types.budget import (
     Period,
     Reached,
     Remaining,
+    Rest,
     Spent,
     Step,
     Steps,
@@ -131,14 +132,16 @@ class MemoryLimiter:
         user: str = "",
         tag: str = "",
         *,
+        least_cost: Decimal | None = None,
         browns_out: bool = False,
         in_frames: bool = False,
     ) -> Admitted:
         """Reserve dollars and tokens for one request, of all its accounts or of none.
 
-        Where a budget is spent, a request that `browns_out` is admitted for the caches alone if a step says so; nothing
-        is reserved for it. `in_frames`: its client is told of a step in frames. Raises `too_many_in_flight`,
-        `rate_limit_exceeded` or `budget_exceeded`, with a delay where waiting helps.
+        With less than it is likely to cost, but with `least_cost`, it gets all the rest of its budget, once nobody
+        else has reserved of that. Where a budget is spent, a request that `browns_out` is admitted for the caches
+        alone, if a step says so; it reserves nothing. `in_frames`: its client is told of a step in frames. Raises
+        `too_many_in_flight`, `rate_limit_exceeded` or `budget_exceeded`, with a delay where waiting helps.
         """
         if not (self._has_rules or principal.limits != UNLIMITED):
             return _NO_RESERVATION
@@ -147,13 +150,11 @@ class MemoryLimiter:
             return _NO_RESERVATION
         now = self._clock()
         budget = self._budget(held) if browns_out else None
+        rest = None
         if budget is None or budget.step is not Step.CACHE:
-            lacking = next(((one, lack) for one, limits in held if (lack := one.lacking(limits, likely_cost))), None)
-            if lacking is not None:
-                account, lack = lacking
-                if not (browns_out and any(step is Step.CACHE for _, step in self._steps)):
-                    raise self._told(account.over_budget(*lack, likely_cost), held)
-                budget = self._of(account, lack, Step.CACHE)
+            budget, rest = self._afforded(held, budget, likely_cost, least_cost, browns_out=browns_out)
+        if rest is not None:
+            likely_cost = rest.dollars
         if budget is not None and budget.step is Step.CACHE:
             likely_cost, likely_tokens = ZERO, 0
         try:
@@ -170,7 +171,25 @@ class MemoryLimiter:
             account.reserved_cost += likely_cost
         if budget is not None and in_frames and self._is_news(budget, principal.key_id):
             budget = replace(budget, is_news=True)
-        return _Reservation(self, held, likely_cost, likely_tokens, budget)
+        return _Reservation(self, held, likely_cost, likely_tokens, budget, rest)
+
+    def _afforded(
+        self, held: Held, budget: Budget | None, likely: Decimal, least: Decimal | None, *, browns_out: bool
+    ) -> tuple[Budget | None, Rest | None]:
+        """Return what the budgets say of a request, and what is left of them if that is less than it is likely to cost.
+
+        Raises `budget_exceeded`.
+        """
+        lacking = next(((account, lack) for account, limits in held if (lack := account.lacking(limits, likely))), None)
+        if lacking is None:
+            return budget, None
+        account, lack = lacking
+        rest = _rest_of(held)
+        if least is not None and rest.dollars >= least and rest.dollars > 0:
+            return budget, rest
+        if browns_out and any(step is Step.CACHE for _, step in self._steps):
+            return self._of(account, lack, Step.CACHE), None
+        raise self._told(account.over_budget(*lack, likely), held)
 
     def count(self, name: AccountName, dollars: Decimal) -> None:
         """Count dollars that another process has spent. An account that is not read yet has them on the disk."""
@@ -307,9 +326,17 @@ class MemoryLimiter:
 class _Reservation:
     """What one request has reserved of its accounts."""
 
-    __slots__ = ("_cost", "_held", "_limiter", "_settled", "_tokens", "budget", "limits_cost")
+    __slots__ = ("_cost", "_held", "_limiter", "_settled", "_tokens", "budget", "limits_cost", "rest")
 
-    def __init__(self, limiter: MemoryLimiter, held: Held, cost: Decimal, tokens: int, budget: Budget | None) -> None:
+    def __init__(
+        self,
+        limiter: MemoryLimiter,
+        held: Held,
+        cost: Decimal,
+        tokens: int,
+        budget: Budget | None,
+        rest: Rest | None,
+    ) -> None:
         self._limiter = limiter
         self._held = held
         self.limits_cost = any(has_budget(limits) for _, limits in held)
@@ -317,6 +344,7 @@ class _Reservation:
         self._tokens = tokens
         self._settled = False
         self.budget = budget
+        self.rest = rest
 
     def reserve_more(self, cost: Decimal, tokens: int) -> Decimal:
         """Reserve more of the budgets, as far as there is more, and as many tokens of the minute as that buys."""
@@ -359,6 +387,7 @@ class _Reservation:
 class _NoReservation:
     limits_cost = False
     budget: Budget | None = None
+    rest: Rest | None = None
 
     def reserve_more(self, cost: Decimal, _tokens: int) -> Decimal:
         """Return all of it, since nothing is limited."""
@@ -381,6 +410,15 @@ _NO_RESERVATION = _NoReservation()
 def has_budget(limits: Limits) -> bool:
     """Whether dollars are limited."""
     return limits.dollars_per_day is not None or limits.dollars_per_month is not None
+
+
+def _rest_of(held: Held) -> Rest:
+    """Return what is not spent of the scarcest budget of a request."""
+    budgets = [
+        (limit - spent, account, period) for account, limits in held for period, spent, limit in account.budgets(limits)
+    ]
+    dollars, account, period = min(budgets, key=lambda each: each[0])
+    return Rest(dollars, f"what is left of {account.name.whose}'s dollars a {period}")
 
 
 def _is_next(told: dict[Period, tuple[float, int]], period: Period, today: Today, step: Step) -> bool:

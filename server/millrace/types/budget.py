@@ -93,6 +93,14 @@ class Budget:
         return f"{share}% of {self.account.whose}'s ${self.limit:f} a {self.period} is spent"
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What is left of a budget, if it is less than a request is likely to cost. The request may cost so much."""
+
+    dollars: Decimal
+    of: str  # which budget, in words
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
     """A step that an account has reached, for the operator. It is told once an account, period and step."""

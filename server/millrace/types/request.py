@@ -6,7 +6,7 @@ from enum import StrEnum
 from sys import getsizeof
 from typing import Any, Self
 
-from millrace.types.budget import Budget, Step
+from millrace.types.budget import Budget, Rest, Step
 from millrace.types.conversation import Prompt, Tool
 from millrace.types.model import Model, Price
 
@@ -108,6 +108,7 @@ class Request:
     tag: str = ""  # what its cost is put down to, as the client names it; empty without one
     batch: str = ""  # the id of the batch that it is a line of; empty if it is none
     budget: Budget | None = None  # the scarcest of its budgets, if that has reached a step
+    rest: Rest | None = None  # what is left of a budget and so `max_cost`, if that is less than it is likely to cost
     in_frames: bool = False  # its client has negotiated, so it is told of such a step in frames
     asked_again: bool = False  # at the operator's cost: it takes no place, and all it may cost is booked at once
     checks: tuple[str, ...] | None = None  # names of the checks to run; None: all
