@@ -333,7 +333,7 @@ def test_a_request_gets_the_rest_of_a_budget_that_is_less_than_it_is_likely_to_c
     running.settle(Decimal(3), 0)
     rest = bench.admit("6", least_cost=Decimal(1))
     assert rest.rest is not None
-    assert (rest.rest.dollars, rest.rest.of) == (2, "what is left of this key's dollars a day")
+    assert (rest.rest.dollars, rest.rest.of) == (Decimal(2), "what is left of this key's dollars a day")
     assert bench.held() == {(1, 0, Decimal(2))}
     assert rest.reserve_more(Decimal(1), 10) == 0
     rest.settle(Decimal("1.5"), 0)

@@ -24,7 +24,7 @@ from millrace.stores.limits import MOST_BYTES, MemoryLimiter
 from millrace.stores.spending import SqliteSpending
 from millrace.types import EVIDENCE_TENANT
 from millrace.types.budget import AccountKind, AccountName, Period, Spent, Step, Steps, step_at
-from millrace.upstreams.webhook import Webhook
+from millrace.upstreams.webhook import PAUSES_S, Webhook
 
 
 @asynccontextmanager
@@ -42,7 +42,7 @@ async def limiting(
         await parts.enter_async_context(running(handover.follow()))
         if budgets.webhook is not None:
             key = "" if budgets.webhook_key_env is None else os.environ.get(budgets.webhook_key_env, "")
-            webhook = Webhook(budgets.webhook, key)
+            webhook = Webhook(budgets.webhook, key, PAUSES_S)
             limiter.on_reached = webhook.tell
             await parts.enter_async_context(running(webhook.run()))
         yield limiter

@@ -188,6 +188,7 @@ class MemoryLimiter:
         if least is not None and rest.dollars >= least and rest.dollars > 0:
             return budget, rest
         if browns_out and any(step is Step.CACHE for _, step in self._steps):
+            self._tell(account, lack, Step.CACHE)  # what is left of it buys nothing
             return self._of(account, lack, Step.CACHE), None
         raise self._told(account.over_budget(*lack, likely), held)
 
@@ -300,22 +301,28 @@ class MemoryLimiter:
         return _is_next(account.told.setdefault(key_id, {}), budget.period, self._today, budget.step)
 
     def _note(self, account: Account, limits: Limits, *, tells: bool = True) -> None:
-        """Tell the operator of a step that an account has reached."""
-        for period, spent, limit in account.budgets(limits):
-            step = step_at(self._steps, spent, limit)
-            if step is not None and _is_next(account.reached, period, self._today, step) and tells:
-                began_at, resets_at = self._today.begins(period), self._today.ends(period)
-                self.on_reached(
-                    Reached(
-                        account=account.name,
-                        period=period,
-                        began_at=began_at,
-                        resets_at=resets_at,
-                        step=step,
-                        spent=spent,
-                        limit=limit,
-                    )
+        """Tell the operator of the steps that an account has reached; or only note that it has."""
+        for budget in account.budgets(limits):
+            step = step_at(self._steps, budget[1], budget[2])
+            if step is not None:
+                self._tell(account, budget, step, tells=tells)
+
+    def _tell(
+        self, account: Account, budget: tuple[Period, Decimal, Decimal], step: Step, *, tells: bool = True
+    ) -> None:
+        period, spent, limit = budget
+        if _is_next(account.reached, period, self._today, step) and tells:
+            self.on_reached(
+                Reached(
+                    account=account.name,
+                    period=period,
+                    began_at=self._today.begins(period),
+                    resets_at=self._today.ends(period),
+                    step=step,
+                    spent=spent,
+                    limit=limit,
                 )
+            )
 
     def _told(self, error: MillraceError, held: Held) -> MillraceError:
         """Return an error with what is left of the limits of its request."""

@@ -21,7 +21,7 @@ LAST_S = 2.0  # for what waits at the end of the process
 class Webhook:
     """Sends notices in order, one at a time. `run` does it; `tell` never waits."""
 
-    def __init__(self, url: str, key: str = "", pauses_s: tuple[float, ...] = PAUSES_S) -> None:
+    def __init__(self, url: str, key: str, pauses_s: tuple[float, ...]) -> None:
         self._url = url
         self._headers = {"Content-Type": "application/json", "User-Agent": "millrace"}
         if key:
