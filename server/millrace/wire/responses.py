@@ -15,6 +15,7 @@ from millrace.errors import MillraceError
 from millrace.types import Scored
 from millrace.wire.bodies import (
     Attempt as Attempt,
+    BudgetSoFar as BudgetSoFar,
     CallItem as CallItem,
     ContentPart as ContentPart,
     CustomCall as CustomCall,
@@ -248,17 +249,6 @@ class ModelFailure(Struct, gc=False):
     model: str
     code: str
     message: str
-
-
-class BudgetSoFar(Struct, kw_only=True, gc=False):
-    """The scarcest budget of a request, which has reached a step."""
-
-    step: str  # warn, small or cache
-    account: str  # whose it is: key, tenant, user or tag
-    period: str  # day or month, of UTC
-    left_usd: float
-    limit_usd: float
-    resets_at: int  # Unix seconds
 
 
 class Notice(Event, tag="millrace.notice"):
