@@ -122,6 +122,18 @@ FAULTY: list[tuple[str, Any, str, str]] = [  # key, value, the fault's path, wor
     ("server.max_connections", 0, "server.max_connections", "expected a whole number >= 1"),
     ("server.handshake_timeout_s", 0, "server.handshake_timeout_s", "expected a number > 0"),
     ("limits.in_flight", 0, "limits.in_flight", "expected a whole number >= 1"),
+    ("budgets.at", {"0": {"8": "warn"}, "1": {"0": "cash"}}, "budgets.at", "is not one of warn, small, cache"),
+    ("budgets.at", {"0.8": "small", "0.9": "warn"}, "budgets.at", "warn comes before small"),
+    ("budgets.at", {"0.9": "small", "0.90": "warn"}, "budgets.at", "warn comes before small"),
+    ("budgets.at", {"80%": "warn"}, "budgets.at.80%", "no share of a budget from 0 to 1; write at = { 0.8 ="),
+    ("budgets.at", {"1.5": "warn"}, "budgets.at.1.5", "no share of a budget"),
+    ("budgets.webhook", "hooks.example", "budgets.webhook", "it is no URL; write https://HOST/PATH"),
+    ("budgets.webhook", "https://me:pw@hooks.example", "budgets.webhook", "it is no URL"),
+    ("budgets.webhook_key_env", "NO_SUCH", "budgets.webhook_key_env", "the variable NO_SUCH is not set"),
+    ("limits.tenants", [{"name": "a"}, {"name": "a"}], "limits.tenants[1].name", "'a' has limits already"),
+    ("limits.tenants", [{"name": "(evidence)"}], "limits.tenants[0].name", "its limit is evidence.dollars_per_day"),
+    ("limits.tags", [{"in_flight": 1}], "limits.tags[0].name", "missing"),
+    ("limits.user.connections", 1, "limits.user.connections", "unknown key"),
     ("limits.dollars_per_day", "-1", "limits.dollars_per_day", 'expected dollars such as "0.15"'),
 ]
 
@@ -472,3 +484,12 @@ def test_a_fault_of_pools_and_chains_is_named(small: dict[str, Any], more: dict[
     with pytest.raises(SettingsError) as error:
         settings.build(given, {})
     assert [str(each)[: len(fault)] for each in error.value.faults] == [fault]
+
+
+def test_shares_of_budgets_may_be_written_with_and_without_quotes() -> None:
+    """TOML takes 0.8 apart where it has no quotes."""
+    for text in ('{ 0.8 = "warn", 1 = "cache" }', '{ "0.8" = "warn", "1" = "cache" }'):
+        found = build(("budgets", tomllib.loads(f"[budgets]\nat = {text}")["budgets"])).budgets.at
+        assert found == {"0.8": "warn", "1": "cache"}
+    assert build().budgets.at == {"0.8": "warn", "0.9": "small", "1.0": "cache"}
+    assert build(("budgets.at", {})).budgets.at == {}

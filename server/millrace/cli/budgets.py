@@ -55,10 +55,13 @@ def budgets(
     if not shown:
         click.echo("no budget in dollars; set one: [limits] dollars_per_day, or keys add --dollars-per-day", err=True)
         return
-    table = Table("whose", "tenant", "name", "period", "limit", "spent", "reserved", "left", "step")
+    table = Table("whose", "tenant", "name", "period")
+    for heading in ("limit", "spent", "reserved", "left"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("step")
     for line in shown:
         cells = (line.account.kind, line.account.tenant, "" if line.account.kind is AccountKind.TENANT else line.label)
-        dollars = (f"${line.limit:f}", *(f"${each:.6f}" for each in (line.spent, line.reserved, line.left)))
+        dollars = (f"${line.limit:f}", *(f"${each:.4f}" for each in (line.spent, line.reserved, line.left)))
         step = Text(line.step, style=_STYLES[line.step]) if line.step else Text("")
         table.add_row(*map(Text, (*cells, line.period, *dollars)), step)
     Console(soft_wrap=True).print(table)

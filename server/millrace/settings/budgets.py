@@ -29,7 +29,7 @@ def invalid_budgets(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterato
         elif not (key_text.isascii() and key_text.isprintable()) or key_text != key_text.strip():
             message = f"the variable {variable} holds white space, or characters that no key has"
             yield Fault("budgets.webhook_key_env", message)
-        if not webhook:
+        elif not webhook:
             yield Fault(
                 "budgets.webhook_key_env", "there is no webhook that it would be sent to; write budgets.webhook"
             )
