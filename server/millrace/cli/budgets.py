@@ -55,7 +55,9 @@ def budgets(
     if not shown:
         click.echo("no budget in dollars; set one: [limits] dollars_per_day, or keys add --dollars-per-day", err=True)
         return
-    table = Table("whose", "tenant", "name", "period")
+    table = Table()
+    for heading in ("whose", "tenant", "name", "period"):
+        table.add_column(heading, no_wrap=heading in {"whose", "period"})
     for heading in ("limit", "spent", "reserved", "left"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("step")
