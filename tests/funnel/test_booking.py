@@ -73,6 +73,7 @@ def test_an_answer_ends_where_its_budget_does_and_not_before(store: Store) -> No
     bill.open(CALL, attempt)
     attempt.parts += [" mill"] * (BOOKED + 99)
     assert bill.book_more()
+    assert attempt.cut_at == BOOKED + 100
     attempt.parts += [" mill"]
     assert not bill.book_more()
 

@@ -101,6 +101,9 @@ class ManualAttempt:
     def pause(self) -> None:
         self.paused = True
 
+    def cut_after(self, output_tokens: int) -> None:
+        """Go on: it is no real one."""
+
     def resume(self) -> None:
         self.paused = False
         self._loop.call_soon(self._read)

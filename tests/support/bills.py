@@ -64,6 +64,7 @@ class StubAttempt:
         self.aside: Callable[[Aside], None] = self.asides.append
         self.on_begin: Callable[[], None] = lambda: None
         self.sent = True
+        self.cut_at: int | None = None  # tokens of output
         self.notes: tuple[str, ...] = ()
         self.retried_after = ""
         self.service_tier = ""
@@ -74,6 +75,9 @@ class StubAttempt:
 
     def abort(self) -> None: ...
     def pause(self) -> None: ...
+    def cut_after(self, output_tokens: int) -> None:
+        self.cut_at = output_tokens
+
     def resume(self) -> None: ...
 
 

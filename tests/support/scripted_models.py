@@ -135,6 +135,9 @@ class ScriptedAttempt:
     def pause(self) -> None:
         self._flowing.clear()
 
+    def cut_after(self, output_tokens: int) -> None:
+        """Go on: it is no real one."""
+
     def resume(self) -> None:
         self._flowing.set()
 

@@ -16,8 +16,9 @@ from millrace.accounts.reports import LeversReports
 from millrace.assembly import caches, evidence as judging, models, router
 from millrace.assembly.background import running
 from millrace.assembly.batches import running_batches
+from millrace.assembly.budgets import limiting, limits_of
 from millrace.assembly.funnel import Common, LiveFunnels
-from millrace.assembly.live import LiveSettings, heeding, limits_of
+from millrace.assembly.live import LiveSettings, heeding
 from millrace.assembly.opened import (
     cache_control,
     cache_rules,
@@ -63,11 +64,11 @@ from millrace.stores.evidence import SqliteEvidence
 from millrace.stores.handover import Handover
 from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
-from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.past import SqlitePast
 from millrace.stores.processes import DataDirClaim, Processes
 from millrace.stores.reloads import SqliteReloads
 from millrace.stores.router import SqliteRouter
+from millrace.stores.spending import SqliteSpending
 from millrace.web.process import Process
 
 __all__ = [
@@ -126,6 +127,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         deletions = Deletions(database, epoch, in_use, ttl_s=settings.cache.ttl_s, wall=WALL)
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch, keep_days=settings.ledger.keep_days, wall=WALL)
+        spending = SqliteSpending(database)
         schemas, learns = _schemas(parts), settings.evidence.judged
         common = Common(
             connections=connections,
@@ -157,9 +159,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         runs = Runs(funnels, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
         conversations = Conversations(runs, archive, max_bytes=settings.server.max_message_bytes)
         runs.on_end = conversations.remember
-        handover = Handover(ledger, present, WALL)
-        limiter = MemoryLimiter(CLOCK, WALL, await handover.begin(midnight(WALL())))
-        await parts.enter_async_context(running(handover.follow(limiter.count)))
+        handover = Handover(ledger, spending, present, WALL)
+        limiter = await parts.enter_async_context(limiting(settings, spending, handover, memory, CLOCK, WALL))
         cache = caches.cache_entries(
             settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
         )
@@ -195,6 +196,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             live,
             connections,
             gate,
+            limiter,
             embeddings,
             asking,
             learned,

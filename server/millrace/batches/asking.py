@@ -20,6 +20,7 @@ from millrace.funnel.routing import choice
 from millrace.memory import Hold, MemoryBudget
 from millrace.ports import Said, said
 from millrace.principal import Principal
+from millrace.runs.admission import behind_visitors
 from millrace.runs.embeddings import Embeddings, new_id, not_served
 from millrace.runs.ids import response_id
 from millrace.runs.intake import Intake, repeat_of
@@ -148,7 +149,6 @@ class Asker:
         return replace(answer, custom_id=line.custom_id)
 
     async def _run(self, batch: Batch, principal: Principal, body: bytes, said_before: bytes | None) -> LineAnswer:
-        principal = behind_visitors(principal)
         held = self._memory.hold(principal.tenant)
         try:
             asked, repeat = await self._request(batch, principal, body, held)
@@ -257,22 +257,6 @@ def _in_provider_batch(asked: Request) -> Request:
     """Return a request whose answer a provider's batch has brought: it is paid for, so no cache answers it."""
     prompt = replace(asked.prompt, extras={**asked.prompt.extras, "service_tier": BATCH_TIER})
     return replace(asked, prompt=prompt, cache=CacheMode.OFF if asked.cache is CacheMode.OFF else CacheMode.REFRESH)
-
-
-def behind_visitors(principal: Principal) -> Principal:
-    """Return who asks, with half of the rates of the key: the other half is left to visitors. Money is money."""
-    limits = principal.limits
-
-    def half(limit: int | None) -> int | None:
-        return None if limit is None else max(1, limit // 2)
-
-    halved = replace(
-        limits,
-        requests_per_minute=half(limits.requests_per_minute),
-        tokens_per_minute=half(limits.tokens_per_minute),
-        in_flight=half(limits.in_flight),
-    )
-    return replace(principal, limits=halved)
 
 
 def _answer_of(run: Run, endpoint: str) -> LineAnswer:

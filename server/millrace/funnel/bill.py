@@ -49,6 +49,7 @@ class OpenCharge:
         self.call = call
         self.outcome = Outcome.RUNNING
         self.billable = True
+        self.is_cut_at_booking = False  # the budget has no more
         self.finish_word = ""  # the provider's own for the end, if it is not known
         self._max_output_tokens = most = call.max_output_tokens
         self.booked_tokens = most if self._is_whole else min(most, pricing.BOOKED)  # of output
@@ -152,6 +153,12 @@ class OpenCharge:
     def is_past_its_booking(self) -> bool:
         """Whether the call has used all that is booked."""
         return self._measured >= self.booked_tokens
+
+    def cut_at_booking(self) -> None:
+        """End where the booking does: there is no more. Called again as it grows after all."""
+        self.is_cut_at_booking = True
+        self.call = replace(self.call, cap=self.booked_tokens)
+        self.attempt.cut_after(self.booked_tokens)
 
     def _measure(self) -> int:
         """Return about how many tokens of output have come; only what came since the last look is looked at."""
@@ -313,6 +320,8 @@ class Bill:
             while charge.outgrows and (bought := self._bought(charge)):
                 charge.booked_tokens += bought
                 has_bought = True
+            if charge.outgrows or charge.is_cut_at_booking:
+                charge.cut_at_booking()
         if has_bought:
             self._write_open_row()
         return not any(charge.is_past_its_booking for charge in grown)

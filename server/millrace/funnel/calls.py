@@ -207,7 +207,9 @@ def uncut(model: Model, response: ResponseLog, turn: Turn | None = None) -> Call
 
 def over_budget(response: ResponseLog, reason: str) -> MillraceError:
     """Return the error of a request whose budget is too low."""
-    path = response.request.paths.max_cost
+    path, rest = response.request.paths.max_cost, response.request.rest
+    if rest is not None:
+        return MillraceError("budget_exceeded", f"{rest.of} (${rest.dollars:f}) is too little: {reason}")
     message = f"{path}: the budget of {response.request.max_cost:f} dollars is too low: {reason}; raise it"
     return MillraceError("budget_exceeded", message, param=path)
 

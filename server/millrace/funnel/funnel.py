@@ -19,7 +19,7 @@ from functools import partial
 
 from millrace import log
 from millrace.errors import EXITS, MillraceError, internal_error
-from millrace.funnel import prompt
+from millrace.funnel import brownout, prompt
 from millrace.funnel.bill import Bill, Payer
 from millrace.funnel.calls import Caller
 from millrace.funnel.cascade import keep
@@ -125,9 +125,9 @@ class Funnel:
         if not response.request.generate:
             response.commit()
             return Result.ready(response.request)
-        keys = await self._recall.keys(response.request)
+        keys, stored = await brownout.looked_up(self._recall, response, self.catalog)
         response.looked_up = looked_up(response.request, keys)
-        if stored := await self._recall.exact(response.request, keys):
+        if stored is not None:
             return served(response, stored, CacheOutcome.EXACT, "answered before", self._wall())
         if response.request.cache is not CacheMode.ON or response.request.max_cost is not None:
             return await self._semantic_to_store(keys, response, bill)
@@ -147,8 +147,7 @@ class Funnel:
             why = "asked before in other words"
             return served(response, found.answer, CacheOutcome.SEMANTIC, why, self._wall(), found)
         if request.cache is CacheMode.ONLY:
-            message = "millrace.cache: no cached answer matches this request; use 'on' to call a model"
-            raise MillraceError("response_not_found", message)
+            raise brownout.no_answer(request)
         choice = choose(request, self.catalog, self._policy, self._router, self._caller.health.wait(Tier.SMALL))
         response.route(choice.routed(request, found), choice.advice)
         result = await self._small_and_large(choice, response, payer)

@@ -155,6 +155,11 @@ class Tries:
         if self._attempt is not None:
             self._attempt.pause()
 
+    def cut_after(self, output_tokens: int) -> None:
+        """End after so many tokens of output."""
+        if self._attempt is not None:
+            self._attempt.cut_after(output_tokens)
+
     def resume(self) -> None:
         """Read on."""
         if self.is_paused and self._place is not None and self._is_waiting:

@@ -58,6 +58,10 @@ class Attempt(Protocol):
         """
         ...
 
+    def cut_after(self, output_tokens: int) -> None:
+        """End the answer after so many tokens of output in all, as at its cap; it may be moved again."""
+        ...
+
     def pause(self) -> None:
         """Stop reading until `resume`."""
         ...

@@ -71,6 +71,10 @@ class Asking:
         is_resting = self._clock() < self._rests_until
         if is_resting or any(self._funnel.health.wait(model.tier) is not None for model in models):
             return None
+        try:
+            await self._limiter.prepare(self._principal)
+        except MillraceError:  # what was spent is not known
+            return None
         for output_tokens in OUTPUT:
             bounded = _bounded(asked, models, output_tokens)
             try:

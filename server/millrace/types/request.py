@@ -6,6 +6,7 @@ from enum import StrEnum
 from sys import getsizeof
 from typing import Any, Self
 
+from millrace.types.budget import Budget, Rest, Step
 from millrace.types.conversation import Prompt, Tool
 from millrace.types.model import Model, Price
 
@@ -106,6 +107,9 @@ class Request:
     user: str = ""  # the end user, as the client names it; empty if it does not
     tag: str = ""  # what its cost is put down to, as the client names it; empty without one
     batch: str = ""  # the id of the batch that it is a line of; empty if it is none
+    budget: Budget | None = None  # the scarcest of its budgets, if that has reached a step
+    rest: Rest | None = None  # what is left of a budget and so `max_cost`, if that is less than it is likely to cost
+    in_frames: bool = False  # its client has negotiated, so it is told of such a step in frames
     asked_again: bool = False  # at the operator's cost: it takes no place, and all it may cost is booked at once
     checks: tuple[str, ...] | None = None  # names of the checks to run; None: all
     check_schema: dict[str, Any] | None = None  # the answer must be JSON that matches it; not sent to the model
@@ -127,6 +131,11 @@ class Request:
             return self
         prompt = replace(self.prompt, context="", messages=self.prompt.messages if continued else ())
         return replace(self, prompt=prompt, context=(), check_schema=None, check_pattern=None)
+
+    @property
+    def budget_is_low(self) -> bool:
+        """Whether so little of a budget is left that the large model is not asked."""
+        return self.budget is not None and self.budget.step is not Step.WARN
 
     @property
     def commits_early(self) -> bool:

@@ -182,6 +182,10 @@ class HttpAttempt:
         if self._response is not None:
             self._response.pause()
 
+    def cut_after(self, output_tokens: int) -> None:
+        """End after so many tokens of output."""
+        self._cap.move_to(output_tokens)
+
     def resume(self) -> None:
         """Continue reading; the pause does not count as silence of the provider."""
         self.last_event_at = self._upstream.clock()

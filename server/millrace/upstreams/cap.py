@@ -14,11 +14,18 @@ class OutputCap:
     text without asking appends it to `uncounted`, and subtracts its bytes from `free_bytes` while that is not negative.
     """
 
-    __slots__ = ("_left", "free_bytes", "uncounted")
+    __slots__ = ("_left", "_limit", "free_bytes", "uncounted")
 
     def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._left = self.free_bytes = limit  # tokens; bytes that cannot pass them
         self.uncounted: list[str] = []
+
+    def move_to(self, limit: int) -> None:
+        """Have room for so many tokens in all from now on. What was let through stays."""
+        self._left += limit - self._limit
+        self.free_bytes += limit - self._limit
+        self._limit = limit
 
     def fitting(self, text: str) -> str:
         """Return as much of a text as there are tokens for, from its beginning."""
@@ -50,7 +57,7 @@ class OutputCap:
             end = _border(text, at, at + SLICE) if at + SLICE < len(text) else len(text)
             found = encoding.encode_ordinary(text[at:end])
             if len(found) > self._left:
-                found, self._left = found[: self._left], 0
+                found, self._left = found[: max(0, self._left)], 0  # it may have been moved below what has come
                 return text[:at] + encoding.decode_bytes(found).decode(errors="ignore")  # without half a character
             self._left -= len(found)
             at = end

@@ -10,7 +10,20 @@ from millrace.funnel.facts import Routed
 from millrace.funnel.failures import failure_of
 from millrace.funnel.routing.pins import bound_to
 from millrace.funnel.routing.router import Router
-from millrace.types import Advice, Call, Failure, Message, Model, Part, Prompt, Request, SemanticMiss, Strategy, Tier
+from millrace.types import (
+    Advice,
+    Call,
+    Failure,
+    Message,
+    Model,
+    Part,
+    Prompt,
+    Request,
+    SemanticMiss,
+    Strategy,
+    Tier,
+    Usage,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +92,7 @@ def choose(
     `wait` is why the small model cannot be asked now, nor any that stands in for it. It is passed over then, unless it
     alone is wanted or the budget may not buy a large answer.
     """
-    strategy, reason = request.strategy, "asked for"
+    strategy, reason = request.strategy, "its budget runs out" if request.budget_is_low else "asked for"
     advice: Advice | None = None
     bound = None if strategy in (Strategy.SMALL, Strategy.LARGE) else bound_to(request.prompt, catalog)
     if bound is not None and (bound[0] is catalog.large or catalog.fits_small(request.input_tokens)):
@@ -118,9 +131,7 @@ class Likely:
 
     cost: Decimal  # dollars
     tokens: int  # input and output, of all calls
-
-
-NOTHING = Likely(cost=pricing.ZERO, tokens=0)  # where nothing is limited
+    least: Decimal  # dollars, for the first call to say one token
 
 
 def likely(request: Request, catalog: Catalog) -> Likely:
@@ -132,12 +143,14 @@ def likely(request: Request, catalog: Catalog) -> Likely:
     models = {Strategy.SMALL: (catalog.small,), Strategy.LARGE: (catalog.large,)}.get(request.strategy, catalog.models)
     input_tokens = tokens.estimate(request.prompt.size + sum(map(len, request.context)))
     cost, used = pricing.ZERO, 0
+    first = Call(model=models[0], prompt=request.prompt)
+    least = pricing.cost(Usage(input_tokens=input_tokens, output_tokens=1), first.dearest)
     for model in models:
         calls = [Call(model=one, prompt=request.prompt) for one in (model, *catalog.chain(model.tier))]
         usages = [pricing.booking(call, input_tokens) for call in calls]
         cost += max(pricing.cost(usage, call.price) for call, usage in zip(calls, usages, strict=True))
         used += max(usage.input_tokens + usage.output_tokens for usage in usages)
-    return Likely(cost=cost if request.max_cost is None else min(cost, request.max_cost), tokens=used)
+    return Likely(cost=cost if request.max_cost is None else min(cost, request.max_cost), tokens=used, least=least)
 
 
 def _with_line(parts: tuple[Part, ...], line: str) -> tuple[Part, ...]:
