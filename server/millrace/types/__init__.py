@@ -69,7 +69,7 @@ from millrace.types.evidence import (
     Says,
     Steering,
 )
-from millrace.types.model import STANDARD_TIERS, Deployment, Model, Price, Tier
+from millrace.types.model import STANDARD_TIERS, Deployment, Encoding, Model, Price, Tier
 from millrace.types.money import EMBEDDINGS, Answered, Charge, Entry, Outcome, SessionBill, Statement, Status
 from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
 from millrace.types.routing import Advice, KeptState, Label, LabelSource, StateVersion
@@ -100,6 +100,7 @@ __all__ = [
     "Deleted",
     "Delivery",
     "Deployment",
+    "Encoding",
     "Embedded",
     "Entry",
     "EvidenceCost",
