@@ -155,7 +155,7 @@ def test_what_is_bought_is_never_dearer_than_the_money(
     prompt = Prompt(messages=(Message(role="user", parts=("x",)),) * messages)
     call = Call(model=model, prompt=prompt)
     bought = pricing.output_bought(dollars, call, input_tokens)
-    all_input = input_tokens + pricing.FRAMING * messages
+    all_input = input_tokens
 
     def cost(output_tokens: int) -> Decimal:
         return pricing.cost(Usage(input_tokens=all_input, output_tokens=output_tokens), model.price)

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from millrace import pricing, tokens
+from millrace import tokens
 from millrace.errors import UpstreamError
 from millrace.ports import Sink
 from millrace.types import Aside, Call, Finish, FinishReason, Usage, calls_of, reasoning_of, refusal_of
@@ -115,7 +115,7 @@ class ManualAttempt:
         elif isinstance(step, Finish):
             self.finish = step
             used = min(tokens.count_output(self.parts, self.asides), self.call.max_output_tokens)
-            self.usage = Usage(input_tokens=self.input_tokens + pricing.FRAMING, output_tokens=used)
+            self.usage = Usage(input_tokens=self.input_tokens + 4, output_tokens=used)
             self.done.set_result(step)
         elif isinstance(step, UpstreamError):
             self.was_refused = not step.billable

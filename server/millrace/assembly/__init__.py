@@ -12,12 +12,11 @@ from typing import TypeVar
 
 import msgspec
 
-from millrace import tokens
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
-from millrace.assembly import caches, evidence, models, router
+from millrace.assembly import caches, counting, evidence, models, router
 from millrace.assembly.background import running
 from millrace.assembly.funnel import checks_of, embeddings_of, funnel_of, guards_of
 from millrace.assembly.models import Served
@@ -32,6 +31,7 @@ from millrace.caches.semantic import SqliteSemanticCache
 from millrace.evidence.report import Promises, Reports
 from millrace.funnel.checks import Checks
 from millrace.funnel.checks.table import HARD
+from millrace.funnel.ratios import Ratios
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.report import RouterReports
 from millrace.memory import MemoryBudget
@@ -55,6 +55,7 @@ from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.processes import DataDirClaim, Processes
+from millrace.stores.ratios import SqliteRatios
 from millrace.stores.router import SqliteRouter
 from millrace.upstreams.connections import Connections
 from millrace.web.process import Process
@@ -77,7 +78,6 @@ async def assembled(  # noqa: PLR0915 - all parts
 
     `claimed` is the right to serve data_dir; without it, it is claimed here. It is released at the end.
     """
-    await asyncio.to_thread(tokens.encoding)
     epoch = secrets.token_hex(8)
     async with AsyncExitStack() as parts:
         if claimed is None:
@@ -98,7 +98,9 @@ async def assembled(  # noqa: PLR0915 - all parts
         deletions = Deletions(database, epoch, in_use, ttl_s=settings.cache.ttl_s, wall=WALL)
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch)
-        catalog, schemas = models.catalog(settings), _schemas(parts)
+        ratios = Ratios()
+        catalog, schemas = models.catalog(settings, ratios), _schemas(parts)
+        await counting.load_encodings(catalog)
         checks, guards = checks_of(settings, schemas), guards_of(settings)
         chosen = router.router_of(settings.router, catalog, CLOCK, WALL)
         funnel = funnel_of(
@@ -115,8 +117,9 @@ async def assembled(  # noqa: PLR0915 - all parts
         )
         parts.callback(funnel.health.close)
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
-        routed = SqliteRouter(database, wall=WALL)
+        routed, counted = SqliteRouter(database, wall=WALL), SqliteRatios(database)
         await database.ready()
+        await parts.enter_async_context(counting.kept_ratios(ratios, counted, sweeper))
         await parts.enter_async_context(_heeded(deletions, present))
         for store in (*in_use, archive, judged):
             store.prune()

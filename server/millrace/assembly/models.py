@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from millrace import pricing
+from millrace import pricing, tokens
 from millrace.funnel.catalog import Catalog
+from millrace.funnel.ratios import Ratios
 from millrace.ports import Clock, EmbeddingsUpstream
 from millrace.runs.embeddings import EmbeddingModel
 from millrace.settings import EmbedderSettings, EmbeddingsSettings, ModelSettings, PriceSettings, Settings
@@ -48,8 +49,8 @@ def embeddings_upstream(
     return OpenAIEmbeddings(connections, endpoint, wall)
 
 
-def catalog(settings: Settings) -> Catalog:
-    """Return all models that are configured, and their other names."""
+def catalog(settings: Settings, ratios: Ratios | None = None) -> Catalog:
+    """Return all models that are configured, and their other names. `ratios` is what their counts are corrected by."""
     models = settings.models
     both = {"small": _model(Tier.SMALL, models.small), "large": _model(Tier.LARGE, models.large)}
     chains = {
@@ -63,6 +64,7 @@ def catalog(settings: Settings) -> Catalog:
         settings.funnel.strategy,
         embeddings=models.embeddings.model if models.embeddings else "",
         chains=chains,
+        ratios=ratios,
     )
 
 
@@ -102,6 +104,7 @@ def _model(tier: Tier, model: ModelSettings, name: str = "") -> Model:
         price=_price(model.price),
         tier_prices={tier: _price(price) for tier, price in model.tier_prices.items()},
         context_window=model.context_window,
+        encoding=tokens.encoding_of(model.model, model.encoding),
         max_output_tokens=model.max_output_tokens,
         cap_tool_calls=model.cap_tool_calls,
     )

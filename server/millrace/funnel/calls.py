@@ -117,6 +117,7 @@ class Caller:
                 charge.outcome = Outcome.CANCELLED
                 raise
             finally:
+                self._catalog.ratios.learn(tries.call, tries.usage)
                 tries.conclude()
                 if charge.outcome is Outcome.RUNNING:
                     charge.outcome = Outcome.FAILED
@@ -194,8 +195,11 @@ def uncut(model: Model, response: ResponseLog, turn: Turn | None = None) -> Call
     """Return a call of a model before the budget caps it."""
     request = response.request
     prompt, added_tokens = (request.prompt, 0) if turn is None else (turn.prompt, turn.tokens)
-    room = pricing.room(model, len(prompt.messages), request.input_tokens + added_tokens)
-    return Call(model=model, prompt=prompt, room=room, added_tokens=added_tokens)
+    counted = request.counted_for(model)
+    if added_tokens:
+        counted = counted._replace(tokens=counted.tokens + added_tokens)
+    room = pricing.room(model, counted.input_tokens)
+    return Call(model=model, prompt=prompt, room=room, key_cap=request.key_cap, counted=counted)
 
 
 def over_budget(response: ResponseLog, reason: str) -> MillraceError:

@@ -4,18 +4,31 @@ What remains is ordered for the prefix caches of providers: system prompt, histo
 change with every request.
 """
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, takewhile
 
 from millrace import log, tokens
 from millrace.errors import MillraceError
+from millrace.funnel.catalog import Catalog, input_limit_of
 from millrace.funnel.fingerprint import digest_of_chunks, digest_of_messages
 from millrace.funnel.offload import in_thread_if_long
-from millrace.types import Message, Prompt, Request
+from millrace.types import Counted, Message, Prompt, Request, Strategy
 
 HEADING = "Context, most relevant first:"
 GAP = "\n\n"
+COUNTED = 2  # times the limit; what is longer is not counted to its end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruler:
+    """An encoding in which a prompt is counted, and how much of it the models take that count so."""
+
+    encoding: str = tokens.O200K
+    limit: float = math.inf  # tokens of the encoding
+    takes: Callable[[], str] = str  # who takes how much, in words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,31 +36,48 @@ class Trimmed:
     """A trimmed prompt, and how much was cut from it."""
 
     prompt: Prompt
-    input_tokens: int
-    cut_tokens: int
+    counted: dict[str, int]  # its tokens in each encoding
+    cut_tokens: int  # in the first one
     cut_history: bytes  # SHA-256 of the messages that were cut; empty if none were
     cut_context: bytes  # SHA-256 of the chunks that were cut; empty if none were
 
 
-async def trimmed(request: Request, prompt: Prompt, budget: int | None, limit: int) -> Request:
+async def trimmed(request: Request, prompt: Prompt, budget: int | None, catalog: Catalog) -> Request:
     """Return a request with its prompt trimmed, off the loop if it is long. Raises what `trim` raises."""
-    work = partial(trim, prompt, request.context, budget, limit, request.paths.input)
+    rulers = rulers_of(catalog, request.strategy)
+    work = partial(trim, prompt, request.context, budget, rulers, request.paths.input)
     result = await in_thread_if_long(request.tenant, sum(map(len, request.context)) + prompt.size, work)
     if result.cut_tokens:
         log.get().info("trimmed", id=request.id, cut_tokens=result.cut_tokens, budget=budget)
+    ratios, counted = catalog.ratios, result.counted
+    counts = {one.name: Counted(counted[one.encoding.name], ratios.of(one)) for one in catalog.identities}
     return replace(
         request,
         prompt=result.prompt,
         context=(),
-        input_tokens=result.input_tokens,
-        trimmed_tokens=result.cut_tokens,
+        input_tokens=counts[catalog.large.name].input_tokens,
+        counts=counts,
+        trimmed_tokens=math.ceil(result.cut_tokens * ratios.of(catalog.large)),
         cut_history=result.cut_history,
         cut_context=result.cut_context,
     )
 
 
-def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: int, path: str = "input") -> Trimmed:
-    """Fit a prompt into `limit` tokens, and its context and history together into `budget` of them.
+def rulers_of(catalog: Catalog, strategy: Strategy) -> list[Ruler]:
+    """Return the encodings of all models, with what those take that must take the prompt. The first is theirs."""
+    bound = catalog.bound_by(strategy)
+    rulers: list[Ruler] = []
+    for encoding in dict.fromkeys(model.encoding.name for model in (*bound, *catalog.identities)):
+        models = [model for model in bound if model.encoding.name == encoding]
+        limit = min((input_limit_of(model) / catalog.ratios.of(model) for model in models), default=math.inf)
+        rulers.append(Ruler(encoding=encoding, limit=limit, takes=partial(catalog.takes, bound)))
+    return rulers
+
+
+def trim(
+    prompt: Prompt, context: tuple[str, ...], budget: int | None, rulers: Sequence[Ruler], path: str = "input"
+) -> Trimmed:
+    """Fit a prompt into the limit of each ruler, and its context and history together into `budget` of the first.
 
     Context chunks go in first, the most relevant ones, as many as fit; then the newest turns. A turn is a user's
     message and all that follows it, so a tool call is never separated from its result. The last turn is the question.
@@ -57,42 +87,63 @@ def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: in
     *turns, question = _turns(messages) or [[]]
     system = [at for at, message in enumerate(messages) if message.role == "system"]
     fixed = [*system, *question]
-    fixed_tokens = tokens.count_tools(prompt.tools)
-    for at in fixed:
-        if fixed_tokens > limit:  # a megabyte more need not be counted
-            break
-        fixed_tokens += tokens.count_message(messages[at], limit - fixed_tokens)
-    if fixed_tokens > limit:
-        subject = (
-            "the system prompt, the tools and the question" if prompt.tools else "the system prompt and the question"
-        )
-        message = f"{path}: {subject} have at least {fixed_tokens} tokens; the models take {limit}; shorten them"
-        raise MillraceError("context_too_long", message, param=path)
+    fixed_tokens = [_fixed(prompt, fixed, ruler, path) for ruler in rulers]
+    first, encodings = rulers[0].encoding, [ruler.encoding for ruler in rulers]
     if not (turns or context or prompt.context):  # most requests
-        return Trimmed(prompt=prompt, input_tokens=fixed_tokens, cut_tokens=0, cut_history=b"", cut_context=b"")
-    left = limit - fixed_tokens if budget is None else min(budget, limit - fixed_tokens)
-    kept_chunks = _fitting(context, left)
+        counted = dict(zip(encodings, fixed_tokens, strict=True))
+        return Trimmed(prompt=prompt, counted=counted, cut_tokens=0, cut_history=b"", cut_context=b"")
+    left = [ruler.limit - counted for ruler, counted in zip(rulers, fixed_tokens, strict=True)]
+    left[0] = left[0] if budget is None else min(budget, left[0])
+    kept_chunks = min(_fitting(context, room, by) for room, by in zip(left, encodings, strict=True))
     block = _block(context[:kept_chunks]) if kept_chunks else ""
-    kept, kept_tokens = _newest(messages, turns, left - tokens.count(block))
+    newest = [
+        _newest(messages, turns, room - tokens.count(block, by=by), by)
+        for room, by in zip(left, encodings, strict=True)
+    ]
+    kept_turns = min(map(len, newest)) - 1
+    kept, lost = turns[len(turns) - kept_turns :], turns[: len(turns) - kept_turns]
     sent = sorted({*fixed, *(at for turn in kept for at in turn)})
-    cut = [at for turn in turns[: len(turns) - len(kept)] for at in turn]
+    cut = [at for turn in lost for at in turn]
     result = prompt
     if cut or block or prompt.context:
         result = replace(prompt, messages=tuple(messages[at] for at in sent), context=block)
     return Trimmed(
         prompt=result,
-        input_tokens=tokens.count_prompt(result) if block else fixed_tokens + kept_tokens,
-        cut_tokens=_count(messages, cut) + sum(map(tokens.count, context[kept_chunks:])),
+        counted={
+            by: tokens.count_prompt(result, by=by) if block else fixed_count + sums[kept_turns]
+            for by, fixed_count, sums in zip(encodings, fixed_tokens, newest, strict=True)
+        },
+        cut_tokens=_count(messages, cut, first) + sum(tokens.count(chunk, by=first) for chunk in context[kept_chunks:]),
         cut_history=digest_of_messages([messages[at] for at in cut]),
         cut_context=digest_of_chunks(context[kept_chunks:]),
     )
 
 
-def _fitting(context: tuple[str, ...], budget: int) -> int:
+def _fixed(prompt: Prompt, fixed: list[int], ruler: Ruler, path: str) -> int:
+    """Return the tokens of what cannot be cut. Raises `context_too_long`.
+
+    What is much too long is not counted to its end.
+    """
+    by, most = ruler.encoding, COUNTED * ruler.limit
+    counted, is_whole = tokens.count_fixed(prompt, by=by), True
+    for at in fixed:
+        if counted > most:
+            is_whole = False
+            break
+        counted += tokens.count_message(prompt.messages[at], most - counted, by=by)
+    if counted <= ruler.limit:
+        return counted
+    subject = "the system prompt, the tools and the question" if prompt.tools else "the system prompt and the question"
+    number = f"{counted}" if is_whole and counted <= most else f"at least {counted}"
+    message = f"{path}: {subject} have {number} tokens in {by}; {ruler.takes()}; shorten them"
+    raise MillraceError("context_too_long", message, param=path)
+
+
+def _fitting(context: tuple[str, ...], budget: float, by: str) -> int:
     """Return how many chunks fit, counted from the first. Joined, they may have more tokens than their sum."""
-    totals = accumulate(tokens.count(chunk) + 1 for chunk in context)
+    totals = accumulate(tokens.count(chunk, by=by) + 1 for chunk in context)
     fits = sum(1 for _ in takewhile(lambda total: total <= budget, totals))
-    while fits and tokens.count(_block(context[:fits])) > budget:
+    while fits and tokens.count(_block(context[:fits]), by=by) > budget:
         fits -= 1
     return fits
 
@@ -120,18 +171,16 @@ def _turns(messages: tuple[Message, ...]) -> list[list[int]]:
     return turns
 
 
-def _newest(messages: tuple[Message, ...], turns: list[list[int]], budget: int) -> tuple[list[list[int]], int]:
-    """Return the newest turns that fit, and their tokens."""
-    kept: list[list[int]] = []
-    kept_tokens = 0
+def _newest(messages: tuple[Message, ...], turns: list[list[int]], budget: float, by: str) -> list[int]:
+    """Return the tokens of no turn, of the newest, of the two newest, and so on, as far as they fit."""
+    sums = [0]
     for turn in reversed(turns):
-        counted = _count(messages, turn)
-        if kept_tokens + counted > budget:
+        total = sums[-1] + _count(messages, turn, by)
+        if total > budget:
             break
-        kept.append(turn)
-        kept_tokens += counted
-    return kept, kept_tokens
+        sums.append(total)
+    return sums
 
 
-def _count(messages: tuple[Message, ...], indices: list[int]) -> int:
-    return sum(tokens.count_message(messages[at]) for at in indices)
+def _count(messages: tuple[Message, ...], indices: list[int], by: str) -> int:
+    return sum(tokens.count_message(messages[at], by=by) for at in indices)

@@ -1,1 +1,1 @@
-"""The o200k_base and cl100k_base vocabularies as data: ranks, recoded and compressed, and splitting patterns. See NOTICE."""
+"""The o200k_base and cl100k_base vocabularies as data: ranks, compressed, and splitting patterns. See NOTICE."""

@@ -95,6 +95,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tier_prices: dict[str, PriceSettings] = {}  # of others, such as "flex"; a tier without a price is not asked for
     api_key_env: str | None = None
     context_window: Count = 128_000  # tokens
+    encoding: Literal["o200k_base", "cl100k_base", "estimate"] | None = None  # None: by the model's name
     max_output_tokens: Count | None = None  # of an answer; None: no cap
     cap_tool_calls: bool = False  # whether the cap also holds where a tool may be called: it cuts the call's arguments
     provider: Provider = "auto"

@@ -71,7 +71,17 @@ from millrace.types.evidence import (
 )
 from millrace.types.model import STANDARD_TIERS, Deployment, Encoding, Model, Price, Tier
 from millrace.types.money import EMBEDDINGS, Answered, Charge, Entry, Outcome, SessionBill, Statement, Status
-from millrace.types.request import RESPONSES_PATHS, CacheMode, Call, Delivery, OnDisconnect, Paths, Request, Strategy
+from millrace.types.request import (
+    RESPONSES_PATHS,
+    CacheMode,
+    Call,
+    Counted,
+    Delivery,
+    OnDisconnect,
+    Paths,
+    Request,
+    Strategy,
+)
 from millrace.types.routing import Advice, KeptState, Label, LabelSource, StateVersion
 from millrace.types.scored import Scored, joined, scores_of, scores_size
 from millrace.types.story import NO_STORY, Judgement, Near, Scores, Story
@@ -96,12 +106,13 @@ __all__ = [
     "CallPiece",
     "Change",
     "Charge",
+    "Counted",
     "Decision",
     "Deleted",
     "Delivery",
     "Deployment",
-    "Encoding",
     "Embedded",
+    "Encoding",
     "Entry",
     "EvidenceCost",
     "Failure",

@@ -128,7 +128,7 @@ class HttpAttempt:
         self._body = BodyReader(self._model)
         self.last_event_at = upstream.clock()  # comments and empty deltas only keep it open
         self._template = Template()
-        self._cap = OutputCap(call.most_output_tokens)
+        self._cap = OutputCap(call.most_counted, call.model.encoding.name)
         self._is_cut = False  # it has passed its cap
         self._has_begun = False  # as `on_begin` counts it
         self._bytes = 0  # of what was read, without plain text

@@ -14,9 +14,10 @@ class OutputCap:
     text without asking appends it to `uncounted`, and subtracts its bytes from `free_bytes` while that is not negative.
     """
 
-    __slots__ = ("_left", "free_bytes", "uncounted")
+    __slots__ = ("_encoding", "_left", "free_bytes", "uncounted")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, encoding: str = tokens.O200K) -> None:
+        self._encoding = encoding
         self._left = self.free_bytes = limit  # tokens; bytes that cannot pass them
         self.uncounted: list[str] = []
 
@@ -44,7 +45,7 @@ class OutputCap:
 
         It takes time in proportion to the tokens that are left, and not to the text.
         """
-        encoding = tokens.encoding()
+        encoding = tokens.encoding(self._encoding)
         at = 0
         while at < len(text):
             end = _border(text, at, at + SLICE) if at + SLICE < len(text) else len(text)
