@@ -21,6 +21,7 @@ class Limits:
     in_flight: int | None = None  # requests at once
     dollars_per_day: Decimal | None = None  # a day of UTC
     connections: int | None = None  # WebSockets at once
+    max_output_tokens: int | None = None  # of an answer
 
     def with_defaults(self, defaults: "Limits") -> "Limits":
         """Return these limits, with the defaults in place of None."""

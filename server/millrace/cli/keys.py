@@ -68,6 +68,7 @@ def keys() -> None:
 @click.option("--in-flight", type=click.IntRange(1), help="Requests at once.")
 @click.option("--dollars-per-day", type=Dollars(), help="A day of UTC.")
 @click.option("--connections", type=click.IntRange(1), help="WebSockets at once.")
+@click.option("--max-output-tokens", type=click.IntRange(1), help="Of an answer, whatever its request asks for.")
 @click.option("--no-evidence", is_flag=True, help="Never sample or judge the key's requests.")
 @configuration.config_option
 @data_dir_option
@@ -190,5 +191,6 @@ def _limits_text(limits: Limits) -> str:
         "in flight": limits.in_flight,
         "$/day": limits.dollars_per_day,
         "connections": limits.connections,
+        "output tokens": limits.max_output_tokens,
     }
     return ", ".join(f"{limit} {name}" for name, limit in by_name.items() if limit is not None)

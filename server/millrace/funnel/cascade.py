@@ -186,7 +186,7 @@ def _in_place_of(small: Model, failure: UpstreamError, large: Model, response: R
         tier=large.tier,
         reason=f"{small.id} failed: {failure.cause}",
         trimmed_tokens=request.trimmed_tokens,
-        max_output_tokens=Call(model=large, prompt=request.prompt).capped_by_operator,
+        max_output_tokens=Call(model=large, prompt=request.prompt, key_cap=request.key_cap).capped_by_operator,
         failed=(failure_of(small, failure),),
     )
 

@@ -235,6 +235,7 @@ class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tokens_per_minute: Count | None = None
     in_flight: Count | None = None
     dollars_per_day: Decimal | None = None
+    max_output_tokens: Count | None = None  # of an answer
     connections: Count | None = None
 
 

@@ -24,13 +24,17 @@ CREATE TABLE IF NOT EXISTS keys (
     in_flight INTEGER,
     dollars_per_day TEXT,         -- decimal
     connections INTEGER,
-    evidence INTEGER NOT NULL DEFAULT 1  -- whether its requests may be sampled and judged
+    evidence INTEGER NOT NULL DEFAULT 1,  -- whether its requests may be sampled and judged
+    max_output_tokens INTEGER
 ) STRICT
 """
-_ADDED = "ALTER TABLE keys ADD COLUMN evidence INTEGER NOT NULL DEFAULT 1"  # which tables of earlier versions lack
+_ADDED = {  # which tables of earlier versions lack
+    "evidence": "ALTER TABLE keys ADD COLUMN evidence INTEGER NOT NULL DEFAULT 1",
+    "max_output_tokens": "ALTER TABLE keys ADD COLUMN max_output_tokens INTEGER",
+}
 _COLUMNS = (
     "id, tenant, role, name, digest, created_at, revoked_at,"
-    " requests_per_minute, tokens_per_minute, in_flight, dollars_per_day, connections, evidence"
+    " requests_per_minute, tokens_per_minute, in_flight, dollars_per_day, connections, evidence, max_output_tokens"
 )
 _ADD = f"INSERT INTO keys ({_COLUMNS}) VALUES ({', '.join('?' for _ in _COLUMNS.split(','))})"  # noqa: S608 - names only
 _LOAD = f"SELECT {_COLUMNS} FROM keys ORDER BY created_at, id"  # noqa: S608 - names only
@@ -71,8 +75,10 @@ class SqliteKeyStore:
 
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute(_TABLE)
-    if "evidence" not in {row[1] for row in connection.execute("PRAGMA table_info(keys)")}:
-        connection.execute(_ADDED)
+    known = {row[1] for row in connection.execute("PRAGMA table_info(keys)")}
+    for name, statement in _ADDED.items():
+        if name not in known:
+            connection.execute(statement)
 
 
 def _row(key: Key) -> tuple[Any, ...]:
@@ -92,11 +98,12 @@ def _row(key: Key) -> tuple[Any, ...]:
         None if limits.dollars_per_day is None else str(limits.dollars_per_day),
         limits.connections,
         int(owner.evidence),
+        limits.max_output_tokens,
     )
 
 
 def _key(row: tuple[Any, ...]) -> Key:
-    key_id, tenant, role, name, digest, created_at, revoked_at, *limited, evidence = row
+    key_id, tenant, role, name, digest, created_at, revoked_at, *limited, evidence, cap = row
     requests, tokens, in_flight, dollars, connections = limited
     limits = Limits(
         requests_per_minute=requests,
@@ -104,6 +111,7 @@ def _key(row: tuple[Any, ...]) -> Key:
         in_flight=in_flight,
         dollars_per_day=None if dollars is None else Decimal(dollars),
         connections=connections,
+        max_output_tokens=cap,
     )
     principal = Principal(key_id=key_id, tenant=tenant, role=Role(role), limits=limits, evidence=bool(evidence))
     return Key(principal=principal, name=name, digest=digest, created_at=created_at, revoked_at=revoked_at)

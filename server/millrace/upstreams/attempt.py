@@ -12,7 +12,7 @@ from typing import Any
 from millrace import log
 from millrace.errors import EXITS, UpstreamError
 from millrace.ports import Clock, Sink
-from millrace.types import Aside, Call, CallPiece, Finish, FinishReason, OwnFields, Refusal, Sealed, Usage
+from millrace.types import Api, Aside, Call, CallPiece, Finish, FinishReason, OwnFields, Refusal, Sealed, Stop, Usage
 from millrace.types.scored import cut
 from millrace.upstreams import asides
 from millrace.upstreams.bodies import BodyReader
@@ -29,6 +29,7 @@ from millrace.upstreams.exchange import KERNEL_BYTES, READ_BYTES, TRANSIENT, Con
 from millrace.upstreams.provider_api import ProviderApi, UnreadableError
 from millrace.upstreams.quirks import PRESETS, Change, Learned, Quirks
 from millrace.upstreams.refusals import Refusals
+from millrace.upstreams.stops import StopSequences, stops_of
 from millrace.upstreams.template import Template
 
 HEADERS = {
@@ -129,7 +130,12 @@ class HttpAttempt:
         self.last_event_at = upstream.clock()  # comments and empty deltas only keep it open
         self._template = Template()
         self._cap = OutputCap(call.most_counted, call.model.encoding.name)
-        self._is_cut = False  # it has passed its cap
+        self._is_cut = False  # it has passed its cap, or come to a stop sequence
+        self._is_stopped = False  # it has come to a stop sequence, which its provider has not seen to
+        self._stops: StopSequences | None = None  # that are looked for, if there are any
+        if stops := stops_of(call.prompt):
+            self._stops = StopSequences(stops)
+            self._template.close()
         self._has_begun = False  # as `on_begin` counts it
         self._bytes = 0  # of what was read, without plain text
         self._response: Response | None = None
@@ -378,16 +384,24 @@ class HttpAttempt:
             if self._is_cut:
                 return
             if isinstance(run, list):
-                if texts := self._fitting_texts(run):
-                    if not self._has_begun and any(map(str.strip, texts)):
-                        self._begin()
-                    self.parts += texts
-                    self.sink(texts)
-            elif (aside := self._fitting_aside(run)) is not None:
+                self._pass_on_texts(run if self._stops is None else self._stops.take(run))
+                continue
+            if self._stops is not None:
+                self._pass_on_texts(self._stops.rest())
+            if (aside := self._fitting_aside(run)) is not None:
                 if not self._has_begun:
                     self._begin()
                 self.asides.append(aside)
                 self.aside(aside)
+
+    def _pass_on_texts(self, run: list[str]) -> None:
+        if run and (texts := self._fitting_texts(run)):
+            if not self._has_begun and any(map(str.strip, texts)):
+                self._begin()
+            self.parts += texts
+            self.sink(texts)
+        if self._stops is not None and self._stops.found and not self._is_cut:
+            self._is_cut = self._is_stopped = True
 
     def _begin(self) -> None:
         self._has_begun = True
@@ -443,6 +457,8 @@ class HttpAttempt:
         try:
             finish = self._answer.end(deltas, placed) if not self._is_cut else None
             self._pass_on(deltas, placed)
+            if self._stops is not None and not self._is_cut:
+                self._pass_on_texts(self._stops.rest())
         except UpstreamError as error:
             self._fail(error)
             return
@@ -450,9 +466,7 @@ class HttpAttempt:
             self._crash(error)
             return
         if finish is None or self._is_cut:  # what it reports is not what is shown
-            finish = Finish(
-                reason=FinishReason.LENGTH, refused=any(isinstance(aside, Refusal) for aside in self.asides)
-            )
+            finish = self._finish_of_cut()
         else:
             self.usage = self._answer.usage
         lacking = self._answer.notes
@@ -460,6 +474,12 @@ class HttpAttempt:
             lacking += ("without logprobs",)
         self._note(*lacking)
         self.done.set_result(finish)
+
+    def _finish_of_cut(self) -> Finish:
+        if self._stops is not None and self._is_stopped:
+            stop = Stop(api=Api.MESSAGES, reason="stop_sequence", sequence=self._stops.found)
+            return Finish(reason=FinishReason.STOP, stop=stop)
+        return Finish(reason=FinishReason.LENGTH, refused=any(isinstance(aside, Refusal) for aside in self.asides))
 
 
 def _discard(_: object) -> None:
