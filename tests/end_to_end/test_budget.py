@@ -18,7 +18,7 @@ from tests.support.real_funnel import real_funnel
 from tests.support.scripted_models import CUT, LARGE, SMALL, STOP, ScriptedFunnel, request, scripted_funnel
 
 WORDS = [" mill"] * 200
-INPUT = 4 + 5  # tokens of the question: its words, and what a provider adds
+INPUT = 5 + 4 + 3  # tokens of the question: its words, its message, and how the reply begins
 
 
 def price_of(small: int = 0, large: int = 0) -> Decimal:
