@@ -1,5 +1,7 @@
 """Trimming and counting: never over budget, nothing cut that must stay, exact counts without a network."""
 
+import contextlib
+import threading
 from typing import Any
 
 import pytest
@@ -7,8 +9,10 @@ from hypothesis import given, settings, strategies as st
 
 from millrace import tokens
 from millrace.errors import MillraceError
-from millrace.funnel.prompt import HEADING, Ruler, Trimmed, trim
-from millrace.types import Media, Message, Prompt, Tool, ToolCall
+from millrace.funnel.catalog import Ruler
+from millrace.funnel.prompt import HEADING, Trimmed, trim, trimmed
+from millrace.types import Media, Message, Prompt, Strategy, Tool, ToolCall
+from tests.support.scripted_models import CATALOG, request
 from tests.support.server import Running, Start
 from tests.support.wire_client import check_response, wire_client
 
@@ -81,7 +85,7 @@ def test_history_is_cut_oldest_first_and_a_turn_stays_together() -> None:
 def test_context_goes_before_history() -> None:
     """It is what the question is about; what is left of the budget is for the newest turns."""
     prompt = ask(("user", "old"), ("assistant", "answer"), ("user", "now"))
-    trimmed = trim(prompt, ("relevant " * 5, "less " * 50), 15, [Ruler()])
+    trimmed = trim(prompt, ("relevant " * 5, "less " * 50), 15 + 2 * tokens.MESSAGE, [Ruler()])
     texts = [message.text for message in trimmed.prompt.sent]
     assert texts[-1].endswith("now")
     assert "relevant" in texts[-1]
@@ -221,6 +225,26 @@ def test_a_prompt_fits_each_of_several_encodings() -> None:
     assert both.counted == {by: tokens.count_prompt(both.prompt, by=by) for by in tokens.NAMES}
     without = trim(prompt, (), None, room(1500, *tokens.NAMES))
     assert without.counted == {by: tokens.count_prompt(without.prompt, by=by) for by in tokens.NAMES}
+
+
+@pytest.mark.parametrize(("size", "is_on_the_loop"), [(1_000, True), (20_000, False), (2_000_000, False)])
+async def test_a_long_prompt_is_counted_off_the_loop(
+    monkeypatch: pytest.MonkeyPatch, size: int, *, is_on_the_loop: bool
+) -> None:
+    """Where it would hold up everybody else; a short one takes less time than the way to a thread."""
+    threads: set[threading.Thread] = set()
+    whole = tokens.count_message
+
+    def counted(*given_: Any, **named: Any) -> int:
+        threads.add(threading.current_thread())
+        return whole(*given_, **named)
+
+    monkeypatch.setattr(tokens, "count_message", counted)
+    asked = request(Message(role="user", parts=("mill " * (size // 5),)), strategy=Strategy.LARGE)
+    with contextlib.suppress(MillraceError):  # the longest is longer than the model takes
+        await trimmed(asked, asked.prompt, None, CATALOG)
+    assert len(threads) == 1
+    assert (threads == {threading.current_thread()}) is is_on_the_loop
 
 
 CHUNKS = [f"Fact {number}: " + "the mill grinds corn " * 10 for number in range(20)]

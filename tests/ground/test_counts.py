@@ -43,7 +43,7 @@ TEXTS = 2000
 LONG_TEXTS = 60  # of them
 
 
-def _words(chance: random.Random, size: int) -> str:
+def prose(chance: random.Random, size: int) -> str:
     gaps = (" ", " ", " ", "  ", "\n", ", ", ". ", " - ", "\t\n", "\r\n")
     return "".join(chance.choice(WORDS) + chance.choice(gaps) for _ in range(size // 6 + 1))
 
@@ -53,7 +53,7 @@ def _code(chance: random.Random, size: int) -> str:
     return "".join(" " * chance.randrange(0, 20, 2) + chance.choice(lines) for _ in range(size // 30 + 1))
 
 
-def _cjk(chance: random.Random, size: int) -> str:
+def cjk_text(chance: random.Random, size: int) -> str:
     signs = "。，、\n「」！"
     letters = [chr(chance.randrange(0x4E00, 0x9FA5)) for _ in range(size)]
     return "".join(letter if chance.random() < 0.9 else chance.choice(signs + "のはカ한국") for letter in letters)
@@ -71,11 +71,11 @@ def _json(chance: random.Random, size: int) -> str:
     return json.dumps(rows, indent=chance.choice([None, 2]), ensure_ascii=chance.random() < 0.5)
 
 
-def _base64(chance: random.Random, size: int) -> str:
+def base64_text(chance: random.Random, size: int) -> str:
     return base64.b64encode(chance.randbytes(size * 3 // 4 + 1)).decode()
 
 
-KINDS: tuple[Callable[[random.Random, int], str], ...] = (_words, _code, _cjk, _emoji, _json, _base64)
+KINDS: tuple[Callable[[random.Random, int], str], ...] = (prose, _code, cjk_text, _emoji, _json, base64_text)
 
 
 def texts() -> Iterator[str]:

@@ -27,6 +27,7 @@ class ManualAttempt:
         self.parts: list[str] = []
         self.asides: list[Aside] = []
         self.sent = False
+        self._most = call.max_output_tokens
         self.notes: tuple[str, ...] = ()
         self.retried_after = ""
         self.service_tier = ""
@@ -90,6 +91,9 @@ class ManualAttempt:
         if self.is_open:
             self.done.cancel()
 
+    def limit(self, output_tokens: int) -> None:
+        self._most = output_tokens
+
     def pause(self) -> None:
         self.paused = True
 
@@ -131,7 +135,7 @@ class ManualAttempt:
 
     def _is_full(self, step: str | Aside) -> bool:
         more = ([*self.parts, step], self.asides) if isinstance(step, str) else (self.parts, [*self.asides, step])
-        return tokens.count_output(*more) > self.call.max_output_tokens
+        return tokens.count_output(*more) > min(self._most, self.call.max_output_tokens)
 
 
 class ManualUpstream:

@@ -49,16 +49,17 @@ class OpenCharge:
         self._input_tokens = input_tokens
         self.outcome = Outcome.RUNNING
         self.billable = True
+        self.is_limited = False  # the budget of its key has no more than what is booked
         self.finish_word = ""  # the provider's own for the end, if it is not known
         self._max_output_tokens = most = call.max_output_tokens
         self.booked_tokens = most if self._is_whole else pricing.booked_output(call)  # of output
         self._charged_before = NOTHING.usage  # to earlier payers of this call
         self._seen_parts = self._seen_asides = self._measured = 0
-        self._final_output: int | None = None  # tokens, once the call has ended and they were counted
+        self._counted_at, self._counted = (-1, -1), 0  # parts and asides that were counted, and their tokens
 
     def run_on(self) -> None:
         """Count as running again, after all: no other call is made in place of it."""
-        self.outcome, self.billable, self._final_output = Outcome.RUNNING, True, None
+        self.outcome, self.billable = Outcome.RUNNING, True
 
     @property
     def model(self) -> Model:
@@ -143,6 +144,14 @@ class OpenCharge:
         """Whether the call has used all that is booked."""
         return self._measured >= self.booked_tokens
 
+    def limit(self) -> None:
+        """Have it cut where its booking ends, if no more can be booked; or no longer, if it could."""
+        was_limited, self.is_limited = self.is_limited, self.outgrows
+        if self.is_limited:
+            self.attempt.limit(self.booked_tokens)
+        elif was_limited:
+            self.attempt.limit(self.call.most_output_tokens)
+
     def _measure(self) -> int:
         """Return about how many tokens of output have come; only what came since the last look is looked at."""
         if parts := self.attempt.parts[self._seen_parts :]:
@@ -164,14 +173,16 @@ class OpenCharge:
     def _output_tokens(self) -> int:
         if self.outcome is Outcome.RUNNING:
             return tokens.running_output(self.attempt.parts, self.attempt.asides)
-        if self._final_output is None:  # a bill is looked at once a second, and this takes up to a millisecond
-            self._final_output = self._exact_output()
-        return self._final_output
+        return self._exact_output()
 
     def _exact_output(self) -> int:
         """Return the output tokens as the model counts them: exact, or about, in the encoding of another one."""
-        counted = tokens.count_output(self.attempt.parts, self.attempt.asides, by=self.model.encoding.name)
-        return math.ceil(counted * self.call.counted.ratio)
+        parts, asides = self.attempt.parts, self.attempt.asides
+        at = len(parts), len(asides)
+        if at != self._counted_at:  # a bill is looked at once a second, and this takes up to a millisecond
+            counted = tokens.count_output(parts, asides, by=self.model.encoding.name)
+            self._counted_at, self._counted = at, math.ceil(counted * self.call.counted.ratio)
+        return self._counted
 
     def _charge(self, usage: Usage, outcome: Outcome) -> Charge:
         model, service_tier = self.model, self.attempt.service_tier
@@ -296,6 +307,7 @@ class Bill:
             while charge.outgrows and (bought := self._bought(charge)):
                 charge.booked_tokens += bought
                 has_bought = True
+            charge.limit()
         if has_bought:
             self._write_open_row()
         return not any(charge.is_past_its_booking for charge in grown)

@@ -204,6 +204,9 @@ def uncut(model: Model, response: ResponseLog, turn: Turn | None = None) -> Call
 
 def over_budget(response: ResponseLog, reason: str) -> MillraceError:
     """Return the error of a request whose budget is too low."""
+    if response.request.max_cost is None:
+        message = f"what is left of a budget of this key or its tenant is too low: {reason}; ask for less"
+        return MillraceError("budget_exceeded", message)
     path = response.request.paths.max_cost
     message = f"{path}: the budget of {response.request.max_cost:f} dollars is too low: {reason}; raise it"
     return MillraceError("budget_exceeded", message, param=path)

@@ -240,7 +240,7 @@ def _check_name(response: ResponseLog, caller: Caller, verdict: Verdict) -> str 
 
 
 def _cut_by_budget(charge: OpenCharge, finish: Finish) -> bool:
-    return finish.reason is FinishReason.LENGTH and charge.call.cap is not None
+    return finish.reason is FinishReason.LENGTH and (charge.call.cap is not None or charge.is_limited)
 
 
 def _result(response: ResponseLog, charge: OpenCharge, finish: Finish, verdict: Verdict, check: str | None) -> Result:

@@ -1,17 +1,29 @@
 """The model names that clients may use, and the strategy that each selects."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 from millrace.errors import MillraceError
 from millrace.funnel.ratios import Ratios
-from millrace.types import Model, Request, Strategy, Tier
+from millrace.types import Counted, Encoding, Model, Request, Strategy, Tier
 
 ROOM = 1024  # tokens that a prompt leaves for the answer of a model without a cap
 ANY = "*"  # the alias of every name that is not known
 
 
 NO_CHAINS: Mapping[Tier, Sequence[Model]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruler:
+    """An encoding in which a prompt is counted, and how much of it the models take that count so."""
+
+    encoding: str = Encoding().name
+    limit: float = math.inf  # tokens of the encoding
+    takes: Callable[[], str] = str  # who takes how much, in words
 
 
 class Catalog:
@@ -38,6 +50,9 @@ class Catalog:
         self._chains = chains
         stand_ins = [model for tier in Tier for model in self.chain(tier) if model.stands_in]
         self.identities = (small, large, *stand_ins)  # all models whose answers a request may get
+        self._version = -1  # of the ratios that the next two were reckoned with
+        self._counting: list[tuple[str, str, float]] = []  # name, encoding and ratio of each model
+        self._rulers: dict[Strategy, list[Ruler]] = {}
         self._embeddings = embeddings  # the name of the model for embeddings, if there is one
         self._aliases = aliases
         self._strategies = {
@@ -71,6 +86,31 @@ class Catalog:
         if strategy is Strategy.SMALL:
             return (self.small,)
         return (self.large,) if strategy in (Strategy.LARGE, Strategy.AUTO) else (self.large, self.small)
+
+    def rulers(self, strategy: Strategy) -> Sequence[Ruler]:
+        """Return the encodings of all models, with what those take that must take a prompt. The first is theirs."""
+        self._refresh()
+        if (rulers := self._rulers.get(strategy)) is not None:
+            return rulers
+        bound, rulers = self.bound_by(strategy), []
+        for encoding in dict.fromkeys(model.encoding.name for model in (*bound, *self.identities)):
+            models = [model for model in bound if model.encoding.name == encoding]
+            limit = min((input_limit_of(model) / self.ratios.of(model) for model in models), default=math.inf)
+            rulers.append(Ruler(encoding=encoding, limit=limit, takes=partial(self.takes, bound)))
+        self._rulers[strategy] = rulers
+        return rulers
+
+    def counts(self, counted: Mapping[str, int]) -> dict[str, Counted]:
+        """Return what was counted of a prompt, in the encoding of each model and with its ratio, by their names."""
+        self._refresh()
+        return {name: Counted(counted[encoding], ratio) for name, encoding, ratio in self._counting}
+
+    def _refresh(self) -> None:
+        """Reckon anew with the ratios that are in use now."""
+        if self._version != self.ratios.version:
+            self._version = self.ratios.version
+            self._counting = [(one.name, one.encoding.name, self.ratios.of(one)) for one in self.identities]
+            self._rulers.clear()
 
     def takes(self, models: Sequence[Model]) -> str:
         """Return in words how many tokens of a prompt models take, each as it counts and as they are counted here."""

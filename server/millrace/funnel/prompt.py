@@ -5,30 +5,21 @@ change with every request.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, takewhile
 
 from millrace import log, tokens
 from millrace.errors import MillraceError
-from millrace.funnel.catalog import Catalog, input_limit_of
+from millrace.funnel.catalog import Catalog, Ruler
 from millrace.funnel.fingerprint import digest_of_chunks, digest_of_messages
 from millrace.funnel.offload import in_thread_if_long
-from millrace.types import Counted, Message, Prompt, Request, Strategy
+from millrace.types import Message, Prompt, Request
 
 HEADING = "Context, most relevant first:"
 GAP = "\n\n"
 COUNTED = 2  # times the limit; what is longer is not counted to its end
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ruler:
-    """An encoding in which a prompt is counted, and how much of it the models take that count so."""
-
-    encoding: str = tokens.O200K
-    limit: float = math.inf  # tokens of the encoding
-    takes: Callable[[], str] = str  # who takes how much, in words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,34 +35,21 @@ class Trimmed:
 
 async def trimmed(request: Request, prompt: Prompt, budget: int | None, catalog: Catalog) -> Request:
     """Return a request with its prompt trimmed, off the loop if it is long. Raises what `trim` raises."""
-    rulers = rulers_of(catalog, request.strategy)
-    work = partial(trim, prompt, request.context, budget, rulers, request.paths.input)
+    work = partial(trim, prompt, request.context, budget, catalog.rulers(request.strategy), request.paths.input)
     result = await in_thread_if_long(request.tenant, sum(map(len, request.context)) + prompt.size, work)
     if result.cut_tokens:
         log.get().info("trimmed", id=request.id, cut_tokens=result.cut_tokens, budget=budget)
-    ratios, counted = catalog.ratios, result.counted
-    counts = {one.name: Counted(counted[one.encoding.name], ratios.of(one)) for one in catalog.identities}
+    counts = catalog.counts(result.counted)
     return replace(
         request,
         prompt=result.prompt,
         context=(),
         input_tokens=counts[catalog.large.name].input_tokens,
         counts=counts,
-        trimmed_tokens=math.ceil(result.cut_tokens * ratios.of(catalog.large)),
+        trimmed_tokens=math.ceil(result.cut_tokens * counts[catalog.large.name].ratio),
         cut_history=result.cut_history,
         cut_context=result.cut_context,
     )
-
-
-def rulers_of(catalog: Catalog, strategy: Strategy) -> list[Ruler]:
-    """Return the encodings of all models, with what those take that must take the prompt. The first is theirs."""
-    bound = catalog.bound_by(strategy)
-    rulers: list[Ruler] = []
-    for encoding in dict.fromkeys(model.encoding.name for model in (*bound, *catalog.identities)):
-        models = [model for model in bound if model.encoding.name == encoding]
-        limit = min((input_limit_of(model) / catalog.ratios.of(model) for model in models), default=math.inf)
-        rulers.append(Ruler(encoding=encoding, limit=limit, takes=partial(catalog.takes, bound)))
-    return rulers
 
 
 def trim(
@@ -87,12 +65,11 @@ def trim(
     *turns, question = _turns(messages) or [[]]
     system = [at for at, message in enumerate(messages) if message.role == "system"]
     fixed = [*system, *question]
-    fixed_tokens = [_fixed(prompt, fixed, ruler, path) for ruler in rulers]
-    first, encodings = rulers[0].encoding, [ruler.encoding for ruler in rulers]
+    counted = {ruler.encoding: _fixed(prompt, fixed, ruler, path) for ruler in rulers}
     if not (turns or context or prompt.context):  # most requests
-        counted = dict(zip(encodings, fixed_tokens, strict=True))
         return Trimmed(prompt=prompt, counted=counted, cut_tokens=0, cut_history=b"", cut_context=b"")
-    left = [ruler.limit - counted for ruler, counted in zip(rulers, fixed_tokens, strict=True)]
+    first, encodings = rulers[0].encoding, [*counted]
+    left: list[float] = [ruler.limit - counted[ruler.encoding] for ruler in rulers]
     left[0] = left[0] if budget is None else min(budget, left[0])
     kept_chunks = min(_fitting(context, room, by) for room, by in zip(left, encodings, strict=True))
     block = _block(context[:kept_chunks]) if kept_chunks else ""
@@ -110,8 +87,8 @@ def trim(
     return Trimmed(
         prompt=result,
         counted={
-            by: tokens.count_prompt(result, by=by) if block else fixed_count + sums[kept_turns]
-            for by, fixed_count, sums in zip(encodings, fixed_tokens, newest, strict=True)
+            by: tokens.count_prompt(result, by=by) if block else counted[by] + sums[kept_turns]
+            for by, sums in zip(encodings, newest, strict=True)
         },
         cut_tokens=_count(messages, cut, first) + sum(tokens.count(chunk, by=first) for chunk in context[kept_chunks:]),
         cut_history=digest_of_messages([messages[at] for at in cut]),

@@ -15,7 +15,9 @@ LEAST = 64  # tokens of a prompt that teaches; in a shorter one what is added to
 MOST = 20_000  # that one prompt counts like
 MEMORY = 1_000_000  # from which on half is forgotten: providers change how they count
 LOWEST, HIGHEST = 0.5, 3.0  # a report beyond these is a mistake
+STEP = 0.005  # by which a ratio differs before it is used: what depends on it is not reckoned anew each time
 MODELS = 1_000  # that are remembered
+MESSAGES = 50  # of a prompt that teaches; a longer one is hardly ever read anew, and takes time to look through
 
 ModelKey = tuple[str, str]  # its address and its name there
 
@@ -42,18 +44,25 @@ class Ratios:
 
     def __init__(self) -> None:
         self.is_changed = False  # since it was last kept
+        self.version = 0  # of what is in use
         self._seen: dict[ModelKey, Seen] = {}
+        self._in_use: dict[ModelKey, float] = {}
 
     def of(self, model: Model) -> float:
         """Return how many tokens of the model there are for one that is counted; exactly 1 in its own encoding."""
         encoding = model.encoding
         if encoding.is_own:
             return 1.0
-        seen = self._seen.get((model.address, model.id))
+        key = (model.address, model.id)
+        if (ratio := self._in_use.get(key)) is None:
+            ratio = self._in_use[key] = self._known(key, encoding.factor)
+        return ratio
+
+    def _known(self, key: ModelKey, factor: float) -> float:
+        seen = self._seen.get(key)
         if seen is None:
-            return encoding.factor
-        ratio = (seen.reported + AS_SEEN * encoding.factor) / (seen.counted + AS_SEEN)
-        return min(max(ratio, LOWEST), HIGHEST)
+            return factor
+        return min(max((seen.reported + AS_SEEN * factor) / (seen.counted + AS_SEEN), LOWEST), HIGHEST)
 
     def shown(self, model: Model) -> Ratio:
         """Return what is known of a model."""
@@ -83,6 +92,10 @@ class Ratios:
         if seen.counted > MEMORY:
             seen.counted, seen.reported = seen.counted / 2, seen.reported / 2
         self.is_changed = True
+        ratio = self._known(key, call.model.encoding.factor)
+        if not call.model.encoding.is_own and abs(ratio - self._in_use.get(key, 0)) > STEP:
+            self._in_use[key] = ratio
+            self.version += 1
 
     def rows(self) -> list[tuple[str, str, float, float]]:
         """Return all that is known, to be kept."""
@@ -95,11 +108,13 @@ class Ratios:
             is_right = 0 < counted <= MEMORY and LOWEST * counted <= reported <= HIGHEST * counted
             if is_right and math.isfinite(reported) and len(self._seen) < MODELS:
                 self._seen[address, name] = Seen(counted, reported)
+        self._in_use.clear()
+        self.version += 1
 
 
 def _is_countable(prompt: Prompt) -> bool:
     """Whether all of a prompt is counted that a provider counts."""
-    if any(tool.hosted is not None for tool in prompt.tools):
+    if len(prompt.messages) > MESSAGES or any(tool.hosted is not None for tool in prompt.tools):
         return False
     for message in prompt.messages:
         if message.sealed or message.reasoning or any(isinstance(part, Media) for part in message.parts):

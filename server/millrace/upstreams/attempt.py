@@ -1,6 +1,7 @@
 """Calls of a model over HTTP, whatever its API: sent, tried once more, read, passed on in order, and closed."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable, Coroutine
@@ -168,6 +169,10 @@ class HttpAttempt:
         self.done.cancel()
         if self.done.cancelled() or self.done.exception() is not None:
             self._close()
+
+    def limit(self, output_tokens: int) -> None:
+        """Cut the answer from now on at so many tokens, as its model counts them; the last limit holds."""
+        self._cap.change(math.ceil(output_tokens / self._call.counted.ratio))
 
     def pause(self) -> None:
         """Stop reading, so that the provider has to wait."""

@@ -14,12 +14,18 @@ class OutputCap:
     text without asking appends it to `uncounted`, and subtracts its bytes from `free_bytes` while that is not negative.
     """
 
-    __slots__ = ("_encoding", "_left", "free_bytes", "uncounted")
+    __slots__ = ("_encoding", "_left", "_limit", "free_bytes", "uncounted")
 
     def __init__(self, limit: int, encoding: str = tokens.O200K) -> None:
         self._encoding = encoding
-        self._left = self.free_bytes = limit  # tokens; bytes that cannot pass them
+        self._limit = self._left = self.free_bytes = limit  # tokens; tokens; bytes that cannot pass them
         self.uncounted: list[str] = []
+
+    def change(self, limit: int) -> None:
+        """Have another limit from now on. What was passed on before stays."""
+        more, self._limit = limit - self._limit, limit
+        self._left = max(0, self._left + more)
+        self.free_bytes += more
 
     def fitting(self, text: str) -> str:
         """Return as much of a text as there are tokens for, from its beginning."""
