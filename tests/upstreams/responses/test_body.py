@@ -355,7 +355,8 @@ def test_fields_of_other_apis_are_left_out_and_told() -> None:
     given = {"seed": 1, "presence_penalty": 0.5, "frequency_penalty": 0.5, "logit_bias": {"1": 1}}
     fields, notes = sent(extras=given | {"stop": ["x"]}, native=Native(api=Api.MESSAGES, fields={"top_k": 5}))
     assert not fields.keys() & {*given, "top_k", "stop"}  # the answer is ended at stop sequences all the same
-    assert sorted(notes) == sorted(f"without {name}" for name in (*given, "top_k"))
+    told = (*given, "top_k", "stop: Millrace ends the answer there")
+    assert sorted(notes) == sorted(f"without {name}" for name in told)
 
 
 def test_what_millrace_decides_is_not_the_clients() -> None:

@@ -45,9 +45,9 @@ def request(call: Call, quirks: Quirks) -> tuple[dict[str, Any], bytes, list[str
     }
     fields = {name: value for name, value in fields.items() if value is not None}
     for name, value in given.items():
-        if name == "stop":  # the API has none: the answer is ended where it comes to one
-            continue
-        if name == "service_tier" and not call.service_tier:  # what another one costs is not known
+        if name == "stop":  # the API has none
+            lost.append("stop: Millrace ends the answer there")
+        elif name == "service_tier" and not call.service_tier:  # what another one costs is not known
             lost.append(f"service_tier {value}: it has no price here")
         elif name in _RESERVED | _OF_CHAT or (name in quirks.drop and name not in _MERGED):
             lost.append(name)
