@@ -25,6 +25,7 @@ class Limits:
     dollars_per_day: Decimal | None = None  # a day of UTC
     dollars_per_month: Decimal | None = None  # a month of UTC
     connections: int | None = None  # WebSockets at once
+    max_output_tokens: int | None = None  # of an answer
 
     def with_defaults(self, defaults: "Limits") -> "Limits":
         """Return these limits, with the defaults in place of None."""

@@ -64,20 +64,20 @@ class StubAttempt:
         self.aside: Callable[[Aside], None] = self.asides.append
         self.on_begin: Callable[[], None] = lambda: None
         self.sent = True
-        self.cut_at: int | None = None  # tokens of output
         self.notes: tuple[str, ...] = ()
         self.retried_after = ""
         self.service_tier = ""
         self.usage = usage
+        self.limited_to: int | None = None
         self.input_usage: Usage | None = None
         self.sink: Sink = self.parts.extend
         self.done: asyncio.Future[Finish]  # nobody waits for it here
 
+    def limit(self, output_tokens: int) -> None:
+        self.limited_to = output_tokens
+
     def abort(self) -> None: ...
     def pause(self) -> None: ...
-    def cut_after(self, output_tokens: int) -> None:
-        self.cut_at = output_tokens
-
     def resume(self) -> None: ...
 
 

@@ -52,11 +52,11 @@ class ManualAttempt:
     def abort(self) -> None:
         self.done.cancel()
 
+    def limit(self, output_tokens: int) -> None:
+        self.steps.append(f"limit {output_tokens}")
+
     def pause(self) -> None:
         self.steps.append("pause")
-
-    def cut_after(self, output_tokens: int) -> None:
-        """Go on: it is no real one."""
 
     def resume(self) -> None:
         self.steps.append("resume")

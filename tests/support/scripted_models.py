@@ -95,6 +95,7 @@ class ScriptedAttempt:
         self.retried_after = ""
         self.service_tier = ""
         self.usage: Usage | None = None
+        self.limited_to: int | None = None
         self.input_usage: Usage | None = None
         self.aborted = False
         self._flowing = asyncio.Event()
@@ -132,11 +133,11 @@ class ScriptedAttempt:
         self._task.cancel()
         self.done.cancel()
 
+    def limit(self, output_tokens: int) -> None:
+        self.limited_to = output_tokens
+
     def pause(self) -> None:
         self._flowing.clear()
-
-    def cut_after(self, output_tokens: int) -> None:
-        """Go on: it is no real one."""
 
     def resume(self) -> None:
         self._flowing.set()

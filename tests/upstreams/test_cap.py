@@ -207,12 +207,12 @@ def test_a_cap_may_be_moved_while_text_comes() -> None:
     """Below what has come nothing more fits; above it, as much as there are tokens."""
     cap = OutputCap(100)
     assert cap.fitting(" mill" * 10) == " mill" * 10
-    cap.move_to(12)
+    cap.change(12)
     assert cap.fitting(" mill" * 10) == " mill" * 2
     cap = OutputCap(100)
     cap.fitting(" mill" * 10)
-    cap.move_to(5)
+    cap.change(5)
     assert cap.fitting(" mill") == ""
     cap = OutputCap(5)
-    cap.move_to(15)
+    cap.change(15)
     assert cap.fitting(" mill" * 20) == " mill" * 15

@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from millrace import tokens
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.accounts.reports import LeversReports
-from millrace.assembly import caches, evidence as judging, models, router
+from millrace.assembly import caches, counting, evidence as judging, models, router
 from millrace.assembly.background import running
 from millrace.assembly.batches import running_batches
 from millrace.assembly.budgets import limiting, limits_of
@@ -44,6 +43,7 @@ from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.checks.own import own_checks
 from millrace.funnel.hedging import Hedging
 from millrace.funnel.prefixes import Prefixes
+from millrace.funnel.ratios import Ratios
 from millrace.memory import MemoryBudget, Shares
 from millrace.ports import Claim, KeyStore
 from millrace.runs.asking import Asking
@@ -66,6 +66,7 @@ from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.past import SqlitePast
 from millrace.stores.processes import DataDirClaim, Processes
+from millrace.stores.ratios import SqliteRatios
 from millrace.stores.reloads import SqliteReloads
 from millrace.stores.router import SqliteRouter
 from millrace.stores.spending import SqliteSpending
@@ -106,7 +107,6 @@ async def assembled(  # noqa: PLR0915 - all parts
     `claimed` is the right to serve data_dir; without it, it is claimed here. It is released at the end. `source` is
     where the settings come from, to be read anew.
     """
-    await asyncio.to_thread(tokens.encoding)
     epoch = secrets.token_hex(8)
     async with AsyncExitStack() as parts:
         if claimed is None:
@@ -128,7 +128,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch, keep_days=settings.ledger.keep_days, wall=WALL)
         spending = SqliteSpending(database)
-        schemas, learns = _schemas(parts), settings.evidence.judged
+        schemas, learns, ratios = _schemas(parts), settings.evidence.judged, Ratios()
         common = Common(
             connections=connections,
             exact=exact,
@@ -141,15 +141,19 @@ async def assembled(  # noqa: PLR0915 - all parts
             openings=LearnedOpenings(WALL) if learns else None,
             hedging=Hedging(CLOCK, settings.funnel.hedge_share),
             prefixes=Prefixes(CLOCK),
-            router=router.router_of(settings.router, models.catalog(settings), CLOCK, WALL),
+            router=router.router_of(settings.router, models.catalog(settings, ratios), CLOCK, WALL),
+            ratios=ratios,
             places=_places(settings.server.max_running, memory),
         )
         live = LiveFunnels(settings, common)
         parts.callback(live.close)
+        await counting.load_encodings(live.funnels.catalog)
         funnels, chosen, checks = live.funnels, common.router, live.funnels.checks
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
         routed, batch_store = SqliteRouter(database, wall=WALL), SqliteBatches(database, wall=WALL)
+        counted = SqliteRatios(database)
         await database.ready()
+        await parts.enter_async_context(counting.kept_ratios(ratios, counted, sweeper))
         await parts.enter_async_context(_heeded(deletions, present))
         for store in (*in_use, archive, judged, ledger):
             store.prune()

@@ -50,7 +50,7 @@ async def limiting(
 
 def limits_of(settings: LimitsSettings) -> Limits:
     """Return the limits of keys that set none of their own."""
-    return Limits(**_own(settings), connections=settings.connections)
+    return Limits(**_own(settings), max_output_tokens=settings.max_output_tokens, connections=settings.connections)
 
 
 def rules_of(settings: LimitsSettings) -> LimitRules:

@@ -91,6 +91,7 @@ def keys() -> None:
 @click.option("--dollars-per-day", type=Dollars(), help="A day of UTC.")
 @click.option("--dollars-per-month", type=Dollars(), help="A month of UTC.")
 @click.option("--connections", type=click.IntRange(1), help="WebSockets at once.")
+@click.option("--max-output-tokens", type=click.IntRange(1), help="Of an answer, whatever its request asks for.")
 @click.option("--no-evidence", is_flag=True, help="Never sample or judge the key's requests.")
 @configuration.config_option
 @data_dir_option
@@ -267,5 +268,6 @@ def _limits_text(limits: Limits) -> str:
         "$/day": limits.dollars_per_day,
         "$/month": limits.dollars_per_month,
         "connections": limits.connections,
+        "output tokens": limits.max_output_tokens,
     }
     return ", ".join(f"{limit} {name}" for name, limit in by_name.items() if limit is not None)

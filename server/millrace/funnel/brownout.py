@@ -41,8 +41,8 @@ def check_small(request: Request, catalog: Catalog) -> None:
     bound = bound_to(request.prompt, catalog)
     if bound is not None and bound[0] is catalog.large:
         why = f"this request goes to {catalog.large.id} alone ({bound[1]})"
-    elif not catalog.fits_small(request.input_tokens):
-        why = f"{request.input_tokens} tokens do not fit {catalog.small.id}"
+    elif not catalog.fits_small(request):
+        why = f"{request.counted_for(catalog.small).input_tokens} tokens do not fit {catalog.small.id}"
     else:
         return
     raise exceeded(request, f"only {catalog.small.id} is asked from here on, and {why}")

@@ -24,7 +24,7 @@ def chain_of(model: Model, request: Request, catalog: Catalog) -> Iterator[Model
 def may_stand_in(other: Model, model: Model, request: Request) -> bool:
     """Whether a model takes a request as another one does: its tools, its format, its history and its length."""
     prompt = request.prompt
-    if request.input_tokens > input_limit_of(other):
+    if request.counted_for(other).input_tokens > input_limit_of(other):
         return False
     last = next((one for message in reversed(prompt.messages) for one in reversed(message.sealed)), None)
     if last is not None and last.api is model.api and (other.api, other.id) != (model.api, model.id):

@@ -149,16 +149,16 @@ class Tries:
         """The service tier of the present call."""
         return self.call.service_tier if self._attempt is None else self._attempt.service_tier
 
+    def limit(self, output_tokens: int) -> None:
+        """Cut the present call at so many tokens."""
+        if self._attempt is not None:
+            self._attempt.limit(output_tokens)
+
     def pause(self) -> None:
         """Read no more."""
         self.is_paused = True
         if self._attempt is not None:
             self._attempt.pause()
-
-    def cut_after(self, output_tokens: int) -> None:
-        """End after so many tokens of output."""
-        if self._attempt is not None:
-            self._attempt.cut_after(output_tokens)
 
     def resume(self) -> None:
         """Read on."""

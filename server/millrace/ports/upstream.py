@@ -58,8 +58,8 @@ class Attempt(Protocol):
         """
         ...
 
-    def cut_after(self, output_tokens: int) -> None:
-        """End the answer after so many tokens of output in all, as at its cap; it may be moved again."""
+    def limit(self, output_tokens: int) -> None:
+        """Cut the answer from now on at so many tokens, as its model counts them; the last limit holds."""
         ...
 
     def pause(self) -> None:

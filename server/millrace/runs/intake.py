@@ -89,6 +89,7 @@ class Intake:
             session=session or request_id,
             tenant=principal.tenant,
             key_id=principal.key_id,
+            key_cap=self._with_limits(principal).limits.max_output_tokens,
             model=model,
             strategy=strategy,
             delivery=_delivery(create, negotiated=negotiated, streamed=streamed),

@@ -117,6 +117,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     price_batch: PriceSettings | None = None  # of these; None: half of the price
     api_key_env: str | None = None
     context_window: Count = 128_000  # tokens
+    encoding: Literal["o200k_base", "cl100k_base", "estimate"] | None = None  # None: by the model's name
     max_output_tokens: Count | None = None  # of an answer; None: no cap
     cap_tool_calls: bool = False  # whether the cap also holds where a tool may be called: it cuts the call's arguments
     provider: Provider = "auto"
@@ -276,6 +277,7 @@ class NamedLimitSettings(LimitSettings, frozen=True, kw_only=True, forbid_unknow
 class LimitsSettings(LimitSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits of keys that set none of their own, and of tenants, their end users, and tags."""
 
+    max_output_tokens: Count | None = None  # of an answer
     connections: Count | None = None
     tenant: LimitSettings = LimitSettings()  # of each tenant, all its keys together
     tenants: tuple[NamedLimitSettings, ...] = ()

@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS keys (
     rotations INTEGER NOT NULL DEFAULT 0,
     earlier_digest BLOB,          -- SHA-256 of the secret before the last rotation
     earlier_until REAL,           -- Unix seconds, from which on it is refused
-    dollars_per_month TEXT        -- decimal
+    dollars_per_month TEXT,       -- decimal
+    max_output_tokens INTEGER
 ) STRICT
 """
 _ADDED = {  # which tables of earlier versions lack
@@ -37,11 +38,12 @@ _ADDED = {  # which tables of earlier versions lack
     "earlier_digest": "BLOB",
     "earlier_until": "REAL",
     "dollars_per_month": "TEXT",
+    "max_output_tokens": "INTEGER",
 }
 _COLUMNS = (
     "id, tenant, role, name, digest, created_at, revoked_at,"
     " requests_per_minute, tokens_per_minute, in_flight, dollars_per_day, connections, evidence,"
-    " rotations, earlier_digest, earlier_until, dollars_per_month"
+    " rotations, earlier_digest, earlier_until, dollars_per_month, max_output_tokens"
 )
 _ADD = f"INSERT INTO keys ({_COLUMNS}) VALUES ({', '.join('?' for _ in _COLUMNS.split(','))})"  # noqa: S608 - names only
 _LOAD = f"SELECT {_COLUMNS} FROM keys ORDER BY created_at, id"  # noqa: S608 - names only
@@ -120,12 +122,14 @@ def _row(key: Key) -> tuple[Any, ...]:
         None if key.earlier is None else key.earlier.digest,
         None if key.earlier is None else key.earlier.until,
         _text(limits.dollars_per_month),
+        limits.max_output_tokens,
     )
 
 
 def _key(row: tuple[Any, ...]) -> Key:
     key_id, tenant, role, name, digest, created_at, revoked_at, *limited = row
-    requests, tokens, in_flight, dollars, connections, evidence, rotations, earlier, until, monthly = limited
+    requests, tokens, in_flight, dollars, connections, evidence, rotations, earlier, until, *later = limited
+    monthly, cap = later
     limits = Limits(
         requests_per_minute=requests,
         tokens_per_minute=tokens,
@@ -133,6 +137,7 @@ def _key(row: tuple[Any, ...]) -> Key:
         dollars_per_day=_dollars(dollars),
         dollars_per_month=_dollars(monthly),
         connections=connections,
+        max_output_tokens=cap,
     )
     principal = Principal(
         key_id=key_id,

@@ -14,18 +14,18 @@ class OutputCap:
     text without asking appends it to `uncounted`, and subtracts its bytes from `free_bytes` while that is not negative.
     """
 
-    __slots__ = ("_left", "_limit", "free_bytes", "uncounted")
+    __slots__ = ("_encoding", "_left", "_limit", "free_bytes", "uncounted")
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._left = self.free_bytes = limit  # tokens; bytes that cannot pass them
+    def __init__(self, limit: int, encoding: str = tokens.O200K) -> None:
+        self._encoding = encoding
+        self._limit = self._left = self.free_bytes = limit  # tokens; tokens; bytes that cannot pass them
         self.uncounted: list[str] = []
 
-    def move_to(self, limit: int) -> None:
-        """Have room for so many tokens in all from now on. What was let through stays."""
-        self._left += limit - self._limit
-        self.free_bytes += limit - self._limit
-        self._limit = limit
+    def change(self, limit: int) -> None:
+        """Have another limit from now on. What was passed on before stays, and counts."""
+        more, self._limit = limit - self._limit, limit
+        self._left += more
+        self.free_bytes += more
 
     def fitting(self, text: str) -> str:
         """Return as much of a text as there are tokens for, from its beginning."""
@@ -51,7 +51,7 @@ class OutputCap:
 
         It takes time in proportion to the tokens that are left, and not to the text.
         """
-        encoding = tokens.encoding()
+        encoding = tokens.encoding(self._encoding)
         at = 0
         while at < len(text):
             end = _border(text, at, at + SLICE) if at + SLICE < len(text) else len(text)
