@@ -96,6 +96,7 @@ class Asker:
         funnels: Funnels,
         memory: MemoryBudget,
         budget: Budget,
+        principal_of: Callable[[str], Principal | None],
         on_taken: Callable[[], None],
     ) -> None:
         self._intake = intake
@@ -104,6 +105,7 @@ class Asker:
         self._funnels = funnels
         self._memory = memory
         self._budget = budget
+        self._principal_of = principal_of
         self._on_taken = on_taken
 
     def call_of(self, batch: Batch, text: bytes) -> Call | None:
@@ -115,7 +117,7 @@ class Asker:
         except (BadLineError, MillraceError):  # it is told when the line is run
             return None
         model = {Strategy.SMALL: self._funnels.catalog.small, Strategy.LARGE: self._funnels.catalog.large}.get(strategy)
-        prompt = create.prompt
+        prompt, principal = create.prompt, self._principal_of(batch.key_id)
         is_plain = (
             create.generate
             and create.cache is not CacheMode.ONLY
@@ -125,7 +127,9 @@ class Asker:
             and create.previous_response_id is None
             and not (prompt.service_tier or has_references(prompt.messages))
         )
-        return Call(model=model, prompt=prompt) if model is not None and is_plain else None
+        if model is None or principal is None or not is_plain:
+            return None
+        return Call(model=model, prompt=prompt, key_cap=principal.limits.max_output_tokens)
 
     async def answer(
         self, batch: Batch, principal: Principal, text: bytes, said_before: bytes | None = None
@@ -166,6 +170,8 @@ class Asker:
                 with _later_if_spent(asked.max_cost):
                     if answer.error is not None and answer.error.code == "budget_exceeded":
                         raise answer.error
+                if asked.max_cost is None and run.response.ended and run.response.ended.reason == "budget_exceeded":
+                    raise NotNowError("a budget of its key ended within the answer")
                 return answer
             finally:
                 self._budget.settle(likely, cost)

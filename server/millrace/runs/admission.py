@@ -6,7 +6,7 @@ from millrace.funnel.catalog import Catalog
 from millrace.funnel.routing import choice
 from millrace.ports import Admitted, Limiter
 from millrace.principal import Principal
-from millrace.types import Request, Strategy
+from millrace.types import BATCH_TIER, Request, Strategy
 from millrace.types.budget import Step
 
 
@@ -19,9 +19,10 @@ def admitted(
     `budget_exceeded`.
     """
     user, tag = request.user, request.tag
+    is_paid = request.prompt.service_tier == BATCH_TIER  # its provider has answered already, in a batch
     if not limiter.limits(principal, user, tag):
         return request, None
-    step = limiter.step(principal, user, tag)
+    step = None if is_paid else limiter.step(principal, user, tag)
     asked = replace(request, strategy=Strategy.SMALL) if step is Step.SMALL else request
     likely = choice.likely(asked, catalog)
     admission = limiter.admit(
@@ -30,8 +31,8 @@ def admitted(
         likely.tokens,
         user,
         tag,
-        least_cost=likely.least,
-        browns_out=True,
+        least_cost=None if request.batch else likely.least,  # a line of a batch waits for more money
+        browns_out=not is_paid,
         in_frames=request.in_frames,
     )
     if admission.budget is not None:
