@@ -37,13 +37,18 @@
  * @typedef {Numbered & {type: "millrace.route", response_id: string, strategy: string, model: string,
  *   tier: "small" | "large" | null, reason: string, cache: string, score: number | null,
  *   trimmed_tokens?: number, max_output_tokens?: number, similarity?: number, entry_id?: string, age_s?: number,
- *   unchecked?: string[], failed?: {model: string, code: string, message: string}[], session?: string}} Route
+ *   unchecked?: string[], failed?: {model: string, code: string, message: string}[], session?: string,
+ *   budget?: Budget}} Route
+ * @typedef {{step: "warn" | "small" | "cache", account: string, period: string, left_usd: number, limit_usd: number,
+ *   resets_at: number}} Budget
+ * @typedef {Numbered & {type: "millrace.notice", response_id: string, code: string, message: string,
+ *   budget: Budget}} Notice
  * @typedef {Numbered & {type: "millrace.revise", response_id: string, item_id: string, keep_through: number,
  *   from_model: string, to_model: string, reason: string}} Revise
  * @typedef {Numbered & {type: "millrace.usage", response_id: string, tokens: number, cost_usd: number,
  *   saved_usd: number, attempts: Attempt[]}} UsageSoFar
  * @typedef {Began | ItemEvent | PartEvent | SummaryPartEvent | Delta | TextDone | RefusalDone | ArgumentsDelta | ArgumentsDone | InputDelta
- *   | InputDone | Ended | Route | Revise | UsageSoFar} AnswerEvent
+ *   | InputDone | Ended | Notice | Route | Revise | UsageSoFar} AnswerEvent
  *
  * @typedef {{type: "error", status: number, error: Fault, stream_id?: string, event_id?: string}} Refusal
  * @typedef {{type: "millrace.resumed", response_id: string, from: number, through: number, stream_id?: string}} Resumed

@@ -58,6 +58,7 @@ const ANSWER_EVENTS = new Set([
   "response.completed",
   "response.failed",
   "response.incomplete",
+  "millrace.notice",
   "millrace.route",
   "millrace.revise",
   "millrace.usage",

@@ -3,6 +3,7 @@
 import click
 
 from millrace import __version__
+from millrace.cli.budgets import budgets
 from millrace.cli.cache import cache
 from millrace.cli.calibrate import calibrate
 from millrace.cli.demo import demo
@@ -41,6 +42,7 @@ def main(context: click.Context) -> None:
 for command in (
     ask,
     batch,
+    budgets,
     cache,
     calibrate,
     check_config,

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any, NamedTuple
 
+from millrace.types.budget import Left
+
 # No faults, but the end of a task or of the process. `except EXITS: raise` goes before `except BaseException`, which is
 # needed because a panic in a library is no `Exception`.
 EXITS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
@@ -60,6 +62,8 @@ class MillraceError(Exception):
     `param` is the path of the faulty field in the request (`input[2].content`); `retry_after_ms` is when to try again.
     """
 
+    left: Left | None = None  # of the limits, where one of them refuses
+
     def __init__(
         self,
         code: str,
@@ -85,6 +89,7 @@ class FailedWithUsage(MillraceError):  # noqa: N818 - the name says what the cli
             error.code, error.message, param=error.param, retry_after_ms=error.retry_after_ms, rule=error.rule
         )
         self.usage = usage
+        self.left = error.left
 
 
 class UpstreamError(MillraceError):

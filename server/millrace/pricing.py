@@ -2,13 +2,14 @@
 
 from decimal import Decimal
 
-from millrace.types import Call, Model, Price, Usage
+from millrace.types import Call, Model, Price, Prompt, Usage
 
 NANODOLLAR = Decimal("1e-9")
 MILLION = Decimal(1_000_000)
 ZERO = Decimal(0)
 BOOKED = 1024  # output tokens that are booked for a call at first, and again each time it outgrows them
-FRAMING = 4  # approximate tokens that providers add to each message
+# Tokens of reasoning that are booked where a request asks for it: answers have some, and not all providers send them.
+REASONING = {"minimal": 512, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 32_768, "max": 65_536}
 
 
 def cost(usage: Usage, price: Price) -> Decimal:
@@ -27,9 +28,9 @@ def cost(usage: Usage, price: Price) -> Decimal:
     return (dollars / MILLION).quantize(NANODOLLAR)
 
 
-def room(model: Model, messages: int, input_tokens: int) -> int:
-    """Return the tokens that a prompt of so many messages and tokens leaves of a model's window: at least 1."""
-    return max(1, model.context_window - input_tokens - FRAMING * messages)
+def room(model: Model, input_tokens: int) -> int:
+    """Return the tokens that a prompt of so many tokens leaves of a model's window: at least 1."""
+    return max(1, model.context_window - input_tokens)
 
 
 def worst_case(call: Call, input_tokens: int) -> Usage:
@@ -39,14 +40,27 @@ def worst_case(call: Call, input_tokens: int) -> Usage:
 
 def booking(call: Call, input_tokens: int) -> Usage:
     """Return what is booked for a call at first: its input, and as much output as most answers have."""
-    return Usage(input_tokens=input_tokens, output_tokens=min(call.max_output_tokens, BOOKED), estimated=True)
+    return Usage(input_tokens=input_tokens, output_tokens=booked_output(call), estimated=True)
+
+
+def booked_output(call: Call) -> int:
+    """Return the output tokens that are booked for a call at first: those of most answers, and of their reasoning."""
+    return min(call.max_output_tokens, BOOKED + reasoning_of(call.prompt))
+
+
+def reasoning_of(prompt: Prompt) -> int:
+    """Return the tokens of reasoning that a request asks for, about: its own budget, or what its effort stands for."""
+    thinking = prompt.native.fields.get("thinking") if prompt.native is not None else None
+    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+    if isinstance(budget, int) and not isinstance(budget, bool):
+        return max(0, budget)
+    return REASONING.get(prompt.reasoning_effort or "", 0)
 
 
 def output_bought(dollars: Decimal, call: Call, input_tokens: int) -> int:
     """Return how many output tokens the money buys after the input: at most the call's cap, at least 0."""
-    sent, cap = input_tokens + FRAMING * len(call.prompt.messages), call.max_output_tokens
-    price = call.dearest.at(sent)
-    left = dollars * MILLION - sent * price.input
+    price, cap = call.dearest.at(input_tokens), call.max_output_tokens
+    left = dollars * MILLION - input_tokens * price.input
     if left < 0:
         return 0
     return cap if cap * price.output <= left else int(left // price.output)

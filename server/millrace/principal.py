@@ -1,8 +1,11 @@
 """Who sends a request, and their limits: frozen values, standard library only."""
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from enum import StrEnum
+
+from millrace.types.budget import AccountKind, AccountName
 
 
 class Role(StrEnum):
@@ -20,7 +23,9 @@ class Limits:
     tokens_per_minute: int | None = None  # input and output
     in_flight: int | None = None  # requests at once
     dollars_per_day: Decimal | None = None  # a day of UTC
+    dollars_per_month: Decimal | None = None  # a month of UTC
     connections: int | None = None  # WebSockets at once
+    max_output_tokens: int | None = None  # of an answer
 
     def with_defaults(self, defaults: "Limits") -> "Limits":
         """Return these limits, with the defaults in place of None."""
@@ -29,6 +34,32 @@ class Limits:
 
 
 _LIMITS = tuple(limit.name for limit in fields(Limits))
+UNLIMITED = Limits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitRules:
+    """The limits of what has no key of its own: tenants, their end users, and tags."""
+
+    tenant: Limits = UNLIMITED  # of each that is not named
+    tenants: Mapping[str, Limits] = field(default_factory=dict)
+    user: Limits = UNLIMITED  # of each end user of a tenant
+    tag: Limits = UNLIMITED  # of each tag of a tenant that is not named
+    tags: Mapping[str, Limits] = field(default_factory=dict)
+
+    def of(self, name: AccountName) -> Limits:
+        """Return the limits of an account that is no key's. Those of a tag hold for each tenant by itself."""
+        match name.kind:
+            case AccountKind.TENANT:
+                return self.tenants.get(name.tenant, self.tenant)
+            case AccountKind.TAG:
+                return self.tags.get(name.name, self.tag)
+            case AccountKind.USER:
+                return self.user
+        return UNLIMITED
+
+
+NO_RULES = LimitRules()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -162,7 +162,12 @@ async def test_a_rotation_is_stored(tmp_path: Path) -> None:
 async def test_what_is_stored_comes_back(tmp_path: Path) -> None:
     """Every field; and a key is revoked once."""
     limits = Limits(
-        requests_per_minute=1, tokens_per_minute=2, in_flight=3, dollars_per_day=Decimal("0.10"), connections=4
+        requests_per_minute=1,
+        tokens_per_minute=2,
+        in_flight=3,
+        dollars_per_day=Decimal("0.10"),
+        connections=4,
+        max_output_tokens=5,
     )
     first, second = made(limits=limits, name="ci", role=Role.ADMIN)[0], made("other")[0]
     async with key_store(str(tmp_path)) as store:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from millrace.batches.asking import behind_visitors
 from millrace.batches.budget import Budget
 from millrace.batches.pace import QUIET_S, SPACE_S, TURN, Pace
 from millrace.batches.work import Work
 from millrace.ports import FileLine
 from millrace.principal import Limits, Principal, Role
+from millrace.runs.admission import behind_visitors
 from millrace.stores.batch_disk import FolderBatchDisk
 from millrace.types import Batch
 from millrace.wire.batches import line_id, line_of

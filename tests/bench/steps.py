@@ -22,8 +22,9 @@ from millrace.dialects.responses import EventCodec, ResponsesProjection
 from millrace.funnel.facts import Routed
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import Call, Delivery, Strategy
-from millrace.upstreams.attempt import HttpAttempt, HttpUpstream, UpstreamEndpoint
+from millrace.upstreams.attempt import HttpAttempt, HttpUpstream
 from millrace.upstreams.chat.api import CHAT
+from millrace.upstreams.endpoint import UpstreamEndpoint
 from millrace.upstreams.http1 import Connection
 from millrace.web.outbox import Feed, Outbox, Turn
 from millrace.web.websocket import frame

@@ -125,6 +125,7 @@ def test_help_and_version() -> None:
         assert re.findall(r"^  (\S+)", commands, re.MULTILINE) == [
             "ask",
             "batch",
+            "budgets",
             "cache",
             "calibrate",
             "check-config",

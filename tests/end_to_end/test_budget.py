@@ -18,7 +18,7 @@ from tests.support.real_funnel import real_funnel
 from tests.support.scripted_models import CUT, LARGE, SMALL, STOP, ScriptedFunnel, request, scripted_funnel
 
 WORDS = [" mill"] * 200
-INPUT = 4 + 5  # tokens of the question: its words, and what a provider adds
+INPUT = 5 + 4 + 3  # tokens of the question: its words, its message, and how the reply begins
 
 
 def price_of(small: int = 0, large: int = 0) -> Decimal:
@@ -155,7 +155,7 @@ def test_what_is_bought_is_never_dearer_than_the_money(
     prompt = Prompt(messages=(Message(role="user", parts=("x",)),) * messages)
     call = Call(model=model, prompt=prompt)
     bought = pricing.output_bought(dollars, call, input_tokens)
-    all_input = input_tokens + pricing.FRAMING * messages
+    all_input = input_tokens
 
     def cost(output_tokens: int) -> Decimal:
         return pricing.cost(Usage(input_tokens=all_input, output_tokens=output_tokens), model.price)

@@ -247,6 +247,33 @@ async def test_limits_hold_from_the_next_request_of_an_open_connection_on(tmp_pa
         assert (refused["type"], refused["error"]["code"]) == ("error", "rate_limit_exceeded")
 
 
+async def test_budgets_hold_from_the_next_request_on_and_count_what_was_spent_before(tmp_path: Path) -> None:
+    """Of keys without limits of their own, of tenants, and the steps of both."""
+    key = await asyncio.to_thread(add_key, tmp_path)
+    async with (
+        live_server(server={"data_dir": str(tmp_path)}) as live,
+        wire_client(live.running.ws_url, additional_headers={"Authorization": f"Bearer {key}"}) as client,
+    ):
+        assert (await client.ask("One", model="large"))[-1]["type"] == "response.completed"
+        live.configuration["limits"] = {"dollars_per_day": "0.000001"}
+        live.configuration["budgets"] = {"at": {}, "webhook": "http://127.0.0.1:9/told"}
+        outcome = await live_reload_by(live, tmp_path)
+        assert outcome["changed"][0] == "limits.dollars_per_day"
+        assert outcome["needs_restart"] == ["budgets.webhook"]
+        refused = (await client.ask("Two"))[-1]
+        assert (refused["type"], refused["error"]["code"]) == ("error", "budget_exceeded")
+        live.configuration["limits"] = {"tenant": {"dollars_per_month": "0.000001"}, "max_output_tokens": 5}
+        live.configuration["budgets"]["at"] = {"1": "cache"}
+        await live_reload_by(live, tmp_path)
+        failed = (await client.ask("Three"))[-1]
+        assert (failed["type"], failed["response"]["error"]["code"]) == ("response.failed", "budget_exceeded")
+        live.configuration["limits"] = {"max_output_tokens": 5}
+        await live_reload_by(live, tmp_path)
+        cut = (await client.ask("Four [tokens=60]"))[-1]["response"]
+        assert cut["incomplete_details"]["reason"] == "max_output_tokens"
+        assert cut["usage"]["output_tokens"] == 5
+
+
 async def live_reload_by(live: LiveServer, folder: Path) -> dict[str, Any]:
     """Reload as an admin; nobody else may."""
     plain = await asyncio.to_thread(add_key, folder)

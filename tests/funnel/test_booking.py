@@ -73,8 +73,28 @@ def test_an_answer_ends_where_its_budget_does_and_not_before(store: Store) -> No
     bill.open(CALL, attempt)
     attempt.parts += [" mill"] * (BOOKED + 99)
     assert bill.book_more()
+    assert attempt.limited_to == BOOKED + 100
     attempt.parts += [" mill"]
     assert not bill.book_more()
+
+
+def test_where_an_answer_ends_moves_as_money_comes_back(store: Store) -> None:
+    """It never runs past what is booked, until all of it is."""
+    budget = Budget(100 * OUTPUT)
+    bill, attempt = Bill(REQUEST, LARGE.price, store.ledger, 1_700_000_000.5, budget), StubAttempt()
+    call = replace(CALL, cap=4 * BOOKED)
+    charge = bill.open(call, attempt)
+    attempt.parts += [" mill"] * (BOOKED + 99)
+    assert bill.book_more()
+    budget.left = 2 * BOOKED * OUTPUT
+    assert bill.book_more()
+    assert charge.is_limited
+    assert attempt.limited_to == 2 * BOOKED + 100 == charge.booked_tokens
+    budget.left = Decimal(1)
+    attempt.parts += [" mill"] * 2 * BOOKED
+    assert bill.book_more()
+    assert not charge.is_limited
+    assert attempt.limited_to == call.most_output_tokens
 
 
 def test_large_deltas_count_by_their_length_and_arguments_too(store: Store) -> None:

@@ -241,7 +241,7 @@ async def test_a_provider_without_usage_is_estimated(millrace: Running) -> None:
     usage = response["usage"]
     assert usage["estimated"] is True
     assert usage["output_tokens"] == tokens.count(output_of(response))
-    assert usage["input_tokens"] == tokens.count("talk [tokens=20] [fault=nousage]")
+    assert usage["input_tokens"] == tokens.count("talk [tokens=20] [fault=nousage]") + tokens.MESSAGE + tokens.REPLY
 
 
 async def test_every_terminal_is_the_last_event(millrace: Running) -> None:

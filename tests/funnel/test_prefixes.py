@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 
 from millrace import tokens
 from millrace.funnel import prefixes
+from millrace.funnel.catalog import Ruler
 from millrace.funnel.prefixes import Prefixes, steady
 from millrace.funnel.prompt import trim
 from millrace.types import Message, Prompt, Request, Tool
@@ -138,7 +139,7 @@ def test_a_history_that_grows_begins_with_the_same_turn_for_several_turns() -> N
     messages, begins, budget = [SHORT], [], 1000
     for number in range(60):
         messages.append(said("user", f"Question {number}: " + "word " * 40))
-        trimmed = trim(Prompt(messages=tuple(messages)), (), budget, 100_000)
+        trimmed = trim(Prompt(messages=tuple(messages)), (), budget, [Ruler(limit=100_000)])
         kept = trimmed.prompt.messages[1:]
         begins.append(kept[0].text)
         assert sum(tokens.count_message(one) for one in kept[:-1]) <= budget

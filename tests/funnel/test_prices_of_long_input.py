@@ -47,8 +47,7 @@ def test_the_dearer_of_two_prices_is_the_dearer_one_at_every_length(input_tokens
 def test_a_cap_of_the_cost_buys_less_output_after_long_input() -> None:
     """It holds at the step that the prompt reaches."""
     asked = Call(model=STEPPED, prompt=request().prompt, room=100_000)
-    framing = pricing.FRAMING * len(asked.prompt.messages)
-    bought = [pricing.output_bought(Decimal("0.01"), asked, count - framing) for count in (1000, 1001, 2001)]
+    bought = [pricing.output_bought(Decimal("0.01"), asked, count) for count in (1000, 1001, 2001)]
     assert bought == [(10_000 - 1000) // 4, (10_000 - 2002) // 8, (10_000 - 8004) // 16]
 
 

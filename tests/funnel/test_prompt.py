@@ -1,5 +1,7 @@
 """Trimming and counting: never over budget, nothing cut that must stay, exact counts without a network."""
 
+import contextlib
+import threading
 from typing import Any
 
 import pytest
@@ -7,23 +9,32 @@ from hypothesis import given, settings, strategies as st
 
 from millrace import tokens
 from millrace.errors import MillraceError
-from millrace.funnel.prompt import HEADING, Trimmed, trim
-from millrace.types import Media, Message, Prompt, Tool, ToolCall
+from millrace.funnel.catalog import Ruler
+from millrace.funnel.prompt import HEADING, Trimmed, trim, trimmed
+from millrace.types import Media, Message, Prompt, Strategy, Tool, ToolCall
+from tests.support.scripted_models import CATALOG, request
 from tests.support.server import Running, Start
 from tests.support.wire_client import check_response, wire_client
 
 WORDS = st.text(alphabet="abc déf,.\n", min_size=0, max_size=60)
 ROLES = st.sampled_from(["user", "assistant", "system"])
 MESSAGES = st.lists(st.builds(lambda role, text: Message(role=role, parts=(text,)), ROLES, WORDS), max_size=9)
-ROOM = 100_000
 
 
 def ask(*messages: tuple[str, str]) -> Prompt:
     return Prompt(messages=tuple(Message(role=role, parts=(text,)) for role, text in messages))
 
 
+def room(limit: int, *encodings: str) -> list[Ruler]:
+    """Return rulers of so many tokens."""
+    return [
+        Ruler(encoding=name, limit=limit, takes=lambda: f"the model takes {limit}")
+        for name in encodings or (tokens.O200K,)
+    ]
+
+
 def count(messages: tuple[Message, ...]) -> int:
-    return sum(tokens.count(text) for message in messages for text in message.texts)
+    return sum(tokens.count_message(message) for message in messages)
 
 
 @given(MESSAGES, WORDS, st.lists(WORDS, max_size=6), st.integers(0, 80))
@@ -31,7 +42,7 @@ def count(messages: tuple[Message, ...]) -> int:
 def test_what_holds_of_every_trim(history: list[Message], question: str, context: list[str], budget: int) -> None:
     """Budget, room, order, what must stay, what goes first."""
     prompt = Prompt(messages=(*history, Message(role="user", parts=(question,))))
-    trimmed = trim(prompt, tuple(context), budget, ROOM)
+    trimmed = trim(prompt, tuple(context), budget, [Ruler()])
     kept = trimmed.prompt.messages
     # the system prompts and the question are whole, the question last
     assert [m for m in kept if m.role == "system"] == [m for m in history if m.role == "system"]
@@ -50,7 +61,7 @@ def test_what_holds_of_every_trim(history: list[Message], question: str, context
     assert list(rest) == client[len(client) - len(rest) :]
     assert not rest or rest[0].role == "user" or len(rest) == len(client)
     # the counts are the counts
-    assert trimmed.input_tokens == count(trimmed.prompt.sent)
+    assert trimmed.counted[tokens.O200K] == count(trimmed.prompt.sent) + tokens.REPLY
     lost = client[: len(client) - len(rest)]
     assert trimmed.cut_tokens == count(tuple(lost)) + sum(map(tokens.count, context[chunks:]))
 
@@ -66,7 +77,7 @@ def test_history_is_cut_oldest_first_and_a_turn_stays_together() -> None:
         ("assistant", "fine"),
         ("user", "three"),
     )
-    trimmed = trim(prompt, (), 10, ROOM)
+    trimmed = trim(prompt, (), 10, [Ruler()])
     assert [message.text for message in trimmed.prompt.messages] == ["s", "two", "fine", "three"]
     assert trimmed.cut_tokens == count(prompt.messages[1:4])
 
@@ -74,7 +85,7 @@ def test_history_is_cut_oldest_first_and_a_turn_stays_together() -> None:
 def test_context_goes_before_history() -> None:
     """It is what the question is about; what is left of the budget is for the newest turns."""
     prompt = ask(("user", "old"), ("assistant", "answer"), ("user", "now"))
-    trimmed = trim(prompt, ("relevant " * 5, "less " * 50), 15, ROOM)
+    trimmed = trim(prompt, ("relevant " * 5, "less " * 50), 15 + 2 * tokens.MESSAGE, [Ruler()])
     texts = [message.text for message in trimmed.prompt.sent]
     assert texts[-1].endswith("now")
     assert "relevant" in texts[-1]
@@ -86,10 +97,10 @@ def test_context_goes_before_history() -> None:
 def test_without_a_budget_only_the_room_counts() -> None:
     """And where not even the system prompt and the question fit, that is said with the numbers."""
     prompt = ask(("user", "x " * 50), ("assistant", "y " * 50), ("user", "question"))
-    assert trim(prompt, (), None, ROOM).cut_tokens == 0
-    assert trim(prompt, (), None, 50).prompt.messages == prompt.messages[2:]
+    assert trim(prompt, (), None, [Ruler()]).cut_tokens == 0
+    assert trim(prompt, (), None, room(50)).prompt.messages == prompt.messages[2:]
     with pytest.raises(MillraceError) as error:
-        trim(ask(("system", "s " * 40), ("user", "q " * 40)), (), None, 50)
+        trim(ask(("system", "s " * 40), ("user", "q " * 40)), (), None, room(50))
     assert (error.value.code, error.value.param) == ("context_too_long", "input")
     assert "50" in error.value.message
 
@@ -128,7 +139,7 @@ def test_what_is_asked_now_is_never_cut(turn: str) -> None:
     old = [said("user", "old " * 20), called("0"), result("0"), said("assistant", "fine")]
     now = CALLED_AND_ANSWERED[turn]
     prompt = Prompt(messages=(*(old if now[0].role == "user" else ()), said("system", "s"), *now))
-    trimmed = trim(prompt, (), 0, ROOM)
+    trimmed = trim(prompt, (), 0, [Ruler()])
     assert trimmed.prompt.messages == (said("system", "s"), *now)
     assert (trimmed.cut_tokens > 0) == (now[0].role == "user")
 
@@ -148,7 +159,7 @@ def test_a_call_is_never_parted_from_its_result(kinds: list[str], budget: int) -
         elif due:
             messages.append(result(due.pop(0)))
     prompt = Prompt(messages=tuple(messages))
-    kept = trim(prompt, (), budget, ROOM).prompt.messages
+    kept = trim(prompt, (), budget, [Ruler()]).prompt.messages
     results = {message.call_id for message in messages if message.role == "tool"}
     made = {call.id for message in kept for call in message.calls}
     answered = {message.call_id for message in kept if message.role == "tool"}
@@ -171,13 +182,69 @@ def test_everything_that_is_sent_counts() -> None:
     image = Media(kind="image", fields={"url": "data:" + "x" * 10_000})
     messages = (Message(role="user", parts=("hello world", image)), turn, result("c", "hello world"))
     prompt = Prompt(messages=messages, tools=(tool, Tool(name="weather")))
+    declared = """namespace functions {
+
+// Of a town.
+type weather = (_: {
+town?: string,
+}) => any;
+
+type weather = () => any;
+
+} // namespace functions"""
+    said = 4 * tokens.count("hello world") + tokens.MEDIA + sum(map(tokens.count, ("weather", '{"town": "Bonn"}')))
+    counted = said + 3 * tokens.MESSAGE + 3 + tokens.count(declared) + 9 + tokens.REPLY
+    assert trim(prompt, (), None, [Ruler()]).counted == {tokens.O200K: counted}
     texts = ['{"town": "Bonn"}', "Of a town.", '{"type":"object","properties":{"town":{"type":"string"}}}']
-    counted = 4 * 2 + tokens.MEDIA + 3 * tokens.count("weather") + sum(map(tokens.count, texts))
-    assert trim(prompt, (), None, ROOM).input_tokens == counted
     characters = 4 * len("hello world") + 3 * len("weather") + sum(map(len, texts))
     assert characters <= prompt.size < characters + 20  # the schema may be counted with its spaces
-    with pytest.raises(MillraceError, match=f"the tools and the question have at least {counted} tokens"):
-        trim(prompt, (), None, counted - 1)
+    wanted = f"the tools and the question have {counted} tokens in o200k_base; the model takes {counted - 1}; shorten"
+    with pytest.raises(MillraceError, match=wanted):
+        trim(prompt, (), None, room(counted - 1))
+
+
+def test_a_prompt_that_is_far_too_long_is_not_counted_to_its_end() -> None:
+    """The error says so; up to twice what is taken it has the exact number."""
+    long = ask(("system", "hello world " * 100), ("user", "hello world " * 5000))
+    exact = tokens.count_prompt(long)
+    with pytest.raises(MillraceError, match=r"have at least (\d+) tokens in o200k_base; the model takes 100;") as far:
+        trim(long, (), None, room(100))
+    assert 200 < int(str(far.value).split("at least ")[1].split()[0]) < exact
+    with pytest.raises(MillraceError, match=f"have {exact} tokens in o200k_base; the model takes {exact - 1};"):
+        trim(long, (), None, room(exact - 1))
+
+
+def test_a_prompt_fits_each_of_several_encodings() -> None:
+    """What one of them has no room for is cut for all, and all counts are exact afterwards."""
+    turns = [(role, f"東京 {at} " * 30) for at in range(20) for role in ("user", "assistant")]
+    prompt = ask(("system", "s"), *turns, ("user", "q"))
+    alone = {by: trim(prompt, ("fact " * 9,), None, room(1500, by)) for by in tokens.NAMES}
+    both = trim(prompt, ("fact " * 9,), None, room(1500, *tokens.NAMES))
+    assert len({len(one.prompt.messages) for one in alone.values()}) == 2
+    assert len(both.prompt.messages) == min(len(one.prompt.messages) for one in alone.values())
+    assert both.counted == {by: tokens.count_prompt(both.prompt, by=by) for by in tokens.NAMES}
+    without = trim(prompt, (), None, room(1500, *tokens.NAMES))
+    assert without.counted == {by: tokens.count_prompt(without.prompt, by=by) for by in tokens.NAMES}
+
+
+@pytest.mark.parametrize(("size", "is_on_the_loop"), [(1_000, True), (20_000, False), (2_000_000, False)])
+async def test_a_long_prompt_is_counted_off_the_loop(
+    monkeypatch: pytest.MonkeyPatch, size: int, *, is_on_the_loop: bool
+) -> None:
+    """Where it would hold up everybody else; a short one takes less time than the way to a thread."""
+    threads: set[threading.Thread] = set()
+    whole = tokens.count_message
+
+    def counted(*given_: Any, **named: Any) -> int:
+        threads.add(threading.current_thread())
+        return whole(*given_, **named)
+
+    monkeypatch.setattr(tokens, "count_message", counted)
+    asked = request(Message(role="user", parts=("mill " * (size // 5),)), strategy=Strategy.LARGE)
+    with contextlib.suppress(MillraceError):  # the longest is longer than the model takes
+        await trimmed(asked, asked.prompt, None, CATALOG)
+    assert len(threads) == 1
+    assert (threads == {threading.current_thread()}) is is_on_the_loop
 
 
 CHUNKS = [f"Fact {number}: " + "the mill grinds corn " * 10 for number in range(20)]
@@ -230,7 +297,7 @@ async def test_numbers_may_be_strings_in_metadata(millrace: Running) -> None:
 
 def test_trimmed_is_a_value() -> None:
     """Two equal trims are equal, so that a key made of one is stable."""
-    one, two = (trim(ask(("user", "q")), ("a", "b"), 50, ROOM) for _ in range(2))
+    one, two = (trim(ask(("user", "q")), ("a", "b"), 50, [Ruler()]) for _ in range(2))
     assert isinstance(one, Trimmed)
     assert one == two
 
@@ -268,8 +335,8 @@ async def test_a_long_prompt_is_no_hard_one(millrace: Running, tools: list[Any])
 
 def test_without_a_user_the_context_is_a_turn_of_its_own() -> None:
     """It never goes into a system prompt, nor twice where a message stands twice."""
-    alone = trim(ask(("system", "s")), ("fact",), 50, ROOM).prompt
+    alone = trim(ask(("system", "s")), ("fact",), 50, [Ruler()]).prompt
     assert [message.role for message in alone.sent] == ["system", "user"]
     twice = ask(("user", "same"), ("assistant", "yes"), ("user", "same"))
-    sent = trim(twice, ("fact",), 50, ROOM).prompt.sent
+    sent = trim(twice, ("fact",), 50, [Ruler()]).prompt.sent
     assert [message.text.startswith(HEADING) for message in sent] == [False, False, True]

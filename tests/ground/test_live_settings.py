@@ -28,6 +28,8 @@ def test_every_section_that_changes_exists() -> None:
         ("checks.off", ["empty"], True),
         ("guards.secrets", True, True),
         ("limits.dollars_per_day", "3", True),
+        ("limits.tenant.in_flight", 3, True),
+        ("budgets.webhook", "https://hooks.example/millrace", False),
         ("server.origins", ["https://app.example"], True),
         ("cache.semantic", False, True),
         ("evidence.dollars_per_day", "0", True),

@@ -128,6 +128,18 @@ FAULTY: list[tuple[str, Any, str, str]] = [  # key, value, the fault's path, wor
     ("server.max_connections", 0, "server.max_connections", "expected a whole number >= 1"),
     ("server.handshake_timeout_s", 0, "server.handshake_timeout_s", "expected a number > 0"),
     ("limits.in_flight", 0, "limits.in_flight", "expected a whole number >= 1"),
+    ("budgets.at", {"0": {"8": "warn"}, "1": {"0": "cash"}}, "budgets.at", "is not one of warn, small, cache"),
+    ("budgets.at", {"0.8": "small", "0.9": "warn"}, "budgets.at", "warn comes before small"),
+    ("budgets.at", {"0.9": "small", "0.90": "warn"}, "budgets.at", "warn comes before small"),
+    ("budgets.at", {"80%": "warn"}, "budgets.at.80%", "no share of a budget from 0 to 1; write at = { 0.8 ="),
+    ("budgets.at", {"1.5": "warn"}, "budgets.at.1.5", "no share of a budget"),
+    ("budgets.webhook", "hooks.example", "budgets.webhook", "it is no URL; write https://HOST/PATH"),
+    ("budgets.webhook", "https://me:pw@hooks.example", "budgets.webhook", "it is no URL"),
+    ("budgets.webhook_key_env", "NO_SUCH", "budgets.webhook_key_env", "the variable NO_SUCH is not set"),
+    ("limits.tenants", [{"name": "a"}, {"name": "a"}], "limits.tenants[1].name", "'a' has limits already"),
+    ("limits.tenants", [{"name": "(evidence)"}], "limits.tenants[0].name", "its limit is evidence.dollars_per_day"),
+    ("limits.tags", [{"in_flight": 1}], "limits.tags[0].name", "missing"),
+    ("limits.user.connections", 1, "limits.user.connections", "unknown key"),
     ("limits.dollars_per_day", "-1", "limits.dollars_per_day", 'expected dollars such as "0.15"'),
 ]
 

@@ -4,6 +4,7 @@ import pytest
 import tiktoken
 
 from millrace import tokens
+from millrace.tokens import encodings
 
 
 @pytest.mark.parametrize(("size", "count"), [(0, 0), (1, 1), (3, 1), (4, 2), (6, 2), (3_000_000, 1_000_000)])
@@ -31,24 +32,20 @@ def test_a_long_run_of_white_space_is_counted(blank: str) -> None:
     assert 2 < tokens.count(text) <= len(text)
 
 
-def test_a_long_text_counts_as_its_pieces_do() -> None:
-    """Each border may add a token, no more."""
-    text = "What is a millrace? " * (2 * tokens.PIECE // 20 + 7)
-    exact = len(tokens.encoding().encode_ordinary(text))
-    assert exact <= tokens.count(text) <= exact + len(text) // tokens.PIECE + 1
-
-
-def test_the_encoding_is_whole() -> None:
-    """200,000 ranks and the two special tokens where tiktoken has them."""
-    encoding = tokens.encoding()
+@pytest.mark.parametrize(
+    ("name", "ranks", "last"), [(tokens.O200K, 200_019, 199_997), (tokens.CL100K, 100_277, 100_255)]
+)
+def test_the_encodings_are_whole(name: str, ranks: int, last: int) -> None:
+    """All ranks, and the special tokens where tiktoken has them."""
+    encoding = tokens.encoding(name)
     assert isinstance(encoding, tiktoken.Encoding)
-    assert encoding.n_vocab == 200_019
-    assert encoding.eot_token == 199_999
-    assert encoding.decode([199_997]).isprintable()
+    assert encoding.n_vocab == ranks
+    assert encoding.eot_token == {tokens.O200K: 199_999, tokens.CL100K: 100_257}[name]
+    assert encoding.decode([last]).isprintable()
 
 
 def test_damaged_ranks_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong checksum never becomes a wrong count."""
-    monkeypatch.setattr(tokens, "SHA256", "0")
+    monkeypatch.setattr(encodings, "_SHA256", {tokens.O200K: "0"})
     with pytest.raises(RuntimeError, match="damaged"):
-        tokens.encoding.__wrapped__()
+        tokens.encoding.__wrapped__(tokens.O200K)

@@ -43,7 +43,9 @@ def test_every_frame_of_a_client_is_specified_and_no_other() -> None:
     assert sorted(written) == sorted(contracts.tag(shape) for shape in contracts.RECEIVED)
 
 
-@pytest.mark.parametrize("shape", [wire.Hello, wire.Route, wire.Revise, wire.UsageSoFar, wire.Resumed, wire.Draining])
+@pytest.mark.parametrize(
+    "shape", [wire.Hello, wire.Notice, wire.Route, wire.Revise, wire.UsageSoFar, wire.Resumed, wire.Draining]
+)
 def test_the_fields_of_a_negotiated_event_are_told(shape: type[msgspec.Struct]) -> None:
     (row,) = [row for row in rows("Once negotiated") if named(row[0]) == [contracts.tag(shape)]]
     documented = set(re.findall(r"\w+", row[1])) | {"sequence_number", "stream_id"}

@@ -64,7 +64,7 @@ for (const { name, negotiated, text, status, events } of goldens()) {
 test("the goldens are all there", () => {
   const names = [
     ...["cached", "called", "cancelled", "completed", "customised", "declined", "drained", "failed", "interrupted", "joined"],
-    ...["raced", "reasoned", "refused", "resumed", "revised", "summarised"],
+    ...["raced", "reasoned", "refused", "resumed", "revised", "summarised", "warned"],
   ];
   assert.deepEqual(goldens().map(({ name }) => name).sort(), names);
 });

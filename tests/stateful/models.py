@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from millrace import pricing, tokens
+from millrace import tokens
 from millrace.errors import UpstreamError
 from millrace.funnel.calls import Caller
 from millrace.funnel.checks import Checks
@@ -35,6 +35,7 @@ class ManualAttempt:
         self.parts: list[str] = []
         self.asides: list[Aside] = []
         self.sent = False
+        self._most = call.max_output_tokens
         self.notes: tuple[str, ...] = ()
         self.retried_after = ""
         self.service_tier = ""
@@ -98,6 +99,9 @@ class ManualAttempt:
         if self.is_open:
             self.done.cancel()
 
+    def limit(self, output_tokens: int) -> None:
+        self._most = output_tokens
+
     def pause(self) -> None:
         self.paused = True
 
@@ -123,7 +127,7 @@ class ManualAttempt:
         elif isinstance(step, Finish):
             self.finish = step
             used = min(tokens.count_output(self.parts, self.asides), self.call.max_output_tokens)
-            self.usage = Usage(input_tokens=self.input_tokens + pricing.FRAMING, output_tokens=used)
+            self.usage = Usage(input_tokens=self.input_tokens + 4, output_tokens=used)
             self.done.set_result(step)
         elif isinstance(step, UpstreamError):
             self.was_refused = not step.billable
@@ -139,7 +143,7 @@ class ManualAttempt:
 
     def _is_full(self, step: str | Aside) -> bool:
         more = ([*self.parts, step], self.asides) if isinstance(step, str) else (self.parts, [*self.asides, step])
-        return tokens.count_output(*more) > self.call.max_output_tokens
+        return tokens.count_output(*more) > min(self._most, self.call.max_output_tokens)
 
 
 class ManualUpstream:

@@ -111,7 +111,7 @@ class Simulation:
         self.runs = Runs(self.funnels, clock, self._wall, kept_bytes=KEPT_BYTES)
         conversations = Conversations(self.runs, MemoryArchive())
         self.runs.on_end = conversations.remember
-        self.limiter = MemoryLimiter(clock, self._wall, {})
+        self.limiter = MemoryLimiter(clock, self._wall)
         memory = MemoryBudget(2**30)
         keyring = Keyring(may_be_open=False)
         keyring.replace([Key(principal=one, name="", digest=b"", created_at=WALL) for one in PRINCIPALS])
@@ -392,7 +392,7 @@ class Simulation:
         left = [task for task in asyncio.all_tasks(self.loop) if task is not self._sweeping]
         assert not left, f"tasks are left over: {left}"
         assert not self.loop.unretrieved, self.loop.unretrieved
-        for account in self.limiter._accounts.values():
+        for account in self.limiter.accounts:
             assert account.in_flight == account.reserved_tokens == account.reserved_cost == 0
 
     def _check_bills(self) -> None:
@@ -410,8 +410,7 @@ class Simulation:
         for model in CATALOG.models:
             self._check_model(model)
         spent = sum((entry.statement.cost for entry in entries.values() if entry.key_id == LIMITED.key_id), Decimal(0))
-        if LIMITED.key_id in self.limiter._accounts:
-            assert self.limiter._accounts[LIMITED.key_id].spent == spent
+        assert {account.spent_day for account in self.limiter.accounts} <= {spent}
 
     def _check_model(self, model: Model) -> None:
         """Fail unless what all entries say of a model is what it has charged.

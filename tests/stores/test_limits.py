@@ -1,18 +1,15 @@
 """Limits per key: what is refused, with which code, and until when; what is booked, and what a restart remembers."""
 
-from contextlib import closing
 from decimal import Decimal
 
 import pytest
 from hypothesis import given, strategies as st
 
 from millrace.errors import MillraceError
-from millrace.ports import Admission
+from millrace.ports import Admitted
 from millrace.principal import Limits, Principal, Role
-from millrace.stores.database import MEMORY, SqliteDatabase
-from millrace.stores.ledger import SqliteLedger
-from millrace.stores.limits import DAY_S, MemoryLimiter, Window, midnight
-from millrace.types import CacheOutcome, Entry, Statement, Status, Strategy, Usage
+from millrace.stores.accounts import DAY_S, Window
+from millrace.stores.limits import MemoryLimiter
 
 NOON = 20_000 * DAY_S + DAY_S / 2.0
 
@@ -20,12 +17,12 @@ NOON = 20_000 * DAY_S + DAY_S / 2.0
 class Bench:
     """A limiter, and a clock turned by hand."""
 
-    def __init__(self, spent: dict[str, Decimal] | None = None, **limits: object) -> None:
+    def __init__(self, **limits: object) -> None:
         self.now = 0.0
         self.owner = Principal(key_id="k", tenant="t", role=Role.USE, limits=Limits(**limits))  # type: ignore[arg-type]
-        self.limiter = MemoryLimiter(lambda: self.now, lambda: NOON + self.now, spent or {})
+        self.limiter = MemoryLimiter(lambda: self.now, lambda: NOON + self.now)
 
-    def admit(self, cost: str = "0", tokens: int = 0) -> Admission:
+    def admit(self, cost: str = "0", tokens: int = 0) -> Admitted:
         return self.limiter.admit(self.owner, Decimal(cost), tokens)
 
     def refused(self, cost: str = "0", tokens: int = 0) -> tuple[str, int | None]:
@@ -141,14 +138,6 @@ def test_what_runs_over_midnight_is_booked_when_it_ends() -> None:
     bench.admit("7")
 
 
-def test_what_was_spent_today_is_known_after_a_restart() -> None:
-    """From the ledger; tomorrow it is forgotten."""
-    bench = Bench({"k": Decimal(10), "other": Decimal(99)}, dollars_per_day=Decimal(10))
-    assert bench.refused() == ("budget_exceeded", None)
-    bench.now = DAY_S / 2
-    bench.admit("10")
-
-
 def test_keys_do_not_share_limits() -> None:
     """Nor do two keys of one tenant."""
     bench = Bench(in_flight=1)
@@ -165,43 +154,6 @@ def test_a_window_is_bounded() -> None:
         window.add(step / 1000, 1)
     assert len(window._seconds) <= 62
     assert window.used == sum(amount for _, amount in window._seconds)
-
-
-async def test_the_ledger_sums_what_keys_spent() -> None:
-    """Since a time, by key, in whole nanodollars; nobody's and open rows are left out."""
-
-    def entry(request_id: str, key_id: str, opened_at: float, cost: str, status: Status = Status.COMPLETED) -> Entry:
-        return Entry(
-            request_id=request_id,
-            tenant="t",
-            opened_at=opened_at,
-            status=status,
-            source=None,
-            cache=CacheOutcome.MISS,
-            strategy=Strategy.AUTO,
-            check=None,
-            code=None,
-            statement=Statement(usage=Usage(), cost=Decimal(cost), saved=Decimal(0), charges=()),
-            ttft_ms=None,
-            latency_ms=1.0,
-            key_id=key_id,
-        )
-
-    with closing(SqliteDatabase(MEMORY)) as database:
-        ledger = SqliteLedger(database, "old")
-        for number, (key_id, opened_at, cost) in enumerate(
-            [("a", NOON, "0.1"), ("a", NOON, "0.200000001"), ("b", NOON, "1"), ("", NOON, "9"), ("a", 1.0, "5")]
-        ):
-            ledger.settled(entry(str(number), key_id, opened_at, cost))
-        ledger.opened(entry("open", "a", NOON, "7", Status.OPEN))
-        settled = {"a": Decimal("0.300000001"), "b": Decimal(1)}
-        assert await ledger.spent_since(midnight(NOON)) == {}  # what a process itself spends it counts itself
-        new = SqliteLedger(database, "new")
-        assert await new.spent_since(midnight(NOON), living={"old"}) == settled
-        assert await new.spent_since(midnight(NOON)) == settled | {"a": Decimal("7.300000001")}  # killed
-        assert await new.spent_since(midnight(NOON), before=NOON) == {}
-        assert await new.first_open({"old"}) == NOON
-        assert await new.first_open({"another"}) is None
 
 
 def test_more_is_reserved_as_far_as_the_budget_goes() -> None:

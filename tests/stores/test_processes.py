@@ -12,9 +12,10 @@ import pytest
 
 from millrace.stores import processes
 from millrace.stores.handover import Handover
-from millrace.stores.limits import midnight
 from millrace.stores.processes import DataDirInUseError, Processes, claim
+from millrace.stores.spending import SqliteSpending
 from millrace.types import Outcome
+from millrace.types.budget import AccountKind, AccountName
 from tests.support.bills import LARGE, REQUEST, SMALL, USAGE, Store, StubAttempt, call, settle
 from tests.support.logs import captured_logs
 from tests.support.waiting import until
@@ -27,6 +28,8 @@ print("held", flush=True)
 sys.stdin.read()
 """
 OPENED_AT = 1_700_000_000.5  # of the bills of `Store`
+KEY = AccountName(AccountKind.KEY, "anonymous", "key")
+TENANT, USER = AccountName(AccountKind.TENANT, "anonymous"), AccountName(AccountKind.USER, "anonymous", "ann")
 WORST = Decimal(10 * 2500 + 100 * 10_000) / 10**9
 
 
@@ -93,16 +96,22 @@ class Two:
     def __init__(self, folder: Path) -> None:
         self.old, self.new = Store(str(folder), "old"), Store(str(folder), "new")
         self.old_process, self.new_process = Processes(str(folder), "old"), Processes(str(folder), "new")
-        self.counted: dict[str, Decimal] = {}
+        self.counted: dict[AccountName, Decimal] = {}
 
-    async def begin(self) -> tuple[dict[str, Decimal], "asyncio.Task[None]"]:
+    async def begin(self) -> tuple[Decimal, "asyncio.Task[None]"]:
+        """Return what the key has spent today, as the new process finds it, and what follows the old one."""
         await self.old.database.ready()
-        handover = Handover(self.new.ledger, self.new_process, lambda: OPENED_AT + 1)
-        spent = await handover.begin(midnight(OPENED_AT))
-        return spent, asyncio.create_task(handover.follow(self.count))
+        handover = Handover(self.new.ledger, SqliteSpending(self.new.database), self.new_process, lambda: OPENED_AT + 1)
+        handover.count = self.count
+        await self.new.database.ready()
+        await handover.begin()
+        found = await handover.read((KEY, TENANT, USER), False)
+        assert found[KEY] == found[TENANT]
+        assert found[USER].day == 0
+        return found[KEY].day, asyncio.create_task(handover.follow())
 
-    def count(self, key: str, dollars: Decimal) -> None:
-        self.counted[key] = self.counted.get(key, Decimal(0)) + dollars
+    def count(self, name: AccountName, dollars: Decimal) -> None:
+        self.counted[name] = self.counted.get(name, Decimal(0)) + dollars
 
     async def statuses(self) -> list[str]:
         return [row["status"] for row in await self.new.rows()]
@@ -121,7 +130,7 @@ async def test_the_rows_of_a_living_process_stay_its_own(tmp_path: Path) -> None
     attempt = StubAttempt(words=2, usage=USAGE)
     charge = call(running := two.old.bill(keyed), LARGE, attempt, Outcome.RUNNING)
     spent, following = await two.begin()
-    assert spent == {"key": Decimal(8 * 150 + 20 * 600) / 10**9}
+    assert spent == Decimal(8 * 150 + 20 * 600) / 10**9
     assert await two.statuses() == ["completed", "open"]
     running.progress()
     assert two.counted == {}
@@ -129,16 +138,16 @@ async def test_the_rows_of_a_living_process_stay_its_own(tmp_path: Path) -> None
     attempt.usage = None
     so_far = running.progress().cost
     assert 0 < so_far < WORST
-    await until(lambda: two.counted == {"key": so_far})
+    await until(lambda: two.counted == {KEY: so_far, TENANT: so_far})
     attempt.usage = USAGE
     charge.outcome = Outcome.ANSWERED
     cost = settle(running).statement.cost
     assert cost not in {so_far, WORST}
-    await until(lambda: two.counted == {"key": cost})
+    await until(lambda: two.counted == {KEY: cost, TENANT: cost})
     two.old_process.leave()
     await asyncio.wait_for(following, 5)
     assert await two.statuses() == ["completed", "completed"]
-    assert two.counted == {"key": cost}
+    assert two.counted == {KEY: cost, TENANT: cost}
     two.close()
 
 
@@ -147,11 +156,11 @@ async def test_what_a_process_leaves_open_when_it_dies_is_closed_by_the_next(tmp
     two = Two(tmp_path)
     call(two.old.bill(replace(REQUEST, key_id="key")), LARGE, StubAttempt())
     spent, following = await two.begin()
-    assert spent == {"key": Decimal(0)}
+    assert spent == Decimal(0)
     two.old_process.leave()  # the kernel does the same for a process that is killed
     await asyncio.wait_for(following, 5)
     assert await two.statuses() == ["killed"]
-    assert two.counted == {"key": WORST}
+    assert two.counted == {KEY: WORST, TENANT: WORST}
     two.close()
 
 
@@ -161,7 +170,7 @@ async def test_a_start_counts_what_a_crash_left_open_though_it_cannot_be_written
     two.old_process.leave()
     call(two.old.bill(replace(REQUEST, key_id="key")), LARGE, StubAttempt())
     spent, following = await two.begin()
-    assert spent == {"key": WORST}
+    assert spent == WORST
     await asyncio.wait_for(following, 5)
     assert await two.statuses() == ["killed"]
     two.close()

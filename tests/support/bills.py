@@ -68,9 +68,13 @@ class StubAttempt:
         self.retried_after = ""
         self.service_tier = ""
         self.usage = usage
+        self.limited_to: int | None = None
         self.input_usage: Usage | None = None
         self.sink: Sink = self.parts.extend
         self.done: asyncio.Future[Finish]  # nobody waits for it here
+
+    def limit(self, output_tokens: int) -> None:
+        self.limited_to = output_tokens
 
     def abort(self) -> None: ...
     def pause(self) -> None: ...

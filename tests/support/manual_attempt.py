@@ -52,6 +52,9 @@ class ManualAttempt:
     def abort(self) -> None:
         self.done.cancel()
 
+    def limit(self, output_tokens: int) -> None:
+        self.steps.append(f"limit {output_tokens}")
+
     def pause(self) -> None:
         self.steps.append("pause")
 

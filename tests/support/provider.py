@@ -10,9 +10,10 @@ from typing import Any
 import orjson
 
 from millrace.types import Call, Finish, Message, Model, Price, Prompt, Tier
-from millrace.upstreams.attempt import HttpAttempt, HttpUpstream, UpstreamEndpoint
+from millrace.upstreams.attempt import HttpAttempt, HttpUpstream
 from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
+from millrace.upstreams.endpoint import UpstreamEndpoint
 from millrace.upstreams.provider_api import ProviderApi
 
 PRICE = Price(input=Decimal(1), output=Decimal(1))

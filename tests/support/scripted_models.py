@@ -95,6 +95,7 @@ class ScriptedAttempt:
         self.retried_after = ""
         self.service_tier = ""
         self.usage: Usage | None = None
+        self.limited_to: int | None = None
         self.input_usage: Usage | None = None
         self.aborted = False
         self._flowing = asyncio.Event()
@@ -131,6 +132,9 @@ class ScriptedAttempt:
         self.aborted = True
         self._task.cancel()
         self.done.cancel()
+
+    def limit(self, output_tokens: int) -> None:
+        self.limited_to = output_tokens
 
     def pause(self) -> None:
         self._flowing.clear()

@@ -201,3 +201,18 @@ async def _streamed(url: str, door: str, cap: int) -> tuple[str, int]:
         return text_of(events), response["usage"]["output_tokens"]
     assert "length" in [choice["finish_reason"] for chunk in events for choice in chunk["choices"]]
     return text_of_chunks(events), events[-1]["usage"]["completion_tokens"]
+
+
+def test_a_cap_may_be_moved_while_text_comes() -> None:
+    """Below what has come nothing more fits; above it, as much as there are tokens."""
+    cap = OutputCap(100)
+    assert cap.fitting(" mill" * 10) == " mill" * 10
+    cap.change(12)
+    assert cap.fitting(" mill" * 10) == " mill" * 2
+    cap = OutputCap(100)
+    cap.fitting(" mill" * 10)
+    cap.change(5)
+    assert cap.fitting(" mill") == ""
+    cap = OutputCap(5)
+    cap.change(15)
+    assert cap.fitting(" mill" * 20) == " mill" * 15

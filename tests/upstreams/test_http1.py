@@ -13,9 +13,10 @@ import pytest
 from millrace.errors import UpstreamError
 from millrace.types import Message, Prompt
 from millrace.upstreams import pushing
-from millrace.upstreams.attempt import HttpUpstream, UpstreamEndpoint
+from millrace.upstreams.attempt import HttpUpstream
 from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
+from millrace.upstreams.endpoint import UpstreamEndpoint
 from tests.support.provider import CALL, DONE, END, HEAD, PATIENCE, Script, body, event, says, scripted_provider, stay
 from tests.support.waiting import until
 

@@ -7,17 +7,17 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from millrace import tokens
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.accounts.reports import LeversReports
-from millrace.assembly import caches, evidence as judging, models, router
+from millrace.assembly import caches, counting, evidence as judging, models, router
 from millrace.assembly.background import running
 from millrace.assembly.batches import running_batches
+from millrace.assembly.budgets import limiting, limits_of
 from millrace.assembly.funnel import Common, LiveFunnels
-from millrace.assembly.live import LiveSettings, heeding, limits_of
+from millrace.assembly.live import LiveSettings, heeding
 from millrace.assembly.opened import (
     cache_control,
     cache_rules,
@@ -43,6 +43,7 @@ from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.checks.own import own_checks
 from millrace.funnel.hedging import Hedging
 from millrace.funnel.prefixes import Prefixes
+from millrace.funnel.ratios import Ratios
 from millrace.memory import MemoryBudget, Shares
 from millrace.ports import Claim, KeyStore
 from millrace.runs.asking import Asking
@@ -63,11 +64,12 @@ from millrace.stores.evidence import SqliteEvidence
 from millrace.stores.handover import Handover
 from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
-from millrace.stores.limits import MemoryLimiter, midnight
 from millrace.stores.past import SqlitePast
 from millrace.stores.processes import DataDirClaim, Processes
+from millrace.stores.ratios import SqliteRatios
 from millrace.stores.reloads import SqliteReloads
 from millrace.stores.router import SqliteRouter
+from millrace.stores.spending import SqliteSpending
 from millrace.web.process import Process
 
 __all__ = [
@@ -105,7 +107,6 @@ async def assembled(  # noqa: PLR0915 - all parts
     `claimed` is the right to serve data_dir; without it, it is claimed here. It is released at the end. `source` is
     where the settings come from, to be read anew.
     """
-    await asyncio.to_thread(tokens.encoding)
     epoch = secrets.token_hex(8)
     async with AsyncExitStack() as parts:
         if claimed is None:
@@ -126,7 +127,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         deletions = Deletions(database, epoch, in_use, ttl_s=settings.cache.ttl_s, wall=WALL)
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch, keep_days=settings.ledger.keep_days, wall=WALL)
-        schemas, learns = _schemas(parts), settings.evidence.judged
+        spending = SqliteSpending(database)
+        schemas, learns, ratios = _schemas(parts), settings.evidence.judged, Ratios()
         common = Common(
             connections=connections,
             exact=exact,
@@ -139,15 +141,19 @@ async def assembled(  # noqa: PLR0915 - all parts
             openings=LearnedOpenings(WALL) if learns else None,
             hedging=Hedging(CLOCK, settings.funnel.hedge_share),
             prefixes=Prefixes(CLOCK),
-            router=router.router_of(settings.router, models.catalog(settings), CLOCK, WALL),
+            router=router.router_of(settings.router, models.catalog(settings, ratios), CLOCK, WALL),
+            ratios=ratios,
             places=_places(settings.server.max_running, memory),
         )
         live = LiveFunnels(settings, common)
         parts.callback(live.close)
+        await counting.load_encodings(live.funnels.catalog)
         funnels, chosen, checks = live.funnels, common.router, live.funnels.checks
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
         routed, batch_store = SqliteRouter(database, wall=WALL), SqliteBatches(database, wall=WALL)
+        counted = SqliteRatios(database)
         await database.ready()
+        await parts.enter_async_context(counting.kept_ratios(ratios, counted, sweeper))
         await parts.enter_async_context(_heeded(deletions, present))
         for store in (*in_use, archive, judged, ledger):
             store.prune()
@@ -157,9 +163,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         runs = Runs(funnels, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
         conversations = Conversations(runs, archive, max_bytes=settings.server.max_message_bytes)
         runs.on_end = conversations.remember
-        handover = Handover(ledger, present, WALL)
-        limiter = MemoryLimiter(CLOCK, WALL, await handover.begin(midnight(WALL())))
-        await parts.enter_async_context(running(handover.follow(limiter.count)))
+        handover = Handover(ledger, spending, present, WALL)
+        limiter = await parts.enter_async_context(limiting(settings, spending, handover, memory, CLOCK, WALL))
         cache = caches.cache_entries(
             settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
         )
@@ -195,6 +200,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             live,
             connections,
             gate,
+            limiter,
             embeddings,
             asking,
             learned,

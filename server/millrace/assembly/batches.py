@@ -87,6 +87,7 @@ async def running_batches(  # noqa: PLR0913, PLR0917 - its parts
             funnels=funnels,
             memory=memory,
             budget=budget,
+            principal_of=keyring.principal,
             on_taken=pace.count_own,
         )
         # Guards look at answers on their way; those of a provider's batch are not sent there while a guard is on.

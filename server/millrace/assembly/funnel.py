@@ -7,7 +7,7 @@ from itertools import chain, groupby
 
 import msgspec
 
-from millrace.assembly import models, router as routing
+from millrace.assembly import counting, models, router as routing
 from millrace.assembly.models import Served
 from millrace.funnel.calls import Caller
 from millrace.funnel.checks import Checks
@@ -21,6 +21,7 @@ from millrace.funnel.health import Health
 from millrace.funnel.hedging import Hedging
 from millrace.funnel.pools import Pool
 from millrace.funnel.prefixes import Prefixes
+from millrace.funnel.ratios import Ratios
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.funnel.routing.router import Router
@@ -49,6 +50,7 @@ class Common:
     hedging: Hedging
     prefixes: Prefixes
     router: Router
+    ratios: Ratios
     places: Shares  # of requests that may run
 
 
@@ -86,11 +88,13 @@ class LiveFunnels:
         return sum(upstream.bytes_used for upstream in self._upstreams)
 
     def built(self, settings: Settings) -> Configured:
-        """Build the funnel of a configuration. Nothing changes by it. May be called on another thread."""
-        return self._built(settings, self._now.served)
+        """Build the funnel of a configuration. Nothing changes by it. Call it on another thread."""
+        configured = self._built(settings, self._now.served)
+        counting.build_encodings(configured.funnel.catalog)
+        return configured
 
     def _built(self, settings: Settings, before: Iterable[Served]) -> Configured:
-        common, catalog = self._common, models.catalog(settings)
+        common, catalog = self._common, models.catalog(settings, self._common.ratios)
         served = models.served(settings, catalog, common.connections, CLOCK, before)
         pools = [
             Pool(model, [(each.deployment, each.upstream) for each in places], CLOCK)

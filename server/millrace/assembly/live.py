@@ -12,17 +12,18 @@ from millrace.access.gate import Gate
 from millrace.access.origins import Origins
 from millrace.assembly import evidence as judging, models, router as routing
 from millrace.assembly.background import running
+from millrace.assembly.budgets import limits_of, rules_of, steps_of
 from millrace.assembly.funnel import LiveFunnels
 from millrace.caches.embedders.chosen import Embedders
 from millrace.evidence.evidence import Evidence
 from millrace.evidence.report import Reports
 from millrace.funnel.routing.report import RouterReports
 from millrace.ports import Clock
-from millrace.principal import Limits
 from millrace.runs.asking import Asking
 from millrace.runs.embeddings import Embeddings
-from millrace.settings import CacheSettings, Fault, LimitsSettings, Settings, SettingsError
+from millrace.settings import CacheSettings, Fault, Settings, SettingsError
 from millrace.settings.changes import Source, merged
+from millrace.stores.limits import MemoryLimiter
 from millrace.stores.reloads import SqliteReloads
 from millrace.upstreams.connections import Connections
 from millrace.wire.documents import Configuration
@@ -39,6 +40,7 @@ class LiveSettings:
         funnels: LiveFunnels,
         connections: Connections,
         gate: Gate,
+        limiter: MemoryLimiter,
         embeddings: Embeddings,
         asking: Asking,
         evidence: Evidence | None,
@@ -54,6 +56,7 @@ class LiveSettings:
         self._funnels = funnels
         self._connections = connections
         self._gate = gate
+        self._limiter = limiter
         self._embeddings = embeddings
         self._asking = asking
         self._evidence = evidence
@@ -105,6 +108,8 @@ class LiveSettings:
         panel = judging.panel_of(settings.evidence, self._embedders, self._asking)
         shares, steered = judging.shares_of(settings.evidence), judging.steered_by(settings.cache, self._embedders)
         promises = judging.promises_of(settings.evidence, settings.cache)
+        limits, rules, steps = limits_of(settings.limits), rules_of(settings.limits), steps_of(settings.budgets)
+        is_limited_anew = (settings.limits, settings.budgets) != (self._now.limits, self._now.budgets)
 
         def begin() -> None:
             self._funnels.begin(configured)
@@ -116,7 +121,9 @@ class LiveSettings:
             self._reports.promises = promises
             self._router_reports.promises = lambda: routing.promises_of(settings.router, self._wall)
             self._router_reports.learns = settings.router.learns
-            self._gate.keyring.set_defaults(limits_of(settings.limits))
+            self._gate.keyring.set_defaults(limits)
+            if is_limited_anew:  # also if only the keys' own defaults differ: a budget may be new to an account
+                self._limiter.configure(rules, steps)
             self._gate.origins = Origins(settings.server.origins)
 
         return begin
@@ -143,8 +150,3 @@ def _without_file() -> NoReturn:
 
 
 _NO_FILE = Source("no file", _without_file)
-
-
-def limits_of(settings: LimitsSettings) -> Limits:
-    """Return the limits of keys that have none of their own."""
-    return Limits(**msgspec.structs.asdict(settings))

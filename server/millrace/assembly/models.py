@@ -9,16 +9,18 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from millrace import pricing
+from millrace import pricing, tokens
 from millrace.funnel.catalog import Catalog
+from millrace.funnel.ratios import Ratios
 from millrace.ports import Clock, EmbeddingsUpstream, ProviderBatches
 from millrace.runs.embeddings import EmbeddingModel
 from millrace.settings import EmbedderSettings, EmbeddingsSettings, ModelSettings, Settings
 from millrace.types import BATCH_TIER, Api, Deployment, Model, Price, Tier
-from millrace.upstreams.attempt import HttpUpstream, UpstreamEndpoint
+from millrace.upstreams.attempt import HttpUpstream
 from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
 from millrace.upstreams.embeddings import EmbeddingsEndpoint, OpenAIEmbeddings
+from millrace.upstreams.endpoint import UpstreamEndpoint
 from millrace.upstreams.messages.api import MESSAGES
 from millrace.upstreams.provider_api import ProviderApi
 from millrace.upstreams.provider_batches import OpenAIBatches
@@ -68,8 +70,8 @@ def connections_of(settings: Settings) -> Connections:
     return Connections(pulls=settings.server.upstream_client == "aiohttp")
 
 
-def catalog(settings: Settings) -> Catalog:
-    """Return all models that are configured, and their other names."""
+def catalog(settings: Settings, ratios: Ratios | None = None) -> Catalog:
+    """Return all models that are configured, and their other names. `ratios` is what their counts are corrected by."""
     models = settings.models
     both = {"small": _model(Tier.SMALL, models.small), "large": _model(Tier.LARGE, models.large)}
     chains = {
@@ -83,6 +85,7 @@ def catalog(settings: Settings) -> Catalog:
         settings.funnel.strategy,
         embeddings=models.embeddings.model if models.embeddings else "",
         chains=chains,
+        ratios=ratios,
     )
 
 
@@ -138,6 +141,7 @@ def _model(tier: Tier, model: ModelSettings, name: str = "") -> Model:
         price=model.price.read(),
         tier_prices={tier: price.read() for tier, price in model.tier_prices.items()} | _batch_price(model),
         context_window=model.context_window,
+        encoding=tokens.encoding_of(model.model, model.encoding),
         max_output_tokens=model.max_output_tokens,
         cap_tool_calls=model.cap_tool_calls,
     )

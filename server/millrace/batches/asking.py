@@ -20,6 +20,7 @@ from millrace.funnel.routing import choice
 from millrace.memory import Hold, MemoryBudget
 from millrace.ports import Said, said
 from millrace.principal import Principal
+from millrace.runs.admission import behind_visitors
 from millrace.runs.embeddings import Embeddings, new_id, not_served
 from millrace.runs.ids import response_id
 from millrace.runs.intake import Intake, repeat_of
@@ -95,6 +96,7 @@ class Asker:
         funnels: Funnels,
         memory: MemoryBudget,
         budget: Budget,
+        principal_of: Callable[[str], Principal | None],
         on_taken: Callable[[], None],
     ) -> None:
         self._intake = intake
@@ -103,6 +105,7 @@ class Asker:
         self._funnels = funnels
         self._memory = memory
         self._budget = budget
+        self._principal_of = principal_of
         self._on_taken = on_taken
 
     def call_of(self, batch: Batch, text: bytes) -> Call | None:
@@ -114,7 +117,7 @@ class Asker:
         except (BadLineError, MillraceError):  # it is told when the line is run
             return None
         model = {Strategy.SMALL: self._funnels.catalog.small, Strategy.LARGE: self._funnels.catalog.large}.get(strategy)
-        prompt = create.prompt
+        prompt, principal = create.prompt, self._principal_of(batch.key_id)
         is_plain = (
             create.generate
             and create.cache is not CacheMode.ONLY
@@ -124,7 +127,9 @@ class Asker:
             and create.previous_response_id is None
             and not (prompt.service_tier or has_references(prompt.messages))
         )
-        return Call(model=model, prompt=prompt) if model is not None and is_plain else None
+        if model is None or principal is None or not is_plain:
+            return None
+        return Call(model=model, prompt=prompt, key_cap=principal.limits.max_output_tokens)
 
     async def answer(
         self, batch: Batch, principal: Principal, text: bytes, said_before: bytes | None = None
@@ -148,7 +153,6 @@ class Asker:
         return replace(answer, custom_id=line.custom_id)
 
     async def _run(self, batch: Batch, principal: Principal, body: bytes, said_before: bytes | None) -> LineAnswer:
-        principal = behind_visitors(principal)
         held = self._memory.hold(principal.tenant)
         try:
             asked, repeat = await self._request(batch, principal, body, held)
@@ -166,6 +170,8 @@ class Asker:
                 with _later_if_spent(asked.max_cost):
                     if answer.error is not None and answer.error.code == "budget_exceeded":
                         raise answer.error
+                if asked.max_cost is None and run.response.ended and run.response.ended.reason == "budget_exceeded":
+                    raise NotNowError("a budget of its key ended within the answer")
                 return answer
             finally:
                 self._budget.settle(likely, cost)
@@ -257,22 +263,6 @@ def _in_provider_batch(asked: Request) -> Request:
     """Return a request whose answer a provider's batch has brought: it is paid for, so no cache answers it."""
     prompt = replace(asked.prompt, extras={**asked.prompt.extras, "service_tier": BATCH_TIER})
     return replace(asked, prompt=prompt, cache=CacheMode.OFF if asked.cache is CacheMode.OFF else CacheMode.REFRESH)
-
-
-def behind_visitors(principal: Principal) -> Principal:
-    """Return who asks, with half of the rates of the key: the other half is left to visitors. Money is money."""
-    limits = principal.limits
-
-    def half(limit: int | None) -> int | None:
-        return None if limit is None else max(1, limit // 2)
-
-    halved = replace(
-        limits,
-        requests_per_minute=half(limits.requests_per_minute),
-        tokens_per_minute=half(limits.tokens_per_minute),
-        in_flight=half(limits.in_flight),
-    )
-    return replace(principal, limits=halved)
 
 
 def _answer_of(run: Run, endpoint: str) -> LineAnswer:

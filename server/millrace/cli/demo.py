@@ -51,7 +51,8 @@ def _demo_tree(port: int, small: Simulator, large: Simulator) -> dict[str, objec
     }
     cache = {"index_above": 3}  # so low that the demo uses the index
     server = {"port": port, "data_dir": ":memory:", "drain_s": 0}  # Ctrl-C stops at once
-    return {"server": server, "models": models | {"aliases": {"*": "auto"}}, "cache": cache}
+    limits = {"tags": [{"name": "tight", "dollars_per_day": "0.001"}]}  # to see how a budget runs out
+    return {"server": server, "models": models | {"aliases": {"*": "auto"}}, "cache": cache, "limits": limits}
 
 
 def _welcome(host_port: str) -> None:

@@ -105,7 +105,9 @@ async def _ask(
         output_tokens=tokens.running_output(attempt.parts, attempt.asides),
         estimated=True,
     )
-    text = f"{model.id} answered in {_bill(usage, model.price, started)}"
+    encoding = model.encoding
+    counted = f"counts as {encoding.name}" if encoding.is_own else f"counted in {encoding.name}, which is an estimate"
+    text = f"{model.id} answered in {_bill(usage, model.price, started)}; {counted}"
     if configured.upstream == "anthropic" and model.price.cache_write is None:
         advice = "add cache_write to its price: prompts are written to the provider's cache, which costs more"
         return Finding(subject=subject, state=State.NOTE, text=text, advice=advice)

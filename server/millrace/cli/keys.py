@@ -89,7 +89,9 @@ def keys() -> None:
 @click.option("--tokens-per-minute", type=click.IntRange(1), help="Input and output tokens.")
 @click.option("--in-flight", type=click.IntRange(1), help="Requests at once.")
 @click.option("--dollars-per-day", type=Dollars(), help="A day of UTC.")
+@click.option("--dollars-per-month", type=Dollars(), help="A month of UTC.")
 @click.option("--connections", type=click.IntRange(1), help="WebSockets at once.")
+@click.option("--max-output-tokens", type=click.IntRange(1), help="Of an answer, whatever its request asks for.")
 @click.option("--no-evidence", is_flag=True, help="Never sample or judge the key's requests.")
 @configuration.config_option
 @data_dir_option
@@ -264,6 +266,8 @@ def _limits_text(limits: Limits) -> str:
         "tokens/min": limits.tokens_per_minute,
         "in flight": limits.in_flight,
         "$/day": limits.dollars_per_day,
+        "$/month": limits.dollars_per_month,
         "connections": limits.connections,
+        "output tokens": limits.max_output_tokens,
     }
     return ", ".join(f"{limit} {name}" for name, limit in by_name.items() if limit is not None)

@@ -85,7 +85,7 @@ def _label(row: _Row, name: str) -> bool:
 def _cost(row: Asked, at: int, model: ModelSettings) -> float:
     answer = row.answers[at]
     usage = Usage(
-        input_tokens=tokens.count_prompt(row.prompt) + pricing.FRAMING * len(row.prompt.messages),
+        input_tokens=tokens.count_prompt(row.prompt),
         output_tokens=OUTPUT if answer is None else tokens.count(answer),
         estimated=True,
     )

@@ -25,6 +25,8 @@ def metadata_of(request: Request, ended: Ended) -> dict[str, str]:
         added["millrace.session"] = session
     if notes := (*request.not_passed_on, *statement.notes):
         added["millrace.notes"] = "; ".join(notes)[:MAX_METADATA_VALUE]
+    if request.budget is not None:
+        added["millrace.budget"] = f"{request.budget.step}: {request.budget.said}"
     if ended.trimmed_tokens:
         added["millrace.trimmed_tokens"] = str(ended.trimmed_tokens)
     if statement.max_output_tokens and ended.reason == "max_output_tokens":  # the operator's; a client knows its own

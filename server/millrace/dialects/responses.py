@@ -16,6 +16,7 @@ from millrace.errors import MillraceError
 from millrace.funnel.facts import Ended, Fact, Metered, Revised, Routed, Started
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import Aside, CallPiece, OwnFields, Refusal, Sealed, Status, Thought
+from millrace.types.budget import Budget, Step
 from millrace.wire import responses as wire
 
 _TERMINALS: dict[Status, type[wire.Terminal]] = {
@@ -23,6 +24,13 @@ _TERMINALS: dict[Status, type[wire.Terminal]] = {
     Status.FAILED: wire.Failed,
     Status.INCOMPLETE: wire.Incomplete,
     Status.CANCELLED: wire.Incomplete,
+}
+
+
+_WHAT_FOLLOWS = {
+    Step.WARN: "requests are answered as before",
+    Step.SMALL: "only the small model is asked from here on",
+    Step.CACHE: "only the caches answer from here on",
 }
 
 
@@ -58,6 +66,7 @@ class ResponsesProjection(Projection):
                 body = self._body("in_progress", self._request.model)
                 self.event_log.event(wire.Created(response=body), repeated=self._echoed)
                 self.event_log.event(wire.InProgress(response=body), repeated=self._echoed)
+                self._tell_of_budget()
             case Routed():
                 self._route(fact)
             case Revised():
@@ -100,7 +109,16 @@ class ResponsesProjection(Projection):
                     unchecked=[*self._request.unchecked] or UNSET,
                     session=shown_session(self._request) or UNSET,
                     failed=[wire.ModelFailure(each.model, each.code, each.message) for each in fact.failed] or UNSET,
+                    budget=UNSET if self._request.budget is None else _budget_of(self._request.budget),
                 )
+            )
+
+    def _tell_of_budget(self) -> None:
+        budget = self._request.budget
+        if self._negotiated and budget is not None and budget.is_news:
+            message = f"{budget.said}: {_WHAT_FOLLOWS[budget.step]}"
+            self.event_log.event(
+                wire.Notice(response_id=self._request.id, code="budget", message=message, budget=_budget_of(budget))
             )
 
     def _revise(self, fact: Revised) -> None:
@@ -185,6 +203,17 @@ class ResponsesProjection(Projection):
             tool_choice=wire.tool_choice(prompt.tool_choice),
             parallel_tool_calls=prompt.parallel_tool_calls is not False,
         )
+
+
+def _budget_of(budget: Budget) -> wire.BudgetSoFar:
+    return wire.BudgetSoFar(
+        step=budget.step,
+        account=budget.account.kind,
+        period=budget.period,
+        left_usd=float(budget.left),
+        limit_usd=float(budget.limit),
+        resets_at=int(budget.resets_at),
+    )
 
 
 def in_responses(*, negotiated: bool) -> Dialect[ResponsesProjection]:

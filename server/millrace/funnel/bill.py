@@ -1,5 +1,6 @@
 """Bill (open) -> Entry (settled): one charge per upstream call, settled exactly once on every path."""
 
+import math
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
@@ -40,28 +41,29 @@ class OpenCharge:
         """`whole`: all that it may cost is booked at once, so nothing is booked later."""
         self.attempt = attempt
         self.watch: Watch | None = None  # the guards at work on it, if any are on
-        self._input_tokens = input_tokens
         self._is_whole = whole
-        self.begin(call)
+        self.begin(call, input_tokens)
 
-    def begin(self, call: Call) -> None:
+    def begin(self, call: Call, input_tokens: int) -> None:
         """Become a call that has used nothing yet."""
         self.call = call
+        self._input_tokens = input_tokens
         self.outcome = Outcome.RUNNING
         self.billable = True
+        self.is_limited = False  # the budget of its key has no more than what is booked
         self.finish_word = ""  # the provider's own for the end, if it is not known
         self._max_output_tokens = most = call.max_output_tokens
-        self.booked_tokens = most if self._is_whole else min(most, pricing.BOOKED)  # of output
+        self.booked_tokens = most if self._is_whole else pricing.booked_output(call)  # of output
         self._charged_before = NOTHING.usage  # to earlier payers of this call
         self._seen_parts = self._seen_asides = self._measured = 0
-        self._final_output: int | None = None  # tokens, once the call has ended and they were counted
+        self._counted_at, self._counted = (-1, -1), 0  # parts and asides that were counted, and their tokens
         self.began_at: float | None = None  # by the clock of the response, as the other two
         self.spoke_at: float | None = None  # its first word
         self.ended_at: float | None = None
 
     def run_on(self) -> None:
         """Count as running again, after all: no other call is made in place of it."""
-        self.outcome, self.billable, self._final_output = Outcome.RUNNING, True, None
+        self.outcome, self.billable = Outcome.RUNNING, True
 
     @property
     def model(self) -> Model:
@@ -153,6 +155,12 @@ class OpenCharge:
         """Whether the call has used all that is booked."""
         return self._measured >= self.booked_tokens
 
+    def limit(self) -> None:
+        """Have it cut where its booking ends, from when on no more could be booked; that may grow after all."""
+        if self.is_limited or self.outgrows:
+            self.is_limited = self.booked_tokens < self._max_output_tokens
+            self.attempt.limit(self.booked_tokens if self.is_limited else self.call.most_output_tokens)
+
     def _measure(self) -> int:
         """Return about how many tokens of output have come; only what came since the last look is looked at."""
         if parts := self.attempt.parts[self._seen_parts :]:
@@ -174,12 +182,16 @@ class OpenCharge:
     def _output_tokens(self) -> int:
         if self.outcome is Outcome.RUNNING:
             return tokens.running_output(self.attempt.parts, self.attempt.asides)
-        if self._final_output is None:  # a bill is looked at once a second, and this takes up to a millisecond
-            self._final_output = self._exact_output()
-        return self._final_output
+        return self._exact_output()
 
     def _exact_output(self) -> int:
-        return tokens.count_output(self.attempt.parts, self.attempt.asides)
+        """Return the output tokens as the model counts them: exact, or about, in the encoding of another one."""
+        parts, asides = self.attempt.parts, self.attempt.asides
+        at = len(parts), len(asides)
+        if at != self._counted_at:  # a bill is looked at once a second, and this takes up to a millisecond
+            counted = tokens.count_output(parts, asides, by=self.model.encoding.name)
+            self._counted_at, self._counted = at, math.ceil(counted * self.call.counted.ratio)
+        return self._counted
 
     def _charge(self, usage: Usage, outcome: Outcome) -> Charge:
         model, service_tier, price = self.model, self.attempt.service_tier, self.price
@@ -239,7 +251,7 @@ class Bill:
     def __init__(
         self, request: Request, baseline: Price, ledger: Ledger, opened_at: float, admission: Admission | None = None
     ) -> None:
-        self.input_tokens = 0  # of the trimmed prompt; the funnel sets both once it has trimmed
+        self.input_tokens = 0  # of the trimmed prompt, as the large model counts; the funnel sets both when it trims
         self.trimmed_tokens = 0  # cut from the prompt
         self._request = request
         self._baseline = baseline
@@ -265,28 +277,26 @@ class Bill:
         """Return the output tokens that `max_cost` buys for one more call, if all others run to their caps."""
         if self._request.max_cost is None:
             return None
-        input_tokens = self.input_tokens + call.added_tokens
-        return pricing.output_bought(self._request.max_cost - self.worst_case, call, input_tokens)
+        return pricing.output_bought(self._request.max_cost - self.worst_case, call, self._input_of(call))
 
     def reserve(self, call: Call) -> bool:
         """Reserve what a call may cost that was not thought of at first. False: the budget of the key has no more."""
         if self._admission is None:
             return True
-        usage = pricing.booking(call, self.input_tokens + call.added_tokens)
+        usage = pricing.booking(call, self._input_of(call))
         cost = pricing.cost(usage, call.dearest)
         return self._admission.reserve_more(cost, usage.input_tokens + usage.output_tokens) >= cost
 
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Add a call. The row in the ledger is opened before a byte of the first call can have been sent."""
-        input_tokens = self.input_tokens + call.added_tokens
-        charge = OpenCharge(call, attempt, input_tokens, whole=self._request.asked_again)
+        charge = OpenCharge(call, attempt, self._input_of(call), whole=self._request.asked_again)
         self._add(charge)
         return charge
 
     def open_again(self, charge: OpenCharge, call: Call) -> None:
         """Add a call in place of one that has failed: its charge stays, and the `OpenCharge` is the new call's."""
         self._charges.insert(self._charges.index(charge), Share(charge.so_far))
-        charge.begin(call)
+        charge.begin(call, self._input_of(call))
         self._write_open_row()
 
     def hand_over(self, successor: "Bill") -> None:
@@ -313,6 +323,7 @@ class Bill:
             while charge.outgrows and (bought := self._bought(charge)):
                 charge.booked_tokens += bought
                 has_bought = True
+            charge.limit()
         if has_bought:
             self._write_open_row()
         return not any(charge.is_past_its_booking for charge in grown)
@@ -325,6 +336,9 @@ class Bill:
         cost = pricing.cost(Usage(output_tokens=tokens_more), charge.price)
         granted = self._admission.reserve_more(cost, tokens_more)
         return tokens_more if granted >= cost else int(granted * pricing.MILLION / charge.price.output)
+
+    def _input_of(self, call: Call) -> int:
+        return call.counted.input_tokens or self.input_tokens
 
     def _add(self, charge: OpenCharge) -> None:
         self._charges.append(charge)

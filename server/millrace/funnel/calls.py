@@ -123,6 +123,7 @@ class Caller:
                 charge.outcome = Outcome.CANCELLED
                 raise
             finally:
+                self._catalog.ratios.learn(tries.call, tries.usage)
                 tries.conclude()
                 if charge.outcome is Outcome.RUNNING:
                     charge.outcome = Outcome.FAILED
@@ -200,14 +201,22 @@ def uncut(model: Model, response: ResponseLog, turn: Turn | None = None) -> Call
     """Return a call of a model before the budget caps it."""
     request = response.request
     prompt, added_tokens = (request.prompt, 0) if turn is None else (turn.prompt, turn.tokens)
-    room = pricing.room(model, len(prompt.messages), request.input_tokens + added_tokens)
+    counted = request.counted_for(model)
+    if added_tokens:
+        counted = counted._replace(tokens=counted.tokens + added_tokens)
+    room = pricing.room(model, counted.input_tokens)
     prefix = response.prefix or UNKNOWN
-    return Call(model=model, prompt=prompt, prefix=prefix, room=room, added_tokens=added_tokens)
+    return Call(model=model, prompt=prompt, prefix=prefix, room=room, key_cap=request.key_cap, counted=counted)
 
 
 def over_budget(response: ResponseLog, reason: str) -> MillraceError:
     """Return the error of a request whose budget is too low."""
-    path = response.request.paths.max_cost
+    path, rest = response.request.paths.max_cost, response.request.rest
+    if rest is not None:
+        return MillraceError("budget_exceeded", f"{rest.of} (${rest.dollars:f}) is too little: {reason}")
+    if response.request.max_cost is None:
+        message = f"what is left of a budget of this request is too little: {reason}; ask for less"
+        return MillraceError("budget_exceeded", message)
     message = f"{path}: the budget of {response.request.max_cost:f} dollars is too low: {reason}; raise it"
     return MillraceError("budget_exceeded", message, param=path)
 

@@ -186,7 +186,7 @@ def _in_place_of(small: Model, failure: UpstreamError, large: Model, response: R
         tier=large.tier,
         reason=f"{small.id} failed: {failure.cause}",
         trimmed_tokens=request.trimmed_tokens,
-        max_output_tokens=Call(model=large, prompt=request.prompt).capped_by_operator,
+        max_output_tokens=Call(model=large, prompt=request.prompt, key_cap=request.key_cap).capped_by_operator,
         failed=(failure_of(small, failure),),
     )
 
@@ -240,7 +240,7 @@ def _check_name(response: ResponseLog, caller: Caller, verdict: Verdict) -> str 
 
 
 def _cut_by_budget(charge: OpenCharge, finish: Finish) -> bool:
-    return finish.reason is FinishReason.LENGTH and charge.call.cap is not None
+    return finish.reason is FinishReason.LENGTH and (charge.call.cap is not None or charge.is_limited)
 
 
 def _result(response: ResponseLog, charge: OpenCharge, finish: Finish, verdict: Verdict, check: str | None) -> Result:
@@ -259,7 +259,7 @@ def _result(response: ResponseLog, charge: OpenCharge, finish: Finish, verdict: 
         finish=finish.reason,
         stop=finish.stop,
         cut="budget_exceeded" if cut else None,
-        capped_by_operator=charge.call.capped_by_operator,
+        capped_by_operator=None if charge.is_limited else charge.call.capped_by_operator,
         service_tier=charge.attempt.service_tier,
         check=check,
         verdicts=() if check is None else _verdicts(charge.model, verdict),

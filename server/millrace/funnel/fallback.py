@@ -10,10 +10,11 @@ def chain_of(model: Model, request: Request, catalog: Catalog) -> Iterator[Model
     """Yield the models that may be asked in place of one, in order.
 
     Under `auto` the small model stands in for the large one at last. It is not the other way round, since a small model
-    that fails is followed by the large one anyhow, unless the request wants the small one alone.
+    that fails is followed by the large one anyhow, unless the request wants the small one alone. Where a budget runs
+    out, the large one is not asked at all.
     """
     chain = [*catalog.chain(model.tier)] if not model.stands_in else []
-    if model.tier is Tier.SMALL and request.strategy is not Strategy.SMALL:
+    if model.tier is Tier.SMALL and (request.strategy is not Strategy.SMALL or request.budget_is_low):
         chain = [other for other in chain if other is not catalog.large]
     if model is catalog.large and request.strategy is Strategy.AUTO and catalog.small not in chain:
         chain.append(catalog.small)
@@ -23,7 +24,7 @@ def chain_of(model: Model, request: Request, catalog: Catalog) -> Iterator[Model
 def may_stand_in(other: Model, model: Model, request: Request) -> bool:
     """Whether a model takes a request as another one does: its tools, its format, its history and its length."""
     prompt = request.prompt
-    if request.input_tokens > input_limit_of(other):
+    if request.counted_for(other).input_tokens > input_limit_of(other):
         return False
     last = next((one for message in reversed(prompt.messages) for one in reversed(message.sealed)), None)
     if last is not None and last.api is model.api and (other.api, other.id) != (model.api, model.id):

@@ -19,7 +19,7 @@ from functools import partial
 
 from millrace import log
 from millrace.errors import EXITS, MillraceError, internal_error
-from millrace.funnel import prompt
+from millrace.funnel import brownout, prompt
 from millrace.funnel.bill import Bill, Payer
 from millrace.funnel.calls import Caller
 from millrace.funnel.cascade import keep
@@ -37,8 +37,8 @@ from millrace.memory import Shares
 from millrace.ports import Admission, Clock, Ledger
 from millrace.types import Answer, CacheMode, CacheOutcome, SemanticHit, Strategy, Tier
 
-# What requests in one flight have in common: the exact key, `commits_early`, and the service tier, which is paid for.
-FlightKey = tuple[bytes, bool, str]
+# What requests in one flight have in common: exact key, `commits_early`, service tier, which is paid for, key's cap.
+FlightKey = tuple[bytes, bool, str, int | None]
 
 
 class Funnel:
@@ -125,14 +125,14 @@ class Funnel:
         if not response.request.generate:
             response.commit()
             return Result.ready(response.request)
-        keys = await self._recall.keys(response.request)
+        keys, stored = await brownout.looked_up(self._recall, response, self.catalog)
         response.looked_up = looked_up(response.request, keys)
-        if stored := await self._recall.exact(response.request, keys):
+        if stored is not None:
             return served(response, stored, CacheOutcome.EXACT, "answered before", self._wall())
         if response.request.cache is not CacheMode.ON or response.request.max_cost is not None:
             return await self._semantic_to_store(keys, response, bill)
         request = response.request
-        flight_key = (keys.exact, request.commits_early, request.prompt.service_tier)
+        flight_key = (keys.exact, request.commits_early, request.prompt.service_tier, request.key_cap)
         if (flight := self._flights.get(flight_key)) is None:
             flight = Flight(response, partial(self._semantic_to_store, keys), partial(self._flight_ended, flight_key))
             self._flights[flight_key] = flight
@@ -147,8 +147,7 @@ class Funnel:
             why = "asked before in other words"
             return served(response, found.answer, CacheOutcome.SEMANTIC, why, self._wall(), found)
         if request.cache is CacheMode.ONLY:
-            message = "millrace.cache: no cached answer matches this request; use 'on' to call a model"
-            raise MillraceError("response_not_found", message)
+            raise brownout.no_answer(request)
         choice = choose(request, self.catalog, self._policy, self._router, self._caller.health.wait(Tier.SMALL))
         response.route(choice.routed(request, found), choice.advice)
         result = await self._small_and_large(choice, response, payer)
@@ -173,8 +172,8 @@ class Funnel:
     async def _trim(self, response: ResponseLog, bill: Bill) -> None:
         request, policy = response.request, self._policy
         budget = policy.context_budget if request.context_budget is None else request.context_budget
-        limit = self.catalog.input_limit(request.strategy)
-        request = response.request = await prompt.trimmed(request, policy.prompt_for(request), budget, limit)
+        asked = policy.prompt_for(request)
+        request = response.request = await prompt.trimmed(request, asked, budget, self.catalog)
         bill.input_tokens, bill.trimmed_tokens = request.input_tokens, request.trimmed_tokens
 
     def _flight_ended(self, flight_key: FlightKey, flight: Flight) -> None:

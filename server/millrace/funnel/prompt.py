@@ -4,12 +4,15 @@ What remains is ordered for the prefix caches of providers: system prompt, histo
 change with every request.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, takewhile
 
 from millrace import log, tokens
 from millrace.errors import MillraceError
+from millrace.funnel.catalog import Catalog, Ruler
 from millrace.funnel.fingerprint import digest_of_chunks, digest_of_messages
 from millrace.funnel.offload import in_thread_if_long
 from millrace.funnel.prefixes import steady
@@ -17,6 +20,7 @@ from millrace.types import Message, Prompt, Request
 
 HEADING = "Context, most relevant first:"
 GAP = "\n\n"
+COUNTED = 2  # times the limit; what is longer is not counted to its end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,31 +28,35 @@ class Trimmed:
     """A trimmed prompt, and how much was cut from it."""
 
     prompt: Prompt
-    input_tokens: int
-    cut_tokens: int
+    counted: dict[str, int]  # its tokens in each encoding
+    cut_tokens: int  # in the first one
     cut_history: bytes  # SHA-256 of the messages that were cut; empty if none were
     cut_context: bytes  # SHA-256 of the chunks that were cut; empty if none were
 
 
-async def trimmed(request: Request, prompt: Prompt, budget: int | None, limit: int) -> Request:
+async def trimmed(request: Request, prompt: Prompt, budget: int | None, catalog: Catalog) -> Request:
     """Return a request with its prompt trimmed, off the loop if it is long. Raises what `trim` raises."""
-    work = partial(trim, prompt, request.context, budget, limit, request.paths.input)
+    work = partial(trim, prompt, request.context, budget, catalog.rulers(request.strategy), request.paths.input)
     result = await in_thread_if_long(request.tenant, sum(map(len, request.context)) + prompt.size, work)
     if result.cut_tokens:
         log.get().info("trimmed", id=request.id, cut_tokens=result.cut_tokens, budget=budget)
+    counts = catalog.counts(result.counted)
     return replace(
         request,
         prompt=result.prompt,
         context=(),
-        input_tokens=result.input_tokens,
-        trimmed_tokens=result.cut_tokens,
+        input_tokens=counts[catalog.large.name].input_tokens,
+        counts=counts,
+        trimmed_tokens=math.ceil(result.cut_tokens * counts[catalog.large.name].ratio),
         cut_history=result.cut_history,
         cut_context=result.cut_context,
     )
 
 
-def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: int, path: str = "input") -> Trimmed:
-    """Fit a prompt into `limit` tokens, and its context and history together into `budget` of them.
+def trim(
+    prompt: Prompt, context: tuple[str, ...], budget: int | None, rulers: Sequence[Ruler], path: str = "input"
+) -> Trimmed:
+    """Fit a prompt into the limit of each ruler, and its context and history together into `budget` of the first.
 
     Context chunks go in first, the most relevant ones, as many as fit; then the newest turns. A turn is a user's
     message and all that follows it, so a tool call is never separated from its result. The last turn is the question.
@@ -60,48 +68,64 @@ def trim(prompt: Prompt, context: tuple[str, ...], budget: int | None, limit: in
     *turns, question = _turns(messages) or [[]]
     system = [at for at, message in enumerate(messages) if message.role == "system"]
     fixed = [*system, *question]
-    fixed_tokens = tokens.count_tools(prompt.tools)
-    for at in fixed:
-        if fixed_tokens > limit:  # a megabyte more need not be counted
-            break
-        fixed_tokens += tokens.count_message(messages[at], limit - fixed_tokens)
-    if fixed_tokens > limit:
-        subject = (
-            "the system prompt, the tools and the question" if prompt.tools else "the system prompt and the question"
-        )
-        message = f"{path}: {subject} have at least {fixed_tokens} tokens; the models take {limit}; shorten them"
-        raise MillraceError("context_too_long", message, param=path)
+    counted = {ruler.encoding: _fixed(prompt, fixed, ruler, path) for ruler in rulers}
     if not (turns or context or prompt.context):  # most requests
-        return Trimmed(prompt=prompt, input_tokens=fixed_tokens, cut_tokens=0, cut_history=b"", cut_context=b"")
-    left = limit - fixed_tokens if budget is None else min(budget, limit - fixed_tokens)
-    kept_chunks = _fitting(context, left)
+        return Trimmed(prompt=prompt, counted=counted, cut_tokens=0, cut_history=b"", cut_context=b"")
+    first, encodings = rulers[0].encoding, [*counted]
+    left: list[float] = [ruler.limit - counted[ruler.encoding] for ruler in rulers]
+    left[0] = left[0] if budget is None else min(budget, left[0])
+    kept_chunks = min(_fitting(context, room, by) for room, by in zip(left, encodings, strict=True))
     block = _block(context[:kept_chunks]) if kept_chunks else ""
-    room = left - tokens.count(block)
-    newest = _newest(messages, turns, room)
-    first = len(turns) - len(newest) + 1  # that fits
-    if first:
+    rooms = [room - tokens.count(block, by=by) for room, by in zip(left, encodings, strict=True)]
+    newest = [_newest(messages, turns, room, by) for room, by in zip(rooms, encodings, strict=True)]
+    begin = len(turns) - min(map(len, newest)) + 1  # that fits
+    if begin:
         sizes = [sum(messages[at].size for at in turn) for turn in turns]
-        first = steady(sizes, first, min(limit if budget is None else budget, 2 * room))
-    kept, kept_tokens = turns[first:], newest[len(turns) - first]
-    sent = sorted({*fixed, *(at for turn in kept for at in turn)})
-    cut = [at for turn in turns[:first] for at in turn]
+        most = min(ruler.limit for ruler in rulers) if budget is None else budget
+        begin = steady(sizes, begin, int(min(most, *(2 * room for room in rooms))))
+    kept_turns = len(turns) - begin
+    sent = sorted({*fixed, *(at for turn in turns[begin:] for at in turn)})
+    cut = [at for turn in turns[:begin] for at in turn]
     result = prompt
     if cut or block or prompt.context:
         result = replace(prompt, messages=tuple(messages[at] for at in sent), context=block)
     return Trimmed(
         prompt=result,
-        input_tokens=tokens.count_prompt(result) if block else fixed_tokens + kept_tokens,
-        cut_tokens=_count(messages, cut) + sum(map(tokens.count, context[kept_chunks:])),
+        counted={
+            by: tokens.count_prompt(result, by=by) if block else counted[by] + sums[kept_turns]
+            for by, sums in zip(encodings, newest, strict=True)
+        },
+        cut_tokens=_count(messages, cut, first) + sum(tokens.count(chunk, by=first) for chunk in context[kept_chunks:]),
         cut_history=digest_of_messages([messages[at] for at in cut]),
         cut_context=digest_of_chunks(context[kept_chunks:]),
     )
 
 
-def _fitting(context: tuple[str, ...], budget: int) -> int:
+def _fixed(prompt: Prompt, fixed: list[int], ruler: Ruler, path: str) -> int:
+    """Return the tokens of what cannot be cut. Raises `context_too_long`.
+
+    What is much too long is not counted to its end.
+    """
+    by, most = ruler.encoding, COUNTED * ruler.limit
+    counted, is_whole = tokens.count_fixed(prompt, by=by), True
+    for at in fixed:
+        if counted > most:
+            is_whole = False
+            break
+        counted += tokens.count_message(prompt.messages[at], most - counted, by=by)
+    if counted <= ruler.limit:
+        return counted
+    subject = "the system prompt, the tools and the question" if prompt.tools else "the system prompt and the question"
+    number = f"{counted}" if is_whole and counted <= most else f"at least {counted}"
+    message = f"{path}: {subject} have {number} tokens in {by}; {ruler.takes()}; shorten them"
+    raise MillraceError("context_too_long", message, param=path)
+
+
+def _fitting(context: tuple[str, ...], budget: float, by: str) -> int:
     """Return how many chunks fit, counted from the first. Joined, they may have more tokens than their sum."""
-    totals = accumulate(tokens.count(chunk) + 1 for chunk in context)
+    totals = accumulate(tokens.count(chunk, by=by) + 1 for chunk in context)
     fits = sum(1 for _ in takewhile(lambda total: total <= budget, totals))
-    while fits and tokens.count(_block(context[:fits])) > budget:
+    while fits and tokens.count(_block(context[:fits]), by=by) > budget:
         fits -= 1
     return fits
 
@@ -129,16 +153,16 @@ def _turns(messages: tuple[Message, ...]) -> list[list[int]]:
     return turns
 
 
-def _newest(messages: tuple[Message, ...], turns: list[list[int]], budget: int) -> list[int]:
-    """Return the tokens of no turn, of the newest one, of the two newest ones, and so on: of as many as fit."""
+def _newest(messages: tuple[Message, ...], turns: list[list[int]], budget: float, by: str) -> list[int]:
+    """Return the tokens of no turn, of the newest, of the two newest, and so on, as far as they fit."""
     sums = [0]
     for turn in reversed(turns):
-        counted = _count(messages, turn)
-        if sums[-1] + counted > budget:
+        total = sums[-1] + _count(messages, turn, by)
+        if total > budget:
             break
-        sums.append(sums[-1] + counted)
+        sums.append(total)
     return sums
 
 
-def _count(messages: tuple[Message, ...], indices: list[int]) -> int:
-    return sum(tokens.count_message(messages[at]) for at in indices)
+def _count(messages: tuple[Message, ...], indices: list[int], by: str) -> int:
+    return sum(tokens.count_message(messages[at], by=by) for at in indices)

@@ -45,7 +45,9 @@ async def repair(
         return None
     prompt = response.request.prompt
     before = prompt.sent if prompt.context else prompt.messages  # the context stays with its question
-    added = charge.usage.output_tokens + sum(map(tokens.count_message, words))
+    added = charge.usage.output_tokens + sum(
+        tokens.count_message(word, by=charge.model.encoding.name) for word in words
+    )
     turn = Turn(prompt=replace(prompt, messages=(*before, said, *words), context=""), tokens=added)
     return turn if _pays(turn, response, charge, payer, catalog) else None
 
@@ -57,22 +59,22 @@ def _pays(turn: Turn, response: ResponseLog, charge: OpenCharge, payer: Payer, c
     large model enough for its answer, even if it runs to its cap.
     """
     small, large = uncut(charge.model, response, turn), uncut(catalog.large, response)
-    answer, input_tokens = charge.usage.output_tokens, response.request.input_tokens
-    if pricing.room(small.model, len(turn.prompt.messages), input_tokens + turn.tokens) <= 2 * answer:
+    answer = charge.usage.output_tokens
+    if small.most <= 2 * answer:
         return False
-    costs = [_cost(small, input_tokens + turn.tokens, answer), _cost(large, input_tokens, answer)]
+    costs = [_cost(small, answer), _cost(large, answer)]
     if TURNS * costs[0] > costs[1]:
         return False
     left = payer.affordable(large)
     if left is not None:
-        worst = pricing.cost(pricing.worst_case(small, input_tokens + turn.tokens), small.dearest)
+        worst = pricing.cost(pricing.worst_case(small, small.counted.input_tokens), small.dearest)
         if left * large.dearest.output / pricing.MILLION - worst < answer * large.dearest.output / pricing.MILLION:
             return False
     return payer.reserve(small)
 
 
-def _cost(call: Call, input_tokens: int, output_tokens: int) -> Decimal:
-    return pricing.cost(Usage(input_tokens=input_tokens, output_tokens=output_tokens), call.price)
+def _cost(call: Call, output_tokens: int) -> Decimal:
+    return pricing.cost(Usage(input_tokens=call.counted.input_tokens, output_tokens=output_tokens), call.price)
 
 
 def _said(response: ResponseLog, model: Model) -> Message:

@@ -58,7 +58,7 @@ class Sampling:
 
     def _small_might_do(self, request: Request) -> bool:
         """Whether the small model could have been asked too."""
-        return self._catalog.fits_small(request.input_tokens) and bound_to(request.prompt, self._catalog) is None
+        return self._catalog.fits_small(request) and bound_to(request.prompt, self._catalog) is None
 
 
 class _guarded:  # noqa: N801 - used like a function

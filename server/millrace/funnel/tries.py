@@ -149,6 +149,11 @@ class Tries:
         """The service tier of the present call."""
         return self.call.service_tier if self._attempt is None else self._attempt.service_tier
 
+    def limit(self, output_tokens: int) -> None:
+        """Cut the present call at so many tokens."""
+        if self._attempt is not None:
+            self._attempt.limit(output_tokens)
+
     def pause(self) -> None:
         """Read no more."""
         self.is_paused = True

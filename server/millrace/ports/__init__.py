@@ -18,12 +18,13 @@ from millrace.ports.database import Backlog, Claim, Database
 from millrace.ports.evidence import AnswerJudge, AskAgain, EndedRequests, EvidenceStore, FeedbackStore, Student
 from millrace.ports.router import RouterStore
 from millrace.ports.schemas import SCHEMA_TURN_S, SchemaReport, SchemaValidator
-from millrace.ports.stores import Admission, Archive, KeyStore, Ledger, Limiter, PastRequests, Rows
+from millrace.ports.stores import Admission, Admitted, Archive, KeyStore, Ledger, Limiter, PastRequests, Rows
 from millrace.ports.upstream import Attempt, EmbeddingsCall, EmbeddingsUpstream, Said, Sink, Upstream, said
 
 __all__ = [
     "SCHEMA_TURN_S",
     "Admission",
+    "Admitted",
     "Aligner",
     "AnswerJudge",
     "Archive",

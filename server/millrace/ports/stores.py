@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Protocol
 
+from millrace.errors import MillraceError
 from millrace.principal import Key, Principal
 from millrace.types import Entry, Past, Selection, StoredResponse
+from millrace.types.budget import Budget, Left, Rest, Step
 
 
 class Archive(Protocol):
@@ -62,16 +64,52 @@ class Admission(Protocol):
         ...
 
 
-class Limiter(Protocol):
-    """Rate limits and budgets of keys."""
+class Admitted(Admission, Protocol):
+    """An admission, and what its limits say of the request."""
 
-    def limits(self, principal: Principal) -> bool:
+    budget: Budget | None  # the scarcest of its budgets, if that has reached a step
+    rest: Rest | None  # what it may cost at most, where that is less than it is likely to
+
+    def used_up(self) -> MillraceError:
+        """Return the error of a request that has used all there is of a budget."""
+        ...
+
+    def left(self) -> Left | None:
+        """Return what is left of the limits now; None if nothing is limited."""
+        ...
+
+
+class Limiter(Protocol):
+    """Rate limits and budgets of keys, tenants, end users and tags."""
+
+    def limits(self, principal: Principal, user: str = "", tag: str = "") -> bool:
         """Whether anything is limited, so that what a request is likely to cost is of interest."""
         ...
 
-    def admit(self, principal: Principal, likely_cost: Decimal, likely_tokens: int) -> Admission:
+    async def prepare(self, principal: Principal, user: str = "", tag: str = "") -> None:
+        """Read what was spent, where that is not known, before a request is admitted. Raises `overloaded`."""
+        ...
+
+    def step(self, principal: Principal, user: str = "", tag: str = "") -> Step | None:
+        """Return what is done with a request because a budget runs out."""
+        ...
+
+    def admit(
+        self,
+        principal: Principal,
+        likely_cost: Decimal,
+        likely_tokens: int,
+        user: str = "",
+        tag: str = "",
+        *,
+        least_cost: Decimal | None = None,
+        browns_out: bool = False,
+        in_frames: bool = False,
+    ) -> Admitted:
         """Reserve dollars and tokens for one request. The caller must settle the admission on every path.
 
+        `least_cost`: with so much of a budget it can begin, to be cut where the rest of that ends. `browns_out`: it may
+        be answered by the caches alone, where a budget is spent. `in_frames`: its client is told of a step in frames.
         Raises `too_many_in_flight`, `rate_limit_exceeded` or `budget_exceeded`.
         """
         ...

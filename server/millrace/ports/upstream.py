@@ -58,6 +58,10 @@ class Attempt(Protocol):
         """
         ...
 
+    def limit(self, output_tokens: int) -> None:
+        """Cut the answer from now on at so many tokens, as its model counts them; the last limit holds."""
+        ...
+
     def pause(self) -> None:
         """Stop reading until `resume`."""
         ...

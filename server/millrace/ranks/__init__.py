@@ -1,1 +1,1 @@
-"""The o200k_base vocabulary as data: its ranks, recoded and compressed, and its splitting pattern. See NOTICE."""
+"""The o200k_base and cl100k_base vocabularies as data: ranks, compressed, and splitting patterns. See NOTICE."""

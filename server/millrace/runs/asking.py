@@ -32,6 +32,7 @@ from millrace.types.request import MERGE_TOKENS
 AT_ONCE = 4  # answers, for samples and for the model that judges together
 ASK_S = 120.0  # that an answer may take
 REST_S = 60.0  # for which nothing is asked after a model has failed; tenants are not told of it
+OVERHEAD = 16  # tokens that providers add to a message or a tool, at most
 OUTPUT = (4096, 1024, 256)  # tokens of an answer, the most that the money buys; a longer one is cut: it does not count
 _IN_TURN = {Strategy.RACE: Strategy.CASCADE, Strategy.HEDGE: Strategy.CASCADE}  # two calls at once cost more
 
@@ -70,6 +71,10 @@ class Asking:
         models = self._models(asked.strategy)
         is_resting = self._clock() < self._rests_until
         if is_resting or any(self._funnel.health.wait(model.tier) is not None for model in models):
+            return None
+        try:
+            await self._limiter.prepare(self._principal)
+        except MillraceError:  # what was spent is not known
             return None
         for output_tokens in OUTPUT:
             bounded = _bounded(asked, models, output_tokens)
@@ -133,7 +138,7 @@ def _bounded(asked: Request, models: Sequence[Model], output_tokens: int) -> Req
     capped = replace(prompt, max_output_tokens=output_tokens)
     # No provider counts more tokens than a text has bytes.
     input_tokens = prompt.whole_size * (1 if all(message.text.isascii() for message in prompt.messages) else 4)
-    input_tokens += pricing.FRAMING * (len(prompt.messages) + 1)
+    input_tokens += OVERHEAD * (len(prompt.messages) + len(prompt.tools) + 1)
     usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens + MERGE_TOKENS)
     costs = (pricing.cost(usage, Call(model=model, prompt=capped).dearest) for model in models)
     return replace(asked, prompt=capped, max_cost=sum(costs, pricing.ZERO))

@@ -96,9 +96,10 @@ class Embeddings:
             raise full()
         model, upstream = self.served
         likely = model.charge(Usage(input_tokens=asked.tokens, estimated=True), Outcome.RUNNING)
-        admission = self._limiter.admit(principal, likely.cost, asked.tokens)
+        await self._limiter.prepare(principal, asked.user)
+        admission = self._limiter.admit(principal, likely.cost, asked.tokens, asked.user)
         try:
-            row = _Row(request_id, principal, self._wall, self._ledger, admission, likely, batch)
+            row = _Row(request_id, principal, self._wall, self._ledger, admission, likely, asked.user, batch)
             call = upstream.open(body, held)
         except BaseException:
             admission.settle(pricing.ZERO, 0)
@@ -176,11 +177,13 @@ class _Row:
         ledger: Ledger,
         admission: Admission,
         likely: Charge,
+        user: str,
         batch: str,
     ) -> None:
         self.likely = likely
         self._batch = batch
         self._id = request_id
+        self._user = user
         self._principal = principal
         self._wall = wall
         self._ledger = ledger
@@ -223,6 +226,7 @@ class _Row:
             ttft_ms=None,
             latency_ms=latency_ms,
             key_id=self._principal.key_id,
+            user=self._user,
             batch=self._batch,
         )
 

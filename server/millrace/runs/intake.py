@@ -17,11 +17,12 @@ from millrace.errors import MillraceError
 from millrace.funnel.checks import form
 from millrace.funnel.funnels import Funnels
 from millrace.funnel.offload import in_thread_if_long
-from millrace.funnel.routing import choice, pins
+from millrace.funnel.routing import pins
 from millrace.memory import Hold
 from millrace.ports import Backlog, Clock, Limiter, SchemaValidator
 from millrace.principal import Principal
 from millrace.runs import histories
+from millrace.runs.admission import admitted, behind_visitors
 from millrace.runs.conversations import Conversations
 from millrace.runs.ids import response_id
 from millrace.runs.kept import Repeat
@@ -88,6 +89,7 @@ class Intake:
             session=session or request_id,
             tenant=principal.tenant,
             key_id=principal.key_id,
+            key_cap=self._with_limits(principal).limits.max_output_tokens,
             model=model,
             strategy=strategy,
             delivery=_delivery(create, negotiated=negotiated, streamed=streamed),
@@ -114,6 +116,7 @@ class Intake:
             user=str(extras.get("safety_identifier") or extras.get("user") or ""),
             tag=create.tag,
             batch=batch,
+            in_frames=negotiated,
             evidence=create.evidence and principal.evidence,
             reasoning_summary=create.reasoning_summary,
             paths=create.paths,
@@ -133,11 +136,11 @@ class Intake:
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
             return run  # even if the conversation it continued is no longer kept
         if request.deadline_at is None:
-            prepared = await self._prepared(request, last)
+            prepared = await self._prepared(request, principal, last)
         else:
             try:
                 async with asyncio.timeout(request.deadline_at - self._clock()) as patience:
-                    prepared = await self._prepared(request, last)
+                    prepared = await self._prepared(request, principal, last)
             except TimeoutError:
                 if not patience.expired():
                     raise
@@ -151,11 +154,15 @@ class Intake:
         request = prepared
         if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
             raise backlogged()
-        catalog, principal = self._funnels.catalog, self._with_limits(principal)
+        catalog, principal = self._funnels.catalog, self._limited(principal, request)
         catalog.check_known(request.model)  # else it is configured no more, since the request was read
-        likely = choice.likely(request, catalog) if self._limiter.limits(principal) else choice.NOTHING
-        admission = self._limiter.admit(principal, likely.cost, likely.tokens)
+        request, admission = admitted(request, principal, self._limiter, catalog)
         return self._runs.start(request, admission, repeat, held=held)
+
+    def _limited(self, principal: Principal, request: Request) -> Principal:
+        """Return who asks, with the limits of now; a line of a batch leaves half of the rates to visitors."""
+        principal = self._with_limits(principal)
+        return behind_visitors(principal) if request.batch else principal
 
     def _make_room(self, request: Request, held: Hold) -> None:
         """Hold what a request holds while it runs. Raises `overloaded` if that does not fit, now or once it is kept."""
@@ -167,8 +174,14 @@ class Intake:
         """Give a request that was cancelled while it waited its first event and its terminal."""
         return self._runs.start(request, held=held, cancelled=True)
 
-    async def _prepared(self, request: Request, last: Run | None) -> Request:
-        """Compile a request's schemas, let it continue its conversation, and add what its history lacks."""
+    async def _prepared(self, request: Request, principal: Principal, last: Run | None) -> Request:
+        """Compile a request's schemas, let it continue its conversation, and add what its history lacks.
+
+        What its accounts have spent is known then, too.
+        """
+        principal = self._limited(principal, request)
+        if self._limiter.limits(principal, request.user, request.tag):
+            await self._limiter.prepare(principal, request.user, request.tag)
         refers = turns.has_references(request.prompt.messages)
         if refers:
             messages = await self._conversations.resolved(request, last)

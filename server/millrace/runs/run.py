@@ -10,7 +10,7 @@ from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import MillraceError
 from millrace.funnel.response_log import ResponseLog
 from millrace.memory import Hold
-from millrace.ports import Clock
+from millrace.ports import Admitted, Clock
 from millrace.types import OnDisconnect, Request, Status
 from millrace.wire import limits
 
@@ -63,6 +63,7 @@ class Run:
         self.listeners = 0  # clients
         self.left_at: float | None = None  # when the last listener went away
         self.is_limited = False  # in its time or its cost
+        self.admitted: Admitted | None = None  # within its limits, if it has any
         self.was_abandoned = False  # it was cancelled because nobody listened any more
         self._clock = clock
         self._on_listener_gone = on_listener_gone

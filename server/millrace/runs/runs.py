@@ -13,7 +13,7 @@ from millrace.funnel.bill import NOTHING
 from millrace.funnel.facts import Ended
 from millrace.funnel.funnels import Funnels
 from millrace.memory import Hold
-from millrace.ports import Admission, Clock
+from millrace.ports import Admission, Admitted, Clock
 from millrace.pricing import ZERO
 from millrace.runs.kept import Kept, Repeat
 from millrace.runs.run import Phase, Run
@@ -48,7 +48,7 @@ class Runs:
     def start(
         self,
         request: Request,
-        admission: Admission | None = None,
+        admission: Admitted | None = None,
         repeat: Repeat | None = None,
         *,
         held: Hold | None = None,
@@ -59,6 +59,7 @@ class Runs:
         What is held for the request is the run's from now on.
         """
         run = Run(request, self._clock, int(self._wall()), self.kept.count, held and held.move())
+        run.admitted = admission
         run.is_limited = request.deadline_at is not None or (admission is not None and admission.limits_cost)
         run.start(self._lead(run, admission, cancelled=cancelled), partial(self._on_task_done, run, admission, repeat))
         self._live[request.id] = run
@@ -159,9 +160,8 @@ class Runs:
         _halt_if_late(run, now)
         if run.left_at is not None and now - run.left_at >= limits.DETACHED_S:
             run.cancel()
-        if not self._funnel.covers(run.response):
-            message = "dollars_per_day of this key is used up until 0:00 UTC; raise it, or ask for less"
-            run.halt(MillraceError("budget_exceeded", message))
+        if not self._funnel.covers(run.response) and run.admitted is not None:
+            run.halt(run.admitted.used_up())
 
 
 def deadline_exceeded() -> MillraceError:

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import NODEFAULT, Struct
 
 from millrace.settings import price_list
+from millrace.settings.budgets import invalid_budgets, whole_shares
 from millrace.settings.faults import Fault, Override, SettingsError, at, join, listed, origin, split
 from millrace.settings.sections import ServerSettings, Settings
 from millrace.settings.values import invalid_values
@@ -73,8 +74,9 @@ def build(
         keys = path.split(".")
         _override(tree, keys, Override(text, f"--{keys[-1]}"), faults)
     faults += price_list.fill(tree)
+    whole_shares(tree)
     values = _walk(tree, Settings, "", faults)
-    for fault in invalid_values(tree, environ):
+    for fault in (*invalid_values(tree, environ), *invalid_budgets(tree, environ)):
         value = at(tree, *fault.path.split("."))
         faults.append(Fault(fault.path + origin(value), fault.message))
     if faults:

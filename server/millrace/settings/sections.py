@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 from msgspec.structs import asdict, replace
 
 from millrace.types import Price, Strategy
@@ -117,6 +117,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     price_batch: PriceSettings | None = None  # of these; None: half of the price
     api_key_env: str | None = None
     context_window: Count = 128_000  # tokens
+    encoding: Literal["o200k_base", "cl100k_base", "estimate"] | None = None  # None: by the model's name
     max_output_tokens: Count | None = None  # of an answer; None: no cap
     cap_tool_calls: bool = False  # whether the cap also holds where a tool may be called: it cuts the call's arguments
     provider: Provider = "auto"
@@ -257,14 +258,44 @@ class GuardsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     words: tuple[str, ...] = ()
 
 
-class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Default limits: they apply where a key sets none of its own. A limit that is left out is unlimited."""
+class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits. One that is left out is unlimited."""
 
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
     in_flight: Count | None = None
-    dollars_per_day: Decimal | None = None
+    dollars_per_day: Decimal | None = None  # of UTC
+    dollars_per_month: Decimal | None = None  # of UTC
+
+
+class NamedLimitSettings(LimitSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of one tenant, or of one tag; one that is left out is that of all others."""
+
+    name: Line
+
+
+class LimitsSettings(LimitSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of keys that set none of their own, and of tenants, their end users, and tags."""
+
+    max_output_tokens: Count | None = None  # of an answer
     connections: Count | None = None
+    tenant: LimitSettings = LimitSettings()  # of each tenant, all its keys together
+    tenants: tuple[NamedLimitSettings, ...] = ()
+    user: LimitSettings = LimitSettings()  # of each end user of a tenant
+    tag: LimitSettings = LimitSettings()  # of each tag of a tenant
+    tags: tuple[NamedLimitSettings, ...] = ()
+
+
+StepName = Literal["warn", "small", "cache"]
+DEFAULT_STEPS: tuple[tuple[str, StepName], ...] = (("0.8", "warn"), ("0.9", "small"), ("1.0", "cache"))
+
+
+class BudgetsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is done as a budget in dollars runs out: by the share of it that is spent, what it is from there on."""
+
+    at: dict[str, StepName] = field(default_factory=lambda: dict(DEFAULT_STEPS))  # the keys are shares; {}: no steps
+    webhook: str | None = None  # a URL that is told of each step
+    webhook_key_env: str | None = None  # the variable with its key, which is sent as a bearer
 
 
 class BatchSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -292,3 +323,4 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     guards: GuardsSettings = GuardsSettings()
     limits: LimitsSettings = LimitsSettings()
     batch: BatchSettings = BatchSettings()
+    budgets: BudgetsSettings = BudgetsSettings()

@@ -6,61 +6,79 @@ counts for the budgets of the new one as soon as it is settled.
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from decimal import Decimal
 
 from millrace import log
 from millrace.ports import Clock
-from millrace.pricing import ZERO
-from millrace.stores.ledger import Spent, SqliteLedger
+from millrace.pricing import NANODOLLAR
+from millrace.stores.accounts import Today
+from millrace.stores.ledger import SqliteLedger
 from millrace.stores.processes import Processes
+from millrace.stores.spending import Nanodollars, Others, SqliteSpending
+from millrace.types.budget import AccountName, Spent
 
 POLL_S, RETRY_S = 0.25, 1.0
 LATEST_ROW_S = 600.0  # a row is opened with the first call, so at most about so long after its request
 
 
 class Handover:
-    """Follows the other processes that live, until they have ended."""
+    """Follows the other processes that live, until they have ended; and reads what accounts have spent."""
 
-    def __init__(self, ledger: SqliteLedger, processes: Processes | None, wall: Clock) -> None:
+    def __init__(
+        self, ledger: SqliteLedger, spending: SqliteSpending, processes: Processes | None, wall: Clock
+    ) -> None:
+        self.count: Callable[[AccountName, Decimal], None] = lambda name, dollars: None  # what others have spent
         self._ledger = ledger
+        self._spending = spending
         self._processes = processes  # None: the data_dir is not shared
         self._wall = wall
-        self._living: frozenset[str] = frozenset()
-        self._since = 0.0  # all requests of other processes that were opened before it have ended, in Unix seconds
-        self._spent: Spent = {}  # by requests of other processes that were opened later, as far as counted
+        self._others = Others()
+        self._counted: Nanodollars | None = None  # what the others have spent since then, at the last look
+        self._turn = asyncio.Lock()  # for one look after the other
 
-    async def begin(self, day: float) -> Spent:
-        """Close the rows that dead processes left open; return dollars by key, spent since `day` (Unix seconds)."""
-        self._living = await self._others()
-        self._ledger.close_left(self._living)
-        first_open = await self._ledger.first_open(self._living)
+    async def begin(self) -> None:
+        """Close the rows that dead processes left open, and find out who lives."""
+        living = await self._found()
+        self._ledger.close_left(living)
         now = self._wall()
-        self._since = max(day, min(now, first_open or now) - LATEST_ROW_S)
-        spent = await self._ledger.spent_since(day, self._since, self._living)
-        self._spent = await self._ledger.spent_since(self._since, living=self._living)
-        return {key: spent.get(key, ZERO) + self._spent.get(key, ZERO) for key in spent.keys() | self._spent.keys()}
+        first_open = await self._spending.first_open(living)
+        self._others = Others(living, living, min(now, first_open or now) - LATEST_ROW_S)
 
-    async def follow(self, count: Callable[[str, Decimal], None]) -> None:
-        """Close what the others leave open when they die, and call `count` with a key and what they have spent."""
-        while self._living:
+    async def read(self, names: Collection[AccountName], after_writes: bool) -> Mapping[AccountName, Spent]:  # noqa: FBT001
+        """Return what accounts have spent. `after_writes`: what this process has spent may not be on the disk yet."""
+        if after_writes:
+            await self._spending.written()
+        return await self._look(names)
+
+    async def follow(self) -> None:
+        """Close what the others leave open when they die, and count what they have spent."""
+        while self._others.living:
             await asyncio.sleep(POLL_S)
             try:
-                await self._look(count)
+                living = self._others.living & await self._found()
+                if living != self._others.living:
+                    self._ledger.close_left(living)
+                await self._look((), living)
             except (sqlite3.Error, OSError) as error:  # also late; the next look finds the same
                 log.get().warning("another process on this data_dir was not looked at", error=str(error))
                 await asyncio.sleep(RETRY_S)
 
-    async def _look(self, count: Callable[[str, Decimal], None]) -> None:
-        living = self._living & await self._others()
-        if living != self._living:
-            self._ledger.close_left(living)
-        spent = await self._ledger.spent_since(self._since, living=living)
-        for key, dollars in spent.items():
-            more = dollars - self._spent.get(key, ZERO)
-            if more:
-                count(key, more)
-        self._spent, self._living = spent, living
+    async def _look(
+        self, names: Collection[AccountName], living: frozenset[str] | None = None
+    ) -> Mapping[AccountName, Spent]:
+        """Read accounts, and count what the others have spent since the last look, as it was at the same moment."""
+        async with self._turn:
+            others = self._others if living is None else replace(self._others, living=living)
+            found = await self._spending.snapshot(names, Today.at(self._wall()), others)
+            counted, self._counted = self._counted, found.others
+            if counted is not None:
+                for name, nanodollars in found.others.items():
+                    if more := nanodollars - counted.get(name, 0):
+                        self.count(name, more * NANODOLLAR)
+            self._others = others if others.living else Others()  # they have spent all that they will
+        return found.spent
 
-    async def _others(self) -> frozenset[str]:
+    async def _found(self) -> frozenset[str]:
         return frozenset() if self._processes is None else await asyncio.to_thread(self._processes.others)

@@ -27,7 +27,9 @@ CREATE TABLE IF NOT EXISTS keys (
     evidence INTEGER NOT NULL DEFAULT 1, -- whether its requests may be sampled and judged
     rotations INTEGER NOT NULL DEFAULT 0,
     earlier_digest BLOB,          -- SHA-256 of the secret before the last rotation
-    earlier_until REAL            -- Unix seconds, from which on it is refused
+    earlier_until REAL,           -- Unix seconds, from which on it is refused
+    dollars_per_month TEXT,       -- decimal
+    max_output_tokens INTEGER
 ) STRICT
 """
 _ADDED = {  # which tables of earlier versions lack
@@ -35,11 +37,13 @@ _ADDED = {  # which tables of earlier versions lack
     "rotations": "INTEGER NOT NULL DEFAULT 0",
     "earlier_digest": "BLOB",
     "earlier_until": "REAL",
+    "dollars_per_month": "TEXT",
+    "max_output_tokens": "INTEGER",
 }
 _COLUMNS = (
     "id, tenant, role, name, digest, created_at, revoked_at,"
     " requests_per_minute, tokens_per_minute, in_flight, dollars_per_day, connections, evidence,"
-    " rotations, earlier_digest, earlier_until"
+    " rotations, earlier_digest, earlier_until, dollars_per_month, max_output_tokens"
 )
 _ADD = f"INSERT INTO keys ({_COLUMNS}) VALUES ({', '.join('?' for _ in _COLUMNS.split(','))})"  # noqa: S608 - names only
 _LOAD = f"SELECT {_COLUMNS} FROM keys ORDER BY created_at, id"  # noqa: S608 - names only
@@ -111,24 +115,29 @@ def _row(key: Key) -> tuple[Any, ...]:
         limits.requests_per_minute,
         limits.tokens_per_minute,
         limits.in_flight,
-        None if limits.dollars_per_day is None else str(limits.dollars_per_day),
+        _text(limits.dollars_per_day),
         limits.connections,
         int(owner.evidence),
         owner.rotations,
         None if key.earlier is None else key.earlier.digest,
         None if key.earlier is None else key.earlier.until,
+        _text(limits.dollars_per_month),
+        limits.max_output_tokens,
     )
 
 
 def _key(row: tuple[Any, ...]) -> Key:
-    key_id, tenant, role, name, digest, created_at, revoked_at, *limited, evidence, rotations, earlier, until = row
-    requests, tokens, in_flight, dollars, connections = limited
+    key_id, tenant, role, name, digest, created_at, revoked_at, *limited = row
+    requests, tokens, in_flight, dollars, connections, evidence, rotations, earlier, until, *later = limited
+    monthly, cap = later
     limits = Limits(
         requests_per_minute=requests,
         tokens_per_minute=tokens,
         in_flight=in_flight,
-        dollars_per_day=None if dollars is None else Decimal(dollars),
+        dollars_per_day=_dollars(dollars),
+        dollars_per_month=_dollars(monthly),
         connections=connections,
+        max_output_tokens=cap,
     )
     principal = Principal(
         key_id=key_id,
@@ -146,3 +155,11 @@ def _key(row: tuple[Any, ...]) -> Key:
         revoked_at=revoked_at,
         earlier=None if earlier is None else EarlierSecret(earlier, until),
     )
+
+
+def _text(dollars: Decimal | None) -> str | None:
+    return None if dollars is None else str(dollars)
+
+
+def _dollars(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import math
 import re
 import sqlite3
 import time
@@ -88,18 +87,13 @@ _ADDED = {  # columns that tables of earlier versions lack
     "shape": "TEXT NOT NULL DEFAULT ''",
 }
 _INDEXES = (
+    "DROP INDEX IF EXISTS entries_of_keys",  # of earlier versions
     "CREATE INDEX IF NOT EXISTS entries_by_time ON entries (opened_at)",
-    "CREATE INDEX IF NOT EXISTS entries_of_keys ON entries (opened_at) WHERE key_id != ''",
     "CREATE INDEX IF NOT EXISTS entries_open ON entries (epoch) WHERE status = 'open'",
     "CREATE INDEX IF NOT EXISTS entries_of_answers ON entries (entry_id) WHERE entry_id != ''",
     "CREATE INDEX IF NOT EXISTS entries_of_batches ON entries (batch, opened_at) WHERE batch != ''",
     f"CREATE INDEX IF NOT EXISTS entries_of_evidence ON entries (opened_at) WHERE tenant = '{EVIDENCE_TENANT}'",
 )
-_SPENT = """
-SELECT key_id, sum(CASE WHEN status = 'open' AND epoch IN ({living}) THEN booked_nanodollars ELSE cost_nanodollars END)
-FROM entries WHERE key_id != '' AND opened_at >= ? AND opened_at < ? AND epoch IS NOT ? GROUP BY key_id
-"""
-_FIRST_OPEN = "SELECT min(opened_at) FROM entries WHERE status = 'open' AND epoch IN ({living})"
 _SESSIONS = """
 SELECT session, tenant, min(opened_at), max(opened_at), count(*), sum(input_tokens), sum(cached_input_tokens),
     sum(output_tokens), sum(cost_nanodollars), sum(saved_nanodollars)
@@ -146,8 +140,6 @@ ANSWERED_S = 2.0  # for SQLite to find one row, after all that waits
 SPENT_S = 60.0  # for SQLite to add up a day
 DAY_S = 86_400
 
-Spent = dict[str, Decimal]  # dollars by key
-
 
 class SqliteLedger:
     """Queues the entries of one process, the `epoch`, to be written. Only their progress may be dropped."""
@@ -192,12 +184,6 @@ class SqliteLedger:
         kill = _KILL.format(living=_question_marks(epochs))
         self._database.write(lambda connection: connection.execute(kill, epochs))
 
-    async def first_open(self, living: Collection[str]) -> float | None:
-        """Return when the oldest request that these processes have open was opened (Unix seconds), if there is one."""
-        query = _FIRST_OPEN.format(living=_question_marks(living))
-        ((found,),) = await self._scan(query, *living)
-        return None if found is None else float(found)
-
     async def sessions(self, opened_at: float, most: int) -> list[SessionBill]:
         """Return the bills of the latest sessions, of their requests that were opened since then (Unix seconds)."""
         return [
@@ -226,16 +212,6 @@ class SqliteLedger:
                 saved,
             ) in await self._scan(_SESSIONS, opened_at, most)
         ]
-
-    async def spent_since(self, opened_at: float, before: float = math.inf, living: Collection[str] = ()) -> Spent:
-        """Return dollars by key, of requests that were opened from `opened_at` to `before` (Unix seconds).
-
-        What a dead process left open counts at its highest cost, closed or not. What a living one (an epoch) has open
-        counts at its cost so far. Requests of this process are left out if it has an epoch: it counts them itself.
-        """
-        query = _SPENT.format(living=_question_marks(living))
-        rows = await self._scan(query, *living, opened_at, before, self._epoch or None)
-        return {key_id: nanodollars * NANODOLLAR for key_id, nanodollars in rows}
 
     async def served(self, since: float, tenant: str | None) -> dict[str, Served]:
         """Return how many requests the caches have answered, by tenant, of those opened since then (Unix seconds)."""

@@ -72,13 +72,14 @@ from millrace.types.evidence import (
     Says,
     Steering,
 )
-from millrace.types.model import BATCH_TIER, STANDARD_TIERS, Deployment, Model, Price, Tier
+from millrace.types.model import BATCH_TIER, STANDARD_TIERS, Deployment, Encoding, Model, Price, Tier
 from millrace.types.money import EMBEDDINGS, Answered, Charge, Entry, Outcome, Selection, SessionBill, Statement, Status
 from millrace.types.past import Past, PastCall
 from millrace.types.request import (
     RESPONSES_PATHS,
     CacheMode,
     Call,
+    Counted,
     Delivery,
     OnDisconnect,
     Paths,
@@ -115,11 +116,13 @@ __all__ = [
     "CallPiece",
     "Change",
     "Charge",
+    "Counted",
     "Decision",
     "Deleted",
     "Delivery",
     "Deployment",
     "Embedded",
+    "Encoding",
     "Entry",
     "EvidenceCost",
     "Failure",

@@ -76,6 +76,15 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """In which vocabulary the tokens of a model are counted."""
+
+    name: str = "o200k_base"
+    is_own: bool = False  # the model's own, so that counts are exact; else they are estimates, which are corrected
+    factor: float = 1.0  # tokens of the model for one of the vocabulary, until its provider has reported some
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """One configured model: its name, tier, address, price and limits."""
 
@@ -86,6 +95,7 @@ class Model:
     api: Api = Api.CHAT
     price: Price  # of the standard service tier
     context_window: int  # tokens
+    encoding: Encoding = Encoding()
     max_output_tokens: int | None = None  # the operator's cap of an answer; None: no cap
     cap_tool_calls: bool = False  # whether the cap also holds where a tool may be called
     tier_prices: Mapping[str, Price] = field(default_factory=dict, hash=False)  # of other service tiers

@@ -1,11 +1,14 @@
 """An accepted request with its options, and one call to an upstream."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from sys import getsizeof
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
+from millrace.types.budget import Budget, Rest, Step
 from millrace.types.conversation import Prompt, Tool
 from millrace.types.model import Model, Price
 
@@ -71,6 +74,21 @@ class Paths:
 RESPONSES_PATHS = Paths()
 
 
+class Counted(NamedTuple):
+    """What was counted of a prompt in the encoding of a model, and how many tokens of the model each of these is."""
+
+    tokens: int
+    ratio: float = 1.0
+
+    @property
+    def input_tokens(self) -> int:
+        """Tokens of the prompt as the model counts them; about, unless the encoding is its own."""
+        return math.ceil(self.tokens * self.ratio)
+
+
+NOT_COUNTED = Counted(0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One accepted `response.create`."""
@@ -86,7 +104,9 @@ class Request:
     metadata: dict[str, str]
     context: tuple[str, ...] = ()  # chunks, most relevant first
     context_budget: int | None = None  # tokens of context and history; None: the configured budget
-    input_tokens: int = 0  # of the trimmed prompt; 0 before that
+    input_tokens: int = 0  # of the trimmed prompt, about as the large model counts them; 0 before that
+    counts: Mapping[str, Counted] = field(default_factory=dict)  # of the trimmed prompt, by the names of the models
+    key_cap: int | None = None  # output tokens that the operator lets the key's answers have; None: no cap
     trimmed_tokens: int = 0  # cut from the prompt
     cut_history: bytes = b""  # SHA-256 of the messages that were cut; empty if none were
     cut_context: bytes = b""  # SHA-256 of the chunks that were cut; empty if none were
@@ -106,6 +126,9 @@ class Request:
     user: str = ""  # the end user, as the client names it; empty if it does not
     tag: str = ""  # what its cost is put down to, as the client names it; empty without one
     batch: str = ""  # the id of the batch that it is a line of; empty if it is none
+    budget: Budget | None = None  # the scarcest of its budgets, if that has reached a step
+    rest: Rest | None = None  # what is left of a budget and so `max_cost`, if that is less than it is likely to cost
+    in_frames: bool = False  # its client has negotiated, so it is told of such a step in frames
     asked_again: bool = False  # at the operator's cost: it takes no place, and all it may cost is booked at once
     checks: tuple[str, ...] | None = None  # names of the checks to run; None: all
     check_schema: dict[str, Any] | None = None  # the answer must be JSON that matches it; not sent to the model
@@ -115,6 +138,10 @@ class Request:
     concise: bool = False
     reasoning_summary: bool = False  # the Responses dialect shows the reasoning as a summary
     paths: Paths = RESPONSES_PATHS
+
+    def counted_for(self, model: Model) -> Counted:
+        """Return what was counted of its prompt for a model."""
+        return self.counts.get(model.name) or Counted(self.input_tokens)
 
     @property
     def memory_bytes(self) -> int:
@@ -127,6 +154,11 @@ class Request:
             return self
         prompt = replace(self.prompt, context="", messages=self.prompt.messages if continued else ())
         return replace(self, prompt=prompt, context=(), check_schema=None, check_pattern=None)
+
+    @property
+    def budget_is_low(self) -> bool:
+        """Whether so little of a budget is left that the large model is not asked."""
+        return self.budget is not None and self.budget.step is not Step.WARN
 
     @property
     def commits_early(self) -> bool:
@@ -154,7 +186,8 @@ class Call:
     prefix: Prefix = Prefix()
     cap: int | None = None  # output tokens that the budget buys, if no other cap is lower
     room: int | None = None  # tokens that the prompt leaves of the model's window; None: it is not counted yet
-    added_tokens: int = 0  # of the prompt, about, beside those of the request's own
+    key_cap: int | None = None  # output tokens that the operator lets the key's answers have; None: no cap
+    counted: Counted = NOT_COUNTED  # of its prompt
     deployment: str = ""  # the label of the one that is asked
     once: bool = False  # a transient fault is not tried once more there: another deployment is, or nothing
     _sent_cap: int | None = field(default=-1, init=False, repr=False, compare=False)  # -1: it is not computed yet
@@ -177,8 +210,13 @@ class Call:
 
     @property
     def operator_cap(self) -> int | None:
-        """The cap of the model's configuration. None where a tool may be called: it would cut the call's arguments."""
+        """The cap of the model's configuration, or of the key if that is lower.
+
+        None where a tool may be called: it would cut the call's arguments.
+        """
         cap = self.model.max_output_tokens
+        if self.key_cap is not None:
+            cap = self.key_cap if cap is None else min(cap, self.key_cap)
         if cap is None or self.model.cap_tool_calls or not self.prompt.tools:
             return cap
         may_call = self.prompt.tool_choice is None or self.prompt.tool_choice.mode != "none"
@@ -203,6 +241,11 @@ class Call:
     def most_output_tokens(self) -> int:
         """The tokens after which its model is cut off. Providers count a little differently."""
         return self.max_output_tokens + MERGE_TOKENS
+
+    @property
+    def most_counted(self) -> int:
+        """The same, as they are counted here."""
+        return math.ceil(self.most_output_tokens / self.counted.ratio)
 
     @property
     def capped_by_operator(self) -> int | None:

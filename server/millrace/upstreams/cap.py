@@ -14,11 +14,18 @@ class OutputCap:
     text without asking appends it to `uncounted`, and subtracts its bytes from `free_bytes` while that is not negative.
     """
 
-    __slots__ = ("_left", "free_bytes", "uncounted")
+    __slots__ = ("_encoding", "_left", "_limit", "free_bytes", "uncounted")
 
-    def __init__(self, limit: int) -> None:
-        self._left = self.free_bytes = limit  # tokens; bytes that cannot pass them
+    def __init__(self, limit: int, encoding: str = tokens.O200K) -> None:
+        self._encoding = encoding
+        self._limit = self._left = self.free_bytes = limit  # tokens; tokens; bytes that cannot pass them
         self.uncounted: list[str] = []
+
+    def change(self, limit: int) -> None:
+        """Have another limit from now on. What was passed on before stays, and counts."""
+        more, self._limit = limit - self._limit, limit
+        self._left += more
+        self.free_bytes += more
 
     def fitting(self, text: str) -> str:
         """Return as much of a text as there are tokens for, from its beginning."""
@@ -44,13 +51,13 @@ class OutputCap:
 
         It takes time in proportion to the tokens that are left, and not to the text.
         """
-        encoding = tokens.encoding()
+        encoding = tokens.encoding(self._encoding)
         at = 0
         while at < len(text):
             end = _border(text, at, at + SLICE) if at + SLICE < len(text) else len(text)
             found = encoding.encode_ordinary(text[at:end])
             if len(found) > self._left:
-                found, self._left = found[: self._left], 0
+                found, self._left = found[: max(0, self._left)], 0  # it may have been moved below what has come
                 return text[:at] + encoding.decode_bytes(found).decode(errors="ignore")  # without half a character
             self._left -= len(found)
             at = end

@@ -21,6 +21,10 @@ class Template:
         self.size = 0  # bytes of both; 0: there is none
         self._misses = 0
 
+    def close(self) -> None:
+        """Learn from no event: each must be looked into."""
+        self._misses = MAX_MISSES
+
     @property
     def is_open(self) -> bool:
         """Whether it is worth learning from another event."""

@@ -1,5 +1,6 @@
 """`POST /v1/messages` and `/v1/messages/count_tokens`: the Messages API of Anthropic."""
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
@@ -38,7 +39,10 @@ async def create_message(request: Request) -> Response:
 
 
 async def count_tokens(request: Request) -> Response:
-    """`POST /v1/messages/count_tokens`: the tokens of a request that is not made."""
+    """`POST /v1/messages/count_tokens`: the tokens of a request that is not made, as its model would count them.
+
+    Where the choice is left to the router, that is the large model.
+    """
     process: Process = request.state.process
     read = _reader(request, read_count)
 
@@ -47,9 +51,12 @@ async def count_tokens(request: Request) -> Response:
 
     async with arriving(request, process) as arrival:
         asked = await read_body(request, arrival, process.max_message_bytes, read_all)
-        process.funnel.catalog.resolve(asked.model, asked.strategy)
-        count = partial(tokens.count_prompt, asked.prompt)
+        catalog = process.funnel.catalog
+        _, strategy = catalog.resolve(asked.model, asked.strategy)
+        model = catalog.bound_by(strategy)[0]
+        count = partial(tokens.count_prompt, asked.prompt, by=model.encoding.name)
         counted = await in_thread_if_long(request.state.principal.tenant, asked.prompt.size, count)
+        counted = math.ceil(counted * catalog.ratios.of(model))
     return Response(
         msgspec.json.encode(wire.TokenCount(counted)),
         headers={"Cache-Control": "no-store"},

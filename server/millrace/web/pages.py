@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket
 
 from millrace import __version__
 from millrace.errors import MillraceError
+from millrace.funnel.ratios import Ratio
 from millrace.funnel.record import Fared, PlaceReport, Report
 from millrace.memory import MemoryBudget
 from millrace.ports import Backlog
@@ -85,6 +86,8 @@ async def healthz(request: Request) -> Response:
     if _is_verbose(request, process):
         health.memory = _memory(process.memory)
         health.disk = _disk(process.backlog)
+        catalog = process.funnel.catalog
+        health.counting = [_counting(catalog.ratios.shown(model)) for model in catalog.identities]
     return _json(health)
 
 
@@ -120,6 +123,18 @@ def _is_verbose(request: Request, process: Process) -> bool:
     if process.gate.admit(head_of(request.scope, upgrade=False)).role is not Role.ADMIN:
         raise MillraceError("forbidden", "verbose: ask with an admin's key (`millrace keys add --role admin`)")
     return True
+
+
+def _counting(ratio: Ratio) -> documents.Counting:
+    model = ratio.model
+    return documents.Counting(
+        name=model.name,
+        model=model.id,
+        encoding=model.encoding.name,
+        exact=model.encoding.is_own,
+        ratio=round(ratio.in_use, 4),
+        reported=None if ratio.reported is None else round(ratio.reported, 4),
+    )
 
 
 def _model(report: Report, ttft_p50_ms: float | None, ttft_p95_ms: float | None) -> documents.ModelHealth:

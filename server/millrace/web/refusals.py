@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from millrace.errors import FailedWithUsage, MillraceError, internal_error
+from millrace.web.limit_headers import limit_headers
 from millrace.wire import documents, message_events, responses as wire
 
 PREFIX = "/v1/"  # of the API's paths; the page and its files are elsewhere
@@ -35,6 +36,7 @@ def refusal(error: MillraceError, scope: Scope) -> Response:
 
 def _refusal(error: MillraceError, scope: Scope, status: int) -> Response:
     headers = {"Cache-Control": "no-store", "X-Should-Retry": "true" if _may_retry(error) else "false"}
+    headers |= limit_headers(error.left)
     if error.rule.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = _CHALLENGE
     if error.rule.status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:

@@ -12,6 +12,7 @@ from millrace.dialects.event_log import Codec, EventLog
 from millrace.errors import EXITS, MillraceError, internal_error, slow_consumer
 from millrace.ports import Clock
 from millrace.runs.run import Run
+from millrace.web.limit_headers import limit_headers
 from millrace.web.websocket import EXTENSION
 from millrace.wire import limits
 
@@ -221,13 +222,23 @@ class WholeResponse(Response):
 
     async def _send_all(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._run.wait()
-        answer = Response(self._make(), headers=response_headers(self._run), media_type="application/json")
+        try:
+            body = self._make()
+        except MillraceError as error:
+            if self._run.admitted is not None:
+                error.left = self._run.admitted.left()
+            raise
+        answer = Response(body, headers=response_headers(self._run), media_type="application/json")
         await answer(scope, receive, send)
 
 
 def response_headers(run: Run) -> dict[str, str]:
-    """Return the headers of a run's answer. Its id stands under the names that OpenAI and Anthropic give it."""
-    return {"Cache-Control": "no-store", "X-Request-Id": run.request.id, "Request-Id": run.request.id}
+    """Return the headers of a run's answer. Its id stands under the names that OpenAI and Anthropic give it.
+
+    Those of its limits say what is left now.
+    """
+    headers = {"Cache-Control": "no-store", "X-Request-Id": run.request.id, "Request-Id": run.request.id}
+    return headers if run.admitted is None else headers | limit_headers(run.admitted.left())
 
 
 async def until_gone(task: "asyncio.Task[None]", receive: Receive) -> None:

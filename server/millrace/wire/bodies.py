@@ -110,6 +110,17 @@ class OutputDetails(Struct, gc=False):
     reasoning_tokens: int
 
 
+class BudgetSoFar(Struct, kw_only=True, gc=False):
+    """The scarcest budget of a request, which has reached a step."""
+
+    step: str  # warn, small or cache
+    account: str  # whose it is: key, tenant, user or tag
+    period: str  # day or month, of UTC
+    left_usd: float
+    limit_usd: float
+    resets_at: int  # Unix seconds
+
+
 class Attempt(Struct, gc=False):
     """One upstream call on the bill."""
 

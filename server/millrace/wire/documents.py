@@ -94,6 +94,21 @@ class Disk(Struct):
     dropped: int
 
 
+class Counting(Struct, kw_only=True):
+    """How the tokens of a model are counted. `exact`: in its own encoding; else it is an estimate.
+
+    `ratio`: tokens of the model for one that is counted, as used. `reported`: the same, as its provider has reported
+    so far; null until it has.
+    """
+
+    name: str
+    model: str
+    encoding: str
+    exact: bool
+    ratio: float
+    reported: float | None
+
+
 class Health(Struct):
     """The process is alive. `epoch` identifies it; `running` is the number of requests that run."""
 
@@ -103,6 +118,7 @@ class Health(Struct):
     running: int
     memory: Memory | UnsetType = UNSET  # with `?verbose`
     disk: Disk | UnsetType = UNSET  # with `?verbose`
+    counting: list[Counting] | UnsetType = UNSET  # with `?verbose`
 
 
 class Fared(Struct, kw_only=True):

@@ -59,6 +59,11 @@ class EmbeddingsAsked:
     tokens: int
     fields: dict[str, Any]
 
+    @property
+    def user(self) -> str:
+        """The end user, as the client names it; empty if it does not."""
+        return str(self.fields.get("user") or "")
+
     def body_for(self, model: str) -> bytes:
         """Return it as a provider gets it, for the model's own name there."""
         return msgspec.json.encode({**self.fields, "model": model})

@@ -15,6 +15,7 @@ from millrace.errors import MillraceError
 from millrace.types import Scored
 from millrace.wire.bodies import (
     Attempt as Attempt,
+    BudgetSoFar as BudgetSoFar,
     CallItem as CallItem,
     ContentPart as ContentPart,
     CustomCall as CustomCall,
@@ -250,6 +251,15 @@ class ModelFailure(Struct, gc=False):
     message: str
 
 
+class Notice(Event, tag="millrace.notice"):
+    """A budget has reached a step: told once for a key, a budget, its period and a step."""
+
+    response_id: str
+    code: str  # "budget"; a newer server may send others
+    message: str
+    budget: BudgetSoFar
+
+
 class Route(Event, tag="millrace.route"):
     """Which model or cache answers, and why. `age_s` is the age of a cached answer; `score` is null as yet.
 
@@ -272,6 +282,7 @@ class Route(Event, tag="millrace.route"):
     unchecked: list[str] | UnsetType = UNSET
     failed: list[ModelFailure] | UnsetType = UNSET
     session: str | UnsetType = UNSET  # that the request belongs to, if it names or continues one
+    budget: BudgetSoFar | UnsetType = UNSET  # of the request, if one has reached a step
 
 
 class Revise(Event, tag="millrace.revise"):
@@ -401,6 +412,7 @@ ServerEvent = (
     | Completed
     | Failed
     | Incomplete
+    | Notice
     | Route
     | Revise
     | UsageSoFar

@@ -75,6 +75,13 @@ CONVERSATIONS = {
         is_cut=True,
     ),
     "failed": Conversation(body={"input": "Hello [fault=hangup@5]", "millrace": {"strategy": "small"}}),
+    "warned": Conversation(  # of the demo's budget for this tag, the first one takes 83 %
+        body={
+            "input": "Tell me of a pond. [tokens=80]",
+            "millrace": {"strategy": "large", "cache": "off", "tag": "tight"},
+        },
+        times=2,
+    ),
     "refused": Conversation(body={"input": "Hello", "millrace": {"strategy": "fastest"}}),
     "drained": Conversation(body={"input": "Tell me of a dam. [tokens=60] [rate=40]"}, drains=True),  # the last
 }

@@ -28,9 +28,10 @@ from millrace.types import (
 )
 from millrace.types.tool_choice import ToolChoice
 from millrace.upstreams import asides
-from millrace.upstreams.attempt import HttpAttempt, HttpUpstream, UpstreamEndpoint
+from millrace.upstreams.attempt import HttpAttempt, HttpUpstream
 from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
+from millrace.upstreams.endpoint import UpstreamEndpoint
 from tests.support.provider import CALL, DONE, END, HEAD, PATIENCE, answer, body, event, says, scripted_provider, stay
 from tests.support.server import without_delays
 from tests.support.waiting import until

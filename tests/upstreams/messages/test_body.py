@@ -442,7 +442,6 @@ def test_fields_of_chat_completions() -> None:
         "without seed",
         "without logit_bias",
         "without prompt_cache_key",
-        "without stop of white space",
         "without verbosity",
         "with temperature 1",
     ]

@@ -10,8 +10,9 @@ import pytest
 from millrace.errors import UpstreamError
 from millrace.types import Api, Call, Message, Native, Prompt, Sealed, Tool, ToolCall
 from millrace.upstreams import attempt as attempts
-from millrace.upstreams.attempt import HttpUpstream, UpstreamEndpoint
+from millrace.upstreams.attempt import HttpUpstream
 from millrace.upstreams.connections import Connections
+from millrace.upstreams.endpoint import UpstreamEndpoint
 from millrace.upstreams.messages.api import MESSAGES
 from millrace.upstreams.messages.refused import change_for
 from millrace.upstreams.quirks import Change, Quirks

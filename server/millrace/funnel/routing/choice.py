@@ -10,7 +10,21 @@ from millrace.funnel.facts import Routed
 from millrace.funnel.failures import failure_of
 from millrace.funnel.routing.pins import bound_to
 from millrace.funnel.routing.router import Router
-from millrace.types import Advice, Call, Failure, Message, Model, Part, Prompt, Request, SemanticMiss, Strategy, Tier
+from millrace.types import (
+    Advice,
+    Call,
+    Counted,
+    Failure,
+    Message,
+    Model,
+    Part,
+    Prompt,
+    Request,
+    SemanticMiss,
+    Strategy,
+    Tier,
+    Usage,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +72,7 @@ class Choice:
             reason=self.reason,
             missed=miss.reason if miss else "",
             trimmed_tokens=request.trimmed_tokens,
-            max_output_tokens=Call(model=self.first, prompt=request.prompt).capped_by_operator,
+            max_output_tokens=Call(model=self.first, prompt=request.prompt, key_cap=request.key_cap).capped_by_operator,
             similarity=miss.similarity if miss else None,
             score=self.advice.score if self.advice else None,
             shown=self.advice.shown if self.advice else "",
@@ -79,19 +93,22 @@ def choose(
     `wait` is why the small model cannot be asked now, nor any that stands in for it. It is passed over then, unless it
     alone is wanted or the budget may not buy a large answer.
     """
-    strategy, reason = request.strategy, "asked for"
+    strategy, reason = request.strategy, "its budget runs out" if request.budget_is_low else "asked for"
     advice: Advice | None = None
     bound = None if strategy in (Strategy.SMALL, Strategy.LARGE) else bound_to(request.prompt, catalog)
-    if bound is not None and (bound[0] is catalog.large or catalog.fits_small(request.input_tokens)):
+    if bound is not None and (bound[0] is catalog.large or catalog.fits_small(request)):
         model, reason = bound
         strategy = Strategy.LARGE if model is catalog.large else Strategy.SMALL
     elif strategy is Strategy.AUTO:
-        if catalog.fits_small(request.input_tokens):
+        if catalog.fits_small(request):
             advice = router.advise(request)
             strategy = Strategy.CASCADE if advice.tier is Tier.SMALL else Strategy.LARGE
             reason = advice.reason
         else:
-            strategy, reason = Strategy.LARGE, f"{request.input_tokens} tokens do not fit {catalog.small.id}"
+            strategy, reason = (
+                Strategy.LARGE,
+                f"{request.counted_for(catalog.small).input_tokens} tokens do not fit {catalog.small.id}",
+            )
     elif strategy in (Strategy.RACE, Strategy.HEDGE) and (request.prompt.tools or request.max_cost is not None):
         reason = f"no {strategy} with {'tools' if request.prompt.tools else 'max_cost_usd'}; small first"
         strategy = Strategy.CASCADE
@@ -118,9 +135,7 @@ class Likely:
 
     cost: Decimal  # dollars
     tokens: int  # input and output, of all calls
-
-
-NOTHING = Likely(cost=pricing.ZERO, tokens=0)  # where nothing is limited
+    least: Decimal  # dollars, for the first call to say one token
 
 
 def likely(request: Request, catalog: Catalog) -> Likely:
@@ -130,14 +145,27 @@ def likely(request: Request, catalog: Catalog) -> Likely:
     An answer that outgrows its booking books more while it runs. The cost is at most the request's `max_cost`.
     """
     models = {Strategy.SMALL: (catalog.small,), Strategy.LARGE: (catalog.large,)}.get(request.strategy, catalog.models)
-    input_tokens = tokens.estimate(request.prompt.size + sum(map(len, request.context)))
+    prompt = request.prompt
+    input_tokens = tokens.estimate(prompt.size + sum(map(len, request.context)))
+    input_tokens += tokens.MESSAGE * len(prompt.messages) + tokens.REPLY
     cost, used = pricing.ZERO, 0
+    first = Counted(input_tokens, catalog.ratios.of(models[0]))
+    one_token = Usage(input_tokens=first.input_tokens, output_tokens=1)
+    least = pricing.cost(one_token, Call(model=models[0], prompt=prompt).dearest)
     for model in models:
-        calls = [Call(model=one, prompt=request.prompt) for one in (model, *catalog.chain(model.tier))]
-        usages = [pricing.booking(call, input_tokens) for call in calls]
+        calls = [
+            Call(
+                model=one,
+                prompt=prompt,
+                key_cap=request.key_cap,
+                counted=Counted(input_tokens, catalog.ratios.of(one)),
+            )
+            for one in (model, *catalog.chain(model.tier))
+        ]
+        usages = [pricing.booking(call, call.counted.input_tokens) for call in calls]
         cost += max(pricing.cost(usage, call.price) for call, usage in zip(calls, usages, strict=True))
         used += max(usage.input_tokens + usage.output_tokens for usage in usages)
-    return Likely(cost=cost if request.max_cost is None else min(cost, request.max_cost), tokens=used)
+    return Likely(cost=cost if request.max_cost is None else min(cost, request.max_cost), tokens=used, least=least)
 
 
 def _with_line(parts: tuple[Part, ...], line: str) -> tuple[Part, ...]:

@@ -144,7 +144,7 @@ class Sessions:
             return "up: the last tool call repeats an earlier one"
         if session.escalated >= ESCALATED:
             return f"up: the last {session.escalated} small answers failed their checks"
-        if not self.catalog.fits_small(math.ceil(request.input_tokens / NEARLY)):
+        if not self.catalog.fits_small(request, NEARLY):
             return f"up: its history is nearly too long for {self.catalog.small.id}"
         return ""
 

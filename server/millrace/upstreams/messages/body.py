@@ -79,8 +79,8 @@ def _given(call: Call) -> tuple[Fields, list[str]]:
     lost = [name for name in extras if name not in _KNOWN | _TRANSLATED]
     if stop := extras.get("stop"):
         stops = [stop] if isinstance(stop, str) else stop
-        fields["stop_sequences"] = [sequence for sequence in stops if sequence.strip()]
-        lost += ["stop of white space"] if len(fields["stop_sequences"]) < len(stops) else []
+        if sequences := [sequence for sequence in stops if sequence.strip()]:  # the answer is ended at others here
+            fields["stop_sequences"] = sequences
     if user := extras.get("safety_identifier") or extras.get("user"):
         fields["metadata"] = {"user_id": user}
     if prompt.service_tier in _TIERS:

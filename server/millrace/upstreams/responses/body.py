@@ -26,7 +26,7 @@ LOGPROBS = "message.output_text.logprobs"  # of `include`
 _RESERVED = {"input", "instructions", "previous_response_id", "conversation", "prompt", "background", "generate"}
 _RESERVED |= {"max_output_tokens", "tools", "tool_choice", "parallel_tool_calls", "stream_options", "store"}
 # Fields of chat completions that this API does not have.
-_OF_CHAT = {"stop", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "n", "max_tokens", "audio"}
+_OF_CHAT = {"seed", "presence_penalty", "frequency_penalty", "logit_bias", "n", "max_tokens", "audio"}
 _OF_CHAT |= {"max_completion_tokens", "response_format", "prediction", "modalities", "web_search_options"}
 _MERGED = {"include", "reasoning", "text", "logprobs"}  # the client's values are a part of what is sent
 _NO_SUMMARY = re.compile(r"reasoning[ .]summar")
@@ -53,7 +53,9 @@ def request(call: Call, quirks: Quirks) -> tuple[dict[str, Any], bytes, list[str
     }
     fields = {name: value for name, value in fields.items() if value is not None}
     for name, value in given.items():
-        if name == "service_tier" and not call.service_tier:  # what another one costs is not known
+        if name == "stop":  # the API has none
+            lost.append("stop: Millrace ends the answer there")
+        elif name == "service_tier" and not call.service_tier:  # what another one costs is not known
             lost.append(f"service_tier {value}: it has no price here")
         elif name in _RESERVED | _OF_CHAT or (name in quirks.drop and name not in _MERGED):
             lost.append(name)

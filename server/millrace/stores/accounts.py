@@ -1,0 +1,186 @@
+"""What one key, tenant, end user or tag has used and reserved, and whether there is room for one more request."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from millrace.errors import MillraceError
+from millrace.pricing import ZERO
+from millrace.principal import UNLIMITED, Limits
+from millrace.types.budget import AccountName, Period, Spent
+
+MINUTE_S = 60
+DAY_S = 86_400
+RETRY_MS = 1000  # when the limit depends on running requests, whose end is unknown
+_UNTIL = {Period.DAY: "until 0:00 UTC", Period.MONTH: "until the 1st, 0:00 UTC"}
+
+
+def midnight(wall: float) -> float:
+    """Return the beginning of the UTC day, in Unix seconds."""
+    return wall // DAY_S * DAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class Today:
+    """The UTC day and month that it is, in Unix seconds."""
+
+    day: float
+    next_day: float
+    month: float
+    next_month: float
+
+    @classmethod
+    def at(cls, wall: float) -> "Today":
+        """Return the day and the month of a time."""
+        month = datetime.fromtimestamp(wall, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        after = month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)
+        day = midnight(wall)
+        return cls(day, day + DAY_S, month.timestamp(), after.timestamp())
+
+    def begins(self, period: Period) -> float:
+        """Return when the period that it is in has begun."""
+        return self.day if period is Period.DAY else self.month
+
+    def ends(self, period: Period) -> float:
+        """Return when the period that it is in ends."""
+        return self.next_day if period is Period.DAY else self.next_month
+
+
+class Window:
+    """What was used within the last minute, per second: at most 62 numbers under any load."""
+
+    def __init__(self) -> None:
+        self.used = 0
+        self._seconds: deque[tuple[int, int]] = deque()  # (second of the clock, amount)
+
+    def add(self, now: float, amount: int) -> None:
+        """Count an amount as used now."""
+        self.used += amount
+        second = int(now)
+        if self._seconds and self._seconds[-1][0] == second:
+            amount += self._seconds.pop()[1]
+        self._seconds.append((second, amount))
+
+    def expire(self, now: float) -> None:
+        """Subtract what was used more than a minute ago."""
+        while self._seconds and self._seconds[0][0] + 1 + MINUTE_S <= now:
+            self.used -= self._seconds.popleft()[1]
+
+    def wait_ms(self, now: float, excess: int) -> int:
+        """Return milliseconds until `excess` has left the window; `RETRY_MS` if the window holds less than that."""
+        for second, amount in self._seconds:
+            excess -= amount
+            if excess <= 0:
+                return int((second + 1 + MINUTE_S - now) * 1000) + 1
+        return RETRY_MS
+
+    def reset_s(self, now: float) -> float:
+        """Return seconds until all that was used has left the window."""
+        return self._seconds[-1][0] + 1 + MINUTE_S - now if self._seconds else 0.0
+
+
+class Account:
+    """Dollars of the UTC day and month, tokens and requests of the last minute, and what running requests reserve."""
+
+    def __init__(self, name: AccountName, today: Today) -> None:
+        self.name = name
+        self.limits = UNLIMITED  # of the last request that held it
+        self.requests = Window()
+        self.tokens = Window()
+        self.in_flight = 0
+        self.reserved_tokens = 0
+        self.reserved_cost = ZERO
+        self.spent_day = self.spent_month = ZERO
+        self.is_read = False  # what was spent before it was counted here is known
+        self.told: dict[str, dict[Period, tuple[float, int]]] = {}  # by key: of which period, up to which step
+        self.reached: dict[Period, tuple[float, int]] = {}  # the same, for the operator
+        self._today = today
+
+    def advance(self, now: float, today: Today) -> None:
+        """Drop what is older than a minute, and the dollars of an earlier day or month."""
+        self.requests.expire(now)
+        self.tokens.expire(now)
+        if today is not self._today:
+            if today.day > self._today.day:
+                self.spent_day = ZERO
+            if today.month > self._today.month:
+                self.spent_month = ZERO
+            self._today = today
+
+    def know(self, spent: Spent) -> None:
+        """Take over what was spent, as the ledger has it."""
+        self.spent_day, self.spent_month, self.is_read = spent.day, spent.month, True
+
+    def spend(self, dollars: Decimal) -> None:
+        """Count dollars as spent now."""
+        self.spent_day += dollars
+        self.spent_month += dollars
+
+    def budgets(self, limits: Limits) -> Iterator[tuple[Period, Decimal, Decimal]]:
+        """Yield each budget in dollars: its period, what is spent of it, and the limit."""
+        if limits.dollars_per_day is not None:
+            yield Period.DAY, self.spent_day, limits.dollars_per_day
+        if limits.dollars_per_month is not None:
+            yield Period.MONTH, self.spent_month, limits.dollars_per_month
+
+    def dollars_left(self, limits: Limits) -> Decimal | None:
+        """Return the dollars that are neither spent nor reserved; None if there is no limit."""
+        left = [limit - spent for _, spent, limit in self.budgets(limits)]
+        return max(ZERO, min(left) - self.reserved_cost) if left else None
+
+    def check_rates(self, limits: Limits, now: float, tokens: int) -> None:
+        """Raise `too_many_in_flight`, `rate_limit_exceeded`, or `budget_exceeded` if no time would help."""
+        whose = self.name.whose
+        if limits.in_flight is not None and self.in_flight >= limits.in_flight:
+            message = f"{whose} has {self.in_flight} requests in flight, which is its limit; wait until one ends"
+            raise MillraceError("too_many_in_flight", message, retry_after_ms=RETRY_MS)
+        limit = limits.requests_per_minute
+        if limit is not None and self.requests.used >= limit:
+            wait_ms = self.requests.wait_ms(now, self.requests.used + 1 - limit)
+            message = f"{whose} may send {limit} requests a minute; retry later"
+            raise MillraceError("rate_limit_exceeded", message, retry_after_ms=wait_ms)
+        limit = limits.tokens_per_minute
+        if limit is None or self.tokens.used + self.reserved_tokens + tokens <= limit:
+            return
+        if tokens > limit:  # also in the next minute
+            message = (
+                f"this request may use {tokens} tokens, but {whose} only {limit} a minute; lower max_output_tokens"
+            )
+            raise MillraceError("budget_exceeded", message)
+        wait_ms = self.tokens.wait_ms(now, self.tokens.used + self.reserved_tokens + tokens - limit)
+        message = f"{whose} may use {limit} tokens a minute; retry later"
+        raise MillraceError("rate_limit_exceeded", message, retry_after_ms=wait_ms)
+
+    def lacking(self, limits: Limits, likely: Decimal) -> tuple[Period, Decimal, Decimal] | None:
+        """Return the budget of which too much is spent for a request; None if there is none."""
+        for budget in self.budgets(limits):
+            _, spent, limit = budget
+            if spent >= limit or spent + likely > limit:
+                return budget
+        return None
+
+    def over_budget(self, period: Period, spent: Decimal, limit: Decimal, likely: Decimal) -> MillraceError:
+        """Return the error of a request for which too much of a budget is spent; it stays so until the period ends."""
+        left = max(ZERO, limit - spent)
+        of_it = f"${left:f} of {self.name.whose}'s ${limit:f} a {period} is left {_UNTIL[period]}"
+        return MillraceError(
+            "budget_exceeded", f"{of_it}, but this request may cost ${likely:f}; lower max_output_tokens"
+        )
+
+    def check_reserved(self, limits: Limits, likely: Decimal) -> None:
+        """Raise `rate_limit_exceeded`, which clients retry, if what is left is reserved by requests in flight."""
+        for period, spent, limit in self.budgets(limits):
+            if spent + self.reserved_cost + likely > limit:
+                of_it = f"what is left of {self.name.whose}'s ${limit:f} a {period}"
+                message = f"{of_it} is reserved by requests in flight; retry when one ends"
+                raise MillraceError("rate_limit_exceeded", message, retry_after_ms=RETRY_MS)
+
+    def used_up(self, limits: Limits) -> MillraceError:
+        """Return the error of a running request that has used all there is of a budget."""
+        period, limit = min(
+            ((limit - spent, period, limit) for period, spent, limit in self.budgets(limits)), key=lambda each: each[0]
+        )[1:]
+        message = f"{self.name.whose}'s ${limit:f} a {period} is used up {_UNTIL[period]}; raise it, or ask for less"
+        return MillraceError("budget_exceeded", message)

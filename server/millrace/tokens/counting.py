@@ -1,0 +1,141 @@
+"""Counts of tokens in one of the encodings, exact and without the network, with what OpenAI adds per message and tool.
+
+What other providers add is a little different, and is a part of the correction that `funnel/ratios.py` learns.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from millrace.tokens.borders import border
+from millrace.tokens.encodings import O200K, encoding
+from millrace.tokens.tools import AROUND, IN_SYSTEM, format_text, rendered
+from millrace.types import Aside, CallPiece, Format, Media, Message, OwnFields, Prompt, Sealed, Tool
+
+PIECE = 10_000  # characters that are encoded at once; a longer word takes more than its share of time
+LONG = 8_000  # characters; counting a longer text takes over about 1 ms, so it runs off the event loop
+MEDIA = 765  # tokens assumed for an image, file or recording: those of a 1024x1024 image at OpenAI
+SPARSE = 5  # characters per token; high on purpose, so that the estimate is rather too low
+BYTES_PER_TOKEN = 3  # for texts too long to count; low on purpose, so that the estimate is rather too high
+
+# As OpenAI counts them (openai-cookbook, "How to count tokens with tiktoken").
+MESSAGE = 4  # tokens of a message beside its text: three, and its role
+NAME = 1  # beside the name of who speaks
+CALL = 3  # beside the name and the arguments of a call
+REPLY = 3  # with which every reply begins; they count as input
+
+
+def count(text: str, most: float = math.inf, *, by: str = O200K) -> int:
+    """Return the number of tokens. Special tokens count as text. Blocks: see `LONG`.
+
+    Stops once there are more than `most`, and returns how many were counted until then.
+
+    A text longer than `PIECE` is counted in pieces, since the splitting expression recurses once per character of a run
+    of white space, and panics after some hundred thousand. They are cut where a token ends anyhow. Only in a word, or a
+    run of white space or signs, that is longer than `borders.WINDOW` a cut may add a token.
+    """
+    encode = encoding(by).encode_ordinary
+    if len(text) <= PIECE:
+        return len(encode(text))
+    counted = at = 0
+    while at < len(text) and counted <= most:
+        end = border(text, at, at + PIECE) if at + PIECE < len(text) else len(text)
+        counted += len(encode(text[at:end]))
+        at = end
+    return counted
+
+
+def count_message(message: Message, most: float = math.inf, *, by: str = O200K) -> int:
+    """Return the tokens of a message: texts, tool calls, reasoning and refusal, `MEDIA` for each part without text.
+
+    Stops once there are more than `most`, and returns how many were counted until then.
+    """
+    counted, texts = MESSAGE + CALL * len(message.calls), []
+    for part in message.parts:
+        text = part if isinstance(part, str) else part.text
+        if text:
+            texts.append(text)
+        elif isinstance(part, Media):
+            counted += MEDIA
+    if message.name:
+        counted += NAME
+        texts.append(message.name)
+    texts += filter(None, (message.reasoning, message.refusal))
+    for call in message.calls:
+        texts += call.name, call.arguments
+    for text in texts:
+        if counted > most:
+            break
+        counted += count(text, most - counted, by=by)
+    return counted
+
+
+def count_tools(tools: Sequence[Tool], *, has_system: bool = False, by: str = O200K) -> int:
+    """Return the tokens of tools, as OpenAI writes them into the prompt; `has_system`: into its system prompt."""
+    if not tools:
+        return 0
+    return AROUND - IN_SYSTEM * has_system + count(rendered(tools), by=by)
+
+
+def count_fixed(prompt: Prompt, *, by: str = O200K) -> int:
+    """Return the tokens of a prompt beside its messages: tools, format, and how the reply begins."""
+    has_system = any(message.role == "system" for message in prompt.messages)
+    tools = count_tools(prompt.tools, has_system=has_system, by=by)
+    return REPLY + tools + count_format(prompt.format, by=by)
+
+
+def count_format(form: Format | None, *, by: str = O200K) -> int:
+    """Return the tokens of the format of an answer, if it has a schema."""
+    return 0 if form is None or form.schema is None else count(format_text(form), by=by)
+
+
+def count_prompt(prompt: Prompt, *, by: str = O200K) -> int:
+    """Return the tokens of a prompt."""
+    return count_fixed(prompt, by=by) + sum(count_message(message, by=by) for message in prompt.sent)
+
+
+def count_output(parts: Sequence[str], asides: Sequence[Aside], *, by: str = O200K) -> int:
+    """Return the tokens of a model's output, reasoning and tool calls included.
+
+    Of a long one the beginning and the end are counted. The rest has as many tokens for each delta as they have, which
+    is one at most providers: so it is rarely wrong, though it is an estimate.
+    """
+    texts = [*parts, *filter(None, map(_text, asides))]
+    size = sum(map(len, texts))
+    if size <= LONG:
+        return count("".join(texts), by=by)
+    first, last = _until(texts, LONG // 2), _until(reversed(texts), LONG // 2)
+    if not first or not last:  # a long text came as one
+        sample = "".join(texts)[:LONG]
+        return math.ceil(count(sample, by=by) * size / len(sample))
+    counted = count("".join(first), by=by) + count("".join(reversed(last)), by=by)
+    return math.ceil(counted * len(texts) / (len(first) + len(last)))
+
+
+def running_output(parts: Sequence[str], asides: Sequence[Aside]) -> int:
+    """Return a cheap estimate of `count_output`, rarely too high: one token per text delta, asides by length."""
+    return len(parts) + sum(len(_text(aside)) for aside in asides) // SPARSE
+
+
+def estimate(size: int) -> int:
+    """Return ceil(UTF-8 bytes / 3)."""
+    return -(-size // BYTES_PER_TOKEN)
+
+
+def _until(texts: Iterable[str], most: int) -> list[str]:
+    """Return the first texts that have no more than `most` characters together."""
+    taken: list[str] = []
+    for text in texts:
+        most -= len(text)
+        if most < 0:
+            break
+        taken.append(text)
+    return taken
+
+
+def _text(aside: Aside) -> str:
+    match aside:
+        case CallPiece():
+            return aside.name + aside.arguments
+        case OwnFields() | Sealed():
+            return ""
+    return aside.text
