@@ -92,7 +92,7 @@ def test_no_server_is_3(words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("command", "words", "said"),
     [
-        (client, [], "Missing argument 'QUESTION'"),
+        (client, [], "write a QUESTION"),
         (client, ["--help"], "Commands:"),
         (server, ["--help"], "Commands:"),
         (server, [], "Commands:"),
