@@ -1,6 +1,5 @@
 """Bill (open) -> Entry (settled): one charge per upstream call, settled exactly once on every path."""
 
-import math
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
@@ -189,8 +188,8 @@ class OpenCharge:
         parts, asides = self.attempt.parts, self.attempt.asides
         at = len(parts), len(asides)
         if at != self._counted_at:  # a bill is looked at once a second, and this takes up to a millisecond
-            counted = tokens.count_output(parts, asides, by=self.model.encoding.name)
-            self._counted_at, self._counted = at, math.ceil(counted * self.call.counted.ratio)
+            # Not by the ratio of reported to counted input: that holds what providers add to messages.
+            self._counted_at, self._counted = at, tokens.count_output(parts, asides, by=self.model.encoding.name)
         return self._counted
 
     def _charge(self, usage: Usage, outcome: Outcome) -> Charge:
