@@ -51,7 +51,8 @@ class Upload:
         """Keep what has come as a file of this name."""
         await self._write()
         await self._files.disk.rename(self.name_on_disk, self.id)
-        return await self._files.keep(self.id, self._tenant, FilePurpose.BATCH, name, self.size, expires_after_s)
+        made = self._files.made(self.id, self._tenant, FilePurpose.BATCH, name, self.size, expires_after_s)
+        return await self._files.keep(made)
 
     async def _write(self) -> None:
         self._files.check_fits(self._tenant, len(self._waiting))
@@ -116,19 +117,10 @@ class Files:
             message = f"file: your files have {held:,.0f} MB of the server's disk, and there is no room for this one"
             raise MillraceError("overloaded", f"{message}; delete some: DELETE /v1/files/FILE_ID", param="file")
 
-    async def keep(
-        self,
-        file_id: str,
-        tenant: str,
-        purpose: FilePurpose,
-        name: str,
-        size: int,
-        expires_after_s: float | None = None,
-    ) -> KeptFile:
+    async def keep(self, file: KeptFile) -> KeptFile:
         """Keep a file whose bytes are on disk."""
-        file = self.made(file_id, tenant, purpose, name, size, expires_after_s)
         await self._store.add_file(file)
-        self.shares.count(tenant, size)
+        self.shares.count(file.tenant, file.size)
         return file
 
     def made(

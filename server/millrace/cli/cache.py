@@ -19,8 +19,9 @@ from rich.text import Text
 from millrace import assembly
 from millrace.cli import configuration
 from millrace.cli.keys import data_dir_option
+from millrace.cli.printed import wide
 from millrace.cli.rules import rules
-from millrace.cli.tune import tune, wide
+from millrace.cli.tune import tune
 from millrace.ports import CacheControl
 from millrace.settings import CacheSettings
 from millrace.types import Decision, Deleted, KeptAnswer, NearEntry, Objection, TenantCache

@@ -4,16 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import click
-import msgspec
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from millrace.cli import plot
+from millrace.cli import plot, printed
 from millrace.cli.labelled import Asked
+from millrace.cli.printed import wide
 from millrace.cli.rates import Rate, rate, shown
-from millrace.cli.tune import wide
 from millrace.funnel.routing.calibration import Chosen
 from millrace.funnel.routing.curves import Curve, Floats, Interval, Ranked
 
@@ -69,7 +67,7 @@ def print_json(found: Report | None, chosen: Chosen | None) -> None:
         body = _fields(found, chosen)
     else:
         body = {"chosen": None if chosen is None else {"threshold": chosen.threshold, "share": chosen.share}}
-    click.echo(msgspec.json.format(msgspec.json.encode(body), indent=2))
+    printed.print_json(body)
 
 
 def print_report(found: Report, chosen: Chosen | None) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +14,7 @@ from millrace import assembly
 from millrace.cli import configuration
 from millrace.cli.cache import json_option, tenant_option
 from millrace.cli.keys import data_dir_option
-from millrace.cli.tune import wide
+from millrace.cli.printed import print_report
 from millrace.settings import CacheSettings, EvidenceSettings
 from millrace.wire import evidence as wire
 
@@ -49,12 +48,7 @@ def evidence(*, ago_s: float, tenant: str | None, as_json: bool, config: Path, d
     (evidence.keep_days). docs/evidence.md says what is judged, and how the bounds are made.
     """
     report = _report(config, data_dir, ago_s, tenant)
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
-        return
-    console = wide()
-    for part in _parts(report):
-        console.print(Text(part) if isinstance(part, str) else part)
+    print_report(report, _parts, as_json=as_json)
 
 
 def _report(config: Path, data_dir: str | None, ago_s: float, tenant: str | None) -> wire.EvidenceReport:

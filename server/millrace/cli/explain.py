@@ -13,10 +13,10 @@ from rich.text import Text
 from millrace.cli import configuration
 from millrace.cli.cache import json_option
 from millrace.cli.keys import data_dir_option
-from millrace.cli.ledger import calls_table, json_of, named, on_rows
+from millrace.cli.ledger import calls_table, named, on_rows
 from millrace.cli.ledger_lines import STYLES, at, cents, who, whole
+from millrace.cli.printed import print_json, wide
 from millrace.cli.repro import repro_of
-from millrace.cli.tune import wide
 from millrace.types import Entry
 from millrace.wire import ledger as wire
 from millrace.wire.ledger import LedgerEntry
@@ -45,7 +45,7 @@ def explain(*, request_id: str, repro: Path | None, as_json: bool, config: Path,
     if repro is not None:
         _write_repro(row, repro)
     if as_json:
-        click.echo(json_of(shown))
+        print_json(shown)
     elif repro is None or str(repro) != "-":
         console = wide()
         for part in story(shown):

@@ -19,7 +19,7 @@ from millrace.access.keys import make, new_secret
 from millrace.access.origins import LOOPBACK
 from millrace.assembly import key_store
 from millrace.cli import configuration
-from millrace.cli.tune import wide
+from millrace.cli.printed import wide
 from millrace.ports import KeyStore
 from millrace.principal import Key, Limits, Role
 from millrace.settings import IN_MEMORY, Fault, ServerSettings

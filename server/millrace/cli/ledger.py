@@ -21,7 +21,7 @@ from millrace.cli import configuration
 from millrace.cli.cache import json_option, tenant_option
 from millrace.cli.keys import data_dir_option
 from millrace.cli.ledger_lines import HEAD, STYLES, at, cents, line, who, whole, why
-from millrace.cli.tune import wide
+from millrace.cli.printed import print_json, wide
 from millrace.ports import Rows
 from millrace.types import Entry, Selection, Status
 from millrace.wire import evidence, ledger as wire
@@ -139,7 +139,7 @@ def show(*, request_id: str, as_json: bool, config: Path, data_dir: str | None) 
     """
     row = wire.entry(on_rows(config, data_dir, lambda rows: named(rows, request_id)))
     if as_json:
-        click.echo(json_of(row))
+        print_json(row)
         return
     console = wide()
     table = Table.grid(padding=(0, 2))
@@ -226,11 +226,6 @@ async def named(rows: Rows, text: str) -> Entry:
         why_not = "the ledger has no such request; `millrace ledger tail` shows the latest"
     click.echo(f"{text}: {why_not}", err=True)
     sys.exit(NOTHING_FOUND)
-
-
-def json_of(row: wire.LedgerEntry) -> str:
-    """Return a row as JSON for people."""
-    return msgspec.json.format(msgspec.json.encode(row), indent=2).decode()
 
 
 def calls_table(row: wire.LedgerEntry) -> Table:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -18,7 +17,7 @@ from millrace.cli import configuration, waterfall
 from millrace.cli.cache import json_option, tenant_option
 from millrace.cli.evidence import Ago
 from millrace.cli.keys import data_dir_option
-from millrace.cli.tune import wide
+from millrace.cli.printed import print_report
 from millrace.wire import evidence, levers as wire
 
 GROUPS = 20  # that are shown; --json has them all
@@ -60,12 +59,7 @@ def levers(
     if plot is not None:
         plot.write_text(waterfall.drawn(report, html=plot.suffix == ".html"), "utf-8")
         click.echo(f"drawn into {plot}", err=True)
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
-        return
-    console = wide()
-    for part in _parts(report):
-        console.print(Text(part) if isinstance(part, str) else part)
+    print_report(report, _parts, as_json=as_json)
 
 
 def reading(what: str) -> Progress:

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from rich.table import Table
-from rich.text import Text
 
 from millrace import settings
 from millrace.assembly import accounts
@@ -20,7 +18,7 @@ from millrace.cli import configuration
 from millrace.cli.cache import json_option, tenant_option
 from millrace.cli.evidence import Ago
 from millrace.cli.levers import reading
-from millrace.cli.tune import wide
+from millrace.cli.printed import print_report
 from millrace.settings import Settings, SettingsError
 from millrace.wire import evidence, replay as wire
 
@@ -77,12 +75,7 @@ def replay(
     tried = _tried(config, wanted)
     shown = [wire.ShownSetting(path=path, now=_value(now, path), tried=_value(tried, path)) for path in dict(wanted)]
     report = _report(now, tried, shown, data_dir, ago_s, tenant)
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
-        return
-    console = wide()
-    for part in _parts(report):
-        console.print(Text(part) if isinstance(part, str) else part)
+    print_report(report, _parts, as_json=as_json)
 
 
 def _wanted(changes: Sequence[str]) -> list[tuple[str, str]]:

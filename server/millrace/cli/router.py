@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import msgspec
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +14,7 @@ from millrace import assembly
 from millrace.cli import configuration
 from millrace.cli.cache import json_option
 from millrace.cli.keys import data_dir_option
-from millrace.cli.tune import wide
+from millrace.cli.printed import print_report
 from millrace.funnel.routing.report import RouterReports
 from millrace.settings import RouterSettings
 from millrace.wire import router as wire
@@ -47,12 +46,7 @@ def router() -> None:
 def show(*, tenant: str | None, as_json: bool, config: Path, data_dir: str | None) -> None:
     """Show what was learned of each tenant, from how many labels, and what it would save at which quality."""
     report = _run(config, data_dir, lambda reports: reports.report(tenant))
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
-        return
-    console = wide()
-    for part in _parts(report):
-        console.print(Text(part) if isinstance(part, str) else part)
+    print_report(report, _parts, as_json=as_json)
 
 
 @router.command()

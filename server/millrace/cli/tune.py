@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace import assembly
-from millrace.cli import configuration, curve
+from millrace.cli import configuration, curve, printed
+from millrace.cli.printed import wide
 from millrace.cli.rates import Point, Scores, needed, shown
 from millrace.cli.rewriting import write_setting
 from millrace.cli.rows import refused, rows
@@ -23,7 +24,6 @@ AT_ONCE = 32  # pairs that are decided together
 STEPS = 200  # points of the plot
 ROWS = (*(share / 20 for share in range(8, 20)), 0.975, 0.99)  # thresholds of the table
 NO_THRESHOLD = 1  # exit code
-WIDTH = 250  # characters
 SECTION, KEY = "cache", "semantic_threshold"
 
 
@@ -121,15 +121,10 @@ def _print(scores: Scores, shipped: float, found: Point | None, path: Path) -> N
     console.print("In brackets: counts, and the 95 % interval (Clopper-Pearson).", style="dim")
 
 
-def wide() -> Console:
-    """Return the terminal, or what is wide enough for a table where there is none."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-
-
 def _print_json(scores: Scores, shipped: float, found: Point | None) -> None:
     curve_ = [scores.at(step / 100) for step in range(101)]
     body = {"threshold": shipped, "found": found, "curve": curve_}
-    click.echo(msgspec.json.format(msgspec.json.encode(body), indent=2))
+    printed.print_json(body)
 
 
 def _draw(path: Path, scores: Scores, name: str, shipped: float, found: Point | None) -> None:
