@@ -15,6 +15,7 @@ from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import choose, likely
 from millrace.funnel.routing.router import Router
 from millrace.stores.database import SqliteDatabase
+from millrace.tokens import MESSAGE, REPLY
 from millrace.types import (
     CacheOutcome,
     CallPiece,
@@ -201,12 +202,17 @@ async def test_a_failing_model_with_tools_still_escalates() -> None:
 
 
 def test_what_is_put_aside_for_a_request() -> None:
-    """Every model it may ask, at its cap; never more than its own limit."""
+    """Every model it may ask, at its cap; never more than its own limit. A message has more tokens than its words."""
     asked = request(max_output_tokens=100)
+    prompt = 5 + MESSAGE + REPLY
     small, large = (likely(replace(asked, strategy=strategy), CATALOG) for strategy in (Strategy.SMALL, Strategy.LARGE))
-    assert (small.tokens, large.tokens, likely(asked, CATALOG).tokens) == (105, 105, 210)
+    assert (small.tokens, large.tokens, likely(asked, CATALOG).tokens) == (
+        100 + prompt,
+        100 + prompt,
+        2 * (100 + prompt),
+    )
     assert likely(asked, CATALOG).cost == small.cost + large.cost
     for model, put_aside in ((SMALL, small), (LARGE, large)):
-        assert put_aside.cost == (100 * model.price.output + 5 * model.price.input) / 10**6
+        assert put_aside.cost == (100 * model.price.output + prompt * model.price.input) / 10**6
     assert likely(replace(asked, max_cost=small.cost), CATALOG).cost == small.cost
-    assert likely(replace(asked, context=("x" * 300,)), CATALOG).tokens == 210 + 200
+    assert likely(replace(asked, context=("x" * 300,)), CATALOG).tokens == 2 * (100 + prompt + 100)
