@@ -34,7 +34,8 @@ from millrace.web import drain, endpoints
 from millrace.web.messages import create_message
 from millrace.web.process import Process
 from millrace.web.refusals import refusal
-from millrace.web.session import Closed, Session
+from millrace.web.session import Session
+from millrace.web.socket_session import Closed
 from millrace.wire.limits import CloseCode
 from tests.stateful.clients import ConnectionChecker, Faults, HttpClient, WebSocketClient
 from tests.stateful.clock import ManualLoop

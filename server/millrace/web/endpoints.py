@@ -24,7 +24,8 @@ from millrace.web import compressed
 from millrace.web.arrivals import Arrival, arriving
 from millrace.web.outbox import AsgiWriter, FrameWriter
 from millrace.web.process import Process, principal_of, process_of
-from millrace.web.session import FAULT, Closed, Session
+from millrace.web.session import Session
+from millrace.web.socket_session import FAULT, Closed, SocketSession
 from millrace.web.sse import SseResponse, WholeResponse
 from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION
 from millrace.wire import chunks, completions, documents, limits, reading, requests, responses as wire, stored_items
@@ -49,6 +50,11 @@ async def websocket_responses(websocket: WebSocket) -> None:
     session = Session(
         state.process, cast("FrameWriter", writer), state.principal, negotiated=negotiated, headers=headers
     )
+    await converse(websocket, writer, session)
+
+
+async def converse(websocket: WebSocket, writer: FrameWriter, session: SocketSession) -> None:
+    """Let a session run to its end, and close the connection as it says."""
     try:
         await session.run(cast("Any", websocket.receive))
     except Closed as end:
