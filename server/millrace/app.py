@@ -30,6 +30,7 @@ from millrace.web import (
     reload,
     router,
 )
+from millrace.web.chat_session import websocket_chat
 from millrace.web.embeddings import create_embeddings
 from millrace.web.messages import count_tokens, create_message
 from millrace.web.middleware import middleware
@@ -66,6 +67,8 @@ def create_app(settings: Settings, claim: Claim | None = None, source: Source | 
             Route("/v1/responses/{id}/input_items", endpoints.input_items),
             Route("/v1/responses/{id}/cancel", endpoints.cancel, methods=["POST"]),
             Route("/v1/responses/{id}/feedback", feedback.give, methods=["POST"]),
+            WebSocketRoute("/v1/chat/ws", websocket_chat),
+            Route("/v1/chat/ws", pages.upgrade_needed),
             Route("/v1/chat/completions", endpoints.create_completion, methods=["POST"]),
             Route("/v1/messages", create_message, methods=["POST"]),
             Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),

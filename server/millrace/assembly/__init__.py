@@ -70,6 +70,7 @@ from millrace.stores.ratios import SqliteRatios
 from millrace.stores.reloads import SqliteReloads
 from millrace.stores.router import SqliteRouter
 from millrace.stores.spending import SqliteSpending
+from millrace.web.chats import Chats
 from millrace.web.process import Process
 
 __all__ = [
@@ -249,6 +250,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             reports=reports,
             router_reports=router_reports,
             embeddings=embeddings,
+            chats=Chats(runs),
             settings=live_settings,
             batches=batches,
             levers=LeversReports(SqlitePast(database), WALL, funnels.catalog.large.price),

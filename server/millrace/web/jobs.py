@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from millrace import log
-from millrace.dialects.event_log import Codec, EventLog
+from millrace.dialects.event_log import EventLog, FrameCodec
 from millrace.errors import EXITS, MillraceError, internal_error
 from millrace.memory import Hold
 from millrace.runs.conversations import not_found
@@ -24,7 +24,7 @@ REMEMBERED = 256  # ended responses of a connection that a late cancel may still
 Begin = Callable[[Hold], Awaitable[tuple[Run, int]]]
 Refuse = Callable[[MillraceError, str | None, str | None], None]  # an error, its lane, the id of its frame
 # The events of a run and how they are encoded, for a lane and the id of the frame that asked for it.
-Show = Callable[[Run, str | None, str | None], tuple[EventLog, Codec]]
+Show = Callable[[Run, str | None, str | None], tuple[EventLog, FrameCodec]]
 
 
 @dataclass(slots=True, eq=False)

@@ -47,13 +47,14 @@ def page(nowhere: ASGIApp) -> ASGIApp:
 
 
 def _no_websocket(path: str) -> Response:
-    error = MillraceError("invalid_request", f"{path[:80]} is no WebSocket; connect to /v1/responses")
+    error = MillraceError("invalid_request", f"{path[:80]} is no WebSocket; connect to /v1/responses or /v1/chat/ws")
     return _json(documents.Refused(wire.error_body(error)), 404, {"X-Should-Retry": "false"})
 
 
-async def upgrade_needed(_: Request) -> Response:
+async def upgrade_needed(request: Request) -> Response:
     """Answer a GET that does not ask for a WebSocket."""
-    error = MillraceError("invalid_request", "a GET of /v1/responses must ask for a WebSocket; use POST for HTTP")
+    path = request.scope["path"]
+    error = MillraceError("invalid_request", f"a GET of {path} must ask for a WebSocket; over HTTP use a POST")
     return _json(documents.Refused(wire.error_body(error)), 426, {"Upgrade": "websocket"})
 
 

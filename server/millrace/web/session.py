@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from millrace import __version__
-from millrace.dialects.event_log import Codec, EventLog
+from millrace.dialects.event_log import EventLog, FrameCodec
 from millrace.dialects.responses import EventCodec, in_responses
 from millrace.errors import MillraceError
 from millrace.memory import Hold
@@ -39,7 +39,7 @@ class Session(SocketSession):
         self._negotiated = negotiated
         self._dialect = in_responses(negotiated=negotiated)
 
-    def _show(self, run: Run, stream_id: str | None, _event_id: str | None) -> tuple[EventLog, Codec]:
+    def _show(self, run: Run, stream_id: str | None, _event_id: str | None) -> tuple[EventLog, FrameCodec]:
         projection = run.projection(self._dialect)
         return projection.event_log, EventCodec(projection, stream_id)
 

@@ -56,6 +56,7 @@ class Frame:
     create: Create | None = None
     repeat: Repeat | None = None
     session: str = ""  # that it names
+    goes_on: str = ""  # the id of the message that the answer goes on with
     error: BaseException | None = None
 
 
