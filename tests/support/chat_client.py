@@ -1,4 +1,4 @@
-"""A client of `/v1/chat/ws` without the SDK: sends frames, and checks every answer against the wire's structs."""
+"""A client of `/v1/chat/ws` without the SDK: sends frames, and checks every answer against the published contract."""
 
 import asyncio
 import json
@@ -6,15 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 
-from millrace.wire import ui_chunks
+from tests.support import frames
 
 Frame = dict[str, Any]
 Chunk = dict[str, Any]
 PATIENCE_S = 15.0
-_decoder = msgspec.json.Decoder(ui_chunks.ServerFrame)
 
 
 def said(role: str, text: str, message_id: str = "") -> dict[str, Any]:
@@ -51,7 +49,7 @@ class ChatClient:
     async def frame(self, frame: Any) -> None:
         await self.connection.send(frame if isinstance(frame, str | bytes) else json.dumps(frame))
 
-    async def send(self, chat: str, messages: Any, **fields: Any) -> str:
+    async def send(self, chat: str, messages: Any, /, **fields: Any) -> str:
         """Ask; return the id of the request. A text is one message of the user."""
         self._count += 1
         asked = f"req-{self._count}"
@@ -72,8 +70,8 @@ class ChatClient:
     async def next(self) -> Frame:
         async with asyncio.timeout(PATIENCE_S):
             raw = await self.connection.recv()
-        _decoder.decode(raw)
         frame: Frame = json.loads(raw)
+        frames.validate_chat(frame)
         return frame
 
     async def until(self, asked: str, *types: str) -> list[Frame]:
@@ -89,7 +87,7 @@ class ChatClient:
         """Return all chunks of a request, whose numbers have no gap."""
         return chunks_of(await self.until(asked, "end"), asked)
 
-    async def ask(self, chat: str, messages: Any, **fields: Any) -> list[Chunk]:
+    async def ask(self, chat: str, messages: Any, /, **fields: Any) -> list[Chunk]:
         return await self.chunks(await self.send(chat, messages, **fields))
 
 

@@ -44,7 +44,7 @@ class UiMessageProjection(Projection):
         if self._open != wire.TEXT:
             self._close()
             self._open = wire.TEXT
-            self.event_log.event(wire.TextStart())
+            self.event_log.event(wire.TextStartChunk())
         self.event_log.text(deltas)
         self._go_on()
 
@@ -63,12 +63,12 @@ class UiMessageProjection(Projection):
     def _show_fact(self, fact: Fact) -> None:
         match fact:
             case Started():
-                self.event_log.event(wire.Start(message_id=self._message_id or message_id(self._log)))
-                self.event_log.event(wire.StartStep())
+                self.event_log.event(wire.StartChunk(message_id=self._message_id or message_id(self._log)))
+                self.event_log.event(wire.StartStepChunk())
                 if (notice := told.notice(self._request)) is not None:
-                    self.event_log.event(wire.Notice(data=wire.fields_of(notice)))
+                    self.event_log.event(wire.NoticeChunk(data=wire.fields_of(notice)))
             case Routed():
-                self.event_log.event(wire.Route(data=wire.fields_of(told.route(self._request, fact))))
+                self.event_log.event(wire.RouteChunk(data=wire.fields_of(told.route(self._request, fact))))
             case Revised():
                 self._reset(fact)
             case Metered():
@@ -82,13 +82,13 @@ class UiMessageProjection(Projection):
         if self._open != wire.REASONING:
             self._close()
             self._open = wire.REASONING
-            self.event_log.event(wire.ReasoningStart())
-        self.event_log.event(wire.ReasoningDelta(delta=text), len(text))
+            self.event_log.event(wire.ReasoningStartChunk())
+        self.event_log.event(wire.ReasoningDeltaChunk(delta=text), len(text))
 
     def _close(self) -> None:
         """Close the part that is open."""
         if self._open:
-            self.event_log.event(wire.TextEnd() if self._open == wire.TEXT else wire.ReasoningEnd())
+            self.event_log.event(wire.TextEndChunk() if self._open == wire.TEXT else wire.ReasoningEndChunk())
             self._open = ""
             self._is_plain = False
 
@@ -105,23 +105,23 @@ class UiMessageProjection(Projection):
             to_model=fact.to_model,
             reason=fact.reason,
         )
-        self.event_log.event(wire.Revise(data=wire.fields_of(revise)))
-        self.event_log.event(wire.ResetStep())
+        self.event_log.event(wire.ReviseChunk(data=wire.fields_of(revise)))
+        self.event_log.event(wire.ResetStepChunk())
 
     def _meter(self, fact: Metered) -> None:
-        self.event_log.event(wire.Usage(data=wire.fields_of(told.usage(self._request, fact.statement))))
+        self.event_log.event(wire.UsageChunk(data=wire.fields_of(told.usage(self._request, fact.statement))))
 
     def _end(self, fact: Ended) -> None:
         self._close()
         if fact.accepted:
             self._show_calls()
-            self.event_log.event(wire.FinishStep())
+            self.event_log.event(wire.FinishStepChunk())
         self._meter(Metered(fact.statement))
-        self.event_log.event(wire.End(data=self._how(fact)))
+        self.event_log.event(wire.EndChunk(data=self._how(fact)))
         if fact.accepted:
-            self.event_log.event(wire.Finish(finish_reason=finish_of(fact, calls=bool(self._calls))))
+            self.event_log.event(wire.FinishChunk(finish_reason=finish_of(fact, calls=bool(self._calls))))
         elif fact.status is Status.CANCELLED:
-            self.event_log.event(wire.Abort(reason="cancelled"))
+            self.event_log.event(wire.AbortChunk(reason="cancelled"))
         else:
             self._show_fault(error_of(fact))
 
@@ -143,14 +143,14 @@ class UiMessageProjection(Projection):
             message = self._log.message()
             own_fields = {call.id: call.own_fields for call in message.calls}
             word = carried.write(message.own_fields, own_fields, message.sealed)
-            self.event_log.event(wire.Custom(provider_metadata={wire.OURS: {carried.FIELD: word}}), len(word))
+            self.event_log.event(wire.CustomChunk(provider_metadata={wire.OURS: {carried.FIELD: word}}), len(word))
 
     def _show_fault(self, error: MillraceError) -> None:
-        self.event_log.event(wire.Failure(data=responses.error_body(error)))
+        self.event_log.event(wire.FailureChunk(data=responses.error_body(error)))
         self.event_log.event(wire.ErrorChunk(error_text=error.message))
 
 
-def _tool_input(call: ToolCall) -> wire.ToolInput | wire.ToolInputError:
+def _tool_input(call: ToolCall) -> wire.ToolInputChunk | wire.ToolInputErrorChunk:
     """Return a call as a part. What it needs to be sent back, and a part has no place for, is metadata."""
     ours: dict[str, Any] = {name: value for name, value in (("namespace", call.namespace),) if value}
     if call.is_custom:
@@ -164,7 +164,7 @@ def _tool_input(call: ToolCall) -> wire.ToolInput | wire.ToolInputError:
         except (msgspec.DecodeError, RecursionError):
             is_object = False
         if not is_object:
-            return wire.ToolInputError(
+            return wire.ToolInputErrorChunk(
                 tool_call_id=call.id,
                 tool_name=call.name,
                 input=call.arguments,
@@ -172,7 +172,7 @@ def _tool_input(call: ToolCall) -> wire.ToolInput | wire.ToolInputError:
                 provider_metadata=metadata,
             )
         given = msgspec.Raw(arguments.encode())
-    return wire.ToolInput(tool_call_id=call.id, tool_name=call.name, input=given, provider_metadata=metadata)
+    return wire.ToolInputChunk(tool_call_id=call.id, tool_name=call.name, input=given, provider_metadata=metadata)
 
 
 def in_ui_messages(message_id: str = "") -> Dialect[UiMessageProjection]:

@@ -95,7 +95,7 @@ class ChatSession(SocketSession):
         if frame.goes_on:
             self._goes_on[request_id] = frame.goes_on
 
-    def _resume(self, resume: ui_messages.Resume) -> None:
+    def _resume(self, resume: ui_messages.ResumeFrame) -> None:
         """Show the chat's latest answer again, unless there is none: it was cancelled, has failed, or is not kept."""
         run, dialect = self._process.chats.latest(self._principal, resume.id), in_ui_messages()
         ended = None if run is None else run.response.ended

@@ -23,7 +23,7 @@ from millrace.principal import Role
 from millrace.web.middleware import head_of
 from millrace.web.process import Process
 from millrace.web.refusals import PREFIX, is_of_anthropic
-from millrace.wire import contracts, documents, message_events, responses as wire
+from millrace.wire import asyncapi as async_contract, contracts, documents, message_events, responses as wire
 
 PACKAGE = Path(__file__).parent.parent
 STATIC = next(folder for folder in (PACKAGE / "static", PACKAGE.parent.parent / "static") if folder.is_dir())
@@ -109,7 +109,7 @@ async def readyz(request: Request) -> Response:
 
 async def asyncapi(_: Request) -> Response:
     """Serve the contract of the WebSocket."""
-    return Response(_contract(contracts.asyncapi), media_type="application/json")
+    return Response(_contract(async_contract.document), media_type="application/json")
 
 
 async def openapi(_: Request) -> Response:

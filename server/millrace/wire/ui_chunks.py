@@ -22,67 +22,67 @@ FinishReason = Literal["stop", "length", "content-filter", "tool-calls", "error"
 ProviderMetadata = dict[str, dict[str, Any]]
 
 
-class Chunk(Struct, kw_only=True, gc=False):
+class UiChunk(Struct, kw_only=True, gc=False):
     """One piece of a message. Its number is written beside it."""
 
 
-class Start(Chunk, tag="start"):
+class StartChunk(UiChunk, tag="start"):
     """The message begins, or goes on after the results of its tools: then the id is that of the message."""
 
     message_id: str = msgspec.field(name="messageId")
 
 
-class StartStep(Chunk, tag="start-step"):
+class StartStepChunk(UiChunk, tag="start-step"):
     """A step begins: the answer of one response."""
 
 
-class ResetStep(Chunk, tag="reset-step"):
+class ResetStepChunk(UiChunk, tag="reset-step"):
     """All that the step has shown so far is taken back."""
 
 
-class FinishStep(Chunk, tag="finish-step"):
+class FinishStepChunk(UiChunk, tag="finish-step"):
     """The step has ended."""
 
 
-class TextStart(Chunk, tag="text-start"):
+class TextStartChunk(UiChunk, tag="text-start"):
     """A text begins."""
 
     id: str = TEXT
 
 
-class TextDelta(Chunk, tag="text-delta", kw_only=True):
+class TextDeltaChunk(UiChunk, tag="text-delta", kw_only=True):
     """More text."""
 
     id: str = TEXT
     delta: str
 
 
-class TextEnd(Chunk, tag="text-end"):
+class TextEndChunk(UiChunk, tag="text-end"):
     """A text is complete."""
 
     id: str = TEXT
 
 
-class ReasoningStart(Chunk, tag="reasoning-start"):
+class ReasoningStartChunk(UiChunk, tag="reasoning-start"):
     """The model thinks."""
 
     id: str = REASONING
 
 
-class ReasoningDelta(Chunk, tag="reasoning-delta", kw_only=True):
+class ReasoningDeltaChunk(UiChunk, tag="reasoning-delta", kw_only=True):
     """More of what it thinks."""
 
     id: str = REASONING
     delta: str
 
 
-class ReasoningEnd(Chunk, tag="reasoning-end"):
+class ReasoningEndChunk(UiChunk, tag="reasoning-end"):
     """It has thought."""
 
     id: str = REASONING
 
 
-class ToolInput(Chunk, tag="tool-input-available"):
+class ToolInputChunk(UiChunk, tag="tool-input-available"):
     """The model calls a tool. `input` is JSON; of a custom tool it is the text that the model wrote."""
 
     tool_call_id: str = msgspec.field(name="toolCallId")
@@ -91,7 +91,7 @@ class ToolInput(Chunk, tag="tool-input-available"):
     provider_metadata: ProviderMetadata | UnsetType = msgspec.field(name="providerMetadata", default=UNSET)
 
 
-class ToolInputError(Chunk, tag="tool-input-error"):
+class ToolInputErrorChunk(UiChunk, tag="tool-input-error"):
     """The model calls a tool with what is no JSON."""
 
     tool_call_id: str = msgspec.field(name="toolCallId")
@@ -101,32 +101,32 @@ class ToolInputError(Chunk, tag="tool-input-error"):
     provider_metadata: ProviderMetadata | UnsetType = msgspec.field(name="providerMetadata", default=UNSET)
 
 
-class Custom(Chunk, tag="custom", kw_only=True):
+class CustomChunk(UiChunk, tag="custom", kw_only=True):
     """What the provider wants back with the answer, and nobody else can read. The client sends it back as it came."""
 
     kind: str = CARRIED
     provider_metadata: ProviderMetadata = msgspec.field(name="providerMetadata")
 
 
-class ErrorChunk(Chunk, tag="error"):
+class ErrorChunk(UiChunk, tag="error"):
     """The request has failed. What was shown before it stays."""
 
     error_text: str = msgspec.field(name="errorText")
 
 
-class Abort(Chunk, tag="abort"):
+class AbortChunk(UiChunk, tag="abort"):
     """The response was cancelled, here or by another client of the chat."""
 
     reason: str
 
 
-class Finish(Chunk, tag="finish"):
+class FinishChunk(UiChunk, tag="finish"):
     """The message is complete, and why it ended."""
 
     finish_reason: FinishReason = msgspec.field(name="finishReason")
 
 
-class Transient(Chunk, kw_only=True):
+class Transient(UiChunk, kw_only=True):
     """A part that is told and not kept."""
 
     transient: Literal[True] = True
@@ -143,65 +143,65 @@ class EndData(Struct, kw_only=True, gc=False):
     usage: UsageBody
 
 
-class Notice(Transient, tag="data-millrace-notice"):
+class NoticeChunk(Transient, tag="data-millrace-notice"):
     """A budget has reached a step. `data` has the fields of the event `millrace.notice`."""
 
     data: dict[str, Any]
 
 
-class Route(Transient, tag="data-millrace-route"):
+class RouteChunk(Transient, tag="data-millrace-route"):
     """Which model or cache answers, and why: the fields of `millrace.route`."""
 
     data: dict[str, Any]
 
 
-class Revise(Transient, tag="data-millrace-revise"):
+class ReviseChunk(Transient, tag="data-millrace-revise"):
     """Why the step was reset: the fields of `millrace.revise`."""
 
     data: dict[str, Any]
 
 
-class Usage(Transient, tag="data-millrace-usage"):
+class UsageChunk(Transient, tag="data-millrace-usage"):
     """Tokens and cost so far: the fields of `millrace.usage`. The last one of a response is its bill."""
 
     data: dict[str, Any]
 
 
-class End(Transient, tag="data-millrace-end"):
+class EndChunk(Transient, tag="data-millrace-end"):
     """How the response ended."""
 
     data: EndData
 
 
-class Failure(Transient, tag="data-millrace-error"):
+class FailureChunk(Transient, tag="data-millrace-error"):
     """The error of the `error` that follows, with its code."""
 
     data: ErrorBody
 
 
 ServerChunk = (
-    Start
-    | StartStep
-    | ResetStep
-    | FinishStep
-    | TextStart
-    | TextDelta
-    | TextEnd
-    | ReasoningStart
-    | ReasoningDelta
-    | ReasoningEnd
-    | ToolInput
-    | ToolInputError
-    | Custom
+    StartChunk
+    | StartStepChunk
+    | ResetStepChunk
+    | FinishStepChunk
+    | TextStartChunk
+    | TextDeltaChunk
+    | TextEndChunk
+    | ReasoningStartChunk
+    | ReasoningDeltaChunk
+    | ReasoningEndChunk
+    | ToolInputChunk
+    | ToolInputErrorChunk
+    | CustomChunk
     | ErrorChunk
-    | Abort
-    | Finish
-    | Notice
-    | Route
-    | Revise
-    | Usage
-    | End
-    | Failure
+    | AbortChunk
+    | FinishChunk
+    | NoticeChunk
+    | RouteChunk
+    | ReviseChunk
+    | UsageChunk
+    | EndChunk
+    | FailureChunk
 )
 
 
@@ -258,7 +258,7 @@ class ChunkCodec:
         self.is_begun = True
         return self._head + b"%d" % number + _DELTA + orjson.dumps(text) + b"}}"
 
-    def event(self, event: Chunk, number: int) -> bytes:
+    def event(self, event: UiChunk, number: int) -> bytes:
         """Return the frame of any other chunk."""
         self.is_begun = True
         return self._head + b'%d,"chunk":%b}' % (number, encode(event))
@@ -273,7 +273,7 @@ def fields_of(event: Event) -> dict[str, Any]:
 def refused(request_id: str, error: MillraceError) -> list[bytes]:
     """Return the frames that answer a request which is refused. The code comes first: an error has no place for it."""
     codec = ChunkCodec(request_id)
-    chunks = (Failure(data=error_body(error)), ErrorChunk(error_text=error.message))
+    chunks = (FailureChunk(data=error_body(error)), ErrorChunk(error_text=error.message))
     return [*(codec.event(chunk, number) for number, chunk in enumerate(chunks)), ended(request_id)]
 
 

@@ -37,7 +37,7 @@ class UiMessage(Struct):
     id: Annotated[str, Meta(max_length=MAX_ID)] = ""
 
 
-class Send(Struct, tag="send", rename="camel", kw_only=True):
+class SendFrame(Struct, tag="send", rename="camel", kw_only=True):
     """Asks for an answer. `id` is the chat's; `body` has the fields of a Responses request, but for `input`."""
 
     request_id: Id
@@ -50,7 +50,7 @@ class Send(Struct, tag="send", rename="camel", kw_only=True):
     metadata: Any = None
 
 
-class Resume(Struct, tag="resume", rename="camel", kw_only=True):
+class ResumeFrame(Struct, tag="resume", rename="camel", kw_only=True):
     """Asks for the chat's latest answer again: what comes after a chunk, or all of it."""
 
     request_id: Id
@@ -61,13 +61,13 @@ class Resume(Struct, tag="resume", rename="camel", kw_only=True):
     metadata: Any = None
 
 
-class Abort(Struct, tag="abort", rename="camel", kw_only=True):
+class AbortFrame(Struct, tag="abort", rename="camel", kw_only=True):
     """Cancels the answer to a request. Nothing happens if it has ended."""
 
     request_id: Id
 
 
-ClientFrame = Send | Resume | Abort
+ClientFrame = SendFrame | ResumeFrame | AbortFrame
 
 
 class TextPart(Struct, rename="camel"):
@@ -173,17 +173,17 @@ def check_ids(envelope: Envelope) -> None:
         raise MillraceError("unknown_event", f"type: {why}; write one of {', '.join(TYPES)}", param="type")
 
 
-def read_resume(envelope: Envelope) -> Resume:
+def read_resume(envelope: Envelope) -> ResumeFrame:
     """Read a `resume`."""
-    return convert(envelope.fields, Resume)
+    return convert(envelope.fields, ResumeFrame)
 
 
-def read_send(envelope: Envelope, checks: Collection[str]) -> tuple[Send, Create]:
+def read_send(envelope: Envelope, checks: Collection[str]) -> tuple[SendFrame, Create]:
     """Read a `send`. `checks` are the names of all checks that exist.
 
     Raises `invalid_request` with the path of the field.
     """
-    send = convert(envelope.fields, Send)
+    send = convert(envelope.fields, SendFrame)
     body = dict(send.body or {})
     for name in ("input", "stream"):
         if body.pop(name, None) is not None:
@@ -197,19 +197,19 @@ def read_send(envelope: Envelope, checks: Collection[str]) -> tuple[Send, Create
     return send, requests.read_create(body | {"input": ""}, checks, conversation)
 
 
-def goes_on(send: Send) -> str:
+def goes_on(send: SendFrame) -> str:
     """Return the id of the message that the answer goes on with: the last one, if it waits for it."""
     last = send.messages[-1]
     return last.id if last.role == "assistant" and send.trigger == "submit-message" else ""
 
 
-def names_of(send: Send, headers: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+def names_of(send: SendFrame, headers: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return what may name the session: the body, and the headers, those of the frame before those of the upgrade."""
     given = {name.lower(): value for name, value in (send.headers or {}).items() if isinstance(value, str)}
     return send.body or {}, {**headers, **given}
 
 
-def _options(send: Send, body: Mapping[str, Any]) -> Any:
+def _options(send: SendFrame, body: Mapping[str, Any]) -> Any:
     """Return the options. Who asks for another answer gets no stored one, and one that leaves may come back."""
     given = body.get("millrace")
     if given is not None and not isinstance(given, dict):
