@@ -187,14 +187,21 @@ async def test_errors_are_those_of_their_chat(browser: Browser, app: str, millra
 async def test_a_tool_of_the_page_is_called_and_the_message_goes_on(
     browser: Browser, app: str, millrace: Running
 ) -> None:
-    page = await opened(browser, app, millrace.url)
-    await send(page, "one", "What is the weather in Paris? [tool=get_weather]", tools=[WEATHER])
-    await expect(answers(page, "one")).to_have_text(longer_than(5))
-    await expect(status(page, "one")).to_have_text("ready")
-    await expect(answers(page, "one")).to_have_count(1)
-    parts = await page.evaluate("window.chats.one.messages.at(-1).parts.map(({ type, state }) => [type, state])")
-    assert [kind for kind, _ in parts] == ["step-start", "tool-get_weather", "step-start", "text"]
-    assert parts[1][1] == "output-available"
+    async with proxy_to(millrace.url) as proxy:
+        page = await opened(browser, app, proxy.url)
+        await send(page, "one", "What is the weather in Paris? [tool=get_weather]", tools=[WEATHER])
+        await expect(answers(page, "one")).to_have_text(longer_than(5))
+        await expect(status(page, "one")).to_have_text("ready")
+        for _ in range(2):  # also after it was shown again
+            await expect(answers(page, "one")).to_have_count(1)
+            parts = await page.evaluate(
+                "window.chats.one.messages.at(-1).parts.map(({ type, state }) => [type, state])"
+            )
+            assert [kind for kind, _ in parts] == ["step-start", "tool-get_weather", "step-start", "text"]
+            assert parts[1][1] == "output-available"
+            proxy.cut()
+            await page.evaluate("window.chats.one.resumeStream()")
+            await expect(status(page, "one")).to_have_text("ready")
     roles = [message["role"] for message in millrace.small.calls[-1].body["messages"]]
     assert roles == ["user", "assistant", "tool"]
 

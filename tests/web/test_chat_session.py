@@ -192,6 +192,19 @@ async def test_a_tool_is_called_and_its_result_goes_on_in_the_same_message(millr
         chunks = await client.ask("a", [question, answer], body={"tools": [WEATHER]})
         assert chunks[0] == {"type": "start", "messageId": "msg-of-the-client"}
         assert chunks[-1]["finishReason"] == "stop"
+        again = await client.resume("a")
+        replayed = await client.chunks(again)
+        called = {"toolCallId": call["toolCallId"]}
+        assert replayed == [
+            chunks[0],
+            {"type": "start-step"},
+            {"type": "tool-input-start", **called, "toolName": "get_weather", "dynamic": False},
+            {"type": "tool-input-delta", **called, "inputTextDelta": json.dumps(call["input"], separators=(",", ":"))},
+            {"type": "tool-output-available", **called, "output": {"degrees": 21}},
+            *chunks[1:],
+        ]
+        rest = await client.resume("a", lastSequence=0)
+        assert chunks_of(await client.until(rest, "end"), rest, first=1) == chunks[1:]
     sent = millrace.small.calls[-1].body["messages"]
     assert [message["role"] for message in sent] == ["user", "assistant", "tool"]
     assert (sent[1]["tool_calls"][0]["id"], sent[2]["content"]) == (call["toolCallId"], '{"degrees":21}')

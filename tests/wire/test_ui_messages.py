@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from millrace.errors import MillraceError
@@ -9,6 +10,7 @@ from millrace.types import CacheMode, Media, Message, OnDisconnect, Sealed
 from millrace.types.conversation import Api
 from millrace.wire import carried, ui_messages
 from millrace.wire.requests import Create, Envelope
+from millrace.wire.ui_steps import earlier_of
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 
@@ -176,18 +178,46 @@ def test_defaults_of_a_chat() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trigger", "messages", "expected"),
-    [
-        ("submit-message", [ASKED], ""),
-        ("submit-message", [ASKED, assistant(STEP, tool("output-available", output=1))], "m"),
-        ("regenerate-message", [ASKED, assistant(STEP, text("So."))], ""),
-    ],
+    ("trigger", "messages"),
+    [("submit-message", [ASKED]), ("regenerate-message", [ASKED, assistant(STEP, text("So."))])],
 )
-def test_an_answer_goes_on_with_the_message_that_waits_for_it(
-    trigger: str, messages: list[dict[str, Any]], expected: str
-) -> None:
+def test_an_answer_begins_a_message(trigger: str, messages: list[dict[str, Any]]) -> None:
     send, _ = ui_messages.read_send(envelope(messages, trigger=trigger), ())
-    assert ui_messages.goes_on(send) == expected
+    assert earlier_of(send) is None
+
+
+def test_an_answer_goes_on_with_the_message_that_waits_for_it() -> None:
+    """Its steps can be made again: no tool is run twice."""
+    note = {"type": "dynamic-tool", "toolCallId": "c2", "toolName": "note", "state": "output-error", "errorText": "no"}
+    denied = tool("output-denied", approval={"id": "a", "approved": False}) | {"toolCallId": "c3"}
+    word = {"millrace": {"encrypted_content": "mr1.e30="}}
+    parts = [
+        *(STEP, {"type": "reasoning", "text": "Hm."}, text("I look."), tool("output-available", output=[1])),
+        *(note, denied, {"type": "custom", "kind": "millrace.carried", "providerMetadata": word}),
+        *({"type": "custom", "kind": "other.thing"}, {"type": "data-mood", "data": 1}),
+    ]
+    send, _ = ui_messages.read_send(envelope([ASKED, assistant(*parts)]), ())
+    earlier = earlier_of(send)
+    assert earlier is not None
+    assert earlier.message_id == "m"
+    assert [msgspec.json.decode(chunk) for chunk in earlier.chunks] == [
+        {"type": "start-step"},
+        {"type": "reasoning-start", "id": "reasoning"},
+        {"type": "reasoning-delta", "id": "reasoning", "delta": "Hm."},
+        {"type": "reasoning-end", "id": "reasoning"},
+        {"type": "text-start", "id": "text"},
+        {"type": "text-delta", "id": "text", "delta": "I look."},
+        {"type": "text-end", "id": "text"},
+        {"type": "tool-input-start", "toolCallId": "c1", "toolName": "look", "dynamic": False},
+        {"type": "tool-input-delta", "toolCallId": "c1", "inputTextDelta": '{"at":"sky"}'},
+        {"type": "tool-output-available", "toolCallId": "c1", "output": [1]},
+        {"type": "tool-input-start", "toolCallId": "c2", "toolName": "note", "dynamic": True},
+        {"type": "tool-output-error", "toolCallId": "c2", "errorText": "no"},
+        {"type": "tool-input-start", "toolCallId": "c3", "toolName": "look", "dynamic": False},
+        {"type": "tool-input-delta", "toolCallId": "c3", "inputTextDelta": '{"at":"sky"}'},
+        {"type": "tool-output-denied", "toolCallId": "c3"},
+        {"type": "custom", "kind": "millrace.carried", "providerMetadata": word},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -18,19 +18,21 @@ from millrace.funnel.facts import Ended, Fact, Metered, Revised, Routed, Started
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import Aside, CallPiece, OwnFields, Refusal, Sealed, Status, Thought, ToolCall, calls_of
 from millrace.wire import carried, responses, ui_chunks as wire
+from millrace.wire.ui_steps import Earlier
 
 _CUT: dict[str | None, wire.FinishReason] = {"max_output_tokens": "length", "content_filter": "content-filter"}
 _NO_JSON = "the model wrote arguments that are no JSON object"
 
 
 class UiMessageProjection(Projection):
-    """A subscriber of a response that makes the chunks of a step. `message_id` is that of the message it belongs to."""
+    """A subscriber of a response that makes the chunks of a step. `earlier` are those of its message before it."""
 
-    __slots__ = ("_calls", "_is_carrying", "_message_id", "_open")
+    __slots__ = ("_calls", "_is_carrying", "_open", "earlier")
 
-    def __init__(self, response: ResponseLog, created_at: int, *, message_id: str) -> None:
+    def __init__(self, response: ResponseLog, created_at: int, *, earlier: Earlier | None) -> None:
         super().__init__(response, speculative=True)
-        self._message_id = message_id
+        self.earlier = earlier
+        self.event_log.log_bytes += 0 if earlier is None else earlier.size
         self._open = ""  # the part that is: text, reasoning or none
         self._calls: list[CallPiece] = []
         self._is_carrying = False  # the provider wants more back than text and calls
@@ -39,6 +41,12 @@ class UiMessageProjection(Projection):
     def is_metered(self) -> bool:
         """Clients are told."""
         return True
+
+    @property
+    def start(self) -> wire.StartChunk:
+        """The first chunk: of a message that goes on, or of a new one."""
+        new = "msg_" + self._request.id.removeprefix("resp_")
+        return wire.StartChunk(message_id=new if self.earlier is None else self.earlier.message_id)
 
     def _show_text(self, deltas: list[str]) -> None:
         if self._open != wire.TEXT:
@@ -63,7 +71,7 @@ class UiMessageProjection(Projection):
     def _show_fact(self, fact: Fact) -> None:
         match fact:
             case Started():
-                self.event_log.event(wire.StartChunk(message_id=self._message_id or message_id(self._log)))
+                self.event_log.event(self.start)
                 self.event_log.event(wire.StartStepChunk())
                 if (notice := told.notice(self._request)) is not None:
                     self.event_log.event(wire.NoticeChunk(data=wire.fields_of(notice)))
@@ -175,14 +183,9 @@ def _tool_input(call: ToolCall) -> wire.ToolInputChunk | wire.ToolInputErrorChun
     return wire.ToolInputChunk(tool_call_id=call.id, tool_name=call.name, input=given, provider_metadata=metadata)
 
 
-def in_ui_messages(message_id: str = "") -> Dialect[UiMessageProjection]:
+def in_ui_messages(earlier: Earlier | None = None) -> Dialect[UiMessageProjection]:
     """Return the dialect, for a message that goes on, or for a new one."""
-    return Dialect("ui_messages", variant=False, make=partial(UiMessageProjection, message_id=message_id))
-
-
-def message_id(response: ResponseLog) -> str:
-    """Return the id of the message that a response begins."""
-    return "msg_" + response.request.id.removeprefix("resp_")
+    return Dialect("ui_messages", variant=False, make=partial(UiMessageProjection, earlier=earlier))
 
 
 def finish_of(ended: Ended, *, calls: bool) -> wire.FinishReason:

@@ -24,6 +24,7 @@ from millrace.wire import responses, ui_chunks, ui_messages
 from millrace.wire.limits import CloseCode
 from millrace.wire.requests import Envelope
 from millrace.wire.sessions import naming, session_of
+from millrace.wire.ui_steps import Earlier, earlier_of
 
 MAX_REASON = 120  # bytes of the reason of a close, which has room for 123 (RFC 6455, 5.5)
 
@@ -42,13 +43,13 @@ class ChatSession(SocketSession):
         super().__init__(process, writer, principal, self._show)
         self._headers = headers
         self._codecs: dict[str, ui_chunks.ChunkCodec] = {}  # by request, of those that are shown
-        self._goes_on: dict[str, str] = {}  # by request: the id of the message that it goes on with
+        self._earlier: dict[str, Earlier] = {}  # by request that waits: the steps that its answer goes on with
 
     def _show(self, run: Run, _chat: str | None, request_id: str | None) -> tuple[EventLog, FrameCodec]:
         assert request_id is not None, "every frame has one"
-        codec = self._codecs[request_id] = ui_chunks.ChunkCodec(request_id)
-        shown = run.projection(in_ui_messages(self._goes_on.pop(request_id, "")))
-        return shown.event_log, codec
+        earlier = self._earlier.pop(request_id, None)
+        codec = self._codecs.setdefault(request_id, ui_chunks.ChunkCodec(request_id))
+        return run.projection(in_ui_messages(earlier)).event_log, codec
 
     def _end(self, job: Job) -> None:
         assert job.event_id is not None, "every frame has one"
@@ -66,7 +67,7 @@ class ChatSession(SocketSession):
             meant = {"messages": envelope.fields["messages"], "body": send.body}
             frame.repeat = repeat_of(frame.create, meant, self._principal)
             frame.session = session_of(*ui_messages.names_of(send, self._headers)) or send.id
-            frame.goes_on = ui_messages.goes_on(send)
+            frame.earlier = earlier_of(send)
             frame.envelope = envelope.without_fields()  # what is long is not kept twice
 
     def _beginning(self, data: bytes) -> Envelope:
@@ -92,8 +93,8 @@ class ChatSession(SocketSession):
         request = self._process.intake.read(frame.create, self._principal, held, negotiated=True, session=frame.session)
         note = partial(self._process.chats.note, self._principal, envelope.stream_id)
         self._ask(request, frame.repeat, held, envelope, note)
-        if frame.goes_on:
-            self._goes_on[request_id] = frame.goes_on
+        if frame.earlier is not None:
+            self._earlier[request_id] = frame.earlier
 
     def _resume(self, resume: ui_messages.ResumeFrame) -> None:
         """Show the chat's latest answer again, unless there is none: it was cancelled, has failed, or is not kept."""
@@ -107,11 +108,20 @@ class ChatSession(SocketSession):
 
         async def begin(_: Hold) -> tuple[Run, int]:
             self._outbox.put(ui_chunks.resumed(resume.request_id))
+            if resume.last_sequence is None and (earlier := run.projection(dialect).earlier) is not None:
+                return run, self._show_earlier(run.projection(dialect).start, earlier, resume.request_id)
             return run, after + 1
 
         job = Job(run.request.id, begin, resume.request_id, self._process.memory.hold(self._principal.tenant))
         self._add(job, resume.request_id)  # not behind the answer that it shows again
         job.listen(run)
+
+    def _show_earlier(self, start: ui_chunks.StartChunk, earlier: Earlier, request_id: str) -> int:
+        """Write the first chunk and the steps before the response; return the number of the response's next one."""
+        codec = self._codecs[request_id] = ui_chunks.ChunkCodec(request_id, shift=len(earlier.chunks))
+        chunks = (responses.encode(start), *earlier.chunks)
+        self._outbox.put_all([codec.encoded(chunk, number) for number, chunk in enumerate(chunks)])
+        return 1
 
     def _refuse(self, error: MillraceError, stream_id: str | None = None, event_id: str | None = None) -> None:
         """Refuse a request. Where nobody knows whose it is, the connection closes: the SDK takes no frame without."""
@@ -119,7 +129,7 @@ class ChatSession(SocketSession):
             reason = error.message.encode()[:MAX_REASON].decode(errors="ignore")
             self.close(CloseCode.POLICY, reason)
             return
-        self._goes_on.pop(event_id, None)
+        self._earlier.pop(event_id, None)
         codec = self._codecs.pop(event_id, None)
         if codec is not None and codec.is_begun:
             self._outbox.put(ui_chunks.broken(event_id, error))

@@ -31,6 +31,7 @@ from millrace.web.websocket import HELD, TOO_BIG, UTF8
 from millrace.wire.limits import CloseCode
 from millrace.wire.reading import LONG, is_utf8
 from millrace.wire.requests import Create, Envelope
+from millrace.wire.ui_steps import Earlier
 
 MAX_FRAMES_WHILE_PAUSED = 32  # frames that are read from a peer that does not read
 FAULT = internal_error().message  # why a session that crashed is closed
@@ -56,7 +57,7 @@ class Frame:
     create: Create | None = None
     repeat: Repeat | None = None
     session: str = ""  # that it names
-    goes_on: str = ""  # the id of the message that the answer goes on with
+    earlier: Earlier | None = None  # steps of the message that the answer goes on with
     error: BaseException | None = None
 
 

@@ -101,6 +101,42 @@ class ToolInputErrorChunk(UiChunk, tag="tool-input-error"):
     provider_metadata: ProviderMetadata | UnsetType = msgspec.field(name="providerMetadata", default=UNSET)
 
 
+class ToolInputStartChunk(UiChunk, tag="tool-input-start"):
+    """A call of an earlier step; only where a message that goes on is shown again, as the next four."""
+
+    tool_call_id: str = msgspec.field(name="toolCallId")
+    tool_name: str = msgspec.field(name="toolName")
+    dynamic: bool
+    provider_metadata: ProviderMetadata | UnsetType = msgspec.field(name="providerMetadata", default=UNSET)
+
+
+class ToolInputDeltaChunk(UiChunk, tag="tool-input-delta"):
+    """What it was called with, whole, as JSON."""
+
+    tool_call_id: str = msgspec.field(name="toolCallId")
+    input_text_delta: str = msgspec.field(name="inputTextDelta")
+
+
+class ToolOutputChunk(UiChunk, tag="tool-output-available"):
+    """Its result, as the client has sent it."""
+
+    tool_call_id: str = msgspec.field(name="toolCallId")
+    output: Any
+
+
+class ToolOutputErrorChunk(UiChunk, tag="tool-output-error"):
+    """It has failed."""
+
+    tool_call_id: str = msgspec.field(name="toolCallId")
+    error_text: str = msgspec.field(name="errorText")
+
+
+class ToolOutputDeniedChunk(UiChunk, tag="tool-output-denied"):
+    """The user has not allowed it."""
+
+    tool_call_id: str = msgspec.field(name="toolCallId")
+
+
 class CustomChunk(UiChunk, tag="custom", kw_only=True):
     """What the provider wants back with the answer, and nobody else can read. The client sends it back as it came."""
 
@@ -192,6 +228,11 @@ ServerChunk = (
     | ReasoningEndChunk
     | ToolInputChunk
     | ToolInputErrorChunk
+    | ToolInputStartChunk
+    | ToolInputDeltaChunk
+    | ToolOutputChunk
+    | ToolOutputErrorChunk
+    | ToolOutputDeniedChunk
     | CustomChunk
     | ErrorChunk
     | AbortChunk
@@ -247,21 +288,27 @@ _DELTA = b',"chunk":{"type":"text-delta","id":"text","delta":'
 class ChunkCodec:
     """Writes the chunks of one request as frames."""
 
-    __slots__ = ("_head", "is_begun")
+    __slots__ = ("_head", "_shift", "is_begun")
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, *, shift: int = 0) -> None:
+        """`shift`: so many chunks are written beside, after the first of them."""
         self.is_begun = False  # a chunk has been written
+        self._shift = shift
         self._head = b'{"type":"chunk","requestId":' + orjson.dumps(request_id) + b',"sequence":'
 
     def delta(self, text: str, number: int) -> bytes:
         """Return the frame of a text delta."""
         self.is_begun = True
-        return self._head + b"%d" % number + _DELTA + orjson.dumps(text) + b"}}"
+        return self._head + b"%d" % (number + self._shift) + _DELTA + orjson.dumps(text) + b"}}"
 
     def event(self, event: UiChunk, number: int) -> bytes:
         """Return the frame of any other chunk."""
         self.is_begun = True
-        return self._head + b'%d,"chunk":%b}' % (number, encode(event))
+        return self.encoded(encode(event), number + self._shift)
+
+    def encoded(self, chunk: bytes, sequence: int) -> bytes:
+        """Return the frame of a chunk that is encoded already."""
+        return self._head + b'%d,"chunk":%b}' % (sequence, chunk)
 
 
 def fields_of(event: Event) -> dict[str, Any]:

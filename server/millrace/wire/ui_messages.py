@@ -113,6 +113,12 @@ class ToolPart(Struct, rename="camel", kw_only=True):
     approval: dict[str, Any] | None = None
     call_provider_metadata: dict[str, dict[str, Any]] | None = None
 
+    @property
+    def is_denied(self) -> bool:
+        """Whether the user has not allowed the call."""
+        refused = self.approval is not None and self.approval.get("approved") is False
+        return self.state == "output-denied" or (self.state == "approval-responded" and refused)
+
 
 @dataclass(slots=True)
 class _Step:
@@ -197,12 +203,6 @@ def read_send(envelope: Envelope, checks: Collection[str]) -> tuple[SendFrame, C
     return send, requests.read_create(body | {"input": ""}, checks, conversation)
 
 
-def goes_on(send: SendFrame) -> str:
-    """Return the id of the message that the answer goes on with: the last one, if it waits for it."""
-    last = send.messages[-1]
-    return last.id if last.role == "assistant" and send.trigger == "submit-message" else ""
-
-
 def names_of(send: SendFrame, headers: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return what may name the session: the body, and the headers, those of the frame before those of the upgrade."""
     given = {name.lower(): value for name, value in (send.headers or {}).items() if isinstance(value, str)}
@@ -280,14 +280,13 @@ def _add_tool(step: _Step, part: ToolPart, path: str) -> None:
     """Add a call and its result. A call without one is left out, since no model goes on without the result."""
     if not part.tool_name:
         raise invalid(f"{path}.toolName", f"{path}.toolName: missing")
-    is_denied = part.approval is not None and part.approval.get("approved") is False
     ours = (part.call_provider_metadata or {}).get(OURS, {})
     match part.state:
         case "output-available":
             text, is_error = _text(part.output), False
         case "output-error":
             text, is_error = part.error_text, True
-        case "output-denied" | "approval-responded" if is_denied or part.state == "output-denied":
+        case _ if part.is_denied:
             reason = (part.approval or {}).get("reason")
             text, is_error = (reason if isinstance(reason, str) and reason else DENIED), True
         case _:
@@ -301,7 +300,7 @@ def _add_tool(step: _Step, part: ToolPart, path: str) -> None:
         ToolCall(
             id=part.tool_call_id,
             name=part.tool_name,
-            arguments=given if isinstance(given, str) else _json({} if given is None else given),
+            arguments=given if isinstance(given, str) else json_of({} if given is None else given),
             namespace=namespace if isinstance(namespace, str) else "",
             is_custom=is_custom,
         )
@@ -341,8 +340,9 @@ def _path(place: Path) -> str:
 
 
 def _text(output: Any) -> str:
-    return output if isinstance(output, str) else _json(output)
+    return output if isinstance(output, str) else json_of(output)
 
 
-def _json(value: Any) -> str:
+def json_of(value: Any) -> str:
+    """Return a value as JSON."""
     return msgspec.json.encode(value).decode()
