@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from millrace.simulator import EASY
 from millrace.wire import limits
 from tests.support.chat_client import chat_client, chunks_of, data_of, said, shown
-from tests.support.server import AT_ONCE_S, Running, Start, aborted_within
+from tests.support.server import AT_ONCE_S, Running, Start, aborted_within, process_of
 from tests.support.tenants import shared_server
 from tests.support.waiting import until
 
@@ -303,6 +303,26 @@ async def test_a_chat_belongs_to_the_key_that_asked(start: Start, tmp_path: Path
             asked = await client.resume("a")
             assert (await client.next())["type"] == "start"
             assert (await client.chunks(asked))[-1]["type"] == "finish"
+
+
+async def test_a_connection_that_is_to_close_takes_no_new_request(
+    millrace: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What runs on it ends there; then it closes so that the SDK connects again."""
+    monkeypatch.setattr(limits, "LINGER_S", 0.0)
+    async with chat_client(millrace.ws_url) as client:
+        running = await client.send("a", "Tell me of a mill. [tokens=20] [rate=60]")
+        await client.until(running, "text-delta")
+        process = process_of(millrace)
+        (session,) = process.sessions
+        session.start_closing(by=process.clock() + 60)
+        refused = await client.send("b", EASY[0])
+        frames = await client.until(running, "end")
+        assert data_of(chunks_of(frames, refused), "error")[0]["code"] == "server_draining"
+        assert frames[-2]["chunk"]["type"] == "finish"
+        with pytest.raises(ConnectionClosedError):
+            await client.next()
+        assert client.connection.close_code == limits.CloseCode.RESTART
 
 
 async def test_a_get_without_an_upgrade_is_told(millrace: Running) -> None:
