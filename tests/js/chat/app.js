@@ -15,6 +15,7 @@ window.chats = {};
 window.seen = Object.fromEntries(CHATS.map((id) => [id, []]));
 window.told = Object.fromEntries(CHATS.map((id) => [id, []]));
 window.sockets = 0;
+window.ran = 0; // tools
 
 const transport = new WebSocketChatTransport({
   url: "/v1/chat/ws",
@@ -39,6 +40,7 @@ function Chat({ id }) {
     onData: (part) => void window.told[id].push(part),
     onToolCall: ({ toolCall }) => {
       const { toolName, toolCallId } = toolCall;
+      window.ran++;
       void chat.addToolOutput({ tool: toolName, toolCallId, output: { degrees: 21 } });
     },
   });
