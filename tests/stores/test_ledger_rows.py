@@ -10,7 +10,8 @@ import pytest
 from millrace.pruning import PRUNE_EVERY, STEP
 from millrace.stores import ledger_rows
 from millrace.stores.ledger import DAY_S, SqliteLedger
-from millrace.types import Near, Outcome, Selection, Shape, Status, Story, Usage
+from millrace.stores.past import SqlitePast
+from millrace.types import NO_STORY, Near, Outcome, Selection, Shape, Status, Story, Usage
 from tests.support.bills import LARGE, REQUEST, SMALL, USAGE, Store, StubAttempt, call, settle
 from tests.support.clock import ManualClock
 
@@ -34,7 +35,10 @@ async def test_a_row_is_read_as_it_was_written(store: Store) -> None:
     bill = store.bill(replace(REQUEST, user="ann", tag="night", session="ses_1"))
     draft = call(bill, SMALL, StubAttempt(words=3), Outcome.REVISED)
     draft.began_at, draft.spoke_at, draft.ended_at = 100.0, 100.25, 100.5
-    shown = call(bill, LARGE, StubAttempt(usage=replace(USAGE, cached_input_tokens=4, reasoning_tokens=1)))
+    used = replace(USAGE, cached_input_tokens=4, cache_write_tokens=3, cache_write_1h_tokens=2, reasoning_tokens=1)
+    dear = StubAttempt(usage=used)
+    dear.service_tier = "priority"
+    shown = call(bill, replace(LARGE, tier_prices={"priority": SMALL.price}), dear)
     shown.began_at = 100.5
     written = settle(bill, statement=bill.statement(shown.usage), story=STORY, shape=SHAPE, began_at=99.0)
     await store.database.ready()
@@ -45,6 +49,8 @@ async def test_a_row_is_read_as_it_was_written(store: Store) -> None:
     assert (first.began_at, first.spoke_at, first.ended_at) == (1.0, 1.25, 1.5)
     assert (second.began_at, second.spoke_at, second.ended_at) == (1.5, None, None)
     assert replace(first, began_at=100.0, spoke_at=100.25, ended_at=100.5) == written.statement.charges[0]
+    assert replace(second, began_at=100.5) == written.statement.charges[1]
+    assert (second.price, second.standard) == (SMALL.price, LARGE.price)
     assert (row.story, row.shape, row.baseline) == (STORY, SHAPE, LARGE.price)
     assert (row.user, row.tag, row.session, row.statement.cost) == ("ann", "night", "ses_1", written.statement.cost)
     assert number > 0
@@ -152,6 +158,21 @@ async def test_a_server_deletes_what_is_too_old(tmp_path: Path) -> None:
         await store.database.ready()
     assert await ids(store) == []
     store.database.close()
+
+
+async def test_a_story_of_another_version_is_none(store: Store) -> None:
+    """Whoever looks back at many rows does not stop at one."""
+    ended(store, 1)
+    ended(store, 2)
+    other = """UPDATE entries SET story = '{"needed": "much"}', shape = '{"model": 1}' WHERE request_id = 'resp_1'"""
+    store.database.write(lambda connection: connection.execute(other))
+    await store.database.ready()
+    past = SqlitePast(store.database)
+    first, second = await past.read(await past.ended(0.0), stories=True)
+    assert (first.request_id, first.story, second.request_id) == ("resp_1", NO_STORY, "resp_2")
+    found = await store.ledger.rows.find("resp_1")
+    assert found is not None
+    assert (found[1].story, found[1].shape) == (NO_STORY, None)
 
 
 async def test_rows_of_an_earlier_version_are_read(store: Store) -> None:

@@ -234,6 +234,7 @@ def calls_table(row: wire.LedgerEntry) -> Table:
     table = Table(*columns)
     for number, call in enumerate(row.calls, 1):
         name = f"{call.model} at {call.deployment}" if call.deployment else call.model
+        name = f"{name}, {call.service_tier}" if call.service_tier else name
         used = f"{call.input_tokens:,}" + (f" ({call.cached_input_tokens:,})" if call.cached_input_tokens else "")
         cells = (
             *(str(number), name, call.outcome),

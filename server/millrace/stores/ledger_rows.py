@@ -5,29 +5,25 @@ The order is that in which requests have ended: every row that ends is the newes
 """
 
 import asyncio
-import json
 import math
 import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import msgspec
-
 from millrace.pricing import NANODOLLAR
 from millrace.stores.database import SqliteDatabase
+from millrace.stores.ledger_json import Call, read_calls, read_price, read_shape, read_story
 from millrace.types import (
+    EMBEDDINGS,
     NO_STORY,
     CacheOutcome,
     Charge,
     Entry,
-    Outcome,
-    Price,
     Selection,
-    Shape,
     Source,
     Statement,
     Status,
-    Story,
+    Tier,
     Usage,
 )
 
@@ -163,7 +159,7 @@ def _entry(*row: Any) -> Entry:
             usage=usage,
             cost=named["cost_nanodollars"] * NANODOLLAR,
             saved=named["saved_nanodollars"] * NANODOLLAR,
-            charges=tuple(map(_charge, json.loads(named["calls"]))),
+            charges=tuple(map(_charge, read_calls(named["calls"]))),
             trimmed_tokens=named["trimmed_tokens"],
         ),
         ttft_ms=named["ttft_ms"],
@@ -176,46 +172,28 @@ def _entry(*row: Any) -> Entry:
         user=named["end_user"],
         tag=named["tag"],
         batch=named["batch"],
-        baseline=_price(json.loads(named["baseline"])) if named["baseline"] else None,
-        story=_decoded(named["story"], Story) or NO_STORY,
-        shape=_decoded(named["shape"], Shape),
+        baseline=read_price(named["baseline"]),
+        story=read_story(named["story"]) or NO_STORY,
+        shape=read_shape(named["shape"]),
         began_at=0.0,  # its calls have their times from then on
     )
 
 
-def _charge(call: dict[str, Any]) -> Charge:
-    names = ("started_ms", "ttft_ms", "lasted_ms")
-    began_at, first, lasted = (None if (length := call.get(name)) is None else length / 1000 for name in names)
+def _charge(call: Call) -> Charge:
+    lengths = (call.started_ms, call.ttft_ms, call.lasted_ms)
+    began_at, first, lasted = (None if length is None else length / 1000 for length in lengths)
     return Charge(
-        model=call["model"],
-        tier=call["tier"],
-        usage=Usage(
-            input_tokens=call["input_tokens"],
-            output_tokens=call["output_tokens"],
-            cached_input_tokens=call["cached_input_tokens"],
-            cache_write_tokens=call.get("cache_write_tokens", 0),
-            cache_write_1h_tokens=call.get("cache_write_1h_tokens", 0),
-            reasoning_tokens=call["reasoning_tokens"],
-            estimated=call["estimated"],
-        ),
-        cost=call["cost_nanodollars"] * NANODOLLAR,
-        outcome=Outcome(call["outcome"]),
-        price=_price(call["price"]) if "price" in call else None,
-        service_tier=call.get("service_tier", ""),
-        finish_word=call.get("finish_reason", ""),
-        deployment=call.get("deployment", ""),
+        model=call.model,
+        tier=EMBEDDINGS if call.tier == EMBEDDINGS else Tier(call.tier),
+        usage=call.usage,
+        cost=call.cost_nanodollars * NANODOLLAR,
+        outcome=call.outcome,
+        price=read_price(call.price),
+        standard=read_price(call.standard),
+        service_tier=call.service_tier,
+        finish_word=call.finish_reason,
+        deployment=call.deployment,
         began_at=began_at,
         spoke_at=None if began_at is None or first is None else began_at + first,
         ended_at=None if began_at is None or lasted is None else began_at + lasted,
     )
-
-
-def _price(named: dict[str, Any]) -> Price:
-    return msgspec.convert(named, Price, strict=False)
-
-
-def _decoded(text: str, kind: type[T]) -> T | None:
-    try:
-        return msgspec.json.decode(text, type=kind) if text else None
-    except msgspec.DecodeError:  # of another version
-        return None

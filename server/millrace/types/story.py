@@ -3,7 +3,8 @@
 It stands in the ledger, so that a request can be explained, and decided again under other settings, once it has ended.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from millrace.types.model import Tier
 from millrace.types.request import CacheMode
@@ -105,3 +106,12 @@ class Shape:
     max_cost: str = ""  # dollars
     checks: tuple[str, ...] | None = None  # names
     cut: tuple[str, ...] = ()  # what trimming has cut of: history, context
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is not as usual, by name."""
+        by_name = {name: getattr(self, name) for name in _USUAL}
+        return {name: value for name, value in by_name.items() if value != _USUAL[name]}
+
+
+_USUAL = {one.name: one.default for one in fields(Shape)}
