@@ -184,11 +184,23 @@ async def test_a_replay_without_the_exact_cache_pays_for_its_hit(tmp_path: Path)
     assert "is estimated" in shown.stdout
 
 
+async def test_a_quality_without_judged_pairs_is_the_large_model(tmp_path: Path) -> None:
+    async with asked_in_many_ways(tmp_path):
+        pass
+    config = ("--config", str(REPOSITORY / "millrace.toml"), "--data-dir", str(tmp_path))
+    ended = await asyncio.to_thread(command, "replay", *config, "--set", "router.keep_quality=0.95", "--json")
+    assert ended.exit_code == 0, ended.output
+    report = msgspec.json.decode(ended.stdout, type=ReplayReport)
+    assert report.replayed.large_first > report.happened.large_first
+    assert report.replayed.large_first + report.replayed.small_first > 0
+    assert any("judged pairs of answers: 0" in note for note in report.notes)
+
+
 async def test_what_cannot_be_replayed_is_refused_by_name(tmp_path: Path) -> None:
     for change, words in (
         ("server.port=1", "server.port: cannot be replayed"),
         ("router.large_shar=0.3", "did you mean router.large_share?"),
-        ("router.keep_quality=0.9", "router.keep_quality: cannot be replayed"),
+        ("router.confidence=0.9", "router.confidence: cannot be replayed"),
         ("cache.exact", "write KEY=VALUE"),
         ("router.large_share=7", "router.large_share"),
     ):

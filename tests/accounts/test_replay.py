@@ -5,18 +5,23 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings, strategies as st
 
 from millrace.accounts.comparable import Comparable
+from millrace.accounts.promised import Kept
 from millrace.accounts.replay import Replay, Rules
 from millrace.accounts.steered import Steered
 from millrace.accounts.world import CacheRules, Families
+from millrace.funnel.routing.learning import Memo
 from millrace.funnel.routing.promises import Promised
 from millrace.types import (
+    PASSED,
     CacheMode,
     CacheOutcome,
     Judged,
     Judgement,
+    Lever,
     LookedUp,
     Near,
     Outcome,
@@ -122,11 +127,14 @@ def missed(question: str, at: float, entry: str, log_odds: float) -> Past:
     return small(question, at, near=(Near(entry_id=entry, similarity=0.9, log_odds=log_odds),), needed=1.0)
 
 
-def replayed(rows: Sequence[Past], tried: Rules, was: Rules = NOW, judged: Sequence[Judged] = ()) -> Replay:
+def replayed(
+    rows: Sequence[Past], tried: Rules, was: Rules = NOW, judged: Sequence[Judged] = (), since: float = 0.0
+) -> Replay:
     comparable = Comparable(dict(PRICES))
     comparable.learn(rows)
-    steered = [Steered(judged, (), limit=each.limit, needed=each.needed, since=0.0) for each in (was, tried)]
-    replay = Replay.of(comparable, was, tried, steered)
+    steered = [Steered(judged, (), limit=each.limit, needed=each.needed, since=since) for each in (was, tried)]
+    kept = None if tried.promised == was.promised else Kept(tried.promised, judged, comparable.first_scores, since)
+    replay = Replay.of(comparable, was, tried, steered, kept)
     replay.add(rows)
     return replay
 
@@ -206,6 +214,35 @@ def test_a_share_is_kept_by_the_same_loop() -> None:
     share = tried.replayed.first[Tier.LARGE] / 400
     assert abs(share - 0.3) < 0.02
     assert tried.replayed.first.total() == 400
+
+
+def pair(at: float, says: str, score: float) -> Judged:
+    """Return a pair of answers that was judged."""
+    memo = msgspec.msgpack.encode(Memo("auto", score, Tier.SMALL, b""))
+    known: dict[str, Any] = {"lever": Lever.SMALL, "tenant": "acme", "prompt_features": memo, "detail": PASSED}
+    return judged(f"p{at}", says, probability=0.5, taken_at=at, **known)
+
+
+def test_a_quality_is_kept_by_the_pairs_that_were_judged() -> None:
+    """All the large model until enough agree, also those of before the window; all of it where they do not."""
+    rows = [small(f"q{at}", at, scores=scores((at * 37 % 400) / 400)) for at in range(400)]
+    kept = replace(NOW, promised=Promised(keep_quality=0.9))
+    assert kinds(replayed(rows, kept)) == {"large": 400}
+    same = [pair(float(at), "same", (at * 37 % 400) / 400) for at in range(200)]
+    sure = replayed(rows, kept, judged=same)
+    assert 20 < sure.replayed.first[Tier.LARGE] < 100
+    assert set(kinds(replayed(rows[200:], kept, judged=same, since=200.0))) == {"small"}
+    differ = [pair(float(at), "different", (at * 37 % 400) / 400) for at in range(200)]
+    assert kinds(replayed(rows, kept, judged=differ)) == {"large": 400}
+
+
+def test_what_requests_cost_that_got_no_answer_is_spent_too() -> None:
+    """Of the dollars of a day; what was not routed teaches nothing of what a model costs."""
+    rows = [small(f"q{at}", at, scores=scores((at * 37 % 100) / 100)) for at in range(1, 100)]
+    day = replace(NOW, promised=Promised(spend_per_day=Decimal(1)))
+    assert replayed(rows, day).replayed.first[Tier.LARGE] > 0
+    stopped = replace(asked("q", 0, call(Tier.LARGE), source="large"), status=Status.CANCELLED, cost=2 * 10**9)
+    assert replayed([stopped, *rows], day).replayed.first[Tier.LARGE] == 0
 
 
 def test_what_the_large_model_has_answered_is_known_and_what_it_has_not_is_estimated() -> None:

@@ -13,14 +13,14 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from enum import StrEnum
 
 from millrace.accounts.comparable import Comparable, Estimate, is_escalated
 from millrace.accounts.figures import Figures
+from millrace.accounts.promised import Kept
 from millrace.accounts.steered import Steered
 from millrace.accounts.world import CacheRules, Families, World
-from millrace.funnel.routing.promises import Promised, Promises
+from millrace.funnel.routing.promises import Promised
 from millrace.types import (
     EMBEDDINGS,
     EVIDENCE_TENANT,
@@ -74,7 +74,7 @@ class _Side:
     rules: Rules
     world: World
     steered: Steered
-    promises: Promises | None = None  # None: requests are routed as they were
+    kept: Kept | None = None  # a promise; None: requests are routed as they were
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +112,19 @@ class Replay:
     _needed: float = 0.0
 
     @classmethod
-    def of(cls, comparable: Comparable, was: Rules, tried: Rules, steered: Sequence[Steered]) -> "Replay":
-        """Begin a replay. `steered` are the semantic cache's steering as it is promised, and as it is tried."""
+    def of(
+        cls, comparable: Comparable, was: Rules, tried: Rules, steered: Sequence[Steered], kept: Kept | None = None
+    ) -> "Replay":
+        """Begin a replay. `steered` are the semantic cache's steering as it is promised, and as it is tried.
+
+        `kept` is the router's promise that is tried; None: the one that was given.
+        """
         replay = cls(
             comparable=comparable,
             was=_Side(was, World(was.cache), steered[0]),
-            tried=_Side(tried, World(tried.cache), steered[1]),
+            tried=_Side(tried, World(tried.cache), steered[1], kept),
         )
         replay._needed = was.needed
-        if tried.promised != was.promised:
-            replay.tried.promises = Promises(tried.promised, lambda: replay.now)
         return replay
 
     def add(self, rows: Iterable[Past]) -> None:
@@ -130,7 +133,9 @@ class Replay:
             self._add(row)
 
     def _add(self, row: Past) -> None:
-        self.now = row.opened_at
+        self.now, kept = row.opened_at, self.tried.kept
+        if kept is not None:
+            kept.begin(row)
         self._forget_wrong()
         asked, actual = row.story.looked_up, _kind(row)
         is_request = row.strategy != EMBEDDINGS and row.tenant != EVIDENCE_TENANT
@@ -143,13 +148,15 @@ class Replay:
             self.replayed.known += row.cost
             if is_request:
                 self._count(self.replayed, row, actual, row.story.near[0].log_odds if row.story.hit else None)
+            if kept is not None and row.strategy != EMBEDDINGS:
+                kept.as_it_was(row)
             return
         self._take_note(row, asked, actual)
         before, after = self._decided(row, asked, self.was), self._decided(row, asked, self.tried)
         relieved, spent_before = self._is_relieved(row), self.replayed.cost
-        kept = after.kind in (before.kind, actual) and not (relieved and after.kind is actual)
-        final = actual if kept else after.kind
-        if kept:
+        stands = after.kind in (before.kind, actual) and not (relieved and after.kind is actual)
+        final = actual if stands else after.kind
+        if stands:
             self.replayed.known += row.cost
             near = row.story.near[0].log_odds if row.story.hit else None
             self._count(self.replayed, row, actual, near)
@@ -159,11 +166,9 @@ class Replay:
                 self._without_check(row)
             else:
                 self._otherwise(row, asked, after)
-        if self.tried.promises is not None:
-            tier = Tier(final.value) if final in (Kind.SMALL, Kind.LARGE) else None
-            spent = Decimal(round(self.replayed.cost - spent_before)).scaleb(-9)
-            self.tried.promises.spent((row.tenant, ""), tier, spent)
-        self._store(row, asked, final, kept=kept)
+        if kept is not None:
+            kept.spent(row, self.replayed.cost - spent_before)
+        self._store(row, asked, final, stands=stands)
 
     def _forget_wrong(self) -> None:
         """Delete what judges have found wrong, where it was served."""
@@ -246,17 +251,16 @@ class Replay:
             return first  # it was bound to that one, or did not fit
         likely = scores or self._scores(row)
         score = 0.0 if likely is None else likely.score
-        if side.promises is None:
+        if side.kept is None:
             if scores is not None:
                 return scores.tier
             return Tier.LARGE if score >= self._threshold.get(row.tenant, math.inf) else Tier.SMALL
-        place = (row.tenant, "")
-        tier = Tier.LARGE if score >= side.promises.threshold(place).value else Tier.SMALL
+        tier = side.kept.tier(row, score)
         if scores is not None:
             wanted = Tier.LARGE if score >= _threshold(scores, self.was.rules.promised) else Tier.SMALL
             if wanted is not scores.tier:  # its session held it there
                 tier = scores.tier
-        side.promises.routed(place, score, tier)
+        side.kept.routed(row, score, tier)
         return tier
 
     def _scores(self, row: Past) -> Scores | None:
@@ -320,16 +324,16 @@ class Replay:
         first = row.calls[0].usage.input_tokens if row.calls else 0
         return first or round(asked.input_tokens * self.comparable.reported) or row.usage.input_tokens
 
-    def _store(self, row: Past, asked: LookedUp, final: Kind, *, kept: bool) -> None:
+    def _store(self, row: Past, asked: LookedUp, final: Kind, *, stands: bool) -> None:
         at = self.now + row.latency_ms / 1000
         if asked.mode not in WRITES:
             return
         entry_id = asked.entry_id
         if row.stored_id:
             self.was.world.store(asked.key, entry_id, at)
-            if kept:
+            if stands:
                 self.tried.world.store(asked.key, entry_id, at)
-        if not kept and final not in HITS and (row.stored_id or row.cache is not CacheOutcome.MISS):
+        if not stands and final not in HITS and (row.stored_id or row.cache is not CacheOutcome.MISS):
             self.tried.world.store(asked.key, entry_id, at)
 
     def _count(self, figures: Figures, row: Past, kind: Kind, log_odds: float | None) -> None:
