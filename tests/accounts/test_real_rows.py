@@ -133,6 +133,10 @@ async def test_it_is_printed_and_drawn(tmp_path: Path) -> None:
     refused = await asyncio.to_thread(command, "levers", "--data-dir", str(tmp_path), "--plot", "bill.png")
     assert refused.exit_code == 2
     assert ".svg or .html" in refused.stderr
+    nowhere = await asyncio.to_thread(
+        command, "levers", "--data-dir", str(tmp_path), "--plot", str(tmp_path / "no/b.svg")
+    )
+    assert (nowhere.exit_code, "b.svg" in nowhere.stderr) == (1, True)
 
 
 async def test_nothing_is_an_empty_report(tmp_path: Path) -> None:

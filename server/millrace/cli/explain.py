@@ -15,7 +15,7 @@ from millrace.cli.cache import json_option
 from millrace.cli.keys import data_dir_option
 from millrace.cli.ledger import calls_table, named, on_rows
 from millrace.cli.ledger_lines import STYLES, at, cents, who, whole
-from millrace.cli.printed import print_json, wide
+from millrace.cli.printed import plain, print_json, wide
 from millrace.cli.repro import repro_of
 from millrace.types import Entry
 from millrace.wire import ledger as wire
@@ -185,5 +185,5 @@ def _grid(pairs: Any) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, value in pairs:
         if value:
-            table.add_row(Text(name, style="cyan"), Text(value))
+            table.add_row(Text(name, style="cyan"), plain(value))
     return table

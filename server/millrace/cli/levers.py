@@ -17,7 +17,7 @@ from millrace.cli import configuration, waterfall
 from millrace.cli.cache import json_option, tenant_option
 from millrace.cli.evidence import Ago
 from millrace.cli.keys import data_dir_option
-from millrace.cli.printed import print_report
+from millrace.cli.printed import plain, print_report
 from millrace.wire import evidence, levers as wire
 
 GROUPS = 20  # that are shown; --json has them all
@@ -57,7 +57,10 @@ def levers(
         raise click.BadParameter(f"{plot}: name a file that ends in .svg or .html", param_hint="--plot")
     report = _report(config, data_dir, ago_s, tenant, by)
     if plot is not None:
-        plot.write_text(waterfall.drawn(report, html=plot.suffix == ".html"), "utf-8")
+        try:
+            plot.write_text(waterfall.drawn(report, html=plot.suffix == ".html"), "utf-8")
+        except OSError as error:
+            raise click.FileError(str(plot), error.strerror) from None
         click.echo(f"drawn into {plot}", err=True)
     print_report(report, _parts, as_json=as_json)
 
@@ -132,7 +135,7 @@ def _groups(report: wire.LeversReport) -> Table:
         wasted = sum(each.cost_usd for each in group.waste)
         dollars = (group.baseline_usd, group.saved_usd + wasted, wasted, group.cost_usd)
         cells = (group.name, f"{group.requests:,}", *(f"{each:,.6f}" for each in dollars), f"{100 * group.share:.1f}")
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(plain, cells))
     for column in table.columns[1:]:
         column.justify = "right"
     if (more := len(report.groups) - GROUPS) > 0:

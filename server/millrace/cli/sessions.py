@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from millrace.assembly import kept_ledger
 from millrace.cli import configuration
 from millrace.cli.keys import data_dir_option
+from millrace.cli.printed import plain
 from millrace.settings import IN_MEMORY, Fault
 from millrace.types import SessionBill
 
@@ -37,7 +37,7 @@ def sessions(days: int, last: int, config: Path, data_dir: str | None) -> None:
         counts = (bill.requests, bill.input_tokens, f"{bill.cached_input_tokens}{share}", bill.output_tokens)
         at = datetime.fromtimestamp(bill.last_at, UTC).strftime("%Y-%m-%d %H:%M")
         cells = (bill.session, bill.tenant, at, *map(str, counts), f"${bill.cost:.6f}", f"${bill.saved:.6f}")
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(plain, cells))
     Console(soft_wrap=True).print(table)
 
 
