@@ -1,6 +1,7 @@
 """Requests on a real server, ended in many ways: each row's levers are exact, and a replay of them is the ledger."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -137,6 +138,21 @@ async def test_it_is_printed_and_drawn(tmp_path: Path) -> None:
         command, "levers", "--data-dir", str(tmp_path), "--plot", str(tmp_path / "no/b.svg")
     )
     assert (nowhere.exit_code, "b.svg" in nowhere.stderr) == (1, True)
+
+
+async def test_rows_of_an_earlier_version_say_what_they_are_compared_with(tmp_path: Path) -> None:
+    async with asked_in_many_ways(tmp_path):
+        pass
+    database = SqliteDatabase(str(tmp_path))
+    database.write(lambda connection: connection.execute("UPDATE entries SET baseline = ''"))
+    await asyncio.to_thread(database.close)
+    alone = await asyncio.to_thread(command, "levers", "--data-dir", str(tmp_path))
+    assert "rows of an earlier version are compared with nothing" in alone.stdout
+    config = tmp_path / "millrace.toml"
+    text = (REPOSITORY / "millrace.toml").read_text("utf-8")
+    config.write_text(re.sub(r"(?m)^#? ?data_dir = .*$", f'data_dir = "{tmp_path}"', text, count=1), "utf-8")
+    known = await asyncio.to_thread(command, "levers", "--config", str(config))
+    assert "compared with the large model's price of today" in known.stdout, known.output
 
 
 async def test_nothing_is_an_empty_report(tmp_path: Path) -> None:

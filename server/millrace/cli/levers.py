@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def levers(
         except OSError as error:
             raise click.FileError(str(plot), error.strerror) from None
         click.echo(f"drawn into {plot}", err=True)
-    print_report(report, _parts, as_json=as_json)
+    print_report(report, partial(_parts, knows_price=data_dir is None), as_json=as_json)
 
 
 def reading(what: str) -> Progress:
@@ -92,7 +93,7 @@ def _report(config: Path, data_dir: str | None, ago_s: float, tenant: str | None
     )
 
 
-def _parts(report: wire.LeversReport) -> Iterator[Any]:
+def _parts(report: wire.LeversReport, *, knows_price: bool) -> Iterator[Any]:
     """Yield tables and lines."""
     whose = "" if report.tenant is None else f" of {report.tenant}"
     since = f"{datetime.fromtimestamp(report.since, UTC):%Y-%m-%d %H:%M} UTC"
@@ -103,7 +104,8 @@ def _parts(report: wire.LeversReport) -> Iterator[Any]:
     yield f"{total.requests:,} requests{whose} since {since}, {total.answered:,} of them answered."
     yield _waterfall(total)
     if total.unknown:
-        yield f"{total.unknown:,} rows of an earlier version are compared with the large model's price of today."
+        what = "the large model's price of today" if knows_price else "nothing: leave out --data-dir, and give --config"
+        yield f"{total.unknown:,} rows of an earlier version are compared with {what}."
     cap = next(each for each in total.savings if each.lever == "cap")
     if cap.requests:
         yield f"A cap cut {cap.requests:,} answers. What they would have gone on to cost is not known, nor in the sum."
