@@ -135,7 +135,7 @@ async def test_old_rows_are_deleted_in_steps_by_hand(store: Store, monkeypatch: 
 
 
 async def test_a_server_deletes_what_is_too_old(tmp_path: Path) -> None:
-    """At its start, and as rows come; in steps."""
+    """At its start, and as rows come; in steps. What runs stays, and so does the newest."""
     clock = ManualClock(1_700_000_000.5)
     store = Store(str(tmp_path))
     store.ledger = SqliteLedger(store.database, keep_days=31, wall=clock)
@@ -151,12 +151,31 @@ async def test_a_server_deletes_what_is_too_old(tmp_path: Path) -> None:
     store.ledger.prune()
     for _ in range(4):
         await store.database.ready()
-    assert await ids(store) == []
+    assert await ids(store) == [f"resp_{STEP + 19}"]
+    call(store.bill(replace(REQUEST, id="runs")), SMALL, StubAttempt(usage=USAGE), Outcome.RUNNING)
     for number in range(PRUNE_EVERY):
         ended(store, number)
     for _ in range(6):
         await store.database.ready()
-    assert await ids(store) == []
+    assert await ids(store) == [f"resp_{PRUNE_EVERY - 1}"]
+    assert [row["request_id"] for row in await store.rows()] == ["runs", f"resp_{PRUNE_EVERY - 1}"]
+    store.database.close()
+
+
+async def test_who_follows_misses_none_after_all_was_too_old(tmp_path: Path) -> None:
+    """A number is never given twice."""
+    store = Store(str(tmp_path))
+    store.ledger = SqliteLedger(store.database, keep_days=31, wall=ManualClock(1_900_000_000.0))
+    for number in range(9):
+        ended(store, number)
+    await store.database.ready()
+    _, seen = await store.ledger.rows.latest(ALL, 1)
+    store.ledger.prune()
+    await store.database.ready()
+    ended(store, 10)
+    await store.database.ready()
+    found, _ = await store.ledger.rows.after(seen, ALL, 10)
+    assert [row.request_id for row in found] == ["resp_10"]
     store.database.close()
 
 

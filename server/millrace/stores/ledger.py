@@ -13,7 +13,7 @@ from millrace.pricing import NANODOLLAR
 from millrace.pruning import Pruner
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger_json import nanodollars, written_calls, written_price, written_shape, written_story
-from millrace.stores.ledger_rows import LedgerRows
+from millrace.stores.ledger_rows import STAYS, LedgerRows
 from millrace.types import (
     EMBEDDINGS,
     EVIDENCE_TENANT,
@@ -148,7 +148,13 @@ class SqliteLedger:
         self._pruner: Pruner | None = None
         if keep_days is not None:
             self._pruner = Pruner(
-                database.write, "entries", key="request_id", since="opened_at", ttl_s=keep_days * DAY_S, wall=wall
+                database.write,
+                "entries",
+                key="request_id",
+                since="opened_at",
+                ttl_s=keep_days * DAY_S,
+                wall=wall,
+                stays=STAYS,
             )
         database.write(_prepare)
 

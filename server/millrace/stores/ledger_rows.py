@@ -42,7 +42,8 @@ _NAMES = (
 _ROWS = f"SELECT rowid, {_NAMES} FROM entries WHERE"  # noqa: S608
 _TOP = "SELECT coalesce(max(rowid), 0) FROM entries"
 # The newest row stays: else its number would be given once more, and who follows the rows would miss one.
-_OLD = "opened_at < ? AND status != 'open' AND rowid < (SELECT max(rowid) FROM entries)"
+STAYS = "status = 'open' OR rowid = (SELECT max(rowid) FROM entries)"
+_OLD = f"opened_at < ? AND NOT ({STAYS})"
 _COUNT_OLD = f"SELECT count(*) FROM entries WHERE {_OLD}"  # noqa: S608
 _DELETE_OLD = f"DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries WHERE {_OLD} LIMIT {STEP})"  # noqa: S608
 
