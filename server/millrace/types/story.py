@@ -41,7 +41,7 @@ class Scores:
     score: float  # p_large - p_small
     small: float | None = None  # p_small: how likely the small model's answer is right, as far as was learned
     large: float | None = None  # p_large; None, both: of an earlier version
-    threshold: float | None  # score from which on the large model was asked first; None: no score was enough
+    threshold: float | None  # score from which on the large model was asked first; None: none was enough, or any
     labels: int  # that the score was learned from
     reason: str
 

@@ -65,10 +65,16 @@ class ShownNear(Struct, kw_only=True):
 
 
 class ShownScores(Struct, kw_only=True):
-    """What the router made of the prompt: the large model was asked first if `score` reached `threshold`."""
+    """What the router made of the prompt: the large model was asked first if `score` reached `threshold`.
+
+    `score` is `large - small`: how likely either model's answer is right, as far as was learned. Without a threshold no
+    score was enough (`tier` is small), or any.
+    """
 
     tier: str
     score: float
+    small: float | None
+    large: float | None
     threshold: float | None
     labels: int
     reason: str
@@ -90,10 +96,15 @@ class ShownFailure(Struct, kw_only=True):
 
 
 class ShownStory(Struct, kw_only=True):
-    """What each stage decided, without a word of the request or its answer."""
+    """What each stage decided, without a word of the request or its answer.
+
+    `needed` is how likely a stored answer had to do to be served; `age_s` how old the one was that was.
+    """
 
     near: list[ShownNear]
+    needed: float | None
     hit: str
+    age_s: float | None
     missed: str
     scores: ShownScores | None
     verdicts: list[ShownVerdict]
@@ -235,13 +246,17 @@ def _story(story: Story) -> ShownStory:
             )
             for near in story.near
         ],
+        needed=None if story.needed is None else round(_logistic(story.needed), 4),
         hit=story.hit,
+        age_s=_rounded(story.age_s),
         missed=story.missed,
         scores=None
         if scores is None
         else ShownScores(
             tier=scores.tier.value,
             score=scores.score,
+            small=scores.small,
+            large=scores.large,
             threshold=scores.threshold,
             labels=scores.labels,
             reason=scores.reason,
