@@ -178,6 +178,18 @@ def test_what_was_stored_before_the_window_is_there() -> None:
     assert kinds(replayed(rows, replace(NOW, cache=CacheRules(ttl_s=30)))) == {"small": 1}
 
 
+def test_what_expires_is_no_other_way_of_going() -> None:
+    """Nobody has compared the third question with the second, and its answer is gone in what happened too."""
+    day = 86_400.0
+    rows = [small("a", 1), hit("b", 3, "a", 2.0), missed("c", day / 2, "a", 0.9), small("b", day + 100)]
+    rows += [hit(f"x{at}", day / 2 + at, "c", 9.0) for at in range(20)]  # so that most of what is near is near enough
+    rows.sort(key=lambda row: row.opened_at)
+    for tried in (NOW, replace(NOW, limit=0.02), replace(NOW, promised=Promised(large_share=0.0))):
+        replay = replayed(rows, tried)
+        assert kinds(replay) == {"small": 3, "semantic": 21}
+        assert replay.replayed.cost == sum(row.cost for row in rows)
+
+
 def test_a_higher_bar_makes_a_hit_a_miss_which_is_stored() -> None:
     """So the same question, asked again, is in the exact cache then."""
     rows = [small("a", 1), hit("b", 3, "a", 2.0), hit("b", 5, "a", 2.0)]

@@ -152,7 +152,9 @@ class Replay:
                 kept.as_it_was(row)
             return
         self._take_note(row, asked, actual)
-        before, after = self._decided(row, asked, self.was), self._decided(row, asked, self.tried)
+        after = before = self._decided(row, asked, self.was)
+        if self.tried.rules != self.was.rules:
+            after = self._decided(row, asked, self.tried)
         relieved, spent_before = self._is_relieved(row), self.replayed.cost
         stands = after.kind in (before.kind, actual) and not (relieved and after.kind is actual)
         final = actual if stands else after.kind
@@ -230,7 +232,12 @@ class Replay:
         if side is was:
             return None
         known, new = {each.entry_id for each in near} | {asked.entry_id}, 0
-        is_gone = bool(near) and self._seen[asked.entry_id].is_hit and not side.world.has_entry(near[0].entry_id, now)
+        is_gone = (  # what was served is not there, though it was in what happened: nobody looked at others then
+            bool(near)
+            and self._seen[asked.entry_id].is_hit
+            and was.world.has_entry(near[0].entry_id, now)
+            and not side.world.has_entry(near[0].entry_id, now)
+        )
         for entry_id in self._families.of(asked.entry_id) if near else ():
             if entry_id in known or not side.world.has_entry(entry_id, now):
                 continue
