@@ -190,6 +190,17 @@ def test_what_expires_is_no_other_way_of_going() -> None:
         assert replay.replayed.cost == sum(row.cost for row in rows)
 
 
+def test_what_a_judge_has_found_wrong_is_gone_whatever_the_router_promises() -> None:
+    """Also where it was served under another threshold than today's."""
+    found = judged("s", "different", taken_at=4.0, scope=SCOPE, tenant="acme")
+    found = replace(found, sample=replace(found.sample, log_odds=0.5, entry_id="a"))
+    served = hit("b", 3, "a", 0.5)
+    served = replace(served, story=replace(served.story, needed=0.2))
+    rows = [small("a", 1), served, small("b", 6)]
+    replay = replayed(rows, replace(NOW, promised=Promised(large_share=0.0)), judged=[found])
+    assert kinds(replay) == {"small": 2, "semantic": 1}
+
+
 def test_a_higher_bar_makes_a_hit_a_miss_which_is_stored() -> None:
     """So the same question, asked again, is in the exact cache then."""
     rows = [small("a", 1), hit("b", 3, "a", 2.0), hit("b", 5, "a", 2.0)]

@@ -174,12 +174,15 @@ class Replay:
 
     def _forget_wrong(self) -> None:
         """Delete what judges have found wrong, where it was served."""
-        for side in (self.was, self.tried):
-            for judged in side.steered.until(self.now):
-                sample = judged.sample
-                strictness = side.steered.steering(sample.tenant, sample.scope.hex()[:16]).strictness
-                if side is self.was or sample.log_odds >= side.rules.needed + strictness:
-                    side.world.remove(self._keys.get(sample.entry_id, ""), sample.entry_id)
+        wrong, _ = self.was.steered.until(self.now), self.tried.steered.until(self.now)
+        for sample in (judged.sample for judged in wrong):
+            as_it_was, needed = (
+                side.rules.needed + side.steered.steering(sample.tenant, sample.scope.hex()[:16]).strictness
+                for side in (self.was, self.tried)
+            )
+            self.was.world.remove(self._keys.get(sample.entry_id, ""), sample.entry_id)
+            if needed <= as_it_was or sample.log_odds >= needed:
+                self.tried.world.remove(self._keys.get(sample.entry_id, ""), sample.entry_id)
 
     def _take_note(self, row: Past, asked: LookedUp, actual: Kind) -> None:
         """Learn from a request what holds under any settings: what was there, and what is near."""
