@@ -164,6 +164,10 @@ async def test_nothing_is_an_empty_report(tmp_path: Path) -> None:
     await asyncio.to_thread(database.close)
     empty = await asyncio.to_thread(command, "levers", "--data-dir", str(tmp_path))
     assert (empty.exit_code, empty.stdout.startswith("No request has ended")) == (0, True)
+    config = ("--config", str(REPOSITORY / "millrace.toml"), "--data-dir", ":memory:")
+    for name, advice in (("levers", "GET /v1/levers"), ("replay", "name a folder there")):
+        in_memory = await asyncio.to_thread(command, name, *config)
+        assert (in_memory.exit_code, advice in in_memory.stderr) == (2, True)
 
 
 async def test_tenants_do_not_meet(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def _parts(report: wire.LeversReport, *, knows_price: bool) -> Iterator[Any]:
     whose = "" if report.tenant is None else f" of {report.tenant}"
     since = f"{datetime.fromtimestamp(report.since, UTC):%Y-%m-%d %H:%M} UTC"
     total = report.total
-    if not total.requests:
+    if not (total.requests or total.cost_usd):  # evidence alone may have cost something
         yield f"No request{whose} has ended since {since}."
         return
     yield f"{total.requests:,} requests{whose} since {since}, {total.answered:,} of them answered."

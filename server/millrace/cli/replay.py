@@ -136,7 +136,7 @@ def _report(
                     lambda read, of_all: progress.update(bar, completed=read, total=of_all),
                 )
 
-    return configuration.run_on(folder, run, endpoint="/v1/levers", nothing="no ledger", unable="cannot replay")
+    return configuration.run_on(folder, run, endpoint=None, nothing="no ledger", unable="cannot replay")
 
 
 def _value(of: Settings, path: str) -> str:
