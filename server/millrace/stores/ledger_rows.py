@@ -7,7 +7,7 @@ The order is that in which requests have ended: every row that ends is the newes
 import asyncio
 import math
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from millrace.pricing import NANODOLLAR
@@ -57,15 +57,15 @@ class LedgerRows:
     async def find(self, request_id: str, tenant: str | None = None) -> tuple[int, Entry] | None:
         """Return the number of a row and the row, open or not; None if there is none, or it is not of this tenant."""
         query = f"{_ROWS} request_id = ? AND tenant = coalesce(?, tenant)"
-        rows = await self._scan(lambda connection: connection.execute(query, (request_id, tenant)).fetchall())
-        return (rows[0][0], _entry(*rows[0][1:])) if rows else None
+        rows = await self._scan(lambda connection: _entries(connection.execute(query, (request_id, tenant))))
+        return rows[0] if rows else None
 
     async def beginning(self, text: str) -> list[Entry]:
         """Return up to two rows whose id begins so."""
         query = f"{_ROWS} request_id >= ? AND request_id < ? LIMIT 2"
         values = (text, text + chr(0x10FFFF))
-        rows = await self._scan(lambda connection: connection.execute(query, values).fetchall())
-        return [_entry(*row[1:]) for row in rows]
+        rows = await self._scan(lambda connection: _entries(connection.execute(query, values)))
+        return [entry for _, entry in rows]
 
     async def latest(self, selection: Selection, most: int, before: float = math.inf) -> tuple[list[Entry], int]:
         """Return the rows that have ended last, the latest first, and the number to go on from with `after`.
@@ -75,25 +75,25 @@ class LedgerRows:
         where, values = _where(selection)
         query = f"{_ROWS} {where} AND rowid < ? ORDER BY rowid DESC LIMIT ?"
 
-        def read(connection: sqlite3.Connection) -> tuple[list[Any], int]:
+        def read(connection: sqlite3.Connection) -> tuple[list[tuple[int, Entry]], int]:
             ((top,),) = connection.execute(_TOP).fetchall()
-            return connection.execute(query, (*values, min(top + 1, before), most)).fetchall(), top
+            return _entries(connection.execute(query, (*values, min(top + 1, before), most))), top
 
         rows, top = await self._scan(read)
-        return [_entry(*row[1:]) for row in rows], top
+        return [entry for _, entry in rows], top
 
     async def after(self, number: int, selection: Selection, most: int) -> tuple[list[Entry], int]:
         """Return rows that have ended since a number, in that order, and the number to go on from."""
         where, values = _where(selection)
         query = f"{_ROWS} {where} AND rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?"
 
-        def read(connection: sqlite3.Connection) -> tuple[list[Any], int]:
+        def read(connection: sqlite3.Connection) -> tuple[list[tuple[int, Entry]], int]:
             # The top comes first: an open row below it that ends between both reads gets a number above it.
             ((top,),) = connection.execute(_TOP).fetchall()
-            return connection.execute(query, (*values, number, top, most)).fetchall(), top
+            return _entries(connection.execute(query, (*values, number, top, most))), top
 
         rows, top = await self._scan(read)
-        return [_entry(*row[1:]) for row in rows], rows[-1][0] if len(rows) == most else top
+        return [entry for _, entry in rows], rows[-1][0] if len(rows) == most else top
 
     async def extent(self, selection: Selection) -> tuple[int, int]:
         """Return how many rows are selected, and a number after which they all are."""
@@ -134,6 +134,11 @@ def _where(selection: Selection) -> tuple[str, list[Any]]:
     }
     given = {condition: value for condition, value in wanted.items() if value is not None}
     return " AND ".join(("status != 'open'", *given)), list(given.values())
+
+
+def _entries(rows: Iterable[tuple[Any, ...]]) -> list[tuple[int, Entry]]:
+    """Return rows with their numbers. It takes some 0.1 ms a row, so it is done where they are read, off the loop."""
+    return [(number, _entry(*row)) for number, *row in rows]
 
 
 def _entry(*row: Any) -> Entry:
