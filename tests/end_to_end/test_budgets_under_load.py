@@ -25,7 +25,7 @@ from tests.support.server import Running, Start, process_of
 from tests.support.waiting import until
 from tests.support.wire_client import wire_client
 
-AT_ONCE, FITS = 60, 15  # requests, and those that the budget is for
+AT_ONCE, FITS = 200, 50  # requests, and those that the budget is for
 TOKENS = 100  # of an answer; $10 a million
 ANSWER = TOKENS * 10e-6
 
