@@ -154,6 +154,15 @@ def test_without_the_exact_cache_a_repeat_is_put_to_a_model_again() -> None:
     assert replay.otherwise == 1
 
 
+def test_who_wants_the_cache_alone_is_put_to_no_model() -> None:
+    row = exact("a", 3)
+    assert row.story.looked_up is not None
+    only = replace(row, story=replace(row.story, looked_up=replace(row.story.looked_up, mode=CacheMode.ONLY)))
+    replay = replayed([small("a", 1), only], WITHOUT_EXACT)
+    assert (kinds(replay), replay.otherwise) == ({"small": 1}, 1)
+    assert replay.replayed.cost == COSTS[Tier.SMALL]
+
+
 def test_an_exact_cache_that_is_turned_on_answers_repeats() -> None:
     rows = [small("a", 1), small("b", 2), small("a", 3)]
     replay = replayed(rows, NOW, was=WITHOUT_EXACT)

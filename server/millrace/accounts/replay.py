@@ -61,7 +61,7 @@ class Kind(StrEnum):
     JOINED = "joined"
     SMALL = "small"
     LARGE = "large"
-    OTHER = "other"  # it is not decided again
+    OTHER = "other"  # it is not decided again, or gets no answer
 
 
 HITS = (Kind.EXACT, Kind.SEMANTIC, Kind.JOINED)
@@ -217,6 +217,8 @@ class Replay:
             found = self._near(row, asked, side)
             if found is not None:
                 return found
+        if asked.mode is CacheMode.ONLY:
+            return _Decided(Kind.OTHER)  # it is refused
         return _Decided(Kind(self._tier(row, side).value))
 
     def _near(self, row: Past, asked: LookedUp, side: _Side) -> _Decided | None:
@@ -286,6 +288,8 @@ class Replay:
 
     def _otherwise(self, row: Past, asked: LookedUp, decided: _Decided) -> None:
         figures, kind = self.replayed, decided.kind
+        if kind is Kind.OTHER:
+            return
         figures.kinds[kind] += 1
         figures.answers += 1
         if kind in HITS:
