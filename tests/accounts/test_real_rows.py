@@ -127,7 +127,8 @@ async def test_it_is_printed_and_drawn(tmp_path: Path) -> None:
     for plot in (svg, page):
         ended = await asyncio.to_thread(command, "levers", "--data-dir", str(tmp_path), "--plot", str(plot))
         assert ended.exit_code == 0, ended.output
-    for line in ("all on the large model", "exact cache", "cheaper model", "drafts taken back", "paid", "A cap cut 1"):
+    lines = ("all on the large model", "exact cache", "cheaper model", "drafts taken back", "paid", "a cap cut: 1")
+    for line in lines:
         assert line in ended.stdout
     assert svg.read_text("utf-8").startswith("<svg")
     assert "</svg>" in page.read_text("utf-8")

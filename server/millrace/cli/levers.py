@@ -108,7 +108,7 @@ def _parts(report: wire.LeversReport, *, knows_price: bool) -> Iterator[Any]:
         yield f"{total.unknown:,} rows of an earlier version are compared with {what}."
     cap = next(each for each in total.savings if each.lever == "cap")
     if cap.requests:
-        yield f"A cap cut {cap.requests:,} answers. What they would have gone on to cost is not known, nor in the sum."
+        yield f"Answers that a cap cut: {cap.requests:,}. What they would have gone on to cost is not known."
     if report.by is not None:
         yield _groups(report)
 
