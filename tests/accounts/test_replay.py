@@ -288,6 +288,18 @@ def test_what_the_large_model_has_answered_is_known_and_what_it_has_not_is_estim
     assert round(large_first.replayed.estimated) == COSTS[Tier.LARGE]
 
 
+def test_what_the_large_model_would_have_been_paid_is_its_own_price() -> None:
+    """Not that of a model that stood in for it last."""
+    dear = Price(input=Decimal(100), output=Decimal(100))
+    stood_in = replace(call(Tier.LARGE), model="other", price=dear)
+    rows = [
+        replace(row, baseline=PRICES[Tier.LARGE])
+        for row in (small("a", 1), asked("b", 2, stood_in, source="large", scores=scores(0.1, Tier.LARGE)))
+    ]
+    large_first = replayed(rows, replace(NOW, promised=Promised(large_share=1.0)))
+    assert round(large_first.replayed.estimated) == COSTS[Tier.LARGE]
+
+
 def test_an_escalation_that_is_spared_costs_what_its_large_call_did() -> None:
     row = asked("a", 1, call(Tier.SMALL, Outcome.REVISED), call(Tier.LARGE), source="large", check="unsure")
     replay = replayed([row], replace(NOW, promised=Promised(large_share=1.0)))

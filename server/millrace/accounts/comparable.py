@@ -81,8 +81,10 @@ class Comparable:
                         self._all.setdefault(call.tier, _Mean()),
                     ):
                         mean.add(call.usage)
-                    if call.price is not None:
+                    if call.price is not None and (call.tier != Tier.LARGE or row.baseline is None):
                         self.prices[Tier(call.tier)] = call.standard or call.price
+            if row.baseline is not None:  # which is the large model's, also where another one stood in for it
+                self.prices[Tier.LARGE] = row.baseline
             asked = row.story.looked_up
             if asked is not None and row.calls and not row.calls[0].usage.estimated:
                 self._reported += row.calls[0].usage.input_tokens
