@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given, settings, strategies as st
 
 from millrace.accounts.comparable import Comparable
-from millrace.accounts.promised import Kept
+from millrace.accounts.promised import TriedPromise
 from millrace.accounts.replay import Replay, Rules
 from millrace.accounts.steered import Steered
 from millrace.accounts.world import CacheRules, Families
@@ -133,8 +133,10 @@ def replayed(
     comparable = Comparable(dict(PRICES))
     comparable.learn(rows)
     steered = [Steered(judged, (), limit=each.limit, needed=each.needed, since=since) for each in (was, tried)]
-    kept = None if tried.promised == was.promised else Kept(tried.promised, judged, comparable.first_scores, since)
-    replay = Replay.of(comparable, was, tried, steered, kept)
+    promise = (
+        None if tried.promised == was.promised else TriedPromise(tried.promised, judged, comparable.first_scores, since)
+    )
+    replay = Replay.of(comparable, was, tried, steered, promise)
     replay.add(rows)
     return replay
 

@@ -12,7 +12,7 @@ from millrace.funnel.routing.promises import Place, Promised, Promises
 from millrace.types import Judged, Past, Scores, Tier
 
 
-class Kept:
+class TriedPromise:
     """The promise at one moment of a window. A tenant has one loop, whatever model names it asks for."""
 
     def __init__(

@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from millrace.accounts.comparable import Comparable, Estimate, is_escalated
 from millrace.accounts.figures import Figures
-from millrace.accounts.promised import Kept
+from millrace.accounts.promised import TriedPromise
 from millrace.accounts.steered import Steered
 from millrace.accounts.world import CacheRules, Families, World
 from millrace.funnel.routing.promises import Promised
@@ -74,7 +74,7 @@ class _Side:
     rules: Rules
     world: World
     steered: Steered
-    kept: Kept | None = None  # a promise; None: requests are routed as they were
+    promise: TriedPromise | None = None  # a promise; None: requests are routed as they were
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +113,21 @@ class Replay:
 
     @classmethod
     def of(
-        cls, comparable: Comparable, was: Rules, tried: Rules, steered: Sequence[Steered], kept: Kept | None = None
+        cls,
+        comparable: Comparable,
+        was: Rules,
+        tried: Rules,
+        steered: Sequence[Steered],
+        promise: TriedPromise | None = None,
     ) -> "Replay":
         """Begin a replay. `steered` are the semantic cache's steering as it is promised, and as it is tried.
 
-        `kept` is the router's promise that is tried; None: the one that was given.
+        `promise` is the router's promise that is tried; None: the one that was given.
         """
         replay = cls(
             comparable=comparable,
             was=_Side(was, World(was.cache), steered[0]),
-            tried=_Side(tried, World(tried.cache), steered[1], kept),
+            tried=_Side(tried, World(tried.cache), steered[1], promise),
         )
         replay._needed = was.needed
         return replay
@@ -133,9 +138,9 @@ class Replay:
             self._add(row)
 
     def _add(self, row: Past) -> None:
-        self.now, kept = row.opened_at, self.tried.kept
-        if kept is not None:
-            kept.begin(row)
+        self.now, promise = row.opened_at, self.tried.promise
+        if promise is not None:
+            promise.begin(row)
         self._forget_wrong()
         asked, actual = row.story.looked_up, _kind(row)
         is_request = row.strategy != EMBEDDINGS and row.tenant != EVIDENCE_TENANT
@@ -148,8 +153,8 @@ class Replay:
             self.replayed.known += row.cost
             if is_request:
                 self._count(self.replayed, row, actual, row.story.near[0].log_odds if row.story.hit else None)
-            if kept is not None and row.strategy != EMBEDDINGS:
-                kept.as_it_was(row)
+            if promise is not None and row.strategy != EMBEDDINGS:
+                promise.as_it_was(row)
             return
         self._take_note(row, asked, actual)
         after = before = self._decided(row, asked, self.was)
@@ -168,8 +173,8 @@ class Replay:
                 self._without_check(row)
             else:
                 self._otherwise(row, asked, after)
-        if kept is not None:
-            kept.spent(row, self.replayed.cost - spent_before)
+        if promise is not None:
+            promise.spent(row, self.replayed.cost - spent_before)
         self._store(row, asked, final, stands=stands)
 
     def _forget_wrong(self) -> None:
@@ -263,16 +268,16 @@ class Replay:
             return first  # it was bound to that one, or did not fit
         likely = scores or self._scores(row)
         score = 0.0 if likely is None else likely.score
-        if side.kept is None:
+        if side.promise is None:
             if scores is not None:
                 return scores.tier
             return Tier.LARGE if score >= self._threshold.get(row.tenant, math.inf) else Tier.SMALL
-        tier = side.kept.tier(row, score)
+        tier = side.promise.tier(row, score)
         if scores is not None:
             wanted = Tier.LARGE if score >= _threshold(scores, self.was.rules.promised) else Tier.SMALL
             if wanted is not scores.tier:  # its session held it there
                 tier = scores.tier
-        side.kept.routed(row, score, tier)
+        side.promise.routed(row, score, tier)
         return tier
 
     def _scores(self, row: Past) -> Scores | None:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from millrace.accounts.comparable import Comparable
-from millrace.accounts.promised import Kept
+from millrace.accounts.promised import TriedPromise
 from millrace.accounts.replay import Replay, Rules
 from millrace.accounts.steered import Steered
 from millrace.evidence.rates import first_errors, rate
@@ -63,10 +63,10 @@ class Replays:
         ]
         count = len(numbers)
         await self._read(numbers, comparable.learn, lambda read: on_read(read, 2 * count))
-        kept = None
+        promise = None
         if tried.promised != was.promised:
-            kept = Kept(tried.promised, known.judged, comparable.first_scores, since)
-        replay = Replay.of(comparable, was, tried, steered, kept)
+            promise = TriedPromise(tried.promised, known.judged, comparable.first_scores, since)
+        replay = Replay.of(comparable, was, tried, steered, promise)
         await self._read(numbers, replay.add, lambda read: on_read(count + read, 2 * count))
         judged = [each for each in known.judged if each.sample.lever is Lever.SMALL]
         pairs = sum(each.sample.lever in PAIRS for each in known.judged)
