@@ -265,7 +265,7 @@ async def test_the_share_that_was_read_from_caches_is_shown(tmp_path: Path) -> N
     assert large["input_tokens"] == sum(answer.usage.prompt_tokens for answer in answers)
     cached = sum(answer.usage.prompt_tokens_details.cached_tokens for answer in answers)
     assert large["cached_input_tokens"] == cached > 0
-    runner = CliRunner(env={"COLUMNS": "250"})
+    runner = CliRunner()  # no terminal, so nothing is cut
     shown = await asyncio.to_thread(runner.invoke, main, ["sessions", "--data-dir", str(tmp_path)])
     (line,) = [line for line in shown.stdout.splitlines() if "ours" in line]
     assert f"{cached} ({cached / large['input_tokens']:.0%})" in line
