@@ -9,7 +9,8 @@ from unittest.mock import Mock
 import pytest
 
 from millrace import tokens
-from millrace.funnel.bill import Bill, OpenCharge, milliseconds
+from millrace.funnel.bill import Bill, milliseconds
+from millrace.funnel.open_charge import OpenCharge
 from millrace.types import (
     Call,
     Outcome,

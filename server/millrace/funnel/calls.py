@@ -9,7 +9,7 @@ from functools import partial
 
 from millrace import pricing
 from millrace.errors import MillraceError, UpstreamError
-from millrace.funnel.bill import OpenCharge, Payer
+from millrace.funnel.bill import Payer
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import Checks
 from millrace.funnel.checks.guards import Guards
@@ -17,6 +17,7 @@ from millrace.funnel.checks.watch import Watch
 from millrace.funnel.fallback import chain_of
 from millrace.funnel.health import Health
 from millrace.funnel.hedging import Hedging
+from millrace.funnel.open_charge import OpenCharge
 from millrace.funnel.prefixes import Prefixes
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.tries import Tries

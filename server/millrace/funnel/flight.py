@@ -11,8 +11,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from millrace.errors import internal_error
-from millrace.funnel.bill import Bill, OpenCharge
+from millrace.funnel.bill import Bill
 from millrace.funnel.ending import Result
+from millrace.funnel.open_charge import OpenCharge
 from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Attempt
 from millrace.types import Call

@@ -12,10 +12,11 @@ from functools import partial
 
 from millrace import log
 from millrace.errors import EXITS, UpstreamError, internal_error
-from millrace.funnel.bill import OpenCharge, Payer
+from millrace.funnel.bill import Payer
 from millrace.funnel.facts import Revised, Routed
 from millrace.funnel.failures import failure_of, is_of_the_request, none_left
 from millrace.funnel.health import Health
+from millrace.funnel.open_charge import OpenCharge
 from millrace.funnel.pools import Place
 from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Attempt, Sink
