@@ -52,6 +52,13 @@ class Payer(Protocol):
         """Reserve what a call may cost that was not thought of at first. False: the budget of the key has no more."""
         ...
 
+    def covers(self, call: Call, *, whole: bool = False) -> bool:
+        """See that what is reserved pays for a call; reserve what it lacks. False: not for a token of it.
+
+        `whole`: for all that is booked for it at first.
+        """
+        ...
+
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Add a call."""
         ...
@@ -100,19 +107,44 @@ class Bill:
         if self._admission is None:
             return True
         usage = pricing.booking(call, self._input_of(call))
-        cost = pricing.cost(usage, call.dearest)
+        cost = pricing.cost(usage, call.price)
         return self._admission.reserve_more(cost, usage.input_tokens + usage.output_tokens) >= cost
+
+    @property
+    def _left(self) -> Decimal:
+        """Dollars that are reserved and that no call needs."""
+        assert self._admission is not None, "something is limited"
+        needed = (charge.so_far.cost if isinstance(charge, Share) else charge.needed for charge in self._charges)
+        return self._admission.reserved - sum(needed, pricing.ZERO)
+
+    def covers(self, call: Call, *, whole: bool = False) -> bool:
+        """See that what is reserved pays for a call; reserve what it lacks. False: not for a token of it.
+
+        The reservation was made before the prompt was counted, and before it was known who answers. `whole`: for all
+        that is booked for it at first.
+        """
+        if (admission := self._admission) is None or not admission.limits_cost:
+            return True
+        usage = pricing.booking(call, self._input_of(call))
+        cost, left = pricing.cost(usage, call.price), self._left
+        if left < cost:
+            share = (cost - max(left, pricing.ZERO)) / cost
+            left += admission.reserve_more(cost - left, int(share * (usage.input_tokens + usage.output_tokens)))
+        return left >= cost or (not whole and pricing.output_booked(left, call, usage.input_tokens) > 0)
 
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Add a call. The row in the ledger is opened before a byte of the first call can have been sent."""
         charge = OpenCharge(call, attempt, self._input_of(call), whole=self._request.asked_again)
+        charge.book(self._output_bought(call))
         self._add(charge)
         return charge
 
     def open_again(self, charge: OpenCharge, call: Call) -> None:
         """Add a call in place of one that has failed: its charge stays, and the `OpenCharge` is the new call's."""
+        bought = self._output_bought(call)
         self._charges.insert(self._charges.index(charge), Share(charge.so_far))
         charge.begin(call, self._input_of(call))
+        charge.book(bought)
         self._write_open_row()
 
     def hand_over(self, successor: "Bill") -> None:
@@ -145,13 +177,23 @@ class Bill:
         return not any(charge.is_past_its_booking for charge in grown)
 
     def _bought(self, charge: OpenCharge) -> int:
-        """Reserve the next output tokens of a call; return how many the budget had left."""
-        tokens_more = min(pricing.BOOKED, charge.call.max_output_tokens - charge.booked_tokens)
+        """Reserve the next output tokens of a call; return how many the budget had left.
+
+        Where it has no more, they may still be paid by what is reserved for calls that are not made.
+        """
+        tokens_more, price = min(pricing.BOOKED, charge.call.max_output_tokens - charge.booked_tokens), charge.price
         if self._admission is None:
             return tokens_more
-        cost = pricing.cost(Usage(output_tokens=tokens_more), charge.price)
-        granted = self._admission.reserve_more(cost, tokens_more)
-        return tokens_more if granted >= cost else int(granted * pricing.MILLION / charge.price.output)
+        cost = pricing.cost(Usage(output_tokens=tokens_more), price)
+        if self._admission.reserve_more(cost, tokens_more) >= cost:
+            return tokens_more
+        return min(tokens_more, max(0, int(self._left * pricing.MILLION / price.output)))
+
+    def _output_bought(self, call: Call) -> int:
+        """Return the output tokens of one more call that are booked at most: as `covers` has found them."""
+        if self._admission is None or not self._admission.limits_cost or self._request.asked_again:
+            return call.max_output_tokens
+        return max(1, pricing.output_booked(self._left, call, self._input_of(call)))
 
     def _input_of(self, call: Call) -> int:
         return call.counted.input_tokens or self.input_tokens

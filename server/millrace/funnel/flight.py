@@ -49,6 +49,10 @@ class Flight:
         """Reserve what one more call may cost within the limits of the payer's key."""
         return self._payer.reserve(call)
 
+    def covers(self, call: Call, *, whole: bool = False) -> bool:
+        """See that what is reserved for the payer pays for a call."""
+        return self._payer.covers(call, whole=whole)
+
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Charge a new upstream call to the present payer."""
         return self._payer.open(call, attempt)

@@ -123,6 +123,21 @@ class OpenCharge:
         return self._charge(usage.minus(self._charged_before), self.outcome)
 
     @property
+    def needed(self) -> Decimal:
+        """Dollars that must be reserved for it: for all that is booked while it runs, then for what it has used."""
+        if self.outcome is not Outcome.RUNNING:
+            return self.so_far.cost
+        reported = self.attempt.usage or self.attempt.input_usage
+        usage = pricing.booking(self.call, self._input_tokens, self.booked_tokens)
+        if reported is not None:
+            usage = replace(reported, output_tokens=self.booked_tokens)
+        return pricing.cost(usage.minus(self._charged_before), self.price)
+
+    def book(self, output_tokens: int) -> None:
+        """Book no more than so many tokens at first: what is reserved does not buy as many as most answers have."""
+        self.booked_tokens = min(self.booked_tokens, output_tokens)
+
+    @property
     def outgrows(self) -> bool:
         """Whether the call has used so much of its booking that more must be booked. Asked ten times a second."""
         if self.outcome is not Outcome.RUNNING or self.booked_tokens >= self._max_output_tokens:

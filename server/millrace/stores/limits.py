@@ -353,6 +353,11 @@ class _Reservation:
         self.budget = budget
         self.rest = rest
 
+    @property
+    def reserved(self) -> Decimal:
+        """Dollars that are reserved so far."""
+        return self._cost
+
     def reserve_more(self, cost: Decimal, tokens: int) -> Decimal:
         """Reserve more of the budgets, as far as there is more, and as many tokens of the minute as that buys."""
         granted = cost
@@ -393,6 +398,7 @@ class _Reservation:
 
 class _NoReservation:
     limits_cost = False
+    reserved = ZERO
     budget: Budget | None = None
     rest: Rest | None = None
 
