@@ -1,5 +1,6 @@
 """Bill (open) -> Entry (settled): one charge per upstream call, settled exactly once on every path."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
@@ -83,6 +84,7 @@ class Bill:
         self._opened_at = opened_at
         self._charges: list[OpenCharge | Share] = []
         self._settled = False
+        self.pass_on: Callable[[], bool] = _nobody  # has another bill take what runs; False: none can
 
     @property
     def has_answer(self) -> bool:
@@ -147,15 +149,28 @@ class Bill:
         charge.book(bought)
         self._write_open_row()
 
-    def hand_over(self, successor: "Bill") -> None:
+    def can_take(self, other: "Bill") -> bool:
+        """Whether what is reserved for it, and nothing needs yet, pays for the next tokens of another bill's calls."""
+        if self._admission is None or not self._admission.limits_cost:
+            return True
+        usage = Usage(output_tokens=pricing.BOOKED)
+        return self._left >= sum((pricing.cost(usage, charge.price) for charge in other._running), pricing.ZERO)
+
+    @property
+    def _running(self) -> list[OpenCharge]:
+        charges = (charge for charge in self._charges if isinstance(charge, OpenCharge))
+        return [charge for charge in charges if charge.outcome is Outcome.RUNNING]
+
+    def hand_over(self, successor: "Bill", outcome: Outcome = Outcome.CANCELLED) -> None:
         """Move running calls to another bill; a `Share` of what they have used so far stays on this one.
 
         Ended calls stay here whole. The `OpenCharge` itself moves, so the outcome that `Caller` sets at the end of the
-        call is set on the successor's bill, and the usage reported then is charged once.
+        call is set on the successor's bill, and the usage reported then is charged once. `outcome` is that of the
+        `Share`: `ANSWERED` if the request stays, and still gets the answer.
         """
         for at, charge in enumerate(self._charges):
             if isinstance(charge, OpenCharge) and charge.outcome is Outcome.RUNNING:
-                self._charges[at] = Share(charge.split())
+                self._charges[at] = Share(charge.split(outcome))
                 successor._add(charge)
 
     def book_more(self) -> bool:
@@ -171,6 +186,10 @@ class Bill:
             while charge.outgrows and (bought := self._bought(charge)):
                 charge.booked_tokens += bought
                 has_bought = True
+        if any(charge.outgrows for charge in grown) and self.pass_on():
+            self._write_open_row()
+            return True
+        for charge in grown:
             charge.limit()
         if has_bought:
             self._write_open_row()
@@ -301,6 +320,7 @@ class Bill:
 
     def _release(self, statement: Statement) -> None:
         self._charges.clear()  # their calls know this bill: a circle, which would wait for the collector
+        self.pass_on = _nobody
         if self._admission is not None:
             used = sum(charge.usage.input_tokens + charge.usage.output_tokens for charge in statement.charges)
             self._admission.settle(statement.cost, used)
@@ -348,6 +368,11 @@ class Bill:
             batch=self._request.batch,
             baseline=self._baseline,
         )
+
+
+def _nobody() -> bool:
+    """Nobody shares its calls."""
+    return False
 
 
 def milliseconds(start: float | None, end: float | None) -> float | None:

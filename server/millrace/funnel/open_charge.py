@@ -91,8 +91,8 @@ class OpenCharge:
         """What the call costs its present payer so far."""
         return self._charge(self.usage.minus(self._charged_before), self.outcome)
 
-    def split(self) -> Charge:
-        """Return the charge of a payer that leaves: what was used so far. The next payer is charged the rest.
+    def split(self, outcome: Outcome = Outcome.CANCELLED) -> Charge:
+        """Return the charge of a payer that pays no more: what was used so far. The next payer is charged the rest.
 
         All shares together must equal the usage of the call (PROTOCOL.md, What always holds, 5). The running estimate
         counts one token a delta and may exceed what the provider reports at the end. So a share is capped at the exact
@@ -105,7 +105,7 @@ class OpenCharge:
             input_tokens=self._charged_before.input_tokens + usage.input_tokens,
             output_tokens=self._charged_before.output_tokens + usage.output_tokens,
         )
-        return self._charge(replace(usage, estimated=True), Outcome.CANCELLED)
+        return self._charge(replace(usage, estimated=True), outcome)
 
     @property
     def worst_case(self) -> Decimal:
