@@ -323,6 +323,19 @@ async def test_a_step_that_was_reached_before_the_start_is_not_told_to_the_opera
     assert [each.step for each in bench.reached] == [Step.SMALL]
 
 
+async def test_a_step_that_lower_limits_have_reached_is_told_to_the_operator() -> None:
+    """Once, like all others."""
+    name = AccountName(AccountKind.TENANT, "acme")
+    bench = Bench(tenant=Limits(dollars_per_day=Decimal(100)), steps=STEPS)
+    bench.spent[name] = Spent(Decimal(9), Decimal(9))
+    await bench.limiter.prepare(bench.owner)
+    bench.limiter.configure(LimitRules(tenant=Limits(dollars_per_day=Decimal(10))), STEPS)
+    for _ in range(2):
+        await bench.limiter.prepare(bench.owner)
+        budget_of(bench)
+    assert [(each.step, each.limit) for each in bench.reached] == [(Step.SMALL, Decimal(10))]
+
+
 def test_a_request_gets_the_rest_of_a_budget_that_is_less_than_it_is_likely_to_cost() -> None:
     """As soon as nobody else has reserved of it; with less than it takes to begin, it is refused."""
     bench = Bench(Limits(dollars_per_day=Decimal(10)))

@@ -113,8 +113,10 @@ class MemoryLimiter:
                 account = self._account(name)
                 self._advance(account)
                 if not account.is_read:  # else another request has read it meanwhile, and maybe spent since
+                    was_known = account.was_read  # then other limits are why it is read anew, and they have steps too
                     account.know(found.get(name, Spent(ZERO, ZERO)))
-                    self._note(account, dict(self._limits_of(principal, user, tag)).get(name, UNLIMITED), tells=False)
+                    limits = dict(self._limits_of(principal, user, tag)).get(name, UNLIMITED)
+                    self._note(account, limits, tells=was_known)
 
     def step(self, principal: Principal, user: str = "", tag: str = "") -> Step | None:
         """Return what is done with a request, by what is spent of its budgets."""
