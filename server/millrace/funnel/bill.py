@@ -84,6 +84,7 @@ class Bill:
         self._opened_at = opened_at
         self._charges: list[OpenCharge | Share] = []
         self._settled = False
+        self._covered: int | None = None  # output tokens of the next call, where fewer than are booked at first
         self.pass_on: Callable[[], bool] = _nobody  # has another bill take what runs; False: none can
 
     @property
@@ -132,21 +133,23 @@ class Bill:
         if left < cost:
             share = (cost - max(left, pricing.ZERO)) / cost
             left += admission.reserve_more(cost - left, int(share * (usage.input_tokens + usage.output_tokens)))
-        return left >= cost or (not whole and pricing.output_booked(left, call, usage.input_tokens) > 0)
+        self._covered = None if left >= cost else pricing.output_booked(left, call, usage.input_tokens)
+        return self._covered is None or (self._covered > 0 and not whole)
 
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Add a call. The row in the ledger is opened before a byte of the first call can have been sent."""
         charge = OpenCharge(call, attempt, self._input_of(call), whole=self._request.asked_again)
-        charge.book(self._output_bought(call))
+        if self._covered is not None:
+            charge.book(self._covered)
         self._add(charge)
         return charge
 
     def open_again(self, charge: OpenCharge, call: Call) -> None:
         """Add a call in place of one that has failed: its charge stays, and the `OpenCharge` is the new call's."""
-        bought = self._output_bought(call)
         self._charges.insert(self._charges.index(charge), Share(charge.so_far))
         charge.begin(call, self._input_of(call))
-        charge.book(bought)
+        if self._covered is not None:
+            charge.book(self._covered)
         self._write_open_row()
 
     def can_take(self, other: "Bill") -> bool:
@@ -207,12 +210,6 @@ class Bill:
         if self._admission.reserve_more(cost, tokens_more) >= cost:
             return tokens_more
         return min(tokens_more, max(0, int(self._left * pricing.MILLION / price.output)))
-
-    def _output_bought(self, call: Call) -> int:
-        """Return the output tokens of one more call that are booked at most: as `covers` has found them."""
-        if self._admission is None or not self._admission.limits_cost or self._request.asked_again:
-            return call.max_output_tokens
-        return max(1, pricing.output_booked(self._left, call, self._input_of(call)))
 
     def _input_of(self, call: Call) -> int:
         return call.counted.input_tokens or self.input_tokens
