@@ -146,7 +146,9 @@ def likely(request: Request, catalog: Catalog) -> Likely:
     """
     models = {Strategy.SMALL: (catalog.small,), Strategy.LARGE: (catalog.large,)}.get(request.strategy, catalog.models)
     prompt = request.prompt
-    input_tokens = tokens.estimate(prompt.size + sum(map(len, request.context)))
+    texts = [*request.context, *(part for message in prompt.messages for part in message.texts)]
+    beyond_ascii = sum(tokens.bytes_of(text) - len(text) for text in texts if not text.isascii())
+    input_tokens = tokens.estimate(prompt.size + sum(map(len, request.context)) + beyond_ascii)
     input_tokens += tokens.MESSAGE * len(prompt.messages) + tokens.REPLY
     cost, used = pricing.ZERO, 0
     first = Counted(input_tokens, catalog.ratios.of(models[0]))
