@@ -12,10 +12,11 @@ from functools import partial
 
 from millrace import log
 from millrace.errors import EXITS, UpstreamError, internal_error
-from millrace.funnel.bill import OpenCharge, Payer
+from millrace.funnel.bill import Payer
 from millrace.funnel.facts import Revised, Routed
-from millrace.funnel.failures import failure_of, is_of_the_request, none_left
+from millrace.funnel.failures import failure_of, is_of_the_request, none_left, over_budget
 from millrace.funnel.health import Health
+from millrace.funnel.open_charge import OpenCharge
 from millrace.funnel.pools import Place
 from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Attempt, Sink
@@ -84,6 +85,10 @@ class Tries:
             self._end(none_left(*self._errors))
             return self.charge
         place, self.call = found
+        if not self._payer.covers(self.call):
+            raise over_budget(
+                self._response, f"what is left of it does not buy one output token of {self.call.model.id}"
+            )
         self._charge = self._payer.open(self.call, self)
         if self.call.model is not self._head:
             self._tell(self._errors[0], self._head.id)
@@ -247,6 +252,7 @@ class Tries:
         if self.is_paused:
             attempt.pause()
         attempt.done.add_done_callback(self._ended)
+        self.charge.limit()  # if so little is booked that the next look could be too late
 
     def _leave(self) -> None:
         """Count the present call no more. Idempotent."""
@@ -317,8 +323,8 @@ class Tries:
         self.charge.outcome, self.charge.billable = Outcome.FAILED, error.billable
         call = None if is_of_the_request(error) else self._plan(before.model)
         found = None if is_final or self._is_last else self._choose(call, retry=True)
-        if found is not None and self.charge.so_far.cost and not self._payer.reserve(found[1]):
-            found, self._is_last = None, True  # what is reserved pays for one call
+        if found is not None and not self._payer.covers(found[1], whole=True):
+            found, self._is_last = None, True  # what is reserved does not pay for a further one
         if found is None and is_silent:
             self.charge.run_on()
             self._errors = before_it

@@ -55,6 +55,11 @@ class Admission(Protocol):
 
     limits_cost: bool  # dollars may run out while the request runs
 
+    @property
+    def reserved(self) -> Decimal:
+        """Dollars that are reserved so far."""
+        ...
+
     def reserve_more(self, cost: Decimal, tokens: int) -> Decimal:
         """Reserve up to `cost` dollars more, and the tokens that they buy; return the dollars that there were left."""
         ...

@@ -113,8 +113,10 @@ class MemoryLimiter:
                 account = self._account(name)
                 self._advance(account)
                 if not account.is_read:  # else another request has read it meanwhile, and maybe spent since
+                    was_known = account.was_read  # then other limits are why it is read anew, and they have steps too
                     account.know(found.get(name, Spent(ZERO, ZERO)))
-                    self._note(account, dict(self._limits_of(principal, user, tag)).get(name, UNLIMITED), tells=False)
+                    limits = dict(self._limits_of(principal, user, tag)).get(name, UNLIMITED)
+                    self._note(account, limits, tells=was_known)
 
     def step(self, principal: Principal, user: str = "", tag: str = "") -> Step | None:
         """Return what is done with a request, by what is spent of its budgets."""
@@ -169,7 +171,7 @@ class MemoryLimiter:
             account.in_flight += 1
             account.reserved_tokens += likely_tokens
             account.reserved_cost += likely_cost
-        if budget is not None and in_frames and self._is_news(budget, principal.key_id):
+        if budget is not None and in_frames and self._is_due(budget) and self._is_news(budget, principal.key_id):
             budget = replace(budget, is_news=True)
         return _Reservation(self, held, likely_cost, likely_tokens, budget, rest)
 
@@ -188,8 +190,10 @@ class MemoryLimiter:
         if least is not None and rest.dollars >= least and rest.dollars > 0:
             return budget, rest
         if browns_out and any(step is Step.CACHE for _, step in self._steps):
-            self._tell(account, lack, Step.CACHE)  # what is left of it buys nothing
-            return self._of(account, lack, Step.CACHE), None
+            budget = self._of(account, lack, Step.CACHE)  # what is left of it buys nothing
+            if self._is_due(budget):
+                self._tell(account, lack, Step.CACHE)
+            return budget, None
         raise self._told(account.over_budget(*lack, likely), held)
 
     def count(self, name: AccountName, dollars: Decimal) -> None:
@@ -294,6 +298,11 @@ class MemoryLimiter:
         resets_at = self._today.ends(period)
         return Budget(step=step, account=account.name, period=period, spent=spent, limit=limit, resets_at=resets_at)
 
+    def _is_due(self, budget: Budget) -> bool:
+        """Whether a budget has come to a step in order. One dear request skips steps that are still to be told."""
+        before = [share for share, step in self._steps if RANKS[step] < RANKS[budget.step]]
+        return not before or budget.spent >= max(before) * budget.limit
+
     def _is_news(self, budget: Budget, key_id: str) -> bool:
         """Whether a key has not been told of a step of a budget, in this period. Then it counts as told."""
         account = self._accounts.get(budget.account) or self._named.get(budget.account)
@@ -353,6 +362,11 @@ class _Reservation:
         self.budget = budget
         self.rest = rest
 
+    @property
+    def reserved(self) -> Decimal:
+        """Dollars that are reserved so far."""
+        return self._cost
+
     def reserve_more(self, cost: Decimal, tokens: int) -> Decimal:
         """Reserve more of the budgets, as far as there is more, and as many tokens of the minute as that buys."""
         granted = cost
@@ -393,6 +407,7 @@ class _Reservation:
 
 class _NoReservation:
     limits_cost = False
+    reserved = ZERO
     budget: Budget | None = None
     rest: Rest | None = None
 
