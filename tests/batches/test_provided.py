@@ -14,6 +14,7 @@ from millrace.batches import provided
 from millrace.simulator import LARGE, SMALL, Simulator
 from millrace.stores.database import FILE
 from tests.support.batches import RESPONSES, Line, chat, client_of, ended, rows, started
+from tests.support.live_server import live_server
 from tests.support.server import Start, configuration_for, serving, without_delays
 from tests.support.waiting import until
 
@@ -152,3 +153,19 @@ async def test_behind_a_guard_nothing_is_left_to_a_provider(start: Start, tmp_pa
         batch = await ended(client, await started(client, [chat("a", "Hello", model="small")]))
         assert batch.status == "completed"
         assert not running.small.batches.batches
+
+
+async def test_batches_of_providers_and_guards_are_settings_that_change_while_it_runs() -> None:
+    async with live_server() as live, client_of(live.running.url) as client:
+        theirs = live.running.small.batches.batches
+        line = chat("a", "Hello", model="small")
+        await ended(client, await started(client, [line]))
+        assert not theirs
+        live.models["small"]["batch"] = True
+        assert (await live.reload())["changed"] == ["models.small.batch"]
+        await ended(client, await started(client, [line]))
+        assert len(theirs) == 1
+        live.configuration["guards"] = {"secrets": True}
+        await live.reload()
+        await ended(client, await started(client, [line]))
+        assert len(theirs) == 1

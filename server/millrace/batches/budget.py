@@ -24,8 +24,9 @@ class Budget:
         return self._wall() // DAY_S * DAY_S
 
     def begin(self, spent: Decimal) -> None:
-        """Count what was spent today before this process."""
-        self._spent += spent
+        """Take over what was spent today before this process, which has spent nothing yet."""
+        self._advance()
+        self._spent = spent
 
     def why_not(self, likely: Decimal = ZERO) -> str:
         """Return why nothing of so many dollars can be paid now; empty if it can."""
@@ -44,6 +45,10 @@ class Budget:
             return False
         self._reserved += likely
         return True
+
+    def hold(self, likely: Decimal) -> None:
+        """Reserve dollars that somebody will be paid in any case, though there may not be so many left."""
+        self._reserved += likely
 
     def settle(self, likely: Decimal, cost: Decimal) -> None:
         """Replace what was reserved by what it has cost."""

@@ -96,6 +96,10 @@ class MemoryLimiter:
         """Whether anything is limited, so that what a request is likely to cost is of interest."""
         return bool(self._has_rules or principal.limits != UNLIMITED) and bool(self._limits_of(principal, user, tag))
 
+    def has_budget(self, principal: Principal, user: str = "", tag: str = "") -> bool:
+        """Whether dollars are limited."""
+        return any(has_budget(limits) for _, limits in self._limits_of(principal, user, tag))
+
     async def prepare(self, principal: Principal, user: str = "", tag: str = "") -> None:
         """Read what the accounts of a request have spent, if that is not known. Raises `overloaded`."""
         while unread := [
