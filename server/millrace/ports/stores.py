@@ -94,6 +94,10 @@ class Limiter(Protocol):
         """Read what was spent, where that is not known, before a request is admitted. Raises `overloaded`."""
         ...
 
+    def lacks(self, principal: Principal, user: str = "", tag: str = "") -> bool:
+        """Whether it is not known what was spent, so that a request is to be prepared before it is admitted."""
+        ...
+
     def step(self, principal: Principal, user: str = "", tag: str = "") -> Step | None:
         """Return what is done with a request because a budget runs out."""
         ...

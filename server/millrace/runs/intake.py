@@ -154,9 +154,13 @@ class Intake:
         request = prepared
         if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
             raise backlogged()
-        catalog, principal = self._funnels.catalog, self._limited(principal, request)
+        limited = self._limited(principal, request)
+        while self._limiter.lacks(limited, request.user, request.tag):  # a reload has given an account a budget since
+            await self._limiter.prepare(limited, request.user, request.tag)
+            limited = self._limited(principal, request)
+        catalog = self._funnels.catalog
         catalog.check_known(request.model)  # else it is configured no more, since the request was read
-        request, admission = admitted(request, principal, self._limiter, catalog)
+        request, admission = admitted(request, limited, self._limiter, catalog)
         return self._runs.start(request, admission, repeat, held=held)
 
     def has_budget(self, principal: Principal, create: Create) -> bool:
