@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from openai import AsyncOpenAI, RateLimitError
+from openai import AsyncOpenAI, BadRequestError, RateLimitError
 from openai.types import Batch
 
 from millrace.assembly import key_store
@@ -146,6 +147,35 @@ async def test_batches_of_a_tenant_run_one_by_one_and_one_that_waits_is_cancelle
         assert await waits_for(client, third, "before it") == "1 of your batches before it"
         assert (await ended(client, third)).status == "completed"
         assert (await client.batches.retrieve(first.id)).status == "completed"
+
+
+async def test_a_batch_that_comes_just_when_the_one_before_ends_is_not_forgotten(millrace: Running) -> None:
+    async with client_of(millrace.url) as client:
+        first = await started(client, [chat("a", "Hello", model="small")])
+        batches = process_of(millrace).batches
+        forget, found = batches._forget, await batches.find("anonymous", first.id)
+        again = replace(found, id="batch_again", output_file_id="file-again", error_file_id="file-again-errors")
+
+        def forgotten(work: Any) -> None:
+            forget(work)
+            if work.batch.id == first.id:
+                asyncio.get_running_loop().call_soon(batches._enqueue, again)
+
+        batches._forget = forgotten  # type: ignore[method-assign]
+        await ended(client, first)
+        await until(lambda: "batch_again" in batches._works)
+        await until(lambda: "batch_again" not in batches._works)
+
+
+async def test_what_an_earlier_process_reads_is_not_deleted(millrace: Running) -> None:
+    async with client_of(millrace.url) as client:
+        batch = await started(client, [chat("a", f"Tell {SLOW}", model="small")])
+        batches = process_of(millrace).batches
+        works, batches._works, batches._has_begun = batches._works, {}, False
+        with pytest.raises(BadRequestError, match="still reads it"):
+            await client.files.delete(batch.input_file_id)
+        batches._works, batches._has_begun = works, True
+        await ended(client, await client.batches.cancel(batch.id))
 
 
 async def test_a_tenant_has_a_bounded_queue(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,15 +131,17 @@ class Batches:
 
     async def delete_file(self, tenant: str, file_id: str) -> None:
         """Delete a file, unless a batch still needs it. Raises `file_not_found`."""
-        for work in self._works.values():
-            if work.batch.tenant == tenant and work.batch.input_file_id == file_id:
-                raise invalid("file_id", f"file_id: {work.batch.id} still reads it; cancel that batch first")
+        batches = [work.batch for work in self._works.values()]
+        if not self._has_begun:  # an earlier process may run others
+            batches += await self._store.unfinished()
+        for batch in batches:
+            if batch.tenant == tenant and batch.input_file_id == file_id:
+                raise invalid("file_id", f"file_id: {batch.id} still reads it; cancel that batch first")
         await self.files.delete(tenant, file_id)
 
     async def begin(self) -> None:
         """Read what is kept, before any request is taken."""
         batches = await self._store.unfinished()
-        self._budget.begin(await self._bills.batches_cost(self._budget.day))
         is_alone = not await self._others()
         in_use = {file_id for batch in batches for file_id in (batch.output_file_id, batch.error_file_id)}
         in_use |= {file_id for batch in batches for file_id in files_of(batch)}
@@ -170,6 +172,7 @@ class Batches:
         await self.files.prune({work.batch.input_file_id for work in self._works.values()})
 
     async def _resume(self) -> None:
+        self._budget.begin(await self._bills.batches_cost(self._budget.day))
         resumed = [batch for batch in await self._store.unfinished() if batch.id not in self._works]
         for batch in resumed:
             cost, saved = await self._bills.batch_cost(batch.id)
@@ -187,17 +190,18 @@ class Batches:
 
     def _serve(self, tenant: str) -> None:
         if self._has_begun and tenant not in self._tenants:
-            task = asyncio.get_running_loop().create_task(self._run_all(tenant))
-            self._tenants[tenant] = task
-            task.add_done_callback(lambda _: self._tenants.pop(tenant, None))
+            self._tenants[tenant] = asyncio.get_running_loop().create_task(self._run_all(tenant))
 
     async def _run_all(self, tenant: str) -> None:
         """Run the batches of a tenant one after the other."""
-        while (queue := self._waiting.get(tenant)) and not self._runner.is_closed:
-            work = queue[0]
-            await self._again_and_again(partial(self._runner.run, work))
-            if work.batch.status.is_final:
-                self._forget(work)
+        try:
+            while (queue := self._waiting.get(tenant)) and not self._runner.is_closed:
+                work = queue[0]
+                await self._again_and_again(partial(self._runner.run, work))
+                if work.batch.status.is_final:
+                    self._forget(work)
+        finally:
+            del self._tenants[tenant]  # at once, or a batch that comes now would wait for nobody
 
     def _forget(self, work: Work) -> None:
         queue = self._waiting[work.batch.tenant]
