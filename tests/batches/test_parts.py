@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from millrace.batches.budget import Budget
+from millrace.batches.budget import SPENT, Budget
 from millrace.batches.pace import QUIET_S, SPACE_S, TURN, Pace
 from millrace.batches.work import Came, Work
 from millrace.ports import FileLine
@@ -113,7 +113,7 @@ def test_a_budget_is_kept_and_is_new_each_day() -> None:
     assert not budget.reserve(Decimal("0.3"))
     budget.settle(Decimal("0.3"), Decimal("0.1"))
     assert budget.reserve(Decimal("0.3"))
-    assert budget.why_not(Decimal("0.2")) == "batch.dollars_per_day: $0.60 of $1 are spent until 0:00 UTC"
+    assert budget.why_not(Decimal("0.2")) == SPENT
     budget.settle(Decimal("0.3"), Decimal("0.4"))
     assert budget.why_not()
     now += 86_400

@@ -6,6 +6,7 @@ from millrace.ports import Clock
 from millrace.pricing import ZERO
 
 DAY_S = 86_400
+SPENT = "batch.dollars_per_day: no more is left until 0:00 UTC"  # without figures, which are of all tenants together
 
 
 class Budget:
@@ -33,7 +34,7 @@ class Budget:
         self._advance()
         if self._limit is None or (self._spent < self._limit and self._taken + likely <= self._limit):
             return ""
-        return f"batch.dollars_per_day: ${self._spent:.2f} of ${self._limit:f} are spent until 0:00 UTC"
+        return SPENT
 
     def never_pays(self, likely: Decimal) -> bool:
         """Whether so much is more than a whole day has."""
