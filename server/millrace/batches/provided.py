@@ -26,6 +26,7 @@ from millrace.types import Batch, ProvidedPart, Tier
 from millrace.wire.reading import LONG
 
 PIECE = 2**20  # bytes that are written at once
+WORK_S, RESTS = 0.001, 4  # for which lines are sorted at a time, and how many times as long the event loop has then
 FIRST_LOOK_S, LAST_LOOK_S = 1.0, 60.0  # from one look at a provider's batch to the next, which grows
 END_S = 900.0  # for a provider to end a batch that is cancelled
 REFUSALS = 10  # in a row, of questions about a batch that was made; its key may be changed meanwhile
@@ -118,7 +119,9 @@ class Provided:
         await self._disk.remove([sent_id(batch, tier) for tier in Tier])  # of an earlier try
         waiting = {tier: bytearray() for tier in providers}
         likely: dict[Tier, Decimal] = {}
+        worked_s = 0.0
         async for number, text in work.pending():
+            began_at = self._clock()
             made = partial(self._made, providers, batch, number, text)
             line = made() if len(text) <= LONG else await in_thread(batch.tenant, len(text), made)
             if line is not None and self._budget.reserve(line[2]):
@@ -129,7 +132,10 @@ class Provided:
                 if len(waiting[tier]) >= PIECE:
                     await self._disk.append(sent_id(batch, tier), bytes(waiting[tier]))
                     waiting[tier].clear()
-            await asyncio.sleep(0)  # visitors go first
+            worked_s += self._clock() - began_at
+            if worked_s >= WORK_S:  # visitors go first
+                await asyncio.sleep(RESTS * worked_s)
+                worked_s = 0.0
         for tier, rest in waiting.items():
             if rest:
                 await self._disk.append(sent_id(batch, tier), bytes(rest))
