@@ -124,7 +124,8 @@ class Batches:
             raise invalid("batch_id", f"batch_id: it cannot be cancelled, since it is {batch.status}")
         if work.batch.status in (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS):
             await work.reach(BatchStatus.CANCELLING)
-            if work is not self._waiting[tenant][0] and BatchStatus.IN_PROGRESS not in work.batch.reached:
+            waits = work in [*self._waiting.get(tenant, ())][1:]
+            if waits and BatchStatus.IN_PROGRESS not in work.batch.reached:
                 await work.reach(BatchStatus.CANCELLED)  # nothing of it has run
                 self._forget(work)
         return work.batch

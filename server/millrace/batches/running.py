@@ -19,6 +19,7 @@ from millrace.types import BatchFault, BatchStatus, FilePurpose
 
 TRIES, MOST_TRIES = 3, 10  # of a line that fails: while others are answered, and while none is
 FIRST_REST_S, LONGEST_REST_S = 1.0, 60.0  # after a failure, and after many without an answer between
+BOOK_S = 3600.0  # for what providers have answered to find room, once a batch is to end
 LONG_LOOK_S = 0.2  # from one look to the next while a batch waits for what takes its time
 
 
@@ -131,7 +132,13 @@ class Runner:
         """Whether there are lines that are to be run now."""
         if not self._is_ending(work):
             return work.has_more
-        return work.has_come and self._principal_of(work.batch.key_id) is not None
+        return work.has_come and self._may_book(work)
+
+    def _may_book(self, work: Work) -> bool:
+        """Whether what providers have answered is still booked, of a batch that ends."""
+        if work.books_until is None:
+            work.books_until = self._clock() + BOOK_S
+        return self._principal_of(work.batch.key_id) is not None and self._clock() < work.books_until
 
     async def _may_start(self, work: Work, line: Line) -> bool:
         """Wait for the turn of a line; False if it is not to be run any more, or this process ends."""
@@ -148,8 +155,7 @@ class Runner:
 
     def _is_over(self, work: Work, line: Line) -> bool:
         """Whether a line is not run any more, since its batch ends: of such a one, what providers have answered is."""
-        is_paid = work.came(line) is not None and self._principal_of(work.batch.key_id) is not None
-        return self._is_ending(work) and not is_paid
+        return self._is_ending(work) and not (work.came(line) is not None and self._may_book(work))
 
     def _is_ending(self, work: Work) -> bool:
         return (

@@ -64,6 +64,7 @@ class Work:
         self.answers = 0  # in this process
         self.provider_waits_for = ""  # what the lines wait for that a provider answers
         self.held = ZERO  # dollars that are reserved for what providers answer, of the batches' own budget
+        self.books_until: float | None = None  # by the clock, what providers have answered; None: it does not end yet
         self.fault: BaseException | None = None  # why what became of a line was not written
         self._disk = disk
         self._store = store
