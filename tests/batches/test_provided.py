@@ -13,7 +13,7 @@ from openai import BadRequestError
 from millrace.batches import provided
 from millrace.simulator import LARGE, SMALL, Simulator
 from millrace.stores.database import FILE
-from tests.support.batches import RESPONSES, Line, chat, client_of, ended, rows, started
+from tests.support.batches import EMBEDDINGS, RESPONSES, Line, chat, client_of, ended, rows, started
 from tests.support.live_server import live_server
 from tests.support.server import Start, configuration_for, serving, without_delays
 from tests.support.waiting import until
@@ -142,6 +142,15 @@ async def test_a_visitor_may_not_ask_for_the_price_of_a_batch(start: Start, tmp_
                 messages=[{"role": "user", "content": "Hello"}],
                 extra_body={"service_tier": "batch"},
             )
+
+
+async def test_a_line_for_embeddings_asks_no_chat_model(start: Start, tmp_path: Path) -> None:
+    """Its body may look like that of a response."""
+    line: Line = {"custom_id": "a", "method": "POST", "url": EMBEDDINGS, "body": {"model": "small", "input": "Hello"}}
+    async with start(with_batches(tmp_path)) as running, client_of(running.url) as client:
+        batch = await ended(client, await started(client, [line], EMBEDDINGS))
+        assert len(await rows(client, batch.error_file_id)) == 1
+        assert running.small.stats.started == 0
 
 
 async def test_behind_a_guard_nothing_is_left_to_a_provider(start: Start, tmp_path: Path) -> None:

@@ -114,6 +114,8 @@ class Asker:
         None unless it is one model that is to answer it, and nothing else matters. No answer of a provider's batch is
         cut where a budget ends, so what counts against one stays here, too.
         """
+        if batch.endpoint == EMBEDDINGS:
+            return None
         try:
             line = read_line(text, batch.endpoint)
             create = self._read(batch.endpoint, decode(line.body, "body"))
