@@ -10,12 +10,15 @@ import pytest
 from openai import AsyncOpenAI, BadRequestError, RateLimitError
 from openai.types import Batch
 
+from millrace.access.keys import ANONYMOUS
 from millrace.assembly import key_store
 from millrace.batches import running as batches_running
 from millrace.batches.budget import SPENT
+from millrace.errors import MillraceError
 from millrace.principal import Limits
 from millrace.simulator.faults import Fault, Kind
 from millrace.wire import limits
+from millrace.wire.batches import BatchBody
 from tests.support.batches import chat, client_of, ended, rows, run, started
 from tests.support.server import Running, Start, process_of
 from tests.support.tenants import shared_server
@@ -184,8 +187,13 @@ async def test_a_tenant_has_a_bounded_queue(millrace: Running, monkeypatch: pyte
         made = [await started(client, [chat("a", f"Tell {n} {SLOW}", model="small")]) for n in range(2)]
         with pytest.raises(RateLimitError, match="2 of your batches are not done yet"):
             await started(client, [chat("a", "Hello")])
-        for batch in made:
-            await client.batches.cancel(batch.id)
+        await ended(client, await client.batches.cancel(made.pop().id))
+        asked = BatchBody(input_file_id=made[0].input_file_id, endpoint="/v1/chat/completions", completion_window="24h")
+        batches = process_of(millrace).batches
+        at_once = await asyncio.gather(*(batches.create(ANONYMOUS, asked) for _ in range(5)), return_exceptions=True)
+        assert [isinstance(each, MillraceError) for each in at_once].count(True) == 4
+        for batch_id in (each.id for each in (*made, *at_once) if not isinstance(each, BaseException)):
+            await client.batches.cancel(batch_id)
 
 
 async def test_what_is_not_done_in_its_time_expires(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -47,6 +47,7 @@ class Batches:
         self._wall = wall
         self._waiting: dict[str, deque[Work]] = {}  # by tenant; the first one runs
         self._works: dict[str, Work] = {}  # by id
+        self._coming: Counter[str] = Counter()  # that are not written yet, by tenant
         self._has_begun = False
         self._tenants: dict[str, asyncio.Task[None]] = {}
 
@@ -63,7 +64,8 @@ class Batches:
             raise file_not_found(asked.input_file_id, "input_file_id")
         if file.purpose is not FilePurpose.BATCH:
             raise invalid("input_file_id", f"input_file_id: {file.id} is an output; upload one with purpose batch")
-        if sum(work.batch.tenant == tenant for work in self._works.values()) >= limits.BATCHES_WAITING:
+        waiting = sum(work.batch.tenant == tenant for work in self._works.values()) + self._coming[tenant]
+        if waiting >= limits.BATCHES_WAITING:
             message = f"{limits.BATCHES_WAITING} of your batches are not done yet; wait for one, or cancel one"
             raise MillraceError("queue_full", message, retry_after_ms=60_000)
         now = self._wall()
@@ -81,7 +83,12 @@ class Batches:
             in_flight=in_flight_of(asked.metadata or {}),
             keep_s=None if asked.output_expires_after is None else asked.output_expires_after.seconds,
         )
-        await self._store.put(batch)
+        self._coming[tenant] += 1
+        try:
+            await self._store.put(batch)
+        finally:
+            self._coming[tenant] -= 1
+            self._coming += Counter()  # without those of none
         self._enqueue(batch)
         return batch
 
