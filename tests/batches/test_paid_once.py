@@ -176,3 +176,16 @@ async def test_a_call_whose_answer_is_of_no_use_is_made_again_at_the_usual_price
         assert running.small.stats.started == 2
         assert [call.body.get("service_tier") for call in running.small.calls] == [None, None]
     assert sorted(tier or "" for tier, _, _ in calls_of(tmp_path)) == ["", "batch"]
+
+
+async def test_an_answer_that_is_there_needs_no_provider(start: Start, tmp_path: Path) -> None:
+    """It is left alone since it failed visitors, and another model would stand in for it."""
+    async with start(with_batches(tmp_path, fallback=["large"])) as running, client_of(running.url) as client:
+        running.small.batches.delay_s = 0.3
+        batch = await started(client, [chat("a", "Hello", model="small")])
+        health = process_of(running).funnel.health
+        health._open(health.pools["small"].places[0], "down", 600)
+        batch = await ended(client, batch)
+        assert batch.status == "completed"
+        assert (running.small.stats.started, running.large.stats.started) == (1, 0)
+    assert [tier for tier, _, _ in calls_of(tmp_path)] == ["batch"]

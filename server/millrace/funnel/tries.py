@@ -18,7 +18,7 @@ from millrace.funnel.failures import failure_of, is_of_the_request, none_left
 from millrace.funnel.health import Health
 from millrace.funnel.pools import Place
 from millrace.funnel.response_log import ResponseLog
-from millrace.ports import Attempt, Sink
+from millrace.ports import Attempt, Sink, said
 from millrace.types import Aside, Call, Finish, Model, Outcome, Usage
 
 RETRY_S = 0.05  # before the first retry, at most; twice as long before each further one
@@ -216,6 +216,8 @@ class Tries:
             if call is not None:
                 pool = self._health.pools[call.model.name]
                 place = pool.choose(self._key, self._tried, self._other_than, is_bound=self._is_bound)
+                if place is None and not self._tried and (before := said.get()) and before.is_for(call.model.id):
+                    place = pool.places[0]  # its answer is at hand, whatever has become of the provider since
                 if place is not None and (not retry or pool.has_retry):
                     if retry:
                         pool.spend()
