@@ -161,15 +161,20 @@ async def test_a_provider_without_batches_is_asked_as_usual(start: Start, tmp_pa
         assert len(await rows(client, batch.output_file_id)) == 1
 
 
+def _spoil(desk: provider.BatchDesk) -> None:
+    """Have a provider bring answers that nobody can read."""
+    keep = desk._keep
+
+    def spoilt(content: bytes) -> str:
+        return keep(content.replace(b'"choices"', b'"voices"'))
+
+    desk._keep = spoilt  # type: ignore[method-assign]
+
+
 async def test_a_call_whose_answer_is_of_no_use_is_made_again_at_the_usual_price(start: Start, tmp_path: Path) -> None:
     """Its provider is not asked for a tier that is of batches alone."""
     async with start(with_batches(tmp_path)) as running, client_of(running.url) as client:
-        keep = running.small.batches._keep
-
-        def spoilt(content: bytes) -> str:
-            return keep(content.replace(b'"choices"', b'"voices"'))
-
-        running.small.batches._keep = spoilt  # type: ignore[method-assign]
+        _spoil(running.small.batches)
         batch = await ended(client, await started(client, [chat("a", "Hello", model="small")]))
         assert batch.status == "completed"
         assert len(await rows(client, batch.output_file_id)) == 1
@@ -189,3 +194,21 @@ async def test_an_answer_that_is_there_needs_no_provider(start: Start, tmp_path:
         assert batch.status == "completed"
         assert (running.small.stats.started, running.large.stats.started) == (1, 0)
     assert [tier for tier, _, _ in calls_of(tmp_path)] == ["batch"]
+
+
+@pytest.mark.parametrize("is_spoilt", [False, True])
+async def test_what_a_batch_has_brought_tells_nothing_of_how_its_provider_is_now(
+    is_spoilt: bool, start: Start, tmp_path: Path
+) -> None:
+    """Neither how soon it answers, nor that it fails: visitors would be kept from it."""
+    async with start(with_batches(tmp_path)) as running, client_of(running.url) as client:
+        if is_spoilt:
+            _spoil(running.small.batches)
+        await client.batches.list()
+        (place,) = (pool := process_of(running).funnel.health.pools["small"]).places
+        batch = await ended(client, await started(client, [chat(str(n), f"Tell {n}", model="small") for n in range(9)]))
+        assert batch.status == "completed"
+        asked = running.small.stats.started - 9  # as usual, since what came was of no use
+        assert asked == (9 if is_spoilt else 0)
+        assert len(pool._first_words) == asked
+        assert place.breaker.is_closed
