@@ -81,7 +81,7 @@ async def test_what_a_provider_has_answered_before_a_cancel_is_fetched(start: St
     """It is paid for: so it is in the output and in the ledger. Nothing else is asked."""
     async with start(with_batches(tmp_path)) as running, client_of(running.url) as client:
         asked = [chat(str(n), f"Tell {n}", model="small") for n in range(provider.AT_ONCE)]
-        asked += [chat(f"late-{n}", "Tell [tokens=5] [rate=20]", model="small") for n in range(provider.AT_ONCE)]
+        asked += [chat(f"late-{n}", "Tell [tokens=30] [rate=20]", model="small") for n in range(provider.AT_ONCE)]
         asked += [chat(f"never-{n}", "Tell", model="small") for n in range(5)]
         batch = await started(client, asked)
         await until(
@@ -94,7 +94,7 @@ async def test_what_a_provider_has_answered_before_a_cancel_is_fetched(start: St
         (theirs,) = running.small.batches.batches.values()
         assert theirs.status == "cancelled"
         answers = await rows(client, batch.output_file_id)
-        assert {int(row["custom_id"].removeprefix("late-")) for row in answers} == {*range(provider.AT_ONCE)}
+        assert provider.AT_ONCE <= len(answers) < len(asked)
         assert len(answers) == theirs.completed == running.small.stats.started
         assert batch.error_file_id is None
     assert [tier for tier, _, _ in calls_of(tmp_path)] == ["batch"] * len(answers)
