@@ -96,11 +96,13 @@ class MemoryLimiter:
         """Whether anything is limited, so that what a request is likely to cost is of interest."""
         return bool(self._has_rules or principal.limits != UNLIMITED) and bool(self._limits_of(principal, user, tag))
 
+    def has_budget(self, principal: Principal, user: str = "", tag: str = "") -> bool:
+        """Whether dollars are limited."""
+        return any(has_budget(limits) for _, limits in self._limits_of(principal, user, tag))
+
     async def prepare(self, principal: Principal, user: str = "", tag: str = "") -> None:
         """Read what the accounts of a request have spent, if that is not known. Raises `overloaded`."""
-        while unread := [
-            name for name, limits in self._limits_of(principal, user, tag) if has_budget(limits) and self._lacks(name)
-        ]:
+        while unread := self._unread(principal, user, tag):
             try:
                 found = await self._read(unread, self._reads_late)
             except EXITS:
@@ -117,6 +119,10 @@ class MemoryLimiter:
                     account.know(found.get(name, Spent(ZERO, ZERO)))
                     limits = dict(self._limits_of(principal, user, tag)).get(name, UNLIMITED)
                     self._note(account, limits, tells=was_known)
+
+    def lacks(self, principal: Principal, user: str = "", tag: str = "") -> bool:
+        """Whether it is not known what the accounts of a request have spent."""
+        return self.limits(principal, user, tag) and bool(self._unread(principal, user, tag))
 
     def step(self, principal: Principal, user: str = "", tag: str = "") -> Step | None:
         """Return what is done with a request, by what is spent of its budgets."""
@@ -242,6 +248,11 @@ class MemoryLimiter:
                 names.append(AccountName(AccountKind.TAG, tenant, tag))
             found += [(name, rules.of(name)) for name in names]
         return [each for each in found if each[1] != UNLIMITED]
+
+    def _unread(self, principal: Principal, user: str, tag: str) -> list[AccountName]:
+        """Return the accounts of a request with budgets of which it is not known what is spent."""
+        limited = self._limits_of(principal, user, tag)
+        return [name for name, limits in limited if has_budget(limits) and self._lacks(name)]
 
     def _held(self, principal: Principal, user: str, tag: str) -> Held:
         held = []
