@@ -40,7 +40,7 @@ class EmbeddingModel:
     def charge(self, usage: Usage, outcome: Outcome) -> Charge:
         """Return what a call costs."""
         cost = pricing.cost(usage, self.price)
-        return Charge(model=self.id, tier=EMBEDDINGS, usage=usage, cost=cost, outcome=outcome)
+        return Charge(model=self.id, tier=EMBEDDINGS, usage=usage, cost=cost, outcome=outcome, price=self.price)
 
 
 class Embeddings:
