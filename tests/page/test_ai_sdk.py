@@ -109,8 +109,8 @@ async def test_two_chats_on_one_socket_a_revise_and_a_stop_against_the_demo(brow
         await expect(answers(page, "one")).to_have_text(longer_than(10))
 
         await send(page, "two", HARD)
-        await expect(status(page, "two")).to_have_text("ready", timeout=15_000)
-        await expect(answers(page, "two")).to_contain_text("Olbers")
+        await expect(answers(page, "two")).to_contain_text("Olbers", timeout=20_000)
+        await expect(status(page, "two")).to_have_text("ready", timeout=20_000)
         seen = await page.evaluate("window.seen.two")
         assert [text for text in seen if text.startswith("I don't know")], "the first words were shown"
         assert not (await answers(page, "two").inner_text()).startswith("I don't know"), "and taken back"
@@ -157,6 +157,7 @@ async def test_an_answer_goes_on_after_a_lost_connection_and_after_a_reload(
         await expect(status(page, "one")).to_have_text("streaming")
         await page.reload()
         await started(page)
+        await page.wait_for_function("window.told.one.some(({ type }) => type === 'data-millrace-end')")
         await expect(status(page, "one")).to_have_text("ready")
         await expect(answers(page, "one")).to_have_count(1)
         assert await answers(page, "one").get_attribute("data-id") == message
