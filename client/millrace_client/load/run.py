@@ -83,7 +83,7 @@ class Run:
         self._starting_s: float | None = None  # set by the last start
         self._cutting = False
         self._loop_lag = Histogram()
-        self._start = self._cpu_start = 0.0
+        self._start = self._cpu_start = self._planned_s = 0.0
         self._order = Random(f"order {plan.seed}")  # of each two requests of a closed loop
 
     async def __aenter__(self) -> Self:
@@ -103,10 +103,10 @@ class Run:
     async def finish(self) -> Measured:
         """Start the requests, wait until all have ended, and return the results."""
         loop = asyncio.get_running_loop()
-        starting_s = self.plan.starting_s
+        self._planned_s = self.plan.starting_s
         self._start, self._cpu_start = self._clock(), time.process_time()
         self._make_arrivals()
-        self._timers.append(loop.call_later(starting_s, self._stop_starting))
+        self._timers.append(loop.call_later(self._planned_s, self._stop_starting))
         lag_task = loop.create_task(self._measure_loop_lag())
         self._lanes = [loop.create_task(lane) for lane in self._make_lanes()]
         try:
@@ -233,6 +233,12 @@ class Run:
             millrace=ours, bare=bare, ratios=figures.ratios(ours, bare) if bare else {}, traces=tuple(traces)
         )
 
+    def _started_s(self, elapsed_s: float) -> float:
+        """Return how long requests started: until the last one was due, even if the run was over before that."""
+        if self._starting_s is not None:
+            return self._starting_s
+        return elapsed_s if self.plan.rate is None else self._planned_s
+
     def _course(self, side: Side, elapsed_s: float) -> Course:
         plan, warmup = self.plan, side.warmup
         return Course(
@@ -248,7 +254,7 @@ class Run:
             warmup=warmup.statuses.total(),
             warmup_errors=warmup.errors.total(),
             warmup_cost_usd=warmup.cost,
-            starting_s=elapsed_s if self._starting_s is None else self._starting_s,
+            starting_s=self._started_s(elapsed_s),
             elapsed_s=elapsed_s,
             in_flight_max=side.in_flight_max,
             connections_lost=side.target.losses,
