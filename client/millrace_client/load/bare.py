@@ -217,7 +217,7 @@ class Bare:
         except HttpLostError:
             if connection in self._cancelled:
                 return CANCELLED, CANCELLED
-            return (*reader.ending(),) if reader.ended is not None else (LOST, "connection_lost")
+            return (LOST, "connection_lost") if reader.finish is None else reader.ending()
         finally:
             if timer is not None:
                 timer.cancel()
