@@ -43,7 +43,18 @@ async def test_a_good_run_is_0(millrace: Running, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     code, out, errors = await ended("--url", millrace.url, "--requests", "30", "--json", str(file))
     assert (code, errors) == (0, "")
-    for word in ("TTFT", "ITL", "total", "tokens/s", "answered by", "cache hits", "cost", "30 completed"):
+    for word in (
+        "TTFT",
+        "ITL",
+        "TPOT",
+        "E2E",
+        "seed 0",
+        "tokens/s",
+        "answered by",
+        "cache hits",
+        "cost",
+        "30 completed",
+    ):
         assert word in out
     assert json.loads(file.read_bytes())["ended"] == 30
 
