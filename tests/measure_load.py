@@ -23,6 +23,7 @@ from rich.table import Table
 
 from millrace_client.load import progress
 from millrace_client.load.bare import Bare
+from millrace_client.load.command import new_loop
 from millrace_client.load.figures import Figures, Measured
 from millrace_client.load.histogram import Histogram
 from millrace_client.load.prompts import Mix, Row
@@ -133,9 +134,11 @@ async def pause(plan: Plan) -> Line:
 def main(*, rate: float, seconds: float, seed: int, as_json: bool) -> None:
     """Run both, and print what differs."""
     plan = Plan(connections=16, lanes=256, rate=rate, poisson=True, duration_s=seconds, requests=None, seed=seed)
-    compared, measured = asyncio.run(times(plan))
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        compared, measured = runner.run(times(plan))
     even = Plan(connections=16, lanes=256, rate=rate, poisson=False, duration_s=5.0, requests=None, seed=seed)
-    paused = asyncio.run(pause(even))
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        paused = runner.run(pause(even))
     if as_json:
         click.echo(json.dumps({"times": compared, "pause": paused}, indent=1))
     else:

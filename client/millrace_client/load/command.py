@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib.util
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -196,7 +197,8 @@ def load(  # noqa: PLR0913 - the options of a command
             Bare(compare, compare_api_key, compare_model, lanes=at_once if rate is None else RUNNING_LANES, clock=CLOCK)
         )
     gc.freeze()  # what is loaded by now is not searched again and again during the run
-    measured = asyncio.run(measure(plan, lambda: prompts.Mix(rows, seed=seed, fresh=fresh), *targets, url=url))
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        measured = runner.run(measure(plan, lambda: prompts.Mix(rows, seed=seed, fresh=fresh), *targets, url=url))
     if measured is None:
         sys.exit(UNREACHABLE)
     faults = [fault for limit in limits if (fault := limit.fault(measured)) is not None]
@@ -239,6 +241,15 @@ def _check(
                 bare.messages(row)
             except ValueError as error:
                 raise click.UsageError(f"row {number} of --prompts: {error}") from None
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop that measures best: uvloop, on the platforms that have it, is late by half as much."""
+    if importlib.util.find_spec("uvloop") is None:
+        return asyncio.new_event_loop()
+    import uvloop  # noqa: PLC0415 - not everywhere
+
+    return uvloop.new_event_loop()
 
 
 async def measure(plan: Plan, mix: MakeMix, *targets: Target, url: str) -> Measured | None:

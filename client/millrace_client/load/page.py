@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -19,6 +20,8 @@ from millrace_client.load.series import Interval
 _STYLE = (Path(__file__).parent / "page.css").read_text("utf-8")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _POINTS = 160  # of a spectrum
+_INTERVALS = 60  # of a plot over time
+_FROM = 0.3  # the y axis of a spectrum has room for what is above this, the median; below, ITL is of merged frames
 
 
 def as_html(measured: Measured, faults: Sequence[str] = (), *, now: Callable[[], datetime] | None = None) -> str:
@@ -78,9 +81,11 @@ def _tiles(measured: Measured) -> str:
 
 
 def _plots(traces: Sequence[Trace]) -> Iterator[str]:
+    traces = [replace(trace, series=trace.series.drawn(_INTERVALS)) for trace in traces]
     yield _over_time("TTFT over time, by the intended start", traces, lambda interval: interval.ttft)
     yield _over_time("E2E over time, by the intended start", traces, lambda interval: interval.e2e)
     yield _rates(traces)
+    yield _in_flight(traces)
     yield _spectrum("TTFT and E2E by percentile", traces, ("TTFT", "E2E"))
     yield _spectrum("ITL and TPOT by percentile", traces, ("ITL", "TPOT"))
 
@@ -136,17 +141,29 @@ _RATES: tuple[tuple[str, Callable[[Interval], int]], ...] = (
 )
 
 
+def _in_flight(traces: Sequence[Trace]) -> str:
+    lines, most = [], 1.0
+    for number, trace in enumerate(traces):
+        points, running = [(0.0, 0.0)], 0
+        for at, interval in enumerate(trace.series.intervals, start=1):
+            running += interval.due - interval.ended
+            points.append((trace.series.width_s * at, float(running)))
+            most = max(most, running)
+        lines.append(Line(_named(trace, number, "due and not ended"), points, _style(1, number)))
+    return _figure("Requests under way", lines, _seconds(traces), plots.linear(most), "seconds since the start")
+
+
 def _spectrum(title: str, traces: Sequence[Trace], names: Sequence[str]) -> str:
     lines, values, nines = [], list[float](), 1.0
     for number, trace in enumerate(traces):
         for style, name in enumerate(names, start=1):
             points = spectrum(trace.histograms[name])
-            values += [value for _, value in points]
+            values += [value for x, value in points if x >= _FROM]
             nines = max(nines, points[-1][0]) if points else nines
             lines.append(Line(_named(trace, number, name), points, _style(style, number)))
     ticks = [Tick(-math.log10(1 - share), f"p{share * 100:.6g}") for share in (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)]
     x = Axis(0.0, nines, tuple(tick for tick in ticks if tick.at <= nines + 1e-9))
-    return _figure(title, lines, x, plots.times(values), "percentile: each nine takes as much room as the one before")
+    return _figure(title, lines, x, plots.times(values), "percentile (each further nine has the same room)")
 
 
 def spectrum(histogram: Histogram) -> list[Point]:
@@ -155,7 +172,7 @@ def spectrum(histogram: Histogram) -> list[Point]:
     steps, time_, reached = histogram.steps(), 0.0, 0
     for number in range(_POINTS + 1 if histogram.count else 0):
         x = math.log10(histogram.count) * number / _POINTS
-        rank = max(1, math.ceil(histogram.count * (1 - 10**-x) - 1e-9))
+        rank = min(histogram.count, 1 + math.floor(histogram.count * (1 - 10**-x) + 1e-9))  # that share is below it
         while reached < rank:
             time_, reached = next(steps)
         points.append((x, time_))
@@ -171,11 +188,13 @@ def _figure(
         for line in lines
     )
     plot = plots.draw(title, lines, x, y, x_name, notes)
+    plot = f'<div class=scroll tabindex=0 role=group aria-label="{escape(title)}">{plot}</div>'
     return f"<figure><figcaption>{escape(title)}</figcaption><ul class=legend>{legend}</ul>{plot}</figure>"
 
 
 def _seconds(traces: Sequence[Trace]) -> Axis:
-    return plots.linear(max(trace.series.width_s * max(1, len(trace.series.intervals)) for trace in traces))
+    ends = (trace.series.width_s * max(1, len(trace.series.intervals)) for trace in traces)
+    return plots.linear(max(ends), is_exact=True)
 
 
 def _named(trace: Trace, number: int, name: str) -> str:
@@ -220,17 +239,21 @@ def _errors(figures: Figures) -> str:
 def _ratios(measured: Measured) -> str:
     names = ("mean", "p50", "p90", "p95", "p99", "p999")
     rows = [
-        _row(label.strip(), [report.ratio(measured.ratios[key].get(name)) for name in names])
+        _row(label.strip(), [report.ratio(measured.ratios[key].get(name)) for name in names], _detail(label))
         for label, key in report.RATIO_ROWS
         if key in measured.ratios
     ]
     return _table(["", "mean", "p50", "p90", "p95", "p99", "p99.9"], rows)
 
 
+def _detail(label: str) -> str:
+    return "detail" if label.startswith(" ") else ""
+
+
 def _table(head: Sequence[str], rows: Sequence[str]) -> str:
     cells = "".join(f"<th scope=col>{escape(name)}</th>" if name else "<td></td>" for name in head)
     table = f"<table><thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    return f"<div class=scroll tabindex=0>{table}</div>"
+    return f'<div class=scroll tabindex=0 role=group aria-label="table">{table}</div>'
 
 
 def _row(name: str, cells: Sequence[str], style: str = "") -> str:

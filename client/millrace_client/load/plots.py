@@ -11,6 +11,7 @@ WIDTH, HEIGHT = 720, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 10, 34
 _FEW = 50  # a y axis whose greatest value is this many times the least is logarithmic
 _TICKS = 5
+_FEW_TICKS = 2
 
 Point = tuple[float, float]
 
@@ -49,12 +50,14 @@ class Axis:
         return min(1.0, max(0.0, (value - self.least) / (self.most - self.least)))
 
 
-def linear(most: float, unit: str = "") -> Axis:
-    """Return an axis from 0 to a round number that is not below `most`."""
+def linear(most: float, unit: str = "", *, is_exact: bool = False) -> Axis:
+    """Return an axis from 0 to a round number that is not below `most`, or with `is_exact` to `most`."""
     step = _round_step(max(most, 1e-9) / _TICKS)
     count = max(1, math.ceil(most / step - 1e-9))
-    ticks = tuple(Tick(step * number, f"{step * number:g}{unit}") for number in range(count + 1))
-    return Axis(0.0, step * count, ticks)
+    ticks = (Tick(step * number, f"{step * number:g}{unit}") for number in range(count + 1))
+    if not is_exact:
+        return Axis(0.0, step * count, tuple(ticks))
+    return Axis(0.0, max(most, 1e-9), tuple(tick for tick in ticks if tick.at <= most * (1 + 1e-9)))
 
 
 def times(values: Sequence[float]) -> Axis:
@@ -68,8 +71,13 @@ def times(values: Sequence[float]) -> Axis:
         axis = linear(most * scale, unit)
         return Axis(0.0, axis.most / scale, tuple(Tick(tick.at / scale, tick.label) for tick in axis.ticks))
     first, last = math.floor(math.log10(least)), math.ceil(math.log10(most))
-    powers = [10.0**power for power in range(first, last + 1)]
-    return Axis(powers[0], powers[-1], tuple(Tick(power, _power(power)) for power in powers), is_log=True)
+    marks = [each * 10.0**power for power in range(first, last + 1) for each in (1, 2, 5)]
+    low = max(mark for mark in marks if mark <= least * (1 + 1e-9))
+    high = min(mark for mark in marks if mark >= most * (1 - 1e-9))
+    within = [mark for mark in marks if low <= mark * (1 + 1e-9) and mark <= high * (1 + 1e-9)]
+    powers = [mark for mark in within if math.log10(mark) % 1 < 1e-6 or math.log10(mark) % 1 > 1 - 1e-6]  # noqa: PLR2004
+    shown = powers if len(powers) > _FEW_TICKS else within
+    return Axis(low, high, tuple(Tick(mark, _time(mark)) for mark in shown), is_log=True)
 
 
 def draw(
@@ -121,7 +129,7 @@ def _round_step(step: float) -> float:
     return next(each * power for each in (1, 2, 5, 10) if each * power >= step * (1 - 1e-9))
 
 
-def _power(seconds: float) -> str:
+def _time(seconds: float) -> str:
     for scale, unit in ((1.0, "s"), (1e3, "ms")):
         if seconds * scale >= 1 - 1e-9:
             return f"{seconds * scale:g} {unit}"

@@ -43,6 +43,16 @@ class Series:
             self.intervals.append(Interval())
         return self.intervals[number]
 
+    def drawn(self, most: int) -> Series:
+        """Return the same in at most this many intervals."""
+        whole = Series(self.width_s)
+        for interval in self.intervals:
+            whole.intervals.append(copy := Interval())
+            copy.merge(interval)
+        while len(whole.intervals) > most:
+            whole._halve()
+        return whole
+
     def _halve(self) -> None:
         """Make each two intervals one."""
         for first, second in zip(self.intervals[::2], self.intervals[1::2], strict=False):
