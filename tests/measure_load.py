@@ -152,7 +152,7 @@ def main(*, rate: float, seconds: float, seed: int, as_json: bool) -> None:
         for line in (compared[0], compared[4]):
             late = f"{line['read_late_p50_ms']:.2f} ms at p50, {line['read_late_p99_ms'] or 0:.2f} ms at p99"
             console.print(f"{line['of'].split()[0]}: a first token is read {late} after it was sent")
-        console.print(f"this script: {script(measured.millrace.course)}")
+        console.print(f"this script: {script(measured)}")
         for warning in warnings(measured):
             console.print(f"warning: {warning}")
         console.print(f"a pause of {PAUSE_S:g} s: " + ", ".join(f"{name}: {value}" for name, value in paused.items()))

@@ -112,6 +112,8 @@ async def test_no_comparison_is_3(millrace: Running) -> None:
         (["--concurrency", "5", "--lanes", "5"], "give one of them"),
         (["--concurrency", "500", "--connections", "2"], "raise --connections"),
         (["--warmup", "10"], "leaves nothing to measure"),
+        (["--rate", "inf"], "is no number to work with"),
+        (["--fail-if", "errors>nan"], "'nan' is no number"),
     ],
 )
 def test_options_that_cannot_be_are_2(words: list[str], said: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import importlib.util
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -41,6 +42,12 @@ def _rows(_context: click.Context, _parameter: click.Parameter, path: Path | Non
         raise click.BadParameter("\n  " + "\n  ".join(error.faults)) from error
 
 
+def _finite(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number to work with")
+    return value
+
+
 def _parsed(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
     """Return a callback that parses one value, or each of several; a fault names the option."""
 
@@ -70,6 +77,7 @@ def _parsed(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Param
 @click.option(
     "--rate",
     type=click.FloatRange(0, min_open=True),
+    callback=_finite,
     help="Requests per second, whatever the server does (open loop).",
 )
 @click.option(
@@ -82,15 +90,22 @@ def _parsed(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Param
 @click.option(
     "--duration",
     type=click.FloatRange(0, min_open=True),
+    callback=_finite,
     help=f"How many seconds requests start, with the warm-up.  [{DURATION_S:g}]",
 )
 @click.option("--requests", type=click.IntRange(1), help="Start at most this many requests.")
 @click.option(
-    "--warmup", type=click.FloatRange(0), default=0.0, show_default=True, help="Count no request of the first seconds."
+    "--warmup",
+    type=click.FloatRange(0),
+    callback=_finite,
+    default=0.0,
+    show_default=True,
+    help="Count no request of the first seconds.",
 )
 @click.option(
     "--drain",
     type=click.FloatRange(0, min_open=True),
+    callback=_finite,
     default=60.0,
     show_default=True,
     help="How many seconds requests may still run after the last one has started; then they are cancelled.",

@@ -216,6 +216,8 @@ def figures(name: str, tally: Tally, slo: Slo, course: Course) -> Figures:
     """Return the results of one server."""
     ended, elapsed = tally.statuses.total(), max(course.elapsed_s - course.warmup_s, 1e-9)
     held = course.offered - tally.scripted.total()  # requests that should have been answered
+    if course.interrupted:
+        held -= tally.cut + course.unsent
     return Figures(
         name=name,
         course=course,

@@ -208,7 +208,8 @@ def _style(number: int, side: int) -> str:
 def _tables(measured: Measured) -> Iterator[str]:
     for figures in report.sides(measured):
         name = "Figures" if measured.bare is None else f"Figures of {figures.name}"
-        yield f"<section><h2>{escape(name)}</h2>{_times(figures)}{_facts(figures)}{_errors(figures)}</section>"
+        tables = _times(figures) + _facts(measured, figures) + _errors(figures)
+        yield f"<section><h2>{escape(name)}</h2>{tables}</section>"
     if measured.ratios:
         yield f"<section><h2>Millrace / the bare upstream</h2>{_ratios(measured)}</section>"
 
@@ -222,8 +223,10 @@ def _times(figures: Figures) -> str:
     return _table(["", *report.COLUMNS, "of"], rows)
 
 
-def _facts(figures: Figures) -> str:
-    found = [*report.facts(figures), ("this script", report.script(figures.course))]
+def _facts(measured: Measured, figures: Figures) -> str:
+    found = [*report.facts(figures)]
+    if figures is measured.millrace:
+        found.append(("this script", report.script(measured)))
     pairs = (f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in found)
     return f"<dl class=facts>{''.join(pairs)}</dl>"
 

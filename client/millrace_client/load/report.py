@@ -101,7 +101,7 @@ def _tables(measured: Measured) -> Iterator[RenderableType]:
             yield f"[bold]{figures.name}[/]"
         yield _times(figures)
         yield ""
-        yield _facts(figures)
+        yield _facts(figures, script(measured) if figures is measured.millrace else None)
         if figures.errors or figures.scripted:
             yield ""
             yield _errors(figures)
@@ -156,11 +156,12 @@ def title(course: Course) -> str:
     return f"{course.elapsed_s - course.warmup_s:.1f} s{warmup}, {pace}, {lanes}, seed {course.seed}{stopped}"
 
 
-def _facts(figures: Figures) -> Table:
+def _facts(figures: Figures, script: str | None) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, text in facts(figures):
         table.add_row(name, text)
-    table.add_row("this script", script(figures.course), style="dim")
+    if script is not None:
+        table.add_row("this script", script, style="dim")
     return table
 
 
@@ -188,10 +189,12 @@ def facts(figures: Figures) -> Iterator[tuple[str, str]]:
         yield "warm-up", f"{counted(course.warmup, 'request')}{cost}, in none of these figures"
 
 
-def script(course: Course) -> str:
-    """Return how the load test itself did."""
+def script(measured: Measured) -> str:
+    """Return how the load test itself did; of two servers the schedule lag of the worse one."""
+    course = measured.millrace.course
     parts = [f"{course.cpu_share:.0%} of a core"]
-    for name, spread in (("event loop lag", course.loop_lag), ("schedule lag", course.schedule_lag)):
+    schedule = max((figures.course.schedule_lag for figures in sides(measured)), key=_tail)
+    for name, spread in (("event loop lag", course.loop_lag), ("schedule lag", schedule)):
         if spread is not None:
             parts.append(f"{name} {time(spread.p50)} at p50, {time(_tail(spread))} at p99, {time(spread.max)} at most")
     return "; ".join(parts)
