@@ -205,7 +205,8 @@ SCRIPTED = (
 async def test_totals_equal_the_ledger(start: Start, tmp_path: Path, rate: float | None) -> None:
     """Closed and open loop, with all that can happen to a request: no error, and every nanodollar."""
     async with start(lambda tree: tree["server"].update(data_dir=str(tmp_path))) as running:
-        measured = await run(running.url, *SCRIPTED, rate=rate, duration_s=2.0, connections=3, lanes=15)
+        ending: dict[str, Any] = {"requests": 120, "duration_s": 60.0} if rate is None else {"duration_s": 2.0}
+        measured = await run(running.url, *SCRIPTED, rate=rate, connections=3, lanes=15, **ending)
         await until(lambda: running.small.stats.running + running.large.stats.running == 0)
     assert measured.errors == {}
     assert measured.scripted.keys() == {

@@ -67,10 +67,8 @@ async def test_a_threshold_decides(millrace: Running, tmp_path: Path) -> None:
     code, out, _ = await ended(*few, "--fail-if", "error_rate>99%", "--slo", "e2e=30s", "--fail-if", "goodput<1%")
     assert code == 0
     assert "goodput" in out
-    code, out, _ = await ended(*few, "--fail-if", "error_rate>1%", "--fail-if", "p50_ttft>30s")
+    code, out, _ = await ended(*few, "--fail-if", "error_rate>1%", "--fail-if", "p99_ttft>30s")
     assert (code, out.count("failed: error_rate>1%: it is")) == (1, 1)
-    code, out, _ = await ended("--url", millrace.url, "--requests", "12", "--fail-if", "p99_ttft>30s")
-    assert code == 1
     assert "failed: p99_ttft>30s: there are too few samples to tell" in out
 
 
