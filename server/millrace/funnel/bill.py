@@ -205,6 +205,7 @@ class OpenCharge:
             service_tier=service_tier,
             finish_word=self.finish_word,
             deployment=self.call.deployment,
+            span_id=self.call.span_id,
             began_at=self.began_at,
             spoke_at=self.spoke_at,
             ended_at=self.ended_at,
@@ -488,6 +489,8 @@ class Bill:
             tag=self._request.tag,
             batch=self._request.batch,
             baseline=self._baseline,
+            dialect=self._request.paths.dialect,
+            trace=self._request.trace,
         )
 
 

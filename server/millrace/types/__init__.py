@@ -91,6 +91,7 @@ from millrace.types.routing import Advice, KeptState, Label, LabelSource, StateV
 from millrace.types.scored import Scored, joined, scores_of, scores_size
 from millrace.types.story import NO_STORY, Judgement, LookedUp, Near, Scores, Shape, Story
 from millrace.types.tool_choice import ToolChoice
+from millrace.types.trace import Trace, span_of
 
 __all__ = [
     "BATCH_TIER",
@@ -195,6 +196,7 @@ __all__ = [
     "Tool",
     "ToolCall",
     "ToolChoice",
+    "Trace",
     "Unread",
     "Usage",
     "Verdict",
@@ -207,4 +209,5 @@ __all__ = [
     "refusal_of",
     "scores_of",
     "scores_size",
+    "span_of",
 ]
