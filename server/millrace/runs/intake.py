@@ -132,6 +132,8 @@ class Intake:
             trace=self._traced(trace),
             not_passed_on=tuple([f"without {name}" for name in create.not_passed_on]),
         )
+        if request.trace is not None and request.trace.content is not None:
+            request.trace.content.prompt = request.prompt
         self._make_room(request, held)
         return request
 

@@ -346,6 +346,7 @@ class Session:
 
     def _refuse_frame(self, error: MillraceError, envelope: requests.Envelope | None) -> None:
         """Refuse with the frame's ids, where it could be read that far."""
+        self._process.metrics.figures.refused(error.code)
         if envelope is None:
             self._refuse(error)
         else:
