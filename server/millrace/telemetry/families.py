@@ -61,8 +61,8 @@ def _gauge(name: str, meaning: str, *labels: str) -> Family:
 
 
 def _of_requests(name: str, meaning: str, bounds: tuple[float, ...], *more: str) -> Family:
-    labels = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model")
-    labels = (*labels, "answered_by", *more)
+    models = "gen_ai_request_model", "gen_ai_response_model"
+    labels = ("gen_ai_operation_name", "gen_ai_provider_name", *models, "answered_by", *more)
     return _family(Kind.HISTOGRAM, f"gen_ai_server_{name}", meaning, *labels, bounds=bounds)
 
 

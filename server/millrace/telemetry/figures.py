@@ -1,11 +1,17 @@
-"""What requests have come to since the start, by tenant: counted from their rows as they end, nothing per token."""
+"""What requests have come to since the start, by tenant: counted from their rows as they end, nothing per token.
 
+Requests that are alike in all that is told apart share a record, so that one more of them costs some microseconds. What
+Prometheus reads is made of the records at a scrape.
+"""
+
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from millrace import levers
 from millrace.errors import RULES
 from millrace.telemetry import families as the
-from millrace.telemetry.numbers import OTHER, Numbers, total
+from millrace.telemetry.numbers import MOST_SERIES, OTHER, Histogram, Numbers, total
 from millrace.types import (
     EMBEDDINGS,
     EVIDENCE_TENANT,
@@ -14,7 +20,6 @@ from millrace.types import (
     Charge,
     Entry,
     Outcome,
-    Source,
     Status,
     Tier,
     Usage,
@@ -26,6 +31,7 @@ OWN_NAME = "millrace"  # as a provider, to its clients
 REASONS = frozenset({*RULES, "max_output_tokens", "content_filter", "deadline"})
 
 Providers = Callable[[], Mapping[str, str]]  # models' ids -> who serves them, in the words of OpenTelemetry
+Key = tuple[str | None, ...]
 
 
 class Figures:
@@ -34,21 +40,14 @@ class Figures:
     def __init__(self, providers: Providers = dict) -> None:
         self.process = Numbers()  # of no tenant
         self._providers = providers
-        self._tenants: dict[str, Numbers] = {}
+        self._tenants: dict[str, _Tenant] = {}
 
     def settled(self, entry: Entry) -> None:
         """Count a request that has ended. What evidence asks is counted by its calls alone."""
-        numbers = self._tenants.get(entry.tenant)
-        if numbers is None:
-            numbers = self._tenants[entry.tenant] = Numbers()
-        operation = EMBEDDINGS if entry.strategy == EMBEDDINGS else "chat"
-        if entry.tenant != EVIDENCE_TENANT:
-            _count_request(numbers, entry, operation)
-            _count_stages(numbers, entry)
-        providers = self._providers() if entry.statement.charges else {}
-        for charge in entry.statement.charges:
-            _count_call(numbers, charge, operation, providers.get(charge.model, OTHER))
-        _count_dollars(numbers, entry)
+        tenant = self._tenants.get(entry.tenant)
+        if tenant is None:
+            tenant = self._tenants[entry.tenant] = _Tenant()
+        tenant.settled(entry)
 
     def refused(self, code: str) -> None:
         """Count what was refused before it ran."""
@@ -60,8 +59,216 @@ class Figures:
 
     def of(self, tenant: str | None) -> Numbers:
         """Return what was counted of a tenant's requests, or of all, with what evidence has asked, for None."""
-        chosen = self._tenants.values() if tenant is None else [self._tenants.get(tenant, Numbers())]
-        return total([*chosen, self.process])
+        chosen = [each for name, each in self._tenants.items() if tenant in (None, name)]
+        providers = self._providers()
+        return total([*(each.numbers(providers) for each in chosen), self.process])
+
+
+class _Tokens:
+    """Tokens by kind."""
+
+    __slots__ = ("cached", "input", "output", "reasoning", "written")
+
+    def __init__(self) -> None:
+        self.input = self.cached = self.written = self.output = self.reasoning = 0
+
+    def add(self, usage: Usage) -> None:
+        self.input += usage.input_tokens
+        self.output += usage.output_tokens
+        self.cached += usage.cached_input_tokens
+        self.written += usage.cache_write_tokens
+        self.reasoning += usage.reasoning_tokens
+
+    def kinds(self) -> list[tuple[str, int]]:
+        """Return those of which there are some."""
+        kinds = [
+            ("input", self.input),
+            ("cached_input", self.cached),
+            ("cache_write", self.written),
+            ("output", self.output),
+            ("reasoning", self.reasoning),
+        ]
+        return [kind for kind in kinds if kind[1]]
+
+
+class _Requests:
+    """Requests that are alike."""
+
+    __slots__ = ("count", "first_tokens", "gaps", "seconds", "tokens", "trimmed")
+
+    def __init__(self) -> None:
+        self.count = self.trimmed = 0
+        self.tokens = _Tokens()
+        self.seconds = Histogram(len(the.DURATIONS))
+        self.first_tokens, self.gaps = Histogram(len(the.FIRST_TOKENS)), Histogram(len(the.GAPS))
+
+
+class _Calls:
+    """Calls that are alike."""
+
+    __slots__ = ("count", "first_chunks", "inputs", "nanodollars", "outputs", "seconds", "tokens")
+
+    def __init__(self) -> None:
+        self.count = self.nanodollars = 0
+        self.tokens = _Tokens()
+        self.inputs, self.outputs = Histogram(len(the.TOKENS)), Histogram(len(the.TOKENS))
+        self.seconds, self.first_chunks = Histogram(len(the.DURATIONS)), Histogram(len(the.FIRST_TOKENS))
+
+
+class _Tenant:
+    """What the requests of one tenant have come to."""
+
+    def __init__(self) -> None:
+        self._requests: dict[Key, _Requests] = {}
+        self._calls: dict[Key, _Calls] = {}
+        self._judged: Counter[tuple[str, str]] = Counter()
+        self._baseline = 0
+        self._saved: Counter[levers.Saving] = Counter()
+        self._lost: Counter[levers.Saving] = Counter()
+        self._wasted: Counter[levers.Waste] = Counter()
+
+    def settled(self, entry: Entry) -> None:
+        """Count a request that has ended."""
+        if entry.tenant != EVIDENCE_TENANT:
+            self._count_request(entry)
+            for judgement in entry.story.judgements:
+                self._judged[judgement.tier, judgement.check or "passed"] += 1
+        for charge in entry.statement.charges:
+            self._count_call(charge)
+        found = levers.levers_of(levers.past_of(entry))
+        self._baseline += found.baseline
+        for lever, saved in found.savings.items():
+            if saved >= 0:
+                self._saved[lever] += saved
+            else:
+                self._lost[lever] -= saved
+        for kind, wasted in found.waste.items():
+            self._wasted[kind] += wasted
+
+    def _count_request(self, entry: Entry) -> None:
+        charges, story, usage = entry.statement.charges, entry.story, entry.statement.usage
+        call = charges[0] if len(charges) == 1 else answering_call(entry)
+        looked_up = story.looked_up
+        key: Key = (
+            entry.status,
+            entry.source,
+            entry.cache,
+            entry.strategy,
+            entry.dialect,
+            None if call is None else call.model,
+            None if entry.shape is None else entry.shape.model,
+            None if entry.code is None else reason_of(entry.code),
+            None if looked_up is None else looked_up.mode,
+            story.missed,
+            charges[0].tier if charges else None,
+            None if len(charges) < 2 else detour_of(entry),  # noqa: PLR2004 - one is none
+        )
+        record = self._requests.get(key)
+        if record is None:
+            if len(self._requests) >= MOST_SERIES:  # should a label have more values than are known of
+                key = (*key[:5], *(None,) * 7)
+            record = self._requests.setdefault(key, _Requests())
+        record.count += 1
+        seconds, ttft_ms = entry.latency_ms / 1e3, entry.ttft_ms
+        record.seconds.add_one(bisect_left(the.DURATIONS, seconds), seconds)
+        if ttft_ms is not None:
+            first = ttft_ms / 1e3
+            record.first_tokens.add_one(bisect_left(the.FIRST_TOKENS, first), first)
+            gaps = usage.output_tokens - 1
+            if gaps > 0 and seconds > first and call is not None:
+                gap = (seconds - first) / gaps
+                record.gaps.add_one(bisect_left(the.GAPS, gap), gap)
+        record.tokens.add(usage)
+        record.trimmed += entry.trimmed_tokens
+
+    def _count_call(self, charge: Charge) -> None:
+        usage, began_at = charge.usage, charge.began_at
+        key: Key = (charge.model, charge.tier, charge.deployment, charge.outcome)
+        record = self._calls.get(key)
+        if record is None:
+            if len(self._calls) >= MOST_SERIES:
+                key = (OTHER, charge.tier, "", charge.outcome)
+            record = self._calls.setdefault(key, _Calls())
+        record.count += 1
+        record.nanodollars += levers.nanodollars(charge.cost)
+        record.tokens.add(usage)
+        if usage.input_tokens:
+            record.inputs.add_one(bisect_left(the.TOKENS, usage.input_tokens), usage.input_tokens)
+        if usage.output_tokens:
+            record.outputs.add_one(bisect_left(the.TOKENS, usage.output_tokens), usage.output_tokens)
+        if began_at is not None:
+            if charge.ended_at is not None:
+                seconds = charge.ended_at - began_at
+                record.seconds.add_one(bisect_left(the.DURATIONS, seconds), seconds)
+            if charge.spoke_at is not None:
+                seconds = charge.spoke_at - began_at
+                record.first_chunks.add_one(bisect_left(the.FIRST_TOKENS, seconds), seconds)
+
+    def numbers(self, providers: Mapping[str, str]) -> Numbers:
+        """Return what was counted, as Prometheus has it."""
+        numbers = Numbers()
+        for of_requests, requests in self._requests.items():
+            _show_requests(numbers, of_requests, requests)
+        for of_calls, calls in self._calls.items():
+            _show_calls(numbers, of_calls, calls, providers)
+        for labels, count in self._judged.items():
+            numbers.count(the.JUDGED, labels, count)
+        if self._baseline:
+            numbers.count(the.BASELINE, (), self._baseline)
+        for family, nanodollars in ((the.SAVED, self._saved), (the.LOST, self._lost), (the.WASTED, self._wasted)):
+            for name, amount in nanodollars.items():
+                numbers.count(family, (name,), amount)
+        return numbers
+
+
+def _show_requests(numbers: Numbers, key: Key, record: _Requests) -> None:
+    status, source, cache, strategy, dialect, model, asked, code, mode, missed, first, detour = key
+    source, model = source or NONE, model or NONE
+    operation = EMBEDDINGS if strategy == EMBEDDINGS else "chat"
+    is_hit = cache != CacheOutcome.MISS
+    count = record.count
+    numbers.count(the.REQUESTS, (status or "", source, cache or "", strategy or "", dialect or NONE, model), count)
+    who = (cache or NONE) if is_hit else source
+    labels = (operation, OWN_NAME, asked or model, model, who)
+    error = (code or OTHER) if status == Status.FAILED else ""
+    numbers.join(the.REQUEST_SECONDS, (*labels, error), record.seconds)
+    numbers.join(the.FIRST_TOKEN_SECONDS, labels, record.first_tokens)
+    numbers.join(the.TOKEN_GAP_SECONDS, labels, record.gaps)
+    for kind, tokens in record.tokens.kinds():
+        numbers.count(the.ANSWER_TOKENS, (kind,), tokens)
+    if record.trimmed:
+        numbers.count(the.TRIMMED_TOKENS, (), record.trimmed)
+    if code is not None:
+        numbers.count(the.ERRORS, (code,), count)
+    if cache == CacheOutcome.JOINED:
+        numbers.count(the.JOINED, (), count)
+    if mode in (CacheMode.ON, CacheMode.ONLY):
+        numbers.count(the.LOOKUPS, ("exact", "hit" if cache == CacheOutcome.EXACT else "miss"), count)
+    if cache == CacheOutcome.SEMANTIC:
+        numbers.count(the.LOOKUPS, ("semantic", "hit"), count)
+    elif missed:
+        numbers.count(the.LOOKUPS, ("semantic", "miss"), count)
+        numbers.count(the.MISSES, (missed,), count)
+    if first is not None and operation != EMBEDDINGS:
+        numbers.count(the.ROUTES, (first, source), count)
+        if detour == Outcome.LOST:
+            numbers.count(the.RACES, (strategy or "", source), count)
+        elif detour is not None:
+            numbers.count(the.ESCALATIONS, (detour,), count)
+
+
+def _show_calls(numbers: Numbers, key: Key, record: _Calls, providers: Mapping[str, str]) -> None:
+    model, tier, deployment, outcome = (each or "" for each in key)
+    operation = EMBEDDINGS if tier == EMBEDDINGS else "chat"
+    numbers.count(the.CALLS, (model, tier, deployment, outcome), record.count)
+    numbers.count(the.SPENT, (model, tier), record.nanodollars)
+    for kind, tokens in record.tokens.kinds():
+        numbers.count(the.TOKENS_USED, (model, kind), tokens)
+    labels = (operation, providers.get(model, OTHER), model)
+    numbers.join(the.CALL_TOKENS, (*labels, "input"), record.inputs)
+    numbers.join(the.CALL_TOKENS, (*labels, "output"), record.outputs)
+    numbers.join(the.CALL_SECONDS, (*labels, outcome if outcome == Outcome.FAILED else ""), record.seconds)
+    numbers.join(the.FIRST_CHUNK_SECONDS, labels, record.first_chunks)
 
 
 def reason_of(code: str) -> str:
@@ -83,54 +290,11 @@ def answering_call(entry: Entry) -> Charge | None:
     return answered or (charges[-1] if charges else None)
 
 
-def _count_request(numbers: Numbers, entry: Entry, operation: str) -> None:
-    call, who, usage = answering_call(entry), answered_by(entry), entry.statement.usage
-    model = NONE if call is None else call.model
-    source = NONE if entry.source is None else entry.source.value
-    numbers.count(
-        the.REQUESTS, (entry.status.value, source, entry.cache.value, str(entry.strategy), entry.dialect or NONE, model)
-    )
-    labels = (operation, OWN_NAME, model if entry.shape is None else entry.shape.model, model, who)
-    error = "" if entry.code is None else reason_of(entry.code)
-    numbers.observe(
-        the.REQUEST_SECONDS, (*labels, error if entry.status is Status.FAILED else ""), entry.latency_ms / 1e3
-    )
-    if error:
-        numbers.count(the.ERRORS, (error,))
-    if entry.ttft_ms is not None:
-        numbers.observe(the.FIRST_TOKEN_SECONDS, labels, entry.ttft_ms / 1e3)
-        gaps = usage.output_tokens - 1
-        if gaps > 0 and entry.latency_ms > entry.ttft_ms and who in (Source.SMALL, Source.LARGE):
-            numbers.observe(the.TOKEN_GAP_SECONDS, labels, (entry.latency_ms - entry.ttft_ms) / 1e3 / gaps)
-    for kind, tokens in _kinds(usage):
-        numbers.count(the.ANSWER_TOKENS, (kind,), tokens)
-    if entry.trimmed_tokens:
-        numbers.count(the.TRIMMED_TOKENS, (), entry.trimmed_tokens)
-
-
-def _count_stages(numbers: Numbers, entry: Entry) -> None:
-    """Count what each stage of the funnel did."""
-    story, cache = entry.story, entry.cache
-    if cache is CacheOutcome.JOINED:
-        numbers.count(the.JOINED)
-    looked_up = story.looked_up
-    if looked_up is not None and looked_up.mode in (CacheMode.ON, CacheMode.ONLY):
-        numbers.count(the.LOOKUPS, ("exact", "hit" if cache is CacheOutcome.EXACT else "miss"))
-    if cache is CacheOutcome.SEMANTIC:
-        numbers.count(the.LOOKUPS, ("semantic", "hit"))
-    elif story.missed:
-        numbers.count(the.LOOKUPS, ("semantic", "miss"))
-        numbers.count(the.MISSES, (story.missed,))
-    for judgement in story.judgements:
-        numbers.count(the.JUDGED, (judgement.tier.value, judgement.check or "passed"))
-    charges = entry.statement.charges
-    if charges and entry.strategy != EMBEDDINGS:
-        source = NONE if entry.source is None else entry.source.value
-        numbers.count(the.ROUTES, (charges[0].tier, source))
-        if any(charge.outcome is Outcome.LOST for charge in charges):
-            numbers.count(the.RACES, (str(entry.strategy), source))
-        elif (reason := escalation_of(entry)) is not None:
-            numbers.count(the.ESCALATIONS, (reason,))
+def detour_of(entry: Entry) -> str | None:
+    """Return why several calls were made: `lost`, if a race was, or why the large model was asked too."""
+    if any(charge.outcome is Outcome.LOST for charge in entry.statement.charges):
+        return Outcome.LOST
+    return escalation_of(entry)
 
 
 def escalation_of(entry: Entry) -> str | None:
@@ -143,43 +307,3 @@ def escalation_of(entry: Entry) -> str | None:
         return entry.check
     failed = dict(entry.story.failed)
     return next((reason_of(failed[draft.model]) for draft in drafts if draft.model in failed), OTHER)
-
-
-def _count_call(numbers: Numbers, charge: Charge, operation: str, provider: str) -> None:
-    usage, model = charge.usage, charge.model
-    numbers.count(the.CALLS, (model, charge.tier, charge.deployment, charge.outcome.value))
-    numbers.count(the.SPENT, (model, charge.tier), levers.nanodollars(charge.cost))
-    for kind, tokens in _kinds(usage):
-        numbers.count(the.TOKENS_USED, (model, kind), tokens)
-    labels = (operation, provider, model)
-    if usage.input_tokens:
-        numbers.observe(the.CALL_TOKENS, (*labels, "input"), usage.input_tokens)
-    if usage.output_tokens:
-        numbers.observe(the.CALL_TOKENS, (*labels, "output"), usage.output_tokens)
-    if charge.began_at is not None and charge.ended_at is not None:
-        error = charge.outcome.value if charge.outcome is Outcome.FAILED else ""
-        numbers.observe(the.CALL_SECONDS, (*labels, error), charge.ended_at - charge.began_at)
-    if charge.began_at is not None and charge.spoke_at is not None:
-        numbers.observe(the.FIRST_CHUNK_SECONDS, labels, charge.spoke_at - charge.began_at)
-
-
-def _count_dollars(numbers: Numbers, entry: Entry) -> None:
-    found = levers.levers_of(levers.past_of(entry))
-    if found.baseline:
-        numbers.count(the.BASELINE, (), found.baseline)
-    for lever, saved in found.savings.items():
-        numbers.count(the.SAVED if saved >= 0 else the.LOST, (lever.value,), abs(saved))
-    for kind, wasted in found.waste.items():
-        numbers.count(the.WASTED, (kind.value,), wasted)
-
-
-def _kinds(usage: Usage) -> list[tuple[str, int]]:
-    """Return the tokens of each kind of which there are some."""
-    kinds = [
-        ("input", usage.input_tokens),
-        ("cached_input", usage.cached_input_tokens),
-        ("cache_write", usage.cache_write_tokens),
-        ("output", usage.output_tokens),
-        ("reasoning", usage.reasoning_tokens),
-    ]
-    return [kind for kind in kinds if kind[1]]

@@ -20,6 +20,11 @@ class Histogram:
         self.counts = [0] * (bounds + 1)  # the last one is above all bounds
         self.sum = 0.0
 
+    def add_one(self, at: int, value: float) -> None:
+        """Count one value that is up to the bound of this number."""
+        self.counts[at] += 1
+        self.sum += value
+
     def add(self, other: "Histogram") -> None:
         """Add what another one has counted."""
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
@@ -55,15 +60,20 @@ class Numbers:
         found.counts[bisect_left(family.bounds, value)] += 1
         found.sum += value
 
+    def join(self, family: Family, labels: Labels, histogram: Histogram) -> None:
+        """Add a histogram that was counted elsewhere, if it holds anything."""
+        if any(histogram.counts):
+            mine = self.histograms.setdefault(family, {})
+            mine.setdefault(_bounded(labels, len(mine)), Histogram(len(family.bounds))).add(histogram)
+
     def add(self, other: "Numbers") -> None:
         """Add what others have counted."""
         for family, series in other.counts.items():
             for labels, amount in series.items():
                 self.count(family, labels, amount)
         for family, histograms in other.histograms.items():
-            mine = self.histograms.setdefault(family, {})
             for labels, histogram in histograms.items():
-                mine.setdefault(_bounded(labels, len(mine)), Histogram(len(family.bounds))).add(histogram)
+                self.join(family, labels, histogram)
 
 
 def total(numbers: Iterable[Numbers]) -> Numbers:
