@@ -58,8 +58,11 @@ class Figures:
         self.process.observe(the.LAG, (), seconds)
 
     def of(self, tenant: str | None) -> Numbers:
-        """Return what was counted of a tenant's requests, or of all, with what evidence has asked, for None."""
-        chosen = [each for name, each in self._tenants.items() if tenant in (None, name)]
+        """Return what was counted of a tenant's requests, or of all, with what evidence has asked, for None.
+
+        May be called on another thread: what may grow meanwhile is copied first.
+        """
+        chosen = [each for name, each in self._tenants.copy().items() if tenant in (None, name)]
         providers = self._providers()
         return total([*(each.numbers(providers) for each in chosen), self.process])
 
@@ -207,16 +210,16 @@ class _Tenant:
     def numbers(self, providers: Mapping[str, str]) -> Numbers:
         """Return what was counted, as Prometheus has it."""
         numbers = Numbers()
-        for of_requests, requests in self._requests.items():
+        for of_requests, requests in self._requests.copy().items():
             _show_requests(numbers, of_requests, requests)
-        for of_calls, calls in self._calls.items():
+        for of_calls, calls in self._calls.copy().items():
             _show_calls(numbers, of_calls, calls, providers)
-        for labels, count in self._judged.items():
+        for labels, count in self._judged.copy().items():
             numbers.count(the.JUDGED, labels, count)
         if self._baseline:
             numbers.count(the.BASELINE, (), self._baseline)
         for family, nanodollars in ((the.SAVED, self._saved), (the.LOST, self._lost), (the.WASTED, self._wasted)):
-            for name, amount in nanodollars.items():
+            for name, amount in nanodollars.copy().items():
                 numbers.count(family, (name,), amount)
         return numbers
 

@@ -41,12 +41,23 @@ class Metrics:
     _evidence: dict[str | None, tuple[float, Numbers]] = field(default_factory=dict)
 
     async def written(self, numbers: Numbers, tenant: str | None, now: float, accept: str) -> tuple[bytes, str]:
-        """Add what evidence and budgets say of a tenant, or of all; return the text and its media type.
+        """Add all that was counted of a tenant, or of all; return the text and its media type.
 
         `now` in Unix seconds.
         """
         numbers.add(await self._of_evidence(tenant, now))
-        return await asyncio.to_thread(partial(_write, numbers, self.budgets(), tenant, accept))
+        return await asyncio.to_thread(partial(self._write, numbers, self.budgets(), tenant, accept))
+
+    def _write(self, numbers: Numbers, budgets: Budgets, tenant: str | None, accept: str) -> tuple[bytes, str]:
+        furthest: dict[tuple[str, ...], float] = {}
+        for used in budgets(tenant):
+            labels: tuple[str, ...] = used.account.kind.value, used.period.value
+            furthest[labels] = max(furthest.get(labels, 0.0), used.ratio)
+            numbers.count(the.BUDGET_STEPS, (used.account.kind.value, NONE if used.step is None else used.step.value))
+        for labels, ratio in furthest.items():
+            numbers.count(the.BUDGET_USED, labels, ratio)
+        numbers.add(self.figures.of(tenant))
+        return text.written(numbers, accept)
 
     async def _of_evidence(self, tenant: str | None, now: float) -> Numbers:
         at, numbers = self._evidence.get(tenant, (0.0, Numbers()))
@@ -63,17 +74,6 @@ class Metrics:
             _add_rate(numbers, lever, _others(same))
         self._evidence[tenant] = now, numbers
         return numbers
-
-
-def _write(numbers: Numbers, budgets: Budgets, tenant: str | None, accept: str) -> tuple[bytes, str]:
-    furthest: dict[tuple[str, ...], float] = {}
-    for used in budgets(tenant):
-        labels: tuple[str, ...] = used.account.kind.value, used.period.value
-        furthest[labels] = max(furthest.get(labels, 0.0), used.ratio)
-        numbers.count(the.BUDGET_STEPS, (used.account.kind.value, NONE if used.step is None else used.step.value))
-    for labels, ratio in furthest.items():
-        numbers.count(the.BUDGET_USED, labels, ratio)
-    return text.written(numbers, accept)
 
 
 def _add_rate(numbers: Numbers, lever: str, rate: ShownRate) -> None:

@@ -68,11 +68,11 @@ class Numbers:
 
     def add(self, other: "Numbers") -> None:
         """Add what others have counted."""
-        for family, series in other.counts.items():
-            for labels, amount in series.items():
+        for family, series in other.counts.copy().items():
+            for labels, amount in series.copy().items():
                 self.count(family, labels, amount)
-        for family, histograms in other.histograms.items():
-            for labels, histogram in histograms.items():
+        for family, histograms in other.histograms.copy().items():
+            for labels, histogram in histograms.copy().items():
                 self.join(family, labels, histogram)
 
 
