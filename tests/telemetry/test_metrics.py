@@ -17,6 +17,7 @@ from millrace.principal import Role
 from tests.support.embeddings_server import MODEL, embeddings_server
 from tests.support.scraped import OPEN, scraped
 from tests.support.server import Running, Start
+from tests.support.waiting import until
 from tests.support.wire_client import wire_client
 
 CHAT = "/v1/chat/completions"
@@ -144,7 +145,7 @@ async def test_it_shows_the_process(start: Start) -> None:
     async with start() as running, aiohttp.ClientSession(running.url) as http:
         async with wire_client(running.ws_url) as client:
             await client.create("Wait. [ttft=30]", model="small")
-            await client.until("response.in_progress")
+            await until(lambda: running.small.stats.started == 1)
             found = await scraped(http)
             await client.send({"type": "response.cancel"})
             await client.until("response.incomplete", "response.failed", "response.completed")
@@ -172,7 +173,11 @@ SECRETS = ("Ann", "nightly", "heron", "mr_", "key_")
 async def test_no_label_holds_what_a_client_wrote(start: Start, tmp_path: Path) -> None:
     """No prompt, end user, tag, session, key or name of a model that is not configured."""
     async with keyed(start, tmp_path, ("acme", Role.ADMIN)) as (_, (http,)):
-        extra = {"safety_identifier": "Ann", "prompt_cache_key": "Ann", "metadata": {"millrace.tag": "nightly"}}
+        extra: dict[str, Any] = {
+            "safety_identifier": "Ann",
+            "prompt_cache_key": "Ann",
+            "metadata": {"millrace.tag": "nightly"},
+        }
         await ask(http, "A secret heron.", **extra)
         async with http.post(CHAT, json={"model": "heron-9", "messages": [{"role": "user", "content": "Hi"}]}) as _:
             pass
