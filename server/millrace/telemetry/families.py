@@ -163,7 +163,10 @@ BATCHES = _gauge("unfinished_batches", "Batches that are not done, by where they
 BATCH_LINES = _gauge("unfinished_batch_lines", "Requests of batches that are not done.", "state")
 EVIDENCE = _gauge("evidence_judged", "Answers of the last 7 days that were judged.", "lever")
 WRONG = _gauge(
-    "evidence_wrong_ratio", "The share of them that were wrong, with its bounds of 95 % each.", "lever", "bound"
+    "evidence_wrong_ratio",
+    "The share that was wrong (semantic), or that the other model answered otherwise; bounds of 95 % each.",
+    "lever",
+    "bound",
 )
 PROMISED = _gauge(
     "evidence_promised_wrong_hit_ratio", "The share of wrong hits that the semantic cache is steered to stay below."
