@@ -33,7 +33,7 @@ async def create_embeddings(request: Request) -> Response:
     asked, body = await opened(request, process.max_message_bytes, read)
     if process.intake.closed:
         raise draining()
-    request_id = new_id()
+    request_id = request.state.request_id = new_id()
     trace = trace_of({}, trace_headers(request.headers))
     principal = request.state.principal
     return _Answer(request_id, lambda: embeddings.answered(request_id, asked, body, principal, trace=trace))

@@ -174,10 +174,12 @@ async def started(request: Request, read: ReadCreate) -> tuple[requests.Create, 
             create, principal, arrival.held, negotiated=False, session=session, streamed=create.stream, trace=trace
         )
         try:
-            return create, await process.intake.start(asked, principal, arrival.held, repeat)
+            run = await process.intake.start(asked, principal, arrival.held, repeat)
         except asyncio.CancelledError:  # its client has gone; it still gets its row in the ledger
             process.intake.drop(asked, arrival.held)
             raise
+    request.state.request_id = run.request.id
+    return create, run
 
 
 def _events(request: Request, run: Run, start: int = 0) -> SseResponse:
