@@ -40,6 +40,7 @@ class Collector:
     spans: list[Received] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)  # the last state of each, by name
     requests: int = 0
+    heads: list[Any] = field(default_factory=list)  # their headers
     status: int = 200  # that it answers with
     _came: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -52,6 +53,7 @@ class Collector:
     async def traces(self, request: web.Request) -> web.Response:
         """`POST /v1/traces`."""
         self.requests += 1
+        self.heads.append(request.headers)
         sent = ExportTraceServiceRequest()
         sent.ParseFromString(await _body(request))
         if self.status == web.HTTPOk.status_code:
