@@ -62,9 +62,11 @@ class Figures:
 
         May be called on another thread: what may grow meanwhile is copied first.
         """
-        chosen = [each for name, each in self._tenants.copy().items() if tenant in (None, name)]
-        providers = self._providers()
-        return total([*(each.numbers(providers) for each in chosen), self.process])
+        together = _Tenant()
+        for name, each in self._tenants.copy().items():
+            if tenant in (None, name):
+                together.add(each)
+        return total([together.numbers(self._providers()), self.process])
 
 
 class _Tokens:
@@ -81,6 +83,13 @@ class _Tokens:
         self.cached += usage.cached_input_tokens
         self.written += usage.cache_write_tokens
         self.reasoning += usage.reasoning_tokens
+
+    def join(self, other: "_Tokens") -> None:
+        self.input += other.input
+        self.output += other.output
+        self.cached += other.cached
+        self.written += other.written
+        self.reasoning += other.reasoning
 
     def kinds(self) -> list[tuple[str, int]]:
         """Return those of which there are some."""
@@ -105,6 +114,14 @@ class _Requests:
         self.seconds = Histogram(len(the.DURATIONS))
         self.first_tokens, self.gaps = Histogram(len(the.FIRST_TOKENS)), Histogram(len(the.GAPS))
 
+    def add(self, other: "_Requests") -> None:
+        self.count += other.count
+        self.trimmed += other.trimmed
+        self.tokens.join(other.tokens)
+        self.seconds.add(other.seconds)
+        self.first_tokens.add(other.first_tokens)
+        self.gaps.add(other.gaps)
+
 
 class _Calls:
     """Calls that are alike."""
@@ -116,6 +133,14 @@ class _Calls:
         self.tokens = _Tokens()
         self.inputs, self.outputs = Histogram(len(the.TOKENS)), Histogram(len(the.TOKENS))
         self.seconds, self.first_chunks = Histogram(len(the.DURATIONS)), Histogram(len(the.FIRST_TOKENS))
+
+    def add(self, other: "_Calls") -> None:
+        self.count += other.count
+        self.nanodollars += other.nanodollars
+        self.tokens.join(other.tokens)
+        for mine, its in ((self.inputs, other.inputs), (self.outputs, other.outputs), (self.seconds, other.seconds)):
+            mine.add(its)
+        self.first_chunks.add(other.first_chunks)
 
 
 class _Tenant:
@@ -207,19 +232,31 @@ class _Tenant:
                 seconds = charge.spoke_at - began_at
                 record.first_chunks.add_one(bisect_left(the.FIRST_TOKENS, seconds), seconds)
 
+    def add(self, other: "_Tenant") -> None:
+        """Add what was counted for another one, which may go on counting meanwhile."""
+        for of_requests, requests in other._requests.copy().items():
+            self._requests.setdefault(of_requests, _Requests()).add(requests)
+        for of_calls, calls in other._calls.copy().items():
+            self._calls.setdefault(of_calls, _Calls()).add(calls)
+        self._baseline += other._baseline
+        self._judged.update(other._judged.copy())
+        self._saved.update(other._saved.copy())
+        self._lost.update(other._lost.copy())
+        self._wasted.update(other._wasted.copy())
+
     def numbers(self, providers: Mapping[str, str]) -> Numbers:
         """Return what was counted, as Prometheus has it."""
         numbers = Numbers()
-        for of_requests, requests in self._requests.copy().items():
+        for of_requests, requests in self._requests.items():
             _show_requests(numbers, of_requests, requests)
-        for of_calls, calls in self._calls.copy().items():
+        for of_calls, calls in self._calls.items():
             _show_calls(numbers, of_calls, calls, providers)
-        for labels, count in self._judged.copy().items():
+        for labels, count in self._judged.items():
             numbers.count(the.JUDGED, labels, count)
         if self._baseline:
             numbers.count(the.BASELINE, (), self._baseline)
         for family, nanodollars in ((the.SAVED, self._saved), (the.LOST, self._lost), (the.WASTED, self._wasted)):
-            for name, amount in nanodollars.copy().items():
+            for name, amount in nanodollars.items():
                 numbers.count(family, (name,), amount)
         return numbers
 

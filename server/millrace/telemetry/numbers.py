@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from operator import add
 
 from millrace.telemetry.families import Family
 
@@ -27,7 +28,7 @@ class Histogram:
 
     def add(self, other: "Histogram") -> None:
         """Add what another one has counted."""
-        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.counts = [*map(add, self.counts, other.counts)]
         self.sum += other.sum
 
 
