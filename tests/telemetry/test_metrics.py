@@ -64,7 +64,9 @@ async def busy(start: Start) -> AsyncIterator[tuple[Running, aiohttp.ClientSessi
             await ask(http, "What is a sluice?", "/v1/messages")
             await ask(http, "What is a heron?", millrace={"strategy": "race", "grace_ms": 1000})
             await ask(http, "What is a mill?", model="large", max_output_tokens=3)
-            assert await ask(http, "What is a weir? [fault=429]", model="small") >= 400
+            for path in ("/v1/responses", CHAT, "/v1/messages"):  # whole, each in the form of its API
+                assert await ask(http, "What is a weir? [fault=429]", path, model="small") >= 400
+            assert await ask(http, "What is a weir? [fault=429]", CHAT, model="small", stream=True) >= 400
             assert await ask(http, "", temperature=17) == 400
             async with http.post("/v1/embeddings", json={"model": MODEL, "input": "a mill"}) as answer:
                 assert answer.status == 200
@@ -75,7 +77,7 @@ async def busy(start: Start) -> AsyncIterator[tuple[Running, aiohttp.ClientSessi
                 await client.until("response.incomplete", "response.failed", "response.completed")
                 await client.send("no JSON")
                 assert (await client.next())["type"] == "error"
-            yield running, http, await rows_of(http, 9)
+            yield running, http, await rows_of(http, 12)
 
 
 async def test_the_numbers_are_those_of_the_ledger(start: Start) -> None:
@@ -120,7 +122,7 @@ def levers_of(report: dict[str, Any], kind: str, name: str, dollars: str) -> dic
 async def test_it_tells_how_each_request_was_answered(start: Start) -> None:
     async with busy(start) as (running, http, rows):
         found = await scraped(http)
-    dialects = {"responses": 6, "chat": 1, "messages": 1, "embeddings": 1}
+    dialects = {"responses": 6, "chat": 3, "messages": 2, "embeddings": 1}
     assert found.by("millrace_requests_total", "dialect") == dialects
     assert found.by("millrace_cache_lookups_total", "cache", "result")["exact", "hit"] == 1
     assert found.by("millrace_escalations_total", "reason") == {"unsure": 1}
@@ -160,6 +162,19 @@ async def test_it_shows_the_process(start: Start) -> None:
     assert found.value("process_cpu_seconds_total") > 0
 
 
+async def test_what_limits_refuse_is_counted_over_both_transports(start: Start, tmp_path: Path) -> None:
+    async with keyed(start, tmp_path, ("acme", Role.ADMIN), dollars_per_day="0.0000001") as (running, (http,)):
+        header = {"Authorization": http.headers["Authorization"]}
+        for path in ("/v1/responses", CHAT):
+            assert await ask(http, "What is a millrace?", path) == 402
+        async with wire_client(running.ws_url, additional_headers=header) as client:
+            (refused,) = await client.ask("What is a millrace?")
+            assert refused["error"]["code"] == "budget_exceeded"
+        found = await scraped(http)
+    assert found.by("millrace_refused_total", "code") == {"budget_exceeded": 3}
+    assert found.value("millrace_requests_total") == 0
+
+
 async def test_openmetrics_is_written_where_it_is_asked_for(start: Start) -> None:
     async with start() as running, aiohttp.ClientSession(running.url) as http:
         await ask(http, "What is a millrace?")
@@ -191,7 +206,7 @@ async def test_no_label_holds_what_a_client_wrote(start: Start, tmp_path: Path) 
 
 @asynccontextmanager
 async def keyed(
-    start: Start, folder: Path, *owners: tuple[str, Role], **metrics: Any
+    start: Start, folder: Path, *owners: tuple[str, Role], dollars_per_day: str = "0.001", **metrics: Any
 ) -> AsyncIterator[tuple[Running, list[aiohttp.ClientSession]]]:
     """A server with keys, and a client for each."""
     made = [keys.make(tenant=tenant, role=role, created_at=1.0) for tenant, role in owners]
@@ -201,7 +216,8 @@ async def keyed(
 
     def change(configuration: dict[str, Any]) -> None:
         configuration["server"]["data_dir"] = str(folder)
-        configuration["limits"] = {"dollars_per_day": "0.001", "tenant": {"dollars_per_month": "10"}}
+        configuration["budgets"] = {"at": {}}
+        configuration["limits"] = {"dollars_per_day": dollars_per_day, "tenant": {"dollars_per_month": "10"}}
         configuration["metrics"] = metrics
 
     async with start(change, {"SCRAPER": "a-long-key"}) as running:

@@ -171,8 +171,10 @@ class Embeddings:
             if (halted := self._halted.get(call)) is None:
                 raise  # the client has gone
             status, code = Status.CANCELLED if halted.code == "cancelled" else Status.FAILED, halted.code
+            halted.has_run = True
             raise halted from None
         except MillraceError as error:
+            error.has_run = True
             status, code = Status.FAILED, error.code
             is_billable = error.billable if isinstance(error, UpstreamError) else True
             raise

@@ -31,7 +31,7 @@ def is_of_anthropic(scope: Scope) -> bool:
 
 def refusal(error: MillraceError, scope: Scope) -> Response:
     """Return an error as a response that SDKs understand."""
-    if not isinstance(error, FailedWithUsage):  # else it has run, and is counted by its row
+    if not error.has_run:  # else it is counted by its row
         scope["state"]["process"].metrics.figures.refused(error.code)
     return _refusal(error, scope, error.rule.status)
 

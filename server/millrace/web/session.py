@@ -346,13 +346,13 @@ class Session:
 
     def _refuse_frame(self, error: MillraceError, envelope: requests.Envelope | None) -> None:
         """Refuse with the frame's ids, where it could be read that far."""
-        self._process.metrics.figures.refused(error.code)
         if envelope is None:
             self._refuse(error)
         else:
             self._refuse(error, envelope.stream_id, envelope.event_id)
 
     def _refuse(self, error: MillraceError, stream_id: str | None = None, event_id: str | None = None) -> None:
+        self._process.metrics.figures.refused(error.code)
         self._outbox.put(responses.error_event(error, stream_id, event_id))
 
     def _count_refused(self) -> None:
