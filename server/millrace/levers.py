@@ -206,7 +206,8 @@ def _by_call(found: Levers, row: Past, answer: PastCall, plain: Usage, left: int
         savings[Saving.ROUTING] = left - costs
     if standard is not charged:
         left, costs = costs, _nanodollars(plain, charged)
-        savings[Saving.BATCH if answer.service_tier == BATCH else Saving.SERVICE_TIER] = left - costs
+        if costs != left:  # they are the same where only the input was longer
+            savings[Saving.BATCH if answer.service_tier == BATCH else Saving.SERVICE_TIER] = left - costs
     usage = row.usage
     if added := usage.input_tokens - plain.input_tokens:
         more = Usage(input_tokens=plain.input_tokens + added, output_tokens=plain.output_tokens)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from millrace.simulator import LARGE, SMALL
 from millrace.stores.database import FILE
-from tests.accounting.audit import AROUND_S, Around, Audit, audit, read
+from tests.accounting.audit import AROUND_S, Around, Audit, audit, mispriced, read
 from tests.accounting.clients import Clients
 from tests.accounting.kinds import DRAINED, Ask, Asks
 from tests.accounting.recorder import RecordingSimulator
@@ -17,6 +17,7 @@ from tests.savings.stage import Program
 AT_ONCE = 64  # requests
 DRAINING = 24  # requests that run when the server is told to stop
 DRAIN_S = 1.0
+PRICES = {"small": (150, 75, 600), "large": (2500, 1250, 10_000)}  # nanodollars of a token, as in `SETTINGS`
 SETTINGS = """
 [server]
 port = 0
@@ -76,6 +77,7 @@ async def phase(
     recorded = {"small": small.recorded, "large": large.recorded}
     around = Around(around_s, late_by)
     found = audit([*(ask for ask, _ in ends), *late], unsent, rows, recorded, around)
+    found.deviations += mispriced(rows, PRICES)
     found.deviations += [
         f"{ask.tag} ({ask.kind.name}): {end}" for ask, end in ends if end in ("no end", "connection lost")
     ]

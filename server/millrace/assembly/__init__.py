@@ -169,7 +169,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         conversations = Conversations(runs, archive, max_bytes=settings.server.max_message_bytes)
         runs.on_end = conversations.remember
         handover = Handover(ledger, spending, present, WALL)
-        limiter = await parts.enter_async_context(limiting(settings, spending, handover, memory, CLOCK, WALL))
+        limits = limiting(settings, spending, handover, memory, CLOCK, WALL)
+        limiter, renew_webhook = await parts.enter_async_context(limits)
         cache = caches.cache_entries(
             settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
         )
@@ -207,6 +208,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             connections,
             gate,
             limiter,
+            renew_webhook,
             embeddings,
             asking,
             learned,
@@ -227,8 +229,7 @@ async def assembled(  # noqa: PLR0915 - all parts
                 ledger,
                 present,
                 keyring,
-                connections,
-                funnels,
+                live,
                 intake,
                 runs,
                 embeddings,

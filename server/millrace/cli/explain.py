@@ -15,7 +15,7 @@ from millrace.cli.cache import json_option
 from millrace.cli.keys import data_dir_option
 from millrace.cli.ledger import calls_table, named, on_rows
 from millrace.cli.ledger_lines import STYLES, at, cents, who, whole
-from millrace.cli.printed import print_json, wide
+from millrace.cli.printed import plain, print_json, wide
 from millrace.cli.repro import repro_of
 from millrace.types import Entry
 from millrace.wire import ledger as wire
@@ -95,7 +95,7 @@ def _facts(row: LedgerEntry) -> Iterator[tuple[str, str]]:
     yield "batch", row.batch
     yield "asked", _asked(row)
     yield "trimmed", _trimmed(row)
-    yield "exact cache", "answered it" if row.cache == "exact" else ""
+    yield "exact cache", f"answered it{_age(row)}" if row.cache == "exact" else ""
     yield "semantic cache", _semantic(row)
     yield "joined", "an identical request that ran already; who began it pays" if row.cache == "joined" else ""
     yield "router", _router(row)
@@ -138,17 +138,24 @@ def _trimmed(row: LedgerEntry) -> str:
 
 def _semantic(row: LedgerEntry) -> str:
     if row.story.hit:
-        return f"answered it with {row.story.hit}"
+        return f"answered it with {row.story.hit}{_age(row)}"
     return f"served nothing: {row.story.missed}" if row.story.missed else ""
 
 
+def _age(row: LedgerEntry) -> str:
+    return "" if row.story.age_s is None else f", stored {row.story.age_s:,.0f} s before"
+
+
 def _near(row: LedgerEntry) -> Table:
+    needed = row.story.needed
     table = Table("entry", "cosine", "its answer does, probably", "")
     for near in row.story.near:
-        served = (
-            "served" if near.entry_id == row.story.hit else "its scope was off" if near.scope_off else "not sure enough"
-        )
-        table.add_row(*map(Text, (near.entry_id, f"{near.cosine:.3f}", f"{near.probability:.1%}", served)))
+        served = "its scope was off" if near.scope_off else ""
+        if near.entry_id == row.story.hit:
+            served = "served"
+        elif needed is not None and near.probability <= needed:
+            served = f"not sure enough: {needed:.2%} were needed"
+        table.add_row(*map(Text, (near.entry_id, f"{near.cosine:.3f}", f"{near.probability:.2%}", served)))
     return table
 
 
@@ -157,8 +164,12 @@ def _router(row: LedgerEntry) -> str:
     if scores is None:
         return ""
     because = "" if scores.reason == row.reason else f"; {scores.reason}"
-    against = "no score is enough" if scores.threshold is None else f"large from {scores.threshold:+.3f}"
-    return f"{scores.tier} first: score {scores.score:+.3f}, {against}, from {scores.labels:,} labels{because}"
+    heads = "" if scores.small is None or scores.large is None else f" ({scores.large:.3f} - {scores.small:.3f})"
+    if scores.threshold is None:
+        against = "no score is enough" if scores.tier == "small" else "whatever it is"
+    else:
+        against = f"large from {scores.threshold:+.3f}"
+    return f"{scores.tier} first: score {scores.score:+.3f}{heads}, {against}, from {scores.labels:,} labels{because}"
 
 
 def _verdicts(row: LedgerEntry) -> Iterator[tuple[str, str]]:
@@ -171,9 +182,9 @@ def _bill(row: LedgerEntry) -> Iterator[tuple[str, str]]:
     parts = " + ".join(cents(call.cost_usd) for call in row.calls)
     total = f"{cents(row.cost_usd)} ¢"
     yield "cost", f"{parts} = {total}" if len(row.calls) > 1 else total
-    if row.baseline is not None and row.status in ("completed", "incomplete"):
-        would = cents(row.cost_usd + row.saved_usd)
-        yield "saved", f"{cents(row.saved_usd)} ¢, of {would} ¢ that the large model would have cost untrimmed"
+    would = row.cost_usd + row.saved_usd
+    if would and row.baseline is not None:  # without an answer nothing is compared
+        yield "saved", f"{cents(row.saved_usd)} ¢, of {cents(would)} ¢ that the large model would have cost untrimmed"
     yield "", "estimated in part: a provider has not reported its usage" if row.estimated else ""
 
 
@@ -185,5 +196,5 @@ def _grid(pairs: Any) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, value in pairs:
         if value:
-            table.add_row(Text(name, style="cyan"), Text(value))
+            table.add_row(Text(name, style="cyan"), plain(value))
     return table

@@ -42,7 +42,15 @@ class EmbeddingModel:
     def charge(self, usage: Usage, outcome: Outcome, span_id: str = "") -> Charge:
         """Return what a call costs."""
         cost = pricing.cost(usage, self.price)
-        return Charge(model=self.id, tier=EMBEDDINGS, usage=usage, cost=cost, outcome=outcome, span_id=span_id)
+        return Charge(
+            model=self.id,
+            tier=EMBEDDINGS,
+            usage=usage,
+            cost=cost,
+            outcome=outcome,
+            price=self.price,
+            span_id=span_id,
+        )
 
 
 class Embeddings:

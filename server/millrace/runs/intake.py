@@ -92,7 +92,7 @@ class Intake:
             raise draining()
         self.taken += 1
         model, strategy = self._funnels.catalog.resolve(create.model, create.strategy)
-        request_id, extras = response_id(), create.prompt.extras
+        request_id = response_id()
         request = Request(
             id=request_id,
             session=session or request_id,
@@ -122,7 +122,7 @@ class Intake:
             check_schema=create.check_schema,
             check_pattern=create.check_pattern,
             concise=create.concise,
-            user=str(extras.get("safety_identifier") or extras.get("user") or ""),
+            user=_user_of(create),
             tag=create.tag,
             batch=batch,
             in_frames=negotiated,
@@ -166,10 +166,18 @@ class Intake:
         request = prepared
         if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
             raise backlogged()
-        catalog, principal = self._funnels.catalog, self._limited(principal, request)
+        limited = self._limited(principal, request)
+        while self._limiter.lacks(limited, request.user, request.tag):  # a reload has given an account a budget since
+            await self._limiter.prepare(limited, request.user, request.tag)
+            limited = self._limited(principal, request)
+        catalog = self._funnels.catalog
         catalog.check_known(request.model)  # else it is configured no more, since the request was read
-        request, admission = admitted(request, principal, self._limiter, catalog)
+        request, admission = admitted(request, limited, self._limiter, catalog)
         return self._runs.start(request, admission, repeat, held=held)
+
+    def has_budget(self, principal: Principal, create: Create) -> bool:
+        """Whether what a client's fields cost counts against a budget in dollars."""
+        return self._limiter.has_budget(self._with_limits(principal), _user_of(create), create.tag)
 
     def _limited(self, principal: Principal, request: Request) -> Principal:
         """Return who asks, with the limits of now; a line of a batch leaves half of the rates to visitors."""
@@ -240,6 +248,11 @@ def draining() -> MillraceError:
     return MillraceError(
         "server_draining", "no new requests are taken here any more; connect again and repeat it", retry_after_ms=1000
     )
+
+
+def _user_of(create: Create) -> str:
+    extras = create.prompt.extras
+    return str(extras.get("safety_identifier") or extras.get("user") or "")
 
 
 def _delivery(create: Create, *, negotiated: bool, streamed: bool) -> Delivery:

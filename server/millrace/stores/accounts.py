@@ -94,6 +94,7 @@ class Account:
         self.reserved_cost = ZERO
         self.spent_day = self.spent_month = ZERO
         self.is_read = False  # what was spent before it was counted here is known
+        self.was_read = False  # it was known at some time
         self.told: dict[str, dict[Period, tuple[float, int]]] = {}  # by key: of which period, up to which step
         self.reached: dict[Period, tuple[float, int]] = {}  # the same, for the operator
         self._today = today
@@ -111,7 +112,8 @@ class Account:
 
     def know(self, spent: Spent) -> None:
         """Take over what was spent, as the ledger has it."""
-        self.spent_day, self.spent_month, self.is_read = spent.day, spent.month, True
+        self.spent_day, self.spent_month = spent.day, spent.month
+        self.is_read = self.was_read = True
 
     def spend(self, dollars: Decimal) -> None:
         """Count dollars as spent now."""

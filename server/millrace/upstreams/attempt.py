@@ -32,7 +32,7 @@ from millrace.upstreams.exchange import KERNEL_BYTES, READ_BYTES, TRANSIENT, Con
 from millrace.upstreams.provider_api import ProviderApi, UnreadableError
 from millrace.upstreams.quirks import Change, Learned
 from millrace.upstreams.refusals import Refusals
-from millrace.upstreams.said import SaidResponse
+from millrace.upstreams.said import SaidResponse, unless_said
 from millrace.upstreams.stops import StopSequences, stops_of
 from millrace.upstreams.template import Template
 
@@ -84,7 +84,7 @@ class HttpUpstream:
 
     def open(self, call: Call) -> "HttpAttempt":
         """Start a call on a task of its own."""
-        attempt = HttpAttempt(self, call)
+        attempt = HttpAttempt(self, unless_said(call))
         self._attempts[attempt.task] = attempt
         attempt.task.add_done_callback(self._attempts.pop)
         return attempt
