@@ -139,7 +139,7 @@ class _Sender:
 
     def __init__(self, sending: Sending, providers: Providers, instance: str) -> None:
         _silence()
-        url = sending.endpoint.rstrip("/")
+        self._url = url = sending.endpoint.rstrip("/")
         named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "millrace"}
         resource = Resource.create(named | {"service.version": __version__, "service.instance.id": instance})
         self._providers = providers
@@ -183,7 +183,7 @@ class _Sender:
     def _send_spans(self) -> None:
         spans, self._made.spans = self._made.spans, []
         if self._exporter.export(spans) is not SpanExportResult.SUCCESS:
-            log.get().warning("traces not sent: the collector did not take them", spans=len(spans))
+            log.get().warning("traces not sent: the collector did not take them", collector=self._url, spans=len(spans))
 
     def _make(self, trace: Trace, spans: list[Span]) -> None:
         own, *calls = spans
