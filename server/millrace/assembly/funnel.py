@@ -92,6 +92,11 @@ class LiveFunnels:
         return {} if is_guarded else models.provider_batches(self._now.served)
 
     @property
+    def settings(self) -> Settings:
+        """Those of the funnel that requests are taken to."""
+        return self._now.settings
+
+    @property
     def bytes_used(self) -> int:
         """Bytes of what is read ahead for all calls, about."""
         return sum(upstream.bytes_used for upstream in self._upstreams)

@@ -56,6 +56,11 @@ class Batches:
         """Bytes that batches hold in memory, about."""
         return sum(work.bytes_used for work in self._works.values())
 
+    @property
+    def unfinished(self) -> list[Batch]:
+        """The batches of all tenants that this process knows and that are not done, as they stand."""
+        return [work.batch for work in self._works.values()]
+
     async def create(self, principal: Principal, asked: BatchBody) -> Batch:
         """Take a new batch. Raises `file_not_found`, `queue_full`, or what is wrong with its fields."""
         tenant = principal.tenant

@@ -228,6 +228,9 @@ class Tries:
                     if retry:
                         pool.spend()
                     label, is_once = place.deployment.label, len(pool.places) > 1 or not pool.has_retry
+                    trace = self._response.request.trace
+                    if trace is not None:
+                        call = replace(call, traceparent=trace.for_call(), tracestate=trace.state)
                     as_planned = label == call.deployment and is_once is call.once
                     return place, call if as_planned else replace(call, deployment=label, once=is_once)
                 if not retry:

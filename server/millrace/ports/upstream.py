@@ -116,6 +116,9 @@ class EmbeddingsCall(Protocol):
 class EmbeddingsUpstream(Protocol):
     """The API of a provider of embeddings."""
 
-    def open(self, body: bytes, held: Hold) -> EmbeddingsCall:
-        """Start a call with a body in the provider's form. What it has read is counted in `held`."""
+    def open(self, body: bytes, held: Hold, traceparent: str = "", tracestate: str = "") -> EmbeddingsCall:
+        """Start a call with a body in the provider's form. What it has read is counted in `held`.
+
+        The last two tell the provider of the trace that it belongs to.
+        """
         ...

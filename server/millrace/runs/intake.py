@@ -28,10 +28,12 @@ from millrace.runs.ids import response_id
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run, bytes_while_running
 from millrace.runs.runs import Runs, deadline_exceeded
-from millrace.types import Delivery, Request
+from millrace.types import Delivery, Request, Trace
 from millrace.wire import turns
 from millrace.wire.requests import Create
 from millrace.wire.tools import settled
+
+Traced = Callable[[Trace | None], Trace | None]
 
 _NOT_COMPARED = ("type", "stream_id", "event_id", "stream", "stream_options")  # two equal requests may differ in these
 
@@ -39,7 +41,7 @@ _NOT_COMPARED = ("type", "stream_id", "event_id", "stream", "stream_options")  #
 class Intake:
     """Accepts requests, until it is closed for a drain."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         funnels: Funnels,
         runs: Runs,
@@ -49,11 +51,17 @@ class Intake:
         schemas: SchemaValidator,
         clock: Clock,
         with_limits: Callable[[Principal], Principal] = lambda principal: principal,
+        *,
+        traced: Traced = lambda trace: trace,
     ) -> None:
-        """`with_limits` returns a principal with the limits that its key has now; a connection may be old."""
+        """`with_limits` returns a principal with the limits that its key has now; a connection may be old.
+
+        `traced` decides whether spans of a request are recorded.
+        """
         self.closed = False
         self.taken = 0  # requests that were read
         self._with_limits = with_limits
+        self._traced = traced
         self._funnels = funnels
         self._runs = runs
         self._conversations = conversations
@@ -72,12 +80,13 @@ class Intake:
         session: str = "",
         streamed: bool = True,
         batch: str = "",
+        trace: Trace | None = None,
     ) -> Request:
         """Return the request that a client's fields mean. Raises what is wrong with them, without I/O.
 
         `session` is the one that it names; without one it begins a session of its own. `batch` is the id of the batch
-        that it is a line of. What it will hold while it runs
-        is held from now on. Raises `overloaded` if that does not fit.
+        that it is a line of, `trace` what its client says of its trace. What it will hold while it runs is held from
+        now on. Raises `overloaded` if that does not fit.
         """
         if self.closed:
             raise draining()
@@ -120,8 +129,11 @@ class Intake:
             evidence=create.evidence and principal.evidence,
             reasoning_summary=create.reasoning_summary,
             paths=create.paths,
+            trace=self._traced(trace),
             not_passed_on=tuple([f"without {name}" for name in create.not_passed_on]),
         )
+        if request.trace is not None and request.trace.content is not None:
+            request.trace.content.prompt = request.prompt
         self._make_room(request, held)
         return request
 

@@ -30,6 +30,7 @@ from millrace.types.budget import (
     Spent,
     Step,
     Steps,
+    Used,
     step_at,
 )
 
@@ -83,6 +84,20 @@ class MemoryLimiter:
         """All accounts that are in memory."""
         yield from self._accounts.values()
         yield from self._named.values()
+
+    def budgets(self) -> Callable[[str | None], list[Used]]:
+        """Return what adds up the budgets of the accounts in memory, of a tenant or of all; for another thread."""
+        accounts, today, steps = [*self.accounts], self._today, self._steps
+
+        def used(tenant: str | None) -> list[Used]:
+            return [
+                Used(account.name, period, float(spent / limit) if limit else 1.0, step_at(steps, spent, limit))
+                for account in accounts
+                if tenant in (None, account.name.tenant)
+                for period, spent, limit in account.budgets_of(today)
+            ]
+
+        return used
 
     def configure(self, rules: LimitRules, steps: Steps) -> None:
         """Set other limits, for requests that are admitted from now on. What was spent is read anew."""

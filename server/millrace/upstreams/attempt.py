@@ -24,6 +24,7 @@ from millrace.upstreams.connections import (
     connection_error,
     is_not_now,
     retry_after,
+    traced,
     transient,
 )
 from millrace.upstreams.endpoint import UpstreamEndpoint
@@ -103,7 +104,7 @@ class HttpUpstream:
         if before is not None and (answer := before.take(call.model.id)) is not None:
             attempt.sent = True
             return SaidResponse.of(answer)
-        headers = HEADERS | self.api.headers(self.endpoint.api_key, call)
+        headers = HEADERS | self.api.headers(self.endpoint.api_key, call) | traced(call.traceparent, call.tracestate)
         timeout_s = self.endpoint.connect_timeout_s
         return self._connections.post(self._url, body, headers, attempt, connect_timeout_s=timeout_s, new=new)
 

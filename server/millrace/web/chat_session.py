@@ -19,11 +19,13 @@ from millrace.web.jobs import Job
 from millrace.web.outbox import AsgiWriter, FrameWriter
 from millrace.web.process import Process
 from millrace.web.socket_session import Frame, SocketSession
+from millrace.web.trace_headers import trace_headers
 from millrace.web.websocket import EXTENSION
 from millrace.wire import responses, ui_chunks, ui_messages
 from millrace.wire.limits import CloseCode
 from millrace.wire.requests import Envelope
 from millrace.wire.sessions import naming, session_of
+from millrace.wire.trace_context import trace_of
 from millrace.wire.ui_steps import Earlier, earlier_of
 
 MAX_REASON = 120  # bytes of the reason of a close, which has room for 123 (RFC 6455, 5.5)
@@ -38,7 +40,7 @@ class ChatSession(SocketSession):
         writer: FrameWriter,
         principal: Principal,
         *,
-        headers: Mapping[str, str] = MappingProxyType({}),  # of the upgrade; some name a session
+        headers: Mapping[str, str] = MappingProxyType({}),  # of the upgrade; some name a session or a trace
     ) -> None:
         super().__init__(process, writer, principal, self._show)
         self._headers = headers
@@ -66,7 +68,9 @@ class ChatSession(SocketSession):
             send, frame.create = ui_messages.read_send(envelope, self._process.funnel.checks.names)
             meant = {"messages": envelope.fields["messages"], "body": send.body}
             frame.repeat = repeat_of(frame.create, meant, self._principal)
-            frame.session = session_of(*ui_messages.names_of(send, self._headers)) or send.id
+            body, headers = ui_messages.names_of(send, self._headers)
+            frame.session = session_of(body, headers) or send.id
+            frame.trace = trace_of(body, headers)
             frame.earlier = earlier_of(send)
             frame.envelope = envelope.without_fields()  # what is long is not kept twice
 
@@ -90,7 +94,9 @@ class ChatSession(SocketSession):
             raise draining()
         assert frame.create is not None, "it is one"
         assert envelope.stream_id is not None, "it has been read"
-        request = self._process.intake.read(frame.create, self._principal, held, negotiated=True, session=frame.session)
+        request = self._process.intake.read(
+            frame.create, self._principal, held, negotiated=True, session=frame.session, trace=frame.trace
+        )
         note = partial(self._process.chats.note, self._principal, envelope.stream_id)
         self._ask(request, frame.repeat, held, envelope, note)
         if frame.earlier is not None:
@@ -143,5 +149,7 @@ async def websocket_chat(websocket: WebSocket) -> None:
     await websocket.accept(subprotocol=responses.SUBPROTOCOL if offered else None)
     writer = cast("FrameWriter", websocket.scope["extensions"].get(EXTENSION) or AsgiWriter(websocket.send))
     state = websocket.state
-    session = ChatSession(state.process, writer, state.principal, headers=naming(websocket.headers))
+    session = ChatSession(
+        state.process, writer, state.principal, headers=naming(websocket.headers) | trace_headers(websocket.headers)
+    )
     await converse(websocket, writer, session)

@@ -20,6 +20,7 @@ from millrace.web.process import Process
 from millrace.web.socket_session import Frame, SocketSession
 from millrace.wire import limits, requests, responses
 from millrace.wire.sessions import session_of
+from millrace.wire.trace_context import trace_of
 
 
 class Session(SocketSession):
@@ -32,7 +33,7 @@ class Session(SocketSession):
         principal: Principal,
         *,
         negotiated: bool,
-        headers: Mapping[str, str] = MappingProxyType({}),  # of the upgrade; some name a session
+        headers: Mapping[str, str] = MappingProxyType({}),  # of the upgrade; some name a session or a trace
     ) -> None:
         super().__init__(process, writer, principal, self._show)
         self._headers = headers
@@ -64,6 +65,7 @@ class Session(SocketSession):
             frame.create = requests.read_create(envelope.fields, self._process.funnel.checks.names)
             frame.repeat = repeat_of(frame.create, envelope.fields, self._principal)
             frame.session = session_of(envelope.fields, self._headers)
+            frame.trace = trace_of(envelope.fields, self._headers)
             frame.envelope = envelope.without_fields()  # what is long is not kept twice
 
     def _beginning(self, data: bytes) -> requests.Envelope:
@@ -93,7 +95,12 @@ class Session(SocketSession):
         assert frame.envelope is not None, "it could be read"
         assert frame.create is not None, "it is one"
         request = self._process.intake.read(
-            frame.create, self._principal, held, negotiated=self._negotiated, session=frame.session
+            frame.create,
+            self._principal,
+            held,
+            negotiated=self._negotiated,
+            session=frame.session,
+            trace=frame.trace,
         )
         self._ask(request, frame.repeat, held, frame.envelope, lambda _: None)
 

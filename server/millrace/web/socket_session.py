@@ -20,7 +20,7 @@ from millrace.principal import Principal
 from millrace.runs.intake import draining
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
-from millrace.types import Request
+from millrace.types import Request, Trace
 from millrace.web.flood import FloodMeter
 from millrace.web.jobs import Job, Jobs, Show
 from millrace.web.liveness import Closing, Liveness
@@ -57,6 +57,7 @@ class Frame:
     create: Create | None = None
     repeat: Repeat | None = None
     session: str = ""  # that it names
+    trace: Trace | None = None  # that it belongs to
     earlier: Earlier | None = None  # steps of the message that the answer goes on with
     error: BaseException | None = None
 
