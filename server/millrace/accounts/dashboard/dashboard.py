@@ -20,6 +20,7 @@ from millrace.wire import dashboard as wire, ledger
 
 WITHIN = 10_000  # rows that one list is searched in: some 50 ms of a thread
 KEPT_S = 10.0  # budgets and promises, until they are read anew
+SPARE = 20  # times as long as it took to read them are budgets kept, at least
 KEPT = 64  # of promises
 DAYS = 92  # of which the days are told one by one
 
@@ -40,11 +41,16 @@ class Dashboard:
         router: RouterReports,
         budgets: Callable[[], Awaitable[list[wire.ShownBudget]]],
         standard: Callable[[], Price | None],
+        in_flight: Callable[[str | None], int],
         wall: Clock,
         operators: Collection[str] = (),
     ) -> None:
-        """`operators` are the tenants whose admins see all tenants. `budgets` reads those of all."""
+        """`operators` are the tenants whose admins see all tenants. `budgets` reads those of all.
+
+        `in_flight` returns how many requests of a tenant run, or of all.
+        """
         self.rollups = rollups
+        self.in_flight = in_flight
         self.operators = operators  # may change at any time
         self._store = store
         self._ended = ended
@@ -56,7 +62,7 @@ class Dashboard:
         self._standard = standard
         self._wall = wall
         self._turn = asyncio.Lock()  # one at a time: the figures of a long window take some 100 ms of a core
-        self._budgets: tuple[float, list[wire.ShownBudget]] | None = None
+        self._budgets: tuple[float, list[wire.ShownBudget]] | None = None  # until when they are kept
         self._promises: dict[tuple[float, str | None], tuple[float, wire.PromisesReport]] = {}
 
     def sees_all(self, tenant: str) -> bool:
@@ -110,8 +116,9 @@ class Dashboard:
     async def budgets(self, tenant: str | None) -> list[wire.ShownBudget]:
         """Return the budgets of a tenant, or of all, the scarcest first, as of some seconds ago at most."""
         now = self._wall()
-        if self._budgets is None or now - self._budgets[0] >= KEPT_S:
-            self._budgets = now, await self._read_budgets()
+        if self._budgets is None or now >= self._budgets[0]:
+            found = await self._read_budgets()
+            self._budgets = now + max(KEPT_S, SPARE * (self._wall() - now)), found
         found = [budget for budget in self._budgets[1] if tenant in (None, budget.tenant)]
         return sorted(found, key=lambda budget: -budget.share)[: shown.MOST]
 

@@ -216,7 +216,7 @@ def _counts(shape: Callable[[str, int], Struct], counts: Mapping[str, int]) -> l
 
 
 def _percentiles(histogram: Histogram) -> wire.Percentiles:
-    shown = [None if each is None else round(each / MICROSECONDS, 3) for each in percentiles(histogram, *SHARES)]
+    shown = [None if each is None else round(each / MICROSECONDS, 4) for each in percentiles(histogram, *SHARES)]
     return wire.Percentiles(count=sum(histogram.values()), p50=shown[0], p95=shown[1], p99=shown[2])
 
 

@@ -19,7 +19,7 @@ from millrace.types import Past, Price, Status
 from millrace.types.rollup import KEPT_S, Cell, CellName, Grouping, Span
 
 PAGE = 500  # requests that are added up at once: some 25 ms of another thread, between which the loop gets its turn
-WATCHED_S, UNWATCHED_S = 1.0, 5.0  # from one look to the next
+WATCHED_S, UNWATCHED_S = 0.5, 5.0  # from one look to the next
 CAUGHT_UP_S = 0.5  # that who asks for figures waits for the latest requests
 FORGET_S = 3600.0
 LATE_S = 60.0  # after its end, from which a request is history to those who watch
@@ -67,7 +67,7 @@ class Rollups:
         self._forget_at = 0.0
 
     def watch(self, watcher: Callable[[Ended], None]) -> None:
-        """Call it about once a second with what has ended, from now on. It must not raise."""
+        """Call it about twice a second with what has ended, from now on. It must not raise."""
         self._watchers.add(watcher)
         self._watched.set()
 
