@@ -2,9 +2,10 @@
 
     python -m tests.measure_dashboard [--rows 1000000] [--pairs 7] [--seconds 4] [--json FILE]
 
-First a ledger of so many rows of all kinds over thirty days is written, and a server is started on it: how long it takes
-to add them up, and how long each document takes then, over HTTP. Then a server is asked as fast as it answers by the
-clients of `tests.bench`, in turn without a dashboard and with one that is open: CPU time of a token, of all threads.
+First a ledger of so many rows of all kinds over thirty days is written, and a server is started on it: how long it
+takes to add them up, and how long each document takes then, over HTTP. Then a server is asked as fast as it answers by
+the clients of `tests.bench`, in turn without a dashboard and with one that is open: CPU time of a token, of all
+threads.
 """
 
 import asyncio
@@ -206,7 +207,7 @@ def shown(found: dict[str, Any], console: Console) -> bool:
     )
     first = max(opened["first_figures_s"], slowest, opened["live_s"])
     console.print(f"the slowest document took {first:.2f} s (at most {OPENS_S})")
-    return ratio <= RATIO and first <= OPENS_S
+    return bool(ratio <= RATIO and first <= OPENS_S)
 
 
 @click.command(help=__doc__)

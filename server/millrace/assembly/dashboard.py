@@ -52,21 +52,25 @@ async def dashboard_of(  # noqa: PLR0913, PLR0917 - what it reads
 
     store, past = SqliteRollups(database), SqlitePast(database)
     rollups = Rollups(past, store, WALL, standard)
+    dashboard = Dashboard(
+        rollups,
+        store,
+        past,
+        past,
+        rows,
+        reports,
+        router_reports,
+        budgets,
+        standard,
+        lambda tenant: places.used if tenant is None else places.held(tenant),
+        WALL,
+        settings().dashboard.operators,
+    )
     async with running(rollups.run()):
-        yield Dashboard(
-            rollups,
-            store,
-            past,
-            past,
-            rows,
-            reports,
-            router_reports,
-            budgets,
-            standard,
-            lambda tenant: places.used if tenant is None else places.held(tenant),
-            WALL,
-            settings().dashboard.operators,
-        )
+        try:
+            yield dashboard
+        finally:
+            await dashboard.close()
 
 
 def _has_budgets(settings: Settings, keys: list[Key]) -> bool:

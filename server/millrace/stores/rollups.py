@@ -230,8 +230,8 @@ def _where(window: Window, grouping: Grouping | None = None) -> tuple[str, list[
     }
     if window.tag is not None:
         wanted["tag = ?"] = window.tag
-    if window.tenant is not None:
-        wanted["tenant = ?"] = window.tenant
-    elif grouping is not Grouping.ALL:
+    if window.tenant is not None or grouping is Grouping.ALL:
+        wanted["tenant = ?"] = window.tenant or ""
+    else:
         return " AND ".join((*wanted, _TENANTS.format(span=int(window.span)))), [*wanted.values()]
     return " AND ".join(wanted), [*wanted.values()]
