@@ -134,6 +134,26 @@ async def test_documents_are_as_the_contract_has_them(millrace: Running) -> None
         assert (status, "figures" in said["error"]["message"]) == (426, True)
 
 
+async def test_budgets_are_those_of_the_tenant(start: Start, tmp_path: Path) -> None:
+    def limited(change: Any) -> Any:
+        def changed(configuration: dict[str, Any]) -> None:
+            change(configuration)
+            configuration["limits"] = {"tenant": {"dollars_per_day": "2"}, "tag": {"dollars_per_month": "4"}}
+
+        return start(changed)
+
+    async with keyed(limited, tmp_path, ("acme", Role.ADMIN), ("other", Role.ADMIN)) as (acme, other):
+        await asked(acme, "What is a millrace?", metadata={"millrace.tag": "night"})
+        for http, tenant, names in ((acme, "acme", ["night", "acme"]), (other, "other", ["other"])):
+            _, now = await told(http, "GET", "/v1/dashboard/now")
+            budgets = {budget["name"]: budget for budget in now["budgets"]}
+            assert sorted(budgets) == sorted(names)
+            assert {budget["tenant"] for budget in budgets.values()} == {tenant}
+            (of_tenant,) = [budget for budget in budgets.values() if budget["kind"] == "tenant"]
+            assert (of_tenant["limit_usd"], of_tenant["period"], of_tenant["step"]) == ("2", "day", None)
+            assert (float(of_tenant["spent_usd"]) > 0) is (tenant == "acme")
+
+
 async def test_a_story_tells_each_stage_and_its_cost(millrace: Running) -> None:
     """An answer that a check took back, and then the large model's."""
     async with aiohttp.ClientSession(millrace.url) as http:
