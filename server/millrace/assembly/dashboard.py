@@ -51,7 +51,7 @@ async def dashboard_of(  # noqa: PLR0913, PLR0917 - what it reads
         return [_shown(line) for line in budget_lines(spent, reserved, known, now)]
 
     store, past = SqliteRollups(database), SqlitePast(database)
-    rollups = Rollups(past, store, WALL, standard)
+    rollups = Rollups(past, store, WALL, standard, lambda: places.used > 0)
     dashboard = Dashboard(
         rollups,
         store,

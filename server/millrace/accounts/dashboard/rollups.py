@@ -23,6 +23,7 @@ WATCHED_S, UNWATCHED_S = 0.5, 5.0  # from one look to the next
 CAUGHT_UP_S = 0.5  # that who asks for figures waits for the latest requests
 FORGET_S = 3600.0
 LATE_S = 60.0  # after its end, from which a request is history to those who watch
+REST_S = 0.1  # from one page to the next beside requests that run, which is some five times as long as a page takes
 AGAIN_S = 5.0  # after the disk was too slow
 
 Group = tuple[str, str, str]  # tenant, model, tag
@@ -53,13 +54,24 @@ NOTHING = Ended({}, ())
 class Rollups:
     """Looks regularly at what has ended, and adds it up."""
 
-    def __init__(self, rows: EndedRows, store: RollupStore, wall: Clock, standard: Callable[[], Price | None]) -> None:
-        """`standard` returns the large model's price today, for rows that do not tell theirs."""
+    def __init__(
+        self,
+        rows: EndedRows,
+        store: RollupStore,
+        wall: Clock,
+        standard: Callable[[], Price | None],
+        is_busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`standard` returns the large model's price today, for rows that do not tell theirs.
+
+        `is_busy`: whether requests run, beside which a ledger that was there before is added up slowly.
+        """
         self.progress = Progress(0, 0)
         self._rows = rows
         self._store = store
         self._wall = wall
         self._standard = standard
+        self._is_busy = is_busy
         self._watchers: set[Callable[[Ended], None]] = set()
         self._through: int | None = None  # None: not read yet
         self._turn = asyncio.Lock()
@@ -84,8 +96,8 @@ class Rollups:
         """Look regularly, until cancelled."""
         while True:
             try:
-                while await self.step():
-                    pass
+                while await self.step():  # noqa: ASYNC110 - it waits for nothing, but lets others work
+                    await asyncio.sleep(REST_S if self._is_busy() else 0)
                 self._forget()
                 wait_s = WATCHED_S if self._watchers else UNWATCHED_S
             except Exception as error:
