@@ -27,6 +27,7 @@ WEAK = "Explain the tides of the sea in one word [weak]"
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tick soon, so that no test waits for seconds."""
     monkeypatch.setattr(live, "TICK_S", 0.05)
+    monkeypatch.setattr(live, "GAP_S", 0.01)
     monkeypatch.setattr("millrace.accounts.dashboard.rollups.WATCHED_S", 0.02)
 
 

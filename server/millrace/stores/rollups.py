@@ -181,9 +181,7 @@ class SqliteRollups:
         if name.tag in tags or len(tags - {OTHERS}) < self._tags:
             tags.add(name.tag)
             return name
-        return CellName(
-            grouping=name.grouping, span=name.span, at=name.at, tenant=name.tenant, model=name.model, tag=OTHERS
-        )
+        return name._replace(tag=OTHERS)
 
     async def _scan(self, read: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
         found: list[T] = await asyncio.to_thread(self._database.scan, read, within_s=READ_S)

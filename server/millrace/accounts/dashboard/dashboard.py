@@ -9,7 +9,7 @@ from millrace.accounts.dashboard import figures as shown, promised
 from millrace.accounts.dashboard.filters import Filters
 from millrace.accounts.dashboard.rollups import Progress, Rollups
 from millrace.accounts.dashboard.story import line, story
-from millrace.accounts.dashboard.sums import Sums, decoded
+from millrace.accounts.dashboard.sums import Sums, decoded, total as added_up
 from millrace.errors import MillraceError
 from millrace.evidence.report import Reports
 from millrace.funnel.routing.report import RouterReports
@@ -196,9 +196,7 @@ def _report(
 ) -> wire.FiguresReport:
     models, by_time = _added(cells, window.model)
     by_day = _added(days, window.model)[1] if window.span is not Span.DAY else by_time
-    total = Sums()
-    for sums in by_time.values():
-        total.merge(sums)
+    total = added_up(models.values() if window.model is None else by_time.values())
     if tenants is None:  # its own alone
         own = Part(window.tenant or "", total.get("requests"), total.errors, total.get("cost"), total.get("baseline"))
         tenants = [own]
