@@ -6,7 +6,7 @@ A server in a process of its own writes to a disk of its own: a tmpfs, where it 
 which no file may grow while the disk is to be full. In each round the same load runs for so many seconds three times:
 undisturbed, with the disk full, and with the database locked. The ratio is that of the 99th percentiles, of a fault to
 the undisturbed run of its round, and what is printed is the median over the rounds. At the end every request that was
-answered must have one row that has ended.
+answered must have one row that has ended. The exit code is 1 where something was lost, or felt.
 """
 
 import asyncio
@@ -40,6 +40,7 @@ PATIENCE_S = 60.0
 WARM_UP_S = 3.0
 ANSWERED_S = aiohttp.ClientTimeout(total=20)
 PHASES = ("undisturbed", "disk full", "locked")
+MOST = 1.25  # times as long, at the 99th percentile
 
 
 @dataclass(slots=True)
@@ -75,6 +76,23 @@ class Measured:
             "first word": [b.p99(b.first_s) / a.p99(a.first_s) for a, b in zip(calm, hit, strict=True)],
             "whole answer": [b.p99(b.whole_s) / a.p99(a.whole_s) for a, b in zip(calm, hit, strict=True)],
         }
+
+    @property
+    def faults(self) -> list[str]:
+        """What was felt, or lost."""
+        found = [
+            f"{phase}: the {what} took {statistics.median(ratios):.2f} times as long; wanted: at most {MOST}"
+            for phase in PHASES[1:]
+            for what, ratios in self.ratios(phase).items()
+            if statistics.median(ratios) > MOST
+        ]
+        if refused := sum(load.asked - len(load.whole_s) for load in self.loads):
+            found.append(f"{refused} requests were not answered")
+        if self.rows < self.answered or self.doubled_or_open:
+            found.append(
+                f"{self.answered} answers have {self.rows} rows, {self.doubled_or_open} of them doubled or open"
+            )
+        return found
 
 
 async def measured(*, seconds: float, pairs: int, rate: float) -> Measured:
@@ -237,6 +255,9 @@ def main(seconds: float, pairs: int, rate: float, as_json: bool) -> None:
         f"{where}: {found.answered} answered, {found.rows} rows, {found.doubled_or_open} doubled or open;"
         f" ratios are medians of {pairs}"
     )
+    if found.faults:
+        console.print(*found.faults, sep="\n", style="bold red", markup=False)
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,19 @@ from enum import StrEnum
 from typing import Protocol
 
 from millrace import pricing
-from millrace.types import EMBEDDINGS, EVIDENCE_TENANT, CacheOutcome, Outcome, Past, PastCall, Price, Status, Usage
+from millrace.types import (
+    EMBEDDINGS,
+    EVIDENCE_TENANT,
+    CacheOutcome,
+    Entry,
+    Outcome,
+    Past,
+    PastCall,
+    Price,
+    Status,
+    Tier,
+    Usage,
+)
 
 BY_CACHE, NO_MODEL = "(cache)", "(none)"  # in place of a model's id
 BATCH = "batch"  # the service tier of a provider's batch endpoint
@@ -118,6 +130,59 @@ def model_of(calls: Sequence[_Call], cache: CacheOutcome) -> str:
     return NO_MODEL if cache is CacheOutcome.MISS else BY_CACHE
 
 
+def is_by_large(row: Past, answer: PastCall) -> bool:
+    """Whether the large model has answered, and no other one was asked before it."""
+    return len(row.calls) == 1 and answer.tier == Tier.LARGE
+
+
+def faster(row: Past, found: Levers) -> Saving | None:
+    """Return the lever for which the large model was not waited for; None if it was."""
+    if row.cache in CACHES and found.baseline:
+        return CACHES[row.cache]
+    return Saving.ROUTING if Saving.ROUTING in found.savings else None
+
+
+def past_of(entry: Entry) -> Past:
+    """Return a row that is being written as it will be read back, as far as levers need it."""
+    statement = entry.statement
+    calls = [
+        PastCall(
+            model=charge.model,
+            tier=charge.tier,
+            usage=charge.usage,
+            cost=nanodollars(charge.cost),
+            outcome=charge.outcome,
+            price=charge.price,
+            standard=charge.standard,
+            service_tier=charge.service_tier,
+        )
+        for charge in statement.charges
+    ]
+    return Past(
+        request_id=entry.request_id,
+        tenant=entry.tenant,
+        opened_at=entry.opened_at,
+        status=entry.status,
+        source=entry.source,
+        cache=entry.cache,
+        strategy=entry.strategy,
+        code=entry.code,
+        check=entry.check,
+        usage=statement.usage,
+        cost=nanodollars(statement.cost),
+        saved=nanodollars(statement.saved),
+        latency_ms=entry.latency_ms,
+        trimmed_tokens=entry.trimmed_tokens,
+        calls=calls,
+        baseline=entry.baseline,
+    )
+
+
+def nanodollars(dollars: Decimal) -> int:
+    """Return dollars in whole nanodollars."""
+    return int(dollars.scaleb(9))
+
+
 def levers_of(row: Past, standard: Price | None = None) -> Levers:
     """Return what each lever did for a request.
 
@@ -165,7 +230,8 @@ def _by_call(found: Levers, row: Past, answer: PastCall, plain: Usage, left: int
         savings[Saving.ROUTING] = left - costs
     if standard is not charged:
         left, costs = costs, _nanodollars(plain, charged)
-        savings[Saving.BATCH if answer.service_tier == BATCH else Saving.SERVICE_TIER] = left - costs
+        if costs != left:  # they are the same where only the input was longer
+            savings[Saving.BATCH if answer.service_tier == BATCH else Saving.SERVICE_TIER] = left - costs
     usage = row.usage
     if added := usage.input_tokens - plain.input_tokens:
         more = Usage(input_tokens=plain.input_tokens + added, output_tokens=plain.output_tokens)
@@ -207,4 +273,4 @@ def _asked(usage: Usage, calls: Sequence[_Call]) -> int:
 
 
 def _nanodollars(usage: Usage, price: Price) -> int:
-    return int(pricing.cost(usage, price).scaleb(9))
+    return nanodollars(pricing.cost(usage, price))

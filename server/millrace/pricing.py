@@ -38,9 +38,18 @@ def worst_case(call: Call, input_tokens: int) -> Usage:
     return Usage(input_tokens=input_tokens, output_tokens=call.max_output_tokens, estimated=True)
 
 
-def booking(call: Call, input_tokens: int) -> Usage:
-    """Return what is booked for a call at first: its input, and as much output as most answers have."""
-    return Usage(input_tokens=input_tokens, output_tokens=booked_output(call), estimated=True)
+def booking(call: Call, input_tokens: int, output_tokens: int | None = None) -> Usage:
+    """Return what is booked for a call at first: its input, and as much output as most answers have, or so much.
+
+    Where it costs more to have the input kept in the provider's cache, all of it may be.
+    """
+    price = call.price.at(input_tokens)
+    return Usage(
+        input_tokens=input_tokens,
+        cache_write_tokens=input_tokens if (price.cache_write or price.input) > price.input else 0,
+        output_tokens=booked_output(call) if output_tokens is None else output_tokens,
+        estimated=True,
+    )
 
 
 def booked_output(call: Call) -> int:
@@ -55,6 +64,15 @@ def reasoning_of(prompt: Prompt) -> int:
     if isinstance(budget, int) and not isinstance(budget, bool):
         return max(0, budget)
     return REASONING.get(prompt.reasoning_effort or "", 0)
+
+
+def output_booked(dollars: Decimal, call: Call, input_tokens: int) -> int:
+    """Return how many output tokens can be booked for so much: at most the call's cap, at least 0."""
+    price, cap = call.price.at(input_tokens), call.max_output_tokens
+    left = (dollars - cost(booking(call, input_tokens, 0), price)) * MILLION
+    if left < 0:
+        return 0
+    return cap if cap * price.output <= left else int(left // price.output)
 
 
 def output_bought(dollars: Decimal, call: Call, input_tokens: int) -> int:

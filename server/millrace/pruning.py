@@ -58,6 +58,7 @@ class Pruner:
         order: str = "stored_at",  # column: the least go first
         size: str = "size",  # expression: bytes of a row
         max_bytes: int | None = None,  # None: rows go by age alone
+        stays: str = "false",  # condition of rows that stay, however old they are
         on_deleted: Callable[[list[tuple[Any, ...]]], object] = lambda _: None,  # told keys, on the writing thread
     ) -> None:
         self.stores = 0
@@ -72,7 +73,7 @@ class Pruner:
         self._step: _Step | None = None
         # SQL cannot bind names of tables and columns. They come from the code, never from a request.
         placeholders = ", ".join("?" for _ in key.split(","))
-        self._expired = f"SELECT {key} FROM {table} WHERE {since} <= ? LIMIT {STEP}"  # noqa: S608
+        self._expired = f"SELECT {key} FROM {table} WHERE {since} <= ? AND NOT ({stays}) LIMIT {STEP}"  # noqa: S608
         self._least = f"SELECT {size}, {key} FROM {table} ORDER BY {order} LIMIT {STEP}"  # noqa: S608
         self._total = f"SELECT coalesce(sum({size}), 0) FROM {table}"  # noqa: S608
         self._delete = f"DELETE FROM {table} WHERE ({key}) = ({placeholders})"  # noqa: S608

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +111,22 @@ def audit(
             said = f"question {question} ({names[question]}), {tier}"
             _compare(said, ours, theirs.pop(question, []), found, around)
         found.deviations += [f"{tier}: calls of question {question}, and no row" for question in theirs]
+    return found
+
+
+def mispriced(rows: Iterable[Row], prices: Mapping[str, tuple[int, int, int]]) -> list[str]:
+    """Return the calls whose cost is not that of their tokens.
+
+    `prices` are nanodollars of a token of input, of cached input and of output, by tier.
+    """
+    found = []
+    for row in rows:
+        for call in row.calls:
+            entered, cached, left = _tokens(call)
+            plain, read, written = prices[call["tier"]]
+            cost = (entered - cached) * plain + cached * read + left * written
+            if cost != call["cost_nanodollars"]:
+                found.append(f"{row.tag}: a call costs {call['cost_nanodollars']}, its tokens {cost} nanodollars")
     return found
 
 

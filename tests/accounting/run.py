@@ -8,8 +8,8 @@ from pathlib import Path
 
 from millrace.simulator import LARGE, SMALL
 from millrace.stores.database import FILE
-from tests.accounting.audit import AROUND_S, Around, Audit, audit, read
-from tests.accounting.clients import Clients
+from tests.accounting.audit import AROUND_S, Around, Audit, audit, mispriced, read
+from tests.accounting.clients import UNSENT, Clients
 from tests.accounting.kinds import DRAINED, Ask, Asks
 from tests.accounting.recorder import RecordingSimulator
 from tests.savings.stage import Program
@@ -17,6 +17,7 @@ from tests.savings.stage import Program
 AT_ONCE = 64  # requests
 DRAINING = 24  # requests that run when the server is told to stop
 DRAIN_S = 1.0
+PRICES = {"small": (150, 75, 600), "large": (2500, 1250, 10_000)}  # nanodollars of a token, as in `SETTINGS`
 SETTINGS = """
 [server]
 port = 0
@@ -72,10 +73,11 @@ async def phase(
             program.process.kill()
     rows = await asyncio.to_thread(read, folder / "data" / FILE)
     # One that was left at once may have left before its request had come in.
-    unsent = frozenset(ask.number for ask, end in ends if end == "left")
+    unsent = frozenset(ask.number for ask, end in ends if end in ("left", UNSENT))
     recorded = {"small": small.recorded, "large": large.recorded}
     around = Around(around_s, late_by)
     found = audit([*(ask for ask, _ in ends), *late], unsent, rows, recorded, around)
+    found.deviations += mispriced(rows, PRICES)
     found.deviations += [
         f"{ask.tag} ({ask.kind.name}): {end}" for ask, end in ends if end in ("no end", "connection lost")
     ]

@@ -1,6 +1,7 @@
 """Requests on a real server, ended in many ways: each row's levers are exact, and a replay of them is the ledger."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -126,13 +127,33 @@ async def test_it_is_printed_and_drawn(tmp_path: Path) -> None:
     for plot in (svg, page):
         ended = await asyncio.to_thread(command, "levers", "--data-dir", str(tmp_path), "--plot", str(plot))
         assert ended.exit_code == 0, ended.output
-    for line in ("all on the large model", "exact cache", "cheaper model", "drafts taken back", "paid", "A cap cut 1"):
+    lines = ("all on the large model", "exact cache", "cheaper model", "drafts taken back", "paid", "a cap cut: 1")
+    for line in lines:
         assert line in ended.stdout
     assert svg.read_text("utf-8").startswith("<svg")
     assert "</svg>" in page.read_text("utf-8")
     refused = await asyncio.to_thread(command, "levers", "--data-dir", str(tmp_path), "--plot", "bill.png")
     assert refused.exit_code == 2
     assert ".svg or .html" in refused.stderr
+    nowhere = await asyncio.to_thread(
+        command, "levers", "--data-dir", str(tmp_path), "--plot", str(tmp_path / "no/b.svg")
+    )
+    assert (nowhere.exit_code, "b.svg" in nowhere.stderr) == (1, True)
+
+
+async def test_rows_of_an_earlier_version_say_what_they_are_compared_with(tmp_path: Path) -> None:
+    async with asked_in_many_ways(tmp_path):
+        pass
+    database = SqliteDatabase(str(tmp_path))
+    database.write(lambda connection: connection.execute("UPDATE entries SET baseline = ''"))
+    await asyncio.to_thread(database.close)
+    alone = await asyncio.to_thread(command, "levers", "--data-dir", str(tmp_path))
+    assert "rows of an earlier version are compared with nothing" in alone.stdout
+    config = tmp_path / "millrace.toml"
+    text = (REPOSITORY / "millrace.toml").read_text("utf-8")
+    config.write_text(re.sub(r"(?m)^#? ?data_dir = .*$", f'data_dir = "{tmp_path}"', text, count=1), "utf-8")
+    known = await asyncio.to_thread(command, "levers", "--config", str(config))
+    assert "compared with the large model's price of today" in known.stdout, known.output
 
 
 async def test_nothing_is_an_empty_report(tmp_path: Path) -> None:
@@ -144,6 +165,10 @@ async def test_nothing_is_an_empty_report(tmp_path: Path) -> None:
     await asyncio.to_thread(database.close)
     empty = await asyncio.to_thread(command, "levers", "--data-dir", str(tmp_path))
     assert (empty.exit_code, empty.stdout.startswith("No request has ended")) == (0, True)
+    config = ("--config", str(REPOSITORY / "millrace.toml"), "--data-dir", ":memory:")
+    for name, advice in (("levers", "GET /v1/levers"), ("replay", "name a folder there")):
+        in_memory = await asyncio.to_thread(command, name, *config)
+        assert (in_memory.exit_code, advice in in_memory.stderr) == (2, True)
 
 
 async def test_tenants_do_not_meet(tmp_path: Path) -> None:
@@ -184,11 +209,23 @@ async def test_a_replay_without_the_exact_cache_pays_for_its_hit(tmp_path: Path)
     assert "is estimated" in shown.stdout
 
 
+async def test_a_quality_without_judged_pairs_is_the_large_model(tmp_path: Path) -> None:
+    async with asked_in_many_ways(tmp_path):
+        pass
+    config = ("--config", str(REPOSITORY / "millrace.toml"), "--data-dir", str(tmp_path))
+    ended = await asyncio.to_thread(command, "replay", *config, "--set", "router.keep_quality=0.95", "--json")
+    assert ended.exit_code == 0, ended.output
+    report = msgspec.json.decode(ended.stdout, type=ReplayReport)
+    assert report.replayed.large_first > report.happened.large_first
+    assert report.replayed.large_first + report.replayed.small_first > 0
+    assert any("judged pairs of answers: 0" in note for note in report.notes)
+
+
 async def test_what_cannot_be_replayed_is_refused_by_name(tmp_path: Path) -> None:
     for change, words in (
         ("server.port=1", "server.port: cannot be replayed"),
         ("router.large_shar=0.3", "did you mean router.large_share?"),
-        ("router.keep_quality=0.9", "router.keep_quality: cannot be replayed"),
+        ("router.confidence=0.9", "router.confidence: cannot be replayed"),
         ("cache.exact", "write KEY=VALUE"),
         ("router.large_share=7", "router.large_share"),
     ):

@@ -5,18 +5,23 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings, strategies as st
 
 from millrace.accounts.comparable import Comparable
+from millrace.accounts.promised import TriedPromise
 from millrace.accounts.replay import Replay, Rules
 from millrace.accounts.steered import Steered
 from millrace.accounts.world import CacheRules, Families
+from millrace.funnel.routing.learning import Memo
 from millrace.funnel.routing.promises import Promised
 from millrace.types import (
+    PASSED,
     CacheMode,
     CacheOutcome,
     Judged,
     Judgement,
+    Lever,
     LookedUp,
     Near,
     Outcome,
@@ -122,11 +127,16 @@ def missed(question: str, at: float, entry: str, log_odds: float) -> Past:
     return small(question, at, near=(Near(entry_id=entry, similarity=0.9, log_odds=log_odds),), needed=1.0)
 
 
-def replayed(rows: Sequence[Past], tried: Rules, was: Rules = NOW, judged: Sequence[Judged] = ()) -> Replay:
+def replayed(
+    rows: Sequence[Past], tried: Rules, was: Rules = NOW, judged: Sequence[Judged] = (), since: float = 0.0
+) -> Replay:
     comparable = Comparable(dict(PRICES))
     comparable.learn(rows)
-    steered = [Steered(judged, (), limit=each.limit, needed=each.needed, since=0.0) for each in (was, tried)]
-    replay = Replay.of(comparable, was, tried, steered)
+    steered = [Steered(judged, (), limit=each.limit, needed=each.needed, since=since) for each in (was, tried)]
+    promise = (
+        None if tried.promised == was.promised else TriedPromise(tried.promised, judged, comparable.first_scores, since)
+    )
+    replay = Replay.of(comparable, was, tried, steered, promise)
     replay.add(rows)
     return replay
 
@@ -144,6 +154,15 @@ def test_without_the_exact_cache_a_repeat_is_put_to_a_model_again() -> None:
     assert replay.replayed.known == COSTS[Tier.SMALL]
     assert round(replay.replayed.estimated) == COSTS[Tier.SMALL]
     assert replay.otherwise == 1
+
+
+def test_who_wants_the_cache_alone_is_put_to_no_model() -> None:
+    row = exact("a", 3)
+    assert row.story.looked_up is not None
+    only = replace(row, story=replace(row.story, looked_up=replace(row.story.looked_up, mode=CacheMode.ONLY)))
+    replay = replayed([small("a", 1), only], WITHOUT_EXACT)
+    assert (kinds(replay), replay.otherwise) == ({"small": 1}, 1)
+    assert replay.replayed.cost == COSTS[Tier.SMALL]
 
 
 def test_an_exact_cache_that_is_turned_on_answers_repeats() -> None:
@@ -168,6 +187,29 @@ def test_what_was_stored_before_the_window_is_there() -> None:
     rows = [exact("a", 50, 40)]
     assert kinds(replayed(rows, replace(NOW, limit=0.5))) == {"exact": 1}
     assert kinds(replayed(rows, replace(NOW, cache=CacheRules(ttl_s=30)))) == {"small": 1}
+
+
+def test_what_expires_is_no_other_way_of_going() -> None:
+    """Nobody has compared the third question with the second, and its answer is gone in what happened too."""
+    day = 86_400.0
+    rows = [small("a", 1), hit("b", 3, "a", 2.0), missed("c", day / 2, "a", 0.9), small("b", day + 100)]
+    rows += [hit(f"x{at}", day / 2 + at, "c", 9.0) for at in range(20)]  # so that most of what is near is near enough
+    rows.sort(key=lambda row: row.opened_at)
+    for tried in (NOW, replace(NOW, limit=0.02), replace(NOW, promised=Promised(large_share=0.0))):
+        replay = replayed(rows, tried)
+        assert kinds(replay) == {"small": 3, "semantic": 21}
+        assert replay.replayed.cost == sum(row.cost for row in rows)
+
+
+def test_what_a_judge_has_found_wrong_is_gone_whatever_the_router_promises() -> None:
+    """Also where it was served under another threshold than today's."""
+    found = judged("s", "different", taken_at=4.0, scope=SCOPE, tenant="acme")
+    found = replace(found, sample=replace(found.sample, log_odds=0.5, entry_id="a"))
+    served = hit("b", 3, "a", 0.5)
+    served = replace(served, story=replace(served.story, needed=0.2))
+    rows = [small("a", 1), served, small("b", 6)]
+    replay = replayed(rows, replace(NOW, promised=Promised(large_share=0.0)), judged=[found])
+    assert kinds(replay) == {"small": 2, "semantic": 1}
 
 
 def test_a_higher_bar_makes_a_hit_a_miss_which_is_stored() -> None:
@@ -208,6 +250,35 @@ def test_a_share_is_kept_by_the_same_loop() -> None:
     assert tried.replayed.first.total() == 400
 
 
+def pair(at: float, says: str, score: float) -> Judged:
+    """Return a pair of answers that was judged."""
+    memo = msgspec.msgpack.encode(Memo("auto", score, Tier.SMALL, b""))
+    known: dict[str, Any] = {"lever": Lever.SMALL, "tenant": "acme", "prompt_features": memo, "detail": PASSED}
+    return judged(f"p{at}", says, probability=0.5, taken_at=at, **known)
+
+
+def test_a_quality_is_kept_by_the_pairs_that_were_judged() -> None:
+    """All the large model until enough agree, also those of before the window; all of it where they do not."""
+    rows = [small(f"q{at}", at, scores=scores((at * 37 % 400) / 400)) for at in range(400)]
+    kept = replace(NOW, promised=Promised(keep_quality=0.9))
+    assert kinds(replayed(rows, kept)) == {"large": 400}
+    same = [pair(float(at), "same", (at * 37 % 400) / 400) for at in range(200)]
+    sure = replayed(rows, kept, judged=same)
+    assert 20 < sure.replayed.first[Tier.LARGE] < 100
+    assert set(kinds(replayed(rows[200:], kept, judged=same, since=200.0))) == {"small"}
+    differ = [pair(float(at), "different", (at * 37 % 400) / 400) for at in range(200)]
+    assert kinds(replayed(rows, kept, judged=differ)) == {"large": 400}
+
+
+def test_what_requests_cost_that_got_no_answer_is_spent_too() -> None:
+    """Of the dollars of a day; what was not routed teaches nothing of what a model costs."""
+    rows = [small(f"q{at}", at, scores=scores((at * 37 % 100) / 100)) for at in range(1, 100)]
+    day = replace(NOW, promised=Promised(spend_per_day=Decimal(1)))
+    assert replayed(rows, day).replayed.first[Tier.LARGE] > 0
+    stopped = replace(asked("q", 0, call(Tier.LARGE), source="large"), status=Status.CANCELLED, cost=2 * 10**9)
+    assert replayed([stopped, *rows], day).replayed.first[Tier.LARGE] == 0
+
+
 def test_what_the_large_model_has_answered_is_known_and_what_it_has_not_is_estimated() -> None:
     rows = [asked("a", 1, call(Tier.LARGE), source="large", scores=scores(0.5, Tier.LARGE)), small("b", 2)]
     promised = Promised(large_share=1.0)
@@ -216,6 +287,18 @@ def test_what_the_large_model_has_answered_is_known_and_what_it_has_not_is_estim
     large_first = replayed(rows, replace(NOW, promised=promised))
     assert kinds(large_first) == {"large": 2}
     assert large_first.replayed.known == COSTS[Tier.LARGE]
+    assert round(large_first.replayed.estimated) == COSTS[Tier.LARGE]
+
+
+def test_what_the_large_model_would_have_been_paid_is_its_own_price() -> None:
+    """Not that of a model that stood in for it last."""
+    dear = Price(input=Decimal(100), output=Decimal(100))
+    stood_in = replace(call(Tier.LARGE), model="other", price=dear)
+    rows = [
+        replace(row, baseline=PRICES[Tier.LARGE])
+        for row in (small("a", 1), asked("b", 2, stood_in, source="large", scores=scores(0.1, Tier.LARGE)))
+    ]
+    large_first = replayed(rows, replace(NOW, promised=Promised(large_share=1.0)))
     assert round(large_first.replayed.estimated) == COSTS[Tier.LARGE]
 
 

@@ -116,6 +116,20 @@ async def test_one_request_is_shown_and_explained_without_its_text(http: aiohttp
         assert "wheel" not in text
 
 
+async def test_names_that_clients_give_are_nothing_that_a_terminal_obeys(
+    http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """They are shown without escapes."""
+    (request,) = await asked(http, "One?", user="ann\x1b]0;owned\x07", millrace={"tag": "\x1b[2Jnight"})
+    for name in ("ledger show", "explain"):
+        shown = (await run(tmp_path, *name.split(), request)).stdout
+        assert "\x1b" not in shown
+        assert "]0;owned" in shown
+        assert "[2Jnight" in shown
+    grouped = (await run(tmp_path, "levers", "--by", "tag")).stdout
+    assert ("\x1b" in grouped, "[2Jnight" in grouped) == (False, True)
+
+
 @pytest.mark.parametrize("name", ["explain", "ledger show"])
 async def test_an_unknown_request_is_told(http: aiohttp.ClientSession, tmp_path: Path, name: str) -> None:
     await asked(http, "One?", "Two?")
@@ -182,8 +196,8 @@ async def test_old_requests_are_deleted_once_somebody_has_said_yes(http: aiohttp
     assert done.stdout.startswith("Deleted: 2 requests")
     left = await run(tmp_path, "ledger", "tail", "--json")
     assert [json.loads(line)["id"] for line in left.stdout.splitlines()] == [last]
-    both = await run(tmp_path, "ledger", "prune", "--keep-days", "1", "--before", "1d")
-    assert both.exit_code == 2
+    for arguments in (("--keep-days", "1", "--before", "1d"), ("--keep-days", "1000000")):
+        assert (await run(tmp_path, "ledger", "prune", *arguments)).exit_code == 2
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from millrace.simulator import LARGE
-from tests.accounting.audit import Audit, Call, Row, audit
+from tests.accounting.audit import Audit, Call, Row, audit, mispriced
 from tests.accounting.kinds import KINDS, Ask, Asks
 from tests.accounting.recorder import RecordedCall, RecordingStats
 from tests.accounting.run import phase
@@ -52,6 +52,16 @@ def row(number: int, *calls: Call, status: str = "completed") -> Row:
 def call(output: int, *, estimated: bool = False, tier: str = "large", outcome: str = "answered") -> Call:
     tokens = {"input_tokens": 10, "cached_input_tokens": 0, "output_tokens": output}
     return {**tokens, "tier": tier, "estimated": estimated, "outcome": outcome, "cost_nanodollars": 5}
+
+
+def test_a_call_that_costs_a_nanodollar_too_much_is_found() -> None:
+    prices = {"large": (2500, 1250, 10_000)}
+    right = call(8) | {"cached_input_tokens": 4, "cost_nanodollars": 6 * 2500 + 4 * 1250 + 8 * 10_000}
+    assert mispriced([row(0, right)], prices) == []
+    wrong = right | {"cost_nanodollars": right["cost_nanodollars"] + 1}
+    assert mispriced([row(0, right), row(1, wrong)], prices) == [
+        "ask-1: a call costs 100001, its tokens 100000 nanodollars"
+    ]
 
 
 def audited(rows: list[Row], calls: list[RecordedCall], asks: int = 1) -> Audit:

@@ -148,6 +148,7 @@ async def test_an_answer_is_passed_on_byte_for_byte_and_booked(
     assert row["cost_nanodollars"] == int(counted * PRICE * 1000)
     (call,) = json.loads(row["calls"])
     assert (call["model"], call["tier"], call["outcome"]) == (MODEL, "embeddings", "answered")
+    assert Decimal(call["price"]["input"]) == Decimal(PRICE)
 
 
 async def test_a_long_answer_comes_whole(start: Start, tmp_path: Path) -> None:

@@ -156,6 +156,26 @@ async def test_the_next_turn_begins_with_the_same_bytes_and_is_charged_so(
 
 
 @pytest.mark.parametrize("api", APIS)
+async def test_the_levers_tell_what_the_prefix_saved_to_the_nanodollar(tmp_path: Path, api: str) -> None:
+    """What was read costs 9 dollars a million less than other input, what was written 2.5 more; nothing else saved."""
+    async with behind(api, tmp_path) as setting:
+        await talk(setting)
+    rows = setting.rows()
+    printed = await asyncio.to_thread(CliRunner().invoke, main, ["levers", "--json", "--data-dir", str(tmp_path)])
+    told = json.loads(printed.stdout)["total"]
+    read, written, paid = (
+        sum(row[name] for row in rows) for name in ("cached_input_tokens", "cache_write_tokens", "cost_nanodollars")
+    )
+    saved = {each["lever"]: round(each["saved_usd"] * 1e9) for each in told["savings"] if each["saved_usd"]}
+    assert read >= 1024
+    assert (written > 0) is (api == "messages")
+    assert saved == {"prefix": 9000 * read - 2500 * written}
+    assert round(told["cost_usd"] * 1e9) == paid
+    assert round(told["baseline_usd"] * 1e9) == paid + saved["prefix"]
+    assert sum(row["saved_nanodollars"] for row in rows) == saved["prefix"]
+
+
+@pytest.mark.parametrize("api", APIS)
 async def test_what_changes_with_each_turn_comes_last(tmp_path: Path, api: str) -> None:
     """Chunks of context stand before the last question alone, so that the turns before it are sent as they were."""
     async with behind(api, tmp_path) as setting:
@@ -245,7 +265,7 @@ async def test_the_share_that_was_read_from_caches_is_shown(tmp_path: Path) -> N
     assert large["input_tokens"] == sum(answer.usage.prompt_tokens for answer in answers)
     cached = sum(answer.usage.prompt_tokens_details.cached_tokens for answer in answers)
     assert large["cached_input_tokens"] == cached > 0
-    runner = CliRunner(env={"COLUMNS": "250"})
+    runner = CliRunner()  # no terminal, so nothing is cut
     shown = await asyncio.to_thread(runner.invoke, main, ["sessions", "--data-dir", str(tmp_path)])
     (line,) = [line for line in shown.stdout.splitlines() if "ours" in line]
     assert f"{cached} ({cached / large['input_tokens']:.0%})" in line

@@ -9,7 +9,8 @@ from unittest.mock import Mock
 import pytest
 
 from millrace import tokens
-from millrace.funnel.bill import Bill, OpenCharge, milliseconds
+from millrace.funnel.bill import Bill, milliseconds
+from millrace.funnel.open_charge import OpenCharge
 from millrace.types import (
     Call,
     Outcome,
@@ -103,6 +104,7 @@ class Reserved:
     """An admission that notes what it is settled with."""
 
     limits_cost = True
+    reserved = Decimal("Infinity")
 
     def __init__(self) -> None:
         self.settled: list[tuple[Decimal, int]] = []

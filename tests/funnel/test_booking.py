@@ -22,6 +22,7 @@ from tests.support.wire_client import check_response, wire_client
 UNCAPPED = replace(SMALL, max_output_tokens=None, context_window=128_000)
 CALL = Call(model=UNCAPPED, prompt=REQUEST.prompt)
 OUTPUT = SMALL.price.output / 10**6  # dollars per token
+FIRST = 10 * SMALL.price.input / 10**6 + BOOKED * OUTPUT  # dollars, of what is booked at first
 
 
 class Budget:
@@ -29,12 +30,13 @@ class Budget:
 
     limits_cost = True
 
-    def __init__(self, left: Decimal) -> None:
-        self.left = left
+    def __init__(self, left: Decimal, reserved: Decimal = FIRST) -> None:
+        self.left, self.reserved = left, reserved
 
     def reserve_more(self, cost: Decimal, _tokens: int) -> Decimal:
         granted = min(cost, self.left)
         self.left -= granted
+        self.reserved += granted
         return granted
 
     def settle(self, cost: Decimal, tokens: int) -> None: ...
@@ -82,6 +84,7 @@ def test_where_an_answer_ends_moves_as_money_comes_back(store: Store) -> None:
     """It never runs past what is booked, until all of it is."""
     budget = Budget(100 * OUTPUT)
     bill, attempt = Bill(REQUEST, LARGE.price, store.ledger, 1_700_000_000.5, budget), StubAttempt()
+    bill.input_tokens = 10
     call = replace(CALL, cap=4 * BOOKED)
     charge = bill.open(call, attempt)
     attempt.parts += [" mill"] * (BOOKED + 99)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from millrace.errors import MillraceError, UpstreamError
-from millrace.funnel.bill import NOTHING, Bill, OpenCharge
+from millrace.funnel.bill import NOTHING, Bill
 from millrace.funnel.ending import Result
 from millrace.funnel.facts import Committed, Ended, Fact, Metered, Revised, Routed, Started
 from millrace.funnel.flight import Flight
+from millrace.funnel.open_charge import OpenCharge
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import (
     CacheOutcome,

@@ -19,6 +19,7 @@ class Reserved:
     """An admission that notes what it is settled with."""
 
     limits_cost = True
+    reserved = Decimal("Infinity")
 
     def __init__(self) -> None:
         self.settled: list[tuple[Decimal, int]] = []

@@ -229,6 +229,7 @@ class PoorKey:
     """The admission of a key that has no dollar left."""
 
     limits_cost = True
+    reserved = Decimal("Infinity")
 
     def reserve_more(self, cost: Decimal, tokens: int) -> Decimal:
         return Decimal(0)

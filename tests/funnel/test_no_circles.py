@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from millrace.funnel.bill import Bill, OpenCharge
+from millrace.funnel.bill import Bill
 from millrace.funnel.contender import Contender
 from millrace.funnel.flight import Flight
+from millrace.funnel.open_charge import OpenCharge
 from millrace.funnel.tries import Tries
 from millrace.types import CacheMode, Message, Strategy
 from tests.support.scripted_models import STOP, request, scripted_funnel

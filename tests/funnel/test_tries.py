@@ -13,6 +13,7 @@ from millrace.funnel.ending import Result
 from millrace.funnel.facts import Committed, Revised, Routed
 from millrace.funnel.pools import RETRIES
 from millrace.funnel.response_log import ResponseLog
+from millrace.funnel.routing.choice import likely
 from millrace.types import (
     Advice,
     Api,
@@ -27,7 +28,7 @@ from millrace.types import (
     Tool,
 )
 from tests.support.pooled_models import PooledFunnel, pooled_funnel, stand_in
-from tests.support.scripted_models import CUT, SMALL, STOP, request
+from tests.support.scripted_models import CATALOG, CUT, SMALL, STOP, request
 
 DOWN = UpstreamError("upstream_error", "small-model answered HTTP 500", billable=False, cause="answered HTTP 500")
 SLOW = UpstreamError("upstream_timeout", "small-model sent no first token within 60 s")
@@ -250,6 +251,9 @@ class Spent:
 
     limits_cost = True
 
+    def __init__(self, reserved: Decimal) -> None:
+        self.reserved = reserved
+
     def reserve_more(self, _cost: Decimal, _tokens: int) -> Decimal:
         return Decimal(0)
 
@@ -260,7 +264,7 @@ class Spent:
 @pytest.mark.parametrize(("error", "calls"), [(SLOW, [1, 0]), (DOWN, [1, 1])], ids=["charged", "not charged"])
 async def test_what_is_reserved_pays_for_one_call(error: UpstreamError, calls: list[int]) -> None:
     """Where one that may be charged has failed, the next one needs as much again."""
-    spent = Spent()
+    spent = Spent(likely(alone(), CATALOG).cost)
     async with pooled_funnel([error], HELLO) as pooled:
         response = ResponseLog(alone(), asyncio.get_running_loop().time)
         await pooled.funnel.answer(response, spent)

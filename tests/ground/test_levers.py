@@ -103,6 +103,13 @@ def test_a_dearer_tier_saves_less_than_nothing() -> None:
     assert levers_of(row(charged)).savings == {Saving.SERVICE_TIER: -BASELINE}
 
 
+def test_the_price_of_longer_input_is_no_service_tier() -> None:
+    longer = replace(LARGE, steps=(replace(LARGE, input=Decimal(5), above_tokens=50),))
+    charged = call(longer.at(100), model="large-model", tier="large", standard=longer)
+    found = levers_of(row(charged, source="large", baseline=longer))
+    assert (found.baseline, found.savings) == (BASELINE + 100 * 2500, {})
+
+
 def test_a_draft_that_was_taken_back_is_waste() -> None:
     draft = call(outcome=Outcome.REVISED)
     found = levers_of(row(draft, call(LARGE, model="large-model", tier="large"), source="large"))

@@ -31,7 +31,7 @@ PYTHON, JAVASCRIPT = examples("python"), examples("js")
 
 def test_there_are_examples() -> None:
     """Those for a stock SDK over both transports, for both clients, for tools, resume and tickets."""
-    assert (len(PYTHON), len(JAVASCRIPT)) == (5, 2)
+    assert (len(PYTHON), len(JAVASCRIPT)) == (6, 2)
 
 
 @pytest.mark.parametrize("example", PYTHON, ids=range(len(PYTHON)))

@@ -313,6 +313,23 @@ def test_what_does_not_fit_any_more_is_left_to_the_caches_and_reserves_nothing()
     assert bench.refused("4", browns_out=True).code == "budget_exceeded"
 
 
+def test_one_request_that_costs_too_much_skips_no_step() -> None:
+    """It is left to the caches; others still get what there is, and both the key and the operator are told in order."""
+    bench = Bench(Limits(dollars_per_day=Decimal(10)), steps=STEPS)
+    assert budget_of(bench, "7") == (None, False)
+    dear = bench.admit("4", browns_out=True, in_frames=True)
+    dear.settle(Decimal(0), 0)
+    assert dear.budget is not None
+    assert (dear.budget.step, dear.budget.is_news) == (Step.CACHE, False)
+    assert budget_of(bench, "1") == (None, False)
+    assert budget_of(bench, "1") == (Step.WARN, True)
+    assert budget_of(bench, "0.5") == (Step.SMALL, True)
+    dear = bench.admit("4", browns_out=True, in_frames=True)
+    assert dear.budget is not None
+    assert (dear.budget.step, dear.budget.is_news) == (Step.CACHE, True)
+    assert [each.step for each in bench.reached] == [Step.WARN, Step.SMALL, Step.CACHE]
+
+
 async def test_a_step_that_was_reached_before_the_start_is_not_told_to_the_operator_again() -> None:
     bench = Bench(Limits(dollars_per_day=Decimal(10)), steps=STEPS)
     bench.spent[AccountName(AccountKind.KEY, "acme", "k")] = Spent(Decimal(8), Decimal(8))
@@ -321,6 +338,19 @@ async def test_a_step_that_was_reached_before_the_start_is_not_told_to_the_opera
     assert bench.reached == []
     bench.limiter.count(AccountName(AccountKind.KEY, "acme", "k"), Decimal("0.5"))
     assert [each.step for each in bench.reached] == [Step.SMALL]
+
+
+async def test_a_step_that_lower_limits_have_reached_is_told_to_the_operator() -> None:
+    """Once, like all others."""
+    name = AccountName(AccountKind.TENANT, "acme")
+    bench = Bench(tenant=Limits(dollars_per_day=Decimal(100)), steps=STEPS)
+    bench.spent[name] = Spent(Decimal(9), Decimal(9))
+    await bench.limiter.prepare(bench.owner)
+    bench.limiter.configure(LimitRules(tenant=Limits(dollars_per_day=Decimal(10))), STEPS)
+    for _ in range(2):
+        await bench.limiter.prepare(bench.owner)
+        budget_of(bench)
+    assert [(each.step, each.limit) for each in bench.reached] == [(Step.SMALL, Decimal(10))]
 
 
 def test_a_request_gets_the_rest_of_a_budget_that_is_less_than_it_is_likely_to_cost() -> None:

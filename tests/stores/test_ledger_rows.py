@@ -10,7 +10,8 @@ import pytest
 from millrace.pruning import PRUNE_EVERY, STEP
 from millrace.stores import ledger_rows
 from millrace.stores.ledger import DAY_S, SqliteLedger
-from millrace.types import Near, Outcome, Selection, Shape, Status, Story, Usage
+from millrace.stores.past import SqlitePast
+from millrace.types import NO_STORY, Near, Outcome, Selection, Shape, Status, Story, Usage
 from tests.support.bills import LARGE, REQUEST, SMALL, USAGE, Store, StubAttempt, call, settle
 from tests.support.clock import ManualClock
 
@@ -34,7 +35,10 @@ async def test_a_row_is_read_as_it_was_written(store: Store) -> None:
     bill = store.bill(replace(REQUEST, user="ann", tag="night", session="ses_1"))
     draft = call(bill, SMALL, StubAttempt(words=3), Outcome.REVISED)
     draft.began_at, draft.spoke_at, draft.ended_at = 100.0, 100.25, 100.5
-    shown = call(bill, LARGE, StubAttempt(usage=replace(USAGE, cached_input_tokens=4, reasoning_tokens=1)))
+    used = replace(USAGE, cached_input_tokens=4, cache_write_tokens=3, cache_write_1h_tokens=2, reasoning_tokens=1)
+    dear = StubAttempt(usage=used)
+    dear.service_tier = "priority"
+    shown = call(bill, replace(LARGE, tier_prices={"priority": SMALL.price}), dear)
     shown.began_at = 100.5
     written = settle(bill, statement=bill.statement(shown.usage), story=STORY, shape=SHAPE, began_at=99.0)
     await store.database.ready()
@@ -45,6 +49,8 @@ async def test_a_row_is_read_as_it_was_written(store: Store) -> None:
     assert (first.began_at, first.spoke_at, first.ended_at) == (1.0, 1.25, 1.5)
     assert (second.began_at, second.spoke_at, second.ended_at) == (1.5, None, None)
     assert replace(first, began_at=100.0, spoke_at=100.25, ended_at=100.5) == written.statement.charges[0]
+    assert replace(second, began_at=100.5) == written.statement.charges[1]
+    assert (second.price, second.standard) == (SMALL.price, LARGE.price)
     assert (row.story, row.shape, row.baseline) == (STORY, SHAPE, LARGE.price)
     assert (row.user, row.tag, row.session, row.statement.cost) == ("ann", "night", "ses_1", written.statement.cost)
     assert number > 0
@@ -129,7 +135,7 @@ async def test_old_rows_are_deleted_in_steps_by_hand(store: Store, monkeypatch: 
 
 
 async def test_a_server_deletes_what_is_too_old(tmp_path: Path) -> None:
-    """At its start, and as rows come; in steps."""
+    """At its start, and as rows come; in steps. What runs stays, and so does the newest."""
     clock = ManualClock(1_700_000_000.5)
     store = Store(str(tmp_path))
     store.ledger = SqliteLedger(store.database, keep_days=31, wall=clock)
@@ -145,13 +151,47 @@ async def test_a_server_deletes_what_is_too_old(tmp_path: Path) -> None:
     store.ledger.prune()
     for _ in range(4):
         await store.database.ready()
-    assert await ids(store) == []
+    assert await ids(store) == [f"resp_{STEP + 19}"]
+    call(store.bill(replace(REQUEST, id="runs")), SMALL, StubAttempt(usage=USAGE), Outcome.RUNNING)
     for number in range(PRUNE_EVERY):
         ended(store, number)
     for _ in range(6):
         await store.database.ready()
-    assert await ids(store) == []
+    assert await ids(store) == [f"resp_{PRUNE_EVERY - 1}"]
+    assert [row["request_id"] for row in await store.rows()] == ["runs", f"resp_{PRUNE_EVERY - 1}"]
     store.database.close()
+
+
+async def test_who_follows_misses_none_after_all_was_too_old(tmp_path: Path) -> None:
+    """A number is never given twice."""
+    store = Store(str(tmp_path))
+    store.ledger = SqliteLedger(store.database, keep_days=31, wall=ManualClock(1_900_000_000.0))
+    for number in range(9):
+        ended(store, number)
+    await store.database.ready()
+    _, seen = await store.ledger.rows.latest(ALL, 1)
+    store.ledger.prune()
+    await store.database.ready()
+    ended(store, 10)
+    await store.database.ready()
+    found, _ = await store.ledger.rows.after(seen, ALL, 10)
+    assert [row.request_id for row in found] == ["resp_10"]
+    store.database.close()
+
+
+async def test_a_story_of_another_version_is_none(store: Store) -> None:
+    """Whoever looks back at many rows does not stop at one."""
+    ended(store, 1)
+    ended(store, 2)
+    other = """UPDATE entries SET story = '{"needed": "much"}', shape = '{"model": 1}' WHERE request_id = 'resp_1'"""
+    store.database.write(lambda connection: connection.execute(other))
+    await store.database.ready()
+    past = SqlitePast(store.database)
+    first, second = await past.read(await past.ended(0.0), stories=True)
+    assert (first.request_id, first.story, second.request_id) == ("resp_1", NO_STORY, "resp_2")
+    found = await store.ledger.rows.find("resp_1")
+    assert found is not None
+    assert (found[1].story, found[1].shape) == (NO_STORY, None)
 
 
 async def test_rows_of_an_earlier_version_are_read(store: Store) -> None:

@@ -1,5 +1,6 @@
 """What accounts have spent, as SQLite adds it up from the rows of the ledger."""
 
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from millrace.stores import spending
 from millrace.stores.accounts import DAY_S, Today
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
@@ -134,3 +136,22 @@ async def test_all_accounts_are_listed_with_what_running_requests_reserve(databa
     found, reserved = await spending.all_spent(TODAY)
     assert found == dict.fromkeys(ALL, spent("1", "3"))
     assert reserved == dict.fromkeys(ALL, 4_000_000_000)
+
+
+@pytest.mark.parametrize("name", [ANN, NIGHTLY])
+async def test_who_is_read_is_found_among_many_others(database: SqliteDatabase, name: AccountName) -> None:
+    """Each user's first request is read so, and a tenant may have a million of them in a month."""
+    SqliteLedger(database, "mine"), SqliteSpending(database)
+    rows = [("acme", int(TODAY.day // DAY_S), "k", f"user {number}", f"tag {number}", 5) for number in range(5000)]
+
+    def steps(connection: sqlite3.Connection) -> int:
+        connection.executemany("INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?)", rows)
+        counted: list[None] = []
+        connection.set_progress_handler(lambda: counted.append(None), 1)
+        try:
+            assert spending._spent(connection, name, TODAY, frozenset()) == spent("0", "0")
+        finally:
+            connection.set_progress_handler(None, 1)
+        return len(counted)
+
+    assert await database.commit(steps, within_s=10) < 1000

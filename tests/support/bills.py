@@ -7,7 +7,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from millrace.funnel.bill import Bill, OpenCharge
+from millrace.funnel.bill import Bill
+from millrace.funnel.open_charge import OpenCharge
 from millrace.ports import Sink
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger import SqliteLedger

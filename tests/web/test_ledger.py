@@ -1,6 +1,8 @@
 """`GET /v1/ledger`: who may read it, whose rows it has, and in which order they come."""
 
 import asyncio
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import aiohttp
 import pytest
 
 from millrace.principal import Role
+from millrace.stores import ledger_rows
+from millrace.wire import ledger as wire
 from tests.support.frames import validate_answer
 from tests.support.http_client import RESPONSES
 from tests.support.server import Running, Start
@@ -83,3 +87,25 @@ async def test_rows_come_in_pages_in_both_orders(millrace: Running) -> None:
         ):
             status, said = await told(http, "GET", f"{LEDGER}?{wrong}")
             assert (status, said["error"]["param"]) == (400, param)
+
+
+async def test_nothing_of_a_page_is_made_on_the_event_loop(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand rows take some 0.2 s, which no stream may wait for."""
+    threads: list[int] = []
+
+    def noted(make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*values: Any) -> Any:
+            threads.append(threading.get_ident())
+            return make(*values)
+
+        return made
+
+    monkeypatch.setattr(ledger_rows, "_entry", noted(ledger_rows._entry))
+    monkeypatch.setattr(wire, "entry", noted(wire.entry))
+    async with aiohttp.ClientSession(millrace.url) as http:
+        await asked(http, "One?", "Two?")
+        threads.clear()
+        _, page = await told(http, "GET", LEDGER)
+    assert len(page["data"]) == 2
+    assert len(threads) == 4
+    assert threading.get_ident() not in threads

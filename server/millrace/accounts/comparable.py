@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from millrace import pricing
+from millrace.funnel.routing.recent import LAST
 from millrace.types import Outcome, Past, Price, Scores, Tier, Usage
 
 FEW = 20  # answers of a size, below which all sizes together count
@@ -65,6 +66,7 @@ class Comparable:
     _fit: tuple[float, float] | None = None
     log_odds: list[float] = field(default_factory=list)  # of the likeliest stored question, where there was one
     all_scores: list[Scores] = field(default_factory=list)
+    first_scores: dict[str, list[float]] = field(default_factory=dict)  # of the first requests, by tenant
     _reported: int = 0  # tokens of prompts, by their providers
     _counted: int = 0  # the same, as counted here
 
@@ -79,13 +81,17 @@ class Comparable:
                         self._all.setdefault(call.tier, _Mean()),
                     ):
                         mean.add(call.usage)
-                    if call.price is not None:
+                    if call.price is not None and (call.tier != Tier.LARGE or row.baseline is None):
                         self.prices[Tier(call.tier)] = call.standard or call.price
+            if row.baseline is not None:  # which is the large model's, also where another one stood in for it
+                self.prices[Tier.LARGE] = row.baseline
             asked = row.story.looked_up
             if asked is not None and row.calls and not row.calls[0].usage.estimated:
                 self._reported += row.calls[0].usage.input_tokens
                 self._counted += asked.input_tokens
             scores = row.story.scores
+            if scores is not None and len(first := self.first_scores.setdefault(row.tenant, [])) < LAST:
+                first.append(scores.score)
             if scores is not None and len(self.all_scores) < MOST_PAIRS:
                 self.all_scores.append(scores)
                 if scores.tier is Tier.SMALL and any(call.outcome is Outcome.ANSWERED for call in row.calls):

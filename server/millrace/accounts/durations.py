@@ -1,7 +1,8 @@
-"""How much sooner stored and shared answers came: against the median time of a model's answers of that size.
+"""How much sooner answers came: against the median time of the large model's answers of that size.
 
-It is an estimate: nobody knows how long the model would have taken for this request. The size is the answer's, since
-most of the time goes into writing it. Times are counted in steps of about 5 %.
+It is an estimate: nobody knows how long the large model would have taken for this request. The size is the answer's,
+since most of the time goes into writing it. Times are counted in steps of about 5 %. Where the large model has hardly
+answered, stored and shared answers are compared with those of any model.
 """
 
 import math
@@ -11,7 +12,9 @@ from collections.abc import Mapping
 from millrace.levers import Saving
 
 STEP = math.log(1.05)
-FEW = 5  # answers of a size, below which all sizes together count
+FEW = 5  # answers of a size, below which all sizes together count; of all sizes, below which nothing is known
+
+Steps = dict[int, Counter[int]]  # by the size of the answer: how many took so many steps
 
 
 def step_of(milliseconds: float) -> int:
@@ -20,56 +23,80 @@ def step_of(milliseconds: float) -> int:
 
 
 class Durations:
-    """How long models took, by the size of the answer, and how long answers took for which none was asked."""
+    """How long models took, by the size of the answer, and how long answers took that a lever made faster."""
 
     def __init__(self) -> None:
-        self._models: dict[int, Counter[int]] = {}  # by size: how many answers took so many steps
+        self._any: Steps = {}
+        self._large: Steps = {}
+        self._medians: dict[tuple[int, bool], float | None] = {}  # as of the last answer
         self._spared: Counter[tuple[Saving, int]] = Counter()  # requests, by lever and size
         self._took: Counter[Saving] = Counter()  # milliseconds of these, by lever
 
     @classmethod
     def of(
         cls,
-        models: Mapping[int, Mapping[int, int]],
+        answered: Mapping[int, Mapping[int, int]],
+        by_large: Mapping[int, Mapping[int, int]],
         spared: Mapping[tuple[Saving, int], int],
         took: Mapping[Saving, int],
     ) -> "Durations":
-        """Return what was counted elsewhere: models' answers by size and step, spared ones, and their milliseconds."""
+        """Return what was counted elsewhere: answers by size and step, of any model and of the large one alone.
+
+        Then what levers made faster: requests by lever and size, and their milliseconds.
+        """
         durations = cls()
-        durations._models = {size: Counter(steps) for size, steps in models.items()}
+        durations._any = {size: Counter(steps) for size, steps in answered.items()}
+        durations._large = {size: Counter(steps) for size, steps in by_large.items()}
         durations._spared.update(spared)
         durations._took.update(took)
         return durations
 
-    def answered(self, output_tokens: int, milliseconds: float) -> None:
-        """Count an answer of a model."""
+    def answered(self, output_tokens: int, milliseconds: float, *, by_large: bool) -> None:
+        """Count an answer of a model. `by_large`: of the large one, and of no other before it."""
         at = step_of(milliseconds)
         size = output_tokens.bit_length()
-        steps = self._models.get(size)
-        if steps is None:
-            steps = self._models[size] = Counter()
-        steps[at] += 1
+        for steps in (self._any, self._large) if by_large else (self._any,):
+            counted = steps.get(size)
+            if counted is None:
+                counted = steps[size] = Counter()
+            counted[at] += 1
+        self._medians.clear()
 
     def spared(self, lever: Saving, output_tokens: int, milliseconds: float) -> None:
-        """Count an answer for which no model was asked."""
+        """Count an answer for which the large model was not asked."""
         self._spared[lever, output_tokens.bit_length()] += 1
         self._took[lever] += round(milliseconds)
 
     def saved_ms(self, lever: Saving, models: "Durations") -> float | None:
         """Return by how many milliseconds its answers came sooner, all together; None where nothing is known."""
         sizes = {size: count for (whose, size), count in self._spared.items() if whose is lever}
-        medians = {size: models.median(size) for size in sizes}
-        known = [count * median for size, count in sizes.items() if (median := medians[size]) is not None]
+        large_alone = lever is Saving.ROUTING  # else the models that are compared are its own
+        known = [
+            count * median for size, count in sizes.items() if (median := models.median(size, large_alone)) is not None
+        ]
         return sum(known) - self._took[lever] if known else None
 
-    def median(self, size: int) -> float | None:
-        """Return the median time of a model's answers of a size, in milliseconds; of all sizes if these are few."""
-        counted = self._models.get(size)
-        if counted is None or counted.total() < FEW:
-            counted = sum(self._models.values(), Counter())
-        half, seen = counted.total() / 2, 0
-        for at in sorted(counted):
-            seen += counted[at]
-            if seen >= half:
-                return math.exp(at * STEP)
+    def median(self, size: int, large_alone: bool) -> float | None:  # noqa: FBT001 - a key of what is remembered
+        """Return the median time of the large model's answers of a size, in milliseconds; None if it is not known.
+
+        Unless `large_alone`, that of any model's answers does where the large one's is not known.
+        """
+        key = size, large_alone
+        if key not in self._medians:
+            found = _median(self._large, size, FEW)
+            self._medians[key] = found if found is not None or large_alone else _median(self._any, size, 1)
+        return self._medians[key]
+
+
+def _median(steps: Steps, size: int, least: int) -> float | None:
+    counted = steps.get(size)
+    if counted is None or counted.total() < FEW:
+        counted = sum(steps.values(), Counter())
+    if counted.total() < least:
         return None
+    half, seen = counted.total() / 2, 0
+    for at in sorted(counted):
+        seen += counted[at]
+        if seen >= half:
+            return math.exp(at * STEP)
+    return None

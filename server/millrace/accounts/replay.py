@@ -13,14 +13,14 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from enum import StrEnum
 
 from millrace.accounts.comparable import Comparable, Estimate, is_escalated
 from millrace.accounts.figures import Figures
+from millrace.accounts.promised import TriedPromise
 from millrace.accounts.steered import Steered
 from millrace.accounts.world import CacheRules, Families, World
-from millrace.funnel.routing.promises import Promised, Promises
+from millrace.funnel.routing.promises import Promised
 from millrace.types import (
     EMBEDDINGS,
     EVIDENCE_TENANT,
@@ -61,7 +61,7 @@ class Kind(StrEnum):
     JOINED = "joined"
     SMALL = "small"
     LARGE = "large"
-    OTHER = "other"  # it is not decided again
+    OTHER = "other"  # it is not decided again, or gets no answer
 
 
 HITS = (Kind.EXACT, Kind.SEMANTIC, Kind.JOINED)
@@ -74,7 +74,7 @@ class _Side:
     rules: Rules
     world: World
     steered: Steered
-    promises: Promises | None = None  # None: requests are routed as they were
+    promise: TriedPromise | None = None  # a promise; None: requests are routed as they were
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +112,24 @@ class Replay:
     _needed: float = 0.0
 
     @classmethod
-    def of(cls, comparable: Comparable, was: Rules, tried: Rules, steered: Sequence[Steered]) -> "Replay":
-        """Begin a replay. `steered` are the semantic cache's steering as it is promised, and as it is tried."""
+    def of(
+        cls,
+        comparable: Comparable,
+        was: Rules,
+        tried: Rules,
+        steered: Sequence[Steered],
+        promise: TriedPromise | None = None,
+    ) -> "Replay":
+        """Begin a replay. `steered` are the semantic cache's steering as it is promised, and as it is tried.
+
+        `promise` is the router's promise that is tried; None: the one that was given.
+        """
         replay = cls(
             comparable=comparable,
             was=_Side(was, World(was.cache), steered[0]),
-            tried=_Side(tried, World(tried.cache), steered[1]),
+            tried=_Side(tried, World(tried.cache), steered[1], promise),
         )
         replay._needed = was.needed
-        if tried.promised != was.promised:
-            replay.tried.promises = Promises(tried.promised, lambda: replay.now)
         return replay
 
     def add(self, rows: Iterable[Past]) -> None:
@@ -130,7 +138,9 @@ class Replay:
             self._add(row)
 
     def _add(self, row: Past) -> None:
-        self.now = row.opened_at
+        self.now, promise = row.opened_at, self.tried.promise
+        if promise is not None:
+            promise.begin(row)
         self._forget_wrong()
         asked, actual = row.story.looked_up, _kind(row)
         is_request = row.strategy != EMBEDDINGS and row.tenant != EVIDENCE_TENANT
@@ -143,13 +153,17 @@ class Replay:
             self.replayed.known += row.cost
             if is_request:
                 self._count(self.replayed, row, actual, row.story.near[0].log_odds if row.story.hit else None)
+            if promise is not None and row.strategy != EMBEDDINGS:
+                promise.as_it_was(row)
             return
         self._take_note(row, asked, actual)
-        before, after = self._decided(row, asked, self.was), self._decided(row, asked, self.tried)
+        after = before = self._decided(row, asked, self.was)
+        if self.tried.rules != self.was.rules:
+            after = self._decided(row, asked, self.tried)
         relieved, spent_before = self._is_relieved(row), self.replayed.cost
-        kept = after.kind in (before.kind, actual) and not (relieved and after.kind is actual)
-        final = actual if kept else after.kind
-        if kept:
+        stands = after.kind in (before.kind, actual) and not (relieved and after.kind is actual)
+        final = actual if stands else after.kind
+        if stands:
             self.replayed.known += row.cost
             near = row.story.near[0].log_odds if row.story.hit else None
             self._count(self.replayed, row, actual, near)
@@ -159,20 +173,21 @@ class Replay:
                 self._without_check(row)
             else:
                 self._otherwise(row, asked, after)
-        if self.tried.promises is not None:
-            tier = Tier(final.value) if final in (Kind.SMALL, Kind.LARGE) else None
-            spent = Decimal(round(self.replayed.cost - spent_before)).scaleb(-9)
-            self.tried.promises.spent((row.tenant, ""), tier, spent)
-        self._store(row, asked, final, kept=kept)
+        if promise is not None:
+            promise.spent(row, self.replayed.cost - spent_before)
+        self._store(row, asked, final, stands=stands)
 
     def _forget_wrong(self) -> None:
         """Delete what judges have found wrong, where it was served."""
-        for side in (self.was, self.tried):
-            for judged in side.steered.until(self.now):
-                sample = judged.sample
-                strictness = side.steered.steering(sample.tenant, sample.scope.hex()[:16]).strictness
-                if side is self.was or sample.log_odds >= side.rules.needed + strictness:
-                    side.world.remove(self._keys.get(sample.entry_id, ""), sample.entry_id)
+        wrong, _ = self.was.steered.until(self.now), self.tried.steered.until(self.now)
+        for sample in (judged.sample for judged in wrong):
+            as_it_was, needed = (
+                side.rules.needed + side.steered.steering(sample.tenant, sample.scope.hex()[:16]).strictness
+                for side in (self.was, self.tried)
+            )
+            self.was.world.remove(self._keys.get(sample.entry_id, ""), sample.entry_id)
+            if needed <= as_it_was or sample.log_odds >= needed:
+                self.tried.world.remove(self._keys.get(sample.entry_id, ""), sample.entry_id)
 
     def _take_note(self, row: Past, asked: LookedUp, actual: Kind) -> None:
         """Learn from a request what holds under any settings: what was there, and what is near."""
@@ -207,6 +222,8 @@ class Replay:
             found = self._near(row, asked, side)
             if found is not None:
                 return found
+        if asked.mode is CacheMode.ONLY:
+            return _Decided(Kind.OTHER)  # it is refused
         return _Decided(Kind(self._tier(row, side).value))
 
     def _near(self, row: Past, asked: LookedUp, side: _Side) -> _Decided | None:
@@ -225,7 +242,12 @@ class Replay:
         if side is was:
             return None
         known, new = {each.entry_id for each in near} | {asked.entry_id}, 0
-        is_gone = bool(near) and self._seen[asked.entry_id].is_hit and not side.world.has_entry(near[0].entry_id, now)
+        is_gone = (  # what was served is not there, though it was in what happened: nobody looked at others then
+            bool(near)
+            and self._seen[asked.entry_id].is_hit
+            and was.world.has_entry(near[0].entry_id, now)
+            and not side.world.has_entry(near[0].entry_id, now)
+        )
         for entry_id in self._families.of(asked.entry_id) if near else ():
             if entry_id in known or not side.world.has_entry(entry_id, now):
                 continue
@@ -246,17 +268,16 @@ class Replay:
             return first  # it was bound to that one, or did not fit
         likely = scores or self._scores(row)
         score = 0.0 if likely is None else likely.score
-        if side.promises is None:
+        if side.promise is None:
             if scores is not None:
                 return scores.tier
             return Tier.LARGE if score >= self._threshold.get(row.tenant, math.inf) else Tier.SMALL
-        place = (row.tenant, "")
-        tier = Tier.LARGE if score >= side.promises.threshold(place).value else Tier.SMALL
+        tier = side.promise.tier(row, score)
         if scores is not None:
             wanted = Tier.LARGE if score >= _threshold(scores, self.was.rules.promised) else Tier.SMALL
             if wanted is not scores.tier:  # its session held it there
                 tier = scores.tier
-        side.promises.routed(place, score, tier)
+        side.promise.routed(row, score, tier)
         return tier
 
     def _scores(self, row: Past) -> Scores | None:
@@ -272,6 +293,8 @@ class Replay:
 
     def _otherwise(self, row: Past, asked: LookedUp, decided: _Decided) -> None:
         figures, kind = self.replayed, decided.kind
+        if kind is Kind.OTHER:
+            return
         figures.kinds[kind] += 1
         figures.answers += 1
         if kind in HITS:
@@ -320,16 +343,16 @@ class Replay:
         first = row.calls[0].usage.input_tokens if row.calls else 0
         return first or round(asked.input_tokens * self.comparable.reported) or row.usage.input_tokens
 
-    def _store(self, row: Past, asked: LookedUp, final: Kind, *, kept: bool) -> None:
+    def _store(self, row: Past, asked: LookedUp, final: Kind, *, stands: bool) -> None:
         at = self.now + row.latency_ms / 1000
         if asked.mode not in WRITES:
             return
         entry_id = asked.entry_id
         if row.stored_id:
             self.was.world.store(asked.key, entry_id, at)
-            if kept:
+            if stands:
                 self.tried.world.store(asked.key, entry_id, at)
-        if not kept and final not in HITS and (row.stored_id or row.cache is not CacheOutcome.MISS):
+        if not stands and final not in HITS and (row.stored_id or row.cache is not CacheOutcome.MISS):
             self.tried.world.store(asked.key, entry_id, at)
 
     def _count(self, figures: Figures, row: Past, kind: Kind, log_odds: float | None) -> None:

@@ -4,11 +4,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from millrace.accounts.comparable import Comparable
+from millrace.accounts.promised import TriedPromise
 from millrace.accounts.replay import Replay, Rules
 from millrace.accounts.steered import Steered
 from millrace.evidence.rates import first_errors, rate
+from millrace.funnel.routing.learning import PAIRS
 from millrace.ports import Clock, PastRequests
-from millrace.types import Change, Judged, Lever, Price, Tier
+from millrace.types import Change, Judged, Lever, Past, Price, Tier
 from millrace.wire import replay as wire
 
 PAGE = 500  # requests that are read at once
@@ -59,12 +61,15 @@ class Replays:
             Steered(known.judged, known.changes, limit=rules.limit, needed=rules.needed, since=since)
             for rules in (was, tried)
         ]
-        replay = Replay.of(comparable, was, tried, steered)
-        for at, take in enumerate((comparable.learn, replay.add)):
-            for begin in range(0, len(numbers), PAGE):
-                take(await self._past.read(numbers[begin : begin + PAGE], stories=True))
-                on_read(at * len(numbers) + min(begin + PAGE, len(numbers)), 2 * len(numbers))
+        count = len(numbers)
+        await self._read(numbers, comparable.learn, lambda read: on_read(read, 2 * count))
+        promise = None
+        if tried.promised != was.promised:
+            promise = TriedPromise(tried.promised, known.judged, comparable.first_scores, since)
+        replay = Replay.of(comparable, was, tried, steered, promise)
+        await self._read(numbers, replay.add, lambda read: on_read(count + read, 2 * count))
         judged = [each for each in known.judged if each.sample.lever is Lever.SMALL]
+        pairs = sum(each.sample.lever in PAIRS for each in known.judged)
         small_wrong = rate(judged, first_errors(known.judged)).estimate if len(judged) >= ENOUGH else None
         return wire.ReplayReport(
             since=since,
@@ -76,12 +81,25 @@ class Replays:
             as_they_were=replay.as_they_were,
             happened=replay.happened.shown(replay.requests, small_wrong),
             replayed=replay.replayed.shown(replay.requests, small_wrong),
-            notes=_notes(replay, was, tried, has_judged=any(each.sample.taken_at >= since for each in known.judged)),
+            notes=_notes(
+                replay, was, tried, pairs, has_judged=any(each.sample.taken_at >= since for each in known.judged)
+            ),
         )
 
+    async def _read(
+        self, numbers: Sequence[int], take: Callable[[list[Past]], None], on_read: Callable[[int], None]
+    ) -> None:
+        for begin in range(0, len(numbers), PAGE):
+            take(await self._past.read(numbers[begin : begin + PAGE], stories=True))
+            on_read(min(begin + PAGE, len(numbers)))
 
-def _notes(replay: Replay, was: Rules, tried: Rules, *, has_judged: bool) -> list[str]:
+
+def _notes(replay: Replay, was: Rules, tried: Rules, pairs: int, *, has_judged: bool) -> list[str]:
     notes = []
+    if tried.promised.keep_quality is not None and tried.promised != was.promised:
+        notes.append(
+            f"A quality is kept by judged pairs of answers: {pairs:,}. Without enough the large model is asked."
+        )
     if replay.otherwise:
         notes.append("What a model would have been paid that was not asked is estimated from comparable requests.")
     if tried.limit != was.limit and not has_judged:

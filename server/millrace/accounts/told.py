@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from millrace.wire.ledger import LedgerEntry
+from millrace.wire.ledger import LedgerEntry, ShownScores
 
 
 def who(row: LedgerEntry) -> str:
@@ -50,7 +50,7 @@ def facts(row: LedgerEntry) -> Iterator[tuple[str, str]]:
     yield "batch", row.batch
     yield "asked", _asked(row)
     yield "trimmed", _trimmed(row)
-    yield "exact cache", "answered it" if row.cache == "exact" else ""
+    yield "exact cache", f"answered it{_age(row)}" if row.cache == "exact" else ""
     yield "semantic cache", _semantic(row)
     yield "joined", "an identical request that ran already; who began it pays" if row.cache == "joined" else ""
     yield "router", _router(row)
@@ -93,8 +93,12 @@ def _trimmed(row: LedgerEntry) -> str:
 
 def _semantic(row: LedgerEntry) -> str:
     if row.story.hit:
-        return f"answered it with {row.story.hit}"
+        return f"answered it with {row.story.hit}{_age(row)}"
     return f"served nothing: {row.story.missed}" if row.story.missed else ""
+
+
+def _age(row: LedgerEntry) -> str:
+    return "" if row.story.age_s is None else f", stored {row.story.age_s:,.0f} s before"
 
 
 def _router(row: LedgerEntry) -> str:
@@ -102,8 +106,17 @@ def _router(row: LedgerEntry) -> str:
     if scores is None:
         return ""
     because = "" if scores.reason == row.reason else f"; {scores.reason}"
-    against = "no score is enough" if scores.threshold is None else f"large from {scores.threshold:+.3f}"
-    return f"{scores.tier} first: score {scores.score:+.3f}, {against}, from {scores.labels:,} labels{because}"
+    heads = "" if scores.small is None or scores.large is None else f" ({scores.large:.3f} - {scores.small:.3f})"
+    return f"{scores.tier} first: score {scores.score:+.3f}{heads}, {against(scores)}{because}"
+
+
+def against(scores: ShownScores) -> str:
+    """Return from which score on the large model was asked first, and what that was learned from."""
+    if scores.threshold is not None:
+        needed = f"large from {scores.threshold:+.3f}"
+    else:
+        needed = "no score is enough" if scores.tier == "small" else "whatever it is"
+    return f"{needed}, from {scores.labels:,} labels"
 
 
 def verdicts(row: LedgerEntry) -> Iterator[tuple[str, str]]:
@@ -118,7 +131,7 @@ def bill(row: LedgerEntry) -> Iterator[tuple[str, str]]:
     parts = " + ".join(cents(call.cost_usd) for call in row.calls)
     total = f"{cents(row.cost_usd)} ¢"
     yield "cost", f"{parts} = {total}" if len(row.calls) > 1 else total
-    if row.baseline is not None and row.status in ("completed", "incomplete"):
-        would = cents(row.cost_usd + row.saved_usd)
-        yield "saved", f"{cents(row.saved_usd)} ¢, of {would} ¢ that the large model would have cost untrimmed"
+    would = row.cost_usd + row.saved_usd
+    if would and row.baseline is not None:  # without an answer nothing is compared
+        yield "saved", f"{cents(row.saved_usd)} ¢, of {cents(would)} ¢ that the large model would have cost untrimmed"
     yield "", "estimated in part: a provider has not reported its usage" if row.estimated else ""

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from millrace.assembly.budgets import BudgetLine, read_budgets
 from millrace.cli import configuration
+from millrace.cli.printed import plain, wide
 from millrace.types.budget import AccountKind
 
 _STYLES = {"warn": "yellow", "small": "dark_orange", "cache": "red"}
@@ -65,8 +65,8 @@ def budgets(
         cells = (line.account.kind, line.account.tenant, "" if line.account.kind is AccountKind.TENANT else line.label)
         dollars = (f"${line.limit:f}", *(f"${each:.4f}" for each in (line.spent, line.reserved, line.left)))
         step = Text(line.step, style=_STYLES[line.step]) if line.step else Text("")
-        table.add_row(*map(Text, (*cells, line.period, *dollars)), step)
-    Console(soft_wrap=True).print(table)
+        table.add_row(*map(plain, (*cells, line.period, *dollars)), step)
+    wide().print(table)
     if len(found) > last:
         click.echo(f"{len(found) - last} more; see --last", err=True)
 

@@ -58,14 +58,17 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         sys.exit(NOT_DONE)
 
 
-def run_on(folder: str, work: Callable[[], Coroutine[Any, Any, T]], *, endpoint: str, nothing: str, unable: str) -> T:
+def run_on(
+    folder: str, work: Callable[[], Coroutine[Any, Any, T]], *, endpoint: str | None, nothing: str, unable: str
+) -> T:
     """Run what reads a `data_dir`, or exit with why it cannot.
 
-    `endpoint` is where a server that keeps nothing on disk tells the same. `nothing` and `unable` head the faults:
-    there is no database, and it cannot be used.
+    `endpoint` is where a server that keeps nothing on disk tells the same, if it does. `nothing` and `unable` head the
+    faults: there is no database, and it cannot be used.
     """
     if folder == IN_MEMORY:
-        message = f"{IN_MEMORY!r} keeps nothing on disk; ask the server itself: GET {endpoint}"
+        instead = "name a folder there" if endpoint is None else f"ask the server itself: GET {endpoint}"
+        message = f"{IN_MEMORY!r} keeps nothing on disk; {instead}"
         exit_with_faults([Fault("server.data_dir", message)], nothing)
     try:
         return run(work())

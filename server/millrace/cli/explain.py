@@ -16,7 +16,7 @@ from millrace.cli.cache import json_option
 from millrace.cli.keys import data_dir_option
 from millrace.cli.ledger import calls_table, named, on_rows
 from millrace.cli.ledger_lines import STYLES
-from millrace.cli.printed import print_json, wide
+from millrace.cli.printed import plain, print_json, wide
 from millrace.cli.repro import repro_of
 from millrace.types import Entry
 from millrace.wire import ledger as wire
@@ -91,12 +91,15 @@ def story(row: LedgerEntry) -> Iterator[Any]:
 
 
 def _near(row: LedgerEntry) -> Table:
+    needed = row.story.needed
     table = Table("entry", "cosine", "its answer does, probably", "")
     for near in row.story.near:
-        served = (
-            "served" if near.entry_id == row.story.hit else "its scope was off" if near.scope_off else "not sure enough"
-        )
-        table.add_row(*map(Text, (near.entry_id, f"{near.cosine:.3f}", f"{near.probability:.1%}", served)))
+        served = "its scope was off" if near.scope_off else ""
+        if near.entry_id == row.story.hit:
+            served = "served"
+        elif needed is not None and near.probability <= needed:
+            served = f"not sure enough: {needed:.2%} were needed"
+        table.add_row(*map(Text, (near.entry_id, f"{near.cosine:.3f}", f"{near.probability:.2%}", served)))
     return table
 
 
@@ -108,5 +111,5 @@ def _grid(pairs: Any) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, value in pairs:
         if value:
-            table.add_row(Text(name, style="cyan"), Text(value))
+            table.add_row(Text(name, style="cyan"), plain(value))
     return table

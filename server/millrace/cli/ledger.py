@@ -22,7 +22,7 @@ from millrace.cli import configuration
 from millrace.cli.cache import json_option, tenant_option
 from millrace.cli.keys import data_dir_option
 from millrace.cli.ledger_lines import HEAD, STYLES, line
-from millrace.cli.printed import print_json, wide
+from millrace.cli.printed import plain, print_json, wide
 from millrace.ports import Rows
 from millrace.types import Entry, Selection, Status
 from millrace.wire import evidence, ledger as wire
@@ -33,6 +33,7 @@ NOTHING_FOUND = 1  # exit code
 POLL_S = 0.25
 PAGE = 1000  # rows that are read at once
 DAY_S = 86_400
+MOST_DAYS = 100_000  # some 270 years
 
 
 class Moment(click.ParamType[float]):
@@ -145,7 +146,9 @@ def show(*, request_id: str, as_json: bool, config: Path, data_dir: str | None) 
     console = wide()
     table = Table.grid(padding=(0, 2))
     for name, value, style in _fields(row):
-        table.add_row(Text(name, style="bold"), Text(value, style=style))
+        shown = plain(value)
+        shown.stylize(style)
+        table.add_row(Text(name, style="bold"), shown)
     console.print(table)
     if row.calls:
         console.print(calls_table(row))
@@ -153,7 +156,9 @@ def show(*, request_id: str, as_json: bool, config: Path, data_dir: str | None) 
 
 @ledger.command()
 @click.option("--before", type=Moment(), help="Delete requests of before then: 90d, 2026-01-31.")
-@click.option("--keep-days", type=click.IntRange(0), help="Delete requests that are older than so many days.")
+@click.option(
+    "--keep-days", type=click.IntRange(0, MOST_DAYS), help="Delete requests that are older than so many days."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @configuration.config_option
 @data_dir_option
@@ -235,13 +240,14 @@ def calls_table(row: wire.LedgerEntry) -> Table:
     table = Table(*columns)
     for number, call in enumerate(row.calls, 1):
         name = f"{call.model} at {call.deployment}" if call.deployment else call.model
+        name = f"{name}, {call.service_tier}" if call.service_tier else name
         used = f"{call.input_tokens:,}" + (f" ({call.cached_input_tokens:,})" if call.cached_input_tokens else "")
         cells = (
             *(str(number), name, call.outcome),
             *(_ms(length) for length in (call.started_ms, call.ttft_ms, call.lasted_ms)),
             *(f"~{used}" if call.estimated else used, f"{call.output_tokens:,}", cents(call.cost_usd)),
         )
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(plain, cells))
     return table
 
 

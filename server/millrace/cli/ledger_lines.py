@@ -3,6 +3,7 @@
 from rich.text import Text
 
 from millrace.accounts.told import at, cents, who, whole, why
+from millrace.cli.printed import printable
 from millrace.wire.ledger import LedgerEntry
 
 STYLES = {"completed": "green", "incomplete": "yellow", "cancelled": "yellow", "open": "blue"}  # others: red
@@ -22,10 +23,10 @@ def line(row: LedgerEntry) -> Text:
     return Text.assemble(
         (f"{at(row.opened_at, '%m-%d %H:%M:%S'):14} ", "dim"),
         f"{row.id[:SHOWN_ID]:{SHOWN_ID}} ",
-        (f"{who(row)[:SHOWN_NAME]:{SHOWN_NAME}} ", STYLES.get(row.status, "red")),
+        (f"{printable(who(row))[:SHOWN_NAME]:{SHOWN_NAME}} ", STYLES.get(row.status, "red")),
         f"{about + usage:>15} {row.output_tokens:>6,} ",
         (f"{cents(row.cost_usd):>9} ", "bold"),
         (f"{cents(row.saved_usd):>9} ", "red" if row.saved_usd < 0 else "green"),
         f"{times:>13}  ",
-        (why(row), "dim"),
+        (printable(why(row)), "dim"),
     )

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from millrace.cli import configuration, waterfall
 from millrace.cli.cache import json_option, tenant_option
 from millrace.cli.evidence import Ago
 from millrace.cli.keys import data_dir_option
-from millrace.cli.printed import print_report
+from millrace.cli.printed import plain, print_report
 from millrace.wire import evidence, levers as wire
 
 GROUPS = 20  # that are shown; --json has them all
@@ -57,9 +58,12 @@ def levers(
         raise click.BadParameter(f"{plot}: name a file that ends in .svg or .html", param_hint="--plot")
     report = _report(config, data_dir, ago_s, tenant, by)
     if plot is not None:
-        plot.write_text(waterfall.drawn(report, html=plot.suffix == ".html"), "utf-8")
+        try:
+            plot.write_text(waterfall.drawn(report, html=plot.suffix == ".html"), "utf-8")
+        except OSError as error:
+            raise click.FileError(str(plot), error.strerror) from None
         click.echo(f"drawn into {plot}", err=True)
-    print_report(report, _parts, as_json=as_json)
+    print_report(report, partial(_parts, knows_price=data_dir is None), as_json=as_json)
 
 
 def reading(what: str) -> Progress:
@@ -89,21 +93,22 @@ def _report(config: Path, data_dir: str | None, ago_s: float, tenant: str | None
     )
 
 
-def _parts(report: wire.LeversReport) -> Iterator[Any]:
+def _parts(report: wire.LeversReport, *, knows_price: bool) -> Iterator[Any]:
     """Yield tables and lines."""
     whose = "" if report.tenant is None else f" of {report.tenant}"
     since = f"{datetime.fromtimestamp(report.since, UTC):%Y-%m-%d %H:%M} UTC"
     total = report.total
-    if not total.requests:
+    if not (total.requests or total.cost_usd):  # evidence alone may have cost something
         yield f"No request{whose} has ended since {since}."
         return
     yield f"{total.requests:,} requests{whose} since {since}, {total.answered:,} of them answered."
     yield _waterfall(total)
     if total.unknown:
-        yield f"{total.unknown:,} rows of an earlier version are compared with the large model's price of today."
+        what = "the large model's price of today" if knows_price else "nothing: leave out --data-dir, and give --config"
+        yield f"{total.unknown:,} rows of an earlier version are compared with {what}."
     cap = next(each for each in total.savings if each.lever == "cap")
     if cap.requests:
-        yield f"A cap cut {cap.requests:,} answers. What they would have gone on to cost is not known, nor in the sum."
+        yield f"Answers that a cap cut: {cap.requests:,}. What they would have gone on to cost is not known."
     if report.by is not None:
         yield _groups(report)
 
@@ -132,7 +137,7 @@ def _groups(report: wire.LeversReport) -> Table:
         wasted = sum(each.cost_usd for each in group.waste)
         dollars = (group.baseline_usd, group.saved_usd + wasted, wasted, group.cost_usd)
         cells = (group.name, f"{group.requests:,}", *(f"{each:,.6f}" for each in dollars), f"{100 * group.share:.1f}")
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(plain, cells))
     for column in table.columns[1:]:
         column.justify = "right"
     if (more := len(report.groups) - GROUPS) > 0:

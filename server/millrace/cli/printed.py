@@ -18,6 +18,16 @@ def wide() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
+def printable(text: str) -> str:
+    """Return what somebody else wrote, without what a terminal would obey: escapes, and other controls."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def plain(text: str) -> Text:
+    """Return the same for a table."""
+    return Text(printable(text))
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON for people."""
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

@@ -29,6 +29,7 @@ SETTINGS = {
     "cache.semantic_threshold": "a probability, or none for the one that is shipped",
     "cache.max_wrong_hit_rate": "a share; steers by the hits that were judged",
     "router.large_share": "a share of requests for the large model, or none",
+    "router.keep_quality": "a share of the large model's quality, or none; by the pairs that were judged",
     "router.spend_per_day": "dollars, or none",
     "checks.off": "names of checks, with commas",
 }
@@ -135,7 +136,7 @@ def _report(
                     lambda read, of_all: progress.update(bar, completed=read, total=of_all),
                 )
 
-    return configuration.run_on(folder, run, endpoint="/v1/levers", nothing="no ledger", unable="cannot replay")
+    return configuration.run_on(folder, run, endpoint=None, nothing="no ledger", unable="cannot replay")
 
 
 def _value(of: Settings, path: str) -> str:

@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from millrace.assembly import kept_ledger
 from millrace.cli import configuration
 from millrace.cli.keys import data_dir_option
+from millrace.cli.printed import plain, wide
 from millrace.settings import IN_MEMORY, Fault
 from millrace.types import SessionBill
 
@@ -37,8 +36,8 @@ def sessions(days: int, last: int, config: Path, data_dir: str | None) -> None:
         counts = (bill.requests, bill.input_tokens, f"{bill.cached_input_tokens}{share}", bill.output_tokens)
         at = datetime.fromtimestamp(bill.last_at, UTC).strftime("%Y-%m-%d %H:%M")
         cells = (bill.session, bill.tenant, at, *map(str, counts), f"${bill.cost:.6f}", f"${bill.saved:.6f}")
-        table.add_row(*map(Text, cells))
-    Console(soft_wrap=True).print(table)
+        table.add_row(*map(plain, cells))
+    wide().print(table)
 
 
 def _bills(folder: str, days: int, last: int) -> list[SessionBill]:

@@ -6,11 +6,11 @@ It failed a check, so it is given only in place of a failure: as long as nobody 
 from dataclasses import dataclass
 from typing import Self
 
-from millrace.funnel.bill import OpenCharge
 from millrace.funnel.checks.check import Kind
 from millrace.funnel.checks.table import CHECKS
 from millrace.funnel.contender import Contender
 from millrace.funnel.facts import Revised, Routed
+from millrace.funnel.open_charge import OpenCharge
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import Delivery, Finish, Model, Verdict
 

@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from millrace import pricing
-from millrace.errors import MillraceError, UpstreamError
-from millrace.funnel.bill import OpenCharge, Payer
+from millrace.errors import UpstreamError
+from millrace.funnel.bill import Payer
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import Checks
 from millrace.funnel.checks.guards import Guards
 from millrace.funnel.checks.watch import Watch
+from millrace.funnel.failures import over_budget
 from millrace.funnel.fallback import chain_of
 from millrace.funnel.health import Health
 from millrace.funnel.hedging import Hedging
+from millrace.funnel.open_charge import OpenCharge
 from millrace.funnel.prefixes import Prefixes
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.tries import Tries
@@ -192,9 +194,10 @@ def _planned(response: ResponseLog, payer: Payer, turn: Turn | None, model: Mode
 
 
 def affords(model: Model, response: ResponseLog, payer: Payer) -> bool:
-    """Whether the budget buys at least one output token of a model."""
-    output_tokens = payer.affordable(uncut(model, response))
-    return output_tokens is None or output_tokens >= 1
+    """Whether the budgets buy at least one output token of a model; what is needed for its call is reserved then."""
+    call = uncut(model, response)
+    output_tokens = payer.affordable(call)
+    return (output_tokens is None or output_tokens >= 1) and payer.covers(call)
 
 
 def uncut(model: Model, response: ResponseLog, turn: Turn | None = None) -> Call:
@@ -207,18 +210,6 @@ def uncut(model: Model, response: ResponseLog, turn: Turn | None = None) -> Call
     room = pricing.room(model, counted.input_tokens)
     prefix = response.prefix or UNKNOWN
     return Call(model=model, prompt=prompt, prefix=prefix, room=room, key_cap=request.key_cap, counted=counted)
-
-
-def over_budget(response: ResponseLog, reason: str) -> MillraceError:
-    """Return the error of a request whose budget is too low."""
-    path, rest = response.request.paths.max_cost, response.request.rest
-    if rest is not None:
-        return MillraceError("budget_exceeded", f"{rest.of} (${rest.dollars:f}) is too little: {reason}")
-    if response.request.max_cost is None:
-        message = f"what is left of a budget of this request is too little: {reason}; ask for less"
-        return MillraceError("budget_exceeded", message)
-    message = f"{path}: the budget of {response.request.max_cost:f} dollars is too low: {reason}; raise it"
-    return MillraceError("budget_exceeded", message, param=path)
 
 
 def error_of(attempt: Attempt) -> UpstreamError | None:

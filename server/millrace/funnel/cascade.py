@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 from millrace.errors import UpstreamError, without_traceback
 from millrace.funnel import checks
 from millrace.funnel.at_hand import AtHand, in_time
-from millrace.funnel.bill import OpenCharge, Payer
-from millrace.funnel.calls import Caller, Turn, affords, end_of, over_budget
+from millrace.funnel.bill import Payer
+from millrace.funnel.calls import Caller, Turn, affords, end_of
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks.beginning import Beginning
 from millrace.funnel.contender import start
 from millrace.funnel.ending import Result
 from millrace.funnel.facts import Revised, Routed
-from millrace.funnel.failures import after_a_check, failure_of, none_left
+from millrace.funnel.failures import after_a_check, failure_of, none_left, over_budget
+from millrace.funnel.open_charge import OpenCharge
 from millrace.funnel.repair import repair
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import (

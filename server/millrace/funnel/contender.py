@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from millrace.errors import UpstreamError
-from millrace.funnel.bill import OpenCharge, Payer
+from millrace.funnel.bill import Payer
 from millrace.funnel.calls import Caller, error_of
+from millrace.funnel.open_charge import OpenCharge
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import Model, Outcome
 

@@ -1,6 +1,7 @@
 """What clients are told when models fail: which one, why, and, when none is left, all causes."""
 
-from millrace.errors import UpstreamError
+from millrace.errors import MillraceError, UpstreamError
+from millrace.funnel.response_log import ResponseLog
 from millrace.types import Failure, Model
 
 
@@ -38,6 +39,18 @@ def after_a_check(check: str, large: UpstreamError) -> UpstreamError:
         retry_after_ms=large.retry_after_ms,
         rule=large.rule,
     )
+
+
+def over_budget(response: ResponseLog, reason: str) -> MillraceError:
+    """Return the error of a request whose budget is too low."""
+    path, rest = response.request.paths.max_cost, response.request.rest
+    if rest is not None:
+        return MillraceError("budget_exceeded", f"{rest.of} (${rest.dollars:f}) is too little: {reason}")
+    if response.request.max_cost is None:
+        message = f"what is left of a budget of this request is too little: {reason}; ask for less"
+        return MillraceError("budget_exceeded", message)
+    message = f"{path}: the budget of {response.request.max_cost:f} dollars is too low: {reason}; raise it"
+    return MillraceError("budget_exceeded", message, param=path)
 
 
 def is_of_the_request(error: UpstreamError) -> bool:

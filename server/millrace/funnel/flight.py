@@ -2,8 +2,8 @@
 
 The generation runs in a task of its own and appends to a log of its own, which all requests follow, the first one too.
 So a request that leaves does not affect the others. The participant that joined first pays for the upstream calls. If
-it leaves, it owes the input and the output so far, and the next participant pays the rest. When the last participant
-leaves, the generation is cancelled.
+it leaves, or its budget has no more, it owes the input and the output so far, and the next participant pays the rest.
+When the last participant leaves, the generation is cancelled.
 """
 
 import asyncio
@@ -11,11 +11,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from millrace.errors import internal_error
-from millrace.funnel.bill import Bill, OpenCharge
+from millrace.funnel.bill import Bill
 from millrace.funnel.ending import Result
+from millrace.funnel.open_charge import OpenCharge
 from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Attempt
-from millrace.types import Call
+from millrace.types import Call, Outcome
 
 
 class Participant(NamedTuple):
@@ -48,6 +49,15 @@ class Flight:
         """Reserve what one more call may cost within the limits of the payer's key."""
         return self._payer.reserve(call)
 
+    def covers(self, call: Call, *, whole: bool = False) -> bool:
+        """See that what is reserved for the payer pays for a call, or else for one of the others, who pays then."""
+        if self._payer.covers(call, whole=whole):
+            return True
+        other = next((one for one in self._participants[1:] if one.bill.covers(call, whole=whole)), None)
+        if other is not None:
+            self._have_pay(other)
+        return other is not None
+
     def open(self, call: Call, attempt: Attempt) -> OpenCharge:
         """Charge a new upstream call to the present payer."""
         return self._payer.open(call, attempt)
@@ -66,7 +76,7 @@ class Flight:
         participant = Participant(response, bill, response.follow(self.response, is_joined=is_joined))
         self._participants.append(participant)
         if self._task is None:
-            self._payer = bill
+            self._payer, bill.pass_on = bill, self._pass_on
             self._task = asyncio.get_running_loop().create_task(self._generate(self.response, self))
             self._task.add_done_callback(self._ended)
         task = self._task
@@ -78,7 +88,7 @@ class Flight:
         if participant.over.done() and participant.over.result():
             raise internal_error()
         result = task.result()
-        return result.joined() if is_joined else result
+        return result.joined() if is_joined or bill is not self._payer else result
 
     def _ended(self, task: asyncio.Task[Result]) -> None:
         self._on_end(self)
@@ -94,6 +104,24 @@ class Flight:
         # asyncio from logging it as never retrieved.
         if (error := task.exception()) is not None:
             error.__traceback__ = None
+
+    def _pass_on(self) -> bool:
+        """Have another one pay for the rest of what runs, since the budget of the payer has no more."""
+        other = next((one for one in self._participants[1:] if one.bill.can_take(self._payer)), None)
+        if other is not None:
+            self._have_pay(other)
+        return other is not None
+
+    def _have_pay(self, participant: Participant) -> None:
+        self._participants.remove(participant)
+        self._participants.insert(0, participant)
+        self._charge_to(participant.bill, Outcome.ANSWERED)
+
+    def _charge_to(self, bill: Bill, outcome: Outcome) -> None:
+        """Have a bill pay from now on; `outcome` is that of what the payer so far has paid."""
+        before, self._payer = self._payer, bill
+        before.pass_on, bill.pass_on = bill.pass_on, self._pass_on
+        before.hand_over(bill, outcome)
 
     async def _leave(self, participant: Participant, task: "asyncio.Task[Result]") -> None:
         """Remove a participant; hand over its bill if it pays, and cancel the generation if it is the last.
@@ -114,5 +142,4 @@ class Flight:
             task.cancel()
             await asyncio.wait((task,))
         elif was_payer:
-            self._payer = self._participants[0].bill
-            participant.bill.hand_over(self._payer)
+            self._charge_to(self._participants[0].bill, Outcome.CANCELLED)

@@ -61,7 +61,8 @@ async def hedge(
             return await keep_or_escalate(response, payer, caller, catalog, first.attached())
         running = [first, start(contenders, small, response, payer, caller, other_than=first.deployment)]
         await wait_for_text(*running, timeout_s=after_s)
-        if all(map(_is_silent, running)) and hedging.grants(asked_for=asked_for):
+        is_silent = all(map(_is_silent, running))
+        if is_silent and hedging.grants(asked_for=asked_for) and payer.covers(plan(large, response, payer)):
             running.append(start(contenders, large, response, payer, caller))
         await wait_for_text(*running)
         winner = next((one for one in running if one.has_text()), running[-1])

@@ -10,12 +10,13 @@ from decimal import Decimal
 from typing import Any
 
 from millrace import pricing, tokens
-from millrace.funnel.bill import OpenCharge, Payer
+from millrace.funnel.bill import Payer
 from millrace.funnel.calls import Caller, Turn, uncut
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.checks import Candidate
 from millrace.funnel.checks.form import Form
 from millrace.funnel.checks.table import CHECKS
+from millrace.funnel.open_charge import OpenCharge
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import Call, Message, Model, ToolCall, Usage, Verdict
 

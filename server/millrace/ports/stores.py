@@ -55,6 +55,11 @@ class Admission(Protocol):
 
     limits_cost: bool  # dollars may run out while the request runs
 
+    @property
+    def reserved(self) -> Decimal:
+        """Dollars that are reserved so far."""
+        ...
+
     def reserve_more(self, cost: Decimal, tokens: int) -> Decimal:
         """Reserve up to `cost` dollars more, and the tokens that they buy; return the dollars that there were left."""
         ...
@@ -86,8 +91,16 @@ class Limiter(Protocol):
         """Whether anything is limited, so that what a request is likely to cost is of interest."""
         ...
 
+    def has_budget(self, principal: Principal, user: str = "", tag: str = "") -> bool:
+        """Whether dollars are limited."""
+        ...
+
     async def prepare(self, principal: Principal, user: str = "", tag: str = "") -> None:
         """Read what was spent, where that is not known, before a request is admitted. Raises `overloaded`."""
+        ...
+
+    def lacks(self, principal: Principal, user: str = "", tag: str = "") -> bool:
+        """Whether it is not known what was spent, so that a request is to be prepared before it is admitted."""
         ...
 
     def step(self, principal: Principal, user: str = "", tag: str = "") -> Step | None:

@@ -15,6 +15,7 @@ from millrace.settings.sections import (
     LedgerSettings,
     LimitSettings,
     LimitsSettings,
+    MetricsSettings,
     ModelSettings,
     ModelsSettings,
     PriceSettings,
@@ -22,6 +23,7 @@ from millrace.settings.sections import (
     RouterSettings,
     ServerSettings,
     Settings,
+    TracesSettings,
 )
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "LedgerSettings",
     "LimitSettings",
     "LimitsSettings",
+    "MetricsSettings",
     "ModelSettings",
     "ModelsSettings",
     "PriceSettings",
@@ -47,6 +50,7 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "SettingsError",
+    "TracesSettings",
     "build",
     "data_dir_of",
     "load",

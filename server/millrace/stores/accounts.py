@@ -94,6 +94,7 @@ class Account:
         self.reserved_cost = ZERO
         self.spent_day = self.spent_month = ZERO
         self.is_read = False  # what was spent before it was counted here is known
+        self.was_read = False  # it was known at some time
         self.told: dict[str, dict[Period, tuple[float, int]]] = {}  # by key: of which period, up to which step
         self.reached: dict[Period, tuple[float, int]] = {}  # the same, for the operator
         self._today = today
@@ -111,7 +112,8 @@ class Account:
 
     def know(self, spent: Spent) -> None:
         """Take over what was spent, as the ledger has it."""
-        self.spent_day, self.spent_month, self.is_read = spent.day, spent.month, True
+        self.spent_day, self.spent_month = spent.day, spent.month
+        self.is_read = self.was_read = True
 
     def spend(self, dollars: Decimal) -> None:
         """Count dollars as spent now."""
@@ -124,6 +126,11 @@ class Account:
             yield Period.DAY, self.spent_day, limits.dollars_per_day
         if limits.dollars_per_month is not None:
             yield Period.MONTH, self.spent_month, limits.dollars_per_month
+
+    def budgets_of(self, today: Today) -> Iterator[tuple[Period, Decimal, Decimal]]:
+        """Yield each budget with the limits of the last request, as they are on a day that may have begun since."""
+        for period, spent, limit in self.budgets(self.limits):
+            yield period, spent if today.begins(period) == self._today.begins(period) else ZERO, limit
 
     def dollars_left(self, limits: Limits) -> Decimal | None:
         """Return the dollars that are neither spent nor reserved; None if there is no limit."""

@@ -22,8 +22,8 @@ CLOSE_S = 10.0
 READY_S = 30.0
 WAL_BYTES = 16 * 2**20  # to which the write-ahead log is cut down after it was longer
 
-# Ten minutes of 100 requests a second, each with an open and a settled row, while nothing can be written:
-# 10 * 60 * 100 * 2 rows of about ROW_BYTES (stores/ledger.py) and OVERHEAD (stores/writer.py), 1.6 kB together.
+# Seven minutes of 100 requests a second, each with an open and a settled row, while nothing can be written:
+# 7 * 60 * 100 * 2 rows of about ROW_BYTES (stores/ledger.py) and OVERHEAD (stores/writer.py), 2.3 kB together.
 QUEUE_BYTES = 192 * 2**20
 
 

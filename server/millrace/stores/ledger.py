@@ -1,35 +1,28 @@
 """The ledger in SQLite: one row per request, money in whole nanodollars (1e-9 dollars)."""
 
 import asyncio
-import json
 import re
 import sqlite3
 import time
 from collections.abc import Collection
-from dataclasses import fields
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
-
-import msgspec
 
 from millrace.ports import Clock
 from millrace.pricing import NANODOLLAR
 from millrace.pruning import Pruner
 from millrace.stores.database import SqliteDatabase
-from millrace.stores.ledger_rows import LedgerRows
+from millrace.stores.ledger_json import nanodollars, written_calls, written_price, written_shape, written_story
+from millrace.stores.ledger_rows import STAYS, LedgerRows
 from millrace.types import (
     EMBEDDINGS,
     EVIDENCE_TENANT,
     Answered,
     CacheOutcome,
-    Charge,
     Entry,
     EvidenceCost,
-    Price,
     Served,
     SessionBill,
-    Shape,
     Status,
 )
 
@@ -155,7 +148,13 @@ class SqliteLedger:
         self._pruner: Pruner | None = None
         if keep_days is not None:
             self._pruner = Pruner(
-                database.write, "entries", key="request_id", since="opened_at", ttl_s=keep_days * DAY_S, wall=wall
+                database.write,
+                "entries",
+                key="request_id",
+                since="opened_at",
+                ttl_s=keep_days * DAY_S,
+                wall=wall,
+                stays=STAYS,
             )
         database.write(_prepare)
 
@@ -316,87 +315,22 @@ def _row(entry: Entry, epoch: str) -> tuple[Any, ...]:
         usage.output_tokens,
         usage.reasoning_tokens,
         int(usage.estimated or any(charge.usage.estimated for charge in statement.charges)),
-        _nanodollars(statement.cost),
-        _nanodollars(statement.saved),
+        nanodollars(statement.cost),
+        nanodollars(statement.saved),
         entry.ttft_ms,
         entry.latency_ms,
         entry.trimmed_tokens,
         entry.key_id,
         epoch,
-        _nanodollars(entry.booked),
+        nanodollars(entry.booked),
         entry.session,
         entry.entry_id,
         entry.stored_id,
         entry.user,
         entry.tag,
         entry.batch,
-        "" if entry.baseline is None else _prices(entry.baseline),
-        "" if entry.status is Status.OPEN else msgspec.json.encode(entry.story).decode(),
-        "" if entry.shape is None else _shape(entry.shape),
-        json.dumps([_call(charge, entry.began_at) for charge in statement.charges]),
+        written_price(entry.baseline),
+        "" if entry.status is Status.OPEN else written_story(entry.story),
+        written_shape(entry.shape),
+        written_calls(statement.charges, entry.began_at),
     )
-
-
-def _call(charge: Charge, began_at: float | None) -> dict[str, Any]:
-    usage = charge.usage
-    times = {
-        "started_ms": _milliseconds(began_at, charge.began_at),  # since the request's own start
-        "ttft_ms": _milliseconds(charge.began_at, charge.spoke_at),
-        "lasted_ms": _milliseconds(charge.began_at, charge.ended_at),
-    }
-    named = {
-        "service_tier": charge.service_tier,
-        "finish_reason": charge.finish_word,
-        "deployment": charge.deployment,
-    }
-    return {
-        "model": charge.model,
-        "tier": charge.tier,
-        "outcome": charge.outcome,
-        "input_tokens": usage.input_tokens,
-        "cached_input_tokens": usage.cached_input_tokens,
-        **({"cache_write_tokens": written} if (written := usage.cache_write_tokens) else {}),
-        **({"cache_write_1h_tokens": kept_long} if (kept_long := usage.cache_write_1h_tokens) else {}),
-        "output_tokens": usage.output_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "estimated": usage.estimated,
-        "cost_nanodollars": _nanodollars(charge.cost),
-        **({} if charge.price is None else {"price": _price(charge.price)}),
-        **({} if charge.standard is None else {"standard": _price(charge.standard)}),
-        **{name: word for name, word in named.items() if word},  # of the provider; nothing where all is as usual
-        **{name: length for name, length in times.items() if length is not None},
-    }
-
-
-def _milliseconds(start: float | None, end: float | None) -> float | None:
-    return None if start is None or end is None else round((end - start) * 1000, 1)
-
-
-_DEFAULTS = {one.name: one.default for one in fields(Shape)}
-
-
-def _shape(shape: Shape) -> str:
-    """Return what is not as usual."""
-    by_name = {name: getattr(shape, name) for name in _DEFAULTS}
-    return json.dumps({name: value for name, value in by_name.items() if value != _DEFAULTS[name]})
-
-
-@lru_cache(maxsize=64)
-def _prices(price: Price) -> str:
-    return json.dumps(_price(price))
-
-
-@lru_cache(maxsize=64)
-def _price(price: Price) -> dict[str, Any]:
-    """Return what is known of a price, as decimals of dollars per million tokens; a bound is a whole number."""
-    by_name = {one.name: getattr(price, one.name) for one in fields(Price)}
-    steps, bound = by_name.pop("steps"), by_name.pop("above_tokens")
-    return {
-        **{name: str(dollars) for name, dollars in by_name.items() if dollars is not None},
-        **({"above_tokens": bound} if bound else {}),
-        **({"steps": [_price(step) for step in steps]} if steps else {}),
-    }
-
-
-def _nanodollars(dollars: Decimal) -> int:
-    return int(dollars / NANODOLLAR)

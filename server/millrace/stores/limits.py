@@ -30,6 +30,7 @@ from millrace.types.budget import (
     Spent,
     Step,
     Steps,
+    Used,
     step_at,
 )
 
@@ -84,6 +85,20 @@ class MemoryLimiter:
         yield from self._accounts.values()
         yield from self._named.values()
 
+    def budgets(self) -> Callable[[str | None], list[Used]]:
+        """Return what adds up the budgets of the accounts in memory, of a tenant or of all; for another thread."""
+        accounts, today, steps = [*self.accounts], self._today, self._steps
+
+        def used(tenant: str | None) -> list[Used]:
+            return [
+                Used(account.name, period, float(spent / limit) if limit else 1.0, step_at(steps, spent, limit))
+                for account in accounts
+                if tenant in (None, account.name.tenant)
+                for period, spent, limit in account.budgets_of(today)
+            ]
+
+        return used
+
     def configure(self, rules: LimitRules, steps: Steps) -> None:
         """Set other limits, for requests that are admitted from now on. What was spent is read anew."""
         self._rules, self._has_rules, self._steps = rules, rules != NO_RULES, steps
@@ -96,11 +111,13 @@ class MemoryLimiter:
         """Whether anything is limited, so that what a request is likely to cost is of interest."""
         return bool(self._has_rules or principal.limits != UNLIMITED) and bool(self._limits_of(principal, user, tag))
 
+    def has_budget(self, principal: Principal, user: str = "", tag: str = "") -> bool:
+        """Whether dollars are limited."""
+        return any(has_budget(limits) for _, limits in self._limits_of(principal, user, tag))
+
     async def prepare(self, principal: Principal, user: str = "", tag: str = "") -> None:
         """Read what the accounts of a request have spent, if that is not known. Raises `overloaded`."""
-        while unread := [
-            name for name, limits in self._limits_of(principal, user, tag) if has_budget(limits) and self._lacks(name)
-        ]:
+        while unread := self._unread(principal, user, tag):
             try:
                 found = await self._read(unread, self._reads_late)
             except EXITS:
@@ -113,8 +130,14 @@ class MemoryLimiter:
                 account = self._account(name)
                 self._advance(account)
                 if not account.is_read:  # else another request has read it meanwhile, and maybe spent since
+                    was_known = account.was_read  # then other limits are why it is read anew, and they have steps too
                     account.know(found.get(name, Spent(ZERO, ZERO)))
-                    self._note(account, dict(self._limits_of(principal, user, tag)).get(name, UNLIMITED), tells=False)
+                    limits = dict(self._limits_of(principal, user, tag)).get(name, UNLIMITED)
+                    self._note(account, limits, tells=was_known)
+
+    def lacks(self, principal: Principal, user: str = "", tag: str = "") -> bool:
+        """Whether it is not known what the accounts of a request have spent."""
+        return self.limits(principal, user, tag) and bool(self._unread(principal, user, tag))
 
     def step(self, principal: Principal, user: str = "", tag: str = "") -> Step | None:
         """Return what is done with a request, by what is spent of its budgets."""
@@ -169,7 +192,7 @@ class MemoryLimiter:
             account.in_flight += 1
             account.reserved_tokens += likely_tokens
             account.reserved_cost += likely_cost
-        if budget is not None and in_frames and self._is_news(budget, principal.key_id):
+        if budget is not None and in_frames and self._is_due(budget) and self._is_news(budget, principal.key_id):
             budget = replace(budget, is_news=True)
         return _Reservation(self, held, likely_cost, likely_tokens, budget, rest)
 
@@ -188,8 +211,10 @@ class MemoryLimiter:
         if least is not None and rest.dollars >= least and rest.dollars > 0:
             return budget, rest
         if browns_out and any(step is Step.CACHE for _, step in self._steps):
-            self._tell(account, lack, Step.CACHE)  # what is left of it buys nothing
-            return self._of(account, lack, Step.CACHE), None
+            budget = self._of(account, lack, Step.CACHE)  # what is left of it buys nothing
+            if self._is_due(budget):
+                self._tell(account, lack, Step.CACHE)
+            return budget, None
         raise self._told(account.over_budget(*lack, likely), held)
 
     def count(self, name: AccountName, dollars: Decimal) -> None:
@@ -238,6 +263,11 @@ class MemoryLimiter:
                 names.append(AccountName(AccountKind.TAG, tenant, tag))
             found += [(name, rules.of(name)) for name in names]
         return [each for each in found if each[1] != UNLIMITED]
+
+    def _unread(self, principal: Principal, user: str, tag: str) -> list[AccountName]:
+        """Return the accounts of a request with budgets of which it is not known what is spent."""
+        limited = self._limits_of(principal, user, tag)
+        return [name for name, limits in limited if has_budget(limits) and self._lacks(name)]
 
     def _held(self, principal: Principal, user: str, tag: str) -> Held:
         held = []
@@ -293,6 +323,11 @@ class MemoryLimiter:
         period, spent, limit = budget
         resets_at = self._today.ends(period)
         return Budget(step=step, account=account.name, period=period, spent=spent, limit=limit, resets_at=resets_at)
+
+    def _is_due(self, budget: Budget) -> bool:
+        """Whether a budget has come to a step in order. One dear request skips steps that are still to be told."""
+        before = [share for share, step in self._steps if RANKS[step] < RANKS[budget.step]]
+        return not before or budget.spent >= max(before) * budget.limit
 
     def _is_news(self, budget: Budget, key_id: str) -> bool:
         """Whether a key has not been told of a step of a budget, in this period. Then it counts as told."""
@@ -353,6 +388,11 @@ class _Reservation:
         self.budget = budget
         self.rest = rest
 
+    @property
+    def reserved(self) -> Decimal:
+        """Dollars that are reserved so far."""
+        return self._cost
+
     def reserve_more(self, cost: Decimal, tokens: int) -> Decimal:
         """Reserve more of the budgets, as far as there is more, and as many tokens of the minute as that buys."""
         granted = cost
@@ -393,6 +433,7 @@ class _Reservation:
 
 class _NoReservation:
     limits_cost = False
+    reserved = ZERO
     budget: Budget | None = None
     rest: Rest | None = None
 

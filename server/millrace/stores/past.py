@@ -4,15 +4,15 @@ import asyncio
 import sqlite3
 from array import array
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
 
 from millrace import log
 from millrace.stores.database import SqliteDatabase
+from millrace.stores.ledger_json import Call, read_calls, read_price, read_story
 from millrace.stores.ledger_rows import selected
-from millrace.types import NO_STORY, CacheOutcome, Outcome, Past, PastCall, Price, Selection, Status, Story, Usage
+from millrace.types import NO_STORY, CacheOutcome, Past, PastCall, Selection, Status, Usage
 
 READ_S = 60.0  # for SQLite to read some rows, or to find which there are
 _FOUND = "SELECT rowid FROM entries WHERE opened_at >= ? AND status != 'open'{} ORDER BY opened_at"
@@ -30,29 +30,6 @@ T = TypeVar("T")
 
 _STATUS = {each.value: each for each in Status}
 _CACHE = {each.value: each for each in CacheOutcome}
-_OUTCOME = {each.value: each for each in Outcome}
-
-
-class _Call(msgspec.Struct):
-    """A call, as the column `calls` has it."""
-
-    model: str
-    tier: str
-    outcome: str
-    input_tokens: int
-    cached_input_tokens: int
-    output_tokens: int
-    cost_nanodollars: int
-    cache_write_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    estimated: bool = False
-    price: msgspec.Raw = msgspec.Raw()
-    standard: msgspec.Raw = msgspec.Raw()
-    service_tier: str = ""
-
-
-_calls = msgspec.json.Decoder(list[_Call]).decode
-_story = msgspec.json.Decoder(Story).decode
 
 
 class SqlitePast:
@@ -182,37 +159,25 @@ def _past(row: tuple[Any, ...]) -> Past:
         saved=saved,
         latency_ms=latency_ms,
         trimmed_tokens=trimmed_tokens,
-        calls=[] if calls == "[]" else [_call(each) for each in _calls(calls)],
-        baseline=_price(baseline.encode()) if baseline else None,
+        calls=[_call(each) for each in read_calls(calls)],
+        baseline=read_price(baseline),
         key_id=key_id,
         user=user,
         tag=tag,
         stored_id=stored_id,
         ttft_ms=ttft_ms,
-        story=_story(story) if story else NO_STORY,
+        story=read_story(story) or NO_STORY,
     )
 
 
-def _call(call: _Call) -> PastCall:
+def _call(call: Call) -> PastCall:
     return PastCall(
         model=call.model,
         tier=call.tier,
-        usage=Usage(
-            input_tokens=call.input_tokens,
-            output_tokens=call.output_tokens,
-            cached_input_tokens=call.cached_input_tokens,
-            cache_write_tokens=call.cache_write_tokens,
-            cache_write_1h_tokens=call.cache_write_1h_tokens,
-            estimated=call.estimated,
-        ),
+        usage=call.usage,
         cost=call.cost_nanodollars,
-        outcome=_OUTCOME[call.outcome],
-        price=_price(bytes(call.price)) if call.price else None,
-        standard=_price(bytes(call.standard)) if call.standard else None,
+        outcome=call.outcome,
+        price=read_price(call.price),
+        standard=read_price(call.standard),
         service_tier=call.service_tier,
     )
-
-
-@lru_cache(maxsize=256)
-def _price(written: bytes) -> Price:
-    return msgspec.json.decode(written, type=Price)

@@ -69,8 +69,10 @@ FROM entries INDEXED BY entries_open WHERE status = 'open' AND tenant = ? AND {{
 """  # noqa: S608 - names of our own
 _SPENT = """
 SELECT coalesce(sum(CASE WHEN day >= ? THEN nanodollars END), 0), coalesce(sum(nanodollars), 0)
-FROM spent WHERE tenant = ? AND day >= ? AND {of}
+FROM spent {by} WHERE tenant = ? AND day >= ? AND {of}
 """
+# Else SQLite would look at all that the tenant has spent in the month, for each of its users.
+_BY = {AccountKind.USER: "INDEXED BY spent_of_users", AccountKind.TAG: "INDEXED BY spent_of_tags"}
 _OTHERS = f"""
 SELECT tenant, key_id, end_user, tag, sum({_COST})
 FROM entries WHERE opened_at >= ? AND epoch IN ({{others}}) GROUP BY 1, 2, 3, 4
@@ -186,8 +188,10 @@ def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _spent(connection: sqlite3.Connection, name: AccountName, today: Today, living: frozenset[str]) -> Spent:
-    of, values, month = _OF[name.kind], (name.tenant, name.name), _day(today.month)
-    ((of_day, of_month),) = connection.execute(_SPENT.format(of=of), (_day(today.day), name.tenant, month, name.name))
+    of, values = _OF[name.kind], (name.tenant, name.name)
+    query = _SPENT.format(of=of, by=_BY.get(name.kind, ""))
+    days = _day(today.day), name.tenant, _day(today.month), name.name
+    ((of_day, of_month),) = connection.execute(query, days)
     query = _OPEN.format(of=of, living=_question_marks(living))
     ((is_open,),) = connection.execute(query, (*living, *values))
     return Spent((of_day + is_open) * NANODOLLAR, (of_month + is_open) * NANODOLLAR)

@@ -116,6 +116,14 @@ def running_output(parts: Sequence[str], asides: Sequence[Aside]) -> int:
     return len(parts) + sum(len(_text(aside)) for aside in asides) // SPARSE
 
 
+def bytes_of(text: str) -> int:
+    """Return the bytes of a text in UTF-8, at once: of a long one that is not all ASCII, about."""
+    if text.isascii():
+        return len(text)
+    sample = text if len(text) <= LONG else text[:: len(text) // LONG]
+    return len(sample.encode(errors="replace")) * len(text) // len(sample)
+
+
 def estimate(size: int) -> int:
     """Return ceil(UTF-8 bytes / 3)."""
     return -(-size // BYTES_PER_TOKEN)

@@ -3,7 +3,8 @@
 It stands in the ledger, so that a request can be explained, and decided again under other settings, once it has ended.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from millrace.types.model import Tier
 from millrace.types.request import CacheMode
@@ -40,7 +41,7 @@ class Scores:
     score: float  # p_large - p_small
     small: float | None = None  # p_small: how likely the small model's answer is right, as far as was learned
     large: float | None = None  # p_large; None, both: of an earlier version
-    threshold: float | None  # score from which on the large model was asked first; None: no score was enough
+    threshold: float | None  # score from which on the large model was asked first; None: none was enough, or any
     labels: int  # that the score was learned from
     reason: str
 
@@ -105,3 +106,12 @@ class Shape:
     max_cost: str = ""  # dollars
     checks: tuple[str, ...] | None = None  # names
     cut: tuple[str, ...] = ()  # what trimming has cut of: history, context
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is not as usual, by name."""
+        by_name = {name: getattr(self, name) for name in _USUAL}
+        return {name: value for name, value in by_name.items() if value != _USUAL[name]}
+
+
+_USUAL = {one.name: one.default for one in fields(Shape)}

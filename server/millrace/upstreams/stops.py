@@ -14,7 +14,7 @@ def stops_of(prompt: Prompt) -> tuple[str, ...]:
 
 
 class StopSequences:
-    """Ends the text before the first stop sequence. What may be the beginning of one is held until that is clear."""
+    """Ends the text before the stop sequence that is whole first. What may begin one is held until that is clear."""
 
     __slots__ = ("_held", "_longest", "_stops", "found")
 
@@ -29,8 +29,8 @@ class StopSequences:
         held = [*self._held, *texts]
         said = "".join(held)
         places = [(at, stop) for stop in self._stops if (at := said.find(stop)) >= 0]
-        if places:
-            at, self.found = min(places, key=lambda place: (place[0], -len(place[1])))
+        if places:  # of several, the one that is whole first, as a model that is stopped comes to it
+            at, self.found = min(places, key=lambda place: (place[0] + len(place[1]), place[0]))
             self._held = []
             return _first(held, at)
         pending = self._pending(said)

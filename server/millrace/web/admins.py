@@ -11,7 +11,7 @@ from millrace.errors import MillraceError
 from millrace.principal import Principal, Role
 from millrace.web.process import principal_of
 
-Endpoint = Callable[[Request], Awaitable[msgspec.Struct]]
+Endpoint = Callable[[Request], Awaitable[msgspec.Struct | msgspec.Raw]]  # raw: JSON that was long to make
 
 
 def check_admin(principal: Principal) -> None:

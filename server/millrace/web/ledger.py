@@ -1,7 +1,9 @@
 """`GET /v1/ledger`: what requests have cost and why, for admins, of their tenant."""
 
+import asyncio
 import math
 
+import msgspec
 from starlette.requests import Request
 
 from millrace.errors import MillraceError, invalid
@@ -21,7 +23,7 @@ async def show(request: Request) -> wire.LedgerEntry:
 
 
 @for_admins
-async def rows(request: Request) -> wire.LedgerEntries:
+async def rows(request: Request) -> msgspec.Raw:
     """`GET /v1/ledger?after=&limit=&order=`: requests in the order in which they have ended."""
     given = request.query_params
     limit, order, after = given.get("limit", "100"), given.get("order", ORDERS[0]), given.get("after")
@@ -38,9 +40,14 @@ async def rows(request: Request) -> wire.LedgerEntries:
         found, _ = await read.latest(selection, most, before=math.inf if number is None else number)
     else:
         found, _ = await read.after(number or 0, selection, most)
+    return await asyncio.to_thread(_document, found, most)
+
+
+def _document(found: list[Entry], most: int) -> msgspec.Raw:
     data = [wire.entry(row) for row in found[: most - 1]]
     ends = (data[0].id, data[-1].id) if data else (None, None)
-    return wire.LedgerEntries(data=data, first_id=ends[0], last_id=ends[1], has_more=len(found) == most)
+    document = wire.LedgerEntries(data=data, first_id=ends[0], last_id=ends[1], has_more=len(found) == most)
+    return msgspec.Raw(msgspec.json.encode(document))
 
 
 async def _found(request: Request, request_id: str, param: str = "id") -> tuple[int, Entry]:

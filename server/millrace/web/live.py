@@ -232,6 +232,7 @@ class View:
             try:
                 self._watch(reading.decode(text))
             except MillraceError as error:
+                self._process.metrics.figures.refused(error.code)
                 self._put(responses.error_event(error))
                 if self._bad.count(self._process.clock()):
                     raise Closed(CloseCode.POLICY, "too many bad frames") from None

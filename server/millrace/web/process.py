@@ -24,6 +24,7 @@ from millrace.runs.intake import Intake
 from millrace.runs.run import Run
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Rounds, call_each
+from millrace.telemetry.metrics import Metrics
 from millrace.web.outbox import Turn
 from millrace.web.sse import SseResponse
 from millrace.wire.documents import Configuration
@@ -93,6 +94,7 @@ class Process:
     dashboard: Dashboard
     embeddings: Embeddings
     feeds: Counter[str] = field(default_factory=Counter)  # dashboards that are open, by tenant
+    metrics: Metrics = field(default_factory=Metrics)
     sessions: set[LiveSession] = field(default_factory=set)
     arrivals: set[OnItsWay] = field(default_factory=set)  # over HTTP
     streams: set[SseResponse] = field(default_factory=set)  # over HTTP

@@ -25,6 +25,7 @@ from millrace.principal import Principal
 from millrace.runs.intake import draining, repeat_of
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
+from millrace.types import Trace
 from millrace.web.flood import FloodMeter
 from millrace.web.jobs import Job, Jobs
 from millrace.web.liveness import Closing, Liveness
@@ -36,6 +37,7 @@ from millrace.wire import limits, requests, responses
 from millrace.wire.limits import CloseCode
 from millrace.wire.reading import LONG, is_utf8
 from millrace.wire.sessions import session_of
+from millrace.wire.trace_context import trace_of
 
 MAX_FRAMES_WHILE_PAUSED = 32  # frames that are read from a peer that does not read
 FAULT = internal_error().message  # why a session that crashed is closed
@@ -70,6 +72,7 @@ class _Frame:
     create: requests.Create | None = None
     repeat: Repeat | None = None
     session: str = ""  # that it names
+    trace: Trace | None = None  # that it belongs to
     error: BaseException | None = None
 
 
@@ -83,7 +86,7 @@ class Session:
         principal: Principal,
         *,
         negotiated: bool,
-        headers: Mapping[str, str] = MappingProxyType({}),  # of the upgrade; some name a session
+        headers: Mapping[str, str] = MappingProxyType({}),  # of the upgrade; some name a session or a trace
     ) -> None:
         self._process = process
         self._headers = headers
@@ -242,6 +245,7 @@ class Session:
                 frame.create = requests.read_create(envelope.fields, self._process.funnel.checks.names)
                 frame.repeat = repeat_of(frame.create, envelope.fields, self._principal)
                 frame.session = session_of(envelope.fields, self._headers)
+                frame.trace = trace_of(envelope.fields, self._headers)
                 frame.envelope = envelope.without_fields()  # what is long is not kept twice
         except (MillraceError, Closed) as error:
             frame.error = error.with_traceback(None)  # it would keep the bytes until the next collection
@@ -300,7 +304,7 @@ class Session:
         assert envelope is not None, "it could be read"
         assert create is not None, "it is one"
         request = self._process.intake.read(
-            create, self._principal, held, negotiated=self._negotiated, session=frame.session
+            create, self._principal, held, negotiated=self._negotiated, session=frame.session, trace=frame.trace
         )
         stream_id, event_id = envelope.stream_id, envelope.event_id  # `begin` must not keep the whole frame
 
@@ -360,6 +364,7 @@ class Session:
             self._refuse(error, envelope.stream_id, envelope.event_id)
 
     def _refuse(self, error: MillraceError, stream_id: str | None = None, event_id: str | None = None) -> None:
+        self._process.metrics.figures.refused(error.code)
         self._outbox.put(responses.error_event(error, stream_id, event_id))
 
     def _count_refused(self) -> None:

@@ -5,13 +5,12 @@ null.
 """
 
 import math
-from dataclasses import fields
 from decimal import Decimal
 from typing import Any, Literal
 
 from msgspec import Struct, convert
 
-from millrace.types import Charge, Entry, Outcome, Price, Shape, Status, Story
+from millrace.types import Charge, Entry, Outcome, Price, Status, Story
 
 MAX_LIMIT = 1000  # rows of one answer
 
@@ -31,7 +30,8 @@ class ShownPrice(Struct, kw_only=True, omit_defaults=True):
 class ShownCall(Struct, kw_only=True):
     """One call of a model. `started_ms` counts from the start of the request, the other two from that of the call.
 
-    `outcome`: answered, revised (taken back), lost (a race), failed or cancelled.
+    `outcome`: answered, revised (taken back), lost (a race), failed, cancelled, or running while no end of it is known.
+    `standard` is the model's usual price, where `price`, that it was charged at, is another one.
     """
 
     model: str
@@ -44,11 +44,13 @@ class ShownCall(Struct, kw_only=True):
     input_tokens: int
     cached_input_tokens: int
     cache_write_tokens: int
+    cache_write_1h_tokens: int
     output_tokens: int
     reasoning_tokens: int
     estimated: bool
     cost_usd: Decimal
     price: ShownPrice | None
+    standard: ShownPrice | None
     service_tier: str
     finish_reason: str
 
@@ -63,10 +65,16 @@ class ShownNear(Struct, kw_only=True):
 
 
 class ShownScores(Struct, kw_only=True):
-    """What the router made of the prompt: the large model was asked first if `score` reached `threshold`."""
+    """What the router made of the prompt: the large model was asked first if `score` reached `threshold`.
+
+    `score` is `large - small`: how likely either model's answer is right, as far as was learned. Without a threshold no
+    score was enough (`tier` is small), or any.
+    """
 
     tier: str
     score: float
+    small: float | None
+    large: float | None
     threshold: float | None
     labels: int
     reason: str
@@ -88,10 +96,15 @@ class ShownFailure(Struct, kw_only=True):
 
 
 class ShownStory(Struct, kw_only=True):
-    """What each stage decided, without a word of the request or its answer."""
+    """What each stage decided, without a word of the request or its answer.
+
+    `needed` is how likely a stored answer had to do to be served; `age_s` how old the one was that was.
+    """
 
     near: list[ShownNear]
+    needed: float | None
     hit: str
+    age_s: float | None
     missed: str
     scores: ShownScores | None
     verdicts: list[ShownVerdict]
@@ -183,10 +196,10 @@ def entry(row: Entry) -> LedgerEntry:
         latency_ms=_rounded(row.latency_ms) if is_ended else None,
         entry_id=row.entry_id,
         stored_id=row.stored_id,
-        baseline=None if row.baseline is None else _price(row.baseline),
+        baseline=_price(row.baseline),
         calls=[_call(charge) for charge in statement.charges],
         story=_story(row.story),
-        shape=None if row.shape is None else _shape(row.shape),
+        shape=None if row.shape is None else row.shape.given,
     )
 
 
@@ -209,11 +222,13 @@ def _call(charge: Charge) -> ShownCall:
         input_tokens=usage.input_tokens,
         cached_input_tokens=usage.cached_input_tokens,
         cache_write_tokens=usage.cache_write_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
         output_tokens=usage.output_tokens,
         reasoning_tokens=usage.reasoning_tokens,
         estimated=usage.estimated,
         cost_usd=_dollars(charge.cost),
-        price=None if charge.price is None else _price(charge.price),
+        price=_price(charge.price),
+        standard=_price(charge.standard),
         service_tier=charge.service_tier,
         finish_reason=charge.finish_word,
     )
@@ -231,13 +246,17 @@ def _story(story: Story) -> ShownStory:
             )
             for near in story.near
         ],
+        needed=None if story.needed is None else round(_logistic(story.needed), 4),
         hit=story.hit,
+        age_s=_rounded(story.age_s),
         missed=story.missed,
         scores=None
         if scores is None
         else ShownScores(
             tier=scores.tier.value,
             score=scores.score,
+            small=scores.small,
+            large=scores.large,
             threshold=scores.threshold,
             labels=scores.labels,
             reason=scores.reason,
@@ -249,14 +268,8 @@ def _story(story: Story) -> ShownStory:
     )
 
 
-def _shape(shape: Shape) -> dict[str, Any]:
-    """Return what is not as usual."""
-    by_name = {one.name: (getattr(shape, one.name), one.default) for one in fields(Shape)}
-    return {name: value for name, (value, default) in by_name.items() if value != default}
-
-
-def _price(price: Price) -> ShownPrice:
-    return convert(price, ShownPrice, from_attributes=True)
+def _price(price: Price | None) -> ShownPrice | None:
+    return None if price is None else convert(price, ShownPrice, from_attributes=True)
 
 
 def _dollars(dollars: Decimal) -> Decimal:

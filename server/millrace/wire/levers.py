@@ -13,8 +13,9 @@ BY = ("tag", "user", "key", "model", "day", "tenant")
 class ShownSaving(Struct, kw_only=True):
     """What one lever took off. Negative: it cost more than it spared.
 
-    `saved_ms` is how much sooner the answers came than a model's to requests of that size in the same time (a median);
-    an estimate, and null where nothing is known. `requests` are those that it did something for.
+    `saved_ms` is how much sooner the answers came than the large model's of that size in the same time (a median), for
+    the caches, joins and routing: an estimate, and null where nothing is known. `requests` are those that it did
+    something for.
     """
 
     lever: str
@@ -37,7 +38,8 @@ class ShownWaste(Struct, kw_only=True):
 class ShownBill(Struct, kw_only=True):
     """The bill of some requests: what they would have cost untrimmed on the large model, and why they cost less.
 
-    `unknown` counts those that nothing is known to be compared with; their baseline is what they cost.
+    `requests` are those of clients; what evidence has asked is in `waste` alone. `unknown` counts those of an earlier
+    version, which do not tell the large model's price: they are compared with that of today, if it is known.
     """
 
     name: str  # of the group; empty for all

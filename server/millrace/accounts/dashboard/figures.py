@@ -284,14 +284,16 @@ def _races(sums: Sums) -> wire.Races:
 
 
 def _durations(sums: Sums) -> Durations:
-    """Return how long models took, and the answers for which none was asked."""
-    models = {
-        int(size): histogram
-        for name, histogram in sums.histograms.items()
-        if (size := name.removeprefix("took:")) != name
-    }
+    """Return how long models took, and the answers that a lever made faster."""
+
+    def by_size(kind: str) -> dict[int, Histogram]:
+        prefix = f"{kind}:"
+        named = sums.histograms.items()
+        return {int(name.removeprefix(prefix)): steps for name, steps in named if name.startswith(prefix)}
+
     spared = {}
     for name, count in sums.named("spared").items():
         lever, _, size = name.partition(":")
         spared[Saving(lever), int(size)] = count
-    return Durations.of(models, spared, {Saving(lever): count for lever, count in sums.named("took").items()})
+    took = {Saving(lever): count for lever, count in sums.named("took").items()}
+    return Durations.of(by_size("took"), by_size("took_by_large"), spared, took)

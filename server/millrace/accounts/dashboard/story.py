@@ -80,8 +80,7 @@ def stages(row: LedgerEntry) -> Iterator[Stage]:
     scores = row.story.scores
     says = row.reason
     if scores is not None:
-        against = "no score is enough" if scores.threshold is None else f"large from {scores.threshold:+.3f}"
-        says = f"{says}; {against}, from {scores.labels:,} labels"
+        says = f"{says}; {told.against(scores)}"
     is_routed = bool(row.calls) and asked
     yield _stage("route", "passed" if is_routed else "skipped", says=says if is_routed else "")
     for tier in ("small", "large"):

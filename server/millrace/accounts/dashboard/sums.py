@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from millrace.accounts.dashboard.buckets import bucket
 from millrace.accounts.durations import step_of
-from millrace.levers import CACHES, Levers, levers_of
+from millrace.levers import Levers, faster, is_by_large, levers_of
 from millrace.types import (
     EMBEDDINGS,
     EVIDENCE_TENANT,
@@ -97,19 +97,21 @@ class Sums(Struct, array_like=True):
         if row.strategy != EMBEDDINGS:
             self._add_cascade(row)
             if found.answer is not None:
-                self.place(f"took:{row.usage.output_tokens.bit_length()}", step_of(row.latency_ms))
+                size, step = row.usage.output_tokens.bit_length(), step_of(row.latency_ms)
+                self.place(f"took:{size}", step)
+                if is_by_large(row, found.answer):
+                    self.place(f"took_by_large:{size}", step)
 
     def _add_levers(self, row: Past, found: Levers) -> None:
         if found.baseline:
             self.count("baseline", found.baseline)
             if row.baseline is None and row.strategy != EMBEDDINGS:
                 self.count("unknown")
-            if row.cache in CACHES:
-                lever = CACHES[row.cache].value
-                self.count(f"spared:{lever}:{row.usage.output_tokens.bit_length()}")
-                self.count(f"took:{lever}", round(row.latency_ms))
         if found.answer or found.baseline:
             self.count("answered")
+        if (lever := faster(row, found)) is not None:
+            self.count(f"spared:{lever.value}:{row.usage.output_tokens.bit_length()}")
+            self.count(f"took:{lever.value}", round(row.latency_ms))
         for saving, nanodollars in found.savings.items():
             self.count(f"saving:{saving.value}", nanodollars)
             self.count(f"saving_requests:{saving.value}")

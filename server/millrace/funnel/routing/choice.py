@@ -138,6 +138,14 @@ class Likely:
     least: Decimal  # dollars, for the first call to say one token
 
 
+def estimated(prompt: Prompt, context: tuple[str, ...] = ()) -> int:
+    """Return the input tokens of a prompt, about: by its bytes, at once."""
+    texts = [*context, *(part for message in prompt.messages for part in message.texts)]
+    beyond_ascii = sum(tokens.bytes_of(text) - len(text) for text in texts if not text.isascii())
+    size = prompt.size + sum(map(len, context)) + beyond_ascii
+    return tokens.estimate(size) + tokens.MESSAGE * len(prompt.messages) + tokens.REPLY
+
+
 def likely(request: Request, catalog: Catalog) -> Likely:
     """Return what is reserved for a request: one booking of each model that it may call. Input tokens are estimated.
 
@@ -146,8 +154,7 @@ def likely(request: Request, catalog: Catalog) -> Likely:
     """
     models = {Strategy.SMALL: (catalog.small,), Strategy.LARGE: (catalog.large,)}.get(request.strategy, catalog.models)
     prompt = request.prompt
-    input_tokens = tokens.estimate(prompt.size + sum(map(len, request.context)))
-    input_tokens += tokens.MESSAGE * len(prompt.messages) + tokens.REPLY
+    input_tokens = estimated(prompt, request.context)
     cost, used = pricing.ZERO, 0
     first = Counted(input_tokens, catalog.ratios.of(models[0]))
     one_token = Usage(input_tokens=first.input_tokens, output_tokens=1)

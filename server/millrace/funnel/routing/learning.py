@@ -21,9 +21,9 @@ from millrace.funnel.routing import labels
 from millrace.funnel.routing.features import Features
 from millrace.funnel.routing.labels import Checked, Rated
 from millrace.funnel.routing.learned import SIZE, Learned
-from millrace.funnel.routing.promises import Promises
+from millrace.funnel.routing.promises import Place, Promises
 from millrace.ports import Clock, RouterStore
-from millrace.types import PASSED, Judged, Label, Says, Tier
+from millrace.types import PASSED, Judged, Label, Lever, Says, Tier
 
 TENANTS = 64  # whose state is in memory
 ASKING = 1024  # tenants that may wait for theirs
@@ -35,6 +35,7 @@ TURN_S = 0.25
 LOOK_S = 2.0  # between two looks at what others have changed
 SAVE_S = 5.0
 ALL = ""  # in place of a tenant: all of them
+PAIRS = frozenset({Lever.SMALL, Lever.LARGE, Lever.CHECK})  # samples that have two models' answers
 
 
 class Memo(Struct, array_like=True):
@@ -264,7 +265,7 @@ class Learning:
         except msgspec.MsgspecError:
             return
         if isinstance(said, Judged) and not is_counted:
-            self._promise(said, memo)
+            promise(self._promises, said, memo, (lesson.tenant, memo.model))
         features = Features.unpacked(memo.features)
         if features is None or self.is_frozen(lesson.tenant):
             return
@@ -278,10 +279,10 @@ class Learning:
             return labels.of_judged(said, self._errors.errors(""))
         return labels.of_rating(said) if isinstance(said, Rated) else labels.of_verdicts(said, learned.words)
 
-    def _promise(self, judged: Judged, memo: Memo) -> None:
-        """Tell the promises of a pair: whoever has the small answer loses what the two differ in."""
-        sample = judged.sample
-        gain = float(judged.opinions[-1].says is Says.DIFFERENT)
-        place = sample.tenant, memo.model
-        failed = None if not sample.detail else sample.detail != PASSED
-        self._promises.judged(place, memo.score, memo.tier, gain, sample.probability, failed=failed)
+
+def promise(promises: Promises, judged: Judged, memo: Memo, place: Place) -> None:
+    """Tell the promises of a pair: whoever has the small answer loses what the two differ in."""
+    sample = judged.sample
+    gain = float(judged.opinions[-1].says is Says.DIFFERENT)
+    failed = None if not sample.detail else sample.detail != PASSED
+    promises.judged(place, memo.score, memo.tier, gain, sample.probability, failed=failed)

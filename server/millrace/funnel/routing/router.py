@@ -22,16 +22,15 @@ from millrace.funnel.routing.features import Features, features_of
 from millrace.funnel.routing.heads import PRIOR_LABELS
 from millrace.funnel.routing.labels import NO_CHECK, Checked, Rated
 from millrace.funnel.routing.learned import Learned
-from millrace.funnel.routing.learning import Learning, Lesson, Memo
+from millrace.funnel.routing.learning import PAIRS, Learning, Lesson, Memo
 from millrace.funnel.routing.promises import Place, Promised, Promises, Threshold
 from millrace.funnel.routing.sessions import Sessions
 from millrace.ports import Clock
-from millrace.types import Advice, Judged, Lever, Rating, Request, Statement, Tier, Verdict
+from millrace.types import Advice, Judged, Rating, Request, Statement, Tier, Verdict
 
 REMEMBERED = 4000  # requests whose cost, or what a person says of them, may still come
 ROUTED = 500  # bytes of one, beside its features, about
 SHOWN = 3  # words, pairs of words or numbers that a client is told of
-_LEVERS = frozenset({Lever.SMALL, Lever.LARGE, Lever.CHECK})  # samples that have two models' answers
 
 
 @dataclass(slots=True)
@@ -115,7 +114,7 @@ class Router:
         self.learning.count_errors(judged)
         for each in sorted(judged, key=lambda each: each.sample.taken_at):
             sample = each.sample
-            if sample.lever in _LEVERS and sample.prompt_features:
+            if sample.lever in PAIRS and sample.prompt_features:
                 self.learning.add(Lesson(sample.tenant, sample.taken_at, sample.prompt_features, each))
 
     def spent(self, request: Request, statement: Statement) -> None:
