@@ -26,9 +26,11 @@ from millrace.types import (
     PastCall,
     Price,
     Status,
+    Tier,
     Usage,
 )
 
+BY_CACHE, NO_MODEL = "(cache)", "(none)"  # in place of a model's id
 BATCH = "batch"  # the service tier of a provider's batch endpoint
 _HALTED = frozenset({"deadline", "budget_exceeded", "slow_consumer"})  # why an answer is incomplete that was stopped
 
@@ -116,6 +118,28 @@ def is_answered(status: Status, code: str | None, calls: Iterable[_Call]) -> boo
     if status is not Status.INCOMPLETE:
         return False
     return code not in _HALTED or any(call.outcome is Outcome.ANSWERED for call in calls)
+
+
+def model_of(calls: Sequence[_Call], cache: CacheOutcome) -> str:
+    """Return the model that answered, else the last one that was asked; what to say instead if none was."""
+    for call in calls:
+        if call.outcome is Outcome.ANSWERED:
+            return call.model
+    if calls:
+        return calls[-1].model
+    return NO_MODEL if cache is CacheOutcome.MISS else BY_CACHE
+
+
+def is_by_large(row: Past, answer: PastCall) -> bool:
+    """Whether the large model has answered, and no other one was asked before it."""
+    return len(row.calls) == 1 and answer.tier == Tier.LARGE
+
+
+def faster(row: Past, found: Levers) -> Saving | None:
+    """Return the lever for which the large model was not waited for; None if it was."""
+    if row.cache in CACHES and found.baseline:
+        return CACHES[row.cache]
+    return Saving.ROUTING if Saving.ROUTING in found.savings else None
 
 
 def past_of(entry: Entry) -> Past:

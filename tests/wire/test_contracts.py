@@ -123,7 +123,7 @@ def test_the_endpoints_of_the_document_are_those_of_the_server() -> None:
         for method in (route.methods or set()) - {"HEAD"}
     }
     documented = {(method, path) for path, methods in DOCUMENTS["openapi"]["paths"].items() for method in methods}
-    websockets = {("get", "/v1/responses"), ("get", "/v1/chat/ws")}
+    websockets = {("get", "/v1/responses"), ("get", "/v1/chat/ws"), ("get", "/v1/dashboard/live")}
     assert served - websockets == documented
 
 

@@ -7,6 +7,7 @@ answered, stored and shared answers are compared with those of any model.
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 
 from millrace.levers import Saving
 
@@ -14,6 +15,11 @@ STEP = math.log(1.05)
 FEW = 5  # answers of a size, below which all sizes together count; of all sizes, below which nothing is known
 
 Steps = dict[int, Counter[int]]  # by the size of the answer: how many took so many steps
+
+
+def step_of(milliseconds: float) -> int:
+    """Return the number of the step that a time is in."""
+    return round(math.log(max(milliseconds, 1.0)) / STEP)
 
 
 class Durations:
@@ -26,9 +32,28 @@ class Durations:
         self._spared: Counter[tuple[Saving, int]] = Counter()  # requests, by lever and size
         self._took: Counter[Saving] = Counter()  # milliseconds of these, by lever
 
+    @classmethod
+    def of(
+        cls,
+        answered: Mapping[int, Mapping[int, int]],
+        by_large: Mapping[int, Mapping[int, int]],
+        spared: Mapping[tuple[Saving, int], int],
+        took: Mapping[Saving, int],
+    ) -> "Durations":
+        """Return what was counted elsewhere: answers by size and step, of any model and of the large one alone.
+
+        Then what levers made faster: requests by lever and size, and their milliseconds.
+        """
+        durations = cls()
+        durations._any = {size: Counter(steps) for size, steps in answered.items()}
+        durations._large = {size: Counter(steps) for size, steps in by_large.items()}
+        durations._spared.update(spared)
+        durations._took.update(took)
+        return durations
+
     def answered(self, output_tokens: int, milliseconds: float, *, by_large: bool) -> None:
         """Count an answer of a model. `by_large`: of the large one, and of no other before it."""
-        at = round(math.log(max(milliseconds, 1.0)) / STEP)
+        at = step_of(milliseconds)
         size = output_tokens.bit_length()
         for steps in (self._any, self._large) if by_large else (self._any,):
             counted = steps.get(size)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from millrace.accounts.durations import Durations
-from millrace.levers import CACHES, Levers, Saving, Waste, levers_of
-from millrace.types import EMBEDDINGS, EVIDENCE_TENANT, Past, Price, Tier
+from millrace.levers import Levers, Saving, Waste, faster, is_by_large, levers_of
+from millrace.types import EMBEDDINGS, EVIDENCE_TENANT, Past, Price
 from millrace.wire import levers as wire
 
 GROUPS = 10_000  # at most; all further ones are one
@@ -45,10 +45,8 @@ class _Sum:
         for waste, dollars in found.waste.items():
             self.waste[waste] += dollars
             self.waste_requests[waste] += 1
-        if row.cache in CACHES and found.baseline:
-            self.durations.spared(CACHES[row.cache], row.usage.output_tokens, row.latency_ms)
-        elif Saving.ROUTING in found.savings:
-            self.durations.spared(Saving.ROUTING, row.usage.output_tokens, row.latency_ms)
+        if (lever := faster(row, found)) is not None:
+            self.durations.spared(lever, row.usage.output_tokens, row.latency_ms)
 
 
 class Waterfall:
@@ -68,7 +66,7 @@ class Waterfall:
         is_unknown = bool(found.baseline) and row.baseline is None and row.strategy != EMBEDDINGS
         self._total.add(row, found, is_unknown=is_unknown)
         if found.answer is not None and row.strategy != EMBEDDINGS:
-            by_large = len(row.calls) == 1 and found.answer.tier == Tier.LARGE
+            by_large = is_by_large(row, found.answer)
             self._total.durations.answered(row.usage.output_tokens, row.latency_ms, by_large=by_large)
         if self._name is not None:
             name = self._name(row, found) or NONE

@@ -10,6 +10,7 @@ import msgspec
 from millrace import log
 from millrace.access.gate import Gate
 from millrace.access.origins import Origins
+from millrace.accounts.dashboard.dashboard import Dashboard
 from millrace.assembly import evidence as judging, models, router as routing
 from millrace.assembly.background import running
 from millrace.assembly.budgets import limits_of, rules_of, steps_of
@@ -52,6 +53,7 @@ class LiveSettings:
         wall: Clock,
     ) -> None:
         """`source` None: there is no file that could be read."""
+        self.dashboard: Dashboard | None = None
         self._started = self._now = settings
         self._source = source
         self._funnels = funnels
@@ -69,6 +71,11 @@ class LiveSettings:
         self._wall = wall
         self._turn = asyncio.Lock()
         self.state = Configuration(read_at=wall(), refused_at=None, needs_restart=[])
+
+    @property
+    def current(self) -> Settings:
+        """The settings that hold now."""
+        return self._now
 
     async def reload(self) -> Reloaded:
         """Read the configuration and change what can change. A bad one changes nothing. It is told in the log too."""
@@ -128,6 +135,8 @@ class LiveSettings:
                 self._limiter.configure(rules, steps)
             self._renew_webhook(settings.budgets)
             self._gate.origins = Origins(settings.server.origins)
+            if self.dashboard is not None:
+                self.dashboard.operators = settings.dashboard.operators
 
         return begin
 

@@ -6,18 +6,26 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
+from millrace import log
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger_json import Call, read_calls, read_price, read_story
-from millrace.types import NO_STORY, CacheOutcome, Past, PastCall, Status, Usage
+from millrace.stores.ledger_rows import selected
+from millrace.types import NO_STORY, CacheOutcome, Past, PastCall, Selection, Status, Usage
 
 READ_S = 60.0  # for SQLite to read some rows, or to find which there are
 _FOUND = "SELECT rowid FROM entries WHERE opened_at >= ? AND status != 'open'{} ORDER BY opened_at"
-_ROWS = """
+_SELECT = """
 SELECT rowid, request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,
-    cached_input_tokens, cache_write_tokens, output_tokens, estimated, cost_nanodollars, saved_nanodollars,
-    latency_ms, trimmed_tokens, key_id, end_user, tag, stored_id, baseline, calls, {story}
-FROM entries WHERE rowid IN ({marks})
-"""
+    cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars,
+    saved_nanodollars, ttft_ms, latency_ms, trimmed_tokens, key_id, end_user, tag, stored_id, baseline, calls, {story}
+FROM entries WHERE"""
+_ROWS = f"{_SELECT} rowid IN ({{marks}})"
+_AFTER = f"{_SELECT} rowid > ? AND rowid <= ? AND status != 'open' ORDER BY rowid LIMIT ?".format(story="story")
+_SEARCHED = "SELECT rowid, request_id FROM entries WHERE status != 'open' AND rowid < ? ORDER BY rowid DESC LIMIT ?"
+MAX = 2**63 - 1  # above all numbers of rows
+_TOP = "SELECT coalesce(max(rowid), 0) FROM entries"
 T = TypeVar("T")
 
 _STATUS = {each.value: each for each in Status}
@@ -51,9 +59,51 @@ class SqlitePast:
 
         return await self._scan(rows)
 
+    async def after(self, number: int, most: int) -> tuple[list[Past], int, int]:
+        """Return requests that have ended since a number, in that order, with their stories.
+
+        Then the number to go on from, and the highest one there is.
+        """
+
+        def rows(connection: sqlite3.Connection) -> tuple[list[Past], int, int]:
+            # The top comes first: an open row below it that ends between both reads gets a number above it.
+            ((top,),) = connection.execute(_TOP).fetchall()
+            found = connection.execute(_AFTER, (number, top, most)).fetchall() if top > number else []
+            return _readable(found), found[-1][0] if len(found) == most else top, top
+
+        return await self._scan(rows)
+
+    async def latest(self, selection: Selection, before: float, most: int, within: int) -> tuple[list[Past], str]:
+        """Return requests below a number, the latest end first, among the next `within` that have ended.
+
+        Then the id of the last one among which they are; empty if there is none after it.
+        """
+        where, values = selected(selection)
+        query = f"{_SELECT} rowid IN (SELECT rowid FROM entries WHERE {where} AND rowid < ? AND rowid >= ?"  # noqa: S608
+        query = f"{query} ORDER BY rowid DESC LIMIT ?) ORDER BY rowid DESC".format(story="story")
+
+        def rows(connection: sqlite3.Connection) -> tuple[list[Past], str]:
+            searched = connection.execute(_SEARCHED, (min(before, MAX), within)).fetchall()
+            least = searched[-1][0] if searched else 0
+            found = connection.execute(query, (*values, min(before, MAX), least, most)).fetchall()
+            return _readable(found), searched[-1][1] if len(searched) == within else ""
+
+        return await self._scan(rows)
+
     async def _scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
         found: T = await asyncio.to_thread(self._database.scan, work, within_s=READ_S)
         return found
+
+
+def _readable(rows: Sequence[tuple[Any, ...]]) -> list[Past]:
+    """Return rows, without those that are damaged or of a later version: one of them must not hide all others."""
+    found = []
+    for row in rows:
+        try:
+            found.append(_past(row))
+        except (LookupError, ValueError, msgspec.MsgspecError) as error:
+            log.get().warning("row not read", id=row[1], error=str(error))
+    return found
 
 
 def _past(row: tuple[Any, ...]) -> Past:
@@ -72,9 +122,11 @@ def _past(row: tuple[Any, ...]) -> Past:
         cached,
         written,
         output_tokens,
+        reasoning_tokens,
         estimated,
         cost,
         saved,
+        ttft_ms,
         latency_ms,
         trimmed_tokens,
         key_id,
@@ -100,6 +152,7 @@ def _past(row: tuple[Any, ...]) -> Past:
             output_tokens=output_tokens,
             cached_input_tokens=cached,
             cache_write_tokens=written,
+            reasoning_tokens=reasoning_tokens,
             estimated=bool(estimated),
         ),
         cost=cost,
@@ -112,6 +165,7 @@ def _past(row: tuple[Any, ...]) -> Past:
         user=user,
         tag=tag,
         stored_id=stored_id,
+        ttft_ms=ttft_ms,
         story=read_story(story) or NO_STORY,
     )
 

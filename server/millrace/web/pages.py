@@ -24,6 +24,7 @@ from millrace.web.middleware import head_of
 from millrace.web.process import Process
 from millrace.web.refusals import PREFIX, is_of_anthropic
 from millrace.wire import asyncapi as async_contract, contracts, documents, message_events, responses as wire
+from millrace.wire.operation import Schema
 
 PACKAGE = Path(__file__).parent.parent
 STATIC = next(folder for folder in (PACKAGE / "static", PACKAGE.parent.parent / "static") if folder.is_dir())
@@ -54,7 +55,10 @@ def _no_websocket(path: str) -> Response:
 async def upgrade_needed(request: Request) -> Response:
     """Answer a GET that does not ask for a WebSocket."""
     path = request.scope["path"]
-    error = MillraceError("invalid_request", f"a GET of {path} must ask for a WebSocket; over HTTP use a POST")
+    instead = (
+        "GET /v1/dashboard/figures has the same over HTTP" if path == "/v1/dashboard/live" else "use POST for HTTP"
+    )
+    error = MillraceError("invalid_request", f"a GET of {path} must ask for a WebSocket; {instead}")
     return _json(documents.Refused(wire.error_body(error)), 426, {"Upgrade": "websocket"})
 
 
@@ -100,10 +104,9 @@ async def readyz(request: Request) -> Response:
     process: Process = request.state.process
     readiness = documents.Readiness("draining" if process.intake.closed else "ready")
     if _is_verbose(request, process):
-        hedging = process.funnel.hedging
-        readiness.models = [_model(each, *hedging.ttft_ms(each.model.tier)) for each in process.funnel.health.reports()]
+        readiness.models = model_health(process)
         readiness.configuration = process.settings.state
-        readiness.hedges = documents.Hedges(**dataclasses.asdict(hedging.report()))
+        readiness.hedges = hedges(process)
     return _json(readiness, 503 if process.intake.closed else 200)
 
 
@@ -115,6 +118,17 @@ async def asyncapi(_: Request) -> Response:
 async def openapi(_: Request) -> Response:
     """Serve the contract of HTTP."""
     return Response(_contract(contracts.openapi), media_type="application/json")
+
+
+def model_health(process: Process) -> list[documents.ModelHealth]:
+    """Return how each model fares."""
+    hedging = process.funnel.hedging
+    return [_model(each, *hedging.ttft_ms(each.model.tier)) for each in process.funnel.health.reports()]
+
+
+def hedges(process: Process) -> documents.Hedges:
+    """Return what became of hedges."""
+    return documents.Hedges(**dataclasses.asdict(process.funnel.hedging.report()))
 
 
 def _is_verbose(request: Request, process: Process) -> bool:
@@ -187,7 +201,7 @@ def _disk(backlog: Backlog) -> documents.Disk:
 
 
 @cache
-def _contract(write: Callable[[str], contracts.Schema]) -> bytes:
+def _contract(write: Callable[[str], Schema]) -> bytes:
     return msgspec.json.encode(write(__version__))
 
 

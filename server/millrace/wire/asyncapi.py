@@ -6,7 +6,9 @@ from typing import get_args
 from msgspec import Struct
 
 from millrace.wire import responses as wire, ui_chunks, ui_messages
-from millrace.wire.contracts import ABOUT, JSON, RECEIVED, SENT, Schema, ref, schemas_of, summary, tag
+from millrace.wire.contracts import ABOUT, RECEIVED, SENT, ref, schemas_of, summary, tag
+from millrace.wire.dashboard_contract import FEED_RECEIVED, FEED_SENT, feed_channel
+from millrace.wire.operation import JSON, Schema
 
 CHAT_SENT: tuple[type[Struct], ...] = get_args(ui_chunks.ServerFrame)
 CHAT_RECEIVED: tuple[type[Struct], ...] = get_args(ui_messages.ClientFrame)
@@ -30,7 +32,7 @@ _HEADERS = {
 
 def document(version: str) -> Schema:
     """Return the AsyncAPI 3.0 document. It describes the server, so `send` means server to client."""
-    names, components = schemas_of((*SENT, *CHAT_SENT), (*RECEIVED, *CHAT_RECEIVED))
+    names, components = schemas_of((*SENT, *CHAT_SENT, *FEED_SENT), (*RECEIVED, *CHAT_RECEIVED, *FEED_RECEIVED))
     messages = {
         name_of(shape): {
             "name": tag(shape),
@@ -38,7 +40,7 @@ def document(version: str) -> Schema:
             "contentType": JSON,
             "payload": ref(names[shape]),
         }
-        for shape in (*SENT, *RECEIVED, *CHAT_SENT, *CHAT_RECEIVED)
+        for shape in (*SENT, *RECEIVED, *CHAT_SENT, *CHAT_RECEIVED, *FEED_SENT, *FEED_RECEIVED)
     }
     responses = _channel(
         "/v1/responses",
@@ -56,12 +58,18 @@ def document(version: str) -> Schema:
         "asyncapi": "3.0.0",
         "info": {**ABOUT, "version": version, "license": {"name": "MIT"}},
         "defaultContentType": JSON,
-        "channels": {"responses": responses, "chats": chats},
+        "channels": {
+            "responses": responses,
+            "chats": chats,
+            "dashboard": feed_channel([tag(wire.Error)], _HEADERS),
+        },
         "operations": {
             "events": _operation("send", "responses", SENT),
             "frames": _operation("receive", "responses", RECEIVED),
             "chunks": _operation("send", "chats", CHAT_SENT),
             "messages": _operation("receive", "chats", CHAT_RECEIVED),
+            "dashboardEvents": _operation("send", "dashboard", (*FEED_SENT, wire.Error)),
+            "dashboardFrames": _operation("receive", "dashboard", FEED_RECEIVED),
         },
         "components": {"messages": messages, "schemas": components},
     }

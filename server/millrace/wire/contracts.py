@@ -1,7 +1,6 @@
 """The published contract of HTTP, generated from the wire structs: OpenAPI. That of WebSockets is in `asyncapi`."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from inspect import cleandoc
 from typing import Any, get_args
 
@@ -28,14 +27,13 @@ from millrace.wire import (
     router,
     stored_items,
 )
-
-Schema = dict[str, Any]
+from millrace.wire.dashboard_contract import OPERATIONS as DASHBOARD
+from millrace.wire.operation import JSON, Operation, Schema
 
 SENT: tuple[type[Struct], ...] = get_args(wire.ServerEvent)
 RECEIVED: tuple[type[Struct], ...] = get_args(requests.ClientFrame)
 
 _REF = "#/components/schemas/{name}"
-JSON = "application/json"
 ABOUT = {
     "title": "Millrace",
     "description": "The OpenAI Responses API. Clients can ask for extensions: cancel, resume, revise and cost.",
@@ -46,25 +44,6 @@ ABOUT = {
 def tag(shape: type[Struct]) -> str:
     """Return the `type` of a frame."""
     return str(shape.__struct_config__.tag)
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One HTTP endpoint: its request body, its answer, and the events that it can stream instead."""
-
-    method: str
-    path: str
-    summary: str
-    answer: type[Struct]
-    body: type[Struct] | None = None
-    streamed: tuple[type[Struct], ...] = ()
-    parameters: dict[str, Schema] = field(default_factory=dict)  # of the query
-    status: int = 200
-    refusals: dict[int, type[Struct]] = field(default_factory=dict)  # answers with another status that are not errors
-    takes: str = JSON  # the form of the body
-    gives: str = JSON  # the form of the answer; of another one it is a line
-    to_anthropic: type[Struct] | None = None  # the answer to a request with the header `anthropic-version`
-    refused: tuple[type[Struct], ...] = (documents.Refused,)  # errors
 
 
 def _paged(default: int, most: int) -> dict[str, Schema]:
@@ -240,6 +219,7 @@ OPERATIONS = (
     Operation(
         "get", "/v1/router", "What the router has learned of the tenant's requests. Admins only.", router.RouterReport
     ),
+    *DASHBOARD,
     Operation("post", "/v1/reload", "Read the configuration anew. Admins only.", reload.Reloaded),
     Operation(
         "get",
