@@ -200,6 +200,21 @@ async def test_old_requests_are_deleted_once_somebody_has_said_yes(http: aiohttp
         assert (await run(tmp_path, "ledger", "prune", *arguments)).exit_code == 2
 
 
+async def test_the_ledger_is_read_where_the_keys_of_models_are_not_set(
+    http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """It asks no model: of the configuration it needs the folder alone."""
+    (only,) = await asked(http, "One?")
+    config = tmp_path / "millrace.toml"
+    config.write_text(f"""
+        server.data_dir = {json.dumps(str(tmp_path))}
+        models.small.api_key_env = "A_KEY_OF_THE_SERVER"
+    """)
+    for arguments in (("ledger", "tail"), ("ledger", "show", only), ("explain", only)):
+        ended = await asyncio.to_thread(command, *arguments, "--config", str(config))
+        assert (ended.exit_code, only[:17] in ended.stdout) == (0, True), ended.stderr
+
+
 @pytest.mark.parametrize(
     "arguments", [("ledger", "tail"), ("explain", "resp_1"), ("ledger", "prune", "--before", "1d")]
 )

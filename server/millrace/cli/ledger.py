@@ -195,7 +195,7 @@ def prune(*, before: float | None, keep_days: int | None, yes: bool, config: Pat
 
 def on_rows(config: Path, data_dir: str | None, work: Callable[[Rows], Awaitable[T]]) -> T:
     """Run what reads the ledger, or exit with why it cannot."""
-    folder = configuration.load(config).server.data_dir if data_dir is None else data_dir
+    folder = configuration.data_dir(config) if data_dir is None else data_dir
 
     async def run() -> T:
         async with assembly.ledger_rows(folder) as rows:
