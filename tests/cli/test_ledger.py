@@ -191,7 +191,8 @@ async def test_old_requests_are_deleted_once_somebody_has_said_yes(http: aiohttp
         CliRunner().invoke, main, ["ledger", "prune", "--keep-days", "0", "--data-dir", str(tmp_path)], "n\n"
     )
     assert (refused.exit_code, "Delete 2 requests" in refused.stderr) == (1, True)
-    assert "budgets" in refused.stderr
+    assert "What accounts have spent of their budgets is kept." in refused.stderr
+    assert "batches, evidence and routing" in refused.stderr
     done = await run(tmp_path, "ledger", "prune", "--keep-days", "0", "--yes")
     assert done.stdout.startswith("Deleted: 2 requests")
     left = await run(tmp_path, "ledger", "tail", "--json")
