@@ -72,7 +72,7 @@ def build(
             _override(tree, name.removeprefix(ENV_PREFIX).lower().split("__"), Override(text, name), faults)
     for path, text in flags.items():
         keys = path.split(".")
-        _override(tree, keys, Override(text, f"--{keys[-1]}"), faults)
+        _override(tree, keys, text if isinstance(text, Override) else Override(text, f"--{keys[-1]}"), faults)
     faults += price_list.fill(tree)
     whole_shares(tree)
     values = _walk(tree, Settings, "", faults)
