@@ -191,13 +191,29 @@ async def test_old_requests_are_deleted_once_somebody_has_said_yes(http: aiohttp
         CliRunner().invoke, main, ["ledger", "prune", "--keep-days", "0", "--data-dir", str(tmp_path)], "n\n"
     )
     assert (refused.exit_code, "Delete 2 requests" in refused.stderr) == (1, True)
-    assert "budgets" in refused.stderr
+    assert "What accounts have spent of their budgets is kept." in refused.stderr
+    assert "batches, evidence and routing" in refused.stderr
     done = await run(tmp_path, "ledger", "prune", "--keep-days", "0", "--yes")
     assert done.stdout.startswith("Deleted: 2 requests")
     left = await run(tmp_path, "ledger", "tail", "--json")
     assert [json.loads(line)["id"] for line in left.stdout.splitlines()] == [last]
     for arguments in (("--keep-days", "1", "--before", "1d"), ("--keep-days", "1000000")):
         assert (await run(tmp_path, "ledger", "prune", *arguments)).exit_code == 2
+
+
+async def test_the_ledger_is_read_where_the_keys_of_models_are_not_set(
+    http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """It asks no model: of the configuration it needs the folder alone."""
+    (only,) = await asked(http, "One?")
+    config = tmp_path / "millrace.toml"
+    config.write_text(f"""
+        server.data_dir = {json.dumps(str(tmp_path))}
+        models.small.api_key_env = "A_KEY_OF_THE_SERVER"
+    """)
+    for arguments in (("ledger", "tail"), ("ledger", "show", only), ("explain", only)):
+        ended = await asyncio.to_thread(command, *arguments, "--config", str(config))
+        assert (ended.exit_code, only[:17] in ended.stdout) == (0, True), ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ def budgets(
             click.echo(msgspec.json.encode(_document(line)).decode())
         return
     if not shown:
-        click.echo("no budget in dollars; set one: [limits] dollars_per_day, or keys add --dollars-per-day", err=True)
+        none = "no budget in dollars; set one: [limits] dollars_per_day, or keys add --dollars-per-day"
+        click.echo(f"no budget of these, but {len(lines)} other; see --tenant and --kind" if lines else none, err=True)
         return
     table = Table()
     for heading in ("whose", "tenant", "name", "period"):

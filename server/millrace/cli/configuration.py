@@ -44,6 +44,14 @@ def read(config: Path, host: str | None = None, port: int | None = None) -> Sett
     return settings.load(config, os.environ, {path: text for path, text in flags.items() if text is not None})
 
 
+def data_dir(config: Path) -> str:
+    """Return the data folder that a file names, whatever else is wrong with it, such as keys that are set elsewhere."""
+    try:
+        return settings.data_dir_of(config)
+    except SettingsError as error:
+        exit_with_faults(error.faults, str(config))
+
+
 def cache_settings(config: Path) -> CacheSettings:
     """Return the settings of the caches; those that are shipped where the default file does not exist."""
     return CacheSettings() if config == DEFAULT and not config.exists() else load(config).cache

@@ -188,15 +188,17 @@ def prune(*, before: float | None, keep_days: int | None, yes: bool, config: Pat
 
     old = on_rows(config, data_dir, count)
     if old and not yes:
-        month = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp()
-        note = " A server that starts later will not count those of this month against budgets." * (before > month)
+        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+        note = " What accounts have spent of their budgets is kept."
+        if before > today:
+            note += " A server that starts later will not count what batches, evidence and routing have spent today."
         click.confirm(f"Delete {old:,} requests of before {at(before)} UTC?{note}", abort=True, err=True)
     click.echo(f"Deleted: {on_rows(config, data_dir, delete) if old else 0:,} requests of before {at(before)} UTC.")
 
 
 def on_rows(config: Path, data_dir: str | None, work: Callable[[Rows], Awaitable[T]]) -> T:
     """Run what reads the ledger, or exit with why it cannot."""
-    folder = configuration.load(config).server.data_dir if data_dir is None else data_dir
+    folder = configuration.data_dir(config) if data_dir is None else data_dir
 
     async def run() -> T:
         async with assembly.ledger_rows(folder) as rows:

@@ -19,7 +19,7 @@ from millrace.cli.cache import json_option, tenant_option
 from millrace.cli.evidence import Ago
 from millrace.cli.levers import reading
 from millrace.cli.printed import print_report
-from millrace.settings import Settings, SettingsError
+from millrace.settings import Override, Settings, SettingsError
 from millrace.wire import evidence, replay as wire
 
 SETTINGS = {
@@ -31,7 +31,7 @@ SETTINGS = {
     "router.large_share": "a share of requests for the large model, or none",
     "router.keep_quality": "a share of the large model's quality, or none; by the pairs that were judged",
     "router.spend_per_day": "dollars, or none",
-    "checks.off": "names of checks, with commas",
+    "checks.off": "names of checks, with commas, or none",
 }
 ALSO = {  # other names of these
     "cache.semantic.max_wrong_hit_rate": "cache.max_wrong_hit_rate",
@@ -106,7 +106,7 @@ def _tried(config: Path, wanted: Sequence[tuple[str, str]]) -> Settings:
         section, key = path.split(".")
         tree.get(section, {}).pop(key, None)
         environ = {name: text for name, text in environ.items() if name.lower() != f"millrace__{section}__{key}"}
-    flags = {path: value for path, value in wanted if path not in left_out}
+    flags = {path: Override(value, "--set") for path, value in wanted if path not in left_out}
     try:
         return settings.build(tree, environ, flags)
     except SettingsError as error:

@@ -1,6 +1,6 @@
 """The configuration: its sections, and how a file and the environment become them."""
 
-from millrace.settings.faults import Fault, SettingsError
+from millrace.settings.faults import Fault, Override, SettingsError
 from millrace.settings.reading import ENV_PREFIX, build, data_dir_of, load, section_of
 from millrace.settings.sections import (
     IN_MEMORY,
@@ -44,6 +44,7 @@ __all__ = [
     "MetricsSettings",
     "ModelSettings",
     "ModelsSettings",
+    "Override",
     "PriceSettings",
     "QuirksSettings",
     "RouterSettings",

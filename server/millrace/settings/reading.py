@@ -73,7 +73,7 @@ def build(
             _override(tree, name.removeprefix(ENV_PREFIX).lower().split("__"), Override(text, name), faults)
     for path, text in flags.items():
         keys = path.split(".")
-        _override(tree, keys, Override(text, f"--{keys[-1]}"), faults)
+        _override(tree, keys, text if isinstance(text, Override) else Override(text, f"--{keys[-1]}"), faults)
     faults += price_list.fill(tree)
     whole_shares(tree)
     values = _walk(tree, Settings, "", faults)
@@ -160,7 +160,8 @@ def _expected(value: Any, kind: Any, message: str) -> str:
         return "expected a list of sections; write [[...]] over each"
     for choice in (kind, *get_args(kind)):
         if get_origin(choice) is Literal:
-            return f"{value!r} is not one of {listed(get_args(choice))}"
+            wrong = (each for each in value.values() if each not in get_args(choice)) if isinstance(value, dict) else ()
+            return f"{next(iter(wrong), value)!r} is not one of {listed(get_args(choice))}"
     if expected := re.match(r"[Ee]xpected `(\w+)[^`]*`( [<>=]+ [\d.]+)?", message):
         name = _TYPE_NAMES.get(expected[1], expected[1])
         return f"expected {name}{expected[2] or ''}, got {value!r}"
@@ -172,6 +173,7 @@ def _example(path: str) -> str:
     examples = {
         "upstream": 'write upstream = "openai", "responses" or "anthropic"',
         "base_url": 'write base_url = "https://HOST/v1"',
+        "name": 'write name = "..."',
         "model": "write the provider's name for the model",
         "input": 'write dollars per million tokens, such as "0.15"',
         "dimensions": "write how many numbers its vectors have, such as 1536",

@@ -228,7 +228,7 @@ class EvidenceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class LedgerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every request has cost, and why."""
 
-    keep_days: Annotated[int, Meta(ge=31)] = 400  # a start reads from it what a month's budget has left
+    keep_days: Annotated[int, Meta(ge=31)] = 400  # a month can be looked back on
 
 
 class DashboardSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,0 +1,36 @@
+"""`millrace budgets`: what it says where it has nothing to show."""
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+
+from tests.cli.test_ledger import run
+from tests.support.server import Start
+from tests.web.test_ledger import asked
+
+MODELS = "".join(
+    f"""
+    [models.{tier}]
+    upstream = "openai"
+    base_url = "http://127.0.0.1:1/v1"
+    model = "{tier}-model"
+    price = {{ input = "1", output = "1" }}
+    """
+    for tier in ("small", "large")
+)
+
+
+async def test_budgets_that_are_not_wanted_are_not_said_to_be_missing(start: Start, tmp_path: Path) -> None:
+    config = tmp_path / "millrace.toml"
+    config.write_text(MODELS)
+    async with (
+        start(lambda configuration: configuration["server"].update(data_dir=str(tmp_path))) as running,
+        aiohttp.ClientSession(running.url) as http,
+    ):
+        await asked(http, "One?")
+    none = await run(tmp_path, "budgets", "--config", str(config))
+    assert "no budget in dollars; set one" in none.stderr
+    await asyncio.to_thread(config.write_text, MODELS + '[limits.tenant]\ndollars_per_day = "1"')
+    other = await run(tmp_path, "budgets", "--config", str(config), "--tenant", "nobody")
+    assert (other.exit_code, other.stderr) == (0, "no budget of these, but 1 other; see --tenant and --kind\n")
