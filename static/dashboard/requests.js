@@ -1,0 +1,156 @@
+// @ts-check
+/** The requests: the latest ends first, new ones on top while it is live, older ones on demand. */
+
+import { count, duration, money } from "../format.js";
+import { ServerError, get } from "./api.js";
+import { byId, setText } from "./dom.js";
+import { isListed, isLive, query } from "./filters.js";
+import { answeredBy, escalation, SOURCES } from "./names.js";
+import { Table } from "./table.js";
+import { moment } from "./units.js";
+
+/** @typedef {import("./contract.js").Line} Line */
+/** @typedef {import("./contract.js").Lines} Lines */
+/** @typedef {import("./filters.js").Shown} Shown */
+/** @typedef {import("./table.js").Row} Row */
+
+const PAGE = 50;
+const MOST_LIVE = 100; // lines while it is live; then the oldest go
+
+const COLUMNS = [
+  { name: "Time" },
+  { name: "Answered by" },
+  { name: "Why" },
+  { name: "First token", number: true },
+  { name: "Total", number: true },
+  { name: "Tokens", number: true },
+  { name: "Cost", number: true },
+  { name: "Saved", number: true },
+];
+
+/**
+ * The row of a request. Pure.
+ * @param {Line} line
+ * @param {number} now Unix seconds.
+ * @returns {Row}
+ */
+export function requestRow(line, now) {
+  const by = answeredBy(line);
+  const isWhole = line.status === "completed";
+  const ended = line.code ? `${line.status}: ${line.code}` : line.status;
+  const why = line.escalated && line.failed_check ? `${escalation(line.failed_check)}; ${line.reason}` : line.reason;
+  return {
+    key: line.id,
+    cells: [
+      { text: moment(line.opened_at, now), opens: true, note: [line.tag, line.user].filter(Boolean).join(" · ") },
+      { text: isWhole ? (SOURCES[by] ?? by) : ended, badge: isWhole ? by : line.status, note: line.model },
+      { text: why || "–", note: line.strategy },
+      duration(line.ttft_ms),
+      duration(line.latency_ms),
+      `${count(line.input_tokens)} → ${count(line.output_tokens)}`,
+      money(Number(line.cost_usd)),
+      { text: money(Number(line.saved_usd)), tone: Number(line.saved_usd) < 0 ? "warn" : undefined },
+    ],
+  };
+}
+
+/**
+ * Put new lines above those that are shown; each is there once. Pure.
+ * @param {Line[]} lines
+ * @param {Line[]} added The latest first.
+ * @param {number} most
+ */
+export function withNew(lines, added, most) {
+  const known = new Set(lines.map(({ id }) => id));
+  const fresh = added.filter(({ id }) => !known.has(id));
+  return fresh.length ? [...fresh, ...lines].slice(0, Math.max(most, 0)) : lines;
+}
+
+export class Requests {
+  /** @type {Line[]} */
+  #lines = [];
+  #table;
+  /** @type {Shown | null} */
+  #shown = null;
+  #hasMore = false;
+  /** @type {string | null} */
+  #last = null;
+  #isPaged = false; // older ones are shown, so the list does not move any more
+  /** @type {AbortController | null} */
+  #reading = null;
+  #more = /** @type {HTMLButtonElement} */ (byId("older"));
+
+  /** @param {(id: string) => void} onOpen */
+  constructor(onOpen) {
+    this.#table = new Table("Requests, the latest first", COLUMNS, onOpen);
+    byId("requests-table").append(this.#table.element);
+    this.#more.addEventListener("click", () => void this.#read(this.#last));
+  }
+
+  /**
+   * Read the latest requests that are to be shown.
+   * @param {Shown} shown
+   */
+  async load(shown) {
+    this.#shown = shown;
+    this.#isPaged = false;
+    await this.#read(null);
+  }
+
+  /** @param {import("./contract.js").Tick} tick */
+  showTick({ entries, left_out }) {
+    const shown = this.#shown;
+    if (!shown || this.#isPaged || this.#reading || !isLive(shown)) return;
+    const lines = withNew(this.#lines, entries.filter((line) => isListed(line, shown)), MOST_LIVE);
+    setText(byId("left-out"), left_out ? `${count(left_out)} more ended in this second.` : "");
+    if (lines === this.#lines) return;
+    if (lines.length > this.#lines.length) this.#last ??= lines[lines.length - 1].id;
+    if (lines.length === MOST_LIVE) [this.#last, this.#hasMore] = [lines[MOST_LIVE - 1].id, true];
+    this.#lines = lines;
+    this.#show();
+  }
+
+  /**
+   * Read a page of requests.
+   * @param {string | null} after The id of the last one that is shown.
+   */
+  async #read(after) {
+    const shown = this.#shown;
+    if (!shown) return;
+    this.#reading?.abort();
+    const reading = new AbortController();
+    this.#reading = reading;
+    byId("requests-table").ariaBusy = "true";
+    const asked = new URLSearchParams(query({ ...shown, request: "" }));
+    asked.set("since", shown.since);
+    asked.set("limit", String(PAGE));
+    if (after) asked.set("after", after);
+    try {
+      const { data, has_more, last_id } = /** @type {Lines} */ (await get("requests", asked.toString(), reading.signal));
+      this.#lines = after ? [...this.#lines, ...data] : data;
+      this.#isPaged = after !== null;
+      [this.#hasMore, this.#last] = [has_more, last_id];
+      this.#show();
+    } catch (error) {
+      if (reading.signal.aborted) return;
+      if (!(error instanceof ServerError)) throw error;
+      setText(byId("requests-note"), `The requests could not be read: ${error.message}`);
+      byId("requests-note").hidden = false;
+    } finally {
+      if (this.#reading === reading) {
+        this.#reading = null;
+        byId("requests-table").ariaBusy = "false";
+      }
+    }
+  }
+
+  #show() {
+    const now = Date.now() / 1000;
+    this.#table.show(this.#lines.map((line) => requestRow(line, now)));
+    const note = byId("requests-note");
+    note.hidden = this.#lines.length > 0;
+    setText(note, this.#hasMore ? "None among the latest; there may be older ones." : "No request is like that.");
+    this.#table.element.hidden = this.#lines.length === 0;
+    this.#more.hidden = !this.#hasMore;
+  }
+}
