@@ -15,6 +15,7 @@ import {
   raceRows,
   sourceRows,
 } from "./panels.js";
+import { scrolling } from "./scroll.js";
 import { Table } from "./table.js";
 import { counted, percentage } from "./units.js";
 
@@ -33,7 +34,7 @@ const CARDS = /** @type {Record<string, {title: string, columns: string, hint: s
   checks: { title: "Checks", columns: "checks", hint: "", empty: "No answer has failed a check.", past: true },
   races: { title: "Races and hedges", columns: "races", hint: "Two models asked for one answer; the slower call is paid for nothing.", empty: "", past: true },
   errors: { title: "Errors", columns: "counts", hint: "Requests without a whole answer, by code.", empty: "Every request has got its whole answer.", past: true },
-  models: { title: "By model", columns: "groups", hint: "A name shows its requests only.", empty: "No request in this time.", past: true },
+  models: { title: "By model", columns: "models", hint: "A name shows its requests only.", empty: "No request in this time.", past: true },
   tags: { title: "By tag", columns: "groups", hint: "metadata[\"millrace.tag\"]; a name shows its requests only.", empty: "No request in this time.", past: true },
   tenants: { title: "By tenant", columns: "groups", hint: "A name shows its requests only.", empty: "No request in this time.", past: true },
   days: { title: "By day", columns: "days", hint: "The bar is what was paid, the line what it would have cost.", empty: "No request in this time.", past: true },
@@ -60,7 +61,7 @@ class Card {
       { class: past ? "card past" : "card", id: `card-${name}`, "aria-labelledby": `title-${name}` },
       make("h2", { id: `title-${name}` }, title),
       this.#hint,
-      make("div", { class: "scroll", role: "region", "aria-labelledby": `title-${name}`, tabindex: 0 }, this.#table.element),
+      scrolling(make("div", { class: "scroll" }, this.#table.element), title),
       this.#empty,
     );
   }

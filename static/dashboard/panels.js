@@ -18,10 +18,14 @@ const STEPS = /** @type {Record<string, string>} */ ({
   cache: "cache only",
 });
 
+/** @type {Column[]} */
+const GROUP = [{ name: "Name" }, { name: "Requests", number: true }, { name: "Errors", number: true }, { name: "Cost", number: true }, { name: "Saved", number: true }];
+
 /** @type {Record<string, Column[]>} */
 export const COLUMNS = {
   sources: [{ name: "Answered by" }, { name: "Share", hidden: true }, { name: "Requests", number: true }, { name: "Cost", number: true }, { name: "Total p50", number: true }],
-  groups: [{ name: "Name" }, { name: "Requests", number: true }, { name: "Errors", number: true }, { name: "Cost", number: true }, { name: "Saved", number: true }, { name: "Total p50 / p95", number: true }],
+  models: [...GROUP, { name: "Total p50 / p95", number: true }],
+  groups: GROUP,
   days: [{ name: "Day (UTC)" }, { name: "Paid of what it would have cost", hidden: true }, { name: "Requests", number: true }, { name: "Paid", number: true }, { name: "Saved", number: true }],
   counts: [{ name: "Reason" }, { name: "Share", hidden: true }, { name: "Requests", number: true }],
   checks: [{ name: "Check" }, { name: "Failed", number: true }, { name: "Catches of wrong answers", number: true }, { name: "False alarms", number: true }],
@@ -58,7 +62,7 @@ export function sourceRows({ requests, cache, by_source: sources }) {
 }
 
 /**
- * Requests by model, tag or tenant; each row filters by its name.
+ * Requests by model, tag or tenant; each row filters by its name. Times are known of models alone.
  * @param {import("./contract.js").Group[]} groups
  * @returns {Row[]}
  */
@@ -71,7 +75,7 @@ export function groupRows(groups) {
       { text: count(errors), tone: errors ? "bad" : undefined },
       money(Number(cost_usd)),
       money(Number(saved_usd)),
-      `${duration(total_p50_ms)} / ${duration(total_p95_ms)}`,
+      ...(total_p50_ms === null ? [] : [`${duration(total_p50_ms)} / ${duration(total_p95_ms)}`]),
     ],
   }));
 }

@@ -1,70 +1,20 @@
 // @ts-check
 /** The requests: the latest ends first, new ones on top while it is live, older ones on demand. */
 
-import { count, duration, money } from "../format.js";
+import { count } from "../format.js";
 import { ServerError, get } from "./api.js";
 import { byId, setText } from "./dom.js";
 import { isListed, isLive, query } from "./filters.js";
-import { answeredBy, escalation, SOURCES } from "./names.js";
+import { COLUMNS, requestRow, withNew } from "./request-rows.js";
+import { scrolling } from "./scroll.js";
 import { Table } from "./table.js";
-import { moment } from "./units.js";
 
 /** @typedef {import("./contract.js").Line} Line */
 /** @typedef {import("./contract.js").Lines} Lines */
 /** @typedef {import("./filters.js").Shown} Shown */
-/** @typedef {import("./table.js").Row} Row */
 
 const PAGE = 50;
 const MOST_LIVE = 100; // lines while it is live; then the oldest go
-
-const COLUMNS = [
-  { name: "Time" },
-  { name: "Answered by" },
-  { name: "Why" },
-  { name: "First token", number: true },
-  { name: "Total", number: true },
-  { name: "Tokens", number: true },
-  { name: "Cost", number: true },
-  { name: "Saved", number: true },
-];
-
-/**
- * The row of a request. Pure.
- * @param {Line} line
- * @param {number} now Unix seconds.
- * @returns {Row}
- */
-export function requestRow(line, now) {
-  const by = answeredBy(line);
-  const isWhole = line.status === "completed";
-  const ended = line.code ? `${line.status}: ${line.code}` : line.status;
-  const why = line.escalated && line.failed_check ? `${escalation(line.failed_check)}; ${line.reason}` : line.reason;
-  return {
-    key: line.id,
-    cells: [
-      { text: moment(line.opened_at, now), opens: true, note: [line.tag, line.user].filter(Boolean).join(" · ") },
-      { text: isWhole ? (SOURCES[by] ?? by) : ended, badge: isWhole ? by : line.status, note: line.model },
-      { text: why || "–", note: line.strategy },
-      duration(line.ttft_ms),
-      duration(line.latency_ms),
-      `${count(line.input_tokens)} → ${count(line.output_tokens)}`,
-      money(Number(line.cost_usd)),
-      { text: money(Number(line.saved_usd)), tone: Number(line.saved_usd) < 0 ? "warn" : undefined },
-    ],
-  };
-}
-
-/**
- * Put new lines above those that are shown; each is there once. Pure.
- * @param {Line[]} lines
- * @param {Line[]} added The latest first.
- * @param {number} most
- */
-export function withNew(lines, added, most) {
-  const known = new Set(lines.map(({ id }) => id));
-  const fresh = added.filter(({ id }) => !known.has(id));
-  return fresh.length ? [...fresh, ...lines].slice(0, Math.max(most, 0)) : lines;
-}
 
 export class Requests {
   /** @type {Line[]} */
@@ -84,6 +34,7 @@ export class Requests {
   constructor(onOpen) {
     this.#table = new Table("Requests, the latest first", COLUMNS, onOpen);
     byId("requests-table").append(this.#table.element);
+    scrolling(byId("requests-table"), "Requests");
     this.#more.addEventListener("click", () => void this.#read(this.#last));
   }
 

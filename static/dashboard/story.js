@@ -4,6 +4,7 @@
 import { get, ServerError } from "./api.js";
 import { byId, make, setText } from "./dom.js";
 import { callRows, COLUMNS, nearRows, scoreOf, stageRows, storySentence, verdictRows } from "./story-rows.js";
+import { scrolling } from "./scroll.js";
 import { Table } from "./table.js";
 import { moment } from "./units.js";
 import { COLUMNS as WATERFALL, waterfallNotes, waterfallRows } from "./waterfall.js";
@@ -129,7 +130,7 @@ function table(caption, columns, rows, kind) {
   const made = new Table(caption, columns);
   if (kind) made.element.classList.add(kind);
   made.show(rows);
-  return make("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: 0 }, made.element);
+  return scrolling(make("div", { class: "scroll" }, made.element), caption);
 }
 
 /** @param {{at: number, threshold: number | null}} score */

@@ -98,10 +98,10 @@ export class Table {
    */
   #fill(element, { cells, tone }) {
     setAttribute(element, "data-tone", tone ?? null);
-    cells.forEach((given, index) => {
-      const cell = typeof given === "string" ? { text: given } : given;
-      fill(/** @type {HTMLElement} */ (element.children[index]), cell);
-    });
+    for (const [index, cell] of [...element.children].entries()) {
+      const given = cells[index] ?? ""; // what is not known of a row is left out
+      fill(/** @type {HTMLElement} */ (cell), typeof given === "string" ? { text: given } : given);
+    }
   }
 }
 

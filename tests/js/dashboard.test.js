@@ -6,7 +6,7 @@ import { isListed, isSame, parsed, query, watched } from "../../static/dashboard
 import { headlineTexts, sparkPath } from "../../static/dashboard/headline.js";
 import { answeredBy, escalation } from "../../static/dashboard/names.js";
 import * as panels from "../../static/dashboard/panels.js";
-import { requestRow, withNew } from "../../static/dashboard/requests.js";
+import { requestRow, withNew } from "../../static/dashboard/request-rows.js";
 import { moved, nearest, stacked } from "../../static/dashboard/series.js";
 import { callRows, nearRows, scoreOf, stageRows, storySentence, verdictRows } from "../../static/dashboard/story-rows.js";
 import { clock, counted, percentage, period, quantity, rate, shortDuration, shortMoney } from "../../static/dashboard/units.js";
