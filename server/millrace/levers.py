@@ -18,6 +18,7 @@ from typing import Protocol
 from millrace import pricing
 from millrace.types import EMBEDDINGS, EVIDENCE_TENANT, CacheOutcome, Outcome, Past, PastCall, Price, Status, Usage
 
+BY_CACHE, NO_MODEL = "(cache)", "(none)"  # in place of a model's id
 BATCH = "batch"  # the service tier of a provider's batch endpoint
 _HALTED = frozenset({"deadline", "budget_exceeded", "slow_consumer"})  # why an answer is incomplete that was stopped
 
@@ -105,6 +106,16 @@ def is_answered(status: Status, code: str | None, calls: Iterable[_Call]) -> boo
     if status is not Status.INCOMPLETE:
         return False
     return code not in _HALTED or any(call.outcome is Outcome.ANSWERED for call in calls)
+
+
+def model_of(calls: Sequence[_Call], cache: CacheOutcome) -> str:
+    """Return the model that answered, else the last one that was asked; what to say instead if none was."""
+    for call in calls:
+        if call.outcome is Outcome.ANSWERED:
+            return call.model
+    if calls:
+        return calls[-1].model
+    return NO_MODEL if cache is CacheOutcome.MISS else BY_CACHE
 
 
 def levers_of(row: Past, standard: Price | None = None) -> Levers:

@@ -87,6 +87,7 @@ def process(keys: Keys) -> Process:
         router_reports=nothing,
         batches=nothing,
         levers=nothing,
+        dashboard=nothing,
         drain_s=1.0,
         max_age_s=1000.0,
         stuck_s=1000.0,

@@ -138,6 +138,7 @@ class Simulation:
             ),
             memory=memory,
             levers=cast("Any", None),
+            dashboard=cast("Any", None),
             drain_s=DRAIN_S,
             max_age_s=MAX_AGE_S,
             stuck_s=STUCK_S,

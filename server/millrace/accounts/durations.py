@@ -6,11 +6,17 @@ most of the time goes into writing it. Times are counted in steps of about 5 %.
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 
 from millrace.levers import Saving
 
 STEP = math.log(1.05)
 FEW = 5  # answers of a size, below which all sizes together count
+
+
+def step_of(milliseconds: float) -> int:
+    """Return the number of the step that a time is in."""
+    return round(math.log(max(milliseconds, 1.0)) / STEP)
 
 
 class Durations:
@@ -21,9 +27,23 @@ class Durations:
         self._spared: Counter[tuple[Saving, int]] = Counter()  # requests, by lever and size
         self._took: Counter[Saving] = Counter()  # milliseconds of these, by lever
 
+    @classmethod
+    def of(
+        cls,
+        models: Mapping[int, Mapping[int, int]],
+        spared: Mapping[tuple[Saving, int], int],
+        took: Mapping[Saving, int],
+    ) -> "Durations":
+        """Return what was counted elsewhere: models' answers by size and step, spared ones, and their milliseconds."""
+        durations = cls()
+        durations._models = {size: Counter(steps) for size, steps in models.items()}
+        durations._spared.update(spared)
+        durations._took.update(took)
+        return durations
+
     def answered(self, output_tokens: int, milliseconds: float) -> None:
         """Count an answer of a model."""
-        at = round(math.log(max(milliseconds, 1.0)) / STEP)
+        at = step_of(milliseconds)
         size = output_tokens.bit_length()
         steps = self._models.get(size)
         if steps is None:

@@ -16,6 +16,7 @@ from millrace.assembly import caches, counting, evidence as judging, models, rou
 from millrace.assembly.background import running
 from millrace.assembly.batches import running_batches
 from millrace.assembly.budgets import limiting, limits_of
+from millrace.assembly.dashboard import dashboard_of
 from millrace.assembly.funnel import Common, LiveFunnels
 from millrace.assembly.live import LiveSettings, heeding
 from millrace.assembly.opened import (
@@ -230,6 +231,20 @@ async def assembled(  # noqa: PLR0915 - all parts
                 WALL,
             )
         )
+        dashboard = await parts.enter_async_context(
+            dashboard_of(
+                lambda: live_settings.current,
+                database,
+                ledger.rows,
+                spending,
+                keys,
+                reports,
+                router_reports,
+                funnels,
+                common.places,
+            )
+        )
+        live_settings.dashboard = dashboard
         process = Process(
             funnel=funnels,
             runs=runs,
@@ -252,6 +267,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             settings=live_settings,
             batches=batches,
             levers=LeversReports(SqlitePast(database), WALL, funnels.catalog.large.price),
+            dashboard=dashboard,
             cache=cache,
             ledger=ledger.rows,
             feedbacks=Feedbacks(ledger, judged, cache, learned, WALL, chosen),

@@ -10,6 +10,7 @@ import msgspec
 from millrace import log
 from millrace.access.gate import Gate
 from millrace.access.origins import Origins
+from millrace.accounts.dashboard.dashboard import Dashboard
 from millrace.assembly import evidence as judging, models, router as routing
 from millrace.assembly.background import running
 from millrace.assembly.budgets import limits_of, rules_of, steps_of
@@ -51,6 +52,7 @@ class LiveSettings:
         wall: Clock,
     ) -> None:
         """`source` None: there is no file that could be read."""
+        self.dashboard: Dashboard | None = None
         self._started = self._now = settings
         self._source = source
         self._funnels = funnels
@@ -67,6 +69,11 @@ class LiveSettings:
         self._wall = wall
         self._turn = asyncio.Lock()
         self.state = Configuration(read_at=wall(), refused_at=None, needs_restart=[])
+
+    @property
+    def current(self) -> Settings:
+        """The settings that hold now."""
+        return self._now
 
     async def reload(self) -> Reloaded:
         """Read the configuration and change what can change. A bad one changes nothing. It is told in the log too."""
@@ -125,6 +132,8 @@ class LiveSettings:
             if is_limited_anew:  # also if only the keys' own defaults differ: a budget may be new to an account
                 self._limiter.configure(rules, steps)
             self._gate.origins = Origins(settings.server.origins)
+            if self.dashboard is not None:
+                self.dashboard.operators = settings.dashboard.operators
 
         return begin
 

@@ -10,11 +10,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from millrace.accounts import told
 from millrace.cli import configuration
 from millrace.cli.cache import json_option
 from millrace.cli.keys import data_dir_option
 from millrace.cli.ledger import calls_table, named, on_rows
-from millrace.cli.ledger_lines import STYLES, at, cents, who, whole
+from millrace.cli.ledger_lines import STYLES
 from millrace.cli.printed import print_json, wide
 from millrace.cli.repro import repro_of
 from millrace.types import Entry
@@ -75,71 +76,18 @@ def story(row: LedgerEntry) -> Iterator[Any]:
     """Yield the parts of the page."""
     style = STYLES.get(row.status, "red")
     ended = row.status if row.code is None else f"{row.status}: {row.code}"
-    yield Text.assemble((row.id, "bold"), "  ", (ended, style), f"  {at(row.opened_at)} UTC")
-    yield _grid(_facts(row))
+    yield Text.assemble((row.id, "bold"), "  ", (ended, style), f"  {told.at(row.opened_at)} UTC")
+    yield _grid(told.facts(row))
     if row.story.near:
         yield _section("Near questions, the likeliest first", _near(row))
     if row.calls:
         yield _section("Calls", calls_table(row))
     if row.story.verdicts:
-        yield _section("What the checks said", _grid(_verdicts(row)))
+        yield _section("What the checks said", _grid(told.verdicts(row)))
     if row.story.failed:
         failed = [(failure.model, failure.code) for failure in row.story.failed]
         yield _section("Models that did not answer", _grid(failed))
-    yield _section("What it cost", _grid(_bill(row)))
-
-
-def _facts(row: LedgerEntry) -> Iterator[tuple[str, str]]:
-    yield from (("tenant", row.tenant), ("key", row.key_id), ("user", row.user), ("tag", row.tag))
-    yield "session", "" if row.session == row.id else row.session
-    yield "batch", row.batch
-    yield "asked", _asked(row)
-    yield "trimmed", _trimmed(row)
-    yield "exact cache", "answered it" if row.cache == "exact" else ""
-    yield "semantic cache", _semantic(row)
-    yield "joined", "an identical request that ran already; who began it pays" if row.cache == "joined" else ""
-    yield "router", _router(row)
-    yield "strategy", row.strategy
-    yield "because", row.reason
-    yield "failed check", row.failed_check or ""
-    yield "answered by", who(row)
-    yield "took", f"first word {whole(row.ttft_ms)} ms, whole {whole(row.latency_ms)} ms" if row.latency_ms else ""
-    yield "from entry", row.entry_id
-    yield "kept as entry", row.stored_id
-
-
-def _asked(row: LedgerEntry) -> str:
-    shape = row.shape
-    if shape is None:
-        return ""
-    count = len(shape["messages"]) + shape.get("earlier", 0)
-    sizes = ", ".join(f"{role} {size:,}" for role, size in shape["messages"])
-    earlier = f"{shape['earlier']} earlier ones {shape['earlier_size']:,}, " if shape.get("earlier") else ""
-    parts = [f"{count} message{'s' * (count != 1)} ({earlier}{sizes} characters)"]
-    if shape.get("context"):
-        parts.append(f"context of {shape['context']:,} characters")
-    if tools := shape.get("tools"):
-        parts.append(f"{len(tools)} tool{'s' * (len(tools) != 1)} of {sum(tools):,} characters")
-    said = {"messages", "earlier", "earlier_size", "context", "tools", "format_size", "cut", "model"}
-    parts += [f"{name.replace('_', ' ')} {_plain(value)}" for name, value in shape.items() if name not in said]
-    return f"for {shape['model']}: {'; '.join(parts)}"
-
-
-def _plain(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, list | tuple) else str(value)
-
-
-def _trimmed(row: LedgerEntry) -> str:
-    if not row.trimmed_tokens:
-        return ""
-    cut = " and ".join((row.shape or {}).get("cut", ())) or "the prompt"
-    return f"{row.trimmed_tokens:,} tokens of {cut}"
-
-
-def _semantic(row: LedgerEntry) -> str:
-    if row.story.hit:
-        return f"answered it with {row.story.hit}"
-    return f"served nothing: {row.story.missed}" if row.story.missed else ""
+    yield _section("What it cost", _grid(told.bill(row)))
 
 
 def _near(row: LedgerEntry) -> Table:
@@ -150,31 +98,6 @@ def _near(row: LedgerEntry) -> Table:
         )
         table.add_row(*map(Text, (near.entry_id, f"{near.cosine:.3f}", f"{near.probability:.1%}", served)))
     return table
-
-
-def _router(row: LedgerEntry) -> str:
-    scores = row.story.scores
-    if scores is None:
-        return ""
-    because = "" if scores.reason == row.reason else f"; {scores.reason}"
-    against = "no score is enough" if scores.threshold is None else f"large from {scores.threshold:+.3f}"
-    return f"{scores.tier} first: score {scores.score:+.3f}, {against}, from {scores.labels:,} labels{because}"
-
-
-def _verdicts(row: LedgerEntry) -> Iterator[tuple[str, str]]:
-    for verdict in row.story.verdicts:
-        said = "passed" if verdict.check is None else f"failed {verdict.check}"
-        yield f"the {verdict.tier} model's answer", f"{said}: {verdict.reason}" if verdict.reason else said
-
-
-def _bill(row: LedgerEntry) -> Iterator[tuple[str, str]]:
-    parts = " + ".join(cents(call.cost_usd) for call in row.calls)
-    total = f"{cents(row.cost_usd)} ¢"
-    yield "cost", f"{parts} = {total}" if len(row.calls) > 1 else total
-    if row.baseline is not None and row.status in ("completed", "incomplete"):
-        would = cents(row.cost_usd + row.saved_usd)
-        yield "saved", f"{cents(row.saved_usd)} ¢, of {would} ¢ that the large model would have cost untrimmed"
-    yield "", "estimated in part: a provider has not reported its usage" if row.estimated else ""
 
 
 def _section(title: str, part: Any) -> Group:

@@ -17,10 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace import assembly
+from millrace.accounts.told import at, cents, who, whole, why
 from millrace.cli import configuration
 from millrace.cli.cache import json_option, tenant_option
 from millrace.cli.keys import data_dir_option
-from millrace.cli.ledger_lines import HEAD, STYLES, at, cents, line, who, whole, why
+from millrace.cli.ledger_lines import HEAD, STYLES, line
 from millrace.cli.printed import print_json, wide
 from millrace.ports import Rows
 from millrace.types import Entry, Selection, Status

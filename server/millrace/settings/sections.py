@@ -231,6 +231,12 @@ class LedgerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     keep_days: Annotated[int, Meta(ge=31)] = 400  # a start reads from it what a month's budget has left
 
 
+class DashboardSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who sees what on the dashboard."""
+
+    operators: tuple[Line, ...] = ()  # tenants whose admins see all tenants; any other admin sees the own one
+
+
 class RouterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whom `auto` asks first, and which promise it keeps. Without a promise the small model is asked first."""
 
@@ -318,6 +324,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cache: CacheSettings = CacheSettings()
     evidence: EvidenceSettings = EvidenceSettings()
     ledger: LedgerSettings = LedgerSettings()
+    dashboard: DashboardSettings = DashboardSettings()
     router: RouterSettings = RouterSettings()
     checks: ChecksSettings = ChecksSettings()
     guards: GuardsSettings = GuardsSettings()

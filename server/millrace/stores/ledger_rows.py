@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from millrace.levers import BY_CACHE, NO_MODEL
 from millrace.pricing import NANODOLLAR
 from millrace.stores.database import SqliteDatabase
 from millrace.types import (
@@ -50,6 +51,14 @@ _OLD = "opened_at < ? AND status != 'open' AND rowid < (SELECT max(rowid) FROM e
 _COUNT_OLD = f"SELECT count(*) FROM entries WHERE {_OLD}"  # noqa: S608
 _DELETE_OLD = f"DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries WHERE {_OLD} LIMIT {STEP})"  # noqa: S608
 
+# As `levers.model_of` has it.
+_MODEL = f"""coalesce(
+    (SELECT json_extract(value, '$.model') FROM json_each(calls)
+        WHERE json_extract(value, '$.outcome') = 'answered' ORDER BY key LIMIT 1),
+    (SELECT json_extract(value, '$.model') FROM json_each(calls) ORDER BY key DESC LIMIT 1),
+    CASE cache WHEN 'miss' THEN '{NO_MODEL}' ELSE '{BY_CACHE}' END
+) = ?"""  # noqa: S608 - names of our own
+
 
 class LedgerRows:
     """Reads the rows of a ledger, in a server or beside it."""
@@ -75,7 +84,7 @@ class LedgerRows:
 
         `before`: only rows with lower numbers.
         """
-        where, values = _where(selection)
+        where, values = selected(selection)
         query = f"{_ROWS} {where} AND rowid < ? ORDER BY rowid DESC LIMIT ?"
 
         def read(connection: sqlite3.Connection) -> tuple[list[Any], int]:
@@ -87,7 +96,7 @@ class LedgerRows:
 
     async def after(self, number: int, selection: Selection, most: int) -> tuple[list[Entry], int]:
         """Return rows that have ended since a number, in that order, and the number to go on from."""
-        where, values = _where(selection)
+        where, values = selected(selection)
         query = f"{_ROWS} {where} AND rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?"
 
         def read(connection: sqlite3.Connection) -> tuple[list[Any], int]:
@@ -100,7 +109,7 @@ class LedgerRows:
 
     async def extent(self, selection: Selection) -> tuple[int, int]:
         """Return how many rows are selected, and a number after which they all are."""
-        where, values = _where(selection)
+        where, values = selected(selection)
         query = f"SELECT count(*), coalesce(min(rowid), 1) - 1 FROM entries WHERE {where}"  # noqa: S608
         count, number = await self._scan(lambda connection: connection.execute(query, values).fetchone())
         return count, number
@@ -125,7 +134,7 @@ class LedgerRows:
         return found
 
 
-def _where(selection: Selection) -> tuple[str, list[Any]]:
+def selected(selection: Selection) -> tuple[str, list[Any]]:
     """Return the condition and its values."""
     wanted = {
         "tenant = ?": selection.tenant,
@@ -134,6 +143,10 @@ def _where(selection: Selection) -> tuple[str, list[Any]]:
         "status = ?": selection.status,
         "opened_at >= ?": selection.since,
         "opened_at < ?": selection.until,
+        "coalesce(source, 'none') = ?": selection.source,
+        "code = ?": selection.code,
+        "strategy = ?": selection.strategy,
+        _MODEL: selection.model,
     }
     given = {condition: value for condition, value in wanted.items() if value is not None}
     return " AND ".join(("status != 'open'", *given)), list(given.values())

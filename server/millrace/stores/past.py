@@ -10,16 +10,21 @@ from typing import Any, TypeVar
 import msgspec
 
 from millrace.stores.database import SqliteDatabase
-from millrace.types import NO_STORY, CacheOutcome, Outcome, Past, PastCall, Price, Status, Story, Usage
+from millrace.stores.ledger_rows import selected
+from millrace.types import NO_STORY, CacheOutcome, Outcome, Past, PastCall, Price, Selection, Status, Story, Usage
 
 READ_S = 60.0  # for SQLite to read some rows, or to find which there are
 _FOUND = "SELECT rowid FROM entries WHERE opened_at >= ? AND status != 'open'{} ORDER BY opened_at"
-_ROWS = """
+_SELECT = """
 SELECT rowid, request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,
-    cached_input_tokens, cache_write_tokens, output_tokens, estimated, cost_nanodollars, saved_nanodollars,
-    latency_ms, trimmed_tokens, key_id, end_user, tag, stored_id, baseline, calls, {story}
-FROM entries WHERE rowid IN ({marks})
-"""
+    cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars,
+    saved_nanodollars, ttft_ms, latency_ms, trimmed_tokens, key_id, end_user, tag, stored_id, baseline, calls, {story}
+FROM entries WHERE"""
+_ROWS = f"{_SELECT} rowid IN ({{marks}})"
+_AFTER = f"{_SELECT} rowid > ? AND rowid <= ? AND status != 'open' ORDER BY rowid LIMIT ?".format(story="story")
+_SEARCHED = "SELECT rowid, request_id FROM entries WHERE status != 'open' AND rowid < ? ORDER BY rowid DESC LIMIT ?"
+MAX = 2**63 - 1  # above all numbers of rows
+_TOP = "SELECT coalesce(max(rowid), 0) FROM entries"
 T = TypeVar("T")
 
 _STATUS = {each.value: each for each in Status}
@@ -76,6 +81,37 @@ class SqlitePast:
 
         return await self._scan(rows)
 
+    async def after(self, number: int, most: int) -> tuple[list[Past], int, int]:
+        """Return requests that have ended since a number, in that order, with their stories.
+
+        Then the number to go on from, and the highest one there is.
+        """
+
+        def rows(connection: sqlite3.Connection) -> tuple[list[Past], int, int]:
+            # The top comes first: an open row below it that ends between both reads gets a number above it.
+            ((top,),) = connection.execute(_TOP).fetchall()
+            found = connection.execute(_AFTER, (number, top, most)).fetchall() if top > number else []
+            return [_past(row) for row in found], found[-1][0] if len(found) == most else top, top
+
+        return await self._scan(rows)
+
+    async def latest(self, selection: Selection, before: float, most: int, within: int) -> tuple[list[Past], str]:
+        """Return requests below a number, the latest end first, among the next `within` that have ended.
+
+        Then the id of the last one among which they are; empty if there is none after it.
+        """
+        where, values = selected(selection)
+        query = f"{_SELECT} rowid IN (SELECT rowid FROM entries WHERE {where} AND rowid < ? AND rowid >= ?"  # noqa: S608
+        query = f"{query} ORDER BY rowid DESC LIMIT ?) ORDER BY rowid DESC".format(story="story")
+
+        def rows(connection: sqlite3.Connection) -> tuple[list[Past], str]:
+            searched = connection.execute(_SEARCHED, (min(before, MAX), within)).fetchall()
+            least = searched[-1][0] if searched else 0
+            found = connection.execute(query, (*values, min(before, MAX), least, most)).fetchall()
+            return [_past(row) for row in found], searched[-1][1] if len(searched) == within else ""
+
+        return await self._scan(rows)
+
     async def _scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
         found: T = await asyncio.to_thread(self._database.scan, work, within_s=READ_S)
         return found
@@ -97,9 +133,11 @@ def _past(row: tuple[Any, ...]) -> Past:
         cached,
         written,
         output_tokens,
+        reasoning_tokens,
         estimated,
         cost,
         saved,
+        ttft_ms,
         latency_ms,
         trimmed_tokens,
         key_id,
@@ -125,6 +163,7 @@ def _past(row: tuple[Any, ...]) -> Past:
             output_tokens=output_tokens,
             cached_input_tokens=cached,
             cache_write_tokens=written,
+            reasoning_tokens=reasoning_tokens,
             estimated=bool(estimated),
         ),
         cost=cost,
@@ -137,6 +176,7 @@ def _past(row: tuple[Any, ...]) -> Past:
         user=user,
         tag=tag,
         stored_id=stored_id,
+        ttft_ms=ttft_ms,
         story=_story(story) if story else NO_STORY,
     )
 

@@ -117,6 +117,10 @@ class Selection:
     status: Status | None = None
     since: float | None = None  # opened at or after it, in Unix seconds
     until: float | None = None  # opened before it
+    source: str | None = None  # of the answer; `none`: there is none, or it was for embeddings
+    code: str | None = None
+    strategy: str | None = None
+    model: str | None = None  # as `levers.model_of` has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,4 +46,5 @@ class Past:
     user: str = ""
     tag: str = ""
     stored_id: str = ""
+    ttft_ms: float | None = None
     story: Story = NO_STORY  # read only where it is asked for

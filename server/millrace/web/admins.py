@@ -8,10 +8,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from millrace.errors import MillraceError
-from millrace.principal import Role
+from millrace.principal import Principal, Role
 from millrace.web.process import principal_of
 
 Endpoint = Callable[[Request], Awaitable[msgspec.Struct]]
+
+
+def check_admin(principal: Principal) -> None:
+    """Raise `forbidden` for all others."""
+    if principal.role is not Role.ADMIN:
+        raise MillraceError("forbidden", "ask with an admin's key (`millrace keys add --role admin`)")
 
 
 def for_admins(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
@@ -19,8 +25,7 @@ def for_admins(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
 
     @wraps(endpoint)
     async def answered(request: Request) -> Response:
-        if principal_of(request).role is not Role.ADMIN:
-            raise MillraceError("forbidden", "ask with an admin's key (`millrace keys add --role admin`)")
+        check_admin(principal_of(request))
         try:
             body = msgspec.json.encode(await endpoint(request))
         except TimeoutError as error:

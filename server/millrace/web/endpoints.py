@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from millrace import log
 from millrace.dialects.chat import completion_of, in_chat
@@ -24,9 +23,9 @@ from millrace.web import compressed
 from millrace.web.arrivals import Arrival, arriving
 from millrace.web.outbox import AsgiWriter, FrameWriter
 from millrace.web.process import Process, principal_of, process_of
-from millrace.web.session import FAULT, Closed, Session
+from millrace.web.session import FAULT, Closed, Session, close
 from millrace.web.sse import SseResponse, WholeResponse
-from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION
+from millrace.web.websocket import EXTENSION
 from millrace.wire import chunks, completions, documents, limits, reading, requests, responses as wire, stored_items
 from millrace.wire.sessions import naming, session_of
 
@@ -52,21 +51,12 @@ async def websocket_responses(websocket: WebSocket) -> None:
     try:
         await session.run(cast("Any", websocket.receive))
     except Closed as end:
-        await _close(websocket, writer, end.code, end.reason)
+        await close(websocket, writer, end.code, end.reason)
     except EXITS:
         raise
     except BaseException as error:
         log.get().error("session crashed", exc_info=error)
-        await _close(websocket, writer, limits.CloseCode.FAULT, FAULT)
-
-
-async def _close(websocket: WebSocket, writer: FrameWriter, code: int, reason: str) -> None:
-    """Close after all that was written before. A peer that is gone, or takes nothing, cannot be told."""
-    with suppress(WebSocketDisconnect, TimeoutError):
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            if isinstance(writer, AsgiWriter):
-                await writer.drained()
-            await websocket.close(code, reason)
+        await close(websocket, writer, limits.CloseCode.FAULT, FAULT)
 
 
 async def create_response(request: Request) -> Response:

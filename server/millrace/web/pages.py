@@ -51,9 +51,11 @@ def _no_websocket(path: str) -> Response:
     return _json(documents.Refused(wire.error_body(error)), 404, {"X-Should-Retry": "false"})
 
 
-async def upgrade_needed(_: Request) -> Response:
+async def upgrade_needed(request: Request) -> Response:
     """Answer a GET that does not ask for a WebSocket."""
-    error = MillraceError("invalid_request", "a GET of /v1/responses must ask for a WebSocket; use POST for HTTP")
+    path = request.url.path
+    instead = "use POST for HTTP" if path == "/v1/responses" else "GET /v1/dashboard/figures has the same over HTTP"
+    error = MillraceError("invalid_request", f"a GET of {path} must ask for a WebSocket; {instead}")
     return _json(documents.Refused(wire.error_body(error)), 426, {"Upgrade": "websocket"})
 
 
@@ -99,10 +101,9 @@ async def readyz(request: Request) -> Response:
     process: Process = request.state.process
     readiness = documents.Readiness("draining" if process.intake.closed else "ready")
     if _is_verbose(request, process):
-        hedging = process.funnel.hedging
-        readiness.models = [_model(each, *hedging.ttft_ms(each.model.tier)) for each in process.funnel.health.reports()]
+        readiness.models = model_health(process)
         readiness.configuration = process.settings.state
-        readiness.hedges = documents.Hedges(**dataclasses.asdict(hedging.report()))
+        readiness.hedges = hedges(process)
     return _json(readiness, 503 if process.intake.closed else 200)
 
 
@@ -114,6 +115,17 @@ async def asyncapi(_: Request) -> Response:
 async def openapi(_: Request) -> Response:
     """Serve the contract of HTTP."""
     return Response(_contract(contracts.openapi), media_type="application/json")
+
+
+def model_health(process: Process) -> list[documents.ModelHealth]:
+    """Return how each model fares."""
+    hedging = process.funnel.hedging
+    return [_model(each, *hedging.ttft_ms(each.model.tier)) for each in process.funnel.health.reports()]
+
+
+def hedges(process: Process) -> documents.Hedges:
+    """Return what became of hedges."""
+    return documents.Hedges(**dataclasses.asdict(process.funnel.hedging.report()))
 
 
 def _is_verbose(request: Request, process: Process) -> bool:

@@ -1,5 +1,6 @@
 """What all connections of one process share, and the sweep over them."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -7,6 +8,7 @@ from typing import Protocol
 from starlette.requests import Request
 
 from millrace.access.gate import Gate
+from millrace.accounts.dashboard.dashboard import Dashboard
 from millrace.accounts.reports import LeversReports
 from millrace.batches.batches import Batches
 from millrace.evidence.report import Reports
@@ -88,7 +90,9 @@ class Process:
     settings: LiveSettings
     batches: Batches
     levers: LeversReports
+    dashboard: Dashboard
     embeddings: Embeddings
+    feeds: Counter[str] = field(default_factory=Counter)  # dashboards that are open, by tenant
     sessions: set[LiveSession] = field(default_factory=set)
     arrivals: set[OnItsWay] = field(default_factory=set)  # over HTTP
     streams: set[SseResponse] = field(default_factory=set)  # over HTTP

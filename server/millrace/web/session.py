@@ -8,10 +8,13 @@ import itertools
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from millrace import __version__, log
 from millrace.dialects.responses import in_responses
@@ -25,10 +28,10 @@ from millrace.runs.run import Run
 from millrace.web.flood import FloodMeter
 from millrace.web.jobs import Job, Jobs
 from millrace.web.liveness import Closing, Liveness
-from millrace.web.outbox import FrameWriter, Outbox
+from millrace.web.outbox import AsgiWriter, FrameWriter, Outbox
 from millrace.web.process import Process
 from millrace.web.slices import MAX_DROPPED, TooBig
-from millrace.web.websocket import HELD, TOO_BIG, UTF8
+from millrace.web.websocket import CLOSE_TIMEOUT_S, HELD, TOO_BIG, UTF8
 from millrace.wire import limits, requests, responses
 from millrace.wire.limits import CloseCode
 from millrace.wire.reading import LONG, is_utf8
@@ -48,6 +51,15 @@ class Closed(Exception):  # noqa: N818 - an end, not an error
         super().__init__(reason)
         self.code = code
         self.reason = reason
+
+
+async def close(websocket: WebSocket, writer: FrameWriter, code: int, reason: str) -> None:
+    """Close after all that was written before. A peer that is gone, or takes nothing, cannot be told."""
+    with suppress(WebSocketDisconnect, TimeoutError):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            if isinstance(writer, AsgiWriter):
+                await writer.drained()
+            await websocket.close(code, reason)
 
 
 @dataclass(slots=True)

@@ -180,6 +180,20 @@ class Promises:
         """All that are known."""
         return [place for place, _ in self._loops()]
 
+    @property
+    def promised(self) -> Promised:
+        """What is promised."""
+        return self._promised
+
+    def recent(self, place: Place) -> Recent:
+        """Return the last requests of a place."""
+        return self._loop(place).recent
+
+    def needed(self, place: Place) -> int | None:
+        """Return how many more judged pairs `keep_quality` needs at least; None: it is not known, or it is kept."""
+        loop = self._loop(place)
+        return None if loop.pairs.needed is None else max(0, loop.pairs.needed - len(loop.pairs))
+
     def pairs(self, place: Place) -> list[Pair]:
         """Return the last judged pairs of a place, the oldest first."""
         loop = self._places.get(place)

@@ -59,9 +59,7 @@ class RouterReports:
 
     async def report(self, tenant: str | None = None) -> wire.RouterReport:
         """Report on one tenant, or on all. Raises `TimeoutError` if the disk is too slow."""
-        frozen, promises = await self._kept.frozen(), self.promises()
-        if (state := await self._kept.load_promises()) is not None:
-            await asyncio.to_thread(promises.restored, state)
+        frozen, promises = await self._kept.frozen(), await self.kept_promises()
         names = await self._kept.tenants() if tenant is None else [tenant]
         names += sorted({place[0] for place in promises.places if tenant in (None, place[0])} - {*names})
         shown = []
@@ -70,6 +68,13 @@ class RouterReports:
             is_frozen = name in frozen or ALL in frozen
             shown.append(await asyncio.to_thread(_tenant, name, states, promises, is_frozen=is_frozen))
         return wire.RouterReport(learns_now=self.learns, tenant=tenant, tenants=shown)
+
+    async def kept_promises(self) -> Promises:
+        """Return the promises of the configuration, and what is known of their keeping. Raises `TimeoutError`."""
+        promises = self.promises()
+        if (state := await self._kept.load_promises()) is not None:
+            await asyncio.to_thread(promises.restored, state)
+        return promises
 
     async def freeze(self, tenant: str | None, *, frozen: bool) -> bool:
         """Have a tenant, or all, learn nothing, or learn again; False if it was so. Raises `TimeoutError`."""
@@ -115,10 +120,11 @@ def outlook(pairs: Sequence[Pair], saved: float | None) -> list[wire.ShownOutloo
 
     Bounds are exact ones of a simple sample of the effective size (see `evidence/rates.py`).
     """
-    return [_outlook(pairs, share, saved) for share in SHARES] if pairs else []
+    return [outlook_at(pairs, share, saved) for share in SHARES] if pairs else []
 
 
-def _outlook(pairs: Sequence[Pair], large_share: float, saved: float | None) -> wire.ShownOutlook:
+def outlook_at(pairs: Sequence[Pair], large_share: float, saved: float | None) -> wire.ShownOutlook:
+    """Return what comes of one share."""
     seen = Weighted()
     for pair in pairs:
         seen.add(pair.weight, counts=pair.loss > 0 and pair.rank < 1 - large_share)

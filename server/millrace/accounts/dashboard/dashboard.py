@@ -1,0 +1,210 @@
+"""Reads what the dashboard shows. All but a few milliseconds of it is off the event loop."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
+
+from millrace.accounts.dashboard import figures as shown, promised
+from millrace.accounts.dashboard.filters import Filters
+from millrace.accounts.dashboard.rollups import Progress, Rollups
+from millrace.accounts.dashboard.story import line, story
+from millrace.accounts.dashboard.sums import Sums, decoded
+from millrace.errors import MillraceError
+from millrace.evidence.report import Reports
+from millrace.funnel.routing.report import RouterReports
+from millrace.ports import Clock, PastRequests, Rows
+from millrace.ports.rollups import EndedRows, RollupStore
+from millrace.types import Entry, Price, Selection
+from millrace.types.rollup import Part, Span, Window
+from millrace.wire import dashboard as wire, ledger
+
+WITHIN = 10_000  # rows that one list is searched in: some 50 ms of a thread
+KEPT_S = 10.0  # budgets and promises, until they are read anew
+SPARE = 20  # times as long as it took to read them are budgets kept, at least
+KEPT = 64  # of promises
+DAYS = 92  # of which the days are told one by one
+
+_Cells = list[tuple[int, str, bytes]]
+
+
+class Dashboard:
+    """One for a process."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what it reads
+        self,
+        rollups: Rollups,
+        store: RollupStore,
+        ended: EndedRows,
+        past: PastRequests,
+        rows: Rows,
+        reports: Reports,
+        router: RouterReports,
+        budgets: Callable[[], Awaitable[list[wire.ShownBudget]]],
+        standard: Callable[[], Price | None],
+        in_flight: Callable[[str | None], int],
+        wall: Clock,
+        operators: Collection[str] = (),
+    ) -> None:
+        """`operators` are the tenants whose admins see all tenants. `budgets` reads those of all.
+
+        `in_flight` returns how many requests of a tenant run, or of all.
+        """
+        self.rollups = rollups
+        self.in_flight = in_flight
+        self.operators = operators  # may change at any time
+        self._store = store
+        self._ended = ended
+        self._past = past
+        self._rows = rows
+        self._reports = reports
+        self._router = router
+        self._read_budgets = budgets
+        self._standard = standard
+        self._wall = wall
+        self._turn = asyncio.Lock()  # one at a time: the figures of a long window take some 100 ms of a core
+        self._budgets: tuple[float, list[wire.ShownBudget]] | None = None  # until when they are kept
+        self._promises: dict[tuple[float, str | None], tuple[float, wire.PromisesReport]] = {}
+
+    def sees_all(self, tenant: str) -> bool:
+        """Whether the admins of a tenant see all tenants."""
+        return tenant in self.operators
+
+    async def figures(self, filters: Filters, *, sees_all: bool) -> wire.FiguresReport:
+        """Return the figures of what has ended. Raises `invalid_request`, or `TimeoutError` if the disk is too slow."""
+        filters.window(self._wall())  # or say what is wrong with it before anything is read
+        async with self._turn:
+            await self.rollups.catch_up()
+            now = self._wall()
+            window = filters.window(now)
+            cells, days = await self._store.cells(window), []
+            if window.span is not Span.DAY:
+                first, last = (at // Span.DAY * Span.DAY for at in (window.since, window.until - 1))
+                days = await self._store.cells(replace(window, span=Span.DAY, since=first, until=last + Span.DAY))
+            tags = await self._store.tags(window)
+            tenants = await self._store.tenants(replace(window, tenant=None)) if sees_all else None
+            progress = self.rollups.progress
+            return await asyncio.to_thread(_report, window, now, cells, days, tags, tenants, progress)
+
+    async def promises(self, ago_s: float, tenant: str | None) -> wire.PromisesReport:
+        """Return what is promised, and whether it holds, as of some seconds ago at most."""
+        now, key = self._wall(), (ago_s, tenant)
+        kept = self._promises.get(key)
+        if kept is not None and now - kept[0] < KEPT_S:
+            return kept[1]
+        report = await self._reports.report(now - ago_s, tenant)
+        promises = await self._router.kept_promises()
+        spent = None
+        if tenant is None and promises.promised.spend_per_day is not None:
+            today = Filters(since=now // Span.DAY * Span.DAY, since_is_ago=False, span=Span.DAY)
+            spent = (await self.figures(today, sees_all=False)).total.cost_usd
+        found = wire.PromisesReport(
+            since=report.since,
+            tenant=tenant,
+            judges_now=report.judges_now,
+            promises=[promised.wrong_hits(report.semantic), *promised.of_router(promises, tenant, spent)],
+            checks=report.checks,
+            small=report.small,
+            large=report.large,
+            near_misses=report.near_misses,
+            evidence_cost=report.cost,
+        )
+        if len(self._promises) >= KEPT:
+            self._promises.clear()
+        self._promises[key] = now, found
+        return found
+
+    async def budgets(self, tenant: str | None) -> list[wire.ShownBudget]:
+        """Return the budgets of a tenant, or of all, the scarcest first, as of some seconds ago at most."""
+        now = self._wall()
+        if self._budgets is None or now >= self._budgets[0]:
+            found = await self._read_budgets()
+            self._budgets = now + max(KEPT_S, SPARE * (self._wall() - now)), found
+        found = [budget for budget in self._budgets[1] if tenant in (None, budget.tenant)]
+        return sorted(found, key=lambda budget: -budget.share)[: shown.MOST]
+
+    async def lines(self, filters: Filters, selection: Selection, most: int, after: str | None) -> wire.Lines:
+        """Return requests that fit both, the latest end first. Raises `entry_not_found` for an unknown `after`."""
+        since, until = filters.between(self._wall())
+        selection = replace(
+            selection, tenant=filters.tenant, tag=filters.tag, model=filters.model, since=since, until=until
+        )
+        number = float("inf") if after is None else (await self._found(after, filters.tenant, "after"))[0]
+        rows, last = await self._ended.latest(selection, number, most + 1, WITHIN)
+        data = [line(row) for row in rows[:most]]
+        if len(rows) > most or not last:
+            last = data[-1].id if data else ""
+            return wire.Lines(
+                data=data, first_id=data[0].id if data else None, last_id=last or None, has_more=len(rows) > most
+            )
+        return wire.Lines(data=data, first_id=data[0].id if data else None, last_id=last, has_more=True)
+
+    async def story(self, request_id: str, tenant: str | None) -> wire.StoryReport:
+        """Return the whole story of a request. Raises `entry_not_found`."""
+        number, entry = await self._found(request_id, tenant)
+        rows = await self._past.read([number], stories=True)
+        if not rows:  # it has just ended, and got another number
+            raise not_found(request_id)
+        return story(rows[0], ledger.entry(entry), self._standard())
+
+    async def _found(self, request_id: str, tenant: str | None, param: str = "id") -> tuple[int, Entry]:
+        found = await self._rows.find(request_id, tenant)
+        if found is None:
+            raise not_found(request_id, param)
+        return found
+
+
+def not_found(request_id: str, param: str = "id") -> MillraceError:
+    """Return the error of a request that is not there for who asks."""
+    message = f"{param}: the ledger has no request {request_id[:80]!r}; it is written some milliseconds after its end"
+    return MillraceError("entry_not_found", message, param=param)
+
+
+def _report(
+    window: Window,
+    now: float,
+    cells: _Cells,
+    days: _Cells,
+    tags: list[Part],
+    tenants: list[Part] | None,
+    progress: Progress,
+) -> wire.FiguresReport:
+    models, by_time = _added(cells, window.model)
+    by_day = _added(days, window.model)[1] if window.span is not Span.DAY else by_time
+    total = Sums()
+    for sums in by_time.values():
+        total.merge(sums)
+    if tenants is None:  # its own alone
+        own = Part(window.tenant or "", total.get("requests"), total.errors, total.get("cost"), total.get("baseline"))
+        tenants = [own]
+    return wire.FiguresReport(
+        now=now,
+        since=window.since,
+        until=window.until,
+        step=window.span.name.lower(),
+        step_s=window.span,
+        tenant=window.tenant,
+        model=window.model,
+        tag=None if window.tag is None else window.tag or shown.NO_TAG,
+        rollup=wire.RollupState(behind=progress.behind, of=progress.of),
+        total=shown.figures(total, min(now, window.until) - window.since),
+        series=shown.series(by_time, window.since, window.until, window.span),
+        days=shown.days(by_day),
+        models=shown.models(models),
+        tags=shown.parts(tags),
+        tenants=shown.parts(tenants),
+    )
+
+
+def _added(cells: _Cells, model: str | None) -> tuple[dict[str, Sums], dict[int, Sums]]:
+    """Return the sums of each model, and those of each time, of one model if one is asked for."""
+    models: dict[str, Sums] = {}
+    by_time: dict[int, Sums] = {}
+    for at, name, kept in cells:
+        sums = decoded(kept)
+        models.setdefault(name, Sums()).merge(sums)
+        if model in (None, name):
+            if at in by_time:
+                by_time[at].merge(sums)
+            else:
+                by_time[at] = sums
+    return models, by_time

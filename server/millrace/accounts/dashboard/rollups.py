@@ -1,0 +1,181 @@
+"""Adds requests up as they end: into cells that are kept, and for whoever watches. Off the event loop.
+
+Rows of the ledger that end get the highest number there is. So what has ended since the last look is what has higher
+numbers than were seen, whichever process wrote it, and nothing is done on the way of a request.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from millrace import log
+from millrace.accounts.dashboard.sums import VERSION, Sums, encoded, merged, total
+from millrace.levers import model_of
+from millrace.ports import Clock
+from millrace.ports.rollups import EndedRows, RollupStore
+from millrace.types import Past, Price, Status
+from millrace.types.rollup import KEPT_S, Cell, CellName, Grouping, Span
+
+PAGE = 500  # requests that are added up at once: some 25 ms of another thread, between which the loop gets its turn
+WATCHED_S, UNWATCHED_S = 0.5, 5.0  # from one look to the next
+CAUGHT_UP_S = 0.5  # that who asks for figures waits for the latest requests
+FORGET_S = 3600.0
+LATE_S = 60.0  # after its end, from which a request is history to those who watch
+AGAIN_S = 5.0  # after the disk was too slow
+
+Group = tuple[str, str, str]  # tenant, model, tag
+N = TypeVar("N")
+
+_Minute = tuple[int, Group]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What has ended since the last look, added up and one by one, in the order of the ends."""
+
+    groups: dict[Group, Sums]
+    rows: Sequence[Past]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many numbers of rows are not added up yet, and of how many. Not every number is a request's."""
+
+    behind: int
+    of: int
+
+
+NOTHING = Ended({}, ())
+
+
+class Rollups:
+    """Looks regularly at what has ended, and adds it up."""
+
+    def __init__(self, rows: EndedRows, store: RollupStore, wall: Clock, standard: Callable[[], Price | None]) -> None:
+        """`standard` returns the large model's price today, for rows that do not tell theirs."""
+        self.progress = Progress(0, 0)
+        self._rows = rows
+        self._store = store
+        self._wall = wall
+        self._standard = standard
+        self._watchers: set[Callable[[Ended], None]] = set()
+        self._through: int | None = None  # None: not read yet
+        self._turn = asyncio.Lock()
+        self._watched = asyncio.Event()
+        self._forget_at = 0.0
+
+    def watch(self, watcher: Callable[[Ended], None]) -> None:
+        """Call it about twice a second with what has ended, from now on. It must not raise."""
+        self._watchers.add(watcher)
+        self._watched.set()
+
+    def unwatch(self, watcher: Callable[[Ended], None]) -> None:
+        """Call it no more."""
+        self._watchers.discard(watcher)
+
+    @property
+    def watchers(self) -> int:
+        """How many watch."""
+        return len(self._watchers)
+
+    async def run(self) -> None:
+        """Look regularly, until cancelled."""
+        while True:
+            try:
+                while await self.step():
+                    pass
+                self._forget()
+                wait_s = WATCHED_S if self._watchers else UNWATCHED_S
+            except Exception as error:
+                log.get().warning("not added up yet", error=str(error) or type(error).__name__)
+                wait_s = AGAIN_S
+            if self._watchers:
+                await asyncio.sleep(wait_s)
+                continue
+            self._watched.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._watched.wait()
+
+    async def catch_up(self, within_s: float = CAUGHT_UP_S) -> None:
+        """Add up what has ended until now, as far as that can be done in so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while await self.step():
+                    pass
+
+    async def step(self) -> bool:
+        """Add up the next requests; whether there may be more. Raises `TimeoutError` if the disk is too slow."""
+        async with self._turn:
+            if self._through is None:
+                self._through = await self._store.through(VERSION)
+            rows, number, top = await self._rows.after(self._through, PAGE)
+            if rows:
+                cells, ended = await asyncio.to_thread(self._added, rows)
+                self._through = await self._store.add(cells, self._through, number, merged)
+                if self._through == number:  # else another process has been faster
+                    for watcher in tuple(self._watchers):
+                        watcher(ended)
+            elif number > self._through:  # open rows alone
+                self._through = await self._store.add((), self._through, number, merged)
+            self.progress = Progress(max(0, top - self._through), top)
+            return self._through < top and len(rows) == PAGE
+
+    def _added(self, rows: Sequence[Past]) -> tuple[list[Cell], Ended]:
+        standard, now = self._standard(), self._wall()
+        minutes: dict[_Minute, Sums] = {}
+        for row in rows:
+            at = int(row.opened_at // Span.MINUTE) * Span.MINUTE
+            key = (at, (row.tenant, model_of(row.calls, row.cache), row.tag))
+            sums = minutes.get(key)
+            if sums is None:
+                sums = minutes[key] = Sums()
+            sums.add(row, standard)
+        return [*cells_of(minutes, now)], self._ended(rows, minutes, now) if self._watchers else NOTHING
+
+    @staticmethod
+    def _ended(rows: Sequence[Past], minutes: dict[_Minute, Sums], now: float) -> Ended:
+        """Return what those who watch are told: nothing where a ledger is added up that was there before."""
+        ends = (row.opened_at + row.latency_ms / 1000 for row in rows if row.status is not Status.KILLED)
+        if min(ends, default=0.0) < now - LATE_S:
+            return NOTHING
+        groups = _together(((group, sums) for (_, group), sums in minutes.items()))
+        return Ended(groups, rows)
+
+    def _forget(self) -> None:
+        now = self._wall()
+        if now >= self._forget_at:
+            self._forget_at = now + FORGET_S
+            self._store.forget(now)
+
+
+def cells_of(minutes: Mapping[tuple[int, Group], Sums], now: float) -> Iterable[Cell]:
+    """Yield the cells of all spans that keep so old requests, by tag, tenant and for all. `now` in Unix seconds."""
+    finest = {
+        CellName(grouping=Grouping.TAG, span=Span.MINUTE, at=at, tenant=tenant, model=model, tag=tag): sums
+        for (at, (tenant, model, tag)), sums in minutes.items()
+    }
+    for span in Span:
+        finest = _together((replace(name, span=span, at=name.at // span * span), sums) for name, sums in finest.items())
+        kept = {name: sums for name, sums in finest.items() if name.at >= now - KEPT_S[span]}
+        tenants = _together((replace(name, grouping=Grouping.TENANT, tag=""), sums) for name, sums in kept.items())
+        of_all = _together((replace(name, grouping=Grouping.ALL, tenant=""), sums) for name, sums in tenants.items())
+        for name, sums in (*kept.items(), *tenants.items(), *of_all.items()):
+            yield Cell(
+                name=name,
+                requests=sums.get("requests"),
+                errors=sums.errors,
+                cost=sums.get("cost"),
+                baseline=sums.get("baseline"),
+                sums=encoded(sums),
+            )
+
+
+def _together(many: Iterable[tuple[N, Sums]]) -> dict[N, Sums]:
+    """Return the sums of each name, added up."""
+    found: dict[N, list[Sums]] = {}
+    for name, sums in many:
+        found.setdefault(name, []).append(sums)
+    return {name: of[0] if len(of) == 1 else total(of) for name, of in found.items()}

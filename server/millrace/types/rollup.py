@@ -1,0 +1,70 @@
+"""Rollups: what requests were, added up by time, so that many cost nothing to look at."""
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class Span(IntEnum):
+    """How long the parts are into which time is cut, in seconds of UTC."""
+
+    MINUTE = 60
+    HOUR = 3600
+    DAY = 86_400
+
+
+KEPT_S = {Span.MINUTE: 2 * Span.DAY, Span.HOUR: 60 * Span.DAY, Span.DAY: 400 * Span.DAY}  # from then on it is forgotten
+
+
+class Grouping(StrEnum):
+    """What the requests of a cell have in common, beside their model and their time."""
+
+    TAG = "tag"  # tenant and tag
+    TENANT = "tenant"  # tenant; its tag is empty
+    ALL = "all"  # nothing; its tenant and its tag are empty
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellName:
+    """Which requests a cell adds up."""
+
+    grouping: Grouping
+    span: Span
+    at: int  # when its time begins, in Unix seconds
+    tenant: str
+    model: str
+    tag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """What was added up. The numbers beside `sums` are in it too; they can be added without reading it."""
+
+    name: CellName
+    requests: int
+    errors: int
+    cost: int  # nanodollars
+    baseline: int  # nanodollars: what they would have cost on the large model
+    sums: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Which cells are asked for. What is None selects nothing by itself."""
+
+    span: Span
+    since: int  # Unix seconds; a beginning of a span
+    until: int
+    tenant: str | None  # None: of all
+    tag: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Of one tag or tenant: a part of what a window has."""
+
+    name: str
+    requests: int
+    errors: int
+    cost: int  # nanodollars
+    baseline: int
