@@ -24,10 +24,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from millrace.stores.database import SqliteDatabase
+from millrace.stores.database import FILE, SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
 from tests.support.browser import launched_browser
 from tests.support.dashboard import figures_of, main_thread_s
+from tests.support.many_rows import multiplied
 from tests.support.past_traffic import DAY_S, fill, over_days, request
 from tests.support.server import started
 
@@ -52,21 +53,12 @@ def write_at(folder: str, rate: float, seconds: float) -> None:
 def make(folder: str, rows: int, progress: Progress) -> None:
     """Make a ledger: some thousands of different rows, copied until there are as many as wanted."""
     task = progress.add_task("making the ledger", total=rows)
-    distinct = min(rows, MADE)
-    fill(folder, over_days(time.time(), DAYS * distinct / rows, distinct, TENANT))
+    copies = max(1, rows // MADE)
+    distinct, days = rows // copies, DAYS / copies
+    fill(folder, over_days(time.time(), days, distinct, TENANT))
     progress.update(task, completed=distinct)
-    (file,) = [path for path in Path(folder).glob("*.sqlite*") if not path.name.endswith(("-wal", "-shm"))]
-    with sqlite3.connect(file) as database:
-        columns = [row[1] for row in database.execute("PRAGMA table_info(entries)")]
-        others = ", ".join(name for name in columns if name not in ("request_id", "opened_at"))
-        for copy in range(1, rows // distinct):
-            earlier = copy * DAYS * distinct / rows * DAY_S
-            database.execute(
-                f"INSERT INTO entries (request_id, opened_at, {others}) SELECT request_id || '_{copy}',"  # noqa: S608
-                f" opened_at - ?, {others} FROM entries ORDER BY rowid LIMIT ?",
-                (earlier, distinct),
-            )
-            database.commit()
+    with sqlite3.connect(Path(folder) / FILE) as connection:
+        for _ in multiplied(connection, copies - 1, days * DAY_S):
             progress.advance(task, distinct)
 
 

@@ -10,6 +10,7 @@
  * @property {number | null} p99
  *
  * @typedef {{lever: string, requests: number, saved_usd: string, saved_ms: number | null, estimated: boolean}} Saving
+ *   `saved_ms` is of all these requests together.
  * @typedef {{kind: string, requests: number, cost_usd: string}} Waste
  *
  * @typedef {object} Bill `baseline - savings + waste = cost`, exactly.

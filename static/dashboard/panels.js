@@ -41,7 +41,9 @@ export const COLUMNS = {
  * @returns {Row[]}
  */
 export function sourceRows({ requests, cache, by_source: sources }) {
-  const rows = sources.flatMap((source) => {
+  const order = Object.keys(SOURCES);
+  const ordered = [...sources].sort((one, other) => order.indexOf(one.source) - order.indexOf(other.source));
+  const rows = ordered.flatMap((source) => {
     if (source.source !== "cache") return [{ ...source, key: source.source }];
     const joined = Math.max(0, source.requests - cache.exact - cache.semantic);
     const kinds = { exact: cache.exact, semantic: cache.semantic, joined };

@@ -34,7 +34,7 @@ export function requestRow(line, now) {
     key: line.id,
     cells: [
       { text: moment(line.opened_at, now), opens: true, note: [line.tag, line.user].filter(Boolean).join(" · ") },
-      { text: isWhole ? (SOURCES[by] ?? by) : ended, badge: isWhole ? by : line.status, note: line.model },
+      { text: isWhole ? (SOURCES[by] ?? by) : ended, badge: isWhole ? by : line.status, note: line.model.startsWith("(") ? "" : line.model },
       { text: why || "–", note: line.strategy },
       duration(line.ttft_ms),
       duration(line.latency_ms),

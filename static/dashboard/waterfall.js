@@ -30,7 +30,7 @@ export function waterfallRows(bill) {
         name: LEVERS[lever] ?? lever,
         change: -Number(saved_usd),
         tone: Number(saved_usd) > 0 ? "saving" : "waste",
-        note: saved_ms === null ? counted(requests, "request") : `${counted(requests, "request")} · ${duration(saved_ms)} sooner`,
+        note: counted(requests, "request") + (saved_ms === null || !requests ? "" : `, ${duration(saved_ms / requests)} sooner each`),
       })),
     ...bill.waste
       .filter(({ cost_usd }) => Number(cost_usd) !== 0)

@@ -29,7 +29,7 @@ function barOf(row, index) {
 test("each bar of the waterfall begins where the last one has ended, and the last one ends at what was paid", () => {
   const rows = waterfallRows(figures().total.waterfall);
   assert.deepEqual(rows.map(({ key }) => key), ["baseline", "exact", "routing", "prefix", "lost", "paid"]);
-  assert.deepEqual(texts(rows[1]), ["Exact cache | 3 requests · 812 ms sooner", "", "−$0.0200 | 47.3%"]);
+  assert.deepEqual(texts(rows[1]), ["Exact cache | 3 requests, 271 ms sooner each", "", "−$0.0200 | 47.3%"]);
   assert.deepEqual(texts(rows[3]), ["Provider's cache | 3 requests", "", "+$0.0010 | 2.4%"]);
   assert.deepEqual(texts(rows[5]), ["Paid", "", "$0.0123 | 29.1%"]);
   const bars = rows.map((row) => barOf(row, 1));

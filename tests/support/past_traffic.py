@@ -221,7 +221,7 @@ def _story(rng: random.Random, kind: str, check: str | None) -> Story:
         )
     tier = Tier.LARGE if kind in ("large", "failed") else Tier.SMALL
     score = rng.uniform(0.3, 0.8) if tier is Tier.LARGE else rng.uniform(-0.7, 0.3)
-    reason = f"{tier.value} first: score {score:+.2f}, large from +0.30, from 812 labels"
+    reason = "large first: it gains enough" if tier is Tier.LARGE else "small first: its answer is checked"
     judgements = [] if kind not in ("small", "escalated") else [Judgement(tier=Tier.SMALL, check=check)]
     if kind == "escalated":
         judgements.append(Judgement(tier=Tier.LARGE, check=None))
