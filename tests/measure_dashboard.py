@@ -1,134 +1,231 @@
-"""What the dashboard asks of a browser: how soon it opens on a long ledger, and how busy its feed keeps the page.
+"""What the dashboard costs: a million rows to look at, and 500 requests a second while somebody watches.
 
-    python -m tests.measure_dashboard [--rows 1000000] [--rate 500] [--seconds 30] [--json FILE]
+    python -m tests.measure_dashboard [--rows 1000000] [--pairs 7] [--seconds 4] [--json FILE]
 
-A ledger of so many rows is made, a server started on it, and the page opened in Chromium. Then so many requests a
-second are written into the ledger, as they would be by another process on the same folder, and what the page's main
-thread works meanwhile is read from Chromium (Performance.getMetrics, TaskDuration).
+First a ledger of so many rows of all kinds over thirty days is written, and a server is started on it: how long it takes
+to add them up, and how long each document takes then, over HTTP. Then a server is asked as fast as it answers by the
+clients of `tests.bench`, in turn without a dashboard and with one that is open: CPU time of a token, of all threads.
 """
 
 import asyncio
 import json
-import random
 import sqlite3
-import sys
+import statistics
+import subprocess
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import click
 import uvloop
-from playwright.async_api import expect
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from millrace.stores.database import FILE, SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
-from tests.support.browser import launched_browser
-from tests.support.dashboard import figures_of, main_thread_s
-from tests.support.many_rows import multiplied
-from tests.support.past_traffic import DAY_S, fill, over_days, request
-from tests.support.server import started
+from tests.bench.pace import Pace
+from tests.bench.processes import OTHER_CORES, Clients, port_of, started
+from tests.bench.rounds import set_pace
+from tests.bench.targets import configuration, free_port, millrace
+from tests.support.many_rows import multiplied, rows
 
-MOST_OPEN_S, MOST_BUSY = 2.0, 0.20
-MADE, DAYS = 10_000, 30.0
-TENANT = "anonymous"
-BEAT_S = 0.05
-
-
-def write_at(folder: str, rate: float, seconds: float) -> None:
-    """Write so many ended requests a second into the ledger."""
-    rng, database = random.Random(9), SqliteDatabase(folder)
-    ledger, start, written = SqliteLedger(database), time.monotonic(), 0
-    while (passed := time.monotonic() - start) < seconds:
-        while written < passed * rate:
-            ledger.settled(request(rng, f"resp_{rng.getrandbits(48):012x}", time.time() - 1, TENANT))
-            written += 1
-        time.sleep(BEAT_S)
-    database.close()
-
-
-def make(folder: str, rows: int, progress: Progress) -> None:
-    """Make a ledger: some thousands of different rows, copied until there are as many as wanted."""
-    task = progress.add_task("making the ledger", total=rows)
-    copies = max(1, rows // MADE)
-    distinct, days = rows // copies, DAYS / copies
-    fill(folder, over_days(time.time(), days, distinct, TENANT))
-    progress.update(task, completed=distinct)
-    with sqlite3.connect(Path(folder) / FILE) as connection:
-        for _ in multiplied(connection, copies - 1, days * DAY_S):
-            progress.advance(task, distinct)
+DAYS, DAY_S, BASE = 30, 86_400, 5000
+OPENS_S, RATIO = 2.0, 1.10
+CONNECTIONS, TOKENS, WARM_S, TRIES = 24, 20, 2.0, 5
+PATIENCE_S = 900.0
+DOCUMENTS = {
+    "the last 24 hours": "figures?since=24h",
+    "the last hour, by minutes": "figures?since=1h",
+    "14 days, by hours": "figures?since=14d",
+    "30 days, by days": "figures?since=30d",
+    "14 days of one tag": "figures?since=14d&tag=shop",
+    "14 days of one model": "figures?since=14d&model=small-model",
+    "now": "now",
+    "promises": "promises?since=7d",
+    "the latest requests": "requests?since=30d",
+    "the latest that failed": "requests?since=30d&status=failed",
+    "requests of a rare code": "requests?since=30d&code=deadline",
+}
 
 
-async def measure(rows: int, rate: int, seconds: float, console: Console) -> dict[str, Any]:
-    """Return what was found."""
-    found: dict[str, Any] = {"rows": rows, "rate": rate, "seconds": seconds}
-    with tempfile.TemporaryDirectory() as folder, Progress(console=console) as progress:
-        await asyncio.to_thread(make, folder, rows, progress)
-        async with (
-            started(lambda configuration: configuration["server"].update(data_dir=folder)) as running,
-            launched_browser() as browser,
-        ):
-            page = await browser.new_page(viewport={"width": 1440, "height": 1000})
-            await page.goto(f"{running.url}/dashboard/")
-            await figures_of(page)
-            task = progress.add_task("adding up the ledger", total=None)
-            await expect(page.locator("#behind")).to_be_hidden(timeout=1_800_000)
-            progress.update(task, total=1, completed=1)
-            opened = []
-            for since in ("24h", "7d", "30d"):
-                page = await browser.new_page(viewport={"width": 1440, "height": 1000})
-                begun = time.perf_counter()
-                await page.goto(f"{running.url}/dashboard/?since={since}")
-                await figures_of(page)
-                await page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
-                opened.append(round(time.perf_counter() - begun, 3))
-            found["opened_s"] = dict(zip(("24h", "7d", "30d"), opened, strict=True))
-            await page.goto(f"{running.url}/dashboard/?since=6h")
-            await expect(page.locator("#link")).to_have_text("Live")
-            await page.bring_to_front()
-            found["idle"] = await _busy(page, seconds / 3)
-            writing = [sys.executable, "-m", "tests.measure_dashboard", "--write", folder, "--rate", str(rate)]
-            process = await asyncio.create_subprocess_exec(*writing, "--seconds", str(seconds + 8))
-            await asyncio.sleep(4)
-            found["busy"] = await _busy(page, seconds)
-            found["per_second"] = await page.locator("#now-rate").text_content()
-            await process.wait()
+def fill(folder: Path, count: int, progress: Progress) -> None:
+    """Write a ledger."""
+    task, now = progress.add_task("rows written", total=count), time.time()
+    database = SqliteDatabase(str(folder))
+    ledger, base = SqliteLedger(database), min(BASE, count)
+    copies = max(0, count // base - 1)
+    step_s = DAYS * DAY_S / (copies + 1)
+    for entry in rows(base, seed=1, since=now - step_s, until=now - 1):
+        ledger.settled(entry)
+    database.close(60)
+    progress.update(task, completed=base)
+    with closing(sqlite3.connect(folder / FILE)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        for copy in multiplied(connection, copies, step_s):
+            progress.update(task, completed=(copy + 1) * base)
+
+
+async def added_up(http: aiohttp.ClientSession, progress: Progress) -> tuple[float, float]:
+    """Wait until all rows are added up; return the seconds to the first figures, and to the last."""
+    began, first, task = time.perf_counter(), 0.0, progress.add_task("rows added up", total=None)
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            async with http.get("/v1/dashboard/figures") as answer:
+                state = (await answer.json())["rollup"]
+            first = first or time.perf_counter() - began
+            progress.update(task, completed=state["of"] - state["behind"], total=state["of"])
+            if not state["behind"]:
+                return first, time.perf_counter() - began
+            await asyncio.sleep(0.5)
+
+
+async def opened(count: int, progress: Progress) -> dict[str, Any]:
+    """Return how long it takes to add a ledger up and to look at it."""
+    found: dict[str, Any] = {"rows": count}
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), free_port()
+        (folder / "data").mkdir()
+        await asyncio.to_thread(fill, folder / "data", count, progress)
+        found["ledger_mb"] = (folder / "data" / FILE).stat().st_size / 1e6
+        config = configuration(folder, port, free_port(), caches=False)
+        async with millrace(config, port) as server, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+            before = server.cpu_s
+            found["first_figures_s"], found["added_up_s"] = await added_up(http, progress)
+            found["added_up_cpu_s"] = server.cpu_s - before
+            for title, path in DOCUMENTS.items():
+                times = []
+                for _ in range(TRIES):
+                    began = time.perf_counter()
+                    async with http.get(f"/v1/dashboard/{path}") as answer:
+                        size = len(await answer.read())
+                        assert answer.status == 200, path
+                    times.append(time.perf_counter() - began)
+                found[title] = {
+                    "first_ms": 1000 * times[0],
+                    "median_ms": 1000 * statistics.median(times),
+                    "bytes": size,
+                }
+            began = time.perf_counter()
+            async with http.ws_connect("/v1/dashboard/live") as socket:
+                while (await socket.receive_json())["type"] != "dashboard.tick":
+                    pass
+            found["live_s"] = time.perf_counter() - began
+        grown = (folder / "data" / FILE).stat().st_size / 1e6
+        found["sums_mb"] = grown - found["ledger_mb"]
     return found
 
 
-async def _busy(page: Any, seconds: float) -> float:
-    """Return which share of some seconds the page's main thread works."""
-    before, begun = await main_thread_s(page), time.perf_counter()
-    await asyncio.sleep(seconds)
-    worked = await main_thread_s(page) - before
-    return round(worked / (time.perf_counter() - begun), 4)
+async def watched(port: int, ended: asyncio.Event) -> dict[str, Any]:
+    """Read what a dashboard is told until `ended`; return how much that was."""
+    found = {"ticks": 0, "figures": 0, "bytes": 0, "entries": 0, "told": 0, "dropped": 0}
+    async with (
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http,
+        http.ws_connect("/v1/dashboard/live") as socket,
+    ):
+        while not ended.is_set():
+            try:
+                message = await socket.receive(timeout=0.5)
+            except TimeoutError:
+                continue
+            frame = json.loads(message.data)
+            found["bytes"] += len(message.data)
+            if frame["type"] == "dashboard.tick":
+                found["ticks"] += 1
+                found["told"] += frame["ended"]["requests"]
+                found["entries"] += len(frame["entries"])
+                found["dropped"] = frame["dropped"]
+            found["figures"] += frame["type"] == "dashboard.figures"
+    return found
+
+
+async def feed(pairs: int, seconds: float, progress: Progress) -> dict[str, Any]:
+    """Return the CPU time of a token without a dashboard and with one, in µs, of each pair."""
+    task = progress.add_task("pairs", total=pairs)
+    found: dict[str, Any] = {"pairs": [], "per_s": [], "watched": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), free_port()
+        async with (
+            started("-m", "tests.bench.upstream", cores=OTHER_CORES) as provider,
+            started("-m", "tests.bench.generator", cores=OTHER_CORES, stdin=subprocess.PIPE) as generator,
+        ):
+            upstream, clients = await port_of(provider), Clients(generator)
+            await set_pace(upstream, Pace(TOKENS))
+            config = configuration(folder, port, upstream, caches=False)
+            async with millrace(config, port) as server:
+                await clients.do("open", port=port, connections=CONNECTIONS, negotiated=False)
+                asking: dict[str, Any] = {"fields": {"model": "large"}, "again": None}
+                await clients.do("burst", seconds=WARM_S, asking=asking | {"seed": "warm"})
+                for number in range(pairs):
+                    taken: dict[bool, float] = {}
+                    for is_watched in (False, True)[:: 1 if number % 2 else -1]:
+                        ended = asyncio.Event()
+                        watching = asyncio.create_task(watched(port, ended)) if is_watched else None
+                        await asyncio.sleep(1.0)  # the first figures
+                        before = server.cpu_s
+                        burst = asking | {"seed": f"{number} {is_watched}"}
+                        done = await clients.do("burst", seconds=seconds, asking=burst)
+                        taken[is_watched] = 1e6 * (server.cpu_s - before) / (done["asked"] * TOKENS)
+                        found["per_s"].append(done["per_s"])
+                        ended.set()
+                        if watching is not None:
+                            found["watched"].append(await watching)
+                    found["pairs"].append((taken[False], taken[True]))
+                    progress.advance(task)
+                await clients.do("close")
+    return found
+
+
+def shown(found: dict[str, Any], console: Console) -> bool:
+    """Print a report; whether all is as it should be."""
+    opened, fed = found["opened"], found["feed"]
+    console.print(
+        f"{opened['rows']:,} rows ({opened['ledger_mb']:,.0f} MB) were added up in {opened['added_up_s']:.1f} s"
+        f" ({opened['added_up_cpu_s']:.1f} s of a core), into {opened['sums_mb']:.1f} MB; the first figures took"
+        f" {opened['first_figures_s']:.2f} s, the first tick of a dashboard {opened['live_s']:.2f} s"
+    )
+    table = Table("document", "first, ms", "median, ms", "kB")
+    for title in DOCUMENTS:
+        one = opened[title]
+        table.add_row(title, f"{one['first_ms']:.0f}", f"{one['median_ms']:.0f}", f"{one['bytes'] / 1000:.1f}")
+    console.print(table)
+    ratios = [watched / alone for alone, watched in fed["pairs"]]
+    table = Table("pair", "µs a token", "with a dashboard", "ratio")
+    for number, (alone, watched) in enumerate(fed["pairs"], start=1):
+        table.add_row(str(number), f"{alone:.1f}", f"{watched:.1f}", f"{watched / alone:.3f}")
+    console.print(table)
+    ratio, slowest = statistics.median(ratios), max(opened[title]["first_ms"] for title in DOCUMENTS) / 1000
+    told = sum(each["told"] for each in fed["watched"])
+    console.print(
+        f"{statistics.median(fed['per_s']):.0f} requests/s; median of the ratios {ratio:.3f} (at most {RATIO});"
+        f" {told:,} ends told in {sum(each['ticks'] for each in fed['watched'])} ticks and"
+        f" {sum(each['bytes'] for each in fed['watched']) / 1e3:,.0f} kB"
+    )
+    first = max(opened["first_figures_s"], slowest, opened["live_s"])
+    console.print(f"the slowest document took {first:.2f} s (at most {OPENS_S})")
+    return ratio <= RATIO and first <= OPENS_S
 
 
 @click.command(help=__doc__)
-@click.option("--rows", default=1_000_000, show_default=True, type=click.IntRange(1))
-@click.option("--rate", default=500, show_default=True, type=click.IntRange(1), help="Requests that end, a second.")
-@click.option("--seconds", default=30.0, show_default=True)
+@click.option("--rows", "count", default=1_000_000, show_default=True, type=click.IntRange(1000))
+@click.option("--pairs", default=7, show_default=True, type=click.IntRange(1))
+@click.option("--seconds", default=4.0, show_default=True, help="Of each burst.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write all figures there too.")
-@click.option("--write", hidden=True, type=click.Path())
-def main(rows: int, rate: int, seconds: float, output: Path | None, write: str | None) -> None:
+def main(count: int, pairs: int, seconds: float, output: Path | None) -> None:
     """See above."""
-    if write is not None:
-        write_at(write, rate, seconds)
-        return
     uvloop.install()
-    found = asyncio.run(measure(rows, rate, seconds, Console(stderr=True)))
-    table = Table("what", "found", "at most")
-    for since, took in found["opened_s"].items():
-        table.add_row(f"opening {since} of {rows:,} rows", f"{took:.2f} s", f"{MOST_OPEN_S:.0f} s")
-    table.add_row(f"main thread at {found['per_second']}", f"{found['busy']:.1%}", f"{MOST_BUSY:.0%}")
-    table.add_row("main thread, nothing ends", f"{found['idle']:.1%}", "")
-    Console().print(table)
+
+    async def measured() -> dict[str, Any]:
+        with Progress(console=Console(stderr=True)) as progress:
+            return {"opened": await opened(count, progress), "feed": await feed(pairs, seconds, progress)}
+
+    found = asyncio.run(measured())
     if output is not None:
         output.write_text(json.dumps(found, indent=1), "utf-8")
-    if found["busy"] > MOST_BUSY or max(found["opened_s"].values()) > MOST_OPEN_S:
+    if not shown(found, Console()):
         raise SystemExit(1)
 
 

@@ -44,6 +44,12 @@ class Row:
         return self.is_request and self.strategy != "embeddings"
 
     @property
+    def judged(self) -> list[str | None]:
+        """The check that each answer has failed; one may fail before it is whole, so that nothing says more of it."""
+        checks = [each["check"] for each in self.story.get("judgements", [])]
+        return checks + ([self.failed_check] if self.failed_check and self.failed_check not in checks else [])
+
+    @property
     def escalated(self) -> str | None:
         """Why the large model came after a small one that had given up."""
         given_up = {"revised"} if self.strategy == "race" else {"revised", "failed"}
@@ -116,7 +122,7 @@ def figures(rows: Sequence[Row], past: Sequence[Past], passed_s: float, path: st
         if row.status in ("failed", "killed")
     )
     reasons = Counter(reason for row in asked if (reason := row.escalated))
-    judged = [each for row in asked for each in row.story.get("judgements", [])]
+    judged = [check for row in asked for check in row.judged]
     hits, first = Counter(row.cache for row in asked), Counter(row.calls[0]["tier"] for row in asked if row.calls)
     sources = Counter(row.source or "none" for row in mine)
     contests = [row for row in asked if any(call["outcome"] == "lost" for call in row.calls)]
@@ -164,7 +170,7 @@ def figures(rows: Sequence[Row], past: Sequence[Past], passed_s: float, path: st
         "escalations.count": reasons.total(),
         "escalations.share": share(reasons.total(), first["small"]),
         **most(reasons, "escalations.reasons", "reason", "requests"),
-        **most(Counter(each["check"] for each in judged if each["check"]), "checks", "check", "failed"),
+        **most(Counter(check for check in judged if check), "checks", "check", "failed"),
         "checked": len(judged),
         "races.races": sum(row.strategy == "race" for row in contests),
         "races.hedges": sum(row.strategy != "race" for row in contests),

@@ -123,7 +123,8 @@ def test_the_endpoints_of_the_document_are_those_of_the_server() -> None:
         for method in (route.methods or set()) - {"HEAD"}
     }
     documented = {(method, path) for path, methods in DOCUMENTS["openapi"]["paths"].items() for method in methods}
-    assert served - {("get", "/v1/responses")} == documented  # that one is the WebSocket
+    websockets = {("get", "/v1/responses"), ("get", "/v1/dashboard/live")}
+    assert served - websockets == documented
 
 
 async def test_the_server_publishes_them(millrace: Running) -> None:

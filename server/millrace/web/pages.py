@@ -24,6 +24,7 @@ from millrace.web.middleware import head_of
 from millrace.web.process import Process
 from millrace.web.refusals import PREFIX, is_of_anthropic
 from millrace.wire import contracts, documents, message_events, responses as wire
+from millrace.wire.operation import Schema
 
 PACKAGE = Path(__file__).parent.parent
 STATIC = next(folder for folder in (PACKAGE / "static", PACKAGE.parent.parent / "static") if folder.is_dir())
@@ -198,7 +199,7 @@ def _disk(backlog: Backlog) -> documents.Disk:
 
 
 @cache
-def _contract(write: Callable[[str], contracts.Schema]) -> bytes:
+def _contract(write: Callable[[str], Schema]) -> bytes:
     return msgspec.json.encode(write(__version__))
 
 

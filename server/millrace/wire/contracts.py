@@ -1,7 +1,6 @@
 """The published contracts, generated from the wire structs: AsyncAPI for the WebSocket, OpenAPI for HTTP."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from inspect import cleandoc
 from typing import Any, get_args
 
@@ -28,14 +27,13 @@ from millrace.wire import (
     router,
     stored_items,
 )
-
-Schema = dict[str, Any]
+from millrace.wire.dashboard_contract import FEED_RECEIVED, FEED_SENT, OPERATIONS as DASHBOARD, feed_channel
+from millrace.wire.operation import JSON, Operation, Schema
 
 SENT: tuple[type[Struct], ...] = get_args(wire.ServerEvent)
 RECEIVED: tuple[type[Struct], ...] = get_args(requests.ClientFrame)
 
 _REF = "#/components/schemas/{name}"
-_JSON = "application/json"
 _ABOUT = {
     "title": "Millrace",
     "description": "The OpenAI Responses API. Clients can ask for extensions: cancel, resume, revise and cost.",
@@ -61,25 +59,6 @@ _HEADERS = {
 def tag(shape: type[Struct]) -> str:
     """Return the `type` of a frame."""
     return str(shape.__struct_config__.tag)
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One HTTP endpoint: its request body, its answer, and the events that it can stream instead."""
-
-    method: str
-    path: str
-    summary: str
-    answer: type[Struct]
-    body: type[Struct] | None = None
-    streamed: tuple[type[Struct], ...] = ()
-    parameters: dict[str, Schema] = field(default_factory=dict)  # of the query
-    status: int = 200
-    refusals: dict[int, type[Struct]] = field(default_factory=dict)  # answers with another status that are not errors
-    takes: str = _JSON  # the form of the body
-    gives: str = _JSON  # the form of the answer; of another one it is a line
-    to_anthropic: type[Struct] | None = None  # the answer to a request with the header `anthropic-version`
-    refused: tuple[type[Struct], ...] = (documents.Refused,)  # errors
 
 
 def _paged(default: int, most: int) -> dict[str, Schema]:
@@ -255,6 +234,7 @@ OPERATIONS = (
     Operation(
         "get", "/v1/router", "What the router has learned of the tenant's requests. Admins only.", router.RouterReport
     ),
+    *DASHBOARD,
     Operation("post", "/v1/reload", "Read the configuration anew. Admins only.", reload.Reloaded),
     Operation(
         "get",
@@ -315,28 +295,34 @@ OPERATIONS = (
 
 def asyncapi(version: str) -> Schema:
     """Return the AsyncAPI 3.0 document of the WebSocket. It describes the server, so `send` means server to client."""
-    names, schemas = _schemas(SENT, RECEIVED)
+    names, schemas = _schemas((*SENT, *FEED_SENT), (*RECEIVED, *FEED_RECEIVED))
     messages = {
         tag(shape): {
             "name": tag(shape),
             "summary": _summary(shape),
-            "contentType": _JSON,
+            "contentType": JSON,
             "payload": _ref(names[shape]),
         }
-        for shape in (*SENT, *RECEIVED)
+        for shape in (*SENT, *RECEIVED, *FEED_SENT, *FEED_RECEIVED)
     }
+    of_responses = {tag(shape) for shape in (*SENT, *RECEIVED)}
     channel = {
         "address": "/v1/responses",
         "description": "Each text frame is one event, UTF-8 JSON. Requests of one `stream_id` run one after another.",
-        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages if name in of_responses},
         "bindings": {"ws": {"method": "GET", "query": _QUERY, "headers": _HEADERS, "bindingVersion": "0.1.0"}},
     }
     return {
         "asyncapi": "3.0.0",
         "info": {**_ABOUT, "version": version, "license": {"name": "MIT"}},
-        "defaultContentType": _JSON,
-        "channels": {"responses": channel},
-        "operations": {"events": _operation("send", SENT), "frames": _operation("receive", RECEIVED)},
+        "defaultContentType": JSON,
+        "channels": {"responses": channel, "dashboard": feed_channel([tag(wire.Error)], _HEADERS)},
+        "operations": {
+            "events": _operation("send", SENT),
+            "frames": _operation("receive", RECEIVED),
+            "dashboardEvents": _operation("send", (*FEED_SENT, wire.Error), "dashboard"),
+            "dashboardFrames": _operation("receive", FEED_RECEIVED, "dashboard"),
+        },
         "components": {"messages": messages, "schemas": schemas},
     }
 
@@ -352,7 +338,7 @@ def openapi(version: str) -> Schema:
     paths: dict[str, Schema] = {}
     for endpoint in OPERATIONS:
         paths.setdefault(endpoint.path, {})[endpoint.method] = _described(endpoint, names)
-    refused = {"description": _codes(), "content": {_JSON: {"schema": _ref(names[documents.Refused])}}}
+    refused = {"description": _codes(), "content": {JSON: {"schema": _ref(names[documents.Refused])}}}
     return {
         "openapi": "3.1.0",
         "info": {**_ABOUT, "version": version},
@@ -369,9 +355,9 @@ def openapi(version: str) -> Schema:
     }
 
 
-def _operation(action: str, shapes: Iterable[type[Struct]]) -> Schema:
-    messages = [{"$ref": f"#/channels/responses/messages/{tag(shape)}"} for shape in shapes]
-    return {"action": action, "channel": {"$ref": "#/channels/responses"}, "messages": messages}
+def _operation(action: str, shapes: Iterable[type[Struct]], channel: str = "responses") -> Schema:
+    messages = [{"$ref": f"#/channels/{channel}/messages/{tag(shape)}"} for shape in shapes]
+    return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "messages": messages}
 
 
 def _described(endpoint: Operation, names: dict[type[Struct], str]) -> Schema:
@@ -390,8 +376,8 @@ def _described(endpoint: Operation, names: dict[type[Struct], str]) -> Schema:
             "content": {endpoint.takes: {"schema": _ref(names[endpoint.body])}},
         }
     answers = [endpoint.answer, *([endpoint.to_anthropic] if endpoint.to_anthropic else ())]
-    content: Schema = {_JSON: {"schema": _one_of(answers, names)}}
-    if endpoint.gives != _JSON:
+    content: Schema = {JSON: {"schema": _one_of(answers, names)}}
+    if endpoint.gives != JSON:
         lines = {"type": "string", "description": "A line for each request; each is one JSON object."}
         content = {endpoint.gives: {"schema": lines, "x-item-schema": _one_of(answers, names)}}
     if endpoint.streamed:
@@ -402,12 +388,12 @@ def _described(endpoint: Operation, names: dict[type[Struct], str]) -> Schema:
     described["responses"] = {
         str(endpoint.status): {"description": _summary(endpoint.answer), "content": content},
         **{
-            str(status): {"description": _summary(shape), "content": {_JSON: {"schema": _ref(names[shape])}}}
+            str(status): {"description": _summary(shape), "content": {JSON: {"schema": _ref(names[shape])}}}
             for status, shape in endpoint.refusals.items()
         },
         "default": {"$ref": "#/components/responses/Refused"}
         if endpoint.refused == (documents.Refused,)
-        else {"description": "Refused.", "content": {_JSON: {"schema": _one_of(endpoint.refused, names)}}},
+        else {"description": "Refused.", "content": {JSON: {"schema": _one_of(endpoint.refused, names)}}},
     }
     return described
 

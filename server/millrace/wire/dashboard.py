@@ -12,7 +12,6 @@ from msgspec import Struct
 from millrace.wire.documents import Hedges, ModelHealth
 from millrace.wire.evidence import ShownCheck, ShownCost, ShownRate
 from millrace.wire.ledger import LedgerEntry
-from millrace.wire.responses import ErrorBody
 
 SUBPROTOCOL = "millrace.dashboard.v1"
 SPANS = ("minute", "hour", "day")
@@ -468,12 +467,6 @@ class Tick(Struct, kw_only=True, tag="dashboard.tick"):
     entries: list[Line]
     left_out: int
     now: Now | None
-
-
-class FeedError(Struct, kw_only=True, tag="error"):
-    """What is wrong with a frame. The connection and its filters stay."""
-
-    error: ErrorBody
 
 
 class Watch(Struct, kw_only=True, tag="dashboard.watch"):

@@ -81,7 +81,7 @@ def stages(row: LedgerEntry) -> Iterator[Stage]:
     says = row.reason
     if scores is not None:
         against = "no score is enough" if scores.threshold is None else f"large from {scores.threshold:+.3f}"
-        says = f"{says}; score {scores.score:+.3f}, {against}, from {scores.labels:,} labels"
+        says = f"{says}; {against}, from {scores.labels:,} labels"
     is_routed = bool(row.calls) and asked
     yield _stage("route", "passed" if is_routed else "skipped", says=says if is_routed else "")
     for tier in ("small", "large"):
@@ -134,9 +134,9 @@ def _check(row: LedgerEntry) -> Stage:
     verdicts = row.story.verdicts
     failed = next((each for each in verdicts if each.check is not None), None)
     if failed is not None:
-        return _stage(
-            "check", "failed", says=f"{failed.check}: {failed.reason}" if failed.reason else f"{failed.check}"
-        )
+        return _stage("check", "failed", says=": ".join(filter(None, (failed.check, failed.reason))))
+    if row.failed_check is not None:
+        return _stage("check", "failed", says=f"{row.failed_check}, before the answer was whole")
     return _stage("check", "passed", says="passed all checks") if verdicts else _stage("check", "skipped")
 
 

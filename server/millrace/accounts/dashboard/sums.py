@@ -160,10 +160,10 @@ class Sums(Struct, array_like=True):
             self.count(f"first:{row.calls[0].tier}")
         if (reason := escalation(row)) is not None:
             self.count(f"escalated:{reason}")
-        for judgement in row.story.judgements:
+        for check in judged(row):
             self.count("checked")
-            if judgement.check is not None:
-                self.count(f"check:{judgement.check}")
+            if check is not None:
+                self.count(f"check:{check}")
         if len(row.calls) > 1:
             self._add_race(row)
 
@@ -188,11 +188,17 @@ def escalation(row: Past) -> str | None:
     first = next(fell, None)
     if first is None or not any(call.tier == Tier.LARGE for call in row.calls[first + 1 :]):
         return None
-    judged = (each.check for each in row.story.judgements if each.tier is Tier.SMALL and each.check)
-    failed = next(judged, row.check)
+    of_small = (each.check for each in row.story.judgements if each.tier is Tier.SMALL and each.check)
+    failed = next(of_small, row.check)
     if failed is not None:
         return failed
     return row.story.failed[0][1] if row.story.failed else UNKNOWN
+
+
+def judged(row: Past) -> list[str | None]:
+    """Return for each answer that was judged which check it failed, if one; a draft may fail one before it is whole."""
+    checks = [judgement.check for judgement in row.story.judgements]
+    return checks if row.check is None or row.check in checks else [row.check, *checks]
 
 
 def total(many: Iterable[Sums]) -> Sums:
