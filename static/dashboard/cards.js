@@ -61,7 +61,7 @@ class Card {
       { class: past ? "card past" : "card", id: `card-${name}`, "aria-labelledby": `title-${name}` },
       make("h2", { id: `title-${name}` }, title),
       this.#hint,
-      scrolling(make("div", { class: "scroll" }, this.#table.element), title),
+      scrolling(make("div", { class: "scroll" }, this.#table.element), `${title}, the table`),
       this.#empty,
     );
   }
@@ -81,7 +81,7 @@ class Card {
 export class Cards {
   /** @type {Record<string, Card>} */
   #cards = {};
-  #sources = new Card("sources", { title: "Who answered", columns: "sources", hint: "", empty: "No request in this time." });
+  #sources = new Card("sources", { title: "Who answered", columns: "sources", hint: "", empty: "No request in this time.", past: true });
   /** @type {Figures | null} */
   #figures = null;
   /** @type {Promises | null} */
@@ -90,7 +90,7 @@ export class Cards {
   #now = null;
 
   /**
-   * @param {HTMLElement} beside Where the card beside the waterfall is.
+   * @param {HTMLElement} beside Where the cards beside the waterfall are.
    * @param {HTMLElement} root
    * @param {(filter: Partial<Filters>) => void} onFilter
    */
@@ -104,7 +104,7 @@ export class Cards {
     for (const [name, about] of Object.entries(CARDS)) {
       const filter = filters[name];
       this.#cards[name] = new Card(name, about, filter ? (key) => onFilter(filter(key)) : null);
-      root.append(this.#cards[name].element);
+      (name === "promises" ? beside : root).append(this.#cards[name].element);
     }
     this.seeAll(false);
   }
@@ -154,7 +154,7 @@ export class Cards {
   /** @param {number} checked */
   #showChecks(checked) {
     const rows = checkRows(this.#figures?.total.checks ?? [], this.#promises?.checks ?? []);
-    this.#cards.checks.show(rows, `${counted(checked, "answer")} checked. What a check catches is known from answers that were judged.`);
+    this.#cards.checks.show(rows, `${counted(checked, "answer")} checked. Which share of wrong answers each catches, and of right ones it flags, is known from answers that were judged.`);
   }
 
   #showRaces() {

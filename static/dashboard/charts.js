@@ -3,7 +3,7 @@
 
 import { duration, money } from "../format.js";
 import { TimeChart } from "./time-chart.js";
-import { percentage, rate, shortDuration, shortMoney } from "./units.js";
+import { percentage, quantity, rate, shortDuration, shortMoney } from "./units.js";
 
 /** @typedef {import("./contract.js").Figures} Figures */
 /** @typedef {import("./contract.js").Series} Series */
@@ -18,10 +18,15 @@ import { percentage, rate, shortDuration, shortMoney } from "./units.js";
  * @property {Line[]} lines
  * @property {boolean} [stacked]
  * @property {(value: number) => string} format
+ * @property {string} [between] The colour of what is between the first two lines.
  * @property {(value: number) => string} [axis]
- * @property {(series: Series, step: number) => Values[]} values Of each line.
+ * @property {number} [width]
+ * @property {(series: Series, seconds: number[]) => Values[]} values Of each line. `seconds`: of each step that have
+ *   passed; 0 of one that has only just begun.
  * @property {"slowest_id" | "dearest_id" | "failed_id"} tells The request of a step that a click opens.
  */
+
+const BEGUN = 0.1; // of a step that has passed, before it has a rate
 
 const PERCENTILES = [
   { name: "p50", tone: "p50" },
@@ -33,8 +38,8 @@ const PERCENTILES = [
 export const DEFINITIONS = [
   {
     id: "chart-requests",
-    title: "Requests",
-    hint: "Per second, by who answered",
+    title: "Requests per second",
+    hint: "By who answered",
     stacked: true,
     lines: [
       { name: "cache", tone: "exact" },
@@ -43,10 +48,10 @@ export const DEFINITIONS = [
       { name: "no answer", tone: "none" },
     ],
     format: rate,
-    axis: rate,
-    values: ({ requests, in_cache, by_small, by_large }, step) => {
+    axis: quantity,
+    values: ({ requests, in_cache, by_small, by_large }, seconds) => {
       const none = requests.map((all, index) => Math.max(0, all - in_cache[index] - by_small[index] - by_large[index]));
-      return [in_cache, by_small, by_large, none].map((line) => line.map((number) => number / step));
+      return [in_cache, by_small, by_large, none].map((line) => over(line, seconds));
     },
     tells: "slowest_id",
   },
@@ -73,14 +78,18 @@ export const DEFINITIONS = [
   {
     id: "chart-cost",
     title: "Cost",
-    hint: "Dollars paid, and what it would have cost on the large model",
+    hint: "Dollars an hour: paid, and what it would have cost on the large model",
     lines: [
       { name: "paid", tone: "cost" },
       { name: "would have been", tone: "baseline", dash: [6, 3] },
     ],
+    between: "saving",
     format: money,
     axis: shortMoney,
-    values: (series) => [series.cost_usd.map(Number), series.would_have_cost_usd.map(Number)],
+    values: ({ cost_usd, would_have_cost_usd }, seconds) => {
+      const hours = seconds.map((number) => number / 3600);
+      return [over(cost_usd.map(Number), hours), over(would_have_cost_usd.map(Number), hours)];
+    },
     tells: "dearest_id",
   },
   {
@@ -90,6 +99,7 @@ export const DEFINITIONS = [
     lines: [{ name: "mean", tone: "cost" }],
     format: money,
     axis: shortMoney,
+    width: 62,
     values: (series) => [series.cost_per_request_usd.map((dollars) => (dollars === null ? null : Number(dollars)))],
     tells: "dearest_id",
   },
@@ -117,8 +127,19 @@ export const DEFINITIONS = [
  * @param {Definition} definition
  * @param {Figures} figures
  */
-export function shownOf({ values }, { series, step_s: step, since, until }) {
-  return { times: series.at, step, from: since, until, values: values(series, step) };
+export function shownOf({ values }, { series, step_s: step, since, until, now }) {
+  const seconds = series.at.map((at) => Math.min(step, now - at)).map((passed) => (passed < step * BEGUN ? 0 : passed));
+  return { times: series.at, step, from: since, until, values: values(series, seconds) };
+}
+
+/**
+ * Return what was counted in each step, for each second or hour of it.
+ * @param {number[]} counted
+ * @param {number[]} lengths
+ * @returns {Values}
+ */
+function over(counted, lengths) {
+  return counted.map((number, index) => (lengths[index] > 0 ? number / lengths[index] : null));
 }
 
 /**

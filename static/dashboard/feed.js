@@ -18,7 +18,8 @@ import { watched } from "./filters.js";
  * @property {(hello: Hello) => void} onHello
  * @property {(figures: Figures) => void} onFigures
  * @property {(tick: Tick) => void} onTick
- * @property {(error: {code: string, message: string}) => void} onError The server took no filters.
+ * @property {(error: {code: string, message: string}) => void} onError The server did not take the filters.
+ * @property {(error: {code: string, message: string}) => void} onRefused There is no feed for this key or this page.
  */
 
 const SUBPROTOCOL = "millrace.dashboard.v1";
@@ -89,7 +90,7 @@ export class Feed {
       const { code, message } = /** @type {{code: string, message: string}} */ (error);
       if (!REFUSALS.includes(code)) return this.#retry();
       this.#isWanted = false;
-      return this.#listener.onError({ code, message });
+      return this.#listener.onRefused({ code, message });
     }
     if (!this.#isWanted) return;
     const socket = new WebSocket(url, protocols);

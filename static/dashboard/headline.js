@@ -27,6 +27,7 @@ export function headlineTexts(sums) {
     "saved-share": sums.saved_share === null ? "" : percentage(Math.abs(sums.saved_share)),
     spent: dollars(sums.cost_usd),
     "would-have": dollars(sums.would_have_cost_usd),
+    wasted: money(sums.waterfall.waste.reduce((sum, { cost_usd }) => sum + Number(cost_usd), 0)),
     "per-request": dollars(sums.cost_per_request_usd),
     "per-request-more": `p50 ${dollars(spread.p50)} · p95 ${dollars(spread.p95)}`,
     "per-day": `${dollars(sums.cost_per_day_usd)} a day`,
@@ -38,7 +39,7 @@ export function headlineTexts(sums) {
     "total-more": `p95 ${duration(total.p95)} · p99 ${duration(total.p99)}`,
     hits: percentage(cache.hit_rate),
     "hits-more": `exact ${percentage(cache.exact_rate)} · semantic ${percentage(cache.semantic_rate)} · joined ${percentage(cache.joined_rate)}`,
-    split: split.large_share === null ? "–" : `${percentage(1 - split.large_share)} small`,
+    split: split.large_share === null ? "–" : percentage(1 - split.large_share),
     "split-more": split.large_share === null ? "no model has answered" : `${percentage(split.large_share)} large · ${percentage(escalations.share)} escalated`,
   };
 }
@@ -69,7 +70,6 @@ export class Headline {
   /** @param {import("./contract.js").Tick} tick */
   showTick({ ended, minute }) {
     setText(byId("now-rate"), rate(ended.per_second));
-    setText(byId("now-minute"), `${count(minute.requests)} in the last minute`);
     setText(byId("now-ttft"), `last minute: ${duration(minute.ttft_p50_ms)} · p95 ${duration(minute.ttft_p95_ms)}`);
     setText(byId("now-total"), `last minute: ${duration(minute.total_p50_ms)} · p95 ${duration(minute.total_p95_ms)}`);
     this.#rates = [...this.#rates, ended.per_second ?? 0].slice(-SPARK);

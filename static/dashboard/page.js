@@ -34,6 +34,7 @@ let seesAll = false;
 let figures = null;
 /** @type {AbortController | null} */
 let reading = null;
+let isRefused = false; // the live feed, not the figures
 
 const headline = new Headline();
 const charts = new Charts(byId("charts"), openStory, (from, until) => change({ since: String(from), until: String(until) }));
@@ -57,6 +58,7 @@ const feed = new Feed(shown, storedKey, {
     if (tick.now) showNow(tick.now);
   },
   onError: showProblem,
+  onRefused: showRefused,
 });
 
 connectThemeSwitch(/** @type {HTMLSelectElement} */ (byId("theme")), () => {
@@ -75,12 +77,15 @@ byId("wider").addEventListener("click", () => change({ since: "30d", until: "", 
 addEventListener("popstate", () => apply(parsed(location.search)));
 setInterval(() => void readPromises(), PROMISES_MS);
 setInterval(() => {
-  if (!feed.isOpen && figures && !document.hidden && pause.getAttribute("aria-pressed") === "false") void readFigures();
+  if (feed.isOpen || !figures || document.hidden || pause.getAttribute("aria-pressed") === "true") return;
+  void readFigures();
+  void requests.refresh();
 }, POLL_MS);
 void start();
 
 /** Read everything; ask for a key until the server takes one. */
 async function start() {
+  isRefused = false;
   if (!(await readFigures())) return;
   feed.watch(shown);
   feed.start();
@@ -179,7 +184,7 @@ async function readPromises() {
 /** @param {Figures} read */
 function showFigures(read) {
   figures = read;
-  byId("problem").hidden = true;
+  if (!isRefused) byId("problem").hidden = true;
   const isEmpty = read.total.requests === 0;
   byId("empty").hidden = !isEmpty || read.rollup.behind > 0;
   main.toggleAttribute("data-empty", isEmpty);
@@ -214,7 +219,15 @@ function showProblem({ code, message }) {
   byId("problem").hidden = false;
   setText(byId("problem-text"), message);
   if (code === "connection_failed") showStatus("waiting", "Not connected");
-  if (code === "unauthorized") void start(); // the key was revoked
+}
+
+/** @param {{code: string, message: string}} error */
+function showRefused({ code, message }) {
+  if (code === "unauthorized") return void start(); // the key was revoked
+  isRefused = true;
+  showProblem({ code, message: `There is no live feed: ${message}. The figures are read every ${POLL_MS / 1000} s.` });
+  showStatus("waiting", "Not live");
+  main.removeAttribute("data-stale");
 }
 
 /** @param {import("./feed.js").FeedState} feedState */

@@ -19,20 +19,20 @@ const STEPS = /** @type {Record<string, string>} */ ({
 });
 
 /** @type {Column[]} */
-const GROUP = [{ name: "Name" }, { name: "Requests", number: true }, { name: "Errors", number: true }, { name: "Cost", number: true }, { name: "Saved", number: true }];
+const GROUP = [{ name: "Name" }, { name: "Requests", number: true }, { name: "Cost", number: true }, { name: "Saved", number: true }];
 
 /** @type {Record<string, Column[]>} */
 export const COLUMNS = {
-  sources: [{ name: "Answered by" }, { name: "Share", hidden: true }, { name: "Requests", number: true }, { name: "Cost", number: true }, { name: "Total p50", number: true }],
-  models: [...GROUP, { name: "Total p50 / p95", number: true }],
+  sources: [{ name: "Answered by" }, { name: "Drawn", hidden: true }, { name: "Share", number: true }, { name: "Requests", number: true }, { name: "Cost", number: true }, { name: "Total p50", number: true }],
+  models: [...GROUP, { name: "Total p50", number: true }],
   groups: GROUP,
   days: [{ name: "Day (UTC)" }, { name: "Paid of what it would have cost", hidden: true }, { name: "Requests", number: true }, { name: "Paid", number: true }, { name: "Saved", number: true }],
   counts: [{ name: "Reason" }, { name: "Share", hidden: true }, { name: "Requests", number: true }],
-  checks: [{ name: "Check" }, { name: "Failed", number: true }, { name: "Catches of wrong answers", number: true }, { name: "False alarms", number: true }],
+  checks: [{ name: "Check" }, { name: "Failed", number: true }, { name: "Catches", number: true }, { name: "False alarms", number: true }],
   promises: [{ name: "Promise" }, { name: "Drawn", hidden: true }, { name: "Holds" }],
   races: [{ name: "What" }, { name: "Number", number: true }],
   budgets: [{ name: "Budget" }, { name: "Spent", hidden: true }, { name: "Left", number: true }],
-  deployments: [{ name: "Model" }, { name: "State" }, { name: "Running", number: true }, { name: "First token p50 / p95", number: true }],
+  deployments: [{ name: "Model" }, { name: "State" }, { name: "Running", number: true }, { name: "First token p50", number: true }],
 };
 
 /**
@@ -49,13 +49,15 @@ export function sourceRows({ requests, cache, by_source: sources }) {
     const kinds = { exact: cache.exact, semantic: cache.semantic, joined };
     return Object.entries(kinds).map(([key, number]) => ({ ...source, key, requests: number }));
   });
+  const most = Math.max(...rows.map((row) => row.requests), 1);
   return rows
     .filter((row) => row.requests > 0)
     .map(({ key, requests: number, cost_usd, total_ms }) => ({
       key,
       cells: [
-        { text: SOURCES[key] ?? key, note: percentage(number / requests) },
-        { bar: { from: 0, to: number / requests, tone: key } },
+        SOURCES[key] ?? key,
+        { bar: { from: 0, to: number / most, tone: key } },
+        percentage(number / requests),
         count(number),
         money(Number(cost_usd)),
         duration(total_ms.p50),
@@ -73,11 +75,10 @@ export function groupRows(groups) {
     key: name,
     cells: [
       { text: groupName(name), opens: true },
-      count(requests),
-      { text: count(errors), tone: errors ? "bad" : undefined },
+      { text: count(requests), note: errors ? counted(errors, "error") : "" },
       money(Number(cost_usd)),
       money(Number(saved_usd)),
-      ...(total_p50_ms === null ? [] : [`${duration(total_p50_ms)} / ${duration(total_p95_ms)}`]),
+      ...(total_p50_ms === null ? [] : [{ text: duration(total_p50_ms), note: `p95 ${duration(total_p95_ms)}` }]),
     ],
   }));
 }
@@ -262,7 +263,7 @@ export function budgetRows(budgets) {
 export function deploymentRows(models, now) {
   return models.flatMap((model) => {
     const running = model.deployments.reduce((sum, place) => sum + place.running, 0);
-    const times = `${duration(model.ttft_p50_ms)} / ${duration(model.ttft_p95_ms)}`;
+    const times = { text: duration(model.ttft_p50_ms), note: model.ttft_p95_ms === null ? "" : `p95 ${duration(model.ttft_p95_ms)}` };
     const row = {
       key: model.name,
       cells: [{ text: model.model, note: model.tier === model.name ? model.tier : `${model.tier} · ${model.name}` }, state(model, now), count(running), times],

@@ -27,7 +27,7 @@ export function axes(format, width) {
     {
       ...common,
       space: CLOSE,
-      size: 28,
+      size: 24,
       grid: { show: false },
       values: (_, times) => {
         const step = times.length > 1 ? times[1] - times[0] : 60;

@@ -34,7 +34,7 @@ export class Requests {
   constructor(onOpen) {
     this.#table = new Table("Requests, the latest first", COLUMNS, onOpen);
     byId("requests-table").append(this.#table.element);
-    scrolling(byId("requests-table"), "Requests");
+    scrolling(byId("requests-table"), "Requests, the table");
     this.#more.addEventListener("click", () => void this.#read(this.#last));
   }
 
@@ -46,6 +46,11 @@ export class Requests {
     this.#shown = shown;
     this.#isPaged = false;
     await this.#read(null);
+  }
+
+  /** Read the latest ones again, unless older ones are shown. */
+  async refresh() {
+    if (!this.#isPaged) await this.#read(null);
   }
 
   /** @param {import("./contract.js").Tick} tick */

@@ -28,6 +28,7 @@ import { clock, moment } from "./units.js";
  * @property {string} hint What is measured.
  * @property {Line[]} lines
  * @property {boolean} [stacked]
+ * @property {string} [between] The colour of what is between the first two lines.
  * @property {(value: number) => string} format
  * @property {(value: number) => string} [axis] A shorter format.
  * @property {number} [width] Of the values' axis, in pixels.
@@ -111,7 +112,7 @@ export class TimeChart {
 
   /** @returns {Omit<uPlot.Options, "width" | "height">} */
   #options() {
-    const { lines, format, axis = format, width = 52, stacked: areas } = this.#about;
+    const { lines, format, axis = format, width = 44, stacked: areas, between } = this.#about;
     const series = lines.map(({ name, tone, dash }) => ({
       label: name,
       stroke: () => colour(tone),
@@ -136,6 +137,7 @@ export class TimeChart {
         y: { range: (_, __, most) => [0, most > 0 ? most * 1.08 : 1] },
       },
       series: [{}, ...(areas ? series.reverse() : series)],
+      bands: between ? [{ series: [2, 1], fill: () => colour(between, 22) }] : [],
       axes: axes(axis, width),
       hooks: {
         setCursor: [(chart) => this.#onCursor(chart)],

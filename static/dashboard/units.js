@@ -24,11 +24,12 @@ export function rate(perSecond) {
 }
 
 /**
- * Format a number with three digits that count: 0.0123, 4.5, 1.2K.
+ * Format a number with the digits that count: 0.012, 4.56, 1.2K.
  * @param {number} number
  */
 export function quantity(number) {
-  return Math.abs(number) >= 1000 ? compact.format(number) : threeDigits.format(number);
+  const size = Math.abs(number);
+  return (size >= 1000 ? compact : size < 1 ? twoDigits : threeDigits).format(number);
 }
 
 /**
@@ -36,6 +37,7 @@ export function quantity(number) {
  * @param {number} ms
  */
 export function shortDuration(ms) {
+  if (ms === 0) return "0";
   return ms < 1000 ? `${quantity(ms)} ms` : `${quantity(ms / 1000)} s`;
 }
 

@@ -8,7 +8,7 @@ import { counted, percentage } from "./units.js";
 /** @typedef {import("./contract.js").Bill} Bill */
 /** @typedef {import("./table.js").Row} Row */
 
-export const COLUMNS = [{ name: "What" }, { name: "Drawn", hidden: true }, { name: "Dollars", number: true }];
+export const COLUMNS = [{ name: "What" }, { name: "Drawn", hidden: true }, { name: "Dollars", number: true }, { name: "Share", number: true }, { name: "Requests", number: true }];
 
 const PLUS = "+";
 const MINUS = "\u2212";
@@ -25,22 +25,10 @@ export function waterfallRows(bill) {
   const steps = [
     ...bill.savings
       .filter(({ saved_usd, estimated }) => Number(saved_usd) !== 0 && !estimated)
-      .map(({ lever, requests, saved_usd, saved_ms }) => ({
-        key: lever,
-        name: LEVERS[lever] ?? lever,
-        change: -Number(saved_usd),
-        tone: Number(saved_usd) > 0 ? "saving" : "waste",
-        note: counted(requests, "request") + (saved_ms === null || !requests ? "" : `, ${duration(saved_ms / requests)} sooner each`),
-      })),
+      .map(({ lever, requests, saved_usd }) => ({ key: lever, name: LEVERS[lever] ?? lever, change: -Number(saved_usd), requests })),
     ...bill.waste
       .filter(({ cost_usd }) => Number(cost_usd) !== 0)
-      .map(({ kind, requests, cost_usd }) => ({
-        key: kind,
-        name: WASTE[kind] ?? kind,
-        change: Number(cost_usd),
-        tone: "waste",
-        note: counted(requests, "request"),
-      })),
+      .map(({ kind, requests, cost_usd }) => ({ key: kind, name: WASTE[kind] ?? kind, change: Number(cost_usd), requests })),
   ];
   const ends = [0, baseline, cost];
   let sum = baseline;
@@ -53,11 +41,11 @@ export function waterfallRows(bill) {
   /** @type {Row[]} */
   const rows = [total("baseline", "All on the large model", baseline, "baseline")];
   sum = baseline;
-  for (const { key, name, change, tone, note } of steps) {
-    const bar = { from: place(sum), to: place(sum + change), tone };
+  for (const { key, name, change, requests } of steps) {
+    const bar = { from: place(sum), to: place(sum + change), tone: change < 0 ? "saving" : "waste" };
     sum += change;
     const text = (change < 0 ? MINUS : PLUS) + money(Math.abs(change));
-    rows.push({ key, cells: [{ text: name, note }, { bar }, { text, tone, note: part(change) }] });
+    rows.push({ key, cells: [name, { bar }, { text, tone: change < 0 ? "good" : "warn" }, part(change), count(requests)] });
   }
   return [...rows, total("paid", "Paid", cost, "cost")];
 
@@ -70,7 +58,7 @@ export function waterfallRows(bill) {
    */
   function total(key, name, dollars, tone) {
     const bar = { from: place(0), to: place(dollars), tone };
-    return { key, tone: "sum", cells: [{ text: name }, { bar }, { text: money(dollars), note: key === "paid" ? part(dollars) : "" }] };
+    return { key, tone: "sum", cells: [name, { bar }, money(dollars), part(dollars)] };
   }
 
   /** @param {number} dollars */
@@ -85,6 +73,9 @@ export function waterfallRows(bill) {
  */
 export function waterfallNotes({ savings, unknown }) {
   const notes = [];
+  const timed = savings.filter(({ saved_ms, requests }) => saved_ms !== null && requests > 0);
+  const hits = timed.reduce((sum, { requests }) => sum + requests, 0);
+  if (hits) notes.push(`Stored and shared answers came ${duration(timed.reduce((sum, { saved_ms }) => sum + (saved_ms ?? 0), 0) / hits)} sooner, on average.`);
   const cap = savings.find(({ lever }) => lever === "cap");
   if (cap?.requests) notes.push(`${counted(cap.requests, "answer")} cut by a cap; what the rest would have cost is not known.`);
   if (unknown) notes.push(`${count(unknown)} without a price to compare with; they count as what they cost.`);

@@ -29,9 +29,9 @@ function barOf(row, index) {
 test("each bar of the waterfall begins where the last one has ended, and the last one ends at what was paid", () => {
   const rows = waterfallRows(figures().total.waterfall);
   assert.deepEqual(rows.map(({ key }) => key), ["baseline", "exact", "routing", "prefix", "lost", "paid"]);
-  assert.deepEqual(texts(rows[1]), ["Exact cache | 3 requests, 271 ms sooner each", "", "−$0.0200 | 47.3%"]);
-  assert.deepEqual(texts(rows[3]), ["Provider's cache | 3 requests", "", "+$0.0010 | 2.4%"]);
-  assert.deepEqual(texts(rows[5]), ["Paid", "", "$0.0123 | 29.1%"]);
+  assert.deepEqual(texts(rows[1]), ["Exact cache", "", "−$0.0200", "47.3%", "3"]);
+  assert.deepEqual(texts(rows[3]), ["Provider's cache", "", "+$0.0010", "2.4%", "3"]);
+  assert.deepEqual(texts(rows[5]), ["Paid", "", "$0.0123", "29.1%"]);
   const bars = rows.map((row) => barOf(row, 1));
   assert.deepEqual(bars[0], { from: 0, to: 1, tone: "baseline" });
   for (const [index, { from }] of bars.slice(1, -1).entries()) assert.equal(from, bars[index].to);
@@ -44,7 +44,7 @@ test("a waterfall that falls below nothing, and one of nothing", () => {
   const bars = rows.map((row) => barOf(row, 1));
   assert.deepEqual(bars.map(({ from, to }) => [from, to]), [[0.5, 1], [1, 0], [0, 0.75], [0.5, 0.75]]);
   const nothing = waterfallRows(bill("0", "0", {}, {}));
-  assert.deepEqual(nothing.map(texts), [["All on the large model", "", "$0"], ["Paid", "", "$0"]]);
+  assert.deepEqual(nothing.map(texts), [["All on the large model", "", "$0", ""], ["Paid", "", "$0", ""]]);
   assert.deepEqual(barOf(nothing[0], 1), { from: 0, to: 0, tone: "baseline" });
 });
 
@@ -53,7 +53,7 @@ test("what the waterfall's bars cannot show is said", () => {
   some.savings[5].requests = 1;
   assert.equal(
     waterfallNotes(some),
-    "1 answer cut by a cap; what the rest would have cost is not known. 2 without a price to compare with; they count " +
+    "Stored and shared answers came 271 ms sooner, on average. 1 answer cut by a cap; what the rest would have cost is not known. 2 without a price to compare with; they count " +
       "as what they cost. Nothing from: trimming, semantic cache, shared generations, cheaper model, batch price, service tier, provider's cache.",
   );
   assert.equal(waterfallNotes(bill("0", "0", {}, {})), "");
@@ -64,7 +64,7 @@ test("the headline says what was spent, saved, and how sure hits are", () => {
   assert.deepEqual([shown.saved, shown["saved-word"], shown["saved-share"]], ["$0.0300", "saved", "70.9%"]);
   assert.deepEqual([shown.spent, shown["would-have"], shown["per-request"]], ["$0.0123", "$0.0423", "$0.000069"]);
   assert.deepEqual([shown.ttft, shown["ttft-more"]], ["210 ms", "p95 500 ms · p99 900 ms"]);
-  assert.deepEqual([shown.split, shown["split-more"]], ["77.9% small", "22.1% large · 10.5% escalated"]);
+  assert.deepEqual([shown.split, shown["split-more"]], ["77.9%", "22.1% large · 10.5% escalated"]);
   const loss = headlineTexts({ ...figures().total, saved_usd: "-0.01", saved_share: -0.2, cost_per_request_usd: null });
   assert.deepEqual([loss.saved, loss["saved-share"], loss["per-request"]], ["$0.0100", "20%", "–"]);
   assert.ok(loss["saved-word"].startsWith("lost"));
@@ -81,12 +81,11 @@ test("the spark line ends at the right, and is flat without traffic", () => {
   assert.equal(sparkPath([], 3), "");
 });
 
-test("who answered: the kinds of hits are told apart, and all shares make one", () => {
+test("who answered: the kinds of hits are told apart, and drawn to scale", () => {
   const rows = panels.sourceRows(figures().total);
   assert.deepEqual(rows.map(({ key }) => key), ["exact", "semantic", "joined", "small", "large", "none"]);
-  const shares = rows.map((row) => barOf(row, 1).to);
-  assert.equal(Number(shares.reduce((sum, share) => sum + share, 0).toFixed(3)), 1);
-  assert.deepEqual(texts(rows[5]), ["No answer | 1.1%", "", "2", "$0.00030", "210 ms"]);
+  assert.deepEqual([barOf(rows[0], 1), barOf(rows[1], 1).to], [{ from: 0, to: 1, tone: "exact" }, 0.5], "against the most");
+  assert.deepEqual(texts(rows[5]), ["No answer", "", "1.1%", "2", "$0.00030", "210 ms"]);
 });
 
 test("escalations and errors have their reasons in words, and their shares", () => {
@@ -139,7 +138,7 @@ test("budgets, races, groups, days and deployments", () => {
   assert.deepEqual(texts(races[1]), ["Hedges | off now: both models are slow", "2"]);
   assert.deepEqual(texts(races[5]), ["Paid for these", "$0.0020"]);
   const group = { name: "(none)", requests: 1200, errors: 2, cost_usd: "1.5", saved_usd: "2", ttft_p50_ms: 1, ttft_p95_ms: 2, total_p50_ms: 900, total_p95_ms: null };
-  assert.deepEqual(panels.groupRows([group]).map(texts), [["none", "1,200", "2", "$1.50", "$2.00", "900 ms / –"]]);
+  assert.deepEqual(panels.groupRows([group]).map(texts), [["none", "1,200 | 2 errors", "$1.50", "$2.00", "900 ms | p95 –"]]);
   const days = panels.dayRows(figures().days);
   assert.deepEqual(days.map(({ key }) => key), ["2026-11-29", "2026-11-28"], "the latest first");
   assert.deepEqual(barOf(days[1], 1), { from: 0, to: 0.25, tone: "cost", mark: 1 });
@@ -148,7 +147,7 @@ test("budgets, races, groups, days and deployments", () => {
   const model = { tier: "small", name: "small", model: "gpt-small", can_be_asked: true, ttft_p50_ms: 210, ttft_p95_ms: null, status: "degraded", ...fared, last_cause: "timeout", failures_last_5_minutes: 1 };
   const broken = { ...place, label: "two", running: 1, breaker: "open", why: "5 failures", status: "failing", failing_since: 940 };
   assert.deepEqual(panels.deploymentRows([{ ...model, deployments: [place, broken] }], 1000).map(texts), [
-    ["gpt-small | small", "degraded | 1 failure in 5 min: timeout", "3", "210 ms / –"],
+    ["gpt-small | small", "degraded | 1 failure in 5 min: timeout", "3", "210 ms"],
     ["one", "ok", "2", ""],
     ["two", "failing | left alone: 5 failures · for 60 s", "1", ""],
   ]);
@@ -192,12 +191,16 @@ test("charts: stacked lines, shares without a request, and the request that a po
   assert.deepEqual(stacked([[1, null], [2, 3]]), [[1, null], [3, 3]]);
   const [requests, , , cost, , shares] = DEFINITIONS;
   assert.deepEqual(shownOf(requests, figures()).values.map((values) => Math.round((values[0] ?? 0) * 3600)), [100, 60, 17, 2]);
+  const late = { ...figures(), now: 1764417600 + 1800 };
+  assert.equal(shownOf(requests, late).values[0][0], 100 / 1800, "a step that is not over");
+  assert.deepEqual(shownOf(cost, late).values.map((values) => values[0]), [0.0246, 0.0846]);
+  assert.deepEqual(shownOf(cost, { ...late, now: 1764417600 + 100 }).values[0], [null, null], "one that has just begun");
   assert.deepEqual(shownOf(shares, figures()).values.map((values) => values[1]), [null, null, null]);
   assert.equal(toldBy(cost, figures(), 1764417600), "resp_dear");
   assert.equal(toldBy(shares, figures(), 1764417600), "resp_slow", "none failed, so it is the slowest");
   assert.equal(toldBy(cost, figures(), 1764421200), null);
   assert.equal(toldBy(cost, figures(), 5), null);
-  for (const { values, lines } of DEFINITIONS) assert.equal(values(figures().series, 3600).length, lines.length);
+  for (const { values, lines } of DEFINITIONS) assert.equal(values(figures().series, [3600, 3600]).length, lines.length);
 });
 
 test("the cursor of a chart: nearest times, and keys", () => {
@@ -244,9 +247,9 @@ test("a story's near hits, verdicts and score", () => {
   assert.equal(scoreOf(served), null);
 });
 
-test("numbers, short and with three digits that count", () => {
+test("numbers, short and with the digits that count", () => {
   assert.deepEqual([0.3821, 0.00123, 1, 0, null].map(percentage), ["38.2%", "0.12%", "100%", "0%", "–"]);
-  assert.deepEqual([500, 0.01234, 12_345, null].map(rate), ["500/s", "0.0123/s", "12.3K/s", "–"]);
+  assert.deepEqual([500, 0.01234, 12_345, null].map(rate), ["500/s", "0.012/s", "12.3K/s", "–"]);
   assert.deepEqual([quantity(4.5678), quantity(1_000_000)], ["4.57", "1M"]);
   assert.deepEqual([shortDuration(250), shortDuration(12_300)], ["250 ms", "12.3 s"]);
   assert.deepEqual([0, 1200, 0.00042].map(shortMoney), ["$0", "$1.2K", "$0.00042"]);

@@ -17,6 +17,7 @@ from millrace.principal import Role
 from tests.support.browser import CHROMIUM, launched_browser, screenshot
 from tests.support.dashboard import AXE, asked, figures_of, overflow, violations
 from tests.support.past_traffic import fill, over_days
+from tests.support.proxy import proxy_to
 from tests.support.server import Running, Start
 
 FIGURES = "**/v1/dashboard/figures*"
@@ -47,7 +48,7 @@ async def past(start: Start, tmp_path: Path) -> AsyncIterator[Running]:
 async def opened(browser: Browser, url: str, query: str = "", **options: Any) -> tuple[Page, list[str]]:
     """Open the dashboard, and wait for its figures. Returns what it complains of, and whom else it asks, too."""
     page = await browser.new_page(**({"viewport": {"width": 1280, "height": 900}} | options))
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(20_000)
     here, complaints = urlsplit(url).netloc, list[str]()
 
     def look(asked: str) -> None:
@@ -75,7 +76,9 @@ async def test_it_shows_what_the_server_says_and_goes_on_by_itself(browser: Brow
     await expect(page.locator("#requests")).to_have_text(str(total["requests"]))
     saved = await page.locator("#saved").text_content() or ""
     assert float(saved.removeprefix("$")) == pytest.approx(float(total["saved_usd"]), rel=0.02)
-    await expect(page.locator("#waterfall tr[data-key=routing] .number .text")).to_have_text(re.compile(r"^−\$\d"))
+    await expect(page.locator("#waterfall tr[data-key=routing] [data-name=Dollars] .text")).to_have_text(
+        re.compile(r"^−\$\d")
+    )
     await expect(page.locator("#waterfall tr[data-key=revised] .bar")).to_have_attribute("data-tone", "waste")
     await expect(page.locator("#card-budgets tbody tr")).to_have_count(1)
     await expect(page.locator("#card-deployments tbody tr")).to_have_count(2)
@@ -146,9 +149,8 @@ async def test_filters_are_kept_in_the_address(browser: Browser, past: Running) 
     await page.go_back()
     await expect(page.locator("#filter-status")).to_have_value("")
 
-    plot = page.locator("section[aria-labelledby=chart-cost] .u-over")
-    await plot.scroll_into_view_if_needed()
-    box = await plot.bounding_box()
+    await page.locator("section[aria-labelledby=chart-cost] .plot").scroll_into_view_if_needed()
+    box = await page.locator("section[aria-labelledby=chart-cost] .u-over").bounding_box()
     assert box is not None
     await page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + 40)
     await page.mouse.down()
@@ -182,26 +184,37 @@ async def test_everybody_can_use_it_at_every_width(browser: Browser, past: Runni
 
 
 async def test_it_asks_for_an_admins_key(browser: Browser, start: Start, tmp_path: Path) -> None:
+    """It says what is wrong with a key, and why a page whose origin is not listed is not live."""
     made = {role: keys.make(tenant="acme", role=role, created_at=1.0) for role in (Role.USE, Role.ADMIN)}
     async with key_store(str(tmp_path)) as store:
         for key, _ in made.values():
             await store.add(key)
-    async with start(lambda configuration: configuration["server"].update(data_dir=str(tmp_path))) as running:
-        page = await browser.new_page()
-        await page.goto(f"{running.url}/dashboard")
-        await expect(page.locator("#link")).to_have_text("A key is needed")
-        await expect(page.locator("#main")).to_be_hidden()
-        for text, said in (("mr_wrong", "does not take this key"), (made[Role.USE][1], "--role admin")):
-            await page.fill("#key", text)
+    async with proxy_to(None) as proxy:
+
+        def change(configuration: dict[str, Any]) -> None:
+            configuration["server"] |= {"data_dir": str(tmp_path), "origins": [proxy.url]}
+
+        async with start(change) as running:
+            proxy.target = running.url
+            page = await browser.new_page()
+            await page.goto(f"{proxy.url}/dashboard/")
+            await expect(page.locator("#link")).to_have_text("A key is needed")
+            await expect(page.locator("#main")).to_be_hidden()
+            for text, said in (("mr_wrong", "does not take this key"), (made[Role.USE][1], "--role admin")):
+                await page.fill("#key", text)
+                await page.press("#key", "Enter")
+                await expect(page.locator("#why-key")).to_contain_text(said)
+            await page.fill("#key", made[Role.ADMIN][1])
             await page.press("#key", "Enter")
-            await expect(page.locator("#why-key")).to_contain_text(said)
-        await page.fill("#key", made[Role.ADMIN][1])
-        await page.press("#key", "Enter")
-        await expect(page.locator("#empty")).to_be_visible()
-        await expect(page.locator("#link")).to_have_text("Live")
-        assert made[Role.ADMIN][1] not in page.url
-        if AXE.exists():
-            assert await violations(page) == []
+            await expect(page.locator("#empty")).to_be_visible()
+            await expect(page.locator("#link")).to_have_text("Live")
+            if AXE.exists():
+                assert await violations(page) == []
+            await page.goto(f"{running.url}/dashboard/")
+            await page.fill("#key", made[Role.ADMIN][1])
+            await page.press("#key", "Enter")
+            await expect(page.locator("#problem-text")).to_contain_text("[server] origins")
+            await expect(page.locator("#empty")).to_be_visible()
 
 
 async def test_what_is_wrong_is_said_and_passes(browser: Browser, past: Running) -> None:
