@@ -275,6 +275,26 @@ async def test_old_cells_are_forgotten_and_days_stay(kept: Kept) -> None:
     )
 
 
+async def test_what_another_version_added_up_is_added_up_anew(kept: Kept) -> None:
+    await kept.write([*made(50, seed=10, since=NOW - 3000, until=NOW - 10)])
+    before = await kept.figures(tenant="anonymous")
+    other = SqliteRollups(kept.database)
+    assert await other.through(2) == 0
+    assert await other.through(1) == 0
+    anew = Rollups(kept.past, other, kept.clock, lambda: LARGE_PRICE)
+    await anew.catch_up(30)
+    assert (await kept.figures(tenant="anonymous"))["total"] == before["total"]
+
+
+async def test_a_damaged_row_hides_no_other(kept: Kept) -> None:
+    entries = [*made(50, seed=11, since=NOW - 3000, until=NOW - 10)]
+    await kept.write(entries)
+    damage = "UPDATE entries SET calls = '[{', story = '{' WHERE request_id = ?"
+    mine = clients(entries)
+    await kept.database.commit(lambda connection: connection.execute(damage, (mine[0].request_id,)), within_s=5)
+    assert (await kept.figures(tenant="anonymous"))["total"]["requests"] == len(mine) - 1
+
+
 async def test_who_watches_is_told_of_what_has_just_ended_alone(kept: Kept) -> None:
     """Not of a ledger that was there before, however long it takes to add that up."""
     told: list[Ended] = []

@@ -47,7 +47,9 @@ class Row:
     def judged(self) -> list[str | None]:
         """The check that each answer has failed; one may fail before it is whole, so that nothing says more of it."""
         checks = [each["check"] for each in self.story.get("judgements", [])]
-        return checks + ([self.failed_check] if self.failed_check and self.failed_check not in checks else [])
+        return checks + (
+            [self.failed_check] if self.calls and self.failed_check and self.failed_check not in checks else []
+        )
 
     @property
     def escalated(self) -> str | None:

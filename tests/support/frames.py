@@ -6,7 +6,9 @@ from typing import Any, Literal
 import jsonschema_rs
 
 from millrace.wire import contracts
+from millrace.wire.dashboard_contract import FEED_RECEIVED, FEED_SENT
 
+SENT, RECEIVED = (*contracts.SENT, *FEED_SENT), (*contracts.RECEIVED, *FEED_RECEIVED)
 Direction = Literal["sent", "received"]  # by the server
 Document = dict[str, Any]
 
@@ -38,7 +40,7 @@ def _check(validator: jsonschema_rs.Draft202012Validator, document: Document) ->
 @cache
 def _messages(direction: Direction) -> dict[str, jsonschema_rs.Draft202012Validator]:
     document = contracts.asyncapi("test")
-    shapes = contracts.SENT if direction == "sent" else contracts.RECEIVED
+    shapes = SENT if direction == "sent" else RECEIVED
     payloads = {contracts.tag(shape): document["components"]["messages"][contracts.tag(shape)] for shape in shapes}
     return {
         name: _validator(message["payload"], document, closed=direction == "sent") for name, message in payloads.items()

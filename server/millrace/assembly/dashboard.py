@@ -51,22 +51,26 @@ async def dashboard_of(  # noqa: PLR0913, PLR0917 - what it reads
         return [_shown(line) for line in budget_lines(spent, reserved, known, now)]
 
     store, past = SqliteRollups(database), SqlitePast(database)
-    rollups = Rollups(past, store, WALL, standard)
+    rollups = Rollups(past, store, WALL, standard, lambda: places.used > 0)
+    dashboard = Dashboard(
+        rollups,
+        store,
+        past,
+        past,
+        rows,
+        reports,
+        router_reports,
+        budgets,
+        standard,
+        lambda tenant: places.used if tenant is None else places.held(tenant),
+        WALL,
+        settings().dashboard.operators,
+    )
     async with running(rollups.run()):
-        yield Dashboard(
-            rollups,
-            store,
-            past,
-            past,
-            rows,
-            reports,
-            router_reports,
-            budgets,
-            standard,
-            lambda tenant: places.used if tenant is None else places.held(tenant),
-            WALL,
-            settings().dashboard.operators,
-        )
+        try:
+            yield dashboard
+        finally:
+            await dashboard.close()
 
 
 def _has_budgets(settings: Settings, keys: list[Key]) -> bool:

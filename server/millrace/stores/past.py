@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from millrace import log
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger_rows import selected
 from millrace.types import NO_STORY, CacheOutcome, Outcome, Past, PastCall, Price, Selection, Status, Story, Usage
@@ -91,7 +92,7 @@ class SqlitePast:
             # The top comes first: an open row below it that ends between both reads gets a number above it.
             ((top,),) = connection.execute(_TOP).fetchall()
             found = connection.execute(_AFTER, (number, top, most)).fetchall() if top > number else []
-            return [_past(row) for row in found], found[-1][0] if len(found) == most else top, top
+            return _readable(found), found[-1][0] if len(found) == most else top, top
 
         return await self._scan(rows)
 
@@ -108,13 +109,24 @@ class SqlitePast:
             searched = connection.execute(_SEARCHED, (min(before, MAX), within)).fetchall()
             least = searched[-1][0] if searched else 0
             found = connection.execute(query, (*values, min(before, MAX), least, most)).fetchall()
-            return [_past(row) for row in found], searched[-1][1] if len(searched) == within else ""
+            return _readable(found), searched[-1][1] if len(searched) == within else ""
 
         return await self._scan(rows)
 
     async def _scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
         found: T = await asyncio.to_thread(self._database.scan, work, within_s=READ_S)
         return found
+
+
+def _readable(rows: Sequence[tuple[Any, ...]]) -> list[Past]:
+    """Return rows, without those that are damaged or of a later version: one of them must not hide all others."""
+    found = []
+    for row in rows:
+        try:
+            found.append(_past(row))
+        except (LookupError, ValueError, msgspec.MsgspecError) as error:
+            log.get().warning("row not read", id=row[1], error=str(error))
+    return found
 
 
 def _past(row: tuple[Any, ...]) -> Past:

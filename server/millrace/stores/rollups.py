@@ -181,9 +181,7 @@ class SqliteRollups:
         if name.tag in tags or len(tags - {OTHERS}) < self._tags:
             tags.add(name.tag)
             return name
-        return CellName(
-            grouping=name.grouping, span=name.span, at=name.at, tenant=name.tenant, model=name.model, tag=OTHERS
-        )
+        return name._replace(tag=OTHERS)
 
     async def _scan(self, read: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
         found: list[T] = await asyncio.to_thread(self._database.scan, read, within_s=READ_S)
@@ -230,8 +228,8 @@ def _where(window: Window, grouping: Grouping | None = None) -> tuple[str, list[
     }
     if window.tag is not None:
         wanted["tag = ?"] = window.tag
-    if window.tenant is not None:
-        wanted["tenant = ?"] = window.tenant
-    elif grouping is not Grouping.ALL:
+    if window.tenant is not None or grouping is Grouping.ALL:
+        wanted["tenant = ?"] = window.tenant or ""
+    else:
         return " AND ".join((*wanted, _TENANTS.format(span=int(window.span)))), [*wanted.values()]
     return " AND ".join(wanted), [*wanted.values()]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 
 class Span(IntEnum):
@@ -23,9 +24,8 @@ class Grouping(StrEnum):
     ALL = "all"  # nothing; its tenant and its tag are empty
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CellName:
-    """Which requests a cell adds up."""
+class CellName(NamedTuple):
+    """Which requests a cell adds up. A tuple, since many are made."""
 
     grouping: Grouping
     span: Span

@@ -31,7 +31,7 @@ from millrace.wire.limits import CloseCode
 
 TICK_S, FIGURES_S = wire.TICK_MS / 1000, wire.FIGURES_MS / 1000
 IDLE_S = 60.0  # after which the figures are sent although nothing has ended: the window has moved
-GAP_S = 0.1  # before other figures
+GAP_S = 0.1  # before a tick, or other figures
 NOW_EVERY = 5  # ticks
 LONGEST = 4096  # bytes of a frame of the peer
 MOST, MOST_OF_TENANT = 64, 16  # dashboards that are open at once
@@ -81,7 +81,8 @@ class View:
         self._ticks = self._dropped = 0
         self._figures_at: float | None = None  # when they were sent last, by the clock
         self._has_news = False
-        self._asked = asyncio.Event()  # for other figures
+        self._is_asked = False  # for other figures
+        self._wake = asyncio.Event()  # there is something to send
         self._bad = FloodMeter()
         self._opened_at = self._moved_at = process.clock()
         self._unsent = 0
@@ -152,7 +153,9 @@ class View:
 
     def _took(self, ended: Ended) -> None:
         self._ended.append(ended)
-        self._has_news = self._has_news or bool(ended.rows)
+        if ended.rows:
+            self._has_news = True
+            self._wake.set()
 
     def _put(self, frame: bytes) -> None:
         """Send a frame, or leave it out if the peer has not taken what was sent before."""
@@ -162,7 +165,7 @@ class View:
             self._dropped += 1
 
     async def _show(self) -> None:
-        """Send a tick each second, and the figures when they are due."""
+        """Send a tick when something has ended, and each second in any case; and the figures when they are due."""
         process, clock = self._process, self._process.clock
         hello = wire.Hello(
             epoch=process.epoch,
@@ -174,17 +177,18 @@ class View:
         self._put(msgspec.json.encode(hello))
         while True:
             since = None if self._figures_at is None else clock() - self._figures_at
-            if since is None or self._asked.is_set() or since >= (FIGURES_S if self._has_news else IDLE_S):
+            if since is None or self._is_asked or since >= (FIGURES_S if self._has_news else IDLE_S):
                 await self._send_figures()
             await self._send_tick()
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
-                    await self._asked.wait()
-                    await asyncio.sleep(GAP_S)  # several may be asked for at once; the last ones count
+                    await self._wake.wait()
+                    await asyncio.sleep(GAP_S)  # more may come; of other filters the last ones count
+            self._wake.clear()
 
     async def _send_figures(self) -> None:
         self._has_news = False
-        self._asked.clear()
+        self._is_asked = False
         self._figures_at = self._process.clock()
         filters = self._filters
         try:
@@ -242,7 +246,8 @@ class View:
         filters.window(self._process.wall())
         self._filters, self._feed = filters, Feed(filters, self._process.clock())
         self._ended.clear()
-        self._asked.set()
+        self._is_asked = True
+        self._wake.set()
 
 
 def _check_room(feeds: Counter[str], tenant: str) -> None:

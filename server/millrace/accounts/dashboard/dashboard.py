@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 
+from millrace import log
 from millrace.accounts.dashboard import figures as shown, promised
 from millrace.accounts.dashboard.filters import Filters
 from millrace.accounts.dashboard.rollups import Progress, Rollups
 from millrace.accounts.dashboard.story import line, story
-from millrace.accounts.dashboard.sums import Sums, decoded
+from millrace.accounts.dashboard.sums import Sums, decoded, total as added_up
 from millrace.errors import MillraceError
 from millrace.evidence.report import Reports
 from millrace.funnel.routing.report import RouterReports
@@ -21,6 +22,7 @@ from millrace.wire import dashboard as wire, ledger
 WITHIN = 10_000  # rows that one list is searched in: some 50 ms of a thread
 KEPT_S = 10.0  # budgets and promises, until they are read anew
 SPARE = 20  # times as long as it took to read them are budgets kept, at least
+BUDGETS_S = 1.0  # that is waited for them
 KEPT = 64  # of promises
 DAYS = 92  # of which the days are told one by one
 
@@ -62,7 +64,9 @@ class Dashboard:
         self._standard = standard
         self._wall = wall
         self._turn = asyncio.Lock()  # one at a time: the figures of a long window take some 100 ms of a core
-        self._budgets: tuple[float, list[wire.ShownBudget]] | None = None  # until when they are kept
+        self._budgets: list[wire.ShownBudget] | None = None
+        self._budgets_until = 0.0
+        self._reading: asyncio.Task[None] | None = None
         self._promises: dict[tuple[float, str | None], tuple[float, wire.PromisesReport]] = {}
 
     def sees_all(self, tenant: str) -> bool:
@@ -114,13 +118,35 @@ class Dashboard:
         return found
 
     async def budgets(self, tenant: str | None) -> list[wire.ShownBudget]:
-        """Return the budgets of a tenant, or of all, the scarcest first, as of some seconds ago at most."""
-        now = self._wall()
-        if self._budgets is None or now >= self._budgets[0]:
-            found = await self._read_budgets()
-            self._budgets = now + max(KEPT_S, SPARE * (self._wall() - now)), found
-        found = [budget for budget in self._budgets[1] if tenant in (None, budget.tenant)]
+        """Return the budgets of a tenant, or of all, the scarcest first, as of some seconds ago.
+
+        Raises `TimeoutError` if nothing was read yet. Then, and later, they are read on in the background.
+        """
+        if self._reading is None and self._wall() >= self._budgets_until:
+            self._reading = asyncio.create_task(self._renew_budgets())
+        if self._reading is not None:
+            await asyncio.wait((self._reading,), timeout=BUDGETS_S)
+        if self._budgets is None:
+            raise TimeoutError("budgets are still being read; try again")
+        found = [budget for budget in self._budgets if tenant in (None, budget.tenant)]
         return sorted(found, key=lambda budget: -budget.share)[: shown.MOST]
+
+    async def close(self) -> None:
+        """Read no more."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait((self._reading,))
+
+    async def _renew_budgets(self) -> None:
+        began = self._wall()
+        try:
+            self._budgets = await self._read_budgets()
+        except Exception as error:
+            log.get().warning("budgets not read", error=str(error) or type(error).__name__)
+        finally:
+            self._reading = None
+            now = self._wall()
+            self._budgets_until = now + max(KEPT_S, SPARE * (now - began))
 
     async def lines(self, filters: Filters, selection: Selection, most: int, after: str | None) -> wire.Lines:
         """Return requests that fit both, the latest end first. Raises `entry_not_found` for an unknown `after`."""
@@ -170,9 +196,7 @@ def _report(
 ) -> wire.FiguresReport:
     models, by_time = _added(cells, window.model)
     by_day = _added(days, window.model)[1] if window.span is not Span.DAY else by_time
-    total = Sums()
-    for sums in by_time.values():
-        total.merge(sums)
+    total = added_up(models.values() if window.model is None else by_time.values())
     if tenants is None:  # its own alone
         own = Part(window.tenant or "", total.get("requests"), total.errors, total.get("cost"), total.get("baseline"))
         tenants = [own]

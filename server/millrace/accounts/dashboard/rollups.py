@@ -7,7 +7,7 @@ numbers than were seen, whichever process wrote it, and nothing is done on the w
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from millrace import log
@@ -19,16 +19,17 @@ from millrace.types import Past, Price, Status
 from millrace.types.rollup import KEPT_S, Cell, CellName, Grouping, Span
 
 PAGE = 500  # requests that are added up at once: some 25 ms of another thread, between which the loop gets its turn
-WATCHED_S, UNWATCHED_S = 0.5, 5.0  # from one look to the next
+WATCHED_S, UNWATCHED_S = 1.0, 5.0  # from one look to the next
 CAUGHT_UP_S = 0.5  # that who asks for figures waits for the latest requests
 FORGET_S = 3600.0
 LATE_S = 60.0  # after its end, from which a request is history to those who watch
+REST_S = 0.1  # from one page to the next beside requests that run, which is some five times as long as a page takes
 AGAIN_S = 5.0  # after the disk was too slow
 
 Group = tuple[str, str, str]  # tenant, model, tag
 N = TypeVar("N")
 
-_Minute = tuple[int, Group]
+_At = tuple[int, str, str, str]  # when it begins, and the group
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,24 @@ NOTHING = Ended({}, ())
 class Rollups:
     """Looks regularly at what has ended, and adds it up."""
 
-    def __init__(self, rows: EndedRows, store: RollupStore, wall: Clock, standard: Callable[[], Price | None]) -> None:
-        """`standard` returns the large model's price today, for rows that do not tell theirs."""
+    def __init__(
+        self,
+        rows: EndedRows,
+        store: RollupStore,
+        wall: Clock,
+        standard: Callable[[], Price | None],
+        is_busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`standard` returns the large model's price today, for rows that do not tell theirs.
+
+        `is_busy`: whether requests run, beside which a ledger that was there before is added up slowly.
+        """
         self.progress = Progress(0, 0)
         self._rows = rows
         self._store = store
         self._wall = wall
         self._standard = standard
+        self._is_busy = is_busy
         self._watchers: set[Callable[[Ended], None]] = set()
         self._through: int | None = None  # None: not read yet
         self._turn = asyncio.Lock()
@@ -67,7 +79,7 @@ class Rollups:
         self._forget_at = 0.0
 
     def watch(self, watcher: Callable[[Ended], None]) -> None:
-        """Call it about twice a second with what has ended, from now on. It must not raise."""
+        """Call it about once a second with what has ended, from now on. It must not raise."""
         self._watchers.add(watcher)
         self._watched.set()
 
@@ -84,8 +96,8 @@ class Rollups:
         """Look regularly, until cancelled."""
         while True:
             try:
-                while await self.step():
-                    pass
+                while await self.step():  # noqa: ASYNC110 - it waits for nothing, but lets others work
+                    await asyncio.sleep(REST_S if self._is_busy() else 0)
                 self._forget()
                 wait_s = WATCHED_S if self._watchers else UNWATCHED_S
             except Exception as error:
@@ -125,24 +137,25 @@ class Rollups:
 
     def _added(self, rows: Sequence[Past]) -> tuple[list[Cell], Ended]:
         standard, now = self._standard(), self._wall()
-        minutes: dict[_Minute, Sums] = {}
+        minutes_since = now - KEPT_S[Span.MINUTE]
+        groups: dict[_At, Sums] = {}
         for row in rows:
-            at = int(row.opened_at // Span.MINUTE) * Span.MINUTE
-            key = (at, (row.tenant, model_of(row.calls, row.cache), row.tag))
-            sums = minutes.get(key)
+            span = Span.MINUTE if row.opened_at >= minutes_since else Span.HOUR
+            at = int(row.opened_at // span) * span
+            name = (at, row.tenant, model_of(row.calls, row.cache), row.tag)
+            sums = groups.get(name)
             if sums is None:
-                sums = minutes[key] = Sums()
+                sums = groups[name] = Sums()
             sums.add(row, standard)
-        return [*cells_of(minutes, now)], self._ended(rows, minutes, now) if self._watchers else NOTHING
+        return [*cells_of(groups, now)], self._ended(rows, groups, now) if self._watchers else NOTHING
 
     @staticmethod
-    def _ended(rows: Sequence[Past], minutes: dict[_Minute, Sums], now: float) -> Ended:
+    def _ended(rows: Sequence[Past], groups: dict[_At, Sums], now: float) -> Ended:
         """Return what those who watch are told: nothing where a ledger is added up that was there before."""
         ends = (row.opened_at + row.latency_ms / 1000 for row in rows if row.status is not Status.KILLED)
         if min(ends, default=0.0) < now - LATE_S:
             return NOTHING
-        groups = _together(((group, sums) for (_, group), sums in minutes.items()))
-        return Ended(groups, rows)
+        return Ended(_together(((tenant, model, tag), sums) for (_, tenant, model, tag), sums in groups.items()), rows)
 
     def _forget(self) -> None:
         now = self._wall()
@@ -151,26 +164,24 @@ class Rollups:
             self._store.forget(now)
 
 
-def cells_of(minutes: Mapping[tuple[int, Group], Sums], now: float) -> Iterable[Cell]:
+def cells_of(groups: Mapping[_At, Sums], now: float) -> Iterable[Cell]:
     """Yield the cells of all spans that keep so old requests, by tag, tenant and for all. `now` in Unix seconds."""
-    finest = {
-        CellName(grouping=Grouping.TAG, span=Span.MINUTE, at=at, tenant=tenant, model=model, tag=tag): sums
-        for (at, (tenant, model, tag)), sums in minutes.items()
-    }
+    tags: dict[_At, Sums] = {**groups}
     for span in Span:
-        finest = _together((replace(name, span=span, at=name.at // span * span), sums) for name, sums in finest.items())
-        kept = {name: sums for name, sums in finest.items() if name.at >= now - KEPT_S[span]}
-        tenants = _together((replace(name, grouping=Grouping.TENANT, tag=""), sums) for name, sums in kept.items())
-        of_all = _together((replace(name, grouping=Grouping.ALL, tenant=""), sums) for name, sums in tenants.items())
-        for name, sums in (*kept.items(), *tenants.items(), *of_all.items()):
-            yield Cell(
-                name=name,
-                requests=sums.get("requests"),
-                errors=sums.errors,
-                cost=sums.get("cost"),
-                baseline=sums.get("baseline"),
-                sums=encoded(sums),
-            )
+        tags = _together(((name[0] // span * span, *name[1:]), sums) for name, sums in tags.items())
+        kept = {name: sums for name, sums in tags.items() if name[0] >= now - KEPT_S[span]}
+        tenants = _together(((at, tenant, model, ""), sums) for (at, tenant, model, _), sums in kept.items())
+        of_all = _together(((at, "", model, ""), sums) for (at, _, model, _), sums in tenants.items())
+        for grouping, cells in ((Grouping.TAG, kept), (Grouping.TENANT, tenants), (Grouping.ALL, of_all)):
+            for (at, tenant, model, tag), sums in cells.items():
+                yield Cell(
+                    name=CellName(grouping, span, at, tenant, model, tag),
+                    requests=sums.get("requests"),
+                    errors=sums.errors,
+                    cost=sums.get("cost"),
+                    baseline=sums.get("baseline"),
+                    sums=encoded(sums),
+                )
 
 
 def _together(many: Iterable[tuple[N, Sums]]) -> dict[N, Sums]:

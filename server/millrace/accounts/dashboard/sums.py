@@ -196,9 +196,12 @@ def escalation(row: Past) -> str | None:
 
 
 def judged(row: Past) -> list[str | None]:
-    """Return for each answer that was judged which check it failed, if one; a draft may fail one before it is whole."""
+    """Return for each answer that was judged which check it failed, if one; a draft may fail one before it is whole.
+
+    What a stored answer has failed was counted when it was made.
+    """
     checks = [judgement.check for judgement in row.story.judgements]
-    return checks if row.check is None or row.check in checks else [row.check, *checks]
+    return [row.check, *checks] if row.calls and row.check is not None and row.check not in checks else checks
 
 
 def total(many: Iterable[Sums]) -> Sums:
