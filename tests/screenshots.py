@@ -19,6 +19,7 @@ from playwright.async_api import Browser, Page, expect
 from rich.console import Console
 from rich.progress import track
 
+from millrace import log
 from tests.support.browser import launched_browser
 from tests.support.dashboard import asked, figures_of
 from tests.support.past_traffic import fill, over_days
@@ -39,7 +40,7 @@ async def dashboard(browser: Browser, url: str, size: tuple[int, int], scheme: A
     )
     await page.goto(f"{url}/dashboard/")
     await figures_of(page)
-    await asked(url)
+    await expect(page.locator("#behind")).to_be_hidden(timeout=60_000)
     await expect(page.locator("#link")).to_have_text("Live")
     await expect(page.locator("#card-promises tbody tr").first).to_be_visible()
     yield page
@@ -64,7 +65,9 @@ async def phone(browser: Browser, url: str, file: Path) -> None:
 
 async def story(browser: Browser, url: str, file: Path) -> None:
     async with dashboard(browser, url, DESK, "light") as page:
-        await page.locator("#requests-table tr", has_text="It was").first.locator(".open").click()
+        await (
+            page.locator("#requests-table tr", has_text="It was").filter(has_text="shop").first.locator(".open").click()
+        )
         await expect(page.locator("#story-body section").first).to_be_visible()
         await page.screenshot(path=file, animations="disabled")
 
@@ -88,6 +91,7 @@ async def take(names: list[str], into: Path, console: Console) -> None:
             configuration["cache"] = {"max_wrong_hit_rate": 0.02}
 
         async with started(change) as running, launched_browser() as browser:
+            await asked(running.url)
             for name in track(names, "Taking pictures", console=console):
                 await SHOTS[name](browser, running.url, into / f"{name}.png")
 
@@ -98,6 +102,7 @@ async def take(names: list[str], into: Path, console: Console) -> None:
 def main(names: tuple[str, ...], into: Path) -> None:
     """See above."""
     uvloop.install()
+    log.configure(level="warning")
     into.mkdir(parents=True, exist_ok=True)
     asyncio.run(take([*(names or SHOTS)], into, Console(stderr=True)))
     for file in sorted(into.glob("*.png")):

@@ -122,7 +122,8 @@ export class Cards {
     this.#figures = figures;
     const { total, models, tags, tenants, days } = figures;
     const { escalations, checked } = total;
-    this.#sources.show(sourceRows(total));
+    const { joined } = total.cache;
+    this.#sources.show(sourceRows(total), joined ? `${counted(joined, "answer")} of a model were shared with an identical request.` : "");
     this.#cards.escalations.show(
       escalationRows(escalations),
       `${counted(escalations.count, "answer")} of the large model because the small one's would not do: ${percentage(escalations.share)} of those that it was asked first.`,

@@ -78,7 +78,7 @@ export const DEFINITIONS = [
   {
     id: "chart-cost",
     title: "Cost",
-    hint: "Dollars an hour: paid, and what it would have cost on the large model",
+    hint: "Dollars an hour, paid and on the large model alone",
     lines: [
       { name: "paid", tone: "cost" },
       { name: "would have been", tone: "baseline", dash: [6, 3] },

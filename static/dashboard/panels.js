@@ -36,7 +36,7 @@ export const COLUMNS = {
 };
 
 /**
- * Who answered. Of the caches' hits each kind has its own row, with times of all of them.
+ * Who answered. Of the caches' hits each kind has its own row, with times of both.
  * @param {Sums} sums
  * @returns {Row[]}
  */
@@ -45,8 +45,8 @@ export function sourceRows({ requests, cache, by_source: sources }) {
   const ordered = [...sources].sort((one, other) => order.indexOf(one.source) - order.indexOf(other.source));
   const rows = ordered.flatMap((source) => {
     if (source.source !== "cache") return [{ ...source, key: source.source }];
-    const joined = Math.max(0, source.requests - cache.exact - cache.semantic);
-    const kinds = { exact: cache.exact, semantic: cache.semantic, joined };
+    const exact = Math.min(cache.exact, source.requests);
+    const kinds = { exact, semantic: source.requests - exact };
     return Object.entries(kinds).map(([key, number]) => ({ ...source, key, requests: number }));
   });
   const most = Math.max(...rows.map((row) => row.requests), 1);
@@ -193,6 +193,7 @@ export function promiseRows(promises) {
   const badges = { yes: "kept", no: "broken", unknown: "not known yet" };
   return promises.map(({ kind, name, promised, is_upper, estimate, lower, upper, holds, because }) => {
     const limit = Number(promised);
+    const isKnown = estimate !== null || (upper ?? null) !== null;
     const ends = [lower ?? (is_upper ? 0 : estimate), upper ?? estimate].map((end) => (end === null || end === undefined ? null : Number(end)));
     const scale = kind === "quality" ? 1 : Math.max(limit * 1.5, ...ends.map((end) => end ?? 0)) || 1;
     const said = `${is_upper ? "at most" : "at least"} ${kind === "spend" ? money(limit) : percentage(limit)}`;
@@ -200,7 +201,7 @@ export function promiseRows(promises) {
       key: `${kind} ${name}`,
       cells: [
         { text: `${titles[kind] ?? kind}: ${said}`, note: because },
-        { bar: { from: (ends[0] ?? 0) / scale, to: (ends[1] ?? 0) / scale, tone: holds === "no" ? "waste" : "saving", mark: limit / scale } },
+        { bar: { from: (ends[0] ?? 0) / scale, to: (ends[1] ?? 0) / scale, tone: !isKnown ? "nothing" : holds === "no" ? "waste" : "saving", mark: limit / scale } },
         { text: badges[holds], badge: { yes: "good", no: "bad", unknown: "quiet" }[holds] },
       ],
     };

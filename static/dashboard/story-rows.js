@@ -3,7 +3,7 @@
 
 import { count, duration, money, similarity } from "../format.js";
 import { answeredBy, escalation, SOURCES, STAGES, STATES, TONES } from "./names.js";
-import { percentage } from "./units.js";
+import { counted, percentage } from "./units.js";
 
 /** @typedef {import("./contract.js").Story} Story */
 /** @typedef {import("./contract.js").Line} Line */
@@ -132,7 +132,7 @@ export function scoreOf({ entry: { story } }) {
   const place = (score) => (Math.max(-1, Math.min(1, score)) + 1) / 2;
   const from = scores.threshold === null ? "no score is enough for the large model first" : `the large model first from ${signed(scores.threshold)}`;
   return {
-    text: `Score ${signed(scores.score)}; ${from}; learned from ${count(scores.labels)} labels.`,
+    text: `Score ${signed(scores.score)}; ${from}; learned from ${counted(scores.labels, "label")}.`,
     reason: scores.reason,
     at: place(scores.score),
     threshold: scores.threshold === null ? null : place(scores.threshold),

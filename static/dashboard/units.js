@@ -83,7 +83,7 @@ export function period(from, until) {
   const day = clock(from, DAY_S);
   const last = clock(until - 1, DAY_S);
   const end = last === day ? clock(until, step) : `${last}, ${clock(until, step)}`;
-  if (until - from >= DAY_S && step === 60) return day === last ? day : `${day} – ${last}`;
+  if (until - from >= 2 * DAY_S) return day === last ? day : `${day} – ${last}`;
   return `${day}, ${clock(from, step)} – ${end}`;
 }
 

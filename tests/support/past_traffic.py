@@ -55,9 +55,10 @@ def over_days(now: float, days: float, count: int, tenant: str = "acme", seed: i
     rng = random.Random(seed)
     start = now - days * DAY_S
     for number in range(count):
-        at = start + (number + rng.random()) / count * (now - start - 30)
-        swing = 0.35 * math.sin(at / DAY_S * 2 * math.pi)
-        yield request(rng, f"resp_{seed:02x}{number:010x}", at + swing * 9000 if at < now - DAY_S / 4 else at, tenant)
+        part = (number + rng.random()) / count * days
+        swing = 0.6 * (1 - math.cos(part * 2 * math.pi)) / 2 / math.pi / 2
+        at = start + (part + swing) * (now - start - 30) / days
+        yield request(rng, f"resp_{seed:02x}{number:010x}", min(at, now - 30), tenant)
 
 
 def request(rng: random.Random, request_id: str, at: float, tenant: str = "acme") -> Entry:
