@@ -65,9 +65,9 @@ async def phone(browser: Browser, url: str, file: Path) -> None:
 
 async def story(browser: Browser, url: str, file: Path) -> None:
     async with dashboard(browser, url, DESK, "light") as page:
-        await (
-            page.locator("#requests-table tr", has_text="It was").filter(has_text="shop").first.locator(".open").click()
-        )
+        await page.select_option("#filter-source", "large")
+        revised = page.locator("#requests-table tr", has_text="It was unsure").filter(has_text="shop")
+        await revised.first.locator(".open").click()
         await expect(page.locator("#story-body section").first).to_be_visible()
         await page.screenshot(path=file, animations="disabled")
 
