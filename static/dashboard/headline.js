@@ -54,6 +54,7 @@ export class Headline {
     const baseline = Number(total.would_have_cost_usd);
     const paid = baseline > 0 ? Math.min(1, Number(total.cost_usd) / baseline) : 0;
     byId("paid-bar").style.setProperty("--width", `${(paid * 100).toFixed(2)}%`);
+    byId("paid-bar").classList.toggle("none", baseline <= 0);
     byId("hero").classList.toggle("loss", Number(total.saved_usd) < 0);
     const large = total.split.large_share;
     byId("split-bar").style.setProperty("--width", `${((large === null ? 0 : 1 - large) * 100).toFixed(2)}%`);

@@ -218,6 +218,10 @@ function showProblem({ code, message }) {
   main.ariaBusy = "false";
   byId("problem").hidden = false;
   setText(byId("problem-text"), message);
+  if (!figures) {
+    main.toggleAttribute("data-empty", true);
+    showStatus("waiting", "No figures");
+  }
   if (code === "connection_failed") showStatus("waiting", "Not connected");
 }
 
