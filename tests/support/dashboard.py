@@ -1,10 +1,11 @@
 """What a user of the dashboard does and sees, and what looks whether everybody can use it."""
 
-import json
+import asyncio
+import time
 from typing import Any
 
 import aiohttp
-from playwright.async_api import Page, expect
+from playwright.async_api import CDPSession, Page, expect
 
 from tests.support.http_client import RESPONSES
 from tests.support.paths import REPOSITORY
@@ -43,16 +44,21 @@ async def overflow(page: Page) -> int:
     return wider
 
 
-async def main_thread_s(page: Page) -> float:
-    """Return how many seconds the page's main thread has worked since it was opened."""
-    session = await page.context.new_cdp_session(page)
-    await session.send("Performance.enable", {"timeDomain": "timeTicks"})
+async def busy(page: Page, seconds: float) -> tuple[float, float]:
+    """Return which share of some seconds the page's main thread has a task: of the clock, and of CPU time."""
+    sessions = []
+    for domain in ("timeTicks", "threadTicks"):  # what is counted begins when a session is enabled
+        session = await page.context.new_cdp_session(page)
+        await session.send("Performance.enable", {"timeDomain": domain})
+        sessions.append(session)
+    before, begun = [await _worked_s(each) for each in sessions], time.perf_counter()
+    await asyncio.sleep(seconds)
+    after, passed = [await _worked_s(each) for each in sessions], time.perf_counter() - begun
+    by_clock, by_cpu = [round((end - start) / passed, 4) for start, end in zip(before, after, strict=True)]
+    return by_clock, by_cpu
+
+
+async def _worked_s(session: CDPSession) -> float:
     metrics = (await session.send("Performance.getMetrics"))["metrics"]
-    await session.detach()
     found: float = next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
     return found
-
-
-def dollars(text: str) -> float:
-    """Return the number of an amount as the page writes it."""
-    return float(json.loads(text.replace("$", "").replace(",", "").replace("\u2212", "-")))
