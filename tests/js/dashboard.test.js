@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
 import test from "node:test";
 
 import { DEFINITIONS, shownOf, toldBy } from "../../static/dashboard/charts.js";
@@ -263,4 +264,13 @@ test("moments are as precise as their step", () => {
   const midnight = new Date(2026, 10, 28).getTime() / 1000;
   assert.deepEqual([clock(midnight, 3600), clock(midnight, 60)], ["Nov 28", "00:00"]);
   assert.equal(period(midnight, midnight + 7 * 86_400), "Nov 28 – Dec 4");
+});
+
+test("every module is asked for at once, not one after the other as imports are found", () => {
+  const folder = new URL("../../static/dashboard/", import.meta.url);
+  const page = readFileSync(new URL("index.html", folder), "utf8");
+  const preloaded = [...page.matchAll(/rel="modulepreload" href="([^"]+)"/g)].map(([, href]) => href);
+  const own = readdirSync(folder).filter((name) => name.endsWith(".js") && !["contract.js", "page.js", "theme.js"].includes(name));
+  assert.deepEqual(preloaded.filter((href) => !href.startsWith("..")), own.sort());
+  for (const href of preloaded) assert.ok(readFileSync(new URL(href, folder), "utf8").length > 0);
 });
