@@ -249,7 +249,7 @@ async def test_tags_that_clients_make_up_are_bounded(tmp_path: Path) -> None:
     entries = [*made(100, seed=6, since=NOW - 3000, until=NOW - 10)]
     for number, begin in enumerate(range(0, 100, 10)):
         await kept.write([replace(entry, tag=f"made up {number}") for entry in entries[begin : begin + 10]])
-        await kept.rollups.catch_up(30)
+        await kept.rollups.catch_up(60)
     document = await kept.figures(tenant="anonymous")
     assert {part["name"] for part in document["tags"]} == {"made up 0", "made up 1", "made up 2", OTHERS}
     assert sum(part["requests"] for part in document["tags"]) == document["total"]["requests"] == len(clients(entries))
@@ -259,7 +259,7 @@ async def test_tags_that_clients_make_up_are_bounded(tmp_path: Path) -> None:
 async def test_old_cells_are_forgotten_and_days_stay(kept: Kept) -> None:
     entries = [*made(50, seed=7, since=NOW - 3000, until=NOW - 10)]
     await kept.write(entries)
-    await kept.rollups.catch_up(30)
+    await kept.rollups.catch_up(60)
     kept.clock.now += KEPT_S[Span.HOUR] + Span.DAY
     kept.store.forget(kept.clock())
     await kept.database.ready()
@@ -300,10 +300,10 @@ async def test_who_watches_is_told_of_what_has_just_ended_alone(kept: Kept) -> N
     told: list[Ended] = []
     kept.rollups.watch(told.append)
     await kept.write([*made(600, seed=8, since=NOW - 9 * Span.DAY, until=NOW - Span.DAY)])
-    await kept.rollups.catch_up(30)
+    await kept.rollups.catch_up(60)
     assert not any(ended.rows for ended in told)
     await kept.write([*made(30, seed=9, since=NOW - 5, until=NOW)])
-    await kept.rollups.catch_up(30)
+    await kept.rollups.catch_up(60)
     assert sum(len(ended.rows) for ended in told) == 30
     kept.rollups.unwatch(told.append)
     assert kept.rollups.watchers == 0

@@ -35,7 +35,7 @@ GAP_S = 0.1  # before a tick, or other figures
 NOW_EVERY = 5  # ticks
 LONGEST = 4096  # bytes of a frame of the peer
 MOST, MOST_OF_TENANT = 64, 16  # dashboards that are open at once
-WAITING = 64  # pages of requests that wait for the next tick
+WAITING = 32  # pages of requests that wait for the next tick
 
 
 async def live(websocket: WebSocket) -> None:

@@ -80,13 +80,14 @@ class Dashboard:
             await self.rollups.catch_up()
             now = self._wall()
             window = filters.window(now)
-            cells, days = await self._store.cells(window), []
-            if window.span is not Span.DAY:
-                first, last = (at // Span.DAY * Span.DAY for at in (window.since, window.until - 1))
-                days = await self._store.cells(replace(window, span=Span.DAY, since=first, until=last + Span.DAY))
-            tags = await self._store.tags(window)
-            tenants = await self._store.tenants(replace(window, tenant=None)) if sees_all else None
-            progress = self.rollups.progress
+            async with self.rollups.turn:
+                cells, days = await self._store.cells(window), []
+                if window.span is not Span.DAY:
+                    first, last = (at // Span.DAY * Span.DAY for at in (window.since, window.until - 1))
+                    days = await self._store.cells(replace(window, span=Span.DAY, since=first, until=last + Span.DAY))
+                tags = await self._store.tags(window)
+                tenants = await self._store.tenants(replace(window, tenant=None)) if sees_all else None
+                progress = self.rollups.progress
             return await asyncio.to_thread(_report, window, now, cells, days, tags, tenants, progress)
 
     async def promises(self, ago_s: float, tenant: str | None) -> wire.PromisesReport:

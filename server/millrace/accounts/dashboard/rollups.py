@@ -21,6 +21,7 @@ from millrace.types.rollup import KEPT_S, Cell, CellName, Grouping, Span
 PAGE = 500  # requests that are added up at once: some 25 ms of another thread, between which the loop gets its turn
 WATCHED_S, UNWATCHED_S = 1.0, 5.0  # from one look to the next
 CAUGHT_UP_S = 0.5  # that who asks for figures waits for the latest requests
+FAR = 40 * PAGE  # rows that are behind: more than can be added up while somebody waits
 FORGET_S = 3600.0
 LATE_S = 60.0  # after its end, from which a request is history to those who watch
 REST_S = 0.1  # from one page to the next beside requests that run, which is some five times as long as a page takes
@@ -74,7 +75,7 @@ class Rollups:
         self._is_busy = is_busy
         self._watchers: set[Callable[[Ended], None]] = set()
         self._through: int | None = None  # None: not read yet
-        self._turn = asyncio.Lock()
+        self.turn = asyncio.Lock()  # whoever has it reads all of one moment, for nothing is added meanwhile
         self._watched = asyncio.Event()
         self._forget_at = 0.0
 
@@ -112,7 +113,12 @@ class Rollups:
                     await self._watched.wait()
 
     async def catch_up(self, within_s: float = CAUGHT_UP_S) -> None:
-        """Add up what has ended until now, as far as that can be done in so many seconds."""
+        """Add up what has ended until now, as far as that can be done in so many seconds.
+
+        Where far more is behind, `run` does it, and nobody waits.
+        """
+        if self.progress.behind > FAR:
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 while await self.step():
@@ -120,7 +126,7 @@ class Rollups:
 
     async def step(self) -> bool:
         """Add up the next requests; whether there may be more. Raises `TimeoutError` if the disk is too slow."""
-        async with self._turn:
+        async with self.turn:
             if self._through is None:
                 self._through = await self._store.through(VERSION)
             rows, number, top = await self._rows.after(self._through, PAGE)
