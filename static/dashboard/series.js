@@ -56,3 +56,15 @@ export function moved(key, place, length) {
   if (!(key in steps) || !length) return null;
   return Math.max(0, Math.min(length - 1, steps[key]));
 }
+
+/**
+ * Return a quarter of a period, around a time in it, but ten steps at least.
+ * @param {{from: number, until: number, step: number}} period
+ * @param {number} at
+ * @returns {[number, number]}
+ */
+export function closer({ from, until, step }, at) {
+  const half = Math.max((until - from) / 8, step * 5);
+  const start = Math.max(from, Math.min(at + step / 2 - half, until - 2 * half));
+  return [Math.floor(start), Math.ceil(Math.min(until, start + 2 * half))];
+}

@@ -1,10 +1,10 @@
 // @ts-check
-/** A chart of lines over time, with a table of the same numbers. Arrow keys move the cursor, Enter picks a time. */
+/** A chart of lines over time, with a table of the same numbers. Arrow keys move the cursor, Enter picks a time, + looks closer. */
 
 import { colour } from "./colours.js";
 import { make, setAttribute, setText } from "./dom.js";
 import { axes, Plot } from "./plot.js";
-import { moved, nearest, stacked } from "./series.js";
+import { closer, moved, nearest, stacked } from "./series.js";
 import { Table } from "./table.js";
 import { clock, moment } from "./units.js";
 
@@ -175,6 +175,7 @@ export class TimeChart {
     const length = this.#shown.times.length;
     const place = moved(event.key, this.#cursor ?? length, length);
     if (event.key === "Enter" || event.key === " ") this.#pick();
+    else if (event.key === "+" && this.#cursor !== null) this.#about.onZoom(...closer(this.#shown, this.#shown.times[this.#cursor]));
     else if (place !== null) this.#moveTo(place);
     else return;
     event.preventDefault();

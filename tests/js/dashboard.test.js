@@ -8,7 +8,7 @@ import { headlineTexts, sparkPath } from "../../static/dashboard/headline.js";
 import { answeredBy, escalation } from "../../static/dashboard/names.js";
 import * as panels from "../../static/dashboard/panels.js";
 import { requestRow, withNew } from "../../static/dashboard/request-rows.js";
-import { moved, nearest, stacked } from "../../static/dashboard/series.js";
+import { closer, moved, nearest, stacked } from "../../static/dashboard/series.js";
 import { callRows, nearRows, scoreOf, stageRows, storySentence, verdictRows } from "../../static/dashboard/story-rows.js";
 import { clock, counted, percentage, period, quantity, rate, shortDuration, shortMoney } from "../../static/dashboard/units.js";
 import { waterfallNotes, waterfallRows } from "../../static/dashboard/waterfall.js";
@@ -208,6 +208,10 @@ test("the cursor of a chart: nearest times, and keys", () => {
   assert.deepEqual([5, 14, 16, 99].map((time) => nearest([10, 20, 30], time)), [0, 0, 1, 2]);
   assert.equal(nearest([], 5), -1);
   assert.deepEqual(["ArrowLeft", "ArrowRight", "Home", "End", "PageUp", "a"].map((key) => moved(key, 5, 20)), [4, 6, 0, 19, 7, null]);
+  const day = { from: 0, until: 86_400, step: 60 };
+  assert.deepEqual([closer(day, 43_170), closer(day, 0), closer(day, 86_340)], [[32_400, 54_000], [0, 21_600], [64_800, 86_400]]);
+  assert.deepEqual(closer({ from: 0, until: 900, step: 60 }, 420), [150, 750], "ten steps at least");
+  assert.deepEqual(closer({ from: 0, until: 300, step: 60 }, 120), [0, 300], "never more than there is");
   assert.deepEqual([moved("ArrowRight", 19, 20), moved("ArrowLeft", 0, 20), moved("End", 0, 0)], [19, 0, null]);
 });
 
