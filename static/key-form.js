@@ -14,6 +14,18 @@ export function storedKey() {
 }
 
 /**
+ * Keep a key until the tab is closed.
+ * @param {string} key
+ */
+export function keepKey(key) {
+  sessionStorage.setItem(STORAGE_KEY, key);
+}
+
+export function forgetKey() {
+  sessionStorage.removeItem(STORAGE_KEY);
+}
+
+/**
  * Connect; ask for a key until the server accepts one.
  * @param {{tries: number, onState: (state: import("./millrace.js").State) => void, onKeyNeeded: () => void}} options
  * @returns {Promise<Client>}
@@ -25,9 +37,9 @@ export async function connectWithKey({ tries, onState, onKeyNeeded }) {
       return await connect({ key, tries, onState });
     } catch (error) {
       if (!(error instanceof MillraceError) || error.code !== "unauthorized") throw error;
-      sessionStorage.removeItem(STORAGE_KEY);
+      forgetKey();
       onKeyNeeded();
-      sessionStorage.setItem(STORAGE_KEY, await askForKey(key === null ? "" : "The server does not take this key."));
+      keepKey(await askForKey(key === null ? "" : "The server does not take this key.", element("question")));
     }
   }
 }
@@ -35,9 +47,10 @@ export async function connectWithKey({ tries, onState, onKeyNeeded }) {
 /**
  * Show the form and wait for a key.
  * @param {string} reason Why the last key was rejected.
+ * @param {HTMLElement} next What has the focus then.
  * @returns {Promise<string>}
  */
-function askForKey(reason) {
+export function askForKey(reason, next) {
   const form = /** @type {HTMLFormElement} */ (element("key-form"));
   const field = /** @type {HTMLInputElement} */ (element("key"));
   element("why-key").textContent = reason;
@@ -51,7 +64,7 @@ function askForKey(reason) {
         form.hidden = true;
         const key = field.value.trim();
         field.value = "";
-        element("question").focus();
+        next.focus();
         resolve(key);
       },
       { once: true },

@@ -67,7 +67,11 @@ def test_the_wheel_brings_two_packages_and_nothing_generic(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"millrace", "millrace_client"}
     caches = ("decision/verifier.npz", "decision/mix.json", "guards/common.txt", "reusable/weights.npz")
-    assert {"millrace/static/index.html", *(f"millrace/caches/{name}" for name in caches)} <= set(names)
+    assert {
+        "millrace/static/index.html",
+        "millrace/static/dashboard/index.html",
+        *(f"millrace/caches/{name}" for name in caches),
+    } <= set(names)
     with zipfile.ZipFile(wheel) as file:
         assert file.read("millrace/cli/millrace.toml") == (REPOSITORY / "millrace.toml").read_bytes()
     assert {"LICENSE", "NOTICE"} <= {name.rpartition("/")[2] for name in names}
