@@ -8,13 +8,15 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import aiohttp
 import pytest
 from openai import InternalServerError, NotFoundError
 
+from millrace.batches.files import Files
 from millrace.errors import MillraceError
+from millrace.stores.batch_disk import FolderBatchDisk
 from millrace.web.multipart import Form, Part
 from millrace.wire import limits
 from tests.support.batches import client_of
@@ -238,3 +240,20 @@ async def test_a_file_without_bytes_is_not_found(start: Start, tmp_path: Path) -
         (tmp_path / "files" / made.id).unlink()
         with pytest.raises(NotFoundError, match=made.id):
             await client.files.content(made.id)
+
+
+@pytest.mark.parametrize("step", ["append", "rename"])
+async def test_a_disk_that_is_full_is_told_and_is_no_fault_of_millrace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Some file systems know it only when a file is synced."""
+    disk = FolderBatchDisk(tmp_path, longest=1000)
+    files = Files(disk, AsyncMock(), lambda: 0.0, keep_days=1, most_bytes=10**6, are_many=lambda: False)
+    monkeypatch.setattr(disk, step, AsyncMock(side_effect=OSError(28, "No space left on device")))
+    async with files.receiving("acme") as upload:
+        await upload.add(b"{}")
+        with pytest.raises(MillraceError, match="the file was not written: No space left on device"):
+            await upload.keep("a.jsonl")
+    assert not await asyncio.to_thread(lambda: [*tmp_path.iterdir()])
+    assert files.shares.used == 0
+    disk.close()

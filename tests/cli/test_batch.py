@@ -1,7 +1,9 @@
 """`millrace batch`: a file goes in, a file comes out, whatever stops it on its way."""
 
 import asyncio
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -43,8 +45,8 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def requests_in(folder: Path, lines: Sequence[dict[str, Any] | str]) -> Path:
-    path = folder / "requests.jsonl"
+def requests_in(folder: Path, lines: Sequence[dict[str, Any] | str], name: str = "requests.jsonl") -> Path:
+    path = folder / name
     path.write_bytes(jsonl(lines))
     return path
 
@@ -127,6 +129,66 @@ async def test_one_model_for_all_lines(millrace: Running, tmp_path: Path) -> Non
     assert [row["response"]["body"]["model"] for row in read(tmp_path / "a")] == ["large-model"] * 2
 
 
+async def test_a_file_with_a_byte_order_mark_is_as_one_without(millrace: Running, tmp_path: Path) -> None:
+    requests = tmp_path / "requests.jsonl"
+    requests.write_bytes(b"\xef\xbb\xbf" + jsonl([chat("a", "Hello", model="gpt-9"), chat("b", "Hello there")]))
+    await run(millrace.url, "run", requests, "-o", tmp_path / "a", "--model", "large")
+    assert [row["custom_id"] for row in read(tmp_path / "a")] == ["a", "b"]
+    assert [row["response"]["body"]["model"] for row in read(tmp_path / "a")] == ["large-model"] * 2
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"), [(b"caf\xe9\n.jsonl", "caf\ufffd.jsonl"), ('a\\ "ä".jsonl'.encode(), 'a\\ "ä".jsonl')]
+)
+async def test_a_file_may_have_any_name(millrace: Running, tmp_path: Path, raw: bytes, name: str) -> None:
+    requests = requests_in(tmp_path, [chat("a", "Hello", model="small")], os.fsdecode(raw))
+    await run(millrace.url, "run", requests, "-o", tmp_path / "a")
+    async with client_of(millrace.url) as client:
+        batch = (await client.batches.list()).data[0]
+        assert (batch.metadata or {})["file"] == (await client.files.retrieve(batch.input_file_id)).filename == name
+
+
+async def test_a_link_to_a_file_of_answers_stays_one(millrace: Running, tmp_path: Path) -> None:
+    requests = requests_in(tmp_path, [chat("a", "Hello", model="small")])
+    (tmp_path / "link").symlink_to(tmp_path / "answers")
+    await run(millrace.url, "run", requests, "-o", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert len(read(tmp_path / "answers")) == 1
+
+
+async def test_a_full_disk_is_not_taken_for_a_server_that_is_away(
+    millrace: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = requests_in(tmp_path, [chat("a", "Hello", model="small")])
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("millrace_client.batch.answers._write", full)
+        _, err = await run(millrace.url, "run", requests, "-o", tmp_path / "a", code=1)
+    assert f"{tmp_path / 'a'}: No space left on device" in err
+    assert names_in(tmp_path) == ["requests.jsonl"]
+    await run(millrace.url, "run", requests, "-o", tmp_path / "a")
+    assert len(read(tmp_path / "a")) == millrace.calls == 1
+
+
+async def test_answers_that_are_deleted_can_be_asked_for_again(millrace: Running, tmp_path: Path) -> None:
+    requests = requests_in(tmp_path, [chat("a", "Hello", model="small")])
+    await run(millrace.url, "run", requests, "-o", tmp_path / "a")
+    async with client_of(millrace.url) as client:
+        batch = (await client.batches.list()).data[0]
+        await client.files.delete(batch.output_file_id or "")
+    _, err = await run(millrace.url, "run", requests, "-o", tmp_path / "a", code=1)
+    assert f"what {batch.id} has answered is not kept any more; --again runs the requests anew" in err
+
+
+async def test_requests_from_a_pipe_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    _, err = await run("http://127.0.0.1:1", "run", tmp_path / "pipe", "-o", tmp_path / "a", code=2)
+    assert "it is read more than once, which a pipe cannot be" in err
+
+
 async def test_a_batch_is_shown_and_cancelled(millrace: Running) -> None:
     async with client_of(millrace.url) as client:
         asked = [chat(str(n), f"Tell {n} {SLOW}", model="small") for n in range(200)]
@@ -160,6 +222,8 @@ async def test_a_key_comes_from_a_variable(start: Start, tmp_path: Path) -> None
         (["{}"], ["-o", "answers.jsonl"], "no line names one of /v1/chat/completions"),
         ([chat("a", "x")], ["-o", "{requests}"], "its answers would replace it"),
         ([chat("a", "x")], ["-o", "a", "--errors", "./a"], "it is for answers and for errors"),
+        ([chat("a", "x")], ["-o", "nowhere/a"], "nowhere/a: there is no folder"),
+        ([chat("a", "x")], ["-o", "a", "--errors", "/dev/null"], "/dev/null: no file, and it would be replaced by one"),
         ([chat("a", "x")], [], "Missing option '-o' / '--output'"),
         ([chat("a", "x")] * 50_001, ["-o", "answers.jsonl"], "50,001 lines; a batch has at most 200 MB and 50,000"),
     ],

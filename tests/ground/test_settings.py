@@ -232,6 +232,13 @@ def test_origins_in_a_variable_are_parted_by_commas() -> None:
     assert fault.path == "server.origins (from MILLRACE__SERVER__ORIGINS)"
 
 
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    """Some editors put one at the beginning."""
+    file = tmp_path / "millrace.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + b"[models]\nfoo = 1")
+    assert all("not read as TOML" not in fault.message for fault in faults_of(lambda: settings.load(file, {})))
+
+
 @pytest.mark.parametrize("content", [b"[server\nport = 1", b'[server]\nhost = "\xff"', None])
 def test_a_file_that_cannot_be_read_is_one_fault(tmp_path: Path, content: bytes | None) -> None:
     """Broken TOML, bytes that are no UTF-8, a directory: the file's path is the fault's."""

@@ -1,7 +1,9 @@
 """The answers of a batch on this machine: in the order of the requests, and whole or not there at all."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 import msgspec
@@ -15,17 +17,22 @@ class _Line(msgspec.Struct):
 async def saved(
     pieces: AsyncIterator[bytes], path: Path, custom_ids: Sequence[str], on_bytes: Callable[[float], object]
 ) -> None:
-    """Write a file of answers, or of errors, in the order of the requests."""
-    part = path.with_name(f".{path.name}.part")
+    """Write a file of answers, or of errors, in the order of the requests. A link stays one."""
+    path, part, ordered = _places(path)
     try:
-        with part.open("wb") as file:
+        with _naming(path):
+            file = part.open("wb", 0)
+        with file:
             async for piece in pieces:
-                file.write(piece)
+                with _naming(path):
+                    _write(file, piece)
                 on_bytes(len(piece))
-        _sort(part, custom_ids)
-        part.replace(path)
+        with _naming(path):
+            _sort(part, ordered, custom_ids)
+            ordered.replace(path)
     finally:
         part.unlink(missing_ok=True)
+        ordered.unlink(missing_ok=True)
 
 
 def write_nothing(path: Path) -> None:
@@ -33,8 +40,29 @@ def write_nothing(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def _sort(path: Path, custom_ids: Sequence[str]) -> None:
-    """Sort the lines of a file: by their line in the input, or by the place of their `custom_id` there."""
+def _places(path: Path) -> tuple[Path, Path, Path]:
+    """Return where a file is to be, and where it is until it is whole, and until it is in order."""
+    path = path.resolve()
+    return path, path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.sorted")
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Have a fault of the disk name the file: a full one does not, and looks like one of the network."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) or 0 :]
+
+
+def _sort(path: Path, ordered: Path, custom_ids: Sequence[str]) -> None:
+    """Write the lines of a file in order: by their line in the input, or by the place of their `custom_id` there."""
     place = {custom_id: at for at, custom_id in reversed([*enumerate(custom_ids)])}
     found: list[tuple[int, int, int]] = []  # place, start, size
     with path.open("rb") as file:
@@ -44,11 +72,9 @@ def _sort(path: Path, custom_ids: Sequence[str]) -> None:
             at = read.line if read.line is not None else place.get(read.custom_id or "", len(place))
             found.append((at, start, len(text)))
             start += len(text)
-        ordered = path.with_name(f"{path.name}.sorted")
         with ordered.open("wb") as out:
             for _, start, size in sorted(found):
                 file.seek(start)
                 out.write(file.read(size))
             out.flush()
             os.fsync(out.fileno())
-    ordered.replace(path)

@@ -38,7 +38,7 @@ class BatchApi:
 
     async def upload(self, name: str, size: int, pieces: AsyncIterator[bytes]) -> FileObject:
         """Upload a file of so many bytes. Raises `MillraceError`, `aiohttp.ClientError`."""
-        form = aiohttp.FormData()
+        form = aiohttp.FormData(quote_fields=False)  # the name as it is
         form.add_field("purpose", "batch")
         form.add_field("file", _Sized(pieces, size), filename=name, content_type="application/jsonl")
         return await self._asked("POST", "/v1/files", FileObject, data=form)

@@ -82,10 +82,13 @@ def run(  # noqa: PLR0913 - the options of a command
 
     Exit code: 0 if all are answered; 1 if one is not; 2 for a wrong call; 3 if no server answers; 130 after Ctrl-C.
     """
+    errors = errors or output.with_name(f"{output.stem}.errors.jsonl")
+    for path in (output, errors):
+        _check_place(path)
     wanted = Wanted(
         requests=looked_through(requests, model, endpoint),
         output=output,
-        errors=errors or output.with_name(f"{output.stem}.errors.jsonl"),
+        errors=errors,
         in_flight=in_flight,
         again=again,
     )
@@ -149,6 +152,17 @@ def show(*, batch_id: str, as_json: bool, url: str, key_env: str) -> None:
 def cancel(*, batch_id: str, as_json: bool, url: str, key_env: str) -> None:
     """Start no more of a batch. What has ended can be read."""
     _print(_asked(url, key_env, lambda api: api.cancel(batch_id)), as_json=as_json)
+
+
+def _check_place(path: Path) -> None:
+    """See that a file can be written, before anything is paid."""
+    folder = path.resolve().parent
+    if path.exists() and not path.is_file():
+        raise click.UsageError(f"{path}: no file, and it would be replaced by one; name a file")
+    if not folder.is_dir():
+        raise click.UsageError(f"{path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise click.UsageError(f"{path}: no file can be written in {folder}")
 
 
 def _asked(url: str, key_env: str, ask: Callable[[BatchApi], Awaitable[T]]) -> T:

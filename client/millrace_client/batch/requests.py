@@ -1,6 +1,8 @@
 """The file of requests, as it is sent: looked through before anything is uploaded."""
 
+import codecs
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,12 @@ class Requests:
     digest: str  # SHA-256 of what is sent
     custom_ids: tuple[str, ...]  # in the order of the lines
 
+    @property
+    def name(self) -> str:
+        """What the file is called, in characters that every server takes."""
+        name = os.fsencode(self.path.name).decode("utf-8", "replace")
+        return "".join(character for character in name if character.isprintable())
+
     def pieces(self) -> Iterator[bytes]:
         """Yield what is sent."""
         return _pieces(self.path, self.model)
@@ -38,6 +46,8 @@ class Requests:
 
 def looked_through(path: Path, model: str | None, endpoint: str | None) -> Requests:
     """Read a file of requests. Raises `click.UsageError` if no server would take it."""
+    if not path.is_file():
+        raise click.UsageError(f"{path}: it is read more than once, which a pipe cannot be; write it to a file first")
     digest, size, lines = hashlib.sha256(), 0, 0
     custom_ids: list[str] = []
     for line in _lines(path, model):
@@ -77,6 +87,8 @@ def _pieces(path: Path, model: str | None) -> Iterator[bytes]:
 
 def _lines(path: Path, model: str | None) -> Iterator[bytes]:
     with path.open("rb") as file:
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            file.seek(0)
         for line in file:
             yield line if model is None else _asking(line, model)
 

@@ -58,7 +58,13 @@ async def run(api: BatchApi, wanted: Wanted, console: Console) -> int:
         console.print(Text(f"{batch.id} has these requests: {batch.status}. --again runs them anew.", "dim"))
     if batch.status not in DONE:
         batch = await _followed(api, batch, console)
-    await _brought(api, batch, wanted, console)
+    try:
+        await _brought(api, batch, wanted, console)
+    except MillraceError as error:
+        if error.code != "file_not_found":
+            raise
+        message = f"what {batch.id} has answered is not kept any more; --again runs the requests anew"
+        raise MillraceError(error.code, message) from error
     _report(batch, wanted, time.monotonic() - began_at, console)
     return 0 if batch.status == "completed" and not batch.request_counts.failed else FAILED
 
@@ -74,7 +80,7 @@ async def _found(api: BatchApi, wanted: Wanted) -> BatchObject | None:
 
 async def _started(api: BatchApi, wanted: Wanted, console: Console) -> BatchObject:
     requests = wanted.requests
-    metadata = {DIGEST: requests.digest, "file": requests.path.name}
+    metadata = {DIGEST: requests.digest, "file": requests.name}
     metadata |= {} if wanted.in_flight is None else {IN_FLIGHT: str(wanted.in_flight)}
     with _bar(console, DownloadColumn()) as bar:
         task = bar.add_task("upload", total=requests.size)
@@ -84,7 +90,7 @@ async def _started(api: BatchApi, wanted: Wanted, console: Console) -> BatchObje
                 yield piece
                 bar.update(task, advance=len(piece))
 
-        file = await api.upload(requests.path.name, requests.size, pieces())
+        file = await api.upload(requests.name, requests.size, pieces())
     return await api.create(file.id, requests.endpoint, metadata)
 
 

@@ -1,7 +1,7 @@
 """The files of tenants: uploaded in pieces, kept for some days, within a bound of the disk that tenants share."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 
 from millrace.errors import MillraceError, invalid
@@ -51,7 +51,7 @@ class Upload:
     async def keep(self, name: str, expires_after_s: float | None = None) -> KeptFile:
         """Keep what has come as a file of this name."""
         await self._write()
-        await self._files.disk.rename(self.name_on_disk, self.id)
+        await self._tried(self._files.disk.rename(self.name_on_disk, self.id))
         made = self._files.made(self.id, self._tenant, FilePurpose.BATCH, name, self.size, expires_after_s)
         kept = await self._files.keep(made)
         self.is_kept = True
@@ -62,8 +62,13 @@ class Upload:
         piece, self._waiting = bytes(self._waiting), bytearray()
         self._files.shares.count(self._tenant, len(piece))  # until it is kept, or given up
         self.written += len(piece)
+        await self._tried(self._files.disk.append(self.name_on_disk, piece))
+
+    @staticmethod
+    async def _tried(done: Awaitable[None]) -> None:
+        """Do something on the disk. A full one may say so as late as at the sync."""
         try:
-            await self._files.disk.append(self.name_on_disk, piece)
+            await done
         except OSError as error:
             raise MillraceError("overloaded", f"the file was not written: {error.strerror}; try again later") from error
 

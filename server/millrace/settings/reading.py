@@ -47,7 +47,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, flags: Mapping[str
 
 def _tree(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise SettingsError(
             [Fault(str(path), "no such file; name one with --config FILE, or write one: millrace init")]

@@ -13,6 +13,7 @@ MAX_BOUNDARY = 70  # characters (RFC 2046, 5.1.1)
 
 _BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]+)"|([^\s;"]+))', re.IGNORECASE)
 _FIELD = re.compile(r';\s*(name|filename)=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))', re.IGNORECASE)
+_ESCAPED = re.compile(r"\\([\"\\])")  # in a quoted name
 _DISPOSITION = re.compile(r"^content-disposition:(.*)$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -82,7 +83,7 @@ class Form:
         del buffer[: at + 4]
         disposition = _DISPOSITION.search(head)
         found = _FIELD.findall(disposition[1]) if disposition else ()
-        fields = {name.lower(): quoted or plain for name, quoted, plain in found}
+        fields = {name.lower(): _ESCAPED.sub(r"\1", quoted) or plain for name, quoted, plain in found}
         if "name" not in fields:
             raise _no_form("a part has no name")
         self._parts += 1
