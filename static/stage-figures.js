@@ -42,14 +42,15 @@ export class StageFigures {
   }
 
   /**
-   * The figures of a stage in words; empty if the request did not come there.
+   * The figures of a stage in words: of a model how long it took; of another stage when the request left it. Empty if
+   * the request did not come there.
    * @param {Step} step
    * @param {number} ms Now.
    */
   text(step, ms) {
     const { state, start, end, cost, estimated } = this.#figures[step];
     if (start === null || state === "idle") return "";
-    if (!MODELS.includes(step)) return state === "working" ? "" : `${duration(end ?? ms)} · $0`;
+    if (!MODELS.includes(step)) return state === "working" ? "" : `${state === "answered" ? "" : "at "}${duration(end ?? ms)} · $0`;
     const dollars = cost === null ? "" : ` · ${estimated ? "≈" : ""}${money(cost)}`;
     return duration((end ?? ms) - start) + dollars;
   }

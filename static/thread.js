@@ -34,6 +34,7 @@ export class Thread {
     if (this.#last) this.#list.append(turnRow(this.#last.summary, this.#last.text));
     this.#last = null;
     this.#list.hidden = !this.#list.children.length;
+    this.#list.scrollTop = this.#list.scrollHeight; // the last turn stays in sight
   }
 
   /**
