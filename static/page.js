@@ -48,6 +48,9 @@ element("anew").addEventListener("click", () => {
   showControls();
   question.focus();
 });
+element("model").addEventListener("change", () => {
+  /** @type {HTMLSelectElement} */ (element("strategy")).disabled = choice("model") !== "auto";
+});
 for (const type of ["input", "change"]) element("form").addEventListener(type, () => code.show());
 element("form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -136,8 +139,9 @@ async function askBoth(client, text) {
 function call() {
   const text = question.value.trim() || "What is a millrace?";
   const input = mode === "chat" ? thread.input(text) : text;
-  const options = { strategy: mode === "race" ? sides.runners[0].strategy : choice("strategy"), ...choices() };
   const model = mode === "race" ? "auto" : choice("model");
+  const strategy = mode === "race" ? sides.runners[0].strategy : choice("strategy");
+  const options = { ...(model === "auto" ? { strategy } : {}), ...choices() }; // a strategy would overrule the model
   const url = new URL(".", location.href).href.replace(/\/$/, "");
   return { url, input, model, options, needsKey: storedKey() !== null };
 }
@@ -174,6 +178,7 @@ async function listModels() {
   const names = /** @type {{id: string}[]} */ (data).map(({ id }) => id).filter((id) => id !== "auto" && id !== "*");
   picker.replaceChildren(...["auto", ...names].map((name) => textElement("option", name)));
   picker.value = names.includes(chosen) ? chosen : "auto";
+  picker.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
 /** Look how the models fare, and at the day. */

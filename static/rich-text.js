@@ -10,6 +10,7 @@ const TAGS = "p br hr em strong s a code pre blockquote ul ol li h3 h4 h5 h6 tab
 const CONFIG = {
   ALLOWED_TAGS: TAGS.split(" "),
   ALLOWED_ATTR: ["href", "title", "start", "class", "data-align"],
+  ADD_URI_SAFE_ATTR: ["start", "data-align"],
   ALLOWED_URI_REGEXP: /^(?:https?:\/\/|mailto:)/i,
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,

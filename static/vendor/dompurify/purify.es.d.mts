@@ -2,6 +2,7 @@
 export interface Config {
   ALLOWED_TAGS: string[];
   ALLOWED_ATTR: string[];
+  ADD_URI_SAFE_ATTR: string[];
   ALLOWED_URI_REGEXP: RegExp;
   ALLOW_DATA_ATTR: boolean;
   ALLOW_ARIA_ATTR: boolean;
