@@ -19,12 +19,16 @@ export class Funnel {
   /**
    * Show the progress of a request.
    * @param {Progress} progress
+   * @param {(step: import("./progress.js").Step) => string} figure The time and the money that a stage took.
    */
-  draw(progress) {
+  draw(progress, figure) {
     this.#root.dataset.stage = progress.stage;
     this.#root.dataset.cache = progress.cache;
     this.#root.dataset.mode = progress.mode;
-    for (const step of STEPS) this.#drawStep(step, progress.steps[step]);
+    for (const step of STEPS) {
+      this.#drawStep(step, progress.steps[step]);
+      this.#setText(`li[data-step="${step}"] .figure`, figure(step));
+    }
     this.#drawStep("trim", { state: progress.trimmed ? "past" : "idle", note: `−${count(progress.trimmed)} tokens` });
     this.#setText(`[data-step="small"] .model`, progress.names.small);
     this.#setText(`[data-step="large"] .model`, progress.names.large);
@@ -47,6 +51,8 @@ export class Funnel {
    * @param {string} text
    */
   #setText(selector, text) {
-    for (const element of this.#root.querySelectorAll(selector)) element.textContent = text;
+    for (const element of this.#root.querySelectorAll(selector)) {
+      if (element.textContent !== text) element.textContent = text; // what does not change costs no layout
+    }
   }
 }

@@ -47,7 +47,7 @@ export class History {
     const approximate = (estimated) => (estimated ? "≈ " : "");
     const columns = {
       Tokens: approximate(summary.estimated) + count(tokensOf(summary)),
-      "First token": duration(summary.firstMs),
+      "First word": duration(summary.firstMs),
       Total: duration(summary.totalMs),
       Cost: approximate(summary.costEstimated) + money(summary.cost),
       Saved: money(summary.saved),

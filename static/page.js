@@ -1,31 +1,57 @@
 // @ts-check
 /** The page: sends a question and streams its answer, one request at a time. */
 
+import { CodePanel } from "./code-panel.js";
+import { connectThemeSwitch } from "./dashboard/theme-switch.js";
+import { follow } from "./follow.js";
 import { History } from "./history.js";
-import { connectWithKey } from "./key-form.js";
+import { connectWithKey, storedKey } from "./key-form.js";
 import { MillraceError } from "./millrace.js";
 import { ModelNotice } from "./models.js";
 import { Reconnector } from "./reconnect.js";
-import { summarize } from "./summary.js";
-import { element, View } from "./view.js";
+import { SideBySide } from "./side-by-side.js";
+import { Thread } from "./thread.js";
+import { Today } from "./today.js";
+import { element, textElement, View } from "./view.js";
 
 /** @typedef {import("./millrace.js").Answer} Answer */
+/** @typedef {import("./millrace.js").Client} Client */
 /** @typedef {import("./reconnect.js").ReconnectState} ReconnectState */
-/** @typedef {import("./summary.js").Summary} Summary */
+/** @typedef {"ask" | "chat" | "race"} Mode One question, a conversation, or two answers side by side. */
 
-const LOOK_EVERY_MS = 10_000; // at how the models fare
-const TEXT_DELTAS = ["response.output_text.delta", "response.refusal.delta"];
+const LOOK_EVERY_MS = 10_000; // at how the models fare, and at the day
 
 const question = /** @type {HTMLTextAreaElement} */ (element("question"));
 const askButton = /** @type {HTMLButtonElement} */ (element("ask"));
 const stopButton = /** @type {HTMLButtonElement} */ (element("stop"));
+const cachePicker = /** @type {HTMLSelectElement} */ (element("cache"));
 const view = new View();
+const sides = new SideBySide();
+const thread = new Thread();
 const requests = new History(suggest);
 const models = new ModelNotice();
+const today = new Today();
 const reconnector = new Reconnector(open, showConnection);
-/** @type {Answer | null} */
-let running = null;
+/** @type {Mode} */
+let mode = "ask";
+/** @type {Answer[]} */
+let running = [];
+let cacheOfOne = cachePicker.value; // what is chosen for one answer; side by side begins without the cache
+const code = new CodePanel(call);
 
+connectThemeSwitch(/** @type {HTMLSelectElement} */ (element("theme")), () => {});
+for (const radio of document.querySelectorAll("[name=mode]")) {
+  radio.addEventListener("change", () => choose(/** @type {Mode} */ (/** @type {HTMLInputElement} */ (radio).value)));
+}
+element("anew").addEventListener("click", () => {
+  thread.clear();
+  showControls();
+  question.focus();
+});
+element("model").addEventListener("change", () => {
+  /** @type {HTMLSelectElement} */ (element("strategy")).disabled = choice("model") !== "auto";
+});
+for (const type of ["input", "change"]) element("form").addEventListener(type, () => code.show());
 element("form").addEventListener("submit", (event) => {
   event.preventDefault();
   void ask();
@@ -43,7 +69,7 @@ for (const chip of document.querySelectorAll(".chip")) {
   chip.addEventListener("click", () => suggest(/** @type {HTMLElement} */ (chip).dataset.question ?? ""));
 }
 setInterval(() => {
-  if (reconnector.client) void models.look();
+  if (reconnector.client) look();
 }, LOOK_EVERY_MS);
 void reconnector.run();
 
@@ -51,7 +77,8 @@ void reconnector.run();
 async function open() {
   try {
     const client = await connectWithKey({ tries: Infinity, onState: showState, onKeyNeeded: showKeyNeeded });
-    void models.look();
+    look();
+    void listModels();
     return client;
   } catch (error) {
     if (error instanceof MillraceError && error.code === "forbidden") view.showError(error);
@@ -61,54 +88,109 @@ async function open() {
 
 async function ask() {
   const text = question.value.trim();
-  if (!text || running || !reconnector.client) return;
-  const options = { strategy: choice("strategy"), delivery: choice("delivery"), cache: choice("cache") };
-  view.begin(text, options.cache);
-  running = reconnector.client.stream(text, { millrace: options });
-  showControls();
+  const { client } = reconnector;
+  if (!text || running.length || !client) return;
   try {
-    requests.add(await follow(running, text));
+    await (mode === "race" ? askBoth(client, text) : askOne(client, text));
   } finally {
-    running = null;
+    running = [];
     showControls();
-    void models.look();
+    code.show();
+    look();
   }
 }
 
 /**
- * Show an answer until it ends, and return its summary.
- * @param {Answer} answer
+ * @param {Client} client
  * @param {string} text
- * @returns {Promise<Summary>}
  */
-async function follow(answer, text) {
-  const started = performance.now();
-  /** @type {number | null} */
-  let firstMs = null;
-  let failure = null;
-  try {
-    for await (const event of answer) {
-      if (TEXT_DELTAS.includes(event.type) && firstMs === null) {
-        firstMs = performance.now() - started;
-        view.showFirstToken(firstMs);
-      }
-      view.show(event, answer);
-    }
-    failure = (await answer.done).error;
-  } catch (error) {
-    if (!(error instanceof MillraceError)) throw error;
-    failure = error;
+async function askOne(client, text) {
+  if (mode === "chat") thread.moveUp();
+  else thread.clear();
+  const { input, model, options } = call();
+  view.begin(text, options.cache);
+  if (mode === "chat") question.value = "";
+  const answer = client.stream(input, { model, millrace: options });
+  running = [answer];
+  showControls();
+  const summary = await follow(answer, text, view);
+  requests.add(summary);
+  thread.add(summary, answer.text);
+}
+
+/**
+ * Ask both ways at once.
+ * @param {Client} client
+ * @param {string} text
+ */
+async function askBoth(client, text) {
+  element("raced").textContent = text;
+  sides.begin();
+  running = sides.runners.map(({ strategy }) => client.stream(text, { millrace: { ...choices(), strategy } }));
+  showControls();
+  const follows = running.map(async (answer, index) => requests.add(await follow(answer, text, sides.runners[index])));
+  await Promise.all(follows);
+}
+
+/**
+ * The call that is made next, or was made last.
+ * @returns {import("./snippets.js").Call}
+ */
+function call() {
+  const text = question.value.trim() || "What is a millrace?";
+  const input = mode === "chat" ? thread.input(text) : text;
+  const model = mode === "race" ? "auto" : choice("model");
+  const strategy = mode === "race" ? sides.runners[0].strategy : choice("strategy");
+  const options = { ...(model === "auto" ? { strategy } : {}), ...choices() }; // a strategy would overrule the model
+  const url = new URL(".", location.href).href.replace(/\/$/, "");
+  return { url, input, model, options, needsKey: storedKey() !== null };
+}
+
+function choices() {
+  return { delivery: choice("delivery"), cache: choice("cache") };
+}
+
+/** @param {Mode} next */
+function choose(next) {
+  if (next === "race") {
+    cacheOfOne = cachePicker.value;
+    cachePicker.value = "off"; // else the second race would show the cache alone
+  } else if (mode === "race") {
+    cachePicker.value = cacheOfOne;
   }
-  const summary = summarize(text, answer, failure, { firstMs, totalMs: performance.now() - started });
-  view.end(summary, answer);
-  if (failure) view.showError(failure);
-  return summary;
+  mode = next;
+  document.body.dataset.mode = mode;
+  element("talk").hidden = mode === "race";
+  element("race").hidden = mode !== "race";
+  element("this-request").parentElement?.toggleAttribute("hidden", mode === "race");
+  if (mode === "ask") thread.clear();
+  showControls();
+}
+
+/** List the names that a request may give as its model. */
+async function listModels() {
+  const key = storedKey();
+  const headers = key ? { Authorization: `Bearer ${key}` } : undefined;
+  const response = await fetch("v1/models", { headers }).catch(() => null);
+  const { data = [] } = response?.ok ? await response.json().catch(() => ({})) : {};
+  const picker = /** @type {HTMLSelectElement} */ (element("model"));
+  const chosen = picker.value;
+  const names = /** @type {{id: string}[]} */ (data).map(({ id }) => id).filter((id) => id !== "auto" && id !== "*");
+  picker.replaceChildren(...["auto", ...names].map((name) => textElement("option", name)));
+  picker.value = names.includes(chosen) ? chosen : "auto";
+  picker.dispatchEvent(new Event("change", { bubbles: true }));
+}
+
+/** Look how the models fare, and at the day. */
+function look() {
+  void models.look();
+  void today.look();
 }
 
 function stop() {
-  if (!running) return;
-  running.cancel();
-  view.showStopping();
+  if (!running.length) return;
+  for (const answer of running) answer.cancel();
+  if (mode !== "race") view.showStopping();
 }
 
 /**
@@ -129,10 +211,13 @@ function choice(id) {
 /** Enable the buttons. A focused button that is disabled loses the focus, so it is moved to the other one. */
 function showControls() {
   const focused = document.activeElement;
-  askButton.disabled = running !== null || !reconnector.client;
-  stopButton.disabled = running === null;
-  if (focused === askButton && running) stopButton.focus();
-  if (focused === stopButton && !running) askButton.focus();
+  const isRunning = running.length > 0;
+  askButton.disabled = isRunning || !reconnector.client;
+  stopButton.disabled = !isRunning;
+  element("anew").hidden = mode !== "chat" || thread.isEmpty;
+  for (const radio of document.querySelectorAll("[name=mode]")) /** @type {HTMLInputElement} */ (radio).disabled = isRunning;
+  if (focused === askButton && isRunning) stopButton.focus();
+  if (focused === stopButton && !isRunning) askButton.focus();
 }
 
 /** @param {ReconnectState} connection */

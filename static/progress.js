@@ -203,7 +203,7 @@ export class Progress {
    * @param {Attempt[]} attempts
    */
   #applyAttempts(attempts) {
-    const tiers = attempts.map(({ model }) => this.#tierOf(model));
+    const tiers = attempts.map(({ model }) => this.tierOf(model));
     attempts.forEach(({ model }, index) => (this.names[tiers[index]] = model));
     const both = tiers.includes("small") && tiers.includes("large");
     if (both && this.mode === "cascade" && !this.#revised) this.#startRace();
@@ -227,7 +227,7 @@ export class Progress {
    * @param {string} model
    * @returns {Tier}
    */
-  #tierOf(model) {
+  tierOf(model) {
     return this.#tiers.get(model) ?? (model === this.names.small ? "small" : "large");
   }
 

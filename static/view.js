@@ -1,16 +1,23 @@
 // @ts-check
-/** Shows the current request: its text, state and cost. All text is set as text content, never as HTML. */
+/** Shows the current request: its text, state and cost. The answer is rendered (rich-text.js); all else is set as text. */
 
 import { count, duration, money } from "./format.js";
 import { Funnel } from "./funnel.js";
 import { Progress } from "./progress.js";
+import { RichText } from "./rich-text.js";
 import { endSentence, runningSentence, verdict } from "./sentences.js";
+import { StageFigures } from "./stage-figures.js";
 
 /** @typedef {import("./millrace.js").Answer} Answer */
 /** @typedef {import("./millrace.js").AnswerEvent} AnswerEvent */
 /** @typedef {import("./millrace.js").Attempt} Attempt */
+/** @typedef {import("./follow.js").Watcher} Watcher */
+/** @typedef {import("./meter.js").Meter} Meter */
 /** @typedef {import("./summary.js").Summary} Summary */
 
+const STORY = "dashboard/?request="; // the dashboard shows the story of one request
+
+/** @implements {Watcher} */
 export class View {
   #question = element("asked");
   #answer = element("answer");
@@ -22,7 +29,9 @@ export class View {
   #error = element("error");
   #calls = element("calls");
   #funnel = new Funnel(element("stage"));
+  #text = new RichText(this.#answer);
   #progress = new Progress();
+  #figures = new StageFigures();
   #isMetered = false; // a `millrace.usage` has come
 
   /**
@@ -32,13 +41,15 @@ export class View {
    */
   begin(question, cacheMode) {
     this.#question.textContent = question;
-    this.#answer.textContent = "";
+    this.#text.showNow("");
     this.#answer.ariaBusy = "true";
     this.#revised.hidden = true;
     for (const part of [this.#error, this.#reasoning, this.#refusal, this.#tools]) part.hidden = true;
     this.#progress = new Progress(cacheMode, this.#progress.names);
-    this.#funnel.draw(this.#progress);
+    this.#figures = new StageFigures();
+    this.#drawFunnel(0);
     for (const id of ["by", "tokens", "first", "total", "cost", "saved"]) put(id, "–");
+    element("story").hidden = true;
     this.#isMetered = false;
     this.#showCalls([]);
     this.#setStatus("asking", "Asking…");
@@ -49,12 +60,14 @@ export class View {
    * Show one event of the running request.
    * @param {AnswerEvent} event
    * @param {Answer} answer
+   * @param {Meter} meter
+   * @param {number} ms Since it was sent.
    */
-  show(event, answer) {
-    if (event.type.startsWith("millrace.")) this.#draw(event);
+  show(event, answer, meter, ms) {
+    if (event.type.startsWith("millrace.")) this.#draw(event, ms);
     switch (event.type) {
       case "response.output_text.delta":
-        this.#answer.textContent = answer.text;
+        this.#text.show(answer.text);
         this.#revised.classList.toggle("collapsed", true);
         break;
       case "response.reasoning_text.delta":
@@ -68,20 +81,26 @@ export class View {
         break;
       case "millrace.usage":
         this.#isMetered = true;
-        put("cost", `${money(event.cost_usd)} so far`);
         put("saved", money(event.saved_usd));
         this.#showCalls(event.attempts);
     }
+    this.#showMeter(meter);
+  }
+
+  /**
+   * Time has passed.
+   * @param {Meter} meter
+   * @param {number} ms
+   */
+  tick(meter, ms) {
+    put("total", duration(ms));
+    this.#showMeter(meter);
+    this.#drawFunnel(ms);
   }
 
   /** The user has cancelled the request. */
   showStopping() {
     this.#setStatus("stopping", "Stopping…");
-  }
-
-  /** @param {number} ms Until the first token. */
-  showFirstToken(ms) {
-    put("first", duration(ms));
   }
 
   /**
@@ -90,11 +109,12 @@ export class View {
    * @param {Answer} answer
    */
   end(summary, answer) {
-    this.#answer.textContent = answer.text;
+    this.#text.showNow(answer.text);
     this.#answer.ariaBusy = "false";
     this.#showExtras(answer);
     this.#progress.end(answer.response);
-    this.#funnel.draw(this.#progress);
+    this.#figures.take(this.#progress, summary.totalMs, answer.response?.usage?.attempts);
+    this.#drawFunnel(summary.totalMs);
     /** @param {boolean} estimated */
     const approximate = (estimated) => (estimated ? "about " : "");
     put("by", summary.model || "–");
@@ -108,6 +128,10 @@ export class View {
       put("saved", money(summary.saved));
       this.#showCalls(answer.response?.usage?.attempts ?? []);
     } // else the last `millrace.usage` is all that is known
+    if (answer.id) {
+      /** @type {HTMLAnchorElement} */ (element("story")).href = STORY + answer.id;
+      element("story").hidden = false;
+    }
     this.#setStatus(summary.status, endSentence(summary));
   }
 
@@ -130,14 +154,34 @@ export class View {
     this.#status.textContent = text;
   }
 
-  /** @param {AnswerEvent} event */
-  #draw(event) {
+  /**
+   * @param {AnswerEvent} event
+   * @param {number} ms
+   */
+  #draw(event, ms) {
     const { mode } = this.#progress;
     this.#progress.take(event);
-    this.#funnel.draw(this.#progress);
+    this.#figures.take(this.#progress, ms, event.type === "millrace.usage" ? event.attempts : undefined);
+    this.#drawFunnel(ms);
     const changed = event.type === "millrace.route" || this.#progress.mode !== mode; // a hedge starts without an event
     const text = runningSentence(this.#progress);
     if (changed && text) this.#setStatus("streaming", text);
+  }
+
+  /** @param {number} ms Since the request was sent. */
+  #drawFunnel(ms) {
+    this.#funnel.draw(this.#progress, (step) => this.#figures.text(step, ms));
+  }
+
+  /**
+   * Count while it streams.
+   * @param {Meter} meter
+   */
+  #showMeter({ model, tokens, cost, firstMs, takenBackMs }) {
+    if (model) put("by", model);
+    if (tokens) put("tokens", `≈ ${count(tokens)} out`);
+    if (cost !== null) put("cost", `≈ ${money(cost)} so far`);
+    put("first", firstMs === null && takenBackMs !== null ? "taken back" : duration(firstMs));
   }
 
   /**
@@ -167,7 +211,7 @@ export class View {
     this.#revised.replaceChildren(...(text ? [textElement("del", text)] : []), why);
     this.#revised.classList.remove("collapsed");
     this.#revised.hidden = false;
-    this.#answer.textContent = answer.text;
+    this.#text.showNow(answer.text);
     const taken = `The answer of ${from} is taken back: it ${verdict(reason)}`;
     this.#setStatus("streaming", `${text ? taken : fault}. Asking ${to}.`);
   }

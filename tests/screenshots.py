@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from millrace import log
-from tests.support.browser import launched_browser
+from tests.support.browser import ask, launched_browser
 from tests.support.dashboard import asked, figures_of
 from tests.support.past_traffic import fill, over_days
 from tests.support.paths import REPOSITORY
@@ -72,11 +72,33 @@ async def story(browser: Browser, url: str, file: Path) -> None:
         await page.screenshot(path=file, animations="disabled")
 
 
+async def playground(browser: Browser, url: str, file: Path) -> None:
+    """A small model's words are taken back, and a large model's follow."""
+    page = await browser.new_page(viewport={"width": DESK[0], "height": DESK[1]}, color_scheme="light")
+    await page.goto(url)
+    await expect(page.locator("#link")).to_have_text("Connected")
+    await ask(page, "Why is the sky dark at night?")
+    await expect(page.locator("#status")).to_have_attribute("data-status", "completed")
+    await page.screenshot(path=file, animations="disabled")
+
+
+async def side_by_side(browser: Browser, url: str, file: Path) -> None:
+    page = await browser.new_page(viewport={"width": DESK[0], "height": DESK[1]}, color_scheme="dark")
+    await page.goto(url)
+    await expect(page.locator("#link")).to_have_text("Connected")
+    await page.check("#mode-race")
+    await ask(page, "Tell me a story. [ttft.small=0.3] [ttft.large=0.9] [rate.small=120] [rate.large=50] [tokens=90]")
+    await expect(page.locator("#ask")).to_be_enabled(timeout=30_000)
+    await page.screenshot(path=file, animations="disabled")
+
+
 SHOTS: dict[str, Callable[[Browser, str, Path], Awaitable[None]]] = {
     "dashboard": light,
     "dashboard-dark": dark,
     "dashboard-phone": phone,
     "dashboard-story": story,
+    "playground": playground,
+    "playground-race": side_by_side,
 }
 
 
