@@ -31,6 +31,7 @@ from millrace.web import (
     router,
 )
 from millrace.web.embeddings import create_embeddings
+from millrace.web.manual import endpoint as manual
 from millrace.web.messages import count_tokens, create_message
 from millrace.web.middleware import middleware
 from millrace.web.process import Process
@@ -98,6 +99,8 @@ def create_app(settings: Settings, claim: Claim | None = None, source: Source | 
             Route("/readyz", pages.readyz),
             Route("/asyncapi.json", pages.asyncapi),
             Route("/openapi.json", pages.openapi),
+            Route("/docs", manual.first),
+            Route("/docs/{name:path}", manual.show),
         ],
         lifespan=lifespan,
         middleware=middleware(),
