@@ -32,27 +32,24 @@ export function ranked(sections, sought) {
 function score([, title, , heading, text], sought) {
   let sum = 0;
   for (const word of sought) {
-    const best = 20 * fit(heading, word) + 8 * fit(title, word) + fit(text, word) * (1 + Math.min(count(text, word), 5));
+    const best = 20 * fit(heading, word) + 4 * fit(title, word) + fit(text, word);
     if (best === 0) return 0;
     sum += best;
   }
   return sum / (1 + text.length / 20000); // of two that are alike, the shorter one
 }
 
-/** How well a text has a word: as a whole 1, as a beginning 0.7, within one 0.2. @param {string} text @param {string} word */
+/** How well a text has a word: 0, or 1 and a little more the more often. A beginning counts for half. @param {string} text @param {string} word */
 function fit(text, word) {
-  const low = text.toLowerCase();
-  let best = 0;
-  for (let at = low.indexOf(word); at >= 0 && best < 1; at = low.indexOf(word, at + 1)) {
-    const begins = at === 0 || !/[\p{L}\p{N}_]/u.test(low[at - 1]);
-    const ends = at + word.length === low.length || !/[\p{L}\p{N}_]/u.test(low[at + word.length]);
-    best = Math.max(best, begins ? (ends ? 1 : 0.7) : 0.2);
-  }
-  return best;
+  const places = [...text.matchAll(beginning([word]))];
+  const wholes = places.filter((place) => !/^[\p{L}\p{N}]/u.test(text.slice(place.index + place[0].length)));
+  const best = wholes.length > 0 ? 1 : places.length > 0 ? 0.5 : 0;
+  return best * (1 + Math.min(places.length, 5) / 5);
 }
 
-/** @param {string} text @param {string} word */
-const count = (text, word) => text.toLowerCase().split(word).length - 1;
+/** Finds words where a word, or a part of a name such as `in_flight`, begins. @param {string[]} sought */
+const beginning = (sought) =>
+  new RegExp(`(?<![\\p{L}\\p{N}])(${sought.map((word) => word.replace(/[.-]/g, "\\$&")).join("|")})`, "giu");
 
 /**
  * The text around the first word that is found, in pieces.
@@ -60,13 +57,11 @@ const count = (text, word) => text.toLowerCase().split(word).length - 1;
  * @returns {{ text: string, isFound: boolean }[]}
  */
 export function found(text, sought) {
-  const low = text.toLowerCase();
-  const places = sought.map((word) => low.indexOf(word)).filter((at) => at >= 0);
-  let from = Math.max(0, Math.min(...places, text.length) - AROUND);
-  if (places.length === 0) from = 0;
+  const pattern = beginning(sought);
+  let from = Math.max(0, text.search(pattern) - AROUND);
   if (from > 0) from = text.indexOf(" ", from) + 1;
-  const shown = text.slice(from, from + 3 * AROUND);
-  const pattern = new RegExp(`(${sought.map((word) => word.replace(/[.-]/g, "\\$&")).join("|")})`, "giu");
+  const end = from + 3 * AROUND;
+  const shown = text.slice(from, end < text.length ? text.lastIndexOf(" ", end) : end);
   const pieces = shown.split(pattern).map((piece, index) => ({ text: piece, isFound: index % 2 === 1 }));
   if (from > 0) pieces.unshift({ text: "… ", isFound: false });
   if (from + shown.length < text.length) pieces.push({ text: " …", isFound: false });

@@ -131,7 +131,8 @@ const isNarrow = matchMedia("(max-width: 55.99rem)");
 const fold = () => (pages.open = !isNarrow.matches);
 isNarrow.addEventListener("change", fold);
 fold();
-pages.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+const current = pages.querySelector("a[aria-current]");
+if (current instanceof HTMLElement) pages.scrollTop = current.offsetTop - pages.clientHeight / 2; // the list, not the page
 
 for (const frame of document.querySelectorAll(".code")) copyable(/** @type {HTMLElement} */ (frame));
 for (const heading of document.querySelectorAll("article :is(h2, h3, h4)[id]")) {
@@ -145,6 +146,7 @@ for (const heading of document.querySelectorAll("article :is(h2, h3, h4)[id]")) 
 new ResizeObserver(reach).observe(document.body);
 
 search.hidden = false;
+if (matchMedia("(hover: hover)").matches) query.placeholder = "Search (press /)";
 query.addEventListener("focus", () => void index().catch(() => undefined));
 query.addEventListener("input", () => void show());
 search.addEventListener("keydown", move);
