@@ -161,7 +161,7 @@ def test_components_are_parsed() -> None:
     if components and not ESBUILD.exists():
         pytest.skip("esbuild is not installed; install it with: npm ci --prefix tests/js")
     for each in components:
-        run = [ESBUILD, "--loader=jsx"]
+        run = [str(ESBUILD), "--loader=jsx"]
         subprocess.run(run, input=each, text=True, capture_output=True, check=True, timeout=SECONDS)
 
 
